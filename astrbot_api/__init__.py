@@ -1,0 +1,65 @@
+"""The AstrBot HTTP API for Flask: a server, and blueprints for your own app.
+
+::
+
+    from flask import Flask
+    from astrbot_api import AstrBotAPI
+
+    app = Flask(__name__)
+    AstrBotAPI(app)
+"""
+
+from __future__ import annotations
+
+from .agent.cancel import Cancellation
+from .agent.provider import (
+    Delta,
+    ModelMessage,
+    ModelOptions,
+    Provider,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolSpec,
+    Usage,
+)
+from .agent.tools import Tool, ToolContext
+from .app import create_app
+from .chat.commands import Command, CommandContext
+from .config import Settings
+from .errors import (
+    ApiError,
+    AstrBotError,
+    ProviderError,
+    RunCancelled,
+    SettingsError,
+    StorageError,
+)
+from .extension import AppState, AstrBotAPI
+
+__all__ = [
+    "ApiError",
+    "AppState",
+    "AstrBotAPI",
+    "AstrBotError",
+    "Cancellation",
+    "Command",
+    "CommandContext",
+    "Delta",
+    "ModelMessage",
+    "ModelOptions",
+    "Provider",
+    "ProviderError",
+    "ReasoningDelta",
+    "RunCancelled",
+    "Settings",
+    "SettingsError",
+    "StorageError",
+    "TextDelta",
+    "Tool",
+    "ToolCallDelta",
+    "ToolContext",
+    "ToolSpec",
+    "Usage",
+    "create_app",
+]

@@ -1,0 +1,195 @@
+"""The loop: model, tool calls, results, model, until there is an answer."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ProviderError
+from .provider import (
+    ModelMessage,
+    ModelOptions,
+    Provider,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolSpec,
+    Usage,
+)
+from .tools import Toolbox, ToolContext, parse_arguments
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """The model has called a tool. ``ts``: when, in seconds since 1970."""
+
+    id: str
+    name: str
+    args: Any
+    ts: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """A tool has answered. ``ts``: when, in seconds since 1970."""
+
+    id: str
+    result: str
+    ts: float
+
+
+AgentEvent = TextDelta | ReasoningDelta | ToolStarted | ToolFinished | Usage
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call that comes in pieces."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class _Step:
+    """What one model call said."""
+
+    text: list[str] = field(default_factory=list)
+    calls: dict[int, _Call] = field(default_factory=dict)
+
+    def to_message(self) -> ModelMessage:
+        return {
+            "role": "assistant",
+            "content": "".join(self.text) or None,
+            "tool_calls": [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments or "{}"},
+                }
+                for call in self.calls.values()
+            ],
+        }
+
+
+def run_agent(
+    provider: Provider,
+    messages: Sequence[ModelMessage],
+    toolbox: Toolbox,
+    context: ToolContext,
+    options: ModelOptions,
+    *,
+    max_steps: int,
+) -> Iterator[AgentEvent]:
+    """Answer the last message, calling tools as the model asks for them.
+
+    Yields the deltas as they come, the calls and their results, and one
+    :class:`~astrbot_api.agent.provider.Usage` a model call. In the last step
+    no tools are offered, so that there is an answer in words.
+
+    :param max_steps: Most model calls.
+    :raises ProviderError: when the model fails.
+    :raises RunCancelled: when ``options.cancel`` fires.
+    """
+    conversation = list(messages)
+    specs = toolbox.to_specs()
+    for number in range(1, max_steps + 1):
+        step = _Step()
+        offered = specs if number < max_steps else []
+        yield from _ask(provider, conversation, offered, options, step)
+        if not step.calls:
+            return
+        conversation.append(step.to_message())
+        calls = list(step.calls.values())
+        results: dict[str, str] = {}
+        for event in _run_calls(calls, toolbox, context):
+            if isinstance(event, ToolFinished):
+                results[event.id] = event.result
+            yield event
+        conversation.extend(
+            {"role": "tool", "tool_call_id": call.id, "content": results[call.id]} for call in calls
+        )
+    raise ProviderError(f"The model still called tools after {max_steps} steps.")
+
+
+def _ask(
+    provider: Provider,
+    conversation: list[ModelMessage],
+    specs: list[ToolSpec],
+    options: ModelOptions,
+    step: _Step,
+) -> Iterator[AgentEvent]:
+    """Ask the model once; fill ``step`` with what it said."""
+    with closing(_stream(provider, conversation, specs, options)) as deltas:
+        for delta in deltas:
+            if isinstance(delta, ToolCallDelta):
+                call = step.calls.setdefault(delta.index, _Call())
+                call.id = call.id or delta.id
+                call.name = call.name or delta.name
+                call.arguments += delta.arguments
+                continue
+            if isinstance(delta, TextDelta):
+                step.text.append(delta.text)
+            yield delta
+    _give_ids(step)
+
+
+def _stream(
+    provider: Provider,
+    conversation: list[ModelMessage],
+    specs: list[ToolSpec],
+    options: ModelOptions,
+) -> Any:
+    # A provider may return any iterator; closing() needs a generator.
+    options.cancel.raise_if_cancelled()
+    yield from provider.stream(conversation, specs, options)
+
+
+def _give_ids(step: _Step) -> None:
+    """Give each call an id of its own: some endpoints send none, or the same twice."""
+    seen: set[str] = set()
+    for index, call in step.calls.items():
+        if not call.id or call.id in seen:
+            call.id = f"call_{index}_{time.time_ns()}"
+        seen.add(call.id)
+
+
+def _run_calls(
+    calls: list[_Call], toolbox: Toolbox, context: ToolContext
+) -> Iterator[ToolStarted | ToolFinished]:
+    """Run the calls of one step side by side; yield results as they come."""
+    for call in calls:
+        yield ToolStarted(call.id, call.name, _shown_arguments(call.arguments), time.time())
+    if len(calls) == 1:
+        result = toolbox.run(calls[0].name, calls[0].arguments, context)
+        yield ToolFinished(calls[0].id, result, time.time())
+        return
+    done: queue.SimpleQueue[ToolFinished | BaseException] = queue.SimpleQueue()
+
+    def work(call: _Call) -> None:
+        try:
+            result = toolbox.run(call.name, call.arguments, context)
+            done.put(ToolFinished(call.id, result, time.time()))
+        except BaseException as error:
+            done.put(error)
+
+    for call in calls:
+        threading.Thread(target=work, args=(call,), daemon=True).start()
+    for _ in calls:
+        outcome = done.get()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        yield outcome
+
+
+def _shown_arguments(text: str) -> Any:
+    """Return the arguments as clients see them: an object, or the raw text."""
+    try:
+        return parse_arguments(text)
+    except ValueError:
+        return text

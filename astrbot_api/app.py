@@ -1,0 +1,118 @@
+"""The server's own application: the API, and nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from .db import keys
+from .db.store import Store
+from .errors import ApiError
+from .extension import AstrBotAPI
+from .http.auth import require_scope
+from .http.envelope import fail
+
+_StartResponse = Callable[..., Any]
+
+
+def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | None = None) -> Flask:
+    """Make the server's application.
+
+    :param config: Flask configuration, with ``ASTRBOT_*`` keys among it.
+    :param api: An extension with tools or providers of its own.
+    :raises SettingsError: for a wrong setting or configuration file.
+    """
+    app = Flask("astrbot_api", static_folder=None)
+    app.config.update(config or {})
+    state = (api or AstrBotAPI()).init_app(app)
+    app.register_error_handler(HTTPException, _answer_elsewhere)
+    app.add_url_rule(
+        "/api/<path:rest>", "api_unknown", _answer_unknown_api, methods=_ANY_METHOD,
+        provide_automatic_options=False,
+    )  # fmt: skip
+    app.register_error_handler(ApiError, fail)
+    hops = state.settings.proxy_hops
+    if hops:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops
+        )
+    app.wsgi_app = _RequestLine(app.wsgi_app)  # type: ignore[method-assign]
+    return app
+
+
+def prepare(data_dir: Path | str | None = None) -> None:
+    """Make the data directory, its default config and its database.
+
+    :raises SettingsError: for a wrong setting or configuration file.
+    """
+    app = Flask("astrbot_api", static_folder=None)
+    if data_dir is not None:
+        app.config["ASTRBOT_DATA_DIR"] = data_dir
+    AstrBotAPI().init_app(app).close()
+
+
+def first_key(data_dir: Path | str | None = None) -> str | None:
+    """Make the first key of a new server.
+
+    :returns: The key's secret; None when there was a key already.
+    """
+    from .config import load_settings
+
+    overrides = {} if data_dir is None else {"data_dir": data_dir}
+    store = Store(load_settings(overrides).database_path)
+
+    def job(db: Any) -> str | None:
+        if keys.has_keys(db):
+            return None
+        _, secret = keys.create_key(db, "first key", keys.PUBLIC_SCOPES, created_by="serve")
+        return secret
+
+    try:
+        return store.write(job)
+    finally:
+        store.close()
+
+
+_ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def _answer_unknown_api(rest: str) -> Response:
+    """Ask for a key wherever a path begins like the API's, as clients expect."""
+    require_scope(None)
+    raise ApiError("path_not_found", f"There is no path /api/{rest}")
+
+
+def _answer_elsewhere(error: HTTPException) -> Response:
+    """Answer what is outside the API in JSON too: this server has no other pages."""
+    if error.code == 404:
+        return fail(ApiError("path_not_found", "There is nothing here; the API is at /api/v1"))
+    if error.code == 405:
+        return fail(ApiError("method_not_allowed", error.description or "Method not allowed"))
+    if error.code is not None and error.code < 500:
+        return fail(ApiError("invalid_request", error.description or error.name))
+    return fail(ApiError("internal_error", "The server failed; its log has the details."))
+
+
+class _RequestLine:
+    """What HTTP asks of every server before a route is looked for.
+
+    ``//api/v1``, which a base URL with a slash at its end makes, is read as
+    ``/api/v1``; HTTP/1.1 without ``Host`` is refused (Source: RFC 9112, 3.2).
+    """
+
+    def __init__(self, wsgi_app: Callable[..., Iterable[bytes]]) -> None:
+        self._wsgi_app = wsgi_app
+
+    def __call__(self, environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
+        if "HTTP_HOST" not in environ and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+            start_response("400 Bad Request", [("Content-Length", "0")])
+            return []
+        path = environ.get("PATH_INFO", "")
+        if path.startswith("//"):
+            environ["PATH_INFO"] = "/" + path.lstrip("/")
+        return self._wsgi_app(environ, start_response)

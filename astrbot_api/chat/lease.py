@@ -1,0 +1,96 @@
+"""This process as a worker: its id, its lease, and what it writes now and then.
+
+Runs belong to the worker that runs them. A worker says every few seconds
+that it is alive; when it falls silent for the length of a lease, another
+gives its runs up, so that no session waits for the dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+
+from ..clock import now_us
+from ..db import keys, runs
+from ..db.store import Store
+from ..errors import AstrBotError
+
+log = logging.getLogger(__name__)
+
+#: ``last_used_at`` of a key is written at most this often, in microseconds.
+_USE_INTERVAL_US = 60_000_000
+
+
+class WorkerLease:
+    """The lease of this process; begins with its first run, ends with :meth:`close`.
+
+    :param lease_s: How long the word of a worker holds, in seconds.
+    """
+
+    def __init__(self, store: Store, lease_s: float) -> None:
+        self._store = store
+        self._lease_s = lease_s
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._worker_id = ""
+        self._closed = threading.Event()
+        self._used: dict[str, int] = {}
+
+    def get_worker_id(self) -> str:
+        """Return this worker's id; the first call takes the lease.
+
+        Lazy, and again after a fork, because a thread does not survive one.
+        """
+        if self._pid != os.getpid():
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._begin()
+        return self._worker_id
+
+    def note_key_use(self, key: keys.KeyRow) -> None:
+        """Remember that a key was used; it is written later, off the request's path."""
+        now = now_us()
+        if key.last_used_at is None or now - key.last_used_at >= _USE_INTERVAL_US:
+            self._used[key.key_id] = now
+            self.get_worker_id()
+
+    def close(self) -> None:
+        """Write what is left and give the lease back."""
+        if self._pid != os.getpid():
+            return
+        self._closed.set()
+        worker_id = self._worker_id
+        try:
+            self._flush_use()
+            self._store.write(lambda db: runs.drop_lease(db, worker_id))
+        except AstrBotError as error:
+            log.warning("the worker's lease could not be given back: %s", error)
+
+    def _begin(self) -> None:
+        self._worker_id = str(uuid.uuid4())
+        self._renew()
+        self._closed = threading.Event()
+        self._pid = os.getpid()
+        threading.Thread(target=self._keep, args=(self._closed,), name="lease", daemon=True).start()
+
+    def _keep(self, closed: threading.Event) -> None:
+        while not closed.wait(min(self._lease_s / 3, 5.0)):
+            try:
+                self._renew()
+                self._flush_use()
+            except AstrBotError as error:
+                log.error("the worker's lease was not renewed: %s", error)
+
+    def _renew(self) -> None:
+        worker_id, lease_s = self._worker_id, self._lease_s
+        given_up = self._store.write(lambda db: runs.renew_lease(db, worker_id, lease_s))
+        if given_up:
+            log.warning("gave up %d turns of a worker that died", given_up)
+
+    def _flush_use(self) -> None:
+        if not self._used:
+            return
+        used, self._used = self._used, {}
+        self._store.write(lambda db: keys.note_use(db, used))

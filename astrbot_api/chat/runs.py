@@ -1,0 +1,142 @@
+"""The turns that this worker runs, each in its session's order."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+
+from .. import events
+from ..config import Settings
+from ..db import runs
+from ..db.store import Store
+from ..errors import ApiError, AstrBotError, RunCancelled
+from ..stream.log import RunLog
+from .turn import OpenTurn, TurnRequest, Turns
+
+log = logging.getLogger(__name__)
+
+#: How often a turn that waits for another worker's looks, in seconds.
+_POLL_S = 0.1
+
+
+class Runs:
+    """Starts turns in threads of their own (greenlets under gevent).
+
+    Turns of one session run one after another, across workers: their order
+    is that of their rows. A turn that waits for one of this worker is woken
+    by it; for another worker's it looks at the database now and then.
+    """
+
+    def __init__(self, settings: Settings, store: Store, turns: Turns) -> None:
+        self._settings = settings
+        self._store = store
+        self._turns = turns
+        self._lock = threading.Lock()
+        self._active: dict[str, OpenTurn] = {}
+        self._waiting: dict[int, set[threading.Event]] = defaultdict(set)
+        self._draining = False
+        self._idle = threading.Event()
+        self._idle.set()
+
+    @property
+    def active_count(self) -> int:
+        """How many turns of this worker run or wait."""
+        return len(self._active)
+
+    def start(self, request: TurnRequest) -> RunLog:
+        """Open a turn and have it run; return the log that its stream shows.
+
+        :raises ApiError: ``server_busy`` or ``shutting_down`` when this worker
+            takes no more, and whatever :meth:`Turns.open` refuses.
+        """
+        if self._draining:
+            raise ApiError(
+                "shutting_down", "The server is going down; try again.",
+                headers={"Retry-After": "1"},
+            )  # fmt: skip
+        if len(self._active) >= self._settings.max_runs_per_worker:
+            raise ApiError(
+                "server_busy",
+                f"{len(self._active)} turns are running on this worker; try again later.",
+                headers={"Retry-After": "5"},
+            )
+        turn = self._turns.open(request)
+        with self._lock:
+            self._active[turn.run_id] = turn
+            self._idle.clear()
+        threading.Thread(target=self._run, args=(turn,), name="run", daemon=True).start()
+        return turn.log
+
+    def drain(self) -> None:
+        """Take no new turns from now on."""
+        self._draining = True
+
+    def interrupt_all(self) -> None:
+        """End every turn: what was said is stored, and its stream closed."""
+        for turn in list(self._active.values()):
+            turn.cancel.cancel("interrupted")
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait until no turn is left. Returns whether that is so."""
+        return self._idle.wait(timeout_s)
+
+    def _run(self, turn: OpenTurn) -> None:
+        try:
+            if turn.ahead:
+                self._wait_for_place(turn)
+            self._turns.run(turn)
+        except RunCancelled as error:
+            self._end_waiting(turn, error.reason)
+        except Exception:
+            log.exception("run %s ended unforeseen", turn.run_id)
+            message = f"The server failed; its log has the details under run {turn.run_id}."
+            turn.log.append(events.error(turn.run_id, "internal_error", message))
+            turn.log.append(events.end(turn.run_id))
+        finally:
+            turn.log.close()
+            self._forget(turn)
+
+    def _wait_for_place(self, turn: OpenTurn) -> None:
+        """Wait until no earlier turn of the session is left.
+
+        :raises RunCancelled: when the turn is cancelled while it waits.
+        """
+        session, woken = turn.session.id, threading.Event()
+        with self._lock:
+            self._waiting[session].add(woken)
+        try:
+            with turn.cancel.on_cancel(woken.set):
+                while True:
+                    woken.clear()
+                    turn.cancel.raise_if_cancelled()
+                    with self._store.read() as db:
+                        if not runs.has_earlier_run(db, session, turn.number):
+                            break
+                    woken.wait(_POLL_S)
+        finally:
+            with self._lock:
+                self._waiting[session].discard(woken)
+                if not self._waiting[session]:
+                    del self._waiting[session]
+        self._store.write(lambda db: runs.start_run(db, turn.number))
+
+    def _end_waiting(self, turn: OpenTurn, reason: str) -> None:
+        """End a turn that never came to run."""
+        status = "interrupted" if reason == "interrupted" else "stopped"
+        try:
+            self._store.write(lambda db: runs.finish_run(db, turn.number, status))
+        except AstrBotError as error:
+            log.error("run %s was not closed: %s", turn.run_id, error)
+        if reason == "interrupted":
+            message = "The server stopped before the turn had begun. Send it again."
+            turn.log.append(events.error(turn.run_id, "run_interrupted", message))
+        turn.log.append(events.end(turn.run_id))
+
+    def _forget(self, turn: OpenTurn) -> None:
+        with self._lock:
+            self._active.pop(turn.run_id, None)
+            for woken in self._waiting.get(turn.session.id, ()):
+                woken.set()
+            if not self._active:
+                self._idle.set()

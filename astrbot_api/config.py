@@ -1,0 +1,183 @@
+"""Every setting of the server: name, default, unit, check, one sentence.
+
+A setting ``heartbeat_s`` is the Flask key ``ASTRBOT_HEARTBEAT_S`` and the
+environment variable of the same name. What is passed to
+:class:`~astrbot_api.AstrBotAPI` wins over ``app.config``, which wins over
+the environment, which wins over the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from .errors import SettingsError
+
+#: What every key of ``app.config`` and every environment variable begins with.
+PREFIX = "ASTRBOT_"
+
+MIB = 1024 * 1024
+
+
+def _setting(
+    default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None
+) -> Any:
+    meta = {"help": help, "minimum": minimum, "maximum": maximum}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one application. The suffix of a name is its unit."""
+
+    data_dir: Path = _setting(
+        Path("./data"), "Folder of the database, the configs, the bots and the files."
+    )
+    database_url: str = _setting(
+        "", "``sqlite:///PATH``; empty: ``astrbot.db`` in the data directory."
+    )
+    url_prefix: str = _setting(
+        "", "What stands before ``/api/v1``, for example ``/bot``. Must begin with a slash."
+    )
+    heartbeat_s: float = _setting(
+        1.0, "Silence after which a stream sends a comment line.", minimum=0.05, maximum=60
+    )
+    max_json_bytes: int = _setting(8 * MIB, "Largest JSON body; above it 413.", minimum=1024)
+    max_username_chars: int = _setting(255, "Longest username.", minimum=1, maximum=4096)
+    max_session_id_chars: int = _setting(255, "Longest session_id.", minimum=1, maximum=4096)
+    max_message_chars: int = _setting(
+        2_000_000, "Longest text of one message, all its segments together.", minimum=1
+    )
+    max_segments: int = _setting(100, "Most segments of one message.", minimum=1)
+    max_reply_chars: int = _setting(
+        2_000_000,
+        "Longest answer and thinking of one turn; a model that says more is cut off.",
+        minimum=100,
+    )
+    max_runs_per_worker: int = _setting(
+        2000, "Most turns that one worker has open at once; above it 503.", minimum=1
+    )
+    max_turns_per_session: int = _setting(
+        20, "Most turns of one session that run or wait at once; above it 429.", minimum=1
+    )
+    admin_names: list[str] = _setting(
+        ["astrbot"], "Usernames that only a key with the scope ``chat:admin`` may speak as."
+    )
+    worker_lease_s: float = _setting(
+        15.0,
+        "Time after which the turns of a worker that fell silent are given up.",
+        minimum=1,
+    )
+    legacy_error_status: bool = _setting(
+        False, "Answer business errors with HTTP 200, as AstrBot 4.25 does."
+    )
+    proxy_hops: int = _setting(
+        0,
+        "Reverse proxies in front that set ``X-Forwarded-*``; 0 trusts none.",
+        minimum=0,
+        maximum=10,
+    )
+    access_log: bool = _setting(True, "Write one line a request to the log.")
+
+    def __post_init__(self) -> None:
+        if self.url_prefix and (
+            not self.url_prefix.startswith("/") or self.url_prefix.endswith("/")
+        ):
+            raise SettingsError(
+                "ASTRBOT_URL_PREFIX must begin with a slash and not end with one, "
+                f"for example /bot; got {self.url_prefix!r}"
+            )
+        if self.database_url and not self.database_url.startswith("sqlite:///"):
+            scheme = self.database_url.partition(":")[0]
+            raise SettingsError(
+                "ASTRBOT_DATABASE_URL must be sqlite:///PATH in this version; "
+                f"got the scheme {scheme!r}"
+            )
+
+    @property
+    def database_path(self) -> Path:
+        """Path of the SQLite file."""
+        if self.database_url:
+            return Path(self.database_url.removeprefix("sqlite:///"))
+        return self.data_dir / "astrbot.db"
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    app_config: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Collect the settings from their three places and check them.
+
+    :param overrides: By field name (``heartbeat_s``); these win.
+    :param app_config: A Flask configuration, by key (``ASTRBOT_HEARTBEAT_S``).
+    :param environ: Environment variables; ``os.environ`` by default.
+    :raises SettingsError: One line that names the setting, what was found
+        and what was expected.
+    """
+    overrides = dict(overrides or {})
+    app_config = app_config or {}
+    environ = os.environ if environ is None else environ
+    hints = get_type_hints(Settings)
+    values: dict[str, Any] = {}
+    for item in fields(Settings):
+        key = PREFIX + item.name.upper()
+        if item.name in overrides:
+            raw = overrides.pop(item.name)
+        elif key in app_config:
+            raw = app_config[key]
+        elif key in environ:
+            raw = environ[key]
+        else:
+            continue
+        value = _convert(key, raw, hints[item.name])
+        _check_range(key, value, item.metadata)
+        values[item.name] = value
+    if overrides:
+        unknown = ", ".join(sorted(overrides))
+        raise SettingsError(f"unknown setting: {unknown}; see astrbot_api.config.Settings")
+    return Settings(**values)
+
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off", ""}
+
+
+def _convert(key: str, raw: Any, kind: Any) -> Any:
+    """Turn text (or a value of the right type) into what the field holds."""
+    try:
+        if kind is bool:
+            if isinstance(raw, bool):
+                return raw
+            word = str(raw).strip().lower()
+            if word in _TRUE:
+                return True
+            if word in _FALSE:
+                return False
+            raise ValueError("expected true or false")
+        if kind is int:
+            return int(raw)
+        if kind is float:
+            return float(raw)
+        if kind is Path:
+            return Path(raw).expanduser()
+        if kind == list[str]:
+            items = raw.split(",") if isinstance(raw, str) else list(raw)
+            return [str(item).strip() for item in items if str(item).strip()]
+        return str(raw)
+    except (TypeError, ValueError) as error:
+        expected = getattr(kind, "__name__", str(kind))
+        raise SettingsError(f"{key} must be of type {expected}; got {raw!r}") from error
+
+
+def _check_range(key: str, value: Any, meta: Mapping[str, Any]) -> None:
+    low, high = meta["minimum"], meta["maximum"]
+    if low is not None and value < low:
+        raise SettingsError(f"{key} must be at least {low}; got {value}")
+    if high is not None and value > high:
+        raise SettingsError(f"{key} must be at most {high}; got {value}")

@@ -1,0 +1,206 @@
+"""The state of one app: short reads where they are asked for, writes in one thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import peewee
+from playhouse.migrations import Runner
+
+from ..errors import SettingsError, StorageError
+from ..threads import BatchWriter
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: How long a write waits for another process's write, in milliseconds.
+_BUSY_TIMEOUT_MS = 10_000
+
+_PRAGMAS = {
+    "journal_mode": "wal",
+    # Safe against a crash of the process; a power cut may take the last
+    # transactions but never corrupts (Source: https://sqlite.org/wal.html).
+    "synchronous": "normal",
+    "busy_timeout": _BUSY_TIMEOUT_MS,
+    "foreign_keys": 1,
+    "cache_size": -16_000,
+}
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Store:
+    """A SQLite database that never blocks the hub for a lock.
+
+    Reads take microseconds and run where they are asked for. Writes run in
+    one native thread a process, those that wait together in one transaction.
+
+    :param path: The database file; its folder must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._readers: list[peewee.SqliteDatabase] = []
+        self._writer_db: peewee.SqliteDatabase | None = None
+        self._writer: BatchWriter | None = None
+
+    def upgrade(self) -> list[str]:
+        """Run the migrations that are still to run.
+
+        Two processes that start together do not get in each other's way: the
+        second waits and finds nothing left to do.
+
+        :returns: The names of those that ran.
+        """
+        with self._migration_lock():
+            db = self._connect()
+            try:
+                names: list[str] = Runner(db, str(_MIGRATIONS)).up()
+            except (peewee.DatabaseError, sqlite3.Error) as error:
+                raise SettingsError(f"cannot upgrade the database {self._path}: {error}") from error
+            finally:
+                db.close()
+        return names
+
+    def list_migrations(self) -> list[tuple[str, bool]]:
+        """Return each migration's name and whether it has run."""
+        db = self._connect()
+        try:
+            return [(one.name, bool(one.applied)) for one in Runner(db, str(_MIGRATIONS)).status()]
+        finally:
+            db.close()
+
+    @contextmanager
+    def read(self) -> Iterator[peewee.SqliteDatabase]:
+        """Lend a connection for a few short reads.
+
+        The block must not yield, sleep or call anything that does: fetch
+        what is wanted and leave.
+        """
+        self._check_process()
+        try:
+            db = self._readers.pop()
+        except IndexError:
+            db = self._connect()
+        try:
+            yield db
+        except (peewee.DatabaseError, sqlite3.Error) as error:
+            raise _as_storage_error(error) from error
+        finally:
+            self._readers.append(db)
+
+    def write(self, job: Callable[[peewee.SqliteDatabase], T]) -> T:
+        """Run ``job(db)`` in a transaction and wait until it is committed.
+
+        :param job: Runs in the writer thread, at times in one transaction
+            with others' jobs (each in a savepoint of its own); what it
+            raises undoes only its own part.
+        :returns: What the job returned.
+        :raises StorageError: when the database could not keep it.
+        """
+        self._check_process()
+        writer = self._writer
+        if writer is None:
+            with self._lock:
+                if self._writer is None:
+                    self._writer = BatchWriter(self._run_batch)
+                writer = self._writer
+        try:
+            return writer.submit(job)
+        except (peewee.DatabaseError, sqlite3.Error) as error:
+            raise _as_storage_error(error) from error
+
+    def close(self) -> None:
+        """End the writer and close every connection."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+            readers, self._readers = self._readers, []
+            writer_db, self._writer_db = self._writer_db, None
+        if writer is not None:
+            writer.close()
+        for db in (*readers, *([writer_db] if writer_db else [])):
+            db.close()
+
+    def _connect(self) -> peewee.SqliteDatabase:
+        # Not thread-safe on purpose: a connection is lent to one caller at a
+        # time, and peewee's per-greenlet state would open one a request.
+        db = peewee.SqliteDatabase(
+            str(self._path), pragmas=_PRAGMAS, thread_safe=False, check_same_thread=False
+        )
+        try:
+            db.connect()
+        except (peewee.DatabaseError, sqlite3.Error) as error:
+            raise StorageError(f"cannot open the database {self._path}: {error}") from error
+        return db
+
+    def _check_process(self) -> None:
+        """Forget what a parent process opened: SQLite must not cross a fork."""
+        pid = os.getpid()
+        if pid != self._pid:
+            with self._lock:
+                if pid != self._pid:
+                    self._readers = []
+                    self._writer = self._writer_db = None
+                    self._pid = pid
+
+    @contextmanager
+    def _migration_lock(self) -> Iterator[None]:
+        try:
+            import fcntl
+        except ImportError:  # Windows: one process upgrades by hand
+            yield
+            return
+        with open(f"{self._path}.lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _run_batch(self, jobs: Sequence[Callable[..., Any]]) -> list[Any | BaseException]:
+        """Run jobs in one transaction, in the writer thread."""
+        if self._writer_db is None:
+            self._writer_db = self._connect()
+        db = self._writer_db
+        db.execute_sql("BEGIN IMMEDIATE")
+        try:
+            outcomes = [self._run_job(db, job) for job in jobs]
+            db.execute_sql("COMMIT")
+        except BaseException:
+            _roll_back(db)
+            raise
+        return outcomes
+
+    def _run_job(self, db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any | BaseException:
+        db.execute_sql("SAVEPOINT job")
+        try:
+            result = job(db)
+        except Exception as error:
+            db.execute_sql("ROLLBACK TO job")
+            db.execute_sql("RELEASE job")
+            return error
+        db.execute_sql("RELEASE job")
+        return result
+
+
+def _roll_back(db: peewee.SqliteDatabase) -> None:
+    try:
+        db.execute_sql("ROLLBACK")
+    except (peewee.DatabaseError, sqlite3.Error):
+        # A full disk makes SQLite roll back by itself; then there is nothing
+        # left to undo, and the first error is the one worth telling.
+        log.debug("nothing to roll back", exc_info=True)
+
+
+def _as_storage_error(error: Exception) -> StorageError:
+    log.error("database: %s", error)
+    return StorageError(
+        "The server could not reach or keep its state; nothing was stored. Try again later."
+    )

@@ -1,0 +1,130 @@
+"""The Flask extension: the API in an application that may have much else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask
+
+from .agent.provider import Provider
+from .agent.tools import Tool
+from .chat.commands import BUILT_IN, Command
+from .chat.lease import WorkerLease
+from .chat.runs import Runs
+from .chat.turn import Turns
+from .config import Settings, load_settings
+from .configfiles import ConfigFiles
+from .db.store import Store
+from .errors import SettingsError
+from .http.openapi import build_api
+from .http.state import EXTENSION
+from .im.botfile import BotFile
+from .providers.registry import Providers
+
+
+@dataclass(slots=True)
+class AppState:
+    """Everything that one application has of this package.
+
+    It is ``app.extensions["astrbot_api"]``; nothing is global, so two
+    applications of one process share nothing.
+    """
+
+    settings: Settings
+    store: Store
+    configs: ConfigFiles
+    bots: BotFile
+    lease: WorkerLease
+    runs: Runs
+    openapi: Mapping[str, Any]
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End every turn, store what was said, close the database.
+
+        :param timeout_s: How long the turns may take to end.
+        """
+        self.runs.drain()
+        self.runs.interrupt_all()
+        self.runs.wait_until_idle(timeout_s)
+        self.lease.close()
+        self.store.close()
+
+
+class AstrBotAPI:
+    """Adds the AstrBot HTTP API to a Flask application.
+
+    ::
+
+        app = Flask(__name__)
+        AstrBotAPI(app, url_prefix="/bot", data_dir="/var/lib/bot")
+
+    :param app: The application; or call :meth:`init_app` later.
+    :param tools: Tools that every config may offer to its model.
+    :param commands: Commands beside the built-in ones.
+    :param providers: Models by id, for ``[provider] id = "…"`` of a config.
+    :param settings: Any field of :class:`~astrbot_api.config.Settings`.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        tools: Sequence[Tool] = (),
+        commands: Sequence[Command] = (),
+        providers: Mapping[str, Provider] | None = None,
+        **settings: Any,
+    ) -> None:
+        self._tools = tuple(tools)
+        self._commands = {**BUILT_IN, **{command.name: command for command in commands}}
+        self._providers = dict(providers or {})
+        self._settings = settings
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> AppState:
+        """Set the API up on an application: settings, state, routes.
+
+        Makes the data directory and brings the database up to date; starts
+        no thread and asks nobody.
+
+        :raises SettingsError: for a wrong setting or configuration file.
+        """
+        if EXTENSION in app.extensions:
+            raise SettingsError("AstrBotAPI is set up on this application already")
+        settings = load_settings(self._settings, app.config)
+        state = self._build_state(app, settings)
+        app.extensions[EXTENSION] = state
+        return state
+
+    def _build_state(self, app: Flask, settings: Settings) -> AppState:
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"ASTRBOT_DATA_DIR: cannot make the folder: {error}") from error
+        configs = ConfigFiles(settings.data_dir)
+        configs.load_all()
+        bots = BotFile(settings.data_dir)
+        bots.load()
+        store = Store(settings.database_path)
+        store.upgrade()
+        lease = WorkerLease(store, settings.worker_lease_s)
+        turns = Turns(
+            settings=settings,
+            store=store,
+            configs=configs,
+            providers=Providers(self._providers),
+            lease=lease,
+            tools=self._tools,
+            commands=self._commands,
+        )
+        return AppState(
+            settings=settings,
+            store=store,
+            configs=configs,
+            bots=bots,
+            lease=lease,
+            runs=Runs(settings, store, turns),
+            openapi=build_api(app, settings),
+        )

@@ -1,0 +1,1 @@
+"""The HTTP API: the one package that knows of requests and responses."""

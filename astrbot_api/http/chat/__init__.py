@@ -1,0 +1,1 @@
+"""``POST /chat``: one turn, as a stream of events."""

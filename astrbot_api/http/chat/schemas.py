@@ -1,0 +1,92 @@
+"""The body of a chat request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+
+from ..fields import Flag, Text, Username
+
+# The recorded server's words; it reads no files, and neither does this one.
+_NO_MESSAGE = "Missing key: message or files"
+
+
+def _optional(description: str, **kwargs: Any) -> Text:
+    metadata = {"description": description, **kwargs.pop("metadata", {})}
+    return Text(load_default="", allow_none=True, metadata=metadata, **kwargs)
+
+
+class ChatRequestSchema(ma.Schema):
+    """What a turn is asked with. Unknown fields are ignored."""
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
+    username = Username()
+    message = ma.fields.Raw(
+        required=True,
+        error_messages={"required": _NO_MESSAGE, "null": _NO_MESSAGE},
+        metadata={
+            "description": (
+                'A string, or a list of segments: `{"type":"plain","text"}`, '
+                '`{"type":"reply","message_id","selected_text"?}`. '
+                "A text that begins with `/` and names a command is answered by it."
+            ),
+            "oneOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "object"}},
+            ],
+            "example": "Hello",
+        },
+    )
+    session_id = ma.fields.Raw(
+        load_default=None,
+        allow_none=True,
+        metadata={
+            "description": (
+                "The conversation. Absent, `null` or blank: a new one, named by a UUID. "
+                "An unknown name is a new conversation of that name."
+            ),
+            "type": ["string", "integer", "null"],
+            "maxLength": 255,
+            "example": "my_session_001",
+        },
+    )
+    conversation_id = ma.fields.Raw(
+        load_default=None,
+        allow_none=True,
+        metadata={
+            "description": "Another name of `session_id`, used when that is absent or `null`.",
+            "type": ["string", "integer", "null"],
+        },
+    )
+    enable_streaming = Flag(
+        metadata={
+            "description": (
+                "`true` (the default): the answer comes piece by piece. "
+                "`false`: in one `plain` event. The answer is a stream either way."
+            )
+        }
+    )
+    config_id = _optional(
+        "The config of this session from now on; wins over `config_name`. `default` goes back.",
+        metadata={"example": "default"},
+    )
+    config_name = _optional("The same by name; refused when two configs have it.")
+    selected_provider = _optional("A provider of the config, for this turn only.")
+    selected_model = _optional("A model of the provider, for this turn only.")
+    skip_user_history = Flag(
+        data_key="_skip_user_history",
+        metadata={"description": "`true`: the user's message is answered but not stored."},
+    )
+    flags = ma.fields.Dict(
+        keys=ma.fields.String(),
+        load_default=None,
+        allow_none=True,
+        error_messages={"invalid": "flags must be an object"},
+        metadata={
+            "description": "`enable_streaming` in it wins over the field. Others are ignored.",
+            "example": {"enable_streaming": True},
+        },
+    )

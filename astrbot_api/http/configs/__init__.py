@@ -1,0 +1,1 @@
+"""``/configs``: which agents there are."""

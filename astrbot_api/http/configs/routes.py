@@ -1,0 +1,34 @@
+"""``GET /configs``."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from ...configfiles import DEFAULT_CONFIG_ID
+from ..blueprint import ApiBlueprint
+from ..envelope import ok
+from ..schemas import envelope_of
+from ..state import get_state
+from .schemas import ConfigListSchema
+
+blp = ApiBlueprint(
+    "configs", __name__, tag="Configs", scope="config", description="The agents there are."
+)
+
+
+@blp.route("/configs", methods=["GET"])
+@blp.doc(operationId="listConfigs")
+@blp.answers(envelope_of("ConfigListAnswer", ConfigListSchema()))
+@blp.raises()
+def list_configs() -> Response:
+    """List the configs that a chat may choose."""
+    configs = [
+        {
+            "id": config.id,
+            "name": config.name,
+            "path": config.path,
+            "is_default": config.id == DEFAULT_CONFIG_ID,
+        }
+        for config in get_state().configs.list_configs()
+    ]
+    return ok({"configs": configs})

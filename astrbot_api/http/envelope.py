@@ -1,0 +1,60 @@
+"""The envelope: the one shape of every JSON answer."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import orjson
+from flask import Response, request
+
+from ..errors import ApiError
+from .state import get_state
+
+#: Codes that AstrBot 4.25 answers with HTTP 200, for ``legacy_error_status``.
+_BUSINESS_STATUSES = frozenset({400, 404, 409, 415})
+
+#: Where the id stays for the length of the request.
+_REQUEST_ID_KEY = "astrbot_api.request_id"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+def ok(data: Any, status: int = 200) -> Response:
+    """Return ``{"status":"ok","message":null,"data":…}``."""
+    body = orjson.dumps({"status": "ok", "message": None, "data": data})
+    return Response(body, status, mimetype="application/json")
+
+
+def fail(error: ApiError) -> Response:
+    """Return the error envelope, with ``code`` and ``request_id`` beside the message."""
+    body = orjson.dumps(
+        {
+            "status": "error",
+            "message": error.message.encode("utf-8", "replace").decode(),
+            "data": None,
+            "code": error.code,
+            "request_id": get_request_id(),
+        }
+    )
+    status = error.status
+    if (
+        get_state().settings.legacy_error_status
+        and status in _BUSINESS_STATUSES
+        and error.code != "path_not_found"
+    ):
+        status = 200
+    headers = {**error.headers, "X-Request-ID": get_request_id()}
+    return Response(body, status, headers, mimetype="application/json")
+
+
+def get_request_id() -> str:
+    """Return the id of this request: the caller's ``X-Request-ID``, or a new one."""
+    environ = request.environ
+    known: str | None = environ.get(_REQUEST_ID_KEY)
+    if known is None:
+        sent = environ.get("HTTP_X_REQUEST_ID", "")
+        known = sent if _REQUEST_ID.match(sent) else os.urandom(12).hex()
+        environ[_REQUEST_ID_KEY] = known
+    return known

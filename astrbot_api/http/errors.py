@@ -1,0 +1,53 @@
+"""Every error below the prefix is JSON.
+
+The handlers stand on the API's own blueprint, one a status: a host
+application's pages for the same status would win over a general one.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app
+from werkzeug.exceptions import HTTPException, default_exceptions
+
+from ..errors import ApiError, StorageError
+from .envelope import fail, get_request_id
+from .state import get_state
+
+#: What Werkzeug raises by itself, as our codes.
+_CODE_OF_STATUS = {
+    400: "invalid_request",
+    404: "path_not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    503: "server_busy",
+}
+
+
+def register_error_handlers(blueprint: Blueprint) -> None:
+    """Make every error of the blueprint, and of those nested in it, an envelope."""
+    blueprint.register_error_handler(ApiError, fail)
+    blueprint.register_error_handler(StorageError, _storage_failed)
+    for status in default_exceptions:
+        blueprint.register_error_handler(status, _http_failed)
+
+
+def _storage_failed(error: StorageError) -> Response:
+    return fail(ApiError("storage_error", str(error), headers={"Retry-After": "2"}))
+
+
+def _http_failed(error: HTTPException) -> Response:
+    status = error.code or 500
+    code = _CODE_OF_STATUS.get(status)
+    if code is None and 400 <= status < 500:
+        code = "invalid_request"
+    if code is None:
+        # Flask has logged the exception; this line joins it to the request.
+        current_app.logger.error("request %s failed", get_request_id())
+        message = "The server failed; its log has the details under this request_id."
+        return fail(ApiError("internal_error", message))
+    if status == 413:
+        limit = get_state().settings.max_json_bytes
+        message = f"the request body is larger than the limit of {limit} bytes"
+        return fail(ApiError("body_too_large", message))
+    return fail(ApiError(code or "internal_error", error.description or error.name))

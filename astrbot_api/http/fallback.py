@@ -1,0 +1,74 @@
+"""What no route answers: unknown paths and wrong methods, in JSON.
+
+The order of checks is key, scope, path, method. Flask would answer a wrong
+method before it asks for the key, so a rule of our own takes every path and
+every method below the prefix.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from flask import Blueprint, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from ..errors import ApiError
+from .auth import check_scope, get_caller, require_scope
+from .blueprint import ApiBlueprint
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def build_fallback() -> Blueprint:
+    """Return the blueprint that takes whatever the others do not."""
+    blueprint = Blueprint("fallback", __name__)
+    for rule in ("/", "/<path:path>"):
+        blueprint.add_url_rule(
+            rule,
+            "unknown",
+            _answer_unknown,
+            methods=_METHODS,
+            provide_automatic_options=False,
+            strict_slashes=True,
+        )
+    return blueprint
+
+
+def _answer_unknown(path: str = "") -> NoReturn:
+    others = _find_other_methods()
+    if all(_is_public(endpoint) for endpoint in others.values()) and others:
+        _refuse_method(others)
+    require_scope(None)
+    if not others:
+        raise ApiError("path_not_found", f"There is no path {request.path}")
+    blueprint = current_app.blueprints[next(iter(others.values())).rpartition(".")[0]]
+    if isinstance(blueprint, ApiBlueprint):
+        check_scope(get_caller().scopes, blueprint.scope)
+    _refuse_method(others)
+
+
+def _find_other_methods() -> dict[str, str]:
+    """Return the methods that this path does answer, and their endpoints."""
+    found: dict[str, str] = {}
+    adapter: Any = current_app.create_url_adapter(request)
+    for method in _METHODS:
+        try:
+            endpoint, _ = adapter.match(method=method)
+        except HTTPException:
+            continue
+        if endpoint != request.endpoint:
+            found[method] = endpoint
+    return found
+
+
+def _is_public(endpoint: str) -> bool:
+    blueprint = current_app.blueprints.get(endpoint.rpartition(".")[0])
+    return isinstance(blueprint, ApiBlueprint) and blueprint.public
+
+
+def _refuse_method(others: dict[str, str]) -> NoReturn:
+    raise ApiError(
+        "method_not_allowed",
+        f"{request.path} does not answer {request.method}, only {', '.join(others)}",
+        headers={"Allow": ", ".join(others)},
+    )

@@ -1,0 +1,91 @@
+"""Fields of the schemas whose messages and leniency the contract fixes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+
+from ..errors import ApiError
+from ..messages import check_text
+from .state import get_state
+
+
+class Text(ma.fields.String):
+    """A string, or an integer taken as one; stripped. ``null`` is empty.
+
+    :param max_chars: Name of the setting that limits its length.
+    """
+
+    def __init__(self, *, max_chars: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.max_chars = max_chars
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        name = attr or self.name or "value"
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str):
+            raise ma.ValidationError(f"{name} must be a string")
+        try:
+            check_text(name, value)
+        except ApiError as error:
+            raise ma.ValidationError(error.message) from error
+        text = value.strip()
+        if self.max_chars:
+            self._check_length(name, text)
+        return text
+
+    def _check_length(self, name: str, text: str) -> None:
+        limit: int = getattr(get_state().settings, self.max_chars)
+        if len(text) > limit:
+            raise ma.ValidationError(
+                f"{name} has {len(text)} characters; at most {limit} are allowed"
+            )
+
+
+class Username(Text):
+    """A username: required, and not blank."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        missing = "Missing key: username"
+        super().__init__(
+            required=True,
+            max_chars="max_username_chars",
+            error_messages={"required": missing, "null": missing},
+            metadata={
+                "description": "Whose session it is. An integer is taken as its digits.",
+                "example": "alice",
+                "maxLength": 255,
+                "minLength": 1,
+            },
+            **kwargs,
+        )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not text:
+            raise ma.ValidationError("username is empty")
+        return text
+
+
+class Flag(ma.fields.Boolean):
+    """``true`` or ``false``; ``null`` leaves the default."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_none=True, load_default=None, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ma.ValidationError(f"{attr or self.name} must be true or false")
+        return value
+
+
+class PageNumber(ma.fields.Integer):
+    """A page or a page size, as Python reads an integer (``+2`` is one)."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        try:
+            return int(value)
+        except ValueError as error:
+            raise ma.ValidationError("page and page_size must be integers") from error

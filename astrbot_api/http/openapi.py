@@ -1,0 +1,135 @@
+"""The API of one app: its blueprints, and the document made from them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from typing import Any
+
+import flask_smorest
+from flask import Blueprint, Flask, Response, current_app, request
+
+from ..config import Settings
+from .accesslog import STARTED_KEY, log_request
+from .auth import require_scope
+from .blueprint import ApiBlueprint
+from .chat.routes import blp as chat
+from .configs.routes import blp as configs
+from .docs.routes import blp as docs
+from .envelope import get_request_id
+from .errors import register_error_handlers
+from .fallback import build_fallback
+from .fields import Flag, PageNumber, Text, Username
+from .im.routes import blp as im
+from .schemas import ErrorSchema
+from .sessions.routes import blp as sessions
+
+#: Every resource, in the order of the documentation.
+RESOURCES: tuple[ApiBlueprint, ...] = (chat, sessions, configs, im, docs)
+
+API_PATH = "/api/v1"
+
+_DESCRIPTION = """\
+Talk to an agent over HTTP: chat over server-sent events, sessions, configs and bots.
+
+Send your key as `X-API-Key` or as `Authorization: Bearer`. Every answer that is not a
+stream or a file is `{"status","message","data"}`; an error has `code` and `request_id` too.
+"""
+
+
+class _Api(flask_smorest.Api):
+    """flask-smorest without its error handler, which would be the whole app's."""
+
+    ERROR_SCHEMA = ErrorSchema
+
+    def _register_error_handlers(self) -> None:
+        pass
+
+
+def build_api(app: Flask, settings: Settings) -> dict[str, Any]:
+    """Register every resource on an app.
+
+    :returns: The OpenAPI document.
+    """
+    api = _Api(
+        app,
+        config_prefix="ASTRBOT",
+        spec_kwargs={
+            "title": "AstrBot HTTP API",
+            "version": _version(),
+            "openapi_version": "3.1.0",
+            "info": {"description": _DESCRIPTION},
+        },
+    )
+    for field in (Text, Username, Flag, PageNumber):
+        kind = {Flag: "boolean", PageNumber: "integer"}.get(field, "string")
+        api.register_field(field, kind, None)
+    parent = _build_parent()
+    for resource in RESOURCES:
+        parent.register_blueprint(resource)
+    api.register_blueprint(parent, url_prefix=settings.url_prefix + API_PATH)
+    # After the documented ones, and not among them.
+    fallback = build_fallback()
+    _add_request_hooks(fallback)
+    register_error_handlers(fallback)
+    app.register_blueprint(
+        fallback, url_prefix=settings.url_prefix + API_PATH, name="astrbot_api_fallback"
+    )
+    return _finish_document(api.spec.to_dict(), settings)
+
+
+def _build_parent() -> flask_smorest.Blueprint:
+    parent = flask_smorest.Blueprint("astrbot_api", __name__)
+    _add_request_hooks(parent)
+    register_error_handlers(parent)
+    return parent
+
+
+def _add_request_hooks(blueprint: Blueprint) -> None:
+    # One function a hook: Flask asks of each, on each request, whether it is async.
+    @blueprint.before_request
+    def begin() -> None:
+        request.environ[STARTED_KEY] = time.perf_counter()
+        resource = current_app.blueprints[request.blueprint or ""]
+        if isinstance(resource, ApiBlueprint) and not resource.public:
+            require_scope(resource.scope)
+
+    @blueprint.after_request
+    def finish(response: Response) -> Response:
+        response.headers["X-Request-ID"] = get_request_id()
+        log_request(request, response)
+        return response
+
+
+def _finish_document(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Add what no decorator knows: how to authorise, and the limits in force."""
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {
+        "ApiKeyHeader": {
+            "type": "apiKey", "in": "header", "name": "X-API-Key",
+            "description": "Your key, `abk_…`.",
+        },
+        "BearerKey": {
+            "type": "http", "scheme": "bearer",
+            "description": "Your key, `abk_…`, as a bearer token.",
+        },
+    }  # fmt: skip
+    document["security"] = [{"ApiKeyHeader": []}, {"BearerKey": []}]
+    document["tags"] = [
+        {"name": resource.tag, "description": resource.description} for resource in RESOURCES
+    ]
+    body = components["schemas"]["ChatRequest"]["properties"]
+    body["username"]["maxLength"] = settings.max_username_chars
+    body["session_id"]["maxLength"] = settings.max_session_id_chars
+    body["message"]["oneOf"][0]["maxLength"] = settings.max_message_chars
+    body["message"]["oneOf"][1]["maxItems"] = settings.max_segments
+    chat_post = document["paths"][settings.url_prefix + API_PATH + "/chat"]["post"]
+    chat_post["requestBody"]["description"] = f"At most {settings.max_json_bytes} bytes of JSON."
+    return document
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("astrbot-api")
+    except importlib.metadata.PackageNotFoundError:  # run from a bare checkout
+        return "0.0.0"

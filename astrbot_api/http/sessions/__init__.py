@@ -1,0 +1,1 @@
+"""``/chat/sessions``: the conversations of a username."""

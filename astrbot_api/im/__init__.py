@@ -1,0 +1,1 @@
+"""Messengers: the bots of ``bots.toml``."""

@@ -1,0 +1,137 @@
+"""Messages as clients send them: a string, or a list of segments.
+
+Chat is lenient where the recorded server is: a segment that it does not know
+or cannot resolve is left out, as long as something is left to answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ApiError
+
+#: Types of segment that carry an ``attachment_id``.
+MEDIA_TYPES = ("image", "record", "file", "video")
+
+EMPTY_MESSAGE = "Message content is empty (reply only is not allowed)"
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Text."""
+
+    text: str
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the segment as it is stored and shown."""
+        return {"type": "plain", "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A quotation of a stored message of the same session.
+
+    ``selected_text``, when not empty, is the part that is quoted.
+    """
+
+    message_id: int | str
+    selected_text: str = ""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the segment as it is stored and shown."""
+        return {
+            "type": "reply",
+            "message_id": self.message_id,
+            "selected_text": self.selected_text,
+        }
+
+
+Segment = Plain | Reply
+
+
+def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list[Segment]:
+    """Read the ``message`` of a chat request.
+
+    :param value: What the JSON body held: a string or a list of objects.
+    :raises ApiError: ``message_empty`` or ``invalid_request``.
+    """
+    if isinstance(value, str):
+        check_text("message", value)
+        segments: list[Segment] = [Plain(value.strip())]
+    elif isinstance(value, list):
+        if len(value) > max_segments:
+            raise ApiError(
+                "invalid_request",
+                f"message has {len(value)} segments; at most {max_segments} are allowed",
+            )
+        found = (_parse_segment(part, f"message[{at}]") for at, part in enumerate(value))
+        segments = [segment for segment in found if segment is not None]
+    elif isinstance(value, dict):
+        segments = []
+    else:
+        raise ApiError("invalid_request", "message must be a string or list")
+    segments = [one for one in segments if not isinstance(one, Plain) or one.text]
+    if not any(isinstance(one, Plain) and one.text.strip() for one in segments):
+        raise ApiError("message_empty", EMPTY_MESSAGE)
+    chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
+    if chars > max_chars:
+        raise ApiError(
+            "invalid_request",
+            f"message has {chars} characters; at most {max_chars} are allowed",
+        )
+    return segments
+
+
+def _parse_segment(part: Any, where: str) -> Segment | None:
+    """Read one segment; None for one that chat leaves out."""
+    if not isinstance(part, dict):
+        raise ApiError("invalid_request", f"{where}: message part must be an object")
+    kind = part.get("type")
+    if kind == "plain":
+        text = _text_or_number(part.get("text", ""), f"{where}.text")
+        return Plain(text)
+    if kind == "reply":
+        message_id = part.get("message_id")
+        if message_id is None or message_id == "":
+            return None
+        if isinstance(message_id, bool) or not isinstance(message_id, (int, str)):
+            raise ApiError("invalid_request", f"{where}.message_id must be a string or an integer")
+        if isinstance(message_id, str):
+            check_text(f"{where}.message_id", message_id)
+        selected = part.get("selected_text")
+        quoted = "" if selected is None else _text_or_number(selected, f"{where}.selected_text")
+        return Reply(message_id, quoted)
+    return None
+
+
+def _text_or_number(value: Any, where: str) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ApiError("invalid_request", f"{where} must be a string")
+    check_text(where, value)
+    return value
+
+
+def check_text(where: str, text: str) -> None:
+    """Refuse text that no database or client could hold unchanged.
+
+    :param where: Name of the field, for the message.
+    :raises ApiError: ``invalid_request`` for a NUL or half of a surrogate pair.
+    """
+    if "\x00" in text:
+        raise ApiError("invalid_request", f"{where} must not contain the character NUL (U+0000)")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ApiError(
+            "invalid_request", f"{where} must be valid Unicode: it has half of a surrogate pair"
+        ) from error
+
+
+def plain_text(segments: list[dict[str, Any]]) -> str:
+    """Return the text of stored segments, the rest left out."""
+    return "".join(one["text"] for one in segments if one.get("type") == "plain")

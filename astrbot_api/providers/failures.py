@@ -1,0 +1,112 @@
+"""What a failure of a model's endpoint is called, to the caller and in the log.
+
+The caller of the API gets one of these sentences: never the endpoint's own
+text, address or key. The operator's log gets the rest, without keys.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from datetime import UTC
+
+from ..errors import ProviderError
+
+#: Statuses that say "not now", so the same request may succeed a little later.
+PASSING_STATUSES = frozenset({429, 500, 502, 503, 504})
+
+#: How much of an endpoint's text goes into the log, in characters.
+_LOGGED_CHARS = 500
+
+_KEYS = re.compile(r"\bsk-[\w\-*.]+|\bBearer\s+[^\s\"',;]+", re.IGNORECASE)
+_REDACTED = "[redacted]"
+
+UNREACHABLE = "The model's endpoint could not be reached."
+UNTRUSTED = "The model's endpoint could not be reached: its TLS certificate was not accepted."
+HUNG_UP = "The model's endpoint closed the connection without an answer."
+BROKE_OFF = "The model's endpoint broke off the answer."
+ANSWERED_NOTHING = "The model's endpoint answered nothing."
+NOT_JSON = "The model's endpoint sent something that is not valid JSON."
+NOT_A_MODEL = (
+    "The model's endpoint answered with a web page: its address in the config may be wrong."
+)
+FAILED_MIDWAY = "The model's endpoint answered with an error."
+
+
+def silent_for(timeout_s: float) -> str:
+    """Say that an endpoint was silent for so many seconds."""
+    return f"The model's endpoint did not answer within {timeout_s:g} s."
+
+
+def describe_status(status: int) -> str:
+    """Say, in one sentence for the API's caller, what an HTTP status means."""
+    code = f"(HTTP {status})"
+    if status in (401, 403):
+        return f"The model's endpoint refused the server's credentials {code}."
+    if status == 429:
+        return f"The model's endpoint is rate limited {code}; try again later."
+    if 300 <= status < 400:
+        return f"The model's endpoint answered with a redirect {code}, which is not followed."
+    if 400 <= status < 500:
+        return f"The model's endpoint refused the request {code}."
+    return f"The model's endpoint answered with an error {code}."
+
+
+class EndpointRefusal(ProviderError):
+    """The endpoint answered with a status that is not a success.
+
+    :param status: The HTTP status.
+    :param retry_after_s: What the endpoint asked us to wait, in seconds.
+    :param names_stream_options: Whether the refusal is about the field
+        ``stream_options``, which older endpoints do not know.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        *,
+        retry_after_s: float | None = None,
+        names_stream_options: bool = False,
+    ) -> None:
+        super().__init__(
+            describe_status(status),
+            retryable=status in PASSING_STATUSES,
+            retry_after_s=retry_after_s,
+        )
+        self.status = status
+        self.names_stream_options = names_stream_options
+
+
+def read_retry_after(value: str | None) -> float | None:
+    """Understand a ``Retry-After`` header: seconds, or an HTTP date.
+
+    Source: RFC 9110, 10.2.3.
+
+    :returns: Seconds from now, never negative; None when there is nothing
+        to understand.
+    """
+    text = (value or "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII):
+        return float(text)
+    try:
+        when = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, when.timestamp() - time.time())
+
+
+def redact(text: str, api_key: str) -> str:
+    """Prepare an endpoint's text for the log.
+
+    :param text: What the endpoint, or the library, said.
+    :param api_key: The key that was sent; may be empty.
+    :returns: At most 500 characters, without the key and without anything
+        else that looks like one, control characters escaped.
+    """
+    if api_key:
+        text = text.replace(api_key, _REDACTED)
+    # Cut only now: half a key would no longer be recognised.
+    return repr(_KEYS.sub(_REDACTED, text)[:_LOGGED_CHARS])

@@ -1,0 +1,54 @@
+"""One provider object for each provider table, shared by all turns."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+
+from ..agent.provider import Provider
+from ..configfiles import ProviderConfig
+from .local import LocalProvider, resolve_auto
+from .mock import MockProvider
+from .openai import OpenAIProvider
+
+#: Provider objects that are kept. A config that is edited again and again
+#: leaves its older ones behind.
+_MAX_KEPT = 100
+
+
+class Providers:
+    """Makes providers when they are first needed, and keeps their connections.
+
+    :param own: Providers that the application gave, by id; they win over
+        what a config's table says.
+    """
+
+    def __init__(self, own: Mapping[str, Provider] | None = None) -> None:
+        self._own = dict(own or {})
+        self._lock = threading.Lock()
+        self._made: dict[ProviderConfig, Provider] = {}
+
+    def get_provider(self, config: ProviderConfig) -> Provider:
+        """Return the provider of a table.
+
+        :raises ProviderError: when ``type = "auto"`` finds no model.
+        """
+        if config.id in self._own:
+            return self._own[config.id]
+        resolved = resolve_auto(config, os.environ) if config.type == "auto" else config
+        with self._lock:
+            provider = self._made.get(resolved)
+            if provider is None:
+                if len(self._made) >= _MAX_KEPT:
+                    self._made.clear()
+                provider = self._made[resolved] = _make(resolved)
+        return provider
+
+
+def _make(config: ProviderConfig) -> Provider:
+    if config.type == "mock":
+        return MockProvider(config)
+    if config.type == "local":
+        return LocalProvider(config)
+    return OpenAIProvider(config, api_key=config.resolve_api_key())

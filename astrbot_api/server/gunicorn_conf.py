@@ -1,0 +1,118 @@
+"""gunicorn's configuration for this server: settings, then hooks.
+
+Run this file by its path (``serve`` and ``deploy/gunicorn.conf.py`` do). As
+``-c python:astrbot_api.server.gunicorn_conf`` the package, and with it
+peewee, would be imported before the patch; peewee's thread-local connection
+would then be shared by all greenlets, and their transactions mix without an
+error. So this file imports nothing of ours before a worker runs.
+"""
+
+from gevent import monkey as _monkey
+
+_patched_before = _monkey.is_module_patched("threading")
+_monkey.patch_all()
+
+import os
+import sys
+
+if "peewee" in sys.modules and not _patched_before:
+    raise SystemExit(
+        "gunicorn_conf.py was loaded after peewee: all requests would share one database "
+        "connection. Use: gunicorn -c deploy/gunicorn.conf.py"
+    )
+
+
+def _env_int(name: str, default: int, minimum: int) -> int:
+    """Read a whole number from the environment; one line and the end if it is none."""
+    text = os.environ.get(name, "").strip() or str(default)
+    if not text.isdecimal() or int(text) < minimum:
+        raise SystemExit(f"{name} must be a whole number of at least {minimum}; got {text!r}")
+    return int(text)
+
+
+worker_class = "gevent"
+#: Two, so that one serves while the other restarts.
+workers = _env_int("WEB_CONCURRENCY", 2, 1)
+#: Streams are connections that stay: about 18 KB each.
+worker_connections = 10_000
+#: The C parser's newest release does not fit gunicorn 27 (gunicorn[fast]
+#: installs 26 without a word); naming the parser keeps it out.
+http_parser = "python"
+#: Seconds an idle connection stays open. It also holds up a stopping worker,
+#: so it must stay well below graceful_timeout.
+keepalive = 5
+#: Seconds without a sign of life of the hub until a worker is killed, with
+#: all its streams. No limit on how long a request takes.
+timeout = 60
+#: Seconds that running turns get when a worker is told to stop. Some seconds
+#: before the end, drain.py closes them with an `error` event.
+graceful_timeout = _env_int("ASTRBOT_GRACEFUL_TIMEOUT_S", 30, 1)
+#: The socket's path is one for all servers of a user: the second takes it over.
+control_socket_disable = True
+#: The application writes one structured line a request.
+accesslog = None
+#: The heartbeat file of each worker, off the disk: a busy disk must not get a
+#: worker killed.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+
+# A place for sys.setswitchinterval(…): with the native database thread beside
+# the hub, a shorter interval trades throughput for latency. Not measured, not set.
+
+
+def on_starting(server):  # type: ignore[no-untyped-def]
+    """Raise the limit of open files, and tie the master to ``serve``."""
+    _raise_open_files()
+    _die_with_parent(server)
+
+
+def post_worker_init(worker):  # type: ignore[no-untyped-def]
+    """Start the watch that ends this worker's turns before it is killed."""
+    from astrbot_api.server.drain import start_watch
+
+    start_watch(worker)
+
+
+def post_request(worker, req, environ, resp):  # type: ignore[no-untyped-def]
+    """Let other greenlets in.
+
+    A client that sends one request after another on one connection would
+    otherwise keep the hub, and the streams beside it would stutter.
+    """
+    import gevent
+
+    gevent.sleep(0)
+
+
+def worker_exit(server, worker):  # type: ignore[no-untyped-def]
+    """Write out what the worker still holds and close its database."""
+    from astrbot_api.server.drain import close_app
+
+    close_app(worker)
+
+
+def _raise_open_files() -> None:
+    """Lift the soft limit to the hard one: a stream is a descriptor, 1024 the usual limit."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _die_with_parent(server) -> None:  # type: ignore[no-untyped-def]
+    """Have the kernel send TERM to this master when ``serve`` dies, even by KILL.
+
+    Linux only (prctl); elsewhere a killed ``serve`` leaves the master alone.
+    Source: prctl(2), PR_SET_PDEATHSIG = 1.
+    """
+    parent = os.environ.get("ASTRBOT_SERVE_PID", "")
+    if not parent or not sys.platform.startswith("linux"):
+        return
+    import ctypes
+    import signal
+
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != int(parent):  # it died before the call
+        server.log.info("astrbot-api serve is gone; stopping")
+        raise SystemExit(1)

@@ -1,0 +1,162 @@
+"""``astrbot-api serve``: gunicorn, the embedded model beside it, and what people see.
+
+This process serves nothing itself. It decides which model answers, starts
+gunicorn and the model's process, passes signals on, and ends when gunicorn
+does. All that it starts ends with it, also when it is killed: gunicorn by
+``PR_SET_PDEATHSIG`` (see :mod:`.gunicorn_conf`), the model by the end of its
+standard input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ..config import load_settings
+from ..configfiles import ConfigFiles, ProviderConfig
+from ..errors import SettingsError
+from ..providers.local import DEMO_VARIABLE, URL_VARIABLE
+from ..sidecar import model as model_sidecar
+from .banner import Banner, say_error
+from .choose_model import ModelChoice, choose_model
+from .master import Master
+from .supervise import Supervisor
+
+#: What must be a whole number, by whom it is read afterwards: gunicorn_conf.
+_WHOLE_NUMBERS = ("WEB_CONCURRENCY", "ASTRBOT_GRACEFUL_TIMEOUT_S")
+
+
+def run_server(*, host: str, port: int, workers: int | None, data_dir: Path | None) -> int:
+    """Serve until told to stop.
+
+    :param host: Address to listen on.
+    :param port: TCP port; 0: any that is free.
+    :param workers: Worker processes; None: ``WEB_CONCURRENCY``, else 2.
+    :param data_dir: Made when missing; None: the setting ``data_dir``.
+    :returns: The exit status: 0 after an ordinary stop.
+    :raises SettingsError: before anything is started, when a setting or a
+        config file is wrong or the address cannot be used.
+    """
+    from ..app import first_key, prepare
+
+    settings = load_settings(None if data_dir is None else {"data_dir": data_dir})
+    folder = settings.data_dir.resolve()
+    _check_whole_numbers(os.environ)
+    port = _check_address(host, port)
+    prepare(folder)
+    choice = choose_model(_list_providers(folder), os.environ)
+    banner = Banner(
+        url=f"http://{_reachable(host)}:{port}{settings.url_prefix}",
+        data_dir=folder,
+        is_default_dir=folder == load_settings().data_dir.resolve(),
+        choice=choice,
+        first_key=first_key(folder),
+    )
+    environ = _make_environ(folder, choice)
+    with contextlib.ExitStack() as stack:
+        # A key that was made must be shown, whatever goes wrong from here on.
+        stack.callback(banner.show_key)
+        if choice.gguf is not None:
+            environ |= stack.enter_context(_run_model(choice.gguf, choice.is_demo))
+        return Master(_make_command(host, port, workers), environ, banner).run()
+
+
+@contextlib.contextmanager
+def _run_model(gguf: Path, is_demo: bool) -> Iterator[dict[str, str]]:
+    """Keep the model's process running for the length of the block.
+
+    :returns: The variables through which the workers find it.
+    """
+    with socket.socket() as reserved:
+        # Bound but not listening: nobody else gets the port, also not between
+        # two starts of the process, and a connection is refused meanwhile.
+        if hasattr(socket, "SO_REUSEPORT"):
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        key = secrets.token_urlsafe(32)
+        command = [sys.executable, "-P", model_sidecar.__file__]
+        command += ["--gguf", str(gguf), "--port", str(port)]
+        command += ["--demo"] if is_demo else []
+        variables = {model_sidecar.KEY_VARIABLE: key}
+        supervisor = Supervisor(
+            "The embedded model's process", command, os.environ | variables, say_error
+        )
+        supervisor.start()
+        try:
+            yield variables | {
+                URL_VARIABLE: f"http://127.0.0.1:{port}/v1",
+                DEMO_VARIABLE: "1" if is_demo else "0",
+            }
+        finally:
+            supervisor.stop()
+
+
+def _make_command(host: str, port: int, workers: int | None) -> list[str]:
+    conf = Path(__file__).with_name("gunicorn_conf.py")
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    command = [sys.executable, "-m", "gunicorn", "-c", str(conf), "-b", address]
+    command += [] if workers is None else ["--workers", str(workers)]
+    return [*command, "astrbot_api.app:create_app()"]
+
+
+def _make_environ(folder: Path, choice: ModelChoice) -> dict[str, str]:
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in (URL_VARIABLE, DEMO_VARIABLE, model_sidecar.KEY_VARIABLE)
+    }
+    return environ | {
+        "ASTRBOT_DATA_DIR": str(folder),
+        "ASTRBOT_SERVE_PID": str(os.getpid()),
+        **choice.environ,
+    }
+
+
+def _list_providers(folder: Path) -> list[ProviderConfig]:
+    """Return the tables of all configs, that of the default one first."""
+    files = ConfigFiles(folder)
+    files.load_all()
+    first = files.get_default().provider
+    others = [table for one in files.list_configs() for table in one.providers.values()]
+    return [first, *(table for table in others if table is not first)]
+
+
+def _check_whole_numbers(environ: Mapping[str, str]) -> None:
+    for name in _WHOLE_NUMBERS:
+        text = environ.get(name, "").strip()
+        if text and (not text.isdecimal() or int(text) < 1):
+            raise SettingsError(f"{name} must be a whole number of at least 1; got {text!r}")
+
+
+def _check_address(host: str, port: int) -> int:
+    """Find out now what gunicorn would say five times, a second apart.
+
+    :returns: The port; a free one for 0.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)  # binding alone does not see who listens, with SO_REUSEADDR
+            chosen: int = probe.getsockname()[1]
+            return chosen
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(
+            f"cannot listen on {host} port {port}: {reason}. Another port: --port N"
+        ) from error
+
+
+def _reachable(host: str) -> str:
+    """Return what a client on this machine calls the address, ready for a URL."""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host

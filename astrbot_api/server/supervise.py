@@ -1,0 +1,146 @@
+"""Keeps one child process running, and never two."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+#: How long a child that was told to end may take, in seconds.
+_STOP_TIMEOUT_S = 5.0
+
+
+class Supervisor:
+    """Starts a process, starts it again when it ends, and stops it.
+
+    The process is told to end by the end of its standard input, which also
+    comes when this process dies, however it dies. On its standard output it
+    prints a line that begins with ``ready`` when it can be used.
+
+    :param name: What it is called in ``report``'s lines.
+    :param command: Program and arguments.
+    :param environ: Its whole environment.
+    :param report: Takes one line for people; called from another thread.
+    :param first_pause_s: Wait before the first restart; it doubles with each.
+    :param max_pause_s: Longest wait before a restart.
+    :param steady_s: After running that long a process counts as healthy, and
+        the next wait is the first again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        report: Callable[[str], None],
+        *,
+        first_pause_s: float = 0.5,
+        max_pause_s: float = 30.0,
+        steady_s: float = 60.0,
+    ) -> None:
+        self._name = name
+        self._command = list(command)
+        self._environ = dict(environ)
+        self._report = report
+        self._first_pause_s = first_pause_s
+        self._max_pause_s = max_pause_s
+        self._steady_s = steady_s
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._thread = threading.Thread(target=self._keep_running, name=name, daemon=True)
+        #: Set while the process says that it is ready.
+        self.ready = threading.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the process that runs now."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def start(self) -> None:
+        """Start the process and watch over it; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the process, and wait for it: gently, then by force."""
+        with self._lock:
+            self._stopping.set()
+            process = self._process
+        if process is not None:
+            _end(process)
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_TIMEOUT_S)
+
+    def _keep_running(self) -> None:
+        pause_s = self._first_pause_s
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            ending = self._run_once()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - started >= self._steady_s:
+                pause_s = self._first_pause_s
+            self._report(f"{self._name} {ending}; starting it again in {pause_s:g} s.")
+            if self._stopping.wait(pause_s):
+                return
+            pause_s = min(2 * pause_s, self._max_pause_s)
+
+    def _run_once(self) -> str:
+        """Run the process until it ends.
+
+        :returns: How it ended, in words.
+        """
+        with self._lock:
+            if self._stopping.is_set():
+                return "was not started"
+            try:
+                process = subprocess.Popen(
+                    self._command,
+                    env=self._environ,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    errors="replace",
+                    # Ctrl-C goes to the whole group of the terminal; this
+                    # process must outlive the turns that still use it.
+                    process_group=0,
+                )
+            except OSError as error:
+                return f"cannot be started: {error}"
+            self._process = process
+        try:
+            with process:
+                for line in process.stdout or ():
+                    if line.startswith("ready"):
+                        self.ready.set()
+        finally:
+            self.ready.clear()
+        return describe_status(process.returncode)
+
+
+def describe_status(status: int) -> str:
+    """Say how a process ended, from its return code."""
+    if status >= 0:
+        return f"ended with exit code {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):  # it is gone already
+            process.stdin.close()
+    for send in (None, process.terminate, process.kill):
+        if send is not None:
+            send()
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            continue
+        return

@@ -1,0 +1,142 @@
+"""Native threads where greenlets are not enough.
+
+A SQLite call blocks the thread that makes it. Under gevent that would be the
+hub, and with it every stream of the worker, so writes run in one real thread
+(Source: measured, the hub then never waits more than a few milliseconds).
+Everything here works without gevent too: under waitress or Flask's own
+server the same classes use ordinary threads.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+def is_gevent_patched() -> bool:
+    """Tell whether this process runs greenlets instead of threads."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+class _Pool(Protocol):
+    def call(self, job: Callable[[], T]) -> T: ...
+    def close(self) -> None: ...
+
+
+class _GeventPool:
+    """One native thread that a greenlet waits for without holding the hub."""
+
+    def __init__(self) -> None:
+        from gevent.threadpool import ThreadPool
+
+        self._pool = ThreadPool(1)
+
+    def call(self, job: Callable[[], T]) -> T:
+        result: T = self._pool.apply(job)
+        return result
+
+    def close(self) -> None:
+        self._pool.kill()
+
+
+class _ThreadPool:
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="astrbot-writer")
+
+    def call(self, job: Callable[[], T]) -> T:
+        return self._pool.submit(job).result()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+
+
+class _Ticket:
+    """What one caller waits for."""
+
+    __slots__ = ("done", "error", "job", "result")
+
+    def __init__(self, job: Callable[..., Any]) -> None:
+        self.job = job
+        self.done = threading.Event()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class BatchWriter:
+    """Runs jobs in one native thread, those that wait together in one batch.
+
+    While a batch is at work, further jobs gather for the next one: that is
+    the group commit, and it needs no timer.
+
+    :param run_batch: Called in the native thread with the jobs; returns, for
+        each, its result or the exception that it raised.
+    """
+
+    def __init__(
+        self, run_batch: Callable[[Sequence[Callable[..., Any]]], list[Any | BaseException]]
+    ) -> None:
+        self._run_batch = run_batch
+        self._pool: _Pool = _GeventPool() if is_gevent_patched() else _ThreadPool()
+        self._lock = threading.Lock()
+        self._waiting: list[_Ticket] = []
+        self._busy = False
+
+    def submit(self, job: Callable[..., T]) -> T:
+        """Run a job and wait for what it returns or raises."""
+        ticket = _Ticket(job)
+        with self._lock:
+            self._waiting.append(ticket)
+            leads = not self._busy
+            self._busy = True
+        if leads:
+            self._lead(ticket)
+        ticket.done.wait()
+        if ticket.error is not None:
+            raise ticket.error
+        result: T = ticket.result
+        return result
+
+    def close(self) -> None:
+        """End the native thread; jobs that were taken are finished."""
+        self._pool.close()
+
+    def _lead(self, own: _Ticket) -> None:
+        """Run batches until the caller's own job is done, then hand over.
+
+        The first caller that finds the writer idle leads. It hands the lead
+        to a thread of its own when others are still waiting, so that no
+        caller works for the others for ever.
+        """
+        while True:
+            with self._lock:
+                batch, self._waiting = self._waiting, []
+                if not batch:
+                    self._busy = False
+                    return
+            self._serve(batch)
+            if own.done.is_set():
+                with self._lock:
+                    if not self._waiting:
+                        self._busy = False
+                        return
+                    follower = self._waiting[0]
+                threading.Thread(target=self._lead, args=(follower,), daemon=True).start()
+                return
+
+    def _serve(self, batch: list[_Ticket]) -> None:
+        try:
+            outcomes = self._pool.call(lambda: self._run_batch([one.job for one in batch]))
+        except BaseException as error:
+            outcomes = [error] * len(batch)
+        for ticket, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                ticket.error = outcome
+            else:
+                ticket.result = outcome
+            ticket.done.set()

@@ -1,0 +1,155 @@
+"""Bad input gets a clear error that names the field, and stores nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .conftest import Api
+
+
+def check_refused(api: Api, answer: Any, *, status: int = 400, names: str = "") -> str:
+    """Check an error envelope and that nothing was stored; return the message."""
+    assert answer.status_code == status, answer.get_data()
+    body = answer.get_json()
+    assert body["status"] == "error"
+    assert body["data"] is None
+    assert body["request_id"] == answer.headers["X-Request-ID"]
+    assert names in body["message"]
+    for table in ("chat_session", "message", "run"):
+        assert api.count_rows(table) == 0
+    message: str = body["message"]
+    return message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("username", ["a"], "username must be a string"),
+        ("username", {"a": 1}, "username must be a string"),
+        ("username", True, "username must be a string"),
+        ("username", 1.5, "username must be a string"),
+        ("username", "a\x00b", "username must not contain the character NUL (U+0000)"),
+        (
+            "username",
+            "x" * 2_000_000,
+            "username has 2000000 characters; at most 255 are allowed",
+        ),
+        ("session_id", {"a": 1}, "session_id must be a string"),
+        ("session_id", ["a"], "session_id must be a string"),
+        ("session_id", True, "session_id must be a string"),
+        ("session_id", "x" * 256, "session_id has 256 characters; at most 255 are allowed"),
+        ("session_id", "\x00", "session_id must not contain the character NUL (U+0000)"),
+        ("message", 7, "message must be a string or list"),
+        ("message", True, "message must be a string or list"),
+        ("message", "a\x00", "message must not contain the character NUL (U+0000)"),
+        ("message", ["x"], "message[0]: message part must be an object"),
+        (
+            "message",
+            [{"type": "plain", "text": ["x"]}],
+            "message[0].text must be a string",
+        ),
+        (
+            "message",
+            [{"type": "reply", "message_id": {}}, {"type": "plain", "text": "x"}],
+            "message[0].message_id must be a string or an integer",
+        ),
+        (
+            "message",
+            [{"type": "plain", "text": "x"}] * 101,
+            "message has 101 segments; at most 100 are allowed",
+        ),
+        ("enable_streaming", "yes", "enable_streaming must be true or false"),
+        ("enable_streaming", 1, "enable_streaming must be true or false"),
+        ("flags", [1], "flags must be an object"),
+        (
+            "flags",
+            {"enable_streaming": 1},
+            "flags.enable_streaming must be true or false",
+        ),
+        ("_skip_user_history", "no", "_skip_user_history must be true or false"),
+        ("config_id", [1], "config_id must be a string"),
+        ("selected_provider", {}, "selected_provider must be a string"),
+        ("selected_model", 1.0, "selected_model must be a string"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_its_field(
+    api: Api, field: str, value: Any, message: str
+) -> None:
+    answer = api.post_chat(**{"username": "alice", "message": "hi", field: value})
+    assert check_refused(api, answer) == message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{nope",
+        b'{"username": "a", "message": "\xff"}',
+        b'{"username": "a", "message": "\\ud800"}',
+        b'{"username": "a", "message": NaN}',
+        b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+        b"[" * 10_000 + b"]" * 10_000,
+        b'{"username": "a"',
+    ],
+)
+def test_malformed_json_is_a_400(api: Api, body: bytes) -> None:
+    answer = api.post_raw(body)
+    assert answer.get_json()["code"] == "malformed_json"
+    check_refused(api, answer, names="valid JSON")
+
+
+@pytest.mark.parametrize("body", [b"[1]", b'"text"', b"7", b"true"])
+def test_json_that_is_no_object_is_a_400(api: Api, body: bytes) -> None:
+    check_refused(api, api.post_raw(body), names="must be a JSON object")
+
+
+def test_another_content_type_is_a_415(api: Api) -> None:
+    answer = api.post_raw(b"username=a&message=hi", "application/x-www-form-urlencoded")
+    check_refused(api, answer, status=415, names="application/json")
+
+
+def test_a_body_over_the_limit_is_a_413_that_names_it(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_MAX_JSON_BYTES=2000)
+    answer = api.post_chat(username="a", message="x" * 3000)
+    check_refused(api, answer, status=413, names="2000 bytes")
+
+
+def test_a_message_over_the_limit_is_refused(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_MAX_MESSAGE_CHARS=10)
+    assert "10" in check_refused(api, api.post_chat(username="a", message="x" * 11))
+    parts = [{"type": "plain", "text": "x" * 6}] * 2
+    assert "12" in check_refused(api, api.post_chat(username="a", message=parts))
+
+
+def test_the_first_fault_in_the_order_of_the_contract_is_told(api: Api) -> None:
+    assert check_refused(api, api.post_chat()) == "Missing key: username"
+    assert check_refused(api, api.post_chat(username="")) == "username is empty"
+
+
+@pytest.mark.parametrize("query", ["username=%00", "username=a&page=%00", "username=a&order_by=x"])
+def test_a_bad_query_of_the_session_list_is_a_400(api: Api, query: str) -> None:
+    check_refused(api, api.get(f"/api/v1/chat/sessions?{query}"))
+
+
+def test_a_page_far_beyond_the_end_is_empty(api: Api) -> None:
+    page = "9" * 30
+    body = api.get(f"/api/v1/chat/sessions?username=a&page={page}").get_json()
+    assert body["data"]["sessions"] == []
+
+
+def test_an_integer_counts_as_its_digits(api: Api) -> None:
+    events = api.chat(username=42, session_id=7)
+    assert events[0]["session_id"] == 7
+    listed = api.get("/api/v1/chat/sessions?username=42").get_json()["data"]["sessions"]
+    assert [one["session_id"] for one in listed] == ["7"]
+
+
+def test_errors_and_logs_never_show_a_key(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    answer = api.client.get(f"/api/v1/nope?api_key={api.key}")
+    assert answer.status_code == 404
+    api.client.get(f"/api/v1/im/bots?key={api.key}")
+    assert api.key not in answer.get_data(as_text=True)
+    assert api.key not in caplog.text

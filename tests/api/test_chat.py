@@ -1,0 +1,351 @@
+"""One turn, seen from outside."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+import pytest
+
+from astrbot_api import AstrBotAPI, Tool, ToolContext, create_app
+from astrbot_api.agent.provider import Delta, ModelMessage, ModelOptions, TextDelta, ToolSpec
+from astrbot_api.db import keys
+from astrbot_api.events import MAX_LINE_BYTES
+
+from ..servers import parse_events
+from ..waiting import wait_for
+from .conftest import Api
+
+_SCRIPTED = 'name = "default"\n[provider]\nid = "scripted"\ntype = "mock"\n'
+
+
+class Scripted:
+    """A model that says what a test tells it to, and notes what it was given."""
+
+    def __init__(self, answer: Callable[[list[ModelMessage]], Iterator[Delta]]) -> None:
+        self.answer = answer
+        self.seen: list[list[ModelMessage]] = []
+
+    def stream(
+        self,
+        messages: Sequence[ModelMessage],
+        tools: Sequence[ToolSpec],
+        options: ModelOptions,
+    ) -> Iterator[Delta]:
+        self.seen.append(list(messages))
+        yield from self.answer(list(messages))
+
+
+@pytest.fixture
+def make_scripted(tmp_path: Any) -> Iterator[Callable[..., tuple[Api, Scripted]]]:
+    """Make an application whose model is a Python function."""
+    made: list[Api] = []
+
+    def make(
+        answer: Callable[[list[ModelMessage]], Iterator[Delta]],
+        *,
+        agent: str = "titles = false",
+        tools: Sequence[Tool] = (),
+        **settings: Any,
+    ) -> tuple[Api, Scripted]:
+        (tmp_path / "configs").mkdir()
+        (tmp_path / "configs" / "default.toml").write_text(f"{_SCRIPTED}[agent]\n{agent}\n")
+        model = Scripted(answer)
+        extension = AstrBotAPI(
+            providers={"scripted": model}, tools=tools, data_dir=tmp_path, **settings
+        )
+        app = create_app(api=extension)
+        api = Api(app, app.extensions["astrbot_api"], app.test_client(), "")
+        api.key = api.create_key(*keys.PUBLIC_SCOPES)
+        made.append(api)
+        return api, model
+
+    yield make
+    for api in made:
+        api.state.close()
+
+
+def _say(*texts: str) -> Callable[[list[ModelMessage]], Iterator[Delta]]:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        for text in texts:
+            yield TextDelta(text)
+
+    return answer
+
+
+def test_the_stream_has_the_headers_that_proxies_and_clients_need(api: Api) -> None:
+    answer = api.post_chat(username="alice", message="hi")
+    assert answer.content_type == "text/event-stream"
+    assert answer.headers["X-Accel-Buffering"] == "no"
+    assert answer.headers["Cache-Control"] == "no-cache, no-transform"
+    assert "Connection" not in answer.headers
+    assert "Transfer-Encoding" not in answer.headers
+
+
+def test_every_frame_is_one_data_line_and_its_number(api: Api) -> None:
+    frames = api.post_chat(username="alice", message="hi").get_data(as_text=True).split("\n\n")
+    assert frames.pop() == ""
+    for number, frame in enumerate(frames, 1):
+        data, event_id = frame.split("\n")
+        assert data.startswith('data: {"type":"')
+        assert event_id == f"id: {number}"
+
+
+def test_the_first_events_come_before_the_model_is_asked(make_scripted: Any) -> None:
+    may_answer = threading.Event()
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        may_answer.wait(30)
+        yield TextDelta("late")
+
+    api, _model = make_scripted(answer)
+    response = api.client.post(
+        "/api/v1/chat",
+        headers={"X-API-Key": api.key},
+        json={"username": "a", "message": "hi"},
+        buffered=False,
+    )
+    first = next(response.iter_encoded())
+    assert b'"type":"session_id"' in first
+    may_answer.set()
+    rest = parse_events(b"".join(response.iter_encoded()))
+    assert rest[-1]["type"] == "end"
+    response.close()
+
+
+def test_the_model_is_given_the_conversation_so_far(make_scripted: Any) -> None:
+    api, model = make_scripted(_say("fine"))
+    api.chat("one", session_id="s")
+    api.chat("two", session_id="s")
+    assert model.seen[-1] == [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "fine"},
+        {"role": "user", "content": "two"},
+    ]
+
+
+def test_the_oldest_turns_are_left_out_whole_when_the_budget_is_full(
+    make_scripted: Any,
+) -> None:
+    api, model = make_scripted(_say("b" * 100), agent="titles = false\nhistory_tokens = 200")
+    for letter in "1234567890":
+        api.chat(letter * 100, session_id="s")
+    conversation = model.seen[-1][1:-1]
+    assert [one["role"] for one in conversation] == ["user", "assistant"] * 2
+    assert conversation[-2]["content"] == "9" * 100
+
+
+def test_reset_makes_the_model_forget(make_scripted: Any) -> None:
+    api, model = make_scripted(_say("fine"))
+    api.chat("one", session_id="s")
+    api.chat("/reset", session_id="s")
+    api.chat("two", session_id="s")
+    assert [one["content"] for one in model.seen[-1][1:]] == ["two"]
+
+
+def test_a_message_that_is_not_stored_is_answered_all_the_same(make_scripted: Any) -> None:
+    api, _model = make_scripted(_say("fine"))
+    events = api.chat("one", _skip_user_history=True)
+    assert "user_message_saved" not in [event["type"] for event in events]
+    assert events[-3]["data"] == "fine"
+    assert api.count_rows("message") == 1
+
+
+def test_only_a_message_of_the_same_session_can_be_quoted(make_scripted: Any) -> None:
+    api, model = make_scripted(_say("the secret"))
+    number = api.chat("hi", username="victim")[-2]["data"]["id"]
+    quote = [{"type": "reply", "message_id": number}, {"type": "plain", "text": "what?"}]
+    api.chat(quote, username="mallory")
+    assert "the secret" not in str(model.seen[-1])
+    mine = api.chat("hi", username="alice", session_id="s")[-2]["data"]["id"]
+    api.chat(
+        [{"type": "reply", "message_id": mine}, {"type": "plain", "text": "what?"}],
+        session_id="s",
+    )
+    assert "(bot): the secret" in model.seen[-1][-1]["content"]
+
+
+def test_without_streaming_the_text_comes_in_one_event(make_scripted: Any) -> None:
+    api, _ = make_scripted(_say("one ", "two"))
+    events = api.chat(enable_streaming=False)
+    texts = [event for event in events if event["type"] == "plain"]
+    assert [(one["data"], one["streaming"]) for one in texts] == [("one two", False)]
+    assert api.count_rows("message") == 2
+
+
+def test_flags_win_over_the_field(make_scripted: Any) -> None:
+    api, _ = make_scripted(_say("one ", "two"))
+    events = api.chat(enable_streaming=True, flags={"enable_streaming": False})
+    assert [one["data"] for one in events if one["type"] == "plain"] == ["one two"]
+
+
+def test_no_line_is_longer_than_clients_read(make_scripted: Any) -> None:
+    api, _ = make_scripted(_say("\x01" * 100_000, "é" * 200_000))
+    answer = api.post_chat(username="alice", message="hi").get_data()
+    assert max(len(line) for line in answer.split(b"\n")) < MAX_LINE_BYTES
+    events = parse_events(answer)
+    said = "".join(event["data"] for event in events if event["type"] == "plain")
+    assert said == "\x01" * 100_000 + "é" * 200_000
+    complete = events[-3]
+    assert complete["truncated"]
+    assert said.startswith(complete["data"])
+
+
+def test_an_endless_answer_is_cut_off_with_a_reason(make_scripted: Any) -> None:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        while True:
+            yield TextDelta("more ")
+
+    api, _ = make_scripted(answer, max_reply_chars=1000)
+    events = api.chat()
+    assert events[-2]["code"] == "provider_error"
+    assert "1000 characters" in events[-2]["data"]
+
+
+def test_an_unforeseen_fault_is_an_event_without_its_details(
+    make_scripted: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        yield TextDelta("begun")
+        raise RuntimeError("password=hunter2")
+
+    api, _ = make_scripted(answer)
+    events = api.chat(session_id="s")
+    assert [event["type"] for event in events[-2:]] == ["error", "end"]
+    assert events[-2]["code"] == "internal_error"
+    assert "hunter2" not in str(events)
+    assert "hunter2" in caplog.text
+    assert api.chat("again", session_id="s")[-2]["code"] == "internal_error"
+
+
+def test_tools_of_one_step_run_side_by_side_and_faults_reach_the_model(
+    make_scripted: Any,
+) -> None:
+    from astrbot_api.agent.provider import ToolCallDelta
+
+    meet = threading.Barrier(2, timeout=30)
+
+    def call(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        meet.wait()
+        return f"{context.username} {arguments['n']}"
+
+    tool = Tool(
+        "meet", "Wait for the other.", call,
+        {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+    )  # fmt: skip
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            yield TextDelta("done")
+            return
+        arguments = ('{"n": 1}', '{"n": 2}', '{"n": "x"}', "{nope")
+        for index, text in enumerate(arguments):
+            yield ToolCallDelta(index, f"c{index}", "meet", text)
+        yield ToolCallDelta(9, "c9", "missing", "")
+
+    api, model = make_scripted(answer, tools=[tool])
+    events = api.chat()
+    results = {
+        data["id"]: data["result"]
+        for event in events
+        if event.get("chain_type") == "tool_call_result"
+        for data in [orjson.loads(event["data"])]
+    }
+    assert results["c0"] == "alice 1"
+    assert results["c1"] == "alice 2"
+    assert "is not of type 'integer'" in results["c2"]
+    assert "not a JSON object" in results["c3"]
+    assert "no tool named missing" in results["c9"]
+    told = [one["content"] for one in model.seen[-1] if one["role"] == "tool"]
+    assert told == [results[f"c{index}"] for index in (0, 1, 2, 3, 9)]
+    assert events[-3]["data"] == "done"
+
+
+def test_a_tool_that_never_returns_does_not_hold_the_turn(make_scripted: Any) -> None:
+    from astrbot_api.agent.provider import ToolCallDelta
+
+    release = threading.Event()
+    tool = Tool("hang", "Never returns.", lambda arguments, context: str(release.wait(60)))
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            yield TextDelta(messages[-1]["content"])
+        else:
+            yield ToolCallDelta(0, "c", "hang", "{}")
+
+    api, _ = make_scripted(answer, tools=[tool], agent="titles = false\ntool_timeout_s = 0.1")
+    assert "did not answer within 0.1 s" in api.chat()[-3]["data"]
+    release.set()
+
+
+def test_the_model_names_a_new_session_and_nobody_elses_words_do(make_scripted: Any) -> None:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        yield TextDelta('"A short title"' if "title" in str(messages[0]) else "hello")
+
+    api, _ = make_scripted(answer, agent="titles = true")
+    api.chat("what is the weather", session_id="s")
+    assert wait_for(lambda: _name(api)) == "A short title"
+
+
+def test_the_first_words_name_a_session_when_the_model_fails(make_scripted: Any) -> None:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if "title" in str(messages[0]):
+            raise RuntimeError("no")
+        yield TextDelta("hello")
+
+    api, _ = make_scripted(answer, agent="titles = true")
+    api.chat("what is   the weather like in the town of my grandmother's birth, today?")
+    name = wait_for(lambda: _name(api))
+    assert name == "what is the weather like in the town of my grandmother's…"
+
+
+def _name(api: Api) -> str:
+    body = api.get("/api/v1/chat/sessions?username=alice").get_json()
+    return body["data"]["sessions"][0]["display_name"] or ""
+
+
+def test_an_administrators_name_needs_its_scope(api: Api) -> None:
+    answer = api.post_chat(username="astrbot", message="hi")
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "username_reserved")
+    assert api.get("/api/v1/chat/sessions?username=astrbot").status_code == 403
+    admin = api.create_key("chat", "chat:admin")
+    assert api.post_chat(admin, username="astrbot", message="hi").status_code == 200
+
+
+def test_too_many_waiting_turns_are_refused_and_nothing_of_them_is_stored(
+    make_scripted: Any,
+) -> None:
+    release, begun = threading.Event(), threading.Event()
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        begun.set()
+        release.wait(30)
+        yield TextDelta("done")
+
+    api, _ = make_scripted(answer, max_turns_per_session=1)
+    worker = threading.Thread(target=lambda: api.chat("one", session_id="s"))
+    worker.start()
+    assert begun.wait(30)
+    answer_ = api.app.test_client().post(
+        "/api/v1/chat",
+        headers={"X-API-Key": api.key},
+        json={"username": "alice", "message": "two", "session_id": "s"},
+    )
+    assert (answer_.status_code, answer_.get_json()["code"]) == (429, "too_many_turns")
+    assert answer_.headers["Retry-After"]
+    assert api.count_rows("message") == 1
+    release.set()
+    worker.join(30)
+
+
+def test_legacy_status_answers_business_errors_with_200(
+    make_api: Callable[..., Api],
+) -> None:
+    api = make_api(ASTRBOT_LEGACY_ERROR_STATUS="1")
+    answer = api.post_chat(message="hi")
+    assert (answer.status_code, answer.get_json()["code"]) == (200, "missing_field")
+    assert api.client.get("/api/v1/im/bots").status_code == 401
+    assert api.get("/api/v1/nope").status_code == 404

@@ -1,0 +1,176 @@
+"""Sends a recorded request byte for byte, and makes two answers comparable."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RECORDINGS = Path(__file__).parent / "recordings"
+
+#: What differs from one run to the next.
+_VOLATILE = {
+    "message_id", "llm_checkpoint_id", "created_at", "updated_at", "start_time", "end_time",
+    "time_to_first_token", "ts", "finished_ts", "id",
+}  # fmt: skip
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recorded exchange."""
+
+    group: str
+    case: str
+    head: str
+    body: str
+    status: int
+    answer: str
+    end: str
+    stored: list[str]
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the recorded answer is a stream of events."""
+        return self.answer.startswith("data: ")
+
+
+def load_recordings(group: str) -> list[Recording]:
+    """Return the exchanges of one group, in the order they were recorded."""
+    lines = (RECORDINGS / f"{group}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [
+        Recording(
+            group=group,
+            case=one["case"],
+            head=one["request_head"],
+            body=one["request_body"],
+            status=one["status"],
+            answer=one["response_body"],
+            end=one["end"],
+            stored=one["stored"] or [],
+        )
+        for one in map(json.loads, lines)
+    ]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said."""
+
+    status: int
+    content_type: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def send(port: int, recording: Recording, placeholders: dict[str, str]) -> Answer:
+    """Send a recorded request as it was, and read the whole answer."""
+    head = recording.head
+    for name, value in placeholders.items():
+        head = head.replace(f"{{{{{name}}}}}", value)
+    # The recorder wrote U+FFFD for each byte that is not UTF-8.
+    raw_head = head.replace("Host: 127.0.0.1:6185", f"Host: 127.0.0.1:{port}").encode()
+    raw_head = raw_head.replace("\ufffd".encode(), b"\xff")
+    body = _whole_body(recording).encode().replace("\ufffd".encode(), b"\xff")
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(raw_head + b"\r\n\r\n" + body)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        answer = Answer(response.status, headers.get("content-type", ""), headers, response.read())
+        response.close()
+    return answer
+
+
+def _whole_body(recording: Recording) -> str:
+    """Return the body; the recorder kept 20,000 characters of one that is all ``x``."""
+    announced = re.search(r"Content-Length: (\d+)", recording.head)
+    if recording.case != "message-1MB" or announced is None:
+        return recording.body
+    end = '"}'
+    missing = int(announced[1]) - len(recording.body) - len(end)
+    return recording.body + "x" * missing + end
+
+
+def events_of(stream: str) -> list[dict[str, Any]]:
+    """Return the events of a stream in a form that can be compared."""
+    found = []
+    for line in stream.splitlines():
+        if line.startswith("data: "):
+            event = json.loads(line[6:])
+            if event.get("chain_type") in ("tool_call", "tool_call_result"):
+                event["data"] = json.loads(event["data"])
+            found.append(comparable(event))
+    return found
+
+
+def comparable(value: Any, key: str = "") -> Any:
+    """Replace what differs from one run to the next."""
+    if key in _VOLATILE and value is not None:
+        return f"<{key}>"
+    if isinstance(value, dict):
+        return {name: comparable(inner, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [comparable(inner) for inner in value]
+    if isinstance(value, str):
+        return _UUID.sub("<uuid>", value)
+    return value
+
+
+def recorded_rows(recording: Recording) -> list[dict[str, Any]]:
+    """Return the messages that the recorded server had stored after the exchange."""
+    rows = []
+    for text in recording.stored:
+        if text.startswith("history: "):
+            _, platform, session, sender, name, content, _ = json.loads(text[9:])
+            rows.append(_row(platform, session, sender, name, content))
+    return rows
+
+
+def recorded_session(recording: Recording) -> list[Any] | None:
+    """Return ``[session_id, platform, creator, display_name, is_group]``."""
+    for text in recording.stored:
+        if text.startswith("session: "):
+            return list(json.loads(text[9:]))
+    return None
+
+
+def stored_rows(data_dir: Path, session_id: str) -> list[dict[str, Any]]:
+    """Return the messages of a session as they stand in our database."""
+    with sqlite3.connect(data_dir / "astrbot.db") as db:
+        found = db.execute(
+            "SELECT m.platform_id, s.session_id, m.sender_id, m.sender_name, m.content"
+            " FROM message m JOIN chat_session s ON s.id = m.session"
+            " WHERE s.session_id = ? ORDER BY m.id",
+            (session_id,),
+        ).fetchall()
+    db.close()
+    return [_row(*row) for row in found]
+
+
+def stored_session(data_dir: Path, session_id: str) -> list[Any] | None:
+    """Return ``[session_id, platform, creator, display_name, is_group]``."""
+    with sqlite3.connect(data_dir / "astrbot.db") as db:
+        row = db.execute(
+            "SELECT session_id, platform_id, creator, display_name, is_group"
+            " FROM chat_session WHERE session_id = ?",
+            (session_id,),
+        ).fetchone()
+    db.close()
+    return None if row is None else list(row)
+
+
+def _row(platform: str, session: str, sender: str, name: str, content: str) -> dict[str, Any]:
+    return {
+        "platform": platform,
+        "session": _UUID.sub("<uuid>", session),
+        "sender": sender,
+        "name": name,
+        "content": comparable(json.loads(content)),
+    }

@@ -1,0 +1,235 @@
+"""Two gevent workers: what must hold whichever of them answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from astrbot_api.testing.fake_openai import FakeOpenAI
+
+from ..servers import Server, create_key, create_key_row, iter_events, run_cli, write_config
+from ..waiting import wait_for
+from .crowd import chat_at_once
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
+    write_config(module_dir, fake_model.base_url, agent="titles = false")
+    with Server(module_dir) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def key(server: Server, module_dir: Path) -> str:
+    return create_key(module_dir, "chat", "im")
+
+
+def _messages(data_dir: Path, session_id: str) -> list[str]:
+    with sqlite3.connect(data_dir / "astrbot.db") as db:
+        rows = db.execute(
+            "SELECT m.sender_id, m.content FROM message m JOIN chat_session s"
+            " ON s.id = m.session WHERE s.session_id = ? ORDER BY m.id",
+            (session_id,),
+        ).fetchall()
+    db.close()
+    return [f"{sender}: {content}" for sender, content in rows]
+
+
+def test_a_revoked_key_gets_401_on_the_next_request_of_every_worker(
+    server: Server, module_dir: Path
+) -> None:
+    row = create_key_row(module_dir, "im")
+    connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(8)]
+    request = (
+        f"GET /api/v1/im/bots HTTP/1.1\r\nHost: x\r\nX-API-Key: {row['api_key']}\r\n\r\n"
+    ).encode()
+
+    def statuses() -> set[bytes]:
+        for connection in connections:
+            connection.sendall(request)
+        return {_read_answer(connection)[9:12] for connection in connections}
+
+    assert statuses() == {b"200"}
+    run_cli("keys", "revoke", row["key_id"], data_dir=module_dir)
+    assert statuses() == {b"401"}
+    for connection in connections:
+        connection.close()
+
+
+def _read_answer(connection: socket.socket) -> bytes:
+    connection.settimeout(30)
+    data = b""
+    while b"\r\n\r\n" not in data or not data.endswith(b"}"):
+        data += connection.recv(65536)
+    return data
+
+
+def test_a_key_notes_its_last_use(server: Server, module_dir: Path) -> None:
+    row = create_key_row(module_dir, "im", name="used")
+    server.request("GET", "/api/v1/im/bots", row["api_key"])
+
+    def look() -> Any:
+        with sqlite3.connect(module_dir / "astrbot.db") as db:
+            (used,) = db.execute(
+                "SELECT last_used_at FROM api_key WHERE key_id = ?", (row["key_id"],)
+            ).fetchone()
+        db.close()
+        return used
+
+    assert wait_for(look)
+
+
+def test_turns_of_one_session_run_in_the_order_they_came(server: Server, key: str) -> None:
+    first = server.open_chat(
+        key, {"username": "a", "session_id": "order", "message": "DELAY=50 N=8 first"}
+    )
+    events = iter_events(first)
+    assert next(events)["type"] == "session_id"
+    # New connections, so that both workers have some of them.
+    with ThreadPoolExecutor(6) as pool:
+        others = []
+        for number in range(6):
+            opened = server.open_chat(
+                key, {"username": "a", "session_id": "order", "message": f"ECHO {number}"}
+            )
+            stream = iter_events(opened)
+            assert next(stream)["type"] == "session_id"
+            others.append(pool.submit(list, stream))
+        assert list(events)[-1]["type"] == "end"
+        assert [one.result()[-3]["data"] for one in others] == [
+            f"echo: ECHO {number}" for number in range(6)
+        ]
+    bots = [one for one in _messages(server.data_dir, "order") if one.startswith("bot")]
+    assert "tok7" in bots[0]
+    assert [f"echo: ECHO {number}" in bots[number + 1] for number in range(6)] == [True] * 6
+
+
+def test_a_waiting_turn_gets_heartbeats_and_the_first_turns_answer_as_context(
+    server: Server, key: str, fake_model: FakeOpenAI
+) -> None:
+    first = server.open_chat(
+        key, {"username": "a", "session_id": "wait", "message": "DELAY=300 N=8 first"}
+    )
+    assert next(iter_events(first))["type"] == "session_id"
+    answer = server.request(
+        "POST",
+        "/api/v1/chat",
+        key,
+        json={"username": "a", "session_id": "wait", "message": "ECHO second"},
+    )
+    assert b": heartbeat" in answer.data
+    first.close()
+    asked = next(one for one in reversed(fake_model.requests()) if "ECHO second" in str(one))
+    assert [one["role"] for one in asked["messages"]] == ["system", "user", "assistant", "user"]
+
+
+def test_a_client_that_leaves_does_not_stop_the_turn(server: Server, key: str) -> None:
+    opened = server.open_chat(
+        key, {"username": "a", "session_id": "left", "message": "DELAY=50 N=20 please"}
+    )
+    stream = iter_events(opened)
+    while next(stream)["type"] != "plain":
+        pass
+    opened.close()
+    whole = " ".join(f"tok{number}" for number in range(20))
+    wait_for(lambda: any(whole in one for one in _messages(server.data_dir, "left")))
+    events = server.chat(key, username="a", session_id="left", message="ECHO next")
+    assert events[-3]["data"] == "echo: ECHO next"
+    assert len(_messages(server.data_dir, "left")) == 4
+
+
+def test_a_client_that_hangs_up_at_complete_finds_the_answer_stored(
+    server: Server, key: str
+) -> None:
+    for number in range(20):
+        name = f"hangup-{number}"
+        opened = server.open_chat(
+            key, {"username": "a", "session_id": name, "message": "ECHO kept"}
+        )
+        for event in iter_events(opened):
+            if event["type"] == "complete":
+                break
+        opened.close()
+        assert len(_messages(server.data_dir, name)) == 2
+
+
+def test_the_providers_secrets_reach_no_client_and_no_log(server: Server, key: str) -> None:
+    events = server.chat(key, username="a", message="FAIL=401 please")
+    assert events[-2]["code"] == "provider_error"
+    assert "sk-secret" not in str(events)
+    assert "127.0.0.1" not in str(events)
+    assert "sk-secret" not in server.read_log()
+
+
+@pytest.mark.load
+def test_five_hundred_chats_at_once_each_get_their_own_text(server: Server, key: str) -> None:
+    results = chat_at_once(server.port, key, 500, "ECHO FIRST=4000")
+    wrong = [one for one in results if not one.right]
+    assert not wrong, wrong[:3]
+
+
+def test_a_session_does_not_wait_for_a_worker_that_died(
+    tmp_path: Path, fake_model: FakeOpenAI
+) -> None:
+    write_config(tmp_path, fake_model.base_url, agent="titles = false")
+    with Server(tmp_path, ASTRBOT_WORKER_LEASE_S="1") as server:
+        key = create_key(tmp_path, "chat")
+        opened = server.open_chat(
+            key, {"username": "a", "session_id": "s", "message": "DELAY=1000 N=60 x"}
+        )
+        assert next(iter_events(opened))["type"] == "session_id"
+        victim = _worker_of(server, opened)
+        os.kill(victim, signal.SIGKILL)
+        opened.close()
+        events = server.chat(key, username="a", session_id="s", message="ECHO alive")
+        assert events[-3]["data"] == "echo: ECHO alive"
+
+
+def _worker_of(server: Server, opened: Any) -> int:
+    """Return the worker process at the other end of a connection."""
+    local = opened._connection.sock.getsockname()[1]
+    shown = subprocess.run(
+        ["ss", "-tnpH", "src", "127.0.0.1", "and", "dport", f"= :{local}"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return int(shown.split("pid=")[1].split(",")[0])
+
+
+def test_a_stopping_server_lets_turns_end_and_closes_the_rest_with_an_error(
+    tmp_path: Path, fake_model: FakeOpenAI
+) -> None:
+    write_config(tmp_path, fake_model.base_url, agent="titles = false")
+    server = Server(tmp_path, ASTRBOT_GRACEFUL_TIMEOUT_S="4")
+    key = create_key(tmp_path, "chat")
+    short = server.open_chat(
+        key, {"username": "a", "session_id": "short", "message": "DELAY=100 N=12 x"}
+    )
+    long = server.open_chat(
+        key, {"username": "a", "session_id": "long", "message": "DELAY=100 N=900 x"}
+    )
+    streams = [iter_events(one) for one in (short, long)]
+    for stream in streams:
+        while next(stream)["type"] != "plain":
+            pass
+    stopped: list[int] = []
+    stopper = threading.Thread(target=lambda: stopped.append(server.stop()))
+    stopper.start()
+    ended, cut = (list(stream) for stream in streams)
+    stopper.join(60)
+    assert ended[-3]["type"] == "complete"
+    assert [one["type"] for one in cut[-2:]] == ["error", "end"]
+    assert cut[-2]["code"] == "run_interrupted"
+    assert "tok3" in _messages(tmp_path, "long")[-1]
+    assert stopped == [0]

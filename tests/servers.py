@@ -1,0 +1,176 @@
+"""Servers that tests start: the real thing, on a free loopback port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import urllib3
+
+ROOT = Path(__file__).parent.parent
+
+_DEFAULT_CONFIG = """\
+name = "default"
+[provider]
+id = "mocksrc/mock"
+type = "openai"
+base_url = "{base_url}"
+model = "mock"
+api_key = "sk-secret-of-the-provider"
+{provider}
+[agent]
+system_prompt = "You are a helpful assistant."
+{agent}
+"""
+
+
+def write_config(
+    data_dir: Path, base_url: str, *, name: str = "default", provider: str = "", agent: str = ""
+) -> Path:
+    """Write a config whose model is at ``base_url``; more lines go into its tables."""
+    folder = data_dir / "configs"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.toml"
+    text = _DEFAULT_CONFIG.format(base_url=base_url, provider=provider, agent=agent)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def create_key(data_dir: Path, *scopes: str, name: str = "test", **options: Any) -> str:
+    """Make a key with the command line, as an operator would; return its secret."""
+    return create_key_row(data_dir, *scopes, name=name, **options)["api_key"]
+
+
+def create_key_row(data_dir: Path, *scopes: str, name: str = "test") -> dict[str, Any]:
+    """Make a key with the command line; return what ``--json`` prints."""
+    arguments = [part for scope in scopes for part in ("--scope", scope)]
+    return orjson.loads(run_cli("keys", "create", name, *arguments, "--json", data_dir=data_dir))
+
+
+def run_cli(*arguments: str, data_dir: Path) -> str:
+    """Run ``astrbot-api`` and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "astrbot_api.cli", *arguments, "--data-dir", str(data_dir)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.stdout
+
+
+class Server:
+    """gunicorn with this project's own configuration, two gevent workers by default.
+
+    The listening socket is made here and handed over, so the port is free for
+    certain, and a request may be sent at once: it waits until a worker is up.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        workers: int = 2,
+        app: str = "astrbot_api.app:create_app()",
+        **environ: str,
+    ) -> None:
+        self.data_dir = data_dir
+        self.log_path = data_dir / "server.log"
+        listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self.port: int = listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        conf = ROOT / "astrbot_api" / "server" / "gunicorn_conf.py"
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "gunicorn", "-c", str(conf)),
+                    *("-b", f"fd://{listener.fileno()}", app),
+                ],
+                pass_fds=(listener.fileno(),),
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "ASTRBOT_DATA_DIR": str(data_dir),
+                    "WEB_CONCURRENCY": str(workers),
+                    **environ,
+                },
+            )
+        # From now on only the server holds it: when it dies, requests fail at once.
+        listener.close()
+        self.http = urllib3.PoolManager(
+            maxsize=100, retries=False, timeout=urllib3.Timeout(connect=10, read=60)
+        )
+
+    def request(
+        self, method: str, path: str, key: str = "", **options: Any
+    ) -> urllib3.BaseHTTPResponse:
+        """Send one request; the answer is read."""
+        headers = {**({"X-API-Key": key} if key else {}), **options.pop("headers", {})}
+        return self.http.request(method, self.url + path, headers=headers, **options)
+
+    def open_chat(self, key: str, body: dict[str, Any]) -> urllib3.BaseHTTPResponse:
+        """Send a chat request; its stream is still to be read."""
+        return self.request("POST", "/api/v1/chat", key, json=body, preload_content=False)
+
+    def chat(self, key: str, **body: Any) -> list[dict[str, Any]]:
+        """Have one turn and return all its events."""
+        answer = self.request("POST", "/api/v1/chat", key, json={"username": "alice", **body})
+        assert answer.status == 200, answer.data
+        return parse_events(answer.data)
+
+    def stop(self) -> int:
+        """Stop as an operator would; return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        finally:
+            self.http.clear()
+
+    def read_log(self) -> str:
+        """Return what the server has logged."""
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+
+def parse_events(stream: bytes) -> list[dict[str, Any]]:
+    """Return the events of a stream as clients in the wild read it.
+
+    Strict on purpose: ``data: `` with its space, JSON only, nothing else but
+    comments and ids.
+    """
+    events = []
+    for line in stream.decode().split("\n"):
+        if line.startswith("data: "):
+            assert len(line.encode()) < 256 * 1024
+            events.append(orjson.loads(line[6:]))
+        else:
+            assert line == "" or line.startswith((":", "id: ")), line
+    return events
+
+
+def iter_events(response: urllib3.BaseHTTPResponse) -> Any:
+    """Yield the events of an open stream as they come."""
+    buffer = b""
+    while chunk := response.read1():
+        buffer += chunk
+        *frames, buffer = buffer.split(b"\n\n")
+        for frame in frames:
+            yield from parse_events(frame)

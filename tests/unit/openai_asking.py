@@ -1,0 +1,82 @@
+"""Asks the provider for OpenAI-compatible endpoints, as a turn would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from astrbot_api.agent.cancel import Cancellation
+from astrbot_api.agent.provider import (
+    Delta,
+    ModelOptions,
+    TextDelta,
+)
+from astrbot_api.configfiles import ProviderConfig
+from astrbot_api.errors import ProviderError
+from astrbot_api.providers.openai import OpenAIProvider
+from astrbot_api.testing.fake_openai import FakeOpenAI
+
+from .raw_endpoint import (
+    DONE,
+    RawEndpoint,
+    answering,
+    event,
+)
+
+KEY = "very-secret-1234567890"
+HELLO = (event({"content": "Hello"}), event({}, "stop"), DONE)
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {}}}
+
+
+class ImpatientCancellation(Cancellation):
+    """Notes each wait and cuts it short."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout_s: float) -> bool:
+        self.waits.append(timeout_s)
+        return self.cancelled
+
+
+def provider_of(endpoint: FakeOpenAI | RawEndpoint | str, **fields: Any) -> OpenAIProvider:
+    base_url = endpoint if isinstance(endpoint, str) else endpoint.base_url
+    values = {"model": "some-model", **fields}
+    return OpenAIProvider(
+        ProviderConfig("test", "openai", base_url=base_url, **values), api_key=KEY
+    )
+
+
+def begin(
+    provider: OpenAIProvider,
+    message: str = "hi",
+    *,
+    tools: tuple[Any, ...] = (),
+    cancel: Cancellation | None = None,
+    **options: Any,
+) -> Iterator[Delta]:
+    asked = ModelOptions(cancel or ImpatientCancellation(), **options)
+    return provider.stream([{"role": "user", "content": message}], tools, asked)
+
+
+def ask(provider: OpenAIProvider, message: str = "hi", **more: Any) -> list[Delta]:
+    return list(begin(provider, message, **more))
+
+
+def answer_to(*events: bytes) -> list[Delta]:
+    """Return what becomes of an answer that consists of these events."""
+    with RawEndpoint(answering(*events)) as endpoint:
+        return ask(provider_of(endpoint))
+
+
+def text_of(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+
+
+def failure_of(provider: OpenAIProvider, message: str = "hi", **more: Any) -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        ask(provider, message, **more)
+    return caught.value

@@ -1,0 +1,128 @@
+"""The config files: checked, and reloaded when they change."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from astrbot_api import ApiError, SettingsError
+from astrbot_api.configfiles import ConfigFiles
+from astrbot_api.im.botfile import BotFile
+
+
+def write(data_dir: Path, name: str, text: str) -> Path:
+    folder = data_dir / "configs"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigFiles:
+    """Configs whose files are looked at anew each time."""
+    monkeypatch.setattr("astrbot_api.configfiles._RECHECK_S", 0)
+    found = ConfigFiles(tmp_path)
+    found.load_all()
+    return found
+
+
+def test_the_first_start_writes_a_default_config(configs: ConfigFiles, tmp_path: Path) -> None:
+    assert (tmp_path / "configs" / "default.toml").exists()
+    assert [one.id for one in configs.list_configs()] == ["default"]
+    assert configs.get_default().provider.type == "auto"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "configs/bad.toml: Invalid value"),
+        ("[provider]\ntype = 'gpt'", "configs/bad.toml: provider.type: Must be one of"),
+        ("[provider]\ntype = 'openai'", "configs/bad.toml: provider.base_url: required"),
+        (
+            "[provider]\nbase_url = 'file:///etc/passwd'",
+            "configs/bad.toml: provider.base_url: Not a valid URL.",
+        ),
+        ("[agent]\nmax_steps = 0", "configs/bad.toml: agent.max_steps: Must be greater"),
+        ("[agent]\ntemprature = 1", "configs/bad.toml: agent.temprature: Unknown field."),
+        (
+            "[providers.x]\ntype = 'openai'",
+            "configs/bad.toml: providers.x.base_url: required for type openai",
+        ),
+        ("[tools]\nallow = 'all'", "configs/bad.toml: tools.allow: Not a valid list."),
+    ],
+)
+def test_a_bad_file_is_one_line_file_key_fault(
+    tmp_path: Path, configs: ConfigFiles, text: str, message: str
+) -> None:
+    write(tmp_path, "bad", text)
+    with pytest.raises(SettingsError) as caught:
+        configs.load_all()
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_change_is_picked_up_and_a_bad_one_keeps_the_last_good(
+    tmp_path: Path, configs: ConfigFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, "second", "name = 'one'")
+    assert configs.find_config("second").name == "one"  # type: ignore[union-attr]
+    path.write_text("name = 'other'", encoding="utf-8")
+    assert configs.find_config("second").name == "other"  # type: ignore[union-attr]
+    path.write_text("name = 5", encoding="utf-8")
+    assert configs.find_config("second").name == "other"  # type: ignore[union-attr]
+    assert "configs/second.toml: name: Not a valid string. (the last good one stays)" in caplog.text
+    os.unlink(path)
+    assert configs.find_config("second") is None
+
+
+def test_the_id_wins_over_the_name_and_a_doubtful_name_is_refused(
+    tmp_path: Path, configs: ConfigFiles
+) -> None:
+    for stem in ("one", "two"):
+        write(tmp_path, stem, "name = 'same'")
+    assert configs.choose_config("one", "nothing").id == "one"  # type: ignore[union-attr]
+    assert configs.choose_config("", "") is None
+    with pytest.raises(ApiError, match="config_name is ambiguous, please use config_id: same"):
+        configs.choose_config("", "same")
+
+
+def test_a_key_of_openai_is_sent_to_openai_alone(
+    tmp_path: Path, configs: ConfigFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    monkeypatch.setenv("OTHER_KEY", "other")
+    for stem, lines in (
+        ("openai", "base_url = 'https://api.openai.com/v1'"),
+        ("else", "base_url = 'http://127.0.0.1/v1'"),
+        ("named", "base_url = 'http://127.0.0.1/v1'\napi_key_env = 'OTHER_KEY'"),
+    ):
+        write(tmp_path, stem, f"[provider]\ntype = 'openai'\n{lines}")
+    keys = {
+        stem: configs.find_config(stem).provider.resolve_api_key()  # type: ignore[union-attr]
+        for stem in ("openai", "else", "named")
+    }
+    assert keys == {"openai": "sk-openai", "else": "", "named": "other"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[bot]]\ntype = 'x'", "bots.toml: bot 1: id: required, a string"),
+        ("[[bot]]\nid = 'a'", "bots.toml: bot 1: type: required, a string"),
+        ("[[bot]]\nid = 'a:b'\ntype = 'x'", "bots.toml: bot 1: id: must have no colon"),
+        (
+            "[[bot]]\nid = 'a'\ntype = 'x'\n[[bot]]\nid = 'a'\ntype = 'x'",
+            "bots.toml: bot 2: id: a is there twice",
+        ),
+        ("bot = 1", "bots.toml: bot: write [[bot]], one table a bot"),
+        ("[[bot", "bots.toml: "),
+    ],
+)
+def test_a_bad_bot_file_is_refused_at_the_start(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "bots.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        BotFile(tmp_path).load()
+    assert str(caught.value).startswith(message)

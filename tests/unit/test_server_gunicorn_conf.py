@@ -1,0 +1,105 @@
+"""gunicorn's configuration: what it sets, and in which order it patches.
+
+Each case runs in a process of its own, because patching cannot be undone.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "astrbot_api" / "server" / "gunicorn_conf.py"
+DEPLOY = ROOT / "deploy" / "gunicorn.conf.py"
+
+
+def run_python(program: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("conf", [CONF, DEPLOY], ids=["conf", "deploy"])
+def test_each_greenlet_has_a_database_connection_of_its_own(conf: Path) -> None:
+    done = run_python(f"""
+import runpy, sys
+settings = runpy.run_path({str(conf)!r})
+assert settings["worker_class"] == "gevent"
+assert settings["post_worker_init"] and settings["worker_exit"] and settings["post_request"]
+# A reload would otherwise serve the code that the master has loaded.
+assert "astrbot_api" not in sys.modules and "peewee" not in sys.modules
+from gevent import local, monkey
+assert monkey.is_module_patched("threading") and monkey.is_module_patched("socket")
+import astrbot_api, peewee
+assert issubclass(peewee._ConnectionLocal, local.local)
+""")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_loading_it_after_peewee_is_refused() -> None:
+    done = run_python("import astrbot_api.server.gunicorn_conf")
+    assert done.returncode == 1
+    assert "gunicorn_conf.py was loaded after peewee" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_gunicorn_accepts_it() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--check-config",
+            "-c",
+            str(CONF),
+            "wsgi:application",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, "ASTRBOT_DATA_DIR": "/nonexistent"},
+        check=False,
+    )
+    # It loads the application too, whose settings are deliberately wrong here.
+    assert "Invalid value" not in done.stderr
+    assert "Failed to read config file" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["WEB_CONCURRENCY", "ASTRBOT_GRACEFUL_TIMEOUT_S"])
+@pytest.mark.parametrize("value", ["many", "0", "-1", "1.5"])
+def test_a_wrong_number_gives_one_line(name: str, value: str) -> None:
+    done = run_python(f"import runpy; runpy.run_path({str(CONF)!r})", **{name: value})
+    assert done.returncode == 1
+    assert done.stderr == f"{name} must be a whole number of at least 1; got {value!r}\n"
+
+
+def test_the_environment_sets_workers_and_the_time_to_drain() -> None:
+    done = run_python(
+        f"import runpy; c = runpy.run_path({str(CONF)!r}); "
+        "print(c['workers'], c['graceful_timeout'])",
+        WEB_CONCURRENCY="3",
+        ASTRBOT_GRACEFUL_TIMEOUT_S="7",
+    )
+    assert done.stdout.split() == ["3", "7"]
+
+
+def test_the_limit_of_open_files_is_lifted() -> None:
+    done = run_python(f"""
+import resource, runpy
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+runpy.run_path({str(CONF)!r})["on_starting"](None)
+assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 256
+""")
+    assert (done.returncode, done.stderr) == (0, "")

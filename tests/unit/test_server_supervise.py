@@ -1,0 +1,184 @@
+"""One child process, kept running."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from astrbot_api.server.supervise import Supervisor, describe_status
+
+from ..waiting import LIMIT_S, wait_for
+
+#: Notes its id, says that it is ready, and ends with its standard input.
+CHILD = """
+import os, sys
+print("loading", flush=True)
+with open(sys.argv[1], "a") as file:
+    print(os.getpid(), file=file)
+print("ready http://x", flush=True)
+sys.stdin.read()
+"""
+
+
+class Case:
+    """A supervisor of :data:`CHILD`, what it reported, and which processes it started."""
+
+    def __init__(self, folder: Path, program: str = CHILD, max_pause_s: float = 0.04) -> None:
+        self._starts = folder / "starts"
+        self._starts.touch()
+        self.reports: queue.Queue[str] = queue.Queue()
+        self.supervisor = Supervisor(
+            "The child",
+            [sys.executable, "-c", program, str(self._starts)],
+            os.environ,
+            self.reports.put,
+            first_pause_s=0.01,
+            max_pause_s=max_pause_s,
+        )
+
+    def started(self) -> list[int]:
+        return [int(line) for line in self._starts.read_text().split()]
+
+    def wait_ready(self) -> int:
+        assert self.supervisor.ready.wait(LIMIT_S)
+        return self.started()[-1]
+
+    def report(self) -> str:
+        return self.reports.get(timeout=LIMIT_S)
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Iterator[Case]:
+    case = Case(tmp_path)
+    case.supervisor.start()
+    yield case
+    case.supervisor.stop()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_killed_child_is_started_again(case: Case) -> None:
+    first = case.wait_ready()
+    os.kill(first, signal.SIGKILL)
+    assert case.report() == ("The child was killed by SIGKILL; starting it again in 0.01 s.")
+    wait_for(lambda: len(case.started()) == 2)
+    second = case.wait_ready()
+    assert second != first
+    assert case.supervisor.pid == second
+    assert not is_alive(first)
+
+
+def test_stop_ends_the_child_by_its_standard_input(case: Case) -> None:
+    pid = case.wait_ready()
+    case.supervisor.stop()
+    assert not is_alive(pid)
+    assert not case.supervisor.ready.is_set()
+    assert case.supervisor.pid is None
+    assert case.started() == [pid]
+    assert case.reports.empty()
+
+
+def test_a_child_that_does_not_listen_is_ended_by_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrbot_api.server.supervise._STOP_TIMEOUT_S", 0.1)
+    deaf = CHILD.replace(
+        "import os, sys",
+        "import os, sys, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)",
+    ).replace("sys.stdin.read()", "signal.pause()")
+    case = Case(tmp_path, deaf)
+    case.supervisor.start()
+    pid = case.wait_ready()
+    case.supervisor.stop()
+    assert wait_for(lambda: not is_alive(pid))
+
+
+def test_the_pauses_grow_to_a_limit(tmp_path: Path) -> None:
+    case = Case(tmp_path, "raise SystemExit(3)")
+    case.supervisor.start()
+    reports = [case.report() for _ in range(4)]
+    case.supervisor.stop()
+    assert [one.rpartition("in ")[2] for one in reports] == [
+        "0.01 s.", "0.02 s.", "0.04 s.", "0.04 s.",
+    ]  # fmt: skip
+    assert reports[0].startswith("The child ended with exit code 3;")
+
+
+def test_stop_does_not_wait_for_a_pause_to_end(tmp_path: Path) -> None:
+    case = Case(tmp_path, "pass", max_pause_s=3600)
+    case.supervisor._first_pause_s = 3600
+    case.supervisor.start()
+    assert "again in 3600 s" in case.report()
+    case.supervisor.stop()
+    assert not case.supervisor._thread.is_alive()
+
+
+def test_a_program_that_is_missing_is_reported() -> None:
+    reports: queue.Queue[str] = queue.Queue()
+    supervisor = Supervisor("The child", ["/no/such/program"], {}, reports.put)
+    supervisor.start()
+    assert "cannot be started" in reports.get(timeout=LIMIT_S)
+    supervisor.stop()
+
+
+def test_a_supervisor_that_was_never_started_can_be_stopped(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.supervisor.stop()
+    case.supervisor.start()
+    case.supervisor.stop()
+    assert case.started() == []
+
+
+def test_the_child_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys, threading\n"
+            "from astrbot_api.server.supervise import Supervisor\n"
+            "Supervisor('x', [sys.executable, '-c', *sys.argv[1:]], os.environ, print).start()\n"
+            "threading.Event().wait()",
+            CHILD,
+            str(tmp_path / "starts"),
+        ]
+    )
+    starts = tmp_path / "starts"
+    pid = int(wait_for(lambda: starts.exists() and starts.read_text()))
+    assert is_alive(pid)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not is_running(pid))
+
+
+def is_running(pid: int) -> bool:
+    """Tell a process from one that is dead but not yet collected by init."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return Path("/proc/self").exists() is False and is_alive(pid)
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (0, "ended with exit code 0"),
+        (-9, "was killed by SIGKILL"),
+        (-200, "was killed by signal 200"),
+    ],
+)
+def test_an_ending_is_described(status: int, text: str) -> None:
+    assert describe_status(status) == text

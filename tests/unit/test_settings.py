@@ -1,0 +1,58 @@
+"""Settings: three places, one clear line when one is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from astrbot_api import SettingsError
+from astrbot_api.config import Settings, load_settings
+
+
+def test_code_wins_over_flask_over_the_environment_over_the_default() -> None:
+    environ = {"ASTRBOT_HEARTBEAT_S": "2", "ASTRBOT_PROXY_HOPS": "2"}
+    config = {"ASTRBOT_HEARTBEAT_S": 3, "ASTRBOT_MAX_SEGMENTS": "7"}
+    settings = load_settings({"heartbeat_s": 4}, config, environ)
+    assert settings.heartbeat_s == 4
+    assert settings.max_segments == 7
+    assert settings.proxy_hops == 2
+    assert settings.max_username_chars == 255
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"ASTRBOT_HEARTBEAT_S": "soon"}, "ASTRBOT_HEARTBEAT_S must be of type float"),
+        ({"ASTRBOT_HEARTBEAT_S": "0"}, "ASTRBOT_HEARTBEAT_S must be at least 0.05; got 0.0"),
+        ({"ASTRBOT_PROXY_HOPS": "11"}, "ASTRBOT_PROXY_HOPS must be at most 10; got 11"),
+        ({"ASTRBOT_LEGACY_ERROR_STATUS": "perhaps"}, "ASTRBOT_LEGACY_ERROR_STATUS must be"),
+        ({"ASTRBOT_URL_PREFIX": "bot"}, "ASTRBOT_URL_PREFIX must begin with a slash"),
+        ({"ASTRBOT_DATABASE_URL": "mysql://u:pw@h/d"}, "got the scheme 'mysql'"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environ=environ)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "pw" not in str(caught.value)
+
+
+def test_an_unknown_setting_in_code_is_refused() -> None:
+    with pytest.raises(SettingsError, match="unknown setting: hartbeat_s"):
+        load_settings({"hartbeat_s": 1})
+
+
+def test_a_list_is_read_from_text() -> None:
+    settings = load_settings(environ={"ASTRBOT_ADMIN_NAMES": "root, admin ,"})
+    assert settings.admin_names == ["root", "admin"]
+
+
+def test_every_setting_is_documented() -> None:
+    page = Path(__file__).parent.parent.parent / "docs" / "configuration.rst"
+    text = page.read_text(encoding="utf-8")
+    for item in fields(Settings):
+        assert item.metadata["help"]
+        assert f"``ASTRBOT_{item.name.upper()}``" in text, item.name
