@@ -23,7 +23,8 @@ from .agent.provider import (
     ToolSpec,
     Usage,
 )
-from .agent.tools import Tool, ToolContext
+from .agent.schema import tool
+from .agent.tools import Tool, ToolAttachment, ToolContext
 from .app import create_app
 from .chat.commands import Command, CommandContext
 from .config import Settings
@@ -34,8 +35,11 @@ from .errors import (
     RunCancelled,
     SettingsError,
     StorageError,
+    ToolError,
 )
 from .extension import AppState, AstrBotAPI
+from .plugins.context import Handled, Host, TurnContext
+from .plugins.hookspecs import hookimpl
 
 __all__ = [
     "ApiError",
@@ -46,6 +50,8 @@ __all__ = [
     "Command",
     "CommandContext",
     "Delta",
+    "Handled",
+    "Host",
     "ModelMessage",
     "ModelOptions",
     "Provider",
@@ -57,9 +63,14 @@ __all__ = [
     "StorageError",
     "TextDelta",
     "Tool",
+    "ToolAttachment",
     "ToolCallDelta",
     "ToolContext",
+    "ToolError",
     "ToolSpec",
+    "TurnContext",
     "Usage",
     "create_app",
+    "hookimpl",
+    "tool",
 ]

@@ -53,7 +53,8 @@ def prepare(data_dir: Path | str | None = None) -> None:
     app = Flask("astrbot_api", static_folder=None)
     if data_dir is not None:
         app.config["ASTRBOT_DATA_DIR"] = data_dir
-    AstrBotAPI().init_app(app).close()
+    # The plugins belong to the workers, not to the process that starts them.
+    AstrBotAPI(find_plugins=False).init_app(app).close()
 
 
 def first_key(data_dir: Path | str | None = None) -> str | None:

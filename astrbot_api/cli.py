@@ -1,4 +1,4 @@
-"""The command line: ``astrbot-api serve | keys | db | chat``."""
+"""The command line: ``astrbot-api serve | keys | db | plugins | chat``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .config import load_settings
 from .db import keys
 from .db.store import Store
 from .errors import AstrBotError
+from .plugins.cli import plugins_group
 
 
 class _Group(click.Group):
@@ -34,6 +35,8 @@ def main() -> None:
     """Serve the AstrBot HTTP API, and look after its keys and data."""
 
 
+main.add_command(plugins_group)
+
 _data_dir = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -45,14 +48,15 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=6185, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64))
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Worker processes (WEB_CONCURRENCY, else 2)."
+)
 @_data_dir
-def serve(host: str, port: int, workers: int, data_dir: Path | None) -> None:
+def serve(host: str, port: int, workers: int | None, data_dir: Path | None) -> None:
     """Start the server: gunicorn, and the embedded model if no other is set."""
     from .server.serve import run_server
 
-    folder = data_dir or load_settings().data_dir
-    sys.exit(run_server(host=host, port=port, workers=workers, data_dir=folder))
+    sys.exit(run_server(host=host, port=port, workers=workers, data_dir=data_dir))
 
 
 @main.group("keys")
@@ -166,6 +170,40 @@ def show_db(data_dir: Path | None) -> None:
     """List the migrations and whether they have run."""
     for name, applied in _store(data_dir).list_migrations():
         click.echo(f"{'done' if applied else 'to do':6} {name}")
+
+
+@db_group.command("sweep")
+@click.option(
+    "--older-than-days",
+    type=click.IntRange(0, 36500),
+    help="Age of the attachments; default: ASTRBOT_UNUSED_FILE_DAYS (30).",
+)
+@click.option("--delete", is_flag=True, help="Remove them; otherwise only tell.")
+@_data_dir
+def sweep_db(older_than_days: int | None, delete: bool, data_dir: Path | None) -> None:
+    """Remove attachments that no message uses, and what crashes left behind.
+
+    Without --delete it removes nothing and lists what it would remove.
+    """
+    from .attachments import Attachments
+    from .storage.sweep import sweep
+
+    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
+    days = settings.unused_file_days if older_than_days is None else older_than_days
+    store = _open(data_dir)
+    size_bytes = count = 0
+    try:
+        attachments = Attachments(settings, store)
+        for swept in sweep(attachments, store, older_than_days=days, delete=delete):
+            count += 1
+            size_bytes += swept.size_bytes or 0
+            size = "" if swept.size_bytes is None else f" ({swept.size_bytes} bytes)"
+            click.echo(f"{swept.what:10} {swept.name}{size}")
+    finally:
+        store.close()
+    done = "Removed" if delete else "Would remove"
+    hint = "" if delete or not count else "; add --delete to do it"
+    click.echo(f"{done} {count} things, {size_bytes} bytes{hint}.", err=True)
 
 
 @main.command()

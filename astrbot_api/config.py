@@ -9,6 +9,7 @@ the environment, which wins over the default.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,6 +21,9 @@ from .errors import SettingsError
 PREFIX = "ASTRBOT_"
 
 MIB = 1024 * 1024
+
+#: What an attachment can be; ``record`` is audio.
+ATTACHMENT_TYPES = ("image", "record", "video", "file")
 
 
 def _setting(
@@ -48,12 +52,34 @@ class Settings:
         1.0, "Silence after which a stream sends a comment line.", minimum=0.05, maximum=60
     )
     max_json_bytes: int = _setting(8 * MIB, "Largest JSON body; above it 413.", minimum=1024)
+    storage_url: str = _setting(
+        "", "Where attachments lie: empty is the data directory, ``s3://BUCKET/PREFIX`` is S3."
+    )
+    max_file_bytes: int = _setting(128 * MIB, "Largest attachment; above it 413.", minimum=1)
+    max_bytes_per_key: int = _setting(
+        0, "Most bytes that the attachments of one key have together; 0: no limit.", minimum=0
+    )
+    allowed_file_types: list[str] = _setting(
+        list(ATTACHMENT_TYPES), "What may be uploaded, of ``image,record,video,file``; else 415."
+    )
+    unused_file_days: int = _setting(
+        30, "Age in days from which ``db sweep`` takes attachments that no message uses.", minimum=0
+    )
+    accel_redirect_prefix: str = _setting(
+        "", "Let nginx send attachments: the path of its ``internal`` location."
+    )
     max_username_chars: int = _setting(255, "Longest username.", minimum=1, maximum=4096)
     max_session_id_chars: int = _setting(255, "Longest session_id.", minimum=1, maximum=4096)
     max_message_chars: int = _setting(
         2_000_000, "Longest text of one message, all its segments together.", minimum=1
     )
     max_segments: int = _setting(100, "Most segments of one message.", minimum=1)
+    max_image_side_px: int = _setting(
+        1568,
+        "Longest side of a picture that a model is given; longer ones are scaled down.",
+        minimum=64,
+        maximum=8192,
+    )
     max_reply_chars: int = _setting(
         2_000_000,
         "Longest answer and thinking of one turn; a model that says more is cut off.",
@@ -82,6 +108,9 @@ class Settings:
         minimum=0,
         maximum=10,
     )
+    mcp_socket: str = _setting(
+        "", "Unix socket of the MCP sidecar; ``astrbot-api serve`` sets it for its workers."
+    )
     access_log: bool = _setting(True, "Write one line a request to the log.")
 
     def __post_init__(self) -> None:
@@ -98,6 +127,27 @@ class Settings:
                 "ASTRBOT_DATABASE_URL must be sqlite:///PATH in this version; "
                 f"got the scheme {scheme!r}"
             )
+        self._check_storage()
+
+    def _check_storage(self) -> None:
+        if self.storage_url and not re.match(r"s3://[^/\s]+", self.storage_url):
+            scheme = self.storage_url.partition(":")[0]
+            raise SettingsError(
+                "ASTRBOT_STORAGE_URL must be s3://BUCKET/PREFIX or empty; "
+                f"got the scheme {scheme!r}"
+            )
+        unknown = set(self.allowed_file_types) - set(ATTACHMENT_TYPES)
+        if unknown:
+            raise SettingsError(
+                "ASTRBOT_ALLOWED_FILE_TYPES may have image, record, video and file; "
+                f"got {', '.join(sorted(unknown))}"
+            )
+        prefix = self.accel_redirect_prefix
+        if prefix and (not prefix.startswith("/") or self.storage_url):
+            raise SettingsError(
+                "ASTRBOT_ACCEL_REDIRECT_PREFIX must begin with a slash, and works with "
+                f"attachments in the data directory only; got {prefix!r}"
+            )
 
     @property
     def database_path(self) -> Path:
@@ -105,6 +155,11 @@ class Settings:
         if self.database_url:
             return Path(self.database_url.removeprefix("sqlite:///"))
         return self.data_dir / "astrbot.db"
+
+    @property
+    def files_dir(self) -> Path:
+        """Folder of the attachments, and of those that are on their way in."""
+        return self.data_dir / "files"
 
 
 def load_settings(

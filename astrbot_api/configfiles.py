@@ -7,6 +7,7 @@ bad one gives one clear line in the log, and the last good one stays.
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import os
 import threading
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 import marshmallow as ma
 
 from .errors import ApiError, SettingsError
+from .mcpservers import MCP_FIELD, McpServerConfig, make_servers
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,9 @@ DEFAULT_CONFIG_ID = "default"
 
 #: How long a look at the folder holds, in seconds.
 _RECHECK_S = 1.0
+
+#: Keys of ``[plugins]`` that are no plugin's table.
+RESERVED_PLUGIN_NAMES = ("enabled", "disabled", "hook_timeout_s")
 
 _DEFAULT_TOML = """\
 # The default config. A change is picked up by the next turn; no restart.
@@ -44,7 +49,7 @@ name = "default"
 type = "auto"
 
 [agent]
-system_prompt = "You are a helpful assistant."
+system_prompt = "You are a helpful AI assistant."
 history_tokens = 8000
 """
 
@@ -54,7 +59,8 @@ class ProviderConfig:
     """One ``[provider]`` (or ``[providers.ID]``) table.
 
     ``type`` is ``openai``, ``local``, ``mock`` or ``auto``. ``models``, when
-    not empty, lists what ``selected_model`` may name. ``extra`` goes into
+    not empty, lists what ``selected_model`` may name. ``modalities``, of
+    ``text``, ``image`` and ``audio``, say what the model takes in. ``extra`` goes into
     each request body as it stands (``temperature``, ``max_tokens``, …).
     """
 
@@ -68,6 +74,7 @@ class ProviderConfig:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 120.0
     max_retries: int = 2
+    modalities: tuple[str, ...] = ("text",)
     gguf: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
@@ -86,15 +93,21 @@ class ProviderConfig:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """The ``[agent]`` table."""
+    """The ``[agent]`` table.
+
+    ``history`` says what becomes of turns beyond ``history_tokens``: ``drop``
+    leaves them out, ``summarise`` has the model sum them up once.
+    """
 
     system_prompt: str = "You are a helpful assistant."
     max_steps: int = 10
     history_tokens: int = 8000
+    history: str = "drop"
     show_reasoning: bool = True
     titles: bool = True
     tool_timeout_s: float = 60.0
     tool_output_chars: int = 20_000
+    file_tokens: int = 8000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +119,31 @@ class ToolSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PluginSettings:
+    """The ``[plugins]`` table: patterns of names, and a table for each plugin.
+
+    ``disabled`` wins over ``enabled``. The built-in plugins are always on.
+    """
+
+    enabled: tuple[str, ...] = ("*",)
+    disabled: tuple[str, ...] = ()
+    hook_timeout_s: float = 10.0
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+
+    def enables(self, name: str) -> bool:
+        """Tell whether the plugin of this name is on."""
+        return any(fnmatch.fnmatchcase(name, one) for one in self.enabled) and not any(
+            fnmatch.fnmatchcase(name, one) for one in self.disabled
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class AgentConfig:
     """One file of ``configs/``.
 
     ``providers`` holds every provider that a turn may select, by id; the
-    one of ``[provider]`` is ``provider``.
+    one of ``[provider]`` is ``provider``. ``mcp`` holds the MCP servers that
+    are enabled, by name.
     """
 
     id: str
@@ -120,6 +153,8 @@ class AgentConfig:
     providers: Mapping[str, ProviderConfig]
     agent: AgentSettings = AgentSettings()
     tools: ToolSettings = ToolSettings()
+    plugins: PluginSettings = PluginSettings()
+    mcp: Mapping[str, McpServerConfig] = field(default_factory=dict, hash=False)
 
 
 class _Strict(ma.Schema):
@@ -138,6 +173,9 @@ class _ProviderSchema(_Strict):
     connect_timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 300))
     read_timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 3600))
     max_retries = ma.fields.Integer(validate=ma.validate.Range(0, 10))
+    modalities = ma.fields.List(
+        ma.fields.String(validate=ma.validate.OneOf(["text", "image", "audio"]))
+    )
     gguf = ma.fields.String()
     extra = ma.fields.Dict(keys=ma.fields.String())
 
@@ -146,15 +184,32 @@ class _AgentSchema(_Strict):
     system_prompt = ma.fields.String()
     max_steps = ma.fields.Integer(validate=ma.validate.Range(1, 100))
     history_tokens = ma.fields.Integer(validate=ma.validate.Range(0, 10_000_000))
+    history = ma.fields.String(validate=ma.validate.OneOf(["drop", "summarise"]))
     show_reasoning = ma.fields.Boolean()
     titles = ma.fields.Boolean()
     tool_timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 3600))
     tool_output_chars = ma.fields.Integer(validate=ma.validate.Range(100, 10_000_000))
+    file_tokens = ma.fields.Integer(validate=ma.validate.Range(0, 10_000_000))
 
 
 class _ToolsSchema(_Strict):
     allow = ma.fields.List(ma.fields.String())
     deny = ma.fields.List(ma.fields.String())
+
+
+class _PluginsSchema(ma.Schema):
+    class Meta:
+        unknown = ma.INCLUDE
+
+    enabled = ma.fields.List(ma.fields.String())
+    disabled = ma.fields.List(ma.fields.String())
+    hook_timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 600))
+
+    @ma.validates_schema
+    def _check_tables(self, data: dict[str, Any], **options: Any) -> None:
+        for key, value in data.items():
+            if key not in RESERVED_PLUGIN_NAMES and not isinstance(value, dict):
+                raise ma.ValidationError({key: ["Must be a table: the settings of a plugin."]})
 
 
 class _ConfigSchema(_Strict):
@@ -163,6 +218,8 @@ class _ConfigSchema(_Strict):
     providers = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.Nested(_ProviderSchema))
     agent = ma.fields.Nested(_AgentSchema)
     tools = ma.fields.Nested(_ToolsSchema)
+    plugins = ma.fields.Nested(_PluginsSchema)
+    mcp = MCP_FIELD
 
 
 def read_config(path: Path, shown_path: str) -> AgentConfig:
@@ -180,7 +237,7 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
     try:
         loaded: dict[str, Any] = _ConfigSchema().load(data)
     except ma.ValidationError as error:
-        where, what = _first_error(error.messages)
+        where, what = find_first_error(error.messages)
         raise SettingsError(f"{shown_path}: {where}: {what}") from error
     own = loaded.get("provider", {})
     provider = _provider(own.get("id") or own.get("type") or "auto", own)
@@ -203,22 +260,35 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
         providers=providers,
         agent=AgentSettings(**loaded.get("agent", {})),
         tools=ToolSettings(**tools),
+        plugins=_plugins(loaded.get("plugins", {})),
+        mcp=make_servers(loaded.get("mcp", {})),
     )
 
 
+def _plugins(table: Mapping[str, Any]) -> PluginSettings:
+    own: dict[str, Any] = {
+        key: value for key, value in table.items() if key in RESERVED_PLUGIN_NAMES
+    }
+    tables = {key: value for key, value in table.items() if key not in own}
+    for key in {"enabled", "disabled"} & own.keys():
+        own[key] = tuple(own[key])
+    return PluginSettings(**own, tables=tables)
+
+
 def _provider(provider_id: str, table: Mapping[str, Any]) -> ProviderConfig:
-    values = {**table, "id": provider_id, "models": tuple(table.get("models", ()))}
+    lists = {key: tuple(table[key]) for key in ("models", "modalities") if key in table}
+    values = {**table, **lists, "id": provider_id}
     if "base_url" in values:
         values["base_url"] = values["base_url"].rstrip("/")
     return ProviderConfig(**values)
 
 
-def _first_error(messages: Any, path: str = "") -> tuple[str, str]:
+def find_first_error(messages: Any, path: str = "") -> tuple[str, str]:
     """Return the dotted place and the text of the first fault that was found."""
     if isinstance(messages, Mapping):
         key, inner = next(iter(messages.items()))
         key = "" if key == "value" else str(key)
-        return _first_error(inner, f"{path}.{key}" if path and key else path or key)
+        return find_first_error(inner, f"{path}.{key}" if path and key else path or key)
     if isinstance(messages, list) and messages:
         return path or "file", str(messages[0])
     return path or "file", str(messages)

@@ -6,6 +6,7 @@
     ├── ApiError            told to the HTTP caller, as the JSON envelope
     ├── SettingsError       a setting or a configuration file is wrong
     ├── ProviderError       the model's endpoint failed; told as an event
+    ├── ToolError           a tool could not do it; told to the model
     ├── StorageError        the database could not keep what it was given
     └── RunCancelled        a run was stopped or interrupted
 
@@ -38,8 +39,11 @@ STATUS_OF_CODE: dict[str, int] = {
     "attachment_not_found": 404,
     "method_not_allowed": 405,
     "session_of_another_user": 409,
+    "attachment_in_use": 409,
     "body_too_large": 413,
+    "quota_exceeded": 413,
     "unsupported_media_type": 415,
+    "range_not_satisfiable": 416,
     "too_many_turns": 429,
     "internal_error": 500,
     "configuration_error": 500,
@@ -100,6 +104,10 @@ class ProviderError(AstrBotError):
         self.message = message
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+
+
+class ToolError(AstrBotError):
+    """A tool could not do what it was asked to; the text is told to the model."""
 
 
 class StorageError(AstrBotError):

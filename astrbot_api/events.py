@@ -68,6 +68,19 @@ def tool_call_result(run_id: str, result: dict[str, Any]) -> Event:
     return plain(run_id, _json_text(result), streaming=False, chain_type="tool_call_result")
 
 
+def media(run_id: str, kind: str, filename: str, *, streaming: bool) -> Event:
+    """A tool has made a file: ``data`` is ``[IMAGE]name``, and so on by its type."""
+    return {
+        "type": kind, "data": f"[{kind.upper()}]{filename}", "streaming": streaming,
+        "message_id": run_id,
+    }  # fmt: skip
+
+
+def attachment_saved(attachment_id: str, kind: str) -> Event:
+    """The file of the event before can be fetched by this id."""
+    return {"type": "attachment_saved", "data": {"id": attachment_id, "type": kind}}
+
+
 def agent_stats(stats: dict[str, Any]) -> Event:
     """Tokens and times of the turn, in seconds."""
     return {"type": "agent_stats", "data": stats}

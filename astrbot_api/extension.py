@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ from flask import Flask
 
 from .agent.provider import Provider
 from .agent.tools import Tool
-from .chat.commands import BUILT_IN, Command
+from .attachments import Attachments
+from .chat.commands import Command
 from .chat.lease import WorkerLease
 from .chat.runs import Runs
 from .chat.turn import Turns
@@ -18,9 +20,14 @@ from .config import Settings, load_settings
 from .configfiles import ConfigFiles
 from .db.store import Store
 from .errors import SettingsError
+from .http.docs.documents import OpenapiDocuments
 from .http.openapi import build_api
 from .http.state import EXTENSION
 from .im.botfile import BotFile
+from .mcp.client import McpTools
+from .plugins.builtin import BUILT_IN_PLUGINS
+from .plugins.finding import APPLICATION, BUILT_IN, find_plugins, from_classes
+from .plugins.registry import Plugins
 from .providers.registry import Providers
 
 
@@ -36,9 +43,13 @@ class AppState:
     store: Store
     configs: ConfigFiles
     bots: BotFile
+    attachments: Attachments
     lease: WorkerLease
+    plugins: Plugins
+    mcp: McpTools
     runs: Runs
-    openapi: Mapping[str, Any]
+    access_log: Callable[[str], None]
+    openapi: OpenapiDocuments
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End every turn, store what was said, close the database.
@@ -48,6 +59,8 @@ class AppState:
         self.runs.drain()
         self.runs.interrupt_all()
         self.runs.wait_until_idle(timeout_s)
+        self.plugins.close()
+        self.mcp.close()
         self.lease.close()
         self.store.close()
 
@@ -63,6 +76,9 @@ class AstrBotAPI:
     :param app: The application; or call :meth:`init_app` later.
     :param tools: Tools that every config may offer to its model.
     :param commands: Commands beside the built-in ones.
+    :param plugins: Classes of plugins beside those that are found.
+    :param find_plugins: Whether to look for plugins in the data directory and
+        in the installed packages.
     :param providers: Models by id, for ``[provider] id = "…"`` of a config.
     :param settings: Any field of :class:`~astrbot_api.config.Settings`.
     """
@@ -73,11 +89,15 @@ class AstrBotAPI:
         *,
         tools: Sequence[Tool] = (),
         commands: Sequence[Command] = (),
+        plugins: Sequence[Callable[[], Any]] = (),
+        find_plugins: bool = True,
         providers: Mapping[str, Provider] | None = None,
         **settings: Any,
     ) -> None:
         self._tools = tuple(tools)
-        self._commands = {**BUILT_IN, **{command.name: command for command in commands}}
+        self._commands = {command.name: command for command in commands}
+        self._plugins = tuple(plugins)
+        self._find_plugins = find_plugins
         self._providers = dict(providers or {})
         self._settings = settings
         if app is not None:
@@ -109,22 +129,46 @@ class AstrBotAPI:
         bots.load()
         store = Store(settings.database_path)
         store.upgrade()
+        attachments = Attachments(settings, store)
+        attachments.remove_stale_uploads()
         lease = WorkerLease(store, settings.worker_lease_s)
+        plugins = self._load_plugins(settings, configs, store)
+        mcp = McpTools(configs.list_configs, settings.mcp_socket)
         turns = Turns(
             settings=settings,
             store=store,
+            attachments=attachments,
             configs=configs,
             providers=Providers(self._providers),
             lease=lease,
             tools=self._tools,
             commands=self._commands,
+            plugins=plugins,
+            extra_tools=mcp.list_tools,
         )
         return AppState(
             settings=settings,
             store=store,
             configs=configs,
             bots=bots,
+            attachments=attachments,
             lease=lease,
+            plugins=plugins,
+            mcp=mcp,
             runs=Runs(settings, store, turns),
+            access_log=logging.getLogger("astrbot_api.access").info,
             openapi=build_api(app, settings),
         )
+
+    def _load_plugins(self, settings: Settings, configs: ConfigFiles, store: Store) -> Plugins:
+        found = [
+            *from_classes(self._plugins, APPLICATION),
+            *(find_plugins(settings.data_dir) if self._find_plugins else ()),
+            *from_classes(BUILT_IN_PLUGINS, BUILT_IN),
+        ]
+        plugins = Plugins(
+            found, data_dir=settings.data_dir, store=store, complete=self._find_plugins
+        )
+        for config in configs.list_configs():
+            plugins.choose(config)
+        return plugins

@@ -6,6 +6,7 @@ or cannot resolve is left out, as long as something is left to answer.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +48,35 @@ class Reply:
         }
 
 
-Segment = Plain | Reply
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A picture, a recording, a video or another file that was uploaded.
+
+    ``type`` and ``filename`` are the attachment's own, once it is found; what
+    the caller said of them does not count.
+    """
+
+    attachment_id: str
+    type: str = ""
+    filename: str = ""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the segment as it is stored and shown."""
+        return {
+            "type": self.type,
+            "attachment_id": self.attachment_id,
+            "filename": self.filename,
+        }
+
+
+Segment = Plain | Reply | Media
 
 
 def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list[Segment]:
     """Read the ``message`` of a chat request.
+
+    The attachments of its media segments are still to be found; see
+    :func:`keep_found`.
 
     :param value: What the JSON body held: a string or a list of objects.
     :raises ApiError: ``message_empty`` or ``invalid_request``.
@@ -72,8 +97,7 @@ def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list
     else:
         raise ApiError("invalid_request", "message must be a string or list")
     segments = [one for one in segments if not isinstance(one, Plain) or one.text]
-    if not any(isinstance(one, Plain) and one.text.strip() for one in segments):
-        raise ApiError("message_empty", EMPTY_MESSAGE)
+    require_content(segments)
     chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
     if chars > max_chars:
         raise ApiError(
@@ -81,6 +105,30 @@ def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list
             f"message has {chars} characters; at most {max_chars} are allowed",
         )
     return segments
+
+
+def keep_found(segments: Iterable[Segment], found: Mapping[str, Media]) -> list[Segment]:
+    """Put the stored attachments in the place of their ids; leave out those not found.
+
+    :param found: Attachment id -> the segment with its own type and name.
+    :raises ApiError: ``message_empty`` when nothing is left to answer.
+    """
+    kept: list[Segment] = []
+    for segment in segments:
+        if not isinstance(segment, Media):
+            kept.append(segment)
+        elif segment.attachment_id in found:
+            kept.append(found[segment.attachment_id])
+    require_content(kept)
+    return kept
+
+
+def require_content(segments: Iterable[Segment]) -> None:
+    """:raises ApiError: ``message_empty`` when there is nothing but quotations."""
+    for one in segments:
+        if isinstance(one, Media) or (isinstance(one, Plain) and one.text.strip()):
+            return
+    raise ApiError("message_empty", EMPTY_MESSAGE)
 
 
 def _parse_segment(part: Any, where: str) -> Segment | None:
@@ -91,6 +139,12 @@ def _parse_segment(part: Any, where: str) -> Segment | None:
     if kind == "plain":
         text = _text_or_number(part.get("text", ""), f"{where}.text")
         return Plain(text)
+    if kind in MEDIA_TYPES:
+        attachment_id = part.get("attachment_id")
+        if not isinstance(attachment_id, str):
+            return None
+        check_text(f"{where}.attachment_id", attachment_id)
+        return Media(attachment_id.strip()) if attachment_id.strip() else None
     if kind == "reply":
         message_id = part.get("message_id")
         if message_id is None or message_id == "":

@@ -24,6 +24,30 @@ def is_gevent_patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
+def run_native(job: Callable[..., T], *arguments: Any) -> T:
+    """Run work that computes or waits for a disk where it does not hold the hub.
+
+    Under gevent that is the hub's pool of native threads; elsewhere the
+    caller's own thread is one.
+
+    :param job: Must not touch what gevent patched: no lock, no socket.
+    """
+    if not is_gevent_patched():
+        return job(*arguments)
+    from gevent import get_hub
+
+    result: T = get_hub().threadpool.apply(job, arguments)
+    return result
+
+
+def let_others_run() -> None:
+    """Let other greenlets in; threads need no such thing."""
+    if is_gevent_patched():
+        from gevent import sleep
+
+        sleep(0)
+
+
 class _Pool(Protocol):
     def call(self, job: Callable[[], T]) -> T: ...
     def close(self) -> None: ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from astrbot_api.testing.fake_openai import FakeOpenAI
+from bench.files import measure_files
 from bench.load import Result, run_load
 from tests.e2e.crowd import chat_at_once
 from tests.servers import Server, create_key, write_config
@@ -132,10 +134,52 @@ def measure_crowd(seconds: float) -> dict[str, Any]:
     }
 
 
+def measure_sessions(seconds: float) -> dict[str, Any]:
+    """(b) A page of sessions of somebody who has a thousand, and a million."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_config(folder, "http://127.0.0.1:9/v1")
+        key = create_key(folder, "chat")
+        _fill_sessions(folder / "astrbot.db", {"small": 1000, "big": 1_000_000})
+        with Server(folder, workers=1) as server:
+
+            def load(username: str, page: int) -> float:
+                path = f"/api/v1/chat/sessions?username={username}&page={page}"
+                return run_load(
+                    server.port, _get(path, key), _has_length, connections=1,
+                    seconds=seconds / 3, is_good=lambda answer: b'"session_id"' in answer,
+                ).percentile_ms(50)  # fmt: skip
+
+            cases = {"small_1": ("small", 1), "big_1": ("big", 1), "big_1000": ("big", 1000)}
+            rounds = [{name: load(*case) for name, case in cases.items()} for _ in range(ROUNDS)]
+    p50 = {name: statistics.median(one[name] for one in rounds) for name in cases}
+    return {
+        "page_1_of_a_thousand_ms": round(p50["small_1"], 2),
+        "page_1_of_a_million_ms": round(p50["big_1"], 2),
+        "page_1000_of_a_million_ms": round(p50["big_1000"], 2),
+        "ratio": round(p50["big_1000"] / p50["small_1"], 2),
+        "aim": "page 1,000 of a million within 2x of page 1 of a thousand",
+    }
+
+
+def _fill_sessions(path: Path, counts: dict[str, int]) -> None:
+    with sqlite3.connect(path) as db:
+        for creator, count in counts.items():
+            db.executemany(
+                "INSERT INTO chat_session (session_id, platform_id, creator, is_group,"
+                " context_after, created_at, updated_at) VALUES (?, 'webchat', ?, 0, 0, ?, ?)",
+                ((f"{creator}-{n}", creator, n, n) for n in range(count)),
+            )
+            db.execute("INSERT INTO session_count VALUES (NULL, ?, 'webchat', ?)", (creator, count))
+    db.close()
+
+
 MEASURES: dict[str, Callable[[float], dict[str, Any]]] = {
     "bots": measure_bots,
+    "sessions": measure_sessions,
     "turns": measure_turns,
     "crowd": measure_crowd,
+    "files": measure_files,
 }
 
 

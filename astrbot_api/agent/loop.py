@@ -43,6 +43,10 @@ class ToolFinished:
     ts: float
 
 
+#: Most tool calls of one step that are carried out; a model that has lost its
+#: way writes hundreds.
+MAX_CALLS_PER_STEP = 32
+
 AgentEvent = TextDelta | ReasoningDelta | ToolStarted | ToolFinished | Usage
 
 
@@ -165,6 +169,10 @@ def _run_calls(
     """Run the calls of one step side by side; yield results as they come."""
     for call in calls:
         yield ToolStarted(call.id, call.name, _shown_arguments(call.arguments), time.time())
+    calls, refused = calls[:MAX_CALLS_PER_STEP], calls[MAX_CALLS_PER_STEP:]
+    for call in refused:
+        result = f"error: only {MAX_CALLS_PER_STEP} calls of one step are carried out"
+        yield ToolFinished(call.id, result, time.time())
     if len(calls) == 1:
         result = toolbox.run(calls[0].name, calls[0].arguments, context)
         yield ToolFinished(calls[0].id, result, time.time())

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import threading
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
+from ..errors import RunCancelled, ToolError
+from .aside import Asides, CallTimedOut, TooManyAbandoned
 from .cancel import Cancellation
 from .provider import ToolSpec
 
@@ -25,39 +28,94 @@ log = logging.getLogger(__name__)
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAttachment:
+    """A file that came with the user's message.
+
+    :param type: ``image``, ``record``, ``file`` or ``video``.
+    :param mime: Media type, from the file's bytes.
+    :param reader: Returns the first so many bytes.
+    """
+
+    attachment_id: str
+    filename: str
+    type: str
+    mime: str
+    size_bytes: int
+    reader: Callable[[int], bytes] = field(repr=False, compare=False)
+
+    def read(self, max_bytes: int) -> bytes:
+        """Return the file's bytes, at most ``max_bytes`` from its beginning."""
+        return self.reader(max_bytes)
+
+
+def _send_no_file(source: Path | str | bytes, filename: str) -> str:
+    raise ToolError("files cannot be sent here")
+
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """What a tool may know of the turn that calls it."""
+    """What a tool may know of the turn that calls it.
+
+    :param cancel: Fires when the turn is stopped, and when the call's time
+        is up: what waits or works for long should look at it.
+    :param platform: Where the user is: ``webchat``, or the type of the bot.
+    :param attachments: What the user sent with the message.
+    :param send_file: Called with a path or bytes and a file name, shows the
+        user a file and returns its ``attachment_id``; raises
+        :class:`~astrbot_api.errors.ToolError` where that is not possible.
+    :param settings: What the config sets for the plugin that the tool is of.
+    """
 
     username: str
     session_id: str
     config_id: str
     cancel: Cancellation
+    platform: str = "webchat"
+    attachments: tuple[ToolAttachment, ...] = ()
+    send_file: Callable[[Path | str | bytes, str], str] = _send_no_file
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may call.
+    """A function that the model may call. :func:`~astrbot_api.tool` makes one.
 
     :param name: Unique; letters, digits, ``_``, ``-`` and ``.``.
     :param description: Tells the model when to call it.
-    :param call: Takes the arguments and the context, returns the result as
-        text. It runs in a thread of its own (a greenlet under gevent), so it
-        may block in network calls, but not compute for long.
+    :param call: Takes the arguments and the context, returns text, or
+        anything that JSON can hold. It runs in a thread of its own (a
+        greenlet under gevent), so it may block in network calls, but not
+        compute for long. What went wrong it tells the model by raising
+        :class:`~astrbot_api.errors.ToolError`.
     :param parameters: JSON schema of the arguments, an object.
+    :param timeout_s: How long a call may take; None: as the config says.
+    :param by_name_only: Offered only where a config's ``[tools] allow`` has
+        its whole name: ``*`` is not enough. For tools that reach out.
     """
 
     name: str
     description: str
-    call: Callable[[Mapping[str, Any], ToolContext], str]
+    call: Callable[[Mapping[str, Any], ToolContext], Any]
     parameters: Mapping[str, Any] = field(default_factory=lambda: dict(_NO_PARAMETERS))
+    timeout_s: float | None = None
+    by_name_only: bool = False
+    # Made once: building it costs many times what a check does.
+    _validator: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"tool {self.name!r}: a name has 1 to 128 letters, digits, '_', '-' and '.'"
+            )
         try:
             Draft202012Validator.check_schema(self.parameters)
         except SchemaError as error:
             raise ValueError(f"tool {self.name}: bad parameters: {error.message}") from error
+        object.__setattr__(self, "_validator", Draft202012Validator(self.parameters))
 
     def to_spec(self) -> ToolSpec:
         """Return the description that a model is given."""
@@ -70,12 +128,27 @@ class Tool:
             },
         }
 
+    def find_fault(self, values: Mapping[str, Any]) -> str:
+        """Return what is wrong with a call's arguments; empty: nothing."""
+        errors = self._validator.iter_errors(values)
+        first = next(iter(sorted(errors, key=lambda one: list(map(str, one.path)))), None)
+        if first is None:
+            return ""
+        where = ".".join(map(str, first.path))
+        return f"{where}: {first.message}" if where else str(first.message)
+
 
 class Toolbox:
     """The tools of one turn.
 
+    :param tools: Of two with the same name the first is taken.
     :param allow: Patterns (``*``, ``mcp.*``) of the names that are offered.
     :param deny: Patterns that win over ``allow``.
+    :param key_allow: The same for the API key of the turn; both must allow.
+    :param timeout_s: How long a call may take that says nothing else itself.
+    :param max_chars: Longest result; what is longer is cut.
+    :param asides: Where the calls run; that of the application, so that
+        calls that never return are counted over all turns.
     """
 
     def __init__(
@@ -84,16 +157,19 @@ class Toolbox:
         *,
         allow: Sequence[str] = ("*",),
         deny: Sequence[str] = (),
+        key_allow: Sequence[str] = ("*",),
         timeout_s: float = 60.0,
         max_chars: int = 20_000,
+        asides: Asides | None = None,
     ) -> None:
-        self._tools = {
-            tool.name: tool
-            for tool in tools
-            if _matches(tool.name, allow) and not _matches(tool.name, deny)
-        }
+        self._tools: dict[str, Tool] = {}
+        for tool in tools:
+            allowed = tool.name in allow if tool.by_name_only else _matches(tool.name, allow)
+            if allowed and _matches(tool.name, key_allow) and not _matches(tool.name, deny):
+                self._tools.setdefault(tool.name, tool)
         self._timeout_s = timeout_s
         self._max_chars = max_chars
+        self._asides = asides or Asides()
 
     def to_specs(self) -> list[ToolSpec]:
         """Return what the model is told of the tools, in order."""
@@ -113,34 +189,32 @@ class Toolbox:
             values = parse_arguments(arguments)
         except ValueError:
             return "error: the arguments are not a JSON object"
-        fault = _find_fault(tool, values)
+        fault = tool.find_fault(values)
         if fault:
-            return f"error: bad arguments: {fault}"
+            return _shorten(f"error: bad arguments: {fault}", self._max_chars)
         return _shorten(self._call(tool, values, context), self._max_chars)
 
     def _call(self, tool: Tool, values: dict[str, Any], context: ToolContext) -> str:
         """Run the tool aside, so that one that never returns cannot hold the turn."""
-        done = threading.Event()
-        outcome: list[str] = []
-
-        def work() -> None:
-            try:
-                outcome.append(_as_text(tool.call(values, context)))
-            except Exception as error:
+        timeout_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
+        try:
+            result = self._asides.run(
+                f"the tool {tool.name}",
+                lambda cancel: tool.call(values, replace(context, cancel=cancel)),
+                timeout_s=timeout_s,
+                cancel=context.cancel,
+            )
+            return _as_text(result)
+        except (CallTimedOut, TooManyAbandoned) as error:
+            log.error("%s", error)
+            return f"error: {error}"
+        except ToolError as error:
+            return f"error: {error}"
+        except Exception as error:
+            context.cancel.raise_if_cancelled()
+            if not isinstance(error, RunCancelled):
                 log.exception("tool %s failed", tool.name)
-                outcome.append(f"error: the tool {tool.name} failed: {type(error).__name__}")
-            finally:
-                done.set()
-
-        threading.Thread(target=work, name=f"tool-{tool.name}", daemon=True).start()
-        with context.cancel.on_cancel(done.set):
-            finished = done.wait(self._timeout_s)
-        if outcome:
-            return outcome[0]
-        context.cancel.raise_if_cancelled()
-        if not finished:
-            log.error("tool %s did not answer within %g s", tool.name, self._timeout_s)
-        return f"error: the tool {tool.name} did not answer within {self._timeout_s:g} s"
+            return f"error: the tool {tool.name} failed: {type(error).__name__}"
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
@@ -158,17 +232,11 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _find_fault(tool: Tool, values: dict[str, Any]) -> str:
-    errors = Draft202012Validator(tool.parameters).iter_errors(values)
-    first = next(iter(sorted(errors, key=lambda one: list(map(str, one.path)))), None)
-    if first is None:
-        return ""
-    where = ".".join(map(str, first.path))
-    return f"{where}: {first.message}" if where else first.message
-
-
 def _as_text(result: Any) -> str:
-    return result if isinstance(result, str) else orjson.dumps(result).decode()
+    if isinstance(result, str):
+        # Half of a surrogate pair fits in no event and no database.
+        return result.encode("utf-8", "replace").decode()
+    return orjson.dumps(result, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _shorten(text: str, max_chars: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,10 @@ import orjson
 from ..agent.provider import ModelMessage
 from ..db.messages import MessageRow, find_message, list_messages_before
 from ..db.store import Store
-from ..messages import Reply, Segment, plain_text
+from ..messages import MEDIA_TYPES, Reply, Segment, plain_text
+from .budget import PastTurn, cost, drop_oldest, make_room, shorten, split_old, total
+from .media import Content
+from .summary import Summariser, to_messages
 
 #: Messages that are read at a time, newest first, until the budget is full.
 _PAGE = 50
@@ -20,6 +23,10 @@ _PAGE = 50
 _OLD_RESULT_CHARS = 2000
 
 _EMPTY_QUOTE = "[Empty Text]"
+
+#: Stored segments and quoted texts -> the content of a user message: text, or
+#: a list of ``text``, ``image_url`` and ``input_audio`` parts.
+RenderUser = Callable[[Sequence[dict[str, Any]], Sequence[str]], Content]
 
 
 @dataclass(slots=True)
@@ -30,15 +37,6 @@ class _Turn:
     bot: MessageRow | None = None
 
 
-def estimate_tokens(text: str) -> int:
-    """Guess the tokens of a text: four bytes of UTF-8 each, as a rule of thumb.
-
-    Every model has a tokenizer of its own; a guess on the safe side costs a
-    little room and needs no vocabulary.
-    """
-    return len(text.encode("utf-8", "replace")) // 4 + 1
-
-
 def build_messages(
     store: Store,
     *,
@@ -47,26 +45,49 @@ def build_messages(
     own_message: int | None,
     own_checkpoint: str,
     segments: Sequence[Segment],
+    render: RenderUser,
     system_prompt: str,
     budget: int,
+    summariser: Summariser | None = None,
 ) -> list[ModelMessage]:
     """Return the system prompt, the conversation so far and the new message.
 
-    The oldest turns are left out, each of them whole, until the rest fits.
-    Turns that failed without a word and commands are no part of it.
+    Where room is needed, old tool results are shortened first; then the
+    oldest turns are summed up or left out, each of them whole. Turns that
+    failed without a word and commands are no part of it.
 
     :param context_after: Number of the last message the model no longer sees.
     :param own_message: Number of this turn's own user message; later user
         messages belong to turns that are still waiting.
+    :param render: Makes a user message's content of its stored segments and
+        what they quote.
     :param budget: Tokens that the conversation so far may have.
+    :param summariser: Sums up what no longer fits; None: it is left out.
     """
     messages: list[ModelMessage] = []
     if system_prompt:
         messages.append({"role": "system", "content": system_prompt})
-    turns = _load_turns(store, session, context_after, own_message, own_checkpoint, budget)
-    for turn in turns:
-        messages.extend(turn)
-    messages.append({"role": "user", "content": _text_for_model(store, session, segments)})
+    after, room, past = context_after, budget, []
+    summary = summariser.find(session, after) if summariser and budget > 0 else None
+    if summary:
+        after, past = summary.until, to_messages(summary)
+        room -= cost(past)
+    # What is to be summed up must be read first.
+    limit = 2 * room if summariser else room
+    turns = _load_turns(store, session, after, own_message, own_checkpoint, render, limit)
+    make_room(turns, room)
+    if summariser and total(turns) > room:
+        old, new = split_old(turns, room // 2, own_message)
+        made = summariser.make(session, summary, old) if old else None
+        if made:
+            turns, past = new, to_messages(made)
+            room = budget - cost(past)
+    messages += past
+    for turn in drop_oldest(turns, room):
+        messages.extend(turn.messages)
+    quotes = [_quote(store, session, one) for one in segments if isinstance(one, Reply)]
+    content = render([one.to_wire() for one in segments], quotes)
+    messages.append({"role": "user", "content": content})
     return messages
 
 
@@ -76,29 +97,37 @@ def _load_turns(
     after: int,
     own_message: int | None,
     own_checkpoint: str,
-    budget: int,
-) -> list[list[ModelMessage]]:
-    """Read backwards until the budget is full; return whole turns, oldest first."""
+    render: RenderUser,
+    limit: int,
+) -> list[PastTurn]:
+    """Read backwards until ``limit`` tokens are there; return whole turns, oldest first."""
     found: dict[str, _Turn] = {}
+    turns: list[PastTurn] = []
     before = 2**63 - 1
-    while budget > 0:
+    while limit > 0:
         with store.read() as db:
             page = list_messages_before(db, session, before=before, after=after, limit=_PAGE)
         for row in page:
             _sort_in(found, row, own_message, own_checkpoint)
-        used = sum(_cost(turn) for turn in found.values())
-        if len(page) < _PAGE or used > budget:
+        turns = [_to_past(turn, render) for turn in found.values()]
+        if len(page) < _PAGE or _least_cost(turns) > limit:
             break
         before = page[-1].id
-    kept: list[list[ModelMessage]] = []
     # Newest first; the page's end may have cut the oldest turn in two, which
     # only happens to one that is over the budget anyway.
-    for turn in found.values():
-        budget -= _cost(turn)
-        if budget < 0:
-            break
-        kept.append(_to_model(turn))
-    return [turn for turn in reversed(kept) if turn]
+    return [turn for turn in reversed(turns) if turn.messages]
+
+
+def _least_cost(turns: Sequence[PastTurn]) -> int:
+    """Return the tokens of turns whose tools' results are short."""
+    short = [PastTurn(turn.messages, turn.first, turn.last) for turn in turns]
+    make_room(short, 0)
+    return total(short)
+
+
+def _to_past(turn: _Turn, render: RenderUser) -> PastTurn:
+    numbers = [row.id for row in (turn.user, turn.bot) if row is not None]
+    return PastTurn(_to_model(turn, render), min(numbers), max(numbers))
 
 
 def _sort_in(
@@ -117,11 +146,7 @@ def _sort_in(
         turn.bot = row
 
 
-def _cost(turn: _Turn) -> int:
-    return sum(estimate_tokens(orjson.dumps(message).decode()) for message in _to_model(turn))
-
-
-def _to_model(turn: _Turn) -> list[ModelMessage]:
+def _to_model(turn: _Turn, render: RenderUser) -> list[ModelMessage]:
     """Return the turn as the model is given it; nothing for one it should not see."""
     if turn.bot is None:
         return []
@@ -134,13 +159,13 @@ def _to_model(turn: _Turn) -> list[ModelMessage]:
         return []
     if turn.user is None:
         return answer
-    text = plain_text(turn.user.content["message"])
-    quoted = [
-        f"\n<Quoted Message>\n{part['selected_text']}\n</Quoted Message>"
-        for part in turn.user.content["message"]
-        if part.get("type") == "reply" and part.get("selected_text")
+    segments = turn.user.content["message"]
+    quotes = [
+        part["selected_text"]
+        for part in segments
+        if part["type"] == "reply" and part.get("selected_text")
     ]
-    return [{"role": "user", "content": text + "".join(quoted)}, *answer]
+    return [{"role": "user", "content": render(segments, quotes)}, *answer]
 
 
 def _answer(parts: list[dict[str, Any]]) -> list[ModelMessage]:
@@ -149,6 +174,9 @@ def _answer(parts: list[dict[str, Any]]) -> list[ModelMessage]:
     for part in parts:
         if part["type"] == "plain":
             messages.append({"role": "assistant", "content": part["text"]})
+        elif part["type"] in MEDIA_TYPES:
+            sent = f"[You sent the {part['type']} {part['filename']}.]"
+            messages.append({"role": "assistant", "content": sent})
         elif part["type"] == "tool_call":
             for call in part["tool_calls"]:
                 messages += _call_and_result(call)
@@ -159,8 +187,7 @@ def _call_and_result(call: dict[str, Any]) -> list[ModelMessage]:
     args = call["args"]
     arguments = args if isinstance(args, str) else orjson.dumps(args).decode()
     result = str(call.get("result", "error: the turn ended before the tool answered"))
-    if len(result) > _OLD_RESULT_CHARS:
-        result = f"{result[:_OLD_RESULT_CHARS]}\n[cut]"
+    result = shorten(result, _OLD_RESULT_CHARS)
     function = {"name": call["name"], "arguments": arguments}
     return [
         {
@@ -172,20 +199,15 @@ def _call_and_result(call: dict[str, Any]) -> list[ModelMessage]:
     ]
 
 
-def _text_for_model(store: Store, session: int, segments: Sequence[Segment]) -> str:
-    """Return the new message's text, with what it quotes below it."""
-    text = plain_text([one.to_wire() for one in segments])
-    for segment in segments:
-        if isinstance(segment, Reply):
-            quoted = segment.selected_text or _find_quote(store, session, segment.message_id)
-            text += f"\n<Quoted Message>\n{quoted}\n</Quoted Message>"
-    return text
+def _quote(store: Store, session: int, reply: Reply) -> str:
+    """Return what is quoted: the selected words, or ``(sender): text`` of the message.
 
-
-def _find_quote(store: Store, session: int, message_id: int | str) -> str:
-    """Return ``(sender): text`` of a message of this session, never of another's."""
+    Only a message of this session is found, never one of another's.
+    """
+    if reply.selected_text:
+        return reply.selected_text
     try:
-        number = int(message_id)
+        number = int(reply.message_id)
     except ValueError:
         return _EMPTY_QUOTE
     if not 0 < number < 2**63:

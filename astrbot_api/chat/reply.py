@@ -8,6 +8,7 @@ from typing import Any
 from .. import events
 from ..agent.loop import AgentEvent, ToolFinished, ToolStarted
 from ..agent.provider import ReasoningDelta, TextDelta, Usage
+from ..db.attachments import AttachmentRow
 from ..errors import ProviderError
 from ..events import Event
 
@@ -36,6 +37,8 @@ class Reply:
         self._usage = Usage()
         self._started_at = time.time()
         self._first_token_at: float | None = None
+        #: Numbers of the attachments among the parts.
+        self.attachments: list[int] = []
 
     @property
     def text(self) -> str:
@@ -62,6 +65,18 @@ class Reply:
             return [self._finish_call(event)]
         self._usage += event
         return []
+
+    def add_file(self, file: AttachmentRow) -> list[Event]:
+        """Add a file that a tool has made; return the events that show it."""
+        self._close_part()
+        self._parts.append(
+            {"type": file.type, "attachment_id": file.attachment_id, "filename": file.name}
+        )
+        self.attachments.append(file.id)
+        return [
+            events.media(self._run_id, file.type, file.name, streaming=self._streaming),
+            events.attachment_saved(file.attachment_id, file.type),
+        ]
 
     def finish(self) -> list[Event]:
         """Return the last events before the reply is stored: text that was held back."""

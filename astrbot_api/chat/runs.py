@@ -56,16 +56,17 @@ class Runs:
                 headers={"Retry-After": "1"},
             )  # fmt: skip
         if len(self._active) >= self._settings.max_runs_per_worker:
-            raise ApiError(
-                "server_busy",
-                f"{len(self._active)} turns are running on this worker; try again later.",
-                headers={"Retry-After": "5"},
-            )
+            raise _busy(f"{len(self._active)} turns are running on this worker; try again later.")
         turn = self._turns.open(request)
         with self._lock:
             self._active[turn.run_id] = turn
             self._idle.clear()
-        threading.Thread(target=self._run, args=(turn,), name="run", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(turn,), name="run", daemon=True).start()
+        except RuntimeError as error:  # no thread to be had; a greenlet always is
+            self._end_waiting(turn, "interrupted")
+            self._forget(turn)
+            raise _busy("This worker has no thread left for the turn; try again later.") from error
         return turn.log
 
     def drain(self) -> None:
@@ -140,3 +141,7 @@ class Runs:
                 woken.set()
             if not self._active:
                 self._idle.set()
+
+
+def _busy(message: str) -> ApiError:
+    return ApiError("server_busy", message, headers={"Retry-After": "5"})

@@ -10,31 +10,42 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import peewee
 
 from .. import events
+from ..agent.aside import CallTimedOut, TooManyAbandoned
 from ..agent.cancel import Cancellation
 from ..agent.loop import run_agent
 from ..agent.provider import ModelOptions, Provider
-from ..agent.tools import Tool, Toolbox, ToolContext
+from ..agent.tools import Tool, ToolContext
+from ..attachments import Attachments
 from ..clock import to_iso
 from ..config import Settings
 from ..configfiles import DEFAULT_CONFIG_ID, AgentConfig, ConfigFiles, ProviderConfig
 from ..db import messages, runs, sessions
+from ..db.attachments import AttachmentRow, find_attachments, link_attachments
 from ..db.sessions import WEBCHAT, SessionRow
 from ..db.store import Store
 from ..errors import ApiError, ProviderError, RunCancelled, StorageError
-from ..messages import Segment, plain_text
+from ..events import Event
+from ..messages import Media, Plain, Segment, keep_found, plain_text
+from ..plugins.context import Handled, TurnContext
+from ..plugins.registry import Plugins
 from ..providers.registry import Providers
 from ..stream.log import RunLog
+from .abilities import Abilities, ExtraTools, TurnAbilities, no_extra_tools
 from .commands import Command, CommandContext, find_command
 from .history import build_messages
 from .lease import WorkerLease
+from .media import MediaLimits, MediaReader
+from .outbox import FileOutbox
+from .persona import fill_prompt
 from .reply import Reply
+from .summary import Summariser
 from .titles import TitleRequest, TitleWriter
 
 log = logging.getLogger(__name__)
@@ -77,12 +88,36 @@ class OpenTurn:
     ahead: int
     user_message: int | None
     log: RunLog
+    sent: Sequence[AttachmentRow] = ()
     cancel: Cancellation = field(default_factory=Cancellation)
+    observe: Callable[[Event], None] | None = None
+
+    def say(self, event: Event) -> None:
+        """Put an event into the stream, and show it to the plugins that look."""
+        self.log.append(event)
+        if self.observe is not None:
+            self.observe(event)
+
+    def to_context(self) -> TurnContext:
+        """Return what the plugins may know of the turn."""
+        return TurnContext(
+            run_id=self.run_id,
+            username=self.request.username,
+            session_id=self.session.session_id,
+            config_id=self.config.id,
+            platform=WEBCHAT,
+            cancel=self.cancel,
+        )
 
     @property
     def text(self) -> str:
         """The text of the user's message."""
         return plain_text([segment.to_wire() for segment in self.request.segments])
+
+    @property
+    def subject(self) -> str:
+        """What a title can be made of: the text, else the names of what was sent."""
+        return self.text.strip() or ", ".join(row.name for row in self.sent)
 
 
 class Turns:
@@ -98,14 +133,20 @@ class Turns:
         lease: WorkerLease,
         tools: Sequence[Tool],
         commands: Mapping[str, Command],
+        plugins: Plugins,
+        attachments: Attachments,
+        extra_tools: ExtraTools = no_extra_tools,
     ) -> None:
         self._settings = settings
         self._store = store
         self._configs = configs
         self._providers = providers
         self._lease = lease
-        self._tools = tools
-        self._commands = commands
+        self._abilities = Abilities(
+            tools=tools, commands=commands, plugins=plugins, extra_tools=extra_tools
+        )
+        self._attachments = attachments
+        self._media = MediaReader(store, attachments)
         self._titles = TitleWriter(store)
 
     def open(self, request: TurnRequest) -> OpenTurn:
@@ -123,19 +164,25 @@ class Turns:
 
     def run(self, turn: OpenTurn) -> None:
         """Answer a turn and store the answer. Never raises: failure is an event."""
-        command, arguments = find_command(self._commands, turn.text)
-        if command is not None:
-            self._run_command(turn, command, arguments)
-            return
+        abilities = self._abilities.begin_turn(turn.config, turn.to_context())
+        turn.observe = abilities.hooks.observer
         reply = Reply(
             turn.run_id,
             streaming=turn.request.streaming,
             show_reasoning=turn.config.agent.show_reasoning,
             max_chars=self._settings.max_reply_chars,
         )
+        command, arguments = find_command(abilities.commands, turn.text)
+        if command is not None:
+            self._run_command(turn, reply, command, arguments, abilities)
+            return
         try:
+            text = abilities.hooks.rewrite_message(turn.text)
+            if isinstance(text, Handled):
+                self._answer_directly(turn, text.text)
+                return
             provider = self._providers.get_provider(turn.provider)
-            self._answer(turn, reply, provider)
+            self._answer(turn, reply, provider, abilities, text)
         except RunCancelled as error:
             self._end_cancelled(turn, reply, error.reason)
         except ProviderError as error:
@@ -148,6 +195,7 @@ class Turns:
             self._fail(turn, reply, "failed", "internal_error", message)
         else:
             self._name_session(turn, provider)
+            abilities.hooks.observe_reply(reply.text)
 
     def _store_opening(
         self,
@@ -158,6 +206,7 @@ class Turns:
     ) -> OpenTurn:
         """Write session, user message and run; the one transaction of opening."""
         checkpoint, run_id = str(uuid.uuid4()), str(uuid.uuid4())
+        request, sent = _find_media(db, request)
         name = request.session_id or str(uuid.uuid4())
         session = sessions.find_session(db, name)
         if session is not None and session.creator != request.username:
@@ -175,6 +224,7 @@ class Turns:
             saved = messages.add_message(
                 db, session.id, WEBCHAT, request.username, content, checkpoint
             )
+            link_attachments(db, saved[0], [row.id for row in sent])
         number, ahead = runs.add_run(
             db,
             run_id,
@@ -206,6 +256,7 @@ class Turns:
             ahead=ahead,
             user_message=saved[0] if saved else None,
             log=log_,
+            sent=sent,
         )
 
     def _config_of(self, session: SessionRow | None) -> AgentConfig:
@@ -216,38 +267,66 @@ class Turns:
                 return found
         return self._configs.get_default()
 
-    def _answer(self, turn: OpenTurn, reply: Reply, provider: Provider) -> None:
+    def _answer(
+        self,
+        turn: OpenTurn,
+        reply: Reply,
+        provider: Provider,
+        abilities: TurnAbilities,
+        text: str,
+    ) -> None:
         agent = turn.config.agent
+        options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
+        summariser = None
+        if agent.history == "summarise":
+            summariser = Summariser(self._store, provider, options, agent.history_tokens)
+        limits = MediaLimits(
+            turn.provider.modalities, agent.file_tokens, self._settings.max_image_side_px
+        )
         conversation = build_messages(
             self._store,
             session=turn.session.id,
             context_after=self._context_after(turn),
             own_message=turn.user_message,
             own_checkpoint=turn.checkpoint,
-            segments=turn.request.segments,
-            system_prompt=agent.system_prompt,
+            segments=replace_text(turn.request.segments, text),
+            render=lambda segments, quotes: self._media.render(segments, quotes, limits),
+            system_prompt=fill_prompt(
+                agent.system_prompt, username=turn.request.username, platform=WEBCHAT
+            ),
             budget=agent.history_tokens,
+            summariser=summariser,
         )
-        toolbox = Toolbox(
-            self._tools,
-            allow=turn.config.tools.allow,
-            deny=turn.config.tools.deny,
-            timeout_s=agent.tool_timeout_s,
-            max_chars=agent.tool_output_chars,
-        )
+        outbox = FileOutbox(self._attachments, turn.request.key_id)
         context = ToolContext(
-            turn.request.username, turn.session.session_id, turn.config.id, turn.cancel
+            turn.request.username,
+            turn.session.session_id,
+            turn.config.id,
+            turn.cancel,
+            attachments=tuple(map(self._media.to_tool_attachment, turn.sent)),
+            send_file=outbox.send,
         )
-        options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
         steps = run_agent(
-            provider, conversation, toolbox, context, options, max_steps=agent.max_steps
+            abilities.hook_provider(provider),
+            conversation,
+            abilities.make_toolbox(),
+            context,
+            options,
+            max_steps=agent.max_steps,
         )
         for step in steps:
+            self._show_files(turn, reply, outbox)
             for event in reply.take(step):
-                turn.log.append(event)
+                turn.say(event)
+        self._show_files(turn, reply, outbox)
         for event in reply.finish():
-            turn.log.append(event)
+            turn.say(event)
         self._complete(turn, reply, "completed")
+
+    def _show_files(self, turn: OpenTurn, reply: Reply, outbox: FileOutbox) -> None:
+        for row in outbox.take_all():
+            for event in reply.add_file(row):
+                turn.say(event)
 
     def _context_after(self, turn: OpenTurn) -> int:
         """Return what ``/reset`` last left: an earlier turn may have run since opening."""
@@ -259,14 +338,12 @@ class Turns:
 
     def _complete(self, turn: OpenTurn, reply: Reply, status: str) -> None:
         content = reply.to_content()
-        saved = self._store_reply(turn, content, status)
-        turn.log.append(events.agent_stats(content["agent_stats"]))
+        saved = self._store_reply(turn, content, status, attachments=reply.attachments)
+        turn.say(events.agent_stats(content["agent_stats"]))
         streaming = turn.request.streaming
-        turn.log.append(
-            events.complete(turn.run_id, reply.text, reply.reasoning, streaming=streaming)
-        )
+        turn.say(events.complete(turn.run_id, reply.text, reply.reasoning, streaming=streaming))
         self._say_saved(turn, saved)
-        turn.log.append(events.end(turn.run_id))
+        turn.say(events.end(turn.run_id))
 
     def _end_cancelled(self, turn: OpenTurn, reply: Reply, reason: str) -> None:
         """End a turn that was stopped (its text stands) or cut off by the server's end."""
@@ -274,7 +351,7 @@ class Turns:
             self._fail(turn, reply, "interrupted", "run_interrupted", _INTERRUPTED)
             return
         for event in reply.finish():
-            turn.log.append(event)
+            turn.say(event)
         try:
             self._complete(turn, reply, "stopped")
         except StorageError as error:
@@ -283,24 +360,30 @@ class Turns:
     def _fail(self, turn: OpenTurn, reply: Reply, status: str, code: str, message: str) -> None:
         """Store what was said, marked, and end the stream with the reason."""
         for event in reply.finish():
-            turn.log.append(event)
+            turn.say(event)
         content = reply.to_content() | {"error": {"code": code, "message": message}}
         try:
-            self._store_reply(turn, content, status, code)
+            self._store_reply(turn, content, status, code, reply.attachments)
         except StorageError:
             log.error("the reply of run %s could not be stored", turn.run_id)
-        turn.log.append(events.error(turn.run_id, code, message))
-        turn.log.append(events.end(turn.run_id))
+        turn.say(events.error(turn.run_id, code, message))
+        turn.say(events.end(turn.run_id))
         if turn.session.display_name is None:
-            self._titles.request(TitleRequest(turn.session.id, turn.text, None))
+            self._titles.request(TitleRequest(turn.session.id, turn.subject, None))
 
     def _store_reply(
-        self, turn: OpenTurn, content: dict[str, Any], status: str, code: str | None = None
+        self,
+        turn: OpenTurn,
+        content: dict[str, Any],
+        status: str,
+        code: str | None = None,
+        attachments: Sequence[int] = (),
     ) -> tuple[int, int]:
         def job(db: peewee.Database) -> tuple[int, int]:
             saved = messages.add_message(
                 db, turn.session.id, WEBCHAT, messages.BOT, content, turn.checkpoint
             )
+            link_attachments(db, saved[0], attachments)
             runs.finish_run(db, turn.number, status, error_code=code, bot_message=saved[0])
             return saved
 
@@ -308,37 +391,75 @@ class Turns:
 
     def _say_saved(self, turn: OpenTurn, saved: tuple[int, int]) -> None:
         number, time_us = saved
-        turn.log.append(events.message_saved(number, to_iso(time_us), turn.checkpoint))
+        turn.say(events.message_saved(number, to_iso(time_us), turn.checkpoint))
 
-    def _run_command(self, turn: OpenTurn, command: Command, arguments: str) -> None:
+    def _run_command(
+        self,
+        turn: OpenTurn,
+        reply: Reply,
+        command: Command,
+        arguments: str,
+        abilities: TurnAbilities,
+    ) -> None:
         context = CommandContext(
             store=self._store,
             session=turn.session,
             username=turn.request.username,
             message_number=turn.user_message,
             arguments=arguments,
-            commands=self._commands,
+            commands=abilities.commands,
+            config_id=turn.config.id,
         )
         try:
-            text = command.run(context)
-            content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
-            saved = self._store_reply(turn, content, "completed")
+            text = abilities.run_command(turn.to_context(), command, context)
+            self._answer_directly(turn, text)
+        except RunCancelled as error:
+            self._end_cancelled(turn, reply, error.reason)
+        except (CallTimedOut, TooManyAbandoned) as error:
+            self._fail(turn, reply, "failed", "internal_error", str(error))
         except Exception:
             log.exception("command /%s failed in run %s", command.name, turn.run_id)
             message = f"The command /{command.name} failed; the server's log has the details."
-            turn.log.append(events.error(turn.run_id, "internal_error", message))
-        else:
-            for event in events.plain_pieces(turn.run_id, text, streaming=False):
-                turn.log.append(event)
-            self._say_saved(turn, saved)
-        turn.log.append(events.end(turn.run_id))
+            self._fail(turn, reply, "failed", "internal_error", message)
+
+    def _answer_directly(self, turn: OpenTurn, text: str) -> None:
+        """Answer with a text that is not the model's, and never shown to it."""
+        content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
+        saved = self._store_reply(turn, content, "completed")
+        for event in events.plain_pieces(turn.run_id, text, streaming=False):
+            turn.say(event)
+        self._say_saved(turn, saved)
+        turn.say(events.end(turn.run_id))
 
     def _name_session(self, turn: OpenTurn, provider: Provider) -> None:
         if turn.session.display_name is not None:
             return
         asked = provider if turn.config.agent.titles else None
-        wanted = TitleRequest(turn.session.id, turn.text, asked, turn.request.model)
+        wanted = TitleRequest(turn.session.id, turn.subject, asked, turn.request.model)
         self._titles.request(wanted)
+
+
+def _find_media(
+    db: peewee.Database, request: TurnRequest
+) -> tuple[TurnRequest, list[AttachmentRow]]:
+    """Find what a message sends along; what is not there is left out.
+
+    :raises ApiError: ``message_empty`` when nothing is left to answer.
+    """
+    ids = [one.attachment_id for one in request.segments if isinstance(one, Media)]
+    if not ids:
+        return request, []
+    rows = find_attachments(db, ids)
+    found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
+    segments = keep_found(request.segments, found)
+    return replace(request, segments=segments), list(rows.values())
+
+
+def replace_text(segments: Sequence[Segment], text: str) -> Sequence[Segment]:
+    """Return segments with another text; the same ones where it is the same."""
+    if text == plain_text([one.to_wire() for one in segments]):
+        return segments
+    return [Plain(text), *(one for one in segments if not isinstance(one, Plain))]
 
 
 def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig:

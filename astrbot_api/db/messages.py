@@ -72,15 +72,16 @@ def list_messages_before(
 ) -> list[MessageRow]:
     """Return the newest messages with ``after < id < before``, newest first."""
     rows = db.execute_sql(_BEFORE, (session, after, before, limit)).fetchall()
-    return [_row(row) for row in rows]
+    return [row_to_message(row) for row in rows]
 
 
 def find_message(db: peewee.Database, session: int, message_id: int) -> MessageRow | None:
     """Return a message of this session, never of another's."""
     row = db.execute_sql(_FIND, (session, message_id)).fetchone()
-    return None if row is None else _row(row)
+    return None if row is None else row_to_message(row)
 
 
-def _row(row: tuple[Any, ...]) -> MessageRow:
+def row_to_message(row: tuple[Any, ...]) -> MessageRow:
+    """Return a row of id, sender_name, content, llm_checkpoint_id and created_at."""
     number, sender_name, content, checkpoint, created_at = row
     return MessageRow(number, sender_name, orjson.loads(content), checkpoint, created_at)

@@ -11,6 +11,7 @@ from peewee import (
     AutoField,
     BigIntegerField,
     CharField,
+    CompositeKey,
     FloatField,
     IntegerField,
     Model,
@@ -104,6 +105,31 @@ class Message(Model):
         table_name = "message"
 
 
+class Note(Model):
+    """What the model was asked to keep about a user."""
+
+    username = TextField()
+    key = TextField()
+    value = TextField()
+    updated_at = BigIntegerField()
+
+    class Meta:
+        table_name = "note"
+        primary_key = CompositeKey("username", "key")
+
+
+class SessionSummary(Model):
+    """What the model is told of a session's older turns, up to message ``until``."""
+
+    session = BigIntegerField(primary_key=True)
+    until = BigIntegerField()
+    text = TextField()
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "session_summary"
+
+
 class Run(Model):
     """One turn. Its number is its place in the queue of its session."""
 
@@ -134,12 +160,73 @@ class Worker(Model):
         table_name = "worker"
 
 
+class Attachment(Model):
+    """A file that was uploaded, or made by a tool; ``blob`` names its bytes in the storage."""
+
+    id = AutoField()
+    attachment_id = CharField(max_length=36, unique=True)
+    name = TextField()
+    type = CharField(max_length=16)
+    mime = CharField(max_length=255)
+    charset = CharField(max_length=32, null=True)
+    size_bytes = BigIntegerField()
+    sha256 = CharField(max_length=64)
+    blob = CharField(max_length=80)
+    key_id = CharField(max_length=36, null=True)
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "attachment"
+
+
+class MessageAttachment(Model):
+    """A stored message uses an attachment."""
+
+    id = AutoField()
+    message = BigIntegerField()
+    attachment = BigIntegerField()
+
+    class Meta:
+        table_name = "message_attachment"
+
+
+class AttachmentTotal(Model):
+    """What a key has uploaded and not deleted.
+
+    Kept in step by :mod:`astrbot_api.db.attachments` alone, as the limit of a
+    key is checked on every upload.
+    """
+
+    key_id = CharField(primary_key=True, max_length=36)
+    size_bytes = BigIntegerField()
+    attachments = IntegerField()
+
+    class Meta:
+        table_name = "attachment_total"
+
+
+class StrayBlob(Model):
+    """Bytes that no attachment has: being saved, or still to be deleted."""
+
+    blob = CharField(primary_key=True, max_length=80)
+    since = BigIntegerField()
+
+    class Meta:
+        table_name = "stray_blob"
+
+
 ALL_MODELS: tuple[type[Model], ...] = (
     ApiKey,
     ApiKeyScope,
     ChatSession,
     SessionCount,
     Message,
+    Note,
+    SessionSummary,
     Run,
     Worker,
+    Attachment,
+    MessageAttachment,
+    AttachmentTotal,
+    StrayBlob,
 )

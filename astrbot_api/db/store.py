@@ -53,6 +53,7 @@ class Store:
         self._readers: list[peewee.SqliteDatabase] = []
         self._writer_db: peewee.SqliteDatabase | None = None
         self._writer: BatchWriter | None = None
+        self._closed = False
 
     def upgrade(self) -> list[str]:
         """Run the migrations that are still to run.
@@ -80,24 +81,20 @@ class Store:
         finally:
             db.close()
 
-    @contextmanager
-    def read(self) -> Iterator[peewee.SqliteDatabase]:
-        """Lend a connection for a few short reads.
+    def read(self) -> _Reading:
+        """Lend a connection for a few short reads: ``with store.read() as db``.
 
         The block must not yield, sleep or call anything that does: fetch
         what is wanted and leave.
+
+        :raises StorageError: out of the block, for whatever SQLite refuses.
         """
         self._check_process()
         try:
             db = self._readers.pop()
         except IndexError:
             db = self._connect()
-        try:
-            yield db
-        except (peewee.DatabaseError, sqlite3.Error) as error:
-            raise _as_storage_error(error) from error
-        finally:
-            self._readers.append(db)
+        return _Reading(self._readers, db)
 
     def write(self, job: Callable[[peewee.SqliteDatabase], T]) -> T:
         """Run ``job(db)`` in a transaction and wait until it is committed.
@@ -121,8 +118,9 @@ class Store:
             raise _as_storage_error(error) from error
 
     def close(self) -> None:
-        """End the writer and close every connection."""
+        """End the writer and close every connection; nothing can be read or written after."""
         with self._lock:
+            self._closed = True
             writer, self._writer = self._writer, None
             readers, self._readers = self._readers, []
             writer_db, self._writer_db = self._writer_db, None
@@ -145,6 +143,8 @@ class Store:
 
     def _check_process(self) -> None:
         """Forget what a parent process opened: SQLite must not cross a fork."""
+        if self._closed:
+            raise StorageError("The server is going down; its database is closed.")
         pid = os.getpid()
         if pid != self._pid:
             with self._lock:
@@ -188,6 +188,24 @@ class Store:
             return error
         db.execute_sql("RELEASE job")
         return result
+
+
+class _Reading:
+    """A connection on loan. A class, since each request makes one."""
+
+    __slots__ = ("_db", "_readers")
+
+    def __init__(self, readers: list[peewee.SqliteDatabase], db: peewee.SqliteDatabase) -> None:
+        self._readers = readers
+        self._db = db
+
+    def __enter__(self) -> peewee.SqliteDatabase:
+        return self._db
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, traceback: object) -> None:
+        self._readers.append(self._db)
+        if isinstance(error, (peewee.DatabaseError, sqlite3.Error)):
+            raise _as_storage_error(error) from error
 
 
 def _roll_back(db: peewee.SqliteDatabase) -> None:

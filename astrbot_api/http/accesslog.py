@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
-from flask import Request, Response, g
+from flask import Request, Response
 
+from .auth import CALLER_KEY
 from .envelope import get_request_id
 from .state import get_state
-
-log = logging.getLogger("astrbot_api.access")
 
 #: Where the time at which the request began stands in its environment.
 STARTED_KEY = "astrbot_api.started"
@@ -21,17 +19,17 @@ def log_request(request: Request, response: Response) -> None:
 
     A stream's line comes when it begins; its end is its run's business.
     """
-    if not log.isEnabledFor(logging.INFO) or not get_state().settings.access_log:
+    state = get_state()
+    if not state.settings.access_log:
         return
-    caller = g.get("astrbot_api_caller")
-    started = request.environ.get(STARTED_KEY, time.perf_counter())
-    log.info(
-        "%s %s %d %.1fms key=%s request=%s",
-        request.method,
-        # A path is the caller's text: it must not forge a line of its own.
-        request.path.encode("unicode_escape").decode(),
-        response.status_code,
-        (time.perf_counter() - started) * 1000,
-        caller.key_prefix if caller else "-",
-        get_request_id(),
+    environ = request.environ
+    caller = environ.get(CALLER_KEY)
+    path = request.path
+    if not path.isascii() or not path.isprintable() or " " in path:
+        # A path is the caller's text: it must not forge a field or a line.
+        path = path.encode("unicode_escape").decode().replace(" ", "%20")
+    state.access_log(
+        f"request method={request.method} path={path} status={response.status_code}"
+        f" ms={(time.perf_counter() - environ[STARTED_KEY]) * 1000:.1f}"
+        f" key={caller.key_prefix if caller else '-'} id={get_request_id()}"
     )

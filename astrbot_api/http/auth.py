@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flask import Request, g, request
+from flask import Request, request
 
 from ..db.keys import find_valid_key
 from ..errors import ApiError
@@ -14,7 +14,11 @@ from .state import get_state
 ADMIN_SCOPE = "chat:admin"
 
 
-@dataclass(frozen=True, slots=True)
+#: Where the caller stands in the environment of a request.
+CALLER_KEY = "astrbot_api.caller"
+
+
+@dataclass(slots=True)
 class Caller:
     """The holder of a valid key."""
 
@@ -40,7 +44,7 @@ def require_scope(scope: str | None) -> None:
         raise ApiError("invalid_api_key", "Invalid API key")
     check_scope(key.scopes, scope)
     state.lease.note_key_use(key)
-    g.astrbot_api_caller = Caller(key.key_id, key.key_prefix, key.scopes)
+    request.environ[CALLER_KEY] = Caller(key.key_id, key.key_prefix, key.scopes)
 
 
 def check_scope(scopes: frozenset[str], scope: str | None) -> None:
@@ -51,7 +55,7 @@ def check_scope(scopes: frozenset[str], scope: str | None) -> None:
 
 def get_caller() -> Caller:
     """Return who calls; only after :func:`require_scope`."""
-    caller: Caller = g.astrbot_api_caller
+    caller: Caller = request.environ[CALLER_KEY]
     return caller
 
 

@@ -6,7 +6,7 @@ application's pages for the same status would win over a general one.
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response, current_app, got_request_exception
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ..errors import ApiError, StorageError
@@ -30,10 +30,24 @@ def register_error_handlers(blueprint: Blueprint) -> None:
     blueprint.register_error_handler(StorageError, _storage_failed)
     for status in default_exceptions:
         blueprint.register_error_handler(status, _http_failed)
+    blueprint.register_error_handler(Exception, _failed_unforeseen)
 
 
 def _storage_failed(error: StorageError) -> Response:
     return fail(ApiError("storage_error", str(error), headers={"Retry-After": "2"}))
+
+
+def _failed_unforeseen(error: Exception) -> Response:
+    """Answer a fault of our own: its details go to the log, not to the caller.
+
+    Registered for every exception, since a host's handler for ``Exception``
+    would otherwise answer with its own page. Whoever watches Flask's signal
+    sees the exception as ever.
+    """
+    current_app.logger.error("request %s failed", get_request_id(), exc_info=error)
+    got_request_exception.send(current_app._get_current_object(), exception=error)  # type: ignore[attr-defined]
+    message = "The server failed; its log has the details under this request_id."
+    return fail(ApiError("internal_error", message))
 
 
 def _http_failed(error: HTTPException) -> Response:
@@ -42,10 +56,7 @@ def _http_failed(error: HTTPException) -> Response:
     if code is None and 400 <= status < 500:
         code = "invalid_request"
     if code is None:
-        # Flask has logged the exception; this line joins it to the request.
-        current_app.logger.error("request %s failed", get_request_id())
-        message = "The server failed; its log has the details under this request_id."
-        return fail(ApiError("internal_error", message))
+        return _failed_unforeseen(error)
     if status == 413:
         limit = get_state().settings.max_json_bytes
         message = f"the request body is larger than the limit of {limit} bytes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
+from copy import deepcopy
 from typing import Any
 
 import flask_smorest
@@ -15,17 +16,20 @@ from .auth import require_scope
 from .blueprint import ApiBlueprint
 from .chat.routes import blp as chat
 from .configs.routes import blp as configs
+from .docs.documents import OpenapiDocuments
 from .docs.routes import blp as docs
+from .drain import drain_later
 from .envelope import get_request_id
 from .errors import register_error_handlers
 from .fallback import build_fallback
 from .fields import Flag, PageNumber, Text, Username
+from .files.routes import blp as files
 from .im.routes import blp as im
 from .schemas import ErrorSchema
 from .sessions.routes import blp as sessions
 
 #: Every resource, in the order of the documentation.
-RESOURCES: tuple[ApiBlueprint, ...] = (chat, sessions, configs, im, docs)
+RESOURCES: tuple[ApiBlueprint, ...] = (chat, sessions, files, configs, im, docs)
 
 API_PATH = "/api/v1"
 
@@ -46,10 +50,10 @@ class _Api(flask_smorest.Api):
         pass
 
 
-def build_api(app: Flask, settings: Settings) -> dict[str, Any]:
+def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     """Register every resource on an app.
 
-    :returns: The OpenAPI document.
+    :returns: The OpenAPI document, in each language.
     """
     api = _Api(
         app,
@@ -75,7 +79,10 @@ def build_api(app: Flask, settings: Settings) -> dict[str, Any]:
     app.register_blueprint(
         fallback, url_prefix=settings.url_prefix + API_PATH, name="astrbot_api_fallback"
     )
-    return _finish_document(api.spec.to_dict(), settings)
+    # A copy: the limits are put into dictionaries of the schemas, which all apps share.
+    document = _finish_document(deepcopy(api.spec.to_dict()), settings)
+    scopes = {resource.tag: resource.scope for resource in RESOURCES}
+    return OpenapiDocuments(document, settings, scopes)
 
 
 def _build_parent() -> flask_smorest.Blueprint:
@@ -98,6 +105,7 @@ def _add_request_hooks(blueprint: Blueprint) -> None:
     def finish(response: Response) -> Response:
         response.headers["X-Request-ID"] = get_request_id()
         log_request(request, response)
+        drain_later(request, response)
         return response
 
 

@@ -12,7 +12,9 @@ from ..errors import STATUS_OF_CODE
 class ErrorSchema(ma.Schema):
     """The envelope of an error."""
 
-    status = ma.fields.Constant("error", metadata={"description": "Always `error`."})
+    status = ma.fields.Constant(
+        "error", metadata={"description": "Always `error`.", "type": "string", "enum": ["error"]}
+    )
     message = ma.fields.String(
         metadata={
             "description": "What is wrong and what to do about it.",
@@ -32,7 +34,7 @@ class ErrorSchema(ma.Schema):
     request_id = ma.fields.String(
         metadata={
             "description": "Names this request in the server's log; also `X-Request-ID`.",
-            "example": "6d0f1a1f8b7e4a43a3c1d2a9f0b8c7e6",
+            "example": "6d0f1a1f8b7e4a43a3c1d2a9",
         }
     )
 
@@ -43,9 +45,11 @@ def envelope_of(name: str, data: ma.Schema) -> ma.Schema:
     :param name: Name of the schema in the OpenAPI document.
     """
     fields: dict[str, Any] = {
-        "status": ma.fields.Constant("ok", metadata={"description": "Always `ok`."}),
+        "status": ma.fields.Constant(
+            "ok", metadata={"description": "Always `ok`.", "type": "string", "enum": ["ok"]}
+        ),
         "message": ma.fields.String(
-            allow_none=True, metadata={"description": "`null`.", "example": None}
+            allow_none=True, metadata={"description": "Always `null`.", "example": None}
         ),
         "data": ma.fields.Nested(data, metadata={"description": "What was asked for."}),
     }

@@ -64,7 +64,10 @@ def resolve_auto(config: ProviderConfig, environ: Mapping[str, str]) -> Provider
         return config
     model = environ.get("ASTRBOT_MODEL") or config.model
     if url := environ.get("ASTRBOT_MODEL_URL"):
-        return replace(config, type="openai", base_url=url.rstrip("/"), model=model)
+        # Whoever sets the address beside the key means the key for it.
+        key_env = config.api_key_env or "OPENAI_API_KEY"
+        base_url = url.rstrip("/")
+        return replace(config, type="openai", base_url=base_url, model=model, api_key_env=key_env)
     if environ.get("OPENAI_API_KEY"):
         model = model or DEFAULT_OPENAI_MODEL
         return replace(config, type="openai", base_url=OPENAI_URL, model=model)

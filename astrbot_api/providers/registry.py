@@ -11,6 +11,7 @@ from ..configfiles import ProviderConfig
 from .local import LocalProvider, resolve_auto
 from .mock import MockProvider
 from .openai import OpenAIProvider
+from .safe_names import SafeNames
 
 #: Provider objects that are kept. A config that is edited again and again
 #: leaves its older ones behind.
@@ -50,5 +51,5 @@ def _make(config: ProviderConfig) -> Provider:
     if config.type == "mock":
         return MockProvider(config)
     if config.type == "local":
-        return LocalProvider(config)
-    return OpenAIProvider(config, api_key=config.resolve_api_key())
+        return SafeNames(LocalProvider(config))
+    return SafeNames(OpenAIProvider(config, api_key=config.resolve_api_key()))

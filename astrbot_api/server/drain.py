@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,15 @@ class _Runs(Protocol):
     def interrupt_all(self) -> None: ...
 
 
+class _Mcp(Protocol):
+    def start(self) -> None: ...
+
+
 class _State(Protocol):
+    access_log: Callable[[str], None]
+
+    @property
+    def mcp(self) -> _Mcp: ...
     @property
     def runs(self) -> _Runs: ...
     def close(self, timeout_s: float) -> None: ...

@@ -49,7 +49,9 @@ timeout = 60
 graceful_timeout = _env_int("ASTRBOT_GRACEFUL_TIMEOUT_S", 30, 1)
 #: The socket's path is one for all servers of a user: the second takes it over.
 control_socket_disable = True
-#: The application writes one structured line a request.
+#: The application writes one structured line a request. Our logging is set up in
+#: post_worker_init: with a ``logconfig_dict`` gunicorn would prepare an access
+#: line of its own for each request, a tenth of its cost, and throw it away.
 accesslog = None
 #: The heartbeat file of each worker, off the disk: a busy disk must not get a
 #: worker killed.
@@ -66,20 +68,29 @@ def on_starting(server):  # type: ignore[no-untyped-def]
 
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
-    """Start the watch that ends this worker's turns before it is killed."""
-    from astrbot_api.server.drain import start_watch
+    """Set the log up; start the watch that ends this worker's turns before it is killed."""
+    from astrbot_api.server.drain import find_state, start_watch
+    from astrbot_api.server.lines import set_up_logging
 
+    set_up_logging(worker)
     start_watch(worker)
+    state = find_state(worker)
+    if state is not None:
+        state.mcp.start()
 
 
 def post_request(worker, req, environ, resp):  # type: ignore[no-untyped-def]
-    """Let other greenlets in.
+    """Let other greenlets in, and let a stopping worker's clients go.
 
     A client that sends one request after another on one connection would
-    otherwise keep the hub, and the streams beside it would stutter.
+    otherwise keep the hub, and the streams beside it would stutter. And a
+    worker that stops would wait ``keepalive`` seconds for a further request
+    on the connection of a stream that has just ended.
     """
     import gevent
 
+    if not worker.alive:
+        req.force_close()
     gevent.sleep(0)
 
 

@@ -1,10 +1,10 @@
-"""``astrbot-api serve``: gunicorn, the embedded model beside it, and what people see.
+"""``astrbot-api serve``: gunicorn, the processes beside it, and what people see.
 
 This process serves nothing itself. It decides which model answers, starts
-gunicorn and the model's process, passes signals on, and ends when gunicorn
-does. All that it starts ends with it, also when it is killed: gunicorn by
-``PR_SET_PDEATHSIG`` (see :mod:`.gunicorn_conf`), the model by the end of its
-standard input.
+gunicorn, the model's process and the MCP sidecar, passes signals on, and ends
+when gunicorn does. All that it starts ends with it, also when it is killed:
+gunicorn by ``PR_SET_PDEATHSIG`` (see :mod:`.gunicorn_conf`), the others by the
+end of their standard input.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..sidecar import model as model_sidecar
 from .banner import Banner, say_error
 from .choose_model import ModelChoice, choose_model
 from .master import Master
+from .mcp_sidecar import run_mcp_sidecar
 from .supervise import Supervisor
 
 #: What must be a whole number, by whom it is read afterwards: gunicorn_conf.
@@ -63,6 +64,7 @@ def run_server(*, host: str, port: int, workers: int | None, data_dir: Path | No
         stack.callback(banner.show_key)
         if choice.gguf is not None:
             environ |= stack.enter_context(_run_model(choice.gguf, choice.is_demo))
+        environ |= stack.enter_context(run_mcp_sidecar(os.environ, say_error))
         return Master(_make_command(host, port, workers), environ, banner).run()
 
 

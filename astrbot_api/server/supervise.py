@@ -24,6 +24,7 @@ class Supervisor:
     :param command: Program and arguments.
     :param environ: Its whole environment.
     :param report: Takes one line for people; called from another thread.
+    :param pass_fds: Descriptors that it inherits.
     :param first_pause_s: Wait before the first restart; it doubles with each.
     :param max_pause_s: Longest wait before a restart.
     :param steady_s: After running that long a process counts as healthy, and
@@ -37,6 +38,7 @@ class Supervisor:
         environ: Mapping[str, str],
         report: Callable[[str], None],
         *,
+        pass_fds: Sequence[int] = (),
         first_pause_s: float = 0.5,
         max_pause_s: float = 30.0,
         steady_s: float = 60.0,
@@ -45,6 +47,7 @@ class Supervisor:
         self._command = list(command)
         self._environ = dict(environ)
         self._report = report
+        self._pass_fds = tuple(pass_fds)
         self._first_pause_s = first_pause_s
         self._max_pause_s = max_pause_s
         self._steady_s = steady_s
@@ -105,6 +108,7 @@ class Supervisor:
                     stdout=subprocess.PIPE,
                     text=True,
                     errors="replace",
+                    pass_fds=self._pass_fds,
                     # Ctrl-C goes to the whole group of the terminal; this
                     # process must outlive the turns that still use it.
                     process_group=0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from astrbot_api import create_app
+from astrbot_api import AstrBotAPI, Tool, create_app
+from astrbot_api.agent.provider import Delta, ModelMessage, ModelOptions, ToolSpec
 from astrbot_api.db import keys
 from astrbot_api.extension import AppState
 
@@ -90,3 +91,55 @@ def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
 def api(make_api: Callable[..., Api]) -> Api:
     """An application with the default settings and the scripted model."""
     return make_api()
+
+
+_SCRIPTED = 'name = "default"\n[provider]\nid = "scripted"\ntype = "mock"\n'
+
+
+class Scripted:
+    """A model that says what a test tells it to, and notes what it was given."""
+
+    def __init__(self, answer: Callable[[list[ModelMessage]], Iterator[Delta]]) -> None:
+        self.answer = answer
+        self.seen: list[list[ModelMessage]] = []
+
+    def stream(
+        self,
+        messages: Sequence[ModelMessage],
+        tools: Sequence[ToolSpec],
+        options: ModelOptions,
+    ) -> Iterator[Delta]:
+        self.seen.append(list(messages))
+        yield from self.answer(list(messages))
+
+
+@pytest.fixture
+def make_scripted(tmp_path: Any) -> Iterator[Callable[..., tuple[Api, Scripted]]]:
+    """Make an application whose model is a Python function."""
+    made: list[Api] = []
+
+    def make(
+        answer: Callable[[list[ModelMessage]], Iterator[Delta]],
+        *,
+        agent: str = "titles = false",
+        provider: str = "",
+        tools: Sequence[Tool] = (),
+        **settings: Any,
+    ) -> tuple[Api, Scripted]:
+        (tmp_path / "configs").mkdir()
+        (tmp_path / "configs" / "default.toml").write_text(
+            f"{_SCRIPTED}{provider}\n[agent]\n{agent}\n"
+        )
+        model = Scripted(answer)
+        extension = AstrBotAPI(
+            providers={"scripted": model}, tools=tools, data_dir=tmp_path, **settings
+        )
+        app = create_app(api=extension)
+        api = Api(app, app.extensions["astrbot_api"], app.test_client(), "")
+        api.key = api.create_key(*keys.PUBLIC_SCOPES)
+        made.append(api)
+        return api, model
+
+    yield make
+    for api in made:
+        api.state.close()

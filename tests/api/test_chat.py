@@ -3,68 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
 import pytest
 
-from astrbot_api import AstrBotAPI, Tool, ToolContext, create_app
-from astrbot_api.agent.provider import Delta, ModelMessage, ModelOptions, TextDelta, ToolSpec
-from astrbot_api.db import keys
+from astrbot_api import Tool, ToolContext
+from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.events import MAX_LINE_BYTES
 
 from ..servers import parse_events
 from ..waiting import wait_for
 from .conftest import Api
-
-_SCRIPTED = 'name = "default"\n[provider]\nid = "scripted"\ntype = "mock"\n'
-
-
-class Scripted:
-    """A model that says what a test tells it to, and notes what it was given."""
-
-    def __init__(self, answer: Callable[[list[ModelMessage]], Iterator[Delta]]) -> None:
-        self.answer = answer
-        self.seen: list[list[ModelMessage]] = []
-
-    def stream(
-        self,
-        messages: Sequence[ModelMessage],
-        tools: Sequence[ToolSpec],
-        options: ModelOptions,
-    ) -> Iterator[Delta]:
-        self.seen.append(list(messages))
-        yield from self.answer(list(messages))
-
-
-@pytest.fixture
-def make_scripted(tmp_path: Any) -> Iterator[Callable[..., tuple[Api, Scripted]]]:
-    """Make an application whose model is a Python function."""
-    made: list[Api] = []
-
-    def make(
-        answer: Callable[[list[ModelMessage]], Iterator[Delta]],
-        *,
-        agent: str = "titles = false",
-        tools: Sequence[Tool] = (),
-        **settings: Any,
-    ) -> tuple[Api, Scripted]:
-        (tmp_path / "configs").mkdir()
-        (tmp_path / "configs" / "default.toml").write_text(f"{_SCRIPTED}[agent]\n{agent}\n")
-        model = Scripted(answer)
-        extension = AstrBotAPI(
-            providers={"scripted": model}, tools=tools, data_dir=tmp_path, **settings
-        )
-        app = create_app(api=extension)
-        api = Api(app, app.extensions["astrbot_api"], app.test_client(), "")
-        api.key = api.create_key(*keys.PUBLIC_SCOPES)
-        made.append(api)
-        return api, model
-
-    yield make
-    for api in made:
-        api.state.close()
 
 
 def _say(*texts: str) -> Callable[[list[ModelMessage]], Iterator[Delta]]:

@@ -35,6 +35,24 @@ class Change:
     rows: Callable[[Events], Events] | None = None
 
 
+@dataclass(frozen=True)
+class Uploaded:
+    """An upload of which something else is told; ``data`` replaces what was recorded."""
+
+    divergence: str
+    data: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A download that differs; what is not named is as recorded."""
+
+    divergence: str
+    status: int = 200
+    content_type: str = ""
+    body: str = ""
+
+
 def _one_reply(events: Events) -> Events:
     """8: one bot message of the whole turn, and ``complete``, also without streaming."""
     head = [one for one in events if one["type"] in ("session_id", "user_message_saved")]
@@ -109,13 +127,39 @@ def _marked(message: str, *, tokens_in: int = 0) -> Callable[[Events], Events]:
     return change
 
 
+def _described(recorded: str, ours: str) -> Change:
+    """15: what the model is told of an attachment holds no path of the server."""
+
+    def reword(values: Events) -> Events:
+        return [_replace(value, recorded, ours) for value in values]
+
+    return Change("15", reword, reword)
+
+
+def _replace(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(old, new)
+    if isinstance(value, dict):
+        return {key: _replace(inner, old, new) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_replace(inner, old, new) for inner in value]
+    return value
+
+
 _REFUSED_KEY = "The model's endpoint refused the server's credentials (HTTP 401)."
 _BROKE_OFF = "The model's endpoint broke off the answer."
 _NOTHING = "The model's endpoint answered nothing."
 
 _WHOLE = Change("8", _one_reply, _one_row)
 
-DIVERGENCES: dict[str, Refusal | Change] = {
+#: 4: the recorded server stored a file under its name, and made one up where
+#: there was none. Here the name is what the client said, cleaned.
+_NAMELESS = Uploaded("4", {"filename": "file"})
+
+_IS_IMAGE = Uploaded("9", {"type": "image"})
+_PNG = Downloaded("9", content_type="image/png")
+
+DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded] = {
     # 01-auth
     "unknown-path-with-chat-only-key": Refusal("2", 404, "path_not_found"),
     "root-of-api-slash": Refusal("2", 404, "path_not_found"),
@@ -136,6 +180,21 @@ DIVERGENCES: dict[str, Refusal | Change] = {
     "unknown-extra-fields": Change(
         "§3", rows=lambda rows: [{**row, "platform": "webchat"} for row in rows]
     ),
+    "segments-image": _described(
+        "[Image Attachment: path DATA/attachments/dot.png]",
+        "[Image Attachment: name dot.png, type image/png, 70 bytes]\n"
+        "[This model cannot take it in.]",
+    ),
+    "segments-file": _described(
+        "[File Attachment: name note.txt, path DATA/attachments/note.txt]",
+        "[File Attachment: name note.txt, type text/plain, 7 bytes]\n"
+        "<Attachment>\na note\n\n</Attachment>",
+    ),
+    "segments-video": _described(
+        "[Video Attachment: name clip.mp4, path DATA/attachments/clip.mp4]",
+        "[Video Attachment: name clip.mp4, type video/mp4, 24 bytes]\n"
+        "[This model cannot take it in.]",
+    ),
     # 21-chat-stream
     "tool-call-streaming-false": _WHOLE,
     "reasoning-shown-streaming-false": _WHOLE,
@@ -151,21 +210,28 @@ DIVERGENCES: dict[str, Refusal | Change] = {
     "enable_streaming-zero": Refusal(
         "§3", 400, "invalid_request", "enable_streaming must be true or false"
     ),
+    # 40-file
+    "upload-png-no-content-type": _IS_IMAGE,
+    "upload-png-no-content-type-get": _PNG,
+    "upload-content-type-upper": _IS_IMAGE,
+    "upload-content-type-upper-get": _PNG,
+    "upload-content-type-garbage-get": Downloaded("9", content_type="text/plain; charset=utf-8"),
+    "filename-empty": _NAMELESS,
+    "filename-dot": _NAMELESS,
+    "filename-blank": _NAMELESS,
+    # There, a name that is not UTF-8 made the file vanish; the recorder's 0xFF is Latin-1's ÿ.
+    "filename-latin1-bytes": Uploaded("3", {"filename": "cafÿ.txt", "type": "file"}),
+    "filename-300-chars": Uploaded("3", {"filename": "n" * 251 + ".txt", "type": "file"}),
+    "same-name-get-first": Downloaded("4", body="FIRST CONTENT"),
+    "upload-too-large-announced": Refusal("2", 413, "body_too_large"),
+    "get-range": Downloaded("9", status=206, body="hello"),
+    "get-range-suffix": Downloaded("9", status=206, body="ld\n"),
 }
 
 #: Cases of what later issues build, and the issue that they wait for.
 LATER: dict[str, str] = {
     "dashboard-root": "the owner's pages",
-    "scope-chat-on-POST-/api/v1/file": "attachments",
-    "scope-file-on-POST-/api/v1/file": "attachments",
-    "scope-im-on-GET-/api/v1/file?attachment_id=nope": "attachments",
-    "scope-config-on-POST-/api/v1/file": "attachments",
     "scope-file-on-POST-/api/v1/im/message": "proactive messages",
-    "segments-image": "attachments",
-    "segments-file": "attachments",
-    "segments-record": "attachments",
-    "segments-video": "attachments",
-    "segments-type-differs-from-attachment": "attachments",
     "tool-sends-message": "proactive messages (divergence 7)",
     "stopped-stream": "stop (and divergence 15: the name astrbot is reserved)",
 }

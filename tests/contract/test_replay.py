@@ -6,8 +6,11 @@ recordings did.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +23,32 @@ from astrbot_api.testing.fake_openai import FakeOpenAI
 from ..servers import Server, create_key, create_key_row, run_cli, write_config
 from ..waiting import wait_for
 from . import wire
-from .divergences import DIVERGENCES, ELSEWHERE, LATER, Change, Refusal
+from .divergences import (
+    DIVERGENCES,
+    ELSEWHERE,
+    LATER,
+    Change,
+    Downloaded,
+    Refusal,
+    Uploaded,
+)
 from .wire import Answer, Recording
 
-GROUPS = ("01-auth", "10-bots-configs", "20-chat", "21-chat-stream", "30-sessions")
+GROUPS = ("01-auth", "10-bots-configs", "20-chat", "21-chat-stream", "30-sessions", "40-file")
 
 SECOND = "99662acd-9174-4f4b-851c-d8da2e0a5b08"
 DUPLICATES = ("abf4012a-110c-4a8a-9057-0ecedd34d593", "3068deb3-fcaa-487f-b602-d61e6a45a635")
 KNOWN_SESSION = "59519409-0e6b-490e-a97b-32ae72957e73"
 LISTED_USER = "sess_user_4251"
+
+#: Attachments that the recordings take for granted.
+KNOWN_FILES = {
+    "da7b5541-7005-4bf6-9bf9-0c389e3ff86c": ("hello.txt", b"hello world\n"),
+    "1b68ef0b-4381-487a-ab68-305618e2ad34": ("dot.png", wire.PNG),
+    "71d3d923-5332-4294-bde0-9577413b9aca": ("note.txt", b"a note\n"),
+    "ed224eaa-4ec1-4d80-aa99-881d8be9c749": ("beep.wav", b"RIFF\x24\0\0\0WAVEfmt " + bytes(28)),
+    "2088896b-b938-4549-9e49-799029f58fb8": ("clip.mp4", b"\0\0\0\x18ftypisom" + bytes(12)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +96,29 @@ def placeholders(server: Server, module_dir: Path) -> dict[str, str]:
     return made
 
 
+@pytest.fixture(scope="module")
+def attachment_ids(server: Server, placeholders: dict[str, str]) -> dict[str, str]:
+    """The ids of the recordings -> ours, of the same files."""
+    key = placeholders["KEY_ALL"]
+    ids = {}
+    for recorded, (name, data) in KNOWN_FILES.items():
+        answer = server.request("POST", "/api/v1/file", key, fields={"file": (name, data)})
+        ids[recorded] = answer.json()["data"]["attachment_id"]
+    for recording in wire.load_recordings("40-file"):
+        found = re.search(r'"attachment_id":"([0-9a-f-]{36})"', recording.answer)
+        if found:
+            body = json.loads(wire.send(server.port, recording, placeholders).body)
+            ids[found[1]] = body["data"]["attachment_id"]
+    return ids
+
+
+def _with_ids(recording: Recording, ids: dict[str, str]) -> Recording:
+    head, body = recording.head, recording.body
+    for recorded, ours in ids.items():
+        head, body = head.replace(recorded, ours), body.replace(recorded, ours)
+    return replace(recording, head=head, body=body)
+
+
 def _create_and(verb: str, data_dir: Path) -> str:
     row = create_key_row(data_dir, "chat", "config", "file", "im", name=verb)
     run_cli("keys", verb, row["key_id"], data_dir=data_dir)
@@ -109,12 +152,19 @@ def _cases() -> list[Any]:
 
 @pytest.mark.parametrize("recording", _cases())
 def test_answers_as_recorded(
-    recording: Recording, server: Server, placeholders: dict[str, str]
+    recording: Recording,
+    server: Server,
+    placeholders: dict[str, str],
+    attachment_ids: dict[str, str],
 ) -> None:
-    answer = wire.send(server.port, recording, placeholders)
+    answer = wire.send(server.port, _with_ids(recording, attachment_ids), placeholders)
     divergence = DIVERGENCES.get(recording.case)
     if isinstance(divergence, Refusal):
         _check_refusal(answer, divergence)
+    elif isinstance(divergence, Uploaded):
+        _check_uploaded(recording, answer, divergence)
+    elif isinstance(divergence, Downloaded) or recording.is_download:
+        _check_download(recording, answer, divergence or Downloaded(""))
     elif recording.case in _SPECIAL:
         _SPECIAL[recording.case](recording, answer, server)
     elif recording.is_stream:
@@ -129,6 +179,31 @@ def _check_refusal(answer: Answer, refusal: Refusal) -> None:
     assert answer.content_type == "application/json"
     assert (body["status"], body["data"]) == ("error", None)
     assert body["message"] == refusal.message or (not refusal.message and body["message"])
+
+
+def _check_uploaded(recording: Recording, answer: Answer, uploaded: Uploaded) -> None:
+    body = json.loads(answer.body)
+    expected: dict[str, str] = {}
+    if recording.status == 200:
+        expected = json.loads(recording.answer)["data"] or {}
+    assert (answer.status, body["status"], body["message"]) == (200, "ok", None)
+    assert len(body["data"].pop("attachment_id")) == 36
+    expected.pop("attachment_id", None)
+    assert body["data"] == {**expected, **uploaded.data}
+
+
+def _check_download(recording: Recording, answer: Answer, change: Downloaded) -> None:
+    assert answer.status == change.status
+    assert answer.content_type == (change.content_type or recording.content_type)
+    if change.body:
+        assert answer.body.decode() == change.body
+    elif recording.answer.startswith("sha256:"):
+        assert "sha256:" + hashlib.sha256(answer.body).hexdigest() == recording.answer
+    else:
+        assert answer.body.decode() == recording.answer
+    # 9: what the recorded server did not send.
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["etag"]
 
 
 def _check_envelope(recording: Recording, answer: Answer) -> None:

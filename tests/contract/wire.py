@@ -19,6 +19,21 @@ _VOLATILE = {
     "time_to_first_token", "ts", "finished_ts", "id",
 }  # fmt: skip
 
+#: The picture of the recordings, one pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
+    "0000000d49444154"
+    "78da6364f8cf500f00038601805a347d6b0000000049454e44ae426082"
+)
+
+#: Bytes that the recorder could not keep: it wrote U+FFFD in the place of
+#: what is not UTF-8. The recorded SHA-256 of the downloads tell that these are they.
+_LOST = (
+    PNG,
+    b"@\x1f\x00\x00\x80>\x00\x00",  # the rates of a WAV file
+    b"mdat\xde\xad\xbe\xef",
+)
+
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -32,6 +47,7 @@ class Recording:
     body: str
     status: int
     answer: str
+    content_type: str
     end: str
     stored: list[str]
 
@@ -39,6 +55,16 @@ class Recording:
     def is_stream(self) -> bool:
         """Whether the recorded answer is a stream of events."""
         return self.answer.startswith("data: ")
+
+    @property
+    def is_download(self) -> bool:
+        """Whether the recorded answer is an attachment: it alone may be cached."""
+        return (
+            self.group == "40-file"
+            and self.status == 200
+            and self.head[:4] != "POST"
+            and (self.content_type != "application/json")
+        )
 
 
 def load_recordings(group: str) -> list[Recording]:
@@ -52,11 +78,17 @@ def load_recordings(group: str) -> list[Recording]:
             body=one["request_body"],
             status=one["status"],
             answer=one["response_body"],
+            content_type=_find_content_type(one["response_head"]),
             end=one["end"],
             stored=one["stored"] or [],
         )
         for one in map(json.loads, lines)
     ]
+
+
+def _find_content_type(head: str | None) -> str:
+    found = re.search(r"^content-type: (.*?)\r?$", head or "", re.MULTILINE | re.IGNORECASE)
+    return found[1] if found else ""
 
 
 @dataclass(frozen=True)
@@ -77,10 +109,14 @@ def send(port: int, recording: Recording, placeholders: dict[str, str]) -> Answe
     # The recorder wrote U+FFFD for each byte that is not UTF-8.
     raw_head = head.replace("Host: 127.0.0.1:6185", f"Host: 127.0.0.1:{port}").encode()
     raw_head = raw_head.replace("\ufffd".encode(), b"\xff")
-    body = _whole_body(recording).encode().replace("\ufffd".encode(), b"\xff")
+    body = _whole_body(recording).encode()
+    for lost in _LOST:
+        body = body.replace(lost.decode("utf-8", "replace").encode(), lost)
+    body = body.replace("\ufffd".encode(), b"\xff")
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(raw_head + b"\r\n\r\n" + body)
-        response = http.client.HTTPResponse(connection)
+        # It reads no body after HEAD.
+        response = http.client.HTTPResponse(connection, method=head.partition(" ")[0])
         response.begin()
         headers = {name.lower(): value for name, value in response.getheaders()}
         answer = Answer(response.status, headers.get("content-type", ""), headers, response.read())

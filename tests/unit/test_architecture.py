@@ -17,8 +17,9 @@ LAYERS = [
     {"app", "extension"},
     {"http"},
     {"chat", "im"},
-    {"agent", "db", "stream", "providers", "sidecar"},
-    {"configfiles", "client", "threads"},
+    {"plugins"},
+    {"agent", "attachments", "db", "mcp", "storage", "stream", "providers", "sidecar"},
+    {"configfiles", "mcpservers", "client", "threads"},
     {"messages", "events", "config", "clock"},
     {"errors"},
 ]

@@ -12,6 +12,43 @@ from ..fields import Flag, Text, Username
 _NO_MESSAGE = "Missing key: message or files"
 
 
+#: One segment, as the document shows it; it is read by ``parse_chat_message``.
+_SEGMENT = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {
+        "type": {
+            "type": "string",
+            "description": "What the segment is; `reply` may not stand alone.",
+            "examples": ["plain", "reply", "image", "record", "video", "file"],
+        },
+        "text": {
+            "type": "string",
+            "description": "Of `plain`: the text.",
+            "example": "What do you mean by that?",
+        },
+        "message_id": {
+            "type": ["string", "integer"],
+            "description": "Of `reply`: the stored message of this session that is quoted.",
+            "example": 42,
+        },
+        "selected_text": {
+            "type": "string",
+            "description": "Of `reply`: the part of the message that is quoted.",
+            "example": "The capital of France is Paris.",
+        },
+        "attachment_id": {
+            "type": "string",
+            "description": (
+                "Of `image`, `record`, `video`, `file`: the file, by the id that its upload "
+                "answered."
+            ),
+            "example": "19281dd2-996d-4f73-ad81-0bc5992a3074",
+        },
+    },
+}
+
+
 def _optional(description: str, **kwargs: Any) -> Text:
     metadata = {"description": description, **kwargs.pop("metadata", {})}
     return Text(load_default="", allow_none=True, metadata=metadata, **kwargs)
@@ -30,12 +67,13 @@ class ChatRequestSchema(ma.Schema):
         metadata={
             "description": (
                 'A string, or a list of segments: `{"type":"plain","text"}`, '
-                '`{"type":"reply","message_id","selected_text"?}`. '
+                '`{"type":"reply","message_id","selected_text"?}`, '
+                '`{"type":"image","attachment_id"}`. '
                 "A text that begins with `/` and names a command is answered by it."
             ),
             "oneOf": [
                 {"type": "string"},
-                {"type": "array", "items": {"type": "object"}},
+                {"type": "array", "items": _SEGMENT},
             ],
             "example": "Hello",
         },
@@ -48,8 +86,7 @@ class ChatRequestSchema(ma.Schema):
                 "The conversation. Absent, `null` or blank: a new one, named by a UUID. "
                 "An unknown name is a new conversation of that name."
             ),
-            "type": ["string", "integer", "null"],
-            "maxLength": 255,
+            "type": ["string", "integer"],  # apispec adds null
             "example": "my_session_001",
         },
     )
@@ -58,7 +95,8 @@ class ChatRequestSchema(ma.Schema):
         allow_none=True,
         metadata={
             "description": "Another name of `session_id`, used when that is absent or `null`.",
-            "type": ["string", "integer", "null"],
+            "type": ["string", "integer"],
+            "example": "my_session_001",
         },
     )
     enable_streaming = Flag(
@@ -66,19 +104,31 @@ class ChatRequestSchema(ma.Schema):
             "description": (
                 "`true` (the default): the answer comes piece by piece. "
                 "`false`: in one `plain` event. The answer is a stream either way."
-            )
+            ),
+            "default": True,
+            "example": True,
         }
     )
     config_id = _optional(
         "The config of this session from now on; wins over `config_name`. `default` goes back.",
         metadata={"example": "default"},
     )
-    config_name = _optional("The same by name; refused when two configs have it.")
-    selected_provider = _optional("A provider of the config, for this turn only.")
-    selected_model = _optional("A model of the provider, for this turn only.")
+    config_name = _optional(
+        "The same by name; refused when two configs have it.", metadata={"example": "default"}
+    )
+    selected_provider = _optional(
+        "A provider of the config, for this turn only.", metadata={"example": "openai"}
+    )
+    selected_model = _optional(
+        "A model of the provider, for this turn only.", metadata={"example": "gpt-5-mini"}
+    )
     skip_user_history = Flag(
         data_key="_skip_user_history",
-        metadata={"description": "`true`: the user's message is answered but not stored."},
+        metadata={
+            "description": "`true`: the user's message is answered but not stored.",
+            "default": False,
+            "example": False,
+        },
     )
     flags = ma.fields.Dict(
         keys=ma.fields.String(),

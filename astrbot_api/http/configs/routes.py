@@ -12,7 +12,7 @@ from ..state import get_state
 from .schemas import ConfigListSchema
 
 blp = ApiBlueprint(
-    "configs", __name__, tag="Configs", scope="config", description="The agents there are."
+    "configs", __name__, tag="Configs", scope="config", description="The agents to choose from."
 )
 
 
@@ -21,7 +21,12 @@ blp = ApiBlueprint(
 @blp.answers(envelope_of("ConfigListAnswer", ConfigListSchema()))
 @blp.raises()
 def list_configs() -> Response:
-    """List the configs that a chat may choose."""
+    """List the configs that a chat may choose.
+
+    A config is an agent: its model, its system prompt and its tools. Name one
+    in `config_id` of a chat, and the session keeps it; there is always
+    `default`, which answers where none was chosen.
+    """
     configs = [
         {
             "id": config.id,

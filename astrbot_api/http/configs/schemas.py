@@ -29,5 +29,6 @@ class ConfigListSchema(ma.Schema):
     """Every config."""
 
     configs = ma.fields.List(
-        ma.fields.Nested(ConfigSchema), metadata={"description": "The default one is last."}
+        ma.fields.Nested(ConfigSchema),
+        metadata={"description": "Every config; the default one is last."},
     )

@@ -3,24 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import flask_swagger_ui
-import orjson
-from flask import Response, render_template, request, send_from_directory
+from flask import Response, redirect, render_template, request, send_from_directory
+from werkzeug.wrappers import Response as BaseResponse
 
 from ...errors import ApiError
 from ..blueprint import ApiBlueprint
 from ..state import get_state
-from .translate import choose_language, translate
+from .chinese import CHINESE
+from .translate import LANGUAGE_TAGS, choose_language, translate_text
 
 #: Swagger UI as the installed package has it: no CDN.
-_ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
-_ASSET_NAMES = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"})
+_SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
+_OWN = Path(__file__).parent / "static"
+_FOLDER_OF_ASSET = {
+    "swagger-ui.css": _SWAGGER_UI,
+    "swagger-ui-bundle.js": _SWAGGER_UI,
+    "favicon-32x32.png": _SWAGGER_UI,
+    "page.css": _OWN,
+    "start.js": _OWN,
+}
 
+#: How long a browser keeps the assets, in seconds.
+_ASSET_MAX_AGE_S = 3600
+
+# Swagger UI's pictures are data: addresses in its style sheet; it needs no
+# inline script or style.
 _CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'self'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
+
+#: What the page says beside the document.
+PAGE_TEXTS = (
+    "This page needs JavaScript. Without it, read the OpenAPI document:",
+    "The page could not load its files. Reload it; if that does not help, read:",
+)
+
+_LANGUAGE = {
+    "in": "query",
+    "name": "lang",
+    "schema": {"type": "string", "enum": ["en", "zh", "zh-CN"], "example": "zh"},
+}
 
 blp = ApiBlueprint(
     "docs", __name__, tag="Documentation", public=True, description="This documentation."
@@ -32,61 +58,111 @@ blp.template_folder = "templates"
 @blp.doc(
     operationId="getOpenapi",
     security=[],
-    parameters=[
-        {
-            "in": "query",
-            "name": "lang",
-            "schema": {"type": "string", "enum": ["en", "zh"]},
-            "description": "Language of the descriptions.",
-        }
-    ],
+    parameters=[{**_LANGUAGE, "description": "Language of the texts; English where it is absent."}],
     responses={
         200: {
-            "description": "OpenAPI 3.1.",
-            "content": {"application/json": {"schema": {"type": "object"}}},
+            "description": "An OpenAPI 3.1 document.",
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object"},
+                    "example": {"openapi": "3.1.0", "info": {}, "paths": {}, "components": {}},
+                }
+            },
         }
     },
 )
+@blp.raises()
 def get_openapi() -> Response:
-    """The OpenAPI document of this API."""
+    """Get the OpenAPI document of this API.
+
+    It is made from the server's code and has the limits of its settings.
+    Generators make clients of it. No key is needed.
+    """
     language = choose_language(request)
-    document = dict(translate(dict(get_state().openapi), language))
     # Behind a proxy with a prefix the script root is that prefix.
-    document["servers"] = [{"url": request.script_root or "/"}]
-    return Response(orjson.dumps(document), mimetype="application/json")
+    server_url = quote(request.script_root) or "/"
+    body = get_state().openapi.render(language, server_url)
+    response = Response(body, mimetype="application/json")
+    response.headers["Content-Language"] = LANGUAGE_TAGS[language]
+    # A cache may keep it, and asks whether it is still so: settings change it.
+    response.headers["Cache-Control"] = "public, no-cache"
+    response.add_etag()
+    response.make_conditional(request)
+    return response
 
 
 @blp.route("/docs", methods=["GET"])
 @blp.doc(
     operationId="getDocs",
     security=[],
+    parameters=[
+        {
+            **_LANGUAGE,
+            "description": "Language of the page; `Accept-Language` chooses where it is absent.",
+        }
+    ],
     responses={
         200: {
-            "description": "A page.",
-            "content": {"text/html": {"schema": {"type": "string"}}},
+            "description": "The page.",
+            "content": {
+                "text/html": {
+                    "schema": {"type": "string"},
+                    "example": "<!doctype html><html>…</html>",
+                }
+            },
         }
     },
 )
+@blp.raises()
 def get_docs() -> Response:
-    """This documentation as a page on which requests can be tried."""
-    page = render_template("astrbot_api/docs.html", lang=choose_language(request))
-    headers = {"Content-Security-Policy": _CSP, "Referrer-Policy": "no-referrer"}
+    """Get this documentation as a page on which requests can be tried.
+
+    Everything that the page needs comes from this server. No key is needed to
+    read it; give yours under “Authorize” to try requests.
+    """
+    language = choose_language(request, negotiate=True)
+    catalogue = CHINESE if language == "zh" else {}
+    page = render_template(
+        "astrbot_api/docs.html",
+        language=language,
+        tag=LANGUAGE_TAGS[language],
+        title=get_state().openapi.get(language)["info"]["title"],
+        texts=[translate_text(text, catalogue) for text in PAGE_TEXTS],
+    )
+    headers = {
+        "Content-Security-Policy": _CSP,
+        "Content-Language": LANGUAGE_TAGS[language],
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-cache",
+        "Vary": "Accept-Language",
+    }
     return Response(page, headers=headers, mimetype="text/html")
 
 
 def get_asset(name: str) -> Response:
     """Serve one file of the documentation page."""
-    if name == "start.js":
-        response = send_from_directory(Path(__file__).parent / "static", name)
-    elif name in _ASSET_NAMES:
-        response = send_from_directory(_ASSETS, name)
-    else:
+    folder = _FOLDER_OF_ASSET.get(name)
+    if folder is None:
         raise ApiError("path_not_found", f"There is no path {request.path}")
+    response = send_from_directory(folder, name, max_age=_ASSET_MAX_AGE_S)
     response.headers["X-Content-Type-Options"] = "nosniff"
+    if response.status_code == 304:
+        # Werkzeug opens the file all the same, and sends nothing that would close it.
+        response.close()
     return response
+
+
+def redirect_to_page() -> BaseResponse:
+    """Take the slash from the end: the page's own addresses are relative."""
+    query = request.query_string.decode("ascii", "replace")
+    return redirect(f"../docs?{query}" if query else "../docs", 308)
 
 
 # Outside the documented routes: the page's own business.
 blp.record(
     lambda setup: setup.add_url_rule("/docs/assets/<name>", "asset", get_asset, methods=["GET"])
+)
+blp.record(
+    lambda setup: setup.add_url_rule("/docs/", "docs_slash", redirect_to_page, methods=["GET"])
 )

@@ -18,5 +18,9 @@ blp = ApiBlueprint("im", __name__, tag="IM", scope="im", description="Bots on me
 @blp.answers(envelope_of("BotListAnswer", BotListSchema()))
 @blp.raises()
 def list_bots() -> Response:
-    """List the ids of the configured bots, disabled ones too; `webchat` is built in."""
+    """List the ids of the configured bots.
+
+    Bots that are switched off are listed too. An id is the first part of a
+    UMO. The built-in platform `webchat` is always there and is not listed.
+    """
     return ok({"bot_ids": get_state().bots.list_ids()})

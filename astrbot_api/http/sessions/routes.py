@@ -28,7 +28,12 @@ blp = ApiBlueprint("sessions", __name__, tag="Sessions", scope="chat", descripti
 @blp.answers(envelope_of("SessionPageAnswer", SessionPageSchema()))
 @blp.raises("missing_field", "invalid_request", "username_reserved")
 def list_sessions(query: dict[str, Any]) -> Response:
-    """List the sessions of a username, newest first."""
+    """List the sessions of a username, newest first.
+
+    One page at a time: ask for `page` 2, 3 and so on until you have `total`
+    sessions. Sessions that began elsewhere than in the web chat have another
+    `platform_id`. With `order_by=updated_at` the last used comes first.
+    """
     check_username(query["username"])
     page = min(max(1, query["page"]), _MAX_PAGE)
     page_size = min(max(1, query["page_size"]), MAX_PAGE_SIZE)

@@ -59,7 +59,7 @@ class SessionSchema(ma.Schema):
     )
     created_at = ma.fields.String(
         metadata={
-            "description": "ISO 8601, UTC.",
+            "description": "When it was made; ISO 8601, UTC.",
             "format": "date-time",
             "example": "2026-11-23T16:41:51.860786+00:00",
         }

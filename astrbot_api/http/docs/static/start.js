@@ -1,9 +1,13 @@
 // Everything is found relative to the page, so it works under any prefix.
-const language = document.documentElement.lang;
-window.ui = SwaggerUIBundle({
-  url: "openapi.json?lang=" + encodeURIComponent(language),
-  dom_id: "#swagger-ui",
-  deepLinking: true,
-  persistAuthorization: true,
-  validatorUrl: null,
-});
+const place = document.getElementById("swagger-ui");
+if (typeof SwaggerUIBundle === "undefined") {
+  document.getElementById("failed").hidden = false;
+} else {
+  window.ui = SwaggerUIBundle({
+    url: place.dataset.openapi,
+    domNode: place,
+    deepLinking: true,
+    persistAuthorization: true,
+    validatorUrl: null,
+  });
+}

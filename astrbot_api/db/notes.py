@@ -1,0 +1,42 @@
+"""The notes that the model keeps about a user."""
+
+from __future__ import annotations
+
+import peewee
+
+from ..clock import now_us
+from .models import Note
+
+
+def save_note(db: peewee.Database, username: str, key: str, value: str, *, max_notes: int) -> bool:
+    """Keep a note, or replace the one of this name.
+
+    :returns: False when the user has ``max_notes`` others already.
+    """
+    own = Note.username == username
+    others = Note.select().where(own & (Note.key != key)).count(db)
+    if others >= max_notes:
+        return False
+    values = {"value": value, "updated_at": now_us()}
+    Note.insert(username=username, key=key, **values).on_conflict(
+        conflict_target=[Note.username, Note.key], update=values
+    ).execute(db)
+    return True
+
+
+def delete_note(db: peewee.Database, username: str, key: str) -> bool:
+    """Throw a note away. Returns whether there was one."""
+    query = Note.delete().where((Note.username == username) & (Note.key == key))
+    return bool(query.execute(db))
+
+
+def list_notes(db: peewee.Database, username: str, key: str = "") -> list[tuple[str, str]]:
+    """Return names and texts of a user's notes, the last written first.
+
+    :param key: Only the note of this name; empty: all.
+    """
+    query = Note.select().where(Note.username == username)
+    if key:
+        query = query.where(Note.key == key)
+    rows = query.order_by(Note.updated_at.desc(), Note.key).execute(db)
+    return [(row.key, row.value) for row in rows]

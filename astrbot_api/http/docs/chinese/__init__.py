@@ -1,0 +1,19 @@
+"""The documentation in Chinese, by the paragraphs of the English texts.
+
+``{}`` in a key stands for a number or for words between backticks, as
+:func:`~astrbot_api.http.docs.translate.find_key` has it; the translation has
+as many, in the same order or numbered (``{1}`` is the second).
+"""
+
+from __future__ import annotations
+
+from .chat import CHAT
+from .errors import ERRORS
+from .files import FILES
+from .general import GENERAL
+from .resources import RESOURCES
+
+#: One module a part of the API; a key is in one of them only.
+PARTS: tuple[dict[str, str], ...] = (GENERAL, ERRORS, CHAT, FILES, RESOURCES)
+
+CHINESE = {english: chinese for part in PARTS for english, chinese in part.items()}

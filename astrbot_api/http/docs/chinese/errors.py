@@ -1,0 +1,54 @@
+"""The errors: what the statuses and the codes mean."""
+
+from __future__ import annotations
+
+ERRORS = {
+    "Bad Request: {}": "请求有误：{}",
+    "Unauthorized: {}": "未通过身份验证：{}",
+    "Forbidden: {}": "没有权限：{}",
+    "Not Found: {}": "未找到：{}",
+    "Method Not Allowed: {}": "不支持该请求方法：{}",
+    "Conflict: {}": "冲突：{}",
+    "Request Entity Too Large: {}": "请求体过大：{}",
+    "Content Too Large: {}": "请求体过大：{}",
+    "Unsupported Media Type: {}": "不支持的内容类型：{}",
+    "Requested Range Not Satisfiable: {}": "请求的范围无效：{}",
+    "Range Not Satisfiable: {}": "请求的范围无效：{}",
+    "Too Many Requests: {}": "请求过多：{}",
+    "Internal Server Error: {}": "服务器内部错误：{}",
+    "Service Unavailable: {}": "服务暂不可用：{}",
+    "A field or parameter has a wrong value.": "某个字段或参数的值不正确。",
+    "A required field or parameter is missing.": "缺少必填的字段或参数。",
+    "The body is not JSON.": "请求体不是有效的 JSON。",
+    "The message has nothing to answer.": "消息中没有可以回复的内容。",
+    "Several configs have this name; use the id.": "有多个配置同名，请改用 ID。",
+    "The request has no key.": "请求没有携带密钥。",
+    "The key is unknown, revoked, deleted or expired.": (
+        "密钥不存在，或已被吊销、删除，或已过期。"
+    ),
+    "The key lacks the scope of this route.": "密钥没有此接口所需的权限。",
+    "The username is an administrator's.": "该用户名属于管理员。",
+    "There is no such path.": "路径不存在。",
+    "There is no config of this id or name.": "没有该 ID 或名称的配置。",
+    "The config has no such provider.": "配置中没有该模型提供商。",
+    "The provider has no such model.": "提供商没有该模型。",
+    "There is no such bot, or it is not running.": "机器人不存在或未运行。",
+    "There is no such attachment.": "附件不存在。",
+    "The path does not answer this method.": "该路径不支持此请求方法。",
+    "The session belongs to another username.": "该会话属于其他用户名。",
+    "A stored message uses the attachment.": "有已保存的消息正在使用该附件。",
+    "The attachments of the key would take too much room.": "该密钥的附件占用空间将超出限额。",
+    "The range is outside of the attachment.": "请求的范围超出了附件的大小。",
+    "The body is larger than the limit.": "请求体超出大小限制。",
+    "The body has another content type than this route reads.": (
+        "请求体的内容类型不受此接口支持。"
+    ),
+    "Too many turns of this session run or wait.": "该会话正在进行或排队的对话过多。",
+    "The server failed; its log has the reason under the request_id.": (
+        "服务器出错，可凭 request_id 在日志中查找原因。"
+    ),
+    "The server's configuration is wrong.": "服务器的配置有误。",
+    "The server has as many turns as it can take.": "服务器正在处理的对话已达上限。",
+    "The server is going down; try again.": "服务器正在关闭，请重试。",
+    "The server could not reach or keep its state.": "服务器无法读取或保存数据。",
+}

@@ -1,0 +1,130 @@
+"""What each error code means, and a message that really comes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...config import Settings
+
+#: Code -> meaning and message. ``{name}`` in a message is a setting.
+ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
+    "invalid_request": (
+        "A field or parameter has a wrong value.",
+        "enable_streaming must be true or false",
+    ),
+    "missing_field": ("A required field or parameter is missing.", "Missing key: username"),
+    "malformed_json": (
+        "The body is not JSON.",
+        "the request body is not valid JSON: unexpected end of data: line 1 column 12 (char 11)",
+    ),
+    "message_empty": (
+        "The message has nothing to answer.",
+        "Message content is empty (reply only is not allowed)",
+    ),
+    "config_ambiguous": (
+        "Several configs have this name; use the id.",
+        "config_name is ambiguous, please use config_id: support",
+    ),
+    "missing_api_key": ("The request has no key.", "Missing API key"),
+    "invalid_api_key": (
+        "The key is unknown, revoked, deleted or expired.",
+        "Invalid API key",
+    ),
+    "insufficient_scope": (
+        "The key lacks the scope of this route.",
+        "Insufficient API key scope",
+    ),
+    "username_reserved": (
+        "The username is an administrator's.",
+        "username 'astrbot' is an administrator's; "
+        "the API key needs the scope chat:admin to speak as it",
+    ),
+    "path_not_found": ("There is no such path.", "There is no path /api/v1/nothing"),
+    "config_not_found": (
+        "There is no config of this id or name.",
+        "config_id not found: support",
+    ),
+    "provider_not_found": (
+        "The config has no such provider.",
+        "selected_provider not found: openai",
+    ),
+    "model_not_found": (
+        "The provider has no such model.",
+        "selected_model not found: gpt-5-mini",
+    ),
+    "bot_not_found": (
+        "There is no such bot, or it is not running.",
+        "Bot not found or not running for platform: tg",
+    ),
+    "attachment_not_found": ("There is no such attachment.", "Attachment not found"),
+    "method_not_allowed": (
+        "The path does not answer this method.",
+        "/api/v1/configs does not answer POST, only GET, HEAD, OPTIONS",
+    ),
+    "session_of_another_user": (
+        "The session belongs to another username.",
+        "session_id belongs to another username",
+    ),
+    "attachment_in_use": (
+        "A stored message uses the attachment.",
+        "a stored message uses this attachment; add ?force=true to delete it all the same",
+    ),
+    "body_too_large": (
+        "The body is larger than the limit.",
+        "the request body is larger than the limit of {max_json_bytes} bytes",
+    ),
+    "unsupported_media_type": (
+        "The body has another content type than this route reads.",
+        "Content-Type must be application/json",
+    ),
+    "quota_exceeded": (
+        "The attachments of the key would take too much room.",
+        "with this file the key's attachments would have more than 1073741824 bytes "
+        "(ASTRBOT_MAX_BYTES_PER_KEY); delete some of them",
+    ),
+    "range_not_satisfiable": (
+        "The range is outside of the attachment.",
+        "the attachment has 70 bytes; the range is outside of them",
+    ),
+    "too_many_turns": (
+        "Too many turns of this session run or wait.",
+        "{max_turns_per_session} turns of this session are running or waiting; wait for them first",
+    ),
+    "internal_error": (
+        "The server failed; its log has the reason under the request_id.",
+        "The server failed; its log has the details under this request_id.",
+    ),
+    "configuration_error": (
+        "The server's configuration is wrong.",
+        "The default config is missing or wrong; its fault is in the server's log.",
+    ),
+    "server_busy": (
+        "The server has as many turns as it can take.",
+        "{max_runs_per_worker} turns are running on this worker; try again later.",
+    ),
+    "shutting_down": (
+        "The server is going down; try again.",
+        "The server is going down; try again.",
+    ),
+    "storage_error": (
+        "The server could not reach or keep its state.",
+        "The server could not reach or keep its state; nothing was stored. Try again later.",
+    ),
+}
+
+
+def build_example(code: str, settings: Settings) -> dict[str, Any]:
+    """Return the OpenAPI Example Object of an error code.
+
+    :param settings: The limits that its message names.
+    """
+    summary, message = ERROR_EXAMPLES.get(code, (code, code))
+    envelope = {
+        "status": "error",
+        "message": message.format_map(vars(settings)),
+        "data": None,
+        "code": code,
+        "request_id": "6d0f1a1f8b7e4a43a3c1d2a9",
+    }
+    return {"summary": summary, "value": envelope}

@@ -1,0 +1,1 @@
+"""``/file`` and ``/files``: the attachments."""

@@ -1,0 +1,132 @@
+"""A download: the bytes of an attachment, or a part of them."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from flask import Request, Response
+from werkzeug.datastructures import Headers
+from werkzeug.http import http_date, parse_date
+
+from ...attachments import Attachments
+from ...db.attachments import AttachmentRow
+from ...errors import ApiError
+from ...storage.protocol import relative_path
+
+#: What a browser may show by itself. Nothing that can hold a script: no HTML,
+#: no SVG or other XML, no PDF.
+_SHOWN = frozenset(
+    {
+        "image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp",
+        "text/plain",
+    }
+)  # fmt: skip
+
+#: The bytes of an id never change; they may be deleted, and a key revoked.
+_CACHE = "private, max-age=3600, immutable"
+
+
+def send_attachment(
+    request: Request, row: AttachmentRow, attachments: Attachments, accel_prefix: str
+) -> Response:
+    """Return an attachment as the request's headers ask for it.
+
+    :param accel_prefix: Where nginx finds the bytes; empty: they are sent from here.
+    :raises ApiError: ``range_not_satisfiable``.
+    :raises StorageError: when the bytes cannot be read.
+    """
+    headers = _common_headers(row)
+    if _has_it(request, row):
+        return Response(status=304, headers=headers)
+    headers["Content-Type"] = _content_type(row)
+    if accel_prefix:
+        headers["X-Accel-Redirect"] = f"{accel_prefix.rstrip('/')}/{relative_path(row.blob)}"
+        return Response(headers=headers)
+    if request.method == "HEAD":
+        headers["Content-Length"] = str(row.size_bytes)
+        return Response(headers=headers)
+    part = _asked_range(request, row)
+    start, stop = part or (0, row.size_bytes)
+    if part:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{row.size_bytes}"
+    headers["Content-Length"] = str(stop - start)
+    chunks = attachments.open_chunks(row, start, stop)
+    return Response(chunks, 206 if part else 200, headers)
+
+
+def _common_headers(row: AttachmentRow) -> Headers:
+    return Headers(
+        {
+            "ETag": f'"{row.sha256}"',
+            "Last-Modified": http_date(row.created_at // 1_000_000),
+            "Cache-Control": _CACHE,
+            "Accept-Ranges": "bytes",
+            "Content-Disposition": describe_disposition(row),
+            "X-Content-Type-Options": "nosniff",
+            # Whatever is in it runs, if at all, without the page's origin.
+            "Content-Security-Policy": "sandbox",
+        }
+    )
+
+
+def _content_type(row: AttachmentRow) -> str:
+    return f"{row.mime}; charset={row.charset}" if row.charset else row.mime
+
+
+def describe_disposition(row: AttachmentRow) -> str:
+    """Return ``Content-Disposition`` with the name in both spellings.
+
+    Source: RFC 6266, 4.3 and appendix D; RFC 8187, 3.2.
+    """
+    shown = row.mime in _SHOWN or row.mime.startswith(("audio/", "video/"))
+    how = "inline" if shown else "attachment"
+    plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in row.name)
+    if plain == row.name:
+        return f'{how}; filename="{plain}"'
+    encoded = quote(row.name, safe="!#$&+-.^_`|~")
+    return f"{how}; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
+
+
+def _has_it(request: Request, row: AttachmentRow) -> bool:
+    """Tell whether the caller's copy is still good (Source: RFC 9110, 13.2.2)."""
+    if "If-None-Match" in request.headers:
+        known = request.if_none_match
+        return known.star_tag or known.contains_weak(row.sha256)
+    since = request.if_modified_since
+    return since is not None and since.timestamp() >= row.created_at // 1_000_000
+
+
+def _asked_range(request: Request, row: AttachmentRow) -> tuple[int, int] | None:
+    """Return the one range that is asked for; None for the whole.
+
+    Several ranges, other units and what cannot be read are answered with the
+    whole, as RFC 9110 (14.2) allows.
+
+    :raises ApiError: ``range_not_satisfiable``.
+    """
+    asked = request.range
+    if asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
+        return None
+    if not _is_same(request.headers.get("If-Range"), row):
+        return None
+    start, stop = asked.ranges[0]
+    if start < 0:  # the last so many bytes, or all there are
+        start = max(0, row.size_bytes + start)
+    stop = row.size_bytes if stop is None else min(stop, row.size_bytes)
+    if start >= stop:
+        raise ApiError(
+            "range_not_satisfiable",
+            f"the attachment has {row.size_bytes} bytes; the range is outside of them",
+            headers={"Content-Range": f"bytes */{row.size_bytes}"},
+        )
+    return start, stop
+
+
+def _is_same(condition: str | None, row: AttachmentRow) -> bool:
+    """Evaluate ``If-Range``: a strong ETag or the exact date (RFC 9110, 13.1.5)."""
+    if condition is None:
+        return True
+    if '"' in condition:
+        return condition.strip() == f'"{row.sha256}"'
+    date = parse_date(condition)
+    return date is not None and date.timestamp() == row.created_at // 1_000_000

@@ -1,0 +1,191 @@
+"""``/file`` and ``/files``: upload, download, metadata, deletion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+
+from ...db.attachments import AttachmentRow
+from ...errors import ApiError
+from ..auth import get_caller
+from ..blueprint import ApiBlueprint
+from ..envelope import ok
+from ..schemas import envelope_of
+from ..state import get_state
+from .download import send_attachment
+from .schemas import (
+    UPLOAD_BODY,
+    AttachmentQuerySchema,
+    AttachmentSchema,
+    DeletedSchema,
+    DeleteQuerySchema,
+    UploadSchema,
+    describe_attachment,
+    describe_upload,
+)
+from .upload import receive_upload
+
+blp = ApiBlueprint(
+    "files", __name__, tag="Files", scope="file", description="Attachments of messages."
+)
+
+_UPLOAD_CODES = (
+    "missing_field",
+    "invalid_request",
+    "body_too_large",
+    "quota_exceeded",
+    "unsupported_media_type",
+)
+
+_UPLOAD_ANSWER = envelope_of("UploadAnswer", UploadSchema())
+
+_BYTES = {
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+}
+
+_ATTACHMENT_ID = {
+    "name": "attachment_id",
+    "schema": {"type": "string"},
+    "description": "What the attachment is known by.",
+    "example": "19281dd2-996d-4f73-ad81-0bc5992a3074",
+}
+
+_IN_PATH = [{**_ATTACHMENT_ID, "in": "path"}]
+
+_DOWNLOAD = {
+    "parameters": [
+        {
+            "in": "header",
+            "name": "Range",
+            "schema": {"type": "string"},
+            "description": "One range of bytes; several are answered with the whole.",
+            "example": "bytes=0-1023",
+        },
+        {
+            "in": "header",
+            "name": "If-None-Match",
+            "schema": {"type": "string"},
+            "description": "The `ETag` of a copy; if that is still good, the answer is a 304.",
+            "example": '"6b7fa434f92a8b80aab02d9bf1a12e49"',
+        },
+    ],
+    "responses": {
+        200: {"description": "The bytes, with their own media type.", **_BYTES},
+        206: {"description": "The range that was asked for.", **_BYTES},
+        304: {"description": "The copy is still good."},
+    },
+}
+
+
+@blp.route("/file", methods=["POST"])
+@blp.doc(operationId="uploadOpenApiFile", requestBody=UPLOAD_BODY)
+@blp.answers(_UPLOAD_ANSWER)
+@blp.raises(*_UPLOAD_CODES)
+def upload_file() -> Response:
+    """Upload a file.
+
+    The body is `multipart/form-data` with the file in the field `file`. Name
+    the `attachment_id` of the answer in a segment of a message. `type` comes
+    from the bytes; the name of the file decides nothing.
+    """
+    return ok(describe_upload(_receive()))
+
+
+@blp.route("/files", methods=["POST"])
+@blp.doc(operationId="uploadFile", requestBody=UPLOAD_BODY)
+@blp.answers(_UPLOAD_ANSWER)
+@blp.raises(*_UPLOAD_CODES)
+def upload_to_files() -> Response:
+    """Upload a file; the same as POST /file.
+
+    The body is `multipart/form-data` with the file in the field `file`.
+    """
+    return ok(describe_upload(_receive()))
+
+
+@blp.route("/file", methods=["GET"])
+@blp.arguments(AttachmentQuerySchema(), location="query")
+@blp.doc(
+    operationId="downloadOpenApiFile",
+    responses=_DOWNLOAD["responses"],
+    # These stand in the place of what the query's schema says.
+    parameters=[
+        {**_ATTACHMENT_ID, "in": "query", "required": True},
+        *_DOWNLOAD["parameters"],
+    ],
+)
+@blp.raises("missing_field", "attachment_not_found", "range_not_satisfiable")
+def download_file(query: dict[str, Any]) -> Response:
+    """Download an attachment.
+
+    Any key with the scope `file` may download any attachment. `Range`,
+    `If-Range`, `If-None-Match` and `HEAD` work as in HTTP. Pictures, audio,
+    video and plain text may be shown by a browser; all else is to be saved.
+    """
+    if not query["attachment_id"].strip():
+        raise ApiError("missing_field", "Missing key: attachment_id")
+    return _send(query["attachment_id"].strip())
+
+
+@blp.route("/files/<attachment_id>/content", methods=["GET"], parameters=_IN_PATH)
+@blp.doc(operationId="downloadAttachment", **_DOWNLOAD)
+@blp.raises("attachment_not_found", "range_not_satisfiable")
+def download_attachment(attachment_id: str) -> Response:
+    """Download an attachment; the same as GET /file.
+
+    Here the id is part of the path.
+    """
+    return _send(attachment_id)
+
+
+@blp.route("/files/<attachment_id>", methods=["GET"], parameters=_IN_PATH)
+@blp.doc(operationId="getAttachment")
+@blp.answers(envelope_of("AttachmentAnswer", AttachmentSchema()))
+@blp.raises("attachment_not_found")
+def get_attachment(attachment_id: str) -> Response:
+    """Tell what is known of an attachment, without its bytes.
+
+    Its name, type, size and SHA-256, and when it was stored.
+    """
+    return ok(describe_attachment(_get_row(attachment_id)))
+
+
+@blp.route("/files/<attachment_id>", methods=["DELETE"], parameters=_IN_PATH)
+@blp.arguments(DeleteQuerySchema(), location="query")
+@blp.doc(operationId="deleteAttachment")
+@blp.answers(envelope_of("DeletedAnswer", DeletedSchema()))
+@blp.raises("invalid_request", "attachment_not_found", "attachment_in_use")
+def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:
+    """Delete an attachment.
+
+    One that a stored message uses stays, and the answer is a 409, unless
+    `force` is true. Other attachments with the same bytes are not touched.
+    """
+    row = _get_row(attachment_id)
+    if not get_state().attachments.delete(row, even_if_used=query["force"]):
+        raise ApiError(
+            "attachment_in_use",
+            "a stored message uses this attachment; add ?force=true to delete it all the same",
+        )
+    return ok({"attachment_id": row.attachment_id})
+
+
+def _receive() -> AttachmentRow:
+    state = get_state()
+    return receive_upload(
+        request, state.attachments, get_caller().key_id, state.settings.max_file_bytes
+    )
+
+
+def _send(attachment_id: str) -> Response:
+    state = get_state()
+    row = _get_row(attachment_id)
+    return send_attachment(request, row, state.attachments, state.settings.accel_redirect_prefix)
+
+
+def _get_row(attachment_id: str) -> AttachmentRow:
+    row = get_state().attachments.find(attachment_id)
+    if row is None:
+        raise ApiError("attachment_not_found", "Attachment not found")
+    return row

@@ -1,0 +1,229 @@
+"""The connection of one worker to the MCP sidecar."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from ..agent.cancel import Cancellation
+from ..errors import ToolError
+from ..sidecar.mcp_wire import MAX_REPLY_BYTES, MAX_REQUEST_BYTES, VERSION
+
+log = logging.getLogger(__name__)
+
+#: First and longest pause before connecting again, in seconds.
+_FIRST_PAUSE_S = 0.1
+_MAX_PAUSE_S = 5.0
+
+#: Silence after which ``on_quiet`` is called, and how long sending may take
+#: before the sidecar counts as stuck, in seconds.
+_QUIET_S = 15.0
+
+_CHUNK_BYTES = 256 * 1024
+
+
+class _Pending:
+    """A call that is under way. ``done`` without an answer: it is not wanted any more."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.answer: dict[str, Any] | None = None
+
+    def settle(self, answer: dict[str, Any]) -> None:
+        self.answer = answer
+        self.done.set()
+
+
+class Link:
+    """Keeps a connection to the sidecar once something is wanted of it.
+
+    Works with threads and with gevent's greenlets. One thread reads; calls
+    wait in their own.
+
+    :param path: The sidecar's socket.
+    :param on_state: Takes each ``state`` message.
+    :param on_lost: Called when there is no connection, or none any more.
+    :param on_quiet: Called now and then.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        on_state: Callable[[Mapping[str, Any]], None],
+        on_lost: Callable[[], None],
+        on_quiet: Callable[[], None],
+    ) -> None:
+        self._path = path
+        self._on_state = on_state
+        self._on_lost = on_lost
+        self._on_quiet = on_quiet
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._socket: socket.socket | None = None
+        self._wanted: Mapping[str, Any] = {}
+        self._pending: dict[int, _Pending] = {}
+        self._last_id = 0
+        self._up = False
+
+    def want(self, definitions: Mapping[str, Any]) -> None:
+        """Say which servers are wanted from now on; connects if need be."""
+        with self._lock:
+            self._wanted = definitions
+            up = self._up
+            if self._thread is None and not self._closed.is_set():
+                self._thread = threading.Thread(target=self._keep, name="mcp", daemon=True)
+                self._thread.start()
+        if up:
+            with contextlib.suppress(OSError, ToolError):
+                self._send({"type": "want", "servers": definitions})
+
+    def call(
+        self, key: str, tool: str, arguments: Mapping[str, Any], cancel: Cancellation
+    ) -> dict[str, Any]:
+        """Call a tool and wait for its result.
+
+        :returns: The ``result`` message.
+        :raises ToolError: when there is none, with the reason.
+        :raises RunCancelled: when ``cancel`` fires; the server is told.
+        """
+        pending = _Pending()
+        with self._register(pending) as number:
+            request = {"type": "call", "id": number, "server": key, "tool": tool}
+            try:
+                self._send({**request, "arguments": arguments})
+            except OSError as error:
+                raise ToolError("the MCP sidecar is not running; try again later") from error
+            with cancel.on_cancel(pending.done.set):
+                pending.done.wait()
+            if pending.answer is None:
+                with contextlib.suppress(OSError):
+                    self._send({"type": "cancel", "id": number})
+                cancel.raise_if_cancelled()
+        assert pending.answer is not None
+        if "failure" in pending.answer:
+            raise ToolError(pending.answer["failure"])
+        return pending.answer
+
+    def close(self) -> None:
+        """End the connection; the thread ends with it."""
+        self._closed.set()
+        self._break_off()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_QUIET_S)
+
+    def abandon(self) -> None:
+        """Close this process's copy of what a fork took along."""
+        if self._socket is not None:
+            self._socket.close()
+
+    @contextlib.contextmanager
+    def _register(self, pending: _Pending) -> Iterator[int]:
+        with self._lock:
+            if not self._up:
+                raise ToolError("the MCP sidecar is not running; try again later")
+            self._last_id += 1
+            number = self._last_id
+            self._pending[number] = pending
+        try:
+            yield number
+        finally:
+            self._pending.pop(number, None)
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        line = orjson.dumps(message) + b"\n"
+        if len(line) > MAX_REQUEST_BYTES:
+            raise ToolError("the arguments are too large")
+        try:
+            with self._sending:
+                connection = self._socket
+                if connection is None:
+                    raise ConnectionError("not connected")
+                connection.sendall(line)
+        except OSError:
+            self._break_off()  # part of a line may be out
+            raise
+
+    def _break_off(self) -> None:
+        connection = self._socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _keep(self) -> None:
+        """Connect again and again, until closed."""
+        pause_s, said = _FIRST_PAUSE_S, ""
+        while not self._closed.is_set():
+            try:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                    connection.settimeout(_QUIET_S)
+                    connection.connect(self._path)
+                    self._socket = connection
+                    self._talk(connection)
+                    pause_s, said = _FIRST_PAUSE_S, ""
+            except (OSError, ValueError, KeyError) as error:
+                if str(error) != said and not self._closed.is_set():
+                    said = str(error)
+                    log.warning("no MCP sidecar at %s: %s", self._path, error)
+            except Exception:
+                log.exception("the connection to the MCP sidecar is given up")
+            self._lose()
+            self._closed.wait(pause_s)
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+
+    def _talk(self, connection: socket.socket) -> None:
+        """Read until the sidecar is gone."""
+        buffer = bytearray()
+        while not self._closed.is_set():
+            try:
+                chunk = connection.recv(_CHUNK_BYTES)
+            except TimeoutError:
+                self._on_quiet()
+                continue
+            if not chunk:
+                break
+            start = len(buffer)
+            buffer += chunk
+            while (end := buffer.find(b"\n", start)) >= 0:
+                self._take(orjson.loads(memoryview(buffer)[:end]))
+                del buffer[: end + 1]
+                start = 0
+            if len(buffer) > MAX_REPLY_BYTES:
+                raise ValueError("it sent too long a line")
+        if self._up and not self._closed.is_set():
+            log.warning("the MCP sidecar is gone")
+
+    def _take(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "result":
+            pending = self._pending.pop(message["id"], None)
+            if pending is not None:
+                pending.settle(message)
+        elif kind == "state":
+            self._on_state(message)
+        elif kind == "hello":
+            if message["version"] != VERSION:
+                raise ValueError("it is of another version")
+            with self._lock:
+                self._up = True
+                wanted = self._wanted
+            self._send({"type": "want", "servers": wanted})
+
+    def _lose(self) -> None:
+        """Have every call end that waits for an answer of the sidecar."""
+        with self._lock:
+            self._up = False
+            self._socket = None
+            pending, self._pending = self._pending, {}
+        for one in pending.values():
+            one.settle({"failure": "the MCP sidecar ended during the call; try again later"})
+        self._on_lost()

@@ -1,0 +1,106 @@
+"""An MCP server's tools as tools of an agent."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import mimetypes
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..agent.cancel import Cancellation
+from ..agent.tools import Tool, ToolContext
+from ..errors import ToolError
+from ..mcpservers import McpServerConfig
+
+log = logging.getLogger(__name__)
+
+_MAX_NAME_CHARS = 128
+
+
+class Caller(Protocol):
+    """Calls a tool of a server; see :meth:`.link.Link.call`."""
+
+    def call(
+        self, key: str, tool: str, arguments: Mapping[str, Any], cancel: Cancellation
+    ) -> dict[str, Any]: ...
+
+
+def make_tools(
+    server: McpServerConfig, described: Sequence[Mapping[str, Any]], key: str, caller: Caller
+) -> tuple[Tool, ...]:
+    """Return the tools of a server; one that is out of order is left out and logged.
+
+    :param described: ``name``, ``description`` and ``parameters`` of each.
+    :param key: What the sidecar calls the server.
+    """
+    tools = []
+    for one in described:
+        try:
+            if refers_elsewhere(one["parameters"]):
+                raise ValueError("its schema refers to other documents")
+            tools.append(
+                Tool(
+                    name_tool(server.name, one["name"]),
+                    one["description"],
+                    _bind(key, one["name"], caller),
+                    one["parameters"],
+                    server.timeout_s,
+                )
+            )
+        except Exception as error:  # a schema may be bad in many ways
+            reason = str(error).partition("\n")[0]
+            log.error("MCP server %s: %.100r is left out: %s", server.name, one["name"], reason)
+    return tuple(tools)
+
+
+def name_tool(server: str, tool: str) -> str:
+    """Return ``server.tool``, in the characters and the length that a name may have."""
+    name = f"{server}.{re.sub(r'[^A-Za-z0-9_.-]', '_', tool)}"
+    if len(name) <= _MAX_NAME_CHARS:
+        return name
+    return f"{name[: _MAX_NAME_CHARS - 9]}_{hashlib.sha256(tool.encode()).hexdigest()[:8]}"
+
+
+def refers_elsewhere(schema: Any) -> bool:
+    """Tell whether a schema has a reference that would be fetched from somewhere."""
+    if isinstance(schema, Mapping):
+        for key in ("$ref", "$dynamicRef"):
+            target = schema.get(key, "#")
+            if isinstance(target, str) and not target.startswith("#"):
+                return True
+        return any(refers_elsewhere(one) for one in schema.values())
+    return isinstance(schema, list) and any(refers_elsewhere(one) for one in schema)
+
+
+def _bind(key: str, tool: str, caller: Caller) -> Callable[[Mapping[str, Any], ToolContext], str]:
+    def call(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        answer = caller.call(key, tool, arguments, context.cancel)
+        parts = answer["content"]
+        if answer["is_error"]:
+            texts = [part["text"] for part in parts if part["type"] == "text"]
+            raise ToolError("\n".join(texts) or "the tool failed and did not say why")
+        return "\n".join(_show(part, context) for part in parts)
+
+    return call
+
+
+def _show(part: Mapping[str, Any], context: ToolContext) -> str:
+    """Return what the model is told of a part of a result; the user is sent its files."""
+    if part["type"] == "text":
+        text: str = part["text"]
+        return text
+    name, mime = part["name"], part["mime"]
+    if "." not in name:
+        name += mimetypes.guess_extension(mime) or ""
+    try:
+        content = base64.b64decode(part["data"])
+    except ValueError:
+        return f"[{name}: {mime}, cannot be read]"
+    try:
+        context.send_file(content, name)
+    except ToolError as error:
+        return f"[{name}: {mime}, {len(content)} bytes; not shown to the user: {error}]"
+    return f"[{name}: {mime}, {len(content)} bytes; it was shown to the user]"

@@ -1,0 +1,113 @@
+"""The ``[mcp.NAME]`` tables of a config: which MCP servers its agent may use."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import marshmallow as ma
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class McpServerConfig:
+    """One MCP server: a command that speaks over its standard input and output, or a URL.
+
+    :param name: What its tools' names begin with.
+    :param command: Program and arguments; empty for a URL.
+    :param env: Variables that the program gets beside ``PATH``, ``HOME`` and their like.
+    :param inherit_env: Names of variables of the server's own that it gets too.
+    :param cwd: Folder that the program starts in; empty: that of the server.
+    :param url: Address of a server that speaks streamable HTTP.
+    :param headers: Headers of each request to it.
+    :param api_key_env: Variable with a key, sent as ``Authorization: Bearer``.
+    :param timeout_s: How long a call may take; None: ``agent.tool_timeout_s``.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    inherit_env: tuple[str, ...] = ()
+    cwd: str = ""
+    url: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    api_key_env: str = ""
+    timeout_s: float | None = None
+    enabled: bool = True
+
+    def to_definition(self, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return all that is needed to reach the server, secrets included.
+
+        :param environ: Where the named variables are; ``os.environ`` by default.
+        """
+        environ = os.environ if environ is None else environ
+        if not self.command:
+            headers = dict(self.headers)
+            if key := environ.get(self.api_key_env, ""):
+                headers["Authorization"] = f"Bearer {key}"
+            return {"name": self.name, "url": self.url, "headers": headers}
+        inherited = {name: environ[name] for name in self.inherit_env if name in environ}
+        return {
+            "name": self.name,
+            "command": list(self.command),
+            "env": {**inherited, **self.env},
+            "cwd": self.cwd,
+        }
+
+
+def hash_definition(definition: Mapping[str, Any]) -> str:
+    """Return what tells one server from another: the same for the same definition."""
+    text = orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _check_table_name(value: str) -> None:
+    if not value.replace("-", "").replace("_", "").isalnum() or not value.isascii():
+        raise ma.ValidationError("The name may have letters, digits, '-' and '_' only.")
+    if len(value) > 32:
+        raise ma.ValidationError("The name may have 32 characters at most.")
+
+
+class _ServerSchema(ma.Schema):
+    class Meta:
+        unknown = ma.RAISE
+
+    command = ma.fields.List(ma.fields.String(), validate=ma.validate.Length(1))
+    env = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.String())
+    inherit_env = ma.fields.List(ma.fields.String())
+    cwd = ma.fields.String()
+    url = ma.fields.Url(schemes={"http", "https"}, require_tld=False)
+    headers = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.String())
+    api_key_env = ma.fields.String()
+    timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 3600))
+    enabled = ma.fields.Boolean()
+
+    @ma.validates_schema
+    def _check_kind(self, data: dict[str, Any], **options: Any) -> None:
+        if ("command" in data) == ("url" in data):
+            raise ma.ValidationError('It needs either command = […] or url = "…".', "command")
+        foreign = ("headers", "api_key_env") if "command" in data else ("env", "inherit_env", "cwd")
+        for key in foreign:
+            if key in data:
+                kind = "command" if "command" in data else "url"
+                raise ma.ValidationError(f"Has no meaning beside {kind}.", key)
+
+
+#: The field of the config's schema.
+MCP_FIELD = ma.fields.Dict(
+    keys=ma.fields.String(validate=_check_table_name), values=ma.fields.Nested(_ServerSchema)
+)
+
+
+def make_servers(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, McpServerConfig]:
+    """Return the servers of a config's checked ``[mcp.*]`` tables that are enabled, by name."""
+    servers = {}
+    for name, table in tables.items():
+        lists = {key: tuple(table[key]) for key in ("command", "inherit_env") if key in table}
+        server = McpServerConfig(name=name, **{**table, **lists})
+        if server.enabled:
+            servers[name] = server
+    return servers

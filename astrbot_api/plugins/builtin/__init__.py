@@ -1,0 +1,26 @@
+"""The plugins that come with the package, through the same hooks as all others.
+
+They are always on; their tools can be denied by name like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .attachments import Attachments
+from .basics import Basics
+from .commands import Commands
+from .history import History
+from .notes import Notes
+from .web import Web
+
+#: In the order in which their tools are offered.
+BUILT_IN_PLUGINS: tuple[Callable[[], Any], ...] = (
+    Commands,
+    Basics,
+    Attachments,
+    History,
+    Notes,
+    Web,
+)

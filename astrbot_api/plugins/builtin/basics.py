@@ -1,0 +1,54 @@
+"""What every model gets wrong by itself: the time, and arithmetic."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from ...agent.schema import tool
+from ...agent.tools import Tool
+from ...errors import ToolError
+from ..hookspecs import hookimpl
+from .calculator import calculate as evaluate
+
+
+@tool
+def current_time(timezone: str = "") -> str:
+    """Tell the current date, time and weekday.
+
+    :param timezone: IANA name such as Europe/Berlin; empty: the server's own.
+    """
+    if not timezone:
+        now = datetime.now().astimezone()
+    else:
+        try:
+            now = datetime.now(ZoneInfo(timezone))
+        except (KeyError, ValueError, OSError):
+            raise ToolError(
+                f"there is no time zone {timezone}; give an IANA name such as Asia/Shanghai"
+            ) from None
+    return f"{now.isoformat(timespec='seconds')} ({now:%A}, {now.tzname()})"
+
+
+@tool
+def calculate(expression: str) -> str:
+    """Calculate an arithmetic expression exactly.
+
+    It knows + - * / // % **, comparisons, pi, e, tau, and abs, round, min, max,
+    sqrt, exp, log, log2, log10, sin, cos, tan, asin, acos, atan, atan2, sinh, cosh,
+    tanh, degrees, radians, floor, ceil, trunc, hypot, gcd, factorial.
+
+    :param expression: For example (2 + 3) * 4 ** 2.
+    """
+    return evaluate(expression)
+
+
+class Basics:
+    """``current_time`` and ``calculate``."""
+
+    name = "basics"
+
+    @hookimpl
+    def register_tools(self) -> list[Tool]:
+        """Return both."""
+        return [current_time, calculate]

@@ -1,0 +1,66 @@
+"""The commands of section 7 of the contract."""
+
+from __future__ import annotations
+
+from ...db import messages, sessions
+from ..commands import Command, CommandContext
+from ..hookspecs import hookimpl
+
+#: How far back ``/stats`` looks.
+_STATS_MESSAGES = 1000
+
+
+class Commands:
+    """``/help``, ``/sid``, ``/reset``, ``/new`` and ``/stats``."""
+
+    name = "commands"
+
+    @hookimpl
+    def register_commands(self) -> list[Command]:
+        """Return them in the order in which ``/help`` lists them."""
+        return [
+            Command("help", "list the commands", _help),
+            Command("sid", "show this conversation's UMO and your user id", _sid),
+            Command("reset", "forget the conversation so far", _reset),
+            Command("new", "start a fresh conversation in this session", _reset),
+            Command("stats", "show the tokens that this session has used", _stats),
+        ]
+
+
+def _help(context: CommandContext) -> str:
+    lines = (f"/{one.name} - {one.help}" for one in context.commands.values())
+    return "\n".join(lines)
+
+
+def _sid(context: CommandContext) -> str:
+    return f"UMO: 「{context.umo}」\nUID: 「{context.username}」"
+
+
+def _reset(context: CommandContext) -> str:
+    session = context.session.id
+    last = context.message_number
+    if last is None:  # the command itself was not stored
+        with context.store.read() as db:
+            newest = messages.list_messages_before(db, session, before=2**63 - 1, limit=1)
+        last = newest[0].id if newest else 0
+    context.store.write(lambda db: sessions.forget_context(db, session, last))
+    return "The conversation so far is forgotten."
+
+
+def _stats(context: CommandContext) -> str:
+    with context.store.read() as db:
+        rows = messages.list_messages_before(
+            db, context.session.id, before=2**63 - 1, limit=_STATS_MESSAGES
+        )
+    turns = tokens_in = tokens_cached = tokens_out = 0
+    for row in rows:
+        usage = row.content.get("agent_stats", {}).get("token_usage")
+        if usage:
+            turns += 1
+            tokens_in += usage["input_other"]
+            tokens_cached += usage["input_cached"]
+            tokens_out += usage["output"]
+    return (
+        f"Answers: {turns}\nTokens in: {tokens_in} (and {tokens_cached} from a cache)\n"
+        f"Tokens out: {tokens_out}"
+    )

@@ -1,0 +1,74 @@
+"""``remember`` and ``recall``: small notes of each user, over all sessions."""
+
+from __future__ import annotations
+
+import marshmallow as ma
+
+from ...agent.schema import tool
+from ...agent.tools import Tool, ToolContext
+from ...db import notes
+from ...errors import ToolError
+from ..context import Host
+from ..hookspecs import hookimpl
+
+
+class NotesSettings(ma.Schema):
+    """``[plugins.notes]``: most notes of a user, longest name and text of one."""
+
+    max_notes = ma.fields.Integer(load_default=100, validate=ma.validate.Range(0, 10_000))
+    max_key_chars = ma.fields.Integer(load_default=64, validate=ma.validate.Range(1, 255))
+    max_value_chars = ma.fields.Integer(load_default=1000, validate=ma.validate.Range(1, 100_000))
+
+
+class Notes:
+    """Keeps notes by username."""
+
+    name = "notes"
+    settings_schema = NotesSettings
+
+    @hookimpl
+    def startup(self, host: Host) -> None:
+        """Remember where the notes are."""
+        self._store = host.store
+
+    @hookimpl
+    def register_tools(self) -> list[Tool]:
+        """Return both tools."""
+        return [tool(self.remember), tool(self.recall)]
+
+    def remember(self, context: ToolContext, key: str, value: str) -> str:
+        """Keep a note about the user for later conversations.
+
+        :param key: Short name of the note, such as birthday; one that exists is replaced.
+        :param value: What to keep; empty: the note is thrown away.
+        """
+        key = " ".join(key.split())
+        for text, limit in (
+            (key, context.settings["max_key_chars"]),
+            (value, context.settings["max_value_chars"]),
+        ):
+            if len(text) > limit:
+                raise ToolError(f"at most {limit} characters can be kept here")
+        if not key:
+            raise ToolError("the note needs a name")
+        if not value.strip():
+            gone = self._store.write(lambda db: notes.delete_note(db, context.username, key))
+            return f"Thrown away: {key}" if gone else f"There is no note named {key}."
+        limit = context.settings["max_notes"]
+        kept = self._store.write(
+            lambda db: notes.save_note(db, context.username, key, value, max_notes=limit)
+        )
+        if not kept:
+            raise ToolError(f"{limit} notes are kept already; throw one away first")
+        return f"Kept: {key}"
+
+    def recall(self, context: ToolContext, key: str = "") -> str:
+        """Read the notes that were kept about the user.
+
+        :param key: Name of one note; empty: all of them.
+        """
+        with self._store.read() as db:
+            found = notes.list_notes(db, context.username, " ".join(key.split()))
+        if not found:
+            return f"There is no note named {key}." if key else "There are no notes."
+        return "\n".join(f"{name}: {value}" for name, value in found)

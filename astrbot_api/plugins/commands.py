@@ -1,0 +1,49 @@
+"""Commands: a message such as ``/help`` that is answered without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..db.sessions import SessionRow
+from ..db.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class CommandContext:
+    """Where a command was given.
+
+    :param message_number: The stored message's number; None: it is not stored.
+    :param arguments: What stands behind the command's name.
+    :param commands: Every command that could have been given here.
+    :param settings: What the config sets for the plugin the command is of.
+    """
+
+    store: Store
+    session: SessionRow
+    username: str
+    message_number: int | None
+    arguments: str
+    commands: Mapping[str, Command]
+    config_id: str = "default"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def umo(self) -> str:
+        """The conversation's unified message origin.
+
+        It names the conversation for proactive messages:
+        ``platform:message type:session``.
+        """
+        name = f"webchat!{self.username}!{self.session.session_id}"
+        return f"{self.session.platform_id}:FriendMessage:{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: its name without the slash, one line of help, what it does."""
+
+    name: str
+    help: str
+    run: Callable[[CommandContext], str]

@@ -1,0 +1,149 @@
+"""Where plugins come from. Finding one imports nothing; loading it does."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..configfiles import RESERVED_PLUGIN_NAMES
+from .context import PluginError
+
+#: Group of the entry points that name a plugin.
+ENTRY_POINT_GROUP = "astrbot_api.plugins"
+
+BUILT_IN = "built-in"
+APPLICATION = "application"
+FOLDER = "folder"
+ENTRY_POINT = "entry point"
+
+#: What the class of a plugin in a folder is called.
+CLASS_NAME = "Plugin"
+
+#: A folder's modules have this in front of a name that is new each time, so
+#: that they shadow nothing and two applications share none of them.
+_MODULE_PREFIX = "_astrbot_plugin_"
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPlugin:
+    """A plugin that may be loaded.
+
+    :param source: One of the four constants of this module.
+    :param where: Its folder, its distribution or its class, for people.
+    :param load: Imports it and returns what makes it: a class, as a rule.
+    """
+
+    name: str
+    source: str
+    where: str
+    load: Callable[[], Callable[[], Any]]
+
+
+def find_plugins(data_dir: Path) -> list[FoundPlugin]:
+    """Return the plugins of a data directory and of the installed packages."""
+    return [*_iter_folders(data_dir), *_iter_entry_points()]
+
+
+def from_classes(classes: Sequence[Callable[[], Any]], source: str) -> list[FoundPlugin]:
+    """Return plugins that are at hand; ``name`` of a class is the plugin's name."""
+    return [
+        FoundPlugin(
+            getattr(one, "name", getattr(one, "__name__", "plugin").lower()),
+            source,
+            f"{one.__module__}.{getattr(one, '__qualname__', one)}",
+            partial(_same, one),
+        )
+        for one in classes
+    ]
+
+
+def find_name_fault(name: str) -> str:
+    """Return what is wrong with the name of a plugin; empty: nothing."""
+    if not _NAME.fullmatch(name):
+        return "a name has small letters, digits, '_' and '-', and begins with a letter"
+    if name in RESERVED_PLUGIN_NAMES:
+        return f"{name} is a setting of [plugins]; give the plugin another name"
+    return ""
+
+
+def forget_modules(plugin: object) -> None:
+    """Take the modules of a folder's plugin out of ``sys.modules``."""
+    root = type(plugin).__module__.partition(".")[0]
+    if root.startswith(_MODULE_PREFIX):
+        _forget(root)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _iter_folders(data_dir: Path) -> Iterator[FoundPlugin]:
+    for folder in sorted((data_dir / "plugins").glob("*/")):
+        if not folder.is_dir() or folder.name.startswith((".", "__")):
+            continue
+        shown = f"plugins/{folder.name}"
+        yield FoundPlugin(folder.name, FOLDER, shown, partial(load_folder, folder, shown))
+
+
+def load_folder(folder: Path, shown: str) -> Callable[[], Any]:
+    """Import ``plugin.py`` or ``__init__.py`` as a package of its own."""
+    files = [folder / "plugin.py", folder / "__init__.py"]
+    path = next((one for one in files if one.is_file()), None)
+    if path is None:
+        raise PluginError(f"{shown} has neither plugin.py nor __init__.py")
+    name = f"{_MODULE_PREFIX}{folder.name.replace('-', '_')}_{uuid.uuid4().hex}"
+    module = _import_file(name, path, folder)
+    found: Callable[[], Any] | None = getattr(module, CLASS_NAME, None)
+    if not callable(found):
+        _forget(name)
+        raise PluginError(f"{shown}/{path.name} has no class named {CLASS_NAME}")
+    return found
+
+
+def _import_file(name: str, path: Path, folder: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        name, path, submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    # Relative imports and dataclasses look their module up here.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        _forget(name)
+        raise
+    return module
+
+
+def _forget(root: str) -> None:
+    for name in list(sys.modules):
+        if name == root or name.startswith(f"{root}."):
+            del sys.modules[name]
+
+
+def _iter_entry_points() -> Iterator[FoundPlugin]:
+    found = entry_points(group=ENTRY_POINT_GROUP)
+    for one in sorted(found, key=lambda point: (point.name, point.value)):
+        where = f"{one.dist.name} {one.dist.version}" if one.dist else one.value
+        yield FoundPlugin(one.name, ENTRY_POINT, where, partial(_load_entry_point, one))
+
+
+def _load_entry_point(point: EntryPoint) -> Callable[[], Any]:
+    found = point.load()
+    if not callable(found):
+        raise PluginError(f"{point.value} is no class; the entry point must name the plugin's")
+    loaded: Callable[[], Any] = found
+    return loaded

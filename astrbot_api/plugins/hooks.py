@@ -1,0 +1,191 @@
+"""The hooks at work in one turn: each called by itself, timed, caught, named."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..agent.aside import Asides, CallTimedOut, TooManyAbandoned
+from ..agent.provider import ModelMessage
+from ..agent.tools import Tool
+from ..errors import RunCancelled
+from ..events import Event
+from .commands import Command
+from .context import Handled, TurnContext
+
+log = logging.getLogger(__name__)
+
+#: What a hook may take before the log names it, in seconds.
+SLOW_S = 1.0
+
+#: The same for on_event, which is called between two tokens.
+SLOW_EVENT_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """One plugin's method for one hook.
+
+    :param names: The parameters that it wants.
+    :param settings: The plugin's settings in this config.
+    """
+
+    plugin: str
+    hook: str
+    function: Callable[..., Any]
+    names: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    def call(self, **values: Any) -> Any:
+        """Call it with those of the values that it wants."""
+        return self.function(**{name: values[name] for name in self.names})
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigPlugins:
+    """The plugins of one config: what they add, and the hooks they have.
+
+    :param implementations: By the hook's name, in the order of calling.
+    :param settings: By plugin; the plugins that are on are its keys.
+    """
+
+    tools: tuple[Tool, ...] = ()
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    implementations: Mapping[str, Sequence[Implementation]] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+    def begin_turn(self, context: TurnContext, asides: Asides, timeout_s: float) -> TurnHooks:
+        """Return the hooks for one turn."""
+        return TurnHooks(self.implementations, context, asides, timeout_s)
+
+
+class TurnHooks:
+    """Calls the hooks for one turn. Nothing that a plugin raises comes out.
+
+    :param asides: Where they run, so that one that never returns cannot hold
+        the turn.
+    :param timeout_s: How long one may take before the turn goes on without.
+    """
+
+    def __init__(
+        self,
+        implementations: Mapping[str, Sequence[Implementation]],
+        context: TurnContext,
+        asides: Asides,
+        timeout_s: float,
+    ) -> None:
+        self._implementations = implementations
+        self._context = context
+        self._asides = asides
+        self._timeout_s = timeout_s
+        self._observers = [
+            (one, replace(context, settings=one.settings))
+            for one in implementations.get("on_event", ())
+        ]
+
+    def rewrite_message(self, text: str) -> str | Handled:
+        """Return the user's message as the plugins want the model to see it.
+
+        :raises RunCancelled: when the turn is cancelled meanwhile.
+        """
+        for one in self._implementations.get("on_message", ()):
+            answer = self._run(one, message=text)
+            if isinstance(answer, Handled):
+                return answer
+            if isinstance(answer, str):
+                text = answer
+            elif answer is not None:
+                _log_answer(one, answer)
+        return text
+
+    def rewrite_messages(self, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+        """Return what the model is given, as the plugins want it.
+
+        :raises RunCancelled: when the turn is cancelled meanwhile.
+        """
+        kept = list(messages)
+        for one in self._implementations.get("before_model", ()):
+            # Copies: what is changed in place and then fails changes nothing.
+            answer = self._run(one, messages=[dict(message) for message in kept])
+            if answer is None:
+                continue
+            fault = find_messages_fault(answer)
+            if fault:
+                log.error("plugin %s: before_model returned %s; left out", one.plugin, fault)
+            else:
+                kept = list(answer)
+        return kept
+
+    def observe_reply(self, reply: str) -> None:
+        """Show the whole answer to the plugins."""
+        for one in self._implementations.get("after_model", ()):
+            try:
+                self._run(one, reply=reply)
+            except RunCancelled:  # the answer is out; there is nothing left to end
+                return
+
+    @property
+    def observer(self) -> Callable[[Event], None] | None:
+        """What is to be called with each event; None: nobody looks."""
+        return self._observe_event if self._observers else None
+
+    def _observe_event(self, event: Event) -> None:
+        for entry in list(self._observers):
+            one, context = entry
+            started = time.monotonic()
+            try:
+                one.call(context=context, event=dict(event))
+            except Exception:
+                self._observers.remove(entry)
+                log.exception("plugin %s failed in on_event; it sees no more of this run",
+                              one.plugin)  # fmt: skip
+            took_s = time.monotonic() - started
+            if took_s > SLOW_EVENT_S:
+                log.warning("plugin %s held a stream for %.2f s in on_event", one.plugin, took_s)
+
+    def _run(self, one: Implementation, **values: Any) -> Any:
+        """Call one implementation; None when it fails or takes too long."""
+        context, started = self._context, time.monotonic()
+        try:
+            return self._asides.run(
+                f"{one.hook} of plugin {one.plugin}",
+                lambda cancel: one.call(
+                    context=replace(context, cancel=cancel, settings=one.settings), **values
+                ),
+                timeout_s=self._timeout_s,
+                cancel=context.cancel,
+            )
+        except (CallTimedOut, TooManyAbandoned) as error:
+            log.error("%s; the turn goes on without it", error)
+        except Exception as error:
+            context.cancel.raise_if_cancelled()
+            log.error("plugin %s failed in %s", one.plugin, one.hook, exc_info=error)
+        finally:
+            took_s = time.monotonic() - started
+            if took_s > SLOW_S:
+                log.warning("plugin %s took %.1f s in %s", one.plugin, took_s, one.hook)
+        return None
+
+
+def _log_answer(one: Implementation, answer: Any) -> None:
+    kind = type(answer).__name__
+    log.error("plugin %s: %s returned a %s; left out", one.plugin, one.hook, kind)
+
+
+def find_messages_fault(messages: Any) -> str:
+    """Return why a model could not be given these messages; empty: it can."""
+    if not isinstance(messages, Sequence) or isinstance(messages, str):
+        return f"a {type(messages).__name__}, no list"
+    called: set[Any] = set()
+    for at, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            return f"no message with a role at {at}"
+        for call in message.get("tool_calls") or ():
+            called.add(call.get("id") if isinstance(call, dict) else None)
+        if message["role"] == "tool" and message.get("tool_call_id") not in called:
+            return f"a tool's result without its call at {at}"
+    return ""

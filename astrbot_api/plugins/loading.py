@@ -1,0 +1,96 @@
+"""Making a plugin of what was found, with pluggy checking its hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import pluggy
+
+from ..agent.tools import Tool
+from .commands import Command
+from .context import PluginError
+from .finding import BUILT_IN, FoundPlugin, find_name_fault
+from .hookspecs import HOOKS, make_pluggy
+
+T = TypeVar("T", Tool, Command)
+
+
+class Loader:
+    """Loads plugins and calls what they are called for outside of a turn.
+
+    pluggy checks the hooks (a misspelt name, a parameter that no hook has)
+    but calls none: the first exception would end its chain.
+    """
+
+    def __init__(self) -> None:
+        self._pluggy = make_pluggy()
+
+    def load(self, found: FoundPlugin) -> object:
+        """Import a plugin, make its one instance and check its hooks.
+
+        :raises PluginError: when it is not what a plugin must be.
+        """
+        fault = "" if found.source == BUILT_IN else find_name_fault(found.name)
+        if fault:
+            raise PluginError(fault)
+        plugin: object = found.load()()
+        try:
+            self._pluggy.register(plugin, found.name)
+            self._pluggy.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            self.forget(plugin)
+            raise PluginError(" ".join(str(error).split())) from error
+        if not any(self._find(plugin, hook) for hook in HOOKS):
+            self.forget(plugin)
+            raise PluginError("it has no hook; is @hookimpl missing?")
+        return plugin
+
+    def forget(self, plugin: object) -> None:
+        """Take a plugin out again."""
+        if self._pluggy.is_registered(plugin):
+            self._pluggy.unregister(plugin)
+
+    def list_implementations(
+        self, plugin: object
+    ) -> Mapping[str, tuple[Callable[..., Any], tuple[str, ...], int]]:
+        """Return each hook's method, its parameters and its place (-1 first, 1 last).
+
+        :raises PluginError: for a wrapper: hooks are called one by one here.
+        """
+        found = {}
+        for hook in HOOKS:
+            one = self._find(plugin, hook)
+            if one is None:
+                continue
+            if one.wrapper or one.hookwrapper:
+                raise PluginError(f"{hook}: wrappers are not supported")
+            order = one.trylast - one.tryfirst
+            found[hook] = (one.function, tuple(one.argnames), order)
+        return found
+
+    def call(self, plugin: object, hook: str, **values: Any) -> Any:
+        """Call one hook of one plugin, if it has it; what it raises comes out."""
+        one = self._find(plugin, hook)
+        return one and one.function(*[values[name] for name in one.argnames])
+
+    def collect(self, plugin: object, hook: str, kind: type[T]) -> tuple[T, ...]:
+        """Return what a registering hook returns.
+
+        :raises PluginError: when that is not a sequence of ``kind``.
+        """
+        values = self.call(plugin, hook)
+        if values is None:
+            return ()
+        if not isinstance(values, (list, tuple)):
+            raise PluginError(f"{hook} must return a list, not a {type(values).__name__}")
+        for one in values:
+            if not isinstance(one, kind):
+                raise PluginError(
+                    f"{hook} must return {kind.__name__} objects; one is a {type(one).__name__}"
+                )
+        return tuple(values)
+
+    def _find(self, plugin: object, hook: str) -> pluggy.HookImpl | None:
+        caller = getattr(self._pluggy.hook, hook)
+        return next((one for one in caller.get_hookimpls() if one.plugin is plugin), None)

@@ -1,0 +1,262 @@
+"""The plugins of one application: loaded once, started, and chosen per config."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..agent.tools import Tool, ToolContext
+from ..configfiles import AgentConfig
+from ..db.store import Store
+from ..errors import SettingsError
+from .commands import Command, CommandContext
+from .context import Host, PluginError
+from .finding import BUILT_IN, FoundPlugin, forget_modules
+from .hooks import ConfigPlugins, Implementation
+from .hookspecs import HOOKS
+from .loading import Loader
+from .settings import read_settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class PluginRecord:
+    """One plugin and how it fares. ``reason`` says why it could not be loaded."""
+
+    found: FoundPlugin
+    plugin: object | None = None
+    reason: str = ""
+    started: bool = False
+    tools: tuple[Tool, ...] = ()
+    commands: tuple[Command, ...] = ()
+    implementations: Mapping[str, tuple[Callable[..., Any], tuple[str, ...], int]] = field(
+        default_factory=dict
+    )
+
+    @property
+    def name(self) -> str:
+        """The plugin's name."""
+        return self.found.name
+
+
+class Plugins:
+    """Loads what the configs enable, and nothing else.
+
+    :param found: In the order of importance: of two plugins, tools or
+        commands of the same name the first is taken.
+    :param complete: Whether these are all that there are; then what a config
+        names beside them is told in the log.
+    """
+
+    def __init__(
+        self,
+        found: Sequence[FoundPlugin],
+        *,
+        data_dir: Path,
+        store: Store,
+        complete: bool = True,
+    ) -> None:
+        self._complete = complete
+        self._data_dir = data_dir
+        self._store = store
+        self._lock = threading.Lock()
+        self._loader = Loader()
+        self._records: dict[str, PluginRecord] = {}
+        self._refused: list[PluginRecord] = []
+        self._chosen: dict[str, tuple[AgentConfig, ConfigPlugins]] = {}
+        self._closed = False
+        for one in found:
+            self._enter(PluginRecord(one))
+
+    def load(self, configs: Iterable[AgentConfig]) -> None:
+        """Import the plugins that these configs enable; a bad one is left out."""
+        configs = list(configs)
+        for record in self._records.values():
+            wanted = any(_is_on(record, config) for config in configs)
+            if wanted and record.plugin is None and not record.reason:
+                self._load(record)
+
+    def start(self) -> None:
+        """Call ``startup`` of every plugin that is loaded and was not started."""
+        for record in self._records.values():
+            if record.plugin is None or record.started:
+                continue
+            host = Host(record.name, self._data_dir, self._store)
+            try:
+                self._loader.call(record.plugin, "startup", host=host)
+                record.started = True
+            except Exception as error:
+                self._leave_out(record, error)
+
+    def choose(self, config: AgentConfig) -> ConfigPlugins:
+        """Return the plugins of a config as it is now.
+
+        A config that enables a plugin that was not loaded yet has it loaded.
+        """
+        known = self._chosen.get(config.id)
+        if known is not None and known[0] is config:
+            return known[1]
+        with self._lock:
+            known = self._chosen.get(config.id)
+            if known is not None and known[0] is config:
+                return known[1]
+            if not self._closed:
+                self.load([config])
+                self.start()
+            if self._complete:
+                _warn_of_strangers(config, self._records)
+            chosen = self._choose(config, known[1] if known else ConfigPlugins())
+            self._chosen[config.id] = config, chosen
+            return chosen
+
+    def list_records(self) -> list[PluginRecord]:
+        """Return every plugin that was found, loaded or not."""
+        return [*self._records.values(), *self._refused]
+
+    def find_settings_faults(self, configs: Iterable[AgentConfig]) -> dict[str, list[str]]:
+        """Return what is wrong with the loaded plugins' settings, by plugin."""
+        faults: dict[str, list[str]] = {}
+        for config in configs:
+            for name, fault in self._choose(config, ConfigPlugins()).faults.items():
+                faults.setdefault(name, []).append(fault)
+        return faults
+
+    def close(self) -> None:
+        """Call ``shutdown`` of every plugin that was started."""
+        with self._lock:
+            self._closed = True
+            for record in self._records.values():
+                if record.plugin is None:
+                    continue
+                if record.started:
+                    try:
+                        self._loader.call(record.plugin, "shutdown")
+                    except Exception:
+                        log.exception("plugin %s failed in shutdown", record.name)
+                forget_modules(record.plugin)
+                record.started = False
+
+    def _enter(self, record: PluginRecord) -> None:
+        taken = self._records.get(record.name)
+        if taken is None:
+            self._records[record.name] = record
+            return
+        record.reason = f"there is a plugin of this name already: {taken.found.where}"
+        log.error("plugin %s (%s) is left out: %s", record.name, record.found.where, record.reason)
+        self._refused.append(record)
+
+    def _load(self, record: PluginRecord) -> None:
+        try:
+            plugin = self._loader.load(record.found)
+            record.plugin = plugin
+            record.implementations = self._loader.list_implementations(plugin)
+            record.tools = self._loader.collect(plugin, "register_tools", Tool)
+            record.commands = self._loader.collect(plugin, "register_commands", Command)
+        # A module that ends the program at import must not end the server.
+        except (Exception, SystemExit) as error:
+            self._leave_out(record, error)
+
+    def _leave_out(self, record: PluginRecord, error: BaseException) -> None:
+        foreign = not isinstance(error, PluginError)
+        record.reason = f"{type(error).__name__}: {error}" if foreign else str(error)
+        log.error(
+            "plugin %s (%s) is left out: %s", record.name, record.found.where, record.reason,
+            exc_info=error if foreign else None,
+        )  # fmt: skip
+        if record.plugin is not None:
+            self._loader.forget(record.plugin)
+            forget_modules(record.plugin)
+        record.plugin = None
+
+    def _choose(self, config: AgentConfig, before: ConfigPlugins) -> ConfigPlugins:
+        settings: dict[str, Mapping[str, Any]] = {}
+        faults: dict[str, str] = {}
+        for record in self._records.values():
+            if record.plugin is None or not _is_on(record, config):
+                continue
+            try:
+                settings[record.name] = read_settings(record.plugin, record.name, config)
+            except SettingsError as error:
+                faults[record.name] = str(error)
+                if record.name in before.settings:
+                    settings[record.name] = before.settings[record.name]
+                kept = "the last good settings stay" if record.name in settings else "it is off"
+                log.error("%s (%s)", error, kept)
+        on = [(one, settings[one.name]) for one in self._records.values() if one.name in settings]
+        return ConfigPlugins(
+            tools=_gather_tools(on),
+            commands=_gather_commands(on),
+            implementations={hook: _gather_hook(on, hook) for hook in HOOKS},
+            settings=settings,
+            faults=faults,
+        )
+
+
+_On = Sequence[tuple[PluginRecord, Mapping[str, Any]]]
+
+
+def _is_on(record: PluginRecord, config: AgentConfig) -> bool:
+    return record.found.source == BUILT_IN or config.plugins.enables(record.name)
+
+
+def _warn_of_strangers(config: AgentConfig, records: Mapping[str, PluginRecord]) -> None:
+    """Name what a config mentions and nobody has: a typing error, as a rule."""
+    named = [one for one in config.plugins.enabled if not set(one) & set("*?[")]
+    for name in dict.fromkeys((*named, *config.plugins.tables)):
+        if name not in records:
+            log.warning("%s: plugins.%s: there is no plugin of this name", config.path, name)
+
+
+def _gather_tools(on: _On) -> tuple[Tool, ...]:
+    tools: dict[str, Tool] = {}
+    for record, settings in on:
+        for tool in record.tools:
+            if tool.name in tools:
+                log.warning("plugin %s: the name of its tool %s is taken", record.name, tool.name)
+                continue
+            tools[tool.name] = replace(tool, call=_bind_tool(tool, settings))
+    return tuple(tools.values())
+
+
+def _bind_tool(tool: Tool, settings: Mapping[str, Any]) -> Callable[..., Any]:
+    def call(arguments: Mapping[str, Any], context: ToolContext) -> Any:
+        return tool.call(arguments, replace(context, settings=settings))
+
+    return call
+
+
+def _gather_commands(on: _On) -> Mapping[str, Command]:
+    """Return the commands by name: the built-in ones stand first, others' win."""
+    chosen: dict[str, Command] = {}
+    for record, settings in on:
+        for command in record.commands:
+            if command.name in chosen:
+                log.warning("plugin %s: the name /%s is taken", record.name, command.name)
+                continue
+            chosen[command.name] = replace(command, run=_bind_command(command, settings))
+    built_in = [
+        one.name for record, _ in on if record.found.source == BUILT_IN for one in record.commands
+    ]
+    return {name: chosen[name] for name in dict.fromkeys((*built_in, *chosen))}
+
+
+def _bind_command(command: Command, settings: Mapping[str, Any]) -> Callable[..., str]:
+    def run(context: CommandContext) -> str:
+        return command.run(replace(context, settings=settings))
+
+    return run
+
+
+def _gather_hook(on: _On, hook: str) -> list[Implementation]:
+    found = [
+        (order, Implementation(record.name, hook, function, names, settings))
+        for record, settings in on
+        if hook in record.implementations
+        for function, names, order in [record.implementations[hook]]
+    ]
+    return [one for _, one in sorted(found, key=lambda entry: entry[0])]

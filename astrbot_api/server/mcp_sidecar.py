@@ -1,0 +1,90 @@
+"""Starts the MCP sidecar when a worker first asks for it, and keeps it running.
+
+This process listens on the socket and hands it to the sidecar. So a worker
+can connect at any time, also while the sidecar is being started again, and
+where no config has an MCP server there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from ..sidecar import mcp_main
+from ..sidecar.mcp_socket import open_listener
+from .supervise import Supervisor
+
+#: The setting through which the workers find the sidecar.
+SOCKET_VARIABLE = "ASTRBOT_MCP_SOCKET"
+
+#: The longest path of a Unix socket, in bytes (Source: unix(7); macOS has 104).
+_MAX_PATH_BYTES = 103
+
+
+@contextlib.contextmanager
+def run_mcp_sidecar(
+    environ: Mapping[str, str], report: Callable[[str], None]
+) -> Iterator[dict[str, str]]:
+    """Have a sidecar at hand for the length of the block.
+
+    :param environ: The environment of the sidecar. When it names a sidecar
+        that somebody else runs, nothing is done.
+    :param report: Takes one line for people.
+    :returns: The variables through which the workers find it.
+    """
+    if environ.get(SOCKET_VARIABLE):
+        yield {}
+        return
+    folder = _make_folder()
+    try:
+        path = folder / "mcp.sock"
+        with open_listener(path) as listener, _started_on_demand(listener, environ, report):
+            yield {SOCKET_VARIABLE: str(path)}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_folder() -> Path:
+    """Make a folder with a random name and a short path, for this user alone."""
+    folder = tempfile.mkdtemp(prefix="astrbot-")
+    if len(os.fsencode(folder)) + len("/mcp.sock") <= _MAX_PATH_BYTES:
+        return Path(folder)
+    os.rmdir(folder)
+    return Path(tempfile.mkdtemp(prefix="astrbot-", dir="/tmp"))
+
+
+@contextlib.contextmanager
+def _started_on_demand(
+    listener: socket.socket, environ: Mapping[str, str], report: Callable[[str], None]
+) -> Iterator[None]:
+    command = [sys.executable, "-P", mcp_main.__file__, "--fd", str(listener.fileno())]
+    supervisor = Supervisor(
+        "The MCP sidecar", [*command, "--until-eof"], environ, report, pass_fds=[listener.fileno()]
+    )
+    here, there = socket.socketpair()
+    watch = threading.Thread(
+        target=_start_when_asked, args=(listener, there, supervisor), name="mcp", daemon=True
+    )
+    with here, there:
+        watch.start()
+        try:
+            yield
+        finally:
+            here.close()  # the watch sees its end
+            watch.join()
+            supervisor.stop()
+
+
+def _start_when_asked(listener: socket.socket, end: socket.socket, supervisor: Supervisor) -> None:
+    """Wait for the first connection, and leave it for the sidecar to accept."""
+    ready, _, _ = select.select([listener, end], [], [])
+    if end not in ready:
+        supervisor.start()

@@ -1,0 +1,197 @@
+"""MCP over the standard input and output of a program.
+
+The SDK's own ``stdio_client`` has no bound on a line, and gives what the
+program writes on its standard error to a file, not to a log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import anyio
+from mcp.client.stdio import get_default_environment
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
+
+log = logging.getLogger(__name__)
+
+#: Longest line that a server may write: a result with a large file in it.
+MAX_LINE_BYTES = 16 * 1024 * 1024
+
+#: How long a server may take to end, first with its standard input closed,
+#: then after TERM, in seconds.
+_STOP_TIMEOUT_S = 1.5
+
+#: Of what a server writes on its standard error: longest line, and most lines
+#: in so many seconds.
+_MAX_LOG_CHARS = 1000
+_MAX_LOG_LINES = 100
+_LOG_PERIOD_S = 10.0
+
+
+class StdioServer:
+    """One start of a server: a transport of the SDK's ``Client``.
+
+    :param definition: ``name``, ``command``, ``env`` and ``cwd``.
+    :param redact: Takes secrets out of a line for the log.
+    :param on_end: Called when the server has ended or closed its output.
+    """
+
+    def __init__(
+        self,
+        definition: Mapping[str, Any],
+        redact: Callable[[str], str],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._definition = definition
+        self._redact = redact
+        self._on_end = on_end
+        #: How it ended, in words; empty while nothing is known.
+        self.ending = ""
+        self._log_until, self._log_lines = 0.0, 0
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Any:
+        return await self._stack.enter_async_context(self._run())
+
+    async def __aexit__(self, *exc_info: Any) -> bool | None:
+        return await self._stack.__aexit__(*exc_info)
+
+    @contextlib.asynccontextmanager
+    async def _run(self) -> AsyncIterator[Any]:
+        process = await asyncio.create_subprocess_exec(
+            *self._definition["command"],
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**get_default_environment(), **self._definition["env"]},
+            cwd=self._definition["cwd"] or None,
+            limit=MAX_LINE_BYTES,
+            # A group of its own: what it starts can be ended with it.
+            start_new_session=True,
+        )
+        to_session, from_server = anyio.create_memory_object_stream[Any](0)
+        to_server, from_session = anyio.create_memory_object_stream[Any](0)
+        logger = asyncio.create_task(self._log_errors(process))
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._read, process, to_session)
+                tasks.start_soon(self._write, process, from_session)
+                try:
+                    yield from_server, to_server
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        stopped = await stop_process(process)
+                    self.ending = self.ending or stopped
+                    tasks.cancel_scope.cancel()
+        finally:
+            logger.cancel()
+            for stream in (to_session, from_server, to_server, from_session):
+                stream.close()
+
+    async def _read(self, process: asyncio.subprocess.Process, to_session: Any) -> None:
+        """Pass the server's messages on, until it ends or says something that is none."""
+        assert process.stdout is not None
+        async with to_session:
+            try:
+                while line := await process.stdout.readline():
+                    if not line.strip():
+                        continue
+                    try:
+                        message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+                    except ValueError:
+                        self._say("wrote a line that is no message of MCP on its standard output")
+                        continue
+                    await to_session.send(SessionMessage(message))
+            except ValueError:  # longer than the limit
+                self.ending = f"was ended: it wrote a line of more than {MAX_LINE_BYTES} bytes"
+            except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
+                return
+            finally:
+                self._on_end()
+
+    async def _write(self, process: asyncio.subprocess.Process, from_session: Any) -> None:
+        assert process.stdin is not None
+        async with from_session:
+            with contextlib.suppress(ConnectionError, anyio.ClosedResourceError):
+                async for one in from_session:
+                    text = one.message.model_dump_json(by_alias=True, exclude_unset=True)
+                    process.stdin.write(text.encode() + b"\n")
+                    await process.stdin.drain()
+
+    async def _log_errors(self, process: asyncio.subprocess.Process) -> None:
+        """Log what the server writes on its standard error, within bounds."""
+        assert process.stderr is not None
+        async for line in _iter_lines(process.stderr):
+            self._say(f"| {line}")
+
+    def _say(self, text: str) -> None:
+        now = time.monotonic()
+        if now >= self._log_until:
+            self._log_until, self._log_lines = now + _LOG_PERIOD_S, 0
+        self._log_lines += 1
+        if self._log_lines > _MAX_LOG_LINES + 1:
+            return
+        if self._log_lines > _MAX_LOG_LINES:
+            text = "writes too much; some lines are left out"
+        log.info("MCP server %s %s", self._definition["name"], self._redact(text))
+
+
+async def _iter_lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Yield the lines of a stream, each cut to a bearable length."""
+    rest = b""
+    while chunk := await stream.read(4096):
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[:_MAX_LOG_CHARS]
+        for line in lines:
+            yield line[:_MAX_LOG_CHARS].decode(errors="replace").rstrip()
+    if rest:
+        yield rest.decode(errors="replace").rstrip()
+
+
+def describe_status(status: int | None) -> str:
+    """Say how a process ended, from its return code."""
+    if status is None:
+        return ""
+    if status >= 0:
+        return f"ended with exit code {status}"
+    return f"was killed by signal {-status}"
+
+
+async def stop_process(process: asyncio.subprocess.Process) -> str:
+    """End a server and what it has started: gently, then by force.
+
+    :returns: How it ended by itself, in words; empty: it had to be forced.
+    Source: Model Context Protocol 2025-11-25, lifecycle, shutdown: close its
+    standard input, then TERM, then KILL.
+    """
+    assert process.stdin is not None
+    process.stdin.close()
+    ending = ""
+    for send in (None, signal.SIGTERM, signal.SIGKILL):
+        if send is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, send)
+        if await _has_ended(process):
+            ending = "" if send else describe_status(process.returncode)
+            break
+    # Closes the pipes, which a descendant may still hold.
+    transport = getattr(process, "_transport", None)
+    if transport is not None:
+        transport.close()
+    return ending
+
+
+async def _has_ended(process: asyncio.subprocess.Process) -> bool:
+    """Wait for the end of the process itself; ``wait`` would also wait for its pipes' ends."""
+    until = time.monotonic() + _STOP_TIMEOUT_S
+    while process.returncode is None and time.monotonic() < until:
+        await asyncio.sleep(0.01)
+    return process.returncode is not None

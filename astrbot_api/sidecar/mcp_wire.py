@@ -1,0 +1,50 @@
+"""What the workers and the MCP sidecar say to each other.
+
+Lines of JSON over a Unix socket. From a worker:
+
+``{"type": "want", "servers": {KEY: DEFINITION}}``
+    All the servers that this worker's configs have now. ``KEY`` tells one
+    definition from another.
+``{"type": "call", "id": N, "server": KEY, "tool": NAME, "arguments": {…}}``
+    Answered once, with the same id, at any time and in any order.
+``{"type": "cancel", "id": N}``
+    The answer to that call is not wanted any more, and does not come.
+
+From the sidecar:
+
+``{"type": "hello", "version": 1}``
+    The first line.
+``{"type": "state", "server": KEY, "status": …, "tools": […]}``
+    After ``want`` and after each change; of several changes at once the last.
+    ``status`` is ``starting``, ``running`` or ``down``; ``tools`` are those
+    last known (``name``, ``description``, ``parameters``), or null.
+``{"type": "result", "id": N, "is_error": …, "content": […]}``
+    Parts are ``{"type": "text", "text": …}`` and ``{"type": "file", "name":
+    …, "mime": …, "data": BASE64}``. Instead of ``content`` there may be
+    ``failure``: one line that says why there was no answer.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+
+#: Longest line from a worker: the arguments of a call, or all definitions.
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+
+#: Longest line to a worker: a result, or the tools of a server.
+MAX_REPLY_BYTES = 16 * 1024 * 1024
+
+#: Longest text of a result, in characters. The worker shows the model far less.
+MAX_TEXT_CHARS = 512 * 1024
+
+#: Most base64 characters that the files of one result have together.
+MAX_FILES_CHARS = 11 * 1024 * 1024
+
+#: Most parts of a result; what comes after them is left out.
+MAX_PARTS = 500
+
+#: Most characters that describe one tool, and all tools of one server.
+MAX_TOOL_CHARS = 64 * 1024
+MAX_TOOLS_CHARS = 2 * 1024 * 1024
+
+STARTING, RUNNING, DOWN = "starting", "running", "down"

@@ -1,0 +1,111 @@
+"""A plugin that uses every hook: it greets, counts and keeps secrets."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import marshmallow as ma
+
+from astrbot_api import (
+    Command,
+    CommandContext,
+    Handled,
+    Host,
+    Tool,
+    ToolContext,
+    TurnContext,
+    hookimpl,
+    tool,
+)
+
+from .words import hide
+
+
+class Settings(ma.Schema):
+    """``[plugins.hello]`` of a config."""
+
+    greeting = ma.fields.String(load_default="Hello")
+    secret_words = ma.fields.List(ma.fields.String(), load_default=list)
+
+
+class Plugin:
+    """One instance is made for each application: what it counts is not shared."""
+
+    settings_schema = Settings
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._greeted: Counter[str] = Counter()
+        self.answers = 0
+        self.events: Counter[str] = Counter()
+
+    @hookimpl
+    def startup(self, host: Host) -> None:
+        """Note where the plugin may keep files."""
+        self._folder = host.make_folder()
+
+    @hookimpl
+    def shutdown(self) -> None:
+        """Write down how often it greeted."""
+        total = sum(self._greeted.values())
+        (self._folder / "greetings.txt").write_text(f"{total}\n", encoding="utf-8")
+
+    @hookimpl
+    def register_tools(self) -> list[Tool]:
+        """``greet``: a bound method, so that it has the plugin at hand."""
+        return [tool(self.greet)]
+
+    @hookimpl
+    def register_commands(self) -> list[Command]:
+        """``/hello``."""
+        return [Command("hello", "be greeted", self._say_hello)]
+
+    @hookimpl
+    def on_message(self, context: TurnContext, message: str) -> str | Handled | None:
+        """Answer a bare "ping" without the model; spell out one short form."""
+        if message.strip().lower() == "ping":
+            return Handled("pong")
+        if "pls" in message.split():
+            return message.replace("pls", "please")
+        return None
+
+    @hookimpl
+    def before_model(
+        self, context: TurnContext, messages: list[dict[str, Any]]
+    ) -> list[dict[str, Any]] | None:
+        """Keep the secret words of the config from the model."""
+        words = context.settings["secret_words"]
+        return [_hide_in(message, words) for message in messages] if words else None
+
+    @hookimpl
+    def after_model(self, reply: str) -> None:
+        """Count the answers."""
+        with self._lock:
+            self.answers += 1
+
+    @hookimpl
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Count the events by type."""
+        self.events[event["type"]] += 1
+
+    def greet(self, context: ToolContext, name: str, loudly: bool = False) -> str:
+        """Greet somebody by name.
+
+        :param name: Who is greeted.
+        :param loudly: Whether to shout.
+        """
+        with self._lock:
+            self._greeted[context.username] += 1
+        text = f"{context.settings['greeting']}, {name}!"
+        return text.upper() if loudly else text
+
+    def _say_hello(self, context: CommandContext) -> str:
+        return f"{context.settings['greeting']}, {context.arguments or context.username}!"
+
+
+def _hide_in(message: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    content = message["content"]
+    return {**message, "content": hide(content, words)} if isinstance(content, str) else message

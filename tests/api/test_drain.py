@@ -1,0 +1,68 @@
+"""What a refused client still sends is read past after the answer."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from werkzeug.test import TestResponse
+
+from .conftest import Api
+
+
+class Body(io.BytesIO):
+    """A request's body that counts how it is read."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(bytes(size_bytes))
+        self.reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+class BrokenBody(Body):
+    """A body whose client went away."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise ConnectionResetError
+
+
+def _send(api: Api, body: Body, *, terminated: bool = True, length: str = "") -> TestResponse:
+    return api.client.post(
+        "/api/v1/file",
+        headers={"X-API-Key": "wrong"},
+        environ_overrides={
+            "wsgi.input": body,
+            "wsgi.input_terminated": terminated,
+            "CONTENT_LENGTH": length or str(len(body.getvalue())),
+        },
+    )
+
+
+def test_a_large_body_is_read_to_its_end_in_large_pieces(api: Api) -> None:
+    body = Body(5_000_000)
+    answer = _send(api, body)
+    assert (answer.status_code, answer.get_json()["code"]) == (401, "invalid_api_key")
+    assert body.reads == 0
+    answer.close()
+    assert body.tell() == 5_000_000
+    assert body.reads < 30
+
+
+def test_a_body_without_an_end_is_left_alone(api: Api) -> None:
+    body = Body(5_000_000)
+    _send(api, body, terminated=False).close()
+    assert body.tell() == 0
+
+
+def test_a_small_body_is_left_to_the_server(api: Api) -> None:
+    body = Body(1000)
+    _send(api, body).close()
+    assert body.tell() == 0
+
+
+def test_a_client_that_went_away_is_no_fault(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    _send(api, BrokenBody(0), length="5000000").close()
+    assert "Traceback" not in caplog.text

@@ -1,0 +1,127 @@
+"""The extension in an application that has much else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask, abort, jsonify
+
+from astrbot_api import AppState, AstrBotAPI, SettingsError
+from astrbot_api.app import first_key
+
+
+def _make_host(data_dir: Path, **settings: object) -> Flask:
+    host = Flask("host")
+
+    @host.get("/")
+    def home() -> object:
+        return jsonify(b=1, a=2)
+
+    @host.get("/forbidden")
+    def forbidden() -> None:
+        abort(403)
+
+    @host.get("/broken")
+    def broken() -> None:
+        raise RuntimeError("the host's own fault")
+
+    @host.errorhandler(404)
+    def not_found(error: Exception) -> tuple[str, int]:
+        return "<h1>The host's 404 page</h1>", 404
+
+    @host.errorhandler(403)
+    def refused(error: Exception) -> tuple[str, int]:
+        return "<h1>The host's 403 page</h1>", 403
+
+    @host.errorhandler(Exception)
+    def failed(error: Exception) -> tuple[str, int]:
+        return "<h1>The host's 500 page</h1>", 500
+
+    AstrBotAPI(host, data_dir=data_dir, **settings)
+    return host
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Flask]:
+    made = _make_host(tmp_path, url_prefix="/bot")
+    yield made
+    _close(made)
+
+
+def _close(app: Flask) -> None:
+    state: AppState = app.extensions["astrbot_api"]
+    state.close()
+
+
+def test_the_hosts_pages_and_settings_stay_its_own(host: Flask) -> None:
+    client = host.test_client()
+    assert client.get("/").get_data() == b'{"a":2,"b":1}\n'
+    assert "403 page" in client.get("/forbidden").text
+    assert "404 page" in client.get("/nowhere").text
+    assert "404 page" in client.get("/api/v1/chat").text
+    assert "500 page" in client.get("/broken").text
+    assert host.config["MAX_CONTENT_LENGTH"] is None
+    assert not [key for key in host.config if key.startswith(("API_", "OPENAPI_"))]
+
+
+def test_every_error_below_the_prefix_is_ours(host: Flask, tmp_path: Path) -> None:
+    client = host.test_client()
+    key = {"X-API-Key": first_key(tmp_path) or ""}
+    for path, status in (("chat", 405), ("nope", 404), ("configs/", 404), ("", 404)):
+        answer = client.get(f"/bot/api/v1/{path}", headers=key)
+        assert (answer.status_code, answer.is_json) == (status, True), path
+    assert client.get("/bot/api/v1/configs").get_json()["message"] == "Missing API key"
+    assert client.get("/bot/api/v1/configs", headers=key).get_json()["status"] == "ok"
+
+
+def test_a_fault_of_ours_is_json_with_an_id_and_no_traceback(
+    host: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    state: AppState = host.extensions["astrbot_api"]
+    key = first_key(tmp_path)
+
+    def fail() -> None:
+        raise RuntimeError("a detail of the inside")
+
+    monkeypatch.setattr(state.configs, "list_configs", fail)
+    answer = host.test_client().get("/bot/api/v1/configs", headers={"X-API-Key": key or ""})
+    body = answer.get_json()
+    assert (answer.status_code, body["code"]) == (500, "internal_error")
+    assert "inside" not in answer.text
+    assert "a detail of the inside" in caplog.text
+    assert body["request_id"] in caplog.text
+
+
+def test_two_applications_of_one_process_share_nothing(tmp_path: Path) -> None:
+    first, second = (_make_host(tmp_path / name) for name in ("one", "two"))
+    key = {"X-API-Key": first_key(tmp_path / "one") or ""}
+    assert first.test_client().get("/api/v1/im/bots", headers=key).status_code == 200
+    assert second.test_client().get("/api/v1/im/bots", headers=key).status_code == 401
+    for app in (first, second):
+        _close(app)
+
+
+def test_setting_up_twice_is_refused(host: Flask) -> None:
+    with pytest.raises(SettingsError, match="already"):
+        AstrBotAPI(host)
+
+
+def test_a_data_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="ASTRBOT_DATA_DIR: cannot make the folder"):
+        AstrBotAPI(Flask("x"), data_dir=tmp_path / "file" / "data")
+
+
+def test_importing_starts_no_thread_and_patches_nothing() -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import threading, socket\n"
+        "before = (threading.active_count(), socket.socket)\n"
+        "import astrbot_api\n"
+        "assert (threading.active_count(), socket.socket) == before\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -1,0 +1,117 @@
+"""Keys: carriers, scopes, and the command line that makes and ends them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from astrbot_api.cli import main
+from astrbot_api.db import keys
+
+from .conftest import Api
+
+
+@pytest.fixture
+def run_keys(tmp_path: Path) -> Callable[..., Result]:
+    """Run ``astrbot-api keys …`` on a data directory of the test's own."""
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(main, ["keys", *arguments, "--data-dir", str(tmp_path)])
+
+    return run
+
+
+def _status(api: Api, headers: dict[str, str] | None = None, query: str = "") -> int:
+    return api.client.get(f"/api/v1/im/bots{query}", headers=headers or {}).status_code
+
+
+def test_every_carrier_opens(api: Api) -> None:
+    assert _status(api, query=f"?api_key={api.key}") == 200
+    assert _status(api, query=f"?key={api.key}") == 200
+    assert _status(api, {"X-API-Key": api.key}) == 200
+    for scheme in ("Bearer", "bearer", "BEARER", "ApiKey", "apikey"):
+        assert _status(api, {"Authorization": f"{scheme} {api.key}"}) == 200
+
+
+def test_a_wrong_carrier_is_not_rescued_by_a_later_one(api: Api) -> None:
+    assert _status(api, {"X-API-Key": api.key}, "?api_key=abk_wrong") == 401
+    assert _status(api, {"X-API-Key": "abk_wrong", "Authorization": f"Bearer {api.key}"}) == 401
+
+
+def test_the_secret_is_stored_nowhere(api: Api) -> None:
+    data = b"".join(
+        path.read_bytes() for path in api.state.settings.data_dir.rglob("*") if path.is_file()
+    )
+    assert hashlib.sha256(api.key.encode()).hexdigest().encode() in data
+    assert api.key.encode() not in data
+
+
+def test_a_key_is_checked_by_one_indexed_read(api: Api) -> None:
+    with api.state.store.read() as db:
+        plan = db.execute_sql(f"EXPLAIN QUERY PLAN {keys._FIND}", ("x",)).fetchall()
+    assert all("SCAN" not in row[3] for row in plan)
+    assert any("USING INDEX" in row[3] and "digest" in row[3] for row in plan)
+
+
+def test_the_command_line_makes_lists_and_ends_keys(run_keys: Callable[..., Result]) -> None:
+    made = json.loads(run_keys("create", "bot", "--scope", "chat", "--json").stdout)
+    assert made["api_key"].startswith("abk_")
+    assert len(made["api_key"]) == 47
+    assert made["key_prefix"] == made["api_key"][:12]
+    assert made["scopes"] == ["chat"]
+    listed = json.loads(run_keys("list", "--json").stdout)
+    assert listed == [{key: value for key, value in made.items() if key != "api_key"}]
+    assert made["api_key"] not in run_keys("list").stdout
+    assert run_keys("revoke", made["key_id"]).exit_code == 0
+    assert json.loads(run_keys("list", "--json").stdout)[0]["is_revoked"]
+    assert run_keys("delete", made["key_id"]).exit_code == 0
+    assert json.loads(run_keys("list", "--json").stdout) == []
+
+
+def test_the_default_scopes_are_the_four_public_ones(run_keys: Callable[..., Result]) -> None:
+    made = json.loads(run_keys("create", "bot", "--json").stdout)
+    assert made["scopes"] == ["chat", "config", "file", "im"]
+
+
+@pytest.mark.parametrize("verb", ["revoke", "delete", "rotate"])
+def test_an_unknown_key_is_an_error_that_names_it(
+    run_keys: Callable[..., Result], verb: str
+) -> None:
+    done = run_keys(verb, "no-such")
+    assert done.exit_code == 1
+    assert "no-such" in done.stderr
+
+
+def test_a_rotated_key_ends_at_once_or_after_its_grace(api: Api) -> None:
+    def rotate(grace_s: int) -> tuple[dict[str, Any], str]:
+        with api.state.store.read() as db:
+            newest = next(one for one in keys.list_keys(db) if not one["is_revoked"])
+        rotated = api.state.store.write(
+            lambda db: keys.rotate_key(db, newest["key_id"], grace_s=grace_s)
+        )
+        assert rotated
+        return rotated
+
+    _, second = rotate(0)
+    assert _status(api, {"X-API-Key": api.key}) == 401
+    assert _status(api, {"X-API-Key": second}) == 200
+    new, third = rotate(3600)
+    assert _status(api, {"X-API-Key": second}) == 200
+    assert _status(api, {"X-API-Key": third}) == 200
+    assert new["scopes"] == list(keys.PUBLIC_SCOPES)
+
+
+def test_a_bad_setting_ends_the_command_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ASTRBOT_HEARTBEAT_S", "never")
+    done = CliRunner().invoke(main, ["keys", "list", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 2
+    assert done.stderr.strip().startswith("astrbot-api: ASTRBOT_HEARTBEAT_S must be")
+    assert "\n" not in done.stderr.strip()

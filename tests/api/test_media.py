@@ -1,0 +1,259 @@
+"""What users send along: stored, shown to the model, and sent back by tools."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from astrbot_api import Tool, ToolContext
+from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
+
+from ..servers import parse_events
+from .conftest import Api, Scripted
+
+Scripts = Callable[..., tuple[Api, Scripted]]
+
+_SEES = 'modalities = ["text", "image", "audio"]'
+
+
+def say(messages: list[ModelMessage]) -> Iterator[Delta]:
+    yield TextDelta("fine")
+
+
+def png(width: int = 8, height: int = 8, mode: str = "RGB") -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, (width, height), "red").save(out, "PNG")
+    return out.getvalue()
+
+
+def make_pdf(text: str) -> bytes:
+    """Return a PDF of one page with one line."""
+    stream = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET"
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        "<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        "<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 200]/Contents 4 0 R"
+        "/Resources<</Font<</F1 5 0 R>>>>>>",
+        f"<</Length {len(stream)}>>stream\n{stream}\nendstream",
+        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    out, offsets = "%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += f"{number} 0 obj\n{body}\nendobj\n"
+    start = len(out)
+    out += f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n"
+    out += "".join(f"{offset:010} 00000 n \n" for offset in offsets)
+    out += f"trailer<</Root 1 0 R/Size {len(objects) + 1}>>\nstartxref\n{start}\n%%EOF\n"
+    return out.encode()
+
+
+WAV = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00data\x00\x00\x00\x00"  # noqa: E501
+
+
+def upload(api: Api, data: bytes, name: str) -> str:
+    return api.state.attachments.store_bytes(data, name).attachment_id
+
+
+def part(attachment_id: str, kind: str = "file") -> dict[str, str]:
+    return {"type": kind, "attachment_id": attachment_id}
+
+
+def content_of(model: Scripted) -> Any:
+    """Return what the model was last given as the user's message."""
+    return model.seen[-1][-1]["content"]
+
+
+def test_a_model_that_sees_gets_the_picture(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say, provider=_SEES)
+    data = png()
+    api.chat([{"type": "plain", "text": "what is it?"}, part(upload(api, data, "dot.png"))])
+    text, picture = content_of(model)
+    assert text["text"].startswith("what is it?\n[Image Attachment: name dot.png, type image/png")
+    assert picture["type"] == "image_url"
+    head, _, body = picture["image_url"]["url"].partition(",")
+    assert head == "data:image/png;base64"
+    assert base64.b64decode(body) == data
+
+
+@pytest.mark.parametrize(("mode", "mime"), [("RGB", "image/jpeg"), ("RGBA", "image/png")])
+def test_a_large_picture_is_scaled_down(make_scripted: Scripts, mode: str, mime: str) -> None:
+    api, model = make_scripted(say, provider=_SEES, max_image_side_px=100)
+    api.chat([part(upload(api, png(400, 200, mode), "wide.png"))])
+    head, _, body = content_of(model)[1]["image_url"]["url"].partition(",")
+    assert head == f"data:{mime};base64"
+    with Image.open(io.BytesIO(base64.b64decode(body))) as scaled:
+        assert scaled.size == (100, 50)
+
+
+def test_a_model_that_does_not_see_is_told_what_was_sent(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say)
+    api.chat([part(upload(api, png(), "dot.png"), "image")])
+    assert re.fullmatch(
+        r"\[Image Attachment: name dot.png, type image/png, \d+ bytes\]\n"
+        r"\[This model cannot take it in\.\]",
+        content_of(model),
+    )
+
+
+def test_a_damaged_picture_does_not_make_the_turn_fail(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say, provider=_SEES, max_image_side_px=100)
+    events = api.chat([part(upload(api, png(400, 400)[:60], "broken.png"))])
+    assert events[-1]["type"] == "end"
+    assert events[-3]["data"] == "fine"
+    assert "could not be read" in content_of(model)
+
+
+def test_a_model_that_hears_gets_the_recording(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say, provider=_SEES)
+    api.chat([part(upload(api, WAV, "beep.wav"), "record")])
+    sound = content_of(model)[1]
+    assert sound["type"] == "input_audio"
+    assert sound["input_audio"]["format"] == "wav"
+    assert base64.b64decode(sound["input_audio"]["data"]) == WAV
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "text"),
+    [
+        (b"one,two\n", "t.csv", "one,two"),
+        ("Größe".encode(), "t.md", "Größe"),
+        ("中文内容".encode("gb18030"), "t.txt", "中文内容"),
+        ("utf-16".encode("utf-16"), "t.txt", "utf-16"),
+        (b"def f(): pass\n", "code.py", "def f(): pass"),
+        (b'{"a": 1}', "data.json", '{"a": 1}'),
+        (make_pdf("Blue bears"), "bears.pdf", "Blue bears"),
+    ],
+)
+def test_the_text_of_a_document_reaches_any_model(
+    make_scripted: Scripts,
+    data: bytes,
+    name: str,
+    text: str,
+) -> None:
+    api, model = make_scripted(say)
+    api.chat([{"type": "plain", "text": "sum up"}, part(upload(api, data, name))])
+    content = content_of(model)
+    assert f"name {name}" in content
+    assert text in content
+
+
+def test_a_long_document_is_cut_to_its_room_and_says_so(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say, agent="titles = false\nfile_tokens = 10")
+    api.chat([part(upload(api, b"x" * 1000, "long.txt"))])
+    content = content_of(model)
+    assert "[cut: 1000 characters in all]" in content
+    assert content.count("x") < 60
+
+
+def test_a_file_of_unknown_kind_is_named(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say)
+    api.chat([part(upload(api, bytes(range(256)), "blob.bin"))])
+    assert content_of(model).startswith("[File Attachment: name blob.bin, type ")
+
+
+def test_the_document_stays_in_the_conversation(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say)
+    api.chat([part(upload(api, b"the code is 4711", "note.txt"))], session_id="s")
+    api.chat("what was the code?", session_id="s")
+    assert "4711" in model.seen[-1][1]["content"]
+
+
+def test_a_deleted_attachment_is_named_as_such(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say)
+    attachment_id = upload(api, b"gone", "note.txt")
+    api.chat([part(attachment_id)], session_id="s")
+    row = api.state.attachments.find(attachment_id)
+    assert row is not None
+    assert not api.state.attachments.delete(row)
+    assert api.state.attachments.delete(row, even_if_used=True)
+    api.chat("again", session_id="s")
+    assert model.seen[-1][1]["content"] == "[Attachment: deleted since]"
+
+
+def test_the_message_is_stored_with_the_attachments_own_type_and_name(
+    make_scripted: Scripts,
+) -> None:
+    api, _ = make_scripted(say)
+    attachment_id = upload(api, png(), "dot.png")
+    api.chat([{**part(attachment_id, "file"), "filename": "liar.exe"}])
+    with api.state.store.read() as db:
+        (content,) = db.execute_sql("SELECT content FROM message ORDER BY id").fetchone()
+    assert f'"type":"image","attachment_id":"{attachment_id}","filename":"dot.png"' in content
+
+
+def test_only_unknown_attachments_make_an_empty_message(make_scripted: Scripts) -> None:
+    api, _ = make_scripted(say)
+    answer = api.post_chat(username="alice", message=[part("nope", "image")])
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "message_empty")
+    assert api.count_rows("chat_session") == 0
+
+
+def test_a_session_is_named_after_a_file_when_there_are_no_words(
+    make_scripted: Scripts,
+) -> None:
+    from ..waiting import wait_for
+
+    api, _ = make_scripted(say)
+    api.chat([part(upload(api, png(), "dot.png"))])
+    sessions = "/api/v1/chat/sessions?username=alice"
+    name = wait_for(lambda: api.get(sessions).get_json()["data"]["sessions"][0]["display_name"])
+    assert name == "dot.png"
+
+
+def test_a_tools_file_is_shown_saved_and_stored(make_scripted: Scripts) -> None:
+    def draw(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        return "drawn " + context.send_file(png(), "../plot.png")
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            yield TextDelta("There it is.")
+        else:
+            yield ToolCallDelta(0, "c", "draw", "{}")
+
+    api, model = make_scripted(answer, tools=[Tool("draw", "Draw.", draw)])
+    events = api.chat(session_id="s")
+    kinds = [event["type"] for event in events]
+    at = kinds.index("image")
+    assert events[at]["data"] == "[IMAGE]plot.png"
+    saved = events[at + 1]
+    assert (saved["type"], saved["data"]["type"]) == ("attachment_saved", "image")
+    row = api.state.attachments.find(saved["data"]["id"])
+    assert row is not None
+    assert api.state.attachments.read_bytes(row, 10_000) == png()
+    assert not api.state.attachments.delete(row), "the bot's message uses it"
+    api.chat("what was it?", session_id="s")
+    assert {"role": "assistant", "content": "[You sent the image plot.png.]"} in model.seen[-1]
+
+
+def test_tools_can_read_what_the_user_sent(make_scripted: Scripts) -> None:
+    def measure(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        (sent,) = context.attachments
+        return f"{sent.filename} {sent.type} {sent.read(5)!r}"
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            yield TextDelta(messages[-1]["content"])
+        else:
+            yield ToolCallDelta(0, "c", "measure", "{}")
+
+    api, _ = make_scripted(answer, tools=[Tool("measure", "Measure.", measure)])
+    events = api.chat([part(upload(api, b"0123456789", "digits.txt"))])
+    assert events[-3]["data"] == "digits.txt file b'01234'"
+
+
+def test_no_bytes_of_a_stream_carry_a_path_of_the_server(make_scripted: Scripts) -> None:
+    def echo(messages: list[ModelMessage]) -> Iterator[Delta]:
+        yield TextDelta(str(messages[-1]["content"]))
+
+    api, _ = make_scripted(echo)
+    body = {"username": "alice", "message": [part(upload(api, b"text", "n.txt"))]}
+    answer = api.post_chat(**body).get_data()
+    assert parse_events(answer)[-1]["type"] == "end"
+    assert str(api.state.settings.data_dir).encode() not in answer

@@ -1,0 +1,574 @@
+"""Plugins, seen from outside: what they add, and what their faults cost."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import marshmallow as ma
+import pytest
+from click.testing import CliRunner
+
+from astrbot_api import (
+    AstrBotAPI,
+    Command,
+    CommandContext,
+    Handled,
+    Host,
+    Tool,
+    ToolContext,
+    TurnContext,
+    create_app,
+    hookimpl,
+    tool,
+)
+from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
+from astrbot_api.cli import main
+from astrbot_api.extension import AppState
+from astrbot_api.plugins.hookspecs import HOOKS
+
+from ..servers import ROOT
+from ..waiting import wait_for
+from .conftest import Api, Scripted
+
+EXAMPLE = ROOT / "examples" / "plugin_hello" / "plugin_hello"
+
+Make = Callable[..., tuple[Api, Scripted]]
+
+
+def say(messages: list[ModelMessage]) -> Iterator[Delta]:
+    yield TextDelta(f"you said {messages[-1]['content']}")
+
+
+def text_of(events: list[dict[str, Any]]) -> str:
+    return next(event["data"] for event in events if event["type"] == "complete")
+
+
+class Recorder:
+    """Notes what it is called with."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        made.append(self)
+
+    @hookimpl
+    def startup(self, host: Host) -> None:
+        self.calls.append(("startup", host.plugin))
+
+    @hookimpl
+    def shutdown(self) -> None:
+        self.calls.append("shutdown")
+
+    @hookimpl
+    def register_tools(self) -> list[Tool]:
+        return [tool(self.whoami)]
+
+    @hookimpl
+    def register_commands(self) -> list[Command]:
+        return [Command("shout", "shout it", lambda context: context.arguments.upper())]
+
+    @hookimpl
+    def on_message(self, message: str, context: TurnContext) -> str | Handled | None:
+        if message == "answer me":
+            return Handled(f"here you are, {context.username}")
+        return message.replace("cat", "dog")
+
+    @hookimpl
+    def before_model(self, messages: list[ModelMessage]) -> list[ModelMessage]:
+        return [*messages[:-1], {**messages[-1], "content": f"{messages[-1]['content']}!"}]
+
+    @hookimpl
+    def after_model(self, context: TurnContext, reply: str) -> None:
+        self.calls.append(("after_model", context.session_id, reply))
+
+    @hookimpl
+    def on_event(self, event: dict[str, Any]) -> None:
+        self.calls.append(event["type"])
+
+    def whoami(self, context: ToolContext) -> str:
+        """Tell who asks."""
+        return f"{context.username} in {context.session_id}, config {context.config_id}"
+
+
+#: Each application makes its own; a test empties the list first.
+made: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _forget_made() -> None:
+    made.clear()
+
+
+def test_the_hooks_of_a_turn_are_called_in_their_order(make_scripted: Make) -> None:
+    api, model = make_scripted(say, plugins=[Recorder])
+    assert text_of(api.chat("a cat", session_id="s")) == "you said a dog!"
+    assert model.seen[-1][-1]["content"] == "a dog!"
+    recorder = made[0]
+    wait_for(lambda: ("after_model", "s", "you said a dog!") in recorder.calls)
+    assert recorder.calls == [
+        ("startup", "recorder"),
+        "plain", "agent_stats", "complete", "message_saved", "end",
+        ("after_model", "s", "you said a dog!"),
+    ]  # fmt: skip
+    api.state.close()
+    assert recorder.calls[-1] == "shutdown"
+
+
+def test_what_is_stored_is_what_the_user_sent(make_scripted: Make) -> None:
+    api, model = make_scripted(say, plugins=[Recorder])
+    api.chat("a cat", session_id="s")
+    api.chat("again", session_id="s")
+    assert [one["content"] for one in model.seen[-1][1:]] == [
+        "a cat", "you said a dog!", "again!",
+    ]  # fmt: skip
+
+
+def test_a_hook_can_answer_without_the_model(make_scripted: Make) -> None:
+    api, model = make_scripted(say, plugins=[Recorder])
+    events = api.chat("answer me", session_id="s")
+    assert [event["type"] for event in events[-3:]] == ["plain", "message_saved", "end"]
+    assert events[-3]["data"] == "here you are, alice"
+    assert model.seen == []
+    assert api.count_rows("message") == 2
+    api.chat("next", session_id="s")
+    assert len(model.seen[-1]) == 2, "the model is not shown what it did not say"
+
+
+def test_a_plugin_adds_tools_and_commands(make_scripted: Make) -> None:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            yield TextDelta(messages[-1]["content"].rstrip("!"))
+        else:
+            yield ToolCallDelta(0, "c", "whoami", "{}")
+
+    api, _ = make_scripted(answer, plugins=[Recorder])
+    assert text_of(api.chat("who", session_id="s")) == "alice in s, config default"
+    assert api.chat("/shout hello")[-3]["data"] == "HELLO"
+    assert "\n/shout - shout it" in api.chat("/help")[-3]["data"]
+
+
+def test_a_command_never_comes_to_on_message(make_scripted: Make) -> None:
+    class Greedy:
+        @hookimpl
+        def on_message(self, message: str) -> Handled:
+            return Handled("mine")
+
+    api, _ = make_scripted(say, plugins=[Greedy])
+    assert api.chat("anything")[-3]["data"] == "mine"
+    assert api.chat("/reset")[-3]["data"] == "The conversation so far is forgotten."
+
+
+class Broken:
+    """Raises wherever it can, once it is loaded."""
+
+    name = "broken"
+
+    @hookimpl
+    def register_tools(self) -> list[Tool]:
+        return [Tool("broken_tool", "Raise.", self._fail)]
+
+    @hookimpl
+    def register_commands(self) -> list[Command]:
+        return [Command("broken", "raise", self._fail)]
+
+    @hookimpl
+    def startup(self) -> None:
+        """Be well: a plugin that fails here takes part in nothing."""
+
+    @hookimpl
+    def shutdown(self) -> None:
+        raise RuntimeError("shutdown hunter2")
+
+    @hookimpl(tryfirst=True)
+    def on_message(self) -> None:
+        raise RuntimeError("on_message hunter2")
+
+    @hookimpl(tryfirst=True)
+    def before_model(self, messages: list[ModelMessage]) -> None:
+        messages.clear()
+        raise RuntimeError("before_model hunter2")
+
+    @hookimpl(tryfirst=True)
+    def after_model(self) -> None:
+        raise RuntimeError("after_model hunter2")
+
+    @hookimpl(tryfirst=True)
+    def on_event(self, event: dict[str, Any]) -> None:
+        event.clear()
+        raise RuntimeError("on_event hunter2")
+
+    def _fail(self, *arguments: Any) -> str:
+        raise RuntimeError("call hunter2")
+
+
+def test_a_plugin_that_raises_in_every_hook_costs_nobody_else_anything(
+    make_scripted: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            yield TextDelta(messages[-1]["content"])
+        else:
+            yield ToolCallDelta(0, "c", "broken_tool", "{}")
+
+    api, _ = make_scripted(answer, plugins=[Broken, Recorder])
+    for _ in range(2):
+        events = api.chat("a cat", session_id="s")
+        assert text_of(events) == "error: the tool broken_tool failed: RuntimeError!"
+        assert [event["type"] for event in events[-3:]] == ["complete", "message_saved", "end"]
+        assert "hunter2" not in str(events)
+    wait_for(lambda: made[0].calls.count("end") == 2)
+    wait_for(lambda: caplog.text.count("plugin broken failed in after_model") == 2)
+    api.state.close()
+    for hook in ("on_message", "before_model", "after_model", "on_event", "shutdown"):
+        assert f"plugin broken failed in {hook}" in caplog.text
+    # Between two tokens nobody wants to read the same fault again and again.
+    assert caplog.text.count("RuntimeError: on_event hunter2") == 2
+
+
+def test_a_command_that_raises_ends_in_an_error_and_the_session_goes_on(
+    make_scripted: Make,
+) -> None:
+    api, _ = make_scripted(say, plugins=[Broken])
+    events = api.chat("/broken", session_id="s")
+    assert [event["type"] for event in events[-2:]] == ["error", "end"]
+    assert events[-2]["code"] == "internal_error"
+    assert events[-2]["data"] == "The command /broken failed; the server's log has the details."
+    assert text_of(api.chat("next", session_id="s")) == "you said next"
+
+
+def test_a_hook_or_command_that_never_returns_is_left_behind(
+    make_scripted: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    release = threading.Event()
+
+    class Stuck:
+        name = "stuck"
+
+        @hookimpl
+        def on_message(self) -> None:
+            release.wait(60)
+
+        @hookimpl
+        def register_commands(self) -> list[Command]:
+            return [Command("stuck", "wait", lambda context: str(release.wait(60)))]
+
+    try:
+        api, _ = make_scripted(
+            say,
+            plugins=[Stuck],
+            agent="titles = false\ntool_timeout_s = 0.1\n[plugins]\nhook_timeout_s = 0.1",
+        )
+        assert text_of(api.chat("hello", session_id="s")) == "you said hello"
+        assert "on_message of plugin stuck did not answer within 0.1 s" in caplog.text
+        events = api.chat("/stuck", session_id="s")
+        assert events[-2]["data"] == "the command /stuck did not answer within 0.1 s"
+        assert text_of(api.chat("next", session_id="s")) == "you said next"
+    finally:
+        release.set()
+
+
+def test_messages_that_no_model_could_take_are_left_out(
+    make_scripted: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[Any] = [
+        "text", [{"content": "no role"}], [{"role": "tool", "tool_call_id": "x", "content": "y"}],
+    ]  # fmt: skip
+
+    class Odd:
+        @hookimpl
+        def before_model(self) -> Any:
+            return answers.pop(0)
+
+    api, model = make_scripted(say, plugins=[Odd])
+    for fault in ("no list", "no message with a role at 0", "a tool's result without its call"):
+        assert text_of(api.chat("hello")) == "you said hello"
+        assert fault in caplog.text
+    assert len(model.seen) == 3
+
+
+class Configured:
+    """Has settings, and a tool that shows them."""
+
+    name = "configured"
+
+    class settings_schema(ma.Schema):
+        word = ma.fields.String(load_default="hello")
+        times = ma.fields.Integer(load_default=1, validate=ma.validate.Range(1, 3))
+
+    @hookimpl
+    def register_commands(self) -> list[Command]:
+        def run(context: CommandContext) -> str:
+            return " ".join([context.settings["word"]] * context.settings["times"])
+
+        return [Command("say", "say it", run)]
+
+
+class JsonConfigured(Configured):
+    name = "jsonconfigured"
+    settings_schema = {  # type: ignore[assignment]
+        "type": "object",
+        "properties": {"word": {"type": "string", "default": "hello"}, "times": {"default": 1}},
+        "additionalProperties": False,
+    }
+
+
+def write_config(api: Api, text: str, name: str = "default") -> None:
+    path = api.state.settings.data_dir / "configs" / f"{name}.toml"
+    path.write_text(f'[provider]\nid = "scripted"\ntype = "mock"\n{text}', encoding="utf-8")
+    api.state.configs.load_all()
+
+
+@pytest.mark.parametrize("kind", [Configured, JsonConfigured])
+def test_each_config_has_settings_of_its_own(make_scripted: Make, kind: Any) -> None:
+    api, _ = make_scripted(say, plugins=[kind])
+    write_config(api, f'[plugins.{kind.name}]\nword = "ho"\ntimes = 3', "santa")
+    assert api.chat("/say", session_id="a")[-3]["data"] == "hello"
+    assert api.chat("/say", session_id="b", config_id="santa")[-3]["data"] == "ho ho ho"
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "message"),
+    [
+        (Configured, "times = 9", "times: Must be greater than or equal to 1 and less"),
+        (Configured, 'wrod = "ho"', "wrod: Unknown field."),
+        (JsonConfigured, "word = 5", "word: 5 is not of type 'string'"),
+        (Recorder, "word = 5", "word: this plugin has no settings"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_the_plugin_is_off_in_that_config(
+    make_scripted: Make, caplog: pytest.LogCaptureFixture, kind: Any, table: str, message: str
+) -> None:
+    api, _ = make_scripted(say, plugins=[kind])
+    write_config(api, f"[plugins.{kind.name}]\n{table}", "wrong")
+    shown = api.chat("/help", session_id="b", config_id="wrong")[-3]["data"]
+    assert not {"/say", "/shout"} & set(shown.split())
+    lines = [line for line in caplog.messages if "configs/wrong.toml" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"configs/wrong.toml: plugins.{kind.name}.{message}")
+    assert {"/say", "/shout"} & set(api.chat("/help")[-3]["data"].split())
+
+
+def test_the_last_good_settings_stay(make_scripted: Make) -> None:
+    api, _ = make_scripted(say, plugins=[Configured])
+    write_config(api, '[plugins.configured]\nword = "good"')
+    assert api.chat("/say", session_id="a")[-3]["data"] == "good"
+    write_config(api, '[plugins.configured]\nword = "bad"\ntimes = 99')
+    assert api.chat("/say", session_id="a")[-3]["data"] == "good"
+
+
+def test_a_config_says_which_plugins_are_on(make_scripted: Make) -> None:
+    api, _ = make_scripted(say, plugins=[Configured, Recorder])
+    for name, lines, on in (
+        ("none", "enabled = []", set()),
+        ("one", 'enabled = ["conf*"]', {"/say"}),
+        ("not", 'disabled = ["configured"]', {"/shout"}),
+        ("both", "", {"/say", "/shout"}),
+    ):
+        write_config(api, f"[plugins]\n{lines}", name)
+        shown = api.chat("/help", config_id=name)[-3]["data"].split()
+        assert {"/say", "/shout"} & set(shown) == on, name
+        assert "/reset" in shown, "the built-in ones are always on"
+
+
+def test_a_plugin_nobody_enables_is_not_imported_until_somebody_does(make_scripted: Make) -> None:
+    api, _ = make_scripted(say, agent="titles = false\n[plugins]\nenabled = []", plugins=[Recorder])
+    assert made == []
+    write_config(api, '[plugins]\nenabled = ["recorder"]', "later")
+    assert api.chat("/shout it", config_id="later")[-3]["data"] == "IT"
+    assert made[0].calls[0] == ("startup", "recorder")
+
+
+def test_a_name_that_no_plugin_has_is_told(
+    make_scripted: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_scripted(say, agent='titles = false\n[plugins]\nenabled = ["*", "helo"]')
+    assert "configs/default.toml: plugins.helo: there is no plugin of this name" in caplog.text
+
+
+def test_two_applications_share_no_plugin(tmp_path: Path) -> None:
+    states: list[AppState] = []
+    modules = set(sys.modules)
+    for name in ("one", "two"):
+        folder = tmp_path / name / "plugins" / "hello"
+        shutil.copytree(EXAMPLE, folder)
+        app = create_app(api=AstrBotAPI(data_dir=tmp_path / name))
+        states.append(app.extensions["astrbot_api"])
+    first, second = (
+        next(one.plugin for one in state.plugins.list_records() if one.name == "hello")
+        for state in states
+    )
+    assert first is not second
+    assert type(first) is not type(second)
+    new = set(sys.modules) - modules
+    assert all(name.startswith("_astrbot_plugin_hello_") for name in new if "hello" in name)
+    assert "plugin_hello" not in sys.modules
+    assert not any(str(tmp_path) in entry for entry in sys.path)
+    for state in states:
+        state.close()
+    assert not any(name.startswith("_astrbot_plugin_") for name in sys.modules)
+
+
+def write_plugin(data_dir: Path, name: str, text: str, file: str = "plugin.py") -> None:
+    folder = data_dir / "plugins" / name
+    folder.mkdir(parents=True)
+    (folder / file).write_text(text, encoding="utf-8")
+
+
+GOOD = """
+from astrbot_api import Command, hookimpl
+
+class Plugin:
+    @hookimpl
+    def register_commands(self):
+        return [Command("good", "be good", lambda context: "good")]
+"""
+
+BAD = {
+    "syntax": ("def", "SyntaxError"),
+    "missing": ("import no_such_module", "ModuleNotFoundError"),
+    "leaves": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "classless": ("x = 1", "has no class named Plugin"),
+    "hookless": ("class Plugin: pass", "it has no hook; is @hookimpl missing?"),
+    "misspelt": (GOOD.replace("register_commands", "register_comands"), "register_comands"),
+    "parameter": (
+        GOOD.replace("register_commands(self)", "on_message(self, mesage)"), "mesage",
+    ),
+    "wrapper": (GOOD.replace("@hookimpl", "@hookimpl(wrapper=True)"), "wrapper"),
+    "nolist": (GOOD.replace("return [", "return 5 or ["), "must return a list, not a int"),
+    "strings": (GOOD.replace("return [", 'return ["/good"] or ['), "one is a str"),
+    "raises": (GOOD + "    def __init__(self): raise ValueError('not today')", "not today"),
+    "start": (
+        GOOD + "    @hookimpl\n    def startup(self): raise ValueError('no disk')", "no disk",
+    ),
+    "enabled": (GOOD, "enabled is a setting of [plugins]"),
+    "Capital": (GOOD, "a name has small letters"),
+}  # fmt: skip
+
+
+def test_a_plugin_that_cannot_be_loaded_is_named_and_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, (text, _) in BAD.items():
+        write_plugin(tmp_path, name, text)
+    write_plugin(tmp_path, "good", GOOD)
+    write_plugin(tmp_path, "package", GOOD.replace('"good", "', '"p", "'), "__init__.py")
+    (tmp_path / "plugins" / "empty").mkdir()
+    app = create_app(api=AstrBotAPI(data_dir=tmp_path))
+    state: AppState = app.extensions["astrbot_api"]
+    reasons = {one.name: one.reason for one in state.plugins.list_records()}
+    state.close()
+    for name, (_, reason) in BAD.items():
+        assert reason in reasons[name], name
+        assert f"plugin {name} (plugins/{name}) is left out: " in caplog.text
+    assert "neither plugin.py nor __init__.py" in reasons["empty"]
+    assert reasons["good"] == reasons["package"] == ""
+
+
+def test_plugins_list_shows_the_reason(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "good", GOOD)
+    write_plugin(tmp_path, "bad", "import no_such_module")
+    write_plugin(tmp_path, "off", GOOD)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "default.toml").write_text(
+        '[plugins]\ndisabled = ["off"]\n[plugins.good]\nx = 1\n'
+    )
+    done = CliRunner().invoke(main, ["plugins", "list", "--data-dir", str(tmp_path)])
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["bad", "failed", "folder", "plugins/bad"]
+    assert lines[1].strip() == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert lines[2].split() == ["good", "on", "folder", "plugins/good"]
+    assert lines[3].strip() == ("configs/default.toml: plugins.good.x: this plugin has no settings")
+    assert lines[4].strip() == "adds /good"
+    assert lines[5].split() == ["off", "off", "folder", "plugins/off"]
+    assert not (tmp_path / "astrbot.db").exists()
+
+
+def test_plugins_new_writes_one_that_runs_and_whose_tests_pass(
+    tmp_path: Path, make_api: Callable[..., Api], pytester_run: Callable[[Path], int]
+) -> None:
+    runner = CliRunner()
+    done = runner.invoke(main, ["plugins", "new", "my-first", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "plugins" / "my-first"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.rst", "plugin.py", "test_plugin.py",
+    ]  # fmt: skip
+    for path in folder.iterdir():
+        assert "$" not in path.read_text(encoding="utf-8")
+    assert pytester_run(folder) == 0
+    api = make_api(ASTRBOT_DATA_DIR=str(tmp_path))
+    assert api.chat("/my-first")[-3]["data"] == "Hello, alice!"
+    again = runner.invoke(main, ["plugins", "new", "my-first", "--data-dir", str(tmp_path)])
+    assert again.exit_code == 2
+    assert "is there already" in again.output
+    bad = runner.invoke(main, ["plugins", "new", "../evil", "--data-dir", str(tmp_path)])
+    assert bad.exit_code == 2
+    assert "a name has small letters" in bad.output
+
+
+@pytest.fixture
+def pytester_run() -> Callable[[Path], int]:
+    """Run the tests of a folder in a process of their own."""
+    import subprocess
+
+    def run(folder: Path) -> int:
+        arguments = ["-q", "-W", "error", "-p", "no:cacheprovider", str(folder)]
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "--rootdir", str(folder), *arguments],
+            check=False, timeout=120, cwd=ROOT,
+        ).returncode  # fmt: skip
+
+    return run
+
+
+def test_the_example_runs_from_a_folder_and_its_own_tests_pass(
+    tmp_path: Path, make_api: Callable[..., Api], pytester_run: Callable[[Path], int]
+) -> None:
+    shutil.copytree(EXAMPLE, tmp_path / "plugins" / "hello")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "default.toml").write_text('[provider]\ntype = "mock"\n')
+    api = make_api(ASTRBOT_DATA_DIR=str(tmp_path))
+    check_example(api)
+    api.state.close()
+    assert (tmp_path / "plugin-data" / "hello" / "greetings.txt").read_text() == "1\n"
+    assert pytester_run(EXAMPLE.parent) == 0
+
+
+def test_the_example_runs_from_an_installed_package(
+    tmp_path: Path, make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "astrbot_plugin_hello-0.1.dist-info"
+    info.mkdir()
+    metadata = "Metadata-Version: 2.1\nName: astrbot-plugin-hello\nVersion: 0.1\n"
+    (info / "METADATA").write_text(metadata)
+    (info / "entry_points.txt").write_text("[astrbot_api.plugins]\nhello = plugin_hello:Plugin\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(EXAMPLE.parent)
+    try:
+        api = make_api()
+        check_example(api)
+        records = {one.name: one.found for one in api.state.plugins.list_records()}
+        assert records["hello"].where == "astrbot-plugin-hello 0.1"
+    finally:
+        for name in [one for one in sys.modules if one.split(".")[0] == "plugin_hello"]:
+            del sys.modules[name]
+
+
+def check_example(api: Api) -> None:
+    """Have every part of the example do its work."""
+    plugin: Any = next(
+        one.plugin for one in api.state.plugins.list_records() if one.name == "hello"
+    )
+    assert api.chat("ping")[-3]["data"] == "pong"
+    assert api.chat("/hello Ada")[-3]["data"] == "Hello, Ada!"
+    told = api.chat('TOOL=greet TOOLARGS={"name":"Ada"} pls')
+    assert text_of(told) == "tool said: Hello, Ada!"
+    wait_for(lambda: plugin.answers == 1)
+    assert plugin.events["end"] == 3
+    assert set(HOOKS) <= set(dir(plugin))

@@ -1,0 +1,75 @@
+"""The list of sessions: order, pages, and a cost that does not grow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from astrbot_api.db import sessions
+
+from .conftest import Api
+
+
+@pytest.fixture
+def many(api: Api) -> Api:
+    """An application in which alice has 57 sessions and bob one."""
+
+    def job(db: Any) -> None:
+        for number in range(57):
+            sessions.create_session(db, f"s{number}", "alice")
+        sessions.create_session(db, "t0", "alice", platform_id="tg")
+        sessions.create_session(db, "b0", "bob")
+
+    api.state.store.write(job)
+    return api
+
+
+def _page(api: Api, **query: Any) -> dict[str, Any]:
+    text = "&".join(f"{name}={value}" for name, value in query.items())
+    body = api.get(f"/api/v1/chat/sessions?username=alice&{text}").get_json()
+    data: dict[str, Any] = body["data"]
+    return data
+
+
+def test_every_page_together_is_every_session_once_newest_first(many: Api) -> None:
+    found = []
+    for page in range(1, 8):
+        data = _page(many, page=page, page_size=10)
+        assert (data["page"], data["page_size"], data["total"]) == (page, 10, 58)
+        found += [one["session_id"] for one in data["sessions"]]
+    assert found == ["t0", *(f"s{number}" for number in reversed(range(57)))]
+
+
+def test_a_platform_is_listed_by_itself(many: Api) -> None:
+    data = _page(many, platform_id="tg")
+    assert [one["session_id"] for one in data["sessions"]] == ["t0"]
+    assert data["total"] == 1
+
+
+def test_the_last_used_comes_first_when_asked_for(many: Api) -> None:
+    many.chat(session_id="s3")
+    assert _page(many, order_by="updated_at")["sessions"][0]["session_id"] == "s3"
+    assert _page(many)["sessions"][0]["session_id"] == "t0"
+
+
+@pytest.mark.parametrize("query", ["", "&order_by=updated_at", "&platform_id=webchat"])
+def test_a_page_walks_an_index_and_sorts_nothing_but_itself(
+    many: Api, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[str] = []
+    run = sessions.peewee.SqliteDatabase.execute_sql
+
+    def explain(self: Any, sql: str, params: Any = None) -> Any:
+        if "FROM chat_session" in sql and "LIMIT" in sql:
+            rows = run(self, f"EXPLAIN QUERY PLAN {sql}", params).fetchall()
+            plans.extend(row[3] for row in rows)
+        return run(self, sql, params)
+
+    monkeypatch.setattr(sessions.peewee.SqliteDatabase, "execute_sql", explain)
+    assert many.get(f"/api/v1/chat/sessions?username=alice{query}").status_code == 200
+    inner = [plan for plan in plans if "COVERING INDEX" in plan]
+    assert inner, plans
+    assert not [plan for plan in plans if plan.startswith("SCAN")]
+    # One sort: of the page's own rows.
+    assert sum("TEMP B-TREE" in plan for plan in plans) <= 1

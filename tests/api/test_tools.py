@@ -1,0 +1,159 @@
+"""The built-in tools in a turn, and what the model is offered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from astrbot_api import Tool, ToolContext
+from astrbot_api.agent.loop import MAX_CALLS_PER_STEP
+from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
+
+from .conftest import Api, Scripted
+
+Make = Callable[..., tuple[Api, Scripted]]
+
+
+def call_what_is_asked_for(messages: list[ModelMessage]) -> Iterator[Delta]:
+    """Call the tool that the user's message names, with its JSON; say the result."""
+    if messages[-1]["role"] == "tool":
+        yield TextDelta(messages[-1]["content"])
+        return
+    name, _, arguments = messages[-1]["content"].partition(" ")
+    if name.isidentifier() and arguments.startswith("{"):
+        yield ToolCallDelta(0, "c", name, arguments)
+    else:
+        yield TextDelta("fine")
+
+
+def ask(api: Api, tool: str, session: str = "s", username: str = "alice", **arguments: Any) -> str:
+    message = f"{tool} {orjson.dumps(arguments).decode()}"
+    events = api.chat(message, session_id=session, username=username)
+    return next(str(event["data"]) for event in events if event["type"] == "complete")
+
+
+class Offered:
+    """A model that notes which tools it is offered."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def stream(self, messages: Any, tools: Any, options: Any) -> Iterator[Delta]:
+        self.names = [one["function"]["name"] for one in tools]
+        yield TextDelta("fine")
+
+
+def offered(make_scripted: Make, lines: str = "", **options: Any) -> list[str]:
+    api, model = make_scripted(
+        call_what_is_asked_for, agent=f"titles = false\n[tools]\n{lines}", **options
+    )
+    seen = Offered()
+    model.stream = seen.stream  # type: ignore[method-assign]
+    api.chat("hello")
+    return seen.names
+
+
+BUILT_IN = [
+    "current_time", "calculate", "read_attachment", "search_history", "remember", "recall",
+]  # fmt: skip
+
+
+def test_the_applications_own_tools_are_offered_first(make_scripted: Make) -> None:
+    own = Tool("own", "Mine.", lambda arguments, context: "mine")
+    assert offered(make_scripted, tools=[own]) == ["own", *BUILT_IN]
+
+
+def test_http_get_is_off_unless_a_config_names_it(make_scripted: Make) -> None:
+    names = offered(make_scripted, 'allow = ["*", "http_get"]\ndeny = ["re*"]')
+    assert names == ["current_time", "calculate", "search_history", "http_get"]
+
+
+def test_an_applications_tool_takes_the_place_of_a_built_in_one(make_scripted: Make) -> None:
+    own = Tool("calculate", "Mine.", lambda arguments, context: "mine")
+    api, _ = make_scripted(call_what_is_asked_for, tools=[own])
+    assert ask(api, "calculate") == "mine"
+
+
+def test_calculate_answers_in_a_turn(make_scripted: Make) -> None:
+    api, _ = make_scripted(call_what_is_asked_for)
+    assert ask(api, "calculate", expression="6 * 7") == "42"
+    assert ask(api, "calculate", expression="9**9**9").startswith("error: the result is too long")
+    assert "unexpected" in ask(api, "calculate", expression="1", more=1)
+
+
+def test_notes_are_kept_by_user_over_all_sessions(make_scripted: Make) -> None:
+    api, _ = make_scripted(call_what_is_asked_for)
+    assert ask(api, "recall") == "There are no notes."
+    assert ask(api, "remember", key="birthday", value="1 May") == "Kept: birthday"
+    assert ask(api, "remember", key=" name  of cat ", value="Tom") == "Kept: name of cat"
+    assert ask(api, "recall", "other") == "name of cat: Tom\nbirthday: 1 May"
+    assert ask(api, "recall", "other", key="birthday") == "birthday: 1 May"
+    assert ask(api, "recall", "bobs", "bob") == "There are no notes."
+    assert ask(api, "remember", key="birthday", value="2 May") == "Kept: birthday"
+    assert ask(api, "recall", key="birthday") == "birthday: 2 May"
+    assert ask(api, "remember", key="birthday", value=" ") == "Thrown away: birthday"
+    assert ask(api, "recall", key="birthday") == "There is no note named birthday."
+
+
+def test_notes_have_limits(make_scripted: Make) -> None:
+    api, _ = make_scripted(
+        call_what_is_asked_for,
+        agent="titles = false\n[plugins.notes]\nmax_notes = 2\nmax_value_chars = 5",
+    )
+    assert ask(api, "remember", key="a", value="12345") == "Kept: a"
+    assert "at most 5 characters" in ask(api, "remember", key="b", value="123456")
+    assert ask(api, "remember", key="b", value="2") == "Kept: b"
+    assert ask(api, "remember", key="c", value="3").startswith("error: 2 notes are kept already")
+    assert ask(api, "remember", key="a", value="new") == "Kept: a"
+
+
+def test_search_history_looks_into_its_own_session(make_scripted: Make) -> None:
+    api, _ = make_scripted(call_what_is_asked_for)
+    api.chat('the Eiffel tower is 100% "iron" and it_is tall', session_id="s")
+    api.chat("the Eiffel tower of another", session_id="t", username="bob")
+    for words in ("eiffel TOWER", '"iron"', "100%", "it_is"):
+        said = ask(api, "search_history", words=words)
+        assert "alice: the Eiffel tower is 100%" in said, words
+        assert "another" not in said
+    assert ask(api, "search_history", "fresh", words="eiffel") == "Nothing was found."
+    assert ask(api, "search_history", words="1000%") == "Nothing was found."
+    assert ask(api, "search_history", words="llm_checkpoint") == "Nothing was found."
+
+
+def test_search_history_does_not_find_what_was_forgotten(make_scripted: Make) -> None:
+    api, _ = make_scripted(call_what_is_asked_for)
+    api.chat("the secret is swordfish", session_id="s")
+    api.chat("/reset", session_id="s")
+    assert ask(api, "search_history", words="swordfish") == "Nothing was found."
+
+
+def test_a_step_with_hundreds_of_calls_is_cut_short(make_scripted: Make) -> None:
+    calls: list[int] = []
+
+    def count(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        calls.append(1)
+        return "ok"
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            yield TextDelta(messages[-1]["content"])
+            return
+        for index in range(200):
+            yield ToolCallDelta(index, f"c{index}", "count", "{}")
+
+    api, model = make_scripted(answer, tools=[Tool("count", "Count.", count)])
+    events = api.chat("hello")
+    assert len(calls) == MAX_CALLS_PER_STEP
+    assert events[-3]["data"] == "error: only 32 calls of one step are carried out"
+    told = [one["tool_call_id"] for one in model.seen[-1] if one["role"] == "tool"]
+    assert told == [f"c{index}" for index in range(200)]
+
+
+def test_the_tokens_of_all_steps_are_summed(api: Api) -> None:
+    events = api.chat("TOOL=current_time")
+    usage = next(one for one in events if one["type"] == "agent_stats")["data"]["token_usage"]
+    # The mock counts ten for each message, of which there are two and then
+    # four; four for a call and three for what it says of the result.
+    assert usage == {"input_other": 20 + 40, "input_cached": 0, "output": 4 + 3}

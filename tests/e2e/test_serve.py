@@ -1,0 +1,359 @@
+"""``astrbot-api serve``, as its owner meets it: what it prints, starts and leaves behind."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from astrbot_api.sidecar.model import find_demo_gguf
+from astrbot_api.testing.fake_openai import FakeOpenAI
+
+from ..servers import ROOT, iter_events, parse_events
+from ..waiting import LIMIT_S, wait_for
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc"),
+]
+
+needs_embedded_model = pytest.mark.skipif(
+    importlib.util.find_spec("xllamacpp") is None or find_demo_gguf() is None,
+    reason="the embedded model is not installed: make install",
+)
+
+#: A turn of two seconds, so that it runs when something happens to the server.
+LONG_TURN = {"message": "N=20 DELAY=100", "username": "alice"}
+
+#: One that would take a minute.
+ENDLESS_TURN = {"message": "N=600 DELAY=100", "username": "alice"}
+
+#: No titles: a model that is asked for one delays the end of the server.
+CONFIG = """\
+[provider]
+type = "auto"
+[agent]
+titles = false
+"""
+
+
+class Serve:
+    """One ``astrbot-api serve`` on a free port."""
+
+    def __init__(self, data_dir: Path, *arguments: str, **environ: str) -> None:
+        data_dir.mkdir(exist_ok=True)
+        self._out, self._err = data_dir / "out.txt", data_dir / "err.txt"
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("ASTRBOT_") and name not in ("OPENAI_API_KEY", "WEB_CONCURRENCY")
+        }
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "astrbot_api.cli", "serve"),
+                    *("--port", "0", "--data-dir", str(data_dir / "data"), *arguments),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd=ROOT,
+                env={**inherited, **environ},
+            )
+        self.http = urllib3.PoolManager(retries=False, timeout=LIMIT_S)
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text(encoding="utf-8")
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text(encoding="utf-8")
+
+    def wait_started(self) -> Serve:
+        """Wait for the ``curl`` line."""
+        wait_for(lambda: "curl -N " in self.out or self.process.poll() is not None, 2 * LIMIT_S)
+        assert self.process.poll() is None, self.err
+        return self
+
+    def curl_words(self) -> list[str]:
+        """Return the ``curl`` line as a shell would take it apart."""
+        return shlex.split(next(line for line in self.out.splitlines() if "curl -N " in line))
+
+    def open_turn(self, key: str, body: dict[str, Any]) -> urllib3.BaseHTTPResponse:
+        return self.http.request(
+            "POST",
+            self.curl_words()[2],
+            headers={"Authorization": f"Bearer {key}"},
+            json=body,
+            preload_content=False,
+        )
+
+    def chat(self, key: str, message: str) -> list[dict[str, Any]]:
+        with self.open_turn(key, {"message": message, "username": "alice"}) as answer:
+            assert answer.status == 200
+            events = parse_events(answer.read())
+        # An idle connection would hold a stopping worker for five seconds.
+        self.http.clear()
+        return events
+
+    def key(self) -> str:
+        return next(word for word in self.out.split() if word.startswith("abk_"))
+
+    def find_child(self, mark: str) -> int:
+        """Return the id of the child that has this in its command line."""
+        (found,) = [pid for pid in children(self.process.pid) if mark in command_line(pid)] or [0]
+        return found
+
+    def wait_ended(self) -> int:
+        return self.process.wait(LIMIT_S)
+
+    def close(self) -> None:
+        """End it if it still runs, and everything it started."""
+        self.http.clear()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)
+        try:
+            self.process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def children(pid: int) -> list[int]:
+    """Return the ids of the processes that a process has started and that still run."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                stat = (folder / "stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            state, parent = stat.rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.append(int(folder.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture
+def started() -> Iterator[list[Serve]]:
+    """Servers that are closed at the end of the test."""
+    servers: list[Serve] = []
+    yield servers
+    for one in servers:
+        one.close()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A folder whose ``data`` has a config, but neither database nor keys."""
+    configs = tmp_path / "data" / "configs"
+    configs.mkdir(parents=True)
+    (configs / "default.toml").write_text(CONFIG, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def served(data_dir: Path, fake_model: FakeOpenAI, started: list[Serve]) -> Serve:
+    """A server whose model is the tests' own."""
+    server = Serve(data_dir, ASTRBOT_MODEL_URL=fake_model.base_url, ASTRBOT_MODEL="mock")
+    started.append(server)
+    return server.wait_started()
+
+
+@needs_embedded_model
+def test_the_printed_curl_streams_the_answer_of_a_real_model(
+    tmp_path: Path, started: list[Serve]
+) -> None:
+    server = Serve(tmp_path)
+    started.append(server)
+    words = server.wait_started().curl_words()
+    if "Ollama" in server.out:
+        pytest.skip("an Ollama runs on this machine, and wins")
+    assert "SmolLM2" in server.out
+    assert "knows very little" in server.out
+    url, headers, data = words[2], words[4:7:2], words[8]
+    assert words[:2] == ["curl", "-N"]
+    answer = server.http.request(
+        "POST", url, headers=dict(one.split(": ", 1) for one in headers), body=data.encode()
+    )
+    events = parse_events(answer.data)
+    assert answer.status == 200
+    said = [one["data"] for one in events if one["type"] == "plain"]
+    assert len(said) > 1
+    assert "".join(said)
+    assert events[-1]["type"] == "end"
+    assert not [one for one in events if one["type"] == "error"]
+
+
+@needs_embedded_model
+def test_a_killed_model_comes_back_and_the_next_turn_waits_for_it(
+    data_dir: Path, started: list[Serve]
+) -> None:
+    server = Serve(data_dir)
+    started.append(server)
+    key = server.wait_started().key()
+    if "Ollama" in server.out:
+        pytest.skip("an Ollama runs on this machine, and wins")
+    first = server.find_child("sidecar/model.py")
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: "was killed by SIGKILL; starting it again" in server.err)
+    events = server.chat(key, "Hello")
+    assert not [one for one in events if one["type"] == "error"]
+    second = server.find_child("sidecar/model.py")
+    assert second != first
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait_ended() == 0
+    assert not is_running(second)
+
+
+@needs_embedded_model
+def test_a_server_that_is_killed_leaves_no_process(tmp_path: Path, started: list[Serve]) -> None:
+    server = Serve(tmp_path)
+    started.append(server)
+    server.wait_started()
+    direct = children(server.process.pid)
+    family = [*direct, *(one for pid in direct for one in children(pid))]
+    assert len(family) >= 3
+    server.process.kill()
+    server.process.wait()
+    wait_for(lambda: not [pid for pid in family if is_running(pid)])
+
+
+def test_the_first_start_alone_shows_a_key(
+    served: Serve, data_dir: Path, fake_model: FakeOpenAI, started: list[Serve]
+) -> None:
+    key = served.key()
+    assert "shown this once" in served.out
+    served.process.send_signal(signal.SIGTERM)
+    assert served.wait_ended() == 0
+    second = Serve(data_dir, ASTRBOT_MODEL_URL=fake_model.base_url, ASTRBOT_MODEL="mock")
+    started.append(second)
+    second.wait_started()
+    assert "abk_" not in second.out
+    assert "keys create NAME --scope chat" in second.out
+    assert "Authorization: Bearer $ASTRBOT_KEY" in second.curl_words()
+    assert second.chat(key, "hi")[-1]["type"] == "end"
+
+
+def test_term_lets_a_running_turn_end_and_refuses_new_ones(served: Serve) -> None:
+    key = served.key()
+    master = served.find_child("gunicorn")
+    with served.open_turn(key, LONG_TURN) as turn:
+        events = iter_events(turn)
+        seen = [next(events) for _ in range(4)]
+        served.process.send_signal(signal.SIGTERM)
+        seen += events
+    assert [one["type"] for one in seen][-3:] == ["complete", "message_saved", "end"]
+    assert served.wait_ended() == 0
+    assert not is_running(master)
+    assert "Traceback" not in served.err
+
+
+def test_a_turn_that_takes_too_long_to_end_is_told_so(
+    data_dir: Path, fake_model: FakeOpenAI, started: list[Serve]
+) -> None:
+    server = Serve(
+        data_dir,
+        ASTRBOT_MODEL_URL=fake_model.base_url,
+        ASTRBOT_MODEL="mock",
+        ASTRBOT_GRACEFUL_TIMEOUT_S="5",
+    )
+    started.append(server)
+    key = server.wait_started().key()
+    with server.open_turn(key, ENDLESS_TURN) as turn:
+        events = iter_events(turn)
+        seen = [next(events) for _ in range(4)]
+        server.process.send_signal(signal.SIGTERM)
+        seen += events
+    assert [one["type"] for one in seen][-2:] == ["error", "end"]
+    assert seen[-2]["code"] == "run_interrupted"
+    assert server.wait_ended() == 0
+
+
+def test_a_second_interrupt_stops_at_once(served: Serve) -> None:
+    key = served.key()
+    with served.open_turn(key, ENDLESS_TURN) as turn:
+        events = iter_events(turn)
+        assert next(events)["type"] == "session_id"
+        served.process.send_signal(signal.SIGINT)
+        wait_for(lambda: "Ctrl-C again" in served.out)
+        # The master must have begun its graceful stop; otherwise it gets both at once.
+        wait_for(lambda: "Handling signal: term" in served.err)
+        served.process.send_signal(signal.SIGINT)
+        assert served.wait_ended() == 0
+
+
+def test_hup_replaces_the_workers_under_a_running_turn(served: Serve) -> None:
+    key = served.key()
+    master = served.find_child("gunicorn")
+    before = set(children(master))
+    with served.open_turn(key, LONG_TURN) as turn:
+        events = iter_events(turn)
+        seen = [next(events) for _ in range(4)]
+        served.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: len(set(children(master)) - before) == 2)
+        seen += events
+    assert seen[-1]["type"] == "end"
+    assert not [one for one in seen if one["type"] == "error"]
+    wait_for(lambda: not before & set(children(master)))
+    assert served.chat(key, "hi")[-1]["type"] == "end"
+
+
+def test_a_port_in_use_gives_one_line_and_makes_nothing(
+    tmp_path: Path, started: list[Serve]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = Serve(tmp_path, "--port", str(port))
+        started.append(server)
+        assert server.wait_ended() == 2
+    assert server.err.count("\n") == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in server.err
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ASTRBOT_HEARTBEAT_S", "often"),
+        ("ASTRBOT_GRACEFUL_TIMEOUT_S", "soon"),
+        ("ASTRBOT_LOCAL_GGUF", "/no/such/file.gguf"),
+        ("ASTRBOT_MODEL_URL", "no-url"),
+    ],
+)
+def test_a_wrong_setting_gives_one_line(
+    name: str, value: str, tmp_path: Path, started: list[Serve]
+) -> None:
+    server = Serve(tmp_path, **{name: value})
+    started.append(server)
+    assert server.wait_ended() == 2
+    assert server.err.count("\n") == 1
+    assert name in server.err
+    assert "gunicorn" not in server.err

@@ -1,0 +1,247 @@
+"""Uploads and downloads through gunicorn: broken off, refused, and very many at once."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from astrbot_api.cli import main
+
+from ..servers import Server, create_key, write_config
+from ..waiting import wait_for
+
+pytestmark = pytest.mark.e2e
+
+MIB = 1024 * 1024
+HEAD = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+TAIL = b"\r\n--B--\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(module_dir: Path) -> Iterator[Server]:
+    write_config(module_dir, "http://127.0.0.1:9/v1")
+    with Server(module_dir, workers=1, ASTRBOT_ACCESS_LOG="0") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def key(server: Server, module_dir: Path) -> str:
+    return create_key(module_dir, "file", "im")
+
+
+def _open(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
+
+
+def _request_head(key: str, length: str) -> bytes:
+    return (
+        "POST /api/v1/file HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=B\r\n"
+        f"X-API-Key: {key}\r\n{length}\r\n\r\n"
+    ).encode()
+
+
+def _read_answer(connection: socket.socket) -> tuple[int, dict[str, object]]:
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    body = orjson.loads(response.read())
+    response.close()
+    return response.status, body
+
+
+def _leftovers(server: Server) -> list[Path]:
+    return [path for path in (server.data_dir / "files").rglob("*") if path.is_file()]
+
+
+def _count_attachments(server: Server) -> int:
+    with sqlite3.connect(server.data_dir / "astrbot.db") as db:
+        count = db.execute("SELECT COUNT(*) FROM attachment").fetchone()[0]
+    db.close()
+    return int(count)
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 5000000", "Transfer-Encoding: chunked"])
+def test_a_client_that_goes_away_leaves_nothing(server: Server, key: str, length: str) -> None:
+    before = _leftovers(server)
+    sent = HEAD + bytes(MIB)
+    if "chunked" in length:
+        sent = b"%x\r\n" % len(sent) + sent
+    with _open(server) as connection:
+        connection.sendall(_request_head(key, length) + sent)
+        wait_for(lambda: len(_leftovers(server)) > len(before))
+    wait_for(lambda: _leftovers(server) == before)
+    assert _count_attachments(server) == len(before)
+
+
+def test_an_upload_may_come_in_chunks(server: Server, key: str) -> None:
+    data = os.urandom(3 * MIB)
+    pieces = [HEAD, *(data[at : at + 100_001] for at in range(0, len(data), 100_001)), TAIL]
+    with _open(server) as connection:
+        connection.sendall(_request_head(key, "Transfer-Encoding: chunked"))
+        for piece in pieces:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+        connection.sendall(b"0\r\n\r\n")
+        status, body = _read_answer(connection)
+    assert status == 200
+    assert _digest(server, key, body["data"]["attachment_id"]) == hashlib.sha256(data).hexdigest()  # type: ignore[index]
+
+
+@pytest.mark.parametrize("who", ["nobody", "key"])
+def test_a_refused_body_is_read_past_and_the_connection_goes_on(
+    server: Server, key: str, who: str
+) -> None:
+    size = 200 * MIB if who == "key" else 8 * MIB
+    piece = bytes(MIB)
+    with _open(server) as connection:
+        secret = key if who == "key" else "wrong"
+        connection.sendall(_request_head(secret, f"Content-Length: {size}"))
+        for _ in range(size // MIB):
+            connection.sendall(piece)
+        status, body = _read_answer(connection)
+        assert (status, body["code"]) == (
+            (413, "body_too_large") if who == "key" else (401, "invalid_api_key")
+        )
+        request = f"GET /api/v1/im/bots HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n"
+        connection.sendall(request.encode())
+        assert _read_answer(connection)[0] == 200
+
+
+def test_an_acknowledged_upload_survives_the_death_of_the_worker(tmp_path: Path) -> None:
+    write_config(tmp_path, "http://127.0.0.1:9/v1")
+    secret = create_key(tmp_path, "file")
+    data = os.urandom(MIB)
+    with Server(tmp_path, workers=1) as server:
+        answer = server.request("POST", "/api/v1/file", secret, fields={"file": ("a.bin", data)})
+        os.kill(_find_worker(server), 9)
+        path = f"/api/v1/file?attachment_id={answer.json()['data']['attachment_id']}"
+        server.http.clear()
+        assert server.request("GET", path, secret).data == data
+        server.http.clear()  # an idle connection would hold up the end of the server
+
+
+def _sweep(data_dir: Path, *options: str) -> str:
+    arguments = ["db", "sweep", "--data-dir", str(data_dir), *options]
+    return CliRunner().invoke(main, arguments, catch_exceptions=False).stdout
+
+
+def test_the_sweep_runs_beside_the_server(server: Server, key: str) -> None:
+    fields = {"file": ("a.txt", b"unused")}
+    answer = server.request("POST", "/api/v1/file", key, fields=fields)
+    found = answer.json()["data"]["attachment_id"]
+    path = f"/api/v1/file?attachment_id={found}"
+    assert _sweep(server.data_dir) == ""
+    listed = _sweep(server.data_dir, "--older-than-days", "0")
+    assert f"attachment {found} a.txt (6 bytes)\n" in listed
+    assert server.request("GET", path, key).status == 200
+    assert _sweep(server.data_dir, "--older-than-days", "0", "--delete") == listed
+    assert server.request("GET", path, key).status == 404
+    assert _leftovers(server) == []
+    server.http.clear()  # an idle connection would hold up the end of the server
+
+
+class _Beside(threading.Thread):
+    """Asks for the bots again and again, and notes how long each answer took."""
+
+    def __init__(self, server: Server, key: str) -> None:
+        super().__init__()
+        self._server, self._key = server, key
+        self._done = threading.Event()
+        self.waits_ms: list[float] = []
+
+    def run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=60)
+        while not self._done.wait(0.02):
+            started = time.perf_counter()
+            connection.request("GET", "/api/v1/im/bots", headers={"X-API-Key": self._key})
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+            self.waits_ms.append((time.perf_counter() - started) * 1000)
+        connection.close()
+
+    def finish(self) -> list[float]:
+        self._done.set()
+        self.join()
+        return sorted(self.waits_ms)
+
+
+def _upload(server: Server, key: str, number: int, size: int) -> tuple[str, str]:
+    """Send bytes that no other stream has; return the attachment's id and their SHA-256."""
+    block = hashlib.sha256(b"%d" % number).digest() * (MIB // 32)
+    digest = hashlib.sha256()
+    with _open(server) as connection:
+        length = len(HEAD) + size + len(TAIL)
+        connection.sendall(_request_head(key, f"Content-Length: {length}") + HEAD)
+        for at in range(size // MIB):
+            piece = at.to_bytes(8, "big") + block[8:]
+            digest.update(piece)
+            connection.sendall(piece)
+        connection.sendall(TAIL)
+        status, body = _read_answer(connection)
+    assert status == 200, body
+    return body["data"]["attachment_id"], digest.hexdigest()  # type: ignore[index]
+
+
+def _digest(server: Server, key: str, attachment_id: object) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    path = f"/api/v1/file?attachment_id={attachment_id}"
+    connection.request("GET", path, headers={"X-API-Key": key})
+    answer = connection.getresponse()
+    digest, buffer = hashlib.sha256(), bytearray(MIB)
+    while count := answer.readinto(buffer):
+        digest.update(memoryview(buffer)[:count])
+    connection.close()
+    return digest.hexdigest()
+
+
+def _find_worker(server: Server) -> int:
+    master = server.process.pid
+
+    def look() -> str:
+        return Path(f"/proc/{master}/task/{master}/children").read_text().strip()
+
+    return int(wait_for(look).split()[0])
+
+
+def _memory_mib(process_id: int, what: str) -> float:
+    for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
+        if line.startswith(what + ":"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError(what)
+
+
+@pytest.mark.load
+def test_a_gigabyte_in_16_streams_comes_back_byte_for_byte(server: Server, key: str) -> None:
+    streams, size = 16, 64 * MIB
+    _digest(server, key, _upload(server, key, 99, MIB)[0])  # what is loaded at first use
+    worker = _find_worker(server)
+    before = _memory_mib(worker, "VmRSS")
+    beside = _Beside(server, key)
+    beside.start()
+    with ThreadPoolExecutor(streams) as pool:
+        started = time.perf_counter()
+        sent = list(pool.map(lambda n: _upload(server, key, n, size), range(streams)))
+        uploaded = time.perf_counter()
+        read = list(pool.map(lambda one: _digest(server, key, one[0]), sent))
+        ended = time.perf_counter()
+    waits_ms = beside.finish()
+    grown = _memory_mib(worker, "VmHWM") - before
+    print(
+        f"\n1 GiB up in {uploaded - started:.1f} s, down in {ended - uploaded:.1f} s; the worker "
+        f"grew by {grown:.0f} MiB at most; {len(waits_ms)} requests beside it took "
+        f"{waits_ms[len(waits_ms) // 2]:.0f} ms (median), {waits_ms[-1]:.0f} ms (longest)"
+    )
+    assert read == [digest for _, digest in sent]
+    assert grown < 64
+    assert len(waits_ms) > 10

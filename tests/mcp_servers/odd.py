@@ -1,0 +1,135 @@
+"""An MCP server whose tools do what a real one's might: echo, wait, fail, die.
+
+::
+
+    python odd.py            # over standard input and output
+    python odd.py --http     # streamable HTTP; prints its URL
+
+``--mark PATH`` has each call of ``wait`` write its process id there when it
+has begun, and ``--prefix TEXT`` begins what ``echo`` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import mcp_types as types
+import uvicorn
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+
+#: A picture of one dot.
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def make_server(prefix: str, mark: Path | None) -> MCPServer[Any]:
+    """Make the server with its tools."""
+    server: MCPServer[Any] = MCPServer("odd")
+    called = {"count": 0}
+
+    @server.tool()
+    def echo(text: str) -> str:
+        """Say the text again."""
+        called["count"] += 1
+        return f"{prefix}{text}"
+
+    @server.tool()
+    def env(name: str) -> str:
+        """Tell the value of a variable."""
+        return os.environ.get(name, "(unset)")
+
+    @server.tool()
+    async def wait(seconds: float = 600) -> str:
+        """Wait, then say so."""
+        if mark is not None:
+            with mark.open("a") as file:
+                file.write(f"{os.getpid()}\n")
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            if mark is not None:
+                with mark.open("a") as file:
+                    file.write("cancelled\n")
+            raise
+        return "waited"
+
+    @server.tool()
+    def picture() -> types.CallToolResult:
+        """Return a picture, with words before and after it."""
+        image = types.ImageContent(data=base64.b64encode(PNG).decode(), mime_type="image/png")
+        before, after = types.TextContent(text="before"), types.TextContent(text="after")
+        return types.CallToolResult(content=[before, image, after])
+
+    @server.tool()
+    def long(chars: int) -> types.CallToolResult:
+        """Return a long text."""
+        return types.CallToolResult(content=[types.TextContent(text="x" * chars)])
+
+    @server.tool()
+    def fail() -> str:
+        """Fail as a tool does."""
+        raise ToolError("it went wrong")
+
+    @server.tool()
+    def die() -> str:
+        """End the server in the middle of the call."""
+        print("dying with the secret swordfish", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return "never"
+
+    @server.tool()
+    async def grow(context: Context) -> str:
+        """Get one more tool."""
+
+        def grown() -> str:
+            """Be new."""
+            return "grown"
+
+        server.add_tool(grown)
+        await context.notify_tools_changed()
+        await context.session.send_tool_list_changed()
+        return "grew"
+
+    return server
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--http", action="store_true")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--prefix", default="")
+    parser.add_argument("--mark", type=Path)
+    options = parser.parse_args()
+    server = make_server(options.prefix, options.mark)
+    print("odd is here", file=sys.stderr, flush=True)
+    if not options.http:
+        server.run("stdio")
+        return
+    listener = socket.create_server(("127.0.0.1", options.port))
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    app = server.streamable_http_app()
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _end_with_stdin() -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

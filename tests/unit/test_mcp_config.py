@@ -1,0 +1,90 @@
+"""``[mcp.NAME]`` tables: what is read, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from astrbot_api.configfiles import AgentConfig, read_config
+from astrbot_api.errors import SettingsError
+from astrbot_api.mcpservers import hash_definition
+
+
+def read(folder: Path, text: str) -> AgentConfig:
+    path = folder / "default.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_config(path, "configs/default.toml")
+
+
+def test_a_command_and_a_url_are_read(tmp_path: Path) -> None:
+    config = read(
+        tmp_path,
+        "[mcp.time]\n"
+        'command = ["uvx", "mcp-server-time"]\n'
+        'env = { TZ = "UTC" }\n'
+        'inherit_env = ["TOKEN", "NOT_SET"]\n'
+        'cwd = "/tmp"\n'
+        "timeout_s = 5\n"
+        "[mcp.web]\n"
+        'url = "http://127.0.0.1:9/mcp"\n'
+        'headers = { X-Team = "a" }\n'
+        'api_key_env = "WEB_KEY"\n',
+    )
+    environ = {"TOKEN": "t", "WEB_KEY": "k", "OTHER": "o"}
+    assert config.mcp["time"].timeout_s == 5
+    assert config.mcp["time"].to_definition(environ) == {
+        "name": "time",
+        "command": ["uvx", "mcp-server-time"],
+        "env": {"TZ": "UTC", "TOKEN": "t"},
+        "cwd": "/tmp",
+    }
+    assert config.mcp["web"].to_definition(environ) == {
+        "name": "web",
+        "url": "http://127.0.0.1:9/mcp",
+        "headers": {"X-Team": "a", "Authorization": "Bearer k"},
+    }
+
+
+def test_a_server_that_is_not_enabled_is_left_out(tmp_path: Path) -> None:
+    assert read(tmp_path, '[mcp.time]\ncommand = ["x"]\nenabled = false\n').mcp == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('[mcp.a]\ncommand = ["x"]\nurl = "http://h/"', "mcp.a.command: It needs either"),
+        ("[mcp.a]\n", "mcp.a.command: It needs either"),
+        ("[mcp.a]\ncommand = []", "mcp.a.command: Shorter than"),
+        ('[mcp.a]\ncommand = "x"', "mcp.a.command: Not a valid list."),
+        ('[mcp.a]\nurl = "ftp://h/"', "mcp.a.url: Not a valid URL."),
+        ('[mcp.a]\nurl = "http://h/"\nenv = { A = "b" }', "mcp.a.env: Has no meaning beside url."),
+        ('[mcp.a]\ncommand = ["x"]\napi_key_env = "K"', "mcp.a.api_key_env: Has no meaning"),
+        ('[mcp.a]\ncommand = ["x"]\nenv = { A = 1 }', "mcp.a.env.A: Not a valid string."),
+        ('[mcp.a]\ncommand = ["x"]\nfoo = 1', "mcp.a.foo: Unknown field."),
+        ('[mcp.a]\ncommand = ["x"]\ntimeout_s = 0', "mcp.a.timeout_s: Must be"),
+        ('[mcp."a.b"]\ncommand = ["x"]', "mcp.a.b.key: The name may have letters"),
+        (f'[mcp.{"a" * 33}]\ncommand = ["x"]', "The name may have 32 characters at most."),
+    ],
+)
+def test_a_wrong_table_gives_one_line(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, text)
+    assert str(caught.value).startswith("configs/default.toml: ")
+    assert fault in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    config = read(
+        tmp_path,
+        '[mcp.a]\ncommand = ["x"]\nenv = { T = "swordfish" }\n'
+        '[mcp.b]\nurl = "http://h/?k=swordfish"\nheaders = { T = "swordfish" }\n',
+    )
+    assert "swordfish" not in repr(config)
+
+
+def test_the_same_definition_has_the_same_hash() -> None:
+    one, other = {"name": "a", "env": {"A": "1", "B": "2"}}, {"env": {"B": "2", "A": "1"}}
+    assert hash_definition(one) == hash_definition({**other, "name": "a"})
+    assert hash_definition(one) != hash_definition({**one, "name": "b"})

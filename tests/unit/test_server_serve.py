@@ -1,0 +1,175 @@
+"""What ``serve`` checks before it starts anything, and what it says."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from astrbot_api.errors import SettingsError
+from astrbot_api.server.banner import Banner
+from astrbot_api.server.choose_model import ModelChoice
+from astrbot_api.server.master import Master
+from astrbot_api.server.serve import _check_address, _make_command, _reachable, _run_model
+
+from ..waiting import wait_for
+
+
+def make_banner(
+    *, key: str | None = None, kind: str = "openai", is_default_dir: bool = True
+) -> Banner:
+    choice = ModelChoice(kind, "Model: some.")  # type: ignore[arg-type]
+    return Banner("http://127.0.0.1:6185", Path("/srv/my data"), is_default_dir, choice, key)
+
+
+def curl_of(text: str) -> list[str]:
+    return shlex.split(next(line for line in text.splitlines() if "curl" in line))
+
+
+def test_the_first_start_shows_the_key_in_a_curl_that_can_be_pasted() -> None:
+    text = make_banner(key="abk_1").render()
+    assert curl_of(text) == [
+        *("curl", "-N", "http://127.0.0.1:6185/api/v1/chat"),
+        *("-H", "Authorization: Bearer abk_1"),
+        *("-H", "Content-Type: application/json"),
+        *("-d", '{"message":"Hello","username":"alice"}'),
+    ]
+
+
+def test_later_starts_say_how_to_make_a_key() -> None:
+    text = make_banner(is_default_dir=False).render()
+    assert "keys create NAME --scope chat --data-dir '/srv/my data'" in text
+    assert '"Authorization: Bearer $ASTRBOT_KEY"' in text
+    assert "--data-dir" not in make_banner().render()
+
+
+def test_only_a_stand_in_for_a_model_asks_to_be_replaced() -> None:
+    hint = 'base_url = "http://127.0.0.1:11434/v1"'
+    assert hint in make_banner(kind="embedded").render()
+    assert hint in make_banner(kind="none").render()
+    assert hint not in make_banner(kind="url").render()
+
+
+def test_a_key_is_shown_once_and_never_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    shown, lost = make_banner(key="abk_1"), make_banner(key="abk_2")
+    shown.show()
+    shown.show()
+    shown.show_key()
+    assert capsys.readouterr().out.count("curl") == 1
+    lost.show_key()
+    assert "abk_2" in capsys.readouterr().out
+    assert "abk_2" not in repr(lost)
+
+
+def test_a_port_that_is_taken_is_found_before_gunicorn_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"port {port}: Address already in use"):
+            _check_address("127.0.0.1", port)
+    assert _check_address("127.0.0.1", port) == port
+
+
+def test_port_0_is_any_free_one() -> None:
+    assert _check_address("127.0.0.1", 0) > 0
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("example", "example")],
+)
+def test_the_printed_address_can_be_reached_from_here(host: str, shown: str) -> None:
+    assert _reachable(host) == shown
+
+
+def test_gunicorn_gets_its_configuration_by_path() -> None:
+    command = _make_command("::1", 80, None)
+    assert Path(command[command.index("-c") + 1]).name == "gunicorn_conf.py"
+    assert command[command.index("-b") + 1] == "[::1]:80"
+    assert "--workers" not in command
+    assert _make_command("h", 80, 3)[-3:-1] == ["--workers", "3"]
+
+
+def test_the_models_port_is_kept_for_it_alone(tmp_path: Path) -> None:
+    with _run_model(tmp_path / "absent.gguf", is_demo=True) as variables:
+        port = int(variables["ASTRBOT_LOCAL_MODEL_URL"].split(":")[2].removesuffix("/v1"))
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        assert variables["ASTRBOT_LOCAL_MODEL_DEMO"] == "1"
+        assert len(variables["ASTRBOT_LOCAL_MODEL_KEY"]) > 40
+
+
+def run_master(program: str, banner: Banner) -> int:
+    return Master([sys.executable, "-c", program], os.environ, banner).run()
+
+
+def test_a_server_that_does_not_start_is_told_in_one_line(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    banner = make_banner(key="abk_1")
+    banner.url = "http://127.0.0.1:1"
+    assert run_master("raise SystemExit(3)", banner) == 3
+    assert capfd.readouterr().err == (
+        "astrbot-api: the server did not start: gunicorn ended with exit code 3; see above\n"
+    )
+    assert not banner.shown
+
+
+def test_a_server_that_is_killed_gives_the_shells_status() -> None:
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    banner = make_banner()
+    banner.url = "http://127.0.0.1:1"
+    assert run_master(program, banner) == 128 + 9
+
+
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        ([signal.SIGTERM], "SIGTERM"),
+        ([signal.SIGINT], "SIGTERM"),
+        ([signal.SIGINT, signal.SIGINT], "SIGTERM SIGQUIT"),
+        ([signal.SIGQUIT], "SIGQUIT"),
+        ([signal.SIGHUP, signal.SIGTERM], "SIGHUP SIGTERM"),
+        ([signal.SIGUSR1, signal.SIGTERM], "SIGUSR1 SIGTERM"),
+    ],
+)
+def test_signals_reach_gunicorn_as_its_owner_means_them(
+    sent: list[signal.Signals], received: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    last = received.rpartition(" ")[2]
+    program = f"""
+import signal, sys
+def note(number, frame):
+    with open({str(log)!r}, "a") as file:
+        print(signal.Signals(number).name, file=file)
+    if signal.Signals(number).name == {last!r}:
+        sys.exit(0)
+for name in ("SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1"):
+    signal.signal(getattr(signal, name), note)
+with open({str(log)!r}, "a") as file:
+    print("up", file=file)
+while True:
+    signal.pause()
+"""
+
+    def send() -> None:
+        for count, number in enumerate(sent, 1):
+            wait_for(lambda count=count: len(log.read_text().split()) >= count)
+            os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    banner = make_banner()
+    banner.url = "http://127.0.0.1:1"
+    before = signal.getsignal(signal.SIGTERM)
+    sender.start()
+    assert run_master(program, banner) == 0
+    sender.join()
+    assert log.read_text().split() == ["up", *received.split()]
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,48 @@
+"""File names: what is kept of them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astrbot_api.storage.names import MAX_NAME_CHARS, clean_name
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("photo.png", "photo.png"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\dir\\evil.exe", "evil.exe"),
+        ("C:evil.exe", "evil.exe"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        ("a\0b\x1f\x7f\x85.txt", "ab.txt"),
+        ("gpj\u202eexe.txt", "gpjexe.txt"),
+        ("a\u2028b\ud800.txt", "ab.txt"),
+        ("  my file .txt ", "my file .txt"),
+        (".bashrc", ".bashrc"),
+        ("文件 🦊.txt", "文件 🦊.txt"),
+        ("👩\u200d🚀.png", "👩\u200d🚀.png"),
+        ("", "file"),
+        (".", "file"),
+        ("..", "file"),
+        (". .", "file"),
+        ("dir/", "file"),
+        ("\u202e", "file"),
+        ("n" * 300 + ".txt", "n" * 251 + ".txt"),
+        ("n" * 300, "n" * 255),
+        ("n." + "x" * 300, "n." + "x" * 253),
+        ("x/" * 1_000_000 + "deep.png", "deep.png"),
+    ],
+)
+def test_what_is_kept_of_a_name(name: str, kept: str) -> None:
+    assert clean_name(name) == kept
+
+
+@given(st.text(st.characters(codec=None)))
+def test_any_name_becomes_one_that_can_be_shown(name: str) -> None:
+    kept = clean_name(name)
+    assert 0 < len(kept) <= MAX_NAME_CHARS
+    assert kept.encode()
+    assert clean_name(kept) == kept

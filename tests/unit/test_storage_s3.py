@@ -1,0 +1,110 @@
+"""S3: the same four methods, against a server of the tests' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from astrbot_api.attachments import Attachments
+from astrbot_api.config import load_settings
+from astrbot_api.db.attachments import new_blob
+from astrbot_api.db.store import Store
+from astrbot_api.errors import StorageError
+from astrbot_api.storage.protocol import Storage, open_storage
+
+SHA = "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def storage(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="bucket")
+    settings = load_settings({"storage_url": "s3://bucket/some/prefix/"}, environ={})
+    made = open_storage(settings)
+    yield made
+    found = client.list_objects_v2(Bucket="bucket").get("Contents", [])
+    assert all(one["Key"].startswith("some/prefix/") for one in found)
+    for one in found:
+        client.delete_object(Bucket="bucket", Key=one["Key"])
+    client.close()
+    made.close()  # type: ignore[attr-defined]
+
+
+def test_bytes_are_kept_read_in_part_and_deleted(storage: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 1000)
+    blob = new_blob(SHA)
+    assert storage.size(blob) is None
+    storage.save(path, blob)
+    assert storage.size(blob) == 256_000
+    reader = storage.open(blob, 255, 3)
+    assert (reader.read(2), reader.read(9), reader.read(9)) == (b"\xff\x00", b"\x01", b"")
+    reader.close()
+    assert storage.open(blob, 0, 0).read(1) == b""
+    storage.delete(blob)
+    storage.delete(blob)
+    assert storage.size(blob) is None
+    with pytest.raises(FileNotFoundError):
+        storage.open(blob, 0, 1)
+
+
+def test_a_large_file_goes_in_parts(storage: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(9 * 1024 * 1024))
+    storage.save(path, blob := new_blob(SHA))
+    assert storage.size(blob) == path.stat().st_size
+
+
+def test_attachments_lie_in_the_bucket_alone(storage: Storage, tmp_path: Path) -> None:
+    store = Store(tmp_path / "astrbot.db")
+    store.upgrade()
+    attachments = Attachments(load_settings({"data_dir": tmp_path}, environ={}), store, storage)
+    data = b"\x89PNG\r\n\x1a\n" + bytes(600_000)
+    row = attachments.store_bytes(data, "a.png")
+    assert storage.size(row.blob) == len(data)
+    assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
+    assert attachments.read_bytes(row, 10**9) == data
+    assert attachments.delete(row)
+    assert storage.size(row.blob) is None
+    store.close()
+
+
+def test_a_missing_bucket_is_told_without_its_name(storage: Storage, tmp_path: Path) -> None:
+    other = open_storage(load_settings({"storage_url": "s3://absent"}, environ={}))
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(StorageError) as caught:
+        other.save(tmp_path / "file", new_blob(SHA))
+    assert "absent" not in str(caught.value)
+    other.close()  # type: ignore[attr-defined]
+
+
+def test_an_object_store_that_is_down_is_a_storage_error(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    other = open_storage(load_settings({"storage_url": "s3://bucket"}, environ={}))
+    with pytest.raises(StorageError, match="cannot be reached"):
+        other.size(new_blob(SHA))
+    other.close()  # type: ignore[attr-defined]
