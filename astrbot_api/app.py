@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask, Response, redirect, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -15,6 +15,7 @@ from .db.store import Store
 from .errors import ApiError
 from .extension import AstrBotAPI
 from .http.auth import require_scope
+from .http.drain import drain_later
 from .http.envelope import fail
 
 _StartResponse = Callable[..., Any]
@@ -36,6 +37,8 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
         provide_automatic_options=False,
     )  # fmt: skip
     app.register_error_handler(ApiError, fail)
+    app.add_url_rule("/", "home", lambda: redirect("api/v1/docs"))
+    app.after_request(_drain_elsewhere)
     hops = state.settings.proxy_hops
     if hops:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
@@ -86,6 +89,13 @@ def _answer_unknown_api(rest: str) -> Response:
     """Ask for a key wherever a path begins like the API's, as clients expect."""
     require_scope(None)
     raise ApiError("path_not_found", f"There is no path /api/{rest}")
+
+
+def _drain_elsewhere(response: Response) -> Response:
+    """Do for paths outside the API what the API does for its own."""
+    if request.blueprint is None:
+        drain_later(request, response)
+    return response
 
 
 def _answer_elsewhere(error: HTTPException) -> Response:

@@ -12,10 +12,13 @@ from flask import Flask
 from .agent.provider import Provider
 from .agent.tools import Tool
 from .attachments import Attachments
+from .chat.abilities import Abilities
+from .chat.answering import TurnRunner
 from .chat.commands import Command
+from .chat.ending import TurnEnder
 from .chat.lease import WorkerLease
+from .chat.opening import TurnOpener
 from .chat.runs import Runs
-from .chat.turn import Turns
 from .config import Settings, load_settings
 from .configfiles import ConfigFiles
 from .db.store import Store
@@ -134,18 +137,23 @@ class AstrBotAPI:
         lease = WorkerLease(store, settings.worker_lease_s)
         plugins = self._load_plugins(settings, configs, store)
         mcp = McpTools(configs.list_configs, settings.mcp_socket)
-        turns = Turns(
-            settings=settings,
-            store=store,
-            attachments=attachments,
-            configs=configs,
-            providers=Providers(self._providers),
-            lease=lease,
+        abilities = Abilities(
             tools=self._tools,
             commands=self._commands,
             plugins=plugins,
             extra_tools=mcp.list_tools,
         )
+        ender = TurnEnder(store)
+        lease.add_chore(ender.retry)
+        runner = TurnRunner(
+            settings=settings,
+            store=store,
+            providers=Providers(self._providers),
+            abilities=abilities,
+            attachments=attachments,
+            ender=ender,
+        )
+        opener = TurnOpener(settings, store, configs, lease)
         return AppState(
             settings=settings,
             store=store,
@@ -155,7 +163,7 @@ class AstrBotAPI:
             lease=lease,
             plugins=plugins,
             mcp=mcp,
-            runs=Runs(settings, store, turns),
+            runs=Runs(settings, store, opener=opener, runner=runner, ender=ender),
             access_log=logging.getLogger("astrbot_api.access").info,
             openapi=build_api(app, settings),
         )

@@ -13,6 +13,9 @@ from typing import Any
 import orjson
 import urllib3
 
+from astrbot_api.db import keys
+from astrbot_api.db.store import Store
+
 ROOT = Path(__file__).parent.parent
 
 _DEFAULT_CONFIG = """\
@@ -42,15 +45,19 @@ def write_config(
     return path
 
 
-def create_key(data_dir: Path, *scopes: str, name: str = "test", **options: Any) -> str:
-    """Make a key with the command line, as an operator would; return its secret."""
-    return create_key_row(data_dir, *scopes, name=name, **options)["api_key"]
+def create_key(data_dir: Path, *scopes: str, name: str = "test") -> str:
+    """Make a key; return its secret."""
+    secret: str = create_key_row(data_dir, *scopes, name=name)["api_key"]
+    return secret
 
 
 def create_key_row(data_dir: Path, *scopes: str, name: str = "test") -> dict[str, Any]:
-    """Make a key with the command line; return what ``--json`` prints."""
-    arguments = [part for scope in scopes for part in ("--scope", scope)]
-    return orjson.loads(run_cli("keys", "create", name, *arguments, "--json", data_dir=data_dir))
+    """Make a key in another process's database; return what ``keys create --json`` prints."""
+    store = Store(data_dir / "astrbot.db")
+    store.upgrade()
+    row, secret = store.write(lambda db: keys.create_key(db, name, scopes, created_by="test"))
+    store.close()
+    return {**row, "api_key": secret}
 
 
 def run_cli(*arguments: str, data_dir: Path) -> str:
@@ -128,6 +135,8 @@ class Server:
 
     def stop(self) -> int:
         """Stop as an operator would; return the exit code."""
+        # A worker waits some seconds for a further request on an idle connection.
+        self.http.clear()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -136,8 +145,6 @@ class Server:
             self.process.kill()
             self.process.wait()
             raise
-        finally:
-            self.http.clear()
 
     def read_log(self) -> str:
         """Return what the server has logged."""

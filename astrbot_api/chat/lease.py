@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import uuid
+from collections.abc import Callable
 
 from ..clock import now_us
 from ..db import keys, runs
@@ -37,6 +38,11 @@ class WorkerLease:
         self._worker_id = ""
         self._closed = threading.Event()
         self._used: dict[str, int] = {}
+        self._chores: list[Callable[[], None]] = []
+
+    def add_chore(self, chore: Callable[[], None]) -> None:
+        """Have something done every few seconds, as long as the worker lives."""
+        self._chores.append(chore)
 
     def get_worker_id(self) -> str:
         """Return this worker's id; the first call takes the lease.
@@ -80,6 +86,8 @@ class WorkerLease:
             try:
                 self._renew()
                 self._flush_use()
+                for chore in self._chores:
+                    chore()
             except AstrBotError as error:
                 log.error("the worker's lease was not renewed: %s", error)
 

@@ -6,13 +6,15 @@ import logging
 import threading
 from collections import defaultdict
 
-from .. import events
 from ..config import Settings
 from ..db import runs
 from ..db.store import Store
-from ..errors import ApiError, AstrBotError, RunCancelled
+from ..errors import ApiError, RunCancelled
 from ..stream.log import RunLog
-from .turn import OpenTurn, TurnRequest, Turns
+from .answering import TurnRunner
+from .ending import TurnEnder
+from .opening import TurnOpener
+from .turn import OpenTurn, TurnRequest
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +30,20 @@ class Runs:
     by it; for another worker's it looks at the database now and then.
     """
 
-    def __init__(self, settings: Settings, store: Store, turns: Turns) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        opener: TurnOpener,
+        runner: TurnRunner,
+        ender: TurnEnder,
+    ) -> None:
         self._settings = settings
         self._store = store
-        self._turns = turns
+        self._opener = opener
+        self._runner = runner
+        self._ender = ender
         self._lock = threading.Lock()
         self._active: dict[str, OpenTurn] = {}
         self._waiting: dict[int, set[threading.Event]] = defaultdict(set)
@@ -48,7 +60,7 @@ class Runs:
         """Open a turn and have it run; return the log that its stream shows.
 
         :raises ApiError: ``server_busy`` or ``shutting_down`` when this worker
-            takes no more, and whatever :meth:`Turns.open` refuses.
+            takes no more, and whatever :meth:`TurnOpener.open` refuses.
         """
         if self._draining:
             raise ApiError(
@@ -57,7 +69,7 @@ class Runs:
             )  # fmt: skip
         if len(self._active) >= self._settings.max_runs_per_worker:
             raise _busy(f"{len(self._active)} turns are running on this worker; try again later.")
-        turn = self._turns.open(request)
+        turn = self._opener.open(request)
         with self._lock:
             self._active[turn.run_id] = turn
             self._idle.clear()
@@ -86,14 +98,13 @@ class Runs:
         try:
             if turn.ahead:
                 self._wait_for_place(turn)
-            self._turns.run(turn)
+            self._runner.run(turn)
         except RunCancelled as error:
             self._end_waiting(turn, error.reason)
         except Exception:
             log.exception("run %s ended unforeseen", turn.run_id)
             message = f"The server failed; its log has the details under run {turn.run_id}."
-            turn.log.append(events.error(turn.run_id, "internal_error", message))
-            turn.log.append(events.end(turn.run_id))
+            self._ender.drop(turn, "failed", "internal_error", message)
         finally:
             turn.log.close()
             self._forget(turn)
@@ -124,15 +135,11 @@ class Runs:
 
     def _end_waiting(self, turn: OpenTurn, reason: str) -> None:
         """End a turn that never came to run."""
-        status = "interrupted" if reason == "interrupted" else "stopped"
-        try:
-            self._store.write(lambda db: runs.finish_run(db, turn.number, status))
-        except AstrBotError as error:
-            log.error("run %s was not closed: %s", turn.run_id, error)
         if reason == "interrupted":
             message = "The server stopped before the turn had begun. Send it again."
-            turn.log.append(events.error(turn.run_id, "run_interrupted", message))
-        turn.log.append(events.end(turn.run_id))
+            self._ender.drop(turn, "interrupted", "run_interrupted", message)
+        else:
+            self._ender.drop(turn, "stopped", "", "")
 
     def _forget(self, turn: OpenTurn) -> None:
         with self._lock:

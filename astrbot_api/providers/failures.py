@@ -58,8 +58,9 @@ class EndpointRefusal(ProviderError):
 
     :param status: The HTTP status.
     :param retry_after_s: What the endpoint asked us to wait, in seconds.
-    :param names_stream_options: Whether the refusal is about the field
-        ``stream_options``, which older endpoints do not know.
+    :param unknown_field: The field of the request that the refusal is about
+        and that can be left out: ``stream_options``, which older endpoints do
+        not know, or ``tools``, which not every model can use. Empty: none.
     """
 
     def __init__(
@@ -67,15 +68,36 @@ class EndpointRefusal(ProviderError):
         status: int,
         *,
         retry_after_s: float | None = None,
-        names_stream_options: bool = False,
+        unknown_field: str = "",
     ) -> None:
         super().__init__(
             describe_status(status),
-            retryable=status in PASSING_STATUSES,
+            retryable=status in PASSING_STATUSES and not unknown_field,
             retry_after_s=retry_after_s,
         )
         self.status = status
-        self.names_stream_options = names_stream_options
+        self.unknown_field = unknown_field
+
+
+#: What endpoints say of a model without tools. Source: the texts of Ollama
+#: ("does not support tools", 400), vLLM ("tool choice requires
+#: --enable-auto-tool-choice", 400), llama.cpp ("tools param requires --jinja
+#: flag", 500) and OpenRouter ("no endpoints found that support tool use", 404).
+_NO_TOOLS = re.compile(
+    r"support\w* tool|tool\w*[^.]{0,40}(support|requires\b|enable)", re.IGNORECASE
+)
+
+
+def find_unknown_field(status: int, text: str) -> str:
+    """Return the optional field of the request that a refusal is about, if any.
+
+    :param text: What the endpoint said.
+    """
+    if status in (400, 422) and "stream_options" in text:
+        return "stream_options"
+    if status in (400, 404, 422, 500, 501) and _NO_TOOLS.search(text):
+        return "tools"
+    return ""
 
 
 def read_retry_after(value: str | None) -> float | None:

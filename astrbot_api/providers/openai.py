@@ -80,6 +80,7 @@ class OpenAIProvider:
             self._redact,
         )
         self._asks_usage = True
+        self._without_tools: set[str] = set()
         self._default_model = ""
         self._default_model_lock = threading.Lock()
 
@@ -115,16 +116,36 @@ class OpenAIProvider:
                 response.close()
 
     def _complete(self, body: dict[str, Any], call: Call) -> urllib3.BaseHTTPResponse:
-        """Post the request, without ``stream_options`` where they are unknown."""
-        if self._asks_usage:
+        """Post the request, without the fields that endpoint or model do not know."""
+        for _ in ("stream_options", "tools"):
             try:
-                asking = {"stream_options": {"include_usage": True}, **body}
-                return self._exchange("POST", "/chat/completions", asking, call)
+                return self._exchange("POST", "/chat/completions", self._trim(body), call)
             except failures.EndpointRefusal as refusal:
-                if not refusal.names_stream_options:
+                if not self._learn(refusal, body):
                     raise
-                self._asks_usage = False
-        return self._exchange("POST", "/chat/completions", body, call)
+        return self._exchange("POST", "/chat/completions", self._trim(body), call)
+
+    def _trim(self, body: dict[str, Any]) -> dict[str, Any]:
+        trimmed = {"stream_options": {"include_usage": True}, **body} if self._asks_usage else body
+        if body["model"] in self._without_tools:
+            trimmed = {key: value for key, value in trimmed.items() if key != "tools"}
+        return trimmed
+
+    def _learn(self, refusal: failures.EndpointRefusal, body: dict[str, Any]) -> bool:
+        """Note what must be left out from now on. False: the refusal is about something else."""
+        model = body["model"]
+        if refusal.unknown_field == "stream_options" and self._asks_usage:
+            self._asks_usage = False
+            return True
+        if (
+            refusal.unknown_field == "tools"
+            and "tools" in body
+            and model not in self._without_tools
+        ):
+            log.warning("model %s takes no tools; it is asked without them from now on", model)
+            self._without_tools.add(model)
+            return True
+        return False
 
     def _exchange(
         self, method: str, path: str, body: dict[str, Any] | None, call: Call
@@ -169,7 +190,7 @@ class OpenAIProvider:
         return failures.EndpointRefusal(
             response.status,
             retry_after_s=failures.read_retry_after(response.headers.get("Retry-After")),
-            names_stream_options=response.status in (400, 422) and "stream_options" in text,
+            unknown_field=failures.find_unknown_field(response.status, text),
         )
 
     def _read_answer(self, response: urllib3.BaseHTTPResponse, call: Call) -> Iterator[Delta]:

@@ -20,7 +20,7 @@ from .mcp_wire import MAX_REQUEST_BYTES
 log = logging.getLogger(__name__)
 
 #: Loggers that would write URLs, or whole messages, into the log.
-_TOO_TALKATIVE = ("mcp", "httpx2", "httpcore2", "asyncio")
+_TOO_TALKATIVE = ("mcp", "httpx2", "httpcore2")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.getLevelNamesMapping().get(level, logging.INFO),
     )
     for name in _TOO_TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         listener = _listen(options)
     except OSError as error:

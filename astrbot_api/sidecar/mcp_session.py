@@ -51,6 +51,9 @@ _NEWS_PAUSE_S = 0.1
 #: What the SDK says when a server with a URL no longer knows the session.
 _NO_SESSION = "Session terminated"
 
+#: Longest reason of a refusal that is passed on.
+_MAX_REASON_CHARS = 2000
+
 #: Shorter values of variables are words like "1" or "true", and in any text.
 _SHORTEST_SECRET = 6
 
@@ -114,12 +117,13 @@ class ServerSession:
             if lost.is_set() or gone:
                 lost.set()  # a server with a URL: nobody else has noticed
                 raise CallFailed(self._say_ended()) from error
-            raise CallFailed(f"the MCP server {self.name} refused: {error.message}") from error
+            reason = self._redact(error.message[:_MAX_REASON_CHARS])
+            raise CallFailed(f"the MCP server {self.name} refused: {reason}") from error
         except CallFailed:
             raise
         except Exception as error:
-            log.exception("MCP server %s: a call of %s failed", self.name, tool)
-            kind = type(error).__name__
+            kind = type(error).__name__  # its text may hold what was said
+            log.error("MCP server %s: a call of %s failed: %s", self.name, tool, kind)
             raise CallFailed(f"the call of the MCP server {self.name} failed: {kind}") from error
         finally:
             await _cancel(work, ending)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
+from astrbot_api.db import messages
 from astrbot_api.events import MAX_LINE_BYTES
 
 from ..servers import parse_events
@@ -300,3 +302,34 @@ def test_legacy_status_answers_business_errors_with_200(
     assert (answer.status_code, answer.get_json()["code"]) == (200, "missing_field")
     assert api.client.get("/api/v1/im/bots").status_code == 401
     assert api.get("/api/v1/nope").status_code == 404
+
+
+def test_a_reply_that_cannot_be_stored_is_an_error_and_is_stored_later(
+    make_scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, _ = make_scripted(_say("fine"), worker_lease_s=1)
+    add_message = messages.add_message
+
+    def refuse_bots(db: Any, session: int, platform: str, sender: str, *rest: Any) -> Any:
+        if sender == messages.BOT:
+            raise sqlite3.OperationalError("database or disk is full")
+        return add_message(db, session, platform, sender, *rest)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(messages, "add_message", refuse_bots)
+        events = api.chat(session_id="s")
+        assert [event["type"] for event in events[-2:]] == ["error", "end"]
+        assert events[-2]["code"] == "storage_error"
+        assert "complete" not in [event["type"] for event in events]
+    wait_for(lambda: api.count_rows("message") == 2)
+    assert api.chat("again", session_id="s")[-3]["data"] == "fine"
+
+
+def test_a_fault_past_all_care_does_not_block_the_session(
+    make_scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, _ = make_scripted(_say("fine"))
+    with monkeypatch.context() as broken:
+        broken.setattr("astrbot_api.chat.answering.Reply", None)
+        assert api.chat(session_id="s")[-2]["code"] == "internal_error"
+    assert api.chat("again", session_id="s")[-3]["data"] == "fine"

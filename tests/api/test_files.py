@@ -4,77 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from werkzeug.test import TestResponse
 
 from astrbot_api.db.attachments import link_attachments
 from astrbot_api.storage.incoming import Incoming
 from astrbot_api.storage.local import LocalStorage
 
 from .conftest import Api
-
-PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(40)
-HTML = b"<script>alert(1)</script>"
-SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
-
-MakeApi = Callable[..., Api]
-
-
-def multipart(data: bytes, name: bytes = b"a.bin", *, end: bytes = b"\r\n--B--\r\n") -> bytes:
-    head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="' + name + b'"\r\n\r\n'
-    return head + data + end
-
-
-def post(api: Api, body: bytes, path: str = "/api/v1/file", **options: Any) -> TestResponse:
-    return api.client.post(
-        path,
-        data=body,
-        content_type="multipart/form-data; boundary=B",
-        headers={"X-API-Key": api.key},
-        **options,
-    )
-
-
-def upload(api: Api, data: bytes, name: bytes = b"a.bin") -> dict[str, str]:
-    answer = post(api, multipart(data, name))
-    assert answer.status_code == 200, answer.get_data()
-    found: dict[str, str] = answer.get_json()["data"]
-    return found
-
-
-def get(api: Api, attachment_id: str, method: str = "GET", **headers: str) -> TestResponse:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return api.client.open(
-        f"/api/v1/file?attachment_id={attachment_id}",
-        method=method,
-        headers={"X-API-Key": api.key, **named},
-        buffered=True,
-    )
-
-
-def delete(api: Api, attachment_id: str, query: str = "") -> TestResponse:
-    path = f"/api/v1/files/{attachment_id}{query}"
-    return api.client.delete(path, headers={"X-API-Key": api.key})
-
-
-def stored_files(api: Api) -> list[Path]:
-    folder = api.state.settings.files_dir
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def assert_nothing_is_left(api: Api) -> None:
-    assert stored_files(api) == []
-    assert api.count_rows("attachment") == api.count_rows("stray_blob") == 0
-
-
-def error_of(answer: TestResponse) -> tuple[int, str]:
-    return answer.status_code, answer.get_json()["code"]
+from .uploading import (
+    PNG,
+    MakeApi,
+    assert_nothing_is_left,
+    delete,
+    error_of,
+    get,
+    multipart,
+    post,
+    stored_files,
+    upload,
+)
 
 
 @pytest.mark.parametrize("path", ["/api/v1/file", "/api/v1/files"])
@@ -238,105 +189,6 @@ def test_a_full_disk_is_a_503_that_leaves_nothing(
     assert_nothing_is_left(api)
 
 
-@pytest.mark.parametrize(
-    ("asked", "status", "expected", "content_range"),
-    [
-        ("bytes=0-4", 206, b"01234", "bytes 0-4/10"),
-        ("bytes=7-", 206, b"789", "bytes 7-9/10"),
-        ("bytes=-3", 206, b"789", "bytes 7-9/10"),
-        ("bytes=-99", 206, b"0123456789", "bytes 0-9/10"),
-        ("bytes=8-99", 206, b"89", "bytes 8-9/10"),
-        ("bytes=0-1,3-4", 200, b"0123456789", None),
-        ("lines=0-4", 200, b"0123456789", None),
-        ("bytes=4-2", 200, b"0123456789", None),
-        ("nonsense", 200, b"0123456789", None),
-    ],
-)
-def test_one_range_is_answered_and_all_else_is_the_whole(
-    api: Api, asked: str, status: int, expected: bytes, content_range: str | None
-) -> None:
-    answer = get(api, upload(api, b"0123456789")["attachment_id"], Range=asked)
-    assert (answer.status_code, answer.get_data()) == (status, expected)
-    assert answer.headers.get("Content-Range") == content_range
-    assert answer.content_length == len(expected)
-
-
-def test_a_range_outside_is_a_416_that_tells_the_size(api: Api) -> None:
-    answer = get(api, upload(api, b"0123456789")["attachment_id"], Range="bytes=10-")
-    assert error_of(answer) == (416, "range_not_satisfiable")
-    assert answer.headers["Content-Range"] == "bytes */10"
-
-
-def test_a_range_holds_only_for_the_same_bytes(api: Api) -> None:
-    found = upload(api, b"0123456789")["attachment_id"]
-    head = get(api, found, "HEAD")
-
-    def status(condition: str) -> int:
-        return get(api, found, Range="bytes=0-1", If_Range=condition).status_code
-
-    assert status(head.headers["ETag"]) == 206
-    assert status(head.headers["Last-Modified"]) == 206
-    assert status('"other"') == 200
-    assert status("W/" + head.headers["ETag"]) == 200
-    assert status("Mon, 23 Nov 2020 16:43:50 GMT") == 200
-    assert status("nonsense") == 200
-
-
-def test_a_copy_that_is_still_good_is_not_sent_again(api: Api) -> None:
-    found = upload(api, PNG)["attachment_id"]
-    whole = get(api, found)
-    etag = f'"{hashlib.sha256(PNG).hexdigest()}"'
-    assert whole.headers["ETag"] == etag
-    for condition in (etag, "W/" + etag, "*", f'"x", {etag}'):
-        answer = get(api, found, If_None_Match=condition)
-        assert (answer.status_code, answer.get_data()) == (304, b"")
-        assert answer.headers["ETag"] == etag
-    assert get(api, found, If_None_Match='"x"').status_code == 200
-    since = whole.headers["Last-Modified"]
-    assert get(api, found, If_Modified_Since=since).status_code == 304
-    assert get(api, found, If_None_Match='"x"', If_Modified_Since=since).status_code == 200
-
-
-def test_head_tells_all_and_sends_nothing(api: Api) -> None:
-    found = upload(api, PNG)["attachment_id"]
-    whole, head = get(api, found), get(api, found, "HEAD", Range="bytes=0-1")
-    assert head.status_code == 200
-    assert head.get_data() == b""
-    for name in ("Content-Type", "Content-Length", "ETag", "Accept-Ranges", "Last-Modified"):
-        assert head.headers[name] == whole.headers[name]
-
-
-@pytest.mark.parametrize(
-    ("data", "name", "content_type", "how"),
-    [
-        (PNG, b"a.html", "image/png", "inline"),
-        (b"plain", b"a.txt", "text/plain; charset=utf-8", "inline"),
-        (HTML, b"a.html", "text/html; charset=utf-8", "attachment"),
-        (HTML, b"a.txt", "text/plain; charset=utf-8", "inline"),
-        (HTML, b"a.png", "text/plain; charset=utf-8", "inline"),
-        (SVG, b"a.svg", "image/svg+xml; charset=utf-8", "attachment"),
-        (SVG, b"a.xml", "text/xml; charset=utf-8", "attachment"),
-        (b"%PDF-1.4\n", b"a.pdf", "application/pdf", "attachment"),
-    ],
-)
-def test_nothing_with_a_script_is_shown_by_a_browser(
-    api: Api, data: bytes, name: bytes, content_type: str, how: str
-) -> None:
-    answer = get(api, upload(api, data, name)["attachment_id"])
-    assert answer.headers["Content-Type"] == content_type
-    assert answer.headers["Content-Disposition"].startswith(how)
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Content-Security-Policy"] == "sandbox"
-
-
-def test_the_name_is_told_in_both_spellings(api: Api) -> None:
-    named = upload(api, b"x", 'ca"f%é 猫.txt'.replace('"', '\\"').encode())
-    header = get(api, named["attachment_id"]).headers["Content-Disposition"]
-    assert header == (
-        "inline; filename=\"ca_f__ _.txt\"; filename*=UTF-8''ca%22f%25%C3%A9%20%E7%8C%AB.txt"
-    )
-
-
 def test_metadata_without_the_bytes(api: Api) -> None:
     found = upload(api, PNG, b"dot.png")["attachment_id"]
     data = api.get(f"/api/v1/files/{found}").get_json()["data"]
@@ -371,31 +223,6 @@ def test_an_unknown_attachment_is_a_404(api: Api, path: str) -> None:
     assert error_of(answer) == (404, "attachment_not_found")
     assert answer.get_json()["message"] == "Attachment not found"
     assert error_of(delete(api, "nope")) == (404, "attachment_not_found")
-
-
-@pytest.mark.parametrize("query", ["", "?attachment_id=", "?attachment_id=%20"])
-def test_a_download_names_its_attachment(api: Api, query: str) -> None:
-    answer = api.get("/api/v1/file" + query)
-    assert (answer.status_code, answer.get_json()["message"]) == (
-        400, "Missing key: attachment_id",
-    )  # fmt: skip
-
-
-def test_bytes_that_are_gone_are_told_before_the_first_byte(api: Api) -> None:
-    found = upload(api, PNG)["attachment_id"]
-    stored_files(api)[0].unlink()
-    assert error_of(get(api, found)) == (503, "storage_error")
-
-
-def test_nginx_sends_the_bytes_where_it_may(make_api: MakeApi) -> None:
-    api = make_api(ASTRBOT_ACCEL_REDIRECT_PREFIX="/attachments/")
-    found = upload(api, PNG)["attachment_id"]
-    answer = get(api, found, Range="bytes=0-1")
-    assert answer.get_data() == b""
-    path = stored_files(api)[0].relative_to(api.state.settings.files_dir)
-    assert answer.headers["X-Accel-Redirect"] == f"/attachments/{path}"
-    assert answer.headers["Content-Type"] == "image/png"
-    assert get(api, found, If_None_Match="*").status_code == 304
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_search_history_looks_into_its_own_session(make_scripted: Make) -> None:
         assert "another" not in said
     assert ask(api, "search_history", "fresh", words="eiffel") == "Nothing was found."
     assert ask(api, "search_history", words="1000%") == "Nothing was found."
-    assert ask(api, "search_history", words="llm_checkpoint") == "Nothing was found."
+    assert ask(api, "search_history", words="plain") == "Nothing was found."
 
 
 def test_search_history_does_not_find_what_was_forgotten(make_scripted: Make) -> None:

@@ -28,8 +28,10 @@ class Sidecar:
         """Start it, again if it was killed, and wait until it listens."""
         with self.log_path.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", mcp_main.__file__]
-                + ["--socket", str(self.path), "--until-eof"],
+                [
+                    *(sys.executable, "-P", mcp_main.__file__),
+                    *("--socket", str(self.path), "--until-eof"),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

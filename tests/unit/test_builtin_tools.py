@@ -77,6 +77,12 @@ def test_calculate_refuses_what_is_endless_or_no_arithmetic(expression: str) -> 
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.parametrize("expression", ["'a'", "b'a' * 2", "1j", "None", "..."])
+def test_calculate_takes_nothing_but_numbers(expression: str) -> None:
+    with pytest.raises(ToolError, match="only numbers can be calculated with"):
+        calculate(expression)
+
+
 def test_the_time_is_that_of_a_zone() -> None:
     said = current_time.call({"timezone": "Asia/Shanghai"}, context())
     assert "+08:00 (" in said

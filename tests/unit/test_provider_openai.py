@@ -138,6 +138,52 @@ def test_endpoint_without_stream_options_is_asked_without_them_from_then_on() ->
     assert asked == [True, False, False]
 
 
+TOOLS = [{"type": "function", "function": {"name": "f", "description": "", "parameters": {}}}]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "registry.ollama.ai/library/gemma:2b does not support tools"),
+        (400, '"auto" tool choice requires --enable-auto-tool-choice to be set'),
+        (500, "tools param requires --jinja flag"),
+        (404, "No endpoints found that support tool use."),
+    ],
+)
+def test_model_that_takes_no_tools_is_asked_without_them_from_then_on(
+    status: int, message: str
+) -> None:
+    asked: list[bool] = []
+
+    def handle(connection: Connection) -> None:
+        while True:
+            head, body = connection.read_request()
+            if not head:
+                return
+            asked.append("tools" in json.loads(body))
+            if asked[-1]:
+                connection.send_json(status, {"error": {"message": message}})
+            else:
+                connection.send_stream(*HELLO)
+
+    with RawEndpoint(handle) as endpoint:
+        provider = provider_of(endpoint)
+        assert text_of(ask(provider, tools=TOOLS)) == "Hello"
+        assert text_of(ask(provider, tools=TOOLS)) == "Hello"
+    assert asked == [True, False, False]
+
+
+def test_another_fault_in_a_request_with_tools_is_told() -> None:
+    def handle(connection: Connection) -> None:
+        connection.read_request()
+        message = "Invalid schema for function 'f' in tools[0]: 'x' is a required property"
+        connection.send_json(400, {"error": {"message": message}})
+
+    with RawEndpoint(handle) as endpoint, pytest.raises(ProviderError) as caught:
+        ask(provider_of(endpoint), tools=TOOLS)
+    assert "refused the request (HTTP 400)" in caught.value.message
+
+
 # -- what the answer means ---------------------------------------------------
 
 

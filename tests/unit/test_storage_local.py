@@ -24,8 +24,8 @@ from astrbot_api.storage.sweep import Swept, sweep
 class Box:
     """A data directory with its database and its attachments."""
 
-    def __init__(self, folder: Path) -> None:
-        self.settings = load_settings({"data_dir": folder}, environ={})
+    def __init__(self, folder: Path, **settings: int) -> None:
+        self.settings = load_settings({"data_dir": folder, **settings}, environ={})
         self.store = Store(self.settings.database_path)
         self.store.upgrade()
         self.attachments = Attachments(self.settings, self.store)
@@ -116,7 +116,70 @@ def test_bytes_whose_deletion_fails_are_left_to_the_sweep(
     assert box.attachments.read_bytes(again, 10) == b"x"
 
 
-def test_no_upload_loses_its_bytes_to_a_deletion_of_the_same(box: Box) -> None:
+def _upload_meanwhile(
+    box: Box, monkeypatch: pytest.MonkeyPatch, data: bytes, key_id: str | None = None
+) -> list[rows.AttachmentRow]:
+    """Have another upload come and go while the next one is being saved."""
+    save = LocalStorage.save
+    found: list[rows.AttachmentRow] = []
+
+    def interrupted(self: LocalStorage, path: Path, blob: str) -> None:
+        monkeypatch.undo()
+        found.append(box.attachments.store_bytes(data, "other", key_id))
+        save(self, path, blob)
+
+    monkeypatch.setattr(LocalStorage, "save", interrupted)
+    return found
+
+
+def test_two_uploads_of_the_same_bytes_at_once_share_them(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = _upload_meanwhile(box, monkeypatch, b"same")
+    row = box.attachments.store_bytes(b"same", "x")
+    assert row.blob == others[0].blob
+    assert len(box.files()) == 1
+    assert box.strays() == []
+
+
+def test_two_uploads_at_once_do_not_exceed_the_limit_of_their_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = Box(tmp_path, max_bytes_per_key=10)
+    _upload_meanwhile(box, monkeypatch, b"1234567", "key")
+    with pytest.raises(ApiError, match="more than 10 bytes"):
+        box.attachments.store_bytes(b"abcdefg", "x", "key")
+    assert len(box.files()) == 1
+    assert box.strays() == []
+    box.store.close()
+
+
+def test_bytes_that_are_there_are_not_saved_again(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = box.attachments.store_bytes(b"same", "x")
+    monkeypatch.delattr(LocalStorage, "save")
+    assert box.attachments.store_bytes(b"same", "y").blob == row.blob
+
+
+def test_no_upload_loses_its_bytes_to_a_slow_deletion_of_the_same(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = box.attachments.store_bytes(b"same", "x")
+    found: list[rows.AttachmentRow] = []
+    delete = LocalStorage.delete
+
+    def slow(self: LocalStorage, blob: str) -> None:
+        monkeypatch.undo()
+        found.append(box.attachments.store_bytes(b"same", "y"))
+        delete(self, blob)
+
+    monkeypatch.setattr(LocalStorage, "delete", slow)
+    box.attachments.delete(row)
+    assert box.attachments.read_bytes(found[0], 10) == b"same"
+
+
+def test_many_uploads_and_deletions_of_the_same_bytes_leave_nothing(box: Box) -> None:
     data = b"the same for all" * 1000
 
     def work(number: int) -> None:
@@ -160,11 +223,8 @@ def test_temporary_files_of_a_crash_go_after_a_day(box: Box) -> None:
 
 
 def test_a_limit_stops_a_file_as_soon_as_it_is_exceeded(tmp_path: Path) -> None:
-    box = Box(tmp_path)
-    attachments = Attachments(
-        load_settings({"data_dir": tmp_path, "max_file_bytes": 10}, environ={}), box.store
-    )
-    with attachments.begin(None) as incoming:
+    box = Box(tmp_path, max_file_bytes=10)
+    with box.attachments.begin(None) as incoming:
         incoming.write(bytes(10))
         with pytest.raises(ApiError, match="limit of 10 bytes"):
             incoming.write(b"x")

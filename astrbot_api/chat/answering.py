@@ -1,0 +1,207 @@
+"""How a turn is answered: by a command, by a plugin, or by the model and its tools."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from ..agent.aside import CallTimedOut, TooManyAbandoned
+from ..agent.loop import AgentEvent, run_agent
+from ..agent.provider import ModelMessage, ModelOptions, Provider
+from ..agent.tools import ToolContext
+from ..attachments import Attachments
+from ..config import Settings
+from ..db import sessions
+from ..db.sessions import WEBCHAT
+from ..db.store import Store
+from ..errors import ProviderError, RunCancelled, StorageError
+from ..messages import Plain, Segment, plain_text
+from ..plugins.context import Handled
+from ..providers.registry import Providers
+from .abilities import Abilities, TurnAbilities
+from .commands import Command, CommandContext, find_command
+from .ending import TurnEnder
+from .history import build_messages
+from .media import MediaLimits, MediaReader
+from .outbox import FileOutbox
+from .persona import fill_prompt
+from .reply import Reply
+from .summary import Summariser
+from .turn import OpenTurn
+
+log = logging.getLogger(__name__)
+
+
+class _CommandFailed(Exception):
+    """A command raised what it should not; its name is the message."""
+
+
+class TurnRunner:
+    """Answers turns that are open, with what an application gives it."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        providers: Providers,
+        abilities: Abilities,
+        attachments: Attachments,
+        ender: TurnEnder,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._providers = providers
+        self._abilities = abilities
+        self._attachments = attachments
+        self._media = MediaReader(store, attachments)
+        self._ender = ender
+
+    def run(self, turn: OpenTurn) -> None:
+        """Answer a turn and store the answer. Failure is an event."""
+        reply = Reply(
+            turn.run_id,
+            streaming=turn.request.streaming,
+            show_reasoning=turn.config.agent.show_reasoning,
+            max_chars=self._settings.max_reply_chars,
+        )
+        try:
+            self._run(turn, reply)
+        except RunCancelled as error:
+            self._ender.end_cancelled(turn, reply, error.reason)
+        except ProviderError as error:
+            self._ender.fail(turn, reply, "failed", "provider_error", error.message)
+        except StorageError as error:
+            self._ender.fail(turn, reply, "failed", "storage_error", str(error))
+        except (CallTimedOut, TooManyAbandoned) as error:
+            self._ender.fail(turn, reply, "failed", "internal_error", str(error))
+        except _CommandFailed as error:
+            log.exception("command /%s failed in run %s", error, turn.run_id)
+            message = f"The command /{error} failed; the server's log has the details."
+            self._ender.fail(turn, reply, "failed", "internal_error", message)
+        except Exception:
+            log.exception("run %s failed", turn.run_id)
+            message = f"The server failed; its log has the details under run {turn.run_id}."
+            self._ender.fail(turn, reply, "failed", "internal_error", message)
+
+    def _run(self, turn: OpenTurn, reply: Reply) -> None:
+        abilities = self._abilities.begin_turn(turn.config, turn.to_context())
+        turn.observe = abilities.hooks.observer
+        command, arguments = find_command(abilities.commands, turn.text)
+        if command is not None:
+            self._run_command(turn, command, arguments, abilities)
+            return
+        text = abilities.hooks.rewrite_message(turn.text)
+        if isinstance(text, Handled):
+            self._ender.answer_directly(turn, text.text)
+            return
+        provider = self._providers.get_provider(turn.provider)
+        self._answer(turn, reply, provider, abilities, text)
+        self._ender.name_session(turn, provider)
+        abilities.hooks.observe_reply(reply.text)
+
+    def _run_command(
+        self, turn: OpenTurn, command: Command, arguments: str, abilities: TurnAbilities
+    ) -> None:
+        context = CommandContext(
+            store=self._store,
+            session=turn.session,
+            username=turn.request.username,
+            message_number=turn.user_message,
+            arguments=arguments,
+            commands=abilities.commands,
+            config_id=turn.config.id,
+        )
+        try:
+            text = abilities.run_command(turn.to_context(), command, context)
+        except (RunCancelled, StorageError, CallTimedOut, TooManyAbandoned):
+            raise
+        except Exception as error:
+            raise _CommandFailed(command.name) from error
+        self._ender.answer_directly(turn, text)
+
+    def _answer(
+        self,
+        turn: OpenTurn,
+        reply: Reply,
+        provider: Provider,
+        abilities: TurnAbilities,
+        text: str,
+    ) -> None:
+        """Run the agent and show what it says and does."""
+        options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
+        outbox = FileOutbox(self._attachments, turn.request.key_id)
+        steps = run_agent(
+            abilities.hook_provider(provider),
+            self._build_conversation(turn, provider, options, text),
+            abilities.make_toolbox(),
+            self._to_tool_context(turn, outbox),
+            options,
+            max_steps=turn.config.agent.max_steps,
+        )
+        for step in steps:
+            self._show(turn, reply, outbox, step)
+        self._show(turn, reply, outbox, None)
+        for event in reply.finish():
+            turn.say(event)
+        self._ender.complete(turn, reply, "completed")
+
+    def _show(
+        self, turn: OpenTurn, reply: Reply, outbox: FileOutbox, step: AgentEvent | None
+    ) -> None:
+        """Show the files that tools have sent, then what the agent yielded."""
+        shown = [event for row in outbox.take_all() for event in reply.add_file(row)]
+        if step is not None:
+            shown += reply.take(step)
+        for event in shown:
+            turn.say(event)
+
+    def _build_conversation(
+        self, turn: OpenTurn, provider: Provider, options: ModelOptions, text: str
+    ) -> list[ModelMessage]:
+        agent = turn.config.agent
+        summariser = None
+        if agent.history == "summarise":
+            summariser = Summariser(self._store, provider, options, agent.history_tokens)
+        limits = MediaLimits(
+            turn.provider.modalities, agent.file_tokens, self._settings.max_image_side_px
+        )
+        return build_messages(
+            self._store,
+            session=turn.session.id,
+            context_after=self._context_after(turn),
+            own_message=turn.user_message,
+            own_checkpoint=turn.checkpoint,
+            segments=replace_text(turn.request.segments, text),
+            render=lambda segments, quotes: self._media.render(segments, quotes, limits),
+            system_prompt=fill_prompt(
+                agent.system_prompt, username=turn.request.username, platform=WEBCHAT
+            ),
+            budget=agent.history_tokens,
+            summariser=summariser,
+        )
+
+    def _to_tool_context(self, turn: OpenTurn, outbox: FileOutbox) -> ToolContext:
+        return ToolContext(
+            turn.request.username,
+            turn.session.session_id,
+            turn.config.id,
+            turn.cancel,
+            attachments=tuple(map(self._media.to_tool_attachment, turn.sent)),
+            send_file=outbox.send,
+        )
+
+    def _context_after(self, turn: OpenTurn) -> int:
+        """Return what ``/reset`` last left: an earlier turn may have run since opening."""
+        if not turn.ahead:
+            return turn.session.context_after
+        with self._store.read() as db:
+            session = sessions.find_session(db, turn.session.session_id)
+        return session.context_after if session else turn.session.context_after
+
+
+def replace_text(segments: Sequence[Segment], text: str) -> Sequence[Segment]:
+    """Return segments with another text; the same ones where it is the same."""
+    if text == plain_text([one.to_wire() for one in segments]):
+        return segments
+    return [Plain(text), *(one for one in segments if not isinstance(one, Plain))]

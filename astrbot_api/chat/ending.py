@@ -1,0 +1,158 @@
+"""How a turn ends: its reply is stored, then its stream told so and closed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import peewee
+
+from .. import events
+from ..agent.provider import Provider
+from ..clock import to_iso
+from ..db import messages, runs
+from ..db.attachments import link_attachments
+from ..db.sessions import WEBCHAT
+from ..db.store import Store
+from ..errors import StorageError
+from .reply import Reply
+from .titles import TitleRequest, TitleWriter
+from .turn import OpenTurn
+
+log = logging.getLogger(__name__)
+
+_INTERRUPTED = "The server stopped before the turn had ended. What was said is kept."
+
+#: Replies that wait for a database that takes none, most of them.
+_MAX_UNSTORED = 1000
+
+_Job = Callable[[peewee.Database], Any]
+
+
+class TurnEnder:
+    """Stores replies and closes turns.
+
+    A reply that cannot be stored (a full disk, a locked database) is kept and
+    tried again with :meth:`retry`: its session would wait for it for ever.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._titles = TitleWriter(store)
+        self._lock = threading.Lock()
+        self._unstored: deque[_Job] = deque(maxlen=_MAX_UNSTORED)
+
+    def complete(self, turn: OpenTurn, reply: Reply, status: str) -> None:
+        """Store the whole reply and say so.
+
+        :param status: ``completed`` or ``stopped``.
+        :raises StorageError: when it could not be stored; nothing was said.
+        """
+        content = reply.to_content()
+        saved = self._store.write(_store_reply(turn, content, status, None, reply.attachments))
+        turn.say(events.agent_stats(content["agent_stats"]))
+        streaming = turn.request.streaming
+        turn.say(events.complete(turn.run_id, reply.text, reply.reasoning, streaming=streaming))
+        self._say_saved(turn, saved)
+        turn.say(events.end(turn.run_id))
+
+    def answer_directly(self, turn: OpenTurn, text: str) -> None:
+        """Answer with a text that is not the model's, and never shown to it.
+
+        :raises StorageError: when it could not be stored; nothing was said.
+        """
+        content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
+        saved = self._store.write(_store_reply(turn, content, "completed"))
+        for event in events.plain_pieces(turn.run_id, text, streaming=False):
+            turn.say(event)
+        self._say_saved(turn, saved)
+        turn.say(events.end(turn.run_id))
+
+    def end_cancelled(self, turn: OpenTurn, reply: Reply, reason: str) -> None:
+        """End a turn that was stopped (its text stands) or cut off by the server's end."""
+        if reason == "interrupted":
+            self.fail(turn, reply, "interrupted", "run_interrupted", _INTERRUPTED)
+            return
+        for event in reply.finish():
+            turn.say(event)
+        try:
+            self.complete(turn, reply, "stopped")
+        except StorageError as error:
+            self.fail(turn, reply, "failed", "storage_error", str(error))
+
+    def fail(self, turn: OpenTurn, reply: Reply, status: str, code: str, message: str) -> None:
+        """Store what was said, marked, and end the stream with the reason.
+
+        :param status: ``failed`` or ``interrupted``.
+        """
+        for event in reply.finish():
+            turn.say(event)
+        content = reply.to_content() | {"error": {"code": code, "message": message}}
+        self._store_or_keep(turn, _store_reply(turn, content, status, code, reply.attachments))
+        turn.say(events.error(turn.run_id, code, message))
+        turn.say(events.end(turn.run_id))
+        if turn.session.display_name is None:
+            self._titles.request(TitleRequest(turn.session.id, turn.subject, None))
+
+    def drop(self, turn: OpenTurn, status: str, code: str, message: str) -> None:
+        """End a turn that has no reply: one that never ran, or failed past all care."""
+
+        def job(db: peewee.Database) -> None:
+            runs.finish_run(db, turn.number, status, error_code=code or None)
+
+        self._store_or_keep(turn, job)
+        if code:
+            turn.say(events.error(turn.run_id, code, message))
+        turn.say(events.end(turn.run_id))
+
+    def name_session(self, turn: OpenTurn, provider: Provider) -> None:
+        """Have a session that has no name get one."""
+        if turn.session.display_name is not None:
+            return
+        asked = provider if turn.config.agent.titles else None
+        wanted = TitleRequest(turn.session.id, turn.subject, asked, turn.request.model)
+        self._titles.request(wanted)
+
+    def retry(self) -> None:
+        """Store what could not be stored before; what still cannot be stays."""
+        with self._lock:  # one at a time: a job must not be stored twice
+            while self._unstored:
+                try:
+                    self._store.write(self._unstored[0])
+                except StorageError:
+                    return
+                self._unstored.popleft()
+
+    def _store_or_keep(self, turn: OpenTurn, job: _Job) -> None:
+        try:
+            self._store.write(job)
+        except StorageError:
+            log.error("the end of run %s is not stored yet", turn.run_id)
+            self._unstored.append(job)
+
+    def _say_saved(self, turn: OpenTurn, saved: tuple[int, int]) -> None:
+        number, time_us = saved
+        turn.say(events.message_saved(number, to_iso(time_us), turn.checkpoint))
+
+
+def _store_reply(
+    turn: OpenTurn,
+    content: dict[str, Any],
+    status: str,
+    code: str | None = None,
+    attachments: Sequence[int] = (),
+) -> Callable[[peewee.Database], tuple[int, int]]:
+    """Return the job that stores a reply and closes its run; it returns id and time."""
+
+    def job(db: peewee.Database) -> tuple[int, int]:
+        saved = messages.add_message(
+            db, turn.session.id, WEBCHAT, messages.BOT, content, turn.checkpoint
+        )
+        link_attachments(db, saved[0], attachments)
+        runs.finish_run(db, turn.number, status, error_code=code, bot_message=saved[0])
+        return saved
+
+    return job

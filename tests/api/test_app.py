@@ -1,0 +1,56 @@
+"""The server's own application, outside the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from .conftest import Api
+
+
+def test_the_first_page_leads_to_the_documentation(api: Api) -> None:
+    answer = api.client.get("/", follow_redirects=True)
+    assert answer.request.path == "/api/v1/docs"
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/favicon.ico"])
+def test_an_unknown_path_is_json_with_an_id(api: Api, path: str) -> None:
+    answer = api.client.get(path)
+    assert (answer.status_code, answer.get_json()["code"]) == (404, "path_not_found")
+    assert answer.headers["X-Request-ID"] == answer.get_json()["request_id"]
+
+
+def test_a_base_url_with_a_slash_at_its_end_works(api: Api) -> None:
+    answer = api.client.get(
+        "/", environ_overrides={"PATH_INFO": "//api/v1/im/bots"}, headers={"X-API-Key": api.key}
+    )
+    assert answer.get_json()["status"] == "ok"
+
+
+def test_http_1_1_without_a_host_is_refused(api: Api) -> None:
+    environ = {"SERVER_PROTOCOL": "HTTP/1.1", "PATH_INFO": "/", "REQUEST_METHOD": "GET"}
+    started: list[str] = []
+    api.app.wsgi_app(environ, lambda status, headers: started.append(status))  # type: ignore[arg-type, func-returns-value]
+    assert started == ["400 Bad Request"]
+
+
+def test_the_callers_request_id_is_kept_unless_it_could_forge_a_line(api: Api) -> None:
+    kept = api.client.get("/api/v1/nope", headers={"X-Request-ID": "trace-1.2_3"})
+    assert kept.headers["X-Request-ID"] == "trace-1.2_3"
+    forged = api.client.get("/api/v1/nope", headers={"X-Request-ID": "a b=c"})
+    assert forged.headers["X-Request-ID"] != "a b=c"
+
+
+def test_the_access_line_cannot_be_forged_and_holds_no_query(
+    make_api: Callable[..., Api],
+) -> None:
+    api = make_api()
+    lines: list[str] = []
+    api.state.access_log = lines.append
+    api.client.get(f"/api/v1/im%20status=200%0Abots?key={api.key}")
+    api.client.get("/api/v1/im%20status=200?key=abk_secret")
+    assert all("abk_secret" not in line and api.key not in line for line in lines)
+    assert "path=/api/v1/im%20status=200 status=401" in lines[-1]
+    assert all("\n" not in line for line in lines)

@@ -1,0 +1,243 @@
+"""MCP tools in turns: the real server, the real sidecar, real MCP servers."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from astrbot_api.testing.fake_openai import FakeOpenAI
+
+from ..mcp_servers.running import Sidecar, odd_table, run_http_server, run_sidecar
+from ..servers import Server, create_key, write_config
+from ..waiting import LIMIT_S, wait_for
+from .test_serve import Serve, children, command_line, is_running
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        importlib.util.find_spec("mcp") is None, reason="the extra mcp is not installed: make test"
+    ),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc"),
+]
+
+DOWN = "error: the MCP server odd is not running; it is being restarted"
+ENDED = "error: the MCP server odd ended during the call; it is being restarted"
+NO_SIDECAR = "error: the MCP sidecar ended during the call; try again later"
+
+
+class Case:
+    """A server with two configs, each with MCP servers of its own."""
+
+    def __init__(self, folder: Path, sidecar: Sidecar, model: FakeOpenAI, url: str) -> None:
+        self.mark = folder / "mark"
+        self.model = model
+        self.sidecar = sidecar
+        path = write_config(folder, model.base_url, agent="titles = false")
+        _append(path, odd_table("odd", "--mark", str(self.mark)))
+        path = write_config(folder, model.base_url, name="other", agent="titles = false")
+        _append(path, f'[mcp.web]\nurl = "{url}"\n[mcp.time]\ncommand = {_TIME}\n')
+        self.key = create_key(folder, "chat", "config", "file")
+        self.server = Server(
+            folder, workers=1, ASTRBOT_MCP_SOCKET=str(sidecar.path), ASTRBOT_LOG_LEVEL="INFO"
+        )
+
+    def turn(self, message: str, **body: Any) -> list[dict[str, Any]]:
+        events = self.server.chat(self.key, message=message, **body)
+        assert [one["type"] for one in events][-2:] == ["message_saved", "end"], events
+        assert not [one for one in events if one["type"] == "error"]
+        return events
+
+    def call(self, tool: str, arguments: str = "{}", **body: Any) -> tuple[str, str]:
+        """Have the model call a tool; return its public name and its result."""
+        events = self.turn(f"TOOL={tool.replace('.', '__')} TOOLARGS={arguments}", **body)
+        return find_call(events)
+
+    def wait_for_tools(self, config: str, *tools: str) -> None:
+        """Wait until turns of a config are offered these tools."""
+        wait_for(lambda: set(tools) <= set(self.offered(config)))
+
+    def offered(self, config: str) -> list[str]:
+        """Have a turn; return the names that the model's endpoint was told of."""
+        self.turn("hi", config_id=config)
+        return [one["function"]["name"] for one in self.model.requests()[-1].get("tools", [])]
+
+    def read_marks(self) -> list[int]:
+        return [int(one) for one in self.mark.read_text().split()] if self.mark.exists() else []
+
+
+_TIME = f'["{sys.executable}", "-m", "mcp_server_time"]'
+
+
+def _append(path: Path, text: str) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def find_call(events: list[dict[str, Any]]) -> tuple[str, str]:
+    """Return the name and the result of the one tool call of a turn."""
+    (call,) = [one for one in events if one.get("chain_type") == "tool_call"]
+    (result,) = [one for one in events if one.get("chain_type") == "tool_call_result"]
+    name: str = orjson.loads(call["data"])["name"]
+    text: str = orjson.loads(result["data"])["result"]
+    return name, text
+
+
+@pytest.fixture(scope="module")
+def sidecar() -> Iterator[Sidecar]:
+    with run_sidecar() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def case(module_dir: Path, sidecar: Sidecar, fake_model: FakeOpenAI) -> Iterator[Case]:
+    with run_http_server() as (_, url):
+        case = Case(module_dir, sidecar, fake_model, url)
+        case.wait_for_tools("default", "odd__echo")
+        case.wait_for_tools("other", "web__echo", "time__get_current_time")
+        yield case
+        case.server.http.clear()  # an idle connection would hold the worker
+        assert case.server.stop() == 0
+
+
+def test_the_model_calls_a_tool_under_a_safe_name_and_clients_see_the_public_one(
+    case: Case,
+) -> None:
+    name, result = case.call("odd.echo", '{"text":"hello"}')
+    assert (name, result) == ("odd.echo", "hello")
+    for request in case.model.requests()[-2:]:
+        names = [one["function"]["name"] for one in request["tools"]]
+        assert "odd__echo" in names
+        assert not [one for one in names if "." in one]
+    replayed = case.model.requests()[-1]["messages"][-2]
+    assert replayed["tool_calls"][0]["function"]["name"] == "odd__echo"
+
+
+def test_a_real_server_tells_the_time(case: Case) -> None:
+    name, result = case.call(
+        "time.get_current_time", '{"timezone":"Asia/Tokyo"}', config_id="other"
+    )
+    assert name == "time.get_current_time"
+    assert orjson.loads(result)["datetime"].endswith("+09:00")
+
+
+def test_each_config_sees_its_own_servers_alone(case: Case) -> None:
+    default, other = case.offered("default"), case.offered("other")
+    assert {"odd__echo"} == {one for one in (*default, *other) if one == "odd__echo"}
+    assert not [one for one in default if one.startswith(("web__", "time__"))]
+    assert not [one for one in other if one.startswith("odd__")]
+    assert case.call("web.echo", '{"text":"over-HTTP"}', config_id="other")[1] == "over-HTTP"
+
+
+def test_a_picture_of_a_tool_reaches_the_client(case: Case) -> None:
+    events = case.turn("TOOL=odd__picture")
+    _, result = find_call(events)
+    assert result.startswith("before\n[image.png: image/png, ")
+    assert result.endswith("it was shown to the user]\nafter")
+    assert [one for one in events if one["type"] == "image"]
+
+
+def test_twenty_calls_at_once(case: Case) -> None:
+    with ThreadPoolExecutor(20) as threads:
+        calls = [
+            threads.submit(case.call, "odd.wait", '{"seconds":0.5}', username=f"user{number}")
+            for number in range(20)
+        ]
+        results = [call.result(LIMIT_S) for call in calls]
+    assert results == [("odd.wait", "waited")] * 20
+
+
+def test_a_server_killed_in_mid_call_ends_the_call_and_the_next_turn_works(case: Case) -> None:
+    before = len(case.read_marks())
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(case.call, "odd.wait")
+        pids = wait_for(lambda: case.read_marks()[before:])
+        os.kill(pids[0], signal.SIGKILL)
+        assert call.result(LIMIT_S) == ("odd.wait", ENDED)
+    results = []
+
+    def ask() -> bool:
+        results.append(case.call("odd.echo", '{"text":"back"}')[1])
+        return results[-1] == "back"
+
+    wait_for(ask)
+    assert set(results) <= {DOWN, ENDED, "back"}
+
+
+def test_a_sidecar_killed_in_mid_call_ends_the_call_and_the_next_turn_works(case: Case) -> None:
+    before = len(case.read_marks())
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(case.call, "odd.wait")
+        wait_for(lambda: case.read_marks()[before:])
+        case.sidecar.kill()
+        assert call.result(LIMIT_S) == ("odd.wait", NO_SIDECAR)
+    # Its tools stay listed, and say what is the matter.
+    down = "error: the MCP sidecar is not running; try again later"
+    assert case.call("odd.echo", '{"text":"x"}') == ("odd.echo", down)
+    case.sidecar.start()
+    wait_for(lambda: case.call("odd.echo", '{"text":"back"}')[1] == "back")
+
+
+def test_a_server_that_a_config_gains_later_is_there_without_a_restart(
+    case: Case, fake_model: FakeOpenAI
+) -> None:
+    path = write_config(
+        case.server.data_dir, fake_model.base_url, name="late", agent="titles = false"
+    )
+    wait_for(lambda: _has_config(case, "late"))
+    assert not [one for one in case.offered("late") if one.startswith("new__")]
+    _append(path, odd_table("new", "--prefix", "new: "))
+    case.wait_for_tools("late", "new__echo")
+    assert case.call("new.echo", '{"text":"x"}', config_id="late") == ("new.echo", "new: x")
+
+
+def _has_config(case: Case, config: str) -> bool:
+    answer = case.server.request("GET", "/api/v1/configs", case.key)
+    return any(one["id"] == config for one in answer.json()["data"]["configs"])
+
+
+def test_serve_starts_the_sidecar_on_demand_and_again_when_it_dies(
+    tmp_path: Path, fake_model: FakeOpenAI
+) -> None:
+    configs = tmp_path / "data" / "configs"
+    configs.mkdir(parents=True)
+    default = configs / "default.toml"
+    default.write_text('[provider]\ntype = "auto"\n[agent]\ntitles = false\n')
+    environ = {"ASTRBOT_MODEL_URL": fake_model.base_url, "ASTRBOT_MODEL": "mock"}
+    server = Serve(tmp_path, "--workers", "1", **environ).wait_started()
+    try:
+        key = server.key()
+        assert server.chat(key, "hi")[-1]["type"] == "end"
+        assert not _sidecars(server)
+        _append(default, odd_table())
+
+        def says(text: str) -> bool:
+            events = server.chat(key, f'TOOL=odd__echo TOOLARGS={{"text":"{text}"}}')
+            calls = [one for one in events if one.get("chain_type") == "tool_call_result"]
+            return bool(calls) and orjson.loads(calls[0]["data"])["result"] == text
+
+        wait_for(lambda: says("one"))
+        (first,) = _sidecars(server)
+        odd = children(first)
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: "The MCP sidecar was killed by SIGKILL; starting it again" in server.err)
+        wait_for(lambda: says("two"))
+        (second,) = _sidecars(server)
+        odd += children(second)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait_ended() == 0
+        wait_for(lambda: not [pid for pid in (first, second, *odd) if is_running(pid)])
+        assert "Traceback" not in server.err
+    finally:
+        server.close()
+
+
+def _sidecars(server: Serve) -> list[int]:
+    return [one for one in children(server.process.pid) if "mcp_main.py" in command_line(one)]

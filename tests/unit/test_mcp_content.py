@@ -1,0 +1,79 @@
+"""Results and descriptions of MCP tools, as they leave the sidecar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
+
+import mcp_types as types
+
+from astrbot_api.sidecar import mcp_content
+from astrbot_api.sidecar.mcp_content import describe_tools, to_parts
+
+
+def parts(*blocks: Any, **more: Any) -> list[dict[str, Any]]:
+    return to_parts(types.CallToolResult(content=list(blocks), **more))
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "text", "text": words}
+
+
+def blob(uri: str, data: str = "AAAA", mime: str | None = None) -> types.EmbeddedResource:
+    resource = types.BlobResourceContents(uri=uri, blob=data, mime_type=mime)
+    return types.EmbeddedResource(resource=resource)
+
+
+def test_resources_are_texts_files_and_links() -> None:
+    words = types.TextResourceContents(uri="file:///a.txt", text="words")
+    link = types.ResourceLink(uri="https://example.org/x", name="x", title="An X")
+    assert parts(types.EmbeddedResource(resource=words), blob("file:///a/b.zip?c=d"), link) == [
+        text("words"),
+        {"type": "file", "name": "b.zip", "mime": "application/octet-stream", "data": "AAAA"},
+        text("[link: An X https://example.org/x]"),
+    ]
+
+
+def test_sound_is_a_file() -> None:
+    sound = types.AudioContent(data="AAAA", mime_type="audio/wav")
+    assert parts(sound) == [{"type": "file", "name": "audio", "mime": "audio/wav", "data": "AAAA"}]
+
+
+def test_structured_content_stands_in_for_none_other() -> None:
+    assert parts(structured_content={"a": "ä"}) == [text('{"a": "ä"}')]
+    assert parts(types.TextContent(text="a"), structured_content={"a": 1}) == [text("a")]
+
+
+def test_files_that_are_too_large_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_content, "MAX_FILES_CHARS", 10)
+    first, second = parts(blob("file:///a"), blob("file:///b", "A" * 8))
+    assert first["name"] == "a"
+    assert second == text("[b: 6 bytes, too large to be passed on]")
+
+
+def test_texts_are_cut_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_content, "MAX_TEXT_CHARS", 10)
+    blocks = [types.TextContent(text=one) for one in ("a" * 8, "b" * 5, "c")]
+    assert parts(*blocks) == [
+        text("a" * 8), text("bb"), text("[cut: the text has 5 characters]"),
+    ]  # fmt: skip
+
+
+def test_tools_out_of_all_bounds_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mcp_content, "MAX_TOOL_CHARS", 200)
+    monkeypatch.setattr(mcp_content, "MAX_TOOLS_CHARS", 300)
+    schema = {"type": "object"}
+    tools = [
+        types.Tool(name="plain", input_schema=schema),
+        types.Tool(name="long", description="x" * 300, input_schema=schema),
+        *(types.Tool(name=f"n{n}", description="x" * 50, input_schema=schema) for n in range(9)),
+    ]
+    described = describe_tools("odd", tools)
+    assert described[0] == {"name": "plain", "description": "plain", "parameters": schema}
+    assert [one["name"] for one in described] == ["plain", "n0"]
+    assert "its tool 'long' is left out: too large" in caplog.text

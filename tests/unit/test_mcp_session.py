@@ -1,0 +1,241 @@
+"""The sidecar's parts in this process: one session, and the hub of all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
+
+from astrbot_api.sidecar import mcp_session, mcp_stdio
+from astrbot_api.sidecar.mcp_hub import Hub
+from astrbot_api.sidecar.mcp_session import ServerSession
+from astrbot_api.sidecar.mcp_stdio import StdioServer
+
+from ..waiting import LIMIT_S, wait_for
+
+
+def python(program: str, **env: str) -> dict[str, Any]:
+    return {"name": "odd", "command": [sys.executable, "-c", program], "env": env, "cwd": ""}
+
+
+async def until_down(definition: Mapping[str, Any], times: int = 1) -> None:
+    """Run a session until it has been down so often, then stop it."""
+    downs: asyncio.Queue[None] = asyncio.Queue()
+
+    def note() -> None:
+        if session.status == "down":
+            downs.put_nowait(None)
+
+    session = ServerSession(definition, note, first_pause_s=0.001, max_pause_s=0.002)
+    try:
+        for _ in range(times):
+            await asyncio.wait_for(downs.get(), LIMIT_S)
+    finally:
+        await session.stop()
+
+
+def test_a_server_that_never_answers_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mcp_session, "_START_TIMEOUT_S", 0.05)
+    asyncio.run(until_down(python("import sys; sys.stdin.read()"), times=2))
+    assert "MCP server odd did not answer in time" in caplog.text
+
+
+def test_a_server_that_ends_at_once_is_tried_again_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asyncio.run(until_down(python("raise SystemExit(3)"), times=3))
+    said = [one for one in caplog.messages if "ended with exit code 3" in one]
+    assert said == ["MCP server odd ended with exit code 3; again in 0.001 s"]
+
+
+def test_a_server_that_ignores_the_end_of_its_input_is_ended_by_force(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mcp_session, "_START_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(mcp_stdio, "_STOP_TIMEOUT_S", 0.05)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.pause()"
+    asyncio.run(until_down(python(deaf)))
+
+
+def test_a_url_where_nobody_listens_is_named_without_its_query(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url = "http://127.0.0.1:1/mcp?key=swordfish"
+    asyncio.run(until_down({"name": "odd", "url": url, "headers": {"T": "swordfish"}}))
+    assert "MCP server odd cannot be used: ConnectError" in caplog.text
+    assert "swordfish" not in caplog.text
+
+
+async def talk(program: str, take: Callable[[Any, Any], Awaitable[None]]) -> str:
+    """Run a program as a server; return how it ended."""
+    ended = asyncio.Event()
+    server = StdioServer(python(program), lambda text: text, ended.set)
+    async with server as (read, write):
+        await take(read, write)
+        await asyncio.wait_for(ended.wait(), LIMIT_S)
+    return server.ending
+
+
+async def read_none(read: Any, write: Any) -> None:
+    async for message in read:
+        raise AssertionError(message)
+
+
+def test_a_line_without_end_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_stdio, "MAX_LINE_BYTES", 1000)
+    ending = asyncio.run(talk("print('x' * 100_000, flush=True); input()", read_none))
+    assert ending == "was ended: it wrote a line of more than 1000 bytes"
+
+
+def test_what_is_no_message_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    ending = asyncio.run(talk("print('Welcome!\\n\\n{}')", read_none))
+    assert ending == "ended with exit code 0"
+    assert "wrote a line that is no message of MCP" in caplog.text
+
+
+def test_a_talkative_server_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    program = "import sys\nsys.stderr.write(('y' * 5000 + '\\n') * 1000)"
+
+    async def wait_for_log(read: Any, write: Any) -> None:
+        async for _ in read:
+            pass
+        await asyncio.to_thread(wait_for, lambda: "some lines are left out" in caplog.text)
+
+    asyncio.run(talk(program, wait_for_log))
+    assert len(caplog.messages) <= mcp_stdio._MAX_LOG_LINES + 1
+    assert max(map(len, caplog.messages)) < 1100
+
+
+class FakeSession:
+    """A server that is nothing but its state."""
+
+    def __init__(self, definition: Mapping[str, Any], on_change: Callable[[], None]) -> None:
+        self.name = definition["name"]
+        self.status = "running"
+        self.tools: list[dict[str, Any]] = []
+        self.stopped = asyncio.Event()
+        self.on_change = on_change
+
+    async def stop(self) -> None:
+        self.stopped.set()
+
+    async def call(self, tool: str, arguments: dict[str, Any]) -> Any:
+        return False, [{"type": "text", "text": "x" * arguments["chars"]}]
+
+
+class Hubs:
+    """A hub, its sessions, and workers that are connected through pipes."""
+
+    def __init__(self, linger_s: float) -> None:
+        self.made: dict[str, FakeSession] = {}
+        self.hub = Hub(linger_s=linger_s, make_session=self._make)  # type: ignore[arg-type]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _make(self, definition: Mapping[str, Any], on_change: Callable[[], None]) -> FakeSession:
+        session = self.made[definition["name"]] = FakeSession(definition, on_change)
+        return session
+
+    async def connect(self, *names: str) -> asyncio.StreamReader:
+        import socket
+
+        here, there = socket.socketpair()
+        reader, writer = await asyncio.open_unix_connection(sock=there)
+        self._tasks.append(asyncio.create_task(self.hub.serve(reader, writer)))
+        mine, self.writer = await asyncio.open_unix_connection(sock=here, limit=2**25)
+        assert json.loads(await mine.readline())["type"] == "hello"
+        self.send({"type": "want", "servers": {name: {"name": name} for name in names}})
+        for _ in names:
+            assert json.loads(await mine.readline())["type"] == "state"
+        return mine
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.writer.write(json.dumps(message).encode() + b"\n")
+
+    async def close(self) -> None:
+        await self.hub.close()
+        self.writer.close()
+        await asyncio.gather(*self._tasks)
+
+
+def test_a_server_runs_as_long_as_any_worker_wants_it() -> None:
+    async def scenario() -> None:
+        hubs = Hubs(linger_s=0.01)
+        await hubs.connect("a", "b")
+        first = hubs.writer
+        await hubs.connect("b", "c")
+        first.close()
+        async with asyncio.timeout(LIMIT_S):
+            await hubs.made["a"].stopped.wait()
+        assert not hubs.made["b"].stopped.is_set()
+        assert not hubs.made["c"].stopped.is_set()
+        assert hubs.hub.find("a") is None
+        await hubs.close()
+        assert hubs.made["b"].stopped.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_is_wanted_again_in_time_is_not_stopped() -> None:
+    async def scenario() -> None:
+        hubs = Hubs(linger_s=3600)
+        await hubs.connect("a")
+        before = hubs.made["a"]
+        hubs.writer.close()
+        await hubs.connect("a")
+        assert hubs.made["a"] is before
+        assert not before.stopped.is_set()
+        await hubs.close()
+
+    asyncio.run(scenario())
+
+
+def test_of_several_changes_the_last_is_told() -> None:
+    async def scenario() -> None:
+        hubs = Hubs(linger_s=3600)
+        mine = await hubs.connect("a")
+        session = hubs.made["a"]
+        for status in ("down", "running", "down"):
+            session.status = status
+            session.on_change()
+        assert json.loads(await mine.readline())["status"] == "down"
+        hubs.send({"type": "call", "id": 1, "server": "a", "tool": "t", "arguments": {"chars": 1}})
+        assert json.loads(await mine.readline())["type"] == "result"
+        await hubs.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_result_beyond_the_line_is_replaced() -> None:
+    async def scenario() -> None:
+        hubs = Hubs(linger_s=3600)
+        mine = await hubs.connect("a")
+        arguments = {"chars": 17 * 1024 * 1024}
+        hubs.send({"type": "call", "id": 7, "server": "a", "tool": "t", "arguments": arguments})
+        answer = json.loads(await mine.readline())
+        assert answer["id"] == 7
+        assert answer["failure"] == "the result is too large to be passed on"
+        await hubs.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_call_of_a_server_that_is_gone_says_so() -> None:
+    async def scenario() -> None:
+        hubs = Hubs(linger_s=3600)
+        mine = await hubs.connect("a")
+        hubs.send({"type": "call", "id": 1, "server": "z", "tool": "t", "arguments": {}})
+        answer = json.loads(await mine.readline())
+        assert answer["failure"] == "this MCP server is not in use any more"
+        await hubs.close()
+
+    asyncio.run(scenario())
