@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: How long a write waits for another process's write, in milliseconds.
-_BUSY_TIMEOUT_MS = 10_000
+#: How long a write waits for another process's, in milliseconds. Long, since it waits in
+#: a thread of its own, and a disk that is busy flushing stalls for seconds.
+_BUSY_TIMEOUT_MS = 30_000
 
 _PRAGMAS = {
     "journal_mode": "wal",

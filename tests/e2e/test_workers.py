@@ -194,7 +194,7 @@ def test_a_session_does_not_wait_for_a_worker_that_died(
         os.kill(victim, signal.SIGKILL)
         opened.close()
         events = server.chat(key, username="a", session_id="s", message="ECHO alive")
-        assert events[-3]["data"] == "echo: ECHO alive"
+        assert events[-3]["data"] == "echo: ECHO alive", events
 
 
 def _worker_of(server: Server, opened: Any) -> int:
