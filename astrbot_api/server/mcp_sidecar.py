@@ -8,6 +8,7 @@ where no config has an MCP server there is none.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import shutil
@@ -15,6 +16,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -27,6 +29,11 @@ SOCKET_VARIABLE = "ASTRBOT_MCP_SOCKET"
 
 #: The longest path of a Unix socket, in bytes (Source: unix(7); macOS has 104).
 _MAX_PATH_BYTES = 103
+
+#: What the names of the sockets' folders begin with, and the age at which one
+#: that nobody has locked is a remnant, in seconds.
+_PREFIX = "astrbot-mcp-"
+_STALE_S = 60.0
 
 
 @contextlib.contextmanager
@@ -44,21 +51,42 @@ def run_mcp_sidecar(
         yield {}
         return
     folder = _make_folder()
+    lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         path = folder / "mcp.sock"
         with open_listener(path) as listener, _started_on_demand(listener, environ, report):
             yield {SOCKET_VARIABLE: str(path)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def _make_folder() -> Path:
     """Make a folder with a random name and a short path, for this user alone."""
-    folder = tempfile.mkdtemp(prefix="astrbot-")
-    if len(os.fsencode(folder)) + len("/mcp.sock") <= _MAX_PATH_BYTES:
-        return Path(folder)
-    os.rmdir(folder)
-    return Path(tempfile.mkdtemp(prefix="astrbot-", dir="/tmp"))
+    parent = tempfile.gettempdir()
+    if len(os.fsencode(parent)) + len(_PREFIX) + len("12345678/mcp.sock") >= _MAX_PATH_BYTES:
+        parent = "/tmp"
+    _remove_stale(Path(parent))
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+
+
+def _remove_stale(parent: Path) -> None:
+    """Remove the folders of servers that were killed: nobody holds their locks.
+
+    Connecting to their sockets would tell the same, but start the sidecar of
+    a server that lives.
+    """
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # it is another user's, or in use
+            if time.time() - folder.stat().st_mtime < _STALE_S:
+                continue  # it may have been made just now, and not be locked yet
+            lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 @contextlib.contextmanager

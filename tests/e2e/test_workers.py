@@ -211,25 +211,34 @@ def test_a_stopping_server_lets_turns_end_and_closes_the_rest_with_an_error(
     tmp_path: Path, fake_model: FakeOpenAI
 ) -> None:
     write_config(tmp_path, fake_model.base_url, agent="titles = false")
-    server = Server(tmp_path, ASTRBOT_GRACEFUL_TIMEOUT_S="4")
-    key = create_key(tmp_path, "chat")
-    short = server.open_chat(
-        key, {"username": "a", "session_id": "short", "message": "DELAY=100 N=12 x"}
-    )
-    long = server.open_chat(
-        key, {"username": "a", "session_id": "long", "message": "DELAY=100 N=900 x"}
-    )
-    streams = [iter_events(one) for one in (short, long)]
-    for stream in streams:
-        while next(stream)["type"] != "plain":
-            pass
-    stopped: list[int] = []
-    stopper = threading.Thread(target=lambda: stopped.append(server.stop()))
-    stopper.start()
-    ended, cut = (list(stream) for stream in streams)
-    stopper.join(60)
+    with Server(tmp_path, ASTRBOT_GRACEFUL_TIMEOUT_S="4") as server:
+        key = create_key(tmp_path, "chat")
+        short = server.open_chat(
+            key, {"username": "a", "session_id": "short", "message": "DELAY=100 N=12 x"}
+        )
+        long = server.open_chat(
+            key, {"username": "a", "session_id": "long", "message": "DELAY=100 N=900 x"}
+        )
+        streams = [iter_events(one) for one in (short, long)]
+        for stream in streams:
+            _read_until(stream, "plain")
+        stopped: list[int] = []
+        stopper = threading.Thread(target=lambda: stopped.append(server.stop()))
+        stopper.start()
+        ended, cut = (list(stream) for stream in streams)
+        stopper.join(60)
     assert ended[-3]["type"] == "complete"
     assert [one["type"] for one in cut[-2:]] == ["error", "end"]
     assert cut[-2]["code"] == "run_interrupted"
     assert "tok3" in _messages(tmp_path, "long")[-1]
     assert stopped == [0]
+
+
+def _read_until(stream: Iterator[dict[str, Any]], kind: str) -> None:
+    """Read a stream up to an event of a type; show what came when it does not."""
+    seen = []
+    for event in stream:
+        if event["type"] == kind:
+            return
+        seen.append(event)
+    raise AssertionError(seen)

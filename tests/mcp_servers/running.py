@@ -48,6 +48,8 @@ class Sidecar:
 
     def stop(self) -> int:
         """End it as its supervisor does; return its exit status."""
+        if self.process.stdin is None:  # a test has started it otherwise
+            self.process.terminate()
         self.process.communicate()
         return self.process.returncode
 

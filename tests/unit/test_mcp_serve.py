@@ -74,6 +74,23 @@ def test_the_path_is_short_enough_for_a_socket(
         assert len(variables[SOCKET_VARIABLE]) < 104
 
 
+def test_what_a_killed_server_left_behind_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="t") as parent:
+        monkeypatch.setattr(tempfile, "tempdir", parent)
+        left, fresh = Path(parent) / "astrbot-mcp-left", Path(parent) / "astrbot-mcp-fresh"
+        for folder in (left, fresh):
+            folder.mkdir()
+            (folder / "mcp.sock").touch()
+        os.utime(left, (0, 0))
+        with run_mcp_sidecar({}, print) as first:
+            used = Path(first[SOCKET_VARIABLE])
+            os.utime(used.parent, (0, 0))
+            with run_mcp_sidecar({}, print):
+                assert used.exists()
+        assert not left.exists()
+        assert fresh.exists()
+
+
 def test_serve_and_the_workers_do_not_load_the_package_mcp() -> None:
     program = (
         "import sys, astrbot_api.server.serve, astrbot_api.mcp.client\n"
