@@ -38,7 +38,6 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
     )  # fmt: skip
     app.register_error_handler(ApiError, fail)
     app.add_url_rule("/", "home", lambda: redirect("api/v1/docs"))
-    app.after_request(_drain_elsewhere)
     hops = state.settings.proxy_hops
     if hops:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
@@ -91,22 +90,21 @@ def _answer_unknown_api(rest: str) -> Response:
     raise ApiError("path_not_found", f"There is no path /api/{rest}")
 
 
-def _drain_elsewhere(response: Response) -> Response:
-    """Do for paths outside the API what the API does for its own."""
-    if request.blueprint is None:
-        drain_later(request, response)
-    return response
-
-
 def _answer_elsewhere(error: HTTPException) -> Response:
     """Answer what is outside the API in JSON too: this server has no other pages."""
+    answer = fail(_to_api_error(error))
+    drain_later(request, answer)
+    return answer
+
+
+def _to_api_error(error: HTTPException) -> ApiError:
     if error.code == 404:
-        return fail(ApiError("path_not_found", "There is nothing here; the API is at /api/v1"))
+        return ApiError("path_not_found", "There is nothing here; the API is at /api/v1")
     if error.code == 405:
-        return fail(ApiError("method_not_allowed", error.description or "Method not allowed"))
+        return ApiError("method_not_allowed", error.description or "Method not allowed")
     if error.code is not None and error.code < 500:
-        return fail(ApiError("invalid_request", error.description or error.name))
-    return fail(ApiError("internal_error", "The server failed; its log has the details."))
+        return ApiError("invalid_request", error.description or error.name)
+    return ApiError("internal_error", "The server failed; its log has the details.")
 
 
 class _RequestLine:

@@ -9,6 +9,7 @@ server the same classes use ordinary threads.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -16,6 +17,25 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+# A fact of the process, not of an application: how often it is a fork's child.
+_forks = [0]
+
+
+def _note_fork() -> None:
+    _forks[0] += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def count_forks() -> int:
+    """Return a number that differs between a process and its forked child.
+
+    Asked on every request, where ``os.getpid`` would be a system call.
+    """
+    return _forks[0]
 
 
 def is_gevent_patched() -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..agent.aside import Asides
 from ..agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolSpec
 from ..agent.tools import Tool, Toolbox
-from ..configfiles import AgentConfig
+from ..agentconfig import AgentConfig
 from ..plugins.commands import Command, CommandContext
 from ..plugins.context import TurnContext
 from ..plugins.hooks import ConfigPlugins, TurnHooks

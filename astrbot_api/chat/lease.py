@@ -8,7 +8,6 @@ gives its runs up, so that no session waits for the dead.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from ..clock import now_us
 from ..db import keys, runs
 from ..db.store import Store
 from ..errors import AstrBotError
+from ..threads import count_forks
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class WorkerLease:
         self._store = store
         self._lease_s = lease_s
         self._lock = threading.Lock()
-        self._pid = 0
+        self._forks = -1
         self._worker_id = ""
         self._closed = threading.Event()
         self._used: dict[str, int] = {}
@@ -49,9 +49,9 @@ class WorkerLease:
 
         Lazy, and again after a fork, because a thread does not survive one.
         """
-        if self._pid != os.getpid():
+        if self._forks != count_forks():
             with self._lock:
-                if self._pid != os.getpid():
+                if self._forks != count_forks():
                     self._begin()
         return self._worker_id
 
@@ -64,7 +64,7 @@ class WorkerLease:
 
     def close(self) -> None:
         """Write what is left and give the lease back."""
-        if self._pid != os.getpid():
+        if self._forks != count_forks():
             return
         self._closed.set()
         worker_id = self._worker_id
@@ -78,7 +78,7 @@ class WorkerLease:
         self._worker_id = str(uuid.uuid4())
         self._renew()
         self._closed = threading.Event()
-        self._pid = os.getpid()
+        self._forks = count_forks()
         threading.Thread(target=self._keep, args=(self._closed,), name="lease", daemon=True).start()
 
     def _keep(self, closed: threading.Event) -> None:

@@ -8,9 +8,10 @@ from dataclasses import replace
 import peewee
 
 from .. import events
+from ..agentconfig import AgentConfig, ProviderConfig
 from ..clock import to_iso
 from ..config import Settings
-from ..configfiles import DEFAULT_CONFIG_ID, AgentConfig, ConfigFiles, ProviderConfig
+from ..configfiles import DEFAULT_CONFIG_ID, ConfigFiles
 from ..db import messages, runs, sessions
 from ..db.attachments import AttachmentRow, find_attachments, link_attachments
 from ..db.sessions import WEBCHAT, SessionRow

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..agent.cancel import Cancellation
-from ..configfiles import AgentConfig, ProviderConfig
+from ..agentconfig import AgentConfig, ProviderConfig
 from ..db.attachments import AttachmentRow
 from ..db.sessions import WEBCHAT, SessionRow
 from ..events import Event

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ import peewee
 from playhouse.migrations import Runner
 
 from ..errors import SettingsError, StorageError
-from ..threads import BatchWriter
+from ..threads import BatchWriter, count_forks
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._pid = 0
+        self._forks = count_forks()
         self._readers: list[peewee.SqliteDatabase] = []
         self._writer_db: peewee.SqliteDatabase | None = None
         self._writer: BatchWriter | None = None
@@ -146,13 +145,13 @@ class Store:
         """Forget what a parent process opened: SQLite must not cross a fork."""
         if self._closed:
             raise StorageError("The server is going down; its database is closed.")
-        pid = os.getpid()
-        if pid != self._pid:
+        forks = count_forks()
+        if forks != self._forks:
             with self._lock:
-                if pid != self._pid:
+                if forks != self._forks:
                     self._readers = []
                     self._writer = self._writer_db = None
-                    self._pid = pid
+                    self._forks = forks
 
     @contextmanager
     def _migration_lock(self) -> Iterator[None]:

@@ -34,7 +34,8 @@ def require_scope(scope: str | None) -> None:
     :raises ApiError: ``missing_api_key``, ``invalid_api_key`` or
         ``insufficient_scope``; clients match the three texts exactly.
     """
-    secret = read_secret(request)
+    now: Request = request._get_current_object()  # type: ignore[attr-defined]
+    secret = read_secret(now)
     if not secret:
         raise ApiError("missing_api_key", "Missing API key")
     state = get_state()
@@ -44,7 +45,7 @@ def require_scope(scope: str | None) -> None:
         raise ApiError("invalid_api_key", "Invalid API key")
     check_scope(key.scopes, scope)
     state.lease.note_key_use(key)
-    request.environ[CALLER_KEY] = Caller(key.key_id, key.key_prefix, key.scopes)
+    now.environ[CALLER_KEY] = Caller(key.key_id, key.key_prefix, key.scopes)
 
 
 def check_scope(scopes: frozenset[str], scope: str | None) -> None:

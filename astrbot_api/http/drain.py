@@ -32,6 +32,8 @@ _MAX_S = 30.0
 def drain_later(request: Request, response: Response) -> None:
     """Have the rest of the body read once the answer has been sent."""
     environ = request.environ
+    if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
+        return  # no body, as most requests
     # Without this mark a read could wait for bytes that never come.
     if not environ.get("wsgi.input_terminated"):
         return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+from random import getrandbits
 from typing import Any
 
 import orjson
@@ -55,6 +55,6 @@ def get_request_id() -> str:
     known: str | None = environ.get(_REQUEST_ID_KEY)
     if known is None:
         sent = environ.get("HTTP_X_REQUEST_ID", "")
-        known = sent if _REQUEST_ID.match(sent) else os.urandom(12).hex()
+        known = sent if sent and _REQUEST_ID.match(sent) else f"{getrandbits(96):024x}"
         environ[_REQUEST_ID_KEY] = known
     return known

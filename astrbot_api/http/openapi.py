@@ -96,16 +96,18 @@ def _add_request_hooks(blueprint: Blueprint) -> None:
     # One function a hook: Flask asks of each, on each request, whether it is async.
     @blueprint.before_request
     def begin() -> None:
-        request.environ[STARTED_KEY] = time.perf_counter()
-        resource = current_app.blueprints[request.blueprint or ""]
+        now = request._get_current_object()  # type: ignore[attr-defined]
+        now.environ[STARTED_KEY] = time.perf_counter()
+        resource = current_app.blueprints[now.endpoint.rpartition(".")[0]]
         if isinstance(resource, ApiBlueprint) and not resource.public:
             require_scope(resource.scope)
 
     @blueprint.after_request
     def finish(response: Response) -> Response:
+        now = request._get_current_object()  # type: ignore[attr-defined]
         response.headers["X-Request-ID"] = get_request_id()
-        log_request(request, response)
-        drain_later(request, response)
+        log_request(now, response)
+        drain_later(now, response)
         return response
 
 

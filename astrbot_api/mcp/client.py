@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..agent.tools import Tool
-from ..configfiles import AgentConfig
+from ..agentconfig import AgentConfig
 from ..mcpservers import McpServerConfig, hash_definition
 from .link import Link
 from .tools import make_tools

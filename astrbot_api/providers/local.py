@@ -17,7 +17,7 @@ import urllib3
 
 from ..agent.cancel import Cancellation
 from ..agent.provider import Delta, ModelMessage, ModelOptions, ToolSpec
-from ..configfiles import ProviderConfig
+from ..agentconfig import ProviderConfig
 from ..errors import ProviderError
 from ..sidecar.model import (
     CONTEXT_TOKENS,

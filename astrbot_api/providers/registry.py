@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 
 from ..agent.provider import Provider
-from ..configfiles import ProviderConfig
+from ..agentconfig import ProviderConfig
 from .local import LocalProvider, resolve_auto
 from .mock import MockProvider
 from .openai import OpenAIProvider

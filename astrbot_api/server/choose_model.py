@@ -17,7 +17,7 @@ from typing import Literal
 import orjson
 import urllib3
 
-from ..configfiles import ProviderConfig
+from ..agentconfig import ProviderConfig
 from ..errors import SettingsError
 from ..providers.local import DEFAULT_OPENAI_MODEL
 from ..sidecar.model import find_demo_gguf

@@ -12,6 +12,7 @@ from gevent import monkey as _monkey
 _patched_before = _monkey.is_module_patched("threading")
 _monkey.patch_all()
 
+import gc
 import os
 import sys
 
@@ -74,6 +75,9 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
 
     set_up_logging(worker)
     start_watch(worker)
+    # What was loaded stays for good: the collector need not walk it again.
+    gc.collect()
+    gc.freeze()
     state = find_state(worker)
     if state is not None:
         state.mcp.start()

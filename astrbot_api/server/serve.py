@@ -17,8 +17,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ..agentconfig import ProviderConfig
 from ..config import load_settings
-from ..configfiles import ConfigFiles, ProviderConfig
+from ..configfiles import ConfigFiles
 from ..errors import SettingsError
 from ..providers.local import DEMO_VARIABLE, URL_VARIABLE
 from ..sidecar import model as model_sidecar

@@ -13,7 +13,7 @@ from astrbot_api.agent.provider import (
     ModelOptions,
     TextDelta,
 )
-from astrbot_api.configfiles import ProviderConfig
+from astrbot_api.agentconfig import ProviderConfig
 from astrbot_api.errors import ProviderError
 from astrbot_api.providers.openai import OpenAIProvider
 from astrbot_api.testing.fake_openai import FakeOpenAI

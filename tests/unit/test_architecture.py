@@ -19,7 +19,7 @@ LAYERS = [
     {"chat", "im"},
     {"plugins"},
     {"agent", "attachments", "db", "mcp", "storage", "stream", "providers", "sidecar"},
-    {"configfiles", "mcpservers", "client", "threads"},
+    {"configfiles", "agentconfig", "mcpservers", "client", "threads"},
     {"messages", "events", "config", "clock"},
     {"errors"},
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from astrbot_api.configfiles import AgentConfig, read_config
+from astrbot_api.agentconfig import AgentConfig, read_config
 from astrbot_api.errors import SettingsError
 from astrbot_api.mcpservers import hash_definition
 

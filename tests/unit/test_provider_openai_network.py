@@ -442,7 +442,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions, TextDelta
-from astrbot_api.configfiles import ProviderConfig
+from astrbot_api.agentconfig import ProviderConfig
 from astrbot_api.errors import RunCancelled
 from astrbot_api.providers.openai import OpenAIProvider
 

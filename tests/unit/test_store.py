@@ -1,0 +1,114 @@
+"""The store: one writer, shared transactions, and what each job keeps to itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from astrbot_api import StorageError
+from astrbot_api.db import sessions
+from astrbot_api.db.models import ALL_MODELS
+from astrbot_api.db.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "test.db")
+    made.upgrade()
+    yield made
+    made.close()
+
+
+def _count(store: Store) -> int:
+    with store.read() as db:
+        return int(db.execute_sql("SELECT COUNT(*) FROM chat_session").fetchone()[0])
+
+
+def test_a_job_that_raises_undoes_its_own_part_alone(store: Store) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def first(db: Any) -> None:
+        begun.set()
+        go_on.wait(30)
+
+    def good(db: Any) -> None:
+        sessions.create_session(db, "good", "alice")
+
+    def bad(db: Any) -> None:
+        sessions.create_session(db, "bad", "alice")
+        raise ValueError("no")
+
+    with ThreadPoolExecutor(4) as pool:
+        waits = pool.submit(store.write, first)
+        assert begun.wait(30)
+        # These gather while the first one works, and share a transaction.
+        results = [pool.submit(store.write, job) for job in (good, bad)]
+        go_on.set()
+        waits.result(30)
+        results[0].result(30)
+        with pytest.raises(ValueError, match="no"):
+            results[1].result(30)
+    assert _count(store) == 1
+
+
+def test_many_writers_at_once_lose_nothing(store: Store) -> None:
+    def write(number: int) -> None:
+        store.write(lambda db: sessions.create_session(db, f"s{number}", "alice"))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(write, range(300)))
+    assert _count(store) == 300
+
+
+def test_a_closed_store_refuses(store: Store) -> None:
+    store.close()
+    with pytest.raises(StorageError, match="closed"), store.read():
+        pass
+    with pytest.raises(StorageError, match="closed"):
+        store.write(lambda db: None)
+
+
+def test_upgrading_twice_runs_nothing(store: Store) -> None:
+    assert store.upgrade() == []
+    assert all(applied for _, applied in store.list_migrations())
+
+
+def test_the_models_are_what_the_migrations_made(store: Store) -> None:
+    with store.read() as db:
+        for model in ALL_MODELS:
+            table = model._meta.table_name  # type: ignore[attr-defined]
+            columns = {row[1] for row in db.execute_sql(f"PRAGMA table_info({table})")}
+            fields = {one.column_name for one in model._meta.sorted_fields}  # type: ignore[attr-defined]
+            assert columns == fields, table
+
+
+def test_a_forked_child_opens_connections_of_its_own(tmp_path: Path) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from astrbot_api.db import sessions
+from astrbot_api.db.store import Store
+
+store = Store(Path({str(tmp_path / "fork.db")!r}))
+store.upgrade()
+store.write(lambda db: sessions.create_session(db, "parent", "a"))
+with store.read() as db:
+    parents = id(db)
+child = os.fork()
+if child == 0:
+    store.write(lambda db: sessions.create_session(db, "child", "a"))
+    with store.read() as db:
+        os._exit(0 if id(db) != parents else 3)
+assert os.waitpid(child, 0)[1] == 0
+with store.read() as db:
+    assert sessions.find_session(db, "child")
+store.close()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
