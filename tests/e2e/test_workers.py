@@ -51,28 +51,32 @@ def test_a_revoked_key_gets_401_on_the_next_request_of_every_worker(
     server: Server, module_dir: Path
 ) -> None:
     row = create_key_row(module_dir, "im")
-    connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(8)]
     request = (
         f"GET /api/v1/im/bots HTTP/1.1\r\nHost: x\r\nX-API-Key: {row['api_key']}\r\n\r\n"
     ).encode()
 
     def statuses() -> set[bytes]:
+        # Open at the same time, so that both workers have some of them.
+        connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(12)]
         for connection in connections:
             connection.sendall(request)
-        return {_read_answer(connection)[9:12] for connection in connections}
+        found = {_read_answer(connection)[9:12] for connection in connections}
+        for connection in connections:
+            connection.close()
+        return found
 
     assert statuses() == {b"200"}
     run_cli("keys", "revoke", row["key_id"], data_dir=module_dir)
     assert statuses() == {b"401"}
-    for connection in connections:
-        connection.close()
 
 
 def _read_answer(connection: socket.socket) -> bytes:
     connection.settimeout(30)
     data = b""
     while b"\r\n\r\n" not in data or not data.endswith(b"}"):
-        data += connection.recv(65536)
+        chunk = connection.recv(65536)
+        assert chunk, data
+        data += chunk
     return data
 
 
