@@ -69,6 +69,7 @@ class WorkerLease:
         self._closed.set()
         worker_id = self._worker_id
         try:
+            self._do_chores()
             self._flush_use()
             self._store.write(lambda db: runs.drop_lease(db, worker_id))
         except AstrBotError as error:
@@ -86,10 +87,17 @@ class WorkerLease:
             try:
                 self._renew()
                 self._flush_use()
-                for chore in self._chores:
-                    chore()
+                self._do_chores()
             except AstrBotError as error:
                 log.error("the worker's lease was not renewed: %s", error)
+
+    def _do_chores(self) -> None:
+        for chore in self._chores:
+            try:
+                chore()
+            except Exception:
+                # Whatever a chore does wrong, the lease must be renewed.
+                log.exception("a chore of the worker failed")
 
     def _renew(self) -> None:
         worker_id, lease_s = self._worker_id, self._lease_s

@@ -37,6 +37,7 @@ class Reply:
         self._usage = Usage()
         self._started_at = time.time()
         self._first_token_at: float | None = None
+        self._finished = False
         #: Numbers of the attachments among the parts.
         self.attachments: list[int] = []
 
@@ -79,9 +80,13 @@ class Reply:
         ]
 
     def finish(self) -> list[Event]:
-        """Return the last events before the reply is stored: text that was held back."""
-        if self._streaming:
+        """Return the last events before the reply is stored: text that was held back.
+
+        Empty from the second call on: an end that fails is ended once more.
+        """
+        if self._streaming or self._finished:
             return []
+        self._finished = True
         held: list[Event] = []
         if self.reasoning:
             held += self._plain(self.reasoning, "reasoning")

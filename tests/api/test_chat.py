@@ -317,9 +317,10 @@ def test_a_reply_that_cannot_be_stored_is_an_error_and_is_stored_later(
 
     with monkeypatch.context() as broken:
         broken.setattr(messages, "add_message", refuse_bots)
-        events = api.chat(session_id="s")
+        events = api.chat(session_id="s", enable_streaming=False)
         assert [event["type"] for event in events[-2:]] == ["error", "end"]
         assert events[-2]["code"] == "storage_error"
+        assert [one["data"] for one in events if one["type"] == "plain"] == ["fine"]
         assert "complete" not in [event["type"] for event in events]
     wait_for(lambda: api.count_rows("message") == 2)
     assert api.chat("again", session_id="s")[-3]["data"] == "fine"
