@@ -3,24 +3,63 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import marshmallow as ma
+
+from ..agentconfig import find_first_error
+from ..configfiles import DEFAULT_CONFIG_ID
 from ..errors import SettingsError
+from .registry import AdapterTypes
 
 log = logging.getLogger(__name__)
 
 #: How long a look at the file holds, in seconds.
 _RECHECK_S = 1.0
 
+_OWN_KEYS = ("id", "type", "enabled", "config")
 
-def read_bots(path: Path) -> list[dict[str, Any]]:
-    """Read and check ``bots.toml``; a missing file is an empty one.
+#: Platforms that are built in.
+_TAKEN_IDS = ("webchat",)
 
-    :returns: The ``[[bot]]`` tables, each with a unique ``id`` and a ``type``.
+
+class Secret(ma.fields.String):
+    """A setting that no log, answer or ``repr`` may show.
+
+    ``KEY_env`` in ``bots.toml`` names a variable that holds it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """One ``[[bot]]`` table.
+
+    :param config: Id of the config that answers its inbound messages.
+    :param settings: What its adapter's schema loaded, defaults filled in and
+        secrets resolved.
+    :param fault: What is wrong with it; one line. Such a bot is listed, and
+        refused by name.
+    """
+
+    id: str
+    type: str
+    enabled: bool = True
+    config: str = DEFAULT_CONFIG_ID
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    fault: str = ""
+
+
+def read_tables(path: Path) -> list[dict[str, Any]]:
+    """Read the ``[[bot]]`` tables; a missing file is an empty one.
+
+    :returns: Tables that each have a unique ``id`` and a ``type``.
     :raises SettingsError: One line: file, key, what is wrong.
     """
     try:
@@ -30,60 +69,150 @@ def read_bots(path: Path) -> list[dict[str, Any]]:
         return []
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path.name}: {error}") from error
+    unknown = data.keys() - {"bot"}
+    if unknown:
+        raise SettingsError(f"{path.name}: {min(unknown)}: unknown; write [[bot]], one table a bot")
     bots = data.get("bot", [])
-    if not isinstance(bots, list):
+    if not isinstance(bots, list) or not all(isinstance(one, dict) for one in bots):
         raise SettingsError(f"{path.name}: bot: write [[bot]], one table a bot")
     seen: set[str] = set()
     for number, bot in enumerate(bots, 1):
         for key in ("id", "type"):
             if not isinstance(bot.get(key), str) or not bot[key].strip():
                 raise SettingsError(f"{path.name}: bot {number}: {key}: required, a string")
-        if ":" in bot["id"] or bot["id"] == "webchat":
-            raise SettingsError(
-                f"{path.name}: bot {number}: id: must have no colon and not be webchat"
-            )
+        _check_id(bot["id"], f"{path.name}: bot {number}: id")
         if bot["id"] in seen:
             raise SettingsError(f"{path.name}: bot {number}: id: {bot['id']} is there twice")
         seen.add(bot["id"])
     return bots
 
 
-class BotFile:
-    """The bots of one data directory, kept up to date."""
+def read_bot(table: Mapping[str, Any], types: AdapterTypes, file: str = "bots.toml") -> Bot:
+    """Check one table with the schema of its type.
 
-    def __init__(self, data_dir: Path) -> None:
+    :raises SettingsError: One line: file, bot, key, what is wrong.
+    """
+    where = f"{file}: bot {table['id']}"
+    own: dict[str, Any] = {key: table[key] for key in _OWN_KEYS if key in table}
+    for key, kind, word in (("enabled", bool, "true or false"), ("config", str, "a string")):
+        if not isinstance(own.get(key, kind()), kind):
+            raise SettingsError(f"{where}: {key}: must be {word}")
+    if not own.get("enabled", True):
+        # Nobody needs what it would need to run.
+        return Bot(**own)
+    try:
+        schema = types.load(own["type"]).SettingsSchema()
+    except SettingsError as error:
+        raise SettingsError(f"{where}: type: {error}") from error
+    rest = {key: value for key, value in table.items() if key not in _OWN_KEYS}
+    settings = _resolve_secrets(rest, schema, where)
+    try:
+        loaded: Mapping[str, Any] = schema.load(settings)
+    except ma.ValidationError as error:
+        place, what = find_first_error(error.messages)
+        raise SettingsError(f"{where}: {place}: {what}") from error
+    return Bot(**own, settings=loaded)
+
+
+class BotFile:
+    """The bots of one data directory, kept up to date.
+
+    A file that cannot be read leaves all bots as they were. A bot that is
+    wrong leaves that one as it was, or, when it was not there before, listed
+    and refused.
+    """
+
+    def __init__(self, data_dir: Path, types: AdapterTypes | None = None) -> None:
         self._path = data_dir / "bots.toml"
+        self._types = types or AdapterTypes()
         self._lock = threading.Lock()
         self._checked_at = float("-inf")
         self._stamp: tuple[int, int] | None = None
-        self._ids: list[str] = []
+        self._bots: dict[str, Bot] = {}
 
     def load(self) -> None:
-        """Read the file now and refuse a bad one, for the start of the server.
+        """Read the file now and refuse one that names no bots, for the start of the server.
 
-        :raises SettingsError: when it is wrong.
+        :raises SettingsError: when it is wrong as a whole.
         """
-        self._ids = [bot["id"] for bot in read_bots(self._path)]
+        with self._lock:
+            self._stamp = self._read_stamp()
+            self._bots = self._read()
 
     def list_ids(self) -> list[str]:
-        """Return the bots' ids, in the order of the file."""
-        now = time.monotonic()
-        if now - self._checked_at >= _RECHECK_S:
-            with self._lock:
-                self._checked_at = now
-                self._reload()
-        return list(self._ids)
+        """Return the bots' ids, in the order of the file, broken ones included."""
+        return [bot.id for bot in self.list_bots()]
 
-    def _reload(self) -> None:
+    def list_bots(self) -> list[Bot]:
+        """Return the bots, in the order of the file."""
+        self._refresh()
+        return list(self._bots.values())
+
+    def find_bot(self, bot_id: str) -> Bot | None:
+        """Return the bot of this id."""
+        self._refresh()
+        return self._bots.get(bot_id)
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._checked_at < _RECHECK_S:
+            return
+        with self._lock:
+            self._checked_at = now
+            stamp = self._read_stamp()
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            try:
+                self._bots = self._read()
+            except SettingsError as error:
+                log.error("%s (the last good bots stay)", error)
+
+    def _read_stamp(self) -> tuple[int, int]:
         try:
             stat = self._path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_size)
-        except FileNotFoundError:
-            stamp = (0, 0)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            self._ids = [bot["id"] for bot in read_bots(self._path)]
-        except SettingsError as error:
-            log.error("%s (the last good bots stay)", error)
+        except OSError:
+            return (0, 0)
+        return (stat.st_mtime_ns, stat.st_size)
+
+    def _read(self) -> dict[str, Bot]:
+        bots = {}
+        for table in read_tables(self._path):
+            try:
+                bot = read_bot(table, self._types, self._path.name)
+            except SettingsError as error:
+                bot = self._keep_last_good(table, str(error))
+            bots[bot.id] = bot
+        return bots
+
+    def _keep_last_good(self, table: Mapping[str, Any], fault: str) -> Bot:
+        last = self._bots.get(table["id"])
+        if last is not None and last.enabled and not last.fault and last.type == table["type"]:
+            log.error("%s (its last good settings stay)", fault)
+            return last
+        log.error("%s (the bot is refused until it is put right)", fault)
+        return Bot(table["id"], table["type"], fault=fault)
+
+
+def _check_id(bot_id: str, where: str) -> None:
+    if ":" in bot_id or bot_id in _TAKEN_IDS:
+        raise SettingsError(f"{where}: must have no colon and not be webchat")
+    # It is part of the address of its hook.
+    if "/" in bot_id or not bot_id.isprintable() or len(bot_id) > 100:
+        raise SettingsError(f"{where}: must have no slash and at most 100 characters")
+
+
+def _resolve_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Mapping[str, Any]:
+    """Return the settings with each ``KEY_env`` of a secret replaced by what it names."""
+    resolved = dict(table)
+    for key, one in schema.fields.items():
+        variable = f"{key}_env"
+        if not isinstance(one, Secret) or variable not in resolved:
+            continue
+        name = resolved.pop(variable)
+        if key in resolved:
+            raise SettingsError(f"{where}: {variable}: {key} is there too; write one of them")
+        if not isinstance(name, str) or not os.environ.get(name):
+            raise SettingsError(f"{where}: {variable}: the variable {name} is not set")
+        resolved[key] = os.environ[name]
+    return resolved

@@ -1,0 +1,278 @@
+"""What a messenger's adapter must be able to do, and the values it deals in.
+
+An adapter is a module ``im/<type>.py`` with two names:
+
+``SettingsSchema``
+    A marshmallow schema of the bot's own keys in ``bots.toml`` (all but
+    ``id``, ``type``, ``enabled`` and ``config``). A key whose field is a
+    :class:`~astrbot_api.im.botfile.Secret` may also be written
+    ``KEY_env = "VARIABLE"``; the adapter finds the value under ``KEY`` either
+    way. One that holds a URL with a secret in it is a ``Secret``, too.
+``build(bot, http)``
+    Returns the bot's :class:`Adapter`. It asks nobody and starts nothing;
+    ``http`` is the application's :class:`~astrbot_api.im.http.PlatformHttp`.
+
+Everything is synchronous and must not hold the hub: sockets are gevent's in a
+gevent worker, work of size goes to :func:`astrbot_api.threads.run_native`.
+An adapter is shared by the threads of a worker and keeps no state that
+another worker would miss.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import marshmallow as ma
+
+from ..errors import AstrBotError
+from ..storage.protocol import BlobReader
+from .botfile import Bot
+from .http import PlatformHttp
+
+MessageType = Literal["FriendMessage", "GroupMessage", "OtherMessage"]
+
+#: The kinds of conversation that a UMO names.
+MESSAGE_TYPES: tuple[MessageType, ...] = ("FriendMessage", "GroupMessage", "OtherMessage")
+
+FileType = Literal["image", "record", "video", "file"]
+
+#: What an adapter may say of itself in ``capabilities``.
+CAPABILITIES = frozenset({"text", "image", "record", "video", "file", "group", "reply", "typing"})
+
+
+class BadSignature(AstrBotError):
+    """A platform's request is not proven to be the platform's: 401, nothing runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a message goes.
+
+    :param session_id: The third part of the UMO, as the adapter made it when
+        it received a message (or as a caller wrote it, unchecked).
+    :param reply_to: The platform's id of the message that is answered; the
+        adapter quotes it in the first piece where it can, else leaves it out.
+    """
+
+    message_type: MessageType
+    session_id: str
+    reply_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutFile:
+    """A file to send.
+
+    :param filename: As it is to be shown; without any path.
+    :param mime: Found from the bytes.
+    :param open: Opens the bytes from the first on; may be called again. It
+        raises ``OSError`` or ``StorageError``: let them pass. Close the reader.
+    """
+
+    type: FileType
+    filename: str
+    mime: str
+    size_bytes: int
+    open: Callable[[], BlobReader]
+
+
+@dataclass(frozen=True, slots=True)
+class OutMessage:
+    """A message to send: texts (Markdown, as models write it) and files, in order.
+
+    :param delivery_id: Stays the same when a delivery is tried again, for
+        platforms that take an idempotency key. Append the part's number.
+    """
+
+    parts: tuple[str | OutFile, ...]
+    delivery_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one answer of the platform confirmed.
+
+    :param parts: So many further parts of the message are now out whole.
+    :param chars: Of the next part, a text, so many further characters are
+        out, when the platform's limit had it cut into several messages.
+    :param platform_ids: The platform's ids of what was made.
+    """
+
+    parts: int
+    chars: int = 0
+    platform_ids: tuple[str, ...] = ()
+
+
+#: Stores what was confirmed. It may raise ``StorageError``: let it pass.
+Progress = Callable[[Sent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The platform has the whole message.
+
+    :param platform_ids: The platform's ids of what was made; may be empty.
+    """
+
+    platform_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InboundRequest:
+    """A request to ``/api/v1/hooks/{bot_id}``, its body already bounded.
+
+    :param headers: With lower-case names.
+    :param query: The first value of each parameter.
+    """
+
+    method: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InFile:
+    """A file that came with a message.
+
+    :param type: What the platform says it is; the bytes decide in the end.
+    :param fetch: Opens the bytes. It runs later, after the platform has had
+        its answer, in a thread of the worker that received the message; the
+        caller stops reading at the limit of uploads and closes the reader.
+        Raises :class:`~astrbot_api.im.http.PlatformError`. Never fetch an
+        address that a sender chose: only the platform's own.
+    """
+
+    type: FileType
+    filename: str
+    fetch: Callable[[], BlobReader]
+
+
+@dataclass(frozen=True, slots=True)
+class InMessage:
+    """A message that somebody sent to the bot.
+
+    :param event_id: Unique to this message of this bot; the platform's
+        retries bear the same one.
+    :param session_id: Becomes the third part of the UMO. Whatever
+        :meth:`Adapter.send` needs to answer must be in it.
+    :param sender_id: The platform's id of the sender, stable.
+    :param text: Without the mention of the bot. A command keeps its slash and
+        loses a bot's name behind it (``/help@my_bot`` is ``/help``).
+    :param addressed: In a group: the bot was mentioned, answered or commanded.
+        Always true between two. Only addressed messages are answered.
+    :param quoted: Text of the message that this one answers.
+    :param platform_message_id: What a reply names as ``Target.reply_to``.
+    """
+
+    event_id: str
+    message_type: MessageType
+    session_id: str
+    sender_id: str
+    sender_name: str
+    text: str
+    files: tuple[InFile, ...] = ()
+    addressed: bool = True
+    quoted: str | None = None
+    platform_message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What a platform's request held, and what it is answered.
+
+    Events that are no messages (edits, joins, the bot's own words) are left
+    out, with the same 200, or the platform would send them again.
+    """
+
+    messages: tuple[InMessage, ...] = ()
+    status: int = 200
+    body: bytes = field(default=b"")
+    content_type: str = "text/plain; charset=utf-8"
+
+
+class Adapter(Protocol):
+    """One bot on one platform. Derive from :class:`BaseAdapter`."""
+
+    #: As in ``bots.toml``.
+    type: str
+    capabilities: frozenset[str]
+    #: Whether :meth:`poll` is to run; it then runs in exactly one worker.
+    polls: bool
+
+    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
+        """Send a whole message, in as many pieces as the platform wants.
+
+        Calls ``progress`` after each piece that the platform confirmed,
+        before the next is sent, the last one included. After a failure or a
+        crash the caller sends what is left: an adapter sends the message that
+        it is given, from its beginning, and never resumes or retries by
+        itself. A file of a type outside ``capabilities`` is sent as a
+        ``file``, or where there are none as one line with its name.
+
+        :raises PlatformError: ``retryable`` when the same request may succeed
+            later (429, 5xx, no connection); not for what stays wrong.
+        """
+
+    def receive(self, request: InboundRequest) -> Reception:
+        """Read a platform's request. Quick: it asks nobody.
+
+        :raises BadSignature: when it is not proven to be the platform's.
+            Check this first, in constant time, before the body is parsed.
+        """
+
+    def show_typing(self, target: Target) -> None:
+        """Show that an answer is being written; called every few seconds.
+
+        :raises PlatformError: which the caller ignores.
+        """
+
+    def poll(self, stop: threading.Event) -> Iterator[Sequence[InMessage]]:
+        """Ask the platform for messages until ``stop`` is set.
+
+        Yields each batch (an empty one when nothing came). That the next one
+        is asked for says that the batch is stored: confirm it to the platform
+        only then. Look at ``stop`` at least every 30 seconds.
+
+        :raises PlatformError: the caller waits and polls again.
+        """
+
+    def close(self) -> None:
+        """Let go of what :func:`build` took."""
+
+
+class BaseAdapter:
+    """What an adapter does that can only send."""
+
+    type = ""
+    capabilities: frozenset[str] = frozenset({"text"})
+    polls = False
+
+    def receive(self, request: InboundRequest) -> Reception:
+        """Answer 405: nothing comes in by HTTP."""
+        return Reception(status=405)
+
+    def show_typing(self, target: Target) -> None:
+        """Show nothing."""
+
+    def poll(self, stop: threading.Event) -> Iterator[Sequence[InMessage]]:
+        """Yield nothing."""
+        return iter(())
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class AdapterModule(Protocol):
+    """A module of this package, or an object of an embedder's own."""
+
+    SettingsSchema: Callable[[], ma.Schema]
+
+    def build(self, bot: Bot, http: PlatformHttp) -> Adapter:
+        """Return the adapter of a bot.
+
+        :raises SettingsError: for what a schema cannot check.
+        """

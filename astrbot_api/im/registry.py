@@ -1,0 +1,53 @@
+"""Which adapters there are. Their modules, and with them the SDKs, load at first use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from ..errors import SettingsError
+
+if TYPE_CHECKING:
+    from .adapter import AdapterModule
+
+#: Type in ``bots.toml`` -> module of this package.
+_MODULES = {
+    "telegram": "telegram",
+    "onebot": "onebot",
+    "slack": "slack",
+    "webhook": "webhook",
+    "apprise": "apprise",
+}
+
+
+class AdapterTypes:
+    """The types of bot that one application knows.
+
+    :param extra: Those of an embedder, by type; they win.
+    """
+
+    def __init__(self, extra: Mapping[str, AdapterModule] | None = None) -> None:
+        self._extra = dict(extra or {})
+
+    def list_types(self) -> list[str]:
+        """Return every type that a bot may have."""
+        return sorted({*_MODULES, *self._extra})
+
+    def load(self, type: str) -> AdapterModule:
+        """Return the module of a type.
+
+        :raises SettingsError: when there is none, or its SDK is not installed.
+        """
+        if type in self._extra:
+            return self._extra[type]
+        if type not in _MODULES:
+            raise SettingsError(f"unknown type {type!r}; there are {', '.join(self.list_types())}")
+        try:
+            module = import_module(f".{_MODULES[type]}", __package__)
+        except ImportError as error:
+            raise SettingsError(
+                f"type {type} needs a package that is not installed ({error.name}): "
+                "pip install 'astrbot-api[im]'"
+            ) from error
+        return cast("AdapterModule", module)

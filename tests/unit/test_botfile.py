@@ -1,0 +1,104 @@
+"""``bots.toml``: what a bot may say, and what becomes of one that is wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import marshmallow as ma
+import pytest
+
+from astrbot_api.im import botfile
+from astrbot_api.im.botfile import BotFile, Secret
+from astrbot_api.im.registry import AdapterTypes
+
+
+class PigeonSettings(ma.Schema):
+    """A loft has a token and a number of pigeons."""
+
+    token = Secret(required=True)
+    pigeons = ma.fields.Integer(load_default=1)
+
+
+class Pigeon:
+    """An adapter's module, as far as the file needs it."""
+
+    SettingsSchema = PigeonSettings
+
+
+def make_file(folder: Path, text: str) -> BotFile:
+    write(folder, text)
+    file = BotFile(folder, AdapterTypes({"pigeon": Pigeon}))  # type: ignore[dict-item]
+    file.load()
+    return file
+
+
+def write(folder: Path, text: str) -> None:
+    path = folder / "bots.toml"
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    path.write_text(text, encoding="utf-8")
+    os.utime(path, ns=(before + 10**9, before + 10**9))
+
+
+@pytest.fixture(autouse=True)
+def look_at_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(botfile, "_RECHECK_S", 0.0)
+
+
+def test_a_secret_comes_from_the_file_or_from_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOFT_TOKEN", "from-env")
+    bots = make_file(
+        tmp_path,
+        "[[bot]]\nid='a'\ntype='pigeon'\ntoken='from-file'\nconfig='birds'\n"
+        "[[bot]]\nid='b'\ntype='pigeon'\ntoken_env='LOFT_TOKEN'\npigeons=3\n",
+    )
+    first, second = bots.list_bots()
+    assert (first.settings["token"], first.config, first.fault) == ("from-file", "birds", "")
+    assert second.settings == {"token": "from-env", "pigeons": 3}
+    assert "from" not in repr(first)
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("type='pigeon'", "bots.toml: bot a: token: Missing data for required field."),
+        ("type='pigeon'\ntoken='t'\npigeons='x'", "bots.toml: bot a: pigeons: Not a valid"),
+        ("type='pigeon'\ntoken='t'\nwings=2", "bots.toml: bot a: wings: Unknown field."),
+        ("type='pigeon'\ntoken_env='NOT_SET'", "bots.toml: bot a: token_env: the variable NOT_SET"),
+        (
+            "type='pigeon'\ntoken='t'\ntoken_env='X'",
+            "bots.toml: bot a: token_env: token is there too",
+        ),
+        ("type='owl'", "bots.toml: bot a: type: unknown type 'owl'; there are apprise,"),
+        (
+            "type='pigeon'\ntoken='t'\nenabled='yes'",
+            "bots.toml: bot a: enabled: must be true or false",
+        ),
+    ],
+)
+def test_a_bot_that_is_wrong_is_listed_with_its_fault(
+    tmp_path: Path, lines: str, fault: str
+) -> None:
+    bots = make_file(
+        tmp_path, f"[[bot]]\nid='a'\n{lines}\n[[bot]]\nid='b'\ntype='pigeon'\ntoken='t'\n"
+    )
+    broken, good = bots.list_bots()
+    assert broken.fault.startswith(fault)
+    assert good.fault == ""
+
+
+def test_a_bot_that_is_off_needs_no_settings(tmp_path: Path) -> None:
+    bots = make_file(tmp_path, "[[bot]]\nid='a'\ntype='pigeon'\nenabled=false\n")
+    assert [(bot.enabled, bot.fault) for bot in bots.list_bots()] == [(False, "")]
+
+
+def test_a_change_that_is_wrong_leaves_the_bot_as_it_was(tmp_path: Path) -> None:
+    bots = make_file(tmp_path, "[[bot]]\nid='a'\ntype='pigeon'\ntoken='t'\npigeons=2\n")
+    write(tmp_path, "[[bot]]\nid='a'\ntype='pigeon'\ntoken='t'\npigeons='many'\n")
+    assert [(bot.settings["pigeons"], bot.fault) for bot in bots.list_bots()] == [(2, "")]
+    write(tmp_path, "[[bot")
+    assert bots.list_ids() == ["a"]
+    write(tmp_path, "[[bot]]\nid='a'\ntype='pigeon'\ntoken='t'\npigeons=5\n")
+    assert bots.find_bot("a").settings["pigeons"] == 5  # type: ignore[union-attr]
