@@ -70,6 +70,9 @@ class Settings:
     )
     max_username_chars: int = _setting(255, "Longest username.", minimum=1, maximum=4096)
     max_session_id_chars: int = _setting(255, "Longest session_id.", minimum=1, maximum=4096)
+    max_display_name_chars: int = _setting(
+        255, "Longest title of a session.", minimum=1, maximum=4096
+    )
     max_message_chars: int = _setting(
         2_000_000, "Longest text of one message, all its segments together.", minimum=1
     )

@@ -18,6 +18,7 @@ from .chat.commands import Command
 from .chat.ending import TurnEnder
 from .chat.lease import WorkerLease
 from .chat.opening import TurnOpener
+from .chat.removal import SessionRemover
 from .chat.runs import Runs
 from .config import Settings, load_settings
 from .configfiles import ConfigFiles
@@ -51,6 +52,7 @@ class AppState:
     plugins: Plugins
     mcp: McpTools
     runs: Runs
+    remover: SessionRemover
     access_log: Callable[[str], None]
     openapi: OpenapiDocuments
 
@@ -154,6 +156,9 @@ class AstrBotAPI:
             ender=ender,
         )
         opener = TurnOpener(settings, store, configs, lease)
+        runs = Runs(settings, store, opener=opener, runner=runner, ender=ender)
+        remover = SessionRemover(store, lambda number: None)
+        lease.add_chore(remover.empty_removed)
         return AppState(
             settings=settings,
             store=store,
@@ -163,7 +168,8 @@ class AstrBotAPI:
             lease=lease,
             plugins=plugins,
             mcp=mcp,
-            runs=Runs(settings, store, opener=opener, runner=runner, ender=ender),
+            runs=runs,
+            remover=remover,
             access_log=logging.getLogger("astrbot_api.access").info,
             openapi=build_api(app, settings),
         )

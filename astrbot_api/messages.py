@@ -107,6 +107,12 @@ def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list
     return segments
 
 
+def parse_stored_message(parts: list[dict[str, Any]]) -> list[Segment]:
+    """Read the segments of a message that is stored; it was checked when it came."""
+    found = (_parse_segment(part, "message") for part in parts)
+    return [segment for segment in found if segment is not None]
+
+
 def keep_found(segments: Iterable[Segment], found: Mapping[str, Media]) -> list[Segment]:
     """Put the stored attachments in the place of their ids; leave out those not found.
 

@@ -152,6 +152,9 @@ def _store_reply(
             db, turn.session.id, WEBCHAT, messages.BOT, content, turn.checkpoint
         )
         link_attachments(db, saved[0], attachments)
+        if turn.replaces is not None and code is None:
+            # An attempt that failed leaves the earlier answer where it is.
+            messages.delete_message(db, turn.replaces)
         runs.finish_run(db, turn.number, status, error_code=code, bot_message=saved[0])
         return saved
 

@@ -13,12 +13,12 @@ from ..clock import to_iso
 from ..config import Settings
 from ..configfiles import DEFAULT_CONFIG_ID, ConfigFiles
 from ..db import messages, runs, sessions
-from ..db.attachments import AttachmentRow, find_attachments, link_attachments
+from ..db.attachments import link_attachments
 from ..db.sessions import WEBCHAT, SessionRow
 from ..db.store import Store
 from ..errors import ApiError
-from ..messages import Media, keep_found
 from ..stream.log import RunLog
+from .editing import LastTurn, find_last_turn, find_media
 from .lease import WorkerLease
 from .turn import OpenTurn, TurnRequest
 
@@ -56,11 +56,16 @@ class TurnOpener:
     ) -> OpenTurn:
         """Write session, user message and run; the one transaction of opening."""
         checkpoint, run_id = str(uuid.uuid4()), str(uuid.uuid4())
-        request, sent = _find_media(db, request)
         name = request.session_id or str(uuid.uuid4())
         session = sessions.find_session(db, name)
-        if session is not None and session.creator != request.username:
-            raise ApiError("session_of_another_user", "session_id belongs to another username")
+        if session is not None:
+            sessions.check_owner(session, request.username)
+        again = _find_again(db, request, session)
+        if again is not None:
+            request = replace(request, segments=again.segments)
+            checkpoint = again.user.llm_checkpoint_id or checkpoint
+        segments, sent = find_media(db, request.segments)
+        request = replace(request, segments=segments)
         config = chosen or self._config_of(session)
         provider = choose_provider(config, request)
         config_id = None if config.id == DEFAULT_CONFIG_ID else config.id
@@ -69,19 +74,20 @@ class TurnOpener:
         else:
             sessions.touch_session(db, session, config_id)
         saved = None
-        if not request.skip_user_history:
+        if again is None and not request.skip_user_history:
             content = {"type": "user", "message": [one.to_wire() for one in request.segments]}
             saved = messages.add_message(
                 db, session.id, WEBCHAT, request.username, content, checkpoint
             )
             link_attachments(db, saved[0], [row.id for row in sent])
+        user_message = again.user.id if again else saved[0] if saved else None
         number, ahead = runs.add_run(
             db,
             run_id,
             session.id,
             key_id=request.key_id,
             worker_id=worker_id,
-            user_message=saved[0] if saved else None,
+            user_message=user_message,
         )
         if ahead >= self._settings.max_turns_per_session:
             raise ApiError(
@@ -104,9 +110,10 @@ class TurnOpener:
             session=session,
             number=number,
             ahead=ahead,
-            user_message=saved[0] if saved else None,
+            user_message=user_message,
             log=log_,
             sent=sent,
+            replaces=again.bot.id if again and again.bot else None,
         )
 
     def _config_of(self, session: SessionRow | None) -> AgentConfig:
@@ -118,20 +125,15 @@ class TurnOpener:
         return self._configs.get_default()
 
 
-def _find_media(
-    db: peewee.Database, request: TurnRequest
-) -> tuple[TurnRequest, list[AttachmentRow]]:
-    """Find what a message sends along; what is not there is left out.
-
-    :raises ApiError: ``message_empty`` when nothing is left to answer.
-    """
-    ids = [one.attachment_id for one in request.segments if isinstance(one, Media)]
-    if not ids:
-        return request, []
-    rows = find_attachments(db, ids)
-    found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
-    segments = keep_found(request.segments, found)
-    return replace(request, segments=segments), list(rows.values())
+def _find_again(
+    db: peewee.Database, request: TurnRequest, session: SessionRow | None
+) -> LastTurn | None:
+    """Return the turn that is to be answered once more; None for a new one."""
+    if request.answers_again is None:
+        return None
+    if session is None:
+        raise ApiError("session_not_found", f"session not found: {request.session_id}")
+    return find_last_turn(db, session, request.answers_again)
 
 
 def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig:

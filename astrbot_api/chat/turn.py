@@ -21,6 +21,8 @@ class TurnRequest:
 
     :param session_id: Blank: a new session is made.
     :param shown_session_id: How the ``session_id`` event shows it: as sent.
+    :param answers_again: Number of a message of the session's last turn, which
+        is answered once more; ``segments`` are that turn's own then.
     """
 
     username: str
@@ -34,11 +36,15 @@ class TurnRequest:
     model: str = ""
     skip_user_history: bool = False
     key_id: str | None = None
+    answers_again: int | None = None
 
 
 @dataclass(slots=True)
 class OpenTurn:
-    """A turn that is stored and may run. ``number`` is its place in the queue."""
+    """A turn that is stored and may run. ``number`` is its place in the queue.
+
+    :param replaces: Number of the answer that goes when this turn's is stored.
+    """
 
     run_id: str
     checkpoint: str
@@ -53,6 +59,7 @@ class OpenTurn:
     sent: Sequence[AttachmentRow] = ()
     cancel: Cancellation = field(default_factory=Cancellation)
     observe: Callable[[Event], None] | None = None
+    replaces: int | None = None
 
     def say(self, event: Event) -> None:
         """Put an event into the stream, and show it to the plugins that look."""

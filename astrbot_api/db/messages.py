@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import peewee
 
-from ..clock import now_us
+from ..clock import now_us, to_iso
 
 #: ``sender_id`` of every message that is not the user's.
 BOT = "bot"
@@ -46,6 +46,39 @@ WHERE session = ? AND id = ?
 """
 
 
+# How the stored JSON of a user's message begins: ``type`` is written first.
+_LATER_USER_MESSAGE = """
+SELECT 1 FROM message
+WHERE session = ? AND id > ? AND substr(content, 1, 14) = '{"type":"user"' LIMIT 1
+"""
+
+#: How far a message may be from another one of its turn.
+_TURN_SPAN = 1000
+
+_EARLIER_OF_TURN = """
+SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM (
+    SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM message
+    WHERE session = ? AND id < ? ORDER BY id DESC LIMIT ?) AS near
+WHERE llm_checkpoint_id = ? ORDER BY id LIMIT 1
+"""
+
+_LATER_OF_TURN = """
+SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM (
+    SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM message
+    WHERE session = ? AND id > ? ORDER BY id LIMIT ?) AS near
+WHERE llm_checkpoint_id = ? ORDER BY id DESC LIMIT 1
+"""
+
+_PAGE_OF = "SELECT id, sender_id, sender_name, content, llm_checkpoint_id, created_at FROM message"
+
+_NEWEST_FIRST = f"{_PAGE_OF} WHERE session = ? AND id < ? ORDER BY id DESC LIMIT ?"
+
+_OLDEST_FIRST = f"{_PAGE_OF} WHERE session = ? AND id > ? ORDER BY id LIMIT ?"
+
+#: Beyond this a page of messages ends, so that no answer is ever huge.
+_MAX_PAGE_CHARS = 4_000_000
+
+
 def add_message(
     db: peewee.Database,
     session: int,
@@ -79,6 +112,80 @@ def find_message(db: peewee.Database, session: int, message_id: int) -> MessageR
     """Return a message of this session, never of another's."""
     row = db.execute_sql(_FIND, (session, message_id)).fetchone()
     return None if row is None else row_to_message(row)
+
+
+def list_page(
+    db: peewee.Database, session: int, *, cursor: int | None, limit: int, newest_first: bool
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Return the messages that come after a cursor, as clients are shown them.
+
+    A page costs the same wherever in the session it is. It ends early where
+    its messages are long; it always has one.
+
+    :param cursor: What the page before returned; None: the first page.
+    :returns: The page, and the cursor of the next one; None: this is the last.
+    """
+    if cursor is None:
+        cursor = 2**63 - 1 if newest_first else 0
+    sql = _NEWEST_FIRST if newest_first else _OLDEST_FIRST
+    rows = db.execute_sql(sql, (session, cursor, limit + 1))
+    page: list[dict[str, Any]] = []
+    chars = 0
+    for row in rows:
+        chars += len(row[3])
+        if page and (len(page) == limit or chars > _MAX_PAGE_CHARS):
+            rows.close()
+            return page, page[-1]["id"]
+        page.append(describe_message(row))
+    return page, None
+
+
+def describe_message(row: tuple[Any, ...]) -> dict[str, Any]:
+    """Return a row of :data:`_PAGE_OF` for :mod:`orjson`; its content stays JSON text."""
+    number, sender_id, sender_name, content, checkpoint, created_at = row
+    return {
+        "id": number,
+        "sender_id": sender_id,
+        "sender_name": sender_name,
+        "content": orjson.Fragment(content),
+        "llm_checkpoint_id": checkpoint,
+        "created_at": to_iso(created_at),
+    }
+
+
+def get_described(db: peewee.Database, number: int) -> dict[str, Any]:
+    """Return one message as :func:`list_page` does; it must exist."""
+    return describe_message(db.execute_sql(f"{_PAGE_OF} WHERE id = ?", (number,)).fetchone())
+
+
+def has_later_user_message(db: peewee.Database, session: int, number: int) -> bool:
+    """Tell whether the user said something after this message."""
+    return db.execute_sql(_LATER_USER_MESSAGE, (session, number)).fetchone() is not None
+
+
+def find_of_turn(
+    db: peewee.Database, session: int, message: MessageRow, *, later: bool
+) -> MessageRow | None:
+    """Return the first message of a message's turn before it, or the last one after it."""
+    if message.llm_checkpoint_id is None:
+        return None
+    sql = _LATER_OF_TURN if later else _EARLIER_OF_TURN
+    values = (session, message.id, _TURN_SPAN, message.llm_checkpoint_id)
+    row = db.execute_sql(sql, values).fetchone()
+    return None if row is None else row_to_message(row)
+
+
+def replace_content(db: peewee.Database, number: int, content: dict[str, Any]) -> None:
+    """Put another content in the place of a message's; its links to attachments go."""
+    sql = "UPDATE message SET content = ? WHERE id = ?"
+    db.execute_sql(sql, (orjson.dumps(content).decode(), number))
+    db.execute_sql("DELETE FROM message_attachment WHERE message = ?", (number,))
+
+
+def delete_message(db: peewee.Database, number: int) -> None:
+    """Remove a message and its links to attachments."""
+    db.execute_sql("DELETE FROM message_attachment WHERE message = ?", (number,))
+    db.execute_sql("DELETE FROM message WHERE id = ?", (number,))
 
 
 def row_to_message(row: tuple[Any, ...]) -> MessageRow:

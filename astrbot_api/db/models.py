@@ -130,6 +130,16 @@ class SessionSummary(Model):
         table_name = "session_summary"
 
 
+class DeletedSession(Model):
+    """A session that is gone for its owner, but whose messages and runs are still to go."""
+
+    session = BigIntegerField(primary_key=True)
+    since = BigIntegerField()
+
+    class Meta:
+        table_name = "deleted_session"
+
+
 class Run(Model):
     """One turn. Its number is its place in the queue of its session."""
 
@@ -223,6 +233,7 @@ ALL_MODELS: tuple[type[Model], ...] = (
     Message,
     Note,
     SessionSummary,
+    DeletedSession,
     Run,
     Worker,
     Attachment,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import peewee
 
-from ..clock import now_us
+from ..clock import now_us, to_iso, to_iso_or_none
 
 _INSERT = """
 INSERT INTO run
@@ -20,6 +21,11 @@ SELECT COUNT(*) FROM run WHERE session = ? AND status IN ('queued', 'running')
 
 _EARLIER = """
 SELECT 1 FROM run WHERE session = ? AND id < ? AND status IN ('queued', 'running') LIMIT 1
+"""
+
+_ACTIVE = """
+SELECT run_id, status, created_at, started_at FROM run
+WHERE session = ? AND status IN ('queued', 'running') ORDER BY id
 """
 
 _START = "UPDATE run SET status = 'running', started_at = ? WHERE id = ? AND status = 'queued'"
@@ -64,6 +70,25 @@ def add_run(
 def has_earlier_run(db: peewee.Database, session: int, number: int) -> bool:
     """Tell whether a run of this session comes before this one."""
     return db.execute_sql(_EARLIER, (session, number)).fetchone() is not None
+
+
+def has_active_run(db: peewee.Database, session: int) -> bool:
+    """Tell whether a run of this session is running or waits."""
+    return db.execute_sql(_EARLIER, (session, 2**63 - 1)).fetchone() is not None
+
+
+def list_active_runs(db: peewee.Database, session: int) -> list[dict[str, Any]]:
+    """Return the runs of a session that run or wait, in their order."""
+    rows = db.execute_sql(_ACTIVE, (session,)).fetchall()
+    return [
+        {
+            "run_id": run_id,
+            "status": status,
+            "created_at": to_iso(created_at),
+            "started_at": to_iso_or_none(started_at),
+        }
+        for run_id, status, created_at, started_at in rows
+    ]
 
 
 def start_run(db: peewee.Database, number: int) -> bool:

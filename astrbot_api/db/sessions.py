@@ -8,6 +8,7 @@ from typing import Any
 import peewee
 
 from ..clock import now_us, to_iso
+from ..errors import ApiError
 from .models import ChatSession, SessionCount
 
 #: The platform of every session that is made over HTTP.
@@ -44,6 +45,13 @@ INSERT INTO session_count (creator, platform_id, sessions) VALUES (?, ?, 1)
 ON CONFLICT (creator, platform_id) DO UPDATE SET sessions = session_count.sessions + 1
 """
 
+_DESCRIBE = """
+SELECT session_id, platform_id, creator, display_name, is_group, created_at, updated_at
+FROM chat_session WHERE id = ?
+"""
+
+_RENAME = "UPDATE chat_session SET display_name = ? WHERE id = ?"
+
 _TOUCH = "UPDATE chat_session SET updated_at = ?, config_id = ? WHERE id = ?"
 
 
@@ -51,6 +59,24 @@ def find_session(db: peewee.Database, session_id: str) -> SessionRow | None:
     """Return the session of this name, whoever owns it."""
     row = db.execute_sql(_FIND, (session_id,)).fetchone()
     return None if row is None else SessionRow(*row)
+
+
+def get_owned_session(db: peewee.Database, session_id: str, username: str) -> SessionRow:
+    """Return a session of a username: the one check of every route that names a session.
+
+    :raises ApiError: ``session_not_found``, or ``session_of_another_user``.
+    """
+    session = find_session(db, session_id)
+    if session is None:
+        raise ApiError("session_not_found", f"session not found: {session_id}")
+    check_owner(session, username)
+    return session
+
+
+def check_owner(session: SessionRow, username: str) -> None:
+    """:raises ApiError: ``session_of_another_user``."""
+    if session.creator != username:
+        raise ApiError("session_of_another_user", "session_id belongs to another username")
 
 
 def create_session(
@@ -80,6 +106,17 @@ def name_session(db: peewee.Database, number: int, display_name: str) -> None:
         .where((ChatSession.id == number) & ChatSession.display_name.is_null())
         .execute(db)
     )
+
+
+def rename_session(db: peewee.Database, number: int, display_name: str | None) -> None:
+    """Give a session the name that its owner chose; None: it has none."""
+    db.execute_sql(_RENAME, (display_name, number))
+
+
+def describe_session(db: peewee.Database, session: SessionRow) -> dict[str, Any]:
+    """Return a session as the list of sessions has it, and its config."""
+    described = _describe(db.execute_sql(_DESCRIBE, (session.id,)).fetchone())
+    return {**described, "config_id": session.config_id}
 
 
 def forget_context(db: peewee.Database, number: int, last_message: int) -> None:

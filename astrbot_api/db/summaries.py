@@ -33,3 +33,10 @@ def save_summary(db: peewee.Database, session: int, summary: Summary) -> None:
     SessionSummary.insert(session=session, **values).on_conflict(
         conflict_target=[SessionSummary.session], update=values
     ).execute(db)
+
+
+def forget_summary(db: peewee.Database, session: int, message: int) -> None:
+    """Remove the summary of a session if it sums up this message, which has changed."""
+    db.execute_sql(
+        "DELETE FROM session_summary WHERE session = ? AND until >= ?", (session, message)
+    )

@@ -73,6 +73,19 @@ def check_username(username: str) -> None:
         )
 
 
+def resolve_username(*sent: str | None) -> str:
+    """Return the username that a request speaks as: the first that was sent.
+
+    :param sent: What stands in its body, then in its query.
+    :raises ApiError: ``missing_field`` or ``username_reserved``.
+    """
+    username = next(filter(None, sent), "")
+    if not username:
+        raise ApiError("missing_field", "Missing key: username")
+    check_username(username)
+    return username
+
+
 def read_secret(request: Request) -> str:
     """Return the key of a request; the first carrier that holds anything wins.
 

@@ -69,6 +69,23 @@ class Username(Text):
         return text
 
 
+class MaybeUsername(Text):
+    """A username where another place of the request may have it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            load_default="",
+            allow_none=True,
+            max_chars="max_username_chars",
+            metadata={
+                "description": "Whose session it is; here, or in the other of query and body.",
+                "example": "alice",
+                "maxLength": 255,
+            },
+            **kwargs,
+        )
+
+
 class Flag(ma.fields.Boolean):
     """``true`` or ``false``; ``null`` leaves the default."""
 
@@ -79,6 +96,48 @@ class Flag(ma.fields.Boolean):
         if not isinstance(value, bool):
             raise ma.ValidationError(f"{attr or self.name} must be true or false")
         return value
+
+
+class Limit(ma.fields.Integer):
+    """The size of a page that is asked for by cursor; brought into its range."""
+
+    def __init__(self, maximum: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.maximum = maximum
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        name = attr or self.name or "limit"
+        return min(max(1, _to_integer(name, value)), self.maximum)
+
+
+class Cursor(ma.fields.Field[int | None]):
+    """What the page before has called ``next_cursor``; blank is the first page."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            load_default=None,
+            metadata={
+                "description": "The `next_cursor` of the page before; absent: the first page.",
+                "example": 42,
+            },
+            **kwargs,
+        )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int | None:
+        if value == "":
+            return None
+        number = _to_integer(attr or "cursor", value)
+        if not 0 <= number < 2**63:
+            raise ma.ValidationError(f"{attr or 'cursor'} is out of range")
+        return number
+
+
+def _to_integer(name: str, value: Any) -> int:
+    try:
+        # Python reads 4300 digits at most, and says so with a ValueError.
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise ma.ValidationError(f"{name} must be an integer") from error
 
 
 class PageNumber(ma.fields.Integer):

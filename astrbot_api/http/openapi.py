@@ -22,14 +22,16 @@ from .drain import drain_later
 from .envelope import get_request_id
 from .errors import register_error_handlers
 from .fallback import build_fallback
-from .fields import Flag, PageNumber, Text, Username
+from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
 from .files.routes import blp as files
 from .im.routes import blp as im
 from .schemas import ErrorSchema
+from .sessions.messages import blp as messages
 from .sessions.routes import blp as sessions
+from .sessions.schemas import DisplayName
 
 #: Every resource, in the order of the documentation.
-RESOURCES: tuple[ApiBlueprint, ...] = (chat, sessions, files, configs, im, docs)
+RESOURCES: tuple[ApiBlueprint, ...] = (chat, sessions, messages, files, configs, im, docs)
 
 API_PATH = "/api/v1"
 
@@ -39,6 +41,15 @@ Talk to an agent over HTTP: chat over server-sent events, sessions, configs and 
 Send your key as `X-API-Key` or as `Authorization: Bearer`. Every answer that is not a
 stream or a file is `{"status","message","data"}`; an error has `code` and `request_id` too.
 """
+
+
+#: Type of a field of our own in the document; the rest are strings.
+_FIELD_TYPES: dict[type, str] = {
+    Flag: "boolean",
+    PageNumber: "integer",
+    Limit: "integer",
+    Cursor: "integer",
+}
 
 
 class _Api(flask_smorest.Api):
@@ -65,8 +76,8 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
             "info": {"description": _DESCRIPTION},
         },
     )
-    for field in (Text, Username, Flag, PageNumber):
-        kind = {Flag: "boolean", PageNumber: "integer"}.get(field, "string")
+    for field in (Text, Username, MaybeUsername, DisplayName, Flag, PageNumber, Limit, Cursor):
+        kind = _FIELD_TYPES.get(field, "string")
         api.register_field(field, kind, None)
     parent = _build_parent()
     for resource in RESOURCES:

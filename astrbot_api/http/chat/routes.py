@@ -6,13 +6,13 @@ from typing import Any
 
 from flask import Response
 
-from ...chat.turn import TurnRequest
-from ...errors import ApiError
-from ...messages import check_text, parse_chat_message
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
+from ..configs.routes import CONFIG_LIST, describe_configs
+from ..envelope import ok
 from ..sse import stream_response
 from ..state import get_state
+from .reading import read_turn_request
 from .schemas import ChatRequestSchema
 
 blp = ApiBlueprint("chat", __name__, tag="Chat", scope="chat", description="Talk to the agent.")
@@ -66,55 +66,17 @@ def send_chat_message(body: dict[str, Any]) -> Response:
     """
     state = get_state()
     check_username(body["username"])
-    request = _to_turn_request(body)
-    log = state.runs.start(request)
+    log = state.runs.start(read_turn_request(body, state.settings, get_caller().key_id))
     return stream_response(log, state.settings.heartbeat_s)
 
 
-def _to_turn_request(body: dict[str, Any]) -> TurnRequest:
-    settings = get_state().settings
-    shown = body["session_id"] if body["session_id"] is not None else body["conversation_id"]
-    session_id = _read_session_id(shown, settings.max_session_id_chars)
-    segments = parse_chat_message(
-        body["message"],
-        max_chars=settings.max_message_chars,
-        max_segments=settings.max_segments,
-    )
-    return TurnRequest(
-        username=body["username"],
-        segments=segments,
-        session_id=session_id,
-        shown_session_id=shown if isinstance(shown, int) else session_id,
-        streaming=_read_streaming(body),
-        config_id=body["config_id"] or "",
-        config_name=body["config_name"] or "",
-        provider_id=body["selected_provider"] or "",
-        model=body["selected_model"] or "",
-        skip_user_history=bool(body["skip_user_history"]),
-        key_id=get_caller().key_id,
-    )
+@blp.route("/chat/configs", methods=["GET"])
+@blp.doc(operationId="listChatConfigs")
+@blp.answers(CONFIG_LIST)
+@blp.raises()
+def list_chat_configs() -> Response:
+    """List the configs that a chat may choose; the same as GET /configs.
 
-
-def _read_session_id(value: Any, max_chars: int) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ApiError("invalid_request", "session_id must be a string")
-    text = str(value).strip()
-    check_text("session_id", text)
-    if len(text) > max_chars:
-        raise ApiError(
-            "invalid_request",
-            f"session_id has {len(text)} characters; at most {max_chars} are allowed",
-        )
-    return text
-
-
-def _read_streaming(body: dict[str, Any]) -> bool:
-    """Return the flag of ``flags``, else the field, else true."""
-    flag = (body["flags"] or {}).get("enable_streaming")
-    if flag is None:
-        flag = body["enable_streaming"]
-    elif not isinstance(flag, bool):
-        raise ApiError("invalid_request", "flags.enable_streaming must be true or false")
-    return True if flag is None else bool(flag)
+    For keys that have the scope `chat` alone.
+    """
+    return ok({"configs": describe_configs()})

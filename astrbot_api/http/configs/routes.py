@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response
 
 from ...configfiles import DEFAULT_CONFIG_ID
@@ -15,10 +17,13 @@ blp = ApiBlueprint(
     "configs", __name__, tag="Configs", scope="config", description="The agents to choose from."
 )
 
+#: What both lists of configs answer.
+CONFIG_LIST = envelope_of("ConfigListAnswer", ConfigListSchema())
+
 
 @blp.route("/configs", methods=["GET"])
 @blp.doc(operationId="listConfigs")
-@blp.answers(envelope_of("ConfigListAnswer", ConfigListSchema()))
+@blp.answers(CONFIG_LIST)
 @blp.raises()
 def list_configs() -> Response:
     """List the configs that a chat may choose.
@@ -27,7 +32,12 @@ def list_configs() -> Response:
     in `config_id` of a chat, and the session keeps it; there is always
     `default`, which answers where none was chosen.
     """
-    configs = [
+    return ok({"configs": describe_configs()})
+
+
+def describe_configs() -> list[dict[str, Any]]:
+    """Return every config as clients are shown it."""
+    return [
         {
             "id": config.id,
             "name": config.name,
@@ -36,4 +46,3 @@ def list_configs() -> Response:
         }
         for config in get_state().configs.list_configs()
     ]
-    return ok({"configs": configs})

@@ -58,6 +58,14 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
         "Bot not found or not running for platform: tg",
     ),
     "attachment_not_found": ("There is no such attachment.", "Attachment not found"),
+    "session_not_found": (
+        "There is no such session.",
+        "session not found: my_session_001",
+    ),
+    "message_not_found": (
+        "The session has no such message.",
+        "message not found: 42",
+    ),
     "method_not_allowed": (
         "The path does not answer this method.",
         "/api/v1/configs does not answer POST, only GET, HEAD, OPTIONS",
@@ -65,6 +73,14 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
     "session_of_another_user": (
         "The session belongs to another username.",
         "session_id belongs to another username",
+    ),
+    "session_busy": (
+        "A turn of the session runs or waits.",
+        "a turn of this session is running; wait for its end or stop it",
+    ),
+    "message_not_editable": (
+        "Only the last turn of a session can be changed.",
+        "message 42 is not of the session's last turn; only the last turn can be changed",
     ),
     "attachment_in_use": (
         "A stored message uses the attachment.",

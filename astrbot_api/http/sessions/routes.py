@@ -1,18 +1,43 @@
-"""``GET /chat/sessions``."""
+"""``/chat/sessions``: listed, made, read, renamed, deleted."""
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
+import peewee
 from flask import Response
 
+from ...configfiles import DEFAULT_CONFIG_ID
+from ...db import runs
+from ...db.messages import list_page
+from ...db.sessions import (
+    create_session,
+    describe_session,
+    get_owned_session,
+    rename_session,
+)
 from ...db.sessions import list_sessions as read_sessions
-from ..auth import check_username
+from ...errors import ApiError
+from ..auth import check_username, resolve_username
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..schemas import envelope_of
 from ..state import get_state
-from .schemas import SessionPageSchema, SessionQuerySchema
+from .schemas import (
+    BatchDeletedSchema,
+    BatchDeleteSchema,
+    DeletedSessionSchema,
+    NamedSessionSchema,
+    NewSessionQuerySchema,
+    NewSessionSchema,
+    OwnerQuerySchema,
+    SessionDetailQuerySchema,
+    SessionDetailSchema,
+    SessionPageSchema,
+    SessionPatchSchema,
+    SessionQuerySchema,
+)
 
 MAX_PAGE_SIZE = 100
 
@@ -20,6 +45,27 @@ MAX_PAGE_SIZE = 100
 _MAX_PAGE = 2**31 - 1
 
 blp = ApiBlueprint("sessions", __name__, tag="Sessions", scope="chat", description="Conversations.")
+
+#: The session of a path. One whose name has a slash cannot be named so.
+IN_PATH = [
+    {
+        "name": "session_id",
+        "in": "path",
+        "schema": {"type": "string"},
+        "description": "The conversation.",
+        "example": "my_session_001",
+    }
+]
+
+#: What every route can answer that names a session.
+OWNER_CODES = (
+    "missing_field", "invalid_request", "username_reserved", "session_not_found",
+    "session_of_another_user",
+)  # fmt: skip
+
+_BODY_CODES = ("malformed_json", "body_too_large", "unsupported_media_type")
+
+_NEW_ANSWER = envelope_of("NewSessionAnswer", NamedSessionSchema())
 
 
 @blp.route("/chat/sessions", methods=["GET"])
@@ -47,3 +93,148 @@ def list_sessions(query: dict[str, Any]) -> Response:
             page_size=page_size,
         )
     return ok({"sessions": sessions, "page": page, "page_size": page_size, "total": total})
+
+
+@blp.route("/chat/sessions/new", methods=["GET"])
+@blp.arguments(NewSessionQuerySchema(), location="query")
+@blp.doc(operationId="createChatSession")
+@blp.answers(_NEW_ANSWER)
+@blp.raises("missing_field", "invalid_request", "username_reserved")
+def create_session_by_get(query: dict[str, Any]) -> Response:
+    """Make a session; the same as POST, for clients of AstrBot.
+
+    Its `session_id` is a UUID. A chat makes its session by itself, so nobody
+    needs this first.
+    """
+    return _create(resolve_username(query["username"]), "", None)
+
+
+@blp.route("/chat/sessions/new", methods=["POST"])
+@blp.arguments(NewSessionQuerySchema(), location="query")
+@blp.arguments(NewSessionSchema(), example={"username": "alice", "display_name": "Greetings"})
+@blp.doc(operationId="postChatSession")
+@blp.answers(_NEW_ANSWER)
+@blp.raises(
+    "missing_field", "invalid_request", "username_reserved", "config_not_found", *_BODY_CODES
+)
+def create_session_by_post(query: dict[str, Any], body: dict[str, Any]) -> Response:
+    """Make a session with a name and a config of its own.
+
+    Its `session_id` is a UUID. A chat makes its session by itself, so nobody
+    needs this first.
+    """
+    username = resolve_username(body["username"], query["username"])
+    return _create(username, body["config_id"] or "", body["display_name"])
+
+
+@blp.route("/chat/sessions/batch-delete", methods=["POST"])
+@blp.arguments(OwnerQuerySchema(), location="query")
+@blp.arguments(
+    BatchDeleteSchema(), example={"username": "alice", "session_ids": ["my_session_001"]}
+)
+@blp.doc(operationId="batchDeleteChatSessions")
+@blp.answers(envelope_of("BatchDeletedAnswer", BatchDeletedSchema()))
+@blp.raises("missing_field", "invalid_request", "username_reserved", *_BODY_CODES)
+def delete_sessions(query: dict[str, Any], body: dict[str, Any]) -> Response:
+    """Delete several sessions of one username.
+
+    Each is deleted by itself, as by DELETE; those that cannot be are listed
+    in `failed_items`. A `session_id` may have any characters here.
+    """
+    username = resolve_username(body["username"], query["username"])
+    failed = []
+    wanted = list(dict.fromkeys(body["session_ids"]))
+    for session_id in wanted:
+        try:
+            get_state().remover.remove(session_id, username)
+        except ApiError as error:
+            failed.append({"session_id": session_id, "code": error.code, "reason": error.message})
+    return ok(
+        {
+            "deleted_count": len(wanted) - len(failed),
+            "failed_count": len(failed),
+            "failed_items": failed,
+        }
+    )
+
+
+@blp.route("/chat/sessions/<session_id>", methods=["GET"], parameters=IN_PATH)
+@blp.arguments(SessionDetailQuerySchema(), location="query")
+@blp.doc(operationId="getChatSession")
+@blp.answers(envelope_of("SessionAnswer", SessionDetailSchema()))
+@blp.raises(*OWNER_CODES)
+def get_session(query: dict[str, Any], session_id: str) -> Response:
+    """Tell what a session is, its newest messages and its running turns.
+
+    `history` is the end of the conversation; the messages before it are had
+    with `next_cursor`. A run's stream can be joined while `active_runs` has
+    it.
+    """
+    username = resolve_username(query["username"])
+    with get_state().store.read() as db:
+        session = get_owned_session(db, session_id, username)
+        described = describe_session(db, session)
+        active = runs.list_active_runs(db, session.id)
+        history, cursor = list_page(
+            db, session.id, cursor=None, limit=query["history_limit"], newest_first=True
+        )
+    return ok(
+        {
+            **described,
+            "history": history[::-1],
+            "next_cursor": cursor,
+            "active_runs": active,
+            "is_running": bool(active),
+        }
+    )
+
+
+@blp.route("/chat/sessions/<session_id>", methods=["PATCH"], parameters=IN_PATH)
+@blp.arguments(OwnerQuerySchema(), location="query")
+@blp.arguments(SessionPatchSchema(), example={"username": "alice", "display_name": "Greetings"})
+@blp.doc(operationId="updateChatSession")
+@blp.answers(_NEW_ANSWER)
+@blp.raises(*OWNER_CODES, *_BODY_CODES)
+def rename(query: dict[str, Any], body: dict[str, Any], session_id: str) -> Response:
+    """Give a session another title.
+
+    A title that was given here is never changed by the server.
+    """
+    username = resolve_username(body["username"], query["username"])
+
+    def job(db: peewee.Database) -> dict[str, Any]:
+        session = get_owned_session(db, session_id, username)
+        rename_session(db, session.id, body["display_name"] or None)
+        return describe_session(db, session)
+
+    return ok(get_state().store.write(job))
+
+
+@blp.route("/chat/sessions/<session_id>", methods=["DELETE"], parameters=IN_PATH)
+@blp.arguments(OwnerQuerySchema(), location="query")
+@blp.doc(operationId="deleteChatSession")
+@blp.answers(envelope_of("DeletedSessionAnswer", DeletedSessionSchema()))
+@blp.raises(*OWNER_CODES)
+def delete_session(query: dict[str, Any], session_id: str) -> Response:
+    """Delete a session with its messages.
+
+    It is gone at once; its turns are stopped. Attachments that no other
+    message uses are swept later. The name is free for a new session.
+    """
+    get_state().remover.remove(session_id, resolve_username(query["username"]))
+    return ok({"session_id": session_id})
+
+
+def _create(username: str, config_id: str, display_name: str | None) -> Response:
+    state = get_state()
+    chosen = state.configs.choose_config(config_id, "")
+    if chosen is None or chosen.id == DEFAULT_CONFIG_ID:
+        config_id = ""
+
+    def job(db: peewee.Database) -> dict[str, Any]:
+        session = create_session(db, str(uuid.uuid4()), username, config_id=config_id or None)
+        if display_name:
+            rename_session(db, session.id, display_name)
+        return describe_session(db, session)
+
+    return ok(state.store.write(job))

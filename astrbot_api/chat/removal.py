@@ -1,0 +1,70 @@
+"""Deleting sessions, whatever they hold and whoever is talking in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import peewee
+
+from ..db import removal
+from ..db.sessions import SessionRow, get_owned_session
+from ..db.store import Store
+
+#: Messages that one transaction deletes: a few milliseconds of work.
+_BATCH = 500
+
+#: Transactions that a request waits for; the rest is left to the chore.
+_MAX_BATCHES_AT_ONCE = 20
+
+#: Sessions that the chore looks at in one round, and transactions for all of them.
+_MAX_SESSIONS = 100
+_MAX_BATCHES = 200
+
+
+class SessionRemover:
+    """Deletes the sessions of one application.
+
+    :param stop_runs: Asks the runs of a session, by its number, to stop.
+    """
+
+    def __init__(self, store: Store, stop_runs: Callable[[int], object]) -> None:
+        self._store = store
+        self._stop_runs = stop_runs
+        self._last_looked_at = 0
+
+    def remove(self, session_id: str, username: str) -> None:
+        """Delete a session: at once for its owner; its turns are asked to stop.
+
+        :raises ApiError: ``session_not_found`` or ``session_of_another_user``.
+        """
+
+        def job(db: peewee.Database) -> SessionRow:
+            session = get_owned_session(db, session_id, username)
+            removal.remove_session(db, session)
+            return session
+
+        number = self._store.write(job).id
+        self._stop_runs(number)
+        self._empty(number, _MAX_BATCHES_AT_ONCE)
+
+    def empty_removed(self) -> None:
+        """Delete what is left of removed sessions; a chore of the worker."""
+        with self._store.read() as db:
+            numbers = removal.list_removed(db, self._last_looked_at, _MAX_SESSIONS)
+        left = _MAX_BATCHES
+        for number in numbers:
+            if left <= 0:
+                return
+            left -= self._empty(number, left)
+            self._last_looked_at = number
+        if len(numbers) < _MAX_SESSIONS:
+            self._last_looked_at = 0
+
+    def _empty(self, number: int, max_batches: int) -> int:
+        """Delete batch after batch. Returns how many there were."""
+        done = 0
+        while done < max_batches:
+            done += 1
+            if not self._store.write(lambda db: removal.empty_session(db, number, _BATCH)):
+                break
+        return done

@@ -1,0 +1,167 @@
+"""``/chat/sessions/{session_id}/messages``: read, edited, answered again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from ...chat.editing import edit_user_message
+from ...chat.turn import TurnRequest
+from ...db.messages import list_page
+from ...db.sessions import get_owned_session
+from ...errors import ApiError
+from ...messages import parse_chat_message
+from ..auth import get_caller, resolve_username
+from ..blueprint import ApiBlueprint
+from ..chat.reading import read_streaming
+from ..envelope import ok
+from ..schemas import envelope_of
+from ..sse import stream_response
+from ..state import get_state
+from .message_schemas import (
+    MessagePageSchema,
+    MessagePatchSchema,
+    MessageQuerySchema,
+    MessageSchema,
+    RegenerateSchema,
+)
+from .routes import IN_PATH, OWNER_CODES
+from .schemas import OwnerQuerySchema
+
+blp = ApiBlueprint(
+    "messages", __name__, tag="Messages", scope="chat", description="What was said in a session."
+)
+
+_MESSAGE_IN_PATH = [
+    *IN_PATH,
+    {
+        "name": "message_id",
+        "in": "path",
+        "schema": {"type": "string"},
+        "description": "The message, by its number.",
+        "example": "42",
+    },
+]
+
+_CHANGE_CODES = (
+    *OWNER_CODES, "malformed_json", "message_empty", "message_not_found",
+    "message_not_editable", "session_busy", "body_too_large", "unsupported_media_type",
+)  # fmt: skip
+
+_STREAM = {
+    200: {
+        "description": "A stream of events, the last of which is `end`.",
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string", "description": "Server-sent events."}
+            }
+        },
+    }
+}
+
+
+@blp.route("/chat/sessions/<session_id>/messages", methods=["GET"], parameters=IN_PATH)
+@blp.arguments(MessageQuerySchema(), location="query")
+@blp.doc(operationId="listChatMessages")
+@blp.answers(envelope_of("MessagePageAnswer", MessagePageSchema()))
+@blp.raises(*OWNER_CODES)
+def list_messages(query: dict[str, Any], session_id: str) -> Response:
+    """List the messages of a session, page by page.
+
+    Send the `next_cursor` of a page as `cursor` to get the next one, with the
+    same `order`. With `order=asc` the last page's highest `id` is a cursor
+    too: what comes later is found after it. A page of long messages has fewer
+    of them than `limit`.
+    """
+    username = resolve_username(query["username"])
+    with get_state().store.read() as db:
+        session = get_owned_session(db, session_id, username)
+        messages, cursor = list_page(
+            db,
+            session.id,
+            cursor=query["cursor"],
+            limit=query["limit"],
+            newest_first=query["order"] == "desc",
+        )
+    return ok({"messages": messages, "next_cursor": cursor})
+
+
+@blp.route(
+    "/chat/sessions/<session_id>/messages/<message_id>",
+    methods=["PATCH"],
+    parameters=_MESSAGE_IN_PATH,
+)
+@blp.arguments(OwnerQuerySchema(), location="query")
+@blp.arguments(
+    MessagePatchSchema(),
+    example={
+        "username": "alice",
+        "content": {"type": "user", "message": [{"type": "plain", "text": "Hello again"}]},
+    },
+)
+@blp.doc(operationId="updateChatMessage")
+@blp.answers(envelope_of("MessageAnswer", MessageSchema()))
+@blp.raises(*_CHANGE_CODES)
+def edit_message(
+    query: dict[str, Any], body: dict[str, Any], session_id: str, message_id: str
+) -> Response:
+    """Change the last message of the user.
+
+    No turn is run: regenerate its answer to have it answered again. Only what
+    the user said last can be changed, and not while a turn runs.
+    """
+    username = resolve_username(body["username"], query["username"])
+    settings = get_state().settings
+    if body["content"].get("message") is None:
+        raise ApiError("missing_field", "Missing key: content.message")
+    segments = parse_chat_message(
+        body["content"]["message"],
+        max_chars=settings.max_message_chars,
+        max_segments=settings.max_segments,
+    )
+    number = _read_number(message_id)
+    return ok(edit_user_message(get_state().store, session_id, username, number, segments))
+
+
+@blp.route(
+    "/chat/sessions/<session_id>/messages/<message_id>/regenerate",
+    methods=["POST"],
+    parameters=_MESSAGE_IN_PATH,
+)
+@blp.arguments(OwnerQuerySchema(), location="query")
+@blp.arguments(RegenerateSchema(), example={"username": "alice"})
+@blp.doc(operationId="regenerateChatMessage", responses=_STREAM)
+@blp.raises(*_CHANGE_CODES, "provider_not_found", "model_not_found", "server_busy", "shutting_down")
+def regenerate(
+    query: dict[str, Any], body: dict[str, Any], session_id: str, message_id: str
+) -> Response:
+    """Answer the last message of the user once more, as a stream.
+
+    `message_id` is the answer's, or that of the message that it answers. The
+    events are those of chat, without `user_message_saved`. The new answer
+    takes the place of the old one when it is whole; if its turn fails, the
+    old one stays.
+    """
+    username = resolve_username(body["username"], query["username"])
+    state = get_state()
+    log = state.runs.start(
+        TurnRequest(
+            username=username,
+            segments=(),
+            session_id=session_id,
+            shown_session_id=session_id,
+            streaming=read_streaming(body),
+            provider_id=body["selected_provider"] or "",
+            model=body["selected_model"] or "",
+            key_id=get_caller().key_id,
+            answers_again=_read_number(message_id),
+        )
+    )
+    return stream_response(log, state.settings.heartbeat_s)
+
+
+def _read_number(message_id: str) -> int:
+    if message_id.isascii() and message_id.isdigit() and len(message_id) < 19:
+        return int(message_id)
+    raise ApiError("message_not_found", f"message not found: {message_id[:100]}")
