@@ -2,23 +2,30 @@
 
 - :class:`~astrbot_api.testing.fake_openai.FakeOpenAI`: an OpenAI-compatible
   endpoint whose answers are scripted by the words of the user's message.
+- :class:`~astrbot_api.testing.fake_telegram.FakeTelegram`: a messenger that
+  remembers what it was sent, sends what it is told to, and fails on demand.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .fake_openai import FakeOpenAI
+    from .fake_telegram import FakeTelegram
 
-__all__ = ["FakeOpenAI"]
+__all__ = ["FakeOpenAI", "FakeTelegram"]
+
+_MODULES = {
+    "FakeOpenAI": "fake_openai",
+    "FakeTelegram": "fake_telegram",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Not imported at once: "python -m astrbot_api.testing.fake_openai" would
     # find itself loaded already, and say so.
-    if name == "FakeOpenAI":
-        from .fake_openai import FakeOpenAI
-
-        return FakeOpenAI
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

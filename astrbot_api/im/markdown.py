@@ -1,0 +1,259 @@
+"""Markdown, as models write it, read into :class:`~.rich_text.RichText`.
+
+Only what models mean is taken as markup. HTML, reference definitions and
+indented code stay the text that they are: a message must not lose words.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from markdown_it import MarkdownIt
+
+from .rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, Span
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
+#: Longer texts are shown as they stand: reading them would hold up a worker.
+_MAX_CHARS = 100_000
+
+_MAX_NESTING = 40
+
+_INLINE = {"strong": BOLD, "em": ITALIC, "s": STRIKE}
+_RULE = "—" * 8
+_BULLET = "•"
+
+
+def read_markdown(text: str) -> RichText:
+    """Read Markdown; what is none stays as it is."""
+    if len(text) > _MAX_CHARS:
+        return RichText(text)
+    tokens = _parser().parse(text)
+    if any(token.level >= _MAX_NESTING - 1 for token in tokens):
+        # What lies deeper, the parser leaves out.
+        return RichText(text)
+    reader = _Reader()
+    reader.read_blocks(tokens)
+    rich = reader.finish()
+    return rich if rich.text.strip() else RichText(text)
+
+
+@cache
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": _MAX_NESTING})
+    return parser.enable(["strikethrough", "table"]).disable(["reference", "code", "lheading"])
+
+
+class _Reader:
+    """Turns the parser's tokens into text and spans."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._length = 0
+        self._spans: list[Span] = []
+        self._open: list[tuple[str, int, str]] = []
+        self._lists: list[str] = []
+        self._after_marker = False
+
+    def read_blocks(self, tokens: list[Token]) -> None:
+        at = 0
+        while at < len(tokens):
+            token = tokens[at]
+            if token.type == "table_open":
+                at = self._read_table(tokens, at)
+                continue
+            self._read_block(token)
+            at += 1
+
+    def finish(self) -> RichText:
+        text = "".join(self._pieces).rstrip()
+        spans = (replace(one, stop=min(one.stop, len(text))) for one in self._spans)
+        return RichText(text, tuple(_without_overlaps([x for x in spans if x.start < x.stop])))
+
+    def _read_block(self, token: Token) -> None:
+        kind = token.type
+        if kind == "inline":
+            self._read_inline(token.children or [])
+        elif kind in ("fence", "code_block"):
+            language = token.info.strip().partition(" ")[0]
+            self._write_block(token.content.rstrip("\n"), PRE, language)
+        elif kind == "hr":
+            self._begin_block()
+            self._write(_RULE)
+        elif kind in ("bullet_list_open", "ordered_list_open"):
+            if not self._lists:
+                self._begin_block()
+            self._lists.append("")
+        elif kind in ("bullet_list_close", "ordered_list_close"):
+            self._lists.pop()
+        elif kind == "list_item_open":
+            self._write_marker(f"{token.info}{token.markup}" if token.info else _BULLET)
+        elif kind in ("paragraph_open", "heading_open"):
+            self._begin_block()
+            if kind == "heading_open":
+                self._begin(BOLD)
+        elif kind == "heading_close":
+            self._end(BOLD)
+        elif kind == "blockquote_open":
+            self._begin_block()
+            self._after_marker = True
+            self._begin(QUOTE)
+        elif kind == "blockquote_close":
+            self._after_marker = False
+            self._end(QUOTE)
+
+    def _read_inline(self, tokens: list[Token]) -> None:
+        stars = set(_find_stars_in_words(tokens))
+        for at, token in enumerate(tokens):
+            name, _, side = token.type.rpartition("_")
+            if token.type in ("softbreak", "hardbreak"):
+                self._write("\n" + self._indent())
+            elif at in stars:
+                self._write(token.markup)
+            elif token.type == "code_inline":
+                self._begin(CODE)
+                self._write(token.content)
+                self._end(CODE)
+            elif token.type == "image":
+                self._begin(LINK, str(token.attrs.get("src", "")))
+                self._write(token.content or "image")
+                self._end(LINK)
+            elif side == "open":
+                self._begin(_INLINE.get(name, LINK), str(token.attrs.get("href", "")))
+            elif side == "close":
+                self._end(_INLINE.get(name, LINK))
+            else:
+                self._write(token.content)
+
+    def _read_table(self, tokens: list[Token], at: int) -> int:
+        """Write a table down in columns; return where the tokens go on."""
+        rows: list[list[str]] = []
+        while tokens[at].type != "table_close":
+            token = tokens[at]
+            if token.type == "tr_open":
+                rows.append([])
+            elif token.type == "inline":
+                rows[-1].append(_plain(token.children or []))
+            at += 1
+        self._write_block("\n".join(_lay_out(rows)), PRE)
+        return at + 1
+
+    def _write_block(self, text: str, kind: str, value: str = "") -> None:
+        self._begin_block()
+        self._begin(kind, value)
+        self._write(text)
+        self._end(kind)
+
+    def _begin_block(self) -> None:
+        if self._after_marker:
+            self._after_marker = False
+        elif self._length:
+            self._write("\n" + self._indent() if self._lists else "\n\n")
+
+    def _write_marker(self, marker: str) -> None:
+        if not self._after_marker and self._length and not self._ends_with_newline():
+            self._write("\n")
+        self._write(self._indent(1) + marker + " ")
+        self._lists[-1] = " " * (len(marker) + 1)
+        self._after_marker = True
+
+    def _ends_with_newline(self) -> bool:
+        return self._pieces[-1].endswith("\n")
+
+    def _indent(self, inner: int = 0) -> str:
+        return "".join(self._lists[: len(self._lists) - inner])
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._pieces.append(text)
+            self._length += len(text)
+
+    def _begin(self, kind: str, value: str = "") -> None:
+        self._open.append((kind, self._length, value))
+
+    def _end(self, kind: str) -> None:
+        at = next(i for i in reversed(range(len(self._open))) if self._open[i][0] == kind)
+        _, start, value = self._open.pop(at)
+        nested = any(one[0] == kind for one in self._open)
+        if start < self._length and not nested and (kind != LINK or value):
+            self._spans.append(Span(kind, start, self._length, value))
+
+
+def _find_stars_in_words(tokens: Sequence[Token]) -> Iterable[int]:
+    """Find the pairs of single stars that stand in words, as in ``2*3*4``."""
+    opened: list[int] = []
+    for at, token in enumerate(tokens):
+        if token.type == "em_open":
+            opened.append(at)
+        elif token.type == "em_close":
+            first = opened.pop()
+            before = tokens[first - 1].content[-1:] if first else ""
+            after = tokens[at + 1].content[:1] if at + 1 < len(tokens) else ""
+            # Not in scripts without spaces: there it is what was meant.
+            if token.markup == "*" and (before + after).isascii() and _is_word(before, after):
+                yield from (first, at)
+
+
+def _is_word(before: str, after: str) -> bool:
+    return before.isalnum() and after.isalnum()
+
+
+def _plain(tokens: Iterable[Token]) -> str:
+    """Return the text of a table's cell."""
+    return "".join(
+        " " if one.type in ("softbreak", "hardbreak") else one.content for one in tokens
+    ).strip()
+
+
+def _lay_out(rows: list[list[str]]) -> list[str]:
+    """Return the lines of a table whose columns stand below each other."""
+    columns = max(len(row) for row in rows)
+    padded = [row + [""] * (columns - len(row)) for row in rows]
+    widths = [max(_width(row[at]) for row in padded) for at in range(columns)]
+    lines = [
+        " | ".join(
+            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in padded
+    ]
+    return [lines[0], "-+-".join("-" * width for width in widths), *lines[1:]]
+
+
+def _width(text: str) -> int:
+    """Return how many columns a text takes in a font of fixed width."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _without_overlaps(spans: list[Span]) -> Iterable[Span]:
+    """Leave no formatting within code: messengers refuse or drop it."""
+    whole = [one for one in spans if one.kind in (LINK, QUOTE)]
+    links = [one for one in whole if one.kind == LINK]
+    codes = [
+        one
+        for one in spans
+        if one.kind in (CODE, PRE)
+        and not any(x.start < one.stop and one.start < x.stop for x in links)
+    ]
+    for one in spans:
+        if one.kind in (BOLD, ITALIC, STRIKE):
+            yield from _carve(one, codes)
+    yield from whole
+    yield from codes
+
+
+def _carve(span: Span, holes: Iterable[Span]) -> Iterable[Span]:
+    """Return what is left of a span outside of the holes."""
+    start = span.start
+    for hole in sorted(holes, key=lambda one: one.start):
+        if hole.stop <= start or hole.start >= span.stop:
+            continue
+        if hole.start > start:
+            yield Span(span.kind, start, hole.start)
+        start = hole.stop
+    if start < span.stop:
+        yield Span(span.kind, start, span.stop)

@@ -1,0 +1,180 @@
+"""Long texts cut into messages at sensible places.
+
+Markdown is cut before it is read, so that every piece tells how much of the
+sender's own text it stands for: after a failure exactly the rest is sent. A
+block of code that has to be cut is closed in one piece and opened again in
+the next.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .rich_text import count_units
+
+#: Ends of sentences: of scripts with spaces between words, then of those without.
+_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?:[ \t]+|(?=\n))|[。！？；]+[”’」』）]*")
+
+#: The first line of a block of code, or its last one.
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^\n`]*)$", re.MULTILINE)
+
+#: How far a cut may move back to leave a character with what belongs to it.
+_MAX_CLUSTER = 32
+_JOINER = "\u200d"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One message of a longer text.
+
+    :param text: What is to be sent; never blank.
+    :param chars: So many characters of the text it stands for, white space
+        around it included. Those of all pieces add up to the text's length.
+    """
+
+    text: str
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A block of code: from ``start`` to ``stop``, its content from ``content`` to ``end``."""
+
+    start: int
+    content: int
+    end: int
+    stop: int
+    mark: str
+    info: str
+
+    @property
+    def opening(self) -> str:
+        return f"{self.mark}{self.info}\n"
+
+    @property
+    def closing(self) -> str:
+        return f"\n{self.mark}"
+
+
+def split_markdown(text: str, max_units: int) -> list[Piece]:
+    """Split at paragraphs, else lines, sentences, words, and anywhere at last.
+
+    :param max_units: Longest piece, in UTF-16 code units, at least 200.
+    :returns: The pieces in order; none for a blank text.
+    """
+    cuts: list[tuple[str, int]] = []
+    at, blocks = 0, list(_find_blocks(text))
+    while at < len(text):
+        # Not the last line alone of a block that was closed already.
+        at = next((x.stop for x in blocks if x.content < x.end <= at < x.stop), at)
+        opened = next((x for x in blocks if x.content <= at < x.end), None)
+        opening = opened.opening if opened else ""
+        # Room to close what this piece may leave open.
+        room = max(max_units - count_units(opening) - _closing_room(blocks, at), max_units // 2)
+        stop = _fit(text, at, max_units - count_units(opening))
+        if stop < len(text):
+            stop = _find_break(text, blocks, at, _fit(text, at, room))
+        left = next((x for x in blocks if x.content <= stop < x.stop and x.start < stop), None)
+        body = _trim(text[at:stop])
+        if body:
+            cuts.append((opening + body + (left.closing if left else ""), stop))
+        at = stop
+    starts = [0, *(stop for _, stop in cuts[:-1])]
+    stops = [*(stop for _, stop in cuts[:-1]), len(text)]
+    return [
+        Piece(body, stop - start)
+        for (body, _), start, stop in zip(cuts, starts, stops, strict=False)
+    ]
+
+
+def _closing_room(blocks: list[_Block], at: int) -> int:
+    return max((len(x.closing) for x in blocks if x.stop > at), default=0)
+
+
+def _find_blocks(text: str) -> Iterator[_Block]:
+    first: re.Match[str] | None = None
+    for line in _FENCE.finditer(text):
+        if first is None:
+            first = line
+        elif line[1].startswith(first[1]) and not line[2].strip():
+            yield _make_block(first, line.start(), line.end())
+            first = None
+    if first is not None:
+        yield _make_block(first, len(text), len(text))
+
+
+def _make_block(first: re.Match[str], end: int, stop: int) -> _Block:
+    # Longer words behind the mark are no language: they would use up a piece.
+    info = first[2].strip() if len(first[2]) <= 24 else ""
+    return _Block(first.start(), first.end() + 1, end, stop, first[1][:16], info)
+
+
+def _fit(text: str, start: int, max_units: int) -> int:
+    """Return where a piece that begins at ``start`` has to end at the latest."""
+    stop = min(len(text), start + max_units)
+    excess = count_units(text[start:stop]) - max_units
+    while excess > 0:
+        stop -= 1
+        excess -= 2 if text[stop] > "\uffff" else 1
+    return stop
+
+
+def _find_break(text: str, blocks: list[_Block], start: int, stop: int) -> int:
+    """Return the best place to end a piece, not after ``stop``, with progress made."""
+    half = start + (stop - start) // 2
+    block = next((x for x in blocks if x.start < stop < x.stop), None)
+    if block is not None and block.start > half:
+        # Leave a block of code whole where the piece before it is long enough.
+        return block.start
+    if block is None and (at := _find_blank_line(text, blocks, half, stop)) > 0:
+        return at
+    if (at := text.rfind("\n", half, stop)) > 0:
+        if block is None or at + 1 != block.content:
+            return at + 1
+        if block.start > start:
+            return block.start
+    if block is None:
+        ends = [found.end() for found in _SENTENCE_END.finditer(text, half, stop)]
+        if ends:
+            return ends[-1]
+    if (at := text.rfind(" ", half, stop)) > 0:
+        return at + 1
+    return _leave_cluster_whole(text, start, stop)
+
+
+def _find_blank_line(text: str, blocks: list[_Block], start: int, stop: int) -> int:
+    """Return the end of the last blank line that lies in no block of code; -1 without one."""
+    while (at := text.rfind("\n\n", start, stop)) > 0:
+        if not any(x.start <= at < x.stop for x in blocks):
+            return at + 2
+        stop = at
+    return -1
+
+
+def _leave_cluster_whole(text: str, start: int, stop: int) -> int:
+    """Move a cut before the character whose accents or parts it would cut off."""
+    at = stop
+    while at > max(start + 1, stop - _MAX_CLUSTER) and (
+        _belongs_to_previous(text[at]) or text[at - 1] == _JOINER
+    ):
+        at -= 1
+    return stop if _belongs_to_previous(text[at]) or text[at - 1] == _JOINER else at
+
+
+def _belongs_to_previous(letter: str) -> bool:
+    # The skin tones of emoji are symbols of their own, not combining marks.
+    return (
+        letter == _JOINER
+        or "\U0001f3fb" <= letter <= "\U0001f3ff"
+        or unicodedata.category(letter) in ("Mn", "Me")
+    )
+
+
+def _trim(text: str) -> str:
+    """Remove white space around a text, but for that which indents its first line."""
+    text = text.rstrip()
+    blank = len(text) - len(text.lstrip())
+    return text[text.rfind("\n", 0, blank) + 1 :]

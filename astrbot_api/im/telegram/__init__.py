@@ -1,0 +1,15 @@
+"""Telegram, through its Bot API: https://core.telegram.org/bots/api"""
+
+from __future__ import annotations
+
+from ..botfile import Bot
+from ..http import PlatformHttp
+from .adapter import TelegramAdapter
+from .settings import SettingsSchema
+
+__all__ = ["SettingsSchema", "build"]
+
+
+def build(bot: Bot, http: PlatformHttp) -> TelegramAdapter:
+    """Return the adapter of a bot; asks nobody."""
+    return TelegramAdapter(bot.settings, http)

@@ -1,0 +1,227 @@
+"""A Telegram bot: sending, receiving by webhook, and long polling."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from ..adapter import (
+    BadSignature,
+    BaseAdapter,
+    InboundRequest,
+    InMessage,
+    OutFile,
+    OutMessage,
+    Progress,
+    Receipt,
+    Reception,
+    Sent,
+    Target,
+)
+from ..http import PlatformError, PlatformHttp
+from ..markdown import read_markdown
+from ..rich_text import RichText, count_units
+from ..splitting import split_markdown
+from .api import TelegramApi, TelegramRefusal
+from .entities import make_entities
+from .inbound import UpdateReader
+from .settings import DEFAULT_BASE_URL
+
+#: Limits of the Bot API. Source: https://core.telegram.org/bots/api#sending-files
+#: and https://core.telegram.org/bots/api#using-a-local-bot-api-server
+_MAX_TEXT_UNITS = 4096
+_MAX_FILE_BYTES = 50 * 1000 * 1000
+_MAX_LOCAL_FILE_BYTES = 2000 * 1000 * 1000
+_MAX_PHOTO_BYTES = 10 * 1000 * 1000
+
+#: What is shown as more than a file, by its MIME type.
+_METHODS = {
+    "image/jpeg": ("sendPhoto", "photo"),
+    "image/png": ("sendPhoto", "photo"),
+    "image/webp": ("sendPhoto", "photo"),
+    "image/gif": ("sendAnimation", "animation"),
+    "audio/ogg": ("sendVoice", "voice"),
+    "audio/mpeg": ("sendAudio", "audio"),
+    "audio/mp4": ("sendAudio", "audio"),
+    "audio/x-m4a": ("sendAudio", "audio"),
+    "video/mp4": ("sendVideo", "video"),
+}
+_DOCUMENT = ("sendDocument", "document")
+
+#: Chat, and the topic in it: as :class:`UpdateReader` writes them.
+_SESSION = re.compile(r"(-?\d{1,20}|@\w{4,64})(?:#(\d{1,20}))?", re.ASCII)
+
+#: How long ``getUpdates`` waits for a message; the end of polling waits for it.
+_POLL_S = 25
+_POLL_SLACK_S = 10.0
+
+
+class TelegramAdapter(BaseAdapter):
+    """One bot. It keeps nothing but its own name, which never changes by itself."""
+
+    type = "telegram"
+    capabilities = frozenset(
+        {"text", "image", "record", "video", "file", "group", "reply", "typing"}
+    )
+
+    def __init__(self, settings: Mapping[str, Any], http: PlatformHttp) -> None:
+        self._settings = settings
+        token: str = settings["token"]
+        self._bot_id = int(token.partition(":")[0])
+        self._username: str = settings["username"].removeprefix("@")
+        self._api = TelegramApi(http, settings["base_url"], token, settings["timeout_s"])
+        self.polls = settings["updates"] == "polling"
+
+    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
+        """Send each part: a text in messages of 4096 characters, a file as what it is."""
+        chat = _Chat(target)
+        ids: list[str] = []
+        for part in message.parts:
+            if isinstance(part, OutFile):
+                ids.append(self._send_file(chat, part))
+                progress(Sent(1, platform_ids=(ids[-1],)))
+            else:
+                self._send_text(chat, part, progress, ids)
+        return Receipt(tuple(ids))
+
+    def receive(self, request: InboundRequest) -> Reception:
+        """Read an update that Telegram posted."""
+        secret: str = self._settings["webhook_secret"]
+        given = request.headers.get("x-telegram-bot-api-secret-token", "")
+        if self._settings["updates"] != "webhook" or not hmac.compare_digest(
+            given.encode(), secret.encode()
+        ):
+            raise BadSignature("the secret token is not the bot's")
+        try:
+            update = orjson.loads(request.body)
+        except orjson.JSONDecodeError:
+            return Reception(status=400)
+        message = self._make_reader().read(update)
+        return Reception(() if message is None else (message,))
+
+    def show_typing(self, target: Target) -> None:
+        """Show "typing …" for five seconds or until a message comes."""
+        self._api.call("sendChatAction", {**_Chat(target).where, "action": "typing"})
+
+    def poll(self, stop: threading.Event) -> Iterator[Sequence[InMessage]]:
+        """Ask for updates; the next question confirms those before it."""
+        if not self._username:
+            self._username = str(self._api.call("getMe", {}).get("username", ""))
+        # Else Telegram refuses: it delivers in one way only.
+        self._api.call("deleteWebhook", {})
+        reader, offset = self._make_reader(), 0
+        while not stop.is_set():
+            updates = self._api.call(
+                "getUpdates",
+                {"offset": offset, "timeout": _POLL_S, "allowed_updates": ["message"]},
+                timeout_s=_POLL_S + _POLL_SLACK_S,
+            )
+            found = (reader.read(update) for update in updates)
+            yield [message for message in found if message is not None]
+            offset = max((update["update_id"] + 1 for update in updates), default=offset)
+
+    def _make_reader(self) -> UpdateReader:
+        return UpdateReader(self._bot_id, self._username, self._api.download)
+
+    def _send_text(self, chat: _Chat, text: str, progress: Progress, ids: list[str]) -> None:
+        pieces = split_markdown(text, _MAX_TEXT_UNITS)
+        for number, piece in enumerate(pieces, 1):
+            rich = RichText(piece.text)
+            if self._settings["format"] == "markdown":
+                read = read_markdown(piece.text)
+                # A table may become longer than it was.
+                if count_units(read.text) <= _MAX_TEXT_UNITS:
+                    rich = read
+            ids.append(self._send_piece(chat, rich))
+            last = number == len(pieces)
+            progress(Sent(int(last), 0 if last else piece.chars, (ids[-1],)))
+        if not pieces:
+            progress(Sent(1))
+
+    def _send_piece(self, chat: _Chat, rich: RichText) -> str:
+        entities = make_entities(rich)
+        fields = {"text": rich.text}
+        try:
+            more = {"entities": entities} if entities else {}
+            return self._deliver(chat, "sendMessage", {**fields, **more})
+        except TelegramRefusal as error:
+            # Better without formatting than not at all.
+            if not entities or error.status != 400 or "entit" not in error.words.casefold():
+                raise
+            return self._deliver(chat, "sendMessage", fields)
+
+    def _send_file(self, chat: _Chat, file: OutFile) -> str:
+        public = self._settings["base_url"].rstrip("/") == DEFAULT_BASE_URL
+        limit = _MAX_FILE_BYTES if public else _MAX_LOCAL_FILE_BYTES
+        if file.size_bytes > limit:
+            raise PlatformError(
+                f"{file.filename} has {file.size_bytes} bytes; Telegram takes {limit} at most."
+            )
+        if not file.size_bytes:
+            raise PlatformError(f"{file.filename} is empty; Telegram takes no empty files.")
+        method, name = _METHODS.get(file.mime, _DOCUMENT)
+        if method == "sendPhoto" and file.size_bytes > _MAX_PHOTO_BYTES:
+            method, name = _DOCUMENT
+        try:
+            return self._deliver(chat, method, {}, name, file)
+        except TelegramRefusal as error:
+            # Too wide for a photo, say, or voice messages are not wanted.
+            if method == "sendDocument" or error.status != 400 or "chat" in error.words:
+                raise
+            return self._deliver(chat, *_DOCUMENT[:1], {}, _DOCUMENT[1], file)
+
+    def _deliver(
+        self,
+        chat: _Chat,
+        method: str,
+        fields: Mapping[str, Any],
+        name: str = "",
+        file: OutFile | None = None,
+    ) -> str:
+        """Send one message and return its id."""
+        try:
+            result = self._call(chat, method, fields, name, file)
+        except TelegramRefusal as error:
+            if error.migrated_to is None:
+                raise
+            chat.where["chat_id"] = error.migrated_to
+            result = self._call(chat, method, fields, name, file)
+        chat.reply.clear()
+        return str(result.get("message_id", ""))
+
+    def _call(
+        self, chat: _Chat, method: str, fields: Mapping[str, Any], name: str, file: OutFile | None
+    ) -> Any:
+        parameters = {**chat.where, **chat.reply, **fields}
+        if file is None:
+            return self._api.call(method, parameters)
+        return self._api.upload(method, parameters, name, file)
+
+
+class _Chat:
+    """Where a message goes: the parameters that say so."""
+
+    def __init__(self, target: Target) -> None:
+        found = _SESSION.fullmatch(target.session_id)
+        if found is None:
+            raise PlatformError(
+                "The session must be a chat of Telegram: a number as /sid shows it, "
+                "or @name of a channel."
+            )
+        chat, topic = found.groups()
+        self.where: dict[str, Any] = {"chat_id": chat if chat.startswith("@") else int(chat)}
+        if topic:
+            self.where["message_thread_id"] = int(topic)
+        #: Only the first message is a reply.
+        self.reply: dict[str, Any] = {}
+        if target.reply_to and re.fullmatch(r"\d{1,20}", target.reply_to, re.ASCII):
+            self.reply["reply_parameters"] = {
+                "message_id": int(target.reply_to),
+                # The question may have been deleted meanwhile.
+                "allow_sending_without_reply": True,
+            }

@@ -1,0 +1,117 @@
+"""Calls of the Bot API. The token is part of every address, so none is ever shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from ..adapter import OutFile
+from ..http import HttpAnswer, PlatformError, PlatformHttp, PlatformReader
+from ..multipart_body import MultipartBody
+
+#: How much of Telegram's words is passed on.
+_MAX_WORDS_CHARS = 300
+
+
+class TelegramRefusal(PlatformError):
+    """Telegram answered ``ok: false``.
+
+    :param status: ``error_code``.
+    :param words: ``description``.
+    :param migrated_to: Id of the supergroup that the group has become.
+    """
+
+    def __init__(
+        self, status: int, words: str, retry_after_s: float | None, migrated_to: int | None
+    ) -> None:
+        super().__init__(
+            _explain(status, words),
+            retryable=status == 429 or status >= 500,
+            retry_after_s=retry_after_s,
+        )
+        self.status = status
+        self.words = words
+        self.migrated_to = migrated_to
+
+
+class TelegramApi:
+    """The Bot API, as one bot."""
+
+    def __init__(self, http: PlatformHttp, base_url: str, token: str, timeout_s: float) -> None:
+        self._http = http
+        self._base_url = base_url.rstrip("/")
+        self._token = token
+        self._timeout_s = timeout_s
+
+    def call(
+        self, method: str, parameters: Mapping[str, Any], *, timeout_s: float | None = None
+    ) -> Any:
+        """Call a method with JSON and return its ``result``.
+
+        :raises PlatformError: when Telegram refused or did not answer.
+        """
+        answer = self._http.request(
+            "POST", self._address(method), json=parameters, timeout_s=timeout_s or self._timeout_s
+        )
+        return self._read(answer)
+
+    def upload(self, method: str, parameters: Mapping[str, Any], name: str, file: OutFile) -> Any:
+        """Call a method with a file and return its ``result``.
+
+        :param name: Of the parameter that is the file.
+        :raises PlatformError: when Telegram refused or did not answer.
+        """
+        fields = {
+            key: value if isinstance(value, str) else orjson.dumps(value).decode()
+            for key, value in parameters.items()
+        }
+        body = MultipartBody(fields, name, file)
+        answer = self._http.request(
+            "POST", self._address(method), headers=body.headers, body=body,
+            timeout_s=self._timeout_s,
+        )  # fmt: skip
+        return self._read(answer)
+
+    def download(self, file_id: str) -> PlatformReader:
+        """Open a file that somebody sent.
+
+        :raises PlatformError: Telegram gives bots files of up to 20 MB.
+        """
+        path = self.call("getFile", {"file_id": file_id}).get("file_path") or ""
+        if not re.fullmatch(r"[\w\-. /]+", path) or path.startswith("/") or ".." in path:
+            raise PlatformError("Telegram named a file in a way that is not understood.")
+        url = f"{self._base_url}/file/bot{self._token}/{quote(path)}"
+        return self._http.open(url, timeout_s=self._timeout_s)
+
+    def _address(self, method: str) -> str:
+        return f"{self._base_url}/bot{self._token}/{method}"
+
+    def _read(self, answer: HttpAnswer) -> Any:
+        if 300 <= answer.status < 400:
+            raise PlatformError("Telegram's address (base_url) answered with a redirect.")
+        body = answer.json()
+        if isinstance(body, dict) and body.get("ok") is True and "result" in body:
+            return body["result"]
+        if not isinstance(body, dict):
+            body = {}
+        parameters = body.get("parameters") or {}
+        retry_after = parameters.get("retry_after")
+        words = str(body.get("description", ""))[:_MAX_WORDS_CHARS]
+        raise TelegramRefusal(
+            answer.status if answer.status >= 400 else int(body.get("error_code") or 400),
+            words.replace(self._token, "…"),
+            float(retry_after) if retry_after is not None else answer.retry_after_s,
+            parameters.get("migrate_to_chat_id"),
+        )
+
+
+def _explain(status: int, words: str) -> str:
+    if status in (401, 404):
+        return f"Telegram refused the bot's token ({status})."
+    if status == 409:
+        return f"Telegram: another program takes the bot's messages ({words})."
+    return f"Telegram answered {status}: {words}"

@@ -1,0 +1,146 @@
+"""Telegram's updates, read into messages."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from ..adapter import FileType, InFile, InMessage
+from ..http import PlatformReader
+from .entities import cut_units
+
+log = logging.getLogger(__name__)
+
+#: Key of a message -> type of the file, and its name where it has none.
+_FILES: tuple[tuple[str, FileType, str], ...] = (
+    ("voice", "record", "voice.ogg"),
+    ("audio", "record", "audio.mp3"),
+    ("video", "video", "video.mp4"),
+    ("video_note", "video", "video.mp4"),
+    ("animation", "video", "animation.mp4"),
+    ("document", "file", "file"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReader:
+    """Reads what Telegram tells about the messages that a bot got.
+
+    :param bot_id: The first part of its token.
+    :param username: Its name, without ``@``; empty when it is not known.
+    :param download: Opens the file with an id.
+    """
+
+    bot_id: int
+    username: str
+    download: Callable[[str], PlatformReader] = field(repr=False)
+
+    def read(self, update: Any) -> InMessage | None:
+        """Return the message of an update.
+
+        :returns: None for what is no message, or nothing that can be answered.
+        """
+        try:
+            message = update["message"]
+            return self._read_message(message)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(update, dict) and "message" in update:
+                log.warning("a message of Telegram is not understood: %r", error)
+            return None
+
+    def _read_message(self, message: dict[str, Any]) -> InMessage | None:
+        sender = message.get("sender_chat") or message.get("from") or {}
+        # A bot that answers bots may never stop; a channel's post is no question.
+        if sender.get("is_bot") or message.get("is_automatic_forward") or "id" not in sender:
+            return None
+        chat = message["chat"]
+        if chat["type"] not in ("private", "group", "supergroup"):
+            return None
+        private = chat["type"] == "private"
+        text, mentioned, foreign = self._read_text(message)
+        files = tuple(self._list_files(message))
+        if not text and not files and not mentioned:
+            return None
+        session = str(int(chat["id"]))
+        if message.get("is_topic_message"):
+            session += f"#{int(message['message_thread_id'])}"
+        answered = message.get("reply_to_message") or {}
+        if "forum_topic_created" in answered:
+            answered = {}
+        to_bot = (answered.get("from") or {}).get("id") == self.bot_id
+        return InMessage(
+            event_id=f"{chat['id']}/{message['message_id']}",
+            message_type="FriendMessage" if private else "GroupMessage",
+            session_id=session,
+            sender_id=str(sender["id"]),
+            sender_name=_name_of(sender),
+            text=text,
+            files=files,
+            addressed=private or ((mentioned or to_bot) and not foreign),
+            quoted=_find_quoted(message, answered),
+            platform_message_id=str(message["message_id"]),
+        )
+
+    def _read_text(self, message: dict[str, Any]) -> tuple[str, bool, bool]:
+        """Return the text without mentions of the bot.
+
+        :returns: And whether it was mentioned or commanded, and whether it is
+            a command to another bot.
+        """
+        key = "text" if "text" in message else "caption"
+        text: str = message.get(key) or ""
+        mentioned = foreign = False
+        parts = []
+        for entity in message.get("entities" if key == "text" else "caption_entities") or ():
+            named = cut_units(text, entity["offset"], entity["length"])
+            if self._names_bot(entity, named):
+                mentioned = True
+                parts.append(named)
+            elif entity["type"] == "bot_command" and entity["offset"] == 0 and "@" in named:
+                own = self._is_own(named.partition("@")[2])
+                mentioned, foreign = mentioned or own, not own
+                if own:
+                    parts.append("@" + named.partition("@")[2])
+        for part in parts:
+            text = re.sub(rf"[ \t]*{re.escape(part)}\b[,:]?", "", text, count=1)
+        sticker = message.get("sticker") or {}
+        return text.strip() or str(sticker.get("emoji", "")), mentioned, foreign
+
+    def _names_bot(self, entity: dict[str, Any], named: str) -> bool:
+        if entity["type"] == "text_mention":
+            return bool(entity["user"]["id"] == self.bot_id)
+        return entity["type"] == "mention" and self._is_own(named[1:])
+
+    def _is_own(self, name: str) -> bool:
+        return bool(self.username) and name.casefold() == self.username.casefold()
+
+    def _list_files(self, message: dict[str, Any]) -> Iterator[InFile]:
+        photo = message.get("photo")
+        if photo:
+            largest = max(photo, key=lambda size: size["width"] * size["height"])
+            yield self._make_file("image", "photo.jpg", largest)
+        sticker = message.get("sticker")
+        if sticker and not sticker.get("is_animated") and not sticker.get("is_video"):
+            yield self._make_file("image", "sticker.webp", sticker)
+        for key, kind, name in _FILES:
+            # An animation is there a second time, as a document.
+            if message.get(key) and not (key == "document" and message.get("animation")):
+                file = message[key]
+                yield self._make_file(kind, str(file.get("file_name") or name), file)
+
+    def _make_file(self, kind: FileType, name: str, file: dict[str, Any]) -> InFile:
+        return InFile(kind, name, partial(self.download, str(file["file_id"])))
+
+
+def _name_of(sender: dict[str, Any]) -> str:
+    names = (sender.get(key) for key in ("first_name", "last_name", "title"))
+    return " ".join(str(name) for name in names if name) or str(sender.get("username") or "")
+
+
+def _find_quoted(message: dict[str, Any], answered: dict[str, Any]) -> str | None:
+    quote = (message.get("quote") or {}).get("text")
+    return quote or answered.get("text") or answered.get("caption") or None

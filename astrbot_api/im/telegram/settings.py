@@ -1,0 +1,61 @@
+"""What a bot of type ``telegram`` may say in ``bots.toml``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+
+from ..botfile import Secret
+
+DEFAULT_BASE_URL = "https://api.telegram.org"
+
+
+class SettingsSchema(ma.Schema):
+    """Settings of a Telegram bot."""
+
+    #: What @BotFather gave. Never shown: it is the whole secret.
+    token = Secret(
+        required=True,
+        validate=ma.validate.Regexp(
+            r"\d+:[A-Za-z0-9_-]+\Z", error="must be as @BotFather gave it: digits, a colon, letters"
+        ),
+    )
+    updates = ma.fields.String(
+        load_default="polling", validate=ma.validate.OneOf(("polling", "webhook", "off"))
+    )
+    webhook_secret = Secret(
+        load_default="",
+        validate=ma.validate.Regexp(
+            r"[A-Za-z0-9_-]{0,256}\Z", error="must be 1 to 256 letters, digits, _ and -"
+        ),
+    )
+    username = ma.fields.String(
+        load_default="",
+        validate=ma.validate.Regexp(r"@?\w{0,64}\Z", error="must be the bot's name, as in @my_bot"),
+    )
+    format = ma.fields.String(
+        load_default="markdown", validate=ma.validate.OneOf(("markdown", "plain"))
+    )
+    base_url = ma.fields.Url(
+        load_default=DEFAULT_BASE_URL, schemes={"http", "https"}, require_tld=False
+    )
+    timeout_s = ma.fields.Integer(load_default=30, validate=ma.validate.Range(1, 600))
+
+    @ma.validates_schema
+    def check_webhook(self, data: dict[str, Any], **_: Any) -> None:
+        """Ask for what a webhook needs: whoever finds its address must not speak for Telegram."""
+        if data.get("updates") != "webhook":
+            return
+        if not data.get("webhook_secret"):
+            raise ma.ValidationError(
+                'required with updates = "webhook"; make one up and give it to setWebhook as '
+                "secret_token",
+                "webhook_secret",
+            )
+        if not data.get("username"):
+            raise ma.ValidationError(
+                'required with updates = "webhook": the bot\'s name, to know when a group '
+                "speaks to it",
+                "username",
+            )

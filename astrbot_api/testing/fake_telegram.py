@@ -1,0 +1,274 @@
+"""A fake of Telegram's Bot API.
+
+::
+
+    with FakeTelegram() as telegram:
+        # bots.toml: token = telegram.token, base_url = telegram.url
+        telegram.queue(telegram.make_update("Hello"))
+        [answer] = telegram.wait_for_messages(1)
+
+Source of what it checks and answers: https://core.telegram.org/bots/api
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import Any
+
+from .fake_platform import FakeAnswer, FakeFile, FakePlatform, FakeRequest
+
+MAX_TEXT_UNITS = 4096
+_MAX_CAPTION_UNITS = 1024
+_MAX_FILE_BYTES = 50 * 1024 * 1024
+_MAX_PHOTO_BYTES = 10 * 1024 * 1024
+_MAX_DOWNLOAD_BYTES = 20 * 1024 * 1024
+_MAX_POLL_S = 50
+
+#: Method -> the field that holds its file.
+_FILE_METHODS = {
+    "sendPhoto": "photo", "sendAudio": "audio", "sendVoice": "voice", "sendVideo": "video",
+    "sendDocument": "document", "sendAnimation": "animation",
+}  # fmt: skip
+_ENTITY_TYPES = {
+    "bold", "italic", "underline", "strikethrough", "spoiler", "code", "pre", "text_link",
+    "blockquote", "expandable_blockquote", "text_mention", "custom_emoji",
+}  # fmt: skip
+
+
+class Refusal(Exception):
+    """An error answer: status and description."""
+
+    def __init__(self, status: int, description: str, **parameters: Any) -> None:
+        super().__init__(description)
+        self.status = status
+        self.parameters = parameters
+
+
+class FakeTelegram(FakePlatform):
+    """The Bot API of one bot.
+
+    :param token: The only one that is accepted.
+    :param username: Name of the bot, without ``@``.
+    """
+
+    def __init__(self, token: str = "110201543:AAHdqTcvCH1vGWJxfSe", username: str = "tea_bot"):
+        super().__init__()
+        self.token = token
+        self.username = username
+        self.bot_id = int(token.partition(":")[0])
+        #: Address and secret of the last ``setWebhook``; empty after ``deleteWebhook``.
+        self.webhook: dict[str, Any] = {}
+        #: Chats that ``sendMessage`` knows; empty: every one.
+        self.known_chats: set[str] = set()
+        #: Old group id -> id of the supergroup that it has become.
+        self.migrated: dict[str, int] = {}
+        self._updates: list[dict[str, Any]] = []
+        self._update_ids = itertools.count(10_000)
+        self._message_ids = itertools.count(1)
+        self._files: dict[str, tuple[str, bytes]] = {}
+
+    def make_update(
+        self, text: str | None = None, *, chat_id: int = 1111111, chat_type: str = "private",
+        **message: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return an update with a message as Telegram documents it.
+
+        :param message: Further keys of the message, or others in their place.
+        """
+        made: dict[str, Any] = {
+            "message_id": next(self._message_ids) + 1000,
+            "from": {
+                "id": 1111111, "is_bot": False, "first_name": "Test", "last_name": "Lastname",
+                "username": "Test", "language_code": "en",
+            },
+            "chat": {"id": chat_id, "type": chat_type},
+            "date": 1441645532,
+        }  # fmt: skip
+        if text is not None:
+            made["text"] = text
+            entities = [
+                {"type": kind, "offset": found.start(), "length": found.end() - found.start()}
+                for kind, pattern in (("mention", r"@\w+"), ("bot_command", r"^/\w+(@\w+)?"))
+                for found in re.finditer(pattern, text)
+                if kind == "bot_command" or not text.startswith("/")
+            ]
+            if entities:
+                made["entities"] = entities
+        return {"update_id": next(self._update_ids), "message": made | message}
+
+    def add_file(self, data: bytes, path: str = "documents/file_0.bin") -> str:
+        """Store a file and return its ``file_id``, for an update."""
+        file_id = f"file{len(self._files)}"
+        self._files[file_id] = (path, data)
+        return file_id
+
+    def queue(self, update: dict[str, Any]) -> None:
+        """Have an update delivered by ``getUpdates``."""
+        with self._changed:
+            self._updates.append(update)
+            self._changed.notify_all()
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many updates wait, those included that were delivered and not confirmed."""
+        return len(self._updates)
+
+    def make_request(
+        self, update: dict[str, Any], secret: str | None = None
+    ) -> tuple[dict[str, str], bytes]:
+        """Return headers and body with which Telegram posts an update to a webhook."""
+        secret = self.webhook.get("secret_token", "") if secret is None else secret
+        headers = {"Content-Type": "application/json"}
+        if secret:
+            headers["X-Telegram-Bot-Api-Secret-Token"] = secret
+        return headers, json.dumps(update).encode()
+
+    def describe_failure(self, status: int, retry_after_s: int | None) -> FakeAnswer:
+        """Return an error in Telegram's words."""
+        words = {
+            403: "Forbidden: bot was blocked by the user",
+            429: f"Too Many Requests: retry after {retry_after_s}",
+        }
+        parameters = {} if retry_after_s is None else {"retry_after": retry_after_s}
+        return _refuse(Refusal(status, words.get(status, "Internal Server Error"), **parameters))
+
+    def answer(self, request: FakeRequest) -> FakeAnswer:
+        """Answer as the Bot API does."""
+        if request.path.startswith("/file/"):
+            return self._download(request.path)
+        found = re.fullmatch(r"/bot([^/]+)/(\w+)", request.path)
+        try:
+            if found is None:
+                raise Refusal(404, "Not Found")
+            if found[1] != self.token:
+                raise Refusal(401, "Unauthorized")
+            result = self._call(found[2], request.read_fields())
+        except Refusal as error:
+            return _refuse(error)
+        return FakeAnswer.of_json({"ok": True, "result": result})
+
+    def _call(self, method: str, fields: dict[str, Any]) -> Any:
+        if method == "getMe":
+            return {"id": self.bot_id, "is_bot": True, "first_name": "T", "username": self.username}
+        if method == "getUpdates":
+            return self._get_updates(fields)
+        if method == "setWebhook":
+            if not str(fields.get("url", "")).startswith("https://"):
+                raise Refusal(400, "Bad Request: bad webhook: An HTTPS URL must be provided")
+            self.webhook = fields
+            return True
+        if method == "deleteWebhook":
+            self.webhook = {}
+            return True
+        if method == "getFile":
+            return self._get_file(fields)
+        if method == "sendChatAction":
+            self._check_chat(fields)
+            return True
+        if method == "sendMessage":
+            return self._send_message(fields)
+        if method in _FILE_METHODS:
+            return self._send_file(method, fields)
+        raise Refusal(404, "Not Found")
+
+    def _send_message(self, fields: dict[str, Any]) -> Any:
+        self._check_chat(fields)
+        text = fields.get("text", "")
+        if not text.strip():
+            raise Refusal(400, "Bad Request: message text is empty")
+        if _units(text) > MAX_TEXT_UNITS:
+            raise Refusal(400, "Bad Request: message is too long")
+        _check_entities(text, _as_json(fields.get("entities")) or [])
+        return self._accept("sendMessage", fields)
+
+    def _send_file(self, method: str, fields: dict[str, Any]) -> Any:
+        self._check_chat(fields)
+        kind = _FILE_METHODS[method]
+        file = fields.get(kind)
+        if not isinstance(file, FakeFile) or not file.data:
+            raise Refusal(400, "Bad Request: file must be non-empty")
+        if len(file.data) > _MAX_FILE_BYTES:
+            raise Refusal(413, "Request Entity Too Large")
+        if method == "sendPhoto" and len(file.data) > _MAX_PHOTO_BYTES:
+            raise Refusal(400, "Bad Request: file is too big for a photo")
+        if method == "sendPhoto" and not file.data.startswith((b"\xff\xd8", b"\x89PNG", b"RIFF")):
+            raise Refusal(400, "Bad Request: IMAGE_PROCESS_FAILED")
+        if _units(fields.get("caption", "")) > _MAX_CAPTION_UNITS:
+            raise Refusal(400, "Bad Request: message caption is too long")
+        return self._accept(method, fields)
+
+    def _accept(self, method: str, fields: dict[str, Any]) -> Any:
+        message_id = next(self._message_ids)
+        self.accept({**fields, "method": method, "message_id": message_id})
+        chat = {"id": fields["chat_id"], "type": "private"}
+        return {"message_id": message_id, "date": 1441645532, "chat": chat}
+
+    def _check_chat(self, fields: dict[str, Any]) -> None:
+        chat = str(fields.get("chat_id", ""))
+        if not chat:
+            raise Refusal(400, "Bad Request: chat_id is empty")
+        if chat in self.migrated:
+            raise Refusal(
+                400, "Bad Request: group chat was upgraded to a supergroup chat",
+                migrate_to_chat_id=self.migrated[chat],
+            )  # fmt: skip
+        if self.known_chats and chat not in self.known_chats:
+            raise Refusal(400, "Bad Request: chat not found")
+
+    def _get_updates(self, fields: dict[str, Any]) -> list[dict[str, Any]]:
+        if self.webhook:
+            raise Refusal(
+                409, "Conflict: can't use getUpdates method while webhook is active; "
+                "use deleteWebhook to delete the webhook first",
+            )  # fmt: skip
+        offset = int(fields.get("offset") or 0)
+        wait_s = min(int(fields.get("timeout") or 0), _MAX_POLL_S)
+        with self._changed:
+            self._updates = [one for one in self._updates if one["update_id"] >= offset]
+            self._changed.wait_for(lambda: self._updates or self._ended, wait_s)
+            return list(self._updates[: int(fields.get("limit") or 100)])
+
+    def _get_file(self, fields: dict[str, Any]) -> Any:
+        file_id = str(fields.get("file_id", ""))
+        if file_id not in self._files:
+            raise Refusal(400, "Bad Request: invalid file_id")
+        path, data = self._files[file_id]
+        if len(data) > _MAX_DOWNLOAD_BYTES:
+            raise Refusal(400, "Bad Request: file is too big")
+        return {"file_id": file_id, "file_size": len(data), "file_path": path}
+
+    def _download(self, path: str) -> FakeAnswer:
+        for name, data in self._files.values():
+            if path == f"/file/bot{self.token}/{name}":
+                return FakeAnswer(200, data, {"Content-Type": "application/octet-stream"})
+        return _refuse(Refusal(404, "Not Found"))
+
+
+def _refuse(error: Refusal) -> FakeAnswer:
+    body = {"ok": False, "error_code": error.status, "description": str(error)}
+    if error.parameters:
+        body["parameters"] = error.parameters
+    return FakeAnswer.of_json(body, error.status)
+
+
+def _check_entities(text: str, entities: list[dict[str, Any]]) -> None:
+    total = _units(text)
+    for one in entities:
+        start, length = one["offset"], one["length"]
+        if one["type"] not in _ENTITY_TYPES or start < 0 or length <= 0 or start + length > total:
+            raise Refusal(400, "Bad Request: can't parse entities: an entity is out of bounds")
+        if one["type"] == "text_link" and not one.get("url"):
+            raise Refusal(400, "Bad Request: can't parse entities: a link has no URL")
+        # Half of a surrogate pair cannot be decoded.
+        part = text.encode("utf-16-le")[2 * start : 2 * (start + length)]
+        part.decode("utf-16-le")
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2

@@ -1,0 +1,82 @@
+"""What models write is read as they meant it, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from astrbot_api.im.markdown import read_markdown
+
+
+def _marked(text: str) -> list[tuple[str, str]]:
+    rich = read_markdown(text)
+    return [(one.kind, rich.text[one.start : one.stop]) for one in rich.spans]
+
+
+def test_bold_italic_strike_code_and_links_are_ranges() -> None:
+    rich = read_markdown("**a** _b_ ~~c~~ `d` [e](https://x.y/)")
+    assert rich.text == "a b c d e"
+    assert [(x.kind, x.start, x.stop, x.value) for x in rich.spans] == [
+        ("bold", 0, 1, ""),
+        ("italic", 2, 3, ""),
+        ("strike", 4, 5, ""),
+        ("link", 8, 9, "https://x.y/"),
+        ("code", 6, 7, ""),
+    ]
+    assert rich.to_plain() == "a b c d e (https://x.y/)"
+
+
+def test_a_heading_is_bold_and_a_quote_is_a_quote() -> None:
+    assert _marked("# Title\n\n> said") == [("bold", "Title"), ("quote", "said")]
+
+
+def test_lists_keep_their_numbers_and_their_depth() -> None:
+    text = "3. three\n4. four\n   - inner\n\nafter"
+    assert read_markdown(text).text == "3. three\n4. four\n   • inner\n\nafter"
+
+
+def test_code_blocks_keep_every_space_and_their_language() -> None:
+    rich = read_markdown("```python\ndef f():\n\n    return '**'\n```")
+    assert rich.text == "def f():\n\n    return '**'"
+    assert [(x.kind, x.value) for x in rich.spans] == [("pre", "python")]
+
+
+def test_nothing_is_formatted_within_code() -> None:
+    assert _marked("**bold `code` bold**") == [
+        ("bold", "bold "),
+        ("bold", " bold"),
+        ("code", "code"),
+    ]
+
+
+def test_a_table_is_laid_out_in_columns_also_with_wide_letters() -> None:
+    rich = read_markdown("| a | b |\n|---|---|\n| 你好 | **x** |")
+    assert rich.text == "a    | b\n-----+--\n你好 | x"
+    assert [one.kind for one in rich.spans] == ["pre"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<b>no</b> <script>",
+        "2*3*4 and a_b_c",
+        "[foo]: http://x.y",
+        "x < y & z > w",
+        "*.py and *.txt",
+        "**not closed",
+        "$ price: 5$ _",
+        "/help",
+    ],
+)
+def test_what_is_no_markup_stays_as_it_is(text: str) -> None:
+    assert read_markdown(text).text == text
+    assert read_markdown(text).spans == ()
+
+
+def test_a_link_to_a_script_is_no_link() -> None:
+    assert _marked("[x](javascript:alert(1))") == []
+
+
+def test_deep_nesting_and_very_long_texts_are_read_in_time() -> None:
+    assert read_markdown(">" * 5000 + "x").text == ">" * 5000 + "x"
+    assert read_markdown("[" * 50_000).text
+    assert read_markdown("**a** " * 50_000).spans == ()

@@ -1,0 +1,89 @@
+"""Long texts are cut where a reader would cut them, and no word is lost."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from astrbot_api.im.rich_text import count_units
+from astrbot_api.im.splitting import split_markdown
+
+WORDS = st.sampled_from(
+    ["word ", "Ende. ", "\n", "\n\n", "```\n", "```py\n", "你好。", "😀", "  indented", "x" * 90]
+)
+
+
+def _texts(text: str, limit: int) -> list[str]:
+    return [piece.text for piece in split_markdown(text, limit)]
+
+
+def test_a_short_text_is_one_piece() -> None:
+    assert _texts("Hello\n\nworld", 200) == ["Hello\n\nworld"]
+
+
+def test_a_blank_text_is_none() -> None:
+    assert _texts(" \n \n", 200) == []
+
+
+def test_a_text_is_cut_between_paragraphs_first() -> None:
+    one, two = "a " * 70, "b " * 70
+    assert _texts(f"{one}\n\n{two}", 200) == [one.strip(), two.strip()]
+
+
+def test_then_between_lines_sentences_and_words() -> None:
+    assert _texts(f"{'a' * 150}\n{'b' * 150}", 200) == ["a" * 150, "b" * 150]
+    assert _texts(f"{'a' * 150}. {'b' * 150}", 200) == ["a" * 150 + ".", "b" * 150]
+    assert _texts(f"{'好' * 150}。{'好' * 150}", 200) == ["好" * 150 + "。", "好" * 150]
+    assert _texts(f"{'a' * 150} {'b' * 150}", 200) == ["a" * 150, "b" * 150]
+
+
+def test_a_text_without_any_place_to_cut_is_cut_at_the_limit() -> None:
+    assert [len(one) for one in _texts("a" * 450, 200)] == [200, 200, 50]
+
+
+def test_the_limit_counts_utf16_units() -> None:
+    pieces = _texts("😀" * 250, 200)
+    assert [count_units(one) for one in pieces] == [200, 200, 100]
+    assert "".join(pieces) == "😀" * 250
+
+
+def test_an_accent_or_a_family_is_not_cut_off() -> None:
+    family = "👩\u200d👩\u200d👧"
+    for cluster in (family, "e\u0301"):
+        text = "x" * (200 - 1) + cluster + "y" * 50
+        assert cluster in _texts(text, 200)[1]
+
+
+def test_a_block_of_code_that_is_cut_is_closed_and_opened_again() -> None:
+    lines = "\n".join(f"print({number})" for number in range(40))
+    pieces = _texts(f"Here:\n\n```python\n{lines}\n```\n\nThat was it.", 200)
+    assert len(pieces) > 2
+    for piece in pieces:
+        assert len(re.findall(r"^```", piece, re.MULTILINE)) % 2 == 0, piece
+        assert count_units(piece) <= 200
+    assert all(piece.startswith("```python\n") for piece in pieces[1:-1])
+    assert pieces[-1].endswith("That was it.")
+
+
+def test_a_block_of_code_begins_its_own_piece_rather_than_being_cut() -> None:
+    code = "```\n" + "c" * 100 + "\n```"
+    assert _texts("a" * 120 + "\n" + code, 200) == ["a" * 120, code]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(WORDS, max_size=120).map("".join))
+def test_pieces_fit_and_their_lengths_add_up(text: str) -> None:
+    pieces = split_markdown(text, 200)
+    assert all(piece.text.strip() and count_units(piece.text) <= 200 for piece in pieces)
+    assert sum(piece.chars for piece in pieces) == (len(text) if text.strip() else 0)
+    kept = [re.sub(r"```(py)?|\s", "", part) for part in (text, "".join(x.text for x in pieces))]
+    assert kept[0] == kept[1]
+
+
+def test_the_rest_after_a_piece_is_what_was_not_sent() -> None:
+    text = "\n\n".join(f"Paragraph {number}. " + "word " * 20 for number in range(10))
+    first, *rest = split_markdown(text, 200)
+    again = split_markdown(text[first.chars :], 200)
+    assert [piece.text for piece in again] == [piece.text for piece in rest]
