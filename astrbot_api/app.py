@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .db import keys
-from .db.store import Store
+from .db.store import open_store
 from .errors import ApiError
 from .extension import AstrBotAPI
 from .http.auth import require_scope
@@ -67,16 +67,10 @@ def first_key(data_dir: Path | str | None = None) -> str | None:
     from .config import load_settings
 
     overrides = {} if data_dir is None else {"data_dir": data_dir}
-    store = Store(load_settings(overrides).database_path)
-
-    def job(db: Any) -> str | None:
-        if keys.has_keys(db):
-            return None
-        _, secret = keys.create_key(db, "first key", keys.PUBLIC_SCOPES, created_by="serve")
-        return secret
-
+    store = open_store(load_settings(overrides))
     try:
-        return store.write(job)
+        made = store.write(lambda db: keys.create_first_key(db, "first key", created_by="serve"))
+        return None if made is None else made[1]
     finally:
         store.close()
 

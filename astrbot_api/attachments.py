@@ -154,6 +154,7 @@ class Attachments:
         """
 
         def job(db: peewee.Database) -> tuple[bool, str | None]:
+            rows.lock_row(db, row.id)
             if not even_if_used and rows.is_used(db, row.id):
                 return False, None
             return True, rows.delete_attachment(db, row)
@@ -218,6 +219,7 @@ class Attachments:
     def _check_room(self, db: peewee.Database, key_id: str | None, size_bytes: int) -> None:
         limit = self._settings.max_bytes_per_key
         if limit and key_id is not None:
+            rows.lock_total(db, key_id)
             total = rows.total_bytes_of_key(db, key_id)
             if total + size_bytes > limit:
                 raise self._quota_exceeded()

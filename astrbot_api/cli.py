@@ -13,7 +13,7 @@ import click
 
 from .config import load_settings
 from .db import keys
-from .db.store import Store
+from .db.store import Store, open_store
 from .errors import AstrBotError
 from .plugins.cli import plugins_group
 
@@ -227,8 +227,7 @@ def chat(message: str, url: str, key: str | None, username: str, session: str) -
 
 def _store(data_dir: Path | None) -> Store:
     settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
-    settings.database_path.parent.mkdir(parents=True, exist_ok=True)
-    return Store(settings.database_path)
+    return open_store(settings)
 
 
 def _open(data_dir: Path | None) -> Store:

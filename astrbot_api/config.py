@@ -22,6 +22,9 @@ PREFIX = "ASTRBOT_"
 
 MIB = 1024 * 1024
 
+#: What a database's URL begins with.
+DATABASE_SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
+
 #: What an attachment can be; ``record`` is audio.
 ATTACHMENT_TYPES = ("image", "record", "video", "file")
 
@@ -43,7 +46,14 @@ class Settings:
         Path("./data"), "Folder of the database, the configs, the bots and the files."
     )
     database_url: str = _setting(
-        "", "``sqlite:///PATH``; empty: ``astrbot.db`` in the data directory."
+        "",
+        "``postgresql://…``, or ``sqlite:///PATH``; empty: ``astrbot.db`` in the data directory.",
+    )
+    database_pool_size: int = _setting(
+        20, "Most connections to PostgreSQL of one worker.", minimum=1, maximum=1000
+    )
+    database_timeout_s: float = _setting(
+        5.0, "How long a request waits for a connection to PostgreSQL; then 503.", minimum=0.1
     )
     url_prefix: str = _setting(
         "", "What stands before ``/api/v1``, for example ``/bot``. Must begin with a slash."
@@ -124,11 +134,11 @@ class Settings:
                 "ASTRBOT_URL_PREFIX must begin with a slash and not end with one, "
                 f"for example /bot; got {self.url_prefix!r}"
             )
-        if self.database_url and not self.database_url.startswith("sqlite:///"):
+        if self.database_url and not self.database_url.startswith(DATABASE_SCHEMES):
             scheme = self.database_url.partition(":")[0]
             raise SettingsError(
-                "ASTRBOT_DATABASE_URL must be sqlite:///PATH in this version; "
-                f"got the scheme {scheme!r}"
+                "ASTRBOT_DATABASE_URL must be postgresql://USER:PASSWORD@HOST/DATABASE or "
+                f"sqlite:///PATH; got the scheme {scheme!r}"
             )
         self._check_storage()
 

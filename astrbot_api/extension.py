@@ -22,7 +22,7 @@ from .chat.removal import SessionRemover
 from .chat.runs import Runs
 from .config import Settings, load_settings
 from .configfiles import ConfigFiles
-from .db.store import Store
+from .db.store import Store, open_store
 from .errors import SettingsError
 from .http.docs.documents import OpenapiDocuments
 from .http.openapi import build_api
@@ -132,7 +132,7 @@ class AstrBotAPI:
         configs.load_all()
         bots = BotFile(settings.data_dir)
         bots.load()
-        store = Store(settings.database_path)
+        store = open_store(settings)
         store.upgrade()
         attachments = Attachments(settings, store)
         attachments.remove_stale_uploads()

@@ -11,6 +11,10 @@ import pytest
 
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
+from .postgres import postgres, postgres_url
+
+__all__ = ["postgres", "postgres_url"]
+
 
 @pytest.fixture(autouse=True)
 def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:

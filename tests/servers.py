@@ -14,7 +14,7 @@ import orjson
 import urllib3
 
 from astrbot_api.db import keys
-from astrbot_api.db.store import Store
+from astrbot_api.db.sqlite_store import SqliteStore
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,7 +53,7 @@ def create_key(data_dir: Path, *scopes: str, name: str = "test") -> str:
 
 def create_key_row(data_dir: Path, *scopes: str, name: str = "test") -> dict[str, Any]:
     """Make a key in another process's database; return what ``keys create --json`` prints."""
-    store = Store(data_dir / "astrbot.db")
+    store = SqliteStore(data_dir / "astrbot.db")
     store.upgrade()
     row, secret = store.write(lambda db: keys.create_key(db, name, scopes, created_by="test"))
     store.close()

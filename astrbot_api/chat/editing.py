@@ -9,7 +9,8 @@ from typing import Any
 import peewee
 
 from ..db import messages, runs
-from ..db.attachments import AttachmentRow, find_attachments, link_attachments
+from ..db.attachments import AttachmentRow, link_attachments, lock_attachments
+from ..db.locks import lock_name
 from ..db.messages import MessageRow
 from ..db.sessions import SessionRow, get_owned_session
 from ..db.store import Store
@@ -46,6 +47,7 @@ def edit_user_message(
     """
 
     def job(db: peewee.Database) -> dict[str, Any]:
+        lock_name(db, "session", session_id)  # no turn may begin meanwhile
         session = get_owned_session(db, session_id, username)
         check_idle(db, session)
         message = _get_message(db, session, message_id)
@@ -90,7 +92,7 @@ def find_media(
     ids = [one.attachment_id for one in segments if isinstance(one, Media)]
     if not ids:
         return segments, []
-    rows = find_attachments(db, ids)
+    rows = lock_attachments(db, ids)
     found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
     return keep_found(segments, found), list(rows.values())
 

@@ -14,6 +14,7 @@ from ..config import Settings
 from ..configfiles import DEFAULT_CONFIG_ID, ConfigFiles
 from ..db import messages, runs, sessions
 from ..db.attachments import link_attachments
+from ..db.locks import lock_name
 from ..db.sessions import WEBCHAT, SessionRow
 from ..db.store import Store
 from ..errors import ApiError
@@ -57,6 +58,8 @@ class TurnOpener:
         """Write session, user message and run; the one transaction of opening."""
         checkpoint, run_id = str(uuid.uuid4()), str(uuid.uuid4())
         name = request.session_id or str(uuid.uuid4())
+        # Before the first look: of two turns of a session, one is the first.
+        lock_name(db, "session", name)
         session = sessions.find_session(db, name)
         if session is not None:
             sessions.check_owner(session, request.username)

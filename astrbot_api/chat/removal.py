@@ -7,6 +7,7 @@ from collections.abc import Callable
 import peewee
 
 from ..db import removal
+from ..db.locks import lock_name
 from ..db.sessions import SessionRow, get_owned_session
 from ..db.store import Store
 
@@ -39,6 +40,7 @@ class SessionRemover:
         """
 
         def job(db: peewee.Database) -> SessionRow:
+            lock_name(db, "session", session_id)  # no turn may begin meanwhile
             session = get_owned_session(db, session_id, username)
             removal.remove_session(db, session)
             return session

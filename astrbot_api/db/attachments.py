@@ -22,6 +22,7 @@ from typing import Any
 import peewee
 
 from ..clock import now_us
+from .locks import for_share, for_update, lock_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ _FIND = f"SELECT {_COLUMNS} FROM attachment WHERE attachment_id = ?"
 _INSERT = """
 INSERT INTO attachment
     (attachment_id, name, type, mime, charset, size_bytes, sha256, blob, key_id, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
 """
 
 _COUNT_MORE = """
@@ -76,6 +77,8 @@ _LINK = """
 INSERT INTO message_attachment (message, attachment) VALUES (?, ?)
 ON CONFLICT (message, attachment) DO NOTHING
 """
+
+_LOCK = "SELECT 1 FROM attachment WHERE id = ?"
 
 _IS_USED = "SELECT 1 FROM message_attachment WHERE attachment = ? LIMIT 1"
 
@@ -101,11 +104,27 @@ def find_attachments(
     db: peewee.Database, attachment_ids: Iterable[str]
 ) -> dict[str, AttachmentRow]:
     """Return those of these attachments that there are, by their ids."""
+    return _find_all(db, attachment_ids, "")
+
+
+def lock_attachments(
+    db: peewee.Database, attachment_ids: Iterable[str]
+) -> dict[str, AttachmentRow]:
+    """Return the same as :func:`find_attachments`; none is deleted before the commit.
+
+    For a message that is about to use them.
+    """
+    return _find_all(db, attachment_ids, for_share(db))
+
+
+def _find_all(
+    db: peewee.Database, attachment_ids: Iterable[str], ending: str
+) -> dict[str, AttachmentRow]:
     wanted = list(dict.fromkeys(attachment_ids))
     if not wanted:
         return {}
     marks = ", ".join("?" * len(wanted))
-    sql = f"SELECT {_COLUMNS} FROM attachment WHERE attachment_id IN ({marks})"
+    sql = f"SELECT {_COLUMNS} FROM attachment WHERE attachment_id IN ({marks}) ORDER BY id{ending}"
     rows = [AttachmentRow(*row) for row in db.execute_sql(sql, wanted).fetchall()]
     return {row.attachment_id: row for row in rows}
 
@@ -116,7 +135,11 @@ def new_blob(sha256: str) -> str:
 
 
 def find_blob(db: peewee.Database, sha256: str) -> str | None:
-    """Return the blob of an attachment with these bytes; to be used in the same transaction."""
+    """Return the blob of an attachment with these bytes; to be used in the same transaction.
+
+    Until its end no attachment with these bytes is deleted.
+    """
+    lock_name(db, "blob", sha256)
     row = db.execute_sql("SELECT blob FROM attachment WHERE sha256 = ? LIMIT 1", (sha256,))
     found: tuple[str] | None = row.fetchone()
     return None if found is None else found[0]
@@ -141,7 +164,7 @@ def add_attachment(
     attachment_id = str(uuid.uuid4())
     now = now_us()
     values = (attachment_id, name, type, mime, charset, size_bytes, sha256, blob, key_id, now)
-    number = db.execute_sql(_INSERT, values).lastrowid
+    (number,) = db.execute_sql(_INSERT, values).fetchone()
     if key_id is not None:
         db.execute_sql(_COUNT_MORE, (key_id, size_bytes))
     return AttachmentRow(number, *values)
@@ -152,6 +175,7 @@ def delete_attachment(db: peewee.Database, row: AttachmentRow) -> str | None:
 
     :returns: The blob whose bytes nobody has any more; it is noted as stray.
     """
+    lock_name(db, "blob", row.sha256)
     if not db.execute_sql("DELETE FROM attachment WHERE id = ?", (row.id,)).rowcount:
         return None  # another caller was first
     db.execute_sql("DELETE FROM message_attachment WHERE attachment = ?", (row.id,))
@@ -162,6 +186,16 @@ def delete_attachment(db: peewee.Database, row: AttachmentRow) -> str | None:
         return None
     note_stray(db, row.blob)
     return row.blob
+
+
+def lock_total(db: peewee.Database, key_id: str) -> None:
+    """Let nobody else change a key's total until the end of the transaction."""
+    lock_name(db, "attachment_total", key_id)
+
+
+def lock_row(db: peewee.Database, attachment_number: int) -> None:
+    """Let no message take up an attachment until the end of the transaction."""
+    db.execute_sql(_LOCK + for_update(db), (attachment_number,))
 
 
 def total_bytes_of_key(db: peewee.Database, key_id: str) -> int:

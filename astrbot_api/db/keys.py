@@ -14,6 +14,8 @@ from typing import Any
 import peewee
 
 from ..clock import now_us, to_iso, to_iso_or_none
+from .dialect import to_native
+from .locks import for_update, lock_name
 from .models import ApiKey, ApiKeyScope
 
 #: The four scopes of the published API.
@@ -57,11 +59,14 @@ FROM api_key AS k WHERE digest = ? AND revoked_at IS NULL
 """
 
 
+_LOCK = "SELECT 1 FROM api_key WHERE key_id = ?"
+
+
 def find_valid_key(db: peewee.Database, secret: str) -> KeyRow | None:
     """Return the key of a secret unless it is unknown, revoked or expired."""
     # On the bare connection: peewee's own steps would double the cost of this
     # read, which every request pays.
-    row = db.connection().execute(_FIND, (hash_secret(secret),)).fetchone()
+    row = db.connection().execute(to_native(db, _FIND), (hash_secret(secret),)).fetchone()
     if row is None:
         return None
     key_id, prefix, last_used_at, expires_at, scopes = row
@@ -115,6 +120,8 @@ def rotate_key(
     :returns: The new key and its secret; None when there is no such key, or
         when it is revoked.
     """
+    # Locked, or a revocation at the same time would leave the new key valid.
+    db.execute_sql(_LOCK + for_update(db), (key_id,))
     old = ApiKey.select().where(ApiKey.key_id == key_id).first(db)
     if old is None or old.revoked_at is not None:
         return None
@@ -161,6 +168,19 @@ def get_key(db: peewee.Database, key_id: str) -> dict[str, Any]:
     key = ApiKey.select().where(ApiKey.key_id == key_id).get(db)
     rows = ApiKeyScope.select().where(ApiKeyScope.key_id == key_id).order_by(ApiKeyScope.id)
     return describe_key(key, [row.scope for row in rows.execute(db)])
+
+
+def create_first_key(
+    db: peewee.Database, name: str, *, created_by: str
+) -> tuple[dict[str, Any], str] | None:
+    """Make the key of a new server, with the public scopes.
+
+    :returns: As :func:`create_key`; None when there is a key already.
+    """
+    lock_name(db, "api_key", "first")  # of two hosts that start together, one makes it
+    if has_keys(db):
+        return None
+    return create_key(db, name, PUBLIC_SCOPES, created_by=created_by)
 
 
 def has_keys(db: peewee.Database) -> bool:

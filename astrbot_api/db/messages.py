@@ -9,6 +9,7 @@ import orjson
 import peewee
 
 from ..clock import now_us, to_iso
+from .locks import lock_session
 
 #: ``sender_id`` of every message that is not the user's.
 BOT = "bot"
@@ -32,7 +33,7 @@ class MessageRow:
 _INSERT = """
 INSERT INTO message
     (session, platform_id, sender_id, sender_name, content, llm_checkpoint_id, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id
 """
 
 _BEFORE = """
@@ -87,17 +88,17 @@ def add_message(
     content: dict[str, Any],
     llm_checkpoint_id: str | None,
 ) -> tuple[int, int]:
-    """Store a message.
+    """Store a message; its number is above that of every message of the session before it.
 
     :param sender: The username, or :data:`BOT`.
     :returns: Its id and its time in microseconds.
     """
+    lock_session(db, session)
     now = now_us()
     text = orjson.dumps(content).decode()
-    cursor = db.execute_sql(
-        _INSERT, (session, platform_id, sender, sender, text, llm_checkpoint_id, now)
-    )
-    return cursor.lastrowid, now
+    values = (session, platform_id, sender, sender, text, llm_checkpoint_id, now)
+    (number,) = db.execute_sql(_INSERT, values).fetchone()
+    return number, now
 
 
 def list_messages_before(

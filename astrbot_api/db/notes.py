@@ -5,6 +5,7 @@ from __future__ import annotations
 import peewee
 
 from ..clock import now_us
+from .locks import lock_name
 from .models import Note
 
 
@@ -13,6 +14,7 @@ def save_note(db: peewee.Database, username: str, key: str, value: str, *, max_n
 
     :returns: False when the user has ``max_notes`` others already.
     """
+    lock_name(db, "note", username)
     own = Note.username == username
     others = Note.select().where(own & (Note.key != key)).count(db)
     if others >= max_notes:

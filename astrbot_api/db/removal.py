@@ -11,6 +11,7 @@ from __future__ import annotations
 import peewee
 
 from ..clock import now_us
+from .locks import lock_name
 from .sessions import SessionRow
 
 _COUNT_ONE_LESS = """
@@ -20,10 +21,6 @@ UPDATE session_count SET sessions = sessions - 1 WHERE creator = ? AND platform_
 _NOTE = "INSERT INTO deleted_session (session, since) VALUES (?, ?)"
 
 _FIRST_MESSAGES = "SELECT id FROM message WHERE session = ? ORDER BY id LIMIT ?"
-
-_UNLINK = f"DELETE FROM message_attachment WHERE message IN ({_FIRST_MESSAGES})"
-
-_DELETE_MESSAGES = f"DELETE FROM message WHERE id IN ({_FIRST_MESSAGES})"
 
 _DELETE_RUNS = """
 DELETE FROM run WHERE id IN (
@@ -53,8 +50,8 @@ def empty_session(db: peewee.Database, number: int, limit: int) -> bool:
     :param limit: Most messages, and most runs.
     :returns: Whether more is to be deleted at once.
     """
-    db.execute_sql(_UNLINK, (number, limit))
-    messages = db.execute_sql(_DELETE_MESSAGES, (number, limit)).rowcount
+    lock_name(db, "removed_session", number)
+    messages = _delete_messages(db, number, limit)
     runs = db.execute_sql(_DELETE_RUNS, (number, limit)).rowcount
     if messages == limit or runs == limit:
         return True
@@ -63,6 +60,17 @@ def empty_session(db: peewee.Database, number: int, limit: int) -> bool:
         db.execute_sql("DELETE FROM session_summary WHERE session = ?", (number,))
         db.execute_sql("DELETE FROM deleted_session WHERE session = ?", (number,))
     return False
+
+
+def _delete_messages(db: peewee.Database, session: int, limit: int) -> int:
+    """Delete the first messages of a session and their links. Returns how many."""
+    ids = [row[0] for row in db.execute_sql(_FIRST_MESSAGES, (session, limit)).fetchall()]
+    if ids:
+        # By number: a turn that ends meanwhile adds a message, whose links must go with it.
+        marks = ", ".join("?" * len(ids))
+        db.execute_sql(f"DELETE FROM message_attachment WHERE message IN ({marks})", ids)
+        db.execute_sql(f"DELETE FROM message WHERE id IN ({marks})", ids)
+    return len(ids)
 
 
 def list_removed(db: peewee.Database, after: int, limit: int) -> list[int]:

@@ -8,11 +8,12 @@ from typing import Any
 import peewee
 
 from ..clock import now_us, to_iso, to_iso_or_none
+from .locks import lock_session
 
 _INSERT = """
 INSERT INTO run
     (run_id, session, key_id, worker_id, status, user_message, created_at, started_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
 """
 
 _COUNT_ACTIVE = """
@@ -60,11 +61,13 @@ def add_run(
 
     :returns: Its number, and how many were in the queue before it.
     """
+    lock_session(db, session)
     ahead = db.execute_sql(_COUNT_ACTIVE, (session,)).fetchone()[0]
     now = now_us()
     status, started_at = ("queued", None) if ahead else ("running", now)
     values = (run_id, session, key_id, worker_id, status, user_message, now, started_at)
-    return db.execute_sql(_INSERT, values).lastrowid, ahead
+    (number,) = db.execute_sql(_INSERT, values).fetchone()
+    return number, ahead
 
 
 def has_earlier_run(db: peewee.Database, session: int, number: int) -> bool:

@@ -21,8 +21,8 @@ SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM (
     SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM message
     WHERE session = ? AND id > ?
       AND id <= (SELECT MAX(id) FROM message WHERE session = ? AND sender_id = 'bot')
-    ORDER BY id DESC LIMIT ?)
-WHERE substr(content, 1, ?) LIKE ? ESCAPE '\\'
+    ORDER BY id DESC LIMIT ?) AS newest
+WHERE lower(substr(content, 1, ?)) LIKE lower(?) ESCAPE '\\'
 ORDER BY id DESC LIMIT ?
 """
 

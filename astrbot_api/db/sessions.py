@@ -37,7 +37,7 @@ _INSERT = """
 INSERT INTO chat_session
     (session_id, platform_id, creator, is_group, config_id, context_after,
      created_at, updated_at)
-VALUES (?, ?, ?, 0, ?, 0, ?, ?)
+VALUES (?, ?, ?, 0, ?, 0, ?, ?) RETURNING id
 """
 
 _COUNT_ONE_MORE = """
@@ -89,9 +89,10 @@ def create_session(
 ) -> SessionRow:
     """Make a session; the name must be free."""
     now = now_us()
-    cursor = db.execute_sql(_INSERT, (session_id, platform_id, creator, config_id, now, now))
+    values = (session_id, platform_id, creator, config_id, now, now)
+    (number,) = db.execute_sql(_INSERT, values).fetchone()
     db.execute_sql(_COUNT_ONE_MORE, (creator, platform_id))
-    return SessionRow(cursor.lastrowid, session_id, platform_id, creator, None, config_id, 0)
+    return SessionRow(number, session_id, platform_id, creator, None, config_id, 0)
 
 
 def touch_session(db: peewee.Database, session: SessionRow, config_id: str | None) -> None:

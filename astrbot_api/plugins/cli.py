@@ -10,7 +10,7 @@ import click
 
 from ..config import load_settings
 from ..configfiles import ConfigFiles
-from ..db.store import Store
+from ..db.sqlite_store import SqliteStore
 from .builtin import BUILT_IN_PLUGINS
 from .finding import BUILT_IN, find_plugins, from_classes
 from .registry import PluginRecord, Plugins
@@ -69,7 +69,7 @@ def describe_plugins(data_dir: Path) -> list[dict[str, Any]]:
     configs.create_default()
     everything = [*find_plugins(data_dir), *from_classes(BUILT_IN_PLUGINS, BUILT_IN)]
     # Nothing is started, so nothing asks for the database.
-    plugins = Plugins(everything, data_dir=data_dir, store=Store(data_dir / "unused.db"))
+    plugins = Plugins(everything, data_dir=data_dir, store=SqliteStore(data_dir / "unused.db"))
     wanted = configs.list_configs()
     plugins.load(wanted)
     faults = plugins.find_settings_faults(wanted)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.db import keys
-from astrbot_api.db.store import Store
+from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from ..servers import Server, create_key, create_key_row, run_cli, write_config
@@ -127,7 +127,7 @@ def _create_and(verb: str, data_dir: Path) -> str:
 
 
 def _create_expired(data_dir: Path) -> str:
-    store = Store(data_dir / "astrbot.db")
+    store = SqliteStore(data_dir / "astrbot.db")
     _, secret = store.write(
         lambda db: keys.create_key(
             db, "old", keys.PUBLIC_SCOPES, created_by="test", expires_in_days=0

@@ -1,6 +1,6 @@
 """The documentation page, in a real browser.
 
-Needs Debian's ``chromium`` (``.ci/install-browser``) and ``playwright``; where
+Needs Debian's ``chromium`` (``.ci/install-tools``) and ``playwright``; where
 one of them is missing, the tests are skipped.
 """
 
@@ -29,7 +29,7 @@ _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(
-        _CHROMIUM is None, reason="there is no chromium; .ci/install-browser installs it"
+        _CHROMIUM is None, reason="there is no chromium; .ci/install-tools installs it"
     ),
 ]
 

@@ -14,7 +14,7 @@ import pytest
 from astrbot_api.attachments import Attachments
 from astrbot_api.config import load_settings
 from astrbot_api.db import attachments as rows
-from astrbot_api.db.store import Store
+from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.errors import ApiError, StorageError
 from astrbot_api.storage.local import LocalStorage
 from astrbot_api.storage.protocol import relative_path
@@ -26,7 +26,7 @@ class Box:
 
     def __init__(self, folder: Path, **settings: int) -> None:
         self.settings = load_settings({"data_dir": folder, **settings}, environ={})
-        self.store = Store(self.settings.database_path)
+        self.store = SqliteStore(self.settings.database_path)
         self.store.upgrade()
         self.attachments = Attachments(self.settings, self.store)
 

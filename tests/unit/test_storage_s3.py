@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 from astrbot_api.attachments import Attachments
 from astrbot_api.config import load_settings
 from astrbot_api.db.attachments import new_blob
-from astrbot_api.db.store import Store
+from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.errors import StorageError
 from astrbot_api.storage.protocol import Storage, open_storage
 
@@ -77,7 +77,7 @@ def test_a_large_file_goes_in_parts(storage: Storage, tmp_path: Path) -> None:
 
 
 def test_attachments_lie_in_the_bucket_alone(storage: Storage, tmp_path: Path) -> None:
-    store = Store(tmp_path / "astrbot.db")
+    store = SqliteStore(tmp_path / "astrbot.db")
     store.upgrade()
     attachments = Attachments(load_settings({"data_dir": tmp_path}, environ={}), store, storage)
     data = b"\x89PNG\r\n\x1a\n" + bytes(600_000)

@@ -1,4 +1,4 @@
-"""The store: one writer, shared transactions, and what each job keeps to itself."""
+"""The store, on both databases: transactions, and what each job keeps to itself."""
 
 from __future__ import annotations
 
@@ -13,14 +13,26 @@ from typing import Any
 import pytest
 
 from astrbot_api import StorageError
+from astrbot_api.config import Settings
 from astrbot_api.db import sessions
 from astrbot_api.db.models import ALL_MODELS
-from astrbot_api.db.store import Store
+from astrbot_api.db.store import Store, open_store
+
+from ..postgres import Postgres
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a database without a table is; what holds of one dialect holds of both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.create_database(migrated=False)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "test.db")
+def store(url: str) -> Iterator[Store]:
+    made = open_store(Settings(database_url=url))
     made.upgrade()
     yield made
     made.close()
@@ -84,19 +96,28 @@ def test_the_models_are_what_the_migrations_made(store: Store) -> None:
     with store.read() as db:
         for model in ALL_MODELS:
             table = model._meta.table_name  # type: ignore[attr-defined]
-            columns = {row[1] for row in db.execute_sql(f"PRAGMA table_info({table})")}
+            columns = {one.name for one in db.get_columns(table)}
             fields = {one.column_name for one in model._meta.sorted_fields}  # type: ignore[attr-defined]
             assert columns == fields, table
 
 
-def test_a_forked_child_opens_connections_of_its_own(tmp_path: Path) -> None:
+def test_processes_that_start_together_migrate_once(url: str) -> None:
+    stores = [open_store(Settings(database_url=url)) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        ran = list(pool.map(lambda one: one.upgrade(), stores))
+    assert sorted(map(bool, ran)) == [False, False, False, True]
+    for one in stores:
+        one.close()
+
+
+def test_a_forked_child_opens_connections_of_its_own(url: str) -> None:
     program = f"""
 import os
-from pathlib import Path
+from astrbot_api.config import Settings
 from astrbot_api.db import sessions
-from astrbot_api.db.store import Store
+from astrbot_api.db.store import open_store
 
-store = Store(Path({str(tmp_path / "fork.db")!r}))
+store = open_store(Settings(database_url={url!r}))
 store.upgrade()
 store.write(lambda db: sessions.create_session(db, "parent", "a"))
 with store.read() as db:

@@ -1,0 +1,26 @@
+"""What is said when the database fails: the cause to the log, a plain word to the caller."""
+
+from __future__ import annotations
+
+import logging
+
+from ..errors import StorageError
+
+log = logging.getLogger(__name__)
+
+
+def as_storage_error(error: Exception) -> StorageError:
+    """Log a failure of the database and return what the caller is told."""
+    log.error("database: %s", " ".join(str(error).split()))
+    return StorageError(
+        "The server could not reach or keep its state; nothing was stored. Try again later."
+    )
+
+
+def as_unknown_outcome(error: Exception) -> StorageError:
+    """Log a connection that was lost in a commit and return what the caller is told."""
+    log.error("database: lost while it committed: %s", " ".join(str(error).split()))
+    return StorageError(
+        "The server lost its state while it stored this, which may or may not be kept. "
+        "Look before you try again."
+    )

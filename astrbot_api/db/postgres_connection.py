@@ -1,0 +1,150 @@
+"""One connection to PostgreSQL, as the pool keeps it and as peewee uses it."""
+
+from __future__ import annotations
+
+import math
+import select
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import peewee
+import psycopg
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
+
+from ..errors import SettingsError
+from ..threads import is_gevent_patched
+from .dialect import ddl_to_postgres, to_postgres
+
+#: The longest that one statement may take, waiting for locks included, in seconds.
+_STATEMENT_LIMIT_S = 30
+
+#: Asked of every connection. A transaction whose worker has frozen must not
+#: keep its locks for ever.
+_SET_UP = (
+    f"SET statement_timeout = '{_STATEMENT_LIMIT_S}s'; "
+    "SET idle_in_transaction_session_timeout = '60s'"
+)
+
+#: A peer that is gone without a word (a host, a cable) is noticed within half a minute.
+_TCP = {
+    "keepalives": "1",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+    "application_name": "astrbot-api",
+}
+
+
+def read_url(url: str, timeout_s: float) -> dict[str, Any]:
+    """Return the parameters of a connection; what the URL says wins.
+
+    :param timeout_s: The longest that connecting may take, in seconds.
+    :raises SettingsError: when PostgreSQL's library cannot read the URL.
+    """
+    try:
+        asked = conninfo_to_dict(url)
+    except psycopg.Error as error:
+        # Its own words may quote the URL, and with it the password.
+        raise SettingsError(
+            "ASTRBOT_DATABASE_URL must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
+            "with signs like @ : / ? in the password written as %40 %3A %2F %3F"
+        ) from error
+    return {**_TCP, "connect_timeout": str(max(2, math.ceil(timeout_s))), **asked}
+
+
+class _NumberLoader(Loader):
+    """SUM of whole numbers is NUMERIC in PostgreSQL; here a number is an int or a float."""
+
+    def load(self, data: Any) -> int | float:
+        text = bytes(data)
+        return int(text) if text.lstrip(b"-").isdigit() else float(text)
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that can say whether it still is one, and waits for nothing for ever."""
+
+    database: PostgresDatabase
+    #: The server gives a statement up before this, and says so.
+    limit_s: float | None = _STATEMENT_LIMIT_S + 10
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for the server; one that has frozen is given up.
+
+        :raises psycopg.OperationalError: The connection is closed then.
+        """
+        try:
+            return super().wait(gen, interval, self.limit_s if timeout is None else timeout)
+        except psycopg.errors._WaitTimeout as error:
+            self.close()
+            raise psycopg.OperationalError("the database does not answer") from error
+
+    def set_up(self) -> None:
+        """Make a fresh connection ready for use."""
+        self.adapters.register_loader("numeric", _NumberLoader)
+        self.execute(_SET_UP, prepare=False)
+        self.database = PostgresDatabase(self)
+
+    def is_alive(self) -> bool:
+        """Tell whether the server still holds this idle connection, at next to no cost.
+
+        An idle connection has nothing to say. Where there is something to be
+        read it may be the server's farewell, so then it is asked.
+        """
+        if self.closed:
+            return False
+        try:
+            poll = _native_poll()()
+            poll.register(self.pgconn.socket, select.POLLIN)
+            if poll.poll(0):
+                self.execute("SELECT 1", prepare=False)
+        except psycopg.Error:
+            return False
+        return True
+
+
+def _native_poll() -> Callable[[], Any]:
+    # gevent's would ask its loop; this one never waits.
+    if is_gevent_patched():
+        from gevent import monkey
+
+        original: Callable[[], Any] = monkey.get_original("select", "poll")
+        return original
+    return select.poll
+
+
+class PostgresDatabase(peewee.PostgresqlDatabase):
+    """What a job is given: peewee over a connection that is borrowed."""
+
+    def __init__(self, connection: Connection) -> None:
+        # Not thread-safe on purpose: a connection is lent to one caller at a time.
+        super().__init__("borrowed", thread_safe=False, autoconnect=False, prefer_psycopg3=True)
+        self._state.set_connection(connection)  # type: ignore[attr-defined]
+        #: What this transaction has locked (see :mod:`astrbot_api.db.locks`).
+        self.held_locks: set[tuple[str, Any]] = set()
+
+    def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
+        """Run a statement that has ``?`` for each parameter."""
+        return super().execute_sql(to_postgres(sql), params)  # type: ignore[no-untyped-call]
+
+
+class MigratingDatabase(PostgresDatabase):
+    """What a migration is given: it is written once, as SQLite reads it."""
+
+    def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
+        """Run a statement; its types are translated."""
+        return super().execute_sql(ddl_to_postgres(sql), params)
+
+
+def find_state(error: BaseException) -> str:
+    """Return PostgreSQL's five signs for an error that peewee may have wrapped, or ``""``.
+
+    Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, psycopg.Error) and seen.sqlstate:
+            return seen.sqlstate
+        seen = seen.__cause__ or seen.__context__
+    return ""

@@ -1,0 +1,247 @@
+"""The state in PostgreSQL, where several hosts share it.
+
+psycopg waits for the server with what gevent has patched, so a greenlet that
+waits never holds the hub, and jobs run where they are asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import peewee
+import psycopg
+from playhouse.migrations import Runner
+from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
+
+from ..errors import SettingsError, StorageError
+from ..threads import count_forks
+from .failures import as_storage_error, as_unknown_outcome
+from .migrating import MIGRATIONS
+from .postgres_connection import (
+    Connection,
+    MigratingDatabase,
+    PostgresDatabase,
+    find_state,
+    read_url,
+)
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: How often a job is begun that loses against others, or loses its connection.
+_MAX_ATTEMPTS = 5
+
+#: Serialization failure, deadlock, and a key that another job has just
+#: inserted: run again, the job sees what the other one has done.
+_RACES = ("40001", "40P01", "23505")
+
+#: Most callers that wait for a connection; more are refused at once.
+_MAX_WAITING = 2000
+
+#: A number of our own, so that nobody else's lock is ours.
+_MIGRATION_LOCK = 0x61737472626F74
+
+_FAILURES = (peewee.DatabaseError, peewee.InterfaceError, psycopg.Error)
+
+
+class _LostInCommit(Exception):
+    """The connection broke while it committed: nobody knows whether it did."""
+
+
+class PostgresStore:
+    """PostgreSQL behind a pool of connections that outlives the server's restarts.
+
+    :param url: ``postgresql://…``, with whatever libpq understands.
+    :param pool_size: Most connections of this process.
+    :param timeout_s: How long a caller waits for a connection, in seconds.
+    """
+
+    dialect = "postgres"
+
+    def __init__(self, url: str, *, pool_size: int = 20, timeout_s: float = 5.0) -> None:
+        self._params = read_url(url, timeout_s)
+        self._pool_size = pool_size
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._forks = count_forks()
+        self._pool: ConnectionPool[Connection] | None = None
+        self._of_parents: list[Any] = []
+        self._closed = False
+
+    def upgrade(self) -> list[str]:
+        """Run the migrations that are still to run; return their names."""
+        with self._connect() as connection:
+            # Held by the connection: whoever comes second waits here.
+            connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
+            try:
+                names: list[str] = Runner(MigratingDatabase(connection), str(MIGRATIONS)).up()
+            except _FAILURES as error:
+                raise SettingsError(f"cannot upgrade the database: {_line(error)}") from error
+        return names
+
+    def list_migrations(self) -> list[tuple[str, bool]]:
+        """Return each migration's name and whether it has run."""
+        with self._connect() as connection:
+            runner = Runner(MigratingDatabase(connection), str(MIGRATIONS))
+            return [(one.name, bool(one.applied)) for one in runner.status()]
+
+    def read(self) -> _Reading:
+        """Lend a connection; each statement sees what is committed when it begins."""
+        return _Reading(*self._borrow())
+
+    def write(self, job: Callable[[peewee.Database], T]) -> T:
+        """Run a job in a transaction of its own; one that loses a race is run again."""
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            pool, connection = self._borrow()
+            try:
+                return _run_job(connection, job)
+            except _LostInCommit as error:
+                raise as_unknown_outcome(error) from error
+            except _FAILURES as error:
+                raced = find_state(error) in _RACES
+                if attempt == _MAX_ATTEMPTS or not (raced or connection.closed):
+                    raise as_storage_error(error) from error
+                log.debug("a job is run again: %s", _line(error))
+            finally:
+                pool.putconn(connection)
+            time.sleep(random.uniform(0.0, 0.01) * attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def close(self) -> None:
+        """Close every connection; nothing can be read or written after."""
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None and self._forks == count_forks():
+            pool.close()
+
+    def _borrow(self) -> tuple[ConnectionPool[Connection], Connection]:
+        """Take a live connection out of the pool; wait for one where all are lent.
+
+        :raises StorageError: when there is none in time.
+        """
+        pool = self._get_pool()
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                connection = pool.getconn(max(0.01, deadline - time.monotonic()))
+            except (PoolTimeout, TooManyRequests, psycopg.OperationalError) as error:
+                raise as_storage_error(error) from error
+            if connection.is_alive():
+                return pool, connection
+            # The pool opens another one in its place.
+            connection.close()
+            pool.putconn(connection)
+
+    def _get_pool(self) -> ConnectionPool[Connection]:
+        if self._closed:
+            raise StorageError("The server is going down; its database is closed.")
+        pool = self._pool
+        if pool is None or self._forks != count_forks():
+            with self._lock:
+                if self._forks != count_forks():
+                    # A parent's: its sockets are not ours to close.
+                    self._of_parents.append(self._pool)
+                    self._pool, self._forks = None, count_forks()
+                if self._pool is None:
+                    self._pool = self._open_pool()
+                pool = self._pool
+        return pool
+
+    def _open_pool(self) -> ConnectionPool[Connection]:
+        return ConnectionPool(
+            kwargs={**self._params, "autocommit": True},
+            connection_class=Connection,
+            configure=Connection.set_up,
+            min_size=0,
+            max_size=self._pool_size,
+            timeout=self._timeout_s,
+            max_waiting=_MAX_WAITING,
+            max_idle=300.0,
+            # Short: its pauses double, and after an outage none may be long.
+            # The next caller makes it try again.
+            reconnect_timeout=3.0,
+            open=True,
+        )
+
+    def _connect(self) -> Connection:
+        """Open a connection of its own, past the pool, for the migrations."""
+        try:
+            connection = Connection.connect(**self._params, autocommit=True)
+            connection.limit_s = None
+        except psycopg.Error as error:
+            raise SettingsError(f"cannot reach the database: {_line(error)}") from error
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            connection.close()
+            raise SettingsError(
+                f"the database has the encoding {encoding}; it must be UTF8: "
+                "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+            )
+        return connection
+
+
+class _Reading:
+    """A connection on loan."""
+
+    __slots__ = ("_connection", "_pool")
+
+    def __init__(self, pool: ConnectionPool[Connection], connection: Connection) -> None:
+        self._pool = pool
+        self._connection = connection
+
+    def __enter__(self) -> PostgresDatabase:
+        return self._connection.database
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, traceback: object) -> None:
+        self._pool.putconn(self._connection)
+        if isinstance(error, _FAILURES):
+            raise as_storage_error(error) from error
+
+
+def _run_job(connection: Connection, job: Callable[[peewee.Database], T]) -> T:
+    """Run a job between BEGIN and COMMIT.
+
+    :raises _LostInCommit: when the answer to COMMIT never came.
+    """
+    connection.database.held_locks.clear()
+    connection.execute("BEGIN", prepare=False)
+    try:
+        result = job(connection.database)
+    except BaseException as error:
+        _roll_back(connection, error)
+        raise
+    try:
+        ended = connection.execute("COMMIT", prepare=False)
+    except psycopg.Error as error:
+        if connection.closed:
+            raise _LostInCommit(_line(error)) from error
+        raise
+    except BaseException:
+        connection.close()  # killed: what the server makes of it is its own affair
+        raise
+    if ended.statusmessage != "COMMIT":
+        # The job caught an error of the database, which had ended the transaction.
+        raise psycopg.InternalError("the transaction had failed and was rolled back")
+    return result
+
+
+def _roll_back(connection: Connection, error: BaseException) -> None:
+    if not isinstance(error, Exception):
+        connection.close()  # killed in the middle of a statement; the server rolls back
+        return
+    try:
+        connection.execute("ROLLBACK", prepare=False)
+    except psycopg.Error:
+        # Nothing is left to roll back, and the first error is the one to tell.
+        connection.close()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

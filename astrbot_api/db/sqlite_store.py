@@ -1,0 +1,200 @@
+"""The state in an SQLite file: short reads where they are asked for, writes in one thread."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import peewee
+from playhouse.migrations import Runner
+
+from ..errors import SettingsError, StorageError
+from ..threads import BatchWriter, count_forks
+from .failures import as_storage_error
+from .migrating import MIGRATIONS
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: How long a write waits for another process's, in milliseconds. Long, since it waits in
+#: a thread of its own, and a disk that is busy flushing stalls for seconds.
+_BUSY_TIMEOUT_MS = 30_000
+
+_PRAGMAS = {
+    "journal_mode": "wal",
+    # Safe against a crash of the process; a power cut may take the last
+    # transactions but never corrupts (Source: https://sqlite.org/wal.html).
+    "synchronous": "normal",
+    "busy_timeout": _BUSY_TIMEOUT_MS,
+    "foreign_keys": 1,
+    "cache_size": -16_000,
+}
+
+
+class SqliteStore:
+    """A SQLite database that never blocks the hub for a lock.
+
+    Reads take microseconds and run where they are asked for. Writes run in
+    one native thread a process, those that wait together in one transaction.
+
+    :param path: The database file; its folder must exist.
+    """
+
+    dialect = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._forks = count_forks()
+        self._readers: list[peewee.SqliteDatabase] = []
+        self._writer_db: peewee.SqliteDatabase | None = None
+        self._writer: BatchWriter | None = None
+        self._closed = False
+
+    def upgrade(self) -> list[str]:
+        """Run the migrations that are still to run; return their names."""
+        with self._migration_lock():
+            db = self._connect()
+            try:
+                names: list[str] = Runner(db, str(MIGRATIONS)).up()
+            except (peewee.DatabaseError, sqlite3.Error) as error:
+                raise SettingsError(f"cannot upgrade the database {self._path}: {error}") from error
+            finally:
+                db.close()
+        return names
+
+    def list_migrations(self) -> list[tuple[str, bool]]:
+        """Return each migration's name and whether it has run."""
+        db = self._connect()
+        try:
+            return [(one.name, bool(one.applied)) for one in Runner(db, str(MIGRATIONS)).status()]
+        finally:
+            db.close()
+
+    def read(self) -> _Reading:
+        """Lend a connection; the block must not yield, sleep or call anything that does."""
+        self._check_process()
+        try:
+            db = self._readers.pop()
+        except IndexError:
+            db = self._connect()
+        return _Reading(self._readers, db)
+
+    def write(self, job: Callable[[peewee.SqliteDatabase], T]) -> T:
+        """Run a job in the writer thread, at times in one transaction with others' jobs."""
+        self._check_process()
+        writer = self._writer
+        if writer is None:
+            with self._lock:
+                if self._writer is None:
+                    self._writer = BatchWriter(self._run_batch)
+                writer = self._writer
+        try:
+            return writer.submit(job)
+        except (peewee.DatabaseError, sqlite3.Error) as error:
+            raise as_storage_error(error) from error
+
+    def close(self) -> None:
+        """End the writer and close every connection; nothing can be read or written after."""
+        with self._lock:
+            self._closed = True
+            writer, self._writer = self._writer, None
+            readers, self._readers = self._readers, []
+            writer_db, self._writer_db = self._writer_db, None
+        if writer is not None:
+            writer.close()
+        for db in (*readers, *([writer_db] if writer_db else [])):
+            db.close()
+
+    def _connect(self) -> peewee.SqliteDatabase:
+        # Not thread-safe on purpose: a connection is lent to one caller at a
+        # time, and peewee's per-greenlet state would open one a request.
+        db = peewee.SqliteDatabase(
+            str(self._path), pragmas=_PRAGMAS, thread_safe=False, check_same_thread=False
+        )
+        try:
+            db.connect()
+        except (peewee.DatabaseError, sqlite3.Error) as error:
+            raise StorageError(f"cannot open the database {self._path}: {error}") from error
+        return db
+
+    def _check_process(self) -> None:
+        """Forget what a parent process opened: SQLite must not cross a fork."""
+        if self._closed:
+            raise StorageError("The server is going down; its database is closed.")
+        forks = count_forks()
+        if forks != self._forks:
+            with self._lock:
+                if forks != self._forks:
+                    self._readers = []
+                    self._writer = self._writer_db = None
+                    self._forks = forks
+
+    @contextmanager
+    def _migration_lock(self) -> Iterator[None]:
+        try:
+            import fcntl
+        except ImportError:  # Windows: one process upgrades by hand
+            yield
+            return
+        with open(f"{self._path}.lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _run_batch(self, jobs: Sequence[Callable[..., Any]]) -> list[Any | BaseException]:
+        """Run jobs in one transaction, in the writer thread."""
+        if self._writer_db is None:
+            self._writer_db = self._connect()
+        db = self._writer_db
+        db.execute_sql("BEGIN IMMEDIATE")
+        try:
+            outcomes = [self._run_job(db, job) for job in jobs]
+            db.execute_sql("COMMIT")
+        except BaseException:
+            _roll_back(db)
+            raise
+        return outcomes
+
+    def _run_job(self, db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any | BaseException:
+        db.execute_sql("SAVEPOINT job")
+        try:
+            result = job(db)
+        except Exception as error:
+            db.execute_sql("ROLLBACK TO job")
+            db.execute_sql("RELEASE job")
+            return error
+        db.execute_sql("RELEASE job")
+        return result
+
+
+class _Reading:
+    """A connection on loan. A class, since each request makes one."""
+
+    __slots__ = ("_db", "_readers")
+
+    def __init__(self, readers: list[peewee.SqliteDatabase], db: peewee.SqliteDatabase) -> None:
+        self._readers = readers
+        self._db = db
+
+    def __enter__(self) -> peewee.SqliteDatabase:
+        return self._db
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, traceback: object) -> None:
+        self._readers.append(self._db)
+        if isinstance(error, (peewee.DatabaseError, sqlite3.Error)):
+            raise as_storage_error(error) from error
+
+
+def _roll_back(db: peewee.SqliteDatabase) -> None:
+    try:
+        db.execute_sql("ROLLBACK")
+    except (peewee.DatabaseError, sqlite3.Error):
+        # A full disk makes SQLite roll back by itself; then there is nothing
+        # left to undo, and the first error is the one worth telling.
+        log.debug("nothing to roll back", exc_info=True)

@@ -1,0 +1,164 @@
+"""A PostgreSQL of the tests' own, in a folder that is gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .waiting import wait_for
+
+#: Fast, and never to be trusted with data.
+_OPTIONS = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_connections": "300",
+    "shared_buffers": "32MB",
+    "deadlock_timeout": "50ms",
+}
+
+
+def require_tool(path: str | None, name: str) -> str:
+    """Return the path of a program; skip the test where there is none, but not in CI."""
+    if path is not None:
+        return path
+    message = f"there is no {name} on this machine (see .ci/install-tools)"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def find_postgres() -> str | None:
+    """Return the folder of PostgreSQL's programs; Debian has it off the PATH."""
+    on_path = shutil.which("initdb")
+    if on_path and shutil.which("postgres"):
+        return str(Path(on_path).parent)
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return str(found[-1].parent) if found else None
+
+
+class Postgres:
+    """A server on a Unix socket; root lets another user run it, as it demands."""
+
+    def __init__(self, programs: str) -> None:
+        self._programs = Path(programs)
+        # Not below pytest's folder, which no other user may enter.
+        self.folder = Path(tempfile.mkdtemp(prefix="astrbot-pg-", dir="/tmp"))
+        self._as_user: list[str] = []
+        if os.geteuid() == 0:
+            user = _find_user()
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
+            ids = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}")
+            # It must not outlive a test run that is killed.
+            self._as_user = ["setpriv", *ids, "--clear-groups", "--pdeathsig=INT"]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._template = ""
+        self._run("initdb", "-D", "data", "-A", "trust", "-U", "test", "-E", "UTF8",
+                  "--locale=C.UTF-8", "--no-sync", "--no-instructions")  # fmt: skip
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        options = [f"-c{name}={value}" for name, value in _OPTIONS.items()]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._as_user, str(self._programs / "postgres"), "-D", "data",
+                 "-k", str(self.folder), *options],
+                cwd=self.folder, stdout=log, stderr=log,
+            )  # fmt: skip
+        wait_for(self._answers)
+
+    def stop(self) -> None:
+        """Stop it as an operator would who does not wait for clients."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(30)
+            self._process = None
+
+    def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(30)
+            self._process = None
+
+    def close(self) -> None:
+        """Stop it and remove its folder."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def create_database(self, *, migrated: bool = True) -> str:
+        """Make a database of its own for a test; return its URL."""
+        from astrbot_api.db.postgres_store import PostgresStore
+
+        if migrated and not self._template:
+            url = self.create_database(migrated=False)
+            PostgresStore(url).upgrade()
+            self._template = url.partition("?")[0].rpartition("/")[2]
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        template = self._template if migrated else "template0"
+        self.run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    def url(self, database: str) -> str:
+        """Return the URL of a database."""
+        return f"postgresql://test@/{database}?host={self.folder}"
+
+    def run_sql(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement as the administrator."""
+        import psycopg
+
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(sql)
+            return cursor.fetchall() if cursor.description else []
+
+    def _answers(self) -> bool:
+        import psycopg
+
+        try:
+            self.run_sql("SELECT 1")
+        except psycopg.OperationalError:
+            assert self._process is not None
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            return False
+        return True
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [*self._as_user, str(self._programs / program), *arguments],
+            cwd=self.folder, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _find_user() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for this process's tests."""
+    pytest.importorskip("psycopg_pool")
+    server = Postgres(require_tool(find_postgres(), "PostgreSQL"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """The URL of a fresh database with all tables."""
+    return postgres.create_database()
