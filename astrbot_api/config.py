@@ -104,6 +104,23 @@ class Settings:
     max_turns_per_session: int = _setting(
         20, "Most turns of one session that run or wait at once; above it 429.", minimum=1
     )
+    max_runs_per_key: int = _setting(
+        0, "Most turns of one key that run or wait at once; above it 429; 0: no limit.", minimum=0
+    )
+    max_streams_per_worker: int = _setting(
+        9000, "Most streams that one worker has open at once; above it 503.", minimum=1
+    )
+    max_streams_per_key: int = _setting(
+        0, "Most streams of one key that one worker has open; above it 429; 0: no limit.", minimum=0
+    )
+    max_stream_lag_s: float = _setting(
+        30.0,
+        "Time after which a stream is closed whose client takes nothing; it may resume.",
+        minimum=1,
+    )
+    run_log_keep_s: float = _setting(
+        3600.0, "Time for which the events of a run that has ended can be resumed.", minimum=1
+    )
     admin_names: list[str] = _setting(
         ["astrbot"], "Usernames that only a key with the scope ``chat:admin`` may speak as."
     )
@@ -168,6 +185,13 @@ class Settings:
         if self.database_url:
             return Path(self.database_url.removeprefix("sqlite:///"))
         return self.data_dir / "astrbot.db"
+
+    @property
+    def journal_path(self) -> Path:
+        """Path of the SQLite file with the runs' events."""
+        if self.database_url.startswith("sqlite:///"):
+            return self.database_path.with_name("events.db")
+        return self.data_dir / "events.db"
 
     @property
     def files_dir(self) -> Path:

@@ -94,7 +94,7 @@ def complete(run_id: str, text: str, reasoning: str, *, streaming: bool) -> Even
     }  # fmt: skip
 
 
-def message_saved(number: int, created_at: str, checkpoint: str) -> Event:
+def message_saved(number: int, created_at: str, checkpoint: str | None) -> Event:
     """The bot's message is stored under this id."""
     data = {"id": number, "created_at": created_at, "llm_checkpoint_id": checkpoint}
     return {"type": "message_saved", "data": data}
@@ -108,6 +108,22 @@ def error(run_id: str, code: str, message: str) -> Event:
 def end(run_id: str) -> Event:
     """The last event of every stream."""
     return {"type": "end", "data": "", "streaming": False, "message_id": run_id}
+
+
+def run_snapshot(
+    run_id: str,
+    session: str,
+    checkpoint: str | None,
+    status: str,
+    revision: int,
+    content: dict[str, Any],
+) -> Event:
+    """What a resumed run has said so far; ``revision`` is the number of its last event."""
+    data = {
+        "run_id": run_id, "session_id": session, "llm_checkpoint_id": checkpoint,
+        "status": status, "revision": revision, "content": content,
+    }  # fmt: skip
+    return {"type": "run_snapshot", "data": data, "message_id": run_id}
 
 
 def encode_frame(event: Event, number: int) -> str:

@@ -14,12 +14,17 @@ from .agent.tools import Tool
 from .attachments import Attachments
 from .chat.abilities import Abilities
 from .chat.answering import TurnRunner
+from .chat.board import Board
+from .chat.chores import Chores
 from .chat.commands import Command
 from .chat.ending import TurnEnder
+from .chat.following import RunFollower
 from .chat.lease import WorkerLease
 from .chat.opening import TurnOpener
+from .chat.recovery import Recovery, prune_journal
 from .chat.removal import SessionRemover
 from .chat.runs import Runs
+from .chat.streams import Streams
 from .config import Settings, load_settings
 from .configfiles import ConfigFiles
 from .db.store import Store, open_store
@@ -33,6 +38,12 @@ from .plugins.builtin import BUILT_IN_PLUGINS
 from .plugins.finding import APPLICATION, BUILT_IN, find_plugins, from_classes
 from .plugins.registry import Plugins
 from .providers.registry import Providers
+from .stream.datagrams import DatagramSignals
+from .stream.journal import Journal
+from .stream.reading import Followers
+from .stream.signals import Signals
+from .stream.sqlite_journal import SqliteJournal
+from .stream.writer import JournalWriter
 
 
 @dataclass(slots=True)
@@ -49,10 +60,19 @@ class AppState:
     bots: BotFile
     attachments: Attachments
     lease: WorkerLease
+    chores: Chores
     plugins: Plugins
     mcp: McpTools
+    journal: Journal
+    signals: Signals
+    board: Board
     runs: Runs
     remover: SessionRemover
+    recovery: Recovery
+    follower: RunFollower
+    streams: Streams
+    ender: TurnEnder
+    journal_writer: JournalWriter
     access_log: Callable[[str], None]
     openapi: OpenapiDocuments
 
@@ -66,8 +86,15 @@ class AppState:
         self.runs.wait_until_idle(timeout_s)
         self.plugins.close()
         self.mcp.close()
-        self.lease.close()
-        self.store.close()
+        self.chores.close()
+        self.journal_writer.close()
+        try:
+            self.ender.retry()
+        finally:
+            self.lease.close()
+            self.signals.close()
+            self.journal.close()
+            self.store.close()
 
 
 class AstrBotAPI:
@@ -136,7 +163,8 @@ class AstrBotAPI:
         store.upgrade()
         attachments = Attachments(settings, store)
         attachments.remove_stale_uploads()
-        lease = WorkerLease(store, settings.worker_lease_s)
+        chores = Chores()
+        lease = WorkerLease(store, settings.worker_lease_s, chores)
         plugins = self._load_plugins(settings, configs, store)
         mcp = McpTools(configs.list_configs, settings.mcp_socket)
         abilities = Abilities(
@@ -146,7 +174,6 @@ class AstrBotAPI:
             extra_tools=mcp.list_tools,
         )
         ender = TurnEnder(store)
-        lease.add_chore(ender.retry)
         runner = TurnRunner(
             settings=settings,
             store=store,
@@ -155,10 +182,21 @@ class AstrBotAPI:
             attachments=attachments,
             ender=ender,
         )
-        opener = TurnOpener(settings, store, configs, lease)
-        runs = Runs(settings, store, opener=opener, runner=runner, ender=ender)
-        remover = SessionRemover(store, lambda number: None)
-        lease.add_chore(remover.empty_removed)
+        journal, signals = SqliteJournal(settings.journal_path), DatagramSignals(settings.data_dir)
+        writer = JournalWriter(journal, signals)
+        opener = TurnOpener(settings, store, configs, lease, writer)
+        runs = Runs(settings, store, signals, opener=opener, runner=runner, ender=ender)
+        remover = SessionRemover(store, runs.stop_session)
+        board = Board(store, signals)
+        recovery = Recovery(store, journal, signals)
+        streams = Streams(settings, board, lambda: runs.draining)
+        chores.add(ender.retry)
+        chores.add(recovery.recover)
+        chores.add(remover.empty_removed)
+        chores.add(runs.look_for_stops, every_s=0.5)
+        chores.add(board.look, every_s=1.0)
+        chores.add(streams.close_stuck, every_s=1.0)
+        chores.add(lambda: prune_journal(journal, settings.run_log_keep_s), every_s=30.0)
         return AppState(
             settings=settings,
             store=store,
@@ -166,9 +204,18 @@ class AstrBotAPI:
             bots=bots,
             attachments=attachments,
             lease=lease,
+            chores=chores,
             plugins=plugins,
             mcp=mcp,
+            journal=journal,
+            signals=signals,
+            board=board,
             runs=runs,
+            recovery=recovery,
+            follower=RunFollower(store, journal, Followers(signals), recovery, runs.find_log),
+            streams=streams,
+            ender=ender,
+            journal_writer=writer,
             remover=remover,
             access_log=logging.getLogger("astrbot_api.access").info,
             openapi=build_api(app, settings),

@@ -68,9 +68,19 @@ def let_others_run() -> None:
         sleep(0)
 
 
-class _Pool(Protocol):
-    def call(self, job: Callable[[], T]) -> T: ...
-    def close(self) -> None: ...
+class NativeThread(Protocol):
+    """One native thread that runs one job at a time."""
+
+    def call(self, job: Callable[[], T]) -> T:
+        """Run a job there; the caller waits, other greenlets go on."""
+
+    def close(self) -> None:
+        """End the thread; a job that was taken is finished."""
+
+
+def start_native_thread() -> NativeThread:
+    """Return a native thread of one's own, for what must always run in the same one."""
+    return _GeventPool() if is_gevent_patched() else _ThreadPool()
 
 
 class _GeventPool:
@@ -126,7 +136,7 @@ class BatchWriter:
         self, run_batch: Callable[[Sequence[Callable[..., Any]]], list[Any | BaseException]]
     ) -> None:
         self._run_batch = run_batch
-        self._pool: _Pool = _GeventPool() if is_gevent_patched() else _ThreadPool()
+        self._pool = start_native_thread()
         self._lock = threading.Lock()
         self._waiting: list[_Ticket] = []
         self._busy = False

@@ -133,6 +133,20 @@ class Server:
         assert answer.status == 200, answer.data
         return parse_events(answer.data)
 
+    def find_worker(self, opened: Any) -> int:
+        """Return the process at the other end of an open connection."""
+        local = opened._connection.sock.getsockname()[1]
+        shown = subprocess.run(
+            ["ss", "-tnpH", "src", "127.0.0.1", "and", "dport", f"= :{local}"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        return int(shown.split("pid=")[1].split(",")[0])
+
+    def list_workers(self) -> list[int]:
+        """Return the processes of the workers."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
     def stop(self) -> int:
         """Stop as an operator would; return the exit code."""
         # A worker waits some seconds for a further request on an idle connection.
@@ -169,7 +183,7 @@ def parse_events(stream: bytes) -> list[dict[str, Any]]:
             assert len(line.encode()) < 256 * 1024
             events.append(orjson.loads(line[6:]))
         else:
-            assert line == "" or line.startswith((":", "id: ")), line
+            assert line == "" or line.startswith((":", "id: ", "retry: ")), line
     return events
 
 

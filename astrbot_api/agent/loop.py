@@ -131,6 +131,8 @@ def _ask(
     """Ask the model once; fill ``step`` with what it said."""
     with closing(_stream(provider, conversation, specs, options)) as deltas:
         for delta in deltas:
+            # A provider of somebody else's may not look for itself.
+            options.cancel.raise_if_cancelled()
             if isinstance(delta, ToolCallDelta):
                 call = step.calls.setdefault(delta.index, _Call())
                 call.id = call.id or delta.id

@@ -20,7 +20,7 @@ from ..plugins.context import Handled
 from ..providers.registry import Providers
 from .abilities import Abilities, TurnAbilities
 from .commands import Command, CommandContext, find_command
-from .ending import TurnEnder
+from .ending import LOST, RunLost, TurnEnder
 from .history import build_messages
 from .media import MediaLimits, MediaReader
 from .outbox import FileOutbox
@@ -30,6 +30,9 @@ from .summary import Summariser
 from .turn import OpenTurn
 
 log = logging.getLogger(__name__)
+
+
+_NOT_BEGUN = "The server stopped before the turn had begun. Send it again."
 
 
 class _CommandFailed(Exception):
@@ -59,12 +62,7 @@ class TurnRunner:
 
     def run(self, turn: OpenTurn) -> None:
         """Answer a turn and store the answer. Failure is an event."""
-        reply = Reply(
-            turn.run_id,
-            streaming=turn.request.streaming,
-            show_reasoning=turn.config.agent.show_reasoning,
-            max_chars=self._settings.max_reply_chars,
-        )
+        reply = self._begin_reply(turn)
         try:
             self._run(turn, reply)
         except RunCancelled as error:
@@ -73,6 +71,8 @@ class TurnRunner:
             self._ender.fail(turn, reply, "failed", "provider_error", error.message)
         except StorageError as error:
             self._ender.fail(turn, reply, "failed", "storage_error", str(error))
+        except RunLost:
+            self._ender.fail(turn, reply, "interrupted", "run_interrupted", LOST)
         except (CallTimedOut, TooManyAbandoned) as error:
             self._ender.fail(turn, reply, "failed", "internal_error", str(error))
         except _CommandFailed as error:
@@ -83,6 +83,24 @@ class TurnRunner:
             log.exception("run %s failed", turn.run_id)
             message = f"The server failed; its log has the details under run {turn.run_id}."
             self._ender.fail(turn, reply, "failed", "internal_error", message)
+
+    def end_waiting(self, turn: OpenTurn, reason: str) -> None:
+        """End a turn that never came to run.
+
+        :param reason: ``stopped`` or ``interrupted``.
+        """
+        if reason == "interrupted":
+            self._ender.drop(turn, "interrupted", "run_interrupted", _NOT_BEGUN)
+        else:
+            self._ender.end_cancelled(turn, self._begin_reply(turn), reason)
+
+    def _begin_reply(self, turn: OpenTurn) -> Reply:
+        return Reply(
+            turn.run_id,
+            streaming=turn.request.streaming,
+            show_reasoning=turn.config.agent.show_reasoning,
+            max_chars=self._settings.max_reply_chars,
+        )
 
     def _run(self, turn: OpenTurn, reply: Reply) -> None:
         abilities = self._abilities.begin_turn(turn.config, turn.to_context())

@@ -17,19 +17,24 @@ from ..db import messages, runs
 from ..db.attachments import link_attachments
 from ..db.sessions import WEBCHAT
 from ..db.store import Store
-from ..errors import StorageError
+from ..errors import AstrBotError, StorageError
 from .reply import Reply
 from .titles import TitleRequest, TitleWriter
 from .turn import OpenTurn
 
 log = logging.getLogger(__name__)
 
+LOST = "This worker was silent for too long; another has ended the turn."
 _INTERRUPTED = "The server stopped before the turn had ended. What was said is kept."
 
 #: Replies that wait for a database that takes none, most of them.
 _MAX_UNSTORED = 1000
 
 _Job = Callable[[peewee.Database], Any]
+
+
+class RunLost(AstrBotError):
+    """Another worker has ended the run: this one was silent for too long."""
 
 
 class TurnEnder:
@@ -50,6 +55,7 @@ class TurnEnder:
 
         :param status: ``completed`` or ``stopped``.
         :raises StorageError: when it could not be stored; nothing was said.
+        :raises RunLost: when another worker has ended the run.
         """
         content = reply.to_content()
         saved = self._store.write(_store_reply(turn, content, status, None, reply.attachments))
@@ -82,6 +88,8 @@ class TurnEnder:
             self.complete(turn, reply, "stopped")
         except StorageError as error:
             self.fail(turn, reply, "failed", "storage_error", str(error))
+        except RunLost:
+            self.fail(turn, reply, "interrupted", "run_interrupted", LOST)
 
     def fail(self, turn: OpenTurn, reply: Reply, status: str, code: str, message: str) -> None:
         """Store what was said, marked, and end the stream with the reason.
@@ -101,7 +109,8 @@ class TurnEnder:
         """End a turn that has no reply: one that never ran, or failed past all care."""
 
         def job(db: peewee.Database) -> None:
-            runs.finish_run(db, turn.number, status, error_code=code or None)
+            if not runs.finish_run(db, turn.number, status, error_code=code or None):
+                raise RunLost
 
         self._store_or_keep(turn, job)
         if code:
@@ -124,11 +133,15 @@ class TurnEnder:
                     self._store.write(self._unstored[0])
                 except StorageError:
                     return
+                except RunLost:
+                    log.info("a reply was stored by another worker meanwhile")
                 self._unstored.popleft()
 
     def _store_or_keep(self, turn: OpenTurn, job: _Job) -> None:
         try:
             self._store.write(job)
+        except RunLost:
+            log.warning("run %s was ended by another worker", turn.run_id)
         except StorageError:
             log.error("the end of run %s is not stored yet", turn.run_id)
             self._unstored.append(job)
@@ -155,7 +168,8 @@ def _store_reply(
         if turn.replaces is not None and code is None:
             # An attempt that failed leaves the earlier answer where it is.
             messages.delete_message(db, turn.replaces)
-        runs.finish_run(db, turn.number, status, error_code=code, bot_message=saved[0])
+        if not runs.finish_run(db, turn.number, status, error_code=code, bot_message=saved[0]):
+            raise RunLost  # undoes the message: another worker has stored what was said
         return saved
 
     return job

@@ -1,8 +1,8 @@
-"""This process as a worker: its id, its lease, and what it writes now and then.
+"""This process as a worker: its id, its lease, and which keys it has seen used.
 
 Runs belong to the worker that runs them. A worker says every few seconds
 that it is alive; when it falls silent for the length of a lease, another
-gives its runs up, so that no session waits for the dead.
+ends its runs, so that no session waits for the dead.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable
 
 from ..clock import now_us
 from ..db import keys, runs
 from ..db.store import Store
 from ..errors import AstrBotError
 from ..threads import count_forks
+from .chores import Chores
 
 log = logging.getLogger(__name__)
 
@@ -27,22 +27,20 @@ _USE_INTERVAL_US = 60_000_000
 class WorkerLease:
     """The lease of this process; begins with its first run, ends with :meth:`close`.
 
+    The worker's chores begin with it.
+
     :param lease_s: How long the word of a worker holds, in seconds.
     """
 
-    def __init__(self, store: Store, lease_s: float) -> None:
+    def __init__(self, store: Store, lease_s: float, chores: Chores) -> None:
         self._store = store
+        self._chores = chores
         self._lease_s = lease_s
         self._lock = threading.Lock()
         self._forks = -1
         self._worker_id = ""
         self._closed = threading.Event()
         self._used: dict[str, int] = {}
-        self._chores: list[Callable[[], None]] = []
-
-    def add_chore(self, chore: Callable[[], None]) -> None:
-        """Have something done every few seconds, as long as the worker lives."""
-        self._chores.append(chore)
 
     def get_worker_id(self) -> str:
         """Return this worker's id; the first call takes the lease.
@@ -69,7 +67,6 @@ class WorkerLease:
         self._closed.set()
         worker_id = self._worker_id
         try:
-            self._do_chores()
             self._flush_use()
             self._store.write(lambda db: runs.drop_lease(db, worker_id))
         except AstrBotError as error:
@@ -81,29 +78,19 @@ class WorkerLease:
         self._closed = threading.Event()
         self._forks = count_forks()
         threading.Thread(target=self._keep, args=(self._closed,), name="lease", daemon=True).start()
+        self._chores.start()
 
     def _keep(self, closed: threading.Event) -> None:
         while not closed.wait(min(self._lease_s / 3, 5.0)):
             try:
                 self._renew()
                 self._flush_use()
-                self._do_chores()
             except AstrBotError as error:
                 log.error("the worker's lease was not renewed: %s", error)
 
-    def _do_chores(self) -> None:
-        for chore in self._chores:
-            try:
-                chore()
-            except Exception:
-                # Whatever a chore does wrong, the lease must be renewed.
-                log.exception("a chore of the worker failed")
-
     def _renew(self) -> None:
         worker_id, lease_s = self._worker_id, self._lease_s
-        given_up = self._store.write(lambda db: runs.renew_lease(db, worker_id, lease_s))
-        if given_up:
-            log.warning("gave up %d turns of a worker that died", given_up)
+        self._store.write(lambda db: runs.renew_lease(db, worker_id, lease_s))
 
     def _flush_use(self) -> None:
         if not self._used:

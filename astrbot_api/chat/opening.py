@@ -18,7 +18,7 @@ from ..db.locks import lock_name
 from ..db.sessions import WEBCHAT, SessionRow
 from ..db.store import Store
 from ..errors import ApiError
-from ..stream.log import RunLog
+from ..stream.log import RunLog, Sink
 from .editing import LastTurn, find_last_turn, find_media
 from .lease import WorkerLease
 from .turn import OpenTurn, TurnRequest
@@ -28,12 +28,22 @@ class TurnOpener:
     """Opens turns. Whatever can be refused is refused here or earlier."""
 
     def __init__(
-        self, settings: Settings, store: Store, configs: ConfigFiles, lease: WorkerLease
+        self,
+        settings: Settings,
+        store: Store,
+        configs: ConfigFiles,
+        lease: WorkerLease,
+        sink: Sink,
     ) -> None:
         self._settings = settings
         self._store = store
         self._configs = configs
         self._lease = lease
+        self._sink = sink
+
+    def get_worker_id(self) -> str:
+        """Return the id of this worker, whose runs the turns become."""
+        return self._lease.get_worker_id()
 
     def open(self, request: TurnRequest) -> OpenTurn:
         """Store a turn, or refuse it and store nothing.
@@ -46,7 +56,16 @@ class TurnOpener:
         if chosen is not None:
             choose_provider(chosen, request)
         worker_id = self._lease.get_worker_id()
-        return self._store.write(lambda db: self._store_opening(db, request, chosen, worker_id))
+        turn = self._store.write(lambda db: self._store_opening(db, request, chosen, worker_id))
+        shown = request.shown_session_id if request.session_id else turn.session.session_id
+        turn.log.append(events.session_id(shown))
+        if turn.user_message is not None and turn.user_message_at is not None:
+            saved = events.user_message_saved(
+                turn.user_message, to_iso(turn.user_message_at), turn.checkpoint
+            )
+            turn.log.append(saved)
+        turn.log.append(events.run_started(turn.run_id))
+        return turn
 
     def _store_opening(
         self,
@@ -56,6 +75,7 @@ class TurnOpener:
         worker_id: str,
     ) -> OpenTurn:
         """Write session, user message and run; the one transaction of opening."""
+        self._check_key_limit(db, request.key_id)
         checkpoint, run_id = str(uuid.uuid4()), str(uuid.uuid4())
         name = request.session_id or str(uuid.uuid4())
         # Before the first look: of two turns of a session, one is the first.
@@ -91,6 +111,7 @@ class TurnOpener:
             key_id=request.key_id,
             worker_id=worker_id,
             user_message=user_message,
+            checkpoint=checkpoint,
         )
         if ahead >= self._settings.max_turns_per_session:
             raise ApiError(
@@ -98,12 +119,6 @@ class TurnOpener:
                 f"{ahead} turns of this session are running or waiting; wait for them first",
                 headers={"Retry-After": "5"},
             )
-        log_ = RunLog(run_id)
-        shown = request.shown_session_id if request.session_id else name
-        log_.append(events.session_id(shown))
-        if saved:
-            log_.append(events.user_message_saved(saved[0], to_iso(saved[1]), checkpoint))
-        log_.append(events.run_started(run_id))
         return OpenTurn(
             run_id=run_id,
             checkpoint=checkpoint,
@@ -114,10 +129,20 @@ class TurnOpener:
             number=number,
             ahead=ahead,
             user_message=user_message,
-            log=log_,
+            user_message_at=saved[1] if saved else None,
+            log=RunLog(number, self._sink),
             sent=sent,
             replaces=again.bot.id if again and again.bot else None,
         )
+
+    def _check_key_limit(self, db: peewee.Database, key_id: str | None) -> None:
+        limit = self._settings.max_runs_per_key
+        if limit and key_id and runs.count_active_of_key(db, key_id) >= limit:
+            raise ApiError(
+                "too_many_turns",
+                f"{limit} turns of this API key are running or waiting; wait for them first",
+                headers={"Retry-After": "5"},
+            )
 
     def _config_of(self, session: SessionRow | None) -> AgentConfig:
         """Return the config a session was last used with; the default if it is gone."""

@@ -1,18 +1,22 @@
-"""The turns that this worker runs, each in its session's order."""
+"""The turns that this worker runs, each in its session's order; and stopping any turn."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import peewee
 
 from ..config import Settings
 from ..db import runs
 from ..db.store import Store
 from ..errors import ApiError, RunCancelled
 from ..stream.log import RunLog
+from ..stream.signals import STOP_RUNS, Signals
 from .answering import TurnRunner
-from .ending import TurnEnder
+from .ending import LOST, RunLost, TurnEnder
 from .opening import TurnOpener
 from .turn import OpenTurn, TurnRequest
 
@@ -34,6 +38,7 @@ class Runs:
         self,
         settings: Settings,
         store: Store,
+        signals: Signals,
         *,
         opener: TurnOpener,
         runner: TurnRunner,
@@ -41,6 +46,8 @@ class Runs:
     ) -> None:
         self._settings = settings
         self._store = store
+        self._signals = signals
+        signals.subscribe(STOP_RUNS, lambda payload: self._cancel(payload.split()))
         self._opener = opener
         self._runner = runner
         self._ender = ender
@@ -56,8 +63,18 @@ class Runs:
         """How many turns of this worker run or wait."""
         return len(self._active)
 
-    def start(self, request: TurnRequest) -> RunLog:
-        """Open a turn and have it run; return the log that its stream shows.
+    @property
+    def draining(self) -> bool:
+        """Whether this worker takes no more turns."""
+        return self._draining
+
+    def find_log(self, run_id: str) -> RunLog | None:
+        """Return the log of a turn that runs or waits in this worker."""
+        turn = self._active.get(run_id)
+        return turn.log if turn else None
+
+    def start(self, request: TurnRequest) -> OpenTurn:
+        """Open a turn and have it run; its log is what its stream shows.
 
         :raises ApiError: ``server_busy`` or ``shutting_down`` when this worker
             takes no more, and whatever :meth:`TurnOpener.open` refuses.
@@ -76,10 +93,50 @@ class Runs:
         try:
             threading.Thread(target=self._run, args=(turn,), name="run", daemon=True).start()
         except RuntimeError as error:  # no thread to be had; a greenlet always is
-            self._end_waiting(turn, "interrupted")
+            self._runner.end_waiting(turn, "interrupted")
+            turn.log.close()
             self._forget(turn)
             raise _busy("This worker has no thread left for the turn; try again later.") from error
-        return turn.log
+        self._signals.start()
+        return turn
+
+    def stop(self, stopped: Sequence[str]) -> int:
+        """Stop turns, wherever they run or wait.
+
+        Their worker is told at once, and looks for itself now and then.
+
+        :param stopped: The ids of the runs.
+        :returns: How many of them had not ended.
+        :raises StorageError: when the wish cannot be stored.
+        """
+
+        def note(db: peewee.Database) -> list[str]:
+            return [run_id for run_id in stopped if runs.request_stop(db, run_id)]
+
+        noted = self._store.write(note)
+        self._cancel(noted)
+        if noted:
+            self._signals.publish(STOP_RUNS, " ".join(noted))
+        return len(noted)
+
+    def stop_session(self, session: int, key_id: str | None = None) -> int:
+        """Stop the turns of a session that run or wait; return how many.
+
+        :param session: The session's number.
+        :param key_id: Only those of this key; None: all.
+        """
+        with self._store.read() as db:
+            wanted = runs.list_active_ids(db, session, key_id)
+        return self.stop(wanted) if wanted else 0
+
+    def look_for_stops(self) -> None:
+        """Stop the turns of this worker that another was asked to stop. A chore."""
+        if not self._active:
+            return
+        worker_id = self._opener.get_worker_id()
+        with self._store.read() as db:
+            found = runs.list_stop_requests(db, worker_id)
+        self._cancel(found)
 
     def drain(self) -> None:
         """Take no new turns from now on."""
@@ -100,7 +157,9 @@ class Runs:
                 self._wait_for_place(turn)
             self._runner.run(turn)
         except RunCancelled as error:
-            self._end_waiting(turn, error.reason)
+            self._runner.end_waiting(turn, error.reason)
+        except RunLost:
+            self._ender.drop(turn, "interrupted", "run_interrupted", LOST)
         except Exception:
             log.exception("run %s ended unforeseen", turn.run_id)
             message = f"The server failed; its log has the details under run {turn.run_id}."
@@ -131,15 +190,14 @@ class Runs:
                 self._waiting[session].discard(woken)
                 if not self._waiting[session]:
                     del self._waiting[session]
-        self._store.write(lambda db: runs.start_run(db, turn.number))
+        if not self._store.write(lambda db: runs.start_run(db, turn.number)):
+            raise RunLost
 
-    def _end_waiting(self, turn: OpenTurn, reason: str) -> None:
-        """End a turn that never came to run."""
-        if reason == "interrupted":
-            message = "The server stopped before the turn had begun. Send it again."
-            self._ender.drop(turn, "interrupted", "run_interrupted", message)
-        else:
-            self._ender.drop(turn, "stopped", "", "")
+    def _cancel(self, run_ids: Iterable[str]) -> None:
+        for run_id in run_ids:
+            turn = self._active.get(run_id)
+            if turn is not None:
+                turn.cancel.cancel("stopped")
 
     def _forget(self, turn: OpenTurn) -> None:
         with self._lock:

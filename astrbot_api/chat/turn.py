@@ -55,6 +55,7 @@ class OpenTurn:
     number: int
     ahead: int
     user_message: int | None
+    user_message_at: int | None
     log: RunLog
     sent: Sequence[AttachmentRow] = ()
     cancel: Cancellation = field(default_factory=Cancellation)

@@ -32,8 +32,9 @@ class MessageRow:
 
 _INSERT = """
 INSERT INTO message
-    (session, platform_id, sender_id, sender_name, content, llm_checkpoint_id, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id
+    (session, platform_id, sender_id, sender_name, content, llm_checkpoint_id, created_at, pushed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+RETURNING id
 """
 
 _BEFORE = """
@@ -44,6 +45,19 @@ WHERE session = ? AND id > ? AND id < ? ORDER BY id DESC LIMIT ?
 _FIND = """
 SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM message
 WHERE session = ? AND id = ?
+"""
+
+_PUSHED = """
+SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM message
+WHERE session = ? AND pushed = 1 AND id > ? ORDER BY id LIMIT ?
+"""
+
+_LAST_PUSHED = "SELECT MAX(id) FROM message WHERE session = ? AND pushed = 1"
+
+_NEWEST_PUSHED = "SELECT MAX(id) FROM message WHERE pushed = 1"
+
+_PUSHED_SESSIONS = """
+SELECT MAX(id), session FROM message WHERE pushed = 1 AND id > ? GROUP BY session
 """
 
 
@@ -87,18 +101,20 @@ def add_message(
     sender: str,
     content: dict[str, Any],
     llm_checkpoint_id: str | None,
+    *,
+    pushed: bool = False,
 ) -> tuple[int, int]:
     """Store a message; its number is above that of every message of the session before it.
 
     :param sender: The username, or :data:`BOT`.
+    :param pushed: Whether it was pushed: open streams of the session show it.
     :returns: Its id and its time in microseconds.
     """
     lock_session(db, session)
     now = now_us()
     text = orjson.dumps(content).decode()
-    values = (session, platform_id, sender, sender, text, llm_checkpoint_id, now)
-    (number,) = db.execute_sql(_INSERT, values).fetchone()
-    return number, now
+    values = (session, platform_id, sender, sender, text, llm_checkpoint_id, now, int(pushed))
+    return db.execute_sql(_INSERT, values).fetchone()[0], now
 
 
 def list_messages_before(
@@ -187,6 +203,27 @@ def delete_message(db: peewee.Database, number: int) -> None:
     """Remove a message and its links to attachments."""
     db.execute_sql("DELETE FROM message_attachment WHERE message = ?", (number,))
     db.execute_sql("DELETE FROM message WHERE id = ?", (number,))
+
+
+def list_pushed(db: peewee.Database, session: int, after: int, limit: int) -> list[MessageRow]:
+    """Return the pushed messages of a session with ``id > after``, oldest first."""
+    rows = db.execute_sql(_PUSHED, (session, after, limit)).fetchall()
+    return [row_to_message(row) for row in rows]
+
+
+def find_last_pushed(db: peewee.Database, session: int) -> int:
+    """Return the id of the newest pushed message of a session; 0: there is none."""
+    return db.execute_sql(_LAST_PUSHED, (session,)).fetchone()[0] or 0
+
+
+def find_newest_pushed(db: peewee.Database) -> int:
+    """Return the id of the newest pushed message of all; 0: there is none."""
+    return db.execute_sql(_NEWEST_PUSHED).fetchone()[0] or 0
+
+
+def list_pushed_sessions(db: peewee.Database, after: int) -> list[tuple[int, int]]:
+    """Return the newest id and the session of what was pushed after a message."""
+    return [tuple(row) for row in db.execute_sql(_PUSHED_SESSIONS, (after,)).fetchall()]
 
 
 def row_to_message(row: tuple[Any, ...]) -> MessageRow:

@@ -100,6 +100,7 @@ class Message(Model):
     content = TextField()
     llm_checkpoint_id = CharField(max_length=36, null=True)
     created_at = BigIntegerField()
+    pushed = IntegerField(default=0)
 
     class Meta:
         table_name = "message"
@@ -155,6 +156,8 @@ class Run(Model):
     created_at = BigIntegerField()
     started_at = BigIntegerField(null=True)
     finished_at = BigIntegerField(null=True)
+    llm_checkpoint_id = CharField(max_length=36, null=True)
+    stop_requested_at = BigIntegerField(null=True)
 
     class Meta:
         table_name = "run"

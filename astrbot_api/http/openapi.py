@@ -25,13 +25,14 @@ from .fallback import build_fallback
 from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
 from .files.routes import blp as files
 from .im.routes import blp as im
+from .runs.routes import blp as runs
 from .schemas import ErrorSchema
 from .sessions.messages import blp as messages
 from .sessions.routes import blp as sessions
 from .sessions.schemas import DisplayName
 
 #: Every resource, in the order of the documentation.
-RESOURCES: tuple[ApiBlueprint, ...] = (chat, sessions, messages, files, configs, im, docs)
+RESOURCES: tuple[ApiBlueprint, ...] = (chat, runs, sessions, messages, files, configs, im, docs)
 
 API_PATH = "/api/v1"
 

@@ -1,14 +1,25 @@
-"""A run's log as a stream of server-sent events."""
+"""A run as a stream of server-sent events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from socket import SHUT_RDWR
+from time import monotonic
 
-from flask import Response
+from flask import Request, Response, request
 
-from ..stream.log import RunLog
+from ..chat.streams import OpenStream
+from ..chat.turn import TurnRequest
+from ..errors import StorageError
+from ..stream.reading import LogReader
+from .auth import get_caller
+from .state import get_state
 
 _HEARTBEAT = b": heartbeat\n\n"
+
+#: Tells the client to come back soon: another worker continues the stream.
+_RETRY = b"retry: 1000\n\n"
 
 _HEADERS = {
     "Cache-Control": "no-cache, no-transform",
@@ -17,31 +28,95 @@ _HEADERS = {
 }
 
 
-def stream_response(log: RunLog, heartbeat_s: float) -> Response:
-    """Return the answer that shows a run from its first event to its last.
+def stream_response(stream: OpenStream, heartbeat_s: float, lead: str = "") -> Response:
+    """Return the answer that shows a run to its last event.
 
-    The generator holds plain values only: no request, no connection, since
-    the request's context ends before its first chunk is sent.
+    :param lead: A frame that stands before the first.
     """
-    frames = iter_frames(log, heartbeat_s)
+    body = StreamBody(stream, heartbeat_s, lead)
     # The charset is not told: some clients compare the whole header.
-    return Response(frames, headers=_HEADERS, content_type="text/event-stream")
+    return Response(body, headers=_HEADERS, content_type="text/event-stream")
 
 
-def iter_frames(log: RunLog, heartbeat_s: float) -> Iterator[bytes]:
-    """Yield the frames of a log as they come, what is there at once together.
+def open_turn_stream(asked: TurnRequest) -> Response:
+    """Start a turn and answer with its stream."""
+    state, key_id = get_state(), get_caller().key_id
+    state.streams.check_room(key_id)
+    turn = state.runs.start(asked)
+    stream = state.streams.open(
+        LogReader(turn.log, state.journal),
+        session=turn.session.id,
+        key_id=key_id,
+        local=True,
+        known_message=turn.user_message,
+        abort=find_abort(request),
+    )
+    return stream_response(stream, state.settings.heartbeat_s)
 
-    A comment fills each silence: it keeps proxies from closing the stream,
-    and it is how a client that went away is noticed.
+
+def find_abort(request: Request) -> Callable[[], None] | None:
+    """Return what breaks a request's connection off; None where the server shows none."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None:
+        return None
+
+    def abort() -> None:
+        with suppress(OSError):
+            connection.shutdown(SHUT_RDWR)
+
+    return abort
+
+
+class StreamBody:
+    """The body of a stream: an iterable with ``close``, as WSGI has it.
+
+    Not a generator: one that was never begun would not be closed. It holds no
+    request and no connection, since the request's context ends before the
+    first chunk is sent.
     """
-    number = 0
-    while True:
-        closed = log.closed
-        frames = log.read_after(number)
+
+    def __init__(self, stream: OpenStream, heartbeat_s: float, lead: str = "") -> None:
+        self._stream = stream
+        self._heartbeat_s = heartbeat_s
+        self._lead = lead.encode()
+        self._over = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        """Return what is new, all of it together; a comment where there is nothing.
+
+        The comment keeps proxies from closing the stream, and it is how a
+        client that went away is noticed.
+        """
+        stream = self._stream
+        stream.sending_since = None
+        if self._over:
+            raise StopIteration
+        data, self._lead = self._lead or self._read(), b""
+        stream.sending_since = monotonic()
+        return data
+
+    def close(self) -> None:
+        """Give back what the stream holds."""
+        self._over = True
+        self._stream.close()
+
+    def _read(self) -> bytes:
+        stream = self._stream
+        if stream.ended:
+            raise StopIteration
+        if stream.leaving:
+            self._over = True
+            return _RETRY
+        try:
+            frames = stream.take(self._heartbeat_s)
+        except StorageError:
+            self._over = True
+            return _RETRY
         if frames:
-            number += len(frames)
-            yield "".join(frames).encode()
-        elif closed:
-            return
-        elif not log.wait_after(number, heartbeat_s):
-            yield _HEARTBEAT
+            return "".join(frames).encode()
+        if stream.ended:
+            raise StopIteration
+        return _HEARTBEAT

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -194,21 +193,11 @@ def test_a_session_does_not_wait_for_a_worker_that_died(
             key, {"username": "a", "session_id": "s", "message": "DELAY=1000 N=60 x"}
         )
         assert next(iter_events(opened))["type"] == "session_id"
-        victim = _worker_of(server, opened)
+        victim = server.find_worker(opened)
         os.kill(victim, signal.SIGKILL)
         opened.close()
         events = server.chat(key, username="a", session_id="s", message="ECHO alive")
         assert events[-3]["data"] == "echo: ECHO alive", events
-
-
-def _worker_of(server: Server, opened: Any) -> int:
-    """Return the worker process at the other end of a connection."""
-    local = opened._connection.sock.getsockname()[1]
-    shown = subprocess.run(
-        ["ss", "-tnpH", "src", "127.0.0.1", "and", "dport", f"= :{local}"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    return int(shown.split("pid=")[1].split(",")[0])
 
 
 def test_a_stopping_server_lets_turns_end_and_closes_the_rest_with_an_error(

@@ -10,7 +10,7 @@ from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..configs.routes import CONFIG_LIST, describe_configs
 from ..envelope import ok
-from ..sse import stream_response
+from ..sse import open_turn_stream
 from ..state import get_state
 from .reading import read_turn_request
 from .schemas import ChatRequestSchema
@@ -48,7 +48,7 @@ _EXAMPLE_STREAM = (
     "missing_field", "invalid_request", "malformed_json", "message_empty", "config_ambiguous",
     "username_reserved", "config_not_found", "provider_not_found", "model_not_found",
     "session_of_another_user", "body_too_large", "unsupported_media_type", "too_many_turns",
-    "server_busy", "shutting_down",
+    "too_many_streams", "server_busy", "shutting_down",
 )  # fmt: skip
 def send_chat_message(body: dict[str, Any]) -> Response:
     """Send a message to the agent and stream its answer.
@@ -64,10 +64,9 @@ def send_chat_message(body: dict[str, Any]) -> Response:
     The turn belongs to the server: a client that leaves does not stop it, and
     the answer is stored. Turns of one session run one after another.
     """
-    state = get_state()
     check_username(body["username"])
-    log = state.runs.start(read_turn_request(body, state.settings, get_caller().key_id))
-    return stream_response(log, state.settings.heartbeat_s)
+    asked = read_turn_request(body, get_state().settings, get_caller().key_id)
+    return open_turn_stream(asked)
 
 
 @blp.route("/chat/configs", methods=["GET"])

@@ -62,6 +62,10 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
         "There is no such session.",
         "session not found: my_session_001",
     ),
+    "run_not_found": (
+        "There is no such run, or it is of another key and no username was sent.",
+        "run not found: 7254cd9a-814f-498e-a202-2c1777b1bd2d",
+    ),
     "message_not_found": (
         "The session has no such message.",
         "message not found: 42",
@@ -106,6 +110,10 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
     "too_many_turns": (
         "Too many turns of this session run or wait.",
         "{max_turns_per_session} turns of this session are running or waiting; wait for them first",
+    ),
+    "too_many_streams": (
+        "The key has as many open streams as one worker allows it.",
+        "20 streams of this API key are open on this worker; close one first",
     ),
     "internal_error": (
         "The server failed; its log has the reason under the request_id.",

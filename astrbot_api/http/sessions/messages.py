@@ -17,7 +17,7 @@ from ..blueprint import ApiBlueprint
 from ..chat.reading import read_streaming
 from ..envelope import ok
 from ..schemas import envelope_of
-from ..sse import stream_response
+from ..sse import open_turn_stream
 from ..state import get_state
 from .message_schemas import (
     MessagePageSchema,
@@ -144,8 +144,7 @@ def regenerate(
     old one stays.
     """
     username = resolve_username(body["username"], query["username"])
-    state = get_state()
-    log = state.runs.start(
+    return open_turn_stream(
         TurnRequest(
             username=username,
             segments=(),
@@ -158,7 +157,6 @@ def regenerate(
             answers_again=_read_number(message_id),
         )
     )
-    return stream_response(log, state.settings.heartbeat_s)
 
 
 def _read_number(message_id: str) -> int:

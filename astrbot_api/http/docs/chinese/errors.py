@@ -55,4 +55,10 @@ ERRORS = {
     "The server has as many turns as it can take.": "服务器正在处理的对话已达上限。",
     "The server is going down; try again.": "服务器正在关闭，请重试。",
     "The server could not reach or keep its state.": "服务器无法读取或保存数据。",
+    "The key has as many open streams as one worker allows it.": (
+        "该密钥打开的流已达到单个工作进程的上限。"
+    ),
+    "There is no such run, or it is of another key and no username was sent.": (
+        "运行不存在，或由其他密钥发起而请求未提供用户名。"
+    ),
 }

@@ -1,0 +1,135 @@
+"""Ends the runs of workers that died: what was said is stored, and the log closed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import peewee
+
+from .. import events
+from ..clock import now_us
+from ..db import messages, runs
+from ..db.attachments import find_attachments, link_attachments
+from ..db.runs import RunRow
+from ..db.sessions import WEBCHAT
+from ..db.store import Store
+from ..errors import EVENT_CODES, AstrBotError, StorageError
+from ..stream.journal import Journal
+from ..stream.signals import RUN_EVENTS, Signals
+from .replay import RebuiltReply, list_last_events, parse_frames
+
+log = logging.getLogger(__name__)
+
+CODE = "run_interrupted"
+
+#: Runs that one call ends, most of them; it is called every few seconds.
+_AT_ONCE = 500
+
+#: How far back the finished runs of a dead worker are looked at, in seconds:
+#: its last events may not have reached the journal.
+_LOOK_BACK_S = 120.0
+
+
+class Recovery:
+    """Recovers runs; every worker does, and none gets in another's way."""
+
+    def __init__(self, store: Store, journal: Journal, signals: Signals) -> None:
+        self._store = store
+        self._journal = journal
+        self._signals = signals
+
+    def recover(self) -> None:
+        """End the runs of workers that have fallen silent, a bounded number of them."""
+        with self._store.read() as db:
+            orphans = runs.list_orphans(db, _AT_ONCE)
+            dead = [] if len(orphans) == _AT_ONCE else runs.list_dead_workers(db)
+        recovered = [run for run in orphans if self._try(self._interrupt, run)]
+        if recovered:
+            log.warning("ended %d runs of workers that died", len(recovered))
+        for worker_id in dead:
+            self._close_logs_of(worker_id)
+
+    def close_log(self, run: RunRow) -> None:
+        """Close the log of a run that has ended but whose log does not say so.
+
+        :raises StorageError: when that cannot be kept.
+        """
+        with self._store.read() as db:
+            reply = messages.find_message(db, run.session, run.bot_message or 0)
+        seen = {event["type"] for event in parse_frames(self._read_all(run.id))}
+        last = [event for event in list_last_events(run, reply) if event["type"] not in seen]
+        if self._journal.end_run(run.id, last):
+            self._signals.publish(RUN_EVENTS, str(run.id))
+
+    def _try(self, end: Callable[[RunRow], None], run: RunRow) -> bool:
+        try:
+            end(run)
+        except AstrBotError as error:
+            log.error("run %s could not be ended yet: %s", run.run_id, error)
+            return False
+        except Exception:
+            # One run that cannot be read must not keep the others from their end.
+            log.exception("run %s could not be ended", run.run_id)
+            return False
+        return True
+
+    def _interrupt(self, run: RunRow) -> None:
+        """Close the log first: from then on the lost worker can add nothing to it."""
+        message = EVENT_CODES[CODE]
+        last = [events.error(run.run_id, CODE, message), events.end(run.run_id)]
+        self._journal.end_run(run.id, last)
+        reply = RebuiltReply(parse_frames(self._read_all(run.id)))
+        content = reply.to_content() | {"error": {"code": CODE, "message": message}}
+
+        def store(db: peewee.Database) -> None:
+            bot_message = None
+            if reply.parts or run.started_at is not None:
+                bot_message, _ = messages.add_message(
+                    db, run.session, WEBCHAT, messages.BOT, content, run.llm_checkpoint_id
+                )
+                files = find_attachments(db, reply.attachment_ids)
+                link_attachments(db, bot_message, [file.id for file in files.values()])
+            if not runs.finish_run(
+                db, run.id, "interrupted", error_code=CODE, bot_message=bot_message
+            ):
+                raise _EndedElsewhere
+
+        try:
+            self._store.write(store)
+        except _EndedElsewhere:
+            log.info("run %s was ended by another worker", run.run_id)
+        self._signals.publish(RUN_EVENTS, str(run.id))
+
+    def _close_logs_of(self, worker_id: str) -> None:
+        """Close what a dead worker finished but could not say."""
+        after_us = now_us() - int(_LOOK_BACK_S * 1_000_000)
+        with self._store.read() as db:
+            finished = runs.list_finished_of(db, worker_id, after_us, 5000)
+        done = [self._try(self._close_if_open, run) for run in finished]
+        if all(done):
+            self._store.write(lambda db: runs.drop_lease(db, worker_id))
+
+    def _close_if_open(self, run: RunRow) -> None:
+        if not self._journal.read_after(run.id, 2**31, 1).closed:
+            self.close_log(run)
+
+    def _read_all(self, run: int) -> list[str]:
+        frames: list[str] = []
+        while True:
+            found = self._journal.read_after(run, len(frames))
+            frames += found.frames
+            if found.closed or not found.frames:
+                return frames
+            time.sleep(0)  # a long run must not hold up the others
+
+
+def prune_journal(journal: Journal, keep_s: float) -> None:
+    """Forget the events of runs that ended so many seconds ago. A chore."""
+    while journal.prune(now_us() - int(keep_s * 1_000_000)):
+        time.sleep(0)
+
+
+class _EndedElsewhere(StorageError):
+    """The run has an end already."""

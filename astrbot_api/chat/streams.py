@@ -1,0 +1,165 @@
+"""The open streams of this worker: what each shows next, how many there are, who is stuck."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from ..config import Settings
+from ..errors import ApiError
+from ..stream.journal import READ_LIMIT
+from ..stream.reading import RunReader
+from .board import Board, Pushes, encode_push
+
+log = logging.getLogger(__name__)
+
+
+class Streams:
+    """Opens streams within their limits, and closes those that nobody reads.
+
+    :param is_draining: Whether this worker is about to stop.
+    """
+
+    def __init__(self, settings: Settings, board: Board, is_draining: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._board = board
+        self.is_draining = is_draining
+        self._lock = threading.Lock()
+        self._open: set[OpenStream] = set()
+        self._of_key: Counter[str] = Counter()
+
+    @property
+    def open_count(self) -> int:
+        """How many streams are open."""
+        return len(self._open)
+
+    def check_room(self, key_id: str) -> None:
+        """Refuse a stream that is one too many.
+
+        :raises ApiError: ``too_many_streams`` or ``server_busy``.
+        """
+        limit = self._settings.max_streams_per_key
+        if limit and self._of_key[key_id] >= limit:
+            raise ApiError(
+                "too_many_streams",
+                f"{limit} streams of this API key are open on this worker; close one first",
+                headers={"Retry-After": "5"},
+            )
+        if len(self._open) >= self._settings.max_streams_per_worker:
+            raise ApiError(
+                "server_busy",
+                f"{len(self._open)} streams are open on this worker; try again later",
+                headers={"Retry-After": "5"},
+            )
+
+    def open(
+        self,
+        reader: RunReader,
+        *,
+        session: int,
+        key_id: str,
+        local: bool,
+        known_message: int | None = None,
+        abort: Callable[[], None] | None = None,
+    ) -> OpenStream:
+        """Open a stream that shows a run and what is pushed into its session.
+
+        :param local: Whether the run is this worker's own.
+        :param known_message: The newest message that the client knows of.
+        :param abort: Breaks the connection off; None where nothing can.
+        """
+        waiter = threading.Event()
+        reader.attach(waiter)
+        pushes = self._board.open(session, waiter, known_message)
+        stream = OpenStream(self, reader, pushes, waiter, key_id, local, abort)
+        with self._lock:
+            self._open.add(stream)
+            self._of_key[key_id] += 1
+        return stream
+
+    def forget(self, stream: OpenStream) -> None:
+        """Take a stream off the list."""
+        with self._lock:
+            if stream not in self._open:
+                return
+            self._open.discard(stream)
+            self._of_key[stream.key_id] -= 1
+            if not self._of_key[stream.key_id]:
+                del self._of_key[stream.key_id]
+
+    def close_stuck(self) -> None:
+        """Break off the streams whose clients take nothing any more. A chore."""
+        limit_s = self._settings.max_stream_lag_s
+        now = time.monotonic()
+        for stream in list(self._open):
+            if stream.sending_since is not None and now - stream.sending_since > limit_s:
+                stream.break_off()
+
+
+class OpenStream:
+    """One stream. Its thread calls :meth:`take` and sends what it gets."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        reader: RunReader,
+        pushes: Pushes,
+        waiter: threading.Event,
+        key_id: str,
+        local: bool,
+        abort: Callable[[], None] | None,
+    ) -> None:
+        self._streams = streams
+        self._reader = reader
+        self._pushes = pushes
+        self._waiter = waiter
+        self._local = local
+        self._abort = abort
+        waiter.set()  # there may be something already
+        self.key_id = key_id
+        #: When the piece that is being sent was handed over; None: none is.
+        self.sending_since: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run's last event was taken."""
+        return self._reader.closed
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the client is better served by another worker, as this one stops."""
+        return not self._local and self._streams.is_draining()
+
+    def take(self, timeout_s: float) -> list[str]:
+        """Return what is new, as frames; none when nothing came in time.
+
+        :raises StorageError: when it cannot be read.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            woken = self._waiter.wait(deadline - time.monotonic())
+            self._waiter.clear()
+            # A run of another worker is looked for after each silence too, as
+            # its signal may have been lost.
+            frames = self._reader.read() if woken or not self._local else []
+            if len(frames) >= READ_LIMIT:
+                self._waiter.set()  # there may be more than one reading takes
+            frames += encode_push(self._pushes.read())
+            if frames or self._reader.closed or not woken:
+                return frames
+
+    def break_off(self) -> None:
+        """Cut the connection: its client can come back and resume."""
+        if self._abort is not None:
+            log.info("a stream of key %s was not read and is closed", self.key_id)
+            self._abort()
+            self._abort = None
+
+    def close(self) -> None:
+        """Give back what the stream holds."""
+        self._reader.detach(self._waiter)
+        self._pushes.close()
+        self._streams.forget(self)

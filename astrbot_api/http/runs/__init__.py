@@ -1,0 +1,1 @@
+"""``/chat/runs``: a turn by its id: its state, its stream again, its end."""

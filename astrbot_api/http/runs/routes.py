@@ -1,0 +1,179 @@
+"""``GET /chat/runs/{run_id}``, ``…/stream``, ``…/stop`` and the stop of a session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+
+from ...clock import to_iso
+from ...db import messages, runs, sessions
+from ...db.runs import RunRow
+from ...errors import ApiError
+from ...events import encode_frame
+from ..auth import check_username, get_caller
+from ..blueprint import ApiBlueprint
+from ..envelope import ok
+from ..schemas import envelope_of
+from ..sse import find_abort, stream_response
+from ..state import get_state
+from .schemas import RunOwnerSchema, RunStateSchema, StopSchema, StreamQuerySchema
+
+blp = ApiBlueprint("runs", __name__, tag="Runs", scope="chat", description="Turns by their id.")
+
+#: Longest id that is looked up.
+_MAX_ID_CHARS = 255
+
+_RUN_ID = {
+    "name": "run_id", "in": "path", "required": True, "schema": {"type": "string"},
+    "description": "The `run_id` of the event `run_started`.",
+    "example": "7254cd9a-814f-498e-a202-2c1777b1bd2d",
+}  # fmt: skip
+
+_SESSION_ID = {
+    "name": "session_id", "in": "path", "required": True, "schema": {"type": "string"},
+    "description": "The session.", "example": "my_session_001",
+}  # fmt: skip
+
+
+@blp.route("/chat/runs/<run_id>", methods=["GET"], parameters=[_RUN_ID])
+@blp.arguments(RunOwnerSchema(), location="query")
+@blp.doc(operationId="getChatRun")
+@blp.answers(envelope_of("RunAnswer", RunStateSchema()))
+@blp.raises("run_not_found", "username_reserved", "session_of_another_user", "invalid_request")
+def get_run(query: dict[str, Any], run_id: str) -> Response:
+    """Tell what became of a run, and what it answered."""
+    run = find_own_run(run_id, query["username"])
+    with get_state().store.read() as db:
+        reply = messages.find_message(db, run.session, run.bot_message or 0)
+    return ok(
+        {
+            "run_id": run.run_id,
+            "session_id": run.session_id,
+            "status": run.status,
+            "error_code": run.error_code,
+            "llm_checkpoint_id": run.llm_checkpoint_id,
+            "user_message_id": run.user_message,
+            "message_id": run.bot_message,
+            "result": reply.content if reply else None,
+            "created_at": to_iso(run.created_at),
+            "started_at": to_iso(run.started_at) if run.started_at else None,
+            "finished_at": to_iso(run.finished_at) if run.finished_at else None,
+        }
+    )
+
+
+@blp.route("/chat/runs/<run_id>/stream", methods=["GET"], parameters=[_RUN_ID])
+@blp.arguments(StreamQuerySchema(), location="query")
+@blp.doc(
+    operationId="resumeChatRun",
+    responses={
+        200: {
+            "description": "The run's events from there on, the last of which is `end`.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+)
+@blp.raises(
+    "run_not_found", "username_reserved", "session_of_another_user", "invalid_request",
+    "too_many_streams", "server_busy",
+)  # fmt: skip
+def resume_run(query: dict[str, Any], run_id: str) -> Response:
+    """Show the stream of a run again, from any of its events on.
+
+    Each frame of a stream has an `id:` line, the number of the event. Send the
+    last one you have as `Last-Event-ID` (a browser's `EventSource` does) or as
+    `after`, and the stream continues exactly there: on whichever worker
+    answers, after a restart, and, for some time, after the run's end.
+    """
+    state = get_state()
+    run = find_own_run(run_id, query["username"])
+    key_id = get_caller().key_id
+    state.streams.check_room(key_id)
+    after, lead = _read_after(query["after"]), ""
+    if query["snapshot"]:
+        snapshot = state.follower.snapshot(run)
+        after = snapshot["data"]["revision"]
+        lead = encode_frame(snapshot, after)
+    stream = state.streams.open(
+        state.follower.follow(run, after),
+        session=run.session,
+        key_id=key_id,
+        local=state.runs.find_log(run.run_id) is not None,
+        abort=find_abort(request),
+    )
+    return stream_response(stream, state.settings.heartbeat_s, lead)
+
+
+@blp.route("/chat/runs/<run_id>/stop", methods=["POST"], parameters=[_RUN_ID])
+@blp.arguments(RunOwnerSchema())
+@blp.doc(operationId="stopChatRun")
+@blp.answers(envelope_of("RunStopAnswer", StopSchema()))
+@blp.raises("run_not_found", "username_reserved", "session_of_another_user", "invalid_request")
+def stop_run(body: dict[str, Any], run_id: str) -> Response:
+    """Stop a run, wherever it runs or waits.
+
+    Its stream ends with `complete` (what was said until then), `message_saved`
+    and `end`. A run that has ended already is none: `stopped_count` is 0.
+    """
+    run = find_own_run(run_id, body["username"])
+    return ok({"stopped_count": get_state().runs.stop([run.run_id])})
+
+
+@blp.route("/chat/sessions/<session_id>/stop", methods=["POST"], parameters=[_SESSION_ID])
+@blp.arguments(RunOwnerSchema())
+@blp.doc(operationId="stopChatSession")
+@blp.answers(envelope_of("SessionStopAnswer", StopSchema()))
+@blp.raises("session_not_found", "username_reserved", "session_of_another_user", "invalid_request")
+def stop_session(body: dict[str, Any], session_id: str) -> Response:
+    """Stop what runs or waits in a session.
+
+    With `username` (in the body or the query) all of its turns; without it
+    those that were started with this API key.
+    """
+    state, name = get_state(), session_id[:_MAX_ID_CHARS]
+    username = _find_username(body["username"])
+    with state.store.read() as db:
+        session = sessions.find_session(db, name)
+        if session is None or username:
+            session = sessions.get_owned_session(db, name, username)
+    key_id = None if username else get_caller().key_id
+    return ok({"stopped_count": state.runs.stop_session(session.id, key_id)})
+
+
+def find_own_run(run_id: str, username: str | None) -> RunRow:
+    """Return a run that the caller may see.
+
+    :param username: Must be the session's; without it, the run must be of the
+        caller's key.
+    :raises ApiError: ``run_not_found``, ``session_of_another_user`` or
+        ``username_reserved``.
+    """
+    username = _find_username(username)
+    with get_state().store.read() as db:
+        run = runs.find_run(db, run_id[:_MAX_ID_CHARS])
+    if run is None or (not username and run.key_id != get_caller().key_id):
+        raise ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
+    if username and run.creator != username:
+        raise ApiError("session_of_another_user", "session_id belongs to another username")
+    return run
+
+
+def _find_username(sent: str | None) -> str:
+    """Return the username of body or query, "" where there is none."""
+    username = (sent or request.args.get("username", "")).strip()
+    if username:
+        check_username(username)
+    return username
+
+
+def _read_after(after: int | None) -> int:
+    """Return the last known event: the parameter, else ``Last-Event-ID``, else 0."""
+    if after is not None:
+        return after
+    text = request.headers.get("Last-Event-ID", "").strip()
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdecimal()) or len(text) > 12:
+        raise ApiError("invalid_request", "Last-Event-ID must be the number of an event")
+    return int(text)

@@ -1,0 +1,89 @@
+"""The journal: the events of all runs, kept where every worker can read them.
+
+A run's events are shown to nobody before they are in here, so that whatever
+a client has seen outlives the worker that said it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..events import Event
+
+#: Events that one reading takes, most of them.
+READ_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some events of one run, in a row.
+
+    :param run: The run's number.
+    :param first: The number of the first of ``frames``; events count from 1.
+    :param frames: The events as they are sent, each a whole SSE frame.
+    :param ended: Whether nothing follows them.
+    """
+
+    run: int
+    first: int
+    frames: Sequence[str]
+    ended: bool = False
+
+    @property
+    def last(self) -> int:
+        """The number of the last event, ``first - 1`` where there is none."""
+        return self.first + len(self.frames) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What was read of one run.
+
+    :param frames: The events after the number that was asked for.
+    :param closed: Whether these are the last there will be.
+    """
+
+    frames: list[str]
+    closed: bool
+
+
+class Journal(Protocol):
+    """Keeps events; every method waits without holding up other greenlets."""
+
+    def append(self, pieces: Sequence[Piece]) -> None:
+        """Keep events of any number of runs, all or none of them.
+
+        An event that is there already stays as it is, and nothing is added to
+        a run that has ended: who recovers a run wins against a worker that
+        was only thought dead. A piece that begins with event 1 begins the run
+        anew, whatever an earlier database may have left under its number.
+
+        :raises StorageError: when they cannot be kept.
+        """
+
+    def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
+        """Return the events of a run after ``number``, ``limit`` of them at most.
+
+        :raises StorageError: when they cannot be read.
+        """
+
+    def end_run(self, run: int, events: Sequence[Event]) -> bool:
+        """Close a run whose own worker cannot: add events after the last one.
+
+        From then on nothing else is added to it, so a worker that was only
+        thought dead cannot say more.
+
+        :returns: False when it had ended already; nothing was added.
+        :raises StorageError: when that cannot be kept.
+        """
+
+    def prune(self, ended_before_us: int) -> int:
+        """Forget runs that ended before a time; return how many.
+
+        A bounded number a call: call again later.
+        """
+
+    def close(self) -> None:
+        """Give back what the journal holds."""

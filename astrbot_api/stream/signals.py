@@ -1,0 +1,88 @@
+"""Wake-ups between workers. They carry hints, never state.
+
+A signal may be lost: whoever waits for one also looks for itself now and
+then. It is what makes a wait short, not what makes it end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+#: Runs (their numbers, separated by blanks) have new events in the journal.
+RUN_EVENTS = "events"
+#: Runs (their ids, separated by blanks) are to be stopped.
+STOP_RUNS = "stop"
+#: Messages were pushed into sessions (their numbers, separated by blanks).
+PUSHED = "push"
+
+Callback = Callable[[str], None]
+
+
+class Signals(Protocol):
+    """Sends short texts to the other workers, and hears theirs."""
+
+    def publish(self, topic: str, payload: str) -> None:
+        """Tell every other worker; never waits and never fails.
+
+        Who has subscribed in this worker is not told.
+
+        :param payload: A few kilobytes at most.
+        """
+
+    def subscribe(self, topic: str, callback: Callback) -> None:
+        """Have ``callback(payload)`` called for each signal of a topic.
+
+        It runs in the thread that listens (a greenlet under gevent) and must
+        be quick.
+        """
+
+    def start(self) -> None:
+        """Begin to listen in this process. Called again, it does nothing."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class Subscribers:
+    """Who listens to which topic."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[str, list[Callback]] = defaultdict(list)
+
+    def add(self, topic: str, callback: Callback) -> None:
+        """Add a callback."""
+        self._callbacks[topic].append(callback)
+
+    def tell(self, topic: str, payload: str) -> None:
+        """Call those of a topic; what one raises is logged."""
+        for callback in self._callbacks.get(topic, ()):
+            try:
+                callback(payload)
+            except Exception:
+                # Whoever listens must not make the others deaf.
+                log.exception("a signal of topic %s was not understood", topic)
+
+
+class NoSignals:
+    """For one process on its own: there is nobody to tell."""
+
+    def __init__(self) -> None:
+        self.subscribers = Subscribers()
+
+    def publish(self, topic: str, payload: str) -> None:
+        """Tell nobody."""
+
+    def subscribe(self, topic: str, callback: Callback) -> None:
+        """Note who would be told."""
+        self.subscribers.add(topic, callback)
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,303 @@
+"""A turn by its id: shown again from any event, told of, stopped; and who may."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
+from astrbot_api.chat.recovery import prune_journal
+from astrbot_api.db import runs
+from astrbot_api.stream.journal import Piece
+
+from ..servers import parse_events
+from ..waiting import wait_for
+from .conftest import Api
+
+
+def frames_of(data: bytes) -> list[str]:
+    return [one + "\n\n" for one in data.decode().split("\n\n") if one.startswith("data: ")]
+
+
+def run_id_of(stream: bytes) -> str:
+    found = [one for one in parse_events(stream) if one["type"] == "run_started"]
+    return str(found[0]["data"]["run_id"])
+
+
+def resume(api: Api, run_id: str, query: str = "", **headers: str) -> bytes:
+    answer = api.client.get(
+        f"/api/v1/chat/runs/{run_id}/stream{query}", headers={"X-API-Key": api.key, **headers}
+    )
+    assert answer.status_code == 200, answer.get_data()
+    return answer.get_data()
+
+
+def test_a_finished_run_is_shown_again_from_any_event(api: Api) -> None:
+    stream = api.post_chat(username="alice", message="hi").get_data()
+    run_id, frames = run_id_of(stream), frames_of(stream)
+    assert frames_of(resume(api, run_id)) == frames
+    assert frames_of(resume(api, run_id, "?after=3")) == frames[3:]
+    assert frames_of(resume(api, run_id, **{"Last-Event-ID": "5"})) == frames[5:]
+    assert frames_of(resume(api, run_id, "?after=2", **{"Last-Event-ID": "5"})) == frames[2:]
+    assert frames_of(resume(api, run_id, f"?after={len(frames)}")) == []
+
+
+@pytest.mark.parametrize("sent", ["x", "-1", "1.5", "9" * 30])
+def test_a_last_event_id_that_is_no_number_is_refused(api: Api, sent: str) -> None:
+    run_id = run_id_of(api.post_chat(username="alice", message="hi").get_data())
+    answer = api.client.get(
+        f"/api/v1/chat/runs/{run_id}/stream",
+        headers={"X-API-Key": api.key, "Last-Event-ID": sent},
+    )
+    assert answer.status_code == 400
+    assert "Last-Event-ID" in answer.get_json()["message"]
+
+
+def test_a_snapshot_holds_what_was_said_and_the_rest_follows(api: Api) -> None:
+    stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
+    run_id = run_id_of(stream)
+    first, *rest = parse_events(resume(api, run_id, "?snapshot=true"))
+    text = next(one["data"] for one in rest if one["type"] == "complete")
+    assert first["type"] == "run_snapshot"
+    assert first["data"]["run_id"] == run_id
+    assert first["data"]["session_id"] == "s"
+    assert first["data"]["status"] == "completed"
+    assert first["data"]["content"]["message"] == [{"type": "plain", "text": text}]
+    assert [one["type"] for one in rest] == ["agent_stats", "complete", "message_saved", "end"]
+    assert first["data"]["revision"] == len(frames_of(stream)) - len(rest)
+
+
+def test_a_run_whose_events_are_gone_is_shown_from_its_stored_reply(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
+    run_id, before = run_id_of(stream), parse_events(stream)
+    prune_journal(api.state.journal, -60)
+    monkeypatch.setattr("astrbot_api.chat.following._CLOSING_US", 0)
+    again = parse_events(resume(api, run_id))
+    assert [one["type"] for one in again[:3]] == ["session_id", "run_started", "plain"]
+    assert again[-4:] == before[-4:]
+
+
+def test_a_run_tells_its_state_and_its_result(api: Api) -> None:
+    stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
+    saved = next(one for one in parse_events(stream) if one["type"] == "message_saved")
+    run = api.get(f"/api/v1/chat/runs/{run_id_of(stream)}?username=alice").get_json()["data"]
+    assert run["status"] == "completed"
+    assert run["session_id"] == "s"
+    assert run["message_id"] == saved["data"]["id"]
+    assert run["result"]["type"] == "bot"
+    assert run["finished_at"] >= run["started_at"] >= run["created_at"]
+
+
+def test_a_run_is_its_users_or_its_keys(api: Api) -> None:
+    run_id = run_id_of(api.post_chat(username="alice", message="hi").get_data())
+    path = f"/api/v1/chat/runs/{run_id}"
+    assert api.get(f"{path}?username=mallory").get_json()["code"] == "session_of_another_user"
+    assert api.get(f"{path}?username=astrbot").get_json()["code"] == "username_reserved"
+    other = {"X-API-Key": api.create_key("chat")}
+    for suffix in ("", "/stream"):
+        answer = api.client.get(path + suffix, headers=other)
+        assert (answer.status_code, answer.get_json()["code"]) == (404, "run_not_found")
+    answer = api.client.post(f"{path}/stop", headers=other)
+    assert answer.get_json()["code"] == "run_not_found"
+    assert api.client.get(f"{path}?username=alice", headers=other).status_code == 200
+    assert api.get("/api/v1/chat/runs/nope").get_json()["code"] == "run_not_found"
+
+
+class Slow:
+    """A model that says a word, then waits until it is let go or stopped."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, messages: list[ModelMessage]) -> Iterator[Delta]:
+        yield TextDelta("one ")
+        yield TextDelta("two")
+        self.asked.set()
+        assert self.go_on.wait(30)
+        yield TextDelta(" three")
+
+
+class Background:
+    """A chat in a thread of its own."""
+
+    def __init__(self, api: Api, **body: Any) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._body = {"username": "alice", "session_id": "s", "message": "hi", **body}
+        self._thread = threading.Thread(target=self._run, args=(api,))
+        self._thread.start()
+
+    def _run(self, api: Api) -> None:
+        client = api.app.test_client()
+        answer = client.post("/api/v1/chat", headers={"X-API-Key": api.key}, json=self._body)
+        self.events = parse_events(answer.get_data())
+
+    def wait(self) -> list[dict[str, Any]]:
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        return self.events
+
+
+def active_runs(api: Api) -> list[str]:
+    with api.state.store.read() as db:
+        rows = db.execute_sql(
+            "SELECT run_id FROM run WHERE status IN ('queued', 'running') ORDER BY id"
+        ).fetchall()
+    return [run_id for (run_id,) in rows]
+
+
+def wait_until_said(api: Api, run_id: str, text: str) -> None:
+    """Wait until the journal has a text: readers see nothing before."""
+    with api.state.store.read() as db:
+        run = runs.find_run(db, run_id)
+    assert run is not None
+    wait_for(lambda: text in "".join(api.state.journal.read_after(run.id, 0).frames))
+
+
+@pytest.fixture
+def slow(make_scripted: Callable[..., Any]) -> Iterator[tuple[Api, Slow]]:
+    model = Slow()
+    api, _ = make_scripted(model)
+    yield api, model
+    model.go_on.set()
+
+
+def test_stopping_a_session_ends_its_turn_with_what_was_said(slow: tuple[Api, Slow]) -> None:
+    api, model = slow
+    chat = Background(api)
+    assert model.asked.wait(30)
+    answer = api.client.post(
+        "/api/v1/chat/sessions/s/stop", headers={"X-API-Key": api.key}, json={"username": "alice"}
+    )
+    assert answer.get_json()["data"] == {"stopped_count": 1}
+    model.go_on.set()
+    events = chat.wait()
+    assert [one["type"] for one in events[-3:]] == ["complete", "message_saved", "end"]
+    assert events[-3]["data"].startswith("one two")
+    run = api.get(f"/api/v1/chat/runs/{events[2]['data']['run_id']}").get_json()["data"]
+    assert run["status"] == "stopped"
+    again = api.client.post(
+        "/api/v1/chat/sessions/s/stop", headers={"X-API-Key": api.key}, json={"username": "alice"}
+    )
+    assert again.get_json()["data"] == {"stopped_count": 0}
+
+
+def test_a_queued_turn_can_be_stopped_before_it_began(slow: tuple[Api, Slow]) -> None:
+    api, model = slow
+    first = Background(api)
+    assert model.asked.wait(30)
+    second = Background(api, message="later")
+    queued = wait_for(lambda: len(found := active_runs(api)) == 2 and found)[1]
+    stopped = api.client.post(f"/api/v1/chat/runs/{queued}/stop", headers={"X-API-Key": api.key})
+    assert stopped.get_json()["data"] == {"stopped_count": 1}
+    events = second.wait()
+    assert [one["type"] for one in events[-3:]] == ["complete", "message_saved", "end"]
+    assert events[-3]["data"] == ""
+    model.go_on.set()
+    assert first.wait()[-3]["data"] == "one two three"
+
+
+def test_without_a_username_a_stop_reaches_the_own_keys_turns_alone(
+    slow: tuple[Api, Slow],
+) -> None:
+    api, model = slow
+    chat = Background(api)
+    assert model.asked.wait(30)
+    path = "/api/v1/chat/sessions/s/stop"
+    other = {"X-API-Key": api.create_key("chat")}
+    assert api.client.post(path, headers=other).get_json()["data"]["stopped_count"] == 0
+    own = {"X-API-Key": api.key}
+    wrong = api.client.post(path, headers=own, json={"username": "mallory"})
+    assert wrong.get_json()["code"] == "session_of_another_user"
+    assert api.client.post(path, headers=own).get_json()["data"]["stopped_count"] == 1
+    model.go_on.set()
+    chat.wait()
+    missing = api.client.post("/api/v1/chat/sessions/none/stop", headers=own)
+    assert missing.get_json()["code"] == "session_not_found"
+
+
+def test_a_run_is_resumed_while_it_runs(slow: tuple[Api, Slow]) -> None:
+    api, model = slow
+    chat = Background(api)
+    assert model.asked.wait(30)
+    (run_id,) = active_runs(api)
+    wait_until_said(api, run_id, "two")
+    stream = api.client.get(
+        f"/api/v1/chat/runs/{run_id}/stream?snapshot=true", headers={"X-API-Key": api.key}
+    )
+    pieces = stream.iter_encoded()
+    first = parse_events(next(pieces))[0]
+    assert first["data"]["status"] == "running"
+    model.go_on.set()
+    rest = parse_events(b"".join(pieces))
+    said = first["data"]["content"]["message"][0]["text"] + "".join(
+        one["data"] for one in rest if one["type"] == "plain"
+    )
+    assert said == "one two three"
+    assert rest[-1]["type"] == "end"
+    chat.wait()
+
+
+def test_a_key_has_as_many_turns_and_streams_as_it_may(
+    make_scripted: Callable[..., Any],
+) -> None:
+    model = Slow()
+    api, _ = make_scripted(model, max_runs_per_key=1, max_streams_per_key=2)
+    chat = Background(api)
+    assert model.asked.wait(30)
+    refused = api.post_chat(username="bob", message="hi")
+    assert (refused.status_code, refused.get_json()["code"]) == (429, "too_many_turns")
+    assert refused.headers["Retry-After"]
+    (run_id,) = active_runs(api)
+    path = f"/api/v1/chat/runs/{run_id}/stream"
+    second = api.get(path)
+    third = api.get(path)
+    assert (third.status_code, third.get_json()["code"]) == (429, "too_many_streams")
+    second.close()
+    assert api.get(path).status_code == 200
+    model.go_on.set()
+    chat.wait()
+
+
+def test_a_dead_workers_run_is_ended_with_all_that_was_said(slow: tuple[Api, Slow]) -> None:
+    api, model = slow
+    chat = Background(api)
+    assert model.asked.wait(30)
+    (run_id,) = active_runs(api)
+    wait_until_said(api, run_id, "two")
+    api.state.store.write(
+        lambda db: db.execute_sql("UPDATE run SET worker_id = 'dead' WHERE run_id = ?", (run_id,))
+    )
+    api.state.recovery.recover()
+    run = api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]
+    assert run["status"] == "interrupted"
+    assert run["result"]["message"] == [{"type": "plain", "text": "one two"}]
+    assert run["result"]["error"]["code"] == "run_interrupted"
+    # The worker was not dead after all: it can add nothing, not even twice the same.
+    model.go_on.set()
+    own = chat.wait()
+    assert own[-1]["type"] == "end"
+    assert api.count_rows("message") == 2
+    shown = parse_events(resume(api, run_id))
+    assert [one["type"] for one in shown[-2:]] == ["error", "end"]
+
+
+def test_what_a_worker_stored_but_could_not_say_is_said_by_another(api: Api) -> None:
+    stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
+    run_id = run_id_of(stream)
+    with api.state.store.read() as db:
+        run = runs.find_run(db, run_id)
+    assert run is not None
+    journal = api.state.journal
+    kept = journal.read_after(run.id, 0).frames[:-4]
+    prune_journal(journal, -60)
+    journal.append([Piece(run.id, 1, kept)])
+    api.state.recovery.close_log(run)
+    found = journal.read_after(run.id, 0)
+    assert found.closed
+    assert parse_events("".join(found.frames).encode()) == parse_events(stream)

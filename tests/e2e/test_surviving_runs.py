@@ -1,0 +1,202 @@
+"""Two gevent workers: a run goes on wherever its client asks, and ends whatever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from astrbot_api.testing.fake_openai import FakeOpenAI
+
+from ..servers import Server, create_key, iter_events, parse_events, write_config
+from ..waiting import wait_for
+from .resuming import Cut, chat_with_cuts
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
+    write_config(module_dir, fake_model.base_url, agent="titles = false")
+    with Server(module_dir, ASTRBOT_WORKER_LEASE_S="2") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def key(server: Server, module_dir: Path) -> str:
+    return create_key(module_dir, "chat")
+
+
+def run_id_of(events: Iterator[dict[str, Any]]) -> str:
+    """Read a stream up to its run's id."""
+    for event in events:
+        if event["type"] == "run_started":
+            return str(event["data"]["run_id"])
+    raise AssertionError("the stream has no run_started")
+
+
+def resume(server: Server, key: str, run_id: str, after: int = 0) -> list[dict[str, Any]]:
+    answer = server.request(
+        "GET", f"/api/v1/chat/runs/{run_id}/stream?after={after}", key,
+        headers={"Connection": "close"},
+    )  # fmt: skip
+    assert answer.status == 200, answer.data
+    return parse_events(answer.data)
+
+
+@pytest.mark.load
+def test_a_stream_cut_at_random_points_is_the_uninterrupted_one(server: Server, key: str) -> None:
+    count, cuts = 100, 10
+
+    def chat(number: int) -> Cut:
+        body = {"username": f"u{number}", "message": f"DELAY=20 N=60 run {number}"}
+        chance = random.Random(number)
+        data = json.dumps(body).encode()
+        return chat_with_cuts(server.port, key, data, cuts=cuts, chance=chance)
+
+    with ThreadPoolExecutor(count) as pool:
+        cut = list(pool.map(chat, range(count)))
+    assert sum(one.cuts for one in cut) > count * cuts // 2
+    for one in cut:
+        whole = server.request("GET", f"/api/v1/chat/runs/{one.run_id}/stream", key)
+        assert whole.data == b"".join(one.frames)
+
+
+def test_a_stop_reaches_the_worker_that_has_the_run(server: Server, key: str) -> None:
+    streams = []
+    for number in range(4):  # on both workers
+        body = {"username": "a", "session_id": f"stop-{number}", "message": "DELAY=50 N=400 x"}
+        opened = server.open_chat(key, body)
+        events = iter_events(opened)
+        streams.append((run_id_of(events), events))
+    stops = [
+        server.request(
+            "POST",
+            f"/api/v1/chat/sessions/stop-{number}/stop",
+            key,
+            json={"username": "a"},
+            headers={"Connection": "close"},
+        )
+        for number in range(4)
+    ]
+    assert [json.loads(one.data)["data"]["stopped_count"] for one in stops] == [1] * 4
+    for _, events in streams:
+        last = list(events)[-3:]
+        assert [one["type"] for one in last] == ["complete", "message_saved", "end"]
+        assert "tok399" not in last[0]["data"]
+
+
+def stored(data_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the messages of every session."""
+    with sqlite3.connect(data_dir / "astrbot.db") as db:
+        rows = db.execute(
+            "SELECT s.session_id, m.content FROM message m"
+            " JOIN chat_session s ON s.id = m.session ORDER BY m.id"
+        ).fetchall()
+    db.close()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for session_id, content in rows:
+        found.setdefault(session_id, []).append(json.loads(content))
+    return found
+
+
+def text_of(message: dict[str, Any]) -> str:
+    return "".join(one["text"] for one in message["message"] if one["type"] == "plain")
+
+
+@pytest.mark.load
+def test_a_killed_worker_loses_nothing_that_was_sent(
+    tmp_path: Path, fake_model: FakeOpenAI
+) -> None:
+    count = 60
+    write_config(tmp_path, fake_model.base_url, agent="titles = false")
+    with Server(tmp_path, ASTRBOT_WORKER_LEASE_S="2") as server:
+        key = create_key(tmp_path, "chat")
+        seen: dict[int, list[dict[str, Any]]] = {number: [] for number in range(count)}
+        ready = threading.Barrier(count + 1)
+
+        def chat(number: int) -> None:
+            body = {"username": "a", "session_id": f"k{number}", "message": "DELAY=100 N=40 x"}
+            opened = server.open_chat(key, body)
+            events = iter_events(opened)
+            waiting = True
+            try:
+                for event in events:
+                    seen[number].append(event)
+                    if waiting and event["type"] == "plain":
+                        waiting = False
+                        ready.wait(60)
+            except Exception:
+                pass  # the connection of the worker that dies
+
+        threads = [threading.Thread(target=chat, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        ready.wait(60)
+        first = server.open_chat(key, {"username": "b", "message": "DELAY=100 N=40 x"})
+        os.kill(server.find_worker(first), signal.SIGKILL)
+        first.close()
+        for thread in threads:
+            thread.join(60)
+        cut = [number for number in seen if seen[number][-1]["type"] != "end"]
+        assert cut, "no run was on the worker that was killed"
+        for number in cut:
+            run_id = seen[number][2]["data"]["run_id"]
+            whole = resume(server, key, run_id)
+            assert whole[: len(seen[number])] == seen[number]
+            assert [one["type"] for one in whole[-2:]] == ["error", "end"]
+            assert whole[-2]["code"] == "run_interrupted"
+        messages = stored(tmp_path)
+        for number in range(count):
+            said = "".join(one["data"] for one in seen[number] if one["type"] == "plain")
+            user, bot = wait_for(lambda number=number: messages[f"k{number}"])
+            assert text_of(user) == "DELAY=100 N=40 x"
+            assert text_of(bot).startswith(said)
+            assert ("error" in bot) == (number in cut)
+
+
+def test_a_restart_ends_what_was_running_and_its_stream_can_be_read(
+    tmp_path: Path, fake_model: FakeOpenAI
+) -> None:
+    write_config(tmp_path, fake_model.base_url, agent="titles = false")
+    with Server(tmp_path, ASTRBOT_WORKER_LEASE_S="1") as server:
+        key = create_key(tmp_path, "chat")
+        opened = server.open_chat(key, {"username": "a", "message": "DELAY=50 N=400 x"})
+        events = iter_events(opened)
+        run_id = run_id_of(events)
+        said = next(events)["data"]
+        for process in (*server.list_workers(), server.process.pid):
+            os.kill(process, signal.SIGKILL)
+        opened.close()
+    with Server(tmp_path, ASTRBOT_WORKER_LEASE_S="1") as server:
+        whole = resume(server, key, run_id)
+        assert whole[3]["data"] == said
+        assert [one["type"] for one in whole[-2:]] == ["error", "end"]
+        run = json.loads(server.request("GET", f"/api/v1/chat/runs/{run_id}", key).data)["data"]
+        assert run["status"] == "interrupted"
+        assert text_of(run["result"]).startswith(said)
+
+
+def test_a_client_that_reads_nothing_is_cut_off_and_can_resume(
+    tmp_path: Path, fake_model: FakeOpenAI
+) -> None:
+    write_config(tmp_path, fake_model.base_url, agent="titles = false")
+    with Server(tmp_path, workers=1, ASTRBOT_MAX_STREAM_LAG_S="1") as server:
+        key = create_key(tmp_path, "chat")
+        # Several megabytes: more than the buffers of both ends hold.
+        opened = server.open_chat(key, {"username": "a", "message": "DELAY=0 N=60000 x"})
+        events = iter_events(opened)
+        run_id = run_id_of(events)
+        wait_for(lambda: "was not read and is closed" in server.read_log())
+        opened.close()
+        whole = resume(server, key, run_id)
+        assert whole[-1]["type"] == "end"

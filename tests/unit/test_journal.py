@@ -1,0 +1,193 @@
+"""The journal: what is appended is there, in order, once, whoever asks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from astrbot_api import events
+from astrbot_api.chat.replay import parse_frames
+from astrbot_api.errors import StorageError
+from astrbot_api.stream.journal import READ_LIMIT, Journal, Piece, Slice
+from astrbot_api.stream.log import RunLog
+from astrbot_api.stream.reading import LogReader
+from astrbot_api.stream.signals import NoSignals
+from astrbot_api.stream.sqlite_journal import SqliteJournal
+from astrbot_api.stream.writer import JournalWriter
+
+from ..waiting import wait_for
+
+FAR_FUTURE_US = 2**62
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = SqliteJournal(tmp_path / "events.db")
+    yield opened
+    opened.close()
+
+
+def frames(first: int, last: int) -> list[str]:
+    return [f"data: {{}}\nid: {number}\n\n" for number in range(first, last + 1)]
+
+
+def test_events_are_read_from_any_number_on(journal: Journal) -> None:
+    journal.append([Piece(7, 1, frames(1, 3)), Piece(8, 1, frames(1, 1))])
+    journal.append([Piece(7, 4, frames(4, 5))])
+    assert journal.read_after(7, 0) == Slice(frames(1, 5), closed=False)
+    assert journal.read_after(7, 3) == Slice(frames(4, 5), closed=False)
+    assert journal.read_after(7, 5) == Slice([], closed=False)
+    assert journal.read_after(9, 0) == Slice([], closed=False)
+
+
+def test_a_reader_knows_the_end_only_with_the_last_event(journal: Journal) -> None:
+    journal.append([Piece(7, 1, frames(1, 5), ended=True)])
+    assert not journal.read_after(7, 0, limit=4).closed
+    assert journal.read_after(7, 4, limit=4) == Slice(frames(5, 5), closed=True)
+    assert journal.read_after(7, 5) == Slice([], closed=True)
+
+
+def test_a_long_run_is_read_in_parts(journal: Journal) -> None:
+    journal.append([Piece(7, 1, frames(1, READ_LIMIT + 10), ended=True)])
+    first = journal.read_after(7, 0)
+    assert len(first.frames) == READ_LIMIT
+    assert journal.read_after(7, READ_LIMIT) == Slice(
+        frames(READ_LIMIT + 1, READ_LIMIT + 10), closed=True
+    )
+
+
+def test_what_was_ended_elsewhere_takes_nothing_more_from_its_worker(journal: Journal) -> None:
+    journal.append([Piece(7, 1, frames(1, 2))])
+    assert journal.end_run(7, [events.error("r", "run_interrupted", "x"), events.end("r")])
+    journal.append([Piece(7, 3, frames(3, 9), ended=True)])
+    found = journal.read_after(7, 2)
+    assert found.closed
+    assert [one["type"] for one in parse_frames(found.frames)] == ["error", "end"]
+    assert found.frames[-1].endswith("\nid: 4\n\n")
+
+
+def test_a_run_is_ended_once(journal: Journal) -> None:
+    journal.append([Piece(7, 1, frames(1, 2), ended=True)])
+    assert not journal.end_run(7, [events.end("r")])
+    assert journal.read_after(7, 0) == Slice(frames(1, 2), closed=True)
+
+
+def test_a_number_that_is_used_again_begins_anew(journal: Journal) -> None:
+    journal.append([Piece(7, 1, frames(1, 5), ended=True)])
+    journal.append([Piece(7, 1, frames(1, 2))])
+    assert journal.read_after(7, 0) == Slice(frames(1, 2), closed=False)
+
+
+def test_pruning_forgets_what_has_ended_and_nothing_else(journal: Journal) -> None:
+    journal.append([Piece(7, 1, frames(1, 2), ended=True), Piece(8, 1, frames(1, 2))])
+    assert journal.prune(0) == 0
+    assert journal.prune(FAR_FUTURE_US) == 1
+    assert journal.read_after(7, 0) == Slice([], closed=False)
+    assert journal.read_after(8, 0).frames == frames(1, 2)
+
+
+def test_a_log_shows_nothing_before_the_journal_has_it(journal: Journal) -> None:
+    taken: list[RunLog] = []
+
+    class Sink:
+        def mark(self, log: RunLog) -> None:
+            taken.append(log)
+
+    log = RunLog(7, Sink())
+    log.append(events.run_started("r"))
+    assert taken == [log]
+    assert log.read_after(0) == []
+    piece = log.take_unwritten()
+    log.release(piece)
+    assert log.read_after(0) == list(piece.frames)
+    assert not log.closed
+    log.close()
+    log.release(log.take_unwritten())
+    assert log.closed
+
+
+class Refusing:
+    """A journal that takes nothing until it is told to."""
+
+    def __init__(self, behind: Journal) -> None:
+        self.behind = behind
+        self.refuses = True
+
+    def append(self, pieces: Sequence[Piece]) -> None:
+        if self.refuses:
+            raise StorageError("the disk is full")
+        self.behind.append(pieces)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.behind, name)
+
+
+@pytest.fixture
+def make_writer() -> Iterator[Callable[[Journal], JournalWriter]]:
+    made: list[JournalWriter] = []
+
+    def make(journal: Journal) -> JournalWriter:
+        made.append(JournalWriter(journal, NoSignals()))
+        return made[-1]
+
+    yield make
+    for writer in made:
+        writer.close()
+
+
+def test_a_journal_that_fails_stops_no_stream_and_gets_everything_later(
+    journal: Journal, make_writer: Callable[[Journal], JournalWriter]
+) -> None:
+    refusing = Refusing(journal)
+    log = RunLog(7, make_writer(refusing))  # type: ignore[arg-type]
+    woken = threading.Event()
+    log.add_waiter(woken)
+    log.append(events.run_started("r"))
+    assert woken.wait(30)
+    assert len(log.read_after(0) or []) == 1
+    assert journal.read_after(7, 0).frames == []
+    refusing.refuses = False
+    log.append(events.end("r"))
+    log.close()
+    found = wait_for(lambda: (got := journal.read_after(7, 0)).closed and got)
+    assert [one["type"] for one in parse_frames(found.frames)] == ["run_started", "end"]
+
+
+def test_a_reader_far_behind_reads_what_memory_no_longer_has(
+    journal: Journal, make_writer: Callable[[Journal], JournalWriter]
+) -> None:
+    log = RunLog(7, make_writer(journal))
+    for number in range(60):
+        log.append(events.plain("r", f"{number:02}" + "x" * 30_000, streaming=True))
+        wait_for(lambda number=number: log.last_number == number + 1)
+    log.close()
+    wait_for(lambda: log.closed)
+    assert log.read_after(0) is None
+    reader, seen = LogReader(log, journal), []
+    while not reader.closed:
+        seen += parse_frames(reader.read())
+    assert [one["data"][:2] for one in seen] == [f"{number:02}" for number in range(60)]
+
+
+def test_the_events_of_many_runs_share_a_transaction(journal: Journal) -> None:
+    batches: list[int] = []
+
+    class Counting:
+        def append(self, pieces: Sequence[Piece]) -> None:
+            batches.append(len(pieces))
+            journal.append(pieces)
+
+    writer = JournalWriter(Counting(), NoSignals())  # type: ignore[arg-type]
+    logs = [RunLog(number, writer) for number in range(1, 201)]
+    for _ in range(10):
+        for log in logs:
+            log.append(events.plain("r", "x", streaming=True))
+    for log in logs:
+        log.close()
+    wait_for(lambda: all(log.closed for log in logs))
+    writer.close()
+    assert len(batches) < 50, batches
+    assert all(len(journal.read_after(log.run, 0).frames) == 10 for log in logs)
