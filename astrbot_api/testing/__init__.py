@@ -2,8 +2,9 @@
 
 - :class:`~astrbot_api.testing.fake_openai.FakeOpenAI`: an OpenAI-compatible
   endpoint whose answers are scripted by the words of the user's message.
-- :class:`~astrbot_api.testing.fake_telegram.FakeTelegram`: a messenger that
-  remembers what it was sent, sends what it is told to, and fails on demand.
+- :class:`~astrbot_api.testing.fake_telegram.FakeTelegram`,
+  :class:`~astrbot_api.testing.fake_onebot.FakeOneBot`: messengers that remember
+  what they were sent, send what they are told to, and fail on demand.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .fake_onebot import FakeOneBot
     from .fake_openai import FakeOpenAI
     from .fake_telegram import FakeTelegram
 
-__all__ = ["FakeOpenAI", "FakeTelegram"]
+__all__ = ["FakeOneBot", "FakeOpenAI", "FakeTelegram"]
 
 _MODULES = {
+    "FakeOneBot": "fake_onebot",
     "FakeOpenAI": "fake_openai",
     "FakeTelegram": "fake_telegram",
 }

@@ -1,0 +1,102 @@
+"""Calls of a OneBot 11 implementation over HTTP.
+
+Source: https://github.com/botuniverse/onebot-11/blob/master/communication/http.md
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..adapter import OutFile
+from ..http import HttpAnswer, PlatformError, PlatformHttp
+from ..multipart_body import iter_file
+
+#: Stands in the JSON where the file's bytes will be sent. No text can contain
+#: it: JSON writes a control character as an escape.
+_FILE_MARK = "\x00file\x00"
+_FILE_MARK_JSON = json.dumps(_FILE_MARK)[1:-1].encode()
+
+_MAX_WORDS_CHARS = 300
+
+
+class OneBotApi:
+    """The API of one implementation, which is one QQ account."""
+
+    def __init__(
+        self, http: PlatformHttp, base_url: str, access_token: str, timeout_s: float
+    ) -> None:
+        self._http = http
+        self._base_url = base_url.rstrip("/")
+        self._access_token = access_token
+        self._timeout_s = timeout_s
+
+    def call(self, action: str, parameters: Mapping[str, Any], file: OutFile | None = None) -> Any:
+        """Call an action and return its ``data``.
+
+        :param parameters: :func:`file_reference` stands in it for the file.
+        :raises PlatformError: when it failed or did not answer.
+        """
+        body = json.dumps(parameters, ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        if self._access_token:
+            headers["Authorization"] = f"Bearer {self._access_token}"
+        pieces: Iterator[bytes] | bytes = body
+        if file is not None:
+            before, _, after = body.partition(_FILE_MARK_JSON)
+            size_bytes = len(before) + len(after) + 4 * -(-file.size_bytes // 3)
+            headers["Content-Length"] = str(size_bytes)
+            pieces = _iter_body(before, file, after)
+        answer = self._http.request(
+            "POST", f"{self._base_url}/{action}", headers=headers, body=pieces,
+            timeout_s=self._timeout_s,
+        )  # fmt: skip
+        return self._read(action, answer)
+
+    def _read(self, action: str, answer: HttpAnswer) -> Any:
+        status = answer.status
+        if status in (401, 403):
+            raise PlatformError(f"OneBot refused the access token ({status}).")
+        if status in (404, 406, 426):
+            raise PlatformError(f"OneBot does not know {action} ({status}); check base_url.")
+        if status >= 500 or status == 429:
+            raise PlatformError(
+                f"OneBot answered {status}.", retryable=True, retry_after_s=answer.retry_after_s
+            )
+        if status != 200:
+            raise PlatformError(f"OneBot answered {status}.")
+        body = answer.json()
+        # "async": it is taken and will be done; whether it works is not told.
+        if isinstance(body, dict) and body.get("status") in ("ok", "async"):
+            return body.get("data")
+        if not isinstance(body, dict):
+            body = {}
+        words = str(body.get("wording") or body.get("message") or body.get("msg") or "")
+        # What it says of a failure does not tell whether QQ has the message:
+        # sending it again might show it twice.
+        raise PlatformError(
+            f"OneBot failed with {body.get('retcode')}: {self._hide(words[:_MAX_WORDS_CHARS])}"
+        )
+
+    def _hide(self, words: str) -> str:
+        return words.replace(self._access_token, "…") if self._access_token else words
+
+
+def file_reference() -> str:
+    """Return what stands in the parameters for the file of a call."""
+    return f"base64://{_FILE_MARK}"
+
+
+def _iter_body(before: bytes, file: OutFile, after: bytes) -> Iterator[bytes]:
+    """Return JSON with a file in it, which is never in memory as a whole."""
+    yield before
+    rest = b""
+    for piece in iter_file(file):
+        piece = rest + piece
+        whole = len(piece) // 3 * 3
+        rest = piece[whole:]
+        yield base64.b64encode(piece[:whole])
+    yield base64.b64encode(rest)
+    yield after

@@ -1,0 +1,163 @@
+"""A fake of a OneBot 11 implementation, such as NapCat, over HTTP.
+
+::
+
+    with FakeOneBot() as qq:
+        # bots.toml: base_url = qq.url, access_token and secret as here
+        headers, body = qq.make_request(qq.make_event("Hello"))
+        # … posted to /api/v1/hooks/BOT, and then:
+        [answer] = qq.wait_for_messages(1)
+
+Source of what it checks and answers: https://github.com/botuniverse/onebot-11
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import itertools
+import json
+from typing import Any
+
+from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
+
+_SEND = {
+    "send_private_msg": "user_id",
+    "send_group_msg": "group_id",
+    "upload_private_file": "user_id",
+    "upload_group_file": "group_id",
+}
+_MEDIA = ("image", "record", "video")
+
+
+class FakeOneBot(FakePlatform):
+    """One QQ account.
+
+    :param access_token: What calls must bear; empty: nothing.
+    :param secret: Key of the signatures of events; empty: none.
+    """
+
+    def __init__(
+        self, access_token: str = "kSLuTF2GC2Q4q4ugm3", secret: str = "event-secret"
+    ) -> None:
+        super().__init__()
+        self.access_token = access_token
+        self.secret = secret
+        self.self_id = 10001000
+        #: Name -> bytes that ``get_file``, ``get_image`` and ``get_record`` give.
+        self.files: dict[str, bytes] = {}
+        #: Groups and users that it knows; empty: every one.
+        self.known: set[int] = set()
+        self._message_ids = itertools.count(1)
+
+    def make_event(
+        self, message: Any, *, user_id: int = 12345678, group_id: int | None = None, **event: Any
+    ) -> dict[str, Any]:
+        """Return a message event as the specification shows it.
+
+        :param message: Text with CQ codes, or an array of segments.
+        :param event: Further keys, or others in their place.
+        """
+        made: dict[str, Any] = {
+            "time": 1515204254,
+            "self_id": self.self_id,
+            "post_type": "message",
+            "message_type": "private" if group_id is None else "group",
+            "sub_type": "friend" if group_id is None else "normal",
+            "message_id": next(self._message_ids) + 1000,
+            "user_id": user_id,
+            "message": message,
+            "raw_message": message if isinstance(message, str) else "",
+            "font": 456,
+            "sender": {"nickname": "小不点", "sex": "male", "age": 18},
+        }
+        if group_id is not None:
+            made |= {"group_id": group_id, "anonymous": None}
+        return made | event
+
+    def make_request(
+        self, event: dict[str, Any], secret: str | None = None
+    ) -> tuple[dict[str, str], bytes]:
+        """Return headers and body with which the implementation posts an event."""
+        body = json.dumps(event, ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/json", "X-Self-ID": str(self.self_id)}
+        secret = self.secret if secret is None else secret
+        if secret:
+            digest = hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()
+            headers["X-Signature"] = f"sha1={digest}"
+        return headers, body
+
+    def add_file(self, data: bytes, name: str = "a.png") -> str:
+        """Store a file and return its address."""
+        self.files[name] = data
+        return f"{self.url}/files/{name}"
+
+    def answer(self, request: FakeRequest) -> FakeAnswer:
+        """Answer as an implementation does."""
+        action = request.path.strip("/")
+        if action.startswith("files/"):
+            data = self.files.get(action.removeprefix("files/"))
+            return FakeAnswer(404, b"") if data is None else FakeAnswer(200, data)
+        given = request.headers.get("authorization")
+        if self.access_token and given != f"Bearer {self.access_token}":
+            return FakeAnswer(401 if given is None else 403, b"")
+        fields = request.read_fields()
+        if action in _SEND:
+            fault = self._find_fault(action, fields)
+            if fault:
+                return _failed(100, fault)
+            message_id = next(self._message_ids)
+            self.accept({**fields, "action": action, "message_id": message_id})
+            made = None if action.startswith("upload") else {"message_id": message_id}
+            return FakeAnswer.of_json({"status": "ok", "retcode": 0, "data": made})
+        if action in ("get_file", "get_image", "get_record"):
+            content = self.files.get(fields.get("file", ""))
+            if content is None:
+                return _failed(1200, "file not found")
+            found = {"file": fields["file"], "base64": base64.b64encode(content).decode()}
+            return FakeAnswer.of_json({"status": "ok", "retcode": 0, "data": found})
+        return FakeAnswer(404, b"")
+
+    def _find_fault(self, action: str, fields: dict[str, Any]) -> str:
+        """Return what is wrong with a message; empty for a good one."""
+        target = fields.get(_SEND[action])
+        if not isinstance(target, int):
+            return "BAD_PARAM"
+        if self.known and target not in self.known:
+            return "群聊不存在"
+        if action.startswith("upload"):
+            if not fields.get("name"):
+                return "BAD_PARAM"
+            fields["data"] = _decode(fields.get("file"))
+            return "" if fields["data"] is not None else "FILE_NOT_FOUND"
+        segments = fields.get("message")
+        if not isinstance(segments, list) or not segments:
+            return "EMPTY_MESSAGE"
+        for one in segments:
+            data = one["data"]
+            if one["type"] in _MEDIA:
+                one["bytes"] = _decode(data.get("file"))
+                if one["bytes"] is None:
+                    return "IMAGE_NOT_FOUND"
+            elif one["type"] == "text" and not data.get("text"):
+                return "EMPTY_TEXT"
+            elif one["type"] not in ("text", "reply", "at", "face"):
+                return f"UNKNOWN_SEGMENT {one['type']}"
+        return ""
+
+
+def _decode(file: Any) -> bytes | None:
+    if not isinstance(file, str) or not file.startswith("base64://"):
+        return None
+    try:
+        return base64.b64decode(file.removeprefix("base64://"), validate=True)
+    except binascii.Error:
+        return None
+
+
+def _failed(retcode: int, words: str) -> FakeAnswer:
+    return FakeAnswer.of_json(
+        {"status": "failed", "retcode": retcode, "data": None, "msg": words, "wording": words}
+    )
