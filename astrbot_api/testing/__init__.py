@@ -3,8 +3,11 @@
 - :class:`~astrbot_api.testing.fake_openai.FakeOpenAI`: an OpenAI-compatible
   endpoint whose answers are scripted by the words of the user's message.
 - :class:`~astrbot_api.testing.fake_telegram.FakeTelegram`,
-  :class:`~astrbot_api.testing.fake_onebot.FakeOneBot`: messengers that remember
-  what they were sent, send what they are told to, and fail on demand.
+  :class:`~astrbot_api.testing.fake_onebot.FakeOneBot`,
+  :class:`~astrbot_api.testing.fake_slack.FakeSlack` and
+  :class:`~astrbot_api.testing.fake_webhook.FakeWebhookReceiver`: messengers that
+  remember what they were sent, make the requests that they would send, and fail
+  on demand.
 """
 
 from __future__ import annotations
@@ -15,14 +18,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .fake_onebot import FakeOneBot
     from .fake_openai import FakeOpenAI
+    from .fake_slack import FakeSlack
     from .fake_telegram import FakeTelegram
+    from .fake_webhook import FakeWebhookReceiver
 
-__all__ = ["FakeOneBot", "FakeOpenAI", "FakeTelegram"]
+__all__ = ["FakeOneBot", "FakeOpenAI", "FakeSlack", "FakeTelegram", "FakeWebhookReceiver"]
 
 _MODULES = {
     "FakeOneBot": "fake_onebot",
     "FakeOpenAI": "fake_openai",
+    "FakeSlack": "fake_slack",
     "FakeTelegram": "fake_telegram",
+    "FakeWebhookReceiver": "fake_webhook",
 }
 
 

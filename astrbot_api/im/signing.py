@@ -1,0 +1,87 @@
+"""Signed requests between servers, as "Standard Webhooks" has them.
+
+Three headers: ``webhook-id`` (the same when it is sent again),
+``webhook-timestamp`` (seconds since 1970) and ``webhook-signature``
+(``v1,`` and the base64 of HMAC-SHA256 over ``id.timestamp.body``; several are
+separated by spaces, while a secret is changed). Libraries for many languages
+check them. Source: https://www.standardwebhooks.com
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Mapping
+
+#: How far the sender's clock may be off, and how long a request can be
+#: replayed; whoever takes them must know the ids of this time.
+TOLERANCE_S = 300
+
+_PREFIX = "whsec_"
+_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_MAX_SIGNATURES = 10
+
+
+def sign(
+    secret: str, message_id: str, body: bytes, *, now_s: float | None = None
+) -> dict[str, str]:
+    """Return the three headers for a body.
+
+    :param secret: ``whsec_`` and base64, or any other text.
+    :param now_s: Seconds since 1970; default: now.
+    """
+    timestamp = str(int(time.time() if now_s is None else now_s))
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": f"v1,{_digest(secret, message_id, timestamp, body)}",
+    }
+
+
+def verify(
+    secret: str, headers: Mapping[str, str], body: bytes, *, now_s: float | None = None
+) -> str | None:
+    """Check a request and return its id; None when it is not proven.
+
+    :param headers: With lower-case names.
+    """
+    message_id = headers.get("webhook-id", "")
+    timestamp = headers.get("webhook-timestamp", "")
+    if not secret or not _ID.fullmatch(message_id):
+        return None
+    if not re.fullmatch(r"\d{1,12}", timestamp, re.ASCII):
+        return None
+    if abs((time.time() if now_s is None else now_s) - int(timestamp)) > TOLERANCE_S:
+        return None
+    expected = _digest(secret, message_id, timestamp, body).encode()
+    given = headers.get("webhook-signature", "").split(" ")[:_MAX_SIGNATURES]
+    # Every one is compared, so that the time tells nothing.
+    matches = [
+        hmac.compare_digest(one.removeprefix("v1,").encode(), expected)
+        for one in given
+        if one.startswith("v1,")
+    ]
+    return message_id if any(matches) else None
+
+
+def is_secret(text: str) -> bool:
+    """Tell whether a text can be a secret: long enough, and base64 where it says so."""
+    try:
+        return len(_key(text)) >= 16
+    except binascii.Error:
+        return False
+
+
+def _digest(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return base64.b64encode(hmac.new(_key(secret), signed, hashlib.sha256).digest()).decode()
+
+
+def _key(secret: str) -> bytes:
+    if secret.startswith(_PREFIX):
+        return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    return secret.encode()

@@ -1,0 +1,143 @@
+"""A Slack bot: Web API out, Events API in."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from ..adapter import (
+    BadSignature,
+    BaseAdapter,
+    InboundRequest,
+    OutFile,
+    OutMessage,
+    Progress,
+    Receipt,
+    Reception,
+    Sent,
+    Target,
+)
+from ..http import PlatformError, PlatformHttp
+from ..markdown import read_markdown
+from ..rich_text import RichText
+from ..splitting import split_markdown
+from .api import SlackApi
+from .inbound import EventReader
+from .mrkdwn import escape, write_mrkdwn
+
+#: Slack advises 4,000 and cuts off at 40,000; markup and escapes come on top.
+_MAX_TEXT_UNITS = 3500
+_MAX_FILE_BYTES = 1000 * 1000 * 1000
+
+#: How old a signed request may be, in seconds.
+#: Source: https://docs.slack.dev/authentication/verifying-requests-from-slack
+_TOLERANCE_S = 300
+
+#: Channel or user, and the thread in it: as :class:`EventReader` writes them.
+_SESSION = re.compile(r"([CDGUW][A-Z0-9]{2,20})(?:#(\d{1,12}\.\d{1,8}))?", re.ASCII)
+
+
+class SlackAdapter(BaseAdapter):
+    """One bot in one workspace."""
+
+    type = "slack"
+    capabilities = frozenset({"text", "image", "record", "video", "file", "group", "reply"})
+
+    def __init__(self, settings: Mapping[str, Any], http: PlatformHttp) -> None:
+        self._settings = settings
+        self._api = SlackApi(http, settings["base_url"], settings["token"], settings["timeout_s"])
+        self._reader = EventReader(settings["threads"], self._api.download)
+
+    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
+        """Send each part: a text in messages, a file as one message."""
+        where = self._find_channel(target)
+        ids: list[str] = []
+        for part in message.parts:
+            if isinstance(part, OutFile):
+                ids.append(self._send_file(where, part))
+                progress(Sent(1, platform_ids=(ids[-1],)))
+            else:
+                self._send_text(where, part, progress, ids)
+        return Receipt(tuple(ids))
+
+    def receive(self, request: InboundRequest) -> Reception:
+        """Read an event that Slack posted, or answer its question whether we are we."""
+        self._check_signature(request)
+        try:
+            body = orjson.loads(request.body)
+        except orjson.JSONDecodeError:
+            return Reception(status=400)
+        if not isinstance(body, dict):
+            return Reception(status=400)
+        if body.get("type") == "url_verification":
+            return Reception(body=str(body.get("challenge", "")).encode())
+        message = self._reader.read(body) if body.get("type") == "event_callback" else None
+        return Reception(() if message is None else (message,))
+
+    def _check_signature(self, request: InboundRequest) -> None:
+        secret: str = self._settings["signing_secret"]
+        timestamp = request.headers.get("x-slack-request-timestamp", "")
+        given = request.headers.get("x-slack-signature", "")
+        signed = f"v0:{timestamp}:".encode() + request.body
+        expected = "v0=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+        if not secret or not hmac.compare_digest(given.encode(), expected.encode()):
+            raise BadSignature("the request is not signed with the app's signing secret")
+        if not timestamp.isdecimal() or abs(time.time() - int(timestamp)) > _TOLERANCE_S:
+            raise BadSignature("the request is too old")
+
+    def _find_channel(self, target: Target) -> dict[str, str]:
+        """Return the arguments that say where a message goes."""
+        found = _SESSION.fullmatch(target.session_id)
+        if found is None:
+            raise PlatformError(
+                "The session must be a channel or user of Slack (C…, D…, G…, U…), with "
+                "#THREAD_TS behind it for a thread."
+            )
+        channel, thread = found.groups()
+        if channel[0] in "UW":
+            opened = self._api.call("conversations.open", {"users": channel})
+            channel = str(opened["channel"]["id"])
+        return {"channel": channel, **({"thread_ts": thread} if thread else {})}
+
+    def _send_text(
+        self, where: Mapping[str, str], text: str, progress: Progress, ids: list[str]
+    ) -> None:
+        pieces = split_markdown(text, _MAX_TEXT_UNITS)
+        for number, piece in enumerate(pieces, 1):
+            sent = self._api.call("chat.postMessage", {**where, "text": self._write(piece.text)})
+            ids.append(str(sent.get("ts", "")))
+            last = number == len(pieces)
+            progress(Sent(int(last), 0 if last else piece.chars, (ids[-1],)))
+        if not pieces:
+            progress(Sent(1))
+
+    def _write(self, text: str) -> str:
+        if self._settings["format"] == "plain":
+            return escape(text)
+        rich = read_markdown(text)
+        # A table may become much longer than it was.
+        return write_mrkdwn(rich if len(rich.text) < 2 * _MAX_TEXT_UNITS else RichText(text))
+
+    def _send_file(self, where: Mapping[str, str], file: OutFile) -> str:
+        if file.size_bytes > _MAX_FILE_BYTES:
+            raise PlatformError(
+                f"{file.filename} has {file.size_bytes} bytes; Slack takes {_MAX_FILE_BYTES} at "
+                "most."
+            )
+        if not file.size_bytes:
+            raise PlatformError(f"{file.filename} is empty; Slack takes no empty files.")
+        file_id = self._api.upload(file)
+        arguments: dict[str, Any] = {
+            "files": [{"id": file_id, "title": file.filename}],
+            "channel_id": where["channel"],
+        }
+        if "thread_ts" in where:
+            arguments["thread_ts"] = where["thread_ts"]
+        self._api.call("files.completeUploadExternal", arguments)
+        return file_id

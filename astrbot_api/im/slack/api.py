@@ -1,0 +1,119 @@
+"""Calls of Slack's Web API. Source: https://docs.slack.dev/apis/web-api"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import orjson
+
+from ..adapter import OutFile
+from ..http import HttpAnswer, PlatformError, PlatformHttp, PlatformReader
+from ..multipart_body import iter_file
+
+#: Errors that say "not now". Source: the error tables of each method.
+_PASSING = frozenset(
+    {
+        "fatal_error", "internal_error", "rate_limited", "ratelimited", "request_timeout",
+        "service_unavailable",
+    }
+)  # fmt: skip
+
+_BAD_TOKEN = frozenset(
+    {"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"}
+)
+
+_MAX_WORDS_CHARS = 200
+
+
+class SlackApi:
+    """The Web API, as one bot."""
+
+    def __init__(self, http: PlatformHttp, base_url: str, token: str, timeout_s: float) -> None:
+        self._http = http
+        self._base_url = base_url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._timeout_s = timeout_s
+
+    def call(self, method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Call a method and return its answer.
+
+        :param arguments: What is no string is sent as JSON in a form, which
+            every method takes.
+        :raises PlatformError: when Slack refused or did not answer.
+        """
+        form = {
+            key: value if isinstance(value, str) else orjson.dumps(value).decode()
+            for key, value in arguments.items()
+        }
+        answer = self._http.request(
+            "POST", f"{self._base_url}/{method}", timeout_s=self._timeout_s,
+            headers={**self._headers, "Content-Type": "application/x-www-form-urlencoded"},
+            body=urlencode(form).encode(),
+        )  # fmt: skip
+        return _read(method, answer)
+
+    def upload(self, file: OutFile) -> str:
+        """Upload a file, which nobody sees yet, and return its id.
+
+        :raises PlatformError: when Slack refused or did not answer.
+        """
+        place = self.call(
+            "files.getUploadURLExternal",
+            {"filename": file.filename, "length": str(file.size_bytes)},
+        )
+        url = str(place.get("upload_url", ""))
+        self._check_host(url)
+        answer = self._http.request(
+            "POST", url, body=iter_file(file), timeout_s=self._timeout_s,
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(file.size_bytes),
+            },
+        )  # fmt: skip
+        if answer.status != 200:
+            raise PlatformError(
+                f"Slack answered {answer.status} to the upload of a file.",
+                retryable=answer.status >= 500 or answer.status == 429,
+                retry_after_s=answer.retry_after_s,
+            )
+        return str(place["file_id"])
+
+    def download(self, url: str) -> PlatformReader:
+        """Open a file that somebody sent.
+
+        :raises PlatformError: also when the address is none of Slack's: it
+            would be given the token.
+        """
+        self._check_host(url)
+        return self._http.open(url, headers=self._headers, timeout_s=self._timeout_s)
+
+    def _check_host(self, url: str) -> None:
+        parts, own = urlsplit(url), urlsplit(self._base_url)
+        host = (parts.hostname or "").casefold()
+        of_slack = parts.scheme == "https" and (host == "slack.com" or host.endswith(".slack.com"))
+        if not of_slack and (parts.scheme, parts.netloc) != (own.scheme, own.netloc):
+            raise PlatformError(f"An address at {host or 'no host'} is none of Slack's.")
+
+
+def _read(method: str, answer: HttpAnswer) -> dict[str, Any]:
+    status = answer.status
+    if status == 429 or status >= 500:
+        raise PlatformError(
+            f"Slack answered {status} to {method}.",
+            retryable=True,
+            retry_after_s=answer.retry_after_s,
+        )
+    if status != 200:
+        raise PlatformError(f"Slack answered {status} to {method}.")
+    body = answer.json()
+    if isinstance(body, dict) and body.get("ok") is True:
+        return body
+    error = str(body.get("error", "")) if isinstance(body, dict) else ""
+    if error in _BAD_TOKEN:
+        raise PlatformError(f"Slack refused the bot's token ({error}).")
+    words = f"Slack refused {method}: {error[:_MAX_WORDS_CHARS]}"
+    if error == "missing_scope":
+        words += f" (it needs {str(body.get('needed', ''))[:_MAX_WORDS_CHARS]})"
+    raise PlatformError(words, retryable=error in _PASSING, retry_after_s=answer.retry_after_s)

@@ -1,0 +1,89 @@
+"""Slack's events, read into messages. Source: https://docs.slack.dev/apis/events-api"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from ...storage.protocol import BlobReader
+from ..adapter import FileType, InFile, InMessage
+from .mrkdwn import read_mrkdwn
+
+log = logging.getLogger(__name__)
+
+#: Subtypes of ``message`` that somebody said; the others are edits, joins and so on.
+_SAID = (None, "file_share", "thread_broadcast")
+
+_TYPES: dict[str, FileType] = {"image": "image", "audio": "record", "video": "video"}
+
+
+@dataclass(frozen=True, slots=True)
+class EventReader:
+    """Reads the events that Slack posts.
+
+    :param threads: Whether a mention in a channel begins a thread.
+    :param download: Opens a file at its private address.
+    """
+
+    threads: bool
+    download: Callable[[str], BlobReader] = field(repr=False)
+
+    def read(self, body: dict[str, Any]) -> InMessage | None:
+        """Return the message of a request; None for any other event."""
+        try:
+            event = body["event"]
+            if event["type"] not in ("app_mention", "message"):
+                return None
+            return self._read_message(event, _find_own_id(body))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning("an event of Slack is not understood: %r", error)
+            return None
+
+    def _read_message(self, event: dict[str, Any], own_id: str) -> InMessage | None:
+        # A bot that answers bots, or itself, may never stop.
+        if event.get("subtype") not in _SAID or event.get("bot_id") or event["user"] == own_id:
+            return None
+        channel, ts = str(event["channel"]), str(event["ts"])
+        private = event.get("channel_type") == "im" or channel.startswith("D")
+        text, mentioned = read_mrkdwn(str(event.get("text") or ""), own_id)
+        mentioned = mentioned or event["type"] == "app_mention"
+        files = tuple(self._list_files(event))
+        if not text and not files and not mentioned:
+            return None
+        thread = event.get("thread_ts")
+        if not thread and self.threads and not private:
+            thread = ts
+        return InMessage(
+            # Not Slack's event_id: a mention is told twice, as a mention and
+            # as a message, where the app asked for both.
+            event_id=f"{channel}/{ts}",
+            message_type="FriendMessage" if private else "GroupMessage",
+            session_id=f"{channel}#{thread}" if thread else channel,
+            sender_id=str(event["user"]),
+            sender_name="",
+            text=text,
+            files=files,
+            addressed=private or mentioned,
+            platform_message_id=ts,
+        )
+
+    def _list_files(self, event: dict[str, Any]) -> Iterator[InFile]:
+        for file in event.get("files") or ():
+            url = file.get("url_private_download") or file.get("url_private")
+            # Others are tombstones, or lie at another service.
+            if url and not file.get("is_external"):
+                kind = str(file.get("mimetype") or "").partition("/")[0]
+                name = str(file.get("name") or file.get("title") or "file")
+                yield InFile(_TYPES.get(kind, "file"), name, partial(self.download, str(url)))
+
+
+def _find_own_id(body: dict[str, Any]) -> str:
+    """Return the id of the user that the app is in this workspace."""
+    for one in body.get("authorizations") or ():
+        if one.get("user_id"):
+            return str(one["user_id"])
+    found = body.get("authed_users") or [""]
+    return str(found[0])

@@ -1,0 +1,254 @@
+"""Any other system: signed JSON, both ways.
+
+What is sent and what is taken have one shape::
+
+    {"type": "message", "message_type": "FriendMessage", "session_id": "42",
+     "message": [{"type": "plain", "text": "Hello"},
+                 {"type": "image", "filename": "a.png", "mime": "image/png", "data": "BASE64"}]}
+
+Signatures: :mod:`astrbot_api.im.signing`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import uuid
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import marshmallow as ma
+import orjson
+
+from ..agentconfig import find_first_error
+from ..messages import MEDIA_TYPES
+from ..threads import run_native
+from .adapter import (
+    MESSAGE_TYPES,
+    BadSignature,
+    BaseAdapter,
+    InboundRequest,
+    InFile,
+    InMessage,
+    OutFile,
+    OutMessage,
+    Progress,
+    Receipt,
+    Reception,
+    Sent,
+    Target,
+)
+from .botfile import Bot, Secret
+from .http import HttpAnswer, PlatformError, PlatformHttp
+from .multipart_body import iter_file
+from .signing import is_secret, sign, verify
+
+_MAX_WORDS_CHARS = 200
+
+#: Statuses of a receiver that say "not now".
+_PASSING = frozenset({408, 425, 429})
+
+
+class SettingsSchema(ma.Schema):
+    """Settings of a bot of type ``webhook``."""
+
+    url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
+    secret = Secret(required=True)
+    max_file_mb = ma.fields.Integer(load_default=10, validate=ma.validate.Range(1, 100))
+    timeout_s = ma.fields.Integer(load_default=30, validate=ma.validate.Range(1, 600))
+
+    @ma.validates("secret")
+    def check_secret(self, value: str, **_: Any) -> None:
+        """Refuse a secret that can be guessed."""
+        if not is_secret(value):
+            raise ma.ValidationError("must have 16 characters, or be whsec_ and base64 of as many")
+
+
+class _FileSchema(ma.Schema):
+    """A file of an inbound message."""
+
+    type = ma.fields.String(required=True, validate=ma.validate.OneOf(MEDIA_TYPES))
+    filename = ma.fields.String(load_default="file", validate=ma.validate.Length(1, 255))
+    data = ma.fields.String(required=True)
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
+
+class _MessageSchema(ma.Schema):
+    """An inbound message; its ``message`` is read apart."""
+
+    type = ma.fields.String(load_default="message", validate=ma.validate.Equal("message"))
+    message_type = ma.fields.String(
+        load_default="FriendMessage", validate=ma.validate.OneOf(MESSAGE_TYPES)
+    )
+    session_id = ma.fields.String(required=True, validate=ma.validate.Length(1, 200))
+    sender_id = ma.fields.String(load_default="", validate=ma.validate.Length(max=200))
+    sender_name = ma.fields.String(load_default="", validate=ma.validate.Length(max=200))
+    addressed = ma.fields.Boolean(load_default=True)
+    quoted = ma.fields.String(load_default=None, allow_none=True)
+    message_id = ma.fields.String(
+        load_default=None, allow_none=True, validate=ma.validate.Length(max=200)
+    )
+    message = ma.fields.Raw(required=True)
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
+
+def build(bot: Bot, http: PlatformHttp) -> WebhookAdapter:
+    """Return the adapter of a bot; asks nobody."""
+    return WebhookAdapter(bot.id, bot.settings, http)
+
+
+class WebhookAdapter(BaseAdapter):
+    """A system that posts messages here, and takes them at an address of its own."""
+
+    type = "webhook"
+    capabilities = frozenset({"text", "image", "record", "video", "file", "group", "reply"})
+
+    def __init__(self, bot_id: str, settings: Mapping[str, Any], http: PlatformHttp) -> None:
+        self._bot_id = bot_id
+        self._settings = settings
+        self._http = http
+
+    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
+        """Post the whole message as one request: it arrives whole or not at all."""
+        size_bytes = sum(one.size_bytes for one in message.parts if isinstance(one, OutFile))
+        limit = self._settings["max_file_mb"] * 1024 * 1024
+        if size_bytes > limit:
+            raise PlatformError(
+                f"The message's files have {size_bytes} bytes; this bot sends {limit} at most "
+                "(max_file_mb)."
+            )
+        segments = [_make_segment(part) for part in message.parts]
+        body = run_native(
+            orjson.dumps,
+            {
+                "type": "message",
+                "bot_id": self._bot_id,
+                "message_type": target.message_type,
+                "session_id": target.session_id,
+                "reply_to": target.reply_to,
+                "message": segments,
+            },
+        )
+        headers = sign(self._settings["secret"], message.delivery_id or str(uuid.uuid4()), body)
+        answer = self._http.request(
+            "POST", self._settings["url"], body=body, timeout_s=self._settings["timeout_s"],
+            headers={"Content-Type": "application/json", **headers},
+        )  # fmt: skip
+        ids = _read_answer(answer)
+        progress(Sent(len(message.parts), platform_ids=ids))
+        return Receipt(ids)
+
+    def receive(self, request: InboundRequest) -> Reception:
+        """Read a message that the system posted."""
+        event_id = verify(self._settings["secret"], request.headers, request.body)
+        if event_id is None:
+            raise BadSignature("the request is not signed with the bot's secret, or not just now")
+        try:
+            message = _read_message(event_id, orjson.loads(request.body))
+        except (orjson.JSONDecodeError, ma.ValidationError, ValueError) as error:
+            return _refuse(_explain(error))
+        return Reception((message,), 202, b'{"status":"accepted"}', "application/json")
+
+
+def _make_segment(part: str | OutFile) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "plain", "text": part}
+    data = b"".join(iter_file(part))
+    return {
+        "type": part.type,
+        "filename": part.filename,
+        "mime": part.mime,
+        "size_bytes": part.size_bytes,
+        "data": run_native(base64.b64encode, data).decode(),
+    }
+
+
+def _read_answer(answer: HttpAnswer) -> tuple[str, ...]:
+    """Return the ids that a receiver gave the message.
+
+    :raises PlatformError: when it did not take it.
+    """
+    status = answer.status
+    if not 200 <= status < 300:
+        words = answer.body[: 4 * _MAX_WORDS_CHARS].decode("utf-8", "replace")
+        shown = "".join(letter for letter in words if letter.isprintable())[:_MAX_WORDS_CHARS]
+        raise PlatformError(
+            f"The receiver answered {status}: {shown or 'nothing more'}",
+            retryable=status >= 500 or status in _PASSING,
+            retry_after_s=answer.retry_after_s,
+        )
+    try:
+        found = orjson.loads(answer.body).get("message_id")
+    except (orjson.JSONDecodeError, AttributeError):
+        return ()
+    return (str(found)[:200],) if isinstance(found, (str, int)) else ()
+
+
+def _read_message(event_id: str, body: Any) -> InMessage:
+    """Read a message.
+
+    :raises ValueError: or ``ValidationError``, when it is none.
+    """
+    loaded = _MessageSchema().load(body)
+    text, files = _read_segments(loaded["message"])
+    if not text and not files:
+        raise ValueError("message: is empty")
+    return InMessage(
+        event_id=event_id,
+        message_type=loaded["message_type"],
+        session_id=loaded["session_id"],
+        sender_id=loaded["sender_id"] or loaded["session_id"],
+        sender_name=loaded["sender_name"],
+        text=text,
+        files=files,
+        addressed=loaded["addressed"] or loaded["message_type"] == "FriendMessage",
+        quoted=loaded["quoted"],
+        platform_message_id=loaded["message_id"] or event_id,
+    )
+
+
+def _read_segments(message: Any) -> tuple[str, tuple[InFile, ...]]:
+    if isinstance(message, str):
+        return message.strip(), ()
+    if not isinstance(message, list):
+        raise ValueError("message: must be a string or a list of segments")
+    texts, files = [], []
+    for at, one in enumerate(message):
+        if isinstance(one, dict) and one.get("type") == "plain":
+            if not isinstance(one.get("text"), str):
+                raise ValueError(f"message[{at}].text: must be a string")
+            texts.append(one["text"])
+            continue
+        try:
+            file = _FileSchema().load(one)
+            data = run_native(_decode, file["data"])
+        except (ma.ValidationError, binascii.Error) as error:
+            raise ValueError(f"message[{at}].{_explain(error)}") from error
+        files.append(InFile(file["type"], file["filename"], partial(io.BytesIO, data)))
+    return "".join(texts).strip(), tuple(files)
+
+
+def _decode(data: str) -> bytes:
+    return base64.b64decode(data, validate=True)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, ma.ValidationError):
+        place, what = find_first_error(error.messages)
+        return f"{place}: {what}"
+    if isinstance(error, orjson.JSONDecodeError):
+        return "the body is not valid JSON"
+    if isinstance(error, binascii.Error):
+        return "data: must be base64"
+    return str(error)
+
+
+def _refuse(words: str) -> Reception:
+    body = orjson.dumps({"status": "error", "message": words})
+    return Reception((), 400, body, "application/json")

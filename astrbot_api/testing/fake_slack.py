@@ -1,0 +1,237 @@
+"""A fake of Slack's Web API, and maker of its events.
+
+::
+
+    with FakeSlack() as slack:
+        # bots.toml: token, signing_secret as here, base_url = slack.url + "/api"
+        headers, body = slack.make_request(slack.make_event("<@U0LAN0Z89> hi"))
+        # … posted to /api/v1/hooks/BOT, and then:
+        [answer] = slack.wait_for_messages(1)
+
+Source of what it checks and answers: https://docs.slack.dev/reference/methods
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import itertools
+import json
+import time
+from typing import Any
+
+from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
+
+MAX_TEXT_CHARS = 40_000
+
+
+class FakeSlack(FakePlatform):
+    """One bot in one workspace.
+
+    :param token: What calls must bear.
+    :param signing_secret: Key of the signatures of events.
+    """
+
+    def __init__(
+        self,
+        token: str = "xoxb-17653672481-19874698323-pdFZKVeTuE8sk7oOcHrzqqgy",
+        signing_secret: str = "8f742231b10e8888abcd99yyyzzz85a5",
+    ) -> None:
+        super().__init__()
+        self.token = token
+        self.signing_secret = signing_secret
+        self.bot_user = "U0LAN0Z89"
+        #: Channels that it knows; empty: every one.
+        self.known: set[str] = set()
+        self._files: dict[str, tuple[str, bytes]] = {}
+        self._uploads: dict[str, dict[str, Any]] = {}
+        self._numbers = itertools.count(1)
+
+    @property
+    def base_url(self) -> str:
+        """Address of the Web API."""
+        return f"{self.url}/api"
+
+    def make_event(
+        self, text: str, *, channel: str = "C123ABC456", type: str = "app_mention", **event: Any
+    ) -> dict[str, Any]:
+        """Return the body of an event as Slack documents it.
+
+        :param type: ``app_mention`` or ``message``.
+        :param event: Further keys of the event, or others in their place.
+        """
+        number = next(self._numbers)
+        made = {
+            "type": type,
+            "user": "U061F7AUR",
+            "text": text,
+            "ts": f"1515449522.{number:06}",
+            "channel": channel,
+            "event_ts": f"1515449522.{number:06}",
+        }
+        if channel.startswith("D"):
+            made |= {"type": "message", "channel_type": "im"}
+        return {
+            "token": "ZZZZZZWSxiZZZ2yIvs3peJ",
+            "team_id": "T123ABC456",
+            "api_app_id": "A123ABC456",
+            "event": made | event,
+            "type": "event_callback",
+            "event_id": f"Ev123ABC{number:03}",
+            "event_time": 1515449522016611,
+            "authorizations": [
+                {
+                    "enterprise_id": None,
+                    "team_id": "T123ABC456",
+                    "user_id": self.bot_user,
+                    "is_bot": True,
+                }
+            ],
+        }
+
+    def make_request(
+        self,
+        body: dict[str, Any],
+        *,
+        secret: str | None = None,
+        now_s: float | None = None,
+        retry: int = 0,
+    ) -> tuple[dict[str, str], bytes]:
+        """Return headers and body with which Slack posts an event.
+
+        :param now_s: Time of the signature, in seconds since 1970.
+        :param retry: Which repetition it is.
+        """
+        content = json.dumps(body).encode()
+        timestamp = str(int(time.time() if now_s is None else now_s))
+        secret = self.signing_secret if secret is None else secret
+        signed = f"v0:{timestamp}:".encode() + content
+        headers = {
+            "Content-Type": "application/json",
+            "X-Slack-Request-Timestamp": timestamp,
+            "X-Slack-Signature": "v0="
+            + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest(),
+        }
+        if retry:
+            headers |= {"X-Slack-Retry-Num": str(retry), "X-Slack-Retry-Reason": "http_timeout"}
+        return headers, content
+
+    def add_file(self, data: bytes, name: str = "tedair.gif", mime: str = "image/gif") -> Any:
+        """Store a file and return its object, for ``files`` of an event."""
+        file_id = f"F{next(self._numbers):08}"
+        self._files[file_id] = (name, data)
+        url = f"{self.url}/files-pri/T061EG9R6-{file_id}"
+        return {
+            "id": file_id, "name": name, "title": name, "mimetype": mime,
+            "filetype": name.rpartition(".")[2], "size": len(data), "mode": "hosted",
+            "is_external": False, "url_private": f"{url}/{name}",
+            "url_private_download": f"{url}/download/{name}",
+        }  # fmt: skip
+
+    def describe_failure(self, status: int, retry_after_s: int | None) -> FakeAnswer:
+        """Return an error in Slack's words."""
+        headers = {} if retry_after_s is None else {"Retry_After": str(retry_after_s)}
+        error = "ratelimited" if status == 429 else "internal_error"
+        return FakeAnswer.of_json({"ok": False, "error": error}, status, **headers)
+
+    def answer(self, request: FakeRequest) -> FakeAnswer:
+        """Answer as Slack does: errors are answers of status 200 with ``ok: false``."""
+        if request.path.startswith("/upload/"):
+            return self._take_upload(request)
+        fields = _read_fields(request)
+        token = fields.pop("token", None) or request.headers.get("authorization", "")[7:]
+        if request.path.startswith("/files-pri/"):
+            return self._download(request.path, token)
+        if not token:
+            return _refuse("not_authed")
+        if token != self.token:
+            return _refuse("invalid_auth")
+        methods = {
+            "auth.test": self._test,
+            "chat.postMessage": self._post,
+            "conversations.open": self._open,
+            "files.getUploadURLExternal": self._begin_upload,
+            "files.completeUploadExternal": self._complete_upload,
+        }
+        method = methods.get(request.path.removeprefix("/api/"))
+        if method is None:
+            return _refuse("unknown_method")
+        return method(fields)
+
+    def _test(self, fields: dict[str, Any]) -> FakeAnswer:
+        return FakeAnswer.of_json({"ok": True, "user_id": self.bot_user, "team": "Subarachnoid"})
+
+    def _post(self, fields: dict[str, Any]) -> FakeAnswer:
+        fault = self._find_fault(fields.get("channel"))
+        text = fields.get("text") or ""
+        if fault or not text.strip() or len(text) > MAX_TEXT_CHARS:
+            return _refuse(fault or ("msg_too_long" if text.strip() else "no_text"))
+        ts = self._accept({**fields, "method": "chat.postMessage"})
+        message = {"type": "message", "text": text, "ts": ts, "bot_id": "B123ABC456"}
+        return FakeAnswer.of_json(
+            {"ok": True, "channel": fields["channel"], "ts": ts, "message": message}
+        )
+
+    def _open(self, fields: dict[str, Any]) -> FakeAnswer:
+        users = str(fields.get("users") or "")
+        if not users.startswith(("U", "W")):
+            return _refuse("user_not_found")
+        return FakeAnswer.of_json({"ok": True, "channel": {"id": f"D{users[1:]}"}})
+
+    def _begin_upload(self, fields: dict[str, Any]) -> FakeAnswer:
+        if not fields.get("filename") or int(fields.get("length") or 0) <= 0:
+            return _refuse("invalid_arguments")
+        file_id = f"F{next(self._numbers):08}"
+        self._uploads[file_id] = {"length": int(fields["length"]), "name": fields["filename"]}
+        return FakeAnswer.of_json(
+            {"ok": True, "file_id": file_id, "upload_url": f"{self.url}/upload/v1/{file_id}"}
+        )
+
+    def _take_upload(self, request: FakeRequest) -> FakeAnswer:
+        upload = self._uploads.get(request.path.rpartition("/")[2])
+        if upload is None or len(request.body) != upload["length"]:
+            return FakeAnswer(400, b"")
+        upload["data"] = request.body
+        return FakeAnswer(200, f"OK - {len(request.body)}".encode())
+
+    def _complete_upload(self, fields: dict[str, Any]) -> FakeAnswer:
+        fault = self._find_fault(fields.get("channel_id"))
+        if fault:
+            return _refuse(fault)
+        files = [{**one, **self._uploads.get(one["id"], {})} for one in fields["files"]]
+        if not files or any("data" not in one for one in files):
+            return _refuse("file_not_found")
+        self._accept({**fields, "files": files, "method": "files.completeUploadExternal"})
+        shown = [{"id": one["id"], "title": one.get("title", "")} for one in files]
+        return FakeAnswer.of_json({"ok": True, "files": shown})
+
+    def _download(self, path: str, token: str) -> FakeAnswer:
+        found = next((x for key, x in self._files.items() if f"-{key}/" in path), None)
+        if found is None:
+            return FakeAnswer(404, b"")
+        if token != self.token:
+            return FakeAnswer(302, b"", {"Location": f"{self.url}/signin"})
+        return FakeAnswer(200, found[1], {"Content-Type": "application/octet-stream"})
+
+    def _find_fault(self, channel: Any) -> str:
+        if not channel:
+            return "channel_not_found"
+        return "channel_not_found" if self.known and channel not in self.known else ""
+
+    def _accept(self, message: dict[str, Any]) -> str:
+        ts = f"{int(time.time())}.{next(self._numbers):06}"
+        self.accept({**message, "ts": ts})
+        return ts
+
+
+def _read_fields(request: FakeRequest) -> dict[str, Any]:
+    """Return the arguments of a call; what looks like JSON in a form is JSON."""
+    fields = request.read_fields()
+    for key, value in fields.items():
+        if key in ("files", "blocks") and isinstance(value, str):
+            fields[key] = json.loads(value)
+    return fields
+
+
+def _refuse(error: str) -> FakeAnswer:
+    return FakeAnswer.of_json({"ok": False, "error": error})

@@ -1,0 +1,241 @@
+"""Any other system, in both directions, signed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from astrbot_api.errors import SettingsError
+from astrbot_api.im.adapter import Adapter, BadSignature, Reception
+from astrbot_api.im.http import PlatformError
+from astrbot_api.im.signing import TOLERANCE_S, is_secret, sign, verify
+from astrbot_api.testing import FakeWebhookReceiver
+from tests.im_platforms import (
+    DOCUMENT,
+    PDF,
+    PICTURE,
+    PNG,
+    Outbox,
+    make_file,
+    make_request,
+    open_adapter,
+    read_all,
+)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeWebhookReceiver]:
+    with FakeWebhookReceiver() as fake:
+        yield fake
+
+
+@pytest.fixture
+def adapter(fake: FakeWebhookReceiver) -> Iterator[Adapter]:
+    with open_adapter("webhook", url=fake.url + "/in?x=1", secret=fake.secret) as adapter:
+        yield adapter
+
+
+def receive(adapter: Adapter, fake: FakeWebhookReceiver, message: Any, **more: Any) -> Reception:
+    return adapter.receive(make_request(*fake.make_request(message, **more)))
+
+
+def test_the_standards_own_example_verifies() -> None:
+    # Source: https://github.com/standard-webhooks/standard-webhooks, its tests
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    body = b'{"test": 2432232314}'
+    headers = sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", body, now_s=1614265330)
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert verify(secret, headers, body, now_s=1614265330) == "msg_p5jXN8AQM9LWM0D4loKWxJek"
+
+
+def test_one_of_several_signatures_is_enough() -> None:
+    headers = sign("s" * 16, "1", b"x")
+    headers["webhook-signature"] = f"v1,AAAA v1a,BBBB {headers['webhook-signature']}"
+    assert verify("s" * 16, headers, b"x") == "1"
+
+
+@pytest.mark.parametrize(
+    ("secret", "good"),
+    [("short", False), ("s" * 16, True), ("whsec_###", False), ("whsec_", False)],
+)
+def test_a_secret_that_can_be_guessed_is_none(secret: str, good: bool) -> None:
+    assert is_secret(secret) is good
+
+
+# Sending
+
+
+def test_a_message_arrives_whole_and_signed(fake: FakeWebhookReceiver, adapter: Adapter) -> None:
+    outbox = Outbox(adapter)
+    receipt = outbox.send("**Hi**", PICTURE, DOCUMENT, to="42", reply_to="m1", delivery_id="d7")
+    [message] = fake.wait_for_messages(1)
+    assert message["message"] == [
+        {"type": "plain", "text": "**Hi**"},
+        {"type": "image", "filename": "red.png", "mime": "image/png", "size_bytes": len(PNG),
+         "bytes": PNG},
+        {"type": "file", "filename": "报告.pdf", "mime": "application/pdf",
+         "size_bytes": len(PDF), "bytes": PDF},
+    ]  # fmt: skip
+    assert (message["id"], message["bot_id"], message["session_id"]) == ("d7", "bot", "42")
+    assert (message["message_type"], message["reply_to"]) == ("FriendMessage", "m1")
+    assert receipt.platform_ids == ("m-d7",)
+    assert outbox.steps == [(3, 0)]
+
+
+def test_a_retry_bears_the_same_id_so_the_receiver_takes_it_once(
+    fake: FakeWebhookReceiver, adapter: Adapter
+) -> None:
+    for _ in range(2):
+        Outbox(adapter).send("Hi", to="42", delivery_id="d7")
+    assert (len(fake.messages), fake.duplicates) == (1, 1)
+
+
+def test_too_large_files_are_refused_before_they_are_read(fake: FakeWebhookReceiver) -> None:
+    with open_adapter("webhook", url=fake.url, secret=fake.secret, max_file_mb=1) as adapter:
+        large = make_file("file", "x.bin", "x/y", bytes(1024 * 1024 + 1))
+        with pytest.raises(PlatformError, match="max_file_mb"):
+            Outbox(adapter).send(large, to="42")
+    assert not fake.requests
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [(500, True), (503, True), (429, True), (408, True), (400, False), (410, False), (302, False)],
+)
+def test_statuses_are_retried_or_final(
+    fake: FakeWebhookReceiver, adapter: Adapter, status: int, retryable: bool
+) -> None:
+    fake.fail_next(status, retry_after_s=4)
+    with pytest.raises(PlatformError, match=f"answered {status}: .*failure") as caught:
+        Outbox(adapter).send("Hi", to="42")
+    assert (caught.value.retryable, caught.value.retry_after_s) == (retryable, 4.0)
+    assert len(fake.requests) == 1
+
+
+def test_connection_refused_is_retryable(fake: FakeWebhookReceiver, adapter: Adapter) -> None:
+    fake.refuse()
+    with pytest.raises(PlatformError) as caught:
+        Outbox(adapter).send("Hi", to="42")
+    assert caught.value.retryable
+
+
+# Receiving
+
+
+def test_a_message_is_read(fake: FakeWebhookReceiver, adapter: Adapter) -> None:
+    reception = receive(
+        adapter, fake, " Hello ", event_id="e1", sender_id="alice", sender_name="Alice",
+        quoted="before",
+    )  # fmt: skip
+    assert (reception.status, reception.body) == (202, b'{"status":"accepted"}')
+    [message] = reception.messages
+    assert (message.event_id, message.message_type, message.session_id) == (
+        "e1", "FriendMessage", "42",
+    )  # fmt: skip
+    assert (message.sender_id, message.sender_name) == ("alice", "Alice")
+    assert (message.text, message.quoted, message.addressed) == ("Hello", "before", True)
+
+
+def test_pictures_and_files_come_in(fake: FakeWebhookReceiver, adapter: Adapter) -> None:
+    segments = [
+        {"type": "plain", "text": "What is it?"},
+        {"type": "image", "filename": "a.png", "data": base64.b64encode(PNG).decode()},
+    ]
+    [message] = receive(adapter, fake, segments).messages
+    [file] = message.files
+    assert (message.text, file.type, file.filename) == ("What is it?", "image", "a.png")
+    assert read_all(file) == PNG
+
+
+def test_a_group_may_say_that_the_bot_is_not_meant(
+    fake: FakeWebhookReceiver, adapter: Adapter
+) -> None:
+    [message] = receive(adapter, fake, "Hi", message_type="GroupMessage", addressed=False).messages
+    assert (message.message_type, message.addressed) == ("GroupMessage", False)
+
+
+def test_a_wrong_signature_is_refused(fake: FakeWebhookReceiver, adapter: Adapter) -> None:
+    with pytest.raises(BadSignature):
+        receive(adapter, fake, "Hi", secret="another secret of 16")
+
+
+@pytest.mark.parametrize("change", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+def test_a_changed_or_missing_header_is_refused(
+    fake: FakeWebhookReceiver, adapter: Adapter, change: str
+) -> None:
+    headers, body = fake.make_request("Hi")
+    for value in ("", "0", str(int(time.time()) + 1), "v1,", "v1,ä"):
+        with pytest.raises(BadSignature):
+            adapter.receive(make_request({**headers, change: value}, body))
+    with pytest.raises(BadSignature):
+        adapter.receive(make_request(headers, body + b" "))
+
+
+@pytest.mark.parametrize("age_s", [TOLERANCE_S + 5, -TOLERANCE_S - 5])
+def test_an_old_request_is_refused(fake: FakeWebhookReceiver, adapter: Adapter, age_s: int) -> None:
+    with pytest.raises(BadSignature):
+        receive(adapter, fake, "Hi", now_s=time.time() - age_s)
+
+
+@pytest.mark.parametrize(
+    ("message", "fields", "words"),
+    [
+        ("  ", {}, "message: is empty"),
+        (5, {}, "must be a string or a list"),
+        ([5], {}, "message[0]"),
+        ([{"type": "plain"}], {}, "message[0].text: must be a string"),
+        ([{"type": "image", "data": "###"}], {}, "message[0].data: must be base64"),
+        ([{"type": "image", "url": "http://127.0.0.1/"}], {}, "message[0].data"),
+        ([{"type": "dance", "data": ""}], {}, "message[0].type"),
+        ("Hi", {"message_type": "X"}, "message_type"),
+        ("Hi", {"session_id": ""}, "session_id"),
+        ("Hi", {"type": "event"}, "type"),
+    ],
+)
+def test_a_wrong_message_is_told_what_is_wrong(
+    fake: FakeWebhookReceiver, adapter: Adapter, message: Any, fields: dict[str, Any], words: str
+) -> None:
+    reception = receive(adapter, fake, message, **fields)
+    assert (reception.status, reception.messages) == (400, ())
+    assert words in reception.body.decode()
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'"x"', b"5"])
+def test_a_body_that_is_no_object_is_told_so(
+    fake: FakeWebhookReceiver, adapter: Adapter, body: bytes
+) -> None:
+    reception = adapter.receive(make_request(sign(fake.secret, "e1", body), body))
+    assert (reception.status, reception.messages) == (400, ())
+
+
+def test_the_example_of_the_documentation_signs_what_is_taken(adapter: Adapter) -> None:
+    secret, body = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b'{"session_id":"1","message":"Hi"}'
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    event_id, timestamp = "e1", str(int(time.time()))
+    digest = hmac.digest(key, f"{event_id}.{timestamp}.".encode() + body, hashlib.sha256)
+    headers = {
+        "Webhook-Id": event_id,
+        "Webhook-Timestamp": timestamp,
+        "Webhook-Signature": "v1," + base64.b64encode(digest).decode(),
+    }
+    assert adapter.receive(make_request(headers, body)).status == 202
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"secret": "s" * 16}, "url: "),
+        ({"url": "http://a/"}, "secret"),
+        ({"url": "http://a/", "secret": "short"}, "secret: must have 16 characters"),
+        ({"url": "file:///etc/passwd", "secret": "s" * 16}, "url: "),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError, match=words), open_adapter("webhook", **settings):
+        pass
