@@ -1,0 +1,184 @@
+"""Out only: the services that Apprise knows, each by its URL.
+
+Source: https://github.com/caronc/apprise
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import marshmallow as ma
+from apprise import (
+    Apprise,
+    AppriseAsset,
+    AppriseAttachment,
+    NotifyFormat,
+    OverflowMode,
+    PersistentStoreMode,
+)
+from apprise.attachment.memory import AttachMemory
+from apprise.plugins.base import NotifyBase
+
+from ..errors import SettingsError
+from .adapter import BaseAdapter, OutFile, OutMessage, Progress, Receipt, Sent, Target
+from .botfile import Bot, Secret
+from .http import PlatformError, PlatformHttp
+from .multipart_body import iter_file
+from .splitting import split_markdown
+
+#: The session whose messages go to ``url``.
+DEFAULT_SESSION = "default"
+
+#: Longest piece, whatever a service takes, and the shortest that is cut.
+_MAX_TEXT_UNITS = 30_000
+_MIN_TEXT_UNITS = 200
+
+#: How Apprise tells the status that a service answered.
+_STATUS = re.compile(r"error=(\d{3})\b")
+
+
+class SettingsSchema(ma.Schema):
+    """Settings of a bot of type ``apprise``."""
+
+    url = Secret(load_default="")
+    urls = ma.fields.Dict(
+        keys=ma.fields.String(
+            validate=ma.validate.Regexp(r"[\w.-]{1,100}\Z", error="must be letters, digits, _ . -")
+        ),
+        values=Secret(),
+        load_default=dict,
+    )
+    format = ma.fields.String(
+        load_default="markdown", validate=ma.validate.OneOf(("markdown", "plain"))
+    )
+    max_file_mb = ma.fields.Integer(load_default=10, validate=ma.validate.Range(1, 100))
+
+    @ma.validates_schema
+    def check_urls(self, data: dict[str, Any], **_: Any) -> None:
+        """Ask for one target at least."""
+        if not data.get("url") and not data.get("urls"):
+            raise ma.ValidationError("required: the URL of a service, or a table [bot.urls]", "url")
+
+
+def build(bot: Bot, http: PlatformHttp) -> AppriseAdapter:
+    """Return the adapter of a bot; asks nobody.
+
+    :raises SettingsError: for a URL that Apprise does not understand.
+    """
+    return AppriseAdapter(bot.settings)
+
+
+class AppriseAdapter(BaseAdapter):
+    """Services that take notifications; the session of a UMO says which one.
+
+    One service a session, and not several: one that failed would be tried
+    again together with those that did not.
+    """
+
+    type = "apprise"
+    capabilities = frozenset({"text", "image", "record", "video", "file"})
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        # Redirects would carry the secrets of a URL elsewhere; nothing is
+        # kept on disk. An asset is shared by what Apprise makes with it.
+        self._asset = AppriseAsset(
+            http_redirects=False, async_mode=False, storage_mode=PersistentStoreMode.MEMORY
+        )
+        self._urls: dict[str, str] = dict(settings["urls"])
+        if settings["url"]:
+            self._urls.setdefault(DEFAULT_SESSION, settings["url"])
+        for name, url in self._urls.items():
+            if self._make_service(url) is None:
+                raise SettingsError(
+                    f"the URL of {name} is none that Apprise knows: "
+                    "see https://github.com/caronc/apprise/wiki"
+                )
+
+    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
+        """Send each part as a notification, a file as an attachment."""
+        url = self._urls.get(target.session_id)
+        if url is None:
+            names = ", ".join(sorted(self._urls))
+            raise PlatformError(f"The bot has no such target; its sessions are: {names}.")
+        service = self._make_service(url)
+        assert service is not None
+        for part in message.parts:
+            if isinstance(part, OutFile):
+                self._send_file(service, part)
+                progress(Sent(1))
+            else:
+                self._send_text(service, part, progress)
+        return Receipt()
+
+    def _send_text(self, service: NotifyBase, text: str, progress: Progress) -> None:
+        limit = max(_MIN_TEXT_UNITS, min(_MAX_TEXT_UNITS, int(service.body_maxlen)))
+        pieces = split_markdown(text, limit)
+        for number, piece in enumerate(pieces, 1):
+            self._notify(service, piece.text)
+            last = number == len(pieces)
+            progress(Sent(int(last), 0 if last else piece.chars))
+        if not pieces:
+            progress(Sent(1))
+
+    def _send_file(self, service: NotifyBase, file: OutFile) -> None:
+        if not service.attachment_support:
+            self._notify(service, f"[{file.filename}]", NotifyFormat.TEXT)
+            return
+        limit = self._settings["max_file_mb"] * 1024 * 1024
+        if file.size_bytes > limit:
+            raise PlatformError(
+                f"{file.filename} has {file.size_bytes} bytes; this bot sends {limit} at most "
+                "(max_file_mb)."
+            )
+        content = AttachMemory(
+            content=b"".join(iter_file(file)), name=file.filename, mimetype=file.mime
+        )
+        self._notify(service, file.filename, NotifyFormat.TEXT, AppriseAttachment(content))
+
+    def _notify(
+        self,
+        service: NotifyBase,
+        body: str,
+        body_format: str = "",
+        attach: AppriseAttachment | None = None,
+    ) -> None:
+        """Send one notification.
+
+        :raises PlatformError: in our words: Apprise's may name what the URL hides.
+        """
+        if not body_format:
+            plain = self._settings["format"] == "plain"
+            body_format = NotifyFormat.TEXT if plain else NotifyFormat.MARKDOWN
+        words: list[str] = []
+        one = Apprise(asset=self._asset)
+        one.add(service)
+        done = one.notify(
+            body=body, body_format=body_format, attach=attach,
+            log_callback=lambda entry, _: words.append(entry.message),
+            log_level=logging.WARNING,
+        )  # fmt: skip
+        if not done:
+            raise _explain(service.service_name, " ".join(words))
+
+    def _make_service(self, url: str) -> NotifyBase | None:
+        service = Apprise.instantiate(url, asset=self._asset)
+        if service is not None:
+            # What grows beyond the limit when it is converted.
+            service.overflow_mode = OverflowMode.SPLIT
+        return service
+
+
+def _explain(name: Any, words: str) -> PlatformError:
+    found = _STATUS.search(words)
+    if found is not None:
+        status = int(found[1])
+        return PlatformError(
+            f"{name} answered {status}.", retryable=status >= 500 or status in (408, 429)
+        )
+    if "onnection error" in words or "I/O" in words:
+        return PlatformError(f"{name} cannot be reached.", retryable=True)
+    return PlatformError(f"{name} did not take the message; the server's log may say why.")
