@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     NewConnectionError,
+    ProtocolError,
     ReadTimeoutError,
     SSLError,
 )
@@ -105,13 +107,14 @@ class PlatformHttp:
         :param json: Becomes the body, with its content type.
         :param body: Bytes, or pieces that are read while they are sent (name
             the ``Content-Length`` in the headers).
-        :param timeout_s: For the connection, and for each silence after it.
+        :param timeout_s: For the connection, for each silence after it, and
+            for the body of the answer.
         :raises PlatformError: when no answer came (retryable), or one of more
             than ``max_bytes``.
         """
         response = self._open(method, url, headers, json, body, timeout_s)
         try:
-            data = response.read(max_bytes + 1)
+            data = _read_bounded(response, max_bytes, timeout_s)
         except HTTPError as error:
             raise PlatformError("The platform broke its answer off.", retryable=True) from error
         finally:
@@ -197,6 +200,23 @@ def _close(response: urllib3.BaseHTTPResponse) -> None:
     """End an answer. One that was read whole has given its connection back already."""
     with suppress(HTTPError, OSError):
         response.close()
+
+
+def _read_bounded(response: urllib3.BaseHTTPResponse, max_bytes: int, timeout_s: float) -> bytes:
+    """Read an answer, and no more of it than one byte too many.
+
+    :param timeout_s: For all of it: one that comes in drops is given up too.
+    """
+    pieces, size, deadline = [], 0, time.monotonic() + timeout_s
+    while size <= max_bytes:
+        piece = response.read1(max_bytes + 1 - size)
+        if not piece:
+            break
+        pieces.append(piece)
+        size += len(piece)
+        if time.monotonic() > deadline:
+            raise ProtocolError("the answer took too long")
+    return b"".join(pieces)
 
 
 def _as_platform_error(error: HTTPError) -> PlatformError:

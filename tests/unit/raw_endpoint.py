@@ -76,6 +76,10 @@ class Connection:
         except ConnectionResetError:
             return True
 
+    def wait_readable(self, limit_s: float) -> bool:
+        """Tell whether the client said something more, or closed, within that time."""
+        return bool(select.select([self.sock], [], [], limit_s)[0])
+
     def close(self) -> None:
         self._file.close()
         self.sock.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,7 @@ from tests.im_platforms import (
     open_adapter,
     read_all,
 )
+from tests.unit.raw_endpoint import Connection, RawEndpoint
 
 SECRET = "webhook-secret_1"
 GROUP = -1001234567890
@@ -207,6 +209,34 @@ def test_a_wrong_token_is_named_and_never_shown(fake: FakeTelegram) -> None:
             Outbox(adapter).send("hi", to="42")
     assert token not in str(caught.value)
     assert not caught.value.retryable
+
+
+def test_no_log_shows_the_token(
+    fake: FakeTelegram, outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        outbox.send("hi", PICTURE, to="42")
+    assert "/sendPhoto" in caplog.text
+    assert fake.token not in caplog.text
+
+
+def test_no_log_shows_the_token_of_a_platform_that_talks_nonsense(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def talk_nonsense(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Le")
+
+    token = "110201543:AAHdqTcvCH1vGWJxfSe"
+    with (
+        RawEndpoint(talk_nonsense) as endpoint,
+        open_adapter("telegram", token=token, base_url=endpoint.base_url) as adapter,
+        caplog.at_level(logging.DEBUG),
+        pytest.raises(PlatformError),
+    ):
+        Outbox(adapter).send("hi", to="42")
+    assert "parse headers" in caplog.text
+    assert token not in caplog.text
 
 
 def test_what_came_before_a_failure_is_reported(fake: FakeTelegram, outbox: Outbox) -> None:
@@ -412,6 +442,18 @@ def test_an_update_that_is_not_understood_does_not_stop_the_others(
     fake.queue({"update_id": 1, "message": {"odd": True}})
     fake.queue(fake.make_update("two"))
     assert [one.text for one in next(iter(adapter.poll(threading.Event())))] == ["two"]
+
+
+def test_an_album_is_one_message(adapter: Adapter, fake: FakeTelegram) -> None:
+    for number, caption in enumerate((None, "What are they?", None, None)):
+        size = {"file_id": fake.add_file(PNG, f"photos/{number}.jpg"), "width": 1, "height": 1}
+        more = {"caption": caption} if caption else {}
+        group = "12" if number < 3 else "13"
+        fake.queue(fake.make_update(photo=[size], media_group_id=group, **more))
+    first, second = next(iter(adapter.poll(threading.Event())))
+    assert (first.text, len(first.files)) == ("What are they?", 3)
+    assert (second.text, len(second.files)) == ("", 1)
+    assert first.event_id != second.event_id
 
 
 def test_polling_ends_when_it_is_told_to(adapter: Adapter, fake: FakeTelegram) -> None:

@@ -27,7 +27,7 @@ from ..http import PlatformError, PlatformHttp
 from ..markdown import read_markdown
 from ..rich_text import RichText, count_units
 from ..splitting import split_markdown
-from .api import TelegramApi, TelegramRefusal
+from .api import TelegramApi, TelegramRefusal, hide_tokens
 from .entities import make_entities
 from .inbound import UpdateReader
 from .settings import DEFAULT_BASE_URL
@@ -70,6 +70,7 @@ class TelegramAdapter(BaseAdapter):
     )
 
     def __init__(self, settings: Mapping[str, Any], http: PlatformHttp) -> None:
+        hide_tokens()
         self._settings = settings
         token: str = settings["token"]
         self._bot_id = int(token.partition(":")[0])
@@ -121,8 +122,7 @@ class TelegramAdapter(BaseAdapter):
                 {"offset": offset, "timeout": _POLL_S, "allowed_updates": ["message"]},
                 timeout_s=_POLL_S + _POLL_SLACK_S,
             )
-            found = (reader.read(update) for update in updates)
-            yield [message for message in found if message is not None]
+            yield reader.read_batch(updates)
             offset = max((update["update_id"] + 1 for update in updates), default=offset)
 
     def _make_reader(self) -> UpdateReader:

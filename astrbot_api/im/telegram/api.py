@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,34 @@ from ..multipart_body import MultipartBody
 
 #: How much of Telegram's words is passed on.
 _MAX_WORDS_CHARS = 300
+
+
+#: What follows it in an address of the Bot API is all that one needs to be the bot.
+_TOKEN_IN_PATH = re.compile(r"/bot\d+:[\w-]+")
+
+#: The loggers of the HTTP library that name the paths of requests.
+_TALKATIVE = ("urllib3.connection", "urllib3.connectionpool")
+
+
+class _TokenFilter(logging.Filter):
+    """Hides tokens from the log of the HTTP library."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                _TOKEN_IN_PATH.sub("/bot…", one) if isinstance(one, str) else one
+                for one in record.args
+            )
+        return True
+
+
+_TOKEN_FILTER = _TokenFilter()
+
+
+def hide_tokens() -> None:
+    """Keep tokens out of the log, whatever its level; a second call does nothing."""
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(_TOKEN_FILTER)
 
 
 class TelegramRefusal(PlatformError):

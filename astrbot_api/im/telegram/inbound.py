@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,26 @@ class UpdateReader:
             if isinstance(update, dict) and "message" in update:
                 log.warning("a message of Telegram is not understood: %r", error)
             return None
+
+    def read_batch(self, updates: Iterable[Any]) -> list[InMessage]:
+        """Return the messages of updates, the pictures of an album as one message.
+
+        Telegram sends an album as messages that follow each other.
+        """
+        found: list[InMessage] = []
+        album: tuple[Any, Any] | None = None
+        for update in updates:
+            message = self.read(update)
+            if message is None:
+                continue
+            group = update["message"].get("media_group_id")
+            this = (message.session_id, group) if group else None
+            if this is not None and this == album:
+                found[-1] = _join(found[-1], message)
+            else:
+                found.append(message)
+            album = this
+        return found
 
     def _read_message(self, message: dict[str, Any]) -> InMessage | None:
         sender = message.get("sender_chat") or message.get("from") or {}
@@ -134,6 +154,17 @@ class UpdateReader:
 
     def _make_file(self, kind: FileType, name: str, file: dict[str, Any]) -> InFile:
         return InFile(kind, name, partial(self.download, str(file["file_id"])))
+
+
+def _join(first: InMessage, more: InMessage) -> InMessage:
+    """Return two messages of an album as one; its words are at any of them."""
+    return replace(
+        first,
+        text="\n".join(filter(None, (first.text, more.text))),
+        files=first.files + more.files,
+        addressed=first.addressed or more.addressed,
+        quoted=first.quoted or more.quoted,
+    )
 
 
 def _name_of(sender: dict[str, Any]) -> str:

@@ -1,0 +1,124 @@
+"""HTTP to messengers: one attempt, bounded in size and time, no address in an error."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from astrbot_api.im.http import PlatformError, PlatformHttp
+from tests.unit.raw_endpoint import PATIENCE_S, Connection, RawEndpoint
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.fixture
+def http() -> Iterator[PlatformHttp]:
+    http = PlatformHttp()
+    yield http
+    http.close()
+
+
+def answering(*pieces: bytes) -> Callable[[Connection], None]:
+    def handle(connection: Connection) -> None:
+        connection.read_request()
+        for piece in pieces:
+            connection.send(piece)
+
+    return handle
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HEAD + b"Content-Length: 4\r\n\r\n[10]",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n[\r\n3\r\n10]\r\n0\r\n\r\n",
+        HEAD + b"Connection: close\r\n\r\n[10]",
+    ],
+)
+def test_an_answer_is_read_whole(http: PlatformHttp, answer: bytes) -> None:
+    with RawEndpoint(answering(answer)) as endpoint:
+        assert http.request("POST", endpoint.base_url, json={}).json() == [10]
+
+
+def test_a_connection_is_used_again(http: PlatformHttp) -> None:
+    def handle(connection: Connection) -> None:
+        while connection.read_request()[0]:
+            connection.send_json(200, {})
+
+    with RawEndpoint(handle) as endpoint:
+        for _ in range(3):
+            http.request("POST", endpoint.base_url, json={})
+        assert endpoint.connections == 1
+
+
+def test_an_answer_of_too_many_bytes_is_refused(http: PlatformHttp) -> None:
+    answer = HEAD + b"Content-Length: 101\r\n\r\n" + bytes(101)
+    with (
+        RawEndpoint(answering(answer)) as endpoint,
+        pytest.raises(PlatformError, match="more than 100 bytes"),
+    ):
+        http.request("GET", endpoint.base_url, max_bytes=100)
+
+
+@pytest.mark.parametrize("answer", [HEAD + b"Content-Length: 100\r\n\r\nx", b"", b"nonsense\r\n"])
+def test_an_answer_that_breaks_off_is_retryable(http: PlatformHttp, answer: bytes) -> None:
+    with (
+        RawEndpoint(answering(answer)) as endpoint,
+        pytest.raises(PlatformError) as caught,
+    ):
+        http.request("GET", endpoint.base_url)
+    assert caught.value.retryable
+    assert "127.0.0.1" not in caught.value.message
+
+
+def test_an_answer_that_comes_in_drops_is_given_up(http: PlatformHttp) -> None:
+    def drip(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(HEAD + b"Content-Length: 1000000\r\n\r\n")
+        for _ in itertools.repeat(None):
+            connection.send(b"x")
+            if connection.wait_readable(0.01):
+                return
+
+    with (
+        RawEndpoint(drip) as endpoint,
+        pytest.raises(PlatformError, match="broke its answer off") as caught,
+    ):
+        http.request("GET", endpoint.base_url, timeout_s=0.2)
+    assert caught.value.retryable
+
+
+def test_silence_is_retryable(http: PlatformHttp) -> None:
+    def stay_silent(connection: Connection) -> None:
+        connection.read_request()
+        connection.wait_readable(PATIENCE_S)
+
+    with (
+        RawEndpoint(stay_silent) as endpoint,
+        pytest.raises(PlatformError, match="in time") as caught,
+    ):
+        http.request("GET", endpoint.base_url, timeout_s=0.2)
+    assert caught.value.retryable
+
+
+def test_a_redirect_is_not_followed(http: PlatformHttp) -> None:
+    paths = []
+
+    def handle(connection: Connection) -> None:
+        while head := connection.read_request()[0]:
+            paths.append(head.split(" ")[1])
+            connection.send_json(302, {}, "Location: /elsewhere\r\n")
+
+    with RawEndpoint(handle) as endpoint:
+        assert http.request("GET", endpoint.base_url).status == 302
+        with pytest.raises(PlatformError, match="answered 302"):
+            http.open(endpoint.base_url)
+    assert paths == ["/v1", "/v1"]
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://", "x"])
+def test_only_http_addresses_are_asked(http: PlatformHttp, url: str) -> None:
+    with pytest.raises(PlatformError):
+        http.request("GET", url)
