@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,21 @@ def test_a_server_that_is_killed_gives_the_shells_status() -> None:
     assert run_master(program, banner) == 128 + 9
 
 
+@pytest.fixture
+def heeded_signals() -> Iterator[None]:
+    """Signals that do something, also for tests that a shell runs in its background."""
+    ignored = [
+        number
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_IGN
+    ]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @pytest.mark.parametrize(
     ("sent", "received"),
     [
@@ -139,7 +155,7 @@ def test_a_server_that_is_killed_gives_the_shells_status() -> None:
     ],
 )
 def test_signals_reach_gunicorn_as_its_owner_means_them(
-    sent: list[signal.Signals], received: str, tmp_path: Path
+    sent: list[signal.Signals], received: str, tmp_path: Path, heeded_signals: None
 ) -> None:
     log = tmp_path / "log"
     log.touch()
