@@ -101,6 +101,11 @@ class Settings:
     max_runs_per_worker: int = _setting(
         2000, "Most turns that one worker has open at once; above it 503.", minimum=1
     )
+    max_blocking_s: float = _setting(
+        600.0,
+        "How long an answer that is not a stream waits for its turn; after it 504.",
+        minimum=0.05,
+    )
     max_turns_per_session: int = _setting(
         20, "Most turns of one session that run or wait at once; above it 429.", minimum=1
     )

@@ -53,13 +53,16 @@ STATUS_OF_CODE: dict[str, int] = {
     "too_many_streams": 429,
     "internal_error": 500,
     "configuration_error": 500,
+    "provider_error": 502,
     "server_busy": 503,
     "shutting_down": 503,
     "storage_error": 503,
+    "run_interrupted": 503,
+    "turn_timeout": 504,
 }
 
-#: Codes that only an ``error`` event carries: the stream has begun, so
-#: there is no status left to set.
+#: Codes that an ``error`` event carries: the stream has begun, so there is no
+#: status left to set. A blocking answer has their status of the table above.
 EVENT_CODES: dict[str, str] = {
     "provider_error": "The model's endpoint failed, or answered nothing.",
     "run_interrupted": "The server stopped before the turn had ended.",

@@ -175,6 +175,12 @@ def get_described(db: peewee.Database, number: int) -> dict[str, Any]:
     return describe_message(db.execute_sql(f"{_PAGE_OF} WHERE id = ?", (number,)).fetchone())
 
 
+def find_content(db: peewee.Database, number: int) -> dict[str, Any] | None:
+    """Return the content of a message, whosever it is."""
+    row = db.execute_sql("SELECT content FROM message WHERE id = ?", (number,)).fetchone()
+    return None if row is None else orjson.loads(row[0])
+
+
 def has_later_user_message(db: peewee.Database, session: int, number: int) -> bool:
     """Tell whether the user said something after this message."""
     return db.execute_sql(_LATER_USER_MESSAGE, (session, number)).fetchone() is not None

@@ -10,7 +10,7 @@ from time import monotonic
 from flask import Request, Response, request
 
 from ..chat.streams import OpenStream
-from ..chat.turn import TurnRequest
+from ..chat.turn import OpenTurn, TurnRequest
 from ..errors import StorageError
 from ..stream.reading import LogReader
 from .auth import get_caller
@@ -40,6 +40,16 @@ def stream_response(stream: OpenStream, heartbeat_s: float, lead: str = "") -> R
 
 def open_turn_stream(asked: TurnRequest) -> Response:
     """Start a turn and answer with its stream."""
+    _, stream = start_turn(asked, find_abort(request))
+    return stream_response(stream, get_state().settings.heartbeat_s)
+
+
+def start_turn(asked: TurnRequest, abort: Callable[[], None] | None) -> tuple[OpenTurn, OpenStream]:
+    """Start a turn and open a stream of it, which the caller must close.
+
+    :param abort: Breaks the caller's connection off.
+    :raises ApiError: for whatever opening a turn or a stream refuses.
+    """
     state, key_id = get_state(), get_caller().key_id
     state.streams.check_room(key_id)
     turn = state.runs.start(asked)
@@ -49,9 +59,9 @@ def open_turn_stream(asked: TurnRequest) -> Response:
         key_id=key_id,
         local=True,
         known_message=turn.user_message,
-        abort=find_abort(request),
+        abort=abort,
     )
-    return stream_response(stream, state.settings.heartbeat_s)
+    return turn, stream
 
 
 def find_abort(request: Request) -> Callable[[], None] | None:

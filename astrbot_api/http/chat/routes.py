@@ -10,12 +10,19 @@ from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..configs.routes import CONFIG_LIST, describe_configs
 from ..envelope import ok
+from ..schemas import envelope_of
 from ..sse import open_turn_stream
 from ..state import get_state
+from .modes import BACKGROUND, BLOCKING, answer_background, answer_blocking
 from .reading import read_turn_request
-from .schemas import ChatRequestSchema
+from .schemas import BegunTurnSchema, ChatRequestSchema, FinishedTurnSchema
+from .watching import start_watched
 
 blp = ApiBlueprint("chat", __name__, tag="Chat", scope="chat", description="Talk to the agent.")
+
+_BLOCKING_ANSWER = envelope_of("BlockingAnswer", FinishedTurnSchema())
+
+_BACKGROUND_ANSWER = envelope_of("BackgroundAnswer", BegunTurnSchema())
 
 _EXAMPLE_STREAM = (
     'data: {"type":"session_id","data":null,"session_id":"my_session_001"}\n\n'
@@ -34,21 +41,30 @@ _EXAMPLE_STREAM = (
     operationId="sendChatMessage",
     responses={
         200: {
-            "description": "A stream of events, the last of which is `end`.",
+            "description": (
+                "A stream of events, the last of which is `end`; or, with `response_mode` "
+                "`blocking`, one JSON object."
+            ),
             "content": {
+                "application/json": {"schema": _BLOCKING_ANSWER},
                 "text/event-stream": {
                     "schema": {"type": "string", "description": "Server-sent events."},
                     "example": _EXAMPLE_STREAM,
-                }
+                },
             },
-        }
+        },
+        202: {
+            "description": "The turn has begun (`response_mode` `background`).",
+            "content": {"application/json": {"schema": _BACKGROUND_ANSWER}},
+        },
     },
 )
 @blp.raises(
     "missing_field", "invalid_request", "malformed_json", "message_empty", "config_ambiguous",
     "username_reserved", "config_not_found", "provider_not_found", "model_not_found",
     "session_of_another_user", "body_too_large", "unsupported_media_type", "too_many_turns",
-    "too_many_streams", "server_busy", "shutting_down",
+    "too_many_streams", "server_busy", "shutting_down", "provider_error", "run_interrupted",
+    "turn_timeout",
 )  # fmt: skip
 def send_chat_message(body: dict[str, Any]) -> Response:
     """Send a message to the agent and stream its answer.
@@ -63,9 +79,17 @@ def send_chat_message(body: dict[str, Any]) -> Response:
 
     The turn belongs to the server: a client that leaves does not stop it, and
     the answer is stored. Turns of one session run one after another.
+
+    With `response_mode` `blocking` a turn that fails is an error with a status
+    of its own (`provider_error` is a 502); what it said is stored all the
+    same.
     """
     check_username(body["username"])
     asked = read_turn_request(body, get_state().settings, get_caller().key_id)
+    if body["response_mode"] == BLOCKING:
+        return answer_blocking(start_watched(asked))
+    if body["response_mode"] == BACKGROUND:
+        return answer_background(start_watched(asked))
     return open_turn_stream(asked)
 
 

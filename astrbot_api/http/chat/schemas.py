@@ -7,6 +7,7 @@ from typing import Any
 import marshmallow as ma
 
 from ..fields import Flag, Text, Username
+from .modes import MODES, STREAMING
 
 # The recorded server's words; it reads no files, and neither does this one.
 _NO_MESSAGE = "Missing key: message or files"
@@ -109,6 +110,21 @@ class ChatRequestSchema(ma.Schema):
             "example": True,
         }
     )
+    response_mode = ma.fields.String(
+        load_default=STREAMING,
+        allow_none=True,
+        validate=ma.validate.OneOf(
+            MODES, error="response_mode must be streaming, blocking or background"
+        ),
+        error_messages={"invalid": "response_mode must be streaming, blocking or background"},
+        metadata={
+            "description": (
+                "`streaming` (the default): a stream of events. `blocking`: one JSON object, "
+                "when the turn has ended. `background`: the turn's ids, at once."
+            ),
+            "example": STREAMING,
+        },
+    )
     config_id = _optional(
         "The config of this session from now on; wins over `config_name`. `default` goes back.",
         metadata={"example": "default"},
@@ -138,5 +154,63 @@ class ChatRequestSchema(ma.Schema):
         metadata={
             "description": "`enable_streaming` in it wins over the field. Others are ignored.",
             "example": {"enable_streaming": True},
+        },
+    )
+
+
+_SESSION = {"description": "The conversation.", "example": "my_session_001"}
+_RUN = {
+    "description": "The turn; also in the header `X-Run-ID`.",
+    "example": "7254cd9a-814f-498e-a202-2c1777b1bd2d",
+}
+
+
+class FinishedTurnSchema(ma.Schema):
+    """A whole turn."""
+
+    session_id = ma.fields.String(metadata=_SESSION)
+    run_id = ma.fields.String(metadata=_RUN)
+    message = ma.fields.String(
+        metadata={"description": "The whole answer.", "example": "Hello! How can I help you?"}
+    )
+    reasoning = ma.fields.String(metadata={"description": "The whole thinking.", "example": ""})
+    parts = ma.fields.List(
+        ma.fields.Dict(),
+        metadata={
+            "description": "The answer as it is stored: `think`, `tool_call`, `plain` and files.",
+            "example": [{"type": "plain", "text": "Hello! How can I help you?"}],
+        },
+    )
+    agent_stats = ma.fields.Dict(
+        allow_none=True,
+        metadata={
+            "description": "Tokens and times; `null` for the answer of a command.",
+            "example": {
+                "token_usage": {"input_other": 20, "input_cached": 0, "output": 7},
+                "start_time": 1795452257.75,
+                "end_time": 1795452258.76,
+                "time_to_first_token": 0.21,
+            },
+        },
+    )
+    message_id = ma.fields.Integer(
+        allow_none=True, metadata={"description": "The stored answer.", "example": 2}
+    )
+
+
+class BegunTurnSchema(ma.Schema):
+    """A turn that has begun."""
+
+    session_id = ma.fields.String(metadata=_SESSION)
+    run_id = ma.fields.String(metadata=_RUN)
+    user_message = ma.fields.Dict(
+        allow_none=True,
+        metadata={
+            "description": "`data` of the event `user_message_saved`; `null`: it is not stored.",
+            "example": {
+                "id": 1,
+                "created_at": "2026-11-23T16:41:51.860786+00:00",
+                "llm_checkpoint_id": "0a6b9f0e-8a6d-4b8e-93f5-2a1f0f3d8f65",
+            },
         },
     )

@@ -123,6 +123,10 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
         "The server's configuration is wrong.",
         "The default config is missing or wrong; its fault is in the server's log.",
     ),
+    "provider_error": (
+        "The model's endpoint failed, or answered nothing.",
+        "The model's endpoint refused the server's key (HTTP 401).",
+    ),
     "server_busy": (
         "The server has as many turns as it can take.",
         "{max_runs_per_worker} turns are running on this worker; try again later.",
@@ -134,6 +138,15 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
     "storage_error": (
         "The server could not reach or keep its state.",
         "The server could not reach or keep its state; nothing was stored. Try again later.",
+    ),
+    "run_interrupted": (
+        "The server stopped before the turn had ended.",
+        "The server stopped before the turn had ended. What was said is kept.",
+    ),
+    "turn_timeout": (
+        "The turn takes longer than an answer waits; it goes on.",
+        "the turn takes longer than {max_blocking_s:g} s; it goes on as run "
+        "7254cd9a-814f-498e-a202-2c1777b1bd2d, and its answer will be in the session",
     ),
 }
 

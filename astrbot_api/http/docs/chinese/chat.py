@@ -75,4 +75,23 @@ CHAT = {
     "Whose session it is. An integer is taken as its digits.": (
         "会话所属的用户名。整数按其数字文本处理。"
     ),
+    (
+        "A stream of events, the last of which is {}; or, with {} {}, one JSON object."
+    ): "事件流，最后一个事件为 {}；{} 为 {} 时返回一个 JSON 对象。",
+    "The turn has begun ({} {}).": "对话已开始（{} 为 {}）。",
+    (
+        "With {} {} a turn that fails is an error with a status of its own ({} is a {}); what "
+        "it said is stored all the same."
+    ): "{} 为 {} 时，对话失败会返回相应的错误状态码（{} 为 {}），已生成的内容仍会保存。",
+    (
+        "{} (the default): a stream of events. {}: one JSON object, when the turn has ended. "
+        "{}: the turn's ids, at once."
+    ): "{}（默认）：事件流。{}：对话结束后返回一个 JSON 对象。{}：立即返回本轮对话的 ID。",
+    "The turn; also in the header {}.": "对话的 ID，也在响应头 {} 中。",
+    "The whole answer.": "完整的回复。",
+    "The whole thinking.": "完整的思考过程。",
+    "The answer as it is stored: {} and files.": "所保存的回复：{} 和文件。",
+    "Tokens and times; {} for the answer of a command.": ("用量与时间；由指令回复时为 {}。"),
+    "The stored answer.": "所保存的回复的编号。",
+    "{} of the event {}; {}: it is not stored.": "事件 {1} 的 {0}；{2} 表示没有保存。",
 }

@@ -16,6 +16,8 @@ ERRORS = {
     "Range Not Satisfiable: {}": "请求的范围无效：{}",
     "Too Many Requests: {}": "请求过多：{}",
     "Internal Server Error: {}": "服务器内部错误：{}",
+    "Bad Gateway: {}": "模型服务出错：{}",
+    "Gateway Timeout: {}": "等待超时：{}",
     "Service Unavailable: {}": "服务暂不可用：{}",
     "A field or parameter has a wrong value.": "某个字段或参数的值不正确。",
     "A required field or parameter is missing.": "缺少必填的字段或参数。",
@@ -50,6 +52,11 @@ ERRORS = {
     "Too many turns of this session run or wait.": "该会话正在进行或排队的对话过多。",
     "The server failed; its log has the reason under the request_id.": (
         "服务器出错，可凭 request_id 在日志中查找原因。"
+    ),
+    "The model's endpoint failed, or answered nothing.": "模型服务出错，或没有返回内容。",
+    "The server stopped before the turn had ended.": "对话结束之前服务器已停止。",
+    "The turn takes longer than an answer waits; it goes on.": (
+        "对话耗时超过了响应的等待时间，仍在继续。"
     ),
     "The server's configuration is wrong.": "服务器的配置有误。",
     "The server has as many turns as it can take.": "服务器正在处理的对话已达上限。",

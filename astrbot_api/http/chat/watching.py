@@ -1,0 +1,65 @@
+"""A turn that is watched event by event, for answers that are not its plain stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import orjson
+from flask import request
+
+from ...chat.streams import OpenStream
+from ...chat.turn import OpenTurn, TurnRequest
+from ...events import Event
+from ..sse import find_abort, start_turn
+
+
+class TurnWatch:
+    """The events of one turn as they come, for one caller."""
+
+    def __init__(self, turn: OpenTurn, stream: OpenStream) -> None:
+        self.turn = turn
+        self._stream = stream
+
+    @property
+    def run_id(self) -> str:
+        """The turn's run."""
+        return self.turn.run_id
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last event was taken."""
+        return self._stream.ended
+
+    def take(self, timeout_s: float) -> list[Event]:
+        """Return what is new; nothing when nothing came in time.
+
+        :raises StorageError: when it cannot be read.
+        """
+        return [decode_frame(frame) for frame in self._stream.take(timeout_s)]
+
+    def close(self) -> None:
+        """Watch no more; the turn goes on."""
+        self._stream.close()
+
+
+def start_watched(asked: TurnRequest) -> TurnWatch:
+    """Start a turn and watch it.
+
+    :raises ApiError: for whatever opening a turn refuses.
+    """
+    return TurnWatch(*start_turn(asked, find_abort(request)))
+
+
+def decode_frame(frame: str) -> Event:
+    """Return the event of a frame: the JSON of its first line."""
+    event: Event = orjson.loads(frame[len("data: ") : frame.index("\n")])
+    return event
+
+
+def iter_batches(watch: TurnWatch, heartbeat_s: float) -> Iterator[list[Event]]:
+    """Yield what is new each time, or nothing after a silence; close the watch at the end."""
+    try:
+        while not watch.ended:
+            yield watch.take(heartbeat_s)
+    finally:
+        watch.close()

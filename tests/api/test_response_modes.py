@@ -1,0 +1,110 @@
+"""One turn in every shape: a stream, one JSON object, or its ids alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from astrbot_api.agent.provider import Delta, TextDelta
+
+from ..waiting import wait_for
+from .conftest import Api, Scripted
+
+Make = Callable[..., tuple[Api, Scripted]]
+
+
+def post(api: Api, mode: Any, message: str = "Hello", **body: Any) -> Any:
+    return api.post_chat(username="alice", message=message, response_mode=mode, **body)
+
+
+def test_blocking_answers_with_the_whole_turn(api: Api) -> None:
+    answer = post(api, "blocking", "THINK", session_id="s")
+    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    data = answer.get_json()["data"]
+    assert answer.headers["X-Run-ID"] == data["run_id"]
+    assert data["session_id"] == "s"
+    assert data["message"] == "Hello from mock."
+    assert data["reasoning"] == "Let me think about it."
+    assert [one["type"] for one in data["parts"]] == ["think", "plain"]
+    assert data["agent_stats"]["token_usage"]["output"] > 0
+    assert data["message_id"] == 2
+    assert api.count_rows("message") == 2
+
+
+def test_a_command_is_answered_blocking_too(api: Api) -> None:
+    data = post(api, "blocking", "/sid").get_json()["data"]
+    assert data["message"].startswith("UMO")
+    assert (data["agent_stats"], data["reasoning"]) == (None, "")
+    assert data["parts"] == [{"type": "plain", "text": data["message"]}]
+
+
+def test_an_answer_longer_than_a_line_is_whole(api: Api, make_scripted: Make) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        for _ in range(30):
+            yield TextDelta("é" * 10_000)
+
+    long, _ = make_scripted(answer)
+    data = post(long, "blocking").get_json()["data"]
+    assert len(data["message"]) == 300_000
+
+
+def test_a_turn_that_fails_is_a_status_and_is_stored(api: Api) -> None:
+    answer = post(api, "blocking", "DROP=2", session_id="s")
+    body = answer.get_json()
+    assert (answer.status_code, body["code"], body["data"]) == (502, "provider_error", None)
+    assert answer.headers["X-Run-ID"]
+    assert api.count_rows("message") == 2
+
+
+def test_a_turn_that_takes_too_long_goes_on(make_scripted: Make) -> None:
+    go_on = threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        assert go_on.wait(30)
+        yield TextDelta("late")
+
+    api, _ = make_scripted(answer, max_blocking_s=0.05, heartbeat_s=0.05)
+    answered = post(api, "blocking")
+    assert (answered.status_code, answered.get_json()["code"]) == (504, "turn_timeout")
+    go_on.set()
+    wait_for(lambda: api.count_rows("message") == 2)
+
+
+def test_background_answers_at_once_and_the_turn_goes_on(make_scripted: Make) -> None:
+    go_on = threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        assert go_on.wait(30)
+        yield TextDelta("late")
+
+    api, _ = make_scripted(answer)
+    answered = post(api, "background")
+    data = answered.get_json()["data"]
+    assert answered.status_code == 202
+    assert len(data["session_id"]) == len(data["run_id"]) == 36
+    assert data["user_message"]["id"] == 1
+    go_on.set()
+    wait_for(lambda: api.count_rows("message") == 2)
+
+
+@pytest.mark.parametrize("mode", ["blocked", "", 1, True, ["blocking"]])
+def test_an_unknown_mode_is_refused(api: Api, mode: Any) -> None:
+    answer = post(api, mode)
+    assert answer.status_code == 400
+    assert "response_mode" in answer.get_json()["message"]
+    assert api.count_rows("run") == 0
+
+
+@pytest.mark.parametrize("mode", ["streaming", None])
+def test_a_stream_is_the_default(api: Api, mode: Any) -> None:
+    assert post(api, mode).content_type == "text/event-stream"
+
+
+@pytest.mark.parametrize("mode", ["blocking", "background"])
+def test_what_is_refused_is_refused_in_every_mode(api: Api, mode: str) -> None:
+    assert post(api, mode, config_id="no").status_code == 404
+    assert post(api, mode, "").status_code == 400
+    assert api.count_rows("run") == 0
