@@ -21,6 +21,7 @@ from ..providers.registry import Providers
 from .abilities import Abilities, TurnAbilities
 from .commands import Command, CommandContext, find_command
 from .ending import LOST, RunLost, TurnEnder
+from .given import build_given
 from .history import build_messages
 from .media import MediaLimits, MediaReader
 from .outbox import FileOutbox
@@ -178,23 +179,31 @@ class TurnRunner:
         self, turn: OpenTurn, provider: Provider, options: ModelOptions, text: str
     ) -> list[ModelMessage]:
         agent = turn.config.agent
-        summariser = None
-        if agent.history == "summarise":
-            summariser = Summariser(self._store, provider, options, agent.history_tokens)
         limits = MediaLimits(
             turn.provider.modalities, agent.file_tokens, self._settings.max_image_side_px
         )
+        segments = replace_text(turn.request.segments, text)
+        system_prompt = fill_prompt(
+            agent.system_prompt, username=turn.request.username, platform=WEBCHAT
+        )
+        if turn.request.context is not None:
+            content = self._media.render([one.to_wire() for one in segments], (), limits)
+            return build_given(
+                turn.request.context, content,
+                system_prompt=system_prompt, budget=agent.history_tokens,
+            )  # fmt: skip
+        summariser = None
+        if agent.history == "summarise":
+            summariser = Summariser(self._store, provider, options, agent.history_tokens)
         return build_messages(
             self._store,
             session=turn.session.id,
             context_after=self._context_after(turn),
             own_message=turn.user_message,
             own_checkpoint=turn.checkpoint,
-            segments=replace_text(turn.request.segments, text),
+            segments=segments,
             render=lambda segments, quotes: self._media.render(segments, quotes, limits),
-            system_prompt=fill_prompt(
-                agent.system_prompt, username=turn.request.username, platform=WEBCHAT
-            ),
+            system_prompt=system_prompt,
             budget=agent.history_tokens,
             summariser=summariser,
         )

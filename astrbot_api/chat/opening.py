@@ -15,6 +15,7 @@ from ..configfiles import DEFAULT_CONFIG_ID, ConfigFiles
 from ..db import messages, runs, sessions
 from ..db.attachments import link_attachments
 from ..db.locks import lock_name
+from ..db.removal import remove_session
 from ..db.sessions import WEBCHAT, SessionRow
 from ..db.store import Store
 from ..errors import ApiError
@@ -96,6 +97,10 @@ class TurnOpener:
             session = sessions.create_session(db, name, request.username, config_id=config_id)
         else:
             sessions.touch_session(db, session, config_id)
+        if not request.kept:
+            # Gone before anybody saw it: a crash can leave nothing of it behind.
+            remove_session(db, session)
+            session = replace(session, display_name="")  # it needs no title
         saved = None
         if again is None and not request.skip_user_history:
             content = {"type": "user", "message": [one.to_wire() for one in request.segments]}

@@ -49,6 +49,10 @@ class SessionRemover:
         self._stop_runs(number)
         self._empty(number, _MAX_BATCHES_AT_ONCE)
 
+    def empty(self, number: int) -> None:
+        """Delete what is left of one removed session, as far as it is not in use."""
+        self._empty(number, _MAX_BATCHES_AT_ONCE)
+
     def empty_removed(self) -> None:
         """Delete what is left of removed sessions; a chore of the worker."""
         with self._store.read() as db:

@@ -13,6 +13,7 @@ from ..events import Event
 from ..messages import Segment, plain_text
 from ..plugins.context import TurnContext
 from ..stream.log import RunLog
+from .given import GivenContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,9 @@ class TurnRequest:
     :param shown_session_id: How the ``session_id`` event shows it: as sent.
     :param answers_again: Number of a message of the session's last turn, which
         is answered once more; ``segments`` are that turn's own then.
+    :param context: What was said before, in place of the session's history.
+    :param kept: False: the turn has a session that nobody can find, which
+        goes with all it holds when the run has ended.
     """
 
     username: str
@@ -37,6 +41,8 @@ class TurnRequest:
     skip_user_history: bool = False
     key_id: str | None = None
     answers_again: int | None = None
+    context: GivenContext | None = None
+    kept: bool = True
 
 
 @dataclass(slots=True)

@@ -73,18 +73,20 @@ class ApiBlueprint(flask_smorest.Blueprint):
 
     :param tag: Heading in the documentation.
     :param scope: What a key must have; ``public=True``: no key is needed.
+    :param error_schema: The shape of its errors; None: the envelope.
     """
 
     ARGUMENTS_PARSER = JsonParser()
 
     def __init__(
         self, name: str, import_name: str, *, tag: str, scope: str | None = None,
-        public: bool = False, description: str = "",
+        public: bool = False, description: str = "", error_schema: ma.Schema | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name, import_name, description=description)
         self.tag = tag
         self.scope = scope
         self.public = public
+        self.error_schema = error_schema
 
     def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
         """Register a route under this blueprint's tag."""
@@ -128,19 +130,21 @@ class ApiBlueprint(flask_smorest.Blueprint):
     def raises(self, *codes: str) -> Callable[[F], F]:
         """Document the errors of a route, by the codes of the table."""
         own = () if self.public else _KEY_CODES
-        decorator: Callable[[F], F] = self.doc(responses=describe_errors((*own, *codes)))
+        described = describe_errors((*own, *codes), self.error_schema)
+        decorator: Callable[[F], F] = self.doc(responses=described)
         return decorator
 
 
-def describe_errors(codes: tuple[str, ...]) -> dict[int, Any]:
+def describe_errors(codes: tuple[str, ...], schema: ma.Schema | None = None) -> dict[int, Any]:
     """Return OpenAPI responses, one a status, that list their codes."""
+    shape: Any = schema or {"$ref": "#/components/schemas/Error"}
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys((*codes, "internal_error")):
         by_status.setdefault(STATUS_OF_CODE[code], []).append(code)
     return {
         status: {
             "description": f"{HTTPStatus(status).phrase}: `{'`, `'.join(found)}`",
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            "content": {"application/json": {"schema": shape}},
         }
         for status, found in sorted(by_status.items())
     }

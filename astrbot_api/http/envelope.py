@@ -10,6 +10,7 @@ import orjson
 from flask import Response, request
 
 from ..errors import ApiError
+from .openai.errors import OPENAI_PATH, describe_error
 from .state import get_state
 
 #: Codes that AstrBot 4.25 answers with HTTP 200, for ``legacy_error_status``.
@@ -28,7 +29,14 @@ def ok(data: Any, status: int = 200) -> Response:
 
 
 def fail(error: ApiError) -> Response:
-    """Return the error envelope, with ``code`` and ``request_id`` beside the message."""
+    """Return the error envelope, with ``code`` and ``request_id`` beside the message.
+
+    Below ``/openai`` it has the shape that OpenAI's clients read.
+    """
+    if OPENAI_PATH in request.path:
+        headers = {**error.headers, "X-Request-ID": get_request_id()}
+        body = orjson.dumps({"error": describe_error(error)})
+        return Response(body, error.status, headers, mimetype="application/json")
     body = orjson.dumps(
         {
             "status": "error",

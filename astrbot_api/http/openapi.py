@@ -25,6 +25,7 @@ from .fallback import build_fallback
 from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
 from .files.routes import blp as files
 from .im.routes import blp as im
+from .openai.routes import blp as openai
 from .runs.routes import blp as runs
 from .schemas import ErrorSchema
 from .sessions.messages import blp as messages
@@ -32,7 +33,17 @@ from .sessions.routes import blp as sessions
 from .sessions.schemas import DisplayName
 
 #: Every resource, in the order of the documentation.
-RESOURCES: tuple[ApiBlueprint, ...] = (chat, runs, sessions, messages, files, configs, im, docs)
+RESOURCES: tuple[ApiBlueprint, ...] = (
+    chat,
+    runs,
+    sessions,
+    messages,
+    files,
+    configs,
+    im,
+    openai,
+    docs,
+)
 
 API_PATH = "/api/v1"
 

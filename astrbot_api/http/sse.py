@@ -21,7 +21,8 @@ _HEARTBEAT = b": heartbeat\n\n"
 #: Tells the client to come back soon: another worker continues the stream.
 _RETRY = b"retry: 1000\n\n"
 
-_HEADERS = {
+#: What every stream is sent with.
+STREAM_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     # nginx would collect the stream otherwise.
     "X-Accel-Buffering": "no",
@@ -35,7 +36,7 @@ def stream_response(stream: OpenStream, heartbeat_s: float, lead: str = "") -> R
     """
     body = StreamBody(stream, heartbeat_s, lead)
     # The charset is not told: some clients compare the whole header.
-    return Response(body, headers=_HEADERS, content_type="text/event-stream")
+    return Response(body, headers=STREAM_HEADERS, content_type="text/event-stream")
 
 
 def open_turn_stream(asked: TurnRequest) -> Response:

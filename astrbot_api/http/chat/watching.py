@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import monotonic
 
 import orjson
 from flask import request
@@ -36,6 +37,14 @@ class TurnWatch:
         :raises StorageError: when it cannot be read.
         """
         return [decode_frame(frame) for frame in self._stream.take(timeout_s)]
+
+    def note_sending(self) -> None:
+        """Say that something is being sent: a client that does not take it is cut off."""
+        self._stream.sending_since = monotonic()
+
+    def note_sent(self) -> None:
+        """Say that it was taken."""
+        self._stream.sending_since = None
 
     def close(self) -> None:
         """Watch no more; the turn goes on."""

@@ -11,6 +11,8 @@ from .error_examples import build_example
 
 _COMPONENT = "#/components/"
 
+_ERROR = f"{_COMPONENT}schemas/Error"
+
 #: Names of request fields and parameters -> the setting that limits them.
 _LIMITS = {
     "username": "max_username_chars",
@@ -71,6 +73,8 @@ def _complete_responses(
     for status, response in responses.items():
         if int(status) < 400:
             continue
+        if response["content"]["application/json"]["schema"].get("$ref") != _ERROR:
+            continue  # of another shape
         codes = re.findall(r"`([a-z_]+)`", response["description"])
         examples = components.setdefault("examples", {})
         for code in codes:

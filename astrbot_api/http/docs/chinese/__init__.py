@@ -11,11 +11,21 @@ from .chat import CHAT
 from .errors import ERRORS
 from .files import FILES
 from .general import GENERAL
+from .openai import OPENAI
 from .resources import RESOURCES
 from .runs import RUNS
 from .sessions import SESSIONS
 
 #: One module a part of the API; a key is in one of them only.
-PARTS: tuple[dict[str, str], ...] = (GENERAL, ERRORS, CHAT, FILES, RESOURCES, RUNS, SESSIONS)
+PARTS: tuple[dict[str, str], ...] = (
+    GENERAL,
+    ERRORS,
+    CHAT,
+    FILES,
+    OPENAI,
+    RESOURCES,
+    RUNS,
+    SESSIONS,
+)
 
 CHINESE = {english: chinese for part in PARTS for english, chinese in part.items()}

@@ -1,0 +1,1 @@
+"""``/openai``: the same agents for clients of OpenAI's API."""

@@ -1,0 +1,137 @@
+"""From the body of a chat completion to a turn that is asked for."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any
+
+from ...chat.given import GivenContext, GivenMessage
+from ...errors import ApiError
+from ...messages import Media, Plain, Segment, check_text, require_content
+
+#: Most messages of one request.
+MAX_MESSAGES = 2000
+
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+#: Stores the bytes of a file under a name and returns its attachment id.
+StoreFile = Callable[[bytes, str], str]
+
+
+def read_messages(
+    messages: Any, store_file: StoreFile, *, max_chars: int
+) -> tuple[list[Segment], GivenContext]:
+    """Return the message that is to be answered, and what was said before.
+
+    The last message must be the user's. Results of tools and calls of them
+    are left out: tools run on the server. Files of earlier messages are named
+    but not read again.
+
+    :raises ApiError: ``invalid_request`` or ``message_empty``.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise _refuse("messages must be a list with at least one message")
+    if len(messages) > MAX_MESSAGES:
+        raise _refuse(f"messages has {len(messages)} messages; at most {MAX_MESSAGES} are allowed")
+    for at, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+            raise _refuse(f"messages[{at}].role must be one of {', '.join(_ROLES)}")
+    last = messages[-1]
+    if last["role"] != "user":
+        raise _refuse("the last of messages must be the user's; tools are run by the server")
+    where = f"messages[{len(messages) - 1}].content"
+    segments = _read_segments(last.get("content"), where, store_file)
+    chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
+    if chars > max_chars:
+        raise _refuse(f"{where} has {chars} characters; at most {max_chars} are allowed")
+    return segments, _read_context(messages[:-1])
+
+
+def _read_context(messages: list[dict[str, Any]]) -> GivenContext:
+    instructions: list[str] = []
+    said: list[GivenMessage] = []
+    for at, message in enumerate(messages):
+        text = _read_text(message.get("content"), f"messages[{at}].content")
+        if not text.strip():
+            continue
+        if message["role"] in ("system", "developer"):
+            instructions.append(text)
+        elif message["role"] in ("user", "assistant"):
+            said.append(GivenMessage(message["role"], text))
+    return GivenContext("\n\n".join(instructions), said)
+
+
+def _read_text(content: Any, where: str) -> str:
+    """Return the text of an earlier message; its files are named."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        check_text(where, content)
+        return content
+    if not isinstance(content, list):
+        raise _refuse(f"{where} must be a string or a list of parts")
+    texts = []
+    for at, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text":
+            text = part.get("text")
+            if not isinstance(text, str):
+                raise _refuse(f"{where}[{at}].text must be a string")
+            check_text(where, text)
+            texts.append(text)
+        elif isinstance(kind, str):
+            texts.append(f"[{kind.removesuffix('_url').removeprefix('input_')[:20]}]")
+        else:
+            raise _refuse(f"{where}[{at}].type must be a string")
+    return "\n".join(texts)
+
+
+def _read_segments(content: Any, where: str, store_file: StoreFile) -> list[Segment]:
+    if isinstance(content, list):
+        segments = [
+            _read_part(part, f"{where}[{at}]", store_file) for at, part in enumerate(content)
+        ]
+    else:
+        segments = [Plain(_read_text(content, where).strip())]
+    found = [one for one in segments if not isinstance(one, Plain) or one.text]
+    require_content(found)
+    return found
+
+
+def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text":
+        return Plain(_read_text([part], where))
+    inner = part.get(kind) if kind in ("image_url", "input_audio", "file") else None
+    if not isinstance(inner, dict):
+        raise _refuse(f"{where} must be text, image_url, input_audio or file")
+    if kind == "image_url":
+        data = _decode(inner.get("url"), f"{where}.image_url.url", must_be_url=True)
+        return Media(store_file(data, "image"))
+    if kind == "input_audio":
+        name = "audio." + ("mp3" if inner.get("format") == "mp3" else "wav")
+        return Media(store_file(_decode(inner.get("data"), f"{where}.input_audio.data"), name))
+    if isinstance(inner.get("file_id"), str):
+        check_text(f"{where}.file.file_id", inner["file_id"])
+        return Media(inner["file_id"].strip())
+    data = _decode(inner.get("file_data"), f"{where}.file.file_data")
+    return Media(store_file(data, str(inner.get("filename") or "file")))
+
+
+def _decode(value: Any, where: str, *, must_be_url: bool = False) -> bytes:
+    """Return the bytes of base64, or of a ``data:`` URL. Another URL is never opened."""
+    if isinstance(value, str):
+        head, comma, rest = value.partition(",")
+        is_url = bool(comma) and head.startswith("data:") and head.endswith(";base64")
+        if is_url or not must_be_url:
+            try:
+                return base64.b64decode(rest if is_url else value, validate=True)
+            except (binascii.Error, ValueError):
+                pass
+    raise _refuse(f"{where} must be base64 in a data: URL; other URLs are not opened")
+
+
+def _refuse(message: str) -> ApiError:
+    return ApiError("invalid_request", message)

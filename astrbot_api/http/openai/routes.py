@@ -1,0 +1,238 @@
+"""``/openai/models`` and ``/openai/chat/completions``."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import orjson
+from flask import Response
+
+from ...agentconfig import AgentConfig
+from ...chat.turn import TurnRequest
+from ...errors import STATUS_OF_CODE, ApiError
+from ..auth import check_username, get_caller
+from ..blueprint import ApiBlueprint
+from ..chat.watching import TurnWatch, iter_batches, start_watched
+from ..sse import STREAM_HEADERS
+from ..state import get_state
+from .body import CompletionBody
+from .reading import read_messages
+from .rendering import Completion
+from .schemas import (
+    CompletionRequestSchema,
+    CompletionSchema,
+    ModelListSchema,
+    ModelSchema,
+    OpenAIErrorSchema,
+)
+
+blp = ApiBlueprint(
+    "openai",
+    __name__,
+    tag="OpenAI",
+    scope="chat",
+    description="The same agents for clients of OpenAI's API: its base URL is `…/api/v1/openai`.",
+    error_schema=OpenAIErrorSchema(),
+)
+
+_MODEL_IN_PATH = [
+    {
+        "name": "model",
+        "in": "path",
+        "schema": {"type": "string"},
+        "description": "The config's id.",
+        "example": "default",
+    }
+]
+
+_STREAM = {
+    "schema": {"type": "string", "description": "Server-sent events."},
+    "example": (
+        'data: {"id":"chatcmpl-7254cd9a","object":"chat.completion.chunk","created":1795452257,'
+        '"model":"default","choices":[{"index":0,"delta":{"content":"Hello"},'
+        '"finish_reason":null}]}\n\ndata: [DONE]\n\n'
+    ),
+}
+
+
+@blp.route("/openai/models", methods=["GET"])
+@blp.doc(operationId="listOpenAIModels")
+@blp.answers(ModelListSchema())
+@blp.raises()
+def list_models() -> Response:
+    """List the configs, as models.
+
+    A model here is an agent: a model with its prompt and its tools.
+    """
+    models = [_describe_model(one) for one in get_state().configs.list_configs()]
+    return _answer({"object": "list", "data": models})
+
+
+@blp.route("/openai/models/<model>", methods=["GET"], parameters=_MODEL_IN_PATH)
+@blp.doc(operationId="getOpenAIModel")
+@blp.answers(ModelSchema())
+@blp.raises("model_not_found")
+def get_model(model: str) -> Response:
+    """Tell that there is such a config.
+
+    Its id is all there is to know.
+    """
+    return _answer(_describe_model(_find_config(model)))
+
+
+@blp.route("/openai/chat/completions", methods=["POST"])
+@blp.arguments(
+    CompletionRequestSchema(),
+    example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},
+)
+@blp.doc(
+    operationId="createOpenAIChatCompletion",
+    responses={
+        200: {
+            "description": "The answer: one JSON object, or chunks that end with `[DONE]`.",
+            "content": {
+                "application/json": {"schema": CompletionSchema()},
+                "text/event-stream": _STREAM,
+            },
+        }
+    },
+)
+@blp.raises(
+    "missing_field", "invalid_request", "malformed_json", "message_empty", "username_reserved",
+    "model_not_found", "session_of_another_user", "body_too_large", "quota_exceeded",
+    "unsupported_media_type", "too_many_turns", "too_many_streams", "server_busy",
+    "shutting_down", "provider_error", "run_interrupted", "turn_timeout",
+)  # fmt: skip
+def create_completion(body: dict[str, Any]) -> Response:
+    """Answer a conversation, as OpenAI's chat completions do.
+
+    The config's tools run on the server; their calls are not shown. The
+    conversation is the request's own, and nothing of it is stored, unless
+    `store` is true or a `session_id` is named. A client that leaves stops the
+    turn then, else it runs to its end. Sampling parameters (`temperature`,
+    `max_tokens`) are the config's business and are ignored.
+    """
+    _refuse_unsupported(body)
+    state, caller = get_state(), get_caller()
+    username = body["user"] or f"openai:{caller.key_prefix}"
+    check_username(username)
+    config = _find_config(body["model"])
+    session_id = body["session_id"] or _read_session_id(body["metadata"])
+    segments, context = read_messages(
+        body["messages"],
+        lambda data, name: state.attachments.store_bytes(data, name, caller.key_id).attachment_id,
+        max_chars=state.settings.max_message_chars,
+    )
+    kept = bool(session_id or body["store"])
+    watch = start_watched(
+        TurnRequest(
+            username=username,
+            segments=segments,
+            session_id=session_id or str(uuid.uuid4()),
+            config_id=config.id,
+            key_id=caller.key_id,
+            context=None if session_id else context,
+            skip_user_history=not kept,
+            kept=kept,
+        )
+    )
+    completion = Completion(
+        watch.run_id, body["model"], watch.turn.session.session_id if kept else ""
+    )
+    if body["stream"]:
+        return _stream(watch, completion, kept, body["stream_options"] or {})
+    return _answer_whole(watch, completion, kept)
+
+
+def _stream(
+    watch: TurnWatch, completion: Completion, kept: bool, options: dict[str, Any]
+) -> Response:
+    state = get_state()
+    stop, number = state.runs.stop, watch.turn.session.id
+    empty = state.remover.empty
+
+    def on_close() -> None:
+        if not kept:
+            if not watch.ended:
+                stop([watch.run_id])
+            empty(number)
+
+    chunks = CompletionBody(
+        watch,
+        completion,
+        heartbeat_s=state.settings.heartbeat_s,
+        include_usage=options.get("include_usage") is True,
+        on_close=on_close,
+    )
+    return Response(chunks, headers=STREAM_HEADERS, content_type="text/event-stream")
+
+
+def _answer_whole(watch: TurnWatch, completion: Completion, kept: bool) -> Response:
+    state = get_state()
+    until = time.monotonic() + state.settings.max_blocking_s
+    for batch in iter_batches(watch, state.settings.heartbeat_s):
+        for event in batch:
+            completion.take(event)
+        if time.monotonic() > until and not watch.ended:
+            if not kept:
+                state.runs.stop([watch.run_id])
+            raise ApiError(
+                "turn_timeout", f"the turn takes longer than {state.settings.max_blocking_s:g} s"
+            )
+    if not kept:
+        state.remover.empty(watch.turn.session.id)
+    if completion.error is not None:
+        code, message = completion.error
+        raise ApiError(code if code in STATUS_OF_CODE else "internal_error", message)
+    return _answer(completion.to_object())
+
+
+def _answer(value: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(value), mimetype="application/json")
+
+
+def _describe_model(config: AgentConfig) -> dict[str, Any]:
+    return {"id": config.id, "object": "model", "created": 0, "owned_by": "astrbot-api"}
+
+
+def _find_config(model: str) -> AgentConfig:
+    configs = get_state().configs
+    try:
+        found = configs.find_config(model) or configs.choose_config("", model)
+    except ApiError as error:
+        raise ApiError(
+            "model_not_found", f"model not found: {model}; see /openai/models"
+        ) from error
+    if found is None:
+        raise ApiError("missing_field", "Missing key: model")
+    return found
+
+
+def _read_session_id(metadata: dict[str, Any] | None) -> str:
+    value = (metadata or {}).get("session_id", "")
+    if not isinstance(value, str) or len(value) > get_state().settings.max_session_id_chars:
+        raise ApiError("invalid_request", "metadata.session_id must be a short string")
+    return value.strip()
+
+
+def _refuse_unsupported(body: dict[str, Any]) -> None:
+    """Refuse what would be answered wrongly if it were ignored.
+
+    :raises ApiError: ``invalid_request``.
+    """
+    form = body["response_format"]
+    wrong = {
+        "n": body["n"] not in (None, 1),
+        "tools": bool(body["tools"]),
+        "functions": bool(body["functions"]),
+        "response_format": form is not None and form != {"type": "text"},
+    }
+    for name, refused in wrong.items():
+        if refused:
+            raise ApiError(
+                "invalid_request",
+                f"{name} is not supported: an agent answers once, in text, with the tools of its "
+                "config, which run on the server",
+            )

@@ -1,0 +1,215 @@
+"""Chat completions: what they are asked with, as far as it is read, and their answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+
+from ..fields import Flag, Text
+
+_MESSAGE: dict[str, Any] = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {
+        "role": {
+            "type": "string",
+            "description": "Who says it. The last message must be the user's.",
+            "examples": ["user", "system", "developer", "assistant"],
+        },
+        "content": {
+            "description": (
+                "A string, or parts: `text`, and in the last message `image_url` with a `data:` "
+                "URL, `input_audio`, `file` with `file_data` or an attachment's id as `file_id`."
+            ),
+            "example": "Hello",
+        },
+    },
+}
+
+
+class CompletionRequestSchema(ma.Schema):
+    """What a chat completion is asked with. Other fields are ignored."""
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
+    model = Text(
+        required=True,
+        error_messages={"required": "Missing key: model", "null": "Missing key: model"},
+        metadata={"description": "A config, by its id or its name.", "example": "default"},
+    )
+    messages = ma.fields.Raw(
+        required=True,
+        error_messages={"required": "Missing key: messages", "null": "Missing key: messages"},
+        metadata={
+            "description": (
+                "The conversation. What comes before the last message is the context of this "
+                "turn; `system` and `developer` stand below the config's own prompt."
+            ),
+            "type": "array",
+            "items": _MESSAGE,
+            "example": [{"role": "user", "content": "Hello"}],
+        },
+    )
+    stream = Flag(metadata={"description": "Answer in chunks.", "default": False, "example": True})
+    stream_options = ma.fields.Dict(
+        keys=ma.fields.String(),
+        load_default=None,
+        allow_none=True,
+        error_messages={"invalid": "stream_options must be an object"},
+        metadata={
+            "description": "`include_usage`: one more chunk with `usage` before the end.",
+            "example": {"include_usage": True},
+        },
+    )
+    user = Text(
+        load_default="",
+        allow_none=True,
+        max_chars="max_username_chars",
+        metadata={
+            "description": "The username. Absent: `openai:` and the beginning of the key.",
+            "example": "alice",
+        },
+    )
+    session_id = Text(
+        load_default="",
+        allow_none=True,
+        max_chars="max_session_id_chars",
+        metadata={
+            "description": (
+                "Not OpenAI's: talk in this session. Its history is the context then, and of "
+                "`messages` only the last one is read. Also as `metadata.session_id`."
+            ),
+            "example": "my_session_001",
+        },
+    )
+    metadata = ma.fields.Dict(
+        keys=ma.fields.String(),
+        load_default=None,
+        allow_none=True,
+        error_messages={"invalid": "metadata must be an object"},
+        metadata={
+            "description": "Only `session_id` in it is read.",
+            "example": {"session_id": "my_session_001"},
+        },
+    )
+    store = Flag(
+        metadata={
+            "description": (
+                "`true`: the turn is kept, in a new session that the answer names as "
+                "`session_id`. Otherwise nothing of it stays, unless it names a session."
+            ),
+            "default": False,
+            "example": False,
+        }
+    )
+    # What would be answered wrongly if it were ignored.
+    n = ma.fields.Raw(load_default=None, metadata={"description": "Only 1.", "example": 1})
+    tools = ma.fields.Raw(
+        load_default=None,
+        metadata={
+            "description": "Refused unless it is empty: the config's tools run on the server.",
+            "example": [],
+        },
+    )
+    functions = ma.fields.Raw(
+        load_default=None, metadata={"description": "As `tools`.", "example": []}
+    )
+    response_format = ma.fields.Raw(
+        load_default=None,
+        metadata={"description": "Only the type `text`.", "example": {"type": "text"}},
+    )
+
+
+class ModelSchema(ma.Schema):
+    """A config, as a model."""
+
+    id = ma.fields.String(metadata={"description": "The config's id.", "example": "default"})
+    object = ma.fields.String(metadata={"description": "Always `model`.", "example": "model"})
+    created = ma.fields.Integer(metadata={"description": "Always 0.", "example": 0})
+    owned_by = ma.fields.String(
+        metadata={"description": "Always `astrbot-api`.", "example": "astrbot-api"}
+    )
+
+
+class ModelListSchema(ma.Schema):
+    """Every config, as a model."""
+
+    object = ma.fields.String(metadata={"description": "Always `list`.", "example": "list"})
+    data = ma.fields.List(ma.fields.Nested(ModelSchema), metadata={"description": "The models."})
+
+
+class ChoiceSchema(ma.Schema):
+    """The one answer."""
+
+    index = ma.fields.Integer(metadata={"description": "Always 0.", "example": 0})
+    message = ma.fields.Dict(
+        metadata={
+            "description": (
+                "`role`, `content`; `reasoning_content` where there was thinking, `attachments` "
+                "where tools made files."
+            ),
+            "example": {"role": "assistant", "content": "Hello! How can I help you?"},
+        }
+    )
+    finish_reason = ma.fields.String(metadata={"description": "Always `stop`.", "example": "stop"})
+
+
+class CompletionSchema(ma.Schema):
+    """A chat completion."""
+
+    id = ma.fields.String(
+        metadata={
+            "description": "`chatcmpl-` and the run's id.",
+            "example": "chatcmpl-7254cd9a-814f-498e-a202-2c1777b1bd2d",
+        }
+    )
+    object = ma.fields.String(
+        metadata={"description": "Always `chat.completion`.", "example": "chat.completion"}
+    )
+    created = ma.fields.Integer(
+        metadata={"description": "When, in seconds since 1970.", "example": 1795452257}
+    )
+    model = ma.fields.String(metadata={"description": "The config.", "example": "default"})
+    session_id = ma.fields.String(
+        metadata={
+            "description": "The session that the turn is kept in, if it is.",
+            "example": "my_session_001",
+        }
+    )
+    choices = ma.fields.List(
+        ma.fields.Nested(ChoiceSchema), metadata={"description": "The answer."}
+    )
+    usage = ma.fields.Dict(
+        metadata={
+            "description": "Tokens of all model calls of the turn.",
+            "example": {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27},
+        }
+    )
+
+
+class OpenAIFaultSchema(ma.Schema):
+    """What went wrong."""
+
+    message = ma.fields.String(
+        metadata={"description": "What is wrong and what to do about it.", "example": "no"}
+    )
+    type = ma.fields.String(
+        metadata={
+            "description": "What kind of error it is.",
+            "example": "invalid_request_error",
+        }
+    )
+    param = ma.fields.String(
+        allow_none=True, metadata={"description": "Always `null`.", "example": None}
+    )
+    code = ma.fields.String(
+        metadata={"description": "A stable word to match.", "example": "missing_field"}
+    )
+
+
+class OpenAIErrorSchema(ma.Schema):
+    """An error, as OpenAI's clients read it."""
+
+    error = ma.fields.Nested(OpenAIFaultSchema, metadata={"description": "The error."})

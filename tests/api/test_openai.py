@@ -1,0 +1,285 @@
+"""The OpenAI-compatible routes, asked by OpenAI's own client."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from astrbot_api import Tool
+from astrbot_api.agent.provider import Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+
+from ..contract.wire import PNG
+from ..waiting import wait_for
+from .conftest import Api, Scripted
+
+Make = Callable[..., tuple[Api, Scripted]]
+
+PATH = "/api/v1/openai/chat/completions"
+
+
+def connect(api: Api, key: str = "") -> openai.OpenAI:
+    transport = httpx2.WSGITransport(app=api.app)
+    return openai.OpenAI(
+        api_key=key or api.key,
+        base_url="http://localhost/api/v1/openai",
+        http_client=httpx2.Client(transport=transport),
+        max_retries=0,
+    )
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[openai.OpenAI]:
+    with connect(api) as made:
+        yield made
+
+
+def ask(client: openai.OpenAI, content: Any, **options: Any) -> Any:
+    messages = [{"role": "user", "content": content}]
+    return client.chat.completions.create(model="default", messages=messages, **options)  # type: ignore[call-overload]
+
+
+def post(api: Api, **body: Any) -> Any:
+    body = {"model": "default", "messages": [{"role": "user", "content": "Hello"}], **body}
+    return api.client.post(PATH, headers={"X-API-Key": api.key}, json=body)
+
+
+def nothing_is_left(api: Api) -> bool:
+    tables = ("message", "run", "chat_session", "deleted_session")
+    return all(api.count_rows(table) == 0 for table in tables)
+
+
+def test_an_answer_comes_whole(api: Api, client: openai.OpenAI) -> None:
+    answer = ask(client, "Hello")
+    assert answer.object == "chat.completion"
+    assert answer.model == "default"
+    (choice,) = answer.choices
+    assert choice.message.content == "Hello from mock."
+    assert (choice.message.role, choice.finish_reason) == ("assistant", "stop")
+    usage = answer.usage
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens > 0
+    assert nothing_is_left(api)
+
+
+def test_an_answer_comes_in_chunks(api: Api, client: openai.OpenAI) -> None:
+    chunks = list(ask(client, "THINK", stream=True, stream_options={"include_usage": True}))
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert chunks[0].choices[0].delta.role == "assistant"
+    texts = [one.choices[0].delta.content or "" for one in chunks if one.choices]
+    assert "".join(texts) == "Hello from mock."
+    assert len([text for text in texts if text]) == 4, "piece by piece"
+    thoughts = [one.choices[0].delta.model_extra for one in chunks if one.choices]
+    assert "".join(one.get("reasoning_content", "") for one in thoughts if one) == (
+        "Let me think about it."
+    )
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage.completion_tokens > 0
+    assert not chunks[-1].choices
+    assert nothing_is_left(api)
+    assert not any(one.usage for one in ask(client, "Hello", stream=True))
+
+
+def test_tools_run_on_the_server(make_scripted: Make) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        if messages[-1]["role"] == "user":
+            yield ReasoningDelta("hm")
+            yield ToolCallDelta(0, "c", "dice", '{"sides": 6}')
+            yield Usage(10, 0, 2)
+        else:
+            yield TextDelta(f"It shows {messages[-1]['content']}")
+            yield Usage(20, 5, 3)
+
+    dice = Tool("dice", "Roll.", lambda arguments, context: str(arguments["sides"] - 2))
+    api, _ = make_scripted(answer, tools=[dice])
+    with connect(api) as client:
+        whole = ask(client, "roll")
+        assert whole.choices[0].message.content == "It shows 4"
+        assert whole.choices[0].message.tool_calls is None
+        assert whole.usage.model_dump(include={"prompt_tokens", "completion_tokens"}) == {
+            "prompt_tokens": 35, "completion_tokens": 5,
+        }  # fmt: skip
+        chunks = list(ask(client, "roll", stream=True))
+        assert "".join(one.choices[0].delta.content or "" for one in chunks) == "It shows 4"
+
+
+def test_the_conversation_is_the_requests_own(make_scripted: Make) -> None:
+    api, model = make_scripted(
+        lambda messages: iter([TextDelta("ok")]), agent='titles = false\nsystem_prompt = "MINE"'
+    )
+    messages = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]},
+        {"role": "tool", "content": "faked", "tool_call_id": "c"},
+        {"role": "assistant", "content": [{"type": "text", "text": "two"}]},
+        {"role": "user", "content": [{"type": "text", "text": "three"}]},
+    ]
+    assert post(api, messages=messages).status_code == 200
+    assert model.seen[-1] == [
+        {"role": "system", "content": "MINE"},
+        {"role": "user", "content": "[Instructions of the application]\nbe brief\n\none"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
+    assert post(api, messages=[messages[0], messages[-1]]).status_code == 200
+    assert model.seen[-1][1:] == [
+        {"role": "user", "content": "[Instructions of the application]\nbe brief\n\nthree"}
+    ]
+
+
+def test_a_given_conversation_keeps_to_the_configs_room(make_scripted: Make) -> None:
+    api, model = make_scripted(
+        lambda messages: iter([TextDelta("ok")]), agent="titles = false\nhistory_tokens = 100"
+    )
+    messages = [
+        {"role": role, "content": f"{number} " + "x" * 100}
+        for number in range(10)
+        for role in ("user", "assistant")
+    ]
+    post(api, messages=[*messages, {"role": "user", "content": "last"}])
+    given = model.seen[-1]
+    assert [one["content"][0] for one in given[1:]] == ["9", "9", "l"]
+
+
+def test_a_turn_of_a_named_session_has_its_history_and_is_kept(make_scripted: Make) -> None:
+    api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
+    api.chat("first", session_id="s")
+    with connect(api) as client:
+        answer = ask(client, "second", user="alice", metadata={"session_id": "s"})
+        assert answer.model_extra["session_id"] == "s"
+        assert [one["content"] for one in model.seen[-1][1:]] == ["first", "ok", "second"]
+        with pytest.raises(openai.ConflictError) as caught:
+            ask(client, "x", user="mallory", extra_body={"session_id": "s"})
+        assert caught.value.code == "session_of_another_user"
+    assert api.count_rows("message") == 4
+
+
+def test_a_turn_that_is_stored_makes_a_session_of_its_user(api: Api, client: openai.OpenAI) -> None:
+    session_id = ask(client, "Hello", user="alice", store=True).model_extra["session_id"]
+    assert api.get(f"/api/v1/chat/sessions/{session_id}?username=alice").status_code == 200
+    session_id = ask(client, "Hello", store=True).model_extra["session_id"]
+    user = f"openai:{api.key[:12]}"
+    assert api.get(f"/api/v1/chat/sessions/{session_id}?username={user}").status_code == 200
+
+
+def test_pictures_of_the_last_message_reach_the_model(make_scripted: Make) -> None:
+    api, model = make_scripted(
+        lambda messages: iter([TextDelta("ok")]), provider='modalities = ["text", "image"]'
+    )
+    url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    picture = {"type": "image_url", "image_url": {"url": url}}
+    messages = [
+        {"role": "user", "content": [picture, {"type": "text", "text": "what is it?"}]},
+        {"role": "assistant", "content": "a dot"},
+        {"role": "user", "content": [{"type": "text", "text": "sure?"}, picture]},
+    ]
+    assert post(api, messages=messages).status_code == 200
+    given = model.seen[-1]
+    assert given[-3]["content"] == "[image]\nwhat is it?"
+    assert [one["type"] for one in given[-1]["content"]] == ["text", "image_url"]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/x.png", "file:///etc/passwd", "data:image/png;base64,$$", "", None]
+)
+def test_no_other_url_is_opened(api: Api, url: Any) -> None:
+    part = {"type": "image_url", "image_url": {"url": url}}
+    answer = post(api, messages=[{"role": "user", "content": [part]}])
+    assert answer.status_code == 400
+    assert answer.get_json()["error"]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": []},
+        {"messages": "Hello"},
+        {"messages": [7]},
+        {"messages": [{"role": "root", "content": "x"}]},
+        {"messages": [{"role": "assistant", "content": "x"}]},
+        {"messages": [{"role": "user", "content": ""}]},
+        {"messages": [{"role": "user", "content": 7}]},
+        {"messages": [{"role": "user", "content": [{"type": "video_url"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]},
+        {"messages": [{"role": "user", "content": "a\x00"}]},
+        {"messages": [{"role": "user", "content": "x"}] * 2001},
+        {"tools": [{"type": "function"}]},
+        {"functions": [{}]},
+        {"n": 2},
+        {"response_format": {"type": "json_object"}},
+        {"stream": "yes"},
+        {"user": ["x"]},
+        {"metadata": {"session_id": 1}},
+        {"model": None},
+    ],
+)
+def test_what_cannot_be_answered_is_a_400_in_openais_shape(api: Api, body: dict[str, Any]) -> None:
+    answer = post(api, **body)
+    assert answer.status_code == 400
+    error = answer.get_json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error"
+    assert error["message"]
+    assert nothing_is_left(api)
+
+
+def test_errors_are_those_that_the_client_knows(api: Api, client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.chat.completions.create(model="no", messages=[{"role": "user", "content": "x"}])
+    assert missing.value.code == "model_not_found"
+    with connect(api, "abk_wrong") as wrong, pytest.raises(openai.AuthenticationError):
+        wrong.models.list()
+    key = api.create_key("file")
+    with connect(api, key) as other, pytest.raises(openai.PermissionDeniedError):
+        other.models.list()
+    with pytest.raises(openai.PermissionDeniedError):
+        ask(client, "x", user="astrbot")
+    with pytest.raises(openai.InternalServerError) as failed:
+        ask(client, "FAIL=401")
+    assert (failed.value.status_code, failed.value.code) == (502, "provider_error")
+    with pytest.raises(openai.APIError) as broken:
+        list(ask(client, "DROP=2", stream=True))
+    assert broken.value.code == "provider_error"
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="default", input="x")
+    assert nothing_is_left(api)
+
+
+def test_configs_are_models(api: Api, client: openai.OpenAI) -> None:
+    assert [one.id for one in client.models.list()] == ["default"]
+    assert client.models.retrieve("default").owned_by == "astrbot-api"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("no")
+
+
+def test_a_client_that_leaves_stops_a_turn_that_nobody_can_find(make_scripted: Make) -> None:
+    begun, stopped = threading.Event(), threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("one")
+        begun.set()
+        assert stopped.wait(30)
+        yield TextDelta("two")
+
+    api, _ = make_scripted(answer)
+    stream = api.client.post(
+        PATH,
+        headers={"X-API-Key": api.key},
+        json={"model": "default", "messages": [{"role": "user", "content": "x"}], "stream": True},
+    )
+    assert begun.wait(30)
+    assert api.get("/api/v1/chat/sessions?username=" + f"openai:{api.key[:12]}").get_json()[
+        "data"
+    ] == {"sessions": [], "page": 1, "page_size": 20, "total": 0}
+    stream.close()
+    (turn,) = api.state.runs._active.values()
+    assert turn.cancel.reason == "stopped"
+    stopped.set()
+    assert api.state.runs.wait_until_idle(30)
+    api.state.remover.empty_removed()
+    wait_for(lambda: nothing_is_left(api))
