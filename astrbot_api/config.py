@@ -101,6 +101,9 @@ class Settings:
     max_runs_per_worker: int = _setting(
         2000, "Most turns that one worker has open at once; above it 503.", minimum=1
     )
+    websocket_ping_s: float = _setting(
+        25.0, "Silence after which a WebSocket is pinged; after another it is closed.", minimum=0.05
+    )
     max_blocking_s: float = _setting(
         600.0,
         "How long an answer that is not a stream waits for its turn; after it 504.",

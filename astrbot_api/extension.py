@@ -32,6 +32,7 @@ from .errors import SettingsError
 from .http.docs.documents import OpenapiDocuments
 from .http.openapi import build_api
 from .http.state import EXTENSION
+from .http.websocket.sockets import WebSockets
 from .im.botfile import BotFile
 from .mcp.client import McpTools
 from .plugins.builtin import BUILT_IN_PLUGINS
@@ -71,6 +72,7 @@ class AppState:
     recovery: Recovery
     follower: RunFollower
     streams: Streams
+    sockets: WebSockets
     ender: TurnEnder
     journal_writer: JournalWriter
     access_log: Callable[[str], None]
@@ -190,6 +192,8 @@ class AstrBotAPI:
         board = Board(store, signals)
         recovery = Recovery(store, journal, signals)
         streams = Streams(settings, board, lambda: runs.draining)
+        sockets = WebSockets(settings, lambda: runs.draining)
+        chores.add(sockets.close_idle, every_s=0.5)
         chores.add(ender.retry)
         chores.add(recovery.recover)
         chores.add(remover.empty_removed)
@@ -214,6 +218,7 @@ class AstrBotAPI:
             recovery=recovery,
             follower=RunFollower(store, journal, Followers(signals), recovery, runs.find_log),
             streams=streams,
+            sockets=sockets,
             ender=ender,
             journal_writer=writer,
             remover=remover,

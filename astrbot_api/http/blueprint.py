@@ -73,6 +73,7 @@ class ApiBlueprint(flask_smorest.Blueprint):
 
     :param tag: Heading in the documentation.
     :param scope: What a key must have; ``public=True``: no key is needed.
+    :param checks_key: False: the views check the key themselves.
     :param error_schema: The shape of its errors; None: the envelope.
     """
 
@@ -81,12 +82,14 @@ class ApiBlueprint(flask_smorest.Blueprint):
     def __init__(
         self, name: str, import_name: str, *, tag: str, scope: str | None = None,
         public: bool = False, description: str = "", error_schema: ma.Schema | None = None,
+        checks_key: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(name, import_name, description=description)
         self.tag = tag
         self.scope = scope
         self.public = public
         self.error_schema = error_schema
+        self.checks_key = checks_key and not public
 
     def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
         """Register a route under this blueprint's tag."""

@@ -31,10 +31,12 @@ from .schemas import ErrorSchema
 from .sessions.messages import blp as messages
 from .sessions.routes import blp as sessions
 from .sessions.schemas import DisplayName
+from .websocket.routes import blp as websocket
 
 #: Every resource, in the order of the documentation.
 RESOURCES: tuple[ApiBlueprint, ...] = (
     chat,
+    websocket,
     runs,
     sessions,
     messages,
@@ -122,7 +124,7 @@ def _add_request_hooks(blueprint: Blueprint) -> None:
         now = request._get_current_object()  # type: ignore[attr-defined]
         now.environ[STARTED_KEY] = time.perf_counter()
         resource = current_app.blueprints[now.endpoint.rpartition(".")[0]]
-        if isinstance(resource, ApiBlueprint) and not resource.public:
+        if isinstance(resource, ApiBlueprint) and resource.checks_key:
             require_scope(resource.scope)
 
     @blueprint.after_request

@@ -107,6 +107,15 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
         "The range is outside of the attachment.",
         "the attachment has 70 bytes; the range is outside of them",
     ),
+    "upgrade_required": (
+        "The path speaks another protocol.",
+        "this path speaks WebSocket",
+    ),
+    "websocket_unsupported": (
+        "The HTTP server in use cannot speak WebSocket.",
+        "this HTTP server lends no socket to applications, so there is no WebSocket; use "
+        "POST /api/v1/chat, or run the server with gunicorn",
+    ),
     "too_many_turns": (
         "Too many turns of this session run or wait.",
         "{max_turns_per_session} turns of this session are running or waiting; wait for them first",

@@ -94,4 +94,22 @@ CHAT = {
     "Tokens and times; {} for the answer of a command.": ("用量与时间；由指令回复时为 {}。"),
     "The stored answer.": "所保存的回复的编号。",
     "{} of the event {}; {}: it is not stored.": "事件 {1} 的 {0}；{2} 表示没有保存。",
+    "WebSocket": "WebSocket 连接",
+    "Turns over one connection.": "在一个连接上进行多轮对话。",
+    "The connection speaks WebSocket from now on.": "连接此后使用 WebSocket 协议。",
+    "Open a WebSocket that carries any number of turns.": (
+        "打开一个 WebSocket 连接，可以进行任意多轮对话。"
+    ),
+    (
+        "Send {} with the fields of chat beside it; the events of the turn come back as JSON "
+        "frames, each with the {} of its turn, and without {}. Several turns may run at once. {} "
+        "gives {}. A frame that is refused gives {} and the connection goes on; {} is {} or {}. "
+        "The handshake succeeds with any key: one that is not good enough is told by the code "
+        "{}, and the connection is closed with {}. The key is checked anew for every turn."
+    ): (
+        "发送 {} 以及聊天接口的字段，对话的事件会以 JSON 帧返回，每个帧带有所属对话的 {}，但没有 "
+        "{}。可以同时进行多轮对话。发送 {} 会得到 {}。被拒绝的帧会得到 {}，连接不会断开；{} 为 {} "
+        "或 {}。无论密钥是否有效，握手都会成功；密钥无效时会收到代码 {}，随后连接以 {} 关闭。每轮"
+        "对话都会重新检查密钥。"
+    ),
 }

@@ -1,0 +1,1 @@
+"""``GET /chat/ws``: turns over a WebSocket."""

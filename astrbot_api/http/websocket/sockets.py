@@ -1,0 +1,100 @@
+"""The open WebSockets of this worker, within limits, and their end when it stops."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from ...config import Settings
+from ...errors import ApiError
+from .connection import RESTART, WebSocket
+
+#: Most turns that one connection may have at once.
+MAX_TURNS = 20
+
+
+class OpenSocket:
+    """One connection with its turns."""
+
+    def __init__(self, websocket: WebSocket, key_id: str) -> None:
+        self.websocket = websocket
+        self.key_id = key_id
+        self._lock = threading.Lock()
+        self._turns = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no turn is shown."""
+        return self._turns == 0
+
+    def begin_turn(self) -> None:
+        """Count one more turn.
+
+        :raises ApiError: ``too_many_turns``.
+        """
+        with self._lock:
+            if self._turns >= MAX_TURNS:
+                raise ApiError(
+                    "too_many_turns", f"{MAX_TURNS} turns of this connection are running"
+                )
+            self._turns += 1
+
+    def finish_turn(self) -> None:
+        """Count one less."""
+        with self._lock:
+            self._turns -= 1
+
+
+class WebSockets:
+    """Those of one application.
+
+    :param is_draining: Whether this worker is about to stop.
+    """
+
+    def __init__(self, settings: Settings, is_draining: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._is_draining = is_draining
+        self._lock = threading.Lock()
+        self._open: set[OpenSocket] = set()
+        self._of_key: Counter[str] = Counter()
+
+    @property
+    def open_count(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def open(self, websocket: WebSocket, key_id: str) -> OpenSocket:
+        """Count a connection; the limits are those of streams.
+
+        :raises ApiError: ``too_many_streams``, ``server_busy`` or ``shutting_down``.
+        """
+        limit = self._settings.max_streams_per_key
+        if self._is_draining():
+            raise ApiError("shutting_down", "The server is going down; try again.")
+        with self._lock:
+            if limit and self._of_key[key_id] >= limit:
+                raise ApiError(
+                    "too_many_streams", f"{limit} WebSockets of this API key are open already"
+                )
+            if len(self._open) >= self._settings.max_streams_per_worker:
+                raise ApiError("server_busy", "too many WebSockets are open on this worker")
+            opened = OpenSocket(websocket, key_id)
+            self._open.add(opened)
+            self._of_key[key_id] += 1
+        return opened
+
+    def forget(self, opened: OpenSocket) -> None:
+        """Take a connection off the list."""
+        with self._lock:
+            self._open.discard(opened)
+            self._of_key[opened.key_id] -= 1
+            if self._of_key[opened.key_id] <= 0:
+                del self._of_key[opened.key_id]
+
+    def close_idle(self) -> None:
+        """Close the connections without a turn when the worker is about to stop. A chore."""
+        if self._open and self._is_draining():
+            for opened in list(self._open):
+                if opened.idle:
+                    opened.websocket.close(RESTART, "the server restarts; connect again")

@@ -1,0 +1,96 @@
+"""The WebSocket route where there is none to be had, and on a server with threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from ..waiting import wait_for
+from ..websocket import CLOSE, WebSocketClient, handshake
+from .conftest import Api
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Api], int]]:
+    """Serve an application with Flask's own threaded server; return its port."""
+    servers: list[tuple[BaseWSGIServer, threading.Thread]] = []
+
+    def start(api: Api) -> int:
+        server = make_server("127.0.0.1", 0, api.app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return int(server.server_port)
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_server_that_lends_no_socket_refuses_clearly(api: Api) -> None:
+    headers = {
+        "X-API-Key": api.key, "Upgrade": "websocket", "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+    }  # fmt: skip
+    answer = api.client.get("/api/v1/chat/ws", headers=headers)
+    assert (answer.status_code, answer.get_json()["code"]) == (501, "websocket_unsupported")
+
+
+def test_it_works_with_threads_and_leaves_nothing_behind(
+    api: Api, serve: Callable[[Api], int]
+) -> None:
+    with WebSocketClient(serve(api), handshake(api.key)) as client:
+        client.send({"username": "alice", "message": "Hello"})
+        kinds = [one["type"] for one in client.iter_turn()]
+        assert kinds[:2] == ["session_id", "run_started"]
+        assert kinds[-4:] == ["agent_stats", "complete", "message_saved", "end"]
+        assert api.state.sockets.open_count == 1
+        client.send_frame(CLOSE, b"\x03\xe8")
+        assert client.receive() is None
+        assert client.closed_with == (1000, "")
+        assert client.is_at_end()
+    wait_for(lambda: api.state.sockets.open_count == 0)
+    assert api.state.streams.open_count == 0
+
+
+def test_a_silent_client_is_pinged_and_then_dropped(
+    make_api: Callable[..., Api], serve: Callable[[Api], int]
+) -> None:
+    api = make_api(ASTRBOT_WEBSOCKET_PING_S=0.05)
+    with WebSocketClient(serve(api), handshake(api.key)) as client:
+        assert client.read_frame()[0] == 9
+        assert client.is_at_end()
+
+
+def test_an_idle_connection_is_told_that_the_worker_stops(
+    api: Api, serve: Callable[[Api], int]
+) -> None:
+    with WebSocketClient(serve(api), handshake(api.key)) as client:
+        client.send({"t": "ping"})
+        assert client.receive() == {"type": "pong"}
+        api.state.runs.drain()
+        api.state.sockets.close_idle()
+        assert client.receive() is None
+        assert client.closed_with is not None
+        assert client.closed_with[0] == 1012
+
+
+def test_connections_of_a_key_are_limited(
+    make_api: Callable[..., Api], serve: Callable[[Api], int]
+) -> None:
+    api = make_api(ASTRBOT_MAX_STREAMS_PER_KEY=1)
+    port = serve(api)
+    with WebSocketClient(port, handshake(api.key)) as first:
+        first.send({"t": "ping"})
+        assert first.receive() == {"type": "pong"}
+        with WebSocketClient(port, handshake(api.key)) as second:
+            error = second.receive()
+            assert (error["code"], error["error_code"]) == ("PROCESSING_ERROR", "too_many_streams")
+            assert second.receive() is None
+            assert second.closed_with is not None
+            assert second.closed_with[0] == 1008
