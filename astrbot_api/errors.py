@@ -43,6 +43,8 @@ STATUS_OF_CODE: dict[str, int] = {
     "method_not_allowed": 405,
     "session_of_another_user": 409,
     "session_busy": 409,
+    "idempotency_mismatch": 409,
+    "idempotency_in_flight": 409,
     "message_not_editable": 409,
     "attachment_in_use": 409,
     "body_too_large": 413,

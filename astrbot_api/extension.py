@@ -19,6 +19,7 @@ from .chat.chores import Chores
 from .chat.commands import Command
 from .chat.ending import TurnEnder
 from .chat.following import RunFollower
+from .chat.idempotency import Idempotency
 from .chat.lease import WorkerLease
 from .chat.opening import TurnOpener
 from .chat.recovery import Recovery, prune_journal
@@ -69,6 +70,7 @@ class AppState:
     board: Board
     runs: Runs
     remover: SessionRemover
+    idempotency: Idempotency
     recovery: Recovery
     follower: RunFollower
     streams: Streams
@@ -196,7 +198,9 @@ class AstrBotAPI:
         chores.add(sockets.close_idle, every_s=0.5)
         chores.add(ender.retry)
         chores.add(recovery.recover)
+        idempotency = Idempotency(store, lease.get_worker_id)
         chores.add(remover.empty_removed)
+        chores.add(idempotency.prune, every_s=600.0)
         chores.add(runs.look_for_stops, every_s=0.5)
         chores.add(board.look, every_s=1.0)
         chores.add(streams.close_stuck, every_s=1.0)
@@ -222,6 +226,7 @@ class AstrBotAPI:
             ender=ender,
             journal_writer=writer,
             remover=remover,
+            idempotency=idempotency,
             access_log=logging.getLogger("astrbot_api.access").info,
             openapi=build_api(app, settings),
         )

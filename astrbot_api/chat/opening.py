@@ -21,6 +21,7 @@ from ..db.store import Store
 from ..errors import ApiError
 from ..stream.log import RunLog, Sink
 from .editing import LastTurn, find_last_turn, find_media
+from .idempotency import claim_turn
 from .lease import WorkerLease
 from .turn import OpenTurn, TurnRequest
 
@@ -51,6 +52,7 @@ class TurnOpener:
 
         :raises ApiError: for an unknown config, provider or model, a session
             of another user, or a session with too many turns waiting.
+        :raises TurnExists: when it was begun before, under the same key.
         :raises StorageError: when nothing can be stored.
         """
         chosen = self._configs.choose_config(request.config_id, request.config_name)
@@ -76,8 +78,10 @@ class TurnOpener:
         worker_id: str,
     ) -> OpenTurn:
         """Write session, user message and run; the one transaction of opening."""
-        self._check_key_limit(db, request.key_id)
         checkpoint, run_id = str(uuid.uuid4()), str(uuid.uuid4())
+        if request.client_key is not None:
+            claim_turn(db, request.client_key, run_id, worker_id)
+        self._check_key_limit(db, request.key_id)
         name = request.session_id or str(uuid.uuid4())
         # Before the first look: of two turns of a session, one is the first.
         lock_name(db, "session", name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..agent.cancel import Cancellation
 from ..agentconfig import AgentConfig, ProviderConfig
 from ..db.attachments import AttachmentRow
+from ..db.idempotency import ClientKey
 from ..db.sessions import WEBCHAT, SessionRow
 from ..events import Event
 from ..messages import Segment, plain_text
@@ -27,6 +28,7 @@ class TurnRequest:
     :param context: What was said before, in place of the session's history.
     :param kept: False: the turn has a session that nobody can find, which
         goes with all it holds when the run has ended.
+    :param client_key: What its client calls the request, if it may send it again.
     """
 
     username: str
@@ -43,6 +45,7 @@ class TurnRequest:
     answers_again: int | None = None
     context: GivenContext | None = None
     kept: bool = True
+    client_key: ClientKey | None = None
 
 
 @dataclass(slots=True)

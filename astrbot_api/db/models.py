@@ -141,6 +141,23 @@ class DeletedSession(Model):
         table_name = "deleted_session"
 
 
+class IdempotentRequest(Model):
+    """A request with an ``Idempotency-Key``, and what it came to."""
+
+    key_id = CharField(max_length=36)
+    client_key = CharField(max_length=255)
+    body_hash = CharField(max_length=64)
+    worker_id = CharField(max_length=36)
+    run_id = CharField(max_length=36, null=True)
+    status = IntegerField(null=True)
+    answer = TextField(null=True)
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "idempotency"
+        primary_key = CompositeKey("key_id", "client_key")
+
+
 class Run(Model):
     """One turn. Its number is its place in the queue of its session."""
 
@@ -237,6 +254,7 @@ ALL_MODELS: tuple[type[Model], ...] = (
     Note,
     SessionSummary,
     DeletedSession,
+    IdempotentRequest,
     Run,
     Worker,
     Attachment,

@@ -9,9 +9,11 @@ from time import monotonic
 
 from flask import Request, Response, request
 
+from ..chat.idempotency import TurnExists
 from ..chat.streams import OpenStream
 from ..chat.turn import OpenTurn, TurnRequest
-from ..errors import StorageError
+from ..db.runs import find_run
+from ..errors import ApiError, StorageError
 from ..stream.reading import LogReader
 from .auth import get_caller
 from .state import get_state
@@ -41,8 +43,21 @@ def stream_response(stream: OpenStream, heartbeat_s: float, lead: str = "") -> R
 
 def open_turn_stream(asked: TurnRequest) -> Response:
     """Start a turn and answer with its stream."""
-    _, stream = start_turn(asked, find_abort(request))
+    _, stream = start_or_join(asked, find_abort(request))
     return stream_response(stream, get_state().settings.heartbeat_s)
+
+
+def start_or_join(asked: TurnRequest, abort: Callable[[], None] | None) -> tuple[str, OpenStream]:
+    """Start a turn, or join it from its first event where it was started before.
+
+    :returns: The run's id, and a stream of it, which the caller must close.
+    :raises ApiError: for whatever opening a turn or a stream refuses.
+    """
+    try:
+        turn, stream = start_turn(asked, abort)
+    except TurnExists as found:
+        return found.run_id, _join(found.run_id, abort)
+    return turn.run_id, stream
 
 
 def start_turn(asked: TurnRequest, abort: Callable[[], None] | None) -> tuple[OpenTurn, OpenStream]:
@@ -63,6 +78,22 @@ def start_turn(asked: TurnRequest, abort: Callable[[], None] | None) -> tuple[Op
         abort=abort,
     )
     return turn, stream
+
+
+def _join(run_id: str, abort: Callable[[], None] | None) -> OpenStream:
+    state, key_id = get_state(), get_caller().key_id
+    with state.store.read() as db:
+        run = find_run(db, run_id)
+    if run is None:
+        raise ApiError("run_not_found", f"run not found: {run_id}")
+    return state.streams.open(
+        state.follower.follow(run, 0),
+        session=run.session,
+        key_id=key_id,
+        local=state.runs.find_log(run_id) is not None,
+        known_message=run.user_message,
+        abort=abort,
+    )
 
 
 def find_abort(request: Request) -> Callable[[], None] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from flask import Response
@@ -10,6 +11,7 @@ from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..configs.routes import CONFIG_LIST, describe_configs
 from ..envelope import ok
+from ..idempotency import CODES, PARAMETER, read_client_key
 from ..schemas import envelope_of
 from ..sse import open_turn_stream
 from ..state import get_state
@@ -39,6 +41,7 @@ _EXAMPLE_STREAM = (
 @blp.arguments(ChatRequestSchema(), example={"message": "Hello", "username": "alice"})
 @blp.doc(
     operationId="sendChatMessage",
+    parameters=[PARAMETER],
     responses={
         200: {
             "description": (
@@ -64,7 +67,7 @@ _EXAMPLE_STREAM = (
     "username_reserved", "config_not_found", "provider_not_found", "model_not_found",
     "session_of_another_user", "body_too_large", "unsupported_media_type", "too_many_turns",
     "too_many_streams", "server_busy", "shutting_down", "provider_error", "run_interrupted",
-    "turn_timeout",
+    "turn_timeout", *CODES,
 )  # fmt: skip
 def send_chat_message(body: dict[str, Any]) -> Response:
     """Send a message to the agent and stream its answer.
@@ -80,12 +83,16 @@ def send_chat_message(body: dict[str, Any]) -> Response:
     The turn belongs to the server: a client that leaves does not stop it, and
     the answer is stored. Turns of one session run one after another.
 
+    A client that does not know whether its request arrived sends it again with
+    the same `Idempotency-Key`: it gets the same turn, from its first event.
+
     With `response_mode` `blocking` a turn that fails is an error with a status
     of its own (`provider_error` is a 502); what it said is stored all the
     same.
     """
     check_username(body["username"])
     asked = read_turn_request(body, get_state().settings, get_caller().key_id)
+    asked = replace(asked, client_key=read_client_key("chat", body))
     if body["response_mode"] == BLOCKING:
         return answer_blocking(start_watched(asked))
     if body["response_mode"] == BACKGROUND:

@@ -9,22 +9,20 @@ import orjson
 from flask import request
 
 from ...chat.streams import OpenStream
-from ...chat.turn import OpenTurn, TurnRequest
+from ...chat.turn import TurnRequest
 from ...events import Event
-from ..sse import find_abort, start_turn
+from ..sse import find_abort, start_or_join
 
 
 class TurnWatch:
-    """The events of one turn as they come, for one caller."""
+    """The events of one turn as they come, for one caller.
 
-    def __init__(self, turn: OpenTurn, stream: OpenStream) -> None:
-        self.turn = turn
+    :param run_id: The turn's run.
+    """
+
+    def __init__(self, run_id: str, stream: OpenStream) -> None:
+        self.run_id = run_id
         self._stream = stream
-
-    @property
-    def run_id(self) -> str:
-        """The turn's run."""
-        return self.turn.run_id
 
     @property
     def ended(self) -> bool:
@@ -52,11 +50,11 @@ class TurnWatch:
 
 
 def start_watched(asked: TurnRequest) -> TurnWatch:
-    """Start a turn and watch it.
+    """Start a turn, or find the one that was started before, and watch it.
 
     :raises ApiError: for whatever opening a turn refuses.
     """
-    return TurnWatch(*start_turn(asked, find_abort(request)))
+    return TurnWatch(*start_or_join(asked, find_abort(request)))
 
 
 def decode_frame(frame: str) -> Event:

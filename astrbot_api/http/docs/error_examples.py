@@ -82,6 +82,15 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
         "A turn of the session runs or waits.",
         "a turn of this session is running; wait for its end or stop it",
     ),
+    "idempotency_mismatch": (
+        "The Idempotency-Key was used for another request.",
+        "this Idempotency-Key was sent with another request in the last 24 hours; "
+        "use a new one for a new request",
+    ),
+    "idempotency_in_flight": (
+        "The same request is being answered.",
+        "a request with this Idempotency-Key is being answered; try again soon",
+    ),
     "message_not_editable": (
         "Only the last turn of a session can be changed.",
         "message 42 is not of the session's last turn; only the last turn can be changed",

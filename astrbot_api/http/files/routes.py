@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from flask import Response, request
 
 from ...db.attachments import AttachmentRow
+from ...db.idempotency import ClientKey
 from ...errors import ApiError
+from ...storage.incoming import Incoming
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
+from ..idempotency import CODES, PARAMETER, add_hash, keep, read_client_key, replay
 from ..schemas import envelope_of
 from ..state import get_state
 from .download import send_attachment
@@ -30,7 +34,10 @@ blp = ApiBlueprint(
     "files", __name__, tag="Files", scope="file", description="Attachments of messages."
 )
 
+T = TypeVar("T")
+
 _UPLOAD_CODES = (
+    *CODES,
     "missing_field",
     "invalid_request",
     "body_too_large",
@@ -79,7 +86,7 @@ _DOWNLOAD = {
 
 
 @blp.route("/file", methods=["POST"])
-@blp.doc(operationId="uploadOpenApiFile", requestBody=UPLOAD_BODY)
+@blp.doc(operationId="uploadOpenApiFile", parameters=[PARAMETER], requestBody=UPLOAD_BODY)
 @blp.answers(_UPLOAD_ANSWER)
 @blp.raises(*_UPLOAD_CODES)
 def upload_file() -> Response:
@@ -89,11 +96,11 @@ def upload_file() -> Response:
     the `attachment_id` of the answer in a segment of a message. `type` comes
     from the bytes; the name of the file decides nothing.
     """
-    return ok(describe_upload(_receive()))
+    return _upload()
 
 
 @blp.route("/files", methods=["POST"])
-@blp.doc(operationId="uploadFile", requestBody=UPLOAD_BODY)
+@blp.doc(operationId="uploadFile", parameters=[PARAMETER], requestBody=UPLOAD_BODY)
 @blp.answers(_UPLOAD_ANSWER)
 @blp.raises(*_UPLOAD_CODES)
 def upload_to_files() -> Response:
@@ -101,7 +108,7 @@ def upload_to_files() -> Response:
 
     The body is `multipart/form-data` with the file in the field `file`.
     """
-    return ok(describe_upload(_receive()))
+    return _upload()
 
 
 @blp.route("/file", methods=["GET"])
@@ -171,10 +178,41 @@ def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:
     return ok({"attachment_id": row.attachment_id})
 
 
-def _receive() -> AttachmentRow:
+def _upload() -> Response:
+    """Take an upload in, or tell what was made of it when it was sent before."""
+    key = read_client_key("file")
+    attachments, key_id = get_state().attachments, get_caller().key_id
+    if key is None:
+        row = _receive(lambda incoming, name: attachments.finish(incoming, name, key_id))
+        return ok(describe_upload(row))
+    stored = get_state().idempotency.begin(key)
+    if stored is not None:
+        sent = _receive(lambda incoming, name: _add_hash(key, incoming.finish(), name))
+        get_state().idempotency.check(sent)
+        return replay(stored)
+    try:
+        row, sent = _receive(
+            lambda incoming, name: (
+                row := attachments.finish(incoming, name, key_id),
+                _add_hash(key, row.sha256, name),
+            )
+        )
+    except BaseException:
+        get_state().idempotency.release(key)
+        raise
+    answer = ok(describe_upload(row))
+    keep(sent, answer)
+    return answer
+
+
+def _add_hash(key: ClientKey, sha256: str, name: str) -> ClientKey:
+    return add_hash(key, f"{sha256} {name}".encode("utf-8", "replace"))
+
+
+def _receive(finish: Callable[[Incoming, str], T]) -> T:
     state = get_state()
     return receive_upload(
-        request, state.attachments, get_caller().key_id, state.settings.max_file_bytes
+        request, state.attachments, get_caller().key_id, state.settings.max_file_bytes, finish
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import TypeVar
 
 from flask import Request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
@@ -11,10 +12,11 @@ from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_input_stream
 
 from ...attachments import Attachments, Readable
-from ...db.attachments import AttachmentRow
 from ...errors import ApiError
 from ...storage.incoming import PIECE_BYTES, Incoming
 from ...threads import let_others_run
+
+T = TypeVar("T")
 
 #: Room for boundaries, headers and the fields that are ignored.
 _ENVELOPE_BYTES = 1024 * 1024
@@ -26,9 +28,15 @@ _FIELD = "file"
 
 
 def receive_upload(
-    request: Request, attachments: Attachments, key_id: str, max_file_bytes: int
-) -> AttachmentRow:
+    request: Request,
+    attachments: Attachments,
+    key_id: str,
+    max_file_bytes: int,
+    finish: Callable[[Incoming, str], T],
+) -> T:
     """Take in the file of a request; other fields are read past.
+
+    :param finish: Makes of a file that is here whole, and of its name, what is returned.
 
     Nothing is stored before the body has come to its end: an upload that
     breaks off leaves nothing behind.
@@ -55,7 +63,7 @@ def receive_upload(
                 incoming.write(event)
         if incoming is None:
             raise _missing_file()
-        return attachments.finish(incoming, name, key_id)
+        return finish(incoming, name)
 
 
 def _iter_events(

@@ -7,15 +7,15 @@ import uuid
 from typing import Any
 
 import orjson
-from flask import Response
+from flask import Response, request
 
 from ...agentconfig import AgentConfig
 from ...chat.turn import TurnRequest
 from ...errors import STATUS_OF_CODE, ApiError
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
-from ..chat.watching import TurnWatch, iter_batches, start_watched
-from ..sse import STREAM_HEADERS
+from ..chat.watching import TurnWatch, iter_batches
+from ..sse import STREAM_HEADERS, find_abort, start_turn
 from ..state import get_state
 from .body import CompletionBody
 from .reading import read_messages
@@ -126,7 +126,7 @@ def create_completion(body: dict[str, Any]) -> Response:
         max_chars=state.settings.max_message_chars,
     )
     kept = bool(session_id or body["store"])
-    watch = start_watched(
+    turn, stream = start_turn(
         TurnRequest(
             username=username,
             segments=segments,
@@ -136,28 +136,31 @@ def create_completion(body: dict[str, Any]) -> Response:
             context=None if session_id else context,
             skip_user_history=not kept,
             kept=kept,
-        )
+        ),
+        find_abort(request),
     )
-    completion = Completion(
-        watch.run_id, body["model"], watch.turn.session.session_id if kept else ""
-    )
+    watch = TurnWatch(turn.run_id, stream)
+    completion = Completion(turn.run_id, body["model"], turn.session.session_id if kept else "")
+    unkept = None if kept else turn.session.id
     if body["stream"]:
-        return _stream(watch, completion, kept, body["stream_options"] or {})
-    return _answer_whole(watch, completion, kept)
+        return _stream(watch, completion, unkept, body["stream_options"] or {})
+    return _answer_whole(watch, completion, unkept)
 
 
 def _stream(
-    watch: TurnWatch, completion: Completion, kept: bool, options: dict[str, Any]
+    watch: TurnWatch, completion: Completion, unkept: int | None, options: dict[str, Any]
 ) -> Response:
+    """Answer in chunks.
+
+    :param unkept: Number of the session that goes with the turn.
+    """
     state = get_state()
-    stop, number = state.runs.stop, watch.turn.session.id
-    empty = state.remover.empty
 
     def on_close() -> None:
-        if not kept:
+        if unkept is not None:
             if not watch.ended:
-                stop([watch.run_id])
-            empty(number)
+                state.runs.stop([watch.run_id])
+            state.remover.empty(unkept)
 
     chunks = CompletionBody(
         watch,
@@ -169,20 +172,20 @@ def _stream(
     return Response(chunks, headers=STREAM_HEADERS, content_type="text/event-stream")
 
 
-def _answer_whole(watch: TurnWatch, completion: Completion, kept: bool) -> Response:
+def _answer_whole(watch: TurnWatch, completion: Completion, unkept: int | None) -> Response:
     state = get_state()
     until = time.monotonic() + state.settings.max_blocking_s
     for batch in iter_batches(watch, state.settings.heartbeat_s):
         for event in batch:
             completion.take(event)
         if time.monotonic() > until and not watch.ended:
-            if not kept:
+            if unkept is not None:
                 state.runs.stop([watch.run_id])
             raise ApiError(
                 "turn_timeout", f"the turn takes longer than {state.settings.max_blocking_s:g} s"
             )
-    if not kept:
-        state.remover.empty(watch.turn.session.id)
+    if unkept is not None:
+        state.remover.empty(unkept)
     if completion.error is not None:
         code, message = completion.error
         raise ApiError(code if code in STATUS_OF_CODE else "internal_error", message)

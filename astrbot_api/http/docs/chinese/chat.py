@@ -112,4 +112,15 @@ CHAT = {
         "或 {}。无论密钥是否有效，握手都会成功；密钥无效时会收到代码 {}，随后连接以 {} 关闭。每轮"
         "对话都会重新检查密钥。"
     ),
+    (
+        "A word of the client's own for this request. Sent again within a day, with the same "
+        "body, it is not done again."
+    ): "客户端为该请求自定的标识。一天之内以相同的请求体再次发送时，不会重复执行。",
+    (
+        "A client that does not know whether its request arrived sends it again with the same "
+        "{}: it gets the same turn, from its first event."
+    ): (
+        "客户端不确定请求是否送达时，可以使用相同的 {} 再次发送：会得到同一轮对话，从第一个事件"
+        "开始。"
+    ),
 }

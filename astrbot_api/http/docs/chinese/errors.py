@@ -45,6 +45,8 @@ ERRORS = {
     "The path does not answer this method.": "该路径不支持此请求方法。",
     "The session belongs to another username.": "该会话属于其他用户名。",
     "A turn of the session runs or waits.": "该会话有正在进行或排队的对话。",
+    "The Idempotency-Key was used for another request.": ("该 Idempotency-Key 已用于其他请求。"),
+    "The same request is being answered.": "同样的请求正在处理中。",
     "Only the last turn of a session can be changed.": "只能更改会话的最后一轮对话。",
     "A stored message uses the attachment.": "有已保存的消息正在使用该附件。",
     "The attachments of the key would take too much room.": "该密钥的附件占用空间将超出限额。",

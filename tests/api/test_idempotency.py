@@ -1,0 +1,152 @@
+"""A request that is sent again under the same key is not done again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from astrbot_api.agent.provider import Delta, TextDelta
+from astrbot_api.clock import now_us
+from astrbot_api.db import idempotency, runs
+
+from ..servers import parse_events
+from .conftest import Api, Scripted
+from .uploading import multipart
+
+Make = Callable[..., tuple[Api, Scripted]]
+
+
+def chat(api: Api, word: str, key: str = "", **body: Any) -> TestResponse:
+    body = {"username": "alice", "message": "Hello", **body}
+    headers = {"X-API-Key": key or api.key, "Idempotency-Key": word}
+    return api.client.post("/api/v1/chat", headers=headers, json=body)
+
+
+def send_file(api: Api, word: str, data: bytes = b"hello", name: bytes = b"a.txt") -> TestResponse:
+    headers = {"X-API-Key": api.key, "Idempotency-Key": word}
+    content_type = "multipart/form-data; boundary=B"
+    return api.client.post(
+        "/api/v1/file", headers=headers, data=multipart(data, name), content_type=content_type
+    )
+
+
+def check_code(answer: TestResponse, status: int, code: str) -> None:
+    assert (answer.status_code, answer.get_json()["code"]) == (status, code)
+
+
+def test_the_same_turn_is_shown_from_its_first_event(api: Api) -> None:
+    first = chat(api, "one").get_data()
+    assert chat(api, "one").get_data() == first
+    assert parse_events(first)[0]["type"] == "session_id"
+    assert api.count_rows("run") == 1
+    assert chat(api, "two").get_data() != first
+    assert api.count_rows("run") == 2
+
+
+def test_a_turn_that_still_runs_is_joined(make_scripted: Make) -> None:
+    go_on = threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("one")
+        assert go_on.wait(30)
+        yield TextDelta("two")
+
+    api, model = make_scripted(answer)
+    streams = [chat(api, "k", session_id="s") for _ in range(2)]
+    go_on.set()
+    texts = [stream.get_data() for stream in streams]
+    assert texts[0] == texts[1]
+    assert len(model.seen) == 1
+
+
+@pytest.mark.parametrize("mode", ["blocking", "background"])
+def test_every_mode_finds_the_turn_again(api: Api, mode: str) -> None:
+    first, second = (chat(api, "k", response_mode=mode) for _ in range(2))
+    assert first.get_json()["data"] == second.get_json()["data"]
+    assert first.status_code == second.status_code
+    assert api.count_rows("run") == 1
+
+
+def test_another_body_is_refused(api: Api) -> None:
+    chat(api, "k").get_data()
+    check_code(chat(api, "k", message="Other"), 409, "idempotency_mismatch")
+    check_code(send_file(api, "k"), 409, "idempotency_mismatch")
+    send_file(api, "f")
+    check_code(chat(api, "f"), 409, "idempotency_mismatch")
+    assert (api.count_rows("run"), api.count_rows("attachment")) == (1, 1)
+
+
+def test_another_api_key_has_words_of_its_own(api: Api) -> None:
+    other = api.create_key("chat")
+    chat(api, "k").get_data()
+    chat(api, "k", key=other, message="Other").get_data()
+    assert api.count_rows("run") == 2
+
+
+def test_a_refused_request_may_be_sent_anew(api: Api) -> None:
+    check_code(chat(api, "k", config_id="no"), 404, "config_not_found")
+    assert api.count_rows("idempotency") == 0
+    assert chat(api, "k").status_code == 200
+    check_code(send_file(api, "f", data=b"", name=b"x\r\n"), 400, "invalid_request")
+    assert send_file(api, "f").status_code == 200
+
+
+def test_after_a_day_it_is_a_new_request(api: Api) -> None:
+    chat(api, "k").get_data()
+    chat(api, "other").get_data()
+    api.state.store.write(
+        lambda db: db.execute_sql(
+            "UPDATE idempotency SET created_at = ?", (now_us() - idempotency.KEPT_US - 1,)
+        )
+    )
+    chat(api, "k").get_data()
+    assert api.count_rows("run") == 3
+    api.state.idempotency.prune()
+    assert api.count_rows("idempotency") == 1
+
+
+def test_a_turn_that_went_with_its_session_is_begun_anew(api: Api) -> None:
+    chat(api, "k", session_id="s").get_data()
+    api.client.delete("/api/v1/chat/sessions/s?username=alice", headers={"X-API-Key": api.key})
+    assert api.count_rows("run") == 0
+    assert chat(api, "k", session_id="s").status_code == 200
+    assert api.count_rows("run") == 1
+
+
+def test_an_upload_is_taken_in_once(api: Api) -> None:
+    first, second = send_file(api, "f"), send_file(api, "f")
+    assert first.get_json() == second.get_json()
+    assert api.count_rows("attachment") == 1
+    check_code(send_file(api, "f", data=b"other"), 409, "idempotency_mismatch")
+    check_code(send_file(api, "f", name=b"b.txt"), 409, "idempotency_mismatch")
+    assert api.count_rows("attachment") == 1
+
+
+def test_what_another_worker_is_at_is_waited_for_and_a_dead_ones_is_taken_over(
+    api: Api,
+) -> None:
+    chat(api, "x").get_data()
+
+    def claim(worker_id: str) -> None:
+        with api.state.store.read() as db:
+            (key_id,) = db.execute_sql("SELECT key_id FROM api_key").fetchone()
+        key = idempotency.ClientKey(key_id, worker_id, "file:")
+        api.state.store.write(lambda db: idempotency.claim(db, key, worker_id=worker_id))
+
+    api.state.store.write(lambda db: runs.renew_lease(db, "alive", 60.0))
+    claim("alive")
+    answer = send_file(api, "alive")
+    check_code(answer, 409, "idempotency_in_flight")
+    assert answer.headers["Retry-After"]
+    claim("dead")
+    assert send_file(api, "dead").status_code == 200
+
+
+@pytest.mark.parametrize("word", ["x" * 256, "a\tb", "é"])
+def test_a_wrong_word_is_refused(api: Api, word: str) -> None:
+    check_code(chat(api, word), 400, "invalid_request")
+    assert api.count_rows("run") == 0
