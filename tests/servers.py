@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 import urllib3
 
+from astrbot_api.config import Settings
 from astrbot_api.db import keys
-from astrbot_api.db.sqlite_store import SqliteStore
+from astrbot_api.db.store import open_store
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,15 +46,17 @@ def write_config(
     return path
 
 
-def create_key(data_dir: Path, *scopes: str, name: str = "test") -> str:
+def create_key(data_dir: Path, *scopes: str, name: str = "test", database_url: str = "") -> str:
     """Make a key; return its secret."""
-    secret: str = create_key_row(data_dir, *scopes, name=name)["api_key"]
-    return secret
+    row = create_key_row(data_dir, *scopes, name=name, database_url=database_url)
+    return str(row["api_key"])
 
 
-def create_key_row(data_dir: Path, *scopes: str, name: str = "test") -> dict[str, Any]:
+def create_key_row(
+    data_dir: Path, *scopes: str, name: str = "test", database_url: str = ""
+) -> dict[str, Any]:
     """Make a key in another process's database; return what ``keys create --json`` prints."""
-    store = SqliteStore(data_dir / "astrbot.db")
+    store = open_store(Settings(data_dir=data_dir, database_url=database_url))
     store.upgrade()
     row, secret = store.write(lambda db: keys.create_key(db, name, scopes, created_by="test"))
     store.close()

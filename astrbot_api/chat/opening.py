@@ -146,6 +146,8 @@ class TurnOpener:
 
     def _check_key_limit(self, db: peewee.Database, key_id: str | None) -> None:
         limit = self._settings.max_runs_per_key
+        if limit and key_id:
+            lock_name(db, "key_runs", key_id)
         if limit and key_id and runs.count_active_of_key(db, key_id) >= limit:
             raise ApiError(
                 "too_many_turns",

@@ -125,7 +125,14 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         self.held_locks: set[tuple[str, Any]] = set()
 
     def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
-        """Run a statement that has ``?`` for each parameter."""
+        """Run a statement that has ``?`` for each parameter.
+
+        PostgreSQL's text has no U+0000. What a client sends is refused long
+        before; what is looked for with one is not found, and what a model or
+        a messenger says is kept with the replacement character in its place.
+        """
+        if params and any(type(one) is str and "\0" in one for one in params):
+            params = [one.replace("\0", "\ufffd") if type(one) is str else one for one in params]
         return super().execute_sql(to_postgres(sql), params)  # type: ignore[no-untyped-call]
 
 

@@ -67,7 +67,15 @@ class Api:
 
 
 @pytest.fixture
-def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
+def new_database() -> Callable[[], dict[str, Any]]:
+    """Return the settings of a database for one application: its own SQLite file."""
+    return dict
+
+
+@pytest.fixture
+def make_api(
+    tmp_path: Path, new_database: Callable[[], dict[str, Any]]
+) -> Iterator[Callable[..., Api]]:
     """Make applications with settings of the test's own; they are closed at its end."""
     made: list[Api] = []
 
@@ -75,7 +83,8 @@ def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
         folder = tmp_path / f"app{len(made)}"
         (folder / "configs").mkdir(parents=True)
         (folder / "configs" / "default.toml").write_text(config, encoding="utf-8")
-        app = create_app({"ASTRBOT_DATA_DIR": str(folder), **settings})
+        database = {f"ASTRBOT_{name.upper()}": value for name, value in new_database().items()}
+        app = create_app({"ASTRBOT_DATA_DIR": str(folder), **database, **settings})
         state: AppState = app.extensions["astrbot_api"]
         api = Api(app, state, app.test_client(), "")
         api.key = api.create_key(*keys.PUBLIC_SCOPES)
@@ -114,7 +123,9 @@ class Scripted:
 
 
 @pytest.fixture
-def make_scripted(tmp_path: Any) -> Iterator[Callable[..., tuple[Api, Scripted]]]:
+def make_scripted(
+    tmp_path: Any, new_database: Callable[[], dict[str, Any]]
+) -> Iterator[Callable[..., tuple[Api, Scripted]]]:
     """Make an application whose model is a Python function."""
     made: list[Api] = []
 
@@ -132,7 +143,11 @@ def make_scripted(tmp_path: Any) -> Iterator[Callable[..., tuple[Api, Scripted]]
         )
         model = Scripted(answer)
         extension = AstrBotAPI(
-            providers={"scripted": model}, tools=tools, data_dir=tmp_path, **settings
+            providers={"scripted": model},
+            tools=tools,
+            data_dir=tmp_path,
+            **new_database(),
+            **settings,
         )
         app = create_app(api=extension)
         api = Api(app, app.extensions["astrbot_api"], app.test_client(), "")

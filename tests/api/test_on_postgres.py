@@ -1,0 +1,43 @@
+"""What the tests of the API say of SQLite holds of PostgreSQL, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ..postgres import Postgres
+from .test_files import *  # noqa: F403
+from .test_history import *  # noqa: F403
+from .test_keys import *  # noqa: F403
+from .test_last_turn import *  # noqa: F403
+from .test_media import *  # noqa: F403
+from .test_runs import *  # noqa: F403
+from .test_session_routes import *  # noqa: F403
+from .test_sessions import *  # noqa: F403
+from .test_tools import *  # noqa: F403
+
+# They look into SQLite itself: its file, its plans.
+del test_no_name_leads_out_of_the_folder_or_to_a_500  # noqa: F821  # long, and of names alone
+del test_the_secret_is_stored_nowhere  # noqa: F821
+del test_a_key_is_checked_by_one_indexed_read  # noqa: F821
+del test_a_page_of_messages_walks_the_index_alone  # noqa: F821
+del test_a_page_walks_an_index_and_sorts_nothing_but_itself  # noqa: F821
+
+
+@pytest.fixture
+def new_database(postgres: Postgres) -> Callable[[], dict[str, Any]]:
+    """Return the settings of an empty database with all tables."""
+    reused = iter(postgres.reusable)
+
+    def make() -> dict[str, Any]:
+        url = next(reused, None)
+        if url is None:
+            url = postgres.create_database()
+            postgres.reusable = [*postgres.reusable, url]
+        else:
+            postgres.empty(url)
+        return {"database_url": url}
+
+    return make
