@@ -25,6 +25,9 @@ MIB = 1024 * 1024
 #: What a database's URL begins with.
 DATABASE_SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
 
+#: What a Redis's URL begins with.
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
 #: What an attachment can be; ``record`` is audio.
 ATTACHMENT_TYPES = ("image", "record", "video", "file")
 
@@ -77,6 +80,12 @@ class Settings:
     )
     accel_redirect_prefix: str = _setting(
         "", "Let nginx send attachments: the path of its ``internal`` location."
+    )
+    redis_url: str = _setting(
+        "", "``redis://…``: the events of runs, and wake-ups, go over Redis between hosts."
+    )
+    redis_prefix: str = _setting(
+        "astrbot", "What every key in Redis begins with; two servers of different worlds differ."
     )
     max_username_chars: int = _setting(255, "Longest username.", minimum=1, maximum=4096)
     max_session_id_chars: int = _setting(255, "Longest session_id.", minimum=1, maximum=4096)
@@ -165,6 +174,12 @@ class Settings:
                 "ASTRBOT_DATABASE_URL must be postgresql://USER:PASSWORD@HOST/DATABASE or "
                 f"sqlite:///PATH; got the scheme {scheme!r}"
             )
+        if self.redis_url and not self.redis_url.startswith(REDIS_SCHEMES):
+            scheme = self.redis_url.partition(":")[0]
+            raise SettingsError(
+                "ASTRBOT_REDIS_URL must be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, rediss://… "
+                f"or unix:///PATH; got the scheme {scheme!r}"
+            )
         self._check_storage()
 
     def _check_storage(self) -> None:
@@ -186,6 +201,11 @@ class Settings:
                 "ASTRBOT_ACCEL_REDIRECT_PREFIX must begin with a slash, and works with "
                 f"attachments in the data directory only; got {prefix!r}"
             )
+
+    @property
+    def uses_postgres(self) -> bool:
+        """Whether the state is in PostgreSQL."""
+        return self.database_url.startswith(("postgresql://", "postgres://"))
 
     @property
     def database_path(self) -> Path:

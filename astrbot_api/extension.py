@@ -40,11 +40,10 @@ from .plugins.builtin import BUILT_IN_PLUGINS
 from .plugins.finding import APPLICATION, BUILT_IN, find_plugins, from_classes
 from .plugins.registry import Plugins
 from .providers.registry import Providers
-from .stream.datagrams import DatagramSignals
+from .stream.choosing import open_journal, open_signals
 from .stream.journal import Journal
 from .stream.reading import Followers
 from .stream.signals import Signals
-from .stream.sqlite_journal import SqliteJournal
 from .stream.writer import JournalWriter
 
 
@@ -186,7 +185,7 @@ class AstrBotAPI:
             attachments=attachments,
             ender=ender,
         )
-        journal, signals = SqliteJournal(settings.journal_path), DatagramSignals(settings.data_dir)
+        journal, signals = open_journal(settings), open_signals(settings)
         writer = JournalWriter(journal, signals)
         opener = TurnOpener(settings, store, configs, lease, writer)
         runs = Runs(settings, store, signals, opener=opener, runner=runner, ender=ender)

@@ -12,8 +12,9 @@ import pytest
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from .postgres import postgres, postgres_url
+from .redis_server import redis_prefix, redis_server
 
-__all__ = ["postgres", "postgres_url"]
+__all__ = ["postgres", "postgres_url", "redis_prefix", "redis_server"]
 
 
 @pytest.fixture(autouse=True)

@@ -74,8 +74,10 @@ class Connection(psycopg.Connection[Any]):
 
         :raises psycopg.OperationalError: The connection is closed then.
         """
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
         try:
-            return super().wait(gen, interval, self.limit_s if timeout is None else timeout)
+            return super().wait(gen, interval, self.limit_s)
         except psycopg.errors._WaitTimeout as error:
             self.close()
             raise psycopg.OperationalError("the database does not answer") from error

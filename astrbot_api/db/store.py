@@ -76,7 +76,7 @@ def open_store(settings: Settings) -> Store:
 
     :raises SettingsError: when its driver is not installed.
     """
-    if settings.database_url.startswith(("postgresql://", "postgres://")):
+    if settings.uses_postgres:
         try:
             from .postgres_store import PostgresStore
         except ImportError as error:

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from astrbot_api import events
 from astrbot_api.chat.replay import parse_frames
+from astrbot_api.config import Settings
 from astrbot_api.errors import StorageError
+from astrbot_api.stream.choosing import open_journal
 from astrbot_api.stream.journal import READ_LIMIT, Journal, Piece, Slice
 from astrbot_api.stream.log import RunLog
 from astrbot_api.stream.reading import LogReader
 from astrbot_api.stream.signals import NoSignals
-from astrbot_api.stream.sqlite_journal import SqliteJournal
 from astrbot_api.stream.writer import JournalWriter
 
+from ..postgres import Postgres
+from ..redis_server import RedisServer
 from ..waiting import wait_for
 
 FAR_FUTURE_US = 2**62
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = SqliteJournal(tmp_path / "events.db")
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
+    """Each journal there is: what holds of one holds of all."""
+    settings: dict[str, Any] = {"data_dir": tmp_path}
+    if request.param == "postgres":
+        settings["database_url"] = request.getfixturevalue("postgres_url")
+    if request.param == "redis":
+        settings["redis_url"] = request.getfixturevalue("redis_server").url
+        settings["redis_prefix"] = request.getfixturevalue("redis_prefix")
+    opened = open_journal(Settings(**settings))
     yield opened
     opened.close()
 
@@ -191,3 +203,53 @@ def test_the_events_of_many_runs_share_a_transaction(journal: Journal) -> None:
     writer.close()
     assert len(batches) < 50, batches
     assert all(len(journal.read_after(log.run, 0).frames) == 10 for log in logs)
+
+
+def test_the_end_of_a_run_comes_after_what_its_worker_adds_meanwhile(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    url = postgres.create_database()
+    journal = open_journal(Settings(data_dir=tmp_path, database_url=url))
+    journal.append([Piece(7, 1, frames(1, 2))])
+    import psycopg
+
+    with psycopg.connect(url) as worker, ThreadPoolExecutor(1) as pool:
+        worker.execute("INSERT INTO run_event VALUES (7, 3, %s)", frames(3, 3))
+        ending = pool.submit(journal.end_run, 7, [events.error("r", "x", "y"), events.end("r")])
+        sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        wait_for(lambda: postgres.run_sql(sql))
+        worker.commit()
+        assert ending.result(30)
+    found = journal.read_after(7, 0)
+    assert found.closed
+    assert [one.rpartition("id: ")[2].strip() for one in found.frames] == ["1", "2", "3", "4", "5"]
+    assert parse_frames(found.frames[-2:])[0]["type"] == "error"
+    journal.close()
+
+
+def test_a_redis_that_forgot_a_part_shows_nothing_that_does_not_follow(
+    redis_server: RedisServer, redis_prefix: str, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url=redis_server.url, redis_prefix=redis_prefix)
+    journal = open_journal(settings)
+    journal.append([Piece(7, 4, frames(4, 6), ended=True)])
+    assert journal.read_after(7, 0).frames == []
+    assert journal.read_after(7, 3) == Slice(frames(4, 6), closed=True)
+    journal.close()
+
+
+def test_a_journal_out_of_reach_is_an_error_and_comes_back(
+    redis_server: RedisServer, redis_prefix: str, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url=redis_server.url, redis_prefix=redis_prefix)
+    journal = open_journal(settings)
+    journal.append([Piece(7, 1, frames(1, 2))])
+    redis_server.kill()
+    with pytest.raises(StorageError, match="Try again later"):
+        journal.append([Piece(7, 3, frames(3, 3))])
+    with pytest.raises(StorageError):
+        journal.read_after(7, 0)
+    redis_server.start()
+    journal.append([Piece(7, 3, frames(3, 3))])
+    assert journal.read_after(7, 0).frames == frames(1, 3)
+    journal.close()

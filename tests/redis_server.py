@@ -1,0 +1,77 @@
+"""A Redis of the tests' own, on a socket in a folder that is gone afterwards."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .postgres import require_tool
+from .waiting import wait_for
+
+
+class RedisServer:
+    """A server on a Unix socket."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self.folder = Path(tempfile.mkdtemp(prefix="astrbot-redis-", dir="/tmp"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Return where it is."""
+        return f"unix://{self.folder}/redis.sock"
+
+    def start(self, *, persistent: bool = True) -> None:
+        """Start it and wait until it answers; what it had before its end is there again."""
+        self._process = subprocess.Popen(
+            [self._program, "--port", "0", "--unixsocket", "redis.sock", "--save", "",
+             "--appendonly", "yes" if persistent else "no", "--appendfsync", "no"],
+            cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_for(self._answers)
+
+    def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(30)
+            self._process = None
+
+    def close(self) -> None:
+        """Stop it and remove its folder."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _answers(self) -> bool:
+        import redis
+
+        client = redis.Redis.from_url(self.url)
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+        finally:
+            client.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis for this process's tests."""
+    pytest.importorskip("redis")
+    server = RedisServer(require_tool(shutil.which("redis-server"), "redis-server"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_prefix() -> str:
+    """A prefix that no other test has."""
+    return f"test-{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,125 @@
+"""Wake-ups between processes: heard by the others, on whatever they go over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from astrbot_api.config import Settings
+from astrbot_api.stream.choosing import open_signals
+from astrbot_api.stream.signals import Signals
+
+from ..postgres import Postgres
+from ..redis_server import RedisServer
+from ..waiting import wait_for
+
+Opener = Callable[[], Signals]
+
+
+@pytest.fixture(params=["datagrams", "postgres", "redis"])
+def open_one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    """Return a function that opens the signals of one more process of the same world."""
+    settings: dict[str, Any] = {"data_dir": tmp_path}
+    if request.param == "postgres":
+        settings["database_url"] = request.getfixturevalue("postgres_url")
+    if request.param == "redis":
+        settings["redis_url"] = request.getfixturevalue("redis_server").url
+        settings["redis_prefix"] = request.getfixturevalue("redis_prefix")
+    opened: list[Signals] = []
+
+    def make() -> Signals:
+        opened.append(open_signals(Settings(**settings)))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+class Ear:
+    """Notes what one process hears."""
+
+    def __init__(self, signals: Signals, topic: str = "events") -> None:
+        self.signals = signals
+        self.heard: list[str] = []
+        self._something = threading.Event()
+        signals.subscribe(topic, self._hear)
+        signals.start()
+
+    def _hear(self, payload: str) -> None:
+        self.heard.append(payload)
+        self._something.set()
+
+    def hears(self, speaker: Signals, payload: str, topic: str = "events") -> None:
+        """Have something said until it is heard: a signal may be lost, not all of them."""
+
+        def heard() -> bool:
+            speaker.publish(topic, payload)
+            self._something.wait(0.2)
+            return payload in self.heard
+
+        wait_for(heard)
+
+
+def test_the_others_hear_a_signal_and_who_sent_it_does_not(open_one: Opener) -> None:
+    ears = [Ear(open_one()) for _ in range(3)]
+    for number in (1, 2):
+        ears[number].hears(ears[0].signals, "7 8 9")
+    assert ears[0].heard == []
+
+
+def test_a_topic_is_heard_by_those_who_want_it(open_one: Opener) -> None:
+    speaker, stops, pushes = open_one(), Ear(open_one(), "stop"), Ear(open_one(), "push")
+    stops.hears(speaker, "a b", "stop")
+    pushes.hears(speaker, "1", "push")
+    assert set(stops.heard) == {"a b"}
+    assert set(pushes.heard) == {"1"}
+
+
+def test_a_callback_that_fails_makes_nobody_deaf(open_one: Opener) -> None:
+    def fail(payload: str) -> None:
+        raise ValueError(payload)
+
+    listener = open_one()
+    listener.subscribe("events", fail)
+    ear = Ear(listener)
+    ear.hears(open_one(), "first")
+    ear.hears(open_one(), "second")
+
+
+def test_what_is_too_long_is_not_sent_and_ends_nothing(open_one: Opener) -> None:
+    ear, speaker = Ear(open_one()), open_one()
+    speaker.publish("events", "9" * 20_000)
+    ear.hears(speaker, "short")
+
+
+def test_signals_of_postgres_go_on_after_its_restart(postgres: Postgres, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=postgres.create_database())
+    speaker, listener = open_signals(settings), open_signals(settings)
+    ear = Ear(listener)
+    ear.hears(speaker, "before")
+    postgres.kill()
+    speaker.publish("events", "lost")
+    postgres.start()
+    ear.hears(speaker, "after")
+    speaker.close()
+    listener.close()
+
+
+def test_signals_of_redis_go_on_after_its_restart(
+    redis_server: RedisServer, redis_prefix: str, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url=redis_server.url, redis_prefix=redis_prefix)
+    speaker, listener = open_signals(settings), open_signals(settings)
+    ear = Ear(listener)
+    ear.hears(speaker, "before")
+    redis_server.kill()
+    speaker.publish("events", "lost")
+    redis_server.start()
+    ear.hears(speaker, "after")
+    speaker.close()
+    listener.close()
