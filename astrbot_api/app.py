@@ -10,13 +10,15 @@ from flask import Flask, Response, redirect, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from .admin.owner import create_first_owner
+from .config import load_settings
 from .db import keys
 from .db.store import open_store
 from .errors import ApiError
 from .extension import AstrBotAPI
-from .http.auth import require_scope
 from .http.drain import drain_later
 from .http.envelope import fail
+from .http.fallback import answer_unknown
 
 _StartResponse = Callable[..., Any]
 
@@ -64,8 +66,6 @@ def first_key(data_dir: Path | str | None = None) -> str | None:
 
     :returns: The key's secret; None when there was a key already.
     """
-    from .config import load_settings
-
     overrides = {} if data_dir is None else {"data_dir": data_dir}
     store = open_store(load_settings(overrides))
     try:
@@ -75,13 +75,29 @@ def first_key(data_dir: Path | str | None = None) -> str | None:
         store.close()
 
 
+def first_owner(data_dir: Path | str | None = None) -> tuple[str, str] | None:
+    """Make the owner of a new server.
+
+    :returns: His name and password; None when there was an owner already, or
+        when nobody is to log in.
+    """
+    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
+    if settings.owner_access == "off":
+        return None
+    store = open_store(settings)
+    try:
+        password = create_first_owner(settings, store)
+    finally:
+        store.close()
+    return None if password is None else (settings.owner_name, password)
+
+
 _ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def _answer_unknown_api(rest: str) -> Response:
     """Ask for a key wherever a path begins like the API's, as clients expect."""
-    require_scope(None)
-    raise ApiError("path_not_found", f"There is no path /api/{rest}")
+    answer_unknown()
 
 
 def _answer_elsewhere(error: HTTPException) -> Response:

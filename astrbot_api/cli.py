@@ -1,4 +1,4 @@
-"""The command line: ``astrbot-api serve | keys | db | plugins | chat``."""
+"""The command line: ``astrbot-api serve | keys | admin | db | plugins | chat``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from .admin.cli import admin_group
 from .config import load_settings
 from .db import keys
 from .db.store import Store, open_store
@@ -36,6 +37,7 @@ def main() -> None:
 
 
 main.add_command(plugins_group)
+main.add_command(admin_group)
 
 _data_dir = click.option(
     "--data-dir",

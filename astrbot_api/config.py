@@ -31,14 +31,25 @@ REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 #: What an attachment can be; ``record`` is audio.
 ATTACHMENT_TYPES = ("image", "record", "video", "file")
 
+#: What ``owner_access`` can be.
+OWNER_ACCESS = ("pages", "api", "off")
+
+#: Shortest password of an owner.
+MIN_PASSWORD_CHARS = 8
+
 
 def _setting(
-    default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    secret: bool = False,
 ) -> Any:
     meta = {"help": help, "minimum": minimum, "maximum": maximum}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=meta)
-    return field(default=default, metadata=meta)
+    return field(default=default, metadata=meta, repr=not secret)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +152,23 @@ class Settings:
     admin_names: list[str] = _setting(
         ["astrbot"], "Usernames that only a key with the scope ``chat:admin`` may speak as."
     )
+    owner_access: str = _setting(
+        "pages",
+        "``pages``: the owner's pages and admin API; ``api``: the admin API alone; ``off``.",
+    )
+    owner_name: str = _setting("astrbot", "The name that the owner logs in with.")
+    admin_password: str = _setting(
+        "", "The owner's password at the first start, instead of a random one.", secret=True
+    )
+    secret_key: str = _setting(
+        "", "Signs logins; needed on several hosts. Empty: ``secret.key``, made once.", secret=True
+    )
+    owner_session_h: float = _setting(
+        24.0, "Hours after which a login ends.", minimum=0.01, maximum=8760
+    )
+    audit_days: int = _setting(
+        90, "Days for which the audit, and the use of keys, is kept.", minimum=1, maximum=36500
+    )
     worker_lease_s: float = _setting(
         15.0,
         "Time after which the turns of a worker that fell silent are given up.",
@@ -180,6 +208,16 @@ class Settings:
                 "ASTRBOT_REDIS_URL must be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, rediss://… "
                 f"or unix:///PATH; got the scheme {scheme!r}"
             )
+        if self.owner_access not in OWNER_ACCESS:
+            raise SettingsError(
+                f"ASTRBOT_OWNER_ACCESS must be pages, api or off; got {self.owner_access!r}"
+            )
+        if self.admin_password and len(self.admin_password) < MIN_PASSWORD_CHARS:
+            raise SettingsError(
+                f"ASTRBOT_ADMIN_PASSWORD must have at least {MIN_PASSWORD_CHARS} characters"
+            )
+        if self.secret_key and len(self.secret_key) < 32:
+            raise SettingsError("ASTRBOT_SECRET_KEY must have at least 32 random characters")
         self._check_storage()
 
     def _check_storage(self) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 from flask import Flask
 
+from .admin.blueprint import register_admin
+from .admin.housekeeping import Housekeeping
+from .admin.owner import OwnerLogin, create_first_owner
 from .agent.provider import Provider
 from .agent.tools import Tool
 from .attachments import Attachments
@@ -78,6 +81,7 @@ class AppState:
     journal_writer: JournalWriter
     access_log: Callable[[str], None]
     openapi: OpenapiDocuments
+    owner_login: OwnerLogin
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End every turn, store what was said, close the database.
@@ -151,6 +155,7 @@ class AstrBotAPI:
         settings = load_settings(self._settings, app.config)
         state = self._build_state(app, settings)
         app.extensions[EXTENSION] = state
+        register_admin(app, settings)
         return state
 
     def _build_state(self, app: Flask, settings: Settings) -> AppState:
@@ -164,6 +169,8 @@ class AstrBotAPI:
         bots.load()
         store = open_store(settings)
         store.upgrade()
+        if settings.admin_password and settings.owner_access != "off":
+            create_first_owner(settings, store)
         attachments = Attachments(settings, store)
         attachments.remove_stale_uploads()
         chores = Chores()
@@ -176,6 +183,7 @@ class AstrBotAPI:
             plugins=plugins,
             extra_tools=mcp.list_tools,
         )
+        chores.add(Housekeeping(store, settings.audit_days).run, every_s=600)
         ender = TurnEnder(store)
         runner = TurnRunner(
             settings=settings,
@@ -228,6 +236,7 @@ class AstrBotAPI:
             idempotency=idempotency,
             access_log=logging.getLogger("astrbot_api.access").info,
             openapi=build_api(app, settings),
+            owner_login=OwnerLogin(settings, store),
         )
 
     def _load_plugins(self, settings: Settings, configs: ConfigFiles, store: Store) -> Plugins:

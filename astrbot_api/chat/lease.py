@@ -11,8 +11,11 @@ import logging
 import threading
 import uuid
 
+import peewee
+
 from ..clock import now_us
 from ..db import keys, runs
+from ..db.audit import AuditEntry
 from ..db.store import Store
 from ..errors import AstrBotError
 from ..threads import count_forks
@@ -41,6 +44,7 @@ class WorkerLease:
         self._worker_id = ""
         self._closed = threading.Event()
         self._used: dict[str, int] = {}
+        self._first_used: dict[str, str] = {}
 
     def get_worker_id(self) -> str:
         """Return this worker's id; the first call takes the lease.
@@ -53,9 +57,14 @@ class WorkerLease:
                     self._begin()
         return self._worker_id
 
-    def note_key_use(self, key: keys.KeyRow) -> None:
-        """Remember that a key was used; it is written later, off the request's path."""
+    def note_key_use(self, key: keys.KeyRow, address: str | None = None) -> None:
+        """Remember that a key was used; it is written later, off the request's path.
+
+        :param address: Where from; the audit has it of a key's first use.
+        """
         now = now_us()
+        if key.last_used_at is None:
+            self._first_used.setdefault(key.key_id, address or "")
         if key.last_used_at is None or now - key.last_used_at >= _USE_INTERVAL_US:
             self._used[key.key_id] = now
             self.get_worker_id()
@@ -96,4 +105,16 @@ class WorkerLease:
         if not self._used:
             return
         used, self._used = self._used, {}
-        self._store.write(lambda db: keys.note_use(db, used))
+        addresses, self._first_used = self._first_used, {}
+
+        def job(db: peewee.Database) -> list[AuditEntry]:
+            entries = [
+                AuditEntry("key_first_used", "key", addresses.get(key_id, ""), key_id)
+                for key_id in keys.note_use(db, used)
+            ]
+            for entry in entries:
+                entry.store(db)
+            return entries
+
+        for entry in self._store.write(job):
+            entry.log()

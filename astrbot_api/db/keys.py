@@ -6,11 +6,12 @@ import base64
 import hashlib
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import orjson
 import peewee
 
 from ..clock import now_us, to_iso, to_iso_or_none
@@ -25,7 +26,8 @@ PUBLIC_SCOPES = ("chat", "config", "file", "im")
 #: the administrators' names; it is never given by default.
 ALL_SCOPES = (*PUBLIC_SCOPES, "chat:admin")
 
-_DAY_US = 24 * 60 * 60 * 1_000_000
+#: One day in microseconds.
+DAY_US = 24 * 60 * 60 * 1_000_000
 
 
 @dataclass(slots=True)
@@ -36,6 +38,8 @@ class KeyRow:
     key_prefix: str
     scopes: frozenset[str]
     last_used_at: int | None
+    rules: str | None = None
+    parent_id: str | None = None
 
 
 def generate_secret() -> str:
@@ -53,10 +57,24 @@ def hash_secret(secret: str) -> str:
 
 
 _FIND = """
-SELECT key_id, key_prefix, last_used_at, expires_at,
+SELECT key_id, key_prefix, last_used_at, expires_at, rules, parent_id,
     (SELECT group_concat(scope, ' ') FROM api_key_scope AS s WHERE s.key_id = k.key_id)
 FROM api_key AS k WHERE digest = ? AND revoked_at IS NULL
 """
+
+_END_BY = """
+UPDATE api_key SET expires_at = ?, updated_at = ?
+WHERE (key_id = ? OR parent_id = ?) AND (expires_at IS NULL OR expires_at > ?)
+"""
+
+_ENDED = """
+SELECT key_id FROM api_key
+WHERE parent_id IS NOT NULL AND (expires_at < ? OR revoked_at < ?) LIMIT 500
+"""
+
+_NOTE_FIRST_USE = "UPDATE api_key SET last_used_at = ? WHERE key_id = ? AND last_used_at IS NULL"
+
+_NOTE_USE = "UPDATE api_key SET last_used_at = ? WHERE key_id = ?"
 
 
 _LOCK = "SELECT 1 FROM api_key WHERE key_id = ?"
@@ -69,10 +87,10 @@ def find_valid_key(db: peewee.Database, secret: str) -> KeyRow | None:
     row = db.connection().execute(to_native(db, _FIND), (hash_secret(secret),)).fetchone()
     if row is None:
         return None
-    key_id, prefix, last_used_at, expires_at, scopes = row
+    key_id, prefix, last_used_at, expires_at, rules, parent_id, scopes = row
     if expires_at is not None and expires_at <= now_us():
         return None
-    return KeyRow(key_id, prefix, _parse_scopes(scopes or ""), last_used_at)
+    return KeyRow(key_id, prefix, _parse_scopes(scopes or ""), last_used_at, rules, parent_id)
 
 
 @lru_cache(maxsize=64)
@@ -87,15 +105,23 @@ def create_key(
     *,
     created_by: str,
     expires_in_days: int | None = None,
+    expires_at: int | None = None,
+    rules: str | None = None,
+    parent_id: str | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Make a key.
 
+    :param expires_at: Its end in microseconds, instead of ``expires_in_days``.
+    :param rules: Its guard rails as JSON; see :mod:`astrbot_api.keyrules`.
+    :param parent_id: The key that a session key is made with.
     :returns: The key as :func:`describe_key` has it, and the secret, which
         cannot be had again.
     """
     secret = generate_secret()
     now = now_us()
     key_id = str(uuid.uuid4())
+    if expires_in_days is not None:
+        expires_at = now + expires_in_days * DAY_US
     ApiKey.insert(
         key_id=key_id,
         name=name,
@@ -104,7 +130,9 @@ def create_key(
         created_by=created_by,
         created_at=now,
         updated_at=now,
-        expires_at=None if expires_in_days is None else now + expires_in_days * _DAY_US,
+        expires_at=expires_at,
+        rules=rules,
+        parent_id=parent_id,
     ).execute(db)
     rows = [{"key_id": key_id, "scope": scope} for scope in dict.fromkeys(scopes)]
     ApiKeyScope.insert_many(rows).execute(db)
@@ -114,7 +142,9 @@ def create_key(
 def rotate_key(
     db: peewee.Database, key_id: str, *, grace_s: int = 0
 ) -> tuple[dict[str, Any], str] | None:
-    """Replace a key by a new one with the same name, scopes and expiry.
+    """Replace a key by a new one with the same name, scopes, rules and expiry.
+
+    The session keys that were made with it end when it does.
 
     :param grace_s: How long the old secret still works, in seconds.
     :returns: The new key and its secret; None when there is no such key, or
@@ -123,44 +153,96 @@ def rotate_key(
     # Locked, or a revocation at the same time would leave the new key valid.
     db.execute_sql(_LOCK + for_update(db), (key_id,))
     old = ApiKey.select().where(ApiKey.key_id == key_id).first(db)
-    if old is None or old.revoked_at is not None:
+    if old is None or old.revoked_at is not None or old.parent_id is not None:
         return None
     scopes = get_key(db, key_id)["scopes"]
-    new, secret = create_key(db, old.name, scopes, created_by=old.created_by)
+    new, secret = create_key(
+        db, old.name, scopes, created_by=old.created_by, expires_at=old.expires_at, rules=old.rules
+    )
     now = now_us()
     if grace_s > 0:
         until = now + grace_s * 1_000_000
-        ends = until if old.expires_at is None else min(until, old.expires_at)
-        ended = {"expires_at": ends}
+        db.execute_sql(_END_BY, (until, now, key_id, key_id, until))
     else:
-        ended = {"revoked_at": now}
-    ApiKey.update(updated_at=now, **ended).where(ApiKey.key_id == key_id).execute(db)
-    ApiKey.update(expires_at=old.expires_at).where(ApiKey.key_id == new["key_id"]).execute(db)
-    return get_key(db, new["key_id"]), secret
+        revoke_key(db, key_id)
+    return new, secret
 
 
 def revoke_key(db: peewee.Database, key_id: str) -> bool:
     """Make a key useless from now on. Returns whether there is such a key."""
     now = now_us()
+    end_session_keys(db, key_id)
     query = ApiKey.update(
         revoked_at=peewee.fn.COALESCE(ApiKey.revoked_at, now), updated_at=now
     ).where(ApiKey.key_id == key_id)
     return bool(query.execute(db))
 
 
+def end_session_keys(db: peewee.Database, key_id: str) -> None:
+    """Make the session keys of a key useless from now on."""
+    now = now_us()
+    (
+        ApiKey.update(revoked_at=now, updated_at=now)
+        .where((ApiKey.parent_id == key_id) & ApiKey.revoked_at.is_null())
+        .execute(db)
+    )
+
+
+def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> bool:
+    """Change a key. What a session key of it may do was settled before, so those end.
+
+    :param changes: Any of ``name``, ``scopes``, ``rules`` (JSON or None) and
+        ``expires_at`` (microseconds or None).
+    :returns: Whether there is such a key.
+    """
+    columns = {name: value for name, value in changes.items() if name != "scopes"}
+    query = ApiKey.update(updated_at=now_us(), **columns).where(ApiKey.key_id == key_id)
+    if not query.execute(db):
+        return False
+    if "scopes" in changes:
+        ApiKeyScope.delete().where(ApiKeyScope.key_id == key_id).execute(db)
+        rows = [{"key_id": key_id, "scope": one} for one in dict.fromkeys(changes["scopes"])]
+        ApiKeyScope.insert_many(rows).execute(db)
+    if changes.keys() - {"name"}:
+        end_session_keys(db, key_id)
+    return True
+
+
+def purge_session_keys(db: peewee.Database) -> int:
+    """Remove the session keys that ended more than a day ago, some at a time."""
+    before = now_us() - DAY_US
+    rows = db.execute_sql(_ENDED, (before, before)).fetchall()
+    for (key_id,) in rows:
+        delete_key(db, key_id)
+    return len(rows)
+
+
 def delete_key(db: peewee.Database, key_id: str) -> bool:
-    """Remove a key and its scopes. Returns whether there was such a key."""
+    """Remove a key, its scopes and session keys. Returns whether there was such a key."""
+    children = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id == key_id)
+    ApiKeyScope.delete().where(ApiKeyScope.key_id.in_(children)).execute(db)
+    ApiKey.delete().where(ApiKey.parent_id == key_id).execute(db)
+    db.execute_sql("DELETE FROM imported_key WHERE key_id = ?", (key_id,))
     ApiKeyScope.delete().where(ApiKeyScope.key_id == key_id).execute(db)
     return bool(ApiKey.delete().where(ApiKey.key_id == key_id).execute(db))
 
 
 def list_keys(db: peewee.Database) -> list[dict[str, Any]]:
-    """Return every key, newest first, as :func:`describe_key` has it."""
+    """Return every key, newest first, as :func:`describe_key` has it; no session keys."""
+    own = ApiKey.parent_id.is_null()
     scopes: dict[str, list[str]] = {}
-    for row in ApiKeyScope.select().order_by(ApiKeyScope.id).execute(db):
+    listed = ApiKey.select(ApiKey.key_id).where(own)
+    rows = ApiKeyScope.select().where(ApiKeyScope.key_id.in_(listed)).order_by(ApiKeyScope.id)
+    for row in rows.execute(db):
         scopes.setdefault(row.key_id, []).append(row.scope)
-    keys = ApiKey.select().order_by(ApiKey.created_at.desc(), ApiKey.key_id).execute(db)
-    return [describe_key(key, scopes.get(key.key_id, [])) for key in keys]
+    keys = ApiKey.select().where(own).order_by(ApiKey.created_at.desc(), ApiKey.key_id)
+    return [describe_key(key, scopes.get(key.key_id, [])) for key in keys.execute(db)]
+
+
+def find_key(db: peewee.Database, key_id: str) -> dict[str, Any] | None:
+    """Return one key as :func:`describe_key` has it, if there is such a key."""
+    known = db.execute_sql("SELECT 1 FROM api_key WHERE key_id = ?", (key_id,)).fetchone()
+    return None if known is None else get_key(db, key_id)
 
 
 def get_key(db: peewee.Database, key_id: str) -> dict[str, Any]:
@@ -189,8 +271,12 @@ def has_keys(db: peewee.Database) -> bool:
 
 
 def describe_key(key: ApiKey, scopes: Sequence[str]) -> dict[str, Any]:
-    """Return a key without its secret, as the contract shows it."""
-    return {
+    """Return a key without its secret, as the contract shows it.
+
+    ``rules`` is there only where a key has guard rails, ``parent_id`` only
+    where it is a session key.
+    """
+    described = {
         "key_id": key.key_id,
         "name": key.name,
         "key_prefix": key.key_prefix,
@@ -204,12 +290,23 @@ def describe_key(key: ApiKey, scopes: Sequence[str]) -> dict[str, Any]:
         "is_revoked": key.revoked_at is not None,
         "is_expired": key.expires_at is not None and key.expires_at <= now_us(),
     }
+    if key.rules is not None:
+        described["rules"] = orjson.loads(key.rules)
+    if key.parent_id is not None:
+        described["parent_id"] = key.parent_id
+    return described
 
 
-def note_use(db: peewee.Database, used: dict[str, int]) -> None:
+def note_use(db: peewee.Database, used: Mapping[str, int]) -> list[str]:
     """Write when keys were last used.
 
     :param used: Key id -> time in microseconds.
+    :returns: The ids of those that had not been used before.
     """
+    first = []
     for key_id, time_us in used.items():
-        ApiKey.update(last_used_at=time_us).where(ApiKey.key_id == key_id).execute(db)
+        if db.execute_sql(_NOTE_FIRST_USE, (time_us, key_id)).rowcount:
+            first.append(key_id)
+        else:
+            db.execute_sql(_NOTE_USE, (time_us, key_id))
+    return first

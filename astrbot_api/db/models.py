@@ -23,7 +23,11 @@ ACTIVE_RUN_STATES = ("queued", "running")
 
 
 class ApiKey(Model):
-    """A key. The secret itself is stored nowhere, only its SHA-256."""
+    """A key. The secret itself is stored nowhere, only its SHA-256.
+
+    ``rules`` are its guard rails as JSON, ``parent_id`` the key that a
+    session key was made with.
+    """
 
     key_id = CharField(primary_key=True, max_length=36)
     name = TextField()
@@ -35,6 +39,8 @@ class ApiKey(Model):
     last_used_at = BigIntegerField(null=True)
     expires_at = BigIntegerField(null=True)
     revoked_at = BigIntegerField(null=True)
+    rules = TextField(null=True)
+    parent_id = CharField(max_length=36, null=True)
 
     class Meta:
         table_name = "api_key"
@@ -245,6 +251,98 @@ class StrayBlob(Model):
         table_name = "stray_blob"
 
 
+class Owner(Model):
+    """Who may log in; ``password_hash`` is argon2's text."""
+
+    name = CharField(primary_key=True, max_length=255)
+    password_hash = TextField()
+    created_at = BigIntegerField()
+    updated_at = BigIntegerField()
+
+    class Meta:
+        table_name = "owner"
+
+
+class OwnerSession(Model):
+    """A login that has not ended. The token is signed and names ``session_key``."""
+
+    session_key = CharField(primary_key=True, max_length=64)
+    name = CharField(max_length=255)
+    address = CharField(max_length=64)
+    created_at = BigIntegerField()
+    expires_at = BigIntegerField()
+
+    class Meta:
+        table_name = "owner_session"
+
+
+class LoginFailure(Model):
+    """How often an address, or a name, failed to log in since a time."""
+
+    subject = CharField(primary_key=True, max_length=255)
+    failures = IntegerField()
+    since = BigIntegerField()
+
+    class Meta:
+        table_name = "login_failure"
+
+
+class Audit(Model):
+    """What was done to keys, logins and data: by whom and from where."""
+
+    id = AutoField()
+    at = BigIntegerField()
+    action = CharField(max_length=32)
+    actor = CharField(max_length=255)
+    address = CharField(max_length=64)
+    subject = TextField()
+    detail = TextField()
+
+    class Meta:
+        table_name = "audit"
+
+
+class KeyUse(Model):
+    """What a key did on one day (days since 1970, UTC). No key is ``""``."""
+
+    key_id = CharField(max_length=36)
+    day = IntegerField()
+    requests = BigIntegerField()
+    errors = BigIntegerField()
+    turns = BigIntegerField()
+    failed_turns = BigIntegerField()
+    input_tokens = BigIntegerField()
+    output_tokens = BigIntegerField()
+    turn_ms = BigIntegerField()
+
+    class Meta:
+        table_name = "key_use"
+        primary_key = CompositeKey("key_id", "day")
+
+
+class RateCount(Model):
+    """Requests of one minute that a limit counts."""
+
+    subject = CharField(max_length=255)
+    minute = BigIntegerField()
+    requests = BigIntegerField()
+
+    class Meta:
+        table_name = "rate_count"
+        primary_key = CompositeKey("subject", "minute")
+
+
+class ImportedKey(Model):
+    """The foreign hash of a key that was imported and not used since."""
+
+    digest = CharField(primary_key=True, max_length=256)
+    key_id = CharField(max_length=36)
+    method = TextField()
+
+    class Meta:
+        table_name = "imported_key"
+
+
 ALL_MODELS: tuple[type[Model], ...] = (
     ApiKey,
     ApiKeyScope,
@@ -261,4 +359,11 @@ ALL_MODELS: tuple[type[Model], ...] = (
     MessageAttachment,
     AttachmentTotal,
     StrayBlob,
+    Owner,
+    OwnerSession,
+    LoginFailure,
+    Audit,
+    KeyUse,
+    RateCount,
+    ImportedKey,
 )

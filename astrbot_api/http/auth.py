@@ -44,7 +44,7 @@ def require_scope(scope: str | None) -> None:
     if key is None:
         raise ApiError("invalid_api_key", "Invalid API key")
     check_scope(key.scopes, scope)
-    state.lease.note_key_use(key)
+    state.lease.note_key_use(key, now.remote_addr)
     now.environ[CALLER_KEY] = Caller(key.key_id, key.key_prefix, key.scopes)
 
 

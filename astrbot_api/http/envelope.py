@@ -22,9 +22,9 @@ _REQUEST_ID_KEY = "astrbot_api.request_id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
-def ok(data: Any, status: int = 200) -> Response:
+def ok(data: Any, status: int = 200, *, message: str | None = None) -> Response:
     """Return ``{"status":"ok","message":null,"data":…}``."""
-    body = orjson.dumps({"status": "ok", "message": None, "data": data})
+    body = orjson.dumps({"status": "ok", "message": message, "data": data})
     return Response(body, status, mimetype="application/json")
 
 

@@ -99,7 +99,7 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     api.register_blueprint(parent, url_prefix=settings.url_prefix + API_PATH)
     # After the documented ones, and not among them.
     fallback = build_fallback()
-    _add_request_hooks(fallback)
+    add_request_hooks(fallback)
     register_error_handlers(fallback)
     app.register_blueprint(
         fallback, url_prefix=settings.url_prefix + API_PATH, name="astrbot_api_fallback"
@@ -112,12 +112,14 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
 
 def _build_parent() -> flask_smorest.Blueprint:
     parent = flask_smorest.Blueprint("astrbot_api", __name__)
-    _add_request_hooks(parent)
+    add_request_hooks(parent)
     register_error_handlers(parent)
     return parent
 
 
-def _add_request_hooks(blueprint: Blueprint) -> None:
+def add_request_hooks(blueprint: Blueprint) -> None:
+    """Have each request of a blueprint checked for its key, logged and numbered."""
+
     # One function a hook: Flask asks of each, on each request, whether it is async.
     @blueprint.before_request
     def begin() -> None:

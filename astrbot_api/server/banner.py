@@ -25,6 +25,8 @@ class Banner:
     :param is_default_dir: Whether commands find it without being told.
     :param choice: Which model answers.
     :param first_key: Secret of the key that was just made; None: there was one.
+    :param first_owner: Name and password of the owner who was just made.
+    :param pages: Whether there are the owner's pages.
     """
 
     url: str
@@ -32,6 +34,8 @@ class Banner:
     is_default_dir: bool
     choice: ModelChoice
     first_key: str | None = field(repr=False)
+    first_owner: tuple[str, str] | None = field(default=None, repr=False)
+    pages: bool = True
     shown: bool = False
 
     def show(self) -> None:
@@ -40,11 +44,16 @@ class Banner:
             self.shown = True
             say(self.render())
 
-    def show_key(self) -> None:
-        """Print the new key if :meth:`show` never did: it cannot be shown again."""
-        if self.first_key and not self.shown:
-            self.shown = True
+    def show_secrets(self) -> None:
+        """Print new secrets if :meth:`show` never did: they cannot be shown again."""
+        if self.shown:
+            return
+        self.shown = bool(self.first_key or self.first_owner)
+        if self.first_key:
             say(f"An API key was made, shown this once: {self.first_key}")
+        if self.first_owner:
+            name, password = self.first_owner
+            say(f"The owner {name} was made; the password, shown this once: {password}")
 
     def render(self) -> str:
         """Return all of it as text."""
@@ -52,6 +61,7 @@ class Banner:
             "",
             f"astrbot-api {_version()} answers at {self.url}/api/v1",
             f"Documentation: {self.url}/api/v1/docs",
+            *([f"Your pages: {self.url}/"] if self.pages else []),
             f"Data: {self.data_dir}",
             self.choice.text,
         ]
@@ -62,7 +72,19 @@ class Banner:
                 '    type = "openai"',
                 '    base_url = "http://127.0.0.1:11434/v1"',
             ]
-        return "\n".join([*lines, "", *self._render_key(), ""])
+        return "\n".join([*lines, "", *self._render_owner(), *self._render_key(), ""])
+
+    def _render_owner(self) -> list[str]:
+        if not self.first_owner:
+            return []
+        name, password = self.first_owner
+        where = f"{self.url}/" if self.pages else f"{self.url}/api/auth/login"
+        return [
+            f"Log in at {where}, shown this once:",
+            f"    name      {name}",
+            f"    password  {password}",
+            "",
+        ]
 
     def _render_key(self) -> list[str]:
         if self.first_key:

@@ -44,7 +44,7 @@ def run_server(*, host: str, port: int, workers: int | None, data_dir: Path | No
     :raises SettingsError: before anything is started, when a setting or a
         config file is wrong or the address cannot be used.
     """
-    from ..app import first_key, prepare
+    from ..app import first_key, first_owner, prepare
 
     settings = load_settings(None if data_dir is None else {"data_dir": data_dir})
     folder = settings.data_dir.resolve()
@@ -58,11 +58,13 @@ def run_server(*, host: str, port: int, workers: int | None, data_dir: Path | No
         is_default_dir=folder == load_settings().data_dir.resolve(),
         choice=choice,
         first_key=first_key(folder),
+        first_owner=None if settings.admin_password else first_owner(folder),
+        pages=settings.owner_access == "pages",
     )
     environ = _make_environ(folder, choice)
     with contextlib.ExitStack() as stack:
-        # A key that was made must be shown, whatever goes wrong from here on.
-        stack.callback(banner.show_key)
+        # Secrets that were made must be shown, whatever goes wrong from here on.
+        stack.callback(banner.show_secrets)
         if choice.gguf is not None:
             environ |= stack.enter_context(_run_model(choice.gguf, choice.is_demo))
         environ |= stack.enter_context(run_mcp_sidecar(os.environ, say_error))

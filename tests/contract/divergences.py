@@ -166,6 +166,20 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded] = {
     "trailing-slash-wrong-scope": Refusal("2", 404, "path_not_found"),
     "upper-case-path": Refusal("2", 404, "path_not_found"),
     "wrong-method-post-bots": Refusal("2", 405, "method_not_allowed"),
+    # 02-login
+    "wrong-password": Refusal("1", 401, "login_failed", "用户名或密码错误"),
+    # The recorded words are about that product's own history.
+    "default-password-refused": Refusal("1", 401, "login_failed", "用户名或密码错误"),
+    "malformed-json": Refusal("3", 400, "malformed_json"),
+    "no-content-type": Refusal("1", 415, "unsupported_media_type"),
+    "wrong-method": Refusal("2", 405, "method_not_allowed"),
+    # No route of §4: it tells what its own pages show.
+    "cookie-on-admin-route": Refusal("§4", 401, "missing_api_key", "Missing API key"),
+    # 03-apikey-admin
+    "create-expires-huge": Refusal("3", 400, "invalid_request"),
+    "create-not-an-object": Refusal("3", 400, "invalid_request"),
+    "create-malformed": Refusal("3", 400, "malformed_json"),
+    "wrong-method-list": Refusal("2", 405, "method_not_allowed"),
     # 20-chat
     "username-list": Refusal("3", 400, "invalid_request", "username must be a string"),
     "files-without-message": Refusal("3", 400, "missing_field", "Missing key: message or files"),
@@ -230,7 +244,6 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded] = {
 
 #: Cases of what later issues build, and the issue that they wait for.
 LATER: dict[str, str] = {
-    "dashboard-root": "the owner's pages",
     "scope-file-on-POST-/api/v1/im/message": "proactive messages",
     "tool-sends-message": "proactive messages (divergence 7)",
     "stopped-stream": "stop (and divergence 15: the name astrbot is reserved)",

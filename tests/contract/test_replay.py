@@ -34,11 +34,18 @@ from .divergences import (
 )
 from .wire import Answer, Recording
 
-GROUPS = ("01-auth", "10-bots-configs", "20-chat", "21-chat-stream", "30-sessions", "40-file")
+GROUPS = (
+    "01-auth", "02-login", "03-apikey-admin", "10-bots-configs", "20-chat", "21-chat-stream",
+    "30-sessions", "40-file",
+)  # fmt: skip
 
 SECOND = "99662acd-9174-4f4b-851c-d8da2e0a5b08"
 DUPLICATES = ("abf4012a-110c-4a8a-9057-0ecedd34d593", "3068deb3-fcaa-487f-b602-d61e6a45a635")
 KNOWN_SESSION = "59519409-0e6b-490e-a97b-32ae72957e73"
+# As long as the recorded one: the requests tell their length.
+PASSWORD = "correct-horse-471"
+#: The key that the recordings delete.
+DELETED_KEY_ID = "f2891021-5a38-470e-8b22-b064972e54d0"
 LISTED_USER = "sess_user_4251"
 
 #: Attachments that the recordings take for granted.
@@ -64,7 +71,8 @@ def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
         '[[bot]]\nid = "tg_off"\ntype = "telegram"\nenabled = false\n',
         encoding="utf-8",
     )
-    with Server(module_dir, app="tests.contract.app:create_contract_app()") as started:
+    app = "tests.contract.app:create_contract_app()"
+    with Server(module_dir, app=app, ASTRBOT_ADMIN_PASSWORD=PASSWORD) as started:
         yield started
 
 
@@ -76,8 +84,10 @@ def placeholders(server: Server, module_dir: Path) -> dict[str, str]:
         "KEY_REVOKED": _create_and("revoke", module_dir),
         "KEY_DELETED": _create_and("delete", module_dir),
         "KEY_EXPIRED": _create_expired(module_dir),
-        "JWT": "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VybmFtZSI6ImFzdHJib3QifQ.c2lnbmF0dXJl",
+        "JWT": _log_in(server),
+        "PASSWORD": PASSWORD,
     }
+    _create_as(DELETED_KEY_ID, module_dir)
     for scope in keys.PUBLIC_SCOPES:
         made[f"KEY_{scope.upper()}"] = create_key(module_dir, scope)
     server.chat(made["KEY_ALL"], session_id=KNOWN_SESSION, message="hi")
@@ -124,6 +134,26 @@ def _create_and(verb: str, data_dir: Path) -> str:
     run_cli("keys", verb, row["key_id"], data_dir=data_dir)
     secret: str = row["api_key"]
     return secret
+
+
+def _log_in(server: Server) -> str:
+    body = {"username": "astrbot", "password": PASSWORD}
+    token: str = server.request("POST", "/api/auth/login", json=body).json()["data"]["token"]
+    return token
+
+
+def _create_as(key_id: str, data_dir: Path) -> None:
+    row = create_key_row(data_dir, "chat", name="with a known id")
+    store = SqliteStore(data_dir / "astrbot.db")
+
+    def job(db: Any) -> None:
+        for table in ("api_key", "api_key_scope"):
+            db.execute_sql(
+                f"UPDATE {table} SET key_id = ? WHERE key_id = ?", (key_id, row["key_id"])
+            )
+
+    store.write(job)
+    store.close()
 
 
 def _create_expired(data_dir: Path) -> str:
@@ -309,6 +339,11 @@ def _check_missing_config(recording: Recording, answer: Answer, server: Server) 
     assert wire.stored_session(server.data_dir, "cfg-missing") is None
 
 
+def _check_root(recording: Recording, answer: Answer, server: Server) -> None:
+    """The root leads to the pages; their address is our own."""
+    assert (answer.status, answer.headers["location"]) == (302, "api/v1/docs")
+
+
 def _check_help(recording: Recording, answer: Answer, server: Server) -> None:
     """§7 names the commands; their texts are our own."""
     got = wire.events_of(answer.body.decode())
@@ -338,6 +373,7 @@ _SPECIAL = {
     "scope-config-on-GET-/api/v1/configs": _check_configs,
     "expect-100-continue": _check_continue,
     "config_id-missing": _check_missing_config,
+    "dashboard-root": _check_root,
     "command-help": _check_help,
     "command-sid": _check_sid,
 }

@@ -16,7 +16,7 @@ RECORDINGS = Path(__file__).parent / "recordings"
 #: What differs from one run to the next.
 _VOLATILE = {
     "message_id", "llm_checkpoint_id", "created_at", "updated_at", "start_time", "end_time",
-    "time_to_first_token", "ts", "finished_ts", "id",
+    "time_to_first_token", "ts", "finished_ts", "id", "key_prefix", "expires_at", "api_key",
 }  # fmt: skip
 
 #: The picture of the recordings, one pixel.
@@ -109,7 +109,8 @@ def send(port: int, recording: Recording, placeholders: dict[str, str]) -> Answe
     # The recorder wrote U+FFFD for each byte that is not UTF-8.
     raw_head = head.replace("Host: 127.0.0.1:6185", f"Host: 127.0.0.1:{port}").encode()
     raw_head = raw_head.replace("\ufffd".encode(), b"\xff")
-    body = _whole_body(recording).encode()
+    text = _whole_body(recording).replace("{{PASSWORD}}", placeholders.get("PASSWORD", ""))
+    body = text.encode()
     for lost in _LOST:
         body = body.replace(lost.decode("utf-8", "replace").encode(), lost)
     body = body.replace("\ufffd".encode(), b"\xff")

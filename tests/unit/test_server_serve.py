@@ -61,9 +61,9 @@ def test_a_key_is_shown_once_and_never_lost(capsys: pytest.CaptureFixture[str]) 
     shown, lost = make_banner(key="abk_1"), make_banner(key="abk_2")
     shown.show()
     shown.show()
-    shown.show_key()
+    shown.show_secrets()
     assert capsys.readouterr().out.count("curl") == 1
-    lost.show_key()
+    lost.show_secrets()
     assert "abk_2" in capsys.readouterr().out
     assert "abk_2" not in repr(lost)
 

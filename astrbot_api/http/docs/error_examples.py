@@ -35,6 +35,18 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
         "The key lacks the scope of this route.",
         "Insufficient API key scope",
     ),
+    "login_failed": ("The owner's name or password is wrong.", "用户名或密码错误"),
+    "login_required": ("Log in first.", "未授权"),
+    "login_expired": ("The login is not valid, or has ended.", "Token 无效"),
+    "csrf_failed": (
+        "A page sent something without its token.",
+        "the X-CSRF-Token header is missing or wrong; reload the page",
+    ),
+    "key_not_found": ("There is no such key.", "API key not found"),
+    "too_many_logins": (
+        "Too many logins failed.",
+        "too many logins failed; try again in 600 s",
+    ),
     "username_reserved": (
         "The username is an administrator's.",
         "username 'astrbot' is an administrator's; "

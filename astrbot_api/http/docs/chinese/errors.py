@@ -33,6 +33,12 @@ ERRORS = {
         "密钥不存在，或已被吊销、删除，或已过期。"
     ),
     "The key lacks the scope of this route.": "密钥没有此接口所需的权限。",
+    "The owner's name or password is wrong.": "用户名或密码错误。",
+    "Log in first.": "请先登录。",
+    "The login is not valid, or has ended.": "登录无效或已过期。",
+    "A page sent something without its token.": "页面的请求没有携带令牌。",
+    "There is no such key.": "密钥不存在。",
+    "Too many logins failed.": "登录失败次数过多。",
     "The username is an administrator's.": "该用户名属于管理员。",
     "There is no such path.": "路径不存在。",
     "There is no config of this id or name.": "没有该 ID 或名称的配置。",

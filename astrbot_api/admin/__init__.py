@@ -1,0 +1,1 @@
+"""The owner's side: login, keys, audit and the pages."""

@@ -1,0 +1,31 @@
+"""What is removed now and then, so that no table grows for ever."""
+
+from __future__ import annotations
+
+import peewee
+
+from ..clock import now_us
+from ..db import audit, keys, keyuse
+from ..db.store import Store
+
+
+class Housekeeping:
+    """A chore of each worker; what another worker has removed costs it nothing.
+
+    :param keep_days: Age of the audit's entries, and of the use of keys.
+    """
+
+    def __init__(self, store: Store, keep_days: int) -> None:
+        self._store = store
+        self._keep_us = keep_days * keys.DAY_US
+
+    def run(self) -> None:
+        """Remove what is too old."""
+        now = now_us()
+
+        def job(db: peewee.Database) -> None:
+            audit.forget_before(db, now - self._keep_us)
+            keyuse.forget_before(db, now - self._keep_us)
+            keys.purge_session_keys(db)
+
+        self._store.write(job)

@@ -1,0 +1,220 @@
+"""``/api/apikey/…``: the owner's keys, as AstrBot's own clients manage them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, request
+
+from ..clock import now_us
+from ..db import keys
+from ..db.audit import AuditEntry, write_audited
+from ..errors import ApiError
+from ..http.blueprint import read_json_object
+from ..http.envelope import ok
+from ..http.state import get_state
+from .access import get_address, require_owner
+from .blueprint import AdminBlueprint
+
+blp = AdminBlueprint("apikey", __name__, url_prefix="/apikey")
+
+_DEFAULT_NAME = "Untitled API Key"
+_MAX_NAME_CHARS = 200
+_MAX_DAYS = 36_500
+_MAX_GRACE_S = 30 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something to a key; made in the request, used in the writer's thread."""
+
+    name: str
+    address: str
+
+    @classmethod
+    def of_request(cls) -> Actor:
+        """Return the owner who is logged in."""
+        return cls(require_owner().name, get_address())
+
+    def did(self, action: str, row: dict[str, Any], detail: str = "") -> AuditEntry:
+        """Return the entry of what was done to a key."""
+        told = f"{row['name']} ({row['key_prefix']}…)"
+        return AuditEntry(
+            action,
+            self.name,
+            self.address,
+            row["key_id"],
+            f"{told}: {detail}" if detail else told,
+        )
+
+
+@blp.route("/list", methods=["GET"])
+def list_keys() -> Response:
+    """List every key, newest first, without secrets."""
+    with get_state().store.read() as db:
+        return ok(keys.list_keys(db))
+
+
+@blp.route("/create", methods=["POST"])
+def create_key() -> Response:
+    """Make a key; ``api_key`` of the answer is shown this once."""
+    body = read_json_object(request)
+    name = read_name(body) if "name" in body else _DEFAULT_NAME
+    scopes = read_scopes(body.get("scopes"))
+    days = read_days(body.get("expires_in_days"))
+    actor = Actor.of_request()
+    row, secret = write_audited(
+        get_state().store,
+        lambda db: keys.create_key(db, name, scopes, created_by=actor.name, expires_in_days=days),
+        lambda made: actor.did("key_created", made[0], ", ".join(scopes)),
+    )
+    return _with_secret(row, secret)
+
+
+@blp.route("/update", methods=["POST"])
+def update_key() -> Response:
+    """Change a key's name, scopes or expiry; what is not named stays.
+
+    ``expires_in_days`` counts from now; ``null``: the key never expires.
+    """
+    body = read_json_object(request)
+    key_id = _read_key_id(body)
+    changes: dict[str, Any] = {}
+    if "name" in body:
+        changes["name"] = read_name(body)
+    if "scopes" in body:
+        changes["scopes"] = read_scopes(body["scopes"])
+    if "expires_in_days" in body:
+        days = read_days(body["expires_in_days"])
+        changes["expires_at"] = None if days is None else now_us() + days * keys.DAY_US
+    if not changes:
+        raise ApiError("invalid_request", "nothing to change: send name, scopes or expires_in_days")
+
+    actor = Actor.of_request()
+
+    def job(db: Any) -> dict[str, Any] | None:
+        return keys.get_key(db, key_id) if keys.update_key(db, key_id, changes) else None
+
+    row = write_audited(
+        get_state().store,
+        job,
+        lambda row: actor.did("key_changed", row, ", ".join(changes)) if row else None,
+    )
+    if row is None:
+        raise _not_found()
+    return ok(row)
+
+
+@blp.route("/rotate", methods=["POST"])
+def rotate_key() -> Response:
+    """Replace a key by a new one; the old secret works for ``grace_s`` seconds more."""
+    body = read_json_object(request)
+    key_id = _read_key_id(body)
+    grace_s = body.get("grace_s", 0)
+    if isinstance(grace_s, bool) or not isinstance(grace_s, int):
+        raise ApiError("invalid_request", "grace_s must be an integer")
+    if not 0 <= grace_s <= _MAX_GRACE_S:
+        raise ApiError("invalid_request", f"grace_s must be between 0 and {_MAX_GRACE_S}")
+    actor = Actor.of_request()
+    rotated = write_audited(
+        get_state().store,
+        lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
+        lambda made: (
+            actor.did("key_rotated", made[0], f"replaces {key_id}, grace {grace_s} s")
+            if made
+            else None
+        ),
+    )
+    if rotated is None:
+        raise _not_found()
+    return _with_secret(*rotated)
+
+
+@blp.route("/revoke", methods=["POST"])
+def revoke_key() -> Response:
+    """Make a key useless from its next request on, on every worker."""
+    return _end("key_revoked", keys.revoke_key)
+
+
+@blp.route("/delete", methods=["POST"])
+def delete_key() -> Response:
+    """Remove a key; what it made stays."""
+    return _end("key_deleted", keys.delete_key)
+
+
+def _end(action: str, job: Any) -> Response:
+    key_id = _read_key_id(read_json_object(request))
+    actor = Actor.of_request()
+
+    def both(db: Any) -> dict[str, Any] | None:
+        row = keys.find_key(db, key_id)
+        job(db, key_id)
+        return row
+
+    row = write_audited(
+        get_state().store, both, lambda row: actor.did(action, row) if row else None
+    )
+    if row is None:
+        raise _not_found()
+    return ok({})
+
+
+def read_name(body: dict[str, Any]) -> str:
+    """Return the name as the recorded server takes it: as text, whatever it is."""
+    name = str(body["name"]).strip().encode("utf-8", "replace").decode()
+    if len(name) > _MAX_NAME_CHARS:
+        raise ApiError("invalid_request", f"name must have at most {_MAX_NAME_CHARS} characters")
+    return name or _DEFAULT_NAME
+
+
+def read_scopes(value: Any) -> list[str]:
+    """Return the scopes asked for; unknown ones are dropped.
+
+    :raises ApiError: when it is no list, or none is left.
+    """
+    if value is None:
+        return list(keys.PUBLIC_SCOPES)
+    if not isinstance(value, list):
+        raise ApiError("invalid_request", "Invalid scopes")
+    known = [one for one in value if isinstance(one, str) and one in keys.ALL_SCOPES]
+    if not known:
+        raise ApiError("invalid_request", "At least one valid scope is required")
+    return list(dict.fromkeys(known))
+
+
+def read_days(value: Any) -> int | None:
+    """Return in how many days a key ends; None: never.
+
+    :raises ApiError: when it is no whole number above 0, or too far away.
+    """
+    if value is None:
+        return None
+    try:
+        days = int(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ApiError("invalid_request", "expires_in_days must be an integer") from error
+    if days <= 0:
+        raise ApiError("invalid_request", "expires_in_days must be greater than 0")
+    if days > _MAX_DAYS:
+        raise ApiError("invalid_request", f"expires_in_days must be at most {_MAX_DAYS}")
+    return days
+
+
+def _read_key_id(body: dict[str, Any]) -> str:
+    key_id = body.get("key_id")
+    if not key_id:
+        raise ApiError("missing_field", "Missing key: key_id")
+    if not isinstance(key_id, str):
+        raise ApiError("invalid_request", "key_id must be a string")
+    return key_id.encode("utf-8", "replace").decode()
+
+
+def _with_secret(row: dict[str, Any], secret: str) -> Response:
+    answer = ok({**row, "api_key": secret})
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _not_found() -> ApiError:
+    return ApiError("key_not_found", "API key not found")

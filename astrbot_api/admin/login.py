@@ -1,0 +1,46 @@
+"""``POST /api/auth/login`` and ``/logout``, as AstrBot's own clients call them."""
+
+from __future__ import annotations
+
+from flask import Response, request
+
+from ..errors import ApiError
+from ..http.blueprint import read_json_object
+from ..http.envelope import ok
+from ..http.state import get_state
+from .access import clear_cookie, get_address, require_owner, set_cookie
+from .blueprint import AdminBlueprint
+
+blp = AdminBlueprint("auth", __name__, url_prefix="/auth", public=True)
+
+# The recorded server's words.
+_BAD_BODY = "Invalid request payload"
+_LOGGED_OUT = "已退出登录"
+
+
+@blp.route("/login", methods=["POST"])
+def log_in() -> Response:
+    """Answer a token for ``Authorization: Bearer``, and set it as the pages' cookie."""
+    body = read_json_object(request)
+    name, password = body.get("username"), body.get("password")
+    if not isinstance(name, str) or not isinstance(password, str):
+        raise ApiError("invalid_request", _BAD_BODY)
+    state = get_state()
+    token = state.owner_login.log_in(name.strip(), password, get_address())
+    answer = ok({"token": token, "username": name.strip()})
+    set_cookie(answer, token)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+@blp.route("/logout", methods=["POST"])
+def log_out() -> Response:
+    """End the login of this request; without one there is nothing to end."""
+    try:
+        get_state().owner_login.log_out(require_owner(), get_address())
+    except ApiError as error:
+        if error.code == "csrf_failed":
+            raise
+    answer = ok({}, message=_LOGGED_OUT)
+    clear_cookie(answer)
+    return answer

@@ -1,0 +1,120 @@
+"""What was done to keys, logins and data: one row and one log line each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import peewee
+
+from ..clock import now_us, to_iso
+from .store import Store
+
+T = TypeVar("T")
+
+log = logging.getLogger("astrbot_api.audit")
+
+#: What can be noted. The pages have a word for each.
+ACTIONS = (
+    "login", "login_failed", "login_throttled", "logout", "password_set",
+    "key_created", "key_changed", "key_first_used", "key_rotated", "key_revoked", "key_deleted",
+    "session_deleted", "data_imported", "bot_tested",
+)  # fmt: skip
+
+_INSERT = """
+INSERT INTO audit (at, action, actor, address, subject, detail) VALUES (?, ?, ?, ?, ?, ?)
+"""
+
+_LIST = """
+SELECT id, at, action, actor, address, subject, detail FROM audit
+WHERE id < ? ORDER BY id DESC LIMIT ?
+"""
+
+#: Longest text of a row, so that a caller cannot fill the table with one.
+_MAX_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One thing that was done.
+
+    :param action: One of :data:`ACTIONS`.
+    :param actor: The owner's name; ``cli`` for the command line.
+    :param address: Where the request came from; empty for the command line.
+    :param subject: What it was done to, for example a key's id.
+    """
+
+    action: str
+    actor: str
+    address: str = ""
+    subject: str = ""
+    detail: str = ""
+
+    def store(self, db: peewee.Database) -> None:
+        """Add the row."""
+        texts = (self.actor[:255], self.address[:64], self.subject, self.detail)
+        values = tuple(_clean(text) for text in texts)
+        db.execute_sql(_INSERT, (now_us(), self.action, *values))
+
+    def log(self) -> None:
+        """Write the log line; not in the writer's thread, since logging takes a lock."""
+        log.info(
+            "audit action=%s actor=%r address=%r subject=%r detail=%r",
+            self.action, self.actor, self.address, self.subject, self.detail,
+        )  # fmt: skip
+
+
+def write_audited(
+    store: Store,
+    job: Callable[[peewee.Database], T],
+    describe: Callable[[T], AuditEntry | None],
+) -> T:
+    """Run a job and note it in the same transaction, then log it.
+
+    :param describe: From what the job returned to the entry; None: nothing was done.
+    """
+
+    def both(db: peewee.Database) -> tuple[T, AuditEntry | None]:
+        result = job(db)
+        entry = describe(result)
+        if entry is not None:
+            entry.store(db)
+        return result, entry
+
+    result, entry = store.write(both)
+    if entry is not None:
+        entry.log()
+    return result
+
+
+def list_entries(
+    db: peewee.Database, *, before: int | None = None, limit: int = 50
+) -> list[dict[str, Any]]:
+    """Return entries, newest first.
+
+    :param before: Only those with a lower ``id``.
+    """
+    rows = db.execute_sql(_LIST, (2**62 if before is None else before, limit)).fetchall()
+    return [
+        {
+            "id": number,
+            "at": to_iso(at),
+            "action": action,
+            "actor": actor,
+            "address": address,
+            "subject": subject,
+            "detail": detail,
+        }
+        for number, at, action, actor, address, subject, detail in rows
+    ]
+
+
+def forget_before(db: peewee.Database, time_us: int) -> int:
+    """Remove the entries that are older. Returns how many."""
+    return int(db.execute_sql("DELETE FROM audit WHERE at < ?", (time_us,)).rowcount)
+
+
+def _clean(text: str) -> str:
+    return text[:_MAX_CHARS].encode("utf-8", "replace").decode()

@@ -1,0 +1,317 @@
+"""The owner's login, and his keys over HTTP."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from astrbot_api import create_app
+from astrbot_api.admin import owner, passwords
+from astrbot_api.admin.housekeeping import Housekeeping
+from astrbot_api.cli import main
+from astrbot_api.db import audit, keys
+
+from .conftest import Api
+
+PASSWORD = "a long enough password"
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash with one round: what is tested is not argon2."""
+    cheap = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    monkeypatch.setattr(passwords, "_HASHER", cheap)
+
+
+@pytest.fixture
+def owned(make_api: Callable[..., Api]) -> Api:
+    return make_api(ASTRBOT_ADMIN_PASSWORD=PASSWORD)
+
+
+def log_in(client: FlaskClient, password: str = PASSWORD, name: str = "astrbot") -> TestResponse:
+    return client.post("/api/auth/login", json={"username": name, "password": password})
+
+
+@pytest.fixture
+def token(owned: Api) -> str:
+    with owned.app.test_client() as client:
+        return str(log_in(client).json["data"]["token"])
+
+
+@pytest.fixture
+def post(owned: Api, token: str) -> Callable[..., TestResponse]:
+    def send(path: str, **body: Any) -> TestResponse:
+        headers = {"Authorization": f"Bearer {token}"}
+        return owned.app.test_client().post(f"/api/apikey/{path}", headers=headers, json=body)
+
+    return send
+
+
+def actions(api: Api) -> list[str]:
+    with api.state.store.read() as db:
+        return [entry["action"] for entry in audit.list_entries(db)]
+
+
+def test_right_password_gets_a_token_that_opens_the_keys(owned: Api, token: str) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = owned.client.get("/api/apikey/list", headers=headers)
+    assert answer.status_code == 200
+    assert [key["name"] for key in answer.json["data"]] == ["test"]
+
+
+def test_wrong_name_and_wrong_password_get_the_same_answer(owned: Api) -> None:
+    wrong = log_in(owned.client, "no").json
+    unknown = log_in(owned.client, name="nobody").json
+    assert (wrong["code"], wrong["message"]) == (unknown["code"], unknown["message"])
+    assert actions(owned) == ["login_failed", "login_failed"]
+
+
+def test_key_of_the_api_opens_nothing_of_the_owner(owned: Api) -> None:
+    headers = {"Authorization": f"Bearer {owned.key}"}
+    answer = owned.client.get("/api/apikey/list", headers=headers)
+    assert (answer.status_code, answer.json["code"]) == (401, "login_expired")
+
+
+def test_token_of_the_owner_is_no_key(owned: Api, token: str) -> None:
+    answer = owned.client.get("/api/v1/configs", headers={"Authorization": f"Bearer {token}"})
+    assert answer.json["message"] == "Invalid API key"
+
+
+def test_logged_out_token_gets_401(owned: Api, token: str) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    client = owned.app.test_client()
+    assert client.post("/api/auth/logout", headers=headers).status_code == 200
+    answer = client.get("/api/apikey/list", headers=headers)
+    assert (answer.status_code, answer.json["message"]) == (401, "Token 无效")
+
+
+def test_login_ends_after_its_time(owned: Api, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = keys.now_us() + 25 * 3600 * 1_000_000
+    monkeypatch.setattr("astrbot_api.db.owners.now_us", lambda: later)
+    headers = {"Authorization": f"Bearer {token}"}
+    assert owned.client.get("/api/apikey/list", headers=headers).status_code == 401
+
+
+def test_cookie_alone_reads_and_changes_nothing(owned: Api) -> None:
+    client = owned.client
+    assert log_in(client).status_code == 200
+    assert client.get("/api/apikey/list").status_code == 200
+    refused = client.post("/api/apikey/create", json={"name": "x"})
+    assert (refused.status_code, refused.json["code"]) == (403, "csrf_failed")
+    cookie = client.get_cookie("astrbot_owner")
+    assert cookie is not None
+    assert (cookie.http_only, cookie.same_site) == (True, "Strict")
+    login = owned.state.owner_login
+    found = login.find_login(cookie.value)
+    assert found is not None
+    headers = {"X-CSRF-Token": login.csrf_token(found)}
+    assert client.post("/api/apikey/create", json={}, headers=headers).status_code == 200
+
+
+def test_eleventh_failure_of_an_address_is_refused_on_every_worker(owned: Api) -> None:
+    # A second application on the same data is what a second worker is.
+    other = create_app({"ASTRBOT_DATA_DIR": str(owned.state.settings.data_dir)})
+    clients = [owned.client, other.test_client()]
+    answers = [log_in(clients[number % 2], "no") for number in range(12)]
+    assert [one.status_code for one in answers] == [401] * 10 + [429] * 2
+    right = log_in(clients[1])
+    assert right.status_code == 429
+    assert 0 < int(right.headers["Retry-After"]) <= 900
+    elsewhere = owned.client.post(
+        "/api/auth/login",
+        json={"username": "astrbot", "password": PASSWORD},
+        environ_base={"REMOTE_ADDR": "192.0.2.7"},
+    )
+    assert elsewhere.status_code == 200
+    assert actions(owned).count("login_throttled") == 1
+    other.extensions["astrbot_api"].close()
+
+
+def test_name_is_throttled_over_many_addresses(owned: Api) -> None:
+    statuses = [
+        owned.client.post(
+            "/api/auth/login",
+            json={"username": "astrbot", "password": "no"},
+            environ_base={"REMOTE_ADDR": f"192.0.2.{number}"},
+        ).status_code
+        for number in range(51)
+    ]
+    assert statuses == [401] * 50 + [429]
+
+
+def test_addresses_of_one_ipv6_network_count_together() -> None:
+    assert owner._subject_of("2001:db8::1") == owner._subject_of("2001:db8::ffff:1")
+    assert owner._subject_of("2001:db8::1") != owner._subject_of("2001:db8:0:1::1")
+
+
+def test_set_password_ends_logins_and_forgets_failures(owned: Api, token: str) -> None:
+    for _ in range(11):
+        log_in(owned.client, "no")
+    done = CliRunner().invoke(
+        main,
+        ["admin", "set-password", "--stdin", "--data-dir", str(owned.state.settings.data_dir)],
+        input="another long password\n",
+    )
+    assert done.exit_code == 0, done.output
+    headers = {"Authorization": f"Bearer {token}"}
+    assert owned.client.get("/api/apikey/list", headers=headers).status_code == 401
+    assert log_in(owned.client, "another long password").status_code == 200
+
+
+def test_secret_key_is_readable_by_the_owner_alone(owned: Api, token: str) -> None:
+    path = owned.state.settings.data_dir / "secret.key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_another_secret_key_takes_no_old_token(owned: Api, token: str) -> None:
+    config = {
+        "ASTRBOT_DATA_DIR": str(owned.state.settings.data_dir),
+        "ASTRBOT_SECRET_KEY": "x" * 32,
+    }
+    other = create_app(config)
+    answer = other.test_client().get(
+        "/api/apikey/list", headers={"Authorization": f"Bearer {token}"}
+    )
+    assert answer.status_code == 401
+    other.extensions["astrbot_api"].close()
+
+
+def test_password_is_hashed_and_shown_nowhere(owned: Api) -> None:
+    with owned.state.store.read() as db:
+        (stored,) = db.execute_sql("SELECT password_hash FROM owner").fetchone()
+    assert stored.startswith("$argon2id$")
+    assert PASSWORD not in repr(owned.state.settings)
+
+
+def test_without_an_owner_nobody_gets_in(api: Api) -> None:
+    assert log_in(api.client, "").status_code == 401
+
+
+def test_owner_can_be_switched_off(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_OWNER_ACCESS="off", ASTRBOT_ADMIN_PASSWORD=PASSWORD)
+    assert log_in(api.client).json["message"] == "Missing API key"
+    assert api.client.get("/").headers["Location"] == "api/v1/docs"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"scopes": "chat"}, "Invalid scopes"),
+        ({"expires_in_days": "soon"}, "expires_in_days must be an integer"),
+        ({"expires_in_days": []}, "expires_in_days must be an integer"),
+        ({"expires_in_days": 0}, "expires_in_days must be greater than 0"),
+        ({"name": "x" * 201}, "name must have at most 200 characters"),
+    ],
+)
+def test_wrong_key_is_refused(
+    post: Callable[..., TestResponse], body: dict[str, Any], message: str
+) -> None:
+    answer = post("create", **body)
+    assert (answer.status_code, answer.json["message"]) == (400, message)
+
+
+def test_unknown_scopes_are_dropped(post: Callable[..., TestResponse]) -> None:
+    assert post("create", scopes=["im", "nope", 5]).json["data"]["scopes"] == ["im"]
+
+
+def test_created_key_works_until_it_is_revoked(
+    owned: Api, post: Callable[..., TestResponse]
+) -> None:
+    made = post("create", name="bot", scopes=["config"]).json["data"]
+    headers = {"X-API-Key": made["api_key"]}
+    assert owned.client.get("/api/v1/configs", headers=headers).status_code == 200
+    assert post("revoke", key_id=made["key_id"]).json["data"] == {}
+    assert owned.client.get("/api/v1/configs", headers=headers).status_code == 401
+    assert actions(owned)[:2] == ["key_revoked", "key_created"]
+
+
+def test_update_changes_what_is_named_alone(owned: Api, post: Callable[..., TestResponse]) -> None:
+    made = post("create", name="bot", expires_in_days=3).json["data"]
+    headers = {"X-API-Key": made["api_key"]}
+    changed = post("update", key_id=made["key_id"], scopes=["im"]).json["data"]
+    assert (changed["name"], changed["scopes"]) == ("bot", ["im"])
+    assert changed["expires_at"] == made["expires_at"]
+    assert owned.client.get("/api/v1/configs", headers=headers).status_code == 403
+    endless = post("update", key_id=made["key_id"], name="b", expires_in_days=None).json["data"]
+    assert (endless["name"], endless["expires_at"]) == ("b", None)
+    assert post("update", key_id=made["key_id"]).status_code == 400
+    assert post("update", key_id="none", name="x").json["message"] == "API key not found"
+
+
+def test_rotated_key_works_for_its_grace_period(
+    owned: Api, post: Callable[..., TestResponse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = post("create", name="bot", scopes=["config"]).json["data"]
+    new = post("rotate", key_id=old["key_id"], grace_s=60).json["data"]
+    assert (new["name"], new["scopes"], new["expires_at"]) == ("bot", ["config"], None)
+
+    def ask(row: dict[str, Any]) -> int:
+        headers = {"X-API-Key": row["api_key"]}
+        return owned.client.get("/api/v1/configs", headers=headers).status_code
+
+    assert (ask(old), ask(new)) == (200, 200)
+    later = keys.now_us() + 61 * 1_000_000
+    monkeypatch.setattr("astrbot_api.db.keys.now_us", lambda: later)
+    assert (ask(old), ask(new)) == (401, 200)
+    assert post("rotate", key_id=new["key_id"], grace_s="1").status_code == 400
+
+
+def test_first_use_of_a_key_is_noted_once(owned: Api, post: Callable[..., TestResponse]) -> None:
+    made = post("create", scopes=["config"]).json["data"]
+    for _ in range(2):
+        owned.client.get("/api/v1/configs", headers={"X-API-Key": made["api_key"]})
+        owned.state.lease._flush_use()
+    with owned.state.store.read() as db:
+        entries = audit.list_entries(db)
+    first = [one for one in entries if one["action"] == "key_first_used"]
+    assert [(one["subject"], one["address"]) for one in first] == [(made["key_id"], "127.0.0.1")]
+
+
+def test_old_entries_are_removed(owned: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_in(owned.client, "no")
+    chore = Housekeeping(owned.state.store, 90)
+    chore.run()
+    assert actions(owned) == ["login_failed"]
+    later = keys.now_us() + 91 * keys.DAY_US
+    monkeypatch.setattr("astrbot_api.admin.housekeeping.now_us", lambda: later)
+    Housekeeping(owned.state.store, 90).run()
+    assert actions(owned) == []
+
+
+def test_log_has_a_line_for_what_was_done(
+    owned: Api, post: Callable[..., TestResponse], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "astrbot_api.audit")
+    made = post("create", name="bot\nforged line").json["data"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1
+    assert made["key_id"] in lines[0]
+    assert "\n" not in lines[0]
+    assert made["api_key"] not in lines[0]
+
+
+@pytest.fixture
+def hosted(tmp_path: Path) -> Iterator[FlaskClient]:
+    app = create_app(
+        {
+            "ASTRBOT_DATA_DIR": str(tmp_path),
+            "ASTRBOT_URL_PREFIX": "/bot",
+            "ASTRBOT_ADMIN_PASSWORD": PASSWORD,
+        }
+    )
+    yield app.test_client()
+    app.extensions["astrbot_api"].close()
+
+
+def test_login_lies_below_the_prefix(hosted: FlaskClient) -> None:
+    body = {"username": "astrbot", "password": PASSWORD}
+    assert hosted.post("/bot/api/auth/login", json=body).status_code == 200
+    cookie = hosted.get_cookie("astrbot_owner", path="/bot")
+    assert cookie is not None
