@@ -39,8 +39,12 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
         provide_automatic_options=False,
     )  # fmt: skip
     app.register_error_handler(ApiError, fail)
-    app.add_url_rule("/", "home", lambda: redirect("api/v1/docs"))
-    hops = state.settings.proxy_hops
+    settings = state.settings
+    home = "/admin/" if settings.owner_access == "pages" else "/api/v1/docs"
+    # Relative, since a proxy may have put a prefix of its own in front.
+    target = f"{settings.url_prefix}{home}"[1:]
+    app.add_url_rule("/", "home", lambda: redirect(target))
+    hops = settings.proxy_hops
     if hops:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops

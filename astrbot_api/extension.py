@@ -31,6 +31,7 @@ from .chat.runs import Runs
 from .chat.streams import Streams
 from .config import Settings, load_settings
 from .configfiles import ConfigFiles
+from .db.keyuse import UseCounter
 from .db.store import Store, open_store
 from .errors import SettingsError
 from .http.docs.documents import OpenapiDocuments
@@ -82,6 +83,7 @@ class AppState:
     access_log: Callable[[str], None]
     openapi: OpenapiDocuments
     owner_login: OwnerLogin
+    key_use: UseCounter
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End every turn, store what was said, close the database.
@@ -96,6 +98,7 @@ class AppState:
         self.chores.close()
         self.journal_writer.close()
         try:
+            self.key_use.flush()
             self.ender.retry()
         finally:
             self.lease.close()
@@ -185,6 +188,8 @@ class AstrBotAPI:
         )
         chores.add(Housekeeping(store, settings.audit_days).run, every_s=600)
         ender = TurnEnder(store)
+        key_use = UseCounter(store)
+        chores.add(key_use.flush)
         runner = TurnRunner(
             settings=settings,
             store=store,
@@ -237,6 +242,7 @@ class AstrBotAPI:
             access_log=logging.getLogger("astrbot_api.access").info,
             openapi=build_api(app, settings),
             owner_login=OwnerLogin(settings, store),
+            key_use=key_use,
         )
 
     def _load_plugins(self, settings: Settings, configs: ConfigFiles, store: Store) -> Plugins:

@@ -28,8 +28,11 @@ def _check_login() -> None:
 
 def register_admin(app: Flask, settings: Settings) -> None:
     """Add the owner's routes, as far as ``owner_access`` has them."""
+    from .data import blp as data
     from .keys import blp as keys
     from .login import blp as login
+    from .pages import blp as pages
+    from .sessions import blp as sessions
 
     if settings.owner_access == "off":
         return
@@ -37,5 +40,8 @@ def register_admin(app: Flask, settings: Settings) -> None:
     add_request_hooks(parent)
     register_error_handlers(parent)
     for blueprint in (login, keys):
-        parent.register_blueprint(blueprint)
-    app.register_blueprint(parent, url_prefix=f"{settings.url_prefix}/api")
+        parent.register_blueprint(blueprint, url_prefix=f"/api{blueprint.url_prefix}")
+    if settings.owner_access == "pages":
+        for blueprint in (pages, data, sessions):
+            parent.register_blueprint(blueprint)
+    app.register_blueprint(parent, url_prefix=settings.url_prefix or None)

@@ -13,7 +13,7 @@ import peewee
 from .. import events
 from ..agent.provider import Provider
 from ..clock import to_iso
-from ..db import messages, runs
+from ..db import keyuse, messages, runs
 from ..db.attachments import link_attachments
 from ..db.sessions import WEBCHAT
 from ..db.store import Store
@@ -111,6 +111,7 @@ class TurnEnder:
         def job(db: peewee.Database) -> None:
             if not runs.finish_run(db, turn.number, status, error_code=code or None):
                 raise RunLost
+            _count_turn(db, turn, None, failed=bool(code))
 
         self._store_or_keep(turn, job)
         if code:
@@ -170,6 +171,22 @@ def _store_reply(
             messages.delete_message(db, turn.replaces)
         if not runs.finish_run(db, turn.number, status, error_code=code, bot_message=saved[0]):
             raise RunLost  # undoes the message: another worker has stored what was said
+        _count_turn(db, turn, content.get("agent_stats"), failed=code is not None)
         return saved
 
     return job
+
+
+def _count_turn(
+    db: peewee.Database, turn: OpenTurn, stats: dict[str, Any] | None, *, failed: bool
+) -> None:
+    """Add a turn to what its key did; a command has no stats."""
+    usage = stats["token_usage"] if stats else {}
+    keyuse.add_turn(
+        db,
+        turn.request.key_id or "",
+        failed=failed,
+        input_tokens=usage.get("input_other", 0) + usage.get("input_cached", 0),
+        output_tokens=usage.get("output", 0),
+        turn_ms=int((stats["end_time"] - stats["start_time"]) * 1000) if stats else 0,
+    )

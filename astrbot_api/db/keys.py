@@ -139,6 +139,40 @@ def create_key(
     return get_key(db, key_id), secret
 
 
+def create_session_key(
+    db: peewee.Database,
+    parent_id: str,
+    name: str,
+    *,
+    expires_at: int,
+    scopes: Sequence[str] | None = None,
+    rules: str | None = None,
+) -> tuple[dict[str, Any], str] | None:
+    """Make a short-lived key of another one; it ends when that does.
+
+    :param expires_at: Its end in microseconds; its parent's, if that is earlier.
+    :param scopes: Those of its parent that it has; None: all of them.
+    :param rules: Its guard rails; None: its parent's.
+    :returns: As :func:`create_key`; None when there is no such key, when it is
+        not valid any more, or is a session key itself.
+    """
+    # Locked, or a revocation at the same time would leave the new key valid.
+    db.execute_sql(_LOCK + for_update(db), (parent_id,))
+    parent = ApiKey.select().where(ApiKey.key_id == parent_id).first(db)
+    if parent is None or parent.revoked_at is not None or parent.parent_id is not None:
+        return None
+    if parent.expires_at is not None:
+        if parent.expires_at <= now_us():
+            return None
+        expires_at = min(expires_at, parent.expires_at)
+    own = get_key(db, parent_id)["scopes"]
+    return create_key(
+        db, name, [one for one in own if scopes is None or one in scopes],
+        created_by=parent.created_by, expires_at=expires_at, parent_id=parent_id,
+        rules=parent.rules if rules is None else rules,
+    )  # fmt: skip
+
+
 def rotate_key(
     db: peewee.Database, key_id: str, *, grace_s: int = 0
 ) -> tuple[dict[str, Any], str] | None:

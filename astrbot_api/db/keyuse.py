@@ -6,12 +6,13 @@ turns and tokens are written in the transaction that stores the turn's end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import peewee
 
 from ..clock import now_us, to_iso
+from .store import Store
 
 _DAY_US = 24 * 60 * 60 * 1_000_000
 
@@ -42,12 +43,34 @@ SELECT key_id, {_SUMS} FROM key_use WHERE day >= ? GROUP BY key_id
 """
 
 
+class UseCounter:
+    """Requests and errors of this worker that are not written yet."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._counts: dict[str, list[int]] = {}
+
+    def note(self, key_id: str, is_error: bool) -> None:
+        """Count a request. Every request pays for this: it is two additions."""
+        counts = self._counts.get(key_id)
+        if counts is None:
+            counts = self._counts.setdefault(key_id, [0, 0])
+        counts[0] += 1
+        counts[1] += is_error
+
+    def flush(self) -> None:
+        """Write what gathered; a chore of the worker."""
+        counts, self._counts = self._counts, {}
+        if counts:
+            self._store.write(lambda db: add_requests(db, counts))
+
+
 def today() -> int:
     """Return the number of this day since 1970, UTC."""
     return now_us() // _DAY_US
 
 
-def add_requests(db: peewee.Database, counts: Mapping[str, tuple[int, int]]) -> None:
+def add_requests(db: peewee.Database, counts: Mapping[str, Sequence[int]]) -> None:
     """Write requests and errors that gathered.
 
     :param counts: Key id -> requests, and those of them that were answered with an error.

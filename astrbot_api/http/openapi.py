@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 
 from ..config import Settings
 from .accesslog import STARTED_KEY, log_request
-from .auth import require_scope
+from .auth import CALLER_KEY, require_scope
 from .blueprint import ApiBlueprint
 from .chat.routes import blp as chat
 from .configs.routes import blp as configs
@@ -31,6 +31,7 @@ from .schemas import ErrorSchema
 from .sessions.messages import blp as messages
 from .sessions.routes import blp as sessions
 from .sessions.schemas import DisplayName
+from .state import get_state
 from .websocket.routes import blp as websocket
 
 #: Every resource, in the order of the documentation.
@@ -133,6 +134,9 @@ def add_request_hooks(blueprint: Blueprint) -> None:
     def finish(response: Response) -> Response:
         now = request._get_current_object()  # type: ignore[attr-defined]
         response.headers["X-Request-ID"] = get_request_id()
+        caller = now.environ.get(CALLER_KEY)
+        if caller is not None:
+            get_state().key_use.note(caller.key_id, response.status_code >= 400)
         log_request(now, response)
         drain_later(now, response)
         return response

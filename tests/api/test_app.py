@@ -9,9 +9,9 @@ import pytest
 from .conftest import Api
 
 
-def test_the_first_page_leads_to_the_documentation(api: Api) -> None:
+def test_the_first_page_leads_to_the_login(api: Api) -> None:
     answer = api.client.get("/", follow_redirects=True)
-    assert answer.request.path == "/api/v1/docs"
+    assert answer.request.path == "/admin/login"
     assert answer.status_code == 200
 
 

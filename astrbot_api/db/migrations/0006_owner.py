@@ -4,7 +4,6 @@ _TABLES = """
 ALTER TABLE api_key ADD COLUMN rules TEXT;
 ALTER TABLE api_key ADD COLUMN parent_id VARCHAR(36);
 CREATE INDEX api_key_parent ON api_key (parent_id) WHERE parent_id IS NOT NULL;
-CREATE INDEX run_key ON run (key_id) WHERE status IN ('queued', 'running');
 CREATE TABLE owner (
     name VARCHAR(255) NOT NULL PRIMARY KEY,
     password_hash TEXT NOT NULL,

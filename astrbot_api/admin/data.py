@@ -1,0 +1,105 @@
+"""``/admin/data/…``: what the pages' scripts ask for. Not part of the API: it may change."""
+
+from __future__ import annotations
+
+from flask import Response, request
+
+from ..clock import now_us
+from ..configfiles import DEFAULT_CONFIG_ID
+from ..db import audit, figures, keys, keyuse
+from ..errors import ApiError
+from ..http.blueprint import read_json_object
+from ..http.envelope import ok
+from ..http.state import get_state
+from .access import require_owner
+from .blueprint import AdminBlueprint
+
+blp = AdminBlueprint("data", __name__, url_prefix="/admin/data")
+
+_DAYS = 30
+_AUDIT_PAGE = 50
+
+#: How long the key lasts that the console talks with, in seconds.
+_CONSOLE_KEY_S = 8 * 3600
+
+
+@blp.route("/overview", methods=["GET"])
+def get_overview() -> Response:
+    """What the server does now, and did in the last days."""
+    with get_state().store.read() as db:
+        return ok(figures.describe_server(db, _DAYS))
+
+
+@blp.route("/keys", methods=["GET"])
+def get_keys() -> Response:
+    """Return every key, with its use of the last days."""
+    with get_state().store.read() as db:
+        found = keys.list_keys(db)
+        use = keyuse.sum_by_key(db, _DAYS)
+    return ok([{**key, "use": use.get(key["key_id"])} for key in found])
+
+
+@blp.route("/keys/<key_id>/use", methods=["GET"])
+def get_use(key_id: str) -> Response:
+    """Return what a key did by day."""
+    with get_state().store.read() as db:
+        return ok({"days": keyuse.list_days(db, _DAYS, key_id)})
+
+
+@blp.route("/configs", methods=["GET"])
+def get_configs() -> Response:
+    """Return the configs that a key may be bound to, or the console may choose."""
+    configs = get_state().configs.list_configs()
+    return ok(
+        [
+            {"id": one.id, "name": one.name, "is_default": one.id == DEFAULT_CONFIG_ID}
+            for one in configs
+        ]
+    )
+
+
+@blp.route("/bots", methods=["GET"])
+def get_bots() -> Response:
+    """Return the bots of ``bots.toml``."""
+    bots = [
+        {
+            "id": bot.id,
+            "type": bot.type,
+            "enabled": bot.enabled,
+            "config": bot.config,
+            "fault": bot.fault,
+            "last_delivery": None,
+            "can_test": False,
+        }
+        for bot in get_state().bots.list_bots()
+    ]
+    return ok({"bots": bots})
+
+
+@blp.route("/console-key", methods=["POST"])
+def make_console_key() -> Response:
+    """Make a session key of a key, since its own secret is stored nowhere."""
+    body = read_json_object(request)
+    key_id = body.get("key_id")
+    if not isinstance(key_id, str):
+        raise ApiError("missing_field", "Missing key: key_id")
+    owner = require_owner().name
+    made = get_state().store.write(
+        lambda db: keys.create_session_key(
+            db, key_id, f"console of {owner}", expires_at=now_us() + _CONSOLE_KEY_S * 1_000_000
+        )
+    )
+    if made is None:
+        raise ApiError("key_not_found", "API key not found")
+    row, secret = made
+    return ok({"api_key": secret, "expires_at": row["expires_at"], "scopes": row["scopes"]})
+
+
+@blp.route("/audit", methods=["GET"])
+def get_audit() -> Response:
+    """Return a page of the audit, newest first."""
+    before = request.args.get("before", type=int)
+    with get_state().store.read() as db:
+        entries = audit.list_entries(db, before=before, limit=_AUDIT_PAGE)
+    following = entries[-1]["id"] if len(entries) == _AUDIT_PAGE else None
+    return ok({"entries": entries, "next": following})

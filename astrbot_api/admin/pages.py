@@ -1,0 +1,158 @@
+"""The owner's pages: skeletons that their scripts fill with data."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+import orjson
+from flask import Response, redirect, render_template, request, send_from_directory
+from werkzeug.wrappers import Response as BaseResponse
+
+from ..errors import ApiError
+from ..http.docs.translate import LANGUAGES
+from ..http.state import get_state
+from .access import find_page_login
+from .blueprint import AdminBlueprint
+from .language import (
+    LANGUAGE_COOKIE,
+    OWN_NAMES,
+    choose_page_language,
+    load_catalogue,
+    make_gettext,
+    other_language,
+    tag_of,
+)
+from .owner import Login
+
+blp = AdminBlueprint("pages", __name__, url_prefix="/admin", public=True)
+blp.template_folder = "templates"
+
+_ASSETS = Path(__file__).parent / "static"
+
+#: How long a browser keeps the assets, in seconds; their addresses have a version.
+_ASSET_MAX_AGE_S = 3600
+
+#: Name in the address -> title and icon, in the order of the navigation.
+_PAGES = {
+    "": ("Overview", "home"),
+    "console": ("Console", "chat"),
+    "keys": ("API keys", "key"),
+    "sessions": ("Sessions", "list"),
+    "bots": ("Bots", "bot"),
+    "audit": ("Audit", "audit"),
+}
+
+# No inline script or style; pictures of uploads are blobs of the page.
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+
+
+@blp.route("/", methods=["GET"], defaults={"page": ""})
+@blp.route("/<page>", methods=["GET"])
+def show_page(page: str) -> BaseResponse:
+    """Show a page, or the login in front of it."""
+    if page not in _PAGES:
+        raise ApiError("path_not_found", f"There is no page {request.path}")
+    login = find_page_login()
+    if login is None:
+        return redirect(f"{_admin_root()}/login")
+    return _render(f"{page or 'overview'}.html", page, login)
+
+
+@blp.route("/login", methods=["GET"])
+def show_login() -> BaseResponse:
+    """Show the form of the login; whoever is in already goes on."""
+    if find_page_login() is not None:
+        return redirect(f"{_admin_root()}/")
+    return _render("login.html", "login", None)
+
+
+@blp.route("/assets/catalogue.js", methods=["GET"])
+def get_catalogue() -> Response:
+    """Serve the texts of the scripts in Chinese."""
+    body = b"export default " + orjson.dumps(load_catalogue("zh")) + b";\n"
+    response = Response(body, mimetype="text/javascript")
+    response.headers["Cache-Control"] = "no-cache"
+    response.add_etag()
+    response.make_conditional(request)
+    return _harden(response)
+
+
+@blp.route("/assets/<name>", methods=["GET"])
+def get_asset(name: str) -> Response:
+    """Serve a script, the style sheet or the icon."""
+    # Scripts import each other by bare names, so they are asked for each time.
+    fixed = "v" in request.args
+    response = send_from_directory(_ASSETS, name, max_age=_ASSET_MAX_AGE_S if fixed else 0)
+    if response.status_code == 304:
+        # Werkzeug opens the file all the same, and sends nothing that would close it.
+        response.close()
+    return _harden(response)
+
+
+def _render(template: str, page: str, login: Login | None) -> Response:
+    state = get_state()
+    language = choose_page_language(request)
+    gettext = make_gettext(language)
+    other = other_language(language)
+    theme = request.cookies.get("astrbot_theme", "")
+    html = render_template(
+        f"astrbot_admin/{template}",
+        _=gettext,
+        page=page,
+        pages=[(name, gettext(title), icon) for name, (title, icon) in _PAGES.items()],
+        language=language,
+        tag=tag_of(language),
+        other_language=other,
+        other_tag=tag_of(other),
+        other_name=OWN_NAMES[other],
+        theme=theme if theme in ("light", "dark") else "",
+        admin_root=_admin_root(),
+        api_root=f"{_root()}/api/v1",
+        csrf=state.owner_login.csrf_token(login) if login else "",
+        owner=login.name if login else "",
+        owner_name=state.settings.owner_name,
+        has_owner=login is not None or state.owner_login.has_owner(),
+        audit_days=state.settings.audit_days,
+        version=_version(),
+    )
+    response = Response(html, mimetype="text/html")
+    response.headers["Content-Security-Policy"] = _CSP
+    response.headers["Content-Language"] = tag_of(language)
+    response.headers["Cache-Control"] = "no-store"
+    if request.args.get("lang") in LANGUAGES:
+        response.set_cookie(
+            LANGUAGE_COOKIE, language, max_age=31_536_000, path=_admin_root(),
+            secure=request.is_secure, httponly=True, samesite="Strict",
+        )  # fmt: skip
+    return _harden(response)
+
+
+def _harden(response: Response) -> Response:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    return response
+
+
+def _root() -> str:
+    return quote(request.script_root + get_state().settings.url_prefix)
+
+
+def _admin_root() -> str:
+    return f"{_root()}/admin"
+
+
+@cache
+def _version() -> str:
+    """Return a short word that changes with the assets."""
+    digest = hashlib.sha256()
+    for path in sorted(_ASSETS.iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:10]

@@ -1,0 +1,162 @@
+"""``/admin/data/sessions``: every conversation, for the server's owner."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from flask import Response, request
+
+from ..db import all_sessions, messages
+from ..db.audit import AuditEntry, write_audited
+from ..db.sessions import SessionRow, find_session
+from ..db.store import Store
+from ..errors import ApiError
+from ..http.envelope import ok
+from ..http.files.download import send_attachment
+from ..http.state import get_state
+from .access import get_address, require_owner
+from .blueprint import AdminBlueprint
+
+blp = AdminBlueprint("sessions", __name__, url_prefix="/admin/data")
+
+_PAGE = 30
+_MESSAGES = 50
+_EXPORT_PAGE = 200
+
+
+@blp.route("/sessions", methods=["GET"])
+def list_sessions() -> Response:
+    """Return a page of sessions, newest first; ``q`` looks in title, user and id."""
+    words = request.args.get("q", "").strip()[:200]
+    before = request.args.get("before", type=int)
+    with get_state().store.read() as db:
+        page, following = all_sessions.list_all_sessions(
+            db, words=words, before=before, limit=_PAGE
+        )
+    return ok({"sessions": page, "next": following})
+
+
+@blp.route("/sessions/messages", methods=["GET"])
+def list_messages() -> Response:
+    """Return the newest messages of a session, or those before ``cursor``."""
+    cursor = request.args.get("cursor", type=int)
+    with get_state().store.read() as db:
+        session = _get_session(db)
+        page, following = messages.list_page(
+            db, session.id, cursor=cursor, limit=_MESSAGES, newest_first=True
+        )
+    return ok({"messages": page, "next": following, "session": _describe(session)})
+
+
+@blp.route("/sessions/export", methods=["GET"])
+def export_session() -> Response:
+    """Send a whole session as a file, as ``format=json`` or ``format=md``."""
+    kind = request.args.get("format", "json")
+    if kind not in ("json", "md"):
+        raise ApiError("invalid_request", "format must be json or md")
+    store = get_state().store
+    with store.read() as db:
+        session = _get_session(db)
+    pieces = _export_json(store, session) if kind == "json" else _export_markdown(store, session)
+    mimetype = "application/json" if kind == "json" else "text/markdown; charset=utf-8"
+    name = re.sub(r"[^\w.-]+", "_", session.display_name or session.session_id)[:80] or "session"
+    answer = Response(pieces, content_type=mimetype)
+    answer.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name)}.{kind}"
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+@blp.route("/sessions", methods=["DELETE"])
+def delete_session() -> Response:
+    """Delete a session with its messages; its turns are stopped."""
+    state = get_state()
+    owner, address = require_owner().name, get_address()
+    with state.store.read() as db:
+        session = _get_session(db)
+    state.remover.remove(session.session_id, session.creator)
+    entry = AuditEntry(
+        "session_deleted", owner, address, session.session_id, f"of {session.creator}"
+    )
+    write_audited(state.store, lambda db: None, lambda _: entry)
+    return ok({})
+
+
+@blp.route("/file", methods=["GET"])
+def get_file() -> Response:
+    """Send an attachment of a message."""
+    state = get_state()
+    row = state.attachments.find(request.args.get("attachment_id", ""))
+    if row is None:
+        raise ApiError("attachment_not_found", "Attachment not found")
+    return send_attachment(request, row, state.attachments, state.settings.accel_redirect_prefix)
+
+
+def _get_session(db: Any) -> SessionRow:
+    session = find_session(db, request.args.get("session_id", ""))
+    if session is None:
+        raise ApiError("session_not_found", "session not found")
+    return session
+
+
+def _describe(session: SessionRow) -> dict[str, Any]:
+    return {
+        "session_id": session.session_id,
+        "platform_id": session.platform_id,
+        "creator": session.creator,
+        "display_name": session.display_name,
+        "config_id": session.config_id,
+    }
+
+
+def _iter_messages(store: Store, session: SessionRow) -> Iterator[dict[str, Any]]:
+    """Yield every message, oldest first; no connection is held between the pages."""
+    cursor: int | None = None
+    while True:
+        with store.read() as db:
+            page, cursor = messages.list_page(
+                db, session.id, cursor=cursor, limit=_EXPORT_PAGE, newest_first=False
+            )
+        yield from page
+        if cursor is None:
+            return
+
+
+def _export_json(store: Store, session: SessionRow) -> Iterator[bytes]:
+    yield b'{"session":' + orjson.dumps(_describe(session)) + b',"messages":['
+    for number, message in enumerate(_iter_messages(store, session)):
+        yield (b",\n" if number else b"\n") + orjson.dumps(message)
+    yield b"\n]}\n"
+
+
+def _export_markdown(store: Store, session: SessionRow) -> Iterator[bytes]:
+    yield f"# {session.display_name or session.session_id}\n\n".encode()
+    for message in _iter_messages(store, session):
+        content = orjson.loads(orjson.dumps(message["content"]))
+        who = message["sender_name"]
+        yield f"**{who}** · {message['created_at']}\n\n".encode()
+        yield f"{_to_markdown(content)}\n\n---\n\n".encode("utf-8", "replace")
+
+
+def _to_markdown(content: dict[str, Any]) -> str:
+    parts = []
+    for part in content.get("message", ()):
+        if part["type"] == "plain":
+            parts.append(part.get("text", ""))
+        elif part["type"] == "think":
+            quoted = part.get("think", "").replace("\n", "\n> ")
+            parts.append(f"> {quoted}")
+        elif part["type"] == "tool_call":
+            parts += [_tool_to_markdown(call) for call in part.get("tool_calls", ())]
+        else:
+            parts.append(f"[{part['type']}: {part.get('filename', part.get('attachment_id'))}]")
+    return "\n\n".join(parts)
+
+
+def _tool_to_markdown(call: dict[str, Any]) -> str:
+    arguments = orjson.dumps(call.get("args", {}), option=orjson.OPT_INDENT_2).decode()
+    return f"`{call.get('name')}`\n\n```json\n{arguments}\n```\n\n```\n{call.get('result')}\n```"

@@ -1,0 +1,62 @@
+import { adminData, ago, byId, emptyState, faultNote, fill, freshId, h, icon, openDialog, t, toast } from "./dom.js";
+
+const box = byId("bots");
+
+function state(bot) {
+  if (bot.fault) return h("span", { class: "badge bad" }, t("Faulty"));
+  if (!bot.enabled) return h("span", { class: "badge" }, t("Switched off"));
+  if (bot.state === "failed") return h("span", { class: "badge bad" }, t("Not connected"));
+  return h("span", { class: "badge good" }, t("On"));
+}
+
+function deliveryLine(delivery) {
+  if (!delivery) return t("none yet");
+  return [delivery.status, " · ", ago(delivery.at), delivery.error ? h("div", { class: "small" }, delivery.error) : ""];
+}
+
+async function testBot(bot) {
+  const id = freshId();
+  const umo = h("input", { type: "text", id, required: true, value: `${bot.id}:FriendMessage:`, spellcheck: "false", autofocus: true });
+  const textId = freshId();
+  const text = h("input", { type: "text", id: textId, value: t("A test message of your server.") });
+  const sent = await openDialog(t("Test {name}", { name: bot.id }), (close) => {
+    const fault = h("div", {});
+    return h("form", { class: "stack", onsubmit: async (event) => {
+      event.preventDefault();
+      try {
+        close(await adminData("bots/test", { method: "POST", body: { umo: umo.value.trim(), message: text.value } }));
+      } catch (error) {
+        fault.replaceChildren(faultNote(error));
+      }
+    } },
+    h("div", { class: "field" }, h("label", { for: id }, t("To (UMO)")), umo, h("span", { class: "hint" }, t("Bot, kind and chat. Send /sid to the bot: it answers with the chat's UMO."))),
+    h("div", { class: "field" }, h("label", { for: textId }, t("Message")), text), fault,
+    h("div", { class: "actions end" }, h("button", { class: "btn primary", type: "submit" }, icon("send"), t("Send"))));
+  });
+  if (sent) {
+    toast(t("Handed over."));
+    show();
+  }
+}
+
+function card(bot) {
+  return h("article", { class: "card" },
+    h("div", { class: "card-head" }, h("h2", {}, bot.id), state(bot)),
+    h("div", { class: "inset stack" },
+      bot.fault ? h("p", { class: "note bad" }, bot.fault) : null,
+      h("dl", { class: "kv" },
+        h("dt", {}, t("Messenger")), h("dd", {}, bot.type),
+        h("dt", {}, t("Answers with")), h("dd", {}, bot.config || t("the default config")),
+        h("dt", {}, t("Last delivery")), h("dd", {}, deliveryLine(bot.last_delivery))),
+      bot.enabled && bot.can_test ? h("div", {}, h("button", { class: "btn", type: "button", onclick: () => testBot(bot) }, icon("send"), t("Send a test message"))) : null));
+}
+
+const show = () => fill(box, async () => {
+  const { bots } = await adminData("bots");
+  if (!bots.length) {
+    return h("section", { class: "card" }, emptyState("bot", t("No bots yet"), t("Name one in bots.toml of the data directory: a type, such as telegram, and its token.")));
+  }
+  return h("div", { class: "grid-cards" }, bots.map(card));
+});
+
+show();

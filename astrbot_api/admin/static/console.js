@@ -1,0 +1,385 @@
+// The console: the real API with a real key, as any client would call it.
+
+import { ApiFault, adminData, byId, codeBox, emptyState, h, icon, openDialog, roots, t, toast } from "./dom.js";
+import { LiveAnswer, storedAnswer, userMessage } from "./messages.js";
+import { readEvents } from "./sse.js";
+
+const STATE = "astrbot_console";
+const KEYS = "astrbot_console_keys";
+const MAX_EVENTS = 1000;
+const MAX_RETRIES = 8;
+
+const state = { key: "", config: "", user: "", session: "", run: "", ...JSON.parse(sessionStorage.getItem(STATE) ?? "{}") };
+const save = () => sessionStorage.setItem(STATE, JSON.stringify(state));
+
+const thread = byId("thread");
+const scroll = byId("scroll");
+const message = byId("message");
+const attached = [];
+let busy = false;
+let lastEventId = 0;
+
+// Keys. A stored key has no secret, so the console gets a session key of it.
+
+const cachedKeys = () => JSON.parse(sessionStorage.getItem(KEYS) ?? "{}");
+
+async function secretOf(choice, { fresh = false } = {}) {
+  const known = cachedKeys();
+  const found = known[choice];
+  if (found && !fresh && (!found.expires_at || new Date(found.expires_at) > Date.now() + 60_000)) return found.api_key;
+  if (choice.startsWith("pasted:")) throw new ApiFault(t("Paste the key again."), 401);
+  const made = await adminData("console-key", { method: "POST", body: { key_id: choice } });
+  known[choice] = made;
+  sessionStorage.setItem(KEYS, JSON.stringify(known));
+  return made.api_key;
+}
+
+async function pasteKey() {
+  const input = h("input", { type: "password", id: "pasted", autocomplete: "off", spellcheck: "false", autofocus: true });
+  const secret = await openDialog(t("Paste a key"), (close) => h("form", { class: "stack", onsubmit: (event) => {
+    event.preventDefault();
+    close(input.value.trim());
+  } }, h("div", { class: "field" }, h("label", { for: "pasted" }, t("Key")), input, h("span", { class: "hint" }, t("It stays in this tab and is forgotten when you close it."))),
+  h("div", { class: "actions end" }, h("button", { class: "btn primary", type: "submit" }, t("Use it")))));
+  if (!secret) return null;
+  const name = `pasted:${secret.slice(0, 12)}`;
+  sessionStorage.setItem(KEYS, JSON.stringify({ ...cachedKeys(), [name]: { api_key: secret } }));
+  return name;
+}
+
+async function ask(path, options = {}) {
+  const secret = await secretOf(state.key);
+  let answer;
+  try {
+    answer = await fetch(`${roots.api}${path}`, { ...options, headers: { ...options.headers, Authorization: `Bearer ${secret}` }, credentials: "omit" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiFault(t("The server does not answer. Is it running?"), 0, "offline");
+  }
+  if (answer.ok) return answer;
+  const envelope = await answer.json().catch(() => ({}));
+  throw new ApiFault(envelope.message ?? answer.statusText, answer.status, envelope.code);
+}
+
+const loadFile = async (id) => (await ask(`/file?attachment_id=${encodeURIComponent(id)}`)).blob();
+
+// What goes over the wire
+
+const eventsList = byId("events");
+let eventCount = 0;
+
+function noteEvent(id, event) {
+  eventCount += 1;
+  byId("counter").textContent = t("{count} events", { count: eventCount });
+  const pinned = eventsList.scrollHeight - eventsList.scrollTop - eventsList.clientHeight < 40;
+  eventsList.append(h("li", {}, h("span", { class: "at" }, id ?? ""), h("span", { class: "kind" }, event.type), " ", JSON.stringify(event)));
+  if (eventsList.children.length > MAX_EVENTS) eventsList.firstChild.remove();
+  if (pinned) eventsList.scrollTop = eventsList.scrollHeight;
+}
+
+function bodyOf(text) {
+  const parts = attached.map((file) => ({ type: file.type, attachment_id: file.id }));
+  const content = parts.length ? [...(text ? [{ type: "plain", text }] : []), ...parts] : text;
+  return { message: content, username: state.user, ...(state.session ? { session_id: state.session } : {}), ...(state.config ? { config_id: state.config } : {}) };
+}
+
+function showCalls() {
+  const body = JSON.stringify(bodyOf(message.value.trim() || "Hello"), null, 2);
+  const url = `${location.origin}${roots.api}/chat`;
+  const python = [
+    "import json", "import os", "import urllib.request", "",
+    `body = json.loads(r'''${body}''')`,
+    "request = urllib.request.Request(", `    ${JSON.stringify(url)},`, "    data=json.dumps(body).encode(),",
+    "    headers={", '        "Authorization": "Bearer " + os.environ["ASTRBOT_KEY"],', '        "Content-Type": "application/json",', "    },", ")",
+    "with urllib.request.urlopen(request) as answer:", "    for line in answer:", '        if line.startswith(b"data: "):',
+    "            event = json.loads(line[6:])", '            if event["type"] == "plain" and event["chain_type"] is None:',
+    '                print(event["data"], end="", flush=True)',
+  ].join("\n");
+  const curl = `curl -N ${url} \\\n  -H "Authorization: Bearer $ASTRBOT_KEY" \\\n  -H 'Content-Type: application/json' \\\n  -d '${body.replaceAll("'", "'\\''")}'`;
+  const isCurl = byId("tab-curl").getAttribute("aria-selected") === "true";
+  byId("calls").replaceChildren(codeBox(isCurl ? "curl" : "Python", isCurl ? curl : python), h("p", { class: "hint" }, t("The same call with your own key in ASTRBOT_KEY.")));
+}
+
+const tabs = ["events", "curl", "python"].map((name) => byId(`tab-${name}`));
+
+function selectTab(chosen) {
+  tabs.forEach((tab) => {
+    tab.setAttribute("aria-selected", String(tab === chosen));
+    tab.tabIndex = tab === chosen ? 0 : -1;
+  });
+  const showsEvents = chosen === tabs[0];
+  eventsList.hidden = !showsEvents;
+  byId("calls").hidden = showsEvents;
+  byId("calls").setAttribute("aria-labelledby", chosen.id);
+  if (!showsEvents) showCalls();
+}
+
+tabs.forEach((tab, at) => {
+  tab.addEventListener("click", () => selectTab(tab));
+  tab.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const next = tabs[(at + step + tabs.length) % tabs.length];
+    selectTab(next);
+    next.focus();
+  });
+});
+
+// The conversation
+
+function setBusy(value) {
+  busy = value;
+  byId("send").hidden = value;
+  byId("stop").hidden = !value;
+}
+
+function add(element) {
+  thread.querySelector(".empty")?.remove();
+  const pinned = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 120;
+  thread.append(element);
+  if (pinned) scroll.scrollTop = scroll.scrollHeight;
+}
+
+function showEmpty() {
+  thread.replaceChildren(emptyState("chat", t("Talk to your agent"), t("What you send goes through the API with the key you choose, as any program's would.")));
+}
+
+function follow(event, answer) {
+  if (event.type === "session_id") state.session = event.session_id;
+  if (event.type === "run_started") state.run = event.data.run_id;
+  if (event.type === "end") state.run = "";
+  if (["session_id", "run_started", "end"].includes(event.type)) save();
+  const pinned = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 120;
+  answer.apply(event);
+  if (pinned) requestAnimationFrame(() => { scroll.scrollTop = scroll.scrollHeight; });
+}
+
+/** Read a stream to its end; one that breaks off is resumed where it broke. */
+async function readTurn(answer, open) {
+  setBusy(true);
+  let tries = 0;
+  let ended = false;
+  try {
+    for (;;) {
+      try {
+        const response = await open();
+        tries = 0;
+        for await (const { id, event } of readEvents(response)) {
+          if (id) lastEventId = id;
+          noteEvent(id, event);
+          follow(event, answer);
+          ended ||= event.type === "end";
+        }
+      } catch (error) {
+        if (error instanceof ApiFault && error.status) throw error;
+      }
+      if (ended || !state.run) break;
+      tries += 1;
+      if (tries > MAX_RETRIES) throw new ApiFault(t("The server does not answer. Is it running?"), 0, "offline");
+      await new Promise((resolve) => { setTimeout(resolve, Math.min(4000, 250 * 2 ** tries)); });
+      open = () => resume(lastEventId);
+    }
+    answer.finish();
+  } catch (error) {
+    state.run = "";
+    save();
+    answer.finish(h("p", { class: "note bad", role: "alert" }, error.status ? `${error.status}: ${error.message}` : error.message));
+    if (error.status === 401) forgetKey();
+  } finally {
+    setBusy(false);
+    message.focus();
+  }
+}
+
+function forgetKey() {
+  const known = cachedKeys();
+  delete known[state.key];
+  sessionStorage.setItem(KEYS, JSON.stringify(known));
+}
+
+const resume = (after) => ask(`/chat/runs/${encodeURIComponent(state.run)}/stream?after=${after}`, { headers: { "Last-Event-ID": String(after) } });
+
+async function send() {
+  const text = message.value.trim();
+  if (busy || (!text && !attached.length)) return;
+  const user = byId("user").value.trim();
+  if (!state.key || !user) {
+    toast(state.key ? t("Give a username first.") : t("Choose a key first."), "bad");
+    byId(state.key ? "user" : "key").focus();
+    return;
+  }
+  state.user = user;
+  const body = bodyOf(text);
+  const parts = typeof body.message === "string" ? [{ type: "plain", text: body.message }]
+    : body.message.map((part) => ({ ...part, filename: attached.find((file) => file.id === part.attachment_id)?.name }));
+  add(userMessage(parts, state.user, loadFile));
+  message.value = "";
+  grow();
+  attached.length = 0;
+  showAttached();
+  lastEventId = 0;
+  const answer = new LiveAnswer(loadFile);
+  add(answer.element);
+  scroll.scrollTop = scroll.scrollHeight;
+  save();
+  await readTurn(answer, () => ask("/chat", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }));
+}
+
+async function stop() {
+  if (!state.run) return;
+  try {
+    await ask(`/chat/runs/${encodeURIComponent(state.run)}/stop`, { method: "POST" });
+  } catch (error) {
+    toast(error.message, "bad");
+  }
+}
+
+/** After a reload: show what is stored, and go on with a turn that still runs. */
+async function restore() {
+  if (!state.session || !state.key) return showEmpty();
+  try {
+    const query = new URLSearchParams({ username: state.user, limit: "100", order: "desc" });
+    const page = (await (await ask(`/chat/sessions/${encodeURIComponent(state.session)}/messages?${query}`)).json()).data;
+    thread.replaceChildren(...page.messages.reverse().map(showStored));
+  } catch (error) {
+    if (error.status === 401) forgetKey();
+    state.session = "";
+    state.run = "";
+    save();
+    return showEmpty();
+  }
+  scroll.scrollTop = scroll.scrollHeight;
+  if (!state.run) return undefined;
+  const answer = new LiveAnswer(loadFile);
+  add(answer.element);
+  scroll.scrollTop = scroll.scrollHeight;
+  return readTurn(answer, () => resume(0));
+}
+
+function showStored(row) {
+  const content = row.content;
+  return content.type === "user" ? userMessage(content.message, row.sender_name ?? state.user, loadFile, row.created_at) : storedAnswer(content, loadFile, row.created_at);
+}
+
+// Files
+
+function showAttached() {
+  const box = byId("attached");
+  box.hidden = attached.length === 0;
+  box.replaceChildren(...attached.map((file) => h("span", { class: "filechip" }, icon("file"), file.name,
+    h("button", { class: "btn ghost icon-only small", type: "button", "aria-label": t("Remove {name}", { name: file.name }), onclick: () => {
+      attached.splice(attached.indexOf(file), 1);
+      showAttached();
+    } }, icon("close")))));
+}
+
+async function upload(files) {
+  for (const file of files) {
+    const form = new FormData();
+    form.append("file", file, file.name || "pasted.png");
+    try {
+      const { data } = await (await ask("/file", { method: "POST", body: form })).json();
+      attached.push({ id: data.attachment_id, type: data.type, name: data.filename });
+      showAttached();
+    } catch (error) {
+      toast(`${file.name}: ${error.message}`, "bad");
+    }
+  }
+}
+
+// The form
+
+function grow() {
+  message.style.height = "auto";
+  message.style.height = `${Math.min(200, message.scrollHeight + 2)}px`;
+}
+
+message.addEventListener("input", grow);
+message.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    send();
+  }
+});
+message.addEventListener("paste", (event) => {
+  const files = [...event.clipboardData.files];
+  if (!files.length) return;
+  event.preventDefault();
+  upload(files);
+});
+byId("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+byId("stop").addEventListener("click", stop);
+byId("attach").addEventListener("click", () => byId("file").click());
+byId("file").addEventListener("change", (event) => {
+  upload([...event.target.files]);
+  event.target.value = "";
+});
+for (const name of ["dragover", "dragleave", "drop"]) {
+  document.querySelector(".console-main").addEventListener(name, (event) => {
+    event.preventDefault();
+    byId("composer").classList.toggle("drop", name === "dragover");
+    if (name === "drop") upload([...event.dataTransfer.files]);
+  });
+}
+
+function startAnew() {
+  state.session = "";
+  state.run = "";
+  save();
+  eventsList.replaceChildren();
+  eventCount = 0;
+  byId("counter").textContent = "";
+  showEmpty();
+  message.focus();
+}
+
+byId("new").addEventListener("click", () => { if (!busy) startAnew(); });
+byId("user").addEventListener("change", () => {
+  if (busy || byId("user").value.trim() === state.user) return;
+  state.user = byId("user").value.trim();
+  startAnew();
+});
+byId("config").addEventListener("change", (event) => {
+  state.config = event.target.value;
+  save();
+});
+byId("choices").addEventListener("submit", (event) => event.preventDefault());
+
+async function fillChoices() {
+  const [keys, configs] = await Promise.all([adminData("keys"), adminData("configs")]);
+  const usable = keys.filter((key) => !key.is_revoked && !key.is_expired && key.scopes.includes("chat"));
+  const known = cachedKeys();
+  const pasted = Object.keys(known).filter((name) => name.startsWith("pasted:"));
+  const select = byId("key");
+  select.replaceChildren(
+    ...usable.map((key) => h("option", { value: key.key_id }, `${key.name} (${key.key_prefix}…)`)),
+    ...pasted.map((name) => h("option", { value: name }, `${name.slice(7)}…`)),
+    h("option", { value: "paste" }, t("Paste a key…")));
+  if (![...select.options].some((option) => option.value === state.key)) state.key = usable[0]?.key_id ?? pasted[0] ?? "";
+  if (state.key) select.value = state.key;
+  else select.selectedIndex = -1;
+  byId("config").replaceChildren(h("option", { value: "" }, t("As the session")), ...configs.map((config) => h("option", { value: config.id }, config.name)));
+  byId("config").value = state.config;
+  const bound = usable.find((key) => key.key_id === state.key)?.rules?.username;
+  state.user = bound ?? (state.user || "alice");
+  byId("user").value = state.user;
+  save();
+}
+
+byId("key").addEventListener("change", async (event) => {
+  let choice = event.target.value;
+  if (choice === "paste") choice = await pasteKey();
+  if (choice) state.key = choice;
+  save();
+  await fillChoices();
+});
+
+try {
+  await fillChoices();
+  await restore();
+} catch (error) {
+  toast(error.message, "bad");
+}

@@ -1,0 +1,196 @@
+import { adminData, ago, at, byId, codeBox, compact, confirmDialog, copy, emptyState, faultNote, fill, freshId, h, icon, keyRoute, openDialog, roots, t, toast } from "./dom.js";
+import { USE_SERIES, fillDays, switchedChart } from "./chart.js";
+import { SCOPES, scopeTitle } from "./scopes.js";
+import { describeRules, rulesFields } from "./rules.js";
+
+const box = byId("keys");
+
+const post = (path, body) => keyRoute(path, { method: "POST", body });
+
+function state(key) {
+  if (key.is_revoked) return h("span", { class: "badge bad" }, t("Revoked"));
+  if (key.is_expired) return h("span", { class: "badge warn" }, t("Expired"));
+  if (!key.last_used_at) return h("span", { class: "badge" }, t("Never used"));
+  return h("span", { class: "badge good" }, t("Active"));
+}
+
+function lines(key) {
+  const rules = describeRules(key.rules);
+  return h("td", {},
+    h("div", { class: "title" }, key.name),
+    h("div", { class: "small muted mono" }, `${key.key_prefix}…`),
+    rules.length ? h("div", { class: "small muted" }, rules.join(" · ")) : null);
+}
+
+function row(key) {
+  const ended = key.is_revoked || key.is_expired;
+  const tokens = (key.use?.input_tokens ?? 0) + (key.use?.output_tokens ?? 0);
+  const button = (name, label, action, kind = "") => h("button", {
+    class: `btn ghost icon-only small ${kind}`, type: "button", title: label,
+    "aria-label": `${label}: ${key.name}`, onclick: () => action(key) }, icon(name));
+  return h("tr", { class: ended ? "dim" : "" },
+    lines(key),
+    h("td", { "data-label": t("Opens") }, h("div", { class: "badges" }, key.scopes.map((scope) => h("span", { class: "badge" }, scopeTitle(scope))))),
+    h("td", { "data-label": t("Last used") }, key.last_used_at ? ago(key.last_used_at) : h("span", { class: "muted" }, "–")),
+    h("td", { "data-label": t("Expires") }, key.expires_at ? ago(key.expires_at) : h("span", { class: "muted" }, t("never"))),
+    h("td", { "data-label": t("30 days") }, h("span", { class: "nowrap", title: t("Requests and tokens") }, key.use ? `${compact(key.use.requests)} / ${compact(tokens)}` : "–")),
+    h("td", { "data-label": t("State") }, state(key)),
+    h("td", {}, h("div", { class: "actions tight" },
+      button("chart", t("Use by day"), showUse),
+      ended ? null : button("edit", t("Edit"), editKey),
+      ended ? null : button("turn", t("Rotate"), rotateKey),
+      ended ? null : button("stop", t("Revoke"), revokeKey),
+      button("trash", t("Delete"), deleteKey))));
+}
+
+async function showKeys() {
+  await fill(box, async () => {
+    const keys = await adminData("keys");
+    if (!keys.length) {
+      return emptyState("key", t("No keys yet"), t("Make one for each program that is to talk to the agent: a web site, a script, a phone."),
+        h("button", { class: "btn primary", type: "button", onclick: createKey }, icon("plus"), t("Create key")));
+    }
+    return h("div", { class: "table-box" }, h("table", { class: "cards-on-phone" },
+      h("thead", {}, h("tr", {}, [t("Name"), t("Opens"), t("Last used"), t("Expires"), t("30 days"), t("State")].map((name) => h("th", { scope: "col" }, name)),
+        h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, t("Actions"))))),
+      h("tbody", {}, keys.map(row))));
+  });
+}
+
+/** A form in a dialog; `save` gets its values and may throw. */
+function formDialog(title, action, fields, save, options) {
+  return openDialog(title, (close) => {
+    const fault = h("div", {});
+    const button = h("button", { class: "btn primary", type: "submit" }, action);
+    return h("form", { class: "stack", novalidate: true, onsubmit: async (event) => {
+      event.preventDefault();
+      button.disabled = true;
+      try {
+        close(await save());
+      } catch (error) {
+        fault.replaceChildren(faultNote(error));
+        button.disabled = false;
+      }
+    } }, fields, fault, h("div", { class: "actions end" },
+      h("button", { class: "btn", type: "button", onclick: () => close() }, t("Cancel")), button));
+  }, options);
+}
+
+function nameField(value) {
+  const id = freshId();
+  const input = h("input", { type: "text", id, value, maxlength: 200, autofocus: true, autocomplete: "off", placeholder: t("For example: web shop") });
+  return { input, element: h("div", { class: "field" }, h("label", { for: id }, t("Name")), input) };
+}
+
+function scopesField(chosen) {
+  const boxes = SCOPES.map((scope) => h("input", { type: "checkbox", value: scope.name, checked: chosen.includes(scope.name) }));
+  return {
+    read: () => boxes.filter((one) => one.checked).map((one) => one.value),
+    element: h("fieldset", {}, h("legend", {}, t("What it opens")),
+      SCOPES.map((scope, at) => h("label", { class: "check" }, boxes[at], h("span", { class: "label" }, scope.title), h("span", { class: "hint" }, scope.text)))),
+  };
+}
+
+const TERMS = [["", t("Never")], ["7", t("In 7 days")], ["30", t("In 30 days")], ["90", t("In 90 days")], ["365", t("In a year")]];
+
+function expiryField(current) {
+  const id = freshId();
+  const kept = current === undefined ? [] : [["keep", current ? t("As it is: {time}", { time: at(current) }) : t("As it is: never")]];
+  const select = h("select", { id }, [...kept, ...TERMS].map(([value, text]) => h("option", { value }, text)));
+  return {
+    read: () => select.value === "keep" ? undefined : select.value === "" ? null : Number(select.value),
+    element: h("div", { class: "field" }, h("label", { for: id }, t("Expires")), select),
+  };
+}
+
+async function createKey() {
+  const name = nameField("");
+  const scopes = scopesField(["chat", "file", "config", "im"]);
+  const expiry = expiryField();
+  const rules = rulesFields({});
+  const made = await formDialog(t("Create key"), t("Create key"),
+    [name.element, scopes.element, expiry.element, rules.element],
+    () => post("create", { ...(name.input.value.trim() ? { name: name.input.value } : {}), scopes: scopes.read(), expires_in_days: expiry.read(), rules: rules.read() }));
+  if (made) {
+    showKeys();
+    showSecret(made, t("Your new key"));
+  }
+}
+
+async function editKey(key) {
+  const name = nameField(key.name);
+  const scopes = scopesField(key.scopes);
+  const expiry = expiryField(key.expires_at);
+  const rules = rulesFields(key.rules ?? {});
+  const changed = await formDialog(t("Edit key"), t("Save"), [name.element, scopes.element, expiry.element, rules.element], () => {
+    const days = expiry.read();
+    return post("update", { key_id: key.key_id, name: name.input.value, scopes: scopes.read(), rules: rules.read(), ...(days === undefined ? {} : { expires_in_days: days }) });
+  });
+  if (changed) {
+    toast(t("Saved."));
+    showKeys();
+  }
+}
+
+function curlOf(secret) {
+  const body = JSON.stringify({ message: "Hello", username: "alice" });
+  return `curl -N ${location.origin}${roots.api}/chat \\\n  -H 'Authorization: Bearer ${secret}' \\\n  -H 'Content-Type: application/json' \\\n  -d '${body}'`;
+}
+
+function showSecret(key, title) {
+  return openDialog(title, (close) => {
+    const id = freshId();
+    const input = h("input", { type: "text", id, readonly: true, value: key.api_key, onfocus: (event) => event.target.select() });
+    const button = h("button", { class: "btn primary", type: "button", autofocus: true }, icon("copy"), t("Copy"));
+    button.addEventListener("click", () => copy(key.api_key, button));
+    return [
+      h("p", { class: "note warn" }, t("Copy it now: it is shown this once. The server keeps only its hash.")),
+      h("div", { class: "field" }, h("label", { for: id }, key.name), h("div", { class: "secret" }, input, button)),
+      key.scopes.includes("chat") ? h("div", { class: "field" }, h("span", { class: "label" }, t("Try it")), codeBox("curl", curlOf(key.api_key))) : null,
+      h("div", { class: "actions end" }, h("button", { class: "btn", type: "button", onclick: () => close() }, t("Done"))),
+    ];
+  }, { wide: true });
+}
+
+const GRACES = [[0, t("At once")], [3600, t("In an hour")], [86400, t("In a day")], [604800, t("In a week")]];
+
+async function rotateKey(key) {
+  const id = freshId();
+  const select = h("select", { id }, GRACES.map(([value, text]) => h("option", { value }, text)));
+  const made = await formDialog(t("Rotate {name}", { name: key.name }), t("Rotate"), [
+    h("p", {}, t("A new key takes the place of this one: same name, scopes and limits. Give programs that use the old one time to change.")),
+    h("div", { class: "field" }, h("label", { for: id }, t("The old key ends")), select),
+  ], () => post("rotate", { key_id: key.key_id, grace_s: Number(select.value) }));
+  if (made) {
+    showKeys();
+    showSecret(made, t("The new key"));
+  }
+}
+
+async function end(path, key, title, text, action, done) {
+  if (!await confirmDialog(title, text, action)) return;
+  try {
+    await post(path, { key_id: key.key_id });
+    toast(done);
+  } catch (error) {
+    toast(error.message, "bad");
+  }
+  showKeys();
+}
+
+const revokeKey = (key) => end("revoke", key, t("Revoke {name}?", { name: key.name }),
+  t("From its next request on, this key is refused with 401. That cannot be undone."), t("Revoke"), t("Revoked."));
+
+const deleteKey = (key) => end("delete", key, t("Delete {name}?", { name: key.name }),
+  t("The key stops working and leaves the list, with its figures. Conversations and files stay."), t("Delete"), t("Deleted."));
+
+function showUse(key) {
+  return openDialog(t("Use of {name}", { name: key.name }), () => {
+    const area = h("div", { "aria-busy": "true" }, h("p", { class: "loading" }, t("Loading…")));
+    fill(area, async () => switchedChart(fillDays((await adminData(`keys/${key.key_id}/use`)).days, 30), USE_SERIES));
+    return [area, h("p", { class: "hint" }, t("Requests are counted in memory and written every few seconds."))];
+  }, { wide: true });
+}
+
+byId("create").addEventListener("click", createKey);
+showKeys();

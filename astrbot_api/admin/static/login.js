@@ -1,0 +1,22 @@
+import { byId, call, roots, t } from "./dom.js";
+
+byId("login").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.target;
+  const button = form.querySelector("button");
+  const fault = byId("fault");
+  fault.hidden = true;
+  button.disabled = true;
+  try {
+    await call(`${roots.admin}/../api/auth/login`, {
+      method: "POST",
+      body: { username: form.username.value, password: form.password.value },
+    });
+    location.href = `${roots.admin}/`;
+  } catch (error) {
+    fault.textContent = error.code === "login_failed" ? t("The name or the password is wrong.") : error.message;
+    fault.hidden = false;
+    button.disabled = false;
+    form.password.select();
+  }
+});

@@ -1,0 +1,64 @@
+// A little Markdown as elements: never as HTML, so that no answer can run anything.
+
+import { h } from "./dom.js";
+
+const FENCE = /^\s*```/;
+const ITEM = /^\s*(?:[-*+]|(\d+)[.)])\s+(.*)$/;
+const HEADING = /^#{1,6}\s+(.*)$/;
+const INLINE = /(`[^`\n]+`)|\*\*([^*\n]+)\*\*|\[([^\]\n]+)\]\((https?:\/\/[^\s)]+)\)/g;
+
+function inline(text) {
+  const found = [];
+  let from = 0;
+  for (const match of text.matchAll(INLINE)) {
+    found.push(text.slice(from, match.index));
+    if (match[1]) found.push(h("code", {}, match[1].slice(1, -1)));
+    else if (match[2]) found.push(h("strong", {}, match[2]));
+    else found.push(h("a", { href: match[4], rel: "noreferrer noopener", target: "_blank" }, match[3]));
+    from = match.index + match[0].length;
+  }
+  found.push(text.slice(from));
+  return found.filter((part) => part !== "");
+}
+
+/** Return the blocks of a text. */
+export function renderMarkdown(text) {
+  const blocks = [];
+  const lines = text.split("\n");
+  let paragraph = [];
+  let list = null;
+  const flush = () => {
+    if (paragraph.length) blocks.push(h("p", {}, inline(paragraph.join("\n"))));
+    paragraph = [];
+    if (list) blocks.push(list);
+    list = null;
+  };
+  for (let at = 0; at < lines.length; at += 1) {
+    const line = lines[at];
+    if (FENCE.test(line)) {
+      flush();
+      const code = [];
+      while (++at < lines.length && !FENCE.test(lines[at])) code.push(lines[at]);
+      blocks.push(h("pre", { tabindex: "0" }, h("code", {}, code.join("\n"))));
+      continue;
+    }
+    const item = ITEM.exec(line);
+    const heading = HEADING.exec(line);
+    if (item) {
+      const name = item[1] ? "ol" : "ul";
+      if (paragraph.length || (list && list.localName !== name)) flush();
+      list ??= h(name, item[1] ? { start: item[1] } : {});
+      list.append(h("li", {}, inline(item[2])));
+    } else if (heading) {
+      flush();
+      blocks.push(h("p", {}, h("strong", {}, inline(heading[1]))));
+    } else if (line.trim() === "") {
+      flush();
+    } else {
+      if (list) flush();
+      paragraph.push(line);
+    }
+  }
+  flush();
+  return blocks;
+}

@@ -1,0 +1,164 @@
+// How messages look: in the console as they come, in sessions as they were stored.
+
+import { ago, h, icon, t } from "./dom.js";
+import { renderMarkdown } from "./markdown.js";
+
+/** Make an element for a file; `load(id)` returns its blob. */
+export function mediaElement(type, id, name, load) {
+  const chip = h("a", { class: "filechip", download: name || "file" }, icon("file"), name || id || t("File"));
+  if (!id || !load) return chip;
+  const box = h("div", {}, chip);
+  if (type === "file") {
+    chip.href = "#";
+    chip.addEventListener("click", async (event) => {
+      if (chip.href.startsWith("blob:")) return;
+      event.preventDefault();
+      chip.href = URL.createObjectURL(await load(id));
+      chip.click();
+    });
+    return box;
+  }
+  load(id).then((blob) => {
+    const url = URL.createObjectURL(blob);
+    const element = type === "image" ? h("img", { class: "media", src: url, alt: name || t("Picture") })
+      : h(type === "record" ? "audio" : "video", { class: "media", src: url, controls: true, "aria-label": name });
+    box.replaceChildren(element);
+  }, () => {});
+  return box;
+}
+
+export function reasoningElement(text = "") {
+  const body = h("div", {}, text);
+  const element = h("details", { class: "fold" }, h("summary", {}, icon("think"), t("Reasoning")), body);
+  return { element, append: (more) => body.append(more) };
+}
+
+const pretty = (value) => typeof value === "string" ? value : JSON.stringify(value, null, 2);
+
+export function toolElement(call) {
+  const result = h("dd", {}, h("span", { class: "muted" }, t("Running…")));
+  const mark = h("span", { class: "badge" }, t("running"));
+  const element = h("details", { class: "fold tool" },
+    h("summary", {}, icon("tool"), h("b", {}, call.name ?? t("Tool")), mark),
+    h("div", {}, h("dl", {}, h("dt", {}, t("Arguments")), h("dd", {}, h("pre", {}, pretty(call.args ?? {}))), h("dt", {}, t("Result")), result)));
+  const finish = (text) => {
+    result.replaceChildren(h("pre", {}, pretty(text)));
+    mark.textContent = t("done");
+    mark.className = "badge good";
+  };
+  if (call.result !== undefined && call.result !== null) finish(call.result);
+  return { element, finish };
+}
+
+export function userMessage(parts, name, load, time) {
+  return h("div", { class: "msg user" },
+    h("div", { class: "by" }, h("b", {}, name), time ? ago(time) : null),
+    parts.map((part) => {
+      if (part.type === "plain") return h("div", { class: "bubble rich" }, h("p", {}, part.text));
+      if (part.type === "reply") return h("div", { class: "small muted" }, t("In reply to message {id}", { id: part.message_id }));
+      return mediaElement(part.type, part.attachment_id, part.filename, load);
+    }));
+}
+
+/** A message of the agent as it was stored. */
+export function storedAnswer(content, load, time) {
+  const box = h("div", { class: "msg" }, h("div", { class: "by" }, h("b", {}, t("Agent")), time ? ago(time) : null));
+  for (const part of content.message ?? []) {
+    if (part.type === "think") box.append(reasoningElement(part.think).element);
+    else if (part.type === "tool_call") for (const call of part.tool_calls ?? []) box.append(toolElement(call).element);
+    else if (part.type === "plain") box.append(h("div", { class: "bubble rich" }, renderMarkdown(part.text ?? "")));
+    else box.append(mediaElement(part.type, part.attachment_id, part.filename, load));
+  }
+  if (content.error) box.append(h("p", { class: "note bad" }, content.error.message));
+  return box;
+}
+
+const MEDIA = new Set(["image", "record", "file", "video"]);
+
+/** A message of the agent as it comes, event by event. */
+export class LiveAnswer {
+  constructor(load) {
+    this.load = load;
+    this.text = "";
+    this.tools = new Map();
+    this.waiting = h("div", { class: "bubble cursor" }, h("span", { class: "visually-hidden" }, t("The agent is answering.")));
+    this.element = h("div", { class: "msg", "aria-busy": "true" }, h("div", { class: "by" }, h("b", {}, t("Agent"))), this.waiting);
+  }
+
+  #add(element) {
+    this.element.insertBefore(element, this.waiting);
+    this.textBox = null;
+    this.reasoning = null;
+  }
+
+  #appendText(text) {
+    if (!this.textBox) {
+      const box = h("div", { class: "bubble rich" });
+      this.#add(box);
+      this.textBox = box;
+      this.text = "";
+    }
+    this.text += text;
+    // One rendering a frame, however many tokens it brings.
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.#draw();
+    });
+  }
+
+  #draw() {
+    if (this.textBox) this.textBox.replaceChildren(...renderMarkdown(this.text));
+  }
+
+  apply(event) {
+    if (event.type === "plain" && event.chain_type === "reasoning") {
+      if (!this.reasoning) {
+        const made = reasoningElement();
+        this.#draw();
+        this.#add(made.element);
+        this.reasoning = made;
+      }
+      this.reasoning.append(event.data);
+    } else if (event.type === "plain" && event.chain_type === "tool_call") {
+      const call = JSON.parse(event.data);
+      const made = toolElement(call);
+      this.#draw();
+      this.#add(made.element);
+      this.tools.set(call.id, made);
+    } else if (event.type === "plain" && event.chain_type === "tool_call_result") {
+      const { id, result } = JSON.parse(event.data);
+      this.tools.get(id)?.finish(result);
+    } else if (event.type === "plain") {
+      this.#appendText(event.data);
+    } else if (MEDIA.has(event.type)) {
+      this.media = { type: event.type, name: event.data.replace(/^\[[A-Z]+\]/, "") };
+    } else if (event.type === "attachment_saved" && this.media) {
+      const { type, name } = this.media;
+      this.#draw();
+      this.#add(mediaElement(type, event.data.id, name, this.load));
+      this.media = null;
+    } else if (event.type === "error") {
+      this.#draw();
+      this.#add(h("p", { class: "note bad", role: "alert" }, event.data));
+    } else if (event.type === "agent_stats") {
+      this.stats = event.data;
+    } else if (event.type === "end") {
+      this.finish();
+    }
+  }
+
+  finish(note) {
+    this.#draw();
+    this.waiting.remove();
+    this.element.removeAttribute("aria-busy");
+    if (note) this.element.append(note);
+    const stats = this.stats;
+    if (stats) {
+      const tokens = stats.token_usage;
+      const seconds = stats.end_time - stats.start_time;
+      this.element.append(h("div", { class: "small muted" }, t("{input} tokens in, {output} out, {seconds} s", {
+        input: tokens.input_other + tokens.input_cached, output: tokens.output, seconds: seconds.toFixed(1) })));
+      this.stats = null;
+    }
+  }
+}

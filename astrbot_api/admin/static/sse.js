@@ -1,0 +1,29 @@
+// Server-sent events over fetch: EventSource can neither POST nor send a key.
+
+/** Yield {id, event} of a response's stream; comments are left out. */
+export async function* readEvents(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    buffer += value;
+    let end;
+    while ((end = buffer.indexOf("\n\n")) >= 0) {
+      const frame = buffer.slice(0, end);
+      buffer = buffer.slice(end + 2);
+      const found = parseFrame(frame);
+      if (found) yield found;
+    }
+  }
+}
+
+function parseFrame(frame) {
+  let id = null;
+  let data = null;
+  for (const line of frame.split("\n")) {
+    if (line.startsWith("data: ")) data = line.slice(6);
+    else if (line.startsWith("id: ")) id = line.slice(4);
+  }
+  return data === null ? null : { id, event: JSON.parse(data) };
+}

@@ -1,0 +1,153 @@
+"""The owner's pages as the server sends them; what they do is in tests/e2e."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from astrbot_api.admin import passwords
+from astrbot_api.db import audit
+
+from .conftest import Api
+
+PASSWORD = "a long enough password"
+PAGES = ("", "console", "keys", "sessions", "bots", "audit")
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cheap = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    monkeypatch.setattr(passwords, "_HASHER", cheap)
+
+
+@pytest.fixture
+def owned(make_api: Callable[..., Api]) -> Api:
+    return make_api(ASTRBOT_ADMIN_PASSWORD=PASSWORD)
+
+
+@pytest.fixture
+def client(owned: Api) -> FlaskClient:
+    client = owned.app.test_client()
+    client.post("/api/auth/login", json={"username": "astrbot", "password": PASSWORD})
+    return client
+
+
+def csrf(owned: Api, client: FlaskClient) -> dict[str, str]:
+    cookie = client.get_cookie("astrbot_owner")
+    assert cookie is not None
+    login = owned.state.owner_login.find_login(cookie.value)
+    assert login is not None
+    return {"X-CSRF-Token": owned.state.owner_login.csrf_token(login)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_leads_to_the_login_first(owned: Api, page: str) -> None:
+    answer = owned.client.get(f"/admin/{page}")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/login")
+
+
+@pytest.mark.parametrize("page", [*PAGES, "login"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_page_allows_no_inline_script_or_style(
+    client: FlaskClient, owned: Api, page: str, language: str
+) -> None:
+    visitor = owned.client if page == "login" else client
+    answer = visitor.get(f"/admin/{page}?lang={language}")
+    assert answer.status_code == 200
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    text = answer.get_data(as_text=True)
+    assert " style=" not in text
+    assert "<style" not in text
+    assert text.count("<script") == text.count('<script type="module" src=')
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_root_leads_to_the_pages_below_a_prefix_too(make_api: Callable[..., Api]) -> None:
+    assert make_api().client.get("/").headers["Location"] == "admin/"
+    prefixed = make_api(ASTRBOT_URL_PREFIX="/bot")
+    assert prefixed.client.get("/").headers["Location"] == "bot/admin/"
+    assert prefixed.client.get("/bot/admin/").headers["Location"] == "/bot/admin/login"
+
+
+def test_pages_can_be_switched_off(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_OWNER_ACCESS="api", ASTRBOT_ADMIN_PASSWORD=PASSWORD)
+    assert api.client.get("/admin/").status_code == 404
+    body = {"username": "astrbot", "password": PASSWORD}
+    assert api.client.post("/api/auth/login", json=body).status_code == 200
+
+
+def test_data_needs_the_login(owned: Api) -> None:
+    for path in ("overview", "keys", "configs", "audit", "sessions", "file?attachment_id=x"):
+        assert owned.client.get(f"/admin/data/{path}").status_code == 401, path
+
+
+def test_figures_count_requests_turns_and_tokens(owned: Api, client: FlaskClient) -> None:
+    owned.chat("hi there")
+    owned.get("/api/v1/nothing")
+    owned.state.key_use.flush()
+    data = client.get("/admin/data/overview").json["data"]
+    (day,) = data["days"]
+    assert (day["requests"], day["errors"], day["turns"], day["failed_turns"]) == (2, 1, 1, 0)
+    assert day["input_tokens"] > 0
+    assert day["output_tokens"] > 0
+    (key,) = client.get("/admin/data/keys").json["data"]
+    assert key["use"]["turns"] == 1
+    days = client.get(f"/admin/data/keys/{key['key_id']}/use").json["data"]["days"]
+    assert days[0]["requests"] == 2
+
+
+def test_console_key_is_short_lived_and_ends_with_its_maker(
+    owned: Api, client: FlaskClient
+) -> None:
+    headers = csrf(owned, client)
+    (key,) = client.get("/admin/data/keys").json["data"]
+    made = client.post(
+        "/admin/data/console-key", json={"key_id": key["key_id"]}, headers=headers
+    ).json["data"]
+    secret = {"X-API-Key": made["api_key"]}
+    assert made["expires_at"] is not None
+    assert owned.client.get("/api/v1/configs", headers=secret).status_code == 200
+    assert len(client.get("/admin/data/keys").json["data"]) == 1
+    client.post("/api/apikey/revoke", json={"key_id": key["key_id"]}, headers=headers)
+    assert owned.client.get("/api/v1/configs", headers=secret).status_code == 401
+
+
+def test_sessions_are_found_read_exported_and_deleted(owned: Api, client: FlaskClient) -> None:
+    owned.chat("first words", session_id="one/with?signs", username="anna")
+    owned.chat("100% sure", session_id="two", username="bert")
+
+    def find(words: str) -> list[str]:
+        answer = client.get("/admin/data/sessions", query_string={"q": words})
+        return [one["session_id"] for one in answer.json["data"]["sessions"]]
+
+    assert find("") == ["two", "one/with?signs"]
+    assert find("ANNA") == ["one/with?signs"]
+    assert find("one_with") == []
+    query: dict[str, Any] = {"session_id": "one/with?signs"}
+    page = client.get("/admin/data/sessions/messages", query_string=query).json["data"]
+    assert [one["content"]["type"] for one in page["messages"]] == ["bot", "user"]
+    export = client.get("/admin/data/sessions/export", query_string=query)
+    assert [one["content"]["type"] for one in export.json["messages"]] == ["user", "bot"]
+    markdown = client.get(
+        "/admin/data/sessions/export", query_string={**query, "format": "md"}
+    ).get_data(as_text=True)
+    assert "**anna**" in markdown
+    assert "first words" in markdown
+    gone = client.delete("/admin/data/sessions", query_string=query, headers=csrf(owned, client))
+    assert gone.status_code == 200
+    assert find("") == ["two"]
+    with owned.state.store.read() as db:
+        assert audit.list_entries(db)[0]["action"] == "session_deleted"
+
+
+def test_assets_are_scripts_of_our_own(client: FlaskClient) -> None:
+    answer = client.get("/admin/assets/dom.js")
+    assert answer.mimetype == "text/javascript"
+    answer.close()
+    assert client.get("/admin/assets/../pages.py").status_code == 404
+    assert client.get("/admin/nothing").status_code == 404
