@@ -12,8 +12,10 @@ import peewee
 from .config import Settings
 from .db import attachments as rows
 from .db.attachments import AttachmentRow
+from .db.keys import find_rules
 from .db.store import Store
 from .errors import ApiError, StorageError
+from .keyrules import load_rules
 from .storage.incoming import PIECE_BYTES, Incoming, remove_stale
 from .storage.kinds import detect_kind
 from .storage.names import clean_name
@@ -57,9 +59,9 @@ class Attachments:
             "body_too_large",
             f"the file is larger than the limit of {limit} bytes (ASTRBOT_MAX_FILE_BYTES)",
         )
-        room = self._room_of(key_id)
+        room, refused = self._room_of(key_id)
         if room is not None and room < limit:
-            limit, refusal = room, self._quota_exceeded()
+            limit, refusal = room, refused
         return Incoming(self._temporary_dir, limit, refusal)
 
     def finish(self, incoming: Incoming, name: str, key_id: str | None) -> AttachmentRow:
@@ -208,29 +210,37 @@ class Attachments:
             self.delete_blob(fresh)
         return row
 
-    def _room_of(self, key_id: str | None) -> int | None:
-        """Return how many bytes a key may still send; None without a limit."""
-        limit = self._settings.max_bytes_per_key
-        if not limit or key_id is None:
-            return None
+    def _room_of(self, key_id: str | None) -> tuple[int | None, ApiError]:
+        """Return how many bytes a key may still send (None: any), and the refusal beyond."""
         with self._store.read() as db:
-            return max(0, limit - rows.total_bytes_of_key(db, key_id))
+            limit, name = self._limit_of(db, key_id)
+            if not limit or key_id is None:
+                return None, _quota_exceeded(0, name)
+            left = max(0, limit - rows.total_bytes_of_key(db, key_id))
+        return left, _quota_exceeded(limit, name)
 
     def _check_room(self, db: peewee.Database, key_id: str | None, size_bytes: int) -> None:
-        limit = self._settings.max_bytes_per_key
+        limit, name = self._limit_of(db, key_id)
         if limit and key_id is not None:
             rows.lock_total(db, key_id)
-            total = rows.total_bytes_of_key(db, key_id)
-            if total + size_bytes > limit:
-                raise self._quota_exceeded()
+            if rows.total_bytes_of_key(db, key_id) + size_bytes > limit:
+                raise _quota_exceeded(limit, name)
 
-    def _quota_exceeded(self) -> ApiError:
-        limit = self._settings.max_bytes_per_key
-        return ApiError(
-            "quota_exceeded",
-            f"with this file the key's attachments would have more than {limit} bytes "
-            "(ASTRBOT_MAX_BYTES_PER_KEY); delete some of them",
-        )
+    def _limit_of(self, db: peewee.Database, key_id: str | None) -> tuple[int, str]:
+        """Return how many bytes a key may have (0: any), and what says so."""
+        text = None if key_id is None else find_rules(db, key_id)
+        limit = load_rules(text).upload_bytes if text else None
+        if limit is not None:
+            return limit, "its rule upload_bytes"
+        return self._settings.max_bytes_per_key, "ASTRBOT_MAX_BYTES_PER_KEY"
+
+
+def _quota_exceeded(limit: int, name: str) -> ApiError:
+    return ApiError(
+        "quota_exceeded",
+        f"with this file the key's attachments would have more than {limit} bytes "
+        f"({name}); delete some of them",
+    )
 
 
 class _Chunks(Iterator[bytes]):

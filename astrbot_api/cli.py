@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from .admin.cli import admin_group
+from .admin.cli import admin_group, read_rule_options, rule_options
 from .config import load_settings
 from .db import keys
 from .db.store import Store, open_store
@@ -76,6 +76,7 @@ def keys_group() -> None:
     help="What it opens; give it once a scope. Default: the four public ones.",
 )
 @click.option("--expires-in-days", type=click.IntRange(1, 36500), help="Default: never.")
+@rule_options
 @_as_json
 @_data_dir
 def create_key(
@@ -84,13 +85,15 @@ def create_key(
     expires_in_days: int | None,
     as_json: bool,
     data_dir: Path | None,
+    **rules: Any,
 ) -> None:
     """Make a key. Its secret is shown once and stored nowhere."""
+    guard = read_rule_options(rules)
     wanted = scopes or keys.PUBLIC_SCOPES
     key, secret = _write(
         data_dir,
         lambda db: keys.create_key(
-            db, name, wanted, created_by="cli", expires_in_days=expires_in_days
+            db, name, wanted, created_by="cli", expires_in_days=expires_in_days, rules=guard
         ),
     )
     _show_secret(key, secret, as_json)

@@ -166,6 +166,15 @@ class Settings:
     owner_session_h: float = _setting(
         24.0, "Hours after which a login ends.", minimum=0.01, maximum=8760
     )
+    cors_origins: list[str] = _setting(
+        [], "Web origins whose pages may call the API, such as ``https://shop.example``; or ``*``."
+    )
+    limits_url: str = _setting(
+        "",
+        "Where requests a minute are counted: empty is the database, ``memory://`` one worker "
+        "alone, ``redis://HOST:PORT`` is Redis.",
+        secret=True,
+    )
     audit_days: int = _setting(
         90, "Days for which the audit, and the use of keys, is kept.", minimum=1, maximum=36500
     )
@@ -215,6 +224,18 @@ class Settings:
         if self.admin_password and len(self.admin_password) < MIN_PASSWORD_CHARS:
             raise SettingsError(
                 f"ASTRBOT_ADMIN_PASSWORD must have at least {MIN_PASSWORD_CHARS} characters"
+            )
+        for origin in self.cors_origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s*]+", origin):
+                raise SettingsError(
+                    "ASTRBOT_CORS_ORIGINS must have origins such as https://shop.example, or *; "
+                    f"got {origin!r}"
+                )
+        if self.limits_url and not re.match(r"(memory|rediss?|redis\+unix)://", self.limits_url):
+            scheme = self.limits_url.partition(":")[0]
+            raise SettingsError(
+                "ASTRBOT_LIMITS_URL must be memory://, redis://HOST:PORT or empty; "
+                f"got the scheme {scheme!r}"
             )
         if self.secret_key and len(self.secret_key) < 32:
             raise SettingsError("ASTRBOT_SECRET_KEY must have at least 32 random characters")

@@ -44,6 +44,7 @@ from .plugins.builtin import BUILT_IN_PLUGINS
 from .plugins.finding import APPLICATION, BUILT_IN, find_plugins, from_classes
 from .plugins.registry import Plugins
 from .providers.registry import Providers
+from .ratelimits import RateLimiter, open_rate_limiter
 from .stream.choosing import open_journal, open_signals
 from .stream.journal import Journal
 from .stream.reading import Followers
@@ -84,6 +85,7 @@ class AppState:
     openapi: OpenapiDocuments
     owner_login: OwnerLogin
     key_use: UseCounter
+    rate_limiter: RateLimiter
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End every turn, store what was said, close the database.
@@ -243,6 +245,7 @@ class AstrBotAPI:
             openapi=build_api(app, settings),
             owner_login=OwnerLogin(settings, store),
             key_use=key_use,
+            rate_limiter=open_rate_limiter(settings.limits_url, store),
         )
 
     def _load_plugins(self, settings: Settings, configs: ConfigFiles, store: Store) -> Plugins:

@@ -14,6 +14,7 @@ from ..errors import ApiError
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok
 from ..http.state import get_state
+from ..keyrules import read_rules
 from .access import get_address, require_owner
 from .blueprint import AdminBlueprint
 
@@ -63,10 +64,13 @@ def create_key() -> Response:
     name = read_name(body) if "name" in body else _DEFAULT_NAME
     scopes = read_scopes(body.get("scopes"))
     days = read_days(body.get("expires_in_days"))
+    rules = read_rules(body.get("rules")).dump()
     actor = Actor.of_request()
     row, secret = write_audited(
         get_state().store,
-        lambda db: keys.create_key(db, name, scopes, created_by=actor.name, expires_in_days=days),
+        lambda db: keys.create_key(
+            db, name, scopes, created_by=actor.name, expires_in_days=days, rules=rules
+        ),
         lambda made: actor.did("key_created", made[0], ", ".join(scopes)),
     )
     return _with_secret(row, secret)
@@ -74,9 +78,10 @@ def create_key() -> Response:
 
 @blp.route("/update", methods=["POST"])
 def update_key() -> Response:
-    """Change a key's name, scopes or expiry; what is not named stays.
+    """Change a key's name, scopes, expiry or guard rails; what is not named stays.
 
     ``expires_in_days`` counts from now; ``null``: the key never expires.
+    ``rules`` takes the place of all rules there were; ``null``: none.
     """
     body = read_json_object(request)
     key_id = _read_key_id(body)
@@ -88,8 +93,13 @@ def update_key() -> Response:
     if "expires_in_days" in body:
         days = read_days(body["expires_in_days"])
         changes["expires_at"] = None if days is None else now_us() + days * keys.DAY_US
+    if "rules" in body:
+        changes["rules"] = read_rules(body["rules"]).dump()
     if not changes:
-        raise ApiError("invalid_request", "nothing to change: send name, scopes or expires_in_days")
+        raise ApiError(
+            "invalid_request",
+            "nothing to change: send name, scopes, expires_in_days or rules",
+        )
 
     actor = Actor.of_request()
 

@@ -51,12 +51,15 @@ class Abilities:
         commands = {**chosen.commands, **self._commands}
         return TurnAbilities(config, chosen, hooks, commands, self)
 
-    def make_toolbox(self, config: AgentConfig, chosen: ConfigPlugins) -> Toolbox:
+    def make_toolbox(
+        self, config: AgentConfig, chosen: ConfigPlugins, key_allow: Sequence[str] = ("*",)
+    ) -> Toolbox:
         """Return the tools that a config offers, the application's own first."""
         return Toolbox(
             (*self._tools, *chosen.tools, *self._extra_tools(config)),
             allow=config.tools.allow,
             deny=config.tools.deny,
+            key_allow=key_allow,
             timeout_s=config.agent.tool_timeout_s,
             max_chars=config.agent.tool_output_chars,
             asides=self._asides,
@@ -88,9 +91,14 @@ class TurnAbilities:
     commands: Mapping[str, Command]
     _all: Abilities
 
-    def make_toolbox(self) -> Toolbox:
-        """Return the tools that the model is offered."""
-        return self._all.make_toolbox(self.config, self.chosen)
+    def make_toolbox(self, key_allow: Sequence[str] | None = None) -> Toolbox:
+        """Return the tools that the model is offered.
+
+        :param key_allow: Patterns of those that the key of the turn allows; None: all.
+        """
+        return self._all.make_toolbox(
+            self.config, self.chosen, ("*",) if key_allow is None else key_allow
+        )
 
     def hook_provider(self, provider: Provider) -> Provider:
         """Return the provider with ``before_model`` in front of it."""

@@ -148,12 +148,13 @@ class TurnRunner:
         text: str,
     ) -> None:
         """Run the agent and show what it says and does."""
+        guard = turn.request.guard
         options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
         outbox = FileOutbox(self._attachments, turn.request.key_id)
         steps = run_agent(
             abilities.hook_provider(provider),
             self._build_conversation(turn, provider, options, text),
-            abilities.make_toolbox(),
+            abilities.make_toolbox(guard.rules.tools if guard else None),
             self._to_tool_context(turn, outbox),
             options,
             max_steps=turn.config.agent.max_steps,

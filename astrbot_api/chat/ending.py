@@ -182,11 +182,13 @@ def _count_turn(
 ) -> None:
     """Add a turn to what its key did; a command has no stats."""
     usage = stats["token_usage"] if stats else {}
-    keyuse.add_turn(
-        db,
-        turn.request.key_id or "",
-        failed=failed,
-        input_tokens=usage.get("input_other", 0) + usage.get("input_cached", 0),
-        output_tokens=usage.get("output", 0),
-        turn_ms=int((stats["end_time"] - stats["start_time"]) * 1000) if stats else 0,
-    )
+    guard = turn.request.guard
+    for key_id in {turn.request.key_id or "", *([guard.root_id] if guard else [])}:
+        keyuse.add_turn(
+            db,
+            key_id,
+            failed=failed,
+            input_tokens=usage.get("input_other", 0) + usage.get("input_cached", 0),
+            output_tokens=usage.get("output", 0),
+            turn_ms=int((stats["end_time"] - stats["start_time"]) * 1000) if stats else 0,
+        )

@@ -22,6 +22,7 @@ from ..errors import ApiError
 from ..stream.log import RunLog, Sink
 from .editing import LastTurn, find_last_turn, find_media
 from .idempotency import claim_turn
+from .keylimits import check_turn
 from .lease import WorkerLease
 from .turn import OpenTurn, TurnRequest
 
@@ -96,6 +97,8 @@ class TurnOpener:
         request = replace(request, segments=segments)
         config = chosen or self._config_of(session)
         provider = choose_provider(config, request)
+        if request.guard is not None:
+            check_turn(db, request.guard, name, config.id, sent)
         config_id = None if config.id == DEFAULT_CONFIG_ID else config.id
         if session is None:
             session = sessions.create_session(db, name, request.username, config_id=config_id)

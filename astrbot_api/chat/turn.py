@@ -11,6 +11,7 @@ from ..db.attachments import AttachmentRow
 from ..db.idempotency import ClientKey
 from ..db.sessions import WEBCHAT, SessionRow
 from ..events import Event
+from ..keyrules import KeyGuard
 from ..messages import Segment, plain_text
 from ..plugins.context import TurnContext
 from ..stream.log import RunLog
@@ -42,6 +43,7 @@ class TurnRequest:
     model: str = ""
     skip_user_history: bool = False
     key_id: str | None = None
+    guard: KeyGuard | None = None
     answers_again: int | None = None
     context: GivenContext | None = None
     kept: bool = True

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,13 @@ ON CONFLICT (message, attachment) DO NOTHING
 _LOCK = "SELECT 1 FROM attachment WHERE id = ?"
 
 _IS_USED = "SELECT 1 FROM message_attachment WHERE attachment = ? LIMIT 1"
+
+# Some are enough: the same attachment in sessions of many users is the rare case.
+_CREATORS = """
+SELECT DISTINCT s.creator FROM message_attachment AS l
+JOIN message AS m ON m.id = l.message JOIN chat_session AS s ON s.id = m.session
+WHERE l.attachment = ? LIMIT 100
+"""
 
 _UNUSED = f"""
 SELECT {_COLUMNS} FROM attachment AS a
@@ -215,6 +222,23 @@ def link_attachments(
 def is_used(db: peewee.Database, attachment_number: int) -> bool:
     """Tell whether a stored message uses an attachment."""
     return db.execute_sql(_IS_USED, (attachment_number,)).fetchone() is not None
+
+
+def may_use(
+    db: peewee.Database,
+    row: AttachmentRow,
+    key_id: str,
+    allows_username: Callable[[str], bool],
+) -> bool:
+    """Tell whether a key that is bound to usernames may use an attachment.
+
+    It may when a message of theirs uses it, or when the key uploaded it and
+    no message uses it yet.
+    """
+    creators = [one for (one,) in db.execute_sql(_CREATORS, (row.id,)).fetchall()]
+    if not creators:
+        return row.key_id == key_id and not is_used(db, row.id)
+    return any(allows_username(one) for one in creators)
 
 
 def list_unused(

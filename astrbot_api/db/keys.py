@@ -40,6 +40,7 @@ class KeyRow:
     last_used_at: int | None
     rules: str | None = None
     parent_id: str | None = None
+    parent_rules: str | None = None
 
 
 def generate_secret() -> str:
@@ -58,6 +59,7 @@ def hash_secret(secret: str) -> str:
 
 _FIND = """
 SELECT key_id, key_prefix, last_used_at, expires_at, rules, parent_id,
+    (SELECT p.rules FROM api_key AS p WHERE p.key_id = k.parent_id),
     (SELECT group_concat(scope, ' ') FROM api_key_scope AS s WHERE s.key_id = k.key_id)
 FROM api_key AS k WHERE digest = ? AND revoked_at IS NULL
 """
@@ -74,6 +76,8 @@ WHERE parent_id IS NOT NULL AND (expires_at < ? OR revoked_at < ?) LIMIT 500
 
 _NOTE_FIRST_USE = "UPDATE api_key SET last_used_at = ? WHERE key_id = ? AND last_used_at IS NULL"
 
+_PARENT = "SELECT parent_id FROM api_key WHERE key_id = ?"
+
 _NOTE_USE = "UPDATE api_key SET last_used_at = ? WHERE key_id = ?"
 
 
@@ -87,10 +91,12 @@ def find_valid_key(db: peewee.Database, secret: str) -> KeyRow | None:
     row = db.connection().execute(to_native(db, _FIND), (hash_secret(secret),)).fetchone()
     if row is None:
         return None
-    key_id, prefix, last_used_at, expires_at, rules, parent_id, scopes = row
+    key_id, prefix, last_used_at, expires_at, rules, parent_id, parent_rules, scopes = row
     if expires_at is not None and expires_at <= now_us():
         return None
-    return KeyRow(key_id, prefix, _parse_scopes(scopes or ""), last_used_at, rules, parent_id)
+    return KeyRow(
+        key_id, prefix, _parse_scopes(scopes or ""), last_used_at, rules, parent_id, parent_rules
+    )
 
 
 @lru_cache(maxsize=64)
@@ -257,6 +263,7 @@ def delete_key(db: peewee.Database, key_id: str) -> bool:
     ApiKeyScope.delete().where(ApiKeyScope.key_id.in_(children)).execute(db)
     ApiKey.delete().where(ApiKey.parent_id == key_id).execute(db)
     db.execute_sql("DELETE FROM imported_key WHERE key_id = ?", (key_id,))
+    db.execute_sql("DELETE FROM key_use WHERE key_id = ?", (key_id,))
     ApiKeyScope.delete().where(ApiKeyScope.key_id == key_id).execute(db)
     return bool(ApiKey.delete().where(ApiKey.key_id == key_id).execute(db))
 
@@ -299,6 +306,18 @@ def create_first_key(
     return create_key(db, name, PUBLIC_SCOPES, created_by=created_by)
 
 
+def find_rules(db: peewee.Database, key_id: str) -> str | None:
+    """Return the guard rails of a key as JSON; None where it has none."""
+    row = db.execute_sql("SELECT rules FROM api_key WHERE key_id = ?", (key_id,)).fetchone()
+    return None if row is None else row[0]
+
+
+def count_session_keys(db: peewee.Database, key_id: str) -> int:
+    """Return how many session keys of a key there are, ended ones for a day too."""
+    sql = "SELECT COUNT(*) FROM api_key WHERE parent_id = ?"
+    return int(db.execute_sql(sql, (key_id,)).fetchone()[0])
+
+
 def has_keys(db: peewee.Database) -> bool:
     """Tell whether any key was ever made and is still there."""
     return ApiKey.select().first(db) is not None
@@ -335,12 +354,16 @@ def note_use(db: peewee.Database, used: Mapping[str, int]) -> list[str]:
     """Write when keys were last used.
 
     :param used: Key id -> time in microseconds.
-    :returns: The ids of those that had not been used before.
+    A session key's use is its maker's, too.
+
+    :returns: The ids of those that had not been used before; no session keys.
     """
     first = []
     for key_id, time_us in used.items():
-        if db.execute_sql(_NOTE_FIRST_USE, (time_us, key_id)).rowcount:
-            first.append(key_id)
-        else:
-            db.execute_sql(_NOTE_USE, (time_us, key_id))
+        row = db.execute_sql(_PARENT, (key_id,)).fetchone()
+        root_id = (row and row[0]) or key_id
+        if db.execute_sql(_NOTE_FIRST_USE, (time_us, root_id)).rowcount:
+            first.append(root_id)
+        for used_id in {key_id, root_id}:
+            db.execute_sql(_NOTE_USE, (time_us, used_id))
     return first

@@ -36,10 +36,27 @@ _SUMS = ", ".join(f"SUM({name.strip()})" for name in _COLUMNS.split(","))
 
 _OF_KEY = f"SELECT day, {_COLUMNS} FROM key_use WHERE key_id = ? AND day >= ? ORDER BY day"
 
-_OF_ALL = f"SELECT day, {_SUMS} FROM key_use WHERE day >= ? GROUP BY day ORDER BY day"
+# What a session key did was counted to its maker, too.
+_OF_ALL = f"""
+SELECT day, {_SUMS} FROM key_use WHERE day >= ?
+  AND key_id NOT IN (SELECT key_id FROM api_key WHERE parent_id IS NOT NULL)
+GROUP BY day ORDER BY day
+"""
 
 _OF_EACH = f"""
 SELECT key_id, {_SUMS} FROM key_use WHERE day >= ? GROUP BY key_id
+"""
+
+
+# A session key's turns are its maker's, too.
+_ACTIVE = """
+SELECT COUNT(*) FROM run WHERE status IN ('queued', 'running')
+  AND key_id IN (SELECT key_id FROM api_key WHERE key_id = ? OR parent_id = ?)
+"""
+
+_TURNS = """
+SELECT COALESCE(SUM(turns), 0), COALESCE(SUM(input_tokens + output_tokens), 0)
+FROM key_use WHERE key_id = ? AND day >= ?
 """
 
 
@@ -92,6 +109,17 @@ def add_turn(
     """Count a turn that has ended."""
     values = (key_id, today(), 0, 0, 1, int(failed), input_tokens, output_tokens, turn_ms)
     db.execute_sql(_ADD, values)
+
+
+def count_active_turns(db: peewee.Database, key_id: str) -> int:
+    """Return how many turns of a key, and of its session keys, run or wait."""
+    return int(db.execute_sql(_ACTIVE, (key_id, key_id)).fetchone()[0])
+
+
+def sum_turns(db: peewee.Database, key_id: str, since_day: int) -> tuple[int, int]:
+    """Return how many turns of a key have ended since a day, and their tokens."""
+    turns, tokens = db.execute_sql(_TURNS, (key_id, since_day)).fetchone()
+    return int(turns), int(tokens)
 
 
 def list_days(db: peewee.Database, days: int, key_id: str | None = None) -> list[dict[str, Any]]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from flask import Request, request
 
-from ..db.keys import find_valid_key
+from ..db.keys import KeyRow, find_valid_key
 from ..errors import ApiError
+from ..keyrules import NO_RULES, KeyGuard, load_rules
+from ..ratelimits import RateState
 from .state import get_state
 
 #: The scope that may speak as one of the administrators' names.
@@ -25,6 +27,15 @@ class Caller:
     key_id: str
     key_prefix: str
     scopes: frozenset[str]
+    #: None, as for most keys: nothing beyond its scopes is to be checked.
+    guard: KeyGuard | None = None
+    #: Where its requests a minute stand, if they are limited.
+    rate: RateState | None = None
+
+    @property
+    def root_id(self) -> str:
+        """The key whose files and figures its own are: a session key's maker."""
+        return self.key_id if self.guard is None else self.guard.root_id
 
 
 def require_scope(scope: str | None) -> None:
@@ -43,9 +54,53 @@ def require_scope(scope: str | None) -> None:
         key = find_valid_key(db, secret)
     if key is None:
         raise ApiError("invalid_api_key", "Invalid API key")
+    caller = Caller(key.key_id, key.key_prefix, key.scopes)
+    now.environ[CALLER_KEY] = caller
     check_scope(key.scopes, scope)
     state.lease.note_key_use(key, now.remote_addr)
-    now.environ[CALLER_KEY] = Caller(key.key_id, key.key_prefix, key.scopes)
+    if key.rules is not None or key.parent_id is not None:
+        guard_request(now, caller, key)
+
+
+def guard_request(request: Request, caller: Caller, key: KeyRow) -> None:
+    """Hold a request to the guard rails of its key.
+
+    :raises ApiError: ``key_restricted`` or ``rate_limited``.
+    """
+    root_rules = load_rules(key.parent_rules) if key.parent_rules else NO_RULES
+    rules = load_rules(key.rules) if key.rules else NO_RULES
+    guard = KeyGuard(key.key_id, key.parent_id or key.key_id, rules, root_rules)
+    caller.guard = guard
+    rules.check_address(request.remote_addr)
+    if rules.session_id is not None:
+        _check_session(request, rules.session_id)
+    for key_id, own in guard.counted:
+        if own.requests_per_minute is not None:
+            _count(caller, key_id, own.requests_per_minute)
+
+
+def _check_session(request: Request, session_id: str) -> None:
+    """Keep a key that is bound to one session from the routes of others."""
+    named = (request.view_args or {}).get("session_id")
+    if named == session_id or (named is None and "/chat/sessions" not in request.path):
+        return
+    raise ApiError(
+        "key_restricted",
+        "the API key is bound to another session: its rule session_id does not allow it",
+    )
+
+
+def _count(caller: Caller, key_id: str, limit: int) -> None:
+    state = get_state().rate_limiter.take(key_id, limit)
+    if caller.rate is None or state.remaining < caller.rate.remaining:
+        caller.rate = state
+    if not state.allowed:
+        raise ApiError(
+            "rate_limited",
+            f"the API key may make {limit} requests a minute (its rule requests_per_minute); "
+            f"wait {state.wait_s} s",
+            headers={"Retry-After": str(state.wait_s), **state.to_headers()},
+        )
 
 
 def check_scope(scopes: frozenset[str], scope: str | None) -> None:
@@ -63,7 +118,7 @@ def get_caller() -> Caller:
 def check_username(username: str) -> None:
     """Refuse a reserved name to a key that may not speak as an administrator.
 
-    :raises ApiError: ``username_reserved``.
+    :raises ApiError: ``username_reserved``, or ``key_restricted``.
     """
     if username in get_state().settings.admin_names and ADMIN_SCOPE not in get_caller().scopes:
         raise ApiError(
@@ -71,6 +126,9 @@ def check_username(username: str) -> None:
             f"username {username!r} is an administrator's; "
             f"the API key needs the scope {ADMIN_SCOPE} to speak as it",
         )
+    guard = get_caller().guard
+    if guard is not None:
+        guard.rules.check_username(username)
 
 
 def resolve_username(*sent: str | None) -> str:

@@ -26,7 +26,10 @@ from .state import get_state
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Codes that every route with a key can answer.
-_KEY_CODES = ("missing_api_key", "invalid_api_key", "insufficient_scope", "storage_error")
+_KEY_CODES = (
+    "missing_api_key", "invalid_api_key", "insufficient_scope", "key_restricted", "rate_limited",
+    "storage_error",
+)  # fmt: skip
 
 
 class JsonParser(FlaskParser):

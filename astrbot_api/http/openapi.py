@@ -12,10 +12,11 @@ from flask import Blueprint, Flask, Response, current_app, request
 
 from ..config import Settings
 from .accesslog import STARTED_KEY, log_request
-from .auth import CALLER_KEY, require_scope
+from .auth import CALLER_KEY, Caller, require_scope
 from .blueprint import ApiBlueprint
 from .chat.routes import blp as chat
 from .configs.routes import blp as configs
+from .cors import add_cors
 from .docs.documents import OpenapiDocuments
 from .docs.routes import blp as docs
 from .drain import drain_later
@@ -25,6 +26,7 @@ from .fallback import build_fallback
 from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
 from .files.routes import blp as files
 from .im.routes import blp as im
+from .keys.routes import blp as keys
 from .openai.routes import blp as openai
 from .runs.routes import blp as runs
 from .schemas import ErrorSchema
@@ -44,6 +46,7 @@ RESOURCES: tuple[ApiBlueprint, ...] = (
     files,
     configs,
     im,
+    keys,
     openai,
     docs,
 )
@@ -94,12 +97,13 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     for field in (Text, Username, MaybeUsername, DisplayName, Flag, PageNumber, Limit, Cursor):
         kind = _FIELD_TYPES.get(field, "string")
         api.register_field(field, kind, None)
-    parent = _build_parent()
+    parent = _build_parent(settings)
     for resource in RESOURCES:
         parent.register_blueprint(resource)
     api.register_blueprint(parent, url_prefix=settings.url_prefix + API_PATH)
     # After the documented ones, and not among them.
     fallback = build_fallback()
+    add_cors(fallback, settings)
     add_request_hooks(fallback)
     register_error_handlers(fallback)
     app.register_blueprint(
@@ -111,8 +115,9 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     return OpenapiDocuments(document, settings, scopes)
 
 
-def _build_parent() -> flask_smorest.Blueprint:
+def _build_parent(settings: Settings) -> flask_smorest.Blueprint:
     parent = flask_smorest.Blueprint("astrbot_api", __name__)
+    add_cors(parent, settings)
     add_request_hooks(parent)
     register_error_handlers(parent)
     return parent
@@ -136,10 +141,20 @@ def add_request_hooks(blueprint: Blueprint) -> None:
         response.headers["X-Request-ID"] = get_request_id()
         caller = now.environ.get(CALLER_KEY)
         if caller is not None:
-            get_state().key_use.note(caller.key_id, response.status_code >= 400)
+            note_use(caller, response)
         log_request(now, response)
         drain_later(now, response)
         return response
+
+
+def note_use(caller: Caller, response: Response) -> None:
+    """Count a request to its key, and tell where its limit stands."""
+    counter, is_error = get_state().key_use, response.status_code >= 400
+    counter.note(caller.key_id, is_error)
+    if caller.root_id != caller.key_id:
+        counter.note(caller.root_id, is_error)
+    if caller.rate is not None:
+        response.headers.update(caller.rate.to_headers())
 
 
 def _finish_document(document: dict[str, Any], settings: Settings) -> dict[str, Any]:

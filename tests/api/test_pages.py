@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+import astrbot_api
 from astrbot_api.admin import passwords
+from astrbot_api.admin.language import load_catalogue
 from astrbot_api.db import audit
 
 from .conftest import Api
@@ -151,3 +155,34 @@ def test_assets_are_scripts_of_our_own(client: FlaskClient) -> None:
     answer.close()
     assert client.get("/admin/assets/../pages.py").status_code == 404
     assert client.get("/admin/nothing").status_code == 404
+
+
+_ADMIN = Path(astrbot_api.__file__).parent / "admin"
+
+
+def _texts() -> set[str]:
+    """Return every text of the templates and scripts."""
+    found: set[str] = set()
+    for folder, pattern, mark in (
+        ("templates/astrbot_admin", "*.html", "_"),
+        ("static", "*.js", "t"),
+    ):
+        for path in (_ADMIN / folder).glob(pattern):
+            text = path.read_text(encoding="utf-8")
+            found |= set(re.findall(rf'\b{mark}\("((?:[^"\\]|\\.)*)"', text))
+    return found
+
+
+def test_every_text_of_the_pages_has_chinese() -> None:
+    catalogue = load_catalogue("zh")
+    texts = _texts()
+    assert len(texts) > 200
+    assert sorted(texts - catalogue.keys()) == []
+    assert sorted(catalogue.keys() - texts - {"Details"}) == []
+
+
+def test_translations_keep_their_placeholders() -> None:
+    placeholder = re.compile(r"\{\w+\}|%\(\w+\)s")
+    for english, chinese in load_catalogue("zh").items():
+        assert sorted(placeholder.findall(english)) == sorted(placeholder.findall(chinese)), english
+        assert re.search(r"[\u4e00-\u9fff]", chinese) or chinese in ("Token", "UMO"), english

@@ -197,7 +197,7 @@ function forgetKey() {
   sessionStorage.setItem(KEYS, JSON.stringify(known));
 }
 
-const resume = (after) => ask(`/chat/runs/${encodeURIComponent(state.run)}/stream?after=${after}`, { headers: { "Last-Event-ID": String(after) } });
+const resume = (after) => ask(`/chat/runs/${encodeURIComponent(state.run)}/stream?${new URLSearchParams({ after, username: state.user })}`, { headers: { "Last-Event-ID": String(after) } });
 
 async function send() {
   const text = message.value.trim();
@@ -228,7 +228,7 @@ async function send() {
 async function stop() {
   if (!state.run) return;
   try {
-    await ask(`/chat/runs/${encodeURIComponent(state.run)}/stop`, { method: "POST" });
+    await ask(`/chat/runs/${encodeURIComponent(state.run)}/stop`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ username: state.user }) });
   } catch (error) {
     toast(error.message, "bad");
   }

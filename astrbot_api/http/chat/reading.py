@@ -8,16 +8,21 @@ from ...chat.turn import TurnRequest
 from ...config import Settings
 from ...errors import ApiError
 from ...messages import check_text, parse_chat_message
+from ..auth import Caller
 
 
-def read_turn_request(body: dict[str, Any], settings: Settings, key_id: str) -> TurnRequest:
+def read_turn_request(body: dict[str, Any], settings: Settings, caller: Caller) -> TurnRequest:
     """Return the turn that a checked body asks for.
 
     :param body: What :class:`~.schemas.ChatRequestSchema` loaded.
-    :raises ApiError: ``invalid_request`` or ``message_empty``.
+    :raises ApiError: ``invalid_request``, ``message_empty`` or ``key_restricted``.
     """
     shown = body["session_id"] if body["session_id"] is not None else body["conversation_id"]
     session_id = _read_session_id(shown, settings.max_session_id_chars)
+    if caller.guard is not None and caller.guard.rules.session_id is not None:
+        # Whoever is bound to a session need not name it.
+        session_id = session_id or caller.guard.rules.session_id
+        caller.guard.rules.check_session(session_id)
     segments = parse_chat_message(
         body["message"],
         max_chars=settings.max_message_chars,
@@ -34,7 +39,8 @@ def read_turn_request(body: dict[str, Any], settings: Settings, key_id: str) -> 
         provider_id=body["selected_provider"] or "",
         model=body["selected_model"] or "",
         skip_user_history=bool(body["skip_user_history"]),
-        key_id=key_id,
+        key_id=caller.key_id,
+        guard=caller.guard,
     )
 
 

@@ -91,7 +91,7 @@ def send_chat_message(body: dict[str, Any]) -> Response:
     same.
     """
     check_username(body["username"])
-    asked = read_turn_request(body, get_state().settings, get_caller().key_id)
+    asked = read_turn_request(body, get_state().settings, get_caller())
     asked = replace(asked, client_key=read_client_key("chat", body))
     if body["response_mode"] == BLOCKING:
         return answer_blocking(start_watched(asked))

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response
 
 from ...configfiles import DEFAULT_CONFIG_ID
+from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..schemas import envelope_of
@@ -36,7 +37,9 @@ def list_configs() -> Response:
 
 
 def describe_configs() -> list[dict[str, Any]]:
-    """Return every config as clients are shown it."""
+    """Return every config that the caller's key may use, as clients are shown it."""
+    guard = get_caller().guard
+    allowed = None if guard is None else guard.rules.configs
     return [
         {
             "id": config.id,
@@ -45,4 +48,5 @@ def describe_configs() -> list[dict[str, Any]]:
             "is_default": config.id == DEFAULT_CONFIG_ID,
         }
         for config in get_state().configs.list_configs()
+        if allowed is None or config.id in allowed
     ]

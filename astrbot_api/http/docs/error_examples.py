@@ -52,6 +52,22 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
         "username 'astrbot' is an administrator's; "
         "the API key needs the scope chat:admin to speak as it",
     ),
+    "key_restricted": (
+        "A guard rail of the key does not allow it; the message names it.",
+        "the API key may not speak as 'bob': its rule username does not allow it",
+    ),
+    "rate_limited": (
+        "The key has made, or has open, as many requests as it may; wait as long as Retry-After.",
+        "the API key may make 60 requests a minute (its rule requests_per_minute); wait 7 s",
+    ),
+    "too_many_keys": (
+        "The key has made as many session keys as it may.",
+        "the API key has made 10000 session keys; ended ones go after a day",
+    ),
+    "budget_exhausted": (
+        "The key has used up its turns or tokens; Retry-After, if any, is when it has more.",
+        "the API key has had its 100 turns of today (its rule turns_per_day)",
+    ),
     "path_not_found": ("There is no such path.", "There is no path /api/v1/nothing"),
     "config_not_found": (
         "There is no config of this id or name.",

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from flask import Response, request
 
-from ...db.attachments import AttachmentRow
+from ...db.attachments import AttachmentRow, may_use
 from ...db.idempotency import ClientKey
 from ...errors import ApiError
 from ...storage.incoming import Incoming
@@ -212,7 +212,7 @@ def _add_hash(key: ClientKey, sha256: str, name: str) -> ClientKey:
 def _receive(finish: Callable[[Incoming, str], T]) -> T:
     state = get_state()
     return receive_upload(
-        request, state.attachments, get_caller().key_id, state.settings.max_file_bytes, finish
+        request, state.attachments, get_caller().root_id, state.settings.max_file_bytes, finish
     )
 
 
@@ -226,4 +226,10 @@ def _get_row(attachment_id: str) -> AttachmentRow:
     row = get_state().attachments.find(attachment_id)
     if row is None:
         raise ApiError("attachment_not_found", "Attachment not found")
+    guard = get_caller().guard
+    if guard is not None and guard.rules.binds_username:
+        with get_state().store.read() as db:
+            allowed = may_use(db, row, guard.root_id, guard.rules.allows_username)
+        if not allowed:
+            raise ApiError("attachment_not_found", "Attachment not found")
     return row

@@ -116,13 +116,14 @@ def create_completion(body: dict[str, Any]) -> Response:
     """
     _refuse_unsupported(body)
     state, caller = get_state(), get_caller()
-    username = body["user"] or f"openai:{caller.key_prefix}"
+    bound = caller.guard.rules.username if caller.guard else None
+    username = body["user"] or bound or f"openai:{caller.key_prefix}"
     check_username(username)
     config = _find_config(body["model"])
     session_id = body["session_id"] or _read_session_id(body["metadata"])
     segments, context = read_messages(
         body["messages"],
-        lambda data, name: state.attachments.store_bytes(data, name, caller.key_id).attachment_id,
+        lambda data, name: state.attachments.store_bytes(data, name, caller.root_id).attachment_id,
         max_chars=state.settings.max_message_chars,
     )
     kept = bool(session_id or body["store"])
@@ -133,6 +134,7 @@ def create_completion(body: dict[str, Any]) -> Response:
             session_id=session_id or str(uuid.uuid4()),
             config_id=config.id,
             key_id=caller.key_id,
+            guard=caller.guard,
             context=None if session_id else context,
             skip_user_history=not kept,
             kept=kept,

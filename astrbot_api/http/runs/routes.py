@@ -156,6 +156,10 @@ def find_own_run(run_id: str, username: str | None) -> RunRow:
         raise ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
     if username and run.creator != username:
         raise ApiError("session_of_another_user", "session_id belongs to another username")
+    guard = get_caller().guard
+    if guard is not None:
+        guard.rules.check_username(run.creator)
+        guard.rules.check_session(run.session_id)
     return run
 
 

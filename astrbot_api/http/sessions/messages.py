@@ -154,6 +154,7 @@ def regenerate(
             provider_id=body["selected_provider"] or "",
             model=body["selected_model"] or "",
             key_id=get_caller().key_id,
+            guard=get_caller().guard,
             answers_again=_read_number(message_id),
         )
     )

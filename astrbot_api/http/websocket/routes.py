@@ -118,6 +118,8 @@ def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
             # Anew for each turn: a key may be revoked while the connection is open.
             require_scope("chat")
         except ApiError as error:
+            if error.status == 429:  # the key makes too many requests; it may go on later
+                return _refuse(websocket, error)
             _refuse(websocket, error)
             websocket.close(POLICY, error.message)
             return False
@@ -138,7 +140,7 @@ def _start(opened: OpenSocket, frame: dict[str, Any]) -> None:
     body = load_request(frame)
     check_username(body["username"])
     state = get_state()
-    asked = read_turn_request(body, state.settings, get_caller().key_id)
+    asked = read_turn_request(body, state.settings, get_caller())
     opened.begin_turn()
     try:
         turn, stream = start_turn(asked, opened.websocket.break_off)

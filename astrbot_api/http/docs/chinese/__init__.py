@@ -11,6 +11,7 @@ from .chat import CHAT
 from .errors import ERRORS
 from .files import FILES
 from .general import GENERAL
+from .keys import KEYS
 from .openai import OPENAI
 from .resources import RESOURCES
 from .runs import RUNS
@@ -22,6 +23,7 @@ PARTS: tuple[dict[str, str], ...] = (
     ERRORS,
     CHAT,
     FILES,
+    KEYS,
     OPENAI,
     RESOURCES,
     RUNS,

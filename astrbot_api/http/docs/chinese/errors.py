@@ -34,6 +34,16 @@ ERRORS = {
     ),
     "The key lacks the scope of this route.": "密钥没有此接口所需的权限。",
     "The owner's name or password is wrong.": "用户名或密码错误。",
+    "A guard rail of the key does not allow it; the message names it.": (
+        "密钥的限制不允许此操作，消息中会指出是哪一条。"
+    ),
+    (
+        "The key has made, or has open, as many requests as it may; wait as long as Retry-After."
+    ): "密钥的请求数或同时进行的请求已达上限，请按 Retry-After 等待。",
+    (
+        "The key has used up its turns or tokens; Retry-After, if any, is when it has more."
+    ): "密钥的对话轮数或 token 已用完；如有 Retry-After，届时会恢复。",
+    "The key has made as many session keys as it may.": "该密钥创建的会话密钥数已达上限。",
     "Log in first.": "请先登录。",
     "The login is not valid, or has ended.": "登录无效或已过期。",
     "A page sent something without its token.": "页面的请求没有携带令牌。",

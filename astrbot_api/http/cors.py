@@ -1,0 +1,85 @@
+"""Calls of pages from other origins (CORS), for those that a setting names.
+
+Credentials are never allowed: a page authorises itself with a session key in
+a header. So ``*`` is as safe as a program that sends no ``Origin`` at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from flask import Blueprint, Response, request
+
+from ..config import Settings
+from .accesslog import STARTED_KEY
+from .envelope import get_request_id
+
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
+
+#: What a client may send beside what every page may.
+_REQUEST_HEADERS = (
+    "Authorization, X-API-Key, Content-Type, Last-Event-ID, Idempotency-Key, X-Request-ID, "
+    "Range, If-None-Match, If-Range"
+)
+
+#: What a page may read beside what every page may.
+_RESPONSE_HEADERS = (
+    "X-Request-ID, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, "
+    "Content-Disposition, Content-Range, ETag"
+)
+
+#: How long a browser keeps the answer to its question, in seconds.
+_MAX_AGE_S = "600"
+
+
+def add_cors(blueprint: Blueprint, settings: Settings) -> None:
+    """Answer browsers' questions, and mark answers that pages may read.
+
+    To be called before the key is asked for: a browser sends none with its
+    question. Where no origin is set, nothing is added to any request.
+    """
+    if not settings.cors_origins:
+        return
+    allow = _make_check(settings)
+    blueprint.before_request(lambda: _answer_preflight(allow))
+    blueprint.after_request(lambda response: _mark(response, allow))
+
+
+def _make_check(settings: Settings) -> Callable[[str], str]:
+    """Return a function from an origin to what allows it, or ""."""
+    origins = frozenset(one.rstrip("/").lower() for one in settings.cors_origins)
+    if "*" in origins:
+        return lambda origin: "*"
+    return lambda origin: origin if origin.lower() in origins else ""
+
+
+def _answer_preflight(allow: Callable[[str], str]) -> Response | None:
+    origin = request.headers.get("Origin", "")
+    if request.method != "OPTIONS" or not origin:
+        return None
+    if "Access-Control-Request-Method" not in request.headers or not allow(origin):
+        return None
+    # Whoever asks has no key yet: the hooks that come next are left out.
+    request.environ[STARTED_KEY] = time.perf_counter()
+    return Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": _METHODS,
+            "Access-Control-Allow-Headers": _REQUEST_HEADERS,
+            "Access-Control-Max-Age": _MAX_AGE_S,
+            "X-Request-ID": get_request_id(),
+        },
+    )
+
+
+def _mark(response: Response, allow: Callable[[str], str]) -> Response:
+    origin = request.headers.get("Origin", "")
+    allowed = allow(origin) if origin else ""
+    if allowed != "*":
+        # A cache must not give one origin's answer to another.
+        response.vary.add("Origin")
+    if allowed:
+        response.headers["Access-Control-Allow-Origin"] = allowed
+        response.headers["Access-Control-Expose-Headers"] = _RESPONSE_HEADERS
+    return response

@@ -1,0 +1,1 @@
+"""``/keys``: what a key may do, and keys made with a key."""

@@ -1,0 +1,175 @@
+"""``POST /keys/session`` and ``GET /keys/self``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peewee
+from flask import Response
+
+from ...clock import now_us
+from ...db import keys, keyuse
+from ...db.attachments import total_bytes_of_key
+from ...errors import ApiError
+from ...keyrules import NO_RULES, KeyRules, narrow_rules, read_rules
+from ..auth import check_scope, check_username, get_caller
+from ..blueprint import ApiBlueprint
+from ..envelope import ok
+from ..schemas import envelope_of
+from ..state import get_state
+from .schemas import SelfSchema, SessionKeyRequestSchema, SessionKeySchema
+
+blp = ApiBlueprint("keys", __name__, tag="Keys", description="What a key may do.")
+
+#: What a browser or a phone needs.
+_SESSION_SCOPES = ("chat", "file")
+
+_MIN_S, _MAX_S = 60, 86_400
+
+#: Most session keys of one key, those that ended within a day too.
+_MAX_SESSION_KEYS = 10_000
+
+
+@blp.route("/keys/session", methods=["POST"])
+@blp.arguments(
+    SessionKeyRequestSchema(),
+    example={"username": "alice", "expires_in_s": 900, "max_turns": 20},
+)
+@blp.doc(operationId="createSessionKey")
+@blp.answers(envelope_of("SessionKeyAnswer", SessionKeySchema()))
+@blp.raises(
+    "missing_field", "invalid_request", "malformed_json", "username_reserved", "config_not_found",
+    "too_many_keys", "body_too_large", "unsupported_media_type",
+)  # fmt: skip
+def create_session_key(body: dict[str, Any]) -> Response:
+    """Make a short-lived key for a browser or a phone.
+
+    It is bound to one username and, if you want, to one session, one config
+    and a budget, so that a program that you do not control can call this API
+    directly. It never has more than your key: its limits hold for the session
+    key too, and what it does is counted to your key. It ends with your key.
+    The key needs the scope `chat`; a session key cannot make others.
+    """
+    caller = get_caller()
+    check_scope(caller.scopes, "chat")
+    if caller.root_id != caller.key_id:
+        raise ApiError("key_restricted", "a session key cannot make session keys")
+    username = body["username"].strip()
+    if not username:
+        raise ApiError("invalid_request", "username is empty")
+    check_username(username)
+    if not _MIN_S <= body["expires_in_s"] <= _MAX_S:
+        raise ApiError("invalid_request", f"expires_in_s must be between {_MIN_S} and {_MAX_S}")
+    rules = _read_session_rules(body, username)
+    scopes = [one for one in body["scopes"] or _SESSION_SCOPES if one in _SESSION_SCOPES]
+    expires_at = now_us() + body["expires_in_s"] * 1_000_000
+    row, secret = get_state().store.write(
+        lambda db: _make(db, caller.key_id, scopes, rules, expires_at)
+    )
+    answer = ok(
+        {
+            "key_id": row["key_id"],
+            "api_key": secret,
+            "scopes": row["scopes"],
+            "rules": row["rules"],
+            "expires_at": row["expires_at"],
+        }
+    )
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+@blp.route("/keys/self", methods=["GET"])
+@blp.doc(operationId="getOwnKey")
+@blp.answers(envelope_of("OwnKeyAnswer", SelfSchema()))
+@blp.raises()
+def get_own_key() -> Response:
+    """Tell a key its scopes, its guard rails and what is left of them.
+
+    Any valid key may ask. A session key is told its own figures; those of the
+    key that it was made with may end it earlier.
+    """
+    caller = get_caller()
+    rules = NO_RULES if caller.guard is None else caller.guard.rules
+    with get_state().store.read() as db:
+        row = keys.find_key(db, caller.key_id)
+        used = _read_used(db, caller.key_id, caller.root_id)
+    if row is None:  # deleted a moment ago
+        raise ApiError("invalid_api_key", "Invalid API key")
+    left = _find_left(rules, used)
+    if caller.rate is not None and rules.requests_per_minute is not None:
+        left["requests_per_minute"] = caller.rate.remaining
+    return ok(
+        {
+            "key_id": row["key_id"],
+            "name": row["name"],
+            "key_prefix": row["key_prefix"],
+            "scopes": row["scopes"],
+            "expires_at": row["expires_at"],
+            "is_session_key": caller.root_id != caller.key_id,
+            "rules": rules.to_json(),
+            "used": used,
+            "left": left,
+        }
+    )
+
+
+def _read_session_rules(body: dict[str, Any], username: str) -> KeyRules:
+    """Return the guard rails of a session key: its maker's, and narrower ones."""
+    asked: dict[str, Any] = {
+        name: body[name] for name in ("max_turns", "max_tokens", "requests_per_minute")
+    }
+    asked["username"] = username
+    asked["session_id"] = (body["session_id"] or "").strip() or None
+    config_id = (body["config_id"] or "").strip()
+    if config_id:
+        get_state().configs.choose_config(config_id, "")
+        asked["configs"] = [config_id]
+    guard = get_caller().guard
+    return narrow_rules(NO_RULES if guard is None else guard.rules, read_rules(asked))
+
+
+def _make(
+    db: peewee.Database, key_id: str, scopes: list[str], rules: KeyRules, expires_at: int
+) -> tuple[dict[str, Any], str]:
+    if keys.count_session_keys(db, key_id) >= _MAX_SESSION_KEYS:
+        raise ApiError(
+            "too_many_keys",
+            f"the API key has made {_MAX_SESSION_KEYS} session keys; ended ones go after a day",
+            headers={"Retry-After": "3600"},
+        )
+    made = keys.create_session_key(
+        db, key_id, f"session of {rules.username}", expires_at=expires_at, scopes=scopes,
+        rules=rules.dump(),
+    )  # fmt: skip
+    if made is None:
+        raise ApiError("invalid_api_key", "Invalid API key")
+    return made
+
+
+def _read_used(db: peewee.Database, key_id: str, root_id: str) -> dict[str, int]:
+    turns_today, tokens_today = keyuse.sum_turns(db, key_id, keyuse.today())
+    turns, tokens = keyuse.sum_turns(db, key_id, 0)
+    return {
+        "turns_today": turns_today,
+        "tokens_today": tokens_today,
+        "turns": turns,
+        "tokens": tokens,
+        "streams": keyuse.count_active_turns(db, key_id),
+        "upload_bytes": total_bytes_of_key(db, root_id),
+    }
+
+
+def _find_left(rules: KeyRules, used: dict[str, int]) -> dict[str, int]:
+    """Return what is left of each limit that there is."""
+    open_turns = used["streams"]
+    counts = {
+        "streams": open_turns,
+        "turns_per_day": used["turns_today"] + open_turns,
+        "tokens_per_day": used["tokens_today"],
+        "max_turns": used["turns"] + open_turns,
+        "max_tokens": used["tokens"],
+        "upload_bytes": used["upload_bytes"],
+    }
+    limits = rules.to_json()
+    return {name: max(0, limits[name] - count) for name, count in counts.items() if name in limits}

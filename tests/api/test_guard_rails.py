@@ -1,0 +1,409 @@
+"""Guard rails: each holds, tells its name, and costs keys without any nothing."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from werkzeug.test import TestResponse
+
+from astrbot_api import ApiError, Tool
+from astrbot_api.agent.provider import Delta, TextDelta, Usage
+from astrbot_api.cli import main
+from astrbot_api.db import keys, keyuse, ratecounts
+from astrbot_api.db.models import ApiKey
+from astrbot_api.keyrules import NO_RULES, narrow_rules, read_rules
+
+from .conftest import Api
+from .uploading import PNG
+
+
+def make_key(api: Api, *scopes: str, **rules: Any) -> str:
+    """Make a key with guard rails."""
+    text = read_rules(rules).dump()
+    _, secret = api.state.store.write(
+        lambda db: keys.create_key(
+            db, "guarded", scopes or keys.PUBLIC_SCOPES, created_by="test", rules=text
+        )
+    )
+    return secret
+
+
+def refusal(answer: TestResponse) -> tuple[int, str]:
+    return answer.status_code, answer.json["code"]
+
+
+def ask(api: Api, key: str, path: str = "/api/v1/configs", **options: Any) -> TestResponse:
+    return api.client.get(path, headers={"X-API-Key": key}, **options)
+
+
+def say(api: Api, key: str, **body: Any) -> TestResponse:
+    answer = api.post_chat(key, **{"username": "alice", "message": "Hello", **body})
+    answer.get_data()
+    return answer
+
+
+def test_username_binds_chat_and_sessions(api: Api) -> None:
+    key = make_key(api, username="alice")
+    assert say(api, key).status_code == 200
+    assert refusal(say(api, key, username="bob")) == (403, "key_restricted")
+    listed = ask(api, key, "/api/v1/chat/sessions?username=bob")
+    assert refusal(listed) == (403, "key_restricted")
+    assert "username" in listed.json["message"]
+    assert ask(api, key, "/api/v1/chat/sessions?username=alice").status_code == 200
+
+
+def test_username_prefix_binds(api: Api) -> None:
+    key = make_key(api, username_prefix="shop-")
+    assert say(api, key, username="shop-7").status_code == 200
+    assert refusal(say(api, key, username="alice")) == (403, "key_restricted")
+
+
+def test_bound_key_reads_no_file_of_another_user(api: Api) -> None:
+    upload = api.client.post(
+        "/api/v1/file", headers={"X-API-Key": api.key}, data={"file": (io.BytesIO(PNG), "a.png")}
+    )
+    attachment_id = upload.json["data"]["attachment_id"]
+    key = make_key(api, username="alice")
+    path = f"/api/v1/file?attachment_id={attachment_id}"
+    assert ask(api, key, path).status_code == 404
+    message = [{"type": "plain", "text": "see"}, {"type": "image", "attachment_id": attachment_id}]
+    assert refusal(say(api, key, message=message)) == (404, "attachment_not_found")
+    say(api, api.key, message=message, username="alice")
+    mine = ask(api, key, path)
+    assert mine.status_code == 200
+    mine.close()
+
+
+def test_configs_bind_chat_and_are_all_that_is_listed(api: Api) -> None:
+    folder = api.state.settings.data_dir / "configs"
+    text = (folder / "default.toml").read_text(encoding="utf-8")
+    (folder / "other.toml").write_text(text.replace("default", "other"), encoding="utf-8")
+    api.state.configs.load_all()
+    key = make_key(api, configs=["other"])
+    assert [one["id"] for one in ask(api, key).json["data"]["configs"]] == ["other"]
+    assert refusal(say(api, key)) == (403, "key_restricted")
+    assert say(api, key, config_id="other", session_id="kept").status_code == 200
+    assert say(api, key, session_id="kept").status_code == 200
+    # What is refused stores nothing.
+    assert api.count_rows("chat_session") == 1
+
+
+def test_addresses_bind(api: Api) -> None:
+    key = make_key(api, addresses=["10.0.0.0/8", "2001:db8::/32"])
+    assert refusal(ask(api, key)) == (403, "key_restricted")
+    for address in ("10.1.2.3", "2001:db8::1", "::ffff:10.1.2.3"):
+        inside = ask(api, key, environ_base={"REMOTE_ADDR": address})
+        assert inside.status_code == 200, address
+
+
+def test_address_is_the_one_behind_the_proxy(make_api: Callable[..., Api]) -> None:
+    trusting, plain = make_api(ASTRBOT_PROXY_HOPS=1), make_api()
+    forged = {"X-Forwarded-For": "10.1.2.3"}
+    for api, expected in ((trusting, 200), (plain, 403)):
+        headers = {"X-API-Key": make_key(api, addresses=["10.0.0.0/8"]), **forged}
+        assert api.client.get("/api/v1/configs", headers=headers).status_code == expected
+
+
+def test_requests_a_minute_hold_and_are_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_800_000_030.0]
+    monkeypatch.setattr("astrbot_api.ratelimits.time.time", lambda: now[0])
+    key = make_key(api, requests_per_minute=3)
+    answers = [ask(api, key) for _ in range(5)]
+    assert [one.status_code for one in answers] == [200, 200, 200, 429, 429]
+    assert answers[0].headers["RateLimit-Remaining"] == "2"
+    refused = answers[3]
+    assert refusal(refused) == (429, "rate_limited")
+    assert refused.headers["RateLimit-Limit"] == "3"
+    now[0] += int(refused.headers["Retry-After"])
+    assert ask(api, key).status_code == 429  # the last minute still weighs
+    now[0] += 60
+    assert ask(api, key).status_code == 200
+
+
+def test_retry_after_is_when_the_next_one_is_taken(api: Api) -> None:
+    def take(now_s: float) -> tuple[bool, float, float]:
+        return api.state.store.write(lambda db: ratecounts.count_request(db, "k", 10, now_s))
+
+    assert all(take(60_000.0)[0] for _ in range(10))
+    allowed, _, wait_s = take(60_061.0)
+    assert not allowed
+    assert take(60_061.0 + wait_s)[0]
+
+
+@pytest.mark.parametrize("url", ["", "memory://"])
+def test_every_storage_counts_the_same(make_api: Callable[..., Api], url: str) -> None:
+    api = make_api(ASTRBOT_LIMITS_URL=url)
+    key = make_key(api, requests_per_minute=2)
+    assert [ask(api, key).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_streams_hold_while_turns_run(make_scripted: Callable[..., Any]) -> None:
+    go = threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        assert go.wait(30)
+        yield TextDelta("done")
+
+    api, _ = make_scripted(answer)
+    key = make_key(api, streams=1)
+    headers = {"X-API-Key": key}
+    body = {"username": "alice", "message": "hi"}
+    first = api.client.post("/api/v1/chat", headers=headers, json=body, buffered=False)
+    refused = api.app.test_client().post("/api/v1/chat", headers=headers, json=body)
+    assert refusal(refused) == (429, "rate_limited")
+    assert refused.headers["Retry-After"]
+    go.set()
+    assert b'"end"' in first.get_data()
+    assert say(api, key).status_code == 200
+
+
+def test_turns_a_day_hold_until_tomorrow(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = make_key(api, turns_per_day=2)
+    assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
+    refused = say(api, key)
+    assert refusal(refused) == (429, "budget_exhausted")
+    assert 0 < int(refused.headers["Retry-After"]) <= 86_400
+    tomorrow = keyuse.today() + 1
+    monkeypatch.setattr(keyuse, "today", lambda: tomorrow)
+    assert say(api, key).status_code == 200
+
+
+def test_tokens_a_day_hold(make_scripted: Callable[..., Any]) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("hi")
+        yield Usage(input_other=60, input_cached=0, output=40)
+
+    api, _ = make_scripted(answer)
+    key = make_key(api, tokens_per_day=200)
+    assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_upload_bytes_hold(api: Api) -> None:
+    key = make_key(api, upload_bytes=100)
+
+    def upload() -> TestResponse:
+        return api.client.post(
+            "/api/v1/file", headers={"X-API-Key": key}, data={"file": (io.BytesIO(PNG), "a.png")}
+        )
+
+    assert upload().status_code == 200
+    refused = upload()
+    assert refusal(refused) == (413, "quota_exceeded")
+    assert "upload_bytes" in refused.json["message"]
+
+
+def test_tools_bind(make_scripted: Callable[..., Any]) -> None:
+    offered: list[list[str]] = []
+
+    class Spy:
+        def stream(self, messages: Any, tools: Any, options: Any) -> Iterator[Delta]:
+            offered.append(sorted(tool["function"]["name"] for tool in tools))
+            yield TextDelta("hi")
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("hi")
+
+    dice = Tool("dice", "Roll a die.", lambda arguments, context: "4")
+    api, model = make_scripted(answer, tools=[dice])
+    model.stream = Spy().stream
+    say(api, make_key(api, tools=["calc*"]))
+    say(api, api.key)
+    assert offered[0] == ["calculate"]
+    assert "dice" in offered[1]
+
+
+def test_expired_key_gets_401_whatever_its_rules(api: Api) -> None:
+    key = make_key(api, requests_per_minute=5)
+    api.state.store.write(lambda db: ApiKey.update(expires_at=1).execute(db))
+    assert ask(api, key).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("rules", "named"),
+    [
+        ({"streams": 0}, "rules.streams"),
+        ({"streams": True}, "rules.streams"),
+        ({"streams": "5"}, "rules.streams"),
+        ({"configs": []}, "rules.configs"),
+        ({"configs": "default"}, "rules.configs"),
+        ({"addresses": ["10.0.0.0/33"]}, "rules.addresses"),
+        ({"username": ""}, "rules.username"),
+        ({"username": "\ud800"}, "rules.username"),
+        ({"no_such": 1}, "rules.no_such"),
+        ([], "rules must be an object"),
+    ],
+)
+def test_wrong_rule_is_refused_by_name(rules: Any, named: str) -> None:
+    with pytest.raises(ApiError, match=named):
+        read_rules(rules)
+
+
+def test_narrower_rules_never_allow_more() -> None:
+    maker = read_rules({"username_prefix": "shop-", "configs": ["a"], "tools": ["x"]})
+    narrowed = narrow_rules(maker, read_rules({"username": "shop-1", "max_turns": 2}))
+    assert narrowed.to_json() == {
+        "username": "shop-1", "username_prefix": "shop-", "configs": ["a"], "tools": ["x"],
+        "max_turns": 2,
+    }  # fmt: skip
+    for more in ({"username": "bob"}, {"configs": ["b"]}, {"tools": ["*"]}):
+        with pytest.raises(ApiError):
+            narrow_rules(maker, read_rules(more))
+    assert narrow_rules(NO_RULES, read_rules({"tools": ["y"]})).tools == ("y",)
+
+
+def test_command_line_makes_a_guarded_key(api: Api) -> None:
+    folder = str(api.state.settings.data_dir)
+    arguments = ["keys", "create", "bot", "--username", "alice", "--turns-per-day", "9"]
+    arguments += ["--config", "a", "--config", "b", "--json", "--data-dir", folder]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert (
+        '"rules": {"username": "alice", "configs": ["a", "b"], "turns_per_day": 9}' in done.output
+    )
+    wrong = CliRunner().invoke(
+        main, ["keys", "create", "bot", "--address", "nowhere", "--data-dir", folder]
+    )
+    assert wrong.exit_code == 2
+
+
+# Session keys
+
+
+def mint(api: Api, key: str = "", **body: Any) -> TestResponse:
+    headers = {"X-API-Key": key or api.key}
+    return api.client.post(
+        "/api/v1/keys/session", headers=headers, json={"username": "alice", **body}
+    )
+
+
+def test_session_key_is_its_username_alone(api: Api) -> None:
+    made = mint(api).json["data"]
+    assert made["scopes"] == ["chat", "file"]
+    assert made["rules"] == {"username": "alice"}
+    assert say(api, made["api_key"]).status_code == 200
+    assert refusal(say(api, made["api_key"], username="bob")) == (403, "key_restricted")
+    assert ask(api, made["api_key"]).status_code == 403  # no scope config
+    assert refusal(mint(api, made["api_key"])) == (403, "key_restricted")
+
+
+def test_session_key_may_be_bound_to_one_session(api: Api) -> None:
+    api.chat(session_id="mine")
+    api.chat(session_id="other")
+    key = mint(api, session_id="mine").json["data"]["api_key"]
+    assert say(api, key, session_id="mine").status_code == 200
+    assert b'"session_id":"mine"' in say(api, key).get_data()
+    assert refusal(say(api, key, session_id="other")) == (403, "key_restricted")
+    base = "/api/v1/chat/sessions"
+    assert ask(api, key, f"{base}/mine?username=alice").status_code == 200
+    assert refusal(ask(api, key, f"{base}/other?username=alice")) == (403, "key_restricted")
+    assert refusal(ask(api, key, f"{base}?username=alice")) == (403, "key_restricted")
+
+
+def test_session_keys_budget_holds_over_all_days(api: Api) -> None:
+    key = mint(api, max_turns=2).json["data"]["api_key"]
+    assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
+    assert say(api, mint(api).json["data"]["api_key"]).status_code == 200
+
+
+def test_session_keys_count_to_the_key_that_made_them(api: Api) -> None:
+    maker = make_key(api, turns_per_day=2, requests_per_minute=50)
+    for _ in range(2):
+        assert say(api, mint(api, maker).json["data"]["api_key"]).status_code == 200
+    assert refusal(say(api, mint(api, maker).json["data"]["api_key"])) == (429, "budget_exhausted")
+    assert say(api, maker).status_code == 429
+
+
+def test_session_key_ends_with_its_maker_and_when_that_changes(api: Api) -> None:
+    with api.state.store.read() as db:
+        maker = next(one["key_id"] for one in keys.list_keys(db))
+    one = mint(api).json["data"]["api_key"]
+    api.state.store.write(lambda db: keys.update_key(db, maker, {"name": "renamed"}))
+    assert say(api, one).status_code == 200
+    api.state.store.write(lambda db: keys.update_key(db, maker, {"rules": '{"streams":1}'}))
+    assert say(api, one).status_code == 401
+    other = mint(api).json["data"]["api_key"]
+    api.state.store.write(lambda db: keys.revoke_key(db, maker))
+    assert say(api, other).status_code == 401
+
+
+def test_session_key_ends_in_time_and_is_swept(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = mint(api, expires_in_s=60).json["data"]["api_key"]
+    now = keys.now_us()
+    monkeypatch.setattr("astrbot_api.db.keys.now_us", lambda: now + 61_000_000)
+    assert say(api, key).status_code == 401
+    monkeypatch.setattr("astrbot_api.db.keys.now_us", lambda: now + 2 * keys.DAY_US)
+    assert api.state.store.write(keys.purge_session_keys) == 1
+    assert api.count_rows("api_key") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"username": None}, 400),
+        ({"username": "  "}, 400),
+        ({"username": "astrbot"}, 403),
+        ({"expires_in_s": 59}, 400),
+        ({"expires_in_s": 86_401}, 400),
+        ({"expires_in_s": "900"}, 400),
+        ({"max_turns": 0}, 400),
+        ({"config_id": "none"}, 404),
+        ({"scopes": "chat"}, 400),
+    ],
+)
+def test_wrong_session_key_is_refused(api: Api, body: dict[str, Any], status: int) -> None:
+    assert mint(api, **body).status_code == status
+
+
+def test_key_is_told_what_it_may_and_what_is_left(api: Api) -> None:
+    key = make_key(api, "chat", turns_per_day=5, requests_per_minute=30)
+    say(api, key)
+    told = ask(api, key, "/api/v1/keys/self").json["data"]
+    assert told["scopes"] == ["chat"]
+    assert told["rules"] == {"turns_per_day": 5, "requests_per_minute": 30}
+    assert told["left"] == {"turns_per_day": 4, "requests_per_minute": 28}
+    assert told["used"]["turns_today"] == 1
+    plain = ask(api, api.key, "/api/v1/keys/self").json["data"]
+    assert (plain["rules"], plain["left"], plain["is_session_key"]) == ({}, {}, False)
+
+
+# CORS
+
+
+def preflight(api: Api, origin: str) -> TestResponse:
+    headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    return api.client.options("/api/v1/chat", headers=headers)
+
+
+def test_named_origin_may_call(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_CORS_ORIGINS="https://shop.example")
+    allowed = preflight(api, "https://shop.example")
+    assert allowed.status_code == 204
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    assert "X-API-Key" in allowed.headers["Access-Control-Allow-Headers"]
+    assert "Access-Control-Allow-Credentials" not in allowed.headers
+    headers = {"Origin": "https://shop.example", "X-API-Key": api.key}
+    answer = api.client.get("/api/v1/configs", headers=headers)
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    assert "Origin" in answer.headers["Vary"]
+    refused = api.client.get("/api/v1/configs", headers={"Origin": "https://shop.example"})
+    assert refused.status_code == 401
+    assert refused.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+
+
+def test_other_origin_is_told_nothing(make_api: Callable[..., Api]) -> None:
+    for api in (make_api(ASTRBOT_CORS_ORIGINS="https://shop.example"), make_api()):
+        answer = preflight(api, "https://shop.example.evil.example")
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        owner = api.client.options("/api/apikey/list", headers={"Origin": "https://shop.example"})
+        assert "Access-Control-Allow-Origin" not in owner.headers
+
+
+def test_any_origin_is_a_star_without_credentials(make_api: Callable[..., Api]) -> None:
+    answer = preflight(make_api(ASTRBOT_CORS_ORIGINS="*"), "https://any.example")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Credentials" not in answer.headers
