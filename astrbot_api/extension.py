@@ -23,6 +23,7 @@ from .chat.commands import Command
 from .chat.ending import TurnEnder
 from .chat.following import RunFollower
 from .chat.idempotency import Idempotency
+from .chat.inbox import InboxFeed
 from .chat.lease import WorkerLease
 from .chat.opening import TurnOpener
 from .chat.recovery import Recovery, prune_journal
@@ -79,6 +80,7 @@ class AppState:
     follower: RunFollower
     streams: Streams
     sockets: WebSockets
+    inbox: InboxFeed
     ender: TurnEnder
     journal_writer: JournalWriter
     access_log: Callable[[str], None]
@@ -237,6 +239,7 @@ class AstrBotAPI:
             follower=RunFollower(store, journal, Followers(signals), recovery, runs.find_log),
             streams=streams,
             sockets=sockets,
+            inbox=InboxFeed(settings, store, signals),
             ender=ender,
             journal_writer=writer,
             remover=remover,

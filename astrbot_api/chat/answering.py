@@ -130,6 +130,7 @@ class TurnRunner:
             arguments=arguments,
             commands=abilities.commands,
             config_id=turn.config.id,
+            stopped=turn.stopped,
         )
         try:
             text = abilities.run_command(turn.to_context(), command, context)

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 
 from ..plugins.commands import Command, CommandContext
 
-__all__ = ["Command", "CommandContext", "find_command"]
+__all__ = ["Command", "CommandContext", "asks_to_stop", "find_command"]
+
+#: The command that is heard before its turn comes: it ends the turns ahead of it.
+_STOP = "stop"
 
 
 def find_command(
@@ -25,3 +28,9 @@ def find_command(
     word, _, rest = stripped[1:].partition(" ")
     command = commands.get(word.lower())
     return (command, rest.strip()) if command else (None, "")
+
+
+def asks_to_stop(text: str) -> bool:
+    """Tell whether a message is ``/stop``, whatever the config's commands are."""
+    stripped = text.strip()
+    return stripped.startswith("/") and stripped[1:].partition(" ")[0].lower() == _STOP

@@ -20,6 +20,7 @@ from ..db.sessions import WEBCHAT, SessionRow
 from ..db.store import Store
 from ..errors import ApiError
 from ..stream.log import RunLog, Sink
+from .commands import asks_to_stop
 from .editing import LastTurn, find_last_turn, find_media
 from .idempotency import claim_turn
 from .keylimits import check_turn
@@ -125,7 +126,9 @@ class TurnOpener:
             user_message=user_message,
             checkpoint=checkpoint,
         )
-        if ahead >= self._settings.max_turns_per_session:
+        # However full the queue is, it can be stopped.
+        limit = self._settings.max_turns_per_session * (2 if asks_to_stop(request.text) else 1)
+        if ahead >= limit:
             raise ApiError(
                 "too_many_turns",
                 f"{ahead} turns of this session are running or waiting; wait for them first",

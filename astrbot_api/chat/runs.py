@@ -12,10 +12,11 @@ import peewee
 from ..config import Settings
 from ..db import runs
 from ..db.store import Store
-from ..errors import ApiError, RunCancelled
+from ..errors import ApiError, RunCancelled, StorageError
 from ..stream.log import RunLog
 from ..stream.signals import STOP_RUNS, Signals
 from .answering import TurnRunner
+from .commands import asks_to_stop
 from .ending import LOST, RunLost, TurnEnder
 from .opening import TurnOpener
 from .turn import OpenTurn, TurnRequest
@@ -90,6 +91,8 @@ class Runs:
         with self._lock:
             self._active[turn.run_id] = turn
             self._idle.clear()
+        if turn.ahead and asks_to_stop(turn.text):
+            turn.stopped = self._stop_ahead_of(turn)
         try:
             threading.Thread(target=self._run, args=(turn,), name="run", daemon=True).start()
         except RuntimeError as error:  # no thread to be had; a greenlet always is
@@ -128,6 +131,16 @@ class Runs:
         with self._store.read() as db:
             wanted = runs.list_active_ids(db, session, key_id)
         return self.stop(wanted) if wanted else 0
+
+    def _stop_ahead_of(self, turn: OpenTurn) -> int:
+        """Stop the other turns of a turn's session, which would keep it waiting."""
+        try:
+            with self._store.read() as db:
+                wanted = runs.list_active_ids(db, turn.session.id)
+            return self.stop([run_id for run_id in wanted if run_id != turn.run_id])
+        except StorageError:
+            log.exception("the turns ahead of run %s were not stopped", turn.run_id)
+            return 0
 
     def look_for_stops(self) -> None:
         """Stop the turns of this worker that another was asked to stop. A chore."""

@@ -49,12 +49,18 @@ class TurnRequest:
     kept: bool = True
     client_key: ClientKey | None = None
 
+    @property
+    def text(self) -> str:
+        """The text of the message."""
+        return plain_text([segment.to_wire() for segment in self.segments])
+
 
 @dataclass(slots=True)
 class OpenTurn:
     """A turn that is stored and may run. ``number`` is its place in the queue.
 
     :param replaces: Number of the answer that goes when this turn's is stored.
+    :param stopped: How many turns ahead of it a ``/stop`` has stopped.
     """
 
     run_id: str
@@ -72,6 +78,7 @@ class OpenTurn:
     cancel: Cancellation = field(default_factory=Cancellation)
     observe: Callable[[Event], None] | None = None
     replaces: int | None = None
+    stopped: int = 0
 
     def say(self, event: Event) -> None:
         """Put an event into the stream, and show it to the plugins that look."""
@@ -93,7 +100,7 @@ class OpenTurn:
     @property
     def text(self) -> str:
         """The text of the user's message."""
-        return plain_text([segment.to_wire() for segment in self.request.segments])
+        return self.request.text
 
     @property
     def subject(self) -> str:

@@ -26,6 +26,7 @@ from .fallback import build_fallback
 from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
 from .files.routes import blp as files
 from .im.routes import blp as im
+from .inbox.routes import blp as inbox
 from .keys.routes import blp as keys
 from .openai.routes import blp as openai
 from .runs.routes import blp as runs
@@ -43,6 +44,7 @@ RESOURCES: tuple[ApiBlueprint, ...] = (
     runs,
     sessions,
     messages,
+    inbox,
     files,
     configs,
     im,

@@ -17,6 +17,7 @@ class CommandContext:
     :param message_number: The stored message's number; None: it is not stored.
     :param arguments: What stands behind the command's name.
     :param commands: Every command that could have been given here.
+    :param stopped: How many turns of the session ``/stop`` has stopped.
     :param settings: What the config sets for the plugin the command is of.
     """
 
@@ -27,6 +28,7 @@ class CommandContext:
     arguments: str
     commands: Mapping[str, Command]
     config_id: str = "default"
+    stopped: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -11,7 +11,7 @@ _STATS_MESSAGES = 1000
 
 
 class Commands:
-    """``/help``, ``/sid``, ``/reset``, ``/new`` and ``/stats``."""
+    """``/help``, ``/sid``, ``/reset``, ``/new``, ``/stop`` and ``/stats``."""
 
     name = "commands"
 
@@ -23,6 +23,7 @@ class Commands:
             Command("sid", "show this conversation's UMO and your user id", _sid),
             Command("reset", "forget the conversation so far", _reset),
             Command("new", "start a fresh conversation in this session", _reset),
+            Command("stop", "stop the answer that is being made", _stop),
             Command("stats", "show the tokens that this session has used", _stats),
         ]
 
@@ -45,6 +46,13 @@ def _reset(context: CommandContext) -> str:
         last = newest[0].id if newest else 0
     context.store.write(lambda db: sessions.forget_context(db, session, last))
     return "The conversation so far is forgotten."
+
+
+def _stop(context: CommandContext) -> str:
+    # The turns were stopped when the message came: this one had to wait for them.
+    if not context.stopped:
+        return "Nothing is running in this session."
+    return "Stopped." if context.stopped == 1 else f"Stopped {context.stopped} turns."
 
 
 def _stats(context: CommandContext) -> str:

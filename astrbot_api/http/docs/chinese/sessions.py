@@ -124,4 +124,25 @@ SESSIONS = {
     "As in chat: {} gives the text in one {} event.": (
         "与聊天接口相同：{} 表示在一个 {} 事件中返回全文。"
     ),
+    "Inbox": "收件箱",
+    "All sessions of a user in one stream.": "在一个事件流中接收用户所有会话的消息。",
+    "A stream of messages; it has no end.": "消息流，不会结束。",
+    "Show every message of all sessions of a username, as it is stored.": (
+        "实时接收某个用户名的所有会话中保存的每条消息。"
+    ),
+    (
+        "The user's own, the agent's answers when they are whole, and what is pushed, on "
+        "whichever worker. The first event is {}; each {} has its {}, and in {} what the list "
+        "of messages has. The {} of an event is the number of its message: send the last one "
+        "as {}, or as {}, and the stream continues there. When more than {} messages of all "
+        "users came meanwhile, {} in the first event is true: read the sessions instead. A "
+        "message that is too long for a line has {} and no content. A {} line before the end "
+        "means: resume now."
+    ): (
+        "包括用户自己的消息、智能体的完整回复以及主动推送的消息，不论由哪个工作进程处理。第一个事件"
+        "为 {}；每个 {} 带有所属的 {}，{} 的内容与消息列表相同。事件的 {} 是消息的编号：将最后一个"
+        "编号作为 {} 或 {} 发送，即可从该处继续。如果期间所有用户的消息超过 {} 条，第一个事件中的 "
+        "{} 为真，此时应重新读取会话。过长的消息带有 {} 而没有内容。结束之前的 {} 行表示应立即重新"
+        "连接。"
+    ),
 }

@@ -1,0 +1,99 @@
+"""``GET /chat/inbox``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+from flask import Response, request
+
+from ...errors import ApiError
+from ..auth import get_caller, resolve_username
+from ..blueprint import ApiBlueprint
+from ..fields import Cursor, MaybeUsername
+from ..sse import STREAM_HEADERS, find_abort
+from ..state import get_state
+from .body import InboxBody
+
+blp = ApiBlueprint(
+    "inbox",
+    __name__,
+    tag="Inbox",
+    scope="chat",
+    description="All sessions of a user in one stream.",
+)
+
+_EXAMPLE = (
+    'data: {"type":"inbox_opened","data":{"after":41,"reset":false}}\nid: 41\n\n'
+    'data: {"type":"message","session_id":"my_session_001","data":{"id":42,"sender_id":"bot",'
+    '"sender_name":"bot","content":{"type":"bot","message":[{"type":"plain","text":"Your report '
+    'is ready."}]},"llm_checkpoint_id":null,"created_at":"2026-11-23T16:41:51.860786+00:00"}}\n'
+    "id: 42\n\n"
+)
+
+
+class InboxQuerySchema(ma.Schema):
+    """The query of an inbox."""
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
+    username = MaybeUsername()
+    after = Cursor()
+
+
+@blp.route("/chat/inbox", methods=["GET"])
+@blp.arguments(InboxQuerySchema(), location="query")
+@blp.doc(
+    operationId="openChatInbox",
+    responses={
+        200: {
+            "description": "A stream of messages; it has no end.",
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string", "description": "Server-sent events."},
+                    "example": _EXAMPLE,
+                }
+            },
+        }
+    },
+)
+@blp.raises(
+    "missing_field", "invalid_request", "username_reserved", "too_many_streams", "server_busy",
+    "shutting_down",
+)  # fmt: skip
+def open_inbox(query: dict[str, Any]) -> Response:
+    """Show every message of all sessions of a username, as it is stored.
+
+    The user's own, the agent's answers when they are whole, and what is
+    pushed, on whichever worker. The first event is `inbox_opened`; each
+    `message` has its `session_id`, and in `data` what the list of messages
+    has. The `id:` of an event is the number of its message: send the last one
+    as `Last-Event-ID`, or as `after`, and the stream continues there. When
+    more than 20000 messages of all users came meanwhile, `reset` in the first
+    event is true: read the sessions instead. A message that is too long for a
+    line has `truncated` and no content. A `retry:` line before the end means:
+    resume now.
+    """
+    username = resolve_username(query["username"])
+    state = get_state()
+    if state.runs.draining:
+        raise ApiError(
+            "shutting_down", "The server is going down; try again.", headers={"Retry-After": "1"}
+        )
+    after = query["after"]
+    if after is None:
+        after = _read_last_event_id()
+    inbox = state.inbox.open(username, get_caller().key_id, after=after, abort=find_abort(request))
+    runs = state.runs
+    body = InboxBody(inbox, state.settings.heartbeat_s, lambda: runs.draining)
+    return Response(body, headers=STREAM_HEADERS, content_type="text/event-stream")
+
+
+def _read_last_event_id() -> int | None:
+    text = request.headers.get("Last-Event-ID", "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal()) or len(text) > 18:
+        raise ApiError("invalid_request", "Last-Event-ID must be the number of a message")
+    return int(text)

@@ -1,0 +1,197 @@
+"""The inbox: every message of all of a user's sessions, as it is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from astrbot_api.chat import inbox as inboxes
+from astrbot_api.db import messages, sessions
+
+from ..waiting import wait_for
+from .conftest import Api
+
+PATH = "/api/v1/chat/inbox"
+
+
+class Reader:
+    """An open inbox, read event by event."""
+
+    def __init__(self, api: Api, query: str = "username=alice", **headers: str) -> None:
+        self.answer = api.client.get(f"{PATH}?{query}", headers={"X-API-Key": api.key, **headers})
+        self._chunks = iter(self.answer.response)
+        self._events: list[dict[str, Any]] = []
+        self.lines: list[str] = []
+
+    def read(self) -> dict[str, Any]:
+        """Return the next event, with its ``id``."""
+        while not self._events:
+            chunk = next(self._chunks)
+            for frame in bytes(chunk).decode().split("\n\n"):  # type: ignore[arg-type]
+                self.lines += frame.split("\n")
+                if frame.startswith("data: "):
+                    data, number = frame.split("\nid: ")
+                    self._events.append({**json.loads(data[6:]), "id": int(number)})
+        return self._events.pop(0)
+
+    def read_texts(self, count: int) -> list[str]:
+        """Return the session and the text of the next messages."""
+        found = [self.read() for _ in range(count)]
+        return [
+            f"{one['session_id']}: {one['data']['content']['message'][0]['text']}" for one in found
+        ]
+
+    def is_at_end(self) -> bool:
+        return not [chunk for chunk in self._chunks if chunk]  # type: ignore[truthy-bool]
+
+    def close(self) -> None:
+        self.answer.close()
+
+
+@pytest.fixture
+def open_inbox() -> Iterator[Callable[..., Reader]]:
+    opened: list[Reader] = []
+
+    def make(api: Api, *args: Any, **options: str) -> Reader:
+        opened.append(Reader(api, *args, **options))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+Open = Callable[..., Reader]
+
+
+def push(api: Api, session_id: str, text: str) -> int:
+    """Store a message as another worker's push does."""
+
+    def job(db: Any) -> int:
+        session = sessions.find_session(db, session_id)
+        assert session is not None
+        content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
+        return messages.add_message(db, session.id, "webchat", messages.BOT, content, None)[0]
+
+    return api.state.store.write(job)
+
+
+def test_messages_of_all_sessions_come_as_they_are_stored(api: Api, open_inbox: Open) -> None:
+    api.chat("before", session_id="a")
+    reader = open_inbox(api)
+    assert reader.answer.content_type == "text/event-stream"
+    opened = reader.read()
+    assert opened == {"type": "inbox_opened", "data": {"after": 2, "reset": False}, "id": 2}
+    api.chat("one", session_id="a")
+    api.chat("two", session_id="b")
+    api.chat("not hers", session_id="c", username="bob")
+    push(api, "a", "pushed")
+    assert reader.read_texts(5) == [
+        "a: one", "a: Hello from mock.", "b: two", "b: Hello from mock.", "a: pushed",
+    ]  # fmt: skip
+
+
+def test_an_event_is_a_message_as_the_list_has_it(api: Api, open_inbox: Open) -> None:
+    reader = open_inbox(api)
+    reader.read()
+    api.chat("one", session_id="a")
+    events = [reader.read(), reader.read()]
+    listed = api.get("/api/v1/chat/sessions/a/messages?username=alice&order=asc").get_json()
+    assert [one["data"] for one in events] == listed["data"]["messages"]
+    assert [one["id"] for one in events] == [one["data"]["id"] for one in events]
+
+
+@pytest.mark.parametrize("by_header", [True, False])
+def test_what_was_missed_comes_first(api: Api, open_inbox: Open, by_header: bool) -> None:
+    api.chat("zero", session_id="a")
+    for number in range(30):
+        api.chat(str(number), session_id="a", _skip_user_history=True)
+        api.chat("x", session_id="z", username="bob")
+    headers = {"Last-Event-ID": "1"} if by_header else {}
+    query = "username=alice" + ("" if by_header else "&after=1")
+    reader = open_inbox(api, query, **headers)
+    assert reader.read()["data"] == {"after": 1, "reset": False}
+    numbers = [reader.read()["id"] for _ in range(31)]
+    assert numbers == sorted(set(numbers))
+    push(api, "a", "last")
+    assert reader.read_texts(1) == ["a: last"]
+
+
+def test_too_much_missed_is_told_and_not_read(
+    api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        api.chat(session_id="a")
+    monkeypatch.setattr(inboxes, "MAX_MISSED", 5)
+    reader = open_inbox(api, "username=alice&after=0")
+    assert reader.read()["data"] == {"after": 6, "reset": True}
+    push(api, "a", "new")
+    assert reader.read_texts(1) == ["a: new"]
+
+
+def test_a_reader_that_falls_behind_is_told_to_resume(
+    api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "_MAX_WAITING", 3)
+    api.chat(session_id="a")
+    reader = open_inbox(api)
+    reader.read()
+    for number in range(6):
+        push(api, "a", str(number))
+    api.state.inbox.look()
+    assert reader.read_texts(3) == ["a: 0", "a: 1", "a: 2"]
+    assert "retry: 1000" in next(reader._chunks).decode()  # type: ignore[union-attr]
+    again = open_inbox(api, "username=alice&after=5")
+    again.read()
+    assert again.read_texts(3) == ["a: 3", "a: 4", "a: 5"]
+
+
+def test_a_message_too_long_for_a_line_is_only_told_of(api: Api, open_inbox: Open) -> None:
+    reader = open_inbox(api)
+    reader.read()
+    api.chat("x" * 300_000, session_id="a")
+    event = reader.read()
+    assert (event["truncated"], event["data"]["content"], event["data"]["id"]) == (True, None, 1)
+
+
+def test_nothing_is_looked_for_when_no_inbox_is_open(api: Api) -> None:
+    reader = Reader(api)
+    reader.read()
+    assert api.state.inbox.open_count == 1
+    reader.close()
+    assert api.state.inbox.open_count == 0
+    wait_for(lambda: not api.state.inbox._running)
+    again = Reader(api)
+    again.read()
+    api.chat("one", session_id="a")
+    assert again.read_texts(1) == ["a: one"]
+    again.close()
+
+
+def test_an_inbox_ends_when_the_worker_stops(api: Api, open_inbox: Open) -> None:
+    reader = open_inbox(api)
+    reader.read()
+    api.state.runs.drain()
+    assert b"".join(reader._chunks).endswith(b"retry: 1000\n\n")  # type: ignore[arg-type]
+    answer = api.get(f"{PATH}?username=alice")
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "shutting_down")
+
+
+def test_an_inbox_is_its_users(api: Api) -> None:
+    assert api.get(PATH).status_code == 400
+    assert api.get(f"{PATH}?username=astrbot").status_code == 403
+    for wrong in ("x", "-1", "9" * 30):
+        answer = api.client.get(
+            f"{PATH}?username=alice", headers={"X-API-Key": api.key, "Last-Event-ID": wrong}
+        )
+        assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+
+
+def test_inboxes_of_a_key_are_limited(make_api: Callable[..., Api], open_inbox: Open) -> None:
+    api = make_api(ASTRBOT_MAX_STREAMS_PER_KEY=1)
+    open_inbox(api).read()
+    answer = api.get(f"{PATH}?username=alice")
+    assert (answer.status_code, answer.get_json()["code"]) == (429, "too_many_streams")

@@ -1,0 +1,74 @@
+"""``/stop`` in a message: it must be heard although turns wait for one another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from astrbot_api.agent.provider import Delta, TextDelta
+
+from ..servers import parse_events
+from .conftest import Api, Scripted
+
+Make = Callable[..., tuple[Api, Scripted]]
+
+
+@pytest.fixture
+def talking(make_scripted: Make) -> Iterator[Api]:
+    """A model that talks until it is stopped."""
+    ended = threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("and so on")
+        while not ended.wait(0.01):
+            yield TextDelta(" and on")
+
+    api, _ = make_scripted(answer, max_turns_per_session=2)
+    yield api
+    ended.set()
+
+
+def begin(api: Api, session_id: str = "s") -> Any:
+    """Begin a turn; return its stream."""
+    return api.client.post(
+        "/api/v1/chat",
+        headers={"X-API-Key": api.key},
+        json={"username": "alice", "session_id": session_id, "message": "talk"},
+    )
+
+
+def texts_of(events: list[dict[str, Any]]) -> str:
+    return "".join(one["data"] for one in events if one["type"] == "plain")
+
+
+def test_stop_ends_what_runs_and_what_waits_and_says_so(talking: Api) -> None:
+    streams = [begin(talking), begin(talking)]
+    other = begin(talking, "other")
+    # The queue is full, and yet it is heard.
+    events = talking.chat(" /STOP now", session_id="s")
+    assert texts_of(events) == "Stopped 2 turns."
+    first = parse_events(streams[0].get_data())
+    assert [one["type"] for one in first[-3:]] == ["complete", "message_saved", "end"]
+    assert first[-3]["data"].startswith("and so on")
+    assert "plain" not in [one["type"] for one in parse_events(streams[1].get_data())]
+    assert talking.state.runs.active_count == 1, "another session's turn goes on"
+    talking.chat("/stop", session_id="other")
+    other.get_data()
+
+
+def test_stop_says_when_nothing_runs(api: Api) -> None:
+    assert texts_of(api.chat("/stop", session_id="s")) == "Nothing is running in this session."
+
+
+def test_words_that_begin_like_it_stop_nothing(talking: Api) -> None:
+    stream = begin(talking)
+    answer = talking.post_chat(
+        username="alice", session_id="s", message="/stopwatch", response_mode="background"
+    )
+    assert answer.status_code == 202
+    assert talking.state.runs.active_count == 2
+    talking.chat("/stop", session_id="s")
+    stream.get_data()
