@@ -254,6 +254,8 @@ def test_a_key_has_as_many_turns_and_streams_as_it_may(
     assert (refused.status_code, refused.get_json()["code"]) == (429, "too_many_turns")
     assert refused.headers["Retry-After"]
     (run_id,) = active_runs(api)
+    # The model may be asked a moment before the first stream is open.
+    wait_for(lambda: api.state.streams.open_count == 1)
     path = f"/api/v1/chat/runs/{run_id}/stream"
     second = api.get(path)
     third = api.get(path)
