@@ -16,7 +16,9 @@ from ..db.sessions import SessionRow, get_owned_session
 from ..db.store import Store
 from ..db.summaries import forget_summary
 from ..errors import ApiError
+from ..keyrules import KeyGuard
 from ..messages import Media, Segment, keep_found, parse_stored_message
+from .keylimits import check_attachments
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,20 @@ class LastTurn:
 
 
 def edit_user_message(
-    store: Store, session_id: str, username: str, message_id: int, segments: Sequence[Segment]
+    store: Store,
+    session_id: str,
+    username: str,
+    message_id: int,
+    segments: Sequence[Segment],
+    guard: KeyGuard | None = None,
 ) -> dict[str, Any]:
     """Put other words in the place of the last thing that the user said.
 
+    :param guard: What the key may send along.
     :returns: The message, as clients are shown it.
     :raises ApiError: ``session_not_found``, ``session_of_another_user``,
-        ``message_not_found``, ``message_not_editable``, ``session_busy`` or
-        ``message_empty``.
+        ``message_not_found``, ``message_not_editable``, ``session_busy``,
+        ``message_empty`` or ``attachment_not_found``.
     """
 
     def job(db: peewee.Database) -> dict[str, Any]:
@@ -55,6 +63,8 @@ def edit_user_message(
             raise _not_editable(message_id, "is not the user's")
         _check_last(db, session, message)
         kept, sent = find_media(db, segments)
+        if guard is not None:
+            check_attachments(db, guard, sent)
         content = {"type": "user", "message": [one.to_wire() for one in kept]}
         messages.replace_content(db, message.id, content)
         link_attachments(db, message.id, [row.id for row in sent])

@@ -41,13 +41,22 @@ def check_turn(
     """
     guard.rules.check_session(session_id)
     guard.rules.check_config(config_id)
-    if guard.rules.binds_username:
-        for row in sent:
-            if not may_use(db, row, guard.root_id, guard.rules.allows_username):
-                raise ApiError("attachment_not_found", f"attachment not found: {row.attachment_id}")
+    check_attachments(db, guard, sent)
     for key_id, rules in guard.counted:
         if rules.limits_turns:
             _check_counts(db, key_id, rules)
+
+
+def check_attachments(db: peewee.Database, guard: KeyGuard, sent: Sequence[AttachmentRow]) -> None:
+    """Refuse attachments of others to a key that is bound to usernames.
+
+    :raises ApiError: ``attachment_not_found``.
+    """
+    if not guard.rules.binds_username:
+        return
+    for row in sent:
+        if not may_use(db, row, guard.root_id, guard.rules.allows_username):
+            raise ApiError("attachment_not_found", f"attachment not found: {row.attachment_id}")
 
 
 def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules) -> None:

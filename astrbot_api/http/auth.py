@@ -134,10 +134,14 @@ def check_username(username: str) -> None:
 def resolve_username(*sent: str | None) -> str:
     """Return the username that a request speaks as: the first that was sent.
 
+    Where none was, it is the one that the key is bound to.
+
     :param sent: What stands in its body, then in its query.
     :raises ApiError: ``missing_field`` or ``username_reserved``.
     """
-    username = next(filter(None, sent), "")
+    guard = get_caller().guard
+    bound = guard.rules.username if guard is not None else None
+    username = next(filter(None, (*sent, bound)), "")
     if not username:
         raise ApiError("missing_field", "Missing key: username")
     check_username(username)

@@ -76,7 +76,9 @@ def open_inbox(query: dict[str, Any]) -> Response:
     resume now.
     """
     username = resolve_username(query["username"])
-    state = get_state()
+    state, guard = get_state(), get_caller().guard
+    if guard is not None:
+        guard.rules.check_session("")  # it shows all sessions, not the key's one
     if state.runs.draining:
         raise ApiError(
             "shutting_down", "The server is going down; try again.", headers={"Retry-After": "1"}

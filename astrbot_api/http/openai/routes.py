@@ -12,6 +12,7 @@ from flask import Response, request
 from ...agentconfig import AgentConfig
 from ...chat.turn import TurnRequest
 from ...errors import STATUS_OF_CODE, ApiError
+from ...keyrules import NO_RULES
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..chat.watching import TurnWatch, iter_batches
@@ -66,7 +67,13 @@ def list_models() -> Response:
 
     A model here is an agent: a model with its prompt and its tools.
     """
-    models = [_describe_model(one) for one in get_state().configs.list_configs()]
+    guard = get_caller().guard
+    allowed = None if guard is None else guard.rules.configs
+    models = [
+        _describe_model(one)
+        for one in get_state().configs.list_configs()
+        if allowed is None or one.id in allowed
+    ]
     return _answer({"object": "list", "data": models})
 
 
@@ -116,11 +123,11 @@ def create_completion(body: dict[str, Any]) -> Response:
     """
     _refuse_unsupported(body)
     state, caller = get_state(), get_caller()
-    bound = caller.guard.rules.username if caller.guard else None
-    username = body["user"] or bound or f"openai:{caller.key_prefix}"
+    rules = caller.guard.rules if caller.guard else NO_RULES
+    username = body["user"] or rules.username or f"openai:{caller.key_prefix}"
     check_username(username)
     config = _find_config(body["model"])
-    session_id = body["session_id"] or _read_session_id(body["metadata"])
+    session_id = body["session_id"] or _read_session_id(body["metadata"]) or rules.session_id or ""
     segments, context = read_messages(
         body["messages"],
         lambda data, name: state.attachments.store_bytes(data, name, caller.root_id).attachment_id,

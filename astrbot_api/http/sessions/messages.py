@@ -45,7 +45,7 @@ _MESSAGE_IN_PATH = [
 ]
 
 _CHANGE_CODES = (
-    *OWNER_CODES, "malformed_json", "message_empty", "message_not_found",
+    *OWNER_CODES, "attachment_not_found", "malformed_json", "message_empty", "message_not_found",
     "message_not_editable", "session_busy", "body_too_large", "unsupported_media_type",
 )  # fmt: skip
 
@@ -121,7 +121,11 @@ def edit_message(
         max_segments=settings.max_segments,
     )
     number = _read_number(message_id)
-    return ok(edit_user_message(get_state().store, session_id, username, number, segments))
+    return ok(
+        edit_user_message(
+            get_state().store, session_id, username, number, segments, get_caller().guard
+        )
+    )
 
 
 @blp.route(

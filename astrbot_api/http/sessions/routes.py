@@ -19,7 +19,7 @@ from ...db.sessions import (
 )
 from ...db.sessions import list_sessions as read_sessions
 from ...errors import ApiError
-from ..auth import check_username, resolve_username
+from ..auth import check_username, get_caller, resolve_username
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..schemas import envelope_of
@@ -228,11 +228,14 @@ def delete_session(query: dict[str, Any], session_id: str) -> Response:
 def _create(username: str, config_id: str, display_name: str | None) -> Response:
     state = get_state()
     chosen = state.configs.choose_config(config_id, "")
-    if chosen is None or chosen.id == DEFAULT_CONFIG_ID:
-        config_id = ""
+    config_id = DEFAULT_CONFIG_ID if chosen is None else chosen.id
+    guard = get_caller().guard
+    if guard is not None:
+        guard.rules.check_config(config_id)
+    kept = None if config_id == DEFAULT_CONFIG_ID else config_id
 
     def job(db: peewee.Database) -> dict[str, Any]:
-        session = create_session(db, str(uuid.uuid4()), username, config_id=config_id or None)
+        session = create_session(db, str(uuid.uuid4()), username, config_id=kept)
         if display_name:
             rename_session(db, session.id, display_name)
         return describe_session(db, session)
