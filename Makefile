@@ -20,7 +20,7 @@ DEV_STAMP  := $(VENV)/.stamp-dev
 # Two pips in one environment would get into each other's way.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format type bench check clean
+.PHONY: help install run test lint format type bench check deploy-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make type     mypy"
 	@echo "make check    lint, type and test"
 	@echo "make bench    measure"
+	@echo "make deploy-check  the contract behind nginx, twice: embedded state; PostgreSQL, Redis, S3"
 	@echo "make install  what make run installs, without starting anything"
 	@echo "make clean    remove the environment and the caches; data/ stays"
 
@@ -58,6 +59,14 @@ bench: $(RUN_STAMP) $(TEST_STAMP)
 	else echo "There is no bench/run.py yet."; fi
 
 check: lint type test
+
+# The site of deploy/nginx, and the state of several hosts. CI: what is missing is a failure.
+DEPLOY_TESTS := $(BIN)/python -m pytest -n2 tests/contract
+deploy-check: $(RUN_STAMP) $(TEST_STAMP)
+	@echo "nginx, two workers, SQLite and files in the data directory"
+	@CI=1 ASTRBOT_TEST_FRONT=nginx $(DEPLOY_TESTS) tests/e2e/test_nginx.py tests/unit/test_deploy.py
+	@echo "nginx, two workers, PostgreSQL, Redis and S3"
+	@CI=1 ASTRBOT_TEST_FRONT=nginx ASTRBOT_TEST_STATE=shared $(DEPLOY_TESTS)
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

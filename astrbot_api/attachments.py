@@ -62,7 +62,9 @@ class Attachments:
         room, refused = self._room_of(key_id)
         if room is not None and room < limit:
             limit, refusal = room, refused
-        return Incoming(self._temporary_dir, limit, refusal)
+        # nginx, another user of the server's group, sends the files itself.
+        mode = 0o640 if self._settings.accel_redirect_prefix else 0o600
+        return Incoming(self._temporary_dir, limit, refusal, mode=mode)
 
     def finish(self, incoming: Incoming, name: str, key_id: str | None) -> AttachmentRow:
         """Make an attachment of a file that has come in whole.

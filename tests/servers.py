@@ -56,7 +56,8 @@ def create_key_row(
     data_dir: Path, *scopes: str, name: str = "test", database_url: str = ""
 ) -> dict[str, Any]:
     """Make a key in another process's database; return what ``keys create --json`` prints."""
-    store = open_store(Settings(data_dir=data_dir, database_url=database_url))
+    url = database_url or os.environ.get("ASTRBOT_DATABASE_URL", "")
+    store = open_store(Settings(data_dir=data_dir, database_url=url))
     store.upgrade()
     row, secret = store.write(lambda db: keys.create_key(db, name, scopes, created_by="test"))
     store.close()
@@ -118,6 +119,10 @@ class Server:
         self.http = urllib3.PoolManager(
             maxsize=100, retries=False, timeout=urllib3.Timeout(connect=10, read=60)
         )
+
+    def connect(self) -> socket.socket:
+        """Open a connection, for requests that no client library would send."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def request(
         self, method: str, path: str, key: str = "", **options: Any

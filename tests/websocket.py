@@ -17,10 +17,15 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 class WebSocketClient:
-    """One connection; ``head`` is sent as it is, without its empty line."""
+    """One connection; ``head`` is sent as it is, without its empty line.
 
-    def __init__(self, port: int, head: str) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+    :param where: A port of this machine, or a connection that is open already.
+    """
+
+    def __init__(self, where: int | socket.socket, head: str) -> None:
+        if isinstance(where, int):
+            where = socket.create_connection(("127.0.0.1", where), timeout=60)
+        self._socket = where
         self._buffer = b""
         self.closed_with: tuple[int, str] | None = None
         self._socket.sendall(head.encode() + b"\r\n\r\n")

@@ -36,9 +36,12 @@ class Incoming:
     :param folder: Where temporary files go; made when it is missing.
     :param limit_bytes: More than this is refused.
     :param refusal: Told when it is.
+    :param mode: Permissions of the file; the process's umask takes from them.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int, refusal: ApiError) -> None:
+    def __init__(
+        self, folder: Path, limit_bytes: int, refusal: ApiError, *, mode: int = 0o600
+    ) -> None:
         self.path = folder / uuid.uuid4().hex
         self.size_bytes = 0
         self.head = b""
@@ -49,7 +52,9 @@ class Incoming:
         self._waiting_bytes = 0
         with _told():
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = FileIO(self.path, "xb", opener=_open_private)
+            self._file = FileIO(
+                self.path, "xb", opener=lambda path, flags: os.open(path, flags, mode)
+            )
 
     def write(self, chunk: bytes | bytearray) -> None:
         """Take the next bytes.
@@ -105,10 +110,6 @@ def _told() -> Iterator[None]:
     except OSError as error:
         log.error("temporary files: %s", error)
         raise StorageError("The file could not be stored. Try again later.") from error
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def remove_stale(folder: Path, *, older_than_s: float = STALE_S, dry_run: bool = False) -> int:

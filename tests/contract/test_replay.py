@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from astrbot_api.config import load_settings
 from astrbot_api.db import keys
-from astrbot_api.db.sqlite_store import SqliteStore
+from astrbot_api.db.store import open_store
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
+from ..nginx import choose_server
 from ..servers import Server, create_key, create_key_row, run_cli, write_config
 from ..waiting import wait_for
 from . import wire
@@ -72,7 +74,7 @@ def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
         encoding="utf-8",
     )
     app = "tests.contract.app:create_contract_app()"
-    with Server(module_dir, app=app, ASTRBOT_ADMIN_PASSWORD=PASSWORD) as started:
+    with choose_server()(module_dir, app=app, ASTRBOT_ADMIN_PASSWORD=PASSWORD) as started:
         yield started
 
 
@@ -117,7 +119,7 @@ def attachment_ids(server: Server, placeholders: dict[str, str]) -> dict[str, st
     for recording in wire.load_recordings("40-file"):
         found = re.search(r'"attachment_id":"([0-9a-f-]{36})"', recording.answer)
         if found:
-            body = json.loads(wire.send(server.port, recording, placeholders).body)
+            body = json.loads(wire.send(server, recording, placeholders).body)
             ids[found[1]] = body["data"]["attachment_id"]
     return ids
 
@@ -144,7 +146,7 @@ def _log_in(server: Server) -> str:
 
 def _create_as(key_id: str, data_dir: Path) -> None:
     row = create_key_row(data_dir, "chat", name="with a known id")
-    store = SqliteStore(data_dir / "astrbot.db")
+    store = open_store(load_settings({"data_dir": data_dir}))
 
     def job(db: Any) -> None:
         for table in ("api_key", "api_key_scope"):
@@ -157,7 +159,7 @@ def _create_as(key_id: str, data_dir: Path) -> None:
 
 
 def _create_expired(data_dir: Path) -> str:
-    store = SqliteStore(data_dir / "astrbot.db")
+    store = open_store(load_settings({"data_dir": data_dir}))
     _, secret = store.write(
         lambda db: keys.create_key(
             db, "old", keys.PUBLIC_SCOPES, created_by="test", expires_in_days=0
@@ -187,7 +189,7 @@ def test_answers_as_recorded(
     placeholders: dict[str, str],
     attachment_ids: dict[str, str],
 ) -> None:
-    answer = wire.send(server.port, _with_ids(recording, attachment_ids), placeholders)
+    answer = wire.send(server, _with_ids(recording, attachment_ids), placeholders)
     divergence = DIVERGENCES.get(recording.case)
     if isinstance(divergence, Refusal):
         _check_refusal(answer, divergence)

@@ -25,6 +25,7 @@ import pytest
 from astrbot_api.db import keys
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
+from ..nginx import choose_server
 from ..servers import Server, create_key, write_config
 from ..waiting import wait_for
 from ..websocket import BINARY, CLOSE, TEXT, WebSocketClient, handshake
@@ -57,7 +58,7 @@ def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
         path = write_config(module_dir, fake_model.base_url, name=stem)
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace('name = "default"', 'name = "dup"'), encoding="utf-8")
-    with Server(module_dir) as started:
+    with choose_server()(module_dir) as started:
         yield started
 
 
@@ -74,7 +75,7 @@ def connect(server: Server, case: str, placeholders: dict[str, str]) -> WebSocke
     for name, value in placeholders.items():
         head = head.replace(f"{{{{{name}}}}}", value)
     assert "{{" not in head
-    client = WebSocketClient(server.port, head)
+    client = WebSocketClient(server.connect(), head)
     assert client.status == 101, client.head
     return client
 
@@ -183,7 +184,7 @@ def test_a_frame_that_is_not_json_does_not_end_the_connection(
 
 
 def test_a_message_in_pieces_is_one_message(server: Server, placeholders: dict[str, str]) -> None:
-    with WebSocketClient(server.port, handshake(placeholders["KEY_CHAT"])) as client:
+    with WebSocketClient(server.connect(), handshake(placeholders["KEY_CHAT"])) as client:
         client.send_frame(TEXT, b'{"t":', final=False)
         client.send_frame(9, b"are you there?")
         client.send_frame(0, b'"ping"}')
@@ -194,7 +195,7 @@ def test_a_message_in_pieces_is_one_message(server: Server, placeholders: dict[s
 def test_a_turn_that_fails_is_told_and_the_connection_goes_on(
     server: Server, placeholders: dict[str, str]
 ) -> None:
-    with WebSocketClient(server.port, handshake(placeholders["KEY_CHAT"])) as client:
+    with WebSocketClient(server.connect(), handshake(placeholders["KEY_CHAT"])) as client:
         client.send({"username": "alice", "message": "FAIL=401"})
         frames = list(client.iter_turn())
         assert (frames[-2]["type"], frames[-2]["code"]) == ("error", "provider_error")
@@ -206,7 +207,7 @@ def test_a_turn_that_fails_is_told_and_the_connection_goes_on(
 def test_no_more_than_twenty_turns_run_on_one_connection(
     server: Server, placeholders: dict[str, str]
 ) -> None:
-    with WebSocketClient(server.port, handshake(placeholders["KEY_CHAT"])) as client:
+    with WebSocketClient(server.connect(), handshake(placeholders["KEY_CHAT"])) as client:
         for _ in range(21):
             client.send({"username": "alice", "message": "FIRST=3000 ECHO"})
         frames: list[Any] = []
@@ -221,7 +222,7 @@ def test_a_key_is_checked_anew_for_each_turn(server: Server, module_dir: Path) -
     from ..servers import create_key_row, run_cli
 
     row = create_key_row(module_dir, "chat")
-    with WebSocketClient(server.port, handshake(row["api_key"])) as client:
+    with WebSocketClient(server.connect(), handshake(row["api_key"])) as client:
         client.send({"username": "alice", "message": "hi"})
         assert list(client.iter_turn())[-1]["type"] == "end"
         run_cli("keys", "revoke", row["key_id"], data_dir=module_dir)
@@ -236,13 +237,13 @@ def test_what_breaks_the_protocol_is_closed_with_its_code(
     server: Server, placeholders: dict[str, str]
 ) -> None:
     head = handshake(placeholders["KEY_CHAT"])
-    with WebSocketClient(server.port, head) as client:
+    with WebSocketClient(server.connect(), head) as client:
         client.send_raw(b"\x81\x02hi")  # not masked
         assert client.receive() is None
         assert client.closed_with is not None
         assert client.closed_with[0] == 1002
         assert client.is_at_end()
-    with WebSocketClient(server.port, head) as client:
+    with WebSocketClient(server.connect(), head) as client:
         for opcode in (TEXT, *[0] * 8):
             client.send_frame(opcode, b" " * 1_000_000, final=False)
         assert client.receive() is None
@@ -257,7 +258,7 @@ def test_a_plain_request_is_told_to_upgrade(server: Server, placeholders: dict[s
     answer = server.request("GET", path, placeholders["KEY_CHAT"])
     assert (answer.status, answer.json()["code"]) == (426, "upgrade_required")
     head = handshake(placeholders["KEY_CHAT"]).replace("Version: 13", "Version: 8")
-    with WebSocketClient(server.port, head) as client:
+    with WebSocketClient(server.connect(), head) as client:
         assert client.status == 426
         assert "Sec-WebSocket-Version: 13" in client.head
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import socket
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from astrbot_api.config import load_settings
+from astrbot_api.db.store import open_store
+
+from ..servers import Server
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
@@ -101,20 +104,20 @@ class Answer:
     body: bytes
 
 
-def send(port: int, recording: Recording, placeholders: dict[str, str]) -> Answer:
+def send(server: Server, recording: Recording, placeholders: dict[str, str]) -> Answer:
     """Send a recorded request as it was, and read the whole answer."""
     head = recording.head
     for name, value in placeholders.items():
         head = head.replace(f"{{{{{name}}}}}", value)
     # The recorder wrote U+FFFD for each byte that is not UTF-8.
-    raw_head = head.replace("Host: 127.0.0.1:6185", f"Host: 127.0.0.1:{port}").encode()
+    raw_head = head.replace("Host: 127.0.0.1:6185", f"Host: 127.0.0.1:{server.port}").encode()
     raw_head = raw_head.replace("\ufffd".encode(), b"\xff")
     text = _whole_body(recording).replace("{{PASSWORD}}", placeholders.get("PASSWORD", ""))
     body = text.encode()
     for lost in _LOST:
         body = body.replace(lost.decode("utf-8", "replace").encode(), lost)
     body = body.replace("\ufffd".encode(), b"\xff")
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    with server.connect() as connection:
         connection.sendall(raw_head + b"\r\n\r\n" + body)
         # It reads no body after HEAD.
         response = http.client.HTTPResponse(connection, method=head.partition(" ")[0])
@@ -180,27 +183,35 @@ def recorded_session(recording: Recording) -> list[Any] | None:
 
 def stored_rows(data_dir: Path, session_id: str) -> list[dict[str, Any]]:
     """Return the messages of a session as they stand in our database."""
-    with sqlite3.connect(data_dir / "astrbot.db") as db:
-        found = db.execute(
-            "SELECT m.platform_id, s.session_id, m.sender_id, m.sender_name, m.content"
-            " FROM message m JOIN chat_session s ON s.id = m.session"
-            " WHERE s.session_id = ? ORDER BY m.id",
-            (session_id,),
-        ).fetchall()
-    db.close()
+    found = _select(
+        data_dir,
+        "SELECT m.platform_id, s.session_id, m.sender_id, m.sender_name, m.content"
+        " FROM message m JOIN chat_session s ON s.id = m.session"
+        " WHERE s.session_id = ? ORDER BY m.id",
+        session_id,
+    )
     return [_row(*row) for row in found]
 
 
 def stored_session(data_dir: Path, session_id: str) -> list[Any] | None:
     """Return ``[session_id, platform, creator, display_name, is_group]``."""
-    with sqlite3.connect(data_dir / "astrbot.db") as db:
-        row = db.execute(
-            "SELECT session_id, platform_id, creator, display_name, is_group"
-            " FROM chat_session WHERE session_id = ?",
-            (session_id,),
-        ).fetchone()
-    db.close()
-    return None if row is None else list(row)
+    found = _select(
+        data_dir,
+        "SELECT session_id, platform_id, creator, display_name, is_group"
+        " FROM chat_session WHERE session_id = ?",
+        session_id,
+    )
+    return list(found[0]) if found else None
+
+
+def _select(data_dir: Path, sql: str, value: str) -> list[tuple[Any, ...]]:
+    """Read the server's database, whichever it is: ``make deploy-check`` has PostgreSQL."""
+    store = open_store(load_settings({"data_dir": data_dir}))
+    try:
+        with store.read() as db:
+            return list(db.execute_sql(sql, (value,)).fetchall())
+    finally:
+        store.close()
 
 
 def _row(platform: str, session: str, sender: str, name: str, content: str) -> dict[str, Any]:
