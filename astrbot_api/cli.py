@@ -1,4 +1,4 @@
-"""The command line: ``astrbot-api serve | keys | admin | db | plugins | chat``."""
+"""The command line: ``astrbot-api serve | keys | admin | db | doctor | plugins | chat``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,28 @@ def sweep_db(older_than_days: int | None, delete: bool, data_dir: Path | None) -
     done = "Removed" if delete else "Would remove"
     hint = "" if delete or not count else "; add --delete to do it"
     click.echo(f"{done} {count} things, {size_bytes} bytes{hint}.", err=True)
+
+
+@main.command()
+@_as_json
+@_data_dir
+def doctor(as_json: bool, data_dir: Path | None) -> None:
+    """Look at data, configs, bots and webhooks: what works, and what to do.
+
+    It changes nothing and asks no model and no messenger. The exit status is
+    1 when something does not work.
+    """
+    from .server.doctor import examine
+
+    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
+    findings = list(examine(settings))
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in findings], indent=2))
+    else:
+        for one in findings:
+            remedy = f"\n      -> {one.remedy}" if one.remedy else ""
+            click.echo(f"{one.state:5} {one.what}: {one.text}{remedy}")
+    sys.exit(any(one.state == "fail" for one in findings))
 
 
 @main.command()

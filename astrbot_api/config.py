@@ -183,6 +183,33 @@ class Settings:
         "Time after which the turns of a worker that fell silent are given up.",
         minimum=1,
     )
+    max_hook_bytes: int = _setting(
+        4 * MIB, "Largest event of a messenger; above it 413.", minimum=1024
+    )
+    im_wait_s: float = _setting(
+        10.0,
+        "How long ``im/message`` waits for the messenger's answer; then 202 and ``queued``.",
+        minimum=0,
+        maximum=300,
+    )
+    im_max_attempts: int = _setting(
+        8, "Attempts to deliver a message until it has failed.", minimum=1, maximum=100
+    )
+    im_retry_s: float = _setting(
+        2.0,
+        "Pause before the second attempt to deliver; each further one is twice as long.",
+        minimum=0.01,
+        maximum=3600,
+    )
+    im_max_targets: int = _setting(
+        100, "Most ``umos`` of one ``im/message``.", minimum=1, maximum=10_000
+    )
+    im_max_queued: int = _setting(
+        1000, "Most messages that wait for one target; above it 429.", minimum=1
+    )
+    im_keep_days: float = _setting(
+        30, "Days for which finished deliveries are kept.", minimum=0, maximum=36_500
+    )
     legacy_error_status: bool = _setting(
         False, "Answer business errors with HTTP 200, as AstrBot 4.25 does."
     )

@@ -26,9 +26,11 @@ from .chat.idempotency import Idempotency
 from .chat.inbox import InboxFeed
 from .chat.lease import WorkerLease
 from .chat.opening import TurnOpener
+from .chat.pushing import Pusher
 from .chat.recovery import Recovery, prune_journal
 from .chat.removal import SessionRemover
 from .chat.runs import Runs
+from .chat.speaking import Speaker
 from .chat.streams import Streams
 from .config import Settings, load_settings
 from .configfiles import ConfigFiles
@@ -39,7 +41,8 @@ from .http.docs.documents import OpenapiDocuments
 from .http.openapi import build_api
 from .http.state import EXTENSION
 from .http.websocket.sockets import WebSockets
-from .im.botfile import BotFile
+from .im.adapter import AdapterModule
+from .im.service import Messengers, build_messengers, load_announcer, load_bots
 from .mcp.client import McpTools
 from .plugins.builtin import BUILT_IN_PLUGINS
 from .plugins.finding import APPLICATION, BUILT_IN, find_plugins, from_classes
@@ -64,7 +67,7 @@ class AppState:
     settings: Settings
     store: Store
     configs: ConfigFiles
-    bots: BotFile
+    im: Messengers
     attachments: Attachments
     lease: WorkerLease
     chores: Chores
@@ -89,14 +92,25 @@ class AppState:
     key_use: UseCounter
     rate_limiter: RateLimiter
 
+    def start(self) -> None:
+        """Begin what a worker does beside answering: call it once in each process.
+
+        ``astrbot-api serve`` does. Where nobody does, it begins with the
+        first request that needs it.
+        """
+        self.mcp.start()
+        self.im.start()
+
     def close(self, timeout_s: float = 5.0) -> None:
         """End every turn, store what was said, close the database.
 
         :param timeout_s: How long the turns may take to end.
         """
+        self.im.pollers.close()
         self.runs.drain()
         self.runs.interrupt_all()
         self.runs.wait_until_idle(timeout_s)
+        self.im.close(min(timeout_s, 2.0))
         self.plugins.close()
         self.mcp.close()
         self.chores.close()
@@ -125,6 +139,8 @@ class AstrBotAPI:
     :param plugins: Classes of plugins beside those that are found.
     :param find_plugins: Whether to look for plugins in the data directory and
         in the installed packages.
+    :param adapters: Messengers by type, for ``[[bot]] type = "…"``, beside
+        the built-in ones; see :mod:`astrbot_api.im.adapter`.
     :param providers: Models by id, for ``[provider] id = "…"`` of a config.
     :param settings: Any field of :class:`~astrbot_api.config.Settings`.
     """
@@ -138,6 +154,7 @@ class AstrBotAPI:
         plugins: Sequence[Callable[[], Any]] = (),
         find_plugins: bool = True,
         providers: Mapping[str, Provider] | None = None,
+        adapters: Mapping[str, AdapterModule] | None = None,
         **settings: Any,
     ) -> None:
         self._tools = tuple(tools)
@@ -145,6 +162,7 @@ class AstrBotAPI:
         self._plugins = tuple(plugins)
         self._find_plugins = find_plugins
         self._providers = dict(providers or {})
+        self._adapters = dict(adapters or {})
         self._settings = settings
         if app is not None:
             self.init_app(app)
@@ -172,8 +190,8 @@ class AstrBotAPI:
             raise SettingsError(f"ASTRBOT_DATA_DIR: cannot make the folder: {error}") from error
         configs = ConfigFiles(settings.data_dir)
         configs.load_all()
-        bots = BotFile(settings.data_dir)
-        bots.load()
+        bots = load_bots(settings, self._adapters)
+        announcer = load_announcer(settings, bots)
         store = open_store(settings)
         store.upgrade()
         if settings.admin_password and settings.owner_access != "off":
@@ -191,9 +209,13 @@ class AstrBotAPI:
             extra_tools=mcp.list_tools,
         )
         chores.add(Housekeeping(store, settings.audit_days).run, every_s=600)
-        ender = TurnEnder(store)
         key_use = UseCounter(store)
         chores.add(key_use.flush)
+        ender = TurnEnder(store, announcer)
+        journal, signals = open_journal(settings), open_signals(settings)
+        board = Board(store, signals)
+        pusher = Pusher(store, board, announcer)
+        speaker = Speaker(settings, store, pusher)
         runner = TurnRunner(
             settings=settings,
             store=store,
@@ -201,14 +223,13 @@ class AstrBotAPI:
             abilities=abilities,
             attachments=attachments,
             ender=ender,
+            speaker=speaker,
         )
-        journal, signals = open_journal(settings), open_signals(settings)
         writer = JournalWriter(journal, signals)
-        opener = TurnOpener(settings, store, configs, lease, writer)
+        opener = TurnOpener(settings, store, configs, lease, writer, announcer)
         runs = Runs(settings, store, signals, opener=opener, runner=runner, ender=ender)
         remover = SessionRemover(store, runs.stop_session)
-        board = Board(store, signals)
-        recovery = Recovery(store, journal, signals)
+        recovery = Recovery(store, journal, signals, announcer)
         streams = Streams(settings, board, lambda: runs.draining)
         sockets = WebSockets(settings, lambda: runs.draining)
         chores.add(sockets.close_idle, every_s=0.5)
@@ -221,11 +242,16 @@ class AstrBotAPI:
         chores.add(board.look, every_s=1.0)
         chores.add(streams.close_stuck, every_s=1.0)
         chores.add(lambda: prune_journal(journal, settings.run_log_keep_s), every_s=30.0)
+        messengers = build_messengers(
+            settings, store, bots, attachments=attachments, lease=lease, chores=chores,
+            runs=runs, ender=ender, speaker=speaker, pusher=pusher, announcer=announcer,
+            signals=signals,
+        )  # fmt: skip
         return AppState(
             settings=settings,
             store=store,
             configs=configs,
-            bots=bots,
+            im=messengers,
             attachments=attachments,
             lease=lease,
             chores=chores,

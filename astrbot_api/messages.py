@@ -85,11 +85,7 @@ def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list
         check_text("message", value)
         segments: list[Segment] = [Plain(value.strip())]
     elif isinstance(value, list):
-        if len(value) > max_segments:
-            raise ApiError(
-                "invalid_request",
-                f"message has {len(value)} segments; at most {max_segments} are allowed",
-            )
+        _check_count(value, max_segments)
         found = (_parse_segment(part, f"message[{at}]") for at, part in enumerate(value))
         segments = [segment for segment in found if segment is not None]
     elif isinstance(value, dict):
@@ -98,12 +94,7 @@ def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list
         raise ApiError("invalid_request", "message must be a string or list")
     segments = [one for one in segments if not isinstance(one, Plain) or one.text]
     require_content(segments)
-    chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
-    if chars > max_chars:
-        raise ApiError(
-            "invalid_request",
-            f"message has {chars} characters; at most {max_chars} are allowed",
-        )
+    _check_chars(segments, max_chars)
     return segments
 
 
@@ -111,6 +102,43 @@ def parse_stored_message(parts: list[dict[str, Any]]) -> list[Segment]:
     """Read the segments of a message that is stored; it was checked when it came."""
     found = (_parse_segment(part, "message") for part in parts)
     return [segment for segment in found if segment is not None]
+
+
+def parse_im_message(value: Any, *, max_chars: int, max_segments: int) -> list[Segment]:
+    """Read the ``message`` of a proactive message: strictly, unlike chat.
+
+    The attachments of its media segments are still to be found.
+
+    :raises ApiError: ``message_empty`` or ``invalid_request``.
+    """
+    if isinstance(value, str):
+        check_text("message", value)
+        segments: list[Segment] = [Plain(value)]
+    elif isinstance(value, list):
+        _check_count(value, max_segments)
+        segments = [_parse_im_segment(part) for part in value]
+    else:
+        raise ApiError("invalid_request", "message must be a string or list")
+    segments = [one for one in segments if not isinstance(one, Plain) or one.text]
+    require_content(segments)
+    if any(isinstance(one, Reply) for one in segments):
+        raise ApiError("invalid_request", "reply segments are not supported by im/message")
+    _check_chars(segments, max_chars)
+    return segments
+
+
+def resolve_media(segments: Iterable[Segment], found: Mapping[str, Media]) -> list[Segment]:
+    """Put the stored attachments in the place of their ids.
+
+    :param found: Attachment id -> the segment with its own type and name.
+    :raises ApiError: ``attachment_not_found`` for the first that is missing.
+    """
+    resolved: list[Segment] = []
+    for one in segments:
+        if isinstance(one, Media) and one.attachment_id not in found:
+            raise ApiError("attachment_not_found", f"attachment not found: {one.attachment_id}")
+        resolved.append(found[one.attachment_id] if isinstance(one, Media) else one)
+    return resolved
 
 
 def keep_found(segments: Iterable[Segment], found: Mapping[str, Media]) -> list[Segment]:
@@ -135,6 +163,45 @@ def require_content(segments: Iterable[Segment]) -> None:
         if isinstance(one, Media) or (isinstance(one, Plain) and one.text.strip()):
             return
     raise ApiError("message_empty", EMPTY_MESSAGE)
+
+
+def _check_count(parts: list[Any], max_segments: int) -> None:
+    if len(parts) > max_segments:
+        raise ApiError(
+            "invalid_request",
+            f"message has {len(parts)} segments; at most {max_segments} are allowed",
+        )
+
+
+def _check_chars(segments: Iterable[Segment], max_chars: int) -> None:
+    chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
+    if chars > max_chars:
+        raise ApiError(
+            "invalid_request",
+            f"message has {chars} characters; at most {max_chars} are allowed",
+        )
+
+
+def _parse_im_segment(part: Any) -> Segment:
+    """Read one segment of a proactive message; the texts are the recorded server's."""
+    if not isinstance(part, dict):
+        raise ApiError("invalid_request", "message part must be an object")
+    kind = part.get("type", "")
+    if kind == "plain":
+        return Plain(_text_or_number(part.get("text", ""), "text"))
+    if kind == "reply":
+        number = part.get("message_id")
+        if isinstance(number, bool) or not isinstance(number, (int, str)) or number == "":
+            raise ApiError("invalid_request", "reply part missing message_id")
+        return Reply(number)
+    if kind in MEDIA_TYPES:
+        attachment_id = part.get("attachment_id")
+        if not isinstance(attachment_id, str) or not attachment_id.strip():
+            raise ApiError("invalid_request", f"{kind} part missing attachment_id")
+        check_text("attachment_id", attachment_id)
+        return Media(attachment_id.strip())
+    shown = kind if isinstance(kind, str) else type(kind).__name__
+    raise ApiError("invalid_request", f"unsupported message part type: {shown[:100]}")
 
 
 def _parse_segment(part: Any, where: str) -> Segment | None:

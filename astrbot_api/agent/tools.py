@@ -56,6 +56,10 @@ def _send_no_file(source: Path | str | bytes, filename: str) -> str:
     raise ToolError("files cannot be sent here")
 
 
+def _send_no_message(message: Any) -> str:
+    raise ToolError("messages cannot be sent here")
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a tool may know of the turn that calls it.
@@ -67,6 +71,9 @@ class ToolContext:
     :param send_file: Called with a path or bytes and a file name, shows the
         user a file and returns its ``attachment_id``; raises
         :class:`~astrbot_api.errors.ToolError` where that is not possible.
+    :param send_message: Called with a text or a list of segments, sends the
+        user a message of its own at once and returns the conversation's UMO;
+        raises :class:`~astrbot_api.errors.ToolError` where that is not possible.
     :param settings: What the config sets for the plugin that the tool is of.
     """
 
@@ -77,6 +84,7 @@ class ToolContext:
     platform: str = "webchat"
     attachments: tuple[ToolAttachment, ...] = ()
     send_file: Callable[[Path | str | bytes, str], str] = _send_no_file
+    send_message: Callable[[Any], str] = _send_no_message
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

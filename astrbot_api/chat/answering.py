@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from ..agent.aside import CallTimedOut, TooManyAbandoned
 from ..agent.loop import AgentEvent, run_agent
@@ -12,7 +13,6 @@ from ..agent.tools import ToolContext
 from ..attachments import Attachments
 from ..config import Settings
 from ..db import sessions
-from ..db.sessions import WEBCHAT
 from ..db.store import Store
 from ..errors import ProviderError, RunCancelled, StorageError
 from ..messages import Plain, Segment, plain_text
@@ -27,6 +27,7 @@ from .media import MediaLimits, MediaReader
 from .outbox import FileOutbox
 from .persona import fill_prompt
 from .reply import Reply
+from .speaking import Speaker
 from .summary import Summariser
 from .turn import OpenTurn
 
@@ -52,6 +53,7 @@ class TurnRunner:
         abilities: Abilities,
         attachments: Attachments,
         ender: TurnEnder,
+        speaker: Speaker,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -60,6 +62,7 @@ class TurnRunner:
         self._attachments = attachments
         self._media = MediaReader(store, attachments)
         self._ender = ender
+        self._speaker = speaker
 
     def run(self, turn: OpenTurn) -> None:
         """Answer a turn and store the answer. Failure is an event."""
@@ -186,7 +189,9 @@ class TurnRunner:
         )
         segments = replace_text(turn.request.segments, text)
         system_prompt = fill_prompt(
-            agent.system_prompt, username=turn.request.username, platform=WEBCHAT
+            agent.system_prompt,
+            username=turn.request.sender_name,
+            platform=turn.request.platform,
         )
         if turn.request.context is not None:
             content = self._media.render([one.to_wire() for one in segments], (), limits)
@@ -207,17 +212,24 @@ class TurnRunner:
             render=lambda segments, quotes: self._media.render(segments, quotes, limits),
             system_prompt=system_prompt,
             budget=agent.history_tokens,
+            sender_name=_group_name(turn),
             summariser=summariser,
         )
 
     def _to_tool_context(self, turn: OpenTurn, outbox: FileOutbox) -> ToolContext:
+        def send_message(message: Any) -> str:
+            self._speaker.say(turn, message)
+            return turn.umo
+
         return ToolContext(
             turn.request.username,
             turn.session.session_id,
             turn.config.id,
             turn.cancel,
+            platform=turn.request.platform,
             attachments=tuple(map(self._media.to_tool_attachment, turn.sent)),
             send_file=outbox.send,
+            send_message=send_message,
         )
 
     def _context_after(self, turn: OpenTurn) -> int:
@@ -227,6 +239,12 @@ class TurnRunner:
         with self._store.read() as db:
             session = sessions.find_session(db, turn.session.session_id)
         return session.context_after if session else turn.session.context_after
+
+
+def _group_name(turn: OpenTurn) -> str | None:
+    """Return who speaks, in a group, for the model; None between two."""
+    origin = turn.request.origin
+    return origin.sender_name if origin and origin.is_group else None
 
 
 def replace_text(segments: Sequence[Segment], text: str) -> Sequence[Segment]:

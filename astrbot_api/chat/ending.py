@@ -15,10 +15,11 @@ from ..agent.provider import Provider
 from ..clock import to_iso
 from ..db import keyuse, messages, runs
 from ..db.attachments import link_attachments
-from ..db.sessions import WEBCHAT
 from ..db.store import Store
 from ..errors import AstrBotError, StorageError
+from ..im.announcing import Announcer
 from .reply import Reply
+from .replying import queue_reply
 from .titles import TitleRequest, TitleWriter
 from .turn import OpenTurn
 
@@ -44,7 +45,10 @@ class TurnEnder:
     tried again with :meth:`retry`: its session would wait for it for ever.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, announcer: Announcer) -> None:
+        self._announcer = announcer
+        #: Called when a reply to a messenger is stored and is to be sent.
+        self.on_reply: Callable[[], None] = lambda: None
         self._store = store
         self._titles = TitleWriter(store)
         self._lock = threading.Lock()
@@ -58,7 +62,8 @@ class TurnEnder:
         :raises RunLost: when another worker has ended the run.
         """
         content = reply.to_content()
-        saved = self._store.write(_store_reply(turn, content, status, None, reply.attachments))
+        saved = self._store.write(self._store_reply(turn, content, status, None, reply.attachments))
+        self._tell_of_reply(turn)
         turn.say(events.agent_stats(content["agent_stats"]))
         streaming = turn.request.streaming
         turn.say(events.complete(turn.run_id, reply.text, reply.reasoning, streaming=streaming))
@@ -71,7 +76,8 @@ class TurnEnder:
         :raises StorageError: when it could not be stored; nothing was said.
         """
         content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
-        saved = self._store.write(_store_reply(turn, content, "completed"))
+        saved = self._store.write(self._store_reply(turn, content, "completed"))
+        self._tell_of_reply(turn)
         for event in events.plain_pieces(turn.run_id, text, streaming=False):
             turn.say(event)
         self._say_saved(turn, saved)
@@ -99,7 +105,8 @@ class TurnEnder:
         for event in reply.finish():
             turn.say(event)
         content = reply.to_content() | {"error": {"code": code, "message": message}}
-        self._store_or_keep(turn, _store_reply(turn, content, status, code, reply.attachments))
+        job = self._store_reply(turn, content, status, code, reply.attachments)
+        self._store_or_keep(turn, job)
         turn.say(events.error(turn.run_id, code, message))
         turn.say(events.end(turn.run_id))
         if turn.session.display_name is None:
@@ -112,6 +119,12 @@ class TurnEnder:
             if not runs.finish_run(db, turn.number, status, error_code=code or None):
                 raise RunLost
             _count_turn(db, turn, None, failed=bool(code))
+            if code and turn.request.origin is not None:
+                queue_reply(db, turn.run_id, {"error": {"message": message}})
+            self._announcer.run_ended(
+                db, run_id=turn.run_id, session_id=turn.session.session_id, status=status,
+                error_code=code or None, message_id=None,
+            )  # fmt: skip
 
         self._store_or_keep(turn, job)
         if code:
@@ -141,40 +154,72 @@ class TurnEnder:
     def _store_or_keep(self, turn: OpenTurn, job: _Job) -> None:
         try:
             self._store.write(job)
+            self._tell_of_reply(turn)
         except RunLost:
             log.warning("run %s was ended by another worker", turn.run_id)
         except StorageError:
             log.error("the end of run %s is not stored yet", turn.run_id)
             self._unstored.append(job)
 
+    def _tell_of_reply(self, turn: OpenTurn) -> None:
+        if turn.request.origin is not None:
+            self.on_reply()
+
     def _say_saved(self, turn: OpenTurn, saved: tuple[int, int]) -> None:
         number, time_us = saved
         turn.say(events.message_saved(number, to_iso(time_us), turn.checkpoint))
 
+    def _store_reply(
+        self,
+        turn: OpenTurn,
+        content: dict[str, Any],
+        status: str,
+        code: str | None = None,
+        attachments: Sequence[int] = (),
+    ) -> Callable[[peewee.Database], tuple[int, int]]:
+        """Return the job that stores a reply and closes its run; it returns id and time."""
 
-def _store_reply(
-    turn: OpenTurn,
-    content: dict[str, Any],
-    status: str,
-    code: str | None = None,
-    attachments: Sequence[int] = (),
-) -> Callable[[peewee.Database], tuple[int, int]]:
-    """Return the job that stores a reply and closes its run; it returns id and time."""
+        def job(db: peewee.Database) -> tuple[int, int]:
+            saved = messages.add_message(
+                db,
+                turn.session.id,
+                turn.request.platform_id,
+                messages.BOT,
+                content,
+                turn.checkpoint,
+            )
+            link_attachments(db, saved[0], attachments)
+            if turn.replaces is not None and code is None:
+                # An attempt that failed leaves the earlier answer where it is.
+                messages.delete_message(db, turn.replaces)
+            if not runs.finish_run(db, turn.number, status, error_code=code, bot_message=saved[0]):
+                raise RunLost  # undoes the message: another worker has stored what was said
+            if turn.request.origin is not None:
+                queue_reply(db, turn.run_id, content)
+            self._announce(db, turn, content, status, code, saved)
+            _count_turn(db, turn, content.get("agent_stats"), failed=code is not None)
+            return saved
 
-    def job(db: peewee.Database) -> tuple[int, int]:
-        saved = messages.add_message(
-            db, turn.session.id, WEBCHAT, messages.BOT, content, turn.checkpoint
-        )
-        link_attachments(db, saved[0], attachments)
-        if turn.replaces is not None and code is None:
-            # An attempt that failed leaves the earlier answer where it is.
-            messages.delete_message(db, turn.replaces)
-        if not runs.finish_run(db, turn.number, status, error_code=code, bot_message=saved[0]):
-            raise RunLost  # undoes the message: another worker has stored what was said
-        _count_turn(db, turn, content.get("agent_stats"), failed=code is not None)
-        return saved
+        return job
 
-    return job
+    def _announce(
+        self,
+        db: peewee.Database,
+        turn: OpenTurn,
+        content: dict[str, Any],
+        status: str,
+        code: str | None,
+        saved: tuple[int, int],
+    ) -> None:
+        session_id = turn.session.session_id
+        self._announcer.message_stored(
+            db, session_id=session_id, platform_id=turn.request.platform_id,
+            sender=messages.BOT, saved=saved, content=content,
+        )  # fmt: skip
+        self._announcer.run_ended(
+            db, run_id=turn.run_id, session_id=session_id, status=status,
+            error_code=code, message_id=saved[0],
+        )  # fmt: skip
 
 
 def _count_turn(

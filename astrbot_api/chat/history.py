@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -49,6 +49,7 @@ def build_messages(
     system_prompt: str,
     budget: int,
     summariser: Summariser | None = None,
+    sender_name: str | None = None,
 ) -> list[ModelMessage]:
     """Return the system prompt, the conversation so far and the new message.
 
@@ -62,6 +63,8 @@ def build_messages(
     :param render: Makes a user message's content of its stored segments and
         what they quote.
     :param budget: Tokens that the conversation so far may have.
+    :param sender_name: Who speaks, in a group: then each user message begins
+        with its sender's name.
     :param summariser: Sums up what no longer fits; None: it is left out.
     """
     messages: list[ModelMessage] = []
@@ -74,7 +77,8 @@ def build_messages(
         room -= cost(past)
     # What is to be summed up must be read first.
     limit = 2 * room if summariser else room
-    turns = _load_turns(store, session, after, own_message, own_checkpoint, render, limit)
+    named = sender_name is not None
+    turns = _load_turns(store, session, after, own_message, own_checkpoint, render, limit, named)
     make_room(turns, room)
     if summariser and total(turns) > room:
         old, new = split_old(turns, room // 2, own_message)
@@ -86,7 +90,10 @@ def build_messages(
     for turn in drop_oldest(turns, room):
         messages.extend(turn.messages)
     quotes = [_quote(store, session, one) for one in segments if isinstance(one, Reply)]
-    content = render([one.to_wire() for one in segments], quotes)
+    wire = [one.to_wire() for one in segments]
+    if sender_name is not None:
+        wire = _begin_with(sender_name, wire)
+    content = render(wire, quotes)
     messages.append({"role": "user", "content": content})
     return messages
 
@@ -99,6 +106,7 @@ def _load_turns(
     own_checkpoint: str,
     render: RenderUser,
     limit: int,
+    named: bool,
 ) -> list[PastTurn]:
     """Read backwards until ``limit`` tokens are there; return whole turns, oldest first."""
     found: dict[str, _Turn] = {}
@@ -108,7 +116,7 @@ def _load_turns(
         with store.read() as db:
             page = list_messages_before(db, session, before=before, after=after, limit=_PAGE)
         for row in page:
-            _sort_in(found, row, own_message, own_checkpoint)
+            _sort_in(found, _with_name(row) if named else row, own_message, own_checkpoint)
         turns = [_to_past(turn, render) for turn in found.values()]
         if len(page) < _PAGE or _least_cost(turns) > limit:
             break
@@ -116,6 +124,20 @@ def _load_turns(
     # Newest first; the page's end may have cut the oldest turn in two, which
     # only happens to one that is over the budget anyway.
     return [turn for turn in reversed(turns) if turn.messages]
+
+
+def _with_name(row: MessageRow) -> MessageRow:
+    """Return a user's message of a group as the model is told it: who said it, then what."""
+    if row.content.get("type") != "user":
+        return row
+    named = _begin_with(row.sender_name, row.content["message"])
+    return replace(row, content={**row.content, "message": named})
+
+
+def _begin_with(sender_name: str, segments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    # A sender chooses the name: it must not look like another line.
+    name = " ".join("".join(c if c.isprintable() else " " for c in sender_name).split())[:64]
+    return [{"type": "plain", "text": f"{name}: "}, *segments]
 
 
 def _least_cost(turns: Sequence[PastTurn]) -> int:

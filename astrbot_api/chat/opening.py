@@ -12,13 +12,14 @@ from ..agentconfig import AgentConfig, ProviderConfig
 from ..clock import to_iso
 from ..config import Settings
 from ..configfiles import DEFAULT_CONFIG_ID, ConfigFiles
-from ..db import messages, runs, sessions
+from ..db import inbound, messages, runs, sessions
 from ..db.attachments import link_attachments
 from ..db.locks import lock_name
 from ..db.removal import remove_session
-from ..db.sessions import WEBCHAT, SessionRow
+from ..db.sessions import NOBODY, SessionRow
 from ..db.store import Store
-from ..errors import ApiError
+from ..errors import ApiError, AstrBotError
+from ..im.announcing import Announcer
 from ..stream.log import RunLog, Sink
 from .commands import asks_to_stop
 from .editing import LastTurn, find_last_turn, find_media
@@ -26,6 +27,10 @@ from .idempotency import claim_turn
 from .keylimits import check_turn
 from .lease import WorkerLease
 from .turn import OpenTurn, TurnRequest
+
+
+class DuplicateEvent(AstrBotError):
+    """A messenger tells of a message again: it has its turn already."""
 
 
 class TurnOpener:
@@ -38,12 +43,14 @@ class TurnOpener:
         configs: ConfigFiles,
         lease: WorkerLease,
         sink: Sink,
+        announcer: Announcer,
     ) -> None:
         self._settings = settings
         self._store = store
         self._configs = configs
         self._lease = lease
         self._sink = sink
+        self._announcer = announcer
 
     def get_worker_id(self) -> str:
         """Return the id of this worker, whose runs the turns become."""
@@ -56,6 +63,7 @@ class TurnOpener:
             of another user, or a session with too many turns waiting.
         :raises TurnExists: when it was begun before, under the same key.
         :raises StorageError: when nothing can be stored.
+        :raises DuplicateEvent: when a messenger told of this message before.
         """
         chosen = self._configs.choose_config(request.config_id, request.config_name)
         if chosen is not None:
@@ -84,12 +92,15 @@ class TurnOpener:
         if request.client_key is not None:
             claim_turn(db, request.client_key, run_id, worker_id)
         self._check_key_limit(db, request.key_id)
+        _note_origin(db, request, run_id)
         name = request.session_id or str(uuid.uuid4())
         # Before the first look: of two turns of a session, one is the first.
         lock_name(db, "session", name)
         session = sessions.find_session(db, name)
+        if session is not None and session.creator == NOBODY:
+            session = sessions.claim_session(db, session, request.creator)
         if session is not None:
-            sessions.check_owner(session, request.username)
+            sessions.check_owner(session, request.creator)
         again = _find_again(db, request, session)
         if again is not None:
             request = replace(request, segments=again.segments)
@@ -102,7 +113,10 @@ class TurnOpener:
             check_turn(db, request.guard, name, config.id, sent)
         config_id = None if config.id == DEFAULT_CONFIG_ID else config.id
         if session is None:
-            session = sessions.create_session(db, name, request.username, config_id=config_id)
+            session = sessions.create_session(
+                db, name, request.creator, platform_id=request.platform_id,
+                config_id=config_id, is_group=bool(request.origin and request.origin.is_group),
+            )  # fmt: skip
         else:
             sessions.touch_session(db, session, config_id)
         if not request.kept:
@@ -113,9 +127,14 @@ class TurnOpener:
         if again is None and not request.skip_user_history:
             content = {"type": "user", "message": [one.to_wire() for one in request.segments]}
             saved = messages.add_message(
-                db, session.id, WEBCHAT, request.username, content, checkpoint
-            )
+                db, session.id, request.platform_id, request.username, content, checkpoint,
+                sender_name=request.sender_name,
+            )  # fmt: skip
             link_attachments(db, saved[0], [row.id for row in sent])
+            self._announcer.message_stored(
+                db, session_id=name, platform_id=request.platform_id, sender=request.username,
+                sender_name=request.sender_name, saved=saved, content=content,
+            )  # fmt: skip
         user_message = again.user.id if again else saved[0] if saved else None
         number, ahead = runs.add_run(
             db,
@@ -198,3 +217,16 @@ def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig
     if request.model and provider.models and request.model not in provider.models:
         raise ApiError("model_not_found", f"selected_model not found: {request.model}")
     return provider
+
+
+def _note_origin(db: peewee.Database, request: TurnRequest, run_id: str) -> None:
+    """Note which message of a messenger this turn answers.
+
+    :raises DuplicateEvent: when it has a turn; nothing is stored.
+    """
+    origin = request.origin
+    if origin is not None and not inbound.add_event(
+        db, origin.bot_id, origin.event_id,
+        run_id=run_id, umo=origin.umo, reply_to=origin.reply_to,
+    ):  # fmt: skip
+        raise DuplicateEvent

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import peewee
 
@@ -16,9 +17,11 @@ from ..db.runs import RunRow
 from ..db.sessions import WEBCHAT
 from ..db.store import Store
 from ..errors import EVENT_CODES, AstrBotError, StorageError
+from ..im.announcing import Announcer
 from ..stream.journal import Journal
 from ..stream.signals import RUN_EVENTS, Signals
 from .replay import RebuiltReply, list_last_events, parse_frames
+from .replying import queue_reply
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,10 @@ _LOOK_BACK_S = 120.0
 class Recovery:
     """Recovers runs; every worker does, and none gets in another's way."""
 
-    def __init__(self, store: Store, journal: Journal, signals: Signals) -> None:
+    def __init__(
+        self, store: Store, journal: Journal, signals: Signals, announcer: Announcer
+    ) -> None:
+        self._announcer = announcer
         self._store = store
         self._journal = journal
         self._signals = signals
@@ -84,23 +90,48 @@ class Recovery:
         content = reply.to_content() | {"error": {"code": CODE, "message": message}}
 
         def store(db: peewee.Database) -> None:
-            bot_message = None
+            bot_message, saved = None, None
             if reply.parts or run.started_at is not None:
-                bot_message, _ = messages.add_message(
-                    db, run.session, WEBCHAT, messages.BOT, content, run.llm_checkpoint_id
+                saved = messages.add_message(
+                    db,
+                    run.session,
+                    run.platform_id or WEBCHAT,
+                    messages.BOT,
+                    content,
+                    run.llm_checkpoint_id,
                 )
+                bot_message = saved[0]
                 files = find_attachments(db, reply.attachment_ids)
                 link_attachments(db, bot_message, [file.id for file in files.values()])
             if not runs.finish_run(
                 db, run.id, "interrupted", error_code=CODE, bot_message=bot_message
             ):
                 raise _EndedElsewhere
+            queue_reply(db, run.run_id, content)
+            self._announce(db, run, content, saved)
 
         try:
             self._store.write(store)
         except _EndedElsewhere:
             log.info("run %s was ended by another worker", run.run_id)
         self._signals.publish(RUN_EVENTS, str(run.id))
+
+    def _announce(
+        self,
+        db: peewee.Database,
+        run: RunRow,
+        content: Mapping[str, Any],
+        saved: tuple[int, int] | None,
+    ) -> None:
+        if saved is not None:
+            self._announcer.message_stored(
+                db, session_id=run.session_id, platform_id=run.platform_id or WEBCHAT,
+                sender=messages.BOT, saved=saved, content=content,
+            )  # fmt: skip
+        self._announcer.run_ended(
+            db, run_id=run.run_id, session_id=run.session_id, status="interrupted",
+            error_code=CODE, message_id=saved[0] if saved else None,
+        )  # fmt: skip
 
     def _close_logs_of(self, worker_id: str) -> None:
         """Close what a dead worker finished but could not say."""

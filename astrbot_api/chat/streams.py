@@ -147,7 +147,9 @@ class OpenStream:
             frames = self._reader.read() if woken or not self._local else []
             if len(frames) >= READ_LIMIT:
                 self._waiter.set()  # there may be more than one reading takes
-            frames += encode_push(self._pushes.read())
+            if self._reader.number:
+                # The first event names the session: nothing comes before it.
+                frames += encode_push(self._pushes.read())
             if frames or self._reader.closed or not woken:
                 return frames
 

@@ -13,9 +13,28 @@ from ..db.sessions import WEBCHAT, SessionRow
 from ..events import Event
 from ..keyrules import KeyGuard
 from ..messages import Segment, plain_text
+from ..plugins.commands import make_umo
 from ..plugins.context import TurnContext
 from ..stream.log import RunLog
 from .given import GivenContext
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The message of a messenger that a turn answers.
+
+    :param platform: Type of the bot.
+    :param sender_name: As people are shown to each other there.
+    :param reply_to: The platform's id of the message.
+    """
+
+    bot_id: str
+    platform: str
+    event_id: str
+    umo: str
+    sender_name: str
+    is_group: bool = False
+    reply_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +43,7 @@ class TurnRequest:
 
     :param session_id: Blank: a new session is made.
     :param shown_session_id: How the ``session_id`` event shows it: as sent.
+    :param origin: Where the message came from; None: over HTTP.
     :param answers_again: Number of a message of the session's last turn, which
         is answered once more; ``segments`` are that turn's own then.
     :param context: What was said before, in place of the session's history.
@@ -48,6 +68,27 @@ class TurnRequest:
     context: GivenContext | None = None
     kept: bool = True
     client_key: ClientKey | None = None
+    origin: Origin | None = None
+
+    @property
+    def creator(self) -> str:
+        """Whose the session must be: in a messenger, the conversation's own."""
+        return self.origin.umo if self.origin else self.username
+
+    @property
+    def sender_name(self) -> str:
+        """How the user is called."""
+        return self.origin.sender_name if self.origin else self.username
+
+    @property
+    def platform_id(self) -> str:
+        """Where sessions and messages are filed: ``webchat``, or a bot's id."""
+        return self.origin.bot_id if self.origin else WEBCHAT
+
+    @property
+    def platform(self) -> str:
+        """Where the user is: ``webchat``, or the type of the bot."""
+        return self.origin.platform if self.origin else WEBCHAT
 
     @property
     def text(self) -> str:
@@ -93,9 +134,14 @@ class OpenTurn:
             username=self.request.username,
             session_id=self.session.session_id,
             config_id=self.config.id,
-            platform=WEBCHAT,
+            platform=self.request.platform,
             cancel=self.cancel,
         )
+
+    @property
+    def umo(self) -> str:
+        """The conversation's unified message origin."""
+        return make_umo(self.session, self.request.username)
 
     @property
     def text(self) -> str:

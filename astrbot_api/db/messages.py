@@ -102,18 +102,21 @@ def add_message(
     content: dict[str, Any],
     llm_checkpoint_id: str | None,
     *,
+    sender_name: str = "",
     pushed: bool = False,
 ) -> tuple[int, int]:
     """Store a message; its number is above that of every message of the session before it.
 
     :param sender: The username, or :data:`BOT`.
+    :param sender_name: How the sender is called, where that is another name.
     :param pushed: Whether it was pushed: open streams of the session show it.
     :returns: Its id and its time in microseconds.
     """
     lock_session(db, session)
     now = now_us()
     text = orjson.dumps(content).decode()
-    values = (session, platform_id, sender, sender, text, llm_checkpoint_id, now, int(pushed))
+    name = sender_name or sender
+    values = (session, platform_id, sender, name, text, llm_checkpoint_id, now, int(pushed))
     return db.execute_sql(_INSERT, values).fetchone()[0], now
 
 

@@ -343,6 +343,63 @@ class ImportedKey(Model):
         table_name = "imported_key"
 
 
+class Delivery(Model):
+    """What is to be sent to a messenger or a webhook, and what became of it.
+
+    ``target`` is the UMO. Of the deliveries of one target that are not
+    finished, ``head`` marks the one whose turn it is. ``sent_parts`` and
+    ``sent_chars`` say how much of it the platform has confirmed.
+    """
+
+    id = AutoField()
+    delivery_id = CharField(max_length=36, unique=True)
+    platform_id = CharField(max_length=255)
+    target = TextField()
+    key_id = CharField(max_length=36, null=True)
+    content = TextField()
+    reply_to = TextField(null=True)
+    status = CharField(max_length=16)
+    head = IntegerField()
+    attempts = IntegerField(default=0)
+    sent_parts = IntegerField(default=0)
+    sent_chars = IntegerField(default=0)
+    platform_ids = TextField(default="[]")
+    error = TextField(null=True)
+    due_at = BigIntegerField()
+    claimed_by = CharField(max_length=36, null=True)
+    created_at = BigIntegerField()
+    updated_at = BigIntegerField()
+    finished_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "delivery"
+
+
+class InboundEvent(Model):
+    """A message that a messenger has told us of: once, however often it tells it."""
+
+    bot_id = CharField(max_length=255)
+    event_id = CharField(max_length=255)
+    run_id = CharField(max_length=36, null=True)
+    umo = TextField()
+    reply_to = TextField(null=True)
+    received_at = BigIntegerField()
+
+    class Meta:
+        table_name = "inbound_event"
+        primary_key = CompositeKey("bot_id", "event_id")
+
+
+class BotLease(Model):
+    """The one worker that polls a bot's platform."""
+
+    bot_id = CharField(primary_key=True, max_length=255)
+    worker_id = CharField(max_length=36)
+
+    class Meta:
+        table_name = "bot_lease"
+
+
 ALL_MODELS: tuple[type[Model], ...] = (
     ApiKey,
     ApiKeyScope,
@@ -366,4 +423,7 @@ ALL_MODELS: tuple[type[Model], ...] = (
     KeyUse,
     RateCount,
     ImportedKey,
+    Delivery,
+    InboundEvent,
+    BotLease,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import peewee
@@ -13,6 +13,10 @@ from .models import ChatSession, SessionCount
 
 #: The platform of every session that is made over HTTP.
 WEBCHAT = "webchat"
+
+#: Creator of a session that a pushed message made without naming a user: it
+#: is whoever's speaks in it first.
+NOBODY = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ _INSERT = """
 INSERT INTO chat_session
     (session_id, platform_id, creator, is_group, config_id, context_after,
      created_at, updated_at)
-VALUES (?, ?, ?, 0, ?, 0, ?, ?) RETURNING id
+VALUES (?, ?, ?, ?, ?, 0, ?, ?) RETURNING id
 """
 
 _COUNT_ONE_MORE = """
@@ -51,6 +55,11 @@ FROM chat_session WHERE id = ?
 """
 
 _RENAME = "UPDATE chat_session SET display_name = ? WHERE id = ?"
+_COUNT_ONE_LESS = """
+UPDATE session_count SET sessions = sessions - 1 WHERE creator = ? AND platform_id = ?
+"""
+
+_CLAIM = "UPDATE chat_session SET creator = ? WHERE id = ?"
 
 _TOUCH = "UPDATE chat_session SET updated_at = ?, config_id = ? WHERE id = ?"
 
@@ -86,13 +95,22 @@ def create_session(
     *,
     platform_id: str = WEBCHAT,
     config_id: str | None = None,
+    is_group: bool = False,
 ) -> SessionRow:
     """Make a session; the name must be free."""
     now = now_us()
-    values = (session_id, platform_id, creator, config_id, now, now)
+    values = (session_id, platform_id, creator, int(is_group), config_id, now, now)
     (number,) = db.execute_sql(_INSERT, values).fetchone()
     db.execute_sql(_COUNT_ONE_MORE, (creator, platform_id))
     return SessionRow(number, session_id, platform_id, creator, None, config_id, 0)
+
+
+def claim_session(db: peewee.Database, session: SessionRow, creator: str) -> SessionRow:
+    """Give a session that nobody owns yet to its first user."""
+    db.execute_sql(_CLAIM, (creator, session.id))
+    db.execute_sql(_COUNT_ONE_LESS, (session.creator, session.platform_id))
+    db.execute_sql(_COUNT_ONE_MORE, (creator, session.platform_id))
+    return replace(session, creator=creator)
 
 
 def touch_session(db: peewee.Database, session: SessionRow, config_id: str | None) -> None:

@@ -25,6 +25,7 @@ from .errors import register_error_handlers
 from .fallback import build_fallback
 from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
 from .files.routes import blp as files
+from .hooks.routes import blp as hooks
 from .im.routes import blp as im
 from .inbox.routes import blp as inbox
 from .keys.routes import blp as keys
@@ -49,6 +50,7 @@ RESOURCES: tuple[ApiBlueprint, ...] = (
     configs,
     im,
     keys,
+    hooks,
     openai,
     docs,
 )

@@ -105,7 +105,7 @@ def read_bot(table: Mapping[str, Any], types: AdapterTypes, file: str = "bots.to
     except SettingsError as error:
         raise SettingsError(f"{where}: type: {error}") from error
     rest = {key: value for key, value in table.items() if key not in _OWN_KEYS}
-    settings = _resolve_secrets(rest, schema, where)
+    settings = resolve_secrets(rest, schema, where)
     try:
         loaded: Mapping[str, Any] = schema.load(settings)
     except ma.ValidationError as error:
@@ -202,7 +202,7 @@ def _check_id(bot_id: str, where: str) -> None:
         raise SettingsError(f"{where}: must have no slash and at most 100 characters")
 
 
-def _resolve_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Mapping[str, Any]:
+def resolve_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Mapping[str, Any]:
     """Return the settings with each ``KEY_env`` of a secret replaced by what it names."""
     resolved = dict(table)
     for key, one in schema.fields.items():

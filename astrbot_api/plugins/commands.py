@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..db.sessions import SessionRow
+from ..db.sessions import WEBCHAT, SessionRow
 from ..db.store import Store
 
 
@@ -38,8 +38,7 @@ class CommandContext:
         It names the conversation for proactive messages:
         ``platform:message type:session``.
         """
-        name = f"webchat!{self.username}!{self.session.session_id}"
-        return f"{self.session.platform_id}:FriendMessage:{name}"
+        return make_umo(self.session, self.username)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +48,10 @@ class Command:
     name: str
     help: str
     run: Callable[[CommandContext], str]
+
+
+def make_umo(session: SessionRow, username: str) -> str:
+    """Return the UMO of a session: that of a messenger is its name."""
+    if session.platform_id != WEBCHAT:
+        return session.session_id
+    return f"{WEBCHAT}:FriendMessage:{WEBCHAT}!{username}!{session.session_id}"

@@ -80,7 +80,7 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     gc.freeze()
     state = find_state(worker)
     if state is not None:
-        state.mcp.start()
+        state.start()
 
 
 def post_request(worker, req, environ, resp):  # type: ignore[no-untyped-def]

@@ -20,6 +20,9 @@ STOP_RUNS = "stop"
 #: Messages were pushed into sessions (their numbers, separated by blanks).
 PUSHED = "push"
 
+#: A delivery (its id) was sent, failed or put off.
+DELIVERED = "delivery"
+
 Callback = Callable[[str], None]
 
 

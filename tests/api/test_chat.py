@@ -17,7 +17,7 @@ from astrbot_api.events import MAX_LINE_BYTES
 
 from ..servers import parse_events
 from ..waiting import wait_for
-from .conftest import Api
+from .conftest import Api, Scripted
 
 
 def _say(*texts: str) -> Callable[[list[ModelMessage]], Iterator[Delta]]:
@@ -310,10 +310,12 @@ def test_a_reply_that_cannot_be_stored_is_an_error_and_is_stored_later(
     api, _ = make_scripted(_say("fine"), worker_lease_s=1)
     add_message = messages.add_message
 
-    def refuse_bots(db: Any, session: int, platform: str, sender: str, *rest: Any) -> Any:
+    def refuse_bots(
+        db: Any, session: int, platform: str, sender: str, *rest: Any, **named: Any
+    ) -> Any:
         if sender == messages.BOT:
             raise sqlite3.OperationalError("database or disk is full")
-        return add_message(db, session, platform, sender, *rest)
+        return add_message(db, session, platform, sender, *rest, **named)
 
     with monkeypatch.context() as broken:
         broken.setattr(messages, "add_message", refuse_bots)
@@ -334,3 +336,32 @@ def test_a_fault_past_all_care_does_not_block_the_session(
         broken.setattr("astrbot_api.chat.answering.Reply", None)
         assert api.chat(session_id="s")[-2]["code"] == "internal_error"
     assert api.chat("again", session_id="s")[-3]["data"] == "fine"
+
+
+def test_the_command_stop_ends_the_turn_before_it_and_nobody_elses(
+    make_scripted: Callable[..., tuple[Api, Scripted]],
+) -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    def talk(messages: list[ModelMessage]) -> Iterator[Delta]:
+        yield TextDelta("Once upon a time")
+        begun.set()
+        while not free.wait(0.01):
+            yield TextDelta(".")
+
+    api, _ = make_scripted(talk)
+    ended: list[str] = []
+    thread = threading.Thread(
+        target=lambda: ended.extend(
+            event["type"] for event in api.chat("a long story", session_id="story")
+        )
+    )
+    thread.start()
+    assert begun.wait(30)
+    assert api.post_chat(username="bob", message="/stop", session_id="story").status_code == 409
+    assert not ended
+    said = api.chat("/stop", session_id="story")
+    thread.join(30)
+    assert ended[-1] == "end"
+    assert not free.is_set()
+    assert "Stopped" in next(event["data"] for event in said if event["type"] == "plain")

@@ -57,6 +57,7 @@ def offered(make_scripted: Make, lines: str = "", **options: Any) -> list[str]:
 
 BUILT_IN = [
     "current_time", "calculate", "read_attachment", "search_history", "remember", "recall",
+    "send_message_to_user",
 ]  # fmt: skip
 
 
@@ -67,7 +68,9 @@ def test_the_applications_own_tools_are_offered_first(make_scripted: Make) -> No
 
 def test_http_get_is_off_unless_a_config_names_it(make_scripted: Make) -> None:
     names = offered(make_scripted, 'allow = ["*", "http_get"]\ndeny = ["re*"]')
-    assert names == ["current_time", "calculate", "search_history", "http_get"]
+    assert names == [
+        "current_time", "calculate", "search_history", "http_get", "send_message_to_user",
+    ]  # fmt: skip
 
 
 def test_an_applications_tool_takes_the_place_of_a_built_in_one(make_scripted: Make) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import marshmallow as ma
 from flask import Flask
 
 from astrbot_api import AstrBotAPI, Tool, ToolContext, create_app
+from astrbot_api.im.adapter import BaseAdapter, OutMessage, Progress, Receipt, Target
+from astrbot_api.im.botfile import Bot
+from astrbot_api.im.http import PlatformError, PlatformHttp
 
 
 def _future_task(arguments: Mapping[str, Any], context: ToolContext) -> str:
@@ -15,7 +19,29 @@ def _future_task(arguments: Mapping[str, Any], context: ToolContext) -> str:
     return "error: action must be one of create, edit, delete, or list."
 
 
+class _Unconnected(BaseAdapter):
+    """The recorded server's bot: it ran, and no client was connected to it."""
+
+    type = "onebot"
+
+    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
+        """Send nothing."""
+        if not target.session_id.isdecimal():
+            raise PlatformError("the session_id is no number")
+        raise PlatformError("no client is connected")
+
+
+class _OneBot:
+    """The module of that adapter."""
+
+    SettingsSchema = ma.Schema
+
+    def build(self, bot: Bot, http: PlatformHttp) -> _Unconnected:
+        """Return the adapter."""
+        return _Unconnected()
+
+
 def create_contract_app() -> Flask:
-    """Return the application with one tool, as the recordings need it."""
+    """Return the application with one tool and one bot, as the recordings need it."""
     tool = Tool("future_task", "Manage tasks for later.", _future_task)
-    return create_app(api=AstrBotAPI(tools=[tool]))
+    return create_app(api=AstrBotAPI(tools=[tool], adapters={"onebot": _OneBot()}))

@@ -53,6 +53,13 @@ class Downloaded:
     body: str = ""
 
 
+@dataclass(frozen=True)
+class Delivered:
+    """A proactive message that was taken: ``data`` names its delivery, where it was empty."""
+
+    divergence: str
+
+
 def _one_reply(events: Events) -> Events:
     """8: one bot message of the whole turn, and ``complete``, also without streaming."""
     head = [one for one in events if one["type"] in ("session_id", "user_message_saved")]
@@ -91,6 +98,19 @@ def _one_row(rows: Events) -> Events:
             parts.append(part)
     content["agent_stats"] = bots[-1]["content"]["agent_stats"]
     return [user, {**bots[0], "content": content}]
+
+
+def _pushed_row(rows: Events) -> Events:
+    """7: it is stored by itself, and the call with its result in the reply."""
+    user, pushed, reply = rows
+    (text, called), (answered, said) = pushed["content"]["message"], reply["content"]["message"]
+    call = {**called["tool_calls"][0], **answered["tool_calls"][0]}
+    parts = [{"type": "tool_call", "tool_calls": [call]}, said]
+    return [
+        user,
+        {**pushed, "content": {"type": "bot", "message": [text]}},
+        {**reply, "content": {**reply["content"], "message": parts}},
+    ]
 
 
 def _failed(message: str) -> Callable[[Events], Events]:
@@ -159,7 +179,14 @@ _NAMELESS = Uploaded("4", {"filename": "file"})
 _IS_IMAGE = Uploaded("9", {"type": "image"})
 _PNG = Downloaded("9", content_type="image/png")
 
-DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded] = {
+#: §4: ``data`` is an object; ours tells what became of the message.
+_DELIVERED = Delivered("§4")
+
+_BAD_UMO = Refusal(
+    "§4", 400, "invalid_request", "Invalid umo: expected platform_id:message_type:session_id"
+)
+
+DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     # 01-auth
     "unknown-path-with-chat-only-key": Refusal("2", 404, "path_not_found"),
     "root-of-api-slash": Refusal("2", 404, "path_not_found"),
@@ -215,6 +242,7 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded] = {
     "provider-error-401": Change("5", _failed(_REFUSED_KEY), _marked(_REFUSED_KEY)),
     "provider-drops-after-2-tokens": Change("5", _failed(_BROKE_OFF), _marked(_BROKE_OFF)),
     "provider-empty-reply": Change("5", _failed(_NOTHING), _marked(_NOTHING, tokens_in=20)),
+    "tool-sends-message": Change("7", rows=_pushed_row),
     "selected-provider-unknown": Refusal(
         "§3 and 16", 404, "provider_not_found", "selected_provider not found: no-such"
     ),
@@ -240,17 +268,41 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded] = {
     "upload-too-large-announced": Refusal("2", 413, "body_too_large"),
     "get-range": Downloaded("9", status=206, body="hello"),
     "get-range-suffix": Downloaded("9", status=206, body="ld\n"),
+    # 50-im-message
+    "webchat-string": _DELIVERED,
+    "webchat-segments": _DELIVERED,
+    "webchat-image": _DELIVERED,
+    "webchat-file": _DELIVERED,
+    "webchat-record": _DELIVERED,
+    "webchat-reply-and-plain": Refusal(
+        "13", 400, "invalid_request", "reply segments are not supported by im/message"
+    ),
+    "webchat-short-session": _DELIVERED,
+    # There, the words of a Python exception.
+    "umo-one-part": _BAD_UMO,
+    "umo-number": _BAD_UMO,
+    "order-umo-before-message": _BAD_UMO,
+    "umo-empty-session": Refusal("15", 400, "invalid_request", "Invalid umo: session_id is empty"),
+    "running-platform-not-connected": Refusal(
+        "1", 502, "delivery_failed", "Failed to send message: no client is connected"
+    ),
+    "running-platform-bad-session": Refusal(
+        "1", 502, "delivery_failed", "Failed to send message: the session_id is no number"
+    ),
+    "content-type-text": Refusal("1", 415, "unsupported_media_type"),
+    "into-open-stream-request": _DELIVERED,
+    "into-open-stream-request-2": _DELIVERED,
+    "into-open-stream-other-user": _DELIVERED,
 }
 
 #: Cases of what later issues build, and the issue that they wait for.
 LATER: dict[str, str] = {
-    "scope-file-on-POST-/api/v1/im/message": "proactive messages",
-    "tool-sends-message": "proactive messages (divergence 7)",
     "stopped-stream": "stop (and divergence 15: the name astrbot is reserved)",
 }
 
-#: Cases that take two connections or a lost one: test_turns.py has them.
+#: Cases that take two connections or a lost one: test_workers.py and test_push.py have them.
 ELSEWHERE = {
+    "into-open-stream-result",
     "disconnect-mid-stream",
     "turn-after-disconnect",
     "two-turns-at-once-a",

@@ -30,6 +30,7 @@ from .divergences import (
     ELSEWHERE,
     LATER,
     Change,
+    Delivered,
     Downloaded,
     Refusal,
     Uploaded,
@@ -38,7 +39,7 @@ from .wire import Answer, Recording
 
 GROUPS = (
     "01-auth", "02-login", "03-apikey-admin", "10-bots-configs", "20-chat", "21-chat-stream",
-    "30-sessions", "40-file",
+    "30-sessions", "40-file", "50-im-message",
 )  # fmt: skip
 
 SECOND = "99662acd-9174-4f4b-851c-d8da2e0a5b08"
@@ -56,6 +57,9 @@ KNOWN_FILES = {
     "1b68ef0b-4381-487a-ab68-305618e2ad34": ("dot.png", wire.PNG),
     "71d3d923-5332-4294-bde0-9577413b9aca": ("note.txt", b"a note\n"),
     "ed224eaa-4ec1-4d80-aa99-881d8be9c749": ("beep.wav", b"RIFF\x24\0\0\0WAVEfmt " + bytes(28)),
+    "53eeab4c-60f8-49b2-bced-464baab52b03": ("im.png", wire.PNG),
+    "f9d4ebaa-3008-4971-ba3f-4a9dab0acae7": ("im.txt", b"a note\n"),
+    "96682dff-85e0-4a53-a675-49a2f1c09462": ("im.wav", b"RIFF\x24\0\0\0WAVEfmt " + bytes(28)),
     "2088896b-b938-4549-9e49-799029f58fb8": ("clip.mp4", b"\0\0\0\x18ftypisom" + bytes(12)),
 }
 
@@ -195,6 +199,8 @@ def test_answers_as_recorded(
         _check_refusal(answer, divergence)
     elif isinstance(divergence, Uploaded):
         _check_uploaded(recording, answer, divergence)
+    elif isinstance(divergence, Delivered):
+        _check_delivered(recording, answer, server)
     elif isinstance(divergence, Downloaded) or recording.is_download:
         _check_download(recording, answer, divergence or Downloaded(""))
     elif recording.case in _SPECIAL:
@@ -222,6 +228,19 @@ def _check_uploaded(recording: Recording, answer: Answer, uploaded: Uploaded) ->
     assert len(body["data"].pop("attachment_id")) == 36
     expected.pop("attachment_id", None)
     assert body["data"] == {**expected, **uploaded.data}
+
+
+def _check_delivered(recording: Recording, answer: Answer, server: Server) -> None:
+    body = json.loads(answer.body)
+    assert (answer.status, body["status"], body["message"]) == (200, "ok", None)
+    assert len(body["data"].pop("delivery_id")) == 36
+    assert body["data"] == {"status": "sent"}
+    session_id = json.loads(recording.body)["umo"].rpartition("!")[2].rpartition(":")[2]
+    # 15: the session of a pushed message is a real row.
+    assert wire.stored_session(server.data_dir, session_id) is not None
+    if recording.stored:
+        rows = wire.recorded_rows(recording)
+        assert wire.stored_rows(server.data_dir, session_id) == rows
 
 
 def _check_download(recording: Recording, answer: Answer, change: Downloaded) -> None:
@@ -368,7 +387,28 @@ def _check_sid(recording: Recording, answer: Answer, server: Server) -> None:
     assert ours["streaming"] is False
 
 
+def _check_pushed(recording: Recording, answer: Answer, server: Server) -> None:
+    """7: what the tool sends is a message of its own, wherever the reply is just then."""
+    lines = answer.body.decode().split("\n")
+    events = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+    pushed = [one for one in events if str(one.get("message_id")).startswith("push-")]
+    assert [one["type"] for one in pushed] == ["plain", "message_saved"]
+    assert pushed[0]["data"] == "from-the-tool"
+    own = wire.comparable([one for one in events if one not in pushed])
+    theirs = wire.events_of(recording.answer)
+    at = next(at for at, one in enumerate(theirs) if one["data"] == "from-the-tool")
+    del theirs[at : at + 3]  # the pushed text, a complete and a message_saved
+    assert [one["type"] for one in own if one["type"] != "run_started"] == [
+        one["type"] for one in theirs
+    ]
+    assert own[-3]["data"] == theirs[-3]["data"]
+    change = DIVERGENCES[recording.case]
+    assert isinstance(change, Change)
+    _check_stored(recording, answer, server, change)
+
+
 _SPECIAL = {
+    "tool-sends-message": _check_pushed,
     "no-host-header": _check_no_host,
     "configs": _check_configs,
     "configs-with-body": _check_configs,

@@ -150,7 +150,7 @@ def test_every_built_in_tool_is_described_for_the_model() -> None:
     tools: list[Tool] = []
     for kind in BUILT_IN_PLUGINS:
         tools += list_tools(kind()).values()
-    assert len(tools) == 7
+    assert len(tools) == 8
     for one in tools:
         for name, schema in one.parameters["properties"].items():
             assert schema.get("description"), f"{one.name}: {name}"

@@ -31,6 +31,10 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
         "The key is unknown, revoked, deleted or expired.",
         "Invalid API key",
     ),
+    "bad_signature": (
+        "The request does not bear the messenger's signature.",
+        "The signature of the request is missing or wrong",
+    ),
     "insufficient_scope": (
         "The key lacks the scope of this route.",
         "Insufficient API key scope",
@@ -84,6 +88,15 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
     "bot_not_found": (
         "There is no such bot, or it is not running.",
         "Bot not found or not running for platform: tg",
+    ),
+    "delivery_not_found": ("There is no such delivery.", "Delivery not found"),
+    "too_many_deliveries": (
+        "Too many messages to this target wait.",
+        "{im_max_queued} messages to this target are waiting; try again later",
+    ),
+    "delivery_failed": (
+        "The messenger did not take the message.",
+        "Failed to send message: The platform answered 403.",
     ),
     "attachment_not_found": ("There is no such attachment.", "Attachment not found"),
     "session_not_found": (

@@ -1,8 +1,68 @@
-"""The list of bots."""
+"""Bots, proactive messages and their deliveries."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import marshmallow as ma
+
+from ...clock import to_iso, to_iso_or_none
+from ...db.deliveries import DeliveryRow
+
+_DELIVERY_ID = {
+    "description": "Names the delivery.",
+    "example": "0f8fad5b-d9cb-469f-a165-70867728950e",
+}
+
+_STATUS = {
+    "description": (
+        "`queued`: not sent yet, or to be tried again. `sending`: on its way. `sent`: the "
+        "messenger has taken it. `failed`: given up."
+    ),
+    "enum": ["queued", "sending", "sent", "failed"],
+    "example": "sent",
+}
+
+_UMO = {
+    "description": (
+        "The conversation: `platform_id:message_type:session_id`, split at the first two "
+        "colons. `message_type` is `FriendMessage`, `GroupMessage` or `OtherMessage`. For a web "
+        "chat `webchat:FriendMessage:webchat!USERNAME!SESSION_ID`, or with the session alone "
+        "`webchat:FriendMessage:SESSION_ID`. `/sid` in a conversation shows its own."
+    ),
+    "type": "string",
+    "example": "webchat:FriendMessage:webchat!alice!my_session_001",
+}
+
+#: One segment, as the document shows it; it is read by ``parse_im_message``.
+_SEGMENT = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {
+        "type": {
+            "type": "string",
+            "description": "What the segment is; there is no `reply` here.",
+            "enum": ["plain", "image", "record", "video", "file"],
+            "example": "plain",
+        },
+        "text": {
+            "type": "string",
+            "description": "Of `plain`: the text. It may be Markdown.",
+            "example": "Your report is ready.",
+        },
+        "attachment_id": {
+            "type": "string",
+            "description": (
+                "Of `image`, `record`, `video`, `file`: the file, by the id that its upload "
+                "answered."
+            ),
+            "example": "19281dd2-996d-4f73-ad81-0bc5992a3074",
+        },
+    },
+}
+
+
+_NO_MESSAGE = "Missing key: message"
 
 
 class BotListSchema(ma.Schema):
@@ -12,3 +72,129 @@ class BotListSchema(ma.Schema):
         ma.fields.String(),
         metadata={"description": "Ids, as they stand in a UMO.", "example": ["tg"]},
     )
+
+
+class ImMessageSchema(ma.Schema):
+    """A message that nobody asked for. Unknown fields are ignored."""
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
+    umo = ma.fields.Raw(metadata=_UMO)
+    umos = ma.fields.Raw(
+        metadata={
+            "description": "Several UMOs in the place of `umo`: each gets the message.",
+            "type": "array",
+            "items": {"type": "string"},
+            "example": ["webchat:FriendMessage:webchat!alice!my_session_001"],
+        },
+    )
+    message = ma.fields.Raw(
+        required=True,
+        error_messages={"required": _NO_MESSAGE, "null": _NO_MESSAGE},
+        metadata={
+            "description": (
+                'A string, or a list of segments: `{"type":"plain","text"}`, '
+                '`{"type":"image","attachment_id"}`.'
+            ),
+            "oneOf": [{"type": "string"}, {"type": "array", "items": _SEGMENT}],
+            "example": "Your report is ready.",
+        },
+    )
+
+    @ma.pre_load
+    def _check_umo(self, data: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Ask for the UMO first, as the recorded server does; ``null`` is none."""
+        kept = {key: data[key] for key in data if data[key] is not None}
+        if kept.get("umo", "") == "" and "umos" not in kept:
+            raise ma.ValidationError("Missing key: umo")
+        return kept
+
+
+class OutcomeSchema(ma.Schema):
+    """What became of a message to one conversation of several."""
+
+    umo = ma.fields.String(
+        metadata={"description": "As it was sent.", "example": "tg:FriendMessage:1001"}
+    )
+    delivery_id = ma.fields.String(allow_none=True, metadata=_DELIVERY_ID)
+    status = ma.fields.String(metadata=_STATUS)
+    code = ma.fields.String(
+        allow_none=True,
+        metadata={"description": "Why it failed: a stable word to match.", "example": None},
+    )
+    message = ma.fields.String(
+        allow_none=True, metadata={"description": "Why it failed, for people.", "example": None}
+    )
+
+
+class SentSchema(ma.Schema):
+    """A message that was accepted; with `umos` the list alone."""
+
+    delivery_id = ma.fields.String(metadata=_DELIVERY_ID)
+    status = ma.fields.String(metadata=_STATUS)
+    deliveries = ma.fields.List(
+        ma.fields.Nested(OutcomeSchema),
+        metadata={"description": "Of `umos`: one result each, in their order."},
+    )
+
+
+class DeliverySchema(ma.Schema):
+    """A message on its way, or at its end."""
+
+    delivery_id = ma.fields.String(metadata=_DELIVERY_ID)
+    umo = ma.fields.String(
+        metadata={"description": "Where it goes.", "example": "tg:FriendMessage:1001"}
+    )
+    status = ma.fields.String(metadata=_STATUS)
+    attempts = ma.fields.Integer(metadata={"description": "How often it was tried.", "example": 1})
+    error = ma.fields.String(
+        allow_none=True,
+        metadata={"description": "Why the last attempt failed.", "example": None},
+    )
+    platform_ids = ma.fields.List(
+        ma.fields.String(),
+        metadata={"description": "Ids of the messenger's own messages.", "example": ["4711"]},
+    )
+    created_at = ma.fields.DateTime(
+        metadata={
+            "description": "When it was accepted; ISO 8601, UTC.",
+            "example": "2026-11-23T16:44:05.343831+00:00",
+        }
+    )
+    updated_at = ma.fields.DateTime(
+        metadata={
+            "description": "When it last changed; ISO 8601, UTC.",
+            "example": "2026-11-23T16:44:05.643831+00:00",
+        }
+    )
+    next_attempt_at = ma.fields.DateTime(
+        allow_none=True,
+        metadata={
+            "description": "When a queued one is tried next; ISO 8601, UTC.",
+            "example": None,
+        },
+    )
+    finished_at = ma.fields.DateTime(
+        allow_none=True,
+        metadata={
+            "description": "When it was sent or given up; ISO 8601, UTC.",
+            "example": "2026-11-23T16:44:05.643831+00:00",
+        },
+    )
+
+
+def describe_delivery(row: DeliveryRow) -> dict[str, Any]:
+    """Return a delivery as it is shown."""
+    return {
+        "delivery_id": row.delivery_id,
+        "umo": row.target,
+        "status": row.status,
+        "attempts": row.attempts,
+        "error": row.error,
+        "platform_ids": row.platform_ids,
+        "created_at": to_iso(row.created_at),
+        "updated_at": to_iso(row.updated_at),
+        "next_attempt_at": to_iso(row.due_at) if row.status == "queued" else None,
+        "finished_at": to_iso_or_none(row.finished_at),
+    }

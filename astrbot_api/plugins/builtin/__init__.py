@@ -12,6 +12,7 @@ from .attachments import Attachments
 from .basics import Basics
 from .commands import Commands
 from .history import History
+from .messages import Messages
 from .notes import Notes
 from .web import Web
 
@@ -23,4 +24,5 @@ BUILT_IN_PLUGINS: tuple[Callable[[], Any], ...] = (
     History,
     Notes,
     Web,
+    Messages,
 )

@@ -11,6 +11,7 @@ from .chat import CHAT
 from .errors import ERRORS
 from .files import FILES
 from .general import GENERAL
+from .im import IM
 from .keys import KEYS
 from .openai import OPENAI
 from .resources import RESOURCES
@@ -28,6 +29,7 @@ PARTS: tuple[dict[str, str], ...] = (
     RESOURCES,
     RUNS,
     SESSIONS,
+    IM,
 )
 
 CHINESE = {english: chinese for part in PARTS for english, chinese in part.items()}

@@ -20,7 +20,7 @@ ERRORS = {
     "Not Implemented: {}": "不支持：{}",
     "The path speaks another protocol.": "该路径使用其他协议。",
     "The HTTP server in use cannot speak WebSocket.": "当前的 HTTP 服务器不支持 WebSocket。",
-    "Bad Gateway: {}": "模型服务出错：{}",
+    "Bad Gateway: {}": "上游服务出错：{}",
     "Gateway Timeout: {}": "等待超时：{}",
     "Service Unavailable: {}": "服务暂不可用：{}",
     "A field or parameter has a wrong value.": "某个字段或参数的值不正确。",

@@ -21,7 +21,6 @@ GENERAL = {
     "Configs": "配置",
     "The agents to choose from.": "可供选择的智能体。",
     "IM": "即时通讯",
-    "Bots on messengers.": "接入即时通讯平台的机器人。",
     "Documentation": "文档",
     "This documentation.": "本文档。",
     "The key needs the scope {}.": "密钥需要具有 {} 权限。",

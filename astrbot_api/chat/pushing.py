@@ -1,0 +1,81 @@
+"""A message that nobody asked for: stored in a web chat's session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import peewee
+
+from ..db import messages, sessions
+from ..db.attachments import find_attachments, link_attachments
+from ..db.locks import lock_name
+from ..db.sessions import NOBODY, WEBCHAT
+from ..db.store import Store
+from ..errors import ApiError
+from ..im.announcing import Announcer
+from ..messages import Media, Segment, resolve_media
+from .board import Board
+
+
+@dataclass(frozen=True, slots=True)
+class PushedMessage:
+    """A stored message: its id, and its time in microseconds."""
+
+    id: int
+    created_at: int
+
+
+class Pusher:
+    """Pushes messages into sessions of the web chat."""
+
+    def __init__(self, store: Store, board: Board, announcer: Announcer) -> None:
+        self._announcer = announcer
+        self._store = store
+        self._board = board
+
+    def push(
+        self,
+        *,
+        username: str,
+        session_id: str,
+        segments: Sequence[Segment],
+        key_id: str | None,
+    ) -> PushedMessage:
+        """Store a message of the bot's; a session that is not there is made.
+
+        :param username: Whose session it must be; empty: whosever it is. A
+            new session without a username is its first user's.
+        :raises ApiError: ``session_of_another_user``, or
+            ``attachment_not_found``; then nothing is stored.
+        """
+
+        def job(db: peewee.Database) -> tuple[int, PushedMessage]:
+            ids = [one.attachment_id for one in segments if isinstance(one, Media)]
+            rows = find_attachments(db, ids)
+            found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
+            resolved = resolve_media(segments, found)
+            lock_name(db, "session", session_id)
+            session = sessions.find_session(db, session_id)
+            if session is None:
+                session = sessions.create_session(db, session_id, username or NOBODY)
+            elif username and session.creator == NOBODY:
+                session = sessions.claim_session(db, session, username)
+            elif session.platform_id != WEBCHAT or username not in ("", session.creator):
+                raise ApiError("session_of_another_user", "session_id belongs to another username")
+            else:
+                sessions.touch_session(db, session, session.config_id)
+            content = {"type": "bot", "message": [one.to_wire() for one in resolved]}
+            saved = messages.add_message(
+                db, session.id, WEBCHAT, messages.BOT, content, None, pushed=True
+            )
+            link_attachments(db, saved[0], [row.id for row in rows.values()])
+            self._announcer.message_stored(
+                db, session_id=session_id, platform_id=WEBCHAT, sender=messages.BOT,
+                saved=saved, content=content,
+            )  # fmt: skip
+            return session.id, PushedMessage(*saved)
+
+        session_number, pushed = self._store.write(job)
+        self._board.announce(session_number)
+        return pushed

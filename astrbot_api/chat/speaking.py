@@ -1,0 +1,73 @@
+"""Messages that a tool sends in the middle of a turn: each by itself, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import peewee
+
+from ..config import Settings
+from ..db import deliveries, messages
+from ..db.attachments import find_attachments, link_attachments
+from ..db.store import Store
+from ..errors import ApiError, StorageError, ToolError
+from ..messages import Media, Segment, parse_im_message, resolve_media
+from .pushing import Pusher
+from .turn import OpenTurn, Origin
+
+
+class Speaker:
+    """Sends the user of a turn a message that is no part of the reply."""
+
+    def __init__(self, settings: Settings, store: Store, pusher: Pusher) -> None:
+        #: Called when a message to a messenger is stored and is to be sent.
+        self.on_message: Callable[[], None] = lambda: None
+        self._settings = settings
+        self._store = store
+        self._pusher = pusher
+
+    def say(self, turn: OpenTurn, message: Any) -> None:
+        """Store a message in the turn's session and have it shown.
+
+        :param message: A string, or a list of segments as ``im/message`` takes them.
+        :raises ToolError: when it is wrong or cannot be kept, for the model.
+        """
+        try:
+            segments = parse_im_message(
+                message,
+                max_chars=self._settings.max_message_chars,
+                max_segments=self._settings.max_segments,
+            )
+            if turn.request.origin is None:
+                self._pusher.push(
+                    username=turn.request.creator,
+                    session_id=turn.session.session_id,
+                    segments=segments,
+                    key_id=turn.request.key_id,
+                )
+            else:
+                self._deliver(turn, turn.request.origin, segments)
+        except (ApiError, StorageError) as error:
+            raise ToolError(str(error)) from error
+
+    def _deliver(self, turn: OpenTurn, origin: Origin, segments: list[Segment]) -> None:
+        """Store the message and its delivery in one transaction."""
+
+        def job(db: peewee.Database) -> None:
+            ids = [one.attachment_id for one in segments if isinstance(one, Media)]
+            rows = find_attachments(db, ids)
+            found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
+            wire = [one.to_wire() for one in resolve_media(segments, found)]
+            content = {"type": "bot", "message": wire}
+            number, _ = messages.add_message(
+                db, turn.session.id, origin.bot_id, messages.BOT, content, None, pushed=True
+            )
+            link_attachments(db, number, [row.id for row in rows.values()])
+            deliveries.add_delivery(
+                db, platform_id=origin.bot_id, target=origin.umo, content=wire,
+                reply_to=origin.reply_to,
+            )  # fmt: skip
+
+        self._store.write(job)
+        self.on_message()

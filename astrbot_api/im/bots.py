@@ -1,0 +1,107 @@
+"""The bots of one application: what ``bots.toml`` says, and the adapters made of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import ApiError, SettingsError
+from .adapter import Adapter
+from .botfile import Bot, BotFile
+from .http import PlatformHttp
+from .registry import AdapterTypes
+
+log = logging.getLogger(__name__)
+
+
+class Bots:
+    """Makes each bot's adapter at its first use, and anew when its table changed."""
+
+    def __init__(self, data_dir: Path, types: AdapterTypes) -> None:
+        self._types = types
+        self._file = BotFile(data_dir, types)
+        self._lock = threading.Lock()
+        self._made: dict[str, tuple[Bot, Adapter | None, str]] = {}
+        self.http = PlatformHttp()
+
+    def load(self) -> None:
+        """Read the file now, for the start of the server.
+
+        :raises SettingsError: when it is wrong as a whole.
+        """
+        self._file.load()
+
+    def list_ids(self) -> list[str]:
+        """Return the bots' ids, in the order of the file, broken ones included."""
+        return self._file.list_ids()
+
+    def list_bots(self) -> list[Bot]:
+        """Return the bots; ``fault`` says of each what keeps it from running."""
+        return [replace(bot, fault=self._find_fault(bot)) for bot in self._file.list_bots()]
+
+    def find_running(self, bot_id: str) -> tuple[Bot, Adapter] | None:
+        """Return a bot with its adapter; None when there is none that can run."""
+        bot = self._file.find_bot(bot_id)
+        if bot is None or not bot.enabled or bot.fault:
+            return None
+        adapter, _ = self._get(bot)
+        return None if adapter is None else (bot, adapter)
+
+    def get_running(self, bot_id: str) -> tuple[Bot, Adapter]:
+        """Return a bot with its adapter.
+
+        :raises ApiError: ``bot_not_found``.
+        """
+        found = self.find_running(bot_id)
+        if found is None:
+            raise ApiError("bot_not_found", f"Bot not found or not running for platform: {bot_id}")
+        return found
+
+    def close(self) -> None:
+        """Let go of every adapter."""
+        with self._lock:
+            made, self._made = self._made, {}
+        for _, adapter, _ in made.values():
+            _close(adapter)
+        self.http.close()
+
+    def _find_fault(self, bot: Bot) -> str:
+        if bot.fault or not bot.enabled:
+            return bot.fault
+        return self._get(bot)[1]
+
+    def _get(self, bot: Bot) -> tuple[Adapter | None, str]:
+        known = self._made.get(bot.id)
+        if known is not None and known[0] == bot:
+            return known[1:]
+        with self._lock:
+            known = self._made.get(bot.id)
+            if known is not None and known[0] == bot:
+                return known[1:]
+            adapter, fault = self._build(bot)
+            self._made[bot.id] = (bot, adapter, fault)
+        if known is not None:
+            _close(known[1])
+        return adapter, fault
+
+    def _build(self, bot: Bot) -> tuple[Adapter | None, str]:
+        try:
+            return self._types.load(bot.type).build(bot, self.http), ""
+        except SettingsError as error:
+            fault = f"bots.toml: bot {bot.id}: {error}"
+            log.error("%s (the bot is refused until it is put right)", fault)
+        except Exception as error:
+            fault = f"bots.toml: bot {bot.id}: its adapter failed: {type(error).__name__}"
+            log.exception("%s", fault)
+        return None, fault
+
+
+def _close(adapter: Adapter | None) -> None:
+    if adapter is None:
+        return
+    try:
+        adapter.close()
+    except Exception:
+        log.exception("the adapter of type %s could not be closed", adapter.type)

@@ -1,0 +1,227 @@
+"""Messages that come in from messengers become turns, each of them once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import peewee
+
+from ..attachments import Attachments
+from ..chat.opening import DuplicateEvent
+from ..chat.runs import Runs
+from ..chat.turn import OpenTurn, Origin, TurnRequest
+from ..config import Settings
+from ..db import deliveries, inbound
+from ..db.store import Store
+from ..errors import ApiError, AstrBotError
+from ..messages import Media, Plain, Reply, Segment
+from .adapter import Adapter, InboundRequest, InFile, InMessage, Reception, Target
+from .botfile import Bot
+from .bots import Bots
+from .http import PlatformError
+from .outbox import Outbox
+from .umo import Umo
+
+log = logging.getLogger(__name__)
+
+#: Most messages whose files this worker fetches at once.
+_MAX_FETCHING = 20
+
+#: Most files of one message that are fetched.
+_MAX_FILES = 10
+
+#: Time between two signs that an answer is being written, and the longest
+#: time for which they are given, in seconds.
+_TYPING_EVERY_S = 4.0
+_TYPING_LIMIT_S = 600.0
+
+#: How often it is looked whether a turn has ended, in seconds.
+_LOOK_S = 0.25
+
+#: What may pass: the platform is told to try again.
+_PASSING_CODES = ("server_busy", "shutting_down", "storage_error")
+
+
+class Inbound:
+    """Takes messages in; a platform that tells of one again changes nothing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        bots: Bots,
+        runs: Runs,
+        attachments: Attachments,
+        outbox: Outbox,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._bots = bots
+        self._runs = runs
+        self._attachments = attachments
+        self._outbox = outbox
+        self._lock = threading.Lock()
+        self._fetching: set[tuple[str, str]] = set()
+
+    def receive(self, bot_id: str, request: InboundRequest) -> Reception:
+        """Take a platform's request in; return what it is answered.
+
+        :raises ApiError: ``bot_not_found``; or what may pass, so that the
+            platform tries again.
+        :raises BadSignature: when it is not proven to be the platform's.
+        """
+        bot, adapter = self._bots.get_running(bot_id)
+        reception = _read(adapter, bot_id, request)
+        for message in reception.messages:
+            self.take(bot, adapter, message)
+        return reception
+
+    def take(self, bot: Bot, adapter: Adapter, message: InMessage) -> None:
+        """Begin the turn that answers a message, unless it has one or wants none.
+
+        :raises ApiError: when the message is not stored, and should be told of again.
+        """
+        if not message.addressed or not (message.text.strip() or message.files):
+            return
+        with self._store.read() as db:
+            if inbound.is_known(db, bot.id, message.event_id):
+                return
+        if not message.files:
+            self._begin(bot, adapter, message, [])
+            return
+        key = (bot.id, message.event_id)
+        with self._lock:
+            if key in self._fetching:
+                return
+            if len(self._fetching) >= _MAX_FETCHING:
+                raise ApiError("server_busy", "Too many files are being fetched; try again later.")
+            self._fetching.add(key)
+        # The platform waits for an answer only a few seconds.
+        threading.Thread(
+            target=self._fetch_and_begin, args=(bot, adapter, message), name="inbound", daemon=True
+        ).start()
+
+    def prune(self) -> None:
+        """Forget events that no platform tells of again. A chore."""
+        keep_us = int(self._settings.im_keep_days * 86_400e6)
+        self._store.write(lambda db: inbound.prune_events(db, keep_us))
+
+    def _fetch_and_begin(self, bot: Bot, adapter: Adapter, message: InMessage) -> None:
+        try:
+            files = [self._fetch(file) for file in message.files[:_MAX_FILES]]
+            self._begin(bot, adapter, message, files)
+        except AstrBotError as error:
+            log.error("a message to the bot %s is lost: %s", bot.id, error)
+        except Exception:
+            log.exception("a message to the bot %s is lost", bot.id)
+        finally:
+            with self._lock:
+                self._fetching.discard((bot.id, message.event_id))
+
+    def _fetch(self, file: InFile) -> Segment:
+        """Make an attachment of a file; say so in its place where that fails."""
+        try:
+            reader = file.fetch()
+            try:
+                row = self._attachments.receive(reader, file.filename, None)
+            finally:
+                reader.close()
+        except (AstrBotError, OSError) as error:
+            log.warning("a file of a message could not be fetched: %s", error)
+            return Plain(f"\n[The file {_clean(file.filename)[:200]} could not be taken in.]")
+        return Media(row.attachment_id, row.type, row.name)
+
+    def _begin(self, bot: Bot, adapter: Adapter, message: InMessage, files: list[Segment]) -> None:
+        umo = Umo(bot.id, message.message_type, message.session_id)
+        origin = Origin(
+            bot_id=bot.id,
+            platform=bot.type,
+            event_id=message.event_id,
+            umo=str(umo),
+            sender_name=_clean(message.sender_name).strip()[:255] or message.sender_id,
+            is_group=message.message_type == "GroupMessage",
+            reply_to=message.platform_message_id,
+        )
+        request = TurnRequest(
+            # With the bot's id: a number there is nobody's username here.
+            username=f"{bot.id}:{message.sender_id}",
+            segments=self._to_segments(message, files),
+            session_id=origin.umo,
+            shown_session_id=origin.umo,
+            streaming=False,
+            config_id=bot.config,
+            origin=origin,
+        )
+        try:
+            turn = self._runs.start(request)
+        except DuplicateEvent:
+            return
+        except ApiError as error:
+            if error.code in _PASSING_CODES:
+                raise
+            self._refuse(origin, error)
+            return
+        if "typing" in adapter.capabilities:
+            target = Target(message.message_type, message.session_id)
+            threading.Thread(
+                target=_show_typing, args=(adapter, target, turn), name="typing", daemon=True
+            ).start()
+
+    def _to_segments(self, message: InMessage, files: list[Segment]) -> list[Segment]:
+        segments: list[Segment] = []
+        if message.quoted:
+            number = message.platform_message_id or ""
+            segments.append(Reply(number, _clean(message.quoted)))
+        text = _clean(message.text).strip()[: self._settings.max_message_chars]
+        if text:
+            segments.append(Plain(text))
+        return segments + files
+
+    def _refuse(self, origin: Origin, error: ApiError) -> None:
+        """Answer a message that cannot have a turn with the reason."""
+        log.warning("a message to the bot %s is refused: %s", origin.bot_id, error.message)
+
+        def job(db: peewee.Database) -> None:
+            if inbound.add_event(
+                db, origin.bot_id, origin.event_id,
+                run_id=None, umo=origin.umo, reply_to=origin.reply_to,
+            ):  # fmt: skip
+                deliveries.add_delivery(
+                    db, platform_id=origin.bot_id, target=origin.umo,
+                    content=[{"type": "plain", "text": error.message}], reply_to=origin.reply_to,
+                )  # fmt: skip
+
+        self._store.write(job)
+        self._outbox.wake()
+
+
+def _read(adapter: Adapter, bot_id: str, request: InboundRequest) -> Reception:
+    """Have the adapter read a request; whoever found the address may send anything."""
+    try:
+        return adapter.receive(request)
+    except (PlatformError, ValueError, LookupError, TypeError, AttributeError) as error:
+        log.warning("the hook of the bot %s cannot read a request: %r", bot_id, error)
+        message = "The request is not what this messenger sends"
+        raise ApiError("invalid_request", message) from error
+
+
+def _show_typing(adapter: Adapter, target: Target, turn: OpenTurn) -> None:
+    """Show that an answer is being written, until it is."""
+    ends_at = time.monotonic() + _TYPING_LIMIT_S
+    shown_at = float("-inf")
+    while not turn.log.closed and time.monotonic() < ends_at:
+        if time.monotonic() - shown_at >= _TYPING_EVERY_S:
+            shown_at = time.monotonic()
+            try:
+                adapter.show_typing(target)
+            except Exception as error:
+                # Nothing depends on it.
+                log.debug("no typing indicator: %r", error)
+        time.sleep(_LOOK_S)
+
+
+def _clean(text: str) -> str:
+    """Return a text without what no database holds."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()

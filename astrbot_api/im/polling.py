@@ -1,0 +1,131 @@
+"""Bots that ask their platform for messages: each in exactly one worker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..chat.lease import WorkerLease
+from ..db import inbound
+from ..db.store import Store
+from ..errors import ApiError, AstrBotError, StorageError
+from .adapter import Adapter, InMessage
+from .botfile import Bot
+from .bots import Bots
+from .http import PlatformError
+from .inbound import Inbound
+
+log = logging.getLogger(__name__)
+
+#: Pause after a failure, in seconds; doubled up to the second one.
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+
+
+@dataclass(slots=True)
+class _Poll:
+    bot: Bot
+    adapter: Adapter
+    stop: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+
+class Pollers:
+    """The bots that this worker polls."""
+
+    def __init__(self, store: Store, bots: Bots, inbound_: Inbound, lease: WorkerLease) -> None:
+        self._store = store
+        self._bots = bots
+        self._inbound = inbound_
+        self._lease = lease
+        self._lock = threading.Lock()
+        self._polls: dict[str, _Poll] = {}
+        self._closed = False
+
+    def tend(self) -> None:
+        """Take over the bots that nobody polls, leave those that are gone. A chore."""
+        with self._lock:
+            if self._closed:
+                return
+            wanted = {}
+            for bot in self._bots.list_bots():
+                found = self._bots.find_running(bot.id)
+                if found is not None and found[1].polls:
+                    wanted[bot.id] = found
+            for bot_id, poll in list(self._polls.items()):
+                if bot_id not in wanted or wanted[bot_id][1] is not poll.adapter:
+                    self._leave(bot_id)
+            for bot_id, (bot, adapter) in wanted.items():
+                self._tend_one(bot_id, bot, adapter)
+
+    def close(self) -> None:
+        """Poll no more, so that another worker can."""
+        with self._lock:
+            self._closed = True
+            for bot_id in list(self._polls):
+                self._leave(bot_id)
+
+    def _tend_one(self, bot_id: str, bot: Bot, adapter: Adapter) -> None:
+        worker_id = self._lease.get_worker_id()
+        held = self._store.write(lambda db: inbound.take_bot_lease(db, bot_id, worker_id))
+        poll = self._polls.get(bot_id)
+        if poll is not None and not held:
+            # It was silent for too long, and another worker has begun.
+            poll.stop.set()
+            del self._polls[bot_id]
+        elif poll is None and held:
+            poll = self._polls[bot_id] = _Poll(bot, adapter)
+            poll.thread = threading.Thread(
+                target=self._poll, args=(poll,), name=f"poll {bot_id}", daemon=True
+            )
+            poll.thread.start()
+
+    def _leave(self, bot_id: str) -> None:
+        poll = self._polls.pop(bot_id)
+        poll.stop.set()
+        worker_id = self._lease.get_worker_id()
+        try:
+            self._store.write(lambda db: inbound.drop_bot_lease(db, bot_id, worker_id))
+        except StorageError as error:
+            log.warning("the bot %s is polled again only later: %s", bot_id, error)
+
+    def _poll(self, poll: _Poll) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while not poll.stop.is_set():
+            try:
+                for batch in poll.adapter.poll(poll.stop):
+                    self._take_all(poll, batch)
+                    pause_s = _FIRST_PAUSE_S
+                    if poll.stop.is_set():
+                        break
+                else:
+                    poll.stop.wait(pause_s)
+            except PlatformError as error:
+                log.warning("polling the bot %s: %s", poll.bot.id, error.message)
+                poll.stop.wait(max(pause_s, min(error.retry_after_s or 0, _LONGEST_PAUSE_S)))
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            except Exception:
+                log.exception("polling the bot %s", poll.bot.id)
+                poll.stop.wait(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _take_all(self, poll: _Poll, batch: Sequence[InMessage]) -> None:
+        """Store a batch; it is confirmed to the platform only when all of it is."""
+        for message in batch:
+            pause_s = _FIRST_PAUSE_S
+            while not poll.stop.is_set():
+                try:
+                    self._inbound.take(poll.bot, poll.adapter, message)
+                    break
+                except (ApiError, StorageError) as error:
+                    log.warning("a message to the bot %s waits: %s", poll.bot.id, error)
+                    poll.stop.wait(pause_s)
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                except AstrBotError:
+                    log.exception("a message to the bot %s is left out", poll.bot.id)
+                    break
+        if poll.stop.is_set():
+            # Not confirmed: whoever polls next is told of it again.
+            raise PlatformError("polling ends")

@@ -1,0 +1,76 @@
+"""Unified message origins: ``platform_id:message_type:session_id``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..db.sessions import WEBCHAT
+from ..errors import ApiError
+from ..messages import check_text
+from .adapter import MESSAGE_TYPES, MessageType
+
+#: Longest UMO.
+MAX_UMO_CHARS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Umo:
+    """Where a conversation takes place.
+
+    :param platform_id: ``webchat``, or a bot's id.
+    :param session_id: Whatever the platform names a conversation by; it may
+        hold colons.
+    """
+
+    platform_id: str
+    message_type: MessageType
+    session_id: str
+
+    def __str__(self) -> str:
+        return f"{self.platform_id}:{self.message_type}:{self.session_id}"
+
+
+def parse_umo(text: str) -> Umo:
+    """Split a UMO at its first two colons.
+
+    :raises ApiError: ``invalid_request``.
+    """
+    check_text("umo", text)
+    if len(text) > MAX_UMO_CHARS:
+        raise _invalid(f"it has {len(text)} characters; at most {MAX_UMO_CHARS} are allowed")
+    parts = text.split(":", 2)
+    if len(parts) < 3:
+        raise _invalid("expected platform_id:message_type:session_id")
+    platform_id, kind, session_id = (part.strip() for part in parts)
+    if kind not in MESSAGE_TYPES:
+        raise _invalid(f"'{kind}' is not a valid MessageType")
+    if not platform_id or not session_id:
+        missing = "session_id" if platform_id else "platform_id"
+        raise _invalid(f"{missing} is empty")
+    return Umo(platform_id, kind, session_id)
+
+
+def split_webchat(session_id: str) -> tuple[str, str]:
+    """Split the third part of a web chat's UMO into username and session.
+
+    ``webchat!USER!SESSION`` names both; the session begins behind the last
+    ``!``. Anything else is a session alone, and the username is empty.
+
+    :raises ApiError: ``invalid_request``.
+    """
+    if not session_id.startswith(f"{WEBCHAT}!"):
+        return "", session_id
+    username, _, session = session_id.removeprefix(f"{WEBCHAT}!").rpartition("!")
+    username, session = username.strip(), session.strip()
+    if not username or not session:
+        raise _invalid("expected webchat!USERNAME!SESSION_ID behind the second colon")
+    return username, session
+
+
+def webchat_umo(username: str, session_id: str) -> str:
+    """Return the UMO of a session of the web chat."""
+    return f"{WEBCHAT}:FriendMessage:{WEBCHAT}!{username}!{session_id}"
+
+
+def _invalid(what: str) -> ApiError:
+    return ApiError("invalid_request", f"Invalid umo: {what}")

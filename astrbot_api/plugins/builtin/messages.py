@@ -1,0 +1,53 @@
+"""``send_message_to_user``: a message before the answer is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...agent.tools import Tool, ToolContext
+from ..hookspecs import hookimpl
+
+_PARAMETERS = {
+    "type": "object",
+    "properties": {
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "description": "The parts of the message, in order.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "type": {"enum": ["plain", "image", "record", "video", "file"]},
+                    "text": {"type": "string", "description": "Of plain: the text."},
+                    "attachment_id": {
+                        "type": "string",
+                        "description": "Of the others: the file's id.",
+                    },
+                },
+                "required": ["type"],
+            },
+        }
+    },
+    "required": ["messages"],
+}
+
+
+class Messages:
+    """The tool that speaks before the answer does."""
+
+    name = "messages"
+
+    @hookimpl
+    def register_tools(self) -> list[Tool]:
+        """Return it."""
+        description = (
+            "Send the user a message at once, while you are still working, for example to say "
+            "how far you are. Do not repeat it in your answer."
+        )
+        return [Tool("send_message_to_user", description, _send, _PARAMETERS)]
+
+
+def _send(arguments: Mapping[str, Any], context: ToolContext) -> str:
+    umo = context.send_message(arguments["messages"])
+    return f"Message sent to session {umo}"

@@ -1,0 +1,201 @@
+"""What ``astrbot-api doctor`` finds: what works, what does not, and what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..agentconfig import AgentConfig, read_config
+from ..clock import to_iso
+from ..config import Settings
+from ..configfiles import ConfigFiles
+from ..db import keys
+from ..db.deliveries import EVENT_PREFIX, list_newest
+from ..db.store import Store, open_store
+from ..errors import AstrBotError, SettingsError
+from ..im.botfile import Bot
+from ..im.bots import Bots
+from ..im.registry import AdapterTypes
+from ..im.webhookfile import read_webhooks
+from ..storage.protocol import open_storage
+
+#: Free space below which the disk is reported, in bytes.
+_LITTLE_BYTES = 512 * 1024 * 1024
+
+#: A name of a blob that nothing has.
+_NO_BLOB = f"{'0' * 64}-{'0' * 12}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    :param state: ``ok``, ``off``, ``warn`` or ``fail``.
+    :param remedy: What to do, where something is to be done.
+    """
+
+    what: str
+    state: str
+    text: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything that the settings name; it changes nothing and asks no messenger."""
+    folder = list(_guard("data directory", lambda: _examine_folder(settings)))
+    yield from folder
+    if any(one.state == "fail" for one in folder):
+        return
+    yield from _guard("configs", lambda: _examine_configs(settings))
+    if not settings.database_url and not settings.database_path.exists():
+        yield Finding("database", "fail", "it is not there yet", "start the server once")
+        return
+    store = open_store(settings)
+    try:
+        findings = list(_guard("database", lambda: _examine_database(store)))
+        yield from findings
+        usable = store if all(one.state == "ok" for one in findings) else None
+        if usable is not None:
+            yield from _guard("keys", lambda: _examine_keys(usable))
+        yield from _guard("storage", lambda: _examine_storage(settings))
+        yield from _guard("bots", lambda: _examine_bots(settings, usable))
+        yield from _guard("webhooks", lambda: _examine_webhooks(settings, usable))
+    finally:
+        store.close()
+
+
+def _guard(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Turn what stops a look into a finding."""
+    try:
+        yield from look()
+    except SettingsError as error:
+        yield Finding(what, "fail", str(error), "put this line right")
+    except (AstrBotError, OSError) as error:
+        yield Finding(what, "fail", str(error))
+
+
+def _examine_folder(settings: Settings) -> Iterator[Finding]:
+    folder = settings.data_dir
+    if not folder.is_dir():
+        remedy = "start the server once, or name another folder in ASTRBOT_DATA_DIR"
+        yield Finding("data directory", "fail", f"{folder} is not there", remedy)
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        remedy = "let the user of the server write there"
+        yield Finding("data directory", "fail", f"{folder} cannot be written", remedy)
+        return
+    free_bytes = shutil.disk_usage(folder).free
+    text = f"{folder}, {free_bytes // 1024 // 1024} MiB free"
+    if free_bytes < _LITTLE_BYTES:
+        yield Finding("data directory", "warn", text, "make room: astrbot-api db sweep --delete")
+    else:
+        yield Finding("data directory", "ok", text)
+
+
+def _examine_configs(settings: Settings) -> Iterator[Finding]:
+    folder = settings.data_dir / "configs"
+    paths = sorted(folder.glob("*.toml"))
+    if not any(path.stem == "default" for path in paths):
+        yield Finding(
+            "configs", "warn", "there is no configs/default.toml", "start the server once"
+        )
+    for path in paths:
+        yield from _guard(
+            f"config {path.stem}",
+            lambda path=path: _examine_config(path),  # type: ignore[misc]
+        )
+
+
+def _examine_config(path: Path) -> Iterator[Finding]:
+    config = read_config(path, f"configs/{path.name}")
+    what = f"config {config.id}"
+    for provider in config.providers.values():
+        if provider.api_key_env and not provider.resolve_api_key():
+            remedy = f"set the variable {provider.api_key_env}"
+            yield Finding(what, "fail", f"provider {provider.id} has no API key", remedy)
+            return
+    yield Finding(what, "ok", _describe_config(config))
+
+
+def _describe_config(config: AgentConfig) -> str:
+    provider = config.provider
+    model = f", model {provider.model}" if provider.model else ""
+    return f"provider {provider.id} ({provider.type}){model}"
+
+
+def _examine_database(store: Store) -> Iterator[Finding]:
+    left = [name for name, applied in store.list_migrations() if not applied]
+    if left:
+        text = f"{len(left)} migrations are to run: {', '.join(left)}"
+        yield Finding("database", "fail", text, "astrbot-api db upgrade")
+    else:
+        yield Finding("database", "ok", f"{store.dialect}, up to date")
+
+
+def _examine_keys(store: Store) -> Iterator[Finding]:
+    with store.read() as db:
+        found = keys.list_keys(db)
+    valid = [one for one in found if not one["is_revoked"] and not one["is_expired"]]
+    if valid:
+        yield Finding("keys", "ok", f"{len(valid)} valid of {len(found)}")
+    else:
+        yield Finding("keys", "warn", "there is no valid key", "astrbot-api keys create NAME")
+
+
+def _examine_storage(settings: Settings) -> Iterator[Finding]:
+    place = settings.storage_url or "the data directory"
+    open_storage(settings).size(_NO_BLOB)
+    yield Finding("storage", "ok", place)
+
+
+def _examine_bots(settings: Settings, store: Store | None) -> Iterator[Finding]:
+    bots = Bots(settings.data_dir, AdapterTypes())
+    try:
+        bots.load()
+        configs = ConfigFiles(settings.data_dir)
+        for bot in bots.list_bots():
+            yield _examine_bot(bot, configs, store)
+    finally:
+        bots.close()
+
+
+def _examine_bot(bot: Bot, configs: ConfigFiles, store: Store | None) -> Finding:
+    what = f"bot {bot.id}"
+    if not bot.enabled:
+        return Finding(what, "off", f"{bot.type}, switched off")
+    if bot.fault:
+        return Finding(what, "fail", bot.fault, "put this line right; no restart is needed")
+    if configs.find_config(bot.config) is None:
+        text = f"its config {bot.config} is not there"
+        return Finding(what, "fail", text, f"write configs/{bot.config}.toml")
+    return _with_deliveries(Finding(what, "ok", bot.type), bot.id, store)
+
+
+def _examine_webhooks(settings: Settings, store: Store | None) -> Iterator[Finding]:
+    for one in read_webhooks(settings.data_dir / "webhooks.toml").values():
+        what = f"webhook {one.id}"
+        if not one.enabled:
+            yield Finding(what, "off", "switched off")
+            continue
+        finding = Finding(what, "ok", ", ".join(sorted(one.events)))
+        yield _with_deliveries(finding, f"{EVENT_PREFIX}{one.id}", store)
+
+
+def _with_deliveries(finding: Finding, platform_id: str, store: Store | None) -> Finding:
+    """Add what became of the last delivery."""
+    if store is None:
+        return finding
+    with store.read() as db:
+        newest = list_newest(db, platform_id, 20)
+    if not newest:
+        return Finding(finding.what, finding.state, f"{finding.text}; nothing was delivered yet")
+    last = newest[0]
+    waiting = sum(not one.finished for one in newest)
+    more = f", {waiting} of the last {len(newest)} wait" if waiting else ""
+    text = f"{finding.text}; last delivery {last.status} at {to_iso(last.updated_at)}{more}"
+    if last.error and last.status != "sent":
+        return Finding(finding.what, "warn", f"{text}: {last.error}", "see what it says")
+    return Finding(finding.what, finding.state, text)

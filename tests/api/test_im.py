@@ -1,0 +1,484 @@
+"""Proactive messages: accepted, refused, delivered, tried again, given up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from astrbot_api import AstrBotAPI, create_app
+from astrbot_api.db import deliveries, keys
+from astrbot_api.im.adapter import Target
+from astrbot_api.im.http import PlatformError
+from astrbot_api.keyrules import KeyRules
+
+from ..pigeons import Loft
+from ..waiting import wait_for
+from .conftest import Api
+from .uploading import upload
+
+BOTS = """
+[[bot]]
+id = "loft"
+type = "pigeon"
+[[bot]]
+id = "off"
+type = "pigeon"
+enabled = false
+[[bot]]
+id = "broken"
+type = "pigeon"
+wings = 2
+"""
+
+UMO = "loft:FriendMessage:north:tower"
+
+
+class Post(Api):
+    """An application with a loft of pigeons."""
+
+    loft: Loft
+
+    def send(self, *, key: str = "", **body: Any) -> TestResponse:
+        """Send a proactive message."""
+        headers = {"X-API-Key": key or self.key}
+        return self.client.post("/api/v1/im/message", headers=headers, json=body)
+
+    def look_up(self, delivery_id: str) -> dict[str, Any]:
+        """Return what is told of a delivery."""
+        found: dict[str, Any] = self.get(f"/api/v1/im/deliveries/{delivery_id}").get_json()["data"]
+        return found
+
+    def read_session(self, session_id: str) -> tuple[Any, ...]:
+        """Return creator, platform and is_group of a session."""
+        with self.state.store.read() as db:
+            row: tuple[Any, ...] = db.execute_sql(
+                "SELECT creator, platform_id, is_group FROM chat_session WHERE session_id = ?",
+                (session_id,),
+            ).fetchone()
+        return row
+
+
+def open_post(folder: Path, loft: Loft | None = None, **settings: Any) -> Post:
+    """Make an application with a loft in a folder."""
+    (folder / "configs").mkdir(exist_ok=True)
+    (folder / "configs" / "default.toml").write_text('[provider]\ntype = "mock"\n')
+    (folder / "bots.toml").write_text(BOTS)
+    loft = loft or Loft()
+    settings = {"im_retry_s": 0.01, "im_max_attempts": 3, **settings}
+    extension = AstrBotAPI(
+        adapters={"pigeon": loft},  # type: ignore[dict-item]
+        data_dir=folder,
+        **settings,
+    )
+    app = create_app(api=extension)
+    post = Post(app, app.extensions["astrbot_api"], app.test_client(), "")
+    post.key = post.create_key(*keys.PUBLIC_SCOPES)
+    post.loft = loft
+    return post
+
+
+@pytest.fixture
+def make_post(tmp_path: Path) -> Iterator[Callable[..., Post]]:
+    made: list[Post] = []
+
+    def make(loft: Loft | None = None, **settings: Any) -> Post:
+        made.append(open_post(tmp_path, loft, **settings))
+        return made[-1]
+
+    yield make
+    for post in made:
+        post.state.close()
+
+
+@pytest.fixture(scope="module")
+def idle_post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
+    """An application for requests that store nothing."""
+    post = open_post(tmp_path_factory.mktemp("idle"))
+    yield post
+    post.state.close()
+
+
+@pytest.fixture
+def post(make_post: Callable[..., Post]) -> Post:
+    return make_post()
+
+
+def fail_once(error: Exception) -> Callable[[Target, str], None]:
+    """Return a platform that refuses the first part and takes the rest."""
+    left = [error]
+
+    def before_part(target: Target, text: str) -> None:
+        if left:
+            raise left.pop()
+
+    return before_part
+
+
+def test_a_message_is_sent_while_the_caller_waits(post: Post) -> None:
+    answer = post.send(umo=UMO, message="Your tea is ready.")
+    assert (answer.status_code, answer.get_json()["data"]["status"]) == (200, "sent")
+    target, text = post.loft.sent[0]
+    assert (target.message_type, target.session_id) == ("FriendMessage", "north:tower")
+    assert text == "Your tea is ready."
+    told = post.look_up(answer.get_json()["data"]["delivery_id"])
+    assert (told["status"], told["attempts"], told["umo"]) == ("sent", 1, UMO)
+    assert told["platform_ids"] == ["p1"]
+    assert told["finished_at"]
+    assert told["error"] is None
+
+
+def test_segments_and_files_arrive_in_order(post: Post) -> None:
+    file_id = upload(post, b"a note", b"note.txt")["attachment_id"]
+    segments = [
+        {"type": "plain", "text": "Look: "},
+        # The stored attachment's own type wins.
+        {"type": "image", "attachment_id": file_id},
+        {"type": "plain", "text": "done"},
+    ]
+    assert post.send(umo=UMO, message=segments).status_code == 200
+    assert post.loft.texts() == ["Look: ", "file note.txt a note", "done"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({}, 400, "Missing key: umo"),
+        ({"message": "x"}, 400, "Missing key: umo"),
+        ({"umo": "", "message": "x"}, 400, "Missing key: umo"),
+        ({"umo": UMO}, 400, "Missing key: message"),
+        ({"umo": UMO, "message": None}, 400, "Missing key: message"),
+        ({"umo": "loft:FriendMessage", "message": "x"}, 400, "Invalid umo: expected platform_id"),
+        ({"umo": "loft:Friend:x", "message": "x"}, 400, "Invalid umo: 'Friend' is not a valid Me"),
+        ({"umo": "loft:FriendMessage: ", "message": "x"}, 400, "Invalid umo: session_id is empty"),
+        ({"umo": {"a": 1}, "message": "x"}, 400, "Invalid umo: it must be a string"),
+        ({"umo": "a\0b", "message": "x"}, 400, "umo must not contain the character NUL"),
+        ({"umo": "webchat:FriendMessage:webchat!alice", "message": "x"}, 400, "Invalid umo: exp"),
+        ({"umo": "webchat:FriendMessage:" + "s" * 256, "message": "x"}, 400, "Invalid umo: its s"),
+        ({"umo": "nobody:FriendMessage:x", "message": "x"}, 404, "Bot not found or not running "),
+        ({"umo": "off:FriendMessage:x", "message": "x"}, 404, "Bot not found or not running for "),
+        ({"umo": "broken:FriendMessage:x", "message": "x"}, 404, "Bot not found or not running f"),
+        ({"umo": UMO, "message": " "}, 400, "Message content is empty (reply only is not allowed)"),
+        ({"umo": UMO, "message": {"a": 1}}, 400, "message must be a string or list"),
+        ({"umo": UMO, "message": [1]}, 400, "message part must be an object"),
+        ({"umo": UMO, "message": [{"type": "x"}]}, 400, "unsupported message part type: x"),
+        ({"umo": UMO, "message": [{"type": []}]}, 400, "unsupported message part type: list"),
+        ({"umo": UMO, "message": [{"type": "image"}]}, 400, "image part missing attachment_id"),
+        ({"umo": UMO, "message": [{"type": "reply"}]}, 400, "reply part missing message_id"),
+        (
+            {"umo": UMO, "message": [{"type": "reply", "message_id": 1}]},
+            400,
+            "Message content is empty (reply only is not allowed)",
+        ),
+        (
+            {
+                "umo": UMO,
+                "message": [{"type": "reply", "message_id": 1}, {"type": "plain", "text": "x"}],
+            },
+            400,
+            "reply segments are not supported by im/message",
+        ),
+        (
+            {"umo": UMO, "message": [{"type": "file", "attachment_id": "gone"}]},
+            404,
+            "attachment not found: gone",
+        ),
+        ({"umos": [], "message": "x"}, 400, "umos must be a list of UMOs"),
+        ({"umos": [UMO, UMO], "message": "x"}, 400, "umos has the same UMO twice"),
+        ({"umos": [UMO], "umo": UMO, "message": "x"}, 400, "umo and umos are both there"),
+    ],
+)
+def test_a_bad_message_is_refused_and_stores_nothing(
+    idle_post: Post, body: dict[str, Any], status: int, message: str
+) -> None:
+    post = idle_post
+    answer = post.send(**body)
+    assert answer.status_code == status
+    assert answer.get_json()["message"].startswith(message)
+    assert (post.count_rows("delivery"), post.count_rows("message")) == (0, 0)
+
+
+def test_the_newer_spelling_is_the_same_route(post: Post) -> None:
+    headers = {"X-API-Key": post.key}
+    answer = post.client.post(
+        "/api/v1/im/messages", headers=headers, json={"umo": UMO, "message": "x"}
+    )
+    assert (answer.status_code, post.loft.texts()) == (200, ["x"])
+
+
+def test_every_bot_is_listed_also_those_that_do_not_run(post: Post) -> None:
+    assert post.get("/api/v1/im/bots").get_json()["data"]["bot_ids"] == ["loft", "off", "broken"]
+
+
+def test_a_key_without_the_scope_gets_403(post: Post) -> None:
+    assert post.send(key=post.create_key("chat"), umo=UMO, message="x").status_code == 403
+
+
+def test_a_push_makes_the_session_and_is_its_bots_message(post: Post) -> None:
+    answer = post.send(umo="webchat:FriendMessage:webchat!alice!room", message="Hello")
+    assert answer.get_json()["data"]["status"] == "sent"
+    assert post.read_session("room") == ("alice", "webchat", 0)
+    # The user goes on from there: the session is theirs, the model sees what was said.
+    events = post.chat("And you?", session_id="room")
+    assert events[-1]["type"] == "end"
+
+
+def test_a_push_into_anothers_session_is_refused(post: Post) -> None:
+    post.chat("Hi", session_id="room")
+    answer = post.send(umo="webchat:FriendMessage:webchat!mallory!room", message="x")
+    assert (answer.status_code, answer.get_json()["code"]) == (409, "session_of_another_user")
+    assert post.send(umo="webchat:FriendMessage:room", message="x").status_code == 200
+
+
+def test_a_session_that_a_push_made_without_a_user_is_its_first_users(post: Post) -> None:
+    post.send(umo="webchat:FriendMessage:lobby", message="Welcome")
+    assert post.read_session("lobby") == ("", "webchat", 0)
+    post.chat("Thanks", session_id="lobby", username="bob")
+    assert post.read_session("lobby") == ("bob", "webchat", 0)
+    total = post.get("/api/v1/chat/sessions?username=bob").get_json()["data"]["total"]
+    assert total == 1
+    refused = post.post_chat(username="mallory", message="x", session_id="lobby")
+    assert refused.status_code == 409
+
+
+def test_only_an_administrators_key_pushes_to_an_administrator(post: Post) -> None:
+    umo = "webchat:FriendMessage:webchat!astrbot!office"
+    assert post.send(umo=umo, message="x").status_code == 403
+    admin = post.create_key("im", "chat:admin")
+    assert post.send(key=admin, umo=umo, message="x").status_code == 200
+    # The short form is no way around.
+    assert post.send(umo="webchat:FriendMessage:office", message="x").status_code == 403
+
+
+def test_a_platform_that_asks_to_wait_is_asked_again(post: Post) -> None:
+    slow = PlatformError("Too many requests.", retryable=True, retry_after_s=0.05)
+    post.loft.before_part = fail_once(slow)
+    answer = post.send(umo=UMO, message="x")
+    assert (answer.status_code, answer.get_json()["data"]["status"]) == (200, "sent")
+    assert post.look_up(answer.get_json()["data"]["delivery_id"])["attempts"] == 2
+
+
+def test_a_refusal_for_good_is_told_with_its_reason(post: Post) -> None:
+    post.loft.before_part = fail_once(PlatformError("The chat does not exist."))
+    answer = post.send(umo=UMO, message="x")
+    assert (answer.status_code, answer.get_json()["code"]) == (502, "delivery_failed")
+    assert answer.get_json()["message"] == "Failed to send message: The chat does not exist."
+    told = post.look_up(answer.headers["X-Delivery-ID"])
+    assert (told["status"], told["error"]) == ("failed", "The chat does not exist.")
+
+
+def test_attempts_are_bounded(post: Post) -> None:
+    def refuse(target: Target, text: str) -> None:
+        raise PlatformError("The platform answered 500.", retryable=True)
+
+    post.loft.before_part = refuse
+    answer = post.send(umo=UMO, message="x")
+    assert answer.status_code == 502
+    assert post.look_up(answer.headers["X-Delivery-ID"])["attempts"] == 3
+
+
+def test_an_adapter_with_a_fault_fails_without_its_details(post: Post) -> None:
+    def crash(target: Target, text: str) -> None:
+        raise ValueError("token=SECRET")
+
+    post.loft.before_part = crash
+    answer = post.send(umo=UMO, message="x")
+    assert answer.status_code == 502
+    assert "SECRET" not in answer.get_data(as_text=True)
+
+
+def test_a_slow_platform_gives_202_and_the_delivery_goes_on(
+    make_post: Callable[..., Post],
+) -> None:
+    post = make_post(im_wait_s=0.05)
+    free = threading.Event()
+    post.loft.before_part = lambda target, text: free.wait(30) and None
+    answer = post.send(umo=UMO, message="x")
+    assert answer.status_code == 202
+    assert answer.get_json()["data"]["status"] in ("queued", "sending")
+    free.set()
+    delivery_id = answer.get_json()["data"]["delivery_id"]
+    wait_for(lambda: post.look_up(delivery_id)["status"] == "sent")
+    assert post.loft.texts() == ["x"]
+
+
+def test_a_retry_sends_only_what_was_not_confirmed(post: Post) -> None:
+    """The second piece of a long text fails: the first is not sent again."""
+    failed = []
+
+    def before_part(target: Target, text: str) -> None:
+        if text.startswith("b") and not failed:
+            failed.append(text)
+            raise PlatformError("The connection broke.", retryable=True)
+
+    post.loft.before_part = before_part
+    text = "a" * 100 + "b" * 100 + "c" * 50
+    answer = post.send(
+        umo=UMO, message=[{"type": "plain", "text": text}, {"type": "plain", "text": "end"}]
+    )
+    assert answer.status_code == 200
+    assert post.loft.texts() == ["a" * 100, "b" * 100, "c" * 50, "end"]
+    assert failed
+    told = post.look_up(answer.get_json()["data"]["delivery_id"])
+    assert told["platform_ids"] == ["p1", "p2", "p3", "p4"]
+
+
+def test_a_target_keeps_its_order_and_holds_up_no_other(make_post: Callable[..., Post]) -> None:
+    post = make_post(im_wait_s=0)
+    free = threading.Event()
+
+    def before_part(target: Target, text: str) -> None:
+        if target.session_id == "slow":
+            free.wait(30)
+
+    post.loft.before_part = before_part
+    for number in range(5):
+        post.send(umo="loft:FriendMessage:slow", message=f"slow {number}")
+    post.send(umo="loft:FriendMessage:quick", message="quick")
+    wait_for(lambda: post.loft.texts() == ["quick"])
+    free.set()
+    wait_for(lambda: len(post.loft.sent) == 6)
+    assert post.loft.texts()[1:] == [f"slow {number}" for number in range(5)]
+
+
+def test_a_line_that_is_too_long_takes_no_more(make_post: Callable[..., Post]) -> None:
+    post = make_post(im_wait_s=0, im_max_queued=2)
+    free = threading.Event()
+    post.loft.before_part = lambda target, text: free.wait(30) and None
+    answers = [post.send(umo=UMO, message="x") for _ in range(3)]
+    assert [one.status_code for one in answers] == [202, 202, 429]
+    assert answers[2].headers["Retry-After"]
+    free.set()
+
+
+def test_a_broadcast_has_a_result_for_each(post: Post) -> None:
+    umos = [UMO, "webchat:FriendMessage:webchat!alice!room", "nobody:FriendMessage:x", "bad"]
+    answer = post.send(umos=umos, message="To all")
+    assert answer.status_code == 200
+    results = answer.get_json()["data"]["deliveries"]
+    assert [one["umo"] for one in results] == umos
+    assert [(one["status"], one["code"]) for one in results] == [
+        ("sent", None),
+        ("sent", None),
+        ("failed", "bot_not_found"),
+        ("failed", "invalid_request"),
+    ]
+    assert post.loft.texts() == ["To all"]
+
+
+def test_a_broadcast_is_bounded(make_post: Callable[..., Post]) -> None:
+    post = make_post(im_max_targets=2)
+    answer = post.send(umos=["a:b:1", "a:b:2", "a:b:3"], message="x")
+    assert answer.get_json()["message"] == "umos has 3 UMOs; at most 2"
+
+
+def test_what_was_accepted_survives_a_restart(make_post: Callable[..., Post]) -> None:
+    first = make_post(im_wait_s=0, im_retry_s=0.5)
+    first.loft.before_part = fail_once(PlatformError("No connection.", retryable=True))
+    delivery_id = first.send(umo=UMO, message="x").get_json()["data"]["delivery_id"]
+    wait_for(lambda: first.look_up(delivery_id)["error"])
+    first.state.close()
+    second = make_post(first.loft)
+    second.state.im.outbox.start()
+    wait_for(lambda: second.look_up(delivery_id)["status"] == "sent")
+    assert first.loft.texts() == ["x"]
+
+
+def test_what_a_dead_worker_was_sending_goes_on_where_the_platforms_word_ends(post: Post) -> None:
+    """As after kill -9: a claim of a worker without a lease, its first part confirmed."""
+    content = [{"type": "plain", "text": "one"}, {"type": "plain", "text": "two"}]
+
+    def leave_behind(db: Any) -> str:
+        delivery_id = deliveries.add_delivery(
+            db, platform_id="loft", target=UMO, content=content, reply_to="7"
+        )
+        (row,) = deliveries.claim(db, "dead", 10)
+        deliveries.note_progress(db, row, "dead", parts=1, chars=0, platform_ids=["p0"])
+        return delivery_id
+
+    delivery_id = post.state.store.write(leave_behind)
+    post.state.im.outbox.wake()
+    wait_for(lambda: post.look_up(delivery_id)["status"] == "sent")
+    ((target, text),) = post.loft.sent
+    assert (text, target.reply_to) == ("two", None)
+    assert post.look_up(delivery_id)["platform_ids"] == ["p0", "p1"]
+
+
+def test_a_worker_that_lost_its_claim_sends_no_more(post: Post) -> None:
+    def lose(target: Target, text: str) -> None:
+        if text == "one":
+            post.state.store.write(
+                lambda db: db.execute_sql("UPDATE delivery SET claimed_by = 'another'")
+            )
+
+    post.state.store.write(
+        lambda db: db.execute_sql(
+            "INSERT INTO worker (worker_id, lease_until) VALUES ('another', 9e12)"
+        )
+    )
+    post.loft.before_part = lose
+    content = [{"type": "plain", "text": "one"}, {"type": "plain", "text": "two"}]
+    post.state.store.write(
+        lambda db: deliveries.add_delivery(db, platform_id="loft", target=UMO, content=content)
+    )
+    post.state.im.outbox.wake()
+    wait_for(lambda: post.loft.sent and not post.state.im.outbox.sending_count)
+    assert post.loft.texts() == ["one"]
+
+
+def test_old_deliveries_are_forgotten(post: Post) -> None:
+    delivery_id = post.send(umo=UMO, message="x").get_json()["data"]["delivery_id"]
+    assert post.state.store.write(lambda db: deliveries.prune(db, keep_us=-1)) == 1
+    answer = post.get(f"/api/v1/im/deliveries/{delivery_id}")
+    assert (answer.status_code, answer.get_json()["code"]) == (404, "delivery_not_found")
+
+
+def test_a_deleted_attachment_fails_its_delivery(make_post: Callable[..., Post]) -> None:
+    post = make_post(im_wait_s=0)
+    post.state.im.outbox.close()
+    file_id = upload(post, b"a note", b"note.txt")["attachment_id"]
+    body = {"umo": UMO, "message": [{"type": "file", "attachment_id": file_id}]}
+    delivery_id = post.send(**body).get_json()["data"]["delivery_id"]
+    post.client.delete(f"/api/v1/files/{file_id}", headers={"X-API-Key": post.key})
+    reopened = make_post(post.loft)
+    reopened.state.im.outbox.wake()
+    wait_for(lambda: reopened.look_up(delivery_id)["status"] == "failed")
+    assert "deleted" in reopened.look_up(delivery_id)["error"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "umo", "status"),
+    [
+        (KeyRules(bots=("other",)), UMO, 403),
+        (KeyRules(bots=("loft",)), UMO, 200),
+        (KeyRules(bots=("loft",)), "webchat:FriendMessage:webchat!alice!room", 403),
+        (KeyRules(umos=("loft:FriendMessage:north*",)), UMO, 200),
+        (KeyRules(umos=("loft:FriendMessage:south*",)), UMO, 403),
+        (KeyRules(username="alice"), "webchat:FriendMessage:webchat!alice!room", 200),
+        (KeyRules(username="bob"), "webchat:FriendMessage:webchat!alice!room", 403),
+        (KeyRules(username="bob"), "webchat:FriendMessage:lobby", 403),
+        (KeyRules(session_id="room"), "webchat:FriendMessage:room", 200),
+        (KeyRules(session_id="room"), "webchat:FriendMessage:lobby", 403),
+    ],
+)
+def test_a_key_sends_only_where_its_rules_allow(
+    post: Post, rules: KeyRules, umo: str, status: int
+) -> None:
+    _, key = post.state.store.write(
+        lambda db: keys.create_key(db, "k", ["im"], created_by="test", rules=rules.dump())
+    )
+    assert post.send(key=key, umo=umo, message="x").status_code == status
+
+
+def test_a_key_sees_only_the_deliveries_that_its_rules_allow(post: Post) -> None:
+    delivery_id = post.send(umo=UMO, message="x").get_json()["data"]["delivery_id"]
+    rules = KeyRules(bots=("other",)).dump()
+    _, key = post.state.store.write(
+        lambda db: keys.create_key(db, "k", ["im"], created_by="test", rules=rules)
+    )
+    path = f"/api/v1/im/deliveries/{delivery_id}"
+    assert post.client.get(path, headers={"X-API-Key": key}).status_code == 404

@@ -1,0 +1,215 @@
+"""Signed events for other systems: told of once, tried again, given up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from astrbot_api import AstrBotAPI, create_app
+from astrbot_api.db import keys
+from astrbot_api.errors import SettingsError
+from astrbot_api.im import webhookfile
+from astrbot_api.im.http import PlatformError
+from astrbot_api.im.signing import verify
+from astrbot_api.im.webhookfile import WebhookFile, read_webhooks
+from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
+
+from ..pigeons import Loft
+from ..waiting import wait_for
+from .conftest import Api
+
+SECRET = "a-secret-of-sixteen-or-more"
+
+_FILE = """
+[[webhook]]
+id = "crm"
+url = "{url}/hook"
+secret = "{secret}"
+"""
+
+
+class Receiver(FakePlatform):
+    """A system that is told of events."""
+
+    def answer(self, request: FakeRequest) -> FakeAnswer:
+        """Take an event whose signature is right."""
+        event_id = verify(SECRET, request.headers, request.body)
+        assert event_id is not None
+        self.accept({"id": event_id, **orjson.loads(request.body)})
+        return FakeAnswer(204, b"")
+
+    def types(self) -> list[str]:
+        """Return the types of the events that came."""
+        return [one["type"] for one in self.messages]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as started:
+        yield started
+
+
+@pytest.fixture
+def make_told(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..., Api]]:
+    made: list[Api] = []
+
+    def make(lines: str = "", **settings: Any) -> Api:
+        (tmp_path / "configs").mkdir(exist_ok=True)
+        (tmp_path / "configs" / "default.toml").write_text('[provider]\ntype = "mock"\n')
+        (tmp_path / "bots.toml").write_text('[[bot]]\nid = "loft"\ntype = "pigeon"\n')
+        text = _FILE.format(url=receiver.url, secret=SECRET) + lines
+        (tmp_path / "webhooks.toml").write_text(text)
+        loft = Loft()
+
+        def refuse(target: Any, text: str) -> None:
+            raise PlatformError("The chat does not exist.")
+
+        loft.before_part = refuse
+        extension = AstrBotAPI(
+            adapters={"pigeon": loft},  # type: ignore[dict-item]
+            data_dir=tmp_path,
+            **{"im_retry_s": 0.01, "im_max_attempts": 3, **settings},
+        )
+        app = create_app(api=extension)
+        api = Api(app, app.extensions["astrbot_api"], app.test_client(), "")
+        api.key = api.create_key(*keys.PUBLIC_SCOPES)
+        made.append(api)
+        return api
+
+    yield make
+    for api in made:
+        api.state.close()
+
+
+def test_a_turn_is_told_of_with_its_messages(make_told: Any, receiver: Receiver) -> None:
+    api = make_told()
+    events = api.chat("Hello", session_id="room")
+    api.state.im.outbox.wake()
+    receiver.wait_for_messages(3)
+    assert sorted(receiver.types()) == ["message_stored", "message_stored", "run_ended"]
+    user, bot = sorted(
+        (one["data"] for one in receiver.messages if one["type"] == "message_stored"),
+        key=lambda data: int(data["message_id"]),
+    )
+    assert (user["sender_id"], user["session_id"], user["platform_id"]) == (
+        "alice", "room", "webchat",
+    )  # fmt: skip
+    assert user["content"]["message"] == [{"type": "plain", "text": "Hello"}]
+    assert bot["sender_id"] == "bot"
+    ended = next(one["data"] for one in receiver.messages if one["type"] == "run_ended")
+    saved = next(one["data"]["id"] for one in events if one["type"] == "message_saved")
+    assert (ended["status"], ended["error_code"], ended["message_id"]) == ("completed", None, saved)
+    assert len({one["id"] for one in receiver.messages}) == 3
+
+
+def test_a_webhook_is_told_only_of_what_it_wants(make_told: Any, receiver: Receiver) -> None:
+    api = make_told('events = ["run_ended"]\n')
+    api.chat("Hello")
+    api.state.im.outbox.wake()
+    receiver.wait_for_messages(1)
+    assert api.count_rows("delivery") == 1
+    assert receiver.types() == ["run_ended"]
+
+
+def test_a_pushed_message_is_told_of(make_told: Any, receiver: Receiver) -> None:
+    api = make_told()
+    api.client.post(
+        "/api/v1/im/message",
+        headers={"X-API-Key": api.key},
+        json={"umo": "webchat:FriendMessage:webchat!alice!room", "message": "Tea"},
+    )
+    api.state.im.outbox.wake()
+    (event,) = receiver.wait_for_messages(1)
+    assert event["data"]["content"]["message"] == [{"type": "plain", "text": "Tea"}]
+
+
+def test_a_delivery_that_failed_is_told_of_and_an_event_that_failed_is_not(
+    make_told: Any, receiver: Receiver
+) -> None:
+    api = make_told('events = ["delivery_failed"]\n')
+    body = {"umo": "loft:FriendMessage:1", "message": "x"}
+    answer = api.client.post("/api/v1/im/message", headers={"X-API-Key": api.key}, json=body)
+    assert answer.status_code == 502
+    (event,) = receiver.wait_for_messages(1)
+    assert event["data"]["delivery_id"] == answer.headers["X-Delivery-ID"]
+    assert event["data"]["error"] == "The chat does not exist."
+    receiver.fail_next(400, times=1)
+    api.client.post("/api/v1/im/message", headers={"X-API-Key": api.key}, json=body)
+    wait_for(lambda: _statuses(api) == ["failed", "failed", "failed", "sent"])
+    assert len(receiver.messages) == 1
+
+
+def test_a_receiver_that_is_away_is_told_again(make_told: Any, receiver: Receiver) -> None:
+    api = make_told('events = ["run_ended"]\n')
+    receiver.fail_next(503, times=2)
+    api.chat("Hello")
+    api.state.im.outbox.wake()
+    receiver.wait_for_messages(1)
+    assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
+
+
+def test_an_event_is_no_delivery_that_a_client_can_ask_for(
+    make_told: Any, receiver: Receiver
+) -> None:
+    api = make_told('events = ["run_ended"]\n')
+    api.chat("Hello")
+    with api.state.store.read() as db:
+        (found,) = db.execute_sql("SELECT delivery_id FROM delivery").fetchone()
+    assert api.get(f"/api/v1/im/deliveries/{found}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[[webhook", "webhooks.toml: "),
+        ("hook = 1", "webhooks.toml: write [[webhook]], one table a webhook"),
+        ("[[webhook]]\nid = 'a'", "webhooks.toml: webhook 1: url: Missing data"),
+        (
+            "[[webhook]]\nid = 'a'\nurl = 'ftp://x'\nsecret = 's'",
+            "webhooks.toml: webhook 1: url: Not a valid URL.",
+        ),
+        (
+            "[[webhook]]\nid = 'a'\nurl = 'http://x'\nsecret = 'short'",
+            "webhooks.toml: webhook 1: secret: must have 16 characters",
+        ),
+        (
+            f"[[webhook]]\nid = 'a'\nurl = 'http://x'\nsecret = '{SECRET}'\nevents = ['tea']",
+            "webhooks.toml: webhook 1: events.0: Must be one of: message_stored,",
+        ),
+        (
+            f"[[webhook]]\nid = 'a'\nurl = 'http://x'\nsecret = '{SECRET}'\n" * 2,
+            "webhooks.toml: webhook 2: id: a is there twice",
+        ),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_place(tmp_path: Path, text: str, fault: str) -> None:
+    (tmp_path / "webhooks.toml").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read_webhooks(tmp_path / "webhooks.toml")
+    assert str(caught.value).startswith(fault)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_change_needs_no_restart_and_a_bad_one_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhookfile, "_RECHECK_S", 0.0)
+    file, path = WebhookFile(tmp_path), tmp_path / "webhooks.toml"
+    file.load()
+    assert list(file.list_for("run_ended")) == []
+    path.write_text(_FILE.format(url="http://x", secret=SECRET))
+    assert [one.id for one in file.list_for("run_ended")] == ["crm"]
+    path.write_text("[[webhook")
+    os.utime(path, ns=(1, 1))
+    assert [one.id for one in file.list_for("run_ended")] == ["crm"]
+
+
+def _statuses(api: Api) -> list[str]:
+    with api.state.store.read() as db:
+        rows = db.execute_sql("SELECT status FROM delivery ORDER BY status").fetchall()
+    return [row[0] for row in rows]

@@ -1,0 +1,145 @@
+"""A messenger of the tests' own: a loft whose pigeons do what a test says."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import marshmallow as ma
+import orjson
+
+from astrbot_api.im.adapter import (
+    BadSignature,
+    BaseAdapter,
+    InboundRequest,
+    InFile,
+    InMessage,
+    OutFile,
+    OutMessage,
+    Progress,
+    Receipt,
+    Reception,
+    Sent,
+    Target,
+)
+from astrbot_api.im.botfile import Bot, Secret
+from astrbot_api.im.http import PlatformHttp
+
+
+class PigeonSettings(ma.Schema):
+    """A loft is told apart by its token."""
+
+    token = Secret(load_default="")
+    polls = ma.fields.Boolean(load_default=False)
+
+
+class Loft:
+    """An adapter's module. ``sent`` is what has arrived, in order."""
+
+    SettingsSchema = PigeonSettings
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Target, str]] = []
+        self.typing: list[Target] = []
+        #: Called before each part goes; raises what the platform would.
+        self.before_part: Callable[[Target, str], None] = lambda target, text: None
+        self.inbox: list[InMessage] = []
+        self.polling = threading.Event()
+
+    def build(self, bot: Bot, http: PlatformHttp) -> Pigeon:
+        """Return the adapter of a bot."""
+        return Pigeon(self, bot)
+
+    def texts(self) -> list[str]:
+        """Return what has arrived, without where."""
+        return [text for _, text in self.sent]
+
+
+class Pigeon(BaseAdapter):
+    """Sends one part a flight; a long text takes several."""
+
+    type = "pigeon"
+    capabilities = frozenset({"text", "image", "file", "group", "reply", "typing"})
+
+    def __init__(self, loft: Loft, bot: Bot) -> None:
+        self._loft = loft
+        self._token: str = bot.settings["token"]
+        self.polls = bot.settings["polls"]
+
+    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
+        """Send part by part, texts in pieces of 100 characters."""
+        for part in message.parts:
+            pieces = [_read(part)] if isinstance(part, OutFile) else _cut(part)
+            for number, piece in enumerate(pieces, 1):
+                self._loft.before_part(target, piece)
+                self._loft.sent.append((target, piece))
+                last = number == len(pieces)
+                progress(Sent(int(last), 0 if last else len(piece), (f"p{len(self._loft.sent)}",)))
+        return Receipt()
+
+    def receive(self, request: InboundRequest) -> Reception:
+        """Read ``{"event","sender","session","text",…}``, signed by the token itself."""
+        if not hmac.compare_digest(request.headers.get("x-token", ""), self._token):
+            raise BadSignature("the token is wrong")
+        value = orjson.loads(request.body)
+        if "challenge" in value:
+            return Reception(body=value["challenge"].encode())
+        return Reception((to_message(value),), body=b"coo")
+
+    def show_typing(self, target: Target) -> None:
+        """Note it."""
+        self._loft.typing.append(target)
+
+    def poll(self, stop: threading.Event) -> Iterator[Sequence[InMessage]]:
+        """Yield what a test puts into the inbox."""
+        self._loft.polling.set()
+        while not stop.is_set():
+            found, self._loft.inbox[:] = list(self._loft.inbox), []
+            yield found
+            stop.wait(0.02)
+
+
+def to_message(value: dict[str, Any]) -> InMessage:
+    """Return the message that a test wrote as a dictionary."""
+    group = value.get("group", False)
+    return InMessage(
+        event_id=value["event"],
+        message_type="GroupMessage" if group else "FriendMessage",
+        session_id=value.get("session", "s1"),
+        sender_id=value.get("sender", "u1"),
+        sender_name=value.get("name", "Ulla"),
+        text=value.get("text", ""),
+        files=tuple(
+            InFile("file", name, lambda data=data: _Bytes(data.encode()))  # type: ignore[misc]
+            for name, data in value.get("files", {}).items()
+        ),
+        addressed=value.get("addressed", True),
+        quoted=value.get("quoted"),
+        platform_message_id=value.get("number"),
+    )
+
+
+class _Bytes:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self, size_bytes: int, /) -> bytes:
+        piece, self._data = self._data[:size_bytes], self._data[size_bytes:]
+        return piece
+
+    def close(self) -> None:
+        pass
+
+
+def _cut(text: str) -> list[str]:
+    return [text[at : at + 100] for at in range(0, len(text), 100)] or [""]
+
+
+def _read(file: OutFile) -> str:
+    reader = file.open()
+    try:
+        return f"{file.type} {file.filename} {reader.read(file.size_bytes).decode()}"
+    finally:
+        reader.close()

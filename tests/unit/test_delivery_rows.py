@@ -1,0 +1,120 @@
+"""The rows of the outbox, on both databases: claimed once, in the order of each target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from astrbot_api.config import Settings
+from astrbot_api.db import deliveries, runs
+from astrbot_api.db.deliveries import DeliveryRow
+from astrbot_api.db.store import Store, open_store
+
+from ..postgres import Postgres
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'test.db'}"
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        url = server.create_database()
+    made = open_store(Settings(database_url=url))
+    made.upgrade()
+    for worker in ("w1", "w2"):
+        made.write(lambda db, worker=worker: runs.renew_lease(db, worker, 60.0))  # type: ignore[misc]
+    yield made
+    made.close()
+
+
+def add(store: Store, target: str, text: str = "x", **options: Any) -> str:
+    return store.write(
+        lambda db: deliveries.add_delivery(
+            db, platform_id="tg", target=target, content=[text], **options
+        )
+    )
+
+
+def claim(store: Store, worker: str = "w1") -> list[DeliveryRow]:
+    return store.write(lambda db: deliveries.claim(db, worker, 100))
+
+
+def finish(store: Store, row: DeliveryRow, worker: str = "w1") -> bool:
+    return store.write(
+        lambda db: deliveries.finish(db, row, worker, "sent", error=None, platform_ids=["1"])
+    )
+
+
+def test_of_each_target_only_the_oldest_is_claimed(store: Store) -> None:
+    ids = [add(store, target) for target in ("a", "a", "b", "a")]
+    first = claim(store)
+    assert [row.delivery_id for row in first] == [ids[0], ids[2]]
+    assert claim(store, "w2") == []
+    assert finish(store, first[0])
+    assert [row.delivery_id for row in claim(store, "w2")] == [ids[1]]
+
+
+def test_what_has_no_order_waits_for_nothing(store: Store) -> None:
+    ids = [add(store, "event:a", ordered=False) for _ in range(3)]
+    assert [row.delivery_id for row in claim(store)] == ids
+
+
+def test_two_workers_never_claim_the_same(store: Store) -> None:
+    for number in range(60):
+        add(store, f"target {number}")
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(
+            pool.map(
+                lambda number: store.write(
+                    lambda db: deliveries.claim(db, f"w{number % 2 + 1}", 5)
+                ),
+                range(16),
+            )
+        )
+    ids = [row.id for rows in taken for row in rows]
+    assert len(ids) == len(set(ids)) == 60
+
+
+def test_a_dead_workers_delivery_is_free_and_its_word_counts_no_more(store: Store) -> None:
+    delivery_id = add(store, "a")
+    (row,) = claim(store, "gone")
+    with store.read() as db:
+        assert deliveries.next_due(db) is not None
+    (again,) = claim(store, "w1")
+    assert (again.delivery_id, again.attempts) == (delivery_id, 2)
+    assert not store.write(
+        lambda db: deliveries.note_progress(db, row, "gone", parts=1, chars=0, platform_ids=[])
+    )
+    assert not finish(store, row, "gone")
+    assert finish(store, again)
+
+
+def test_a_line_that_is_filled_and_emptied_at_once_never_stops(store: Store) -> None:
+    def add_and_send(number: int) -> None:
+        add(store, "a", str(number))
+        for row in claim(store):
+            finish(store, row)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add_and_send, range(60)))
+    while rows := claim(store):
+        for row in rows:
+            assert finish(store, row)
+    with store.read() as db:
+        left = db.execute_sql("SELECT COUNT(*) FROM delivery WHERE status <> 'sent'").fetchone()[0]
+    assert left == 0
+
+
+def test_only_what_is_old_and_finished_is_pruned(store: Store) -> None:
+    add(store, "a")
+    finish(store, claim(store)[0])
+    open_one = add(store, "b")
+    assert store.write(lambda db: deliveries.prune(db, keep_us=10**9)) == 0
+    assert store.write(lambda db: deliveries.prune(db, keep_us=-1)) == 1
+    with store.read() as db:
+        assert deliveries.find_delivery(db, open_one) is not None

@@ -1,0 +1,102 @@
+"""``astrbot-api doctor``: what works, what does not, and what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from astrbot_api.cli import main
+from astrbot_api.configfiles import ConfigFiles
+from astrbot_api.db import deliveries, keys
+from astrbot_api.db.sqlite_store import SqliteStore
+
+_WEBHOOK = """
+[[webhook]]
+id = "crm"
+url = "http://crm.test/hook"
+secret = "a-secret-of-sixteen-or-more"
+"""
+
+
+def run_doctor(folder: Path, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["doctor", "--data-dir", str(folder), *options])
+    return done.exit_code, done.output
+
+
+def find(folder: Path) -> dict[str, dict[str, Any]]:
+    _, output = run_doctor(folder, "--json")
+    return {one["what"]: one for one in json.loads(output)}
+
+
+def prepare(folder: Path) -> SqliteStore:
+    ConfigFiles(folder).create_default()
+    store = SqliteStore(folder / "astrbot.db")
+    store.upgrade()
+    return store
+
+
+def test_a_healthy_server_has_status_0(tmp_path: Path) -> None:
+    store = prepare(tmp_path)
+    store.write(lambda db: keys.create_key(db, "k", ["chat"], created_by="test"))
+    store.close()
+    status, output = run_doctor(tmp_path)
+    assert status == 0
+    assert "ok    database: sqlite, up to date" in output
+    assert "ok    keys: 1 valid of 1" in output
+    assert "ok    config default: provider auto (auto)" in output
+
+
+def test_a_missing_folder_is_told_and_not_made(tmp_path: Path) -> None:
+    status, output = run_doctor(tmp_path / "gone")
+    assert status == 1
+    assert "fail  data directory: " in output
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_database_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
+    ConfigFiles(tmp_path).create_default()
+    status, output = run_doctor(tmp_path)
+    assert status == 1
+    assert "fail  database: it is not there yet\n      -> start the server once" in output
+    assert not (tmp_path / "astrbot.db").exists()
+
+
+def test_what_is_to_do_stands_below_what_is_wrong(tmp_path: Path) -> None:
+    prepare(tmp_path).close()
+    (tmp_path / "configs" / "bad.toml").write_text("[agent]\nmax_steps = 'x'\n")
+    (tmp_path / "bots.toml").write_text(
+        "[[bot]]\nid = 'tg'\ntype = 'telegram'\ntoken_env = 'NOT_SET'\n"
+        "[[bot]]\nid = 'off'\ntype = 'telegram'\nenabled = false\n"
+    )
+    (tmp_path / "webhooks.toml").write_text("[[webhook]]\nid = 'x'\n")
+    status, output = run_doctor(tmp_path)
+    assert status == 1
+    assert "fail  config bad: configs/bad.toml: agent.max_steps: Not a valid integer." in output
+    assert "fail  bot tg: bots.toml: bot tg: token_env: the variable NOT_SET is not set" in output
+    assert "off   bot off: telegram, switched off" in output
+    assert "fail  webhooks: webhooks.toml: webhook 1: url: Missing data" in output
+    assert "      -> put this line right" in output
+
+
+def test_the_last_delivery_of_a_bot_and_a_webhook_is_told(tmp_path: Path) -> None:
+    store = prepare(tmp_path)
+    (tmp_path / "bots.toml").write_text(
+        "[[bot]]\nid = 'tg'\ntype = 'telegram'\ntoken = '1:abc'\nupdates = 'off'\n"
+    )
+    (tmp_path / "webhooks.toml").write_text(_WEBHOOK)
+
+    def fail(db: Any) -> None:
+        deliveries.add_delivery(db, platform_id="tg", target="tg:FriendMessage:1", content=[])
+        (row,) = deliveries.claim(db, "w", 1)
+        deliveries.finish(db, row, "w", "failed", error="The platform said no", platform_ids=[])
+
+    store.write(fail)
+    store.close()
+    found = find(tmp_path)
+    assert found["bot tg"]["state"] == "warn"
+    assert found["bot tg"]["text"].endswith(": The platform said no")
+    assert found["webhook crm"]["state"] == "ok"
+    assert "nothing was delivered yet" in found["webhook crm"]["text"]
