@@ -171,8 +171,8 @@ class Settings:
     )
     limits_url: str = _setting(
         "",
-        "Where requests a minute are counted: empty is the database, ``memory://`` one worker "
-        "alone, ``redis://HOST:PORT`` is Redis.",
+        "Where requests a minute are counted: ``memory://`` is one worker alone, "
+        "``redis://HOST:PORT`` Redis; empty: ``redis_url``, else the database.",
         secret=True,
     )
     audit_days: int = _setting(
@@ -258,7 +258,7 @@ class Settings:
                     "ASTRBOT_CORS_ORIGINS must have origins such as https://shop.example, or *; "
                     f"got {origin!r}"
                 )
-        if self.limits_url and not re.match(r"(memory|rediss?|redis\+unix)://", self.limits_url):
+        if self.limits_url and not re.match(r"(memory|rediss?|unix)://", self.limits_url):
             scheme = self.limits_url.partition(":")[0]
             raise SettingsError(
                 "ASTRBOT_LIMITS_URL must be memory://, redis://HOST:PORT or empty; "

@@ -274,7 +274,7 @@ class AstrBotAPI:
             openapi=build_api(app, settings),
             owner_login=OwnerLogin(settings, store),
             key_use=key_use,
-            rate_limiter=open_rate_limiter(settings.limits_url, store),
+            rate_limiter=open_rate_limiter(settings, store),
         )
 
     def _load_plugins(self, settings: Settings, configs: ConfigFiles, store: Store) -> Plugins:

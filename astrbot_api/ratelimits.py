@@ -8,6 +8,7 @@ default) one short write a limited request; ``memory://`` is for one worker,
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -15,8 +16,12 @@ from typing import Any, Protocol
 
 import peewee
 
+from . import errors
+from .config import Settings
 from .db.ratecounts import count_request
 from .db.store import Store
+
+log = logging.getLogger(__name__)
 
 _WINDOW_S = 60
 
@@ -55,13 +60,10 @@ class RateLimiter(Protocol):
         ...
 
 
-def open_rate_limiter(url: str, store: Store) -> RateLimiter:
-    """Return the limiter that a setting names.
-
-    :param url: Empty: the database; else what the library ``limits`` takes,
-        such as ``memory://`` or ``redis://HOST:PORT``.
-    """
-    return _LibraryLimiter(url) if url else _DatabaseLimiter(store)
+def open_rate_limiter(settings: Settings, store: Store) -> RateLimiter:
+    """Return the limiter that the settings name: Redis where there is one, else the database."""
+    url = settings.limits_url or settings.redis_url
+    return _LibraryLimiter(url, settings.redis_prefix) if url else _DatabaseLimiter(store)
 
 
 class _DatabaseLimiter:
@@ -77,19 +79,36 @@ class _DatabaseLimiter:
 
 
 class _LibraryLimiter:
-    def __init__(self, url: str) -> None:
+    """The library ``limits``.
+
+    :param url: ``memory://``, ``redis://HOST:PORT`` or what else it takes.
+    :param prefix: What every key in Redis begins with.
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
         from limits import storage, strategies
 
+        # Its name of a socket; the journal's client takes the plain one.
+        url = url.replace("unix://", "redis+unix://", 1) if url.startswith("unix://") else url
         options: dict[str, Any] = {}
+        if not url.startswith("memory://"):
+            options = {"key_prefix": f"{prefix}:limits", "wrap_exceptions": True}
         self._limiter = strategies.SlidingWindowCounterRateLimiter(
             storage.storage_from_string(url, **options)
         )
 
     def take(self, subject: str, limit: int) -> RateState:
         from limits import RateLimitItemPerMinute
+        from limits.errors import StorageError
 
         item = RateLimitItemPerMinute(limit)
-        allowed = self._limiter.hit(item, subject)
-        stats = self._limiter.get_window_stats(item, subject)
+        try:
+            allowed = self._limiter.hit(item, subject)
+            stats = self._limiter.get_window_stats(item, subject)
+        except StorageError as error:
+            log.error("requests a minute cannot be counted: %s", error)
+            raise errors.StorageError(
+                "The server could not count this request. Try again later."
+            ) from error
         wait_s = 0 if allowed else max(1, math.ceil(stats.reset_time - time.time()))
         return RateState(allowed, limit, stats.remaining, wait_s)

@@ -79,10 +79,17 @@ def guard_request(request: Request, caller: Caller, key: KeyRow) -> None:
             _count(caller, key_id, own.requests_per_minute)
 
 
+#: Parts of paths that show several sessions of a username.
+_OF_ALL_SESSIONS = ("/chat/sessions", "/chat/inbox")
+
+
 def _check_session(request: Request, session_id: str) -> None:
     """Keep a key that is bound to one session from the routes of others."""
     named = (request.view_args or {}).get("session_id")
-    if named == session_id or (named is None and "/chat/sessions" not in request.path):
+    if named == session_id:
+        return
+    # The others name their session elsewhere, and check it when they know it.
+    if named is None and not any(part in request.path for part in _OF_ALL_SESSIONS):
         return
     raise ApiError(
         "key_restricted",

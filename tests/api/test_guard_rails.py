@@ -142,6 +142,18 @@ def test_every_storage_counts_the_same(make_api: Callable[..., Api], url: str) -
     assert [ask(api, key).status_code for _ in range(3)] == [200, 200, 429]
 
 
+def test_redis_counts_the_same_and_its_loss_is_a_503(
+    make_api: Callable[..., Api], redis_server: Any, redis_prefix: str
+) -> None:
+    api = make_api(ASTRBOT_LIMITS_URL=redis_server.url, ASTRBOT_REDIS_PREFIX=redis_prefix)
+    key = make_key(api, requests_per_minute=2)
+    assert [ask(api, key).status_code for _ in range(3)] == [200, 200, 429]
+    lost = make_api(ASTRBOT_LIMITS_URL="redis://127.0.0.1:1")
+    refused = ask(lost, make_key(lost, requests_per_minute=2))
+    assert refusal(refused) == (503, "storage_error")
+    assert ask(lost, lost.key).status_code == 200
+
+
 def test_streams_hold_while_turns_run(make_scripted: Callable[..., Any]) -> None:
     go = threading.Event()
 
@@ -302,6 +314,8 @@ def test_session_key_may_be_bound_to_one_session(api: Api) -> None:
     assert ask(api, key, f"{base}/mine?username=alice").status_code == 200
     assert refusal(ask(api, key, f"{base}/other?username=alice")) == (403, "key_restricted")
     assert refusal(ask(api, key, f"{base}?username=alice")) == (403, "key_restricted")
+    inbox = ask(api, key, "/api/v1/chat/inbox?username=alice")
+    assert refusal(inbox) == (403, "key_restricted")
 
 
 def test_session_keys_budget_holds_over_all_days(api: Api) -> None:

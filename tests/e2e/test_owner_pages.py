@@ -1,0 +1,252 @@
+"""The owner's pages in a real browser: the whole story, in both languages.
+
+Needs Debian's ``chromium`` (``.ci/install-browser``), ``playwright`` and
+``axe-playwright-python``; where one of them is missing, the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from astrbot_api.admin.language import make_gettext
+from astrbot_api.testing.fake_openai import FakeOpenAI
+
+from ..servers import Server, write_config
+from .test_docs_page import _FLAGS
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is missing")
+
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        _CHROMIUM is None, reason="there is no chromium; .ci/install-browser installs it"
+    ),
+]
+
+PASSWORD = "correct horse battery"
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
+    "0000000d4944415478da6364f8cf500f00038601805a347d6b0000000049454e44ae426082"
+)
+AXE = Path(axe.__file__).parent / "axe.min.js"
+PAGES = ("", "console", "keys", "sessions", "bots", "audit")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=_CHROMIUM, args=_FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
+    write_config(module_dir, fake_model.base_url, provider='modalities = ["text", "image"]')
+    (module_dir / "bots.toml").write_text(
+        '[[bot]]\nid = "tg"\ntype = "telegram"\nenabled = false\n', encoding="utf-8"
+    )
+    app = "tests.contract.app:create_contract_app()"
+    with Server(module_dir, app=app, ASTRBOT_ADMIN_PASSWORD=PASSWORD) as started:
+        yield started
+
+
+class Owner:
+    """A browser's page, and what it complained of."""
+
+    def __init__(self, page: Any, url: str, language: str) -> None:
+        self.page = page
+        self.url = url
+        self.text = make_gettext(language)
+        self.complaints: list[str] = []
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _note(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.text} {message.location.get('url', '')}")
+
+    def go(self, page: str) -> None:
+        """Open a page and wait until its data is there."""
+        self.page.goto(f"{self.url}/admin/{page}")
+        self.page.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
+
+    def log_in(self) -> None:
+        """Log in as a person would, from the root."""
+        self.page.goto(f"{self.url}/")
+        assert self.page.url.endswith("/admin/login")
+        self.page.fill("#password", PASSWORD)
+        self.page.click("button[type=submit]")
+        self.page.wait_for_url("**/admin/")
+
+    def button(self, text: str, **options: Any) -> Any:
+        """Find a button by its English text, in the page's language."""
+        return self.page.get_by_role("button", name=self.text(text), exact=True, **options)
+
+    def say(self, text: str) -> None:
+        """Send a message in the console."""
+        self.page.fill("#message", text)
+        self.page.press("#message", "Enter")
+
+    def wait_answered(self) -> None:
+        """Wait until no answer is on its way."""
+        self.page.locator("#send").wait_for(state="visible")
+
+    def last(self) -> Any:
+        """Return the last message of the console."""
+        return self.page.locator("#thread .msg").last
+
+    def serious_faults(self) -> list[str]:
+        """Return what axe finds, by rule and element."""
+        if not self.page.evaluate("typeof window.axe === 'object'"):
+            self.page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = self.page.evaluate("axe.run()")["violations"]
+        return [
+            f"{one['id']}: {node['target']}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        ]
+
+
+@pytest.fixture(params=["en", "zh"])
+def owner(browser: Any, server: Server, request: pytest.FixtureRequest) -> Iterator[Owner]:
+    locale = {"en": "en-US", "zh": "zh-CN"}[request.param]
+    context = browser.new_context(locale=locale, viewport={"width": 1280, "height": 800})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    yield Owner(context.new_page(), server.url, request.param)
+    context.close()
+
+
+def test_wrong_password_is_told_and_no_page_opens(owner: Owner) -> None:
+    owner.go("login")
+    owner.page.fill("#password", "wrong one")
+    owner.page.click("button[type=submit]")
+    fault = owner.page.locator("#fault")
+    fault.wait_for()
+    assert fault.inner_text() == owner.text("The name or the password is wrong.")
+    owner.page.goto(f"{owner.url}/admin/keys")
+    assert owner.page.url.endswith("/admin/login")
+
+
+def test_the_whole_story(owner: Owner, server: Server) -> None:
+    page = owner.page
+    owner.log_in()
+
+    owner.go("keys")
+    page.click("#create")
+    page.fill("dialog input[type=text]", "story")
+    page.locator("dialog form button[type=submit]").click()
+    secret_box = page.locator(".secret input")
+    secret_box.wait_for()
+    secret = secret_box.input_value()
+    assert re.fullmatch(r"abk_[\w-]{43}", secret)
+    page.locator(".secret").get_by_role("button").click()
+    page.wait_for_function("secret => navigator.clipboard.readText().then(t => t === secret)",
+                           arg=secret)  # fmt: skip
+    assert secret in page.locator(".codebox pre").inner_text()
+    owner.button("Done").click()
+    assert server.request("GET", "/api/v1/configs", secret).status == 200
+
+    owner.go("console")
+    page.select_option("#key", label=page.locator("#key option").first.inner_text())
+    assert "story" in page.locator("#key option").first.inner_text()
+    owner.say("THINK please")
+    owner.wait_answered()
+    reasoning = page.locator("#thread .fold").first
+    assert reasoning.get_attribute("open") is None
+    owner.say("TOOL please")
+    owner.wait_answered()
+    tool = owner.last().locator(".tool")
+    tool.locator("summary").click()
+    assert "action must be one of" in tool.locator("dd").last.inner_text()
+    assert page.locator("#events li").count() > 10
+    page.click("#tab-curl")
+    assert "/api/v1/chat" in page.locator("#calls pre").inner_text()
+    page.click("#tab-events")
+
+    page.set_input_files("#file", {"name": "dot.png", "mimeType": "image/png", "buffer": PNG})
+    page.locator("#attached .filechip").wait_for()
+    owner.say("What is this?")
+    page.locator(".msg.user img.media").wait_for()
+    owner.wait_answered()
+
+    owner.say("N=60 DELAY=50")
+    page.wait_for_function("() => document.querySelector('#thread').innerText.includes('tok5')")
+    page.reload()
+    page.wait_for_function("() => document.querySelector('#thread').innerText.includes('tok5')")
+    shown = owner.last().inner_text()
+    page.wait_for_function(
+        "shown => document.querySelector('#thread .msg:last-child').innerText.length"
+        " > shown.length", arg=shown,
+    )  # fmt: skip
+    assert owner.last().inner_text().count("tok5 ") == 1
+    page.click("#stop")
+    owner.wait_answered()
+    assert "tok59" not in owner.last().inner_text()
+
+    owner.go("sessions")
+    page.locator(".listing button").first.click()
+    page.locator("#reader .msg").first.wait_for()
+    assert "TOOL please" in page.locator("#reader").inner_text()
+
+    assert owner.complaints == []
+    owner.go("keys")
+    page.get_by_role("button", name=f"{owner.text('Revoke')}: story").first.click()
+    page.locator("dialog .btn.danger").click()
+    page.locator("tr", has_text="story").first.get_by_text(owner.text("Revoked")).wait_for()
+    assert server.request("GET", "/api/v1/configs", secret).status == 401
+    owner.go("console")
+    assert "story" not in page.locator("#key").inner_text()
+
+
+def test_revoked_key_is_told_in_the_console(owner: Owner, server: Server) -> None:
+    owner.log_in()
+    token = server.request(
+        "POST", "/api/auth/login", json={"username": "astrbot", "password": PASSWORD}
+    ).json()["data"]["token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    body = {"name": "short-lived", "scopes": ["chat"]}
+    made = server.request("POST", "/api/apikey/create", headers=headers, json=body).json()["data"]
+    owner.go("console")
+    owner.page.select_option("#key", made["key_id"])
+    owner.say("hi")
+    owner.wait_answered()
+    ended = {"key_id": made["key_id"]}
+    server.request("POST", "/api/apikey/revoke", headers=headers, json=ended)
+    owner.say("hi again")
+    owner.page.locator(".note.bad", has_text="401").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_serious_fault(owner: Owner, scheme: str) -> None:
+    owner.page.emulate_media(color_scheme=scheme)
+    owner.go("login")
+    faults = {"login": owner.serious_faults()}
+    owner.log_in()
+    for page in PAGES:
+        owner.go(page)
+        faults[page] = owner.serious_faults()
+    owner.go("keys")
+    owner.page.click("#create")
+    owner.page.locator("dialog details summary").click()
+    faults["create"] = owner.serious_faults()
+    assert {page: found for page, found in faults.items() if found} == {}
+    assert owner.complaints == []
+
+
+def test_phone_has_no_sideways_scrolling(owner: Owner) -> None:
+    owner.page.set_viewport_size({"width": 360, "height": 740})
+    owner.log_in()
+    for page in PAGES:
+        owner.go(page)
+        assert owner.page.evaluate("document.documentElement.scrollWidth") <= 360, page
