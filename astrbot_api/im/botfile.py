@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: How long a look at the file holds, in seconds.
 _RECHECK_S = 1.0
 
-_OWN_KEYS = ("id", "type", "enabled", "config")
+_OWN_KEYS = ("id", "type", "enabled", "config", "allow")
 
 #: Platforms that are built in.
 _TAKEN_IDS = ("webchat",)
@@ -42,6 +42,8 @@ class Bot:
     """One ``[[bot]]`` table.
 
     :param config: Id of the config that answers its inbound messages.
+    :param allow: Ids of the senders and conversations that it answers; empty:
+        everybody.
     :param settings: What its adapter's schema loaded, defaults filled in and
         secrets resolved.
     :param fault: What is wrong with it; one line. Such a bot is listed, and
@@ -52,6 +54,7 @@ class Bot:
     type: str
     enabled: bool = True
     config: str = DEFAULT_CONFIG_ID
+    allow: frozenset[str] = frozenset()
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     fault: str = ""
 
@@ -97,6 +100,7 @@ def read_bot(table: Mapping[str, Any], types: AdapterTypes, file: str = "bots.to
     for key, kind, word in (("enabled", bool, "true or false"), ("config", str, "a string")):
         if not isinstance(own.get(key, kind()), kind):
             raise SettingsError(f"{where}: {key}: must be {word}")
+    own["allow"] = _read_allowed(own.get("allow", []), where)
     if not own.get("enabled", True):
         # Nobody needs what it would need to run.
         return Bot(**own)
@@ -200,6 +204,15 @@ def _check_id(bot_id: str, where: str) -> None:
     # It is part of the address of its hook.
     if "/" in bot_id or not bot_id.isprintable() or len(bot_id) > 100:
         raise SettingsError(f"{where}: must have no slash and at most 100 characters")
+
+
+def _read_allowed(value: Any, where: str) -> frozenset[str]:
+    # Numbers too: that is how most messengers name people.
+    if not isinstance(value, list) or not all(
+        isinstance(one, (str, int)) and not isinstance(one, bool) for one in value
+    ):
+        raise SettingsError(f"{where}: allow: must be a list of ids")
+    return frozenset(str(one).strip() for one in value)
 
 
 def resolve_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Mapping[str, Any]:

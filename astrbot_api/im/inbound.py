@@ -40,6 +40,10 @@ _TYPING_LIMIT_S = 600.0
 #: How often it is looked whether a turn has ended, in seconds.
 _LOOK_S = 0.25
 
+#: Where so many messages wait to be sent, nobody is told of one more refusal:
+#: whoever floods a bot would fill the outbox.
+_MAX_REFUSALS = 3
+
 #: What may pass: the platform is told to try again.
 _PASSING_CODES = ("server_busy", "shutting_down", "storage_error")
 
@@ -78,18 +82,30 @@ class Inbound:
             self.take(bot, adapter, message)
         return reception
 
-    def take(self, bot: Bot, adapter: Adapter, message: InMessage) -> None:
+    def take(
+        self, bot: Bot, adapter: Adapter, message: InMessage, *, in_place: bool = False
+    ) -> None:
         """Begin the turn that answers a message, unless it has one or wants none.
 
+        :param in_place: Return only when its files are fetched and it is
+            stored: a platform that is polled can wait, and forgets the message
+            when it has been confirmed.
         :raises ApiError: when the message is not stored, and should be told of again.
         """
         if not message.addressed or not (message.text.strip() or message.files):
             return
+        if not _is_allowed(bot, message):
+            log.info(
+                "the bot %s does not answer %s in %s: neither is in its allow",
+                bot.id, message.sender_id, message.session_id,
+            )  # fmt: skip
+            return
         with self._store.read() as db:
             if inbound.is_known(db, bot.id, message.event_id):
                 return
-        if not message.files:
-            self._begin(bot, adapter, message, [])
+        if not message.files or in_place:
+            files = [self._fetch(file) for file in message.files[:_MAX_FILES]]
+            self._begin(bot, adapter, message, files)
             return
         key = (bot.id, message.event_id)
         with self._lock:
@@ -187,7 +203,7 @@ class Inbound:
             if inbound.add_event(
                 db, origin.bot_id, origin.event_id,
                 run_id=None, umo=origin.umo, reply_to=origin.reply_to,
-            ):  # fmt: skip
+            ) and deliveries.count_line(db, origin.umo, _MAX_REFUSALS) < _MAX_REFUSALS:  # fmt: skip
                 deliveries.add_delivery(
                     db, platform_id=origin.bot_id, target=origin.umo,
                     content=[{"type": "plain", "text": error.message}], reply_to=origin.reply_to,
@@ -205,6 +221,14 @@ def _read(adapter: Adapter, bot_id: str, request: InboundRequest) -> Reception:
         log.warning("the hook of the bot %s cannot read a request: %r", bot_id, error)
         message = "The request is not what this messenger sends"
         raise ApiError("invalid_request", message) from error
+
+
+def _is_allowed(bot: Bot, message: InMessage) -> bool:
+    if not bot.allow:
+        return True
+    # A topic or a thread is part of its group.
+    group = message.session_id.partition("#")[0]
+    return not bot.allow.isdisjoint((message.sender_id, message.session_id, group))
 
 
 def _show_typing(adapter: Adapter, target: Target, turn: OpenTurn) -> None:

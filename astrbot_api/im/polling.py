@@ -117,7 +117,7 @@ class Pollers:
             pause_s = _FIRST_PAUSE_S
             while not poll.stop.is_set():
                 try:
-                    self._inbound.take(poll.bot, poll.adapter, message)
+                    self._inbound.take(poll.bot, poll.adapter, message, in_place=True)
                     break
                 except (ApiError, StorageError) as error:
                     log.warning("a message to the bot %s waits: %s", poll.bot.id, error)

@@ -10,16 +10,22 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .rich_text import count_units
 
+# Nothing here is tried again in a shorter form (the "++" and "*+"): on a line of
+# a hundred thousand tildes that would take minutes.
+
 #: Ends of sentences: of scripts with spaces between words, then of those without.
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?:[ \t]+|(?=\n))|[。！？；]+[”’」』）]*")
+_SENTENCE_END = re.compile(
+    r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?:[ \t]++|(?=\n))|[。！？；]++[”’」』）]*+"
+)
 
 #: The first line of a block of code, or its last one.
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^\n`]*)$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*+(`{3,}+|~{3,}+)[ \t]*+([^\n`]*+)$", re.MULTILINE)
 
 #: How far a cut may move back to leave a character with what belongs to it.
 _MAX_CLUSTER = 32
@@ -66,21 +72,23 @@ def split_markdown(text: str, max_units: int) -> list[Piece]:
     :returns: The pieces in order; none for a blank text.
     """
     cuts: list[tuple[str, int]] = []
-    at, blocks = 0, list(_find_blocks(text))
+    at, blocks = 0, _Blocks(text)
     while at < len(text):
-        # Not the last line alone of a block that was closed already.
-        at = next((x.stop for x in blocks if x.content < x.end <= at < x.stop), at)
-        opened = next((x for x in blocks if x.content <= at < x.end), None)
-        opening = opened.opening if opened else ""
+        opened = blocks.find(at)
+        if opened and opened.content < opened.end <= at:
+            # Not the last line alone of a block that was closed already.
+            at, opened = opened.stop, None
+        opening = opened.opening if opened and opened.content <= at else ""
         # Room to close what this piece may leave open.
-        room = max(max_units - count_units(opening) - _closing_room(blocks, at), max_units // 2)
+        room = max(max_units - count_units(opening) - blocks.closing_room, max_units // 2)
         stop = _fit(text, at, max_units - count_units(opening))
         if stop < len(text):
             stop = _find_break(text, blocks, at, _fit(text, at, room))
-        left = next((x for x in blocks if x.content <= stop < x.stop and x.start < stop), None)
+        left = blocks.find(stop)
+        closing = left.closing if left and left.content <= stop and left.start < stop else ""
         body = _trim(text[at:stop])
         if body:
-            cuts.append((opening + body + (left.closing if left else ""), stop))
+            cuts.append((opening + body + closing, stop))
         at = stop
     starts = [0, *(stop for _, stop in cuts[:-1])]
     stops = [*(stop for _, stop in cuts[:-1]), len(text)]
@@ -90,8 +98,19 @@ def split_markdown(text: str, max_units: int) -> list[Piece]:
     ]
 
 
-def _closing_room(blocks: list[_Block], at: int) -> int:
-    return max((len(x.closing) for x in blocks if x.stop > at), default=0)
+class _Blocks:
+    """The blocks of code of a text."""
+
+    def __init__(self, text: str) -> None:
+        self._blocks = list(_find_blocks(text))
+        self._starts = [one.start for one in self._blocks]
+        self.closing_room = max((len(one.closing) for one in self._blocks), default=0)
+
+    def find(self, at: int) -> _Block | None:
+        """Return the block in which a place of the text lies."""
+        number = bisect_right(self._starts, at) - 1
+        found = self._blocks[number] if number >= 0 else None
+        return found if found is not None and at < found.stop else None
 
 
 def _find_blocks(text: str) -> Iterator[_Block]:
@@ -122,10 +141,12 @@ def _fit(text: str, start: int, max_units: int) -> int:
     return stop
 
 
-def _find_break(text: str, blocks: list[_Block], start: int, stop: int) -> int:
+def _find_break(text: str, blocks: _Blocks, start: int, stop: int) -> int:
     """Return the best place to end a piece, not after ``stop``, with progress made."""
     half = start + (stop - start) // 2
-    block = next((x for x in blocks if x.start < stop < x.stop), None)
+    block = blocks.find(stop)
+    if block is not None and block.start == stop:
+        block = None
     if block is not None and block.start > half:
         # Leave a block of code whole where the piece before it is long enough.
         return block.start
@@ -145,10 +166,10 @@ def _find_break(text: str, blocks: list[_Block], start: int, stop: int) -> int:
     return _leave_cluster_whole(text, start, stop)
 
 
-def _find_blank_line(text: str, blocks: list[_Block], start: int, stop: int) -> int:
+def _find_blank_line(text: str, blocks: _Blocks, start: int, stop: int) -> int:
     """Return the end of the last blank line that lies in no block of code; -1 without one."""
     while (at := text.rfind("\n\n", start, stop)) > 0:
-        if not any(x.start <= at < x.stop for x in blocks):
+        if blocks.find(at) is None:
             return at + 2
         stop = at
     return -1

@@ -87,3 +87,20 @@ def test_the_rest_after_a_piece_is_what_was_not_sent() -> None:
     first, *rest = split_markdown(text, 200)
     again = split_markdown(text[first.chars :], 200)
     assert [piece.text for piece in again] == [piece.text for piece in rest]
+
+
+def test_texts_made_to_be_slow_are_not() -> None:
+    size = 200_000
+    for text in (
+        "~" * size + "`",
+        "```" + " " * size + "`",
+        "`" * size,
+        "." * size,
+        "```\n```\n" * (size // 8),
+        "```x\n\n" * (size // 6),
+        " " * size + "x",
+        "\u0301" * size,
+        "\n" * size + "x",
+    ):
+        pieces = split_markdown(text, 200)
+        assert sum(piece.chars for piece in pieces) == len(text)

@@ -332,6 +332,19 @@ def test_an_answer_to_the_bot_is_addressed_and_quoted(hook: Adapter, fake: FakeT
     assert (message.addressed, message.quoted) == (False, "She said")
 
 
+def test_a_question_about_somebodys_picture_or_words_has_them(
+    hook: Adapter, fake: FakeTelegram
+) -> None:
+    photo = [{"file_id": fake.add_file(PNG, "a.jpg"), "width": 1, "height": 1}]
+    shown = {"message_id": 5, "photo": photo, "caption": "Look", "from": {"id": 7}}
+    message = receive(hook, fake, group_update(fake, "@tea_bot what?", reply_to_message=shown))
+    assert (message.text, message.quoted) == ("what?", "Look")
+    assert [read_all(file) for file in message.files] == [PNG]
+    said = {"message_id": 5, "text": "How high is it?", "from": {"id": 7}}
+    message = receive(hook, fake, group_update(fake, "@tea_bot", reply_to_message=said))
+    assert (message.text, message.quoted, message.addressed) == ("How high is it?", None, True)
+
+
 def test_a_topic_is_a_session_of_its_own(hook: Adapter, fake: FakeTelegram) -> None:
     opening = {"message_id": 77, "forum_topic_created": {"name": "x"}, "from": {"id": fake.bot_id}}
     update = group_update(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
+import re
+import textwrap
 import time
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,17 +216,37 @@ def test_a_body_that_is_no_object_is_told_so(
     assert (reception.status, reception.messages) == (400, ())
 
 
-def test_the_example_of_the_documentation_signs_what_is_taken(adapter: Adapter) -> None:
-    secret, body = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b'{"session_id":"1","message":"Hi"}'
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    event_id, timestamp = "e1", str(int(time.time()))
-    digest = hmac.digest(key, f"{event_id}.{timestamp}.".encode() + body, hashlib.sha256)
-    headers = {
-        "Webhook-Id": event_id,
-        "Webhook-Timestamp": timestamp,
-        "Webhook-Signature": "v1," + base64.b64encode(digest).decode(),
-    }
-    assert adapter.receive(make_request(headers, body)).status == 202
+def read_examples() -> list[str]:
+    """Return the two Python blocks about the webhook in the documentation."""
+    text = (Path(__file__).parents[2] / "docs" / "im.rst").read_text(encoding="utf-8")
+    section = text[text.index("Sending to the bot,") :]
+    blocks = re.findall(r"code-block:: python\n\n((?:    .*\n|\n)+)", section)
+    return [textwrap.dedent(block) for block in blocks[:2]]
+
+
+def test_the_documentations_examples_work_at_both_ends(
+    fake: FakeWebhookReceiver, adapter: Adapter, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    posted: list[urllib.request.Request] = []
+    monkeypatch.setattr(urllib.request, "urlopen", posted.append)
+    names: dict[str, Any] = {"SECRET": fake.secret, "__name__": "example"}
+    send, take = read_examples()
+    exec(send, names)
+    [request] = posted
+    assert isinstance(request.data, bytes)
+    reception = adapter.receive(make_request(dict(request.header_items()), request.data))
+    assert (reception.status, reception.messages[0].text) == (202, "Hello")
+
+    exec(take, names)
+    client = names["app"].test_client()
+    Outbox(adapter).send("Good morning", to="42")
+    got = fake.requests[0]
+    for _ in range(2):
+        assert client.post("/from-bot", headers=got.headers, data=got.body).status_code == 200
+    assert capsys.readouterr().out.count("Good morning") == 1
+    forged = client.post("/from-bot", headers=got.headers, data=got.body + b" ")
+    assert forged.status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -81,16 +81,20 @@ class UpdateReader:
         if chat["type"] not in ("private", "group", "supergroup"):
             return None
         private = chat["type"] == "private"
+        answered = message.get("reply_to_message") or {}
+        if "forum_topic_created" in answered:
+            answered = {}
         text, mentioned, foreign = self._read_text(message)
-        files = tuple(self._list_files(message))
+        quoted = _find_quoted(message, answered)
+        # "What is this?", said to somebody's picture, is about the picture.
+        files = tuple(self._list_files(message)) or tuple(self._list_files(answered))
+        if mentioned and not text and quoted:
+            text, quoted = quoted, None
         if not text and not files and not mentioned:
             return None
         session = str(int(chat["id"]))
         if message.get("is_topic_message"):
             session += f"#{int(message['message_thread_id'])}"
-        answered = message.get("reply_to_message") or {}
-        if "forum_topic_created" in answered:
-            answered = {}
         to_bot = (answered.get("from") or {}).get("id") == self.bot_id
         return InMessage(
             event_id=f"{chat['id']}/{message['message_id']}",
@@ -101,7 +105,7 @@ class UpdateReader:
             text=text,
             files=files,
             addressed=private or ((mentioned or to_bot) and not foreign),
-            quoted=_find_quoted(message, answered),
+            quoted=quoted,
             platform_message_id=str(message["message_id"]),
         )
 
@@ -126,7 +130,7 @@ class UpdateReader:
                 if own:
                     parts.append("@" + named.partition("@")[2])
         for part in parts:
-            text = re.sub(rf"[ \t]*{re.escape(part)}\b[,:]?", "", text, count=1)
+            text = re.sub(rf"(?<![ \t])[ \t]*+{re.escape(part)}\b[,:]?", "", text, count=1)
         sticker = message.get("sticker") or {}
         return text.strip() or str(sticker.get("emoji", "")), mentioned, foreign
 

@@ -1,0 +1,279 @@
+"""Every messenger through the public door: pushed to, and answered in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from astrbot_api import create_app
+from astrbot_api.db import keys
+from astrbot_api.testing.fake_platform import FakeAnswer
+
+from ..im_platforms import PNG
+from ..waiting import wait_for
+from .conftest import Api
+from .messengers import MESSENGERS, HookRequest, Messenger, Telegram, Webhook
+from .uploading import upload
+
+SETTINGS = {"ASTRBOT_IM_RETRY_S": 0.05, "ASTRBOT_IM_WAIT_S": 10}
+
+
+class Bot(Api):
+    """An application whose bot ``bot`` is on a fake messenger."""
+
+    messenger: Messenger
+
+    def push(self, *segments: Any, to: str = "") -> TestResponse:
+        """Send a proactive message to the person."""
+        return self.client.post(
+            "/api/v1/im/message",
+            headers={"X-API-Key": self.key},
+            json={"umo": f"bot:FriendMessage:{to or self.messenger.person}", "message": segments},
+        )
+
+    def hook(self, request: HookRequest) -> int:
+        """Post what the platform would; return the status."""
+        headers, body = request
+        answer = self.client.post("/api/v1/hooks/bot", headers=headers, data=body)
+        return answer.status_code
+
+    def texts(self, count: int) -> list[str]:
+        """Wait for so many messages on the platform and return their texts."""
+        messages = self.messenger.fake.wait_for_messages(count)
+        return [self.messenger.read_text(message) for message in messages]
+
+    def look_up(self, delivery_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(f"/api/v1/im/deliveries/{delivery_id}").get_json()["data"]
+        return found
+
+
+def open_bot(folder: Path, messenger: Messenger, **more: Any) -> Bot:
+    (folder / "configs").mkdir()
+    (folder / "configs" / "default.toml").write_text(
+        '[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
+    )
+    (folder / "bots.toml").write_text(messenger.table())
+    app = create_app({"ASTRBOT_DATA_DIR": str(folder), **SETTINGS, **more})
+    bot = Bot(app, app.extensions["astrbot_api"], app.test_client(), "")
+    bot.key = bot.create_key(*keys.PUBLIC_SCOPES)
+    bot.messenger = messenger
+    return bot
+
+
+@pytest.fixture(params=MESSENGERS, ids=lambda one: one.type)
+def make_bot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Bot]]:
+    """Make the bot with settings of the test's own."""
+    messenger: Messenger = request.param()
+    made: list[Bot] = []
+
+    def make(**settings: Any) -> Bot:
+        made.append(open_bot(tmp_path, messenger, **settings))
+        return made[-1]
+
+    with messenger.fake:
+        yield make
+        for bot in made:
+            bot.state.close()
+
+
+@pytest.fixture
+def bot(make_bot: Callable[..., Bot]) -> Bot:
+    return make_bot()
+
+
+# Pushed
+
+
+def test_a_pushed_message_and_its_picture_arrive(bot: Bot) -> None:
+    picture = upload(bot, PNG, b"red.png")["attachment_id"]
+    answer = bot.push(
+        {"type": "plain", "text": "Your report"}, {"type": "image", "attachment_id": picture}
+    )
+    assert (answer.status_code, answer.get_json()["data"]["status"]) == (200, "sent")
+    messages = bot.messenger.fake.wait_for_messages(1)
+    assert bot.messenger.read_text(messages[0]) == "Your report"
+    assert bot.messenger.read_file(messages[-1]) == PNG
+
+
+def test_a_platform_that_is_down_gets_the_message_once_it_is_up(
+    make_bot: Callable[..., Bot],
+) -> None:
+    bot = make_bot(ASTRBOT_IM_WAIT_S=0.1)
+    bot.messenger.fake.refuse()
+    answer = bot.push({"type": "plain", "text": "Hi"})
+    assert answer.status_code == 202
+    delivery_id = answer.get_json()["data"]["delivery_id"]
+    assert bot.look_up(delivery_id)["status"] in ("queued", "sending")
+    bot.messenger.fake.listen()
+    assert bot.texts(1) == ["Hi"]
+    wait_for(lambda: bot.look_up(delivery_id)["status"] == "sent")
+    assert len(bot.messenger.fake.messages) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_message_that_was_refused_for_now_arrives_once(bot: Bot, status: int) -> None:
+    bot.messenger.fake.fail_next(status, retry_after_s=0)
+    answer = bot.push({"type": "plain", "text": "Hi"})
+    assert answer.get_json()["data"]["status"] == "sent"
+    assert bot.look_up(answer.get_json()["data"]["delivery_id"])["attempts"] == 2
+    assert bot.texts(1) == ["Hi"]
+
+
+def test_a_final_refusal_is_told(bot: Bot) -> None:
+    bot.messenger.fake.fail_next(400)
+    answer = bot.push({"type": "plain", "text": "Hi"})
+    assert answer.get_json()["code"] == "delivery_failed"
+    assert "400" in answer.get_json()["message"]
+    assert not bot.messenger.fake.messages
+
+
+# Answered
+
+
+def test_what_a_person_says_is_answered_there(bot: Bot) -> None:
+    assert bot.hook(bot.messenger.say("ECHO good morning")) in (200, 202, 204)
+    assert bot.texts(1) == ["echo: ECHO good morning"]
+
+
+def test_what_the_platform_sends_again_is_answered_once(bot: Bot) -> None:
+    request = bot.messenger.say("ECHO one")
+    assert len({bot.hook(request) for _ in range(3)}) == 1
+    bot.hook(bot.messenger.say("ECHO two"))
+    assert bot.texts(2) == ["echo: ECHO one", "echo: ECHO two"]
+    assert bot.count_rows("run") == 2
+
+
+def test_a_forged_request_gets_401_and_runs_nothing(bot: Bot) -> None:
+    assert bot.hook(bot.messenger.forge("hi")) == 401
+    assert bot.hook(({}, b"{}")) == 401
+    assert bot.count_rows("run") == 0
+    assert bot.count_rows("message") == 0
+
+
+def test_in_a_group_it_answers_when_it_is_meant(bot: Bot) -> None:
+    bot.hook(bot.messenger.say_in_group("ECHO one", to_bot=False))
+    bot.hook(bot.messenger.say_in_group("ECHO two", to_bot=True))
+    [text] = bot.texts(1)
+    # In a group the model is told who speaks.
+    assert text.startswith("echo: ")
+    assert text.endswith(": ECHO two")
+    assert bot.count_rows("run") == 1
+
+
+def test_commands_work(bot: Bot) -> None:
+    bot.hook(bot.messenger.say("/sid"))
+    [text] = bot.texts(1)
+    assert f"bot:FriendMessage:{bot.messenger.person}" in text
+
+
+def test_a_picture_comes_in_as_an_attachment(bot: Bot) -> None:
+    bot.hook(bot.messenger.show(PNG))
+    bot.texts(1)
+    with bot.state.store.read() as db:
+        rows = db.execute_sql("SELECT type, size_bytes FROM attachment").fetchall()
+    assert [tuple(row) for row in rows] == [("image", len(PNG))]
+
+
+def test_an_answer_that_the_platform_refused_for_now_arrives_once(bot: Bot) -> None:
+    bot.messenger.fake.fail_next(500, times=2)
+    bot.hook(bot.messenger.say("ECHO hi"))
+    assert bot.texts(1) == ["echo: ECHO hi"]
+
+
+def test_a_polling_bot_answers_too(tmp_path: Path) -> None:
+    messenger = Telegram()
+    settings = {"token": messenger.telegram.token, "base_url": ""}
+    messenger.settings = lambda: settings  # type: ignore[method-assign]
+    with messenger.fake:
+        settings["base_url"] = messenger.telegram.url
+        bot = open_bot(tmp_path, messenger)
+        bot.state.start()
+        messenger.telegram.queue(messenger.telegram.make_update("ECHO polled"))
+        assert bot.texts(1) == ["echo: ECHO polled"]
+        bot.state.close()
+
+
+# Guarded
+
+
+def open_polled(folder: Path, messenger: Telegram, **settings: Any) -> Bot:
+    table = {"token": messenger.telegram.token, "base_url": messenger.telegram.url, **settings}
+    messenger.settings = lambda: table  # type: ignore[method-assign]
+    bot = open_bot(folder, messenger)
+    bot.state.start()
+    return bot
+
+
+def test_only_those_who_are_allowed_are_answered(tmp_path: Path) -> None:
+    messenger = Telegram()
+    telegram = messenger.telegram
+    with telegram:
+        bot = open_polled(tmp_path, messenger, allow=[42, "-77"])
+        for text, chat_id, kind, sender in (
+            ("ECHO stranger", 7, "private", 7),
+            ("ECHO friend", 42, "private", 42),
+            ("@tea_bot ECHO group", -77, "supergroup", 7),
+            ("@tea_bot ECHO other", -78, "supergroup", 7),
+            ("@tea_bot ECHO friend there", -78, "supergroup", 42),
+        ):
+            who = {"id": sender, "is_bot": False, "first_name": "X"}
+            update = telegram.make_update(text, chat_id=chat_id, chat_type=kind)
+            update["message"]["from"] = who
+            telegram.queue(update)
+        assert sorted(text.rpartition("ECHO ")[2] for text in bot.texts(3)) == [
+            "friend", "friend there", "group",
+        ]  # fmt: skip
+        wait_for(lambda: telegram.unconfirmed == 0)
+        assert bot.count_rows("run") == 3
+        bot.state.close()
+
+
+def test_a_polled_message_is_confirmed_when_its_files_are_stored(tmp_path: Path) -> None:
+    messenger = Telegram()
+    telegram = messenger.telegram
+    release, download = threading.Event(), telegram._download
+
+    def hold(path: str) -> FakeAnswer:
+        assert release.wait(30)
+        return download(path)
+
+    telegram._download = hold  # type: ignore[method-assign]
+    with telegram:
+        bot = open_polled(tmp_path, messenger)
+        photo = [{"file_id": telegram.add_file(PNG, "a.jpg"), "width": 1, "height": 1}]
+        telegram.queue(telegram.make_update(photo=photo))
+        telegram.wait_for_request("/a.jpg")
+        assert telegram.unconfirmed == 1
+        assert bot.count_rows("run") == 0
+        release.set()
+        bot.texts(1)
+        wait_for(lambda: telegram.unconfirmed == 0)
+        bot.state.close()
+
+
+def test_whoever_floods_a_bot_does_not_fill_the_outbox(tmp_path: Path) -> None:
+    messenger = Telegram()
+    with messenger.fake:
+        bot = open_bot(tmp_path, messenger, ASTRBOT_MAX_TURNS_PER_SESSION=1)
+        messenger.fake.refuse()
+        bot.hook(messenger.say("FIRST=60000"))
+        for _ in range(10):
+            assert bot.hook(messenger.say("again")) == 200
+        assert bot.count_rows("delivery") == 3
+        bot.state.close()
+
+
+def test_a_webhook_is_told_what_is_wrong_with_its_message(tmp_path: Path) -> None:
+    messenger = Webhook()
+    with messenger.fake:
+        bot = open_bot(tmp_path, messenger)
+        headers, body = messenger.receiver.make_request([{"type": "plain", "text": 5}])
+        answer = bot.client.post("/api/v1/hooks/bot", headers=headers, data=body)
+        assert answer.status_code == 400
+        assert answer.get_json()["message"] == "message[0].text: must be a string"
+        bot.state.close()
