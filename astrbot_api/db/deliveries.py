@@ -89,12 +89,13 @@ WHERE status = 'sending'
 _CLAIM = f"""
 UPDATE delivery SET status = 'sending', claimed_by = ?, attempts = attempts + 1, updated_at = ?
 WHERE status = 'queued' AND id IN (
-    SELECT id FROM delivery WHERE status = 'queued' AND head = 1 AND due_at <= ?
+    SELECT id FROM delivery
+    WHERE status = 'queued' AND head = 1 AND due_at <= ? {{but_not}}
     ORDER BY due_at, id LIMIT ?{{skip}})
 RETURNING {_COLUMNS}
 """
 
-_NEXT_DUE = "SELECT MIN(due_at) FROM delivery WHERE status = 'queued' AND head = 1"
+_NEXT_DUE = "SELECT MIN(due_at) FROM delivery WHERE status = 'queued' AND head = 1 {but_not}"
 
 _HAS_DEAD = """
 SELECT 1 FROM delivery WHERE status = 'sending'
@@ -207,22 +208,36 @@ def list_newest(db: peewee.Database, platform_id: str, limit: int) -> list[Deliv
     return [_to_row(row) for row in db.execute_sql(_OF_PLATFORM, (platform_id, limit)).fetchall()]
 
 
-def next_due(db: peewee.Database) -> int | None:
-    """Return when the next delivery is due, in microseconds; now for a dead worker's."""
+def next_due(db: peewee.Database, busy: Sequence[str] = ()) -> int | None:
+    """Return when the next delivery is due, in microseconds; now for a dead worker's.
+
+    :param busy: Platforms that do not count.
+    """
     if db.execute_sql(_HAS_DEAD, (time.time(),)).fetchone() is not None:
         return now_us()
-    due: int | None = db.execute_sql(_NEXT_DUE).fetchone()[0]
+    sql = _NEXT_DUE.format(but_not=_but_not(busy))
+    due: int | None = db.execute_sql(sql, list(busy)).fetchone()[0]
     return due
 
 
-def claim(db: peewee.Database, worker_id: str, limit: int) -> list[DeliveryRow]:
-    """Take the deliveries that are due, and those of workers that died."""
+def claim(
+    db: peewee.Database, worker_id: str, limit: int, busy: Sequence[str] = ()
+) -> list[DeliveryRow]:
+    """Take the deliveries that are due, and those of workers that died.
+
+    :param busy: Platforms of which none is taken.
+    """
     now = now_us()
     db.execute_sql(_FREE_DEAD, (time.time(),))
     # On PostgreSQL others claim at the same time: each takes what is left.
-    sql = _CLAIM.format(skip=" FOR UPDATE SKIP LOCKED" if is_postgres(db) else "")
-    rows = db.execute_sql(sql, (worker_id, now, now, limit)).fetchall()
+    skip = " FOR UPDATE SKIP LOCKED" if is_postgres(db) else ""
+    sql = _CLAIM.format(but_not=_but_not(busy), skip=skip)
+    rows = db.execute_sql(sql, (worker_id, now, now, *busy, limit)).fetchall()
     return sorted((_to_row(row) for row in rows), key=lambda one: one.id)
+
+
+def _but_not(platforms: Sequence[str]) -> str:
+    return f"AND platform_id NOT IN ({', '.join('?' * len(platforms))})" if platforms else ""
 
 
 def note_progress(

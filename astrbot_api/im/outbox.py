@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 
 #: Most deliveries that one worker sends at once.
 _MAX_SENDING = 32
+
+#: From so many on, no more of one bot: a platform that answers nobody must
+#: not keep the others waiting. A batch has as many at most.
+_MAX_SENDING_OF_BOT = 12
 
 #: Longest time between two looks for what is due, in seconds: the net under
 #: the wake-ups.
@@ -85,7 +89,8 @@ class Outbox:
         self._forks = -1
         self._closed = False
         self._woken = threading.Event()
-        self._sending: set[int] = set()
+        #: Ids of the deliveries that are being sent, and their bots.
+        self._sending: dict[int, str] = {}
         self._waiters: dict[str, set[threading.Event]] = defaultdict(set)
         self._tended_at = float("-inf")
         self._signals = signals
@@ -103,7 +108,7 @@ class Outbox:
         with self._lock:
             if self._forks == count_forks() or self._closed:
                 return
-            self._woken, self._sending = threading.Event(), set()
+            self._woken, self._sending = threading.Event(), {}
             self._forks = count_forks()
         threading.Thread(target=self._work, name="outbox", daemon=True).start()
 
@@ -164,16 +169,20 @@ class Outbox:
         room = _MAX_SENDING - len(self._sending)
         if room <= 0:
             return _POLL_S
+        # A copy: other threads take theirs out meanwhile.
+        counts = Counter(list(self._sending.values()))
+        busy = [bot_id for bot_id, count in counts.items() if count >= _MAX_SENDING_OF_BOT]
         with self._store.read() as db:
-            due = deliveries.next_due(db)
+            due = deliveries.next_due(db, busy)
         if due is None:
             return _POLL_S
         now = now_us()
         if due > now:
             return min(_POLL_S, (due - now) / 1e6)
         worker_id = self._lease.get_worker_id()
-        for row in self._store.write(lambda db: deliveries.claim(db, worker_id, room)):
-            self._sending.add(row.id)
+        room = min(room, _MAX_SENDING_OF_BOT)
+        for row in self._store.write(lambda db: deliveries.claim(db, worker_id, room, busy)):
+            self._sending[row.id] = row.platform_id
             threading.Thread(
                 target=self._send, args=(row, worker_id), name="delivery", daemon=True
             ).start()
@@ -212,7 +221,7 @@ class Outbox:
             # Its row stays claimed until the next tending.
             log.exception("delivery %s could not be settled", row.delivery_id)
         finally:
-            self._sending.discard(row.id)
+            self._sending.pop(row.id, None)
             self._tell(row.delivery_id)
             # A request that waits for it may be another worker's.
             self._signals.publish(DELIVERED, row.delivery_id)

@@ -26,6 +26,9 @@ BOTS = """
 id = "loft"
 type = "pigeon"
 [[bot]]
+id = "coop"
+type = "pigeon"
+[[bot]]
 id = "off"
 type = "pigeon"
 enabled = false
@@ -211,7 +214,12 @@ def test_the_newer_spelling_is_the_same_route(post: Post) -> None:
 
 
 def test_every_bot_is_listed_also_those_that_do_not_run(post: Post) -> None:
-    assert post.get("/api/v1/im/bots").get_json()["data"]["bot_ids"] == ["loft", "off", "broken"]
+    assert post.get("/api/v1/im/bots").get_json()["data"]["bot_ids"] == [
+        "loft",
+        "coop",
+        "off",
+        "broken",
+    ]
 
 
 def test_a_key_without_the_scope_gets_403(post: Post) -> None:
@@ -343,6 +351,26 @@ def test_a_target_keeps_its_order_and_holds_up_no_other(make_post: Callable[...,
     free.set()
     wait_for(lambda: len(post.loft.sent) == 6)
     assert post.loft.texts()[1:] == [f"slow {number}" for number in range(5)]
+
+
+def test_a_platform_that_answers_nobody_holds_up_no_other(
+    make_post: Callable[..., Post],
+) -> None:
+    post = make_post(im_wait_s=0)
+    free = threading.Event()
+
+    def before_part(target: Target, text: str) -> None:
+        if text == "slow":
+            free.wait(30)
+
+    post.loft.before_part = before_part
+    post.send(umos=[f"loft:FriendMessage:{number}" for number in range(60)], message="slow")
+    wait_for(lambda: post.state.im.outbox.sending_count >= 12)
+    post.send(umo="coop:FriendMessage:x", message="quick")
+    wait_for(lambda: post.loft.texts() == ["quick"])
+    assert post.state.im.outbox.sending_count < 32
+    free.set()
+    wait_for(lambda: len(post.loft.sent) == 61)
 
 
 def test_a_line_that_is_too_long_takes_no_more(make_post: Callable[..., Post]) -> None:

@@ -64,6 +64,18 @@ def test_what_has_no_order_waits_for_nothing(store: Store) -> None:
     assert [row.delivery_id for row in claim(store)] == ids
 
 
+def test_a_bot_that_has_enough_on_its_way_is_left_out(store: Store) -> None:
+    add(store, "a")
+    other = store.write(
+        lambda db: deliveries.add_delivery(db, platform_id="qq", target="b", content=["x"])
+    )
+    rows = store.write(lambda db: deliveries.claim(db, "w1", 100, ["tg", "sl"]))
+    assert [row.delivery_id for row in rows] == [other]
+    with store.read() as db:
+        assert deliveries.next_due(db) is not None
+        assert deliveries.next_due(db, ["tg"]) is None
+
+
 def test_two_workers_never_claim_the_same(store: Store) -> None:
     for number in range(60):
         add(store, f"target {number}")
