@@ -77,6 +77,20 @@ def test_a_group_is_answered_with_a_quotation_in_the_first_message(
     assert [one["type"] for one in second["message"]] == ["text"]
 
 
+def test_a_number_behind_an_at_calls_a_member_of_the_group(
+    fake: FakeOneBot, outbox: Outbox
+) -> None:
+    text = "@12345678 ask @all, bob@12345678.com or @12345678x"
+    outbox.send(text, to="987", type="GroupMessage")
+    outbox.send(text, to="123")
+    group, private = fake.wait_for_messages(2)
+    assert group["message"] == [
+        {"type": "at", "data": {"qq": "12345678"}},
+        {"type": "text", "data": {"text": text[9:]}},
+    ]
+    assert private["message"] == [{"type": "text", "data": {"text": text}}]
+
+
 def test_a_long_text_arrives_in_pieces_that_are_reported(fake: FakeOneBot, outbox: Outbox) -> None:
     outbox.send("好" * 7000, to="123")
     assert [len(x["message"][0]["data"]["text"]) for x in fake.messages] == [3000, 3000, 1000]

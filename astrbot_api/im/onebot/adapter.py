@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +31,7 @@ from ..markdown import read_markdown
 from ..splitting import split_markdown
 from .api import OneBotApi, file_reference
 from .inbound import EventReader
+from .segments import write_segments
 
 #: QQ refuses or folds longer ones; it tells no exact number.
 _MAX_TEXT_UNITS = 3000
@@ -89,7 +90,7 @@ class OneBotAdapter(BaseAdapter):
             if self._settings["format"] == "markdown":
                 # QQ shows no formatting: without its marks it reads better.
                 shown = read_markdown(shown).to_plain()
-            ids += self._send_segment(chat, "text", {"text": shown})
+            ids += self._deliver(chat, write_segments(shown, in_group=chat.kind == "group"))
             last = number == len(pieces)
             progress(Sent(int(last), 0 if last else piece.chars, tuple(ids[-1:])))
         if not pieces:
@@ -103,7 +104,8 @@ class OneBotAdapter(BaseAdapter):
                 "(max_file_mb)."
             )
         if file.type in _SEGMENTS:
-            return self._send_segment(chat, _SEGMENTS[file.type], {"file": file_reference()}, file)
+            segment = {"type": _SEGMENTS[file.type], "data": {"file": file_reference()}}
+            return self._deliver(chat, [segment], file)
         self._api.call(
             f"upload_{chat.kind}_file",
             {**chat.where, "file": file_reference(), "name": file.filename}, file,
@@ -111,11 +113,12 @@ class OneBotAdapter(BaseAdapter):
         # The answer to an upload has no message's id.
         return []
 
-    def _send_segment(
-        self, chat: _Chat, type: str, data: Mapping[str, str], file: OutFile | None = None
+    def _deliver(
+        self, chat: _Chat, segments: Sequence[Mapping[str, Any]], file: OutFile | None = None
     ) -> list[str]:
-        segments = [*chat.reply, {"type": type, "data": data}]
-        result = self._api.call(f"send_{chat.kind}_msg", {**chat.where, "message": segments}, file)
+        """Send one message and return its id, where the implementation tells it."""
+        message = {**chat.where, "message": [*chat.reply, *segments]}
+        result = self._api.call(f"send_{chat.kind}_msg", message, file)
         chat.reply.clear()
         message_id = result.get("message_id") if isinstance(result, dict) else None
         return [] if message_id is None else [str(message_id)]

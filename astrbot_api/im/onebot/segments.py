@@ -14,6 +14,27 @@ _CQ = re.compile(r"\[CQ:([a-zA-Z0-9_.-]+)((?:,[^,\[\]=]+=[^,\[\]]*)*)\]")
 _ESCAPES = (("&#91;", "["), ("&#93;", "]"), ("&#44;", ","), ("&amp;", "&"))
 
 
+#: A number of QQ that is called by ``@``, as :mod:`.inbound` shows one without a name.
+_CALLED = re.compile(r"(?<![\w@.])@([1-9]\d{4,11})(?![\w.])", re.ASCII)
+
+
+def write_segments(text: str, *, in_group: bool) -> list[dict[str, Any]]:
+    """Return the segments of a text; in a group ``@12345678`` calls that member.
+
+    Never everybody: a model must not be able to.
+    """
+    if not in_group:
+        return [{"type": "text", "data": {"text": text}}]
+    found: list[dict[str, Any]] = []
+    at = 0
+    for called in _CALLED.finditer(text):
+        found.append({"type": "text", "data": {"text": text[at : called.start()]}})
+        found.append({"type": "at", "data": {"qq": called[1]}})
+        at = called.end()
+    found.append({"type": "text", "data": {"text": text[at:]}})
+    return [one for one in found if one["type"] != "text" or one["data"]["text"]]
+
+
 def read_segments(message: Any) -> list[dict[str, Any]]:
     """Return the segments of an event's ``message``, in either of its forms.
 
