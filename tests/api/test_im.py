@@ -510,3 +510,15 @@ def test_a_key_sees_only_the_deliveries_that_its_rules_allow(post: Post) -> None
     )
     path = f"/api/v1/im/deliveries/{delivery_id}"
     assert post.client.get(path, headers={"X-API-Key": key}).status_code == 404
+
+
+def test_a_message_that_is_sent_again_under_its_key_goes_out_once(post: Post) -> None:
+    def send(message: str) -> TestResponse:
+        headers = {"X-API-Key": post.key, "Idempotency-Key": "report-7"}
+        body = {"umo": UMO, "message": message}
+        return post.client.post("/api/v1/im/message", headers=headers, json=body)
+
+    first, again = send("Ready"), send("Ready")
+    assert first.get_json() == again.get_json()
+    assert post.loft.texts() == ["Ready"]
+    assert send("Other").status_code == 409

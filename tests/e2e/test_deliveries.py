@@ -15,9 +15,10 @@ import pytest
 
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.testing import FakeTelegram
+from astrbot_api.testing.fake_openai import FakeOpenAI
 from astrbot_api.testing.fake_platform import FakeAnswer, FakeRequest
 
-from ..servers import Server, create_key
+from ..servers import Server, create_key, write_config
 from ..waiting import wait_for
 
 _BOT = """
@@ -145,3 +146,36 @@ def test_a_kill_in_the_middle_of_a_message_doubles_no_confirmed_part(
     with start(tmp_path):
         wait_for(lambda: read_statuses(tmp_path) == ["sent"])
     assert [one["text"].strip()[0] for one in telegram.messages] == ["a", "b", "c"]
+
+
+def test_a_turn_that_a_kill_cuts_off_is_answered_once_with_what_it_had_said(
+    tmp_path: Path, telegram: HoldingTelegram, fake_model: FakeOpenAI
+) -> None:
+    write_config(tmp_path, fake_model.base_url, agent="titles = false")
+    write_bot(tmp_path, telegram)
+    path = tmp_path / "bots.toml"
+    path.write_text(path.read_text().replace('updates = "off"\n', ""))
+    create_key(tmp_path, "im")  # makes the database
+    server = start(tmp_path)
+    telegram.queue(telegram.make_update("DELAY=100 N=10000", chat_id=4711))
+    wait_for(lambda: _count(tmp_path, "SELECT COUNT(*) FROM run WHERE status = 'running'"))
+    # Some of it is in the journal.
+    wait_for(lambda: (tmp_path / "events.db").exists() and fake_model.stats()["open"] > 0)
+    kill(server)
+    with start(tmp_path):
+        (message,) = telegram.wait_for_messages(1)
+        wait_for(lambda: read_statuses(tmp_path) == ["sent"])
+        # Whatever the platform tells of again is known.
+        telegram.queue(telegram.make_update("N=1", chat_id=4711))
+        telegram.wait_for_messages(2)
+    assert "The server stopped before the turn had ended." in message["text"]
+    assert [one["text"] for one in telegram.messages][1:] == ["tok0"]
+    assert _count(tmp_path, "SELECT COUNT(*) FROM run") == 2
+
+
+def _count(folder: Path, sql: str) -> int:
+    store = SqliteStore(folder / "astrbot.db")
+    with store.read() as db:
+        found = int(db.execute_sql(sql).fetchone()[0])
+    store.close()
+    return found

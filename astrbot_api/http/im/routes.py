@@ -14,6 +14,7 @@ from ...im.umo import Umo
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
+from ..idempotency import CODES, PARAMETER, answer_once
 from ..schemas import envelope_of
 from ..state import get_state
 from .schemas import (
@@ -31,7 +32,7 @@ blp = ApiBlueprint(
 _CODES = (
     "missing_field", "invalid_request", "malformed_json", "message_empty", "username_reserved",
     "bot_not_found", "attachment_not_found", "session_of_another_user", "body_too_large",
-    "unsupported_media_type", "too_many_deliveries", "delivery_failed",
+    "unsupported_media_type", "too_many_deliveries", "delivery_failed", *CODES,
 )  # fmt: skip
 
 _EXAMPLE = {
@@ -57,7 +58,7 @@ def list_bots() -> Response:
 
 @blp.route("/im/message", methods=["POST"])
 @blp.arguments(ImMessageSchema(), example=_EXAMPLE)
-@blp.doc(operationId="sendOpenApiImMessage")
+@blp.doc(operationId="sendOpenApiImMessage", parameters=[PARAMETER])
 @blp.answers(_ANSWER)
 @blp.answers(_ANSWER, 202)
 @blp.raises(*_CODES)
@@ -70,12 +71,12 @@ def send_im_message(body: dict[str, Any]) -> Response:
     when it is new, and shown in every open stream of it. With `umos` the
     message goes to each of them, and the answer tells of each.
     """
-    return _send(body)
+    return answer_once("im/message", body, lambda: _send(body))
 
 
 @blp.route("/im/messages", methods=["POST"])
 @blp.arguments(ImMessageSchema(), example=_EXAMPLE)
-@blp.doc(operationId="sendImMessage")
+@blp.doc(operationId="sendImMessage", parameters=[PARAMETER])
 @blp.answers(_ANSWER)
 @blp.answers(_ANSWER, 202)
 @blp.raises(*_CODES)
@@ -84,7 +85,7 @@ def send_im_messages(body: dict[str, Any]) -> Response:
 
     A newer spelling of that route.
     """
-    return _send(body)
+    return answer_once("im/message", body, lambda: _send(body))
 
 
 @blp.route(
