@@ -15,6 +15,7 @@ import click
 from .admin.cli import admin_group, read_rule_options, rule_options
 from .config import load_settings
 from .db import keys
+from .db.audit import AuditEntry, key_entry, write_audited
 from .db.store import Store, open_store
 from .errors import AstrBotError
 from .plugins.cli import plugins_group
@@ -96,6 +97,7 @@ def create_key(
         lambda db: keys.create_key(
             db, name, wanted, created_by="cli", expires_in_days=expires_in_days, rules=guard
         ),
+        lambda made: key_entry("key_created", made[0], actor="cli"),
     )
     _show_secret(key, secret, as_json)
 
@@ -149,7 +151,15 @@ def delete_key(key_id: str, as_json: bool, data_dir: Path | None) -> None:
 @_data_dir
 def rotate_key(key_id: str, grace_s: int, as_json: bool, data_dir: Path | None) -> None:
     """Replace a key by a new one with the same name, scopes and expiry."""
-    rotated = _write(data_dir, lambda db: keys.rotate_key(db, key_id, grace_s=grace_s))
+    rotated = _write(
+        data_dir,
+        lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
+        lambda made: (
+            key_entry("key_rotated", made[0], actor="cli", detail=f"replaces {key_id}")
+            if made
+            else None
+        ),
+    )
     if rotated is None:
         raise click.ClickException(f"there is no valid key with the id {key_id}")
     key, secret = rotated
@@ -264,10 +274,14 @@ def _open(data_dir: Path | None) -> Store:
     return store
 
 
-def _write(data_dir: Path | None, job: Callable[[Any], Any]) -> Any:
+def _write(
+    data_dir: Path | None,
+    job: Callable[[Any], Any],
+    describe: Callable[[Any], AuditEntry | None],
+) -> Any:
     store = _open(data_dir)
     try:
-        return store.write(job)
+        return write_audited(store, job, describe)
     finally:
         store.close()
 
@@ -275,7 +289,14 @@ def _write(data_dir: Path | None, job: Callable[[Any], Any]) -> Any:
 def _change(
     key_id: str, done: str, as_json: bool, data_dir: Path | None, job: Callable[[Any], bool]
 ) -> None:
-    if not _write(data_dir, job):
+
+    def both(db: Any) -> dict[str, Any] | None:
+        row = keys.find_key(db, key_id)
+        job(db)
+        return row
+
+    action = f"key_{done}"
+    if not _write(data_dir, both, lambda row: key_entry(action, row, actor="cli") if row else None):
         raise click.ClickException(f"there is no key with the id {key_id}")
     click.echo(json.dumps({"key_id": key_id, done: True}) if as_json else f"{done}: {key_id}")
 

@@ -28,6 +28,7 @@ def _check_login() -> None:
 
 def register_admin(app: Flask, settings: Settings) -> None:
     """Add the owner's routes, as far as ``owner_access`` has them."""
+    from .bots import blp as bots
     from .data import blp as data
     from .keys import blp as keys
     from .login import blp as login
@@ -42,6 +43,6 @@ def register_admin(app: Flask, settings: Settings) -> None:
     for blueprint in (login, keys):
         parent.register_blueprint(blueprint, url_prefix=f"/api{blueprint.url_prefix}")
     if settings.owner_access == "pages":
-        for blueprint in (pages, data, sessions):
+        for blueprint in (pages, data, sessions, bots):
             parent.register_blueprint(blueprint)
     app.register_blueprint(parent, url_prefix=settings.url_prefix or None)

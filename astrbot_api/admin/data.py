@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Response, request
 
-from ..clock import now_us, to_iso
+from ..clock import now_us
 from ..configfiles import DEFAULT_CONFIG_ID
 from ..db import audit, figures, keys, keyuse
-from ..db.deliveries import list_newest
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok
@@ -59,47 +56,6 @@ def get_configs() -> Response:
             for one in configs
         ]
     )
-
-
-@blp.route("/bots", methods=["GET"])
-def get_bots() -> Response:
-    """Return the bots of ``bots.toml``."""
-    bots = [
-        {
-            "id": bot.id,
-            "type": bot.type,
-            "enabled": bot.enabled,
-            "config": bot.config,
-            "fault": bot.fault,
-            "last_delivery": _find_last_delivery(bot.id),
-            "can_test": not bot.fault,
-        }
-        for bot in get_state().im.bots.list_bots()
-    ]
-    return ok({"bots": bots})
-
-
-@blp.route("/bots/test", methods=["POST"])
-def send_test_message() -> Response:
-    """Send a message through a bot, as the owner."""
-    body = read_json_object(request)
-    if not isinstance(body.get("umo"), str):
-        raise ApiError("missing_field", "Missing key: umo")
-    (outcome,) = get_state().im.proactive.send(
-        [body["umo"]], body.get("message"), key_id=None, check=lambda umo, session, user: None
-    )
-    if outcome.error is not None:
-        raise outcome.error
-    return ok({"delivery_id": outcome.delivery_id, "status": outcome.status})
-
-
-def _find_last_delivery(bot_id: str) -> dict[str, Any] | None:
-    with get_state().store.read() as db:
-        found = list_newest(db, bot_id, 1)
-    if not found:
-        return None
-    last = found[0]
-    return {"status": last.status, "at": to_iso(last.updated_at), "error": last.error}
 
 
 @blp.route("/console-key", methods=["POST"])

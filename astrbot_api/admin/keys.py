@@ -9,7 +9,7 @@ from flask import Response, request
 
 from ..clock import now_us
 from ..db import keys
-from ..db.audit import AuditEntry, write_audited
+from ..db.audit import AuditEntry, key_entry, write_audited
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok
@@ -40,14 +40,7 @@ class Actor:
 
     def did(self, action: str, row: dict[str, Any], detail: str = "") -> AuditEntry:
         """Return the entry of what was done to a key."""
-        told = f"{row['name']} ({row['key_prefix']}…)"
-        return AuditEntry(
-            action,
-            self.name,
-            self.address,
-            row["key_id"],
-            f"{told}: {detail}" if detail else told,
-        )
+        return key_entry(action, row, actor=self.name, address=self.address, detail=detail)
 
 
 @blp.route("/list", methods=["GET"])

@@ -109,8 +109,8 @@ class WorkerLease:
 
         def job(db: peewee.Database) -> list[AuditEntry]:
             entries = [
-                AuditEntry("key_first_used", "key", addresses.get(key_id, ""), key_id)
-                for key_id in keys.note_use(db, used)
+                AuditEntry("key_first_used", "key", addresses.get(key_id, ""), key_id, known_as)
+                for key_id, known_as in keys.note_use(db, used).items()
             ]
             for entry in entries:
                 entry.store(db)

@@ -11,7 +11,7 @@ import peewee
 
 from .. import events
 from ..clock import now_us
-from ..db import messages, runs
+from ..db import keyuse, messages, runs
 from ..db.attachments import find_attachments, link_attachments
 from ..db.runs import RunRow
 from ..db.sessions import WEBCHAT
@@ -109,6 +109,7 @@ class Recovery:
                 raise _EndedElsewhere
             queue_reply(db, run.run_id, content)
             self._announce(db, run, content, saved)
+            keyuse.add_lost_turn(db, run.key_id)
 
         try:
             self._store.write(store)

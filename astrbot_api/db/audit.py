@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -64,6 +64,18 @@ class AuditEntry:
             "audit action=%s actor=%r address=%r subject=%r detail=%r",
             self.action, self.actor, self.address, self.subject, self.detail,
         )  # fmt: skip
+
+
+def key_entry(
+    action: str, row: Mapping[str, Any], *, actor: str, address: str = "", detail: str = ""
+) -> AuditEntry:
+    """Return the entry of what was done to a key.
+
+    :param row: The key as :func:`~astrbot_api.db.keys.describe_key` has it.
+    """
+    told = f"{row['name']} ({row['key_prefix']}…)"
+    told = f"{told}: {detail}" if detail else told
+    return AuditEntry(action, actor, address, row["key_id"], told)
 
 
 def write_audited(

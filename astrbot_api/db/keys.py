@@ -74,7 +74,10 @@ SELECT key_id FROM api_key
 WHERE parent_id IS NOT NULL AND (expires_at < ? OR revoked_at < ?) LIMIT 500
 """
 
-_NOTE_FIRST_USE = "UPDATE api_key SET last_used_at = ? WHERE key_id = ? AND last_used_at IS NULL"
+_NOTE_FIRST_USE = """
+UPDATE api_key SET last_used_at = ? WHERE key_id = ? AND last_used_at IS NULL
+RETURNING name, key_prefix
+"""
 
 _PARENT = "SELECT parent_id FROM api_key WHERE key_id = ?"
 
@@ -350,20 +353,22 @@ def describe_key(key: ApiKey, scopes: Sequence[str]) -> dict[str, Any]:
     return described
 
 
-def note_use(db: peewee.Database, used: Mapping[str, int]) -> list[str]:
+def note_use(db: peewee.Database, used: Mapping[str, int]) -> dict[str, str]:
     """Write when keys were last used.
 
     :param used: Key id -> time in microseconds.
     A session key's use is its maker's, too.
 
-    :returns: The ids of those that had not been used before; no session keys.
+    :returns: Those that had not been used before, no session keys: their ids
+        and what people know them by.
     """
-    first = []
+    first = {}
     for key_id, time_us in used.items():
         row = db.execute_sql(_PARENT, (key_id,)).fetchone()
         root_id = (row and row[0]) or key_id
-        if db.execute_sql(_NOTE_FIRST_USE, (time_us, root_id)).rowcount:
-            first.append(root_id)
+        fresh = db.execute_sql(_NOTE_FIRST_USE, (time_us, root_id)).fetchone()
+        if fresh is not None:
+            first[root_id] = f"{fresh[0]} ({fresh[1]}…)"
         for used_id in {key_id, root_id}:
             db.execute_sql(_NOTE_USE, (time_us, used_id))
     return first

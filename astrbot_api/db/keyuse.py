@@ -111,6 +111,14 @@ def add_turn(
     db.execute_sql(_ADD, values)
 
 
+def add_lost_turn(db: peewee.Database, key_id: str | None) -> None:
+    """Count a turn that its worker did not live to end; its tokens are not known."""
+    sql = "SELECT parent_id FROM api_key WHERE key_id = ?"
+    row = db.execute_sql(sql, (key_id,)).fetchone() if key_id else None
+    for counted in {key_id or "", (row and row[0]) or key_id or ""}:
+        add_turn(db, counted, failed=True, input_tokens=0, output_tokens=0, turn_ms=0)
+
+
 def count_active_turns(db: peewee.Database, key_id: str) -> int:
     """Return how many turns of a key, and of its session keys, run or wait."""
     return int(db.execute_sql(_ACTIVE, (key_id, key_id)).fetchone()[0])

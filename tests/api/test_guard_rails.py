@@ -332,6 +332,16 @@ def test_session_keys_count_to_the_key_that_made_them(api: Api) -> None:
     assert say(api, maker).status_code == 429
 
 
+def test_turn_of_a_lost_worker_counts_to_the_maker_too(api: Api) -> None:
+    made = mint(api).json["data"]
+    api.state.store.write(lambda db: keyuse.add_lost_turn(db, made["key_id"]))
+    with api.state.store.read() as db:
+        (maker,) = (one["key_id"] for one in keys.list_keys(db))
+        assert keyuse.sum_turns(db, made["key_id"], 0) == (1, 0)
+        assert keyuse.sum_turns(db, maker, 0) == (1, 0)
+        assert keyuse.list_days(db, 1)[0]["failed_turns"] == 1
+
+
 def test_session_key_ends_with_its_maker_and_when_that_changes(api: Api) -> None:
     with api.state.store.read() as db:
         maker = next(one["key_id"] for one in keys.list_keys(db))

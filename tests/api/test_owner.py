@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -315,3 +316,13 @@ def test_login_lies_below_the_prefix(hosted: FlaskClient) -> None:
     assert hosted.post("/bot/api/auth/login", json=body).status_code == 200
     cookie = hosted.get_cookie("astrbot_owner", path="/bot")
     assert cookie is not None
+
+
+def test_command_line_is_noted_too(owned: Api) -> None:
+    folder = str(owned.state.settings.data_dir)
+    runner = CliRunner()
+    made = runner.invoke(main, ["keys", "create", "bot", "--json", "--data-dir", folder])
+    key_id = json.loads(made.output)["key_id"]
+    for verb in ("rotate", "revoke", "delete"):
+        assert runner.invoke(main, ["keys", verb, key_id, "--data-dir", folder]).exit_code == 0
+    assert actions(owned)[:4] == ["key_deleted", "key_revoked", "key_rotated", "key_created"]

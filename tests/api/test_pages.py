@@ -186,3 +186,31 @@ def test_translations_keep_their_placeholders() -> None:
     for english, chinese in load_catalogue("zh").items():
         assert sorted(placeholder.findall(english)) == sorted(placeholder.findall(chinese)), english
         assert re.search(r"[\u4e00-\u9fff]", chinese) or chinese in ("Token", "UMO"), english
+
+
+def test_bots_are_listed_with_what_is_wrong(owned: Api, client: FlaskClient) -> None:
+    (owned.state.settings.data_dir / "bots.toml").write_text(
+        '[[bot]]\nid = "off"\ntype = "telegram"\nenabled = false\n'
+        '[[bot]]\nid = "wrong"\ntype = "telegram"\n',
+        encoding="utf-8",
+    )
+    owned.state.im.bots.load()
+    bots = client.get("/admin/data/bots").json["data"]["bots"]
+    assert [(one["id"], one["enabled"], bool(one["fault"])) for one in bots] == [
+        ("off", False, False),
+        ("wrong", True, True),
+    ]
+    assert bots[0]["last_delivery"] is None
+
+
+def test_test_message_is_sent_and_noted(owned: Api, client: FlaskClient) -> None:
+    headers = csrf(owned, client)
+    path = "/admin/data/bots/test"
+    body = {"umo": "webchat:FriendMessage:webchat!anna!s1", "message": "is this on?"}
+    assert client.post(path, json=body).status_code == 403
+    sent = client.post(path, json=body, headers=headers)
+    assert sent.json["data"]["status"] == "sent"
+    with owned.state.store.read() as db:
+        assert audit.list_entries(db)[0]["action"] == "bot_tested"
+    wrong = client.post(path, json={**body, "umo": "none:FriendMessage:1"}, headers=headers)
+    assert wrong.status_code == 404

@@ -5,13 +5,14 @@ const box = byId("bots");
 function state(bot) {
   if (bot.fault) return h("span", { class: "badge bad" }, t("Faulty"));
   if (!bot.enabled) return h("span", { class: "badge" }, t("Switched off"));
-  if (bot.state === "failed") return h("span", { class: "badge bad" }, t("Not connected"));
   return h("span", { class: "badge good" }, t("On"));
 }
 
+const STATES = { queued: t("waiting"), sending: t("on its way"), sent: t("sent"), failed: t("failed") };
+
 function deliveryLine(delivery) {
   if (!delivery) return t("none yet");
-  return [delivery.status, " · ", ago(delivery.at), delivery.error ? h("div", { class: "small" }, delivery.error) : ""];
+  return [STATES[delivery.status] ?? delivery.status, " · ", ago(delivery.at), delivery.error ? h("div", { class: "small" }, delivery.error) : ""];
 }
 
 async function testBot(bot) {
@@ -34,7 +35,7 @@ async function testBot(bot) {
     h("div", { class: "actions end" }, h("button", { class: "btn primary", type: "submit" }, icon("send"), t("Send"))));
   });
   if (sent) {
-    toast(t("Handed over."));
+    toast(sent.status === "sent" ? t("Sent.") : t("Handed over."));
     show();
   }
 }
@@ -48,7 +49,7 @@ function card(bot) {
         h("dt", {}, t("Messenger")), h("dd", {}, bot.type),
         h("dt", {}, t("Answers with")), h("dd", {}, bot.config || t("the default config")),
         h("dt", {}, t("Last delivery")), h("dd", {}, deliveryLine(bot.last_delivery))),
-      bot.enabled && bot.can_test ? h("div", {}, h("button", { class: "btn", type: "button", onclick: () => testBot(bot) }, icon("send"), t("Send a test message"))) : null));
+      bot.enabled && !bot.fault ? h("div", {}, h("button", { class: "btn", type: "button", onclick: () => testBot(bot) }, icon("send"), t("Send a test message"))) : null));
 }
 
 const show = () => fill(box, async () => {

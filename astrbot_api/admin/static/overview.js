@@ -8,7 +8,7 @@ function tile(name, value, note) {
 function tiles(data) {
   const today = data.days.find((day) => day.day === data.today) ?? {};
   const tokens = (today.input_tokens ?? 0) + (today.output_tokens ?? 0);
-  const latency = data.turn_ms === null ? "–" : `${(data.turn_ms / 1000).toFixed(1)} s`;
+  const latency = data.turn_ms === null ? "–" : data.turn_ms < 1000 ? `${data.turn_ms} ms` : `${(data.turn_ms / 1000).toFixed(1)} s`;
   return h("div", { class: "tiles" },
     tile(t("Runs now"), compact(data.runs_now), data.runs_waiting ? t("{count} waiting", { count: data.runs_waiting }) : t("none waiting")),
     tile(t("Turns today"), compact(today.turns ?? 0), t("{count} requests", { count: compact(today.requests ?? 0) })),

@@ -1,0 +1,72 @@
+"""``/admin/data/bots``: the bots, what they sent last, and a test message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+
+from ..clock import to_iso
+from ..db import deliveries
+from ..db.audit import AuditEntry, write_audited
+from ..db.deliveries import DeliveryRow
+from ..errors import ApiError
+from ..http.blueprint import read_json_object
+from ..http.envelope import ok
+from ..http.state import get_state
+from .access import get_address, require_owner
+from .blueprint import AdminBlueprint
+
+blp = AdminBlueprint("bots", __name__, url_prefix="/admin/data/bots")
+
+
+@blp.route("", methods=["GET"])
+def list_bots() -> Response:
+    """Return the bots of ``bots.toml``, each with its last delivery."""
+    state = get_state()
+    bots = state.im.bots.list_bots()
+    with state.store.read() as db:
+        newest = {bot.id: deliveries.list_newest(db, bot.id, 1) for bot in bots}
+    return ok(
+        {
+            "bots": [
+                {
+                    "id": bot.id,
+                    "type": bot.type,
+                    "enabled": bot.enabled,
+                    "config": bot.config,
+                    "fault": bot.fault,
+                    "last_delivery": _describe(newest[bot.id]),
+                }
+                for bot in bots
+            ]
+        }
+    )
+
+
+@blp.route("/test", methods=["POST"])
+def send_test() -> Response:
+    """Send a message to a target, as ``POST /im/message`` would."""
+    body = read_json_object(request)
+    umo, message = body.get("umo"), body.get("message")
+    if not isinstance(umo, str) or not umo.strip():
+        raise ApiError("missing_field", "Missing key: umo")
+    if not isinstance(message, str):
+        raise ApiError("missing_field", "Missing key: message")
+    state = get_state()
+    owner, address = require_owner().name, get_address()
+    (outcome,) = state.im.proactive.send(
+        [umo.strip()], message, key_id=None, check=lambda umo, session_id, username: None
+    )
+    if outcome.error is not None:
+        raise outcome.error
+    entry = AuditEntry("bot_tested", owner, address, umo.strip(), outcome.status)
+    write_audited(state.store, lambda db: None, lambda _: entry)
+    return ok({"status": outcome.status, "delivery_id": outcome.delivery_id})
+
+
+def _describe(rows: list[DeliveryRow]) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    (row,) = rows
+    return {"status": row.status, "at": to_iso(row.updated_at), "error": row.error}
