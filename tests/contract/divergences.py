@@ -295,16 +295,13 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     "into-open-stream-other-user": _DELIVERED,
 }
 
-#: Cases of what later issues build, and the issue that they wait for.
-LATER: dict[str, str] = {
-    "stopped-stream": "stop (and divergence 15: the name astrbot is reserved)",
-}
-
-#: Cases that take two connections or a lost one: test_workers.py and test_push.py have them.
+#: Cases that take two connections or a lost one: test_workers.py and
+#: test_push.py have them, ``stopped-stream`` test_replay.py.
 ELSEWHERE = {
     "into-open-stream-result",
     "disconnect-mid-stream",
     "turn-after-disconnect",
     "two-turns-at-once-a",
     "two-turns-at-once-b",
+    "stopped-stream",
 }
