@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ import peewee
 from playhouse.migrations import Runner
 
 from ..errors import SettingsError, StorageError
+from ..filelock import lock_file
 from ..threads import BatchWriter, count_forks
 from .failures import as_storage_error
 from .migrating import MIGRATIONS
@@ -59,7 +59,7 @@ class SqliteStore:
 
     def upgrade(self) -> list[str]:
         """Run the migrations that are still to run; return their names."""
-        with self._migration_lock():
+        with lock_file(Path(f"{self._path}.lock")):
             db = self._connect()
             try:
                 names: list[str] = Runner(db, str(MIGRATIONS)).up()
@@ -135,17 +135,6 @@ class SqliteStore:
                     self._readers = []
                     self._writer = self._writer_db = None
                     self._forks = forks
-
-    @contextmanager
-    def _migration_lock(self) -> Iterator[None]:
-        try:
-            import fcntl
-        except ImportError:  # Windows: one process upgrades by hand
-            yield
-            return
-        with open(f"{self._path}.lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def _run_batch(self, jobs: Sequence[Callable[..., Any]]) -> list[Any | BaseException]:
         """Run jobs in one transaction, in the writer thread."""

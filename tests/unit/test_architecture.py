@@ -29,7 +29,7 @@ LAYERS = [
         "sidecar",
         "ratelimits",
     },
-    {"configfiles", "keyrules", "agentconfig", "mcpservers", "client", "threads"},
+    {"configfiles", "keyrules", "agentconfig", "mcpservers", "client", "filelock", "threads"},
     {"messages", "events", "config", "clock"},
     {"errors"},
 ]

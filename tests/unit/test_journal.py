@@ -19,6 +19,7 @@ from astrbot_api.stream.journal import READ_LIMIT, Journal, Piece, Slice
 from astrbot_api.stream.log import RunLog
 from astrbot_api.stream.reading import LogReader
 from astrbot_api.stream.signals import NoSignals
+from astrbot_api.stream.sqlite_journal import SqliteJournal
 from astrbot_api.stream.writer import JournalWriter
 
 from ..postgres import Postgres
@@ -253,3 +254,25 @@ def test_a_journal_out_of_reach_is_an_error_and_comes_back(
     journal.append([Piece(7, 3, frames(3, 3))])
     assert journal.read_after(7, 0).frames == frames(1, 3)
     journal.close()
+
+
+def test_a_file_that_a_power_cut_has_broken_is_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.db"
+    first = SqliteJournal(path)
+    first.append([Piece(7, 1, ["x" * 4000] * 50)])
+    first.close()
+    data = bytearray(path.read_bytes())
+    data[4096 * 3 : 4096 * 9] = bytes(4096 * 6)
+    path.write_bytes(data)
+    monkeypatch.setattr("astrbot_api.stream.sqlite_journal._read_boot", lambda: 4711)
+    second = SqliteJournal(path)
+    second.append([Piece(8, 1, frames(1, 2))])
+    assert second.read_after(7, 0).frames == []
+    assert second.read_after(8, 0).frames == frames(1, 2)
+    second.close()
+    assert path.with_name("events.db.broken").exists()
+    third = SqliteJournal(path)
+    assert third.read_after(8, 0).frames == frames(1, 2)
+    third.close()
