@@ -38,6 +38,7 @@ from .errors import (
     ToolError,
 )
 from .extension import AppState, AstrBotAPI
+from .http.operations.routes import build_operations
 from .plugins.context import Handled, Host, TurnContext
 from .plugins.hookspecs import hookimpl
 
@@ -70,6 +71,7 @@ __all__ = [
     "ToolSpec",
     "TurnContext",
     "Usage",
+    "build_operations",
     "create_app",
     "hookimpl",
     "tool",

@@ -19,6 +19,7 @@ from .extension import AstrBotAPI
 from .http.drain import drain_later
 from .http.envelope import fail
 from .http.fallback import answer_unknown
+from .http.operations.routes import build_operations
 
 _StartResponse = Callable[..., Any]
 
@@ -39,6 +40,7 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
         provide_automatic_options=False,
     )  # fmt: skip
     app.register_error_handler(ApiError, fail)
+    app.register_blueprint(build_operations())
     settings = state.settings
     home = "/admin/" if settings.owner_access == "pages" else "/api/v1/docs"
     # Relative, since a proxy may have put a prefix of its own in front.

@@ -16,6 +16,7 @@ from .db.keys import find_rules
 from .db.store import Store
 from .errors import ApiError, StorageError
 from .keyrules import load_rules
+from .metrics import Metrics
 from .storage.incoming import PIECE_BYTES, Incoming, remove_stale
 from .storage.kinds import detect_kind
 from .storage.names import clean_name
@@ -38,8 +39,15 @@ class Attachments:
     with a deletion is explained in :mod:`astrbot_api.db.attachments`.
     """
 
-    def __init__(self, settings: Settings, store: Store, storage: Storage | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        storage: Storage | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._store = store
         self.storage = storage or open_storage(settings)
         self._temporary_dir = settings.files_dir / "tmp"
@@ -100,8 +108,10 @@ class Attachments:
             rows.note_stray(db, fresh)
             return None
 
-        row = self._store.write(adopt)
-        return row or self._save(incoming.path, fresh, sha256, add)
+        row = self._store.write(adopt) or self._save(incoming.path, fresh, sha256, add)
+        if self._metrics is not None:
+            self._metrics.note_upload(row.size_bytes)
+        return row
 
     def receive(self, stream: Readable, name: str, key_id: str | None) -> AttachmentRow:
         """Take a file in from a stream that is read to its end."""

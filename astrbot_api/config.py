@@ -222,6 +222,13 @@ class Settings:
     mcp_socket: str = _setting(
         "", "Unix socket of the MCP sidecar; ``astrbot-api serve`` sets it for its workers."
     )
+    metrics: bool = _setting(True, "Serve ``/metrics``.")
+    metrics_token: str = _setting(
+        "",
+        "Token that ``/metrics`` demands, as ``Authorization: Bearer``; empty: it answers "
+        "this machine alone.",
+    )
+    log_format: str = _setting("plain", "``plain`` lines, or ``json``: one object a line.")
     access_log: bool = _setting(True, "Write one line a request to the log.")
 
     def __post_init__(self) -> None:
@@ -266,6 +273,8 @@ class Settings:
             )
         if self.secret_key and len(self.secret_key) < 32:
             raise SettingsError("ASTRBOT_SECRET_KEY must have at least 32 random characters")
+        if self.log_format not in ("plain", "json"):
+            raise SettingsError(f"ASTRBOT_LOG_FORMAT must be plain or json; got {self.log_format}")
         self._check_storage()
 
     def _check_storage(self) -> None:

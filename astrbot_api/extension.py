@@ -39,11 +39,14 @@ from .db.store import Store, open_store
 from .errors import SettingsError
 from .http.docs.documents import OpenapiDocuments
 from .http.openapi import build_api
+from .http.operations.checks import ReadinessChecks
+from .http.operations.routes import list_checks
 from .http.state import EXTENSION
 from .http.websocket.sockets import WebSockets
 from .im.adapter import AdapterModule
 from .im.service import Messengers, build_messengers, load_announcer, load_bots
 from .mcp.client import McpTools
+from .metrics import Metrics
 from .plugins.builtin import BUILT_IN_PLUGINS
 from .plugins.finding import APPLICATION, BUILT_IN, find_plugins, from_classes
 from .plugins.registry import Plugins
@@ -86,6 +89,9 @@ class AppState:
     inbox: InboxFeed
     ender: TurnEnder
     journal_writer: JournalWriter
+    providers: Providers
+    metrics: Metrics
+    readiness: ReadinessChecks
     access_log: Callable[[str], None]
     openapi: OpenapiDocuments
     owner_login: OwnerLogin
@@ -179,6 +185,7 @@ class AstrBotAPI:
             raise SettingsError("AstrBotAPI is set up on this application already")
         settings = load_settings(self._settings, app.config)
         state = self._build_state(app, settings)
+        state.readiness = ReadinessChecks(list_checks(state))
         app.extensions[EXTENSION] = state
         register_admin(app, settings)
         return state
@@ -196,7 +203,8 @@ class AstrBotAPI:
         store.upgrade()
         if settings.admin_password and settings.owner_access != "off":
             create_first_owner(settings, store)
-        attachments = Attachments(settings, store)
+        metrics = Metrics()
+        attachments = Attachments(settings, store, metrics=metrics)
         attachments.remove_stale_uploads()
         chores = Chores()
         lease = WorkerLease(store, settings.worker_lease_s, chores)
@@ -211,7 +219,8 @@ class AstrBotAPI:
         chores.add(Housekeeping(store, settings.audit_days).run, every_s=600)
         key_use = UseCounter(store)
         chores.add(key_use.flush)
-        ender = TurnEnder(store, announcer)
+        providers = Providers(self._providers)
+        ender = TurnEnder(store, announcer, metrics)
         journal, signals = open_journal(settings), open_signals(settings)
         board = Board(store, signals)
         pusher = Pusher(store, board, announcer)
@@ -219,7 +228,7 @@ class AstrBotAPI:
         runner = TurnRunner(
             settings=settings,
             store=store,
-            providers=Providers(self._providers),
+            providers=providers,
             abilities=abilities,
             attachments=attachments,
             ender=ender,
@@ -227,10 +236,12 @@ class AstrBotAPI:
         )
         writer = JournalWriter(journal, signals)
         opener = TurnOpener(settings, store, configs, lease, writer, announcer)
-        runs = Runs(settings, store, signals, opener=opener, runner=runner, ender=ender)
+        runs = Runs(
+            settings, store, signals, opener=opener, runner=runner, ender=ender, metrics=metrics
+        )
         remover = SessionRemover(store, runs.stop_session)
         recovery = Recovery(store, journal, signals, announcer)
-        streams = Streams(settings, board, lambda: runs.draining)
+        streams = Streams(settings, board, lambda: runs.draining, metrics)
         sockets = WebSockets(settings, lambda: runs.draining)
         chores.add(sockets.close_idle, every_s=0.5)
         chores.add(ender.retry)
@@ -247,6 +258,7 @@ class AstrBotAPI:
             runs=runs, ender=ender, speaker=speaker, pusher=pusher, announcer=announcer,
             signals=signals,
         )  # fmt: skip
+        messengers.outbox.on_settled = metrics.note_delivery
         return AppState(
             settings=settings,
             store=store,
@@ -270,6 +282,9 @@ class AstrBotAPI:
             journal_writer=writer,
             remover=remover,
             idempotency=idempotency,
+            providers=providers,
+            metrics=metrics,
+            readiness=ReadinessChecks({}),
             access_log=logging.getLogger("astrbot_api.access").info,
             openapi=build_api(app, settings),
             owner_login=OwnerLogin(settings, store),

@@ -18,6 +18,7 @@ from ..db.attachments import link_attachments
 from ..db.store import Store
 from ..errors import AstrBotError, StorageError
 from ..im.announcing import Announcer
+from ..metrics import Metrics
 from .reply import Reply
 from .replying import queue_reply
 from .titles import TitleRequest, TitleWriter
@@ -45,11 +46,12 @@ class TurnEnder:
     tried again with :meth:`retry`: its session would wait for it for ever.
     """
 
-    def __init__(self, store: Store, announcer: Announcer) -> None:
+    def __init__(self, store: Store, announcer: Announcer, metrics: Metrics) -> None:
         self._announcer = announcer
         #: Called when a reply to a messenger is stored and is to be sent.
         self.on_reply: Callable[[], None] = lambda: None
         self._store = store
+        self._metrics = metrics
         self._titles = TitleWriter(store)
         self._lock = threading.Lock()
         self._unstored: deque[_Job] = deque(maxlen=_MAX_UNSTORED)
@@ -64,6 +66,7 @@ class TurnEnder:
         content = reply.to_content()
         saved = self._store.write(self._store_reply(turn, content, status, None, reply.attachments))
         self._tell_of_reply(turn)
+        self._metrics.note_end(status, content["agent_stats"])
         turn.say(events.agent_stats(content["agent_stats"]))
         streaming = turn.request.streaming
         turn.say(events.complete(turn.run_id, reply.text, reply.reasoning, streaming=streaming))
@@ -78,6 +81,7 @@ class TurnEnder:
         content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
         saved = self._store.write(self._store_reply(turn, content, "completed"))
         self._tell_of_reply(turn)
+        self._metrics.note_end("completed")
         for event in events.plain_pieces(turn.run_id, text, streaming=False):
             turn.say(event)
         self._say_saved(turn, saved)
@@ -107,6 +111,7 @@ class TurnEnder:
         content = reply.to_content() | {"error": {"code": code, "message": message}}
         job = self._store_reply(turn, content, status, code, reply.attachments)
         self._store_or_keep(turn, job)
+        self._metrics.note_end(status, content["agent_stats"])
         turn.say(events.error(turn.run_id, code, message))
         turn.say(events.end(turn.run_id))
         if turn.session.display_name is None:
@@ -127,6 +132,7 @@ class TurnEnder:
             )  # fmt: skip
 
         self._store_or_keep(turn, job)
+        self._metrics.note_end(status)
         if code:
             turn.say(events.error(turn.run_id, code, message))
         turn.say(events.end(turn.run_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +14,8 @@ from ..config import Settings
 from ..db import runs
 from ..db.store import Store
 from ..errors import ApiError, RunCancelled, StorageError
+from ..logcontext import set_log_fields
+from ..metrics import Metrics
 from ..stream.log import RunLog
 from ..stream.signals import STOP_RUNS, Signals
 from .answering import TurnRunner
@@ -44,8 +47,10 @@ class Runs:
         opener: TurnOpener,
         runner: TurnRunner,
         ender: TurnEnder,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._store = store
         self._signals = signals
         signals.subscribe(STOP_RUNS, lambda payload: self._cancel(payload.split()))
@@ -91,6 +96,7 @@ class Runs:
         with self._lock:
             self._active[turn.run_id] = turn
             self._idle.clear()
+        self._metrics.note_run(turn.run_id, "queued" if turn.ahead else "running")
         if turn.ahead and asks_to_stop(turn.text):
             turn.stopped = self._stop_ahead_of(turn)
         try:
@@ -165,9 +171,13 @@ class Runs:
         return self._idle.wait(timeout_s)
 
     def _run(self, turn: OpenTurn) -> None:
+        set_log_fields(session=turn.session.session_id, run=turn.run_id)
         try:
             if turn.ahead:
+                began = time.monotonic()
                 self._wait_for_place(turn)
+                self._metrics.note_run(turn.run_id, "running")
+                self._metrics.note_queue_wait(time.monotonic() - began)
             self._runner.run(turn)
         except RunCancelled as error:
             self._runner.end_waiting(turn, error.reason)
@@ -213,6 +223,7 @@ class Runs:
                 turn.cancel.cancel("stopped")
 
     def _forget(self, turn: OpenTurn) -> None:
+        self._metrics.note_run(turn.run_id, "")
         with self._lock:
             self._active.pop(turn.run_id, None)
             for woken in self._waiting.get(turn.session.id, ()):

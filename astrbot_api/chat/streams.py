@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ..config import Settings
 from ..errors import ApiError
+from ..metrics import Metrics
 from ..stream.journal import READ_LIMIT
 from ..stream.reading import RunReader
 from .board import Board, Pushes, encode_push
@@ -23,8 +24,11 @@ class Streams:
     :param is_draining: Whether this worker is about to stop.
     """
 
-    def __init__(self, settings: Settings, board: Board, is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, settings: Settings, board: Board, is_draining: Callable[[], bool], metrics: Metrics
+    ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._board = board
         self.is_draining = is_draining
         self._lock = threading.Lock()
@@ -78,6 +82,7 @@ class Streams:
         with self._lock:
             self._open.add(stream)
             self._of_key[key_id] += 1
+        self._metrics.note_streams(1)
         return stream
 
     def forget(self, stream: OpenStream) -> None:
@@ -89,6 +94,7 @@ class Streams:
             self._of_key[stream.key_id] -= 1
             if not self._of_key[stream.key_id]:
                 del self._of_key[stream.key_id]
+        self._metrics.note_streams(-1)
 
     def close_stuck(self) -> None:
         """Break off the streams whose clients take nothing any more. A chore."""

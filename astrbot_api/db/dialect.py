@@ -59,7 +59,8 @@ _TYPES = {
 
 _TYPE = re.compile(
     # A type stands behind its column's name, so it is never the first word.
-    r"(?<=\w)(\s+)(INTEGER\s+PRIMARY\s+KEY\s+AUTOINCREMENT|INTEGER|FLOAT|REAL|BLOB)\b"
+    r"(?<=\w)(\s+)(INTEGER\s+PRIMARY\s+KEY\s+AUTOINCREMENT|INTEGER|FLOAT|REAL|BLOB"
+    r"|VARCHAR\(\d+\))(?!\w)"
 )
 
 
@@ -71,4 +72,5 @@ def ddl_to_postgres(sql: str) -> str:
     """
     if sql.lstrip()[:6].upper() not in ("CREATE", "ALTER "):
         return sql
-    return _TYPE.sub(lambda m: m[1] + _TYPES[" ".join(m[2].lower().split())], sql)
+    # A length limits nothing in SQLite, and so must not in PostgreSQL.
+    return _TYPE.sub(lambda m: m[1] + _TYPES.get(" ".join(m[2].lower().split()), "TEXT"), sql)

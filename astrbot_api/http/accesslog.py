@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
+import orjson
 from flask import Request, Response
 
+from ..logcontext import format_time
 from .auth import CALLER_KEY
 from .envelope import get_request_id
 from .state import get_state
@@ -20,16 +23,31 @@ def log_request(request: Request, response: Response) -> None:
     A stream's line comes when it begins; its end is its run's business.
     """
     state = get_state()
+    environ = request.environ
+    took_s = time.perf_counter() - environ[STARTED_KEY]
+    rule = request.url_rule
+    state.metrics.note_request(
+        rule.rule if rule is not None else "", request.method, response.status_code, took_s
+    )
     if not state.settings.access_log:
         return
-    environ = request.environ
     caller = environ.get(CALLER_KEY)
     path = request.path
+    if state.settings.log_format == "json":
+        line: dict[str, Any] = {
+            "time": format_time(time.time()), "level": "INFO", "message": "request",
+            "method": request.method, "path": path, "status": response.status_code,
+            "ms": round(took_s * 1000, 1), "request_id": get_request_id(),
+        }  # fmt: skip
+        if caller is not None:
+            line["key_prefix"] = caller.key_prefix
+        state.access_log(orjson.dumps(line, default=ascii).decode())
+        return
     if not path.isascii() or not path.isprintable() or " " in path:
         # A path is the caller's text: it must not forge a field or a line.
         path = path.encode("unicode_escape").decode().replace(" ", "%20")
     state.access_log(
         f"request method={request.method} path={path} status={response.status_code}"
-        f" ms={(time.perf_counter() - environ[STARTED_KEY]) * 1000:.1f}"
+        f" ms={took_s * 1000:.1f}"
         f" key={caller.key_prefix if caller else '-'} id={get_request_id()}"
     )

@@ -11,6 +11,7 @@ import flask_smorest
 from flask import Blueprint, Flask, Response, current_app, request
 
 from ..config import Settings
+from ..logcontext import set_log_fields
 from .accesslog import STARTED_KEY, log_request
 from .auth import CALLER_KEY, Caller, require_scope
 from .blueprint import ApiBlueprint
@@ -135,9 +136,12 @@ def add_request_hooks(blueprint: Blueprint) -> None:
     def begin() -> None:
         now = request._get_current_object()  # type: ignore[attr-defined]
         now.environ[STARTED_KEY] = time.perf_counter()
+        set_log_fields(request_id=get_request_id())
         resource = current_app.blueprints[now.endpoint.rpartition(".")[0]]
         if isinstance(resource, ApiBlueprint) and resource.checks_key:
             require_scope(resource.scope)
+            prefix = now.environ[CALLER_KEY].key_prefix
+            set_log_fields(request_id=get_request_id(), key_prefix=prefix)
 
     @blueprint.after_request
     def finish(response: Response) -> Response:

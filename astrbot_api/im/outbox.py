@@ -79,6 +79,8 @@ class Outbox:
         send_event: Send | None = None,
         on_failed: OnFailed | None = None,
     ) -> None:
+        #: Told of each attempt: the bot, and ``sent``, ``failed`` or ``retried``.
+        self.on_settled: Callable[[str, str], None] = lambda bot, outcome: None
         self._settings = settings
         self._store = store
         self._lease = lease
@@ -253,6 +255,7 @@ class Outbox:
             ),
             confirmed,
         )
+        self.on_settled(row.platform_id, "sent")
 
     def _settle_failure(
         self, row: DeliveryRow, worker_id: str, confirmed: Confirmed, failure: PlatformError
@@ -277,6 +280,7 @@ class Outbox:
             return kept
 
         self._settle(lambda what: self._store.write(lambda db: job(db, what)), confirmed)
+        self.on_settled(row.platform_id, "retried" if again else "failed")
 
     @staticmethod
     def _settle(note: Note, confirmed: Confirmed) -> None:

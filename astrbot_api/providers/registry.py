@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from ..agent.provider import Provider
 from ..agentconfig import ProviderConfig
+from ..errors import SettingsError
 from .local import LocalProvider, resolve_auto
 from .mock import MockProvider
 from .openai import OpenAIProvider
@@ -45,6 +46,18 @@ class Providers:
                     self._made.clear()
                 provider = self._made[resolved] = _make(resolved)
         return provider
+
+    def check(self, config: ProviderConfig) -> None:
+        """Tell whether a table has what it takes to ask its model. It asks no endpoint.
+
+        :raises SettingsError: when the key that it names is not there.
+        :raises ProviderError: when ``type = "auto"`` finds no model.
+        """
+        if config.id not in self._own and config.api_key_env and not config.resolve_api_key():
+            raise SettingsError(
+                f"the environment has no {config.api_key_env}, which [provider] api_key_env names"
+            )
+        self.get_provider(config)
 
 
 def _make(config: ProviderConfig) -> Provider:

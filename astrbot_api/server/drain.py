@@ -34,9 +34,16 @@ class _Runs(Protocol):
     def interrupt_all(self) -> None: ...
 
 
+class _Settings(Protocol):
+    @property
+    def log_format(self) -> str: ...
+
+
 class _State(Protocol):
     access_log: Callable[[str], None]
 
+    @property
+    def settings(self) -> _Settings: ...
     @property
     def runs(self) -> _Runs: ...
     def start(self) -> None: ...

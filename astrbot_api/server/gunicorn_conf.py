@@ -14,7 +14,9 @@ _monkey.patch_all()
 
 import gc
 import os
+import shutil
 import sys
+import tempfile
 
 if "peewee" in sys.modules and not _patched_before:
     raise SystemExit(
@@ -66,6 +68,7 @@ def on_starting(server):  # type: ignore[no-untyped-def]
     """Raise the limit of open files, and tie the master to ``serve``."""
     _raise_open_files()
     _die_with_parent(server)
+    _make_metrics_dir()
 
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
@@ -98,11 +101,43 @@ def post_request(worker, req, environ, resp):  # type: ignore[no-untyped-def]
     gevent.sleep(0)
 
 
+def child_exit(server, worker):  # type: ignore[no-untyped-def]
+    """Have the streams and turns of a worker that is gone counted no longer."""
+    try:
+        from prometheus_client.multiprocess import mark_process_dead
+    except ImportError:
+        return
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server):  # type: ignore[no-untyped-def]
+    """Remove the figures of a server that has ended."""
+    if _own_metrics_dir:
+        shutil.rmtree(_own_metrics_dir[0], ignore_errors=True)
+
+
 def worker_exit(server, worker):  # type: ignore[no-untyped-def]
     """Write out what the worker still holds and close its database."""
     from astrbot_api.server.drain import close_app
 
     close_app(worker)
+
+
+#: The folder of the figures, where it is ours to remove.
+_own_metrics_dir: list[str] = []
+
+
+def _make_metrics_dir() -> None:
+    """Give the workers an empty folder for their figures (Source: prometheus_client's manual)."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+    if not folder:
+        folder = tempfile.mkdtemp(prefix="astrbot-metrics-", dir=worker_tmp_dir)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        _own_metrics_dir.append(folder)
+    os.makedirs(folder, exist_ok=True)
+    for name in os.listdir(folder):
+        if name.endswith(".db"):
+            os.unlink(os.path.join(folder, name))
 
 
 def _raise_open_files() -> None:

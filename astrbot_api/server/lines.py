@@ -14,6 +14,7 @@ import time
 from collections import deque
 from typing import Any, TextIO
 
+from ..logcontext import JsonFormatter
 from .drain import find_state
 
 #: How long a line may wait, in seconds.
@@ -26,15 +27,19 @@ _MAX_WAITING = 100_000
 class LineBuffer:
     """Collects lines and writes them together."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, stamped: bool = True) -> None:
         self._stream = stream
+        self._stamped = stamped
         self._waiting: deque[str] = deque(maxlen=_MAX_WAITING)
         self._second = -1
         self._stamp = ""
         threading.Thread(target=self._keep_flushing, name="access-log", daemon=True).start()
 
     def write(self, line: str) -> None:
-        """Have a line written within a moment, with the time before it."""
+        """Have a line written within a moment, with the time before it unless it has one."""
+        if not self._stamped:
+            self._waiting.append(f"{line}\n")
+            return
         now = int(time.time())
         if now != self._second:
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(now))
@@ -66,16 +71,18 @@ def set_up_logging(worker: Any) -> None:
     """
     level = os.environ.get("ASTRBOT_LOG_LEVEL", "INFO").upper()
     line = "%(asctime)s [%(process)d] %(levelname)s %(name)s: %(message)s"
+    state = find_state(worker)
+    as_json = state is not None and state.settings.log_format == "json"
+    formatter: dict[str, Any] = {"()": JsonFormatter} if as_json else {"format": line}
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "formatters": {"line": {"format": line}},
+            "formatters": {"line": formatter},
             "handlers": {"lines": {"class": "logging.StreamHandler", "formatter": "line"}},
             "root": {"handlers": ["lines"], "level": "WARNING"},
             "loggers": {"astrbot_api": {"level": level}},
         }
     )
-    state = find_state(worker)
     if state is not None:
-        state.access_log = LineBuffer(sys.stderr).write
+        state.access_log = LineBuffer(sys.stderr, stamped=not as_json).write

@@ -29,7 +29,17 @@ LAYERS = [
         "sidecar",
         "ratelimits",
     },
-    {"configfiles", "keyrules", "agentconfig", "mcpservers", "client", "filelock", "threads"},
+    {
+        "configfiles",
+        "keyrules",
+        "agentconfig",
+        "mcpservers",
+        "client",
+        "filelock",
+        "threads",
+        "metrics",
+        "logcontext",
+    },
     {"messages", "events", "config", "clock"},
     {"errors"},
 ]

@@ -1,0 +1,1 @@
+"""What operators and their tools ask: is it alive, is it ready, what does it do."""

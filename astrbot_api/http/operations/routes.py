@@ -1,0 +1,97 @@
+"""``/healthz``, ``/readyz`` and ``/metrics``: not part of the API, and without its keys."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Blueprint, Response, request
+
+from ...metrics import CONTENT_TYPE
+from ..state import get_state
+
+if TYPE_CHECKING:
+    from ...extension import AppState
+
+#: A name that no bytes have: whether it is there tells whether the storage answers.
+_NO_BLOB = f"{'0' * 64}-{'0' * 12}"
+
+
+def build_operations() -> Blueprint:
+    """Return the blueprint of the three routes; each application has its own."""
+    blueprint = Blueprint("astrbot_api_operations", __name__)
+    blueprint.add_url_rule("/healthz", "healthz", show_health)
+    blueprint.add_url_rule("/readyz", "readyz", show_readiness)
+    blueprint.add_url_rule("/metrics", "metrics", show_metrics)
+    return blueprint
+
+
+def show_health() -> Response:
+    """Tell that this worker answers. It asks nobody else."""
+    return _answer({"status": "ok"})
+
+
+def show_readiness() -> Response:
+    """Tell whether this server can take turns: 200, or 503.
+
+    What each check found is told to those who may see the figures.
+    """
+    state = get_state()
+    if state.runs.draining:
+        return _answer({"status": "stopping"}, 503)
+    checks = state.readiness.run()
+    ready = all(check["ok"] for check in checks.values())
+    body: dict[str, Any] = {"status": "ready" if ready else "unavailable"}
+    if _may_look():
+        body["checks"] = checks
+    return _answer(body, 200 if ready else 503)
+
+
+def show_metrics() -> Response:
+    """Return the figures of all workers of this server, for Prometheus."""
+    settings = get_state().settings
+    if not settings.metrics:
+        return _answer({"status": "off"}, 404)
+    if not _may_look():
+        # Not an abort: the host's error pages are not for machines.
+        return _answer({"status": "refused"}, 401 if settings.metrics_token else 403)
+    return Response(get_state().metrics.render(), content_type=CONTENT_TYPE)
+
+
+def list_checks(state: AppState) -> dict[str, Any]:
+    """Return what a server needs, by name, each with a function that raises without it."""
+
+    def check_database() -> None:
+        with state.store.read() as db:
+            db.execute_sql("SELECT 1").fetchone()
+
+    def check_provider() -> None:
+        state.providers.check(state.configs.get_default().provider)
+
+    return {
+        "database": check_database,
+        "journal": lambda: state.journal.read_after(0, 0, 1),
+        "storage": lambda: state.attachments.storage.size(_NO_BLOB),
+        "provider": check_provider,
+    }
+
+
+def _may_look() -> bool:
+    """Tell whether the caller has the token, or, where none is set, is on this machine."""
+    token = get_state().settings.metrics_token
+    if token:
+        scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+        given = sent.strip().encode() if scheme.lower() == "bearer" else b""
+        return hmac.compare_digest(given, token.encode())
+    environ = request.environ
+    # A proxy on this machine speaks for somebody else.
+    forwarded = any(name in environ for name in ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"))
+    original = environ.get("werkzeug.proxy_fix.orig", environ)
+    address = original.get("REMOTE_ADDR") or ""
+    return not forwarded and (address.startswith("127.") or address == "::1")
+
+
+def _answer(body: dict[str, Any], status: int = 200) -> Response:
+    headers = {"Cache-Control": "no-store"}
+    return Response(orjson.dumps(body), status, headers, mimetype="application/json")

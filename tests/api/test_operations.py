@@ -1,0 +1,187 @@
+"""``/healthz``, ``/readyz``, ``/metrics``, and the log as JSON."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from flask import Flask
+from prometheus_client.parser import text_string_to_metric_families
+from werkzeug.test import TestResponse
+
+from astrbot_api import AstrBotAPI, build_operations
+from astrbot_api.errors import StorageError
+from astrbot_api.http.operations import checks
+from astrbot_api.http.operations.checks import ReadinessChecks
+from astrbot_api.logcontext import JsonFormatter, set_log_fields
+
+from .conftest import Api
+
+
+def _figures(api: Api) -> dict[tuple[str, ...], float]:
+    answer = api.client.get("/metrics")
+    assert answer.status_code == 200, answer.data
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.get_data(as_text=True))
+        for sample in family.samples
+    }
+
+
+def test_a_server_that_answers_is_healthy_without_a_key(api: Api) -> None:
+    answer = api.client.get("/healthz")
+    assert (answer.status_code, answer.get_json()) == (200, {"status": "ok"})
+
+
+def test_a_ready_server_tells_each_check_with_its_time(api: Api) -> None:
+    answer = api.client.get("/readyz")
+    assert answer.status_code == 200
+    body = answer.get_json()
+    assert body["status"] == "ready"
+    assert set(body["checks"]) == {"database", "journal", "storage", "provider"}
+    assert all(check["ok"] and check["ms"] >= 0 for check in body["checks"].values())
+
+
+def test_what_is_missing_is_named_with_503_and_no_secret(
+    make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    api = make_api(
+        'name = "default"\n[provider]\ntype = "openai"\nbase_url = "http://127.0.0.1:9/v1"\n'
+        'api_key_env = "NO_SUCH_KEY"\n'
+    )
+
+    def fail(*_: Any) -> None:
+        raise OSError("/secret/path")
+
+    monkeypatch.setattr(type(api.state.attachments.storage), "size", fail)
+    answer = api.client.get("/readyz")
+    assert answer.status_code == 503
+    body = answer.get_json()
+    assert body["status"] == "unavailable"
+    assert "NO_SUCH_KEY" in body["checks"]["provider"]["message"]
+    assert "log has the details" in body["checks"]["storage"]["message"]
+    assert "secret" not in answer.get_data(as_text=True)
+    assert body["checks"]["database"]["ok"]
+
+
+def test_a_check_that_hangs_is_told_and_not_begun_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "BOUND_S", 0.05)
+    monkeypatch.setattr(checks, "_FRESH_S", 0.0)
+    go_on, begun = threading.Event(), []
+
+    def hang() -> None:
+        begun.append(1)
+        go_on.wait(30)
+
+    def refuse() -> None:
+        raise StorageError("The database is away.")
+
+    readiness = ReadinessChecks({"slow": hang, "bad": refuse})
+    for _ in range(3):
+        found = readiness.run()
+        assert found["slow"]["message"].startswith("no answer within")
+        assert found["bad"]["message"] == "The database is away."
+    assert begun == [1]
+    go_on.set()
+
+
+def test_a_server_that_stops_is_not_ready(api: Api) -> None:
+    api.state.runs.drain()
+    answer = api.client.get("/readyz")
+    assert (answer.status_code, answer.get_json()) == (503, {"status": "stopping"})
+
+
+def test_requests_turns_tokens_and_uploads_are_counted(api: Api) -> None:
+    api.chat("Hello")
+    api.chat("Hello", session_id="again")
+    api.client.post(
+        "/api/v1/file", headers={"X-API-Key": api.key}, data={"file": (io.BytesIO(b"abc"), "a.txt")}
+    )
+    api.client.get("/api/v1/im/bots")
+    api.client.get("/api/v1/no/such/path/secret", headers={"X-API-Key": api.key})
+    found = _figures(api)
+    assert found["astrbot_requests_total", "POST", "/api/v1/chat", "200"] == 2
+    assert found["astrbot_requests_total", "GET", "/api/v1/im/bots", "401"] == 1
+    assert found["astrbot_request_seconds_count", "/api/v1/chat"] == 2
+    assert found["astrbot_runs_total", "completed"] == 2
+    assert found["astrbot_tokens_total", "output"] > 0
+    assert found["astrbot_first_token_seconds_count",] == 2
+    assert found["astrbot_upload_bytes_total",] == 3
+    assert found["astrbot_streams_open",] == api.state.streams.open_count
+    assert found["astrbot_runs_active", "running"] == 0
+    assert not any("secret" in label for key in found for label in key)
+
+
+def test_the_figures_are_for_this_machine_unless_there_is_a_token(
+    make_api: Callable[..., Api],
+) -> None:
+    api, guarded, off = make_api(), make_api(ASTRBOT_METRICS_TOKEN="hush"), make_api(
+        ASTRBOT_METRICS="0"
+    )  # fmt: skip
+
+    def ask(of: Api, path: str = "/metrics", **options: Any) -> TestResponse:
+        return of.client.get(path, **options)
+
+    away = {"REMOTE_ADDR": "192.0.2.7"}
+    assert ask(api).status_code == 200
+    assert ask(api, environ_overrides=away).status_code == 403
+    assert ask(api, headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 403
+    assert "checks" not in ask(api, "/readyz", environ_overrides=away).get_json()
+    assert ask(guarded).status_code == 401
+    assert ask(guarded, headers={"Authorization": "Bearer wrong"}).status_code == 401
+    assert (
+        ask(
+            guarded, environ_overrides=away, headers={"Authorization": "Bearer hush"}
+        ).status_code == 200
+    )  # fmt: skip
+    assert ask(off).status_code == 404
+
+
+def test_an_embedder_mounts_them_where_it_wants(tmp_path: Any) -> None:
+    app = Flask("host")
+    state = AstrBotAPI(data_dir=tmp_path, url_prefix="/bot").init_app(app)
+    app.register_blueprint(build_operations(), url_prefix="/bot")
+    client = app.test_client()
+    assert client.get("/healthz").status_code == 404
+    assert client.get("/bot/healthz").status_code == 200
+    assert b"astrbot_runs_active" in client.get("/bot/metrics").data
+    state.close()
+
+
+def test_a_request_is_one_json_object_in_the_log(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_LOG_FORMAT="json")
+    lines: list[str] = []
+    api.state.access_log = lines.append
+    api.client.get(
+        '/api/v1/im/bots?key=abk_secret"', headers={"X-API-Key": api.key, "X-Request-ID": "r1"}
+    )
+    api.client.get("/api/v1/im/bots", headers={"X-API-Key": api.key, "X-Request-ID": "r2"})
+    refused, done = (orjson.loads(line) for line in lines)
+    assert (refused["status"], refused["request_id"]) == (401, "r1")
+    assert "key_prefix" not in refused
+    assert (done["status"], done["key_prefix"], done["request_id"]) == (200, api.key[:12], "r2")
+    assert done["time"].endswith("+00:00")
+    assert "secret" not in "".join(lines)
+
+
+def test_a_line_of_the_log_says_what_it_is_about() -> None:
+    set_log_fields(session="s1", run="r1")
+    try:
+        raise ValueError("x\ny\ud800")
+    except ValueError:
+        record = logging.LogRecord("astrbot_api.x", logging.ERROR, "f", 1, "no %s", ("luck",), None)
+        record.exc_info = sys.exc_info()
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    told = orjson.loads(line)
+    assert (told["level"], told["message"]) == ("ERROR", "no luck")
+    assert (told["session"], told["run"]) == ("s1", "r1")
+    assert "ValueError" in told["exception"]
+    set_log_fields()
