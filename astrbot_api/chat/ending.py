@@ -218,10 +218,11 @@ class TurnEnder:
         saved: tuple[int, int],
     ) -> None:
         session_id = turn.session.session_id
-        self._announcer.message_stored(
-            db, session_id=session_id, platform_id=turn.request.platform_id,
-            sender=messages.BOT, saved=saved, content=content,
-        )  # fmt: skip
+        if turn.request.kept:
+            self._announcer.message_stored(
+                db, session_id=session_id, platform_id=turn.request.platform_id,
+                sender=messages.BOT, saved=saved, content=content,
+            )  # fmt: skip
         self._announcer.run_ended(
             db, run_id=turn.run_id, session_id=session_id, status=status,
             error_code=code, message_id=saved[0],

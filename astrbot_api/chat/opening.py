@@ -131,10 +131,11 @@ class TurnOpener:
                 sender_name=request.sender_name,
             )  # fmt: skip
             link_attachments(db, saved[0], [row.id for row in sent])
-            self._announcer.message_stored(
-                db, session_id=name, platform_id=request.platform_id, sender=request.username,
-                sender_name=request.sender_name, saved=saved, content=content,
-            )  # fmt: skip
+            if request.kept:
+                self._announcer.message_stored(
+                    db, session_id=name, platform_id=request.platform_id, saved=saved,
+                    sender=request.username, sender_name=request.sender_name, content=content,
+                )  # fmt: skip
         user_message = again.user.id if again else saved[0] if saved else None
         number, ahead = runs.add_run(
             db,

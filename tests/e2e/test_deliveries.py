@@ -36,9 +36,10 @@ def write_bot(folder: Path, telegram: FakeTelegram) -> None:
     (folder / "bots.toml").write_text(text, encoding="utf-8")
 
 
-def start(folder: Path, **environ: str) -> Server:
+def start(folder: Path, *, workers: int = 1, **environ: str) -> Server:
     return Server(
         folder,
+        workers=workers,
         ASTRBOT_WORKER_LEASE_S="1",
         ASTRBOT_IM_RETRY_S="0.1",
         ASTRBOT_IM_MAX_ATTEMPTS="100",
@@ -113,13 +114,13 @@ def test_what_was_accepted_before_a_kill_is_sent_once_after_it(
 ) -> None:
     write_bot(tmp_path, telegram)
     telegram.refuse()
-    server = start(tmp_path, ASTRBOT_IM_WAIT_S="0")
+    server = start(tmp_path, workers=2, ASTRBOT_IM_WAIT_S="0")
     key = create_key(tmp_path, "im")
     for number in range(40):
         assert send(server, key, f"text {number}", chat=number % 4)["status"] != "sent"
     kill(server)
     telegram.listen()
-    with start(tmp_path):
+    with start(tmp_path, workers=2):
         telegram.wait_for_messages(40)
         wait_for(lambda: read_statuses(tmp_path) == ["sent"] * 40)
     numbers = [int(one["text"].removeprefix("text ")) for one in telegram.messages]

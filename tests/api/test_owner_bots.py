@@ -1,0 +1,79 @@
+"""The owner's page of bots: what it is told, and its test message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from astrbot_api import AstrBotAPI, create_app
+from astrbot_api.admin import passwords
+from astrbot_api.im.http import PlatformError
+
+from ..pigeons import Loft
+
+PASSWORD = "a long enough password"
+
+
+@pytest.fixture
+def loft() -> Loft:
+    return Loft()
+
+
+@pytest.fixture
+def client(tmp_path: Path, loft: Loft, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskClient]:
+    """A client that may log in."""
+    cheap = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    monkeypatch.setattr(passwords, "_HASHER", cheap)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "default.toml").write_text('[provider]\ntype = "mock"\n')
+    (tmp_path / "bots.toml").write_text(
+        '[[bot]]\nid = "loft"\ntype = "pigeon"\n[[bot]]\nid = "bad"\ntype = "owl"\n'
+    )
+    extension = AstrBotAPI(
+        adapters={"pigeon": loft},  # type: ignore[dict-item]
+        data_dir=tmp_path,
+        admin_password=PASSWORD,
+    )
+    app = create_app(api=extension)
+    yield app.test_client(use_cookies=False)
+    app.extensions["astrbot_api"].close()
+
+
+def log_in(client: FlaskClient) -> dict[str, str]:
+    body = {"username": "astrbot", "password": PASSWORD}
+    token = client.post("/api/auth/login", json=body).get_json()["data"]["token"]
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_the_owner_sends_a_test_message_and_sees_what_became_of_it(
+    client: FlaskClient, loft: Loft
+) -> None:
+    owner = log_in(client)
+    body = {"umo": "loft:FriendMessage:1", "message": "A test"}
+    sent = client.post("/admin/data/bots/test", headers=owner, json=body)
+    assert sent.get_json()["data"]["status"] == "sent"
+    assert loft.texts() == ["A test"]
+    good, bad = client.get("/admin/data/bots", headers=owner).get_json()["data"]["bots"]
+    assert (good["last_delivery"]["status"], good["can_test"], good["fault"]) == ("sent", True, "")
+    assert (bad["last_delivery"], bad["can_test"]) == (None, False)
+    assert "unknown type 'owl'" in bad["fault"]
+
+
+def test_a_test_message_that_fails_says_why(client: FlaskClient, loft: Loft) -> None:
+    def refuse(target: object, text: str) -> None:
+        raise PlatformError("The chat does not exist.")
+
+    loft.before_part = refuse
+    body = {"umo": "loft:FriendMessage:1", "message": "A test"}
+    refused = client.post("/admin/data/bots/test", headers=log_in(client), json=body)
+    assert refused.status_code == 502
+    assert "The chat does not exist." in refused.get_json()["message"]
+
+
+def test_nobody_else_sends_a_test_message(client: FlaskClient, loft: Loft) -> None:
+    body = {"umo": "loft:FriendMessage:1", "message": "A test"}
+    assert client.post("/admin/data/bots/test", json=body).status_code == 401
+    assert loft.sent == []
