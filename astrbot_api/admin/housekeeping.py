@@ -5,8 +5,11 @@ from __future__ import annotations
 import peewee
 
 from ..clock import now_us
-from ..db import audit, keys, keyuse
+from ..db import audit, keys, keyuse, ratecounts
 from ..db.store import Store
+
+#: Most transactions of one look that remove session keys.
+_MAX_ROUNDS = 50
 
 
 class Housekeeping:
@@ -26,6 +29,9 @@ class Housekeeping:
         def job(db: peewee.Database) -> None:
             audit.forget_before(db, now - self._keep_us)
             keyuse.forget_before(db, now - self._keep_us)
-            keys.purge_session_keys(db)
+            ratecounts.forget_counts(db, now / 1_000_000)
 
         self._store.write(job)
+        for _ in range(_MAX_ROUNDS):
+            if not self._store.write(keys.purge_session_keys):
+                break

@@ -69,15 +69,26 @@ UPDATE api_key SET expires_at = ?, updated_at = ?
 WHERE (key_id = ? OR parent_id = ?) AND (expires_at IS NULL OR expires_at > ?)
 """
 
+#: How long a session key stays after its end, so that its holder can be told.
+_KEPT_US = 60 * 60 * 1_000_000
+
 _ENDED = """
 SELECT key_id FROM api_key
-WHERE parent_id IS NOT NULL AND (expires_at < ? OR revoked_at < ?) LIMIT 500
+WHERE parent_id IS NOT NULL AND (expires_at < ? OR revoked_at < ?) LIMIT ?
+"""
+
+_COUNT_CHILDREN = """
+SELECT COUNT(*) FROM (
+    SELECT 1 FROM api_key WHERE parent_id = ? AND revoked_at IS NULL AND expires_at > ? LIMIT ?
+) AS children
 """
 
 _NOTE_FIRST_USE = """
 UPDATE api_key SET last_used_at = ? WHERE key_id = ? AND last_used_at IS NULL
 RETURNING name, key_prefix
 """
+
+_BEFORE_CHANGE = "SELECT rules, expires_at FROM api_key WHERE key_id = ?"
 
 _PARENT = "SELECT parent_id FROM api_key WHERE key_id = ?"
 
@@ -238,26 +249,36 @@ def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> 
         ``expires_at`` (microseconds or None).
     :returns: Whether there is such a key.
     """
+    row = db.execute_sql(_BEFORE_CHANGE, (key_id,)).fetchone()
+    before = None if row is None else {"rules": row[0], "expires_at": row[1]}
     columns = {name: value for name, value in changes.items() if name != "scopes"}
     query = ApiKey.update(updated_at=now_us(), **columns).where(ApiKey.key_id == key_id)
     if not query.execute(db):
         return False
+    changed = any(columns.get(name, value) != value for name, value in (before or {}).items())
     if "scopes" in changes:
+        changed = changed or set(get_key(db, key_id)["scopes"]) != set(changes["scopes"])
         ApiKeyScope.delete().where(ApiKeyScope.key_id == key_id).execute(db)
         rows = [{"key_id": key_id, "scope": one} for one in dict.fromkeys(changes["scopes"])]
         ApiKeyScope.insert_many(rows).execute(db)
-    if changes.keys() - {"name"}:
+    if changed:
         end_session_keys(db, key_id)
     return True
 
 
-def purge_session_keys(db: peewee.Database) -> int:
-    """Remove the session keys that ended more than a day ago, some at a time."""
-    before = now_us() - DAY_US
-    rows = db.execute_sql(_ENDED, (before, before)).fetchall()
-    for (key_id,) in rows:
-        delete_key(db, key_id)
-    return len(rows)
+def purge_session_keys(db: peewee.Database, limit: int = 1000) -> int:
+    """Remove session keys that ended more than an hour ago, some at a time.
+
+    What they did was counted to the keys that made them.
+
+    :returns: How many there were.
+    """
+    before = now_us() - _KEPT_US
+    ids = [key_id for (key_id,) in db.execute_sql(_ENDED, (before, before, limit)).fetchall()]
+    marks = ", ".join("?" * len(ids))
+    for table in ("api_key_scope", "key_use", "api_key") if ids else ():
+        db.execute_sql(f"DELETE FROM {table} WHERE key_id IN ({marks})", ids)
+    return len(ids)
 
 
 def delete_key(db: peewee.Database, key_id: str) -> bool:
@@ -315,10 +336,9 @@ def find_rules(db: peewee.Database, key_id: str) -> str | None:
     return None if row is None else row[0]
 
 
-def count_session_keys(db: peewee.Database, key_id: str) -> int:
-    """Return how many session keys of a key there are, ended ones for a day too."""
-    sql = "SELECT COUNT(*) FROM api_key WHERE parent_id = ?"
-    return int(db.execute_sql(sql, (key_id,)).fetchone()[0])
+def count_session_keys(db: peewee.Database, key_id: str, limit: int) -> int:
+    """Return how many session keys of a key are valid; not more than a limit."""
+    return int(db.execute_sql(_COUNT_CHILDREN, (key_id, now_us(), limit)).fetchone()[0])
 
 
 def has_keys(db: peewee.Database) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -133,6 +134,13 @@ def test_retry_after_is_when_the_next_one_is_taken(api: Api) -> None:
     allowed, _, wait_s = take(60_061.0)
     assert not allowed
     assert take(60_061.0 + wait_s)[0]
+
+
+def test_counts_of_past_minutes_are_removed(api: Api) -> None:
+    ask(api, make_key(api, requests_per_minute=3))
+    assert api.count_rows("rate_count") == 1
+    api.state.store.write(lambda db: ratecounts.forget_counts(db, time.time() + 180))
+    assert api.count_rows("rate_count") == 0
 
 
 @pytest.mark.parametrize("url", ["", "memory://"])
@@ -346,7 +354,8 @@ def test_session_key_ends_with_its_maker_and_when_that_changes(api: Api) -> None
     with api.state.store.read() as db:
         maker = next(one["key_id"] for one in keys.list_keys(db))
     one = mint(api).json["data"]["api_key"]
-    api.state.store.write(lambda db: keys.update_key(db, maker, {"name": "renamed"}))
+    same = {"name": "renamed", "scopes": list(keys.PUBLIC_SCOPES), "rules": None}
+    api.state.store.write(lambda db: keys.update_key(db, maker, same))
     assert say(api, one).status_code == 200
     api.state.store.write(lambda db: keys.update_key(db, maker, {"rules": '{"streams":1}'}))
     assert say(api, one).status_code == 401
@@ -363,6 +372,7 @@ def test_session_key_ends_in_time_and_is_swept(api: Api, monkeypatch: pytest.Mon
     monkeypatch.setattr("astrbot_api.db.keys.now_us", lambda: now + 2 * keys.DAY_US)
     assert api.state.store.write(keys.purge_session_keys) == 1
     assert api.count_rows("api_key") == 1
+    assert api.count_rows("api_key_scope") == len(keys.PUBLIC_SCOPES)
 
 
 @pytest.mark.parametrize(

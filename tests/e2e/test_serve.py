@@ -262,6 +262,17 @@ def test_the_first_start_alone_shows_a_key(
     assert second.chat(key, "hi")[-1]["type"] == "end"
 
 
+def test_the_first_start_shows_a_password_that_logs_in(served: Serve) -> None:
+    lines = [line.split() for line in served.out.splitlines()]
+    name = next(line[1] for line in lines if line[:1] == ["name"])
+    password = next(line[1] for line in lines if line[:1] == ["password"])
+    url = served.curl_words()[2].removesuffix("/api/v1/chat") + "/api/auth/login"
+    answer = served.http.request("POST", url, json={"username": name, "password": password})
+    assert answer.status == 200
+    assert answer.json()["data"]["token"]
+    served.http.clear()
+
+
 def test_term_lets_a_running_turn_end_and_refuses_new_ones(served: Serve) -> None:
     key = served.key()
     master = served.find_child("gunicorn")

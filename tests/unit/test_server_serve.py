@@ -50,6 +50,19 @@ def test_later_starts_say_how_to_make_a_key() -> None:
     assert "--data-dir" not in make_banner().render()
 
 
+def test_the_owners_password_is_shown_once_and_never_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown, lost = make_banner(), make_banner()
+    shown.first_owner = lost.first_owner = ("astrbot", "pass-1")
+    shown.show()
+    shown.show_secrets()
+    assert capsys.readouterr().out.count("pass-1") == 1
+    lost.show_secrets()
+    assert "pass-1" in capsys.readouterr().out
+    assert "pass-1" not in repr(lost)
+
+
 def test_only_a_stand_in_for_a_model_asks_to_be_replaced() -> None:
     hint = 'base_url = "http://127.0.0.1:11434/v1"'
     assert hint in make_banner(kind="embedded").render()

@@ -66,7 +66,7 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "too_many_keys": (
         "The key has made as many session keys as it may.",
-        "the API key has made 10000 session keys; ended ones go after a day",
+        "the API key has 10000 session keys that are valid; give them less time",
     ),
     "budget_exhausted": (
         "The key has used up its turns or tokens; Retry-After, if any, is when it has more.",

@@ -26,7 +26,7 @@ _SESSION_SCOPES = ("chat", "file")
 
 _MIN_S, _MAX_S = 60, 86_400
 
-#: Most session keys of one key, those that ended within a day too.
+#: Most session keys of one key that are valid at once.
 _MAX_SESSION_KEYS = 10_000
 
 
@@ -132,11 +132,11 @@ def _read_session_rules(body: dict[str, Any], username: str) -> KeyRules:
 def _make(
     db: peewee.Database, key_id: str, scopes: list[str], rules: KeyRules, expires_at: int
 ) -> tuple[dict[str, Any], str]:
-    if keys.count_session_keys(db, key_id) >= _MAX_SESSION_KEYS:
+    if keys.count_session_keys(db, key_id, _MAX_SESSION_KEYS) >= _MAX_SESSION_KEYS:
         raise ApiError(
             "too_many_keys",
-            f"the API key has made {_MAX_SESSION_KEYS} session keys; ended ones go after a day",
-            headers={"Retry-After": "3600"},
+            f"the API key has {_MAX_SESSION_KEYS} session keys that are valid; give them less time",
+            headers={"Retry-After": "60"},
         )
     made = keys.create_session_key(
         db, key_id, f"session of {rules.username}", expires_at=expires_at, scopes=scopes,
