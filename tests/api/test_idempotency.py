@@ -126,6 +126,21 @@ def test_an_upload_is_taken_in_once(api: Api) -> None:
     assert api.count_rows("attachment") == 1
 
 
+def test_a_message_is_pushed_once(api: Api) -> None:
+    def push(message: str, path: str = "message") -> TestResponse:
+        return api.client.post(
+            f"/api/v1/im/{path}",
+            headers={"X-API-Key": api.key, "Idempotency-Key": "p"},
+            json={"umo": "webchat:FriendMessage:webchat!alice!s", "message": message},
+        )
+
+    first, second, third = push("hi"), push("hi"), push("hi", "messages")
+    assert first.status_code == 200
+    assert first.get_json() == second.get_json() == third.get_json()
+    check_code(push("ho"), 409, "idempotency_mismatch")
+    assert api.count_rows("message") == 1
+
+
 def test_what_another_worker_is_at_is_waited_for_and_a_dead_ones_is_taken_over(
     api: Api,
 ) -> None:

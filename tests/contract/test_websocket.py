@@ -169,6 +169,36 @@ def test_what_a_client_that_left_was_answered_is_stored_whole(
     assert rows[1]["content"]["message"][0]["text"].endswith(" tok19")
 
 
+def test_a_pushed_message_comes_with_an_id_of_its_own(
+    server: Server, placeholders: dict[str, str]
+) -> None:
+    case = "im-message-into-ws-result"
+    push = RECORDED["im-message-into-ws"]
+    got: list[Any] = []
+    with connect(server, case, placeholders) as client:
+        send_recorded(client, frames_of(case)[0][1])
+        while not got or got[-1].get("data") != " tok2":
+            got.append(client.receive())
+        answer = server.request(
+            "POST", "/api/v1/im/message", placeholders["KEY_ALL"],
+            json=json.loads(push["request_body"]),
+        )  # fmt: skip
+        assert answer.status == 200
+        while got[-1]["type"] != "end":
+            got.append(client.receive())
+    run_id = got[0]["message_id"]
+    pushed = [one for one in got if one["message_id"] != run_id]
+    assert [one["type"] for one in pushed] == ["plain", "message_saved"]
+    assert pushed[0]["data"] == "PUSHED INTO WS"
+    assert pushed[1]["session_id"] == "ws4-4.25.1"
+    (complete,) = [one for one in got if one["type"] == "complete"]
+    recorded = [json.loads(text) for way, text in frames_of(case) if text[0] == "{" and way == "<"]
+    assert complete["data"] == recorded[-3]["data"]
+    rows = wire.stored_rows(server.data_dir, "ws4-4.25.1")
+    texts = [one["content"]["message"][0]["text"] for one in rows]
+    assert texts == ["SLOW please", "PUSHED INTO WS", complete["data"]]
+
+
 def test_a_frame_that_is_not_json_does_not_end_the_connection(
     server: Server, placeholders: dict[str, str]
 ) -> None:
