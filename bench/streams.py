@@ -28,7 +28,7 @@ _ROOM = {
 }
 
 #: Requests that wait for their head at the same time, while streams are opened.
-_OPENING = 50
+_OPENING = 400
 
 
 class Crowd:

@@ -40,7 +40,8 @@ class Ticking:
         every_s = int(words["EVERY"]) / 1000
         due = time.monotonic() + every_s * (id(options) % 997) / 997  # not all at once
         for _ in range(int(words["TICKS"])):
-            options.cancel.wait(max(0.0, due - time.monotonic()))
+            # Not cancel.wait(): a gevent.Timeout a token costs more than the token.
+            time.sleep(max(0.0, due - time.monotonic()))
             options.cancel.raise_if_cancelled()
             yield TextDelta(stamp())
             due += every_s
