@@ -152,11 +152,10 @@ def active_runs(api: Api) -> list[str]:
 
 
 def wait_until_said(api: Api, run_id: str, text: str) -> None:
-    """Wait until the journal has a text: readers see nothing before."""
-    with api.state.store.read() as db:
-        run = runs.find_run(db, run_id)
-    assert run is not None
-    wait_for(lambda: text in "".join(api.state.journal.read_after(run.id, 0).frames))
+    """Wait until readers see a text: a moment after the journal has it."""
+    log = api.state.runs.find_log(run_id)
+    assert log is not None
+    wait_for(lambda: text in "".join(log.read_after(0) or ()))
 
 
 @pytest.fixture
