@@ -30,6 +30,10 @@ _POOL_SIZE = 20
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 
+#: Longest time that a download may take, in seconds.
+MAX_DOWNLOAD_S = 300.0
+
+
 class PlatformError(AstrBotError):
     """A messenger could not, or would not.
 
@@ -176,18 +180,24 @@ class PlatformHttp:
 
 
 class PlatformReader:
-    """A file that is being downloaded."""
+    """A file that is being downloaded.
 
-    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+    :param limit_s: For all of it: whoever waits for it does nothing else.
+    """
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, limit_s: float = MAX_DOWNLOAD_S) -> None:
         self._response = response
+        self._deadline = time.monotonic() + limit_s
 
     def read(self, size_bytes: int, /) -> bytes:
         """Return the next bytes, at most so many; none at the end.
 
-        :raises PlatformError: when the platform broke off.
+        :raises PlatformError: when the platform broke off, or is too slow.
         """
+        if time.monotonic() > self._deadline:
+            raise PlatformError("The download of a file took too long.", retryable=True)
         try:
-            return self._response.read(size_bytes)
+            return self._response.read1(size_bytes)
         except HTTPError as error:
             raise PlatformError("The platform broke a download off.", retryable=True) from error
 

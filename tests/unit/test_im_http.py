@@ -73,21 +73,35 @@ def test_an_answer_that_breaks_off_is_retryable(http: PlatformHttp, answer: byte
     assert "127.0.0.1" not in caught.value.message
 
 
-def test_an_answer_that_comes_in_drops_is_given_up(http: PlatformHttp) -> None:
-    def drip(connection: Connection) -> None:
-        connection.read_request()
-        connection.send(HEAD + b"Content-Length: 1000000\r\n\r\n")
-        for _ in itertools.repeat(None):
-            connection.send(b"x")
-            if connection.wait_readable(0.01):
-                return
+def drip(connection: Connection) -> None:
+    connection.read_request()
+    connection.send(HEAD + b"Content-Length: 1000000\r\n\r\n")
+    for _ in itertools.repeat(None):
+        connection.send(b"x")
+        if connection.wait_readable(0.01):
+            return
 
+
+def test_an_answer_that_comes_in_drops_is_given_up(http: PlatformHttp) -> None:
     with (
         RawEndpoint(drip) as endpoint,
         pytest.raises(PlatformError, match="broke its answer off") as caught,
     ):
         http.request("GET", endpoint.base_url, timeout_s=0.2)
     assert caught.value.retryable
+
+
+def test_a_download_that_comes_in_drops_is_given_up(
+    http: PlatformHttp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RawEndpoint(drip) as endpoint:
+        reader = http.open(endpoint.base_url)
+        # Returns what there is, without waiting for as much as was asked for.
+        assert 0 < len(reader.read(1_000_000)) < 1_000_000
+        monkeypatch.setattr(reader, "_deadline", 0.0)
+        with pytest.raises(PlatformError, match="took too long"):
+            reader.read(1_000_000)
+        reader.close()
 
 
 def test_silence_is_retryable(http: PlatformHttp) -> None:
