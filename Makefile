@@ -51,7 +51,8 @@ format: $(DEV_STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-type: $(DEV_STAMP)
+# What the extras bring has types, too.
+type: $(DEV_STAMP) $(TEST_STAMP)
 	@$(BIN)/mypy
 
 bench: $(RUN_STAMP) $(TEST_STAMP)
