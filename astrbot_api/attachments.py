@@ -74,10 +74,13 @@ class Attachments:
         mode = 0o640 if self._settings.accel_redirect_prefix else 0o600
         return Incoming(self._temporary_dir, limit, refusal, mode=mode)
 
-    def finish(self, incoming: Incoming, name: str, key_id: str | None) -> AttachmentRow:
+    def finish(
+        self, incoming: Incoming, name: str, key_id: str | None, attachment_id: str = ""
+    ) -> AttachmentRow:
         """Make an attachment of a file that has come in whole.
 
         :param name: As the client called it; cleaned here.
+        :param attachment_id: What it is known by elsewhere; empty: a new one.
         :raises ApiError: ``unsupported_media_type`` or ``quota_exceeded``.
         """
         sha256 = incoming.finish()
@@ -96,6 +99,7 @@ class Attachments:
             return rows.add_attachment(
                 db, name=name, type=kind.type, mime=kind.mime, charset=kind.charset,
                 size_bytes=incoming.size_bytes, sha256=sha256, blob=blob, key_id=key_id,
+                attachment_id=attachment_id,
             )  # fmt: skip
 
         fresh = rows.new_blob(sha256)
@@ -113,12 +117,14 @@ class Attachments:
             self._metrics.note_upload(row.size_bytes)
         return row
 
-    def receive(self, stream: Readable, name: str, key_id: str | None) -> AttachmentRow:
+    def receive(
+        self, stream: Readable, name: str, key_id: str | None, attachment_id: str = ""
+    ) -> AttachmentRow:
         """Take a file in from a stream that is read to its end."""
         with self.begin(key_id) as incoming:
             while chunk := stream.read(PIECE_BYTES):
                 incoming.write(chunk)
-            return self.finish(incoming, name, key_id)
+            return self.finish(incoming, name, key_id, attachment_id)
 
     def store_bytes(
         self, data: bytes | Path, name: str, key_id: str | None = None

@@ -1,4 +1,4 @@
-"""The command line: ``astrbot-api serve | keys | admin | db | doctor | plugins | chat``."""
+"""The command line: ``astrbot-api serve | keys | db | doctor | import-astrbot | …``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .db import keys
 from .db.audit import AuditEntry, key_entry, write_audited
 from .db.store import Store, open_store
 from .errors import AstrBotError
+from .importing.cli import import_command
 from .plugins.cli import plugins_group
 
 
@@ -40,6 +41,7 @@ def main() -> None:
 
 main.add_command(plugins_group)
 main.add_command(admin_group)
+main.add_command(import_command)
 
 _data_dir = click.option(
     "--data-dir",

@@ -45,6 +45,7 @@ from .http.state import EXTENSION
 from .http.websocket.sockets import WebSockets
 from .im.adapter import AdapterModule
 from .im.service import Messengers, build_messengers, load_announcer, load_bots
+from .legacykeys import LegacyKeys
 from .mcp.client import McpTools
 from .metrics import Metrics
 from .plugins.builtin import BUILT_IN_PLUGINS
@@ -72,6 +73,7 @@ class AppState:
     configs: ConfigFiles
     im: Messengers
     attachments: Attachments
+    legacy_keys: LegacyKeys
     lease: WorkerLease
     chores: Chores
     plugins: Plugins
@@ -265,6 +267,7 @@ class AstrBotAPI:
             configs=configs,
             im=messengers,
             attachments=attachments,
+            legacy_keys=LegacyKeys(store),
             lease=lease,
             chores=chores,
             plugins=plugins,

@@ -163,12 +163,14 @@ def add_attachment(
     sha256: str,
     blob: str,
     key_id: str | None,
+    attachment_id: str = "",
 ) -> AttachmentRow:
     """Add a row and count it to its key. The blob's bytes must be in the storage.
 
     :param key_id: The key that uploaded it; None for what no key did.
+    :param attachment_id: What it is known by elsewhere; empty: a new one.
     """
-    attachment_id = str(uuid.uuid4())
+    attachment_id = attachment_id or str(uuid.uuid4())
     now = now_us()
     values = (attachment_id, name, type, mime, charset, size_bytes, sha256, blob, key_id, now)
     (number,) = db.execute_sql(_INSERT, values).fetchone()

@@ -286,8 +286,8 @@ def delete_key(db: peewee.Database, key_id: str) -> bool:
     children = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id == key_id)
     ApiKeyScope.delete().where(ApiKeyScope.key_id.in_(children)).execute(db)
     ApiKey.delete().where(ApiKey.parent_id == key_id).execute(db)
-    db.execute_sql("DELETE FROM imported_key WHERE key_id = ?", (key_id,))
     db.execute_sql("DELETE FROM key_use WHERE key_id = ?", (key_id,))
+    db.execute_sql("DELETE FROM legacy_key WHERE key_id = ?", (key_id,))
     ApiKeyScope.delete().where(ApiKeyScope.key_id == key_id).execute(db)
     return bool(ApiKey.delete().where(ApiKey.key_id == key_id).execute(db))
 

@@ -332,15 +332,43 @@ class RateCount(Model):
         primary_key = CompositeKey("subject", "minute")
 
 
-class ImportedKey(Model):
+class LegacyKey(Model):
     """The foreign hash of a key that was imported and not used since."""
 
-    digest = CharField(primary_key=True, max_length=256)
-    key_id = CharField(max_length=36)
-    method = TextField()
+    key_id = CharField(primary_key=True, max_length=36)
+    key_prefix = CharField(max_length=12)
+    algorithm = CharField(max_length=16)
+    rounds = IntegerField()
+    salts = TextField()
+    digest = CharField(max_length=128)
 
     class Meta:
-        table_name = "imported_key"
+        table_name = "legacy_key"
+
+
+class ImportedItem(Model):
+    """A key, session or attachment that was imported, by its id there."""
+
+    kind = CharField(max_length=16)
+    source_id = TextField()
+    target = BigIntegerField(null=True)
+    stamp = BigIntegerField()
+
+    class Meta:
+        table_name = "imported_item"
+        primary_key = CompositeKey("kind", "source_id")
+
+
+class ImportedMessage(Model):
+    """A message that was imported, by its number there."""
+
+    session = BigIntegerField()
+    source_id = BigIntegerField()
+    message = BigIntegerField()
+
+    class Meta:
+        table_name = "imported_message"
+        primary_key = CompositeKey("session", "source_id")
 
 
 class Delivery(Model):
@@ -422,7 +450,9 @@ ALL_MODELS: tuple[type[Model], ...] = (
     Audit,
     KeyUse,
     RateCount,
-    ImportedKey,
+    LegacyKey,
+    ImportedItem,
+    ImportedMessage,
     Delivery,
     InboundEvent,
     BotLease,

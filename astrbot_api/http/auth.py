@@ -53,6 +53,8 @@ def require_scope(scope: str | None) -> None:
     with state.store.read() as db:
         key = find_valid_key(db, secret)
     if key is None:
+        key = state.legacy_keys.find(secret)
+    if key is None:
         raise ApiError("invalid_api_key", "Invalid API key")
     caller = Caller(key.key_id, key.key_prefix, key.scopes)
     now.environ[CALLER_KEY] = caller

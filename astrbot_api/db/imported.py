@@ -1,0 +1,297 @@
+"""What was taken over from another server, so that a second import changes nothing.
+
+Each thing is noted with its id there, in the transaction that brings it. What
+was deleted here since stays deleted: its note is still there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import peewee
+
+from .attachments import find_attachments, link_attachments
+from .legacy_keys import LegacyKey, add_legacy_key, placeholder
+from .locks import lock_name, lock_session
+from .models import ApiKey, ApiKeyScope
+
+_FIND_ITEM = "SELECT target, stamp FROM imported_item WHERE kind = ? AND source_id = ?"
+
+_NOTE_ITEM = """
+INSERT INTO imported_item (kind, source_id, target, stamp) VALUES (?, ?, ?, ?)
+ON CONFLICT (kind, source_id) DO NOTHING
+"""
+
+_INSERT_SESSION = """
+INSERT INTO chat_session
+    (session_id, platform_id, creator, display_name, is_group, context_after,
+     created_at, updated_at)
+VALUES (?, ?, ?, ?, ?, 0, ?, ?) RETURNING id
+"""
+
+_COUNT_ONE_MORE = """
+INSERT INTO session_count (creator, platform_id, sessions) VALUES (?, ?, 1)
+ON CONFLICT (creator, platform_id) DO UPDATE SET sessions = session_count.sessions + 1
+"""
+
+_INSERT_MESSAGE = """
+INSERT INTO message
+    (session, platform_id, sender_id, sender_name, content, llm_checkpoint_id, created_at, pushed)
+VALUES (?, ?, ?, ?, ?, ?, ?, 0) RETURNING id
+"""
+
+_NOTE_MESSAGE = "INSERT INTO imported_message (session, source_id, message) VALUES (?, ?, ?)"
+
+_CONTENT = "SELECT content FROM message WHERE session = ? AND id = ?"
+
+_SESSION_IS_HERE = "SELECT 1 FROM chat_session WHERE id = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A note of something imported; ``target`` is its number here, ``stamp`` its time there."""
+
+    target: int | None
+    stamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKey:
+    """A key as it is to be stored; ``legacy`` is None for one that can never be used again."""
+
+    key_id: str
+    name: str
+    key_prefix: str
+    scopes: tuple[str, ...]
+    created_by: str
+    created_at: int
+    updated_at: int
+    last_used_at: int | None
+    expires_at: int | None
+    revoked_at: int | None
+    legacy: LegacyKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSession:
+    """A session as it is to be stored; ``stamp`` tells it from another of this id."""
+
+    session_id: str
+    platform_id: str
+    creator: str
+    display_name: str | None
+    is_group: int
+    created_at: int
+    updated_at: int
+    stamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMessage:
+    """A message as it is to be stored.
+
+    ``part_of`` is the number, in the source, of the bot's message that this
+    one continues: one turn has one.
+    """
+
+    number: int
+    platform_id: str
+    sender_id: str
+    sender_name: str
+    content: dict[str, Any]
+    llm_checkpoint_id: str | None
+    created_at: int
+    part_of: int | None
+
+
+def find_item(db: peewee.Database, kind: str, source_id: str) -> Item | None:
+    """Return the note of something that was imported."""
+    row = db.execute_sql(_FIND_ITEM, (kind, source_id)).fetchone()
+    return None if row is None else Item(*row)
+
+
+def note_item(
+    db: peewee.Database, kind: str, source_id: str, target: int | None, stamp: int
+) -> None:
+    """Note that something was imported."""
+    db.execute_sql(_NOTE_ITEM, (kind, source_id, target, stamp))
+
+
+def add_key(db: peewee.Database, key: SourceKey) -> bool:
+    """Store a key with the hash it came with. Returns False when it was here by then."""
+    lock_name(db, "imported_key", key.key_id)
+    taken = db.execute_sql("SELECT 1 FROM api_key WHERE key_id = ?", (key.key_id,))
+    if taken.fetchone() is not None or find_item(db, "key", key.key_id) is not None:
+        return False
+    ApiKey.insert(
+        key_id=key.key_id,
+        name=key.name,
+        key_prefix=key.key_prefix,
+        digest=placeholder(key.key_id),
+        created_by=key.created_by,
+        created_at=key.created_at,
+        updated_at=key.updated_at,
+        last_used_at=key.last_used_at,
+        expires_at=key.expires_at,
+        revoked_at=key.revoked_at,
+    ).execute(db)
+    rows = [{"key_id": key.key_id, "scope": scope} for scope in key.scopes]
+    ApiKeyScope.insert_many(rows).execute(db)
+    if key.legacy is not None:
+        add_legacy_key(db, key.legacy)
+    note_item(db, "key", key.key_id, None, key.created_at)
+    return True
+
+
+def add_session(db: peewee.Database, session: SourceSession) -> int | None:
+    """Make a session as it was there. Returns its number; None when the id is taken."""
+    lock_name(db, "session", session.session_id)
+    taken = db.execute_sql("SELECT 1 FROM chat_session WHERE session_id = ?", (session.session_id,))
+    if taken.fetchone() is not None:
+        return None
+    values = (
+        session.session_id, session.platform_id, session.creator, session.display_name,
+        session.is_group, session.created_at, session.updated_at,
+    )  # fmt: skip
+    (number,) = db.execute_sql(_INSERT_SESSION, values).fetchone()
+    db.execute_sql(_COUNT_ONE_MORE, (session.creator, session.platform_id))
+    note_item(db, "session", session.session_id, number, session.stamp)
+    return int(number)
+
+
+def has_session(db: peewee.Database, number: int) -> bool:
+    """Tell whether the session of this number is still here."""
+    return db.execute_sql(_SESSION_IS_HERE, (number,)).fetchone() is not None
+
+
+def find_messages(db: peewee.Database, session: int, numbers: Sequence[int]) -> dict[int, int]:
+    """Return which of these messages were imported: number there -> id here."""
+    if not numbers:
+        return {}
+    marks = ", ".join("?" * len(numbers))
+    sql = (
+        "SELECT source_id, message FROM imported_message "
+        f"WHERE session = ? AND source_id IN ({marks})"
+    )
+    return dict(db.execute_sql(sql, (session, *numbers)).fetchall())
+
+
+def add_messages(
+    db: peewee.Database, session: int, messages: Sequence[SourceMessage]
+) -> tuple[int, list[str]]:
+    """Store those messages of a page that are not here yet, in their order.
+
+    :returns: How many, and the attachments that they name and that are not here.
+    """
+    lock_session(db, session)
+    if not has_session(db, session):
+        return 0, []  # deleted meanwhile
+    named = [number for one in messages for number in _numbers_named(one)]
+    known = find_messages(db, session, list(dict.fromkeys(named)))
+    count = 0
+    missing: list[str] = []
+    for message in messages:
+        if message.number in known:
+            continue
+        content = _point_replies(message.content, known)
+        target = None if message.part_of is None else known.get(message.part_of)
+        if target is None:
+            target = _insert(db, session, message, content)
+        else:
+            _append(db, session, target, content)
+        known[message.number] = target
+        db.execute_sql(_NOTE_MESSAGE, (session, message.number, target))
+        missing += _link(db, target, content)
+        count += 1
+    return count, missing
+
+
+def _numbers_named(message: SourceMessage) -> list[int]:
+    """Return the numbers of a message, of what it continues and of what it quotes."""
+    quoted = [_quoted_number(part) for part in message.content["message"]]
+    numbers = [message.number, message.part_of, *quoted]
+    return [number for number in numbers if number is not None]
+
+
+def _quoted_number(part: dict[str, Any]) -> int | None:
+    if part["type"] != "reply":
+        return None
+    text = str(part.get("message_id"))
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _point_replies(content: dict[str, Any], known: dict[int, int]) -> dict[str, Any]:
+    """Name the quoted messages by their ids here.
+
+    One that is not here must not seem to be another: its number becomes a word.
+    """
+    parts = []
+    for part in content["message"]:
+        number = _quoted_number(part)
+        if number is not None:
+            part = {**part, "message_id": known.get(number, f"astrbot:{number}")}
+        parts.append(part)
+    return {**content, "message": parts}
+
+
+def _insert(
+    db: peewee.Database, session: int, message: SourceMessage, content: dict[str, Any]
+) -> int:
+    values = (
+        session, message.platform_id, message.sender_id, message.sender_name,
+        orjson.dumps(content).decode(), message.llm_checkpoint_id, message.created_at,
+    )  # fmt: skip
+    return int(db.execute_sql(_INSERT_MESSAGE, values).fetchone()[0])
+
+
+def _append(db: peewee.Database, session: int, number: int, more: dict[str, Any]) -> None:
+    """Add what a bot said further in a turn to its first message of that turn."""
+    row = db.execute_sql(_CONTENT, (session, number)).fetchone()
+    if row is None:
+        return  # deleted here since
+    content = orjson.loads(row[0])
+    content["message"] = join_parts(content["message"], more["message"])
+    for key, value in more.items():
+        if key == "reasoning" and content.get(key):
+            content[key] += value
+        elif key not in ("type", "message"):
+            content[key] = value
+    db.execute_sql(
+        "UPDATE message SET content = ? WHERE id = ?", (orjson.dumps(content).decode(), number)
+    )
+
+
+def join_parts(parts: list[dict[str, Any]], more: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return parts with those that follow; a result that stands alone joins its call."""
+    joined = list(parts)
+    calls = {
+        call["id"]: call
+        for part in joined
+        if part["type"] == "tool_call"
+        for call in part["tool_calls"]
+    }
+    for part in more:
+        if part["type"] == "tool_call":
+            whole = []
+            for call in part["tool_calls"]:
+                if "name" in call:
+                    whole.append(call)
+                    calls[call["id"]] = call
+                elif call["id"] in calls:
+                    calls[call["id"]].update(call)
+            part = {**part, "tool_calls": whole}
+            if not whole:
+                continue
+        joined.append(part)
+    return joined
+
+
+def _link(db: peewee.Database, number: int, content: dict[str, Any]) -> list[str]:
+    """Note which attachments a message uses. Returns the ids of those that are not here."""
+    wanted = [part["attachment_id"] for part in content["message"] if "attachment_id" in part]
+    found = find_attachments(db, wanted)
+    link_attachments(db, number, sorted(row.id for row in found.values()))
+    return [one for one in wanted if one not in found]

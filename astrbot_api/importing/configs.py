@@ -1,0 +1,206 @@
+"""Configs: ``cmd_config.json`` and ``config/abconf_*.json`` become ``configs/ID.toml``.
+
+Source of the files' places: the public page on the configuration file; of the
+ids: ``10-bots-configs.jsonl`` (``abconf_ID.json`` is the config ``ID``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from ..agentconfig import read_config
+from ..configfiles import DEFAULT_CONFIG_ID
+from ..errors import SettingsError
+from .providers import iter_named, read_providers
+from .report import Tally
+from .source import Source
+from .values import read_json_value, read_text
+
+_DEFAULT_FILE = "cmd_config.json"
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+#: How the file of the default config is called where ``default.toml`` is another's.
+_SECOND_NAME = "astrbot"
+
+_HEADER = "# Imported from AstrBot: {name}. It holds secrets as they stood there.\n"
+
+#: Most files, and most rows of a table of preferences, that are looked at.
+_MAX_FILES = 1000
+_MAX_PREFERENCES = 10_000
+
+
+class ConfigImport:
+    """Takes configs over.
+
+    :param folder: The ``configs`` folder of this server.
+    """
+
+    def __init__(self, source: Source, folder: Path, *, apply: bool, tally: Tally) -> None:
+        self._source = source
+        self._folder = folder
+        self._apply = apply
+        self._tally = tally
+        self._default: Mapping[str, Any] = {}
+        self._personas = source.find_table(("persona_id", "name"), ("system_prompt", "prompt"))
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of the tables that are read."""
+        return [self._personas.name] if self._personas else []
+
+    def run(self) -> None:
+        """Import, or tell what would be imported."""
+        folder = self._source.folder
+        paths = [folder / _DEFAULT_FILE, *sorted((folder / "config").glob("abconf_*.json"))]
+        names = self._find_names() if len(paths) > 1 else {}
+        for path in paths[:_MAX_FILES]:
+            try:
+                config = self._source.read_json(path)
+                if not isinstance(config, dict):
+                    raise ValueError("no object")
+            except FileNotFoundError:
+                self._tally.skip("there is no such file", path.name)
+                continue
+            except (OSError, ValueError, RecursionError):
+                self._tally.skip("it is no JSON object, too large or not readable", path.name)
+                continue
+            if path.name == _DEFAULT_FILE:
+                self._default = config
+                self._take(self._choose_default_id(), DEFAULT_CONFIG_ID, config, path.name)
+            else:
+                config_id = path.stem.removeprefix("abconf_")
+                self._take(config_id, names.get(config_id, config_id), config, path.name)
+
+    def _take(self, config_id: str, name: str, config: Mapping[str, Any], file_name: str) -> None:
+        target = self._folder / f"{config_id}.toml"
+        if not _ID.fullmatch(config_id):
+            self._tally.skip("its name cannot be an id here", file_name)
+        elif target.exists():
+            if self._is_imported(target, file_name):
+                self._tally.find_present()
+            else:
+                self._tally.skip(f"configs/{target.name} is here and stays as it is", file_name)
+        else:
+            self._write(target, self._read(name, config, file_name), file_name)
+
+    def _choose_default_id(self) -> str:
+        """Return under which id the default config is, or would be, written."""
+        target = self._folder / f"{DEFAULT_CONFIG_ID}.toml"
+        if not target.exists() or self._is_imported(target, _DEFAULT_FILE):
+            return DEFAULT_CONFIG_ID
+        self._tally.note(
+            f"configs/default.toml is here and stays; it becomes configs/{_SECOND_NAME}.toml",
+            _DEFAULT_FILE,
+        )
+        return _SECOND_NAME
+
+    def _is_imported(self, target: Path, file_name: str) -> bool:
+        try:
+            with target.open(encoding="utf-8", errors="replace") as file:
+                return file.readline() == _HEADER.format(name=file_name)
+        except OSError:
+            return False
+
+    def _read(self, name: str, config: Mapping[str, Any], file_name: str) -> dict[str, Any]:
+        def note(what: str, provider: str) -> None:
+            self._tally.note(what, f"{file_name}: {provider}")
+
+        providers = list(read_providers(config, self._default, note).values())
+        table: dict[str, Any] = {"name": name[:200] or "AstrBot"}
+        if providers:
+            table["provider"] = providers[0]
+            if providers[1:]:
+                table["providers"] = {one.get("id", "provider"): one for one in providers[1:]}
+        else:
+            self._tally.note(
+                "it has no provider that can be taken; a model is chosen as if there were none",
+                file_name,
+            )
+        prompt = self._find_prompt(config, file_name)
+        if prompt:
+            table["agent"] = {"system_prompt": prompt}
+        return table
+
+    def _find_prompt(self, config: Mapping[str, Any], file_name: str) -> str:
+        """Return the text of the config's persona; it names it, or older ones hold it."""
+        settings = config.get("provider_settings")
+        wanted = settings.get("default_personality") if isinstance(settings, dict) else None
+        if not isinstance(wanted, str) or not wanted:
+            return ""
+        persona = self._read_personas(config).get(wanted, "")
+        if not persona and wanted != "default":
+            self._tally.note("its persona was not found; it has no system prompt", file_name)
+        return persona
+
+    def _read_personas(self, config: Mapping[str, Any]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        listed = config.get("persona")
+        for one in listed if isinstance(listed, list) else ():
+            if isinstance(one, dict):
+                found[read_text(one.get("name"))] = read_text(one.get("prompt"))
+        if self._personas is not None:
+            names = self._personas.find_column("persona_id", "name")
+            texts = self._personas.find_column("system_prompt", "prompt")
+            for page in self._source.read_rows(self._personas, (names, texts)):
+                found.update((read_text(row[1]), read_text(row[2])) for row in page)
+        return found
+
+    def _find_names(self) -> dict[str, str]:
+        """Return how configs are called, from wherever the preferences name their files."""
+        names: dict[str, str] = {}
+        try:
+            shared = self._source.read_json(self._source.folder / "shared_preferences.json")
+            names.update(iter_named(shared))
+        except (OSError, ValueError, RecursionError):
+            pass  # newer versions have no such file
+        for table in self._source.tables:
+            if "preference" not in table.name or "value" not in table.columns:
+                continue
+            seen = 0
+            for page in self._source.read_rows(table, ("value",)):
+                for _, value in page:
+                    if isinstance(value, str) and "abconf_" in value:
+                        names.update(_names_in(value))
+                seen += len(page)
+                if seen >= _MAX_PREFERENCES:
+                    break
+        return names
+
+    def _write(self, target: Path, table: Mapping[str, Any], file_name: str) -> None:
+        """Write a config whole or not at all, and never over another one."""
+        text = _HEADER.format(name=file_name) + tomli_w.dumps(table, multiline_strings=False)
+        part = self._folder / f".{target.name}.{os.getpid()}.part"
+        if self._apply:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        else:
+            self._tally.take()
+            return
+        try:
+            number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(number, "w", encoding="utf-8") as file:
+                file.write(text)
+            read_config(part, f"configs/{target.name}")
+            os.link(part, target)
+        except SettingsError as error:
+            self._tally.skip(f"this server would refuse it: {error}", file_name)
+        except FileExistsError:
+            self._tally.skip(f"configs/{target.name} was made meanwhile", file_name)
+        else:
+            self._tally.take()
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _names_in(value: str) -> dict[str, str]:
+    try:
+        loaded = read_json_value(value)
+    except ValueError:
+        return {}
+    return dict(iter_named(loaded))

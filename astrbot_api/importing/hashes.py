@@ -1,0 +1,130 @@
+"""The hash of an AstrBot key, in the forms in which PBKDF2 hashes are kept.
+
+The contract says PBKDF2 with 100,000 rounds and no more. What is read here:
+a hash that tells its own parameters, as Django, passlib and Werkzeug write
+it; ``SALT$HASH`` and ``SALT:HASH``; a bare hash with its salt in a column of
+its own. A salt that the program keeps in its source is nowhere in the data:
+the operator gives it, or such keys are left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+
+from ..db.legacy_keys import LegacyKey
+
+#: Source: section 8, item 10 of the contract.
+ROUNDS = 100_000
+
+#: A hash of more rounds is not checked: its first use would hold a core.
+_MAX_ROUNDS = 1_000_000
+
+#: Size of a hash in bytes -> what made it.
+_ALGORITHM_OF_SIZE = {20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}
+
+_SELF_DESCRIBED = re.compile(
+    r"\$?pbkdf2[-_:](?:hmac[-_:])?(?P<algorithm>sha\d+)[:$](?P<rounds>\d{1,9})\$(?P<salt>[^$]*)\$(?P<hash>.+)"
+)
+
+_SALT_AND_HASH = re.compile(r"(?P<salt>[^$:]+)[$:](?P<hash>[^$:]+)")
+
+#: What can be tried when a key is given to find out with.
+_GUESSES = ("no salt", "the key's id as the salt", "the key's prefix as the salt")
+
+
+class UnreadableHash(ValueError):
+    """Why a hash cannot be checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHash:
+    """A hash, and the ways in which its salt may be read: way -> salt."""
+
+    algorithm: str
+    rounds: int
+    digest: bytes
+    salts: dict[str, bytes]
+
+
+def read_hash(text: str, salt: str, rounds: int | None, given_salt: bytes | None) -> StoredHash:
+    """Read a hash.
+
+    :param text: The column with the hash.
+    :param salt: The column with the salt; empty: there is none.
+    :param rounds: What a column says of the rounds.
+    :param given_salt: What the operator says the salt of every key is.
+    :raises UnreadableHash: when it is none that is known.
+    """
+    algorithm, rounds = "", ROUNDS if rounds is None else rounds
+    described = _SELF_DESCRIBED.fullmatch(text)
+    pair = None if described else _SALT_AND_HASH.fullmatch(text)
+    if described:
+        algorithm, rounds = described["algorithm"], int(described["rounds"])
+    match = described or pair
+    if match:
+        salt, text = match["salt"], match["hash"]
+    digest = _decode_digest(text)
+    algorithm = algorithm or _ALGORITHM_OF_SIZE[len(digest)]
+    if algorithm not in _ALGORITHM_OF_SIZE.values() or not 1 <= rounds <= _MAX_ROUNDS:
+        raise UnreadableHash(f"its hash has unknown parameters ({algorithm}, {rounds} rounds)")
+    salts = _read_salts(salt) if salt else {}
+    if given_salt is not None and not salts:
+        salts["--key-salt"] = given_salt
+    return StoredHash(algorithm, rounds, digest, salts)
+
+
+def guess_salts(stored: StoredHash, key_id: str, key_prefix: str) -> dict[str, bytes]:
+    """Return the salts that a known key is tried with: way -> salt."""
+    guesses = (b"", key_id.encode(), key_prefix.encode())
+    return {**stored.salts, **dict(zip(_GUESSES, guesses, strict=True))}
+
+
+def to_legacy(stored: StoredHash, key_id: str, prefix: str, salts: dict[str, bytes]) -> LegacyKey:
+    """Return what is kept of a hash until the key is used."""
+    unique = tuple(dict.fromkeys(salts.values()))
+    return LegacyKey(key_id, prefix, stored.algorithm, stored.rounds, unique, stored.digest)
+
+
+def read_given_salt(text: str) -> bytes:
+    """Return the salt of ``--key-salt``: text, ``hex:…`` or ``base64:…``.
+
+    :raises ValueError: when it is not what it says.
+    """
+    if text.startswith("hex:"):
+        return bytes.fromhex(text[4:])
+    if text.startswith("base64:"):
+        return base64.b64decode(text[7:], validate=True)
+    return text.encode()
+
+
+def _decode_digest(text: str) -> bytes:
+    for decode in (bytes.fromhex, _from_base64):
+        try:
+            digest = decode(text.strip())
+        except (ValueError, binascii.Error):
+            continue
+        if len(digest) in _ALGORITHM_OF_SIZE:
+            return digest
+    raise UnreadableHash("its hash is in no known form")
+
+
+def _read_salts(salt: str) -> dict[str, bytes]:
+    """Return every way to read a salt; a hash that fits tells which is right."""
+    salts = {"the stored salt as text": salt.encode()}
+    for way, decode in (("hexadecimal", bytes.fromhex), ("base64", _from_base64)):
+        try:
+            decoded = decode(salt)
+        except (ValueError, binascii.Error):
+            continue
+        if decoded:
+            salts[f"the stored salt as {way}"] = decoded
+    return salts
+
+
+def _from_base64(text: str) -> bytes:
+    # passlib's alphabet has a dot for the plus, and no padding.
+    text = text.replace(".", "+").replace("-", "+").replace("_", "/").rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

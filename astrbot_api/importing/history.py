@@ -1,0 +1,276 @@
+"""Sessions and their messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import peewee
+
+from ..clock import now_us
+from ..config import Settings
+from ..db import imported
+from ..db.imported import SourceMessage, SourceSession
+from ..db.messages import BOT
+from ..db.sessions import find_session
+from ..db.store import Store
+from .messages import BAD_PART, drop_lone_results, read_content
+from .report import Tally
+from .source import Source, Table
+from .values import read_flag, read_text, read_time
+
+#: What the column may be called that names the session of a message. The
+#: recordings have it third in a row, without its name.
+_SESSION_COLUMNS = ("session_id", "user_id", "conversation_id")
+
+_CHECKPOINT_CHARS = 36
+
+#: What is kept of a name: there it may be a whole message.
+_MAX_NAME_CHARS = 4096
+
+
+class HistoryImport:
+    """Takes sessions over, one after another, each with its messages page by page."""
+
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        store: Store,
+        *,
+        apply: bool,
+        sessions: Tally,
+        messages: Tally,
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._store = store
+        self._apply = apply
+        self._sessions = sessions
+        self._messages = messages
+        self._session_table = source.find_table("session_id", "creator", "platform_id")
+        history = source.find_table("content", "sender_id", "platform_id", _SESSION_COLUMNS)
+        self._history = history if history and history.is_numbered else None
+        self._column = self._find_session_column()
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of the tables that are read."""
+        return [table.name for table in (self._session_table, self._history) if table]
+
+    def run(self) -> None:
+        """Import, or tell what would be imported."""
+        if self._history is None:
+            self._messages.skip(
+                "there is no table with id, content, sender_id, platform_id and a session"
+            )
+        if self._session_table is None:
+            self._sessions.skip("there is no table with session_id, creator and platform_id")
+        else:
+            columns = _session_columns(self._session_table)
+            for page in self._source.read_rows(self._session_table, columns):
+                for row in page:
+                    self._take_session(self._read_session(row), row[1])
+        self._tell_of_ownerless()
+
+    def _read_session(self, row: tuple[Any, ...]) -> SourceSession:
+        _, session_id, platform_id, creator, display_name, is_group, created_at, updated_at = row
+        name, owner = read_text(session_id).strip(), read_text(creator).strip()
+        stamp = read_time(created_at)
+        if stamp is None:
+            self._sessions.note("its time is not understood; it has the time of the import", name)
+        created = now_us() if stamp is None else stamp
+        updated = read_time(updated_at)
+        return SourceSession(
+            name,
+            read_text(platform_id)[:255] or "webchat",
+            owner,
+            read_text(display_name)[:_MAX_NAME_CHARS] or None,
+            int(read_flag(is_group)),
+            created,
+            created if updated is None else updated,
+            stamp or 0,
+        )
+
+    def _find_fault(self, session: SourceSession) -> str:
+        if not session.session_id or len(session.session_id) > self._settings.max_session_id_chars:
+            return "its session_id is empty or longer than ASTRBOT_MAX_SESSION_ID_CHARS"
+        if not session.creator:
+            return "it has no owner (creator)"
+        if len(session.creator) > self._settings.max_username_chars:
+            return "its owner's name is longer than ASTRBOT_MAX_USERNAME_CHARS"
+        return ""
+
+    def _take_session(self, session: SourceSession, source_id: Any) -> None:
+        """Take a session and its messages.
+
+        :param source_id: Its id as it stands there, to find its messages by.
+        """
+        number, name = None, session.session_id
+        fault = self._find_fault(session)
+        if not fault:
+            number, fault = self._find_target(session)
+        if fault:
+            self._sessions.skip(fault, name)
+            self._skip_messages("its session was left out", source_id)
+            return
+        if number is not None:
+            self._sessions.find_present()
+        elif self._apply:
+            number = self._store.write(lambda db: imported.add_session(db, session))
+            if number is None:
+                self._sessions.skip("a session of this id was made here meanwhile", name)
+                self._skip_messages("its session was left out", source_id)
+                return
+            self._sessions.take()
+        else:
+            self._sessions.take()
+        self._take_messages(session, number, source_id)
+
+    def _find_target(self, session: SourceSession) -> tuple[int | None, str]:
+        """Return the session's number here (None: it is still to be made), and what is wrong."""
+        with self._store.read() as db:
+            item = imported.find_item(db, "session", session.session_id)
+            here = find_session(db, session.session_id)
+        if item is None:
+            return None, "" if here is None else "a session of this id is here already"
+        if here is None or here.id != item.target:
+            return None, "it was imported before and has been deleted here since"
+        if here.creator != session.creator or item.stamp != session.stamp:
+            return None, "another session of this id was imported before"
+        return here.id, ""
+
+    def _take_messages(self, session: SourceSession, number: int | None, source_id: Any) -> None:
+        for page in self._read_messages(session, source_id):
+            known: dict[int, int] = {}
+            if number is not None:
+                with self._store.read() as db:
+                    known = imported.find_messages(db, number, [one.number for one in page])
+            new = [one for one in page if one.number not in known]
+            self._messages.find_present(len(page) - len(new))
+            if new and self._apply and number is not None:
+                self._add(number, page)
+            else:
+                self._messages.take(len(new))
+
+    def _add(self, number: int, page: list[SourceMessage]) -> None:
+        def job(db: peewee.Database) -> tuple[int, list[str]]:
+            return imported.add_messages(db, number, page)
+
+        count, missing = self._store.write(job)
+        self._messages.take(count)
+        for attachment_id in missing:
+            self._messages.note("an attachment that it names is not here", attachment_id)
+
+    def _read_messages(
+        self, session: SourceSession, source_id: Any
+    ) -> Iterator[list[SourceMessage]]:
+        """Yield a session's messages in their order, in pages."""
+        if self._history is None or self._column is None:
+            return
+        previous: SourceMessage | None = None
+        clock = session.created_at
+        where = (self._column, source_id)
+        for rows in self._source.read_rows(self._history, _columns(self._history), where=where):
+            page = []
+            for row in rows:
+                message = self._read_message(row, previous, clock)
+                if message is not None:
+                    clock = message.created_at
+                    page.append(message)
+                    if message.part_of is None:
+                        previous = message
+            if page:
+                yield page
+
+    def _read_message(
+        self, row: tuple[Any, ...], previous: SourceMessage | None, clock: int
+    ) -> SourceMessage | None:
+        number, platform_id, sender_id, sender_name, content, checkpoint, created_at = row
+        name = f"row {number}"
+        try:
+            read = read_content(content, lambda what: self._messages.note(what, name))
+        except ValueError as error:
+            self._messages.skip(str(error), name)
+            return None
+        created = read_time(created_at)
+        if created is None:
+            self._messages.note("its time is not understood; it has the one before it", name)
+            created = clock
+        turn: str | None = read_text(checkpoint)
+        if turn and len(turn) > _CHECKPOINT_CHARS:
+            self._messages.note("its llm_checkpoint_id is too long and left out", name)
+            turn = None
+        sender = read_text(sender_id) or (BOT if read["type"] == "bot" else "")
+        part_of = None
+        if _continues(previous, read, turn or None):
+            part_of = previous.number if previous else None
+            self._messages.note("it is one message now with the bot's words before it", name)
+        elif drop_lone_results(read):
+            self._messages.note(BAD_PART, name)
+        return SourceMessage(
+            number, read_text(platform_id)[:255] or "webchat", sender,
+            read_text(sender_name) or sender, read, turn or None, created, part_of,
+        )  # fmt: skip
+
+    def _find_session_column(self) -> str | None:
+        """Return the column of the history that names sessions."""
+        table, sessions = self._history, self._session_table
+        if table is None:
+            return None
+        there = [name for name in _SESSION_COLUMNS if name in table.columns]
+        fits = [
+            name
+            for name in there
+            if sessions and self._source.has_common_value(table, name, sessions, "session_id")
+        ]
+        column = (fits or there)[0]
+        self._source.index_column(table, column)
+        return column
+
+    def _tell_of_ownerless(self) -> None:
+        """Tell of messages whose session has no row: whose they are is not known.
+
+        Source: ``50-im-message.jsonl``: a message pushed into an unknown session
+        makes no row for it there.
+        """
+        if self._history is None or self._column is None:
+            return
+        table = self._session_table
+        known = set(self._source.list_values(table, "session_id")) if table else set()
+        for session_id in self._source.list_values(self._history, self._column):
+            if session_id not in known:
+                self._skip_messages("its session has no row, so its owner is not known", session_id)
+
+    def _skip_messages(self, reason: str, source_id: Any) -> None:
+        """Count the messages of a session that is left out."""
+        if self._history is not None and self._column is not None:
+            pages = self._source.read_rows(self._history, (), where=(self._column, source_id))
+            count = sum(len(page) for page in pages)
+            if count:
+                self._messages.skip(reason, read_text(source_id), count)
+
+
+def _continues(previous: SourceMessage | None, content: dict[str, Any], turn: str | None) -> bool:
+    """Tell whether the bot goes on in the turn of the message before.
+
+    Source: ``string-streaming-false`` and ``into-open-stream-result``: there a
+    turn can have several messages of the bot.
+    """
+    return (
+        previous is not None
+        and turn is not None
+        and content["type"] == previous.content["type"] == "bot"
+        and previous.llm_checkpoint_id == turn
+    )
+
+
+def _session_columns(table: Table) -> list[str | None]:
+    names = ("session_id", "platform_id", "creator", "display_name", "is_group")
+    times = ("created_at", "updated_at")
+    return [table.find_column(name) for name in (*names, *times)]
+
+
+def _columns(table: Table) -> list[str | None]:
+    names = ("platform_id", "sender_id", "sender_name", "content")
+    return [table.find_column(name) for name in (*names, "llm_checkpoint_id", "created_at")]

@@ -1,0 +1,183 @@
+"""API keys: their names, scopes and times, and the hash until their first use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..clock import now_us
+from ..db import imported
+from ..db.imported import SourceKey
+from ..db.keys import PUBLIC_SCOPES
+from ..db.legacy_keys import LegacyKey
+from ..db.store import Store
+from ..legacykeys import PREFIX_CHARS
+from .hashes import StoredHash, UnreadableHash, guess_salts, read_hash, to_legacy
+from .report import Tally
+from .source import ImportFault, Source
+from .values import read_flag, read_json_value, read_text, read_time
+
+_HASHES = ("key_hash", "hash", "hashed_key", "api_key_hash", "digest")
+_SALTS = ("salt", "key_salt", "hash_salt")
+_ROUNDS = ("iterations", "rounds")
+_OTHERS = (
+    "name", "created_by", "created_at", "updated_at", "last_used_at", "expires_at", "revoked_at",
+    "is_revoked",
+)  # fmt: skip
+
+_NO_SALT = (
+    "its salt is not in the database; give --key-salt, or make a new key with "
+    "`astrbot-api keys create`"
+)
+
+
+class KeyImport:
+    """Takes keys over.
+
+    :param given_salt: The salt of every key without one of its own.
+    :param known_key: A key of that server in the clear, to find out with how
+        the salts are to be read.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        *,
+        apply: bool,
+        tally: Tally,
+        given_salt: bytes | None = None,
+        known_key: str = "",
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._apply = apply
+        self._tally = tally
+        self._given_salt = given_salt
+        self._known_key = known_key
+        self._way = ""
+        self._table = source.find_table("key_prefix", ("key_id", "id"), "scopes", _HASHES)
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of the tables that are read."""
+        return [self._table.name] if self._table else []
+
+    def run(self) -> None:
+        """Import, or tell what would be imported.
+
+        :raises ImportFault: when the known key fits none of the hashes.
+        """
+        table = self._table
+        if table is None:
+            self._tally.skip("there is no table with key_prefix, scopes and a hash")
+            return
+        columns = [
+            table.find_column("key_id", "id"), "key_prefix", "scopes",
+            *(table.find_column(*names) for names in (_HASHES, _SALTS, _ROUNDS)),
+            *(table.find_column(name) for name in _OTHERS),
+        ]  # fmt: skip
+        if self._known_key:
+            self._find_way([row for page in self._source.read_rows(table, columns) for row in page])
+        for page in self._source.read_rows(table, columns):
+            for row in page:
+                self._take(row)
+
+    def _take(self, row: tuple[Any, ...]) -> None:
+        name = f"{read_text(row[2])}…"
+        try:
+            key = self._read(row)
+        except ValueError as error:
+            self._tally.skip(str(error), name)
+            return
+        with self._store.read() as db:
+            item = imported.find_item(db, "key", key.key_id)
+            sql = "SELECT 1 FROM api_key WHERE key_id = ?"
+            here = db.execute_sql(sql, (key.key_id,)).fetchone() is not None
+        if item is not None and not here:
+            self._tally.skip("it was imported before and has been deleted here since", name)
+        elif item is not None:
+            self._tally.find_present()
+        elif here:
+            self._tally.skip("a key of this id is here already", name)
+        elif not self._apply or self._store.write(lambda db: imported.add_key(db, key)):
+            self._tally.take()
+            if key.legacy is None:
+                self._tally.note("it is revoked and stays so", name)
+
+    def _read(self, row: tuple[Any, ...]) -> SourceKey:
+        """Return a key as it is to be stored.
+
+        :raises ValueError: with the reason why it cannot be taken.
+        """
+        (title, created_by, created, updated, used, expires, revoked, is_revoked) = row[7:]
+        key_id, prefix = read_text(row[1]), read_text(row[2])
+        if not 0 < len(key_id) <= 36:
+            raise ValueError("its id is empty or longer than 36 characters")
+        if len(prefix) != PREFIX_CHARS:
+            raise ValueError(f"its prefix has not {PREFIX_CHARS} characters")
+        scopes = _read_scopes(row[3])
+        if not scopes:
+            raise ValueError(f"it has none of the scopes {', '.join(PUBLIC_SCOPES)}")
+        now = now_us()
+        expires_at, revoked_at = read_time(expires), read_time(revoked)
+        if expires is not None and expires_at is None:
+            raise ValueError("its expiry is not understood")
+        if revoked_at is None and (revoked is not None or read_flag(is_revoked)):
+            revoked_at = now
+        created_at = read_time(created) or now
+        return SourceKey(
+            key_id, read_text(title) or "Untitled API Key", prefix, scopes,
+            read_text(created_by) or "astrbot", created_at, read_time(updated) or created_at,
+            read_time(used), expires_at, revoked_at,
+            None if revoked_at is not None else self._read_legacy(row, key_id, prefix),
+        )  # fmt: skip
+
+    def _read_legacy(self, row: tuple[Any, ...], key_id: str, prefix: str) -> LegacyKey:
+        stored = self._read_hash(row)
+        salts = stored.salts
+        if self._way:
+            guesses = guess_salts(stored, key_id, prefix)
+            salts = {self._way: guesses[self._way]} if self._way in guesses else {}
+        if not salts:
+            raise UnreadableHash(_NO_SALT)
+        return to_legacy(stored, key_id, prefix, salts)
+
+    def _read_hash(self, row: tuple[Any, ...]) -> StoredHash:
+        text, salt, rounds = row[4], row[5], row[6]
+        # Bytes as they stand are what hexadecimal says of them.
+        text = text.hex() if isinstance(text, bytes) else read_text(text)
+        salt = salt.hex() if isinstance(salt, bytes) else read_text(salt)
+        number = rounds if isinstance(rounds, int) else None
+        return read_hash(text, salt, number, self._given_salt)
+
+    def _find_way(self, rows: list[tuple[Any, ...]]) -> None:
+        """Find out with a known key how all salts are to be read."""
+        prefix = self._known_key[:PREFIX_CHARS]
+        for row in rows:
+            if read_text(row[2]) != prefix:
+                continue
+            try:
+                stored = self._read_hash(row)
+            except UnreadableHash:
+                continue
+            key_id = read_text(row[1])
+            for way, salt in guess_salts(stored, key_id, prefix).items():
+                if to_legacy(stored, key_id, prefix, {way: salt}).matches(self._known_key):
+                    self._way = way
+                    self._tally.note(f"the known key fits, with {way}", f"{prefix}…")
+                    return
+        raise ImportFault(
+            "the known key (ASTRBOT_KNOWN_KEY) fits no hash of the database; check it, or give "
+            "another --key-salt"
+        )
+
+
+def _read_scopes(value: Any) -> tuple[str, ...]:
+    """Return the public scopes in a JSON list, or in words between commas or blanks."""
+    try:
+        loaded = read_json_value(value)
+    except ValueError:
+        loaded = read_text(value).replace(",", " ").split()
+    if not isinstance(loaded, list):
+        return ()
+    return tuple(scope for scope in PUBLIC_SCOPES if scope in loaded)

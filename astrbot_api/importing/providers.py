@@ -1,0 +1,115 @@
+"""The models that an AstrBot config names, as ``[provider]`` tables.
+
+Source: the public page on the configuration file (``provider``,
+``provider_settings.default_provider_id``, ``model_config``; ``id``, ``type``,
+``key`` and ``api_base`` of an entry). Newer versions keep what several models
+share in ``provider_sources``; that is read where an entry names its source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .values import read_text
+
+#: The endpoint of OpenAI's own clients where none is named.
+_OPENAI = "https://api.openai.com/v1"
+
+#: ``$NAME`` or ``${NAME}`` in the place of a key.
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+
+_EXTRAS = ("temperature", "top_p", "max_tokens")
+
+#: Told with what was left out, and of which provider.
+Note = Callable[[str, str], None]
+
+
+def read_providers(
+    config: Mapping[str, Any], fallback: Mapping[str, Any], note: Note
+) -> dict[str, dict[str, Any]]:
+    """Return the usable providers by id, the one that answers first.
+
+    :param config: The config; one that lists no providers has the default's.
+    :param fallback: The default config.
+    """
+    entries = _list(config, "provider") or _list(fallback, "provider")
+    sources = {
+        read_text(one.get("id")): one
+        for one in (*_list(fallback, "provider_sources"), *_list(config, "provider_sources"))
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        provider_id = read_text(entry.get("id"))
+        source = sources.get(read_text(entry.get("provider_source_id")), {})
+        merged = {**source, **{key: value for key, value in entry.items() if value not in ("", [])}}
+        if entry.get("enable", True) is False:
+            note("a provider is switched off", provider_id)
+        elif not _speaks_openai(merged):
+            kind = read_text(merged.get("type")) or "no type"
+            note(f"a provider of the type {kind} is not OpenAI-compatible", provider_id)
+        else:
+            found[provider_id or "provider"] = _read_provider(merged, provider_id, note)
+    settings = config.get("provider_settings")
+    default = settings.get("default_provider_id") if isinstance(settings, dict) else None
+    if isinstance(default, str) and default in found:
+        found = {default: found.pop(default), **found}
+    elif default:
+        note("the default provider is not among those taken; the first one is", read_text(default))
+    return found
+
+
+def _speaks_openai(entry: Mapping[str, Any]) -> bool:
+    """Tell a chat model behind an OpenAI-compatible endpoint from all others."""
+    kind = read_text(entry.get("type"))
+    purpose = read_text(entry.get("provider_type")) or "chat_completion"
+    return "openai" in kind and "chat_completion" in kind and purpose == "chat_completion"
+
+
+def _read_provider(entry: Mapping[str, Any], provider_id: str, note: Note) -> dict[str, Any]:
+    base_url = read_text(entry.get("api_base")).strip()
+    if not base_url:
+        note(f"it names no api_base; it has {_OPENAI}", provider_id)
+        base_url = _OPENAI
+    table: dict[str, Any] = {"id": provider_id, "type": "openai", "base_url": base_url}
+    settings = entry.get("model_config")
+    settings = settings if isinstance(settings, dict) else {}
+    model = read_text(entry.get("model")) or read_text(settings.get("model"))
+    if model:
+        table["model"] = model
+    extra = {name: settings[name] for name in _EXTRAS if _is_positive(settings.get(name))}
+    if extra:
+        table["extra"] = extra
+    keys = entry.get("key")
+    keys = [one for one in (keys if isinstance(keys, list) else [keys]) if isinstance(one, str)]
+    keys = [one.strip() for one in keys if one.strip()]
+    if len(keys) > 1:
+        note("a provider has several keys; the first one is taken", provider_id)
+    if keys:
+        variable = _VARIABLE.fullmatch(keys[0])
+        table.update({"api_key_env": variable[1]} if variable else {"api_key": keys[0]})
+    return {key: value for key, value in table.items() if value}
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _list(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    value = config.get(name)
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def iter_named(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield every ``id -> {"name": …, "path": …}`` in JSON: how configs are named."""
+    if depth > 8:
+        return
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if isinstance(inner, dict) and isinstance(inner.get("name"), str) and "path" in inner:
+                yield key, read_text(inner["name"])
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from iter_named(inner, depth + 1)

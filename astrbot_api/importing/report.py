@@ -1,0 +1,100 @@
+"""What an import did, or would do: counted, with a reason for all that was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+#: How many of those that were left out for one reason are named.
+_MAX_EXAMPLES = 3
+
+#: Progress is told after so many things.
+_PROGRESS_EVERY = 2000
+
+
+@dataclass(slots=True)
+class _Reason:
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+class Tally:
+    """One kind of thing: how many were taken, were here already, were left out.
+
+    :param tell: Called with a line of progress now and then.
+    """
+
+    def __init__(self, kind: str, tell: Callable[[str], None]) -> None:
+        self.kind = kind
+        self.taken = 0
+        self.present = 0
+        self._tell = tell
+        self._told = 0
+        self._skipped: dict[str, _Reason] = {}
+        self._notes: dict[str, _Reason] = {}
+
+    def take(self, count: int = 1) -> None:
+        """Count what was, or would be, imported."""
+        self.taken += count
+        self._progress()
+
+    def find_present(self, count: int = 1) -> None:
+        """Count what an earlier import brought."""
+        self.present += count
+        self._progress()
+
+    def skip(self, reason: str, example: str = "", count: int = 1) -> None:
+        """Count what was left out."""
+        _add(self._skipped, reason, example, count)
+
+    def note(self, what: str, example: str = "", count: int = 1) -> None:
+        """Count what was imported, but not quite as it stood there."""
+        if count:
+            _add(self._notes, what, example, count)
+
+    @property
+    def skipped(self) -> int:
+        """How many were left out."""
+        return sum(reason.count for reason in self._skipped.values())
+
+    def iter_lines(self, applied: bool) -> Iterator[str]:
+        """Yield the summary: one line, and one for each reason."""
+        done = "imported" if applied else "to import"
+        yield (
+            f"{self.kind:12} {self.taken} {done}, {self.present} here already, "
+            f"{self.skipped} left out"
+        )
+        for word, reasons in (("left out", self._skipped), ("note", self._notes)):
+            for text, reason in reasons.items():
+                named = ", ".join(reason.examples)
+                examples = f" ({named}{', …' if reason.count > len(reason.examples) else ''})"
+                yield f"    {word} {reason.count}: {text}{examples if named else ''}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return the same for programs."""
+        return {
+            "imported": self.taken,
+            "present": self.present,
+            "skipped": {text: reason.count for text, reason in self._skipped.items()},
+            "notes": {text: reason.count for text, reason in self._notes.items()},
+        }
+
+    def _progress(self) -> None:
+        seen = self.taken + self.present
+        if seen - self._told >= _PROGRESS_EVERY:
+            self._told = seen
+            self._tell(f"{self.kind}: {seen} …")
+
+
+def _add(reasons: dict[str, _Reason], text: str, example: str, count: int) -> None:
+    reason = reasons.setdefault(text, _Reason())
+    reason.count += count
+    if example and len(reason.examples) < _MAX_EXAMPLES:
+        reason.examples.append(printable(example))
+
+
+def printable(text: str) -> str:
+    """Return a short form of what the source holds, harmless to a terminal."""
+    shown = "".join(char if char.isprintable() else "?" for char in text[:80])
+    return shown + ("…" if len(text) > 80 else "")

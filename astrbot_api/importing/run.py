@@ -1,0 +1,103 @@
+"""The import as a whole: configs, keys, attachments, then what refers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..attachments import Attachments
+from ..config import Settings
+from ..db.store import Store
+from .attachments import AttachmentImport
+from .configs import ConfigImport
+from .history import HistoryImport
+from .keys import KeyImport
+from .report import Tally
+from .source import Source, open_source
+
+#: What can be imported, in this order: a message finds its attachments here.
+KINDS = ("configs", "keys", "attachments", "sessions")
+
+#: At most so many tables of the source are named that nothing was taken from.
+_MAX_TABLES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was, or would be, imported; ``untaken`` are other tables and their rows."""
+
+    applied: bool
+    tallies: list[Tally]
+    untaken: dict[str, int]
+
+    def iter_lines(self) -> Iterator[str]:
+        """Yield the report for people."""
+        for tally in self.tallies:
+            yield from tally.iter_lines(self.applied)
+        if self.untaken:
+            rows = ", ".join(f"{name} ({count})" for name, count in self.untaken.items())
+            yield f"not taken: tables that this server has nothing for, with their rows: {rows}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return the report for programs."""
+        return {
+            "applied": self.applied,
+            **{tally.kind: tally.describe() for tally in self.tallies},
+            "untaken_tables": self.untaken,
+        }
+
+
+def import_astrbot(
+    folder: Path,
+    settings: Settings,
+    store: Store,
+    *,
+    apply: bool,
+    kinds: Collection[str] = KINDS,
+    given_salt: bytes | None = None,
+    known_key: str = "",
+    tell: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Take over what an AstrBot's data directory holds, or tell what would be taken.
+
+    Done again it goes on where it was broken off, and otherwise changes nothing.
+
+    :param kinds: Of :data:`KINDS`.
+    :param tell: Called with lines of progress.
+    :raises ImportFault: when the directory cannot be imported from.
+    """
+    with open_source(folder) as source:
+        tallies = {name: Tally(name, tell) for name in (*KINDS, "messages")}
+        parts: dict[str, Any] = {
+            "configs": ConfigImport(
+                source, settings.data_dir / "configs", apply=apply, tally=tallies["configs"]
+            ),
+            "keys": KeyImport(
+                source, store, apply=apply, tally=tallies["keys"],
+                given_salt=given_salt, known_key=known_key,
+            ),
+            "attachments": AttachmentImport(
+                source, store, Attachments(settings, store),
+                max_bytes=settings.max_file_bytes, apply=apply, tally=tallies["attachments"],
+            ),
+            "sessions": HistoryImport(
+                source, settings, store, apply=apply,
+                sessions=tallies["sessions"], messages=tallies["messages"],
+            ),
+        }  # fmt: skip
+        for kind in KINDS:
+            if kind in kinds:
+                tell(f"{kind} …")
+                parts[kind].run()
+        wanted = [name for name in KINDS if name in kinds]
+        wanted += ["messages"] if "sessions" in kinds else []
+        known = {name for part in parts.values() for name in part.tables}
+        return Report(apply, [tallies[name] for name in wanted], _count_others(source, known))
+
+
+def _count_others(source: Source, known: set[str]) -> dict[str, int]:
+    others = [table for table in source.tables if table.name not in known][:_MAX_TABLES]
+    counts = {table.name: source.count_rows(table) for table in others}
+    return {name: count for name, count in counts.items() if count}
