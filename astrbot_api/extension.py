@@ -252,7 +252,7 @@ class AstrBotAPI:
         chores.add(remover.empty_removed)
         chores.add(idempotency.prune, every_s=600.0)
         chores.add(runs.look_for_stops, every_s=0.5)
-        chores.add(board.look, every_s=1.0)
+        chores.add(board.look, every_s=0.25)
         chores.add(streams.close_stuck, every_s=1.0)
         chores.add(lambda: prune_journal(journal, settings.run_log_keep_s), every_s=30.0)
         messengers = build_messengers(

@@ -60,7 +60,7 @@ class Board:
         return pushes
 
     def look(self) -> None:
-        """Wake the streams whose signal was lost. A chore, about once a second."""
+        """Wake the streams whose signal was lost. A chore, four times a second."""
         if not self._open:
             return
         with self._store.read() as db:
