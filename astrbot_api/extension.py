@@ -225,6 +225,8 @@ class AstrBotAPI:
         ender = TurnEnder(store, announcer, metrics)
         journal, signals = open_journal(settings), open_signals(settings)
         board = Board(store, signals)
+        inbox = InboxFeed(settings, store, signals)
+        board.listen(inbox.wake)
         pusher = Pusher(store, board, announcer)
         speaker = Speaker(settings, store, pusher)
         runner = TurnRunner(
@@ -280,7 +282,7 @@ class AstrBotAPI:
             follower=RunFollower(store, journal, Followers(signals), recovery, runs.find_log),
             streams=streams,
             sockets=sockets,
-            inbox=InboxFeed(settings, store, signals),
+            inbox=inbox,
             ender=ender,
             journal_writer=writer,
             remover=remover,

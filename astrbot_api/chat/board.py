@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -37,12 +37,19 @@ class Board:
         self._lock = threading.Lock()
         self._open: dict[int, set[Pushes]] = defaultdict(set)
         self._seen = -1
+        self._listeners: list[Callable[[], None]] = []
         signals.subscribe(PUSHED, self._hear)
 
     def announce(self, session: int) -> None:
         """Say that a message was pushed into a session; after it is committed."""
         self._wake(session)
         self._signals.publish(PUSHED, str(session))
+        for listener in self._listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have something called for each push of this worker; the others' are signalled."""
+        self._listeners.append(listener)
 
     def open(self, session: int, waiter: threading.Event, after: int | None = None) -> Pushes:
         """Begin to show a session's pushed messages.

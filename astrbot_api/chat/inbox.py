@@ -51,7 +51,7 @@ class InboxFeed:
         self._shown: set[int] = set()
         self._running = False
         self._wake = threading.Event()
-        signals.subscribe(PUSHED, lambda payload: self._wake.set())
+        signals.subscribe(PUSHED, lambda payload: self.wake())
 
     @property
     def open_count(self) -> int:
@@ -94,6 +94,10 @@ class InboxFeed:
             self.forget(inbox)
             raise
         return inbox
+
+    def wake(self) -> None:
+        """Look at once: a message was pushed."""
+        self._wake.set()
 
     def forget(self, inbox: Inbox) -> None:
         """Show no more in an inbox."""

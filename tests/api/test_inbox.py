@@ -94,6 +94,24 @@ def test_messages_of_all_sessions_come_as_they_are_stored(api: Api, open_inbox: 
     ]  # fmt: skip
 
 
+def test_a_push_is_looked_for_at_once(
+    api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.chat(session_id="a")
+    monkeypatch.setattr(inboxes, "_LOOK_S", 3600.0)
+    reader = open_inbox(api)
+    reader.read()
+    answer = api.client.post(
+        "/api/v1/im/message",
+        headers={"X-API-Key": api.key},
+        json={"umo": "webchat:FriendMessage:webchat!alice!a", "message": "pushed"},
+    )
+    assert answer.status_code == 200
+    assert reader.read_texts(1) == ["a: pushed"]
+    reader.close()
+    api.state.inbox.wake()  # so that its thread ends
+
+
 def test_an_event_is_a_message_as_the_list_has_it(api: Api, open_inbox: Open) -> None:
     reader = open_inbox(api)
     reader.read()
