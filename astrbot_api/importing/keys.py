@@ -6,6 +6,7 @@ from typing import Any
 
 from ..clock import now_us
 from ..db import imported
+from ..db.audit import AuditEntry, write_audited
 from ..db.imported import SourceKey
 from ..db.keys import PUBLIC_SCOPES
 from ..db.legacy_keys import LegacyKey
@@ -99,10 +100,19 @@ class KeyImport:
             self._tally.find_present()
         elif here:
             self._tally.skip("a key of this id is here already", name)
-        elif not self._apply or self._store.write(lambda db: imported.add_key(db, key)):
+        elif not self._apply or self._add(key):
             self._tally.take()
             if key.legacy is None:
                 self._tally.note("it is revoked and stays so", name)
+
+    def _add(self, key: SourceKey) -> bool:
+        told = f"{key.name} ({key.key_prefix}…): imported from AstrBot"
+        entry = AuditEntry("key_created", "cli", subject=key.key_id, detail=told)
+        return write_audited(
+            self._store,
+            lambda db: imported.add_key(db, key),
+            lambda added: entry if added else None,
+        )
 
     def _read(self, row: tuple[Any, ...]) -> SourceKey:
         """Return a key as it is to be stored.

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..attachments import Attachments
 from ..config import Settings
+from ..db.audit import AuditEntry, write_audited
 from ..db.store import Store
 from .attachments import AttachmentImport
 from .configs import ConfigImport
@@ -93,8 +94,17 @@ def import_astrbot(
                 parts[kind].run()
         wanted = [name for name in KINDS if name in kinds]
         wanted += ["messages"] if "sessions" in kinds else []
+        if apply:
+            _note_in_audit(store, [tallies[name] for name in wanted])
         known = {name for part in parts.values() for name in part.tables}
         return Report(apply, [tallies[name] for name in wanted], _count_others(source, known))
+
+
+def _note_in_audit(store: Store, tallies: list[Tally]) -> None:
+    taken = ", ".join(f"{tally.kind} {tally.taken}" for tally in tallies if tally.taken)
+    if taken:
+        entry = AuditEntry("data_imported", "cli", subject="AstrBot", detail=taken)
+        write_audited(store, lambda db: None, lambda _: entry)
 
 
 def _count_others(source: Source, known: set[str]) -> dict[str, int]:

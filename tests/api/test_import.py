@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from astrbot_api.cli import main
-from astrbot_api.db import keys
+from astrbot_api.db import audit, keys
 from astrbot_api.db.store import Store
 from astrbot_api.importing import source as source_module
 
@@ -187,6 +187,22 @@ def test_a_second_run_changes_nothing(
     for kind in ("keys", "attachments", "sessions", "messages", "configs"):
         assert second[kind]["imported"] == 0
         assert second[kind]["present"] == first[kind]["imported"]
+
+
+def test_the_audit_tells_of_the_import_and_of_each_key(
+    run: Callable[..., Result], data: AstrBotData, api: Api
+) -> None:
+    data.add_key("k1", name="my bot")
+    data.add_session("s")
+    for arguments in ((), ("--apply",), ("--apply",)):
+        run(*arguments)
+    with api.state.store.read() as db:
+        entries = audit.list_entries(db)
+    told = [(one["action"], one["actor"], one["subject"], one["detail"]) for one in entries]
+    assert told == [
+        ("data_imported", "cli", "AstrBot", "keys 1, sessions 1"),
+        ("key_created", "cli", "k1", "my bot (abk_Imported…): imported from AstrBot"),
+    ]
 
 
 def test_what_was_said_there_since_is_added_behind(
