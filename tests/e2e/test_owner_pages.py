@@ -140,11 +140,12 @@ def test_wrong_password_is_told_and_no_page_opens(owner: Owner) -> None:
 
 def test_the_whole_story(owner: Owner, server: Server) -> None:
     page = owner.page
+    name = f"story in {owner.text('Audit')}"
     owner.log_in()
 
     owner.go("keys")
     page.click("#create")
-    page.fill("dialog input[type=text]", "story")
+    page.fill("dialog input[type=text]", name)
     page.locator("dialog form button[type=submit]").click()
     secret_box = page.locator(".secret input")
     secret_box.wait_for()
@@ -159,7 +160,7 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
 
     owner.go("console")
     page.select_option("#key", label=page.locator("#key option").first.inner_text())
-    assert "story" in page.locator("#key option").first.inner_text()
+    assert name in page.locator("#key option").first.inner_text()
     owner.say("THINK please")
     owner.wait_answered()
     reasoning = page.locator("#thread .fold").first
@@ -180,7 +181,7 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
     page.locator(".msg.user img.media").wait_for()
     owner.wait_answered()
 
-    owner.say("N=60 DELAY=50")
+    owner.say("N=600 DELAY=100")
     page.wait_for_function("() => document.querySelector('#thread').innerText.includes('tok5')")
     page.reload()
     page.wait_for_function("() => document.querySelector('#thread').innerText.includes('tok5')")
@@ -192,7 +193,7 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
     assert owner.last().inner_text().count("tok5 ") == 1
     page.click("#stop")
     owner.wait_answered()
-    assert "tok59" not in owner.last().inner_text()
+    assert "tok599" not in owner.last().inner_text()
 
     owner.go("sessions")
     page.locator(".listing button").first.click()
@@ -201,12 +202,12 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
 
     assert owner.complaints == []
     owner.go("keys")
-    page.get_by_role("button", name=f"{owner.text('Revoke')}: story").first.click()
+    page.get_by_role("button", name=f"{owner.text('Revoke')}: {name}").first.click()
     page.locator("dialog .btn.danger").click()
-    page.locator("tr", has_text="story").first.get_by_text(owner.text("Revoked")).wait_for()
+    page.locator("tr", has_text=name).first.get_by_text(owner.text("Revoked")).wait_for()
     assert server.request("GET", "/api/v1/configs", secret).status == 401
     owner.go("console")
-    assert "story" not in page.locator("#key").inner_text()
+    assert name not in page.locator("#key").inner_text()
 
 
 def test_revoked_key_is_told_in_the_console(owner: Owner, server: Server) -> None:
