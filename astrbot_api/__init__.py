@@ -12,6 +12,8 @@
 from __future__ import annotations
 
 from .agent.cancel import Cancellation
+from .agent.loop import ToolFinished, ToolStarted
+from .agent.own import Agent
 from .agent.provider import (
     Delta,
     ModelMessage,
@@ -38,11 +40,13 @@ from .errors import (
     ToolError,
 )
 from .extension import AppState, AstrBotAPI
+from .http.auth import HostUser
 from .http.operations.routes import build_operations
 from .plugins.context import Handled, Host, TurnContext
 from .plugins.hookspecs import hookimpl
 
 __all__ = [
+    "Agent",
     "ApiError",
     "AppState",
     "AstrBotAPI",
@@ -53,6 +57,7 @@ __all__ = [
     "Delta",
     "Handled",
     "Host",
+    "HostUser",
     "ModelMessage",
     "ModelOptions",
     "Provider",
@@ -68,7 +73,9 @@ __all__ = [
     "ToolCallDelta",
     "ToolContext",
     "ToolError",
+    "ToolFinished",
     "ToolSpec",
+    "ToolStarted",
     "TurnContext",
     "Usage",
     "build_operations",

@@ -12,6 +12,7 @@ from flask import Flask
 from .admin.blueprint import register_admin
 from .admin.housekeeping import Housekeeping
 from .admin.owner import OwnerLogin, create_first_owner
+from .agent.own import Agent, make_agent
 from .agent.provider import Provider
 from .agent.tools import Tool
 from .attachments import Attachments
@@ -37,6 +38,7 @@ from .configfiles import ConfigFiles
 from .db.keyuse import UseCounter
 from .db.store import Store, open_store
 from .errors import SettingsError
+from .http.auth import Authenticate
 from .http.docs.documents import OpenapiDocuments
 from .http.openapi import build_api
 from .http.operations.checks import ReadinessChecks
@@ -99,6 +101,8 @@ class AppState:
     owner_login: OwnerLogin
     key_use: UseCounter
     rate_limiter: RateLimiter
+    #: None: only a key opens the API.
+    authenticate: Authenticate | None
 
     def start(self) -> None:
         """Begin what a worker does beside answering: call it once in each process.
@@ -150,6 +154,12 @@ class AstrBotAPI:
     :param adapters: Messengers by type, for ``[[bot]] type = "…"``, beside
         the built-in ones; see :mod:`astrbot_api.im.adapter`.
     :param providers: Models by id, for ``[provider] id = "…"`` of a config.
+    :param agent: Answers in the place of a model: a function of the messages
+        and a :class:`~astrbot_api.ToolContext` that returns text, or yields text
+        and events; or a class, of which the application gets an object.
+    :param authenticate: Tells who sends a request that has no key, by the
+        application's own login: a function of the request that returns a
+        :class:`~astrbot_api.HostUser`, or None.
     :param settings: Any field of :class:`~astrbot_api.config.Settings`.
     """
 
@@ -163,6 +173,8 @@ class AstrBotAPI:
         find_plugins: bool = True,
         providers: Mapping[str, Provider] | None = None,
         adapters: Mapping[str, AdapterModule] | None = None,
+        agent: Agent | type | None = None,
+        authenticate: Authenticate | None = None,
         **settings: Any,
     ) -> None:
         self._tools = tuple(tools)
@@ -171,6 +183,8 @@ class AstrBotAPI:
         self._find_plugins = find_plugins
         self._providers = dict(providers or {})
         self._adapters = dict(adapters or {})
+        self._agent = agent
+        self._authenticate = authenticate
         self._settings = settings
         if app is not None:
             self.init_app(app)
@@ -237,6 +251,7 @@ class AstrBotAPI:
             attachments=attachments,
             ender=ender,
             speaker=speaker,
+            agent=make_agent(self._agent),
         )
         writer = JournalWriter(journal, signals)
         opener = TurnOpener(settings, store, configs, lease, writer, announcer)
@@ -295,6 +310,7 @@ class AstrBotAPI:
             owner_login=OwnerLogin(settings, store),
             key_use=key_use,
             rate_limiter=open_rate_limiter(settings, store),
+            authenticate=self._authenticate,
         )
 
     def _load_plugins(self, settings: Settings, configs: ConfigFiles, store: Store) -> Plugins:

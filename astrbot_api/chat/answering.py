@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..agent.aside import CallTimedOut, TooManyAbandoned
 from ..agent.loop import AgentEvent, run_agent
+from ..agent.own import Agent, run_own_agent
 from ..agent.provider import ModelMessage, ModelOptions, Provider
 from ..agent.tools import ToolContext
 from ..attachments import Attachments
@@ -54,7 +55,9 @@ class TurnRunner:
         attachments: Attachments,
         ender: TurnEnder,
         speaker: Speaker,
+        agent: Agent | None = None,
     ) -> None:
+        self._agent = agent
         self._settings = settings
         self._store = store
         self._providers = providers
@@ -117,7 +120,7 @@ class TurnRunner:
         if isinstance(text, Handled):
             self._ender.answer_directly(turn, text.text)
             return
-        provider = self._providers.get_provider(turn.provider)
+        provider = None if self._agent else self._providers.get_provider(turn.provider)
         self._answer(turn, reply, provider, abilities, text)
         self._ender.name_session(turn, provider)
         abilities.hooks.observe_reply(reply.text)
@@ -147,28 +150,44 @@ class TurnRunner:
         self,
         turn: OpenTurn,
         reply: Reply,
-        provider: Provider,
+        provider: Provider | None,
         abilities: TurnAbilities,
         text: str,
     ) -> None:
         """Run the agent and show what it says and does."""
-        guard = turn.request.guard
         options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
         outbox = FileOutbox(self._attachments, turn.request.key_id)
-        steps = run_agent(
-            abilities.hook_provider(provider),
-            self._build_conversation(turn, provider, options, text),
-            abilities.make_toolbox(guard.rules.tools if guard else None),
-            self._to_tool_context(turn, outbox),
-            options,
-            max_steps=turn.config.agent.max_steps,
-        )
-        for step in steps:
+        conversation = self._build_conversation(turn, provider, options, text)
+        context = self._to_tool_context(turn, outbox)
+        for step in self._iter_steps(turn, provider, abilities, conversation, context, options):
             self._show(turn, reply, outbox, step)
         self._show(turn, reply, outbox, None)
         for event in reply.finish():
             turn.say(event)
         self._ender.complete(turn, reply, "completed")
+
+    def _iter_steps(
+        self,
+        turn: OpenTurn,
+        provider: Provider | None,
+        abilities: TurnAbilities,
+        conversation: list[ModelMessage],
+        context: ToolContext,
+        options: ModelOptions,
+    ) -> Iterator[AgentEvent]:
+        """Ask the application's agent, or else the model and its tools."""
+        if self._agent is not None:
+            return run_own_agent(self._agent, conversation, context)
+        assert provider is not None
+        guard = turn.request.guard
+        return run_agent(
+            abilities.hook_provider(provider),
+            conversation,
+            abilities.make_toolbox(guard.rules.tools if guard else None),
+            context,
+            options,
+            max_steps=turn.config.agent.max_steps,
+        )
 
     def _show(
         self, turn: OpenTurn, reply: Reply, outbox: FileOutbox, step: AgentEvent | None
@@ -181,7 +200,7 @@ class TurnRunner:
             turn.say(event)
 
     def _build_conversation(
-        self, turn: OpenTurn, provider: Provider, options: ModelOptions, text: str
+        self, turn: OpenTurn, provider: Provider | None, options: ModelOptions, text: str
     ) -> list[ModelMessage]:
         agent = turn.config.agent
         limits = MediaLimits(
@@ -200,7 +219,7 @@ class TurnRunner:
                 system_prompt=system_prompt, budget=agent.history_tokens,
             )  # fmt: skip
         summariser = None
-        if agent.history == "summarise":
+        if agent.history == "summarise" and provider is not None:
             summariser = Summariser(self._store, provider, options, agent.history_tokens)
         return build_messages(
             self._store,

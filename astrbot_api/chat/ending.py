@@ -137,8 +137,11 @@ class TurnEnder:
             turn.say(events.error(turn.run_id, code, message))
         turn.say(events.end(turn.run_id))
 
-    def name_session(self, turn: OpenTurn, provider: Provider) -> None:
-        """Have a session that has no name get one."""
+    def name_session(self, turn: OpenTurn, provider: Provider | None) -> None:
+        """Have a session that has no name get one.
+
+        :param provider: The model that may be asked; None: the first words do.
+        """
         if turn.session.display_name is not None:
             return
         asked = provider if turn.config.agent.titles else None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from flask import Request, request
 
 from ..db.keys import KeyRow, find_valid_key
 from ..errors import ApiError
-from ..keyrules import NO_RULES, KeyGuard, load_rules
+from ..keyrules import NO_RULES, KeyGuard, KeyRules, load_rules
 from ..ratelimits import RateState
 from .state import get_state
 
@@ -18,6 +21,30 @@ ADMIN_SCOPE = "chat:admin"
 
 #: Where the caller stands in the environment of a request.
 CALLER_KEY = "astrbot_api.caller"
+
+
+#: What the ids are made from under which users of the application are counted.
+_HOST_USERS = uuid.UUID("5b0c5c0e-6f0c-4a53-9a2f-6d2a4b0f3c11")
+
+
+@dataclass(frozen=True, slots=True)
+class HostUser:
+    """Somebody whom the application itself has let in.
+
+    :param username: The only username that they speak as.
+    :param scopes: What they may do, as the scopes of a key.
+    """
+
+    username: str
+    scopes: Collection[str] = ("chat", "file")
+
+    def __post_init__(self) -> None:
+        if not self.username.strip():
+            raise ValueError("a HostUser needs a username")
+
+
+#: The application's own check of a request that has no key.
+Authenticate = Callable[[Request], HostUser | None]
 
 
 @dataclass(slots=True)
@@ -46,10 +73,15 @@ def require_scope(scope: str | None) -> None:
         ``insufficient_scope``; clients match the three texts exactly.
     """
     now: Request = request._get_current_object()  # type: ignore[attr-defined]
+    state = get_state()
     secret = read_secret(now)
     if not secret:
-        raise ApiError("missing_api_key", "Missing API key")
-    state = get_state()
+        user = _find_host_user(now, state.authenticate)
+        if user is None:
+            raise ApiError("missing_api_key", "Missing API key")
+        now.environ[CALLER_KEY] = _to_caller(user)
+        check_scope(frozenset(user.scopes), scope)
+        return
     with state.store.read() as db:
         key = find_valid_key(db, secret)
     if key is None:
@@ -62,6 +94,28 @@ def require_scope(scope: str | None) -> None:
     state.lease.note_key_use(key, now.remote_addr)
     if key.rules is not None or key.parent_id is not None:
         guard_request(now, caller, key)
+
+
+def _find_host_user(request: Request, authenticate: Authenticate | None) -> HostUser | None:
+    """Return whom the application knows as the sender.
+
+    Nobody, when a browser sends it from a page of another site: the cookie
+    that the application goes by is sent along from there too (Source: RFC
+    6454, 7.3, for ``Origin``; WebSockets and forms have it as well).
+    """
+    if authenticate is None:
+        return None
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        return None
+    return authenticate(request)
+
+
+def _to_caller(user: HostUser) -> Caller:
+    """Return the caller that a user of the application is: bound to its own name."""
+    key_id = str(uuid.uuid5(_HOST_USERS, user.username))
+    guard = KeyGuard(key_id, key_id, KeyRules(username=user.username))
+    return Caller(key_id, "host", frozenset(user.scopes), guard)
 
 
 def guard_request(request: Request, caller: Caller, key: KeyRow) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def s3_url() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _shared_state(request: pytest.FixtureRequest) -> Iterator[None]:
+def _shared_state(request: pytest.FixtureRequest, module_dir: Path) -> Iterator[None]:
     """Set the variables of a state that several hosts could share, where it is asked for."""
     if os.environ.get(STATE_VARIABLE) != "shared":
         yield
@@ -55,4 +56,4 @@ def _shared_state(request: pytest.FixtureRequest) -> Iterator[None]:
         }.items():
             patch.setenv(name, value)
         yield
-    assert not (request.getfixturevalue("module_dir") / "astrbot.db").exists()
+    assert not (module_dir / "astrbot.db").exists()

@@ -1,0 +1,146 @@
+"""A shop with users, pages and a database of its own, and a chat beside them.
+
+::
+
+    flask --app examples/embed/shop.py run
+    waitress-serve --threads 32 --call examples.embed.shop:create_shop
+
+The API is at ``/bot/api/v1``. Whoever is logged in to the shop chats as
+themselves; other programs use keys. The shop's own agent answers.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from flask import (
+    Flask,
+    Request,
+    Response,
+    current_app,
+    redirect,
+    render_template,
+    request,
+    session,
+)
+from werkzeug.security import check_password_hash, generate_password_hash
+
+from astrbot_api import AstrBotAPI, HostUser, ToolContext, ToolFinished, ToolStarted
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS user (name TEXT PRIMARY KEY, password TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS purchase (user TEXT NOT NULL, what TEXT NOT NULL, state TEXT NOT NULL);
+"""
+
+
+class ShopAgent:
+    """Answers questions about the orders of whoever asks.
+
+    It runs outside of any request, in a thread (under gevent: a greenlet) of
+    its turn, so it opens the database by itself.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+
+    def __call__(self, messages: Sequence[dict[str, Any]], context: ToolContext) -> Iterator[Any]:
+        question = str(messages[-1]["content"])
+        if "order" not in question:
+            yield "I know your orders. "
+            yield "Ask me about them!"
+            return
+        # What a client shows as a tool call; an agent that has none leaves it out.
+        yield ToolStarted("look-up", "find_orders", {"user": context.username}, time.time())
+        orders = self.find_orders(context.username)
+        yield ToolFinished("look-up", f"{len(orders)} found", time.time())
+        yield f"{context.username}, you have {len(orders)} orders."
+        for what, state in orders:
+            yield f"\n- {what}: {state}"
+
+    def find_orders(self, user: str) -> list[tuple[str, str]]:
+        """Return what a user has ordered, and what became of it."""
+        with closing(sqlite3.connect(self._database)) as db:
+            sql = "SELECT what, state FROM purchase WHERE user = ? ORDER BY rowid"
+            return list(db.execute(sql, (user,)))
+
+
+def create_shop(data_dir: Path | str = "shop-data") -> Flask:
+    """Make the shop's application."""
+    folder = Path(data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    shop = Flask(__name__)
+    shop.config.update(
+        SHOP_DB=folder / "shop.db",
+        SECRET_KEY="change me: openssl rand -hex 32",
+        # Our chat goes by this cookie: pages of other sites must not send it.
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_HTTPONLY=True,
+    )
+    with closing(_connect(shop)) as db, db:
+        db.executescript(_TABLES)
+    shop.add_url_rule("/", view_func=show_home)
+    shop.add_url_rule("/login", view_func=log_in, methods=["GET", "POST"])
+    shop.add_url_rule("/logout", view_func=log_out, methods=["POST"])
+    shop.register_error_handler(404, show_not_found)
+
+    AstrBotAPI(
+        shop,
+        url_prefix="/bot",
+        data_dir=folder / "bot",
+        agent=ShopAgent(shop.config["SHOP_DB"]),
+        authenticate=find_user,
+        owner_access="off",
+    )
+    return shop
+
+
+def find_user(request: Request) -> HostUser | None:
+    """Tell the API who is logged in to the shop. Called for requests without a key."""
+    name = session.get("user")
+    return None if name is None else HostUser(name, scopes=("chat", "file"))
+
+
+def show_home() -> str:
+    """Show the shop; its page talks to the API by itself."""
+    return render_template("home.html", user=session.get("user"))
+
+
+def log_in() -> Response | str | tuple[str, int]:
+    """Log a user in by name and password."""
+    if request.method == "GET":
+        return render_template("login.html", error="")
+    name, password = request.form.get("name", ""), request.form.get("password", "")
+    with closing(_connect(current_app)) as db:
+        row = db.execute("SELECT password FROM user WHERE name = ?", (name,)).fetchone()
+    if row is None or not check_password_hash(row[0], password):
+        return render_template("login.html", error="Wrong name or password."), 403
+    session.clear()
+    session["user"] = name
+    return redirect("/")  # type: ignore[return-value]
+
+
+def log_out() -> Response:
+    """End the session: the next request to the API is nobody's."""
+    session.clear()
+    return redirect("/")  # type: ignore[return-value]
+
+
+def show_not_found(error: Exception) -> tuple[str, int]:
+    """Show the shop's page for what is not there; below /bot/api it is JSON."""
+    return render_template("404.html"), 404
+
+
+def add_user(shop: Flask, name: str, password: str, orders: Sequence[tuple[str, str]] = ()) -> None:
+    """Add a user, with what they have ordered: pairs of what and its state."""
+    with closing(_connect(shop)) as db, db:
+        db.execute("INSERT INTO user VALUES (?, ?)", (name, generate_password_hash(password)))
+        db.executemany("INSERT INTO purchase VALUES (?, ?, ?)", [(name, *one) for one in orders])
+
+
+def _connect(shop: Flask) -> sqlite3.Connection:
+    return sqlite3.connect(shop.config["SHOP_DB"])

@@ -1,0 +1,271 @@
+"""An application's own agent and its own users, in the place of models and keys."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import flask_smorest
+import pytest
+import waitress
+from flask import Flask, Request
+from flask.testing import FlaskClient
+
+from astrbot_api import (
+    AstrBotAPI,
+    HostUser,
+    ProviderError,
+    ReasoningDelta,
+    ToolContext,
+    Usage,
+)
+from examples.embed import shop as shop_module
+
+from ..servers import parse_events
+
+Make = Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Make a host application whose user is the header ``User``; return its client."""
+    apps: list[Flask] = []
+
+    def start(agent: Any, **options: Any) -> FlaskClient:
+        app = Flask("host")
+        AstrBotAPI(
+            app, agent=agent, authenticate=by_header, data_dir=tmp_path / str(len(apps)), **options
+        )
+        apps.append(app)
+        return app.test_client()
+
+    yield start
+    for app in apps:
+        app.extensions["astrbot_api"].close()
+
+
+def by_header(request: Request) -> HostUser | None:
+    name = request.headers.get("User")
+    return HostUser(name) if name else None
+
+
+def chat(client: FlaskClient, user: str = "ann", **body: Any) -> list[dict[str, Any]]:
+    answer = client.post(
+        "/api/v1/chat", headers={"User": user}, json={"username": user, "message": "hi", **body}
+    )
+    assert answer.status_code == 200, answer.text
+    return parse_events(answer.get_data())
+
+
+def event(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    return next(one for one in events if one["type"] == kind)
+
+
+def test_what_an_agent_yields_is_the_answer_and_is_remembered(make: Make) -> None:
+    seen = []
+
+    def agent(messages: Sequence[dict[str, Any]], context: ToolContext) -> Iterator[Any]:
+        seen.append([(one["role"], one["content"]) for one in messages[1:]])
+        yield ReasoningDelta("hm")
+        yield "Hello, "
+        yield context.username
+        yield Usage(3, 0, 2)
+
+    client = make(agent)
+    events = chat(client, session_id="s")
+    assert event(events, "complete")["data"] == "Hello, ann"
+    assert event(events, "complete")["reasoning"] == "hm"
+    assert event(events, "agent_stats")["data"]["token_usage"]["output"] == 2
+    chat(client, session_id="s", message="again")
+    assert seen[1] == [("user", "hi"), ("assistant", "Hello, ann"), ("user", "again")]
+
+
+def test_an_agent_may_be_a_class_or_return_its_text(make: Make) -> None:
+    class Counter:
+        def __init__(self) -> None:
+            self.count = 0
+
+        def __call__(self, messages: Any, context: Any) -> str:
+            self.count += 1
+            return f"turn {self.count}"
+
+    client, other = make(Counter), make(Counter)
+    assert event(chat(client), "complete")["data"] == "turn 1"
+    assert event(chat(client), "complete")["data"] == "turn 2"
+    assert event(chat(other), "complete")["data"] == "turn 1"
+
+
+def test_what_an_agent_raises_is_told_as_it_means_it(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    def agent(messages: Sequence[dict[str, Any]], context: ToolContext) -> Iterator[Any]:
+        yield "so far"
+        if "closed" in messages[-1]["content"]:
+            raise ProviderError("The stock is closed.")
+        if "odd" in messages[-1]["content"]:
+            yield 42
+        raise RuntimeError("the inside of the shop")
+
+    client = make(agent)
+    failed = event(chat(client, message="closed?"), "error")
+    assert (failed["code"], failed["data"]) == ("provider_error", "The stock is closed.")
+    for message in ("break", "odd"):
+        events = chat(client, message=message)
+        assert event(events, "error")["code"] == "internal_error"
+        assert "inside" not in str(events)
+    assert "the inside of the shop" in caplog.text
+    assert "an agent yields text or events, not int" in caplog.text
+
+
+def test_a_stop_ends_an_agent_and_closes_what_it_has_open(make: Make) -> None:
+    closed = threading.Event()
+
+    def agent(messages: Any, context: ToolContext) -> Iterator[Any]:
+        try:
+            for _ in range(1000):
+                yield "word "
+                context.cancel.wait(0.05)
+        finally:
+            closed.set()
+
+    client = make(agent)
+    answer = client.post(
+        "/api/v1/chat", headers={"User": "ann"}, buffered=False,
+        json={"username": "ann", "session_id": "s", "message": "hi"},
+    )  # fmt: skip
+    stream = answer.iter_encoded()
+    next(one for one in stream if b'"plain"' in one)
+    stopped = client.application.test_client().post(
+        "/api/v1/chat/sessions/s/stop", headers={"User": "ann"}, json={"username": "ann"}
+    )
+    assert stopped.status_code == 200
+    assert b'"end"' in b"".join(stream)
+    assert closed.wait(30)
+
+
+def test_a_user_of_the_host_speaks_as_nobody_else(make: Make) -> None:
+    client = make(lambda messages, context: "ok")
+    chat(client, "bob", session_id="of-bob")
+    as_ann = {"User": "ann"}
+    for answer in (
+        client.post("/api/v1/chat", headers=as_ann, json={"username": "bob", "message": "x"}),
+        client.get("/api/v1/chat/sessions?username=bob", headers=as_ann),
+        client.get("/api/v1/chat/sessions/of-bob?username=bob", headers=as_ann),
+    ):
+        assert (answer.status_code, answer.get_json()["code"]) == (403, "key_restricted")
+    taken = client.post(
+        "/api/v1/chat", headers=as_ann,
+        json={"username": "ann", "session_id": "of-bob", "message": "x"},
+    )  # fmt: skip
+    assert taken.status_code == 409
+    other_scope = client.get("/api/v1/im/bots", headers=as_ann)
+    assert (other_scope.status_code, other_scope.get_json()["code"]) == (403, "insufficient_scope")
+
+
+def test_without_a_user_or_from_another_site_it_is_nobody(make: Make) -> None:
+    client = make(lambda messages, context: "ok")
+    body = {"username": "ann", "message": "x"}
+    nobody = client.post("/api/v1/chat", json=body)
+    forged = client.post(
+        "/api/v1/chat", headers={"User": "ann", "Origin": "https://evil.example"}, json=body
+    )
+    for answer in (nobody, forged):
+        assert (answer.status_code, answer.get_json()["code"]) == (401, "missing_api_key")
+    own = {"User": "ann", "Origin": "http://localhost"}
+    assert client.post("/api/v1/chat", headers=own, json=body).status_code == 200
+
+
+def test_a_user_of_the_host_can_use_every_route_without_a_fault(make: Make) -> None:
+    client = make(lambda messages, context: "ok")
+    headers = {"User": "ann"}
+    for path in ("keys/self", "chat/sessions", "chat/sessions?username=ann", "configs"):
+        assert client.get(f"/api/v1/{path}", headers=headers).status_code < 500, path
+    made = client.post("/api/v1/keys/session", headers=headers, json={"username": "ann"})
+    assert (made.status_code, made.get_json()["code"]) == (401, "invalid_api_key")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Flask]:
+    made = shop_module.create_shop(tmp_path / "shop")
+    shop_module.add_user(made, "alice", "secret", [("teapot", "on its way")])
+    yield made
+    made.extensions["astrbot_api"].close()
+
+
+def test_the_shop_answers_its_own_users(shop: Flask) -> None:
+    client = shop.test_client()
+    body = {"username": "alice", "message": "Where is my order?"}
+    assert client.post("/bot/api/v1/chat", json=body).status_code == 401
+    assert client.post("/login", data={"name": "alice", "password": "no"}).status_code == 403
+    client.post("/login", data={"name": "alice", "password": "secret"})
+    assert "Hello, alice" in client.get("/").text
+    answer = client.post("/bot/api/v1/chat", json={**body, "response_mode": "blocking"})
+    data = answer.get_json()["data"]
+    assert data["message"] == "alice, you have 1 orders.\n- teapot: on its way"
+    assert data["parts"][0]["tool_calls"][0]["name"] == "find_orders"
+    assert "does not have this" in client.get("/bot/nothing").text
+    assert client.get("/bot/api/v1/nothing").get_json()["code"] == "path_not_found"
+    client.post("/logout")
+    assert client.post("/bot/api/v1/chat", json=body).status_code == 401
+
+
+def test_a_flask_smorest_api_of_the_host_keeps_its_own(tmp_path: Path) -> None:
+    app = Flask("host")
+    app.config.update(
+        API_TITLE="The host's", API_VERSION="1", OPENAPI_VERSION="3.0.3",
+        OPENAPI_URL_PREFIX="/own", OPENAPI_JSON_PATH="openapi.json",
+    )  # fmt: skip
+    api = flask_smorest.Api(app)
+    own = flask_smorest.Blueprint("pets", __name__, url_prefix="/pets")
+
+    @own.route("/")
+    @own.response(200)
+    def list_pets() -> list[str]:
+        flask_smorest.abort(418, message="short and stout")
+
+    api.register_blueprint(own)
+    AstrBotAPI(app, url_prefix="/bot", data_dir=tmp_path)
+    client = app.test_client()
+    document = client.get("/own/openapi.json").get_json()
+    assert document["info"]["title"] == "The host's"
+    assert list(document["paths"]) == ["/pets/"]
+    theirs = client.get("/bot/api/v1/openapi.json").get_json()
+    assert not [path for path in theirs["paths"] if "pets" in path]
+    assert client.get("/pets/").get_json()["message"] == "short and stout"
+    assert client.get("/bot/api/v1/configs").get_json()["code"] == "missing_api_key"
+    app.extensions["astrbot_api"].close()
+
+
+def test_the_shop_streams_under_waitress(shop: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    import http.client
+    import json
+
+    caplog.set_level(logging.ERROR)
+    server = waitress.create_server(shop, host="127.0.0.1", port=0, threads=8)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", server.effective_port, timeout=60)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", "/login", "name=alice&password=secret", form)
+        logged_in = connection.getresponse()
+        logged_in.read()
+        cookie = str(logged_in.getheader("Set-Cookie")).partition(";")[0]
+        for message in ("my order?", "and now?"):
+            connection.request(
+                "POST", "/bot/api/v1/chat", json.dumps({"username": "alice", "message": message}),
+                {"Cookie": cookie, "Content-Type": "application/json"},
+            )  # fmt: skip
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert parse_events(answer.read())[-1]["type"] == "end"
+        connection.close()
+    finally:
+        shop.extensions["astrbot_api"].close()
+        server.close()
+        thread.join(30)
+    assert not thread.is_alive()
+    assert caplog.text == ""
