@@ -9,10 +9,13 @@ import pytest
 
 from ..postgres import Postgres
 from .test_files import *  # noqa: F403
+from .test_guard_rails import *  # noqa: F403
 from .test_history import *  # noqa: F403
+from .test_idempotency import *  # noqa: F403
 from .test_keys import *  # noqa: F403
 from .test_last_turn import *  # noqa: F403
 from .test_media import *  # noqa: F403
+from .test_response_modes import *  # noqa: F403
 from .test_runs import *  # noqa: F403
 from .test_session_routes import *  # noqa: F403
 from .test_sessions import *  # noqa: F403
