@@ -20,7 +20,7 @@ DEV_STAMP  := $(VENV)/.stamp-dev
 # Two pips in one environment would get into each other's way.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format type bench check deploy-check clean
+.PHONY: help install run test lint format type bench check deploy-check fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo "make check    lint, type and test"
 	@echo "make bench    measure"
 	@echo "make deploy-check  the contract behind nginx, twice: embedded state; PostgreSQL, Redis, S3"
+	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": so many examples of each)"
 	@echo "make install  what make run installs, without starting anything"
 	@echo "make clean    remove the environment and the caches; data/ stays"
 
@@ -68,6 +69,10 @@ deploy-check: $(RUN_STAMP) $(TEST_STAMP)
 	@CI=1 ASTRBOT_TEST_FRONT=nginx $(DEPLOY_TESTS) tests/e2e/test_nginx.py tests/unit/test_deploy.py
 	@echo "nginx, two workers, PostgreSQL, Redis and S3"
 	@CI=1 ASTRBOT_TEST_FRONT=nginx ASTRBOT_TEST_STATE=shared $(DEPLOY_TESTS)
+
+fuzz: $(RUN_STAMP) $(TEST_STAMP)
+	@$(BIN)/python -m pip -qq --disable-pip-version-check install 'schemathesis>=4.32'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.fuzz.run $(ARGS)
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -117,7 +117,13 @@ def _to_api_error(error: HTTPException) -> ApiError:
     if error.code == 404:
         return ApiError("path_not_found", "There is nothing here; the API is at /api/v1")
     if error.code == 405:
-        return ApiError("method_not_allowed", error.description or "Method not allowed")
+        # Methods that no route of ours could have (Source: RFC 9110, 15.5.6).
+        allowed = getattr(error, "valid_methods", None) or ("GET",)
+        return ApiError(
+            "method_not_allowed",
+            error.description or "Method not allowed",
+            headers={"Allow": ", ".join(sorted(allowed))},
+        )
     if error.code is not None and error.code < 500:
         return ApiError("invalid_request", error.description or error.name)
     return ApiError("internal_error", "The server failed; its log has the details.")

@@ -16,7 +16,11 @@ from ..errors import ApiError
 from .auth import check_scope, get_caller, require_scope
 from .blueprint import ApiBlueprint
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+
+
+#: The name under which the fallback is registered.
+FALLBACK = "astrbot_api_fallback"
 
 
 def build_fallback() -> Blueprint:
@@ -39,7 +43,7 @@ def answer_unknown(path: str = "") -> NoReturn:
 
     :raises ApiError: always.
     """
-    others = _find_other_methods()
+    others = find_methods()
     if all(_is_public(endpoint) for endpoint in others.values()) and others:
         _refuse_method(others)
     require_scope(None)
@@ -51,7 +55,7 @@ def answer_unknown(path: str = "") -> NoReturn:
     _refuse_method(others)
 
 
-def _find_other_methods() -> dict[str, str]:
+def find_methods() -> dict[str, str]:
     """Return the methods that this path does answer, and their endpoints."""
     found: dict[str, str] = {}
     adapter: Any = current_app.create_url_adapter(request)
@@ -60,7 +64,7 @@ def _find_other_methods() -> dict[str, str]:
             endpoint, _ = adapter.match(method=method)
         except HTTPException:
             continue
-        if endpoint != request.endpoint and "." in endpoint:
+        if "." in endpoint and not endpoint.startswith(f"{FALLBACK}."):
             found[method] = endpoint
     return found
 

@@ -23,7 +23,7 @@ from .docs.routes import blp as docs
 from .drain import drain_later
 from .envelope import get_request_id
 from .errors import register_error_handlers
-from .fallback import build_fallback
+from .fallback import FALLBACK, build_fallback, find_methods
 from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
 from .files.routes import blp as files
 from .hooks.routes import blp as hooks
@@ -111,9 +111,7 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     add_cors(fallback, settings)
     add_request_hooks(fallback)
     register_error_handlers(fallback)
-    app.register_blueprint(
-        fallback, url_prefix=settings.url_prefix + API_PATH, name="astrbot_api_fallback"
-    )
+    app.register_blueprint(fallback, url_prefix=settings.url_prefix + API_PATH, name=FALLBACK)
     # A copy: the limits are put into dictionaries of the schemas, which all apps share.
     document = _finish_document(deepcopy(api.spec.to_dict()), settings)
     scopes = {resource.tag: resource.scope for resource in RESOURCES}
@@ -147,6 +145,9 @@ def add_request_hooks(blueprint: Blueprint) -> None:
     def finish(response: Response) -> Response:
         now = request._get_current_object()  # type: ignore[attr-defined]
         response.headers["X-Request-ID"] = get_request_id()
+        if now.method == "OPTIONS" and "Allow" in response.headers:
+            # Flask names those of the fallback, which takes any method, too.
+            response.headers["Allow"] = ", ".join(find_methods())
         caller = now.environ.get(CALLER_KEY)
         if caller is not None:
             note_use(caller, response)

@@ -51,7 +51,7 @@ _EXAMPLE_STREAM = (
             "content": {
                 "application/json": {"schema": _BLOCKING_ANSWER},
                 "text/event-stream": {
-                    "schema": {"type": "string", "description": "Server-sent events."},
+                    "schema": {"description": "Server-sent events."},
                     "example": _EXAMPLE_STREAM,
                 },
             },

@@ -47,9 +47,7 @@ _UPLOAD_CODES = (
 
 _UPLOAD_ANSWER = envelope_of("UploadAnswer", UploadSchema())
 
-_BYTES = {
-    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-}
+_BYTES = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 
 _ATTACHMENT_ID = {
     "name": "attachment_id",

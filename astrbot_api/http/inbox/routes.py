@@ -51,7 +51,7 @@ class InboxQuerySchema(ma.Schema):
             "description": "A stream of messages; it has no end.",
             "content": {
                 "text/event-stream": {
-                    "schema": {"type": "string", "description": "Server-sent events."},
+                    "schema": {"description": "Server-sent events."},
                     "example": _EXAMPLE,
                 }
             },

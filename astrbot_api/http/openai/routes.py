@@ -49,7 +49,7 @@ _MODEL_IN_PATH = [
 ]
 
 _STREAM = {
-    "schema": {"type": "string", "description": "Server-sent events."},
+    "schema": {"description": "Server-sent events."},
     "example": (
         'data: {"id":"chatcmpl-7254cd9a","object":"chat.completion.chunk","created":1795452257,'
         '"model":"default","choices":[{"index":0,"delta":{"content":"Hello"},'

@@ -52,11 +52,7 @@ _CHANGE_CODES = (
 _STREAM = {
     200: {
         "description": "A stream of events, the last of which is `end`.",
-        "content": {
-            "text/event-stream": {
-                "schema": {"type": "string", "description": "Server-sent events."}
-            }
-        },
+        "content": {"text/event-stream": {"schema": {"description": "Server-sent events."}}},
     }
 }
 

@@ -111,7 +111,9 @@ def create_session_by_get(query: dict[str, Any]) -> Response:
 
 @blp.route("/chat/sessions/new", methods=["POST"])
 @blp.arguments(NewSessionQuerySchema(), location="query")
-@blp.arguments(NewSessionSchema(), example={"username": "alice", "display_name": "Greetings"})
+@blp.arguments(
+    NewSessionSchema(), required=False, example={"username": "alice", "display_name": "Greetings"}
+)
 @blp.doc(operationId="postChatSession")
 @blp.answers(_NEW_ANSWER)
 @blp.raises(
