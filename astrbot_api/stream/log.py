@@ -8,7 +8,6 @@ encoded once, however many read it.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from typing import Protocol
 
 from ..events import Event, encode_frame
@@ -36,16 +35,16 @@ class RunLog:
     def __init__(self, run: int, sink: Sink) -> None:
         self.run = run
         self._sink = sink
-        self._frames: deque[str] = deque()
+        # What is no longer in memory, and what is: one value, so that readers see
+        # both as they belong together. No locks: an event costs as little as it can.
+        self._kept: tuple[int, list[str]] = (0, [])
         self._chars = 0
-        self._dropped = 0  # events that are no longer in memory
         self._appended = 0
-        self._written = 0  # in the journal
-        self._released = 0  # visible to readers
+        self._written = 0  # in the journal; set by the sink alone
+        self._released = 0  # visible to readers; set by the sink alone
         self._ending = False
         self._closed = False
         self._marked = False
-        self._lock = threading.Lock()
         self._waiters: set[threading.Event] = set()
 
     @property
@@ -61,10 +60,11 @@ class RunLog:
     def append(self, event: Event) -> None:
         """Add an event. Only the thread that runs the turn may."""
         frame = encode_frame(event, self._appended + 1)
-        with self._lock:
-            self._frames.append(frame)
-            self._chars += len(frame)
-            self._appended += 1
+        self._chars += len(frame)
+        if self._chars > _WINDOW_CHARS:
+            self._drop_written()
+        self._kept[1].append(frame)
+        self._appended += 1
         self._mark()
 
     def close(self) -> None:
@@ -77,35 +77,26 @@ class RunLog:
 
         :returns: None when they are no longer in memory.
         """
-        with self._lock:
-            if number < self._dropped:
-                return None
-            count = self._released - number
-            if count <= 0:
-                return []
-            start = number - self._dropped
-            if start == 0 and count == len(self._frames):
-                return list(self._frames)
-            return [self._frames[at] for at in range(start, start + count)]
+        released = self._released
+        dropped, frames = self._kept
+        if number < dropped:
+            return None
+        return frames[number - dropped : max(number, released) - dropped]
 
     def add_waiter(self, waiter: threading.Event) -> None:
         """Have an event set whenever there is something new to read."""
-        with self._lock:
-            self._waiters.add(waiter)
+        self._waiters.add(waiter)
 
     def discard_waiter(self, waiter: threading.Event) -> None:
         """Forget a waiter."""
-        with self._lock:
-            self._waiters.discard(waiter)
+        self._waiters.discard(waiter)
 
     def take_unwritten(self) -> Piece:
         """Return what the journal does not have yet. For the sink."""
         self._marked = False
         ending = self._ending  # before the events: none is added after it is set
-        with self._lock:
-            start = self._written - self._dropped
-            frames = [self._frames[at] for at in range(start, len(self._frames))]
-        return Piece(self.run, self._written + 1, frames, ending)
+        dropped, frames = self._kept
+        return Piece(self.run, self._written + 1, frames[self._written - dropped :], ending)
 
     def release(self, piece: Piece, *, written: bool = True) -> None:
         """Show a piece to the readers. For the sink.
@@ -113,17 +104,22 @@ class RunLog:
         :param written: False: the journal could not keep it; it stays in
             memory, to be written with what follows.
         """
-        with self._lock:
-            self._released = max(self._released, piece.last)
-            if written:
-                self._written = piece.last
-                while self._chars > _WINDOW_CHARS and self._dropped < self._written:
-                    self._chars -= len(self._frames.popleft())
-                    self._dropped += 1
-            if piece.ended:
-                self._closed = True
-            for waiter in self._waiters:
-                waiter.set()
+        self._released = max(self._released, piece.last)
+        if written:
+            self._written = piece.last
+        if piece.ended:
+            self._closed = True
+        for waiter in tuple(self._waiters):
+            waiter.set()
+
+    def _drop_written(self) -> None:
+        """Keep half a window of what the journal has, and all that it has not."""
+        dropped, frames = self._kept
+        at, chars = 0, self._chars
+        while chars > _WINDOW_CHARS // 2 and dropped + at < self._written:
+            chars -= len(frames[at])
+            at += 1
+        self._kept, self._chars = (dropped + at, frames[at:]), chars
 
     def _mark(self) -> None:
         if not self._marked:
