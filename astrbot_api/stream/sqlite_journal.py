@@ -53,16 +53,15 @@ PRAGMA wal_autocheckpoint = 4000;
 
 _ADD = "INSERT INTO event (run, number, frame) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _END = "INSERT INTO ended (run, last, ended_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-_ADD_PIECES = """
+# One small array a row: a function that looked into a larger one would read
+# all of it again for every event.
+_ADD_ROWS = """
 INSERT INTO event (run, number, frame)
-SELECT json_extract(piece.value, '$[0]'),
-       json_extract(piece.value, '$[1]') + frame.key, frame.value
-FROM json_each(?) AS piece, json_each(piece.value, '$[2]') AS frame
-WHERE NOT EXISTS (
-    SELECT 1 FROM ended WHERE ended.run = json_extract(piece.value, '$[0]'))
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+FROM json_each(?) WHERE true
 ON CONFLICT DO NOTHING
 """
-_END_PIECES = """
+_END_ROWS = """
 INSERT INTO ended (run, last, ended_at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
 FROM json_each(?) WHERE true
@@ -230,14 +229,28 @@ def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> int:
     if begun != "[]":
         db.execute("DELETE FROM event WHERE run IN (SELECT value FROM json_each(?))", (begun,))
         db.execute("DELETE FROM ended WHERE run IN (SELECT value FROM json_each(?))", (begun,))
-    rows = [(piece.run, piece.first, piece.frames) for piece in pieces]
-    added = db.execute(_ADD_PIECES, (orjson.dumps(rows).decode(),)).rowcount
-    if added < sum(len(piece.frames) for piece in pieces):
+    over = _find_ended(db, pieces)
+    if over:
         log.warning("runs had ended elsewhere; their worker's last words are dropped")
+    pieces = [piece for piece in pieces if piece.run not in over]
+    rows = [
+        (piece.run, number, frame)
+        for piece in pieces
+        for number, frame in enumerate(piece.frames, piece.first)
+    ]
+    db.execute(_ADD_ROWS, (orjson.dumps(rows).decode(),))
     ended = [(piece.run, piece.last, now_us()) for piece in pieces if piece.ended]
     if ended:
-        db.execute(_END_PIECES, (orjson.dumps(ended).decode(),))
+        db.execute(_END_ROWS, (orjson.dumps(ended).decode(),))
     return len(pieces)
+
+
+def _find_ended(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
+    runs = orjson.dumps([piece.run for piece in pieces]).decode()
+    rows = db.execute(
+        "SELECT run FROM ended WHERE run IN (SELECT value FROM json_each(?))", (runs,)
+    )
+    return {run for (run,) in rows}
 
 
 def _end_run(db: sqlite3.Connection, run: int, events: Sequence[Event]) -> int:
