@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from astrbot_api.testing.fake_openai import FakeOpenAI
 from bench.files import measure_files
 from bench.load import Result, run_load
+from bench.push import measure_pushes
 from bench.streams import measure_fast_streams, measure_open_streams, measure_other_worker
 from tests.e2e.crowd import chat_at_once
 from tests.servers import Server, create_key, write_config
@@ -181,6 +182,7 @@ MEASURES: dict[str, Callable[[float], dict[str, Any]]] = {
     "turns": measure_turns,
     "crowd": measure_crowd,
     "files": measure_files,
+    "push": lambda seconds: measure_pushes(),
     "open_streams": measure_open_streams,
     "fast_streams": measure_fast_streams,
     "other_worker": measure_other_worker,
