@@ -259,7 +259,7 @@ class AstrBotAPI:
             settings, store, signals, opener=opener, runner=runner, ender=ender, metrics=metrics
         )
         remover = SessionRemover(store, runs.stop_session)
-        recovery = Recovery(store, journal, signals, announcer)
+        recovery = Recovery(store, journal, signals, announcer, lease)
         streams = Streams(settings, board, lambda: runs.draining, metrics)
         sockets = WebSockets(settings, lambda: runs.draining)
         chores.add(sockets.close_idle, every_s=0.5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 
 import peewee
@@ -45,6 +46,24 @@ class WorkerLease:
         self._closed = threading.Event()
         self._used: dict[str, int] = {}
         self._first_used: dict[str, str] = {}
+        # When the lease was last renewed, by both clocks: monotonic and wall.
+        self._renewed_at: tuple[float, float] | None = None
+        self._unsure_until = 0.0
+
+    def holds(self, worker_id: str) -> bool:
+        """Tell whether a worker is this one, which is alive whatever its lease says."""
+        return bool(worker_id) and worker_id == self._worker_id
+
+    def can_judge(self) -> bool:
+        """Tell whether an expired lease of another worker means that it is dead.
+
+        Not while this one's own was not renewed in time: a database that took
+        nothing, a full disk, a clock that jumped or a machine that was asleep
+        silenced the others as well. They get the length of a lease to speak.
+        """
+        if self._renewed_at is None:
+            return True
+        return not self._was_silent() and time.monotonic() >= self._unsure_until
 
     def get_worker_id(self) -> str:
         """Return this worker's id; the first call takes the lease.
@@ -83,6 +102,7 @@ class WorkerLease:
 
     def _begin(self) -> None:
         self._worker_id = str(uuid.uuid4())
+        self._renewed_at = None  # a parent's lease says nothing of this process
         self._renew()
         self._closed = threading.Event()
         self._forks = count_forks()
@@ -96,10 +116,22 @@ class WorkerLease:
                 self._flush_use()
             except AstrBotError as error:
                 log.error("the worker's lease was not renewed: %s", error)
+            except Exception:
+                # Without this thread the worker would pass for dead.
+                log.exception("the worker's lease was not renewed")
 
     def _renew(self) -> None:
         worker_id, lease_s = self._worker_id, self._lease_s
         self._store.write(lambda db: runs.renew_lease(db, worker_id, lease_s))
+        if self._renewed_at is not None and self._was_silent():
+            log.warning("the worker's lease had run out; the others get time to renew theirs")
+            self._unsure_until = time.monotonic() + lease_s
+        self._renewed_at = (time.monotonic(), time.time())
+
+    def _was_silent(self) -> bool:
+        monotonic, wall = self._renewed_at or (0.0, 0.0)
+        passed_s = max(time.monotonic() - monotonic, time.time() - wall)
+        return passed_s > self._lease_s
 
     def _flush_use(self) -> None:
         if not self._used:

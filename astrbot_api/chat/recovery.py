@@ -20,6 +20,7 @@ from ..errors import EVENT_CODES, AstrBotError, StorageError
 from ..im.announcing import Announcer
 from ..stream.journal import Journal
 from ..stream.signals import RUN_EVENTS, Signals
+from .lease import WorkerLease
 from .replay import RebuiltReply, list_last_events, parse_frames
 from .replying import queue_reply
 
@@ -39,8 +40,14 @@ class Recovery:
     """Recovers runs; every worker does, and none gets in another's way."""
 
     def __init__(
-        self, store: Store, journal: Journal, signals: Signals, announcer: Announcer
+        self,
+        store: Store,
+        journal: Journal,
+        signals: Signals,
+        announcer: Announcer,
+        lease: WorkerLease,
     ) -> None:
+        self._lease = lease
         self._announcer = announcer
         self._store = store
         self._journal = journal
@@ -48,9 +55,13 @@ class Recovery:
 
     def recover(self) -> None:
         """End the runs of workers that have fallen silent, a bounded number of them."""
+        if not self._lease.can_judge():
+            return
         with self._store.read() as db:
-            orphans = runs.list_orphans(db, _AT_ONCE)
-            dead = [] if len(orphans) == _AT_ONCE else runs.list_dead_workers(db)
+            found = runs.list_orphans(db, _AT_ONCE)
+            dead = [] if len(found) == _AT_ONCE else runs.list_dead_workers(db)
+        orphans = [run for run in found if not self._lease.holds(run.worker_id)]
+        dead = [worker_id for worker_id in dead if not self._lease.holds(worker_id)]
         recovered = [run for run in orphans if self._try(self._interrupt, run)]
         if recovered:
             log.warning("ended %d runs of workers that died", len(recovered))

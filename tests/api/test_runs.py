@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -286,6 +287,63 @@ def test_a_dead_workers_run_is_ended_with_all_that_was_said(slow: tuple[Api, Slo
     assert api.count_rows("message") == 2
     shown = parse_events(resume(api, run_id))
     assert [one["type"] for one in shown[-2:]] == ["error", "end"]
+
+
+def set_worker(api: Api, run_id: str, worker_id: str) -> None:
+    api.state.store.write(
+        lambda db: db.execute_sql(
+            "UPDATE run SET worker_id = ? WHERE run_id = ?", (worker_id, run_id)
+        )
+    )
+
+
+def status_of(api: Api, run_id: str) -> str:
+    return str(api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]["status"])
+
+
+def test_a_worker_whose_own_lease_ran_out_does_not_end_its_own_runs(
+    slow: tuple[Api, Slow],
+) -> None:
+    api, model = slow
+    chat = Background(api)
+    assert model.asked.wait(30)
+    (run_id,) = active_runs(api)
+    api.state.store.write(lambda db: db.execute_sql("UPDATE worker SET lease_until = 0"))
+    api.state.recovery.recover()
+    assert status_of(api, run_id) == "running"
+    model.go_on.set()
+    assert chat.wait()[-3]["data"] == "one two three"
+
+
+def test_after_a_silence_of_its_own_a_worker_gives_the_others_time(
+    make_scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Slow()
+    api, _ = make_scripted(model, worker_lease_s=1)
+    chat = Background(api)
+    assert model.asked.wait(30)
+    (run_id,) = active_runs(api)
+    lease = api.state.lease
+    monkeypatch.setattr(lease, "_renewed_at", (time.monotonic() - 60, time.time()))
+    monkeypatch.setattr(lease, "_unsure_until", float("inf"))
+    assert not lease.can_judge()
+    set_worker(api, run_id, "silent as well")
+    api.state.recovery.recover()
+    assert status_of(api, run_id) == "running"
+    monkeypatch.setattr(lease, "_unsure_until", 0.0)
+    wait_for(lambda: (api.state.recovery.recover(), status_of(api, run_id))[1] == "interrupted")
+    model.go_on.set()
+    chat.wait()
+
+
+def test_a_lease_that_was_renewed_too_late_judges_nobody_for_as_long(api: Api) -> None:
+    lease = api.state.lease
+    lease.get_worker_id()
+    assert lease.can_judge()
+    lease._renewed_at = (time.monotonic(), time.time() - 60)  # the clock jumped
+    assert not lease.can_judge()
+    lease._renew()
+    assert not lease.can_judge()
 
 
 def test_what_a_worker_stored_but_could_not_say_is_said_by_another(api: Api) -> None:
