@@ -75,15 +75,17 @@ class LegacyKeys:
     def find(self, secret: str) -> KeyRow | None:
         """Return the imported key of a secret, which has our own hash from now on.
 
-        :returns: None when the secret is no imported key's, or that key was
-            used before, revoked or expired.
+        :returns: None when the secret is no valid key's.
         :raises ApiError: ``server_busy`` when too many are being tried.
         """
         if len(secret) > _MAX_SECRET_CHARS or not secret.isascii() or not secret.isprintable():
             return None  # no key has such a text, and not every database could be asked for it
         with self._store.read() as db:
             candidates = find_legacy_keys(db, secret[:PREFIX_CHARS])
-        fingerprint = hash_secret(secret) if candidates else ""
+            if not candidates:
+                # Another request may have replaced the hash since the caller looked.
+                return find_valid_key(db, secret)
+        fingerprint = hash_secret(secret)
         left = [one for one in candidates if (fingerprint, one.key_id) not in self._wrong]
         if not left:
             return None
