@@ -201,6 +201,7 @@ class AstrBotAPI:
             raise SettingsError("AstrBotAPI is set up on this application already")
         settings = load_settings(self._settings, app.config)
         state = self._build_state(app, settings)
+        _add_chores(state)
         state.readiness = ReadinessChecks(list_checks(state))
         app.extensions[EXTENSION] = state
         register_admin(app, settings)
@@ -232,9 +233,6 @@ class AstrBotAPI:
             plugins=plugins,
             extra_tools=mcp.list_tools,
         )
-        chores.add(Housekeeping(store, settings.audit_days).run, every_s=600)
-        key_use = UseCounter(store)
-        chores.add(key_use.flush)
         providers = Providers(self._providers)
         ender = TurnEnder(store, announcer, metrics)
         journal, signals = open_journal(settings), open_signals(settings)
@@ -258,20 +256,7 @@ class AstrBotAPI:
         runs = Runs(
             settings, store, signals, opener=opener, runner=runner, ender=ender, metrics=metrics
         )
-        remover = SessionRemover(store, runs.stop_session)
         recovery = Recovery(store, journal, signals, announcer, lease)
-        streams = Streams(settings, board, lambda: runs.draining, metrics)
-        sockets = WebSockets(settings, lambda: runs.draining)
-        chores.add(sockets.close_idle, every_s=0.5)
-        chores.add(ender.retry)
-        chores.add(recovery.recover)
-        idempotency = Idempotency(store, lease.get_worker_id)
-        chores.add(remover.empty_removed)
-        chores.add(idempotency.prune, every_s=600.0)
-        chores.add(runs.look_for_stops, every_s=0.5)
-        chores.add(board.look, every_s=0.25)
-        chores.add(streams.close_stuck, every_s=1.0)
-        chores.add(lambda: prune_journal(journal, settings.run_log_keep_s), every_s=30.0)
         messengers = build_messengers(
             settings, store, bots, attachments=attachments, lease=lease, chores=chores,
             runs=runs, ender=ender, speaker=speaker, pusher=pusher, announcer=announcer,
@@ -295,20 +280,20 @@ class AstrBotAPI:
             runs=runs,
             recovery=recovery,
             follower=RunFollower(store, journal, Followers(signals), recovery, runs.find_log),
-            streams=streams,
-            sockets=sockets,
+            streams=Streams(settings, board, lambda: runs.draining, metrics),
+            sockets=WebSockets(settings, lambda: runs.draining),
             inbox=inbox,
             ender=ender,
             journal_writer=writer,
-            remover=remover,
-            idempotency=idempotency,
+            remover=SessionRemover(store, runs.stop_session),
+            idempotency=Idempotency(store, lease.get_worker_id),
             providers=providers,
             metrics=metrics,
             readiness=ReadinessChecks({}),
             access_log=logging.getLogger("astrbot_api.access").info,
             openapi=build_api(app, settings),
             owner_login=OwnerLogin(settings, store),
-            key_use=key_use,
+            key_use=UseCounter(store),
             rate_limiter=open_rate_limiter(settings, store),
             authenticate=self._authenticate,
         )
@@ -325,3 +310,19 @@ class AstrBotAPI:
         for config in configs.list_configs():
             plugins.choose(config)
         return plugins
+
+
+def _add_chores(state: AppState) -> None:
+    """Enter what a worker does now and then."""
+    settings, chores = state.settings, state.chores
+    chores.add(state.key_use.flush)
+    chores.add(state.ender.retry)
+    chores.add(state.recovery.recover)
+    chores.add(state.remover.empty_removed)
+    chores.add(state.board.look, every_s=0.25)
+    chores.add(state.runs.look_for_stops, every_s=0.5)
+    chores.add(state.sockets.close_idle, every_s=0.5)
+    chores.add(state.streams.close_stuck, every_s=1.0)
+    chores.add(lambda: prune_journal(state.journal, settings.run_log_keep_s), every_s=30.0)
+    chores.add(state.idempotency.prune, every_s=600.0)
+    chores.add(Housekeeping(state.store, settings.audit_days).run, every_s=600.0)

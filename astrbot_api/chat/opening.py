@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 
 import peewee
@@ -13,7 +14,7 @@ from ..clock import to_iso
 from ..config import Settings
 from ..configfiles import DEFAULT_CONFIG_ID, ConfigFiles
 from ..db import inbound, messages, runs, sessions
-from ..db.attachments import link_attachments
+from ..db.attachments import AttachmentRow, link_attachments
 from ..db.locks import lock_name
 from ..db.removal import remove_session
 from ..db.sessions import NOBODY, SessionRow
@@ -94,13 +95,7 @@ class TurnOpener:
         self._check_key_limit(db, request.key_id)
         _note_origin(db, request, run_id)
         name = request.session_id or str(uuid.uuid4())
-        # Before the first look: of two turns of a session, one is the first.
-        lock_name(db, "session", name)
-        session = sessions.find_session(db, name)
-        if session is not None and session.creator == NOBODY:
-            session = sessions.claim_session(db, session, request.creator)
-        if session is not None:
-            sessions.check_owner(session, request.creator)
+        session = _find_session(db, name, request.creator)
         again = _find_again(db, request, session)
         if again is not None:
             request = replace(request, segments=again.segments)
@@ -111,49 +106,16 @@ class TurnOpener:
         provider = choose_provider(config, request)
         if request.guard is not None:
             check_turn(db, request.guard, name, config.id, sent)
-        config_id = None if config.id == DEFAULT_CONFIG_ID else config.id
-        if session is None:
-            session = sessions.create_session(
-                db, name, request.creator, platform_id=request.platform_id,
-                config_id=config_id, is_group=bool(request.origin and request.origin.is_group),
-            )  # fmt: skip
-        else:
-            sessions.touch_session(db, session, config_id)
-        if not request.kept:
-            # Gone before anybody saw it: a crash can leave nothing of it behind.
-            remove_session(db, session)
-            session = replace(session, display_name="")  # it needs no title
+        session = _enter_session(db, session, name, request, config)
         saved = None
         if again is None and not request.skip_user_history:
-            content = {"type": "user", "message": [one.to_wire() for one in request.segments]}
-            saved = messages.add_message(
-                db, session.id, request.platform_id, request.username, content, checkpoint,
-                sender_name=request.sender_name,
-            )  # fmt: skip
-            link_attachments(db, saved[0], [row.id for row in sent])
-            if request.kept:
-                self._announcer.message_stored(
-                    db, session_id=name, platform_id=request.platform_id, saved=saved,
-                    sender=request.username, sender_name=request.sender_name, content=content,
-                )  # fmt: skip
+            saved = self._store_user_message(db, session, request, checkpoint, sent)
         user_message = again.user.id if again else saved[0] if saved else None
         number, ahead = runs.add_run(
-            db,
-            run_id,
-            session.id,
-            key_id=request.key_id,
-            worker_id=worker_id,
-            user_message=user_message,
-            checkpoint=checkpoint,
-        )
-        # However full the queue is, it can be stopped.
-        limit = self._settings.max_turns_per_session * (2 if asks_to_stop(request.text) else 1)
-        if ahead >= limit:
-            raise ApiError(
-                "too_many_turns",
-                f"{ahead} turns of this session are running or waiting; wait for them first",
-                headers={"Retry-After": "5"},
-            )
+            db, run_id, session.id, key_id=request.key_id, worker_id=worker_id,
+            user_message=user_message, checkpoint=checkpoint,
+        )  # fmt: skip
+        self._check_queue(request, ahead)
         return OpenTurn(
             run_id=run_id,
             checkpoint=checkpoint,
@@ -169,6 +131,38 @@ class TurnOpener:
             sent=sent,
             replaces=again.bot.id if again and again.bot else None,
         )
+
+    def _store_user_message(
+        self,
+        db: peewee.Database,
+        session: SessionRow,
+        request: TurnRequest,
+        checkpoint: str,
+        sent: Sequence[AttachmentRow],
+    ) -> tuple[int, int]:
+        """Return the number and the time of the message that begins the turn."""
+        content = {"type": "user", "message": [one.to_wire() for one in request.segments]}
+        saved = messages.add_message(
+            db, session.id, request.platform_id, request.username, content, checkpoint,
+            sender_name=request.sender_name,
+        )  # fmt: skip
+        link_attachments(db, saved[0], [row.id for row in sent])
+        if request.kept:
+            self._announcer.message_stored(
+                db, session_id=session.session_id, platform_id=request.platform_id, saved=saved,
+                sender=request.username, sender_name=request.sender_name, content=content,
+            )  # fmt: skip
+        return saved
+
+    def _check_queue(self, request: TurnRequest, ahead: int) -> None:
+        # However full the queue is, it can be stopped.
+        limit = self._settings.max_turns_per_session * (2 if asks_to_stop(request.text) else 1)
+        if ahead >= limit:
+            raise ApiError(
+                "too_many_turns",
+                f"{ahead} turns of this session are running or waiting; wait for them first",
+                headers={"Retry-After": "5"},
+            )
 
     def _check_key_limit(self, db: peewee.Database, key_id: str | None) -> None:
         limit = self._settings.max_runs_per_key
@@ -188,6 +182,41 @@ class TurnOpener:
             if found is not None:
                 return found
         return self._configs.get_default()
+
+
+def _find_session(db: peewee.Database, name: str, creator: str) -> SessionRow | None:
+    """Return the session of a name, which is the creator's; None when it is new."""
+    # Before the first look: of two turns of a session, one is the first.
+    lock_name(db, "session", name)
+    session = sessions.find_session(db, name)
+    if session is not None and session.creator == NOBODY:
+        session = sessions.claim_session(db, session, creator)
+    if session is not None:
+        sessions.check_owner(session, creator)
+    return session
+
+
+def _enter_session(
+    db: peewee.Database,
+    session: SessionRow | None,
+    name: str,
+    request: TurnRequest,
+    config: AgentConfig,
+) -> SessionRow:
+    """Make the session when it is new, or note that it is used, and with which config."""
+    config_id = None if config.id == DEFAULT_CONFIG_ID else config.id
+    if session is None:
+        session = sessions.create_session(
+            db, name, request.creator, platform_id=request.platform_id,
+            config_id=config_id, is_group=bool(request.origin and request.origin.is_group),
+        )  # fmt: skip
+    else:
+        sessions.touch_session(db, session, config_id)
+    if request.kept:
+        return session
+    # Gone before anybody saw it: a crash can leave nothing of it behind.
+    remove_session(db, session)
+    return replace(session, display_name="")  # it needs no title
 
 
 def _find_again(
