@@ -256,7 +256,7 @@ class AstrBotAPI:
         runs = Runs(
             settings, store, signals, opener=opener, runner=runner, ender=ender, metrics=metrics
         )
-        recovery = Recovery(store, journal, signals, announcer, lease)
+        recovery = Recovery(store, journal, signals, announcer, lease, metrics)
         messengers = build_messengers(
             settings, store, bots, attachments=attachments, lease=lease, chores=chores,
             runs=runs, ender=ender, speaker=speaker, pusher=pusher, announcer=announcer,

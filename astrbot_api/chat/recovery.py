@@ -18,6 +18,7 @@ from ..db.sessions import WEBCHAT
 from ..db.store import Store
 from ..errors import EVENT_CODES, AstrBotError, StorageError
 from ..im.announcing import Announcer
+from ..metrics import Metrics
 from ..stream.journal import Journal
 from ..stream.signals import RUN_EVENTS, Signals
 from .lease import WorkerLease
@@ -46,8 +47,10 @@ class Recovery:
         signals: Signals,
         announcer: Announcer,
         lease: WorkerLease,
+        metrics: Metrics,
     ) -> None:
         self._lease = lease
+        self._metrics = metrics
         self._announcer = announcer
         self._store = store
         self._journal = journal
@@ -124,6 +127,7 @@ class Recovery:
 
         try:
             self._store.write(store)
+            self._metrics.note_end("interrupted")
         except _EndedElsewhere:
             log.info("run %s was ended by another worker", run.run_id)
         self._signals.publish(RUN_EVENTS, str(run.id))

@@ -194,6 +194,12 @@ def check_username(username: str) -> None:
         guard.rules.check_username(username)
 
 
+def get_bound_username() -> str | None:
+    """Return the only username that the caller may speak as, if there is but one."""
+    guard = get_caller().guard
+    return guard.rules.username if guard is not None else None
+
+
 def resolve_username(*sent: str | None) -> str:
     """Return the username that a request speaks as: the first that was sent.
 
@@ -202,9 +208,7 @@ def resolve_username(*sent: str | None) -> str:
     :param sent: What stands in its body, then in its query.
     :raises ApiError: ``missing_field`` or ``username_reserved``.
     """
-    guard = get_caller().guard
-    bound = guard.rules.username if guard is not None else None
-    username = next(filter(None, (*sent, bound)), "")
+    username = next(filter(None, (*sent, get_bound_username())), "")
     if not username:
         raise ApiError("missing_field", "Missing key: username")
     check_username(username)

@@ -8,6 +8,7 @@ import marshmallow as ma
 
 from ..errors import ApiError
 from ..messages import check_text
+from .auth import get_bound_username
 from .state import get_state
 
 
@@ -45,7 +46,7 @@ class Text(ma.fields.String):
 
 
 class Username(Text):
-    """A username: required, and not blank."""
+    """A username: not blank, and required where the key is not bound to one."""
 
     def __init__(self, **kwargs: Any) -> None:
         missing = "Missing key: username"
@@ -54,13 +55,23 @@ class Username(Text):
             max_chars="max_username_chars",
             error_messages={"required": missing, "null": missing},
             metadata={
-                "description": "Whose session it is. An integer is taken as its digits.",
+                "description": (
+                    "Whose session it is. An integer is taken as its digits. A key that is "
+                    "bound to one username may leave it out."
+                ),
                 "example": "alice",
                 "maxLength": 255,
                 "minLength": 1,
             },
             **kwargs,
         )
+
+    def deserialize(
+        self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any
+    ) -> Any:
+        if value is None or value is ma.missing:
+            value = get_bound_username() or value
+        return super().deserialize(value, attr, data, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)

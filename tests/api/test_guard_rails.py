@@ -58,6 +58,18 @@ def test_username_binds_chat_and_sessions(api: Api) -> None:
     assert ask(api, key, "/api/v1/chat/sessions?username=alice").status_code == 200
 
 
+def test_key_of_one_username_need_not_say_it(api: Api) -> None:
+    key = make_key(api, username="alice")
+    answer = api.post_chat(key, message="Hello", session_id="hers")
+    assert answer.status_code == 200, answer.get_data()
+    answer.get_data()
+    listed = ask(api, key, "/api/v1/chat/sessions").json["data"]["sessions"]
+    assert [(one["session_id"], one["creator"]) for one in listed] == [("hers", "alice")]
+    blank = api.post_chat(key, message="Hello", username=" ")
+    assert (blank.status_code, blank.json["message"]) == (400, "username is empty")
+    assert api.post_chat(message="Hello").json["message"] == "Missing key: username"
+
+
 def test_username_prefix_binds(api: Api) -> None:
     key = make_key(api, username_prefix="shop-")
     assert say(api, key, username="shop-7").status_code == 200

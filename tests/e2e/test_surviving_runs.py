@@ -184,6 +184,8 @@ def test_a_restart_ends_what_was_running_and_its_stream_can_be_read(
         run = json.loads(server.request("GET", f"/api/v1/chat/runs/{run_id}", key).data)["data"]
         assert run["status"] == "interrupted"
         assert text_of(run["result"]).startswith(said)
+        figures = server.request("GET", "/metrics").data.decode()
+        assert 'astrbot_runs_total{status="interrupted"} 1.0' in figures
 
 
 def test_a_client_that_reads_nothing_is_cut_off_and_can_resume(

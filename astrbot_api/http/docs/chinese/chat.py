@@ -72,9 +72,10 @@ CHAT = {
     "{} in it wins over the field. Others are ignored.": (
         "其中的 {} 优先于同名字段，其他内容会被忽略。"
     ),
-    "Whose session it is. An integer is taken as its digits.": (
-        "会话所属的用户名。整数按其数字文本处理。"
-    ),
+    (
+        "Whose session it is. An integer is taken as its digits. A key that is bound to one "
+        "username may leave it out."
+    ): "会话所属的用户名。整数按其数字文本处理。绑定到单一用户名的密钥可以省略它。",
     (
         "A stream of events, the last of which is {}; or, with {} {}, one JSON object."
     ): "事件流，最后一个事件为 {}；{} 为 {} 时返回一个 JSON 对象。",
