@@ -20,7 +20,7 @@ DEV_STAMP  := $(VENV)/.stamp-dev
 # Two pips in one environment would get into each other's way.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format type bench check deploy-check fuzz clean
+.PHONY: help install run test lint format type bench check deploy-check fuzz torture clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "make bench    measure"
 	@echo "make deploy-check  the contract behind nginx, twice: embedded state; PostgreSQL, Redis, S3"
 	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": so many examples of each)"
+	@echo "make torture  faults under load: is anything lost? (ARGS=\"kill --size 0.5\"; ARGS=--list)"
 	@echo "make install  what make run installs, without starting anything"
 	@echo "make clean    remove the environment and the caches; data/ stays"
 
@@ -73,6 +74,9 @@ deploy-check: $(RUN_STAMP) $(TEST_STAMP)
 fuzz: $(RUN_STAMP) $(TEST_STAMP)
 	@$(BIN)/python -m pip -qq --disable-pip-version-check install 'schemathesis>=4.32'
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.fuzz.run $(ARGS)
+
+torture: $(RUN_STAMP) $(TEST_STAMP)
+	@$(BIN)/python -m tests.load.run $(ARGS)
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,12 +75,19 @@ class Attachments:
         return Incoming(self._temporary_dir, limit, refusal, mode=mode)
 
     def finish(
-        self, incoming: Incoming, name: str, key_id: str | None, attachment_id: str = ""
+        self,
+        incoming: Incoming,
+        name: str,
+        key_id: str | None,
+        attachment_id: str = "",
+        *,
+        on_stored: Callable[[peewee.Database, AttachmentRow], None] = lambda db, row: None,
     ) -> AttachmentRow:
         """Make an attachment of a file that has come in whole.
 
         :param name: As the client called it; cleaned here.
         :param attachment_id: What it is known by elsewhere; empty: a new one.
+        :param on_stored: Called in the transaction that makes it an attachment.
         :raises ApiError: ``unsupported_media_type`` or ``quota_exceeded``.
         """
         sha256 = incoming.finish()
@@ -96,11 +103,13 @@ class Attachments:
 
         def add(db: peewee.Database, blob: str) -> AttachmentRow:
             self._check_room(db, key_id, incoming.size_bytes)
-            return rows.add_attachment(
+            row = rows.add_attachment(
                 db, name=name, type=kind.type, mime=kind.mime, charset=kind.charset,
                 size_bytes=incoming.size_bytes, sha256=sha256, blob=blob, key_id=key_id,
                 attachment_id=attachment_id,
             )  # fmt: skip
+            on_stored(db, row)
+            return row
 
         fresh = rows.new_blob(sha256)
 

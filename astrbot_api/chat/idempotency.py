@@ -57,11 +57,7 @@ class Idempotency:
             return None
         check_same(key, earlier)
         if earlier.status is None or earlier.answer is None:
-            raise ApiError(
-                "idempotency_in_flight",
-                "a request with this Idempotency-Key is being answered; try again soon",
-                headers={"Retry-After": "1"},
-            )
+            raise _in_flight()
         return StoredAnswer(earlier.status, earlier.answer)
 
     def check(self, key: ClientKey) -> None:
@@ -78,15 +74,43 @@ class Idempotency:
         """Keep an answer for whoever sends the request again."""
         self._store.write(lambda db: idempotency.finish(db, key, answer.status, answer.body))
 
-    def release(self, key: ClientKey) -> None:
-        """Forget a request that was refused."""
+    def finish_within(self, key: ClientKey) -> Callable[[peewee.Database, StoredAnswer], None]:
+        """Return what keeps the answer in the transaction that does what was asked for.
+
+        Where the worker dies after that, whoever sends the request again has
+        the answer, and it is not done twice. It raises ``idempotency_in_flight``
+        when this worker was taken for dead, and another is at the request.
+        """
         worker_id = self._get_worker_id()
-        self._store.write(lambda db: idempotency.release(db, key, worker_id))
+
+        def finish(db: peewee.Database, answer: StoredAnswer) -> None:
+            if not idempotency.finish_first(db, key, worker_id, answer.status, answer.body):
+                raise _in_flight()
+
+        return finish
+
+    def release(self, key: ClientKey, *, even_if_answered: bool = True) -> None:
+        """Forget a request that was refused.
+
+        :param even_if_answered: False: keep it where :meth:`finish_in` has kept its answer.
+        """
+        worker_id = self._get_worker_id()
+        self._store.write(
+            lambda db: idempotency.release(db, key, worker_id, even_if_answered=even_if_answered)
+        )
 
     def prune(self) -> None:
         """Forget what is older than a day. A chore."""
         while self._store.write(lambda db: idempotency.prune(db, _PRUNED_AT_ONCE)):
             pass
+
+
+def _in_flight() -> ApiError:
+    return ApiError(
+        "idempotency_in_flight",
+        "a request with this Idempotency-Key is being answered; try again soon",
+        headers={"Retry-After": "1"},
+    )
 
 
 def claim_turn(db: peewee.Database, key: ClientKey, run_id: str, worker_id: str) -> None:

@@ -20,10 +20,11 @@ from .board import Board
 
 @dataclass(frozen=True, slots=True)
 class PushedMessage:
-    """A stored message: its id, and its time in microseconds."""
+    """A stored message: its id, its time in microseconds, and its session's number."""
 
     id: int
     created_at: int
+    session: int
 
 
 class Pusher:
@@ -50,32 +51,50 @@ class Pusher:
             ``attachment_not_found``; then nothing is stored.
         """
 
-        def job(db: peewee.Database) -> tuple[int, PushedMessage]:
-            ids = [one.attachment_id for one in segments if isinstance(one, Media)]
-            rows = find_attachments(db, ids)
-            found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
-            resolved = resolve_media(segments, found)
-            lock_name(db, "session", session_id)
-            session = sessions.find_session(db, session_id)
-            if session is None:
-                session = sessions.create_session(db, session_id, username or NOBODY)
-            elif username and session.creator == NOBODY:
-                session = sessions.claim_session(db, session, username)
-            elif session.platform_id != WEBCHAT or username not in ("", session.creator):
-                raise ApiError("session_of_another_user", "session_id belongs to another username")
-            else:
-                sessions.touch_session(db, session, session.config_id)
-            content = {"type": "bot", "message": [one.to_wire() for one in resolved]}
-            saved = messages.add_message(
-                db, session.id, WEBCHAT, messages.BOT, content, None, pushed=True
-            )
-            link_attachments(db, saved[0], [row.id for row in rows.values()])
-            self._announcer.message_stored(
-                db, session_id=session_id, platform_id=WEBCHAT, sender=messages.BOT,
-                saved=saved, content=content,
-            )  # fmt: skip
-            return session.id, PushedMessage(*saved)
-
-        session_number, pushed = self._store.write(job)
-        self._board.announce(session_number)
+        pushed = self._store.write(
+            lambda db: self.push_in(db, username=username, session_id=session_id, segments=segments)
+        )
+        self.announce(pushed)
         return pushed
+
+    def push_in(
+        self,
+        db: peewee.Database,
+        *,
+        username: str,
+        session_id: str,
+        segments: Sequence[Segment],
+    ) -> PushedMessage:
+        """Store a message as :meth:`push` does, in the caller's transaction.
+
+        Once that is committed, :meth:`announce` shows the message. What is
+        refused is refused before anything is written.
+        """
+        ids = [one.attachment_id for one in segments if isinstance(one, Media)]
+        rows = find_attachments(db, ids)
+        found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
+        resolved = resolve_media(segments, found)
+        lock_name(db, "session", session_id)
+        session = sessions.find_session(db, session_id)
+        if session is None:
+            session = sessions.create_session(db, session_id, username or NOBODY)
+        elif username and session.creator == NOBODY:
+            session = sessions.claim_session(db, session, username)
+        elif session.platform_id != WEBCHAT or username not in ("", session.creator):
+            raise ApiError("session_of_another_user", "session_id belongs to another username")
+        else:
+            sessions.touch_session(db, session, session.config_id)
+        content = {"type": "bot", "message": [one.to_wire() for one in resolved]}
+        saved = messages.add_message(
+            db, session.id, WEBCHAT, messages.BOT, content, None, pushed=True
+        )
+        link_attachments(db, saved[0], [row.id for row in rows.values()])
+        self._announcer.message_stored(
+            db, session_id=session_id, platform_id=WEBCHAT, sender=messages.BOT,
+            saved=saved, content=content,
+        )  # fmt: skip
+        return PushedMessage(*saved, session.id)
+
+    def announce(self, pushed: PushedMessage) -> None:
+        """Show a message that is committed to the open streams of its session."""
+        self._board.announce(pushed.session)

@@ -29,7 +29,14 @@ _FINISH = """
 UPDATE idempotency SET body_hash = ?, status = ?, answer = ? WHERE key_id = ? AND client_key = ?
 """
 
+_FINISH_FIRST = """
+UPDATE idempotency SET body_hash = ?, status = ?, answer = ?
+WHERE key_id = ? AND client_key = ? AND worker_id = ? AND status IS NULL
+"""
+
 _RELEASE = "DELETE FROM idempotency WHERE key_id = ? AND client_key = ? AND worker_id = ?"
+
+_RELEASE_UNANSWERED = f"{_RELEASE} AND status IS NULL"
 
 _PRUNE = """
 DELETE FROM idempotency WHERE (key_id, client_key) IN (
@@ -97,7 +104,7 @@ def claim(
             continue
         if earlier.run_id is not None or earlier.status is not None or earlier.in_flight:
             return earlier
-        db.execute_sql(_RELEASE, (key.key_id, key.word, worker))
+        db.execute_sql(_RELEASE_UNANSWERED, (key.key_id, key.word, worker))
     return EarlierRequest(key.body_hash, None, None, None, in_flight=True)
 
 
@@ -120,9 +127,27 @@ def finish(db: peewee.Database, key: ClientKey, status: int, answer: str) -> Non
     db.execute_sql(_FINISH, (key.body_hash, status, answer, key.key_id, key.word))
 
 
-def release(db: peewee.Database, key: ClientKey, worker_id: str) -> None:
-    """Forget a request that was refused, or whose run is gone: it may be sent anew."""
-    db.execute_sql(_RELEASE, (key.key_id, key.word, worker_id))
+def finish_first(
+    db: peewee.Database, key: ClientKey, worker_id: str, status: int, answer: str
+) -> bool:
+    """Keep the answer to a request in the transaction that does what was asked for.
+
+    :returns: False when the request is no longer this worker's: another took it over.
+    """
+    values = (key.body_hash, status, answer, key.key_id, key.word, worker_id)
+    return bool(db.execute_sql(_FINISH_FIRST, values).rowcount)
+
+
+def release(
+    db: peewee.Database, key: ClientKey, worker_id: str, *, even_if_answered: bool = True
+) -> None:
+    """Forget a request that was refused, or whose run is gone: it may be sent anew.
+
+    :param even_if_answered: False: not where its answer is kept, as what it
+        asked for was done.
+    """
+    sql = _RELEASE if even_if_answered else _RELEASE_UNANSWERED
+    db.execute_sql(sql, (key.key_id, key.word, worker_id))
 
 
 def forget(db: peewee.Database, key: ClientKey) -> None:

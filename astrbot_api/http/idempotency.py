@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import peewee
 from flask import Response, request
 
 from ..chat.idempotency import StoredAnswer
@@ -62,26 +63,47 @@ def add_hash(key: ClientKey, content: bytes) -> ClientKey:
     return ClientKey(key.key_id, key.word, f"{key.kind}:{digest}")
 
 
-def answer_once(kind: str, content: Any, answer: Callable[[], Response]) -> Response:
+#: Keeps an answer in the transaction that does what was asked for: a worker that
+#: dies after it has done it once.
+Remember = Callable[[peewee.Database, Response], None]
+
+
+def answer_once(kind: str, content: Any, answer: Callable[[Remember | None], Response]) -> Response:
     """Answer a request, or give the answer that it had before.
 
     :param content: What it asks for, as JSON values.
+    :param answer: Does it; what it is given it calls in its transaction, where it
+        is given anything.
     :raises ApiError: ``idempotency_mismatch`` or ``idempotency_in_flight``.
     """
     key = read_client_key(kind, content)
     if key is None:
-        return answer()
+        return answer(None)
     idempotency = get_state().idempotency
     stored = idempotency.begin(key)
     if stored is not None:
         return replay(stored)
     try:
-        answered = answer()
-    except BaseException:
+        answered = answer(remember_as(key))
+    except ApiError:
         idempotency.release(key)
+        raise
+    except BaseException:
+        # It may have been done: of a commit whose answer was lost nobody knows.
+        idempotency.release(key, even_if_answered=False)
         raise
     keep(key, answered)
     return answered
+
+
+def remember_as(key: ClientKey) -> Remember:
+    """Return what keeps an answer to the request of this key."""
+    finish = get_state().idempotency.finish_within(key)
+
+    def remember(db: peewee.Database, answered: Response) -> None:
+        finish(db, StoredAnswer(answered.status_code, answered.get_data(as_text=True)))
+
+    return remember
 
 
 def keep(key: ClientKey, answered: Response) -> None:

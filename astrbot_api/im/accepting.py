@@ -8,7 +8,7 @@ from typing import Any
 
 import peewee
 
-from ..chat.pushing import Pusher
+from ..chat.pushing import PushedMessage, Pusher
 from ..config import Settings
 from ..db import deliveries, sessions
 from ..db.attachments import find_attachments
@@ -40,6 +40,13 @@ class Outcome:
     error: ApiError | None = None
 
 
+#: Called in the transaction that accepts messages, with what became of each so far.
+OnAccepted = Callable[[peewee.Database, list[Outcome]], None]
+
+#: Stores a message for one target.
+_Job = Callable[[peewee.Database], tuple[Outcome, PushedMessage | None]]
+
+
 class ProactiveMessages:
     """Takes messages that no turn asked for."""
 
@@ -59,11 +66,15 @@ class ProactiveMessages:
         *,
         key_id: str | None,
         check: CheckTarget,
+        on_accepted: OnAccepted = lambda db, outcomes: None,
     ) -> list[Outcome]:
         """Accept a message for each UMO and wait a while for what becomes of it.
 
+        All of them in one transaction: a crash leaves all or none.
+
         :param message: A string or a list of segments, unchecked.
         :param check: Refuses a target that the caller may not send to.
+        :param on_accepted: Called in that transaction, with what became of each.
         :returns: One outcome a UMO, in their order.
         :raises ApiError: for a message that is wrong for all of them.
         """
@@ -75,14 +86,23 @@ class ProactiveMessages:
             max_chars=self._settings.max_message_chars,
             max_segments=self._settings.max_segments,
         )
-        outcomes = []
-        for text, umo in zip(umos, parsed, strict=True):
-            try:
-                if isinstance(umo, ApiError):
-                    raise umo
-                outcomes.append(self._accept(umo, segments, key_id, check))
-            except ApiError as error:
-                outcomes.append(Outcome(text, status="failed", error=error))
+        jobs = [self._prepare(umo, segments, key_id, check) for umo in parsed]
+
+        def accept(db: peewee.Database) -> tuple[list[Outcome], list[PushedMessage]]:
+            outcomes, pushed = [], []
+            for text, job in zip(umos, jobs, strict=True):
+                try:
+                    outcome, message = job(db)
+                    outcomes.append(outcome)
+                    pushed += [message] if message else []
+                except ApiError as error:  # before it has written anything
+                    outcomes.append(Outcome(text, status="failed", error=error))
+            on_accepted(db, outcomes)
+            return outcomes, pushed
+
+        outcomes, pushed = self._store.write(accept)
+        for one in pushed:
+            self._pusher.announce(one)
         return self._wait(outcomes)
 
     @staticmethod
@@ -92,19 +112,24 @@ class ProactiveMessages:
         except ApiError as error:
             return error
 
-    def _accept(
-        self,
-        umo: Umo,
-        segments: Sequence[Segment],
-        key_id: str | None,
+    def _prepare(
+        self, umo: Umo | ApiError, segments: Sequence[Segment], key_id: str | None,
         check: CheckTarget,
-    ) -> Outcome:
-        if umo.platform_id == WEBCHAT:
-            return self._push(umo, segments, key_id, check)
-        check(umo, "", "")
-        self._bots.get_running(umo.platform_id)
+    ) -> _Job:  # fmt: skip
+        """Check a target, in the request; return the job that stores the message."""
+        try:
+            if isinstance(umo, ApiError):
+                raise umo
+            if umo.platform_id == WEBCHAT:
+                return self._prepare_push(umo, segments, key_id, check)
+            check(umo, "", "")
+            self._bots.get_running(umo.platform_id)
+        except ApiError as error:
+            return _refuse_with(error)
+        return self._prepare_delivery(umo, segments, key_id)
 
-        def job(db: peewee.Database) -> str:
+    def _prepare_delivery(self, umo: Umo, segments: Sequence[Segment], key_id: str | None) -> _Job:
+        def job(db: peewee.Database) -> tuple[Outcome, None]:
             waiting = deliveries.count_line(db, str(umo), self._settings.im_max_queued)
             if waiting >= self._settings.im_max_queued:
                 raise ApiError(
@@ -112,20 +137,17 @@ class ProactiveMessages:
                     f"{waiting} messages to this target are waiting; try again later",
                     headers={"Retry-After": "30"},
                 )
-            return deliveries.add_delivery(
+            delivery_id = deliveries.add_delivery(
                 db, platform_id=umo.platform_id, target=str(umo), key_id=key_id,
                 content=[one.to_wire() for one in _resolve(db, segments)],
             )  # fmt: skip
+            return Outcome(str(umo), delivery_id), None
 
-        return Outcome(str(umo), self._store.write(job))
+        return job
 
-    def _push(
-        self,
-        umo: Umo,
-        segments: Sequence[Segment],
-        key_id: str | None,
-        check: CheckTarget,
-    ) -> Outcome:
+    def _prepare_push(
+        self, umo: Umo, segments: Sequence[Segment], key_id: str | None, check: CheckTarget
+    ) -> _Job:
         username, session_id = split_webchat(umo.session_id)
         if len(session_id) > self._settings.max_session_id_chars:
             raise ApiError(
@@ -137,18 +159,19 @@ class ProactiveMessages:
             raise ApiError("invalid_request", "Invalid umo: its username is too long")
         owner = username or self._find_owner(session_id)
         check(umo, session_id, owner)
-        pushed = self._pusher.push(
-            username=owner, session_id=session_id, segments=segments, key_id=key_id
-        )
 
-        def job(db: peewee.Database) -> str:
-            return deliveries.add_sent(
+        def job(db: peewee.Database) -> tuple[Outcome, PushedMessage]:
+            pushed = self._pusher.push_in(
+                db, username=owner, session_id=session_id, segments=segments
+            )
+            delivery_id = deliveries.add_sent(
                 db, platform_id=WEBCHAT, target=str(umo), key_id=key_id,
                 # The message itself is in the session.
                 content=[], platform_ids=[str(pushed.id)],
             )  # fmt: skip
+            return Outcome(str(umo), delivery_id, "sent"), pushed
 
-        return Outcome(str(umo), self._store.write(job), "sent")
+        return job
 
     def _find_owner(self, session_id: str) -> str:
         with self._store.read() as db:
@@ -162,6 +185,13 @@ class ProactiveMessages:
         self._outbox.wake()
         rows = self._outbox.wait(ids, self._settings.im_wait_s)
         return [_update(one, rows.get(one.delivery_id)) for one in outcomes]
+
+
+def _refuse_with(error: ApiError) -> _Job:
+    def job(db: peewee.Database) -> tuple[Outcome, None]:
+        raise error
+
+    return job
 
 
 def _resolve(db: peewee.Database, segments: Sequence[Segment]) -> list[Segment]:

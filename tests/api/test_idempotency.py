@@ -165,3 +165,41 @@ def test_what_another_worker_is_at_is_waited_for_and_a_dead_ones_is_taken_over(
 def test_a_wrong_word_is_refused(api: Api, word: str) -> None:
     check_code(chat(api, word), 400, "invalid_request")
     assert api.count_rows("run") == 0
+
+
+@pytest.mark.parametrize("kind", ["push", "upload"])
+def test_what_a_worker_did_before_it_died_is_not_done_again(
+    api: Api, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send() -> TestResponse:
+        if kind == "upload":
+            return send_file(api, "k")
+        return api.client.post(
+            "/api/v1/im/message",
+            headers={"X-API-Key": api.key, "Idempotency-Key": "k"},
+            json={"umo": "webchat:FriendMessage:webchat!alice!s", "message": "hi"},
+        )
+
+    class Killed(BaseException):
+        """Nothing of the worker runs after it."""
+
+    write = api.state.store.write
+
+    def die_after(job: Callable[[Any], Any]) -> Any:
+        done = write(job)
+        with api.state.store.read() as db:
+            count = db.execute_sql(
+                f"SELECT COUNT(*) FROM {'message' if kind == 'push' else 'attachment'}"
+            ).fetchone()[0]
+        if count:
+            monkeypatch.setattr(api.state.store, "write", lambda job: None)
+            raise Killed
+        return done
+
+    monkeypatch.setattr(api.state.store, "write", die_after)
+    with pytest.raises(Killed):
+        send()
+    monkeypatch.setattr(api.state.store, "write", write)
+    write(lambda db: db.execute_sql("DELETE FROM worker"))
+    assert send().status_code == 200
+    assert api.count_rows("message" if kind == "push" else "attachment") == 1

@@ -14,7 +14,7 @@ from ...storage.incoming import Incoming
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
-from ..idempotency import CODES, PARAMETER, add_hash, keep, read_client_key, replay
+from ..idempotency import CODES, PARAMETER, add_hash, read_client_key, remember_as, replay
 from ..schemas import envelope_of
 from ..state import get_state
 from .download import send_attachment
@@ -188,19 +188,23 @@ def _upload() -> Response:
         sent = _receive(lambda incoming, name: _add_hash(key, incoming.finish(), name))
         get_state().idempotency.check(sent)
         return replay(stored)
+
+    def finish(incoming: Incoming, name: str) -> AttachmentRow:
+        remember = remember_as(_add_hash(key, incoming.finish(), name))
+        return attachments.finish(
+            incoming, name, key_id,
+            on_stored=lambda db, row: remember(db, ok(describe_upload(row))),
+        )  # fmt: skip
+
     try:
-        row, sent = _receive(
-            lambda incoming, name: (
-                row := attachments.finish(incoming, name, key_id),
-                _add_hash(key, row.sha256, name),
-            )
-        )
-    except BaseException:
+        row = _receive(finish)
+    except ApiError:
         get_state().idempotency.release(key)
         raise
-    answer = ok(describe_upload(row))
-    keep(sent, answer)
-    return answer
+    except BaseException:
+        get_state().idempotency.release(key, even_if_answered=False)
+        raise
+    return ok(describe_upload(row))
 
 
 def _add_hash(key: ClientKey, sha256: str, name: str) -> ClientKey:

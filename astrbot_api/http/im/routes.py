@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import peewee
 from flask import Response
 
 from ...db.deliveries import EVENT_PREFIX, DeliveryRow, find_delivery
@@ -14,7 +15,7 @@ from ...im.umo import Umo
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
-from ..idempotency import CODES, PARAMETER, answer_once
+from ..idempotency import CODES, PARAMETER, Remember, answer_once
 from ..schemas import envelope_of
 from ..state import get_state
 from .schemas import (
@@ -71,7 +72,7 @@ def send_im_message(body: dict[str, Any]) -> Response:
     when it is new, and shown in every open stream of it. With `umos` the
     message goes to each of them, and the answer tells of each.
     """
-    return answer_once("im/message", body, lambda: _send(body))
+    return answer_once("im/message", body, lambda remember: _send(body, remember))
 
 
 @blp.route("/im/messages", methods=["POST"])
@@ -85,7 +86,7 @@ def send_im_messages(body: dict[str, Any]) -> Response:
 
     A newer spelling of that route.
     """
-    return answer_once("im/message", body, lambda: _send(body))
+    return answer_once("im/message", body, lambda remember: _send(body, remember))
 
 
 @blp.route(
@@ -116,16 +117,25 @@ def get_delivery(delivery_id: str) -> Response:
     return ok(describe_delivery(row))
 
 
-def _send(body: dict[str, Any]) -> Response:
-    umos = _read_umos(body)
+def _send(body: dict[str, Any], remember: Remember | None) -> Response:
+    umos, single = _read_umos(body), "umo" in body
+
+    def note(db: peewee.Database, outcomes: list[Outcome]) -> None:
+        if remember is not None and any(one.error is None for one in outcomes):
+            remember(db, _answer(outcomes, single=single))
+
     outcomes = get_state().im.proactive.send(
-        umos, body["message"], key_id=get_caller().key_id, check=_check_target
+        umos, body["message"], key_id=get_caller().key_id, check=_check_target, on_accepted=note
     )
-    status = 202 if any(one.status in ("queued", "sending") for one in outcomes) else 200
-    if "umo" not in body:
-        return ok({"deliveries": [_describe(one) for one in outcomes]}, status)
-    if outcomes[0].error is not None:
+    if single and outcomes[0].error is not None:
         raise outcomes[0].error
+    return _answer(outcomes, single=single)
+
+
+def _answer(outcomes: list[Outcome], *, single: bool) -> Response:
+    status = 202 if any(one.status in ("queued", "sending") for one in outcomes) else 200
+    if not single:
+        return ok({"deliveries": [_describe(one) for one in outcomes]}, status)
     return ok({"delivery_id": outcomes[0].delivery_id, "status": outcomes[0].status}, status)
 
 

@@ -1,0 +1,104 @@
+"""What ``make torture`` runs: faults under load, and whether anything was lost.
+
+::
+
+    python -m tests.load.run [NAME …] [--size 1.0] [--list]
+
+One line a scenario, a table at the end; the exit code is 1 when anything that
+was acknowledged is not there, an error was not a clear one, or the server did
+not serve again by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+from .kills import kill_workers, kill_workers_shared
+from .scenario import Result
+from .world import Skipped
+
+SCENARIOS: dict[str, Callable[[float], Result]] = {
+    "kill": kill_workers,
+    "kill-shared": kill_workers_shared,
+}
+
+#: Faults of one scenario that are shown, most of them.
+_MAX_SHOWN = 15
+
+
+def main(arguments: list[str]) -> int:
+    """Run scenarios; return 0 when nothing was lost."""
+    parser = argparse.ArgumentParser(prog="make torture", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SCENARIOS))
+    parser.add_argument("--size", type=float, default=1.0, help="of the load; 1 is the default")
+    parser.add_argument("--list", action="store_true", help="list the scenarios")
+    options = parser.parse_args(arguments)
+    if options.list:
+        print("\n".join(SCENARIOS))
+        return 0
+    unknown = set(options.names) - set(SCENARIOS)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+    names = options.names or list(SCENARIOS)
+    results = {}
+    for name in names:
+        began = time.monotonic()
+        results[name] = _run(SCENARIOS[name], options.size)
+        _print_line(name, results[name], time.monotonic() - began)
+    _print_table(results)
+    return 1 if any(one.ledger.faults for one in results.values()) else 0
+
+
+def _run(scenario: Callable[[float], Result], size: float) -> Result:
+    try:
+        return scenario(size)
+    except Skipped as error:
+        return Result("", skipped=str(error))
+    except Exception as error:
+        traceback.print_exc()
+        result = Result("")
+        result.ledger.faults.append(f"the scenario failed: {type(error).__name__}: {error}")
+        return result
+
+
+def _print_line(name: str, result: Result, took_s: float) -> None:
+    if result.skipped:
+        print(f"{name}: skipped: {result.skipped}", flush=True)
+        return
+    counts = ", ".join(f"{n} {kind}" for kind, n in result.ledger.acknowledged().items() if n)
+    errors = ", ".join(f"{code} {n}" for code, n in sorted(result.ledger.errors.items()))
+    print(
+        f"{name}: {result.did}. Acknowledged: {counts or 'nothing'}. "
+        f"Lost: {len(result.ledger.faults)}. Errors: {errors or 'none'}. "
+        f"Served again after {result.recovery_s:.1f} s. {result.notes} ({took_s:.0f} s)",
+        flush=True,
+    )
+    for fault in result.ledger.faults[:_MAX_SHOWN]:
+        print(f"    {fault}", flush=True)
+    hidden = len(result.ledger.faults) - _MAX_SHOWN
+    if hidden > 0:
+        print(f"    and {hidden} more", flush=True)
+
+
+def _print_table(results: dict[str, Result]) -> None:
+    row = "{:<16} {:>9} {:>8} {:>12} {:>6} {:>7} {:>12}"
+    print()
+    print(row.format("scenario", "messages", "uploads", "key changes", "errors", "faults",
+                     "recovery (s)"))  # fmt: skip
+    for name, result in results.items():
+        counts = result.ledger.acknowledged()
+        outcome = "skipped" if result.skipped else str(len(result.ledger.faults))
+        print(
+            row.format(
+                name, counts["messages"], counts["uploads"], counts["key changes"],
+                result.ledger.errors.total(), outcome, f"{result.recovery_s:.1f}",
+            )
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

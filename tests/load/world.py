@@ -1,0 +1,205 @@
+"""A server under torture: its data, its state elsewhere, its owner, its keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from astrbot_api.config import Settings
+from astrbot_api.db.keys import PUBLIC_SCOPES
+from astrbot_api.db.store import Store, open_store
+from astrbot_api.testing.fake_openai import FakeOpenAI
+
+from ..postgres import Postgres, find_postgres
+from ..redis_server import RedisServer
+from ..servers import Server, create_key, write_config
+
+PASSWORD = "correct horse battery"
+
+#: Short, so that the runs of the dead are ended while one looks on.
+LEASE_S = 3.0
+
+_AGENT = "titles = false\n"
+
+#: What a probe of a server that is back waits for an answer, in seconds.
+_PROBE_TIMEOUT_S = 10.0
+
+
+class Skipped(Exception):
+    """This machine lacks what a scenario needs; the text says what."""
+
+
+class World:
+    """Everything that one scenario starts; :meth:`close` ends all of it.
+
+    :param shared: Keep the state in PostgreSQL, and the events in Redis.
+    :param data_dir: Where the server's data go; None: a folder of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        shared: bool = False,
+        workers: int = 2,
+        data_dir: Path | None = None,
+        model_url: str = "",
+        provider: str = "",
+        app: str = "",
+        **environ: str,
+    ) -> None:
+        self._stack = ExitStack()
+        self._workers, self._app = workers, app
+        self.postgres: Postgres | None = None
+        self.redis: RedisServer | None = None
+        try:
+            self.data_dir = data_dir or self._make_folder()
+            if not model_url:
+                model_url = self._stack.enter_context(FakeOpenAI()).base_url
+            write_config(self.data_dir, model_url, provider=provider, agent=_AGENT)
+            self._environ = {
+                "ASTRBOT_WORKER_LEASE_S": str(LEASE_S),
+                "ASTRBOT_ACCESS_LOG": "0",
+                "ASTRBOT_ADMIN_PASSWORD": PASSWORD,
+                "ASTRBOT_GRACEFUL_TIMEOUT_S": "8",
+                **(self._start_shared() if shared else {}),
+                **environ,
+            }
+            self.database_url = self._environ.get("ASTRBOT_DATABASE_URL", "")
+            self.key = create_key(self.data_dir, *PUBLIC_SCOPES, database_url=self.database_url)
+            self.server = self.start_server()
+        except BaseException:
+            self._stack.close()
+            raise
+        self._stack.callback(lambda: self.server.stop())
+        self._token = ""
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    def start_server(self) -> Server:
+        """Start a server on this world's state; the port is a new one."""
+        more = {"app": self._app} if self._app else {}
+        self.server = Server(self.data_dir, workers=self._workers, **more, **self._environ)
+        return self.server
+
+    def kill_server(self) -> None:
+        """End master and workers at once, as a power switch does to processes."""
+        for process in (self.server.process.pid, *self.server.list_workers()):
+            _kill(process)
+        self.server.process.wait()
+        self.server.http.clear()
+
+    def kill_worker(self, choose: Callable[[list[int]], int]) -> None:
+        """End a worker in the middle of whatever it does; gunicorn starts another."""
+        workers = self.server.list_workers()
+        if workers:
+            _kill(choose(workers))
+
+    def open_store(self) -> Store:
+        """Open the state beside the server, to look at it."""
+        return open_store(Settings(data_dir=self.data_dir, database_url=self.database_url))
+
+    def log_in(self) -> str:
+        """Return a token of the owner; one that was had before is used on."""
+        if not self._token:
+            answer = self.server.request(
+                "POST", "/api/auth/login", json={"username": "astrbot", "password": PASSWORD}
+            )
+            assert answer.status == 200, answer.data
+            self._token = answer.json()["data"]["token"]
+        return self._token
+
+    def administer(self, action: str, body: dict[str, Any]) -> urllib3.BaseHTTPResponse:
+        """Have the owner do something to a key."""
+        headers = {"Authorization": f"Bearer {self.log_in()}"}
+        return self.server.request("POST", f"/api/apikey/{action}", json=body, headers=headers)
+
+    def wait_until_it_serves(self, limit_s: float = 60.0) -> float:
+        """Return after how many seconds a turn, an upload and a push are taken again.
+
+        :raises AssertionError: when that does not come.
+        """
+        began = time.monotonic()
+        while True:
+            said = self._probe()
+            if not said:
+                return time.monotonic() - began
+            assert time.monotonic() - began < limit_s, f"not serving after {limit_s} s: {said}"
+            time.sleep(0.1)
+
+    def _probe(self) -> str:
+        """Have one turn, one upload and one push; return what went wrong."""
+        name = secrets.token_hex(8)
+        chat = {"username": "probe", "message": f"ECHO {name}", "response_mode": "blocking"}
+        umo = f"webchat:FriendMessage:webchat!probe!probe-{name}"
+        try:
+            for path, options in (
+                ("chat", {"json": chat}),
+                ("file", {"fields": {"file": ("probe.txt", name.encode())}}),
+                ("im/message", {"json": {"umo": umo, "message": name}}),
+            ):
+                answer = self.server.request(
+                    "POST", f"/api/v1/{path}", self.key, timeout=_PROBE_TIMEOUT_S, **options
+                )
+                if answer.status != 200:
+                    return f"{path}: {answer.status} {answer.data[:200]!r}"
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            return str(error)
+        return ""
+
+    def _make_folder(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="astrbot-torture-"))
+        self._stack.callback(lambda: shutil.rmtree(folder, ignore_errors=True))
+        return folder
+
+    def _start_shared(self) -> dict[str, str]:
+        programs, redis = find_postgres(), shutil.which("redis-server")
+        if programs is None or redis is None:
+            raise Skipped("there is no PostgreSQL or no Redis (see .ci/install-tools)")
+        self.postgres = Postgres(programs)
+        self._stack.callback(self.postgres.close)
+        self.redis = RedisServer(redis)
+        self._stack.callback(self.redis.close)
+        return {
+            "ASTRBOT_DATABASE_URL": self.postgres.create_database(migrated=False),
+            "ASTRBOT_REDIS_URL": self.redis.url,
+        }
+
+
+def parse_json(data: bytes) -> Any:
+    """Return what JSON says; None where it is none."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+@contextmanager
+def stopped_process(process: int) -> Iterator[None]:
+    """Hold a process still."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def _kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
