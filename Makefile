@@ -16,11 +16,12 @@ METADATA := setup.cfg setup.py pyproject.toml
 RUN_STAMP  := $(VENV)/.stamp-run
 TEST_STAMP := $(VENV)/.stamp-test
 DEV_STAMP  := $(VENV)/.stamp-dev
+DOCS_STAMP := $(VENV)/.stamp-docs
 
 # Two pips in one environment would get into each other's way.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format type bench check deploy-check fuzz torture clean
+.PHONY: help install run test lint format type bench check docs deploy-check fuzz torture clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +32,7 @@ help:
 	@echo "make type     mypy"
 	@echo "make check    lint, type and test"
 	@echo "make bench    measure"
+	@echo "make docs     the documentation as HTML, in build/docs; a warning is an error"
 	@echo "make deploy-check  the contract behind nginx, twice: embedded state; PostgreSQL, Redis, S3"
 	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": so many examples of each)"
 	@echo "make torture  faults under load: is anything lost? (ARGS=\"kill --size 0.5\"; ARGS=--list)"
@@ -62,6 +64,10 @@ bench: $(RUN_STAMP) $(TEST_STAMP)
 	else echo "There is no bench/run.py yet."; fi
 
 check: lint type test
+
+docs: $(DOCS_STAMP)
+	@$(BIN)/python -m sphinx -b html -q -E -W --keep-going -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
 
 # The site of deploy/nginx, and the state of several hosts. CI: what is missing is a failure.
 DEPLOY_TESTS := $(BIN)/python -m pytest -n2 tests/contract
@@ -109,4 +115,9 @@ $(TEST_STAMP): $(METADATA) | $(BIN)/pip
 $(DEV_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing the lint and type checkers ..."
 	@$(PIP) install --editable '.[dev]'
+	@touch $@
+
+$(DOCS_STAMP): $(METADATA) | $(BIN)/pip
+	@echo "Installing what the documentation needs ..."
+	@$(PIP) install --editable '.[docs]'
 	@touch $@

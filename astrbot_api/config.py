@@ -61,7 +61,7 @@ class Settings:
     )
     database_url: str = _setting(
         "",
-        "``postgresql://…``, or ``sqlite:///PATH``; empty: ``astrbot.db`` in the data directory.",
+        "``postgresql://…`` or ``sqlite:///PATH``; empty: ``astrbot.db`` in the data directory.",
     )
     database_pool_size: int = _setting(
         20, "Most connections to PostgreSQL of one worker.", minimum=1, maximum=1000
@@ -70,7 +70,7 @@ class Settings:
         5.0, "How long a request waits for a connection to PostgreSQL; then 503.", minimum=0.1
     )
     url_prefix: str = _setting(
-        "", "What stands before ``/api/v1``, for example ``/bot``. Must begin with a slash."
+        "", "What stands before ``/api/v1``, for example ``/bot``; it begins with a slash."
     )
     heartbeat_s: float = _setting(
         1.0, "Silence after which a stream sends a comment line.", minimum=0.05, maximum=60
@@ -81,13 +81,15 @@ class Settings:
     )
     max_file_bytes: int = _setting(128 * MIB, "Largest attachment; above it 413.", minimum=1)
     max_bytes_per_key: int = _setting(
-        0, "Most bytes that the attachments of one key have together; 0: no limit.", minimum=0
+        0,
+        "Most that the attachments of one key have together; above it 413; 0: no limit.",
+        minimum=0,
     )
     allowed_file_types: list[str] = _setting(
-        list(ATTACHMENT_TYPES), "What may be uploaded, of ``image,record,video,file``; else 415."
+        list(ATTACHMENT_TYPES), "What may be uploaded; anything else: 415."
     )
     unused_file_days: int = _setting(
-        30, "Age in days from which ``db sweep`` takes attachments that no message uses.", minimum=0
+        30, "Age from which ``db sweep`` takes attachments that no message uses.", minimum=0
     )
     accel_redirect_prefix: str = _setting(
         "", "Let nginx send attachments: the path of its ``internal`` location."
@@ -122,11 +124,15 @@ class Settings:
         2000, "Most turns that one worker has open at once; above it 503.", minimum=1
     )
     websocket_ping_s: float = _setting(
-        25.0, "Silence after which a WebSocket is pinged; after another it is closed.", minimum=0.05
+        25.0,
+        "Silence after which a WebSocket is pinged; after another it is closed, as is one whose "
+        "client takes nothing for that long.",
+        minimum=0.05,
     )
     max_blocking_s: float = _setting(
         600.0,
-        "How long an answer that is not a stream waits for its turn; after it 504.",
+        "How long an answer that is not a stream (``response_mode`` ``blocking``) waits for its "
+        "turn; after it 504, and the turn goes on.",
         minimum=0.05,
     )
     max_turns_per_session: int = _setting(
@@ -154,33 +160,43 @@ class Settings:
     )
     owner_access: str = _setting(
         "pages",
-        "``pages``: the owner's pages and admin API; ``api``: the admin API alone; ``off``.",
+        "``pages``: the owner's pages and admin API; ``api``: the admin API alone; "
+        "``off``: neither.",
     )
     owner_name: str = _setting("astrbot", "The name that the owner logs in with.")
     admin_password: str = _setting(
-        "", "The owner's password at the first start, instead of a random one.", secret=True
+        "",
+        "The owner's password at the first start, at least 8 characters; empty: a random one is "
+        "made and printed. It changes nothing later.",
+        secret=True,
     )
     secret_key: str = _setting(
-        "", "Signs logins; needed on several hosts. Empty: ``secret.key``, made once.", secret=True
+        "",
+        "Signs the owner's logins; at least 32 random characters, the same on all hosts. Empty: "
+        "the file ``secret.key`` of the data directory, made at the first start.",
+        secret=True,
     )
     owner_session_h: float = _setting(
-        24.0, "Hours after which a login ends.", minimum=0.01, maximum=8760
+        24.0, "Time after which a login ends.", minimum=0.01, maximum=8760
     )
     cors_origins: list[str] = _setting(
-        [], "Web origins whose pages may call the API, such as ``https://shop.example``; or ``*``."
+        [],
+        "Web origins whose pages may call ``/api/v1``: ``https://shop.example``, or ``*`` for any. "
+        "Cookies are never allowed across origins: a page sends a session key.",
     )
     limits_url: str = _setting(
         "",
-        "Where requests a minute are counted: ``memory://`` is one worker alone, "
-        "``redis://HOST:PORT`` Redis; empty: ``redis_url``, else the database.",
+        "Where the requests a minute of keys that limit them are counted: ``memory://`` (each "
+        "worker by itself) or ``redis://HOST:PORT``. Empty: Redis if ``ASTRBOT_REDIS_URL`` is set, "
+        "else the database.",
         secret=True,
     )
     audit_days: int = _setting(
-        90, "Days for which the audit, and the use of keys, is kept.", minimum=1, maximum=36500
+        90, "Time for which the audit, and the use of keys, is kept.", minimum=1, maximum=36500
     )
     worker_lease_s: float = _setting(
         15.0,
-        "Time after which the turns of a worker that fell silent are given up.",
+        "Time after which the turns of a worker that fell silent are ended by another.",
         minimum=1,
     )
     max_hook_bytes: int = _setting(
@@ -208,7 +224,7 @@ class Settings:
         1000, "Most messages that wait for one target; above it 429.", minimum=1
     )
     im_keep_days: float = _setting(
-        30, "Days for which finished deliveries are kept.", minimum=0, maximum=36_500
+        30, "Time for which finished deliveries are kept.", minimum=0, maximum=36_500
     )
     legacy_error_status: bool = _setting(
         False, "Answer business errors with HTTP 200, as AstrBot 4.25 does."

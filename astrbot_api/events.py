@@ -1,8 +1,7 @@
-"""Every event of a chat stream, and how it becomes a line.
+"""Every event of a stream, and how it becomes a line.
 
-Each function returns the event's JSON object as the contract has it; the
-docstrings are what ``docs/events.rst`` and the OpenAPI document say. ``R`` is
-the run's id, which is every event's ``message_id``.
+Each function returns the event's JSON object as the contract has it. Its
+docstring is published (``docs/events.rst``): write it for client authors.
 """
 
 from __future__ import annotations
@@ -22,18 +21,29 @@ _MAX_PIECE_CHARS = 32_000
 
 
 def session_id(session: str | int) -> Event:
-    """The first event, sent before the model is asked: which session this is."""
+    """Which session this is: always the first event, sent before the model is asked.
+
+    ``session_id`` is what the request said, or the UUID of a new session.
+    """
     return {"type": "session_id", "data": None, "session_id": session}
 
 
 def user_message_saved(number: int, created_at: str, checkpoint: str) -> Event:
-    """The user's message is stored under this id."""
+    """The user's message is stored.
+
+    ``data.id`` is its number, by which it can be quoted and changed. Not sent when the message is
+    not stored (``_skip_user_history``), when an answer is made anew, and over WebSocket.
+    ``llm_checkpoint_id`` is shared by the message and its answer.
+    """
     data = {"id": number, "created_at": created_at, "llm_checkpoint_id": checkpoint}
     return {"type": "user_message_saved", "data": data}
 
 
 def run_started(run_id: str) -> Event:
-    """The turn has an id, by which it can be stopped and resumed."""
+    """The turn has an id, ``data.run_id``, by which it can be resumed and stopped.
+
+    The same id is the ``message_id`` of every further event of the turn.
+    """
     return {
         "type": "run_started", "data": {"run_id": run_id}, "streaming": False,
         "message_id": run_id,
@@ -41,7 +51,12 @@ def run_started(run_id: str) -> Event:
 
 
 def plain(run_id: str, text: str, *, streaming: bool, chain_type: str | None = None) -> Event:
-    """A piece of the answer, or (``reasoning``) of the thinking, to append."""
+    """A piece of text, to append to what came before.
+
+    With ``chain_type`` ``null`` it is of the answer, with ``"reasoning"`` of the model's thinking.
+    ``streaming`` is false where the text comes in one piece: without streaming, and as the answer
+    of a command.
+    """
     return {
         "type": "plain", "data": text, "streaming": streaming, "chain_type": chain_type,
         "message_id": run_id,
@@ -59,17 +74,29 @@ def plain_pieces(
 
 
 def tool_call(run_id: str, call: dict[str, Any]) -> Event:
-    """The model calls a tool: ``data`` is JSON text of ``{"id","name","args","ts"}``."""
+    """The model calls a tool.
+
+    ``data`` is a string that holds a JSON object: ``id`` of the call, ``name`` of the tool, its
+    arguments ``args``, the time ``ts`` in seconds.
+    """
     return plain(run_id, _json_text(call), streaming=False, chain_type="tool_call")
 
 
 def tool_call_result(run_id: str, result: dict[str, Any]) -> Event:
-    """A tool answered: ``data`` is JSON text of ``{"id","ts","result"}``."""
+    """A tool has answered.
+
+    ``data`` is a string that holds a JSON object: ``id`` of the call, the time ``ts``, and
+    ``result``, a text.
+    """
     return plain(run_id, _json_text(result), streaming=False, chain_type="tool_call_result")
 
 
 def media(run_id: str, kind: str, filename: str, *, streaming: bool) -> Event:
-    """A tool has made a file: ``data`` is ``[IMAGE]name``, and so on by its type."""
+    """A tool has made a file, which can be shown now.
+
+    ``data`` is the type in capitals, in brackets, and the file's name: ``[IMAGE]plot.png``,
+    ``[RECORD]…`` (audio), ``[VIDEO]…``, ``[FILE]…``. ``attachment_saved`` follows at once.
+    """
     return {
         "type": kind, "data": f"[{kind.upper()}]{filename}", "streaming": streaming,
         "message_id": run_id,
@@ -77,17 +104,30 @@ def media(run_id: str, kind: str, filename: str, *, streaming: bool) -> Event:
 
 
 def attachment_saved(attachment_id: str, kind: str) -> Event:
-    """The file of the event before can be fetched by this id."""
+    """The file of the event before is stored as the attachment ``data.id``.
+
+    Fetch it with ``GET /api/v1/file?attachment_id=…``; ``data.type`` is ``image``, ``record``,
+    ``video`` or ``file``.
+    """
     return {"type": "attachment_saved", "data": {"id": attachment_id, "type": kind}}
 
 
 def agent_stats(stats: dict[str, Any]) -> Event:
-    """Tokens and times of the turn, in seconds."""
+    """Tokens and times of the turn, once the answer is whole.
+
+    Of what the model read, ``input_cached`` is what its endpoint had cached, ``input_other`` the
+    rest. ``start_time`` and ``end_time`` are seconds since 1970, ``time_to_first_token`` is
+    seconds. Not sent for the answer of a command.
+    """
     return {"type": "agent_stats", "data": stats}
 
 
 def complete(run_id: str, text: str, reasoning: str, *, streaming: bool) -> Event:
-    """The whole answer and the whole thinking. It is stored by now."""
+    """The whole answer (``data``) and the whole thinking (``reasoning``), both stored by now.
+
+    ``truncated`` is true where the line would have been too long; the history has all of it. Not
+    sent for the answer of a command, whose ``plain`` is whole.
+    """
     return {
         "type": "complete", "data": text, "reasoning": reasoning, "streaming": streaming,
         "message_id": run_id,
@@ -95,18 +135,28 @@ def complete(run_id: str, text: str, reasoning: str, *, streaming: bool) -> Even
 
 
 def message_saved(number: int, created_at: str, checkpoint: str | None) -> Event:
-    """The bot's message is stored under this id."""
+    """The answer is stored; ``data`` is as in ``user_message_saved``.
+
+    Over WebSocket ``session_id`` stands beside ``data``.
+    """
     data = {"id": number, "created_at": created_at, "llm_checkpoint_id": checkpoint}
     return {"type": "message_saved", "data": data}
 
 
 def error(run_id: str, code: str, message: str) -> Event:
-    """The turn failed: ``code`` is stable, ``data`` is for people. ``end`` follows."""
+    """The turn has failed; ``end`` follows.
+
+    It comes in the place of ``agent_stats``, ``complete`` and ``message_saved``. ``code`` is
+    stable, ``data`` is for people. What was said until then is stored.
+    """
     return {"type": "error", "code": code, "data": message, "message_id": run_id}
 
 
 def end(run_id: str) -> Event:
-    """The last event of every stream."""
+    """The last event of every turn.
+
+    A stream that stops without it has broken off: resume it.
+    """
     return {"type": "end", "data": "", "streaming": False, "message_id": run_id}
 
 
@@ -118,12 +168,35 @@ def run_snapshot(
     revision: int,
     content: dict[str, Any],
 ) -> Event:
-    """What a resumed run has said so far; ``revision`` is the number of its last event."""
+    """What a run has said so far: the first event of a resume with ``?snapshot=true``.
+
+    ``data.content`` is like that of a stored message, ``data.status`` what ``GET
+    /chat/runs/{run_id}`` tells, ``data.revision`` the number of the last event in the snapshot:
+    the stream goes on after it.
+    """
     data = {
         "run_id": run_id, "session_id": session, "llm_checkpoint_id": checkpoint,
         "status": status, "revision": revision, "content": content,
     }  # fmt: skip
     return {"type": "run_snapshot", "data": data, "message_id": run_id}
+
+
+def inbox_opened(after: int, reset: bool) -> Event:
+    """Where an inbox begins: always its first event.
+
+    Messages after number ``data.after`` follow. With ``data.reset`` too many came since the
+    number that was asked for: read the sessions instead.
+    """
+    return {"type": "inbox_opened", "data": {"after": after, "reset": reset}}
+
+
+def inbox_message(session: str, message: dict[str, Any]) -> Event:
+    """A message of one of the username's sessions, whole, as it is stored.
+
+    ``data`` is as ``GET /chat/sessions/{session_id}/messages`` has it. Of one that is too long for
+    a line ``data.content`` is ``null``, and ``truncated`` is true.
+    """
+    return {"type": "message", "session_id": session, "data": message}
 
 
 def encode_frame(event: Event, number: int) -> str:

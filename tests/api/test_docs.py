@@ -19,6 +19,7 @@ from astrbot_api.errors import STATUS_OF_CODE
 from astrbot_api.http.docs.chinese import CHINESE, PARTS
 from astrbot_api.http.docs.complete import iter_operations
 from astrbot_api.http.docs.error_examples import ERROR_EXAMPLES
+from astrbot_api.http.docs.error_remedies import ERROR_REMEDIES
 from astrbot_api.http.docs.routes import PAGE_TEXTS
 from astrbot_api.http.docs.translate import find_key, map_texts, split_paragraphs
 from astrbot_api.http.openapi import RESOURCES
@@ -159,6 +160,7 @@ def test_every_error_has_an_example_envelope_for_each_of_its_codes(
 
 def test_every_error_code_has_an_example() -> None:
     assert sorted(ERROR_EXAMPLES) == sorted(STATUS_OF_CODE)
+    assert sorted(ERROR_REMEDIES) == sorted(STATUS_OF_CODE)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +301,7 @@ def test_every_english_text_has_its_chinese(document: dict[str, Any]) -> None:
 
 def test_every_chinese_text_is_of_use(document: dict[str, Any]) -> None:
     texts = collect_paragraphs(document) | set(PAGE_TEXTS)
-    texts |= {meaning for meaning, _ in ERROR_EXAMPLES.values()}
+    texts |= {meaning for meaning, _ in ERROR_EXAMPLES.values()} | set(ERROR_REMEDIES.values())
     used = {find_key(text, CHINESE) for text in texts}
     # The phrases of statuses differ between Python's versions.
     used |= {f"{status.phrase}: {{}}" for status in HTTPStatus}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...config import Settings
+from .error_remedies import ERROR_REMEDIES
 
 #: Code -> meaning and message. ``{name}`` in a message is a setting.
 ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = {
@@ -223,4 +224,6 @@ def build_example(code: str, settings: Settings) -> dict[str, Any]:
         "code": code,
         "request_id": "6d0f1a1f8b7e4a43a3c1d2a9",
     }
-    return {"summary": summary, "value": envelope}
+    remedy = ERROR_REMEDIES.get(code)
+    example = {"summary": summary, "description": remedy, "value": envelope}
+    return {key: value for key, value in example.items() if value is not None}

@@ -10,7 +10,7 @@ import orjson
 
 from ...chat.inbox import Inbox
 from ...errors import StorageError
-from ...events import MAX_LINE_BYTES
+from ...events import MAX_LINE_BYTES, Event, inbox_message, inbox_opened
 
 _HEARTBEAT = b": heartbeat\n\n"
 
@@ -28,10 +28,7 @@ class InboxBody:
         self._inbox = inbox
         self._heartbeat_s = heartbeat_s
         self._is_draining = is_draining
-        self._lead = _frame(
-            {"type": "inbox_opened", "data": {"after": inbox.cursor, "reset": inbox.reset}},
-            inbox.cursor,
-        )
+        self._lead = _frame(inbox_opened(inbox.cursor, inbox.reset), inbox.cursor)
         self._over = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -69,7 +66,7 @@ class InboxBody:
 
 
 def _show(session_id: str, message: dict[str, Any], chars: int) -> bytes:
-    event: dict[str, Any] = {"type": "message", "session_id": session_id, "data": message}
+    event = inbox_message(session_id, message)
     # A character may take several bytes; a line is never longer than clients read.
     if chars > MAX_LINE_BYTES // 8:
         line = orjson.dumps(event)
@@ -78,5 +75,5 @@ def _show(session_id: str, message: dict[str, Any], chars: int) -> bytes:
     return _frame(event, message["id"])
 
 
-def _frame(event: dict[str, Any], number: int) -> bytes:
+def _frame(event: Event, number: int) -> bytes:
     return b"data: %b\nid: %d\n\n" % (orjson.dumps(event), number)

@@ -14,6 +14,7 @@ from .general import GENERAL
 from .im import IM
 from .keys import KEYS
 from .openai import OPENAI
+from .remedies import REMEDIES
 from .resources import RESOURCES
 from .runs import RUNS
 from .sessions import SESSIONS
@@ -22,6 +23,7 @@ from .sessions import SESSIONS
 PARTS: tuple[dict[str, str], ...] = (
     GENERAL,
     ERRORS,
+    REMEDIES,
     CHAT,
     FILES,
     KEYS,

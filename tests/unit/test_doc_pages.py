@@ -1,0 +1,65 @@
+"""The pages of docs/ are whole; that they can be made is ``make docs``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import astrbot_api
+from astrbot_api import events, testing
+from astrbot_api.config import Settings
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+def _read(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def _directive(page: str, name: str) -> list[str]:
+    """Return the words in the contents of a directive, wherever it is in a page."""
+    found = re.findall(rf"^\.\. {name}::\n\n((?:   .*\n?)+)", _read(page), re.MULTILINE)
+    return " ".join(found).split()
+
+
+def test_every_setting_is_in_one_table_and_says_what_it_is() -> None:
+    shown = _directive("configuration.rst", "settings-table")
+    assert sorted(shown) == sorted(item.name for item in fields(Settings))
+    assert all(item.metadata["help"] for item in fields(Settings))
+
+
+def test_every_event_is_shown_with_an_example() -> None:
+    of_streams = [
+        name
+        for name, function in vars(events).items()
+        if inspect.isfunction(function)
+        and function.__annotations__["return"] == "Event"
+        and not name.startswith("_")
+    ]
+    assert sorted(_directive("events.rst", "event-list")) == sorted(of_streams)
+    tree = ast.parse(_read("_ext/event_list.py"))
+    [examples] = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "EXAMPLES"
+    ]
+    assert isinstance(examples, ast.Dict)
+    keys = [key.value for key in examples.keys if isinstance(key, ast.Constant)]
+    assert sorted(keys) == sorted(of_streams)
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = _read("python.rst")
+    for name in astrbot_api.__all__:
+        assert re.search(rf"^\.\. (py:)?[a-z]+:: {name}\b", page, re.MULTILINE), name
+    for name in testing.__all__:
+        assert f":: astrbot_api.testing.{name}\n" in page, name
+
+
+def test_every_page_is_in_the_contents() -> None:
+    index = _read("index.rst")
+    for page in DOCS.glob("*.rst"):
+        assert page.stem == "index" or f"\n   {page.stem}\n" in index, page.name
