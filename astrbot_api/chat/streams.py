@@ -148,9 +148,9 @@ class OpenStream:
         while True:
             woken = self._waiter.wait(deadline - time.monotonic())
             self._waiter.clear()
-            # A run of another worker is looked for after each silence too, as
-            # its signal may have been lost.
-            frames = self._reader.read() if woken or not self._local else []
+            # After a silence too: what is set while the wait times out is cleared
+            # here unseen, and the signal of another worker may have been lost.
+            frames = self._reader.read()
             if len(frames) >= READ_LIMIT:
                 self._waiter.set()  # there may be more than one reading takes
             if self._reader.number:

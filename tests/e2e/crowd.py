@@ -8,6 +8,9 @@ import socket
 import time
 from dataclasses import dataclass
 
+#: Seconds until chats that have not ended count as stuck; it takes some ten.
+_LIMIT_S = 180.0
+
 
 @dataclass
 class Outcome:
@@ -42,6 +45,8 @@ def chat_at_once(port: int, key: str, count: int, words: str) -> list[Outcome]:
     while selector.get_map():
         ready = selector.select(30)
         assert ready, f"{len(selector.get_map())} chats got nothing for 30 s"
+        # Heartbeats come also where nothing else does.
+        assert time.monotonic() < started + _LIMIT_S, [buffers[one.data][-300:] for one, _ in ready]
         for entry, _ in ready:
             chunk = entry.fileobj.recv(65536)  # type: ignore[union-attr]
             number = entry.data

@@ -1,0 +1,51 @@
+"""What a stream shows, whenever it looks."""
+
+from __future__ import annotations
+
+import threading
+
+from astrbot_api import events
+from astrbot_api.stream.log import RunLog
+from astrbot_api.stream.reading import LogReader
+
+from .conftest import Api
+
+
+class _AtOnce:
+    """A sink that shows everything as soon as it is appended."""
+
+    def mark(self, log: RunLog) -> None:
+        log.release(log.take_unwritten())
+
+
+class _LateReader(LogReader):
+    """A reader whose run ends in the moment in which the wait for it times out.
+
+    gevent's ``Event.wait`` says False then, though the event is set.
+    """
+
+    def __init__(self, api: Api, log: RunLog) -> None:
+        super().__init__(log, api.state.journal)
+        self._run_log = log
+
+    def attach(self, waiter: threading.Event) -> None:
+        super().attach(waiter)
+
+        def time_out(timeout: float | None = None) -> bool:
+            if not self._run_log.closed:
+                self._run_log.append(events.end("r"))
+                self._run_log.close()
+            return False
+
+        waiter.wait = time_out  # type: ignore[method-assign]
+
+
+def test_an_event_that_comes_as_the_wait_times_out_is_shown(api: Api) -> None:
+    log = RunLog(1, _AtOnce())
+    stream = api.state.streams.open(
+        _LateReader(api, log), session=1, key_id="k", local=True, known_message=0
+    )
+    shown = stream.take(0.1) + stream.take(0.1)
+    assert '"type":"end"' in "".join(shown)
+    assert stream.ended
+    stream.close()
