@@ -13,8 +13,9 @@ from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from .postgres import postgres, postgres_url
 from .redis_server import redis_prefix, redis_server
+from .s3 import s3_environ
 
-__all__ = ["postgres", "postgres_url", "redis_prefix", "redis_server"]
+__all__ = ["postgres", "postgres_url", "redis_prefix", "redis_server", "s3_environ"]
 
 
 @pytest.fixture(autouse=True)

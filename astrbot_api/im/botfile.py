@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,12 +15,10 @@ import marshmallow as ma
 from ..agentconfig import find_first_error
 from ..configfiles import DEFAULT_CONFIG_ID
 from ..errors import SettingsError
+from ..watchedfile import WatchedFile
 from .registry import AdapterTypes
 
 log = logging.getLogger(__name__)
-
-#: How long a look at the file holds, in seconds.
-_RECHECK_S = 1.0
 
 _OWN_KEYS = ("id", "type", "enabled", "config", "allow")
 
@@ -127,21 +123,17 @@ class BotFile:
     """
 
     def __init__(self, data_dir: Path, types: AdapterTypes | None = None) -> None:
-        self._path = data_dir / "bots.toml"
         self._types = types or AdapterTypes()
-        self._lock = threading.Lock()
-        self._checked_at = float("-inf")
-        self._stamp: tuple[int, int] | None = None
-        self._bots: dict[str, Bot] = {}
+        self._file: WatchedFile[Mapping[str, Bot]] = WatchedFile(
+            data_dir / "bots.toml", self._read, {}
+        )
 
     def load(self) -> None:
         """Read the file now and refuse one that names no bots, for the start of the server.
 
         :raises SettingsError: when it is wrong as a whole.
         """
-        with self._lock:
-            self._stamp = self._read_stamp()
-            self._bots = self._read()
+        self._file.load()
 
     def list_ids(self) -> list[str]:
         """Return the bots' ids, in the order of the file, broken ones included."""
@@ -149,53 +141,29 @@ class BotFile:
 
     def list_bots(self) -> list[Bot]:
         """Return the bots, in the order of the file."""
-        self._refresh()
-        return list(self._bots.values())
+        return list(self._file.get().values())
 
     def find_bot(self, bot_id: str) -> Bot | None:
         """Return the bot of this id."""
-        self._refresh()
-        return self._bots.get(bot_id)
+        return self._file.get().get(bot_id)
 
-    def _refresh(self) -> None:
-        now = time.monotonic()
-        if now - self._checked_at < _RECHECK_S:
-            return
-        with self._lock:
-            self._checked_at = now
-            stamp = self._read_stamp()
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
-            try:
-                self._bots = self._read()
-            except SettingsError as error:
-                log.error("%s (the last good bots stay)", error)
-
-    def _read_stamp(self) -> tuple[int, int]:
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return (0, 0)
-        return (stat.st_mtime_ns, stat.st_size)
-
-    def _read(self) -> dict[str, Bot]:
+    def _read(self, path: Path, last: Mapping[str, Bot]) -> dict[str, Bot]:
         bots = {}
-        for table in read_tables(self._path):
+        for table in read_tables(path):
             try:
-                bot = read_bot(table, self._types, self._path.name)
+                bot = read_bot(table, self._types, path.name)
             except SettingsError as error:
-                bot = self._keep_last_good(table, str(error))
+                bot = _keep_last_good(last.get(table["id"]), table, str(error))
             bots[bot.id] = bot
         return bots
 
-    def _keep_last_good(self, table: Mapping[str, Any], fault: str) -> Bot:
-        last = self._bots.get(table["id"])
-        if last is not None and last.enabled and not last.fault and last.type == table["type"]:
-            log.error("%s (its last good settings stay)", fault)
-            return last
-        log.error("%s (the bot is refused until it is put right)", fault)
-        return Bot(table["id"], table["type"], fault=fault)
+
+def _keep_last_good(last: Bot | None, table: Mapping[str, Any], fault: str) -> Bot:
+    if last is not None and last.enabled and not last.fault and last.type == table["type"]:
+        log.error("%s (its last good settings stay)", fault)
+        return last
+    log.error("%s (the bot is refused until it is put right)", fault)
+    return Bot(table["id"], table["type"], fault=fault)
 
 
 def _check_id(bot_id: str, where: str) -> None:

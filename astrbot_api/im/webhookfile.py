@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import threading
-import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +13,12 @@ import marshmallow as ma
 
 from ..agentconfig import find_first_error
 from ..errors import SettingsError
+from ..watchedfile import WatchedFile
 from .botfile import Secret, resolve_secrets
 from .signing import is_secret
 
-log = logging.getLogger(__name__)
-
 #: What can be told of.
 EVENTS = ("message_stored", "run_ended", "delivery_failed")
-
-_RECHECK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,54 +86,26 @@ class WebhookFile:
     """The webhooks of one data directory, kept up to date; a bad file changes nothing."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._path = data_dir / "webhooks.toml"
-        self._lock = threading.Lock()
-        self._checked_at = float("-inf")
-        self._stamp: tuple[int, int] | None = None
-        self._webhooks: Mapping[str, Webhook] = {}
+        self._file: WatchedFile[Mapping[str, Webhook]] = WatchedFile(
+            data_dir / "webhooks.toml", lambda path, _: read_webhooks(path), {}
+        )
 
     def load(self) -> None:
         """Read the file now and refuse a bad one, for the start of the server.
 
         :raises SettingsError: when it is wrong.
         """
-        self._stamp = self._read_stamp()
-        self._webhooks = read_webhooks(self._path)
+        self._file.load()
 
     def list_for(self, event: str) -> Sequence[Webhook]:
         """Return the webhooks that want to know of an event."""
-        self._refresh()
-        if not self._webhooks:
-            return ()
-        return [one for one in self._webhooks.values() if one.enabled and event in one.events]
+        webhooks = self._file.get().values()
+        return [one for one in webhooks if one.enabled and event in one.events]
 
     def find(self, webhook_id: str) -> Webhook | None:
         """Return the webhook of this id, unless it is switched off."""
-        self._refresh()
-        found = self._webhooks.get(webhook_id)
+        found = self._file.get().get(webhook_id)
         return found if found is not None and found.enabled else None
-
-    def _refresh(self) -> None:
-        now = time.monotonic()
-        if now - self._checked_at < _RECHECK_S:
-            return
-        with self._lock:
-            self._checked_at = now
-            stamp = self._read_stamp()
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
-            try:
-                self._webhooks = read_webhooks(self._path)
-            except SettingsError as error:
-                log.error("%s (the last good webhooks stay)", error)
-
-    def _read_stamp(self) -> tuple[int, int]:
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return (0, 0)
-        return (stat.st_mtime_ns, stat.st_size)
 
 
 def _read_one(table: Any, where: str) -> Webhook:

@@ -10,10 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from astrbot_api import AstrBotAPI, create_app
+from astrbot_api import AstrBotAPI, create_app, watchedfile
 from astrbot_api.db import keys
 from astrbot_api.errors import SettingsError
-from astrbot_api.im import webhookfile
 from astrbot_api.im.http import PlatformError
 from astrbot_api.im.signing import verify
 from astrbot_api.im.webhookfile import WebhookFile, read_webhooks
@@ -198,7 +197,7 @@ def test_a_bad_file_is_refused_with_its_place(tmp_path: Path, text: str, fault: 
 def test_a_change_needs_no_restart_and_a_bad_one_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhookfile, "_RECHECK_S", 0.0)
+    monkeypatch.setattr(watchedfile, "_RECHECK_S", 0.0)
     file, path = WebhookFile(tmp_path), tmp_path / "webhooks.toml"
     file.load()
     assert list(file.list_for("run_ended")) == []

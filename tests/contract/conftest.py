@@ -13,32 +13,6 @@ import pytest
 STATE_VARIABLE = "ASTRBOT_TEST_STATE"
 
 
-@pytest.fixture(scope="session")
-def s3_url() -> Iterator[dict[str, str]]:
-    """The variables that lead to an S3 of the tests' own, with one bucket."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    client = boto3.client(
-        "s3", endpoint_url=variables["AWS_ENDPOINT_URL"], region_name="us-east-1",
-        aws_access_key_id="test", aws_secret_access_key="test",
-    )  # fmt: skip
-    client.create_bucket(Bucket="attachments")
-    client.close()
-    yield variables
-    server.stop()
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _shared_state(request: pytest.FixtureRequest, module_dir: Path) -> Iterator[None]:
     """Set the variables of a state that several hosts could share, where it is asked for."""
@@ -52,7 +26,7 @@ def _shared_state(request: pytest.FixtureRequest, module_dir: Path) -> Iterator[
             "ASTRBOT_REDIS_URL": request.getfixturevalue("redis_server").url,
             "ASTRBOT_REDIS_PREFIX": f"test-{world}",
             "ASTRBOT_STORAGE_URL": f"s3://attachments/{world}",
-            **request.getfixturevalue("s3_url"),
+            **request.getfixturevalue("s3_environ"),
         }.items():
             patch.setenv(name, value)
         yield

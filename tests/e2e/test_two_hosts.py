@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import orjson
 import pytest
-from moto.server import ThreadedMotoServer
 
 from astrbot_api.chat.board import Board
 from astrbot_api.config import Settings
@@ -40,39 +39,21 @@ class World:
     redis: RedisServer | None
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[dict[str, str]]:
-    """The environment of a server whose attachments lie in an S3 of the tests' own."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    environ = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    client = boto3.client(
-        "s3", endpoint_url=environ["AWS_ENDPOINT_URL"], region_name="us-east-1",
-        aws_access_key_id="test", aws_secret_access_key="test",
-    )  # fmt: skip
-    client.create_bucket(Bucket="world")
-    client.close()
-    yield {**environ, "ASTRBOT_STORAGE_URL": "s3://world"}
-    server.stop()
-
-
 @pytest.fixture(scope="module", params=["postgres", "redis"])
 def world(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     fake_model: FakeOpenAI,
     postgres: Postgres,
-    bucket: dict[str, str],
+    s3_environ: dict[str, str],
 ) -> Iterator[World]:
     url = postgres.create_database(migrated=False)
-    environ = {**bucket, "ASTRBOT_DATABASE_URL": url, "ASTRBOT_WORKER_LEASE_S": "3"}
+    environ = {
+        **s3_environ,
+        "ASTRBOT_STORAGE_URL": f"s3://attachments/{uuid.uuid4().hex}",
+        "ASTRBOT_DATABASE_URL": url,
+        "ASTRBOT_WORKER_LEASE_S": "3",
+    }
     redis: RedisServer | None = None
     if request.param == "redis":
         redis = request.getfixturevalue("redis_server")

@@ -32,6 +32,7 @@ LAYERS = [
     },
     {
         "configfiles",
+        "watchedfile",
         "keyrules",
         "agentconfig",
         "mcpservers",

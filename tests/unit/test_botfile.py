@@ -8,7 +8,7 @@ from pathlib import Path
 import marshmallow as ma
 import pytest
 
-from astrbot_api.im import botfile
+from astrbot_api import watchedfile
 from astrbot_api.im.botfile import BotFile, Secret
 from astrbot_api.im.registry import AdapterTypes
 
@@ -42,7 +42,7 @@ def write(folder: Path, text: str) -> None:
 
 @pytest.fixture(autouse=True)
 def look_at_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(botfile, "_RECHECK_S", 0.0)
+    monkeypatch.setattr(watchedfile, "_RECHECK_S", 0.0)
 
 
 def test_a_secret_comes_from_the_file_or_from_a_variable(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from astrbot_api.attachments import Attachments
 from astrbot_api.config import load_settings
@@ -19,34 +18,18 @@ from astrbot_api.storage.protocol import Storage, open_storage
 SHA = "ab" * 32
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def storage(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+def storage(s3_environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    for name, value in s3_environ.items():
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
-    client.create_bucket(Bucket="bucket")
-    settings = load_settings({"storage_url": "s3://bucket/some/prefix/"}, environ={})
+    settings = load_settings({"storage_url": "s3://attachments/some/prefix/"}, environ={})
     made = open_storage(settings)
     yield made
-    found = client.list_objects_v2(Bucket="bucket").get("Contents", [])
+    found = client.list_objects_v2(Bucket="attachments").get("Contents", [])
     assert all(one["Key"].startswith("some/prefix/") for one in found)
     for one in found:
-        client.delete_object(Bucket="bucket", Key=one["Key"])
+        client.delete_object(Bucket="attachments", Key=one["Key"])
     client.close()
     made.close()  # type: ignore[attr-defined]
 
@@ -104,7 +87,7 @@ def test_an_object_store_that_is_down_is_a_storage_error(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    other = open_storage(load_settings({"storage_url": "s3://bucket"}, environ={}))
+    other = open_storage(load_settings({"storage_url": "s3://attachments"}, environ={}))
     with pytest.raises(StorageError, match="cannot be reached"):
         other.size(new_blob(SHA))
     other.close()  # type: ignore[attr-defined]
