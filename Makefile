@@ -21,7 +21,7 @@ DOCS_STAMP := $(VENV)/.stamp-docs
 # Two pips in one environment would get into each other's way.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format type bench check docs deploy-check fuzz torture clean
+.PHONY: help install run test lint format type bench check docs picture deploy-check fuzz torture clean
 .DEFAULT_GOAL := help
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo "make deploy-check  the contract behind nginx, twice: embedded state; PostgreSQL, Redis, S3"
 	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": so many examples of each)"
 	@echo "make torture  faults under load: is anything lost? (ARGS=\"kill --size 0.5\"; ARGS=--list)"
+	@echo "make picture  take the picture of the console for the README anew"
 	@echo "make install  what make run installs, without starting anything"
 	@echo "make clean    remove the environment and the caches; data/ stays"
 
@@ -67,7 +68,14 @@ check: lint type test
 
 docs: $(DOCS_STAMP)
 	@$(BIN)/python -m sphinx -b html -q -E -W --keep-going -d build/doctrees docs build/docs
+	@for page in README.rst README.zh.rst; do \
+	    $(BIN)/python -m docutils --halt=2 $$page build/readme.html || exit 1; \
+	done
 	@echo "build/docs/index.html"
+
+# The picture of the console in README.rst. Needs chromium: .ci/install-tools.
+picture: $(TEST_STAMP)
+	@$(BIN)/python docs/take_picture.py
 
 # The site of deploy/nginx, and the state of several hosts. CI: what is missing is a failure.
 DEPLOY_TESTS := $(BIN)/python -m pytest -n2 tests/contract

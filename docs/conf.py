@@ -45,6 +45,8 @@ autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_title = "astrbot-api"
 html_copy_source = False
 html_show_sphinx = False

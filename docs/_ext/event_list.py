@@ -113,7 +113,7 @@ class EventList(SphinxDirective):
             line = orjson.dumps(function(**arguments)).decode()
             lines += [f".. _event-{name}:", "", heading, "~" * len(heading), ""]
             lines += [*inspect.cleandoc(function.__doc__).splitlines(), ""]
-            lines += [".. code-block:: none", "", f"   data: {line}", ""]
+            lines += [".. code-block:: none", "   :class: event", "", f"   data: {line}", ""]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
 

@@ -12,6 +12,6 @@ def to_rst(text: str) -> str:
     """
     pieces = re.split(r"`([^`]+)`", text)
     return "".join(
-        f"``{piece}``" if at % 2 else re.sub(r"([\\*_|])", r"\\\1", piece)
+        f"``{piece.strip()}``" if at % 2 else re.sub(r"([\\*_|])", r"\\\1", piece)
         for at, piece in enumerate(pieces)
     )

@@ -171,6 +171,11 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
     tool.locator("summary").click()
     assert "action must be one of" in tool.locator("dd").last.inner_text()
     assert page.locator("#events li").count() > 10
+    owner.say("ECHO\n\n| a | *b* |\n| - | - |\n| 1 | x\\|y |\n\n2 * 3 * 4")
+    owner.wait_answered()
+    rich = owner.last()
+    assert rich.locator("td").all_inner_texts() == ["1", "x|y"]
+    assert rich.locator("em").all_inner_texts() == ["b"]
     page.click("#tab-curl")
     assert "/api/v1/chat" in page.locator("#calls pre").inner_text()
     page.click("#tab-events")

@@ -5,7 +5,9 @@ import { h } from "./dom.js";
 const FENCE = /^\s*```/;
 const ITEM = /^\s*(?:[-*+]|(\d+)[.)])\s+(.*)$/;
 const HEADING = /^#{1,6}\s+(.*)$/;
-const INLINE = /(`[^`\n]+`)|\*\*([^*\n]+)\*\*|\[([^\]\n]+)\]\((https?:\/\/[^\s)]+)\)/g;
+const INLINE =
+  /(`[^`\n]+`)|\*\*([^*\n]+)\*\*|\[([^\]\n]+)\]\((https?:\/\/[^\s)]+)\)|(?<![*\w])\*([^*\s](?:[^*\n]*[^*\s])?)\*(?![*\w])/g;
+const RULE = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
 
 function inline(text) {
   const found = [];
@@ -14,11 +16,30 @@ function inline(text) {
     found.push(text.slice(from, match.index));
     if (match[1]) found.push(h("code", {}, match[1].slice(1, -1)));
     else if (match[2]) found.push(h("strong", {}, match[2]));
+    else if (match[5]) found.push(h("em", {}, match[5]));
     else found.push(h("a", { href: match[4], rel: "noreferrer noopener", target: "_blank" }, match[3]));
     from = match.index + match[0].length;
   }
   found.push(text.slice(from));
   return found.filter((part) => part !== "");
+}
+
+/** Tell whether a table begins: a line with bars, and below it a rule of dashes. */
+function beginsTable(lines, at) {
+  const rule = lines[at + 1] ?? "";
+  return lines[at].includes("|") && rule.includes("|") && RULE.test(rule);
+}
+
+function cells(line, name) {
+  const parts = line.trim().replace(/^\|/, "").replace(/(?<!\\)\|$/, "").split(/(?<!\\)\|/);
+  return parts.map((part) => h(name, {}, inline(part.trim().replaceAll("\\|", "|"))));
+}
+
+function table(lines) {
+  const [head, , ...rows] = lines;
+  return h("div", { class: "table-box", tabindex: "0" }, h("table", {},
+    h("thead", {}, h("tr", {}, cells(head, "th"))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, cells(row, "td"))))));
 }
 
 /** Return the blocks of a text. */
@@ -40,6 +61,13 @@ export function renderMarkdown(text) {
       const code = [];
       while (++at < lines.length && !FENCE.test(lines[at])) code.push(lines[at]);
       blocks.push(h("pre", { tabindex: "0" }, h("code", {}, code.join("\n"))));
+      continue;
+    }
+    if (beginsTable(lines, at)) {
+      flush();
+      const from = at;
+      while (at + 1 < lines.length && lines[at + 1].includes("|")) at += 1;
+      blocks.push(table(lines.slice(from, at + 1)));
       continue;
     }
     const item = ITEM.exec(line);

@@ -1,0 +1,154 @@
+"""Take the picture of the console that the README shows: ``make picture``.
+
+A real server, a real turn, a real browser; only the model is scripted. Needs
+Chromium and what the tests need.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+from werkzeug.serving import make_server
+
+from astrbot_api import (
+    AstrBotAPI,
+    Delta,
+    ModelMessage,
+    ModelOptions,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolSpec,
+    Usage,
+    create_app,
+    tool,
+)
+from astrbot_api.app import first_key
+
+PICTURE = Path(__file__).parent / "_static" / "console.png"
+MAX_BYTES = 200_000
+PASSWORD = "only for the picture"
+QUESTION = "Where is my order 1047, and can I still change the address?"
+THOUGHT = (
+    "The customer asks about a certain order. I should look it up before I promise anything "
+    "about the address."
+)
+ANSWER = """Order **1047** left the warehouse this morning:
+
+| Item | Pieces | State |
+| --- | --- | --- |
+| Teapot, *cast iron* | 1 | shipped |
+| Sencha, 100 g | 2 | shipped |
+
+It arrives on **Friday**. The address can be changed with the link in the carrier's mail."""
+
+
+@tool
+def find_order(number: int) -> dict[str, Any]:
+    """Find an order of the shop.
+
+    :param number: Number of the order.
+    """
+    time.sleep(0.2)
+    return {"number": number, "state": "shipped", "carrier": "Kuroneko", "arrives": "Friday"}
+
+
+class ScriptedModel:
+    """Thinks, calls the tool, then answers."""
+
+    def stream(
+        self,
+        messages: Sequence[ModelMessage],
+        tools: Sequence[ToolSpec],
+        options: ModelOptions,
+    ) -> Iterator[Delta]:
+        if not tools:  # asked for the session's name
+            yield TextDelta("Order 1047")
+        elif messages[-1]["role"] == "tool":
+            for piece in re.findall(r"\S+\s*", ANSWER):
+                time.sleep(0.005)
+                yield TextDelta(piece)
+            yield Usage(input_other=214, input_cached=1024, output=96)
+        else:
+            for piece in re.findall(r"\S+\s*", THOUGHT):
+                time.sleep(0.005)
+                yield ReasoningDelta(piece)
+            yield ToolCallDelta(0, "call_1", "find_order", json.dumps({"number": 1047}))
+            yield Usage(input_other=186, input_cached=1024, output=41)
+
+
+def main() -> None:
+    """Start the server, say the question, take the picture."""
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "configs", "default.toml")
+        config.parent.mkdir()
+        config.write_text('[provider]\nid = "shop-model"\ntype = "mock"\n', encoding="utf-8")
+        api = AstrBotAPI(
+            tools=[find_order], providers={"shop-model": ScriptedModel()}, find_plugins=False
+        )
+        app = create_app({"ASTRBOT_DATA_DIR": folder, "ASTRBOT_ADMIN_PASSWORD": PASSWORD}, api=api)
+        first_key(folder)
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            taken = _take(f"http://127.0.0.1:{server.port}")
+        finally:
+            server.shutdown()
+            app.extensions["astrbot_api"].close()
+    # 256 colours are enough for a page, and a third of the bytes.
+    picture = Image.open(io.BytesIO(taken)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(PICTURE, optimize=True)
+    size_bytes = PICTURE.stat().st_size
+    print(f"{PICTURE}: {picture.width} x {picture.height}, {size_bytes} bytes")
+    if size_bytes > MAX_BYTES:
+        raise SystemExit(f"The picture has more than {MAX_BYTES} bytes.")
+
+
+def _take(url: str) -> bytes:
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(
+            viewport={"width": 1440, "height": 900}, device_scale_factor=1.25,
+            color_scheme="light", locale="en-US",
+        )  # fmt: skip
+        taken = _talk(page, url)
+        browser.close()
+    return taken
+
+
+def _talk(page: Page, url: str) -> bytes:
+    page.goto(f"{url}/admin/login")
+    page.fill("#password", PASSWORD)
+    page.click("button[type=submit]")
+    page.wait_for_url("**/admin/")
+    page.goto(f"{url}/admin/console")
+    page.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
+    page.fill("#user", "alice")
+    page.fill("#message", QUESTION)
+    page.press("#message", "Enter")
+    page.locator("#thread").get_by_text("carrier's mail").wait_for()
+    page.locator("#send").wait_for(state="visible")
+    for fold in page.locator("#thread details").all():
+        fold.evaluate("element => { element.open = true }")
+    page.locator("#scroll").evaluate("element => element.scrollTo(0, element.scrollHeight)")
+    page.locator("#events").evaluate("element => element.scrollTo(0, element.scrollHeight)")
+    page.locator("#message").blur()
+    return page.screenshot()
+
+
+if __name__ == "__main__":
+    main()
