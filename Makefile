@@ -86,8 +86,7 @@ deploy-check: $(RUN_STAMP) $(TEST_STAMP)
 	@CI=1 ASTRBOT_TEST_FRONT=nginx ASTRBOT_TEST_STATE=shared $(DEPLOY_TESTS)
 
 fuzz: $(RUN_STAMP) $(TEST_STAMP)
-	@$(BIN)/python -m pip -qq --disable-pip-version-check install 'schemathesis>=4.32'
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.fuzz.run $(ARGS)
+	@$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 torture: $(RUN_STAMP) $(TEST_STAMP)
 	@$(BIN)/python -m tests.load.run $(ARGS)

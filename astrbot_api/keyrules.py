@@ -166,7 +166,7 @@ _NUMBERS = frozenset(
 _LISTS = frozenset({"configs", "bots", "umos", "tools", "addresses"})
 _TEXTS = frozenset({"username", "username_prefix", "session_id"})
 
-_MAX_NUMBER = 2**53
+MAX_NUMBER = 2**53
 
 
 def read_rules(value: Any) -> KeyRules:
@@ -249,10 +249,12 @@ def narrow_rules(rules: KeyRules, more: KeyRules) -> KeyRules:
 
 
 def _read_number(name: str, value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 20.0 is a whole number in JSON
     if isinstance(value, bool) or not isinstance(value, int):
         raise ApiError("invalid_request", f"rules.{name} must be a whole number")
-    if not 1 <= value <= _MAX_NUMBER:
-        raise ApiError("invalid_request", f"rules.{name} must be between 1 and {_MAX_NUMBER}")
+    if not 1 <= value <= MAX_NUMBER:
+        raise ApiError("invalid_request", f"rules.{name} must be between 1 and {MAX_NUMBER}")
     return value
 
 

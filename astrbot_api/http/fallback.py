@@ -18,6 +18,11 @@ from .blueprint import ApiBlueprint
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
+#: Paths that are also names of sessions, and what they do answer.
+_OWN_PATHS = {
+    "/chat/sessions/new": {"GET", "HEAD", "POST", "OPTIONS"},
+    "/chat/sessions/batch-delete": {"POST", "OPTIONS"},
+}
 
 #: The name under which the fallback is registered.
 FALLBACK = "astrbot_api_fallback"
@@ -26,12 +31,16 @@ FALLBACK = "astrbot_api_fallback"
 def build_fallback() -> Blueprint:
     """Return the blueprint that takes whatever the others do not."""
     blueprint = Blueprint("fallback", __name__)
-    for rule in ("/", "/<path:path>"):
+    rules: dict[str, tuple[str, ...]] = {"/": _METHODS, "/<path:path>": _METHODS}
+    for path, answered in _OWN_PATHS.items():
+        # Else the route of one session would take the rest.
+        rules[path] = tuple(method for method in _METHODS if method not in answered)
+    for rule, methods in rules.items():
         blueprint.add_url_rule(
             rule,
             "unknown",
             answer_unknown,
-            methods=_METHODS,
+            methods=methods,
             provide_automatic_options=False,
             strict_slashes=True,
         )

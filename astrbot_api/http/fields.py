@@ -11,6 +11,9 @@ from ..messages import check_text
 from .auth import get_bound_username
 from .state import get_state
 
+#: As a pattern of JSON Schema: something that is no blank.
+NOT_BLANK = r"\S"
+
 
 class Text(ma.fields.String):
     """A string, or an integer taken as one; stripped. ``null`` is empty.
@@ -19,7 +22,9 @@ class Text(ma.fields.String):
     """
 
     def __init__(self, *, max_chars: str = "", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # The document says what is taken; apispec adds null where that is.
+        metadata = {"type": ["string", "integer"], **kwargs.pop("metadata", {})}
+        super().__init__(metadata=metadata, **kwargs)
         self.max_chars = max_chars
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -61,7 +66,7 @@ class Username(Text):
                 ),
                 "example": "alice",
                 "maxLength": 255,
-                "minLength": 1,
+                "pattern": NOT_BLANK,
             },
             **kwargs,
         )
@@ -129,6 +134,8 @@ class Cursor(ma.fields.Field[int | None]):
             load_default=None,
             metadata={
                 "description": "The `next_cursor` of the page before; absent: the first page.",
+                "minimum": 0,
+                "maximum": 2**63 - 1,
                 "example": 42,
             },
             **kwargs,

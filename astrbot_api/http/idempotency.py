@@ -24,7 +24,7 @@ _MAX_CHARS = 255
 PARAMETER: dict[str, Any] = {
     "in": "header",
     "name": HEADER,
-    "schema": {"type": "string", "maxLength": _MAX_CHARS},
+    "schema": {"type": "string", "maxLength": _MAX_CHARS, "pattern": "^[ -~]*$"},
     "description": (
         "A word of the client's own for this request. Sent again within a day, with the same "
         "body, it is not done again."

@@ -289,6 +289,44 @@ def test_times_and_the_session_id_have_their_types(document: dict[str, Any]) -> 
     assert session_id["type"] == ["string", "integer", "null"]
 
 
+def test_every_text_of_a_body_may_be_an_integer_and_no_parameter_is_null(
+    document: dict[str, Any],
+) -> None:
+    schemas = document["components"]["schemas"]
+    for name, key in [
+        ("BatchDelete", "username"), ("NewSession", "config_id"), ("RunOwner", "username"),
+        ("SessionKeyRequest", "session_id"), ("CompletionRequest", "session_id"),
+    ]:  # fmt: skip
+        assert schemas[name]["properties"][key]["type"] == ["string", "integer", "null"], name
+    for item in document["paths"].values():
+        for holder in (item, *item.values()):
+            parameters = holder.get("parameters", ()) if isinstance(holder, dict) else ()
+            for parameter in parameters:
+                assert isinstance(parameter["schema"]["type"], str), parameter["name"]
+
+
+def test_a_stop_needs_no_body(document: dict[str, Any]) -> None:
+    for path in ("/api/v1/chat/runs/{run_id}/stop", "/api/v1/chat/sessions/{session_id}/stop"):
+        assert document["paths"][path]["post"]["requestBody"]["required"] is False
+
+
+def test_options_tells_the_methods_of_the_document(api: Api, document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        methods = {one.upper() for one in item} - {"PARAMETERS"}
+        told = {"OPTIONS", *methods, *(["HEAD"] if "GET" in methods else [])}
+        headers = {"X-API-Key": api.key}
+        answer = api.client.options(re.sub(r"{\w+}", "x", path), headers=headers)
+        assert set(answer.headers["Allow"].split(", ")) == told, path
+
+
+def test_a_path_of_its_own_is_no_session(api: Api) -> None:
+    api.chat(session_id="new")
+    answer = api.client.delete(
+        "/api/v1/chat/sessions/new?username=alice", headers={"X-API-Key": api.key}
+    )
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, POST, OPTIONS")
+
+
 def test_an_answer_may_get_more_fields_one_day(document: dict[str, Any]) -> None:
     for name, schema in document["components"]["schemas"].items():
         assert schema.get("additionalProperties") is not False, name

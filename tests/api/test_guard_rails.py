@@ -399,10 +399,22 @@ def test_session_key_ends_in_time_and_is_swept(api: Api, monkeypatch: pytest.Mon
         ({"max_turns": 0}, 400),
         ({"config_id": "none"}, 404),
         ({"scopes": "chat"}, 400),
+        ({"scopes": [0]}, 400),
+        ({"scopes": ["chat", "im"]}, 400),
+        ({"username": "x" * 256}, 400),
+        ({"session_id": "x" * 256}, 400),
+        ({"max_turns": 1.5}, 400),
+        ({"expires_in_s": 900.5}, 400),
     ],
 )
 def test_wrong_session_key_is_refused(api: Api, body: dict[str, Any], status: int) -> None:
     assert mint(api, **body).status_code == status
+
+
+def test_whole_number_with_a_point_is_one(api: Api) -> None:
+    made = mint(api, max_turns=20.0, expires_in_s=900.0)
+    assert made.status_code == 200
+    assert made.json["data"]["rules"]["max_turns"] == 20
 
 
 def test_key_is_told_what_it_may_and_what_is_left(api: Api) -> None:

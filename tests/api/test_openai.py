@@ -209,6 +209,8 @@ def test_no_other_url_is_opened(api: Api, url: Any) -> None:
         {"messages": [{"role": "user", "content": "a\x00"}]},
         {"messages": [{"role": "user", "content": "x"}] * 2001},
         {"tools": [{"type": "function"}]},
+        {"tools": {}},
+        {"n": True},
         {"functions": [{}]},
         {"n": 2},
         {"response_format": {"type": "json_object"}},

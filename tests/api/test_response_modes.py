@@ -90,6 +90,11 @@ def test_background_answers_at_once_and_the_turn_goes_on(make_scripted: Make) ->
     wait_for(lambda: api.count_rows("message") == 2)
 
 
+@pytest.mark.parametrize("mode", ["blocking", "background"])
+def test_session_named_by_an_integer_is_told_as_text(api: Api, mode: str) -> None:
+    assert post(api, mode, session_id=9012).get_json()["data"]["session_id"] == "9012"
+
+
 @pytest.mark.parametrize("mode", ["blocked", "", 1, True, ["blocking"]])
 def test_an_unknown_mode_is_refused(api: Api, mode: Any) -> None:
     answer = post(api, mode)

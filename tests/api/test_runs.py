@@ -217,6 +217,11 @@ def test_without_a_username_a_stop_reaches_the_own_keys_turns_alone(
     assert api.client.post(path, headers=own).get_json()["data"]["stopped_count"] == 1
     model.go_on.set()
     chat.wait()
+    # The name of a session is never cut to that of another.
+    longest = "s" * 255
+    api.chat(session_id=longest)
+    longer = api.client.post(f"/api/v1/chat/sessions/{longest}s/stop", headers=own)
+    assert longer.status_code == 404
     missing = api.client.post("/api/v1/chat/sessions/none/stop", headers=own)
     assert missing.get_json()["code"] == "session_not_found"
 

@@ -1,20 +1,85 @@
-"""What is not sent: it would meet gunicorn, and never the application."""
+"""What a schema cannot say of a request is put right before it is sent."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import schemathesis
+from schemathesis.core.failures import AcceptedNegativeData
+from schemathesis.openapi.checks import RejectedPositiveData
 
 #: gunicorn answers a longer request line by itself, in HTML (``limit_request_line``).
 _MAX_LINE_BYTES = 4000
+
+_IDEMPOTENCY = "Idempotency-Key"
+
+_numbers = itertools.count(1)
 
 
 @schemathesis.hook
 def filter_case(context: Any, case: Any) -> bool:
     """Keep only requests whose line gunicorn takes."""
-    from urllib.parse import quote, urlencode
-
     path = sum(len(quote(str(one))) for one in (case.path_parameters or {}).values())
     query = len(urlencode(case.query or {}, doseq=True, errors="replace"))
     return path + query + len(case.path) < _MAX_LINE_BYTES
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    """Name a user in valid requests, and make each request one of its own."""
+    if case.meta is None or case.meta.generation.mode.is_positive:
+        _name_user(case)
+    word = (case.headers or {}).get(_IDEMPOTENCY)
+    # Else one is executed and all others are refused; what is too long or blank stays so.
+    if isinstance(word, str) and word.strip() and len(word) < 200:
+        case.headers[_IDEMPOTENCY] = f"{word}-{next(_numbers)}"
+
+
+def _is_huge(value: Any) -> bool:
+    """Tell whether an integer has more than 64 bits: read as a float, it loses its digits."""
+    if isinstance(value, dict):
+        return any(_is_huge(one) for one in value.values())
+    return isinstance(value, int) and not -(2**63) <= value < 2**64
+
+
+def _name_user(case: Any) -> None:
+    """Put a username into the query, which may lack it only with a key that is bound to one."""
+    body = case.body if isinstance(case.body, dict) else {}
+    sent = [one for one in ((case.query or {}).get("username"), body.get("username")) if one]
+    if any(str(one).strip() for one in sent):
+        return
+    if any(parameter.name == "username" for parameter in case.operation.query):
+        case.query = {**(case.query or {}), "username": "alice"}
+
+
+#: Why a request that fits its schema may still be refused: words of the error, and what no
+#: schema says of them.
+_REFUSALS = {
+    "must not contain the character NUL": "a pattern on every text would hide what matters",
+    "Message content is empty": "segments that are blank, or nothing but a reply",
+    "umo and umos are both there": "one of them",
+    "Missing key: umo": "one of them",
+    "Missing key: content.message": "null is none",
+    "Invalid umo: ": "what stands behind the second colon names a webchat's user and session",
+    "session_id has ": "the session of a UMO",
+    "the last of messages must be the user's": "of messages that have another order",
+    "].content must be a string or a list of parts": "any value in the document",
+    "] must be text, image_url, input_audio or file": "any value in the document",
+    "].type must be a string": "any value in the document",
+}
+
+
+@schemathesis.hook
+def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
+    """Leave out what is right and no schema can say."""
+    if isinstance(failure, RejectedPositiveData):
+        return not (any(words in response.text for words in _REFUSALS) or _is_huge(case.body))
+    if isinstance(failure, AcceptedNegativeData):
+        # The recorded server takes these for an empty object.
+        if case.body is None or case.body is False:
+            return False
+        # As recorded, chat leaves out a segment that it does not know or that names no file.
+        return not ("/chat" in case.path and "message -> Array with invalid" in failure.message)
+    return True

@@ -5,16 +5,19 @@
     python -m tests.fuzz.run [EXAMPLES] [further options of schemathesis run]
 
 Every operation, with a key that may do everything, then without any. The
-server is the real one, with two workers and the mock provider.
+server is the real one, with two workers and the mock provider; what the
+examples of the document name is there.
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from astrbot_api.db.keys import PUBLIC_SCOPES
 
@@ -24,36 +27,117 @@ ROOT = Path(__file__).parent
 
 _CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
 
+#: Its messages can be sent nowhere, and its events have a signature that nobody guesses.
+_BOTS = """\
+[[bot]]
+id = "tg"
+type = "webhook"
+url = "http://127.0.0.1:9/"
+secret = "a secret of sixteen"
+"""
+
+#: What would stand in the way of many requests from one address.
+_ENVIRON = {
+    "ASTRBOT_ACCESS_LOG": "0",
+    "ASTRBOT_HEARTBEAT_S": "0.2",
+    "ASTRBOT_MAX_STREAMS_PER_KEY": "1000",
+    "ASTRBOT_MAX_RUNS_PER_KEY": "1000",
+    "ASTRBOT_IM_WAIT_S": "0.2",
+}
+
 #: Examples of each operation, of what is valid and of what is not.
 _EXAMPLES = "100"
+
+#: Words of a log line that no request may bring about.
+_FAULTS = ("Traceback", " failed", "ERROR", "CRITICAL")
 
 
 def main(arguments: list[str]) -> int:
     """Fuzz; return 0 when nothing was found."""
     examples, *more = arguments or [_EXAMPLES]
+    options = ["-n", examples, *more]
     with tempfile.TemporaryDirectory(prefix="astrbot-fuzz-") as folder:
-        data_dir = Path(folder)
-        (data_dir / "configs").mkdir()
-        (data_dir / "configs" / "default.toml").write_text(_CONFIG, encoding="utf-8")
-        # Short waits, so that streams that never end by themselves do.
-        with Server(data_dir, ASTRBOT_ACCESS_LOG="0", ASTRBOT_MAX_FILE_BYTES="100000") as server:
-            key = create_key(data_dir, *PUBLIC_SCOPES)
-            with_key = _run(server, [*more, "-n", examples, "-H", f"X-API-Key: {key}"])
-            without_key = _run(server, [*more, "-n", "10"])
-            log = server.read_log()
-    faults = [line for line in log.splitlines() if "Traceback" in line or " failed" in line]
-    for line in faults[:20]:
-        print("server log:", line, file=sys.stderr)
-    return with_key or without_key or (1 if faults else 0)
+        found = fuzz(Path(folder), options, options)
+    print(found, flush=True)
+    return 1 if found else 0
 
 
-def _run(server: Server, options: list[str]) -> int:
+def fuzz(data_dir: Path, with_key: list[str], without_key: list[str]) -> str:
+    """Fuzz a server with a key and without one, both at the same time.
+
+    :param with_key: Options of ``schemathesis run``.
+    :param without_key: The same, for the run without a key.
+    :returns: What was found; empty for nothing.
+    """
+    write_files(data_dir)
+    with Server(data_dir, **_ENVIRON) as server:
+        key = create_key(data_dir, *PUBLIC_SCOPES)
+        make_examples_true(server, key)
+        runs = [
+            start_schemathesis(server, [*with_key, "-H", f"X-API-Key: {key}"], data_dir / "1.txt"),
+            start_schemathesis(server, without_key, data_dir / "2.txt"),
+        ]
+        codes = [run.wait() for run in runs]
+    words = [line for line in server.read_log().splitlines() if any(one in line for one in _FAULTS)]
+    found = [f"server log: {line}" for line in words[:20]]
+    for code, name in zip(codes, ("1.txt", "2.txt"), strict=True):
+        if code:
+            found.append((data_dir / name).read_text(encoding="utf-8", errors="replace"))
+    return "\n".join(found)
+
+
+def write_files(data_dir: Path) -> None:
+    """Write a config and a bot."""
+    (data_dir / "configs").mkdir()
+    (data_dir / "configs" / "default.toml").write_text(_CONFIG, encoding="utf-8")
+    (data_dir / "bots.toml").write_text(_BOTS, encoding="utf-8")
+
+
+def make_examples_true(server: Server, key: str) -> None:
+    """Make a turn, a file and a delivery, and give them the ids of the document's examples."""
+    document = server.request("GET", "/api/v1/openapi.json").json()
+    server.chat(key, message="Hello", session_id="my_session_001")
+    upload = server.request("POST", "/api/v1/file", key, fields={"file": ("a.txt", b"Hello")})
+    umo = {"umo": "tg:FriendMessage:42", "message": "Hello"}
+    sent = server.request("POST", "/api/v1/im/message", key, json=umo)
+    assert (upload.status, sent.status) == (200, 202), (upload.data, sent.data)
+    ids = {
+        name: _find_example(document, name) for name in ("run_id", "attachment_id", "delivery_id")
+    }
+    database = sqlite3.connect(server.data_dir / "astrbot.db", timeout=10)
+    with database:
+        database.execute("UPDATE run SET run_id = ?, user_message = 42", (ids["run_id"],))
+        database.execute("UPDATE attachment SET attachment_id = ?", (ids["attachment_id"],))
+        database.execute("UPDATE delivery SET delivery_id = ?", (ids["delivery_id"],))
+        # The bot's comes after the user's.
+        database.execute("UPDATE message SET id = id + 41 WHERE sender_id = 'bot'")
+        database.execute("UPDATE message SET id = 42 WHERE sender_id != 'bot'")
+        database.execute("UPDATE run SET bot_message = bot_message + 41")
+    database.close()
+
+
+def _find_example(document: dict[str, Any], name: str) -> str:
+    """Return the example of the parameter of this name."""
+    for item in document["paths"].values():
+        for parameter in item.get("parameters", ()):
+            if parameter["name"] == name:
+                return str(parameter["example"])
+    raise LookupError(name)
+
+
+def start_schemathesis(server: Server, options: list[str], out: Path) -> subprocess.Popen[bytes]:
+    """Start it on the server's document; what it says goes to a file.
+
+    With one worker each: Python 3.11 falls over when several compile at once.
+    """
     command = [
-        *("schemathesis", "--config-file", str(ROOT / "schemathesis.toml"), "run"),
-        *(f"{server.url}/api/v1/openapi.json", "--url", f"{server.url}/", *options),
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file"),
+        *(str(ROOT / "schemathesis.toml"), "run", f"{server.url}/api/v1/openapi.json"),
+        *("--url", f"{server.url}/", *options),
     ]
     environ = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks"}
-    return subprocess.run(command, check=False, env=environ).returncode
+    with out.open("wb") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environ)
 
 
 if __name__ == "__main__":

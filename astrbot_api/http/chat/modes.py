@@ -105,7 +105,7 @@ def answer_background(watch: TurnWatch) -> Response:
         if summary.session_id != "":
             break
     data = {
-        "session_id": summary.session_id,
+        "session_id": str(summary.session_id),
         "run_id": watch.run_id,
         "user_message": summary.user_message,
     }
@@ -127,7 +127,7 @@ def describe_summary(summary: TurnSummary) -> dict[str, Any]:
             reasoning = stored.get("reasoning", "")
             text = "".join(part["text"] for part in parts if part["type"] == "plain")
     return {
-        "session_id": summary.session_id,
+        "session_id": str(summary.session_id),
         "run_id": summary.run_id,
         "message": text,
         "reasoning": reasoning,

@@ -24,17 +24,17 @@ _SEGMENT = {
             "examples": ["plain", "reply", "image", "record", "video", "file"],
         },
         "text": {
-            "type": "string",
+            "type": ["string", "number", "null"],
             "description": "Of `plain`: the text.",
             "example": "What do you mean by that?",
         },
         "message_id": {
-            "type": ["string", "integer"],
+            "type": ["string", "integer", "null"],
             "description": "Of `reply`: the stored message of this session that is quoted.",
             "example": 42,
         },
         "selected_text": {
-            "type": "string",
+            "type": ["string", "number", "null"],
             "description": "Of `reply`: the part of the message that is quoted.",
             "example": "The capital of France is Paris.",
         },
@@ -47,6 +47,21 @@ _SEGMENT = {
             "example": "19281dd2-996d-4f73-ad81-0bc5992a3074",
         },
     },
+}
+
+#: A message, as the document shows it.
+MESSAGE: dict[str, Any] = {
+    "description": (
+        'A string, or a list of segments: `{"type":"plain","text"}`, '
+        '`{"type":"reply","message_id","selected_text"?}`, '
+        '`{"type":"image","attachment_id"}`. '
+        "A text that begins with `/` and names a command is answered by it."
+    ),
+    "oneOf": [
+        {"type": "string"},
+        {"type": "array", "items": _SEGMENT},
+    ],
+    "example": "Hello",
 }
 
 
@@ -65,19 +80,7 @@ class ChatRequestSchema(ma.Schema):
     message = ma.fields.Raw(
         required=True,
         error_messages={"required": _NO_MESSAGE, "null": _NO_MESSAGE},
-        metadata={
-            "description": (
-                'A string, or a list of segments: `{"type":"plain","text"}`, '
-                '`{"type":"reply","message_id","selected_text"?}`, '
-                '`{"type":"image","attachment_id"}`. '
-                "A text that begins with `/` and names a command is answered by it."
-            ),
-            "oneOf": [
-                {"type": "string"},
-                {"type": "array", "items": _SEGMENT},
-            ],
-            "example": "Hello",
-        },
+        metadata=MESSAGE,
     )
     session_id = ma.fields.Raw(
         load_default=None,

@@ -42,6 +42,7 @@ def complete_document(
     for holder in (*document["paths"].values(), *iter_operations(document)):
         for parameter in holder.get("parameters", ()):
             _limit(parameter["name"], parameter["schema"], settings)
+            _take_out_json_types(parameter["schema"])
     asked, answered = _split_schemas(document)
     for name in asked:
         for key, schema in components["schemas"][name].get("properties", {}).items():
@@ -105,6 +106,15 @@ def _tell_body_limit(operation: dict[str, Any], settings: Settings) -> None:
 def _limit(name: str, schema: dict[str, Any], settings: Settings) -> None:
     if name in _LIMITS:
         schema["maxLength"] = getattr(settings, _LIMITS[name])
+
+
+def _take_out_json_types(schema: dict[str, Any]) -> None:
+    """Leave a parameter the one type that a URL can carry: it has no null, and digits are text."""
+    kinds = schema.get("type")
+    if isinstance(kinds, list):
+        schema["type"] = "string" if "string" in kinds else kinds[0]
+        if schema.get("default", "") is None:
+            del schema["default"]
 
 
 def _split_schemas(document: dict[str, Any]) -> tuple[set[str], set[str]]:

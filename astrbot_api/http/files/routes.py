@@ -14,6 +14,7 @@ from ...storage.incoming import Incoming
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
+from ..fields import NOT_BLANK
 from ..idempotency import CODES, PARAMETER, add_hash, read_client_key, remember_as, replay
 from ..schemas import envelope_of
 from ..state import get_state
@@ -116,7 +117,12 @@ def upload_to_files() -> Response:
     responses=_DOWNLOAD["responses"],
     # These stand in the place of what the query's schema says.
     parameters=[
-        {**_ATTACHMENT_ID, "in": "query", "required": True},
+        {
+            **_ATTACHMENT_ID,
+            "in": "query",
+            "required": True,
+            "schema": {"type": "string", "pattern": NOT_BLANK},
+        },
         *_DOWNLOAD["parameters"],
     ],
 )

@@ -8,6 +8,9 @@ import marshmallow as ma
 
 from ...clock import to_iso, to_iso_or_none
 from ...db.deliveries import DeliveryRow
+from ...im.adapter import MESSAGE_TYPES
+from ...im.umo import MAX_UMO_CHARS
+from ..fields import NOT_BLANK
 
 _DELIVERY_ID = {
     "description": "Names the delivery.",
@@ -30,7 +33,9 @@ _UMO = {
         "chat `webchat:FriendMessage:webchat!USERNAME!SESSION_ID`, or with the session alone "
         "`webchat:FriendMessage:SESSION_ID`. `/sid` in a conversation shows its own."
     ),
-    "type": "string",
+    "type": ["string", "null"],
+    "pattern": rf"^[^:]*[^:\s][^:]*:({'|'.join(MESSAGE_TYPES)}):.*\S",
+    "maxLength": MAX_UMO_CHARS,
     "example": "webchat:FriendMessage:webchat!alice!my_session_001",
 }
 
@@ -38,27 +43,39 @@ _UMO = {
 _SEGMENT = {
     "type": "object",
     "required": ["type"],
-    "properties": {
-        "type": {
-            "type": "string",
-            "description": "What the segment is; there is no `reply` here.",
-            "enum": ["plain", "image", "record", "video", "file"],
-            "example": "plain",
+    "oneOf": [
+        {
+            "properties": {
+                "type": {
+                    "type": "string",
+                    "description": "Text. There is no `reply` here.",
+                    "enum": ["plain"],
+                },
+                "text": {
+                    "type": ["string", "number", "null"],
+                    "description": "The text. It may be Markdown.",
+                    "example": "Your report is ready.",
+                },
+            },
         },
-        "text": {
-            "type": "string",
-            "description": "Of `plain`: the text. It may be Markdown.",
-            "example": "Your report is ready.",
+        {
+            "required": ["attachment_id"],
+            "properties": {
+                "type": {
+                    "type": "string",
+                    "description": "A file.",
+                    "enum": ["image", "record", "video", "file"],
+                    "example": "image",
+                },
+                "attachment_id": {
+                    "type": "string",
+                    "pattern": NOT_BLANK,
+                    "description": "The file, by the id that its upload answered.",
+                    "example": "19281dd2-996d-4f73-ad81-0bc5992a3074",
+                },
+            },
         },
-        "attachment_id": {
-            "type": "string",
-            "description": (
-                "Of `image`, `record`, `video`, `file`: the file, by the id that its upload "
-                "answered."
-            ),
-            "example": "19281dd2-996d-4f73-ad81-0bc5992a3074",
-        },
-    },
+    ],
 }
 
 
@@ -84,8 +101,10 @@ class ImMessageSchema(ma.Schema):
     umos = ma.fields.Raw(
         metadata={
             "description": "Several UMOs in the place of `umo`: each gets the message.",
-            "type": "array",
-            "items": {"type": "string"},
+            "type": ["array", "null"],
+            "items": {key: _UMO[key] for key in ("pattern", "maxLength")} | {"type": "string"},
+            "minItems": 1,
+            "uniqueItems": True,
             "example": ["webchat:FriendMessage:webchat!alice!my_session_001"],
         },
     )

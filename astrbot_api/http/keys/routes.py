@@ -17,12 +17,9 @@ from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..schemas import envelope_of
 from ..state import get_state
-from .schemas import SelfSchema, SessionKeyRequestSchema, SessionKeySchema
+from .schemas import SESSION_SCOPES, SelfSchema, SessionKeyRequestSchema, SessionKeySchema
 
 blp = ApiBlueprint("keys", __name__, tag="Keys", description="What a key may do.")
-
-#: What a browser or a phone needs.
-_SESSION_SCOPES = ("chat", "file")
 
 _MIN_S, _MAX_S = 60, 86_400
 
@@ -61,7 +58,7 @@ def create_session_key(body: dict[str, Any]) -> Response:
     if not _MIN_S <= body["expires_in_s"] <= _MAX_S:
         raise ApiError("invalid_request", f"expires_in_s must be between {_MIN_S} and {_MAX_S}")
     rules = _read_session_rules(body, username)
-    scopes = [one for one in body["scopes"] or _SESSION_SCOPES if one in _SESSION_SCOPES]
+    scopes = body["scopes"] or list(SESSION_SCOPES)
     expires_at = now_us() + body["expires_in_s"] * 1_000_000
     row, secret = get_state().store.write(
         lambda db: _make(db, caller.key_id, scopes, rules, expires_at)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import marshmallow as ma
 
-from ..fields import Text
+from ...keyrules import MAX_NUMBER
+from ..fields import NOT_BLANK, Text
+
+#: What a browser or a phone needs.
+SESSION_SCOPES = ("chat", "file")
 
 _SECRET = "abk_8Jd0…"
 _TIME = "2026-11-23T16:41:51.860786+00:00"
+_SCOPES = "scopes of a session key may be chat and file"
+
+
+class _WholeNumber(ma.fields.Integer):
+    """An integer as JSON has it: 900.0 is one."""
+
+    def _validated(self, value: Any) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        return super()._validated(value)
 
 
 class SessionKeyRequestSchema(ma.Schema):
@@ -18,15 +34,18 @@ class SessionKeyRequestSchema(ma.Schema):
 
     username = Text(
         required=True,
+        max_chars="max_username_chars",
         error_messages={"required": "Missing key: username", "null": "Missing key: username"},
         metadata={
             "description": "The only username that it may speak as.",
             "example": "alice",
+            "pattern": NOT_BLANK,
         },
     )
     session_id = Text(
         load_default="",
         allow_none=True,
+        max_chars="max_session_id_chars",
         metadata={
             "description": "The only session that it may name; absent: any of the username.",
             "example": "my_session_001",
@@ -41,7 +60,10 @@ class SessionKeyRequestSchema(ma.Schema):
         },
     )
     scopes = ma.fields.List(
-        Text(),
+        ma.fields.String(
+            validate=ma.validate.OneOf(SESSION_SCOPES, error=_SCOPES),
+            error_messages={"invalid": _SCOPES, "null": _SCOPES},
+        ),
         load_default=None,
         allow_none=True,
         error_messages={"invalid": "scopes must be a list"},
@@ -50,7 +72,7 @@ class SessionKeyRequestSchema(ma.Schema):
             "example": ["chat"],
         },
     )
-    expires_in_s = ma.fields.Integer(
+    expires_in_s = _WholeNumber(
         load_default=900,
         strict=True,
         error_messages={"invalid": "expires_in_s must be a whole number"},
@@ -67,6 +89,8 @@ class SessionKeyRequestSchema(ma.Schema):
         metadata={
             "description": "Most turns in all.",
             "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_NUMBER,
             "example": 20,
         },
     )
@@ -76,6 +100,8 @@ class SessionKeyRequestSchema(ma.Schema):
         metadata={
             "description": "Most tokens in all; the turn that crosses it is finished.",
             "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_NUMBER,
             "example": 50_000,
         },
     )
@@ -85,6 +111,8 @@ class SessionKeyRequestSchema(ma.Schema):
         metadata={
             "description": "Most requests a minute.",
             "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_NUMBER,
             "example": 60,
         },
     )

@@ -14,7 +14,8 @@ from ...messages import Media, Plain, Segment, check_text, require_content
 #: Most messages of one request.
 MAX_MESSAGES = 2000
 
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+#: Every role; of the last message only `user`.
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 #: Stores the bytes of a file under a name and returns its attachment id.
 StoreFile = Callable[[bytes, str], str]
@@ -36,8 +37,8 @@ def read_messages(
     if len(messages) > MAX_MESSAGES:
         raise _refuse(f"messages has {len(messages)} messages; at most {MAX_MESSAGES} are allowed")
     for at, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in _ROLES:
-            raise _refuse(f"messages[{at}].role must be one of {', '.join(_ROLES)}")
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            raise _refuse(f"messages[{at}].role must be one of {', '.join(ROLES)}")
     last = messages[-1]
     if last["role"] != "user":
         raise _refuse("the last of messages must be the user's; tools are run by the server")

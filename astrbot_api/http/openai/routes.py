@@ -236,9 +236,9 @@ def _refuse_unsupported(body: dict[str, Any]) -> None:
     """
     form = body["response_format"]
     wrong = {
-        "n": body["n"] not in (None, 1),
-        "tools": bool(body["tools"]),
-        "functions": bool(body["functions"]),
+        "n": body["n"] not in (None, 1) or body["n"] is True,
+        "tools": body["tools"] not in (None, []),
+        "functions": body["functions"] not in (None, []),
         "response_format": form is not None and form != {"type": "text"},
     }
     for name, refused in wrong.items():

@@ -6,7 +6,8 @@ from typing import Any
 
 import marshmallow as ma
 
-from ..fields import Flag, Text
+from ..fields import NOT_BLANK, Flag, Text
+from .reading import MAX_MESSAGES, ROLES
 
 _MESSAGE: dict[str, Any] = {
     "type": "object",
@@ -15,7 +16,8 @@ _MESSAGE: dict[str, Any] = {
         "role": {
             "type": "string",
             "description": "Who says it. The last message must be the user's.",
-            "examples": ["user", "system", "developer", "assistant"],
+            "enum": list(ROLES),
+            "example": "user",
         },
         "content": {
             "description": (
@@ -37,7 +39,11 @@ class CompletionRequestSchema(ma.Schema):
     model = Text(
         required=True,
         error_messages={"required": "Missing key: model", "null": "Missing key: model"},
-        metadata={"description": "A config, by its id or its name.", "example": "default"},
+        metadata={
+            "description": "A config, by its id or its name.",
+            "pattern": NOT_BLANK,
+            "example": "default",
+        },
     )
     messages = ma.fields.Raw(
         required=True,
@@ -49,6 +55,8 @@ class CompletionRequestSchema(ma.Schema):
             ),
             "type": "array",
             "items": _MESSAGE,
+            "minItems": 1,
+            "maxItems": MAX_MESSAGES,
             "example": [{"role": "user", "content": "Hello"}],
         },
     )
@@ -105,20 +113,36 @@ class CompletionRequestSchema(ma.Schema):
         }
     )
     # What would be answered wrongly if it were ignored.
-    n = ma.fields.Raw(load_default=None, metadata={"description": "Only 1.", "example": 1})
+    n = ma.fields.Raw(
+        load_default=None, metadata={"description": "Only 1.", "enum": [1, None], "example": 1}
+    )
     tools = ma.fields.Raw(
         load_default=None,
         metadata={
             "description": "Refused unless it is empty: the config's tools run on the server.",
+            "type": "array",  # apispec adds null
+            "items": {},
+            "maxItems": 0,
             "example": [],
         },
     )
     functions = ma.fields.Raw(
-        load_default=None, metadata={"description": "As `tools`.", "example": []}
+        load_default=None,
+        metadata={
+            "description": "As `tools`.",
+            "type": "array",  # apispec adds null
+            "items": {},
+            "maxItems": 0,
+            "example": [],
+        },
     )
     response_format = ma.fields.Raw(
         load_default=None,
-        metadata={"description": "Only the type `text`.", "example": {"type": "text"}},
+        metadata={
+            "description": "Only the type `text`.",
+            "enum": [{"type": "text"}, None],
+            "example": {"type": "text"},
+        },
     )
 
 

@@ -70,7 +70,7 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
     responses={
         200: {
             "description": "The run's events from there on, the last of which is `end`.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": {"description": "Server-sent events."}}},
         }
     },
 )
@@ -106,7 +106,7 @@ def resume_run(query: dict[str, Any], run_id: str) -> Response:
 
 
 @blp.route("/chat/runs/<run_id>/stop", methods=["POST"], parameters=[_RUN_ID])
-@blp.arguments(RunOwnerSchema())
+@blp.arguments(RunOwnerSchema(), required=False)
 @blp.doc(operationId="stopChatRun")
 @blp.answers(envelope_of("RunStopAnswer", StopSchema()))
 @blp.raises("run_not_found", "username_reserved", "session_of_another_user", "invalid_request")
@@ -121,7 +121,7 @@ def stop_run(body: dict[str, Any], run_id: str) -> Response:
 
 
 @blp.route("/chat/sessions/<session_id>/stop", methods=["POST"], parameters=[_SESSION_ID])
-@blp.arguments(RunOwnerSchema())
+@blp.arguments(RunOwnerSchema(), required=False)
 @blp.doc(operationId="stopChatSession")
 @blp.answers(envelope_of("SessionStopAnswer", StopSchema()))
 @blp.raises("session_not_found", "username_reserved", "session_of_another_user", "invalid_request")
@@ -131,12 +131,12 @@ def stop_session(body: dict[str, Any], session_id: str) -> Response:
     With `username` (in the body or the query) all of its turns; without it
     those that were started with this API key.
     """
-    state, name = get_state(), session_id[:_MAX_ID_CHARS]
+    state = get_state()
     username = _find_username(body["username"])
     with state.store.read() as db:
-        session = sessions.find_session(db, name)
+        session = sessions.find_session(db, session_id)
         if session is None or username:
-            session = sessions.get_owned_session(db, name, username)
+            session = sessions.get_owned_session(db, session_id, username)
     key_id = None if username else get_caller().key_id
     return ok({"stopped_count": state.runs.stop_session(session.id, key_id)})
 

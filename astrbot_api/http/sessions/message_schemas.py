@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
+from ..chat.schemas import MESSAGE
 from ..fields import Cursor, Flag, Limit, MaybeUsername, Text
 
 #: Most messages of one page.
@@ -106,6 +107,8 @@ class MessagePatchSchema(ma.Schema):
                 "`message` in it is a string or a list of segments, as in chat. The rest is "
                 "ignored."
             ),
+            "required": ["message"],
+            "properties": {"message": MESSAGE},
             "example": {"type": "user", "message": [{"type": "plain", "text": "Hello again"}]},
         },
     )

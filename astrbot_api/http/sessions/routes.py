@@ -46,7 +46,8 @@ _MAX_PAGE = 2**31 - 1
 
 blp = ApiBlueprint("sessions", __name__, tag="Sessions", scope="chat", description="Conversations.")
 
-#: The session of a path. One whose name has a slash cannot be named so.
+#: The session of a path. One whose name has a slash, or is "new" or "batch-delete", cannot be
+#: named so.
 IN_PATH = [
     {
         "name": "session_id",

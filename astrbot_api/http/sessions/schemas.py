@@ -205,7 +205,6 @@ class DisplayName(Text):
                 "description": "Its title. Blank: none, so that the next turn makes one.",
                 "example": "Greetings",
                 "maxLength": 255,
-                "type": ["string", "integer"],  # apispec adds null
             },
             **kwargs,
         )

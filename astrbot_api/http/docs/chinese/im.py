@@ -40,8 +40,10 @@ IM = {
         "代替 {} 的多个 UMO，每一个都会收到消息。"
     ),
     "A string, or a list of segments: {}.": "字符串，或消息段的列表：{}。",
-    "What the segment is; there is no {} here.": "消息段的类型；此处不支持 {}。",
-    "Of {}: the text. It may be Markdown.": "用于 {}：文本，可以是 Markdown。",
+    "Text. There is no {} here.": "文本。此处不支持 {}。",
+    "The text. It may be Markdown.": "文本，可以是 Markdown。",
+    "A file.": "文件。",
+    "The file, by the id that its upload answered.": "文件的 ID，即上传时返回的值。",
     "As it was sent.": "与请求中的写法一致。",
     "Of {}: one result each, in their order.": "用于 {}：按顺序各一个结果。",
     "Why it failed: a stable word to match.": "失败原因的稳定代码，可用于程序判断。",

@@ -1,0 +1,24 @@
+"""A little of ``make fuzz``: the server and its OpenAPI document agree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ..fuzz.run import fuzz
+
+pytestmark = pytest.mark.e2e
+
+if not os.environ.get("CI"):
+    pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+
+#: The same requests each time: what is found is found again.
+_SAME = ("--generation-deterministic", "--no-shrink", "--seed", "1")
+
+
+def test_few_requests_of_every_operation_find_nothing(tmp_path: Path) -> None:
+    with_key = ["-n", "2", "--phases", "examples,coverage,fuzzing", *_SAME]
+    without_key = ["-n", "2", "--phases", "examples,fuzzing", *_SAME]
+    assert fuzz(tmp_path, with_key, without_key) == ""
