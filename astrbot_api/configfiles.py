@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .agentconfig import AgentConfig, read_config
 from .errors import ApiError, SettingsError
+from .privatefiles import open_private
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ class ConfigFiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{DEFAULT_CONFIG_ID}.toml"
         try:
-            with path.open("x", encoding="utf-8") as file:
+            # A key may be written into it.
+            with open(path, "x", encoding="utf-8", opener=open_private) as file:
                 file.write(_DEFAULT_TOML)
         except FileExistsError:
             pass

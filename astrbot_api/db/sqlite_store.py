@@ -14,6 +14,7 @@ from playhouse.migrations import Runner
 
 from ..errors import SettingsError, StorageError
 from ..filelock import lock_file
+from ..privatefiles import create_private_file
 from ..threads import BatchWriter, count_forks
 from .failures import as_storage_error
 from .migrating import MIGRATIONS
@@ -113,6 +114,7 @@ class SqliteStore:
             db.close()
 
     def _connect(self) -> peewee.SqliteDatabase:
+        create_private_file(self._path)
         # Not thread-safe on purpose: a connection is lent to one caller at a
         # time, and peewee's per-greenlet state would open one a request.
         db = peewee.SqliteDatabase(

@@ -19,6 +19,7 @@ from ..clock import now_us
 from ..errors import SettingsError, StorageError
 from ..events import Event, encode_frame
 from ..filelock import lock_file
+from ..privatefiles import create_private_file
 from ..threads import NativeThread, count_forks, start_native_thread
 from .journal import READ_LIMIT, Piece, Slice
 
@@ -196,6 +197,7 @@ class SqliteJournal:
             connection.executescript(f"{_SCHEMA} PRAGMA user_version = {boot};")
 
     def _connect(self) -> sqlite3.Connection:
+        create_private_file(self._path)
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         connection.executescript(_PRAGMAS)
         return connection

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from astrbot_api import AstrBotAPI, create_app
 
 from .conftest import Api
 
@@ -54,3 +58,19 @@ def test_the_access_line_cannot_be_forged_and_holds_no_query(
     assert all("abk_secret" not in line and api.key not in line for line in lines)
     assert "path=/api/v1/im%20status=200 status=401" in lines[-1]
     assert all("\n" not in line for line in lines)
+
+
+def test_nobody_else_can_read_what_the_server_keeps(tmp_path: Path) -> None:
+    # As in deploy/systemd: nginx's user is in the server's group, for the attachments.
+    mask = os.umask(0o027)
+    try:
+        api = AstrBotAPI(find_plugins=False, admin_password="correct horse battery")
+        app = create_app({"ASTRBOT_DATA_DIR": tmp_path}, api=api)
+        assert app.test_client().post("/api/auth/login", json={}).status_code in (400, 401)
+        kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
+        names = {path.name for path in kept}
+        assert names >= {"astrbot.db", "astrbot.db-wal", "events.db", "default.toml"}
+        assert [path.name for path in kept if path.stat().st_mode & 0o077] == []
+    finally:
+        os.umask(mask)
+        app.extensions["astrbot_api"].close()

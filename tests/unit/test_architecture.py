@@ -42,7 +42,7 @@ LAYERS = [
         "metrics",
         "logcontext",
     },
-    {"messages", "events", "config", "clock"},
+    {"messages", "events", "config", "clock", "privatefiles"},
     {"errors"},
 ]
 
