@@ -8,6 +8,7 @@
     ├── ProviderError       the model's endpoint failed; told as an event
     ├── ToolError           a tool could not do it; told to the model
     ├── StorageError        the database could not keep what it was given
+    │   └── OutcomeUnknown  it may have kept it
     └── RunCancelled        a run was stopped or interrupted
 
 A message says what is wrong and what to do about it, and never holds a
@@ -139,6 +140,10 @@ class ToolError(AstrBotError):
 
 class StorageError(AstrBotError):
     """The database could not keep what it was given (disk full, locked)."""
+
+
+class OutcomeUnknown(StorageError):
+    """The database went away while it committed: what was given is kept, or it is not."""
 
 
 class RunCancelled(AstrBotError):

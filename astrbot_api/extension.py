@@ -318,6 +318,10 @@ def _add_chores(state: AppState) -> None:
     chores.add(state.key_use.flush)
     chores.add(state.ender.retry)
     chores.add(state.recovery.recover)
+    runs, ender = state.runs, state.ender
+    chores.add(
+        lambda: state.recovery.end_forgotten(lambda run: runs.knows(run) or ender.keeps(run.id))
+    )
     chores.add(state.remover.empty_removed)
     chores.add(state.board.look, every_s=0.25)
     chores.add(state.runs.look_for_stops, every_s=0.5)

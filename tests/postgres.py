@@ -94,7 +94,11 @@ class Postgres:
         """End it in the middle of whatever it does."""
         # The WAL of hundreds of databases that tests made is not to be replayed.
         self.run_sql("CHECKPOINT")
-        self._end(signal.SIGQUIT)
+        self.end(at_once=True)
+
+    def end(self, *, at_once: bool) -> None:
+        """Stop it; at once: as a crash of it does."""
+        self._end(signal.SIGQUIT if at_once else signal.SIGINT)
 
     def close(self) -> None:
         """End it and remove its folder; nobody wants it to write anything more."""

@@ -21,7 +21,7 @@ from ..plugins.context import Handled
 from ..providers.registry import Providers
 from .abilities import Abilities, TurnAbilities
 from .commands import Command, CommandContext, find_command
-from .ending import LOST, RunLost, TurnEnder
+from .ending import LOST, RunLost, TurnEnder, describe_lost_reply
 from .given import build_given
 from .history import build_messages
 from .media import MediaLimits, MediaReader
@@ -77,7 +77,8 @@ class TurnRunner:
         except ProviderError as error:
             self._ender.fail(turn, reply, "failed", "provider_error", error.message)
         except StorageError as error:
-            self._ender.fail(turn, reply, "failed", "storage_error", str(error))
+            message = describe_lost_reply(error)
+            self._ender.fail(turn, reply, "failed", "storage_error", message)
         except RunLost:
             self._ender.fail(turn, reply, "interrupted", "run_interrupted", LOST)
         except (CallTimedOut, TooManyAbandoned) as error:

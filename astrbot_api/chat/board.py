@@ -13,6 +13,7 @@ from ..clock import to_iso
 from ..db import messages
 from ..db.messages import MessageRow
 from ..db.store import Store
+from ..errors import StorageError
 from ..events import Event
 from ..stream.signals import PUSHED, Signals
 
@@ -119,15 +120,18 @@ class Pushes:
         """Return what is new, a bounded number; the waiter is set where there is more.
 
         It asks the database only after a wake-up, since it is called for each
-        token of a reply.
-
-        :raises StorageError: when the database cannot be read.
+        token of a reply. While the database is away the reply goes on, and
+        what was pushed is shown later.
         """
         if not self._pending:
             return []
         self._pending = False
-        with self._store.read() as db:
-            found = messages.list_pushed(db, self._session, self._after, _AT_ONCE)
+        try:
+            with self._store.read() as db:
+                found = messages.list_pushed(db, self._session, self._after, _AT_ONCE)
+        except StorageError:  # which has been logged
+            self._pending = True
+            return []
         if found:
             self._after = found[-1].id
         if len(found) == _AT_ONCE:

@@ -16,7 +16,7 @@ from ..clock import to_iso
 from ..db import keyuse, messages, runs
 from ..db.attachments import link_attachments
 from ..db.store import Store
-from ..errors import AstrBotError, StorageError
+from ..errors import EVENT_CODES, AstrBotError, OutcomeUnknown, StorageError
 from ..im.announcing import Announcer
 from ..metrics import Metrics
 from .reply import Reply
@@ -39,6 +39,15 @@ class RunLost(AstrBotError):
     """Another worker has ended the run: this one was silent for too long."""
 
 
+def describe_lost_reply(error: StorageError) -> str:
+    """Return what the caller of a turn is told whose reply could not be stored.
+
+    The database's own words, that nothing was stored, are not true of a turn:
+    the user's message was.
+    """
+    return str(error) if isinstance(error, OutcomeUnknown) else EVENT_CODES["storage_error"]
+
+
 class TurnEnder:
     """Stores replies and closes turns.
 
@@ -54,7 +63,8 @@ class TurnEnder:
         self._metrics = metrics
         self._titles = TitleWriter(store)
         self._lock = threading.Lock()
-        self._unstored: deque[_Job] = deque(maxlen=_MAX_UNSTORED)
+        # Each with the number of its run.
+        self._unstored: deque[tuple[int, _Job]] = deque(maxlen=_MAX_UNSTORED)
 
     def complete(self, turn: OpenTurn, reply: Reply, status: str) -> None:
         """Store the whole reply and say so.
@@ -97,7 +107,7 @@ class TurnEnder:
         try:
             self.complete(turn, reply, "stopped")
         except StorageError as error:
-            self.fail(turn, reply, "failed", "storage_error", str(error))
+            self.fail(turn, reply, "failed", "storage_error", describe_lost_reply(error))
         except RunLost:
             self.fail(turn, reply, "interrupted", "run_interrupted", LOST)
 
@@ -148,12 +158,16 @@ class TurnEnder:
         wanted = TitleRequest(turn.session.id, turn.subject, asked, turn.request.model)
         self._titles.request(wanted)
 
+    def keeps(self, run: int) -> bool:
+        """Tell whether the end of a run is still to be stored."""
+        return any(number == run for number, _ in tuple(self._unstored))
+
     def retry(self) -> None:
         """Store what could not be stored before; what still cannot be stays."""
         with self._lock:  # one at a time: a job must not be stored twice
             while self._unstored:
                 try:
-                    self._store.write(self._unstored[0])
+                    self._store.write(self._unstored[0][1])
                 except StorageError:
                     return
                 except RunLost:
@@ -168,7 +182,7 @@ class TurnEnder:
             log.warning("run %s was ended by another worker", turn.run_id)
         except StorageError:
             log.error("the end of run %s is not stored yet", turn.run_id)
-            self._unstored.append(job)
+            self._unstored.append((turn.number, job))
 
     def _tell_of_reply(self, turn: OpenTurn) -> None:
         if turn.request.origin is not None:

@@ -54,6 +54,11 @@ class WorkerLease:
         """Tell whether a worker is this one, which is alive whatever its lease says."""
         return bool(worker_id) and worker_id == self._worker_id
 
+    @property
+    def current_id(self) -> str:
+        """This worker's id; empty where it has not taken a lease yet."""
+        return self._worker_id if self._forks == count_forks() else ""
+
     def can_judge(self) -> bool:
         """Tell whether an expired lease of another worker means that it is dead.
 

@@ -32,6 +32,9 @@ CODE = "run_interrupted"
 #: Runs that one call ends, most of them; it is called every few seconds.
 _AT_ONCE = 500
 
+#: How long a run of this worker may be in the database without being known, in seconds.
+_STRANGE_S = 8.0
+
 #: How far back the finished runs of a dead worker are looked at, in seconds:
 #: its last events may not have reached the journal.
 _LOOK_BACK_S = 120.0
@@ -50,11 +53,35 @@ class Recovery:
         metrics: Metrics,
     ) -> None:
         self._lease = lease
+        # Since when this worker's runs are seen that it does not know, by the monotonic clock.
+        self._strange: dict[int, float] = {}
         self._metrics = metrics
         self._announcer = announcer
         self._store = store
         self._journal = journal
         self._signals = signals
+
+    def end_forgotten(self, is_known: Callable[[RunRow], bool]) -> None:
+        """End runs that are this worker's by the database, and that it knows nothing of.
+
+        So is one whose opening was committed, but the answer to the commit was
+        lost: its session would wait for it as long as this worker lives. A
+        run is looked at twice, some seconds apart, since it is stored a moment
+        before it is known.
+
+        :param is_known: Tells whether this worker runs it, or has yet to store its end.
+        """
+        worker_id, now = self._lease.current_id, time.monotonic()
+        if not worker_id:
+            return
+        with self._store.read() as db:
+            active = runs.list_active_of(db, worker_id, _AT_ONCE)
+        strange = {run.id: run for run in active if not is_known(run)}
+        self._strange = {number: self._strange.get(number, now) for number in strange}
+        for number, run in strange.items():
+            if now - self._strange[number] >= _STRANGE_S:
+                log.warning("run %s was opened, but never begun; it is ended", run.run_id)
+                self._try(self._interrupt, run)
 
     def recover(self) -> None:
         """End the runs of workers that have fallen silent, a bounded number of them."""

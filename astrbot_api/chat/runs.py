@@ -12,6 +12,7 @@ import peewee
 
 from ..config import Settings
 from ..db import runs
+from ..db.runs import RunRow
 from ..db.store import Store
 from ..errors import ApiError, RunCancelled, StorageError
 from ..logcontext import set_log_fields
@@ -201,20 +202,38 @@ class Runs:
             self._waiting[session].add(woken)
         try:
             with turn.cancel.on_cancel(woken.set):
-                while True:
-                    woken.clear()
-                    turn.cancel.raise_if_cancelled()
-                    with self._store.read() as db:
-                        if not runs.has_earlier_run(db, session, turn.number):
-                            break
+                while not self._may_begin(turn, woken):
                     woken.wait(_POLL_S)
         finally:
             with self._lock:
                 self._waiting[session].discard(woken)
                 if not self._waiting[session]:
                     del self._waiting[session]
-        if not self._store.write(lambda db: runs.start_run(db, turn.number)):
-            raise RunLost
+
+    def _may_begin(self, turn: OpenTurn, woken: threading.Event) -> bool:
+        """Look whether a turn's place has come, and take it.
+
+        While the database is away a turn waits on.
+
+        :raises RunCancelled: when the turn is cancelled.
+        :raises RunLost: when another worker has ended it.
+        """
+        woken.clear()
+        turn.cancel.raise_if_cancelled()
+        try:
+            with self._store.read() as db:
+                if runs.has_earlier_run(db, turn.session.id, turn.number):
+                    return False
+            if not self._store.write(lambda db: runs.start_run(db, turn.number)):
+                raise RunLost
+        except StorageError as error:
+            log.warning("run %s waits for the database: %s", turn.run_id, error)
+            return False
+        return True
+
+    def knows(self, run: RunRow) -> bool:
+        """Tell whether a run is running, or waiting, in this worker."""
+        return run.run_id in self._active
 
     def _cancel(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:

@@ -148,14 +148,16 @@ class OpenStream:
         while True:
             woken = self._waiter.wait(deadline - time.monotonic())
             self._waiter.clear()
+            # The first event names the session: nothing comes before it. And
+            # nothing comes after the last.
+            begun = self._reader.number > 0
+            pushed = encode_push(self._pushes.read()) if begun else []
             # After a silence too: what is set while the wait times out is cleared
             # here unseen, and the signal of another worker may have been lost.
             frames = self._reader.read()
-            if len(frames) >= READ_LIMIT:
+            if len(frames) >= READ_LIMIT or (frames and not begun):
                 self._waiter.set()  # there may be more than one reading takes
-            if self._reader.number:
-                # The first event names the session: nothing comes before it.
-                frames += encode_push(self._pushes.read())
+            frames = pushed + frames
             if frames or self._reader.closed or not woken:
                 return frames
 

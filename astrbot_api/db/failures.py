@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ..errors import StorageError
+from ..errors import OutcomeUnknown, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -17,10 +17,10 @@ def as_storage_error(error: Exception) -> StorageError:
     )
 
 
-def as_unknown_outcome(error: Exception) -> StorageError:
+def as_unknown_outcome(error: Exception) -> OutcomeUnknown:
     """Log a connection that was lost in a commit and return what the caller is told."""
     log.error("database: lost while it committed: %s", " ".join(str(error).split()))
-    return StorageError(
+    return OutcomeUnknown(
         "The server lost its state while it stored this, which may or may not be kept. "
         "Look before you try again."
     )

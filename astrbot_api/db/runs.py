@@ -40,7 +40,8 @@ SELECT run_id, status, created_at, started_at FROM run
 WHERE session = ? AND status IN ('queued', 'running') ORDER BY id
 """
 
-_START = "UPDATE run SET status = 'running', started_at = ? WHERE id = ? AND status = 'queued'"
+# Also of one that is running: the answer to an earlier attempt may have been lost.
+_START = f"UPDATE run SET status = 'running', started_at = ? WHERE id = ? AND {_ACTIVE}"
 
 _FINISH = f"""
 UPDATE run SET status = ?, error_code = ?, bot_message = ?, finished_at = ?
@@ -54,11 +55,19 @@ WHERE run.run_id = ?
 
 _ACTIVE_IDS = f"SELECT run_id, key_id FROM run WHERE session = ? AND {_ACTIVE} ORDER BY id"
 
+# In the order of the index of what is active: by id alone, all runs ever would be read.
 _ORPHANS = f"""
 SELECT {_COLUMNS} FROM run LEFT JOIN chat_session ON chat_session.id = run.session
 WHERE run.{_ACTIVE}
   AND run.worker_id NOT IN (SELECT worker_id FROM worker WHERE lease_until > ?)
-ORDER BY run.id LIMIT ?
+ORDER BY run.session, run.id LIMIT ?
+"""
+
+# COALESCE: by the index of what is active, not by that of all the worker ever ran.
+_ACTIVE_OF = f"""
+SELECT {_COLUMNS} FROM run LEFT JOIN chat_session ON chat_session.id = run.session
+WHERE run.{_ACTIVE} AND COALESCE(run.worker_id, '') = ?
+ORDER BY run.session, run.id LIMIT ?
 """
 
 _RECENT = f"""
@@ -215,6 +224,11 @@ def list_stop_requests(db: peewee.Database, worker_id: str) -> list[str]:
 def list_orphans(db: peewee.Database, limit: int) -> list[RunRow]:
     """Return runs that have not ended and whose worker has fallen silent."""
     return [RunRow(*row) for row in db.execute_sql(_ORPHANS, (time.time(), limit)).fetchall()]
+
+
+def list_active_of(db: peewee.Database, worker_id: str, limit: int) -> list[RunRow]:
+    """Return runs of a worker that have not ended, the oldest first."""
+    return [RunRow(*row) for row in db.execute_sql(_ACTIVE_OF, (worker_id, limit)).fetchall()]
 
 
 def list_finished_of(

@@ -26,6 +26,7 @@ del test_no_name_leads_out_of_the_folder_or_to_a_500  # noqa: F821  # long, and 
 del test_the_secret_is_stored_nowhere  # noqa: F821
 del test_a_key_is_checked_by_one_indexed_read  # noqa: F821
 del test_a_page_of_messages_walks_the_index_alone  # noqa: F821
+del test_looking_for_the_runs_of_the_dead_reads_no_run_that_has_ended  # noqa: F821
 del test_a_page_walks_an_index_and_sorts_nothing_but_itself  # noqa: F821
 
 

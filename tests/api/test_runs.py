@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import peewee
 import pytest
 
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
+from astrbot_api.chat import recovery
 from astrbot_api.chat.recovery import prune_journal
-from astrbot_api.db import runs
+from astrbot_api.db import messages, runs
+from astrbot_api.errors import StorageError
 from astrbot_api.stream.journal import Piece
 
 from ..servers import parse_events
@@ -351,6 +355,105 @@ def test_a_lease_that_was_renewed_too_late_judges_nobody_for_as_long(api: Api) -
     assert not lease.can_judge()
 
 
+def test_a_run_that_its_worker_knows_nothing_of_is_ended(
+    slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, model = slow
+    chat = Background(api)
+    assert model.asked.wait(30)
+    (known,) = active_runs(api)
+    worker_id, strange = api.state.lease.get_worker_id(), str(uuid.uuid4())
+
+    def open_and_forget(db: Any) -> None:  # the answer to its commit was lost
+        found = runs.find_run(db, known)
+        assert found is not None
+        runs.add_run(db, strange, found.session, key_id=found.key_id, worker_id=worker_id,
+                     user_message=None, checkpoint="c")  # fmt: skip
+
+    api.state.store.write(open_and_forget)
+
+    def look() -> None:
+        api.state.recovery.end_forgotten(api.state.runs.knows)
+
+    look()
+    assert status_of(api, strange) == "queued"  # it may be known in a moment
+    monkeypatch.setattr(recovery, "_STRANGE_S", 0.0)
+    look()
+    assert status_of(api, strange) == "interrupted"
+    assert status_of(api, known) == "running"
+    model.go_on.set()
+    chat.wait()
+
+
+def test_a_turn_that_waits_outlives_an_outage_of_the_database(
+    slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, model = slow
+    first = Background(api)
+    assert model.asked.wait(30)
+    looks = iter(range(2))
+    looked = threading.Event()
+    real = runs.has_earlier_run
+
+    def fail_twice(*arguments: Any) -> bool:
+        if next(looks, None) is None:
+            looked.set()
+            return real(*arguments)
+        raise StorageError("the database is away")
+
+    monkeypatch.setattr(runs, "has_earlier_run", fail_twice)
+    second = Background(api, message="later")
+    assert looked.wait(30)
+    model.go_on.set()
+    assert [one.wait()[-3]["data"] for one in (first, second)] == ["one two three"] * 2
+
+
+def test_a_stream_outlives_an_outage_in_which_a_push_cannot_be_read(
+    slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, model = slow
+    chat = Background(api)
+    assert model.asked.wait(30)
+    real, looks = messages.list_pushed, iter(range(1))
+
+    def fail_once(*arguments: Any) -> Any:
+        if next(looks, None) is None:
+            return real(*arguments)
+        raise StorageError("the database is away")
+
+    monkeypatch.setattr(messages, "list_pushed", fail_once)
+    umo = "webchat:FriendMessage:webchat!alice!s"
+    headers = {"X-API-Key": api.key}
+    pushed = api.client.post(
+        "/api/v1/im/message", headers=headers, json={"umo": umo, "message": "news"}
+    )
+    assert pushed.status_code == 200
+    model.go_on.set()
+    shown = chat.wait()
+    assert shown[-1]["type"] == "end"
+    assert [one["data"] for one in shown if one.get("data") == "news"] == ["news"]
+
+
+def test_a_reply_that_cannot_be_stored_does_not_say_that_nothing_was(
+    slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, model = slow
+    chat = Background(api)
+    assert model.asked.wait(30)
+    failing = iter([True])
+
+    def fail_once(*arguments: Any, **options: Any) -> Any:
+        if next(failing, False):
+            raise peewee.OperationalError("disk full")
+        return finish(*arguments, **options)
+
+    finish = runs.finish_run
+    monkeypatch.setattr(runs, "finish_run", fail_once)
+    model.go_on.set()
+    error = next(one for one in chat.wait() if one["type"] == "error")
+    assert (error["code"], error["data"]) == ("storage_error", "The answer could not be stored.")
+
+
 def test_what_a_worker_stored_but_could_not_say_is_said_by_another(api: Api) -> None:
     stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
     run_id = run_id_of(stream)
@@ -365,3 +468,10 @@ def test_what_a_worker_stored_but_could_not_say_is_said_by_another(api: Api) -> 
     found = journal.read_after(run.id, 0)
     assert found.closed
     assert parse_events("".join(found.frames).encode()) == parse_events(stream)
+
+
+def test_looking_for_the_runs_of_the_dead_reads_no_run_that_has_ended(api: Api) -> None:
+    with api.state.store.read() as db:
+        for sql in (runs._ORPHANS, runs._ACTIVE_OF):
+            plan = db.execute_sql(f"EXPLAIN QUERY PLAN {sql}", ("x", 5)).fetchall()
+            assert "USING INDEX run_active" in plan[0][3], plan

@@ -18,12 +18,15 @@ import traceback
 from collections.abc import Callable
 
 from .kills import kill_workers, kill_workers_shared
+from .outages import restart_postgres, restart_redis
 from .scenario import Result
 from .world import Skipped
 
 SCENARIOS: dict[str, Callable[[float], Result]] = {
     "kill": kill_workers,
     "kill-shared": kill_workers_shared,
+    "postgres": restart_postgres,
+    "redis": restart_redis,
 }
 
 #: Faults of one scenario that are shown, most of them.

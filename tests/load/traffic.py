@@ -91,7 +91,7 @@ class Traffic:
                 said = self._ledger.note_error(path, status, parse_json(answer.data))
                 if "nothing was stored" in said and text and not again:
                     self._ledger.refused.add(text)
-                if parse_json(answer.data)["code"] == "run_interrupted":
+                if "X-Run-ID" in answer.headers:
                     return None  # the turn was begun, and has ended so
             except _LOST as error:
                 self._ledger.note_cut(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from time import monotonic
 
@@ -10,6 +11,7 @@ from flask import request
 
 from ...chat.streams import OpenStream
 from ...chat.turn import TurnRequest
+from ...errors import StorageError
 from ...events import Event
 from ..sse import find_abort, start_or_join
 
@@ -64,9 +66,17 @@ def decode_frame(frame: str) -> Event:
 
 
 def iter_batches(watch: TurnWatch, heartbeat_s: float) -> Iterator[list[Event]]:
-    """Yield what is new each time, or nothing after a silence; close the watch at the end."""
+    """Yield what is new each time, or nothing after a silence; close the watch at the end.
+
+    A silence is also what a database makes that is away.
+    """
     try:
         while not watch.ended:
-            yield watch.take(heartbeat_s)
+            try:
+                batch = watch.take(heartbeat_s)
+            except StorageError:  # the turn goes on, wherever it runs
+                time.sleep(heartbeat_s)
+                batch = []
+            yield batch
     finally:
         watch.close()

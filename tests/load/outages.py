@@ -1,0 +1,45 @@
+"""PostgreSQL and Redis go away under load, and come back."""
+
+from __future__ import annotations
+
+from .scenario import Result, pause
+from .traffic import traffic
+from .world import World
+
+#: How long each of them is away, in seconds: shorter and longer than a request waits for it.
+_AWAY_S = (0.2, 3.0, 0.2, 8.0)
+
+
+def restart_postgres(size: float) -> Result:
+    """Stop PostgreSQL in both ways and start it again."""
+    rounds = max(1, round(2 * size))
+    result = Result(f"PostgreSQL ended {2 * rounds} times fast, {2 * rounds} times at once")
+    with World(shared=True) as world:
+        assert world.postgres is not None
+        with traffic(world, result.ledger, min(1.0, size)):
+            pause(2)
+            for number, away_s in enumerate(_AWAY_S * rounds):
+                world.postgres.end(at_once=number % 4 >= 2)
+                pause(away_s)
+                world.postgres.start()
+                result.note_recovery(world.wait_until_it_serves())
+                pause(1)
+        return result.finish(world)
+
+
+def restart_redis(size: float) -> Result:
+    """Kill Redis, and start it with what it had in its memory, or without."""
+    rounds = max(1, round(2 * size))
+    result = Result(f"Redis killed {4 * rounds} times, half of them emptied")
+    with World(shared=True) as world:
+        assert world.redis is not None
+        with traffic(world, result.ledger, min(1.0, size)):
+            pause(2)
+            for number, away_s in enumerate(_AWAY_S * rounds):
+                world.redis.kill()
+                pause(away_s)
+                world.redis.start(persistent=number % 4 < 2)
+                result.note_recovery(world.wait_until_it_serves())
+                pause(1)
+        # What an emptied Redis forgot of a run cannot be read again.
+        return result.finish(world, keep_logs=False)
