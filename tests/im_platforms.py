@@ -10,6 +10,7 @@ from typing import Any
 from astrbot_api.im.adapter import (
     Adapter,
     InboundRequest,
+    InFile,
     OutFile,
     OutMessage,
     Receipt,
@@ -86,9 +87,9 @@ def make_request(
     return InboundRequest("POST", lowered, query or {}, body)
 
 
-def read_all(file: Any) -> bytes:
+def read_all(adapter: Adapter, file: InFile) -> bytes:
     """Return the bytes of a file that came with a message."""
-    reader = file.fetch()
+    reader = adapter.open_file(file.source)
     try:
         pieces = []
         while piece := reader.read(65536):

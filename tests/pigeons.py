@@ -88,6 +88,10 @@ class Pigeon(BaseAdapter):
             return Reception(body=value["challenge"].encode())
         return Reception((to_message(value),), body=b"coo")
 
+    def open_file(self, source: str) -> _Bytes:
+        """Open the file, whose bytes are its address."""
+        return _Bytes(source.encode())
+
     def show_typing(self, target: Target) -> None:
         """Note it."""
         self._loft.typing.append(target)
@@ -111,10 +115,7 @@ def to_message(value: dict[str, Any]) -> InMessage:
         sender_id=value.get("sender", "u1"),
         sender_name=value.get("name", "Ulla"),
         text=value.get("text", ""),
-        files=tuple(
-            InFile("file", name, lambda data=data: _Bytes(data.encode()))  # type: ignore[misc]
-            for name, data in value.get("files", {}).items()
-        ),
+        files=tuple(InFile("file", name, data) for name, data in value.get("files", {}).items()),
         addressed=value.get("addressed", True),
         quoted=value.get("quoted"),
         platform_message_id=value.get("number"),

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 #: Far beyond what anything here takes; reached only by a fault.
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 def wait_for(look: Callable[[], T], limit_s: float = LIMIT_S) -> T:

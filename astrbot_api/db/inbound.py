@@ -62,13 +62,13 @@ def add_event(
 
     :param run_id: The turn that answers it; None where there is none.
     """
-    values = (bot_id, _key(event_id), run_id, umo, reply_to, now_us())
+    values = (bot_id, to_key(event_id), run_id, umo, reply_to, now_us())
     return bool(db.execute_sql(_INSERT, values).rowcount)
 
 
 def is_known(db: peewee.Database, bot_id: str, event_id: str) -> bool:
     """Tell whether an event has come before."""
-    return db.execute_sql(_KNOWN, (bot_id, _key(event_id))).fetchone() is not None
+    return db.execute_sql(_KNOWN, (bot_id, to_key(event_id))).fetchone() is not None
 
 
 def find_event_of_run(db: peewee.Database, run_id: str) -> InboundEvent | None:
@@ -96,7 +96,8 @@ def drop_bot_lease(db: peewee.Database, bot_id: str, worker_id: str) -> None:
     db.execute_sql(sql, (bot_id, worker_id))
 
 
-def _key(event_id: str) -> str:
+def to_key(event_id: str) -> str:
+    """Return an event's id as it is stored."""
     if len(event_id) <= _MAX_ID_CHARS:
         return event_id
     return hashlib.sha256(event_id.encode("utf-8", "replace")).hexdigest()

@@ -418,6 +418,20 @@ class InboundEvent(Model):
         primary_key = CompositeKey("bot_id", "event_id")
 
 
+class InboundPending(Model):
+    """A message whose files a worker is fetching; it is JSON."""
+
+    bot_id = CharField(max_length=255)
+    event_id = CharField(max_length=255)
+    worker_id = CharField(max_length=36)
+    message = TextField()
+    received_at = BigIntegerField()
+
+    class Meta:
+        table_name = "inbound_pending"
+        primary_key = CompositeKey("bot_id", "event_id")
+
+
 class BotLease(Model):
     """The one worker that polls a bot's platform."""
 
@@ -455,5 +469,6 @@ ALL_MODELS: tuple[type[Model], ...] = (
     ImportedMessage,
     Delivery,
     InboundEvent,
+    InboundPending,
     BotLease,
 )

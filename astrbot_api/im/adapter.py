@@ -30,7 +30,7 @@ import marshmallow as ma
 from ..errors import AstrBotError
 from ..storage.protocol import BlobReader
 from .botfile import Bot
-from .http import PlatformHttp
+from .http import PlatformError, PlatformHttp
 
 MessageType = Literal["FriendMessage", "GroupMessage", "OtherMessage"]
 
@@ -139,16 +139,15 @@ class InFile:
     """A file that came with a message.
 
     :param type: What the platform says it is; the bytes decide in the end.
-    :param fetch: Opens the bytes. It runs later, after the platform has had
-        its answer, in a thread of the worker that received the message; the
-        caller stops reading at the limit of uploads and closes the reader.
-        Raises :class:`~astrbot_api.im.http.PlatformError`. Never fetch an
-        address that a sender chose: only the platform's own.
+    :param source: Where the platform has it, for :meth:`Adapter.open_file`.
+        It is stored until the file is fetched, so it is no secret.
+    :param data: The bytes, where the platform's request held them.
     """
 
     type: FileType
     filename: str
-    fetch: Callable[[], BlobReader]
+    source: str = ""
+    data: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +223,17 @@ class Adapter(Protocol):
             Check this first, in constant time, before the body is parsed.
         """
 
+    def open_file(self, source: str) -> BlobReader:
+        """Open a file of a message that came in.
+
+        It runs later, after the platform has had its answer, in any worker;
+        the caller stops reading at the limit of uploads and closes the reader.
+        Never fetch an address that a sender chose: only the platform's own.
+
+        :param source: As in :class:`InFile`.
+        :raises PlatformError: which is told in the place of the file.
+        """
+
     def show_typing(self, target: Target) -> None:
         """Show that an answer is being written; called every few seconds.
 
@@ -254,6 +264,10 @@ class BaseAdapter:
     def receive(self, request: InboundRequest) -> Reception:
         """Answer 405: nothing comes in by HTTP."""
         return Reception(status=405)
+
+    def open_file(self, source: str) -> BlobReader:
+        """Refuse: no message has a file."""
+        raise PlatformError("this bot's messages have no files")
 
     def show_typing(self, target: Target) -> None:
         """Show nothing."""

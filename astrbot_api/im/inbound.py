@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import time
@@ -9,6 +10,7 @@ import time
 import peewee
 
 from ..attachments import Attachments
+from ..chat.lease import WorkerLease
 from ..chat.opening import DuplicateEvent
 from ..chat.runs import Runs
 from ..chat.turn import OpenTurn, Origin, TurnRequest
@@ -17,17 +19,16 @@ from ..db import deliveries, inbound
 from ..db.store import Store
 from ..errors import ApiError, AstrBotError
 from ..messages import Media, Plain, Reply, Segment
+from ..storage.protocol import BlobReader
 from .adapter import Adapter, InboundRequest, InFile, InMessage, Reception, Target
 from .botfile import Bot
 from .bots import Bots
 from .http import PlatformError
 from .outbox import Outbox
+from .pending import PendingMessages
 from .umo import Umo
 
 log = logging.getLogger(__name__)
-
-#: Most messages whose files this worker fetches at once.
-_MAX_FETCHING = 20
 
 #: Most files of one message that are fetched.
 _MAX_FILES = 10
@@ -59,6 +60,7 @@ class Inbound:
         runs: Runs,
         attachments: Attachments,
         outbox: Outbox,
+        lease: WorkerLease,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -66,8 +68,7 @@ class Inbound:
         self._runs = runs
         self._attachments = attachments
         self._outbox = outbox
-        self._lock = threading.Lock()
-        self._fetching: set[tuple[str, str]] = set()
+        self.pending = PendingMessages(store, lease, self._begin_pending)
 
     def receive(self, bot_id: str, request: InboundRequest) -> Reception:
         """Take a platform's request in; return what it is answered.
@@ -87,9 +88,9 @@ class Inbound:
     ) -> None:
         """Begin the turn that answers a message, unless it has one or wants none.
 
-        :param in_place: Return only when its files are fetched and it is
-            stored: a platform that is polled can wait, and forgets the message
-            when it has been confirmed.
+        :param in_place: Return only when its files are fetched: a platform
+            that is polled can wait, and forgets the message when it has been
+            confirmed.
         :raises ApiError: when the message is not stored, and should be told of again.
         """
         if not message.addressed or not (message.text.strip() or message.files):
@@ -103,43 +104,29 @@ class Inbound:
         with self._store.read() as db:
             if inbound.is_known(db, bot.id, message.event_id):
                 return
-        if not message.files or in_place:
-            files = [self._fetch(file) for file in message.files[:_MAX_FILES]]
-            self._begin(bot, adapter, message, files)
+        if not in_place and any(file.data is None for file in message.files):
+            self.pending.add(bot.id, message)
             return
-        key = (bot.id, message.event_id)
-        with self._lock:
-            if key in self._fetching:
-                return
-            if len(self._fetching) >= _MAX_FETCHING:
-                raise ApiError("server_busy", "Too many files are being fetched; try again later.")
-            self._fetching.add(key)
-        # The platform waits for an answer only a few seconds.
-        threading.Thread(
-            target=self._fetch_and_begin, args=(bot, adapter, message), name="inbound", daemon=True
-        ).start()
+        files = [self._fetch(adapter, file) for file in message.files[:_MAX_FILES]]
+        self._begin(bot, adapter, message, files)
 
     def prune(self) -> None:
         """Forget events that no platform tells of again. A chore."""
         keep_us = int(self._settings.im_keep_days * 86_400e6)
         self._store.write(lambda db: inbound.prune_events(db, keep_us))
 
-    def _fetch_and_begin(self, bot: Bot, adapter: Adapter, message: InMessage) -> None:
-        try:
-            files = [self._fetch(file) for file in message.files[:_MAX_FILES]]
-            self._begin(bot, adapter, message, files)
-        except AstrBotError as error:
-            log.error("a message to the bot %s is lost: %s", bot.id, error)
-        except Exception:
-            log.exception("a message to the bot %s is lost", bot.id)
-        finally:
-            with self._lock:
-                self._fetching.discard((bot.id, message.event_id))
+    def _begin_pending(self, bot_id: str, message: InMessage) -> None:
+        bot, adapter = self._bots.get_running(bot_id)
+        self.take(bot, adapter, message, in_place=True)
 
-    def _fetch(self, file: InFile) -> Segment:
+    def _fetch(self, adapter: Adapter, file: InFile) -> Segment:
         """Make an attachment of a file; say so in its place where that fails."""
         try:
-            reader = file.fetch()
+            reader: BlobReader
+            if file.data is not None:
+                reader = io.BytesIO(file.data)
+            else:
+                reader = adapter.open_file(file.source)
             try:
                 row = self._attachments.receive(reader, file.filename, None)
             finally:

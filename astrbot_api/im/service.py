@@ -89,13 +89,14 @@ def build_messengers(
         settings, store, lease, Sender(store, bots, attachments), signals,
         send_event=announcer.send, on_failed=announcer.delivery_failed,
     )  # fmt: skip
-    inbound = Inbound(settings, store, bots, runs, attachments, outbox)
+    inbound = Inbound(settings, store, bots, runs, attachments, outbox, lease)
     pollers = Pollers(store, bots, inbound, lease)
     ender.on_reply = speaker.on_message = outbox.wake
     # Whatever of a worker lives longer than a request keeps them going.
     chores.add(outbox.start)
     chores.add(pollers.tend, every_s=min(settings.worker_lease_s / 3, 2.0))
     chores.add(inbound.prune, every_s=60.0)
+    chores.add(inbound.pending.tend, every_s=15.0)
     return Messengers(
         bots, outbox, ProactiveMessages(settings, store, bots, pusher, outbox), inbound, pollers
     )

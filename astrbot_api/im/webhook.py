@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import uuid
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import marshmallow as ma
@@ -230,7 +228,7 @@ def _read_segments(message: Any) -> tuple[str, tuple[InFile, ...]]:
             data = run_native(_decode, file["data"])
         except (ma.ValidationError, binascii.Error) as error:
             raise ValueError(f"message[{at}].{_explain(error)}") from error
-        files.append(InFile(file["type"], file["filename"], partial(io.BytesIO, data)))
+        files.append(InFile(file["type"], file["filename"], data=data))
     return "".join(texts).strip(), tuple(files)
 
 

@@ -13,6 +13,8 @@ from werkzeug.test import TestResponse
 from astrbot_api import AstrBotAPI, Tool, ToolContext, create_app
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
 from astrbot_api.db import keys
+from astrbot_api.db.runs import drop_lease
+from astrbot_api.errors import ApiError
 from astrbot_api.im.http import PlatformError
 
 from ..pigeons import Loft, to_message
@@ -219,6 +221,81 @@ def test_a_file_that_cannot_be_fetched_does_not_cost_the_answer(make_tower: Any)
     said = tower.ask("Read this", files={"note.txt": "The code is 4711."})
     assert "Read this" in said
     assert "note.txt could not be taken in" in said
+
+
+def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
+    make_tower: Any,
+) -> None:
+    dying, other = make_tower(), make_tower()
+    asked, late = threading.Event(), threading.Event()
+
+    def hang(source: str) -> None:
+        asked.set()
+        assert late.wait(60)
+        raise PlatformError("it was only slow")
+
+    _, adapter = dying.state.im.bots.get_running("loft")
+    adapter.open_file = hang
+    told = {"event": "7", "text": "Read this", "files": {"note.txt": "The code is 4711."}}
+    assert dying.tell(**told).status_code == 200
+    assert asked.wait(60)
+    assert dying.tell(**told).status_code == 200
+    assert other.tell(**told).status_code == 200
+    other.state.im.inbound.pending.tend()
+    assert other.loft.texts() == [], "the one that fetches is alive"
+
+    dying.state.store.write(lambda db: drop_lease(db, dying.state.lease.get_worker_id()))
+    other.state.im.inbound.pending.tend()
+    # Either sends what the other one answered.
+    wait_for(lambda: "4711." in "".join(other.loft.texts() + dying.loft.texts()))
+    wait_for(lambda: other.count_rows("inbound_pending") == 0)
+    other.state.im.inbound.pending.tend()
+    late.set()
+    wait_for(lambda: "inbound" not in [one.name for one in threading.enumerate()])
+    assert other.count_rows("run") == 1
+
+
+def test_a_message_with_a_file_waits_for_a_server_that_is_full(make_tower: Any) -> None:
+    tower = make_tower(max_turns_per_session=1)
+    start, full = tower.state.runs.start, threading.Event()
+
+    def refuse(request: Any) -> Any:
+        full.set()
+        raise ApiError("server_busy", "later")
+
+    tower.state.runs.start = refuse
+    assert tower.tell(event="1", text="Read this", files={"a.txt": "4711"}).status_code == 200
+    assert full.wait(30)
+    tower.state.runs.start = start
+
+    def answered() -> list[str]:
+        tower.state.im.inbound.pending.tend()
+        return tower.loft.texts()
+
+    assert "4711" in wait_for(answered)[0]
+    assert tower.count_rows("inbound_pending") == 0
+
+
+def test_a_bot_that_stays_away_has_its_messages_given_up(
+    make_tower: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    tower = make_tower()
+    pending = tower.state.im.inbound.pending
+    message = to_message({"event": "1", "text": "Read", "files": {"a.txt": "4711"}})
+    pending.add("gone", message)
+    wait_for(lambda: "waits: Bot not found" in caplog.text)
+    tower.state.store.write(
+        lambda db: db.execute_sql(
+            "UPDATE inbound_pending SET received_at = received_at - 3600000001"
+        )
+    )
+
+    def left() -> bool:
+        pending.tend()
+        return tower.count_rows("inbound_pending") > 0
+
+    wait_for(lambda: not left())
+    assert "the bot gone is given up" in caplog.text
 
 
 def test_a_quoted_message_is_told_to_the_model(tower: Tower) -> None:

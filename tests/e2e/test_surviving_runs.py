@@ -123,10 +123,11 @@ def test_a_killed_worker_loses_nothing_that_was_sent(
         key = create_key(tmp_path, "chat")
         seen: dict[int, list[dict[str, Any]]] = {number: [] for number in range(count)}
         ready = threading.Barrier(count + 1)
+        connections: dict[int, Any] = {}
 
         def chat(number: int) -> None:
             body = {"username": "a", "session_id": f"k{number}", "message": "DELAY=100 N=40 x"}
-            opened = server.open_chat(key, body)
+            opened = connections[number] = server.open_chat(key, body)
             events = iter_events(opened)
             waiting = True
             try:
@@ -142,9 +143,7 @@ def test_a_killed_worker_loses_nothing_that_was_sent(
         for thread in threads:
             thread.start()
         ready.wait(60)
-        first = server.open_chat(key, {"username": "b", "message": "DELAY=100 N=40 x"})
-        os.kill(server.find_worker(first), signal.SIGKILL)
-        first.close()
+        os.kill(server.find_worker(connections[0]), signal.SIGKILL)
         for thread in threads:
             thread.join(60)
         cut = [number for number in seen if seen[number][-1]["type"] != "end"]

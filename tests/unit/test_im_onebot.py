@@ -235,7 +235,7 @@ def test_a_picture_comes_in_from_its_address(adapter: Adapter, fake: FakeOneBot)
     data = {"file": "a.png", "url": fake.add_file(PNG)}
     event = fake.make_event([{"type": "image", "data": data}])
     [file] = receive(adapter, fake, event).files
-    assert (file.type, file.filename, read_all(file)) == ("image", "a.png", PNG)
+    assert (file.type, file.filename, read_all(adapter, file)) == ("image", "a.png", PNG)
 
 
 def test_a_file_without_address_comes_in_through_the_implementation(
@@ -244,7 +244,7 @@ def test_a_file_without_address_comes_in_through_the_implementation(
     fake.files["f.pdf"] = PDF
     event = fake.make_event([{"type": "file", "data": {"file": "f.pdf"}}])
     [file] = receive(adapter, fake, event).files
-    assert (file.type, file.filename, read_all(file)) == ("file", "f.pdf", PDF)
+    assert (file.type, file.filename, read_all(adapter, file)) == ("file", "f.pdf", PDF)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_other_addresses_are_never_fetched(adapter: Adapter, fake: FakeOneBot, u
     event = fake.make_event([{"type": "image", "data": {"file": "a.png", "url": url}}])
     [file] = receive(adapter, fake, event).files
     with pytest.raises(PlatformError, match="file_hosts"):
-        file.fetch()
+        adapter.open_file(file.source)
 
 
 @pytest.mark.parametrize(

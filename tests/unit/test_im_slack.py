@@ -294,8 +294,8 @@ def test_files_come_in_with_the_bots_token(adapter: Adapter, fake: FakeSlack) ->
     files = [fake.add_file(PNG, "a.png", "image/png"), fake.add_file(PDF, "b.pdf", "x/pdf")]
     event = fake.make_event("look", channel="D024BE91L", subtype="file_share", files=files)
     picture, document = receive(adapter, fake, event).files
-    assert (picture.type, picture.filename, read_all(picture)) == ("image", "a.png", PNG)
-    assert (document.type, document.filename, read_all(document)) == ("file", "b.pdf", PDF)
+    assert (picture.type, picture.filename, read_all(adapter, picture)) == ("image", "a.png", PNG)
+    assert (document.type, document.filename, read_all(adapter, document)) == ("file", "b.pdf", PDF)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_the_token_goes_to_slack_only(adapter: Adapter, fake: FakeSlack, url: st
     event = fake.make_event("look", channel="D024BE91L", subtype="file_share", files=[file])
     [found] = receive(adapter, fake, event).files
     with pytest.raises(PlatformError, match="none of Slack's"):
-        found.fetch()
+        adapter.open_file(found.source)
 
 
 def test_a_wrong_signature_is_refused(adapter: Adapter, fake: FakeSlack) -> None:

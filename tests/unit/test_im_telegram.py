@@ -339,7 +339,7 @@ def test_a_question_about_somebodys_picture_or_words_has_them(
     shown = {"message_id": 5, "photo": photo, "caption": "Look", "from": {"id": 7}}
     message = receive(hook, fake, group_update(fake, "@tea_bot what?", reply_to_message=shown))
     assert (message.text, message.quoted) == ("what?", "Look")
-    assert [read_all(file) for file in message.files] == [PNG]
+    assert [read_all(hook, file) for file in message.files] == [PNG]
     said = {"message_id": 5, "text": "How high is it?", "from": {"id": 7}}
     message = receive(hook, fake, group_update(fake, "@tea_bot", reply_to_message=said))
     assert (message.text, message.quoted, message.addressed) == ("How high is it?", None, True)
@@ -364,7 +364,7 @@ def test_the_largest_picture_and_its_caption_come_in(hook: Adapter, fake: FakeTe
     ]  # fmt: skip
     message = receive(hook, fake, fake.make_update(photo=sizes, caption="What is it?"))
     [file] = message.files
-    assert (message.text, file.type, read_all(file)) == ("What is it?", "image", PNG)
+    assert (message.text, file.type, read_all(hook, file)) == ("What is it?", "image", PNG)
 
 
 @pytest.mark.parametrize(
@@ -377,24 +377,24 @@ def test_recordings_and_videos_come_in(
     file_id = fake.add_file(OGG)
     message = receive(hook, fake, fake.make_update(**{key: {"file_id": file_id, "duration": 3}}))
     [file] = message.files
-    assert (file.type, file.filename, read_all(file)) == (type, name, OGG)
+    assert (file.type, file.filename, read_all(hook, file)) == (type, name, OGG)
 
 
 def test_a_document_comes_in_with_its_name(hook: Adapter, fake: FakeTelegram) -> None:
     document = {"file_id": fake.add_file(PDF), "file_name": "报告.pdf", "mime_type": "x/y"}
     [file] = receive(hook, fake, fake.make_update(document=document)).files
-    assert (file.type, file.filename, read_all(file)) == ("file", "报告.pdf", PDF)
+    assert (file.type, file.filename, read_all(hook, file)) == ("file", "报告.pdf", PDF)
 
 
 def test_a_file_that_telegram_does_not_give_is_an_error(hook: Adapter, fake: FakeTelegram) -> None:
     big = fake.add_file(bytes(20 * 1024 * 1024 + 1))
     [file] = receive(hook, fake, fake.make_update(document={"file_id": big})).files
     with pytest.raises(PlatformError, match="too big"):
-        file.fetch()
+        hook.open_file(file.source)
     odd = fake.add_file(PDF, "../../etc/passwd")
     [file] = receive(hook, fake, fake.make_update(document={"file_id": odd})).files
     with pytest.raises(PlatformError, match="not understood"):
-        file.fetch()
+        hook.open_file(file.source)
 
 
 @pytest.mark.parametrize(

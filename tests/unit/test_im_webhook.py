@@ -27,7 +27,6 @@ from tests.im_platforms import (
     make_file,
     make_request,
     open_adapter,
-    read_all,
 )
 
 
@@ -152,7 +151,7 @@ def test_pictures_and_files_come_in(fake: FakeWebhookReceiver, adapter: Adapter)
     [message] = receive(adapter, fake, segments).messages
     [file] = message.files
     assert (message.text, file.type, file.filename) == ("What is it?", "image", "a.png")
-    assert read_all(file) == PNG
+    assert file.data == PNG
 
 
 def test_a_group_may_say_that_the_bot_is_not_meant(

@@ -54,7 +54,7 @@ class OneBotAdapter(BaseAdapter):
         self._api = OneBotApi(
             http, settings["base_url"], settings["access_token"], settings["timeout_s"]
         )
-        self._reader = EventReader(self._download)
+        self._reader = EventReader()
 
     def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
         """Send each part as a message; files are uploaded into the chat."""
@@ -123,8 +123,12 @@ class OneBotAdapter(BaseAdapter):
         message_id = result.get("message_id") if isinstance(result, dict) else None
         return [] if message_id is None else [str(message_id)]
 
-    def _download(self, type: str, data: dict[str, str]) -> BlobReader:
-        """Open a file of a message: at QQ's address, or through the implementation."""
+    def open_file(self, source: str) -> BlobReader:
+        """Open a file of a message: at QQ's address, or through the implementation.
+
+        :param source: The type and the data of its segment, as JSON.
+        """
+        type, data = orjson.loads(source)
         url = data.get("url", "")
         if not url.startswith(("http://", "https://")):
             action = {"record": "get_record", "image": "get_image"}.get(type, "get_file")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
-from ...storage.protocol import BlobReader
+import orjson
+
 from ..adapter import FileType, InFile, InMessage
 from .segments import read_segments
 
@@ -23,14 +22,8 @@ _FILES: dict[str, tuple[FileType, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class EventReader:
-    """Reads the events that an implementation posts.
-
-    :param download: Opens the file of a segment, of a type and with its data.
-    """
-
-    download: Callable[[str, dict[str, str]], BlobReader] = field(repr=False)
+    """Reads the events that an implementation posts."""
 
     def read(self, event: Any) -> InMessage | None:
         """Return the message of an event; None for any other event."""
@@ -76,7 +69,7 @@ class EventReader:
                 # go-cqhttp names a file by its address or by its hash.
                 if "/" in shown or "." not in shown:
                     shown = name
-                yield InFile(kind, shown, partial(self.download, one["type"], data))
+                yield InFile(kind, shown, orjson.dumps([one["type"], data]).decode())
 
 
 def _texts(segments: list[dict[str, Any]], own: str) -> Iterator[str]:

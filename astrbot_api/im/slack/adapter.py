@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from ...storage.protocol import BlobReader
 from ..adapter import (
     BadSignature,
     BaseAdapter,
@@ -52,7 +53,7 @@ class SlackAdapter(BaseAdapter):
     def __init__(self, settings: Mapping[str, Any], http: PlatformHttp) -> None:
         self._settings = settings
         self._api = SlackApi(http, settings["base_url"], settings["token"], settings["timeout_s"])
-        self._reader = EventReader(settings["threads"], self._api.download)
+        self._reader = EventReader(settings["threads"])
 
     def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
         """Send each part: a text in messages, a file as one message."""
@@ -65,6 +66,10 @@ class SlackAdapter(BaseAdapter):
             else:
                 self._send_text(where, part, progress, ids)
         return Receipt(tuple(ids))
+
+    def open_file(self, source: str) -> BlobReader:
+        """Open a file at its private address."""
+        return self._api.download(source)
 
     def receive(self, request: InboundRequest) -> Reception:
         """Read an event that Slack posted, or answer its question whether we are we."""

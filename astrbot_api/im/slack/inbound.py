@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from ...storage.protocol import BlobReader
 from ..adapter import FileType, InFile, InMessage
 from .mrkdwn import read_mrkdwn
 
@@ -25,11 +23,9 @@ class EventReader:
     """Reads the events that Slack posts.
 
     :param threads: Whether a mention in a channel begins a thread.
-    :param download: Opens a file at its private address.
     """
 
     threads: bool
-    download: Callable[[str], BlobReader] = field(repr=False)
 
     def read(self, body: dict[str, Any]) -> InMessage | None:
         """Return the message of a request; None for any other event."""
@@ -77,7 +73,7 @@ class EventReader:
             if url and not file.get("is_external"):
                 kind = str(file.get("mimetype") or "").partition("/")[0]
                 name = str(file.get("name") or file.get("title") or "file")
-                yield InFile(_TYPES.get(kind, "file"), name, partial(self.download, str(url)))
+                yield InFile(_TYPES.get(kind, "file"), name, str(url))
 
 
 def _find_own_id(body: dict[str, Any]) -> str:

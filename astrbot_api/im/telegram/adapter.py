@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from ...storage.protocol import BlobReader
 from ..adapter import (
     BadSignature,
     BaseAdapter,
@@ -125,8 +126,12 @@ class TelegramAdapter(BaseAdapter):
             yield reader.read_batch(updates)
             offset = max((update["update_id"] + 1 for update in updates), default=offset)
 
+    def open_file(self, source: str) -> BlobReader:
+        """Open the file with an id."""
+        return self._api.download(source)
+
     def _make_reader(self) -> UpdateReader:
-        return UpdateReader(self._bot_id, self._username, self._api.download)
+        return UpdateReader(self._bot_id, self._username)
 
     def _send_text(self, chat: _Chat, text: str, progress: Progress, ids: list[str]) -> None:
         pieces = split_markdown(text, _MAX_TEXT_UNITS)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..adapter import FileType, InFile, InMessage
-from ..http import PlatformReader
 from .entities import cut_units
 
 log = logging.getLogger(__name__)
@@ -32,12 +30,10 @@ class UpdateReader:
 
     :param bot_id: The first part of its token.
     :param username: Its name, without ``@``; empty when it is not known.
-    :param download: Opens the file with an id.
     """
 
     bot_id: int
     username: str
-    download: Callable[[str], PlatformReader] = field(repr=False)
 
     def read(self, update: Any) -> InMessage | None:
         """Return the message of an update.
@@ -157,7 +153,7 @@ class UpdateReader:
                 yield self._make_file(kind, str(file.get("file_name") or name), file)
 
     def _make_file(self, kind: FileType, name: str, file: dict[str, Any]) -> InFile:
-        return InFile(kind, name, partial(self.download, str(file["file_id"])))
+        return InFile(kind, name, str(file["file_id"]))
 
 
 def _join(first: InMessage, more: InMessage) -> InMessage:

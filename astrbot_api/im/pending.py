@@ -1,0 +1,151 @@
+"""Messages with files: stored, then answered to the platform, then fetched.
+
+A platform waits for an answer only a few seconds, and does not tell again of
+what it had an answer to. So the message is stored before; a worker that dies
+while it fetches leaves it to the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+
+import orjson
+
+from ..chat.lease import WorkerLease
+from ..clock import now_us
+from ..db import inbound_pending
+from ..db.inbound import to_key
+from ..db.inbound_pending import PendingRow
+from ..db.store import Store
+from ..errors import ApiError, StorageError
+from .adapter import InFile, InMessage
+
+log = logging.getLogger(__name__)
+
+#: Most messages whose files this worker fetches at once.
+_MAX_FETCHING = 20
+
+#: How long what may pass is waited for, such as a bot that is switched off.
+_GIVE_UP_US = 3_600_000_000
+
+
+class PendingMessages:
+    """The messages whose files are being fetched.
+
+    :param begin: Fetches the files of a bot's message and begins its turn. It
+        raises ``ApiError`` or ``StorageError`` for what may pass.
+    """
+
+    def __init__(
+        self, store: Store, lease: WorkerLease, begin: Callable[[str, InMessage], None]
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._begin = begin
+        self._lock = threading.Lock()
+        self._fetching: set[tuple[str, str]] = set()
+
+    def add(self, bot_id: str, message: InMessage) -> None:
+        """Store a message and begin to fetch its files; once, however often it is told of.
+
+        :raises ApiError: ``server_busy`` or a storage error: it is not stored.
+        """
+        key = (bot_id, to_key(message.event_id))
+        if not self._enter(key):
+            return
+        worker_id, text = self._lease.get_worker_id(), write_message(message)
+        try:
+            stored = self._store.write(
+                lambda db: inbound_pending.add_pending(
+                    db, bot_id, message.event_id, worker_id, text
+                )
+            )
+        except BaseException:
+            self._leave(key)
+            raise
+        if stored:
+            self._start(key, message)
+        else:
+            self._leave(key)
+
+    def tend(self) -> None:
+        """Go on with what failed, or was left by a worker that died. A chore."""
+        if not self._lease.can_judge():
+            return
+        worker_id = self._lease.get_worker_id()
+        with self._store.read() as db:
+            rows = inbound_pending.list_pending(db, worker_id, 2 * _MAX_FETCHING)
+        for row in rows:
+            key = (row.bot_id, row.event_key)
+            if key in self._fetching:
+                continue
+            if now_us() - row.received_at > _GIVE_UP_US:
+                log.error("a message to the bot %s is given up", row.bot_id)
+                self._drop(key)
+            elif len(self._fetching) < _MAX_FETCHING:
+                self._go_on(key, row, worker_id)
+
+    def _go_on(self, key: tuple[str, str], row: PendingRow, worker_id: str) -> None:
+        if not self._enter(key):
+            return
+        claimed = False
+        try:
+            claimed = self._store.write(
+                lambda db: inbound_pending.claim_pending(db, row, worker_id)
+            )
+        finally:
+            if not claimed:
+                self._leave(key)
+        if claimed:
+            self._start(key, read_message(row.message))
+
+    def _enter(self, key: tuple[str, str]) -> bool:
+        with self._lock:
+            if key in self._fetching:
+                return False
+            if len(self._fetching) >= _MAX_FETCHING:
+                raise ApiError("server_busy", "Too many files are being fetched; try again later.")
+            self._fetching.add(key)
+            return True
+
+    def _leave(self, key: tuple[str, str]) -> None:
+        with self._lock:
+            self._fetching.discard(key)
+
+    def _start(self, key: tuple[str, str], message: InMessage) -> None:
+        threading.Thread(
+            target=self._work, args=(key, message), name="inbound", daemon=True
+        ).start()
+
+    def _work(self, key: tuple[str, str], message: InMessage) -> None:
+        try:
+            try:
+                self._begin(key[0], message)
+            except (ApiError, StorageError) as error:
+                log.warning("a message to the bot %s waits: %s", key[0], error)
+                return
+            except Exception:
+                log.exception("a message to the bot %s is lost", key[0])
+            self._drop(key)
+        except StorageError as error:
+            log.warning("a message to the bot %s is looked at again: %s", key[0], error)
+        finally:
+            self._leave(key)
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        self._store.write(lambda db: inbound_pending.drop_pending(db, *key))
+
+
+def write_message(message: InMessage) -> str:
+    """Return a message as JSON. Its files have no ``data``."""
+    return orjson.dumps(asdict(message)).decode()
+
+
+def read_message(text: str) -> InMessage:
+    """Return the message that :func:`write_message` wrote."""
+    fields = orjson.loads(text)
+    fields["files"] = tuple(InFile(**one) for one in fields["files"])
+    return InMessage(**fields)
