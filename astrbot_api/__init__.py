@@ -44,6 +44,7 @@ from .http.auth import HostUser
 from .http.operations.routes import build_operations
 from .plugins.context import Handled, Host, TurnContext
 from .plugins.hookspecs import hookimpl
+from .tracing import Span
 
 __all__ = [
     "Agent",
@@ -66,6 +67,7 @@ __all__ = [
     "RunCancelled",
     "Settings",
     "SettingsError",
+    "Span",
     "StorageError",
     "TextDelta",
     "Tool",

@@ -60,6 +60,7 @@ from .stream.journal import Journal
 from .stream.reading import Followers
 from .stream.signals import Signals
 from .stream.writer import JournalWriter
+from .tracing import Tracing, open_tracing
 
 
 @dataclass(slots=True)
@@ -95,6 +96,7 @@ class AppState:
     journal_writer: JournalWriter
     providers: Providers
     metrics: Metrics
+    tracing: Tracing
     readiness: ReadinessChecks
     access_log: Callable[[str], None]
     openapi: OpenapiDocuments
@@ -135,6 +137,7 @@ class AppState:
             self.signals.close()
             self.journal.close()
             self.store.close()
+            self.tracing.close(min(timeout_s, 2.0))
 
 
 class AstrBotAPI:
@@ -160,6 +163,8 @@ class AstrBotAPI:
     :param authenticate: Tells who sends a request that has no key, by the
         application's own login: a function of the request that returns a
         :class:`~astrbot_api.HostUser`, or None.
+    :param tracer_provider: An OpenTelemetry ``TracerProvider`` of the application's
+        own, for its traces; else the environment (``OTEL_…``) says whether there are any.
     :param settings: Any field of :class:`~astrbot_api.config.Settings`.
     """
 
@@ -175,6 +180,7 @@ class AstrBotAPI:
         adapters: Mapping[str, AdapterModule] | None = None,
         agent: Agent | type | None = None,
         authenticate: Authenticate | None = None,
+        tracer_provider: Any = None,
         **settings: Any,
     ) -> None:
         self._tools = tuple(tools)
@@ -185,6 +191,7 @@ class AstrBotAPI:
         self._adapters = dict(adapters or {})
         self._agent = agent
         self._authenticate = authenticate
+        self._tracer_provider = tracer_provider
         self._settings = settings
         if app is not None:
             self.init_app(app)
@@ -221,6 +228,7 @@ class AstrBotAPI:
         if settings.admin_password and settings.owner_access != "off":
             create_first_owner(settings, store)
         metrics = Metrics()
+        tracing = open_tracing(self._tracer_provider)
         attachments = Attachments(settings, store, metrics=metrics)
         attachments.remove_stale_uploads()
         chores = Chores()
@@ -254,8 +262,9 @@ class AstrBotAPI:
         writer = JournalWriter(journal, signals)
         opener = TurnOpener(settings, store, configs, lease, writer, announcer)
         runs = Runs(
-            settings, store, signals, opener=opener, runner=runner, ender=ender, metrics=metrics
-        )
+            settings, store, signals, opener=opener, runner=runner, ender=ender, metrics=metrics,
+            tracing=tracing,
+        )  # fmt: skip
         recovery = Recovery(store, journal, signals, announcer, lease, metrics)
         messengers = build_messengers(
             settings, store, bots, attachments=attachments, lease=lease, chores=chores,
@@ -263,6 +272,7 @@ class AstrBotAPI:
             signals=signals,
         )  # fmt: skip
         messengers.outbox.on_settled = metrics.note_delivery
+        messengers.outbox.tracing = tracing
         return AppState(
             settings=settings,
             store=store,
@@ -289,6 +299,7 @@ class AstrBotAPI:
             idempotency=Idempotency(store, lease.get_worker_id),
             providers=providers,
             metrics=metrics,
+            tracing=tracing,
             readiness=ReadinessChecks({}),
             access_log=logging.getLogger("astrbot_api.access").info,
             openapi=build_api(app, settings),

@@ -15,8 +15,8 @@ _fields: ContextVar[dict[str, str] | None] = ContextVar("astrbot_log_fields", de
 def set_log_fields(**fields: str) -> None:
     """Say what this thread (a greenlet under gevent) works on from now on.
 
-    :param fields: ``request_id``, ``key_prefix``, ``session``, ``run``; never
-        a secret.
+    :param fields: ``request_id``, ``key_prefix``, ``session``, ``run``,
+        ``trace_id``; never a secret.
     """
     _fields.set(fields)
 

@@ -84,11 +84,13 @@ class ModelOptions:
     :param cancel: Breaks the call off: the provider must close its
         connection and raise :class:`~astrbot_api.errors.RunCancelled`.
     :param extra: Further fields of the request body (``temperature``, …).
+    :param headers: Further headers of the request (``traceparent``).
     """
 
     cancel: Cancellation
     model: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Provider(Protocol):

@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from ..errors import RunCancelled, ToolError
+from ..tracing import NO_SPAN, Span, current_span, working_on
 from .aside import Asides, CallTimedOut, TooManyAbandoned
 from .cancel import Cancellation
 from .provider import ToolSpec
@@ -75,6 +76,8 @@ class ToolContext:
         user a message of its own at once and returns the conversation's UMO;
         raises :class:`~astrbot_api.errors.ToolError` where that is not possible.
     :param settings: What the config sets for the plugin that the tool is of.
+    :param span: The call, in a trace: ``span.to_headers()`` are the headers with
+        which another server goes on with it.
     """
 
     username: str
@@ -86,6 +89,7 @@ class ToolContext:
     send_file: Callable[[Path | str | bytes, str], str] = _send_no_file
     send_message: Callable[[Any], str] = _send_no_message
     settings: Mapping[str, Any] = field(default_factory=dict)
+    span: Span = field(default=NO_SPAN, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +204,11 @@ class Toolbox:
         fault = tool.find_fault(values)
         if fault:
             return _shorten(f"error: bad arguments: {fault}", self._max_chars)
-        return _shorten(self._call(tool, values, context), self._max_chars)
+        attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
+        begun = context.span.begin(f"execute_tool {tool.name}", "INTERNAL", attributes)
+        with working_on(begun) as span:
+            result = self._call(tool, values, replace(context, span=span))
+        return _shorten(result, self._max_chars)
 
     def _call(self, tool: Tool, values: dict[str, Any], context: ToolContext) -> str:
         """Run the tool aside, so that one that never returns cannot hold the turn."""
@@ -215,13 +223,16 @@ class Toolbox:
             return _as_text(result)
         except (CallTimedOut, TooManyAbandoned) as error:
             log.error("%s", error)
+            current_span().fail(type(error).__name__)
             return f"error: {error}"
         except ToolError as error:
+            current_span().fail("ToolError")
             return f"error: {error}"
         except Exception as error:
             context.cancel.raise_if_cancelled()
             if not isinstance(error, RunCancelled):
                 log.exception("tool %s failed", tool.name)
+            current_span().fail(type(error).__name__)
             return f"error: the tool {tool.name} failed: {type(error).__name__}"
 
 

@@ -19,6 +19,8 @@ from ..errors import ProviderError, RunCancelled, StorageError
 from ..messages import Plain, Segment, plain_text
 from ..plugins.context import Handled
 from ..providers.registry import Providers
+from ..providers.traced import TracedProvider
+from ..tracing import NO_SPAN
 from .abilities import Abilities, TurnAbilities
 from .commands import Command, CommandContext, find_command
 from .ending import LOST, RunLost, TurnEnder, describe_lost_reply
@@ -121,10 +123,16 @@ class TurnRunner:
         if isinstance(text, Handled):
             self._ender.answer_directly(turn, text.text)
             return
-        provider = None if self._agent else self._providers.get_provider(turn.provider)
+        provider = None if self._agent else self._find_provider(turn)
         self._answer(turn, reply, provider, abilities, text)
         self._ender.name_session(turn, provider)
         abilities.hooks.observe_reply(reply.text)
+
+    def _find_provider(self, turn: OpenTurn) -> Provider:
+        provider = self._providers.get_provider(turn.provider)
+        return (
+            provider if turn.span is NO_SPAN else TracedProvider(provider, turn.provider, turn.span)
+        )
 
     def _run_command(
         self, turn: OpenTurn, command: Command, arguments: str, abilities: TurnAbilities
@@ -250,6 +258,7 @@ class TurnRunner:
             attachments=tuple(map(self._media.to_tool_attachment, turn.sent)),
             send_file=outbox.send,
             send_message=send_message,
+            span=turn.span,
         )
 
     def _context_after(self, turn: OpenTurn) -> int:

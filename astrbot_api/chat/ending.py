@@ -76,7 +76,7 @@ class TurnEnder:
         content = reply.to_content()
         saved = self._store.write(self._store_reply(turn, content, status, None, reply.attachments))
         self._tell_of_reply(turn)
-        self._metrics.note_end(status, content["agent_stats"])
+        self._note_end(turn, status, content["agent_stats"])
         turn.say(events.agent_stats(content["agent_stats"]))
         streaming = turn.request.streaming
         turn.say(events.complete(turn.run_id, reply.text, reply.reasoning, streaming=streaming))
@@ -91,7 +91,7 @@ class TurnEnder:
         content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
         saved = self._store.write(self._store_reply(turn, content, "completed"))
         self._tell_of_reply(turn)
-        self._metrics.note_end("completed")
+        self._note_end(turn, "completed")
         for event in events.plain_pieces(turn.run_id, text, streaming=False):
             turn.say(event)
         self._say_saved(turn, saved)
@@ -121,7 +121,7 @@ class TurnEnder:
         content = reply.to_content() | {"error": {"code": code, "message": message}}
         job = self._store_reply(turn, content, status, code, reply.attachments)
         self._store_or_keep(turn, job)
-        self._metrics.note_end(status, content["agent_stats"])
+        self._note_end(turn, status, content["agent_stats"], code)
         turn.say(events.error(turn.run_id, code, message))
         turn.say(events.end(turn.run_id))
         if turn.session.display_name is None:
@@ -135,14 +135,17 @@ class TurnEnder:
                 raise RunLost
             _count_turn(db, turn, None, failed=bool(code))
             if code and turn.request.origin is not None:
-                queue_reply(db, turn.run_id, {"error": {"message": message}})
+                queue_reply(
+                    db, turn.run_id, {"error": {"message": message}}, turn.span.to_traceparent()
+                )
             self._announcer.run_ended(
                 db, run_id=turn.run_id, session_id=turn.session.session_id, status=status,
                 error_code=code or None, message_id=None,
+                traceparent=turn.span.to_traceparent(),
             )  # fmt: skip
 
         self._store_or_keep(turn, job)
-        self._metrics.note_end(status)
+        self._note_end(turn, status, code=code)
         if code:
             turn.say(events.error(turn.run_id, code, message))
         turn.say(events.end(turn.run_id))
@@ -184,6 +187,14 @@ class TurnEnder:
             log.error("the end of run %s is not stored yet", turn.run_id)
             self._unstored.append((turn.number, job))
 
+    def _note_end(
+        self, turn: OpenTurn, status: str, stats: dict[str, Any] | None = None, code: str = ""
+    ) -> None:
+        self._metrics.note_end(status, stats)
+        turn.span.note({"astrbot.run.status": status})
+        if code:
+            turn.span.fail(code)
+
     def _tell_of_reply(self, turn: OpenTurn) -> None:
         if turn.request.origin is not None:
             self.on_reply()
@@ -218,7 +229,7 @@ class TurnEnder:
             if not runs.finish_run(db, turn.number, status, error_code=code, bot_message=saved[0]):
                 raise RunLost  # undoes the message: another worker has stored what was said
             if turn.request.origin is not None:
-                queue_reply(db, turn.run_id, content)
+                queue_reply(db, turn.run_id, content, turn.span.to_traceparent())
             self._announce(db, turn, content, status, code, saved)
             _count_turn(db, turn, content.get("agent_stats"), failed=code is not None)
             return saved
@@ -234,15 +245,15 @@ class TurnEnder:
         code: str | None,
         saved: tuple[int, int],
     ) -> None:
-        session_id = turn.session.session_id
+        session_id, traceparent = turn.session.session_id, turn.span.to_traceparent()
         if turn.request.kept:
             self._announcer.message_stored(
                 db, session_id=session_id, platform_id=turn.request.platform_id,
-                sender=messages.BOT, saved=saved, content=content,
+                sender=messages.BOT, saved=saved, content=content, traceparent=traceparent,
             )  # fmt: skip
         self._announcer.run_ended(
             db, run_id=turn.run_id, session_id=session_id, status=status,
-            error_code=code, message_id=saved[0],
+            error_code=code, message_id=saved[0], traceparent=traceparent,
         )  # fmt: skip
 
 

@@ -15,13 +15,16 @@ from ..messages import MEDIA_TYPES
 _FAILED = "Something went wrong; please try again."
 
 
-def queue_reply(db: peewee.Database, run_id: str, content: Mapping[str, Any]) -> bool:
+def queue_reply(
+    db: peewee.Database, run_id: str, content: Mapping[str, Any], traceparent: str | None = None
+) -> bool:
     """Queue the reply of a turn, where a messenger asked for it.
 
     In the transaction that stores the bot's message: after a crash the reply
     is either to be made again or on its way, never both and never neither.
 
     :param content: The bot's message as it is stored.
+    :param traceparent: The turn, in a trace.
     :returns: Whether there is something to send.
     """
     event = find_event_of_run(db, run_id)
@@ -31,8 +34,9 @@ def queue_reply(db: peewee.Database, run_id: str, content: Mapping[str, Any]) ->
     if not segments:
         return False
     add_delivery(
-        db, platform_id=event.bot_id, target=event.umo, content=segments, reply_to=event.reply_to
-    )
+        db, platform_id=event.bot_id, target=event.umo, content=segments,
+        reply_to=event.reply_to, traceparent=traceparent,
+    )  # fmt: skip
     return True
 
 

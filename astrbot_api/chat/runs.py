@@ -19,6 +19,7 @@ from ..logcontext import set_log_fields
 from ..metrics import Metrics
 from ..stream.log import RunLog
 from ..stream.signals import STOP_RUNS, Signals
+from ..tracing import NO_TRACING, Span, Tracing, hash_name, set_current_span
 from .answering import TurnRunner
 from .commands import asks_to_stop
 from .ending import LOST, RunLost, TurnEnder
@@ -49,8 +50,10 @@ class Runs:
         runner: TurnRunner,
         ender: TurnEnder,
         metrics: Metrics,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._settings = settings
+        self._tracing = tracing
         self._metrics = metrics
         self._store = store
         self._signals = signals
@@ -94,6 +97,8 @@ class Runs:
         if len(self._active) >= self._settings.max_runs_per_worker:
             raise _busy(f"{len(self._active)} turns are running on this worker; try again later.")
         turn = self._opener.open(request)
+        if self._tracing.on:
+            turn.span = self._begin_span(turn)
         with self._lock:
             self._active[turn.run_id] = turn
             self._idle.clear()
@@ -105,6 +110,7 @@ class Runs:
         except RuntimeError as error:  # no thread to be had; a greenlet always is
             self._runner.end_waiting(turn, "interrupted")
             turn.log.close()
+            turn.span.end()
             self._forget(turn)
             raise _busy("This worker has no thread left for the turn; try again later.") from error
         self._signals.start()
@@ -172,13 +178,16 @@ class Runs:
         return self._idle.wait(timeout_s)
 
     def _run(self, turn: OpenTurn) -> None:
-        set_log_fields(session=turn.session.session_id, run=turn.run_id)
+        traced = {"trace_id": turn.span.trace_id} if self._tracing.on else {}
+        set_log_fields(session=turn.session.session_id, run=turn.run_id, **traced)
+        set_current_span(turn.span)
         try:
             if turn.ahead:
                 began = time.monotonic()
                 self._wait_for_place(turn)
                 self._metrics.note_run(turn.run_id, "running")
                 self._metrics.note_queue_wait(time.monotonic() - began)
+                turn.span.add_event("astrbot.run.started")
             self._runner.run(turn)
         except RunCancelled as error:
             self._runner.end_waiting(turn, error.reason)
@@ -190,7 +199,23 @@ class Runs:
             self._ender.drop(turn, "failed", "internal_error", message)
         finally:
             turn.log.close()
+            turn.span.end()
             self._forget(turn)
+
+    def _begin_span(self, turn: OpenTurn) -> Span:
+        return self._tracing.begin(
+            f"invoke_agent {turn.config.id}",
+            "INTERNAL",
+            {
+                "gen_ai.operation.name": "invoke_agent",
+                "gen_ai.agent.name": turn.config.id,
+                # Its name may be a person's.
+                "gen_ai.conversation.id": hash_name(turn.session.session_id),
+                "astrbot.run.id": turn.run_id,
+                "astrbot.config.id": turn.config.id,
+                "astrbot.platform": turn.request.platform,
+            },
+        )
 
     def _wait_for_place(self, turn: OpenTurn) -> None:
         """Wait until no earlier turn of the session is left.

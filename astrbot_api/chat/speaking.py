@@ -66,7 +66,7 @@ class Speaker:
             link_attachments(db, number, [row.id for row in rows.values()])
             deliveries.add_delivery(
                 db, platform_id=origin.bot_id, target=origin.umo, content=wire,
-                reply_to=origin.reply_to,
+                reply_to=origin.reply_to, traceparent=turn.span.to_traceparent(),
             )  # fmt: skip
 
         self._store.write(job)

@@ -16,6 +16,7 @@ from ..messages import Segment, plain_text
 from ..plugins.commands import make_umo
 from ..plugins.context import TurnContext
 from ..stream.log import RunLog
+from ..tracing import NO_SPAN, Span
 from .given import GivenContext
 
 
@@ -102,6 +103,7 @@ class OpenTurn:
 
     :param replaces: Number of the answer that goes when this turn's is stored.
     :param stopped: How many turns ahead of it a ``/stop`` has stopped.
+    :param span: The turn, in a trace.
     """
 
     run_id: str
@@ -120,6 +122,7 @@ class OpenTurn:
     observe: Callable[[Event], None] | None = None
     replaces: int | None = None
     stopped: int = 0
+    span: Span = NO_SPAN
 
     def say(self, event: Event) -> None:
         """Put an event into the stream, and show it to the plugins that look."""

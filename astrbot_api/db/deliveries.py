@@ -37,6 +37,7 @@ class DeliveryRow:
 
     :param sent_parts: How many segments the platform has confirmed.
     :param sent_chars: How many characters of the next one, a text.
+    :param traceparent: What it is a part of, in a trace.
     """
 
     id: int
@@ -55,6 +56,7 @@ class DeliveryRow:
     created_at: int
     updated_at: int
     finished_at: int | None
+    traceparent: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -64,14 +66,14 @@ class DeliveryRow:
 
 _COLUMNS = (
     "id, delivery_id, platform_id, target, content, reply_to, status, attempts, sent_parts, "
-    "sent_chars, platform_ids, error, due_at, created_at, updated_at, finished_at"
+    "sent_chars, platform_ids, error, due_at, created_at, updated_at, finished_at, traceparent"
 )
 
 _INSERT = """
 INSERT INTO delivery
     (delivery_id, platform_id, target, key_id, content, reply_to, status, head, platform_ids,
-     due_at, created_at, updated_at, finished_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+     due_at, created_at, updated_at, finished_at, traceparent)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _LINE = """
@@ -147,10 +149,12 @@ def add_delivery(
     key_id: str | None = None,
     reply_to: str | None = None,
     ordered: bool = True,
+    traceparent: str | None = None,
 ) -> str:
     """Put a delivery at the end of its target's line; return its ``delivery_id``.
 
     :param ordered: False: it does not wait for others of the same target.
+    :param traceparent: What it is a part of, in a trace.
     """
     if ordered:
         lock_name(db, "delivery", target)
@@ -158,7 +162,7 @@ def add_delivery(
     head = not ordered or count_line(db, target, 1) == 0
     values = (
         delivery_id, platform_id, target, key_id, orjson.dumps(content).decode(), reply_to,
-        "queued", int(head), "[]", now, now, now, None,
+        "queued", int(head), "[]", now, now, now, None, traceparent,
     )  # fmt: skip
     db.execute_sql(_INSERT, values)
     return delivery_id
@@ -177,7 +181,7 @@ def add_sent(
     delivery_id, now = str(uuid.uuid4()), now_us()
     values = (
         delivery_id, platform_id, target, key_id, orjson.dumps(content).decode(), None,
-        "sent", 0, orjson.dumps(list(platform_ids)).decode(), now, now, now, now,
+        "sent", 0, orjson.dumps(list(platform_ids)).decode(), now, now, now, now, None,
     )  # fmt: skip
     db.execute_sql(_INSERT, values)
     return delivery_id

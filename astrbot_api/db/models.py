@@ -398,6 +398,7 @@ class Delivery(Model):
     created_at = BigIntegerField()
     updated_at = BigIntegerField()
     finished_at = BigIntegerField(null=True)
+    traceparent = CharField(max_length=64, null=True)
 
     class Meta:
         table_name = "delivery"

@@ -9,6 +9,7 @@ import orjson
 from flask import Request, Response
 
 from ..logcontext import format_time
+from ..tracing import current_span
 from .auth import CALLER_KEY
 from .envelope import get_request_id
 from .state import get_state
@@ -41,6 +42,8 @@ def log_request(request: Request, response: Response) -> None:
         }  # fmt: skip
         if caller is not None:
             line["key_prefix"] = caller.key_prefix
+        if state.tracing.on:
+            line["trace_id"] = current_span().trace_id
         state.access_log(orjson.dumps(line, default=ascii).decode())
         return
     if not path.isascii() or not path.isprintable() or " " in path:

@@ -37,6 +37,7 @@ from .sessions.messages import blp as messages
 from .sessions.routes import blp as sessions
 from .sessions.schemas import DisplayName
 from .state import get_state
+from .tracing import begin_span, end_span
 from .websocket.routes import blp as websocket
 
 #: Every resource, in the order of the documentation.
@@ -134,12 +135,13 @@ def add_request_hooks(blueprint: Blueprint) -> None:
     def begin() -> None:
         now = request._get_current_object()  # type: ignore[attr-defined]
         now.environ[STARTED_KEY] = time.perf_counter()
-        set_log_fields(request_id=get_request_id())
+        traced = begin_span(now)
+        set_log_fields(request_id=get_request_id(), **traced)
         resource = current_app.blueprints[now.endpoint.rpartition(".")[0]]
         if isinstance(resource, ApiBlueprint) and resource.checks_key:
             require_scope(resource.scope)
             prefix = now.environ[CALLER_KEY].key_prefix
-            set_log_fields(request_id=get_request_id(), key_prefix=prefix)
+            set_log_fields(request_id=get_request_id(), key_prefix=prefix, **traced)
 
     @blueprint.after_request
     def finish(response: Response) -> Response:
@@ -152,6 +154,7 @@ def add_request_hooks(blueprint: Blueprint) -> None:
         if caller is not None:
             note_use(caller, response)
         log_request(now, response)
+        end_span(now, response, get_request_id(), "" if caller is None else caller.key_prefix)
         drain_later(now, response)
         return response
 

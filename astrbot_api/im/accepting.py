@@ -17,6 +17,7 @@ from ..db.sessions import NOBODY, WEBCHAT
 from ..db.store import Store
 from ..errors import ApiError
 from ..messages import Media, Segment, parse_im_message, resolve_media
+from ..tracing import current_span
 from .bots import Bots
 from .outbox import Outbox
 from .umo import Umo, parse_umo, split_webchat
@@ -129,6 +130,9 @@ class ProactiveMessages:
         return self._prepare_delivery(umo, segments, key_id)
 
     def _prepare_delivery(self, umo: Umo, segments: Sequence[Segment], key_id: str | None) -> _Job:
+        # Of the request: the job runs in another thread.
+        traceparent = current_span().to_traceparent()
+
         def job(db: peewee.Database) -> tuple[Outcome, None]:
             waiting = deliveries.count_line(db, str(umo), self._settings.im_max_queued)
             if waiting >= self._settings.im_max_queued:
@@ -140,6 +144,7 @@ class ProactiveMessages:
             delivery_id = deliveries.add_delivery(
                 db, platform_id=umo.platform_id, target=str(umo), key_id=key_id,
                 content=[one.to_wire() for one in _resolve(db, segments)],
+                traceparent=traceparent,
             )  # fmt: skip
             return Outcome(str(umo), delivery_id), None
 

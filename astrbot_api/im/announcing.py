@@ -10,6 +10,7 @@ import peewee
 
 from ..clock import now_us, to_iso
 from ..db.deliveries import EVENT_PREFIX, DeliveryRow, add_delivery
+from ..tracing import current_span
 from .http import PlatformError, PlatformHttp
 from .sending import Confirmed, Note
 from .signing import sign
@@ -35,7 +36,11 @@ class Announcer:
         self._http = http
 
     def queue(
-        self, db: peewee.Database, event: str, describe: Callable[[], Mapping[str, Any]]
+        self,
+        db: peewee.Database,
+        event: str,
+        describe: Callable[[], Mapping[str, Any]],
+        traceparent: str | None = None,
     ) -> None:
         """Queue an event; nearly free where nobody wants it.
 
@@ -48,7 +53,8 @@ class Announcer:
         content = {"type": event, "timestamp": to_iso(now_us()), "data": dict(describe())}
         for webhook in webhooks:
             name = f"{EVENT_PREFIX}{webhook.id}"
-            add_delivery(db, platform_id=name, target=name, content=content, ordered=False)
+            add_delivery(db, platform_id=name, target=name, content=content, ordered=False,
+                         traceparent=traceparent)  # fmt: skip
 
     def message_stored(
         self,
@@ -60,6 +66,7 @@ class Announcer:
         saved: tuple[int, int],
         content: Mapping[str, Any],
         sender_name: str = "",
+        traceparent: str | None = None,
     ) -> None:
         """Queue that a message was stored.
 
@@ -78,6 +85,7 @@ class Announcer:
                 "content": content,
                 "created_at": to_iso(saved[1]),
             },
+            traceparent,
         )
 
     def run_ended(
@@ -89,6 +97,7 @@ class Announcer:
         status: str,
         error_code: str | None,
         message_id: int | None,
+        traceparent: str | None = None,
     ) -> None:
         """Queue that a run has ended: its status, and the bot's message if there is one."""
         self.queue(
@@ -101,6 +110,7 @@ class Announcer:
                 "error_code": error_code,
                 "message_id": message_id,
             },
+            traceparent,
         )
 
     def delivery_failed(self, db: peewee.Database, delivery: DeliveryRow, error: str) -> None:
@@ -130,6 +140,7 @@ class Announcer:
         headers = {
             "Content-Type": "application/json",
             **sign(webhook.secret, delivery.delivery_id, body),
+            **current_span().to_headers(),
         }
         answer = self._http.request(
             "POST", webhook.url, body=body, headers=headers,

@@ -26,6 +26,7 @@ from ..db.store import Store
 from ..errors import AstrBotError, StorageError
 from ..stream.signals import DELIVERED, Signals
 from ..threads import count_forks
+from ..tracing import NO_TRACING, Span, current_span, working_on
 from .http import PlatformError
 from .sending import ClaimLost, Confirmed, Note, Sender, keep_trying, to_platform_error
 
@@ -81,6 +82,7 @@ class Outbox:
     ) -> None:
         #: Told of each attempt: the bot, and ``sent``, ``failed`` or ``retried``.
         self.on_settled: Callable[[str, str], None] = lambda bot, outcome: None
+        self.tracing = NO_TRACING
         self._settings = settings
         self._store = store
         self._lease = lease
@@ -216,7 +218,8 @@ class Outbox:
             )  # fmt: skip
 
         try:
-            self._attempt(row, worker_id, confirmed, note)
+            with working_on(self._begin_span(row)):
+                self._attempt(row, worker_id, confirmed, note)
         except ClaimLost:
             log.warning("delivery %s went over to another worker", row.delivery_id)
         except Exception:
@@ -228,6 +231,20 @@ class Outbox:
             # A request that waits for it may be another worker's.
             self._signals.publish(DELIVERED, row.delivery_id)
             self._woken.set()
+
+    def _begin_span(self, row: DeliveryRow) -> Span:
+        is_event = row.platform_id.startswith(EVENT_PREFIX)
+        return self.tracing.begin(
+            f"send {'event' if is_event else 'message'}",
+            "CLIENT",
+            {
+                "messaging.operation.type": "send",
+                "astrbot.bot.id": row.platform_id,
+                "astrbot.delivery.id": row.delivery_id,
+                "astrbot.delivery.attempt": row.attempts,
+            },
+            headers={"traceparent": row.traceparent} if row.traceparent else None,
+        )
 
     def _attempt(self, row: DeliveryRow, worker_id: str, confirmed: Confirmed, note: Note) -> None:
         is_event = row.platform_id.startswith(EVENT_PREFIX)
@@ -255,6 +272,7 @@ class Outbox:
             ),
             confirmed,
         )
+        current_span().note({"astrbot.delivery.outcome": "sent"})
         self.on_settled(row.platform_id, "sent")
 
     def _settle_failure(
@@ -280,7 +298,10 @@ class Outbox:
             return kept
 
         self._settle(lambda what: self._store.write(lambda db: job(db, what)), confirmed)
-        self.on_settled(row.platform_id, "retried" if again else "failed")
+        outcome = "retried" if again else "failed"
+        current_span().note({"astrbot.delivery.outcome": outcome})
+        current_span().fail("platform_error")
+        self.on_settled(row.platform_id, outcome)
 
     @staticmethod
     def _settle(note: Note, confirmed: Confirmed) -> None:

@@ -23,6 +23,7 @@ import orjson
 from ..agentconfig import find_first_error
 from ..messages import MEDIA_TYPES
 from ..threads import run_native
+from ..tracing import current_span
 from .adapter import (
     MESSAGE_TYPES,
     BadSignature,
@@ -136,7 +137,7 @@ class WebhookAdapter(BaseAdapter):
         headers = sign(self._settings["secret"], message.delivery_id or str(uuid.uuid4()), body)
         answer = self._http.request(
             "POST", self._settings["url"], body=body, timeout_s=self._settings["timeout_s"],
-            headers={"Content-Type": "application/json", **headers},
+            headers={"Content-Type": "application/json", **headers, **current_span().to_headers()},
         )  # fmt: skip
         ids = _read_answer(answer)
         progress(Sent(len(message.parts), platform_ids=ids))

@@ -100,7 +100,7 @@ class OpenAIProvider:
             breaks off or answers nothing.
         :raises RunCancelled: when ``options.cancel`` fires.
         """
-        call = Call(options.cancel)
+        call = Call(options.cancel, options.headers)
         with options.cancel.on_cancel(call.break_off):
             model = options.model or self._config.model or self._get_default_model(call)
             body = {**self._config.extra, **options.extra, "model": model, "stream": True}

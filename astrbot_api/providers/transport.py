@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -46,10 +46,12 @@ class Call:
     """One exchange with an endpoint: what it waits for, and how to end that.
 
     :param cancel: Of the run for which the model is asked.
+    :param headers: Sent beside the endpoint's own.
     """
 
-    def __init__(self, cancel: Cancellation) -> None:
+    def __init__(self, cancel: Cancellation, headers: Mapping[str, str] | None = None) -> None:
         self.cancel = cancel
+        self.headers = headers or {}
         #: Whether the connection had served another request before.
         self.reused = False
         self._connection: _Connection | None = None
@@ -192,7 +194,7 @@ class Transport:
                     method,
                     self._base_url + path,
                     body=body,
-                    headers=self._headers,
+                    headers={**self._headers, **call.headers},
                     timeout=self._timeout,
                     preload_content=False,
                     # A redirect would carry the key to another address.

@@ -41,6 +41,7 @@ LAYERS = [
         "threads",
         "metrics",
         "logcontext",
+        "tracing",
     },
     {"messages", "events", "config", "clock", "privatefiles"},
     {"errors"},
