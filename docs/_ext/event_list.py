@@ -30,13 +30,11 @@ _RESULT = {"id": "call_1", "ts": 1795426200.92, "result": "18:30"}
 _SAID = {"type": "bot", "message": [{"type": "plain", "text": "It is"}]}
 _PUSHED = {
     "id": 42,
-    "platform_id": "webchat",
     "sender_id": "bot",
     "sender_name": "bot",
     "content": {"type": "bot", "message": [{"type": "plain", "text": "Your report is ready."}]},
     "llm_checkpoint_id": None,
     "created_at": _TIME,
-    "updated_at": _TIME,
 }
 
 #: Function -> heading, arguments of its example.

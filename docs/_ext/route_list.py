@@ -92,9 +92,9 @@ class _Writer:
         body = self._find_body(operation)
         rows = list(self._tell_fields(body)) if body else []
         yield from _table(("Field", "Type", "Meaning"), rows)
-        yield from (".. code-block:: sh", "")
-        yield from (f"   {line}" for line in self._make_curl(method, path, parameters, operation))
-        yield ""
+        if "101" not in operation["responses"]:  # curl speaks no WebSocket
+            curl = self._make_curl(method, path, parameters, operation)
+            yield from (".. code-block:: sh", "", *(f"   {line}" for line in curl), "")
         yield from self._write_answers(operation)
 
     def _write_answers(self, operation: dict[str, Any]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 ::
 
-    flask --app examples/embed/shop.py run
+    flask --app examples/embed/shop.py:create_shop run
     waitress-serve --threads 32 --call examples.embed.shop:create_shop
 
 The API is at ``/bot/api/v1``. Whoever is logged in to the shop chats as

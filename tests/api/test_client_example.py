@@ -1,0 +1,57 @@
+"""``examples/client_stream.py``, the client that the quick start shows."""
+
+from __future__ import annotations
+
+import http.client
+import runpy
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from werkzeug.serving import make_server
+
+from .conftest import Api
+
+EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "client_stream.py"
+
+
+@pytest.fixture
+def example(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The example's names, and a server that it asks."""
+    server = make_server("127.0.0.1", 0, api.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("URL", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("KEY", api.key)
+    names = runpy.run_path(str(EXAMPLE))
+    names["ask"].__globals__["time"] = SimpleNamespace(sleep=lambda seconds: None)
+    yield names
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_example_goes_on_where_its_stream_broke_off(example: dict[str, Any]) -> None:
+    names = example["ask"].__globals__
+    open_stream = names["open_stream"]
+    asked: list[tuple[Any, ...]] = []
+
+    def break_first(*arguments: Any) -> Iterator[bytes]:
+        asked.append(arguments)
+        with open_stream(*arguments) as stream:
+            for count, line in enumerate(stream):
+                if len(asked) == 1 and count == 13:  # after the first piece of the answer
+                    raise http.client.IncompleteRead(b"")
+                yield line
+
+    names["open_stream"] = break_first
+    assert "".join(example["ask"]("Hello")) == "Hello from mock."
+    assert [arguments[-1] for arguments in asked[1:]] == ["4"]
+
+
+def test_the_example_tells_why_a_turn_failed(example: dict[str, Any]) -> None:
+    with pytest.raises(RuntimeError, match="HTTP 429"):
+        list(example["ask"]("FAIL=429"))
