@@ -157,6 +157,10 @@ class OpenStream:
             frames = self._reader.read()
             if len(frames) >= READ_LIMIT or (frames and not begun):
                 self._waiter.set()  # there may be more than one reading takes
+            if frames and self._reader.closed:
+                # The run ended within this reading: what was pushed meanwhile
+                # has its last chance, before the last event.
+                frames[-1:] = [*encode_push(self._pushes.read()), frames[-1]]
             frames = pushed + frames
             if frames or self._reader.closed or not woken:
                 return frames

@@ -49,3 +49,24 @@ def test_an_event_that_comes_as_the_wait_times_out_is_shown(api: Api) -> None:
     assert '"type":"end"' in "".join(shown)
     assert stream.ended
     stream.close()
+
+
+def test_a_push_into_a_run_that_is_over_before_anybody_looks_is_shown(api: Api) -> None:
+    api.chat("Hello", session_id="s")
+    with api.state.store.read() as db:
+        session = db.execute_sql("SELECT id FROM chat_session").fetchone()[0]
+    log = RunLog(1, _AtOnce())
+    stream = api.state.streams.open(
+        LogReader(log, api.state.journal), session=session, key_id="k", local=True
+    )
+    headers = {"X-API-Key": api.key}
+    body = {"umo": "webchat:FriendMessage:s", "message": "from outside"}
+    assert api.client.post("/api/v1/im/message", headers=headers, json=body).status_code == 200
+    log.append(events.session_id("s"))
+    log.append(events.end("r"))
+    log.close()
+    shown = "".join(stream.take(1.0))
+    assert stream.ended
+    places = [shown.index(text) for text in ('"session_id"', "from outside", '"type":"end"')]
+    assert places == sorted(places)
+    stream.close()
