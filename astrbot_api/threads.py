@@ -56,8 +56,24 @@ def run_native(job: Callable[..., T], *arguments: Any) -> T:
         return job(*arguments)
     from gevent import get_hub
 
-    result: T = get_hub().threadpool.apply(job, arguments)
+    done, error = get_hub().threadpool.apply(_catch, (job, *arguments))
+    if error is not None:
+        raise error
+    result: T = done
     return result
+
+
+def _catch(job: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
+    """Run a job of gevent's pool; return its result, or what it raised.
+
+    gevent writes the traceback of whatever leaves a job to stderr. Where that
+    is a file on a disk that is full, this fails, the thread ends, and the
+    caller waits for ever.
+    """
+    try:
+        return job(*arguments), None
+    except BaseException as error:
+        return None, error
 
 
 def let_others_run() -> None:
@@ -92,7 +108,10 @@ class _GeventPool:
         self._pool = ThreadPool(1)
 
     def call(self, job: Callable[[], T]) -> T:
-        result: T = self._pool.apply(job)
+        done, error = self._pool.apply(_catch, (job,))
+        if error is not None:
+            raise error
+        result: T = done
         return result
 
     def close(self) -> None:

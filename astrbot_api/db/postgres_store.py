@@ -77,9 +77,9 @@ class PostgresStore:
     def upgrade(self) -> list[str]:
         """Run the migrations that are still to run; return their names."""
         with self._connect() as connection:
-            # Held by the connection: whoever comes second waits here.
-            connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
             try:
+                # Held by the connection: whoever comes second waits here.
+                connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
                 names: list[str] = Runner(MigratingDatabase(connection), str(MIGRATIONS)).up()
             except _FAILURES as error:
                 raise SettingsError(f"cannot upgrade the database: {_line(error)}") from error

@@ -13,10 +13,12 @@ _patched_before = _monkey.is_module_patched("threading")
 _monkey.patch_all()
 
 import gc
+import mmap
 import os
 import shutil
 import sys
 import tempfile
+import time
 
 if "peewee" in sys.modules and not _patched_before:
     raise SystemExit(
@@ -71,11 +73,43 @@ def on_starting(server):  # type: ignore[no-untyped-def]
     _make_metrics_dir()
 
 
+def on_reload(server):  # type: ignore[no-untyped-def]
+    """Keep in mind that it has served: this file was read anew."""
+    _has_served[0] = 1
+
+
+def post_fork(server, worker):  # type: ignore[no-untyped-def]
+    """Let a worker that takes another's place wait for what is away.
+
+    gunicorn ends the whole server when a worker cannot load the application.
+    That is right at the first start. Later it would mean that a worker which
+    dies while the database is away takes all others with it.
+    """
+    load = worker.load_wsgi
+
+    def load_or_leave() -> None:
+        from gunicorn.errors import AppImportError
+
+        try:
+            load()
+        except AppImportError:
+            raise
+        except Exception as error:
+            if not _has_served[0]:
+                raise
+            worker.log.error("the worker cannot start yet: %s: %s", type(error).__name__, error)
+            time.sleep(1.0)
+            raise SystemExit(1) from error
+
+    worker.load_wsgi = load_or_leave
+
+
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
     """Set the log up; start the watch that ends this worker's turns before it is killed."""
     from astrbot_api.server.drain import find_state, start_watch
     from astrbot_api.server.lines import set_up_logging
 
+    _has_served[0] = 1
     set_up_logging(worker)
     start_watch(worker)
     # What was loaded stays for good: the collector need not walk it again.
@@ -122,6 +156,9 @@ def worker_exit(server, worker):  # type: ignore[no-untyped-def]
 
     close_app(worker)
 
+
+#: One byte that all workers share: 1 as soon as one of them has loaded the application.
+_has_served = mmap.mmap(-1, 1)
 
 #: The folder of the figures, where it is ours to remove.
 _own_metrics_dir: list[str] = []

@@ -132,3 +132,16 @@ def test_a_turn_outlives_a_restart_of_the_database(
     assert wait_for(lambda: server.request("GET", "/api/v1/im/bots", key).status == 200)
     again = server.chat(key, username="a", session_id="restart", message="ECHO on")
     assert again[-3]["data"] == "echo: ECHO on"
+
+
+def test_a_worker_that_dies_during_an_outage_does_not_take_the_server_with_it(
+    server: Server, key: str, postgres: Postgres
+) -> None:
+    assert server.request("GET", "/api/v1/im/bots", key).status == 200
+    postgres.kill()
+    os.kill(server.list_workers()[0], signal.SIGKILL)
+    wait_for(lambda: "cannot start yet" in server.read_log())
+    postgres.start()
+    server.http.clear()  # the connections of the dead worker
+    wait_for(lambda: server.request("GET", "/api/v1/im/bots", key).status == 200)
+    assert server.process.poll() is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from .scenario import Result, pause
 from .traffic import traffic
 from .world import World
@@ -13,13 +15,19 @@ _AWAY_S = (0.2, 3.0, 0.2, 8.0)
 def restart_postgres(size: float) -> Result:
     """Stop PostgreSQL in both ways and start it again."""
     rounds = max(1, round(2 * size))
-    result = Result(f"PostgreSQL ended {2 * rounds} times fast, {2 * rounds} times at once")
+    result = Result(
+        f"PostgreSQL ended {2 * rounds} times fast, {2 * rounds} at once, workers killed meanwhile"
+    )
+    chance = random.Random(1)
     with World(shared=True) as world:
         assert world.postgres is not None
         with traffic(world, result.ledger, min(1.0, size)):
             pause(2)
             for number, away_s in enumerate(_AWAY_S * rounds):
                 world.postgres.end(at_once=number % 4 >= 2)
+                if away_s > 1:
+                    # Its place is taken by one that finds no database.
+                    world.kill_worker(chance.choice)
                 pause(away_s)
                 world.postgres.start()
                 result.note_recovery(world.wait_until_it_serves())

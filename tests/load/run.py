@@ -17,9 +17,14 @@ import time
 import traceback
 from collections.abc import Callable
 
+from .full_disk import fill_disk
+from .hung_provider import hang_provider
 from .kills import kill_workers, kill_workers_shared
+from .many_connections import open_many_connections
 from .outages import restart_postgres, restart_redis
 from .scenario import Result
+from .slow_readers import read_slowly
+from .stopping import stop_and_reload
 from .world import Skipped
 
 SCENARIOS: dict[str, Callable[[float], Result]] = {
@@ -27,6 +32,11 @@ SCENARIOS: dict[str, Callable[[float], Result]] = {
     "kill-shared": kill_workers_shared,
     "postgres": restart_postgres,
     "redis": restart_redis,
+    "disk": fill_disk,
+    "slow": read_slowly,
+    "hang": hang_provider,
+    "connections": open_many_connections,
+    "reload": stop_and_reload,
 }
 
 #: Faults of one scenario that are shown, most of them.

@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from typing import Any
 
 import urllib3
@@ -158,14 +159,11 @@ def _verify_run(world: World, run_id: str, seen: list[dict[str, Any]], keep_logs
     events = parse_events(answer.data)
     if not events or events[-1]["type"] != "end":
         return f"the stream of run {run_id} has no end"
-    if (
-        keep_logs
-        and [one for one in seen if _is_of_run(one, run_id)]
-        != [one for one in events if _is_of_run(one, run_id)][
-            : len([one for one in seen if _is_of_run(one, run_id)])
-        ]
-    ):
-        return f"the stream of run {run_id} is not what was seen of it"
+    own = [one for one in seen if _is_of_run(one, run_id)]
+    whole = [one for one in events if _is_of_run(one, run_id)]
+    if keep_logs and whole[: len(own)] != own:
+        differ = [pair for pair in zip_longest(own, whole) if pair[0] != pair[1]]
+        return f"the stream of run {run_id} is not what was seen of it: {differ[0]}"
     return ""
 
 

@@ -87,8 +87,17 @@ class World:
     def __enter__(self) -> World:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if kind is not None:
+            print(f"the server's log is kept as {self.keep_log()}")
         self._stack.close()
+
+    def keep_log(self) -> str:
+        """Copy the server's log to where it stays; return the path."""
+        descriptor, path = tempfile.mkstemp(prefix="astrbot-torture-", suffix=".log")
+        with open(descriptor, "w", encoding="utf-8") as kept:
+            kept.write(self.server.read_log())
+        return path
 
     def start_server(self) -> Server:
         """Start a server on this world's state; the port is a new one."""
