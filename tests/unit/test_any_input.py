@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from astrbot_api.agentconfig import read_config
 from astrbot_api.errors import ApiError, SettingsError
 from astrbot_api.events import encode_frame
+from astrbot_api.http.openai.reading import read_messages
+from astrbot_api.im.botfile import read_bot, read_tables
+from astrbot_api.im.registry import AdapterTypes
 from astrbot_api.im.umo import parse_umo
+from astrbot_api.im.webhookfile import read_webhooks
+from astrbot_api.keyrules import KeyRules, read_rules
 from astrbot_api.messages import parse_chat_message, parse_im_message
+from astrbot_api.providers.sse import SSEParser
 
 from ..servers import parse_events
 
@@ -80,4 +86,130 @@ def test_any_config_file_is_read_or_refused_in_one_line(text: str) -> None:
         except SettingsError as error:
             refusal = str(error)
         assert not refusal or "configs/any.toml" in refusal
+        assert folder not in refusal
+
+
+LINES = st.sampled_from(
+    [
+        b"data: a",
+        b"data:b",
+        b"data",
+        b"data: ",
+        b": comment",
+        b"event: x",
+        b"\xef\xbb\xbf",
+        b"",
+        b"x",
+    ]
+)
+
+
+@given(
+    st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r", b"\r\n"])), max_size=12),
+    st.data(),
+)
+def test_an_endpoints_stream_is_read_the_same_however_it_is_cut(
+    lines: list[tuple[bytes, bytes]], data: st.DataObject
+) -> None:
+    stream = b"".join(line + end for line, end in lines)
+    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8).map(sorted))
+    whole, pieces = SSEParser(), SSEParser()
+    expected = whole.feed(stream) + whole.finish()
+    found = []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        found += pieces.feed(stream[start:end])
+    assert found + pieces.finish() == expected
+    # As the standard has it: an event is the data lines between two blank ones.
+    text = stream.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    events = []
+    for block in (text + b"\n").split(b"\n\n"):
+        values = [
+            line[5:].removeprefix(b" ")
+            for line in block.split(b"\n")
+            if line.startswith(b"data:") or line == b"data"
+        ]
+        if values:
+            events.append(b"\n".join(values))
+    assert expected == events
+
+
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "system", "assistant", "tool", "x"])},
+        optional={
+            "content": JSON
+            | st.lists(
+                st.fixed_dictionaries(
+                    {"type": st.sampled_from(["text", "image_url", "input_audio", "file"])},
+                    optional={
+                        "text": SCALARS,
+                        "image_url": JSON | st.just({"url": "data:image/png;base64,QQ=="}),
+                        "input_audio": st.just({"data": "QQ==", "format": "wav"}) | JSON,
+                        "file": st.just({"file_data": "QQ="}) | JSON,
+                    },
+                ),
+                max_size=3,
+            )
+        },
+    ),
+    max_size=3,
+)
+
+
+@given(JSON | MESSAGES)
+def test_any_conversation_of_openais_clients_is_read_or_refused(value: Any) -> None:
+    try:
+        segments, _ = read_messages(value, lambda content, name: "id", max_chars=1000)
+    except ApiError:
+        return
+    assert segments
+
+
+RULES = st.dictionaries(
+    st.sampled_from([*KeyRules.__dataclass_fields__, "unknown"]),
+    SCALARS | st.lists(SCALARS, max_size=3),
+    max_size=4,
+)
+
+
+@given(JSON | RULES)
+def test_any_rules_of_a_key_are_read_or_refused(value: Any) -> None:
+    try:
+        rules = read_rules(value)
+    except ApiError:
+        return
+    assert read_rules(rules.to_json()) == rules
+
+
+TABLES = st.dictionaries(
+    st.sampled_from(["id", "type", "url", "secret", "events", "allow", "token", "enabled"]),
+    SCALARS
+    | st.lists(SCALARS, max_size=2)
+    | st.sampled_from(["webhook", "telegram", "http://127.0.0.1:1/", "a secret of sixteen"]),
+    max_size=6,
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["bot", "webhook"]), st.text(max_size=40) | TABLES)
+def test_any_file_of_bots_or_webhooks_is_read_or_refused_in_one_line(
+    kind: str, value: str | dict[str, Any]
+) -> None:
+    text = value
+    if isinstance(value, dict):
+        # JSON's null is no TOML: such a file is refused as a whole.
+        text = f"[[{kind}]]\n" + "\n".join(f"{k} = {json.dumps(v)}" for k, v in value.items())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{kind}s.toml"
+        path.write_bytes(str(text).encode("utf-8", "replace"))
+        refusal = ""
+        try:
+            if kind == "webhook":
+                read_webhooks(path)
+            else:
+                for table in read_tables(path):
+                    read_bot(table, AdapterTypes({}))
+        except SettingsError as error:
+            refusal = str(error)
+        assert "\n" not in refusal
         assert folder not in refusal
