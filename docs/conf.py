@@ -38,6 +38,9 @@ nitpick_ignore_regex = [
     (r"py:.*", r"astrbot_api\.(im\.(botfile|http|registry)|storage|threads)\b.*"),
 ]
 
+# "--random" must not become a dash.
+smartquotes = False
+
 # Names stand as in "from astrbot_api import …", whatever module has them.
 add_module_names = False
 autodoc_typehints = "description"
