@@ -22,6 +22,9 @@ _FIRST_ANSWER_S = 60.0
 #: Pause between two looks whether it answers, in seconds.
 _LOOK_S = 0.1
 
+#: Longest time until a signal is passed on that came in the worst moment, in seconds.
+_SIGNAL_DELAY_S = 0.5
+
 
 class Master:
     """gunicorn's master as a child process.
@@ -59,10 +62,12 @@ class Master:
                 self._process.terminate()
             announcer = threading.Thread(target=self._announce, name="announce", daemon=True)
             announcer.start()
-            try:
-                status = self._process.wait()
-            finally:
-                self._ended.set()
+            threading.Thread(target=self._await_end, name="master", daemon=True).start()
+            # Not the end of the process itself: Python would heed a signal that
+            # comes just before such a call blocks only when it returns.
+            while not self._ended.wait(_SIGNAL_DELAY_S):
+                pass
+            status = self._process.wait()
             announcer.join()
         if self._stops:
             return 0 if status in (0, -signal.SIGTERM, -signal.SIGQUIT) else _exit_status(status)
@@ -70,6 +75,11 @@ class Master:
             what = "stopped" if self._banner.shown else "did not start"
             say_error(f"the server {what}: gunicorn {describe_status(status)}; see above")
         return _exit_status(status)
+
+    def _await_end(self) -> None:
+        assert self._process is not None
+        self._process.wait()
+        self._ended.set()
 
     def _announce(self) -> None:
         """Show the banner once the server answers, unless it ends before."""
