@@ -212,12 +212,13 @@ def list_newest(db: peewee.Database, platform_id: str, limit: int) -> list[Deliv
     return [_to_row(row) for row in db.execute_sql(_OF_PLATFORM, (platform_id, limit)).fetchall()]
 
 
-def next_due(db: peewee.Database, busy: Sequence[str] = ()) -> int | None:
+def next_due(db: peewee.Database, busy: Sequence[str] = (), *, judge: bool = True) -> int | None:
     """Return when the next delivery is due, in microseconds; now for a dead worker's.
 
     :param busy: Platforms that do not count.
+    :param judge: Whether a lease that has run out means that its worker is dead.
     """
-    if db.execute_sql(_HAS_DEAD, (time.time(),)).fetchone() is not None:
+    if judge and db.execute_sql(_HAS_DEAD, (time.time(),)).fetchone() is not None:
         return now_us()
     sql = _NEXT_DUE.format(but_not=_but_not(busy))
     due: int | None = db.execute_sql(sql, list(busy)).fetchone()[0]
@@ -225,14 +226,21 @@ def next_due(db: peewee.Database, busy: Sequence[str] = ()) -> int | None:
 
 
 def claim(
-    db: peewee.Database, worker_id: str, limit: int, busy: Sequence[str] = ()
+    db: peewee.Database,
+    worker_id: str,
+    limit: int,
+    busy: Sequence[str] = (),
+    *,
+    judge: bool = True,
 ) -> list[DeliveryRow]:
     """Take the deliveries that are due, and those of workers that died.
 
     :param busy: Platforms of which none is taken.
+    :param judge: Whether a lease that has run out means that its worker is dead.
     """
     now = now_us()
-    db.execute_sql(_FREE_DEAD, (time.time(),))
+    if judge:
+        db.execute_sql(_FREE_DEAD, (time.time(),))
     # On PostgreSQL others claim at the same time: each takes what is left.
     skip = " FOR UPDATE SKIP LOCKED" if is_postgres(db) else ""
     sql = _CLAIM.format(but_not=_but_not(busy), skip=skip)

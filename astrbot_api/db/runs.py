@@ -89,6 +89,13 @@ ON CONFLICT (worker_id) DO UPDATE SET lease_until = excluded.lease_until
 """
 
 
+_SHORTEN = "UPDATE worker SET lease_until = ? WHERE lease_until > ?"
+
+#: By how much a lease may end after one that begins now, in seconds: what other settings
+#: and other hosts' clocks make of it.
+_FAR_AHEAD_S = 120.0
+
+
 @dataclass(frozen=True, slots=True)
 class RunRow:
     """One run with its session; ``id`` is its number. Times in microseconds.
@@ -240,8 +247,15 @@ def list_finished_of(
 
 
 def renew_lease(db: peewee.Database, worker_id: str, lease_s: float) -> None:
-    """Say that a worker is alive for so many seconds more."""
-    db.execute_sql(_LEASE, (worker_id, time.time() + lease_s))
+    """Say that a worker is alive for so many seconds more.
+
+    Leases that reach too far ahead are cut short: the clock was set back. A
+    worker that lives renews its own long before it ends; one that is dead
+    would otherwise seem alive until the clock has caught up.
+    """
+    until = time.time() + lease_s
+    db.execute_sql(_LEASE, (worker_id, until))
+    db.execute_sql(_SHORTEN, (until, until + _FAR_AHEAD_S))
 
 
 def list_dead_workers(db: peewee.Database) -> list[str]:

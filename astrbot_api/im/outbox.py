@@ -176,8 +176,9 @@ class Outbox:
         # A copy: other threads take theirs out meanwhile.
         counts = Counter(list(self._sending.values()))
         busy = [bot_id for bot_id, count in counts.items() if count >= _MAX_SENDING_OF_BOT]
+        judge = self._lease.can_judge()
         with self._store.read() as db:
-            due = deliveries.next_due(db, busy)
+            due = deliveries.next_due(db, busy, judge=judge)
         if due is None:
             return _POLL_S
         now = now_us()
@@ -185,7 +186,9 @@ class Outbox:
             return min(_POLL_S, (due - now) / 1e6)
         worker_id = self._lease.get_worker_id()
         room = min(room, _MAX_SENDING_OF_BOT)
-        for row in self._store.write(lambda db: deliveries.claim(db, worker_id, room, busy)):
+        for row in self._store.write(
+            lambda db: deliveries.claim(db, worker_id, room, busy, judge=judge)
+        ):
             self._sending[row.id] = row.platform_id
             threading.Thread(
                 target=self._send, args=(row, worker_id), name="delivery", daemon=True

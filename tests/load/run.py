@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 
+from .clock_jumps import jump_clock
 from .full_disk import fill_disk
 from .hung_provider import hang_provider
 from .kills import kill_workers, kill_workers_shared
@@ -36,6 +37,7 @@ SCENARIOS: dict[str, Callable[[float], Result]] = {
     "slow": read_slowly,
     "hang": hang_provider,
     "connections": open_many_connections,
+    "clock": jump_clock,
     "reload": stop_and_reload,
 }
 

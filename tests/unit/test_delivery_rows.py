@@ -130,3 +130,27 @@ def test_only_what_is_old_and_finished_is_pruned(store: Store) -> None:
     assert store.write(lambda db: deliveries.prune(db, keep_us=-1)) == 1
     with store.read() as db:
         assert deliveries.find_delivery(db, open_one) is not None
+
+
+def test_a_lease_that_the_clock_left_behind_is_not_taken_for_death_before_it_may_be(
+    store: Store,
+) -> None:
+    add(store, "one")
+    (taken,) = claim(store)
+    store.write(lambda db: db.execute_sql("UPDATE worker SET lease_until = 1"))  # it jumped ahead
+    with store.read() as db:
+        assert deliveries.next_due(db, judge=False) is None
+    assert store.write(lambda db: deliveries.claim(db, "w2", 9, judge=False)) == []
+    assert [one.id for one in claim(store, "w2")] == [taken.id]
+
+
+def test_a_dead_workers_lease_does_not_hold_until_a_clock_that_was_set_back_catches_up(
+    store: Store,
+) -> None:
+    store.write(lambda db: runs.renew_lease(db, "dead", 3600.0))  # made before it was set back
+    store.write(lambda db: runs.renew_lease(db, "w1", 15.0))
+    with store.read() as db:
+        rows = db.execute_sql("SELECT worker_id, lease_until FROM worker").fetchall()
+    leases = dict(rows)
+    assert leases["dead"] == leases["w1"]
+    assert leases["w2"] > leases["w1"]  # of another setting, or another host

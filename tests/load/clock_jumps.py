@@ -1,0 +1,78 @@
+"""The wall clock of the server is set an hour ahead, and back."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import tempfile
+from pathlib import Path
+
+from .scenario import Result, pause
+from .traffic import traffic
+from .world import LEASE_S, World, parse_json
+
+_HOOK = Path(__file__).parent / "clock"
+_HOUR_S = 3600
+
+
+def jump_clock(size: float) -> Result:
+    """Set the clock under load; runs must not be taken for dead, and the dead not for alive."""
+    jumps = max(1, round(2 * size))
+    result = Result(f"the clock set an hour ahead and an hour back {jumps} times, a worker killed")
+    with tempfile.NamedTemporaryFile() as file:
+        clock = _Clock(Path(file.name))
+        paths = [str(_HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
+        with World(
+            ASTRBOT_TORTURE_CLOCK=file.name,
+            PYTHONPATH=os.pathsep.join(paths),
+            # An hour is also how long the events of runs are kept by default.
+            ASTRBOT_RUN_LOG_KEEP_S="86400",
+        ) as world:
+            with traffic(world, result.ledger, min(1.0, size)):
+                pause(2)
+                _jump(world, result, clock, jumps)
+                ended = result.ledger.errors["event run_interrupted"]
+                result.check(holds=not ended, claim=f"{ended} living runs were taken for dead")
+                # Its lease lies an hour ahead; its runs must end all the same.
+                clock.set_s(_HOUR_S)
+                pause(LEASE_S * 2)
+                clock.set_s(0)
+                world.kill_worker(random.Random(1).choice)
+                result.note_recovery(world.wait_until_it_serves())
+                pause(LEASE_S)
+            _check_expiry(world, result, clock)
+            return result.finish(world)
+
+
+class _Clock:
+    """How far the server's clock is ahead, in a file that its processes read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.set_s(0)
+
+    def set_s(self, ahead_s: int) -> None:
+        """Set the server's clock; it jumps at once."""
+        with self._path.open("r+b") as file:
+            file.write(struct.pack("<q", ahead_s))
+
+
+def _jump(world: World, result: Result, clock: _Clock, jumps: int) -> None:
+    for _ in range(jumps):
+        for ahead_s in (_HOUR_S, 0, -_HOUR_S, 0):
+            clock.set_s(ahead_s)
+            result.note_recovery(world.wait_until_it_serves())
+            pause(LEASE_S * 1.5)
+
+
+def _check_expiry(world: World, result: Result, clock: _Clock) -> None:
+    """A key ends by the clock: it is refused an hour later, and not before."""
+    made = world.server.request(
+        "POST", "/api/v1/keys/session", world.key, json={"username": "a", "expires_in_s": 600}
+    )
+    secret = parse_json(made.data)["data"]["api_key"]
+    for ahead_s, wanted in ((0, 200), (_HOUR_S, 401), (0, 200)):
+        clock.set_s(ahead_s)
+        status = world.server.request("GET", "/api/v1/keys/self", secret).status
+        result.check(holds=status == wanted, claim=f"a key of 600 s: {status} after {ahead_s} s")
