@@ -48,6 +48,10 @@ def test_a_finished_run_is_shown_again_from_any_event(api: Api) -> None:
     assert frames_of(resume(api, run_id, **{"Last-Event-ID": "5"})) == frames[5:]
     assert frames_of(resume(api, run_id, "?after=2", **{"Last-Event-ID": "5"})) == frames[2:]
     assert frames_of(resume(api, run_id, f"?after={len(frames)}")) == []
+    assert frames_of(resume(api, run_id, f"?after={2**63 - 1}")) == []
+    for after in (-1, 2**63):
+        refused = api.get(f"/api/v1/chat/runs/{run_id}/stream?after={after}")
+        assert refused.status_code == 400
 
 
 @pytest.mark.parametrize("sent", ["x", "-1", "1.5", "9" * 30])

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     options = ["-n", examples, *more]
     with tempfile.TemporaryDirectory(prefix="astrbot-fuzz-") as folder:
         found = fuzz(Path(folder), options, options)
-    print(found, flush=True)
+    print(found or "Nothing found, with a key and without.", flush=True)
     return 1 if found else 0
 
 

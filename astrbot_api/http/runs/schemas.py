@@ -35,7 +35,8 @@ class StreamQuerySchema(RunOwnerSchema):
     after = ma.fields.Integer(
         load_default=None,
         allow_none=True,
-        validate=ma.validate.Range(min=0, error="after must not be negative"),
+        # A database knows no larger number.
+        validate=ma.validate.Range(0, 2**63 - 1, error="after is out of range"),
         error_messages={"invalid": "after must be an integer"},
         metadata={
             "description": (
