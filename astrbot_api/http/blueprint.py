@@ -19,8 +19,10 @@ import orjson
 from flask import Request
 from flask_smorest.utils import deepupdate
 from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import ClientDisconnected
 
 from ..errors import STATUS_OF_CODE, ApiError
+from .drain import broken_off
 from .state import get_state
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,7 +56,11 @@ def read_json_object(req: Request) -> dict[str, Any]:
     """
     limit = get_state().settings.max_json_bytes
     req.max_content_length = limit
-    body = req.get_data(cache=False)
+    try:
+        body = req.get_data(cache=False)
+    except (OSError, ClientDisconnected) as error:
+        # The server's and Werkzeug's, for a client that went away or fell silent.
+        raise broken_off(req) from error
     if not body.strip():
         return {}
     if req.mimetype != "application/json" and not req.mimetype.endswith("+json"):

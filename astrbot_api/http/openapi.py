@@ -20,7 +20,7 @@ from .configs.routes import blp as configs
 from .cors import add_cors
 from .docs.documents import OpenapiDocuments
 from .docs.routes import blp as docs
-from .drain import drain_later
+from .drain import drain_later, limit_silence
 from .envelope import get_request_id
 from .errors import register_error_handlers
 from .fallback import FALLBACK, build_fallback, find_methods
@@ -137,6 +137,7 @@ def add_request_hooks(blueprint: Blueprint) -> None:
         now.environ[STARTED_KEY] = time.perf_counter()
         traced = begin_span(now)
         set_log_fields(request_id=get_request_id(), **traced)
+        limit_silence(now)
         resource = current_app.blueprints[now.endpoint.rpartition(".")[0]]
         if isinstance(resource, ApiBlueprint) and resource.checks_key:
             require_scope(resource.scope)

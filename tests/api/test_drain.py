@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
+
+from astrbot_api.http.drain import BODY_SILENCE_S
 
 from .conftest import Api
 
@@ -66,3 +69,43 @@ def test_a_small_body_is_left_to_the_server(api: Api) -> None:
 def test_a_client_that_went_away_is_no_fault(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     _send(api, BrokenBody(0), length="5000000").close()
     assert "Traceback" not in caplog.text
+
+
+class Silent:
+    """A body whose rest does not come."""
+
+    def read(self, *size: int) -> bytes:
+        raise TimeoutError("timed out")
+
+    readline = read
+
+
+class FakeConnection:
+    """What gunicorn shows of a connection."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+
+    def settimeout(self, timeout_s: float | None) -> None:
+        self.done.append(timeout_s)
+
+    def shutdown(self, how: int) -> None:
+        self.done.append("shut")
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("chat", "application/json"), ("file", "multipart/form-data; boundary=B")],
+)
+def test_a_body_that_does_not_come_is_given_up(api: Api, path: str, content_type: str) -> None:
+    connection = FakeConnection()
+    environ = {
+        "wsgi.input": Silent(), "wsgi.input_terminated": True, "gunicorn.socket": connection,
+        "CONTENT_LENGTH": "1000", "CONTENT_TYPE": content_type,
+    }  # fmt: skip
+    answer = api.client.post(
+        f"/api/v1/{path}", headers={"X-API-Key": api.key}, environ_overrides=environ
+    )
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+    answer.close()
+    assert connection.done == [BODY_SILENCE_S, None, "shut"]

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from .clock_jumps import jump_clock
 from .full_disk import fill_disk
+from .half_open import leave_half_open
 from .hung_provider import hang_provider
 from .kills import kill_workers, kill_workers_shared
 from .many_connections import open_many_connections
@@ -35,6 +36,7 @@ SCENARIOS: dict[str, Callable[[float], Result]] = {
     "redis": restart_redis,
     "disk": fill_disk,
     "slow": read_slowly,
+    "half-open": leave_half_open,
     "hang": hang_provider,
     "connections": open_many_connections,
     "clock": jump_clock,

@@ -15,6 +15,7 @@ from ...attachments import Attachments, Readable
 from ...errors import ApiError
 from ...storage.incoming import PIECE_BYTES, Incoming
 from ...threads import let_others_run
+from ..drain import broken_off
 
 T = TypeVar("T")
 
@@ -76,8 +77,8 @@ def _iter_events(
     while True:
         try:
             chunk = read(PIECE_BYTES)
-        except OSError as error:  # the server's, for a client that went away
-            raise ApiError("invalid_request", "the request body broke off") from error
+        except OSError as error:  # the server's, for a client that went away or fell silent
+            raise broken_off(request) from error
         total_bytes += len(chunk)
         if total_bytes > limit:
             raise _too_large(limit - _ENVELOPE_BYTES)
