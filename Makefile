@@ -17,6 +17,7 @@ RUN_STAMP  := $(VENV)/.stamp-run
 TEST_STAMP := $(VENV)/.stamp-test
 DEV_STAMP  := $(VENV)/.stamp-dev
 DOCS_STAMP := $(VENV)/.stamp-docs
+BENCH_STAMP := $(VENV)/.stamp-bench
 
 # Two pips in one environment would get into each other's way.
 .NOTPARALLEL:
@@ -31,8 +32,8 @@ help:
 	@echo "make format   ruff: put the format right"
 	@echo "make type     mypy"
 	@echo "make check    lint, type and test"
-	@echo "make bench    measure"
 	@echo "make docs     the documentation as HTML, in build/docs; a warning is an error"
+	@echo "make bench    measure, beside bare Flask and WSGI (ARGS=\"bots tokens\", ARGS=--small)"
 	@echo "make deploy-check  the contract behind nginx, twice: embedded state; PostgreSQL, Redis, S3"
 	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": so many examples of each)"
 	@echo "make torture  faults under load: is anything lost? (ARGS=\"kill --size 0.5\"; ARGS=--list)"
@@ -60,9 +61,8 @@ format: $(DEV_STAMP)
 type: $(DEV_STAMP) $(TEST_STAMP)
 	@$(BIN)/mypy
 
-bench: $(RUN_STAMP) $(TEST_STAMP)
-	@if [ -f bench/run.py ]; then $(BIN)/python bench/run.py $(ARGS); \
-	else echo "There is no bench/run.py yet."; fi
+bench: $(RUN_STAMP) $(TEST_STAMP) $(BENCH_STAMP)
+	@PATH="/usr/sbin:$$PATH" $(BIN)/python bench/run.py $(ARGS)
 
 check: lint type test
 
@@ -127,4 +127,9 @@ $(DEV_STAMP): $(METADATA) | $(BIN)/pip
 $(DOCS_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing what the documentation needs ..."
 	@$(PIP) install --editable '.[docs]'
+	@touch $@
+
+$(BENCH_STAMP): $(METADATA) | $(BIN)/pip
+	@echo "Installing what draws the pictures ..."
+	@$(PIP) install --editable '.[bench]'
 	@touch $@

@@ -1,28 +1,39 @@
-"""Uploads and downloads in MB/s, beside gunicorn alone doing the same."""
+"""(f) Uploads and downloads, one at a time, and downloads that nginx sends."""
 
 from __future__ import annotations
 
 import http.client
 import os
 import statistics
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
+from tests.nginx import ACCEL_PREFIX, Nginx
 from tests.servers import Server, create_key, write_config
 
-ROUNDS = 5
-_MIB = 1024 * 1024
-_SIZE_BYTES = 64 * _MIB
+from .contestants import WORKERS, make_folder, start_bare
+from .figures import FLASK, OURS, WSGI, Aim, Finding, Panel, Sizes, ratio, spread, take_turns
 
+_MIB = 1024 * 1024
 _HEAD = b'--X\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
 _TAIL = b"\r\n--X--\r\n"
+
+_COMPARED = (
+    "One file after another, new bytes each, over loopback. This server reads the form, hashes and "
+    "looks at the bytes, and keeps them under a name of its own; bare WSGI writes what comes, "
+    "form and all, into a file; bare Flask has request.files and send_file. Bare WSGI reads a "
+    "download in the same pieces as this server. Waits: of another request beside the transfer."
+)
+
+_ACCEL = (
+    "nginx with the site of deploy/nginx, without TLS, which would hide the difference. X-Accel: "
+    "this server checks the key and lets nginx send the file. nginx: it sends the same file from "
+    "a location of its own, with the same sendfile settings, and asks nobody."
+)
 
 
 def upload(port: int, path: str, key: str, data: bytes) -> bytes:
@@ -55,10 +66,129 @@ def download(port: int, path: str, key: str) -> int:
     return total
 
 
-def _rate(job: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    job()
-    return _SIZE_BYTES / 1e6 / (time.perf_counter() - started)
+def measure_files(sizes: Sizes) -> Finding:
+    """Megabytes a second, and what a request beside a transfer waits."""
+    with ExitStack() as stack:
+        folder = make_folder(stack)
+        write_config(folder, "http://127.0.0.1:9/v1")
+        key = create_key(folder, "file", "im")
+        server = stack.enter_context(Server(folder, workers=WORKERS))
+        servers = {OURS: server, **start_bare(stack)}
+        paths = {OURS: "/api/v1/file", FLASK: "/file", WSGI: "/file"}
+        shown = dict(paths)
+
+        def send(name: str) -> float:
+            data = os.urandom(sizes.file_bytes)
+            began = time.perf_counter()
+            answer = upload(servers[name].port, paths[name], key, data)
+            if name == OURS:
+                shown[OURS] = f"/api/v1/file?attachment_id={_find_id(answer)}"
+            return sizes.file_bytes / 1e6 / (time.perf_counter() - began)
+
+        def fetch(name: str) -> float:
+            began = time.perf_counter()
+            assert (
+                download(servers[name].port, shown[name], key) == sizes.file_bytes or name == WSGI
+            )
+            return sizes.file_bytes / 1e6 / (time.perf_counter() - began)
+
+        up, down = (
+            {
+                name: spread(rates)
+                for name, rates in take_turns(
+                    {name: partial(job, name) for name in servers}, sizes.rounds
+                ).items()
+            }
+            for job in (send, fetch)
+        )
+        waits_ms = {
+            "upload": _wait_beside(server.port, key, partial(send, OURS), sizes.rounds),
+            "download": _wait_beside(server.port, key, partial(fetch, OURS), sizes.rounds),
+        }
+    of_up = ratio(up[OURS].values, up[WSGI].values)
+    of_down = ratio(down[OURS].values, down[WSGI].values)
+    return Finding(
+        _COMPARED,
+        {
+            "upload_mb_per_s": up, "download_mb_per_s": down, "upload_ratio_to_wsgi": of_up,
+            "download_ratio_to_wsgi": of_down, "longest_wait_beside_ms": waits_ms,
+        },
+        [
+            Aim("upload, of bare gunicorn", of_up.median, at_least=0.7),
+            Aim("download, of bare gunicorn", of_down.median, at_least=0.9),
+            Aim("longest wait beside, ms", max(waits_ms.values()), at_most=150),
+        ],
+        [
+            Panel("upload", "MB/s", up, 0.7 * up[WSGI].median),
+            Panel("download", "MB/s", down, 0.9 * down[WSGI].median),
+            Panel("longest wait of a request beside it", "ms", waits_ms, 150),
+        ],
+    )  # fmt: skip
+
+
+def measure_accel(sizes: Sizes) -> Finding:
+    """The same file through ``X-Accel-Redirect``, and from nginx alone."""
+    through, alone = f"{OURS}, X-Accel", "nginx alone"
+    with ExitStack() as stack:
+        folder = make_folder(stack)
+        write_config(folder, "http://127.0.0.1:9/v1")
+        key = create_key(folder, "file")
+        options = {"ASTRBOT_ACCEL_REDIRECT_PREFIX": ACCEL_PREFIX, "ASTRBOT_PROXY_HOPS": "1"}
+        server = stack.enter_context(Server(folder, workers=WORKERS, **options))
+        name = _find_id(upload(server.port, "/api/v1/file", key, os.urandom(sizes.file_bytes)))
+        files = folder / "files"
+        stored = next(path for path in files.rglob("*") if path.is_file())
+        nginx = Nginx(
+            folder / "nginx", f"server 127.0.0.1:{server.port};", files, edit=_add_static(files)
+        )
+        stack.callback(nginx.stop)
+        paths = {
+            through: f"/api/v1/file?attachment_id={name}",
+            alone: f"/static/{stored.relative_to(files)}",
+        }
+
+        def fetch(path: str) -> float:
+            began = time.perf_counter()
+            for _ in range(4):
+                assert download(nginx.port, path, key) == sizes.file_bytes
+            return 4 * sizes.file_bytes / 1e6 / (time.perf_counter() - began)
+
+        found = take_turns(
+            {name: partial(fetch, path) for name, path in paths.items()}, 2 * sizes.rounds
+        )
+    rates = {name: spread(one) for name, one in found.items()}
+    share = ratio(found[through], found[alone])
+    return Finding(
+        _ACCEL,
+        {"mb_per_s": rates, "ratio": share},
+        # As fast as nginx: the request that asks this server is all that may be added.
+        [Aim("X-Accel, of nginx alone", share.median, at_least=0.95)],
+        [Panel("download through nginx", "MB/s", rates, 0.95 * rates[alone].median)],
+    )
+
+
+def _add_static(files: Path) -> Callable[[str], str]:
+    static = f"location /static/ {{ alias {files}/; sendfile on; tcp_nopush on; max_ranges 1; }}"
+    first = "    location / {\n        proxy_pass"
+
+    def edit(site: str) -> str:
+        return site.replace(" ssl http2;", ";").replace(first, f"    {static}\n{first}")
+
+    return edit
+
+
+def _find_id(answer: bytes) -> str:
+    return answer.decode().split('"attachment_id":"')[1][:36]
+
+
+def _wait_beside(port: int, key: str, transfer: Callable[[], object], rounds: int) -> float:
+    """Return the longest wait of a request beside a transfer in ms, the median of rounds."""
+    waits = []
+    for _ in range(rounds):
+        with _Beside(port, key) as beside:
+            transfer()
+        waits.append(beside.longest_ms)
+    return statistics.median(waits)
 
 
 class _Beside(threading.Thread):
@@ -86,53 +216,3 @@ class _Beside(threading.Thread):
     def __exit__(self, *exc_info: object) -> None:
         self._done.set()
         self.join()
-
-
-def measure_files(seconds: float) -> dict[str, Any]:
-    """Files of 64 MiB, one at a time, new bytes each; then what a request beside them waits."""
-    with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as bare:
-        folder = Path(ours)
-        write_config(folder, "http://127.0.0.1:9/v1")
-        key = create_key(folder, "file", "im")
-        with (
-            Server(folder, workers=1) as server,
-            Server(Path(bare), workers=1, app="bench.bare_files:application") as plain,
-        ):
-            rates: dict[str, list[float]] = {name: [] for name in ("up", "bup", "down", "bdown")}
-            waits: dict[str, list[float]] = {"up": [], "down": []}
-            for number in range(ROUNDS + 1):
-                data = os.urandom(_SIZE_BYTES)
-                answer = b""
-
-                def send(data: bytes = data) -> None:
-                    nonlocal answer
-                    answer = upload(server.port, "/api/v1/file", key, data)
-
-                found = {"up": _rate(send)}
-                found["bup"] = _rate(lambda data=data: upload(plain.port, "/", key, data))
-                name = answer.decode().split('"attachment_id":"')[1][:36]
-                path = f"/api/v1/file?attachment_id={name}"
-                found["down"] = _rate(lambda path=path: download(server.port, path, key))
-                found["bdown"] = _rate(lambda: download(plain.port, "/", key))
-                if number:  # the first round warms
-                    for kind, rate in found.items():
-                        rates[kind].append(rate)
-                with _Beside(server.port, key) as beside:
-                    upload(server.port, "/api/v1/file", key, data[::-1])
-                waits["up"].append(beside.longest_ms)
-                with _Beside(server.port, key) as beside:
-                    download(server.port, path, key)
-                waits["down"].append(beside.longest_ms)
-    return {
-        "upload_mb_per_s": round(statistics.median(rates["up"])),
-        "bare_upload_mb_per_s": round(statistics.median(rates["bup"])),
-        "download_mb_per_s": round(statistics.median(rates["down"])),
-        "bare_download_mb_per_s": round(statistics.median(rates["bdown"])),
-        "longest_wait_beside_upload_ms": round(statistics.median(waits["up"])),
-        "longest_wait_beside_download_ms": round(statistics.median(waits["down"])),
-        "aim": "no wait over 150 ms",
-    }
-
-
-if __name__ == "__main__":
-    print(measure_files(0))

@@ -1,45 +1,95 @@
-"""How long a pushed message takes to an open stream, over two workers."""
+"""How long events take to streams elsewhere: pushed messages, and runs of another worker."""
 
 from __future__ import annotations
 
-import json
-import statistics
-import sys
-import tempfile
-from pathlib import Path
-from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from contextlib import ExitStack
 
 from astrbot_api.testing.fake_openai import FakeOpenAI
 from tests.e2e.pushing import push_into_streams
 from tests.servers import Server, create_key, write_config
 
-ROUNDS = 3
+from .contestants import make_folder, read_usage
+from .crowd import Crowd, get
+from .figures import Aim, Finding, Panel, Sizes, percentile
+from .tokens import start_ticking
+
+_STREAMS = 50
 
 
-def measure_pushes(rounds: int = ROUNDS) -> dict[str, Any]:
-    """1,000 messages into 50 open streams: from the request to each stream, in milliseconds."""
+def measure_pushes(sizes: Sizes) -> Finding:
+    """Messages into 50 open streams of two workers, thrice."""
     delays_ms: list[float] = []
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as folder, FakeOpenAI() as model:
-            path = Path(folder)
-            write_config(path, model.base_url, agent="titles = false")
-            limits = {"ASTRBOT_MAX_STREAMS_PER_KEY": "0", "ASTRBOT_MAX_RUNS_PER_KEY": "0"}
-            with Server(path, **limits) as server:
-                key = create_key(path, "chat", "im")
-                streams, sent_at = push_into_streams(server, key, streams=50, messages=1000)
+    for _ in range(min(3, sizes.rounds)):
+        with ExitStack() as stack:
+            model = stack.enter_context(FakeOpenAI())
+            folder = make_folder(stack)
+            write_config(folder, model.base_url, agent="titles = false")
+            server = stack.enter_context(Server(folder))
+            key = create_key(folder, "chat", "im")
+            streams, sent_at = push_into_streams(
+                server, key, streams=_STREAMS, messages=sizes.pushed
+            )
         for one in streams:
-            assert len(one.seen) == 20, f"{one.session_id} has seen {len(one.seen)}"
+            assert len(one.seen) == sizes.pushed // _STREAMS, f"{one.session_id}: {len(one.seen)}"
             delays_ms += [1000 * (at - sent_at[text]) for text, at in one.seen_at.items()]
-    cuts = statistics.quantiles(delays_ms, n=100)
-    return {
-        "messages": len(delays_ms),
-        "delay_p50_ms": round(cuts[49], 1),
-        "delay_p99_ms": round(cuts[98], 1),
-        "delay_max_ms": round(max(delays_ms), 1),
-    }
+    figures = {f"p{percent}": percentile(delays_ms, percent) for percent in (50, 99, 100)}
+    return Finding(
+        f"{sizes.pushed} messages, ten at a time, into {_STREAMS} open streams on two workers: "
+        "from the request to the stream. Each must arrive once.",
+        {"messages": len(delays_ms), "delay_ms": figures},
+        [],
+        [Panel("from POST /im/message to the stream", "ms", figures)],
+    )
 
 
-if __name__ == "__main__":
-    print(json.dumps(measure_pushes(), indent=2))
+def measure_other_worker(sizes: Sizes) -> Finding:
+    """Streams of 20 tokens a second, run by one worker and read from another."""
+    count, seconds = max(10, sizes.fast_streams * 2 // 5), 4 * sizes.seconds
+    with ExitStack() as stack:
+        folder = make_folder(stack)
+        runs, key = start_ticking(stack, folder)
+        reads, _ = start_ticking(stack, folder)
+        body = {
+            "username": "bench",
+            "message": f"TICKS={20 * 600} EVERY=50",
+            "response_mode": "background",
+        }
+        ids = [
+            runs.request("POST", "/api/v1/chat", key, json=body).json()["data"]["run_id"]
+            for _ in range(count)
+        ]
+        crowd = Crowd(reads.port)
+        stack.callback(crowd.close)
+        crowd.open([get(f"/api/v1/chat/runs/{one}/stream?username=bench", key) for one in ids])
+        crowd.read_for(3)  # what was said before
+        before = [read_usage(server) for server in (runs, reads)]
+        transactions = _transactions(runs)
+        crowd.timing = True
+        crowd.read_for(seconds)
+        after = [read_usage(server) for server in (runs, reads)]
+        transactions = (_transactions(runs) - transactions) / seconds
+    cores = [
+        (late.cpu_s - early.cpu_s) / seconds for early, late in zip(before, after, strict=True)
+    ]
+    delay = {f"p{percent}": percentile(crowd.delays_ms, percent) for percent in (50, 99)}
+    return Finding(
+        f"{count} turns of 20 tokens a second run on one worker; another one has their streams.",
+        {
+            "tokens_per_second": len(crowd.delays_ms) / seconds,
+            "delay_ms": delay,
+            "transactions_per_second": transactions,
+            "cores": {"running": cores[0], "reading": cores[1]},
+        },
+        [
+            Aim("age of a token, p99 ms", delay["p99"], at_most=50),
+            Aim("transactions a second", transactions, at_most=60),
+        ],
+        [
+            Panel(f"age of a token, {count} streams of another worker", "ms", delay, 50),
+            Panel("the workers", "cores", {"running": cores[0], "reading": cores[1]}),
+        ],
+    )
+
+
+def _transactions(server: Server) -> float:
+    return float(server.request("GET", "/bench/transactions").json()["count"])

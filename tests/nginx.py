@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,19 @@ def fill_in(template: str, values: dict[str, str]) -> str:
 class Nginx:
     """The site of ``deploy/nginx`` before some servers, with a certificate of its own."""
 
-    def __init__(self, folder: Path, upstream: str, files: Path, **changed: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        upstream: str,
+        files: Path,
+        *,
+        edit: Callable[[str], str] = str,
+        **changed: str,
+    ) -> None:
+        """Start it.
+
+        :param edit: Changes the site's text.
+        """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.certificate = folder / "site.crt"
@@ -79,7 +92,7 @@ class Nginx:
             **changed,
         }
         template = (SITE / "astrbot-api.conf.template").read_text(encoding="utf-8")
-        (folder / "astrbot-api.conf").write_text(fill_in(template, values), encoding="utf-8")
+        (folder / "astrbot-api.conf").write_text(edit(fill_in(template, values)), encoding="utf-8")
         # Root's nginx would serve as nobody, who may not enter the test's folder.
         user = "user root;" if os.geteuid() == 0 else ""
         main = _MAIN.format(folder=folder, user=user)
