@@ -21,13 +21,14 @@ _LAG_S = 5
 #: What the model says to each: more than the kernel's buffers take.
 _PIECES, _PIECE = 115, "字" * 16_000
 
-#: What the workers may grow by: something once, and something for each of them.
-_MOST_BYTES, _MOST_BYTES_EACH = 300 * 2**20, 16 * 2**20
+#: What the workers may grow by: something once, and something for each of them. A turn of
+#: so many signs takes some 37 MiB while it is stored, and the allocator keeps it for the next.
+_MOST_BYTES, _MOST_BYTES_EACH = 300 * 2**20, 48 * 2**20
 
 
 def read_slowly(size: float) -> Result:
     """Open long streams that are hardly read, beside clients that are as ever."""
-    count = max(10, round(100 * size))
+    count = max(10, round(40 * size))
     result = Result(f"{count} streams of 5.5 MB read at a byte a second, or not at all")
     with _talking_endpoint() as url, World(ASTRBOT_MAX_STREAM_LAG_S=str(_LAG_S)) as world:
         write_config(world.data_dir, url, name="talk", agent="titles = false")
