@@ -50,6 +50,12 @@ def _is_odd(value: Any) -> bool:
     return isinstance(value, int) and not -(2**63) <= value < 2**64
 
 
+def _has_margin(values: Any) -> bool:
+    """Tell whether a text of an object has blanks around it."""
+    texts = values.values() if isinstance(values, dict) else ()
+    return any(isinstance(one, str) and one != one.strip() for one in texts)
+
+
 def _name_user(case: Any) -> None:
     """Put a username into the query, which may lack it only with a key that is bound to one."""
     body = case.body if isinstance(case.body, dict) else {}
@@ -87,6 +93,9 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
     if isinstance(failure, AcceptedNegativeData):
         # The recorded server takes these for an empty object.
         if case.body is None or case.body is False:
+            return False
+        # Blanks around a text are taken off before it is measured.
+        if "maxLength" in failure.message and (_has_margin(case.query) or _has_margin(case.body)):
             return False
         # As recorded, chat leaves out a segment that it does not know or that names no file.
         return not ("/chat" in case.path and "message -> Array with invalid" in failure.message)
