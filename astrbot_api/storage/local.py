@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from io import FileIO
 from pathlib import Path
 
 from ..threads import run_native
 from .protocol import BlobReader, relative_path
+
+#: Read only what needs no disk: Linux alone has it. Source: preadv2(2).
+_NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
 
 class LocalStorage:
@@ -49,15 +53,34 @@ class LocalStorage:
 
 
 class _File:
-    """An open file whose reads wait for the disk in a native thread."""
+    """An open file. What the kernel has in memory is read at once, the rest in a native thread.
+
+    A hop to such a thread takes three times as long as copying the bytes.
+    """
 
     def __init__(self, path: Path, start: int) -> None:
         self._file = FileIO(path)
-        if start:
-            self._file.seek(start)
+        self._at = start
 
     def read(self, size_bytes: int, /) -> bytes:
-        return run_native(self._file.read, size_bytes)
+        data = self._read_cached(size_bytes)
+        if data is None:
+            data = run_native(os.pread, self._file.fileno(), size_bytes, self._at)
+        self._at += len(data)
+        return data
+
+    def _read_cached(self, size_bytes: int) -> bytes | None:
+        """Return bytes without waiting for a disk; None where that cannot be."""
+        if _NO_WAIT is None:
+            return None
+        buffer = bytearray(size_bytes)
+        try:
+            count = os.preadv(self._file.fileno(), [buffer], self._at, _NO_WAIT)
+        except OSError:  # not in memory, or a file system that cannot tell
+            return None
+        # Others must run also where the client takes all at once.
+        time.sleep(0)
+        return bytes(memoryview(buffer)[:count]) if count else None
 
     def close(self) -> None:
         self._file.close()

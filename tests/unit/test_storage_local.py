@@ -14,8 +14,10 @@ import pytest
 from astrbot_api.attachments import Attachments
 from astrbot_api.config import load_settings
 from astrbot_api.db import attachments as rows
+from astrbot_api.db.attachments import new_blob
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.errors import ApiError, StorageError
+from astrbot_api.storage import local
 from astrbot_api.storage.local import LocalStorage
 from astrbot_api.storage.protocol import relative_path
 from astrbot_api.storage.sweep import Swept, sweep
@@ -237,6 +239,32 @@ def test_a_limit_stops_a_file_as_soon_as_it_is_exceeded(tmp_path: Path) -> None:
 def test_only_names_that_the_server_makes_become_paths(blob: str) -> None:
     with pytest.raises(ValueError, match="not the name of a blob"):
         relative_path(blob)
+
+
+@pytest.mark.parametrize("cached", ["whole", "half", "nothing", "unknown"])
+def test_a_blob_is_read_whether_it_is_in_memory_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: str
+) -> None:
+    def read_half(fd: int, buffers: list[bytearray], at: int, flags: int) -> int:
+        if cached == "nothing" or at % 2:
+            raise BlockingIOError
+        data = os.pread(fd, 5, at)
+        buffers[0][: len(data)] = data
+        return len(data)
+
+    if cached == "unknown":
+        monkeypatch.setattr(local, "_NO_WAIT", None)
+    elif cached != "whole":
+        monkeypatch.setattr(os, "preadv", read_half)
+    storage, data, blob = LocalStorage(tmp_path / "files"), bytes(range(200)), new_blob("ab" * 32)
+    (tmp_path / "new").write_bytes(data)
+    storage.save(tmp_path / "new", blob)
+    reader = storage.open(blob, 50, 150)
+    pieces = []
+    while piece := reader.read(16):
+        pieces.append(piece)
+    reader.close()
+    assert b"".join(pieces) == data[50:]
 
 
 def test_links_and_lookups_of_many(box: Box) -> None:
