@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Request, Response
@@ -11,19 +11,19 @@ from flask import Request, Response
 from ..logcontext import format_time
 from ..tracing import current_span
 from .auth import CALLER_KEY
-from .envelope import get_request_id
-from .state import get_state
+
+if TYPE_CHECKING:
+    from ..extension import AppState
 
 #: Where the time at which the request began stands in its environment.
 STARTED_KEY = "astrbot_api.started"
 
 
-def log_request(request: Request, response: Response) -> None:
+def log_request(request: Request, response: Response, state: AppState, request_id: str) -> None:
     """Write method, path, status, time to the answer's head, key prefix and request id.
 
     A stream's line comes when it begins; its end is its run's business.
     """
-    state = get_state()
     environ = request.environ
     took_s = time.perf_counter() - environ[STARTED_KEY]
     rule = request.url_rule
@@ -38,7 +38,7 @@ def log_request(request: Request, response: Response) -> None:
         line: dict[str, Any] = {
             "time": format_time(time.time()), "level": "INFO", "message": "request",
             "method": request.method, "path": path, "status": response.status_code,
-            "ms": round(took_s * 1000, 1), "request_id": get_request_id(),
+            "ms": round(took_s * 1000, 1), "request_id": request_id,
         }  # fmt: skip
         if caller is not None:
             line["key_prefix"] = caller.key_prefix
@@ -52,5 +52,5 @@ def log_request(request: Request, response: Response) -> None:
     state.access_log(
         f"request method={request.method} path={path} status={response.status_code}"
         f" ms={took_s * 1000:.1f}"
-        f" key={caller.key_prefix if caller else '-'} id={get_request_id()}"
+        f" key={caller.key_prefix if caller else '-'} id={request_id}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import Request, request
@@ -14,6 +15,9 @@ from ..errors import ApiError
 from ..keyrules import NO_RULES, KeyGuard, KeyRules, load_rules
 from ..ratelimits import RateState
 from .state import get_state
+
+if TYPE_CHECKING:
+    from ..extension import AppState
 
 #: The scope that may speak as one of the administrators' names.
 ADMIN_SCOPE = "chat:admin"
@@ -72,8 +76,11 @@ def require_scope(scope: str | None) -> None:
     :raises ApiError: ``missing_api_key``, ``invalid_api_key`` or
         ``insufficient_scope``; clients match the three texts exactly.
     """
-    now: Request = request._get_current_object()  # type: ignore[attr-defined]
-    state = get_state()
+    check_request(request._get_current_object(), get_state(), scope)  # type: ignore[attr-defined]
+
+
+def check_request(now: Request, state: AppState, scope: str | None) -> None:
+    """Check a request's key, as :func:`require_scope`; every request pays for it."""
     secret = read_secret(now)
     if not secret:
         user = _find_host_user(now, state.authenticate)

@@ -25,7 +25,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 def ok(data: Any, status: int = 200, *, message: str | None = None) -> Response:
     """Return ``{"status":"ok","message":null,"data":…}``."""
     body = orjson.dumps({"status": "ok", "message": message, "data": data})
-    return Response(body, status, mimetype="application/json")
+    return Response(body, status, content_type="application/json")
 
 
 def fail(error: ApiError) -> Response:
@@ -59,7 +59,11 @@ def fail(error: ApiError) -> Response:
 
 def get_request_id() -> str:
     """Return the id of this request: the caller's ``X-Request-ID``, or a new one."""
-    environ = request.environ
+    return find_request_id(request.environ)
+
+
+def find_request_id(environ: dict[str, Any]) -> str:
+    """Return the id of the request that has this environment."""
     known: str | None = environ.get(_REQUEST_ID_KEY)
     if known is None:
         sent = environ.get("HTTP_X_REQUEST_ID", "")

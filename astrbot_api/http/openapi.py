@@ -5,15 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flask_smorest
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, Request, Response, current_app, request
 
 from ..config import Settings
 from ..logcontext import set_log_fields
 from .accesslog import STARTED_KEY, log_request
-from .auth import CALLER_KEY, Caller, require_scope
+from .auth import CALLER_KEY, Caller, check_request
 from .blueprint import ApiBlueprint
 from .chat.routes import blp as chat
 from .configs.routes import blp as configs
@@ -21,7 +21,7 @@ from .cors import add_cors
 from .docs.documents import OpenapiDocuments
 from .docs.routes import blp as docs
 from .drain import drain_later, limit_silence
-from .envelope import get_request_id
+from .envelope import find_request_id
 from .errors import register_error_handlers
 from .fallback import FALLBACK, build_fallback, find_methods
 from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
@@ -36,9 +36,12 @@ from .schemas import ErrorSchema
 from .sessions.messages import blp as messages
 from .sessions.routes import blp as sessions
 from .sessions.schemas import DisplayName
-from .state import get_state
+from .state import EXTENSION
 from .tracing import begin_span, end_span
 from .websocket.routes import blp as websocket
+
+if TYPE_CHECKING:
+    from ..extension import AppState
 
 #: Every resource, in the order of the documentation.
 RESOURCES: tuple[ApiBlueprint, ...] = (
@@ -133,36 +136,44 @@ def add_request_hooks(blueprint: Blueprint) -> None:
     # One function a hook: Flask asks of each, on each request, whether it is async.
     @blueprint.before_request
     def begin() -> None:
-        now = request._get_current_object()  # type: ignore[attr-defined]
-        now.environ[STARTED_KEY] = time.perf_counter()
-        traced = begin_span(now)
-        set_log_fields(request_id=get_request_id(), **traced)
+        now, app = _look_up()
+        environ, state = now.environ, app.extensions[EXTENSION]
+        environ[STARTED_KEY] = time.perf_counter()
+        traced = begin_span(now, state.tracing)
+        request_id = find_request_id(environ)
+        set_log_fields(request_id=request_id, **traced)
         limit_silence(now)
-        resource = current_app.blueprints[now.endpoint.rpartition(".")[0]]
+        resource = app.blueprints[str(now.endpoint).rpartition(".")[0]]
         if isinstance(resource, ApiBlueprint) and resource.checks_key:
-            require_scope(resource.scope)
-            prefix = now.environ[CALLER_KEY].key_prefix
-            set_log_fields(request_id=get_request_id(), key_prefix=prefix, **traced)
+            check_request(now, state, resource.scope)
+            prefix = environ[CALLER_KEY].key_prefix
+            set_log_fields(request_id=request_id, key_prefix=prefix, **traced)
 
     @blueprint.after_request
     def finish(response: Response) -> Response:
-        now = request._get_current_object()  # type: ignore[attr-defined]
-        response.headers["X-Request-ID"] = get_request_id()
+        now, app = _look_up()
+        state, request_id = app.extensions[EXTENSION], find_request_id(now.environ)
+        response.headers["X-Request-ID"] = request_id
         if now.method == "OPTIONS" and "Allow" in response.headers:
             # Flask names those of the fallback, which takes any method, too.
             response.headers["Allow"] = ", ".join(find_methods())
         caller = now.environ.get(CALLER_KEY)
         if caller is not None:
-            note_use(caller, response)
-        log_request(now, response)
-        end_span(now, response, get_request_id(), "" if caller is None else caller.key_prefix)
+            note_use(caller, response, state)
+        log_request(now, response, state, request_id)
+        end_span(now, response, request_id, "" if caller is None else caller.key_prefix)
         drain_later(now, response)
         return response
 
 
-def note_use(caller: Caller, response: Response) -> None:
+def _look_up() -> tuple[Request, Flask]:
+    """Return the request and its application themselves: each use of a proxy costs."""
+    return request._get_current_object(), current_app._get_current_object()  # type: ignore[attr-defined]
+
+
+def note_use(caller: Caller, response: Response, state: AppState) -> None:
     """Count a request to its key, and tell where its limit stands."""
-    counter, is_error = get_state().key_use, response.status_code >= 400
+    counter, is_error = state.key_use, response.status_code >= 400
     counter.note(caller.key_id, is_error)
     if caller.root_id != caller.key_id:
         counter.note(caller.root_id, is_error)

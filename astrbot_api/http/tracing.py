@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from flask import Request, Response
 
-from ..tracing import NO_SPAN, Span, set_current_span
-from .state import get_state
+from ..tracing import NO_SPAN, Span, Tracing, set_current_span
 
 _KEY = "astrbot_api.span"
 
 
-def begin_span(request: Request) -> dict[str, str]:
+def begin_span(request: Request, tracing: Tracing) -> dict[str, str]:
     """Begin it, as a part of the client's trace if it sends one.
 
     The path is not told: a session's name may stand there. The route is.
 
     :returns: What lines of the log have of it.
     """
-    tracing = get_state().tracing
     if not tracing.on:
         return {}
     route = request.url_rule.rule if request.url_rule is not None else ""
