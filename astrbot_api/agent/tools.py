@@ -117,6 +117,8 @@ class Tool:
     by_name_only: bool = False
     # Made once: building it costs many times what a check does.
     _validator: Any = field(init=False, repr=False, compare=False)
+    # Made once too: every turn holds those of all its tools.
+    _spec: ToolSpec = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -128,10 +130,7 @@ class Tool:
         except SchemaError as error:
             raise ValueError(f"tool {self.name}: bad parameters: {error.message}") from error
         object.__setattr__(self, "_validator", Draft202012Validator(self.parameters))
-
-    def to_spec(self) -> ToolSpec:
-        """Return the description that a model is given."""
-        return {
+        spec: ToolSpec = {
             "type": "function",
             "function": {
                 "name": self.name,
@@ -139,6 +138,11 @@ class Tool:
                 "parameters": dict(self.parameters),
             },
         }
+        object.__setattr__(self, "_spec", spec)
+
+    def to_spec(self) -> ToolSpec:
+        """Return the description that a model is given. Turns share it: it is not to be changed."""
+        return self._spec
 
     def find_fault(self, values: Mapping[str, Any]) -> str:
         """Return what is wrong with a call's arguments; empty: nothing."""

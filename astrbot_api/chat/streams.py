@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ..config import Settings
 from ..errors import ApiError
@@ -33,18 +34,32 @@ class Streams:
         self.is_draining = is_draining
         self._lock = threading.Lock()
         self._open: set[OpenStream] = set()
-        self._of_key: Counter[str] = Counter()
+        self._of_key: Counter[str] = Counter()  # kept places too
+        self._kept_places = 0
 
     @property
     def open_count(self) -> int:
         """How many streams are open."""
         return len(self._open)
 
-    def check_room(self, key_id: str) -> None:
-        """Refuse a stream that is one too many.
+    @contextmanager
+    def place(self, key_id: str) -> Iterator[None]:
+        """Keep a place for a stream while what it shows is begun; refuse one too many.
 
         :raises ApiError: ``too_many_streams`` or ``server_busy``.
         """
+        with self._lock:
+            self._check_room(key_id)
+            self._kept_places += 1
+            self._count(key_id, 1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._kept_places -= 1
+                self._count(key_id, -1)
+
+    def _check_room(self, key_id: str) -> None:
         limit = self._settings.max_streams_per_key
         if limit and self._of_key[key_id] >= limit:
             raise ApiError(
@@ -52,10 +67,11 @@ class Streams:
                 f"{limit} streams of this API key are open on this worker; close one first",
                 headers={"Retry-After": "5"},
             )
-        if len(self._open) >= self._settings.max_streams_per_worker:
+        taken = len(self._open) + self._kept_places
+        if taken >= self._settings.max_streams_per_worker:
             raise ApiError(
                 "server_busy",
-                f"{len(self._open)} streams are open on this worker; try again later",
+                f"{taken} streams are open on this worker; try again later",
                 headers={"Retry-After": "5"},
             )
 
@@ -81,7 +97,7 @@ class Streams:
         stream = OpenStream(self, reader, pushes, waiter, key_id, local, abort)
         with self._lock:
             self._open.add(stream)
-            self._of_key[key_id] += 1
+            self._count(key_id, 1)
         self._metrics.note_streams(1)
         return stream
 
@@ -91,10 +107,13 @@ class Streams:
             if stream not in self._open:
                 return
             self._open.discard(stream)
-            self._of_key[stream.key_id] -= 1
-            if not self._of_key[stream.key_id]:
-                del self._of_key[stream.key_id]
+            self._count(stream.key_id, -1)
         self._metrics.note_streams(-1)
+
+    def _count(self, key_id: str, change: int) -> None:
+        self._of_key[key_id] += change
+        if not self._of_key[key_id]:
+            del self._of_key[key_id]
 
     def close_stuck(self) -> None:
         """Break off the streams whose clients take nothing any more. A chore."""

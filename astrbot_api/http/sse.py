@@ -67,16 +67,16 @@ def start_turn(asked: TurnRequest, abort: Callable[[], None] | None) -> tuple[Op
     :raises ApiError: for whatever opening a turn or a stream refuses.
     """
     state, key_id = get_state(), get_caller().key_id
-    state.streams.check_room(key_id)
-    turn = state.runs.start(asked)
-    stream = state.streams.open(
-        LogReader(turn.log, state.journal),
-        session=turn.session.id,
-        key_id=key_id,
-        local=True,
-        known_message=turn.user_message,
-        abort=abort,
-    )
+    with state.streams.place(key_id):
+        turn = state.runs.start(asked)
+        stream = state.streams.open(
+            LogReader(turn.log, state.journal),
+            session=turn.session.id,
+            key_id=key_id,
+            local=True,
+            known_message=turn.user_message,
+            abort=abort,
+        )
     return turn, stream
 
 

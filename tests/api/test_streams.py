@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+
+import pytest
 
 from astrbot_api import events
+from astrbot_api.errors import ApiError
 from astrbot_api.stream.log import RunLog
 from astrbot_api.stream.reading import LogReader
 
@@ -70,3 +74,20 @@ def test_a_push_into_a_run_that_is_over_before_anybody_looks_is_shown(api: Api) 
     places = [shown.index(text) for text in ('"session_id"', "from outside", '"type":"end"')]
     assert places == sorted(places)
     stream.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "key", "code"),
+    [("PER_WORKER", "other", "server_busy"), ("PER_KEY", "k", "too_many_streams")],
+)
+def test_a_stream_that_is_being_opened_has_its_place(
+    make_api: Callable[..., Api], limit: str, key: str, code: str
+) -> None:
+    api = make_api(**{f"ASTRBOT_MAX_STREAMS_{limit}": 1})
+    place = api.state.streams.place
+    # The turn is stored between the look at the limit and the opening.
+    with place("k"), pytest.raises(ApiError) as refused, place(key):
+        pass
+    assert refused.value.code == code
+    with place(key):
+        pass

@@ -89,19 +89,19 @@ def resume_run(query: dict[str, Any], run_id: str) -> Response:
     state = get_state()
     run = find_own_run(run_id, query["username"])
     key_id = get_caller().key_id
-    state.streams.check_room(key_id)
-    after, lead = _read_after(query["after"]), ""
-    if query["snapshot"]:
-        snapshot = state.follower.snapshot(run)
-        after = snapshot["data"]["revision"]
-        lead = encode_frame(snapshot, after)
-    stream = state.streams.open(
-        state.follower.follow(run, after),
-        session=run.session,
-        key_id=key_id,
-        local=state.runs.find_log(run.run_id) is not None,
-        abort=find_abort(request),
-    )
+    with state.streams.place(key_id):
+        after, lead = _read_after(query["after"]), ""
+        if query["snapshot"]:
+            snapshot = state.follower.snapshot(run)
+            after = snapshot["data"]["revision"]
+            lead = encode_frame(snapshot, after)
+        stream = state.streams.open(
+            state.follower.follow(run, after),
+            session=run.session,
+            key_id=key_id,
+            local=state.runs.find_log(run.run_id) is not None,
+            abort=find_abort(request),
+        )
     return stream_response(stream, state.settings.heartbeat_s, lead)
 
 
