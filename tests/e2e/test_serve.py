@@ -47,6 +47,10 @@ titles = false
 """
 
 
+def _heed_hang_ups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Serve:
     """One ``astrbot-api serve`` on a free port."""
 
@@ -69,6 +73,8 @@ class Serve:
                 stderr=err,
                 cwd=ROOT,
                 env={**inherited, **environ},
+                # Also where the tests themselves run under nohup.
+                preexec_fn=_heed_hang_ups,
             )
         self.http = urllib3.PoolManager(retries=False, timeout=LIMIT_S)
 
