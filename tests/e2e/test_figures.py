@@ -60,6 +60,8 @@ def test_figures_are_of_all_workers_and_the_dead_have_no_streams(
         )
         assert found[bots] == 40
         assert orjson.loads(server.request("GET", "/readyz").data)["status"] == "ready"
+        # The lines of a killed worker's last moment are lost; those of one that stops are not.
+        assert server.request("GET", "/api/v1/im/bots", key).status == 200
     lines = [line for line in server.read_log().splitlines() if line.startswith('{"time"')]
     told = [orjson.loads(line) for line in lines]
     assert any(one["message"] == "request" and one.get("key_prefix") == key[:12] for one in told)
