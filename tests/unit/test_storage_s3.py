@@ -23,13 +23,14 @@ def storage(s3_environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iter
     for name, value in s3_environ.items():
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
-    settings = load_settings({"storage_url": "s3://attachments/some/prefix/"}, environ={})
+    client.create_bucket(Bucket="storage")  # the other one is shared with other tests
+    settings = load_settings({"storage_url": "s3://storage/some/prefix/"}, environ={})
     made = open_storage(settings)
     yield made
-    found = client.list_objects_v2(Bucket="attachments").get("Contents", [])
+    found = client.list_objects_v2(Bucket="storage").get("Contents", [])
     assert all(one["Key"].startswith("some/prefix/") for one in found)
     for one in found:
-        client.delete_object(Bucket="attachments", Key=one["Key"])
+        client.delete_object(Bucket="storage", Key=one["Key"])
     client.close()
     made.close()  # type: ignore[attr-defined]
 
@@ -87,7 +88,7 @@ def test_an_object_store_that_is_down_is_a_storage_error(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    other = open_storage(load_settings({"storage_url": "s3://attachments"}, environ={}))
+    other = open_storage(load_settings({"storage_url": "s3://storage"}, environ={}))
     with pytest.raises(StorageError, match="cannot be reached"):
         other.size(new_blob(SHA))
     other.close()  # type: ignore[attr-defined]
