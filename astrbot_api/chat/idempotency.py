@@ -92,7 +92,7 @@ class Idempotency:
     def release(self, key: ClientKey, *, even_if_answered: bool = True) -> None:
         """Forget a request that was refused.
 
-        :param even_if_answered: False: keep it where :meth:`finish_in` has kept its answer.
+        :param even_if_answered: False: keep it where :meth:`finish_within` has kept its answer.
         """
         worker_id = self._get_worker_id()
         self._store.write(

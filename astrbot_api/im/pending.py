@@ -54,21 +54,22 @@ class PendingMessages:
         :raises ApiError: ``server_busy`` or a storage error: it is not stored.
         """
         key = (bot_id, to_key(message.event_id))
-        if not self._enter(key):
-            return
-        worker_id, text = self._lease.get_worker_id(), write_message(message)
+        mine = self._enter(key)
         try:
+            worker_id, text = self._lease.get_worker_id(), write_message(message)
             stored = self._store.write(
                 lambda db: inbound_pending.add_pending(
                     db, bot_id, message.event_id, worker_id, text
                 )
             )
         except BaseException:
-            self._leave(key)
+            if mine:
+                self._leave(key)
             raise
-        if stored:
+        # Told of twice at once: both wait until it is stored, and one of them begins.
+        if mine and stored:
             self._start(key, message)
-        else:
+        elif mine:
             self._leave(key)
 
     def tend(self) -> None:

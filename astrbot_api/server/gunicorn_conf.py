@@ -38,7 +38,7 @@ def _env_int(name: str, default: int, minimum: int) -> int:
 worker_class = "gevent"
 #: Two, so that one serves while the other restarts.
 workers = _env_int("WEB_CONCURRENCY", 2, 1)
-#: Streams are connections that stay; idle ones take some 20 KB each.
+#: Streams are connections that stay.
 worker_connections = 10_000
 #: The C parser's newest release does not fit gunicorn 27 (gunicorn[fast]
 #: installs 26 without a word); naming the parser keeps it out.

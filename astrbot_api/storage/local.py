@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from io import FileIO
 from pathlib import Path
 
-from ..threads import run_native
+from ..threads import let_others_run, run_native
 from .protocol import BlobReader, relative_path
 
 #: Read only what needs no disk: Linux alone has it. Source: preadv2(2).
@@ -79,7 +78,7 @@ class _File:
         except OSError:  # not in memory, or a file system that cannot tell
             return None
         # Others must run also where the client takes all at once.
-        time.sleep(0)
+        let_others_run()
         return bytes(memoryview(buffer)[:count]) if count else None
 
     def close(self) -> None:

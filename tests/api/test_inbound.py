@@ -14,7 +14,7 @@ from astrbot_api import AstrBotAPI, Tool, ToolContext, create_app
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
 from astrbot_api.db import keys
 from astrbot_api.db.runs import drop_lease
-from astrbot_api.errors import ApiError
+from astrbot_api.errors import ApiError, StorageError
 from astrbot_api.im.http import PlatformError
 
 from ..pigeons import Loft, to_message
@@ -273,6 +273,40 @@ def test_a_message_with_a_file_waits_for_a_server_that_is_full(make_tower: Any) 
         return tower.loft.texts()
 
     assert "4711" in wait_for(answered)[0]
+    assert tower.count_rows("inbound_pending") == 0
+
+
+def test_a_message_that_is_told_twice_is_acknowledged_only_when_it_is_stored(
+    make_tower: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower = make_tower()
+    pending, failing = tower.state.im.inbound.pending, threading.Event()
+    first_writes, write = threading.Event(), tower.state.store.write
+    message = to_message({"event": "1", "text": "Read", "files": {"a.txt": "4711"}})
+
+    def fail(job: Any) -> Any:
+        first_writes.set()
+        assert failing.wait(30)
+        raise StorageError("the disk is full")
+
+    def add(refused: list[StorageError]) -> None:
+        try:
+            pending.add("loft", message)
+        except StorageError as error:
+            refused.append(error)
+
+    refusals: tuple[list[StorageError], list[StorageError]] = ([], [])
+    tower.state.lease.get_worker_id()
+    monkeypatch.setattr(tower.state.store, "write", fail)
+    first, second = (threading.Thread(target=add, args=(one,)) for one in refusals)
+    first.start()
+    assert first_writes.wait(30)
+    second.start()
+    failing.set()
+    first.join()
+    second.join()
+    monkeypatch.setattr(tower.state.store, "write", write)
+    assert [len(one) for one in refusals] == [1, 1], "who has an answer is not told of it again"
     assert tower.count_rows("inbound_pending") == 0
 
 
