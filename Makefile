@@ -28,7 +28,7 @@ BENCH_STAMP := $(VENV)/.stamp-bench
 help:
 	@echo "make run      start the server on 127.0.0.1:6185 (ARGS=\"--port 7000\")"
 	@echo "make test     run the tests            (ARGS=\"-k name\")"
-	@echo "make lint     ruff: faults and format"
+	@echo "make lint     ruff: faults and format; import-linter: the layers"
 	@echo "make format   ruff: put the format right"
 	@echo "make type     mypy"
 	@echo "make check    lint, type and test"
@@ -52,6 +52,7 @@ test: $(RUN_STAMP) $(TEST_STAMP)
 lint: $(DEV_STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
 
 format: $(DEV_STAMP)
 	@$(BIN)/ruff check --fix .

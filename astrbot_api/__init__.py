@@ -11,40 +11,86 @@
 
 from __future__ import annotations
 
-from .agent.cancel import Cancellation
-from .agent.loop import ToolFinished, ToolStarted
-from .agent.own import Agent
-from .agent.provider import (
-    Delta,
-    ModelMessage,
-    ModelOptions,
-    Provider,
-    ReasoningDelta,
-    TextDelta,
-    ToolCallDelta,
-    ToolSpec,
-    Usage,
-)
-from .agent.schema import tool
-from .agent.tools import Tool, ToolAttachment, ToolContext
-from .app import create_app
-from .chat.commands import Command, CommandContext
-from .config import Settings
-from .errors import (
-    ApiError,
-    AstrBotError,
-    ProviderError,
-    RunCancelled,
-    SettingsError,
-    StorageError,
-    ToolError,
-)
-from .extension import AppState, AstrBotAPI
-from .http.auth import HostUser
-from .http.operations.routes import build_operations
-from .plugins.context import Handled, Host, TurnContext
-from .plugins.hookspecs import hookimpl
-from .tracing import Span
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .agent.cancel import Cancellation
+    from .agent.custom_agent import Agent
+    from .agent.loop import ToolFinished, ToolStarted
+    from .agent.provider import (
+        Delta,
+        ModelMessage,
+        ModelOptions,
+        Provider,
+        ReasoningDelta,
+        TextDelta,
+        ToolCallDelta,
+        ToolSpec,
+        Usage,
+    )
+    from .agent.schema import tool
+    from .agent.tools import Tool, ToolAttachment, ToolContext
+    from .app import create_app
+    from .chat.turns.commands import Command, CommandContext
+    from .config.settings import Settings
+    from .errors import (
+        ApiError,
+        AstrBotError,
+        ProviderError,
+        RunCancelled,
+        SettingsError,
+        StorageError,
+        ToolError,
+    )
+    from .extension import AstrBotAPI
+    from .http.operations.routes import build_operations
+    from .keys.caller import HostUser
+    from .plugins.context import Handled, Host, TurnContext
+    from .plugins.hookspecs import hookimpl
+    from .runtime.tracing import Span
+    from .state import AppState
+
+#: Where each public name is defined. Importing the package imports none of it.
+_HOMES = {
+    "Agent": "agent.custom_agent",
+    "ApiError": "errors",
+    "AppState": "state",
+    "AstrBotAPI": "extension",
+    "AstrBotError": "errors",
+    "Cancellation": "agent.cancel",
+    "Command": "chat.turns.commands",
+    "CommandContext": "chat.turns.commands",
+    "Delta": "agent.provider",
+    "Handled": "plugins.context",
+    "Host": "plugins.context",
+    "HostUser": "keys.caller",
+    "ModelMessage": "agent.provider",
+    "ModelOptions": "agent.provider",
+    "Provider": "agent.provider",
+    "ProviderError": "errors",
+    "ReasoningDelta": "agent.provider",
+    "RunCancelled": "errors",
+    "Settings": "config.settings",
+    "SettingsError": "errors",
+    "Span": "runtime.tracing",
+    "StorageError": "errors",
+    "TextDelta": "agent.provider",
+    "Tool": "agent.tools",
+    "ToolAttachment": "agent.tools",
+    "ToolCallDelta": "agent.provider",
+    "ToolContext": "agent.tools",
+    "ToolError": "errors",
+    "ToolFinished": "agent.loop",
+    "ToolSpec": "agent.provider",
+    "ToolStarted": "agent.loop",
+    "TurnContext": "plugins.context",
+    "Usage": "agent.provider",
+    "build_operations": "http.operations.routes",
+    "create_app": "app",
+    "hookimpl": "plugins.hookspecs",
+    "tool": "agent.schema",
+}
 
 __all__ = [
     "Agent",
@@ -85,3 +131,18 @@ __all__ = [
     "hookimpl",
     "tool",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use (PEP 562)."""
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,16 +10,16 @@ from flask import Flask, Response, redirect, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from .admin.owner import create_first_owner
-from .config import load_settings
+from .config.settings import load_settings
 from .db import keys
 from .db.store import open_store
 from .errors import ApiError
 from .extension import AstrBotAPI
-from .http.drain import drain_later
 from .http.envelope import fail
 from .http.fallback import answer_unknown
 from .http.operations.routes import build_operations
+from .http.request_body import drain_later
+from .owner.login import create_first_owner
 
 _StartResponse = Callable[..., Any]
 

@@ -35,7 +35,10 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"(.*\.)?(AdapterModule|Authenticate|Store|FakeRequest|PluginError|PlatformError|build|STATUS_OF_CODE)",
     ),
-    (r"py:.*", r"astrbot_api\.(im\.(botfile|http|registry)|storage|threads)\b.*"),
+    (
+        r"py:.*",
+        r"astrbot_api\.(im\.(botfile|registry)|config\.secrets|deliveries|files\.storage|runtime)\b.*",
+    ),
 ]
 
 # "--random" must not become a dash.

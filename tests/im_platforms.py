@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from astrbot_api.deliveries.attempts import Sent
+from astrbot_api.deliveries.http import PlatformHttp
 from astrbot_api.im.adapter import (
     Adapter,
     InboundRequest,
@@ -14,11 +16,9 @@ from astrbot_api.im.adapter import (
     OutFile,
     OutMessage,
     Receipt,
-    Sent,
     Target,
 )
 from astrbot_api.im.botfile import read_bot
-from astrbot_api.im.http import PlatformHttp
 from astrbot_api.im.registry import AdapterTypes
 
 #: The smallest pictures, recordings and documents that are what they say.

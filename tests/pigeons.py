@@ -10,22 +10,22 @@ from typing import Any
 import marshmallow as ma
 import orjson
 
+from astrbot_api.config.secrets import Secret
+from astrbot_api.deliveries.attempts import Progress, Sent
+from astrbot_api.deliveries.http import PlatformHttp
 from astrbot_api.im.adapter import (
     BadSignature,
     BaseAdapter,
+    Bot,
     InboundRequest,
     InFile,
     InMessage,
     OutFile,
     OutMessage,
-    Progress,
     Receipt,
     Reception,
-    Sent,
     Target,
 )
-from astrbot_api.im.botfile import Bot, Secret
-from astrbot_api.im.http import PlatformHttp
 
 
 class PigeonSettings(ma.Schema):

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import urllib3
 
-from astrbot_api.config import Settings
+from astrbot_api.config.settings import Settings
 from astrbot_api.db import keys
 from astrbot_api.db.store import open_store
 
@@ -67,7 +67,7 @@ def create_key_row(
 def run_cli(*arguments: str, data_dir: Path) -> str:
     """Run ``astrbot-api`` and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "astrbot_api.cli", *arguments, "--data-dir", str(data_dir)],
+        [sys.executable, "-m", "astrbot_api.cli.main", *arguments, "--data-dir", str(data_dir)],
         check=True,
         capture_output=True,
         text=True,

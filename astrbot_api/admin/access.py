@@ -6,7 +6,7 @@ from flask import Response, request
 
 from ..errors import ApiError
 from ..http.state import get_state
-from .owner import Login
+from ..owner.login import Login
 
 #: The cookie of the pages; scripts cannot read it.
 COOKIE = "astrbot_owner"
@@ -38,7 +38,7 @@ def require_owner() -> Login:
     login = _find(token)
     if request.method not in _SAFE:
         sent = request.headers.get(CSRF_HEADER, "")
-        if not get_state().owner_login.is_csrf_token(login, sent):
+        if not get_state().owner.is_csrf_token(login, sent):
             raise ApiError(
                 "csrf_failed", f"the {CSRF_HEADER} header is missing or wrong; reload the page"
             )
@@ -48,7 +48,7 @@ def require_owner() -> Login:
 def find_page_login() -> Login | None:
     """Return the login of a page's cookie, if there is one."""
     token = request.cookies.get(COOKIE, "")
-    return get_state().owner_login.find_login(token) if token else None
+    return get_state().owner.find_login(token) if token else None
 
 
 def get_address() -> str:
@@ -59,7 +59,7 @@ def get_address() -> str:
 def set_cookie(response: Response, token: str) -> None:
     """Give the browser its login."""
     response.set_cookie(
-        COOKIE, token, max_age=get_state().owner_login.session_s, path=_cookie_path(),
+        COOKIE, token, max_age=get_state().owner.session_s, path=_cookie_path(),
         secure=request.is_secure, httponly=True, samesite="Strict",
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ def _cookie_path() -> str:
 
 
 def _find(token: str) -> Login:
-    login = get_state().owner_login.find_login(token)
+    login = get_state().owner.find_login(token)
     if login is None:
         raise ApiError("login_expired", _BAD_LOGIN)
     return login

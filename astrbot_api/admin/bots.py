@@ -6,7 +6,6 @@ from typing import Any
 
 from flask import Response, request
 
-from ..clock import to_iso
 from ..db import deliveries
 from ..db.audit import AuditEntry, write_audited
 from ..db.deliveries import DeliveryRow
@@ -14,6 +13,7 @@ from ..errors import ApiError
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok
 from ..http.state import get_state
+from ..runtime.clock import to_iso
 from .access import get_address, require_owner
 from .blueprint import AdminBlueprint
 
@@ -25,7 +25,7 @@ def list_bots() -> Response:
     """Return the bots of ``bots.toml``, each with its last delivery."""
     state = get_state()
     bots = state.im.bots.list_bots()
-    with state.store.read() as db:
+    with state.db.read() as db:
         newest = {bot.id: deliveries.list_newest(db, bot.id, 1) for bot in bots}
     return ok(
         {
@@ -61,7 +61,7 @@ def send_test() -> Response:
     if outcome.error is not None:
         raise outcome.error
     entry = AuditEntry("bot_tested", owner, address, umo.strip(), outcome.status)
-    write_audited(state.store, lambda db: None, lambda _: entry)
+    write_audited(state.db, lambda db: None, lambda _: entry)
     return ok({"status": outcome.status, "delivery_id": outcome.delivery_id})
 
 

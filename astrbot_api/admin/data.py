@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from flask import Response, request
 
-from ..clock import now_us
-from ..configfiles import DEFAULT_CONFIG_ID
-from ..db import audit, figures, keys, keyuse
+from ..config.files import DEFAULT_CONFIG_ID
+from ..db import audit, keys, keyuse
+from ..db import statistics as figures
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok
 from ..http.state import get_state
+from ..runtime.clock import now_us
 from .access import require_owner
 from .blueprint import AdminBlueprint
 
@@ -26,14 +27,14 @@ _CONSOLE_KEY_S = 8 * 3600
 @blp.route("/overview", methods=["GET"])
 def get_overview() -> Response:
     """What the server does now, and did in the last days."""
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         return ok(figures.describe_server(db, _DAYS))
 
 
 @blp.route("/keys", methods=["GET"])
 def get_keys() -> Response:
     """Return every key, with its use of the last days."""
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         found = keys.list_keys(db)
         use = keyuse.sum_by_key(db, _DAYS)
     return ok([{**key, "use": use.get(key["key_id"])} for key in found])
@@ -42,14 +43,14 @@ def get_keys() -> Response:
 @blp.route("/keys/<key_id>/use", methods=["GET"])
 def get_use(key_id: str) -> Response:
     """Return what a key did by day."""
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         return ok({"days": keyuse.list_days(db, _DAYS, key_id)})
 
 
 @blp.route("/configs", methods=["GET"])
 def get_configs() -> Response:
     """Return the configs that a key may be bound to, or the console may choose."""
-    configs = get_state().configs.list_configs()
+    configs = get_state().agents.configs.list_configs()
     return ok(
         [
             {"id": one.id, "name": one.name, "is_default": one.id == DEFAULT_CONFIG_ID}
@@ -66,7 +67,7 @@ def make_console_key() -> Response:
     if not isinstance(key_id, str):
         raise ApiError("missing_field", "Missing key: key_id")
     owner = require_owner().name
-    made = get_state().store.write(
+    made = get_state().db.write(
         lambda db: keys.create_session_key(
             db, key_id, f"console of {owner}", expires_at=now_us() + _CONSOLE_KEY_S * 1_000_000
         )
@@ -81,7 +82,7 @@ def make_console_key() -> Response:
 def get_audit() -> Response:
     """Return a page of the audit, newest first."""
     before = request.args.get("before", type=int)
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         entries = audit.list_entries(db, before=before, limit=_AUDIT_PAGE)
     following = entries[-1]["id"] if len(entries) == _AUDIT_PAGE else None
     return ok({"entries": entries, "next": following})

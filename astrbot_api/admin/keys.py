@@ -7,14 +7,14 @@ from typing import Any
 
 from flask import Response, request
 
-from ..clock import now_us
 from ..db import keys
 from ..db.audit import AuditEntry, key_entry, write_audited
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok
 from ..http.state import get_state
-from ..keyrules import read_rules
+from ..keys.rules import read_rules
+from ..runtime.clock import now_us
 from .access import get_address, require_owner
 from .blueprint import AdminBlueprint
 
@@ -46,7 +46,7 @@ class Actor:
 @blp.route("/list", methods=["GET"])
 def list_keys() -> Response:
     """List every key, newest first, without secrets."""
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         return ok(keys.list_keys(db))
 
 
@@ -60,7 +60,7 @@ def create_key() -> Response:
     rules = read_rules(body.get("rules")).dump()
     actor = Actor.of_request()
     row, secret = write_audited(
-        get_state().store,
+        get_state().db,
         lambda db: keys.create_key(
             db, name, scopes, created_by=actor.name, expires_in_days=days, rules=rules
         ),
@@ -100,7 +100,7 @@ def update_key() -> Response:
         return keys.get_key(db, key_id) if keys.update_key(db, key_id, changes) else None
 
     row = write_audited(
-        get_state().store,
+        get_state().db,
         job,
         lambda row: actor.did("key_changed", row, ", ".join(changes)) if row else None,
     )
@@ -121,7 +121,7 @@ def rotate_key() -> Response:
         raise ApiError("invalid_request", f"grace_s must be between 0 and {_MAX_GRACE_S}")
     actor = Actor.of_request()
     rotated = write_audited(
-        get_state().store,
+        get_state().db,
         lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
         lambda made: (
             actor.did("key_rotated", made[0], f"replaces {key_id}, grace {grace_s} s")
@@ -155,9 +155,7 @@ def _end(action: str, job: Any) -> Response:
         job(db, key_id)
         return row
 
-    row = write_audited(
-        get_state().store, both, lambda row: actor.did(action, row) if row else None
-    )
+    row = write_audited(get_state().db, both, lambda row: actor.did(action, row) if row else None)
     if row is None:
         raise _not_found()
     return ok({})

@@ -13,7 +13,7 @@ from pathlib import Path
 from babel.messages.pofile import read_po
 from flask import Request
 
-from ..http.docs.translate import LANGUAGE_TAGS, LANGUAGES, choose_language
+from ..http.openapi.translate import LANGUAGE_TAGS, LANGUAGES, choose_language
 
 _FOLDER = Path(__file__).parent / "translations"
 

@@ -26,7 +26,7 @@ def log_in() -> Response:
     if not isinstance(name, str) or not isinstance(password, str):
         raise ApiError("invalid_request", _BAD_BODY)
     state = get_state()
-    token = state.owner_login.log_in(name.strip(), password, get_address())
+    token = state.owner.log_in(name.strip(), password, get_address())
     answer = ok({"token": token, "username": name.strip()})
     set_cookie(answer, token)
     answer.headers["Cache-Control"] = "no-store"
@@ -37,7 +37,7 @@ def log_in() -> Response:
 def log_out() -> Response:
     """End the login of this request; without one there is nothing to end."""
     try:
-        get_state().owner_login.log_out(require_owner(), get_address())
+        get_state().owner.log_out(require_owner(), get_address())
     except ApiError as error:
         if error.code == "csrf_failed":
             raise

@@ -12,8 +12,9 @@ from flask import Response, redirect, render_template, request, send_from_direct
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..errors import ApiError
-from ..http.docs.translate import LANGUAGES
+from ..http.openapi.translate import LANGUAGES
 from ..http.state import get_state
+from ..owner.login import Login
 from .access import find_page_login
 from .blueprint import AdminBlueprint
 from .language import (
@@ -25,7 +26,6 @@ from .language import (
     other_language,
     tag_of,
 )
-from .owner import Login
 
 blp = AdminBlueprint("pages", __name__, url_prefix="/admin", public=True)
 blp.template_folder = "templates"
@@ -115,10 +115,10 @@ def _render(template: str, page: str, login: Login | None) -> Response:
         theme=theme if theme in ("light", "dark") else "",
         admin_root=_admin_root(),
         api_root=f"{_root()}/api/v1",
-        csrf=state.owner_login.csrf_token(login) if login else "",
+        csrf=state.owner.csrf_token(login) if login else "",
         owner=login.name if login else "",
         owner_name=state.settings.owner_name,
-        has_owner=login is not None or state.owner_login.has_owner(),
+        has_owner=login is not None or state.owner.has_owner(),
         audit_days=state.settings.audit_days,
         version=_version(),
     )

@@ -33,7 +33,7 @@ def list_sessions() -> Response:
     """Return a page of sessions, newest first; ``q`` looks in title, user and id."""
     words = request.args.get("q", "").strip()[:200]
     before = request.args.get("before", type=int)
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         page, following = all_sessions.list_all_sessions(
             db, words=words, before=before, limit=_PAGE
         )
@@ -44,7 +44,7 @@ def list_sessions() -> Response:
 def list_messages() -> Response:
     """Return the newest messages of a session, or those before ``cursor``."""
     cursor = request.args.get("cursor", type=int)
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         session = _get_session(db)
         page, following = messages.list_page(
             db, session.id, cursor=cursor, limit=_MESSAGES, newest_first=True
@@ -58,7 +58,7 @@ def export_session() -> Response:
     kind = request.args.get("format", "json")
     if kind not in ("json", "md"):
         raise ApiError("invalid_request", "format must be json or md")
-    store = get_state().store
+    store = get_state().db
     with store.read() as db:
         session = _get_session(db)
     pieces = _export_json(store, session) if kind == "json" else _export_markdown(store, session)
@@ -76,13 +76,13 @@ def delete_session() -> Response:
     """Delete a session with its messages; its turns are stopped."""
     state = get_state()
     owner, address = require_owner().name, get_address()
-    with state.store.read() as db:
+    with state.db.read() as db:
         session = _get_session(db)
-    state.remover.remove(session.session_id, session.creator)
+    state.chat.remover.remove(session.session_id, session.creator)
     entry = AuditEntry(
         "session_deleted", owner, address, session.session_id, f"of {session.creator}"
     )
-    write_audited(state.store, lambda db: None, lambda _: entry)
+    write_audited(state.db, lambda db: None, lambda _: entry)
     return ok({})
 
 
@@ -90,10 +90,10 @@ def delete_session() -> Response:
 def get_file() -> Response:
     """Send an attachment of a message."""
     state = get_state()
-    row = state.attachments.find(request.args.get("attachment_id", ""))
+    row = state.files.find(request.args.get("attachment_id", ""))
     if row is None:
         raise ApiError("attachment_not_found", "Attachment not found")
-    return send_attachment(request, row, state.attachments, state.settings.accel_redirect_prefix)
+    return send_attachment(request, row, state.files, state.settings.accel_redirect_prefix)
 
 
 def _get_session(db: Any) -> SessionRow:

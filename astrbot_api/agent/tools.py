@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from ..errors import RunCancelled, ToolError
-from ..tracing import NO_SPAN, Span, current_span, working_on
+from ..runtime.tracing import NO_SPAN, Span, current_span, working_on
 from .aside import Asides, CallTimedOut, TooManyAbandoned
 from .cancel import Cancellation
 from .provider import ToolSpec

@@ -12,10 +12,10 @@ from ..db.attachments import find_attachments, link_attachments
 from ..db.locks import lock_name
 from ..db.sessions import NOBODY, WEBCHAT
 from ..db.store import Store
+from ..deliveries.webhooks import Announcer
 from ..errors import ApiError
-from ..im.announcing import Announcer
 from ..messages import Media, Segment, resolve_media
-from .board import Board
+from .watching.pushes import Board
 
 
 @dataclass(frozen=True, slots=True)

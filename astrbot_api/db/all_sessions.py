@@ -6,7 +6,7 @@ from typing import Any
 
 import peewee
 
-from ..clock import to_iso
+from ..runtime.clock import to_iso
 
 _COLUMNS = """
 SELECT s.id, s.session_id, s.platform_id, s.creator, s.display_name, s.config_id,

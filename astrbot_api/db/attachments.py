@@ -21,7 +21,7 @@ from typing import Any
 
 import peewee
 
-from ..clock import now_us
+from ..runtime.clock import now_us
 from .locks import for_share, for_update, lock_name
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import peewee
 
-from ..clock import now_us, to_iso
+from ..runtime.clock import now_us, to_iso
 from .store import Store
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 import peewee
 
-from ..clock import now_us
+from ..runtime.clock import now_us
 from .dialect import is_postgres
 from .locks import lock_name
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from ..clock import now_us
+from ..runtime.clock import now_us
 
 #: How long a request is remembered, in microseconds: a day.
 KEPT_US = 24 * 3600 * 1_000_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from ..clock import now_us
+from ..runtime.clock import now_us
 
 #: Longest event id that is kept as it is; a longer one is kept as its digest.
 _MAX_ID_CHARS = 200

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import peewee
 
-from ..clock import now_us, to_iso, to_iso_or_none
+from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .dialect import to_native
 from .locks import for_update, lock_name
 from .models import ApiKey, ApiKeyScope
@@ -132,7 +132,7 @@ def create_key(
     """Make a key.
 
     :param expires_at: Its end in microseconds, instead of ``expires_in_days``.
-    :param rules: Its guard rails as JSON; see :mod:`astrbot_api.keyrules`.
+    :param rules: Its guard rails as JSON; see :mod:`astrbot_api.keys.rules`.
     :param parent_id: The key that a session key is made with.
     :returns: The key as :func:`describe_key` has it, and the secret, which
         cannot be had again.

@@ -11,8 +11,7 @@ from typing import Any
 
 import peewee
 
-from ..clock import now_us, to_iso
-from .store import Store
+from ..runtime.clock import now_us, to_iso
 
 _DAY_US = 24 * 60 * 60 * 1_000_000
 
@@ -58,28 +57,6 @@ _TURNS = """
 SELECT COALESCE(SUM(turns), 0), COALESCE(SUM(input_tokens + output_tokens), 0)
 FROM key_use WHERE key_id = ? AND day >= ?
 """
-
-
-class UseCounter:
-    """Requests and errors of this worker that are not written yet."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._counts: dict[str, list[int]] = {}
-
-    def note(self, key_id: str, is_error: bool) -> None:
-        """Count a request. Every request pays for this: it is two additions."""
-        counts = self._counts.get(key_id)
-        if counts is None:
-            counts = self._counts.setdefault(key_id, [0, 0])
-        counts[0] += 1
-        counts[1] += is_error
-
-    def flush(self) -> None:
-        """Write what gathered; a chore of the worker."""
-        counts, self._counts = self._counts, {}
-        if counts:
-            self._store.write(lambda db: add_requests(db, counts))
 
 
 def today() -> int:

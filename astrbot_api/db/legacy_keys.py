@@ -2,7 +2,7 @@
 
 Such a key is an ordinary row of ``api_key`` whose digest can match nothing;
 its real hash stands here. The first request that brings the key has its own
-hash put into the place (see :mod:`astrbot_api.legacykeys`).
+hash put into the place (see :mod:`astrbot_api.keys.legacy`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from ..clock import now_us
+from ..runtime.clock import now_us
 from .keys import hash_secret
 from .locks import lock_name
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import peewee
 
-from ..clock import now_us, to_iso
+from ..runtime.clock import now_us, to_iso
 from .locks import lock_session
 
 #: ``sender_id`` of every message that is not the user's.

@@ -13,7 +13,7 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 
 from ..errors import SettingsError
-from ..threads import is_gevent_patched
+from ..runtime.threads import is_gevent_patched
 from .dialect import ddl_to_postgres, to_postgres
 
 #: The longest that one statement may take, waiting for locks included, in seconds.

@@ -19,7 +19,7 @@ from playhouse.migrations import Runner
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from ..errors import SettingsError, StorageError
-from ..threads import count_forks
+from ..runtime.threads import count_forks
 from .failures import as_storage_error, as_unknown_outcome
 from .migrating import MIGRATIONS
 from .postgres_connection import (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import peewee
 
-from ..clock import now_us
+from ..runtime.clock import now_us
 from .locks import lock_name
 from .sessions import SessionRow
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import peewee
 
-from ..clock import now_us, to_iso, to_iso_or_none
+from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .locks import lock_session
 
 _ACTIVE = "status IN ('queued', 'running')"

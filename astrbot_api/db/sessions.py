@@ -7,8 +7,8 @@ from typing import Any
 
 import peewee
 
-from ..clock import now_us, to_iso
 from ..errors import ApiError
+from ..runtime.clock import now_us, to_iso
 from .models import ChatSession, SessionCount
 
 #: The platform of every session that is made over HTTP.

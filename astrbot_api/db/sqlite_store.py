@@ -13,9 +13,9 @@ import peewee
 from playhouse.migrations import Runner
 
 from ..errors import SettingsError, StorageError
-from ..filelock import lock_file
-from ..privatefiles import create_private_file
-from ..threads import BatchWriter, count_forks
+from ..runtime.filelock import lock_file
+from ..runtime.private_files import create_private_file
+from ..runtime.threads import BatchWriter, count_forks
 from .failures import as_storage_error
 from .migrating import MIGRATIONS
 

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 import peewee
 
-from ..config import Settings
+from ..config.settings import Settings
 from ..errors import SettingsError
 
 T = TypeVar("T")

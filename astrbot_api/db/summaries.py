@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from ..clock import now_us
+from ..runtime.clock import now_us
 from .models import SessionSummary
 
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from flask import Request, Response
 
-from ..logcontext import format_time
-from ..tracing import current_span
+from ..runtime.logs import format_time
+from ..runtime.tracing import current_span
+from ..state import AppState
 from .auth import CALLER_KEY
-
-if TYPE_CHECKING:
-    from ..extension import AppState
+from .state import AccessLog
 
 #: Where the time at which the request began stands in its environment.
 STARTED_KEY = "astrbot_api.started"
 
 
-def log_request(request: Request, response: Response, state: AppState, request_id: str) -> None:
+def log_request(
+    request: Request, response: Response, state: AppState, access_log: AccessLog, request_id: str
+) -> None:
     """Write method, path, status, time to the answer's head, key prefix and request id.
 
     A stream's line comes when it begins; its end is its run's business.
@@ -27,7 +28,7 @@ def log_request(request: Request, response: Response, state: AppState, request_i
     environ = request.environ
     took_s = time.perf_counter() - environ[STARTED_KEY]
     rule = request.url_rule
-    state.metrics.note_request(
+    state.worker.metrics.note_request(
         rule.rule if rule is not None else "", request.method, response.status_code, took_s
     )
     if not state.settings.access_log:
@@ -42,14 +43,14 @@ def log_request(request: Request, response: Response, state: AppState, request_i
         }  # fmt: skip
         if caller is not None:
             line["key_prefix"] = caller.key_prefix
-        if state.tracing.on:
+        if state.worker.tracing.on:
             line["trace_id"] = current_span().trace_id
-        state.access_log(orjson.dumps(line, default=ascii).decode())
+        access_log.write(orjson.dumps(line, default=ascii).decode())
         return
     if not path.isascii() or not path.isprintable() or " " in path:
         # A path is the caller's text: it must not forge a field or a line.
         path = path.encode("unicode_escape").decode().replace(" ", "%20")
-    state.access_log(
+    access_log.write(
         f"request method={request.method} path={path} status={response.status_code}"
         f" ms={took_s * 1000:.1f}"
         f" key={caller.key_prefix if caller else '-'} id={request_id}"

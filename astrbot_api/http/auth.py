@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import Request, request
 
 from ..db.keys import KeyRow, find_valid_key
 from ..errors import ApiError
-from ..keyrules import NO_RULES, KeyGuard, KeyRules, load_rules
-from ..ratelimits import RateState
-from .state import get_state
-
-if TYPE_CHECKING:
-    from ..extension import AppState
-
-#: The scope that may speak as one of the administrators' names.
-ADMIN_SCOPE = "chat:admin"
-
+from ..keys.caller import ADMIN_SCOPE, Caller, HostUser
+from ..keys.rules import NO_RULES, KeyGuard, KeyRules, load_rules
+from ..state import AppState
+from .state import Authenticate, get_http_state, get_state
 
 #: Where the caller stands in the environment of a request.
 CALLER_KEY = "astrbot_api.caller"
@@ -29,44 +20,6 @@ CALLER_KEY = "astrbot_api.caller"
 
 #: What the ids are made from under which users of the application are counted.
 _HOST_USERS = uuid.UUID("5b0c5c0e-6f0c-4a53-9a2f-6d2a4b0f3c11")
-
-
-@dataclass(frozen=True, slots=True)
-class HostUser:
-    """Somebody whom the application itself has let in.
-
-    :param username: The only username that they speak as.
-    :param scopes: What they may do, as the scopes of a key.
-    """
-
-    username: str
-    scopes: Collection[str] = ("chat", "file")
-
-    def __post_init__(self) -> None:
-        if not self.username.strip():
-            raise ValueError("a HostUser needs a username")
-
-
-#: The application's own check of a request that has no key.
-Authenticate = Callable[[Request], HostUser | None]
-
-
-@dataclass(slots=True)
-class Caller:
-    """The holder of a valid key."""
-
-    key_id: str
-    key_prefix: str
-    scopes: frozenset[str]
-    #: None, as for most keys: nothing beyond its scopes is to be checked.
-    guard: KeyGuard | None = None
-    #: Where its requests a minute stand, if they are limited.
-    rate: RateState | None = None
-
-    @property
-    def root_id(self) -> str:
-        """The key whose files and figures its own are: a session key's maker."""
-        return self.key_id if self.guard is None else self.guard.root_id
 
 
 def require_scope(scope: str | None) -> None:
@@ -83,22 +36,22 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
     """Check a request's key, as :func:`require_scope`; every request pays for it."""
     secret = read_secret(now)
     if not secret:
-        user = _find_host_user(now, state.authenticate)
+        user = _find_host_user(now, get_http_state().authenticate)
         if user is None:
             raise ApiError("missing_api_key", "Missing API key")
         now.environ[CALLER_KEY] = _to_caller(user)
         check_scope(frozenset(user.scopes), scope)
         return
-    with state.store.read() as db:
+    with state.db.read() as db:
         key = find_valid_key(db, secret)
     if key is None:
-        key = state.legacy_keys.find(secret)
+        key = state.keys.legacy.find(secret)
     if key is None:
         raise ApiError("invalid_api_key", "Invalid API key")
     caller = Caller(key.key_id, key.key_prefix, key.scopes)
     now.environ[CALLER_KEY] = caller
     check_scope(key.scopes, scope)
-    state.lease.note_key_use(key, now.remote_addr)
+    state.keys.usage.note_use(key, now.remote_addr)
     if key.rules is not None or key.parent_id is not None:
         guard_request(now, caller, key)
 
@@ -161,7 +114,7 @@ def _check_session(request: Request, session_id: str) -> None:
 
 
 def _count(caller: Caller, key_id: str, limit: int) -> None:
-    state = get_state().rate_limiter.take(key_id, limit)
+    state = get_state().keys.rates.take(key_id, limit)
     if caller.rate is None or state.remaining < caller.rate.remaining:
         caller.rate = state
     if not state.allowed:

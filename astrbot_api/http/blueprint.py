@@ -22,7 +22,7 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import ClientDisconnected
 
 from ..errors import STATUS_OF_CODE, ApiError
-from .drain import broken_off
+from .request_body import broken_off
 from .state import get_state
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, request
 
-from ..config import Settings
+from ..config.settings import Settings
 from .accesslog import STARTED_KEY
 from .envelope import get_request_id
 

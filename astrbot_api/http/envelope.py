@@ -10,7 +10,7 @@ import orjson
 from flask import Response, request
 
 from ..errors import ApiError
-from .openai.errors import OPENAI_PATH, describe_error
+from .openai_errors import OPENAI_PATH, describe_error
 from .state import get_state
 
 #: Codes that AstrBot 4.25 answers with HTTP 200, for ``legacy_error_status``.

@@ -10,9 +10,9 @@ import orjson
 import peewee
 from flask import Response, request
 
-from ..chat.idempotency import StoredAnswer
 from ..db.idempotency import ClientKey
 from ..errors import ApiError
+from ..idempotency import StoredAnswer
 from .auth import get_caller
 from .state import get_state
 
@@ -79,7 +79,7 @@ def answer_once(kind: str, content: Any, answer: Callable[[Remember | None], Res
     key = read_client_key(kind, content)
     if key is None:
         return answer(None)
-    idempotency = get_state().idempotency
+    idempotency = get_state().worker.idempotency
     stored = idempotency.begin(key)
     if stored is not None:
         return replay(stored)
@@ -98,7 +98,7 @@ def answer_once(kind: str, content: Any, answer: Callable[[Remember | None], Res
 
 def remember_as(key: ClientKey) -> Remember:
     """Return what keeps an answer to the request of this key."""
-    finish = get_state().idempotency.finish_within(key)
+    finish = get_state().worker.idempotency.finish_within(key)
 
     def remember(db: peewee.Database, answered: Response) -> None:
         finish(db, StoredAnswer(answered.status_code, answered.get_data(as_text=True)))
@@ -108,7 +108,7 @@ def remember_as(key: ClientKey) -> Remember:
 
 def keep(key: ClientKey, answered: Response) -> None:
     """Keep an answer that did something; forget one that did not."""
-    idempotency = get_state().idempotency
+    idempotency = get_state().worker.idempotency
     if answered.status_code < 300:
         body = answered.get_data(as_text=True)
         idempotency.finish(key, StoredAnswer(answered.status_code, body))

@@ -9,12 +9,12 @@ from time import monotonic
 
 from flask import Request, Response, request
 
-from ..chat.idempotency import TurnExists
-from ..chat.streams import OpenStream
-from ..chat.turn import OpenTurn, TurnRequest
+from ..chat.turns.turn import OpenTurn, TurnRequest
+from ..chat.watching.streams import OpenStream
 from ..db.runs import find_run
 from ..errors import ApiError, StorageError
-from ..stream.reading import LogReader
+from ..idempotency import TurnExists
+from ..runlog.reading import LogReader
 from .auth import get_caller
 from .state import get_state
 
@@ -67,10 +67,10 @@ def start_turn(asked: TurnRequest, abort: Callable[[], None] | None) -> tuple[Op
     :raises ApiError: for whatever opening a turn or a stream refuses.
     """
     state, key_id = get_state(), get_caller().key_id
-    with state.streams.place(key_id):
-        turn = state.runs.start(asked)
-        stream = state.streams.open(
-            LogReader(turn.log, state.journal),
+    with state.chat.streams.place(key_id):
+        turn = state.chat.runs.start(asked)
+        stream = state.chat.streams.open(
+            LogReader(turn.log, state.worker.journal),
             session=turn.session.id,
             key_id=key_id,
             local=True,
@@ -82,15 +82,15 @@ def start_turn(asked: TurnRequest, abort: Callable[[], None] | None) -> tuple[Op
 
 def _join(run_id: str, abort: Callable[[], None] | None) -> OpenStream:
     state, key_id = get_state(), get_caller().key_id
-    with state.store.read() as db:
+    with state.db.read() as db:
         run = find_run(db, run_id)
     if run is None:
         raise ApiError("run_not_found", f"run not found: {run_id}")
-    return state.streams.open(
-        state.follower.follow(run, 0),
+    return state.chat.streams.open(
+        state.chat.follower.follow(run, 0),
         session=run.session,
         key_id=key_id,
-        local=state.runs.find_log(run_id) is not None,
+        local=state.chat.runs.find_log(run_id) is not None,
         known_message=run.user_message,
         abort=abort,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Request, Response
 
-from ..tracing import NO_SPAN, Span, Tracing, set_current_span
+from ..runtime.tracing import NO_SPAN, Span, Tracing, set_current_span
 
 _KEY = "astrbot_api.span"
 

@@ -9,17 +9,17 @@ from typing import Any
 import peewee
 
 from ..chat.pushing import PushedMessage, Pusher
-from ..config import Settings
+from ..config.settings import Settings
 from ..db import deliveries, sessions
 from ..db.attachments import find_attachments
 from ..db.deliveries import DeliveryRow
 from ..db.sessions import NOBODY, WEBCHAT
 from ..db.store import Store
+from ..deliveries.outbox import Outbox
 from ..errors import ApiError
 from ..messages import Media, Segment, parse_im_message, resolve_media
-from ..tracing import current_span
+from ..runtime.tracing import current_span
 from .bots import Bots
-from .outbox import Outbox
 from .umo import Umo, parse_umo, split_webchat
 
 #: Called with a UMO, and for the web chat its session and whose that is (empty:

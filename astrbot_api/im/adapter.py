@@ -5,15 +5,15 @@ An adapter is a module ``im/<type>.py`` with two names:
 ``SettingsSchema``
     A marshmallow schema of the bot's own keys in ``bots.toml`` (all but
     ``id``, ``type``, ``enabled`` and ``config``). A key whose field is a
-    :class:`~astrbot_api.im.botfile.Secret` may also be written
+    :class:`~astrbot_api.config.secrets.Secret` may also be written
     ``KEY_env = "VARIABLE"``; the adapter finds the value under ``KEY`` either
     way. One that holds a URL with a secret in it is a ``Secret``, too.
 ``build(bot, http)``
     Returns the bot's :class:`Adapter`. It asks nobody and starts nothing;
-    ``http`` is the application's :class:`~astrbot_api.im.http.PlatformHttp`.
+    ``http`` is the application's :class:`~astrbot_api.deliveries.http.PlatformHttp`.
 
 Everything is synchronous and must not hold the hub: sockets are gevent's in a
-gevent worker, work of size goes to :func:`astrbot_api.threads.run_native`.
+gevent worker, work of size goes to :func:`astrbot_api.runtime.threads.run_native`.
 An adapter is shared by the threads of a worker and keeps no state that
 another worker would miss.
 """
@@ -23,14 +23,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import marshmallow as ma
 
+from ..config.files import DEFAULT_CONFIG_ID
+from ..deliveries.attempts import Progress
+from ..deliveries.http import PlatformError, PlatformHttp
 from ..errors import AstrBotError
-from ..storage.protocol import BlobReader
-from .botfile import Bot
-from .http import PlatformError, PlatformHttp
+from ..files.storage.protocol import BlobReader
 
 MessageType = Literal["FriendMessage", "GroupMessage", "OtherMessage"]
 
@@ -89,25 +90,6 @@ class OutMessage:
 
     parts: tuple[str | OutFile, ...]
     delivery_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What one answer of the platform confirmed.
-
-    :param parts: So many further parts of the message are now out whole.
-    :param chars: Of the next part, a text, so many further characters are
-        out, when the platform's limit had it cut into several messages.
-    :param platform_ids: The platform's ids of what was made.
-    """
-
-    parts: int
-    chars: int = 0
-    platform_ids: tuple[str, ...] = ()
-
-
-#: Stores what was confirmed. It may raise ``StorageError``: let it pass.
-Progress = Callable[[Sent], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,3 +272,25 @@ class AdapterModule(Protocol):
 
         :raises SettingsError: for what a schema cannot check.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """One ``[[bot]]`` table.
+
+    :param config: Id of the config that answers its inbound messages.
+    :param allow: Ids of the senders and conversations that it answers; empty:
+        everybody.
+    :param settings: What its adapter's schema loaded, defaults filled in and
+        secrets resolved.
+    :param fault: What is wrong with it; one line. Such a bot is listed, and
+        refused by name.
+    """
+
+    id: str
+    type: str
+    enabled: bool = True
+    config: str = DEFAULT_CONFIG_ID
+    allow: frozenset[str] = frozenset()
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    fault: str = ""

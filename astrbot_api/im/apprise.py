@@ -22,10 +22,11 @@ from apprise import (
 from apprise.attachment.memory import AttachMemory
 from apprise.plugins.base import NotifyBase
 
+from ..config.secrets import Secret
+from ..deliveries.attempts import Progress, Sent
+from ..deliveries.http import PlatformError, PlatformHttp
 from ..errors import SettingsError
-from .adapter import BaseAdapter, OutFile, OutMessage, Progress, Receipt, Sent, Target
-from .botfile import Bot, Secret
-from .http import PlatformError, PlatformHttp
+from .adapter import BaseAdapter, Bot, OutFile, OutMessage, Receipt, Target
 from .multipart_body import iter_file
 from .splitting import split_markdown
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import marshmallow as ma
 
-from ..agentconfig import find_first_error
-from ..configfiles import DEFAULT_CONFIG_ID
+from ..config.agents import find_first_error
+from ..config.secrets import resolve_secrets
+from ..config.watched import WatchedFile
 from ..errors import SettingsError
-from ..watchedfile import WatchedFile
+from .adapter import Bot
 from .registry import AdapterTypes
 
 log = logging.getLogger(__name__)
@@ -24,35 +23,6 @@ _OWN_KEYS = ("id", "type", "enabled", "config", "allow")
 
 #: Platforms that are built in.
 _TAKEN_IDS = ("webchat",)
-
-
-class Secret(ma.fields.String):
-    """A setting that no log, answer or ``repr`` may show.
-
-    ``KEY_env`` in ``bots.toml`` names a variable that holds it.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Bot:
-    """One ``[[bot]]`` table.
-
-    :param config: Id of the config that answers its inbound messages.
-    :param allow: Ids of the senders and conversations that it answers; empty:
-        everybody.
-    :param settings: What its adapter's schema loaded, defaults filled in and
-        secrets resolved.
-    :param fault: What is wrong with it; one line. Such a bot is listed, and
-        refused by name.
-    """
-
-    id: str
-    type: str
-    enabled: bool = True
-    config: str = DEFAULT_CONFIG_ID
-    allow: frozenset[str] = frozenset()
-    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    fault: str = ""
 
 
 def read_tables(path: Path) -> list[dict[str, Any]]:
@@ -181,19 +151,3 @@ def _read_allowed(value: Any, where: str) -> frozenset[str]:
     ):
         raise SettingsError(f"{where}: allow: must be a list of ids")
     return frozenset(str(one).strip() for one in value)
-
-
-def resolve_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Mapping[str, Any]:
-    """Return the settings with each ``KEY_env`` of a secret replaced by what it names."""
-    resolved = dict(table)
-    for key, one in schema.fields.items():
-        variable = f"{key}_env"
-        if not isinstance(one, Secret) or variable not in resolved:
-            continue
-        name = resolved.pop(variable)
-        if key in resolved:
-            raise SettingsError(f"{where}: {variable}: {key} is there too; write one of them")
-        if not isinstance(name, str) or not os.environ.get(name):
-            raise SettingsError(f"{where}: {variable}: the variable {name} is not set")
-        resolved[key] = os.environ[name]
-    return resolved

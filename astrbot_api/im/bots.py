@@ -7,10 +7,10 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+from ..deliveries.http import PlatformHttp
 from ..errors import ApiError, SettingsError
-from .adapter import Adapter
-from .botfile import Bot, BotFile
-from .http import PlatformHttp
+from .adapter import Adapter, Bot
+from .botfile import BotFile
 from .registry import AdapterTypes
 
 log = logging.getLogger(__name__)

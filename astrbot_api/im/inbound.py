@@ -9,22 +9,21 @@ import time
 
 import peewee
 
-from ..attachments import Attachments
-from ..chat.lease import WorkerLease
-from ..chat.opening import DuplicateEvent
-from ..chat.runs import Runs
-from ..chat.turn import OpenTurn, Origin, TurnRequest
-from ..config import Settings
+from ..chat.turns.opening import DuplicateEvent
+from ..chat.turns.running import Runs
+from ..chat.turns.turn import OpenTurn, Origin, TurnRequest
+from ..config.settings import Settings
 from ..db import deliveries, inbound
 from ..db.store import Store
+from ..deliveries.http import PlatformError
+from ..deliveries.outbox import Outbox
 from ..errors import ApiError, AstrBotError
+from ..files.attachments import Attachments
+from ..files.storage.protocol import BlobReader
 from ..messages import Media, Plain, Reply, Segment
-from ..storage.protocol import BlobReader
-from .adapter import Adapter, InboundRequest, InFile, InMessage, Reception, Target
-from .botfile import Bot
+from ..worker.lease import WorkerLease
+from .adapter import Adapter, Bot, InboundRequest, InFile, InMessage, Reception, Target
 from .bots import Bots
-from .http import PlatformError
-from .outbox import Outbox
 from .pending import PendingMessages
 from .umo import Umo
 

@@ -14,13 +14,13 @@ from dataclasses import asdict
 
 import orjson
 
-from ..chat.lease import WorkerLease
-from ..clock import now_us
 from ..db import inbound_pending
 from ..db.inbound import to_key
 from ..db.inbound_pending import PendingRow
 from ..db.store import Store
 from ..errors import ApiError, StorageError
+from ..runtime.clock import now_us
+from ..worker.lease import WorkerLease
 from .adapter import InFile, InMessage
 
 log = logging.getLogger(__name__)

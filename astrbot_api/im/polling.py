@@ -7,14 +7,13 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..chat.lease import WorkerLease
 from ..db import inbound
 from ..db.store import Store
+from ..deliveries.http import PlatformError
 from ..errors import ApiError, AstrBotError, StorageError
-from .adapter import Adapter, InMessage
-from .botfile import Bot
+from ..worker.lease import WorkerLease
+from .adapter import Adapter, Bot, InMessage
 from .bots import Bots
-from .http import PlatformError
 from .inbound import Inbound
 
 log = logging.getLogger(__name__)

@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any
 
-from ..attachments import Attachments
 from ..db.attachments import AttachmentRow, find_attachments
 from ..db.deliveries import DeliveryRow
 from ..db.store import Store
-from ..errors import ApiError, AstrBotError, StorageError
+from ..deliveries.attempts import Confirmed, Note, Sent, keep_trying
+from ..deliveries.http import PlatformError
+from ..files.attachments import Attachments
 from ..messages import MEDIA_TYPES
-from .adapter import OutFile, OutMessage, Sent, Target
+from .adapter import OutFile, OutMessage, Target
 from .bots import Bots
-from .http import PlatformError
 from .umo import parse_umo
-
-#: How long a confirmed part may wait for a database that takes nothing.
-_NOTE_TRIES = 30
-
-
-class ClaimLost(AstrBotError):
-    """Another worker has the delivery: this one must send no more of it."""
-
-
-@dataclass(slots=True)
-class Confirmed:
-    """What the platform has confirmed of a delivery so far."""
-
-    parts: int
-    chars: int
-    platform_ids: list[str]
-
-    def add(self, sent: Sent) -> None:
-        """Add what one more answer of the platform confirmed."""
-        if sent.parts:
-            self.parts += sent.parts
-            self.chars = 0
-        self.chars += sent.chars
-        self.platform_ids += sent.platform_ids
-
-
-#: Stores what is confirmed; False: the claim is lost.
-Note = Callable[[Confirmed], bool]
 
 
 class Sender:
@@ -107,33 +77,3 @@ class Sender:
             size_bytes=row.size_bytes,
             open=lambda: self._attachments.open_reader(row, 0, row.size_bytes),
         )
-
-
-def keep_trying(note: Note, confirmed: Confirmed) -> None:
-    """Store what is confirmed, however busy the database is just now.
-
-    :raises ClaimLost: when another worker has the delivery.
-    :raises StorageError: when it could not be stored for half a minute.
-    """
-    for left in range(_NOTE_TRIES, -1, -1):
-        try:
-            kept = note(replace(confirmed, platform_ids=list(confirmed.platform_ids)))
-        except StorageError:
-            if not left:
-                raise
-            time.sleep(1.0)
-            continue
-        if not kept:
-            raise ClaimLost("another worker has this delivery")
-        return
-
-
-def to_platform_error(error: Exception) -> PlatformError:
-    """Return what a failed attempt is told as."""
-    if isinstance(error, PlatformError):
-        return error
-    if isinstance(error, ApiError):
-        return PlatformError(error.message)
-    if isinstance(error, (StorageError, OSError)):
-        return PlatformError("An attachment of the message cannot be read.", retryable=True)
-    return PlatformError("The adapter failed; the server's log has the details.", retryable=True)

@@ -6,7 +6,7 @@ What is sent and what is taken have one shape::
      "message": [{"type": "plain", "text": "Hello"},
                  {"type": "image", "filename": "a.png", "mime": "image/png", "data": "BASE64"}]}
 
-Signatures: :mod:`astrbot_api.im.signing`.
+Signatures: :mod:`astrbot_api.deliveries.signing`.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from typing import Any
 import marshmallow as ma
 import orjson
 
-from ..agentconfig import find_first_error
+from ..config.agents import find_first_error
+from ..config.secrets import Secret
+from ..deliveries.attempts import Progress, Sent
+from ..deliveries.http import HttpAnswer, PlatformError, PlatformHttp
+from ..deliveries.signing import is_secret, sign, verify
 from ..messages import MEDIA_TYPES
-from ..threads import run_native
-from ..tracing import current_span
+from ..runtime.threads import run_native
+from ..runtime.tracing import current_span
 from .adapter import (
     MESSAGE_TYPES,
     BadSignature,
     BaseAdapter,
+    Bot,
     InboundRequest,
     InFile,
     InMessage,
     OutFile,
     OutMessage,
-    Progress,
     Receipt,
     Reception,
-    Sent,
     Target,
 )
-from .botfile import Bot, Secret
-from .http import HttpAnswer, PlatformError, PlatformHttp
 from .multipart_body import iter_file
-from .signing import is_secret, sign, verify
 
 _MAX_WORDS_CHARS = 200
 

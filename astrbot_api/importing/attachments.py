@@ -6,11 +6,11 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..attachments import Attachments
 from ..db import imported
 from ..db.attachments import find_attachment
 from ..db.store import Store
 from ..errors import ApiError
+from ..files.attachments import Attachments
 from .report import Tally
 from .source import Source, open_regular
 from .values import read_text

@@ -14,8 +14,8 @@ from typing import Any
 
 import tomli_w
 
-from ..agentconfig import read_config
-from ..configfiles import DEFAULT_CONFIG_ID
+from ..config.agents import read_config
+from ..config.files import DEFAULT_CONFIG_ID
 from ..errors import SettingsError
 from .providers import iter_named, read_providers
 from .report import Tally

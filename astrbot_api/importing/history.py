@@ -7,13 +7,13 @@ from typing import Any
 
 import peewee
 
-from ..clock import now_us
-from ..config import Settings
+from ..config.settings import Settings
 from ..db import imported
 from ..db.imported import SourceMessage, SourceSession
 from ..db.messages import BOT
 from ..db.sessions import find_session
 from ..db.store import Store
+from ..runtime.clock import now_us
 from .messages import BAD_PART, drop_lone_results, read_content
 from .report import Tally
 from .source import Source, Table

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..clock import now_us
 from ..db import imported
 from ..db.audit import AuditEntry, write_audited
 from ..db.imported import SourceKey
 from ..db.keys import PUBLIC_SCOPES
 from ..db.legacy_keys import LegacyKey
 from ..db.store import Store
-from ..legacykeys import PREFIX_CHARS
+from ..keys.legacy import PREFIX_CHARS
+from ..runtime.clock import now_us
 from .hashes import StoredHash, UnreadableHash, guess_salts, read_hash, to_legacy
 from .report import Tally
 from .source import ImportFault, Source

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..attachments import Attachments
-from ..config import Settings
+from ..config.settings import Settings
 from ..db.audit import AuditEntry, write_audited
 from ..db.store import Store
+from ..files.attachments import Attachments
 from .attachments import AttachmentImport
 from .configs import ConfigImport
 from .history import HistoryImport

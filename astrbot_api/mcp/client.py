@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..agent.tools import Tool
-from ..agentconfig import AgentConfig
-from ..mcpservers import McpServerConfig, hash_definition
+from ..config.agents import AgentConfig
+from ..config.mcp import McpServerConfig, hash_definition
 from .link import Link
 from .tools import make_tools
 

@@ -13,7 +13,7 @@ import orjson
 
 from ..agent.cancel import Cancellation
 from ..errors import ToolError
-from ..sidecar.mcp_wire import MAX_REPLY_BYTES, MAX_REQUEST_BYTES, VERSION
+from .wire import MAX_REPLY_BYTES, MAX_REQUEST_BYTES, VERSION
 
 log = logging.getLogger(__name__)
 

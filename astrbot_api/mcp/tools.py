@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from ..agent.cancel import Cancellation
 from ..agent.tools import Tool, ToolContext
+from ..config.mcp import McpServerConfig
 from ..errors import ToolError
-from ..mcpservers import McpServerConfig
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..agentconfig import RESERVED_PLUGIN_NAMES
+from ..config.agents import RESERVED_PLUGIN_NAMES
 from .context import PluginError
 
 #: Group of the entry points that name a plugin.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..agent.tools import Tool, ToolContext
-from ..agentconfig import AgentConfig
+from ..config.agents import AgentConfig
 from ..db.store import Store
 from ..errors import SettingsError
 from .commands import Command, CommandContext

@@ -8,7 +8,7 @@ from typing import Any
 import marshmallow as ma
 from jsonschema import Draft202012Validator
 
-from ..agentconfig import AgentConfig, find_first_error
+from ..config.agents import AgentConfig, find_first_error
 from ..errors import SettingsError
 
 

@@ -1,6 +1,6 @@
 """The embedded model, and what ``type = "auto"`` stands for.
 
-The model itself runs in a process of its own (:mod:`astrbot_api.sidecar.model`)
+The model itself runs in a process of its own (:mod:`astrbot_api.providers.local_model`)
 that ``astrbot-api serve`` starts; its address reaches the workers through the
 environment. Everything that concerns the protocol is the ``openai`` provider's.
 """
@@ -17,14 +17,9 @@ import urllib3
 
 from ..agent.cancel import Cancellation
 from ..agent.provider import Delta, ModelMessage, ModelOptions, ToolSpec
-from ..agentconfig import ProviderConfig
+from ..config.agents import ProviderConfig
 from ..errors import ProviderError
-from ..sidecar.model import (
-    CONTEXT_TOKENS,
-    DEMO_ANSWER_TOKENS,
-    DEMO_CONTEXT_TOKENS,
-    KEY_VARIABLE,
-)
+from .local_model import CONTEXT_TOKENS, DEMO_ANSWER_TOKENS, DEMO_CONTEXT_TOKENS, KEY_VARIABLE
 from .openai import OpenAIProvider
 
 #: Variable with the address of the sidecar's endpoint, ``http://…/v1``.

@@ -48,7 +48,7 @@ from ..errors import ProviderError
 from . import failures
 
 if TYPE_CHECKING:
-    from ..agentconfig import ProviderConfig
+    from ..config.agents import ProviderConfig
 
 #: Id of the one tool call that a scripted answer makes.
 TOOL_CALL_ID = "call_mock_1"

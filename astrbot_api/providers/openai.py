@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ..agent.cancel import Cancellation
 from ..agent.provider import Delta, ModelMessage, ModelOptions, ToolSpec
-from ..agentconfig import ProviderConfig
+from ..config.agents import ProviderConfig
 from ..errors import ProviderError
 from . import failures
 from .chunks import ChunkReader

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 
 from ..agent.provider import Provider
-from ..agentconfig import ProviderConfig
+from ..config.agents import ProviderConfig
 from ..errors import SettingsError
 from .local import LocalProvider, resolve_auto
 from .mock import MockProvider

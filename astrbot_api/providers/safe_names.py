@@ -13,14 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..agent.provider import (
-    Delta,
-    ModelMessage,
-    ModelOptions,
-    Provider,
-    ToolCallDelta,
-    ToolSpec,
-)
+from ..agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolCallDelta, ToolSpec
 
 _MAX_CHARS = 64
 _SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolSpec, Usage
-from ..agentconfig import ProviderConfig
+from ..config.agents import ProviderConfig
 from ..errors import ProviderError, RunCancelled
-from ..tracing import Span
+from ..runtime.tracing import Span
 
 
 @dataclass(frozen=True, slots=True)

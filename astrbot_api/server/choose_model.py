@@ -17,10 +17,10 @@ from typing import Literal
 import orjson
 import urllib3
 
-from ..agentconfig import ProviderConfig
+from ..config.agents import ProviderConfig
 from ..errors import SettingsError
 from ..providers.local import DEFAULT_OPENAI_MODEL
-from ..sidecar.model import find_demo_gguf
+from ..providers.local_model import find_demo_gguf
 
 #: Where Ollama listens unless it was told otherwise.
 OLLAMA_URL = "http://127.0.0.1:11434"

@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..agentconfig import AgentConfig, read_config
-from ..clock import to_iso
-from ..config import Settings
-from ..configfiles import ConfigFiles
+from ..config.agents import AgentConfig, read_config
+from ..config.files import ConfigFiles
+from ..config.settings import Settings
 from ..db import keys
 from ..db.deliveries import EVENT_PREFIX, list_newest
 from ..db.store import Store, open_store
+from ..deliveries.webhook_file import read_webhooks
 from ..errors import AstrBotError, SettingsError
-from ..im.botfile import Bot
+from ..files.storage.opening import open_storage
+from ..im.adapter import Bot
 from ..im.bots import Bots
 from ..im.registry import AdapterTypes
-from ..im.webhookfile import read_webhooks
-from ..storage.protocol import open_storage
+from ..runtime.clock import to_iso
 
 #: Free space below which the disk is reported, in bytes.
 _LITTLE_BYTES = 512 * 1024 * 1024

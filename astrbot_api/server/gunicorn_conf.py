@@ -1,10 +1,8 @@
 """gunicorn's configuration for this server: settings, then hooks.
 
-Run this file by its path (``serve`` and ``deploy/gunicorn.conf.py`` do). As
-``-c python:astrbot_api.server.gunicorn_conf`` the package, and with it
-peewee, would be imported before the patch; peewee's thread-local connection
-would then be shared by all greenlets, and their transactions mix without an
-error. So this file imports nothing of ours before a worker runs.
+``serve`` and ``deploy/gunicorn.conf.py`` run this file by its path. It imports nothing of
+ours before a worker runs: peewee, imported before the patch, would share its thread-local
+connection between all greenlets, and their transactions would mix without an error.
 """
 
 from gevent import monkey as _monkey
@@ -106,8 +104,8 @@ def post_fork(server, worker):  # type: ignore[no-untyped-def]
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
     """Set the log up; start the watch that ends this worker's turns before it is killed."""
-    from astrbot_api.server.drain import find_state, start_watch
-    from astrbot_api.server.lines import set_up_logging
+    from astrbot_api.server.log_output import set_up_logging
+    from astrbot_api.server.stopping import find_state, start_watch
 
     _has_served[0] = 1
     set_up_logging(worker)
@@ -152,7 +150,7 @@ def on_exit(server):  # type: ignore[no-untyped-def]
 
 def worker_exit(server, worker):  # type: ignore[no-untyped-def]
     """Write out what the worker still holds and close its database."""
-    from astrbot_api.server.drain import close_app
+    from astrbot_api.server.stopping import close_app
 
     close_app(worker)
 

@@ -17,16 +17,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..agentconfig import ProviderConfig
-from ..config import load_settings
-from ..configfiles import ConfigFiles
+from ..config.agents import ProviderConfig
+from ..config.files import ConfigFiles
+from ..config.settings import load_settings
 from ..errors import SettingsError
+from ..providers import local_model as model_sidecar
 from ..providers.local import DEMO_VARIABLE, URL_VARIABLE
-from ..sidecar import model as model_sidecar
 from .banner import Banner, say_error
 from .choose_model import ModelChoice, choose_model
 from .master import Master
-from .mcp_sidecar import run_mcp_sidecar
+from .mcp import run_mcp_sidecar
 from .supervise import Supervisor
 
 #: What must be a whole number, by whom it is read afterwards: gunicorn_conf.

@@ -16,7 +16,7 @@ import json
 import uuid
 from typing import Any
 
-from ..im.signing import sign, verify
+from ..deliveries.signing import sign, verify
 from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
 
 

@@ -15,9 +15,9 @@ from markdown_text import to_rst
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from astrbot_api.config import Settings
+from astrbot_api.config.settings import Settings
 from astrbot_api.errors import EVENT_CODES, STATUS_OF_CODE
-from astrbot_api.http.docs.error_examples import build_example
+from astrbot_api.http.openapi.error_examples import build_example
 
 
 class ErrorTable(SphinxDirective):

@@ -1,6 +1,6 @@
 """The directive ``settings-table``: settings of the server, from the code.
 
-Its content are the fields of :class:`astrbot_api.config.Settings` that it
+Its content are the fields of :class:`astrbot_api.config.settings.Settings` that it
 shows; name, default, bounds and meaning come from the code alone. A setting
 that no table of the pages has, or two have, is a warning.
 """
@@ -17,7 +17,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from astrbot_api.config import PREFIX, Settings
+from astrbot_api.config.settings import PREFIX, Settings
 
 _FIELDS = {item.name: item for item in fields(Settings)}
 _HINTS = get_type_hints(Settings)

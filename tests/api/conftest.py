@@ -15,7 +15,8 @@ from werkzeug.test import TestResponse
 from astrbot_api import AstrBotAPI, Tool, create_app
 from astrbot_api.agent.provider import Delta, ModelMessage, ModelOptions, ToolSpec
 from astrbot_api.db import keys
-from astrbot_api.extension import AppState
+from astrbot_api.http.state import HttpState, get_http_state
+from astrbot_api.state import AppState
 
 from ..servers import parse_events
 
@@ -31,9 +32,14 @@ class Api:
     client: FlaskClient
     key: str
 
+    @property
+    def http(self) -> HttpState:
+        """What only HTTP has."""
+        return get_http_state(self.app)
+
     def create_key(self, *scopes: str) -> str:
         """Make one more key."""
-        _, secret = self.state.store.write(
+        _, secret = self.state.db.write(
             lambda db: keys.create_key(db, "test", scopes, created_by="test")
         )
         return secret
@@ -62,7 +68,7 @@ class Api:
 
     def count_rows(self, table: str) -> int:
         """Count the rows of a table."""
-        with self.state.store.read() as db:
+        with self.state.db.read() as db:
             return int(db.execute_sql(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
 
 

@@ -333,7 +333,7 @@ def test_a_fault_past_all_care_does_not_block_the_session(
 ) -> None:
     api, _ = make_scripted(_say("fine"))
     with monkeypatch.context() as broken:
-        broken.setattr("astrbot_api.chat.answering.Reply", None)
+        broken.setattr("astrbot_api.chat.turns.answering.Reply", None)
         assert api.chat(session_id="s")[-2]["code"] == "internal_error"
     assert api.chat("again", session_id="s")[-3]["data"] == "fine"
 

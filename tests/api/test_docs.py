@@ -16,13 +16,13 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from astrbot_api.errors import STATUS_OF_CODE
-from astrbot_api.http.docs.chinese import CHINESE, PARTS
-from astrbot_api.http.docs.complete import iter_operations
-from astrbot_api.http.docs.error_examples import ERROR_EXAMPLES
-from astrbot_api.http.docs.error_remedies import ERROR_REMEDIES
+from astrbot_api.http.api import RESOURCES
 from astrbot_api.http.docs.routes import PAGE_TEXTS
-from astrbot_api.http.docs.translate import find_key, map_texts, split_paragraphs
-from astrbot_api.http.openapi import RESOURCES
+from astrbot_api.http.openapi.chinese import CHINESE, PARTS
+from astrbot_api.http.openapi.complete import iter_operations
+from astrbot_api.http.openapi.error_examples import ERROR_EXAMPLES
+from astrbot_api.http.openapi.error_remedies import ERROR_REMEDIES
+from astrbot_api.http.openapi.translate import find_key, map_texts, split_paragraphs
 
 from .conftest import Api
 
@@ -390,7 +390,7 @@ def test_the_document_is_english_whatever_the_browser_prefers(api: Api, query: s
 
 
 def test_a_translation_is_made_once_an_app(make_api: Callable[..., Api]) -> None:
-    one, other = make_api().state.openapi, make_api().state.openapi
+    one, other = make_api().http.openapi, make_api().http.openapi
     assert one.get("zh") is one.get("zh")
     assert one.get("zh") is not other.get("zh")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from astrbot_api.http.drain import BODY_SILENCE_S
+from astrbot_api.http.request_body import BODY_SILENCE_S
 
 from .conftest import Api
 

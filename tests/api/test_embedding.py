@@ -85,7 +85,7 @@ def test_a_fault_of_ours_is_json_with_an_id_and_no_traceback(
     def fail() -> None:
         raise RuntimeError("a detail of the inside")
 
-    monkeypatch.setattr(state.configs, "list_configs", fail)
+    monkeypatch.setattr(state.agents.configs, "list_configs", fail)
     answer = host.test_client().get("/bot/api/v1/configs", headers={"X-API-Key": key or ""})
     body = answer.get_json()
     assert (answer.status_code, body["code"]) == (500, "internal_error")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astrbot_api.db.attachments import link_attachments
-from astrbot_api.storage.incoming import Incoming
-from astrbot_api.storage.local import LocalStorage
+from astrbot_api.files.incoming import Incoming
+from astrbot_api.files.storage.local import LocalStorage
 
 from .conftest import Api
 from .uploading import (
@@ -205,9 +205,9 @@ def test_metadata_without_the_bytes(api: Api) -> None:
 
 def test_what_a_message_uses_is_deleted_by_force_alone(api: Api) -> None:
     found = upload(api, PNG)["attachment_id"]
-    row = api.state.attachments.find(found)
+    row = api.state.files.find(found)
     assert row is not None
-    api.state.store.write(lambda db: link_attachments(db, 7, [row.id, row.id]))
+    api.state.db.write(lambda db: link_attachments(db, 7, [row.id, row.id]))
     assert error_of(delete(api, found)) == (409, "attachment_in_use")
     assert error_of(delete(api, found, "?force=perhaps")) == (400, "invalid_request")
     assert get(api, found).get_data() == PNG

@@ -14,10 +14,10 @@ from werkzeug.test import TestResponse
 
 from astrbot_api import ApiError, Tool
 from astrbot_api.agent.provider import Delta, TextDelta, Usage
-from astrbot_api.cli import main
+from astrbot_api.cli.main import main
 from astrbot_api.db import keys, keyuse, ratecounts
 from astrbot_api.db.models import ApiKey
-from astrbot_api.keyrules import NO_RULES, narrow_rules, read_rules
+from astrbot_api.keys.rules import NO_RULES, narrow_rules, read_rules
 
 from .conftest import Api
 from .uploading import PNG
@@ -26,7 +26,7 @@ from .uploading import PNG
 def make_key(api: Api, *scopes: str, **rules: Any) -> str:
     """Make a key with guard rails."""
     text = read_rules(rules).dump()
-    _, secret = api.state.store.write(
+    _, secret = api.state.db.write(
         lambda db: keys.create_key(
             db, "guarded", scopes or keys.PUBLIC_SCOPES, created_by="test", rules=text
         )
@@ -96,7 +96,7 @@ def test_configs_bind_chat_and_are_all_that_is_listed(api: Api) -> None:
     folder = api.state.settings.data_dir / "configs"
     text = (folder / "default.toml").read_text(encoding="utf-8")
     (folder / "other.toml").write_text(text.replace("default", "other"), encoding="utf-8")
-    api.state.configs.load_all()
+    api.state.agents.configs.load_all()
     key = make_key(api, configs=["other"])
     assert [one["id"] for one in ask(api, key).json["data"]["configs"]] == ["other"]
     assert refusal(say(api, key)) == (403, "key_restricted")
@@ -124,7 +124,7 @@ def test_address_is_the_one_behind_the_proxy(make_api: Callable[..., Api]) -> No
 
 def test_requests_a_minute_hold_and_are_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_800_000_030.0]
-    monkeypatch.setattr("astrbot_api.ratelimits.time.time", lambda: now[0])
+    monkeypatch.setattr("astrbot_api.keys.rates.time.time", lambda: now[0])
     key = make_key(api, requests_per_minute=3)
     answers = [ask(api, key) for _ in range(5)]
     assert [one.status_code for one in answers] == [200, 200, 200, 429, 429]
@@ -140,7 +140,7 @@ def test_requests_a_minute_hold_and_are_told(api: Api, monkeypatch: pytest.Monke
 
 def test_retry_after_is_when_the_next_one_is_taken(api: Api) -> None:
     def take(now_s: float) -> tuple[bool, float, float]:
-        return api.state.store.write(lambda db: ratecounts.count_request(db, "k", 10, now_s))
+        return api.state.db.write(lambda db: ratecounts.count_request(db, "k", 10, now_s))
 
     assert all(take(60_000.0)[0] for _ in range(10))
     allowed, _, wait_s = take(60_061.0)
@@ -151,7 +151,7 @@ def test_retry_after_is_when_the_next_one_is_taken(api: Api) -> None:
 def test_counts_of_past_minutes_are_removed(api: Api) -> None:
     ask(api, make_key(api, requests_per_minute=3))
     assert api.count_rows("rate_count") == 1
-    api.state.store.write(lambda db: ratecounts.forget_counts(db, time.time() + 180))
+    api.state.db.write(lambda db: ratecounts.forget_counts(db, time.time() + 180))
     assert api.count_rows("rate_count") == 0
 
 
@@ -251,7 +251,7 @@ def test_tools_bind(make_scripted: Callable[..., Any]) -> None:
 
 def test_expired_key_gets_401_whatever_its_rules(api: Api) -> None:
     key = make_key(api, requests_per_minute=5)
-    api.state.store.write(lambda db: ApiKey.update(expires_at=1).execute(db))
+    api.state.db.write(lambda db: ApiKey.update(expires_at=1).execute(db))
     assert ask(api, key).status_code == 401
 
 
@@ -354,8 +354,8 @@ def test_session_keys_count_to_the_key_that_made_them(api: Api) -> None:
 
 def test_turn_of_a_lost_worker_counts_to_the_maker_too(api: Api) -> None:
     made = mint(api).json["data"]
-    api.state.store.write(lambda db: keyuse.add_lost_turn(db, made["key_id"]))
-    with api.state.store.read() as db:
+    api.state.db.write(lambda db: keyuse.add_lost_turn(db, made["key_id"]))
+    with api.state.db.read() as db:
         (maker,) = (one["key_id"] for one in keys.list_keys(db))
         assert keyuse.sum_turns(db, made["key_id"], 0) == (1, 0)
         assert keyuse.sum_turns(db, maker, 0) == (1, 0)
@@ -363,16 +363,16 @@ def test_turn_of_a_lost_worker_counts_to_the_maker_too(api: Api) -> None:
 
 
 def test_session_key_ends_with_its_maker_and_when_that_changes(api: Api) -> None:
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         maker = next(one["key_id"] for one in keys.list_keys(db))
     one = mint(api).json["data"]["api_key"]
     same = {"name": "renamed", "scopes": list(keys.PUBLIC_SCOPES), "rules": None}
-    api.state.store.write(lambda db: keys.update_key(db, maker, same))
+    api.state.db.write(lambda db: keys.update_key(db, maker, same))
     assert say(api, one).status_code == 200
-    api.state.store.write(lambda db: keys.update_key(db, maker, {"rules": '{"streams":1}'}))
+    api.state.db.write(lambda db: keys.update_key(db, maker, {"rules": '{"streams":1}'}))
     assert say(api, one).status_code == 401
     other = mint(api).json["data"]["api_key"]
-    api.state.store.write(lambda db: keys.revoke_key(db, maker))
+    api.state.db.write(lambda db: keys.revoke_key(db, maker))
     assert say(api, other).status_code == 401
 
 
@@ -382,7 +382,7 @@ def test_session_key_ends_in_time_and_is_swept(api: Api, monkeypatch: pytest.Mon
     monkeypatch.setattr("astrbot_api.db.keys.now_us", lambda: now + 61_000_000)
     assert say(api, key).status_code == 401
     monkeypatch.setattr("astrbot_api.db.keys.now_us", lambda: now + 2 * keys.DAY_US)
-    assert api.state.store.write(keys.purge_session_keys) == 1
+    assert api.state.db.write(keys.purge_session_keys) == 1
     assert api.count_rows("api_key") == 1
     assert api.count_rows("api_key_scope") == len(keys.PUBLIC_SCOPES)
 

@@ -11,8 +11,8 @@ import pytest
 
 from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
-from astrbot_api.chat.budget import PastTurn, drop_oldest, make_room, split_old
-from astrbot_api.chat.persona import fill_prompt
+from astrbot_api.chat.context.budget import PastTurn, drop_oldest, make_room, split_old
+from astrbot_api.chat.context.history import fill_prompt
 
 from .conftest import Api, Scripted
 

@@ -10,8 +10,8 @@ import pytest
 from werkzeug.test import TestResponse
 
 from astrbot_api.agent.provider import Delta, TextDelta
-from astrbot_api.clock import now_us
 from astrbot_api.db import idempotency, runs
+from astrbot_api.runtime.clock import now_us
 
 from ..servers import parse_events
 from .conftest import Api, Scripted
@@ -98,14 +98,14 @@ def test_a_refused_request_may_be_sent_anew(api: Api) -> None:
 def test_after_a_day_it_is_a_new_request(api: Api) -> None:
     chat(api, "k").get_data()
     chat(api, "other").get_data()
-    api.state.store.write(
+    api.state.db.write(
         lambda db: db.execute_sql(
             "UPDATE idempotency SET created_at = ?", (now_us() - idempotency.KEPT_US - 1,)
         )
     )
     chat(api, "k").get_data()
     assert api.count_rows("run") == 3
-    api.state.idempotency.prune()
+    api.state.worker.idempotency.prune()
     assert api.count_rows("idempotency") == 1
 
 
@@ -147,12 +147,12 @@ def test_what_another_worker_is_at_is_waited_for_and_a_dead_ones_is_taken_over(
     chat(api, "x").get_data()
 
     def claim(worker_id: str) -> None:
-        with api.state.store.read() as db:
+        with api.state.db.read() as db:
             (key_id,) = db.execute_sql("SELECT key_id FROM api_key").fetchone()
         key = idempotency.ClientKey(key_id, worker_id, "file:")
-        api.state.store.write(lambda db: idempotency.claim(db, key, worker_id=worker_id))
+        api.state.db.write(lambda db: idempotency.claim(db, key, worker_id=worker_id))
 
-    api.state.store.write(lambda db: runs.renew_lease(db, "alive", 60.0))
+    api.state.db.write(lambda db: runs.renew_lease(db, "alive", 60.0))
     claim("alive")
     answer = send_file(api, "alive")
     check_code(answer, 409, "idempotency_in_flight")
@@ -183,23 +183,23 @@ def test_what_a_worker_did_before_it_died_is_not_done_again(
     class Killed(BaseException):
         """Nothing of the worker runs after it."""
 
-    write = api.state.store.write
+    write = api.state.db.write
 
     def die_after(job: Callable[[Any], Any]) -> Any:
         done = write(job)
-        with api.state.store.read() as db:
+        with api.state.db.read() as db:
             count = db.execute_sql(
                 f"SELECT COUNT(*) FROM {'message' if kind == 'push' else 'attachment'}"
             ).fetchone()[0]
         if count:
-            monkeypatch.setattr(api.state.store, "write", lambda job: None)
+            monkeypatch.setattr(api.state.db, "write", lambda job: None)
             raise Killed
         return done
 
-    monkeypatch.setattr(api.state.store, "write", die_after)
+    monkeypatch.setattr(api.state.db, "write", die_after)
     with pytest.raises(Killed):
         send()
-    monkeypatch.setattr(api.state.store, "write", write)
+    monkeypatch.setattr(api.state.db, "write", write)
     write(lambda db: db.execute_sql("DELETE FROM worker"))
     assert send().status_code == 200
     assert api.count_rows("message" if kind == "push" else "attachment") == 1

@@ -12,9 +12,9 @@ from werkzeug.test import TestResponse
 
 from astrbot_api import AstrBotAPI, create_app
 from astrbot_api.db import deliveries, keys
+from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.im.adapter import Target
-from astrbot_api.im.http import PlatformError
-from astrbot_api.keyrules import KeyRules
+from astrbot_api.keys.rules import KeyRules
 
 from ..pigeons import Loft
 from ..waiting import wait_for
@@ -58,7 +58,7 @@ class Post(Api):
 
     def read_session(self, session_id: str) -> tuple[Any, ...]:
         """Return creator, platform and is_group of a session."""
-        with self.state.store.read() as db:
+        with self.state.db.read() as db:
             row: tuple[Any, ...] = db.execute_sql(
                 "SELECT creator, platform_id, is_group FROM chat_session WHERE session_id = ?",
                 (session_id,),
@@ -428,7 +428,7 @@ def test_what_a_dead_worker_was_sending_goes_on_where_the_platforms_word_ends(po
         deliveries.note_progress(db, row, "dead", parts=1, chars=0, platform_ids=["p0"])
         return delivery_id
 
-    delivery_id = post.state.store.write(leave_behind)
+    delivery_id = post.state.db.write(leave_behind)
     post.state.im.outbox.wake()
     wait_for(lambda: post.look_up(delivery_id)["status"] == "sent")
     ((target, text),) = post.loft.sent
@@ -439,18 +439,18 @@ def test_what_a_dead_worker_was_sending_goes_on_where_the_platforms_word_ends(po
 def test_a_worker_that_lost_its_claim_sends_no_more(post: Post) -> None:
     def lose(target: Target, text: str) -> None:
         if text == "one":
-            post.state.store.write(
+            post.state.db.write(
                 lambda db: db.execute_sql("UPDATE delivery SET claimed_by = 'another'")
             )
 
-    post.state.store.write(
+    post.state.db.write(
         lambda db: db.execute_sql(
             "INSERT INTO worker (worker_id, lease_until) VALUES ('another', 9e12)"
         )
     )
     post.loft.before_part = lose
     content = [{"type": "plain", "text": "one"}, {"type": "plain", "text": "two"}]
-    post.state.store.write(
+    post.state.db.write(
         lambda db: deliveries.add_delivery(db, platform_id="loft", target=UMO, content=content)
     )
     post.state.im.outbox.wake()
@@ -460,7 +460,7 @@ def test_a_worker_that_lost_its_claim_sends_no_more(post: Post) -> None:
 
 def test_old_deliveries_are_forgotten(post: Post) -> None:
     delivery_id = post.send(umo=UMO, message="x").get_json()["data"]["delivery_id"]
-    assert post.state.store.write(lambda db: deliveries.prune(db, keep_us=-1)) == 1
+    assert post.state.db.write(lambda db: deliveries.prune(db, keep_us=-1)) == 1
     answer = post.get(f"/api/v1/im/deliveries/{delivery_id}")
     assert (answer.status_code, answer.get_json()["code"]) == (404, "delivery_not_found")
 
@@ -496,7 +496,7 @@ def test_a_deleted_attachment_fails_its_delivery(make_post: Callable[..., Post])
 def test_a_key_sends_only_where_its_rules_allow(
     post: Post, rules: KeyRules, umo: str, status: int
 ) -> None:
-    _, key = post.state.store.write(
+    _, key = post.state.db.write(
         lambda db: keys.create_key(db, "k", ["im"], created_by="test", rules=rules.dump())
     )
     assert post.send(key=key, umo=umo, message="x").status_code == status
@@ -505,7 +505,7 @@ def test_a_key_sends_only_where_its_rules_allow(
 def test_a_key_sees_only_the_deliveries_that_its_rules_allow(post: Post) -> None:
     delivery_id = post.send(umo=UMO, message="x").get_json()["data"]["delivery_id"]
     rules = KeyRules(bots=("other",)).dump()
-    _, key = post.state.store.write(
+    _, key = post.state.db.write(
         lambda db: keys.create_key(db, "k", ["im"], created_by="test", rules=rules)
     )
     path = f"/api/v1/im/deliveries/{delivery_id}"

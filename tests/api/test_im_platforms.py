@@ -174,7 +174,7 @@ def test_commands_work(bot: Bot) -> None:
 def test_a_picture_comes_in_as_an_attachment(bot: Bot) -> None:
     bot.hook(bot.messenger.show(PNG))
     bot.texts(1)
-    with bot.state.store.read() as db:
+    with bot.state.db.read() as db:
         rows = db.execute_sql("SELECT type, size_bytes FROM attachment").fetchall()
     assert [tuple(row) for row in rows] == [("image", len(PNG))]
 

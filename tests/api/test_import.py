@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from astrbot_api.cli import main
+from astrbot_api.cli.main import main
 from astrbot_api.db import audit, keys
 from astrbot_api.db.store import Store
 from astrbot_api.importing import source as source_module
@@ -62,7 +62,7 @@ def _report(done: Result) -> dict[str, Any]:
 
 def _dump(api: Api) -> dict[str, list[Any]]:
     """Return every row that an import could touch."""
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         return {
             table: sorted(db.execute_sql(f"SELECT * FROM {table}").fetchall(), key=repr)
             for table in _TABLES
@@ -196,7 +196,7 @@ def test_the_audit_tells_of_the_import_and_of_each_key(
     data.add_session("s")
     for arguments in ((), ("--apply",), ("--apply",)):
         run(*arguments)
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         entries = audit.list_entries(db)
     told = [(one["action"], one["actor"], one["subject"], one["detail"]) for one in entries]
     assert told == [
@@ -229,7 +229,7 @@ def test_an_import_that_broke_off_goes_on_where_it_was(
 ) -> None:  # fmt: skip
     data.add_recorded(RECORDED)
     data.add_key("k1")
-    _break_after(monkeypatch, type(api.state.store), writes)
+    _break_after(monkeypatch, type(api.state.db), writes)
     run("--apply", code=1)
     monkeypatch.undo()
     run("--apply")
@@ -297,7 +297,7 @@ def test_files_that_are_missing_or_elsewhere_are_reported(
     }.items():
         data.add_attachment(name, path, None)
     done = run("--apply")
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         taken = db.execute_sql("SELECT attachment_id FROM attachment").fetchall()
     assert taken == [("windows",)]
     assert "left out 2: its path is not in the directory" not in done.stdout
@@ -317,8 +317,8 @@ def test_a_file_above_the_limit_is_left_out(
         main, ["import-astrbot", str(data.folder), "--data-dir", folder, "--apply"]
     )
     assert "its file is larger than ASTRBOT_MAX_FILE_BYTES (large 101 bytes)" in done.stdout
-    assert api.state.attachments.find("small")
-    assert not api.state.attachments.find("large")
+    assert api.state.files.find("small")
+    assert not api.state.files.find("large")
 
 
 def test_the_model_is_given_the_imported_history(

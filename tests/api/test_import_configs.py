@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from astrbot_api.cli import main
+from astrbot_api.cli.main import main
 
 from ..astrbot_data import AstrBotData
 from .conftest import Api
@@ -111,7 +111,7 @@ def test_another_config_keeps_its_id_and_name_and_has_the_default_providers(
     words = ["--data-dir", str(api.state.settings.data_dir), "--apply"]
     source = str(folder.parent / "astrbot")
     assert CliRunner().invoke(main, ["import-astrbot", source, *words]).exit_code == 0
-    api.state.configs._refresh(force=True)
+    api.state.agents.configs._refresh(force=True)
     listed = api.get("/api/v1/configs").json["data"]["configs"]  # type: ignore[index]
     assert {one["id"]: one["name"] for one in listed}[_ID] == "second 配置"
 

@@ -7,19 +7,20 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from astrbot_api.cli import main
-from astrbot_api.config import Settings
+from astrbot_api.cli.main import main
+from astrbot_api.config.settings import Settings
 from astrbot_api.db.keys import hash_secret
 from astrbot_api.db.legacy_keys import LegacyKey, find_legacy_keys, replace_hash
 from astrbot_api.db.store import open_store
 from astrbot_api.errors import ApiError
-from astrbot_api.legacykeys import LegacyKeys
+from astrbot_api.keys.legacy import LegacyKeys
 
 from ..astrbot_data import KEY, SALT, AstrBotData, hash_key
 from .conftest import Api
@@ -59,6 +60,12 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return secrets
 
 
+def use_clock(api: Api, now: Callable[[], float]) -> None:
+    """Have imported keys checked by a clock of the test's own."""
+    keys = replace(api.state.keys, legacy=LegacyKeys(api.state.db, now))
+    api.app.extensions["astrbot_api"] = replace(api.state, keys=keys)
+
+
 def _status(api: Api, secret: str) -> int:
     return api.client.get("/api/v1/im/bots", headers={"X-API-Key": secret}).status_code
 
@@ -76,7 +83,7 @@ def test_an_imported_key_works_and_its_hash_is_replaced_at_once(
     assert _status(api, KEY) == 200
     assert hashed == [KEY]
     assert api.count_rows("legacy_key") == 0
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         row = db.execute_sql("SELECT name, digest FROM api_key WHERE key_id = 'k1'").fetchone()
     assert row == ("my bot", hash_secret(KEY))
 
@@ -117,7 +124,7 @@ def test_wrong_keys_cannot_burn_the_processor(
     api: Api, data: AstrBotData, run: Callable[..., Result], hashed: list[str]
 ) -> None:
     now = [0.0]
-    api.state.legacy_keys = LegacyKeys(api.state.store, lambda: now[0])
+    use_clock(api, lambda: now[0])
     data.add_key("k1")
     run()
     assert [_status(api, _wrong(at)) for at in range(8)] == [401] * 5 + [503] * 3
@@ -135,7 +142,7 @@ def test_wrong_keys_cannot_burn_the_processor(
 def test_many_keys_under_attack_share_one_budget(
     api: Api, data: AstrBotData, run: Callable[..., Result], hashed: list[str]
 ) -> None:
-    api.state.legacy_keys = LegacyKeys(api.state.store, lambda: 0.0)
+    use_clock(api, lambda: 0.0)
     secrets = [f"abk_{at:08d}rest" for at in range(8)]
     for secret in secrets:
         data.add_key(secret[4:12], secret)
@@ -168,7 +175,7 @@ def test_a_key_that_is_ended_here_before_its_first_use_is_refused(
     folder = str(api.state.settings.data_dir)
     CliRunner().invoke(main, ["keys", verb, "k1", "--data-dir", folder])
     assert _status(api, KEY) == 401
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         assert find_legacy_keys(db, KEY[:12]) == []
 
 
@@ -223,10 +230,10 @@ def test_a_secret_that_another_row_has_does_not_open_an_imported_one(
 ) -> None:
     data.add_key("k1")
     run()
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         (own,) = db.execute_sql("SELECT key_id FROM api_key WHERE key_id <> 'k1'").fetchone()
     sql = "UPDATE api_key SET digest = ?, revoked_at = 1 WHERE key_id = ?"
-    api.state.store.write(lambda db: db.execute_sql(sql, (hash_secret(KEY), own)))
+    api.state.db.write(lambda db: db.execute_sql(sql, (hash_secret(KEY), own)))
     assert _status(api, KEY) == 401
 
 
@@ -323,7 +330,7 @@ def test_a_queue_of_checks_has_an_end(
 ) -> None:
     data.add_key("k1")
     run()
-    legacy = api.state.legacy_keys
+    legacy = api.state.keys.legacy
     while legacy._places.acquire(blocking=False):
         pass
     with pytest.raises(ApiError, match="try again in two seconds"):

@@ -14,8 +14,8 @@ from astrbot_api import AstrBotAPI, Tool, ToolContext, create_app
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
 from astrbot_api.db import keys
 from astrbot_api.db.runs import drop_lease
+from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import ApiError, StorageError
-from astrbot_api.im.http import PlatformError
 
 from ..pigeons import Loft, to_message
 from ..waiting import wait_for
@@ -59,7 +59,7 @@ class Tower(Api):
 
     def read_session(self, umo: str) -> tuple[Any, ...]:
         """Return creator, platform and is_group of a session."""
-        with self.state.store.read() as db:
+        with self.state.db.read() as db:
             row: tuple[Any, ...] = db.execute_sql(
                 "SELECT creator, platform_id, is_group FROM chat_session WHERE session_id = ?",
                 (umo,),
@@ -244,7 +244,7 @@ def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
     other.state.im.inbound.pending.tend()
     assert other.loft.texts() == [], "the one that fetches is alive"
 
-    dying.state.store.write(lambda db: drop_lease(db, dying.state.lease.get_worker_id()))
+    dying.state.db.write(lambda db: drop_lease(db, dying.state.worker.lease.get_worker_id()))
     other.state.im.inbound.pending.tend()
     # Either sends what the other one answered.
     wait_for(lambda: "4711." in "".join(other.loft.texts() + dying.loft.texts()))
@@ -257,16 +257,16 @@ def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
 
 def test_a_message_with_a_file_waits_for_a_server_that_is_full(make_tower: Any) -> None:
     tower = make_tower(max_turns_per_session=1)
-    start, full = tower.state.runs.start, threading.Event()
+    start, full = tower.state.chat.runs.start, threading.Event()
 
     def refuse(request: Any) -> Any:
         full.set()
         raise ApiError("server_busy", "later")
 
-    tower.state.runs.start = refuse
+    tower.state.chat.runs.start = refuse
     assert tower.tell(event="1", text="Read this", files={"a.txt": "4711"}).status_code == 200
     assert full.wait(30)
-    tower.state.runs.start = start
+    tower.state.chat.runs.start = start
 
     def answered() -> list[str]:
         tower.state.im.inbound.pending.tend()
@@ -281,7 +281,7 @@ def test_a_message_that_is_told_twice_is_acknowledged_only_when_it_is_stored(
 ) -> None:
     tower = make_tower()
     pending, failing = tower.state.im.inbound.pending, threading.Event()
-    first_writes, write = threading.Event(), tower.state.store.write
+    first_writes, write = threading.Event(), tower.state.db.write
     message = to_message({"event": "1", "text": "Read", "files": {"a.txt": "4711"}})
 
     def fail(job: Any) -> Any:
@@ -296,8 +296,8 @@ def test_a_message_that_is_told_twice_is_acknowledged_only_when_it_is_stored(
             refused.append(error)
 
     refusals: tuple[list[StorageError], list[StorageError]] = ([], [])
-    tower.state.lease.get_worker_id()
-    monkeypatch.setattr(tower.state.store, "write", fail)
+    tower.state.worker.lease.get_worker_id()
+    monkeypatch.setattr(tower.state.db, "write", fail)
     first, second = (threading.Thread(target=add, args=(one,)) for one in refusals)
     first.start()
     assert first_writes.wait(30)
@@ -305,7 +305,7 @@ def test_a_message_that_is_told_twice_is_acknowledged_only_when_it_is_stored(
     failing.set()
     first.join()
     second.join()
-    monkeypatch.setattr(tower.state.store, "write", write)
+    monkeypatch.setattr(tower.state.db, "write", write)
     assert [len(one) for one in refusals] == [1, 1], "who has an answer is not told of it again"
     assert tower.count_rows("inbound_pending") == 0
 
@@ -318,7 +318,7 @@ def test_a_bot_that_stays_away_has_its_messages_given_up(
     message = to_message({"event": "1", "text": "Read", "files": {"a.txt": "4711"}})
     pending.add("gone", message)
     wait_for(lambda: "waits: Bot not found" in caplog.text)
-    tower.state.store.write(
+    tower.state.db.write(
         lambda db: db.execute_sql(
             "UPDATE inbound_pending SET received_at = received_at - 3600000001"
         )
@@ -357,7 +357,7 @@ def test_a_missing_config_is_told_and_the_event_not_told_again(make_tower: Any) 
 
 def test_a_server_that_is_full_has_the_platform_try_again(make_tower: Any) -> None:
     tower = make_tower(max_runs_per_worker=1)
-    tower.state.runs.drain()
+    tower.state.chat.runs.drain()
     assert tower.tell(event="1", text="Hello").status_code == 503
     assert tower.count_rows("inbound_event") == 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.chat import inbox as inboxes
+from astrbot_api.chat.watching import inbox as inboxes
 from astrbot_api.db import messages, sessions
 
 from ..waiting import wait_for
@@ -76,7 +76,7 @@ def push(api: Api, session_id: str, text: str) -> int:
         content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
         return messages.add_message(db, session.id, "webchat", messages.BOT, content, None)[0]
 
-    return api.state.store.write(job)
+    return api.state.db.write(job)
 
 
 def test_messages_of_all_sessions_come_as_they_are_stored(api: Api, open_inbox: Open) -> None:
@@ -109,7 +109,7 @@ def test_a_push_is_looked_for_at_once(
     assert answer.status_code == 200
     assert reader.read_texts(1) == ["a: pushed"]
     reader.close()
-    api.state.inbox.wake()  # so that its thread ends
+    api.state.chat.inbox.wake()  # so that its thread ends
 
 
 def test_an_event_is_a_message_as_the_list_has_it(api: Api, open_inbox: Open) -> None:
@@ -159,7 +159,7 @@ def test_a_reader_that_falls_behind_is_told_to_resume(
     reader.read()
     for number in range(6):
         push(api, "a", str(number))
-    api.state.inbox.look()
+    api.state.chat.inbox.look()
     assert reader.read_texts(3) == ["a: 0", "a: 1", "a: 2"]
     assert "retry: 1000" in next(reader._chunks).decode()  # type: ignore[union-attr]
     again = open_inbox(api, "username=alice&after=5")
@@ -178,10 +178,10 @@ def test_a_message_too_long_for_a_line_is_only_told_of(api: Api, open_inbox: Ope
 def test_nothing_is_looked_for_when_no_inbox_is_open(api: Api) -> None:
     reader = Reader(api)
     reader.read()
-    assert api.state.inbox.open_count == 1
+    assert api.state.chat.inbox.open_count == 1
     reader.close()
-    assert api.state.inbox.open_count == 0
-    wait_for(lambda: not api.state.inbox._running)
+    assert api.state.chat.inbox.open_count == 0
+    wait_for(lambda: not api.state.chat.inbox._running)
     again = Reader(api)
     again.read()
     api.chat("one", session_id="a")
@@ -192,7 +192,7 @@ def test_nothing_is_looked_for_when_no_inbox_is_open(api: Api) -> None:
 def test_an_inbox_ends_when_the_worker_stops(api: Api, open_inbox: Open) -> None:
     reader = open_inbox(api)
     reader.read()
-    api.state.runs.drain()
+    api.state.chat.runs.drain()
     assert b"".join(reader._chunks).endswith(b"retry: 1000\n\n")  # type: ignore[arg-type]
     answer = api.get(f"{PATH}?username=alice")
     assert (answer.status_code, answer.get_json()["code"]) == (503, "shutting_down")

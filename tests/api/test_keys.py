@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from astrbot_api.cli import main
+from astrbot_api.cli.main import main
 from astrbot_api.db import keys
 
 from .conftest import Api
@@ -53,7 +53,7 @@ def test_the_secret_is_stored_nowhere(api: Api) -> None:
 
 
 def test_a_key_is_checked_by_one_indexed_read(api: Api) -> None:
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         plan = db.execute_sql(f"EXPLAIN QUERY PLAN {keys._FIND}", ("x",)).fetchall()
     assert all("SCAN" not in row[3] for row in plan)
     assert any("USING INDEX" in row[3] and "digest" in row[3] for row in plan)
@@ -90,9 +90,9 @@ def test_an_unknown_key_is_an_error_that_names_it(
 
 def test_a_rotated_key_ends_at_once_or_after_its_grace(api: Api) -> None:
     def rotate(grace_s: int) -> tuple[dict[str, Any], str]:
-        with api.state.store.read() as db:
+        with api.state.db.read() as db:
             newest = next(one for one in keys.list_keys(db) if not one["is_revoked"])
-        rotated = api.state.store.write(
+        rotated = api.state.db.write(
             lambda db: keys.rotate_key(db, newest["key_id"], grace_s=grace_s)
         )
         assert rotated

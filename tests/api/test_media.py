@@ -58,7 +58,7 @@ WAV = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00
 
 
 def upload(api: Api, data: bytes, name: str) -> str:
-    return api.state.attachments.store_bytes(data, name).attachment_id
+    return api.state.files.store_bytes(data, name).attachment_id
 
 
 def part(attachment_id: str, kind: str = "file") -> dict[str, str]:
@@ -169,10 +169,10 @@ def test_a_deleted_attachment_is_named_as_such(make_scripted: Scripts) -> None:
     api, model = make_scripted(say)
     attachment_id = upload(api, b"gone", "note.txt")
     api.chat([part(attachment_id)], session_id="s")
-    row = api.state.attachments.find(attachment_id)
+    row = api.state.files.find(attachment_id)
     assert row is not None
-    assert not api.state.attachments.delete(row)
-    assert api.state.attachments.delete(row, even_if_used=True)
+    assert not api.state.files.delete(row)
+    assert api.state.files.delete(row, even_if_used=True)
     api.chat("again", session_id="s")
     assert model.seen[-1][1]["content"] == "[Attachment: deleted since]"
 
@@ -183,7 +183,7 @@ def test_the_message_is_stored_with_the_attachments_own_type_and_name(
     api, _ = make_scripted(say)
     attachment_id = upload(api, png(), "dot.png")
     api.chat([{**part(attachment_id, "file"), "filename": "liar.exe"}])
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         (content,) = db.execute_sql("SELECT content FROM message ORDER BY id").fetchone()
     assert f'"type":"image","attachment_id":"{attachment_id}","filename":"dot.png"' in content
 
@@ -224,10 +224,10 @@ def test_a_tools_file_is_shown_saved_and_stored(make_scripted: Scripts) -> None:
     assert events[at]["data"] == "[IMAGE]plot.png"
     saved = events[at + 1]
     assert (saved["type"], saved["data"]["type"]) == ("attachment_saved", "image")
-    row = api.state.attachments.find(saved["data"]["id"])
+    row = api.state.files.find(saved["data"]["id"])
     assert row is not None
-    assert api.state.attachments.read_bytes(row, 10_000) == png()
-    assert not api.state.attachments.delete(row), "the bot's message uses it"
+    assert api.state.files.read_bytes(row, 10_000) == png()
+    assert not api.state.files.delete(row), "the bot's message uses it"
     api.chat("what was it?", session_id="s")
     assert {"role": "assistant", "content": "[You sent the image plot.png.]"} in model.seen[-1]
 

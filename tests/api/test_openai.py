@@ -279,9 +279,9 @@ def test_a_client_that_leaves_stops_a_turn_that_nobody_can_find(make_scripted: M
         "data"
     ] == {"sessions": [], "page": 1, "page_size": 20, "total": 0}
     stream.close()
-    (turn,) = api.state.runs._active.values()
+    (turn,) = api.state.chat.runs._active.values()
     assert turn.cancel.reason == "stopped"
     stopped.set()
-    assert api.state.runs.wait_until_idle(30)
-    api.state.remover.empty_removed()
+    assert api.state.chat.runs.wait_until_idle(30)
+    api.state.chat.remover.empty_removed()
     wait_for(lambda: nothing_is_left(api))

@@ -17,9 +17,9 @@ from werkzeug.test import TestResponse
 
 from astrbot_api import AstrBotAPI, build_operations
 from astrbot_api.errors import StorageError
-from astrbot_api.http.operations import checks
-from astrbot_api.http.operations.checks import ReadinessChecks
-from astrbot_api.logcontext import JsonFormatter, set_log_fields
+from astrbot_api.http import checks
+from astrbot_api.http.checks import ReadinessChecks
+from astrbot_api.runtime.logs import JsonFormatter, set_log_fields
 
 from .conftest import Api
 
@@ -60,7 +60,7 @@ def test_what_is_missing_is_named_with_503_and_no_secret(
     def fail(*_: Any) -> None:
         raise OSError("/secret/path")
 
-    monkeypatch.setattr(type(api.state.attachments.storage), "size", fail)
+    monkeypatch.setattr(type(api.state.files.storage), "size", fail)
     answer = api.client.get("/readyz")
     assert answer.status_code == 503
     body = answer.get_json()
@@ -93,7 +93,7 @@ def test_a_check_that_hangs_is_told_and_not_begun_twice(monkeypatch: pytest.Monk
 
 
 def test_a_server_that_stops_is_not_ready(api: Api) -> None:
-    api.state.runs.drain()
+    api.state.chat.runs.drain()
     answer = api.client.get("/readyz")
     assert (answer.status_code, answer.get_json()) == (503, {"status": "stopping"})
 
@@ -114,7 +114,7 @@ def test_requests_turns_tokens_and_uploads_are_counted(api: Api) -> None:
     assert found["astrbot_tokens_total", "output"] > 0
     assert found["astrbot_first_token_seconds_count",] == 2
     assert found["astrbot_upload_bytes_total",] == 3
-    assert found["astrbot_streams_open",] == api.state.streams.open_count
+    assert found["astrbot_streams_open",] == api.state.chat.streams.open_count
     assert found["astrbot_runs_active", "running"] == 0
     assert not any("secret" in label for key in found for label in key)
 
@@ -158,7 +158,7 @@ def test_an_embedder_mounts_them_where_it_wants(tmp_path: Any) -> None:
 def test_a_request_is_one_json_object_in_the_log(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_LOG_FORMAT="json")
     lines: list[str] = []
-    api.state.access_log = lines.append
+    api.http.access_log.send_to(lines.append)
     api.client.get(
         '/api/v1/im/bots?key=abk_secret"', headers={"X-API-Key": api.key, "X-Request-ID": "r1"}
     )

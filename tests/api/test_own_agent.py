@@ -14,14 +14,7 @@ import waitress
 from flask import Flask, Request
 from flask.testing import FlaskClient
 
-from astrbot_api import (
-    AstrBotAPI,
-    HostUser,
-    ProviderError,
-    ReasoningDelta,
-    ToolContext,
-    Usage,
-)
+from astrbot_api import AstrBotAPI, HostUser, ProviderError, ReasoningDelta, ToolContext, Usage
 from examples.embed import shop as shop_module
 
 from ..servers import parse_events

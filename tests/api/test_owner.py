@@ -14,10 +14,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from astrbot_api import create_app
-from astrbot_api.admin import owner, passwords
-from astrbot_api.admin.housekeeping import Housekeeping
-from astrbot_api.cli import main
+from astrbot_api.cli.main import main
 from astrbot_api.db import audit, keys
+from astrbot_api.owner import login as owner
+from astrbot_api.owner import passwords
+from astrbot_api.worker.housekeeping import Housekeeping
 
 from .conftest import Api
 
@@ -56,7 +57,7 @@ def post(owned: Api, token: str) -> Callable[..., TestResponse]:
 
 
 def actions(api: Api) -> list[str]:
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         return [entry["action"] for entry in audit.list_entries(db)]
 
 
@@ -109,7 +110,7 @@ def test_cookie_alone_reads_and_changes_nothing(owned: Api) -> None:
     cookie = client.get_cookie("astrbot_owner")
     assert cookie is not None
     assert (cookie.http_only, cookie.same_site) == (True, "Strict")
-    login = owned.state.owner_login
+    login = owned.state.owner
     found = login.find_login(cookie.value)
     assert found is not None
     headers = {"X-CSRF-Token": login.csrf_token(found)}
@@ -185,7 +186,7 @@ def test_another_secret_key_takes_no_old_token(owned: Api, token: str) -> None:
 
 
 def test_password_is_hashed_and_shown_nowhere(owned: Api) -> None:
-    with owned.state.store.read() as db:
+    with owned.state.db.read() as db:
         (stored,) = db.execute_sql("SELECT password_hash FROM owner").fetchone()
     assert stored.startswith("$argon2id$")
     assert PASSWORD not in repr(owned.state.settings)
@@ -268,8 +269,8 @@ def test_first_use_of_a_key_is_noted_once(owned: Api, post: Callable[..., TestRe
     made = post("create", scopes=["config"]).json["data"]
     for _ in range(2):
         owned.client.get("/api/v1/configs", headers={"X-API-Key": made["api_key"]})
-        owned.state.lease._flush_use()
-    with owned.state.store.read() as db:
+        owned.state.keys.usage.flush()
+    with owned.state.db.read() as db:
         entries = audit.list_entries(db)
     first = [one for one in entries if one["action"] == "key_first_used"]
     assert [(one["subject"], one["address"]) for one in first] == [(made["key_id"], "127.0.0.1")]
@@ -277,12 +278,12 @@ def test_first_use_of_a_key_is_noted_once(owned: Api, post: Callable[..., TestRe
 
 def test_old_entries_are_removed(owned: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     log_in(owned.client, "no")
-    chore = Housekeeping(owned.state.store, 90)
+    chore = Housekeeping(owned.state.db, 90)
     chore.run()
     assert actions(owned) == ["login_failed"]
     later = keys.now_us() + 91 * keys.DAY_US
-    monkeypatch.setattr("astrbot_api.admin.housekeeping.now_us", lambda: later)
-    Housekeeping(owned.state.store, 90).run()
+    monkeypatch.setattr("astrbot_api.worker.housekeeping.now_us", lambda: later)
+    Housekeeping(owned.state.db, 90).run()
     assert actions(owned) == []
 
 

@@ -9,8 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from astrbot_api import AstrBotAPI, create_app
-from astrbot_api.admin import passwords
-from astrbot_api.im.http import PlatformError
+from astrbot_api.deliveries.http import PlatformError
+from astrbot_api.owner import passwords
 
 from ..pigeons import Loft
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.admin import passwords
-from astrbot_api.admin.housekeeping import Housekeeping
 from astrbot_api.db import keys
-from astrbot_api.keyrules import read_rules
+from astrbot_api.keys.rules import read_rules
+from astrbot_api.owner import passwords
+from astrbot_api.worker.housekeeping import Housekeeping
 
 from .conftest import Api
 
@@ -47,8 +47,8 @@ def test_owner_manages_keys_and_reads_the_pages_data(owned: Api) -> None:
     minted = owned.client.post("/api/v1/keys/session", headers=key, json={"username": "alice"})
     child = minted.json["data"]["api_key"]
     assert owned.post_chat(child, username="alice", message="hi").status_code == 200
-    owned.state.lease._flush_use()
-    owned.state.key_use.flush()
+    owned.state.keys.usage.flush()
+    owned.state.keys.usage.flush()
     for path in ("overview", "keys", "audit", "sessions?q=ali", "bots"):
         answer = client.get(f"/admin/data/{path}", headers=headers)
         assert answer.status_code == 200, path
@@ -58,13 +58,13 @@ def test_owner_manages_keys_and_reads_the_pages_data(owned: Api) -> None:
     new = post("rotate", key_id=made["key_id"], grace_s=60)
     assert post("revoke", key_id=new["key_id"]) == {}
     assert post("delete", key_id=new["key_id"]) == {}
-    Housekeeping(owned.state.store, 90).run()
+    Housekeeping(owned.state.db, 90).run()
     assert client.post("/api/auth/logout", headers=headers).status_code == 200
 
 
 def test_limits_hold_for_requests_at_once(owned: Api) -> None:
     text = read_rules({"requests_per_minute": 10, "turns_per_day": 5}).dump()
-    _, secret = owned.state.store.write(
+    _, secret = owned.state.db.write(
         lambda db: keys.create_key(db, "k", keys.PUBLIC_SCOPES, created_by="test", rules=text)
     )
     statuses: list[int] = []

@@ -11,9 +11,9 @@ import pytest
 from flask.testing import FlaskClient
 
 import astrbot_api
-from astrbot_api.admin import passwords
 from astrbot_api.admin.language import load_catalogue
 from astrbot_api.db import audit
+from astrbot_api.owner import passwords
 
 from .conftest import Api
 
@@ -42,9 +42,9 @@ def client(owned: Api) -> FlaskClient:
 def csrf(owned: Api, client: FlaskClient) -> dict[str, str]:
     cookie = client.get_cookie("astrbot_owner")
     assert cookie is not None
-    login = owned.state.owner_login.find_login(cookie.value)
+    login = owned.state.owner.find_login(cookie.value)
     assert login is not None
-    return {"X-CSRF-Token": owned.state.owner_login.csrf_token(login)}
+    return {"X-CSRF-Token": owned.state.owner.csrf_token(login)}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -93,7 +93,7 @@ def test_data_needs_the_login(owned: Api) -> None:
 def test_figures_count_requests_turns_and_tokens(owned: Api, client: FlaskClient) -> None:
     owned.chat("hi there")
     owned.get("/api/v1/nothing")
-    owned.state.key_use.flush()
+    owned.state.keys.usage.flush()
     data = client.get("/admin/data/overview").json["data"]
     (day,) = data["days"]
     assert (day["requests"], day["errors"], day["turns"], day["failed_turns"]) == (2, 1, 1, 0)
@@ -145,7 +145,7 @@ def test_sessions_are_found_read_exported_and_deleted(owned: Api, client: FlaskC
     gone = client.delete("/admin/data/sessions", query_string=query, headers=csrf(owned, client))
     assert gone.status_code == 200
     assert find("") == ["two"]
-    with owned.state.store.read() as db:
+    with owned.state.db.read() as db:
         assert audit.list_entries(db)[0]["action"] == "session_deleted"
 
 
@@ -210,7 +210,7 @@ def test_test_message_is_sent_and_noted(owned: Api, client: FlaskClient) -> None
     assert client.post(path, json=body).status_code == 403
     sent = client.post(path, json=body, headers=headers)
     assert sent.json["data"]["status"] == "sent"
-    with owned.state.store.read() as db:
+    with owned.state.db.read() as db:
         assert audit.list_entries(db)[0]["action"] == "bot_tested"
     wrong = client.post(path, json={**body, "umo": "none:FriendMessage:1"}, headers=headers)
     assert wrong.status_code == 404

@@ -27,7 +27,7 @@ from astrbot_api import (
     tool,
 )
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
-from astrbot_api.cli import main
+from astrbot_api.cli.main import main
 from astrbot_api.extension import AppState
 from astrbot_api.plugins.hookspecs import HOOKS
 
@@ -321,7 +321,7 @@ class JsonConfigured(Configured):
 def write_config(api: Api, text: str, name: str = "default") -> None:
     path = api.state.settings.data_dir / "configs" / f"{name}.toml"
     path.write_text(f'[provider]\nid = "scripted"\ntype = "mock"\n{text}', encoding="utf-8")
-    api.state.configs.load_all()
+    api.state.agents.configs.load_all()
 
 
 @pytest.mark.parametrize("kind", [Configured, JsonConfigured])
@@ -400,7 +400,7 @@ def test_two_applications_share_no_plugin(tmp_path: Path) -> None:
         app = create_app(api=AstrBotAPI(data_dir=tmp_path / name))
         states.append(app.extensions["astrbot_api"])
     first, second = (
-        next(one.plugin for one in state.plugins.list_records() if one.name == "hello")
+        next(one.plugin for one in state.agents.plugins.list_records() if one.name == "hello")
         for state in states
     )
     assert first is not second
@@ -464,7 +464,7 @@ def test_a_plugin_that_cannot_be_loaded_is_named_and_skipped(
     (tmp_path / "plugins" / "empty").mkdir()
     app = create_app(api=AstrBotAPI(data_dir=tmp_path))
     state: AppState = app.extensions["astrbot_api"]
-    reasons = {one.name: one.reason for one in state.plugins.list_records()}
+    reasons = {one.name: one.reason for one in state.agents.plugins.list_records()}
     state.close()
     for name, (_, reason) in BAD.items():
         assert reason in reasons[name], name
@@ -556,7 +556,7 @@ def test_the_example_runs_from_an_installed_package(
     try:
         api = make_api()
         check_example(api)
-        records = {one.name: one.found for one in api.state.plugins.list_records()}
+        records = {one.name: one.found for one in api.state.agents.plugins.list_records()}
         assert records["hello"].where == "astrbot-plugin-hello 0.1"
     finally:
         for name in [one for one in sys.modules if one.split(".")[0] == "plugin_hello"]:
@@ -566,7 +566,7 @@ def test_the_example_runs_from_an_installed_package(
 def check_example(api: Api) -> None:
     """Have every part of the example do its work."""
     plugin: Any = next(
-        one.plugin for one in api.state.plugins.list_records() if one.name == "hello"
+        one.plugin for one in api.state.agents.plugins.list_records() if one.name == "hello"
     )
     assert api.chat("ping")[-3]["data"] == "pong"
     assert api.chat("/hello Ada")[-3]["data"] == "Hello, Ada!"

@@ -12,11 +12,11 @@ import peewee
 import pytest
 
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
-from astrbot_api.chat import recovery
-from astrbot_api.chat.recovery import prune_journal
+from astrbot_api.chat.resuming import recovery
+from astrbot_api.chat.resuming.recovery import prune_journal
 from astrbot_api.db import messages, runs
 from astrbot_api.errors import StorageError
-from astrbot_api.stream.journal import Piece
+from astrbot_api.runlog.journal import Piece
 
 from ..servers import parse_events
 from ..waiting import wait_for
@@ -84,8 +84,8 @@ def test_a_run_whose_events_are_gone_is_shown_from_its_stored_reply(
 ) -> None:
     stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
     run_id, before = run_id_of(stream), parse_events(stream)
-    prune_journal(api.state.journal, -60)
-    monkeypatch.setattr("astrbot_api.chat.following._CLOSING_US", 0)
+    prune_journal(api.state.worker.journal, -60)
+    monkeypatch.setattr("astrbot_api.chat.resuming.following._CLOSING_US", 0)
     again = parse_events(resume(api, run_id))
     assert [one["type"] for one in again[:3]] == ["session_id", "run_started", "plain"]
     assert again[-4:] == before[-4:]
@@ -153,7 +153,7 @@ class Background:
 
 
 def active_runs(api: Api) -> list[str]:
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         rows = db.execute_sql(
             "SELECT run_id FROM run WHERE status IN ('queued', 'running') ORDER BY id"
         ).fetchall()
@@ -162,7 +162,7 @@ def active_runs(api: Api) -> list[str]:
 
 def wait_until_said(api: Api, run_id: str, text: str) -> None:
     """Wait until readers see a text: a moment after the journal has it."""
-    log = api.state.runs.find_log(run_id)
+    log = api.state.chat.runs.find_log(run_id)
     assert log is not None
     wait_for(lambda: text in "".join(log.read_after(0) or ()))
 
@@ -268,7 +268,7 @@ def test_a_key_has_as_many_turns_and_streams_as_it_may(
     assert refused.headers["Retry-After"]
     (run_id,) = active_runs(api)
     # The model may be asked a moment before the first stream is open.
-    wait_for(lambda: api.state.streams.open_count == 1)
+    wait_for(lambda: api.state.chat.streams.open_count == 1)
     path = f"/api/v1/chat/runs/{run_id}/stream"
     second = api.get(path)
     third = api.get(path)
@@ -285,10 +285,10 @@ def test_a_dead_workers_run_is_ended_with_all_that_was_said(slow: tuple[Api, Slo
     assert model.asked.wait(30)
     (run_id,) = active_runs(api)
     wait_until_said(api, run_id, "two")
-    api.state.store.write(
+    api.state.db.write(
         lambda db: db.execute_sql("UPDATE run SET worker_id = 'dead' WHERE run_id = ?", (run_id,))
     )
-    api.state.recovery.recover()
+    api.state.chat.recovery.recover()
     run = api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]
     assert run["status"] == "interrupted"
     assert run["result"]["message"] == [{"type": "plain", "text": "one two"}]
@@ -303,7 +303,7 @@ def test_a_dead_workers_run_is_ended_with_all_that_was_said(slow: tuple[Api, Slo
 
 
 def set_worker(api: Api, run_id: str, worker_id: str) -> None:
-    api.state.store.write(
+    api.state.db.write(
         lambda db: db.execute_sql(
             "UPDATE run SET worker_id = ? WHERE run_id = ?", (worker_id, run_id)
         )
@@ -321,8 +321,8 @@ def test_a_worker_whose_own_lease_ran_out_does_not_end_its_own_runs(
     chat = Background(api)
     assert model.asked.wait(30)
     (run_id,) = active_runs(api)
-    api.state.store.write(lambda db: db.execute_sql("UPDATE worker SET lease_until = 0"))
-    api.state.recovery.recover()
+    api.state.db.write(lambda db: db.execute_sql("UPDATE worker SET lease_until = 0"))
+    api.state.chat.recovery.recover()
     assert status_of(api, run_id) == "running"
     model.go_on.set()
     assert chat.wait()[-3]["data"] == "one two three"
@@ -336,21 +336,23 @@ def test_after_a_silence_of_its_own_a_worker_gives_the_others_time(
     chat = Background(api)
     assert model.asked.wait(30)
     (run_id,) = active_runs(api)
-    lease = api.state.lease
+    lease = api.state.worker.lease
     monkeypatch.setattr(lease, "_renewed_at", (time.monotonic() - 60, time.time()))
     monkeypatch.setattr(lease, "_unsure_until", float("inf"))
     assert not lease.can_judge()
     set_worker(api, run_id, "silent as well")
-    api.state.recovery.recover()
+    api.state.chat.recovery.recover()
     assert status_of(api, run_id) == "running"
     monkeypatch.setattr(lease, "_unsure_until", 0.0)
-    wait_for(lambda: (api.state.recovery.recover(), status_of(api, run_id))[1] == "interrupted")
+    wait_for(
+        lambda: (api.state.chat.recovery.recover(), status_of(api, run_id))[1] == "interrupted"
+    )
     model.go_on.set()
     chat.wait()
 
 
 def test_a_lease_that_was_renewed_too_late_judges_nobody_for_as_long(api: Api) -> None:
-    lease = api.state.lease
+    lease = api.state.worker.lease
     lease.get_worker_id()
     assert lease.can_judge()
     lease._renewed_at = (time.monotonic(), time.time() - 60)  # the clock jumped
@@ -366,7 +368,7 @@ def test_a_run_that_its_worker_knows_nothing_of_is_ended(
     chat = Background(api)
     assert model.asked.wait(30)
     (known,) = active_runs(api)
-    worker_id, strange = api.state.lease.get_worker_id(), str(uuid.uuid4())
+    worker_id, strange = api.state.worker.lease.get_worker_id(), str(uuid.uuid4())
 
     def open_and_forget(db: Any) -> None:  # the answer to its commit was lost
         found = runs.find_run(db, known)
@@ -374,10 +376,10 @@ def test_a_run_that_its_worker_knows_nothing_of_is_ended(
         runs.add_run(db, strange, found.session, key_id=found.key_id, worker_id=worker_id,
                      user_message=None, checkpoint="c")  # fmt: skip
 
-    api.state.store.write(open_and_forget)
+    api.state.db.write(open_and_forget)
 
     def look() -> None:
-        api.state.recovery.end_forgotten(api.state.runs.knows)
+        api.state.chat.recovery.end_forgotten(api.state.chat.runs.knows)
 
     look()
     assert status_of(api, strange) == "queued"  # it may be known in a moment
@@ -463,21 +465,21 @@ def test_a_reply_that_cannot_be_stored_does_not_say_that_nothing_was(
 def test_what_a_worker_stored_but_could_not_say_is_said_by_another(api: Api) -> None:
     stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
     run_id = run_id_of(stream)
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         run = runs.find_run(db, run_id)
     assert run is not None
-    journal = api.state.journal
+    journal = api.state.worker.journal
     kept = journal.read_after(run.id, 0).frames[:-4]
     prune_journal(journal, -60)
     journal.append([Piece(run.id, 1, kept)])
-    api.state.recovery.close_log(run)
+    api.state.chat.recovery.close_log(run)
     found = journal.read_after(run.id, 0)
     assert found.closed
     assert parse_events("".join(found.frames).encode()) == parse_events(stream)
 
 
 def test_looking_for_the_runs_of_the_dead_reads_no_run_that_has_ended(api: Api) -> None:
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         for sql in (runs._ORPHANS, runs._ACTIVE_OF):
             plan = db.execute_sql(f"EXPLAIN QUERY PLAN {sql}", ("x", 5)).fetchall()
             assert "USING INDEX run_active" in plan[0][3], plan

@@ -60,7 +60,7 @@ def test_no_attachment_of_others_comes_in_by_an_edit(api: Api) -> None:
 def test_only_the_configs_of_a_key_are_its_models(api: Api) -> None:
     folder = Path(api.state.settings.data_dir) / "configs"
     (folder / "other.toml").write_text('name = "other"\n[provider]\ntype = "mock"\n')
-    api.state.configs.load_all()
+    api.state.agents.configs.load_all()
     key = make_key(api, configs=["other"])
     models = ask(api, key, "/api/v1/openai/models").json
     assert [one["id"] for one in models["data"]] == ["other"]

@@ -182,7 +182,7 @@ def test_a_page_of_messages_walks_the_index_alone(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.chat(session_id="s")
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         for sql in (messages._NEWEST_FIRST, messages._OLDEST_FIRST):
             plan = db.execute_sql(f"EXPLAIN QUERY PLAN {sql}", (1, 5, 5)).fetchall()
             assert str(plan[0][3]).startswith("SEARCH message USING INDEX message_session")
@@ -224,14 +224,14 @@ def test_a_large_session_is_deleted_in_short_transactions_and_the_rest_later(
         for _ in range(75):
             messages.add_message(db, session.id, "webchat", "alice", {"type": "user"}, None)
 
-    api.state.store.write(fill)
+    api.state.db.write(fill)
     data_of(call(api, "DELETE", "/big?username=alice"))
     assert api.count_rows("message") == 55
     assert api.count_rows("chat_session") == 0
     monkeypatch.setattr(removing, "_MAX_BATCHES", 3)
-    api.state.remover.empty_removed()
+    api.state.chat.remover.empty_removed()
     assert api.count_rows("message") == 25
-    api.state.remover.empty_removed()
+    api.state.chat.remover.empty_removed()
     assert api.count_rows("message") == api.count_rows("deleted_session") == 0
 
 
@@ -257,11 +257,11 @@ def test_the_reply_of_a_turn_goes_with_its_deleted_session(
     assert '"type":"end"' in stream.get_data(as_text=True)
 
     def is_idle() -> bool:
-        with api.state.store.read() as db:
+        with api.state.db.read() as db:
             return not runs.has_active_run(db, 1)
 
     wait_for(is_idle)
-    api.state.remover.empty_removed()
+    api.state.chat.remover.empty_removed()
     for table in ("message", "run", "deleted_session", "chat_session"):
         assert api.count_rows(table) == 0, table
 

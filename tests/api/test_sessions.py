@@ -21,7 +21,7 @@ def many(api: Api) -> Api:
         sessions.create_session(db, "t0", "alice", platform_id="tg")
         sessions.create_session(db, "b0", "bob")
 
-    api.state.store.write(job)
+    api.state.db.write(job)
     return api
 
 

@@ -54,7 +54,7 @@ def test_stop_ends_what_runs_and_what_waits_and_says_so(talking: Api) -> None:
     assert [one["type"] for one in first[-3:]] == ["complete", "message_saved", "end"]
     assert first[-3]["data"].startswith("and so on")
     assert "plain" not in [one["type"] for one in parse_events(streams[1].get_data())]
-    assert talking.state.runs.active_count == 1, "another session's turn goes on"
+    assert talking.state.chat.runs.active_count == 1, "another session's turn goes on"
     talking.chat("/stop", session_id="other")
     other.get_data()
 
@@ -69,6 +69,6 @@ def test_words_that_begin_like_it_stop_nothing(talking: Api) -> None:
         username="alice", session_id="s", message="/stopwatch", response_mode="background"
     )
     assert answer.status_code == 202
-    assert talking.state.runs.active_count == 2
+    assert talking.state.chat.runs.active_count == 2
     talking.chat("/stop", session_id="s")
     stream.get_data()

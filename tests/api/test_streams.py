@@ -9,8 +9,8 @@ import pytest
 
 from astrbot_api import events
 from astrbot_api.errors import ApiError
-from astrbot_api.stream.log import RunLog
-from astrbot_api.stream.reading import LogReader
+from astrbot_api.runlog.log import RunLog
+from astrbot_api.runlog.reading import LogReader
 
 from .conftest import Api
 
@@ -29,7 +29,7 @@ class _LateReader(LogReader):
     """
 
     def __init__(self, api: Api, log: RunLog) -> None:
-        super().__init__(log, api.state.journal)
+        super().__init__(log, api.state.worker.journal)
         self._run_log = log
 
     def attach(self, waiter: threading.Event) -> None:
@@ -46,7 +46,7 @@ class _LateReader(LogReader):
 
 def test_an_event_that_comes_as_the_wait_times_out_is_shown(api: Api) -> None:
     log = RunLog(1, _AtOnce())
-    stream = api.state.streams.open(
+    stream = api.state.chat.streams.open(
         _LateReader(api, log), session=1, key_id="k", local=True, known_message=0
     )
     shown = stream.take(0.1) + stream.take(0.1)
@@ -57,11 +57,11 @@ def test_an_event_that_comes_as_the_wait_times_out_is_shown(api: Api) -> None:
 
 def test_a_push_into_a_run_that_is_over_before_anybody_looks_is_shown(api: Api) -> None:
     api.chat("Hello", session_id="s")
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         session = db.execute_sql("SELECT id FROM chat_session").fetchone()[0]
     log = RunLog(1, _AtOnce())
-    stream = api.state.streams.open(
-        LogReader(log, api.state.journal), session=session, key_id="k", local=True
+    stream = api.state.chat.streams.open(
+        LogReader(log, api.state.worker.journal), session=session, key_id="k", local=True
     )
     headers = {"X-API-Key": api.key}
     body = {"umo": "webchat:FriendMessage:s", "message": "from outside"}
@@ -84,7 +84,7 @@ def test_a_stream_that_is_being_opened_has_its_place(
     make_api: Callable[..., Api], limit: str, key: str, code: str
 ) -> None:
     api = make_api(**{f"ASTRBOT_MAX_STREAMS_{limit}": 1})
-    place = api.state.streams.place
+    place = api.state.chat.streams.place
     # The turn is stored between the look at the limit and the opening.
     with place("k"), pytest.raises(ApiError) as refused, place(key):
         pass

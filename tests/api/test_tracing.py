@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta, Usage
 from astrbot_api.errors import ProviderError, ToolError
-from astrbot_api.tracing import NO_TRACING, is_asked_for, open_tracing
+from astrbot_api.runtime.tracing import NO_TRACING, is_asked_for, open_tracing
 
 from ..unit.openai_asking import HELLO, begin, provider_of
 from ..unit.raw_endpoint import Connection, RawEndpoint

@@ -10,12 +10,13 @@ from typing import Any
 import orjson
 import pytest
 
-from astrbot_api import AstrBotAPI, create_app, watchedfile
+from astrbot_api import AstrBotAPI, create_app
+from astrbot_api.config import watched as watchedfile
 from astrbot_api.db import keys
+from astrbot_api.deliveries.http import PlatformError
+from astrbot_api.deliveries.signing import verify
+from astrbot_api.deliveries.webhook_file import WebhookFile, read_webhooks
 from astrbot_api.errors import SettingsError
-from astrbot_api.im.http import PlatformError
-from astrbot_api.im.signing import verify
-from astrbot_api.im.webhookfile import WebhookFile, read_webhooks
 from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
 
 from ..pigeons import Loft
@@ -157,7 +158,7 @@ def test_an_event_is_no_delivery_that_a_client_can_ask_for(
 ) -> None:
     api = make_told('events = ["run_ended"]\n')
     api.chat("Hello")
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         (found,) = db.execute_sql("SELECT delivery_id FROM delivery").fetchone()
     assert api.get(f"/api/v1/im/deliveries/{found}").status_code == 404
 
@@ -209,6 +210,6 @@ def test_a_change_needs_no_restart_and_a_bad_one_changes_nothing(
 
 
 def _statuses(api: Api) -> list[str]:
-    with api.state.store.read() as db:
+    with api.state.db.read() as db:
         rows = db.execute_sql("SELECT status FROM delivery ORDER BY status").fetchall()
     return [row[0] for row in rows]

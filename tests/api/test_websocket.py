@@ -49,13 +49,13 @@ def test_it_works_with_threads_and_leaves_nothing_behind(
         kinds = [one["type"] for one in client.iter_turn()]
         assert kinds[:2] == ["session_id", "run_started"]
         assert kinds[-4:] == ["agent_stats", "complete", "message_saved", "end"]
-        assert api.state.sockets.open_count == 1
+        assert api.http.sockets.open_count == 1
         client.send_frame(CLOSE, b"\x03\xe8")
         assert client.receive() is None
         assert client.closed_with == (1000, "")
         assert client.is_at_end()
-    wait_for(lambda: api.state.sockets.open_count == 0)
-    assert api.state.streams.open_count == 0
+    wait_for(lambda: api.http.sockets.open_count == 0)
+    assert api.state.chat.streams.open_count == 0
 
 
 def test_a_silent_client_is_pinged_and_then_dropped(
@@ -73,8 +73,8 @@ def test_an_idle_connection_is_told_that_the_worker_stops(
     with WebSocketClient(serve(api), handshake(api.key)) as client:
         client.send({"t": "ping"})
         assert client.receive() == {"type": "pong"}
-        api.state.runs.drain()
-        api.state.sockets.close_idle()
+        api.state.chat.runs.drain()
+        api.http.sockets.close_idle()
         assert client.receive() is None
         assert client.closed_with is not None
         assert client.closed_with[0] == 1012

@@ -9,9 +9,9 @@ import marshmallow as ma
 from flask import Flask
 
 from astrbot_api import AstrBotAPI, Tool, ToolContext, create_app
-from astrbot_api.im.adapter import BaseAdapter, OutMessage, Progress, Receipt, Target
-from astrbot_api.im.botfile import Bot
-from astrbot_api.im.http import PlatformError, PlatformHttp
+from astrbot_api.deliveries.attempts import Progress
+from astrbot_api.deliveries.http import PlatformError, PlatformHttp
+from astrbot_api.im.adapter import BaseAdapter, Bot, OutMessage, Receipt, Target
 
 
 def _future_task(arguments: Mapping[str, Any], context: ToolContext) -> str:

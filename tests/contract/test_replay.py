@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.config import load_settings
+from astrbot_api.config.settings import load_settings
 from astrbot_api.db import keys
 from astrbot_api.db.store import open_store
 from astrbot_api.testing.fake_openai import FakeOpenAI
@@ -33,15 +33,7 @@ from ..servers import (
 )
 from ..waiting import wait_for
 from . import wire
-from .divergences import (
-    DIVERGENCES,
-    ELSEWHERE,
-    Change,
-    Delivered,
-    Downloaded,
-    Refusal,
-    Uploaded,
-)
+from .divergences import DIVERGENCES, ELSEWHERE, Change, Delivered, Downloaded, Refusal, Uploaded
 from .wire import Answer, Recording
 
 GROUPS = (

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 import urllib3
 
-from astrbot_api.http.docs.complete import iter_operations
+from astrbot_api.http.openapi.complete import iter_operations
 
 from ..servers import Server, create_key
 

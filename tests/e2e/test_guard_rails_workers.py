@@ -11,7 +11,7 @@ import pytest
 
 from astrbot_api.db import keys
 from astrbot_api.db.sqlite_store import SqliteStore
-from astrbot_api.keyrules import read_rules
+from astrbot_api.keys.rules import read_rules
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from ..servers import Server, write_config

@@ -240,4 +240,5 @@ def test_serve_starts_the_sidecar_on_demand_and_again_when_it_dies(
 
 
 def _sidecars(server: Serve) -> list[int]:
-    return [one for one in children(server.process.pid) if "mcp_main.py" in command_line(one)]
+    every = children(server.process.pid)
+    return [one for one in every if "mcp/sidecar/main.py" in command_line(one)]

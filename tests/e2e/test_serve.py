@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from astrbot_api.sidecar.model import find_demo_gguf
+from astrbot_api.providers.local_model import find_demo_gguf
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from ..servers import ROOT, iter_events, parse_events
@@ -65,7 +65,7 @@ class Serve:
         with self._out.open("w") as out, self._err.open("w") as err:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "astrbot_api.cli", "serve"),
+                    *(sys.executable, "-m", "astrbot_api.cli.main", "serve"),
                     *("--port", "0", "--data-dir", str(data_dir / "data"), *arguments),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -227,12 +227,12 @@ def test_a_killed_model_comes_back_and_the_next_turn_waits_for_it(
     key = server.wait_started().key()
     if "Ollama" in server.out:
         pytest.skip("an Ollama runs on this machine, and wins")
-    first = server.find_child("sidecar/model.py")
+    first = server.find_child("providers/local_model.py")
     os.kill(first, signal.SIGKILL)
     wait_for(lambda: "was killed by SIGKILL; starting it again" in server.err)
     events = server.chat(key, "Hello")
     assert not [one for one in events if one["type"] == "error"]
-    second = server.find_child("sidecar/model.py")
+    second = server.find_child("providers/local_model.py")
     assert second != first
     server.process.send_signal(signal.SIGTERM)
     assert server.wait_ended() == 0

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 import pytest
 
-from astrbot_api.chat.board import Board
-from astrbot_api.config import Settings
+from astrbot_api.chat.watching.pushes import Board
+from astrbot_api.config.settings import Settings
 from astrbot_api.db import keys
 from astrbot_api.db.messages import add_message
 from astrbot_api.db.sessions import WEBCHAT, find_session
 from astrbot_api.db.store import open_store
-from astrbot_api.stream.choosing import open_signals
+from astrbot_api.runlog.opening import open_signals
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from ..postgres import Postgres

@@ -17,7 +17,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from astrbot_api.cli import main
+from astrbot_api.cli.main import main
 
 from ..servers import Server, create_key, write_config
 from ..waiting import wait_for

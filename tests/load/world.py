@@ -16,7 +16,7 @@ from typing import Any
 
 import urllib3
 
-from astrbot_api.config import Settings
+from astrbot_api.config.settings import Settings
 from astrbot_api.db.keys import PUBLIC_SCOPES
 from astrbot_api.db.store import Store, open_store
 from astrbot_api.testing.fake_openai import FakeOpenAI

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from astrbot_api.sidecar.mcp_wire import VERSION
+from astrbot_api.mcp.wire import VERSION
 
 from ..waiting import LIMIT_S
 

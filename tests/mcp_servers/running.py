@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from astrbot_api.sidecar import mcp_main
+from astrbot_api.mcp.sidecar import main as mcp_main
 
 #: The server of our own: ``python odd.py``.
 ODD = str(Path(__file__).with_name("odd.py"))

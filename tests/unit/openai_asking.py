@@ -8,22 +8,13 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.cancel import Cancellation
-from astrbot_api.agent.provider import (
-    Delta,
-    ModelOptions,
-    TextDelta,
-)
-from astrbot_api.agentconfig import ProviderConfig
+from astrbot_api.agent.provider import Delta, ModelOptions, TextDelta
+from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import ProviderError
 from astrbot_api.providers.openai import OpenAIProvider
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
-from .raw_endpoint import (
-    DONE,
-    RawEndpoint,
-    answering,
-    event,
-)
+from .raw_endpoint import DONE, RawEndpoint, answering, event
 
 KEY = "very-secret-1234567890"
 HELLO = (event({"content": "Hello"}), event({}, "stop"), DONE)

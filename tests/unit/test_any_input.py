@@ -10,15 +10,15 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astrbot_api.agentconfig import read_config
+from astrbot_api.config.agents import read_config
+from astrbot_api.deliveries.webhook_file import read_webhooks
 from astrbot_api.errors import ApiError, SettingsError
 from astrbot_api.events import encode_frame
 from astrbot_api.http.openai.reading import read_messages
 from astrbot_api.im.botfile import read_bot, read_tables
 from astrbot_api.im.registry import AdapterTypes
 from astrbot_api.im.umo import parse_umo
-from astrbot_api.im.webhookfile import read_webhooks
-from astrbot_api.keyrules import KeyRules, read_rules
+from astrbot_api.keys.rules import KeyRules, read_rules
 from astrbot_api.messages import parse_chat_message, parse_im_message
 from astrbot_api.providers.sse import SSEParser
 

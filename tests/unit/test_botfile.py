@@ -8,8 +8,9 @@ from pathlib import Path
 import marshmallow as ma
 import pytest
 
-from astrbot_api import watchedfile
-from astrbot_api.im.botfile import BotFile, Secret
+from astrbot_api.config import watched as watchedfile
+from astrbot_api.config.secrets import Secret
+from astrbot_api.im.botfile import BotFile
 from astrbot_api.im.registry import AdapterTypes
 
 

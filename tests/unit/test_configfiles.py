@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from astrbot_api import ApiError, SettingsError
-from astrbot_api.configfiles import ConfigFiles
+from astrbot_api.config.files import ConfigFiles
 from astrbot_api.im.botfile import BotFile
 
 
@@ -23,7 +23,7 @@ def write(data_dir: Path, name: str, text: str) -> Path:
 @pytest.fixture
 def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigFiles:
     """Configs whose files are looked at anew each time."""
-    monkeypatch.setattr("astrbot_api.configfiles._RECHECK_S", 0)
+    monkeypatch.setattr("astrbot_api.config.files._RECHECK_S", 0)
     found = ConfigFiles(tmp_path)
     found.load_all()
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.config import Settings
+from astrbot_api.config.settings import Settings
 from astrbot_api.db import deliveries, runs
 from astrbot_api.db.deliveries import DeliveryRow
 from astrbot_api.db.store import Store, open_store

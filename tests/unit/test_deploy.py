@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from astrbot_api.config import Settings, load_settings
+from astrbot_api.config.settings import Settings, load_settings
 
 from ..servers import ROOT
 

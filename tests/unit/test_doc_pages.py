@@ -10,7 +10,7 @@ from pathlib import Path
 
 import astrbot_api
 from astrbot_api import events, testing
-from astrbot_api.config import Settings
+from astrbot_api.config.settings import Settings
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 

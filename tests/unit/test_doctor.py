@@ -8,8 +8,8 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from astrbot_api.cli import main
-from astrbot_api.configfiles import ConfigFiles
+from astrbot_api.cli.main import main
+from astrbot_api.config.files import ConfigFiles
 from astrbot_api.db import deliveries, keys
 from astrbot_api.db.sqlite_store import SqliteStore
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import SettingsError
 from astrbot_api.im.adapter import Adapter
-from astrbot_api.im.http import PlatformError
 from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
 from tests.im_platforms import DOCUMENT, PDF, Outbox, make_file, make_request, open_adapter
 

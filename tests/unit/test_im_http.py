@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from astrbot_api.im.http import PlatformError, PlatformHttp
+from astrbot_api.deliveries.http import PlatformError, PlatformHttp
 from tests.unit.raw_endpoint import PATIENCE_S, Connection, RawEndpoint
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import SettingsError
 from astrbot_api.im.adapter import Adapter, BadSignature, InMessage
-from astrbot_api.im.http import PlatformError
 from astrbot_api.im.onebot.segments import read_segments
 from astrbot_api.testing import FakeOneBot
 from tests.im_platforms import (

@@ -11,9 +11,9 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 from slack_sdk.signature import SignatureVerifier
 
+from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import SettingsError
 from astrbot_api.im.adapter import Adapter, BadSignature, InMessage, Reception
-from astrbot_api.im.http import PlatformError
 from astrbot_api.im.markdown import read_markdown
 from astrbot_api.im.slack.mrkdwn import read_mrkdwn, write_mrkdwn
 from astrbot_api.testing import FakeSlack

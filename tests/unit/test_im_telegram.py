@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import SettingsError
 from astrbot_api.im.adapter import Adapter, BadSignature, InMessage, Target
-from astrbot_api.im.http import PlatformError
 from astrbot_api.testing import FakeTelegram
 from tests.im_platforms import (
     DOCUMENT,

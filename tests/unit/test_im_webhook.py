@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from astrbot_api.deliveries.http import PlatformError
+from astrbot_api.deliveries.signing import TOLERANCE_S, is_secret, sign, verify
 from astrbot_api.errors import SettingsError
 from astrbot_api.im.adapter import Adapter, BadSignature, Reception
-from astrbot_api.im.http import PlatformError
-from astrbot_api.im.signing import TOLERANCE_S, is_secret, sign, verify
 from astrbot_api.testing import FakeWebhookReceiver
 from tests.im_platforms import (
     DOCUMENT,

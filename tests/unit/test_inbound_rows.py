@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from astrbot_api.config import Settings
+from astrbot_api.config.settings import Settings
 from astrbot_api.db import inbound, runs
 from astrbot_api.db.store import Store, open_store
 

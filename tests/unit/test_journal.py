@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from astrbot_api import events
-from astrbot_api.chat.replay import parse_frames
-from astrbot_api.config import Settings
+from astrbot_api.chat.resuming.replay import parse_frames
+from astrbot_api.config.settings import Settings
 from astrbot_api.errors import StorageError
-from astrbot_api.stream.choosing import open_journal
-from astrbot_api.stream.journal import READ_LIMIT, Journal, Piece, Slice
-from astrbot_api.stream.log import RunLog
-from astrbot_api.stream.reading import LogReader
-from astrbot_api.stream.signals import NoSignals
-from astrbot_api.stream.sqlite_journal import SqliteJournal
-from astrbot_api.stream.writer import JournalWriter
+from astrbot_api.runlog.journal import READ_LIMIT, Journal, Piece, Slice
+from astrbot_api.runlog.log import RunLog
+from astrbot_api.runlog.opening import open_journal
+from astrbot_api.runlog.reading import LogReader
+from astrbot_api.runlog.signals.signals import NoSignals
+from astrbot_api.runlog.sqlite_journal import SqliteJournal
+from astrbot_api.runlog.writer import JournalWriter
 
 from ..postgres import Postgres
 from ..redis_server import RedisServer
@@ -266,7 +266,7 @@ def test_a_file_that_a_power_cut_has_broken_is_put_aside(
     data = bytearray(path.read_bytes())
     data[4096 * 3 : 4096 * 9] = bytes(4096 * 6)
     path.write_bytes(data)
-    monkeypatch.setattr("astrbot_api.stream.sqlite_journal._read_boot", lambda: 4711)
+    monkeypatch.setattr("astrbot_api.runlog.sqlite_journal._read_boot", lambda: 4711)
     second = SqliteJournal(path)
     second.append([Piece(8, 1, frames(1, 2))])
     assert second.read_after(7, 0).frames == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.agentconfig import AgentConfig, read_config
+from astrbot_api.config.agents import AgentConfig, read_config
 from astrbot_api.mcp import client as client_module
 from astrbot_api.mcp.client import McpTools
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from astrbot_api.agentconfig import AgentConfig, read_config
+from astrbot_api.config.agents import AgentConfig, read_config
+from astrbot_api.config.mcp import hash_definition
 from astrbot_api.errors import SettingsError
-from astrbot_api.mcpservers import hash_definition
 
 
 def read(folder: Path, text: str) -> AgentConfig:

@@ -10,8 +10,8 @@ pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 
 import mcp_types as types
 
-from astrbot_api.sidecar import mcp_content
-from astrbot_api.sidecar.mcp_content import describe_tools, to_parts
+from astrbot_api.mcp.sidecar import content as mcp_content
+from astrbot_api.mcp.sidecar.content import describe_tools, to_parts
 
 
 def parts(*blocks: Any, **more: Any) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.errors import RunCancelled, ToolError
 from astrbot_api.mcp import link as link_module
 from astrbot_api.mcp.link import Link
-from astrbot_api.sidecar.mcp_wire import MAX_REPLY_BYTES
+from astrbot_api.mcp.wire import MAX_REPLY_BYTES
 
 from ..mcp_servers.peer import FakeSidecar, Peer, play_sidecar
 from ..waiting import LIMIT_S

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from astrbot_api.server import mcp_sidecar
-from astrbot_api.server.mcp_sidecar import SOCKET_VARIABLE, run_mcp_sidecar
+from astrbot_api.server import mcp as mcp_sidecar
+from astrbot_api.server.mcp import SOCKET_VARIABLE, run_mcp_sidecar
 
 from ..waiting import LIMIT_S
 

@@ -12,10 +12,11 @@ import pytest
 
 pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 
-from astrbot_api.sidecar import mcp_session, mcp_stdio
-from astrbot_api.sidecar.mcp_hub import Hub
-from astrbot_api.sidecar.mcp_session import ServerSession
-from astrbot_api.sidecar.mcp_stdio import StdioServer
+from astrbot_api.mcp.sidecar import session as mcp_session
+from astrbot_api.mcp.sidecar import stdio as mcp_stdio
+from astrbot_api.mcp.sidecar.hub import Hub
+from astrbot_api.mcp.sidecar.session import ServerSession
+from astrbot_api.mcp.sidecar.stdio import StdioServer
 
 from ..waiting import LIMIT_S, wait_for
 

@@ -21,10 +21,10 @@ import orjson
 import pytest
 
 from astrbot_api.agent.cancel import Cancellation
+from astrbot_api.config.mcp import hash_definition
 from astrbot_api.errors import RunCancelled, ToolError
 from astrbot_api.mcp.link import Link
-from astrbot_api.mcpservers import hash_definition
-from astrbot_api.sidecar.mcp_wire import MAX_TEXT_CHARS
+from astrbot_api.mcp.wire import MAX_TEXT_CHARS
 
 from ..mcp_servers.running import ODD, Sidecar, run_http_server, run_sidecar
 from ..waiting import LIMIT_S, wait_for
@@ -389,7 +389,7 @@ def test_started_by_hand_it_stays_until_it_is_told_to_end() -> None:
     with run_sidecar() as sidecar:
         sidecar.stop()
         sidecar.process = subprocess.Popen(
-            [sys.executable, "-m", "astrbot_api.sidecar.mcp_main", "--socket", str(sidecar.path)],
+            [sys.executable, "-m", "astrbot_api.mcp.sidecar.main", "--socket", str(sidecar.path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -407,7 +407,7 @@ def test_started_by_hand_it_stays_until_it_is_told_to_end() -> None:
 
 
 def test_a_second_sidecar_does_not_take_the_socket_over(shared: Sidecar) -> None:
-    from astrbot_api.sidecar import mcp_main
+    from astrbot_api.mcp.sidecar import main as mcp_main
 
     done = subprocess.run(
         [sys.executable, "-P", mcp_main.__file__, "--socket", str(shared.path)],
@@ -441,7 +441,7 @@ def test_a_server_from_pypi(worker: Worker) -> None:
 
 
 def test_without_the_package_the_sidecar_says_what_to_install() -> None:
-    from astrbot_api.sidecar import mcp_main
+    from astrbot_api.mcp.sidecar import main as mcp_main
 
     program = (
         "import asyncio, runpy, sys\n"

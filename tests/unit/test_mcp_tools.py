@@ -12,8 +12,8 @@ import pytest
 
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.tools import Toolbox, ToolContext
+from astrbot_api.config.mcp import McpServerConfig
 from astrbot_api.mcp.tools import make_tools, name_tool, refers_elsewhere
-from astrbot_api.mcpservers import McpServerConfig
 
 SERVER = McpServerConfig(name="odd", command=("x",), timeout_s=7)
 ECHO = {

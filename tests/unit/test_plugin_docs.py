@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.tools import ToolContext
-from astrbot_api.agentconfig import RESERVED_PLUGIN_NAMES, AgentSettings, ToolSettings, read_config
+from astrbot_api.config.agents import (
+    RESERVED_PLUGIN_NAMES,
+    AgentSettings,
+    ToolSettings,
+    read_config,
+)
 from astrbot_api.plugins import hookspecs
 from astrbot_api.plugins.builtin import BUILT_IN_PLUGINS
 from astrbot_api.plugins.commands import CommandContext

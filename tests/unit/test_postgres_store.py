@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.attachments import Attachments
-from astrbot_api.config import Settings
+from astrbot_api.config.settings import Settings
 from astrbot_api.db import attachments, keys, notes, removal, runs, sessions
 from astrbot_api.db.dialect import ddl_to_postgres, to_postgres
 from astrbot_api.db.locks import lock_name
 from astrbot_api.errors import ApiError, SettingsError, StorageError
+from astrbot_api.files.attachments import Attachments
 
 from ..postgres import Postgres
 from ..waiting import wait_for

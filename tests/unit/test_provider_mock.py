@@ -16,7 +16,7 @@ from astrbot_api.agent.provider import (
     ToolCallDelta,
     Usage,
 )
-from astrbot_api.agentconfig import ProviderConfig
+from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import ProviderError, RunCancelled
 from astrbot_api.providers.mock import MockProvider, parse_script
 

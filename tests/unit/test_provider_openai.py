@@ -7,29 +7,12 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.agent.provider import (
-    ReasoningDelta,
-    TextDelta,
-    ToolCallDelta,
-    Usage,
-)
+from astrbot_api.agent.provider import ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from astrbot_api.errors import ProviderError
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
-from .openai_asking import (
-    HELLO,
-    TOOL,
-    answer_to,
-    ask,
-    provider_of,
-    text_of,
-)
-from .raw_endpoint import (
-    DONE,
-    Connection,
-    RawEndpoint,
-    event,
-)
+from .openai_asking import HELLO, TOOL, answer_to, ask, provider_of, text_of
+from .raw_endpoint import DONE, Connection, RawEndpoint, event
 
 
 @pytest.fixture

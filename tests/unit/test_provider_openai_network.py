@@ -15,9 +15,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.cancel import Cancellation
-from astrbot_api.agent.provider import (
-    TextDelta,
-)
+from astrbot_api.agent.provider import TextDelta
 from astrbot_api.errors import ProviderError, RunCancelled
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
@@ -442,7 +440,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions, TextDelta
-from astrbot_api.agentconfig import ProviderConfig
+from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import RunCancelled
 from astrbot_api.providers.openai import OpenAIProvider
 

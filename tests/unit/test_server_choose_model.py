@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.agentconfig import ProviderConfig
+from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import ProviderError, SettingsError
 from astrbot_api.providers.local import resolve_auto
 from astrbot_api.server.choose_model import ModelChoice, choose_model, list_ollama_models

@@ -47,7 +47,7 @@ assert issubclass(peewee._ConnectionLocal, local.local)
 
 
 def test_loading_it_after_peewee_is_refused() -> None:
-    done = run_python("import astrbot_api.server.gunicorn_conf")
+    done = run_python("import peewee, astrbot_api.server.gunicorn_conf")
     assert done.returncode == 1
     assert "gunicorn_conf.py was loaded after peewee" in done.stderr
     assert "Traceback" not in done.stderr

@@ -12,7 +12,7 @@ import pytest
 
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions, TextDelta
-from astrbot_api.agentconfig import ProviderConfig
+from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import ProviderError, RunCancelled
 from astrbot_api.providers.local import LocalProvider, estimate_tokens, fit_messages
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from astrbot_api.sidecar import model
-from astrbot_api.sidecar.model import count_threads, find_demo_gguf
+from astrbot_api.providers import local_model as model
+from astrbot_api.providers.local_model import count_threads, find_demo_gguf
 
 #: Stands in for xllamacpp; what it is given comes back in its address.
 STAND_IN = """

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.config import Settings
-from astrbot_api.stream.choosing import open_signals
-from astrbot_api.stream.signals import Signals
+from astrbot_api.config.settings import Settings
+from astrbot_api.runlog.opening import open_signals
+from astrbot_api.runlog.signals.signals import Signals
 
 from ..postgres import Postgres
 from ..redis_server import RedisServer

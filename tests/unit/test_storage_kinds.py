@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from astrbot_api.storage.kinds import HEAD_BYTES, Kind, detect_kind
+from astrbot_api.files.kinds import HEAD_BYTES, Kind, detect_kind
 
 _EBML = b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\xf7\x81\x01B\xf2\x81\x04B\xf3\x81\x08B\x82\x84webm"
 _OGG = b"OggS\0\x02" + bytes(8) + b"abcd" + bytes(4) + b"efgh\x01\x2a"

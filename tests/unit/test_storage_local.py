@@ -11,16 +11,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from astrbot_api.attachments import Attachments
-from astrbot_api.config import load_settings
+from astrbot_api.config.settings import load_settings
 from astrbot_api.db import attachments as rows
 from astrbot_api.db.attachments import new_blob
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.errors import ApiError, StorageError
-from astrbot_api.storage import local
-from astrbot_api.storage.local import LocalStorage
-from astrbot_api.storage.protocol import relative_path
-from astrbot_api.storage.sweep import Swept, sweep
+from astrbot_api.files.attachments import Attachments
+from astrbot_api.files.storage import local
+from astrbot_api.files.storage.local import LocalStorage
+from astrbot_api.files.storage.protocol import relative_path
+from astrbot_api.files.sweep import Swept, sweep
 
 
 class Box:

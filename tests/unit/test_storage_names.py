@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astrbot_api.storage.names import MAX_NAME_CHARS, clean_name
+from astrbot_api.files.names import MAX_NAME_CHARS, clean_name
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from pathlib import Path
 import boto3
 import pytest
 
-from astrbot_api.attachments import Attachments
-from astrbot_api.config import load_settings
+from astrbot_api.config.settings import load_settings
 from astrbot_api.db.attachments import new_blob
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.errors import StorageError
-from astrbot_api.storage.protocol import Storage, open_storage
+from astrbot_api.files.attachments import Attachments
+from astrbot_api.files.storage.opening import open_storage
+from astrbot_api.files.storage.protocol import Storage
 
 SHA = "ab" * 32
 

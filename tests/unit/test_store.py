@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from astrbot_api import StorageError
-from astrbot_api.config import Settings
+from astrbot_api.config.settings import Settings
 from astrbot_api.db import sessions
 from astrbot_api.db.models import ALL_MODELS
 from astrbot_api.db.store import Store, open_store
@@ -113,7 +113,7 @@ def test_processes_that_start_together_migrate_once(url: str) -> None:
 def test_a_forked_child_opens_connections_of_its_own(url: str) -> None:
     program = f"""
 import os
-from astrbot_api.config import Settings
+from astrbot_api.config.settings import Settings
 from astrbot_api.db import sessions
 from astrbot_api.db.store import open_store
 

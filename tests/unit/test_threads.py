@@ -12,7 +12,7 @@ _PROGRAM = """
 from gevent import monkey
 monkey.patch_all()
 from gevent import Timeout
-from astrbot_api.threads import run_native, start_native_thread
+from astrbot_api.runtime.threads import run_native, start_native_thread
 
 def fail():
     raise OSError("No space left on device")

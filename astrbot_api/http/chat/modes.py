@@ -119,7 +119,7 @@ def describe_summary(summary: TurnSummary) -> dict[str, Any]:
     parts: Any = [{"type": "plain", "text": summary.text}] if summary.text else []
     text, reasoning = summary.text, summary.reasoning
     if summary.message_id is not None:
-        with get_state().store.read() as db:
+        with get_state().db.read() as db:
             stored = messages.find_content(db, summary.message_id)
         if stored is not None:
             # Whole, where an event had to be cut to fit into a line.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...chat.turn import TurnRequest
-from ...config import Settings
+from ...chat.turns.turn import TurnRequest
+from ...config.settings import Settings
 from ...errors import ApiError
+from ...keys.caller import Caller
 from ...messages import check_text, parse_chat_message
-from ..auth import Caller
 
 
 def read_turn_request(body: dict[str, Any], settings: Settings, caller: Caller) -> TurnRequest:

@@ -9,8 +9,8 @@ from time import monotonic
 import orjson
 from flask import request
 
-from ...chat.streams import OpenStream
-from ...chat.turn import TurnRequest
+from ...chat.turns.turn import TurnRequest
+from ...chat.watching.streams import OpenStream
 from ...errors import StorageError
 from ...events import Event
 from ..sse import find_abort, start_or_join

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response
 
-from ...configfiles import DEFAULT_CONFIG_ID
+from ...config.files import DEFAULT_CONFIG_ID
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
@@ -47,6 +47,6 @@ def describe_configs() -> list[dict[str, Any]]:
             "path": config.path,
             "is_default": config.id == DEFAULT_CONFIG_ID,
         }
-        for config in get_state().configs.list_configs()
+        for config in get_state().agents.configs.list_configs()
         if allowed is None or config.id in allowed
     ]

@@ -11,9 +11,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ...errors import ApiError
 from ..blueprint import ApiBlueprint
-from ..state import get_state
-from .chinese import CHINESE
-from .translate import LANGUAGE_TAGS, choose_language, translate_text
+from ..openapi.chinese import CHINESE
+from ..openapi.translate import LANGUAGE_TAGS, choose_language, translate_text
+from ..state import get_http_state
 
 #: Swagger UI as the installed package has it: no CDN.
 _SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
@@ -81,7 +81,7 @@ def get_openapi() -> Response:
     language = choose_language(request)
     # Behind a proxy with a prefix the script root is that prefix.
     server_url = quote(request.script_root) or "/"
-    body = get_state().openapi.render(language, server_url)
+    body = get_http_state().openapi.render(language, server_url)
     response = Response(body, mimetype="application/json")
     response.headers["Content-Language"] = LANGUAGE_TAGS[language]
     # A cache may keep it, and asks whether it is still so: settings change it.
@@ -126,7 +126,7 @@ def get_docs() -> Response:
         "astrbot_api/docs.html",
         language=language,
         tag=LANGUAGE_TAGS[language],
-        title=get_state().openapi.get(language)["info"]["title"],
+        title=get_http_state().openapi.get(language)["info"]["title"],
         texts=[translate_text(text, catalogue) for text in PAGE_TEXTS],
     )
     headers = {

@@ -8,10 +8,10 @@ from flask import Request, Response
 from werkzeug.datastructures import Headers
 from werkzeug.http import http_date, parse_date
 
-from ...attachments import Attachments
 from ...db.attachments import AttachmentRow
 from ...errors import ApiError
-from ...storage.protocol import relative_path
+from ...files.attachments import Attachments
+from ...files.storage.protocol import relative_path
 
 #: What a browser may show by itself. Nothing that can hold a script: no HTML,
 #: no SVG or other XML, no PDF.

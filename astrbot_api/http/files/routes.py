@@ -10,7 +10,7 @@ from flask import Response, request
 from ...db.attachments import AttachmentRow, may_use
 from ...db.idempotency import ClientKey
 from ...errors import ApiError
-from ...storage.incoming import Incoming
+from ...files.incoming import Incoming
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
@@ -174,7 +174,7 @@ def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:
     `force` is true. Other attachments with the same bytes are not touched.
     """
     row = _get_row(attachment_id)
-    if not get_state().attachments.delete(row, even_if_used=query["force"]):
+    if not get_state().files.delete(row, even_if_used=query["force"]):
         raise ApiError(
             "attachment_in_use",
             "a stored message uses this attachment; add ?force=true to delete it all the same",
@@ -185,14 +185,14 @@ def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:
 def _upload() -> Response:
     """Take an upload in, or tell what was made of it when it was sent before."""
     key = read_client_key("file")
-    attachments, key_id = get_state().attachments, get_caller().key_id
+    attachments, key_id = get_state().files, get_caller().key_id
     if key is None:
         row = _receive(lambda incoming, name: attachments.finish(incoming, name, key_id))
         return ok(describe_upload(row))
-    stored = get_state().idempotency.begin(key)
+    stored = get_state().worker.idempotency.begin(key)
     if stored is not None:
         sent = _receive(lambda incoming, name: _add_hash(key, incoming.finish(), name))
-        get_state().idempotency.check(sent)
+        get_state().worker.idempotency.check(sent)
         return replay(stored)
 
     def finish(incoming: Incoming, name: str) -> AttachmentRow:
@@ -205,10 +205,10 @@ def _upload() -> Response:
     try:
         row = _receive(finish)
     except ApiError:
-        get_state().idempotency.release(key)
+        get_state().worker.idempotency.release(key)
         raise
     except BaseException:
-        get_state().idempotency.release(key, even_if_answered=False)
+        get_state().worker.idempotency.release(key, even_if_answered=False)
         raise
     return ok(describe_upload(row))
 
@@ -220,23 +220,23 @@ def _add_hash(key: ClientKey, sha256: str, name: str) -> ClientKey:
 def _receive(finish: Callable[[Incoming, str], T]) -> T:
     state = get_state()
     return receive_upload(
-        request, state.attachments, get_caller().root_id, state.settings.max_file_bytes, finish
+        request, state.files, get_caller().root_id, state.settings.max_file_bytes, finish
     )
 
 
 def _send(attachment_id: str) -> Response:
     state = get_state()
     row = _get_row(attachment_id)
-    return send_attachment(request, row, state.attachments, state.settings.accel_redirect_prefix)
+    return send_attachment(request, row, state.files, state.settings.accel_redirect_prefix)
 
 
 def _get_row(attachment_id: str) -> AttachmentRow:
-    row = get_state().attachments.find(attachment_id)
+    row = get_state().files.find(attachment_id)
     if row is None:
         raise ApiError("attachment_not_found", "Attachment not found")
     guard = get_caller().guard
     if guard is not None and guard.rules.binds_username:
-        with get_state().store.read() as db:
+        with get_state().db.read() as db:
             allowed = may_use(db, row, guard.root_id, guard.rules.allows_username)
         if not allowed:
             raise ApiError("attachment_not_found", "Attachment not found")

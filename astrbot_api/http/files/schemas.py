@@ -6,9 +6,9 @@ from typing import Any
 
 import marshmallow as ma
 
-from ...clock import to_iso
-from ...config import ATTACHMENT_TYPES
+from ...config.settings import ATTACHMENT_TYPES
 from ...db.attachments import AttachmentRow
+from ...runtime.clock import to_iso
 
 _ID = {
     "description": "What the attachment is known by.",

@@ -11,11 +11,11 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_input_stream
 
-from ...attachments import Attachments, Readable
 from ...errors import ApiError
-from ...storage.incoming import PIECE_BYTES, Incoming
-from ...threads import let_others_run
-from ..drain import broken_off
+from ...files.attachments import Attachments, Readable
+from ...files.incoming import PIECE_BYTES, Incoming
+from ...runtime.threads import let_others_run
+from ..request_body import broken_off
 
 T = TypeVar("T")
 

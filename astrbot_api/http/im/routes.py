@@ -18,13 +18,7 @@ from ..envelope import ok
 from ..idempotency import CODES, PARAMETER, Remember, answer_once
 from ..schemas import envelope_of
 from ..state import get_state
-from .schemas import (
-    BotListSchema,
-    DeliverySchema,
-    ImMessageSchema,
-    SentSchema,
-    describe_delivery,
-)
+from .schemas import BotListSchema, DeliverySchema, ImMessageSchema, SentSchema, describe_delivery
 
 blp = ApiBlueprint(
     "im", __name__, tag="IM", scope="im", description="Bots and messages on messengers."
@@ -110,7 +104,7 @@ def get_delivery(delivery_id: str) -> Response:
 
     Finished deliveries are forgotten after some weeks.
     """
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         row = find_delivery(db, delivery_id)
     if row is None or row.platform_id.startswith(EVENT_PREFIX) or not _may_see(row):
         raise ApiError("delivery_not_found", "Delivery not found")

@@ -6,10 +6,10 @@ from typing import Any
 
 import marshmallow as ma
 
-from ...clock import to_iso, to_iso_or_none
 from ...db.deliveries import DeliveryRow
 from ...im.adapter import MESSAGE_TYPES
 from ...im.umo import MAX_UMO_CHARS
+from ...runtime.clock import to_iso, to_iso_or_none
 from ..fields import NOT_BLANK
 
 _DELIVERY_ID = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from ...chat.inbox import Inbox
+from ...chat.watching.inbox import Inbox
 from ...errors import StorageError
 from ...events import MAX_LINE_BYTES, Event, inbox_message, inbox_opened
 

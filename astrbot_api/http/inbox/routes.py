@@ -79,15 +79,17 @@ def open_inbox(query: dict[str, Any]) -> Response:
     state, guard = get_state(), get_caller().guard
     if guard is not None:
         guard.rules.check_session("")  # it shows all sessions, not the key's one
-    if state.runs.draining:
+    if state.chat.runs.draining:
         raise ApiError(
             "shutting_down", "The server is going down; try again.", headers={"Retry-After": "1"}
         )
     after = query["after"]
     if after is None:
         after = _read_last_event_id()
-    inbox = state.inbox.open(username, get_caller().key_id, after=after, abort=find_abort(request))
-    runs = state.runs
+    inbox = state.chat.inbox.open(
+        username, get_caller().key_id, after=after, abort=find_abort(request)
+    )
+    runs = state.chat.runs
     body = InboxBody(inbox, state.settings.heartbeat_s, lambda: runs.draining)
     return Response(body, headers=STREAM_HEADERS, content_type="text/event-stream")
 

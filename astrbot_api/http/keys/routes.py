@@ -7,11 +7,11 @@ from typing import Any
 import peewee
 from flask import Response
 
-from ...clock import now_us
 from ...db import keys, keyuse
 from ...db.attachments import total_bytes_of_key
 from ...errors import ApiError
-from ...keyrules import NO_RULES, KeyRules, narrow_rules, read_rules
+from ...keys.rules import NO_RULES, KeyRules, narrow_rules, read_rules
+from ...runtime.clock import now_us
 from ..auth import check_scope, check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
@@ -60,7 +60,7 @@ def create_session_key(body: dict[str, Any]) -> Response:
     rules = _read_session_rules(body, username)
     scopes = body["scopes"] or list(SESSION_SCOPES)
     expires_at = now_us() + body["expires_in_s"] * 1_000_000
-    row, secret = get_state().store.write(
+    row, secret = get_state().db.write(
         lambda db: _make(db, caller.key_id, scopes, rules, expires_at)
     )
     answer = ok(
@@ -88,7 +88,7 @@ def get_own_key() -> Response:
     """
     caller = get_caller()
     rules = NO_RULES if caller.guard is None else caller.guard.rules
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         row = keys.find_key(db, caller.key_id)
         used = _read_used(db, caller.key_id, caller.root_id)
     if row is None:  # deleted a moment ago
@@ -120,7 +120,7 @@ def _read_session_rules(body: dict[str, Any], username: str) -> KeyRules:
     asked["session_id"] = (body["session_id"] or "").strip() or None
     config_id = (body["config_id"] or "").strip()
     if config_id:
-        get_state().configs.choose_config(config_id, "")
+        get_state().agents.configs.choose_config(config_id, "")
         asked["configs"] = [config_id]
     guard = get_caller().guard
     return narrow_rules(NO_RULES if guard is None else guard.rules, read_rules(asked))

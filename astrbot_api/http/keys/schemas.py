@@ -6,7 +6,7 @@ from typing import Any
 
 import marshmallow as ma
 
-from ...keyrules import MAX_NUMBER
+from ...keys.rules import MAX_NUMBER
 from ..fields import NOT_BLANK, Text
 
 #: What a browser or a phone needs.

@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Callable
 from typing import Any
 
-from ...chat.given import GivenContext, GivenMessage
+from ...chat.context.supplied import GivenContext, GivenMessage
 from ...errors import ApiError
 from ...messages import Media, Plain, Segment, check_text, require_content
 

@@ -10,7 +10,7 @@ import orjson
 
 from ...errors import STATUS_OF_CODE
 from ...events import Event
-from .errors import describe_failure
+from ..openai_errors import describe_failure
 
 _DONE = b"data: [DONE]\n\n"
 

@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 from flask import Response, request
 
-from ...agentconfig import AgentConfig
-from ...chat.turn import TurnRequest
+from ...chat.turns.turn import TurnRequest
+from ...config.agents import AgentConfig
 from ...errors import STATUS_OF_CODE, ApiError
-from ...keyrules import NO_RULES
+from ...keys.rules import NO_RULES
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..chat.watching import TurnWatch, iter_batches
@@ -71,7 +71,7 @@ def list_models() -> Response:
     allowed = None if guard is None else guard.rules.configs
     models = [
         _describe_model(one)
-        for one in get_state().configs.list_configs()
+        for one in get_state().agents.configs.list_configs()
         if allowed is None or one.id in allowed
     ]
     return _answer({"object": "list", "data": models})
@@ -130,7 +130,7 @@ def create_completion(body: dict[str, Any]) -> Response:
     session_id = body["session_id"] or _read_session_id(body["metadata"]) or rules.session_id or ""
     segments, context = read_messages(
         body["messages"],
-        lambda data, name: state.attachments.store_bytes(data, name, caller.root_id).attachment_id,
+        lambda data, name: state.files.store_bytes(data, name, caller.root_id).attachment_id,
         max_chars=state.settings.max_message_chars,
     )
     kept = bool(session_id or body["store"])
@@ -168,8 +168,8 @@ def _stream(
     def on_close() -> None:
         if unkept is not None:
             if not watch.ended:
-                state.runs.stop([watch.run_id])
-            state.remover.empty(unkept)
+                state.chat.runs.stop([watch.run_id])
+            state.chat.remover.empty(unkept)
 
     chunks = CompletionBody(
         watch,
@@ -189,12 +189,12 @@ def _answer_whole(watch: TurnWatch, completion: Completion, unkept: int | None) 
             completion.take(event)
         if time.monotonic() > until and not watch.ended:
             if unkept is not None:
-                state.runs.stop([watch.run_id])
+                state.chat.runs.stop([watch.run_id])
             raise ApiError(
                 "turn_timeout", f"the turn takes longer than {state.settings.max_blocking_s:g} s"
             )
     if unkept is not None:
-        state.remover.empty(unkept)
+        state.chat.remover.empty(unkept)
     if completion.error is not None:
         code, message = completion.error
         raise ApiError(code if code in STATUS_OF_CODE else "internal_error", message)
@@ -210,7 +210,7 @@ def _describe_model(config: AgentConfig) -> dict[str, Any]:
 
 
 def _find_config(model: str) -> AgentConfig:
-    configs = get_state().configs
+    configs = get_state().agents.configs
     try:
         found = configs.find_config(model) or configs.choose_config("", model)
     except ApiError as error:

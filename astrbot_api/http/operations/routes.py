@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from flask import Blueprint, Response, request
 
-from ...metrics import CONTENT_TYPE
-from ..state import get_state
-
-if TYPE_CHECKING:
-    from ...extension import AppState
+from ...runtime.metrics import CONTENT_TYPE
+from ...state import AppState
+from ..state import get_http_state, get_state
 
 #: A name that no bytes have: whether it is there tells whether the storage answers.
 _NO_BLOB = f"{'0' * 64}-{'0' * 12}"
@@ -38,9 +36,9 @@ def show_readiness() -> Response:
     What each check found is told to those who may see the figures.
     """
     state = get_state()
-    if state.runs.draining:
+    if state.chat.runs.draining:
         return _answer({"status": "stopping"}, 503)
-    checks = state.readiness.run()
+    checks = get_http_state().readiness.run()
     ready = all(check["ok"] for check in checks.values())
     body: dict[str, Any] = {"status": "ready" if ready else "unavailable"}
     if _may_look():
@@ -56,23 +54,23 @@ def show_metrics() -> Response:
     if not _may_look():
         # Not an abort: the host's error pages are not for machines.
         return _answer({"status": "refused"}, 401 if settings.metrics_token else 403)
-    return Response(get_state().metrics.render(), content_type=CONTENT_TYPE)
+    return Response(get_state().worker.metrics.render(), content_type=CONTENT_TYPE)
 
 
 def list_checks(state: AppState) -> dict[str, Any]:
     """Return what a server needs, by name, each with a function that raises without it."""
 
     def check_database() -> None:
-        with state.store.read() as db:
+        with state.db.read() as db:
             db.execute_sql("SELECT 1").fetchone()
 
     def check_provider() -> None:
-        state.providers.check(state.configs.get_default().provider)
+        state.agents.providers.check(state.agents.configs.get_default().provider)
 
     return {
         "database": check_database,
-        "journal": lambda: state.journal.read_after(0, 0, 1),
-        "storage": lambda: state.attachments.storage.size(_NO_BLOB),
+        "journal": lambda: state.worker.journal.read_after(0, 0, 1),
+        "storage": lambda: state.files.storage.size(_NO_BLOB),
         "provider": check_provider,
     }
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from flask import Response, request
 
-from ...clock import to_iso
 from ...db import messages, runs, sessions
 from ...db.runs import RunRow
 from ...errors import ApiError
 from ...events import encode_frame
+from ...runtime.clock import to_iso
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
@@ -44,7 +44,7 @@ _SESSION_ID = {
 def get_run(query: dict[str, Any], run_id: str) -> Response:
     """Tell what became of a run, and what it answered."""
     run = find_own_run(run_id, query["username"])
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         reply = messages.find_message(db, run.session, run.bot_message or 0)
     return ok(
         {
@@ -89,17 +89,17 @@ def resume_run(query: dict[str, Any], run_id: str) -> Response:
     state = get_state()
     run = find_own_run(run_id, query["username"])
     key_id = get_caller().key_id
-    with state.streams.place(key_id):
+    with state.chat.streams.place(key_id):
         after, lead = _read_after(query["after"]), ""
         if query["snapshot"]:
-            snapshot = state.follower.snapshot(run)
+            snapshot = state.chat.follower.snapshot(run)
             after = snapshot["data"]["revision"]
             lead = encode_frame(snapshot, after)
-        stream = state.streams.open(
-            state.follower.follow(run, after),
+        stream = state.chat.streams.open(
+            state.chat.follower.follow(run, after),
             session=run.session,
             key_id=key_id,
-            local=state.runs.find_log(run.run_id) is not None,
+            local=state.chat.runs.find_log(run.run_id) is not None,
             abort=find_abort(request),
         )
     return stream_response(stream, state.settings.heartbeat_s, lead)
@@ -117,7 +117,7 @@ def stop_run(body: dict[str, Any], run_id: str) -> Response:
     and `end`. A run that has ended already is none: `stopped_count` is 0.
     """
     run = find_own_run(run_id, body["username"])
-    return ok({"stopped_count": get_state().runs.stop([run.run_id])})
+    return ok({"stopped_count": get_state().chat.runs.stop([run.run_id])})
 
 
 @blp.route("/chat/sessions/<session_id>/stop", methods=["POST"], parameters=[_SESSION_ID])
@@ -133,12 +133,12 @@ def stop_session(body: dict[str, Any], session_id: str) -> Response:
     """
     state = get_state()
     username = _find_username(body["username"])
-    with state.store.read() as db:
+    with state.db.read() as db:
         session = sessions.find_session(db, session_id)
         if session is None or username:
             session = sessions.get_owned_session(db, session_id, username)
     key_id = None if username else get_caller().key_id
-    return ok({"stopped_count": state.runs.stop_session(session.id, key_id)})
+    return ok({"stopped_count": state.chat.runs.stop_session(session.id, key_id)})
 
 
 def find_own_run(run_id: str, username: str | None) -> RunRow:
@@ -150,7 +150,7 @@ def find_own_run(run_id: str, username: str | None) -> RunRow:
         ``username_reserved``.
     """
     username = _find_username(username)
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         run = runs.find_run(db, run_id[:_MAX_ID_CHARS])
     if run is None or (not username and run.key_id != get_caller().key_id):
         raise ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")

@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import Response
 
-from ...chat.editing import edit_user_message
-from ...chat.turn import TurnRequest
+from ...chat.turns.editing import edit_user_message
+from ...chat.turns.turn import TurnRequest
 from ...db.messages import list_page
 from ...db.sessions import get_owned_session
 from ...errors import ApiError
@@ -71,7 +71,7 @@ def list_messages(query: dict[str, Any], session_id: str) -> Response:
     of them than `limit`.
     """
     username = resolve_username(query["username"])
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         session = get_owned_session(db, session_id, username)
         messages, cursor = list_page(
             db,
@@ -119,7 +119,7 @@ def edit_message(
     number = _read_number(message_id)
     return ok(
         edit_user_message(
-            get_state().store, session_id, username, number, segments, get_caller().guard
+            get_state().db, session_id, username, number, segments, get_caller().guard
         )
     )
 

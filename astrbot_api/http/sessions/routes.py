@@ -8,15 +8,10 @@ from typing import Any
 import peewee
 from flask import Response
 
-from ...configfiles import DEFAULT_CONFIG_ID
+from ...config.files import DEFAULT_CONFIG_ID
 from ...db import runs
 from ...db.messages import list_page
-from ...db.sessions import (
-    create_session,
-    describe_session,
-    get_owned_session,
-    rename_session,
-)
+from ...db.sessions import create_session, describe_session, get_owned_session, rename_session
 from ...db.sessions import list_sessions as read_sessions
 from ...errors import ApiError
 from ..auth import check_username, get_caller, resolve_username
@@ -84,7 +79,7 @@ def list_sessions(query: dict[str, Any]) -> Response:
     check_username(query["username"])
     page = min(max(1, query["page"]), _MAX_PAGE)
     page_size = min(max(1, query["page_size"]), MAX_PAGE_SIZE)
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         sessions, total = read_sessions(
             db,
             query["username"],
@@ -149,7 +144,7 @@ def delete_sessions(query: dict[str, Any], body: dict[str, Any]) -> Response:
     wanted = list(dict.fromkeys(body["session_ids"]))
     for session_id in wanted:
         try:
-            get_state().remover.remove(session_id, username)
+            get_state().chat.remover.remove(session_id, username)
         except ApiError as error:
             failed.append({"session_id": session_id, "code": error.code, "reason": error.message})
     return ok(
@@ -174,7 +169,7 @@ def get_session(query: dict[str, Any], session_id: str) -> Response:
     it.
     """
     username = resolve_username(query["username"])
-    with get_state().store.read() as db:
+    with get_state().db.read() as db:
         session = get_owned_session(db, session_id, username)
         described = describe_session(db, session)
         active = runs.list_active_runs(db, session.id)
@@ -210,7 +205,7 @@ def rename(query: dict[str, Any], body: dict[str, Any], session_id: str) -> Resp
         rename_session(db, session.id, body["display_name"] or None)
         return describe_session(db, session)
 
-    return ok(get_state().store.write(job))
+    return ok(get_state().db.write(job))
 
 
 @blp.route("/chat/sessions/<session_id>", methods=["DELETE"], parameters=IN_PATH)
@@ -224,13 +219,13 @@ def delete_session(query: dict[str, Any], session_id: str) -> Response:
     It is gone at once; its turns are stopped. Attachments that no other
     message uses are swept later. The name is free for a new session.
     """
-    get_state().remover.remove(session_id, resolve_username(query["username"]))
+    get_state().chat.remover.remove(session_id, resolve_username(query["username"]))
     return ok({"session_id": session_id})
 
 
 def _create(username: str, config_id: str, display_name: str | None) -> Response:
     state = get_state()
-    chosen = state.configs.choose_config(config_id, "")
+    chosen = state.agents.configs.choose_config(config_id, "")
     config_id = DEFAULT_CONFIG_ID if chosen is None else chosen.id
     guard = get_caller().guard
     if guard is not None:
@@ -243,4 +238,4 @@ def _create(username: str, config_id: str, display_name: str | None) -> Response
             rename_session(db, session.id, display_name)
         return describe_session(db, session)
 
-    return ok(state.store.write(job))
+    return ok(state.db.write(job))

@@ -1,1 +1,1 @@
-"""``GET /chat/ws``: turns over a WebSocket."""
+"""The WebSocket protocol: one connection, and those of this worker. The route is in http/chat."""

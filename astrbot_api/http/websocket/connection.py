@@ -30,7 +30,7 @@ from wsproto.events import (
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from ...errors import ApiError
-from ...threads import let_others_run
+from ...runtime.threads import let_others_run
 
 #: Where servers put the connection's socket: gunicorn, and Flask's own.
 _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from ...config import Settings
+from ...config.settings import Settings
 from ...errors import ApiError
 from .connection import RESTART, WebSocket
 

@@ -13,20 +13,19 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from ...storage.protocol import BlobReader
+from ...deliveries.attempts import Progress, Sent
+from ...deliveries.http import PlatformError, PlatformHttp
+from ...files.storage.protocol import BlobReader
 from ..adapter import (
     BadSignature,
     BaseAdapter,
     InboundRequest,
     OutFile,
     OutMessage,
-    Progress,
     Receipt,
     Reception,
-    Sent,
     Target,
 )
-from ..http import PlatformError, PlatformHttp
 from ..markdown import read_markdown
 from ..splitting import split_markdown
 from .api import OneBotApi, file_reference

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp
 from ..adapter import OutFile
-from ..http import HttpAnswer, PlatformError, PlatformHttp
 from ..multipart_body import iter_file
 
 #: Stands in the JSON where the file's bytes will be sent. No text can contain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..botfile import Secret
+from ...config.secrets import Secret
 
 #: Where QQ keeps the files of its messages.
 _QQ_HOSTS = ("qq.com", "qq.com.cn", "qpic.cn")

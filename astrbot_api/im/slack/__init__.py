@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..botfile import Bot
-from ..http import PlatformHttp
+from ...deliveries.http import PlatformHttp
+from ..adapter import Bot
 from .adapter import SlackAdapter
 from .settings import SettingsSchema
 

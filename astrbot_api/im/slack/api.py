@@ -8,8 +8,8 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
+from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp, PlatformReader
 from ..adapter import OutFile
-from ..http import HttpAnswer, PlatformError, PlatformHttp, PlatformReader
 from ..multipart_body import iter_file
 
 #: Errors that say "not now". Source: the error tables of each method.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..botfile import Secret
+from ...config.secrets import Secret
 
 
 class SettingsSchema(ma.Schema):

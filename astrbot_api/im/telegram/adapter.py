@@ -10,7 +10,9 @@ from typing import Any
 
 import orjson
 
-from ...storage.protocol import BlobReader
+from ...deliveries.attempts import Progress, Sent
+from ...deliveries.http import PlatformError, PlatformHttp
+from ...files.storage.protocol import BlobReader
 from ..adapter import (
     BadSignature,
     BaseAdapter,
@@ -18,13 +20,10 @@ from ..adapter import (
     InMessage,
     OutFile,
     OutMessage,
-    Progress,
     Receipt,
     Reception,
-    Sent,
     Target,
 )
-from ..http import PlatformError, PlatformHttp
 from ..markdown import read_markdown
 from ..rich_text import RichText, count_units
 from ..splitting import split_markdown

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import orjson
 
+from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp, PlatformReader
 from ..adapter import OutFile
-from ..http import HttpAnswer, PlatformError, PlatformHttp, PlatformReader
 from ..multipart_body import MultipartBody
 
 #: How much of Telegram's words is passed on.

@@ -6,7 +6,7 @@ from typing import Any
 
 import marshmallow as ma
 
-from ..botfile import Secret
+from ...config.secrets import Secret
 
 DEFAULT_BASE_URL = "https://api.telegram.org"
 

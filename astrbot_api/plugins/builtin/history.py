@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ...agent.schema import tool
 from ...agent.tools import Tool, ToolContext
-from ...clock import to_iso
 from ...db.messages import MessageRow
 from ...db.search import search_messages
 from ...db.sessions import find_session
 from ...messages import plain_text
+from ...runtime.clock import to_iso
 from ..context import Host
 from ..hookspecs import hookimpl
 

@@ -1,0 +1,31 @@
+"""Registers the owner's routes on an application."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask
+
+from ..config.settings import Settings
+from ..http.errors import register_error_handlers
+from ..http.request_hooks import add_request_hooks
+
+
+def register_admin(app: Flask, settings: Settings) -> None:
+    """Add the owner's routes, as far as ``owner_access`` has them."""
+    from .bots import blp as bots
+    from .data import blp as data
+    from .keys import blp as keys
+    from .login import blp as login
+    from .pages import blp as pages
+    from .sessions import blp as sessions
+
+    if settings.owner_access == "off":
+        return
+    parent = Blueprint("astrbot_admin", __name__)
+    add_request_hooks(parent)
+    register_error_handlers(parent)
+    for blueprint in (login, keys):
+        parent.register_blueprint(blueprint, url_prefix=f"/api{blueprint.url_prefix}")
+    if settings.owner_access == "pages":
+        for blueprint in (pages, data, sessions, bots):
+            parent.register_blueprint(blueprint)
+    app.register_blueprint(parent, url_prefix=settings.url_prefix or None)

@@ -1,0 +1,1 @@
+"""What a model is given: history, budget, documents and media."""

@@ -1,0 +1,264 @@
+"""Stored messages become what the model is given, within a budget of tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from ...agent.provider import ModelMessage
+from ...db.messages import MessageRow, find_message, list_messages_before
+from ...db.store import Store
+from ...messages import MEDIA_TYPES, Reply, Segment, plain_text
+from .budget import PastTurn, cost, drop_oldest, make_room, shorten, split_old, total
+from .media import Content
+from .summary import Summariser, to_messages
+
+#: Messages that are read at a time, newest first, until the budget is full.
+_PAGE = 50
+
+#: What is kept of an old tool result: the model has drawn its conclusion.
+_OLD_RESULT_CHARS = 2000
+
+_EMPTY_QUOTE = "[Empty Text]"
+
+#: Stored segments and quoted texts -> the content of a user message: text, or
+#: a list of ``text``, ``image_url`` and ``input_audio`` parts.
+RenderUser = Callable[[Sequence[dict[str, Any]], Sequence[str]], Content]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The messages of one turn. A pushed message is a turn of its own."""
+
+    user: MessageRow | None = None
+    bot: MessageRow | None = None
+
+
+def build_messages(
+    store: Store,
+    *,
+    session: int,
+    context_after: int,
+    own_message: int | None,
+    own_checkpoint: str,
+    segments: Sequence[Segment],
+    render: RenderUser,
+    system_prompt: str,
+    budget: int,
+    summariser: Summariser | None = None,
+    sender_name: str | None = None,
+) -> list[ModelMessage]:
+    """Return the system prompt, the conversation so far and the new message.
+
+    Where room is needed, old tool results are shortened first; then the
+    oldest turns are summed up or left out, each of them whole. Turns that
+    failed without a word and commands are no part of it.
+
+    :param context_after: Number of the last message the model no longer sees.
+    :param own_message: Number of this turn's own user message; later user
+        messages belong to turns that are still waiting.
+    :param render: Makes a user message's content of its stored segments and
+        what they quote.
+    :param budget: Tokens that the conversation so far may have.
+    :param sender_name: Who speaks, in a group: then each user message begins
+        with its sender's name.
+    :param summariser: Sums up what no longer fits; None: it is left out.
+    """
+    messages: list[ModelMessage] = []
+    if system_prompt:
+        messages.append({"role": "system", "content": system_prompt})
+    after, room, past = context_after, budget, []
+    summary = summariser.find(session, after) if summariser and budget > 0 else None
+    if summary:
+        after, past = summary.until, to_messages(summary)
+        room -= cost(past)
+    # What is to be summed up must be read first.
+    limit = 2 * room if summariser else room
+    named = sender_name is not None
+    turns = _load_turns(store, session, after, own_message, own_checkpoint, render, limit, named)
+    make_room(turns, room)
+    if summariser and total(turns) > room:
+        old, new = split_old(turns, room // 2, own_message)
+        made = summariser.make(session, summary, old) if old else None
+        if made:
+            turns, past = new, to_messages(made)
+            room = budget - cost(past)
+    messages += past
+    for turn in drop_oldest(turns, room):
+        messages.extend(turn.messages)
+    quotes = [_quote(store, session, one) for one in segments if isinstance(one, Reply)]
+    wire = [one.to_wire() for one in segments]
+    if sender_name is not None:
+        wire = _begin_with(sender_name, wire)
+    content = render(wire, quotes)
+    messages.append({"role": "user", "content": content})
+    return messages
+
+
+def _load_turns(
+    store: Store,
+    session: int,
+    after: int,
+    own_message: int | None,
+    own_checkpoint: str,
+    render: RenderUser,
+    limit: int,
+    named: bool,
+) -> list[PastTurn]:
+    """Read backwards until ``limit`` tokens are there; return whole turns, oldest first."""
+    found: dict[str, _Turn] = {}
+    turns: list[PastTurn] = []
+    before = 2**63 - 1
+    while limit > 0:
+        with store.read() as db:
+            page = list_messages_before(db, session, before=before, after=after, limit=_PAGE)
+        for row in page:
+            _sort_in(found, _with_name(row) if named else row, own_message, own_checkpoint)
+        turns = [_to_past(turn, render) for turn in found.values()]
+        if len(page) < _PAGE or _least_cost(turns) > limit:
+            break
+        before = page[-1].id
+    # Newest first; the page's end may have cut the oldest turn in two, which
+    # only happens to one that is over the budget anyway.
+    return [turn for turn in reversed(turns) if turn.messages]
+
+
+def _with_name(row: MessageRow) -> MessageRow:
+    """Return a user's message of a group as the model is told it: who said it, then what."""
+    if row.content.get("type") != "user":
+        return row
+    named = _begin_with(row.sender_name, row.content["message"])
+    return replace(row, content={**row.content, "message": named})
+
+
+def _begin_with(sender_name: str, segments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    # A sender chooses the name: it must not look like another line.
+    name = " ".join("".join(c if c.isprintable() else " " for c in sender_name).split())[:64]
+    return [{"type": "plain", "text": f"{name}: "}, *segments]
+
+
+def _least_cost(turns: Sequence[PastTurn]) -> int:
+    """Return the tokens of turns whose tools' results are short."""
+    short = [PastTurn(turn.messages, turn.first, turn.last) for turn in turns]
+    make_room(short, 0)
+    return total(short)
+
+
+def _to_past(turn: _Turn, render: RenderUser) -> PastTurn:
+    numbers = [row.id for row in (turn.user, turn.bot) if row is not None]
+    return PastTurn(_to_model(turn, render), min(numbers), max(numbers))
+
+
+def _sort_in(
+    found: dict[str, _Turn], row: MessageRow, own_message: int | None, own_checkpoint: str
+) -> None:
+    checkpoint = row.llm_checkpoint_id
+    if checkpoint == own_checkpoint:
+        return
+    is_user = row.content.get("type") == "user"
+    if is_user and own_message is not None and row.id > own_message:
+        return
+    turn = found.setdefault(checkpoint or f"pushed {row.id}", _Turn())
+    if is_user:
+        turn.user = row
+    else:
+        turn.bot = row
+
+
+def _to_model(turn: _Turn, render: RenderUser) -> list[ModelMessage]:
+    """Return the turn as the model is given it; nothing for one it should not see."""
+    if turn.bot is None:
+        return []
+    content = turn.bot.content
+    pushed = turn.bot.llm_checkpoint_id is None
+    if not pushed and "agent_stats" not in content:
+        return []  # a command
+    answer = _answer(content.get("message", []))
+    if not answer:
+        return []
+    if turn.user is None:
+        return answer
+    segments = turn.user.content["message"]
+    quotes = [
+        part["selected_text"]
+        for part in segments
+        if part["type"] == "reply" and part.get("selected_text")
+    ]
+    return [{"role": "user", "content": render(segments, quotes)}, *answer]
+
+
+def _answer(parts: list[dict[str, Any]]) -> list[ModelMessage]:
+    """Return the bot's parts as assistant and tool messages; thinking is left out."""
+    messages: list[ModelMessage] = []
+    for part in parts:
+        if part["type"] == "plain":
+            messages.append({"role": "assistant", "content": part["text"]})
+        elif part["type"] in MEDIA_TYPES:
+            sent = f"[You sent the {part['type']} {part['filename']}.]"
+            messages.append({"role": "assistant", "content": sent})
+        elif part["type"] == "tool_call":
+            for call in part["tool_calls"]:
+                messages += _call_and_result(call)
+    return messages
+
+
+def _call_and_result(call: dict[str, Any]) -> list[ModelMessage]:
+    args = call["args"]
+    arguments = args if isinstance(args, str) else orjson.dumps(args).decode()
+    result = str(call.get("result", "error: the turn ended before the tool answered"))
+    result = shorten(result, _OLD_RESULT_CHARS)
+    function = {"name": call["name"], "arguments": arguments}
+    return [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": call["id"], "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": call["id"], "content": result},
+    ]
+
+
+def _quote(store: Store, session: int, reply: Reply) -> str:
+    """Return what is quoted: the selected words, or ``(sender): text`` of the message.
+
+    Only a message of this session is found, never one of another's.
+    """
+    if reply.selected_text:
+        return reply.selected_text
+    try:
+        number = int(reply.message_id)
+    except ValueError:
+        return _EMPTY_QUOTE
+    if not 0 < number < 2**63:
+        return _EMPTY_QUOTE
+    with store.read() as db:
+        row = find_message(db, session, number)
+    if row is None:
+        return _EMPTY_QUOTE
+    return f"({row.sender_name}): {plain_text(row.content.get('message', []))}"
+
+
+#: What a prompt may hold in braces; anything else in braces stays as it is.
+PLACEHOLDERS = ("username", "time", "platform")
+
+
+_PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")
+
+
+def fill_prompt(prompt: str, *, username: str, platform: str) -> str:
+    """Return the prompt with ``{username}``, ``{time}`` and ``{platform}`` filled in.
+
+    ``{time}`` is the server's local time to the minute, with its offset.
+    """
+    values = {
+        # A caller chooses the username: it must not add lines to the prompt.
+        "username": " ".join("".join(c if c.isprintable() else " " for c in username).split()),
+        "time": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z (%A)}",
+        "platform": platform,
+    }
+    return _PLACEHOLDER.sub(lambda found: values[found[1]], prompt)

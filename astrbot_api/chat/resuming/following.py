@@ -1,0 +1,161 @@
+"""Finds the place where a run can be read: here, in the journal, or in what is stored."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ...db import messages, runs
+from ...db.runs import RunRow
+from ...db.store import Store
+from ...events import Event, encode_frame, run_snapshot
+from ...runlog.journal import Journal
+from ...runlog.log import RunLog
+from ...runlog.reading import Followers, JournalReader, LogReader, RunReader
+from ...runtime.clock import now_us
+from .recovery import Recovery
+from .replay import RebuiltReply, list_all_events, parse_frames
+
+#: How long after a run's end its log may still be open, in microseconds:
+#: its worker writes the last events a moment after it stored the reply.
+_CLOSING_US = 3_000_000
+
+_CLOSING = frozenset({"agent_stats", "complete", "message_saved", "error", "end"})
+
+
+class RunFollower:
+    """Opens readers of runs, wherever they run or ran."""
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        followers: Followers,
+        recovery: Recovery,
+        find_log: Callable[[str], RunLog | None],
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._followers = followers
+        self._recovery = recovery
+        self._find_log = find_log
+
+    def follow(self, run: RunRow, after: int = 0) -> RunReader:
+        """Return a reader of a run's events after a number.
+
+        :raises StorageError: when the journal cannot be read.
+        """
+        local = self._find_log(run.run_id)
+        if local is not None:
+            return LogReader(local, self._journal, after)
+        if not run.active and self._is_forgotten(run):
+            return StoredReader(self._rebuild(run), after)
+        reader = JournalReader(run.id, self._journal, self._followers, after)
+        return _CheckedReader(reader, lambda: self.close_if_ended(run.run_id))
+
+    def close_if_ended(self, run_id: str) -> None:
+        """See to it that the log of a run that has ended is closed."""
+        with self._store.read() as db:
+            run = runs.find_run(db, run_id)
+        if run is None or run.finished_at is None:
+            return
+        if now_us() - run.finished_at > _CLOSING_US:
+            self._recovery.close_log(run)
+
+    def snapshot(self, run: RunRow) -> Event:
+        """Return the ``run_snapshot`` of what a run has said so far.
+
+        Its ``revision`` is the number of the last event in it. The events that
+        close a run are not: they still follow.
+
+        :raises StorageError: when the journal cannot be read.
+        """
+        seen: list[Event] = []
+        reader = self.follow(run)
+        while found := reader.read():
+            seen += parse_frames(found)
+        while seen and seen[-1]["type"] in _CLOSING:
+            seen.pop()
+        content = RebuiltReply(seen).to_content()
+        return run_snapshot(
+            run.run_id, run.session_id, run.llm_checkpoint_id, run.status, len(seen), content
+        )
+
+    def _is_forgotten(self, run: RunRow) -> bool:
+        """Tell whether the journal has nothing of a run that ended a while ago."""
+        found = self._journal.read_after(run.id, 0, 1)
+        ended = run.finished_at or 0
+        return not found.frames and now_us() - ended > _CLOSING_US
+
+    def _rebuild(self, run: RunRow) -> list[str]:
+        with self._store.read() as db:
+            reply = messages.find_message(db, run.session, run.bot_message or 0)
+        shown = list_all_events(run, reply)
+        return [encode_frame(event, number) for number, event in enumerate(shown, 1)]
+
+
+class StoredReader:
+    """Reads a run whose events are no longer kept, as made from its stored reply.
+
+    Its events have other numbers than the run once had, so a reader that
+    knows some already is shown the last ones alone.
+    """
+
+    def __init__(self, frames: list[str], after: int) -> None:
+        self._frames = frames if after == 0 else frames[-3:]
+        self.number = after
+        self.closed = False
+
+    def read(self) -> list[str]:
+        """Return all of them."""
+        frames, self._frames = self._frames, []
+        self.closed = True
+        self.number += len(frames)
+        return frames
+
+    def attach(self, waiter: threading.Event) -> None:
+        """Do nothing: it never waits."""
+
+    def detach(self, waiter: threading.Event) -> None:
+        """Do nothing."""
+
+
+class _CheckedReader:
+    """A reader that, when nothing has come for a while, sees whether the run still lives."""
+
+    #: Fruitless reads, about one a second, between two checks.
+    _PATIENCE = 3
+
+    def __init__(self, reader: JournalReader, check: Callable[[], None]) -> None:
+        self._reader = reader
+        self._check = check
+        self._fruitless = 0
+
+    @property
+    def number(self) -> int:
+        """The last event that was read."""
+        return self._reader.number
+
+    @property
+    def closed(self) -> bool:
+        """Whether that was the last one."""
+        return self._reader.closed
+
+    def read(self) -> list[str]:
+        """Return the next events."""
+        frames = self._reader.read()
+        if frames or self._reader.closed:
+            self._fruitless = 0
+        else:
+            self._fruitless += 1
+            if self._fruitless % self._PATIENCE == 0:
+                self._check()
+        return frames
+
+    def attach(self, waiter: threading.Event) -> None:
+        """Have ``waiter`` set when there may be something to read."""
+        self._reader.attach(waiter)
+
+    def detach(self, waiter: threading.Event) -> None:
+        """Forget the waiter."""
+        self._reader.detach(waiter)

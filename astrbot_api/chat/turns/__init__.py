@@ -1,0 +1,1 @@
+"""One turn: opened, run, answered and ended."""

@@ -1,0 +1,121 @@
+"""What a turn can do beside talking: tools, commands and hooks, from wherever they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...agent.aside import Asides
+from ...agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolSpec
+from ...agent.tools import Tool, Toolbox
+from ...config.agents import AgentConfig
+from ...plugins.commands import Command, CommandContext
+from ...plugins.context import TurnContext
+from ...plugins.hooks import ConfigPlugins, TurnHooks
+from ...plugins.registry import Plugins
+
+#: Further tools of a config, beside those of the application and its plugins.
+ExtraTools = Callable[[AgentConfig], Sequence[Tool]]
+
+
+def no_extra_tools(config: AgentConfig) -> Sequence[Tool]:
+    """Return none."""
+    return ()
+
+
+class Abilities:
+    """Those of one application.
+
+    :param tools: The application's own; they are offered first and win.
+    :param commands: The application's own; they win.
+    """
+
+    def __init__(
+        self,
+        *,
+        tools: Sequence[Tool],
+        commands: Mapping[str, Command],
+        plugins: Plugins,
+        extra_tools: ExtraTools = no_extra_tools,
+    ) -> None:
+        self._tools = tools
+        self._commands = commands
+        self._plugins = plugins
+        self._extra_tools = extra_tools
+        self._asides = Asides()
+
+    def begin_turn(self, config: AgentConfig, context: TurnContext) -> TurnAbilities:
+        """Return what a turn of this config can do."""
+        chosen = self._plugins.choose(config)
+        hooks = chosen.begin_turn(context, self._asides, config.plugins.hook_timeout_s)
+        commands = {**chosen.commands, **self._commands}
+        return TurnAbilities(config, chosen, hooks, commands, self)
+
+    def make_toolbox(
+        self, config: AgentConfig, chosen: ConfigPlugins, key_allow: Sequence[str] = ("*",)
+    ) -> Toolbox:
+        """Return the tools that a config offers, the application's own first."""
+        return Toolbox(
+            (*self._tools, *chosen.tools, *self._extra_tools(config)),
+            allow=config.tools.allow,
+            deny=config.tools.deny,
+            key_allow=key_allow,
+            timeout_s=config.agent.tool_timeout_s,
+            max_chars=config.agent.tool_output_chars,
+            asides=self._asides,
+        )
+
+    def run_command(
+        self, config: AgentConfig, turn: TurnContext, command: Command, context: CommandContext
+    ) -> str:
+        """Return a command's answer.
+
+        :raises CallTimedOut: when it takes longer than a tool may.
+        :raises RunCancelled: when the turn is cancelled meanwhile.
+        """
+        return self._asides.run(
+            f"the command /{command.name}",
+            lambda cancel: command.run(context),
+            timeout_s=config.agent.tool_timeout_s,
+            cancel=turn.cancel,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAbilities:
+    """Those of one turn."""
+
+    config: AgentConfig
+    chosen: ConfigPlugins
+    hooks: TurnHooks
+    commands: Mapping[str, Command]
+    _all: Abilities
+
+    def make_toolbox(self, key_allow: Sequence[str] | None = None) -> Toolbox:
+        """Return the tools that the model is offered.
+
+        :param key_allow: Patterns of those that the key of the turn allows; None: all.
+        """
+        return self._all.make_toolbox(
+            self.config, self.chosen, ("*",) if key_allow is None else key_allow
+        )
+
+    def hook_provider(self, provider: Provider) -> Provider:
+        """Return the provider with ``before_model`` in front of it."""
+        return _HookedProvider(provider, self.hooks)
+
+    def run_command(self, turn: TurnContext, command: Command, context: CommandContext) -> str:
+        """Return a command's answer; see :meth:`Abilities.run_command`."""
+        return self._all.run_command(self.config, turn, command, context)
+
+
+@dataclass(frozen=True, slots=True)
+class _HookedProvider:
+    provider: Provider
+    hooks: TurnHooks
+
+    def stream(
+        self, messages: Sequence[ModelMessage], tools: Sequence[ToolSpec], options: ModelOptions
+    ) -> Iterator[Delta]:
+        given = self.hooks.rewrite_messages(messages)
+        yield from self.provider.stream(given, tools, options)

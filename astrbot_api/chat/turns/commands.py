@@ -1,0 +1,36 @@
+"""Commands: which one a message names. The built-in ones are a plugin's.
+
+:mod:`astrbot_api.plugins.builtin.commands` has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...plugins.commands import Command, CommandContext
+
+__all__ = ["Command", "CommandContext", "asks_to_stop", "find_command"]
+
+#: The command that is heard before its turn comes: it ends the turns ahead of it.
+_STOP = "stop"
+
+
+def find_command(
+    commands: Mapping[str, Command], text: str
+) -> tuple[Command, str] | tuple[None, str]:
+    """Return the command that a message names and the rest of the message.
+
+    An unknown one is none: the message goes to the model.
+    """
+    stripped = text.strip()
+    if not stripped.startswith("/"):
+        return None, ""
+    word, _, rest = stripped[1:].partition(" ")
+    command = commands.get(word.lower())
+    return (command, rest.strip()) if command else (None, "")
+
+
+def asks_to_stop(text: str) -> bool:
+    """Tell whether a message is ``/stop``, whatever the config's commands are."""
+    stripped = text.strip()
+    return stripped.startswith("/") and stripped[1:].partition(" ")[0].lower() == _STOP

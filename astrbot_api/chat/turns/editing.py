@@ -1,0 +1,135 @@
+"""Changing the last turn of a session: its user's message, or its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import peewee
+
+from ...db import messages, runs
+from ...db.attachments import AttachmentRow, link_attachments, lock_attachments
+from ...db.locks import lock_name
+from ...db.messages import MessageRow
+from ...db.sessions import SessionRow, get_owned_session
+from ...db.store import Store
+from ...db.summaries import forget_summary
+from ...errors import ApiError
+from ...keys.limits import check_attachments
+from ...keys.rules import KeyGuard
+from ...messages import Media, Segment, keep_found, parse_stored_message
+
+
+@dataclass(frozen=True, slots=True)
+class LastTurn:
+    """What a session's last turn is answered again from.
+
+    :param user: Its user's message; ``bot`` is the answer that there is, if any.
+    """
+
+    user: MessageRow
+    bot: MessageRow | None
+
+    @property
+    def segments(self) -> list[Segment]:
+        """What the user said, as it is stored now."""
+        return parse_stored_message(self.user.content["message"])
+
+
+def edit_user_message(
+    store: Store,
+    session_id: str,
+    username: str,
+    message_id: int,
+    segments: Sequence[Segment],
+    guard: KeyGuard | None = None,
+) -> dict[str, Any]:
+    """Put other words in the place of the last thing that the user said.
+
+    :param guard: What the key may send along.
+    :returns: The message, as clients are shown it.
+    :raises ApiError: ``session_not_found``, ``session_of_another_user``,
+        ``message_not_found``, ``message_not_editable``, ``session_busy``,
+        ``message_empty`` or ``attachment_not_found``.
+    """
+
+    def job(db: peewee.Database) -> dict[str, Any]:
+        lock_name(db, "session", session_id)  # no turn may begin meanwhile
+        session = get_owned_session(db, session_id, username)
+        check_idle(db, session)
+        message = _get_message(db, session, message_id)
+        if message.content.get("type") != "user":
+            raise _not_editable(message_id, "is not the user's")
+        _check_last(db, session, message)
+        kept, sent = find_media(db, segments)
+        if guard is not None:
+            check_attachments(db, guard, sent)
+        content = {"type": "user", "message": [one.to_wire() for one in kept]}
+        messages.replace_content(db, message.id, content)
+        link_attachments(db, message.id, [row.id for row in sent])
+        forget_summary(db, session.id, message.id)
+        return messages.get_described(db, message.id)
+
+    return store.write(job)
+
+
+def find_last_turn(db: peewee.Database, session: SessionRow, message_id: int) -> LastTurn:
+    """Return the last turn of a session, named by either of its messages.
+
+    :raises ApiError: ``message_not_found``, ``message_not_editable`` or ``session_busy``.
+    """
+    check_idle(db, session)
+    message = _get_message(db, session, message_id)
+    if message.content.get("type") == "user":
+        turn = LastTurn(message, messages.find_of_turn(db, session.id, message, later=True))
+    else:
+        user = messages.find_of_turn(db, session.id, message, later=False)
+        if user is None or user.content.get("type") != "user":
+            raise _not_editable(message_id, "answers no message that is stored")
+        turn = LastTurn(user, message)
+    _check_last(db, session, turn.user)
+    return turn
+
+
+def find_media(
+    db: peewee.Database, segments: Sequence[Segment]
+) -> tuple[Sequence[Segment], list[AttachmentRow]]:
+    """Find what a message sends along; what is not there is left out.
+
+    :raises ApiError: ``message_empty`` when nothing is left to answer.
+    """
+    ids = [one.attachment_id for one in segments if isinstance(one, Media)]
+    if not ids:
+        return segments, []
+    rows = lock_attachments(db, ids)
+    found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
+    return keep_found(segments, found), list(rows.values())
+
+
+def check_idle(db: peewee.Database, session: SessionRow) -> None:
+    """:raises ApiError: ``session_busy`` when a turn of the session runs or waits."""
+    if runs.has_active_run(db, session.id):
+        raise ApiError(
+            "session_busy",
+            "a turn of this session is running; wait for its end or stop it",
+            headers={"Retry-After": "2"},
+        )
+
+
+def _get_message(db: peewee.Database, session: SessionRow, message_id: int) -> MessageRow:
+    message = messages.find_message(db, session.id, message_id)
+    if message is None:
+        raise ApiError("message_not_found", f"message not found: {message_id}")
+    return message
+
+
+def _check_last(db: peewee.Database, session: SessionRow, message: MessageRow) -> None:
+    if messages.has_later_user_message(db, session.id, message.id):
+        raise _not_editable(message.id, "is not of the session's last turn")
+
+
+def _not_editable(message_id: int, why: str) -> ApiError:
+    return ApiError(
+        "message_not_editable", f"message {message_id} {why}; only the last turn can be changed"
+    )

@@ -1,0 +1,262 @@
+"""How a turn begins: one short transaction, or a refusal that stores nothing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+
+import peewee
+
+from ... import events
+from ...config.agents import AgentConfig, ProviderConfig
+from ...config.files import DEFAULT_CONFIG_ID, ConfigFiles
+from ...config.settings import Settings
+from ...db import inbound, messages, runs, sessions
+from ...db.attachments import AttachmentRow, link_attachments
+from ...db.locks import lock_name
+from ...db.removal import remove_session
+from ...db.sessions import NOBODY, SessionRow
+from ...db.store import Store
+from ...deliveries.webhooks import Announcer
+from ...errors import ApiError, AstrBotError
+from ...idempotency import claim_turn
+from ...keys.limits import check_turn
+from ...runlog.log import RunLog, Sink
+from ...runtime.clock import to_iso
+from ...worker.lease import WorkerLease
+from .commands import asks_to_stop
+from .editing import LastTurn, find_last_turn, find_media
+from .turn import OpenTurn, TurnRequest
+
+
+class DuplicateEvent(AstrBotError):
+    """A messenger tells of a message again: it has its turn already."""
+
+
+class TurnOpener:
+    """Opens turns. Whatever can be refused is refused here or earlier."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        configs: ConfigFiles,
+        lease: WorkerLease,
+        sink: Sink,
+        announcer: Announcer,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._configs = configs
+        self._lease = lease
+        self._sink = sink
+        self._announcer = announcer
+
+    def get_worker_id(self) -> str:
+        """Return the id of this worker, whose runs the turns become."""
+        return self._lease.get_worker_id()
+
+    def open(self, request: TurnRequest) -> OpenTurn:
+        """Store a turn, or refuse it and store nothing.
+
+        :raises ApiError: for an unknown config, provider or model, a session
+            of another user, or a session with too many turns waiting.
+        :raises TurnExists: when it was begun before, under the same key.
+        :raises StorageError: when nothing can be stored.
+        :raises DuplicateEvent: when a messenger told of this message before.
+        """
+        chosen = self._configs.choose_config(request.config_id, request.config_name)
+        if chosen is not None:
+            choose_provider(chosen, request)
+        worker_id = self._lease.get_worker_id()
+        turn = self._store.write(lambda db: self._store_opening(db, request, chosen, worker_id))
+        shown = request.shown_session_id if request.session_id else turn.session.session_id
+        turn.log.append(events.session_id(shown))
+        if turn.user_message is not None and turn.user_message_at is not None:
+            saved = events.user_message_saved(
+                turn.user_message, to_iso(turn.user_message_at), turn.checkpoint
+            )
+            turn.log.append(saved)
+        turn.log.append(events.run_started(turn.run_id))
+        return turn
+
+    def _store_opening(
+        self,
+        db: peewee.Database,
+        request: TurnRequest,
+        chosen: AgentConfig | None,
+        worker_id: str,
+    ) -> OpenTurn:
+        """Write session, user message and run; the one transaction of opening."""
+        checkpoint, run_id = str(uuid.uuid4()), str(uuid.uuid4())
+        if request.client_key is not None:
+            claim_turn(db, request.client_key, run_id, worker_id)
+        self._check_key_limit(db, request.key_id)
+        _note_origin(db, request, run_id)
+        name = request.session_id or str(uuid.uuid4())
+        session = _find_session(db, name, request.creator)
+        again = _find_again(db, request, session)
+        if again is not None:
+            request = replace(request, segments=again.segments)
+            checkpoint = again.user.llm_checkpoint_id or checkpoint
+        segments, sent = find_media(db, request.segments)
+        request = replace(request, segments=segments)
+        config = chosen or self._config_of(session)
+        provider = choose_provider(config, request)
+        if request.guard is not None:
+            check_turn(db, request.guard, name, config.id, sent)
+        session = _enter_session(db, session, name, request, config)
+        saved = None
+        if again is None and not request.skip_user_history:
+            saved = self._store_user_message(db, session, request, checkpoint, sent)
+        user_message = again.user.id if again else saved[0] if saved else None
+        number, ahead = runs.add_run(
+            db, run_id, session.id, key_id=request.key_id, worker_id=worker_id,
+            user_message=user_message, checkpoint=checkpoint,
+        )  # fmt: skip
+        self._check_queue(request, ahead)
+        return OpenTurn(
+            run_id=run_id,
+            checkpoint=checkpoint,
+            request=request,
+            config=config,
+            provider=provider,
+            session=session,
+            number=number,
+            ahead=ahead,
+            user_message=user_message,
+            user_message_at=saved[1] if saved else None,
+            log=RunLog(number, self._sink),
+            sent=sent,
+            replaces=again.bot.id if again and again.bot else None,
+        )
+
+    def _store_user_message(
+        self,
+        db: peewee.Database,
+        session: SessionRow,
+        request: TurnRequest,
+        checkpoint: str,
+        sent: Sequence[AttachmentRow],
+    ) -> tuple[int, int]:
+        """Return the number and the time of the message that begins the turn."""
+        content = {"type": "user", "message": [one.to_wire() for one in request.segments]}
+        saved = messages.add_message(
+            db, session.id, request.platform_id, request.username, content, checkpoint,
+            sender_name=request.sender_name,
+        )  # fmt: skip
+        link_attachments(db, saved[0], [row.id for row in sent])
+        if request.kept:
+            self._announcer.message_stored(
+                db, session_id=session.session_id, platform_id=request.platform_id, saved=saved,
+                sender=request.username, sender_name=request.sender_name, content=content,
+            )  # fmt: skip
+        return saved
+
+    def _check_queue(self, request: TurnRequest, ahead: int) -> None:
+        # However full the queue is, it can be stopped.
+        limit = self._settings.max_turns_per_session * (2 if asks_to_stop(request.text) else 1)
+        if ahead >= limit:
+            raise ApiError(
+                "too_many_turns",
+                f"{ahead} turns of this session are running or waiting; wait for them first",
+                headers={"Retry-After": "5"},
+            )
+
+    def _check_key_limit(self, db: peewee.Database, key_id: str | None) -> None:
+        limit = self._settings.max_runs_per_key
+        if limit and key_id:
+            lock_name(db, "key_runs", key_id)
+        if limit and key_id and runs.count_active_of_key(db, key_id) >= limit:
+            raise ApiError(
+                "too_many_turns",
+                f"{limit} turns of this API key are running or waiting; wait for them first",
+                headers={"Retry-After": "5"},
+            )
+
+    def _config_of(self, session: SessionRow | None) -> AgentConfig:
+        """Return the config a session was last used with; the default if it is gone."""
+        if session is not None and session.config_id:
+            found = self._configs.find_config(session.config_id)
+            if found is not None:
+                return found
+        return self._configs.get_default()
+
+
+def _find_session(db: peewee.Database, name: str, creator: str) -> SessionRow | None:
+    """Return the session of a name, which is the creator's; None when it is new."""
+    # Before the first look: of two turns of a session, one is the first.
+    lock_name(db, "session", name)
+    session = sessions.find_session(db, name)
+    if session is not None and session.creator == NOBODY:
+        session = sessions.claim_session(db, session, creator)
+    if session is not None:
+        sessions.check_owner(session, creator)
+    return session
+
+
+def _enter_session(
+    db: peewee.Database,
+    session: SessionRow | None,
+    name: str,
+    request: TurnRequest,
+    config: AgentConfig,
+) -> SessionRow:
+    """Make the session when it is new, or note that it is used, and with which config."""
+    config_id = None if config.id == DEFAULT_CONFIG_ID else config.id
+    if session is None:
+        session = sessions.create_session(
+            db, name, request.creator, platform_id=request.platform_id,
+            config_id=config_id, is_group=bool(request.origin and request.origin.is_group),
+        )  # fmt: skip
+    else:
+        sessions.touch_session(db, session, config_id)
+    if request.kept:
+        return session
+    # Gone before anybody saw it: a crash can leave nothing of it behind.
+    remove_session(db, session)
+    return replace(session, display_name="")  # it needs no title
+
+
+def _find_again(
+    db: peewee.Database, request: TurnRequest, session: SessionRow | None
+) -> LastTurn | None:
+    """Return the turn that is to be answered once more; None for a new one."""
+    if request.answers_again is None:
+        return None
+    if session is None:
+        raise ApiError("session_not_found", f"session not found: {request.session_id}")
+    return find_last_turn(db, session, request.answers_again)
+
+
+def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig:
+    """Return the provider of a turn: the one selected, else the config's own.
+
+    :raises ApiError: ``provider_not_found``, or ``model_not_found`` when the
+        provider lists its models and this is none of them.
+    """
+    provider = config.provider
+    if request.provider_id:
+        found = config.providers.get(request.provider_id)
+        if found is None:
+            raise ApiError(
+                "provider_not_found", f"selected_provider not found: {request.provider_id}"
+            )
+        provider = found
+    if request.model and provider.models and request.model not in provider.models:
+        raise ApiError("model_not_found", f"selected_model not found: {request.model}")
+    return provider
+
+
+def _note_origin(db: peewee.Database, request: TurnRequest, run_id: str) -> None:
+    """Note which message of a messenger this turn answers.
+
+    :raises DuplicateEvent: when it has a turn; nothing is stored.
+    """
+    origin = request.origin
+    if origin is not None and not inbound.add_event(
+        db, origin.bot_id, origin.event_id,
+        run_id=run_id, umo=origin.umo, reply_to=origin.reply_to,
+    ):  # fmt: skip
+        raise DuplicateEvent

@@ -1,0 +1,113 @@
+"""Messages that a tool sends in the middle of a turn: each by itself, at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peewee
+
+from ...config.settings import Settings
+from ...db import deliveries, messages
+from ...db.attachments import AttachmentRow, find_attachments, link_attachments
+from ...db.store import Store
+from ...errors import ApiError, AstrBotError, StorageError, ToolError
+from ...files.attachments import Attachments
+from ...messages import Media, Segment, parse_im_message, resolve_media
+from ..pushing import Pusher
+from .turn import OpenTurn, Origin
+
+
+class Speaker:
+    """Sends the user of a turn a message that is no part of the reply.
+
+    :param wake_outbox: Called when a message to a messenger is stored and is to be sent.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, pusher: Pusher, wake_outbox: Callable[[], None]
+    ) -> None:
+        self._wake_outbox = wake_outbox
+        self._settings = settings
+        self._store = store
+        self._pusher = pusher
+
+    def say(self, turn: OpenTurn, message: Any) -> None:
+        """Store a message in the turn's session and have it shown.
+
+        :param message: A string, or a list of segments as ``im/message`` takes them.
+        :raises ToolError: when it is wrong or cannot be kept, for the model.
+        """
+        try:
+            segments = parse_im_message(
+                message,
+                max_chars=self._settings.max_message_chars,
+                max_segments=self._settings.max_segments,
+            )
+            if turn.request.origin is None:
+                self._pusher.push(
+                    username=turn.request.creator,
+                    session_id=turn.session.session_id,
+                    segments=segments,
+                    key_id=turn.request.key_id,
+                )
+            else:
+                self._deliver(turn, turn.request.origin, segments)
+        except (ApiError, StorageError) as error:
+            raise ToolError(str(error)) from error
+
+    def _deliver(self, turn: OpenTurn, origin: Origin, segments: list[Segment]) -> None:
+        """Store the message and its delivery in one transaction."""
+
+        def job(db: peewee.Database) -> None:
+            ids = [one.attachment_id for one in segments if isinstance(one, Media)]
+            rows = find_attachments(db, ids)
+            found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
+            wire = [one.to_wire() for one in resolve_media(segments, found)]
+            content = {"type": "bot", "message": wire}
+            number, _ = messages.add_message(
+                db, turn.session.id, origin.bot_id, messages.BOT, content, None, pushed=True
+            )
+            link_attachments(db, number, [row.id for row in rows.values()])
+            deliveries.add_delivery(
+                db, platform_id=origin.bot_id, target=origin.umo, content=wire,
+                reply_to=origin.reply_to, traceparent=turn.span.to_traceparent(),
+            )  # fmt: skip
+
+        self._store.write(job)
+        self._wake_outbox()
+
+
+class FileOutbox:
+    """Takes files from tools, whichever thread they run in, for the run's own thread.
+
+    :param key_id: The key whose uploads they count as.
+    """
+
+    def __init__(self, attachments: Attachments, key_id: str | None) -> None:
+        self._attachments = attachments
+        self._key_id = key_id
+        self._sent: deque[AttachmentRow] = deque()
+
+    def send(self, source: Path | str | bytes, filename: str) -> str:
+        """Store a file and have it shown; return its attachment id.
+
+        :param source: A path, or the bytes themselves.
+        :raises ToolError: when it cannot be read or stored, for the model.
+        """
+        content = Path(source) if isinstance(source, str) else source
+        try:
+            row = self._attachments.store_bytes(content, filename, self._key_id)
+        except (AstrBotError, OSError) as error:
+            raise ToolError(f"the file {filename} could not be sent: {error}") from error
+        self._sent.append(row)
+        return row.attachment_id
+
+    def take_all(self) -> list[AttachmentRow]:
+        """Return what was sent since the last call, in order."""
+        taken = []
+        while self._sent:
+            taken.append(self._sent.popleft())
+        return taken

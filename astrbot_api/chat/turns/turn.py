@@ -1,0 +1,157 @@
+"""What a turn is: as it was asked for, and as it stands once it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ...agent.cancel import Cancellation
+from ...config.agents import AgentConfig, ProviderConfig
+from ...db.attachments import AttachmentRow
+from ...db.idempotency import ClientKey
+from ...db.sessions import WEBCHAT, SessionRow
+from ...events import Event
+from ...keys.rules import KeyGuard
+from ...messages import Segment, plain_text
+from ...plugins.commands import make_umo
+from ...plugins.context import TurnContext
+from ...runlog.log import RunLog
+from ...runtime.tracing import NO_SPAN, Span
+from ..context.supplied import GivenContext
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The message of a messenger that a turn answers.
+
+    :param platform: Type of the bot.
+    :param sender_name: As people are shown to each other there.
+    :param reply_to: The platform's id of the message.
+    """
+
+    bot_id: str
+    platform: str
+    event_id: str
+    umo: str
+    sender_name: str
+    is_group: bool = False
+    reply_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """A chat request, checked field by field.
+
+    :param session_id: Blank: a new session is made.
+    :param shown_session_id: How the ``session_id`` event shows it: as sent.
+    :param origin: Where the message came from; None: over HTTP.
+    :param answers_again: Number of a message of the session's last turn, which
+        is answered once more; ``segments`` are that turn's own then.
+    :param context: What was said before, in place of the session's history.
+    :param kept: False: the turn has a session that nobody can find, which
+        goes with all it holds when the run has ended.
+    :param client_key: What its client calls the request, if it may send it again.
+    """
+
+    username: str
+    segments: Sequence[Segment]
+    session_id: str = ""
+    shown_session_id: str | int = ""
+    streaming: bool = True
+    config_id: str = ""
+    config_name: str = ""
+    provider_id: str = ""
+    model: str = ""
+    skip_user_history: bool = False
+    key_id: str | None = None
+    guard: KeyGuard | None = None
+    answers_again: int | None = None
+    context: GivenContext | None = None
+    kept: bool = True
+    client_key: ClientKey | None = None
+    origin: Origin | None = None
+
+    @property
+    def creator(self) -> str:
+        """Whose the session must be: in a messenger, the conversation's own."""
+        return self.origin.umo if self.origin else self.username
+
+    @property
+    def sender_name(self) -> str:
+        """How the user is called."""
+        return self.origin.sender_name if self.origin else self.username
+
+    @property
+    def platform_id(self) -> str:
+        """Where sessions and messages are filed: ``webchat``, or a bot's id."""
+        return self.origin.bot_id if self.origin else WEBCHAT
+
+    @property
+    def platform(self) -> str:
+        """Where the user is: ``webchat``, or the type of the bot."""
+        return self.origin.platform if self.origin else WEBCHAT
+
+    @property
+    def text(self) -> str:
+        """The text of the message."""
+        return plain_text([segment.to_wire() for segment in self.segments])
+
+
+@dataclass(slots=True)
+class OpenTurn:
+    """A turn that is stored and may run. ``number`` is its place in the queue.
+
+    :param replaces: Number of the answer that goes when this turn's is stored.
+    :param stopped: How many turns ahead of it a ``/stop`` has stopped.
+    :param span: The turn, in a trace.
+    """
+
+    run_id: str
+    checkpoint: str
+    request: TurnRequest
+    config: AgentConfig
+    provider: ProviderConfig
+    session: SessionRow
+    number: int
+    ahead: int
+    user_message: int | None
+    user_message_at: int | None
+    log: RunLog
+    sent: Sequence[AttachmentRow] = ()
+    cancel: Cancellation = field(default_factory=Cancellation)
+    observe: Callable[[Event], None] | None = None
+    replaces: int | None = None
+    stopped: int = 0
+    span: Span = NO_SPAN
+
+    def say(self, event: Event) -> None:
+        """Put an event into the stream, and show it to the plugins that look."""
+        self.log.append(event)
+        if self.observe is not None:
+            self.observe(event)
+
+    def to_context(self) -> TurnContext:
+        """Return what the plugins may know of the turn."""
+        return TurnContext(
+            run_id=self.run_id,
+            username=self.request.username,
+            session_id=self.session.session_id,
+            config_id=self.config.id,
+            platform=self.request.platform,
+            cancel=self.cancel,
+        )
+
+    @property
+    def umo(self) -> str:
+        """The conversation's unified message origin."""
+        return make_umo(self.session, self.request.username)
+
+    @property
+    def text(self) -> str:
+        """The text of the user's message."""
+        return self.request.text
+
+    @property
+    def subject(self) -> str:
+        """What a title can be made of: the text, else the names of what was sent."""
+        return self.text.strip() or ", ".join(row.name for row in self.sent)

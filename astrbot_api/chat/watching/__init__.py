@@ -1,0 +1,1 @@
+"""Streams, pushed messages and inboxes of this worker."""

@@ -1,0 +1,94 @@
+"""``astrbot-api admin``: for whoever has the machine and not the password."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..config.settings import load_settings
+from ..db.store import open_store
+from ..keys.rules import read_rules
+from ..owner.login import change_password
+from ..owner.passwords import make_password
+
+#: Rule -> what its option says. A rule that is a list may be given several times.
+_RULES = {
+    "username": "The only username that it may speak as.",
+    "username_prefix": "What the usernames that it may speak as begin with.",
+    "configs": "Id of a config that it may use.",
+    "bots": "Id of a bot that it may send through.",
+    "umos": "UMO that it may send to; * stands for anything.",
+    "tools": "Tool that its turns may use; * stands for anything.",
+    "addresses": "Network that its requests may come from, such as 10.0.0.0/8.",
+    "requests_per_minute": "Most requests a minute.",
+    "streams": "Most turns that run or wait at once.",
+    "turns_per_day": "Most turns a day (UTC).",
+    "tokens_per_day": "Most tokens a day (UTC).",
+    "upload_bytes": "Most bytes of its files together.",
+}
+
+_LISTS = {
+    "configs": "config", "bots": "bot", "umos": "umo", "tools": "tool", "addresses": "address",
+}  # fmt: skip
+
+_TEXTS = ("username", "username_prefix")
+
+
+def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each guard rail to a command."""
+    for rule, told in reversed(_RULES.items()):
+        name = "--" + _LISTS.get(rule, rule).replace("_", "-")
+        kind: Any = str if rule in (*_LISTS, *_TEXTS) else click.IntRange(1)
+        add = click.option(name, rule, multiple=rule in _LISTS, type=kind, help=told)
+        command = add(command)
+    return command
+
+
+def read_rule_options(given: Mapping[str, Any]) -> str | None:
+    """Return the guard rails of the options as they are stored."""
+    values = {
+        rule: list(value) if isinstance(value, tuple) else value
+        for rule, value in given.items()
+        if value
+    }
+    return read_rules(values).dump()
+
+
+@click.group("admin")
+def admin_group() -> None:
+    """Look after the owner's login."""
+
+
+@admin_group.command("set-password")
+@click.option("--name", help="Who; default: ASTRBOT_OWNER_NAME, else astrbot.")
+@click.option("--random", "make", is_flag=True, help="Make a password and print it.")
+@click.option("--stdin", "from_stdin", is_flag=True, help="Read it from standard input.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the server's data (ASTRBOT_DATA_DIR, else ./data).",
+)
+def set_password(name: str | None, make: bool, from_stdin: bool, data_dir: Path | None) -> None:
+    """Set the owner's password; all logins end, and failed ones are forgotten.
+
+    Asks for it unless --random or --stdin is given. Makes the owner where
+    there is none.
+    """
+    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
+    if make:
+        password = make_password()
+    elif from_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = click.prompt("New password", hide_input=True, confirmation_prompt=True)
+    store = open_store(settings)
+    try:
+        store.upgrade()
+        change_password(store, name or settings.owner_name, password, actor="cli")
+    finally:
+        store.close()
+    click.echo(password if make else f"The password of {name or settings.owner_name} is set.")

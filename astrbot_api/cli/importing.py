@@ -1,0 +1,81 @@
+"""``astrbot-api import-astrbot DIR``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from ..config.settings import load_settings
+from ..db.store import open_store
+from ..importing.hashes import read_given_salt
+from ..importing.run import KINDS, import_astrbot
+
+#: A key of the other server, to find out with how its hashes were made. From
+#: the environment: a command line is seen by every user of the machine.
+KNOWN_KEY_VARIABLE = "ASTRBOT_KNOWN_KEY"
+
+
+@click.command("import-astrbot")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--apply", is_flag=True, help="Do it; otherwise only tell what would be done.")
+@click.option(
+    "--only", "kinds", multiple=True, type=click.Choice(KINDS), help="Import nothing but this."
+)
+@click.option(
+    "--key-salt",
+    help="Salt of the keys' hashes where the database has none: text, hex:… or base64:….",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the server's data (ASTRBOT_DATA_DIR, else ./data).",
+)
+def import_command(
+    directory: Path,
+    apply: bool,
+    kinds: tuple[str, ...],
+    key_salt: str | None,
+    as_json: bool,
+    data_dir: Path | None,
+) -> None:
+    """Take over keys, sessions, history, attachments and configs of an AstrBot.
+
+    DIRECTORY is its data directory, with data_v4.db. It is only read, and may
+    be in use. Without --apply nothing is imported. Running it again goes on
+    where it was broken off, and otherwise changes nothing.
+
+    With one of its keys in ASTRBOT_KNOWN_KEY, the import first finds out how
+    that server hashed its keys.
+    """
+    try:
+        given_salt = None if key_salt is None else read_given_salt(key_salt)
+    except ValueError as error:
+        raise click.UsageError("--key-salt is not the hexadecimal or base64 it says") from error
+    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    store = open_store(settings)
+    try:
+        store.upgrade()
+        report = import_astrbot(
+            directory,
+            settings,
+            store,
+            apply=apply,
+            kinds=kinds or KINDS,
+            given_salt=given_salt,
+            known_key=os.environ.get(KNOWN_KEY_VARIABLE, "").strip(),
+            tell=lambda line: click.echo(line, err=True),
+        )
+    finally:
+        store.close()
+    if as_json:
+        click.echo(json.dumps(report.describe(), indent=2, ensure_ascii=False))
+        return
+    for line in report.iter_lines():
+        click.echo(line)
+    if not apply:
+        click.echo("Nothing was changed; add --apply to do it.", err=True)

@@ -1,0 +1,316 @@
+"""The command line: ``astrbot-api serve | keys | db | doctor | import-astrbot | …``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..config.settings import load_settings
+from ..db import keys
+from ..db.audit import AuditEntry, key_entry, write_audited
+from ..db.store import Store, open_store
+from ..errors import AstrBotError
+from .admin import admin_group, read_rule_options, rule_options
+from .importing import import_command
+from .plugins import plugins_group
+
+
+class _Group(click.Group):
+    """Ends with one line and status 2, not a traceback, when a setting is wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AstrBotError as error:
+            click.echo(f"astrbot-api: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=_Group)
+@click.version_option(package_name="astrbot-api")
+def main() -> None:
+    """Serve the AstrBot HTTP API, and look after its keys and data."""
+
+
+main.add_command(plugins_group)
+main.add_command(admin_group)
+main.add_command(import_command)
+
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the server's data (ASTRBOT_DATA_DIR, else ./data).",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=6185, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Worker processes (WEB_CONCURRENCY, else 2)."
+)
+@_data_dir
+def serve(host: str, port: int, workers: int | None, data_dir: Path | None) -> None:
+    """Start the server: gunicorn, and the embedded model if no other is set."""
+    from ..server.serve import run_server
+
+    sys.exit(run_server(host=host, port=port, workers=workers, data_dir=data_dir))
+
+
+@main.group("keys")
+def keys_group() -> None:
+    """Make, list, revoke, rotate and delete API keys."""
+
+
+@keys_group.command("create")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(keys.ALL_SCOPES),
+    help="What it opens; give it once a scope. Default: the four public ones.",
+)
+@click.option("--expires-in-days", type=click.IntRange(1, 36500), help="Default: never.")
+@rule_options
+@_as_json
+@_data_dir
+def create_key(
+    name: str,
+    scopes: tuple[str, ...],
+    expires_in_days: int | None,
+    as_json: bool,
+    data_dir: Path | None,
+    **rules: Any,
+) -> None:
+    """Make a key. Its secret is shown once and stored nowhere."""
+    guard = read_rule_options(rules)
+    wanted = scopes or keys.PUBLIC_SCOPES
+    key, secret = _write(
+        data_dir,
+        lambda db: keys.create_key(
+            db, name, wanted, created_by="cli", expires_in_days=expires_in_days, rules=guard
+        ),
+        lambda made: key_entry("key_created", made[0], actor="cli"),
+    )
+    _show_secret(key, secret, as_json)
+
+
+@keys_group.command("list")
+@_as_json
+@_data_dir
+def list_keys(as_json: bool, data_dir: Path | None) -> None:
+    """List the keys, newest first, without their secrets."""
+    store = _open(data_dir)
+    with store.read() as db:
+        found = keys.list_keys(db)
+    store.close()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for key in found:
+        state = "revoked" if key["is_revoked"] else "expired" if key["is_expired"] else "valid"
+        used = key["last_used_at"] or "never used"
+        scopes = ",".join(key["scopes"])
+        click.echo(
+            f"{key['key_id']}  {key['key_prefix']}…  {state:8} {scopes:26} {used}  {key['name']}"
+        )
+
+
+@keys_group.command("revoke")
+@click.argument("key_id")
+@_as_json
+@_data_dir
+def revoke_key(key_id: str, as_json: bool, data_dir: Path | None) -> None:
+    """Make a key useless from its next request on, on every worker."""
+    _change(key_id, "revoked", as_json, data_dir, lambda db: keys.revoke_key(db, key_id))
+
+
+@keys_group.command("delete")
+@click.argument("key_id")
+@_as_json
+@_data_dir
+def delete_key(key_id: str, as_json: bool, data_dir: Path | None) -> None:
+    """Remove a key from the list, too."""
+    _change(key_id, "deleted", as_json, data_dir, lambda db: keys.delete_key(db, key_id))
+
+
+@keys_group.command("rotate")
+@click.argument("key_id")
+@click.option(
+    "--grace-s", default=0, show_default=True, type=click.IntRange(0),
+    help="How long the old secret still works, in seconds.",
+)  # fmt: skip
+@_as_json
+@_data_dir
+def rotate_key(key_id: str, grace_s: int, as_json: bool, data_dir: Path | None) -> None:
+    """Replace a key by a new one with the same name, scopes and expiry."""
+    rotated = _write(
+        data_dir,
+        lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
+        lambda made: (
+            key_entry("key_rotated", made[0], actor="cli", detail=f"replaces {key_id}")
+            if made
+            else None
+        ),
+    )
+    if rotated is None:
+        raise click.ClickException(f"there is no valid key with the id {key_id}")
+    key, secret = rotated
+    _show_secret(key, secret, as_json)
+
+
+@main.group("db")
+def db_group() -> None:
+    """Look after the database."""
+
+
+@db_group.command("upgrade")
+@_data_dir
+def upgrade_db(data_dir: Path | None) -> None:
+    """Bring the database up to date."""
+    store = _store(data_dir)
+    names = store.upgrade()
+    click.echo("\n".join(names) if names else "The database is up to date.")
+
+
+@db_group.command("status")
+@_data_dir
+def show_db(data_dir: Path | None) -> None:
+    """List the migrations and whether they have run."""
+    for name, applied in _store(data_dir).list_migrations():
+        click.echo(f"{'done' if applied else 'to do':6} {name}")
+
+
+@db_group.command("sweep")
+@click.option(
+    "--older-than-days",
+    type=click.IntRange(0, 36500),
+    help="Age of the attachments; default: ASTRBOT_UNUSED_FILE_DAYS (30).",
+)
+@click.option("--delete", is_flag=True, help="Remove them; otherwise only tell.")
+@_data_dir
+def sweep_db(older_than_days: int | None, delete: bool, data_dir: Path | None) -> None:
+    """Remove attachments that no message uses, and what crashes left behind.
+
+    Without --delete it removes nothing and lists what it would remove.
+    """
+    from ..files.attachments import Attachments
+    from ..files.sweep import sweep
+
+    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
+    days = settings.unused_file_days if older_than_days is None else older_than_days
+    store = _open(data_dir)
+    size_bytes = count = 0
+    try:
+        attachments = Attachments(settings, store)
+        for swept in sweep(attachments, store, older_than_days=days, delete=delete):
+            count += 1
+            size_bytes += swept.size_bytes or 0
+            size = "" if swept.size_bytes is None else f" ({swept.size_bytes} bytes)"
+            click.echo(f"{swept.what:10} {swept.name}{size}")
+    finally:
+        store.close()
+    done = "Removed" if delete else "Would remove"
+    hint = "" if delete or not count else "; add --delete to do it"
+    click.echo(f"{done} {count} things, {size_bytes} bytes{hint}.", err=True)
+
+
+@main.command()
+@_as_json
+@_data_dir
+def doctor(as_json: bool, data_dir: Path | None) -> None:
+    """Look at data, configs, bots and webhooks: what works, and what to do.
+
+    It changes nothing and asks no model and no messenger. The exit status is
+    1 when something does not work.
+    """
+    from ..server.doctor import examine
+
+    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
+    findings = list(examine(settings))
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in findings], indent=2))
+    else:
+        for one in findings:
+            remedy = f"\n      -> {one.remedy}" if one.remedy else ""
+            click.echo(f"{one.state:5} {one.what}: {one.text}{remedy}")
+    sys.exit(any(one.state == "fail" for one in findings))
+
+
+@main.command()
+@click.argument("message")
+@click.option("--url", default="http://127.0.0.1:6185", show_default=True)
+@click.option("--key", help="API key (ASTRBOT_KEY).")
+@click.option("--username", default="cli", show_default=True)
+@click.option("--session", default="", help="Go on with this session.")
+def chat(message: str, url: str, key: str | None, username: str, session: str) -> None:
+    """Ask a running server and print the answer as it comes."""
+    from .client import ask
+
+    body = {"message": message, "username": username, "session_id": session}
+    secret = key or os.environ.get("ASTRBOT_KEY", "")
+    if not secret:
+        raise click.UsageError("give --key, or set ASTRBOT_KEY")
+    for piece in ask(url, secret, body):
+        click.echo(piece, nl=False)
+    click.echo()
+
+
+def _store(data_dir: Path | None) -> Store:
+    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
+    return open_store(settings)
+
+
+def _open(data_dir: Path | None) -> Store:
+    store = _store(data_dir)
+    store.upgrade()
+    return store
+
+
+def _write(
+    data_dir: Path | None,
+    job: Callable[[Any], Any],
+    describe: Callable[[Any], AuditEntry | None],
+) -> Any:
+    store = _open(data_dir)
+    try:
+        return write_audited(store, job, describe)
+    finally:
+        store.close()
+
+
+def _change(
+    key_id: str, done: str, as_json: bool, data_dir: Path | None, job: Callable[[Any], bool]
+) -> None:
+
+    def both(db: Any) -> dict[str, Any] | None:
+        row = keys.find_key(db, key_id)
+        job(db)
+        return row
+
+    action = f"key_{done}"
+    if not _write(data_dir, both, lambda row: key_entry(action, row, actor="cli") if row else None):
+        raise click.ClickException(f"there is no key with the id {key_id}")
+    click.echo(json.dumps({"key_id": key_id, done: True}) if as_json else f"{done}: {key_id}")
+
+
+def _show_secret(key: dict[str, Any], secret: str, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({**key, "api_key": secret}))
+        return
+    click.echo(secret)
+    click.echo(f"id {key['key_id']}, scopes {', '.join(key['scopes'])}. Keep it now:", err=True)
+    click.echo("it is shown this once.", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""``astrbot-api plugins list | new``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..config.files import ConfigFiles
+from ..config.settings import load_settings
+from ..db.sqlite_store import SqliteStore
+from ..plugins.builtin import BUILT_IN_PLUGINS
+from ..plugins.finding import BUILT_IN, find_plugins, from_classes
+from ..plugins.registry import PluginRecord, Plugins
+from ..plugins.scaffold import create_plugin
+
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the server's data (ASTRBOT_DATA_DIR, else ./data).",
+)
+
+
+@click.group("plugins")
+def plugins_group() -> None:
+    """List the plugins, and begin a new one."""
+
+
+@plugins_group.command("new")
+@click.argument("name")
+@_data_dir
+def new_plugin(name: str, data_dir: Path | None) -> None:
+    """Write a running plugin into the data directory, to start from."""
+    folder = create_plugin(_folder(data_dir), name)
+    click.echo(f"{folder} has a plugin with a tool and the command /{name}.")
+    click.echo(f"Its tests: python -m pytest {folder}")
+    click.echo("A server that is running must be restarted to load it.")
+
+
+@plugins_group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_data_dir
+def list_plugins(as_json: bool, data_dir: Path | None) -> None:
+    """List the plugins: where they come from, what they add, why one is left out.
+
+    Those that a config enables are imported, but not started.
+    """
+    found = describe_plugins(_folder(data_dir))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for one in found:
+        click.echo(f"{one['name']:16} {one['state']:8} {one['source']:12} {one['where']}")
+        adds = [*one["tools"], *(f"/{name}" for name in one["commands"])]
+        notes = [one["reason"], *one["faults"], "adds " + ", ".join(adds) if adds else ""]
+        for note in filter(None, notes):
+            click.echo(f"{'':16} {note}")
+
+
+def describe_plugins(data_dir: Path) -> list[dict[str, Any]]:
+    """Return every plugin of a data directory, one object each.
+
+    ``state`` is ``on``, ``off`` (no config enables it) or ``failed``, with
+    the ``reason``; ``faults`` are those of its settings, config by config.
+    """
+    configs = ConfigFiles(data_dir)
+    configs.create_default()
+    everything = [*find_plugins(data_dir), *from_classes(BUILT_IN_PLUGINS, BUILT_IN)]
+    # Nothing is started, so nothing asks for the database.
+    plugins = Plugins(everything, data_dir=data_dir, store=SqliteStore(data_dir / "unused.db"))
+    wanted = configs.list_configs()
+    plugins.load(wanted)
+    faults = plugins.find_settings_faults(wanted)
+    try:
+        return [_describe(one, faults.get(one.name, [])) for one in plugins.list_records()]
+    finally:
+        plugins.close()
+
+
+def _describe(record: PluginRecord, faults: list[str]) -> dict[str, Any]:
+    loaded = record.plugin is not None
+    return {
+        "name": record.name,
+        "state": "on" if loaded else "failed" if record.reason else "off",
+        "source": record.found.source,
+        "where": record.found.where,
+        "reason": record.reason,
+        "faults": faults,
+        "tools": [tool.name for tool in record.tools] if loaded else [],
+        "commands": [command.name for command in record.commands] if loaded else [],
+    }
+
+
+def _folder(data_dir: Path | None) -> Path:
+    return data_dir or load_settings().data_dir

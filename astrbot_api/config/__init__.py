@@ -1,0 +1,1 @@
+"""Settings, agent configs and the other files of the data directory."""

@@ -1,0 +1,260 @@
+"""One config: its values, the check of its file, and how a fault is told."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import marshmallow as ma
+
+from ..errors import SettingsError
+from .mcp import MCP_FIELD, McpServerConfig, make_servers
+
+#: Keys of ``[plugins]`` that are no plugin's table.
+RESERVED_PLUGIN_NAMES = ("enabled", "disabled", "hook_timeout_s")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """One ``[provider]`` (or ``[providers.ID]``) table.
+
+    ``type`` is ``openai``, ``local``, ``mock`` or ``auto``. ``models``, when
+    not empty, lists what ``selected_model`` may name. ``modalities``, of
+    ``text``, ``image`` and ``audio``, say what the model takes in. ``extra`` goes into
+    each request body as it stands (``temperature``, ``max_tokens``, …).
+    """
+
+    id: str
+    type: str = "auto"
+    base_url: str = ""
+    model: str = ""
+    api_key: str = field(default="", repr=False)
+    api_key_env: str = ""
+    models: tuple[str, ...] = ()
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 120.0
+    max_retries: int = 2
+    modalities: tuple[str, ...] = ("text",)
+    gguf: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def resolve_api_key(self) -> str:
+        """Return the endpoint's key: from the file, or from the variable it names.
+
+        ``OPENAI_API_KEY`` is taken unasked for OpenAI's own host alone: no
+        other endpoint is sent that key unless the file says so.
+        """
+        if self.api_key or self.api_key_env:
+            return self.api_key or os.environ.get(self.api_key_env, "")
+        if urlsplit(self.base_url).hostname == "api.openai.com":
+            return os.environ.get("OPENAI_API_KEY", "")
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """The ``[agent]`` table.
+
+    ``history`` says what becomes of turns beyond ``history_tokens``: ``drop``
+    leaves them out, ``summarise`` has the model sum them up once.
+    """
+
+    system_prompt: str = "You are a helpful assistant."
+    max_steps: int = 10
+    history_tokens: int = 8000
+    history: str = "drop"
+    show_reasoning: bool = True
+    titles: bool = True
+    tool_timeout_s: float = 60.0
+    tool_output_chars: int = 20_000
+    file_tokens: int = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSettings:
+    """The ``[tools]`` table: patterns of tool names; ``deny`` wins."""
+
+    allow: tuple[str, ...] = ("*",)
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSettings:
+    """The ``[plugins]`` table: patterns of names, and a table for each plugin.
+
+    ``disabled`` wins over ``enabled``. The built-in plugins are always on.
+    """
+
+    enabled: tuple[str, ...] = ("*",)
+    disabled: tuple[str, ...] = ()
+    hook_timeout_s: float = 10.0
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+
+    def enables(self, name: str) -> bool:
+        """Tell whether the plugin of this name is on."""
+        return any(fnmatch.fnmatchcase(name, one) for one in self.enabled) and not any(
+            fnmatch.fnmatchcase(name, one) for one in self.disabled
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """One file of ``configs/``.
+
+    ``providers`` holds every provider that a turn may select, by id; the
+    one of ``[provider]`` is ``provider``. ``mcp`` holds the MCP servers that
+    are enabled, by name.
+    """
+
+    id: str
+    name: str
+    path: str
+    provider: ProviderConfig
+    providers: Mapping[str, ProviderConfig]
+    agent: AgentSettings = AgentSettings()
+    tools: ToolSettings = ToolSettings()
+    plugins: PluginSettings = PluginSettings()
+    mcp: Mapping[str, McpServerConfig] = field(default_factory=dict, hash=False)
+
+
+class _Strict(ma.Schema):
+    class Meta:
+        unknown = ma.RAISE
+
+
+class _ProviderSchema(_Strict):
+    id = ma.fields.String(validate=ma.validate.Length(1, 200))
+    type = ma.fields.String(validate=ma.validate.OneOf(["auto", "openai", "local", "mock"]))
+    base_url = ma.fields.Url(schemes={"http", "https"}, require_tld=False)
+    model = ma.fields.String()
+    api_key = ma.fields.String()
+    api_key_env = ma.fields.String()
+    models = ma.fields.List(ma.fields.String())
+    connect_timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 300))
+    read_timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 3600))
+    max_retries = ma.fields.Integer(validate=ma.validate.Range(0, 10))
+    modalities = ma.fields.List(
+        ma.fields.String(validate=ma.validate.OneOf(["text", "image", "audio"]))
+    )
+    gguf = ma.fields.String()
+    extra = ma.fields.Dict(keys=ma.fields.String())
+
+
+class _AgentSchema(_Strict):
+    system_prompt = ma.fields.String()
+    max_steps = ma.fields.Integer(validate=ma.validate.Range(1, 100))
+    history_tokens = ma.fields.Integer(validate=ma.validate.Range(0, 10_000_000))
+    history = ma.fields.String(validate=ma.validate.OneOf(["drop", "summarise"]))
+    show_reasoning = ma.fields.Boolean()
+    titles = ma.fields.Boolean()
+    tool_timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 3600))
+    tool_output_chars = ma.fields.Integer(validate=ma.validate.Range(100, 10_000_000))
+    file_tokens = ma.fields.Integer(validate=ma.validate.Range(0, 10_000_000))
+
+
+class _ToolsSchema(_Strict):
+    allow = ma.fields.List(ma.fields.String())
+    deny = ma.fields.List(ma.fields.String())
+
+
+class _PluginsSchema(ma.Schema):
+    class Meta:
+        unknown = ma.INCLUDE
+
+    enabled = ma.fields.List(ma.fields.String())
+    disabled = ma.fields.List(ma.fields.String())
+    hook_timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 600))
+
+    @ma.validates_schema
+    def _check_tables(self, data: dict[str, Any], **options: Any) -> None:
+        for key, value in data.items():
+            if key not in RESERVED_PLUGIN_NAMES and not isinstance(value, dict):
+                raise ma.ValidationError({key: ["Must be a table: the settings of a plugin."]})
+
+
+class _ConfigSchema(_Strict):
+    name = ma.fields.String(validate=ma.validate.Length(1, 200))
+    provider = ma.fields.Nested(_ProviderSchema)
+    providers = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.Nested(_ProviderSchema))
+    agent = ma.fields.Nested(_AgentSchema)
+    tools = ma.fields.Nested(_ToolsSchema)
+    plugins = ma.fields.Nested(_PluginsSchema)
+    mcp = MCP_FIELD
+
+
+def read_config(path: Path, shown_path: str) -> AgentConfig:
+    """Read and check one config file.
+
+    :param path: The file.
+    :param shown_path: How the file is named to people and clients.
+    :raises SettingsError: One line: file, key, what is wrong.
+    """
+    try:
+        with path.open("rb") as file:
+            data = tomllib.load(file)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{shown_path}: {error}") from error
+    try:
+        loaded: dict[str, Any] = _ConfigSchema().load(data)
+    except ma.ValidationError as error:
+        where, what = find_first_error(error.messages)
+        raise SettingsError(f"{shown_path}: {where}: {what}") from error
+    own = loaded.get("provider", {})
+    provider = _provider(own.get("id") or own.get("type") or "auto", own)
+    if provider.type == "openai" and not provider.base_url:
+        raise SettingsError(f"{shown_path}: provider.base_url: required for type openai")
+    providers = {provider.id: provider}
+    for name, table in loaded.get("providers", {}).items():
+        other = _provider(table.get("id") or name, table)
+        if other.type == "openai" and not other.base_url:
+            raise SettingsError(
+                f"{shown_path}: providers.{name}.base_url: required for type openai"
+            )
+        providers[other.id] = other
+    tools = {key: tuple(value) for key, value in loaded.get("tools", {}).items()}
+    return AgentConfig(
+        id=path.stem,
+        name=loaded.get("name", path.stem),
+        path=shown_path,
+        provider=provider,
+        providers=providers,
+        agent=AgentSettings(**loaded.get("agent", {})),
+        tools=ToolSettings(**tools),
+        plugins=_plugins(loaded.get("plugins", {})),
+        mcp=make_servers(loaded.get("mcp", {})),
+    )
+
+
+def _plugins(table: Mapping[str, Any]) -> PluginSettings:
+    own: dict[str, Any] = {
+        key: value for key, value in table.items() if key in RESERVED_PLUGIN_NAMES
+    }
+    tables = {key: value for key, value in table.items() if key not in own}
+    for key in {"enabled", "disabled"} & own.keys():
+        own[key] = tuple(own[key])
+    return PluginSettings(**own, tables=tables)
+
+
+def _provider(provider_id: str, table: Mapping[str, Any]) -> ProviderConfig:
+    lists = {key: tuple(table[key]) for key in ("models", "modalities") if key in table}
+    values = {**table, **lists, "id": provider_id}
+    if "base_url" in values:
+        values["base_url"] = values["base_url"].rstrip("/")
+    return ProviderConfig(**values)
+
+
+def find_first_error(messages: Any, path: str = "") -> tuple[str, str]:
+    """Return the dotted place and the text of the first fault that was found."""
+    if isinstance(messages, Mapping):
+        key, inner = next(iter(messages.items()))
+        key = "" if key == "value" else str(key)
+        return find_first_error(inner, f"{path}.{key}" if path and key else path or key)
+    if isinstance(messages, list) and messages:
+        return path or "file", str(messages[0])
+    return path or "file", str(messages)

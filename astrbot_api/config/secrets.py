@@ -1,0 +1,34 @@
+"""Settings that no log, answer or ``repr`` may show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import marshmallow as ma
+
+from ..errors import SettingsError
+
+
+class Secret(ma.fields.String):
+    """A setting that no log, answer or ``repr`` may show.
+
+    ``KEY_env`` in ``bots.toml`` names a variable that holds it.
+    """
+
+
+def resolve_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Mapping[str, Any]:
+    """Return the settings with each ``KEY_env`` of a secret replaced by what it names."""
+    resolved = dict(table)
+    for key, one in schema.fields.items():
+        variable = f"{key}_env"
+        if not isinstance(one, Secret) or variable not in resolved:
+            continue
+        name = resolved.pop(variable)
+        if key in resolved:
+            raise SettingsError(f"{where}: {variable}: {key} is there too; write one of them")
+        if not isinstance(name, str) or not os.environ.get(name):
+            raise SettingsError(f"{where}: {variable}: the variable {name} is not set")
+        resolved[key] = os.environ[name]
+    return resolved

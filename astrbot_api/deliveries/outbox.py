@@ -1,0 +1,335 @@
+"""Deliveries on their way: claimed, sent, tried again, given up.
+
+Accepting a message stores a row; whatever happens then, a worker sends it.
+Each part that the platform confirms is stored before the next is sent, so a
+delivery that was cut off goes on where the platform's word ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+import peewee
+
+from ..config.settings import Settings
+from ..db import deliveries
+from ..db.deliveries import EVENT_PREFIX, DeliveryRow
+from ..db.store import Store
+from ..errors import AstrBotError, StorageError
+from ..runlog.signals.signals import DELIVERED, Signals
+from ..runtime.clock import now_us
+from ..runtime.threads import count_forks
+from ..runtime.tracing import NO_TRACING, Span, Tracing, current_span, working_on
+from ..worker.lease import WorkerLease
+from .attempts import ClaimLost, Confirmed, Note, keep_trying, to_platform_error
+from .http import PlatformError
+
+log = logging.getLogger(__name__)
+
+#: Most deliveries that one worker sends at once.
+_MAX_SENDING = 32
+
+#: From so many on, no more of one bot: a platform that answers nobody must
+#: not keep the others waiting. A batch has as many at most.
+_MAX_SENDING_OF_BOT = 12
+
+#: Longest time between two looks for what is due, in seconds: the net under
+#: the wake-ups.
+_POLL_S = 1.0
+
+#: How often a waiting request looks, in seconds, for what another worker sends.
+_LOOK_S = 0.5
+
+#: Longest pause between two attempts, in seconds, whatever the platform asks.
+_MAX_PAUSE_S = 3600.0
+
+#: Longest pause that doubling leads to, in seconds.
+_MAX_BACKOFF_S = 600.0
+
+#: Time between two prunings by one worker, in seconds.
+_TEND_S = 60.0
+
+#: Sends one delivery, to a messenger or to a webhook.
+Send = Callable[[DeliveryRow, Confirmed, Note], None]
+
+#: Called in the transaction that gives a delivery up.
+OnFailed = Callable[[peewee.Database, DeliveryRow, str], None]
+
+
+class Outbox:
+    """Sends the deliveries that are due, a few at a time.
+
+    :param send_message: Sends what goes to a messenger.
+    :param send_event: Sends what goes to a webhook.
+    :param on_failed: Called for each delivery that failed for good.
+    :param on_settled: Called after each attempt: the bot, and ``sent``, ``failed`` or
+        ``retried``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        lease: WorkerLease,
+        signals: Signals,
+        *,
+        send_message: Send,
+        send_event: Send | None = None,
+        on_failed: OnFailed | None = None,
+        on_settled: Callable[[str, str], None] = lambda bot, outcome: None,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
+        self._on_settled = on_settled
+        self._tracing = tracing
+        self._settings = settings
+        self._store = store
+        self._lease = lease
+        self._send_message = send_message
+        self._send_event = send_event
+        self._on_failed = on_failed
+        self._lock = threading.Lock()
+        self._forks = -1
+        self._closed = False
+        self._woken = threading.Event()
+        #: Ids of the deliveries that are being sent, and their bots.
+        self._sending: dict[int, str] = {}
+        self._waiters: dict[str, set[threading.Event]] = defaultdict(set)
+        self._tended_at = float("-inf")
+        self._signals = signals
+        signals.subscribe(DELIVERED, self._tell)
+
+    @property
+    def sending_count(self) -> int:
+        """How many deliveries this worker is sending."""
+        return len(self._sending)
+
+    def start(self) -> None:
+        """Begin to send what is due in this process; a second call does nothing."""
+        if self._forks == count_forks() or self._closed:
+            return
+        with self._lock:
+            if self._forks == count_forks() or self._closed:
+                return
+            self._woken, self._sending = threading.Event(), {}
+            self._forks = count_forks()
+        threading.Thread(target=self._work, name="outbox", daemon=True).start()
+
+    def wake(self) -> None:
+        """Look for what is due now."""
+        self.start()
+        self._woken.set()
+
+    def wait(self, ids: Sequence[str], timeout_s: float) -> dict[str, DeliveryRow]:
+        """Wait until deliveries are finished, or until that cannot come in time.
+
+        :returns: The rows as they stand.
+        """
+        woken = threading.Event()
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            for one in ids:
+                self._waiters[one].add(woken)
+        try:
+            while True:
+                woken.clear()
+                with self._store.read() as db:
+                    rows = deliveries.find_deliveries(db, ids)
+                left_s = deadline - time.monotonic()
+                if left_s <= 0 or not _can_finish(rows.values(), left_s):
+                    return rows
+                woken.wait(min(_LOOK_S, left_s))
+        finally:
+            with self._lock:
+                for one in ids:
+                    self._waiters[one].discard(woken)
+                    if not self._waiters[one]:
+                        del self._waiters[one]
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Claim nothing more; let what is being sent come to its end."""
+        self._closed = True
+        self._woken.set()
+        deadline = time.monotonic() + timeout_s
+        while self._sending and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def _work(self) -> None:
+        while not self._closed:
+            self._woken.clear()
+            pause_s = _POLL_S
+            try:
+                pause_s = self._send_due()
+                self._tend()
+            except AstrBotError as error:
+                log.error("the outbox: %s", error)
+            except Exception:
+                log.exception("the outbox failed; it goes on")
+            self._woken.wait(pause_s)
+
+    def _send_due(self) -> float:
+        """Start what is due; return how long to wait for more, in seconds."""
+        room = _MAX_SENDING - len(self._sending)
+        if room <= 0:
+            return _POLL_S
+        # A copy: other threads take theirs out meanwhile.
+        counts = Counter(list(self._sending.values()))
+        busy = [bot_id for bot_id, count in counts.items() if count >= _MAX_SENDING_OF_BOT]
+        judge = self._lease.can_judge()
+        with self._store.read() as db:
+            due = deliveries.next_due(db, busy, judge=judge)
+        if due is None:
+            return _POLL_S
+        now = now_us()
+        if due > now:
+            return min(_POLL_S, (due - now) / 1e6)
+        worker_id = self._lease.get_worker_id()
+        room = min(room, _MAX_SENDING_OF_BOT)
+        for row in self._store.write(
+            lambda db: deliveries.claim(db, worker_id, room, busy, judge=judge)
+        ):
+            self._sending[row.id] = row.platform_id
+            threading.Thread(
+                target=self._send, args=(row, worker_id), name="delivery", daemon=True
+            ).start()
+        return 0.0 if len(self._sending) < _MAX_SENDING else _POLL_S
+
+    def _tend(self) -> None:
+        if time.monotonic() - self._tended_at < _TEND_S:
+            return
+        self._tended_at = time.monotonic()
+        keep_us = int(self._settings.im_keep_days * 86_400e6)
+        worker_id = self._lease.get_worker_id()
+
+        def job(db: peewee.Database) -> None:
+            # What could not be settled is still claimed by this worker, which lives.
+            deliveries.free_own(db, worker_id, list(self._sending))
+            deliveries.prune(db, keep_us=keep_us)
+
+        self._store.write(job)
+
+    def _send(self, row: DeliveryRow, worker_id: str) -> None:
+        confirmed = Confirmed(row.sent_parts, row.sent_chars, list(row.platform_ids))
+
+        def note(what: Confirmed) -> bool:
+            return self._store.write(
+                lambda db: deliveries.note_progress(
+                    db, row, worker_id,
+                    parts=what.parts, chars=what.chars, platform_ids=what.platform_ids,
+                )
+            )  # fmt: skip
+
+        try:
+            with working_on(self._begin_span(row)):
+                self._attempt(row, worker_id, confirmed, note)
+        except ClaimLost:
+            log.warning("delivery %s went over to another worker", row.delivery_id)
+        except Exception:
+            # Its row stays claimed until the next tending.
+            log.exception("delivery %s could not be settled", row.delivery_id)
+        finally:
+            self._sending.pop(row.id, None)
+            self._tell(row.delivery_id)
+            # A request that waits for it may be another worker's.
+            self._signals.publish(DELIVERED, row.delivery_id)
+            self._woken.set()
+
+    def _begin_span(self, row: DeliveryRow) -> Span:
+        is_event = row.platform_id.startswith(EVENT_PREFIX)
+        return self._tracing.begin(
+            f"send {'event' if is_event else 'message'}",
+            "CLIENT",
+            {
+                "messaging.operation.type": "send",
+                "astrbot.bot.id": row.platform_id,
+                "astrbot.delivery.id": row.delivery_id,
+                "astrbot.delivery.attempt": row.attempts,
+            },
+            headers={"traceparent": row.traceparent} if row.traceparent else None,
+        )
+
+    def _attempt(self, row: DeliveryRow, worker_id: str, confirmed: Confirmed, note: Note) -> None:
+        is_event = row.platform_id.startswith(EVENT_PREFIX)
+        send = self._send_event if is_event else self._send_message
+        try:
+            if row.attempts > self._settings.im_max_attempts:
+                # Its workers died each time: it may be what kills them.
+                raise PlatformError("It was given up after too many attempts.")
+            if send is None:
+                raise PlatformError("Nothing sends this any more.")
+            send(row, confirmed, note)
+        except ClaimLost:
+            raise
+        except Exception as error:
+            failure = to_platform_error(error)
+            if failure is not error:
+                log.warning("delivery %s", row.delivery_id, exc_info=error)
+            self._settle_failure(row, worker_id, confirmed, failure)
+            return
+        self._settle(
+            lambda what: self._store.write(
+                lambda db: deliveries.finish(
+                    db, row, worker_id, "sent", error=None, platform_ids=what.platform_ids
+                )
+            ),
+            confirmed,
+        )
+        current_span().note({"astrbot.delivery.outcome": "sent"})
+        self._on_settled(row.platform_id, "sent")
+
+    def _settle_failure(
+        self, row: DeliveryRow, worker_id: str, confirmed: Confirmed, failure: PlatformError
+    ) -> None:
+        again = failure.retryable and row.attempts < self._settings.im_max_attempts
+        log.log(
+            logging.INFO if again else logging.WARNING,
+            "delivery %s to %s, attempt %d: %s",
+            row.delivery_id, row.platform_id, row.attempts, failure.message,
+        )  # fmt: skip
+
+        def job(db: peewee.Database, what: Confirmed) -> bool:
+            if again:
+                due_at = now_us() + int(1e6 * self._pause_s(row.attempts, failure))
+                return deliveries.requeue(db, row, worker_id, error=failure.message, due_at=due_at)
+            kept = deliveries.finish(
+                db, row, worker_id, "failed",
+                error=failure.message, platform_ids=what.platform_ids,
+            )  # fmt: skip
+            if kept and self._on_failed is not None:
+                self._on_failed(db, row, failure.message)
+            return kept
+
+        self._settle(lambda what: self._store.write(lambda db: job(db, what)), confirmed)
+        outcome = "retried" if again else "failed"
+        current_span().note({"astrbot.delivery.outcome": outcome})
+        current_span().fail("platform_error")
+        self._on_settled(row.platform_id, outcome)
+
+    @staticmethod
+    def _settle(note: Note, confirmed: Confirmed) -> None:
+        """Store how it ended; a database that is locked just now must not lose that."""
+        with suppress(StorageError):
+            keep_trying(note, confirmed)
+
+    def _pause_s(self, attempts: int, failure: PlatformError) -> float:
+        """Return how long to wait before the next attempt, in seconds."""
+        backoff_s = min(self._settings.im_retry_s * 2.0 ** (attempts - 1), _MAX_BACKOFF_S)
+        # Not all at the same moment when a platform comes back.
+        backoff_s *= random.uniform(0.8, 1.2)
+        return min(max(backoff_s, failure.retry_after_s or 0.0), _MAX_PAUSE_S)
+
+    def _tell(self, delivery_id: str) -> None:
+        with self._lock:
+            for woken in self._waiters.get(delivery_id, ()):
+                woken.set()
+
+
+def _can_finish(rows: Iterable[DeliveryRow], left_s: float) -> bool:
+    """Tell whether any of these may still be finished within this time."""
+    latest = now_us() + int(left_s * 1e6)
+    return any(not row.finished and row.due_at <= latest for row in rows)

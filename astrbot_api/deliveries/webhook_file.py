@@ -1,0 +1,120 @@
+"""``webhooks.toml``: other systems that are told of events. A change needs no restart."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import marshmallow as ma
+
+from ..config.agents import find_first_error
+from ..config.secrets import Secret, resolve_secrets
+from ..config.watched import WatchedFile
+from ..errors import SettingsError
+from .signing import is_secret
+
+#: What can be told of.
+EVENTS = ("message_stored", "run_ended", "delivery_failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One ``[[webhook]]`` table."""
+
+    id: str
+    url: str = field(repr=False)
+    secret: str = field(repr=False)
+    events: frozenset[str]
+    enabled: bool = True
+    timeout_s: float = 10.0
+
+
+class _WebhookSchema(ma.Schema):
+    id = ma.fields.String(
+        required=True,
+        validate=ma.validate.Regexp(
+            re.compile(r"[A-Za-z0-9_.-]{1,100}\Z"),
+            error="must be 1 to 100 letters, digits, _, . and -",
+        ),
+    )
+    url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
+    secret = Secret(required=True)
+    events = ma.fields.List(
+        ma.fields.String(validate=ma.validate.OneOf(EVENTS)),
+        load_default=list(EVENTS),
+        validate=ma.validate.Length(1),
+    )
+    enabled = ma.fields.Boolean(load_default=True)
+    timeout_s = ma.fields.Float(load_default=10.0, validate=ma.validate.Range(0.1, 60))
+
+    @ma.validates("secret")
+    def _check_secret(self, value: str, **_: Any) -> None:
+        if not is_secret(value):
+            raise ma.ValidationError("must have 16 characters, or be whsec_ and base64 of as many")
+
+
+def read_webhooks(path: Path) -> dict[str, Webhook]:
+    """Read the file; a missing one is an empty one.
+
+    :returns: The webhooks by id, those that are switched off included.
+    :raises SettingsError: One line: file, webhook, key, what is wrong.
+    """
+    try:
+        with path.open("rb") as file:
+            data = tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path.name}: {error}") from error
+    tables = data.get("webhook", [])
+    if data.keys() - {"webhook"} or not isinstance(tables, list):
+        raise SettingsError(f"{path.name}: write [[webhook]], one table a webhook")
+    found: dict[str, Webhook] = {}
+    for number, table in enumerate(tables, 1):
+        webhook = _read_one(table, f"{path.name}: webhook {number}")
+        if webhook.id in found:
+            raise SettingsError(f"{path.name}: webhook {number}: id: {webhook.id} is there twice")
+        found[webhook.id] = webhook
+    return found
+
+
+class WebhookFile:
+    """The webhooks of one data directory, kept up to date; a bad file changes nothing."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._file: WatchedFile[Mapping[str, Webhook]] = WatchedFile(
+            data_dir / "webhooks.toml", lambda path, _: read_webhooks(path), {}
+        )
+
+    def load(self) -> None:
+        """Read the file now and refuse a bad one, for the start of the server.
+
+        :raises SettingsError: when it is wrong.
+        """
+        self._file.load()
+
+    def list_for(self, event: str) -> Sequence[Webhook]:
+        """Return the webhooks that want to know of an event."""
+        webhooks = self._file.get().values()
+        return [one for one in webhooks if one.enabled and event in one.events]
+
+    def find(self, webhook_id: str) -> Webhook | None:
+        """Return the webhook of this id, unless it is switched off."""
+        found = self._file.get().get(webhook_id)
+        return found if found is not None and found.enabled else None
+
+
+def _read_one(table: Any, where: str) -> Webhook:
+    if not isinstance(table, dict):
+        raise SettingsError(f"{where}: write [[webhook]], one table a webhook")
+    schema = _WebhookSchema()
+    try:
+        loaded: dict[str, Any] = schema.load(resolve_secrets(table, schema, where))
+    except ma.ValidationError as error:
+        place, what = find_first_error(error.messages)
+        raise SettingsError(f"{where}: {place}: {what}") from error
+    return Webhook(**{**loaded, "events": frozenset(loaded["events"])})

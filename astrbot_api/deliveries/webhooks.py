@@ -1,0 +1,154 @@
+"""Events for other systems: queued with what they tell of, sent by the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+import peewee
+
+from ..db.deliveries import EVENT_PREFIX, DeliveryRow, add_delivery
+from ..runtime.clock import now_us, to_iso
+from ..runtime.tracing import current_span
+from .attempts import Confirmed, Note
+from .http import PlatformError, PlatformHttp
+from .signing import sign
+from .webhook_file import WebhookFile
+
+#: Statuses of a receiver that say "not now".
+_PASSING = frozenset({408, 425, 429})
+
+#: Longest answer that is read of a receiver; nobody looks at it.
+_MAX_ANSWER_BYTES = 64 * 1024
+
+
+class Announcer:
+    """Tells the webhooks that want to know.
+
+    An event is queued in the transaction that makes what it tells of, so
+    there is none without the other. Events wait for no other: one that is
+    tried again may come after a later one.
+    """
+
+    def __init__(self, webhooks: WebhookFile, http: PlatformHttp) -> None:
+        self._webhooks = webhooks
+        self._http = http
+
+    def queue(
+        self,
+        db: peewee.Database,
+        event: str,
+        describe: Callable[[], Mapping[str, Any]],
+        traceparent: str | None = None,
+    ) -> None:
+        """Queue an event; nearly free where nobody wants it.
+
+        :param event: One of :data:`~astrbot_api.deliveries.webhook_file.EVENTS`.
+        :param describe: Returns its ``data``.
+        """
+        webhooks = self._webhooks.list_for(event)
+        if not webhooks:
+            return
+        content = {"type": event, "timestamp": to_iso(now_us()), "data": dict(describe())}
+        for webhook in webhooks:
+            name = f"{EVENT_PREFIX}{webhook.id}"
+            add_delivery(db, platform_id=name, target=name, content=content, ordered=False,
+                         traceparent=traceparent)  # fmt: skip
+
+    def message_stored(
+        self,
+        db: peewee.Database,
+        *,
+        session_id: str,
+        platform_id: str,
+        sender: str,
+        saved: tuple[int, int],
+        content: Mapping[str, Any],
+        sender_name: str = "",
+        traceparent: str | None = None,
+    ) -> None:
+        """Queue that a message was stored.
+
+        :param saved: The message's id and its time.
+        :param content: As the history has it.
+        """
+        self.queue(
+            db,
+            "message_stored",
+            lambda: {
+                "message_id": saved[0],
+                "session_id": session_id,
+                "platform_id": platform_id,
+                "sender_id": sender,
+                "sender_name": sender_name or sender,
+                "content": content,
+                "created_at": to_iso(saved[1]),
+            },
+            traceparent,
+        )
+
+    def run_ended(
+        self,
+        db: peewee.Database,
+        *,
+        run_id: str,
+        session_id: str,
+        status: str,
+        error_code: str | None,
+        message_id: int | None,
+        traceparent: str | None = None,
+    ) -> None:
+        """Queue that a run has ended: its status, and the bot's message if there is one."""
+        self.queue(
+            db,
+            "run_ended",
+            lambda: {
+                "run_id": run_id,
+                "session_id": session_id,
+                "status": status,
+                "error_code": error_code,
+                "message_id": message_id,
+            },
+            traceparent,
+        )
+
+    def delivery_failed(self, db: peewee.Database, delivery: DeliveryRow, error: str) -> None:
+        """Queue that a delivery to a messenger was given up."""
+        if delivery.platform_id.startswith(EVENT_PREFIX):
+            return  # or a receiver that is away would be told of itself, for ever
+        self.queue(
+            db,
+            "delivery_failed",
+            lambda: {
+                "delivery_id": delivery.delivery_id,
+                "umo": delivery.target,
+                "attempts": delivery.attempts,
+                "error": error,
+            },
+        )
+
+    def send(self, delivery: DeliveryRow, confirmed: Confirmed, note: Note) -> None:
+        """Send one event; whatever is not a 2xx has not arrived.
+
+        :raises PlatformError: then.
+        """
+        webhook = self._webhooks.find(delivery.platform_id.removeprefix(EVENT_PREFIX))
+        if webhook is None:
+            raise PlatformError("The webhook is not there any more.")
+        body = orjson.dumps(delivery.content)
+        headers = {
+            "Content-Type": "application/json",
+            **sign(webhook.secret, delivery.delivery_id, body),
+            **current_span().to_headers(),
+        }
+        answer = self._http.request(
+            "POST", webhook.url, body=body, headers=headers,
+            timeout_s=webhook.timeout_s, max_bytes=_MAX_ANSWER_BYTES,
+        )  # fmt: skip
+        if not 200 <= answer.status < 300:
+            raise PlatformError(
+                f"The receiver answered {answer.status}.",
+                retryable=answer.status >= 500 or answer.status in _PASSING,
+                retry_after_s=answer.retry_after_s,
+            )

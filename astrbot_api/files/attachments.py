@@ -1,0 +1,295 @@
+"""The attachments of one application: taken in, read, deleted, swept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import peewee
+
+from ..config.settings import Settings
+from ..db import attachments as rows
+from ..db.attachments import AttachmentRow
+from ..db.keys import find_rules
+from ..db.store import Store
+from ..errors import ApiError, StorageError
+from ..keys.rules import load_rules
+from ..runtime.metrics import Metrics
+from .incoming import PIECE_BYTES, Incoming, remove_stale
+from .kinds import detect_kind
+from .names import clean_name
+from .storage.opening import open_storage
+from .storage.protocol import BlobReader, Storage
+
+log = logging.getLogger(__name__)
+
+
+class Readable(Protocol):
+    """What bytes are read from: an open file, a request's body."""
+
+    def read(self, size_bytes: int, /) -> bytes: ...
+
+
+class Attachments:
+    """Files with their rows.
+
+    An upload is first a temporary file, then a blob of the storage, then a
+    row; only the row makes it an attachment. What it must not lose in a race
+    with a deletion is explained in :mod:`astrbot_api.db.attachments`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        storage: Storage | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._store = store
+        self.storage = storage or open_storage(settings)
+        self._temporary_dir = settings.files_dir / "tmp"
+
+    def find(self, attachment_id: str) -> AttachmentRow | None:
+        """Return the attachment of this id."""
+        with self._store.read() as db:
+            return rows.find_attachment(db, attachment_id)
+
+    def begin(self, key_id: str | None) -> Incoming:
+        """Begin to take a file in; :meth:`finish` makes it an attachment.
+
+        :param key_id: Whose limits hold; None for what no key sends.
+        """
+        limit = self._settings.max_file_bytes
+        refusal = ApiError(
+            "body_too_large",
+            f"the file is larger than the limit of {limit} bytes (ASTRBOT_MAX_FILE_BYTES)",
+        )
+        room, refused = self._room_of(key_id)
+        if room is not None and room < limit:
+            limit, refusal = room, refused
+        # nginx, another user of the server's group, sends the files itself.
+        mode = 0o640 if self._settings.accel_redirect_prefix else 0o600
+        return Incoming(self._temporary_dir, limit, refusal, mode=mode)
+
+    def finish(
+        self,
+        incoming: Incoming,
+        name: str,
+        key_id: str | None,
+        attachment_id: str = "",
+        *,
+        on_stored: Callable[[peewee.Database, AttachmentRow], None] = lambda db, row: None,
+    ) -> AttachmentRow:
+        """Make an attachment of a file that has come in whole.
+
+        :param name: As the client called it; cleaned here.
+        :param attachment_id: What it is known by elsewhere; empty: a new one.
+        :param on_stored: Called in the transaction that makes it an attachment.
+        :raises ApiError: ``unsupported_media_type`` or ``quota_exceeded``.
+        """
+        sha256 = incoming.finish()
+        name = clean_name(name)
+        kind = detect_kind(incoming.head, name)
+        if kind.type not in self._settings.allowed_file_types:
+            allowed = ", ".join(self._settings.allowed_file_types)
+            raise ApiError(
+                "unsupported_media_type",
+                f"the file is of type {kind.type}; this server takes {allowed} "
+                "(ASTRBOT_ALLOWED_FILE_TYPES)",
+            )
+
+        def add(db: peewee.Database, blob: str) -> AttachmentRow:
+            self._check_room(db, key_id, incoming.size_bytes)
+            row = rows.add_attachment(
+                db, name=name, type=kind.type, mime=kind.mime, charset=kind.charset,
+                size_bytes=incoming.size_bytes, sha256=sha256, blob=blob, key_id=key_id,
+                attachment_id=attachment_id,
+            )  # fmt: skip
+            on_stored(db, row)
+            return row
+
+        fresh = rows.new_blob(sha256)
+
+        def adopt(db: peewee.Database) -> AttachmentRow | None:
+            known = rows.find_blob(db, sha256)
+            if known is not None:
+                return add(db, known)
+            self._check_room(db, key_id, incoming.size_bytes)
+            rows.note_stray(db, fresh)
+            return None
+
+        row = self._store.write(adopt) or self._save(incoming.path, fresh, sha256, add)
+        if self._metrics is not None:
+            self._metrics.note_upload(row.size_bytes)
+        return row
+
+    def receive(
+        self, stream: Readable, name: str, key_id: str | None, attachment_id: str = ""
+    ) -> AttachmentRow:
+        """Take a file in from a stream that is read to its end."""
+        with self.begin(key_id) as incoming:
+            while chunk := stream.read(PIECE_BYTES):
+                incoming.write(chunk)
+            return self.finish(incoming, name, key_id, attachment_id)
+
+    def store_bytes(
+        self, data: bytes | Path, name: str, key_id: str | None = None
+    ) -> AttachmentRow:
+        """Take in what a tool made: its bytes, or a file that is copied."""
+        if isinstance(data, Path):
+            with data.open("rb") as file:
+                return self.receive(file, name, key_id)
+        with self.begin(key_id) as incoming:
+            incoming.write(data)
+            return self.finish(incoming, name, key_id)
+
+    def open_reader(self, row: AttachmentRow, start: int, stop: int) -> BlobReader:
+        """Open a part of an attachment.
+
+        :raises StorageError: when the bytes cannot be read.
+        """
+        try:
+            return self.storage.open(row.blob, start, stop - start)
+        except OSError as error:
+            log.error("bytes of attachment %s: %s", row.attachment_id, error)
+            raise StorageError(
+                f"The bytes of attachment {row.attachment_id} cannot be read."
+            ) from error
+
+    def open_chunks(
+        self, row: AttachmentRow, start: int = 0, stop: int | None = None
+    ) -> Iterator[bytes]:
+        """Return an iterator over the bytes from ``start`` to ``stop``, in pieces.
+
+        The file is open when this returns, so that a failure comes before the
+        first byte; closing the iterator closes it.
+
+        :raises StorageError: when the bytes cannot be read.
+        """
+        stop = row.size_bytes if stop is None else min(stop, row.size_bytes)
+        return _Chunks(self.open_reader(row, start, stop), stop - start)
+
+    def read_bytes(self, row: AttachmentRow, max_bytes: int) -> bytes:
+        """Return the bytes of an attachment, or the first ones of a larger one."""
+        return b"".join(self.open_chunks(row, 0, max_bytes))
+
+    def delete(self, row: AttachmentRow, *, even_if_used: bool = False) -> bool:
+        """Delete an attachment, and its bytes unless another one has the same.
+
+        :returns: False when a stored message uses it and nothing was deleted.
+        """
+
+        def job(db: peewee.Database) -> tuple[bool, str | None]:
+            rows.lock_row(db, row.id)
+            if not even_if_used and rows.is_used(db, row.id):
+                return False, None
+            return True, rows.delete_attachment(db, row)
+
+        done, blob = self._store.write(job)
+        if blob is not None:
+            self.delete_blob(blob)
+        return done
+
+    def remove_stale_uploads(self, *, dry_run: bool = False) -> int:
+        """Remove temporary files of uploads that a crash cut off.
+
+        :returns: How many there were.
+        """
+        return remove_stale(self._temporary_dir, dry_run=dry_run)
+
+    def delete_blob(self, blob: str) -> bool:
+        """Delete bytes without a row; what fails here is left to ``db sweep``."""
+        try:
+            self.storage.delete(blob)
+            self._store.write(lambda db: rows.forget_stray(db, blob))
+        except (OSError, StorageError) as error:
+            log.warning("bytes %s are left to `astrbot-api db sweep`: %s", blob, error)
+            return False
+        return True
+
+    def _save(self, path: Path, fresh: str, sha256: str, add: Any) -> AttachmentRow:
+        """Put new bytes into the storage, then add the row."""
+        try:
+            self.storage.save(path, fresh)
+        except OSError as error:
+            log.error("the storage: %s", error)
+            self.delete_blob(fresh)
+            raise StorageError("The file could not be stored. Try again later.") from error
+
+        def job(db: peewee.Database) -> AttachmentRow:
+            # Two uploads of the same bytes at once: the second one takes the
+            # first one's blob, and its own stays noted as stray.
+            known = rows.find_blob(db, sha256)
+            row: AttachmentRow = add(db, known or fresh)
+            if known is None:
+                rows.forget_stray(db, fresh)
+            return row
+
+        try:
+            row = self._store.write(job)
+        except Exception:
+            self.delete_blob(fresh)
+            raise
+        if row.blob != fresh:
+            self.delete_blob(fresh)
+        return row
+
+    def _room_of(self, key_id: str | None) -> tuple[int | None, ApiError]:
+        """Return how many bytes a key may still send (None: any), and the refusal beyond."""
+        with self._store.read() as db:
+            limit, name = self._limit_of(db, key_id)
+            if not limit or key_id is None:
+                return None, _quota_exceeded(0, name)
+            left = max(0, limit - rows.total_bytes_of_key(db, key_id))
+        return left, _quota_exceeded(limit, name)
+
+    def _check_room(self, db: peewee.Database, key_id: str | None, size_bytes: int) -> None:
+        limit, name = self._limit_of(db, key_id)
+        if limit and key_id is not None:
+            rows.lock_total(db, key_id)
+            if rows.total_bytes_of_key(db, key_id) + size_bytes > limit:
+                raise _quota_exceeded(limit, name)
+
+    def _limit_of(self, db: peewee.Database, key_id: str | None) -> tuple[int, str]:
+        """Return how many bytes a key may have (0: any), and what says so."""
+        text = None if key_id is None else find_rules(db, key_id)
+        limit = load_rules(text).upload_bytes if text else None
+        if limit is not None:
+            return limit, "its rule upload_bytes"
+        return self._settings.max_bytes_per_key, "ASTRBOT_MAX_BYTES_PER_KEY"
+
+
+def _quota_exceeded(limit: int, name: str) -> ApiError:
+    return ApiError(
+        "quota_exceeded",
+        f"with this file the key's attachments would have more than {limit} bytes "
+        f"({name}); delete some of them",
+    )
+
+
+class _Chunks(Iterator[bytes]):
+    """Reads a blob in pieces."""
+
+    def __init__(self, reader: BlobReader, length: int) -> None:
+        self._reader = reader
+        self._left = length
+
+    def __next__(self) -> bytes:
+        if self._left <= 0:
+            self.close()
+            raise StopIteration
+        piece = self._reader.read(min(PIECE_BYTES, self._left))
+        if not piece:
+            self.close()
+            raise StorageError("The bytes of an attachment ended too early.")
+        self._left -= len(piece)
+        return piece
+
+    def close(self) -> None:
+        """Close the blob; nothing more comes."""
+        self._left = 0
+        self._reader.close()

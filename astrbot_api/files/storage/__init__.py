@@ -1,0 +1,1 @@
+"""Where the bytes of attachments are: a local folder or S3."""

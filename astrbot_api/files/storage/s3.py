@@ -1,0 +1,130 @@
+"""Bytes in an object store that speaks S3."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ...errors import StorageError
+from .protocol import BlobReader, relative_path
+
+#: Fail in seconds, not minutes: a caller waits.
+_CONFIG = Config(
+    connect_timeout=5, read_timeout=30, retries={"max_attempts": 3, "mode": "standard"}
+)
+
+#: Parts of a large upload, one after another: at most one of them in memory.
+_TRANSFER = TransferConfig(use_threads=False, multipart_chunksize=8 * 1024 * 1024)
+
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+
+
+class S3Storage:
+    """A bucket. Region, endpoint (``AWS_ENDPOINT_URL``) and credentials are boto3's own.
+
+    :param bucket: Must exist.
+    :param prefix: What stands before each name; may be empty.
+    """
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self._lock = threading.Lock()
+        self._known: Any = None
+
+    def save(self, path: Path, blob: str) -> None:
+        """Put a file into the bucket; it appears there whole or not at all."""
+        with _told():
+            self._client().upload_file(str(path), self._bucket, self._key(blob), Config=_TRANSFER)
+
+    def open(self, blob: str, start: int, length: int) -> BlobReader:
+        """Ask for a part of an object; its bytes come as they are read."""
+        if length == 0:
+            return _Nothing()
+        with _told():
+            answer = self._client().get_object(
+                Bucket=self._bucket,
+                Key=self._key(blob),
+                Range=f"bytes={start}-{start + length - 1}",
+            )
+        return _Body(answer["Body"])
+
+    def delete(self, blob: str) -> None:
+        """Delete an object; S3 does not mind when there is none."""
+        with _told():
+            self._client().delete_object(Bucket=self._bucket, Key=self._key(blob))
+
+    def size(self, blob: str) -> int | None:
+        """Ask for the size of an object."""
+        try:
+            with _told():
+                answer = self._client().head_object(Bucket=self._bucket, Key=self._key(blob))
+        except FileNotFoundError:
+            return None
+        return int(answer["ContentLength"])
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        with self._lock:
+            if self._known is not None:
+                self._known.close()
+                self._known = None
+
+    def _key(self, blob: str) -> str:
+        path = relative_path(blob)
+        return f"{self._prefix}/{path}" if self._prefix else path
+
+    def _client(self) -> Any:
+        # Made at first use: importing and starting ask nobody, and each
+        # worker has connections of its own.
+        with self._lock:
+            if self._known is None:
+                self._known = boto3.session.Session().client("s3", config=_CONFIG)
+            return self._known
+
+
+class _Body:
+    """An answer whose failures are told as ours."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read(self, size_bytes: int, /) -> bytes:
+        with _told():
+            data: bytes = self._body.read(size_bytes)
+        return data
+
+    def close(self) -> None:
+        self._body.close()
+
+
+class _Nothing:
+    """No bytes: an empty range cannot be asked for."""
+
+    def read(self, size_bytes: int, /) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn boto3's errors into ours, which name no bucket and no key."""
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if code in _MISSING:
+            raise FileNotFoundError(code) from error
+        raise StorageError(f"The object store refused: {code}. Try again later.") from error
+    except (BotoCoreError, boto3.exceptions.Boto3Error) as error:
+        raise StorageError("The object store cannot be reached. Try again later.") from error

@@ -1,0 +1,157 @@
+"""The API of one app: its blueprints, and the document made from them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import flask_smorest
+from flask import Flask
+
+from ..config.settings import Settings
+from .blueprint import ApiBlueprint
+from .bot_hooks.routes import blp as hooks
+from .chat.routes import blp as chat
+from .chat.websocket import blp as websocket
+from .configs.routes import blp as configs
+from .cors import add_cors
+from .docs.routes import blp as docs
+from .errors import register_error_handlers
+from .fallback import FALLBACK, build_fallback
+from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
+from .files.routes import blp as files
+from .im.routes import blp as im
+from .inbox.routes import blp as inbox
+from .keys.routes import blp as keys
+from .openai.routes import blp as openai
+from .openapi.documents import OpenapiDocuments
+from .request_hooks import add_request_hooks
+from .runs.routes import blp as runs
+from .schemas import ErrorSchema
+from .sessions.messages import blp as messages
+from .sessions.routes import blp as sessions
+from .sessions.schemas import DisplayName
+
+if TYPE_CHECKING:
+    pass
+
+#: Every resource, in the order of the documentation.
+RESOURCES: tuple[ApiBlueprint, ...] = (
+    chat,
+    websocket,
+    runs,
+    sessions,
+    messages,
+    inbox,
+    files,
+    configs,
+    im,
+    keys,
+    hooks,
+    openai,
+    docs,
+)
+
+API_PATH = "/api/v1"
+
+_DESCRIPTION = """\
+Talk to an agent over HTTP: chat over server-sent events, sessions, configs and bots.
+
+Send your key as `X-API-Key` or as `Authorization: Bearer`. Every answer that is not a
+stream or a file is `{"status","message","data"}`; an error has `code` and `request_id` too.
+"""
+
+
+#: Type of a field of our own in the document; the rest are strings.
+_FIELD_TYPES: dict[type, str] = {
+    Flag: "boolean",
+    PageNumber: "integer",
+    Limit: "integer",
+    Cursor: "integer",
+}
+
+
+class _Api(flask_smorest.Api):
+    """flask-smorest without its error handler, which would be the whole app's."""
+
+    ERROR_SCHEMA = ErrorSchema
+
+    def _register_error_handlers(self) -> None:
+        pass
+
+
+def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
+    """Register every resource on an app.
+
+    :returns: The OpenAPI document, in each language.
+    """
+    api = _Api(
+        app,
+        config_prefix="ASTRBOT",
+        spec_kwargs={
+            "title": "AstrBot HTTP API",
+            "version": _version(),
+            "openapi_version": "3.1.0",
+            "info": {"description": _DESCRIPTION},
+        },
+    )
+    for field in (Text, Username, MaybeUsername, DisplayName, Flag, PageNumber, Limit, Cursor):
+        kind = _FIELD_TYPES.get(field, "string")
+        api.register_field(field, kind, None)
+    parent = _build_parent(settings)
+    for resource in RESOURCES:
+        parent.register_blueprint(resource)
+    api.register_blueprint(parent, url_prefix=settings.url_prefix + API_PATH)
+    # After the documented ones, and not among them.
+    fallback = build_fallback()
+    add_cors(fallback, settings)
+    add_request_hooks(fallback)
+    register_error_handlers(fallback)
+    app.register_blueprint(fallback, url_prefix=settings.url_prefix + API_PATH, name=FALLBACK)
+    # A copy: the limits are put into dictionaries of the schemas, which all apps share.
+    document = _finish_document(deepcopy(api.spec.to_dict()), settings)
+    scopes = {resource.tag: resource.scope for resource in RESOURCES}
+    return OpenapiDocuments(document, settings, scopes)
+
+
+def _build_parent(settings: Settings) -> flask_smorest.Blueprint:
+    parent = flask_smorest.Blueprint("astrbot_api", __name__)
+    add_cors(parent, settings)
+    add_request_hooks(parent)
+    register_error_handlers(parent)
+    return parent
+
+
+def _finish_document(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Add what no decorator knows: how to authorise, and the limits in force."""
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {
+        "ApiKeyHeader": {
+            "type": "apiKey", "in": "header", "name": "X-API-Key",
+            "description": "Your key, `abk_…`.",
+        },
+        "BearerKey": {
+            "type": "http", "scheme": "bearer",
+            "description": "Your key, `abk_…`, as a bearer token.",
+        },
+    }  # fmt: skip
+    document["security"] = [{"ApiKeyHeader": []}, {"BearerKey": []}]
+    document["tags"] = [
+        {"name": resource.tag, "description": resource.description} for resource in RESOURCES
+    ]
+    body = components["schemas"]["ChatRequest"]["properties"]
+    body["username"]["maxLength"] = settings.max_username_chars
+    body["session_id"]["maxLength"] = settings.max_session_id_chars
+    body["message"]["oneOf"][0]["maxLength"] = settings.max_message_chars
+    body["message"]["oneOf"][1]["maxItems"] = settings.max_segments
+    chat_post = document["paths"][settings.url_prefix + API_PATH + "/chat"]["post"]
+    chat_post["requestBody"]["description"] = f"At most {settings.max_json_bytes} bytes of JSON."
+    return document
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("astrbot-api")
+    except importlib.metadata.PackageNotFoundError:  # run from a bare checkout
+        return "0.0.0"

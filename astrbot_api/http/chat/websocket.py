@@ -1,0 +1,180 @@
+"""``GET /chat/ws``."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, request
+
+from ...chat.watching.streams import OpenStream
+from ...errors import ApiError, StorageError
+from ..auth import check_username, get_caller, require_scope
+from ..blueprint import ApiBlueprint
+from ..sse import start_turn
+from ..state import get_http_state, get_state
+from ..websocket.connection import POLICY, WebSocket, find_socket
+from ..websocket.sockets import OpenSocket
+from .reading import read_turn_request
+from .watching import decode_frame
+from .websocket_frames import error_frame, event_frame, load_request, parse_frame
+
+log = logging.getLogger(__name__)
+
+#: How long a client may take to answer a goodbye, in seconds.
+_LINGER_S = 2.0
+
+blp = ApiBlueprint(
+    "websocket", __name__, tag="WebSocket", scope="chat",
+    description="Turns over one connection.",
+    checks_key=False,  # a wrong key is told in a frame, after the handshake
+)  # fmt: skip
+
+
+class _Handled(Response):
+    """The answer to a request whose connection was taken over."""
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if "gunicorn.socket" in environ:
+            # gunicorn's workers end the connection then, and send nothing.
+            raise StopIteration
+        return super().__call__(environ, start_response)
+
+
+@blp.route("/chat/ws", methods=["GET"])
+@blp.doc(
+    operationId="openChatWebSocket",
+    responses={101: {"description": "The connection speaks WebSocket from now on."}},
+)
+@blp.raises("upgrade_required", "websocket_unsupported")
+def open_websocket() -> Response:
+    """Open a WebSocket that carries any number of turns.
+
+    Send `{"t":"send"}` with the fields of chat beside it; the events of the
+    turn come back as JSON frames, each with the `message_id` of its turn, and
+    without `user_message_saved`. Several turns may run at once.
+    `{"t":"ping"}` gives `{"type":"pong"}`. A frame that is refused gives
+    `{"type":"error","code","data"}` and the connection goes on; `code` is
+    `BAD_USER`, `SESSION_ERROR`, `CONFIG_ERROR`, `INVALID_MESSAGE` or
+    `PROCESSING_ERROR`. The handshake succeeds with any key: one that is not
+    good enough is told by the code `UNAUTHORIZED`, and the connection is
+    closed with 1008. The key is checked anew for every turn.
+    """
+    if request.headers.get("Upgrade", "").strip().lower() != "websocket":
+        require_scope("chat")
+        raise ApiError(
+            "upgrade_required", "this path speaks WebSocket", headers={"Upgrade": "websocket"}
+        )
+    find_socket(request.environ)
+    settings = get_state().settings
+    websocket = WebSocket(
+        request.environ, max_bytes=settings.max_json_bytes, ping_s=settings.websocket_ping_s
+    )
+    try:
+        _serve(websocket)
+    except Exception:
+        log.exception("a WebSocket failed")
+        websocket.break_off()
+    websocket.linger(_LINGER_S)
+    return _Handled(status=101)
+
+
+# Werkzeug keeps requests that ask for a WebSocket apart; both are one view, and one
+# entry in the documentation.
+Blueprint.add_url_rule(
+    blp, "/chat/ws", "open_websocket_upgrade", open_websocket, methods=["GET"], websocket=True
+)
+
+
+def _serve(websocket: WebSocket) -> None:
+    """Answer frames until the connection ends."""
+    sockets = get_http_state().sockets
+    try:
+        require_scope("chat")
+        opened = sockets.open(websocket, get_caller().key_id)
+    except (ApiError, StorageError) as error:
+        _refuse(websocket, error)
+        websocket.close(POLICY, str(error))
+        return
+    try:
+        while (raw := websocket.receive()) is not None:
+            if not _answer(opened, raw):
+                return
+    finally:
+        sockets.forget(opened)
+
+
+def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
+    """Answer one frame. Returns whether the connection goes on."""
+    websocket = opened.websocket
+    try:
+        frame = parse_frame(raw)
+        if frame.get("t") == "ping":
+            return websocket.send('{"type":"pong"}')
+        try:
+            # Anew for each turn: a key may be revoked while the connection is open.
+            require_scope("chat")
+        except ApiError as error:
+            if error.status == 429:  # the key makes too many requests; it may go on later
+                return _refuse(websocket, error)
+            _refuse(websocket, error)
+            websocket.close(POLICY, error.message)
+            return False
+        _start(opened, frame)
+    except (ApiError, StorageError) as error:
+        return _refuse(websocket, error)
+    except Exception:
+        log.exception("a frame could not be answered")
+        return _refuse(websocket, ApiError("internal_error", "The server failed."))
+    return True
+
+
+def _start(opened: OpenSocket, frame: dict[str, Any]) -> None:
+    """Start the turn that a frame asks for; a thread of its own shows it.
+
+    :raises ApiError: for whatever a chat request is refused for.
+    """
+    body = load_request(frame)
+    check_username(body["username"])
+    state = get_state()
+    asked = read_turn_request(body, state.settings, get_caller())
+    opened.begin_turn()
+    try:
+        turn, stream = start_turn(asked, opened.websocket.break_off)
+    except BaseException:
+        opened.finish_turn()
+        raise
+    shown = asked.shown_session_id if asked.session_id else turn.session.session_id
+    try:
+        threading.Thread(
+            target=_show, args=(opened, stream, turn.run_id, shown), name="ws", daemon=True
+        ).start()
+    except RuntimeError as error:  # no thread to be had; a greenlet always is
+        stream.close()
+        opened.finish_turn()
+        raise ApiError("server_busy", "This worker has no thread left; try again.") from error
+
+
+def _show(opened: OpenSocket, stream: OpenStream, run_id: str, session_id: str | int) -> None:
+    """Send the frames of a turn until its end or the client's."""
+    websocket = opened.websocket
+    try:
+        while not stream.ended and not websocket.closed:
+            for sent in stream.take(1.0):
+                frame = event_frame(decode_frame(sent), run_id, session_id)
+                if frame is not None and not websocket.send(orjson.dumps(frame).decode()):
+                    return  # the turn goes on without it
+    except StorageError as error:
+        _refuse(websocket, error)
+    finally:
+        stream.close()
+        opened.finish_turn()
+
+
+def _refuse(websocket: WebSocket, error: ApiError | StorageError) -> bool:
+    if isinstance(error, StorageError):
+        error = ApiError("storage_error", str(error))
+    return websocket.send(orjson.dumps(error_frame(error)).decode())

@@ -1,0 +1,107 @@
+"""The frames of a WebSocket: what clients send, what events become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+import orjson
+
+from ...errors import ApiError
+from ...events import Event
+from ...messages import EMPTY_MESSAGE
+from .schemas import ChatRequestSchema
+
+_CODES = {
+    "username_reserved": "BAD_USER",
+    "session_of_another_user": "SESSION_ERROR",
+    "config_not_found": "CONFIG_ERROR",
+    "config_ambiguous": "CONFIG_ERROR",
+    "provider_not_found": "CONFIG_ERROR",
+    "model_not_found": "CONFIG_ERROR",
+    "missing_api_key": "UNAUTHORIZED",
+    "invalid_api_key": "UNAUTHORIZED",
+    "insufficient_scope": "UNAUTHORIZED",
+    "missing_field": "INVALID_MESSAGE",
+    "invalid_request": "INVALID_MESSAGE",
+    "message_empty": "INVALID_MESSAGE",
+}
+
+_REQUEST = ChatRequestSchema()
+
+
+class BadFrame(ApiError):
+    """A frame that is not answered by a turn; ``frame_code`` is the contract's."""
+
+    def __init__(self, frame_code: str, message: str) -> None:
+        super().__init__("invalid_request", message)
+        self.frame_code = frame_code
+
+
+def parse_frame(raw: str | bytes) -> dict[str, Any]:
+    """Return the object of a frame, text or binary.
+
+    :raises BadFrame: when it is none.
+    """
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadFrame("INVALID_MESSAGE", f"the frame is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BadFrame("INVALID_MESSAGE", "message must be an object")
+    kind = value.get("t", "send")
+    if kind not in ("send", "ping"):
+        raise BadFrame("INVALID_MESSAGE", f"Unsupported message type: {str(kind)[:100]}")
+    return value
+
+
+def load_request(frame: dict[str, Any]) -> dict[str, Any]:
+    """Check the fields of a ``send`` frame, those of a chat request.
+
+    :raises BadFrame: for the first fault, the username's before all others.
+    """
+    wrong: dict[str, Any] = {}
+    body: dict[str, Any] = {}
+    try:
+        body = _REQUEST.load(frame)
+    except ma.ValidationError as error:
+        wrong = dict(error.messages_dict)
+    if "username" in wrong:
+        raise BadFrame("BAD_USER", _first(wrong["username"]))
+    if frame.get("message") is None:
+        raise BadFrame("INVALID_MESSAGE", "Missing key: message")
+    if wrong:
+        raise BadFrame("INVALID_MESSAGE", _first(wrong))
+    if not isinstance(body["message"], (str, list)):
+        raise BadFrame("INVALID_MESSAGE", EMPTY_MESSAGE)
+    return body
+
+
+def error_frame(error: ApiError) -> dict[str, Any]:
+    """Return the ``error`` frame of a refusal.
+
+    Where the contract's word says little, ``error_code`` has that of the HTTP API.
+    """
+    code = error.frame_code if isinstance(error, BadFrame) else _CODES.get(error.code)
+    frame = {"type": "error", "code": code or "PROCESSING_ERROR", "data": error.message}
+    return frame if code else {**frame, "error_code": error.code}
+
+
+def event_frame(event: Event, run_id: str, session_id: str | int) -> dict[str, Any] | None:
+    """Return an event as a frame; None for one that is not shown here.
+
+    Several turns may share a connection, so each frame has ``message_id``.
+    """
+    kind = event["type"]
+    if kind == "user_message_saved":
+        return None
+    if kind == "message_saved":
+        saved = {key: event["data"][key] for key in ("id", "created_at")}
+        event = {**event, "data": saved, "session_id": session_id}
+    return {"message_id": run_id, **event}
+
+
+def _first(messages: Any) -> str:
+    while not isinstance(messages, str):
+        messages = next(iter(messages.values() if isinstance(messages, dict) else messages))
+    return messages

@@ -1,0 +1,1 @@
+"""The OpenAPI document in two languages."""

@@ -1,0 +1,159 @@
+"""What the OpenAPI document says beyond what the routes' decorators note down."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...config.settings import Settings
+from .error_examples import build_example
+
+_COMPONENT = "#/components/"
+
+_ERROR = f"{_COMPONENT}schemas/Error"
+
+#: Names of request fields and parameters -> the setting that limits them.
+_LIMITS = {
+    "username": "max_username_chars",
+    "session_id": "max_session_id_chars",
+    "conversation_id": "max_session_id_chars",
+}
+
+#: Components of these kinds go when nothing refers to them.
+_PRUNED = ("schemas", "responses", "examples", "parameters", "headers", "requestBodies")
+
+
+def complete_document(
+    document: dict[str, Any], settings: Settings, scopes: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Add examples, limits and scopes; take out what says nothing.
+
+    :param document: What the routes gave; changed in place.
+    :param settings: The limits in force.
+    :param scopes: Tag -> scope that a key needs for its routes.
+    :returns: The document, in the order in which people read it.
+    """
+    components = document["components"]
+    for operation in iter_operations(document):
+        _complete_responses(operation, components, settings)
+        _tell_scope(operation, scopes)
+        _tell_body_limit(operation, settings)
+    for holder in (*document["paths"].values(), *iter_operations(document)):
+        for parameter in holder.get("parameters", ()):
+            _limit(parameter["name"], parameter["schema"], settings)
+            _take_out_json_types(parameter["schema"])
+    asked, answered = _split_schemas(document)
+    for name in asked:
+        for key, schema in components["schemas"][name].get("properties", {}).items():
+            _limit(key, schema, settings)
+    for name in answered - asked:
+        # Marshmallow's default for reading. An answer may get more fields one
+        # day, and a client must not stumble over them.
+        components["schemas"][name].pop("additionalProperties", None)
+    _prune(document)
+    order = ("openapi", "info", "tags", "paths", "components", "security")
+    return {**{key: document[key] for key in order if key in document}, **document}
+
+
+def iter_operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every operation of a document."""
+    for item in document["paths"].values():
+        for method, operation in item.items():
+            if method in ("get", "put", "post", "delete", "options", "head", "patch", "trace"):
+                yield operation
+
+
+def _complete_responses(
+    operation: dict[str, Any], components: dict[str, Any], settings: Settings
+) -> None:
+    """Put the answers in order and give each error an example a code."""
+    responses = operation["responses"]
+    # flask-smorest's; every error of ours is listed by its status.
+    responses.pop("default", None)
+    for status, response in responses.items():
+        if int(status) < 400:
+            continue
+        if response["content"]["application/json"]["schema"].get("$ref") != _ERROR:
+            continue  # of another shape
+        codes = re.findall(r"`([a-z_]+)`", response["description"])
+        examples = components.setdefault("examples", {})
+        for code in codes:
+            examples.setdefault(code, build_example(code, settings))
+        references = {code: {"$ref": f"{_COMPONENT}examples/{code}"} for code in codes}
+        response["content"]["application/json"]["examples"] = references
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _tell_scope(operation: dict[str, Any], scopes: Mapping[str, str | None]) -> None:
+    """End the description with the scope that the key needs."""
+    scope = scopes.get(operation["tags"][0])
+    if scope is not None and "security" not in operation:
+        told = f"The key needs the scope `{scope}`."
+        operation["description"] = "\n\n".join(filter(None, (operation.get("description"), told)))
+
+
+def _tell_body_limit(operation: dict[str, Any], settings: Settings) -> None:
+    body = operation.get("requestBody")
+    if body is None or body.get("description"):
+        return
+    if "multipart/form-data" in body["content"]:
+        body["description"] = f"A file of at most {settings.max_file_bytes} bytes."
+    else:
+        body["description"] = f"At most {settings.max_json_bytes} bytes of JSON."
+
+
+def _limit(name: str, schema: dict[str, Any], settings: Settings) -> None:
+    if name in _LIMITS:
+        schema["maxLength"] = getattr(settings, _LIMITS[name])
+
+
+def _take_out_json_types(schema: dict[str, Any]) -> None:
+    """Leave a parameter the one type that a URL can carry: it has no null, and digits are text."""
+    kinds = schema.get("type")
+    if isinstance(kinds, list):
+        schema["type"] = "string" if "string" in kinds else kinds[0]
+        if schema.get("default", "") is None:
+            del schema["default"]
+
+
+def _split_schemas(document: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """Return the names of the schemas of requests, and of those of answers."""
+    asked: set[tuple[str, str]] = set()
+    answered: set[tuple[str, str]] = set()
+    for operation in iter_operations(document):
+        _collect(operation.get("requestBody"), document, asked)
+        _collect(operation.get("parameters"), document, asked)
+        _collect(operation["responses"], document, answered)
+    return _names_of(asked, "schemas"), _names_of(answered, "schemas")
+
+
+def _prune(document: dict[str, Any]) -> None:
+    used: set[tuple[str, str]] = set()
+    _collect(document["paths"], document, used)
+    components = document["components"]
+    for kind in _PRUNED:
+        names = _names_of(used, kind)
+        kept = {key: value for key, value in components.pop(kind, {}).items() if key in names}
+        if kept:
+            components[kind] = kept
+
+
+def _collect(node: Any, document: dict[str, Any], found: set[tuple[str, str]]) -> None:
+    """Add the kind and name of every component that a node refers to, at any depth."""
+    if isinstance(node, list):
+        for item in node:
+            _collect(item, document, found)
+    elif isinstance(node, dict):
+        reference = node.get("$ref")
+        if isinstance(reference, str) and reference.startswith(_COMPONENT):
+            kind, _, name = reference.removeprefix(_COMPONENT).partition("/")
+            if (kind, name) not in found:
+                found.add((kind, name))
+                _collect(document["components"][kind][name], document, found)
+        for value in node.values():
+            _collect(value, document, found)
+
+
+def _names_of(found: set[tuple[str, str]], kind: str) -> set[str]:
+    return {name for one, name in found if one == kind}

@@ -1,0 +1,1 @@
+"""API keys: rules, limits, rates, usage and the caller they make."""

@@ -1,0 +1,140 @@
+"""The first use of a key that was imported with another server's hash.
+
+That hash is slow on purpose (100,000 rounds: tens of milliseconds of a core),
+so wrong keys must not be able to ask for it at will. It is computed only for
+a key whose first twelve characters belong to an imported key that was never
+used here, one at a time a worker, and within a budget; a right key pays once
+and has an ordinary hash from then on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+
+from ..db.keys import KeyRow, find_valid_key, hash_secret
+from ..db.legacy_keys import LegacyKey, find_legacy_keys, replace_hash
+from ..db.store import Store
+from ..errors import ApiError
+from ..runtime.threads import run_native
+
+#: Characters of a key that are stored in the clear.
+PREFIX_CHARS = 12
+
+#: No key is longer; what is longer is not hashed.
+_MAX_SECRET_CHARS = 256
+
+#: Requests of one worker that may wait for their turn to be checked.
+_MAX_WAITING = 32
+
+#: Wrong keys that are remembered, so that a client which repeats one costs nothing.
+_MAX_REMEMBERED = 1024
+
+#: Wrong keys in a row, and a second, for one imported key and for a worker.
+_KEY_BURST, _KEY_PER_S = 5.0, 0.5
+_WORKER_BURST, _WORKER_PER_S = 20.0, 2.0
+
+
+class _Budget:
+    """A number that refills with time."""
+
+    __slots__ = ("_burst", "_left", "_now", "_per_s", "_since")
+
+    def __init__(self, burst: float, per_s: float, now: Callable[[], float]) -> None:
+        self._burst, self._per_s, self._now = burst, per_s, now
+        self._left, self._since = burst, now()
+
+    def has_room(self) -> bool:
+        now = self._now()
+        self._left = min(self._burst, self._left + (now - self._since) * self._per_s)
+        self._since = now
+        return self._left >= 1
+
+    def take(self) -> None:
+        self._left -= 1
+
+
+class LegacyKeys:
+    """Checks keys against the hashes that they were imported with.
+
+    :param now: A clock in seconds; tests have their own.
+    """
+
+    def __init__(self, store: Store, now: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._now = now
+        self._lock = threading.Lock()
+        self._places = threading.BoundedSemaphore(_MAX_WAITING)
+        self._wrong: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._worker_budget = _Budget(_WORKER_BURST, _WORKER_PER_S, now)
+        self._budgets: OrderedDict[str, _Budget] = OrderedDict()
+
+    def find(self, secret: str) -> KeyRow | None:
+        """Return the imported key of a secret, which has our own hash from now on.
+
+        :returns: None when the secret is no valid key's.
+        :raises ApiError: ``server_busy`` when too many are being tried.
+        """
+        if len(secret) > _MAX_SECRET_CHARS or not secret.isascii() or not secret.isprintable():
+            return None  # no key has such a text, and not every database could be asked for it
+        with self._store.read() as db:
+            candidates = find_legacy_keys(db, secret[:PREFIX_CHARS])
+            if not candidates:
+                # Another request may have replaced the hash since the caller looked.
+                return find_valid_key(db, secret)
+        fingerprint = hash_secret(secret)
+        left = [one for one in candidates if (fingerprint, one.key_id) not in self._wrong]
+        if not left:
+            return None
+        if not self._places.acquire(blocking=False):
+            raise _busy()
+        try:
+            with self._lock:
+                return self._check(secret, fingerprint, left)
+        finally:
+            self._places.release()
+
+    def _check(self, secret: str, fingerprint: str, left: list[LegacyKey]) -> KeyRow | None:
+        with self._store.read() as db:
+            known = find_valid_key(db, secret)
+        if known is not None:
+            return known  # another request was first
+        for legacy in left:
+            if (fingerprint, legacy.key_id) in self._wrong:
+                continue
+            budget = self._budget_of(legacy.key_id)
+            if not (budget.has_room() and self._worker_budget.has_room()):
+                raise _busy()
+            if run_native(legacy.matches, secret):
+                self._budgets.pop(legacy.key_id, None)
+                self._store.write(partial(replace_hash, key_id=legacy.key_id, secret=secret))
+                with self._store.read() as db:
+                    return find_valid_key(db, secret)
+            budget.take()
+            self._worker_budget.take()
+            self._remember(fingerprint, legacy.key_id)
+        return None
+
+    def _budget_of(self, key_id: str) -> _Budget:
+        budget = self._budgets.get(key_id)
+        if budget is None:
+            budget = self._budgets[key_id] = _Budget(_KEY_BURST, _KEY_PER_S, self._now)
+            if len(self._budgets) > _MAX_REMEMBERED:
+                self._budgets.popitem(last=False)
+        return budget
+
+    def _remember(self, fingerprint: str, key_id: str) -> None:
+        self._wrong[fingerprint, key_id] = None
+        if len(self._wrong) > _MAX_REMEMBERED:
+            self._wrong.popitem(last=False)
+
+
+def _busy() -> ApiError:
+    return ApiError(
+        "server_busy",
+        "too many imported API keys are being checked; try again in two seconds",
+        headers={"Retry-After": "2"},
+    )

@@ -1,0 +1,123 @@
+"""What the guard rails of a key have to say when a turn begins.
+
+In the transaction that stores the turn, so that no two workers let the same
+last one in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import peewee
+
+from ..db import keyuse
+from ..db.attachments import AttachmentRow, may_use
+from ..db.locks import lock_name
+from ..errors import ApiError
+from ..runtime.clock import now_us
+from .rules import KeyGuard, KeyRules
+
+_DAY_S = 24 * 60 * 60
+
+#: What a turn that has not ended is taken to cost. A key near its limit of
+#: tokens has its turns one after another, so that they cannot all overdraw it.
+RESERVED_TOKENS = 4000
+
+#: When to try again while the key's own turns are in the way, in seconds.
+_SOON = {"Retry-After": "2"}
+
+
+def check_turn(
+    db: peewee.Database,
+    guard: KeyGuard,
+    session_id: str,
+    config_id: str,
+    sent: Sequence[AttachmentRow],
+) -> None:
+    """Refuse a turn that its key may not have.
+
+    :param sent: The attachments that its message names.
+    :raises ApiError: ``key_restricted``, ``rate_limited`` or ``budget_exhausted``.
+    """
+    guard.rules.check_session(session_id)
+    guard.rules.check_config(config_id)
+    check_attachments(db, guard, sent)
+    for key_id, rules in guard.counted:
+        if rules.limits_turns:
+            _check_counts(db, key_id, rules)
+
+
+def check_attachments(db: peewee.Database, guard: KeyGuard, sent: Sequence[AttachmentRow]) -> None:
+    """Refuse attachments of others to a key that is bound to usernames.
+
+    :raises ApiError: ``attachment_not_found``.
+    """
+    if not guard.rules.binds_username:
+        return
+    for row in sent:
+        if not may_use(db, row, guard.root_id, guard.rules.allows_username):
+            raise ApiError("attachment_not_found", f"attachment not found: {row.attachment_id}")
+
+
+def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules) -> None:
+    lock_name(db, "key", key_id)
+    # First what is open: a turn that ends meanwhile counts twice rather than not at all.
+    active = keyuse.count_active_turns(db, key_id)
+    if rules.streams is not None and active >= rules.streams:
+        raise ApiError(
+            "rate_limited",
+            f"{active} turns of the API key are running or waiting (its rule streams); "
+            "wait for one of them",
+            headers=_SOON,
+        )
+    if rules.turns_per_day is not None or rules.tokens_per_day is not None:
+        turns, tokens = keyuse.sum_turns(db, key_id, keyuse.today())
+        _check_day(rules, turns + active, tokens, active)
+    if rules.max_turns is not None or rules.max_tokens is not None:
+        turns, tokens = keyuse.sum_turns(db, key_id, 0)
+        _check_budget(rules, turns + active, tokens, active)
+
+
+def _check_day(rules: KeyRules, turns: int, tokens: int, active: int) -> None:
+    headers = {"Retry-After": str(_DAY_S - now_us() // 1_000_000 % _DAY_S)}
+    if rules.turns_per_day is not None and turns >= rules.turns_per_day:
+        raise ApiError(
+            "budget_exhausted",
+            f"the API key has had its {rules.turns_per_day} turns of today "
+            "(its rule turns_per_day)",
+            headers=headers,
+        )
+    if rules.tokens_per_day is not None:
+        if tokens >= rules.tokens_per_day:
+            raise ApiError(
+                "budget_exhausted",
+                f"the API key has used its {rules.tokens_per_day} tokens of today "
+                "(its rule tokens_per_day)",
+                headers=headers,
+            )
+        _check_reserve(rules.tokens_per_day, tokens, active, "tokens_per_day")
+
+
+def _check_budget(rules: KeyRules, turns: int, tokens: int, active: int) -> None:
+    if rules.max_turns is not None and turns >= rules.max_turns:
+        raise ApiError(
+            "budget_exhausted",
+            f"the API key has had all of its {rules.max_turns} turns (its rule max_turns)",
+        )
+    if rules.max_tokens is not None:
+        if tokens >= rules.max_tokens:
+            raise ApiError(
+                "budget_exhausted",
+                f"the API key has used all of its {rules.max_tokens} tokens (its rule max_tokens)",
+            )
+        _check_reserve(rules.max_tokens, tokens, active, "max_tokens")
+
+
+def _check_reserve(limit: int, tokens: int, active: int, rule: str) -> None:
+    if active and tokens + active * RESERVED_TOKENS >= limit:
+        raise ApiError(
+            "rate_limited",
+            f"what is left of the API key's {limit} tokens (its rule {rule}) may be used up by "
+            "its turns that are running; wait for one of them",
+            headers=_SOON,
+        )

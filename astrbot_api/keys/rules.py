@@ -1,0 +1,287 @@
+"""The guard rails of a key: what it may name, from where, and how much.
+
+All are optional. They are stored with the key as one JSON object, checked
+when they are set, and read back through a cache: a key without any costs a
+request nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any, NoReturn
+
+import orjson
+
+from ..errors import ApiError
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: Most entries of a list, and longest text of one.
+_MAX_ENTRIES = 100
+_MAX_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRules:
+    """What one key is held to; None is no rule.
+
+    :param username: The only username that it may speak as.
+    :param username_prefix: What the usernames that it may speak as begin with.
+    :param session_id: The only session that it may name.
+    :param configs: Ids of the configs that it may use.
+    :param bots: Ids of the bots that it may send through.
+    :param umos: Patterns of the targets that it may send to.
+    :param tools: Patterns of the tools that its turns may use.
+    :param addresses: Networks that its requests may come from.
+    :param streams: Most turns that run or wait at once.
+    :param upload_bytes: Most bytes that its attachments have together.
+    :param max_turns: Most turns in all; with ``max_tokens`` a session key's budget.
+    """
+
+    username: str | None = None
+    username_prefix: str | None = None
+    session_id: str | None = None
+    configs: tuple[str, ...] | None = None
+    bots: tuple[str, ...] | None = None
+    umos: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
+    addresses: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    streams: int | None = None
+    turns_per_day: int | None = None
+    tokens_per_day: int | None = None
+    upload_bytes: int | None = None
+    max_turns: int | None = None
+    max_tokens: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rules that there are."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+    def dump(self) -> str | None:
+        """Return what is stored; None where there is no rule."""
+        found = self.to_json()
+        return orjson.dumps(found).decode() if found else None
+
+    @property
+    def limits_turns(self) -> bool:
+        """Whether the beginning of a turn has anything to count."""
+        return any(
+            limit is not None
+            for limit in (
+                self.streams, self.turns_per_day, self.tokens_per_day, self.max_turns,
+                self.max_tokens,
+            )
+        )  # fmt: skip
+
+    @property
+    def binds_username(self) -> bool:
+        """Whether it may speak as some usernames only."""
+        return self.username is not None or self.username_prefix is not None
+
+    def allows_username(self, username: str) -> bool:
+        """Tell whether it may speak as this username."""
+        if self.username is not None and username != self.username:
+            return False
+        return self.username_prefix is None or username.startswith(self.username_prefix)
+
+    def check_username(self, username: str) -> None:
+        """:raises ApiError: ``key_restricted`` unless it may speak as this username."""
+        if not self.allows_username(username):
+            rule = "username" if self.username is not None else "username_prefix"
+            _refuse(rule, f"may not speak as {username!r}")
+
+    def check_session(self, session_id: str) -> None:
+        """:raises ApiError: ``key_restricted`` unless it may name this session."""
+        if self.session_id is not None and session_id != self.session_id:
+            _refuse("session_id", "is bound to another session")
+
+    def check_config(self, config_id: str) -> None:
+        """:raises ApiError: ``key_restricted`` unless it may use this config."""
+        if self.configs is not None and config_id not in self.configs:
+            _refuse("configs", f"may not use the config {config_id!r}")
+
+    def check_bot(self, bot_id: str) -> None:
+        """:raises ApiError: ``key_restricted`` unless it may send through this bot."""
+        if self.bots is not None and bot_id not in self.bots:
+            _refuse("bots", f"may not send through the bot {bot_id!r}")
+
+    def check_umo(self, umo: str) -> None:
+        """:raises ApiError: ``key_restricted`` unless it may send to this target."""
+        if self.umos is not None and not any(fnmatchcase(umo, one) for one in self.umos):
+            _refuse("umos", "may not send to this target")
+
+    def check_address(self, address: str | None) -> None:
+        """:raises ApiError: ``key_restricted`` unless requests may come from here."""
+        if self.addresses is None:
+            return
+        try:
+            parsed = ipaddress.ip_address(address or "")
+        except ValueError:
+            _refuse("addresses", "may not be used from here")
+        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+            parsed = parsed.ipv4_mapped
+        if not any(parsed in network for network in _parse_networks(self.addresses)):
+            _refuse("addresses", f"may not be used from {parsed}")
+
+
+NO_RULES = KeyRules()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGuard:
+    """A key that has guard rails, or is the session key of one that may.
+
+    :param root_id: The key itself; of a session key the one that it was made with.
+    :param root_rules: What the key has that a session key was made with.
+    """
+
+    key_id: str
+    root_id: str
+    rules: KeyRules
+    root_rules: KeyRules = NO_RULES
+
+    @property
+    def counted(self) -> tuple[tuple[str, KeyRules], ...]:
+        """The keys whose counts hold, with their rules."""
+        if self.root_id == self.key_id:
+            return ((self.key_id, self.rules),)
+        return ((self.key_id, self.rules), (self.root_id, self.root_rules))
+
+
+_NUMBERS = frozenset(
+    {
+        "requests_per_minute", "streams", "turns_per_day", "tokens_per_day", "upload_bytes",
+        "max_turns", "max_tokens",
+    }
+)  # fmt: skip
+_LISTS = frozenset({"configs", "bots", "umos", "tools", "addresses"})
+_TEXTS = frozenset({"username", "username_prefix", "session_id"})
+
+MAX_NUMBER = 2**53
+
+
+def read_rules(value: Any) -> KeyRules:
+    """Check rules that somebody sent.
+
+    :param value: An object; None, and a rule that is null, is no rule.
+    :raises ApiError: ``invalid_request``, which names the rule.
+    """
+    if value is None:
+        return NO_RULES
+    if not isinstance(value, dict):
+        raise ApiError("invalid_request", "rules must be an object")
+    found: dict[str, Any] = {}
+    for name, given in value.items():
+        if given is None:
+            continue
+        if name in _NUMBERS:
+            found[name] = _read_number(name, given)
+        elif name in _LISTS:
+            found[name] = _read_list(name, given)
+        elif name in _TEXTS:
+            found[name] = _read_text(name, given)
+        else:
+            raise ApiError("invalid_request", f"rules.{str(name)[:50]}: there is no such rule")
+    for address in found.get("addresses", ()):
+        try:
+            ipaddress.ip_network(address, strict=False)
+        except ValueError as error:
+            raise ApiError(
+                "invalid_request",
+                f"rules.addresses: {address!r} is no network; write 10.0.0.0/8 or 2001:db8::/32",
+            ) from error
+    return KeyRules(**found)
+
+
+@lru_cache(maxsize=1024)
+def load_rules(text: str) -> KeyRules:
+    """Return rules as they were stored; what a later version added is not known here."""
+    known = {item.name for item in fields(KeyRules)}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in orjson.loads(text).items()
+        if name in known
+    }
+    return KeyRules(**values)
+
+
+def narrow_rules(rules: KeyRules, more: KeyRules) -> KeyRules:
+    """Return rules that allow only what both allow; for a session key.
+
+    Counts over all time and per day are kept for each key apart, so they are
+    those of ``more`` alone.
+
+    :raises ApiError: ``key_restricted`` when ``more`` names what ``rules`` do not allow.
+    """
+    if more.username is not None:
+        rules.check_username(more.username)
+    if more.session_id is not None:
+        rules.check_session(more.session_id)
+    for config_id in more.configs or ():
+        rules.check_config(config_id)
+    for bot_id in more.bots or ():
+        rules.check_bot(bot_id)
+    for name in ("tools", "umos", "addresses"):
+        if getattr(more, name) is not None and getattr(rules, name) is not None:
+            raise ApiError(
+                "key_restricted",
+                f"the API key's rule {name} holds for its session keys too, and cannot be replaced",
+            )
+    changed = {
+        item.name: getattr(more, item.name)
+        for item in fields(KeyRules)
+        if getattr(more, item.name) is not None
+    }
+    kept = replace(
+        rules, requests_per_minute=None, streams=None, turns_per_day=None, tokens_per_day=None,
+        max_turns=None, max_tokens=None,
+    )  # fmt: skip
+    return replace(kept, **changed)
+
+
+def _read_number(name: str, value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 20.0 is a whole number in JSON
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ApiError("invalid_request", f"rules.{name} must be a whole number")
+    if not 1 <= value <= MAX_NUMBER:
+        raise ApiError("invalid_request", f"rules.{name} must be between 1 and {MAX_NUMBER}")
+    return value
+
+
+def _read_list(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise ApiError("invalid_request", f"rules.{name} must be a list with at least one entry")
+    if len(value) > _MAX_ENTRIES:
+        raise ApiError("invalid_request", f"rules.{name} may have {_MAX_ENTRIES} entries at most")
+    return tuple(dict.fromkeys(_read_text(name, one) for one in value))
+
+
+def _read_text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > _MAX_CHARS:
+        raise ApiError(
+            "invalid_request", f"rules.{name}: expected a text of 1 to {_MAX_CHARS} characters"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ApiError("invalid_request", f"rules.{name}: not valid Unicode") from error
+    return value.strip()
+
+
+def _refuse(rule: str, what: str) -> NoReturn:
+    raise ApiError("key_restricted", f"the API key {what}: its rule {rule} does not allow it")
+
+
+@lru_cache(maxsize=256)
+def _parse_networks(addresses: tuple[str, ...]) -> tuple[_Network, ...]:
+    return tuple(ipaddress.ip_network(one, strict=False) for one in addresses)

@@ -1,0 +1,71 @@
+"""Use of keys by this worker's requests, gathered in memory and written every few seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import peewee
+
+from ..db import keys
+from ..db.audit import AuditEntry
+from ..db.keyuse import add_requests
+from ..db.store import Store
+from ..runtime.clock import now_us
+
+#: ``last_used_at`` of a key is written at most this often, in microseconds.
+_USE_INTERVAL_US = 60_000_000
+
+
+class KeyUsage:
+    """Requests, errors and times of use that are not written yet.
+
+    :param start_chores: Starts the worker's chores, :meth:`flush` among them.
+    """
+
+    def __init__(self, store: Store, start_chores: Callable[[], None]) -> None:
+        self._store = store
+        self._start_chores = start_chores
+        self._counts: dict[str, list[int]] = {}
+        self._used: dict[str, int] = {}
+        self._first_used: dict[str, str] = {}
+
+    def count_request(self, key_id: str, is_error: bool) -> None:
+        """Count a request. Every request pays for this: it is two additions."""
+        counts = self._counts.get(key_id)
+        if counts is None:
+            counts = self._counts.setdefault(key_id, [0, 0])
+        counts[0] += 1
+        counts[1] += is_error
+
+    def note_use(self, key: keys.KeyRow, address: str | None = None) -> None:
+        """Remember that a key was used; it is written later, off the request's path.
+
+        :param address: Where from; the audit has it of a key's first use.
+        """
+        now = now_us()
+        if key.last_used_at is None:
+            self._first_used.setdefault(key.key_id, address or "")
+        if key.last_used_at is None or now - key.last_used_at >= _USE_INTERVAL_US:
+            self._used[key.key_id] = now
+            self._start_chores()
+
+    def flush(self) -> None:
+        """Write what gathered. A chore."""
+        counts, self._counts = self._counts, {}
+        used, self._used = self._used, {}
+        addresses, self._first_used = self._first_used, {}
+        if not counts and not used:
+            return
+
+        def job(db: peewee.Database) -> list[AuditEntry]:
+            add_requests(db, counts)
+            entries = [
+                AuditEntry("key_first_used", "key", addresses.get(key_id, ""), key_id, known_as)
+                for key_id, known_as in keys.note_use(db, used).items()
+            ]
+            for entry in entries:
+                entry.store(db)
+            return entries
+
+        for entry in self._store.write(job):
+            entry.log()

@@ -1,0 +1,1 @@
+"""The asyncio process that owns the sessions of the MCP servers; ``serve`` supervises it."""

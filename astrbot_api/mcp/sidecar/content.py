@@ -1,0 +1,84 @@
+"""The results of MCP tools, and their descriptions, as the workers are given them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..wire import MAX_FILES_CHARS, MAX_PARTS, MAX_TEXT_CHARS, MAX_TOOL_CHARS, MAX_TOOLS_CHARS
+
+log = logging.getLogger(__name__)
+
+
+def to_parts(result: Any) -> list[dict[str, Any]]:
+    """Return the parts of a ``CallToolResult``, cut to what a line may hold.
+
+    :returns: ``text`` and ``file`` parts; see :mod:`.mcp_wire`.
+    """
+    parts = [_to_part(block) for block in result.content[:MAX_PARTS]]
+    if not parts and result.structured_content is not None:
+        parts = [_text(json.dumps(result.structured_content, ensure_ascii=False))]
+    return _cut(parts)
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _to_part(block: Any) -> dict[str, Any]:
+    kind = block.type
+    if kind == "text":
+        return _text(block.text)
+    if kind in ("image", "audio"):
+        return {"type": "file", "name": kind, "mime": block.mime_type, "data": block.data}
+    if kind == "resource_link":
+        return _text(f"[link: {block.title or block.name} {block.uri}]")
+    if kind == "resource":
+        resource = block.resource
+        if hasattr(resource, "text"):
+            return _text(resource.text)
+        name = urlsplit(str(resource.uri)).path.rpartition("/")[2] or "file"
+        mime = resource.mime_type or "application/octet-stream"
+        return {"type": "file", "name": name, "mime": mime, "data": resource.blob}
+    return _text(f"[{kind}: a kind of content that is not known here]")
+
+
+def _cut(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    text_room, files_room = MAX_TEXT_CHARS, MAX_FILES_CHARS
+    kept = []
+    for part in parts:
+        if part["type"] == "file" and len(part["data"]) > files_room:
+            size_bytes = len(part["data"]) * 3 // 4
+            part = _text(f"[{part['name']}: {size_bytes} bytes, too large to be passed on]")
+        if part["type"] == "file":
+            files_room -= len(part["data"])
+        else:
+            text = part["text"]
+            part = _text(text[:text_room])
+            text_room -= len(part["text"])
+            if len(part["text"]) < len(text):
+                kept += [part, _text(f"[cut: the text has {len(text)} characters]")]
+                return kept
+        kept.append(part)
+    return kept
+
+
+def describe_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
+    """Return the tools of a server; what is out of all bounds is left out and logged."""
+    described = []
+    room = MAX_TOOLS_CHARS
+    for tool in tools:
+        entry = {
+            "name": tool.name,
+            "description": tool.description or tool.title or tool.name,
+            "parameters": tool.input_schema,
+        }
+        size = len(json.dumps(entry))
+        if size > min(room, MAX_TOOL_CHARS):
+            log.error("MCP server %s: its tool %.100r is left out: too large", server, tool.name)
+            continue
+        described.append(entry)
+        room -= size
+    return described

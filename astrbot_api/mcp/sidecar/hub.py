@@ -1,0 +1,193 @@
+"""The workers' connections, and the servers that any of them wants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from ..wire import MAX_REPLY_BYTES, VERSION
+from .session import CallFailed, ServerSession
+
+log = logging.getLogger(__name__)
+
+#: How long a server goes on that nobody wants any more, in seconds: workers
+#: restart, and see a changed config at different moments.
+LINGER_S = 30.0
+
+#: Most calls of one worker at once.
+MAX_CALLS = 2000
+
+#: Makes the session of a definition; the callable is told of each change.
+MakeSession = Callable[[Mapping[str, Any], Callable[[], None]], ServerSession]
+
+
+class Hub:
+    """Everything of one sidecar.
+
+    :param linger_s: How long a server goes on that nobody wants any more.
+    """
+
+    def __init__(
+        self, *, linger_s: float = LINGER_S, make_session: MakeSession = ServerSession
+    ) -> None:
+        self._linger_s = linger_s
+        self._make_session = make_session
+        self._sessions: dict[str, ServerSession] = {}
+        self._links: set[_Link] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one worker until it leaves."""
+        link = _Link(self, reader, writer)
+        self._links.add(link)
+        try:
+            await link.run()
+        finally:
+            self._links.discard(link)
+            self.settle()
+
+    def want(self, definitions: Mapping[str, Any]) -> None:
+        """Start those of these servers that do not run."""
+        for key, definition in definitions.items():
+            if key not in self._sessions:
+                self._sessions[key] = self._make_session(definition, partial(self._tell, key))
+        self.settle()
+
+    def find(self, key: str) -> ServerSession | None:
+        """Return the session of a server, or None."""
+        return self._sessions.get(key)
+
+    def settle(self) -> None:
+        """Give each server that no worker wants a last period, and no other one."""
+        wanted = {key for link in self._links for key in link.wanted}
+        for key in wanted & self._timers.keys():
+            self._timers.pop(key).cancel()
+        for key in self._sessions.keys() - wanted - self._timers.keys():
+            loop = asyncio.get_running_loop()
+            self._timers[key] = loop.call_later(self._linger_s, self._drop, key)
+
+    async def close(self) -> None:
+        """End all connections and all servers."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for link in self._links:
+            link.close()
+        for key in list(self._sessions):
+            self._drop(key)
+        await asyncio.gather(*self._stopping)
+
+    def _drop(self, key: str) -> None:
+        self._timers.pop(key, None)
+        session = self._sessions.pop(key)
+        log.info("MCP server %s is stopped", session.name)
+        task = asyncio.create_task(session.stop())
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    def _tell(self, key: str) -> None:
+        for link in self._links:
+            if key in link.wanted:
+                link.tell(key)
+
+
+class _Link:
+    """The connection of one worker."""
+
+    def __init__(
+        self, hub: Hub, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.wanted: frozenset[str] = frozenset()
+        self._hub = hub
+        self._reader = reader
+        self._writer = writer
+        self._sending = asyncio.Lock()
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        #: Servers whose state is still to be told; a dict keeps their order.
+        self._news: dict[str, None] = {}
+        self._has_news = asyncio.Event()
+
+    async def run(self) -> None:
+        """Read requests until the worker leaves, or sends what is none."""
+        teller = asyncio.create_task(self._tell_states())
+        try:
+            await self._send({"type": "hello", "version": VERSION})
+            while line := await self._reader.readline():
+                self._take(json.loads(line))
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        except Exception:  # too long a line, no JSON, a field that is missing
+            log.exception("a worker is cut off")
+        finally:
+            tasks = [teller, *self._calls.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._writer.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._writer.close()
+
+    def tell(self, key: str) -> None:
+        """Have the state of a server sent soon; of several changes the last."""
+        self._news[key] = None
+        self._has_news.set()
+
+    def _take(self, request: dict[str, Any]) -> None:
+        kind = request["type"]
+        if kind == "want":
+            self.wanted = frozenset(request["servers"])
+            self._hub.want(request["servers"])
+            for key in request["servers"]:
+                self.tell(key)
+        elif kind == "call":
+            number = request["id"]
+            task = asyncio.create_task(self._call(request))
+            self._calls[number] = task
+            task.add_done_callback(lambda _: self._calls.pop(number, None))
+        elif kind == "cancel" and (call := self._calls.get(request["id"])):
+            call.cancel()
+
+    async def _call(self, request: dict[str, Any]) -> None:
+        answer = {"type": "result", "id": request["id"]}
+        session = self._hub.find(request["server"])
+        try:
+            if session is None:
+                raise CallFailed("this MCP server is not in use any more")
+            if len(self._calls) > MAX_CALLS:
+                raise CallFailed("too many calls of MCP servers are running; try again later")
+            is_error, parts = await session.call(request["tool"], request["arguments"])
+            await self._send({**answer, "is_error": is_error, "content": parts})
+        except CallFailed as error:
+            await self._send({**answer, "failure": str(error)})
+
+    async def _tell_states(self) -> None:
+        while True:
+            await self._has_news.wait()
+            self._has_news.clear()
+            news, self._news = self._news, {}
+            for key in news:
+                if session := self._hub.find(key):
+                    await self._send(
+                        {
+                            "type": "state",
+                            "server": key,
+                            "status": session.status,
+                            "tools": session.tools,
+                        }
+                    )
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        if len(line) > MAX_REPLY_BYTES:
+            failure = "the result is too large to be passed on"
+            line = json.dumps({"type": "result", "id": message["id"], "failure": failure}).encode()
+            line += b"\n"
+        async with self._sending:
+            self._writer.write(line)
+            await self._writer.drain()

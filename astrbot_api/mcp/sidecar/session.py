@@ -1,0 +1,282 @@
+"""One MCP server: the task that owns its session, and what its tools are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..wire import DOWN, RUNNING, STARTING
+from .content import describe_tools, to_parts
+
+try:
+    import mcp_types
+    from mcp import Client, MCPError
+    from mcp.client.subscriptions import SubscriptionLost
+    from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+    from .http import connect_http
+    from .stdio import StdioServer
+except ImportError as error:
+    #: Why there can be no session at all; None: there can.
+    missing: str | None = f"{error}; pip install 'astrbot-api[mcp]'"
+else:
+    missing = None
+
+log = logging.getLogger(__name__)
+
+#: First and longest pause before a server is started again, in seconds.
+FIRST_PAUSE_S = 0.5
+MAX_PAUSE_S = 30.0
+
+#: After running that long a server counts as healthy: the pause is the first again.
+_STEADY_S = 60.0
+
+#: How long a server may take to start: it may have to be downloaded first.
+_START_TIMEOUT_S = 120.0
+
+#: How long it may take to list its tools, and most pages of that list.
+_LIST_TIMEOUT_S = 30.0
+_MAX_PAGES = 100
+
+#: Pause before its news are asked for again, and between two looks at its
+#: tools, in seconds.
+_LISTEN_PAUSE_S = 5.0
+_NEWS_PAUSE_S = 0.1
+
+#: What the SDK says when a server with a URL no longer knows the session.
+_NO_SESSION = "Session terminated"
+
+#: Longest reason of a refusal that is passed on.
+_MAX_REASON_CHARS = 2000
+
+#: Shorter values of variables are words like "1" or "true", and in any text.
+_SHORTEST_SECRET = 6
+
+
+class CallFailed(Exception):
+    """A call has no result; the text says why, to a model."""
+
+
+class ServerSession:
+    """Keeps one server running and its session open; carries out calls.
+
+    :param definition: ``name`` and what it takes to reach the server.
+    :param on_change: Called when :attr:`status` or :attr:`tools` have changed.
+    """
+
+    def __init__(
+        self,
+        definition: Mapping[str, Any],
+        on_change: Callable[[], None],
+        *,
+        first_pause_s: float = FIRST_PAUSE_S,
+        max_pause_s: float = MAX_PAUSE_S,
+    ) -> None:
+        self.name: str = definition["name"]
+        self.status = STARTING
+        #: Those last known; None: never known.
+        self.tools: list[dict[str, Any]] | None = None
+        self._definition = definition
+        self._on_change = on_change
+        self._first_pause_s = first_pause_s
+        self._max_pause_s = max_pause_s
+        self._client: Any = None
+        self._lost = asyncio.Event()
+        self._listed = asyncio.Event()
+        self._task = asyncio.create_task(self._keep_running(), name=f"mcp {self.name}")
+
+    async def stop(self) -> None:
+        """End the session and the server."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def call(self, tool: str, arguments: dict[str, Any]) -> tuple[bool, list[dict[str, Any]]]:
+        """Call a tool.
+
+        :returns: Whether the tool says that it failed, and the parts of its result.
+        :raises CallFailed: when there is no result.
+        """
+        client, lost = self._client, self._lost
+        if client is None or lost.is_set():
+            raise CallFailed(f"the MCP server {self.name} {self._say_why_not()}")
+        work = asyncio.ensure_future(client.call_tool(tool, arguments))
+        ending = asyncio.ensure_future(lost.wait())
+        try:
+            await asyncio.wait((work, ending), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise CallFailed(self._say_ended())
+            result = work.result()
+        except MCPError as error:
+            gone = error.code == mcp_types.CONNECTION_CLOSED or error.message == _NO_SESSION
+            if lost.is_set() or gone:
+                lost.set()  # a server with a URL: nobody else has noticed
+                raise CallFailed(self._say_ended()) from error
+            reason = self._redact(error.message[:_MAX_REASON_CHARS])
+            raise CallFailed(f"the MCP server {self.name} refused: {reason}") from error
+        except CallFailed:
+            raise
+        except Exception as error:
+            kind = type(error).__name__  # its text may hold what was said
+            log.error("MCP server %s: a call of %s failed: %s", self.name, tool, kind)
+            raise CallFailed(f"the call of the MCP server {self.name} failed: {kind}") from error
+        finally:
+            await _cancel(work, ending)
+        return bool(result.is_error), to_parts(result)
+
+    def _say_why_not(self) -> str:
+        if missing:
+            return f"cannot be used: {missing}"
+        if self.status == STARTING:
+            return "is still being started; try again later"
+        return "is not running; it is being restarted"
+
+    def _say_ended(self) -> str:
+        return f"the MCP server {self.name} ended during the call; it is being restarted"
+
+    async def _keep_running(self) -> None:
+        if missing:
+            log.error("MCP server %s %s", self.name, self._say_why_not())
+            self._change(DOWN)
+            return
+        pause_s, before = self._first_pause_s, ""
+        while True:
+            started = time.monotonic()
+            ending = await self._run_once()
+            if time.monotonic() - started >= _STEADY_S:
+                pause_s, before = self._first_pause_s, ""
+            ending = self._redact(ending)
+            level = logging.DEBUG if ending == before else logging.WARNING
+            log.log(level, "MCP server %s %s; again in %g s", self.name, ending, pause_s)
+            before = ending
+            self._change(DOWN)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, self._max_pause_s)
+
+    async def _run_once(self) -> str:
+        """Start the server and keep its session until it is lost.
+
+        :returns: How it ended, in words.
+        """
+        self._lost, self._listed = asyncio.Event(), asyncio.Event()
+        stdio = None
+        if "command" in self._definition:
+            stdio = StdioServer(self._definition, self._redact, self._lost.set)
+        client = Client(
+            stdio or connect_http(self._definition), message_handler=self._take, cache=None
+        )
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                async with asyncio.timeout(_START_TIMEOUT_S):
+                    await stack.enter_async_context(client)
+                await self._serve(client)
+        except TimeoutError:
+            return "did not answer in time"
+        except Exception as error:
+            return (stdio and stdio.ending) or f"cannot be used: {_describe(error)}"
+        finally:
+            self._lost.set()
+        return (stdio and stdio.ending) or "was lost"
+
+    async def _serve(self, client: Any) -> None:
+        """List the tools, now and whenever they change, until the session is lost."""
+        listener = asyncio.create_task(self._listen(client))
+        try:
+            while not self._lost.is_set():
+                self._listed.clear()
+                async with asyncio.timeout(_LIST_TIMEOUT_S):
+                    tools = await _list_tools(client)
+                self.tools = describe_tools(self.name, tools)
+                if self._client is None:
+                    log.info("MCP server %s runs; it has %d tools", self.name, len(self.tools))
+                self._client = client
+                self._change(RUNNING)
+                await self._wait_news()
+        finally:
+            self._client = None
+            self._lost.set()
+            self._change(DOWN)
+            await _cancel(listener)
+
+    async def _wait_news(self) -> None:
+        """Return when the tools may have changed, or the session is lost."""
+        tasks = [asyncio.create_task(one.wait()) for one in (self._lost, self._listed)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancel(*tasks)
+        if not self._lost.is_set():
+            await asyncio.sleep(_NEWS_PAUSE_S)
+
+    async def _take(self, message: Any) -> None:
+        """Note a change of the tools; servers before 2026-07-28 say so unasked."""
+        if isinstance(message, mcp_types.ToolListChangedNotification):
+            self._listed.set()
+
+    async def _listen(self, client: Any) -> None:
+        """Ask a newer server to tell of changes.
+
+        A stream that breaks may mean that a server with a URL is gone: the
+        tools are listed again, and that fails if it is.
+        """
+        while client.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            try:
+                async with client.listen(tools_list_changed=True) as changes:
+                    async for _ in changes:
+                        self._listed.set()
+            except MCPError as error:
+                if error.code != mcp_types.CONNECTION_CLOSED:
+                    return  # it tells of no changes
+            except SubscriptionLost:
+                pass
+            await asyncio.sleep(_LISTEN_PAUSE_S)
+            self._listed.set()
+
+    def _change(self, status: str) -> None:
+        self.status = status
+        self._on_change()
+
+    def _redact(self, text: str) -> str:
+        """Take out what only the server may know: variables, headers, the URL's query."""
+        secrets = [*self._definition.get("env", {}).values()]
+        secrets += self._definition.get("headers", {}).values()
+        secrets += [one.removeprefix("Bearer ") for one in secrets]
+        secrets.append(urlsplit(self._definition.get("url", "")).query)
+        for secret in sorted(secrets, key=len, reverse=True):
+            if len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, "***")
+        return text
+
+
+async def _list_tools(client: Any) -> list[Any]:
+    capabilities = client.server_capabilities
+    if capabilities.tools is None:
+        return []
+    tools: list[Any] = []
+    cursor = None
+    for _ in range(_MAX_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        tools += page.tools
+        cursor = page.next_cursor
+        if not cursor:
+            break
+    return tools
+
+
+async def _cancel(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _describe(error: BaseException) -> str:
+    """Return one line for the log: of a group of errors, the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,192 @@
+"""The owner's login: password, throttle, sessions and their signed tokens."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import math
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+
+import peewee
+from itsdangerous import BadSignature, URLSafeSerializer
+
+from ..config.settings import MIN_PASSWORD_CHARS, Settings
+from ..db import owners
+from ..db.audit import AuditEntry, write_audited
+from ..db.store import Store
+from ..errors import ApiError, SettingsError
+from ..runtime.clock import now_us
+from .passwords import MAX_PASSWORD_CHARS, hash_password, make_password, verify_password
+from .secret_key import load_secret
+
+#: A login that failed counts for this long.
+_WINDOW_US = 15 * 60 * 1_000_000
+
+#: Most logins of a window that may fail from one address, and to one name.
+_MAX_OF_ADDRESS = 10
+_MAX_OF_NAME = 50
+
+#: The recorded server's words; clients show them.
+_WRONG = "用户名或密码错误"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A login that has not ended."""
+
+    name: str
+    session_key: str
+
+
+class OwnerLogin:
+    """Logs the owner in and out, for all workers of an application."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+
+    @cached_property
+    def _secret(self) -> str:
+        # At the first login only: most embedders have none.
+        return load_secret(self._settings)
+
+    @cached_property
+    def _signer(self) -> URLSafeSerializer:
+        return URLSafeSerializer(self._secret, salt="astrbot-api owner's login")
+
+    @property
+    def session_s(self) -> int:
+        """How long a login lasts, in seconds."""
+        return int(self._settings.owner_session_h * 3600)
+
+    def has_owner(self) -> bool:
+        """Tell whether anybody can log in."""
+        with self._store.read() as db:
+            return owners.has_owner(db)
+
+    def log_in(self, name: str, password: str, address: str) -> str:
+        """Check a password and begin a session.
+
+        An attempt is counted before the password is looked at, so that many at
+        once are no way round the limit.
+
+        :returns: The token of the login.
+        :raises ApiError: ``login_failed``, or ``too_many_logins``.
+        """
+        self._throttle(name, address)
+        with self._store.read() as db:
+            known = owners.find_password_hash(db, name)
+        if not verify_password(known, password):
+            entry = AuditEntry("login_failed", name, address)
+            write_audited(self._store, lambda db: None, lambda _: entry)
+            raise ApiError("login_failed", _WRONG)
+        session_key = secrets.token_urlsafe(24)
+
+        def job(db: peewee.Database) -> None:
+            owners.forget_failures(db, _subject_of(address))
+            owners.forget_failures(db, f"name {name}")
+            owners.begin_session(db, session_key, name, address, self.session_s * 1_000_000)
+
+        write_audited(self._store, job, lambda _: AuditEntry("login", name, address))
+        return str(self._signer.dumps(session_key))
+
+    def find_login(self, token: str) -> Login | None:
+        """Return the login of a token, unless it is forged or has ended."""
+        try:
+            session_key = self._signer.loads(token)
+        except BadSignature:
+            return None
+        with self._store.read() as db:
+            name = owners.find_session_name(db, session_key)
+        return None if name is None else Login(name, session_key)
+
+    def log_out(self, login: Login, address: str) -> None:
+        """End a login: its token is good for nothing from now on."""
+        entry = AuditEntry("logout", login.name, address)
+        write_audited(
+            self._store,
+            lambda db: owners.end_session(db, login.session_key),
+            lambda ended: entry if ended else None,
+        )
+
+    def csrf_token(self, login: Login) -> str:
+        """Return what a page sends back with everything that changes something."""
+        text = f"csrf {login.session_key}"
+        return hmac.new(self._secret.encode(), text.encode(), "sha256").hexdigest()
+
+    def is_csrf_token(self, login: Login, token: str) -> bool:
+        """Tell whether a token is this login's."""
+        return hmac.compare_digest(self.csrf_token(login).encode(), token.encode())
+
+    def _throttle(self, name: str, address: str) -> None:
+        """Count an attempt. :raises ApiError: ``too_many_logins``."""
+        name_subject, address_subject = f"name {name[:200]}", _subject_of(address)
+
+        def job(db: peewee.Database) -> tuple[tuple[int, int], tuple[int, int]]:
+            of_address = owners.count_attempt(db, address_subject, _WINDOW_US)
+            if of_address[0] > _MAX_OF_ADDRESS:
+                # One address alone must not lock the name for all others.
+                return of_address, (0, 0)
+            return of_address, owners.count_attempt(db, name_subject, _WINDOW_US)
+
+        of_address, of_name = self._store.write(job)
+        until = 0
+        if of_address[0] > _MAX_OF_ADDRESS:
+            until = of_address[1]
+        elif of_name[0] > _MAX_OF_NAME:
+            until = of_name[1]
+        if not until:
+            return
+        if of_address[0] == _MAX_OF_ADDRESS + 1 or of_name[0] == _MAX_OF_NAME + 1:
+            entry = AuditEntry("login_throttled", name, address)
+            write_audited(self._store, lambda db: None, lambda _: entry)
+        wait_s = max(1, math.ceil((until - now_us()) / 1_000_000))
+        raise ApiError(
+            "too_many_logins",
+            f"too many logins failed; try again in {wait_s} s",
+            headers={"Retry-After": str(wait_s)},
+        )
+
+
+def create_first_owner(settings: Settings, store: Store) -> str | None:
+    """Make the owner of a new server.
+
+    :returns: The password; None when there is an owner already.
+    """
+    with store.read() as db:
+        if owners.has_owner(db):
+            return None
+    password = settings.admin_password or make_password()
+    password_hash = hash_password(password)
+    made = store.write(lambda db: owners.create_owner(db, settings.owner_name, password_hash))
+    return password if made else None
+
+
+def change_password(store: Store, name: str, password: str, *, actor: str) -> None:
+    """Give an owner another password; all logins with the old one end.
+
+    :raises SettingsError: for one that is too short or too long.
+    """
+    if not MIN_PASSWORD_CHARS <= len(password) <= MAX_PASSWORD_CHARS:
+        raise SettingsError(
+            f"a password must have {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters"
+        )
+    password_hash = hash_password(password)
+    write_audited(
+        store,
+        lambda db: owners.set_password(db, name, password_hash),
+        lambda _: AuditEntry("password_set", actor, subject=name),
+    )
+
+
+def _subject_of(address: str) -> str:
+    """Return whose failures count together: an IPv6 customer has a /64 of addresses."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return f"address {address[:64]}"
+    if parsed.version == 6:
+        return f"address {ipaddress.ip_network((parsed, 64), strict=False)}"
+    return f"address {parsed}"

@@ -1,0 +1,127 @@
+"""Reading a run from any number: on its own worker from memory, elsewhere from the journal."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from typing import Protocol
+
+from .journal import Journal
+from .log import RunLog
+from .signals.signals import RUN_EVENTS, Signals
+
+
+class RunReader(Protocol):
+    """A place in the events of a run. It belongs to one stream."""
+
+    @property
+    def number(self) -> int:
+        """The last event that was read."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether that was the last one there is."""
+
+    def read(self) -> list[str]:
+        """Return the next events, none where there are none yet.
+
+        A bounded number; after the last, :attr:`closed` is true.
+
+        :raises StorageError: when the journal cannot be read.
+        """
+
+    def attach(self, waiter: threading.Event) -> None:
+        """Have ``waiter`` set when there may be something to read."""
+
+    def detach(self, waiter: threading.Event) -> None:
+        """Forget the waiter."""
+
+
+class LogReader:
+    """Reads a run of this worker.
+
+    A reader that has fallen far behind reads the journal until it has caught up.
+
+    :param number: The last event that is known already; 0: none.
+    """
+
+    def __init__(self, log: RunLog, journal: Journal, number: int = 0) -> None:
+        self._log = log
+        self._journal = journal
+        self.number = number
+        self.closed = False
+
+    def read(self) -> list[str]:
+        """Return the next events."""
+        closed, last = self._log.closed, self._log.last_number
+        frames = self._log.read_after(self.number)
+        if frames is None:
+            frames = self._journal.read_after(self._log.run, self.number).frames
+        self.number += len(frames)
+        self.closed = closed and self.number >= last
+        return frames
+
+    def attach(self, waiter: threading.Event) -> None:
+        """Have ``waiter`` set when there is something to read."""
+        self._log.add_waiter(waiter)
+
+    def detach(self, waiter: threading.Event) -> None:
+        """Forget the waiter."""
+        self._log.discard_waiter(waiter)
+
+
+class JournalReader:
+    """Reads a run of another worker, or one that has ended."""
+
+    def __init__(self, run: int, journal: Journal, followers: Followers, number: int = 0) -> None:
+        self._run = run
+        self._journal = journal
+        self._followers = followers
+        self.number = number
+        self.closed = False
+
+    def read(self) -> list[str]:
+        """Return the next events."""
+        found = self._journal.read_after(self._run, self.number)
+        self.number += len(found.frames)
+        self.closed = found.closed
+        return found.frames
+
+    def attach(self, waiter: threading.Event) -> None:
+        """Have ``waiter`` set when there may be something to read."""
+        self._followers.add(self._run, waiter)
+
+    def detach(self, waiter: threading.Event) -> None:
+        """Forget the waiter."""
+        self._followers.discard(self._run, waiter)
+
+
+class Followers:
+    """The streams of this worker that follow runs of others."""
+
+    def __init__(self, signals: Signals) -> None:
+        self._lock = threading.Lock()
+        self._waiters: dict[int, set[threading.Event]] = defaultdict(set)
+        self._signals = signals
+        signals.subscribe(RUN_EVENTS, self._hear)
+
+    def add(self, run: int, waiter: threading.Event) -> None:
+        """Have ``waiter`` set when another worker says that a run has new events."""
+        self._signals.start()
+        with self._lock:
+            self._waiters[run].add(waiter)
+
+    def discard(self, run: int, waiter: threading.Event) -> None:
+        """Forget a waiter."""
+        with self._lock:
+            self._waiters[run].discard(waiter)
+            if not self._waiters[run]:
+                del self._waiters[run]
+
+    def _hear(self, payload: str) -> None:
+        if not self._waiters:
+            return
+        with self._lock:
+            for word in payload.split():
+                for waiter in self._waiters.get(int(word), ()) if word.isdecimal() else ():
+                    waiter.set()

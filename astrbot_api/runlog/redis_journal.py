@@ -1,0 +1,178 @@
+"""The journal of several hosts: one Redis stream a run.
+
+The id of an entry is the event's number, so an event that is there already
+cannot come twice, and what a Redis without persistence has lost is not taken
+for what follows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from ..errors import StorageError
+from ..events import Event, encode_frame
+from ..runtime.clock import now_us
+from .journal import READ_LIMIT, Piece, Slice
+from .signals.redis_client import open_redis
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Runs whose end nobody ever noted are gone after this, in seconds.
+_KEEP_AT_MOST_S = 7 * 24 * 3600
+
+# One call for all pieces, so all of them are kept or none.
+# KEYS: the ended runs; then, for each piece, its stream and its end.
+# ARGV: the time; then, for each piece: run, first number, ended, count, frames.
+_APPEND = """
+local refused, at, piece = {}, 2, 0
+while at <= #ARGV do
+  local run, first, ended, count = ARGV[at], tonumber(ARGV[at+1]), ARGV[at+2], tonumber(ARGV[at+3])
+  local stream, ending = KEYS[piece*2+2], KEYS[piece*2+3]
+  if first == 1 then
+    redis.call('DEL', stream, ending)
+    redis.call('ZREM', KEYS[1], run)
+  end
+  if redis.call('EXISTS', ending) == 1 then
+    refused[#refused+1] = run
+  else
+    local tail, last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1), 0
+    if tail[1] then last = tonumber(string.match(tail[1][1], '^%d+')) end
+    for index = 1, count do
+      local number = first + index - 1
+      if number > last then
+        redis.call('XADD', stream, string.format('%d-0', number), 'f', ARGV[at+3+index])
+      end
+    end
+    redis.call('EXPIRE', stream, KEEP)
+    if ended == '1' then
+      redis.call('SET', ending, first + count - 1, 'EX', KEEP)
+      redis.call('ZADD', KEYS[1], ARGV[1], run)
+    end
+  end
+  at, piece = at + 4 + count, piece + 1
+end
+return refused
+""".replace("KEEP", str(_KEEP_AT_MOST_S))
+
+# KEYS: the ended runs, the stream, its end. ARGV: the time, the run, the last number, frames.
+_END = """
+if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+local tail, last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1), 0
+if tail[1] then last = tonumber(string.match(tail[1][1], '^%d+')) end
+if last ~= tonumber(ARGV[3]) then return -1 end
+for index = 4, #ARGV do
+  last = last + 1
+  redis.call('XADD', KEYS[2], string.format('%d-0', last), 'f', ARGV[index])
+end
+redis.call('EXPIRE', KEYS[2], KEEP)
+redis.call('SET', KEYS[3], last, 'EX', KEEP)
+redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+return 1
+""".replace("KEEP", str(_KEEP_AT_MOST_S))
+
+#: Runs that one call of ``prune`` forgets, most of them.
+_PRUNED_AT_ONCE = 200
+
+#: How often the end of a run is tried against a worker that still adds to it.
+_MAX_ATTEMPTS = 20
+
+
+class RedisJournal:
+    """Events in Redis.
+
+    :param prefix: What every key begins with; those who share it share their runs.
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self._client: Any = open_redis(url)
+        self._prefix = prefix
+        self._ended = f"{prefix}:ended"
+        self._append = self._client.register_script(_APPEND)
+        self._end = self._client.register_script(_END)
+
+    def append(self, pieces: Sequence[Piece]) -> None:
+        """Keep events of any number of runs, all or none of them."""
+        keys: list[str] = [self._ended]
+        values: list[Any] = [now_us()]
+        for piece in pieces:
+            keys += self._keys_of(piece.run)
+            values += [piece.run, piece.first, int(piece.ended), len(piece.frames), *piece.frames]
+        for run in self._ask(lambda: self._append(keys, values)):
+            log.warning(
+                "run %s has ended elsewhere; what its worker still says is dropped", run.decode()
+            )
+
+    def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
+        """Return the events of a run after ``number``; none from a gap on."""
+        stream, ending = self._keys_of(run)
+
+        def read() -> Any:
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.get(ending)
+            pipeline.xrange(stream, min=f"{number + 1}-0", count=limit)
+            return pipeline.execute()
+
+        last, entries = self._ask(read)
+        frames: list[str] = []
+        for key, fields in entries:
+            if int(key.partition(b"-")[0]) != number + len(frames) + 1:
+                break
+            frames.append(fields[b"f"].decode())
+        return Slice(frames, closed=last is not None and number + len(frames) >= int(last))
+
+    def end_run(self, run: int, events: Sequence[Event]) -> bool:
+        """Close a run whose own worker cannot; False when it had ended already."""
+        stream, ending = self._keys_of(run)
+        for _ in range(_MAX_ATTEMPTS):
+            tail = self._ask(lambda: self._client.xrevrange(stream, count=1))
+            last = int(tail[0][0].partition(b"-")[0]) if tail else 0
+            frames = [encode_frame(event, at) for at, event in enumerate(events, last + 1)]
+            keys, values = [self._ended, stream, ending], [now_us(), run, last, *frames]
+            done = self._ask(lambda keys=keys, values=values: self._end(keys, values))  # type: ignore[misc]
+            if done >= 0:
+                return bool(done)
+        raise StorageError("The run is still being added to; try again later.")
+
+    def prune(self, ended_before_us: int) -> int:
+        """Forget runs that ended before a time; return how many."""
+
+        def forget() -> int:
+            runs = self._client.zrangebyscore(
+                self._ended, "-inf", f"({ended_before_us}", start=0, num=_PRUNED_AT_ONCE
+            )
+            if runs:
+                pipeline = self._client.pipeline(transaction=True)
+                for run in runs:
+                    pipeline.delete(*self._keys_of(int(run)))
+                pipeline.zrem(self._ended, *runs)
+                pipeline.execute()
+            return len(runs)
+
+        return self._ask(forget)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+        self._client.connection_pool.disconnect()
+
+    def _keys_of(self, run: int) -> list[str]:
+        return [f"{self._prefix}:run:{run}", f"{self._prefix}:run:{run}:end"]
+
+    def _ask(self, job: Callable[[], T]) -> T:
+        """Run something against Redis.
+
+        :raises StorageError: when it cannot be reached, or refuses.
+        """
+        from redis.exceptions import RedisError
+
+        try:
+            return job()
+        except (RedisError, OSError) as error:
+            log.error("Redis: %s", " ".join(str(error).split()) or type(error).__name__)
+            raise StorageError(
+                "The server could not reach or keep the events of its runs. Try again later."
+            ) from error

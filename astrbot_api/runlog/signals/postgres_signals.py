@@ -1,0 +1,64 @@
+"""Signals over PostgreSQL: LISTEN and NOTIFY."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from ...db.postgres_connection import Connection, read_url
+from .remote_signals import RemoteSignals
+
+#: A channel is of one database, so its name need not be told apart.
+_CHANNEL = "astrbot_signals"
+
+_NOTIFY = f"SELECT pg_notify('{_CHANNEL}', text) FROM unnest(%s::text[]) AS text"
+
+#: How long one wait takes at most, so that its end is noticed, in seconds.
+_WAIT_S = 0.5
+
+
+def make_postgres_signals(url: str) -> RemoteSignals:
+    """Return signals between all processes that use a database."""
+    return RemoteSignals(lambda: _PostgresTransport(url), "PostgreSQL")
+
+
+class _PostgresTransport:
+    """One connection, for one thread."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Connection | None = None
+
+    def send(self, texts: Sequence[str]) -> None:
+        """Notify everybody that listens."""
+        try:
+            self._connect().execute(_NOTIFY, (list(texts),))
+        except Exception:
+            self.close()
+            raise
+
+    def listen(self, hear: Callable[[str], None], closed: threading.Event) -> None:
+        """Listen until ``closed`` is set."""
+        try:
+            connection = self._connect()
+            connection.execute(f"LISTEN {_CHANNEL}")
+            while not closed.is_set():
+                for heard in connection.notifies(timeout=_WAIT_S):
+                    hear(heard.payload)
+        except Exception:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _connect(self) -> Connection:
+        connection = self._connection
+        if connection is not None and connection.is_alive():
+            return connection
+        self.close()
+        self._connection = Connection.connect(**read_url(self._url, 5.0), autocommit=True)
+        return self._connection

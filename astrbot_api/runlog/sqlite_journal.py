@@ -1,0 +1,278 @@
+"""The journal of one data directory: an SQLite file of its own.
+
+Its own, so that tokens never wait for the state's transactions, nor those
+for tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+
+from ..errors import SettingsError, StorageError
+from ..events import Event, encode_frame
+from ..runtime.clock import now_us
+from ..runtime.filelock import lock_file
+from ..runtime.private_files import create_private_file
+from ..runtime.threads import NativeThread, count_forks, start_native_thread
+from .journal import READ_LIMIT, Piece, Slice
+
+log = logging.getLogger(__name__)
+
+_Job = Callable[[sqlite3.Connection], int]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS event (
+    run INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    frame TEXT NOT NULL,
+    PRIMARY KEY (run, number)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ended (
+    run INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL,
+    ended_at INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS ended_at ON ended (ended_at);
+"""
+
+# What is written survives the end of every process, also by SIGKILL, but not
+# a power cut: no token waits for a disk to flush. After a restart of the
+# machine the file is checked, and put aside where it has suffered.
+_PRAGMAS = """
+PRAGMA journal_mode = wal;
+PRAGMA synchronous = off;
+PRAGMA busy_timeout = 30000;
+PRAGMA wal_autocheckpoint = 4000;
+"""
+
+_ADD = "INSERT INTO event (run, number, frame) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_END = "INSERT INTO ended (run, last, ended_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+# One small array a row: a function that looked into a larger one would read
+# all of it again for every event.
+_ADD_ROWS = """
+INSERT INTO event (run, number, frame)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+FROM json_each(?) WHERE true
+ON CONFLICT DO NOTHING
+"""
+_END_ROWS = """
+INSERT INTO ended (run, last, ended_at)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+FROM json_each(?) WHERE true
+ON CONFLICT DO NOTHING
+"""
+_READ = "SELECT frame FROM event WHERE run = ? AND number > ? ORDER BY number LIMIT ?"
+_LAST = "SELECT last FROM ended WHERE run = ?"
+_OLD = "SELECT run FROM ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
+
+#: Runs that one call of ``prune`` forgets, most of them: a transaction of milliseconds.
+_PRUNED_AT_ONCE = 200
+
+
+class SqliteJournal:
+    """Events in ``events.db``.
+
+    Writes run in one native thread a process; reads take microseconds and
+    run where they are asked for.
+
+    :param path: The file; its folder must exist.
+    :raises SettingsError: when it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._forks = count_forks()
+        self._readers: list[sqlite3.Connection] = []
+        self._writer: sqlite3.Connection | None = None
+        self._thread: NativeThread | None = None
+        self._closed = False
+        try:
+            with lock_file(Path(f"{path}.lock")):
+                self._prepare()
+        except (sqlite3.Error, OSError) as error:
+            raise SettingsError(f"cannot open {path}: {error}") from error
+
+    def append(self, pieces: Sequence[Piece]) -> None:
+        """Keep events of any number of runs, all or none of them."""
+        self._call(lambda db: _append(db, pieces))
+
+    def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
+        """Return the events of a run after ``number``."""
+        self._check_process()
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            # The end first: what is written between the two reads is only seen early.
+            ended = connection.execute(_LAST, (run,)).fetchone()
+            rows = connection.execute(_READ, (run, number, limit)).fetchall()
+        except sqlite3.Error as error:
+            connection.close()
+            raise StorageError(f"The events of the run could not be read: {error}") from error
+        self._readers.append(connection)
+        frames = [frame for (frame,) in rows]
+        if ended is None:
+            return Slice(frames, closed=False)
+        del frames[max(0, ended[0] - number) :]
+        return Slice(frames, closed=number + len(frames) >= ended[0])
+
+    def end_run(self, run: int, events: Sequence[Event]) -> bool:
+        """Close a run whose own worker cannot; False when it had ended already."""
+        return bool(self._call(lambda db: _end_run(db, run, events)))
+
+    def prune(self, ended_before_us: int) -> int:
+        """Forget runs that ended before a time; return how many."""
+        return self._call(lambda db: _prune(db, ended_before_us))
+
+    def close(self) -> None:
+        """End the writing thread and close every connection."""
+        with self._lock:
+            self._closed = True
+            thread, self._thread = self._thread, None
+            readers, self._readers = self._readers, []
+            writer, self._writer = self._writer, None
+        if self._forks != count_forks():
+            return
+        if thread is not None:
+            thread.close()
+        for connection in (*readers, *([writer] if writer else [])):
+            connection.close()
+
+    def _call(self, job: _Job) -> int:
+        self._check_process()
+        with self._lock:
+            if self._thread is None:
+                self._thread = start_native_thread()
+            thread = self._thread
+        try:
+            return thread.call(lambda: self._run_in_transaction(job))
+        except sqlite3.Error as error:
+            raise StorageError(f"The events could not be kept: {error}") from error
+
+    def _run_in_transaction(self, job: _Job) -> int:
+        """Run a job in the writing thread."""
+        if self._writer is None:
+            self._writer = self._connect()
+        db = self._writer
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            result = job(db)
+            db.execute("COMMIT")
+        except BaseException:
+            # A full disk rolls back by itself.
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        return result
+
+    def _prepare(self) -> None:
+        """Make the tables; put a file aside that a power cut has broken."""
+        boot = _read_boot()
+        try:
+            with closing(self._connect()) as connection:
+                if connection.execute("PRAGMA user_version").fetchone()[0] != boot:
+                    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+                    if answer != "ok":
+                        raise sqlite3.DatabaseError(answer)
+                connection.executescript(f"{_SCHEMA} PRAGMA user_version = {boot};")
+            return
+        except sqlite3.OperationalError:
+            raise  # a locked file or a full disk, not a broken one
+        except sqlite3.DatabaseError as error:
+            log.error("%s is broken and put aside: %s", self._path.name, error)
+        for suffix in ("", "-wal", "-shm"):
+            broken = Path(f"{self._path}{suffix}")
+            if broken.exists():
+                broken.replace(f"{self._path}.broken{suffix}")
+        with closing(self._connect()) as connection:
+            connection.executescript(f"{_SCHEMA} PRAGMA user_version = {boot};")
+
+    def _connect(self) -> sqlite3.Connection:
+        create_private_file(self._path)
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.executescript(_PRAGMAS)
+        return connection
+
+    def _check_process(self) -> None:
+        if self._closed:
+            raise StorageError("The server is going down; the journal is closed.")
+        if self._forks != count_forks():
+            with self._lock:
+                if self._forks != count_forks():
+                    self._readers, self._writer, self._thread = [], None, None
+                    self._forks = count_forks()
+
+
+def _read_boot() -> int:
+    """Return a number of this start of the machine; 0 where it cannot be told."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return int(text[:7], 16)
+
+
+def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> int:
+    """Keep pieces in a handful of statements, however many events they have.
+
+    Each statement gives the interpreter's lock away, and a busy hub is slow
+    to give it back: a statement an event would take seconds under load.
+    """
+    begun = orjson.dumps([piece.run for piece in pieces if piece.first == 1]).decode()
+    if begun != "[]":
+        db.execute("DELETE FROM event WHERE run IN (SELECT value FROM json_each(?))", (begun,))
+        db.execute("DELETE FROM ended WHERE run IN (SELECT value FROM json_each(?))", (begun,))
+    over = _find_ended(db, pieces)
+    if over:
+        log.warning("runs had ended elsewhere; their worker's last words are dropped")
+    pieces = [piece for piece in pieces if piece.run not in over]
+    rows = [
+        (piece.run, number, frame)
+        for piece in pieces
+        for number, frame in enumerate(piece.frames, piece.first)
+    ]
+    db.execute(_ADD_ROWS, (orjson.dumps(rows).decode(),))
+    ended = [(piece.run, piece.last, now_us()) for piece in pieces if piece.ended]
+    if ended:
+        db.execute(_END_ROWS, (orjson.dumps(ended).decode(),))
+    return len(pieces)
+
+
+def _find_ended(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
+    runs = orjson.dumps([piece.run for piece in pieces]).decode()
+    rows = db.execute(
+        "SELECT run FROM ended WHERE run IN (SELECT value FROM json_each(?))", (runs,)
+    )
+    return {run for (run,) in rows}
+
+
+def _end_run(db: sqlite3.Connection, run: int, events: Sequence[Event]) -> int:
+    if db.execute(_LAST, (run,)).fetchone() is not None:
+        return 0
+    last = db.execute("SELECT MAX(number) FROM event WHERE run = ?", (run,)).fetchone()[0] or 0
+    for event in events:
+        last += 1
+        db.execute(_ADD, (run, last, encode_frame(event, last)))
+    db.execute(_END, (run, last, now_us()))
+    return 1
+
+
+def _prune(db: sqlite3.Connection, ended_before_us: int) -> int:
+    runs = db.execute(_OLD, (ended_before_us, _PRUNED_AT_ONCE)).fetchall()
+    for (run,) in runs:
+        _forget(db, run)
+    return len(runs)
+
+
+def _forget(db: sqlite3.Connection, run: int) -> None:
+    db.execute("DELETE FROM event WHERE run = ?", (run,))
+    db.execute("DELETE FROM ended WHERE run = ?", (run,))

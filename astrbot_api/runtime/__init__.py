@@ -1,0 +1,1 @@
+"""Threads, locks, clocks, logs, metrics and traces; nothing of chats."""

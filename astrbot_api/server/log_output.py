@@ -1,0 +1,90 @@
+"""The log of a worker: lines on standard error.
+
+A request's line costs a few microseconds: it is put together at once, and
+written with those of the same moment in one call.
+"""
+
+from __future__ import annotations
+
+import logging.config
+import os
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any, TextIO
+
+from ..http.state import EXTENSION, get_http_state
+from ..runtime.logs import JsonFormatter
+from .stopping import find_app
+
+#: How long a line may wait, in seconds.
+_FLUSH_S = 0.2
+
+#: Lines that may wait: beyond it the oldest are lost, not the memory.
+_MAX_WAITING = 100_000
+
+
+class LineBuffer:
+    """Collects lines and writes them together."""
+
+    def __init__(self, stream: TextIO, *, stamped: bool = True) -> None:
+        self._stream = stream
+        self._stamped = stamped
+        self._waiting: deque[str] = deque(maxlen=_MAX_WAITING)
+        self._second = -1
+        self._stamp = ""
+        threading.Thread(target=self._keep_flushing, name="access-log", daemon=True).start()
+
+    def write(self, line: str) -> None:
+        """Have a line written within a moment, with the time before it unless it has one."""
+        if not self._stamped:
+            self._waiting.append(f"{line}\n")
+            return
+        now = int(time.time())
+        if now != self._second:
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(now))
+            self._second = now
+        self._waiting.append(f"{self._stamp} {line}\n")
+
+    def flush(self) -> None:
+        """Write what waits."""
+        taken = []
+        while self._waiting:
+            taken.append(self._waiting.popleft())
+        if taken:
+            self._stream.write("".join(taken))
+            self._stream.flush()
+
+    def _keep_flushing(self) -> None:
+        while True:
+            time.sleep(_FLUSH_S)
+            try:
+                self.flush()
+            except (OSError, ValueError):
+                return  # nobody reads standard error any more
+
+
+def set_up_logging(worker: Any) -> None:
+    """Send this package's log, and others' warnings, to standard error.
+
+    :param worker: gunicorn's worker, its application loaded.
+    """
+    level = os.environ.get("ASTRBOT_LOG_LEVEL", "INFO").upper()
+    line = "%(asctime)s [%(process)d] %(levelname)s %(name)s: %(message)s"
+    app = find_app(worker)
+    as_json = app is not None and app.extensions[EXTENSION].settings.log_format == "json"
+    formatter: dict[str, Any] = {"()": JsonFormatter} if as_json else {"format": line}
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"line": formatter},
+            "handlers": {"lines": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "root": {"handlers": ["lines"], "level": "WARNING"},
+            "loggers": {"astrbot_api": {"level": level}},
+        }
+    )
+    if app is not None:
+        write = LineBuffer(sys.stderr, stamped=not as_json).write
+        get_http_state(app).access_log.send_to(write)

@@ -1,0 +1,153 @@
+"""What one application has of this package, in areas; nothing here knows HTTP.
+
+Each area is made once, by :mod:`astrbot_api.wiring`, and never changed. What only HTTP
+needs is in :mod:`astrbot_api.http.state`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .chat.removal import SessionRemover
+from .chat.resuming.following import RunFollower
+from .chat.resuming.recovery import Recovery
+from .chat.turns.ending import TurnEnder
+from .chat.turns.running import Runs
+from .chat.watching.inbox import InboxFeed
+from .chat.watching.pushes import Board
+from .chat.watching.streams import Streams
+from .config.files import ConfigFiles
+from .config.settings import Settings
+from .db.store import Store
+from .deliveries.outbox import Outbox
+from .files.attachments import Attachments
+from .idempotency import Idempotency
+from .im.accepting import ProactiveMessages
+from .im.bots import Bots
+from .im.inbound import Inbound
+from .im.polling import Pollers
+from .keys.legacy import LegacyKeys
+from .keys.rates import RateLimiter
+from .keys.usage import KeyUsage
+from .mcp.client import McpTools
+from .owner.login import OwnerLogin
+from .plugins.registry import Plugins
+from .providers.registry import Providers
+from .runlog.journal import Journal
+from .runlog.signals.signals import Signals
+from .runlog.writer import JournalWriter
+from .runtime.metrics import Metrics
+from .runtime.tracing import Tracing
+from .worker.chores import Chores
+from .worker.lease import WorkerLease
+
+
+@dataclass(frozen=True, slots=True)
+class AgentArea:
+    """Who answers: configs, models and tools."""
+
+    configs: ConfigFiles
+    providers: Providers
+    plugins: Plugins
+    mcp: McpTools
+
+
+@dataclass(frozen=True, slots=True)
+class KeyArea:
+    """API keys beside their rows: counts, rates, imported hashes."""
+
+    usage: KeyUsage
+    rates: RateLimiter
+    legacy: LegacyKeys
+
+
+@dataclass(frozen=True, slots=True)
+class ChatArea:
+    """Turns: running, watched, resumed, ended."""
+
+    runs: Runs
+    ender: TurnEnder
+    follower: RunFollower
+    recovery: Recovery
+    streams: Streams
+    pushes: Board
+    inbox: InboxFeed
+    remover: SessionRemover
+
+
+@dataclass(frozen=True, slots=True)
+class ImArea:
+    """The bots, and what goes out and comes in."""
+
+    bots: Bots
+    outbox: Outbox
+    proactive: ProactiveMessages
+    inbound: Inbound
+    pollers: Pollers
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerArea:
+    """What one process does and keeps beside its requests."""
+
+    lease: WorkerLease
+    chores: Chores
+    idempotency: Idempotency
+    journal: Journal
+    journal_writer: JournalWriter
+    signals: Signals
+    metrics: Metrics
+    tracing: Tracing
+
+
+@dataclass(frozen=True, slots=True)
+class AppState:
+    """Everything that one application has of this package, except what only HTTP knows.
+
+    It is ``app.extensions["astrbot_api"]``. Nothing is global, so two applications of one
+    process share nothing.
+    """
+
+    settings: Settings
+    db: Store
+    agents: AgentArea
+    keys: KeyArea
+    chat: ChatArea
+    files: Attachments
+    im: ImArea
+    owner: OwnerLogin
+    worker: WorkerArea
+
+    def start(self) -> None:
+        """Start the background work of a worker process. Call it once in each process.
+
+        ``astrbot-api serve`` does. Elsewhere the first request that needs it starts it.
+        """
+        self.agents.mcp.start()
+        self.im.outbox.start()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End every turn, store what was said, close the database.
+
+        :param timeout_s: How long the turns may take to end.
+        """
+        worker, runs = self.worker, self.chat.runs
+        self.im.pollers.close()
+        runs.drain()
+        runs.interrupt_all()
+        runs.wait_until_idle(timeout_s)
+        self.im.outbox.close(min(timeout_s, 2.0))
+        self.im.bots.close()
+        self.agents.plugins.close()
+        self.agents.mcp.close()
+        worker.chores.close()
+        worker.journal_writer.close()
+        try:
+            self.keys.usage.flush()
+            self.chat.ender.retry()
+        finally:
+            worker.lease.close()
+            worker.signals.close()
+            worker.journal.close()
+            self.db.close()
+            worker.tracing.close(min(timeout_s, 2.0))

@@ -1,1 +1,0 @@
-"""The event log of a run: append, read after a number, wait."""

@@ -1,0 +1,248 @@
+"""The composition root: makes every object of one application, from the bottom to the top.
+
+The only place that calls these constructors. Each object gets what it needs from those above
+it, and nothing is set on it afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .agent.custom_agent import Agent, make_agent
+from .agent.provider import Provider
+from .agent.tools import Tool
+from .chat.pushing import Pusher
+from .chat.removal import SessionRemover
+from .chat.resuming.following import RunFollower
+from .chat.resuming.recovery import Recovery, prune_journal
+from .chat.turns.abilities import Abilities
+from .chat.turns.answering import TurnRunner
+from .chat.turns.commands import Command
+from .chat.turns.ending import TurnEnder
+from .chat.turns.opening import TurnOpener
+from .chat.turns.running import Runs
+from .chat.turns.sending import Speaker
+from .chat.watching.inbox import InboxFeed
+from .chat.watching.pushes import Board
+from .chat.watching.streams import Streams
+from .config.files import ConfigFiles
+from .config.settings import Settings
+from .db.store import Store, open_store
+from .deliveries.outbox import Outbox
+from .deliveries.webhook_file import WebhookFile
+from .deliveries.webhooks import Announcer
+from .errors import SettingsError
+from .files.attachments import Attachments
+from .idempotency import Idempotency
+from .im.accepting import ProactiveMessages
+from .im.adapter import AdapterModule
+from .im.bots import Bots
+from .im.inbound import Inbound
+from .im.polling import Pollers
+from .im.registry import AdapterTypes
+from .im.sending import Sender
+from .keys.legacy import LegacyKeys
+from .keys.rates import open_rate_limiter
+from .keys.usage import KeyUsage
+from .mcp.client import McpTools
+from .owner.login import OwnerLogin, create_first_owner
+from .plugins.builtin import BUILT_IN_PLUGINS
+from .plugins.finding import APPLICATION, BUILT_IN, find_plugins, from_classes
+from .plugins.registry import Plugins
+from .providers.registry import Providers
+from .runlog.opening import open_journal, open_signals
+from .runlog.reading import Followers
+from .runlog.writer import JournalWriter
+from .runtime.metrics import Metrics
+from .runtime.tracing import open_tracing
+from .state import AgentArea, AppState, ChatArea, ImArea, KeyArea, WorkerArea
+from .worker.chores import Chores
+from .worker.housekeeping import Housekeeping
+from .worker.lease import WorkerLease
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an application adds of its own; see :class:`~astrbot_api.AstrBotAPI`."""
+
+    tools: Sequence[Tool] = ()
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    plugins: Sequence[Callable[[], Any]] = ()
+    find_plugins: bool = True
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    adapters: Mapping[str, AdapterModule] = field(default_factory=dict)
+    agent: Agent | type | None = None
+    tracer_provider: Any = None
+
+
+def build_state(settings: Settings, parts: Parts) -> AppState:
+    """Make everything that one application needs, below HTTP.
+
+    Makes the data directory and brings the database up to date; starts no thread.
+
+    :raises SettingsError: for a wrong setting or configuration file.
+    """
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"ASTRBOT_DATA_DIR: cannot make the folder: {error}") from error
+    configs = ConfigFiles(settings.data_dir)
+    configs.load_all()
+    bots = Bots(settings.data_dir, AdapterTypes(parts.adapters))
+    bots.load()
+    webhooks = WebhookFile(settings.data_dir)
+    webhooks.load()
+    announcer = Announcer(webhooks, bots.http)
+    store = open_store(settings)
+    store.upgrade()
+    if settings.admin_password and settings.owner_access != "off":
+        create_first_owner(settings, store)
+    worker = _build_worker(settings, store, parts)
+    files = Attachments(settings, store, metrics=worker.metrics)
+    files.remove_stale_uploads()
+    agents = AgentArea(
+        configs=configs,
+        providers=Providers(parts.providers),
+        plugins=_load_plugins(settings, configs, store, parts),
+        mcp=McpTools(configs.list_configs, settings.mcp_socket),
+    )
+    sender = Sender(store, bots, files)
+    outbox = Outbox(
+        settings, store, worker.lease, worker.signals,
+        send_message=sender.send, send_event=announcer.send,
+        on_failed=announcer.delivery_failed, on_settled=worker.metrics.note_delivery,
+        tracing=worker.tracing,
+    )  # fmt: skip
+    board = Board(store, worker.signals)
+    pusher = Pusher(store, board, announcer)
+    chat = _build_chat(
+        settings, store, parts, worker, agents, files, announcer, outbox, board, pusher
+    )
+    inbound = Inbound(settings, store, bots, chat.runs, files, outbox, worker.lease)
+    state = AppState(
+        settings=settings,
+        db=store,
+        agents=agents,
+        keys=KeyArea(
+            usage=KeyUsage(store, worker.chores.start),
+            rates=open_rate_limiter(settings, store),
+            legacy=LegacyKeys(store),
+        ),
+        chat=chat,
+        files=files,
+        im=ImArea(
+            bots=bots,
+            outbox=outbox,
+            proactive=ProactiveMessages(settings, store, bots, pusher, outbox),
+            inbound=inbound,
+            pollers=Pollers(store, bots, inbound, worker.lease),
+        ),
+        owner=OwnerLogin(settings, store),
+        worker=worker,
+    )
+    _add_chores(state)
+    return state
+
+
+def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:
+    chores = Chores()
+    lease = WorkerLease(store, settings.worker_lease_s, chores)
+    journal, signals = open_journal(settings), open_signals(settings)
+    return WorkerArea(
+        lease=lease,
+        chores=chores,
+        idempotency=Idempotency(store, lease.get_worker_id),
+        journal=journal,
+        journal_writer=JournalWriter(journal, signals),
+        signals=signals,
+        metrics=Metrics(),
+        tracing=open_tracing(parts.tracer_provider),
+    )
+
+
+def _load_plugins(settings: Settings, configs: ConfigFiles, store: Store, parts: Parts) -> Plugins:
+    found = [
+        *from_classes(parts.plugins, APPLICATION),
+        *(find_plugins(settings.data_dir) if parts.find_plugins else ()),
+        *from_classes(BUILT_IN_PLUGINS, BUILT_IN),
+    ]
+    plugins = Plugins(found, data_dir=settings.data_dir, store=store, complete=parts.find_plugins)
+    for config in configs.list_configs():
+        plugins.choose(config)
+    return plugins
+
+
+def _build_chat(
+    settings: Settings,
+    store: Store,
+    parts: Parts,
+    worker: WorkerArea,
+    agents: AgentArea,
+    files: Attachments,
+    announcer: Announcer,
+    outbox: Outbox,
+    board: Board,
+    pusher: Pusher,
+) -> ChatArea:
+    signals, metrics = worker.signals, worker.metrics
+    ender = TurnEnder(store, announcer, metrics, outbox.wake)
+    runner = TurnRunner(
+        settings=settings,
+        store=store,
+        providers=agents.providers,
+        abilities=Abilities(
+            tools=parts.tools,
+            commands=parts.commands,
+            plugins=agents.plugins,
+            extra_tools=agents.mcp.list_tools,
+        ),
+        attachments=files,
+        ender=ender,
+        speaker=Speaker(settings, store, pusher, outbox.wake),
+        agent=make_agent(parts.agent),
+    )
+    opener = TurnOpener(
+        settings, store, agents.configs, worker.lease, worker.journal_writer, announcer
+    )
+    runs = Runs(
+        settings, store, signals, opener=opener, runner=runner, ender=ender, metrics=metrics,
+        tracing=worker.tracing,
+    )  # fmt: skip
+    recovery = Recovery(store, worker.journal, signals, announcer, worker.lease, metrics)
+    followers = Followers(signals)
+    return ChatArea(
+        runs=runs,
+        ender=ender,
+        follower=RunFollower(store, worker.journal, followers, recovery, runs.find_log),
+        recovery=recovery,
+        streams=Streams(settings, board, lambda: runs.draining, metrics),
+        pushes=board,
+        inbox=InboxFeed(settings, store, signals, board),
+        remover=SessionRemover(store, runs.stop_session),
+    )
+
+
+def _add_chores(state: AppState) -> None:
+    """Enter what a worker does now and then."""
+    settings, chat, im, worker = state.settings, state.chat, state.im, state.worker
+    chores, runs, ender = worker.chores, chat.runs, chat.ender
+    chores.add(state.keys.usage.flush)
+    chores.add(ender.retry)
+    chores.add(chat.recovery.recover)
+    chores.add(
+        lambda: chat.recovery.end_forgotten(lambda run: runs.knows(run) or ender.keeps(run.id))
+    )
+    chores.add(chat.remover.empty_removed)
+    chores.add(chat.pushes.look, every_s=0.25)
+    chores.add(runs.look_for_stops, every_s=0.5)
+    chores.add(chat.streams.close_stuck, every_s=1.0)
+    chores.add(lambda: prune_journal(worker.journal, settings.run_log_keep_s), every_s=30.0)
+    chores.add(worker.idempotency.prune, every_s=600.0)
+    chores.add(Housekeeping(state.db, settings.audit_days).run, every_s=600.0)
+    # The outbox starts with whatever of a worker lives longer than a request.
+    chores.add(im.outbox.start)
+    chores.add(im.pollers.tend, every_s=min(settings.worker_lease_s / 3, 2.0))
+    chores.add(im.inbound.prune, every_s=60.0)
+    chores.add(im.inbound.pending.tend, every_s=15.0)

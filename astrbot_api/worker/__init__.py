@@ -1,0 +1,1 @@
+"""What a worker does beside requests: its lease and its chores."""

@@ -1,0 +1,73 @@
+"""What a worker does now and then, beside its requests."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..runtime.threads import count_forks
+
+log = logging.getLogger(__name__)
+
+#: Time between two looks at what is due, in seconds.
+_TICK_S = 0.25
+
+
+@dataclass(slots=True)
+class _Chore:
+    job: Callable[[], object]
+    every_s: float
+    due_at: float = 0.0
+
+
+class Chores:
+    """One thread a worker (a greenlet under gevent) for all of them.
+
+    It begins with :meth:`start`, which every worker calls with its first
+    request that matters, and again after a fork.
+    """
+
+    def __init__(self) -> None:
+        self._chores: list[_Chore] = []
+        self._lock = threading.Lock()
+        self._forks = -1
+        self._closed = threading.Event()
+
+    def add(self, job: Callable[[], object], every_s: float = 5.0) -> None:
+        """Have something done every so many seconds. It must not take long."""
+        self._chores.append(_Chore(job, every_s))
+
+    def start(self) -> None:
+        """Begin in this process. Called again, it does nothing."""
+        if self._forks == count_forks():
+            return
+        with self._lock:
+            if self._forks == count_forks():
+                return
+            self._closed = threading.Event()
+            threading.Thread(
+                target=self._run, args=(self._closed,), name="chores", daemon=True
+            ).start()
+            self._forks = count_forks()
+
+    def close(self) -> None:
+        """Do nothing any more."""
+        self._closed.set()
+
+    def _run(self, closed: threading.Event) -> None:
+        while not closed.wait(_TICK_S):
+            now = time.monotonic()
+            for chore in self._chores:
+                if chore.due_at <= now:
+                    chore.due_at = now + chore.every_s
+                    self._do(chore)
+
+    def _do(self, chore: _Chore) -> None:
+        try:
+            chore.job()
+        except Exception:
+            # Whatever one does wrong, the others must be done.
+            log.exception("a chore of the worker failed")

@@ -1,0 +1,118 @@
+"""The end of a worker's turns, with a worker that is a stand-in."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from astrbot_api.server.stopping import close_app, find_state, start_watch, time_to_drain_s
+
+from ..waiting import LIMIT_S
+
+
+class Runs:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.drained = threading.Event()
+
+    def drain(self) -> None:
+        self.calls.append("drain")
+        self.drained.set()
+
+    def interrupt_all(self) -> None:
+        self.calls.append("interrupt_all")
+
+
+class State:
+    """The part of an application's state that is used here."""
+
+    def __init__(self) -> None:
+        self.chat = SimpleNamespace(runs=Runs())
+        self.closed_within_s: list[float] = []
+
+    def close(self, timeout_s: float) -> None:
+        self.closed_within_s.append(timeout_s)
+
+
+def make_app(state: State) -> Flask:
+    app = Flask("test")
+    app.extensions["astrbot_api"] = state
+    return app
+
+
+def make_worker(application: Any, graceful_timeout: float = 30) -> SimpleNamespace:
+    return SimpleNamespace(
+        alive=True,
+        app=SimpleNamespace(callable=application),
+        cfg=SimpleNamespace(graceful_timeout=graceful_timeout),
+    )
+
+
+def test_a_stopping_worker_refuses_turns_and_then_ends_them() -> None:
+    state = State()
+    worker = make_worker(make_app(state), graceful_timeout=0.02)
+    watch = start_watch(worker)
+    assert watch is not None
+    assert state.chat.runs.calls == []
+    worker.alive = False
+    watch.join(LIMIT_S)
+    assert state.chat.runs.calls == ["drain", "interrupt_all"]
+
+
+def test_running_turns_get_the_time_until_shortly_before_the_kill() -> None:
+    assert time_to_drain_s(30) == 26
+    assert time_to_drain_s(6) == 3
+    assert time_to_drain_s(1) == 0.5
+
+
+def test_a_worker_that_stops_refuses_turns_at_once() -> None:
+    state = State()
+    worker = make_worker(make_app(state), graceful_timeout=3600)
+    assert start_watch(worker) is not None
+    worker.alive = False
+    assert state.chat.runs.drained.wait(LIMIT_S)
+    assert state.chat.runs.calls == ["drain"]
+
+
+def test_an_application_inside_of_middleware_is_found() -> None:
+    state = State()
+    app = make_app(state)
+    assert find_state(make_worker(ProxyFix(ProxyFix(app)))) is state
+    assert find_state(make_worker(SimpleNamespace(wsgi_app=app))) is state
+
+
+@pytest.mark.parametrize("application", [None, lambda environ, start: [], Flask("other")])
+def test_other_applications_are_left_alone(application: Any) -> None:
+    worker = make_worker(application)
+    assert start_watch(worker) is None
+    close_app(worker)
+
+
+def test_a_ring_of_middleware_ends_the_search() -> None:
+    ring = SimpleNamespace()
+    ring.app = ring
+    assert find_state(make_worker(ring)) is None
+
+
+def test_a_worker_that_leaves_closes_the_application() -> None:
+    state = State()
+    close_app(make_worker(make_app(state)))
+    assert state.closed_within_s == [3.0]
+
+
+def test_a_failure_to_close_is_logged_and_goes_no_further(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: State, timeout_s: float) -> None:
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(State, "close", fail)
+    close_app(make_worker(make_app(State())))
+    assert "could not be closed" in caplog.text
