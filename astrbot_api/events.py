@@ -199,25 +199,28 @@ def inbox_message(session: str, message: dict[str, Any]) -> Event:
     return {"type": "message", "session_id": session, "data": message}
 
 
-def encode_frame(event: Event, number: int) -> str:
-    """Return the event as a server-sent event.
-
-    :param number: Its place in the run, from 1; a client that resumes sends
-        it back as ``Last-Event-ID``.
-    """
+def encode_event(event: Event) -> bytes:
+    """Return the event as one line of JSON that every client can read."""
     line = orjson.dumps(event)
-    if len(line) > MAX_LINE_BYTES - 64:
-        line = orjson.dumps(_fit_line(event))
-    return f"data: {line.decode()}\nid: {number}\n\n"
+    return line if len(line) <= MAX_LINE_BYTES - 64 else orjson.dumps(_fit_line(event))
+
+
+def decode_event(line: bytes) -> dict[str, Any]:
+    """Return the event of a line that :func:`encode_event` made."""
+    event: Event = orjson.loads(line)
+    return event
 
 
 def _fit_line(event: Event) -> Event:
     """Shorten the texts of an event until its line is short enough.
 
     Only ``complete`` (whose text was streamed, and stands whole in the
-    history) and a tool's result can come here. ``truncated`` tells it.
+    history), a tool's result and an inbox's message can come here. The event has
+    ``truncated`` then.
     """
     shortened = {**event, "truncated": True}
+    if event["type"] == "message":
+        return {**shortened, "data": {**event["data"], "content": None}}
     limit = MAX_LINE_BYTES - 1024
     for key in ("reasoning", "data"):
         text = shortened.get(key)

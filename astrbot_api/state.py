@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .chat.removal import SessionRemover
-from .chat.resuming.following import RunFollower
 from .chat.resuming.recovery import Recovery
-from .chat.turns.ending import TurnEnder
+from .chat.service import ChatService
+from .chat.turns.outcome import Outcomes
 from .chat.turns.running import Runs
 from .chat.watching.inbox import InboxFeed
 from .chat.watching.pushes import Board
-from .chat.watching.streams import Streams
+from .chat.watching.seats import Seats
 from .config.files import ConfigFiles
 from .config.settings import Settings
 from .db.store import Store
@@ -65,11 +65,11 @@ class KeyArea:
 class ChatArea:
     """Turns: running, watched, resumed, ended."""
 
+    service: ChatService
     runs: Runs
-    ender: TurnEnder
-    follower: RunFollower
+    outcomes: Outcomes
     recovery: Recovery
-    streams: Streams
+    streams: Seats
     pushes: Board
     inbox: InboxFeed
     remover: SessionRemover
@@ -144,7 +144,7 @@ class AppState:
         worker.journal_writer.close()
         try:
             self.keys.usage.flush()
-            self.chat.ender.retry()
+            self.chat.outcomes.retry()
         finally:
             worker.lease.close()
             worker.signals.close()

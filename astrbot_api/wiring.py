@@ -13,20 +13,23 @@ from typing import Any
 from .agent.custom_agent import Agent, make_agent
 from .agent.provider import Provider
 from .agent.tools import Tool
+from .chat.context.media import MediaReader
 from .chat.pushing import Pusher
 from .chat.removal import SessionRemover
 from .chat.resuming.following import RunFollower
 from .chat.resuming.recovery import Recovery, prune_journal
+from .chat.service import ChatService
 from .chat.turns.abilities import Abilities
-from .chat.turns.answering import TurnRunner
+from .chat.turns.answering import Means
 from .chat.turns.commands import Command
-from .chat.turns.ending import TurnEnder
 from .chat.turns.opening import TurnOpener
+from .chat.turns.outcome import Outcomes
 from .chat.turns.running import Runs
 from .chat.turns.sending import Speaker
+from .chat.turns.titles import TitleWriter
 from .chat.watching.inbox import InboxFeed
 from .chat.watching.pushes import Board
-from .chat.watching.streams import Streams
+from .chat.watching.seats import Seats
 from .config.files import ConfigFiles
 from .config.settings import Settings
 from .db.store import Store, open_store
@@ -187,8 +190,8 @@ def _build_chat(
     pusher: Pusher,
 ) -> ChatArea:
     signals, metrics = worker.signals, worker.metrics
-    ender = TurnEnder(store, announcer, metrics, outbox.wake)
-    runner = TurnRunner(
+    outcomes = Outcomes(store, announcer, metrics, outbox.wake)
+    means = Means(
         settings=settings,
         store=store,
         providers=agents.providers,
@@ -199,27 +202,30 @@ def _build_chat(
             extra_tools=agents.mcp.list_tools,
         ),
         attachments=files,
-        ender=ender,
+        media=MediaReader(store, files),
+        outcomes=outcomes,
         speaker=Speaker(settings, store, pusher, outbox.wake),
+        titles=TitleWriter(store),
         agent=make_agent(parts.agent),
     )
     opener = TurnOpener(
         settings, store, agents.configs, worker.lease, worker.journal_writer, announcer
     )
     runs = Runs(
-        settings, store, signals, opener=opener, runner=runner, ender=ender, metrics=metrics,
+        settings, store, signals, opener=opener, means=means, metrics=metrics,
         tracing=worker.tracing,
     )  # fmt: skip
-    recovery = Recovery(store, worker.journal, signals, announcer, worker.lease, metrics)
-    followers = Followers(signals)
+    recovery = Recovery(store, worker.journal, signals, outcomes, worker.lease, metrics)
+    follower = RunFollower(store, worker.journal, Followers(signals), recovery, runs.find_log)
+    streams = Seats(settings, "streams", metrics.note_streams)
     return ChatArea(
+        service=ChatService(store, worker.journal, runs, follower, board, streams),
         runs=runs,
-        ender=ender,
-        follower=RunFollower(store, worker.journal, followers, recovery, runs.find_log),
+        outcomes=outcomes,
         recovery=recovery,
-        streams=Streams(settings, board, lambda: runs.draining, metrics),
+        streams=streams,
         pushes=board,
-        inbox=InboxFeed(settings, store, signals, board),
+        inbox=InboxFeed(settings, store, signals, board, lambda: runs.draining),
         remover=SessionRemover(store, runs.stop_session),
     )
 
@@ -227,17 +233,18 @@ def _build_chat(
 def _add_chores(state: AppState) -> None:
     """Enter what a worker does now and then."""
     settings, chat, im, worker = state.settings, state.chat, state.im, state.worker
-    chores, runs, ender = worker.chores, chat.runs, chat.ender
+    chores, runs, outcomes = worker.chores, chat.runs, chat.outcomes
     chores.add(state.keys.usage.flush)
-    chores.add(ender.retry)
+    chores.add(outcomes.retry)
     chores.add(chat.recovery.recover)
     chores.add(
-        lambda: chat.recovery.end_forgotten(lambda run: runs.knows(run) or ender.keeps(run.id))
+        lambda: chat.recovery.end_forgotten(lambda run: runs.knows(run) or outcomes.keeps(run.id))
     )
     chores.add(chat.remover.empty_removed)
     chores.add(chat.pushes.look, every_s=0.25)
     chores.add(runs.look_for_stops, every_s=0.5)
     chores.add(chat.streams.close_stuck, every_s=1.0)
+    chores.add(chat.inbox.seats.close_stuck, every_s=1.0)
     chores.add(lambda: prune_journal(worker.journal, settings.run_log_keep_s), every_s=30.0)
     chores.add(worker.idempotency.prune, every_s=600.0)
     chores.add(Housekeeping(state.db, settings.audit_days).run, every_s=600.0)

@@ -23,6 +23,7 @@ from bench import machine
 from bench.bots import measure_bots
 from bench.figures import SMALL, Finding, Sizes, to_plain
 from bench.files import measure_accel, measure_files
+from bench.lone import measure_lone
 from bench.open_streams import measure_many_streams, measure_open_streams
 from bench.push import measure_other_worker, measure_pushes
 from bench.sessions import measure_sessions
@@ -33,6 +34,7 @@ MEASURES: dict[str, tuple[str, Callable[[Sizes], Finding]]] = {
     "bots": ("An authenticated GET /im/bots", measure_bots),
     "sessions": ("A page of sessions", measure_sessions),
     "turns": ("Whole chat turns", measure_turns),
+    "lone": ("A lone turn", measure_lone),
     "tokens": ("Tokens a second", measure_tokens),
     "open_streams": ("Open streams", measure_open_streams),
     "files": ("Upload and download", measure_files),

@@ -46,8 +46,8 @@ def list_new(db: peewee.Database, after: int, until: int) -> list[NewMessage]:
 
 def read_messages(
     db: peewee.Database, numbers: list[int], creator: str
-) -> list[tuple[str, dict[str, Any], int]]:
-    """Return messages of one username: session, message as clients see it, characters."""
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return messages of one username: session and message as clients see it."""
     marks = ", ".join("?" * len(numbers))
     rows = db.execute_sql(_READ.format(marks=marks), (*numbers, creator)).fetchall()
-    return [(row[0], describe_message(row[1:]), len(row[4])) for row in rows]
+    return [(row[0], describe_message(row[1:])) for row in rows]

@@ -1,99 +1,96 @@
-"""A run as a stream of server-sent events."""
+"""Server-sent events: the only place that writes frames, for every stream of this server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from socket import SHUT_RDWR
 from time import monotonic
+from typing import Protocol
 
-from flask import Request, Response, request
+from flask import Request, Response
 
-from ..chat.turns.turn import OpenTurn, TurnRequest
-from ..chat.watching.streams import OpenStream
-from ..db.runs import find_run
+from ..chat.watching.seats import Seat
+from ..chat.watching.watch import Numbered
 from ..errors import ApiError, StorageError
-from ..idempotency import TurnExists
-from ..runlog.reading import LogReader
-from .auth import get_caller
 from .state import get_state
 
 _HEARTBEAT = b": heartbeat\n\n"
 
-#: Tells the client to come back soon: another worker continues the stream.
+#: Asks the client to come back soon: another worker continues the stream.
 _RETRY = b"retry: 1000\n\n"
 
-#: What every stream is sent with.
-STREAM_HEADERS = {
+_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     # nginx would collect the stream otherwise.
     "X-Accel-Buffering": "no",
 }
 
 
-def stream_response(stream: OpenStream, heartbeat_s: float, lead: str = "") -> Response:
-    """Return the answer that shows a run to its last event.
+class Watched(Protocol):
+    """What a stream shows: a run, or an inbox."""
 
-    :param lead: A frame that stands before the first.
+    seat: Seat
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last event was taken."""
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the client must resume elsewhere."""
+
+    def take(self, timeout_s: float) -> list[Numbered]:
+        """Return what is new; an empty list when nothing came in time."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class Rendering:
+    """How events become frames; this one shows them as they are."""
+
+    def begin(self) -> bytes:
+        """Return what stands before all events."""
+        return b""
+
+    def render(self, events: Sequence[Numbered]) -> bytes:
+        """Return the frames of events."""
+        return b"".join(frame(event, number) for number, event in events)
+
+    def finish(self) -> bytes:
+        """Return what stands after the last event."""
+        return b""
+
+    def fail(self, error: StorageError) -> bytes:
+        """Return the last frames when the events cannot be read."""
+        return _RETRY
+
+
+def frame(line: bytes, number: int | None = None) -> bytes:
+    """Return one line of data as a frame.
+
+    :param number: What a client that resumes sends back as ``Last-Event-ID``; None: the
+        event is not of the stream's own.
     """
-    body = StreamBody(stream, heartbeat_s, lead)
-    # The charset is not told: some clients compare the whole header.
-    return Response(body, headers=STREAM_HEADERS, content_type="text/event-stream")
+    if number is None:
+        return b"data: %b\n\n" % line
+    return b"data: %b\nid: %d\n\n" % (line, number)
 
 
-def open_turn_stream(asked: TurnRequest) -> Response:
-    """Start a turn and answer with its stream."""
-    _, stream = start_or_join(asked, find_abort(request))
-    return stream_response(stream, get_state().settings.heartbeat_s)
+def stream_response(
+    watched: Watched,
+    rendering: Rendering | None = None,
+    on_close: Callable[[], None] = lambda: None,
+) -> Response:
+    """Return the response that streams what is watched, to its last event.
 
-
-def start_or_join(asked: TurnRequest, abort: Callable[[], None] | None) -> tuple[str, OpenStream]:
-    """Start a turn, or join it from its first event where it was started before.
-
-    :returns: The run's id, and a stream of it, which the caller must close.
-    :raises ApiError: for whatever opening a turn or a stream refuses.
+    :param on_close: Called once, when the stream has ended or the client is gone.
     """
-    try:
-        turn, stream = start_turn(asked, abort)
-    except TurnExists as found:
-        return found.run_id, _join(found.run_id, abort)
-    return turn.run_id, stream
-
-
-def start_turn(asked: TurnRequest, abort: Callable[[], None] | None) -> tuple[OpenTurn, OpenStream]:
-    """Start a turn and open a stream of it, which the caller must close.
-
-    :param abort: Breaks the caller's connection off.
-    :raises ApiError: for whatever opening a turn or a stream refuses.
-    """
-    state, key_id = get_state(), get_caller().key_id
-    with state.chat.streams.place(key_id):
-        turn = state.chat.runs.start(asked)
-        stream = state.chat.streams.open(
-            LogReader(turn.log, state.worker.journal),
-            session=turn.session.id,
-            key_id=key_id,
-            local=True,
-            known_message=turn.user_message,
-            abort=abort,
-        )
-    return turn, stream
-
-
-def _join(run_id: str, abort: Callable[[], None] | None) -> OpenStream:
-    state, key_id = get_state(), get_caller().key_id
-    with state.db.read() as db:
-        run = find_run(db, run_id)
-    if run is None:
-        raise ApiError("run_not_found", f"run not found: {run_id}")
-    return state.chat.streams.open(
-        state.chat.follower.follow(run, 0),
-        session=run.session,
-        key_id=key_id,
-        local=state.chat.runs.find_log(run_id) is not None,
-        known_message=run.user_message,
-        abort=abort,
-    )
+    heartbeat_s = get_state().settings.heartbeat_s
+    body = StreamBody(watched, heartbeat_s, rendering or Rendering(), on_close)
+    # Without a charset: some clients compare the whole header.
+    return Response(body, headers=_HEADERS, content_type="text/event-stream")
 
 
 def find_abort(request: Request) -> Callable[[], None] | None:
@@ -109,6 +106,20 @@ def find_abort(request: Request) -> Callable[[], None] | None:
     return abort
 
 
+def read_last_event_id(request: Request, what: str) -> int | None:
+    """Return the ``Last-Event-ID`` of a request; None: it has none.
+
+    :param what: What the number counts.
+    :raises ApiError: ``invalid_request``.
+    """
+    text = request.headers.get("Last-Event-ID", "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal()) or len(text) > 18:
+        raise ApiError("invalid_request", f"Last-Event-ID must be the number of {what}")
+    return int(text)
+
+
 class StreamBody:
     """The body of a stream: an iterable with ``close``, as WSGI has it.
 
@@ -117,10 +128,18 @@ class StreamBody:
     first chunk is sent.
     """
 
-    def __init__(self, stream: OpenStream, heartbeat_s: float, lead: str = "") -> None:
-        self._stream = stream
+    def __init__(
+        self,
+        watched: Watched,
+        heartbeat_s: float,
+        rendering: Rendering,
+        on_close: Callable[[], None],
+    ) -> None:
+        self._watched = watched
         self._heartbeat_s = heartbeat_s
-        self._lead = lead.encode()
+        self._rendering = rendering
+        self._on_close: Callable[[], None] | None = on_close
+        self._lead = rendering.begin()
         self._over = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -132,33 +151,36 @@ class StreamBody:
         The comment keeps proxies from closing the stream, and it is how a
         client that went away is noticed.
         """
-        stream = self._stream
-        stream.sending_since = None
-        if self._over:
-            raise StopIteration
+        seat = self._watched.seat
+        seat.sending_since = None
         data, self._lead = self._lead or self._read(), b""
-        stream.sending_since = monotonic()
+        if not data:
+            raise StopIteration
+        seat.sending_since = monotonic()
         return data
 
     def close(self) -> None:
-        """Give back what the stream holds."""
+        """Give back what the stream holds; a second call does nothing."""
         self._over = True
-        self._stream.close()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            self._watched.close()
+            on_close()
 
     def _read(self) -> bytes:
-        stream = self._stream
-        if stream.ended:
-            raise StopIteration
-        if stream.leaving:
+        watched = self._watched
+        if self._over:
+            return b""
+        if watched.leaving:
             self._over = True
             return _RETRY
         try:
-            frames = stream.take(self._heartbeat_s)
-        except StorageError:
+            events = watched.take(self._heartbeat_s)
+        except StorageError as error:
             self._over = True
-            return _RETRY
-        if frames:
-            return "".join(frames).encode()
-        if stream.ended:
-            raise StopIteration
-        return _HEARTBEAT
+            return self._rendering.fail(error)
+        data = self._rendering.render(events)
+        if watched.ended:
+            self._over = True
+            return data + self._rendering.finish()
+        return data or _HEARTBEAT

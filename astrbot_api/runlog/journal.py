@@ -1,7 +1,7 @@
 """The journal: the events of all runs, kept where every worker can read them.
 
-A run's events are shown to nobody before they are in here, so that whatever
-a client has seen outlives the worker that said it.
+Events are written here before a client sees them, so what a client has seen outlives its
+worker. While the journal takes nothing, streams show them all the same.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ class Piece:
     """Some events of one run, in a row.
 
     :param run: The run's number.
-    :param first: The number of the first of ``frames``; events count from 1.
-    :param frames: The events as they are sent, each a whole SSE frame.
+    :param first: The number of the first of ``events``; events count from 1.
+    :param events: The events, each one line of JSON.
     :param ended: Whether nothing follows them.
     """
 
     run: int
     first: int
-    frames: Sequence[str]
+    events: Sequence[bytes]
     ended: bool = False
 
     @property
     def last(self) -> int:
         """The number of the last event, ``first - 1`` where there is none."""
-        return self.first + len(self.frames) - 1
+        return self.first + len(self.events) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
     """What was read of one run.
 
-    :param frames: The events after the number that was asked for.
+    :param events: The events after the number that was asked for.
     :param closed: Whether these are the last there will be.
     """
 
-    frames: list[str]
+    events: list[bytes]
     closed: bool
 
 
@@ -57,8 +57,8 @@ class Journal(Protocol):
 
         An event that is there already stays as it is, and nothing is added to
         a run that has ended: who recovers a run wins against a worker that
-        was only thought dead. A piece that begins with event 1 begins the run
-        anew, whatever an earlier database may have left under its number.
+        was only thought dead. A piece that begins with event 1 replaces what an
+        earlier database may have left under its number.
 
         :raises StorageError: when they cannot be kept.
         """

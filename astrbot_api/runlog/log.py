@@ -1,8 +1,7 @@
 """A run's events as its own worker has them: one writer, any number of readers.
 
-The thread that runs the turn appends; a moment later the events are in the
-journal, and only then do the streams of this worker see them. An event is
-encoded once, however many read it.
+The thread that runs the turn appends events; the journal writer writes them and then
+releases them to the streams of this worker. An event is encoded once for all readers.
 """
 
 from __future__ import annotations
@@ -10,19 +9,22 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-from ..events import Event, encode_frame
+from ..events import Event, encode_event
 from .journal import Piece
 
-#: What a run keeps in memory of the events that are in the journal, in
-#: characters. A reader that is further behind reads the journal.
-_WINDOW_CHARS = 512 * 1024
+#: What a run keeps in memory of the events that are in the journal.
+#: A reader that is further behind reads the journal.
+_WINDOW_BYTES = 512 * 1024
 
 
 class Sink(Protocol):
     """What takes a log's events to the journal."""
 
-    def mark(self, log: RunLog) -> None:
-        """Note that a log has something new, and call its :meth:`RunLog.release`."""
+    def mark(self, log: RunLog, *, edge: bool = False) -> None:
+        """Note that a log has something new; :meth:`RunLog.release` is called later.
+
+        :param edge: The log has begun or ended just now.
+        """
 
 
 class RunLog:
@@ -37,8 +39,8 @@ class RunLog:
         self._sink = sink
         # What is no longer in memory, and what is: one value, so that readers see
         # both as they belong together. No locks: an event costs as little as it can.
-        self._kept: tuple[int, list[str]] = (0, [])
-        self._chars = 0
+        self._kept: tuple[int, list[bytes]] = (0, [])
+        self._bytes = 0
         self._appended = 0
         self._written = 0  # in the journal; set by the sink alone
         self._released = 0  # visible to readers; set by the sink alone
@@ -59,29 +61,32 @@ class RunLog:
 
     def append(self, event: Event) -> None:
         """Add an event. Only the thread that runs the turn may."""
-        frame = encode_frame(event, self._appended + 1)
-        self._chars += len(frame)
-        if self._chars > _WINDOW_CHARS:
+        line = encode_event(event)
+        self._bytes += len(line)
+        if self._bytes > _WINDOW_BYTES:
             self._drop_written()
-        self._kept[1].append(frame)
+        self._kept[1].append(line)
         self._appended += 1
-        self._mark()
+        if not self._marked:
+            self._marked = True
+            self._sink.mark(self, edge=self._appended == 1)
 
     def close(self) -> None:
-        """Say that no event will follow."""
+        """Declare the log complete: no event follows."""
         self._ending = True
-        self._mark()
+        self._marked = True
+        self._sink.mark(self, edge=True)
 
-    def read_after(self, number: int) -> list[str] | None:
+    def read_after(self, number: int) -> list[bytes] | None:
         """Return the visible events after ``number``, without waiting.
 
         :returns: None when they are no longer in memory.
         """
         released = self._released
-        dropped, frames = self._kept
+        dropped, lines = self._kept
         if number < dropped:
             return None
-        return frames[number - dropped : max(number, released) - dropped]
+        return lines[number - dropped : max(number, released) - dropped]
 
     def add_waiter(self, waiter: threading.Event) -> None:
         """Have an event set whenever there is something new to read."""
@@ -95,8 +100,8 @@ class RunLog:
         """Return what the journal does not have yet. For the sink."""
         self._marked = False
         ending = self._ending  # before the events: none is added after it is set
-        dropped, frames = self._kept
-        return Piece(self.run, self._written + 1, frames[self._written - dropped :], ending)
+        dropped, lines = self._kept
+        return Piece(self.run, self._written + 1, lines[self._written - dropped :], ending)
 
     def release(self, piece: Piece, *, written: bool = True) -> None:
         """Show a piece to the readers. For the sink.
@@ -114,14 +119,9 @@ class RunLog:
 
     def _drop_written(self) -> None:
         """Keep half a window of what the journal has, and all that it has not."""
-        dropped, frames = self._kept
-        at, chars = 0, self._chars
-        while chars > _WINDOW_CHARS // 2 and dropped + at < self._written:
-            chars -= len(frames[at])
+        dropped, lines = self._kept
+        at, left = 0, self._bytes
+        while left > _WINDOW_BYTES // 2 and dropped + at < self._written:
+            left -= len(lines[at])
             at += 1
-        self._kept, self._chars = (dropped + at, frames[at:]), chars
-
-    def _mark(self) -> None:
-        if not self._marked:
-            self._marked = True
-            self._sink.mark(self)
+        self._kept, self._bytes = (dropped + at, lines[at:]), left

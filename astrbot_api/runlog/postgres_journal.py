@@ -10,7 +10,7 @@ import peewee
 
 from ..db.postgres_store import PostgresStore
 from ..errors import StorageError
-from ..events import Event, encode_frame
+from ..events import Event, encode_event
 from ..runtime.clock import now_us
 from .journal import READ_LIMIT, Piece, Slice
 
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _ADD = """
-INSERT INTO run_event (run, number, frame)
-SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) ON CONFLICT DO NOTHING
+INSERT INTO run_event (run, number, event)
+SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[]) ON CONFLICT DO NOTHING
 """
 
 _END = """
@@ -33,7 +33,7 @@ _ENDED = "SELECT run FROM run_event_end WHERE run = ANY(%s::bigint[])"
 # One statement, so that the end and the events are of one moment.
 _READ = """
 SELECT (SELECT last FROM run_event_end WHERE run = %s),
-    ARRAY(SELECT frame FROM run_event WHERE run = %s AND number > %s ORDER BY number LIMIT %s)
+    ARRAY(SELECT event FROM run_event WHERE run = %s AND number > %s ORDER BY number LIMIT %s)
 """
 
 _LAST = "SELECT COALESCE(MAX(number), 0) FROM run_event WHERE run = %s"
@@ -75,12 +75,12 @@ class PostgresJournal:
         """Return the events of a run after ``number``."""
         with self._store.read() as db:
             values = (run, run, number, limit)
-            last, frames = db.connection().execute(_READ, values).fetchone()  # type: ignore[no-untyped-call]
+            last, events = db.connection().execute(_READ, values).fetchone()  # type: ignore[no-untyped-call]
         if last is None:
-            return Slice(frames, closed=False)
+            return Slice(events, closed=False)
         # What its lost worker said after the end is not shown.
-        del frames[max(0, last - number) :]
-        return Slice(frames, closed=number + len(frames) >= last)
+        del events[max(0, last - number) :]
+        return Slice(events, closed=number + len(events) >= last)
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
         """Close a run whose own worker cannot; False when it had ended already."""
@@ -116,9 +116,9 @@ def _append(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> None:
         log.warning("run %d has ended elsewhere; what its worker still says is dropped", run)
     kept = [piece for piece in pieces if piece.run not in ended or piece.first == 1]
     rows = [
-        (piece.run, number, frame)
+        (piece.run, number, event)
         for piece in kept
-        for number, frame in enumerate(piece.frames, piece.first)
+        for number, event in enumerate(piece.events, piece.first)
     ]
     if rows:
         run_sql(_ADD, tuple(map(list, zip(*rows, strict=True))))
@@ -131,11 +131,11 @@ def _end_run(run_sql: Callable[..., Any], run: int, events: Sequence[Event]) -> 
     if run_sql(_ENDED, ([run],)).fetchone() is not None:
         return False
     (last,) = run_sql(_LAST, (run,)).fetchone()
-    numbers = range(last + 1, last + 1 + len(events))
-    frames = [encode_frame(event, number) for event, number in zip(events, numbers, strict=True)]
-    added = run_sql(_ADD, ([run] * len(frames), list(numbers), frames)).rowcount if frames else 0
-    ended = run_sql(_END, (now_us(), [run], [last + len(frames)])).rowcount
-    if added != len(frames) or not ended:
+    numbers = list(range(last + 1, last + 1 + len(events)))
+    lines = [encode_event(event) for event in events]
+    added = run_sql(_ADD, ([run] * len(lines), numbers, lines)).rowcount if lines else 0
+    ended = run_sql(_END, (now_us(), [run], [last + len(lines)])).rowcount
+    if added != len(lines) or not ended:
         raise _Overtaken  # undoes what was added
     return True
 

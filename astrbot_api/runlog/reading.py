@@ -22,7 +22,7 @@ class RunReader(Protocol):
     def closed(self) -> bool:
         """Whether that was the last one there is."""
 
-    def read(self) -> list[str]:
+    def read(self) -> list[bytes]:
         """Return the next events, none where there are none yet.
 
         A bounded number; after the last, :attr:`closed` is true.
@@ -51,15 +51,15 @@ class LogReader:
         self.number = number
         self.closed = False
 
-    def read(self) -> list[str]:
+    def read(self) -> list[bytes]:
         """Return the next events."""
         closed, last = self._log.closed, self._log.last_number
-        frames = self._log.read_after(self.number)
-        if frames is None:
-            frames = self._journal.read_after(self._log.run, self.number).frames
-        self.number += len(frames)
+        events = self._log.read_after(self.number)
+        if events is None:
+            events = self._journal.read_after(self._log.run, self.number).events
+        self.number += len(events)
         self.closed = closed and self.number >= last
-        return frames
+        return events
 
     def attach(self, waiter: threading.Event) -> None:
         """Have ``waiter`` set when there is something to read."""
@@ -80,12 +80,12 @@ class JournalReader:
         self.number = number
         self.closed = False
 
-    def read(self) -> list[str]:
+    def read(self) -> list[bytes]:
         """Return the next events."""
         found = self._journal.read_after(self._run, self.number)
-        self.number += len(found.frames)
+        self.number += len(found.events)
         self.closed = found.closed
-        return found.frames
+        return found.events
 
     def attach(self, waiter: threading.Event) -> None:
         """Have ``waiter`` set when there may be something to read."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ..errors import StorageError
-from ..events import Event, encode_frame
+from ..events import Event, encode_event
 from ..runtime.clock import now_us
 from .journal import READ_LIMIT, Piece, Slice
 from .signals.redis_client import open_redis
@@ -26,7 +26,7 @@ _KEEP_AT_MOST_S = 7 * 24 * 3600
 
 # One call for all pieces, so all of them are kept or none.
 # KEYS: the ended runs; then, for each piece, its stream and its end.
-# ARGV: the time; then, for each piece: run, first number, ended, count, frames.
+# ARGV: the time; then, for each piece: run, first number, ended, count, events.
 _APPEND = """
 local refused, at, piece = {}, 2, 0
 while at <= #ARGV do
@@ -44,7 +44,7 @@ while at <= #ARGV do
     for index = 1, count do
       local number = first + index - 1
       if number > last then
-        redis.call('XADD', stream, string.format('%d-0', number), 'f', ARGV[at+3+index])
+        redis.call('XADD', stream, string.format('%d-0', number), 'e', ARGV[at+3+index])
       end
     end
     redis.call('EXPIRE', stream, KEEP)
@@ -58,7 +58,7 @@ end
 return refused
 """.replace("KEEP", str(_KEEP_AT_MOST_S))
 
-# KEYS: the ended runs, the stream, its end. ARGV: the time, the run, the last number, frames.
+# KEYS: the ended runs, the stream, its end. ARGV: the time, the run, the last number, events.
 _END = """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
 local tail, last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1), 0
@@ -66,7 +66,7 @@ if tail[1] then last = tonumber(string.match(tail[1][1], '^%d+')) end
 if last ~= tonumber(ARGV[3]) then return -1 end
 for index = 4, #ARGV do
   last = last + 1
-  redis.call('XADD', KEYS[2], string.format('%d-0', last), 'f', ARGV[index])
+  redis.call('XADD', KEYS[2], string.format('%d-0', last), 'e', ARGV[index])
 end
 redis.call('EXPIRE', KEYS[2], KEEP)
 redis.call('SET', KEYS[3], last, 'EX', KEEP)
@@ -100,7 +100,7 @@ class RedisJournal:
         values: list[Any] = [now_us()]
         for piece in pieces:
             keys += self._keys_of(piece.run)
-            values += [piece.run, piece.first, int(piece.ended), len(piece.frames), *piece.frames]
+            values += [piece.run, piece.first, int(piece.ended), len(piece.events), *piece.events]
         for run in self._ask(lambda: self._append(keys, values)):
             log.warning(
                 "run %s has ended elsewhere; what its worker still says is dropped", run.decode()
@@ -117,21 +117,21 @@ class RedisJournal:
             return pipeline.execute()
 
         last, entries = self._ask(read)
-        frames: list[str] = []
+        events: list[bytes] = []
         for key, fields in entries:
-            if int(key.partition(b"-")[0]) != number + len(frames) + 1:
+            if int(key.partition(b"-")[0]) != number + len(events) + 1:
                 break
-            frames.append(fields[b"f"].decode())
-        return Slice(frames, closed=last is not None and number + len(frames) >= int(last))
+            events.append(fields[b"e"] if b"e" in fields else _read_frame(fields[b"f"]))
+        return Slice(events, closed=last is not None and number + len(events) >= int(last))
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
         """Close a run whose own worker cannot; False when it had ended already."""
         stream, ending = self._keys_of(run)
+        lines = [encode_event(event) for event in events]
         for _ in range(_MAX_ATTEMPTS):
             tail = self._ask(lambda: self._client.xrevrange(stream, count=1))
             last = int(tail[0][0].partition(b"-")[0]) if tail else 0
-            frames = [encode_frame(event, at) for at, event in enumerate(events, last + 1)]
-            keys, values = [self._ended, stream, ending], [now_us(), run, last, *frames]
+            keys, values = [self._ended, stream, ending], [now_us(), run, last, *lines]
             done = self._ask(lambda keys=keys, values=values: self._end(keys, values))  # type: ignore[misc]
             if done >= 0:
                 return bool(done)
@@ -176,3 +176,8 @@ class RedisJournal:
             raise StorageError(
                 "The server could not reach or keep the events of its runs. Try again later."
             ) from error
+
+
+def _read_frame(frame: bytes) -> bytes:
+    """Return the event of an entry of an older layout: ``data: {…}``, then ``id:``."""
+    return frame[6 : frame.index(b"\n")]

@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from ..errors import SettingsError, StorageError
-from ..events import Event, encode_frame
+from ..events import Event, encode_event
 from ..runtime.clock import now_us
 from ..runtime.filelock import lock_file
 from ..runtime.private_files import create_private_file
@@ -31,7 +31,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
     run INTEGER NOT NULL,
     number INTEGER NOT NULL,
-    frame TEXT NOT NULL,
+    event TEXT NOT NULL,
     PRIMARY KEY (run, number)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ended (
@@ -40,6 +40,13 @@ CREATE TABLE IF NOT EXISTS ended (
     ended_at INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS ended_at ON ended (ended_at);
+"""
+
+# An older layout kept whole frames: ``data: {…}``, then ``id:``.
+_OF_FRAMES = "SELECT 1 FROM pragma_table_info('event') WHERE name = 'frame'"
+_CONVERT = """
+ALTER TABLE event RENAME COLUMN frame TO event;
+UPDATE event SET event = substr(event, 7, instr(event, char(10)) - 7);
 """
 
 # What is written survives the end of every process, also by SIGKILL, but not
@@ -52,12 +59,12 @@ PRAGMA busy_timeout = 30000;
 PRAGMA wal_autocheckpoint = 4000;
 """
 
-_ADD = "INSERT INTO event (run, number, frame) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_ADD = "INSERT INTO event (run, number, event) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _END = "INSERT INTO ended (run, last, ended_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 # One small array a row: a function that looked into a larger one would read
 # all of it again for every event.
 _ADD_ROWS = """
-INSERT INTO event (run, number, frame)
+INSERT INTO event (run, number, event)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
 FROM json_each(?) WHERE true
 ON CONFLICT DO NOTHING
@@ -68,7 +75,8 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
 FROM json_each(?) WHERE true
 ON CONFLICT DO NOTHING
 """
-_READ = "SELECT frame FROM event WHERE run = ? AND number > ? ORDER BY number LIMIT ?"
+# As bytes: what is sent is not decoded on its way.
+_READ = "SELECT CAST(event AS BLOB) FROM event WHERE run = ? AND number > ? ORDER BY number LIMIT ?"
 _LAST = "SELECT last FROM ended WHERE run = ?"
 _OLD = "SELECT run FROM ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
 
@@ -119,11 +127,11 @@ class SqliteJournal:
             connection.close()
             raise StorageError(f"The events of the run could not be read: {error}") from error
         self._readers.append(connection)
-        frames = [frame for (frame,) in rows]
+        events = [event for (event,) in rows]
         if ended is None:
-            return Slice(frames, closed=False)
-        del frames[max(0, ended[0] - number) :]
-        return Slice(frames, closed=number + len(frames) >= ended[0])
+            return Slice(events, closed=False)
+        del events[max(0, ended[0] - number) :]
+        return Slice(events, closed=number + len(events) >= ended[0])
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
         """Close a run whose own worker cannot; False when it had ended already."""
@@ -183,6 +191,8 @@ class SqliteJournal:
                     (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
                     if answer != "ok":
                         raise sqlite3.DatabaseError(answer)
+                if connection.execute(_OF_FRAMES).fetchone() is not None:
+                    connection.executescript(f"BEGIN IMMEDIATE; {_CONVERT} COMMIT;")
                 connection.executescript(f"{_SCHEMA} PRAGMA user_version = {boot};")
             return
         except sqlite3.OperationalError:
@@ -236,9 +246,9 @@ def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> int:
         log.warning("runs had ended elsewhere; their worker's last words are dropped")
     pieces = [piece for piece in pieces if piece.run not in over]
     rows = [
-        (piece.run, number, frame)
+        (piece.run, number, event.decode())
         for piece in pieces
-        for number, frame in enumerate(piece.frames, piece.first)
+        for number, event in enumerate(piece.events, piece.first)
     ]
     db.execute(_ADD_ROWS, (orjson.dumps(rows).decode(),))
     ended = [(piece.run, piece.last, now_us()) for piece in pieces if piece.ended]
@@ -261,7 +271,7 @@ def _end_run(db: sqlite3.Connection, run: int, events: Sequence[Event]) -> int:
     last = db.execute("SELECT MAX(number) FROM event WHERE run = ?", (run,)).fetchone()[0] or 0
     for event in events:
         last += 1
-        db.execute(_ADD, (run, last, encode_frame(event, last)))
+        db.execute(_ADD, (run, last, encode_event(event).decode()))
     db.execute(_END, (run, last, now_us()))
     return 1
 

@@ -1,4 +1,4 @@
-"""Takes the events of all runs of a worker to the journal, many at a time."""
+"""Writes the events of all runs of a worker to the journal, many at a time under load."""
 
 from __future__ import annotations
 
@@ -15,14 +15,22 @@ from .signals.signals import RUN_EVENTS, Signals
 
 log = logging.getLogger(__name__)
 
-#: Shortest time between two transactions, in seconds: at most fifty a second,
-#: however many streams there are. The first event after a pause does not wait.
+#: Shortest time between two transactions under load, in seconds: at most fifty a second,
+#: however many streams there are.
 _PACE_S = 0.02
+
+#: Transactions that may follow each other without a pause; one more is allowed each
+#: ``_PACE_S``. The first tokens of an answer do not wait, a long fast answer is grouped.
+_BURST = 10.0
+
+#: Up to so many open runs the worker is quiet: the first and the last events of a run are
+#: written at once.
+_QUIET_RUNS = 2
 
 #: Time until what the journal refused is tried again, in seconds.
 _RETRY_S = 1.0
 
-#: Runs whose events wait for a journal that takes none, most of them.
+#: Runs whose events may wait for a journal that takes none.
 _MAX_UNWRITTEN = 10_000
 
 #: Longest payload of one signal, in characters; a datagram must stay small.
@@ -43,16 +51,24 @@ class JournalWriter:
         self._wake = threading.Event()
         self._marked: dict[RunLog, None] = {}
         self._refused: dict[RunLog, None] = {}
+        self._open: set[RunLog] = set()
+        self._urgent = threading.Event()
+        self._left, self._counted_at = _BURST, time.monotonic()
         self._forks = -1
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def mark(self, log: RunLog) -> None:
-        """Have a log written soon."""
+    def mark(self, log: RunLog, *, edge: bool = False) -> None:
+        """Have a log written soon.
+
+        :param edge: Its first event or its end; a quiet worker does not wait with it.
+        """
         with self._lock:
             self._marked[log] = None
             if self._forks != count_forks():
                 self._begin()
+        if edge and len(self._open) <= _QUIET_RUNS:
+            self._urgent.set()
         self._wake.set()
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -66,29 +82,39 @@ class JournalWriter:
     def _begin(self) -> None:
         self._forks = count_forks()
         self._closed = False
+        self._open = set()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while True:
             self._wake.wait(_RETRY_S if self._refused else None)
-            began = time.monotonic()
+            self._wait_for_pace()
             self._wake.clear()
+            self._urgent.clear()
             with self._lock:
                 logs = list(self._refused | self._marked)
                 self._marked, self._refused = {}, {}
             try:
                 self._write(logs)
             except Exception:
-                # This thread must outlive whatever it meets: every stream waits for it.
+                # Every stream waits for this thread: it must survive any error.
                 log.exception("events could not be written")
             if self._closed and not self._marked:
                 return
-            time.sleep(max(0.0, _PACE_S - (time.monotonic() - began)))
+
+    def _wait_for_pace(self) -> None:
+        """Wait until one more transaction is allowed, or until it is urgent."""
+        now = time.monotonic()
+        self._left = min(_BURST, self._left + (now - self._counted_at) / _PACE_S)
+        self._counted_at = now
+        if self._left < 1.0 and not self._closed:
+            self._urgent.wait((1.0 - self._left) * _PACE_S)
+        self._left = max(0.0, self._left - 1.0)
 
     def _write(self, logs: Sequence[RunLog]) -> None:
         pieces = [(log_, log_.take_unwritten()) for log_ in logs]
-        pieces = [(log_, piece) for log_, piece in pieces if piece.frames or piece.ended]
+        pieces = [(log_, piece) for log_, piece in pieces if piece.events or piece.ended]
         if not pieces:
             return
         written = True
@@ -99,8 +125,12 @@ class JournalWriter:
             written = False
         for log_, piece in pieces:
             log_.release(piece, written=written)
+            if piece.ended:
+                self._open.discard(log_)
+            else:
+                self._open.add(log_)
         if written:
-            self._tell([piece for _, piece in pieces])
+            self._notify([piece for _, piece in pieces])
         else:
             self._keep([log_ for log_, _ in pieces])
 
@@ -109,7 +139,7 @@ class JournalWriter:
             if len(self._refused) < _MAX_UNWRITTEN:
                 self._refused[log_] = None
 
-    def _tell(self, pieces: Sequence[Piece]) -> None:
+    def _notify(self, pieces: Sequence[Piece]) -> None:
         """Wake up the readers on other workers."""
         payload = ""
         for piece in pieces:

@@ -178,9 +178,9 @@ def test_a_message_too_long_for_a_line_is_only_told_of(api: Api, open_inbox: Ope
 def test_nothing_is_looked_for_when_no_inbox_is_open(api: Api) -> None:
     reader = Reader(api)
     reader.read()
-    assert api.state.chat.inbox.open_count == 1
+    assert api.state.chat.inbox.seats.open_count == 1
     reader.close()
-    assert api.state.chat.inbox.open_count == 0
+    assert api.state.chat.inbox.seats.open_count == 0
     wait_for(lambda: not api.state.chat.inbox._running)
     again = Reader(api)
     again.read()

@@ -16,6 +16,7 @@ from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.resuming.recovery import prune_journal
 from astrbot_api.db import messages, runs
 from astrbot_api.errors import StorageError
+from astrbot_api.events import decode_event
 from astrbot_api.runlog.journal import Piece
 
 from ..servers import parse_events
@@ -164,7 +165,7 @@ def wait_until_said(api: Api, run_id: str, text: str) -> None:
     """Wait until readers see a text: a moment after the journal has it."""
     log = api.state.chat.runs.find_log(run_id)
     assert log is not None
-    wait_for(lambda: text in "".join(log.read_after(0) or ()))
+    wait_for(lambda: text.encode() in b"".join(log.read_after(0) or ()))
 
 
 @pytest.fixture
@@ -383,7 +384,7 @@ def test_a_run_that_its_worker_knows_nothing_of_is_ended(
 
     look()
     assert status_of(api, strange) == "queued"  # it may be known in a moment
-    monkeypatch.setattr(recovery, "_STRANGE_S", 0.0)
+    monkeypatch.setattr(recovery, "_UNKNOWN_S", 0.0)
     look()
     assert status_of(api, strange) == "interrupted"
     assert status_of(api, known) == "running"
@@ -469,13 +470,13 @@ def test_what_a_worker_stored_but_could_not_say_is_said_by_another(api: Api) -> 
         run = runs.find_run(db, run_id)
     assert run is not None
     journal = api.state.worker.journal
-    kept = journal.read_after(run.id, 0).frames[:-4]
+    kept = journal.read_after(run.id, 0).events[:-4]
     prune_journal(journal, -60)
     journal.append([Piece(run.id, 1, kept)])
     api.state.chat.recovery.close_log(run)
     found = journal.read_after(run.id, 0)
     assert found.closed
-    assert parse_events("".join(found.frames).encode()) == parse_events(stream)
+    assert list(map(decode_event, found.events)) == parse_events(stream)
 
 
 def test_looking_for_the_runs_of_the_dead_reads_no_run_that_has_ended(api: Api) -> None:

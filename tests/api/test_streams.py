@@ -18,7 +18,7 @@ from .conftest import Api
 class _AtOnce:
     """A sink that shows everything as soon as it is appended."""
 
-    def mark(self, log: RunLog) -> None:
+    def mark(self, log: RunLog, *, edge: bool = False) -> None:
         log.release(log.take_unwritten())
 
 
@@ -46,11 +46,10 @@ class _LateReader(LogReader):
 
 def test_an_event_that_comes_as_the_wait_times_out_is_shown(api: Api) -> None:
     log = RunLog(1, _AtOnce())
-    stream = api.state.chat.streams.open(
-        _LateReader(api, log), session=1, key_id="k", local=True, known_message=0
-    )
+    seat = api.state.chat.streams.take("k")
+    stream = api.state.chat.service.watch("r", "s", 1, _LateReader(api, log), seat, known_message=0)
     shown = stream.take(0.1) + stream.take(0.1)
-    assert '"type":"end"' in "".join(shown)
+    assert [line for _, line in shown if b'"type":"end"' in line]
     assert stream.ended
     stream.close()
 
@@ -60,16 +59,16 @@ def test_a_push_into_a_run_that_is_over_before_anybody_looks_is_shown(api: Api) 
     with api.state.db.read() as db:
         session = db.execute_sql("SELECT id FROM chat_session").fetchone()[0]
     log = RunLog(1, _AtOnce())
-    stream = api.state.chat.streams.open(
-        LogReader(log, api.state.worker.journal), session=session, key_id="k", local=True
-    )
+    seat = api.state.chat.streams.take("k")
+    reader = LogReader(log, api.state.worker.journal)
+    stream = api.state.chat.service.watch("r", "s", session, reader, seat)
     headers = {"X-API-Key": api.key}
     body = {"umo": "webchat:FriendMessage:s", "message": "from outside"}
     assert api.client.post("/api/v1/im/message", headers=headers, json=body).status_code == 200
     log.append(events.session_id("s"))
     log.append(events.end("r"))
     log.close()
-    shown = "".join(stream.take(1.0))
+    shown = b"".join(line for _, line in stream.take(1.0)).decode()
     assert stream.ended
     places = [shown.index(text) for text in ('"session_id"', "from outside", '"type":"end"')]
     assert places == sorted(places)
@@ -84,10 +83,11 @@ def test_a_stream_that_is_being_opened_has_its_place(
     make_api: Callable[..., Api], limit: str, key: str, code: str
 ) -> None:
     api = make_api(**{f"ASTRBOT_MAX_STREAMS_{limit}": 1})
-    place = api.state.chat.streams.place
+    take = api.state.chat.streams.take
     # The turn is stored between the look at the limit and the opening.
-    with place("k"), pytest.raises(ApiError) as refused, place(key):
-        pass
+    seat = take("k")
+    with pytest.raises(ApiError) as refused:
+        take(key)
     assert refused.value.code == code
-    with place(key):
-        pass
+    seat.release()
+    take(key).release()

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from astrbot_api.config.agents import read_config
 from astrbot_api.deliveries.webhook_file import read_webhooks
 from astrbot_api.errors import ApiError, SettingsError
-from astrbot_api.events import encode_frame
+from astrbot_api.events import encode_event
 from astrbot_api.http.openai.reading import read_messages
+from astrbot_api.http.sse import frame
 from astrbot_api.im.botfile import read_bot, read_tables
 from astrbot_api.im.registry import AdapterTypes
 from astrbot_api.im.umo import parse_umo
@@ -64,9 +65,9 @@ def test_any_umo_is_parsed_or_refused(text: str) -> None:
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["type", "data", "message_id"]), st.text(), max_size=3))
 def test_any_event_is_one_frame_that_clients_read_back(event: dict[str, Any]) -> None:
-    frame = encode_frame(event, 7)
-    assert frame.endswith("id: 7\n\n")
-    assert parse_events(frame.encode()) == [event]
+    shown = frame(encode_event(event), 7)
+    assert shown.endswith(b"id: 7\n\n")
+    assert parse_events(shown) == [event]
 
 
 @settings(deadline=None)

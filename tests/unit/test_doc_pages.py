@@ -6,6 +6,8 @@ import ast
 import inspect
 import re
 from dataclasses import fields
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 import astrbot_api
@@ -63,3 +65,15 @@ def test_every_page_is_in_the_contents() -> None:
     index = _read("index.rst")
     for page in DOCS.glob("*.rst"):
         assert page.stem == "index" or f"\n   {page.stem}\n" in index, page.name
+
+
+def test_one_turn_names_what_is_there() -> None:
+    text = (DOCS.parent / "CONTRIBUTING.rst").read_text(encoding="utf-8")
+    section = text.partition("One turn\n")[2].partition("House rules\n")[0]
+    steps = re.split(r"^\d\. ", section, flags=re.MULTILINE)
+    assert len(steps) - 1 <= 9
+    for step in steps[1:]:
+        path, *names = re.findall(r"``([^`]+)``", step)
+        module = import_module("astrbot_api." + path.removesuffix(".py").replace("/", "."))
+        for name in names:
+            assert attrgetter(name)(module), (path, name)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from astrbot_api import events
-from astrbot_api.chat.resuming.replay import parse_frames
 from astrbot_api.config.settings import Settings
 from astrbot_api.errors import StorageError
+from astrbot_api.events import decode_event
 from astrbot_api.runlog.journal import READ_LIMIT, Journal, Piece, Slice
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.runlog.opening import open_journal
@@ -24,7 +27,7 @@ from astrbot_api.runlog.writer import JournalWriter
 
 from ..postgres import Postgres
 from ..redis_server import RedisServer
-from ..waiting import wait_for
+from ..waiting import LIMIT_S, wait_for
 
 FAR_FUTURE_US = 2**62
 
@@ -43,70 +46,75 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]
     opened.close()
 
 
-def frames(first: int, last: int) -> list[str]:
-    return [f"data: {{}}\nid: {number}\n\n" for number in range(first, last + 1)]
+def lines(first: int, last: int) -> list[bytes]:
+    """Return events as JSON, which only their numbers tell apart."""
+    return [b'{"n":"\xc3\xa9 %d"}' % number for number in range(first, last + 1)]
+
+
+def types_of(events_: Sequence[bytes]) -> list[str]:
+    return [decode_event(line)["type"] for line in events_]
 
 
 def test_events_are_read_from_any_number_on(journal: Journal) -> None:
-    journal.append([Piece(7, 1, frames(1, 3)), Piece(8, 1, frames(1, 1))])
-    journal.append([Piece(7, 4, frames(4, 5))])
-    assert journal.read_after(7, 0) == Slice(frames(1, 5), closed=False)
-    assert journal.read_after(7, 3) == Slice(frames(4, 5), closed=False)
+    journal.append([Piece(7, 1, lines(1, 3)), Piece(8, 1, lines(1, 1))])
+    journal.append([Piece(7, 4, lines(4, 5))])
+    assert journal.read_after(7, 0) == Slice(lines(1, 5), closed=False)
+    assert journal.read_after(7, 3) == Slice(lines(4, 5), closed=False)
     assert journal.read_after(7, 5) == Slice([], closed=False)
     assert journal.read_after(9, 0) == Slice([], closed=False)
 
 
 def test_a_reader_knows_the_end_only_with_the_last_event(journal: Journal) -> None:
-    journal.append([Piece(7, 1, frames(1, 5), ended=True)])
+    journal.append([Piece(7, 1, lines(1, 5), ended=True)])
     assert not journal.read_after(7, 0, limit=4).closed
-    assert journal.read_after(7, 4, limit=4) == Slice(frames(5, 5), closed=True)
+    assert journal.read_after(7, 4, limit=4) == Slice(lines(5, 5), closed=True)
     assert journal.read_after(7, 5) == Slice([], closed=True)
 
 
 def test_a_long_run_is_read_in_parts(journal: Journal) -> None:
-    journal.append([Piece(7, 1, frames(1, READ_LIMIT + 10), ended=True)])
+    journal.append([Piece(7, 1, lines(1, READ_LIMIT + 10), ended=True)])
     first = journal.read_after(7, 0)
-    assert len(first.frames) == READ_LIMIT
+    assert len(first.events) == READ_LIMIT
     assert journal.read_after(7, READ_LIMIT) == Slice(
-        frames(READ_LIMIT + 1, READ_LIMIT + 10), closed=True
+        lines(READ_LIMIT + 1, READ_LIMIT + 10), closed=True
     )
 
 
 def test_what_was_ended_elsewhere_takes_nothing_more_from_its_worker(journal: Journal) -> None:
-    journal.append([Piece(7, 1, frames(1, 2))])
+    journal.append([Piece(7, 1, lines(1, 2))])
     assert journal.end_run(7, [events.error("r", "run_interrupted", "x"), events.end("r")])
-    journal.append([Piece(7, 3, frames(3, 9), ended=True)])
+    journal.append([Piece(7, 3, lines(3, 9), ended=True)])
     found = journal.read_after(7, 2)
     assert found.closed
-    assert [one["type"] for one in parse_frames(found.frames)] == ["error", "end"]
-    assert found.frames[-1].endswith("\nid: 4\n\n")
+    assert types_of(found.events) == ["error", "end"]
+    assert journal.read_after(7, 4) == Slice([], closed=True)
 
 
 def test_a_run_is_ended_once(journal: Journal) -> None:
-    journal.append([Piece(7, 1, frames(1, 2), ended=True)])
+    journal.append([Piece(7, 1, lines(1, 2), ended=True)])
     assert not journal.end_run(7, [events.end("r")])
-    assert journal.read_after(7, 0) == Slice(frames(1, 2), closed=True)
+    assert journal.read_after(7, 0) == Slice(lines(1, 2), closed=True)
 
 
 def test_a_number_that_is_used_again_begins_anew(journal: Journal) -> None:
-    journal.append([Piece(7, 1, frames(1, 5), ended=True)])
-    journal.append([Piece(7, 1, frames(1, 2))])
-    assert journal.read_after(7, 0) == Slice(frames(1, 2), closed=False)
+    journal.append([Piece(7, 1, lines(1, 5), ended=True)])
+    journal.append([Piece(7, 1, lines(1, 2))])
+    assert journal.read_after(7, 0) == Slice(lines(1, 2), closed=False)
 
 
 def test_pruning_forgets_what_has_ended_and_nothing_else(journal: Journal) -> None:
-    journal.append([Piece(7, 1, frames(1, 2), ended=True), Piece(8, 1, frames(1, 2))])
+    journal.append([Piece(7, 1, lines(1, 2), ended=True), Piece(8, 1, lines(1, 2))])
     assert journal.prune(0) == 0
     assert journal.prune(FAR_FUTURE_US) == 1
     assert journal.read_after(7, 0) == Slice([], closed=False)
-    assert journal.read_after(8, 0).frames == frames(1, 2)
+    assert journal.read_after(8, 0).events == lines(1, 2)
 
 
 def test_a_log_shows_nothing_before_the_journal_has_it(journal: Journal) -> None:
     taken: list[RunLog] = []
 
     class Sink:
-        def mark(self, log: RunLog) -> None:
+        def mark(self, log: RunLog, *, edge: bool = False) -> None:
             taken.append(log)
 
     log = RunLog(7, Sink())
@@ -115,7 +123,7 @@ def test_a_log_shows_nothing_before_the_journal_has_it(journal: Journal) -> None
     assert log.read_after(0) == []
     piece = log.take_unwritten()
     log.release(piece)
-    assert log.read_after(0) == list(piece.frames)
+    assert log.read_after(0) == list(piece.events)
     assert not log.closed
     log.close()
     log.release(log.take_unwritten())
@@ -161,12 +169,12 @@ def test_a_journal_that_fails_stops_no_stream_and_gets_everything_later(
     log.append(events.run_started("r"))
     assert woken.wait(30)
     assert len(log.read_after(0) or []) == 1
-    assert journal.read_after(7, 0).frames == []
+    assert journal.read_after(7, 0).events == []
     refusing.refuses = False
     log.append(events.end("r"))
     log.close()
     found = wait_for(lambda: (got := journal.read_after(7, 0)).closed and got)
-    assert [one["type"] for one in parse_frames(found.frames)] == ["run_started", "end"]
+    assert types_of(found.events) == ["run_started", "end"]
 
 
 def test_a_reader_far_behind_reads_what_memory_no_longer_has(
@@ -181,7 +189,7 @@ def test_a_reader_far_behind_reads_what_memory_no_longer_has(
     assert log.read_after(0) is None
     reader, seen = LogReader(log, journal), []
     while not reader.closed:
-        seen += parse_frames(reader.read())
+        seen += map(decode_event, reader.read())
     assert [one["data"][:2] for one in seen] == [f"{number:02}" for number in range(60)]
 
 
@@ -203,7 +211,7 @@ def test_the_events_of_many_runs_share_a_transaction(journal: Journal) -> None:
     wait_for(lambda: all(log.closed for log in logs))
     writer.close()
     assert len(batches) < 50, batches
-    assert all(len(journal.read_after(log.run, 0).frames) == 10 for log in logs)
+    assert all(len(journal.read_after(log.run, 0).events) == 10 for log in logs)
 
 
 def test_the_end_of_a_run_comes_after_what_its_worker_adds_meanwhile(
@@ -211,11 +219,11 @@ def test_the_end_of_a_run_comes_after_what_its_worker_adds_meanwhile(
 ) -> None:
     url = postgres.create_database()
     journal = open_journal(Settings(data_dir=tmp_path, database_url=url))
-    journal.append([Piece(7, 1, frames(1, 2))])
+    journal.append([Piece(7, 1, lines(1, 2))])
     import psycopg
 
     with psycopg.connect(url) as worker, ThreadPoolExecutor(1) as pool:
-        worker.execute("INSERT INTO run_event VALUES (7, 3, %s)", frames(3, 3))
+        worker.execute("INSERT INTO run_event VALUES (7, 3, %s)", lines(3, 3))
         ending = pool.submit(journal.end_run, 7, [events.error("r", "x", "y"), events.end("r")])
         sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         wait_for(lambda: postgres.run_sql(sql))
@@ -223,8 +231,8 @@ def test_the_end_of_a_run_comes_after_what_its_worker_adds_meanwhile(
         assert ending.result(30)
     found = journal.read_after(7, 0)
     assert found.closed
-    assert [one.rpartition("id: ")[2].strip() for one in found.frames] == ["1", "2", "3", "4", "5"]
-    assert parse_frames(found.frames[-2:])[0]["type"] == "error"
+    assert found.events[:3] == lines(1, 3)
+    assert types_of(found.events[3:]) == ["error", "end"]
     journal.close()
 
 
@@ -233,9 +241,9 @@ def test_a_redis_that_forgot_a_part_shows_nothing_that_does_not_follow(
 ) -> None:
     settings = Settings(data_dir=tmp_path, redis_url=redis_server.url, redis_prefix=redis_prefix)
     journal = open_journal(settings)
-    journal.append([Piece(7, 4, frames(4, 6), ended=True)])
-    assert journal.read_after(7, 0).frames == []
-    assert journal.read_after(7, 3) == Slice(frames(4, 6), closed=True)
+    journal.append([Piece(7, 4, lines(4, 6), ended=True)])
+    assert journal.read_after(7, 0).events == []
+    assert journal.read_after(7, 3) == Slice(lines(4, 6), closed=True)
     journal.close()
 
 
@@ -244,15 +252,15 @@ def test_a_journal_out_of_reach_is_an_error_and_comes_back(
 ) -> None:
     settings = Settings(data_dir=tmp_path, redis_url=redis_server.url, redis_prefix=redis_prefix)
     journal = open_journal(settings)
-    journal.append([Piece(7, 1, frames(1, 2))])
+    journal.append([Piece(7, 1, lines(1, 2))])
     redis_server.kill()
     with pytest.raises(StorageError, match="Try again later"):
-        journal.append([Piece(7, 3, frames(3, 3))])
+        journal.append([Piece(7, 3, lines(3, 3))])
     with pytest.raises(StorageError):
         journal.read_after(7, 0)
     redis_server.start()
-    journal.append([Piece(7, 3, frames(3, 3))])
-    assert journal.read_after(7, 0).frames == frames(1, 3)
+    journal.append([Piece(7, 3, lines(3, 3))])
+    assert journal.read_after(7, 0).events == lines(1, 3)
     journal.close()
 
 
@@ -261,18 +269,97 @@ def test_a_file_that_a_power_cut_has_broken_is_put_aside(
 ) -> None:
     path = tmp_path / "events.db"
     first = SqliteJournal(path)
-    first.append([Piece(7, 1, ["x" * 4000] * 50)])
+    first.append([Piece(7, 1, [b"x" * 4000] * 50)])
     first.close()
     data = bytearray(path.read_bytes())
     data[4096 * 3 : 4096 * 9] = bytes(4096 * 6)
     path.write_bytes(data)
     monkeypatch.setattr("astrbot_api.runlog.sqlite_journal._read_boot", lambda: 4711)
     second = SqliteJournal(path)
-    second.append([Piece(8, 1, frames(1, 2))])
-    assert second.read_after(7, 0).frames == []
-    assert second.read_after(8, 0).frames == frames(1, 2)
+    second.append([Piece(8, 1, lines(1, 2))])
+    assert second.read_after(7, 0).events == []
+    assert second.read_after(8, 0).events == lines(1, 2)
     second.close()
     assert path.with_name("events.db.broken").exists()
     third = SqliteJournal(path)
-    assert third.read_after(8, 0).frames == frames(1, 2)
+    assert third.read_after(8, 0).events == lines(1, 2)
     third.close()
+
+
+def test_a_journal_of_an_older_layout_is_read(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "events.db")) as old:
+        old.executescript(
+            "CREATE TABLE event (run INTEGER NOT NULL, number INTEGER NOT NULL,"
+            " frame TEXT NOT NULL, PRIMARY KEY (run, number)) WITHOUT ROWID;"
+            "CREATE TABLE ended (run INTEGER PRIMARY KEY, last INTEGER NOT NULL,"
+            " ended_at INTEGER NOT NULL);"
+        )
+        for number, line in enumerate(lines(1, 3), 1):
+            frame = f"data: {line.decode()}\nid: {number}\n\n"
+            old.execute("INSERT INTO event VALUES (7, ?, ?)", (number, frame))
+        old.execute("INSERT INTO ended VALUES (7, 3, 1)")
+        old.commit()
+    for _ in range(2):  # converted once
+        journal = SqliteJournal(tmp_path / "events.db")
+        assert journal.read_after(7, 0) == Slice(lines(1, 3), closed=True)
+        journal.close()
+
+
+def test_a_redis_entry_of_an_older_layout_is_read(
+    redis_server: RedisServer, redis_prefix: str, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url=redis_server.url, redis_prefix=redis_prefix)
+    with redis.from_url(redis_server.url) as client:
+        client.xadd(f"{redis_prefix}:run:7", {"f": "data: {}\nid: 1\n\n"}, id="1-0")
+    journal = open_journal(settings)
+    assert journal.read_after(7, 0).events == [b"{}"]
+    journal.close()
+
+
+class Held:
+    """A journal whose transactions a test lets through one by one."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Piece]] = []
+        self.go_on = threading.Semaphore(0)
+
+    def append(self, pieces: Sequence[Piece]) -> None:
+        self.batches.append(list(pieces))
+        assert self.go_on.acquire(timeout=LIMIT_S)
+
+
+def test_a_quiet_worker_writes_the_ends_of_a_run_at_once(
+    make_writer: Callable[[Journal], JournalWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A pace that no test would outlast: only what is urgent gets through.
+    monkeypatch.setattr("astrbot_api.runlog.writer._PACE_S", LIMIT_S * 10)
+    monkeypatch.setattr("astrbot_api.runlog.writer._BURST", 0.0)
+    held = Held()
+    log = RunLog(7, make_writer(held))  # type: ignore[arg-type]
+    log.append(events.run_started("r"))
+    held.go_on.release()
+    wait_for(lambda: log.last_number == 1)
+    log.append(events.plain("r", "waits for its pace", streaming=True))
+    log.append(events.end("r"))
+    log.close()
+    held.go_on.release()
+    wait_for(lambda: log.closed)
+    assert [len(piece.events) for (piece,) in held.batches] == [1, 2]
+
+
+def test_the_tokens_of_a_long_answer_are_grouped(
+    make_writer: Callable[[Journal], JournalWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrbot_api.runlog.writer._PACE_S", LIMIT_S * 10)
+    monkeypatch.setattr("astrbot_api.runlog.writer._BURST", 3.0)
+    held = Held()
+    held.go_on = threading.Semaphore(1000)
+    log = RunLog(7, make_writer(held))  # type: ignore[arg-type]
+    for number in range(50):
+        log.append(events.plain("r", "x", streaming=True))
+        if number < 2:
+            wait_for(lambda number=number: log.last_number == number + 1)
+    log.close()
+    wait_for(lambda: log.closed)
+    assert len(held.batches) <= 4
+    assert sum(len(piece.events) for batch in held.batches for piece in batch) == 50

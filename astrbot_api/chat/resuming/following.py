@@ -8,13 +8,14 @@ from collections.abc import Callable
 from ...db import messages, runs
 from ...db.runs import RunRow
 from ...db.store import Store
-from ...events import Event, encode_frame, run_snapshot
+from ...events import Event, decode_event, encode_event, run_snapshot
 from ...runlog.journal import Journal
 from ...runlog.log import RunLog
 from ...runlog.reading import Followers, JournalReader, LogReader, RunReader
 from ...runtime.clock import now_us
+from ..turns.reply import ReplyFold
 from .recovery import Recovery
-from .replay import RebuiltReply, list_all_events, parse_frames
+from .replay import list_all_events
 
 #: How long after a run's end its log may still be open, in microseconds:
 #: its worker writes the last events a moment after it stored the reply.
@@ -73,25 +74,27 @@ class RunFollower:
         seen: list[Event] = []
         reader = self.follow(run)
         while found := reader.read():
-            seen += parse_frames(found)
+            seen += map(decode_event, found)
         while seen and seen[-1]["type"] in _CLOSING:
             seen.pop()
-        content = RebuiltReply(seen).to_content()
+        fold = ReplyFold()
+        for event in seen:
+            fold.add(event)
         return run_snapshot(
-            run.run_id, run.session_id, run.llm_checkpoint_id, run.status, len(seen), content
-        )
+            run.run_id, run.session_id, run.llm_checkpoint_id, run.status, len(seen),
+            fold.to_content(),
+        )  # fmt: skip
 
     def _is_forgotten(self, run: RunRow) -> bool:
         """Tell whether the journal has nothing of a run that ended a while ago."""
         found = self._journal.read_after(run.id, 0, 1)
         ended = run.finished_at or 0
-        return not found.frames and now_us() - ended > _CLOSING_US
+        return not found.events and now_us() - ended > _CLOSING_US
 
-    def _rebuild(self, run: RunRow) -> list[str]:
+    def _rebuild(self, run: RunRow) -> list[bytes]:
         with self._store.read() as db:
             reply = messages.find_message(db, run.session, run.bot_message or 0)
-        shown = list_all_events(run, reply)
-        return [encode_frame(event, number) for number, event in enumerate(shown, 1)]
+        return [encode_event(event) for event in list_all_events(run, reply)]
 
 
 class StoredReader:
@@ -101,17 +104,17 @@ class StoredReader:
     knows some already is shown the last ones alone.
     """
 
-    def __init__(self, frames: list[str], after: int) -> None:
-        self._frames = frames if after == 0 else frames[-3:]
+    def __init__(self, events: list[bytes], after: int) -> None:
+        self._events = events if after == 0 else events[-3:]
         self.number = after
         self.closed = False
 
-    def read(self) -> list[str]:
+    def read(self) -> list[bytes]:
         """Return all of them."""
-        frames, self._frames = self._frames, []
+        events, self._events = self._events, []
         self.closed = True
-        self.number += len(frames)
-        return frames
+        self.number += len(events)
+        return events
 
     def attach(self, waiter: threading.Event) -> None:
         """Do nothing: it never waits."""
@@ -141,16 +144,16 @@ class _CheckedReader:
         """Whether that was the last one."""
         return self._reader.closed
 
-    def read(self) -> list[str]:
+    def read(self) -> list[bytes]:
         """Return the next events."""
-        frames = self._reader.read()
-        if frames or self._reader.closed:
+        events = self._reader.read()
+        if events or self._reader.closed:
             self._fruitless = 0
         else:
             self._fruitless += 1
             if self._fruitless % self._PATIENCE == 0:
                 self._check()
-        return frames
+        return events
 
     def attach(self, waiter: threading.Event) -> None:
         """Have ``waiter`` set when there may be something to read."""

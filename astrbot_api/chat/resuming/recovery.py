@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import peewee
+from collections.abc import Callable
 
 from ... import events
-from ...db import keyuse, messages, runs
-from ...db.attachments import find_attachments, link_attachments
+from ...db import messages, runs
 from ...db.runs import RunRow
-from ...db.sessions import WEBCHAT
 from ...db.store import Store
-from ...deliveries.replies import queue_reply
-from ...deliveries.webhooks import Announcer
-from ...errors import EVENT_CODES, AstrBotError, StorageError
+from ...errors import EVENT_CODES, AstrBotError
+from ...events import decode_event
 from ...runlog.journal import Journal
 from ...runlog.signals.signals import RUN_EVENTS, Signals
 from ...runtime.clock import now_us
 from ...runtime.metrics import Metrics
 from ...worker.lease import WorkerLease
-from .replay import RebuiltReply, list_last_events, parse_frames
+from ..turns.outcome import EndingRun, Outcome, Outcomes, RunLost
+from ..turns.reply import ReplyFold
+from .replay import list_closing_events
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +29,7 @@ CODE = "run_interrupted"
 _AT_ONCE = 500
 
 #: How long a run of this worker may be in the database without being known, in seconds.
-_STRANGE_S = 8.0
+_UNKNOWN_S = 8.0
 
 #: How far back the finished runs of a dead worker are looked at, in seconds:
 #: its last events may not have reached the journal.
@@ -48,15 +44,15 @@ class Recovery:
         store: Store,
         journal: Journal,
         signals: Signals,
-        announcer: Announcer,
+        outcomes: Outcomes,
         lease: WorkerLease,
         metrics: Metrics,
     ) -> None:
         self._lease = lease
         # Since when this worker's runs are seen that it does not know, by the monotonic clock.
-        self._strange: dict[int, float] = {}
+        self._unknown_since: dict[int, float] = {}
         self._metrics = metrics
-        self._announcer = announcer
+        self._outcomes = outcomes
         self._store = store
         self._journal = journal
         self._signals = signals
@@ -76,10 +72,10 @@ class Recovery:
             return
         with self._store.read() as db:
             active = runs.list_active_of(db, worker_id, _AT_ONCE)
-        strange = {run.id: run for run in active if not is_known(run)}
-        self._strange = {number: self._strange.get(number, now) for number in strange}
-        for number, run in strange.items():
-            if now - self._strange[number] >= _STRANGE_S:
+        unknown = {run.id: run for run in active if not is_known(run)}
+        self._unknown_since = {number: self._unknown_since.get(number, now) for number in unknown}
+        for number, run in unknown.items():
+            if now - self._unknown_since[number] >= _UNKNOWN_S:
                 log.warning("run %s was opened, but never begun; it is ended", run.run_id)
                 self._try(self._interrupt, run)
 
@@ -105,8 +101,8 @@ class Recovery:
         """
         with self._store.read() as db:
             reply = messages.find_message(db, run.session, run.bot_message or 0)
-        seen = {event["type"] for event in parse_frames(self._read_all(run.id))}
-        last = [event for event in list_last_events(run, reply) if event["type"] not in seen]
+        seen = {decode_event(line)["type"] for line in self._read_all(run.id)}
+        last = [event for event in list_closing_events(run, reply) if event["type"] not in seen]
         if self._journal.end_run(run.id, last):
             self._signals.publish(RUN_EVENTS, str(run.id))
 
@@ -123,58 +119,22 @@ class Recovery:
         return True
 
     def _interrupt(self, run: RunRow) -> None:
-        """Close the log first: from then on the lost worker can add nothing to it."""
+        """End a run. Its log is closed first: the lost worker can add nothing to it then."""
         message = EVENT_CODES[CODE]
         last = [events.error(run.run_id, CODE, message), events.end(run.run_id)]
         self._journal.end_run(run.id, last)
-        reply = RebuiltReply(parse_frames(self._read_all(run.id)))
-        content = reply.to_content() | {"error": {"code": CODE, "message": message}}
-
-        def store(db: peewee.Database) -> None:
-            bot_message, saved = None, None
-            if reply.parts or run.started_at is not None:
-                saved = messages.add_message(
-                    db,
-                    run.session,
-                    run.platform_id or WEBCHAT,
-                    messages.BOT,
-                    content,
-                    run.llm_checkpoint_id,
-                )
-                bot_message = saved[0]
-                files = find_attachments(db, reply.attachment_ids)
-                link_attachments(db, bot_message, [file.id for file in files.values()])
-            if not runs.finish_run(
-                db, run.id, "interrupted", error_code=CODE, bot_message=bot_message
-            ):
-                raise _EndedElsewhere
-            queue_reply(db, run.run_id, content)
-            self._announce(db, run, content, saved)
-            keyuse.add_lost_turn(db, run.key_id)
-
+        reply = ReplyFold()
+        for line in self._read_all(run.id):
+            reply.add(decode_event(line))
+        content = reply.to_content()
+        # A run that never began has no reply.
+        kept = content if content["message"] or run.started_at is not None else None
         try:
-            self._store.write(store)
+            self._outcomes.store(EndingRun.of_row(run), Outcome("interrupted", CODE, message, kept))
             self._metrics.note_end("interrupted")
-        except _EndedElsewhere:
+        except RunLost:
             log.info("run %s was ended by another worker", run.run_id)
         self._signals.publish(RUN_EVENTS, str(run.id))
-
-    def _announce(
-        self,
-        db: peewee.Database,
-        run: RunRow,
-        content: Mapping[str, Any],
-        saved: tuple[int, int] | None,
-    ) -> None:
-        if saved is not None:
-            self._announcer.message_stored(
-                db, session_id=run.session_id, platform_id=run.platform_id or WEBCHAT,
-                sender=messages.BOT, saved=saved, content=content,
-            )  # fmt: skip
-        self._announcer.run_ended(
-            db, run_id=run.run_id, session_id=run.session_id, status="interrupted",
-            error_code=CODE, message_id=saved[0] if saved else None,
-        )  # fmt: skip
 
     def _close_logs_of(self, worker_id: str) -> None:
         """Close what a dead worker finished but could not say."""
@@ -189,13 +149,13 @@ class Recovery:
         if not self._journal.read_after(run.id, 2**31, 1).closed:
             self.close_log(run)
 
-    def _read_all(self, run: int) -> list[str]:
-        frames: list[str] = []
+    def _read_all(self, run: int) -> list[bytes]:
+        lines: list[bytes] = []
         while True:
-            found = self._journal.read_after(run, len(frames))
-            frames += found.frames
-            if found.closed or not found.frames:
-                return frames
+            found = self._journal.read_after(run, len(lines))
+            lines += found.events
+            if found.closed or not found.events:
+                return lines
             time.sleep(0)  # a long run must not hold up the others
 
 
@@ -203,7 +163,3 @@ def prune_journal(journal: Journal, keep_s: float) -> None:
     """Forget the events of runs that ended so many seconds ago. A chore."""
     while journal.prune(now_us() - int(keep_s * 1_000_000)):
         time.sleep(0)
-
-
-class _EndedElsewhere(StorageError):
-    """The run has an end already."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ...agent.aside import CallTimedOut, TooManyAbandoned
@@ -15,6 +16,7 @@ from ...config.settings import Settings
 from ...db import sessions
 from ...db.store import Store
 from ...errors import ProviderError, RunCancelled, StorageError
+from ...events import Event
 from ...files.attachments import Attachments
 from ...messages import Plain, Segment, plain_text
 from ...plugins.context import Handled
@@ -27,13 +29,15 @@ from ..context.summary import Summariser
 from ..context.supplied import build_given
 from .abilities import Abilities, TurnAbilities
 from .commands import Command, CommandContext, find_command
-from .ending import LOST, RunLost, TurnEnder, describe_lost_reply
+from .outcome import Outcome, Outcomes, describe_lost_reply
 from .reply import Reply
 from .sending import FileOutbox, Speaker
+from .titles import TitleRequest, TitleWriter
 from .turn import OpenTurn
 
 log = logging.getLogger(__name__)
 
+_INTERRUPTED = "The server stopped before the turn had ended. What was said is kept."
 
 _NOT_BEGUN = "The server stopped before the turn had begun. Send it again."
 
@@ -42,101 +46,126 @@ class _CommandFailed(Exception):
     """A command raised what it should not; its name is the message."""
 
 
-class TurnRunner:
-    """Answers turns that are open, with what an application gives it."""
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What an application answers its turns with.
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        store: Store,
-        providers: Providers,
-        abilities: Abilities,
-        attachments: Attachments,
-        ender: TurnEnder,
-        speaker: Speaker,
-        agent: Agent | None = None,
-    ) -> None:
-        self._agent = agent
-        self._settings = settings
-        self._store = store
-        self._providers = providers
-        self._abilities = abilities
-        self._attachments = attachments
-        self._media = MediaReader(store, attachments)
-        self._ender = ender
-        self._speaker = speaker
+    :param agent: Answers instead of a model.
+    """
 
-    def run(self, turn: OpenTurn) -> None:
-        """Answer a turn and store the answer. Failure is an event."""
-        reply = self._begin_reply(turn)
-        try:
-            self._run(turn, reply)
-        except RunCancelled as error:
-            self._ender.end_cancelled(turn, reply, error.reason)
-        except ProviderError as error:
-            self._ender.fail(turn, reply, "failed", "provider_error", error.message)
-        except StorageError as error:
-            message = describe_lost_reply(error)
-            self._ender.fail(turn, reply, "failed", "storage_error", message)
-        except RunLost:
-            self._ender.fail(turn, reply, "interrupted", "run_interrupted", LOST)
-        except (CallTimedOut, TooManyAbandoned) as error:
-            self._ender.fail(turn, reply, "failed", "internal_error", str(error))
-        except _CommandFailed as error:
-            log.exception("command /%s failed in run %s", error, turn.run_id)
-            message = f"The command /{error} failed; the server's log has the details."
-            self._ender.fail(turn, reply, "failed", "internal_error", message)
-        except Exception:
-            log.exception("run %s failed", turn.run_id)
-            message = f"The server failed; its log has the details under run {turn.run_id}."
-            self._ender.fail(turn, reply, "failed", "internal_error", message)
+    settings: Settings
+    store: Store
+    providers: Providers
+    abilities: Abilities
+    attachments: Attachments
+    media: MediaReader
+    outcomes: Outcomes
+    speaker: Speaker
+    titles: TitleWriter
+    agent: Agent | None = None
 
-    def end_waiting(self, turn: OpenTurn, reason: str) -> None:
-        """End a turn that never came to run.
 
-        :param reason: ``stopped`` or ``interrupted``.
-        """
-        if reason == "interrupted":
-            self._ender.drop(turn, "interrupted", "run_interrupted", _NOT_BEGUN)
-        else:
-            self._ender.end_cancelled(turn, self._begin_reply(turn), reason)
+class Answer:
+    """The answer to one turn. Iterate it: it yields every event, ``end`` last."""
 
-    def _begin_reply(self, turn: OpenTurn) -> Reply:
-        return Reply(
+    def __init__(self, means: Means, turn: OpenTurn) -> None:
+        self._means = means
+        self._turn = turn
+        self._outbox = FileOutbox(means.attachments, turn.request.key_id)
+        self._provider: Provider | None = None
+        self._observer: Callable[[Event], None] | None = None
+        self._observe_reply: Callable[[str], None] | None = None
+        self._reply = Reply(
             turn.run_id,
             streaming=turn.request.streaming,
             show_reasoning=turn.config.agent.show_reasoning,
-            max_chars=self._settings.max_reply_chars,
+            max_chars=means.settings.max_reply_chars,
         )
 
-    def _run(self, turn: OpenTurn, reply: Reply) -> None:
-        abilities = self._abilities.begin_turn(turn.config, turn.to_context())
-        turn.observe = abilities.hooks.observer
+    def __iter__(self) -> Iterator[Event]:
+        """Answer the turn. Failure is an event."""
+        for event in self._iter_events():
+            yield event
+            if self._observer is not None:
+                self._observer(event)
+
+    def end_unbegun(self, reason: str) -> Iterator[Event]:
+        """End a turn that never came to run; yield its last events.
+
+        :param reason: ``stopped`` or ``interrupted``.
+        """
+        outcome = self._end_cancelled(reason)
+        if reason == "interrupted":
+            outcome = Outcome(outcome.status, outcome.code, _NOT_BEGUN)
+        return self._means.outcomes.finish(self._turn, outcome)
+
+    def _iter_events(self) -> Iterator[Event]:
+        try:
+            outcome = yield from self._run()
+        except RunCancelled as error:
+            outcome = self._end_cancelled(error.reason)
+        except Exception as error:
+            outcome = self._end_failed(error)
+        yield from self._reply.finish()
+        outcome = yield from self._means.outcomes.finish(self._turn, outcome)
+        self._name_session(outcome)
+        if self._observe_reply is not None and not outcome.code:
+            self._observe_reply(self._reply.text)
+
+    def _end_cancelled(self, reason: str) -> Outcome:
+        content = self._reply.to_content()
+        if reason == "interrupted":
+            return Outcome("interrupted", "run_interrupted", _INTERRUPTED, content)
+        return Outcome("stopped", content=content)
+
+    def _end_failed(self, error: Exception) -> Outcome:
+        """Return the outcome of a failure; what was said until then is kept."""
+        code, run_id = "internal_error", self._turn.run_id
+        if isinstance(error, ProviderError):
+            code, message = "provider_error", error.message
+        elif isinstance(error, StorageError):
+            code, message = "storage_error", describe_lost_reply(error)
+        elif isinstance(error, (CallTimedOut, TooManyAbandoned)):
+            message = str(error)
+        elif isinstance(error, _CommandFailed):
+            log.error("command /%s failed in run %s", error, run_id, exc_info=error)
+            message = f"The command /{error} failed; the server's log has the details."
+        else:
+            log.error("run %s failed", run_id, exc_info=error)
+            message = f"The server failed; its log has the details under run {run_id}."
+        return Outcome("failed", code, message, self._reply.to_content())
+
+    def _run(self) -> Generator[Event, None, Outcome]:
+        """Yield what is said; return the outcome."""
+        turn = self._turn
+        abilities = self._means.abilities.begin_turn(turn.config, turn.to_context())
+        self._observer = abilities.hooks.observer
         command, arguments = find_command(abilities.commands, turn.text)
         if command is not None:
-            self._run_command(turn, command, arguments, abilities)
-            return
+            return _answer_directly(self._run_command(command, arguments, abilities))
         text = abilities.hooks.rewrite_message(turn.text)
         if isinstance(text, Handled):
-            self._ender.answer_directly(turn, text.text)
-            return
-        provider = None if self._agent else self._find_provider(turn)
-        self._answer(turn, reply, provider, abilities, text)
-        self._ender.name_session(turn, provider)
-        abilities.hooks.observe_reply(reply.text)
+            return _answer_directly(text.text)
+        if self._means.agent is None:
+            self._provider = self._find_provider()
+        for step in self._iter_steps(abilities, text):
+            yield from self._show_files()
+            yield from self._reply.take(step)
+        yield from self._show_files()
+        self._observe_reply = abilities.hooks.observe_reply
+        return Outcome("completed", content=self._reply.to_content())
 
-    def _find_provider(self, turn: OpenTurn) -> Provider:
-        provider = self._providers.get_provider(turn.provider)
-        return (
-            provider if turn.span is NO_SPAN else TracedProvider(provider, turn.provider, turn.span)
-        )
+    def _find_provider(self) -> Provider:
+        turn = self._turn
+        provider = self._means.providers.get_provider(turn.provider)
+        if turn.span is NO_SPAN:
+            return provider
+        return TracedProvider(provider, turn.provider, turn.span)
 
-    def _run_command(
-        self, turn: OpenTurn, command: Command, arguments: str, abilities: TurnAbilities
-    ) -> None:
+    def _run_command(self, command: Command, arguments: str, abilities: TurnAbilities) -> str:
+        turn = self._turn
         context = CommandContext(
-            store=self._store,
+            store=self._means.store,
             session=turn.session,
             username=turn.request.username,
             message_number=turn.user_message,
@@ -146,49 +175,24 @@ class TurnRunner:
             stopped=turn.stopped,
         )
         try:
-            text = abilities.run_command(turn.to_context(), command, context)
+            return abilities.run_command(turn.to_context(), command, context)
         except (RunCancelled, StorageError, CallTimedOut, TooManyAbandoned):
             raise
         except Exception as error:
             raise _CommandFailed(command.name) from error
-        self._ender.answer_directly(turn, text)
 
-    def _answer(
-        self,
-        turn: OpenTurn,
-        reply: Reply,
-        provider: Provider | None,
-        abilities: TurnAbilities,
-        text: str,
-    ) -> None:
-        """Run the agent and show what it says and does."""
-        options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
-        outbox = FileOutbox(self._attachments, turn.request.key_id)
-        conversation = self._build_conversation(turn, provider, options, text)
-        context = self._to_tool_context(turn, outbox)
-        for step in self._iter_steps(turn, provider, abilities, conversation, context, options):
-            self._show(turn, reply, outbox, step)
-        self._show(turn, reply, outbox, None)
-        for event in reply.finish():
-            turn.say(event)
-        self._ender.complete(turn, reply, "completed")
-
-    def _iter_steps(
-        self,
-        turn: OpenTurn,
-        provider: Provider | None,
-        abilities: TurnAbilities,
-        conversation: list[ModelMessage],
-        context: ToolContext,
-        options: ModelOptions,
-    ) -> Iterator[AgentEvent]:
+    def _iter_steps(self, abilities: TurnAbilities, text: str) -> Iterator[AgentEvent]:
         """Ask the application's agent, or else the model and its tools."""
-        if self._agent is not None:
-            return run_own_agent(self._agent, conversation, context)
-        assert provider is not None
+        turn, agent = self._turn, self._means.agent
+        options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
+        conversation = self._build_conversation(options, text)
+        context = self._to_tool_context()
+        if agent is not None:
+            return run_own_agent(agent, conversation, context)
+        assert self._provider is not None
         guard = turn.request.guard
         return run_agent(
-            abilities.hook_provider(provider),
+            abilities.hook_provider(self._provider),
             conversation,
             abilities.make_toolbox(guard.rules.tools if guard else None),
             context,
@@ -196,22 +200,16 @@ class TurnRunner:
             max_steps=turn.config.agent.max_steps,
         )
 
-    def _show(
-        self, turn: OpenTurn, reply: Reply, outbox: FileOutbox, step: AgentEvent | None
-    ) -> None:
-        """Show the files that tools have sent, then what the agent yielded."""
-        shown = [event for row in outbox.take_all() for event in reply.add_file(row)]
-        if step is not None:
-            shown += reply.take(step)
-        for event in shown:
-            turn.say(event)
+    def _show_files(self) -> Iterator[Event]:
+        """Show the files that tools have sent."""
+        for row in self._outbox.take_all():
+            yield from self._reply.add_file(row)
 
-    def _build_conversation(
-        self, turn: OpenTurn, provider: Provider | None, options: ModelOptions, text: str
-    ) -> list[ModelMessage]:
+    def _build_conversation(self, options: ModelOptions, text: str) -> list[ModelMessage]:
+        turn, means = self._turn, self._means
         agent = turn.config.agent
         limits = MediaLimits(
-            turn.provider.modalities, agent.file_tokens, self._settings.max_image_side_px
+            turn.provider.modalities, agent.file_tokens, means.settings.max_image_side_px
         )
         segments = replace_text(turn.request.segments, text)
         system_prompt = fill_prompt(
@@ -220,31 +218,33 @@ class TurnRunner:
             platform=turn.request.platform,
         )
         if turn.request.context is not None:
-            content = self._media.render([one.to_wire() for one in segments], (), limits)
+            content = means.media.render([one.to_wire() for one in segments], (), limits)
             return build_given(
                 turn.request.context, content,
                 system_prompt=system_prompt, budget=agent.history_tokens,
             )  # fmt: skip
         summariser = None
-        if agent.history == "summarise" and provider is not None:
-            summariser = Summariser(self._store, provider, options, agent.history_tokens)
+        if agent.history == "summarise" and self._provider is not None:
+            summariser = Summariser(means.store, self._provider, options, agent.history_tokens)
         return build_messages(
-            self._store,
+            means.store,
             session=turn.session.id,
-            context_after=self._context_after(turn),
+            context_after=self._context_after(),
             own_message=turn.user_message,
             own_checkpoint=turn.checkpoint,
             segments=segments,
-            render=lambda segments, quotes: self._media.render(segments, quotes, limits),
+            render=lambda segments, quotes: means.media.render(segments, quotes, limits),
             system_prompt=system_prompt,
             budget=agent.history_tokens,
             sender_name=_group_name(turn),
             summariser=summariser,
         )
 
-    def _to_tool_context(self, turn: OpenTurn, outbox: FileOutbox) -> ToolContext:
+    def _to_tool_context(self) -> ToolContext:
+        turn, means = self._turn, self._means
+
         def send_message(message: Any) -> str:
-            self._speaker.say(turn, message)
+            means.speaker.say(turn, message)
             return turn.umo
 
         return ToolContext(
@@ -253,19 +253,40 @@ class TurnRunner:
             turn.config.id,
             turn.cancel,
             platform=turn.request.platform,
-            attachments=tuple(map(self._media.to_tool_attachment, turn.sent)),
-            send_file=outbox.send,
+            attachments=tuple(map(means.media.to_tool_attachment, turn.sent)),
+            send_file=self._outbox.send,
             send_message=send_message,
             span=turn.span,
         )
 
-    def _context_after(self, turn: OpenTurn) -> int:
+    def _context_after(self) -> int:
         """Return what ``/reset`` last left: an earlier turn may have run since opening."""
+        turn = self._turn
         if not turn.ahead:
             return turn.session.context_after
-        with self._store.read() as db:
+        with self._means.store.read() as db:
             session = sessions.find_session(db, turn.session.session_id)
         return session.context_after if session else turn.session.context_after
+
+    def _name_session(self, outcome: Outcome) -> None:
+        """Have a session that has no name get one.
+
+        By the model, which only a complete answer has shown to work; else the first words do.
+        """
+        turn = self._turn
+        if turn.session.display_name is not None or outcome.direct or outcome.status == "stopped":
+            return
+        complete = outcome.status == "completed" and turn.config.agent.titles
+        asked = self._provider if complete else None
+        self._means.titles.request(
+            TitleRequest(turn.session.id, turn.subject, asked, turn.request.model)
+        )
+
+
+def _answer_directly(text: str) -> Outcome:
+    """Return the outcome of a turn whose text is not the model's, and never shown to it."""
+    content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
+    return Outcome("completed", content=content, direct=True)
 
 
 def _group_name(turn: OpenTurn) -> str | None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import peewee
 
-from ... import events
 from ...config.agents import AgentConfig, ProviderConfig
 from ...config.files import DEFAULT_CONFIG_ID, ConfigFiles
 from ...config.settings import Settings
@@ -23,7 +22,6 @@ from ...errors import ApiError, AstrBotError
 from ...idempotency import claim_turn
 from ...keys.limits import check_turn
 from ...runlog.log import RunLog, Sink
-from ...runtime.clock import to_iso
 from ...worker.lease import WorkerLease
 from .commands import asks_to_stop
 from .editing import LastTurn, find_last_turn, find_media
@@ -70,16 +68,7 @@ class TurnOpener:
         if chosen is not None:
             choose_provider(chosen, request)
         worker_id = self._lease.get_worker_id()
-        turn = self._store.write(lambda db: self._store_opening(db, request, chosen, worker_id))
-        shown = request.shown_session_id if request.session_id else turn.session.session_id
-        turn.log.append(events.session_id(shown))
-        if turn.user_message is not None and turn.user_message_at is not None:
-            saved = events.user_message_saved(
-                turn.user_message, to_iso(turn.user_message_at), turn.checkpoint
-            )
-            turn.log.append(saved)
-        turn.log.append(events.run_started(turn.run_id))
-        return turn
+        return self._store.write(lambda db: self._store_opening(db, request, chosen, worker_id))
 
     def _store_opening(
         self,

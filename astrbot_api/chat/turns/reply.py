@@ -5,16 +5,115 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import orjson
+
 from ... import events
 from ...agent.loop import AgentEvent, ToolFinished, ToolStarted
 from ...agent.provider import ReasoningDelta, TextDelta, Usage
 from ...db.attachments import AttachmentRow
 from ...errors import ProviderError
 from ...events import Event
+from ...messages import MEDIA_TYPES
+
+#: Members of a part that are lists of pieces while it grows.
+_PIECES = ("text", "think")
+
+
+class ReplyFold:
+    """Makes one message of a run's events: the only place that does.
+
+    For a reply that grows, a run that was cut off, a snapshot, and answers in one piece.
+    """
+
+    def __init__(self) -> None:
+        self.session_id: str | int = ""
+        self.user_message: dict[str, Any] | None = None
+        self.message_id: int | None = None
+        self.stats: dict[str, Any] | None = None
+        #: Code and message of the ``error`` event.
+        self.error: tuple[str, str] | None = None
+        self._parts: list[dict[str, Any]] = []
+        self._calls: dict[str, dict[str, Any]] = {}
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._filename = ""
+
+    @property
+    def text(self) -> str:
+        """The whole answer so far, without thinking and tools."""
+        return "".join(self._text)
+
+    @property
+    def reasoning(self) -> str:
+        """The whole thinking so far."""
+        return "".join(self._reasoning)
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """The parts that are files, in their order."""
+        return [part for part in self._parts if "attachment_id" in part]
+
+    def add(self, event: Event) -> None:
+        """Add an event of the run; events that say nothing change nothing."""
+        kind = event["type"]
+        if kind == "plain":
+            self._add_plain(event["chain_type"], event["data"])
+        elif kind in MEDIA_TYPES:
+            self._filename = event["data"].partition("]")[2]
+        elif kind == "attachment_saved":
+            data = event["data"]
+            self._parts.append(
+                {"type": data["type"], "attachment_id": data["id"], "filename": self._filename}
+            )
+        elif kind == "session_id":
+            self.session_id = event["session_id"]
+        elif kind == "user_message_saved":
+            self.user_message = event["data"]
+        elif kind == "agent_stats":
+            self.stats = event["data"]
+        elif kind == "message_saved":
+            self.message_id = event["data"]["id"]
+        elif kind == "error":
+            self.error = (event["code"], event["data"])
+
+    def to_parts(self) -> list[dict[str, Any]]:
+        """Return the parts of the message, in the order they came."""
+        return [
+            {key: "".join(value) if key in _PIECES else value for key, value in part.items()}
+            for part in self._parts
+        ]
+
+    def to_content(self) -> dict[str, Any]:
+        """Return the content of a stored message: ``{"type", "message", "reasoning"?}``."""
+        content: dict[str, Any] = {"type": "bot", "message": self.to_parts()}
+        if self._reasoning:
+            content["reasoning"] = self.reasoning
+        return content
+
+    def _add_plain(self, chain_type: str | None, data: str) -> None:
+        if chain_type is None:
+            self._text.append(data)
+            self._add_text("plain", "text", data)
+        elif chain_type == "reasoning":
+            self._reasoning.append(data)
+            self._add_text("think", "think", data)
+        elif chain_type == "tool_call":
+            call = orjson.loads(data)
+            self._calls[call["id"]] = call
+            self._parts.append({"type": "tool_call", "tool_calls": [call]})
+        elif chain_type == "tool_call_result":
+            result = orjson.loads(data)
+            call = self._calls.get(result["id"], {})
+            call.update(result=result["result"], finished_ts=result["ts"])
+
+    def _add_text(self, kind: str, key: str, data: str) -> None:
+        if not self._parts or self._parts[-1]["type"] != kind:
+            self._parts.append({"type": kind, key: []})
+        self._parts[-1][key].append(data)
 
 
 class Reply:
-    """Turns what the agent yields into stream events and stored parts.
+    """Turns what the agent yields into events, and folds them into the stored message.
 
     :param streaming: Whether text goes out piece by piece, or once at the end.
     :param show_reasoning: Whether thinking is shown and stored at all.
@@ -29,27 +128,16 @@ class Reply:
         self._show_reasoning = show_reasoning
         self._max_chars = max_chars
         self._chars = 0
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._parts: list[dict[str, Any]] = []
-        self._open: tuple[str, list[str]] | None = None
-        self._calls: dict[str, dict[str, Any]] = {}
+        self._fold = ReplyFold()
         self._usage = Usage()
         self._started_at = time.time()
         self._first_token_at: float | None = None
         self._finished = False
-        #: Numbers of the attachments among the parts.
-        self.attachments: list[int] = []
 
     @property
     def text(self) -> str:
         """The whole answer so far."""
-        return "".join(self._text)
-
-    @property
-    def reasoning(self) -> str:
-        """The whole thinking so far."""
-        return "".join(self._reasoning)
+        return self._fold.text
 
     def take(self, event: AgentEvent) -> list[Event]:
         """Add what the agent yielded; return the events that clients see now.
@@ -57,45 +145,34 @@ class Reply:
         :raises ProviderError: when the reply has become too long.
         """
         if isinstance(event, TextDelta):
-            return self._take_text(event.text)
+            return self._take_text(event.text, None)
         if isinstance(event, ReasoningDelta):
-            return self._take_reasoning(event.text)
+            return self._take_text(event.text, "reasoning") if self._show_reasoning else []
         if isinstance(event, ToolStarted):
-            return [self._start_call(event)]
+            call = {"id": event.id, "name": event.name, "args": event.args, "ts": event.ts}
+            return self._add(events.tool_call(self._run_id, call))
         if isinstance(event, ToolFinished):
-            return [self._finish_call(event)]
+            result = {"id": event.id, "ts": event.ts, "result": event.result}
+            return self._add(events.tool_call_result(self._run_id, result))
         self._usage += event
         return []
 
     def add_file(self, file: AttachmentRow) -> list[Event]:
         """Add a file that a tool has made; return the events that show it."""
-        self._close_part()
-        self._parts.append(
-            {"type": file.type, "attachment_id": file.attachment_id, "filename": file.name}
-        )
-        self.attachments.append(file.id)
-        return [
+        return self._add(
             events.media(self._run_id, file.type, file.name, streaming=self._streaming),
             events.attachment_saved(file.attachment_id, file.type),
-        ]
+        )
 
     def finish(self) -> list[Event]:
         """Return the last events before the reply is stored: text that was held back.
 
-        Empty from the second call on: an end that fails is ended once more.
+        Empty from the second call on.
         """
         if self._streaming or self._finished:
             return []
         self._finished = True
-        held: list[Event] = []
-        if self.reasoning:
-            held += self._plain(self.reasoning, "reasoning")
-        return held + self._plain(self.text, None)
-
-    def to_parts(self) -> list[dict[str, Any]]:
-        """Return the parts of the stored message, in the order they came."""
-        self._close_part()
-        return self._parts
+        return self._plain(self._fold.reasoning, "reasoning") + self._plain(self.text, None)
 
     def to_stats(self) -> dict[str, Any]:
         """Return tokens and times: the ``agent_stats`` of the contract, in seconds."""
@@ -114,27 +191,14 @@ class Reply:
 
     def to_content(self) -> dict[str, Any]:
         """Return the stored message, without its error, if it had one."""
-        content: dict[str, Any] = {"type": "bot", "message": self.to_parts()}
-        if self._reasoning:
-            content["reasoning"] = self.reasoning
-        content["agent_stats"] = self.to_stats()
-        return content
+        return {**self._fold.to_content(), "agent_stats": self.to_stats()}
 
-    def _take_text(self, text: str) -> list[Event]:
-        self._count(text)
-        self._text.append(text)
-        self._add_to_part("plain", text)
-        return self._plain(text, None) if self._streaming else []
+    def _add(self, *shown: Event) -> list[Event]:
+        for event in shown:
+            self._fold.add(event)
+        return list(shown)
 
-    def _take_reasoning(self, text: str) -> list[Event]:
-        if not self._show_reasoning:
-            return []
-        self._count(text)
-        self._reasoning.append(text)
-        self._add_to_part("think", text)
-        return self._plain(text, "reasoning") if self._streaming else []
-
-    def _count(self, text: str) -> None:
+    def _take_text(self, text: str, chain_type: str | None) -> list[Event]:
         if self._first_token_at is None:
             self._first_token_at = time.time()
         self._chars += len(text)
@@ -142,34 +206,10 @@ class Reply:
             raise ProviderError(
                 f"The answer was cut off: it is longer than {self._max_chars} characters."
             )
+        pieces = self._add(*self._plain(text, chain_type))
+        return pieces if self._streaming else []
 
     def _plain(self, text: str, chain_type: str | None) -> list[Event]:
         return events.plain_pieces(
             self._run_id, text, streaming=self._streaming, chain_type=chain_type
         )
-
-    def _add_to_part(self, kind: str, text: str) -> None:
-        if self._open is None or self._open[0] != kind:
-            self._close_part()
-            self._open = (kind, [])
-        self._open[1].append(text)
-
-    def _close_part(self) -> None:
-        if self._open is None:
-            return
-        kind, pieces = self._open
-        self._open = None
-        key = "text" if kind == "plain" else "think"
-        self._parts.append({"type": kind, key: "".join(pieces)})
-
-    def _start_call(self, event: ToolStarted) -> Event:
-        self._close_part()
-        call = {"id": event.id, "name": event.name, "args": event.args, "ts": event.ts}
-        self._calls[event.id] = dict(call)
-        self._parts.append({"type": "tool_call", "tool_calls": [self._calls[event.id]]})
-        return events.tool_call(self._run_id, call)
-
-    def _finish_call(self, event: ToolFinished) -> Event:
-        self._calls[event.id].update(result=event.result, finished_ts=event.ts)
-        result = {"id": event.id, "ts": event.ts, "result": event.result}
-        return events.tool_call_result(self._run_id, result)

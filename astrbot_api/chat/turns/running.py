@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import peewee
 
@@ -15,15 +16,16 @@ from ...db import runs
 from ...db.runs import RunRow
 from ...db.store import Store
 from ...errors import ApiError, RunCancelled, StorageError
+from ...events import Event
 from ...runlog.log import RunLog
 from ...runlog.signals.signals import STOP_RUNS, Signals
 from ...runtime.logs import set_log_fields
 from ...runtime.metrics import Metrics
 from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current_span
-from .answering import TurnRunner
+from .answering import Answer, Means
 from .commands import asks_to_stop
-from .ending import LOST, RunLost, TurnEnder
 from .opening import TurnOpener
+from .outcome import LOST, Outcome, RunLost
 from .turn import OpenTurn, TurnRequest
 
 log = logging.getLogger(__name__)
@@ -47,8 +49,7 @@ class Runs:
         signals: Signals,
         *,
         opener: TurnOpener,
-        runner: TurnRunner,
-        ender: TurnEnder,
+        means: Means,
         metrics: Metrics,
         tracing: Tracing = NO_TRACING,
     ) -> None:
@@ -59,8 +60,8 @@ class Runs:
         self._signals = signals
         signals.subscribe(STOP_RUNS, lambda payload: self._cancel(payload.split()))
         self._opener = opener
-        self._runner = runner
-        self._ender = ender
+        self._means = means
+        self._outcomes = means.outcomes
         self._lock = threading.Lock()
         self._active: dict[str, OpenTurn] = {}
         self._waiting: dict[int, set[threading.Event]] = defaultdict(set)
@@ -98,20 +99,19 @@ class Runs:
             raise _busy(f"{len(self._active)} turns are running on this worker; try again later.")
         turn = self._opener.open(request)
         if self._tracing.on:
-            turn.span = self._begin_span(turn)
+            turn = replace(turn, span=self._begin_span(turn))
+        if turn.ahead and asks_to_stop(turn.text):
+            turn = replace(turn, stopped=self._stop_ahead_of(turn))
+        _write(turn, turn.list_first_events())
         with self._lock:
             self._active[turn.run_id] = turn
             self._idle.clear()
         self._metrics.note_run(turn.run_id, "queued" if turn.ahead else "running")
-        if turn.ahead and asks_to_stop(turn.text):
-            turn.stopped = self._stop_ahead_of(turn)
         try:
             threading.Thread(target=self._run, args=(turn,), name="run", daemon=True).start()
         except RuntimeError as error:  # no thread to be had; a greenlet always is
-            self._runner.end_waiting(turn, "interrupted")
-            turn.log.close()
-            turn.span.end()
-            self._forget(turn)
+            _write(turn, Answer(self._means, turn).end_unbegun("interrupted"))
+            self._close(turn)
             raise _busy("This worker has no thread left for the turn; try again later.") from error
         self._signals.start()
         return turn
@@ -188,19 +188,26 @@ class Runs:
                 self._metrics.note_run(turn.run_id, "running")
                 self._metrics.note_queue_wait(time.monotonic() - began)
                 turn.span.add_event("astrbot.run.started")
-            self._runner.run(turn)
+            _write(turn, Answer(self._means, turn))
         except RunCancelled as error:
-            self._runner.end_waiting(turn, error.reason)
+            _write(turn, Answer(self._means, turn).end_unbegun(error.reason))
         except RunLost:
-            self._ender.drop(turn, "interrupted", "run_interrupted", LOST)
+            self._drop(turn, Outcome("interrupted", "run_interrupted", LOST))
         except Exception:
             log.exception("run %s ended unforeseen", turn.run_id)
             message = f"The server failed; its log has the details under run {turn.run_id}."
-            self._ender.drop(turn, "failed", "internal_error", message)
+            self._drop(turn, Outcome("failed", "internal_error", message))
         finally:
-            turn.log.close()
-            turn.span.end()
-            self._forget(turn)
+            self._close(turn)
+
+    def _drop(self, turn: OpenTurn, outcome: Outcome) -> None:
+        """End a turn that has no reply."""
+        _write(turn, self._outcomes.finish(turn, outcome))
+
+    def _close(self, turn: OpenTurn) -> None:
+        turn.log.close()
+        turn.span.end()
+        self._forget(turn)
 
     def _begin_span(self, turn: OpenTurn) -> Span:
         return self._tracing.begin(
@@ -274,6 +281,12 @@ class Runs:
                 woken.set()
             if not self._active:
                 self._idle.set()
+
+
+def _write(turn: OpenTurn, said: Iterable[Event]) -> None:
+    """Put events into a turn's log. Nothing else of this package does."""
+    for event in said:
+        turn.log.append(event)
 
 
 def _busy(message: str) -> ApiError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ... import events
 from ...agent.cancel import Cancellation
 from ...config.agents import AgentConfig, ProviderConfig
 from ...db.attachments import AttachmentRow
@@ -16,6 +17,7 @@ from ...messages import Segment, plain_text
 from ...plugins.commands import make_umo
 from ...plugins.context import TurnContext
 from ...runlog.log import RunLog
+from ...runtime.clock import to_iso
 from ...runtime.tracing import NO_SPAN, Span
 from ..context.supplied import GivenContext
 
@@ -97,7 +99,7 @@ class TurnRequest:
         return plain_text([segment.to_wire() for segment in self.segments])
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class OpenTurn:
     """A turn that is stored and may run. ``number`` is its place in the queue.
 
@@ -119,16 +121,19 @@ class OpenTurn:
     log: RunLog
     sent: Sequence[AttachmentRow] = ()
     cancel: Cancellation = field(default_factory=Cancellation)
-    observe: Callable[[Event], None] | None = None
     replaces: int | None = None
     stopped: int = 0
     span: Span = NO_SPAN
 
-    def say(self, event: Event) -> None:
-        """Put an event into the stream, and show it to the plugins that look."""
-        self.log.append(event)
-        if self.observe is not None:
-            self.observe(event)
+    def list_first_events(self) -> list[Event]:
+        """Return the events that every stream of the turn begins with."""
+        request = self.request
+        shown = request.shown_session_id if request.session_id else self.session.session_id
+        first = [events.session_id(shown)]
+        if self.user_message is not None and self.user_message_at is not None:
+            time = to_iso(self.user_message_at)
+            first.append(events.user_message_saved(self.user_message, time, self.checkpoint))
+        return [*first, events.run_started(self.run_id)]
 
     def to_context(self) -> TurnContext:
         """Return what the plugins may know of the turn."""

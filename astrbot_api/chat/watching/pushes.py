@@ -1,12 +1,10 @@
-"""Where open streams hear of messages that were pushed into their session."""
+"""Messages pushed into a session, and the open streams that show them."""
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-
-import orjson
+from collections.abc import Callable
 
 from ... import events
 from ...db import messages
@@ -26,7 +24,7 @@ _MARGIN = 100
 
 
 class Board:
-    """The sessions that streams of this worker show, and who is to be woken.
+    """Sessions watched on this worker, with the streams to notify.
 
     It keeps no messages: a stream that is woken reads what is new for itself,
     so a slow one holds nobody up and nothing piles up.
@@ -162,12 +160,3 @@ def list_push_events(message: MessageRow) -> list[Event]:
         message.id, to_iso(message.created_at), message.llm_checkpoint_id or None
     )
     return [*shown, {**saved, "message_id": own}]
-
-
-def encode_push(found: Sequence[MessageRow]) -> list[str]:
-    """Return pushed messages as SSE frames; without ``id:``, as they are not of the run."""
-    return [
-        f"data: {orjson.dumps(event).decode()}\n\n"
-        for message in found
-        for event in list_push_events(message)
-    ]

@@ -6,7 +6,7 @@ _TABLES = """
 CREATE TABLE run_event (
     run BIGINT NOT NULL,
     number BIGINT NOT NULL,
-    frame TEXT NOT NULL,
+    event BLOB NOT NULL,
     PRIMARY KEY (run, number)
 );
 CREATE TABLE run_event_end (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
@@ -13,12 +13,10 @@ from ..configs.routes import CONFIG_LIST, describe_configs
 from ..envelope import ok
 from ..idempotency import CODES, PARAMETER, read_client_key
 from ..schemas import envelope_of
-from ..sse import open_turn_stream
+from ..sse import find_abort, stream_response
 from ..state import get_state
 from .modes import BACKGROUND, BLOCKING, answer_background, answer_blocking
-from .reading import read_turn_request
-from .schemas import BegunTurnSchema, ChatRequestSchema, FinishedTurnSchema
-from .watching import start_watched
+from .schemas import BegunTurnSchema, ChatRequestSchema, FinishedTurnSchema, read_turn_request
 
 blp = ApiBlueprint("chat", __name__, tag="Chat", scope="chat", description="Talk to the agent.")
 
@@ -91,13 +89,15 @@ def send_chat_message(body: dict[str, Any]) -> Response:
     same.
     """
     check_username(body["username"])
-    asked = read_turn_request(body, get_state().settings, get_caller())
-    asked = replace(asked, client_key=read_client_key("chat", body))
+    state = get_state()
+    turn = read_turn_request(body, state.settings, get_caller())
+    turn = replace(turn, client_key=read_client_key("chat", body))
+    watch = state.chat.service.open(turn, find_abort(request))
     if body["response_mode"] == BLOCKING:
-        return answer_blocking(start_watched(asked))
+        return answer_blocking(watch)
     if body["response_mode"] == BACKGROUND:
-        return answer_background(start_watched(asked))
-    return open_turn_stream(asked)
+        return answer_background(watch)
+    return stream_response(watch)
 
 
 @blp.route("/chat/configs", methods=["GET"])

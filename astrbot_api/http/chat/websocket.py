@@ -10,16 +10,15 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
-from ...chat.watching.streams import OpenStream
+from ...chat.watching.watch import Watch
 from ...errors import ApiError, StorageError
+from ...events import decode_event
 from ..auth import check_username, get_caller, require_scope
 from ..blueprint import ApiBlueprint
-from ..sse import start_turn
 from ..state import get_http_state, get_state
 from ..websocket.connection import POLICY, WebSocket, find_socket
 from ..websocket.sockets import OpenSocket
-from .reading import read_turn_request
-from .watching import decode_frame
+from .schemas import read_turn_request
 from .websocket_frames import error_frame, event_frame, load_request, parse_frame
 
 log = logging.getLogger(__name__)
@@ -140,37 +139,35 @@ def _start(opened: OpenSocket, frame: dict[str, Any]) -> None:
     body = load_request(frame)
     check_username(body["username"])
     state = get_state()
-    asked = read_turn_request(body, state.settings, get_caller())
+    turn = read_turn_request(body, state.settings, get_caller())
     opened.begin_turn()
     try:
-        turn, stream = start_turn(asked, opened.websocket.break_off)
+        watch = state.chat.service.open(turn, opened.websocket.break_off)
     except BaseException:
         opened.finish_turn()
         raise
-    shown = asked.shown_session_id if asked.session_id else turn.session.session_id
+    shown = turn.shown_session_id if turn.session_id else watch.session_id
     try:
-        threading.Thread(
-            target=_show, args=(opened, stream, turn.run_id, shown), name="ws", daemon=True
-        ).start()
+        threading.Thread(target=_show, args=(opened, watch, shown), name="ws", daemon=True).start()
     except RuntimeError as error:  # no thread to be had; a greenlet always is
-        stream.close()
+        watch.close()
         opened.finish_turn()
         raise ApiError("server_busy", "This worker has no thread left; try again.") from error
 
 
-def _show(opened: OpenSocket, stream: OpenStream, run_id: str, session_id: str | int) -> None:
+def _show(opened: OpenSocket, watch: Watch, session_id: str | int) -> None:
     """Send the frames of a turn until its end or the client's."""
     websocket = opened.websocket
     try:
-        while not stream.ended and not websocket.closed:
-            for sent in stream.take(1.0):
-                frame = event_frame(decode_frame(sent), run_id, session_id)
+        while not watch.ended and not websocket.closed:
+            for _, line in watch.take(1.0):
+                frame = event_frame(decode_event(line), watch.run_id, session_id)
                 if frame is not None and not websocket.send(orjson.dumps(frame).decode()):
                     return  # the turn goes on without it
     except StorageError as error:
         _refuse(websocket, error)
     finally:
-        stream.close()
+        watch.close()
         opened.finish_turn()
 
 

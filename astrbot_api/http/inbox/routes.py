@@ -11,9 +11,8 @@ from ...errors import ApiError
 from ..auth import get_caller, resolve_username
 from ..blueprint import ApiBlueprint
 from ..fields import Cursor, MaybeUsername
-from ..sse import STREAM_HEADERS, find_abort
+from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
-from .body import InboxBody
 
 blp = ApiBlueprint(
     "inbox",
@@ -85,19 +84,7 @@ def open_inbox(query: dict[str, Any]) -> Response:
         )
     after = query["after"]
     if after is None:
-        after = _read_last_event_id()
-    inbox = state.chat.inbox.open(
-        username, get_caller().key_id, after=after, abort=find_abort(request)
+        after = read_last_event_id(request, "a message")
+    return stream_response(
+        state.chat.inbox.open(username, get_caller().key_id, after=after, abort=find_abort(request))
     )
-    runs = state.chat.runs
-    body = InboxBody(inbox, state.settings.heartbeat_s, lambda: runs.draining)
-    return Response(body, headers=STREAM_HEADERS, content_type="text/event-stream")
-
-
-def _read_last_event_id() -> int | None:
-    text = request.headers.get("Last-Event-ID", "").strip()
-    if not text:
-        return None
-    if not (text.isascii() and text.isdecimal()) or len(text) > 18:
-        raise ApiError("invalid_request", "Last-Event-ID must be the number of a message")
-    return int(text)

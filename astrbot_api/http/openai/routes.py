@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 from flask import Response, request
 
 from ...chat.turns.turn import TurnRequest
+from ...chat.watching.watch import Watch
 from ...config.agents import AgentConfig
 from ...errors import STATUS_OF_CODE, ApiError
 from ...keys.rules import NO_RULES
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
-from ..chat.watching import TurnWatch, iter_batches
-from ..sse import STREAM_HEADERS, find_abort, start_turn
+from ..chat.modes import iter_batches
+from ..sse import find_abort, stream_response
 from ..state import get_state
-from .body import CompletionBody
 from .reading import read_messages
 from .rendering import Completion
 from .schemas import (
@@ -134,7 +135,7 @@ def create_completion(body: dict[str, Any]) -> Response:
         max_chars=state.settings.max_message_chars,
     )
     kept = bool(session_id or body["store"])
-    turn, stream = start_turn(
+    watch = state.chat.service.open(
         TurnRequest(
             username=username,
             segments=segments,
@@ -148,55 +149,41 @@ def create_completion(body: dict[str, Any]) -> Response:
         ),
         find_abort(request),
     )
-    watch = TurnWatch(turn.run_id, stream)
-    completion = Completion(turn.run_id, body["model"], turn.session.session_id if kept else "")
-    unkept = None if kept else turn.session.id
-    if body["stream"]:
-        return _stream(watch, completion, unkept, body["stream_options"] or {})
-    return _answer_whole(watch, completion, unkept)
-
-
-def _stream(
-    watch: TurnWatch, completion: Completion, unkept: int | None, options: dict[str, Any]
-) -> Response:
-    """Answer in chunks.
-
-    :param unkept: Number of the session that goes with the turn.
-    """
-    state = get_state()
-
-    def on_close() -> None:
-        if unkept is not None:
-            if not watch.ended:
-                state.chat.runs.stop([watch.run_id])
-            state.chat.remover.empty(unkept)
-
-    chunks = CompletionBody(
-        watch,
-        completion,
-        heartbeat_s=state.settings.heartbeat_s,
+    options = body["stream_options"] or {}
+    completion = Completion(
+        watch.run_id,
+        body["model"],
+        watch.session_id if kept else "",
         include_usage=options.get("include_usage") is True,
-        on_close=on_close,
     )
-    return Response(chunks, headers=STREAM_HEADERS, content_type="text/event-stream")
+    chat = state.chat
+
+    def leave() -> None:
+        """Let the session of a turn that is not kept go with it."""
+        if not kept:
+            if not watch.ended:
+                chat.runs.stop([watch.run_id])
+            chat.remover.empty(watch.session)
+
+    if body["stream"]:
+        return stream_response(watch, completion, leave)
+    return _answer_whole(watch, completion, leave)
 
 
-def _answer_whole(watch: TurnWatch, completion: Completion, unkept: int | None) -> Response:
-    state = get_state()
-    until = time.monotonic() + state.settings.max_blocking_s
-    for batch in iter_batches(watch, state.settings.heartbeat_s):
+def _answer_whole(watch: Watch, completion: Completion, leave: Callable[[], None]) -> Response:
+    settings = get_state().settings
+    until = time.monotonic() + settings.max_blocking_s
+    for batch in iter_batches(watch, settings.heartbeat_s):
         for event in batch:
-            completion.take(event)
+            completion.fold.add(event)
         if time.monotonic() > until and not watch.ended:
-            if unkept is not None:
-                state.chat.runs.stop([watch.run_id])
+            leave()
             raise ApiError(
-                "turn_timeout", f"the turn takes longer than {state.settings.max_blocking_s:g} s"
+                "turn_timeout", f"the turn takes longer than {settings.max_blocking_s:g} s"
             )
-    if unkept is not None:
-        state.chat.remover.empty(unkept)
-    if completion.error is not None:
-        code, message = completion.error
+    leave()
+    if completion.fold.error is not None:
+        code, message = completion.fold.error
         raise ApiError(code if code in STATUS_OF_CODE else "internal_error", message)
     return _answer(completion.to_object())
 

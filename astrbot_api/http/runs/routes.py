@@ -9,13 +9,12 @@ from flask import Response, request
 from ...db import messages, runs, sessions
 from ...db.runs import RunRow
 from ...errors import ApiError
-from ...events import encode_frame
 from ...runtime.clock import to_iso
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..schemas import envelope_of
-from ..sse import find_abort, stream_response
+from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
 from .schemas import RunOwnerSchema, RunStateSchema, StopSchema, StreamQuerySchema
 
@@ -86,23 +85,14 @@ def resume_run(query: dict[str, Any], run_id: str) -> Response:
     `after`, and the stream continues exactly there: on whichever worker
     answers, after a restart, and, for some time, after the run's end.
     """
-    state = get_state()
     run = find_own_run(run_id, query["username"])
-    key_id = get_caller().key_id
-    with state.chat.streams.place(key_id):
-        after, lead = _read_after(query["after"]), ""
-        if query["snapshot"]:
-            snapshot = state.chat.follower.snapshot(run)
-            after = snapshot["data"]["revision"]
-            lead = encode_frame(snapshot, after)
-        stream = state.chat.streams.open(
-            state.chat.follower.follow(run, after),
-            session=run.session,
-            key_id=key_id,
-            local=state.chat.runs.find_log(run.run_id) is not None,
-            abort=find_abort(request),
-        )
-    return stream_response(stream, state.settings.heartbeat_s, lead)
+    after = query["after"]
+    if after is None:
+        after = read_last_event_id(request, "an event") or 0
+    watch = get_state().chat.service.resume(
+        run, after, get_caller().key_id, find_abort(request), snapshot=query["snapshot"]
+    )
+    return stream_response(watch)
 
 
 @blp.route("/chat/runs/<run_id>/stop", methods=["POST"], parameters=[_RUN_ID])
@@ -169,15 +159,3 @@ def _find_username(sent: str | None) -> str:
     if username:
         check_username(username)
     return username
-
-
-def _read_after(after: int | None) -> int:
-    """Return the last known event: the parameter, else ``Last-Event-ID``, else 0."""
-    if after is not None:
-        return after
-    text = request.headers.get("Last-Event-ID", "").strip()
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdecimal()) or len(text) > 12:
-        raise ApiError("invalid_request", "Last-Event-ID must be the number of an event")
-    return int(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 
 from ...chat.turns.editing import edit_user_message
 from ...chat.turns.turn import TurnRequest
@@ -14,10 +14,10 @@ from ...errors import ApiError
 from ...messages import parse_chat_message
 from ..auth import get_caller, resolve_username
 from ..blueprint import ApiBlueprint
-from ..chat.reading import read_streaming
+from ..chat.schemas import read_streaming
 from ..envelope import ok
 from ..schemas import envelope_of
-from ..sse import open_turn_stream
+from ..sse import find_abort, stream_response
 from ..state import get_state
 from .message_schemas import (
     MessagePageSchema,
@@ -144,7 +144,7 @@ def regenerate(
     old one stays.
     """
     username = resolve_username(body["username"], query["username"])
-    return open_turn_stream(
+    watch = get_state().chat.service.open(
         TurnRequest(
             username=username,
             segments=(),
@@ -156,8 +156,10 @@ def regenerate(
             key_id=get_caller().key_id,
             guard=get_caller().guard,
             answers_again=_read_number(message_id),
-        )
+        ),
+        find_abort(request),
     )
+    return stream_response(watch)
 
 
 def _read_number(message_id: str) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 
+from ...chat.watching.seats import Seat, Seats
 from ...config.settings import Settings
 from ...errors import ApiError
 from .connection import RESTART, WebSocket
@@ -17,9 +17,9 @@ MAX_TURNS = 20
 class OpenSocket:
     """One connection with its turns."""
 
-    def __init__(self, websocket: WebSocket, key_id: str) -> None:
+    def __init__(self, websocket: WebSocket, seat: Seat) -> None:
         self.websocket = websocket
-        self.key_id = key_id
+        self.seat = seat
         self._lock = threading.Lock()
         self._turns = 0
 
@@ -53,11 +53,9 @@ class WebSockets:
     """
 
     def __init__(self, settings: Settings, is_draining: Callable[[], bool]) -> None:
-        self._settings = settings
+        self._seats = Seats(settings, "WebSockets")
         self._is_draining = is_draining
-        self._lock = threading.Lock()
         self._open: set[OpenSocket] = set()
-        self._of_key: Counter[str] = Counter()
 
     @property
     def open_count(self) -> int:
@@ -69,28 +67,16 @@ class WebSockets:
 
         :raises ApiError: ``too_many_streams``, ``server_busy`` or ``shutting_down``.
         """
-        limit = self._settings.max_streams_per_key
         if self._is_draining():
             raise ApiError("shutting_down", "The server is going down; try again.")
-        with self._lock:
-            if limit and self._of_key[key_id] >= limit:
-                raise ApiError(
-                    "too_many_streams", f"{limit} WebSockets of this API key are open already"
-                )
-            if len(self._open) >= self._settings.max_streams_per_worker:
-                raise ApiError("server_busy", "too many WebSockets are open on this worker")
-            opened = OpenSocket(websocket, key_id)
-            self._open.add(opened)
-            self._of_key[key_id] += 1
+        opened = OpenSocket(websocket, self._seats.take(key_id))
+        self._open.add(opened)
         return opened
 
     def forget(self, opened: OpenSocket) -> None:
         """Take a connection off the list."""
-        with self._lock:
-            self._open.discard(opened)
-            self._of_key[opened.key_id] -= 1
-            if self._of_key[opened.key_id] <= 0:
-                del self._of_key[opened.key_id]
+        self._open.discard(opened)
+        opened.seat.release()
 
     def close_idle(self) -> None:
         """Close the connections without a turn when the worker is about to stop. A chore."""

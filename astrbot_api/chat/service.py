@@ -1,0 +1,152 @@
+"""The one door to turns: open or join one, resume one, and watch it.
+
+What a turn does once it is open is in :mod:`.turns.running`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ..db.runs import RunRow, find_run
+from ..db.store import Store
+from ..errors import ApiError
+from ..events import encode_event
+from ..idempotency import TurnExists
+from ..runlog.journal import Journal
+from ..runlog.reading import LogReader, RunReader
+from .resuming.following import RunFollower
+from .turns.running import Runs
+from .turns.turn import TurnRequest
+from .watching.pushes import Board
+from .watching.seats import Seat, Seats
+from .watching.watch import Numbered, Watch
+
+#: Breaks a caller's connection off; None where nothing can.
+Abort = Callable[[], None] | None
+
+
+class ChatService:
+    """Opens watches of new, joined and resumed runs. Whoever gets one must close it."""
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        runs: Runs,
+        follower: RunFollower,
+        board: Board,
+        seats: Seats,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._runs = runs
+        self._follower = follower
+        self._board = board
+        self._seats = seats
+
+    def open(self, request: TurnRequest, abort: Abort = None) -> Watch:
+        """Start a turn and watch it; join it where the same request has started it before.
+
+        :raises ApiError: for whatever is refused; nothing is stored then.
+        :raises StorageError: when nothing can be stored.
+        """
+        seat = self._seats.take(request.key_id or "", abort)
+        try:
+            try:
+                turn = self._runs.start(request)
+            except TurnExists as found:
+                return self._join(found.run_id, seat)
+            return self.watch(
+                turn.run_id,
+                turn.session.session_id,
+                turn.session.id,
+                LogReader(turn.log, self._journal),
+                seat,
+                known_message=turn.user_message,
+            )
+        except BaseException:
+            seat.release()
+            raise
+
+    def resume(
+        self, run: RunRow, after: int, key_id: str, abort: Abort = None, *, snapshot: bool = False
+    ) -> Watch:
+        """Watch a run from any of its events on.
+
+        :param after: The number of the last event that the client has.
+        :param snapshot: Show first what was said so far, in one event; ``after`` is ignored.
+        :raises ApiError: ``too_many_streams`` or ``server_busy``.
+        :raises StorageError: when its events cannot be read.
+        """
+        seat = self._seats.take(key_id, abort)
+        try:
+            lead: list[Numbered] = []
+            if snapshot:
+                event = self._follower.snapshot(run)
+                after = event["data"]["revision"]
+                lead = [(after, encode_event(event))]
+            return self._watch_row(run, after, seat, lead=lead)
+        except BaseException:
+            seat.release()
+            raise
+
+    def watch(
+        self,
+        run_id: str,
+        session_id: str,
+        session: int,
+        reader: RunReader,
+        seat: Seat,
+        *,
+        local: bool = True,
+        known_message: int | None = None,
+        lead: list[Numbered] | None = None,
+    ) -> Watch:
+        """Return a watch of what a reader reads, and of what is pushed into the session.
+
+        :param session: The session's number.
+        :param local: Whether the run is this worker's own.
+        :param known_message: The newest message that the client knows of.
+        :param lead: Events to show first.
+        """
+        runs, waiter = self._runs, threading.Event()
+        reader.attach(waiter)
+        return Watch(
+            run_id,
+            session_id,
+            session,
+            reader=reader,
+            pushes=self._board.open(session, waiter, known_message),
+            waiter=waiter,
+            seat=seat,
+            is_leaving=lambda: not local and runs.draining,
+            lead=lead,
+        )
+
+    def _join(self, run_id: str, seat: Seat) -> Watch:
+        with self._store.read() as db:
+            run = find_run(db, run_id)
+        if run is None:
+            raise ApiError("run_not_found", f"run not found: {run_id}")
+        return self._watch_row(run, 0, seat, known_message=run.user_message)
+
+    def _watch_row(
+        self,
+        run: RunRow,
+        after: int,
+        seat: Seat,
+        *,
+        known_message: int | None = None,
+        lead: list[Numbered] | None = None,
+    ) -> Watch:
+        return self.watch(
+            run.run_id,
+            run.session_id,
+            run.session,
+            self._follower.follow(run, after),
+            seat,
+            local=self._runs.find_log(run.run_id) is not None,
+            known_message=known_message,
+            lead=lead,
+        )

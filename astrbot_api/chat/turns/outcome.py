@@ -1,0 +1,319 @@
+"""How a run ends: stored in one transaction and shown, for every kind of end.
+
+A worker ends its own runs here, complete, stopped, failed or never begun; recovery ends
+those of a dead worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import peewee
+
+from ... import events
+from ...db import keyuse, messages, runs
+from ...db.attachments import find_attachments, link_attachments
+from ...db.messages import MessageRow
+from ...db.runs import RunRow
+from ...db.sessions import WEBCHAT
+from ...db.store import Store
+from ...deliveries.replies import queue_reply
+from ...deliveries.webhooks import Announcer
+from ...errors import EVENT_CODES, AstrBotError, OutcomeUnknown, StorageError
+from ...events import Event
+from ...runtime.clock import to_iso
+from ...runtime.metrics import Metrics
+from .turn import OpenTurn
+
+log = logging.getLogger(__name__)
+
+LOST = "This worker was silent for too long; another has ended the turn."
+
+#: Replies that may wait for a database that takes none.
+_MAX_UNSTORED = 1000
+
+
+class RunLost(AstrBotError):
+    """Another worker has ended the run: this one was silent for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a run.
+
+    :param status: ``completed``, ``stopped``, ``failed`` or ``interrupted``.
+    :param code: Why it failed or was interrupted; empty: it did not.
+    :param message: The same for people.
+    :param content: The bot's message, without its error; None: there is none to store.
+    :param direct: The message is the server's own text, not the model's.
+    """
+
+    status: str
+    code: str = ""
+    message: str = ""
+    content: Mapping[str, Any] | None = None
+    direct: bool = False
+
+    def to_content(self) -> dict[str, Any] | None:
+        """Return the message as it is stored; None: there is none."""
+        if self.content is None:
+            return None
+        error = {"error": {"code": self.code, "message": self.message}} if self.code else {}
+        return {**self.content, **error}
+
+    def fail(self, status: str, code: str, message: str) -> Outcome:
+        """Return what becomes of the run when this outcome cannot be stored."""
+        content = self.content and {**self.content, **({"message": []} if self.direct else {})}
+        return Outcome(status, code, message, content)
+
+
+@dataclass(frozen=True, slots=True)
+class EndingRun:
+    """What the end of a run needs to know of it.
+
+    :param key_ids: The keys that it counts to; None: the run's key and its maker's, which
+        are looked up.
+    :param kept: Whether anybody can find its session.
+    :param answers_messenger: Whether a messenger may wait for the reply.
+    :param replaces: Number of the answer that goes when this run's is stored.
+    """
+
+    number: int
+    run_id: str
+    session: int
+    session_id: str
+    platform_id: str
+    checkpoint: str | None
+    key_id: str | None
+    key_ids: frozenset[str] | None = None
+    kept: bool = True
+    answers_messenger: bool = True
+    replaces: int | None = None
+    traceparent: str | None = None
+
+    @classmethod
+    def of_turn(cls, turn: OpenTurn) -> EndingRun:
+        """Return it of a turn of this worker."""
+        request = turn.request
+        root = {request.guard.root_id} if request.guard else set()
+        return cls(
+            number=turn.number,
+            run_id=turn.run_id,
+            session=turn.session.id,
+            session_id=turn.session.session_id,
+            platform_id=request.platform_id,
+            checkpoint=turn.checkpoint,
+            key_id=request.key_id,
+            key_ids=frozenset({request.key_id or "", *root}),
+            kept=request.kept,
+            answers_messenger=request.origin is not None,
+            replaces=turn.replaces,
+            traceparent=turn.span.to_traceparent(),
+        )
+
+    @classmethod
+    def of_row(cls, run: RunRow) -> EndingRun:
+        """Return it of a run whose worker is gone."""
+        return cls(
+            number=run.id,
+            run_id=run.run_id,
+            session=run.session,
+            session_id=run.session_id,
+            platform_id=run.platform_id or WEBCHAT,
+            checkpoint=run.llm_checkpoint_id,
+            key_id=run.key_id,
+        )
+
+
+class Outcomes:
+    """Ends runs.
+
+    An end that cannot be stored (a full disk, a locked database) is kept and
+    tried again with :meth:`retry`; otherwise its session would never go on.
+
+    :param wake_outbox: Called when a reply to a messenger is stored and is to be sent.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        announcer: Announcer,
+        metrics: Metrics,
+        wake_outbox: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._announcer = announcer
+        self._metrics = metrics
+        self._wake_outbox = wake_outbox
+        self._lock = threading.Lock()
+        self._unstored: deque[tuple[EndingRun, Outcome]] = deque(maxlen=_MAX_UNSTORED)
+
+    def finish(self, turn: OpenTurn, outcome: Outcome) -> Generator[Event, None, Outcome]:
+        """Store the end of a turn of this worker; yield its last events.
+
+        :returns: What became of it: a reply that cannot be stored is a failure.
+        """
+        run, saved = EndingRun.of_turn(turn), None
+        try:
+            saved = self.store(run, outcome)
+        except StorageError as error:
+            if not outcome.code:
+                failure = outcome.fail("failed", "storage_error", describe_lost_reply(error))
+                return (yield from self.finish(turn, failure))
+            log.error("the end of run %s is not stored yet", turn.run_id)
+            self._unstored.append((run, outcome))
+        except RunLost:
+            if not outcome.code:
+                failure = outcome.fail("interrupted", "run_interrupted", LOST)
+                return (yield from self.finish(turn, failure))
+            log.warning("run %s was ended by another worker", turn.run_id)
+        self._metrics.note_end(outcome.status, (outcome.content or {}).get("agent_stats"))
+        turn.span.note({"astrbot.run.status": outcome.status})
+        if outcome.code:
+            turn.span.fail(outcome.code)
+        yield from list_last_events(run, outcome, saved, streaming=turn.request.streaming)
+        return outcome
+
+    def store(self, run: EndingRun, outcome: Outcome) -> tuple[int, int] | None:
+        """Store the end of a run, in one transaction.
+
+        :returns: Number and time of the bot's message; None: there is none.
+        :raises StorageError: when it cannot be stored.
+        :raises RunLost: when the run has another end already; nothing is stored.
+        """
+        saved = self._store.write(lambda db: self._store_end(db, run, outcome))
+        if run.answers_messenger:
+            self._wake_outbox()
+        return saved
+
+    def keeps(self, run: int) -> bool:
+        """Tell whether the end of a run, by its number, is still to be stored."""
+        return any(kept.number == run for kept, _ in tuple(self._unstored))
+
+    def retry(self) -> None:
+        """Store what could not be stored before; what still cannot be stays. A chore."""
+        with self._lock:  # one at a time: an end must not be stored twice
+            while self._unstored:
+                try:
+                    self.store(*self._unstored[0])
+                except StorageError:
+                    return
+                except RunLost:
+                    log.info("a reply was stored by another worker meanwhile")
+                self._unstored.popleft()
+
+    def _store_end(
+        self, db: peewee.Database, run: EndingRun, outcome: Outcome
+    ) -> tuple[int, int] | None:
+        content, code = outcome.to_content(), outcome.code or None
+        saved = None
+        if content is not None:
+            saved = _add_reply(db, run, content)
+            if run.replaces is not None and code is None:
+                # An attempt that failed leaves the earlier answer where it is.
+                messages.delete_message(db, run.replaces)
+        message_id = saved[0] if saved else None
+        if not runs.finish_run(
+            db, run.number, outcome.status, error_code=code, bot_message=message_id
+        ):
+            raise RunLost  # undoes the message: another worker has stored what was said
+        if run.answers_messenger and (content or code):
+            reply = content or {"error": {"message": outcome.message}}
+            queue_reply(db, run.run_id, reply, run.traceparent)
+        if saved is not None and content is not None and run.kept:
+            self._announcer.message_stored(
+                db, session_id=run.session_id, platform_id=run.platform_id, saved=saved,
+                sender=messages.BOT, content=content, traceparent=run.traceparent,
+            )  # fmt: skip
+        self._announcer.run_ended(
+            db, run_id=run.run_id, session_id=run.session_id, status=outcome.status,
+            error_code=code, message_id=message_id, traceparent=run.traceparent,
+        )  # fmt: skip
+        _count_turn(db, run, (content or {}).get("agent_stats"), failed=code is not None)
+        return saved
+
+
+def list_last_events(
+    run: EndingRun, outcome: Outcome, saved: tuple[int, int] | None, *, streaming: bool = True
+) -> list[Event]:
+    """Return the events that close a run.
+
+    :param saved: Number and time of the bot's message.
+    """
+    end = events.end(run.run_id)
+    if outcome.code:
+        return [events.error(run.run_id, outcome.code, outcome.message), end]
+    content = outcome.content
+    if content is None or saved is None:
+        return [end]
+    text, last = text_of(content), list[Event]()
+    if outcome.direct:
+        last += events.plain_pieces(run.run_id, text, streaming=False)
+    else:
+        if "agent_stats" in content:
+            last.append(events.agent_stats(content["agent_stats"]))
+        reasoning = content.get("reasoning", "")
+        last.append(events.complete(run.run_id, text, reasoning, streaming=streaming))
+    last.append(events.message_saved(saved[0], to_iso(saved[1]), run.checkpoint or ""))
+    return [*last, end]
+
+
+def read_outcome(run: RunRow, reply: MessageRow | None) -> tuple[Outcome, tuple[int, int] | None]:
+    """Return how a run has ended by what is stored, and its reply's number and time."""
+    outcome = Outcome(run.status, content=None if reply is None else reply.content)
+    failure = reply.content.get("error") if reply else None
+    if failure is not None:
+        outcome = replace(outcome, code=failure["code"], message=failure["message"])
+    elif reply is None and run.error_code:
+        message = EVENT_CODES.get(run.error_code, run.error_code)
+        outcome = replace(outcome, code=run.error_code, message=message)
+    return outcome, None if reply is None else (reply.id, reply.created_at)
+
+
+def text_of(content: Mapping[str, Any]) -> str:
+    """Return the answer's text of a stored message, without thinking and tools."""
+    return "".join(part["text"] for part in content["message"] if part["type"] == "plain")
+
+
+def describe_lost_reply(error: StorageError) -> str:
+    """Return the message for a turn whose reply could not be stored.
+
+    The database's own words, that nothing was stored, are not true of a turn:
+    the user's message was.
+    """
+    return str(error) if isinstance(error, OutcomeUnknown) else EVENT_CODES["storage_error"]
+
+
+def _add_reply(db: peewee.Database, run: EndingRun, content: dict[str, Any]) -> tuple[int, int]:
+    saved = messages.add_message(
+        db, run.session, run.platform_id, messages.BOT, content, run.checkpoint
+    )
+    ids = [part["attachment_id"] for part in content["message"] if "attachment_id" in part]
+    if ids:
+        files = find_attachments(db, ids)
+        link_attachments(db, saved[0], [file.id for file in files.values()])
+    return saved
+
+
+def _count_turn(
+    db: peewee.Database, run: EndingRun, stats: Mapping[str, Any] | None, *, failed: bool
+) -> None:
+    """Add a turn to what its keys did; a command and a lost run have no stats."""
+    if run.key_ids is None:
+        keyuse.add_lost_turn(db, run.key_id)
+        return
+    usage = stats["token_usage"] if stats else {}
+    for key_id in run.key_ids:
+        keyuse.add_turn(
+            db,
+            key_id,
+            failed=failed,
+            input_tokens=usage.get("input_other", 0) + usage.get("input_cached", 0),
+            output_tokens=usage.get("output", 0),
+            turn_ms=int((stats["end_time"] - stats["start_time"]) * 1000) if stats else 0,
+        )
