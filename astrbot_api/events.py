@@ -16,6 +16,9 @@ Event = dict[str, Any]
 #: 256 KiB. What is longer is cut into several events.
 MAX_LINE_BYTES = 256 * 1024
 
+#: Events that close a run. Its stored reply says what they are.
+CLOSING = frozenset({"agent_stats", "complete", "message_saved", "error", "end"})
+
 #: Text of one ``plain`` event, in characters; six bytes of JSON each at worst.
 _MAX_PIECE_CHARS = 32_000
 

@@ -1,7 +1,9 @@
 """A run's events as its own worker has them: one writer, any number of readers.
 
 The thread that runs the turn appends events; the journal writer writes them and then
-releases them to the streams of this worker. An event is encoded once for all readers.
+releases them to the streams of this worker. The events that close a run do not wait to be
+written: the reply is stored by then, and whoever recovers the run writes the same ones. An
+event is encoded once for all readers.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-from ..events import Event, encode_event
+from ..events import CLOSING, Event, encode_event
 from .journal import Piece
 
 #: What a run keeps in memory of the events that are in the journal.
@@ -43,7 +45,8 @@ class RunLog:
         self._bytes = 0
         self._appended = 0
         self._written = 0  # in the journal; set by the sink alone
-        self._released = 0  # visible to readers; set by the sink alone
+        self._released = 0  # visible to readers
+        self._closing_from = 0  # number of the first event that closes the run; 0: none
         self._ending = False
         self._closed = False
         self._marked = False
@@ -67,6 +70,9 @@ class RunLog:
             self._drop_written()
         self._kept[1].append(line)
         self._appended += 1
+        if event["type"] in CLOSING:
+            self._closing_from = self._closing_from or self._appended
+            self._release_closing()
         if not self._marked:
             self._marked = True
             self._sink.mark(self, edge=self._appended == 1)
@@ -74,6 +80,7 @@ class RunLog:
     def close(self) -> None:
         """Declare the log complete: no event follows."""
         self._ending = True
+        self._release_closing()
         self._marked = True
         self._sink.mark(self, edge=True)
 
@@ -114,6 +121,17 @@ class RunLog:
             self._written = piece.last
         if piece.ended:
             self._closed = True
+        self._release_closing()
+        self._wake()
+
+    def _release_closing(self) -> None:
+        """Show the closing events as soon as all before them are written."""
+        if self._closing_from and self._written >= self._closing_from - 1:
+            self._released = max(self._released, self._appended)
+            self._closed = self._closed or self._ending
+            self._wake()
+
+    def _wake(self) -> None:
         for waiter in tuple(self._waiters):
             waiter.set()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ...db import messages, runs
 from ...db.runs import RunRow
 from ...db.store import Store
-from ...events import Event, decode_event, encode_event, run_snapshot
+from ...events import CLOSING, Event, decode_event, encode_event, run_snapshot
 from ...runlog.journal import Journal
 from ...runlog.log import RunLog
 from ...runlog.reading import Followers, JournalReader, LogReader, RunReader
@@ -20,8 +20,6 @@ from .replay import list_all_events
 #: How long after a run's end its log may still be open, in microseconds:
 #: its worker writes the last events a moment after it stored the reply.
 _CLOSING_US = 3_000_000
-
-_CLOSING = frozenset({"agent_stats", "complete", "message_saved", "error", "end"})
 
 
 class RunFollower:
@@ -75,7 +73,7 @@ class RunFollower:
         reader = self.follow(run)
         while found := reader.read():
             seen += map(decode_event, found)
-        while seen and seen[-1]["type"] in _CLOSING:
+        while seen and seen[-1]["type"] in CLOSING:
             seen.pop()
         fold = ReplyFold()
         for event in seen:
