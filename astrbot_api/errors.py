@@ -1,4 +1,4 @@
-"""Every error of this package, and the one table that gives it a status.
+"""Every error that this package raises; :mod:`astrbot_api.error_codes` has the codes.
 
 ::
 
@@ -19,75 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: ``code`` of the error envelope -> HTTP status. The codes are stable: a
-#: client may match them. Adding one here is all that documents it (the
-#: OpenAPI document and the errors page read this table).
-STATUS_OF_CODE: dict[str, int] = {
-    "invalid_request": 400,
-    "missing_field": 400,
-    "malformed_json": 400,
-    "message_empty": 400,
-    "config_ambiguous": 400,
-    "missing_api_key": 401,
-    "invalid_api_key": 401,
-    "login_failed": 401,
-    "login_required": 401,
-    "login_expired": 401,
-    "bad_signature": 401,
-    "insufficient_scope": 403,
-    "csrf_failed": 403,
-    "username_reserved": 403,
-    "key_restricted": 403,
-    "path_not_found": 404,
-    "config_not_found": 404,
-    "provider_not_found": 404,
-    "model_not_found": 404,
-    "bot_not_found": 404,
-    "run_not_found": 404,
-    "attachment_not_found": 404,
-    "session_not_found": 404,
-    "message_not_found": 404,
-    "key_not_found": 404,
-    "delivery_not_found": 404,
-    "method_not_allowed": 405,
-    "session_of_another_user": 409,
-    "session_busy": 409,
-    "idempotency_mismatch": 409,
-    "idempotency_in_flight": 409,
-    "message_not_editable": 409,
-    "attachment_in_use": 409,
-    "body_too_large": 413,
-    "quota_exceeded": 413,
-    "unsupported_media_type": 415,
-    "range_not_satisfiable": 416,
-    "upgrade_required": 426,
-    "too_many_turns": 429,
-    "too_many_streams": 429,
-    "too_many_logins": 429,
-    "rate_limited": 429,
-    "too_many_keys": 429,
-    "budget_exhausted": 429,
-    "too_many_deliveries": 429,
-    "internal_error": 500,
-    "configuration_error": 500,
-    "websocket_unsupported": 501,
-    "provider_error": 502,
-    "delivery_failed": 502,
-    "server_busy": 503,
-    "shutting_down": 503,
-    "storage_error": 503,
-    "run_interrupted": 503,
-    "turn_timeout": 504,
-}
+from .error_codes import ERROR_CODES
 
-#: Codes that an ``error`` event carries: the stream has begun, so there is no
-#: status left to set. A blocking answer has their status of the table above.
-EVENT_CODES: dict[str, str] = {
-    "provider_error": "The model's endpoint failed, or answered nothing.",
-    "run_interrupted": "The server stopped before the turn had ended.",
-    "internal_error": "An unforeseen fault of this server.",
-    "storage_error": "The answer could not be stored.",
-}
+#: Code -> HTTP status.
+STATUS_OF_CODE = {code: one.status for code, one in ERROR_CODES.items()}
+
+#: Codes that an ``error`` event carries -> its message.
+EVENT_CODES = {code: one.event for code, one in ERROR_CODES.items() if one.event}
 
 
 class AstrBotError(Exception):
@@ -97,7 +35,7 @@ class AstrBotError(Exception):
 class ApiError(AstrBotError):
     """An answer to the caller that is not what was asked for.
 
-    :param code: A key of :data:`STATUS_OF_CODE`.
+    :param code: A code of :data:`~astrbot_api.error_codes.ERROR_CODES`.
     :param message: What is wrong and what to do, for the caller.
     :param headers: Headers of the answer, for example ``Retry-After``.
     """

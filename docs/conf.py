@@ -33,7 +33,7 @@ nitpick_ignore_regex = [
     # Ours, which annotations name and users do not need.
     (
         r"py:.*",
-        r"(.*\.)?(AdapterModule|Authenticate|Store|FakeRequest|PluginError|PlatformError|build|STATUS_OF_CODE)",
+        r"(.*\.)?(AdapterModule|Authenticate|Store|FakeRequest|PluginError|PlatformError|build|ERROR_CODES)",
     ),
     (
         r"py:.*",

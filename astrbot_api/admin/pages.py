@@ -12,20 +12,18 @@ from flask import Response, redirect, render_template, request, send_from_direct
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..errors import ApiError
-from ..http.openapi.translate import LANGUAGES
 from ..http.state import get_state
 from ..owner.login import Login
-from .access import find_page_login
-from .blueprint import AdminBlueprint
-from .language import (
-    LANGUAGE_COOKIE,
-    OWN_NAMES,
-    choose_page_language,
+from ..translations import (
+    LANGUAGE_TAGS,
+    LANGUAGES,
+    OWNER_PAGES,
+    choose_language,
     load_catalogue,
     make_gettext,
-    other_language,
-    tag_of,
 )
+from .access import find_page_login
+from .blueprint import AdminBlueprint
 
 blp = AdminBlueprint("pages", __name__, url_prefix="/admin", public=True)
 blp.template_folder = "templates"
@@ -34,6 +32,12 @@ _ASSETS = Path(__file__).parent / "static"
 
 #: How long a browser keeps the assets, in seconds; their addresses have a version.
 _ASSET_MAX_AGE_S = 3600
+
+#: Keeps the choice of ``?lang=``.
+_LANGUAGE_COOKIE = "astrbot_lang"
+
+#: What a language is called by those who read it.
+_OWN_NAMES = {"en": "English", "zh": "中文"}
 
 #: Name in the address -> title and icon, in the order of the navigation.
 _PAGES = {
@@ -76,7 +80,7 @@ def show_login() -> BaseResponse:
 @blp.route("/assets/catalogue.js", methods=["GET"])
 def get_catalogue() -> Response:
     """Serve the texts of the scripts in Chinese."""
-    body = b"export default " + orjson.dumps(load_catalogue("zh")) + b";\n"
+    body = b"export default " + orjson.dumps(load_catalogue("zh", OWNER_PAGES)) + b";\n"
     response = Response(body, mimetype="text/javascript")
     response.headers["Cache-Control"] = "no-cache"
     response.add_etag()
@@ -98,9 +102,10 @@ def get_asset(name: str) -> Response:
 
 def _render(template: str, page: str, login: Login | None) -> Response:
     state = get_state()
-    language = choose_page_language(request)
+    kept = request.cookies.get(_LANGUAGE_COOKIE, "")
+    language = choose_language(request.args.get("lang", kept), request.accept_languages)
     gettext = make_gettext(language)
-    other = other_language(language)
+    other = next(one for one in LANGUAGES if one != language)
     theme = request.cookies.get("astrbot_theme", "")
     html = render_template(
         f"astrbot_admin/{template}",
@@ -108,10 +113,10 @@ def _render(template: str, page: str, login: Login | None) -> Response:
         page=page,
         pages=[(name, gettext(title), icon) for name, (title, icon) in _PAGES.items()],
         language=language,
-        tag=tag_of(language),
+        tag=LANGUAGE_TAGS[language],
         other_language=other,
-        other_tag=tag_of(other),
-        other_name=OWN_NAMES[other],
+        other_tag=LANGUAGE_TAGS[other],
+        other_name=_OWN_NAMES[other],
         theme=theme if theme in ("light", "dark") else "",
         admin_root=_admin_root(),
         api_root=f"{_root()}/api/v1",
@@ -124,11 +129,11 @@ def _render(template: str, page: str, login: Login | None) -> Response:
     )
     response = Response(html, mimetype="text/html")
     response.headers["Content-Security-Policy"] = _CSP
-    response.headers["Content-Language"] = tag_of(language)
+    response.headers["Content-Language"] = LANGUAGE_TAGS[language]
     response.headers["Cache-Control"] = "no-store"
     if request.args.get("lang") in LANGUAGES:
         response.set_cookie(
-            LANGUAGE_COOKIE, language, max_age=31_536_000, path=_admin_root(),
+            _LANGUAGE_COOKIE, language, max_age=31_536_000, path=_admin_root(),
             secure=request.is_secure, httponly=True, samesite="Strict",
         )  # fmt: skip
     return _harden(response)

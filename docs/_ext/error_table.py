@@ -1,7 +1,6 @@
 """The directive ``error-table``: every code of the API, from the code.
 
-Statuses come from :data:`astrbot_api.errors.STATUS_OF_CODE`, meaning, example
-and remedy from what the OpenAPI document shows.
+They come from :data:`astrbot_api.error_codes.ERROR_CODES`.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from astrbot_api.config.settings import Settings
-from astrbot_api.errors import EVENT_CODES, STATUS_OF_CODE
-from astrbot_api.http.openapi.error_examples import build_example
+from astrbot_api.error_codes import ERROR_CODES, ErrorCode
 
 
 class ErrorTable(SphinxDirective):
@@ -25,15 +23,15 @@ class ErrorTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         lines: list[str] = []
-        codes = sorted(STATUS_OF_CODE, key=lambda code: STATUS_OF_CODE[code])
-        for status, group in groupby(codes, lambda code: STATUS_OF_CODE[code]):
+        codes = sorted(ERROR_CODES.values(), key=lambda one: (one.status, one.code))
+        for status, group in groupby(codes, lambda one: one.status):
             heading = f"{status} {HTTPStatus(status).phrase}"
             lines += [heading, "-" * len(heading), "", ".. list-table::"]
             lines += ["   :header-rows: 1", "   :widths: 24 38 38", ""]
             lines += ["   * - Code", "     - Meaning, and an example of ``message``"]
             lines += ["     - What to do"]
-            for code in sorted(group):
-                lines += _tell(code)
+            for one in group:
+                lines += _tell(one)
             lines.append("")
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
@@ -43,21 +41,22 @@ class EventCodeTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         lines = [".. list-table::", ""]
-        for code, meaning in EVENT_CODES.items():
-            lines += [f"   * - ``{code}``", f"     - {meaning}"]
+        for one in ERROR_CODES.values():
+            if one.event:
+                lines += [f"   * - ``{one.code}``", f"     - {one.event}"]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
-def _tell(code: str) -> list[str]:
-    example = build_example(code, Settings())
+def _tell(code: ErrorCode) -> list[str]:
+    example = code.example.format_map(vars(Settings()))
     return [
-        f"   * - .. _error-{code}:",
+        f"   * - .. _error-{code.code}:",
         "",
-        f"       ``{code}``",
-        f"     - {to_rst(example['summary'])}",
+        f"       ``{code.code}``",
+        f"     - {to_rst(code.meaning)}",
         "",
-        f"       *{_escape(example['value']['message'])}*",
-        f"     - {to_rst(example['description'])}",
+        f"       *{_escape(example)}*",
+        f"     - {to_rst(code.remedy)}",
     ]
 
 

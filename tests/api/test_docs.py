@@ -9,24 +9,33 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from astrbot_api import translations
+from astrbot_api.error_codes import _TABLE, ERROR_CODES
 from astrbot_api.errors import STATUS_OF_CODE
 from astrbot_api.http.api import RESOURCES
 from astrbot_api.http.docs.routes import PAGE_TEXTS
-from astrbot_api.http.openapi.chinese import CHINESE, PARTS
 from astrbot_api.http.openapi.complete import iter_operations
-from astrbot_api.http.openapi.error_examples import ERROR_EXAMPLES
-from astrbot_api.http.openapi.error_remedies import ERROR_REMEDIES
-from astrbot_api.http.openapi.translate import find_key, map_texts, split_paragraphs
+from astrbot_api.http.openapi.documents import map_texts
+from astrbot_api.translations import (
+    DOCUMENTATION,
+    LANGUAGES,
+    OWNER_PAGES,
+    find_key,
+    load_catalogue,
+    split_paragraphs,
+)
 
 from .conftest import Api
 
 DOCUMENT_URL = "/api/v1/openapi.json"
+CHINESE = load_catalogue("zh", DOCUMENTATION)
 
 
 @pytest.fixture
@@ -69,6 +78,11 @@ def collect_paragraphs(document: dict[str, Any]) -> set[str]:
 
     map_texts(document, note)
     return found
+
+
+def collect_error_texts() -> set[str]:
+    """Return what the table of error codes says to people."""
+    return {text for one in ERROR_CODES.values() for text in (one.meaning, one.remedy)}
 
 
 def check_against(schema: dict[str, Any], value: Any, document: dict[str, Any]) -> None:
@@ -158,9 +172,13 @@ def test_every_error_has_an_example_envelope_for_each_of_its_codes(
                 check_against(content["schema"], example["value"], document)
 
 
-def test_every_error_code_has_an_example() -> None:
-    assert sorted(ERROR_EXAMPLES) == sorted(STATUS_OF_CODE)
-    assert sorted(ERROR_REMEDIES) == sorted(STATUS_OF_CODE)
+def test_every_error_code_is_there_once_and_has_all_its_texts() -> None:
+    assert len(_TABLE) == len(ERROR_CODES) > 50
+    for code, one in ERROR_CODES.items():
+        assert one.meaning, code
+        assert one.remedy, code
+        assert one.example, code
+        HTTPStatus(one.status)
 
 
 @pytest.mark.parametrize(
@@ -333,13 +351,12 @@ def test_an_answer_may_get_more_fields_one_day(document: dict[str, Any]) -> None
 
 
 def test_every_english_text_has_its_chinese(document: dict[str, Any]) -> None:
-    texts = collect_paragraphs(document) | set(PAGE_TEXTS)
+    texts = collect_paragraphs(document) | set(PAGE_TEXTS) | collect_error_texts()
     assert [text for text in sorted(texts) if find_key(text, CHINESE) is None] == []
 
 
 def test_every_chinese_text_is_of_use(document: dict[str, Any]) -> None:
-    texts = collect_paragraphs(document) | set(PAGE_TEXTS)
-    texts |= {meaning for meaning, _ in ERROR_EXAMPLES.values()} | set(ERROR_REMEDIES.values())
+    texts = collect_paragraphs(document) | set(PAGE_TEXTS) | collect_error_texts()
     used = {find_key(text, CHINESE) for text in texts}
     # The phrases of statuses differ between Python's versions.
     used |= {f"{status.phrase}: {{}}" for status in HTTPStatus}
@@ -357,8 +374,15 @@ def test_a_translation_has_the_gaps_of_its_original() -> None:
             assert all(f"<{at}>" in filled for at in range(len(gaps))), english
 
 
-def test_no_text_is_translated_twice() -> None:
-    assert sum(len(part) for part in PARTS) == len(CHINESE)
+def test_every_text_of_a_catalogue_is_translated_once_and_has_a_reference() -> None:
+    assert [language for language in LANGUAGES if not load_catalogue(language)] == ["en"]
+    folder = Path(translations.__file__).parent
+    text = (folder / "zh" / "LC_MESSAGES" / "messages.po").read_text(encoding="utf-8")
+    whole = load_catalogue("zh")
+    header = 1
+    assert len(re.findall("^msgid ", text, re.MULTILINE)) == len(whole) + header
+    assert whole.keys() == CHINESE.keys() | load_catalogue("zh", OWNER_PAGES).keys()
+    assert "fuzzy" not in text
 
 
 @pytest.mark.parametrize("lang", ["zh", "zh-CN", "zh_cn", "ZH", "zh-Hant-TW"])

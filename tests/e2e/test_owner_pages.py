@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.admin.language import make_gettext
 from astrbot_api.testing.fake_openai import FakeOpenAI
+from astrbot_api.translations import make_gettext
 
 from ..servers import Server, write_config
 from .test_docs_page import _FLAGS

@@ -10,9 +10,8 @@ from flask import Response, redirect, render_template, request, send_from_direct
 from werkzeug.wrappers import Response as BaseResponse
 
 from ...errors import ApiError
+from ...translations import LANGUAGE_TAGS, choose_language, translate_text
 from ..blueprint import ApiBlueprint
-from ..openapi.chinese import CHINESE
-from ..openapi.translate import LANGUAGE_TAGS, choose_language, translate_text
 from ..state import get_http_state
 
 #: Swagger UI as the installed package has it: no CDN.
@@ -78,7 +77,7 @@ def get_openapi() -> Response:
     It is made from the server's code and has the limits of its settings.
     Generators make clients of it. No key is needed.
     """
-    language = choose_language(request)
+    language = choose_language(request.args.get("lang", ""))
     # Behind a proxy with a prefix the script root is that prefix.
     server_url = quote(request.script_root) or "/"
     body = get_http_state().openapi.render(language, server_url)
@@ -120,14 +119,13 @@ def get_docs() -> Response:
     Everything that the page needs comes from this server. No key is needed to
     read it; give yours under “Authorize” to try requests.
     """
-    language = choose_language(request, negotiate=True)
-    catalogue = CHINESE if language == "zh" else {}
+    language = choose_language(request.args.get("lang", ""), request.accept_languages)
     page = render_template(
         "astrbot_api/docs.html",
         language=language,
         tag=LANGUAGE_TAGS[language],
         title=get_http_state().openapi.get(language)["info"]["title"],
-        texts=[translate_text(text, catalogue) for text in PAGE_TEXTS],
+        texts=[translate_text(text, language) for text in PAGE_TEXTS],
     )
     headers = {
         "Content-Security-Policy": _CSP,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...config.settings import Settings
-from .error_examples import build_example
+from ...error_codes import ERROR_CODES
 
 _COMPONENT = "#/components/"
 
@@ -79,10 +79,26 @@ def _complete_responses(
         codes = re.findall(r"`([a-z_]+)`", response["description"])
         examples = components.setdefault("examples", {})
         for code in codes:
-            examples.setdefault(code, build_example(code, settings))
+            examples.setdefault(code, _build_example(code, settings))
         references = {code: {"$ref": f"{_COMPONENT}examples/{code}"} for code in codes}
         response["content"]["application/json"]["examples"] = references
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _build_example(code: str, settings: Settings) -> dict[str, Any]:
+    """Return the OpenAPI Example Object of an error code.
+
+    :param settings: The limits that its message names.
+    """
+    facts = ERROR_CODES[code]
+    envelope = {
+        "status": "error",
+        "message": facts.example.format_map(vars(settings)),
+        "data": None,
+        "code": code,
+        "request_id": "6d0f1a1f8b7e4a43a3c1d2a9",
+    }
+    return {"summary": facts.meaning, "description": facts.remedy, "value": envelope}
 
 
 def _tell_scope(operation: dict[str, Any], scopes: Mapping[str, str | None]) -> None:

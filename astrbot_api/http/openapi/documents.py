@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from ...config.settings import Settings
-from .chinese import CHINESE
+from ...translations import LANGUAGES, translate_text
 from .complete import complete_document
-from .translate import LANGUAGES, map_texts, translate_text
+
+#: Keys whose value, where it is a string, is written for people.
+_TEXTS = frozenset({"title", "summary", "description"})
+
+#: Keys whose value is data, whatever it looks like.
+_DATA = frozenset({"example", "default", "enum", "const", "value"})
+
+#: Keys whose value is an object with names of our own as its keys.
+_NAMED = frozenset(
+    {
+        "callbacks", "content", "examples", "headers", "links", "parameters", "paths",
+        "patternProperties", "properties", "requestBodies", "responses", "schemas",
+        "securitySchemes",
+    }
+)  # fmt: skip
 
 
 class OpenapiDocuments:
@@ -32,20 +46,20 @@ class OpenapiDocuments:
     def get(self, language: str) -> Mapping[str, Any]:
         """Return the document, without its servers.
 
-        :param language: One of :data:`~.translate.LANGUAGES`.
+        :param language: One of :data:`~astrbot_api.translations.LANGUAGES`.
         """
         document = self._documents.get(language)
         if document is None:
             # Two threads may both make it: they make the same.
             english = self._documents[LANGUAGES[0]]
-            document = map_texts(english, lambda text: translate_text(text, CHINESE))
+            document = map_texts(english, lambda text: translate_text(text, language))
             self._documents[language] = document
         return document
 
     def render(self, language: str, server_url: str) -> bytes:
         """Return the document as JSON.
 
-        :param language: One of :data:`~.translate.LANGUAGES`.
+        :param language: One of :data:`~astrbot_api.translations.LANGUAGES`.
         :param server_url: Where the paths begin. It differs from proxy to
             proxy, so it is put before the rest, which is made once.
         """
@@ -57,3 +71,35 @@ class OpenapiDocuments:
         version = self._documents[language]["openapi"]
         first = orjson.dumps({"openapi": version, "servers": [{"url": server_url}]})
         return first[:-1] + b"," + rest
+
+
+def map_texts(node: Any, change: Callable[[str], str], *, named: bool = False) -> Any:
+    """Return a copy of a document with each text for people changed.
+
+    :param change: Gives the new text for an old one.
+    :param named: Whether the keys of ``node`` are names, not OpenAPI's words.
+    """
+    if isinstance(node, list):
+        return [map_texts(item, change) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if named:
+        return {name: map_texts(value, change) for name, value in node.items()}
+    return {key: _map_member(key, value, change) for key, value in node.items()}
+
+
+def _map_member(key: str, value: Any, change: Callable[[str], str]) -> Any:
+    if key in _DATA or (key == "examples" and isinstance(value, list)):
+        return value
+    if key in _TEXTS and isinstance(value, str):
+        return change(value)
+    if key == "tags":
+        return [_map_tag(tag, change) for tag in value]
+    return map_texts(value, change, named=key in _NAMED)
+
+
+def _map_tag(tag: Any, change: Callable[[str], str]) -> Any:
+    """Change a tag: an object at the top of the document, its name in an operation."""
+    if isinstance(tag, str):
+        return change(tag)
+    return {**map_texts(tag, change), "name": change(tag["name"])}
