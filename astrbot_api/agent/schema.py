@@ -13,26 +13,20 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, overload
 
+import msgspec
 import orjson
 from docstring_parser import Docstring, DocstringStyle, parse
 
+from ..errors import ToolError
 from .tools import Tool, ToolContext
 
-#: What an annotation is: the schema of its JSON, and what makes the value of it.
-_Kind = tuple[dict[str, Any], Callable[[Any], Any]]
+#: Only these can be alternatives: the value shows which one is meant.
+_SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
-_SCALARS: dict[Any, tuple[str, Callable[[Any], Any]]] = {
-    str: ("string", str),
-    int: ("integer", int),  # JSON schema takes 2.0 for an integer
-    float: ("number", float),
-    bool: ("boolean", bool),
-}
-
-
-class _Unsupported(Exception):
-    """An annotation that has no schema; the text says which."""
+#: The default of what must be given.
+_REQUIRED = inspect.Parameter.empty
 
 
 @overload
@@ -90,78 +84,96 @@ def _make_tool(
     if not doc.description:
         raise TypeError(f"tool {name}: a docstring is missing; the model is told what it says")
     try:
-        parameters, converters, contexts = _read_signature(function, doc)
-    except _Unsupported as error:
+        hints, defaults = _read_signature(function, doc)
+        contexts = [key for key in defaults if hints[key] is ToolContext]
+        given = {key: value for key, value in defaults.items() if key not in contexts}
+        parameters = _read_object(hints, given, doc, "parameter ")
+        kind: Any = TypedDict("Arguments", {key: hints[key] for key in given}, total=False)  # type: ignore[misc]
+        msgspec.convert({}, kind)  # refuses what it could not convert later
+    except TypeError as error:
         raise TypeError(f"tool {name}: {error}") from None
 
     def call(arguments: Mapping[str, Any], context: ToolContext) -> Any:
-        given = {key: converters[key](value) for key, value in arguments.items()}
-        return function(**given, **dict.fromkeys(contexts, context))
+        try:
+            values = msgspec.convert(_with_integers(arguments), kind)
+        except msgspec.ValidationError as error:
+            raise ToolError(f"the arguments do not fit: {error}") from None
+        return function(**values, **dict.fromkeys(contexts, context))
 
     return Tool(name, doc.description, call, parameters, timeout_s, by_name_only)
+
+
+def _with_integers(value: Any) -> Any:
+    """Return JSON with 2 for 2.0: JSON schema takes 2.0 for an integer, msgspec does not."""
+    if isinstance(value, Mapping):
+        return {key: _with_integers(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(one) for one in value]
+    exact = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if exact else value
 
 
 def _read_docstring(documented: Any) -> Docstring:
     return parse(documented.__doc__ or "", style=DocstringStyle.REST)
 
 
-def _read_signature(
-    function: Callable[..., Any], doc: Docstring
-) -> tuple[dict[str, Any], dict[str, Callable[[Any], Any]], list[str]]:
-    """Return the parameters' schema, their converters, and the context's names."""
-    hints = _read_hints(function)
-    described = _descriptions(doc)
-    properties: dict[str, Any] = {}
-    required: list[str] = []
-    converters: dict[str, Callable[[Any], Any]] = {}
-    contexts: list[str] = []
-    for parameter in inspect.signature(function).parameters.values():
-        hint = _check_parameter(parameter, hints)
-        if hint is ToolContext:
-            contexts.append(parameter.name)
-            described.pop(parameter.name, None)
-            continue
-        schema, converters[parameter.name] = _read_type(hint, f"parameter {parameter.name}")
-        if parameter.default is inspect.Parameter.empty:
-            required.append(parameter.name)
-        else:
-            schema |= _default(parameter.default)
-        properties[parameter.name] = schema | _description(described, parameter.name)
-    if described:
-        raise _Unsupported(f"the docstring describes {next(iter(described))}, no parameter")
-    return _object(properties, required), converters, contexts
-
-
-def _check_parameter(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
-    """Return a parameter's annotation, or refuse the parameter."""
-    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-        raise _Unsupported(f"parameter *{parameter.name}: a tool's parameters must be named")
-    if parameter.kind is parameter.POSITIONAL_ONLY:
-        raise _Unsupported(f"parameter {parameter.name}: it must not be positional only")
-    if parameter.name == "self" and parameter.name not in hints:
-        raise _Unsupported("of a method decorate the bound one: tool(self.method)")
-    if parameter.name not in hints:
-        raise _Unsupported(f"parameter {parameter.name} has no annotation")
-    return hints[parameter.name]
-
-
 def _read_hints(annotated: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(annotated)
     except NameError as error:
-        raise _Unsupported(f"{error}; annotations must be importable at module level") from None
+        raise TypeError(f"{error}; annotations must be importable at module level") from None
 
 
-def _descriptions(doc: Docstring) -> dict[str, str]:
-    return {one.arg_name: " ".join((one.description or "").split()) for one in doc.params}
+def _read_signature(
+    function: Callable[..., Any], doc: Docstring
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the annotations of a function's parameters, and their defaults."""
+    hints = _read_hints(function)
+    parameters = inspect.signature(function).parameters
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(f"parameter *{name}: a tool's parameters must be named")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise TypeError(f"parameter {name}: it must not be positional only")
+        if name == "self" and name not in hints:
+            raise TypeError("of a method decorate the bound one: tool(self.method)")
+        if name not in hints:
+            raise TypeError(f"parameter {name} has no annotation")
+    for described in doc.params:
+        if described.arg_name not in parameters:
+            raise TypeError(f"the docstring describes {described.arg_name}, no parameter")
+    return hints, {name: one.default for name, one in parameters.items()}
 
 
-def _description(described: dict[str, str], name: str) -> dict[str, str]:
-    text = described.pop(name, "")
-    return {"description": text} if text else {}
+def _read_object(
+    hints: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    doc: Docstring,
+    where: str,
+    outer: tuple[Any, ...] = (),
+) -> dict[str, Any]:
+    """Return the schema of a function's parameters or of a class's fields.
+
+    :param defaults: Name -> default, or :data:`_REQUIRED`.
+    :param where: What precedes the name in an error message.
+    :param outer: The classes that contain it: no schema is endless.
+    """
+    described = {one.arg_name: " ".join((one.description or "").split()) for one in doc.params}
+    properties = {name: _read_type(hints[name], where + name, outer) for name in defaults}
+    for name, schema in properties.items():
+        schema |= _read_default(defaults[name])
+        if described.get(name):
+            schema["description"] = described[name]
+    required = [name for name, default in defaults.items() if default is _REQUIRED]
+    return {
+        "type": "object",
+        "properties": properties,
+        **({"required": required} if required else {}),
+        "additionalProperties": False,
+    }
 
 
-def _default(value: Any) -> dict[str, Any]:
+def _read_default(value: Any) -> dict[str, Any]:
     """Return the schema's ``default``, where JSON has a word for the value."""
     try:
         return {"default": orjson.loads(orjson.dumps(value))}
@@ -169,133 +181,49 @@ def _default(value: Any) -> dict[str, Any]:
         return {}
 
 
-def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "object", "properties": properties}
-    if required:
-        schema["required"] = required
-    return schema | {"additionalProperties": False}
-
-
-def _read_type(hint: Any, where: str, outer: tuple[Any, ...] = ()) -> _Kind:
-    """Return what an annotation means in JSON.
-
-    :param where: Names the place, for the refusal.
-    :param outer: The classes that it stands in: no schema is endless.
-    """
+def _read_type(hint: Any, where: str, outer: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the schema of an annotation; see :func:`_read_object`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in _SCALARS:
-        name, convert = _SCALARS[hint]
-        return {"type": name}, convert
+        return {"type": _SCALARS[hint]}
     if hint is Any:
-        return {}, _same
+        return {}
     if origin is Literal:
-        return {"enum": list(arguments)}, _same
+        return {"enum": list(arguments)}
     if origin in (typing.Union, types.UnionType):
-        return _read_union(arguments, where, outer)
+        real = [one for one in arguments if one is not types.NoneType]
+        if len(real) > 1 and not all(one in _SCALARS for one in real):
+            raise TypeError(f"{where}: only str, int, float and bool can be alternatives")
+        null = [{"type": "null"}] if len(real) < len(arguments) else []
+        return {"anyOf": [_read_type(one, where, outer) for one in real] + null}
     if (origin or hint) is list:
-        return _read_list(arguments, where, outer)
+        items = [_read_type(one, where, outer) for one in arguments]
+        return {"type": "array", "items": items[0]} if items else {"type": "array"}
     if (origin or hint) is dict:
-        return _read_dict(arguments, where, outer)
-    if inspect.isclass(hint) and hint not in outer:
-        found = _read_class(hint, where, outer)
-        if found is not None:
-            return found
-    name = getattr(hint, "__name__", str(hint))
-    raise _Unsupported(
-        f"{where}: {name} has no JSON schema here; use str, int, float, bool, list, dict, "
-        "Literal, Enum, a dataclass or TypedDict that does not hold itself, or any of these | None"
-    )
+        if arguments and arguments[0] is not str:
+            raise TypeError(f"{where}: the keys of a dict must be str, as in JSON")
+        values = [_read_type(one, where, outer) for one in arguments[1:]]
+        return {"type": "object", **({"additionalProperties": values[0]} if values else {})}
+    return _read_class(hint, where, outer)
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-def _read_union(arguments: tuple[Any, ...], where: str, outer: tuple[Any, ...]) -> _Kind:
-    real = [one for one in arguments if one is not types.NoneType]
-    kinds = [_read_type(one, where, outer) for one in real]
-    schemas = [schema for schema, _ in kinds]
-    if len(real) < len(arguments):
-        schemas.append({"type": "null"})
-    if len(kinds) == 1:
-        convert = kinds[0][1]
-        return {"anyOf": schemas}, lambda value: None if value is None else convert(value)
-    if not all(one in _SCALARS for one in real):
-        raise _Unsupported(f"{where}: only str, int, float and bool can be alternatives")
-    return {"anyOf": schemas}, _same
-
-
-def _read_list(arguments: tuple[Any, ...], where: str, outer: tuple[Any, ...]) -> _Kind:
-    if not arguments:
-        return {"type": "array"}, _same
-    schema, convert = _read_type(arguments[0], where, outer)
-    return {"type": "array", "items": schema}, lambda values: [convert(one) for one in values]
-
-
-def _read_dict(arguments: tuple[Any, ...], where: str, outer: tuple[Any, ...]) -> _Kind:
-    if not arguments:
-        return {"type": "object"}, _same
-    if arguments[0] is not str:
-        raise _Unsupported(f"{where}: the keys of a dict must be str, as in JSON")
-    schema, convert = _read_type(arguments[1], where, outer)
-    return (
-        {"type": "object", "additionalProperties": schema},
-        lambda values: {key: convert(value) for key, value in values.items()},
-    )
-
-
-def _read_class(hint: Any, where: str, outer: tuple[Any, ...]) -> _Kind | None:
-    if issubclass(hint, enum.Enum):
-        values = [one.value for one in hint]
-        if not all(isinstance(one, (str, int)) for one in values):
-            raise _Unsupported(f"{where}: the values of {hint.__name__} must be str or int")
-        return {"enum": values}, hint
-    if dataclasses.is_dataclass(hint):
-        make: Any = hint
-        items = [one for one in dataclasses.fields(hint) if one.init]
-        missing = dataclasses.MISSING
-        required = [
-            one.name for one in items if one.default is missing and one.default_factory is missing
-        ]
-        schema, convert = _read_items(hint, [one.name for one in items], required, where, outer)
-        for one in items:
-            if one.default is not missing:
-                schema["properties"][one.name] |= _default(one.default)
-        return schema, lambda value: make(**convert(value))
+def _read_class(hint: Any, where: str, outer: tuple[Any, ...]) -> dict[str, Any]:
+    if inspect.isclass(hint) and issubclass(hint, enum.Enum):
+        return {"enum": [one.value for one in hint]}
+    defaults: dict[str, Any] | None = None
     if typing.is_typeddict(hint):
-        names = list(hint.__annotations__)
-        return _read_items(hint, names, _required_keys(hint, names), where, outer)
-    return None
-
-
-def _required_keys(hint: Any, names: list[str]) -> list[str]:
-    # Where annotations are texts (PEP 563) the class itself does not know
-    # which of them say NotRequired.
-    marks = {
-        name: typing.get_origin(one)
-        for name, one in typing.get_type_hints(hint, include_extras=True).items()
-    }
-    return [
-        name
-        for name in names
-        if marks[name] is typing.Required
-        or (name in hint.__required_keys__ and marks[name] is not typing.NotRequired)
-    ]
-
-
-def _read_items(
-    hint: Any, names: list[str], required: list[str], where: str, outer: tuple[Any, ...]
-) -> _Kind:
-    """Return the object that a dataclass or a TypedDict is in JSON."""
-    hints = _read_hints(hint)
-    described = _descriptions(_read_docstring(hint))
-    kinds = {
-        name: _read_type(hints[name], f"{where}: {hint.__name__}.{name}", (*outer, hint))
-        for name in names
-    }
-    properties = {
-        name: schema | _description(described, name) for name, (schema, _) in kinds.items()
-    }
-    return _object(properties, required), lambda values: {
-        key: kinds[key][1](value) for key, value in values.items()
-    }
+        # It understands NotRequired in annotations that are texts (PEP 563), and sorts the names.
+        fields: Any = msgspec.inspect.type_info(hint)
+        required = {one.name for one in fields.fields if one.required}
+        defaults = {key: _REQUIRED if key in required else ... for key in _read_hints(hint)}
+    elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        defaults = {name: one.default for name, one in inspect.signature(hint).parameters.items()}
+    if defaults is None or hint in outer:
+        name = getattr(hint, "__name__", str(hint))
+        raise TypeError(
+            f"{where}: {name} has no JSON schema here; use str, int, float, bool, list, dict, "
+            "Literal, Enum, a dataclass or TypedDict that does not contain itself, "
+            "or any of these | None"
+        )
+    place = f"{where}: {hint.__name__}."
+    return _read_object(_read_hints(hint), defaults, _read_docstring(hint), place, (*outer, hint))

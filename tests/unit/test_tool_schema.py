@@ -9,7 +9,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import pytest
 
-from astrbot_api import Cancellation, ToolContext, tool
+from astrbot_api import Cancellation, ToolContext, ToolError, tool
 
 
 class Colour(Enum):
@@ -29,8 +29,8 @@ class Point:
 
 
 class Place(TypedDict):
-    city: str
     street: NotRequired[str]
+    city: str
 
 
 @dataclass
@@ -89,7 +89,8 @@ def test_a_dataclass_is_an_object_with_its_descriptions_and_defaults() -> None:
 
 def test_a_typed_dict_is_an_object() -> None:
     schema = schema_of(Place)
-    assert schema["properties"] == {"city": {"type": "string"}, "street": {"type": "string"}}
+    assert schema["properties"] == {"street": {"type": "string"}, "city": {"type": "string"}}
+    assert list(schema["properties"]) == ["street", "city"], "in the author's order"
     assert schema["required"] == ["city"]
 
 
@@ -145,6 +146,15 @@ def test_arguments_come_as_the_types_that_were_asked_for() -> None:
     assert isinstance(seen[3], int)
 
 
+def test_arguments_that_do_not_fit_are_a_clear_error_for_the_model() -> None:
+    @tool
+    def take(points: list[Point]) -> None:
+        """Take them."""
+
+    with pytest.raises(ToolError, match=r"Expected `float`, got `str` - at `\$\.points\[0\]\.x`"):
+        take.call({"points": [{"x": "far"}]}, CONTEXT)
+
+
 def test_a_bound_method_keeps_its_object() -> None:
     class Box:
         content = "tea"
@@ -187,6 +197,15 @@ def _number_keys(x: dict[int, str]) -> None:
     """Do it."""
 
 
+class Mixed(Enum):
+    WORD = "word"
+    NUMBER = 1
+
+
+def _mixed(x: Mixed) -> None:
+    """Do it."""
+
+
 def _endless(x: Endless) -> None:
     """Do it."""
 
@@ -222,6 +241,7 @@ async def _asynchronous(x: int) -> None:
         (_bytes, "parameter x: bytes has no JSON schema here"),
         (_number_keys, "the keys of a dict must be str"),
         (_endless, "Endless.inner: Endless has no JSON schema"),
+        (_mixed, "Enums must contain either all str or all int values"),
         (_alternatives, "can be alternatives"),
         (_unknown, "name 'NoSuchThing' is not defined"),
         (_misspelt, "the docstring describes cuont, no parameter"),
