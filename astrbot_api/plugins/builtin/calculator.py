@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import simpleeval
 
 from ...errors import ToolError
 
-#: Longest expression, and the longest number on the way to its result.
+#: Longest expression, and the longest result of an operator.
 MAX_CHARS = 500
 MAX_BITS = 8192
 
@@ -22,9 +21,8 @@ Number = int | float
 def calculate(expression: str) -> str:
     """Return the value of an arithmetic expression.
 
-    simpleeval walks the expression and knows no names but those given here;
-    the operators are ours, since its own limits still allow powers that take
-    minutes.
+    simpleeval walks the expression and knows no names but those given here. Its
+    operators are limited, so that no step has long numbers to work with.
 
     :raises ToolError: for anything that is no number in the end.
     """
@@ -53,9 +51,8 @@ def _evaluator() -> simpleeval.SimpleEval:
     names = {"pi": math.pi, "e": math.e, "tau": math.tau, "True": True, "False": False}
     evaluator = simpleeval.SimpleEval(operators=_OPERATORS, functions=_FUNCTIONS, names=names)
     allowed = (ast.Name, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Call)
-    nodes: dict[Any, Any] = {kind: evaluator.nodes[kind] for kind in allowed}
-    nodes[ast.Constant] = _read_constant
-    evaluator.nodes = nodes
+    evaluator.nodes = {kind: evaluator.nodes[kind] for kind in allowed}
+    evaluator.nodes[ast.Constant] = _read_constant
     return evaluator
 
 
@@ -63,38 +60,29 @@ def _read_constant(node: ast.Constant) -> Any:
     """Let in numbers alone: a text times a number is a long text."""
     if not isinstance(node.value, (int, float)):
         raise ToolError("only numbers can be calculated with")
-    return _limit(node.value)
+    return node.value
 
 
-def _limit(value: Any) -> Any:
-    if isinstance(value, int) and value.bit_length() > MAX_BITS:
-        raise ToolError(f"a number on the way is too long; at most {MAX_BITS} bits are allowed")
-    return value
-
-
-def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+def _limited(operator: Callable[..., Any]) -> Callable[..., Any]:
     def call(*values: Number) -> Any:
-        return _limit(function(*values))
+        result = operator(*values)
+        if isinstance(result, int):
+            _check_bits(result.bit_length())
+        return result
 
     return call
 
 
-def _multiply(left: Number, right: Number) -> Number:
-    if isinstance(left, int) and isinstance(right, int):
-        _check_bits(left.bit_length() + right.bit_length())
-    return left * right
+def _check_bits(bits: int) -> None:
+    if bits > MAX_BITS:
+        raise ToolError(f"the result is too long; at most {MAX_BITS} bits are allowed")
 
 
 def _power(base: Number, exponent: Number) -> Any:
     if isinstance(base, int) and isinstance(exponent, int) and exponent > 0:
-        _check_bits(base.bit_length() * exponent)
+        # Refuse before the work is done: the result has at least this many bits.
+        _check_bits((base.bit_length() - 1) * exponent + 1)
     return base**exponent
-
-
-def _check_bits(bits: int) -> None:
-    """Refuse before the work is done, not after."""
-    if bits > MAX_BITS + 64:
-        raise ToolError(f"the result is too long; at most {MAX_BITS} bits are allowed")
 
 
 def _round(value: Number, digits: Number = 0) -> Number:
@@ -110,33 +98,18 @@ def _factorial(value: Number) -> int:
     return math.factorial(int(value)) if value == int(value) else math.factorial(-1)
 
 
-_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: _checked(operator.add),
-    ast.Sub: _checked(operator.sub),
-    ast.Mult: _multiply,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: _power,
-    ast.UAdd: operator.pos,
-    ast.USub: operator.neg,
-    ast.Not: operator.not_,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
+# simpleeval's own power allows results that take minutes.
+_OPERATORS = {
+    kind: _limited(operator)
+    for kind, operator in {**simpleeval.DEFAULT_OPERATORS, ast.Pow: _power}.items()
 }
 
+#: Of these only factorial makes a number that is longer than those it is given.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{name: _checked(getattr(math, name)) for name in (
+    **{name: getattr(math, name) for name in (
         "sqrt", "exp", "log", "log2", "log10", "sin", "cos", "tan", "asin", "acos", "atan",
         "atan2", "sinh", "cosh", "tanh", "degrees", "radians", "floor", "ceil", "trunc",
         "hypot", "gcd",
     )},
-    **{name: _checked(one) for name, one in (
-        ("abs", abs), ("round", _round), ("min", min), ("max", max),
-    )},
-    "factorial": _checked(_factorial),
+    "abs": abs, "min": min, "max": max, "round": _round, "factorial": _factorial,
 }  # fmt: skip
