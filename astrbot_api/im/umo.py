@@ -67,10 +67,5 @@ def split_webchat(session_id: str) -> tuple[str, str]:
     return username, session
 
 
-def webchat_umo(username: str, session_id: str) -> str:
-    """Return the UMO of a session of the web chat."""
-    return f"{WEBCHAT}:FriendMessage:{WEBCHAT}!{username}!{session_id}"
-
-
 def _invalid(what: str) -> ApiError:
     return ApiError("invalid_request", f"Invalid umo: {what}")

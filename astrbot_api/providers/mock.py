@@ -32,7 +32,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..agent.provider import (
     Delta,
@@ -46,9 +46,6 @@ from ..agent.provider import (
 )
 from ..errors import ProviderError
 from . import failures
-
-if TYPE_CHECKING:
-    from ..config.agents import ProviderConfig
 
 #: Id of the one tool call that a scripted answer makes.
 TOOL_CALL_ID = "call_mock_1"
@@ -210,12 +207,9 @@ def _number(text: str, word: str) -> int | None:
 
 
 class MockProvider:
-    """The scripted model, without an endpoint.
+    """The scripted model, without an endpoint."""
 
-    :param config: Only says that this provider is wanted.
-    """
-
-    def __init__(self, config: ProviderConfig | None = None) -> None:
+    def __init__(self) -> None:
         self._fail_once = FailOnce()
 
     def stream(

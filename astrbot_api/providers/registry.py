@@ -62,7 +62,7 @@ class Providers:
 
 def _make(config: ProviderConfig) -> Provider:
     if config.type == "mock":
-        return MockProvider(config)
+        return MockProvider()
     if config.type == "local":
         return SafeNames(LocalProvider(config))
     return SafeNames(OpenAIProvider(config, api_key=config.resolve_api_key()))

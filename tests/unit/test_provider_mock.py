@@ -16,7 +16,6 @@ from astrbot_api.agent.provider import (
     ToolCallDelta,
     Usage,
 )
-from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import ProviderError, RunCancelled
 from astrbot_api.providers.mock import MockProvider, parse_script
 
@@ -42,7 +41,7 @@ def ask(
     cancel: Cancellation | None = None,
     provider: MockProvider | None = None,
 ) -> list[Delta]:
-    provider = provider or MockProvider(ProviderConfig("mock", "mock"))
+    provider = provider or MockProvider()
     messages = [{"role": "user", "content": message}, *after]
     options = ModelOptions(cancel or ImpatientCancellation())
     return list(provider.stream(messages, tools or [], options))

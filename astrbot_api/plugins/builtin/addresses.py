@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
 #: Prefixes that carry an IPv4 address: NAT64, both kinds (Source: RFC 6052,
 #: RFC 8215). A translator behind them would connect to the one that is carried.
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
