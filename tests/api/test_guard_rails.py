@@ -323,6 +323,18 @@ def test_session_key_is_its_username_alone(api: Api) -> None:
     assert refusal(mint(api, made["api_key"])) == (403, "key_restricted")
 
 
+def test_session_key_may_send_what_it_uploaded(api: Api) -> None:
+    key = mint(api).json["data"]["api_key"]
+    headers, file = {"X-API-Key": key}, (io.BytesIO(PNG), "a.png")
+    sent = api.client.post("/api/v1/file", headers=headers, data={"file": file}).json["data"]
+    path = f"/api/v1/file?attachment_id={sent['attachment_id']}"
+    assert ask(api, key, path).get_data() == PNG
+    segment = {"type": "image", "attachment_id": sent["attachment_id"]}
+    assert say(api, key, message=[segment]).status_code == 200
+    used = ask(api, key, "/api/v1/keys/self").json["data"]["used"]
+    assert used["upload_bytes"] == len(PNG)
+
+
 def test_session_key_may_be_bound_to_one_session(api: Api) -> None:
     api.chat(session_id="mine")
     api.chat(session_id="other")

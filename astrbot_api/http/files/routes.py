@@ -185,7 +185,7 @@ def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:
 def _upload() -> Response:
     """Take an upload in, or tell what was made of it when it was sent before."""
     key = read_client_key("file")
-    attachments, key_id = get_state().files, get_caller().key_id
+    attachments, key_id = get_state().files, get_caller().root_id
     if key is None:
         row = _receive(lambda incoming, name: attachments.finish(incoming, name, key_id))
         return ok(describe_upload(row))
