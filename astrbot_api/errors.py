@@ -37,17 +37,25 @@ class ApiError(AstrBotError):
 
     :param code: A code of :data:`~astrbot_api.error_codes.ERROR_CODES`.
     :param message: What is wrong and what to do, for the caller.
-    :param headers: Headers of the answer, for example ``Retry-After``.
+    :param headers: Headers of the answer.
+    :param retry_after_s: When the same request may succeed, in seconds: ``Retry-After``.
     """
 
     def __init__(
-        self, code: str, message: str, *, headers: Mapping[str, str] | None = None
+        self,
+        code: str,
+        message: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.status = STATUS_OF_CODE[code]
         self.headers = dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["Retry-After"] = str(retry_after_s)
 
 
 class SettingsError(AstrBotError):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import orjson
 import peewee
 
 from .db import idempotency, runs
@@ -26,10 +29,49 @@ class TurnExists(AstrBotError):
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """What an earlier request was answered with; ``body`` is its JSON."""
+    """The answer to a request that was sent before; ``data`` is JSON."""
 
     status: int
-    body: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerToStore:
+    """An answer that is stored in the transaction which does what the request asks for.
+
+    If the worker dies after that commit, the repeated request gets this answer, and
+    nothing is done twice.
+    """
+
+    key: ClientKey
+    worker_id: str
+    status: int
+    data: str
+
+    def store(self, db: peewee.Database) -> None:
+        """Store it.
+
+        :raises ApiError: ``idempotency_in_flight`` when this worker was taken for dead,
+            and another one answers the request.
+        """
+        if not idempotency.finish_first(db, self.key, self.worker_id, self.status, self.data):
+            raise _in_flight()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A request with an ``Idempotency-Key``.
+
+    :param earlier: The answer that it had before; None: this worker answers it now.
+    """
+
+    key: ClientKey
+    worker_id: str
+    earlier: StoredAnswer | None = None
+
+    def answer(self, data: Any, status: int = 200) -> AnswerToStore:
+        """Return an answer as it is stored; ``data`` is what the envelope holds."""
+        return AnswerToStore(self.key, self.worker_id, status, orjson.dumps(data).decode())
 
 
 class Idempotency:
@@ -42,27 +84,31 @@ class Idempotency:
         self._store = store
         self._get_worker_id = get_worker_id
 
-    def begin(self, key: ClientKey) -> StoredAnswer | None:
-        """Note a request.
+    @contextmanager
+    def claim(self, key: ClientKey | None) -> Iterator[Claim | None]:
+        """Claim a request while it is answered; a refused one is forgotten.
 
-        What is still to be read (a key without a hash) is for the caller to
-        compare, with :meth:`check`.
+        After any other failure its answer stays where it is stored: nobody knows
+        whether a commit whose result was lost has happened.
 
-        :returns: The answer that it had before; None: it is to be answered.
+        :param key: None, for a request without one, claims nothing.
         :raises ApiError: ``idempotency_mismatch`` or ``idempotency_in_flight``.
         """
-        worker_id = self._get_worker_id()
-        earlier = self._store.write(lambda db: idempotency.claim(db, key, worker_id=worker_id))
-        if earlier is None:
-            return None
-        check_same(key, earlier)
-        if earlier.status is None or earlier.answer is None:
-            raise _in_flight()
-        return StoredAnswer(earlier.status, earlier.answer)
+        if key is None:
+            yield None
+            return
+        claim = self._begin(key)
+        try:
+            yield claim
+        except BaseException as error:
+            if claim.earlier is None:
+                self._release(claim, even_if_answered=isinstance(error, ApiError))
+            raise
 
     def check(self, key: ClientKey) -> None:
         """Compare what was sent with what the earlier request sent.
 
+        :param key: With the hash of a body that was read after :meth:`claim`.
         :raises ApiError: ``idempotency_mismatch``.
         """
         with self._store.read() as db:
@@ -70,33 +116,25 @@ class Idempotency:
         if earlier is not None:
             check_same(key, earlier)
 
-    def finish(self, key: ClientKey, answer: StoredAnswer) -> None:
-        """Keep an answer for whoever sends the request again."""
-        self._store.write(lambda db: idempotency.finish(db, key, answer.status, answer.body))
+    def finish(self, answer: AnswerToStore) -> None:
+        """Store the final answer, in place of one that its transaction stored."""
+        self._store.write(lambda db: idempotency.finish(db, answer.key, answer.status, answer.data))
 
-    def finish_within(self, key: ClientKey) -> Callable[[peewee.Database, StoredAnswer], None]:
-        """Return what keeps the answer in the transaction that does what was asked for.
-
-        Where the worker dies after that, whoever sends the request again has
-        the answer, and it is not done twice. It raises ``idempotency_in_flight``
-        when this worker was taken for dead, and another is at the request.
-        """
+    def _begin(self, key: ClientKey) -> Claim:
         worker_id = self._get_worker_id()
+        earlier = self._store.write(lambda db: idempotency.claim(db, key, worker_id=worker_id))
+        if earlier is None:
+            return Claim(key, worker_id)
+        check_same(key, earlier)
+        if earlier.status is None or earlier.answer is None:
+            raise _in_flight()
+        return Claim(key, worker_id, StoredAnswer(earlier.status, earlier.answer))
 
-        def finish(db: peewee.Database, answer: StoredAnswer) -> None:
-            if not idempotency.finish_first(db, key, worker_id, answer.status, answer.body):
-                raise _in_flight()
-
-        return finish
-
-    def release(self, key: ClientKey, *, even_if_answered: bool = True) -> None:
-        """Forget a request that was refused.
-
-        :param even_if_answered: False: keep it where :meth:`finish_within` has kept its answer.
-        """
-        worker_id = self._get_worker_id()
+    def _release(self, claim: Claim, *, even_if_answered: bool) -> None:
         self._store.write(
-            lambda db: idempotency.release(db, key, worker_id, even_if_answered=even_if_answered)
+            lambda db: idempotency.release(
+                db, claim.key, claim.worker_id, even_if_answered=even_if_answered
+            )
         )
 
     def prune(self) -> None:
@@ -109,7 +147,7 @@ def _in_flight() -> ApiError:
     return ApiError(
         "idempotency_in_flight",
         "a request with this Idempotency-Key is being answered; try again soon",
-        headers={"Retry-After": "1"},
+        retry_after_s=1,
     )
 
 

@@ -22,10 +22,10 @@ from .db.store import Store
 from .deliveries.outbox import Outbox
 from .files.attachments import Attachments
 from .idempotency import Idempotency
-from .im.accepting import ProactiveMessages
 from .im.bots import Bots
 from .im.inbound import Inbound
 from .im.polling import Pollers
+from .im.proactive import ProactiveMessages
 from .keys.legacy import LegacyKeys
 from .keys.rates import RateLimiter
 from .keys.usage import KeyUsage

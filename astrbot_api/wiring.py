@@ -39,11 +39,11 @@ from .deliveries.webhooks import Announcer
 from .errors import SettingsError
 from .files.attachments import Attachments
 from .idempotency import Idempotency
-from .im.accepting import ProactiveMessages
 from .im.adapter import AdapterModule
 from .im.bots import Bots
 from .im.inbound import Inbound
 from .im.polling import Pollers
+from .im.proactive import ProactiveMessages
 from .im.registry import AdapterTypes
 from .im.sending import Sender
 from .keys.legacy import LegacyKeys

@@ -13,6 +13,7 @@ from ..errors import ApiError
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok
 from ..http.state import get_state
+from ..im.proactive import Sending
 from ..runtime.clock import to_iso
 from .access import get_address, require_owner
 from .blueprint import AdminBlueprint
@@ -55,9 +56,7 @@ def send_test() -> Response:
         raise ApiError("missing_field", "Missing key: message")
     state = get_state()
     owner, address = require_owner().name, get_address()
-    (outcome,) = state.im.proactive.send(
-        [umo.strip()], message, key_id=None, check=lambda umo, session_id, username: None
-    )
+    (outcome,) = state.im.proactive.send(Sending([umo.strip()], message))
     if outcome.error is not None:
         raise outcome.error
     entry = AuditEntry("bot_tested", owner, address, umo.strip(), outcome.status)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import peewee
 
 from ..db import messages, sessions
-from ..db.attachments import find_attachments, link_attachments
+from ..db.attachments import AttachmentRow, find_attachments, link_attachments
 from ..db.locks import lock_name
 from ..db.sessions import NOBODY, WEBCHAT
 from ..db.store import Store
@@ -27,6 +27,18 @@ class PushedMessage:
     session: int
 
 
+def resolve_stored(
+    db: peewee.Database, segments: Sequence[Segment]
+) -> tuple[list[Segment], list[AttachmentRow]]:
+    """Return segments with the types and names of their stored files, and the files' rows.
+
+    :raises ApiError: ``attachment_not_found``.
+    """
+    rows = find_attachments(db, [one.attachment_id for one in segments if isinstance(one, Media)])
+    found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
+    return resolve_media(segments, found), list(rows.values())
+
+
 class Pusher:
     """Pushes messages into sessions of the web chat."""
 
@@ -35,14 +47,7 @@ class Pusher:
         self._store = store
         self._board = board
 
-    def push(
-        self,
-        *,
-        username: str,
-        session_id: str,
-        segments: Sequence[Segment],
-        key_id: str | None,
-    ) -> PushedMessage:
+    def push(self, *, username: str, session_id: str, segments: Sequence[Segment]) -> PushedMessage:
         """Store a message of the bot's; a session that is not there is made.
 
         :param username: Whose session it must be; empty: whosever it is. A
@@ -50,7 +55,6 @@ class Pusher:
         :raises ApiError: ``session_of_another_user``, or
             ``attachment_not_found``; then nothing is stored.
         """
-
         pushed = self._store.write(
             lambda db: self.push_in(db, username=username, session_id=session_id, segments=segments)
         )
@@ -58,22 +62,14 @@ class Pusher:
         return pushed
 
     def push_in(
-        self,
-        db: peewee.Database,
-        *,
-        username: str,
-        session_id: str,
-        segments: Sequence[Segment],
+        self, db: peewee.Database, *, username: str, session_id: str, segments: Sequence[Segment]
     ) -> PushedMessage:
         """Store a message as :meth:`push` does, in the caller's transaction.
 
         Once that is committed, :meth:`announce` shows the message. What is
         refused is refused before anything is written.
         """
-        ids = [one.attachment_id for one in segments if isinstance(one, Media)]
-        rows = find_attachments(db, ids)
-        found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
-        resolved = resolve_media(segments, found)
+        resolved, rows = resolve_stored(db, segments)
         lock_name(db, "session", session_id)
         session = sessions.find_session(db, session_id)
         if session is None:
@@ -88,7 +84,7 @@ class Pusher:
         saved = messages.add_message(
             db, session.id, WEBCHAT, messages.BOT, content, None, pushed=True
         )
-        link_attachments(db, saved[0], [row.id for row in rows.values()])
+        link_attachments(db, saved[0], [row.id for row in rows])
         self._announcer.message_stored(
             db, session_id=session_id, platform_id=WEBCHAT, sender=messages.BOT,
             saved=saved, content=content,

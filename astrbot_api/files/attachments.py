@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +15,10 @@ from ..db.attachments import AttachmentRow
 from ..db.keys import find_rules
 from ..db.store import Store
 from ..errors import ApiError, StorageError
+from ..idempotency import AnswerToStore
 from ..keys.rules import load_rules
 from ..runtime.metrics import Metrics
 from .incoming import PIECE_BYTES, Incoming, remove_stale
-from .kinds import detect_kind
-from .names import clean_name
 from .storage.opening import open_storage
 from .storage.protocol import BlobReader, Storage
 
@@ -58,10 +57,12 @@ class Attachments:
         with self._store.read() as db:
             return rows.find_attachment(db, attachment_id)
 
-    def begin(self, key_id: str | None) -> Incoming:
+    def begin(self, name: str, key_id: str | None, attachment_id: str = "") -> Incoming:
         """Begin to take a file in; :meth:`finish` makes it an attachment.
 
+        :param name: As the client called it.
         :param key_id: Whose limits hold; None for what no key sends.
+        :param attachment_id: What it is known by elsewhere; empty: a new one.
         """
         limit = self._settings.max_file_bytes
         refusal = ApiError(
@@ -73,27 +74,19 @@ class Attachments:
             limit, refusal = room, refused
         # nginx, another user of the server's group, sends the files itself.
         mode = 0o640 if self._settings.accel_redirect_prefix else 0o600
-        return Incoming(self._temporary_dir, limit, refusal, mode=mode)
+        return Incoming(
+            self._temporary_dir, name, key_id, limit_bytes=limit, refusal=refusal,
+            attachment_id=attachment_id, mode=mode,
+        )  # fmt: skip
 
-    def finish(
-        self,
-        incoming: Incoming,
-        name: str,
-        key_id: str | None,
-        attachment_id: str = "",
-        *,
-        on_stored: Callable[[peewee.Database, AttachmentRow], None] = lambda db, row: None,
-    ) -> AttachmentRow:
+    def finish(self, incoming: Incoming, answer: AnswerToStore | None = None) -> AttachmentRow:
         """Make an attachment of a file that has come in whole.
 
-        :param name: As the client called it; cleaned here.
-        :param attachment_id: What it is known by elsewhere; empty: a new one.
-        :param on_stored: Called in the transaction that makes it an attachment.
+        :param answer: Stored in the transaction that makes it an attachment.
         :raises ApiError: ``unsupported_media_type`` or ``quota_exceeded``.
         """
-        sha256 = incoming.finish()
-        name = clean_name(name)
-        kind = detect_kind(incoming.head, name)
+        incoming.finish()
+        kind, key_id, sha256 = incoming.kind, incoming.key_id, incoming.sha256
         if kind.type not in self._settings.allowed_file_types:
             allowed = ", ".join(self._settings.allowed_file_types)
             raise ApiError(
@@ -105,11 +98,12 @@ class Attachments:
         def add(db: peewee.Database, blob: str) -> AttachmentRow:
             self._check_room(db, key_id, incoming.size_bytes)
             row = rows.add_attachment(
-                db, name=name, type=kind.type, mime=kind.mime, charset=kind.charset,
+                db, name=incoming.name, type=kind.type, mime=kind.mime, charset=kind.charset,
                 size_bytes=incoming.size_bytes, sha256=sha256, blob=blob, key_id=key_id,
-                attachment_id=attachment_id,
+                attachment_id=incoming.attachment_id,
             )  # fmt: skip
-            on_stored(db, row)
+            if answer is not None:
+                answer.store(db)
             return row
 
         fresh = rows.new_blob(sha256)
@@ -131,10 +125,10 @@ class Attachments:
         self, stream: Readable, name: str, key_id: str | None, attachment_id: str = ""
     ) -> AttachmentRow:
         """Take a file in from a stream that is read to its end."""
-        with self.begin(key_id) as incoming:
+        with self.begin(name, key_id, attachment_id) as incoming:
             while chunk := stream.read(PIECE_BYTES):
                 incoming.write(chunk)
-            return self.finish(incoming, name, key_id, attachment_id)
+            return self.finish(incoming)
 
     def store_bytes(
         self, data: bytes | Path, name: str, key_id: str | None = None
@@ -143,9 +137,9 @@ class Attachments:
         if isinstance(data, Path):
             with data.open("rb") as file:
                 return self.receive(file, name, key_id)
-        with self.begin(key_id) as incoming:
+        with self.begin(name, key_id) as incoming:
             incoming.write(data)
-            return self.finish(incoming, name, key_id)
+            return self.finish(incoming)
 
     def open_reader(self, row: AttachmentRow, start: int, stop: int) -> BlobReader:
         """Open a part of an attachment.

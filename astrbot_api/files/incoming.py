@@ -9,12 +9,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 
 from ..errors import ApiError, StorageError
 from ..runtime.threads import run_native
-from .kinds import HEAD_BYTES
+from .kinds import HEAD_BYTES, Kind, detect_kind
+from .names import clean_name
 
 log = logging.getLogger(__name__)
 
@@ -34,17 +36,26 @@ class Incoming:
     away by then if its bytes are to stay.
 
     :param folder: Where temporary files go; made when it is missing.
+    :param name: As the client called it; cleaned here.
+    :param key_id: The key that it is counted to; None for what no key sends.
     :param limit_bytes: More than this is refused.
-    :param refusal: Told when it is.
+    :param refusal: Raised when it is.
+    :param attachment_id: The id of the attachment that it becomes; empty: a new one.
     :param mode: Permissions of the file; the process's umask takes from them.
     """
 
     def __init__(
-        self, folder: Path, limit_bytes: int, refusal: ApiError, *, mode: int = 0o600
-    ) -> None:
+        self, folder: Path, name: str, key_id: str | None, *, limit_bytes: int, refusal: ApiError,
+        attachment_id: str = "", mode: int = 0o600,
+    ) -> None:  # fmt: skip
+        self.attachment_id = attachment_id or str(uuid.uuid4())
+        self.name = clean_name(name)
+        self.key_id = key_id
         self.path = folder / uuid.uuid4().hex
         self.size_bytes = 0
         self.head = b""
+        #: Of all bytes, in hexadecimal; set by :meth:`finish`.
+        self.sha256 = ""
         self._limit_bytes = limit_bytes
         self._refusal = refusal
         self._hash = hashlib.sha256()
@@ -71,12 +82,17 @@ class Incoming:
         if self._waiting_bytes >= PIECE_BYTES:
             self._flush()
 
-    def finish(self) -> str:
-        """Write what is left; return the SHA-256 of all, in hexadecimal."""
+    def finish(self) -> None:
+        """Write what is left: the file is here whole."""
         if self._pieces:
             self._flush()
         self._file.close()
-        return self._hash.hexdigest()
+        self.sha256 = self._hash.hexdigest()
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What the file is, from its bytes."""
+        return detect_kind(self.head, self.name)
 
     def __enter__(self) -> Incoming:
         return self

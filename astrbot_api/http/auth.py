@@ -9,7 +9,7 @@ from flask import Request, request
 
 from ..db.keys import KeyRow, find_valid_key
 from ..errors import ApiError
-from ..keys.caller import ADMIN_SCOPE, Caller, HostUser
+from ..keys.caller import Caller, HostUser, Reach
 from ..keys.rules import NO_RULES, KeyGuard, KeyRules, load_rules
 from ..state import AppState
 from .state import Authenticate, get_http_state, get_state
@@ -122,7 +122,8 @@ def _count(caller: Caller, key_id: str, limit: int) -> None:
             "rate_limited",
             f"the API key may make {limit} requests a minute (its rule requests_per_minute); "
             f"wait {state.wait_s} s",
-            headers={"Retry-After": str(state.wait_s), **state.to_headers()},
+            headers=state.to_headers(),
+            retry_after_s=state.wait_s,
         )
 
 
@@ -138,26 +139,22 @@ def get_caller() -> Caller:
     return caller
 
 
+def get_reach() -> Reach:
+    """Return the usernames and targets that the caller may name."""
+    return get_caller().reach(get_state().settings.admin_names)
+
+
 def check_username(username: str) -> None:
     """Refuse a reserved name to a key that may not speak as an administrator.
 
     :raises ApiError: ``username_reserved``, or ``key_restricted``.
     """
-    if username in get_state().settings.admin_names and ADMIN_SCOPE not in get_caller().scopes:
-        raise ApiError(
-            "username_reserved",
-            f"username {username!r} is an administrator's; "
-            f"the API key needs the scope {ADMIN_SCOPE} to speak as it",
-        )
-    guard = get_caller().guard
-    if guard is not None:
-        guard.rules.check_username(username)
+    get_reach().check_username(username)
 
 
 def get_bound_username() -> str | None:
     """Return the only username that the caller may speak as, if there is but one."""
-    guard = get_caller().guard
-    return guard.rules.username if guard is not None else None
+    return get_caller().rules.username
 
 
 def resolve_username(*sent: str | None) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 import orjson
-import peewee
 from flask import Response, request
 
 from ..db.idempotency import ClientKey
 from ..errors import ApiError
 from ..idempotency import StoredAnswer
 from .auth import get_caller
-from .state import get_state
+from .envelope import ok
 
 HEADER = "Idempotency-Key"
 
@@ -63,59 +61,6 @@ def add_hash(key: ClientKey, content: bytes) -> ClientKey:
     return ClientKey(key.key_id, key.word, f"{key.kind}:{digest}")
 
 
-#: Keeps an answer in the transaction that does what was asked for: a worker that
-#: dies after it has done it once.
-Remember = Callable[[peewee.Database, Response], None]
-
-
-def answer_once(kind: str, content: Any, answer: Callable[[Remember | None], Response]) -> Response:
-    """Answer a request, or give the answer that it had before.
-
-    :param content: What it asks for, as JSON values.
-    :param answer: Does it; what it is given it calls in its transaction, where it
-        is given anything.
-    :raises ApiError: ``idempotency_mismatch`` or ``idempotency_in_flight``.
-    """
-    key = read_client_key(kind, content)
-    if key is None:
-        return answer(None)
-    idempotency = get_state().worker.idempotency
-    stored = idempotency.begin(key)
-    if stored is not None:
-        return replay(stored)
-    try:
-        answered = answer(remember_as(key))
-    except ApiError:
-        idempotency.release(key)
-        raise
-    except BaseException:
-        # It may have been done: of a commit whose answer was lost nobody knows.
-        idempotency.release(key, even_if_answered=False)
-        raise
-    keep(key, answered)
-    return answered
-
-
-def remember_as(key: ClientKey) -> Remember:
-    """Return what keeps an answer to the request of this key."""
-    finish = get_state().worker.idempotency.finish_within(key)
-
-    def remember(db: peewee.Database, answered: Response) -> None:
-        finish(db, StoredAnswer(answered.status_code, answered.get_data(as_text=True)))
-
-    return remember
-
-
-def keep(key: ClientKey, answered: Response) -> None:
-    """Keep an answer that did something; forget one that did not."""
-    idempotency = get_state().worker.idempotency
-    if answered.status_code < 300:
-        body = answered.get_data(as_text=True)
-        idempotency.finish(key, StoredAnswer(answered.status_code, body))
-    else:
-        idempotency.release(key)
-
-
 def replay(stored: StoredAnswer) -> Response:
     """Return a stored answer."""
-    return Response(stored.body, stored.status, mimetype="application/json")
+    return ok(orjson.Fragment(stored.data), stored.status)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from ..errors import ApiError
 from .rates import RateState
-from .rules import KeyGuard
+from .rules import NO_RULES, KeyGuard, KeyRules
 
 #: The scope that may speak as one of the administrators' names.
 ADMIN_SCOPE = "chat:admin"
@@ -28,6 +29,42 @@ class HostUser:
             raise ValueError("a HostUser needs a username")
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The usernames and targets that a caller may name.
+
+    :param reserved_names: Usernames of administrators, which the caller may not speak as.
+    """
+
+    rules: KeyRules = NO_RULES
+    reserved_names: Collection[str] = ()
+
+    def check_username(self, username: str) -> None:
+        """:raises ApiError: ``username_reserved`` or ``key_restricted``."""
+        if username in self.reserved_names:
+            raise ApiError(
+                "username_reserved",
+                f"username {username!r} is an administrator's; "
+                f"the API key needs the scope {ADMIN_SCOPE} to speak as it",
+            )
+        self.rules.check_username(username)
+
+    def check_target(self, bot_id: str, umo: str) -> None:
+        """:raises ApiError: ``key_restricted`` unless it may send there through this bot."""
+        self.rules.check_bot(bot_id)
+        self.rules.check_umo(umo)
+
+    def check_web_session(self, session_id: str, username: str) -> None:
+        """Check a session of the web chat.
+
+        :param username: Its user; empty: it has none yet.
+        :raises ApiError: ``username_reserved`` or ``key_restricted``.
+        """
+        self.rules.check_session(session_id)
+        if username or self.rules.binds_username:
+            self.check_username(username)
+
+
 @dataclass(slots=True)
 class Caller:
     """The holder of a valid key."""
@@ -44,3 +81,15 @@ class Caller:
     def root_id(self) -> str:
         """The key whose files and figures its own are: a session key's maker."""
         return self.key_id if self.guard is None else self.guard.root_id
+
+    @property
+    def rules(self) -> KeyRules:
+        """Its guard rails; without any, rules that allow everything."""
+        return NO_RULES if self.guard is None else self.guard.rules
+
+    def reach(self, admin_names: Collection[str]) -> Reach:
+        """Return whom and what it may name.
+
+        :param admin_names: The names that only :data:`ADMIN_SCOPE` may speak as.
+        """
+        return Reach(self.rules, () if ADMIN_SCOPE in self.scopes else admin_names)

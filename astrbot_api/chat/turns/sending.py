@@ -51,7 +51,6 @@ class Speaker:
                     username=turn.request.creator,
                     session_id=turn.session.session_id,
                     segments=segments,
-                    key_id=turn.request.key_id,
                 )
             else:
                 self._deliver(turn, turn.request.origin, segments)

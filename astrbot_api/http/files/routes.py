@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 from flask import Response, request
 
 from ...db.attachments import AttachmentRow, may_use
-from ...db.idempotency import ClientKey
 from ...errors import ApiError
 from ...files.incoming import Incoming
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..fields import NOT_BLANK
-from ..idempotency import CODES, PARAMETER, add_hash, read_client_key, remember_as, replay
+from ..idempotency import CODES, PARAMETER, add_hash, read_client_key, replay
 from ..schemas import envelope_of
 from ..state import get_state
 from .download import send_attachment
@@ -34,8 +33,6 @@ from .upload import receive_upload
 blp = ApiBlueprint(
     "files", __name__, tag="Files", scope="file", description="Attachments of messages."
 )
-
-T = TypeVar("T")
 
 _UPLOAD_CODES = (
     *CODES,
@@ -183,45 +180,28 @@ def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:
 
 
 def _upload() -> Response:
-    """Take an upload in, or tell what was made of it when it was sent before."""
-    key = read_client_key("file")
-    attachments, key_id = get_state().files, get_caller().root_id
-    if key is None:
-        row = _receive(lambda incoming, name: attachments.finish(incoming, name, key_id))
-        return ok(describe_upload(row))
-    stored = get_state().worker.idempotency.begin(key)
-    if stored is not None:
-        sent = _receive(lambda incoming, name: _add_hash(key, incoming.finish(), name))
-        get_state().worker.idempotency.check(sent)
-        return replay(stored)
-
-    def finish(incoming: Incoming, name: str) -> AttachmentRow:
-        remember = remember_as(_add_hash(key, incoming.finish(), name))
-        return attachments.finish(
-            incoming, name, key_id,
-            on_stored=lambda db, row: remember(db, ok(describe_upload(row))),
-        )  # fmt: skip
-
-    try:
-        row = _receive(finish)
-    except ApiError:
-        get_state().worker.idempotency.release(key)
-        raise
-    except BaseException:
-        get_state().worker.idempotency.release(key, even_if_answered=False)
-        raise
-    return ok(describe_upload(row))
+    """Take an upload in, or answer as before when it was sent before."""
+    state, caller = get_state(), get_caller()
+    idempotency, limit = state.worker.idempotency, state.settings.max_file_bytes
+    answer = None
+    with (
+        idempotency.claim(read_client_key("file")) as claim,
+        receive_upload(request, state.files, caller.root_id, limit) as incoming,
+    ):
+        data = describe_upload(incoming.attachment_id, incoming.name, incoming.kind.type)
+        if claim is not None:
+            claim = replace(claim, key=add_hash(claim.key, _content_of(incoming)))
+            if claim.earlier is not None:
+                idempotency.check(claim.key)
+                return replay(claim.earlier)
+            answer = claim.answer(data)
+        state.files.finish(incoming, answer)
+    return ok(data)
 
 
-def _add_hash(key: ClientKey, sha256: str, name: str) -> ClientKey:
-    return add_hash(key, f"{sha256} {name}".encode("utf-8", "replace"))
-
-
-def _receive(finish: Callable[[Incoming, str], T]) -> T:
-    state = get_state()
-    return receive_upload(
-        request, state.files, get_caller().root_id, state.settings.max_file_bytes, finish
-    )
+def _content_of(incoming: Incoming) -> bytes:
+    """Return what makes two uploads the same: bytes and name."""
+    return f"{incoming.sha256} {incoming.name}".encode()
 
 
 def _send(attachment_id: str) -> Response:

@@ -107,15 +107,15 @@ class DeleteQuerySchema(ma.Schema):
     )
 
 
-def describe_upload(row: AttachmentRow) -> dict[str, Any]:
-    """Return what the answer to an upload says."""
-    return {"attachment_id": row.attachment_id, "filename": row.name, "type": row.type}
+def describe_upload(attachment_id: str, name: str, type: str) -> dict[str, Any]:
+    """Return the answer to an upload."""
+    return {"attachment_id": attachment_id, "filename": name, "type": type}
 
 
 def describe_attachment(row: AttachmentRow) -> dict[str, Any]:
     """Return what is known of an attachment."""
     return {
-        **describe_upload(row),
+        **describe_upload(row.attachment_id, row.name, row.type),
         "mime_type": row.mime,
         "size_bytes": row.size_bytes,
         "sha256": row.sha256,

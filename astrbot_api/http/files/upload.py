@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from flask import Request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
@@ -17,8 +16,6 @@ from ...files.incoming import PIECE_BYTES, Incoming
 from ...runtime.threads import let_others_run
 from ..request_body import broken_off
 
-T = TypeVar("T")
-
 #: Room for boundaries, headers and the fields that are ignored.
 _ENVELOPE_BYTES = 1024 * 1024
 
@@ -28,22 +25,17 @@ _MAX_HEADER_BYTES = 128 * 1024
 _FIELD = "file"
 
 
+@contextmanager
 def receive_upload(
-    request: Request,
-    attachments: Attachments,
-    key_id: str,
-    max_file_bytes: int,
-    finish: Callable[[Incoming, str], T],
-) -> T:
-    """Take in the file of a request; other fields are read past.
-
-    :param finish: Makes of a file that is here whole, and of its name, what is returned.
+    request: Request, attachments: Attachments, key_id: str, max_file_bytes: int
+) -> Iterator[Incoming]:
+    """Yield the file of a request, once it is here whole; other fields are read past.
 
     Nothing is stored before the body has come to its end: an upload that
     breaks off leaves nothing behind.
 
     :raises ApiError: ``missing_field``, ``invalid_request``,
-        ``body_too_large``, ``quota_exceeded`` or ``unsupported_media_type``.
+        ``body_too_large`` or ``quota_exceeded``.
     """
     limit = max_file_bytes + _ENVELOPE_BYTES
     events = _iter_events(request, limit)
@@ -51,20 +43,19 @@ def receive_upload(
         raise _too_large(max_file_bytes)
     with ExitStack() as stack:
         incoming: Incoming | None = None
-        name = ""
         is_file = False
         for event in events:
             if isinstance(event, MultipartSegment):
-                found = _find_name(event)
-                is_file = incoming is None and found is not None
+                name = _find_name(event)
+                is_file = incoming is None and name is not None
                 if is_file:
-                    name = found or ""
-                    incoming = stack.enter_context(attachments.begin(key_id))
+                    incoming = stack.enter_context(attachments.begin(name or "", key_id))
             elif is_file and event and incoming is not None:
                 incoming.write(event)
         if incoming is None:
             raise _missing_file()
-        return finish(incoming, name)
+        incoming.finish()
+        yield incoming
 
 
 def _iter_events(

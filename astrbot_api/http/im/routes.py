@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import peewee
 from flask import Response
 
 from ...db.deliveries import EVENT_PREFIX, DeliveryRow, find_delivery
-from ...db.sessions import WEBCHAT
 from ...errors import ApiError
-from ...im.accepting import Outcome
-from ...im.umo import Umo
-from ..auth import check_username, get_caller
+from ...im.proactive import Sending
+from ..auth import get_caller, get_reach
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
-from ..idempotency import CODES, PARAMETER, Remember, answer_once
+from ..idempotency import CODES, PARAMETER, read_client_key, replay
 from ..schemas import envelope_of
 from ..state import get_state
 from .schemas import BotListSchema, DeliverySchema, ImMessageSchema, SentSchema, describe_delivery
@@ -66,7 +63,7 @@ def send_im_message(body: dict[str, Any]) -> Response:
     when it is new, and shown in every open stream of it. With `umos` the
     message goes to each of them, and the answer tells of each.
     """
-    return answer_once("im/message", body, lambda remember: _send(body, remember))
+    return _send(body)
 
 
 @blp.route("/im/messages", methods=["POST"])
@@ -80,7 +77,7 @@ def send_im_messages(body: dict[str, Any]) -> Response:
 
     A newer spelling of that route.
     """
-    return answer_once("im/message", body, lambda remember: _send(body, remember))
+    return _send(body)
 
 
 @blp.route(
@@ -111,56 +108,32 @@ def get_delivery(delivery_id: str) -> Response:
     return ok(describe_delivery(row))
 
 
-def _send(body: dict[str, Any], remember: Remember | None) -> Response:
-    umos, single = _read_umos(body), "umo" in body
-
-    def note(db: peewee.Database, outcomes: list[Outcome]) -> None:
-        if remember is not None and any(one.error is None for one in outcomes):
-            remember(db, _answer(outcomes, single=single))
-
-    outcomes = get_state().im.proactive.send(
-        umos, body["message"], key_id=get_caller().key_id, check=_check_target, on_accepted=note
-    )
-    if single and outcomes[0].error is not None:
-        raise outcomes[0].error
-    return _answer(outcomes, single=single)
-
-
-def _answer(outcomes: list[Outcome], *, single: bool) -> Response:
-    status = 202 if any(one.status in ("queued", "sending") for one in outcomes) else 200
-    if not single:
-        return ok({"deliveries": [_describe(one) for one in outcomes]}, status)
-    return ok({"delivery_id": outcomes[0].delivery_id, "status": outcomes[0].status}, status)
+def _send(body: dict[str, Any]) -> Response:
+    state = get_state()
+    idempotency = state.worker.idempotency
+    with idempotency.claim(read_client_key("im/message", body)) as claim:
+        if claim is not None and claim.earlier is not None:
+            return replay(claim.earlier)
+        sending = Sending(
+            _read_umos(body), body["message"], get_caller().key_id, get_reach(),
+            listed="umo" not in body,
+        )  # fmt: skip
+        outcomes = state.im.proactive.send(sending, claim)
+        if not sending.listed and outcomes[0].error is not None:
+            raise outcomes[0].error
+        data, status = sending.describe(outcomes)
+        if claim is not None:
+            idempotency.finish(claim.answer(data, status))
+    return ok(data, status)
 
 
 def _may_see(row: DeliveryRow) -> bool:
-    """Tell whether the key could have made the delivery."""
-    guard = get_caller().guard
-    if guard is None:
-        return True
+    """Return whether the key could have made the delivery."""
     try:
-        guard.rules.check_bot(row.platform_id)
-        guard.rules.check_umo(row.target)
+        get_reach().check_target(row.platform_id, row.target)
     except ApiError:
         return False
     return True
-
-
-def _check_target(umo: Umo, session_id: str, username: str) -> None:
-    """Refuse a target that the key may not send to.
-
-    :raises ApiError: ``username_reserved`` or ``key_restricted``.
-    """
-    guard = get_caller().guard
-    if guard is not None:
-        guard.rules.check_bot(umo.platform_id)
-        guard.rules.check_umo(str(umo))
-    if umo.platform_id != WEBCHAT:
-        return
-    if guard is not None:
-        guard.rules.check_session(session_id)
-    if username or (guard is not None and guard.rules.binds_username):
-        check_username(username)
 
 
 def _read_umos(body: dict[str, Any]) -> list[str]:
@@ -188,14 +161,3 @@ def _to_text(umo: Any) -> str:
     if isinstance(umo, bool) or not isinstance(umo, (str, int, float)):
         raise ApiError("invalid_request", "Invalid umo: it must be a string")
     return str(umo)
-
-
-def _describe(outcome: Outcome) -> dict[str, Any]:
-    error = outcome.error
-    return {
-        "umo": outcome.umo,
-        "delivery_id": outcome.delivery_id or None,
-        "status": outcome.status,
-        "code": None if error is None else error.code,
-        "message": None if error is None else error.message,
-    }

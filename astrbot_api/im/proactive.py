@@ -8,23 +8,20 @@ from typing import Any
 
 import peewee
 
-from ..chat.pushing import PushedMessage, Pusher
+from ..chat.pushing import PushedMessage, Pusher, resolve_stored
 from ..config.settings import Settings
 from ..db import deliveries, sessions
-from ..db.attachments import find_attachments
 from ..db.deliveries import DeliveryRow
 from ..db.sessions import NOBODY, WEBCHAT
 from ..db.store import Store
 from ..deliveries.outbox import Outbox
 from ..errors import ApiError
-from ..messages import Media, Segment, parse_im_message, resolve_media
+from ..idempotency import Claim
+from ..keys.caller import Reach
+from ..messages import Segment, parse_im_message
 from ..runtime.tracing import current_span
 from .bots import Bots
 from .umo import Umo, parse_umo, split_webchat
-
-#: Called with a UMO, and for the web chat its session and whose that is (empty:
-#: nobody's); raises :class:`~astrbot_api.errors.ApiError` where the caller may not send.
-CheckTarget = Callable[[Umo, str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +38,29 @@ class Outcome:
     error: ApiError | None = None
 
 
-#: Called in the transaction that accepts messages, with what became of each so far.
-OnAccepted = Callable[[peewee.Database, list[Outcome]], None]
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What a caller sends, and where to.
+
+    :param umos: One conversation, or several when ``listed``.
+    :param message: A string or a list of segments, unchecked.
+    :param reach: The targets that the caller may send to.
+    :param listed: Whether its answer is a list, with one result a UMO.
+    """
+
+    umos: Sequence[str]
+    message: Any
+    key_id: str | None = None
+    reach: Reach = Reach()
+    listed: bool = False
+
+    def describe(self, outcomes: Sequence[Outcome]) -> tuple[dict[str, Any], int]:
+        """Return the data of the answer, and its status."""
+        status = 202 if any(one.status in ("queued", "sending") for one in outcomes) else 200
+        if self.listed:
+            return {"deliveries": [_describe(one) for one in outcomes]}, status
+        return {"delivery_id": outcomes[0].delivery_id, "status": outcomes[0].status}, status
+
 
 #: Stores a message for one target.
 _Job = Callable[[peewee.Database], tuple[Outcome, PushedMessage | None]]
@@ -60,34 +78,25 @@ class ProactiveMessages:
         self._pusher = pusher
         self._outbox = outbox
 
-    def send(
-        self,
-        umos: Sequence[str],
-        message: Any,
-        *,
-        key_id: str | None,
-        check: CheckTarget,
-        on_accepted: OnAccepted = lambda db, outcomes: None,
-    ) -> list[Outcome]:
-        """Accept a message for each UMO and wait a while for what becomes of it.
+    def send(self, sending: Sending, claim: Claim | None = None) -> list[Outcome]:
+        """Accept a message for each UMO, then wait a while for its delivery.
 
         All of them in one transaction: a crash leaves all or none.
 
-        :param message: A string or a list of segments, unchecked.
-        :param check: Refuses a target that the caller may not send to.
-        :param on_accepted: Called in that transaction, with what became of each.
+        :param claim: Its answer is stored in that transaction, if any UMO was accepted.
         :returns: One outcome a UMO, in their order.
         :raises ApiError: for a message that is wrong for all of them.
         """
+        umos = sending.umos
         parsed = [self._parse(umo) for umo in umos]
         if len(parsed) == 1 and isinstance(parsed[0], ApiError):
             raise parsed[0]
         segments = parse_im_message(
-            message,
+            sending.message,
             max_chars=self._settings.max_message_chars,
             max_segments=self._settings.max_segments,
         )
-        jobs = [self._prepare(umo, segments, key_id, check) for umo in parsed]
+        jobs = [self._prepare(umo, segments, sending) for umo in parsed]
 
         def accept(db: peewee.Database) -> tuple[list[Outcome], list[PushedMessage]]:
             outcomes, pushed = [], []
@@ -98,7 +107,8 @@ class ProactiveMessages:
                     pushed += [message] if message else []
                 except ApiError as error:  # before it has written anything
                     outcomes.append(Outcome(text, status="failed", error=error))
-            on_accepted(db, outcomes)
+            if claim is not None and any(one.error is None for one in outcomes):
+                claim.answer(*sending.describe(outcomes)).store(db)
             return outcomes, pushed
 
         outcomes, pushed = self._store.write(accept)
@@ -113,21 +123,18 @@ class ProactiveMessages:
         except ApiError as error:
             return error
 
-    def _prepare(
-        self, umo: Umo | ApiError, segments: Sequence[Segment], key_id: str | None,
-        check: CheckTarget,
-    ) -> _Job:  # fmt: skip
+    def _prepare(self, umo: Umo | ApiError, segments: Sequence[Segment], sending: Sending) -> _Job:
         """Check a target, in the request; return the job that stores the message."""
         try:
             if isinstance(umo, ApiError):
                 raise umo
             if umo.platform_id == WEBCHAT:
-                return self._prepare_push(umo, segments, key_id, check)
-            check(umo, "", "")
+                return self._prepare_push(umo, segments, sending)
+            sending.reach.check_target(umo.platform_id, str(umo))
             self._bots.get_running(umo.platform_id)
         except ApiError as error:
             return _refuse_with(error)
-        return self._prepare_delivery(umo, segments, key_id)
+        return self._prepare_delivery(umo, segments, sending.key_id)
 
     def _prepare_delivery(self, umo: Umo, segments: Sequence[Segment], key_id: str | None) -> _Job:
         # Of the request: the job runs in another thread.
@@ -139,20 +146,18 @@ class ProactiveMessages:
                 raise ApiError(
                     "too_many_deliveries",
                     f"{waiting} messages to this target are waiting; try again later",
-                    headers={"Retry-After": "30"},
+                    retry_after_s=30,
                 )
             delivery_id = deliveries.add_delivery(
                 db, platform_id=umo.platform_id, target=str(umo), key_id=key_id,
-                content=[one.to_wire() for one in _resolve(db, segments)],
+                content=[one.to_wire() for one in resolve_stored(db, segments)[0]],
                 traceparent=traceparent,
             )  # fmt: skip
             return Outcome(str(umo), delivery_id), None
 
         return job
 
-    def _prepare_push(
-        self, umo: Umo, segments: Sequence[Segment], key_id: str | None, check: CheckTarget
-    ) -> _Job:
+    def _prepare_push(self, umo: Umo, segments: Sequence[Segment], sending: Sending) -> _Job:
         username, session_id = split_webchat(umo.session_id)
         if len(session_id) > self._settings.max_session_id_chars:
             raise ApiError(
@@ -163,14 +168,15 @@ class ProactiveMessages:
         if len(username) > self._settings.max_username_chars:
             raise ApiError("invalid_request", "Invalid umo: its username is too long")
         owner = username or self._find_owner(session_id)
-        check(umo, session_id, owner)
+        sending.reach.check_target(WEBCHAT, str(umo))
+        sending.reach.check_web_session(session_id, owner)
 
         def job(db: peewee.Database) -> tuple[Outcome, PushedMessage]:
             pushed = self._pusher.push_in(
                 db, username=owner, session_id=session_id, segments=segments
             )
             delivery_id = deliveries.add_sent(
-                db, platform_id=WEBCHAT, target=str(umo), key_id=key_id,
+                db, platform_id=WEBCHAT, target=str(umo), key_id=sending.key_id,
                 # The message itself is in the session.
                 content=[], platform_ids=[str(pushed.id)],
             )  # fmt: skip
@@ -199,12 +205,6 @@ def _refuse_with(error: ApiError) -> _Job:
     return job
 
 
-def _resolve(db: peewee.Database, segments: Sequence[Segment]) -> list[Segment]:
-    rows = find_attachments(db, [one.attachment_id for one in segments if isinstance(one, Media)])
-    found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
-    return resolve_media(segments, found)
-
-
 def _update(outcome: Outcome, row: DeliveryRow | None) -> Outcome:
     if row is None:
         return outcome
@@ -216,3 +216,14 @@ def _update(outcome: Outcome, row: DeliveryRow | None) -> Outcome:
             headers={"X-Delivery-ID": row.delivery_id},
         )
     return Outcome(outcome.umo, outcome.delivery_id, row.status, error)
+
+
+def _describe(outcome: Outcome) -> dict[str, Any]:
+    error = outcome.error
+    return {
+        "umo": outcome.umo,
+        "delivery_id": outcome.delivery_id or None,
+        "status": outcome.status,
+        "code": None if error is None else error.code,
+        "message": None if error is None else error.message,
+    }
