@@ -28,6 +28,13 @@ def ok(data: Any, status: int = 200, *, message: str | None = None) -> Response:
     return Response(body, status, content_type="application/json")
 
 
+def ok_secret(data: Any) -> Response:
+    """Return the same of a secret, which nobody may cache."""
+    response = ok(data)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
 def fail(error: ApiError) -> Response:
     """Return the error envelope, with ``code`` and ``request_id`` beside the message.
 

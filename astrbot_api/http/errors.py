@@ -34,7 +34,7 @@ def register_error_handlers(blueprint: Blueprint) -> None:
 
 
 def _storage_failed(error: StorageError) -> Response:
-    return fail(ApiError("storage_error", str(error), headers={"Retry-After": "2"}))
+    return fail(ApiError("storage_error", str(error), retry_after_s=2))
 
 
 def _failed_unforeseen(error: Exception) -> Response:

@@ -50,6 +50,12 @@ class Text(ma.fields.String):
             )
 
 
+def optional_text(description: str, example: str, **options: Any) -> Text:
+    """Return a :class:`Text` that may be absent, ``null`` or blank: it is empty then."""
+    metadata = {"description": description, "example": example}
+    return Text(load_default="", allow_none=True, metadata=metadata, **options)
+
+
 class Username(Text):
     """A username: not blank, and required where the key is not bound to one."""
 

@@ -1,41 +1,98 @@
-"""Schemas that several resources share."""
+"""What the schemas of several resources share."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import marshmallow as ma
 
 from ..errors import STATUS_OF_CODE
 
+F = TypeVar("F", bound=ma.fields.Field[Any])
+
+#: Values that the document shows for times and ids.
+TIME_EXAMPLE = "2026-11-23T16:41:51.860786+00:00"
+ATTACHMENT_ID_EXAMPLE = "19281dd2-996d-4f73-ad81-0bc5992a3074"
+
+
+class RequestSchema(ma.Schema):
+    """The fields of a query or a body. Unknown ones are ignored."""
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
+
+def show(kind: type[F], description: str, example: Any, *, none: bool = False, **more: Any) -> F:
+    """Return a field of an answer, as the document describes it.
+
+    :param none: Whether it may be ``null``.
+    :param more: What else the document says of it.
+    """
+    metadata = {"description": description, "example": example, **more}
+    return kind(allow_none=none, metadata=metadata)
+
+
+def text(description: str, example: Any, **more: Any) -> ma.fields.String:
+    """Return a field of an answer that is a string; see :func:`show`."""
+    return show(ma.fields.String, description, example, **more)
+
+
+def number(description: str, example: Any, **more: Any) -> ma.fields.Integer:
+    """Return a field of an answer that is an integer; see :func:`show`."""
+    return show(ma.fields.Integer, description, example, **more)
+
+
+def flag(description: str, example: bool) -> ma.fields.Boolean:
+    """Return a field of an answer that is true or false."""
+    return show(ma.fields.Boolean, description, example)
+
+
+def time(description: str, example: Any = TIME_EXAMPLE, **more: Any) -> ma.fields.String:
+    """Return a field of an answer that is a time in ISO 8601; see :func:`show`."""
+    return show(ma.fields.String, description, example, format="date-time", **more)
+
+
+def mapping(description: str, example: Any, **more: Any) -> ma.fields.Dict:
+    """Return a field of an answer that is an object; see :func:`show`."""
+    return show(ma.fields.Dict, description, example, **more)
+
+
+def list_of(item: type[ma.Schema], description: str) -> ma.fields.List[Any]:
+    """Return a field of an answer that is a list of objects."""
+    return ma.fields.List(ma.fields.Nested(item), metadata={"description": description})
+
+
+def texts(description: str, example: list[str]) -> ma.fields.List[Any]:
+    """Return a field of an answer that is a list of strings."""
+    metadata = {"description": description, "example": example}
+    return ma.fields.List(ma.fields.String(), metadata=metadata)
+
+
+def in_path(name: str, description: str, example: str) -> dict[str, Any]:
+    """Return a parameter of a path, as the document describes it."""
+    return {
+        "in": "path",
+        "name": name,
+        "schema": {"type": "string"},
+        "description": description,
+        "example": example,
+    }
+
+
+def _constant(value: str) -> ma.fields.Constant[str]:
+    metadata = {"description": f"Always `{value}`.", "type": "string", "enum": [value]}
+    return ma.fields.Constant(value, metadata=metadata)
+
 
 class ErrorSchema(ma.Schema):
     """The envelope of an error."""
 
-    status = ma.fields.Constant(
-        "error", metadata={"description": "Always `error`.", "type": "string", "enum": ["error"]}
-    )
-    message = ma.fields.String(
-        metadata={
-            "description": "What is wrong and what to do about it.",
-            "example": "Missing key: username",
-        }
-    )
-    data = ma.fields.Raw(
-        allow_none=True, metadata={"description": "Always `null`.", "example": None}
-    )
-    code = ma.fields.String(
-        metadata={
-            "description": "A stable word to match.",
-            "enum": list(STATUS_OF_CODE),
-            "example": "missing_field",
-        }
-    )
-    request_id = ma.fields.String(
-        metadata={
-            "description": "Names this request in the server's log; also `X-Request-ID`.",
-            "example": "6d0f1a1f8b7e4a43a3c1d2a9",
-        }
+    status = _constant("error")
+    message = text("What is wrong and what to do about it.", "Missing key: username")
+    data = show(ma.fields.Raw, "Always `null`.", None, none=True)
+    code = text("A stable word to match.", "missing_field", enum=list(STATUS_OF_CODE))
+    request_id = text(
+        "Names this request in the server's log; also `X-Request-ID`.", "6d0f1a1f8b7e4a43a3c1d2a9"
     )
 
 
@@ -45,12 +102,8 @@ def envelope_of(name: str, data: ma.Schema) -> ma.Schema:
     :param name: Name of the schema in the OpenAPI document.
     """
     fields: dict[str, Any] = {
-        "status": ma.fields.Constant(
-            "ok", metadata={"description": "Always `ok`.", "type": "string", "enum": ["ok"]}
-        ),
-        "message": ma.fields.String(
-            allow_none=True, metadata={"description": "Always `null`.", "example": None}
-        ),
+        "status": _constant("ok"),
+        "message": text("Always `null`.", None, none=True),
         "data": ma.fields.Nested(data, metadata={"description": "What was asked for."}),
     }
     schema: ma.Schema = ma.Schema.from_dict(fields, name=name)()

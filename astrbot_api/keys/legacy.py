@@ -136,5 +136,5 @@ def _busy() -> ApiError:
     return ApiError(
         "server_busy",
         "too many imported API keys are being checked; try again in two seconds",
-        headers={"Retry-After": "2"},
+        retry_after_s=2,
     )

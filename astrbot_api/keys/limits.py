@@ -24,7 +24,7 @@ _DAY_S = 24 * 60 * 60
 RESERVED_TOKENS = 4000
 
 #: When to try again while the key's own turns are in the way, in seconds.
-_SOON = {"Retry-After": "2"}
+_SOON_S = 2
 
 
 def check_turn(
@@ -68,7 +68,7 @@ def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules) -> None:
             "rate_limited",
             f"{active} turns of the API key are running or waiting (its rule streams); "
             "wait for one of them",
-            headers=_SOON,
+            retry_after_s=_SOON_S,
         )
     if rules.turns_per_day is not None or rules.tokens_per_day is not None:
         turns, tokens = keyuse.sum_turns(db, key_id, keyuse.today())
@@ -79,13 +79,13 @@ def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules) -> None:
 
 
 def _check_day(rules: KeyRules, turns: int, tokens: int, active: int) -> None:
-    headers = {"Retry-After": str(_DAY_S - now_us() // 1_000_000 % _DAY_S)}
+    tomorrow_s = _DAY_S - now_us() // 1_000_000 % _DAY_S
     if rules.turns_per_day is not None and turns >= rules.turns_per_day:
         raise ApiError(
             "budget_exhausted",
             f"the API key has had its {rules.turns_per_day} turns of today "
             "(its rule turns_per_day)",
-            headers=headers,
+            retry_after_s=tomorrow_s,
         )
     if rules.tokens_per_day is not None:
         if tokens >= rules.tokens_per_day:
@@ -93,7 +93,7 @@ def _check_day(rules: KeyRules, turns: int, tokens: int, active: int) -> None:
                 "budget_exhausted",
                 f"the API key has used its {rules.tokens_per_day} tokens of today "
                 "(its rule tokens_per_day)",
-                headers=headers,
+                retry_after_s=tomorrow_s,
             )
         _check_reserve(rules.tokens_per_day, tokens, active, "tokens_per_day")
 
@@ -119,5 +119,5 @@ def _check_reserve(limit: int, tokens: int, active: int, rule: str) -> None:
             "rate_limited",
             f"what is left of the API key's {limit} tokens (its rule {rule}) may be used up by "
             "its turns that are running; wait for one of them",
-            headers=_SOON,
+            retry_after_s=_SOON_S,
         )

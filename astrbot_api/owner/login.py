@@ -146,7 +146,7 @@ class OwnerLogin:
         raise ApiError(
             "too_many_logins",
             f"too many logins failed; try again in {wait_s} s",
-            headers={"Retry-After": str(wait_s)},
+            retry_after_s=wait_s,
         )
 
 

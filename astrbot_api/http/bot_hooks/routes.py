@@ -10,6 +10,7 @@ from flask import Response, request
 from ...errors import ApiError
 from ...im.adapter import BadSignature, InboundRequest
 from ..blueprint import ApiBlueprint
+from ..schemas import in_path
 from ..state import get_state
 
 log = logging.getLogger(__name__)
@@ -18,15 +19,7 @@ blp = ApiBlueprint(
     "hooks", __name__, tag="Hooks", public=True, description="What messengers tell the server."
 )
 
-_PARAMETERS = [
-    {
-        "in": "path",
-        "name": "bot_id",
-        "schema": {"type": "string"},
-        "description": "The bot's id in bots.toml.",
-        "example": "tg",
-    }
-]
+_PARAMETERS = [in_path("bot_id", "The bot's id in bots.toml.", "tg")]
 
 _ANSWER = {
     200: {

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+import marshmallow as ma
 from flask import Response
 
 from ...config.files import DEFAULT_CONFIG_ID
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
-from ..schemas import envelope_of
+from ..schemas import envelope_of, flag, list_of, text
 from ..state import get_state
-from .schemas import ConfigListSchema
 
 blp = ApiBlueprint(
     "configs", __name__, tag="Configs", scope="config", description="The agents to choose from."
 )
+
+
+class ConfigSchema(ma.Schema):
+    """One agent that a session can be answered by."""
+
+    id = text("For `config_id` of chat.", "default")
+    name = text("For `config_name` of chat.", "default")
+    path = text("Its file, below the server's data directory.", "configs/default.toml")
+    is_default = flag("Whether it is used where none is chosen.", True)
+
+
+class ConfigListSchema(ma.Schema):
+    """Every config."""
+
+    configs = list_of(ConfigSchema, "Every config; the default one is last.")
+
 
 #: What both lists of configs answer.
 CONFIG_LIST = envelope_of("ConfigListAnswer", ConfigListSchema())
@@ -38,8 +54,7 @@ def list_configs() -> Response:
 
 def describe_configs() -> list[dict[str, Any]]:
     """Return every config that the caller's key may use, as clients are shown it."""
-    guard = get_caller().guard
-    allowed = None if guard is None else guard.rules.configs
+    allowed = get_caller().rules.configs
     return [
         {
             "id": config.id,

@@ -19,6 +19,7 @@ from ..schemas import envelope_of
 from ..state import get_state
 from .download import send_attachment
 from .schemas import (
+    IN_PATH,
     UPLOAD_BODY,
     AttachmentQuerySchema,
     AttachmentSchema,
@@ -47,14 +48,12 @@ _UPLOAD_ANSWER = envelope_of("UploadAnswer", UploadSchema())
 
 _BYTES = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 
-_ATTACHMENT_ID = {
-    "name": "attachment_id",
-    "schema": {"type": "string"},
-    "description": "What the attachment is known by.",
-    "example": "19281dd2-996d-4f73-ad81-0bc5992a3074",
+_IN_QUERY = {
+    **IN_PATH[0],
+    "in": "query",
+    "required": True,
+    "schema": {"type": "string", "pattern": NOT_BLANK},
 }
-
-_IN_PATH = [{**_ATTACHMENT_ID, "in": "path"}]
 
 _DOWNLOAD = {
     "parameters": [
@@ -112,16 +111,8 @@ def upload_to_files() -> Response:
 @blp.doc(
     operationId="downloadOpenApiFile",
     responses=_DOWNLOAD["responses"],
-    # These stand in the place of what the query's schema says.
-    parameters=[
-        {
-            **_ATTACHMENT_ID,
-            "in": "query",
-            "required": True,
-            "schema": {"type": "string", "pattern": NOT_BLANK},
-        },
-        *_DOWNLOAD["parameters"],
-    ],
+    # These replace the parameters that the query's schema makes.
+    parameters=[_IN_QUERY, *_DOWNLOAD["parameters"]],
 )
 @blp.raises("missing_field", "attachment_not_found", "range_not_satisfiable")
 def download_file(query: dict[str, Any]) -> Response:
@@ -136,7 +127,7 @@ def download_file(query: dict[str, Any]) -> Response:
     return _send(query["attachment_id"].strip())
 
 
-@blp.route("/files/<attachment_id>/content", methods=["GET"], parameters=_IN_PATH)
+@blp.route("/files/<attachment_id>/content", methods=["GET"], parameters=IN_PATH)
 @blp.doc(operationId="downloadAttachment", **_DOWNLOAD)
 @blp.raises("attachment_not_found", "range_not_satisfiable")
 def download_attachment(attachment_id: str) -> Response:
@@ -147,7 +138,7 @@ def download_attachment(attachment_id: str) -> Response:
     return _send(attachment_id)
 
 
-@blp.route("/files/<attachment_id>", methods=["GET"], parameters=_IN_PATH)
+@blp.route("/files/<attachment_id>", methods=["GET"], parameters=IN_PATH)
 @blp.doc(operationId="getAttachment")
 @blp.answers(envelope_of("AttachmentAnswer", AttachmentSchema()))
 @blp.raises("attachment_not_found")
@@ -159,7 +150,7 @@ def get_attachment(attachment_id: str) -> Response:
     return ok(describe_attachment(_get_row(attachment_id)))
 
 
-@blp.route("/files/<attachment_id>", methods=["DELETE"], parameters=_IN_PATH)
+@blp.route("/files/<attachment_id>", methods=["DELETE"], parameters=IN_PATH)
 @blp.arguments(DeleteQuerySchema(), location="query")
 @blp.doc(operationId="deleteAttachment")
 @blp.answers(envelope_of("DeletedAnswer", DeletedSchema()))
@@ -214,10 +205,9 @@ def _get_row(attachment_id: str) -> AttachmentRow:
     row = get_state().files.find(attachment_id)
     if row is None:
         raise ApiError("attachment_not_found", "Attachment not found")
-    guard = get_caller().guard
-    if guard is not None and guard.rules.binds_username:
+    caller = get_caller()
+    if caller.rules.binds_username:
         with get_state().db.read() as db:
-            allowed = may_use(db, row, guard.root_id, guard.rules.allows_username)
-        if not allowed:
-            raise ApiError("attachment_not_found", "Attachment not found")
+            if not may_use(db, row, caller.root_id, caller.rules.allows_username):
+                raise ApiError("attachment_not_found", "Attachment not found")
     return row

@@ -1,4 +1,4 @@
-"""The attachments: what they are asked for with, and what is told of them."""
+"""Request and response schemas of attachments."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ import marshmallow as ma
 from ...config.settings import ATTACHMENT_TYPES
 from ...db.attachments import AttachmentRow
 from ...runtime.clock import to_iso
+from ..schemas import ATTACHMENT_ID_EXAMPLE, RequestSchema, in_path, number, text, time
 
-_ID = {
-    "description": "What the attachment is known by.",
-    "example": "19281dd2-996d-4f73-ad81-0bc5992a3074",
-}
-_NAME = {"description": "What its sender called it, without folders.", "example": "dot.png"}
-_TYPE = {
-    "description": "What it is, from its bytes; `record` is audio.",
-    "enum": list(ATTACHMENT_TYPES),
-    "example": "image",
-}
+_ID = ("What the attachment is known by.", ATTACHMENT_ID_EXAMPLE)
+
+#: The attachment of a path.
+IN_PATH = [in_path("attachment_id", *_ID)]
 
 #: The body of an upload; there is no schema for it, as it is never in memory.
 UPLOAD_BODY: dict[str, Any] = {
@@ -45,57 +40,43 @@ UPLOAD_BODY: dict[str, Any] = {
 class UploadSchema(ma.Schema):
     """What was made of an upload."""
 
-    attachment_id = ma.fields.String(metadata=_ID)
-    filename = ma.fields.String(metadata=_NAME)
-    type = ma.fields.String(metadata=_TYPE)
+    attachment_id = text(*_ID)
+    filename = text("What its sender called it, without folders.", "dot.png")
+    type = text(
+        "What it is, from its bytes; `record` is audio.", "image", enum=list(ATTACHMENT_TYPES)
+    )
 
 
 class AttachmentSchema(UploadSchema):
     """What is known of an attachment."""
 
-    mime_type = ma.fields.String(
-        metadata={"description": "Its media type, from its bytes.", "example": "image/png"}
+    mime_type = text("Its media type, from its bytes.", "image/png")
+    size_bytes = number("How large it is.", 70)
+    sha256 = text(
+        "SHA-256 of its bytes, in hexadecimal.",
+        "6b7fa434f92a8b80aab02d9bf1a12e49ffcae424e4013a1c4f68b67e3d2bbcd0",
     )
-    size_bytes = ma.fields.Integer(metadata={"description": "How large it is.", "example": 70})
-    sha256 = ma.fields.String(
-        metadata={
-            "description": "SHA-256 of its bytes, in hexadecimal.",
-            "example": "6b7fa434f92a8b80aab02d9bf1a12e49ffcae424e4013a1c4f68b67e3d2bbcd0",
-        }
-    )
-    created_at = ma.fields.String(
-        metadata={
-            "description": "When it was stored; ISO 8601, UTC.",
-            "format": "date-time",
-            "example": "2026-11-23T16:43:50.109293+00:00",
-        }
-    )
+    created_at = time("When it was stored; ISO 8601, UTC.", "2026-11-23T16:43:50.109293+00:00")
 
 
 class DeletedSchema(ma.Schema):
     """What was deleted."""
 
-    attachment_id = ma.fields.String(metadata=_ID)
+    attachment_id = text(*_ID)
 
 
-class AttachmentQuerySchema(ma.Schema):
+class AttachmentQuerySchema(RequestSchema):
     """The query of a download."""
-
-    class Meta:
-        unknown = ma.EXCLUDE
 
     attachment_id = ma.fields.String(
         required=True,
         error_messages={"required": "Missing key: attachment_id"},
-        metadata=_ID,
+        metadata={"description": _ID[0], "example": _ID[1]},
     )
 
 
-class DeleteQuerySchema(ma.Schema):
+class DeleteQuerySchema(RequestSchema):
     """The query of a deletion."""
-
-    class Meta:
-        unknown = ma.EXCLUDE
 
     force = ma.fields.Boolean(
         load_default=False,

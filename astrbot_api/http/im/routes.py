@@ -13,7 +13,7 @@ from ..auth import get_caller, get_reach
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..idempotency import CODES, PARAMETER, read_client_key, replay
-from ..schemas import envelope_of
+from ..schemas import envelope_of, in_path
 from ..state import get_state
 from .schemas import BotListSchema, DeliverySchema, ImMessageSchema, SentSchema, describe_delivery
 
@@ -33,6 +33,10 @@ _EXAMPLE = {
 }
 
 _ANSWER = envelope_of("SentAnswer", SentSchema())
+
+_DELIVERY_IN_PATH = [
+    in_path("delivery_id", "Of the answer to the message.", "0f8fad5b-d9cb-469f-a165-70867728950e")
+]
 
 
 @blp.route("/im/bots", methods=["GET"])
@@ -80,19 +84,7 @@ def send_im_messages(body: dict[str, Any]) -> Response:
     return _send(body)
 
 
-@blp.route(
-    "/im/deliveries/<delivery_id>",
-    methods=["GET"],
-    parameters=[
-        {
-            "in": "path",
-            "name": "delivery_id",
-            "schema": {"type": "string"},
-            "description": "Of the answer to the message.",
-            "example": "0f8fad5b-d9cb-469f-a165-70867728950e",
-        }
-    ],
-)
+@blp.route("/im/deliveries/<delivery_id>", methods=["GET"], parameters=_DELIVERY_IN_PATH)
 @blp.doc(operationId="getImDelivery")
 @blp.answers(envelope_of("DeliveryAnswer", DeliverySchema()))
 @blp.raises("delivery_not_found")

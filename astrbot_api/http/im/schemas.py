@@ -11,11 +11,19 @@ from ...im.adapter import MESSAGE_TYPES
 from ...im.umo import MAX_UMO_CHARS
 from ...runtime.clock import to_iso, to_iso_or_none
 from ..fields import NOT_BLANK
+from ..schemas import (
+    ATTACHMENT_ID_EXAMPLE,
+    RequestSchema,
+    list_of,
+    number,
+    text,
+    texts,
+    time,
+)  # fmt: skip
 
-_DELIVERY_ID = {
-    "description": "Names the delivery.",
-    "example": "0f8fad5b-d9cb-469f-a165-70867728950e",
-}
+_LATER = "2026-11-23T16:44:05.643831+00:00"
+
+_DELIVERY_ID = ("Names the delivery.", "0f8fad5b-d9cb-469f-a165-70867728950e")
 
 _STATUS = {
     "description": (
@@ -71,13 +79,12 @@ _SEGMENT = {
                     "type": "string",
                     "pattern": NOT_BLANK,
                     "description": "The file, by the id that its upload answered.",
-                    "example": "19281dd2-996d-4f73-ad81-0bc5992a3074",
+                    "example": ATTACHMENT_ID_EXAMPLE,
                 },
             },
         },
     ],
 }
-
 
 _NO_MESSAGE = "Missing key: message"
 
@@ -85,17 +92,11 @@ _NO_MESSAGE = "Missing key: message"
 class BotListSchema(ma.Schema):
     """The bots that are configured."""
 
-    bot_ids = ma.fields.List(
-        ma.fields.String(),
-        metadata={"description": "Ids, as they stand in a UMO.", "example": ["tg"]},
-    )
+    bot_ids = texts("Ids, as they stand in a UMO.", ["tg"])
 
 
-class ImMessageSchema(ma.Schema):
-    """A message that nobody asked for. Unknown fields are ignored."""
-
-    class Meta:
-        unknown = ma.EXCLUDE
+class ImMessageSchema(RequestSchema):
+    """A proactive message."""
 
     umo = ma.fields.Raw(metadata=_UMO)
     umos = ma.fields.Raw(
@@ -133,74 +134,34 @@ class ImMessageSchema(ma.Schema):
 class OutcomeSchema(ma.Schema):
     """What became of a message to one conversation of several."""
 
-    umo = ma.fields.String(
-        metadata={"description": "As it was sent.", "example": "tg:FriendMessage:1001"}
-    )
-    delivery_id = ma.fields.String(allow_none=True, metadata=_DELIVERY_ID)
+    umo = text("As it was sent.", "tg:FriendMessage:1001")
+    delivery_id = text(*_DELIVERY_ID, none=True)
     status = ma.fields.String(metadata=_STATUS)
-    code = ma.fields.String(
-        allow_none=True,
-        metadata={"description": "Why it failed: a stable word to match.", "example": None},
-    )
-    message = ma.fields.String(
-        allow_none=True, metadata={"description": "Why it failed, for people.", "example": None}
-    )
+    code = text("Why it failed: a stable word to match.", None, none=True)
+    message = text("Why it failed, for people.", None, none=True)
 
 
 class SentSchema(ma.Schema):
     """A message that was accepted; with `umos` the list alone."""
 
-    delivery_id = ma.fields.String(metadata=_DELIVERY_ID)
+    delivery_id = text(*_DELIVERY_ID)
     status = ma.fields.String(metadata=_STATUS)
-    deliveries = ma.fields.List(
-        ma.fields.Nested(OutcomeSchema),
-        metadata={"description": "Of `umos`: one result each, in their order."},
-    )
+    deliveries = list_of(OutcomeSchema, "Of `umos`: one result each, in their order.")
 
 
 class DeliverySchema(ma.Schema):
     """A message on its way, or at its end."""
 
-    delivery_id = ma.fields.String(metadata=_DELIVERY_ID)
-    umo = ma.fields.String(
-        metadata={"description": "Where it goes.", "example": "tg:FriendMessage:1001"}
-    )
+    delivery_id = text(*_DELIVERY_ID)
+    umo = text("Where it goes.", "tg:FriendMessage:1001")
     status = ma.fields.String(metadata=_STATUS)
-    attempts = ma.fields.Integer(metadata={"description": "How often it was tried.", "example": 1})
-    error = ma.fields.String(
-        allow_none=True,
-        metadata={"description": "Why the last attempt failed.", "example": None},
-    )
-    platform_ids = ma.fields.List(
-        ma.fields.String(),
-        metadata={"description": "Ids of the messenger's own messages.", "example": ["4711"]},
-    )
-    created_at = ma.fields.DateTime(
-        metadata={
-            "description": "When it was accepted; ISO 8601, UTC.",
-            "example": "2026-11-23T16:44:05.343831+00:00",
-        }
-    )
-    updated_at = ma.fields.DateTime(
-        metadata={
-            "description": "When it last changed; ISO 8601, UTC.",
-            "example": "2026-11-23T16:44:05.643831+00:00",
-        }
-    )
-    next_attempt_at = ma.fields.DateTime(
-        allow_none=True,
-        metadata={
-            "description": "When a queued one is tried next; ISO 8601, UTC.",
-            "example": None,
-        },
-    )
-    finished_at = ma.fields.DateTime(
-        allow_none=True,
-        metadata={
-            "description": "When it was sent or given up; ISO 8601, UTC.",
-            "example": "2026-11-23T16:44:05.643831+00:00",
-        },
-    )
+    attempts = number("How often it was tried.", 1)
+    error = text("Why the last attempt failed.", None, none=True)
+    platform_ids = texts("Ids of the messenger's own messages.", ["4711"])
+    created_at = time("When it was accepted; ISO 8601, UTC.", "2026-11-23T16:44:05.343831+00:00")
+    updated_at = time("When it last changed; ISO 8601, UTC.", _LATER)
+    next_attempt_at = time("When a queued one is tried next; ISO 8601, UTC.", None, none=True)
+    finished_at = time("When it was sent or given up; ISO 8601, UTC.", _LATER, none=True)
 
 
 def describe_delivery(row: DeliveryRow) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from flask import Response
 from ...db import keys, keyuse
 from ...db.attachments import total_bytes_of_key
 from ...errors import ApiError
-from ...keys.rules import NO_RULES, KeyRules, narrow_rules, read_rules
+from ...keys.rules import KeyRules, narrow_rules, read_rules
 from ...runtime.clock import now_us
 from ..auth import check_scope, check_username, get_caller
 from ..blueprint import ApiBlueprint
-from ..envelope import ok
+from ..envelope import ok, ok_secret
 from ..schemas import envelope_of
 from ..state import get_state
 from .schemas import SESSION_SCOPES, SelfSchema, SessionKeyRequestSchema, SessionKeySchema
@@ -22,6 +22,9 @@ from .schemas import SESSION_SCOPES, SelfSchema, SessionKeyRequestSchema, Sessio
 blp = ApiBlueprint("keys", __name__, tag="Keys", description="What a key may do.")
 
 _MIN_S, _MAX_S = 60, 86_400
+
+#: What a key may read of its own row.
+_OWN_FIELDS = ("key_id", "name", "key_prefix", "scopes", "expires_at")
 
 #: Most session keys of one key that are valid at once.
 _MAX_SESSION_KEYS = 10_000
@@ -63,17 +66,8 @@ def create_session_key(body: dict[str, Any]) -> Response:
     row, secret = get_state().db.write(
         lambda db: _make(db, caller.key_id, scopes, rules, expires_at)
     )
-    answer = ok(
-        {
-            "key_id": row["key_id"],
-            "api_key": secret,
-            "scopes": row["scopes"],
-            "rules": row["rules"],
-            "expires_at": row["expires_at"],
-        }
-    )
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+    shown = {name: row[name] for name in ("key_id", "scopes", "rules", "expires_at")}
+    return ok_secret({**shown, "api_key": secret})
 
 
 @blp.route("/keys/self", methods=["GET"])
@@ -87,7 +81,7 @@ def get_own_key() -> Response:
     key that it was made with may end it earlier.
     """
     caller = get_caller()
-    rules = NO_RULES if caller.guard is None else caller.guard.rules
+    rules = caller.rules
     with get_state().db.read() as db:
         row = keys.find_key(db, caller.key_id)
         used = _read_used(db, caller.key_id, caller.root_id)
@@ -98,11 +92,7 @@ def get_own_key() -> Response:
         left["requests_per_minute"] = caller.rate.remaining
     return ok(
         {
-            "key_id": row["key_id"],
-            "name": row["name"],
-            "key_prefix": row["key_prefix"],
-            "scopes": row["scopes"],
-            "expires_at": row["expires_at"],
+            **{name: row[name] for name in _OWN_FIELDS},
             "is_session_key": caller.root_id != caller.key_id,
             "rules": rules.to_json(),
             "used": used,
@@ -122,8 +112,7 @@ def _read_session_rules(body: dict[str, Any], username: str) -> KeyRules:
     if config_id:
         get_state().agents.configs.choose_config(config_id, "")
         asked["configs"] = [config_id]
-    guard = get_caller().guard
-    return narrow_rules(NO_RULES if guard is None else guard.rules, read_rules(asked))
+    return narrow_rules(get_caller().rules, read_rules(asked))
 
 
 def _make(
@@ -133,7 +122,7 @@ def _make(
         raise ApiError(
             "too_many_keys",
             f"the API key has {_MAX_SESSION_KEYS} session keys that are valid; give them less time",
-            headers={"Retry-After": "60"},
+            retry_after_s=60,
         )
     made = keys.create_session_key(
         db, key_id, f"session of {rules.username}", expires_at=expires_at, scopes=scopes,

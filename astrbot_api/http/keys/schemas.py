@@ -7,13 +7,14 @@ from typing import Any
 import marshmallow as ma
 
 from ...keys.rules import MAX_NUMBER
-from ..fields import NOT_BLANK, Text
+from ..fields import NOT_BLANK, Text, optional_text
+from ..schemas import RequestSchema, flag, mapping, number, text, texts, time
 
 #: What a browser or a phone needs.
 SESSION_SCOPES = ("chat", "file")
 
-_SECRET = "abk_8Jd0…"
-_TIME = "2026-11-23T16:41:51.860786+00:00"
+_KEY_ID = ("Its id.", "3fb5931f-04eb-45b4-8515-48f20d7224d1")
+
 _SCOPES = "scopes of a session key may be chat and file"
 
 
@@ -26,11 +27,23 @@ class _WholeNumber(ma.fields.Integer):
         return super()._validated(value)
 
 
-class SessionKeyRequestSchema(ma.Schema):
-    """What a session key is asked with. Unknown fields are ignored."""
+def _limit(description: str, example: int) -> ma.fields.Raw:
+    """Return a limit of a session key; its value is read with the other rules."""
+    return ma.fields.Raw(
+        load_default=None,
+        allow_none=True,
+        metadata={
+            "description": description,
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_NUMBER,
+            "example": example,
+        },
+    )
 
-    class Meta:
-        unknown = ma.EXCLUDE
+
+class SessionKeyRequestSchema(RequestSchema):
+    """The body of a request for a session key."""
 
     username = Text(
         required=True,
@@ -42,23 +55,12 @@ class SessionKeyRequestSchema(ma.Schema):
             "pattern": NOT_BLANK,
         },
     )
-    session_id = Text(
-        load_default="",
-        allow_none=True,
+    session_id = optional_text(
+        "The only session that it may name; absent: any of the username.",
+        "my_session_001",
         max_chars="max_session_id_chars",
-        metadata={
-            "description": "The only session that it may name; absent: any of the username.",
-            "example": "my_session_001",
-        },
     )
-    config_id = Text(
-        load_default="",
-        allow_none=True,
-        metadata={
-            "description": "The only config that it may use.",
-            "example": "default",
-        },
-    )
+    config_id = optional_text("The only config that it may use.", "default")
     scopes = ma.fields.List(
         ma.fields.String(
             validate=ma.validate.OneOf(SESSION_SCOPES, error=_SCOPES),
@@ -83,125 +85,45 @@ class SessionKeyRequestSchema(ma.Schema):
             "maximum": 86_400,
         },
     )
-    max_turns = ma.fields.Raw(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": "Most turns in all.",
-            "type": "integer",
-            "minimum": 1,
-            "maximum": MAX_NUMBER,
-            "example": 20,
-        },
-    )
-    max_tokens = ma.fields.Raw(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": "Most tokens in all; the turn that crosses it is finished.",
-            "type": "integer",
-            "minimum": 1,
-            "maximum": MAX_NUMBER,
-            "example": 50_000,
-        },
-    )
-    requests_per_minute = ma.fields.Raw(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": "Most requests a minute.",
-            "type": "integer",
-            "minimum": 1,
-            "maximum": MAX_NUMBER,
-            "example": 60,
-        },
-    )
+    max_turns = _limit("Most turns in all.", 20)
+    max_tokens = _limit("Most tokens in all; the turn that crosses it is finished.", 50_000)
+    requests_per_minute = _limit("Most requests a minute.", 60)
 
 
 class SessionKeySchema(ma.Schema):
     """A session key, as it was made."""
 
-    key_id = ma.fields.String(
-        metadata={
-            "description": "Its id.",
-            "example": "3fb5931f-04eb-45b4-8515-48f20d7224d1",
-        }
-    )
-    api_key = ma.fields.String(
-        metadata={"description": "The key; shown this once.", "example": _SECRET}
-    )
-    scopes = ma.fields.List(
-        ma.fields.String(), metadata={"description": "What it opens.", "example": ["chat"]}
-    )
-    rules = ma.fields.Dict(
-        metadata={
-            "description": "Its guard rails.",
-            "example": {"username": "alice", "max_turns": 20},
-        }
-    )
-    expires_at = ma.fields.String(
-        metadata={
-            "description": "When it ends; ISO 8601, UTC.",
-            "format": "date-time",
-            "example": _TIME,
-        }
-    )
+    key_id = text(*_KEY_ID)
+    api_key = text("The key; shown this once.", "abk_8Jd0…")
+    scopes = texts("What it opens.", ["chat"])
+    rules = mapping("Its guard rails.", {"username": "alice", "max_turns": 20})
+    expires_at = time("When it ends; ISO 8601, UTC.")
 
 
 class UsedSchema(ma.Schema):
     """What a key has used, and what it has left where that is limited."""
 
-    turns_today = ma.fields.Integer(
-        metadata={"description": "Turns that have ended today, UTC.", "example": 3}
-    )
-    tokens_today = ma.fields.Integer(metadata={"description": "Tokens of today.", "example": 812})
-    turns = ma.fields.Integer(metadata={"description": "Turns in all.", "example": 3})
-    tokens = ma.fields.Integer(metadata={"description": "Tokens in all.", "example": 812})
-    streams = ma.fields.Integer(
-        metadata={"description": "Turns that run or wait now.", "example": 0}
-    )
-    upload_bytes = ma.fields.Integer(
-        metadata={"description": "Bytes of its attachments.", "example": 70}
-    )
+    turns_today = number("Turns that have ended today, UTC.", 3)
+    tokens_today = number("Tokens of today.", 812)
+    turns = number("Turns in all.", 3)
+    tokens = number("Tokens in all.", 812)
+    streams = number("Turns that run or wait now.", 0)
+    upload_bytes = number("Bytes of its attachments.", 70)
 
 
 class SelfSchema(ma.Schema):
-    """What a key is told of itself."""
+    """What a key may read of itself."""
 
-    key_id = ma.fields.String(
-        metadata={
-            "description": "Its id.",
-            "example": "3fb5931f-04eb-45b4-8515-48f20d7224d1",
-        }
-    )
-    name = ma.fields.String(metadata={"description": "What its owner calls it.", "example": "shop"})
-    key_prefix = ma.fields.String(
-        metadata={"description": "Its first characters.", "example": "abk_8Jd0u2Xq"}
-    )
-    scopes = ma.fields.List(
-        ma.fields.String(), metadata={"description": "What it opens.", "example": ["chat"]}
-    )
-    expires_at = ma.fields.String(
-        allow_none=True,
-        metadata={
-            "description": "When it ends; `null`: never.",
-            "format": "date-time",
-            "example": _TIME,
-        },
-    )
-    is_session_key = ma.fields.Boolean(
-        metadata={"description": "Whether it was made with another key.", "example": False}
-    )
-    rules = ma.fields.Dict(
-        metadata={
-            "description": "Its guard rails; an absent one is no limit.",
-            "example": {"username": "alice", "turns_per_day": 100},
-        }
+    key_id = text(*_KEY_ID)
+    name = text("What its owner calls it.", "shop")
+    key_prefix = text("Its first characters.", "abk_8Jd0u2Xq")
+    scopes = texts("What it opens.", ["chat"])
+    expires_at = time("When it ends; `null`: never.", none=True)
+    is_session_key = flag("Whether it was made with another key.", False)
+    rules = mapping(
+        "Its guard rails; an absent one is no limit.", {"username": "alice", "turns_per_day": 100}
     )
     used = ma.fields.Nested(UsedSchema, metadata={"description": "What it has used."})
-    left = ma.fields.Dict(
-        metadata={
-            "description": "What is left of each limit that it has, by the limit's name.",
-            "example": {"turns_per_day": 97},
-        }
+    left = mapping(
+        "What is left of each limit that it has, by the limit's name.", {"turns_per_day": 97}
     )

@@ -16,7 +16,7 @@ from ..auth import get_caller, resolve_username
 from ..blueprint import ApiBlueprint
 from ..chat.schemas import read_streaming
 from ..envelope import ok
-from ..schemas import envelope_of
+from ..schemas import envelope_of, in_path
 from ..sse import find_abort, stream_response
 from ..state import get_state
 from .message_schemas import (
@@ -33,16 +33,7 @@ blp = ApiBlueprint(
     "messages", __name__, tag="Messages", scope="chat", description="What was said in a session."
 )
 
-_MESSAGE_IN_PATH = [
-    *IN_PATH,
-    {
-        "name": "message_id",
-        "in": "path",
-        "schema": {"type": "string"},
-        "description": "The message, by its number.",
-        "example": "42",
-    },
-]
+_MESSAGE_IN_PATH = [*IN_PATH, in_path("message_id", "The message, by its number.", "42")]
 
 _CHANGE_CODES = (
     *OWNER_CODES, "attachment_not_found", "malformed_json", "message_empty", "message_not_found",

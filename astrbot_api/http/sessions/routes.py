@@ -17,7 +17,7 @@ from ...errors import ApiError
 from ..auth import check_username, get_caller, resolve_username
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
-from ..schemas import envelope_of
+from ..schemas import envelope_of, in_path
 from ..state import get_state
 from .schemas import (
     BatchDeletedSchema,
@@ -43,15 +43,7 @@ blp = ApiBlueprint("sessions", __name__, tag="Sessions", scope="chat", descripti
 
 #: The session of a path. One whose name has a slash, or is "new" or "batch-delete", cannot be
 #: named so.
-IN_PATH = [
-    {
-        "name": "session_id",
-        "in": "path",
-        "schema": {"type": "string"},
-        "description": "The conversation.",
-        "example": "my_session_001",
-    }
-]
+IN_PATH = [in_path("session_id", "The conversation.", "my_session_001")]
 
 #: What every route can answer that names a session.
 OWNER_CODES = (
@@ -227,9 +219,7 @@ def _create(username: str, config_id: str, display_name: str | None) -> Response
     state = get_state()
     chosen = state.agents.configs.choose_config(config_id, "")
     config_id = DEFAULT_CONFIG_ID if chosen is None else chosen.id
-    guard = get_caller().guard
-    if guard is not None:
-        guard.rules.check_config(config_id)
+    get_caller().rules.check_config(config_id)
     kept = None if config_id == DEFAULT_CONFIG_ID else config_id
 
     def job(db: peewee.Database) -> dict[str, Any]:

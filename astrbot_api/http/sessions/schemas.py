@@ -1,21 +1,19 @@
-"""The list of sessions: what it is asked with, and what it holds."""
+"""Request and response schemas of sessions."""
 
 from __future__ import annotations
 
 import marshmallow as ma
 
-from ..fields import Limit, MaybeUsername, PageNumber, Text, Username
+from ..fields import Limit, MaybeUsername, PageNumber, Text, Username, optional_text
+from ..schemas import RequestSchema, flag, list_of, number, text, time
 from .message_schemas import MessageSchema
 
 #: Most sessions that one request deletes.
 MAX_BATCH = 500
 
 
-class SessionQuerySchema(ma.Schema):
+class SessionQuerySchema(RequestSchema):
     """The query of a list of sessions."""
-
-    class Meta:
-        unknown = ma.EXCLUDE
 
     username = Username()
     page = PageNumber(
@@ -46,57 +44,26 @@ class SessionQuerySchema(ma.Schema):
 class SessionSchema(ma.Schema):
     """One conversation."""
 
-    session_id = ma.fields.String(metadata={"description": "Its name.", "example": "my_session"})
-    platform_id = ma.fields.String(
-        metadata={"description": "Where it takes place.", "example": "webchat"}
-    )
-    creator = ma.fields.String(metadata={"description": "Its username.", "example": "alice"})
-    display_name = ma.fields.String(
-        allow_none=True,
-        metadata={
-            "description": "Its title, made after the first turn.",
-            "example": "Greetings",
-        },
-    )
-    is_group = ma.fields.Integer(
-        metadata={"description": "`1` for a group, else `0`.", "example": 0}
-    )
-    created_at = ma.fields.String(
-        metadata={
-            "description": "When it was made; ISO 8601, UTC.",
-            "format": "date-time",
-            "example": "2026-11-23T16:41:51.860786+00:00",
-        }
-    )
-    updated_at = ma.fields.String(
-        metadata={
-            "description": "When it was last used; ISO 8601, UTC.",
-            "format": "date-time",
-            "example": "2026-11-23T16:41:52.192895+00:00",
-        }
-    )
+    session_id = text("Its name.", "my_session")
+    platform_id = text("Where it takes place.", "webchat")
+    creator = text("Its username.", "alice")
+    display_name = text("Its title, made after the first turn.", "Greetings", none=True)
+    is_group = number("`1` for a group, else `0`.", 0)
+    created_at = time("When it was made; ISO 8601, UTC.")
+    updated_at = time("When it was last used; ISO 8601, UTC.", "2026-11-23T16:41:52.192895+00:00")
 
 
 class SessionPageSchema(ma.Schema):
     """One page of sessions."""
 
-    sessions = ma.fields.List(
-        ma.fields.Nested(SessionSchema), metadata={"description": "The page's sessions."}
-    )
-    page = ma.fields.Integer(metadata={"description": "Which page this is.", "example": 1})
-    page_size = ma.fields.Integer(
-        metadata={"description": "Most sessions of a page.", "example": 20}
-    )
-    total = ma.fields.Integer(
-        metadata={"description": "Sessions on all pages together.", "example": 1}
-    )
+    sessions = list_of(SessionSchema, "The page's sessions.")
+    page = number("Which page this is.", 1)
+    page_size = number("Most sessions of a page.", 20)
+    total = number("Sessions on all pages together.", 1)
 
 
-class OwnerQuerySchema(ma.Schema):
+class OwnerQuerySchema(RequestSchema):
     """The query of a route that is for the session's owner."""
-
-    class Meta:
-        unknown = ma.EXCLUDE
 
     username = MaybeUsername()
 
@@ -117,68 +84,32 @@ class SessionDetailQuerySchema(OwnerQuerySchema):
 class RunSchema(ma.Schema):
     """A turn that runs or waits."""
 
-    run_id = ma.fields.String(
-        metadata={"description": "Its id.", "example": "7254cd9a-814f-498e-a202-2c1777b1bd2d"}
-    )
-    status = ma.fields.String(
-        metadata={
-            "description": "`running`, or `queued` behind another turn of the session.",
-            "example": "running",
-        }
-    )
-    created_at = ma.fields.String(
-        metadata={
-            "description": "When it was asked for; ISO 8601, UTC.",
-            "format": "date-time",
-            "example": "2026-11-23T16:41:51.860786+00:00",
-        }
-    )
-    started_at = ma.fields.String(
-        allow_none=True,
-        metadata={
-            "description": "When it began; `null` while it waits.",
-            "format": "date-time",
-            "example": "2026-11-23T16:41:51.860786+00:00",
-        },
-    )
+    run_id = text("Its id.", "7254cd9a-814f-498e-a202-2c1777b1bd2d")
+    status = text("`running`, or `queued` behind another turn of the session.", "running")
+    created_at = time("When it was asked for; ISO 8601, UTC.")
+    started_at = time("When it began; `null` while it waits.", none=True)
 
 
 class NamedSessionSchema(SessionSchema):
     """One conversation, with its config."""
 
-    config_id = ma.fields.String(
-        allow_none=True,
-        metadata={
-            "description": "The config that was chosen for it; `null`: the default.",
-            "example": "default",
-        },
+    config_id = text(
+        "The config that was chosen for it; `null`: the default.", "default", none=True
     )
 
 
 class SessionDetailSchema(NamedSessionSchema):
     """One conversation and the end of its history."""
 
-    history = ma.fields.List(
-        ma.fields.Nested(MessageSchema),
-        metadata={"description": "Its newest messages, oldest first."},
+    history = list_of(MessageSchema, "Its newest messages, oldest first.")
+    next_cursor = number(
+        "For `cursor` of its messages, newest first: what came before `history`. "
+        "`null`: nothing did.",
+        None,
+        none=True,
     )
-    next_cursor = ma.fields.Integer(
-        allow_none=True,
-        metadata={
-            "description": (
-                "For `cursor` of its messages, newest first: what came before `history`. "
-                "`null`: nothing did."
-            ),
-            "example": None,
-        },
-    )
-    active_runs = ma.fields.List(
-        ma.fields.Nested(RunSchema),
-        metadata={"description": "Its turns that run or wait, in their order."},
-    )
-    is_running = ma.fields.Boolean(
-        metadata={"description": "Whether `active_runs` has any.", "example": False}
-    )
+    active_runs = list_of(RunSchema, "Its turns that run or wait, in their order.")
+    is_running = flag("Whether `active_runs` has any.", False)
 
 
 class NewSessionQuerySchema(OwnerQuerySchema):
@@ -211,14 +142,10 @@ class DisplayName(Text):
 
 
 class NewSessionSchema(OwnerQuerySchema):
-    """What a new session is made with; all of it may be absent."""
+    """The body of a new session; all of it may be absent."""
 
     display_name = DisplayName(load_default=None)
-    config_id = Text(
-        load_default="",
-        allow_none=True,
-        metadata={"description": "The config that answers in it.", "example": "default"},
-    )
+    config_id = optional_text("The config that answers in it.", "default")
 
 
 class SessionPatchSchema(OwnerQuerySchema):
@@ -254,31 +181,19 @@ class BatchDeleteSchema(OwnerQuerySchema):
 class DeletedSessionSchema(ma.Schema):
     """What was deleted."""
 
-    session_id = ma.fields.String(metadata={"description": "Its name.", "example": "my_session"})
+    session_id = text("Its name.", "my_session")
 
 
 class FailedItemSchema(DeletedSessionSchema):
     """A session that was not deleted, and why."""
 
-    code = ma.fields.String(
-        metadata={"description": "As of an error.", "example": "session_not_found"}
-    )
-    reason = ma.fields.String(
-        metadata={
-            "description": "What is wrong with it.",
-            "example": "session not found: my_session",
-        }
-    )
+    code = text("As of an error.", "session_not_found")
+    reason = text("What is wrong with it.", "session not found: my_session")
 
 
 class BatchDeletedSchema(ma.Schema):
     """What became of the sessions that were to be deleted."""
 
-    deleted_count = ma.fields.Integer(
-        metadata={"description": "How many were deleted.", "example": 1}
-    )
-    failed_count = ma.fields.Integer(metadata={"description": "How many were not.", "example": 0})
-    failed_items = ma.fields.List(
-        ma.fields.Nested(FailedItemSchema),
-        metadata={"description": "Those that were not, and why."},
-    )
+    deleted_count = number("How many were deleted.", 1)
+    failed_count = number("How many were not.", 0)
+    failed_items = list_of(FailedItemSchema, "Those that were not, and why.")
