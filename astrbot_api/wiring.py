@@ -61,8 +61,7 @@ from .runlog.writer import JournalWriter
 from .runtime.metrics import Metrics
 from .runtime.tracing import open_tracing
 from .state import AgentArea, AppState, ChatArea, ImArea, KeyArea, WorkerArea
-from .worker.chores import Chores
-from .worker.housekeeping import Housekeeping
+from .worker.chores import Chores, remove_old_rows
 from .worker.lease import WorkerLease
 
 
@@ -247,7 +246,7 @@ def _add_chores(state: AppState) -> None:
     chores.add(chat.inbox.seats.close_stuck, every_s=1.0)
     chores.add(lambda: prune_journal(worker.journal, settings.run_log_keep_s), every_s=30.0)
     chores.add(worker.idempotency.prune, every_s=600.0)
-    chores.add(Housekeeping(state.db, settings.audit_days).run, every_s=600.0)
+    chores.add(lambda: remove_old_rows(state.db, settings.audit_days), every_s=600.0)
     # The outbox starts with whatever of a worker lives longer than a request.
     chores.add(im.outbox.start)
     chores.add(im.pollers.tend, every_s=min(settings.worker_lease_s / 3, 2.0))

@@ -1,9 +1,12 @@
-"""Who may use the owner's routes: a token in a header, or a page's cookie."""
+"""Who may use the owner's routes: a token in a header, or a page's cookie; and what they did."""
 
 from __future__ import annotations
 
-from flask import Response, request
+from typing import Any
 
+from flask import Blueprint, Response, request
+
+from ..db.audit import AuditEntry, write_audited
 from ..errors import ApiError
 from ..http.state import get_state
 from ..owner.login import Login
@@ -16,9 +19,38 @@ CSRF_HEADER = "X-CSRF-Token"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
+#: Where the login stands in the environment of a request.
+_LOGIN_KEY = "astrbot_api.login"
+
 # The recorded server's words.
 _NO_LOGIN = "未授权"
 _BAD_LOGIN = "Token 无效"
+
+
+class AdminBlueprint(Blueprint):
+    """Routes of the owner. ``public`` ones ask for no login."""
+
+    def __init__(self, name: str, import_name: str, *, public: bool = False, **kw: Any) -> None:
+        super().__init__(name, import_name, **kw)
+        self.public = public
+        if not public:
+            self.before_request(_check_login)
+
+
+def _check_login() -> None:
+    request.environ[_LOGIN_KEY] = require_owner()
+
+
+def get_owner() -> str:
+    """Return the name of the owner; only in routes that are not public."""
+    login: Login = request.environ[_LOGIN_KEY]
+    return login.name
+
+
+def note_action(action: str, subject: str, detail: str) -> None:
+    """Write what the owner did into the audit, in a transaction of its own."""
+    entry = AuditEntry(action, get_owner(), get_address(), subject, detail)
+    write_audited(get_state().db, lambda db: None, lambda _: entry)
 
 
 def require_owner() -> Login:

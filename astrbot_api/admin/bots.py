@@ -7,7 +7,6 @@ from typing import Any
 from flask import Response, request
 
 from ..db import deliveries
-from ..db.audit import AuditEntry, write_audited
 from ..db.deliveries import DeliveryRow
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
@@ -15,8 +14,7 @@ from ..http.envelope import ok
 from ..http.state import get_state
 from ..im.proactive import Sending
 from ..runtime.clock import to_iso
-from .access import get_address, require_owner
-from .blueprint import AdminBlueprint
+from .access import AdminBlueprint, note_action
 
 blp = AdminBlueprint("bots", __name__, url_prefix="/admin/data/bots")
 
@@ -54,13 +52,10 @@ def send_test() -> Response:
         raise ApiError("missing_field", "Missing key: umo")
     if not isinstance(message, str):
         raise ApiError("missing_field", "Missing key: message")
-    state = get_state()
-    owner, address = require_owner().name, get_address()
-    (outcome,) = state.im.proactive.send(Sending([umo.strip()], message))
+    (outcome,) = get_state().im.proactive.send(Sending([umo.strip()], message))
     if outcome.error is not None:
         raise outcome.error
-    entry = AuditEntry("bot_tested", owner, address, umo.strip(), outcome.status)
-    write_audited(state.db, lambda db: None, lambda _: entry)
+    note_action("bot_tested", umo.strip(), outcome.status)
     return ok({"status": outcome.status, "delivery_id": outcome.delivery_id})
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from flask import Response, request
 
-from ..config.files import DEFAULT_CONFIG_ID
 from ..db import audit, keys, keyuse
 from ..db import statistics as figures
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
-from ..http.envelope import ok
+from ..http.configs.routes import describe_config
+from ..http.envelope import ok, ok_secret
 from ..http.state import get_state
 from ..runtime.clock import now_us
-from .access import require_owner
-from .blueprint import AdminBlueprint
+from .access import AdminBlueprint, get_owner
 
 blp = AdminBlueprint("data", __name__, url_prefix="/admin/data")
 
@@ -50,13 +49,7 @@ def get_use(key_id: str) -> Response:
 @blp.route("/configs", methods=["GET"])
 def get_configs() -> Response:
     """Return the configs that a key may be bound to, or the console may choose."""
-    configs = get_state().agents.configs.list_configs()
-    return ok(
-        [
-            {"id": one.id, "name": one.name, "is_default": one.id == DEFAULT_CONFIG_ID}
-            for one in configs
-        ]
-    )
+    return ok([describe_config(one) for one in get_state().agents.configs.list_configs()])
 
 
 @blp.route("/console-key", methods=["POST"])
@@ -66,16 +59,14 @@ def make_console_key() -> Response:
     key_id = body.get("key_id")
     if not isinstance(key_id, str):
         raise ApiError("missing_field", "Missing key: key_id")
-    owner = require_owner().name
+    name, expires_at = f"console of {get_owner()}", now_us() + _CONSOLE_KEY_S * 1_000_000
     made = get_state().db.write(
-        lambda db: keys.create_session_key(
-            db, key_id, f"console of {owner}", expires_at=now_us() + _CONSOLE_KEY_S * 1_000_000
-        )
+        lambda db: keys.create_session_key(db, key_id, name, expires_at=expires_at)
     )
     if made is None:
         raise ApiError("key_not_found", "API key not found")
     row, secret = made
-    return ok({"api_key": secret, "expires_at": row["expires_at"], "scopes": row["scopes"]})
+    return ok_secret({"api_key": secret, "expires_at": row["expires_at"], "scopes": row["scopes"]})
 
 
 @blp.route("/audit", methods=["GET"])

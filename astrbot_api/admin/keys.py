@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import peewee
 from flask import Response, request
 
 from ..db import keys
 from ..db.audit import AuditEntry, key_entry, write_audited
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
-from ..http.envelope import ok
+from ..http.envelope import ok, ok_secret
 from ..http.state import get_state
 from ..keys.rules import read_rules
 from ..runtime.clock import now_us
-from .access import get_address, require_owner
-from .blueprint import AdminBlueprint
+from .access import AdminBlueprint, get_address, get_owner
 
 blp = AdminBlueprint("apikey", __name__, url_prefix="/apikey")
+
+T = TypeVar("T")
 
 _DEFAULT_NAME = "Untitled API Key"
 _MAX_NAME_CHARS = 200
 _MAX_DAYS = 36_500
 _MAX_GRACE_S = 30 * 24 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who does something to a key; made in the request, used in the writer's thread."""
-
-    name: str
-    address: str
-
-    @classmethod
-    def of_request(cls) -> Actor:
-        """Return the owner who is logged in."""
-        return cls(require_owner().name, get_address())
-
-    def did(self, action: str, row: dict[str, Any], detail: str = "") -> AuditEntry:
-        """Return the entry of what was done to a key."""
-        return key_entry(action, row, actor=self.name, address=self.address, detail=detail)
 
 
 @blp.route("/list", methods=["GET"])
@@ -54,19 +39,19 @@ def list_keys() -> Response:
 def create_key() -> Response:
     """Make a key; ``api_key`` of the answer is shown this once."""
     body = read_json_object(request)
-    name = read_name(body) if "name" in body else _DEFAULT_NAME
-    scopes = read_scopes(body.get("scopes"))
-    days = read_days(body.get("expires_in_days"))
+    name = _read_name(body) if "name" in body else _DEFAULT_NAME
+    scopes = _read_scopes(body.get("scopes"))
+    days = _read_days(body.get("expires_in_days"))
     rules = read_rules(body.get("rules")).dump()
-    actor = Actor.of_request()
-    row, secret = write_audited(
-        get_state().db,
+    owner = get_owner()
+    made = _write(
+        "key_created",
         lambda db: keys.create_key(
-            db, name, scopes, created_by=actor.name, expires_in_days=days, rules=rules
+            db, name, scopes, created_by=owner, expires_in_days=days, rules=rules
         ),
-        lambda made: actor.did("key_created", made[0], ", ".join(scopes)),
+        ", ".join(scopes),
     )
-    return _with_secret(row, secret)
+    return _with_secret(*made)
 
 
 @blp.route("/update", methods=["POST"])
@@ -80,11 +65,11 @@ def update_key() -> Response:
     key_id = _read_key_id(body)
     changes: dict[str, Any] = {}
     if "name" in body:
-        changes["name"] = read_name(body)
+        changes["name"] = _read_name(body)
     if "scopes" in body:
-        changes["scopes"] = read_scopes(body["scopes"])
+        changes["scopes"] = _read_scopes(body["scopes"])
     if "expires_in_days" in body:
-        days = read_days(body["expires_in_days"])
+        days = _read_days(body["expires_in_days"])
         changes["expires_at"] = None if days is None else now_us() + days * keys.DAY_US
     if "rules" in body:
         changes["rules"] = read_rules(body["rules"]).dump()
@@ -94,19 +79,10 @@ def update_key() -> Response:
             "nothing to change: send name, scopes, expires_in_days or rules",
         )
 
-    actor = Actor.of_request()
-
-    def job(db: Any) -> dict[str, Any] | None:
+    def job(db: peewee.Database) -> dict[str, Any] | None:
         return keys.get_key(db, key_id) if keys.update_key(db, key_id, changes) else None
 
-    row = write_audited(
-        get_state().db,
-        job,
-        lambda row: actor.did("key_changed", row, ", ".join(changes)) if row else None,
-    )
-    if row is None:
-        raise _not_found()
-    return ok(row)
+    return ok(_write("key_changed", job, ", ".join(changes)))
 
 
 @blp.route("/rotate", methods=["POST"])
@@ -119,18 +95,11 @@ def rotate_key() -> Response:
         raise ApiError("invalid_request", "grace_s must be an integer")
     if not 0 <= grace_s <= _MAX_GRACE_S:
         raise ApiError("invalid_request", f"grace_s must be between 0 and {_MAX_GRACE_S}")
-    actor = Actor.of_request()
-    rotated = write_audited(
-        get_state().db,
+    rotated = _write(
+        "key_rotated",
         lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
-        lambda made: (
-            actor.did("key_rotated", made[0], f"replaces {key_id}, grace {grace_s} s")
-            if made
-            else None
-        ),
+        f"replaces {key_id}, grace {grace_s} s",
     )
-    if rotated is None:
-        raise _not_found()
     return _with_secret(*rotated)
 
 
@@ -146,22 +115,39 @@ def delete_key() -> Response:
     return _end("key_deleted", keys.delete_key)
 
 
-def _end(action: str, job: Any) -> Response:
+def _end(action: str, job: Callable[[peewee.Database, str], object]) -> Response:
     key_id = _read_key_id(read_json_object(request))
-    actor = Actor.of_request()
 
-    def both(db: Any) -> dict[str, Any] | None:
+    def both(db: peewee.Database) -> dict[str, Any] | None:
         row = keys.find_key(db, key_id)
         job(db, key_id)
         return row
 
-    row = write_audited(get_state().db, both, lambda row: actor.did(action, row) if row else None)
-    if row is None:
-        raise _not_found()
+    _write(action, both)
     return ok({})
 
 
-def read_name(body: dict[str, Any]) -> str:
+def _write(action: str, job: Callable[[peewee.Database], T | None], detail: str = "") -> T:
+    """Change a key, and note that in the audit within the same transaction.
+
+    :param job: Returns the key's row, or a tuple that begins with it; None: there is no such key.
+    :raises ApiError: ``key_not_found``.
+    """
+    owner, address = get_owner(), get_address()
+
+    def describe(made: Any) -> AuditEntry | None:
+        if made is None:
+            return None
+        row = made[0] if isinstance(made, tuple) else made
+        return key_entry(action, row, actor=owner, address=address, detail=detail)
+
+    made: T | None = write_audited(get_state().db, job, describe)
+    if made is None:
+        raise ApiError("key_not_found", "API key not found")
+    return made
+
+
+def _read_name(body: dict[str, Any]) -> str:
     """Return the name as the recorded server takes it: as text, whatever it is."""
     name = str(body["name"]).strip().encode("utf-8", "replace").decode()
     if len(name) > _MAX_NAME_CHARS:
@@ -169,7 +155,7 @@ def read_name(body: dict[str, Any]) -> str:
     return name or _DEFAULT_NAME
 
 
-def read_scopes(value: Any) -> list[str]:
+def _read_scopes(value: Any) -> list[str]:
     """Return the scopes asked for; unknown ones are dropped.
 
     :raises ApiError: when it is no list, or none is left.
@@ -184,7 +170,7 @@ def read_scopes(value: Any) -> list[str]:
     return list(dict.fromkeys(known))
 
 
-def read_days(value: Any) -> int | None:
+def _read_days(value: Any) -> int | None:
     """Return in how many days a key ends; None: never.
 
     :raises ApiError: when it is no whole number above 0, or too far away.
@@ -212,10 +198,4 @@ def _read_key_id(body: dict[str, Any]) -> str:
 
 
 def _with_secret(row: dict[str, Any], secret: str) -> Response:
-    answer = ok({**row, "api_key": secret})
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
-
-
-def _not_found() -> ApiError:
-    return ApiError("key_not_found", "API key not found")
+    return ok_secret({**row, "api_key": secret})

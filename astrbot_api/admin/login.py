@@ -6,10 +6,9 @@ from flask import Response, request
 
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
-from ..http.envelope import ok
+from ..http.envelope import ok, ok_secret
 from ..http.state import get_state
-from .access import clear_cookie, get_address, require_owner, set_cookie
-from .blueprint import AdminBlueprint
+from .access import AdminBlueprint, clear_cookie, get_address, require_owner, set_cookie
 
 blp = AdminBlueprint("auth", __name__, url_prefix="/auth", public=True)
 
@@ -27,9 +26,8 @@ def log_in() -> Response:
         raise ApiError("invalid_request", _BAD_BODY)
     state = get_state()
     token = state.owner.log_in(name.strip(), password, get_address())
-    answer = ok({"token": token, "username": name.strip()})
+    answer = ok_secret({"token": token, "username": name.strip()})
     set_cookie(answer, token)
-    answer.headers["Cache-Control"] = "no-store"
     return answer
 
 

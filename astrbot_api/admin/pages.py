@@ -22,8 +22,7 @@ from ..translations import (
     load_catalogue,
     make_gettext,
 )
-from .access import find_page_login
-from .blueprint import AdminBlueprint
+from .access import AdminBlueprint, find_page_login
 
 blp = AdminBlueprint("pages", __name__, url_prefix="/admin", public=True)
 blp.template_folder = "templates"

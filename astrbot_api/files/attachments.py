@@ -52,10 +52,16 @@ class Attachments:
         self.storage = storage or open_storage(settings)
         self._temporary_dir = settings.files_dir / "tmp"
 
-    def find(self, attachment_id: str) -> AttachmentRow | None:
-        """Return the attachment of this id."""
+    def get(self, attachment_id: str) -> AttachmentRow:
+        """Return the attachment of this id.
+
+        :raises ApiError: ``attachment_not_found``.
+        """
         with self._store.read() as db:
-            return rows.find_attachment(db, attachment_id)
+            row = rows.find_attachment(db, attachment_id)
+        if row is None:
+            raise ApiError("attachment_not_found", "Attachment not found")
+        return row
 
     def begin(self, name: str, key_id: str | None, attachment_id: str = "") -> Incoming:
         """Begin to take a file in; :meth:`finish` makes it an attachment.

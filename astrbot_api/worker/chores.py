@@ -8,12 +8,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import peewee
+
+from ..db import audit, keys, keyuse, ratecounts
+from ..db.store import Store
+from ..runtime.clock import now_us
 from ..runtime.threads import count_forks
 
 log = logging.getLogger(__name__)
 
 #: Time between two looks at what is due, in seconds.
 _TICK_S = 0.25
+
+#: Most transactions of one :func:`remove_old_rows` that remove session keys.
+_MAX_ROUNDS = 50
 
 
 @dataclass(slots=True)
@@ -71,3 +79,22 @@ class Chores:
         except Exception:
             # Whatever one does wrong, the others must be done.
             log.exception("a chore of the worker failed")
+
+
+def remove_old_rows(store: Store, keep_days: int) -> None:
+    """Remove what is too old, so that no table grows without end. A chore.
+
+    :param keep_days: Age of the audit's entries, and of the use of keys.
+    """
+    now = now_us()
+    oldest = now - keep_days * keys.DAY_US
+
+    def job(db: peewee.Database) -> None:
+        audit.forget_before(db, oldest)
+        keyuse.forget_before(db, oldest)
+        ratecounts.forget_counts(db, now / 1_000_000)
+
+    store.write(job)
+    for _ in range(_MAX_ROUNDS):
+        if not store.write(keys.purge_session_keys):
+            break

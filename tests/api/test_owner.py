@@ -18,7 +18,7 @@ from astrbot_api.cli.main import main
 from astrbot_api.db import audit, keys
 from astrbot_api.owner import login as owner
 from astrbot_api.owner import passwords
-from astrbot_api.worker.housekeeping import Housekeeping
+from astrbot_api.worker.chores import remove_old_rows
 
 from .conftest import Api
 
@@ -278,12 +278,11 @@ def test_first_use_of_a_key_is_noted_once(owned: Api, post: Callable[..., TestRe
 
 def test_old_entries_are_removed(owned: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     log_in(owned.client, "no")
-    chore = Housekeeping(owned.state.db, 90)
-    chore.run()
+    remove_old_rows(owned.state.db, 90)
     assert actions(owned) == ["login_failed"]
     later = keys.now_us() + 91 * keys.DAY_US
-    monkeypatch.setattr("astrbot_api.worker.housekeeping.now_us", lambda: later)
-    Housekeeping(owned.state.db, 90).run()
+    monkeypatch.setattr("astrbot_api.worker.chores.now_us", lambda: later)
+    remove_old_rows(owned.state.db, 90)
     assert actions(owned) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from astrbot_api.db import keys
 from astrbot_api.keys.rules import read_rules
 from astrbot_api.owner import passwords
-from astrbot_api.worker.housekeeping import Housekeeping
+from astrbot_api.worker.chores import remove_old_rows
 
 from .conftest import Api
 
@@ -58,7 +58,7 @@ def test_owner_manages_keys_and_reads_the_pages_data(owned: Api) -> None:
     new = post("rotate", key_id=made["key_id"], grace_s=60)
     assert post("revoke", key_id=new["key_id"]) == {}
     assert post("delete", key_id=new["key_id"]) == {}
-    Housekeeping(owned.state.db, 90).run()
+    remove_old_rows(owned.state.db, 90)
     assert client.post("/api/auth/logout", headers=headers).status_code == 200
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import marshmallow as ma
 from flask import Response
 
+from ...config.agents import AgentConfig
 from ...config.files import DEFAULT_CONFIG_ID
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
@@ -56,12 +57,13 @@ def describe_configs() -> list[dict[str, Any]]:
     """Return every config that the caller's key may use, as clients are shown it."""
     allowed = get_caller().rules.configs
     return [
-        {
-            "id": config.id,
-            "name": config.name,
-            "path": config.path,
-            "is_default": config.id == DEFAULT_CONFIG_ID,
-        }
+        describe_config(config)
         for config in get_state().agents.configs.list_configs()
         if allowed is None or config.id in allowed
     ]
+
+
+def describe_config(config: AgentConfig) -> dict[str, Any]:
+    """Return a config as clients are shown it."""
+    is_default = config.id == DEFAULT_CONFIG_ID
+    return {"id": config.id, "name": config.name, "path": config.path, "is_default": is_default}

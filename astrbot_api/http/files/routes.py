@@ -202,9 +202,7 @@ def _send(attachment_id: str) -> Response:
 
 
 def _get_row(attachment_id: str) -> AttachmentRow:
-    row = get_state().files.find(attachment_id)
-    if row is None:
-        raise ApiError("attachment_not_found", "Attachment not found")
+    row = get_state().files.get(attachment_id)
     caller = get_caller()
     if caller.rules.binds_username:
         with get_state().db.read() as db:
