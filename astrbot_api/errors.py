@@ -3,7 +3,7 @@
 ::
 
     AstrBotError
-    ├── ApiError            told to the HTTP caller, as the JSON envelope
+    ├── ApiError            a refusal with a code; HTTP maps the code to a status
     ├── SettingsError       a setting or a configuration file is wrong
     ├── ProviderError       the model's endpoint failed; told as an event
     ├── ToolError           a tool could not do it; told to the model
@@ -33,7 +33,7 @@ class AstrBotError(Exception):
 
 
 class ApiError(AstrBotError):
-    """An answer to the caller that is not what was asked for.
+    """A refusal with a code. HTTP answers it with the status of the code.
 
     :param code: A code of :data:`~astrbot_api.error_codes.ERROR_CODES`.
     :param message: What is wrong and what to do, for the caller.

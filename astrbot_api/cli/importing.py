@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from ..config.settings import load_settings
-from ..db.store import open_store
+from ..config.settings import Settings
 from ..importing.hashes import read_given_salt
 from ..importing.run import KINDS, import_astrbot
+from .options import as_json_option, open_database, settings_option
 
 #: A key of the other server, to find out with how its hashes were made. From
 #: the environment: a command line is seen by every user of the machine.
@@ -28,19 +28,15 @@ KNOWN_KEY_VARIABLE = "ASTRBOT_KNOWN_KEY"
     "--key-salt",
     help="Salt of the keys' hashes where the database has none: text, hex:… or base64:….",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the server's data (ASTRBOT_DATA_DIR, else ./data).",
-)
+@as_json_option
+@settings_option
 def import_command(
     directory: Path,
     apply: bool,
     kinds: tuple[str, ...],
     key_salt: str | None,
     as_json: bool,
-    data_dir: Path | None,
+    settings: Settings,
 ) -> None:
     """Take over keys, sessions, history, attachments and configs of an AstrBot.
 
@@ -55,11 +51,8 @@ def import_command(
         given_salt = None if key_salt is None else read_given_salt(key_salt)
     except ValueError as error:
         raise click.UsageError("--key-salt is not the hexadecimal or base64 it says") from error
-    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    store = open_store(settings)
-    try:
-        store.upgrade()
+    with open_database(settings) as store:
         report = import_astrbot(
             directory,
             settings,
@@ -70,8 +63,6 @@ def import_command(
             known_key=os.environ.get(KNOWN_KEY_VARIABLE, "").strip(),
             tell=lambda line: click.echo(line, err=True),
         )
-    finally:
-        store.close()
     if as_json:
         click.echo(json.dumps(report.describe(), indent=2, ensure_ascii=False))
         return

@@ -12,13 +12,14 @@ from typing import Any
 
 import click
 
-from ..config.settings import load_settings
+from ..config.settings import Settings
 from ..db import keys
 from ..db.audit import AuditEntry, key_entry, write_audited
-from ..db.store import Store, open_store
+from ..db.store import open_store
 from ..errors import AstrBotError
 from .admin import admin_group, read_rule_options, rule_options
 from .importing import import_command
+from .options import as_json_option, data_dir_option, open_database, settings_option
 from .plugins import plugins_group
 
 
@@ -43,13 +44,6 @@ main.add_command(plugins_group)
 main.add_command(admin_group)
 main.add_command(import_command)
 
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the server's data (ASTRBOT_DATA_DIR, else ./data).",
-)
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -57,7 +51,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--workers", type=click.IntRange(1, 64), help="Worker processes (WEB_CONCURRENCY, else 2)."
 )
-@_data_dir
+@data_dir_option
 def serve(host: str, port: int, workers: int | None, data_dir: Path | None) -> None:
     """Start the server: gunicorn, and the embedded model if no other is set."""
     from ..server.serve import run_server
@@ -81,21 +75,21 @@ def keys_group() -> None:
 )
 @click.option("--expires-in-days", type=click.IntRange(1, 36500), help="Default: never.")
 @rule_options
-@_as_json
-@_data_dir
+@as_json_option
+@settings_option
 def create_key(
     name: str,
     scopes: tuple[str, ...],
     expires_in_days: int | None,
     as_json: bool,
-    data_dir: Path | None,
+    settings: Settings,
     **rules: Any,
 ) -> None:
     """Make a key. Its secret is shown once and stored nowhere."""
     guard = read_rule_options(rules)
     wanted = scopes or keys.PUBLIC_SCOPES
     key, secret = _write(
-        data_dir,
+        settings,
         lambda db: keys.create_key(
             db, name, wanted, created_by="cli", expires_in_days=expires_in_days, rules=guard
         ),
@@ -105,14 +99,12 @@ def create_key(
 
 
 @keys_group.command("list")
-@_as_json
-@_data_dir
-def list_keys(as_json: bool, data_dir: Path | None) -> None:
+@as_json_option
+@settings_option
+def list_keys(as_json: bool, settings: Settings) -> None:
     """List the keys, newest first, without their secrets."""
-    store = _open(data_dir)
-    with store.read() as db:
+    with open_database(settings) as store, store.read() as db:
         found = keys.list_keys(db)
-    store.close()
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -127,20 +119,20 @@ def list_keys(as_json: bool, data_dir: Path | None) -> None:
 
 @keys_group.command("revoke")
 @click.argument("key_id")
-@_as_json
-@_data_dir
-def revoke_key(key_id: str, as_json: bool, data_dir: Path | None) -> None:
+@as_json_option
+@settings_option
+def revoke_key(key_id: str, as_json: bool, settings: Settings) -> None:
     """Make a key useless from its next request on, on every worker."""
-    _change(key_id, "revoked", as_json, data_dir, lambda db: keys.revoke_key(db, key_id))
+    _change(key_id, "revoked", as_json, settings, lambda db: keys.revoke_key(db, key_id))
 
 
 @keys_group.command("delete")
 @click.argument("key_id")
-@_as_json
-@_data_dir
-def delete_key(key_id: str, as_json: bool, data_dir: Path | None) -> None:
+@as_json_option
+@settings_option
+def delete_key(key_id: str, as_json: bool, settings: Settings) -> None:
     """Remove a key from the list, too."""
-    _change(key_id, "deleted", as_json, data_dir, lambda db: keys.delete_key(db, key_id))
+    _change(key_id, "deleted", as_json, settings, lambda db: keys.delete_key(db, key_id))
 
 
 @keys_group.command("rotate")
@@ -149,12 +141,12 @@ def delete_key(key_id: str, as_json: bool, data_dir: Path | None) -> None:
     "--grace-s", default=0, show_default=True, type=click.IntRange(0),
     help="How long the old secret still works, in seconds.",
 )  # fmt: skip
-@_as_json
-@_data_dir
-def rotate_key(key_id: str, grace_s: int, as_json: bool, data_dir: Path | None) -> None:
+@as_json_option
+@settings_option
+def rotate_key(key_id: str, grace_s: int, as_json: bool, settings: Settings) -> None:
     """Replace a key by a new one with the same name, scopes and expiry."""
     rotated = _write(
-        data_dir,
+        settings,
         lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
         lambda made: (
             key_entry("key_rotated", made[0], actor="cli", detail=f"replaces {key_id}")
@@ -174,19 +166,18 @@ def db_group() -> None:
 
 
 @db_group.command("upgrade")
-@_data_dir
-def upgrade_db(data_dir: Path | None) -> None:
+@settings_option
+def upgrade_db(settings: Settings) -> None:
     """Bring the database up to date."""
-    store = _store(data_dir)
-    names = store.upgrade()
+    names = open_store(settings).upgrade()
     click.echo("\n".join(names) if names else "The database is up to date.")
 
 
 @db_group.command("status")
-@_data_dir
-def show_db(data_dir: Path | None) -> None:
+@settings_option
+def show_db(settings: Settings) -> None:
     """List the migrations and whether they have run."""
-    for name, applied in _store(data_dir).list_migrations():
+    for name, applied in open_store(settings).list_migrations():
         click.echo(f"{'done' if applied else 'to do':6} {name}")
 
 
@@ -197,8 +188,8 @@ def show_db(data_dir: Path | None) -> None:
     help="Age of the attachments; default: ASTRBOT_UNUSED_FILE_DAYS (30).",
 )
 @click.option("--delete", is_flag=True, help="Remove them; otherwise only tell.")
-@_data_dir
-def sweep_db(older_than_days: int | None, delete: bool, data_dir: Path | None) -> None:
+@settings_option
+def sweep_db(older_than_days: int | None, delete: bool, settings: Settings) -> None:
     """Remove attachments that no message uses, and what crashes left behind.
 
     Without --delete it removes nothing and lists what it would remove.
@@ -206,28 +197,24 @@ def sweep_db(older_than_days: int | None, delete: bool, data_dir: Path | None) -
     from ..files.attachments import Attachments
     from ..files.sweep import sweep
 
-    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
     days = settings.unused_file_days if older_than_days is None else older_than_days
-    store = _open(data_dir)
     size_bytes = count = 0
-    try:
+    with open_database(settings) as store:
         attachments = Attachments(settings, store)
         for swept in sweep(attachments, store, older_than_days=days, delete=delete):
             count += 1
             size_bytes += swept.size_bytes or 0
             size = "" if swept.size_bytes is None else f" ({swept.size_bytes} bytes)"
             click.echo(f"{swept.what:10} {swept.name}{size}")
-    finally:
-        store.close()
     done = "Removed" if delete else "Would remove"
     hint = "" if delete or not count else "; add --delete to do it"
     click.echo(f"{done} {count} things, {size_bytes} bytes{hint}.", err=True)
 
 
 @main.command()
-@_as_json
-@_data_dir
-def doctor(as_json: bool, data_dir: Path | None) -> None:
+@as_json_option
+@settings_option
+def doctor(as_json: bool, settings: Settings) -> None:
     """Look at data, configs, bots and webhooks: what works, and what to do.
 
     It changes nothing and asks no model and no messenger. The exit status is
@@ -235,7 +222,6 @@ def doctor(as_json: bool, data_dir: Path | None) -> None:
     """
     from ..server.doctor import examine
 
-    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
     findings = list(examine(settings))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in findings], indent=2))
@@ -265,31 +251,17 @@ def chat(message: str, url: str, key: str | None, username: str, session: str) -
     click.echo()
 
 
-def _store(data_dir: Path | None) -> Store:
-    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
-    return open_store(settings)
-
-
-def _open(data_dir: Path | None) -> Store:
-    store = _store(data_dir)
-    store.upgrade()
-    return store
-
-
 def _write(
-    data_dir: Path | None,
+    settings: Settings,
     job: Callable[[Any], Any],
     describe: Callable[[Any], AuditEntry | None],
 ) -> Any:
-    store = _open(data_dir)
-    try:
+    with open_database(settings) as store:
         return write_audited(store, job, describe)
-    finally:
-        store.close()
 
 
 def _change(
-    key_id: str, done: str, as_json: bool, data_dir: Path | None, job: Callable[[Any], bool]
+    key_id: str, done: str, as_json: bool, settings: Settings, job: Callable[[Any], bool]
 ) -> None:
 
     def both(db: Any) -> dict[str, Any] | None:
@@ -298,7 +270,7 @@ def _change(
         return row
 
     action = f"key_{done}"
-    if not _write(data_dir, both, lambda row: key_entry(action, row, actor="cli") if row else None):
+    if not _write(settings, both, lambda row: key_entry(action, row, actor="cli") if row else None):
         raise click.ClickException(f"there is no key with the id {key_id}")
     click.echo(json.dumps({"key_id": key_id, done: True}) if as_json else f"{done}: {key_id}")
 

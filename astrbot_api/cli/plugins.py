@@ -9,18 +9,13 @@ from typing import Any
 import click
 
 from ..config.files import ConfigFiles
-from ..config.settings import load_settings
+from ..config.settings import Settings
 from ..db.sqlite_store import SqliteStore
 from ..plugins.builtin import BUILT_IN_PLUGINS
 from ..plugins.finding import BUILT_IN, find_plugins, from_classes
 from ..plugins.registry import PluginRecord, Plugins
 from ..plugins.scaffold import create_plugin
-
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the server's data (ASTRBOT_DATA_DIR, else ./data).",
-)
+from .options import as_json_option, settings_option
 
 
 @click.group("plugins")
@@ -30,24 +25,24 @@ def plugins_group() -> None:
 
 @plugins_group.command("new")
 @click.argument("name")
-@_data_dir
-def new_plugin(name: str, data_dir: Path | None) -> None:
+@settings_option
+def new_plugin(name: str, settings: Settings) -> None:
     """Write a running plugin into the data directory, to start from."""
-    folder = create_plugin(_folder(data_dir), name)
+    folder = create_plugin(settings.data_dir, name)
     click.echo(f"{folder} has a plugin with a tool and the command /{name}.")
     click.echo(f"Its tests: python -m pytest {folder}")
     click.echo("A server that is running must be restarted to load it.")
 
 
 @plugins_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_data_dir
-def list_plugins(as_json: bool, data_dir: Path | None) -> None:
+@as_json_option
+@settings_option
+def list_plugins(as_json: bool, settings: Settings) -> None:
     """List the plugins: where they come from, what they add, why one is left out.
 
     Those that a config enables are imported, but not started.
     """
-    found = describe_plugins(_folder(data_dir))
+    found = describe_plugins(settings.data_dir)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -91,7 +86,3 @@ def _describe(record: PluginRecord, faults: list[str]) -> dict[str, Any]:
         "tools": [tool.name for tool in record.tools] if loaded else [],
         "commands": [command.name for command in record.commands] if loaded else [],
     }
-
-
-def _folder(data_dir: Path | None) -> Path:
-    return data_dir or load_settings().data_dir

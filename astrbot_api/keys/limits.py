@@ -72,45 +72,38 @@ def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules) -> None:
         )
     if rules.turns_per_day is not None or rules.tokens_per_day is not None:
         turns, tokens = keyuse.sum_turns(db, key_id, keyuse.today())
-        _check_day(rules, turns + active, tokens, active)
+        tomorrow_s = _DAY_S - now_us() // 1_000_000 % _DAY_S
+        _check_turns("turns_per_day", rules.turns_per_day, turns + active, tomorrow_s)
+        _check_tokens("tokens_per_day", rules.tokens_per_day, tokens, active, tomorrow_s)
     if rules.max_turns is not None or rules.max_tokens is not None:
         turns, tokens = keyuse.sum_turns(db, key_id, 0)
-        _check_budget(rules, turns + active, tokens, active)
+        _check_turns("max_turns", rules.max_turns, turns + active, None)
+        _check_tokens("max_tokens", rules.max_tokens, tokens, active, None)
 
 
-def _check_day(rules: KeyRules, turns: int, tokens: int, active: int) -> None:
-    tomorrow_s = _DAY_S - now_us() // 1_000_000 % _DAY_S
-    if rules.turns_per_day is not None and turns >= rules.turns_per_day:
+def _check_turns(rule: str, limit: int | None, turns: int, tomorrow_s: int | None) -> None:
+    if limit is not None and turns >= limit:
+        text = f"its {limit} turns of today" if tomorrow_s else f"all of its {limit} turns"
         raise ApiError(
             "budget_exhausted",
-            f"the API key has had its {rules.turns_per_day} turns of today "
-            "(its rule turns_per_day)",
+            f"the API key has had {text} (its rule {rule})",
             retry_after_s=tomorrow_s,
         )
-    if rules.tokens_per_day is not None:
-        if tokens >= rules.tokens_per_day:
-            raise ApiError(
-                "budget_exhausted",
-                f"the API key has used its {rules.tokens_per_day} tokens of today "
-                "(its rule tokens_per_day)",
-                retry_after_s=tomorrow_s,
-            )
-        _check_reserve(rules.tokens_per_day, tokens, active, "tokens_per_day")
 
 
-def _check_budget(rules: KeyRules, turns: int, tokens: int, active: int) -> None:
-    if rules.max_turns is not None and turns >= rules.max_turns:
+def _check_tokens(
+    rule: str, limit: int | None, tokens: int, active: int, tomorrow_s: int | None
+) -> None:
+    if limit is None:
+        return
+    if tokens >= limit:
+        text = f"its {limit} tokens of today" if tomorrow_s else f"all of its {limit} tokens"
         raise ApiError(
             "budget_exhausted",
-            f"the API key has had all of its {rules.max_turns} turns (its rule max_turns)",
+            f"the API key has used {text} (its rule {rule})",
+            retry_after_s=tomorrow_s,
         )
-    if rules.max_tokens is not None:
-        if tokens >= rules.max_tokens:
-            raise ApiError(
-                "budget_exhausted",
-                f"the API key has used all of its {rules.max_tokens} tokens (its rule max_tokens)",
-            )
-        _check_reserve(rules.max_tokens, tokens, active, "max_tokens")
+    _check_reserve(limit, tokens, active, rule)
 
 
 def _check_reserve(limit: int, tokens: int, active: int, rule: str) -> None:

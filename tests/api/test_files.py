@@ -205,8 +205,7 @@ def test_metadata_without_the_bytes(api: Api) -> None:
 
 def test_what_a_message_uses_is_deleted_by_force_alone(api: Api) -> None:
     found = upload(api, PNG)["attachment_id"]
-    row = api.state.files.find(found)
-    assert row is not None
+    row = api.state.files.get(found)
     api.state.db.write(lambda db: link_attachments(db, 7, [row.id, row.id]))
     assert error_of(delete(api, found)) == (409, "attachment_in_use")
     assert error_of(delete(api, found, "?force=perhaps")) == (400, "invalid_request")

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from astrbot_api.cli.main import main
 from astrbot_api.db import audit, keys
 from astrbot_api.db.store import Store
+from astrbot_api.errors import ApiError
 from astrbot_api.importing import source as source_module
 
 from ..astrbot_data import AstrBotData, Recorded, read_recorded
@@ -317,8 +318,9 @@ def test_a_file_above_the_limit_is_left_out(
         main, ["import-astrbot", str(data.folder), "--data-dir", folder, "--apply"]
     )
     assert "its file is larger than ASTRBOT_MAX_FILE_BYTES (large 101 bytes)" in done.stdout
-    assert api.state.files.find("small")
-    assert not api.state.files.find("large")
+    assert api.state.files.get("small")
+    with pytest.raises(ApiError, match="not found"):
+        api.state.files.get("large")
 
 
 def test_the_model_is_given_the_imported_history(

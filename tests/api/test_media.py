@@ -169,8 +169,7 @@ def test_a_deleted_attachment_is_named_as_such(make_scripted: Scripts) -> None:
     api, model = make_scripted(say)
     attachment_id = upload(api, b"gone", "note.txt")
     api.chat([part(attachment_id)], session_id="s")
-    row = api.state.files.find(attachment_id)
-    assert row is not None
+    row = api.state.files.get(attachment_id)
     assert not api.state.files.delete(row)
     assert api.state.files.delete(row, even_if_used=True)
     api.chat("again", session_id="s")
@@ -224,8 +223,7 @@ def test_a_tools_file_is_shown_saved_and_stored(make_scripted: Scripts) -> None:
     assert events[at]["data"] == "[IMAGE]plot.png"
     saved = events[at + 1]
     assert (saved["type"], saved["data"]["type"]) == ("attachment_saved", "image")
-    row = api.state.files.find(saved["data"]["id"])
-    assert row is not None
+    row = api.state.files.get(saved["data"]["id"])
     assert api.state.files.read_bytes(row, 10_000) == png()
     assert not api.state.files.delete(row), "the bot's message uses it"
     api.chat("what was it?", session_id="s")

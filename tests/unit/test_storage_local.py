@@ -108,7 +108,8 @@ def test_bytes_whose_deletion_fails_are_left_to_the_sweep(
         patch.setattr(LocalStorage, "delete", fail)
         assert box.attachments.delete(row)
     assert box.strays() == [row.blob]
-    assert box.attachments.find(row.attachment_id) is None
+    with pytest.raises(ApiError, match="not found"):
+        box.attachments.get(row.attachment_id)
     # The same bytes again get a name of their own: the sweep cannot hurt them.
     again = box.attachments.store_bytes(b"x", "x")
     assert again.blob != row.blob
@@ -208,12 +209,13 @@ def test_the_sweep_takes_what_is_old_and_unused_alone(box: Box) -> None:
     assert len(box.files()) == 3
     assert box.sweep(delete=True) == expected
     assert box.sweep(delete=True) == []
-    assert box.attachments.find(old.attachment_id) is None
+    with pytest.raises(ApiError, match="not found"):
+        box.attachments.get(old.attachment_id)
     assert {path.name for path in box.files()} == {used.blob, young.blob}
 
 
 def test_temporary_files_of_a_crash_go_after_a_day(box: Box) -> None:
-    incoming = box.attachments.begin(None)
+    incoming = box.attachments.begin("a.txt", None)
     incoming.write(b"x")
     with incoming:
         assert box.attachments.remove_stale_uploads() == 0
@@ -226,7 +228,7 @@ def test_temporary_files_of_a_crash_go_after_a_day(box: Box) -> None:
 
 def test_a_limit_stops_a_file_as_soon_as_it_is_exceeded(tmp_path: Path) -> None:
     box = Box(tmp_path, max_file_bytes=10)
-    with box.attachments.begin(None) as incoming:
+    with box.attachments.begin("a.txt", None) as incoming:
         incoming.write(bytes(10))
         with pytest.raises(ApiError, match="limit of 10 bytes"):
             incoming.write(b"x")
