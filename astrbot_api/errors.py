@@ -5,8 +5,8 @@
     AstrBotError
     ├── ApiError            a refusal with a code; HTTP maps the code to a status
     ├── SettingsError       a setting or a configuration file is wrong
-    ├── ProviderError       the model's endpoint failed; told as an event
-    ├── ToolError           a tool could not do it; told to the model
+    ├── ProviderError       the model's endpoint failed; reported as an event
+    ├── ToolError           a tool could not do it; reported to the model
     ├── StorageError        the database could not keep what it was given
     │   └── OutcomeUnknown  it may have kept it
     └── RunCancelled        a run was stopped or interrupted
@@ -81,7 +81,7 @@ class ProviderError(AstrBotError):
 
 
 class ToolError(AstrBotError):
-    """A tool could not do what it was asked to; the text is told to the model."""
+    """A tool could not do what it was asked to; the model gets the text."""
 
 
 class StorageError(AstrBotError):

@@ -35,7 +35,7 @@ def user_message_saved(number: int, created_at: str, checkpoint: str) -> Event:
     """The user's message is stored.
 
     ``data.id`` is its number, by which it can be quoted and changed. Not sent when the message is
-    not stored (``_skip_user_history``), when an answer is made anew, and over WebSocket.
+    not stored (``_skip_user_history``), when an answer is regenerated, and over WebSocket.
     ``llm_checkpoint_id`` is shared by the message and its answer.
     """
     data = {"id": number, "created_at": created_at, "llm_checkpoint_id": checkpoint}
@@ -149,7 +149,7 @@ def message_saved(number: int, created_at: str, checkpoint: str | None) -> Event
 def error(run_id: str, code: str, message: str) -> Event:
     """The turn has failed; ``end`` follows.
 
-    It comes in the place of ``agent_stats``, ``complete`` and ``message_saved``. ``code`` is
+    It comes instead of ``agent_stats``, ``complete`` and ``message_saved``. ``code`` is
     stable, ``data`` is for people. What was said until then is stored.
     """
     return {"type": "error", "code": code, "data": message, "message_id": run_id}
@@ -174,7 +174,7 @@ def run_snapshot(
     """What a run has said so far: the first event of a resume with ``?snapshot=true``.
 
     ``data.content`` is like that of a stored message, ``data.status`` what ``GET
-    /chat/runs/{run_id}`` tells, ``data.revision`` the number of the last event in the snapshot:
+    /chat/runs/{run_id}`` returns, ``data.revision`` the number of the last event in the snapshot:
     the stream goes on after it.
     """
     data = {

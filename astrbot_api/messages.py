@@ -128,7 +128,7 @@ def parse_im_message(value: Any, *, max_chars: int, max_segments: int) -> list[S
 
 
 def resolve_media(segments: Iterable[Segment], found: Mapping[str, Media]) -> list[Segment]:
-    """Put the stored attachments in the place of their ids.
+    """Replace ids by the stored attachments.
 
     :param found: Attachment id -> the segment with its own type and name.
     :raises ApiError: ``attachment_not_found`` for the first that is missing.
@@ -142,7 +142,7 @@ def resolve_media(segments: Iterable[Segment], found: Mapping[str, Media]) -> li
 
 
 def keep_found(segments: Iterable[Segment], found: Mapping[str, Media]) -> list[Segment]:
-    """Put the stored attachments in the place of their ids; leave out those not found.
+    """Replace ids by the stored attachments; leave out those not found.
 
     :param found: Attachment id -> the segment with its own type and name.
     :raises ApiError: ``message_empty`` when nothing is left to answer.

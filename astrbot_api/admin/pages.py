@@ -70,7 +70,7 @@ def show_page(page: str) -> BaseResponse:
 
 @blp.route("/login", methods=["GET"])
 def show_login() -> BaseResponse:
-    """Show the form of the login; whoever is in already goes on."""
+    """Show the login form; redirect a logged-in owner."""
     if find_page_login() is not None:
         return redirect(f"{_admin_root()}/")
     return _render("login.html", "login", None)

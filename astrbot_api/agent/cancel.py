@@ -1,4 +1,4 @@
-"""A request to stop that reaches whoever waits: model, tool or queue."""
+"""A request to stop that reaches every waiter: model, tool or queue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import RunCancelled
 
 
 class Cancellation:
-    """Tells one run, once, that it should end.
+    """Asks one run, once, to end.
 
     Any thread or greenlet may call :meth:`cancel`. What blocks in a socket
     registers how to break the wait with :meth:`on_cancel`.

@@ -1,4 +1,4 @@
-"""An agent of the application's own, in the place of a model and its tools."""
+"""An agent of the application's own, instead of a model and its tools."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def tool(
 
         @tool
         def roll_dice(sides: int = 6, count: int = 1) -> str:
-            \"\"\"Roll dice and tell what they show.
+            \"\"\"Roll dice and return what they show.
 
             :param sides: Sides of each die.
             :param count: How many dice.
@@ -82,7 +82,7 @@ def _make_tool(
         raise TypeError(f"tool {name}: an async function cannot be a tool; write a plain one")
     doc = _read_docstring(function)
     if not doc.description:
-        raise TypeError(f"tool {name}: a docstring is missing; the model is told what it says")
+        raise TypeError(f"tool {name}: a docstring is missing; the model needs its text")
     try:
         hints, defaults = _read_signature(function, doc)
         contexts = [key for key in defaults if hints[key] is ToolContext]

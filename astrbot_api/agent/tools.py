@@ -1,7 +1,7 @@
 """Tools: what the model may call, and how a call is carried out.
 
 Whatever goes wrong (an unknown name, arguments that are not JSON or do not
-fit the schema, an exception, a call that takes too long) is told to the model
+fit the schema, an exception, a call that takes too long) is reported to the model
 as the tool's result, and the turn goes on.
 """
 
@@ -97,11 +97,11 @@ class Tool:
     """A function that the model may call. :func:`~astrbot_api.tool` makes one.
 
     :param name: Unique; letters, digits, ``_``, ``-`` and ``.``.
-    :param description: Tells the model when to call it.
+    :param description: When the model should call it.
     :param call: Takes the arguments and the context, returns text, or
         anything that JSON can hold. It runs in a thread of its own (a
         greenlet under gevent), so it may block in network calls, but not
-        compute for long. What went wrong it tells the model by raising
+        compute for long. It reports a failure to the model by raising
         :class:`~astrbot_api.errors.ToolError`.
     :param parameters: JSON schema of the arguments, an object.
     :param timeout_s: How long a call may take; None: as the config says.
@@ -188,11 +188,11 @@ class Toolbox:
         self._asides = asides or Asides()
 
     def to_specs(self) -> list[ToolSpec]:
-        """Return what the model is told of the tools, in order."""
+        """Return the descriptions of the tools for the model, in order."""
         return [tool.to_spec() for tool in self._tools.values()]
 
     def run(self, name: str, arguments: str, context: ToolContext) -> str:
-        """Carry out one call and return what the model is told.
+        """Run one call and return the result for the model.
 
         :param arguments: JSON text of the arguments, as the model wrote it.
         :raises RunCancelled: when the turn is cancelled meanwhile.

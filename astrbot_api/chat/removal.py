@@ -1,4 +1,4 @@
-"""Deleting sessions, whatever they hold and whoever is talking in them."""
+"""Deletes sessions, including those with running turns."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Abort = Callable[[], None] | None
 
 
 class ChatService:
-    """Opens watches of new, joined and resumed runs. Whoever gets one must close it."""
+    """Opens watches of new, joined and resumed runs. The caller must close them."""
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ def import_command(
             kinds=kinds or KINDS,
             given_salt=given_salt,
             known_key=os.environ.get(KNOWN_KEY_VARIABLE, "").strip(),
-            tell=lambda line: click.echo(line, err=True),
+            report=lambda line: click.echo(line, err=True),
         )
     if as_json:
         click.echo(json.dumps(report.describe(), indent=2, ensure_ascii=False))

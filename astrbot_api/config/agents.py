@@ -1,4 +1,4 @@
-"""One config: its values, the check of its file, and how a fault is told."""
+"""One config: its values, the check of its file, and how a fault is reported."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class PluginSettings:
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     def enables(self, name: str) -> bool:
-        """Tell whether the plugin of this name is on."""
+        """Return whether the plugin of this name is on."""
         return any(fnmatch.fnmatchcase(name, one) for one in self.enabled) and not any(
             fnmatch.fnmatchcase(name, one) for one in self.disabled
         )

@@ -1,6 +1,6 @@
 """The configs: ``configs/*.toml`` of the data directory, one agent each.
 
-A config says which model answers, what it is told and which tools it has.
+A config says which model answers, which prompt and which tools it has.
 Its id is the file's stem. A changed file is picked up by the next turn; a
 bad one gives one clear line in the log, and the last good one stays.
 """
@@ -32,7 +32,7 @@ name = "default"
 [provider]
 # "auto": ASTRBOT_MODEL_URL if set, else OpenAI if OPENAI_API_KEY is set, else an
 # Ollama on this machine, else the embedded demonstration model.
-# To name a model of your own, put its two lines in the place of this one:
+# To name a model of your own, replace this line by its two:
 #   type = "openai"
 #   base_url = "http://127.0.0.1:11434/v1"
 # and, where they are needed, model = "…" and api_key_env = "NAME_OF_A_VARIABLE".

@@ -59,7 +59,7 @@ class McpServerConfig:
 
 
 def hash_definition(definition: Mapping[str, Any]) -> str:
-    """Return what tells one server from another: the same for the same definition."""
+    """Return what identifies a server: the same for the same definition."""
     text = orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).hexdigest()[:32]
 

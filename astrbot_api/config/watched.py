@@ -20,7 +20,7 @@ _RECHECK_S = 1.0
 
 
 class WatchedFile(Generic[T]):
-    """What a file says, read anew when it has changed; a bad file changes nothing.
+    """What a file says, read again when it has changed; a bad file changes nothing.
 
     :param read: Reads the file; it is given what the last good one said, and
         raises :class:`~astrbot_api.errors.SettingsError` for one that is wrong.

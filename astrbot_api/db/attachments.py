@@ -222,7 +222,7 @@ def link_attachments(
 
 
 def is_used(db: peewee.Database, attachment_number: int) -> bool:
-    """Tell whether a stored message uses an attachment."""
+    """Return whether a stored message uses an attachment."""
     return db.execute_sql(_IS_USED, (attachment_number,)).fetchone() is not None
 
 
@@ -232,7 +232,7 @@ def may_use(
     key_id: str,
     allows_username: Callable[[str], bool],
 ) -> bool:
-    """Tell whether a key that is bound to usernames may use an attachment.
+    """Return whether a key that is bound to usernames may use an attachment.
 
     It may when a message of theirs uses it, or when the key uploaded it and
     no message uses it yet.

@@ -14,7 +14,7 @@ import peewee
 
 
 def is_postgres(db: peewee.Database) -> bool:
-    """Tell whether a connection is to PostgreSQL."""
+    """Return whether a connection is to PostgreSQL."""
     return isinstance(db, peewee.PostgresqlDatabase)
 
 

@@ -77,7 +77,7 @@ class EarlierRequest:
     in_flight: bool
 
     def is_same(self, key: ClientKey) -> bool:
-        """Tell whether the same was sent; of what is still to be read, whether it may be."""
+        """Return whether the same was sent; of what is still to be read, whether it may be."""
         if key.body_hash.endswith(":") or self.body_hash.endswith(":"):
             return self.body_hash.partition(":")[0] == key.kind
         return self.body_hash == key.body_hash

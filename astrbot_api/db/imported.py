@@ -163,7 +163,7 @@ def add_session(db: peewee.Database, session: SourceSession) -> int | None:
 
 
 def has_session(db: peewee.Database, number: int) -> bool:
-    """Tell whether the session of this number is still here."""
+    """Return whether the session of this number is still here."""
     return db.execute_sql(_SESSION_IS_HERE, (number,)).fetchone() is not None
 
 

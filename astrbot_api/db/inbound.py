@@ -67,7 +67,7 @@ def add_event(
 
 
 def is_known(db: peewee.Database, bot_id: str, event_id: str) -> bool:
-    """Tell whether an event has come before."""
+    """Return whether an event has come before."""
     return db.execute_sql(_KNOWN, (bot_id, to_key(event_id))).fetchone() is not None
 
 

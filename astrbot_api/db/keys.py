@@ -342,7 +342,7 @@ def count_session_keys(db: peewee.Database, key_id: str, limit: int) -> int:
 
 
 def has_keys(db: peewee.Database) -> bool:
-    """Tell whether any key was ever made and is still there."""
+    """Return whether any key was ever made and is still there."""
     return ApiKey.select().first(db) is not None
 
 

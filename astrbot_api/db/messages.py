@@ -185,7 +185,7 @@ def find_content(db: peewee.Database, number: int) -> dict[str, Any] | None:
 
 
 def has_later_user_message(db: peewee.Database, session: int, number: int) -> bool:
-    """Tell whether the user said something after this message."""
+    """Return whether the user said something after this message."""
     return db.execute_sql(_LATER_USER_MESSAGE, (session, number)).fetchone() is not None
 
 

@@ -33,7 +33,7 @@ RETURNING failures, since
 
 
 def has_owner(db: peewee.Database) -> bool:
-    """Tell whether anybody can log in."""
+    """Return whether anybody can log in."""
     return db.execute_sql("SELECT 1 FROM owner LIMIT 1").fetchone() is not None
 
 

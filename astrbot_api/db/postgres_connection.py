@@ -89,7 +89,7 @@ class Connection(psycopg.Connection[Any]):
         self.database = PostgresDatabase(self)
 
     def is_alive(self) -> bool:
-        """Tell whether the server still holds this idle connection, at next to no cost.
+        """Return whether the server still holds this idle connection, at next to no cost.
 
         An idle connection has nothing to say. Where there is something to be
         read it may be the server's farewell, so then it is asked.

@@ -159,12 +159,12 @@ def count_active_of_key(db: peewee.Database, key_id: str) -> int:
 
 
 def has_earlier_run(db: peewee.Database, session: int, number: int) -> bool:
-    """Tell whether a run of this session comes before this one."""
+    """Return whether a run of this session comes before this one."""
     return db.execute_sql(_EARLIER, (session, number)).fetchone() is not None
 
 
 def has_active_run(db: peewee.Database, session: int) -> bool:
-    """Tell whether a run of this session is running or waits."""
+    """Return whether a run of this session is running or waits."""
     return db.execute_sql(_EARLIER, (session, 2**63 - 1)).fetchone() is not None
 
 

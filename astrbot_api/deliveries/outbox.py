@@ -330,6 +330,6 @@ class Outbox:
 
 
 def _can_finish(rows: Iterable[DeliveryRow], left_s: float) -> bool:
-    """Tell whether any of these may still be finished within this time."""
+    """Return whether any of these may still be finished within this time."""
     latest = now_us() + int(left_s * 1e6)
     return any(not row.finished and row.due_at <= latest for row in rows)

@@ -69,7 +69,7 @@ def verify(
 
 
 def is_secret(text: str) -> bool:
-    """Tell whether a text can be a secret: long enough, and base64 where it says so."""
+    """Return whether a text can be a secret: long enough, and base64 where it says so."""
     try:
         return len(_key(text)) >= 16
     except binascii.Error:

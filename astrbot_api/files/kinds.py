@@ -56,7 +56,7 @@ class Kind:
 
 
 def detect_kind(head: bytes, name: str) -> Kind:
-    """Tell what a file is.
+    """Return what a file is.
 
     :param head: Its first :data:`HEAD_BYTES` bytes, or all of it.
     :param name: Decides only which text a text is, never that it is one.
@@ -68,7 +68,7 @@ def detect_kind(head: bytes, name: str) -> Kind:
         return Kind("file", _text_mime(name), charset)
     if found is None:
         if _says_text(name) and not _CONTROLS.search(head):
-            # An older encoding, such as GB 18030; which one cannot be told.
+            # An older encoding, such as GB 18030; which one is unknown.
             return Kind("file", _text_mime(name))
         return Kind(*_without_signature(head))
     mime = _refine(head, _REGISTERED.get(found, found))
@@ -115,7 +115,7 @@ def _without_signature(head: bytes) -> tuple[str, str]:
 
 
 def _refine(head: bytes, mime: str) -> str:
-    """Tell sound from pictures where one container holds either."""
+    """Distinguish sound from pictures where one container holds either."""
     if mime in ("video/webm", "video/x-matroska"):
         # The codec of each track stands in the clear (Source: RFC 9559, 5.1.4.1.21).
         if b"A_" in head and b"V_" not in head:

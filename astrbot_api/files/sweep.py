@@ -39,7 +39,7 @@ def sweep(
     attachment are younger than a day as long as an upload may need them.
 
     :param older_than_days: Of attachments; 0 takes all that no message uses.
-    :param delete: False only tells what would be removed.
+    :param delete: False: only report what would be removed.
     """
     now = now_us()
     before = now - older_than_days * _DAY_US

@@ -60,7 +60,7 @@ def _answer_preflight(allow: Callable[[str], str]) -> Response | None:
         return None
     if "Access-Control-Request-Method" not in request.headers or not allow(origin):
         return None
-    # Whoever asks has no key yet: the hooks that come next are left out.
+    # A preflight has no key: the hooks that come next are left out.
     request.environ[STARTED_KEY] = time.perf_counter()
     return Response(
         status=204,

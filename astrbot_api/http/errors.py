@@ -41,8 +41,8 @@ def _failed_unforeseen(error: Exception) -> Response:
     """Answer a fault of our own: its details go to the log, not to the caller.
 
     Registered for every exception, since a host's handler for ``Exception``
-    would otherwise answer with its own page. Whoever watches Flask's signal
-    sees the exception as ever.
+    would otherwise answer with its own page. Receivers of Flask's signal
+    see the exception as before.
     """
     current_app.logger.error("request %s failed", get_request_id(), exc_info=error)
     got_request_exception.send(current_app._get_current_object(), exception=error)  # type: ignore[attr-defined]

@@ -80,7 +80,7 @@ def find_methods() -> dict[str, str]:
 
 def _is_public(endpoint: str) -> bool:
     blueprint = current_app.blueprints.get(endpoint.rpartition(".")[0])
-    # The owner's routes have a login of their own, and tell their methods to anybody.
+    # The owner's routes have a login of their own, and show their methods to anybody.
     return not isinstance(blueprint, ApiBlueprint) or blueprint.public
 
 

@@ -40,7 +40,7 @@ def limit_silence(request: Request) -> None:
     """Wait for each piece of the body for a limited time.
 
     A client that is gone without a word would otherwise hold its connection,
-    and what the request holds, for ever.
+    and what the request holds, without an end.
     """
     environ = request.environ
     if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:

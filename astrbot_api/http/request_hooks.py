@@ -63,7 +63,7 @@ def _look_up() -> tuple[Request, Flask]:
 
 
 def note_use(caller: Caller, response: Response, state: AppState) -> None:
-    """Count a request to its key, and tell where its limit stands."""
+    """Count a request to its key, and report where its limit stands."""
     counter, is_error = state.keys.usage, response.status_code >= 400
     counter.count_request(caller.key_id, is_error)
     if caller.root_id != caller.key_id:

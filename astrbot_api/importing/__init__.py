@@ -3,5 +3,5 @@
 What is known of its files and tables was learnt from recordings of a running
 server, from its published API page and from its public documentation, never
 from its source; where these are silent, columns are found by their names and
-what does not fit is left out and told.
+what does not fit is left out and reported.
 """

@@ -52,7 +52,7 @@ class AttachmentImport:
         return [self._table.name] if self._table else []
 
     def run(self) -> None:
-        """Import, or tell what would be imported."""
+        """Import, or report what would be imported."""
         if self._table is None:
             self._tally.skip("there is no table with attachment_id and path")
             return

@@ -56,7 +56,7 @@ class ConfigImport:
         return [self._personas.name] if self._personas else []
 
     def run(self) -> None:
-        """Import, or tell what would be imported."""
+        """Import, or report what would be imported."""
         folder = self._source.folder
         paths = [folder / _DEFAULT_FILE, *sorted((folder / "config").glob("abconf_*.json"))]
         names = self._find_names() if len(paths) > 1 else {}

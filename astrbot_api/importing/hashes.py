@@ -1,7 +1,7 @@
 """The hash of an AstrBot key, in the forms in which PBKDF2 hashes are kept.
 
 The contract says PBKDF2 with 100,000 rounds and no more. What is read here:
-a hash that tells its own parameters, as Django, passlib and Werkzeug write
+a hash that names its own parameters, as Django, passlib and Werkzeug write
 it; ``SALT$HASH`` and ``SALT:HASH``; a bare hash with its salt in a column of
 its own. A salt that the program keeps in its source is nowhere in the data:
 the operator gives it, or such keys are left out.
@@ -112,7 +112,7 @@ def _decode_digest(text: str) -> bytes:
 
 
 def _read_salts(salt: str) -> dict[str, bytes]:
-    """Return every way to read a salt; a hash that fits tells which is right."""
+    """Return every way to read a salt; a hash that fits shows which is right."""
     salts = {"the stored salt as text": salt.encode()}
     for way, decode in (("hexadecimal", bytes.fromhex), ("base64", _from_base64)):
         try:

@@ -59,7 +59,7 @@ class HistoryImport:
         return [table.name for table in (self._session_table, self._history) if table]
 
     def run(self) -> None:
-        """Import, or tell what would be imported."""
+        """Import, or report what would be imported."""
         if self._history is None:
             self._messages.skip(
                 "there is no table with id, content, sender_id, platform_id and a session"
@@ -229,7 +229,7 @@ class HistoryImport:
         return column
 
     def _tell_of_ownerless(self) -> None:
-        """Tell of messages whose session has no row: whose they are is not known.
+        """Report messages whose session has no row: their user is unknown.
 
         Source: ``50-im-message.jsonl``: a message pushed into an unknown session
         makes no row for it there.
@@ -252,7 +252,7 @@ class HistoryImport:
 
 
 def _continues(previous: SourceMessage | None, content: dict[str, Any], turn: str | None) -> bool:
-    """Tell whether the bot goes on in the turn of the message before.
+    """Return whether the bot goes on in the turn of the message before.
 
     Source: ``string-streaming-false`` and ``into-open-stream-result``: there a
     turn can have several messages of the bot.

@@ -64,7 +64,7 @@ class KeyImport:
         return [self._table.name] if self._table else []
 
     def run(self) -> None:
-        """Import, or tell what would be imported.
+        """Import, or report what would be imported.
 
         :raises ImportFault: when the known key fits none of the hashes.
         """
@@ -106,8 +106,8 @@ class KeyImport:
                 self._tally.note("it is revoked and stays so", name)
 
     def _add(self, key: SourceKey) -> bool:
-        told = f"{key.name} ({key.key_prefix}…): imported from AstrBot"
-        entry = AuditEntry("key_created", "cli", subject=key.key_id, detail=told)
+        detail = f"{key.name} ({key.key_prefix}…): imported from AstrBot"
+        entry = AuditEntry("key_created", "cli", subject=key.key_id, detail=detail)
         return write_audited(
             self._store,
             lambda db: imported.add_key(db, key),

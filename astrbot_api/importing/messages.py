@@ -11,7 +11,7 @@ from ..db.imported import join_parts
 from ..messages import MEDIA_TYPES
 from .values import read_json_value, read_text
 
-#: Told with what was left out of a message.
+#: Called with what was left out of a message.
 Note = Callable[[str], None]
 
 #: A part without a type, or of a type whose fields are missing, is left out.
@@ -88,7 +88,7 @@ def _read_part(part: Any) -> dict[str, Any] | None:
 
 
 def _is_call(call: Any) -> bool:
-    """Tell a call, or the result of one that an earlier message of the turn holds.
+    """Report a call, or the result of one that an earlier message of the turn holds.
 
     Source: ``unknown-extra-fields`` and its like: a push in the middle of a
     turn parts a call from its result.

@@ -17,12 +17,12 @@ from .values import read_text
 #: The endpoint of OpenAI's own clients where none is named.
 _OPENAI = "https://api.openai.com/v1"
 
-#: ``$NAME`` or ``${NAME}`` in the place of a key.
+#: ``$NAME`` or ``${NAME}`` instead of a key.
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 _EXTRAS = ("temperature", "top_p", "max_tokens")
 
-#: Told with what was left out, and of which provider.
+#: Called with what was left out, and of which provider.
 Note = Callable[[str, str], None]
 
 
@@ -61,7 +61,7 @@ def read_providers(
 
 
 def _speaks_openai(entry: Mapping[str, Any]) -> bool:
-    """Tell a chat model behind an OpenAI-compatible endpoint from all others."""
+    """Distinguish a chat model behind an OpenAI-compatible endpoint from all others."""
     kind = read_text(entry.get("type"))
     purpose = read_text(entry.get("provider_type")) or "chat_completion"
     return "openai" in kind and "chat_completion" in kind and purpose == "chat_completion"

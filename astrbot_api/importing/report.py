@@ -9,7 +9,7 @@ from typing import Any
 #: How many of those that were left out for one reason are named.
 _MAX_EXAMPLES = 3
 
-#: Progress is told after so many things.
+#: Progress is reported after so many things.
 _PROGRESS_EVERY = 2000
 
 
@@ -22,14 +22,14 @@ class _Reason:
 class Tally:
     """One kind of thing: how many were taken, were here already, were left out.
 
-    :param tell: Called with a line of progress now and then.
+    :param report: Called with a line of progress now and then.
     """
 
-    def __init__(self, kind: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, kind: str, report: Callable[[str], None]) -> None:
         self.kind = kind
         self.taken = 0
         self.present = 0
-        self._tell = tell
+        self._report = report
         self._told = 0
         self._skipped: dict[str, _Reason] = {}
         self._notes: dict[str, _Reason] = {}
@@ -84,7 +84,7 @@ class Tally:
         seen = self.taken + self.present
         if seen - self._told >= _PROGRESS_EVERY:
             self._told = seen
-            self._tell(f"{self.kind}: {seen} …")
+            self._report(f"{self.kind}: {seen} …")
 
 
 def _add(reasons: dict[str, _Reason], text: str, example: str, count: int) -> None:

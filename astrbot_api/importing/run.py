@@ -59,18 +59,18 @@ def import_astrbot(
     kinds: Collection[str] = KINDS,
     given_salt: bytes | None = None,
     known_key: str = "",
-    tell: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Take over what an AstrBot's data directory holds, or tell what would be taken.
+    """Take over what an AstrBot's data directory holds, or report what would be taken.
 
     Done again it goes on where it was broken off, and otherwise changes nothing.
 
     :param kinds: Of :data:`KINDS`.
-    :param tell: Called with lines of progress.
+    :param report: Called with lines of progress.
     :raises ImportFault: when the directory cannot be imported from.
     """
     with open_source(folder) as source:
-        tallies = {name: Tally(name, tell) for name in (*KINDS, "messages")}
+        tallies = {name: Tally(name, report) for name in (*KINDS, "messages")}
         parts: dict[str, Any] = {
             "configs": ConfigImport(
                 source, settings.data_dir / "configs", apply=apply, tally=tallies["configs"]
@@ -90,7 +90,7 @@ def import_astrbot(
         }  # fmt: skip
         for kind in KINDS:
             if kind in kinds:
-                tell(f"{kind} …")
+                report(f"{kind} …")
                 parts[kind].run()
         wanted = [name for name in KINDS if name in kinds]
         wanted += ["messages"] if "sessions" in kinds else []

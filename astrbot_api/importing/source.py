@@ -67,7 +67,7 @@ class Source:
         self.folder = folder
         self._db = db
         db.text_factory = lambda data: data.decode("utf-8", "replace")
-        # Whoever made the file decides what its views and triggers do; none is wanted.
+        # The file's author decides what its views and triggers do; none is wanted.
         db.execute("PRAGMA trusted_schema = OFF")
         names = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
         self.tables = [
@@ -104,7 +104,7 @@ class Source:
     ) -> Iterator[list[tuple[Any, ...]]]:
         """Yield pages of rows in the order of their numbers.
 
-        Each row is its number, then the columns; None in the place of a
+        Each row is its number, then the columns; None instead of a
         column that there is not, and of a value that is too long.
 
         :param where: A column and the value that it must have.
@@ -135,7 +135,7 @@ class Source:
         return [row[0] for row in self._db.execute(sql)]
 
     def has_common_value(self, table: Table, column: str, other: Table, other_column: str) -> bool:
-        """Tell whether a value of one column stands in the other, too."""
+        """Return whether a value of one column stands in the other, too."""
         sql = (
             f"SELECT 1 FROM {_quote(table.name)} WHERE {_quote(column)} IN "
             f"(SELECT {_quote(other_column)} FROM {_quote(other.name)}) LIMIT 1"

@@ -40,7 +40,7 @@ class RateState:
     wait_s: int
 
     def to_headers(self) -> dict[str, str]:
-        """Return the headers that tell a client.
+        """Return the headers for the client.
 
         Source: draft-ietf-httpapi-ratelimit-headers-07, in its form with one
         header a value, which is what clients read.

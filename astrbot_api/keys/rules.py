@@ -88,7 +88,7 @@ class KeyRules:
         return self.username is not None or self.username_prefix is not None
 
     def allows_username(self, username: str) -> bool:
-        """Tell whether it may speak as this username."""
+        """Return whether it may speak as this username."""
         if self.username is not None and username != self.username:
             return False
         return self.username_prefix is None or username.startswith(self.username_prefix)

@@ -65,7 +65,7 @@ def name_tool(server: str, tool: str) -> str:
 
 
 def refers_elsewhere(schema: Any) -> bool:
-    """Tell whether a schema has a reference that would be fetched from somewhere."""
+    """Return whether a schema has a reference that would be fetched from somewhere."""
     if isinstance(schema, Mapping):
         for key in ("$ref", "$dynamicRef"):
             target = schema.get(key, "#")

@@ -62,7 +62,7 @@ class OwnerLogin:
         return int(self._settings.owner_session_h * 3600)
 
     def has_owner(self) -> bool:
-        """Tell whether anybody can log in."""
+        """Return whether anybody can log in."""
         with self._store.read() as db:
             return owners.has_owner(db)
 
@@ -117,7 +117,7 @@ class OwnerLogin:
         return hmac.new(self._secret.encode(), text.encode(), "sha256").hexdigest()
 
     def is_csrf_token(self, login: Login, token: str) -> bool:
-        """Tell whether a token is this login's."""
+        """Return whether a token is this login's."""
         return hmac.compare_digest(self.csrf_token(login).encode(), token.encode())
 
     def _throttle(self, name: str, address: str) -> None:

@@ -23,10 +23,10 @@ def hash_password(password: str) -> str:
 
 
 def verify_password(password_hash: str | None, password: str) -> bool:
-    """Tell whether a password is right.
+    """Return whether a password is right.
 
     :param password_hash: None: nobody has this name. That takes as long as a
-        wrong password, so that the time does not tell names.
+        wrong password, so that the time reveals no names.
     """
     if len(password) > MAX_PASSWORD_CHARS:
         return False

@@ -1,4 +1,4 @@
-"""What a plugin is told: at its start, and of a turn."""
+"""What a plugin gets: at its start, and for a turn."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Plugins:
     :param found: In the order of importance: of two plugins, tools or
         commands of the same name the first is taken.
     :param complete: Whether these are all that there are; then what a config
-        names beside them is told in the log.
+        names beside them is logged.
     """
 
     def __init__(

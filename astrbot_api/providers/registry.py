@@ -48,7 +48,7 @@ class Providers:
         return provider
 
     def check(self, config: ProviderConfig) -> None:
-        """Tell whether a table has what it takes to ask its model. It asks no endpoint.
+        """Return whether a table has what it takes to ask its model. It asks no endpoint.
 
         :raises SettingsError: when the key that it names is not there.
         :raises ProviderError: when ``type = "auto"`` finds no model.

@@ -39,7 +39,7 @@ def count_forks() -> int:
 
 
 def is_gevent_patched() -> bool:
-    """Tell whether this process runs greenlets instead of threads."""
+    """Return whether this process runs greenlets instead of threads."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 

@@ -159,7 +159,7 @@ def open_tracing(provider: Any = None, environ: Mapping[str, str] | None = None)
 
 
 def is_asked_for(environ: Mapping[str, str]) -> bool:
-    """Tell whether the environment asks for traces."""
+    """Return whether the environment asks for traces."""
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or exporter == "none":
         return False

@@ -42,7 +42,7 @@ class WorkerLease:
         self._unsure_until = 0.0
 
     def holds(self, worker_id: str) -> bool:
-        """Tell whether a worker is this one, which is alive whatever its lease says."""
+        """Return whether a worker is this one, which is alive whatever its lease says."""
         return bool(worker_id) and worker_id == self._worker_id
 
     @property
@@ -51,7 +51,7 @@ class WorkerLease:
         return self._worker_id if self._forks == count_forks() else ""
 
     def can_judge(self) -> bool:
-        """Tell whether an expired lease of another worker means that it is dead.
+        """Return whether an expired lease of another worker means that it is dead.
 
         Not while this one's own was not renewed in time: a database that took
         nothing, a full disk, a clock that jumped or a machine that was asleep

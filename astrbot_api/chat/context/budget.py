@@ -103,7 +103,7 @@ def split_old(
 ) -> tuple[list[PastTurn], list[PastTurn]]:
     """Part turns in those to sum up and those to keep.
 
-    What is summed up is told by the number of one message: none that is kept
+    The number of one message says what is summed up: none that is kept
     may have a smaller one. A message that waited for its turn may.
 
     :param budget: Tokens that those to keep may have.

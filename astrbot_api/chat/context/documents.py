@@ -24,7 +24,7 @@ _TEXT_MIMES = {
     "application/csv", "image/svg+xml",
 }  # fmt: skip
 
-#: Names that tell a text where the type does not.
+#: Name endings of texts whose type does not say so.
 _TEXT_SUFFIXES = {
     ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml",
     ".ini", ".cfg", ".conf", ".log", ".py", ".js", ".ts", ".tsx", ".jsx", ".java", ".c", ".h",

@@ -129,7 +129,7 @@ def _load_turns(
 
 
 def _with_name(row: MessageRow) -> MessageRow:
-    """Return a user's message of a group as the model is told it: who said it, then what."""
+    """Return a user's message of a group as the model gets it: the sender, then the text."""
     if row.content.get("type") != "user":
         return row
     named = _begin_with(row.sender_name, row.content["message"])

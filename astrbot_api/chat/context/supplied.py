@@ -58,11 +58,11 @@ def build_given(
         kept.pop(0)  # its question is gone
     if context.instructions:
         # In front of the first message, so that the roles still take turns.
-        told = f"{INSTRUCTIONS}\n{context.instructions}\n\n"
+        lead = f"{INSTRUCTIONS}\n{context.instructions}\n\n"
         if kept:
-            kept[0] = {**kept[0], "content": told + kept[0]["content"]}
+            kept[0] = {**kept[0], "content": lead + kept[0]["content"]}
         else:
-            content = _prepend(content, told)
+            content = _prepend(content, lead)
     system: list[ModelMessage] = (
         [{"role": "system", "content": system_prompt}] if system_prompt else []
     )

@@ -84,7 +84,7 @@ class RunFollower:
         )  # fmt: skip
 
     def _is_forgotten(self, run: RunRow) -> bool:
-        """Tell whether the journal has nothing of a run that ended a while ago."""
+        """Return whether the journal has nothing of a run that ended a while ago."""
         found = self._journal.read_after(run.id, 0, 1)
         ended = run.finished_at or 0
         return not found.events and now_us() - ended > _CLOSING_US

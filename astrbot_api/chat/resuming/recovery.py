@@ -65,7 +65,7 @@ class Recovery:
         run is looked at twice, some seconds apart, since it is stored a moment
         before it is known.
 
-        :param is_known: Tells whether this worker runs it, or has yet to store its end.
+        :param is_known: Returns whether this worker runs it, or has yet to store its end.
         """
         worker_id, now = self._lease.current_id, time.monotonic()
         if not worker_id:

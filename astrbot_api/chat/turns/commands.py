@@ -31,6 +31,6 @@ def find_command(
 
 
 def asks_to_stop(text: str) -> bool:
-    """Tell whether a message is ``/stop``, whatever the config's commands are."""
+    """Return whether a message is ``/stop``, whatever the config's commands are."""
     stripped = text.strip()
     return stripped.startswith("/") and stripped[1:].partition(" ")[0].lower() == _STOP

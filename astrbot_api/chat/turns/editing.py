@@ -45,7 +45,7 @@ def edit_user_message(
     segments: Sequence[Segment],
     guard: KeyGuard | None = None,
 ) -> dict[str, Any]:
-    """Put other words in the place of the last thing that the user said.
+    """Replace the last message of the user.
 
     :param guard: What the key may send along.
     :returns: The message, as clients are shown it.

@@ -29,7 +29,7 @@ from .turn import OpenTurn, TurnRequest
 
 
 class DuplicateEvent(AstrBotError):
-    """A messenger tells of a message again: it has its turn already."""
+    """Raised for a redelivered message: its turn exists."""
 
 
 class TurnOpener:
@@ -62,7 +62,7 @@ class TurnOpener:
             of another user, or a session with too many turns waiting.
         :raises TurnExists: when it was begun before, under the same key.
         :raises StorageError: when nothing can be stored.
-        :raises DuplicateEvent: when a messenger told of this message before.
+        :raises DuplicateEvent: when this message was delivered before.
         """
         chosen = self._configs.choose_config(request.config_id, request.config_name)
         if chosen is not None:

@@ -192,7 +192,7 @@ class Outcomes:
         return saved
 
     def keeps(self, run: int) -> bool:
-        """Tell whether the end of a run, by its number, is still to be stored."""
+        """Return whether the end of a run, by its number, is still to be stored."""
         return any(kept.number == run for kept, _ in tuple(self._unstored))
 
     def retry(self) -> None:

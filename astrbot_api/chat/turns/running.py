@@ -119,7 +119,7 @@ class Runs:
     def stop(self, stopped: Sequence[str]) -> int:
         """Stop turns, wherever they run or wait.
 
-        Their worker is told at once, and looks for itself now and then.
+        Their worker is notified at once, and looks for itself now and then.
 
         :param stopped: The ids of the runs.
         :returns: How many of them had not ended.
@@ -264,7 +264,7 @@ class Runs:
         return True
 
     def knows(self, run: RunRow) -> bool:
-        """Tell whether a run is running, or waiting, in this worker."""
+        """Return whether a run is running, or waiting, in this worker."""
         return run.run_id in self._active
 
     def _cancel(self, run_ids: Iterable[str]) -> None:

@@ -75,7 +75,7 @@ class _File:
         buffer = bytearray(size_bytes)
         try:
             count = os.preadv(self._file.fileno(), [buffer], self._at, _NO_WAIT)
-        except OSError:  # not in memory, or a file system that cannot tell
+        except OSError:  # not in memory, or a file system without this
             return None
         # Others must run also where the client takes all at once.
         let_others_run()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 #: A blob is named by the server: SHA-256, a dash, a random end. Checked where
-#: a name becomes a path, whoever made it.
+#: a name becomes a path.
 _BLOB = re.compile(r"[0-9a-f]{64}-[0-9a-f]{12}\Z")
 
 

@@ -92,7 +92,7 @@ class S3Storage:
 
 
 class _Body:
-    """An answer whose failures are told as ours."""
+    """A response body that raises StorageError."""
 
     def __init__(self, body: Any) -> None:
         self._body = body

@@ -1,1 +1,1 @@
-"""``/hooks``: what messengers tell."""
+"""``/hooks``: where messengers deliver messages."""

@@ -1,4 +1,4 @@
-"""``/hooks/{bot_id}``: where messengers tell of messages."""
+"""``/hooks/{bot_id}``: where messengers deliver messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..state import get_state
 log = logging.getLogger(__name__)
 
 blp = ApiBlueprint(
-    "hooks", __name__, tag="Hooks", public=True, description="What messengers tell the server."
+    "hooks", __name__, tag="Hooks", public=True, description="Where messengers deliver messages."
 )
 
 _PARAMETERS = [in_path("bot_id", "The bot's id in bots.toml.", "tg")]

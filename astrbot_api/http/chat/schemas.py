@@ -233,7 +233,7 @@ def read_turn_request(body: dict[str, Any], settings: Settings, caller: Caller) 
     shown = body["session_id"] if body["session_id"] is not None else body["conversation_id"]
     session_id = _read_session_id(shown, settings.max_session_id_chars)
     if caller.guard is not None and caller.guard.rules.session_id is not None:
-        # Whoever is bound to a session need not name it.
+        # A key that is bound to a session need not name it.
         session_id = session_id or caller.guard.rules.session_id
         caller.guard.rules.check_session(session_id)
     segments = parse_chat_message(

@@ -29,7 +29,7 @@ _LINGER_S = 2.0
 blp = ApiBlueprint(
     "websocket", __name__, tag="WebSocket", scope="chat",
     description="Turns over one connection.",
-    checks_key=False,  # a wrong key is told in a frame, after the handshake
+    checks_key=False,  # a wrong key is reported in a frame, after the handshake
 )  # fmt: skip
 
 
@@ -59,8 +59,8 @@ def open_websocket() -> Response:
     `{"type":"error","code","data"}` and the connection goes on; `code` is
     `BAD_USER`, `SESSION_ERROR`, `CONFIG_ERROR`, `INVALID_MESSAGE` or
     `PROCESSING_ERROR`. The handshake succeeds with any key: one that is not
-    good enough is told by the code `UNAUTHORIZED`, and the connection is
-    closed with 1008. The key is checked anew for every turn.
+    good enough is reported by the code `UNAUTHORIZED`, and the connection is
+    closed with 1008. The key is checked again for every turn.
     """
     if request.headers.get("Upgrade", "").strip().lower() != "websocket":
         require_scope("chat")
@@ -114,7 +114,7 @@ def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
         if frame.get("t") == "ping":
             return websocket.send('{"type":"pong"}')
         try:
-            # Anew for each turn: a key may be revoked while the connection is open.
+            # Again for each turn: a key may be revoked while the connection is open.
             require_scope("chat")
         except ApiError as error:
             if error.status == 429:  # the key makes too many requests; it may go on later

@@ -88,7 +88,7 @@ def describe_disposition(row: AttachmentRow) -> str:
 
 
 def _has_it(request: Request, row: AttachmentRow) -> bool:
-    """Tell whether the caller's copy is still good (Source: RFC 9110, 13.2.2)."""
+    """Return whether the caller's copy is still good (Source: RFC 9110, 13.2.2)."""
     if "If-None-Match" in request.headers:
         known = request.if_none_match
         return known.star_tag or known.contains_weak(row.sha256)

@@ -143,7 +143,7 @@ def download_attachment(attachment_id: str) -> Response:
 @blp.answers(envelope_of("AttachmentAnswer", AttachmentSchema()))
 @blp.raises("attachment_not_found")
 def get_attachment(attachment_id: str) -> Response:
-    """Tell what is known of an attachment, without its bytes.
+    """Describe an attachment, without its bytes.
 
     Its name, type, size and SHA-256, and when it was stored.
     """

@@ -65,7 +65,7 @@ def send_im_message(body: dict[str, Any]) -> Response:
     has `queued`, and the server goes on trying. Ask for its `delivery_id`
     later. A message to the web chat is stored in its session, which is made
     when it is new, and shown in every open stream of it. With `umos` the
-    message goes to each of them, and the answer tells of each.
+    message goes to each of them, and the answer has a result for each.
     """
     return _send(body)
 
@@ -89,7 +89,7 @@ def send_im_messages(body: dict[str, Any]) -> Response:
 @blp.answers(envelope_of("DeliveryAnswer", DeliverySchema()))
 @blp.raises("delivery_not_found")
 def get_delivery(delivery_id: str) -> Response:
-    """Tell what became of a message.
+    """Report what became of a message.
 
     Finished deliveries are forgotten after some weeks.
     """

@@ -101,7 +101,7 @@ class ImMessageSchema(RequestSchema):
     umo = ma.fields.Raw(metadata=_UMO)
     umos = ma.fields.Raw(
         metadata={
-            "description": "Several UMOs in the place of `umo`: each gets the message.",
+            "description": "Several UMOs instead of `umo`: each gets the message.",
             "type": ["array", "null"],
             "items": {key: _UMO[key] for key in ("pattern", "maxLength")} | {"type": "string"},
             "minItems": 1,

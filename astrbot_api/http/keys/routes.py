@@ -75,9 +75,9 @@ def create_session_key(body: dict[str, Any]) -> Response:
 @blp.answers(envelope_of("OwnKeyAnswer", SelfSchema()))
 @blp.raises()
 def get_own_key() -> Response:
-    """Tell a key its scopes, its guard rails and what is left of them.
+    """Return the scopes of a key, its guard rails and what is left of them.
 
-    Any valid key may ask. A session key is told its own figures; those of the
+    Any valid key may ask. A session key gets its own figures; those of the
     key that it was made with may end it earlier.
     """
     caller = get_caller()

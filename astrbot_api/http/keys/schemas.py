@@ -1,4 +1,4 @@
-"""Keys: what a session key is asked with, and what a key is told of itself."""
+"""Request and response schemas of session keys and of ``keys/self``."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def list_models() -> Response:
 @blp.answers(ModelSchema())
 @blp.raises("model_not_found")
 def get_model(model: str) -> Response:
-    """Tell that there is such a config.
+    """Return a config as a model.
 
     Its id is all there is to know.
     """

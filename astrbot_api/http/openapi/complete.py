@@ -105,8 +105,8 @@ def _tell_scope(operation: dict[str, Any], scopes: Mapping[str, str | None]) -> 
     """End the description with the scope that the key needs."""
     scope = scopes.get(operation["tags"][0])
     if scope is not None and "security" not in operation:
-        told = f"The key needs the scope `{scope}`."
-        operation["description"] = "\n\n".join(filter(None, (operation.get("description"), told)))
+        needed = f"The key needs the scope `{scope}`."
+        operation["description"] = "\n\n".join(filter(None, (operation.get("description"), needed)))
 
 
 def _tell_body_limit(operation: dict[str, Any], settings: Settings) -> None:

@@ -12,7 +12,7 @@ from ...runtime.metrics import CONTENT_TYPE
 from ...state import AppState
 from ..state import get_http_state, get_state
 
-#: A name that no bytes have: whether it is there tells whether the storage answers.
+#: A name that no bytes have: a storage that answers says that it is not there.
 _NO_BLOB = f"{'0' * 64}-{'0' * 12}"
 
 
@@ -26,14 +26,14 @@ def build_operations() -> Blueprint:
 
 
 def show_health() -> Response:
-    """Tell that this worker answers. It asks nobody else."""
+    """Report that this worker answers. It asks nobody else."""
     return _answer({"status": "ok"})
 
 
 def show_readiness() -> Response:
-    """Tell whether this server can take turns: 200, or 503.
+    """Report whether this server can take turns: 200, or 503.
 
-    What each check found is told to those who may see the figures.
+    What each check found is shown to those who may see the metrics.
     """
     state = get_state()
     if state.chat.runs.draining:
@@ -76,7 +76,7 @@ def list_checks(state: AppState) -> dict[str, Any]:
 
 
 def _may_look() -> bool:
-    """Tell whether the caller has the token, or, where none is set, is on this machine."""
+    """Return whether the caller has the token, or, where none is set, is on this machine."""
     token = get_state().settings.metrics_token
     if token:
         scheme, _, sent = request.headers.get("Authorization", "").partition(" ")

@@ -41,7 +41,7 @@ _SESSION_ID = {
 @blp.answers(envelope_of("RunAnswer", RunStateSchema()))
 @blp.raises("run_not_found", "username_reserved", "session_of_another_user", "invalid_request")
 def get_run(query: dict[str, Any], run_id: str) -> Response:
-    """Tell what became of a run, and what it answered."""
+    """Return what became of a run, and what it answered."""
     run = find_own_run(run_id, query["username"])
     with get_state().db.read() as db:
         reply = messages.find_message(db, run.session, run.bot_message or 0)

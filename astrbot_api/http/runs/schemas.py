@@ -1,4 +1,4 @@
-"""What runs are asked with, and what is told of them."""
+"""Request and response schemas of runs."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def delete_sessions(query: dict[str, Any], body: dict[str, Any]) -> Response:
 @blp.answers(envelope_of("SessionAnswer", SessionDetailSchema()))
 @blp.raises(*OWNER_CODES)
 def get_session(query: dict[str, Any], session_id: str) -> Response:
-    """Tell what a session is, its newest messages and its running turns.
+    """Return a session, its newest messages and its running turns.
 
     `history` is the end of the conversation; the messages before it are had
     with `next_cursor`. A run's stream can be joined while `active_runs` has

@@ -96,7 +96,7 @@ class WebSocket:
         self._send(CloseConnection(code=code, reason=cut or None))
 
     def break_off(self) -> None:
-        """End the connection at once, whoever reads or sends."""
+        """End the connection at once, also during a read or a send."""
         self._closed = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

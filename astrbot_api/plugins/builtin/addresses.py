@@ -17,7 +17,7 @@ _SITE_LOCAL = ipaddress.IPv6Network("fec0::/10")
 
 
 def is_public(text: str) -> bool:
-    """Tell whether an address is one of the public internet.
+    """Return whether an address is one of the public internet.
 
     Private, loopback, link-local, shared (CGNAT), multicast, reserved and
     unspecified ones are not, and neither is an IPv6 address that carries an

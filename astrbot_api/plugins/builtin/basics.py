@@ -14,7 +14,7 @@ from .calculator import calculate as evaluate
 
 @tool
 def current_time(timezone: str = "") -> str:
-    """Tell the current date, time and weekday.
+    """Return the current date, time and weekday.
 
     :param timezone: IANA name such as Europe/Berlin; empty: the server's own.
     """

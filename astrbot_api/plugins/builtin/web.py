@@ -188,7 +188,7 @@ class _Answer:
 
 
 def _shut_down(sock: socket.socket) -> None:
-    """Wake up whoever reads from a socket."""
+    """Wake up the reader of a socket."""
     # Not sock.shutdown(): TLS sockets drop their TLS state in it, under the
     # feet of the thread that reads.
     with suppress(OSError):
