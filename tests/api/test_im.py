@@ -16,35 +16,35 @@ from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.im.adapter import Target
 from astrbot_api.keys.rules import KeyRules
 
-from ..pigeons import Loft
+from ..fake_messenger import FakeMessenger
 from ..waiting import wait_for
 from .conftest import Api
 from .uploading import upload
 
 BOTS = """
 [[bot]]
-id = "loft"
-type = "pigeon"
+id = "bot1"
+type = "fake"
 [[bot]]
 id = "coop"
-type = "pigeon"
+type = "fake"
 [[bot]]
 id = "off"
-type = "pigeon"
+type = "fake"
 enabled = false
 [[bot]]
 id = "broken"
-type = "pigeon"
-wings = 2
+type = "fake"
+colour = 2
 """
 
-UMO = "loft:FriendMessage:north:tower"
+UMO = "bot1:FriendMessage:north:room"
 
 
 class Post(Api):
-    """An application with a loft of pigeons."""
+    """An application with a fake messenger."""
 
-    loft: Loft
+    messenger: FakeMessenger
 
     def send(self, *, key: str = "", **body: Any) -> TestResponse:
         """Send a proactive message."""
@@ -66,22 +66,22 @@ class Post(Api):
         return row
 
 
-def open_post(folder: Path, loft: Loft | None = None, **settings: Any) -> Post:
-    """Make an application with a loft in a folder."""
+def open_post(folder: Path, messenger: FakeMessenger | None = None, **settings: Any) -> Post:
+    """Make an application with a fake messenger in a folder."""
     (folder / "configs").mkdir(exist_ok=True)
     (folder / "configs" / "default.toml").write_text('[provider]\ntype = "mock"\n')
     (folder / "bots.toml").write_text(BOTS)
-    loft = loft or Loft()
+    messenger = messenger or FakeMessenger()
     settings = {"im_retry_s": 0.01, "im_max_attempts": 3, **settings}
     extension = AstrBotAPI(
-        adapters={"pigeon": loft},  # type: ignore[dict-item]
+        adapters={"fake": messenger},  # type: ignore[dict-item]
         data_dir=folder,
         **settings,
     )
     app = create_app(api=extension)
     post = Post(app, app.extensions["astrbot_api"], app.test_client(), "")
     post.key = post.create_key(*keys.PUBLIC_SCOPES)
-    post.loft = loft
+    post.messenger = messenger
     return post
 
 
@@ -89,8 +89,8 @@ def open_post(folder: Path, loft: Loft | None = None, **settings: Any) -> Post:
 def make_post(tmp_path: Path) -> Iterator[Callable[..., Post]]:
     made: list[Post] = []
 
-    def make(loft: Loft | None = None, **settings: Any) -> Post:
-        made.append(open_post(tmp_path, loft, **settings))
+    def make(messenger: FakeMessenger | None = None, **settings: Any) -> Post:
+        made.append(open_post(tmp_path, messenger, **settings))
         return made[-1]
 
     yield make
@@ -125,8 +125,8 @@ def fail_once(error: Exception) -> Callable[[Target, str], None]:
 def test_a_message_is_sent_while_the_caller_waits(post: Post) -> None:
     answer = post.send(umo=UMO, message="Your tea is ready.")
     assert (answer.status_code, answer.get_json()["data"]["status"]) == (200, "sent")
-    target, text = post.loft.sent[0]
-    assert (target.message_type, target.session_id) == ("FriendMessage", "north:tower")
+    target, text = post.messenger.sent[0]
+    assert (target.message_type, target.session_id) == ("FriendMessage", "north:room")
     assert text == "Your tea is ready."
     told = post.look_up(answer.get_json()["data"]["delivery_id"])
     assert (told["status"], told["attempts"], told["umo"]) == ("sent", 1, UMO)
@@ -144,7 +144,7 @@ def test_segments_and_files_arrive_in_order(post: Post) -> None:
         {"type": "plain", "text": "done"},
     ]
     assert post.send(umo=UMO, message=segments).status_code == 200
-    assert post.loft.texts() == ["Look: ", "file note.txt a note", "done"]
+    assert post.messenger.texts() == ["Look: ", "file note.txt a note", "done"]
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,21 @@ def test_segments_and_files_arrive_in_order(post: Post) -> None:
         ({"umo": "", "message": "x"}, 400, "Missing key: umo"),
         ({"umo": UMO}, 400, "Missing key: message"),
         ({"umo": UMO, "message": None}, 400, "Missing key: message"),
-        ({"umo": "loft:FriendMessage", "message": "x"}, 400, "Invalid umo: expected platform_id"),
-        ({"umo": "loft:Friend:x", "message": "x"}, 400, "Invalid umo: 'Friend' is not a valid Me"),
-        ({"umo": "loft:FriendMessage: ", "message": "x"}, 400, "Invalid umo: session_id is empty"),
+        (
+            {"umo": "bot1:FriendMessage", "message": "x"},
+            400,
+            "Invalid umo: expected platform_id",
+        ),
+        (
+            {"umo": "bot1:Friend:x", "message": "x"},
+            400,
+            "Invalid umo: 'Friend' is not a valid Me",
+        ),
+        (
+            {"umo": "bot1:FriendMessage: ", "message": "x"},
+            400,
+            "Invalid umo: session_id is empty",
+        ),
         ({"umo": {"a": 1}, "message": "x"}, 400, "Invalid umo: it must be a string"),
         ({"umo": "a\0b", "message": "x"}, 400, "umo must not contain the character NUL"),
         ({"umo": "webchat:FriendMessage:webchat!alice", "message": "x"}, 400, "Invalid umo: exp"),
@@ -210,12 +222,12 @@ def test_the_newer_spelling_is_the_same_route(post: Post) -> None:
     answer = post.client.post(
         "/api/v1/im/messages", headers=headers, json={"umo": UMO, "message": "x"}
     )
-    assert (answer.status_code, post.loft.texts()) == (200, ["x"])
+    assert (answer.status_code, post.messenger.texts()) == (200, ["x"])
 
 
 def test_every_bot_is_listed_also_those_that_do_not_run(post: Post) -> None:
     assert post.get("/api/v1/im/bots").get_json()["data"]["bot_ids"] == [
-        "loft",
+        "bot1",
         "coop",
         "off",
         "broken",
@@ -264,14 +276,14 @@ def test_only_an_administrators_key_pushes_to_an_administrator(post: Post) -> No
 
 def test_a_platform_that_asks_to_wait_is_asked_again(post: Post) -> None:
     slow = PlatformError("Too many requests.", retryable=True, retry_after_s=0.05)
-    post.loft.before_part = fail_once(slow)
+    post.messenger.before_part = fail_once(slow)
     answer = post.send(umo=UMO, message="x")
     assert (answer.status_code, answer.get_json()["data"]["status"]) == (200, "sent")
     assert post.look_up(answer.get_json()["data"]["delivery_id"])["attempts"] == 2
 
 
 def test_a_refusal_for_good_is_told_with_its_reason(post: Post) -> None:
-    post.loft.before_part = fail_once(PlatformError("The chat does not exist."))
+    post.messenger.before_part = fail_once(PlatformError("The chat does not exist."))
     answer = post.send(umo=UMO, message="x")
     assert (answer.status_code, answer.get_json()["code"]) == (502, "delivery_failed")
     assert answer.get_json()["message"] == "Failed to send message: The chat does not exist."
@@ -283,7 +295,7 @@ def test_attempts_are_bounded(post: Post) -> None:
     def refuse(target: Target, text: str) -> None:
         raise PlatformError("The platform answered 500.", retryable=True)
 
-    post.loft.before_part = refuse
+    post.messenger.before_part = refuse
     answer = post.send(umo=UMO, message="x")
     assert answer.status_code == 502
     assert post.look_up(answer.headers["X-Delivery-ID"])["attempts"] == 3
@@ -293,7 +305,7 @@ def test_an_adapter_with_a_fault_fails_without_its_details(post: Post) -> None:
     def crash(target: Target, text: str) -> None:
         raise ValueError("token=SECRET")
 
-    post.loft.before_part = crash
+    post.messenger.before_part = crash
     answer = post.send(umo=UMO, message="x")
     assert answer.status_code == 502
     assert "SECRET" not in answer.get_data(as_text=True)
@@ -304,14 +316,14 @@ def test_a_slow_platform_gives_202_and_the_delivery_goes_on(
 ) -> None:
     post = make_post(im_wait_s=0.05)
     free = threading.Event()
-    post.loft.before_part = lambda target, text: free.wait(30) and None
+    post.messenger.before_part = lambda target, text: free.wait(30) and None
     answer = post.send(umo=UMO, message="x")
     assert answer.status_code == 202
     assert answer.get_json()["data"]["status"] in ("queued", "sending")
     free.set()
     delivery_id = answer.get_json()["data"]["delivery_id"]
     wait_for(lambda: post.look_up(delivery_id)["status"] == "sent")
-    assert post.loft.texts() == ["x"]
+    assert post.messenger.texts() == ["x"]
 
 
 def test_a_retry_sends_only_what_was_not_confirmed(post: Post) -> None:
@@ -323,13 +335,13 @@ def test_a_retry_sends_only_what_was_not_confirmed(post: Post) -> None:
             failed.append(text)
             raise PlatformError("The connection broke.", retryable=True)
 
-    post.loft.before_part = before_part
+    post.messenger.before_part = before_part
     text = "a" * 100 + "b" * 100 + "c" * 50
     answer = post.send(
         umo=UMO, message=[{"type": "plain", "text": text}, {"type": "plain", "text": "end"}]
     )
     assert answer.status_code == 200
-    assert post.loft.texts() == ["a" * 100, "b" * 100, "c" * 50, "end"]
+    assert post.messenger.texts() == ["a" * 100, "b" * 100, "c" * 50, "end"]
     assert failed
     told = post.look_up(answer.get_json()["data"]["delivery_id"])
     assert told["platform_ids"] == ["p1", "p2", "p3", "p4"]
@@ -343,14 +355,14 @@ def test_a_target_keeps_its_order_and_holds_up_no_other(make_post: Callable[...,
         if target.session_id == "slow":
             free.wait(30)
 
-    post.loft.before_part = before_part
+    post.messenger.before_part = before_part
     for number in range(5):
-        post.send(umo="loft:FriendMessage:slow", message=f"slow {number}")
-    post.send(umo="loft:FriendMessage:quick", message="quick")
-    wait_for(lambda: post.loft.texts() == ["quick"])
+        post.send(umo="bot1:FriendMessage:slow", message=f"slow {number}")
+    post.send(umo="bot1:FriendMessage:quick", message="quick")
+    wait_for(lambda: post.messenger.texts() == ["quick"])
     free.set()
-    wait_for(lambda: len(post.loft.sent) == 6)
-    assert post.loft.texts()[1:] == [f"slow {number}" for number in range(5)]
+    wait_for(lambda: len(post.messenger.sent) == 6)
+    assert post.messenger.texts()[1:] == [f"slow {number}" for number in range(5)]
 
 
 def test_a_platform_that_answers_nobody_holds_up_no_other(
@@ -363,20 +375,20 @@ def test_a_platform_that_answers_nobody_holds_up_no_other(
         if text == "slow":
             free.wait(30)
 
-    post.loft.before_part = before_part
-    post.send(umos=[f"loft:FriendMessage:{number}" for number in range(60)], message="slow")
+    post.messenger.before_part = before_part
+    post.send(umos=[f"bot1:FriendMessage:{number}" for number in range(60)], message="slow")
     wait_for(lambda: post.state.im.outbox.sending_count >= 12)
     post.send(umo="coop:FriendMessage:x", message="quick")
-    wait_for(lambda: post.loft.texts() == ["quick"])
+    wait_for(lambda: post.messenger.texts() == ["quick"])
     assert post.state.im.outbox.sending_count < 32
     free.set()
-    wait_for(lambda: len(post.loft.sent) == 61)
+    wait_for(lambda: len(post.messenger.sent) == 61)
 
 
 def test_a_line_that_is_too_long_takes_no_more(make_post: Callable[..., Post]) -> None:
     post = make_post(im_wait_s=0, im_max_queued=2)
     free = threading.Event()
-    post.loft.before_part = lambda target, text: free.wait(30) and None
+    post.messenger.before_part = lambda target, text: free.wait(30) and None
     answers = [post.send(umo=UMO, message="x") for _ in range(3)]
     assert [one.status_code for one in answers] == [202, 202, 429]
     assert answers[2].headers["Retry-After"]
@@ -395,7 +407,7 @@ def test_a_broadcast_has_a_result_for_each(post: Post) -> None:
         ("failed", "bot_not_found"),
         ("failed", "invalid_request"),
     ]
-    assert post.loft.texts() == ["To all"]
+    assert post.messenger.texts() == ["To all"]
 
 
 def test_a_broadcast_is_bounded(make_post: Callable[..., Post]) -> None:
@@ -406,14 +418,14 @@ def test_a_broadcast_is_bounded(make_post: Callable[..., Post]) -> None:
 
 def test_what_was_accepted_survives_a_restart(make_post: Callable[..., Post]) -> None:
     first = make_post(im_wait_s=0, im_retry_s=0.5)
-    first.loft.before_part = fail_once(PlatformError("No connection.", retryable=True))
+    first.messenger.before_part = fail_once(PlatformError("No connection.", retryable=True))
     delivery_id = first.send(umo=UMO, message="x").get_json()["data"]["delivery_id"]
     wait_for(lambda: first.look_up(delivery_id)["error"])
     first.state.close()
-    second = make_post(first.loft)
+    second = make_post(first.messenger)
     second.state.im.outbox.start()
     wait_for(lambda: second.look_up(delivery_id)["status"] == "sent")
-    assert first.loft.texts() == ["x"]
+    assert first.messenger.texts() == ["x"]
 
 
 def test_what_a_dead_worker_was_sending_goes_on_where_the_platforms_word_ends(post: Post) -> None:
@@ -422,7 +434,7 @@ def test_what_a_dead_worker_was_sending_goes_on_where_the_platforms_word_ends(po
 
     def leave_behind(db: Any) -> str:
         delivery_id = deliveries.add_delivery(
-            db, platform_id="loft", target=UMO, content=content, reply_to="7"
+            db, platform_id="bot1", target=UMO, content=content, reply_to="7"
         )
         (row,) = deliveries.claim(db, "dead", 10)
         deliveries.note_progress(db, row, "dead", parts=1, chars=0, platform_ids=["p0"])
@@ -431,7 +443,7 @@ def test_what_a_dead_worker_was_sending_goes_on_where_the_platforms_word_ends(po
     delivery_id = post.state.db.write(leave_behind)
     post.state.im.outbox.wake()
     wait_for(lambda: post.look_up(delivery_id)["status"] == "sent")
-    ((target, text),) = post.loft.sent
+    ((target, text),) = post.messenger.sent
     assert (text, target.reply_to) == ("two", None)
     assert post.look_up(delivery_id)["platform_ids"] == ["p0", "p1"]
 
@@ -448,14 +460,14 @@ def test_a_worker_that_lost_its_claim_sends_no_more(post: Post) -> None:
             "INSERT INTO worker (worker_id, lease_until) VALUES ('another', 9e12)"
         )
     )
-    post.loft.before_part = lose
+    post.messenger.before_part = lose
     content = [{"type": "plain", "text": "one"}, {"type": "plain", "text": "two"}]
     post.state.db.write(
-        lambda db: deliveries.add_delivery(db, platform_id="loft", target=UMO, content=content)
+        lambda db: deliveries.add_delivery(db, platform_id="bot1", target=UMO, content=content)
     )
     post.state.im.outbox.wake()
-    wait_for(lambda: post.loft.sent and not post.state.im.outbox.sending_count)
-    assert post.loft.texts() == ["one"]
+    wait_for(lambda: post.messenger.sent and not post.state.im.outbox.sending_count)
+    assert post.messenger.texts() == ["one"]
 
 
 def test_old_deliveries_are_forgotten(post: Post) -> None:
@@ -472,7 +484,7 @@ def test_a_deleted_attachment_fails_its_delivery(make_post: Callable[..., Post])
     body = {"umo": UMO, "message": [{"type": "file", "attachment_id": file_id}]}
     delivery_id = post.send(**body).get_json()["data"]["delivery_id"]
     post.client.delete(f"/api/v1/files/{file_id}", headers={"X-API-Key": post.key})
-    reopened = make_post(post.loft)
+    reopened = make_post(post.messenger)
     reopened.state.im.outbox.wake()
     wait_for(lambda: reopened.look_up(delivery_id)["status"] == "failed")
     assert "deleted" in reopened.look_up(delivery_id)["error"]
@@ -482,10 +494,10 @@ def test_a_deleted_attachment_fails_its_delivery(make_post: Callable[..., Post])
     ("rules", "umo", "status"),
     [
         (KeyRules(bots=("other",)), UMO, 403),
-        (KeyRules(bots=("loft",)), UMO, 200),
-        (KeyRules(bots=("loft",)), "webchat:FriendMessage:webchat!alice!room", 403),
-        (KeyRules(umos=("loft:FriendMessage:north*",)), UMO, 200),
-        (KeyRules(umos=("loft:FriendMessage:south*",)), UMO, 403),
+        (KeyRules(bots=("bot1",)), UMO, 200),
+        (KeyRules(bots=("bot1",)), "webchat:FriendMessage:webchat!alice!room", 403),
+        (KeyRules(umos=("bot1:FriendMessage:north*",)), UMO, 200),
+        (KeyRules(umos=("bot1:FriendMessage:south*",)), UMO, 403),
         (KeyRules(username="alice"), "webchat:FriendMessage:webchat!alice!room", 200),
         (KeyRules(username="bob"), "webchat:FriendMessage:webchat!alice!room", 403),
         (KeyRules(username="bob"), "webchat:FriendMessage:lobby", 403),
@@ -520,5 +532,5 @@ def test_a_message_that_is_sent_again_under_its_key_goes_out_once(post: Post) ->
 
     first, again = send("Ready"), send("Ready")
     assert first.get_json() == again.get_json()
-    assert post.loft.texts() == ["Ready"]
+    assert post.messenger.texts() == ["Ready"]
     assert send("Other").status_code == 409

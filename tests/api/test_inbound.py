@@ -17,15 +17,15 @@ from astrbot_api.db.runs import drop_lease
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import ApiError, StorageError
 
-from ..pigeons import Loft, to_message
+from ..fake_messenger import FakeMessenger, to_message
 from ..waiting import wait_for
 from .conftest import Api, Scripted
 
 BOTS = """
 [[bot]]
-id = "loft"
-type = "pigeon"
-token = "grain"
+id = "bot1"
+type = "fake"
+token = "a-token"
 config = "{config}"
 """
 
@@ -40,22 +40,24 @@ system_prompt = "You serve {{username}} on {{platform}} as {name}."
 """
 
 
-class Tower(Api):
-    """An application whose bot is a loft of pigeons."""
+class BotApp(Api):
+    """An application with a bot on a fake messenger."""
 
-    loft: Loft
+    messenger: FakeMessenger
     model: Scripted
 
-    def tell(self, *, token: str = "grain", bot: str = "loft", **value: Any) -> TestResponse:
+    def tell(self, *, token: str = "a-token", bot: str = "bot1", **value: Any) -> TestResponse:
         """Tell the server of a message, as the platform does."""
         return self.client.post(f"/api/v1/hooks/{bot}", headers={"X-Token": token}, json=value)
 
     def ask(self, text: str, **value: Any) -> str:
         """Send a message and return what came back for it."""
-        before = len(self.loft.sent)
+        before = len(self.messenger.sent)
         self.tell(event=f"e{before}-{text[:50]}", text=text, **value)
-        wait_for(lambda: len(self.loft.sent) > before and not self.state.im.outbox.sending_count)
-        return "".join(self.loft.texts()[before:])
+        wait_for(
+            lambda: len(self.messenger.sent) > before and not self.state.im.outbox.sending_count
+        )
+        return "".join(self.messenger.texts()[before:])
 
     def read_session(self, umo: str) -> tuple[Any, ...]:
         """Return creator, platform and is_group of a session."""
@@ -73,88 +75,88 @@ def echo(messages: list[ModelMessage]) -> Iterator[Delta]:
 
 
 @pytest.fixture
-def make_tower(tmp_path: Path) -> Iterator[Callable[..., Tower]]:
-    made: list[Tower] = []
+def make_bot_app(tmp_path: Path) -> Iterator[Callable[..., BotApp]]:
+    made: list[BotApp] = []
 
     def make(
         answer: Callable[[list[ModelMessage]], Iterator[Delta]] = echo,
         *,
         bots: str = BOTS.format(config="default"),
         **options: Any,
-    ) -> Tower:
+    ) -> BotApp:
         (tmp_path / "configs").mkdir(exist_ok=True)
         for name in ("default", "night"):
             (tmp_path / "configs" / f"{name}.toml").write_text(CONFIG.format(name=name))
         (tmp_path / "bots.toml").write_text(bots)
-        loft, model = Loft(), Scripted(answer)
+        messenger, model = FakeMessenger(), Scripted(answer)
         extension = AstrBotAPI(
-            adapters={"pigeon": loft},  # type: ignore[dict-item]
+            adapters={"fake": messenger},  # type: ignore[dict-item]
             providers={"scripted": model},
             data_dir=tmp_path,
             **{"im_retry_s": 0.01, **options},
         )
         app = create_app(api=extension)
-        tower = Tower(app, app.extensions["astrbot_api"], app.test_client(), "")
-        tower.key = tower.create_key(*keys.PUBLIC_SCOPES)
-        tower.loft, tower.model = loft, model
-        made.append(tower)
-        return tower
+        bot_app = BotApp(app, app.extensions["astrbot_api"], app.test_client(), "")
+        bot_app.key = bot_app.create_key(*keys.PUBLIC_SCOPES)
+        bot_app.messenger, bot_app.model = messenger, model
+        made.append(bot_app)
+        return bot_app
 
     yield make
-    for tower in made:
-        tower.state.close()
+    for bot_app in made:
+        bot_app.state.close()
 
 
 @pytest.fixture
-def tower(make_tower: Callable[..., Tower]) -> Tower:
-    return make_tower()
+def bot_app(make_bot_app: Callable[..., BotApp]) -> BotApp:
+    return make_bot_app()
 
 
-def test_a_message_is_answered_through_the_same_bot(tower: Tower) -> None:
-    answer = tower.tell(event="1", text="Hello", session="north:tower", number="m7")
-    assert (answer.status_code, answer.get_data()) == (200, b"coo")
-    wait_for(lambda: tower.loft.sent)
-    ((target, text),) = tower.loft.sent
+def test_a_message_is_answered_through_the_same_bot(bot_app: BotApp) -> None:
+    answer = bot_app.tell(event="1", text="Hello", session="north:room", number="m7")
+    assert (answer.status_code, answer.get_data()) == (200, b"received")
+    wait_for(lambda: bot_app.messenger.sent)
+    ((target, text),) = bot_app.messenger.sent
     assert text == "You said: Hello"
-    assert (target.message_type, target.session_id) == ("FriendMessage", "north:tower")
+    assert (target.message_type, target.session_id) == ("FriendMessage", "north:room")
     assert target.reply_to == "m7"
 
 
-def test_the_session_is_the_conversations_and_the_api_sees_it(tower: Tower) -> None:
-    tower.ask("Hello", session="s1", sender="u1", name="Ulla")
-    umo = "loft:FriendMessage:s1"
-    assert tower.read_session(umo) == (umo, "loft", 0)
+def test_the_session_is_the_conversations_and_the_api_sees_it(bot_app: BotApp) -> None:
+    bot_app.ask("Hello", session="s1", sender="u1", name="Ulla")
+    umo = "bot1:FriendMessage:s1"
+    assert bot_app.read_session(umo) == (umo, "bot1", 0)
     # An API user who is called as the sender is somebody else.
-    refused = tower.post_chat(username="u1", session_id=umo, message="x")
+    refused = bot_app.post_chat(username="u1", session_id=umo, message="x")
     assert refused.status_code == 409
-    listed = tower.get(f"/api/v1/chat/sessions?username={umo}&platform_id=loft")
+    listed = bot_app.get(f"/api/v1/chat/sessions?username={umo}&platform_id=bot1")
     assert listed.get_json()["data"]["total"] == 1
 
 
-def test_the_conversation_goes_on_and_has_its_bots_config(make_tower: Any) -> None:
-    tower = make_tower(bots=BOTS.format(config="night"))
-    tower.ask("first")
-    tower.ask("second", name="Ulla")
-    told = tower.model.seen[-1]
-    assert told[0]["content"] == "You serve Ulla on pigeon as night."
+def test_the_conversation_goes_on_and_has_its_bots_config(make_bot_app: Any) -> None:
+    bot_app = make_bot_app(bots=BOTS.format(config="night"))
+    bot_app.ask("first")
+    bot_app.ask("second", name="Ulla")
+    told = bot_app.model.seen[-1]
+    assert told[0]["content"] == "You serve Ulla on fake as night."
     assert [one["content"] for one in told[1:]] == ["first", "You said: first", "second"]
 
 
-def test_an_event_that_is_told_twice_runs_once(tower: Tower) -> None:
+def test_an_event_that_is_told_twice_runs_once(bot_app: BotApp) -> None:
     for _ in range(3):
-        assert tower.tell(event="same", text="Hello").status_code == 200
-    tower.tell(event="other", text="after")
-    wait_for(lambda: len(tower.loft.sent) == 2)
-    assert len(tower.model.seen) == 2
-    assert tower.loft.texts() == ["You said: Hello", "You said: after"]
+        assert bot_app.tell(event="same", text="Hello").status_code == 200
+    bot_app.tell(event="other", text="after")
+    wait_for(lambda: len(bot_app.messenger.sent) == 2)
+    assert len(bot_app.model.seen) == 2
+    assert bot_app.messenger.texts() == ["You said: Hello", "You said: after"]
 
 
-def test_events_that_are_told_at_once_run_once(tower: Tower) -> None:
+def test_events_that_are_told_at_once_run_once(bot_app: BotApp) -> None:
     def tell() -> None:
-        client = tower.app.test_client()
+        client = bot_app.app.test_client()
         client.post(
-            "/api/v1/hooks/loft",
-            headers={"X-Token": "grain"},
+            "/api/v1/hooks/bot1",
+            headers={"X-Token": "a-token"},
             json={"event": "same", "text": "Hello"},
         )
 
@@ -163,70 +165,70 @@ def test_events_that_are_told_at_once_run_once(tower: Tower) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    tower.tell(event="other", text="after")
-    wait_for(lambda: len(tower.loft.sent) == 2)
-    assert len(tower.model.seen) == 2
+    bot_app.tell(event="other", text="after")
+    wait_for(lambda: len(bot_app.messenger.sent) == 2)
+    assert len(bot_app.model.seen) == 2
 
 
 @pytest.mark.parametrize("token", ["", "wrong"])
-def test_a_bad_signature_gets_401_and_runs_nothing(tower: Tower, token: str) -> None:
-    answer = tower.tell(token=token, event="1", text="Hello")
+def test_a_bad_signature_gets_401_and_runs_nothing(bot_app: BotApp, token: str) -> None:
+    answer = bot_app.tell(token=token, event="1", text="Hello")
     assert (answer.status_code, answer.get_json()["code"]) == (401, "bad_signature")
-    assert tower.count_rows("run") == tower.count_rows("inbound_event") == 0
+    assert bot_app.count_rows("run") == bot_app.count_rows("inbound_event") == 0
 
 
-def test_an_unknown_bot_gets_404(tower: Tower) -> None:
-    assert tower.tell(bot="nobody", event="1", text="x").status_code == 404
+def test_an_unknown_bot_gets_404(bot_app: BotApp) -> None:
+    assert bot_app.tell(bot="nobody", event="1", text="x").status_code == 404
 
 
-def test_what_no_adapter_can_read_gets_400(tower: Tower) -> None:
-    answer = tower.client.post("/api/v1/hooks/loft", headers={"X-Token": "grain"}, data=b"[1]")
+def test_what_no_adapter_can_read_gets_400(bot_app: BotApp) -> None:
+    answer = bot_app.client.post("/api/v1/hooks/bot1", headers={"X-Token": "a-token"}, data=b"[1]")
     assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
 
 
-def test_a_large_event_gets_413(make_tower: Any) -> None:
-    tower = make_tower(max_hook_bytes=2000)
-    assert tower.tell(event="1", text="x" * 3000).status_code == 413
+def test_a_large_event_gets_413(make_bot_app: Any) -> None:
+    bot_app = make_bot_app(max_hook_bytes=2000)
+    assert bot_app.tell(event="1", text="x" * 3000).status_code == 413
 
 
-def test_a_challenge_is_answered(tower: Tower) -> None:
-    assert tower.tell(challenge="3eZbrw").get_data() == b"3eZbrw"
+def test_a_challenge_is_answered(bot_app: BotApp) -> None:
+    assert bot_app.tell(challenge="3eZbrw").get_data() == b"3eZbrw"
 
 
-def test_a_group_is_answered_only_when_the_bot_is_addressed(tower: Tower) -> None:
+def test_a_group_is_answered_only_when_the_bot_is_addressed(bot_app: BotApp) -> None:
     group = {"group": True, "session": "g1"}
-    tower.tell(event="1", text="Nice weather", addressed=False, **group)
-    assert tower.ask("Hello", name="Ulla", **group).startswith("You said: Ulla: Hello")
-    tower.ask("And I", name="Otto\nsystem", sender="u2", **group)
-    assert tower.read_session("loft:GroupMessage:g1")[2] == 1
-    told = [one["content"] for one in tower.model.seen[-1][1:]]
+    bot_app.tell(event="1", text="Nice weather", addressed=False, **group)
+    assert bot_app.ask("Hello", name="Ulla", **group).startswith("You said: Ulla: Hello")
+    bot_app.ask("And I", name="Otto\nsystem", sender="u2", **group)
+    assert bot_app.read_session("bot1:GroupMessage:g1")[2] == 1
+    told = [one["content"] for one in bot_app.model.seen[-1][1:]]
     assert told == ["Ulla: Hello", "You said: Ulla: Hello", "Otto system: And I"]
 
 
-def test_commands_work_and_sid_shows_the_true_umo(tower: Tower) -> None:
-    said = tower.ask("/sid", session="s1", sender="u1")
-    assert "loft:FriendMessage:s1" in said
-    assert "loft:u1" in said
-    assert tower.model.seen == []
+def test_commands_work_and_sid_shows_the_true_umo(bot_app: BotApp) -> None:
+    said = bot_app.ask("/sid", session="s1", sender="u1")
+    assert "bot1:FriendMessage:s1" in said
+    assert "bot1:u1" in said
+    assert bot_app.model.seen == []
 
 
-def test_files_become_attachments(tower: Tower) -> None:
-    said = tower.ask("Read this", files={"note.txt": "The code is 4711."})
+def test_files_become_attachments(bot_app: BotApp) -> None:
+    said = bot_app.ask("Read this", files={"note.txt": "The code is 4711."})
     assert "The code is 4711." in said
-    assert tower.count_rows("attachment") == 1
+    assert bot_app.count_rows("attachment") == 1
 
 
-def test_a_file_that_cannot_be_fetched_does_not_cost_the_answer(make_tower: Any) -> None:
-    tower = make_tower(max_file_bytes=10)
-    said = tower.ask("Read this", files={"note.txt": "The code is 4711."})
+def test_a_file_that_cannot_be_fetched_does_not_cost_the_answer(make_bot_app: Any) -> None:
+    bot_app = make_bot_app(max_file_bytes=10)
+    said = bot_app.ask("Read this", files={"note.txt": "The code is 4711."})
     assert "Read this" in said
     assert "note.txt could not be taken in" in said
 
 
 def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
-    make_tower: Any,
+    make_bot_app: Any,
 ) -> None:
-    dying, other = make_tower(), make_tower()
+    dying, other = make_bot_app(), make_bot_app()
     asked, late = threading.Event(), threading.Event()
 
     def hang(source: str) -> None:
@@ -234,7 +236,7 @@ def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
         assert late.wait(60)
         raise PlatformError("it was only slow")
 
-    _, adapter = dying.state.im.bots.get_running("loft")
+    _, adapter = dying.state.im.bots.get_running("bot1")
     adapter.open_file = hang
     told = {"event": "7", "text": "Read this", "files": {"note.txt": "The code is 4711."}}
     assert dying.tell(**told).status_code == 200
@@ -242,12 +244,12 @@ def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
     assert dying.tell(**told).status_code == 200
     assert other.tell(**told).status_code == 200
     other.state.im.inbound.pending.tend()
-    assert other.loft.texts() == [], "the one that fetches is alive"
+    assert other.messenger.texts() == [], "the one that fetches is alive"
 
     dying.state.db.write(lambda db: drop_lease(db, dying.state.worker.lease.get_worker_id()))
     other.state.im.inbound.pending.tend()
     # Either sends what the other one answered.
-    wait_for(lambda: "4711." in "".join(other.loft.texts() + dying.loft.texts()))
+    wait_for(lambda: "4711." in "".join(other.messenger.texts() + dying.messenger.texts()))
     wait_for(lambda: other.count_rows("inbound_pending") == 0)
     other.state.im.inbound.pending.tend()
     late.set()
@@ -255,33 +257,33 @@ def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
     assert other.count_rows("run") == 1
 
 
-def test_a_message_with_a_file_waits_for_a_server_that_is_full(make_tower: Any) -> None:
-    tower = make_tower(max_turns_per_session=1)
-    start, full = tower.state.chat.runs.start, threading.Event()
+def test_a_message_with_a_file_waits_for_a_server_that_is_full(make_bot_app: Any) -> None:
+    bot_app = make_bot_app(max_turns_per_session=1)
+    start, full = bot_app.state.chat.runs.start, threading.Event()
 
     def refuse(request: Any) -> Any:
         full.set()
         raise ApiError("server_busy", "later")
 
-    tower.state.chat.runs.start = refuse
-    assert tower.tell(event="1", text="Read this", files={"a.txt": "4711"}).status_code == 200
+    bot_app.state.chat.runs.start = refuse
+    assert bot_app.tell(event="1", text="Read this", files={"a.txt": "4711"}).status_code == 200
     assert full.wait(30)
-    tower.state.chat.runs.start = start
+    bot_app.state.chat.runs.start = start
 
     def answered() -> list[str]:
-        tower.state.im.inbound.pending.tend()
-        return tower.loft.texts()
+        bot_app.state.im.inbound.pending.tend()
+        return bot_app.messenger.texts()
 
     assert "4711" in wait_for(answered)[0]
-    assert tower.count_rows("inbound_pending") == 0
+    assert bot_app.count_rows("inbound_pending") == 0
 
 
 def test_a_message_that_is_told_twice_is_acknowledged_only_when_it_is_stored(
-    make_tower: Any, monkeypatch: pytest.MonkeyPatch
+    make_bot_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tower = make_tower()
-    pending, failing = tower.state.im.inbound.pending, threading.Event()
-    first_writes, write = threading.Event(), tower.state.db.write
+    bot_app = make_bot_app()
+    pending, failing = bot_app.state.im.inbound.pending, threading.Event()
+    first_writes, write = threading.Event(), bot_app.state.db.write
     message = to_message({"event": "1", "text": "Read", "files": {"a.txt": "4711"}})
 
     def fail(job: Any) -> Any:
@@ -291,13 +293,13 @@ def test_a_message_that_is_told_twice_is_acknowledged_only_when_it_is_stored(
 
     def add(refused: list[StorageError]) -> None:
         try:
-            pending.add("loft", message)
+            pending.add("bot1", message)
         except StorageError as error:
             refused.append(error)
 
     refusals: tuple[list[StorageError], list[StorageError]] = ([], [])
-    tower.state.worker.lease.get_worker_id()
-    monkeypatch.setattr(tower.state.db, "write", fail)
+    bot_app.state.worker.lease.get_worker_id()
+    monkeypatch.setattr(bot_app.state.db, "write", fail)
     first, second = (threading.Thread(target=add, args=(one,)) for one in refusals)
     first.start()
     assert first_writes.wait(30)
@@ -305,20 +307,20 @@ def test_a_message_that_is_told_twice_is_acknowledged_only_when_it_is_stored(
     failing.set()
     first.join()
     second.join()
-    monkeypatch.setattr(tower.state.db, "write", write)
+    monkeypatch.setattr(bot_app.state.db, "write", write)
     assert [len(one) for one in refusals] == [1, 1], "who has an answer is not told of it again"
-    assert tower.count_rows("inbound_pending") == 0
+    assert bot_app.count_rows("inbound_pending") == 0
 
 
 def test_a_bot_that_stays_away_has_its_messages_given_up(
-    make_tower: Any, caplog: pytest.LogCaptureFixture
+    make_bot_app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tower = make_tower()
-    pending = tower.state.im.inbound.pending
+    bot_app = make_bot_app()
+    pending = bot_app.state.im.inbound.pending
     message = to_message({"event": "1", "text": "Read", "files": {"a.txt": "4711"}})
     pending.add("gone", message)
     wait_for(lambda: "waits: Bot not found" in caplog.text)
-    tower.state.db.write(
+    bot_app.state.db.write(
         lambda db: db.execute_sql(
             "UPDATE inbound_pending SET received_at = received_at - 3600000001"
         )
@@ -326,43 +328,43 @@ def test_a_bot_that_stays_away_has_its_messages_given_up(
 
     def left() -> bool:
         pending.tend()
-        return tower.count_rows("inbound_pending") > 0
+        return bot_app.count_rows("inbound_pending") > 0
 
     wait_for(lambda: not left())
     assert "the bot gone is given up" in caplog.text
 
 
-def test_a_quoted_message_is_told_to_the_model(tower: Tower) -> None:
-    assert "Be at noon" in tower.ask("When?", quoted="Be at noon")
+def test_a_quoted_message_is_told_to_the_model(bot_app: BotApp) -> None:
+    assert "Be at noon" in bot_app.ask("When?", quoted="Be at noon")
 
 
-def test_a_failed_turn_is_answered_with_a_sentence(make_tower: Any) -> None:
+def test_a_failed_turn_is_answered_with_a_sentence(make_bot_app: Any) -> None:
     def fail(messages: list[ModelMessage]) -> Iterator[Delta]:
         yield TextDelta("Well")
         raise ValueError("SECRET")
 
-    tower = make_tower(fail)
-    said = tower.ask("Hello")
+    bot_app = make_bot_app(fail)
+    said = bot_app.ask("Hello")
     assert said.startswith("Well")
     assert "SECRET" not in said
     assert len(said) > len("Well")
 
 
-def test_a_missing_config_is_told_and_the_event_not_told_again(make_tower: Any) -> None:
-    tower = make_tower(bots=BOTS.format(config="gone"))
-    assert "config_id not found: gone" in tower.ask("Hello")
-    tower.tell(event="e0-Hello", text="Hello")
-    assert len(tower.loft.sent) == 1
+def test_a_missing_config_is_told_and_the_event_not_told_again(make_bot_app: Any) -> None:
+    bot_app = make_bot_app(bots=BOTS.format(config="gone"))
+    assert "config_id not found: gone" in bot_app.ask("Hello")
+    bot_app.tell(event="e0-Hello", text="Hello")
+    assert len(bot_app.messenger.sent) == 1
 
 
-def test_a_server_that_is_full_has_the_platform_try_again(make_tower: Any) -> None:
-    tower = make_tower(max_runs_per_worker=1)
-    tower.state.chat.runs.drain()
-    assert tower.tell(event="1", text="Hello").status_code == 503
-    assert tower.count_rows("inbound_event") == 0
+def test_a_server_that_is_full_has_the_platform_try_again(make_bot_app: Any) -> None:
+    bot_app = make_bot_app(max_runs_per_worker=1)
+    bot_app.state.chat.runs.drain()
+    assert bot_app.tell(event="1", text="Hello").status_code == 503
+    assert bot_app.count_rows("inbound_event") == 0
 
 
-def test_stop_ends_the_turn_that_runs(make_tower: Any) -> None:
+def test_stop_ends_the_turn_that_runs(make_bot_app: Any) -> None:
     begun, free = threading.Event(), threading.Event()
 
     def talk(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -374,31 +376,31 @@ def test_stop_ends_the_turn_that_runs(make_tower: Any) -> None:
         while not free.wait(0.01):
             yield TextDelta(".")
 
-    tower = make_tower(talk)
-    tower.tell(event="1", text="a long story")
+    bot_app = make_bot_app(talk)
+    bot_app.tell(event="1", text="a long story")
     assert begun.wait(30)
-    tower.tell(event="2", text="/stop")
-    wait_for(lambda: "Stopped" in "".join(tower.loft.texts()))
-    assert tower.loft.texts()[0].startswith("Once upon a time")
+    bot_app.tell(event="2", text="/stop")
+    wait_for(lambda: "Stopped" in "".join(bot_app.messenger.texts()))
+    assert bot_app.messenger.texts()[0].startswith("Once upon a time")
     assert not free.is_set()
     free.set()
 
 
-def test_typing_is_shown_while_the_answer_is_made(make_tower: Any) -> None:
+def test_typing_is_shown_while_the_answer_is_made(make_bot_app: Any) -> None:
     free = threading.Event()
 
     def think(messages: list[ModelMessage]) -> Iterator[Delta]:
         free.wait(30)
         yield TextDelta("Done")
 
-    tower = make_tower(think)
-    tower.tell(event="1", text="Hello")
-    wait_for(lambda: tower.loft.typing)
+    bot_app = make_bot_app(think)
+    bot_app.tell(event="1", text="Hello")
+    wait_for(lambda: bot_app.messenger.typing)
     free.set()
-    wait_for(lambda: tower.loft.texts() == ["Done"])
+    wait_for(lambda: bot_app.messenger.texts() == ["Done"])
 
 
-def test_tools_know_where_they_are_called_from(make_tower: Any) -> None:
+def test_tools_know_where_they_are_called_from(make_bot_app: Any) -> None:
     seen: list[ToolContext] = []
 
     def look(arguments: Any, context: ToolContext) -> str:
@@ -412,42 +414,42 @@ def test_tools_know_where_they_are_called_from(make_tower: Any) -> None:
         else:
             yield TextDelta("Here.")
 
-    tower = make_tower(call, tools=[Tool("look", "Look around.", look)])
-    said = tower.ask("Where?", sender="u1", session="s1")
+    bot_app = make_bot_app(call, tools=[Tool("look", "Look around.", look)])
+    said = bot_app.ask("Where?", sender="u1", session="s1")
     assert [(one.platform, one.username, one.session_id) for one in seen] == [
-        ("pigeon", "loft:u1", "loft:FriendMessage:s1")
+        ("fake", "bot1:u1", "bot1:FriendMessage:s1")
     ]
     assert said == "file map.pdf %PDF-1.4\n%%EOF\nHere."
 
 
-def test_a_reply_waits_for_a_platform_that_is_away(make_tower: Any) -> None:
-    tower = make_tower()
+def test_a_reply_waits_for_a_platform_that_is_away(make_bot_app: Any) -> None:
+    bot_app = make_bot_app()
     failures = [PlatformError("away", retryable=True)] * 2
 
     def before_part(target: Any, text: str) -> None:
         if failures:
             raise failures.pop()
 
-    tower.loft.before_part = before_part
-    assert tower.ask("Hello") == "You said: Hello"
+    bot_app.messenger.before_part = before_part
+    assert bot_app.ask("Hello") == "You said: Hello"
 
 
-def test_a_bot_that_polls_is_polled_by_one_worker(make_tower: Any) -> None:
-    tower = make_tower(bots=BOTS.format(config="default") + "polls = true\n")
-    other = make_tower(bots=BOTS.format(config="default") + "polls = true\n")
-    tower.state.im.pollers.tend()
-    assert tower.loft.polling.wait(30)
+def test_a_bot_that_polls_is_polled_by_one_worker(make_bot_app: Any) -> None:
+    bot_app = make_bot_app(bots=BOTS.format(config="default") + "polls = true\n")
+    other = make_bot_app(bots=BOTS.format(config="default") + "polls = true\n")
+    bot_app.state.im.pollers.tend()
+    assert bot_app.messenger.polling.wait(30)
     other.state.im.pollers.tend()
-    tower.loft.inbox.append(to_message({"event": "1", "text": "Hello"}))
-    wait_for(lambda: tower.loft.texts() == ["You said: Hello"])
-    assert not other.loft.polling.is_set()
+    bot_app.messenger.inbox.append(to_message({"event": "1", "text": "Hello"}))
+    wait_for(lambda: bot_app.messenger.texts() == ["You said: Hello"])
+    assert not other.messenger.polling.is_set()
     # When the first one ends, the other takes over.
-    tower.state.im.pollers.close()
+    bot_app.state.im.pollers.close()
     other.state.im.pollers.tend()
-    assert other.loft.polling.wait(30)
+    assert other.messenger.polling.wait(30)
 
 
-def test_a_tool_speaks_before_the_answer_and_both_arrive_in_order(make_tower: Any) -> None:
+def test_a_tool_speaks_before_the_answer_and_both_arrive_in_order(make_bot_app: Any) -> None:
     arguments = '{"messages":[{"type":"plain","text":"A moment"}]}'
 
     def call(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -456,14 +458,14 @@ def test_a_tool_speaks_before_the_answer_and_both_arrive_in_order(make_tower: An
         else:
             yield TextDelta(str(messages[-1]["content"]))
 
-    tower = make_tower(call)
-    tower.tell(event="1", text="Hello", session="s1")
-    wait_for(lambda: len(tower.loft.sent) == 2)
-    said = "Message sent to session loft:FriendMessage:s1"
-    assert tower.loft.texts() == ["A moment", said]
+    bot_app = make_bot_app(call)
+    bot_app.tell(event="1", text="Hello", session="s1")
+    wait_for(lambda: len(bot_app.messenger.sent) == 2)
+    said = "Message sent to session bot1:FriendMessage:s1"
+    assert bot_app.messenger.texts() == ["A moment", said]
 
 
-def test_what_a_tool_says_wrongly_is_told_to_the_model(make_tower: Any) -> None:
+def test_what_a_tool_says_wrongly_is_told_to_the_model(make_bot_app: Any) -> None:
     arguments = '{"messages":[{"type":"image","attachment_id":"gone"}]}'
 
     def call(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -472,5 +474,5 @@ def test_what_a_tool_says_wrongly_is_told_to_the_model(make_tower: Any) -> None:
         else:
             yield TextDelta(str(messages[-1]["content"]))
 
-    tower = make_tower(call)
-    assert tower.ask("Hello") == "error: attachment not found: gone"
+    bot_app = make_bot_app(call)
+    assert bot_app.ask("Hello") == "error: attachment not found: gone"

@@ -12,28 +12,30 @@ from astrbot_api import AstrBotAPI, create_app
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.owner import passwords
 
-from ..pigeons import Loft
+from ..fake_messenger import FakeMessenger
 
 PASSWORD = "a long enough password"
 
 
 @pytest.fixture
-def loft() -> Loft:
-    return Loft()
+def messenger() -> FakeMessenger:
+    return FakeMessenger()
 
 
 @pytest.fixture
-def client(tmp_path: Path, loft: Loft, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskClient]:
+def client(
+    tmp_path: Path, messenger: FakeMessenger, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FlaskClient]:
     """A client that may log in."""
     cheap = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
     monkeypatch.setattr(passwords, "_HASHER", cheap)
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "default.toml").write_text('[provider]\ntype = "mock"\n')
     (tmp_path / "bots.toml").write_text(
-        '[[bot]]\nid = "loft"\ntype = "pigeon"\n[[bot]]\nid = "bad"\ntype = "owl"\n'
+        '[[bot]]\nid = "bot1"\ntype = "fake"\n[[bot]]\nid = "bad"\ntype = "unknown"\n'
     )
     extension = AstrBotAPI(
-        adapters={"pigeon": loft},  # type: ignore[dict-item]
+        adapters={"fake": messenger},  # type: ignore[dict-item]
         data_dir=tmp_path,
         admin_password=PASSWORD,
     )
@@ -49,31 +51,31 @@ def log_in(client: FlaskClient) -> dict[str, str]:
 
 
 def test_the_owner_sends_a_test_message_and_sees_what_became_of_it(
-    client: FlaskClient, loft: Loft
+    client: FlaskClient, messenger: FakeMessenger
 ) -> None:
     owner = log_in(client)
-    body = {"umo": "loft:FriendMessage:1", "message": "A test"}
+    body = {"umo": "bot1:FriendMessage:1", "message": "A test"}
     sent = client.post("/admin/data/bots/test", headers=owner, json=body)
     assert sent.get_json()["data"]["status"] == "sent"
-    assert loft.texts() == ["A test"]
+    assert messenger.texts() == ["A test"]
     good, bad = client.get("/admin/data/bots", headers=owner).get_json()["data"]["bots"]
     assert (good["last_delivery"]["status"], good["fault"]) == ("sent", "")
     assert bad["last_delivery"] is None
-    assert "unknown type 'owl'" in bad["fault"]
+    assert "unknown type 'unknown'" in bad["fault"]
 
 
-def test_a_test_message_that_fails_says_why(client: FlaskClient, loft: Loft) -> None:
+def test_a_test_message_that_fails_says_why(client: FlaskClient, messenger: FakeMessenger) -> None:
     def refuse(target: object, text: str) -> None:
         raise PlatformError("The chat does not exist.")
 
-    loft.before_part = refuse
-    body = {"umo": "loft:FriendMessage:1", "message": "A test"}
+    messenger.before_part = refuse
+    body = {"umo": "bot1:FriendMessage:1", "message": "A test"}
     refused = client.post("/admin/data/bots/test", headers=log_in(client), json=body)
     assert refused.status_code == 502
     assert "The chat does not exist." in refused.get_json()["message"]
 
 
-def test_nobody_else_sends_a_test_message(client: FlaskClient, loft: Loft) -> None:
-    body = {"umo": "loft:FriendMessage:1", "message": "A test"}
+def test_nobody_else_sends_a_test_message(client: FlaskClient, messenger: FakeMessenger) -> None:
+    body = {"umo": "bot1:FriendMessage:1", "message": "A test"}
     assert client.post("/admin/data/bots/test", json=body).status_code == 401
-    assert loft.sent == []
+    assert messenger.sent == []

@@ -130,7 +130,7 @@ def test_a_delivery_is_a_part_of_the_request_that_asked_for_it(
 ) -> None:
     api: Api = make_told(tracer_provider=spans.provider)
     headers = {"X-API-Key": api.key}
-    body = {"umo": "loft:FriendMessage:bob", "message": "Hello"}
+    body = {"umo": "bot1:FriendMessage:bob", "message": "Hello"}
     api.client.post("/api/v1/im/message", headers=headers, json=body)
     sent, asked = spans.wait_for("send message"), spans.find("POST /api/v1/im/message")
     assert sent.parent.span_id == asked.context.span_id

@@ -19,7 +19,7 @@ from astrbot_api.deliveries.webhook_file import WebhookFile, read_webhooks
 from astrbot_api.errors import SettingsError
 from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
 
-from ..pigeons import Loft
+from ..fake_messenger import FakeMessenger
 from ..waiting import wait_for
 from .conftest import Api
 
@@ -61,17 +61,17 @@ def make_told(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..., Api]
     def make(lines: str = "", **settings: Any) -> Api:
         (tmp_path / "configs").mkdir(exist_ok=True)
         (tmp_path / "configs" / "default.toml").write_text('[provider]\ntype = "mock"\n')
-        (tmp_path / "bots.toml").write_text('[[bot]]\nid = "loft"\ntype = "pigeon"\n')
+        (tmp_path / "bots.toml").write_text('[[bot]]\nid = "bot1"\ntype = "fake"\n')
         text = _FILE.format(url=receiver.url, secret=SECRET) + lines
         (tmp_path / "webhooks.toml").write_text(text)
-        loft = Loft()
+        messenger = FakeMessenger()
 
         def refuse(target: Any, text: str) -> None:
             raise PlatformError("The chat does not exist.")
 
-        loft.before_part = refuse
+        messenger.before_part = refuse
         extension = AstrBotAPI(
-            adapters={"pigeon": loft},  # type: ignore[dict-item]
+            adapters={"fake": messenger},  # type: ignore[dict-item]
             data_dir=tmp_path,
             **{"im_retry_s": 0.01, "im_max_attempts": 3, **settings},
         )
@@ -132,7 +132,7 @@ def test_a_delivery_that_failed_is_told_of_and_an_event_that_failed_is_not(
     make_told: Any, receiver: Receiver
 ) -> None:
     api = make_told('events = ["delivery_failed"]\n')
-    body = {"umo": "loft:FriendMessage:1", "message": "x"}
+    body = {"umo": "bot1:FriendMessage:1", "message": "x"}
     answer = api.client.post("/api/v1/im/message", headers={"X-API-Key": api.key}, json=body)
     assert answer.status_code == 502
     (event,) = receiver.wait_for_messages(1)

@@ -14,22 +14,22 @@ from astrbot_api.im.botfile import BotFile
 from astrbot_api.im.registry import AdapterTypes
 
 
-class PigeonSettings(ma.Schema):
-    """A loft has a token and a number of pigeons."""
+class FakeMessengerSettings(ma.Schema):
+    """A token and a number."""
 
     token = Secret(required=True)
-    pigeons = ma.fields.Integer(load_default=1)
+    retries = ma.fields.Integer(load_default=1)
 
 
-class Pigeon:
+class FakeMessengerModule:
     """An adapter's module, as far as the file needs it."""
 
-    SettingsSchema = PigeonSettings
+    SettingsSchema = FakeMessengerSettings
 
 
 def make_file(folder: Path, text: str) -> BotFile:
     write(folder, text)
-    file = BotFile(folder, AdapterTypes({"pigeon": Pigeon}))  # type: ignore[dict-item]
+    file = BotFile(folder, AdapterTypes({"fake": FakeMessengerModule}))  # type: ignore[dict-item]
     file.load()
     return file
 
@@ -49,32 +49,32 @@ def look_at_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_secret_comes_from_the_file_or_from_a_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LOFT_TOKEN", "from-env")
+    monkeypatch.setenv("BOT_TOKEN", "from-env")
     bots = make_file(
         tmp_path,
-        "[[bot]]\nid='a'\ntype='pigeon'\ntoken='from-file'\nconfig='birds'\n"
-        "[[bot]]\nid='b'\ntype='pigeon'\ntoken_env='LOFT_TOKEN'\npigeons=3\n",
+        "[[bot]]\nid='a'\ntype='fake'\ntoken='from-file'\nconfig='night'\n"
+        "[[bot]]\nid='b'\ntype='fake'\ntoken_env='BOT_TOKEN'\nretries=3\n",
     )
     first, second = bots.list_bots()
-    assert (first.settings["token"], first.config, first.fault) == ("from-file", "birds", "")
-    assert second.settings == {"token": "from-env", "pigeons": 3}
+    assert (first.settings["token"], first.config, first.fault) == ("from-file", "night", "")
+    assert second.settings == {"token": "from-env", "retries": 3}
     assert "from" not in repr(first)
 
 
 @pytest.mark.parametrize(
     ("lines", "fault"),
     [
-        ("type='pigeon'", "bots.toml: bot a: token: Missing data for required field."),
-        ("type='pigeon'\ntoken='t'\npigeons='x'", "bots.toml: bot a: pigeons: Not a valid"),
-        ("type='pigeon'\ntoken='t'\nwings=2", "bots.toml: bot a: wings: Unknown field."),
-        ("type='pigeon'\ntoken_env='NOT_SET'", "bots.toml: bot a: token_env: the variable NOT_SET"),
+        ("type='fake'", "bots.toml: bot a: token: Missing data for required field."),
+        ("type='fake'\ntoken='t'\nretries='x'", "bots.toml: bot a: retries: Not a valid"),
+        ("type='fake'\ntoken='t'\ncolour=2", "bots.toml: bot a: colour: Unknown field."),
+        ("type='fake'\ntoken_env='NOT_SET'", "bots.toml: bot a: token_env: the variable NOT_SET"),
         (
-            "type='pigeon'\ntoken='t'\ntoken_env='X'",
+            "type='fake'\ntoken='t'\ntoken_env='X'",
             "bots.toml: bot a: token_env: token is there too",
         ),
-        ("type='owl'", "bots.toml: bot a: type: unknown type 'owl'; there are apprise,"),
+        ("type='unknown'", "bots.toml: bot a: type: unknown type 'unknown'; there are apprise,"),
         (
-            "type='pigeon'\ntoken='t'\nenabled='yes'",
+            "type='fake'\ntoken='t'\nenabled='yes'",
             "bots.toml: bot a: enabled: must be true or false",
         ),
     ],
@@ -83,7 +83,7 @@ def test_a_bot_that_is_wrong_is_listed_with_its_fault(
     tmp_path: Path, lines: str, fault: str
 ) -> None:
     bots = make_file(
-        tmp_path, f"[[bot]]\nid='a'\n{lines}\n[[bot]]\nid='b'\ntype='pigeon'\ntoken='t'\n"
+        tmp_path, f"[[bot]]\nid='a'\n{lines}\n[[bot]]\nid='b'\ntype='fake'\ntoken='t'\n"
     )
     broken, good = bots.list_bots()
     assert broken.fault.startswith(fault)
@@ -91,15 +91,15 @@ def test_a_bot_that_is_wrong_is_listed_with_its_fault(
 
 
 def test_a_bot_that_is_off_needs_no_settings(tmp_path: Path) -> None:
-    bots = make_file(tmp_path, "[[bot]]\nid='a'\ntype='pigeon'\nenabled=false\n")
+    bots = make_file(tmp_path, "[[bot]]\nid='a'\ntype='fake'\nenabled=false\n")
     assert [(bot.enabled, bot.fault) for bot in bots.list_bots()] == [(False, "")]
 
 
 def test_a_change_that_is_wrong_leaves_the_bot_as_it_was(tmp_path: Path) -> None:
-    bots = make_file(tmp_path, "[[bot]]\nid='a'\ntype='pigeon'\ntoken='t'\npigeons=2\n")
-    write(tmp_path, "[[bot]]\nid='a'\ntype='pigeon'\ntoken='t'\npigeons='many'\n")
-    assert [(bot.settings["pigeons"], bot.fault) for bot in bots.list_bots()] == [(2, "")]
+    bots = make_file(tmp_path, "[[bot]]\nid='a'\ntype='fake'\ntoken='t'\nretries=2\n")
+    write(tmp_path, "[[bot]]\nid='a'\ntype='fake'\ntoken='t'\nretries='many'\n")
+    assert [(bot.settings["retries"], bot.fault) for bot in bots.list_bots()] == [(2, "")]
     write(tmp_path, "[[bot")
     assert bots.list_ids() == ["a"]
-    write(tmp_path, "[[bot]]\nid='a'\ntype='pigeon'\ntoken='t'\npigeons=5\n")
-    assert bots.find_bot("a").settings["pigeons"] == 5  # type: ignore[union-attr]
+    write(tmp_path, "[[bot]]\nid='a'\ntype='fake'\ntoken='t'\nretries=5\n")
+    assert bots.find_bot("a").settings["retries"] == 5  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""A messenger of the tests' own: a loft whose pigeons do what a test says."""
+"""A messenger that does what a test says."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from astrbot_api.im.adapter import (
 )
 
 
-class PigeonSettings(ma.Schema):
-    """A loft is told apart by its token."""
+class FakeMessengerSettings(ma.Schema):
+    """The token that signs requests, and whether the bot polls."""
 
     token = Secret(load_default="")
     polls = ma.fields.Boolean(load_default=False)
 
 
-class Loft:
+class FakeMessenger:
     """An adapter's module. ``sent`` is what has arrived, in order."""
 
-    SettingsSchema = PigeonSettings
+    SettingsSchema = FakeMessengerSettings
 
     def __init__(self) -> None:
         self.sent: list[tuple[Target, str]] = []
@@ -48,23 +48,23 @@ class Loft:
         self.inbox: list[InMessage] = []
         self.polling = threading.Event()
 
-    def build(self, bot: Bot, http: PlatformHttp) -> Pigeon:
+    def build(self, bot: Bot, http: PlatformHttp) -> FakeMessengerAdapter:
         """Return the adapter of a bot."""
-        return Pigeon(self, bot)
+        return FakeMessengerAdapter(self, bot)
 
     def texts(self) -> list[str]:
         """Return what has arrived, without where."""
         return [text for _, text in self.sent]
 
 
-class Pigeon(BaseAdapter):
-    """Sends one part a flight; a long text takes several."""
+class FakeMessengerAdapter(BaseAdapter):
+    """Sends text in pieces of 100 characters, to have progress to report."""
 
-    type = "pigeon"
+    type = "fake"
     capabilities = frozenset({"text", "image", "file", "group", "reply", "typing"})
 
-    def __init__(self, loft: Loft, bot: Bot) -> None:
-        self._loft = loft
+    def __init__(self, messenger: FakeMessenger, bot: Bot) -> None:
+        self._messenger = messenger
         self._token: str = bot.settings["token"]
         self.polls = bot.settings["polls"]
 
@@ -73,10 +73,12 @@ class Pigeon(BaseAdapter):
         for part in message.parts:
             pieces = [_read(part)] if isinstance(part, OutFile) else _cut(part)
             for number, piece in enumerate(pieces, 1):
-                self._loft.before_part(target, piece)
-                self._loft.sent.append((target, piece))
+                self._messenger.before_part(target, piece)
+                self._messenger.sent.append((target, piece))
                 last = number == len(pieces)
-                progress(Sent(int(last), 0 if last else len(piece), (f"p{len(self._loft.sent)}",)))
+                progress(
+                    Sent(int(last), 0 if last else len(piece), (f"p{len(self._messenger.sent)}",))
+                )
         return Receipt()
 
     def receive(self, request: InboundRequest) -> Reception:
@@ -86,7 +88,7 @@ class Pigeon(BaseAdapter):
         value = orjson.loads(request.body)
         if "challenge" in value:
             return Reception(body=value["challenge"].encode())
-        return Reception((to_message(value),), body=b"coo")
+        return Reception((to_message(value),), body=b"received")
 
     def open_file(self, source: str) -> _Bytes:
         """Open the file, whose bytes are its address."""
@@ -94,13 +96,13 @@ class Pigeon(BaseAdapter):
 
     def show_typing(self, target: Target) -> None:
         """Note it."""
-        self._loft.typing.append(target)
+        self._messenger.typing.append(target)
 
     def poll(self, stop: threading.Event) -> Iterator[Sequence[InMessage]]:
         """Yield what a test puts into the inbox."""
-        self._loft.polling.set()
+        self._messenger.polling.set()
         while not stop.is_set():
-            found, self._loft.inbox[:] = list(self._loft.inbox), []
+            found, self._messenger.inbox[:] = list(self._messenger.inbox), []
             yield found
             stop.wait(0.02)
 

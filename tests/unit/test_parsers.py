@@ -1,4 +1,4 @@
-"""Whatever comes in: the parsers answer, or refuse in their own words."""
+"""Any input: the parsers answer, or refuse with an error of their own."""
 
 from __future__ import annotations
 
