@@ -11,10 +11,9 @@ import json
 import logging
 import re
 import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,15 @@ from playwright.sync_api import Page, sync_playwright
 from werkzeug.serving import make_server
 
 from astrbot_api import (
-    AstrBotAPI,
     Delta,
     ModelMessage,
-    ModelOptions,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
-    ToolSpec,
     Usage,
-    create_app,
     tool,
 )
-from astrbot_api.app import first_key
+from astrbot_api.testing import ScriptedModel, make_app
 
 PICTURE = Path(__file__).parent / "_static" / "console.png"
 MAX_BYTES = 200_000
@@ -65,49 +60,39 @@ def find_order(number: int) -> dict[str, Any]:
     return {"number": number, "state": "shipped", "carrier": "Kuroneko", "arrives": "Friday"}
 
 
-class ScriptedModel:
-    """Thinks, calls the tool, then answers."""
+def think(messages: list[ModelMessage]) -> Iterator[Delta]:
+    """Think, then call the tool."""
+    for piece in re.findall(r"\S+\s*", THOUGHT):
+        time.sleep(0.005)
+        yield ReasoningDelta(piece)
+    yield ToolCallDelta(0, "call_1", "find_order", json.dumps({"number": 1047}))
+    yield Usage(input_other=186, input_cached=1024, output=41)
 
-    def stream(
-        self,
-        messages: Sequence[ModelMessage],
-        tools: Sequence[ToolSpec],
-        options: ModelOptions,
-    ) -> Iterator[Delta]:
-        if not tools:  # asked for the session's name
-            yield TextDelta("Order 1047")
-        elif messages[-1]["role"] == "tool":
-            for piece in re.findall(r"\S+\s*", ANSWER):
-                time.sleep(0.005)
-                yield TextDelta(piece)
-            yield Usage(input_other=214, input_cached=1024, output=96)
-        else:
-            for piece in re.findall(r"\S+\s*", THOUGHT):
-                time.sleep(0.005)
-                yield ReasoningDelta(piece)
-            yield ToolCallDelta(0, "call_1", "find_order", json.dumps({"number": 1047}))
-            yield Usage(input_other=186, input_cached=1024, output=41)
+
+def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+    """Answer with what the tool returned."""
+    for piece in re.findall(r"\S+\s*", ANSWER):
+        time.sleep(0.005)
+        yield TextDelta(piece)
+    yield Usage(input_other=214, input_cached=1024, output=96)
 
 
 def main() -> None:
     """Start the server, say the question, take the picture."""
     logging.disable(logging.INFO)
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "configs", "default.toml")
-        config.parent.mkdir()
-        config.write_text('[provider]\nid = "shop-model"\ntype = "mock"\n', encoding="utf-8")
-        api = AstrBotAPI(
-            tools=[find_order], providers={"shop-model": ScriptedModel()}, find_plugins=False
-        )
-        app = create_app({"ASTRBOT_DATA_DIR": folder, "ASTRBOT_ADMIN_PASSWORD": PASSWORD}, api=api)
-        first_key(folder)
-        server = make_server("127.0.0.1", 0, app, threaded=True)
+    with make_app(
+        ScriptedModel(think, answer, "Order 1047"),
+        config="[agent]\ntitles = true\n",
+        tools=[find_order],
+        find_plugins=False,
+        admin_password=PASSWORD,
+    ) as shop:
+        server = make_server("127.0.0.1", 0, shop.app, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             taken = _take(f"http://127.0.0.1:{server.port}")
         finally:
             server.shutdown()
-            app.extensions["astrbot_api"].close()
     # 256 colours are enough for a page, and a third of the bytes.
     picture = Image.open(io.BytesIO(taken)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(PICTURE, optimize=True)

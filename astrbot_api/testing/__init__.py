@@ -1,5 +1,9 @@
 """What tests of this package, and of what is built on it, need.
 
+- :func:`~astrbot_api.testing.application.make_app`: an application in a temporary
+  data directory, with a key and a scripted model.
+- :class:`~astrbot_api.testing.scripted_model.ScriptedModel`: a provider that answers
+  from scripts and records what it was given.
 - :class:`~astrbot_api.testing.fake_openai.FakeOpenAI`: an OpenAI-compatible
   endpoint whose answers are scripted by the words of the user's message.
 - :class:`~astrbot_api.testing.fake_telegram.FakeTelegram`,
@@ -16,26 +20,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .application import ScriptedApp, make_app
     from .fake_onebot import FakeOneBot
     from .fake_openai import FakeOpenAI
     from .fake_slack import FakeSlack
     from .fake_telegram import FakeTelegram
     from .fake_webhook import FakeWebhookReceiver
+    from .scripted_model import ScriptedModel
 
-__all__ = ["FakeOneBot", "FakeOpenAI", "FakeSlack", "FakeTelegram", "FakeWebhookReceiver"]
+__all__ = [
+    "FakeOneBot",
+    "FakeOpenAI",
+    "FakeSlack",
+    "FakeTelegram",
+    "FakeWebhookReceiver",
+    "ScriptedApp",
+    "ScriptedModel",
+    "make_app",
+]
 
-_MODULES = {
+_HOMES = {
     "FakeOneBot": "fake_onebot",
     "FakeOpenAI": "fake_openai",
     "FakeSlack": "fake_slack",
     "FakeTelegram": "fake_telegram",
     "FakeWebhookReceiver": "fake_webhook",
+    "ScriptedApp": "application",
+    "ScriptedModel": "scripted_model",
+    "make_app": "application",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # Not imported at once: "python -m astrbot_api.testing.fake_openai" would
-    # find itself loaded already, and say so.
-    if name in _MODULES:
-        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    # Imported at first use: "python -m astrbot_api.testing.fake_openai" would else
+    # warn that it is loaded already.
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,10 +14,11 @@ from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.db import messages
 from astrbot_api.events import MAX_LINE_BYTES
+from astrbot_api.testing import ScriptedModel
 
 from ..servers import parse_events
 from ..waiting import wait_for
-from .conftest import Api, Scripted
+from .conftest import Api
 
 
 def _say(*texts: str) -> Callable[[list[ModelMessage]], Iterator[Delta]]:
@@ -339,7 +340,7 @@ def test_a_fault_past_all_care_does_not_block_the_session(
 
 
 def test_the_command_stop_ends_the_turn_before_it_and_nobody_elses(
-    make_scripted: Callable[..., tuple[Api, Scripted]],
+    make_scripted: Callable[..., tuple[Api, ScriptedModel]],
 ) -> None:
     begun, free = threading.Event(), threading.Event()
 

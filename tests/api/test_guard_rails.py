@@ -230,23 +230,12 @@ def test_upload_bytes_hold(api: Api) -> None:
 
 
 def test_tools_bind(make_scripted: Callable[..., Any]) -> None:
-    offered: list[list[str]] = []
-
-    class Spy:
-        def stream(self, messages: Any, tools: Any, options: Any) -> Iterator[Delta]:
-            offered.append(sorted(tool["function"]["name"] for tool in tools))
-            yield TextDelta("hi")
-
-    def answer(messages: Any) -> Iterator[Delta]:
-        yield TextDelta("hi")
-
     dice = Tool("dice", "Roll a die.", lambda arguments, context: "4")
-    api, model = make_scripted(answer, tools=[dice])
-    model.stream = Spy().stream
+    api, model = make_scripted("hi", tools=[dice])
     say(api, make_key(api, tools=["calc*"]))
     say(api, api.key)
-    assert offered[0] == ["calculate"]
-    assert "dice" in offered[1]
+    assert model.offered[0] == ["calculate"]
+    assert "dice" in model.offered[1]
 
 
 def test_expired_key_gets_401_whatever_its_rules(api: Api) -> None:

@@ -13,10 +13,11 @@ from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
 from astrbot_api.chat.context.budget import PastTurn, drop_oldest, make_room, split_old
 from astrbot_api.chat.context.history import fill_prompt
+from astrbot_api.testing import ScriptedModel
 
-from .conftest import Api, Scripted
+from .conftest import Api
 
-Make = Callable[..., tuple[Api, Scripted]]
+Make = Callable[..., tuple[Api, ScriptedModel]]
 
 SUMMARISE = 'titles = false\nhistory_tokens = 200\nhistory = "summarise"'
 
@@ -41,7 +42,7 @@ def chat_through(api: Api, letters: str) -> None:
         assert events[-3]["type"] == "complete", events
 
 
-def calls_of(model: Scripted) -> tuple[list[Any], list[Any]]:
+def calls_of(model: ScriptedModel) -> tuple[list[Any], list[Any]]:
     """Return the calls that asked for a summary, and the others."""
     asked = [one for one in model.seen if is_summary(one)]
     return asked, [one for one in model.seen if not is_summary(one)]

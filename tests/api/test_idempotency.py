@@ -12,12 +12,13 @@ from werkzeug.test import TestResponse
 from astrbot_api.agent.provider import Delta, TextDelta
 from astrbot_api.db import idempotency, runs
 from astrbot_api.runtime.clock import now_us
+from astrbot_api.testing import ScriptedModel
 
 from ..servers import parse_events
-from .conftest import Api, Scripted
+from .conftest import Api
 from .uploading import multipart
 
-Make = Callable[..., tuple[Api, Scripted]]
+Make = Callable[..., tuple[Api, ScriptedModel]]
 
 
 def chat(api: Api, word: str, key: str = "", **body: Any) -> TestResponse:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from astrbot_api import AstrBotAPI, create_app
 from astrbot_api.db import deliveries, keys
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.im.adapter import Target
 from astrbot_api.keys.rules import KeyRules
+from astrbot_api.testing import make_app
 
 from ..fake_messenger import FakeMessenger
 from ..waiting import wait_for
@@ -68,19 +68,11 @@ class Post(Api):
 
 def open_post(folder: Path, messenger: FakeMessenger | None = None, **settings: Any) -> Post:
     """Make an application with a fake messenger in a folder."""
-    (folder / "configs").mkdir(exist_ok=True)
-    (folder / "configs" / "default.toml").write_text('[provider]\ntype = "mock"\n')
     (folder / "bots.toml").write_text(BOTS)
     messenger = messenger or FakeMessenger()
     settings = {"im_retry_s": 0.01, "im_max_attempts": 3, **settings}
-    extension = AstrBotAPI(
-        adapters={"fake": messenger},  # type: ignore[dict-item]
-        data_dir=folder,
-        **settings,
-    )
-    app = create_app(api=extension)
-    post = Post(app, app.extensions["astrbot_api"], app.test_client(), "")
-    post.key = post.create_key(*keys.PUBLIC_SCOPES)
+    app = make_app(data_dir=folder, adapters={"fake": messenger}, **settings)
+    post = Post(app.app, app.model, app.key)
     post.messenger = messenger
     return post
 
@@ -95,7 +87,7 @@ def make_post(tmp_path: Path) -> Iterator[Callable[..., Post]]:
 
     yield make
     for post in made:
-        post.state.close()
+        post.close()
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +95,7 @@ def idle_post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
     """An application for requests that store nothing."""
     post = open_post(tmp_path_factory.mktemp("idle"))
     yield post
-    post.state.close()
+    post.close()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from werkzeug.test import TestResponse
 
 from astrbot_api import create_app
-from astrbot_api.db import keys
 from astrbot_api.testing.fake_platform import FakeAnswer
 
 from ..im_platforms import PNG
@@ -59,8 +58,7 @@ def open_bot(folder: Path, messenger: Messenger, **more: Any) -> Bot:
     )
     (folder / "bots.toml").write_text(messenger.table())
     app = create_app({"ASTRBOT_DATA_DIR": str(folder), **SETTINGS, **more})
-    bot = Bot(app, app.extensions["astrbot_api"], app.test_client(), "")
-    bot.key = bot.create_key(*keys.PUBLIC_SCOPES)
+    bot = Bot(app)
     bot.messenger = messenger
     return bot
 
@@ -78,7 +76,7 @@ def make_bot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callabl
     with messenger.fake:
         yield make
         for bot in made:
-            bot.state.close()
+            bot.close()
 
 
 @pytest.fixture

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from astrbot_api import AstrBotAPI, Tool, ToolContext, create_app
+from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
-from astrbot_api.db import keys
 from astrbot_api.db.runs import drop_lease
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import ApiError, StorageError
+from astrbot_api.testing import make_app
 
 from ..fake_messenger import FakeMessenger, to_message
 from ..waiting import wait_for
-from .conftest import Api, Scripted
+from .conftest import Api
 
 BOTS = """
 [[bot]]
@@ -44,7 +44,6 @@ class BotApp(Api):
     """An application with a bot on a fake messenger."""
 
     messenger: FakeMessenger
-    model: Scripted
 
     def tell(self, *, token: str = "a-token", bot: str = "bot1", **value: Any) -> TestResponse:
         """Tell the server of a message, as the platform does."""
@@ -88,23 +87,17 @@ def make_bot_app(tmp_path: Path) -> Iterator[Callable[..., BotApp]]:
         for name in ("default", "night"):
             (tmp_path / "configs" / f"{name}.toml").write_text(CONFIG.format(name=name))
         (tmp_path / "bots.toml").write_text(bots)
-        messenger, model = FakeMessenger(), Scripted(answer)
-        extension = AstrBotAPI(
-            adapters={"fake": messenger},  # type: ignore[dict-item]
-            providers={"scripted": model},
-            data_dir=tmp_path,
-            **{"im_retry_s": 0.01, **options},
-        )
-        app = create_app(api=extension)
-        bot_app = BotApp(app, app.extensions["astrbot_api"], app.test_client(), "")
-        bot_app.key = bot_app.create_key(*keys.PUBLIC_SCOPES)
-        bot_app.messenger, bot_app.model = messenger, model
+        messenger = FakeMessenger()
+        options = {"adapters": {"fake": messenger}, "im_retry_s": 0.01, **options}
+        app = make_app(answer, data_dir=tmp_path, **options)
+        bot_app = BotApp(app.app, app.model, app.key)
+        bot_app.messenger = messenger
         made.append(bot_app)
         return bot_app
 
     yield make
     for bot_app in made:
-        bot_app.state.close()
+        bot_app.close()
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ from typing import Any
 
 from astrbot_api.agent.provider import Delta, TextDelta
 from astrbot_api.errors import ProviderError
+from astrbot_api.testing import ScriptedModel
 
 from ..servers import parse_events
-from .conftest import Api, Scripted
+from .conftest import Api
 from .test_session_routes import call, check_code, data_of, edit
 from .uploading import upload
 
-Make = Callable[..., tuple[Api, Scripted]]
+Make = Callable[..., tuple[Api, ScriptedModel]]
 
 
 def count_up() -> Callable[[Any], Iterator[Delta]]:

@@ -13,11 +13,12 @@ from PIL import Image
 
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
+from astrbot_api.testing import ScriptedModel
 
 from ..servers import parse_events
-from .conftest import Api, Scripted
+from .conftest import Api
 
-Scripts = Callable[..., tuple[Api, Scripted]]
+Scripts = Callable[..., tuple[Api, ScriptedModel]]
 
 _SEES = 'modalities = ["text", "image", "audio"]'
 
@@ -65,7 +66,7 @@ def part(attachment_id: str, kind: str = "file") -> dict[str, str]:
     return {"type": kind, "attachment_id": attachment_id}
 
 
-def content_of(model: Scripted) -> Any:
+def content_of(model: ScriptedModel) -> Any:
     """Return what the model was last given as the user's message."""
     return model.seen[-1][-1]["content"]
 

@@ -13,12 +13,13 @@ import pytest
 
 from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from astrbot_api.testing import ScriptedModel
 
 from ..contract.wire import PNG
 from ..waiting import wait_for
-from .conftest import Api, Scripted
+from .conftest import Api
 
-Make = Callable[..., tuple[Api, Scripted]]
+Make = Callable[..., tuple[Api, ScriptedModel]]
 
 PATH = "/api/v1/openai/chat/completions"
 

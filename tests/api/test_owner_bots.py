@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from astrbot_api import AstrBotAPI, create_app
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.owner import passwords
+from astrbot_api.testing import make_app
 
 from ..fake_messenger import FakeMessenger
 
@@ -29,19 +29,12 @@ def client(
     """A client that may log in."""
     cheap = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
     monkeypatch.setattr(passwords, "_HASHER", cheap)
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "default.toml").write_text('[provider]\ntype = "mock"\n')
     (tmp_path / "bots.toml").write_text(
         '[[bot]]\nid = "bot1"\ntype = "fake"\n[[bot]]\nid = "bad"\ntype = "unknown"\n'
     )
-    extension = AstrBotAPI(
-        adapters={"fake": messenger},  # type: ignore[dict-item]
-        data_dir=tmp_path,
-        admin_password=PASSWORD,
-    )
-    app = create_app(api=extension)
-    yield app.test_client(use_cookies=False)
-    app.extensions["astrbot_api"].close()
+    adapters = {"fake": messenger}
+    with make_app(data_dir=tmp_path, adapters=adapters, admin_password=PASSWORD) as app:
+        yield app.app.test_client(use_cookies=False)
 
 
 def log_in(client: FlaskClient) -> dict[str, str]:

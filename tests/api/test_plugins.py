@@ -30,14 +30,15 @@ from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallD
 from astrbot_api.cli.main import main
 from astrbot_api.extension import AppState
 from astrbot_api.plugins.hookspecs import HOOKS
+from astrbot_api.testing import ScriptedModel
 
 from ..servers import ROOT
 from ..waiting import wait_for
-from .conftest import Api, Scripted
+from .conftest import Api
 
 EXAMPLE = ROOT / "examples" / "plugin_hello" / "plugin_hello"
 
-Make = Callable[..., tuple[Api, Scripted]]
+Make = Callable[..., tuple[Api, ScriptedModel]]
 
 
 def say(messages: list[ModelMessage]) -> Iterator[Delta]:

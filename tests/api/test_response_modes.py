@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.provider import Delta, TextDelta
+from astrbot_api.testing import ScriptedModel
 
 from ..waiting import wait_for
-from .conftest import Api, Scripted
+from .conftest import Api
 
-Make = Callable[..., tuple[Api, Scripted]]
+Make = Callable[..., tuple[Api, ScriptedModel]]
 
 
 def post(api: Api, mode: Any, message: str = "Hello", **body: Any) -> Any:

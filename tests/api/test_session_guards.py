@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from astrbot_api.agent.provider import TextDelta
+from astrbot_api.testing import ScriptedModel
 
-from .conftest import Api, Scripted
+from .conftest import Api
 from .test_guard_rails import ask, make_key, refusal, say
 from .uploading import upload
 
@@ -71,7 +72,7 @@ def test_only_the_configs_of_a_key_are_its_models(api: Api) -> None:
 
 
 def test_an_openai_client_with_a_bound_key_talks_in_its_session(
-    make_scripted: Callable[..., tuple[Api, Scripted]],
+    make_scripted: Callable[..., tuple[Api, ScriptedModel]],
 ) -> None:
     api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
     api.chat("first", session_id="mine")

@@ -12,9 +12,10 @@ from werkzeug.test import TestResponse
 from astrbot_api.agent.provider import Delta, TextDelta
 from astrbot_api.chat import removal as removing
 from astrbot_api.db import messages, runs, sessions
+from astrbot_api.testing import ScriptedModel
 
 from ..waiting import wait_for
-from .conftest import Api, Scripted
+from .conftest import Api
 from .uploading import upload
 
 SESSIONS = "/api/v1/chat/sessions"
@@ -51,7 +52,7 @@ def test_a_session_shows_itself_its_history_and_no_running_turn(api: Api) -> Non
 
 
 def test_a_running_turn_is_shown_until_it_ends(
-    make_scripted: Callable[..., tuple[Api, Scripted]],
+    make_scripted: Callable[..., tuple[Api, ScriptedModel]],
 ) -> None:
     go_on = threading.Event()
 
@@ -236,7 +237,7 @@ def test_a_large_session_is_deleted_in_short_transactions_and_the_rest_later(
 
 
 def test_the_reply_of_a_turn_goes_with_its_deleted_session(
-    make_scripted: Callable[..., tuple[Api, Scripted]],
+    make_scripted: Callable[..., tuple[Api, ScriptedModel]],
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 

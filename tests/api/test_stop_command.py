@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.provider import Delta, TextDelta
+from astrbot_api.testing import ScriptedModel
 
 from ..servers import parse_events
-from .conftest import Api, Scripted
+from .conftest import Api
 
-Make = Callable[..., tuple[Api, Scripted]]
+Make = Callable[..., tuple[Api, ScriptedModel]]
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import orjson
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.loop import MAX_CALLS_PER_STEP
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
+from astrbot_api.testing import ScriptedModel
 
-from .conftest import Api, Scripted
+from .conftest import Api
 
-Make = Callable[..., tuple[Api, Scripted]]
+Make = Callable[..., tuple[Api, ScriptedModel]]
 
 
 def call_what_is_asked_for(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -34,25 +35,12 @@ def ask(api: Api, tool: str, session: str = "s", username: str = "alice", **argu
     return next(str(event["data"]) for event in events if event["type"] == "complete")
 
 
-class Offered:
-    """A model that notes which tools it is offered."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def stream(self, messages: Any, tools: Any, options: Any) -> Iterator[Delta]:
-        self.names = [one["function"]["name"] for one in tools]
-        yield TextDelta("fine")
-
-
 def offered(make_scripted: Make, lines: str = "", **options: Any) -> list[str]:
     api, model = make_scripted(
         call_what_is_asked_for, agent=f"titles = false\n[tools]\n{lines}", **options
     )
-    seen = Offered()
-    model.stream = seen.stream  # type: ignore[method-assign]
     api.chat("hello")
-    return seen.names
+    return model.offered[0]
 
 
 BUILT_IN = [

@@ -10,13 +10,12 @@ from typing import Any
 import orjson
 import pytest
 
-from astrbot_api import AstrBotAPI, create_app
 from astrbot_api.config import watched as watchedfile
-from astrbot_api.db import keys
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.deliveries.signing import verify
 from astrbot_api.deliveries.webhook_file import WebhookFile, read_webhooks
 from astrbot_api.errors import SettingsError
+from astrbot_api.testing import make_app
 from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
 
 from ..fake_messenger import FakeMessenger
@@ -59,8 +58,6 @@ def make_told(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..., Api]
     made: list[Api] = []
 
     def make(lines: str = "", **settings: Any) -> Api:
-        (tmp_path / "configs").mkdir(exist_ok=True)
-        (tmp_path / "configs" / "default.toml").write_text('[provider]\ntype = "mock"\n')
         (tmp_path / "bots.toml").write_text('[[bot]]\nid = "bot1"\ntype = "fake"\n')
         text = _FILE.format(url=receiver.url, secret=SECRET) + lines
         (tmp_path / "webhooks.toml").write_text(text)
@@ -70,20 +67,14 @@ def make_told(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..., Api]
             raise PlatformError("The chat does not exist.")
 
         messenger.before_part = refuse
-        extension = AstrBotAPI(
-            adapters={"fake": messenger},  # type: ignore[dict-item]
-            data_dir=tmp_path,
-            **{"im_retry_s": 0.01, "im_max_attempts": 3, **settings},
-        )
-        app = create_app(api=extension)
-        api = Api(app, app.extensions["astrbot_api"], app.test_client(), "")
-        api.key = api.create_key(*keys.PUBLIC_SCOPES)
-        made.append(api)
-        return api
+        settings = {"im_retry_s": 0.01, "im_max_attempts": 3, **settings}
+        app = make_app(data_dir=tmp_path, adapters={"fake": messenger}, **settings)
+        made.append(Api(app.app, app.model, app.key))
+        return made[-1]
 
     yield make
     for api in made:
-        api.state.close()
+        api.close()
 
 
 def test_a_turn_is_told_of_with_its_messages(make_told: Any, receiver: Receiver) -> None:
