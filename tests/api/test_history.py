@@ -153,12 +153,17 @@ def test_a_result_never_comes_without_its_call(make_scripted: Make) -> None:
     )
     for number in range(6):
         api.chat(str(number), session_id="s")
+    past_results = 0
     for given in model.seen:
         called: set[str] = set()
         for message in given:
             called |= {call["id"] for call in message.get("tool_calls", ())}
             if message["role"] == "tool":
                 assert message["tool_call_id"] in called
+                past_results += given[-1]["role"] == "user"
+    assert past_results, "no turn was given the results of an older one"
+    first = next(one for one in model.seen[-1] if one["role"] == "user")
+    assert first["content"] != "0", "no turn had to go"
 
 
 def test_the_prompt_knows_who_is_talking(make_scripted: Make) -> None:

@@ -1,7 +1,8 @@
-"""The application of the tools' end-to-end test: a plugin with a slow tool."""
+"""The application of the tools' end-to-end test: a plugin with slow tools."""
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -9,16 +10,26 @@ from flask import Flask
 
 from astrbot_api import AstrBotAPI, Tool, create_app, hookimpl, tool
 
+#: How many calls of ``meet`` return together, and how long each waits for the others.
+MEETING = 100
+_MEETING_S = 60
+
+_barrier = threading.Barrier(MEETING)
+
 
 class Slow:
-    """Has a tool that takes a second and one that never returns."""
+    """Has tools that wait: for a second, for each other, for nothing."""
 
     name = "slow"
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return both."""
-        return [tool(wait_a_second), tool(timeout_s=1)(never_return)]
+        """Return them."""
+        return [
+            tool(wait_a_second),
+            tool(timeout_s=2 * _MEETING_S)(meet),
+            tool(timeout_s=1)(never_return),
+        ]
 
 
 def wait_a_second() -> str:
@@ -27,8 +38,14 @@ def wait_a_second() -> str:
     return "waited"
 
 
+def meet() -> str:
+    """Return when a hundred calls wait here at the same time."""
+    _barrier.wait(_MEETING_S)
+    return "met"
+
+
 def never_return() -> str:
-    """Wait for ever."""
+    """Wait without end."""
     while True:
         time.sleep(3600)
 

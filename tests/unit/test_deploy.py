@@ -38,7 +38,11 @@ def test_every_variable_that_deploy_sets_is_a_setting() -> None:
 
 
 def test_the_environment_file_is_accepted() -> None:
-    load_settings(environ=variables(read("astrbot-api.env").replace("\n#ASTRBOT", "\n# ASTRBOT")))
+    active = variables(read("astrbot-api.env").replace("\n#", "\n# "))
+    settings = load_settings(environ=active)
+    values = {name: active[f"ASTRBOT_{name.upper()}"] for name in ("data_dir", "proxy_hops")}
+    assert {name: str(getattr(settings, name)) for name in values} == values
+    assert settings.proxy_hops != Settings().proxy_hops, "the file is read"
 
 
 def test_site_and_server_agree() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +116,16 @@ def test_no_turn_waits_longer_than_that(
     monkeypatch.setattr(client_module, "FIRST_WAIT_S", 0.01)
     config = configs.write("one", TIME)
     tools = make(sidecar.path)
-    assert names(tools, config) == []
-    sidecar.accept().hello()
-    assert names(tools, config) == []
+    with ThreadPoolExecutor(1) as threads:
+        turn = threads.submit(names, tools, config)
+        peer = sidecar.accept()
+        (key,) = peer.hello()
+        # The sidecar answers nothing before the turn went on without it.
+        went_on, _ = wait([turn], timeout=30)
+        peer.send(type="state", server=key, status="running", tools=[NOW])
+    assert went_on, "the turn waited for the sidecar"
+    assert turn.result() == []
+    wait_for(lambda: names(tools, config) == ["time.now"])
 
 
 def test_nobody_waits_for_a_server_or_a_sidecar_that_is_down(

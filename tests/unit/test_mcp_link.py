@@ -200,6 +200,13 @@ def test_without_a_sidecar_the_reason_is_logged_once(
     assert len([one for one in caplog.messages if "no MCP sidecar at /no/such/socket" in one]) == 1
 
 
-def test_a_link_that_was_never_used_can_be_closed(case: Case) -> None:
+def test_a_link_that_was_never_used_can_be_closed(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[threading.Thread] = []
+    monkeypatch.setattr(threading.Thread, "start", started.append)
     case.link.close()
     case.link.want(SERVERS)
+    assert started == [], "a closed link connects no more"
+    with pytest.raises(ToolError, match="not running"):
+        case.link.call("KEY", "echo", {}, Cancellation())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,12 +60,24 @@ def test_a_server_that_ends_at_once_is_tried_again_and_logged_once(
 
 
 def test_a_server_that_ignores_the_end_of_its_input_is_ended_by_force(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(mcp_session, "_START_TIMEOUT_S", 0.05)
     monkeypatch.setattr(mcp_stdio, "_STOP_TIMEOUT_S", 0.05)
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.pause()"
-    asyncio.run(until_down(python(deaf)))
+    file = tmp_path / "pid"
+    deaf = (
+        "import os, pathlib, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "pathlib.Path(os.environ['PID_FILE']).write_text(f'{os.getpid()} ')\n"
+        "while True: signal.pause()"
+    )
+
+    async def start_and_stop() -> int:
+        async with StdioServer(python(deaf, PID_FILE=str(file)), str, lambda: None):
+            await asyncio.to_thread(wait_for, lambda: file.exists() and file.read_text())
+            return int(file.read_text())
+
+    pid = asyncio.run(start_and_stop())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_a_url_where_nobody_listens_is_named_without_its_query(

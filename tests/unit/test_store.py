@@ -102,12 +102,33 @@ def test_the_models_are_what_the_migrations_made(store: Store) -> None:
 
 
 def test_processes_that_start_together_migrate_once(url: str) -> None:
-    stores = [open_store(Settings(database_url=url)) for _ in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        ran = list(pool.map(lambda one: one.upgrade(), stores))
-    assert sorted(map(bool, ran)) == [False, False, False, True]
-    for one in stores:
-        one.close()
+    program = f"""
+from astrbot_api.config.settings import Settings
+from astrbot_api.db.store import open_store
+
+store = open_store(Settings(database_url={url!r}))
+print("ready", flush=True)
+input()
+print(bool(store.upgrade()))
+store.close()
+"""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+    for one in processes:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in processes:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    ran = [one.communicate(timeout=60)[0].strip() for one in processes]
+    assert sorted(ran) == ["False", "False", "False", "True"]
+    assert [one.returncode for one in processes] == [0, 0, 0, 0]
 
 
 def test_a_forked_child_opens_connections_of_its_own(url: str) -> None:
