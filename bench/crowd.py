@@ -160,7 +160,7 @@ def bare_stream(words: str) -> bytes:
 
 
 def has_length(answer: bytes) -> bool:
-    """Tell whether an answer is as long as its head says."""
+    """Return whether an answer is as long as its head says."""
     head, end, body = answer.partition(b"\r\n\r\n")
     if not end:
         return False

@@ -35,7 +35,7 @@ def stamp() -> str:
 
 
 def iter_tokens(words: str, gate: Gate) -> Iterator[str]:
-    """Yield tokens that tell when they were made.
+    """Yield tokens that hold the time when they were made.
 
     :param words: ``TICKS=600 EVERY=1000``: so many, a millisecond count apart,
         the sources of a worker not all at the same moment. ``FLOOD``: as many

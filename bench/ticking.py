@@ -1,4 +1,4 @@
-"""The server with a model whose tokens tell how old they are."""
+"""The server with a model whose tokens hold the time when they were made."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def ask(message):
                     raise RuntimeError(event["data"])
                 elif event["type"] == "end":
                     return
-            time.sleep(1)  # the server told us to come back
+            time.sleep(1)  # the server asked us to come back
             stream = open_stream(f"/chat/runs/{run_id}/stream?username={USERNAME}", None, last_id)
         except urllib.error.HTTPError:
             raise  # the server refuses

@@ -38,7 +38,7 @@ class RouteList(SphinxDirective):
 
 
 def _fetch_document() -> dict[str, Any]:
-    logging.disable(logging.INFO)  # it would tell of the new database
+    logging.disable(logging.INFO)  # it would log the new database
     with tempfile.TemporaryDirectory() as folder:
         api = AstrBotAPI(find_plugins=False)
         app = create_app(

@@ -5,7 +5,7 @@
     flask --app examples/embed/shop.py:create_shop run
     waitress-serve --threads 32 --call examples.embed.shop:create_shop
 
-The API is at ``/bot/api/v1``. Whoever is logged in to the shop chats as
+The API is at ``/bot/api/v1``. A user who is logged in to the shop chats as
 themselves; other programs use keys. The shop's own agent answers.
 """
 
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS purchase (user TEXT NOT NULL, what TEXT NOT NULL, sta
 
 
 class ShopAgent:
-    """Answers questions about the orders of whoever asks.
+    """Answers questions about the orders of the user who asks.
 
     It runs outside of any request, in a thread (under gevent: a greenlet) of
     its turn, so it opens the database by itself.
@@ -100,7 +100,7 @@ def create_shop(data_dir: Path | str = "shop-data") -> Flask:
 
 
 def find_user(request: Request) -> HostUser | None:
-    """Tell the API who is logged in to the shop. Called for requests without a key."""
+    """Identify the user who is logged in to the shop. Called for requests without a key."""
     name = session.get("user")
     return None if name is None else HostUser(name, scopes=("chat", "file"))
 

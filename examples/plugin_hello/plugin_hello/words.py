@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def hide(text: str, words: Iterable[str]) -> str:
-    """Return the text with stars in the place of these words."""
+    """Return the text with stars instead of these words."""
     for word in words:
         text = text.replace(word, "*" * len(word))
     return text
