@@ -15,7 +15,7 @@ LIMIT_S = 120.0
 def wait_for(look: Callable[[], T], limit_s: float = LIMIT_S) -> T:
     """Return the first true value of ``look``.
 
-    For what no event can tell in this process, such as a row that another
+    For what sets no event in this process, such as a row that another
     process writes.
 
     :raises AssertionError: when it does not come.

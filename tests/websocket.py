@@ -97,7 +97,7 @@ class WebSocketClient:
                 return
 
     def is_at_end(self) -> bool:
-        """Tell whether the connection itself is closed, and nothing came before."""
+        """Return whether the connection itself is closed, and nothing came before."""
         return not self._buffer and self._socket.recv(1) == b""
 
     def close(self) -> None:

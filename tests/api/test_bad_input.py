@@ -123,7 +123,7 @@ def test_a_message_over_the_limit_is_refused(make_api: Callable[..., Api]) -> No
     assert "12" in check_refused(api, api.post_chat(username="a", message=parts))
 
 
-def test_the_first_fault_in_the_order_of_the_contract_is_told(api: Api) -> None:
+def test_the_first_fault_in_the_order_of_the_contract_is_reported(api: Api) -> None:
     assert check_refused(api, api.post_chat()) == "Missing key: username"
     assert check_refused(api, api.post_chat(username="")) == "username is empty"
 

@@ -52,6 +52,6 @@ def test_the_example_goes_on_where_its_stream_broke_off(example: dict[str, Any])
     assert [arguments[-1] for arguments in asked[1:]] == ["4"]
 
 
-def test_the_example_tells_why_a_turn_failed(example: dict[str, Any]) -> None:
+def test_the_example_prints_why_a_turn_failed(example: dict[str, Any]) -> None:
     with pytest.raises(RuntimeError, match="HTTP 429"):
         list(example["ask"]("FAIL=429"))

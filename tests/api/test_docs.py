@@ -233,7 +233,7 @@ def test_keys_are_asked_for_everywhere_but_in_the_documentation(
             assert {"401", "403"} <= set(operation["responses"])
 
 
-def test_an_operation_tells_the_scope_that_it_needs(document: dict[str, Any]) -> None:
+def test_an_operation_names_the_scope_that_it_needs(document: dict[str, Any]) -> None:
     scope_of = {resource.tag: resource.scope for resource in RESOURCES}
     for operation in iter_operations(document):
         scope = scope_of[operation["tags"][0]]
@@ -275,7 +275,7 @@ def test_the_limits_of_two_applications_do_not_mix(make_api: Callable[..., Api])
     assert [message["oneOf"][0]["maxLength"] for message in found] == [13, 99]
 
 
-def test_every_body_tells_its_limit(document: dict[str, Any]) -> None:
+def test_every_body_states_its_limit(document: dict[str, Any]) -> None:
     for operation in iter_operations(document):
         if "requestBody" in operation:
             assert "bytes" in operation["requestBody"]["description"], operation["operationId"]
@@ -328,7 +328,7 @@ def test_a_stop_needs_no_body(document: dict[str, Any]) -> None:
         assert document["paths"][path]["post"]["requestBody"]["required"] is False
 
 
-def test_options_tells_the_methods_of_the_document(api: Api, document: dict[str, Any]) -> None:
+def test_options_lists_the_methods_of_the_document(api: Api, document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
         methods = {one.upper() for one in item} - {"PARAMETERS"}
         told = {"OPTIONS", *methods, *(["HEAD"] if "GET" in methods else [])}

@@ -33,7 +33,7 @@ def test_one_range_is_answered_and_all_else_is_the_whole(
     assert answer.content_length == len(expected)
 
 
-def test_a_range_outside_is_a_416_that_tells_the_size(api: Api) -> None:
+def test_a_range_outside_is_a_416_with_the_size(api: Api) -> None:
     answer = get(api, upload(api, b"0123456789")["attachment_id"], Range="bytes=10-")
     assert error_of(answer) == (416, "range_not_satisfiable")
     assert answer.headers["Content-Range"] == "bytes */10"
@@ -69,7 +69,7 @@ def test_a_copy_that_is_still_good_is_not_sent_again(api: Api) -> None:
     assert get(api, found, If_None_Match='"x"', If_Modified_Since=since).status_code == 200
 
 
-def test_head_tells_all_and_sends_nothing(api: Api) -> None:
+def test_head_has_all_headers_and_no_body(api: Api) -> None:
     found = upload(api, PNG)["attachment_id"]
     whole, head = get(api, found), get(api, found, "HEAD", Range="bytes=0-1")
     assert head.status_code == 200
@@ -101,7 +101,7 @@ def test_nothing_with_a_script_is_shown_by_a_browser(
     assert answer.headers["Content-Security-Policy"] == "sandbox"
 
 
-def test_the_name_is_told_in_both_spellings(api: Api) -> None:
+def test_the_name_is_sent_in_both_spellings(api: Api) -> None:
     named = upload(api, b"x", 'ca"f%é 猫.txt'.replace('"', '\\"').encode())
     header = get(api, named["attachment_id"]).headers["Content-Disposition"]
     assert header == (
@@ -117,7 +117,7 @@ def test_a_download_names_its_attachment(api: Api, query: str) -> None:
     )  # fmt: skip
 
 
-def test_bytes_that_are_gone_are_told_before_the_first_byte(api: Api) -> None:
+def test_bytes_that_are_gone_are_reported_before_the_first_byte(api: Api) -> None:
     found = upload(api, PNG)["attachment_id"]
     stored_files(api)[0].unlink()
     assert error_of(get(api, found)) == (503, "storage_error")

@@ -106,7 +106,7 @@ def test_a_key_has_no_more_than_its_bytes(make_api: MakeApi) -> None:
     answer = post(api, multipart(bytes(401)))
     assert error_of(answer) == (413, "quota_exceeded")
     assert "1000 bytes (ASTRBOT_MAX_BYTES_PER_KEY)" in answer.get_json()["message"]
-    # The same bytes count each time: what others have sent is not told.
+    # The same bytes count each time: what others have sent stays unknown.
     assert error_of(post(api, multipart(bytes(600)))) == (413, "quota_exceeded")
     upload(api, bytes(400))
     delete(api, first["attachment_id"])

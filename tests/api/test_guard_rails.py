@@ -1,4 +1,4 @@
-"""Guard rails: each holds, tells its name, and costs keys without any nothing."""
+"""Guard rails: each holds, names itself, and costs keys without any nothing."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_address_is_the_one_behind_the_proxy(make_api: Callable[..., Api]) -> No
         assert api.client.get("/api/v1/configs", headers=headers).status_code == expected
 
 
-def test_requests_a_minute_hold_and_are_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_a_minute_hold_and_are_reported(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_800_000_030.0]
     monkeypatch.setattr("astrbot_api.keys.rates.time.time", lambda: now[0])
     key = make_key(api, requests_per_minute=3)
@@ -418,7 +418,7 @@ def test_whole_number_with_a_point_is_one(api: Api) -> None:
     assert made.json["data"]["rules"]["max_turns"] == 20
 
 
-def test_key_is_told_what_it_may_and_what_is_left(api: Api) -> None:
+def test_key_reads_its_rules_and_what_is_left(api: Api) -> None:
     key = make_key(api, "chat", turns_per_day=5, requests_per_minute=30)
     say(api, key)
     told = ask(api, key, "/api/v1/keys/self").json["data"]
@@ -454,7 +454,7 @@ def test_named_origin_may_call(make_api: Callable[..., Api]) -> None:
     assert refused.headers["Access-Control-Allow-Origin"] == "https://shop.example"
 
 
-def test_other_origin_is_told_nothing(make_api: Callable[..., Api]) -> None:
+def test_other_origin_gets_no_cors_headers(make_api: Callable[..., Api]) -> None:
     for api in (make_api(ASTRBOT_CORS_ORIGINS="https://shop.example"), make_api()):
         answer = preflight(api, "https://shop.example.evil.example")
         assert "Access-Control-Allow-Origin" not in answer.headers

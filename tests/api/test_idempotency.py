@@ -88,7 +88,7 @@ def test_another_api_key_has_words_of_its_own(api: Api) -> None:
     assert api.count_rows("run") == 2
 
 
-def test_a_refused_request_may_be_sent_anew(api: Api) -> None:
+def test_a_refused_request_may_be_sent_again(api: Api) -> None:
     check_code(chat(api, "k", config_id="no"), 404, "config_not_found")
     assert api.count_rows("idempotency") == 0
     assert chat(api, "k").status_code == 200
@@ -110,7 +110,7 @@ def test_after_a_day_it_is_a_new_request(api: Api) -> None:
     assert api.count_rows("idempotency") == 1
 
 
-def test_a_turn_that_went_with_its_session_is_begun_anew(api: Api) -> None:
+def test_a_turn_that_went_with_its_session_is_begun_again(api: Api) -> None:
     chat(api, "k", session_id="s").get_data()
     api.client.delete("/api/v1/chat/sessions/s?username=alice", headers={"X-API-Key": api.key})
     assert api.count_rows("run") == 0

@@ -52,7 +52,7 @@ class Post(Api):
         return self.client.post("/api/v1/im/message", headers=headers, json=body)
 
     def look_up(self, delivery_id: str) -> dict[str, Any]:
-        """Return what is told of a delivery."""
+        """Return a delivery as the API shows it."""
         found: dict[str, Any] = self.get(f"/api/v1/im/deliveries/{delivery_id}").get_json()["data"]
         return found
 
@@ -274,7 +274,7 @@ def test_a_platform_that_asks_to_wait_is_asked_again(post: Post) -> None:
     assert post.look_up(answer.get_json()["data"]["delivery_id"])["attempts"] == 2
 
 
-def test_a_refusal_for_good_is_told_with_its_reason(post: Post) -> None:
+def test_a_refusal_for_good_is_reported_with_its_reason(post: Post) -> None:
     post.messenger.before_part = fail_once(PlatformError("The chat does not exist."))
     answer = post.send(umo=UMO, message="x")
     assert (answer.status_code, answer.get_json()["code"]) == (502, "delivery_failed")

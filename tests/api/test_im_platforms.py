@@ -122,7 +122,7 @@ def test_a_message_that_was_refused_for_now_arrives_once(bot: Bot, status: int) 
     assert bot.texts(1) == ["Hi"]
 
 
-def test_a_final_refusal_is_told(bot: Bot) -> None:
+def test_a_final_refusal_is_reported(bot: Bot) -> None:
     bot.messenger.fake.fail_next(400)
     answer = bot.push({"type": "plain", "text": "Hi"})
     assert answer.get_json()["code"] == "delivery_failed"
@@ -157,7 +157,7 @@ def test_in_a_group_it_answers_when_it_is_meant(bot: Bot) -> None:
     bot.hook(bot.messenger.say_in_group("ECHO one", to_bot=False))
     bot.hook(bot.messenger.say_in_group("ECHO two", to_bot=True))
     [text] = bot.texts(1)
-    # In a group the model is told who speaks.
+    # In a group the model gets the speaker's name.
     assert text.startswith("echo: ")
     assert text.endswith(": ECHO two")
     assert bot.count_rows("run") == 1
@@ -254,7 +254,7 @@ def test_a_polled_message_is_confirmed_when_its_files_are_stored(tmp_path: Path)
         bot.state.close()
 
 
-def test_whoever_floods_a_bot_does_not_fill_the_outbox(tmp_path: Path) -> None:
+def test_a_flood_of_one_bot_does_not_fill_the_outbox(tmp_path: Path) -> None:
     messenger = Telegram()
     with messenger.fake:
         bot = open_bot(tmp_path, messenger, ASTRBOT_MAX_TURNS_PER_SESSION=1)
@@ -266,7 +266,7 @@ def test_whoever_floods_a_bot_does_not_fill_the_outbox(tmp_path: Path) -> None:
         bot.state.close()
 
 
-def test_a_webhook_is_told_what_is_wrong_with_its_message(tmp_path: Path) -> None:
+def test_a_webhook_gets_the_reason_for_refusing_its_message(tmp_path: Path) -> None:
     messenger = Webhook()
     with messenger.fake:
         bot = open_bot(tmp_path, messenger)

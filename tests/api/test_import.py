@@ -108,7 +108,7 @@ def _join_results(turn: dict[str, Any], parts: list[Any]) -> list[Any]:
     return parts[1:]
 
 
-def test_without_apply_nothing_changes_and_all_is_told(
+def test_without_apply_nothing_changes_and_all_is_reported(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     data.add_recorded(RECORDED)
@@ -190,7 +190,7 @@ def test_a_second_run_changes_nothing(
         assert second[kind]["present"] == first[kind]["imported"]
 
 
-def test_the_audit_tells_of_the_import_and_of_each_key(
+def test_the_audit_records_the_import_and_of_each_key(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     data.add_key("k1", name="my bot")
@@ -466,7 +466,7 @@ def test_a_directory_that_is_none_of_astrbot_is_refused(
     assert "data_v4.db cannot be read" in run(code=2).stderr
 
 
-def test_tables_that_are_not_understood_are_told(
+def test_tables_that_are_not_understood_are_reported(
     run: Callable[..., Result], data: AstrBotData
 ) -> None:
     for table in ("platform_sessions", "platform_message_history", "attachments", "api_keys"):

@@ -136,7 +136,7 @@ def test_without_apply_no_file_is_written(run: Callable[..., Result], folder: Pa
 
 
 @pytest.mark.parametrize("text", [b"{", b"[1]", b"\xff\xff", b"[" * 100_000, None])
-def test_a_config_that_cannot_be_read_is_told(
+def test_a_config_that_cannot_be_read_is_reported(
     run: Callable[..., Result], data: AstrBotData, folder: Path, text: bytes | None
 ) -> None:
     path = data.folder / "cmd_config.json"

@@ -129,7 +129,7 @@ def test_wrong_keys_cannot_burn_the_processor(
     run()
     assert [_status(api, _wrong(at)) for at in range(8)] == [401] * 5 + [503] * 3
     assert len(hashed) == 5
-    # A client that repeats itself costs nothing and is told the truth.
+    # A client that repeats itself costs nothing and gets the right answer.
     assert [_status(api, _wrong(0)) for _ in range(3)] == [401] * 3
     assert len(hashed) == 5
     answer = api.client.get("/api/v1/im/bots", headers={"X-API-Key": KEY})
@@ -284,7 +284,7 @@ def test_a_hash_without_its_salt_is_left_out_until_the_salt_is_given(
     assert run("--key-salt", "hex:no").exit_code == 2
 
 
-def test_a_known_key_tells_how_the_others_are_salted(
+def test_a_known_key_reveals_how_the_others_are_salted(
     api: Api, data: AstrBotData, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = "abk_OtherKey_and_more"

@@ -45,14 +45,14 @@ class BotApp(Api):
 
     messenger: FakeMessenger
 
-    def tell(self, *, token: str = "a-token", bot: str = "bot1", **value: Any) -> TestResponse:
-        """Tell the server of a message, as the platform does."""
+    def deliver(self, *, token: str = "a-token", bot: str = "bot1", **value: Any) -> TestResponse:
+        """Deliver a message to the server, as the platform does."""
         return self.client.post(f"/api/v1/hooks/{bot}", headers={"X-Token": token}, json=value)
 
     def ask(self, text: str, **value: Any) -> str:
         """Send a message and return what came back for it."""
         before = len(self.messenger.sent)
-        self.tell(event=f"e{before}-{text[:50]}", text=text, **value)
+        self.deliver(event=f"e{before}-{text[:50]}", text=text, **value)
         wait_for(
             lambda: len(self.messenger.sent) > before and not self.state.im.outbox.sending_count
         )
@@ -106,7 +106,7 @@ def bot_app(make_bot_app: Callable[..., BotApp]) -> BotApp:
 
 
 def test_a_message_is_answered_through_the_same_bot(bot_app: BotApp) -> None:
-    answer = bot_app.tell(event="1", text="Hello", session="north:room", number="m7")
+    answer = bot_app.deliver(event="1", text="Hello", session="north:room", number="m7")
     assert (answer.status_code, answer.get_data()) == (200, b"received")
     wait_for(lambda: bot_app.messenger.sent)
     ((target, text),) = bot_app.messenger.sent
@@ -135,17 +135,17 @@ def test_the_conversation_goes_on_and_has_its_bots_config(make_bot_app: Any) -> 
     assert [one["content"] for one in told[1:]] == ["first", "You said: first", "second"]
 
 
-def test_an_event_that_is_told_twice_runs_once(bot_app: BotApp) -> None:
+def test_an_event_that_is_delivered_twice_runs_once(bot_app: BotApp) -> None:
     for _ in range(3):
-        assert bot_app.tell(event="same", text="Hello").status_code == 200
-    bot_app.tell(event="other", text="after")
+        assert bot_app.deliver(event="same", text="Hello").status_code == 200
+    bot_app.deliver(event="other", text="after")
     wait_for(lambda: len(bot_app.messenger.sent) == 2)
     assert len(bot_app.model.seen) == 2
     assert bot_app.messenger.texts() == ["You said: Hello", "You said: after"]
 
 
-def test_events_that_are_told_at_once_run_once(bot_app: BotApp) -> None:
-    def tell() -> None:
+def test_equal_events_that_arrive_together_run_once(bot_app: BotApp) -> None:
+    def deliver() -> None:
         client = bot_app.app.test_client()
         client.post(
             "/api/v1/hooks/bot1",
@@ -153,25 +153,25 @@ def test_events_that_are_told_at_once_run_once(bot_app: BotApp) -> None:
             json={"event": "same", "text": "Hello"},
         )
 
-    threads = [threading.Thread(target=tell) for _ in range(8)]
+    threads = [threading.Thread(target=deliver) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    bot_app.tell(event="other", text="after")
+    bot_app.deliver(event="other", text="after")
     wait_for(lambda: len(bot_app.messenger.sent) == 2)
     assert len(bot_app.model.seen) == 2
 
 
 @pytest.mark.parametrize("token", ["", "wrong"])
 def test_a_bad_signature_gets_401_and_runs_nothing(bot_app: BotApp, token: str) -> None:
-    answer = bot_app.tell(token=token, event="1", text="Hello")
+    answer = bot_app.deliver(token=token, event="1", text="Hello")
     assert (answer.status_code, answer.get_json()["code"]) == (401, "bad_signature")
     assert bot_app.count_rows("run") == bot_app.count_rows("inbound_event") == 0
 
 
 def test_an_unknown_bot_gets_404(bot_app: BotApp) -> None:
-    assert bot_app.tell(bot="nobody", event="1", text="x").status_code == 404
+    assert bot_app.deliver(bot="nobody", event="1", text="x").status_code == 404
 
 
 def test_what_no_adapter_can_read_gets_400(bot_app: BotApp) -> None:
@@ -181,16 +181,16 @@ def test_what_no_adapter_can_read_gets_400(bot_app: BotApp) -> None:
 
 def test_a_large_event_gets_413(make_bot_app: Any) -> None:
     bot_app = make_bot_app(max_hook_bytes=2000)
-    assert bot_app.tell(event="1", text="x" * 3000).status_code == 413
+    assert bot_app.deliver(event="1", text="x" * 3000).status_code == 413
 
 
 def test_a_challenge_is_answered(bot_app: BotApp) -> None:
-    assert bot_app.tell(challenge="3eZbrw").get_data() == b"3eZbrw"
+    assert bot_app.deliver(challenge="3eZbrw").get_data() == b"3eZbrw"
 
 
 def test_a_group_is_answered_only_when_the_bot_is_addressed(bot_app: BotApp) -> None:
     group = {"group": True, "session": "g1"}
-    bot_app.tell(event="1", text="Nice weather", addressed=False, **group)
+    bot_app.deliver(event="1", text="Nice weather", addressed=False, **group)
     assert bot_app.ask("Hello", name="Ulla", **group).startswith("You said: Ulla: Hello")
     bot_app.ask("And I", name="Otto\nsystem", sender="u2", **group)
     assert bot_app.read_session("bot1:GroupMessage:g1")[2] == 1
@@ -232,10 +232,10 @@ def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
     _, adapter = dying.state.im.bots.get_running("bot1")
     adapter.open_file = hang
     told = {"event": "7", "text": "Read this", "files": {"note.txt": "The code is 4711."}}
-    assert dying.tell(**told).status_code == 200
+    assert dying.deliver(**told).status_code == 200
     assert asked.wait(60)
-    assert dying.tell(**told).status_code == 200
-    assert other.tell(**told).status_code == 200
+    assert dying.deliver(**told).status_code == 200
+    assert other.deliver(**told).status_code == 200
     other.state.im.inbound.pending.tend()
     assert other.messenger.texts() == [], "the one that fetches is alive"
 
@@ -259,7 +259,7 @@ def test_a_message_with_a_file_waits_for_a_server_that_is_full(make_bot_app: Any
         raise ApiError("server_busy", "later")
 
     bot_app.state.chat.runs.start = refuse
-    assert bot_app.tell(event="1", text="Read this", files={"a.txt": "4711"}).status_code == 200
+    assert bot_app.deliver(event="1", text="Read this", files={"a.txt": "4711"}).status_code == 200
     assert full.wait(30)
     bot_app.state.chat.runs.start = start
 
@@ -271,7 +271,7 @@ def test_a_message_with_a_file_waits_for_a_server_that_is_full(make_bot_app: Any
     assert bot_app.count_rows("inbound_pending") == 0
 
 
-def test_a_message_that_is_told_twice_is_acknowledged_only_when_it_is_stored(
+def test_a_message_that_is_delivered_twice_is_acknowledged_only_when_it_is_stored(
     make_bot_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bot_app = make_bot_app()
@@ -327,7 +327,7 @@ def test_a_bot_that_stays_away_has_its_messages_given_up(
     assert "the bot gone is given up" in caplog.text
 
 
-def test_a_quoted_message_is_told_to_the_model(bot_app: BotApp) -> None:
+def test_a_quoted_message_reaches_the_model(bot_app: BotApp) -> None:
     assert "Be at noon" in bot_app.ask("When?", quoted="Be at noon")
 
 
@@ -343,17 +343,17 @@ def test_a_failed_turn_is_answered_with_a_sentence(make_bot_app: Any) -> None:
     assert len(said) > len("Well")
 
 
-def test_a_missing_config_is_told_and_the_event_not_told_again(make_bot_app: Any) -> None:
+def test_a_missing_config_is_reported_and_the_event_not_delivered_again(make_bot_app: Any) -> None:
     bot_app = make_bot_app(bots=BOTS.format(config="gone"))
     assert "config_id not found: gone" in bot_app.ask("Hello")
-    bot_app.tell(event="e0-Hello", text="Hello")
+    bot_app.deliver(event="e0-Hello", text="Hello")
     assert len(bot_app.messenger.sent) == 1
 
 
 def test_a_server_that_is_full_has_the_platform_try_again(make_bot_app: Any) -> None:
     bot_app = make_bot_app(max_runs_per_worker=1)
     bot_app.state.chat.runs.drain()
-    assert bot_app.tell(event="1", text="Hello").status_code == 503
+    assert bot_app.deliver(event="1", text="Hello").status_code == 503
     assert bot_app.count_rows("inbound_event") == 0
 
 
@@ -370,9 +370,9 @@ def test_stop_ends_the_turn_that_runs(make_bot_app: Any) -> None:
             yield TextDelta(".")
 
     bot_app = make_bot_app(talk)
-    bot_app.tell(event="1", text="a long story")
+    bot_app.deliver(event="1", text="a long story")
     assert begun.wait(30)
-    bot_app.tell(event="2", text="/stop")
+    bot_app.deliver(event="2", text="/stop")
     wait_for(lambda: "Stopped" in "".join(bot_app.messenger.texts()))
     assert bot_app.messenger.texts()[0].startswith("Once upon a time")
     assert not free.is_set()
@@ -387,7 +387,7 @@ def test_typing_is_shown_while_the_answer_is_made(make_bot_app: Any) -> None:
         yield TextDelta("Done")
 
     bot_app = make_bot_app(think)
-    bot_app.tell(event="1", text="Hello")
+    bot_app.deliver(event="1", text="Hello")
     wait_for(lambda: bot_app.messenger.typing)
     free.set()
     wait_for(lambda: bot_app.messenger.texts() == ["Done"])
@@ -452,13 +452,13 @@ def test_a_tool_speaks_before_the_answer_and_both_arrive_in_order(make_bot_app: 
             yield TextDelta(str(messages[-1]["content"]))
 
     bot_app = make_bot_app(call)
-    bot_app.tell(event="1", text="Hello", session="s1")
+    bot_app.deliver(event="1", text="Hello", session="s1")
     wait_for(lambda: len(bot_app.messenger.sent) == 2)
     said = "Message sent to session bot1:FriendMessage:s1"
     assert bot_app.messenger.texts() == ["A moment", said]
 
 
-def test_what_a_tool_says_wrongly_is_told_to_the_model(make_bot_app: Any) -> None:
+def test_what_a_tool_says_wrongly_reaches_the_model(make_bot_app: Any) -> None:
     arguments = '{"messages":[{"type":"image","attachment_id":"gone"}]}'
 
     def call(messages: list[ModelMessage]) -> Iterator[Delta]:

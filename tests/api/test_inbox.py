@@ -138,7 +138,7 @@ def test_what_was_missed_comes_first(api: Api, open_inbox: Open, by_header: bool
     assert reader.read_texts(1) == ["a: last"]
 
 
-def test_too_much_missed_is_told_and_not_read(
+def test_too_much_missed_is_reported_and_not_read(
     api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(3):
@@ -150,7 +150,7 @@ def test_too_much_missed_is_told_and_not_read(
     assert reader.read_texts(1) == ["a: new"]
 
 
-def test_a_reader_that_falls_behind_is_told_to_resume(
+def test_a_reader_that_falls_behind_is_asked_to_resume(
     api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inboxes, "_MAX_WAITING", 3)
@@ -167,7 +167,7 @@ def test_a_reader_that_falls_behind_is_told_to_resume(
     assert again.read_texts(3) == ["a: 3", "a: 4", "a: 5"]
 
 
-def test_a_message_too_long_for_a_line_is_only_told_of(api: Api, open_inbox: Open) -> None:
+def test_a_message_too_long_for_a_line_is_only_announced(api: Api, open_inbox: Open) -> None:
     reader = open_inbox(api)
     reader.read()
     api.chat("x" * 300_000, session_id="a")

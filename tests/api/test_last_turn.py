@@ -18,7 +18,7 @@ Make = Callable[..., tuple[Api, ScriptedModel]]
 
 
 def count_up() -> Callable[[Any], Iterator[Delta]]:
-    """Return a model that says 1, 2, 3 … and fails when it is told to."""
+    """Return a model that says 1, 2, 3 … and fails on demand."""
     said = iter(range(1, 1000))
 
     def answer(messages: Any) -> Iterator[Delta]:
@@ -106,7 +106,7 @@ def test_only_the_last_turn_can_be_changed(make_scripted: Make) -> None:
     assert api.count_rows("run") == 3
 
 
-def test_an_answer_to_a_message_that_was_not_stored_cannot_be_made_anew(api: Api) -> None:
+def test_an_answer_to_a_message_that_was_not_stored_cannot_be_made_again(api: Api) -> None:
     api.chat("a", session_id="s", _skip_user_history=True)
     answer = call(api, "POST", "/s/messages/1/regenerate?username=alice")
     check_code(answer, 409, "message_not_editable")

@@ -93,7 +93,9 @@ def test_a_large_picture_is_scaled_down(make_scripted: Scripts, mode: str, mime:
         assert scaled.size == (100, 50)
 
 
-def test_a_model_that_does_not_see_is_told_what_was_sent(make_scripted: Scripts) -> None:
+def test_a_model_that_does_not_see_gets_a_description_of_what_was_sent(
+    make_scripted: Scripts,
+) -> None:
     api, model = make_scripted(say)
     api.chat([part(upload(api, png(), "dot.png"), "image")])
     assert re.fullmatch(

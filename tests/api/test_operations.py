@@ -39,7 +39,7 @@ def test_a_server_that_answers_is_healthy_without_a_key(api: Api) -> None:
     assert (answer.status_code, answer.get_json()) == (200, {"status": "ok"})
 
 
-def test_a_ready_server_tells_each_check_with_its_time(api: Api) -> None:
+def test_a_ready_server_lists_each_check_with_its_time(api: Api) -> None:
     answer = api.client.get("/readyz")
     assert answer.status_code == 200
     body = answer.get_json()
@@ -71,7 +71,9 @@ def test_what_is_missing_is_named_with_503_and_no_secret(
     assert body["checks"]["database"]["ok"]
 
 
-def test_a_check_that_hangs_is_told_and_not_begun_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_hangs_is_reported_and_not_begun_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(checks, "BOUND_S", 0.05)
     monkeypatch.setattr(checks, "_FRESH_S", 0.0)
     go_on, begun = threading.Event(), []

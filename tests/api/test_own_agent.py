@@ -1,4 +1,4 @@
-"""An application's own agent and its own users, in the place of models and keys."""
+"""An application's own agent and its own users, instead of models and keys."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_an_agent_may_be_a_class_or_return_its_text(make: Make) -> None:
     assert event(chat(other), "complete")["data"] == "turn 1"
 
 
-def test_what_an_agent_raises_is_told_as_it_means_it(
+def test_what_an_agent_raises_is_returned_as_it_means_it(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     def agent(messages: Sequence[dict[str, Any]], context: ToolContext) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""The owner's page of bots: what it is told, and its test message."""
+"""The owner's page of bots: what it shows, and its test message."""
 
 from __future__ import annotations
 

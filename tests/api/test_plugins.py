@@ -93,7 +93,7 @@ class Recorder:
         self.calls.append(event["type"])
 
     def whoami(self, context: ToolContext) -> str:
-        """Tell who asks."""
+        """Return who asks."""
         return f"{context.username} in {context.session_id}, config {context.config_id}"
 
 
@@ -385,7 +385,7 @@ def test_a_plugin_nobody_enables_is_not_imported_until_somebody_does(make_script
     assert made[0].calls[0] == ("startup", "recorder")
 
 
-def test_a_name_that_no_plugin_has_is_told(
+def test_a_name_that_no_plugin_has_is_reported(
     make_scripted: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_scripted(say, agent='titles = false\n[plugins]\nenabled = ["*", "helo"]')

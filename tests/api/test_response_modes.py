@@ -92,7 +92,7 @@ def test_background_answers_at_once_and_the_turn_goes_on(make_scripted: Make) ->
 
 
 @pytest.mark.parametrize("mode", ["blocking", "background"])
-def test_session_named_by_an_integer_is_told_as_text(api: Api, mode: str) -> None:
+def test_session_named_by_an_integer_is_returned_as_text(api: Api, mode: str) -> None:
     assert post(api, mode, session_id=9012).get_json()["data"]["session_id"] == "9012"
 
 

@@ -1,4 +1,4 @@
-"""A turn by its id: shown again from any event, told of, stopped; and who may."""
+"""A turn by its id: shown again from any event, described, stopped; and who may."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_run_whose_events_are_gone_is_shown_from_its_stored_reply(
     assert again[-4:] == before[-4:]
 
 
-def test_a_run_tells_its_state_and_its_result(api: Api) -> None:
+def test_a_run_shows_its_state_and_its_result(api: Api) -> None:
     stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
     saved = next(one for one in parse_events(stream) if one["type"] == "message_saved")
     run = api.get(f"/api/v1/chat/runs/{run_id_of(stream)}?username=alice").get_json()["data"]

@@ -1,4 +1,4 @@
-"""One session by its id: read, made, renamed, deleted; whose it is."""
+"""One session by its id: read, made, renamed, deleted; and its owner."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_a_deleted_session_is_gone_with_all_that_it_held(api: Api) -> None:
     assert api.count_rows("attachment") == 1, "another message may use it; the sweep takes it"
 
 
-def test_the_name_of_a_deleted_session_is_free_and_its_past_is_not_told(api: Api) -> None:
+def test_the_name_of_a_deleted_session_is_free_and_its_past_is_not_shown(api: Api) -> None:
     api.chat("secret", session_id="s")
     call(api, "DELETE", "/s?username=alice")
     api.chat("hi", username="bob", session_id="s")
@@ -285,7 +285,7 @@ def test_several_sessions_are_deleted_and_the_failed_ones_named(api: Api) -> Non
         )
 
 
-def test_the_configs_are_told_to_keys_of_chat(api: Api) -> None:
+def test_the_configs_are_shown_to_keys_of_chat(api: Api) -> None:
     key = api.create_key("chat")
     answer = api.client.get("/api/v1/chat/configs", headers={"X-API-Key": key})
     assert data_of(answer) == data_of(api.get("/api/v1/configs"))

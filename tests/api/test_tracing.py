@@ -21,9 +21,9 @@ from ..unit.openai_asking import HELLO, begin, provider_of
 from ..unit.raw_endpoint import Connection, RawEndpoint
 from ..waiting import wait_for
 from .conftest import Api
-from .test_webhooks import Receiver, make_told, receiver
+from .test_webhooks import Receiver, make_webhook_app, receiver
 
-__all__ = ["make_told", "receiver"]
+__all__ = ["make_webhook_app", "receiver"]
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
@@ -104,7 +104,7 @@ def test_a_request_is_a_part_of_what_the_host_traces(make_scripted: Any, spans: 
 
 
 def test_a_webhook_goes_on_with_the_trace_of_the_turn(
-    make_told: Any, receiver: Receiver, spans: Spans, monkeypatch: pytest.MonkeyPatch
+    make_webhook_app: Any, receiver: Receiver, spans: Spans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
     told = Receiver.answer
@@ -114,7 +114,7 @@ def test_a_webhook_goes_on_with_the_trace_of_the_turn(
         return told(self, request)
 
     monkeypatch.setattr(Receiver, "answer", look)
-    api: Api = make_told(tracer_provider=spans.provider)
+    api: Api = make_webhook_app(tracer_provider=spans.provider)
     api.chat("Hello", session_id="room")
     api.state.im.outbox.wake()
     receiver.wait_for_messages(3)
@@ -126,9 +126,9 @@ def test_a_webhook_goes_on_with_the_trace_of_the_turn(
 
 
 def test_a_delivery_is_a_part_of_the_request_that_asked_for_it(
-    make_told: Any, spans: Spans
+    make_webhook_app: Any, spans: Spans
 ) -> None:
-    api: Api = make_told(tracer_provider=spans.provider)
+    api: Api = make_webhook_app(tracer_provider=spans.provider)
     headers = {"X-API-Key": api.key}
     body = {"umo": "bot1:FriendMessage:bob", "message": "Hello"}
     api.client.post("/api/v1/im/message", headers=headers, json=body)
@@ -139,7 +139,7 @@ def test_a_delivery_is_a_part_of_the_request_that_asked_for_it(
     assert "bob" not in sent.to_json()
 
 
-def test_a_models_endpoint_is_told_the_trace() -> None:
+def test_a_models_endpoint_receives_the_trace() -> None:
     heads: list[str] = []
 
     def handle(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Signed events for other systems: told of once, tried again, given up."""
+"""Signed events for other systems: sent once, tried again, given up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ secret = "{secret}"
 
 
 class Receiver(FakePlatform):
-    """A system that is told of events."""
+    """A system that receives events."""
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
         """Take an event whose signature is right."""
@@ -54,7 +54,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def make_told(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..., Api]]:
+def make_webhook_app(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..., Api]]:
     made: list[Api] = []
 
     def make(lines: str = "", **settings: Any) -> Api:
@@ -77,8 +77,10 @@ def make_told(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..., Api]
         api.close()
 
 
-def test_a_turn_is_told_of_with_its_messages(make_told: Any, receiver: Receiver) -> None:
-    api = make_told()
+def test_a_turn_sends_events_of_itself_and_its_messages(
+    make_webhook_app: Any, receiver: Receiver
+) -> None:
+    api = make_webhook_app()
     events = api.chat("Hello", session_id="room")
     api.state.im.outbox.wake()
     receiver.wait_for_messages(3)
@@ -98,8 +100,10 @@ def test_a_turn_is_told_of_with_its_messages(make_told: Any, receiver: Receiver)
     assert len({one["id"] for one in receiver.messages}) == 3
 
 
-def test_a_webhook_is_told_only_of_what_it_wants(make_told: Any, receiver: Receiver) -> None:
-    api = make_told('events = ["run_ended"]\n')
+def test_a_webhook_receives_only_the_events_it_subscribed_to(
+    make_webhook_app: Any, receiver: Receiver
+) -> None:
+    api = make_webhook_app('events = ["run_ended"]\n')
     api.chat("Hello")
     api.state.im.outbox.wake()
     receiver.wait_for_messages(1)
@@ -107,8 +111,8 @@ def test_a_webhook_is_told_only_of_what_it_wants(make_told: Any, receiver: Recei
     assert receiver.types() == ["run_ended"]
 
 
-def test_a_pushed_message_is_told_of(make_told: Any, receiver: Receiver) -> None:
-    api = make_told()
+def test_a_pushed_message_sends_an_event(make_webhook_app: Any, receiver: Receiver) -> None:
+    api = make_webhook_app()
     api.client.post(
         "/api/v1/im/message",
         headers={"X-API-Key": api.key},
@@ -119,10 +123,10 @@ def test_a_pushed_message_is_told_of(make_told: Any, receiver: Receiver) -> None
     assert event["data"]["content"]["message"] == [{"type": "plain", "text": "Tea"}]
 
 
-def test_a_delivery_that_failed_is_told_of_and_an_event_that_failed_is_not(
-    make_told: Any, receiver: Receiver
+def test_a_delivery_that_failed_sends_an_event_and_an_event_that_failed_does_not(
+    make_webhook_app: Any, receiver: Receiver
 ) -> None:
-    api = make_told('events = ["delivery_failed"]\n')
+    api = make_webhook_app('events = ["delivery_failed"]\n')
     body = {"umo": "bot1:FriendMessage:1", "message": "x"}
     answer = api.client.post("/api/v1/im/message", headers={"X-API-Key": api.key}, json=body)
     assert answer.status_code == 502
@@ -135,8 +139,10 @@ def test_a_delivery_that_failed_is_told_of_and_an_event_that_failed_is_not(
     assert len(receiver.messages) == 1
 
 
-def test_a_receiver_that_is_away_is_told_again(make_told: Any, receiver: Receiver) -> None:
-    api = make_told('events = ["run_ended"]\n')
+def test_an_event_for_a_receiver_that_is_away_is_sent_again(
+    make_webhook_app: Any, receiver: Receiver
+) -> None:
+    api = make_webhook_app('events = ["run_ended"]\n')
     receiver.fail_next(503, times=2)
     api.chat("Hello")
     api.state.im.outbox.wake()
@@ -145,9 +151,9 @@ def test_a_receiver_that_is_away_is_told_again(make_told: Any, receiver: Receive
 
 
 def test_an_event_is_no_delivery_that_a_client_can_ask_for(
-    make_told: Any, receiver: Receiver
+    make_webhook_app: Any, receiver: Receiver
 ) -> None:
-    api = make_told('events = ["run_ended"]\n')
+    api = make_webhook_app('events = ["run_ended"]\n')
     api.chat("Hello")
     with api.state.db.read() as db:
         (found,) = db.execute_sql("SELECT delivery_id FROM delivery").fetchone()

@@ -67,7 +67,7 @@ def test_a_silent_client_is_pinged_and_then_dropped(
         assert client.is_at_end()
 
 
-def test_an_idle_connection_is_told_that_the_worker_stops(
+def test_an_idle_connection_is_notified_that_the_worker_stops(
     api: Api, serve: Callable[[Api], int]
 ) -> None:
     with WebSocketClient(serve(api), handshake(api.key)) as client:

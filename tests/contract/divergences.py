@@ -37,7 +37,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """An upload of which something else is told; ``data`` replaces what was recorded."""
+    """An upload that is described differently; ``data`` replaces what was recorded."""
 
     divergence: str
     data: dict[str, str]
@@ -148,7 +148,7 @@ def _marked(message: str, *, tokens_in: int = 0) -> Callable[[Events], Events]:
 
 
 def _described(recorded: str, ours: str) -> Change:
-    """15: what the model is told of an attachment holds no path of the server."""
+    """15: what the model gets of an attachment holds no path of the server."""
 
     def reword(values: Events) -> Events:
         return [_replace(value, recorded, ours) for value in values]
@@ -179,7 +179,7 @@ _NAMELESS = Uploaded("4", {"filename": "file"})
 _IS_IMAGE = Uploaded("9", {"type": "image"})
 _PNG = Downloaded("9", content_type="image/png")
 
-#: §4: ``data`` is an object; ours tells what became of the message.
+#: §4: ``data`` is an object; ours reports the delivery.
 _DELIVERED = Delivered("§4")
 
 _BAD_UMO = Refusal(
@@ -200,7 +200,7 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     "malformed-json": Refusal("3", 400, "malformed_json"),
     "no-content-type": Refusal("1", 415, "unsupported_media_type"),
     "wrong-method": Refusal("2", 405, "method_not_allowed"),
-    # No route of §4: it tells what its own pages show.
+    # No route of §4: it returns what its own pages show.
     "cookie-on-admin-route": Refusal("§4", 401, "missing_api_key", "Missing API key"),
     # 03-apikey-admin
     "create-expires-huge": Refusal("3", 400, "invalid_request"),

@@ -44,7 +44,7 @@ GROUPS = (
 SECOND = "99662acd-9174-4f4b-851c-d8da2e0a5b08"
 DUPLICATES = ("abf4012a-110c-4a8a-9057-0ecedd34d593", "3068deb3-fcaa-487f-b602-d61e6a45a635")
 KNOWN_SESSION = "59519409-0e6b-490e-a97b-32ae72957e73"
-# As long as the recorded one: the requests tell their length.
+# As long as the recorded one: the requests state their length.
 PASSWORD = "correct-horse-471"
 #: The key that the recordings delete.
 DELETED_KEY_ID = "f2891021-5a38-470e-8b22-b064972e54d0"

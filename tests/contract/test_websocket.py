@@ -222,7 +222,7 @@ def test_a_message_in_pieces_is_one_message(server: Server, placeholders: dict[s
         assert client.receive() == {"type": "pong"}
 
 
-def test_a_turn_that_fails_is_told_and_the_connection_goes_on(
+def test_a_turn_that_fails_is_reported_and_the_connection_goes_on(
     server: Server, placeholders: dict[str, str]
 ) -> None:
     with WebSocketClient(server.connect(), handshake(placeholders["KEY_CHAT"])) as client:
@@ -248,7 +248,7 @@ def test_no_more_than_twenty_turns_run_on_one_connection(
         client.send_frame(CLOSE, b"\x03\xe8")
 
 
-def test_a_key_is_checked_anew_for_each_turn(server: Server, module_dir: Path) -> None:
+def test_a_key_is_checked_again_for_each_turn(server: Server, module_dir: Path) -> None:
     from ..servers import create_key_row, run_cli
 
     row = create_key_row(module_dir, "chat")
@@ -281,7 +281,7 @@ def test_what_breaks_the_protocol_is_closed_with_its_code(
         assert client.closed_with[0] == 1009
 
 
-def test_a_plain_request_is_told_to_upgrade(server: Server, placeholders: dict[str, str]) -> None:
+def test_a_plain_request_is_asked_to_upgrade(server: Server, placeholders: dict[str, str]) -> None:
     path = "/api/v1/chat/ws"
     assert server.request("GET", path).status == 401
     assert server.request("GET", path, placeholders["KEY_FILE"]).status == 403

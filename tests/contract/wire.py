@@ -29,8 +29,8 @@ PNG = bytes.fromhex(
     "78da6364f8cf500f00038601805a347d6b0000000049454e44ae426082"
 )
 
-#: Bytes that the recorder could not keep: it wrote U+FFFD in the place of
-#: what is not UTF-8. The recorded SHA-256 of the downloads tell that these are they.
+#: Bytes that the recorder could not keep: it wrote U+FFFD instead of
+#: what is not UTF-8. The recorded SHA-256 of the downloads prove that these are they.
 _LOST = (
     PNG,
     b"@\x1f\x00\x00\x80>\x00\x00",  # the rates of a WAV file

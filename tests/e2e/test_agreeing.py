@@ -1,4 +1,4 @@
-"""One turn with a plugin's tool, an MCP tool and a built-in: all that tell of it agree."""
+"""One turn with a plugin's tool, an MCP tool and a built-in: all reports of it agree."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ base_url = "{url}"
 
 
 class Case:
-    """A server with a bot, and what it tells of a turn."""
+    """A server with a bot, and what it reports of a turn."""
 
     def __init__(self, server: Server, key: str, telegram: FakeTelegram) -> None:
         self.server = server
@@ -78,7 +78,7 @@ def case(module_dir: Path) -> Iterator[Case]:
         socket = str(sidecar.path)
         with Server(module_dir, app=app, workers=1, ASTRBOT_MCP_SOCKET=socket) as server:
             case = Case(server, key, telegram)
-            # The worker is told of the MCP server's tools a little after its start.
+            # The worker gets the MCP server's tools a little after its start.
             wait_for(lambda: server.chat(key, message="hi")[-3]["data"] == ANSWER)
             yield case
 

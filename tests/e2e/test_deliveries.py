@@ -166,7 +166,7 @@ def test_a_turn_that_a_kill_cuts_off_is_answered_once_with_what_it_had_said(
     with start(tmp_path):
         (message,) = telegram.wait_for_messages(1)
         wait_for(lambda: read_statuses(tmp_path) == ["sent"])
-        # Whatever the platform tells of again is known.
+        # Each message that the platform delivers again is known.
         telegram.queue(telegram.make_update("N=1", chat_id=4711))
         telegram.wait_for_messages(2)
     assert "The server stopped before the turn had ended." in message["text"]

@@ -144,7 +144,7 @@ def _new_page(browser: Any, locale: str) -> Iterator[DocsPage]:
 
 
 class _ProxyHandler(BaseHTTPRequestHandler):
-    """A reverse proxy as nginx is set up: it strips a prefix and tells of it."""
+    """A reverse proxy as nginx is set up: it strips a prefix and sends it as a header."""
 
     target = ""
     http = urllib3.PoolManager(maxsize=10, retries=False)

@@ -66,7 +66,7 @@ class Case:
         wait_for(lambda: set(tools) <= set(self.offered(config)))
 
     def offered(self, config: str) -> list[str]:
-        """Have a turn; return the names that the model's endpoint was told of."""
+        """Have a turn; return the names that the model's endpoint was given."""
         self.turn("hi", config_id=config)
         return [one["function"]["name"] for one in self.model.requests()[-1].get("tools", [])]
 
@@ -120,7 +120,7 @@ def test_the_model_calls_a_tool_under_a_safe_name_and_clients_see_the_public_one
     assert replayed["tool_calls"][0]["function"]["name"] == "odd__echo"
 
 
-def test_a_real_server_tells_the_time(case: Case) -> None:
+def test_a_real_server_returns_the_time(case: Case) -> None:
     name, result = case.call(
         "time.get_current_time", '{"timezone":"Asia/Tokyo"}', config_id="other"
     )

@@ -127,7 +127,7 @@ def owner(browser: Any, server: Server, request: pytest.FixtureRequest) -> Itera
     context.close()
 
 
-def test_wrong_password_is_told_and_no_page_opens(owner: Owner) -> None:
+def test_wrong_password_is_reported_and_no_page_opens(owner: Owner) -> None:
     owner.go("login")
     owner.page.fill("#password", "wrong one")
     owner.page.click("button[type=submit]")
@@ -215,7 +215,7 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
     assert name not in page.locator("#key").inner_text()
 
 
-def test_revoked_key_is_told_in_the_console(owner: Owner, server: Server) -> None:
+def test_revoked_key_is_reported_in_the_console(owner: Owner, server: Server) -> None:
     owner.log_in()
     token = server.request(
         "POST", "/api/auth/login", json={"username": "astrbot", "password": PASSWORD}

@@ -293,7 +293,7 @@ def test_term_lets_a_running_turn_end_and_refuses_new_ones(served: Serve) -> Non
     assert "Traceback" not in served.err
 
 
-def test_a_turn_that_takes_too_long_to_end_is_told_so(
+def test_a_turn_that_takes_too_long_to_end_is_reported(
     data_dir: Path, fake_model: FakeOpenAI, started: list[Serve]
 ) -> None:
     server = Serve(

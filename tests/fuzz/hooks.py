@@ -38,7 +38,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 
 
 def _is_odd(value: Any) -> bool:
-    """Tell whether a value is read in another way than JSON Schema reads it.
+    """Return whether a value is read in another way than JSON Schema reads it.
 
     An integer of more than 64 bits becomes a float, and loses its digits; to
     Python a few control characters are blanks, to a pattern they are none.
@@ -51,7 +51,7 @@ def _is_odd(value: Any) -> bool:
 
 
 def _has_margin(values: Any) -> bool:
-    """Tell whether a text of an object has blanks around it."""
+    """Return whether a text of an object has blanks around it."""
     texts = values.values() if isinstance(values, dict) else ()
     return any(isinstance(one, str) and one != one.strip() for one in texts)
 

@@ -10,7 +10,7 @@ from astrbot_api.errors import STATUS_OF_CODE
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A session, and whose it is."""
+    """A session, and its owner."""
 
     username: str
     session_id: str

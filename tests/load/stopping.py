@@ -12,7 +12,7 @@ from .world import World
 
 
 def stop_and_reload(size: float) -> Result:
-    """Send HUP again and again, then TERM, and start the server anew."""
+    """Send HUP again and again, then TERM, and start the server again."""
     reloads = max(1, round(4 * size))
     result = Result(f"{reloads} times HUP, then TERM and a new start")
     with World() as world:

@@ -1,4 +1,4 @@
-"""Clients of every kind at once, which write down what they were told."""
+"""Clients of every kind at once, which write down what was acknowledged."""
 
 from __future__ import annotations
 

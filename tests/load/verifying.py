@@ -168,7 +168,7 @@ def _verify_run(world: World, run_id: str, seen: list[dict[str, Any]], keep_logs
 
 
 def _is_of_run(event: dict[str, Any], run_id: str) -> bool:
-    """Tell whether an event is the run's own, not of a message that was pushed meanwhile."""
+    """Return whether an event is the run's own, not of a message that was pushed meanwhile."""
     if event["type"] == "message_saved" and not event["data"]["llm_checkpoint_id"]:
         return False
     return event.get("message_id", run_id) == run_id

@@ -46,7 +46,7 @@ def make_server(prefix: str, mark: Path | None) -> MCPServer[Any]:
 
     @server.tool()
     def env(name: str) -> str:
-        """Tell the value of a variable."""
+        """Return the value of a variable."""
         return os.environ.get(name, "(unset)")
 
     @server.tool()

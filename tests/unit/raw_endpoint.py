@@ -70,14 +70,14 @@ class Connection:
         self.send(b"0\r\n\r\n")
 
     def wait_until_closed(self) -> bool:
-        """Tell whether the client closed its side, within the time-out."""
+        """Return whether the client closed its side, within the time-out."""
         try:
             return self.sock.recv(1) == b""
         except ConnectionResetError:
             return True
 
     def wait_readable(self, limit_s: float) -> bool:
-        """Tell whether the client said something more, or closed, within that time."""
+        """Return whether the client said something more, or closed, within that time."""
         return bool(select.select([self.sock], [], [], limit_s)[0])
 
     def close(self) -> None:

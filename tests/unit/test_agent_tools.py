@@ -75,7 +75,7 @@ def test_a_huge_result_is_cut() -> None:
     assert box.run("t", "", context()) == "x" * 100 + "\n[cut: the result has 1000 characters]"
 
 
-def test_what_a_tool_says_is_wrong_is_told_and_what_it_lets_slip_is_not(
+def test_what_a_tool_says_is_wrong_is_reported_and_what_it_lets_slip_is_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def refuse(arguments: Any, context: Any) -> str:
@@ -138,7 +138,7 @@ def test_a_stopped_turn_reaches_the_running_tool() -> None:
     assert told.wait(30)
 
 
-def test_a_tool_whose_time_is_up_is_told_and_the_turn_is_not_stopped() -> None:
+def test_a_tool_whose_time_is_up_is_reported_and_the_turn_is_not_stopped() -> None:
     told = threading.Event()
 
     def wait(arguments: Any, context: ToolContext) -> str:

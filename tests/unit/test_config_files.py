@@ -22,7 +22,7 @@ def write(data_dir: Path, name: str, text: str) -> Path:
 
 @pytest.fixture
 def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigFiles:
-    """Configs whose files are looked at anew each time."""
+    """Configs whose files are read again each time."""
     monkeypatch.setattr("astrbot_api.config.files._RECHECK_S", 0)
     found = ConfigFiles(tmp_path)
     found.load_all()

@@ -49,14 +49,14 @@ def test_a_healthy_server_has_status_0(tmp_path: Path) -> None:
     assert "ok    config default: provider auto (auto)" in output
 
 
-def test_a_missing_folder_is_told_and_not_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_and_not_made(tmp_path: Path) -> None:
     status, output = run_doctor(tmp_path / "gone")
     assert status == 1
     assert "fail  data directory: " in output
     assert not (tmp_path / "gone").exists()
 
 
-def test_a_database_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
+def test_a_database_that_is_not_there_is_reported_and_not_made(tmp_path: Path) -> None:
     ConfigFiles(tmp_path).create_default()
     status, output = run_doctor(tmp_path)
     assert status == 1
@@ -81,7 +81,7 @@ def test_what_is_to_do_stands_below_what_is_wrong(tmp_path: Path) -> None:
     assert "      -> put this line right" in output
 
 
-def test_the_last_delivery_of_a_bot_and_a_webhook_is_told(tmp_path: Path) -> None:
+def test_the_last_delivery_of_a_bot_and_a_webhook_is_reported(tmp_path: Path) -> None:
     store = prepare(tmp_path)
     (tmp_path / "bots.toml").write_text(
         "[[bot]]\nid = 'tg'\ntype = 'telegram'\ntoken = '1:abc'\nupdates = 'off'\n"

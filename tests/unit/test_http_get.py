@@ -218,7 +218,7 @@ def test_a_page_that_never_ends_is_given_up_in_time(fetch: Any) -> None:
         fetch("/drip", deadline=time.monotonic() + 0.3)
 
 
-def test_a_broken_answer_is_told_in_a_word(fetch: Any) -> None:
+def test_a_broken_answer_is_reported_in_a_word(fetch: Any) -> None:
     with pytest.raises(ToolError, match="could not be read: "):
         fetch("/nonsense")
 

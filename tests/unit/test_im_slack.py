@@ -268,7 +268,7 @@ def test_without_threads_a_channel_is_one_session(fake: FakeSlack) -> None:
         assert receive(adapter, fake, threaded).session_id == "C123ABC456#1.5"
 
 
-def test_a_mention_that_is_told_twice_is_one_event(adapter: Adapter, fake: FakeSlack) -> None:
+def test_a_mention_that_is_delivered_twice_is_one_event(adapter: Adapter, fake: FakeSlack) -> None:
     text = f"<@{fake.bot_user}> hi"
     first = receive(adapter, fake, fake.make_event(text, ts="1.000001"))
     second = receive(adapter, fake, fake.make_event(text, ts="1.000001", type="message"))

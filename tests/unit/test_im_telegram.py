@@ -469,7 +469,7 @@ def test_an_album_is_one_message(adapter: Adapter, fake: FakeTelegram) -> None:
     assert first.event_id != second.event_id
 
 
-def test_polling_ends_when_it_is_told_to(adapter: Adapter, fake: FakeTelegram) -> None:
+def test_polling_ends_when_it_is_asked_to(adapter: Adapter, fake: FakeTelegram) -> None:
     stop = threading.Event()
     fake.queue(fake.make_update("one"))
     batches = adapter.poll(stop)

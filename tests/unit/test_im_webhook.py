@@ -199,7 +199,7 @@ def test_an_old_request_is_refused(fake: FakeWebhookReceiver, adapter: Adapter, 
         ("Hi", {"type": "event"}, "type"),
     ],
 )
-def test_a_wrong_message_is_told_what_is_wrong(
+def test_a_wrong_message_is_refused_with_the_reason(
     fake: FakeWebhookReceiver, adapter: Adapter, message: Any, fields: dict[str, Any], words: str
 ) -> None:
     reception = receive(adapter, fake, message, **fields)
@@ -208,7 +208,7 @@ def test_a_wrong_message_is_told_what_is_wrong(
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'"x"', b"5"])
-def test_a_body_that_is_no_object_is_told_so(
+def test_a_body_that_is_no_object_is_refused(
     fake: FakeWebhookReceiver, adapter: Adapter, body: bytes
 ) -> None:
     reception = adapter.receive(make_request(sign(fake.secret, "e1", body), body))

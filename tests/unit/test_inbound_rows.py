@@ -53,7 +53,7 @@ def test_an_event_that_comes_many_times_at_once_is_new_once(store: Store) -> Non
         assert sorted(pool.map(lambda _: add(store, "same"), range(16))) == [False] * 15 + [True]
 
 
-def test_a_long_id_is_told_from_another_that_begins_the_same(store: Store) -> None:
+def test_a_long_id_is_distinguished_from_another_that_begins_the_same(store: Store) -> None:
     assert add(store, "x" * 1000 + "a")
     assert add(store, "x" * 1000 + "b")
     assert not add(store, "x" * 1000 + "a")

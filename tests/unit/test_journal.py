@@ -1,4 +1,4 @@
-"""The journal: what is appended is there, in order, once, whoever asks."""
+"""The journal: what is appended is there, in order, once, for every reader."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_run_is_ended_once(journal: Journal) -> None:
     assert journal.read_after(7, 0) == Slice(lines(1, 2), closed=True)
 
 
-def test_a_number_that_is_used_again_begins_anew(journal: Journal) -> None:
+def test_a_number_that_is_used_again_begins_again(journal: Journal) -> None:
     journal.append([Piece(7, 1, lines(1, 5), ended=True)])
     journal.append([Piece(7, 1, lines(1, 2))])
     assert journal.read_after(7, 0) == Slice(lines(1, 2), closed=False)
@@ -131,7 +131,7 @@ def test_a_log_shows_nothing_before_the_journal_has_it(journal: Journal) -> None
 
 
 class Refusing:
-    """A journal that takes nothing until it is told to."""
+    """A journal that takes nothing until a test lets it."""
 
     def __init__(self, behind: Journal) -> None:
         self.behind = behind

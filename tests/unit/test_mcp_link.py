@@ -41,7 +41,7 @@ class Case:
         self.threads = ThreadPoolExecutor(10)
 
     def connect(self) -> Peer:
-        """Have the link connect and be told of a state, so that it is up for certain."""
+        """Have the link connect and receive a state, so that it is up for certain."""
         self.link.want(SERVERS)
         return self.greet()
 
@@ -81,7 +81,7 @@ def test_answers_find_their_calls_in_any_order(case: Case) -> None:
     }  # fmt: skip
 
 
-def test_a_failure_is_what_the_model_is_told(case: Case) -> None:
+def test_a_failure_is_what_the_model_gets(case: Case) -> None:
     peer = case.connect()
     call = case.call()
     peer.send(type="result", id=peer.read()["id"], failure="the MCP server odd is not running")
@@ -89,7 +89,7 @@ def test_a_failure_is_what_the_model_is_told(case: Case) -> None:
         call.result(LIMIT_S)
 
 
-def test_a_call_that_is_cancelled_ends_and_the_sidecar_is_told(case: Case) -> None:
+def test_a_call_that_is_cancelled_ends_and_the_sidecar_is_notified(case: Case) -> None:
     peer = case.connect()
     cancel = Cancellation()
     call = case.call(cancel=cancel)

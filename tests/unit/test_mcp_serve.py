@@ -18,7 +18,7 @@ from astrbot_api.server.mcp import SOCKET_VARIABLE, run_mcp_sidecar
 
 from ..waiting import LIMIT_S
 
-#: In the place of the sidecar: says hello to one worker, and ends with its input.
+#: Instead of the sidecar: says hello to one worker, and ends with its input.
 STAND_IN = """
 import socket, sys
 listener = socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1]))

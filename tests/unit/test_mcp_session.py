@@ -214,7 +214,7 @@ def test_a_server_that_is_wanted_again_in_time_is_not_stopped() -> None:
     asyncio.run(scenario())
 
 
-def test_of_several_changes_the_last_is_told() -> None:
+def test_of_several_changes_the_last_is_reported() -> None:
     async def scenario() -> None:
         hubs = Hubs(linger_s=3600)
         mine = await hubs.connect("a")

@@ -43,7 +43,7 @@ def stdio(*arguments: str, name: str = "odd", **env: str) -> dict[str, Any]:
 
 
 class Worker:
-    """A worker's end: what it was told of its servers, and calls in threads.
+    """A worker's end: what it received of its servers, and calls in threads.
 
     The tests give servers short names; the sidecar knows them by their hashes.
     """
@@ -51,7 +51,7 @@ class Worker:
     def __init__(self, sidecar: Sidecar) -> None:
         self._changed = threading.Condition()
         self._keys: dict[str, str] = {}
-        #: The states that were told of each server, and how many were looked at.
+        #: The states that were received of each server, and how many were looked at.
         self._told: dict[str, list[Mapping[str, Any]]] = {}
         self._seen: Counter[str] = Counter()
         self.link = Link(
@@ -223,7 +223,7 @@ def test_calls_run_side_by_side(shared_worker: Worker, key: str) -> None:
 
 
 @both
-def test_new_tools_are_told_of(shared_worker: Worker, key: str) -> None:
+def test_new_tools_are_reported(shared_worker: Worker, key: str) -> None:
     assert shared_worker.say(key, "grow") == "grew"
     shared_worker.wait(key, "running", "grown")
     assert shared_worker.say(key, "grown") == "grown"
@@ -385,7 +385,7 @@ def test_servers_end_with_a_sidecar_that_is_killed(
     assert own_worker.say("S", "echo", text="back") == "back"
 
 
-def test_started_by_hand_it_stays_until_it_is_told_to_end() -> None:
+def test_started_by_hand_it_stays_until_it_is_asked_to_end() -> None:
     with run_sidecar() as sidecar:
         sidecar.stop()
         sidecar.process = subprocess.Popen(

@@ -71,7 +71,7 @@ def test_every_setting_of_agent_and_tools_is_documented(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [TurnContext, ToolContext, CommandContext, Host])
-def test_everything_a_plugin_is_told_is_documented(kind: Any) -> None:
+def test_everything_a_plugin_is_given_is_documented(kind: Any) -> None:
     for item in fields(kind):
         if item.name != "message_number":  # for /reset alone
             assert f"{item.name}`" in PAGE or f"{item.name}(" in PAGE, item.name

@@ -162,7 +162,9 @@ def test_a_job_that_loses_its_connection_is_run_again(
         assert sessions.list_sessions(db, "alice", page=1, page_size=10)[1] == 1
 
 
-def test_a_connection_lost_in_the_commit_is_told_and_not_tried_again(store: PostgresStore) -> None:
+def test_a_connection_lost_in_the_commit_is_reported_and_not_tried_again(
+    store: PostgresStore,
+) -> None:
     for sql in (
         "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$",
@@ -241,7 +243,7 @@ def test_a_deadlock_ends_with_both_jobs_done(store: PostgresStore) -> None:
     assert len(tries) == 3
 
 
-def test_who_finds_the_pool_empty_waits_and_is_then_told(postgres_url: str) -> None:
+def test_an_empty_pool_is_an_error_after_a_wait(postgres_url: str) -> None:
     store = PostgresStore(postgres_url, pool_size=1, timeout_s=30)
     with store.read():
         store._timeout_s = 0.2

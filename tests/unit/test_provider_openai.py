@@ -156,7 +156,7 @@ def test_model_that_takes_no_tools_is_asked_without_them_from_then_on(
     assert asked == [True, False, False]
 
 
-def test_another_fault_in_a_request_with_tools_is_told() -> None:
+def test_another_fault_in_a_request_with_tools_is_reported() -> None:
     def handle(connection: Connection) -> None:
         connection.read_request()
         message = "Invalid schema for function 'f' in tools[0]: 'x' is a required property"
@@ -177,7 +177,7 @@ def test_answer_comes_in_tokens_and_usage_last(fake: FakeOpenAI) -> None:
     ]
 
 
-def test_reasoning_is_told_from_the_answer(fake: FakeOpenAI) -> None:
+def test_reasoning_is_separated_from_the_answer(fake: FakeOpenAI) -> None:
     deltas = ask(provider_of(fake), "THINK N=1")
     assert deltas[:-1] == [
         *map(ReasoningDelta, ("Let me", " think", " about it.")),
@@ -221,7 +221,7 @@ def test_reasoning_is_known_by_its_other_name() -> None:
         ({"prompt_tokens": None}, Usage()),
     ],
 )
-def test_usage_tells_cached_tokens_apart(usage: dict[str, Any], expected: Usage) -> None:
+def test_usage_counts_cached_tokens_apart(usage: dict[str, Any], expected: Usage) -> None:
     assert answer_to(*HELLO[:2], event(usage=usage), DONE)[-1] == expected
 
 
@@ -249,7 +249,7 @@ def call(**fields: Any) -> dict[str, Any]:
     ],
     ids=["one by one", "no index, at once", "always index 0", "no index, arguments later"],
 )  # fmt: skip
-def test_tool_calls_are_told_apart(pieces: list[Any]) -> None:
+def test_tool_calls_are_kept_apart(pieces: list[Any]) -> None:
     deltas = answer_to(*(event({"tool_calls": one}) for one in pieces), event({}, "tool_calls"))
     calls: dict[int, list[str]] = {}
     for delta in deltas:
@@ -287,7 +287,7 @@ def test_whole_completion_is_understood_in_place_of_a_stream() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 3, 1000])
-def test_thinking_inside_the_content_is_told_from_the_answer(step: int) -> None:
+def test_thinking_inside_the_content_is_separated_from_the_answer(step: int) -> None:
     text = "\n<think>\nso <b> </thin k>\n</think>\n\nThe <think>answer</think>"
     pieces = [text[at : at + step] for at in range(0, len(text), step)]
     deltas = answer_to(*(event({"content": piece}) for piece in pieces), *HELLO[1:])

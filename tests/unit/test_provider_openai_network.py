@@ -234,7 +234,7 @@ def test_redirect_is_not_followed() -> None:
     )
 
 
-def test_key_is_sent_and_never_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_key_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
     heads: list[str] = []
 
     def handle(connection: Connection) -> None:
@@ -267,7 +267,7 @@ def test_log_holds_only_the_beginning_of_what_the_endpoint_said(
     assert "\n" not in record.getMessage()
 
 
-def test_unreachable_endpoint_is_tried_again_and_then_told() -> None:
+def test_unreachable_endpoint_is_tried_again_and_then_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     cancel = ImpatientCancellation()
@@ -302,7 +302,7 @@ def test_silence_ends_after_the_time_out_and_is_not_tried_again(begins: bool) ->
     assert error.message == "The model's endpoint did not answer within 0.25 s."
 
 
-def test_broken_answer_is_told_after_what_came(fake: FakeOpenAI) -> None:
+def test_broken_answer_is_reported_after_what_came(fake: FakeOpenAI) -> None:
     stream = begin(provider_of(fake), "DROP=2 DELAY=1")
     assert [next(stream), next(stream)] == [TextDelta("Hello"), TextDelta(" from")]
     with pytest.raises(ProviderError) as caught:
@@ -346,7 +346,7 @@ def test_answer_with_nothing_in_it_is_a_failure(fake: FakeOpenAI) -> None:
         (b"\xff\xfe", "sent something that is not valid JSON."),
     ],
 )
-def test_fault_inside_a_stream_is_told(data: bytes, message: str) -> None:
+def test_fault_inside_a_stream_is_reported(data: bytes, message: str) -> None:
     with pytest.raises(ProviderError) as caught:
         answer_to(HELLO[0], b"data: " + data + b"\n\n")
     assert caught.value.message == f"The model's endpoint {message}"

@@ -99,7 +99,7 @@ def test_the_embedded_model_comes_last() -> None:
 
 
 @pytest.mark.parametrize("missing", [{"demo": None}, {"has_llama": False}])
-def test_without_any_model_the_owner_is_told_what_to_do(missing: dict[str, Any]) -> None:
+def test_without_any_model_the_owner_learns_what_to_do(missing: dict[str, Any]) -> None:
     choice = choose(**missing)
     assert choice.kind == "none"
     assert choice.gguf is None

@@ -122,7 +122,7 @@ def run_master(program: str, banner: Banner) -> int:
     return Master([sys.executable, "-c", program], os.environ, banner).run()
 
 
-def test_a_server_that_does_not_start_is_told_in_one_line(
+def test_a_server_that_does_not_start_is_reported_in_one_line(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     banner = make_banner(key="abk_1")

@@ -16,7 +16,7 @@ from ..waiting import LIMIT_S
 
 
 class Runs:
-    """Notes what it is told."""
+    """Records the calls."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []

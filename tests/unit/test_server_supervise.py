@@ -164,7 +164,7 @@ def test_the_child_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Tell a process from one that is dead but not yet collected by init."""
+    """Distinguish a process from one that is dead but not yet collected by init."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

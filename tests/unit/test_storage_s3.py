@@ -75,7 +75,7 @@ def test_attachments_lie_in_the_bucket_alone(storage: Storage, tmp_path: Path) -
     store.close()
 
 
-def test_a_missing_bucket_is_told_without_its_name(storage: Storage, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_reported_without_its_name(storage: Storage, tmp_path: Path) -> None:
     other = open_storage(load_settings({"storage_url": "s3://absent"}, environ={}))
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(StorageError) as caught:

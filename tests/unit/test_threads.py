@@ -29,7 +29,7 @@ for run in (thread.call, run_native):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_job_that_fails_is_told_of_where_nothing_can_be_logged() -> None:
+def test_a_job_that_fails_is_reported_where_nothing_can_be_logged() -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, stderr=full, timeout=100

@@ -1,0 +1,73 @@
+"""Prose is plain technical English: words that it does without."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+#: For "told": report, notify, log, return. For "anew": again. For "whoever": name the subject.
+BANNED = re.compile(
+    r"\b(told|tells?|telling|anew|heed(s|ed|ing)?|mend(s|ed|ing)?|in the place of|gone on with"
+    r"|for ever|whoever|that is none|whose it is)\b",
+    re.IGNORECASE,
+)
+
+#: Add "astrbot_api" once its docstrings are rewritten.
+FOLDERS = ("tests", "bench", "docs", "examples", "deploy")
+PAGES = ("README*.rst", "CHANGES.rst", "CONTRIBUTING.rst", *(f"{one}/**/*.rst" for one in FOLDERS))
+
+
+def list_files(*patterns: str) -> list[str]:
+    """Return the files of the repository, by their path in it."""
+    found = {path for pattern in patterns for path in ROOT.glob(pattern)}
+    return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
+def iter_prose(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the docstrings and comments of a module, with the lines where they begin."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and node.body:
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                yield first.lineno, str(first.value.value)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def list_banned(start: int, text: str) -> list[tuple[int, str]]:
+    """Return the banned words of a text, each with its line."""
+    return [
+        (start + text.count("\n", 0, found.start()), found[0]) for found in BANNED.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize("page", list_files(*PAGES))
+def test_a_page_has_no_banned_word(page: str) -> None:
+    assert list_banned(1, (ROOT / page).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_docstrings_and_comments_have_no_banned_word(folder: str) -> None:
+    found = [
+        f"{path}:{line}: {word}"
+        for path in list_files(f"{folder}/**/*.py")
+        if path != "tests/unit/test_language.py"
+        for start, text in iter_prose((ROOT / path).read_text(encoding="utf-8"))
+        for line, word in list_banned(start, text)
+    ]
+    assert found == []
+
+
+def test_banned_words_are_found_with_their_lines() -> None:
+    source = '"""Fine.\n\nIt is told anew."""\nx = 1  # for ever\ny = "tell"\n'
+    found = [one for start, text in iter_prose(source) for one in list_banned(start, text)]
+    assert found == [(3, "told"), (3, "anew"), (4, "for ever")]
