@@ -37,7 +37,7 @@ help:
 	@echo "make deploy-check  the contract behind nginx, twice: embedded state; PostgreSQL, Redis, S3"
 	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": so many examples of each)"
 	@echo "make torture  faults under load: is anything lost? (ARGS=\"kill --size 0.5\"; ARGS=--list)"
-	@echo "make picture  take the picture of the console for the README anew"
+	@echo "make picture  take the picture of the console for the README"
 	@echo "make install  what make run installs, without starting anything"
 	@echo "make clean    remove the environment and the caches; data/ stays"
 

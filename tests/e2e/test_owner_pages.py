@@ -1,6 +1,6 @@
 """The owner's pages in a real browser: the whole story, in both languages.
 
-Needs Debian's ``chromium`` (``.ci/install-browser``), ``playwright`` and
+Needs Debian's ``chromium`` (``.ci/install-tools``), ``playwright`` and
 ``axe-playwright-python``; where one of them is missing, the tests are skipped.
 """
 
@@ -28,7 +28,7 @@ _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(
-        _CHROMIUM is None, reason="there is no chromium; .ci/install-browser installs it"
+        _CHROMIUM is None, reason="there is no chromium; .ci/install-tools installs it"
     ),
 ]
 
