@@ -1,6 +1,6 @@
 """A fake OpenAI-compatible endpoint, with scripted answers.
 
-As a program, until it is told to end::
+As a program, until it is stopped::
 
     python -m astrbot_api.testing.fake_openai [--host H] [--port 0] [--log FILE]
 

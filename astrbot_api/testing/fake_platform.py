@@ -194,7 +194,7 @@ class FakePlatform:
         return FakeAnswer.of_json({"error": f"failure {status}"}, status, **headers)
 
     def accept(self, message: dict[str, Any]) -> None:
-        """Remember a message and tell those that wait for it."""
+        """Remember a message and notify the threads that wait for it."""
         with self._changed:
             self.messages.append(message)
             self._changed.notify_all()

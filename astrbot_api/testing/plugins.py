@@ -57,7 +57,7 @@ def call_tool(
     settings: Mapping[str, Any] | None = None,
     attachments: tuple[ToolAttachment, ...] = (),
 ) -> str:
-    """Call a tool as the model would, and return what the model would be told."""
+    """Call a tool as the model would, and return what the model would get."""
     context = ToolContext(
         "alice", "session", "default", Cancellation(),
         attachments=attachments, settings=dict(settings or {}),
@@ -67,7 +67,7 @@ def call_tool(
 
 
 def make_turn_context(settings: Mapping[str, Any] | None = None) -> TurnContext:
-    """Return what a hook is told of a turn."""
+    """Return the context that a hook is given of a turn."""
     return TurnContext(
         "run", "alice", "session", "default", "webchat", Cancellation(), dict(settings or {})
     )
