@@ -1,0 +1,113 @@
+"""Statements that are built once from a peewee expression and run past peewee.
+
+Building a query costs peewee twenty times what SQLite needs to run it. So the statements
+of every request, event and chore are kept as SQL, one text for each kind of database::
+
+    _FIND = Prepared(lambda: Run.select(Run.status).where(Run.run_id == param("run_id")))
+
+    row = _FIND.execute(db, run_id="a").fetchone()
+
+Constants of the expression stand in the text, so that partial indexes serve it. Values
+are passed as they are stored: no field converts them. Rows are tuples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
+import peewee
+
+from .models import is_postgres
+
+#: U+0000 is in no SQL: neither database takes it.
+_MARK = re.compile("\0(\\w+)\0")
+
+
+class _Param(peewee.ColumnBase):
+    """The place of a value in an expression."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __sql__(self, ctx: Any) -> Any:
+        return ctx.literal(f"\0{self._name}\0")
+
+
+def param(name: str) -> Any:
+    """Return the place of a value that :meth:`Prepared.execute` is given by this name."""
+    return _Param(name)
+
+
+def params(*names: str) -> dict[str, Any]:
+    """Return places by their names, for the columns of an INSERT or UPDATE."""
+    return {name: _Param(name) for name in names}
+
+
+class _JoinText(peewee.ColumnBase):
+    def __init__(self, node: Any, separator: str) -> None:
+        self._node = node
+        self._separator = separator
+
+    def __sql__(self, ctx: Any) -> Any:
+        # SQLite knows STRING_AGG only since 3.44.
+        name = "group_concat" if ctx.state.param == "?" else "string_agg"
+        return ctx.sql(peewee.Function(name, (self._node, self._separator)))
+
+
+def join_text(node: Any, separator: str) -> Any:
+    """Return the aggregate that joins the texts of a column."""
+    return _JoinText(node, separator)
+
+
+class Prepared:
+    """One statement.
+
+    :param build: Returns the expression. It is called once for each kind of database,
+        when the statement is first used.
+    """
+
+    __slots__ = ("_build", "_made")
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self._build = build
+        self._made: dict[type, tuple[str, Callable[[dict[str, Any]], Any]]] = {}
+
+    def sql(self, db: peewee.Database) -> str:
+        """Return the statement's text for a database."""
+        return self._make(db)[0]
+
+    def execute(self, db: peewee.Database, /, **values: Any) -> Any:
+        """Run the statement; return the driver's cursor.
+
+        :param values: By the names of :func:`param`. A missing one raises KeyError.
+        """
+        try:
+            sql, order = self._made[type(db)]
+        except KeyError:
+            sql, order = self._make(db)
+        return db.connection().execute(sql, order(values))
+
+    def _make(self, db: peewee.Database) -> tuple[str, Callable[[dict[str, Any]], Any]]:
+        made = self._made.get(type(db))
+        if made is None:
+            sql, constants = db.get_sql_context(value_literals=True).parse(self._build())
+            if constants:
+                raise ValueError(f"not all constants of a statement became text: {sql}")
+            names = _MARK.findall(sql)
+            if is_postgres(db):
+                sql = sql.replace("%", "%%")
+            sql = _MARK.sub("%s" if is_postgres(db) else "?", sql)
+            made = self._made[type(db)] = (sql, _order(names))
+        return made
+
+
+def _order(names: list[str]) -> Callable[[dict[str, Any]], Any]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    if not names:
+        return lambda values: ()
+    only = names[0]
+    return lambda values: (values[only],)
