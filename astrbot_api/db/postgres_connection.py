@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ..errors import SettingsError
 from ..runtime.threads import is_gevent_patched
-from .dialect import ddl_to_postgres, to_postgres
+from .dialect import to_postgres
 
 #: The longest that one statement may take, waiting for locks included, in seconds.
 _STATEMENT_LIMIT_S = 30
@@ -136,14 +136,6 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         if params and any(type(one) is str and "\0" in one for one in params):
             params = [one.replace("\0", "\ufffd") if type(one) is str else one for one in params]
         return super().execute_sql(to_postgres(sql), params)  # type: ignore[no-untyped-call]
-
-
-class MigratingDatabase(PostgresDatabase):
-    """What a migration is given: it is written once, as SQLite reads it."""
-
-    def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
-        """Run a statement; its types are translated."""
-        return super().execute_sql(ddl_to_postgres(sql), params)
 
 
 def find_state(error: BaseException) -> str:

@@ -15,16 +15,14 @@ from typing import Any, TypeVar
 
 import peewee
 import psycopg
-from playhouse.migrations import Runner
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from ..errors import SettingsError, StorageError
 from ..runtime.threads import count_forks
+from . import migrating
 from .failures import as_storage_error, as_unknown_outcome
-from .migrating import MIGRATIONS
 from .postgres_connection import (
     Connection,
-    MigratingDatabase,
     PostgresDatabase,
     find_state,
     read_url,
@@ -80,16 +78,14 @@ class PostgresStore:
             try:
                 # Held by the connection: whoever comes second waits here.
                 connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
-                names: list[str] = Runner(MigratingDatabase(connection), str(MIGRATIONS)).up()
+                return migrating.upgrade(PostgresDatabase(connection))
             except _FAILURES as error:
                 raise SettingsError(f"cannot upgrade the database: {_line(error)}") from error
-        return names
 
     def list_migrations(self) -> list[tuple[str, bool]]:
         """Return each migration's name and whether it has run."""
         with self._connect() as connection:
-            runner = Runner(MigratingDatabase(connection), str(MIGRATIONS))
-            return [(one.name, bool(one.applied)) for one in runner.status()]
+            return migrating.list_migrations(PostgresDatabase(connection))
 
     def read(self) -> _Reading:
         """Lend a connection; each statement sees what is committed when it begins."""

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import peewee
-from playhouse.migrations import Runner
 
 from ..errors import SettingsError, StorageError
 from ..runtime.filelock import lock_file
 from ..runtime.private_files import create_private_file
 from ..runtime.threads import BatchWriter, count_forks
+from . import migrating
 from .failures import as_storage_error
-from .migrating import MIGRATIONS
 
 log = logging.getLogger(__name__)
 
@@ -63,18 +62,17 @@ class SqliteStore:
         with lock_file(Path(f"{self._path}.lock")):
             db = self._connect()
             try:
-                names: list[str] = Runner(db, str(MIGRATIONS)).up()
+                return migrating.upgrade(db)
             except (peewee.DatabaseError, sqlite3.Error) as error:
                 raise SettingsError(f"cannot upgrade the database {self._path}: {error}") from error
             finally:
                 db.close()
-        return names
 
     def list_migrations(self) -> list[tuple[str, bool]]:
         """Return each migration's name and whether it has run."""
         db = self._connect()
         try:
-            return [(one.name, bool(one.applied)) for one in Runner(db, str(MIGRATIONS)).status()]
+            return migrating.list_migrations(db)
         finally:
             db.close()
 

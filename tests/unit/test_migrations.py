@@ -1,0 +1,152 @@
+"""The schema: made from the models, and taken over from the last development state.
+
+``tests/data/development.*.sql`` are the tables as migrations 0001 to 0010 of the
+development made them (commit 971b0fa), with their history.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+
+from astrbot_api.config.settings import Settings
+from astrbot_api.db import migrating
+from astrbot_api.db.models import ALL_MODELS, POSTGRES_MODELS, is_postgres
+from astrbot_api.db.store import Store, open_store
+from astrbot_api.errors import SettingsError
+
+from ..postgres import Postgres
+
+_DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Store]]:
+    """Two stores whose databases are empty."""
+    made = []
+    for name in ("one", "other"):
+        url = f"sqlite:///{tmp_path / name}.db"
+        if request.param == "postgres":
+            server: Postgres = request.getfixturevalue("postgres")
+            url = server.create_database(migrated=False)
+        made.append(open_store(Settings(database_url=url)))
+    yield made
+    for store in made:
+        store.close()
+
+
+def _run(store: Store, *statements: str) -> None:
+    def job(db: peewee.Database) -> None:
+        for statement in statements:
+            db.execute_sql(statement)
+
+    store.write(job)
+
+
+def _make_development(store: Store, *, but: str = "no migration") -> None:
+    """Make the database of the last development state, or of one before it."""
+    text = (_DATA / f"development.{store.dialect}.sql").read_text()
+    # None of the defaults has a semicolon in it.
+    _run(store, *(one for one in text.split(";\n") if one.strip() and but not in one))
+
+
+def _rows(store: Store, sql: str) -> list[tuple[Any, ...]]:
+    with store.read() as db:
+        return db.execute_sql(sql).fetchall()  # type: ignore[no-any-return]
+
+
+def _describe(store: Store) -> list[str]:
+    """Return the schema as lines, from the database's own catalogue."""
+    if store.dialect == "postgres":
+        lines = []
+        for sql in (
+            "SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity"
+            " FROM information_schema.columns WHERE table_schema = 'public'",
+            "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
+            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
+            " FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
+        ):
+            lines += [str(tuple(row)) for row in _rows(store, sql)]
+        return sorted(lines)
+    lines = []
+    made = dict(_rows(store, "SELECT name, sql FROM sqlite_master"))
+    for (table,) in _rows(store, "SELECT name FROM sqlite_master WHERE type = 'table'"):
+        lines.append(f"{table} {'AUTOINCREMENT' in (made[table] or '')}")
+        for _, column, kind, *rest in _rows(store, f"PRAGMA table_info({table})"):
+            lines.append(f"{table}.{column} {_affinity(kind)} {rest}")
+        for _, index, *rest in _rows(store, f"PRAGMA index_list({table})"):
+            columns = [row[2] for row in _rows(store, f"PRAGMA index_info({index})")]
+            where = re.sub(r'["()]', "", (made[index] or "").partition(" WHERE ")[2]).strip()
+            lines.append(f"{table} {index} {columns} {rest} {where}")
+    return sorted(lines)
+
+
+def _affinity(kind: str) -> str:
+    """Return what SQLite takes a type for. Source: https://sqlite.org/datatype3.html#affname."""
+    for affinity, signs in {"INTEGER": "INT", "TEXT": "CHAR|TEXT", "REAL": "REAL|FLOA"}.items():
+        if re.search(signs, kind.upper()):
+            return affinity
+    return kind
+
+
+def test_the_numbers_are_unique() -> None:
+    numbers = [path.name[:4] for path in migrating.MIGRATIONS.glob("[0-9]*.py")]
+    assert sorted(numbers) == [f"{number:04}" for number in range(1, len(numbers) + 1)]
+
+
+def test_a_new_database_has_the_tables_of_the_models_and_no_others(stores: list[Store]) -> None:
+    store = stores[0]
+    assert store.upgrade() == ["0001_initial"]
+    with store.read() as db:
+        models = (*ALL_MODELS, *(POSTGRES_MODELS if is_postgres(db) else ()))
+        names = {model._meta.table_name for model in models} | {"schema_migration"}
+        assert set(db.get_tables()) - {"sqlite_sequence"} == names
+
+
+def test_the_last_development_state_is_taken_over(stores: list[Store]) -> None:
+    old, fresh = stores
+    _make_development(old)
+    _run(old, "INSERT INTO owner VALUES ('bob', 'hash', 1, 2)")
+    assert old.upgrade() == []
+    assert old.list_migrations() == [("0001_initial", True)]
+    assert _rows(old, "SELECT name FROM owner") == [("bob",)]
+    fresh.upgrade()
+    assert _describe(old) == _describe(fresh)
+    assert len(_describe(old)) > 250
+
+
+@pytest.mark.parametrize("missing", ["'0010_", "'00"])
+def test_a_state_of_the_development_before_its_last_is_refused(
+    stores: list[Store], missing: str
+) -> None:
+    _make_development(stores[0], but=missing)
+    if missing == "'00":
+        sql = "INSERT INTO schema_migration (name, applied) VALUES ('0001_initial', '2026-01-01')"
+        _run(stores[0], "DROP TABLE bot_lease", sql)
+    with pytest.raises(SettingsError, match="`astrbot-api db upgrade` of commit 971b0fa"):
+        stores[0].upgrade()
+
+
+def test_a_later_migration_runs_on_an_old_database_and_not_on_a_new_one(
+    stores: list[Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, fresh = stores
+    old.upgrade()
+    (tmp_path / "0001_initial.py").write_bytes(
+        (migrating.MIGRATIONS / "0001_initial.py").read_bytes()
+    )
+    (tmp_path / "0002_later.py").write_text(
+        "def up(migrator, db):\n    db.execute_sql('CREATE TABLE later (id BIGINT)')\n"
+    )
+    monkeypatch.setattr(migrating, "MIGRATIONS", tmp_path)
+    assert old.upgrade() == ["0002_later"]
+    assert _rows(old, "SELECT id FROM later") == []
+    # Its tables are those of the models, which no later migration need change.
+    assert fresh.upgrade() == ["0001_initial", "0002_later"]
+    with fresh.read() as db:
+        assert not db.table_exists("later")
