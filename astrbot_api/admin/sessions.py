@@ -10,7 +10,8 @@ from urllib.parse import quote
 import orjson
 from flask import Response, request
 
-from ..db import all_sessions, messages
+from ..db import messages
+from ..db.search import list_all_sessions
 from ..db.sessions import SessionRow, find_session
 from ..db.store import Store
 from ..errors import ApiError
@@ -32,9 +33,7 @@ def list_sessions() -> Response:
     words = request.args.get("q", "").strip()[:200]
     before = request.args.get("before", type=int)
     with get_state().db.read() as db:
-        page, following = all_sessions.list_all_sessions(
-            db, words=words, before=before, limit=_PAGE
-        )
+        page, following = list_all_sessions(db, words=words, before=before, limit=_PAGE)
     return ok({"sessions": page, "next": following})
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import peewee
 
 from ..runtime.clock import now_us, to_iso
+from .models import Audit
 from .store import Store
 
 T = TypeVar("T")
@@ -22,15 +23,6 @@ ACTIONS = (
     "key_created", "key_changed", "key_first_used", "key_rotated", "key_revoked", "key_deleted",
     "session_deleted", "data_imported", "bot_tested",
 )  # fmt: skip
-
-_INSERT = """
-INSERT INTO audit (at, action, actor, address, subject, detail) VALUES (?, ?, ?, ?, ?, ?)
-"""
-
-_LIST = """
-SELECT id, at, action, actor, address, subject, detail FROM audit
-WHERE id < ? ORDER BY id DESC LIMIT ?
-"""
 
 #: Longest text of a row, so that a caller cannot fill the table with one.
 _MAX_CHARS = 500
@@ -54,9 +46,14 @@ class AuditEntry:
 
     def store(self, db: peewee.Database) -> None:
         """Add the row."""
-        texts = (self.actor[:255], self.address[:64], self.subject, self.detail)
-        values = tuple(_clean(text) for text in texts)
-        db.execute_sql(_INSERT, (now_us(), self.action, *values))
+        Audit.insert(
+            at=now_us(),
+            action=self.action,
+            actor=_clean(self.actor[:255]),
+            address=_clean(self.address[:64]),
+            subject=_clean(self.subject),
+            detail=_clean(self.detail),
+        ).execute(db)
 
     def log(self) -> None:
         """Write the log line; not in the writer's thread, since logging takes a lock."""
@@ -108,24 +105,15 @@ def list_entries(
 
     :param before: Only those with a lower ``id``.
     """
-    rows = db.execute_sql(_LIST, (2**62 if before is None else before, limit)).fetchall()
-    return [
-        {
-            "id": number,
-            "at": to_iso(at),
-            "action": action,
-            "actor": actor,
-            "address": address,
-            "subject": subject,
-            "detail": detail,
-        }
-        for number, at, action, actor, address, subject, detail in rows
-    ]
+    query = Audit.select().order_by(Audit.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Audit.id < before)
+    return [{**row, "at": to_iso(row["at"])} for row in query.dicts().execute(db)]
 
 
 def forget_before(db: peewee.Database, time_us: int) -> int:
     """Remove the entries that are older. Returns how many."""
-    return int(db.execute_sql("DELETE FROM audit WHERE at < ?", (time_us,)).rowcount)
+    return int(Audit.delete().where(Audit.at < time_us).execute(db))
 
 
 def _clean(text: str) -> str:

@@ -13,16 +13,25 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import orjson
 import peewee
 
 from ..runtime.clock import now_us
-from .dialect import is_postgres
 from .locks import lock_name
+from .models import (
+    DELIVERY_DUE,
+    DELIVERY_SENDING,
+    DELIVERY_UNFINISHED,
+    Delivery,
+    Worker,
+    is_postgres,
+)
+from .prepared import Prepared, param, params
 
 #: States of a delivery that is not finished.
 OPEN = ("queued", "sending")
@@ -64,80 +73,109 @@ class DeliveryRow:
         return self.status not in OPEN
 
 
-_COLUMNS = (
-    "id, delivery_id, platform_id, target, content, reply_to, status, attempts, sent_parts, "
-    "sent_chars, platform_ids, error, due_at, created_at, updated_at, finished_at, traceparent"
+_NAMES = [field.name for field in fields(DeliveryRow)]
+_FIELDS = [getattr(Delivery, name) for name in _NAMES]
+
+_ADD = Prepared(
+    lambda: Delivery.insert(
+        **params("delivery_id", "platform_id", "target", "key_id", "content", "reply_to"),
+        **params("status", "head", "platform_ids", "due_at", "created_at", "updated_at"),
+        **params("finished_at", "traceparent"),
+    )
 )
 
-_INSERT = """
-INSERT INTO delivery
-    (delivery_id, platform_id, target, key_id, content, reply_to, status, head, platform_ids,
-     due_at, created_at, updated_at, finished_at, traceparent)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_UNFINISHED_OF_TARGET = DELIVERY_UNFINISHED & (Delivery.target == param("target"))
 
-_LINE = """
-SELECT COUNT(*) FROM (
-    SELECT 1 FROM delivery WHERE target = ? AND status IN ('queued', 'sending') LIMIT ?
-) AS line
-"""
+_LINE = Prepared(
+    lambda: peewee.Select(
+        [Delivery.select(Delivery.id).where(_UNFINISHED_OF_TARGET).limit(param("limit"))],
+        [peewee.fn.COUNT(peewee.SQL("1"))],
+    )
+)
 
-_FREE_DEAD = """
-UPDATE delivery SET status = 'queued', claimed_by = NULL
-WHERE status = 'sending'
-  AND claimed_by NOT IN (SELECT worker_id FROM worker WHERE lease_until > ?)
-"""
+#: Held by a worker whose lease has run out.
+_OF_DEAD = DELIVERY_SENDING & Delivery.claimed_by.not_in(
+    Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
+)
 
-_CLAIM = f"""
-UPDATE delivery SET status = 'sending', claimed_by = ?, attempts = attempts + 1, updated_at = ?
-WHERE status = 'queued' AND id IN (
-    SELECT id FROM delivery
-    WHERE status = 'queued' AND head = 1 AND due_at <= ? {{but_not}}
-    ORDER BY due_at, id LIMIT ?{{skip}})
-RETURNING {_COLUMNS}
-"""
+_HAS_DEAD = Prepared(lambda: Delivery.select(Delivery.id).where(_OF_DEAD).limit(1))
 
-_NEXT_DUE = "SELECT MIN(due_at) FROM delivery WHERE status = 'queued' AND head = 1 {but_not}"
+_FREE_DEAD = Prepared(lambda: Delivery.update(status="queued", claimed_by=None).where(_OF_DEAD))
 
-_HAS_DEAD = """
-SELECT 1 FROM delivery WHERE status = 'sending'
-  AND claimed_by NOT IN (SELECT worker_id FROM worker WHERE lease_until > ?) LIMIT 1
-"""
+#: What a worker still holds: a write that finds no row says that the claim is lost.
+_HELD = (
+    (Delivery.id == param("id")) & (Delivery.claimed_by == param("worker_id")) & DELIVERY_SENDING
+)
 
-_PROGRESS = """
-UPDATE delivery SET sent_parts = ?, sent_chars = ?, platform_ids = ?, updated_at = ?
-WHERE id = ? AND claimed_by = ? AND status = 'sending'
-"""
+_PROGRESS = Prepared(
+    lambda: Delivery.update(
+        **params("sent_parts", "sent_chars", "platform_ids", "updated_at")
+    ).where(_HELD)
+)
 
-_FINISH = """
-UPDATE delivery SET status = ?, error = ?, platform_ids = ?, updated_at = ?, finished_at = ?,
-    claimed_by = NULL, head = 0
-WHERE id = ? AND claimed_by = ? AND status = 'sending'
-"""
+_FINISH = Prepared(
+    lambda: Delivery.update(
+        **params("status", "error", "platform_ids", "updated_at", "finished_at"),
+        claimed_by=None,
+        head=0,
+    ).where(_HELD)
+)
 
-_REQUEUE = """
-UPDATE delivery SET status = 'queued', error = ?, due_at = ?, updated_at = ?, claimed_by = NULL
-WHERE id = ? AND claimed_by = ? AND status = 'sending'
-"""
+_REQUEUE = Prepared(
+    lambda: Delivery.update(
+        **params("error", "due_at", "updated_at"), status="queued", claimed_by=None
+    ).where(_HELD)
+)
 
-_FREE_OWN = """
-UPDATE delivery SET status = 'queued', claimed_by = NULL
-WHERE status = 'sending' AND claimed_by = ?
-"""
+_PROMOTE = Prepared(
+    lambda: Delivery.update(head=1).where(
+        Delivery.id == Delivery.select(peewee.fn.MIN(Delivery.id)).where(_UNFINISHED_OF_TARGET)
+    )
+)
 
-_PROMOTE = """
-UPDATE delivery SET head = 1 WHERE id = (
-    SELECT MIN(id) FROM delivery WHERE target = ? AND status IN ('queued', 'sending'))
-"""
 
-_PRUNE = """
-DELETE FROM delivery WHERE id IN (
-    SELECT id FROM delivery WHERE finished_at < ? ORDER BY finished_at LIMIT ?)
-"""
+@cache
+def _next_due(busy: int) -> Prepared:
+    """Return the statement that leaves out as many platforms."""
+    return Prepared(lambda: Delivery.select(peewee.fn.MIN(Delivery.due_at)).where(_heads(busy)))
 
-_OF_PLATFORM = f"""
-SELECT {_COLUMNS} FROM delivery WHERE platform_id = ? ORDER BY id DESC LIMIT ?
-"""
+
+@cache
+def _claim(busy: int, skip_locked: bool) -> Prepared:
+    """Return the statement that leaves out as many platforms.
+
+    :param skip_locked: On PostgreSQL others claim at the same time: each takes what is left.
+    """
+    due = (
+        Delivery.select(Delivery.id)
+        .where(_heads(busy) & (Delivery.due_at <= param("now")))
+        .order_by(Delivery.due_at, Delivery.id)
+        .limit(param("limit"))
+        .for_update(skip_locked, skip_locked=skip_locked)
+    )
+    return Prepared(
+        lambda: (
+            Delivery.update(
+                status="sending",
+                claimed_by=param("worker_id"),
+                attempts=Delivery.attempts + 1,
+                updated_at=param("now"),
+            )
+            .where((Delivery.status == "queued") & Delivery.id.in_(due))
+            .returning(*_FIELDS)
+        )
+    )
+
+
+def _heads(busy: int) -> Any:
+    if not busy:
+        return DELIVERY_DUE
+    names = [param(f"busy{number}") for number in range(busy)]
+    return DELIVERY_DUE & Delivery.platform_id.not_in(names)
+
+
+def _name_busy(platforms: Sequence[str]) -> dict[str, str]:
+    return {f"busy{number}": name for number, name in enumerate(platforms)}
 
 
 def add_delivery(
@@ -149,67 +187,58 @@ def add_delivery(
     key_id: str | None = None,
     reply_to: str | None = None,
     ordered: bool = True,
+    sent_as: Sequence[str] | None = None,
     traceparent: str | None = None,
 ) -> str:
     """Put a delivery at the end of its target's line; return its ``delivery_id``.
 
     :param ordered: False: it does not wait for others of the same target.
+    :param sent_as: Its ids there, if it has arrived already, as in a web chat.
     :param traceparent: What it is a part of, in a trace.
     """
-    if ordered:
+    delivery_id, now, queued = str(uuid.uuid4()), now_us(), sent_as is None
+    if queued and ordered:
         lock_name(db, "delivery", target)
-    delivery_id, now = str(uuid.uuid4()), now_us()
-    head = not ordered or count_line(db, target, 1) == 0
-    values = (
-        delivery_id, platform_id, target, key_id, orjson.dumps(content).decode(), reply_to,
-        "queued", int(head), "[]", now, now, now, None, traceparent,
-    )  # fmt: skip
-    db.execute_sql(_INSERT, values)
-    return delivery_id
-
-
-def add_sent(
-    db: peewee.Database,
-    *,
-    platform_id: str,
-    target: str,
-    content: Any,
-    key_id: str | None,
-    platform_ids: Sequence[str],
-) -> str:
-    """Note what has arrived already, as in a web chat; return its ``delivery_id``."""
-    delivery_id, now = str(uuid.uuid4()), now_us()
-    values = (
-        delivery_id, platform_id, target, key_id, orjson.dumps(content).decode(), None,
-        "sent", 0, orjson.dumps(list(platform_ids)).decode(), now, now, now, now, None,
-    )  # fmt: skip
-    db.execute_sql(_INSERT, values)
+    _ADD.execute(
+        db,
+        delivery_id=delivery_id,
+        platform_id=platform_id,
+        target=target,
+        key_id=key_id,
+        content=_dump(content),
+        reply_to=reply_to,
+        status="queued" if queued else "sent",
+        head=int(queued and (not ordered or count_line(db, target, 1) == 0)),
+        platform_ids=_dump(list(sent_as or ())),
+        due_at=now,
+        created_at=now,
+        updated_at=now,
+        finished_at=None if queued else now,
+        traceparent=traceparent,
+    )
     return delivery_id
 
 
 def count_line(db: peewee.Database, target: str, limit: int) -> int:
     """Count the unfinished deliveries of a target, up to a limit."""
-    return int(db.execute_sql(_LINE, (target, limit)).fetchone()[0])
+    return int(_LINE.execute(db, target=target, limit=limit).fetchone()[0])
 
 
 def find_delivery(db: peewee.Database, delivery_id: str) -> DeliveryRow | None:
     """Return the delivery of this id."""
-    sql = f"SELECT {_COLUMNS} FROM delivery WHERE delivery_id = ?"
-    row = db.execute_sql(sql, (delivery_id,)).fetchone()
-    return None if row is None else _to_row(row)
+    return find_deliveries(db, [delivery_id]).get(delivery_id)
 
 
 def find_deliveries(db: peewee.Database, ids: Sequence[str]) -> dict[str, DeliveryRow]:
     """Return those of these deliveries that there are, by their ids."""
-    marks = ", ".join("?" * len(ids))
-    sql = f"SELECT {_COLUMNS} FROM delivery WHERE delivery_id IN ({marks})"
-    rows = [_to_row(row) for row in db.execute_sql(sql, list(ids)).fetchall()]
-    return {row.delivery_id: row for row in rows}
+    query = Delivery.select(*_FIELDS).where(Delivery.delivery_id.in_(ids))
+    return {row.delivery_id: row for row in _to_rows(query.tuples().execute(db))}
 
 
 def list_newest(db: peewee.Database, platform_id: str, limit: int) -> list[DeliveryRow]:
     """Return the newest deliveries of one bot, newest first."""
-    return [_to_row(row) for row in db.execute_sql(_OF_PLATFORM, (platform_id, limit)).fetchall()]
+    query = Delivery.select(*_FIELDS).where(Delivery.platform_id == platform_id)
+    return _to_rows(query.order_by(Delivery.id.desc()).limit(limit).tuples().execute(db))
 
 
 def next_due(db: peewee.Database, busy: Sequence[str] = (), *, judge: bool = True) -> int | None:
@@ -218,11 +247,10 @@ def next_due(db: peewee.Database, busy: Sequence[str] = (), *, judge: bool = Tru
     :param busy: Platforms that do not count.
     :param judge: Whether a lease that has run out means that its worker is dead.
     """
-    if judge and db.execute_sql(_HAS_DEAD, (time.time(),)).fetchone() is not None:
+    if judge and _HAS_DEAD.execute(db, now=time.time()).fetchone() is not None:
         return now_us()
-    sql = _NEXT_DUE.format(but_not=_but_not(busy))
-    due: int | None = db.execute_sql(sql, list(busy)).fetchone()[0]
-    return due
+    (due,) = _next_due(len(busy)).execute(db, **_name_busy(busy)).fetchone()
+    return None if due is None else int(due)
 
 
 def claim(
@@ -238,18 +266,11 @@ def claim(
     :param busy: Platforms of which none is taken.
     :param judge: Whether a lease that has run out means that its worker is dead.
     """
-    now = now_us()
     if judge:
-        db.execute_sql(_FREE_DEAD, (time.time(),))
-    # On PostgreSQL others claim at the same time: each takes what is left.
-    skip = " FOR UPDATE SKIP LOCKED" if is_postgres(db) else ""
-    sql = _CLAIM.format(but_not=_but_not(busy), skip=skip)
-    rows = db.execute_sql(sql, (worker_id, now, now, *busy, limit)).fetchall()
-    return sorted((_to_row(row) for row in rows), key=lambda one: one.id)
-
-
-def _but_not(platforms: Sequence[str]) -> str:
-    return f"AND platform_id NOT IN ({', '.join('?' * len(platforms))})" if platforms else ""
+        _FREE_DEAD.execute(db, now=time.time())
+    statement = _claim(len(busy), is_postgres(db))
+    values = {"worker_id": worker_id, "now": now_us(), "limit": limit, **_name_busy(busy)}
+    return sorted(_to_rows(statement.execute(db, **values)), key=lambda one: one.id)
 
 
 def note_progress(
@@ -262,9 +283,16 @@ def note_progress(
     platform_ids: Sequence[str],
 ) -> bool:
     """Note what the platform has confirmed so far. False: the claim is lost."""
-    ids = orjson.dumps(list(platform_ids)).decode()
-    values = (parts, chars, ids, now_us(), delivery.id, worker_id)
-    return bool(db.execute_sql(_PROGRESS, values).rowcount)
+    done = _PROGRESS.execute(
+        db,
+        id=delivery.id,
+        worker_id=worker_id,
+        sent_parts=parts,
+        sent_chars=chars,
+        platform_ids=_dump(list(platform_ids)),
+        updated_at=now_us(),
+    )
+    return bool(done.rowcount)
 
 
 def finish(
@@ -283,11 +311,19 @@ def finish(
     """
     lock_name(db, "delivery", delivery.target)
     now = now_us()
-    ids = orjson.dumps(list(platform_ids)).decode()
-    values = (status, error, ids, now, now, delivery.id, worker_id)
-    if not db.execute_sql(_FINISH, values).rowcount:
+    done = _FINISH.execute(
+        db,
+        id=delivery.id,
+        worker_id=worker_id,
+        status=status,
+        error=error,
+        platform_ids=_dump(list(platform_ids)),
+        updated_at=now,
+        finished_at=now,
+    )
+    if not done.rowcount:
         return False
-    db.execute_sql(_PROMOTE, (delivery.target,))
+    _PROMOTE.execute(db, target=delivery.target)
     return True
 
 
@@ -295,24 +331,36 @@ def requeue(
     db: peewee.Database, delivery: DeliveryRow, worker_id: str, *, error: str, due_at: int
 ) -> bool:
     """Have a delivery tried again later. False: the claim is lost."""
-    values = (error, due_at, now_us(), delivery.id, worker_id)
-    return bool(db.execute_sql(_REQUEUE, values).rowcount)
+    done = _REQUEUE.execute(
+        db, id=delivery.id, worker_id=worker_id, error=error, due_at=due_at, updated_at=now_us()
+    )
+    return bool(done.rowcount)
 
 
 def free_own(db: peewee.Database, worker_id: str, sending: Sequence[int]) -> int:
     """Give back what this worker has claimed and is not sending; return how many."""
-    marks = ", ".join("?" * len(sending))
-    sql = _FREE_OWN + (f" AND id NOT IN ({marks})" if sending else "")
-    return int(db.execute_sql(sql, (worker_id, *sending)).rowcount)
+    own = DELIVERY_SENDING & (Delivery.claimed_by == worker_id)
+    if sending:
+        own &= Delivery.id.not_in(sending)
+    return int(Delivery.update(status="queued", claimed_by=None).where(own).execute(db))
 
 
 def prune(db: peewee.Database, *, keep_us: int, limit: int = 500) -> int:
     """Delete old finished deliveries, some at a time; return how many."""
-    return int(db.execute_sql(_PRUNE, (now_us() - keep_us, limit)).rowcount)
+    old = Delivery.select(Delivery.id).where(Delivery.finished_at < now_us() - keep_us)
+    old = old.order_by(Delivery.finished_at).limit(limit)
+    return int(Delivery.delete().where(Delivery.id.in_(old)).execute(db))
 
 
-def _to_row(row: Sequence[Any]) -> DeliveryRow:
-    values = list(row)
-    values[4] = orjson.loads(values[4])
-    values[10] = orjson.loads(values[10])
-    return DeliveryRow(*values)
+def _dump(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _to_rows(rows: Iterable[Sequence[Any]]) -> list[DeliveryRow]:
+    found = []
+    for row in rows:
+        values = dict(zip(_NAMES, row, strict=True))
+        for name in ("content", "platform_ids"):
+            values[name] = orjson.loads(values[name])
+        found.append(DeliveryRow(**values))
+    return found

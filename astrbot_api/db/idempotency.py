@@ -4,44 +4,55 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import peewee
 
 from ..runtime.clock import now_us
+from .models import IdempotentRequest as Request
+from .models import Worker
+from .prepared import Prepared, param, params
 
 #: How long a request is remembered, in microseconds: a day.
 KEPT_US = 24 * 3600 * 1_000_000
 
-_FORGET_OLD = "DELETE FROM idempotency WHERE key_id = ? AND client_key = ? AND created_at < ?"
+_OF_KEY = (Request.key_id == param("key_id")) & (Request.client_key == param("client_key"))
 
-_CLAIM = """
-INSERT INTO idempotency (key_id, client_key, body_hash, worker_id, run_id, created_at)
-VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key_id, client_key) DO NOTHING
-"""
+_FORGET_OLD = Prepared(
+    lambda: Request.delete().where(_OF_KEY & (Request.created_at < param("before")))
+)
 
-_FIND = """
-SELECT body_hash, run_id, status, answer, worker_id,
-    (SELECT lease_until FROM worker WHERE worker.worker_id = idempotency.worker_id)
-FROM idempotency WHERE key_id = ? AND client_key = ?
-"""
+_CLAIM = Prepared(
+    lambda: Request.insert(
+        **params("key_id", "client_key", "body_hash", "worker_id", "run_id", "created_at")
+    ).on_conflict_ignore()
+)
 
-_FINISH = """
-UPDATE idempotency SET body_hash = ?, status = ?, answer = ? WHERE key_id = ? AND client_key = ?
-"""
+_FIND = Prepared(
+    lambda: (
+        Request.select(
+            Request.body_hash,
+            Request.run_id,
+            Request.status,
+            Request.answer,
+            Request.worker_id,
+            Worker.lease_until,
+        )
+        .join(Worker, peewee.JOIN.LEFT_OUTER, on=(Worker.worker_id == Request.worker_id))
+        .where(_OF_KEY)
+    )
+)
 
-_FINISH_FIRST = """
-UPDATE idempotency SET body_hash = ?, status = ?, answer = ?
-WHERE key_id = ? AND client_key = ? AND worker_id = ? AND status IS NULL
-"""
+#: What a worker has claimed and not answered.
+_CLAIMED = _OF_KEY & (Request.worker_id == param("worker_id")) & Request.status.is_null()
 
-_RELEASE = "DELETE FROM idempotency WHERE key_id = ? AND client_key = ? AND worker_id = ?"
+_ANSWER = params("body_hash", "status", "answer")
 
-_RELEASE_UNANSWERED = f"{_RELEASE} AND status IS NULL"
+_FINISH = Prepared(lambda: Request.update(**_ANSWER).where(_OF_KEY))
 
-_PRUNE = """
-DELETE FROM idempotency WHERE (key_id, client_key) IN (
-    SELECT key_id, client_key FROM idempotency WHERE created_at < ? ORDER BY created_at LIMIT ?)
-"""
+_FINISH_FIRST = Prepared(lambda: Request.update(**_ANSWER).where(_CLAIMED))
+
+_RELEASE_UNANSWERED = Prepared(lambda: Request.delete().where(_CLAIMED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +105,18 @@ def claim(
     :returns: None when it is the first; else what the earlier one came to.
     """
     now = now_us()
-    db.execute_sql(_FORGET_OLD, (key.key_id, key.word, now - KEPT_US))
-    values = (key.key_id, key.word, key.body_hash, worker_id, run_id, now)
+    names = _name(key)
+    _FORGET_OLD.execute(db, **names, before=now - KEPT_US)
+    values = {"body_hash": key.body_hash, "worker_id": worker_id, "run_id": run_id}
     for _ in range(2):
-        if db.execute_sql(_CLAIM, values).rowcount:
+        if _CLAIM.execute(db, **names, **values, created_at=now).rowcount:
             return None
         earlier, worker = _find(db, key)
         if earlier is None:
             continue
         if earlier.run_id is not None or earlier.status is not None or earlier.in_flight:
             return earlier
-        db.execute_sql(_RELEASE_UNANSWERED, (key.key_id, key.word, worker))
+        _RELEASE_UNANSWERED.execute(db, **names, worker_id=worker)
     return EarlierRequest(key.body_hash, None, None, None, in_flight=True)
 
 
@@ -114,7 +126,7 @@ def find(db: peewee.Database, key: ClientKey) -> EarlierRequest | None:
 
 
 def _find(db: peewee.Database, key: ClientKey) -> tuple[EarlierRequest | None, str]:
-    row = db.execute_sql(_FIND, (key.key_id, key.word)).fetchone()
+    row = _FIND.execute(db, **_name(key)).fetchone()
     if row is None:
         return None, ""
     body_hash, run_id, status, answer, worker, lease_until = row
@@ -124,7 +136,7 @@ def _find(db: peewee.Database, key: ClientKey) -> tuple[EarlierRequest | None, s
 
 def finish(db: peewee.Database, key: ClientKey, status: int, answer: str) -> None:
     """Keep the answer to a request, and the hash of what it was asked with."""
-    db.execute_sql(_FINISH, (key.body_hash, status, answer, key.key_id, key.word))
+    _FINISH.execute(db, **_name(key), body_hash=key.body_hash, status=status, answer=answer)
 
 
 def finish_first(
@@ -134,29 +146,41 @@ def finish_first(
 
     :returns: False when the request is no longer this worker's: another took it over.
     """
-    values = (key.body_hash, status, answer, key.key_id, key.word, worker_id)
-    return bool(db.execute_sql(_FINISH_FIRST, values).rowcount)
+    values = {"body_hash": key.body_hash, "status": status, "answer": answer}
+    return bool(_FINISH_FIRST.execute(db, **_name(key), worker_id=worker_id, **values).rowcount)
 
 
 def release(
     db: peewee.Database, key: ClientKey, worker_id: str, *, even_if_answered: bool = True
 ) -> None:
-    """Forget a request that was refused, or whose run is gone: it may be sent anew.
+    """Forget a request that was refused, or whose run is gone: it may be sent again.
 
     :param even_if_answered: False: not where its answer is kept, as what it
         asked for was done.
     """
-    sql = _RELEASE if even_if_answered else _RELEASE_UNANSWERED
-    db.execute_sql(sql, (key.key_id, key.word, worker_id))
+    if even_if_answered:
+        Request.delete().where(_is(key) & (Request.worker_id == worker_id)).execute(db)
+    else:
+        _RELEASE_UNANSWERED.execute(db, **_name(key), worker_id=worker_id)
 
 
 def forget(db: peewee.Database, key: ClientKey) -> None:
     """Forget a request whose run is gone with its session."""
-    db.execute_sql(
-        "DELETE FROM idempotency WHERE key_id = ? AND client_key = ?", (key.key_id, key.word)
-    )
+    Request.delete().where(_is(key)).execute(db)
 
 
 def prune(db: peewee.Database, limit: int) -> int:
     """Forget what is older than a day, ``limit`` requests at most; return how many."""
-    return int(db.execute_sql(_PRUNE, (now_us() - KEPT_US, limit)).rowcount)
+    name = peewee.Tuple(Request.key_id, Request.client_key)
+    old = Request.select(Request.key_id, Request.client_key)
+    old = old.where(Request.created_at < now_us() - KEPT_US)
+    old = old.order_by(Request.created_at).limit(limit)
+    return int(Request.delete().where(name.in_(old)).execute(db))
+
+
+def _name(key: ClientKey) -> dict[str, str]:
+    return {"key_id": key.key_id, "client_key": key.word}
+
+
+def _is(key: ClientKey) -> Any:
+    return (Request.key_id == key.key_id) & (Request.client_key == key.word)

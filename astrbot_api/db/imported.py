@@ -16,38 +16,33 @@ import peewee
 from .attachments import find_attachments, link_attachments
 from .legacy_keys import LegacyKey, add_legacy_key, placeholder
 from .locks import lock_name, lock_session
-from .models import ApiKey, ApiKeyScope
+from .models import (
+    ApiKey,
+    ApiKeyScope,
+    ChatSession,
+    ImportedItem,
+    ImportedMessage,
+    Message,
+    SessionCount,
+)
+from .prepared import Prepared, param, params
 
-_FIND_ITEM = "SELECT target, stamp FROM imported_item WHERE kind = ? AND source_id = ?"
+_FIND_ITEM = Prepared(
+    lambda: ImportedItem.select(ImportedItem.target, ImportedItem.stamp).where(
+        (ImportedItem.kind == param("kind")) & (ImportedItem.source_id == param("source_id"))
+    )
+)
 
-_NOTE_ITEM = """
-INSERT INTO imported_item (kind, source_id, target, stamp) VALUES (?, ?, ?, ?)
-ON CONFLICT (kind, source_id) DO NOTHING
-"""
+_ADD_MESSAGE = Prepared(
+    lambda: Message.insert(
+        **params("session", "platform_id", "sender_id", "sender_name", "content"),
+        **params("llm_checkpoint_id", "created_at"),
+    ).returning(Message.id)
+)
 
-_INSERT_SESSION = """
-INSERT INTO chat_session
-    (session_id, platform_id, creator, display_name, is_group, context_after,
-     created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, 0, ?, ?) RETURNING id
-"""
-
-_COUNT_ONE_MORE = """
-INSERT INTO session_count (creator, platform_id, sessions) VALUES (?, ?, 1)
-ON CONFLICT (creator, platform_id) DO UPDATE SET sessions = session_count.sessions + 1
-"""
-
-_INSERT_MESSAGE = """
-INSERT INTO message
-    (session, platform_id, sender_id, sender_name, content, llm_checkpoint_id, created_at, pushed)
-VALUES (?, ?, ?, ?, ?, ?, ?, 0) RETURNING id
-"""
-
-_NOTE_MESSAGE = "INSERT INTO imported_message (session, source_id, message) VALUES (?, ?, ?)"
-
-_CONTENT = "SELECT content FROM message WHERE session = ? AND id = ?"
-
-_SESSION_IS_HERE = "SELECT 1 FROM chat_session WHERE id = ?"
+_NOTE_MESSAGE = Prepared(
+    lambda: ImportedMessage.insert(**params("session", "source_id", "message"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +104,7 @@ class SourceMessage:
 
 def find_item(db: peewee.Database, kind: str, source_id: str) -> Item | None:
     """Return the note of something that was imported."""
-    row = db.execute_sql(_FIND_ITEM, (kind, source_id)).fetchone()
+    row = _FIND_ITEM.execute(db, kind=kind, source_id=source_id).fetchone()
     return None if row is None else Item(*row)
 
 
@@ -117,14 +112,19 @@ def note_item(
     db: peewee.Database, kind: str, source_id: str, target: int | None, stamp: int
 ) -> None:
     """Note that something was imported."""
-    db.execute_sql(_NOTE_ITEM, (kind, source_id, target, stamp))
+    query = ImportedItem.insert(kind=kind, source_id=source_id, target=target, stamp=stamp)
+    query.on_conflict_ignore().execute(db)
+
+
+def has_key(db: peewee.Database, key_id: str) -> bool:
+    """Tell whether a key of this id is here."""
+    return bool(ApiKey.select().where(ApiKey.key_id == key_id).exists(db))
 
 
 def add_key(db: peewee.Database, key: SourceKey) -> bool:
     """Store a key with the hash it came with. Returns False when it was here by then."""
     lock_name(db, "imported_key", key.key_id)
-    taken = db.execute_sql("SELECT 1 FROM api_key WHERE key_id = ?", (key.key_id,))
-    if taken.fetchone() is not None or find_item(db, "key", key.key_id) is not None:
+    if has_key(db, key.key_id) or find_item(db, "key", key.key_id) is not None:
         return False
     ApiKey.insert(
         key_id=key.key_id,
@@ -149,34 +149,38 @@ def add_key(db: peewee.Database, key: SourceKey) -> bool:
 def add_session(db: peewee.Database, session: SourceSession) -> int | None:
     """Make a session as it was there. Returns its number; None when the id is taken."""
     lock_name(db, "session", session.session_id)
-    taken = db.execute_sql("SELECT 1 FROM chat_session WHERE session_id = ?", (session.session_id,))
-    if taken.fetchone() is not None:
+    if ChatSession.select().where(ChatSession.session_id == session.session_id).exists(db):
         return None
-    values = (
-        session.session_id, session.platform_id, session.creator, session.display_name,
-        session.is_group, session.created_at, session.updated_at,
-    )  # fmt: skip
-    (number,) = db.execute_sql(_INSERT_SESSION, values).fetchone()
-    db.execute_sql(_COUNT_ONE_MORE, (session.creator, session.platform_id))
+    number: int = ChatSession.insert(
+        session_id=session.session_id,
+        platform_id=session.platform_id,
+        creator=session.creator,
+        display_name=session.display_name,
+        is_group=session.is_group,
+        created_at=session.created_at,
+        updated_at=session.updated_at,
+    ).execute(db)
+    SessionCount.insert(
+        creator=session.creator, platform_id=session.platform_id, sessions=1
+    ).on_conflict(
+        conflict_target=[SessionCount.creator, SessionCount.platform_id],
+        update={SessionCount.sessions: SessionCount.sessions + 1},
+    ).execute(db)
     note_item(db, "session", session.session_id, number, session.stamp)
-    return int(number)
+    return number
 
 
 def has_session(db: peewee.Database, number: int) -> bool:
-    """Return whether the session of this number is still here."""
-    return db.execute_sql(_SESSION_IS_HERE, (number,)).fetchone() is not None
+    """Tell whether the session of this number is still here."""
+    return bool(ChatSession.select().where(ChatSession.id == number).exists(db))
 
 
 def find_messages(db: peewee.Database, session: int, numbers: Sequence[int]) -> dict[int, int]:
     """Return which of these messages were imported: number there -> id here."""
-    if not numbers:
-        return {}
-    marks = ", ".join("?" * len(numbers))
-    sql = (
-        "SELECT source_id, message FROM imported_message "
-        f"WHERE session = ? AND source_id IN ({marks})"
+    query = ImportedMessage.select(ImportedMessage.source_id, ImportedMessage.message).where(
+        (ImportedMessage.session == session) & ImportedMessage.source_id.in_(numbers)
     )
-    return dict(db.execute_sql(sql, (session, *numbers)).fetchall())
+    return dict(query.tuples().execute(db))
 
 
 def add_messages(
@@ -203,7 +207,7 @@ def add_messages(
         else:
             _append(db, session, target, content)
         known[message.number] = target
-        db.execute_sql(_NOTE_MESSAGE, (session, message.number, target))
+        _NOTE_MESSAGE.execute(db, session=session, source_id=message.number, message=target)
         missing += _link(db, target, content)
         count += 1
     return count, missing
@@ -240,28 +244,33 @@ def _point_replies(content: dict[str, Any], known: dict[int, int]) -> dict[str, 
 def _insert(
     db: peewee.Database, session: int, message: SourceMessage, content: dict[str, Any]
 ) -> int:
-    values = (
-        session, message.platform_id, message.sender_id, message.sender_name,
-        orjson.dumps(content).decode(), message.llm_checkpoint_id, message.created_at,
-    )  # fmt: skip
-    return int(db.execute_sql(_INSERT_MESSAGE, values).fetchone()[0])
+    row = _ADD_MESSAGE.execute(
+        db,
+        session=session,
+        platform_id=message.platform_id,
+        sender_id=message.sender_id,
+        sender_name=message.sender_name,
+        content=orjson.dumps(content).decode(),
+        llm_checkpoint_id=message.llm_checkpoint_id,
+        created_at=message.created_at,
+    ).fetchone()
+    return int(row[0])
 
 
 def _append(db: peewee.Database, session: int, number: int, more: dict[str, Any]) -> None:
     """Add what a bot said further in a turn to its first message of that turn."""
-    row = db.execute_sql(_CONTENT, (session, number)).fetchone()
-    if row is None:
+    here = (Message.session == session) & (Message.id == number)
+    text = Message.select(Message.content).where(here).scalar(db)
+    if text is None:
         return  # deleted here since
-    content = orjson.loads(row[0])
+    content = orjson.loads(text)
     content["message"] = join_parts(content["message"], more["message"])
     for key, value in more.items():
         if key == "reasoning" and content.get(key):
             content[key] += value
         elif key not in ("type", "message"):
             content[key] = value
-    db.execute_sql(
-        "UPDATE message SET content = ? WHERE id = ?", (orjson.dumps(content).decode(), number)
-    )
+    Message.update(content=orjson.dumps(content).decode()).where(here).execute(db)
 
 
 def join_parts(parts: list[dict[str, Any]], more: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,22 +1,25 @@
-"""What messengers have told us: each event once, and which turn it became."""
+"""Messages that messengers have sent: each event once, its turn, and its files to fetch."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import peewee
 
 from ..runtime.clock import now_us
+from .models import BotLease, InboundEvent, InboundPending, Worker
+from .prepared import Prepared, param, params
 
 #: Longest event id that is kept as it is; a longer one is kept as its digest.
 _MAX_ID_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class InboundEvent:
-    """A message of a messenger that became a turn.
+class EventOrigin:
+    """Where the message came from that became a turn.
 
     :param reply_to: The platform's id of the message, for the reply.
     """
@@ -26,27 +29,72 @@ class InboundEvent:
     reply_to: str | None
 
 
-_INSERT = """
-INSERT INTO inbound_event (bot_id, event_id, run_id, umo, reply_to, received_at)
-VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (bot_id, event_id) DO NOTHING
-"""
+@dataclass(frozen=True, slots=True)
+class PendingRow:
+    """A message that has no turn yet.
 
-_OF_RUN = "SELECT bot_id, umo, reply_to FROM inbound_event WHERE run_id = ?"
+    :param event_key: Its event's id as it is stored.
+    :param message: As JSON.
+    :param received_at: In microseconds.
+    """
 
-_KNOWN = "SELECT 1 FROM inbound_event WHERE bot_id = ? AND event_id = ?"
+    bot_id: str
+    event_key: str
+    worker_id: str
+    message: str
+    received_at: int
 
-_PRUNE = """
-DELETE FROM inbound_event WHERE (bot_id, event_id) IN (
-    SELECT bot_id, event_id FROM inbound_event WHERE received_at < ?
-    ORDER BY received_at LIMIT ?)
-"""
 
-_TAKE_LEASE = """
-INSERT INTO bot_lease (bot_id, worker_id) VALUES (?, ?)
-ON CONFLICT (bot_id) DO UPDATE SET worker_id = excluded.worker_id
-WHERE bot_lease.worker_id = excluded.worker_id
-   OR bot_lease.worker_id NOT IN (SELECT worker_id FROM worker WHERE lease_until > ?)
-"""
+_ADD = Prepared(
+    lambda: InboundEvent.insert(
+        **params("bot_id", "event_id", "run_id", "umo", "reply_to", "received_at")
+    ).on_conflict(
+        # Only of the event: that a run answers two events would be a fault.
+        action="NOTHING",
+        conflict_target=[InboundEvent.bot_id, InboundEvent.event_id],
+    )
+)
+
+_OF_RUN = Prepared(
+    lambda: InboundEvent.select(InboundEvent.bot_id, InboundEvent.umo, InboundEvent.reply_to).where(
+        InboundEvent.run_id == param("run_id")
+    )
+)
+
+_KNOWN = Prepared(
+    lambda: InboundEvent.select(InboundEvent.bot_id).where(
+        (InboundEvent.bot_id == param("bot_id")) & (InboundEvent.event_id == param("event_id"))
+    )
+)
+
+_LIVING = Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
+
+_TAKE_LEASE = Prepared(
+    lambda: BotLease.insert(**params("bot_id", "worker_id")).on_conflict(
+        conflict_target=[BotLease.bot_id],
+        preserve=[BotLease.worker_id],
+        where=(BotLease.worker_id == peewee.EXCLUDED.worker_id)
+        | BotLease.worker_id.not_in(_LIVING),
+    )
+)
+
+_LIST_PENDING = Prepared(
+    lambda: (
+        InboundPending.select(
+            InboundPending.bot_id,
+            InboundPending.event_id,
+            InboundPending.worker_id,
+            InboundPending.message,
+            InboundPending.received_at,
+        )
+        .where(
+            (InboundPending.worker_id == param("worker_id"))
+            | InboundPending.worker_id.not_in(_LIVING)
+        )
+        .order_by(InboundPending.received_at)
+        .limit(param("limit"))
+    )
+)
 
 
 def add_event(
@@ -62,24 +110,29 @@ def add_event(
 
     :param run_id: The turn that answers it; None where there is none.
     """
-    values = (bot_id, to_key(event_id), run_id, umo, reply_to, now_us())
-    return bool(db.execute_sql(_INSERT, values).rowcount)
+    values = {"run_id": run_id, "umo": umo, "reply_to": reply_to, "received_at": now_us()}
+    return bool(_ADD.execute(db, bot_id=bot_id, event_id=to_key(event_id), **values).rowcount)
 
 
 def is_known(db: peewee.Database, bot_id: str, event_id: str) -> bool:
-    """Return whether an event has come before."""
-    return db.execute_sql(_KNOWN, (bot_id, to_key(event_id))).fetchone() is not None
+    """Tell whether an event has come before."""
+    found = _KNOWN.execute(db, bot_id=bot_id, event_id=to_key(event_id)).fetchone()
+    return found is not None
 
 
-def find_event_of_run(db: peewee.Database, run_id: str) -> InboundEvent | None:
+def find_event_of_run(db: peewee.Database, run_id: str) -> EventOrigin | None:
     """Return the event that a turn answers; None for a turn of the API."""
-    row = db.execute_sql(_OF_RUN, (run_id,)).fetchone()
-    return None if row is None else InboundEvent(*row)
+    row = _OF_RUN.execute(db, run_id=run_id).fetchone()
+    return None if row is None else EventOrigin(*row)
 
 
 def prune_events(db: peewee.Database, keep_us: int, limit: int = 500) -> int:
     """Forget old events, some at a time; return how many."""
-    return int(db.execute_sql(_PRUNE, (now_us() - keep_us, limit)).rowcount)
+    name = peewee.Tuple(InboundEvent.bot_id, InboundEvent.event_id)
+    old = InboundEvent.select(InboundEvent.bot_id, InboundEvent.event_id)
+    old = old.where(InboundEvent.received_at < now_us() - keep_us)
+    old = old.order_by(InboundEvent.received_at).limit(limit)
+    return int(InboundEvent.delete().where(name.in_(old)).execute(db))
 
 
 def take_bot_lease(db: peewee.Database, bot_id: str, worker_id: str) -> bool:
@@ -87,13 +140,49 @@ def take_bot_lease(db: peewee.Database, bot_id: str, worker_id: str) -> bool:
 
     :returns: False: another worker, which lives, is.
     """
-    return bool(db.execute_sql(_TAKE_LEASE, (bot_id, worker_id, time.time())).rowcount)
+    taken = _TAKE_LEASE.execute(db, bot_id=bot_id, worker_id=worker_id, now=time.time())
+    return bool(taken.rowcount)
 
 
 def drop_bot_lease(db: peewee.Database, bot_id: str, worker_id: str) -> None:
     """Let another worker poll a bot's platform."""
-    sql = "DELETE FROM bot_lease WHERE bot_id = ? AND worker_id = ?"
-    db.execute_sql(sql, (bot_id, worker_id))
+    own = (BotLease.bot_id == bot_id) & (BotLease.worker_id == worker_id)
+    BotLease.delete().where(own).execute(db)
+
+
+def add_pending(
+    db: peewee.Database, bot_id: str, event_id: str, worker_id: str, message: str
+) -> bool:
+    """Store a message. False: it is stored already."""
+    query = InboundPending.insert(
+        bot_id=bot_id,
+        event_id=to_key(event_id),
+        worker_id=worker_id,
+        message=message,
+        received_at=now_us(),
+    )
+    return bool(query.on_conflict_ignore().as_rowcount().execute(db))
+
+
+def list_pending(db: peewee.Database, worker_id: str, limit: int) -> list[PendingRow]:
+    """Return the oldest messages of a worker, and of those that have died."""
+    rows = _LIST_PENDING.execute(db, worker_id=worker_id, now=time.time(), limit=limit)
+    return [PendingRow(*row) for row in rows]
+
+
+def claim_pending(db: peewee.Database, row: PendingRow, worker_id: str) -> bool:
+    """Make a message a worker's. False: another one was first."""
+    held = _is_pending(row.bot_id, row.event_key) & (InboundPending.worker_id == row.worker_id)
+    return bool(InboundPending.update(worker_id=worker_id).where(held).execute(db))
+
+
+def drop_pending(db: peewee.Database, bot_id: str, event_key: str) -> None:
+    """Forget a message: it has its turn, or never will."""
+    InboundPending.delete().where(_is_pending(bot_id, event_key)).execute(db)
+
+
+def _is_pending(bot_id: str, event_key: str) -> Any:
+    return (InboundPending.bot_id == bot_id) & (InboundPending.event_id == event_key)
 
 
 def to_key(event_id: str) -> str:

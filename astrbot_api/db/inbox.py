@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import peewee
 
 from .messages import describe_message
+from .models import ChatSession, Message
+from .prepared import Prepared, param
 
 
 class NewMessage(NamedTuple):
@@ -16,38 +19,57 @@ class NewMessage(NamedTuple):
     creator: str
 
 
-_NEWEST = "SELECT MAX(id) FROM message"
+_NEWEST = Prepared(lambda: Message.select(peewee.fn.MAX(Message.id)))
 
 # Neither names the content: a row's long texts are not read.
-_LIST_NEW = """
-SELECT message.id, chat_session.creator FROM message
-JOIN chat_session ON chat_session.id = message.session
-WHERE message.id > ? AND message.id <= ? ORDER BY message.id
-"""
+_LIST_NEW = Prepared(
+    lambda: (
+        Message.select(Message.id, ChatSession.creator)
+        .join(ChatSession, on=(ChatSession.id == Message.session))
+        .where((Message.id > param("after")) & (Message.id <= param("until")))
+        .order_by(Message.id)
+    )
+)
 
-_READ = """
-SELECT chat_session.session_id, message.id, message.sender_id, message.sender_name,
-    message.content, message.llm_checkpoint_id, message.created_at
-FROM message JOIN chat_session ON chat_session.id = message.session
-WHERE message.id IN ({marks}) AND chat_session.creator = ? ORDER BY message.id
-"""
+
+@cache
+def _read(count: int) -> Prepared:
+    """Return the statement that reads as many messages."""
+    return Prepared(
+        lambda: (
+            Message.select(
+                ChatSession.session_id,
+                Message.id,
+                Message.sender_id,
+                Message.sender_name,
+                Message.content,
+                Message.llm_checkpoint_id,
+                Message.created_at,
+            )
+            .join(ChatSession, on=(ChatSession.id == Message.session))
+            .where(
+                Message.id.in_([param(f"number{place}") for place in range(count)])
+                & (ChatSession.creator == param("creator"))
+            )
+            .order_by(Message.id)
+        )
+    )
 
 
 def find_newest(db: peewee.Database) -> int:
     """Return the number of the newest message; 0: there is none."""
-    row = db.execute_sql(_NEWEST).fetchone()
-    return row[0] or 0
+    return _NEWEST.execute(db).fetchone()[0] or 0
 
 
 def list_new(db: peewee.Database, after: int, until: int) -> list[NewMessage]:
     """Return the messages with ``after < number <= until``, in their order."""
-    return [NewMessage(*row) for row in db.execute_sql(_LIST_NEW, (after, until)).fetchall()]
+    return [NewMessage(*row) for row in _LIST_NEW.execute(db, after=after, until=until)]
 
 
 def read_messages(
     db: peewee.Database, numbers: list[int], creator: str
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return messages of one username: session and message as clients see it."""
-    marks = ", ".join("?" * len(numbers))
-    rows = db.execute_sql(_READ.format(marks=marks), (*numbers, creator)).fetchall()
+    ids = {f"number{place}": number for place, number in enumerate(numbers)}
+    rows = _read(len(numbers)).execute(db, creator=creator, **ids)
     return [(row[0], describe_message(row[1:])) for row in rows]

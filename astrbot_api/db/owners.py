@@ -6,35 +6,20 @@ import peewee
 
 from ..runtime.clock import now_us
 from .locks import lock_name
+from .models import LoginFailure, Owner, OwnerSession
+from .prepared import Prepared, param
 
-_CREATE = """
-INSERT INTO owner (name, password_hash, created_at, updated_at) VALUES (?, ?, ?, ?)
-ON CONFLICT (name) DO NOTHING
-"""
-
-_SET_PASSWORD = """
-INSERT INTO owner (name, password_hash, created_at, updated_at) VALUES (?, ?, ?, ?)
-ON CONFLICT (name) DO UPDATE SET
-    password_hash = excluded.password_hash, updated_at = excluded.updated_at
-"""
-
-_BEGIN = """
-INSERT INTO owner_session (session_key, name, address, created_at, expires_at)
-VALUES (?, ?, ?, ?, ?)
-"""
-
-_FIND_SESSION = "SELECT name FROM owner_session WHERE session_key = ? AND expires_at > ?"
-
-_FAIL = """
-INSERT INTO login_failure (subject, failures, since) VALUES (?, 1, ?)
-ON CONFLICT (subject) DO UPDATE SET failures = login_failure.failures + 1
-RETURNING failures, since
-"""
+_FIND_SESSION = Prepared(
+    lambda: OwnerSession.select(OwnerSession.name).where(
+        (OwnerSession.session_key == param("session_key"))
+        & (OwnerSession.expires_at > param("now"))
+    )
+)
 
 
 def has_owner(db: peewee.Database) -> bool:
-    """Return whether anybody can log in."""
-    return db.execute_sql("SELECT 1 FROM owner LIMIT 1").fetchone() is not None
+    """Tell whether anybody can log in."""
+    return bool(Owner.select().exists(db))
 
 
 def create_owner(db: peewee.Database, name: str, password_hash: str) -> bool:
@@ -43,21 +28,26 @@ def create_owner(db: peewee.Database, name: str, password_hash: str) -> bool:
     if has_owner(db):
         return False
     now = now_us()
-    return bool(db.execute_sql(_CREATE, (name, password_hash, now, now)).rowcount)
+    Owner.insert(name=name, password_hash=password_hash, created_at=now, updated_at=now).execute(db)
+    return True
 
 
 def set_password(db: peewee.Database, name: str, password_hash: str) -> None:
     """Give an owner another password; their logins end, failures are forgotten."""
     now = now_us()
-    db.execute_sql(_SET_PASSWORD, (name, password_hash, now, now))
-    db.execute_sql("DELETE FROM owner_session WHERE name = ?", (name,))
-    db.execute_sql("DELETE FROM login_failure")
+    Owner.insert(
+        name=name, password_hash=password_hash, created_at=now, updated_at=now
+    ).on_conflict(
+        conflict_target=[Owner.name], preserve=[Owner.password_hash, Owner.updated_at]
+    ).execute(db)
+    OwnerSession.delete().where(OwnerSession.name == name).execute(db)
+    LoginFailure.delete().execute(db)
 
 
 def find_password_hash(db: peewee.Database, name: str) -> str | None:
     """Return the hash of an owner's password."""
-    row = db.execute_sql("SELECT password_hash FROM owner WHERE name = ?", (name,)).fetchone()
-    return None if row is None else str(row[0])
+    found: str | None = Owner.select(Owner.password_hash).where(Owner.name == name).scalar(db)
+    return found
 
 
 def begin_session(
@@ -65,20 +55,25 @@ def begin_session(
 ) -> None:
     """Note a login, and forget those that have ended."""
     now = now_us()
-    db.execute_sql("DELETE FROM owner_session WHERE expires_at <= ?", (now,))
-    db.execute_sql(_BEGIN, (session_key, name, address, now, now + length_us))
+    OwnerSession.delete().where(OwnerSession.expires_at <= now).execute(db)
+    OwnerSession.insert(
+        session_key=session_key,
+        name=name,
+        address=address,
+        created_at=now,
+        expires_at=now + length_us,
+    ).execute(db)
 
 
 def find_session_name(db: peewee.Database, session_key: str) -> str | None:
     """Return whose login this is, unless it has ended."""
-    row = db.execute_sql(_FIND_SESSION, (session_key, now_us())).fetchone()
+    row = _FIND_SESSION.execute(db, session_key=session_key, now=now_us()).fetchone()
     return None if row is None else str(row[0])
 
 
 def end_session(db: peewee.Database, session_key: str) -> bool:
     """End a login. Returns whether there was one."""
-    sql = "DELETE FROM owner_session WHERE session_key = ?"
-    return bool(db.execute_sql(sql, (session_key,)).rowcount)
+    return bool(OwnerSession.delete().where(OwnerSession.session_key == session_key).execute(db))
 
 
 def count_attempt(db: peewee.Database, subject: str, window_us: int) -> tuple[int, int]:
@@ -88,11 +83,17 @@ def count_attempt(db: peewee.Database, subject: str, window_us: int) -> tuple[in
     :returns: How many of this window it makes, and until when the window lasts.
     """
     now = now_us()
-    db.execute_sql("DELETE FROM login_failure WHERE since <= ?", (now - window_us,))
-    failures, since = db.execute_sql(_FAIL, (subject, now)).fetchone()
-    return int(failures), int(since) + window_us
+    LoginFailure.delete().where(LoginFailure.since <= now - window_us).execute(db)
+    count = LoginFailure.insert(subject=subject, failures=1, since=now).on_conflict(
+        conflict_target=[LoginFailure.subject],
+        update={LoginFailure.failures: LoginFailure.failures + 1},
+    )
+    ((failures, since),) = (
+        count.returning(LoginFailure.failures, LoginFailure.since).tuples().execute(db)
+    )
+    return failures, since + window_us
 
 
 def forget_failures(db: peewee.Database, subject: str) -> None:
     """Start from none again, after a login that was right."""
-    db.execute_sql("DELETE FROM login_failure WHERE subject = ?", (subject,))
+    LoginFailure.delete().where(LoginFailure.subject == subject).execute(db)

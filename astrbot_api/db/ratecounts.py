@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import peewee
 
+from .models import RateCount
+from .prepared import Prepared, param, params
+
 _WINDOW_S = 60
 
-_COUNT = """
-INSERT INTO rate_count (subject, minute, requests) VALUES (?, ?, 1)
-ON CONFLICT (subject, minute) DO UPDATE SET requests = rate_count.requests + 1
-RETURNING requests
-"""
+_COUNT = Prepared(
+    lambda: (
+        RateCount.insert(**params("subject", "minute"), requests=1)
+        .on_conflict(
+            conflict_target=[RateCount.subject, RateCount.minute],
+            update={RateCount.requests: RateCount.requests + 1},
+        )
+        .returning(RateCount.requests)
+    )
+)
 
-_BEFORE = "SELECT requests FROM rate_count WHERE subject = ? AND minute = ?"
+_OF_MINUTE = (RateCount.subject == param("subject")) & (RateCount.minute == param("minute"))
 
-_TAKE_BACK = "UPDATE rate_count SET requests = requests - 1 WHERE subject = ? AND minute = ?"
+_FIND = Prepared(lambda: RateCount.select(RateCount.requests).where(_OF_MINUTE))
+
+_TAKE_BACK = Prepared(lambda: RateCount.update(requests=RateCount.requests - 1).where(_OF_MINUTE))
 
 
 def count_request(
@@ -28,14 +38,14 @@ def count_request(
     :returns: Whether it is allowed; how many were counted of the last 60
         seconds; in how many seconds the next one is allowed (0: now).
     """
-    minute, into_s = divmod(now_s, _WINDOW_S)
-    count = int(db.execute_sql(_COUNT, (subject, int(minute))).fetchone()[0])
-    row = db.execute_sql(_BEFORE, (subject, int(minute) - 1)).fetchone()
+    minute, into_s = int(now_s // _WINDOW_S), now_s % _WINDOW_S
+    count = int(_COUNT.execute(db, subject=subject, minute=minute).fetchone()[0])
+    row = _FIND.execute(db, subject=subject, minute=minute - 1).fetchone()
     before = int(row[0]) if row else 0
     used = count + before * (1 - into_s / _WINDOW_S)
     if used <= limit:
         return True, used, 0.0
-    db.execute_sql(_TAKE_BACK, (subject, int(minute)))
+    _TAKE_BACK.execute(db, subject=subject, minute=minute)
     if count > limit or not before:
         return False, used - 1, _WINDOW_S - into_s
     # When the last minute weighs so much less that one more fits.
@@ -45,4 +55,4 @@ def count_request(
 
 def forget_counts(db: peewee.Database, now_s: float) -> None:
     """Remove what no window looks at any more."""
-    db.execute_sql("DELETE FROM rate_count WHERE minute < ?", (int(now_s) // _WINDOW_S - 1,))
+    RateCount.delete().where(RateCount.minute < int(now_s) // _WINDOW_S - 1).execute(db)

@@ -12,33 +12,27 @@ import peewee
 
 from ..runtime.clock import now_us
 from .locks import lock_name
+from .models import (
+    ChatSession,
+    DeletedSession,
+    Message,
+    MessageAttachment,
+    Run,
+    SessionCount,
+    SessionSummary,
+)
 from .sessions import SessionRow
-
-_COUNT_ONE_LESS = """
-UPDATE session_count SET sessions = sessions - 1 WHERE creator = ? AND platform_id = ?
-"""
-
-_NOTE = "INSERT INTO deleted_session (session, since) VALUES (?, ?)"
-
-_FIRST_MESSAGES = "SELECT id FROM message WHERE session = ? ORDER BY id LIMIT ?"
-
-_DELETE_RUNS = """
-DELETE FROM run WHERE id IN (
-    SELECT id FROM run WHERE session = ? AND status NOT IN ('queued', 'running')
-    ORDER BY id LIMIT ?)
-"""
-
-_HAS_RUNS = "SELECT 1 FROM run WHERE session = ? LIMIT 1"
-
-_LIST = "SELECT session FROM deleted_session WHERE session > ? ORDER BY session LIMIT ?"
 
 
 def remove_session(db: peewee.Database, session: SessionRow) -> None:
     """Take a session from its owner, and note that it is to be emptied."""
-    db.execute_sql("DELETE FROM chat_session WHERE id = ?", (session.id,))
-    db.execute_sql(_COUNT_ONE_LESS, (session.creator, session.platform_id))
-    db.execute_sql("DELETE FROM session_summary WHERE session = ?", (session.id,))
-    db.execute_sql(_NOTE, (session.id, now_us()))
+    ChatSession.delete().where(ChatSession.id == session.id).execute(db)
+    SessionCount.update(sessions=SessionCount.sessions - 1).where(
+        (SessionCount.creator == session.creator)
+        & (SessionCount.platform_id == session.platform_id)
+    ).execute(db)
+    SessionSummary.delete().where(SessionSummary.session == session.id).execute(db)
+    DeletedSession.insert(session=session.id, since=now_us()).execute(db)
 
 
 def empty_session(db: peewee.Database, number: int, limit: int) -> bool:
@@ -52,27 +46,30 @@ def empty_session(db: peewee.Database, number: int, limit: int) -> bool:
     """
     lock_name(db, "removed_session", number)
     messages = _delete_messages(db, number, limit)
-    runs = db.execute_sql(_DELETE_RUNS, (number, limit)).rowcount
+    of_session = Run.session == number
+    ended = Run.select(Run.id).where(of_session & Run.finished_at.is_null(False))
+    runs = Run.delete().where(Run.id.in_(ended.order_by(Run.id).limit(limit))).execute(db)
     if messages == limit or runs == limit:
         return True
-    if db.execute_sql(_HAS_RUNS, (number,)).fetchone() is None:
+    if not Run.select().where(of_session).exists(db):
         # Summed up in a turn that has ended since.
-        db.execute_sql("DELETE FROM session_summary WHERE session = ?", (number,))
-        db.execute_sql("DELETE FROM deleted_session WHERE session = ?", (number,))
+        SessionSummary.delete().where(SessionSummary.session == number).execute(db)
+        DeletedSession.delete().where(DeletedSession.session == number).execute(db)
     return False
 
 
 def _delete_messages(db: peewee.Database, session: int, limit: int) -> int:
     """Delete the first messages of a session and their links. Returns how many."""
-    ids = [row[0] for row in db.execute_sql(_FIRST_MESSAGES, (session, limit)).fetchall()]
+    of_session = Message.select(Message.id).where(Message.session == session)
+    ids = list(of_session.order_by(Message.id).limit(limit).scalars(db))
     if ids:
         # By number: a turn that ends meanwhile adds a message, whose links must go with it.
-        marks = ", ".join("?" * len(ids))
-        db.execute_sql(f"DELETE FROM message_attachment WHERE message IN ({marks})", ids)
-        db.execute_sql(f"DELETE FROM message WHERE id IN ({marks})", ids)
+        MessageAttachment.delete().where(MessageAttachment.message.in_(ids)).execute(db)
+        Message.delete().where(Message.id.in_(ids)).execute(db)
     return len(ids)
 
 
 def list_removed(db: peewee.Database, after: int, limit: int) -> list[int]:
     """Return the numbers of removed sessions that are not empty, above ``after``."""
-    return [row[0] for row in db.execute_sql(_LIST, (after, limit)).fetchall()]
+    later = DeletedSession.select(DeletedSession.session).where(DeletedSession.session > after)
+    return list(later.order_by(DeletedSession.session).limit(limit).scalars(db))

@@ -1,11 +1,15 @@
-"""Looking for words in the messages of one session."""
+"""Search the messages of one session; list and search all sessions for the server's owner."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import orjson
 import peewee
 
-from .messages import MessageRow, row_to_message
+from ..runtime.clock import to_iso
+from .messages import BOT, MessageRow, row_to_message
+from .models import ChatSession, Message
 from .sessions import SessionRow
 
 #: How many of a session's newest messages are looked at, how far into each,
@@ -14,17 +18,8 @@ MAX_SCANNED = 5000
 MAX_SCANNED_CHARS = 20_000
 _MAX_RETURNED = 100
 
-# A message that waits for its answer is not history yet: what asks for the
-# search would find itself.
-_SEARCH = """
-SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM (
-    SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM message
-    WHERE session = ? AND id > ?
-      AND id <= (SELECT MAX(id) FROM message WHERE session = ? AND sender_id = 'bot')
-    ORDER BY id DESC LIMIT ?) AS newest
-WHERE lower(substr(content, 1, ?)) LIKE lower(?) ESCAPE '\\'
-ORDER BY id DESC LIMIT ?
-"""
+#: How many of the newest sessions a search looks at.
+_MAX_SESSIONS_SCANNED = 20_000
 
 
 def search_messages(db: peewee.Database, session: SessionRow, words: str) -> list[MessageRow]:
@@ -33,13 +28,73 @@ def search_messages(db: peewee.Database, session: SessionRow, words: str) -> lis
     What was forgotten by ``/reset`` is not found. The words may stand in a
     part that is no text: look again at what is returned.
     """
-    # As the words stand in JSON; ``%`` and ``_`` are meant as they are.
-    text = orjson.dumps(words).decode()[1:-1]
-    for sign in "\\%_":
-        text = text.replace(sign, f"\\{sign}")
-    number = session.id
-    values = (
-        number, session.context_after, number, MAX_SCANNED, MAX_SCANNED_CHARS, f"%{text}%",
-        _MAX_RETURNED,
-    )  # fmt: skip
-    return [row_to_message(row) for row in db.execute_sql(_SEARCH, values).fetchall()]
+    # A message that waits for its answer is not history yet: what asks for the
+    # search would find itself.
+    answered = Message.select(peewee.fn.MAX(Message.id)).where(
+        (Message.session == session.id) & (Message.sender_id == BOT)
+    )
+    newest = (
+        Message.select(
+            Message.id,
+            Message.sender_name,
+            Message.content,
+            Message.llm_checkpoint_id,
+            Message.created_at,
+        )
+        .where(
+            (Message.session == session.id)
+            & (Message.id > session.context_after)
+            & (Message.id <= answered)
+        )
+        .order_by(Message.id.desc())
+        .limit(MAX_SCANNED)
+    ).alias("newest")
+    text = peewee.fn.SUBSTR(newest.c.content, 1, MAX_SCANNED_CHARS)
+    found = (
+        peewee.Select([newest], [peewee.SQL("*")])
+        # As the words stand in JSON.
+        .where(text.contains(orjson.dumps(words).decode()[1:-1]))
+        .order_by(newest.c.id.desc())
+        .limit(_MAX_RETURNED)
+    )
+    return [row_to_message(row) for row in found.tuples().execute(db)]
+
+
+def list_all_sessions(
+    db: peewee.Database, *, words: str = "", before: int | None = None, limit: int = 30
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Return sessions, newest first.
+
+    :param words: What stands in the title, the username or the id.
+    :param before: What the page before returned.
+    :returns: The page, and what the next one begins with; None: this is the last.
+    """
+    # By number: an index that is there, and the newest are its end.
+    query = ChatSession.select(
+        ChatSession.id,
+        ChatSession.session_id,
+        ChatSession.platform_id,
+        ChatSession.creator,
+        ChatSession.display_name,
+        ChatSession.config_id,
+        ChatSession.created_at,
+        ChatSession.updated_at,
+    ).order_by(ChatSession.id.desc())
+    if before is not None:
+        query = query.where(ChatSession.id < before)
+    if words:
+        recent = ChatSession.alias()
+        newest = recent.select(recent.id).order_by(recent.id.desc()).limit(_MAX_SESSIONS_SCANNED)
+        query = query.where(
+            ChatSession.id.in_(newest),
+            ChatSession.display_name.contains(words)
+            | ChatSession.creator.contains(words)
+            | ChatSession.session_id.contains(words),
+        )
+    rows = list(query.limit(limit + 1).dicts().execute(db))
+    page = [
+        {**row, "created_at": to_iso(row["created_at"]), "updated_at": to_iso(row["updated_at"])}
+        for row in rows[:limit]
+    ]
+    numbers = [row.pop("id") for row in page]
+    return page, numbers[-1] if len(rows) > limit else None

@@ -8,36 +8,28 @@ import peewee
 
 from ..runtime.clock import now_us, to_iso
 from . import keyuse
-from .dialect import is_postgres
+from .models import RUN_ACTIVE, AttachmentTotal, ChatSession, Run, is_postgres
 
 #: How many of the last turns the median is taken of, and failures are looked for in.
 _RECENT = 200
 
-_ACTIVE = "SELECT status, COUNT(*) FROM run WHERE status IN ('queued', 'running') GROUP BY status"
-
-# By the number of the row: its index is there, and the newest are its end.
-_DURATIONS = """
-SELECT finished_at - started_at FROM (
-    SELECT started_at, finished_at, status FROM run ORDER BY id DESC LIMIT ?) AS recent
-WHERE status = 'completed' AND started_at IS NOT NULL AND finished_at IS NOT NULL
-"""
-
-_FAILURES = """
-SELECT r.status, r.error_code, r.finished_at, s.session_id, s.display_name
-FROM (SELECT status, error_code, finished_at, session FROM run ORDER BY id DESC LIMIT ?) AS r
-JOIN chat_session AS s ON s.id = r.session
-WHERE r.status IN ('failed', 'interrupted') AND r.finished_at IS NOT NULL
-ORDER BY r.finished_at DESC LIMIT 8
-"""
-
-_FILES = "SELECT COALESCE(SUM(size_bytes), 0), COALESCE(SUM(attachments), 0) FROM attachment_total"
-
 
 def describe_server(db: peewee.Database, days: int) -> dict[str, Any]:
     """Return what the server does now, and its use in the last days."""
-    active = dict(db.execute_sql(_ACTIVE).fetchall())
-    durations = sorted(row[0] // 1000 for row in db.execute_sql(_DURATIONS, (_RECENT,)).fetchall())
-    size, count = db.execute_sql(_FILES).fetchone()
+    active = dict(
+        Run.select(Run.status, peewee.fn.COUNT(Run.id))
+        .where(RUN_ACTIVE)
+        .group_by(Run.status)
+        .tuples()
+        .execute(db)
+    )
+    durations = _list_durations(db)
+    total = AttachmentTotal
+    size, count = (
+        total.select(peewee.fn.SUM(total.size_bytes), peewee.fn.SUM(total.attachments))
+        .tuples()
+        .execute(db)[0]
+    )
     return {
         "runs_now": active.get("running", 0),
         "runs_waiting": active.get("queued", 0),
@@ -45,25 +37,49 @@ def describe_server(db: peewee.Database, days: int) -> dict[str, Any]:
         "days": keyuse.list_days(db, days),
         "turn_ms": durations[len(durations) // 2] if durations else None,
         "turns_measured": len(durations),
-        "failures": [
-            {
-                "status": status,
-                "error_code": code,
-                "at": to_iso(at),
-                "session_id": session_id,
-                "display_name": name,
-            }
-            for status, code, at, session_id, name in db.execute_sql(
-                _FAILURES, (_RECENT,)
-            ).fetchall()
-        ],
+        "failures": _list_failures(db),
         "database_bytes": _database_bytes(db),
-        "attachment_bytes": int(size),
-        "attachments": int(count),
+        "attachment_bytes": int(size or 0),
+        "attachments": int(count or 0),
     }
 
 
+def _recent(*fields: Any) -> Any:
+    # By the number of the row: its index is there, and the newest are its end.
+    return Run.select(*fields).order_by(Run.id.desc()).limit(_RECENT).alias("recent")
+
+
+def _list_durations(db: peewee.Database) -> list[int]:
+    """Return how long recent turns took, in milliseconds, shortest first."""
+    run = _recent(Run.status, Run.started_at, Run.finished_at)
+    took = run.c.finished_at - run.c.started_at
+    completed = (run.c.status == "completed") & took.is_null(False)
+    rows = peewee.Select([run], [took]).where(completed).tuples().execute(db)
+    return sorted(row[0] // 1000 for row in rows)
+
+
+def _list_failures(db: peewee.Database) -> list[dict[str, Any]]:
+    run = _recent(Run.status, Run.error_code, Run.finished_at, Run.session)
+    rows = (
+        ChatSession.select(
+            run.c.status,
+            run.c.error_code,
+            run.c.finished_at.alias("at"),
+            ChatSession.session_id,
+            ChatSession.display_name,
+        )
+        .join(run, on=(run.c.session == ChatSession.id))
+        .where(run.c.status.in_(("failed", "interrupted")) & run.c.finished_at.is_null(False))
+        .order_by(run.c.finished_at.desc())
+        .limit(8)
+        .dicts()
+        .execute(db)
+    )
+    return [{**row, "at": to_iso(row["at"])} for row in rows]
+
+
 def _database_bytes(db: peewee.Database) -> int:
+    # Functions of one database each, for which peewee has no expression.
     if is_postgres(db):
         return int(db.execute_sql("SELECT pg_database_size(current_database())").fetchone()[0])
     pages = db.execute_sql("PRAGMA page_count").fetchone()[0]

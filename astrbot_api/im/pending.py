@@ -14,9 +14,8 @@ from dataclasses import asdict
 
 import orjson
 
-from ..db import inbound_pending
-from ..db.inbound import to_key
-from ..db.inbound_pending import PendingRow
+from ..db import inbound
+from ..db.inbound import PendingRow, to_key
 from ..db.store import Store
 from ..errors import ApiError, StorageError
 from ..runtime.clock import now_us
@@ -58,9 +57,7 @@ class PendingMessages:
         try:
             worker_id, text = self._lease.get_worker_id(), write_message(message)
             stored = self._store.write(
-                lambda db: inbound_pending.add_pending(
-                    db, bot_id, message.event_id, worker_id, text
-                )
+                lambda db: inbound.add_pending(db, bot_id, message.event_id, worker_id, text)
             )
         except BaseException:
             if mine:
@@ -78,7 +75,7 @@ class PendingMessages:
             return
         worker_id = self._lease.get_worker_id()
         with self._store.read() as db:
-            rows = inbound_pending.list_pending(db, worker_id, 2 * _MAX_FETCHING)
+            rows = inbound.list_pending(db, worker_id, 2 * _MAX_FETCHING)
         for row in rows:
             key = (row.bot_id, row.event_key)
             if key in self._fetching:
@@ -94,9 +91,7 @@ class PendingMessages:
             return
         claimed = False
         try:
-            claimed = self._store.write(
-                lambda db: inbound_pending.claim_pending(db, row, worker_id)
-            )
+            claimed = self._store.write(lambda db: inbound.claim_pending(db, row, worker_id))
         finally:
             if not claimed:
                 self._leave(key)
@@ -137,7 +132,7 @@ class PendingMessages:
             self._leave(key)
 
     def _drop(self, key: tuple[str, str]) -> None:
-        self._store.write(lambda db: inbound_pending.drop_pending(db, *key))
+        self._store.write(lambda db: inbound.drop_pending(db, *key))
 
 
 def write_message(message: InMessage) -> str:

@@ -175,10 +175,10 @@ class ProactiveMessages:
             pushed = self._pusher.push_in(
                 db, username=owner, session_id=session_id, segments=segments
             )
-            delivery_id = deliveries.add_sent(
+            delivery_id = deliveries.add_delivery(
                 db, platform_id=WEBCHAT, target=str(umo), key_id=sending.key_id,
                 # The message itself is in the session.
-                content=[], platform_ids=[str(pushed.id)],
+                content=[], sent_as=[str(pushed.id)],
             )  # fmt: skip
             return Outcome(str(umo), delivery_id, "sent"), pushed
 

@@ -92,8 +92,7 @@ class KeyImport:
             return
         with self._store.read() as db:
             item = imported.find_item(db, "key", key.key_id)
-            sql = "SELECT 1 FROM api_key WHERE key_id = ?"
-            here = db.execute_sql(sql, (key.key_id,)).fetchone() is not None
+            here = imported.has_key(db, key.key_id)
         if item is not None and not here:
             self._tally.skip("it was imported before and has been deleted here since", name)
         elif item is not None:

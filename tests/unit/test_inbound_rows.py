@@ -44,7 +44,7 @@ def test_an_event_is_new_once_for_each_bot(store: Store) -> None:
         assert inbound.is_known(db, "tg", "1")
         assert not inbound.is_known(db, "tg", "2")
         found = inbound.find_event_of_run(db, "r1")
-        assert found == inbound.InboundEvent("tg", "tg:FriendMessage:1", "7")
+        assert found == inbound.EventOrigin("tg", "tg:FriendMessage:1", "7")
         assert inbound.find_event_of_run(db, "r2") is None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.config.settings import Settings
-from astrbot_api.db import attachments, keys, notes, removal, runs, sessions
+from astrbot_api.db import attachments, keys, memory, removal, runs, sessions
 from astrbot_api.db.dialect import to_postgres
 from astrbot_api.db.locks import lock_name
 from astrbot_api.errors import ApiError, SettingsError, StorageError
@@ -87,9 +87,9 @@ def test_a_number_that_is_summed_is_a_number(store: PostgresStore) -> None:
 
 
 def test_text_with_a_nul_is_kept_and_found(store: PostgresStore) -> None:
-    store.write(lambda db: notes.save_note(db, "alice", "a\0b", "c\0d", max_notes=5))
+    store.write(lambda db: memory.save_note(db, "alice", "a\0b", "c\0d", max_notes=5))
     with store.read() as db:
-        assert notes.list_notes(db, "alice", "a\0b") == [("a\ufffdb", "c\ufffdd")]
+        assert memory.list_notes(db, "alice", "a\0b") == [("a\ufffdb", "c\ufffdd")]
 
 
 def test_a_restart_between_two_requests_is_not_noticed(
@@ -167,7 +167,7 @@ def test_a_connection_lost_in_the_commit_is_reported_and_not_tried_again(
 
     def job(db: Any) -> None:
         tries.append(1)
-        notes.save_note(db, "alice", "k", "v", max_notes=5)
+        memory.save_note(db, "alice", "k", "v", max_notes=5)
 
     with pytest.raises(StorageError, match="may or may not be kept"):
         store.write(job)

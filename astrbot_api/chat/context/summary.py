@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...agent.provider import ModelMessage, ModelOptions, Provider, TextDelta
+from ...db.memory import Summary, find_summary, save_summary
 from ...db.store import Store
-from ...db.summaries import Summary, find_summary, save_summary
 from ...errors import RunCancelled
 from .budget import PastTurn, shorten
 

@@ -11,10 +11,10 @@ import peewee
 from ...db import messages, runs
 from ...db.attachments import AttachmentRow, link_attachments, lock_attachments
 from ...db.locks import lock_name
+from ...db.memory import forget_summary
 from ...db.messages import MessageRow
 from ...db.sessions import SessionRow, get_owned_session
 from ...db.store import Store
-from ...db.summaries import forget_summary
 from ...errors import ApiError
 from ...keys.limits import check_attachments
 from ...keys.rules import KeyGuard

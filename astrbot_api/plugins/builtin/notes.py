@@ -6,7 +6,7 @@ import marshmallow as ma
 
 from ...agent.schema import tool
 from ...agent.tools import Tool, ToolContext
-from ...db import notes
+from ...db import memory
 from ...errors import ToolError
 from ..context import Host
 from ..hookspecs import hookimpl
@@ -52,11 +52,11 @@ class Notes:
         if not key:
             raise ToolError("the note needs a name")
         if not value.strip():
-            gone = self._store.write(lambda db: notes.delete_note(db, context.username, key))
+            gone = self._store.write(lambda db: memory.delete_note(db, context.username, key))
             return f"Thrown away: {key}" if gone else f"There is no note named {key}."
         limit = context.settings["max_notes"]
         kept = self._store.write(
-            lambda db: notes.save_note(db, context.username, key, value, max_notes=limit)
+            lambda db: memory.save_note(db, context.username, key, value, max_notes=limit)
         )
         if not kept:
             raise ToolError(f"{limit} notes are kept already; throw one away first")
@@ -68,7 +68,7 @@ class Notes:
         :param key: Name of one note; empty: all of them.
         """
         with self._store.read() as db:
-            found = notes.list_notes(db, context.username, " ".join(key.split()))
+            found = memory.list_notes(db, context.username, " ".join(key.split()))
         if not found:
             return f"There is no note named {key}." if key else "There are no notes."
         return "\n".join(f"{name}: {value}" for name, value in found)

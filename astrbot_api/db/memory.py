@@ -1,12 +1,22 @@
-"""The notes that the model keeps about a user."""
+"""What the model remembers: notes about a user, summaries of the older turns of a session."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import peewee
 
 from ..runtime.clock import now_us
 from .locks import lock_name
-from .models import Note
+from .models import Note, SessionSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """:param until: Number of the last message that ``text`` sums up."""
+
+    until: int
+    text: str
 
 
 def save_note(db: peewee.Database, username: str, key: str, value: str, *, max_notes: int) -> bool:
@@ -42,3 +52,27 @@ def list_notes(db: peewee.Database, username: str, key: str = "") -> list[tuple[
         query = query.where(Note.key == key)
     rows = query.order_by(Note.updated_at.desc(), Note.key).execute(db)
     return [(row.key, row.value) for row in rows]
+
+
+def find_summary(db: peewee.Database, session: int, after: int) -> Summary | None:
+    """Return the summary of a session unless it is of messages that were forgotten.
+
+    :param after: Number of the last message that the model no longer sees.
+    """
+    row = SessionSummary.select().where(SessionSummary.session == session).first(db)
+    return Summary(row.until, row.text) if row is not None and row.until > after else None
+
+
+def save_summary(db: peewee.Database, session: int, summary: Summary) -> None:
+    """Replace the summary of a session."""
+    values = {"until": summary.until, "text": summary.text, "created_at": now_us()}
+    SessionSummary.insert(session=session, **values).on_conflict(
+        conflict_target=[SessionSummary.session], update=values
+    ).execute(db)
+
+
+def forget_summary(db: peewee.Database, session: int, message: int) -> None:
+    """Remove the summary of a session if it sums up this message, which has changed."""
+    SessionSummary.delete().where(
+        (SessionSummary.session == session) & (SessionSummary.until >= message)
+    ).execute(db)
