@@ -23,6 +23,15 @@ import peewee
 
 from ..runtime.clock import now_us
 from .locks import for_share, for_update, lock_name
+from .models import (
+    Attachment,
+    AttachmentTotal,
+    ChatSession,
+    Message,
+    MessageAttachment,
+    StrayBlob,
+)
+from .prepared import Prepared, param, params
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,63 +56,63 @@ class AttachmentRow:
     created_at: int
 
 
-_COLUMNS = (
-    "id, attachment_id, name, type, mime, charset, size_bytes, sha256, blob, key_id, created_at"
+_FIND = Prepared(
+    lambda: Attachment.select().where(Attachment.attachment_id == param("attachment_id"))
 )
 
-_FIND = f"SELECT {_COLUMNS} FROM attachment WHERE attachment_id = ?"
+_INSERT = Prepared(
+    lambda: Attachment.insert(
+        **params("attachment_id", "name", "type", "mime", "charset", "size_bytes"),
+        **params("sha256", "blob", "key_id", "created_at"),
+    ).returning(Attachment.id)
+)
 
-_INSERT = """
-INSERT INTO attachment
-    (attachment_id, name, type, mime, charset, size_bytes, sha256, blob, key_id, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
-"""
+_COUNT_MORE = Prepared(
+    lambda: AttachmentTotal.insert(**params("key_id", "size_bytes"), attachments=1).on_conflict(
+        conflict_target=[AttachmentTotal.key_id],
+        update={
+            AttachmentTotal.size_bytes: AttachmentTotal.size_bytes + peewee.EXCLUDED.size_bytes,
+            AttachmentTotal.attachments: AttachmentTotal.attachments + 1,
+        },
+    )
+)
 
-_COUNT_MORE = """
-INSERT INTO attachment_total (key_id, size_bytes, attachments) VALUES (?, ?, 1)
-ON CONFLICT (key_id) DO UPDATE SET
-    size_bytes = attachment_total.size_bytes + excluded.size_bytes,
-    attachments = attachment_total.attachments + 1
-"""
+_TOTAL = Prepared(
+    lambda: AttachmentTotal.select(AttachmentTotal.size_bytes).where(
+        AttachmentTotal.key_id == param("key_id")
+    )
+)
 
-_COUNT_LESS = """
-UPDATE attachment_total SET size_bytes = size_bytes - ?, attachments = attachments - 1
-WHERE key_id = ?
-"""
+_LINK = Prepared(
+    lambda: MessageAttachment.insert(**params("message", "attachment")).on_conflict(
+        action="nothing", conflict_target=[MessageAttachment.message, MessageAttachment.attachment]
+    )
+)
 
-_TOTAL = "SELECT size_bytes FROM attachment_total WHERE key_id = ?"
-
-_LINK = """
-INSERT INTO message_attachment (message, attachment) VALUES (?, ?)
-ON CONFLICT (message, attachment) DO NOTHING
-"""
-
-_LOCK = "SELECT 1 FROM attachment WHERE id = ?"
-
-_IS_USED = "SELECT 1 FROM message_attachment WHERE attachment = ? LIMIT 1"
+_IS_USED = Prepared(
+    lambda: (
+        MessageAttachment.select(MessageAttachment.id)
+        .where(MessageAttachment.attachment == param("attachment"))
+        .limit(1)
+    )
+)
 
 # Some are enough: the same attachment in sessions of many users is the rare case.
-_CREATORS = """
-SELECT DISTINCT s.creator FROM message_attachment AS l
-JOIN message AS m ON m.id = l.message JOIN chat_session AS s ON s.id = m.session
-WHERE l.attachment = ? LIMIT 100
-"""
-
-_UNUSED = f"""
-SELECT {_COLUMNS} FROM attachment AS a
-WHERE created_at < ? AND id > ?
-  AND NOT EXISTS (SELECT 1 FROM message_attachment AS m WHERE m.attachment = a.id)
-ORDER BY id LIMIT ?
-"""
-
-_NOTE_STRAY = """
-INSERT INTO stray_blob (blob, since) VALUES (?, ?) ON CONFLICT (blob) DO NOTHING
-"""
+_CREATORS = Prepared(
+    lambda: (
+        MessageAttachment.select(ChatSession.creator)
+        .distinct()
+        .join(Message, on=(Message.id == MessageAttachment.message))
+        .join(ChatSession, on=(ChatSession.id == Message.session))
+        .where(MessageAttachment.attachment == param("attachment"))
+        .limit(100)
+    )
+)
 
 
 def find_attachment(db: peewee.Database, attachment_id: str) -> AttachmentRow | None:
     """Return the attachment of this id."""
-    row = db.execute_sql(_FIND, (attachment_id,)).fetchone()
+    row = _FIND.execute(db, attachment_id=attachment_id).fetchone()
     return None if row is None else AttachmentRow(*row)
 
 
@@ -111,7 +120,7 @@ def find_attachments(
     db: peewee.Database, attachment_ids: Iterable[str]
 ) -> dict[str, AttachmentRow]:
     """Return those of these attachments that there are, by their ids."""
-    return _find_all(db, attachment_ids, "")
+    return _find_all(db, attachment_ids, lambda query: query)
 
 
 def lock_attachments(
@@ -121,19 +130,18 @@ def lock_attachments(
 
     For a message that is about to use them.
     """
-    return _find_all(db, attachment_ids, for_share(db))
+    return _find_all(db, attachment_ids, lambda query: for_share(db, query))
 
 
 def _find_all(
-    db: peewee.Database, attachment_ids: Iterable[str], ending: str
+    db: peewee.Database, attachment_ids: Iterable[str], lock: Callable[[Any], Any]
 ) -> dict[str, AttachmentRow]:
     wanted = list(dict.fromkeys(attachment_ids))
     if not wanted:
         return {}
-    marks = ", ".join("?" * len(wanted))
-    sql = f"SELECT {_COLUMNS} FROM attachment WHERE attachment_id IN ({marks}) ORDER BY id{ending}"
-    rows = [AttachmentRow(*row) for row in db.execute_sql(sql, wanted).fetchall()]
-    return {row.attachment_id: row for row in rows}
+    query = Attachment.select().where(Attachment.attachment_id.in_(wanted))
+    rows = lock(query.order_by(Attachment.id)).tuples().execute(db)
+    return {row[1]: AttachmentRow(*row) for row in rows}
 
 
 def new_blob(sha256: str) -> str:
@@ -147,9 +155,9 @@ def find_blob(db: peewee.Database, sha256: str) -> str | None:
     Until its end no attachment with these bytes is deleted.
     """
     lock_name(db, "blob", sha256)
-    row = db.execute_sql("SELECT blob FROM attachment WHERE sha256 = ? LIMIT 1", (sha256,))
-    found: tuple[str] | None = row.fetchone()
-    return None if found is None else found[0]
+    query = Attachment.select(Attachment.blob).where(Attachment.sha256 == sha256)
+    blob: str | None = query.limit(1).scalar(db)
+    return blob
 
 
 def add_attachment(
@@ -170,13 +178,15 @@ def add_attachment(
     :param key_id: The key that uploaded it; None for what no key did.
     :param attachment_id: What it is known by elsewhere; empty: a new one.
     """
-    attachment_id = attachment_id or str(uuid.uuid4())
-    now = now_us()
-    values = (attachment_id, name, type, mime, charset, size_bytes, sha256, blob, key_id, now)
-    (number,) = db.execute_sql(_INSERT, values).fetchone()
+    values: dict[str, Any] = {
+        "attachment_id": attachment_id or str(uuid.uuid4()), "name": name, "type": type,
+        "mime": mime, "charset": charset, "size_bytes": size_bytes, "sha256": sha256,
+        "blob": blob, "key_id": key_id, "created_at": now_us(),
+    }  # fmt: skip
+    (number,) = _INSERT.execute(db, **values).fetchone()
     if key_id is not None:
-        db.execute_sql(_COUNT_MORE, (key_id, size_bytes))
-    return AttachmentRow(number, *values)
+        _COUNT_MORE.execute(db, key_id=key_id, size_bytes=size_bytes)
+    return AttachmentRow(id=number, **values)
 
 
 def delete_attachment(db: peewee.Database, row: AttachmentRow) -> str | None:
@@ -185,13 +195,20 @@ def delete_attachment(db: peewee.Database, row: AttachmentRow) -> str | None:
     :returns: The blob whose bytes nobody has any more; it is noted as stray.
     """
     lock_name(db, "blob", row.sha256)
-    if not db.execute_sql("DELETE FROM attachment WHERE id = ?", (row.id,)).rowcount:
+    if not Attachment.delete().where(Attachment.id == row.id).execute(db):
         return None  # another caller was first
-    db.execute_sql("DELETE FROM message_attachment WHERE attachment = ?", (row.id,))
+    MessageAttachment.delete().where(MessageAttachment.attachment == row.id).execute(db)
     if row.key_id is not None:
-        db.execute_sql(_COUNT_LESS, (row.size_bytes, row.key_id))
-    sql = "SELECT 1 FROM attachment WHERE sha256 = ? AND blob = ? LIMIT 1"
-    if db.execute_sql(sql, (row.sha256, row.blob)).fetchone() is not None:
+        (
+            AttachmentTotal.update(
+                size_bytes=AttachmentTotal.size_bytes - row.size_bytes,
+                attachments=AttachmentTotal.attachments - 1,
+            )
+            .where(AttachmentTotal.key_id == row.key_id)
+            .execute(db)
+        )
+    same = Attachment.select(Attachment.id).where(Attachment.sha256 == row.sha256)
+    if same.where(Attachment.blob == row.blob).exists(db):
         return None
     note_stray(db, row.blob)
     return row.blob
@@ -204,12 +221,13 @@ def lock_total(db: peewee.Database, key_id: str) -> None:
 
 def lock_row(db: peewee.Database, attachment_number: int) -> None:
     """Let no message take up an attachment until the end of the transaction."""
-    db.execute_sql(_LOCK + for_update(db), (attachment_number,))
+    query = Attachment.select(Attachment.id).where(Attachment.id == attachment_number)
+    for_update(db, query).first(db)
 
 
 def total_bytes_of_key(db: peewee.Database, key_id: str) -> int:
     """Return how many bytes a key has uploaded and not deleted, at a constant cost."""
-    row = db.execute_sql(_TOTAL, (key_id,)).fetchone()
+    row = _TOTAL.execute(db, key_id=key_id).fetchone()
     return 0 if row is None else int(row[0])
 
 
@@ -218,12 +236,12 @@ def link_attachments(
 ) -> None:
     """Note that a stored message uses attachments; noting it twice is no fault."""
     for number in attachment_numbers:
-        db.execute_sql(_LINK, (message_number, number))
+        _LINK.execute(db, message=message_number, attachment=number)
 
 
 def is_used(db: peewee.Database, attachment_number: int) -> bool:
-    """Return whether a stored message uses an attachment."""
-    return db.execute_sql(_IS_USED, (attachment_number,)).fetchone() is not None
+    """Tell whether a stored message uses an attachment."""
+    return _IS_USED.execute(db, attachment=attachment_number).fetchone() is not None
 
 
 def may_use(
@@ -237,7 +255,7 @@ def may_use(
     It may when a message of theirs uses it, or when the key uploaded it and
     no message uses it yet.
     """
-    creators = [one for (one,) in db.execute_sql(_CREATORS, (row.id,)).fetchall()]
+    creators = [one for (one,) in _CREATORS.execute(db, attachment=row.id)]
     if not creators:
         return row.key_id == key_id and not is_used(db, row.id)
     return any(allows_username(one) for one in creators)
@@ -251,22 +269,35 @@ def list_unused(
     :param older_than_us: Only those made before this time, in microseconds.
     :param after: Only those with a higher number.
     """
-    rows = db.execute_sql(_UNUSED, (older_than_us, after, limit)).fetchall()
-    return [AttachmentRow(*row) for row in rows]
+    uses = MessageAttachment.select(MessageAttachment.id).where(
+        MessageAttachment.attachment == Attachment.id
+    )
+    query = (
+        Attachment.select()
+        .where(Attachment.created_at < older_than_us, Attachment.id > after)
+        .where(~peewee.fn.EXISTS(uses))
+        .order_by(Attachment.id)
+        .limit(limit)
+    )
+    return [AttachmentRow(*row) for row in query.tuples().execute(db)]
 
 
 def note_stray(db: peewee.Database, blob: str) -> None:
     """Note that a blob has, or may get, bytes and has no row."""
-    db.execute_sql(_NOTE_STRAY, (blob, now_us()))
+    (
+        StrayBlob.insert(blob=blob, since=now_us())
+        .on_conflict(action="nothing", conflict_target=[StrayBlob.blob])
+        .execute(db)
+    )
 
 
 def forget_stray(db: peewee.Database, blob: str) -> None:
     """Note that a blob has a row now, or no bytes any more."""
-    db.execute_sql("DELETE FROM stray_blob WHERE blob = ?", (blob,))
+    StrayBlob.delete().where(StrayBlob.blob == blob).execute(db)
 
 
 def list_strays(db: peewee.Database, older_than_us: int) -> list[str]:
     """Return the blobs that have been without a row since before this time."""
-    sql = "SELECT blob FROM stray_blob WHERE since < ? ORDER BY since, blob"
-    rows: list[Any] = db.execute_sql(sql, (older_than_us,)).fetchall()
-    return [row[0] for row in rows]
+    query = StrayBlob.select(StrayBlob.blob).where(StrayBlob.since < older_than_us)
+    query = query.order_by(StrayBlob.since, StrayBlob.blob)
+    return [blob for (blob,) in query.tuples().execute(db)]

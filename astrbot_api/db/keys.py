@@ -15,9 +15,9 @@ import orjson
 import peewee
 
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
-from .dialect import to_native
 from .locks import for_update, lock_name
-from .models import ApiKey, ApiKeyScope
+from .models import ApiKey, ApiKeyScope, KeyUse, LegacyKey
+from .prepared import Prepared, join_text, param
 
 #: The four scopes of the published API.
 PUBLIC_SCOPES = ("chat", "config", "file", "im")
@@ -57,52 +57,42 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-_FIND = """
-SELECT key_id, key_prefix, last_used_at, expires_at, rules, parent_id,
-    (SELECT p.rules FROM api_key AS p WHERE p.key_id = k.parent_id),
-    (SELECT group_concat(scope, ' ') FROM api_key_scope AS s WHERE s.key_id = k.key_id)
-FROM api_key AS k WHERE digest = ? AND revoked_at IS NULL
-"""
+def _select_valid() -> Any:
+    key, parent = ApiKey.alias(), ApiKey.alias()
+    rules = parent.select(parent.rules).where(parent.key_id == key.parent_id)
+    scopes = ApiKeyScope.select(join_text(ApiKeyScope.scope, " ")).where(
+        ApiKeyScope.key_id == key.key_id
+    )
+    return key.select(
+        key.key_id, key.key_prefix, key.last_used_at, key.expires_at,
+        key.rules, key.parent_id, rules, scopes,
+    ).where((key.digest == param("digest")) & key.revoked_at.is_null())  # fmt: skip
 
-_END_BY = """
-UPDATE api_key SET expires_at = ?, updated_at = ?
-WHERE (key_id = ? OR parent_id = ?) AND (expires_at IS NULL OR expires_at > ?)
-"""
+
+#: The read that every request pays.
+FIND_VALID = Prepared(_select_valid)
+
+_PARENT = Prepared(lambda: ApiKey.select(ApiKey.parent_id).where(ApiKey.key_id == param("key_id")))
+
+_NOTE_FIRST_USE = Prepared(
+    lambda: (
+        ApiKey.update(last_used_at=param("now"))
+        .where((ApiKey.key_id == param("key_id")) & ApiKey.last_used_at.is_null())
+        .returning(ApiKey.name, ApiKey.key_prefix)
+    )
+)
+
+_NOTE_USE = Prepared(
+    lambda: ApiKey.update(last_used_at=param("now")).where(ApiKey.key_id == param("key_id"))
+)
 
 #: How long a session key stays after its end, so that its holder can be told.
 _KEPT_US = 60 * 60 * 1_000_000
 
-_ENDED = """
-SELECT key_id FROM api_key
-WHERE parent_id IS NOT NULL AND (expires_at < ? OR revoked_at < ?) LIMIT ?
-"""
-
-_COUNT_CHILDREN = """
-SELECT COUNT(*) FROM (
-    SELECT 1 FROM api_key WHERE parent_id = ? AND revoked_at IS NULL AND expires_at > ? LIMIT ?
-) AS children
-"""
-
-_NOTE_FIRST_USE = """
-UPDATE api_key SET last_used_at = ? WHERE key_id = ? AND last_used_at IS NULL
-RETURNING name, key_prefix
-"""
-
-_BEFORE_CHANGE = "SELECT rules, expires_at FROM api_key WHERE key_id = ?"
-
-_PARENT = "SELECT parent_id FROM api_key WHERE key_id = ?"
-
-_NOTE_USE = "UPDATE api_key SET last_used_at = ? WHERE key_id = ?"
-
-
-_LOCK = "SELECT 1 FROM api_key WHERE key_id = ?"
-
 
 def find_valid_key(db: peewee.Database, secret: str) -> KeyRow | None:
     """Return the key of a secret unless it is unknown, revoked or expired."""
-    # On the bare connection: peewee's own steps would double the cost of this
-    # read, which every request pays.
-    row = db.connection().execute(to_native(db, _FIND), (hash_secret(secret),)).fetchone()
+    row = FIND_VALID.execute(db, digest=hash_secret(secret)).fetchone()
     if row is None:
         return None
     key_id, prefix, last_used_at, expires_at, rules, parent_id, parent_rules, scopes = row
@@ -177,8 +167,7 @@ def create_session_key(
         not valid any more, or is a session key itself.
     """
     # Locked, or a revocation at the same time would leave the new key valid.
-    db.execute_sql(_LOCK + for_update(db), (parent_id,))
-    parent = ApiKey.select().where(ApiKey.key_id == parent_id).first(db)
+    parent = for_update(db, ApiKey.select().where(ApiKey.key_id == parent_id)).first(db)
     if parent is None or parent.revoked_at is not None or parent.parent_id is not None:
         return None
     if parent.expires_at is not None:
@@ -205,8 +194,7 @@ def rotate_key(
         when it is revoked.
     """
     # Locked, or a revocation at the same time would leave the new key valid.
-    db.execute_sql(_LOCK + for_update(db), (key_id,))
-    old = ApiKey.select().where(ApiKey.key_id == key_id).first(db)
+    old = for_update(db, ApiKey.select().where(ApiKey.key_id == key_id)).first(db)
     if old is None or old.revoked_at is not None or old.parent_id is not None:
         return None
     scopes = get_key(db, key_id)["scopes"]
@@ -216,7 +204,12 @@ def rotate_key(
     now = now_us()
     if grace_s > 0:
         until = now + grace_s * 1_000_000
-        db.execute_sql(_END_BY, (until, now, key_id, key_id, until))
+        (
+            ApiKey.update(expires_at=until, updated_at=now)
+            .where((ApiKey.key_id == key_id) | (ApiKey.parent_id == key_id))
+            .where(ApiKey.expires_at.is_null() | (ApiKey.expires_at > until))
+            .execute(db)
+        )
     else:
         revoke_key(db, key_id)
     return new, secret
@@ -249,13 +242,13 @@ def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> 
         ``expires_at`` (microseconds or None).
     :returns: Whether there is such a key.
     """
-    row = db.execute_sql(_BEFORE_CHANGE, (key_id,)).fetchone()
-    before = None if row is None else {"rules": row[0], "expires_at": row[1]}
+    old = ApiKey.select(ApiKey.rules, ApiKey.expires_at).where(ApiKey.key_id == key_id)
+    before = old.dicts().first(db) or {}
     columns = {name: value for name, value in changes.items() if name != "scopes"}
     query = ApiKey.update(updated_at=now_us(), **columns).where(ApiKey.key_id == key_id)
     if not query.execute(db):
         return False
-    changed = any(columns.get(name, value) != value for name, value in (before or {}).items())
+    changed = any(columns.get(name, value) != value for name, value in before.items())
     if "scopes" in changes:
         changed = changed or set(get_key(db, key_id)["scopes"]) != set(changes["scopes"])
         ApiKeyScope.delete().where(ApiKeyScope.key_id == key_id).execute(db)
@@ -274,10 +267,15 @@ def purge_session_keys(db: peewee.Database, limit: int = 1000) -> int:
     :returns: How many there were.
     """
     before = now_us() - _KEPT_US
-    ids = [key_id for (key_id,) in db.execute_sql(_ENDED, (before, before, limit)).fetchall()]
-    marks = ", ".join("?" * len(ids))
-    for table in ("api_key_scope", "key_use", "api_key") if ids else ():
-        db.execute_sql(f"DELETE FROM {table} WHERE key_id IN ({marks})", ids)
+    ended = (
+        ApiKey.select(ApiKey.key_id)
+        .where(ApiKey.parent_id.is_null(False))
+        .where((ApiKey.expires_at < before) | (ApiKey.revoked_at < before))
+        .limit(limit)
+    )
+    ids = [key_id for (key_id,) in ended.tuples().execute(db)]
+    for model in (ApiKeyScope, KeyUse, ApiKey) if ids else ():
+        model.delete().where(model.key_id.in_(ids)).execute(db)
     return len(ids)
 
 
@@ -286,9 +284,8 @@ def delete_key(db: peewee.Database, key_id: str) -> bool:
     children = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id == key_id)
     ApiKeyScope.delete().where(ApiKeyScope.key_id.in_(children)).execute(db)
     ApiKey.delete().where(ApiKey.parent_id == key_id).execute(db)
-    db.execute_sql("DELETE FROM key_use WHERE key_id = ?", (key_id,))
-    db.execute_sql("DELETE FROM legacy_key WHERE key_id = ?", (key_id,))
-    ApiKeyScope.delete().where(ApiKeyScope.key_id == key_id).execute(db)
+    for model in (KeyUse, LegacyKey, ApiKeyScope):
+        model.delete().where(model.key_id == key_id).execute(db)
     return bool(ApiKey.delete().where(ApiKey.key_id == key_id).execute(db))
 
 
@@ -306,8 +303,8 @@ def list_keys(db: peewee.Database) -> list[dict[str, Any]]:
 
 def find_key(db: peewee.Database, key_id: str) -> dict[str, Any] | None:
     """Return one key as :func:`describe_key` has it, if there is such a key."""
-    known = db.execute_sql("SELECT 1 FROM api_key WHERE key_id = ?", (key_id,)).fetchone()
-    return None if known is None else get_key(db, key_id)
+    known = ApiKey.select(ApiKey.key_id).where(ApiKey.key_id == key_id).exists(db)
+    return get_key(db, key_id) if known else None
 
 
 def get_key(db: peewee.Database, key_id: str) -> dict[str, Any]:
@@ -330,15 +327,24 @@ def create_first_key(
     return create_key(db, name, PUBLIC_SCOPES, created_by=created_by)
 
 
+def find_parent(db: peewee.Database, key_id: str) -> str | None:
+    """Return the key that a session key was made with; None for any other key."""
+    row = _PARENT.execute(db, key_id=key_id).fetchone()
+    return None if row is None else row[0]
+
+
 def find_rules(db: peewee.Database, key_id: str) -> str | None:
     """Return the guard rails of a key as JSON; None where it has none."""
-    row = db.execute_sql("SELECT rules FROM api_key WHERE key_id = ?", (key_id,)).fetchone()
-    return None if row is None else row[0]
+    rules: str | None = ApiKey.select(ApiKey.rules).where(ApiKey.key_id == key_id).scalar(db)
+    return rules
 
 
 def count_session_keys(db: peewee.Database, key_id: str, limit: int) -> int:
     """Return how many session keys of a key are valid; not more than a limit."""
-    return int(db.execute_sql(_COUNT_CHILDREN, (key_id, now_us(), limit)).fetchone()[0])
+    valid = ApiKey.select(ApiKey.key_id).where(
+        (ApiKey.parent_id == key_id) & ApiKey.revoked_at.is_null() & (ApiKey.expires_at > now_us())
+    )
+    return int(valid.limit(limit).count(db))
 
 
 def has_keys(db: peewee.Database) -> bool:
@@ -384,11 +390,10 @@ def note_use(db: peewee.Database, used: Mapping[str, int]) -> dict[str, str]:
     """
     first = {}
     for key_id, time_us in used.items():
-        row = db.execute_sql(_PARENT, (key_id,)).fetchone()
-        root_id = (row and row[0]) or key_id
-        fresh = db.execute_sql(_NOTE_FIRST_USE, (time_us, root_id)).fetchone()
+        root_id = find_parent(db, key_id) or key_id
+        fresh = _NOTE_FIRST_USE.execute(db, now=time_us, key_id=root_id).fetchone()
         if fresh is not None:
             first[root_id] = f"{fresh[0]} ({fresh[1]}…)"
         for used_id in {key_id, root_id}:
-            db.execute_sql(_NOTE_USE, (time_us, used_id))
+            _NOTE_USE.execute(db, now=time_us, key_id=used_id)
     return first

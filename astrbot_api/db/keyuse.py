@@ -12,51 +12,44 @@ from typing import Any
 import peewee
 
 from ..runtime.clock import now_us, to_iso
+from .keys import find_parent
+from .models import RUN_ACTIVE, ApiKey, KeyUse, Run
+from .prepared import Prepared, param, params
 
 _DAY_US = 24 * 60 * 60 * 1_000_000
 
-_ADD = """
-INSERT INTO key_use (key_id, day, requests, errors, turns, failed_turns,
-    input_tokens, output_tokens, turn_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (key_id, day) DO UPDATE SET
-    requests = key_use.requests + excluded.requests,
-    errors = key_use.errors + excluded.errors,
-    turns = key_use.turns + excluded.turns,
-    failed_turns = key_use.failed_turns + excluded.failed_turns,
-    input_tokens = key_use.input_tokens + excluded.input_tokens,
-    output_tokens = key_use.output_tokens + excluded.output_tokens,
-    turn_ms = key_use.turn_ms + excluded.turn_ms
-"""
+_COUNTS = (
+    "requests", "errors", "turns", "failed_turns", "input_tokens", "output_tokens", "turn_ms",
+)  # fmt: skip
 
-_COLUMNS = "requests, errors, turns, failed_turns, input_tokens, output_tokens, turn_ms"
+_FIELDS = [getattr(KeyUse, name) for name in _COUNTS]
 
-_SUMS = ", ".join(f"SUM({name.strip()})" for name in _COLUMNS.split(","))
+_SUMS = [peewee.fn.SUM(field) for field in _FIELDS]
 
-_OF_KEY = f"SELECT day, {_COLUMNS} FROM key_use WHERE key_id = ? AND day >= ? ORDER BY day"
-
-# What a session key did was counted to its maker, too.
-_OF_ALL = f"""
-SELECT day, {_SUMS} FROM key_use WHERE day >= ?
-  AND key_id NOT IN (SELECT key_id FROM api_key WHERE parent_id IS NOT NULL)
-GROUP BY day ORDER BY day
-"""
-
-_OF_EACH = f"""
-SELECT key_id, {_SUMS} FROM key_use WHERE day >= ? GROUP BY key_id
-"""
+_ADD = Prepared(
+    lambda: KeyUse.insert(**params("key_id", "day", *_COUNTS)).on_conflict(
+        conflict_target=[KeyUse.key_id, KeyUse.day],
+        update={field: field + getattr(peewee.EXCLUDED, field.name) for field in _FIELDS},
+    )
+)
 
 
-# A session key's turns are its maker's, too.
-_ACTIVE = """
-SELECT COUNT(*) FROM run WHERE status IN ('queued', 'running')
-  AND key_id IN (SELECT key_id FROM api_key WHERE key_id = ? OR parent_id = ?)
-"""
+def _count_active() -> Any:
+    # A session key's turns are its maker's, too.
+    own = ApiKey.select(ApiKey.key_id).where(
+        (ApiKey.key_id == param("key_id")) | (ApiKey.parent_id == param("key_id"))
+    )
+    return Run.select(peewee.fn.COUNT(Run.id)).where(RUN_ACTIVE & Run.key_id.in_(own))
 
-_TURNS = """
-SELECT COALESCE(SUM(turns), 0), COALESCE(SUM(input_tokens + output_tokens), 0)
-FROM key_use WHERE key_id = ? AND day >= ?
-"""
+
+_ACTIVE = Prepared(_count_active)
+
+_TURNS = Prepared(
+    lambda: KeyUse.select(
+        peewee.fn.COALESCE(peewee.fn.SUM(KeyUse.turns), 0),
+        peewee.fn.COALESCE(peewee.fn.SUM(KeyUse.input_tokens + KeyUse.output_tokens), 0),
+    ).where((KeyUse.key_id == param("key_id")) & (KeyUse.day >= param("since")))
+)
 
 
 def today() -> int:
@@ -71,7 +64,7 @@ def add_requests(db: peewee.Database, counts: Mapping[str, Sequence[int]]) -> No
     """
     day = today()
     for key_id, (requests, errors) in counts.items():
-        db.execute_sql(_ADD, (key_id, day, requests, errors, 0, 0, 0, 0, 0))
+        _add(db, key_id, day, requests=requests, errors=errors)
 
 
 def add_turn(
@@ -84,26 +77,27 @@ def add_turn(
     turn_ms: int,
 ) -> None:
     """Count a turn that has ended."""
-    values = (key_id, today(), 0, 0, 1, int(failed), input_tokens, output_tokens, turn_ms)
-    db.execute_sql(_ADD, values)
+    _add(
+        db, key_id, today(), turns=1, failed_turns=int(failed),
+        input_tokens=input_tokens, output_tokens=output_tokens, turn_ms=turn_ms,
+    )  # fmt: skip
 
 
 def add_lost_turn(db: peewee.Database, key_id: str | None) -> None:
     """Count a turn that its worker did not live to end; its tokens are not known."""
-    sql = "SELECT parent_id FROM api_key WHERE key_id = ?"
-    row = db.execute_sql(sql, (key_id,)).fetchone() if key_id else None
-    for counted in {key_id or "", (row and row[0]) or key_id or ""}:
+    key_id = key_id or ""
+    for counted in {key_id, find_parent(db, key_id) or key_id}:
         add_turn(db, counted, failed=True, input_tokens=0, output_tokens=0, turn_ms=0)
 
 
 def count_active_turns(db: peewee.Database, key_id: str) -> int:
     """Return how many turns of a key, and of its session keys, run or wait."""
-    return int(db.execute_sql(_ACTIVE, (key_id, key_id)).fetchone()[0])
+    return int(_ACTIVE.execute(db, key_id=key_id).fetchone()[0])
 
 
 def sum_turns(db: peewee.Database, key_id: str, since_day: int) -> tuple[int, int]:
     """Return how many turns of a key have ended since a day, and their tokens."""
-    turns, tokens = db.execute_sql(_TURNS, (key_id, since_day)).fetchone()
+    turns, tokens = _TURNS.execute(db, key_id=key_id, since=since_day).fetchone()
     return int(turns), int(tokens)
 
 
@@ -112,25 +106,36 @@ def list_days(db: peewee.Database, days: int, key_id: str | None = None) -> list
 
     :param key_id: Of one key; None: of all together.
     """
-    since = today() - days + 1
     if key_id is None:
-        rows = db.execute_sql(_OF_ALL, (since,)).fetchall()
+        # What a session key did was counted to its maker, too.
+        session_keys = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id.is_null(False))
+        query = (
+            KeyUse.select(KeyUse.day, *_SUMS)
+            .where(KeyUse.key_id.not_in(session_keys))
+            .group_by(KeyUse.day)
+        )
     else:
-        rows = db.execute_sql(_OF_KEY, (key_id, since)).fetchall()
+        query = KeyUse.select(KeyUse.day, *_FIELDS).where(KeyUse.key_id == key_id)
+    query = query.where(KeyUse.day > today() - days).order_by(KeyUse.day)
+    rows = query.tuples().execute(db)
     return [{"day": to_iso(day * _DAY_US)[:10], **_describe(rest)} for day, *rest in rows]
 
 
 def sum_by_key(db: peewee.Database, days: int) -> dict[str, dict[str, int]]:
     """Return what each key did in the last days, by key id."""
-    rows = db.execute_sql(_OF_EACH, (today() - days + 1,)).fetchall()
+    query = KeyUse.select(KeyUse.key_id, *_SUMS).where(KeyUse.day > today() - days)
+    rows = query.group_by(KeyUse.key_id).tuples().execute(db)
     return {key_id: _describe(rest) for key_id, *rest in rows}
 
 
 def forget_before(db: peewee.Database, time_us: int) -> None:
     """Remove the days before a time."""
-    db.execute_sql("DELETE FROM key_use WHERE day < ?", (time_us // _DAY_US,))
+    KeyUse.delete().where(KeyUse.day < time_us // _DAY_US).execute(db)
+
+
+def _add(db: peewee.Database, key_id: str, day: int, **counts: int) -> None:
+    _ADD.execute(db, key_id=key_id, day=day, **(dict.fromkeys(_COUNTS, 0) | counts))
 
 
 def _describe(values: list[Any]) -> dict[str, int]:
-    names = (name.strip() for name in _COLUMNS.split(","))
-    return {name: int(value or 0) for name, value in zip(names, values, strict=True)}
+    return {name: int(value or 0) for name, value in zip(_COUNTS, values, strict=True)}

@@ -10,12 +10,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
+from typing import Any
 
 import peewee
 
 from ..runtime.clock import now_us
+from . import models
 from .keys import hash_secret
 from .locks import lock_name
+from .models import ApiKey
+from .prepared import Prepared, param
 
 #: More keys than this with one prefix are not looked at: a prefix has 48
 #: random bits, so there is one.
@@ -44,23 +48,19 @@ class LegacyKey:
         )
 
 
-_FIND = """
-SELECT l.key_id, l.key_prefix, l.algorithm, l.rounds, l.salts, l.digest
-FROM legacy_key AS l JOIN api_key AS k ON k.key_id = l.key_id
-WHERE l.key_prefix = ? AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ?)
-ORDER BY l.key_id LIMIT ?
-"""
+def _select_valid() -> Any:
+    row = models.LegacyKey
+    return (
+        row.select(row.key_id, row.key_prefix, row.algorithm, row.rounds, row.salts, row.digest)
+        .join(ApiKey, on=(ApiKey.key_id == row.key_id))
+        .where((row.key_prefix == param("prefix")) & ApiKey.revoked_at.is_null())
+        .where(ApiKey.expires_at.is_null() | (ApiKey.expires_at > param("now")))
+        .order_by(row.key_id)
+        .limit(_MAX_CANDIDATES)
+    )
 
-_INSERT = """
-INSERT INTO legacy_key (key_id, key_prefix, algorithm, rounds, salts, digest)
-VALUES (?, ?, ?, ?, ?, ?)
-"""
 
-# A secret has one row: where another key has its hash already, that one decides.
-_REPLACE = """
-UPDATE api_key SET digest = ?, updated_at = ?
-WHERE key_id = ? AND digest = ? AND NOT EXISTS (SELECT 1 FROM api_key WHERE digest = ?)
-"""
+_FIND = Prepared(_select_valid)
 
 
 def placeholder(key_id: str) -> str:
@@ -70,7 +70,7 @@ def placeholder(key_id: str) -> str:
 
 def find_legacy_keys(db: peewee.Database, prefix: str) -> list[LegacyKey]:
     """Return the valid keys of this prefix that were not used here yet."""
-    rows = db.execute_sql(_FIND, (prefix, now_us(), _MAX_CANDIDATES)).fetchall()
+    rows = _FIND.execute(db, prefix=prefix, now=now_us()).fetchall()
     return [
         LegacyKey(key_id, key_prefix, algorithm, rounds, _split(salts), bytes.fromhex(digest))
         for key_id, key_prefix, algorithm, rounds, salts, digest in rows
@@ -80,8 +80,10 @@ def find_legacy_keys(db: peewee.Database, prefix: str) -> list[LegacyKey]:
 def add_legacy_key(db: peewee.Database, key: LegacyKey) -> None:
     """Store the hash that a key came with."""
     salts = " ".join(f"x{salt.hex()}" for salt in key.salts)
-    values = (key.key_id, key.key_prefix, key.algorithm, key.rounds, salts, key.digest.hex())
-    db.execute_sql(_INSERT, values)
+    models.LegacyKey.insert(
+        key_id=key.key_id, key_prefix=key.key_prefix, algorithm=key.algorithm,
+        rounds=key.rounds, salts=salts, digest=key.digest.hex(),
+    ).execute(db)  # fmt: skip
 
 
 def replace_hash(db: peewee.Database, key_id: str, secret: str) -> None:
@@ -92,8 +94,14 @@ def replace_hash(db: peewee.Database, key_id: str, secret: str) -> None:
     """
     digest = hash_secret(secret)
     lock_name(db, "key_digest", digest)
-    db.execute_sql(_REPLACE, (digest, now_us(), key_id, placeholder(key_id), digest))
-    db.execute_sql("DELETE FROM legacy_key WHERE key_id = ?", (key_id,))
+    # A secret has one row: where another key has its hash already, that one decides.
+    if not ApiKey.select(ApiKey.key_id).where(ApiKey.digest == digest).exists(db):
+        (
+            ApiKey.update(digest=digest, updated_at=now_us())
+            .where((ApiKey.key_id == key_id) & (ApiKey.digest == placeholder(key_id)))
+            .execute(db)
+        )
+    models.LegacyKey.delete().where(models.LegacyKey.key_id == key_id).execute(db)
 
 
 def _split(salts: str) -> tuple[bytes, ...]:

@@ -17,11 +17,15 @@ from typing import Any
 
 import peewee
 
-from .dialect import is_postgres
+from .models import ChatSession, is_postgres
+from .prepared import Prepared, param
 
-_ADVISORY = "SELECT pg_advisory_xact_lock(?)"
+# SQL by hand: it names no table, so peewee has nothing to say.
+_ADVISORY = "SELECT pg_advisory_xact_lock(%s)"
 
-_SESSION_ROW = "SELECT 1 FROM chat_session WHERE id = ? FOR UPDATE"
+_SESSION_ROW = Prepared(
+    lambda: ChatSession.select(ChatSession.id).where(ChatSession.id == param("id")).for_update()
+)
 
 
 def lock_name(db: peewee.Database, kind: str, name: str | int) -> None:
@@ -35,7 +39,7 @@ def lock_name(db: peewee.Database, kind: str, name: str | int) -> None:
     if _is_new(db, (kind, name)):
         digest = hashlib.blake2b(f"{kind}:{name}".encode("utf-8", "replace"), digest_size=8)
         number = int.from_bytes(digest.digest(), "big", signed=True)
-        db.execute_sql(_ADVISORY, (number,))
+        db.connection().execute(_ADVISORY, (number,))
 
 
 def lock_session(db: peewee.Database, number: int) -> None:
@@ -46,17 +50,17 @@ def lock_session(db: peewee.Database, number: int) -> None:
     has read up to a number misses nothing below it.
     """
     if _is_new(db, ("chat_session", number)):
-        db.execute_sql(_SESSION_ROW, (number,))
+        _SESSION_ROW.execute(db, id=number)
 
 
-def for_update(db: peewee.Database) -> str:
-    """Return what stands behind a SELECT whose rows are about to be changed."""
-    return " FOR UPDATE" if is_postgres(db) else ""
+def for_update(db: peewee.Database, query: Any) -> Any:
+    """Return a SELECT whose rows nobody else changes until the end of the transaction."""
+    return query.for_update() if is_postgres(db) else query
 
 
-def for_share(db: peewee.Database) -> str:
-    """Return what stands behind a SELECT whose rows must still be there at the commit."""
-    return " FOR SHARE" if is_postgres(db) else ""
+def for_share(db: peewee.Database, query: Any) -> Any:
+    """Return a SELECT whose rows must still be there at the commit."""
+    return query.for_update("FOR SHARE") if is_postgres(db) else query
 
 
 def _is_new(db: peewee.Database, lock: tuple[str, Any]) -> bool:

@@ -10,6 +10,8 @@ import peewee
 
 from ..runtime.clock import now_us, to_iso
 from .locks import lock_session
+from .models import PUSHED, Message, MessageAttachment
+from .prepared import Prepared, param, params
 
 #: ``sender_id`` of every message that is not the user's.
 BOT = "bot"
@@ -30,65 +32,79 @@ class MessageRow:
     created_at: int
 
 
-_INSERT = """
-INSERT INTO message
-    (session, platform_id, sender_id, sender_name, content, llm_checkpoint_id, created_at, pushed)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-RETURNING id
-"""
+_COLUMNS = (
+    Message.id, Message.sender_name, Message.content, Message.llm_checkpoint_id, Message.created_at,
+)  # fmt: skip
 
-_BEFORE = """
-SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM message
-WHERE session = ? AND id > ? AND id < ? ORDER BY id DESC LIMIT ?
-"""
+_OF_SESSION = Message.session == param("session")
 
-_FIND = """
-SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM message
-WHERE session = ? AND id = ?
-"""
+_INSERT = Prepared(
+    lambda: Message.insert(
+        **params("session", "platform_id", "sender_id", "sender_name", "content"),
+        **params("llm_checkpoint_id", "created_at", "pushed"),
+    ).returning(Message.id)
+)
 
-_PUSHED = """
-SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM message
-WHERE session = ? AND pushed = 1 AND id > ? ORDER BY id LIMIT ?
-"""
+_BEFORE = Prepared(
+    lambda: (
+        Message.select(*_COLUMNS)
+        .where(_OF_SESSION & (Message.id > param("after")) & (Message.id < param("before")))
+        .order_by(Message.id.desc())
+        .limit(param("limit"))
+    )
+)
 
-_LAST_PUSHED = "SELECT MAX(id) FROM message WHERE session = ? AND pushed = 1"
+_PUSHED = Prepared(
+    lambda: (
+        Message.select(*_COLUMNS)
+        .where(_OF_SESSION & PUSHED & (Message.id > param("after")))
+        .order_by(Message.id)
+        .limit(param("limit"))
+    )
+)
 
-_NEWEST_PUSHED = "SELECT MAX(id) FROM message WHERE pushed = 1"
+_LAST_PUSHED = Prepared(
+    lambda: Message.select(peewee.fn.MAX(Message.id)).where(_OF_SESSION & PUSHED)
+)
 
-_PUSHED_SESSIONS = """
-SELECT MAX(id), session FROM message WHERE pushed = 1 AND id > ? GROUP BY session
-"""
+_NEWEST_PUSHED = Prepared(lambda: Message.select(peewee.fn.MAX(Message.id)).where(PUSHED))
 
-
-# How the stored JSON of a user's message begins: ``type`` is written first.
-_LATER_USER_MESSAGE = """
-SELECT 1 FROM message
-WHERE session = ? AND id > ? AND substr(content, 1, 14) = '{"type":"user"' LIMIT 1
-"""
+_PUSHED_SESSIONS = Prepared(
+    lambda: (
+        Message.select(peewee.fn.MAX(Message.id), Message.session)
+        .where(PUSHED & (Message.id > param("after")))
+        .group_by(Message.session)
+    )
+)
 
 #: How far a message may be from another one of its turn.
 _TURN_SPAN = 1000
 
-_EARLIER_OF_TURN = """
-SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM (
-    SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM message
-    WHERE session = ? AND id < ? ORDER BY id DESC LIMIT ?) AS near
-WHERE llm_checkpoint_id = ? ORDER BY id LIMIT 1
-"""
+#: What clients are shown of a message.
+_SHOWN = (
+    Message.id, Message.sender_id, Message.sender_name, Message.content,
+    Message.llm_checkpoint_id, Message.created_at,
+)  # fmt: skip
 
-_LATER_OF_TURN = """
-SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM (
-    SELECT id, sender_name, content, llm_checkpoint_id, created_at FROM message
-    WHERE session = ? AND id > ? ORDER BY id LIMIT ?) AS near
-WHERE llm_checkpoint_id = ? ORDER BY id DESC LIMIT 1
-"""
+_DESCRIBED = Prepared(lambda: Message.select(*_SHOWN).where(Message.id == param("id")))
 
-_PAGE_OF = "SELECT id, sender_id, sender_name, content, llm_checkpoint_id, created_at FROM message"
+NEWEST_FIRST = Prepared(
+    lambda: (
+        Message.select(*_SHOWN)
+        .where(_OF_SESSION & (Message.id < param("cursor")))
+        .order_by(Message.id.desc())
+        .limit(param("limit"))
+    )
+)
 
-_NEWEST_FIRST = f"{_PAGE_OF} WHERE session = ? AND id < ? ORDER BY id DESC LIMIT ?"
-
-_OLDEST_FIRST = f"{_PAGE_OF} WHERE session = ? AND id > ? ORDER BY id LIMIT ?"
+OLDEST_FIRST = Prepared(
+    lambda: (
+        Message.select(*_SHOWN)
+        .where(_OF_SESSION & (Message.id > param("cursor")))
+        .order_by(Message.id)
+        .limit(param("limit"))
+    )
+)
 
 #: Beyond this a page of messages ends, so that no answer is ever huge.
 _MAX_PAGE_CHARS = 4_000_000
@@ -114,23 +130,26 @@ def add_message(
     """
     lock_session(db, session)
     now = now_us()
-    text = orjson.dumps(content).decode()
-    name = sender_name or sender
-    values = (session, platform_id, sender, name, text, llm_checkpoint_id, now, int(pushed))
-    return db.execute_sql(_INSERT, values).fetchone()[0], now
+    row = _INSERT.execute(
+        db, session=session, platform_id=platform_id, sender_id=sender,
+        sender_name=sender_name or sender, content=orjson.dumps(content).decode(),
+        llm_checkpoint_id=llm_checkpoint_id, created_at=now, pushed=int(pushed),
+    ).fetchone()  # fmt: skip
+    return row[0], now
 
 
 def list_messages_before(
     db: peewee.Database, session: int, *, before: int, after: int = 0, limit: int
 ) -> list[MessageRow]:
     """Return the newest messages with ``after < id < before``, newest first."""
-    rows = db.execute_sql(_BEFORE, (session, after, before, limit)).fetchall()
+    rows = _BEFORE.execute(db, session=session, after=after, before=before, limit=limit)
     return [row_to_message(row) for row in rows]
 
 
 def find_message(db: peewee.Database, session: int, message_id: int) -> MessageRow | None:
     """Return a message of this session, never of another's."""
-    row = db.execute_sql(_FIND, (session, message_id)).fetchone()
+    query = Message.select(*_COLUMNS)
+    row = query.where(Message.session == session, Message.id == message_id).tuples().first(db)
     return None if row is None else row_to_message(row)
 
 
@@ -147,8 +166,8 @@ def list_page(
     """
     if cursor is None:
         cursor = 2**63 - 1 if newest_first else 0
-    sql = _NEWEST_FIRST if newest_first else _OLDEST_FIRST
-    rows = db.execute_sql(sql, (session, cursor, limit + 1))
+    statement = NEWEST_FIRST if newest_first else OLDEST_FIRST
+    rows = statement.execute(db, session=session, cursor=cursor, limit=limit + 1)
     page: list[dict[str, Any]] = []
     chars = 0
     for row in rows:
@@ -161,7 +180,7 @@ def list_page(
 
 
 def describe_message(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return a row of :data:`_PAGE_OF` for :mod:`orjson`; its content stays JSON text."""
+    """Return a row of :data:`_SHOWN` for :mod:`orjson`; its content stays JSON text."""
     number, sender_id, sender_name, content, checkpoint, created_at = row
     return {
         "id": number,
@@ -175,18 +194,21 @@ def describe_message(row: tuple[Any, ...]) -> dict[str, Any]:
 
 def get_described(db: peewee.Database, number: int) -> dict[str, Any]:
     """Return one message as :func:`list_page` does; it must exist."""
-    return describe_message(db.execute_sql(f"{_PAGE_OF} WHERE id = ?", (number,)).fetchone())
+    return describe_message(_DESCRIBED.execute(db, id=number).fetchone())
 
 
 def find_content(db: peewee.Database, number: int) -> dict[str, Any] | None:
     """Return the content of a message, whosever it is."""
-    row = db.execute_sql("SELECT content FROM message WHERE id = ?", (number,)).fetchone()
-    return None if row is None else orjson.loads(row[0])
+    content = Message.select(Message.content).where(Message.id == number).scalar(db)
+    return None if content is None else orjson.loads(content)
 
 
 def has_later_user_message(db: peewee.Database, session: int, number: int) -> bool:
-    """Return whether the user said something after this message."""
-    return db.execute_sql(_LATER_USER_MESSAGE, (session, number)).fetchone() is not None
+    """Tell whether the user said something after this message."""
+    # How the stored JSON of a user's message begins: ``type`` is written first.
+    start = peewee.fn.SUBSTR(Message.content, 1, 14) == '{"type":"user"'
+    later = Message.select(Message.id).where(Message.session == session, Message.id > number)
+    return bool(later.where(start).exists(db))
 
 
 def find_of_turn(
@@ -195,44 +217,56 @@ def find_of_turn(
     """Return the first message of a message's turn before it, or the last one after it."""
     if message.llm_checkpoint_id is None:
         return None
-    sql = _LATER_OF_TURN if later else _EARLIER_OF_TURN
-    values = (session, message.id, _TURN_SPAN, message.llm_checkpoint_id)
-    row = db.execute_sql(sql, values).fetchone()
+    near = (
+        Message.select(*_COLUMNS)
+        .where(Message.session == session)
+        .where(Message.id > message.id if later else Message.id < message.id)
+        .order_by(Message.id if later else Message.id.desc())
+        .limit(_TURN_SPAN)
+        .alias("near")
+    )
+    row = (
+        peewee.Select((near,), [getattr(near.c, field.name) for field in _COLUMNS])
+        .where(near.c.llm_checkpoint_id == message.llm_checkpoint_id)
+        .order_by(near.c.id.desc() if later else near.c.id)
+        .tuples()
+        .first(db)
+    )
     return None if row is None else row_to_message(row)
 
 
 def replace_content(db: peewee.Database, number: int, content: dict[str, Any]) -> None:
     """Put another content in the place of a message's; its links to attachments go."""
-    sql = "UPDATE message SET content = ? WHERE id = ?"
-    db.execute_sql(sql, (orjson.dumps(content).decode(), number))
-    db.execute_sql("DELETE FROM message_attachment WHERE message = ?", (number,))
+    text = orjson.dumps(content).decode()
+    Message.update(content=text).where(Message.id == number).execute(db)
+    MessageAttachment.delete().where(MessageAttachment.message == number).execute(db)
 
 
 def delete_message(db: peewee.Database, number: int) -> None:
     """Remove a message and its links to attachments."""
-    db.execute_sql("DELETE FROM message_attachment WHERE message = ?", (number,))
-    db.execute_sql("DELETE FROM message WHERE id = ?", (number,))
+    MessageAttachment.delete().where(MessageAttachment.message == number).execute(db)
+    Message.delete().where(Message.id == number).execute(db)
 
 
 def list_pushed(db: peewee.Database, session: int, after: int, limit: int) -> list[MessageRow]:
     """Return the pushed messages of a session with ``id > after``, oldest first."""
-    rows = db.execute_sql(_PUSHED, (session, after, limit)).fetchall()
+    rows = _PUSHED.execute(db, session=session, after=after, limit=limit)
     return [row_to_message(row) for row in rows]
 
 
 def find_last_pushed(db: peewee.Database, session: int) -> int:
     """Return the id of the newest pushed message of a session; 0: there is none."""
-    return db.execute_sql(_LAST_PUSHED, (session,)).fetchone()[0] or 0
+    return _LAST_PUSHED.execute(db, session=session).fetchone()[0] or 0
 
 
 def find_newest_pushed(db: peewee.Database) -> int:
     """Return the id of the newest pushed message of all; 0: there is none."""
-    return db.execute_sql(_NEWEST_PUSHED).fetchone()[0] or 0
+    return _NEWEST_PUSHED.execute(db).fetchone()[0] or 0
 
 
 def list_pushed_sessions(db: peewee.Database, after: int) -> list[tuple[int, int]]:
     """Return the newest id and the session of what was pushed after a message."""
-    return [tuple(row) for row in db.execute_sql(_PUSHED_SESSIONS, (after,)).fetchall()]
+    return [tuple(row) for row in _PUSHED_SESSIONS.execute(db, after=after)]
 
 
 def row_to_message(row: tuple[Any, ...]) -> MessageRow:

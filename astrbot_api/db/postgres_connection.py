@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import select
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import peewee
 import psycopg
@@ -62,6 +62,20 @@ class _NumberLoader(Loader):
         return int(text) if text.lstrip(b"-").isdigit() else float(text)
 
 
+class _Cursor(psycopg.Cursor[Any]):
+    """A cursor for text that may have U+0000, which PostgreSQL's has not.
+
+    What a client sends is refused long before. What is looked for with one is not found,
+    and what a model or a messenger says is kept with the replacement character instead.
+    """
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        """Run a statement; its parameters are a sequence."""
+        if params and any(type(one) is str and "\0" in one for one in params):
+            params = [one.replace("\0", "\ufffd") if type(one) is str else one for one in params]
+        return super().execute(query, params, **options)
+
+
 class Connection(psycopg.Connection[Any]):
     """A connection that can say whether it still is one, and waits for nothing for ever."""
 
@@ -85,6 +99,7 @@ class Connection(psycopg.Connection[Any]):
     def set_up(self) -> None:
         """Make a fresh connection ready for use."""
         self.adapters.register_loader("numeric", _NumberLoader)
+        self.cursor_factory = _Cursor
         self.execute(_SET_UP, prepare=False)
         self.database = PostgresDatabase(self)
 
@@ -127,14 +142,7 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         self.held_locks: set[tuple[str, Any]] = set()
 
     def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
-        """Run a statement that has ``?`` for each parameter.
-
-        PostgreSQL's text has no U+0000. What a client sends is refused long
-        before; what is looked for with one is not found, and what a model or
-        a messenger says is kept with the replacement character in its place.
-        """
-        if params and any(type(one) is str and "\0" in one for one in params):
-            params = [one.replace("\0", "\ufffd") if type(one) is str else one for one in params]
+        """Run a statement that has ``?`` for each parameter."""
         return super().execute_sql(to_postgres(sql), params)  # type: ignore[no-untyped-call]
 
 

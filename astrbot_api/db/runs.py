@@ -10,86 +10,117 @@ import peewee
 
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .locks import lock_session
+from .models import RUN_ACTIVE, ChatSession, Run, Worker
+from .prepared import Prepared, param, params
 
-_ACTIVE = "status IN ('queued', 'running')"
+_COLUMNS = (
+    Run.id, Run.run_id, Run.session, Run.key_id, Run.worker_id, Run.status, Run.error_code,
+    Run.user_message, Run.bot_message, Run.llm_checkpoint_id,
+    Run.created_at, Run.started_at, Run.finished_at,
+    peewee.fn.COALESCE(ChatSession.session_id, ""), peewee.fn.COALESCE(ChatSession.creator, ""),
+    peewee.fn.COALESCE(ChatSession.platform_id, ""),
+)  # fmt: skip
 
-_COLUMNS = """
-run.id, run.run_id, run.session, run.key_id, run.worker_id, run.status, run.error_code,
-run.user_message, run.bot_message, run.llm_checkpoint_id,
-run.created_at, run.started_at, run.finished_at,
-COALESCE(chat_session.session_id, ''), COALESCE(chat_session.creator, ''),
-COALESCE(chat_session.platform_id, '')
-"""
 
-_INSERT = """
-INSERT INTO run
-    (run_id, session, key_id, worker_id, status, user_message, llm_checkpoint_id,
-     created_at, started_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-RETURNING id
-"""
+def _select_rows() -> Any:
+    # Of a session that is being deleted nothing is left but its runs.
+    of_run = ChatSession.id == Run.session
+    return Run.select(*_COLUMNS).join(ChatSession, peewee.JOIN.LEFT_OUTER, on=of_run)
 
-_COUNT_ACTIVE = f"SELECT COUNT(*) FROM run WHERE session = ? AND {_ACTIVE}"
 
-_COUNT_OF_KEY = f"SELECT COUNT(*) FROM run WHERE key_id = ? AND {_ACTIVE}"
+_INSERT = Prepared(
+    lambda: Run.insert(
+        **params("run_id", "session", "key_id", "worker_id", "status", "user_message"),
+        **params("llm_checkpoint_id", "created_at", "started_at"),
+    ).returning(Run.id)
+)
 
-_EARLIER = f"SELECT 1 FROM run WHERE session = ? AND id < ? AND {_ACTIVE} LIMIT 1"
+_COUNT_ACTIVE = Prepared(
+    lambda: Run.select(peewee.fn.COUNT(Run.id)).where(
+        (Run.session == param("session")) & RUN_ACTIVE
+    )
+)
 
-_LIST_ACTIVE = """
-SELECT run_id, status, created_at, started_at FROM run
-WHERE session = ? AND status IN ('queued', 'running') ORDER BY id
-"""
+_COUNT_OF_KEY = Prepared(
+    lambda: Run.select(peewee.fn.COUNT(Run.id)).where((Run.key_id == param("key_id")) & RUN_ACTIVE)
+)
+
+_EARLIER = Prepared(
+    lambda: (
+        Run.select(Run.id)
+        .where((Run.session == param("session")) & (Run.id < param("before")) & RUN_ACTIVE)
+        .limit(1)
+    )
+)
+
+_LIST_ACTIVE = Prepared(
+    lambda: (
+        Run.select(Run.run_id, Run.status, Run.created_at, Run.started_at, Run.key_id)
+        .where((Run.session == param("session")) & RUN_ACTIVE)
+        .order_by(Run.id)
+    )
+)
 
 # Also of one that is running: the answer to an earlier attempt may have been lost.
-_START = f"UPDATE run SET status = 'running', started_at = ? WHERE id = ? AND {_ACTIVE}"
+_START = Prepared(
+    lambda: Run.update(status="running", started_at=param("now")).where(
+        (Run.id == param("id")) & RUN_ACTIVE
+    )
+)
 
-_FINISH = f"""
-UPDATE run SET status = ?, error_code = ?, bot_message = ?, finished_at = ?
-WHERE id = ? AND {_ACTIVE}
-"""
+_FINISH = Prepared(
+    lambda: Run.update(**params("status", "error_code", "bot_message", "finished_at")).where(
+        (Run.id == param("id")) & RUN_ACTIVE
+    )
+)
 
-_FIND = f"""
-SELECT {_COLUMNS} FROM run JOIN chat_session ON chat_session.id = run.session
-WHERE run.run_id = ?
-"""
-
-_ACTIVE_IDS = f"SELECT run_id, key_id FROM run WHERE session = ? AND {_ACTIVE} ORDER BY id"
+_FIND = Prepared(
+    lambda: (
+        Run.select(*_COLUMNS)
+        .join(ChatSession, on=(ChatSession.id == Run.session))
+        .where(Run.run_id == param("run_id"))
+    )
+)
 
 # In the order of the index of what is active: by id alone, all runs ever would be read.
-_ORPHANS = f"""
-SELECT {_COLUMNS} FROM run LEFT JOIN chat_session ON chat_session.id = run.session
-WHERE run.{_ACTIVE}
-  AND run.worker_id NOT IN (SELECT worker_id FROM worker WHERE lease_until > ?)
-ORDER BY run.session, run.id LIMIT ?
-"""
+ORPHANS = Prepared(
+    lambda: (
+        _select_rows()
+        .where(RUN_ACTIVE)
+        .where(
+            Run.worker_id.not_in(
+                Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
+            )
+        )
+        .order_by(Run.session, Run.id)
+        .limit(param("limit"))
+    )
+)
 
 # COALESCE: by the index of what is active, not by that of all the worker ever ran.
-_ACTIVE_OF = f"""
-SELECT {_COLUMNS} FROM run LEFT JOIN chat_session ON chat_session.id = run.session
-WHERE run.{_ACTIVE} AND COALESCE(run.worker_id, '') = ?
-ORDER BY run.session, run.id LIMIT ?
-"""
+ACTIVE_OF = Prepared(
+    lambda: (
+        _select_rows()
+        .where(RUN_ACTIVE & (peewee.fn.COALESCE(Run.worker_id, "") == param("worker_id")))
+        .order_by(Run.session, Run.id)
+        .limit(param("limit"))
+    )
+)
 
-_RECENT = f"""
-SELECT {_COLUMNS} FROM run LEFT JOIN chat_session ON chat_session.id = run.session
-WHERE run.worker_id = ? AND run.finished_at > ? ORDER BY run.id DESC LIMIT ?
-"""
+_RECENT = Prepared(
+    lambda: (
+        _select_rows()
+        .where((Run.worker_id == param("worker_id")) & (Run.finished_at > param("after")))
+        .order_by(Run.id.desc())
+        .limit(param("limit"))
+    )
+)
 
-_REQUEST_STOP = f"""
-UPDATE run SET stop_requested_at = ? WHERE run_id = ? AND {_ACTIVE}
-"""
-
-_STOPS = f"""
-SELECT run_id FROM run WHERE worker_id = ? AND stop_requested_at IS NOT NULL AND {_ACTIVE}
-"""
-
-_LEASE = """
-INSERT INTO worker (worker_id, lease_until) VALUES (?, ?)
-ON CONFLICT (worker_id) DO UPDATE SET lease_until = excluded.lease_until
-"""
-
-
-_SHORTEN = "UPDATE worker SET lease_until = ? WHERE lease_until > ?"
+_STOPS = Prepared(
+    lambda: Run.select(Run.run_id).where(
+        (Run.worker_id == param("worker_id")) & Run.stop_requested_at.is_null(False) & RUN_ACTIVE
+    )
+)
 
 #: By how much a lease may end after one that begins now, in seconds: what other settings
 #: and other hosts' clocks make of it.
@@ -143,34 +174,36 @@ def add_run(
     :returns: Its number, and how many were in the queue before it.
     """
     lock_session(db, session)
-    ahead = db.execute_sql(_COUNT_ACTIVE, (session,)).fetchone()[0]
+    ahead = _COUNT_ACTIVE.execute(db, session=session).fetchone()[0]
     now = now_us()
     status, started_at = ("queued", None) if ahead else ("running", now)
-    values = (
-        run_id, session, key_id, worker_id, status, user_message, checkpoint, now, started_at,
-    )  # fmt: skip
-    return db.execute_sql(_INSERT, values).fetchone()[0], ahead
+    row = _INSERT.execute(
+        db, run_id=run_id, session=session, key_id=key_id, worker_id=worker_id, status=status,
+        user_message=user_message, llm_checkpoint_id=checkpoint, created_at=now,
+        started_at=started_at,
+    ).fetchone()  # fmt: skip
+    return row[0], ahead
 
 
 def count_active_of_key(db: peewee.Database, key_id: str) -> int:
     """Return how many runs of a key run or wait."""
-    count: int = db.execute_sql(_COUNT_OF_KEY, (key_id,)).fetchone()[0]
+    count: int = _COUNT_OF_KEY.execute(db, key_id=key_id).fetchone()[0]
     return count
 
 
 def has_earlier_run(db: peewee.Database, session: int, number: int) -> bool:
-    """Return whether a run of this session comes before this one."""
-    return db.execute_sql(_EARLIER, (session, number)).fetchone() is not None
+    """Tell whether a run of this session comes before this one."""
+    return _EARLIER.execute(db, session=session, before=number).fetchone() is not None
 
 
 def has_active_run(db: peewee.Database, session: int) -> bool:
-    """Return whether a run of this session is running or waits."""
-    return db.execute_sql(_EARLIER, (session, 2**63 - 1)).fetchone() is not None
+    """Tell whether a run of this session is running or waits."""
+    return has_earlier_run(db, session, 2**63 - 1)
 
 
 def list_active_runs(db: peewee.Database, session: int) -> list[dict[str, Any]]:
     """Return the runs of a session that run or wait, in their order."""
-    rows = db.execute_sql(_LIST_ACTIVE, (session,)).fetchall()
+    rows = _LIST_ACTIVE.execute(db, session=session).fetchall()
     return [
         {
             "run_id": run_id,
@@ -178,13 +211,13 @@ def list_active_runs(db: peewee.Database, session: int) -> list[dict[str, Any]]:
             "created_at": to_iso(created_at),
             "started_at": to_iso_or_none(started_at),
         }
-        for run_id, status, created_at, started_at in rows
+        for run_id, status, created_at, started_at, _ in rows
     ]
 
 
 def start_run(db: peewee.Database, number: int) -> bool:
     """Mark a queued run as running. False: another worker has ended it."""
-    return bool(db.execute_sql(_START, (now_us(), number)).rowcount)
+    return bool(_START.execute(db, now=now_us(), id=number).rowcount)
 
 
 def finish_run(
@@ -199,13 +232,16 @@ def finish_run(
 
     :param status: ``completed``, ``failed``, ``stopped`` or ``interrupted``.
     """
-    cursor = db.execute_sql(_FINISH, (status, error_code, bot_message, now_us(), number))
+    cursor = _FINISH.execute(
+        db, status=status, error_code=error_code, bot_message=bot_message,
+        finished_at=now_us(), id=number,
+    )  # fmt: skip
     return bool(cursor.rowcount)
 
 
 def find_run(db: peewee.Database, run_id: str) -> RunRow | None:
     """Return the run of this id, whoever owns it."""
-    row = db.execute_sql(_FIND, (run_id,)).fetchone()
+    row = _FIND.execute(db, run_id=run_id).fetchone()
     return None if row is None else RunRow(*row)
 
 
@@ -214,35 +250,36 @@ def list_active_ids(db: peewee.Database, session: int, key_id: str | None = None
 
     :param key_id: Only those of this key; None: all.
     """
-    rows = db.execute_sql(_ACTIVE_IDS, (session,)).fetchall()
-    return [run_id for run_id, owner in rows if key_id is None or owner == key_id]
+    rows = _LIST_ACTIVE.execute(db, session=session).fetchall()
+    return [run_id for run_id, *_, owner in rows if key_id is None or owner == key_id]
 
 
 def request_stop(db: peewee.Database, run_id: str) -> bool:
     """Note that a run is to be stopped, for its worker to see. False: it has ended."""
-    return bool(db.execute_sql(_REQUEST_STOP, (now_us(), run_id)).rowcount)
+    query = Run.update(stop_requested_at=now_us()).where((Run.run_id == run_id) & RUN_ACTIVE)
+    return bool(query.execute(db))
 
 
 def list_stop_requests(db: peewee.Database, worker_id: str) -> list[str]:
     """Return the ids of a worker's runs that are to be stopped."""
-    return [run_id for (run_id,) in db.execute_sql(_STOPS, (worker_id,)).fetchall()]
+    return [run_id for (run_id,) in _STOPS.execute(db, worker_id=worker_id)]
 
 
 def list_orphans(db: peewee.Database, limit: int) -> list[RunRow]:
     """Return runs that have not ended and whose worker has fallen silent."""
-    return [RunRow(*row) for row in db.execute_sql(_ORPHANS, (time.time(), limit)).fetchall()]
+    return [RunRow(*row) for row in ORPHANS.execute(db, now=time.time(), limit=limit)]
 
 
 def list_active_of(db: peewee.Database, worker_id: str, limit: int) -> list[RunRow]:
     """Return runs of a worker that have not ended, the oldest first."""
-    return [RunRow(*row) for row in db.execute_sql(_ACTIVE_OF, (worker_id, limit)).fetchall()]
+    return [RunRow(*row) for row in ACTIVE_OF.execute(db, worker_id=worker_id, limit=limit)]
 
 
 def list_finished_of(
     db: peewee.Database, worker_id: str, after_us: int, limit: int
 ) -> list[RunRow]:
     """Return runs that a worker finished after a time, the newest first."""
-    rows = db.execute_sql(_RECENT, (worker_id, after_us, limit)).fetchall()
+    rows = _RECENT.execute(db, worker_id=worker_id, after=after_us, limit=limit)
     return [RunRow(*row) for row in rows]
 
 
@@ -254,16 +291,20 @@ def renew_lease(db: peewee.Database, worker_id: str, lease_s: float) -> None:
     would otherwise seem alive until the clock has caught up.
     """
     until = time.time() + lease_s
-    db.execute_sql(_LEASE, (worker_id, until))
-    db.execute_sql(_SHORTEN, (until, until + _FAR_AHEAD_S))
+    (
+        Worker.insert(worker_id=worker_id, lease_until=until)
+        .on_conflict(conflict_target=[Worker.worker_id], preserve=[Worker.lease_until])
+        .execute(db)
+    )
+    (Worker.update(lease_until=until).where(Worker.lease_until > until + _FAR_AHEAD_S).execute(db))
 
 
 def list_dead_workers(db: peewee.Database) -> list[str]:
     """Return workers whose lease ran out without being given back."""
-    rows = db.execute_sql("SELECT worker_id FROM worker WHERE lease_until < ?", (time.time(),))
-    return [worker_id for (worker_id,) in rows.fetchall()]
+    dead = Worker.select(Worker.worker_id).where(Worker.lease_until < time.time())
+    return [worker_id for (worker_id,) in dead.tuples().execute(db)]
 
 
 def drop_lease(db: peewee.Database, worker_id: str) -> None:
     """Say that a worker has ended; what it left behind can be taken over at once."""
-    db.execute_sql("DELETE FROM worker WHERE worker_id = ?", (worker_id,))
+    Worker.delete().where(Worker.worker_id == worker_id).execute(db)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import peewee
@@ -10,6 +11,7 @@ import peewee
 from ..errors import ApiError
 from ..runtime.clock import now_us, to_iso
 from .models import ChatSession, SessionCount
+from .prepared import Prepared, param, params
 
 #: The platform of every session that is made over HTTP.
 WEBCHAT = "webchat"
@@ -32,41 +34,47 @@ class SessionRow:
     context_after: int
 
 
-_FIND = """
-SELECT id, session_id, platform_id, creator, display_name, config_id, context_after
-FROM chat_session WHERE session_id = ?
-"""
+_COLUMNS = (
+    ChatSession.id, ChatSession.session_id, ChatSession.platform_id, ChatSession.creator,
+    ChatSession.display_name, ChatSession.config_id, ChatSession.context_after,
+)  # fmt: skip
 
-_INSERT = """
-INSERT INTO chat_session
-    (session_id, platform_id, creator, is_group, config_id, context_after,
-     created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, 0, ?, ?) RETURNING id
-"""
+_FIND = Prepared(
+    lambda: ChatSession.select(*_COLUMNS).where(ChatSession.session_id == param("session_id"))
+)
 
-_COUNT_ONE_MORE = """
-INSERT INTO session_count (creator, platform_id, sessions) VALUES (?, ?, 1)
-ON CONFLICT (creator, platform_id) DO UPDATE SET sessions = session_count.sessions + 1
-"""
+_INSERT = Prepared(
+    lambda: ChatSession.insert(
+        **params("session_id", "platform_id", "creator", "is_group", "config_id"),
+        **params("created_at", "updated_at"),
+    ).returning(ChatSession.id)
+)
 
-_DESCRIBE = """
-SELECT session_id, platform_id, creator, display_name, is_group, created_at, updated_at
-FROM chat_session WHERE id = ?
-"""
+_COUNT_ONE_MORE = Prepared(
+    lambda: SessionCount.insert(**params("creator", "platform_id"), sessions=1).on_conflict(
+        conflict_target=[SessionCount.creator, SessionCount.platform_id],
+        update={SessionCount.sessions: SessionCount.sessions + 1},
+    )
+)
 
-_RENAME = "UPDATE chat_session SET display_name = ? WHERE id = ?"
-_COUNT_ONE_LESS = """
-UPDATE session_count SET sessions = sessions - 1 WHERE creator = ? AND platform_id = ?
-"""
+_TOUCH = Prepared(
+    lambda: ChatSession.update(updated_at=param("now"), config_id=param("config_id")).where(
+        ChatSession.id == param("id")
+    )
+)
 
-_CLAIM = "UPDATE chat_session SET creator = ? WHERE id = ?"
+#: What clients are shown of a session.
+_SHOWN = (
+    ChatSession.session_id, ChatSession.platform_id, ChatSession.creator, ChatSession.display_name,
+    ChatSession.is_group, ChatSession.created_at, ChatSession.updated_at,
+)  # fmt: skip
 
-_TOUCH = "UPDATE chat_session SET updated_at = ?, config_id = ? WHERE id = ?"
+_DESCRIBE = Prepared(lambda: ChatSession.select(*_SHOWN).where(ChatSession.id == param("id")))
 
 
 def find_session(db: peewee.Database, session_id: str) -> SessionRow | None:
     """Return the session of this name, whoever owns it."""
-    row = db.execute_sql(_FIND, (session_id,)).fetchone()
+    row = _FIND.execute(db, session_id=session_id).fetchone()
     return None if row is None else SessionRow(*row)
 
 
@@ -99,23 +107,30 @@ def create_session(
 ) -> SessionRow:
     """Make a session; the name must be free."""
     now = now_us()
-    values = (session_id, platform_id, creator, int(is_group), config_id, now, now)
-    (number,) = db.execute_sql(_INSERT, values).fetchone()
-    db.execute_sql(_COUNT_ONE_MORE, (creator, platform_id))
+    (number,) = _INSERT.execute(
+        db, session_id=session_id, platform_id=platform_id, creator=creator,
+        is_group=int(is_group), config_id=config_id, created_at=now, updated_at=now,
+    ).fetchone()  # fmt: skip
+    _COUNT_ONE_MORE.execute(db, creator=creator, platform_id=platform_id)
     return SessionRow(number, session_id, platform_id, creator, None, config_id, 0)
 
 
 def claim_session(db: peewee.Database, session: SessionRow, creator: str) -> SessionRow:
     """Give a session that nobody owns yet to its first user."""
-    db.execute_sql(_CLAIM, (creator, session.id))
-    db.execute_sql(_COUNT_ONE_LESS, (session.creator, session.platform_id))
-    db.execute_sql(_COUNT_ONE_MORE, (creator, session.platform_id))
+    ChatSession.update(creator=creator).where(ChatSession.id == session.id).execute(db)
+    (
+        SessionCount.update(sessions=SessionCount.sessions - 1)
+        .where(SessionCount.creator == session.creator)
+        .where(SessionCount.platform_id == session.platform_id)
+        .execute(db)
+    )
+    _COUNT_ONE_MORE.execute(db, creator=creator, platform_id=session.platform_id)
     return replace(session, creator=creator)
 
 
 def touch_session(db: peewee.Database, session: SessionRow, config_id: str | None) -> None:
     """Note that a session was used, and with which config it goes on."""
-    db.execute_sql(_TOUCH, (now_us(), config_id, session.id))
+    _TOUCH.execute(db, now=now_us(), config_id=config_id, id=session.id)
 
 
 def name_session(db: peewee.Database, number: int, display_name: str) -> None:
@@ -129,12 +144,12 @@ def name_session(db: peewee.Database, number: int, display_name: str) -> None:
 
 def rename_session(db: peewee.Database, number: int, display_name: str | None) -> None:
     """Give a session the name that its owner chose; None: it has none."""
-    db.execute_sql(_RENAME, (display_name, number))
+    ChatSession.update(display_name=display_name).where(ChatSession.id == number).execute(db)
 
 
 def describe_session(db: peewee.Database, session: SessionRow) -> dict[str, Any]:
     """Return a session as the list of sessions has it, and its config."""
-    described = _describe(db.execute_sql(_DESCRIBE, (session.id,)).fetchone())
+    described = _describe(_DESCRIBE.execute(db, id=session.id).fetchone())
     return {**described, "config_id": session.config_id}
 
 
@@ -165,28 +180,54 @@ def list_sessions(
     size = min(page_size, total - offset)
     if size <= 0:
         return [], total
-    where = "creator = ?" + (" AND platform_id = ?" if platform_id else "")
     from_end = offset > total // 2
-    direction, skip = ("ASC", total - offset - size) if from_end else ("DESC", offset)
-    sql = f"""
-        SELECT session_id, platform_id, creator, display_name, is_group, created_at, updated_at
-        FROM chat_session WHERE id IN (
-            SELECT id FROM chat_session WHERE {where}
-            ORDER BY {order_by} {direction}, id {direction} LIMIT ? OFFSET ?)
-        ORDER BY {order_by} DESC, id DESC
-    """
-    names = (creator, platform_id) if platform_id else (creator,)
-    rows = db.execute_sql(sql, (*names, size, skip)).fetchall()
+    skip = total - offset - size if from_end else offset
+    statement = prepare_page(order_by, on_platform=bool(platform_id), from_end=from_end)
+    rows = statement.execute(db, creator=creator, platform_id=platform_id, limit=size, skip=skip)
     return [_describe(row) for row in rows], total
 
 
-def _count_sessions(db: peewee.Database, creator: str, platform_id: str) -> int:
-    query = SessionCount.select(peewee.fn.SUM(SessionCount.sessions)).where(
-        SessionCount.creator == creator
+@lru_cache
+def prepare_page(order_by: str, *, on_platform: bool, from_end: bool) -> Prepared:
+    """Return the statement of one page of sessions, the newest first.
+
+    :param from_end: Whether the offset is counted from the oldest.
+    """
+
+    def build() -> Any:
+        one = ChatSession.alias()
+        by = (getattr(one, order_by), one.id)
+        ids = one.select(one.id).where(one.creator == param("creator"))
+        if on_platform:
+            ids = ids.where(one.platform_id == param("platform_id"))
+        ids = ids.order_by(*(field.asc() if from_end else field.desc() for field in by))
+        return (
+            ChatSession.select(*_SHOWN)
+            .where(ChatSession.id.in_(ids.limit(param("limit")).offset(param("skip"))))
+            .order_by(getattr(ChatSession, order_by).desc(), ChatSession.id.desc())
+        )
+
+    return Prepared(build)
+
+
+_TOTAL = Prepared(
+    lambda: SessionCount.select(peewee.fn.SUM(SessionCount.sessions)).where(
+        SessionCount.creator == param("creator")
     )
-    if platform_id:
-        query = query.where(SessionCount.platform_id == platform_id)
-    return int(query.scalar(db) or 0)
+)
+
+_TOTAL_ON_PLATFORM = Prepared(
+    lambda: SessionCount.select(SessionCount.sessions).where(
+        (SessionCount.creator == param("creator"))
+        & (SessionCount.platform_id == param("platform_id"))
+    )
+)
+
+
+def _count_sessions(db: peewee.Database, creator: str, platform_id: str) -> int:
+    statement = _TOTAL_ON_PLATFORM if platform_id else _TOTAL
+    row = statement.execute(db, creator=creator, platform_id=platform_id).fetchone()
+    return int((row and row[0]) or 0)
 
 
 def _describe(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from astrbot_api.errors import StorageError
 from astrbot_api.events import decode_event
 from astrbot_api.runlog.journal import Piece
 
+from ..query_plans import explain
 from ..servers import parse_events
 from ..waiting import wait_for
 from .conftest import Api
@@ -481,6 +482,6 @@ def test_what_a_worker_stored_but_could_not_say_is_said_by_another(api: Api) -> 
 
 def test_looking_for_the_runs_of_the_dead_reads_no_run_that_has_ended(api: Api) -> None:
     with api.state.db.read() as db:
-        for sql in (runs._ORPHANS, runs._ACTIVE_OF):
-            plan = db.execute_sql(f"EXPLAIN QUERY PLAN {sql}", ("x", 5)).fetchall()
-            assert "USING INDEX run_active" in plan[0][3], plan
+        for statement in (runs.ORPHANS, runs.ACTIVE_OF):
+            plan = explain(db, statement)
+            assert "USING INDEX run_active" in plan[0], plan

@@ -14,6 +14,7 @@ from astrbot_api.chat import removal as removing
 from astrbot_api.db import messages, runs, sessions
 from astrbot_api.testing import ScriptedModel
 
+from ..query_plans import explain
 from ..waiting import wait_for
 from .conftest import Api
 from .uploading import upload
@@ -184,9 +185,9 @@ def test_a_page_of_messages_walks_the_index_alone(
 ) -> None:
     api.chat(session_id="s")
     with api.state.db.read() as db:
-        for sql in (messages._NEWEST_FIRST, messages._OLDEST_FIRST):
-            plan = db.execute_sql(f"EXPLAIN QUERY PLAN {sql}", (1, 5, 5)).fetchall()
-            assert str(plan[0][3]).startswith("SEARCH message USING INDEX message_session")
+        for statement in (messages.NEWEST_FIRST, messages.OLDEST_FIRST):
+            plan = explain(db, statement)
+            assert plan[0].startswith("SEARCH t1 USING INDEX message_session")
             assert len(plan) == 1, "no sort"
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from astrbot_api.db import sessions
+from astrbot_api.db.prepared import Prepared
 
+from ..query_plans import explain
 from .conftest import Api
 
 
@@ -57,17 +59,17 @@ def test_the_last_used_comes_first_when_asked_for(many: Api) -> None:
 def test_a_page_walks_an_index_and_sorts_nothing_but_itself(
     many: Api, query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plans: list[str] = []
-    run = sessions.peewee.SqliteDatabase.execute_sql
+    used: list[Prepared] = []
+    prepare = sessions.prepare_page
 
-    def explain(self: Any, sql: str, params: Any = None) -> Any:
-        if "FROM chat_session" in sql and "LIMIT" in sql:
-            rows = run(self, f"EXPLAIN QUERY PLAN {sql}", params).fetchall()
-            plans.extend(row[3] for row in rows)
-        return run(self, sql, params)
+    def note(*args: Any, **options: Any) -> Prepared:
+        used.append(prepare(*args, **options))
+        return used[-1]
 
-    monkeypatch.setattr(sessions.peewee.SqliteDatabase, "execute_sql", explain)
+    monkeypatch.setattr(sessions, "prepare_page", note)
     assert many.get(f"/api/v1/chat/sessions?username=alice{query}").status_code == 200
+    with many.state.db.read() as db:
+        plans = [step for statement in used for step in explain(db, statement)]
     inner = [plan for plan in plans if "COVERING INDEX" in plan]
     assert inner, plans
     assert not [plan for plan in plans if plan.startswith("SCAN")]
