@@ -31,7 +31,7 @@ from .models import (
     Worker,
     is_postgres,
 )
-from .prepared import Prepared, param, params
+from .prepared import Prepared, equals, insert, param, params
 
 #: States of a delivery that is not finished.
 OPEN = ("queued", "sending")
@@ -76,15 +76,7 @@ class DeliveryRow:
 _NAMES = [field.name for field in fields(DeliveryRow)]
 _FIELDS = [getattr(Delivery, name) for name in _NAMES]
 
-_ADD = Prepared(
-    lambda: Delivery.insert(
-        **params("delivery_id", "platform_id", "target", "key_id", "content", "reply_to"),
-        **params("status", "head", "platform_ids", "due_at", "created_at", "updated_at"),
-        **params("finished_at", "traceparent"),
-    )
-)
-
-_UNFINISHED_OF_TARGET = DELIVERY_UNFINISHED & (Delivery.target == param("target"))
+_UNFINISHED_OF_TARGET = DELIVERY_UNFINISHED & equals(Delivery.target)
 
 _LINE = Prepared(
     lambda: peewee.Select(
@@ -102,36 +94,17 @@ _HAS_DEAD = Prepared(lambda: Delivery.select(Delivery.id).where(_OF_DEAD).limit(
 
 _FREE_DEAD = Prepared(lambda: Delivery.update(status="queued", claimed_by=None).where(_OF_DEAD))
 
-#: What a worker still holds: a write that finds no row says that the claim is lost.
-_HELD = (
-    (Delivery.id == param("id")) & (Delivery.claimed_by == param("worker_id")) & DELIVERY_SENDING
-)
-
-_PROGRESS = Prepared(
-    lambda: Delivery.update(
-        **params("sent_parts", "sent_chars", "platform_ids", "updated_at")
-    ).where(_HELD)
-)
-
-_FINISH = Prepared(
-    lambda: Delivery.update(
-        **params("status", "error", "platform_ids", "updated_at", "finished_at"),
-        claimed_by=None,
-        head=0,
-    ).where(_HELD)
-)
-
-_REQUEUE = Prepared(
-    lambda: Delivery.update(
-        **params("error", "due_at", "updated_at"), status="queued", claimed_by=None
-    ).where(_HELD)
-)
-
 _PROMOTE = Prepared(
     lambda: Delivery.update(head=1).where(
         Delivery.id == Delivery.select(peewee.fn.MIN(Delivery.id)).where(_UNFINISHED_OF_TARGET)
     )
 )
+
+
+@cache
+def _change_held(names: tuple[str, ...]) -> Prepared:
+    held = (Delivery.id == param("id")) & (Delivery.claimed_by == param("holder"))
+    return Prepared(lambda: Delivery.update(**params(*names)).where(held & DELIVERY_SENDING))
 
 
 @cache
@@ -199,8 +172,9 @@ def add_delivery(
     delivery_id, now, queued = str(uuid.uuid4()), now_us(), sent_as is None
     if queued and ordered:
         lock_name(db, "delivery", target)
-    _ADD.execute(
+    insert(
         db,
+        Delivery,
         delivery_id=delivery_id,
         platform_id=platform_id,
         target=target,
@@ -283,16 +257,14 @@ def note_progress(
     platform_ids: Sequence[str],
 ) -> bool:
     """Note what the platform has confirmed so far. False: the claim is lost."""
-    done = _PROGRESS.execute(
+    return _write_held(
         db,
-        id=delivery.id,
-        worker_id=worker_id,
+        delivery,
+        worker_id,
         sent_parts=parts,
         sent_chars=chars,
         platform_ids=_dump(list(platform_ids)),
-        updated_at=now_us(),
     )
-    return bool(done.rowcount)
 
 
 def finish(
@@ -310,31 +282,36 @@ def finish(
     :returns: False: the claim is lost, and nothing is changed.
     """
     lock_name(db, "delivery", delivery.target)
-    now = now_us()
-    done = _FINISH.execute(
+    kept = _write_held(
         db,
-        id=delivery.id,
-        worker_id=worker_id,
+        delivery,
+        worker_id,
         status=status,
         error=error,
         platform_ids=_dump(list(platform_ids)),
-        updated_at=now,
-        finished_at=now,
+        finished_at=now_us(),
+        claimed_by=None,
+        head=0,
     )
-    if not done.rowcount:
-        return False
-    _PROMOTE.execute(db, target=delivery.target)
-    return True
+    if kept:
+        _PROMOTE.execute(db, target=delivery.target)
+    return kept
 
 
 def requeue(
     db: peewee.Database, delivery: DeliveryRow, worker_id: str, *, error: str, due_at: int
 ) -> bool:
     """Have a delivery tried again later. False: the claim is lost."""
-    done = _REQUEUE.execute(
-        db, id=delivery.id, worker_id=worker_id, error=error, due_at=due_at, updated_at=now_us()
+    return _write_held(
+        db, delivery, worker_id, status="queued", error=error, due_at=due_at, claimed_by=None
     )
-    return bool(done.rowcount)
+
+
+def _write_held(db: peewee.Database, delivery: DeliveryRow, worker_id: str, **values: Any) -> bool:
+    """Change a delivery that a worker holds. False: the claim is lost."""
+    values["updated_at"] = now_us()
+    statement = _change_held(tuple(values))
+    return bool(statement.execute(db, id=delivery.id, holder=worker_id, **values).rowcount)
 
 
 def free_own(db: peewee.Database, worker_id: str, sending: Sequence[int]) -> int:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import peewee
 
 from ..runtime.clock import now_us
 from .models import IdempotentRequest as Request
 from .models import Worker
-from .prepared import Prepared, param, params
+from .prepared import Prepared, equals, param, params
 
 #: How long a request is remembered, in microseconds: a day.
 KEPT_US = 24 * 3600 * 1_000_000
 
-_OF_KEY = (Request.key_id == param("key_id")) & (Request.client_key == param("client_key"))
+_OF_KEY = equals(Request.key_id, Request.client_key)
 
 _FORGET_OLD = Prepared(
     lambda: Request.delete().where(_OF_KEY & (Request.created_at < param("before")))
@@ -44,13 +43,17 @@ _FIND = Prepared(
 )
 
 #: What a worker has claimed and not answered.
-_CLAIMED = _OF_KEY & (Request.worker_id == param("worker_id")) & Request.status.is_null()
+_CLAIMED = _OF_KEY & equals(Request.worker_id) & Request.status.is_null()
 
 _ANSWER = params("body_hash", "status", "answer")
 
 _FINISH = Prepared(lambda: Request.update(**_ANSWER).where(_OF_KEY))
 
 _FINISH_FIRST = Prepared(lambda: Request.update(**_ANSWER).where(_CLAIMED))
+
+_FORGET = Prepared(lambda: Request.delete().where(_OF_KEY))
+
+_RELEASE = Prepared(lambda: Request.delete().where(_OF_KEY & equals(Request.worker_id)))
 
 _RELEASE_UNANSWERED = Prepared(lambda: Request.delete().where(_CLAIMED))
 
@@ -158,15 +161,13 @@ def release(
     :param even_if_answered: False: not where its answer is kept, as what it
         asked for was done.
     """
-    if even_if_answered:
-        Request.delete().where(_is(key) & (Request.worker_id == worker_id)).execute(db)
-    else:
-        _RELEASE_UNANSWERED.execute(db, **_name(key), worker_id=worker_id)
+    statement = _RELEASE if even_if_answered else _RELEASE_UNANSWERED
+    statement.execute(db, **_name(key), worker_id=worker_id)
 
 
 def forget(db: peewee.Database, key: ClientKey) -> None:
     """Forget a request whose run is gone with its session."""
-    Request.delete().where(_is(key)).execute(db)
+    _FORGET.execute(db, **_name(key))
 
 
 def prune(db: peewee.Database, limit: int) -> int:
@@ -180,7 +181,3 @@ def prune(db: peewee.Database, limit: int) -> int:
 
 def _name(key: ClientKey) -> dict[str, str]:
     return {"key_id": key.key_id, "client_key": key.word}
-
-
-def _is(key: ClientKey) -> Any:
-    return (Request.key_id == key.key_id) & (Request.client_key == key.word)

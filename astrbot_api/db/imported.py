@@ -24,24 +24,14 @@ from .models import (
     ImportedMessage,
     Message,
     SessionCount,
+    Table,
 )
-from .prepared import Prepared, param, params
+from .prepared import Prepared, equals, insert
 
 _FIND_ITEM = Prepared(
     lambda: ImportedItem.select(ImportedItem.target, ImportedItem.stamp).where(
-        (ImportedItem.kind == param("kind")) & (ImportedItem.source_id == param("source_id"))
+        equals(ImportedItem.kind, ImportedItem.source_id)
     )
-)
-
-_ADD_MESSAGE = Prepared(
-    lambda: Message.insert(
-        **params("session", "platform_id", "sender_id", "sender_name", "content"),
-        **params("llm_checkpoint_id", "created_at"),
-    ).returning(Message.id)
-)
-
-_NOTE_MESSAGE = Prepared(
-    lambda: ImportedMessage.insert(**params("session", "source_id", "message"))
 )
 
 
@@ -126,18 +116,7 @@ def add_key(db: peewee.Database, key: SourceKey) -> bool:
     lock_name(db, "imported_key", key.key_id)
     if has_key(db, key.key_id) or find_item(db, "key", key.key_id) is not None:
         return False
-    ApiKey.insert(
-        key_id=key.key_id,
-        name=key.name,
-        key_prefix=key.key_prefix,
-        digest=placeholder(key.key_id),
-        created_by=key.created_by,
-        created_at=key.created_at,
-        updated_at=key.updated_at,
-        last_used_at=key.last_used_at,
-        expires_at=key.expires_at,
-        revoked_at=key.revoked_at,
-    ).execute(db)
+    ApiKey.insert(digest=placeholder(key.key_id), **_columns(ApiKey, key)).execute(db)
     rows = [{"key_id": key.key_id, "scope": scope} for scope in key.scopes]
     ApiKeyScope.insert_many(rows).execute(db)
     if key.legacy is not None:
@@ -151,15 +130,7 @@ def add_session(db: peewee.Database, session: SourceSession) -> int | None:
     lock_name(db, "session", session.session_id)
     if ChatSession.select().where(ChatSession.session_id == session.session_id).exists(db):
         return None
-    number: int = ChatSession.insert(
-        session_id=session.session_id,
-        platform_id=session.platform_id,
-        creator=session.creator,
-        display_name=session.display_name,
-        is_group=session.is_group,
-        created_at=session.created_at,
-        updated_at=session.updated_at,
-    ).execute(db)
+    number: int = ChatSession.insert(**_columns(ChatSession, session)).execute(db)
     SessionCount.insert(
         creator=session.creator, platform_id=session.platform_id, sessions=1
     ).on_conflict(
@@ -207,7 +178,7 @@ def add_messages(
         else:
             _append(db, session, target, content)
         known[message.number] = target
-        _NOTE_MESSAGE.execute(db, session=session, source_id=message.number, message=target)
+        insert(db, ImportedMessage, session=session, source_id=message.number, message=target)
         missing += _link(db, target, content)
         count += 1
     return count, missing
@@ -244,17 +215,15 @@ def _point_replies(content: dict[str, Any], known: dict[int, int]) -> dict[str, 
 def _insert(
     db: peewee.Database, session: int, message: SourceMessage, content: dict[str, Any]
 ) -> int:
-    row = _ADD_MESSAGE.execute(
-        db,
-        session=session,
-        platform_id=message.platform_id,
-        sender_id=message.sender_id,
-        sender_name=message.sender_name,
-        content=orjson.dumps(content).decode(),
-        llm_checkpoint_id=message.llm_checkpoint_id,
-        created_at=message.created_at,
-    ).fetchone()
-    return int(row[0])
+    values = _columns(Message, message)
+    values["content"] = orjson.dumps(content).decode()
+    return int(insert(db, Message, session=session, **values).fetchone()[0])
+
+
+def _columns(model: type[Table], item: Any) -> dict[str, Any]:
+    """Return what something has for the columns of a table, by their names."""
+    names = model._meta.sorted_field_names
+    return {name: getattr(item, name) for name in names if hasattr(item, name)}
 
 
 def _append(db: peewee.Database, session: int, number: int, more: dict[str, Any]) -> None:

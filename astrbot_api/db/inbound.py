@@ -11,7 +11,7 @@ import peewee
 
 from ..runtime.clock import now_us
 from .models import BotLease, InboundEvent, InboundPending, Worker
-from .prepared import Prepared, param, params
+from .prepared import Prepared, equals, param, params
 
 #: Longest event id that is kept as it is; a longer one is kept as its digest.
 _MAX_ID_CHARS = 200
@@ -31,7 +31,7 @@ class EventOrigin:
 
 @dataclass(frozen=True, slots=True)
 class PendingRow:
-    """A message that has no turn yet.
+    """A message that has no turn yet, with the columns of its table.
 
     :param event_key: Its event's id as it is stored.
     :param message: As JSON.
@@ -57,13 +57,13 @@ _ADD = Prepared(
 
 _OF_RUN = Prepared(
     lambda: InboundEvent.select(InboundEvent.bot_id, InboundEvent.umo, InboundEvent.reply_to).where(
-        InboundEvent.run_id == param("run_id")
+        equals(InboundEvent.run_id)
     )
 )
 
 _KNOWN = Prepared(
     lambda: InboundEvent.select(InboundEvent.bot_id).where(
-        (InboundEvent.bot_id == param("bot_id")) & (InboundEvent.event_id == param("event_id"))
+        equals(InboundEvent.bot_id, InboundEvent.event_id)
     )
 )
 
@@ -80,17 +80,8 @@ _TAKE_LEASE = Prepared(
 
 _LIST_PENDING = Prepared(
     lambda: (
-        InboundPending.select(
-            InboundPending.bot_id,
-            InboundPending.event_id,
-            InboundPending.worker_id,
-            InboundPending.message,
-            InboundPending.received_at,
-        )
-        .where(
-            (InboundPending.worker_id == param("worker_id"))
-            | InboundPending.worker_id.not_in(_LIVING)
-        )
+        InboundPending.select()
+        .where(equals(InboundPending.worker_id) | InboundPending.worker_id.not_in(_LIVING))
         .order_by(InboundPending.received_at)
         .limit(param("limit"))
     )

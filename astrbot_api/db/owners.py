@@ -7,12 +7,11 @@ import peewee
 from ..runtime.clock import now_us
 from .locks import lock_name
 from .models import LoginFailure, Owner, OwnerSession
-from .prepared import Prepared, param
+from .prepared import Prepared, equals, param
 
 _FIND_SESSION = Prepared(
     lambda: OwnerSession.select(OwnerSession.name).where(
-        (OwnerSession.session_key == param("session_key"))
-        & (OwnerSession.expires_at > param("now"))
+        equals(OwnerSession.session_key) & (OwnerSession.expires_at > param("now"))
     )
 )
 

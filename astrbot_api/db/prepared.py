@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from operator import itemgetter
+from functools import cache, reduce
+from operator import and_, itemgetter
 from typing import Any
 
 import peewee
@@ -44,6 +45,11 @@ def param(name: str) -> Any:
 def params(*names: str) -> dict[str, Any]:
     """Return places by their names, for the columns of an INSERT or UPDATE."""
     return {name: _Param(name) for name in names}
+
+
+def equals(*fields: peewee.Field[Any]) -> Any:
+    """Return the condition that each column has the value passed by its name."""
+    return reduce(and_, (field == param(field.name) for field in fields))
 
 
 class _JoinText(peewee.ColumnBase):
@@ -111,3 +117,21 @@ def _order(names: list[str]) -> Callable[[dict[str, Any]], Any]:
         return lambda values: ()
     only = names[0]
     return lambda values: (values[only],)
+
+
+def insert(db: peewee.Database, model: type[peewee.Model], /, **values: Any) -> Any:
+    """Add a row; return the driver's cursor, which has the row's number if there is one.
+
+    One statement is prepared for each set of columns.
+    """
+    return _insert(model, tuple(values)).execute(db, **values)
+
+
+@cache
+def _insert(model: type[peewee.Model], names: tuple[str, ...]) -> Prepared:
+    def build() -> Any:
+        query = model.insert(**params(*names))
+        key = model._meta.primary_key
+        return query.returning(key) if isinstance(key, peewee.AutoField) else query
+
+    return Prepared(build)

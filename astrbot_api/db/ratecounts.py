@@ -5,7 +5,7 @@ from __future__ import annotations
 import peewee
 
 from .models import RateCount
-from .prepared import Prepared, param, params
+from .prepared import Prepared, equals, params
 
 _WINDOW_S = 60
 
@@ -20,7 +20,7 @@ _COUNT = Prepared(
     )
 )
 
-_OF_MINUTE = (RateCount.subject == param("subject")) & (RateCount.minute == param("minute"))
+_OF_MINUTE = equals(RateCount.subject, RateCount.minute)
 
 _FIND = Prepared(lambda: RateCount.select(RateCount.requests).where(_OF_MINUTE))
 

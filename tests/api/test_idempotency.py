@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from astrbot_api.agent.provider import Delta, TextDelta
 from astrbot_api.db import idempotency, runs
+from astrbot_api.db.models import ApiKey, IdempotentRequest, Worker
 from astrbot_api.runtime.clock import now_us
 from astrbot_api.testing import ScriptedModel
 
@@ -99,11 +100,8 @@ def test_a_refused_request_may_be_sent_again(api: Api) -> None:
 def test_after_a_day_it_is_a_new_request(api: Api) -> None:
     chat(api, "k").get_data()
     chat(api, "other").get_data()
-    api.state.db.write(
-        lambda db: db.execute_sql(
-            "UPDATE idempotency SET created_at = ?", (now_us() - idempotency.KEPT_US - 1,)
-        )
-    )
+    old = IdempotentRequest.update(created_at=now_us() - idempotency.KEPT_US - 1)
+    api.state.db.write(lambda db: old.execute(db))
     chat(api, "k").get_data()
     assert api.count_rows("run") == 3
     api.state.worker.idempotency.prune()
@@ -149,7 +147,7 @@ def test_what_another_worker_is_at_is_waited_for_and_a_dead_ones_is_taken_over(
 
     def claim(worker_id: str) -> None:
         with api.state.db.read() as db:
-            (key_id,) = db.execute_sql("SELECT key_id FROM api_key").fetchone()
+            key_id = ApiKey.select(ApiKey.key_id).scalar(db)
         key = idempotency.ClientKey(key_id, worker_id, "file:")
         api.state.db.write(lambda db: idempotency.claim(db, key, worker_id=worker_id))
 
@@ -201,6 +199,6 @@ def test_what_a_worker_did_before_it_died_is_not_done_again(
     with pytest.raises(Killed):
         send()
     monkeypatch.setattr(api.state.db, "write", write)
-    write(lambda db: db.execute_sql("DELETE FROM worker"))
+    write(lambda db: Worker.delete().execute(db))
     assert send().status_code == 200
     assert api.count_rows("message" if kind == "push" else "attachment") == 1

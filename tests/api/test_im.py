@@ -11,6 +11,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from astrbot_api.db import deliveries, keys
+from astrbot_api.db.models import ChatSession, Delivery, Worker
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.im.adapter import Target
 from astrbot_api.keys.rules import KeyRules
@@ -59,11 +60,9 @@ class Post(Api):
     def read_session(self, session_id: str) -> tuple[Any, ...]:
         """Return creator, platform and is_group of a session."""
         with self.state.db.read() as db:
-            row: tuple[Any, ...] = db.execute_sql(
-                "SELECT creator, platform_id, is_group FROM chat_session WHERE session_id = ?",
-                (session_id,),
-            ).fetchone()
-        return row
+            query = ChatSession.select().where(ChatSession.session_id == session_id)
+            session = query.get(db)
+        return session.creator, session.platform_id, session.is_group
 
 
 def open_post(folder: Path, messenger: FakeMessenger | None = None, **settings: Any) -> Post:
@@ -443,15 +442,9 @@ def test_what_a_dead_worker_was_sending_goes_on_where_the_platforms_word_ends(po
 def test_a_worker_that_lost_its_claim_sends_no_more(post: Post) -> None:
     def lose(target: Target, text: str) -> None:
         if text == "one":
-            post.state.db.write(
-                lambda db: db.execute_sql("UPDATE delivery SET claimed_by = 'another'")
-            )
+            post.state.db.write(lambda db: Delivery.update(claimed_by="another").execute(db))
 
-    post.state.db.write(
-        lambda db: db.execute_sql(
-            "INSERT INTO worker (worker_id, lease_until) VALUES ('another', 9e12)"
-        )
-    )
+    post.state.db.write(lambda db: Worker.insert(worker_id="another", lease_until=9e12).execute(db))
     post.messenger.before_part = lose
     content = [{"type": "plain", "text": "one"}, {"type": "plain", "text": "two"}]
     post.state.db.write(

@@ -18,6 +18,7 @@ from astrbot_api.cli.main import main
 from astrbot_api.config.settings import Settings
 from astrbot_api.db.keys import hash_secret
 from astrbot_api.db.legacy_keys import LegacyKey, find_legacy_keys, replace_hash
+from astrbot_api.db.models import ApiKey
 from astrbot_api.db.store import open_store
 from astrbot_api.errors import ApiError
 from astrbot_api.keys.legacy import LegacyKeys
@@ -230,10 +231,8 @@ def test_a_secret_that_another_row_has_does_not_open_an_imported_one(
 ) -> None:
     data.add_key("k1")
     run()
-    with api.state.db.read() as db:
-        (own,) = db.execute_sql("SELECT key_id FROM api_key WHERE key_id <> 'k1'").fetchone()
-    sql = "UPDATE api_key SET digest = ?, revoked_at = 1 WHERE key_id = ?"
-    api.state.db.write(lambda db: db.execute_sql(sql, (hash_secret(KEY), own)))
+    other = ApiKey.update(digest=hash_secret(KEY), revoked_at=1).where(ApiKey.key_id != "k1")
+    assert api.state.db.write(lambda db: other.execute(db)) == 1
     assert _status(api, KEY) == 401
 
 

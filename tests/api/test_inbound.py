@@ -12,6 +12,8 @@ from werkzeug.test import TestResponse
 
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
+from astrbot_api.db import keys
+from astrbot_api.db.models import ChatSession, InboundPending
 from astrbot_api.db.runs import drop_lease
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import ApiError, StorageError
@@ -61,11 +63,9 @@ class BotApp(Api):
     def read_session(self, umo: str) -> tuple[Any, ...]:
         """Return creator, platform and is_group of a session."""
         with self.state.db.read() as db:
-            row: tuple[Any, ...] = db.execute_sql(
-                "SELECT creator, platform_id, is_group FROM chat_session WHERE session_id = ?",
-                (umo,),
-            ).fetchone()
-        return row
+            query = ChatSession.select().where(ChatSession.session_id == umo)
+            session = query.get(db)
+        return session.creator, session.platform_id, session.is_group
 
 
 def echo(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -314,9 +314,9 @@ def test_a_bot_that_stays_away_has_its_messages_given_up(
     pending.add("gone", message)
     wait_for(lambda: "waits: Bot not found" in caplog.text)
     bot_app.state.db.write(
-        lambda db: db.execute_sql(
-            "UPDATE inbound_pending SET received_at = received_at - 3600000001"
-        )
+        lambda db: InboundPending.update(
+            received_at=InboundPending.received_at - 3600000001
+        ).execute(db)
     )
 
     def left() -> bool:

@@ -18,6 +18,7 @@ import pytest
 
 from astrbot_api.config.settings import load_settings
 from astrbot_api.db import keys
+from astrbot_api.db.models import ApiKey, ApiKeyScope
 from astrbot_api.db.store import open_store
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
@@ -152,10 +153,8 @@ def _create_as(key_id: str, data_dir: Path) -> None:
     store = open_store(load_settings({"data_dir": data_dir}))
 
     def job(db: Any) -> None:
-        for table in ("api_key", "api_key_scope"):
-            db.execute_sql(
-                f"UPDATE {table} SET key_id = ? WHERE key_id = ?", (key_id, row["key_id"])
-            )
+        for model in (ApiKey, ApiKeyScope):
+            model.update(key_id=key_id).where(model.key_id == row["key_id"]).execute(db)
 
     store.write(job)
     store.close()

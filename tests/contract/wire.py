@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from astrbot_api.config.settings import load_settings
+from astrbot_api.db.models import ChatSession, Message
 from astrbot_api.db.store import open_store
 
 from ..servers import Server
@@ -183,33 +184,38 @@ def recorded_session(recording: Recording) -> list[Any] | None:
 
 def stored_rows(data_dir: Path, session_id: str) -> list[dict[str, Any]]:
     """Return the messages of a session as they stand in our database."""
+    query = Message.select(
+        Message.platform_id,
+        ChatSession.session_id,
+        Message.sender_id,
+        Message.sender_name,
+        Message.content,
+    ).join(ChatSession, on=(ChatSession.id == Message.session))
     found = _select(
-        data_dir,
-        "SELECT m.platform_id, s.session_id, m.sender_id, m.sender_name, m.content"
-        " FROM message m JOIN chat_session s ON s.id = m.session"
-        " WHERE s.session_id = ? ORDER BY m.id",
-        session_id,
+        data_dir, query.where(ChatSession.session_id == session_id).order_by(Message.id)
     )
     return [_row(*row) for row in found]
 
 
 def stored_session(data_dir: Path, session_id: str) -> list[Any] | None:
     """Return ``[session_id, platform, creator, display_name, is_group]``."""
-    found = _select(
-        data_dir,
-        "SELECT session_id, platform_id, creator, display_name, is_group"
-        " FROM chat_session WHERE session_id = ?",
-        session_id,
+    query = ChatSession.select(
+        ChatSession.session_id,
+        ChatSession.platform_id,
+        ChatSession.creator,
+        ChatSession.display_name,
+        ChatSession.is_group,
     )
+    found = _select(data_dir, query.where(ChatSession.session_id == session_id))
     return list(found[0]) if found else None
 
 
-def _select(data_dir: Path, sql: str, value: str) -> list[tuple[Any, ...]]:
+def _select(data_dir: Path, query: Any) -> list[tuple[Any, ...]]:
     """Read the server's database, whichever it is: ``make deploy-check`` has PostgreSQL."""
     store = open_store(load_settings({"data_dir": data_dir}))
     try:
         with store.read() as db:
-            return list(db.execute_sql(sql, (value,)).fetchall())
+            return list(query.tuples().execute(db))
     finally:
         store.close()
 

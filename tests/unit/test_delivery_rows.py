@@ -15,6 +15,7 @@ from astrbot_api.db.deliveries import DeliveryRow
 from astrbot_api.db.store import Store, open_store
 
 from ..postgres import Postgres
+from ..query_plans import explain
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -154,3 +155,21 @@ def test_a_dead_workers_lease_does_not_hold_until_a_clock_that_was_set_back_catc
     leases = dict(rows)
     assert leases["dead"] == leases["w1"]
     assert leases["w2"] > leases["w1"]  # of another setting, or another host
+
+
+def test_the_outbox_reads_only_the_indexes_of_what_is_not_finished(tmp_path: Path) -> None:
+    made = open_store(Settings(database_url=f"sqlite:///{tmp_path / 'test.db'}"))
+    made.upgrade()
+    with made.read() as db:
+        for statement, index in (
+            (deliveries._LINE, "delivery_line (target=?)"),
+            (deliveries._PROMOTE, "delivery_line (target=?)"),
+            (deliveries._HAS_DEAD, "delivery_sending"),
+            (deliveries._FREE_DEAD, "delivery_sending"),
+            (deliveries._next_due(1), "delivery_due"),
+            (deliveries._claim(1, skip_locked=False), "delivery_due (due_at<?)"),
+        ):
+            steps = explain(db, statement)
+            assert any(step.endswith(f"USING INDEX {index}") for step in steps), steps
+            assert not any("TEMP B-TREE" in step for step in steps), steps
+    made.close()
