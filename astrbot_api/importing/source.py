@@ -2,6 +2,7 @@
 
 It may be in use. Its database is copied, and the copy is what is opened: SQLite
 itself would write beside the original (``-wal``, ``-shm``), even to read it.
+Its tables have no models: their names and columns differ with AstrBot's version.
 """
 
 from __future__ import annotations

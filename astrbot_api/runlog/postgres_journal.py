@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# SQL by hand: many events are one statement with arrays, which peewee has no words for.
 _ADD = """
 INSERT INTO run_event (run, number, event)
 SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[]) ON CONFLICT DO NOTHING

@@ -59,6 +59,7 @@ PRAGMA busy_timeout = 30000;
 PRAGMA wal_autocheckpoint = 4000;
 """
 
+# SQL by hand: the file is opened without peewee, and its tables are no part of the state.
 _ADD = "INSERT INTO event (run, number, event) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _END = "INSERT INTO ended (run, last, ended_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 # One small array a row: a function that looked into a larger one would read
