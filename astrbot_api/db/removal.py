@@ -47,7 +47,7 @@ def empty_session(db: peewee.Database, number: int, limit: int) -> bool:
     lock_name(db, "removed_session", number)
     messages = _delete_messages(db, number, limit)
     of_session = Run.session == number
-    ended = Run.select(Run.id).where(of_session & Run.finished_at.is_null(False))
+    ended = Run.select(Run.id).where(of_session & Run.status.not_in(("queued", "running")))
     runs = Run.delete().where(Run.id.in_(ended.order_by(Run.id).limit(limit))).execute(db)
     if messages == limit or runs == limit:
         return True
