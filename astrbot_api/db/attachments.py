@@ -31,7 +31,7 @@ from .models import (
     MessageAttachment,
     StrayBlob,
 )
-from .prepared import Prepared, param, params
+from .prepared import Prepared, equals, insert, params
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +56,7 @@ class AttachmentRow:
     created_at: int
 
 
-_FIND = Prepared(
-    lambda: Attachment.select().where(Attachment.attachment_id == param("attachment_id"))
-)
-
-_INSERT = Prepared(
-    lambda: Attachment.insert(
-        **params("attachment_id", "name", "type", "mime", "charset", "size_bytes"),
-        **params("sha256", "blob", "key_id", "created_at"),
-    ).returning(Attachment.id)
-)
+_FIND = Prepared(lambda: Attachment.select().where(equals(Attachment.attachment_id)))
 
 _COUNT_MORE = Prepared(
     lambda: AttachmentTotal.insert(**params("key_id", "size_bytes"), attachments=1).on_conflict(
@@ -78,9 +69,7 @@ _COUNT_MORE = Prepared(
 )
 
 _TOTAL = Prepared(
-    lambda: AttachmentTotal.select(AttachmentTotal.size_bytes).where(
-        AttachmentTotal.key_id == param("key_id")
-    )
+    lambda: AttachmentTotal.select(AttachmentTotal.size_bytes).where(equals(AttachmentTotal.key_id))
 )
 
 _LINK = Prepared(
@@ -92,7 +81,7 @@ _LINK = Prepared(
 _IS_USED = Prepared(
     lambda: (
         MessageAttachment.select(MessageAttachment.id)
-        .where(MessageAttachment.attachment == param("attachment"))
+        .where(equals(MessageAttachment.attachment))
         .limit(1)
     )
 )
@@ -104,7 +93,7 @@ _CREATORS = Prepared(
         .distinct()
         .join(Message, on=(Message.id == MessageAttachment.message))
         .join(ChatSession, on=(ChatSession.id == Message.session))
-        .where(MessageAttachment.attachment == param("attachment"))
+        .where(equals(MessageAttachment.attachment))
         .limit(100)
     )
 )
@@ -183,7 +172,7 @@ def add_attachment(
         "mime": mime, "charset": charset, "size_bytes": size_bytes, "sha256": sha256,
         "blob": blob, "key_id": key_id, "created_at": now_us(),
     }  # fmt: skip
-    (number,) = _INSERT.execute(db, **values).fetchone()
+    (number,) = insert(db, Attachment, **values).fetchone()
     if key_id is not None:
         _COUNT_MORE.execute(db, key_id=key_id, size_bytes=size_bytes)
     return AttachmentRow(id=number, **values)

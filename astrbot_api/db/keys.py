@@ -17,7 +17,7 @@ import peewee
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .locks import for_update, lock_name
 from .models import ApiKey, ApiKeyScope, KeyUse, LegacyKey
-from .prepared import Prepared, join_text, param
+from .prepared import Prepared, equals, join_text, param
 
 #: The four scopes of the published API.
 PUBLIC_SCOPES = ("chat", "config", "file", "im")
@@ -66,25 +66,23 @@ def _select_valid() -> Any:
     return key.select(
         key.key_id, key.key_prefix, key.last_used_at, key.expires_at,
         key.rules, key.parent_id, rules, scopes,
-    ).where((key.digest == param("digest")) & key.revoked_at.is_null())  # fmt: skip
+    ).where(equals(key.digest) & key.revoked_at.is_null())  # fmt: skip
 
 
 #: The read that every request pays.
 FIND_VALID = Prepared(_select_valid)
 
-_PARENT = Prepared(lambda: ApiKey.select(ApiKey.parent_id).where(ApiKey.key_id == param("key_id")))
+_PARENT = Prepared(lambda: ApiKey.select(ApiKey.parent_id).where(equals(ApiKey.key_id)))
 
 _NOTE_FIRST_USE = Prepared(
     lambda: (
         ApiKey.update(last_used_at=param("now"))
-        .where((ApiKey.key_id == param("key_id")) & ApiKey.last_used_at.is_null())
+        .where(equals(ApiKey.key_id) & ApiKey.last_used_at.is_null())
         .returning(ApiKey.name, ApiKey.key_prefix)
     )
 )
 
-_NOTE_USE = Prepared(
-    lambda: ApiKey.update(last_used_at=param("now")).where(ApiKey.key_id == param("key_id"))
-)
+_NOTE_USE = Prepared(lambda: ApiKey.update(last_used_at=param("now")).where(equals(ApiKey.key_id)))
 
 #: How long a session key stays after its end, so that its holder can be told.
 _KEPT_US = 60 * 60 * 1_000_000

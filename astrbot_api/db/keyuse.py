@@ -14,7 +14,7 @@ import peewee
 from ..runtime.clock import now_us, to_iso
 from .keys import find_parent
 from .models import RUN_ACTIVE, ApiKey, KeyUse, Run
-from .prepared import Prepared, param, params
+from .prepared import Prepared, equals, param, params
 
 _DAY_US = 24 * 60 * 60 * 1_000_000
 
@@ -37,7 +37,7 @@ _ADD = Prepared(
 def _count_active() -> Any:
     # A session key's turns are its maker's, too.
     own = ApiKey.select(ApiKey.key_id).where(
-        (ApiKey.key_id == param("key_id")) | (ApiKey.parent_id == param("key_id"))
+        equals(ApiKey.key_id) | (ApiKey.parent_id == param("key_id"))
     )
     return Run.select(peewee.fn.COUNT(Run.id)).where(RUN_ACTIVE & Run.key_id.in_(own))
 
@@ -48,7 +48,7 @@ _TURNS = Prepared(
     lambda: KeyUse.select(
         peewee.fn.COALESCE(peewee.fn.SUM(KeyUse.turns), 0),
         peewee.fn.COALESCE(peewee.fn.SUM(KeyUse.input_tokens + KeyUse.output_tokens), 0),
-    ).where((KeyUse.key_id == param("key_id")) & (KeyUse.day >= param("since")))
+    ).where(equals(KeyUse.key_id) & (KeyUse.day >= param("since")))
 )
 
 

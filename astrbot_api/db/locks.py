@@ -18,13 +18,13 @@ from typing import Any
 import peewee
 
 from .models import ChatSession, is_postgres
-from .prepared import Prepared, param
+from .prepared import Prepared, equals
 
 # SQL by hand: it names no table, so peewee has nothing to say.
 _ADVISORY = "SELECT pg_advisory_xact_lock(%s)"
 
 _SESSION_ROW = Prepared(
-    lambda: ChatSession.select(ChatSession.id).where(ChatSession.id == param("id")).for_update()
+    lambda: ChatSession.select(ChatSession.id).where(equals(ChatSession.id)).for_update()
 )
 
 

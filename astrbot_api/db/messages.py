@@ -11,7 +11,7 @@ import peewee
 from ..runtime.clock import now_us, to_iso
 from .locks import lock_session
 from .models import PUSHED, Message, MessageAttachment
-from .prepared import Prepared, param, params
+from .prepared import Prepared, equals, insert, param
 
 #: ``sender_id`` of every message that is not the user's.
 BOT = "bot"
@@ -36,14 +36,7 @@ _COLUMNS = (
     Message.id, Message.sender_name, Message.content, Message.llm_checkpoint_id, Message.created_at,
 )  # fmt: skip
 
-_OF_SESSION = Message.session == param("session")
-
-_INSERT = Prepared(
-    lambda: Message.insert(
-        **params("session", "platform_id", "sender_id", "sender_name", "content"),
-        **params("llm_checkpoint_id", "created_at", "pushed"),
-    ).returning(Message.id)
-)
+_OF_SESSION = equals(Message.session)
 
 _BEFORE = Prepared(
     lambda: (
@@ -86,7 +79,7 @@ _SHOWN = (
     Message.llm_checkpoint_id, Message.created_at,
 )  # fmt: skip
 
-_DESCRIBED = Prepared(lambda: Message.select(*_SHOWN).where(Message.id == param("id")))
+_DESCRIBED = Prepared(lambda: Message.select(*_SHOWN).where(equals(Message.id)))
 
 NEWEST_FIRST = Prepared(
     lambda: (
@@ -130,8 +123,8 @@ def add_message(
     """
     lock_session(db, session)
     now = now_us()
-    row = _INSERT.execute(
-        db, session=session, platform_id=platform_id, sender_id=sender,
+    row = insert(
+        db, Message, session=session, platform_id=platform_id, sender_id=sender,
         sender_name=sender_name or sender, content=orjson.dumps(content).decode(),
         llm_checkpoint_id=llm_checkpoint_id, created_at=now, pushed=int(pushed),
     ).fetchone()  # fmt: skip

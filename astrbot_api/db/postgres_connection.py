@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Self
 
 import peewee
@@ -14,7 +14,6 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ..errors import SettingsError
 from ..runtime.threads import is_gevent_patched
-from .dialect import to_postgres
 
 #: The longest that one statement may take, waiting for locks included, in seconds.
 _STATEMENT_LIMIT_S = 30
@@ -140,10 +139,6 @@ class PostgresDatabase(peewee.PostgresqlDatabase):
         self._state.set_connection(connection)  # type: ignore[attr-defined]
         #: What this transaction has locked (see :mod:`astrbot_api.db.locks`).
         self.held_locks: set[tuple[str, Any]] = set()
-
-    def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
-        """Run a statement that has ``?`` for each parameter."""
-        return super().execute_sql(to_postgres(sql), params)  # type: ignore[no-untyped-call]
 
 
 def find_state(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import peewee
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .locks import lock_session
 from .models import RUN_ACTIVE, ChatSession, Run, Worker
-from .prepared import Prepared, param, params
+from .prepared import Prepared, equals, insert, param, params
 
 _COLUMNS = (
     Run.id, Run.run_id, Run.session, Run.key_id, Run.worker_id, Run.status, Run.error_code,
@@ -28,27 +28,18 @@ def _select_rows() -> Any:
     return Run.select(*_COLUMNS).join(ChatSession, peewee.JOIN.LEFT_OUTER, on=of_run)
 
 
-_INSERT = Prepared(
-    lambda: Run.insert(
-        **params("run_id", "session", "key_id", "worker_id", "status", "user_message"),
-        **params("llm_checkpoint_id", "created_at", "started_at"),
-    ).returning(Run.id)
-)
-
 _COUNT_ACTIVE = Prepared(
-    lambda: Run.select(peewee.fn.COUNT(Run.id)).where(
-        (Run.session == param("session")) & RUN_ACTIVE
-    )
+    lambda: Run.select(peewee.fn.COUNT(Run.id)).where(equals(Run.session) & RUN_ACTIVE)
 )
 
 _COUNT_OF_KEY = Prepared(
-    lambda: Run.select(peewee.fn.COUNT(Run.id)).where((Run.key_id == param("key_id")) & RUN_ACTIVE)
+    lambda: Run.select(peewee.fn.COUNT(Run.id)).where(equals(Run.key_id) & RUN_ACTIVE)
 )
 
 _EARLIER = Prepared(
     lambda: (
         Run.select(Run.id)
-        .where((Run.session == param("session")) & (Run.id < param("before")) & RUN_ACTIVE)
+        .where(equals(Run.session) & (Run.id < param("before")) & RUN_ACTIVE)
         .limit(1)
     )
 )
@@ -56,21 +47,19 @@ _EARLIER = Prepared(
 _LIST_ACTIVE = Prepared(
     lambda: (
         Run.select(Run.run_id, Run.status, Run.created_at, Run.started_at, Run.key_id)
-        .where((Run.session == param("session")) & RUN_ACTIVE)
+        .where(equals(Run.session) & RUN_ACTIVE)
         .order_by(Run.id)
     )
 )
 
 # Also of one that is running: the answer to an earlier attempt may have been lost.
 _START = Prepared(
-    lambda: Run.update(status="running", started_at=param("now")).where(
-        (Run.id == param("id")) & RUN_ACTIVE
-    )
+    lambda: Run.update(status="running", started_at=param("now")).where(equals(Run.id) & RUN_ACTIVE)
 )
 
 _FINISH = Prepared(
     lambda: Run.update(**params("status", "error_code", "bot_message", "finished_at")).where(
-        (Run.id == param("id")) & RUN_ACTIVE
+        equals(Run.id) & RUN_ACTIVE
     )
 )
 
@@ -78,7 +67,7 @@ _FIND = Prepared(
     lambda: (
         Run.select(*_COLUMNS)
         .join(ChatSession, on=(ChatSession.id == Run.session))
-        .where(Run.run_id == param("run_id"))
+        .where(equals(Run.run_id))
     )
 )
 
@@ -110,7 +99,7 @@ ACTIVE_OF = Prepared(
 _RECENT = Prepared(
     lambda: (
         _select_rows()
-        .where((Run.worker_id == param("worker_id")) & (Run.finished_at > param("after")))
+        .where(equals(Run.worker_id) & (Run.finished_at > param("after")))
         .order_by(Run.id.desc())
         .limit(param("limit"))
     )
@@ -118,7 +107,7 @@ _RECENT = Prepared(
 
 _STOPS = Prepared(
     lambda: Run.select(Run.run_id).where(
-        (Run.worker_id == param("worker_id")) & Run.stop_requested_at.is_null(False) & RUN_ACTIVE
+        equals(Run.worker_id) & Run.stop_requested_at.is_null(False) & RUN_ACTIVE
     )
 )
 
@@ -177,8 +166,8 @@ def add_run(
     ahead = _COUNT_ACTIVE.execute(db, session=session).fetchone()[0]
     now = now_us()
     status, started_at = ("queued", None) if ahead else ("running", now)
-    row = _INSERT.execute(
-        db, run_id=run_id, session=session, key_id=key_id, worker_id=worker_id, status=status,
+    row = insert(
+        db, Run, run_id=run_id, session=session, key_id=key_id, worker_id=worker_id, status=status,
         user_message=user_message, llm_checkpoint_id=checkpoint, created_at=now,
         started_at=started_at,
     ).fetchone()  # fmt: skip

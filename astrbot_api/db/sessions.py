@@ -11,7 +11,7 @@ import peewee
 from ..errors import ApiError
 from ..runtime.clock import now_us, to_iso
 from .models import ChatSession, SessionCount
-from .prepared import Prepared, param, params
+from .prepared import Prepared, equals, insert, param, params
 
 #: The platform of every session that is made over HTTP.
 WEBCHAT = "webchat"
@@ -39,16 +39,7 @@ _COLUMNS = (
     ChatSession.display_name, ChatSession.config_id, ChatSession.context_after,
 )  # fmt: skip
 
-_FIND = Prepared(
-    lambda: ChatSession.select(*_COLUMNS).where(ChatSession.session_id == param("session_id"))
-)
-
-_INSERT = Prepared(
-    lambda: ChatSession.insert(
-        **params("session_id", "platform_id", "creator", "is_group", "config_id"),
-        **params("created_at", "updated_at"),
-    ).returning(ChatSession.id)
-)
+_FIND = Prepared(lambda: ChatSession.select(*_COLUMNS).where(equals(ChatSession.session_id)))
 
 _COUNT_ONE_MORE = Prepared(
     lambda: SessionCount.insert(**params("creator", "platform_id"), sessions=1).on_conflict(
@@ -59,7 +50,7 @@ _COUNT_ONE_MORE = Prepared(
 
 _TOUCH = Prepared(
     lambda: ChatSession.update(updated_at=param("now"), config_id=param("config_id")).where(
-        ChatSession.id == param("id")
+        equals(ChatSession.id)
     )
 )
 
@@ -69,7 +60,7 @@ _SHOWN = (
     ChatSession.is_group, ChatSession.created_at, ChatSession.updated_at,
 )  # fmt: skip
 
-_DESCRIBE = Prepared(lambda: ChatSession.select(*_SHOWN).where(ChatSession.id == param("id")))
+_DESCRIBE = Prepared(lambda: ChatSession.select(*_SHOWN).where(equals(ChatSession.id)))
 
 
 def find_session(db: peewee.Database, session_id: str) -> SessionRow | None:
@@ -107,8 +98,8 @@ def create_session(
 ) -> SessionRow:
     """Make a session; the name must be free."""
     now = now_us()
-    (number,) = _INSERT.execute(
-        db, session_id=session_id, platform_id=platform_id, creator=creator,
+    (number,) = insert(
+        db, ChatSession, session_id=session_id, platform_id=platform_id, creator=creator,
         is_group=int(is_group), config_id=config_id, created_at=now, updated_at=now,
     ).fetchone()  # fmt: skip
     _COUNT_ONE_MORE.execute(db, creator=creator, platform_id=platform_id)
@@ -197,9 +188,9 @@ def prepare_page(order_by: str, *, on_platform: bool, from_end: bool) -> Prepare
     def build() -> Any:
         one = ChatSession.alias()
         by = (getattr(one, order_by), one.id)
-        ids = one.select(one.id).where(one.creator == param("creator"))
+        ids = one.select(one.id).where(equals(one.creator))
         if on_platform:
-            ids = ids.where(one.platform_id == param("platform_id"))
+            ids = ids.where(equals(one.platform_id))
         ids = ids.order_by(*(field.asc() if from_end else field.desc() for field in by))
         return (
             ChatSession.select(*_SHOWN)
@@ -212,14 +203,13 @@ def prepare_page(order_by: str, *, on_platform: bool, from_end: bool) -> Prepare
 
 _TOTAL = Prepared(
     lambda: SessionCount.select(peewee.fn.SUM(SessionCount.sessions)).where(
-        SessionCount.creator == param("creator")
+        equals(SessionCount.creator)
     )
 )
 
 _TOTAL_ON_PLATFORM = Prepared(
     lambda: SessionCount.select(SessionCount.sessions).where(
-        (SessionCount.creator == param("creator"))
-        & (SessionCount.platform_id == param("platform_id"))
+        equals(SessionCount.creator, SessionCount.platform_id)
     )
 )
 

@@ -17,8 +17,8 @@ T = TypeVar("T")
 class Store(Protocol):
     """One database: an SQLite file, or PostgreSQL for several hosts.
 
-    The SQL beside the tables is written once, for both (see
-    :mod:`astrbot_api.db.dialect`).
+    The queries beside the tables are written once, for both (see
+    :mod:`astrbot_api.db.models` and :mod:`astrbot_api.db.prepared`).
     """
 
     @property

@@ -15,6 +15,7 @@ from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.resuming.recovery import prune_journal
 from astrbot_api.db import messages, runs
+from astrbot_api.db.models import Run
 from astrbot_api.errors import StorageError
 from astrbot_api.events import decode_event
 from astrbot_api.runlog.journal import Piece
@@ -287,9 +288,7 @@ def test_a_dead_workers_run_is_ended_with_all_that_was_said(slow: tuple[Api, Slo
     assert model.asked.wait(30)
     (run_id,) = active_runs(api)
     wait_until_said(api, run_id, "two")
-    api.state.db.write(
-        lambda db: db.execute_sql("UPDATE run SET worker_id = 'dead' WHERE run_id = ?", (run_id,))
-    )
+    set_worker(api, run_id, "dead")
     api.state.chat.recovery.recover()
     run = api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]
     assert run["status"] == "interrupted"
@@ -305,11 +304,8 @@ def test_a_dead_workers_run_is_ended_with_all_that_was_said(slow: tuple[Api, Slo
 
 
 def set_worker(api: Api, run_id: str, worker_id: str) -> None:
-    api.state.db.write(
-        lambda db: db.execute_sql(
-            "UPDATE run SET worker_id = ? WHERE run_id = ?", (worker_id, run_id)
-        )
-    )
+    update = Run.update(worker_id=worker_id).where(Run.run_id == run_id)
+    api.state.db.write(update.execute)
 
 
 def status_of(api: Api, run_id: str) -> str:
