@@ -56,10 +56,10 @@ class AttachmentRow:
     created_at: int
 
 
-_FIND = Prepared(lambda: Attachment.select().where(equals(Attachment.attachment_id)))
+_FIND = Prepared(Attachment.select().where(equals(Attachment.attachment_id)))
 
 _COUNT_MORE = Prepared(
-    lambda: AttachmentTotal.insert(**params("key_id", "size_bytes"), attachments=1).on_conflict(
+    AttachmentTotal.insert(**params("key_id", "size_bytes"), attachments=1).on_conflict(
         conflict_target=[AttachmentTotal.key_id],
         update={
             AttachmentTotal.size_bytes: AttachmentTotal.size_bytes + peewee.EXCLUDED.size_bytes,
@@ -69,33 +69,29 @@ _COUNT_MORE = Prepared(
 )
 
 _TOTAL = Prepared(
-    lambda: AttachmentTotal.select(AttachmentTotal.size_bytes).where(equals(AttachmentTotal.key_id))
+    AttachmentTotal.select(AttachmentTotal.size_bytes).where(equals(AttachmentTotal.key_id))
 )
 
 _LINK = Prepared(
-    lambda: MessageAttachment.insert(**params("message", "attachment")).on_conflict(
+    MessageAttachment.insert(**params("message", "attachment")).on_conflict(
         action="nothing", conflict_target=[MessageAttachment.message, MessageAttachment.attachment]
     )
 )
 
 _IS_USED = Prepared(
-    lambda: (
-        MessageAttachment.select(MessageAttachment.id)
-        .where(equals(MessageAttachment.attachment))
-        .limit(1)
-    )
+    MessageAttachment.select(MessageAttachment.id)
+    .where(equals(MessageAttachment.attachment))
+    .limit(1)
 )
 
 # Some are enough: the same attachment in sessions of many users is the rare case.
 _CREATORS = Prepared(
-    lambda: (
-        MessageAttachment.select(ChatSession.creator)
-        .distinct()
-        .join(Message, on=(Message.id == MessageAttachment.message))
-        .join(ChatSession, on=(ChatSession.id == Message.session))
-        .where(equals(MessageAttachment.attachment))
-        .limit(100)
-    )
+    MessageAttachment.select(ChatSession.creator)
+    .distinct()
+    .join(Message, on=(Message.id == MessageAttachment.message))
+    .join(ChatSession, on=(ChatSession.id == Message.session))
+    .where(equals(MessageAttachment.attachment))
+    .limit(100)
 )
 
 

@@ -79,7 +79,7 @@ _FIELDS = [getattr(Delivery, name) for name in _NAMES]
 _UNFINISHED_OF_TARGET = DELIVERY_UNFINISHED & equals(Delivery.target)
 
 _LINE = Prepared(
-    lambda: peewee.Select(
+    peewee.Select(
         [Delivery.select(Delivery.id).where(_UNFINISHED_OF_TARGET).limit(param("limit"))],
         [peewee.fn.COUNT(peewee.SQL("1"))],
     )
@@ -90,12 +90,12 @@ _OF_DEAD = DELIVERY_SENDING & Delivery.claimed_by.not_in(
     Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
 )
 
-_HAS_DEAD = Prepared(lambda: Delivery.select(Delivery.id).where(_OF_DEAD).limit(1))
+_HAS_DEAD = Prepared(Delivery.select(Delivery.id).where(_OF_DEAD).limit(1))
 
-_FREE_DEAD = Prepared(lambda: Delivery.update(status="queued", claimed_by=None).where(_OF_DEAD))
+_FREE_DEAD = Prepared(Delivery.update(status="queued", claimed_by=None).where(_OF_DEAD))
 
 _PROMOTE = Prepared(
-    lambda: Delivery.update(head=1).where(
+    Delivery.update(head=1).where(
         Delivery.id == Delivery.select(peewee.fn.MIN(Delivery.id)).where(_UNFINISHED_OF_TARGET)
     )
 )
@@ -104,13 +104,13 @@ _PROMOTE = Prepared(
 @cache
 def _change_held(names: tuple[str, ...]) -> Prepared:
     held = (Delivery.id == param("id")) & (Delivery.claimed_by == param("holder"))
-    return Prepared(lambda: Delivery.update(**params(*names)).where(held & DELIVERY_SENDING))
+    return Prepared(Delivery.update(**params(*names)).where(held & DELIVERY_SENDING))
 
 
 @cache
 def _next_due(busy: int) -> Prepared:
     """Return the statement that leaves out as many platforms."""
-    return Prepared(lambda: Delivery.select(peewee.fn.MIN(Delivery.due_at)).where(_heads(busy)))
+    return Prepared(Delivery.select(peewee.fn.MIN(Delivery.due_at)).where(_heads(busy)))
 
 
 @cache
@@ -127,16 +127,14 @@ def _claim(busy: int, skip_locked: bool) -> Prepared:
         .for_update(skip_locked, skip_locked=skip_locked)
     )
     return Prepared(
-        lambda: (
-            Delivery.update(
-                status="sending",
-                claimed_by=param("worker_id"),
-                attempts=Delivery.attempts + 1,
-                updated_at=param("now"),
-            )
-            .where((Delivery.status == "queued") & Delivery.id.in_(due))
-            .returning(*_FIELDS)
+        Delivery.update(
+            status="sending",
+            claimed_by=param("worker_id"),
+            attempts=Delivery.attempts + 1,
+            updated_at=param("now"),
         )
+        .where((Delivery.status == "queued") & Delivery.id.in_(due))
+        .returning(*_FIELDS)
     )
 
 

@@ -17,29 +17,25 @@ KEPT_US = 24 * 3600 * 1_000_000
 
 _OF_KEY = equals(Request.key_id, Request.client_key)
 
-_FORGET_OLD = Prepared(
-    lambda: Request.delete().where(_OF_KEY & (Request.created_at < param("before")))
-)
+_FORGET_OLD = Prepared(Request.delete().where(_OF_KEY & (Request.created_at < param("before"))))
 
 _CLAIM = Prepared(
-    lambda: Request.insert(
+    Request.insert(
         **params("key_id", "client_key", "body_hash", "worker_id", "run_id", "created_at")
     ).on_conflict_ignore()
 )
 
 _FIND = Prepared(
-    lambda: (
-        Request.select(
-            Request.body_hash,
-            Request.run_id,
-            Request.status,
-            Request.answer,
-            Request.worker_id,
-            Worker.lease_until,
-        )
-        .join(Worker, peewee.JOIN.LEFT_OUTER, on=(Worker.worker_id == Request.worker_id))
-        .where(_OF_KEY)
+    Request.select(
+        Request.body_hash,
+        Request.run_id,
+        Request.status,
+        Request.answer,
+        Request.worker_id,
+        Worker.lease_until,
     )
+    .join(Worker, peewee.JOIN.LEFT_OUTER, on=(Worker.worker_id == Request.worker_id))
+    .where(_OF_KEY)
 )
 
 #: What a worker has claimed and not answered.
@@ -47,15 +43,15 @@ _CLAIMED = _OF_KEY & equals(Request.worker_id) & Request.status.is_null()
 
 _ANSWER = params("body_hash", "status", "answer")
 
-_FINISH = Prepared(lambda: Request.update(**_ANSWER).where(_OF_KEY))
+_FINISH = Prepared(Request.update(**_ANSWER).where(_OF_KEY))
 
-_FINISH_FIRST = Prepared(lambda: Request.update(**_ANSWER).where(_CLAIMED))
+_FINISH_FIRST = Prepared(Request.update(**_ANSWER).where(_CLAIMED))
 
-_FORGET = Prepared(lambda: Request.delete().where(_OF_KEY))
+_FORGET = Prepared(Request.delete().where(_OF_KEY))
 
-_RELEASE = Prepared(lambda: Request.delete().where(_OF_KEY & equals(Request.worker_id)))
+_RELEASE = Prepared(Request.delete().where(_OF_KEY & equals(Request.worker_id)))
 
-_RELEASE_UNANSWERED = Prepared(lambda: Request.delete().where(_CLAIMED))
+_RELEASE_UNANSWERED = Prepared(Request.delete().where(_CLAIMED))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from .models import (
 from .prepared import Prepared, equals, insert
 
 _FIND_ITEM = Prepared(
-    lambda: ImportedItem.select(ImportedItem.target, ImportedItem.stamp).where(
+    ImportedItem.select(ImportedItem.target, ImportedItem.stamp).where(
         equals(ImportedItem.kind, ImportedItem.source_id)
     )
 )

@@ -46,7 +46,7 @@ class PendingRow:
 
 
 _ADD = Prepared(
-    lambda: InboundEvent.insert(
+    InboundEvent.insert(
         **params("bot_id", "event_id", "run_id", "umo", "reply_to", "received_at")
     ).on_conflict(
         # Only of the event: that a run answers two events would be a fault.
@@ -56,13 +56,13 @@ _ADD = Prepared(
 )
 
 _OF_RUN = Prepared(
-    lambda: InboundEvent.select(InboundEvent.bot_id, InboundEvent.umo, InboundEvent.reply_to).where(
+    InboundEvent.select(InboundEvent.bot_id, InboundEvent.umo, InboundEvent.reply_to).where(
         equals(InboundEvent.run_id)
     )
 )
 
 _KNOWN = Prepared(
-    lambda: InboundEvent.select(InboundEvent.bot_id).where(
+    InboundEvent.select(InboundEvent.bot_id).where(
         equals(InboundEvent.bot_id, InboundEvent.event_id)
     )
 )
@@ -70,7 +70,7 @@ _KNOWN = Prepared(
 _LIVING = Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
 
 _TAKE_LEASE = Prepared(
-    lambda: BotLease.insert(**params("bot_id", "worker_id")).on_conflict(
+    BotLease.insert(**params("bot_id", "worker_id")).on_conflict(
         conflict_target=[BotLease.bot_id],
         preserve=[BotLease.worker_id],
         where=(BotLease.worker_id == peewee.EXCLUDED.worker_id)
@@ -79,12 +79,10 @@ _TAKE_LEASE = Prepared(
 )
 
 _LIST_PENDING = Prepared(
-    lambda: (
-        InboundPending.select()
-        .where(equals(InboundPending.worker_id) | InboundPending.worker_id.not_in(_LIVING))
-        .order_by(InboundPending.received_at)
-        .limit(param("limit"))
-    )
+    InboundPending.select()
+    .where(equals(InboundPending.worker_id) | InboundPending.worker_id.not_in(_LIVING))
+    .order_by(InboundPending.received_at)
+    .limit(param("limit"))
 )
 
 

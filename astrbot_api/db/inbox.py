@@ -19,16 +19,14 @@ class NewMessage(NamedTuple):
     creator: str
 
 
-_NEWEST = Prepared(lambda: Message.select(peewee.fn.MAX(Message.id)))
+_NEWEST = Prepared(Message.select(peewee.fn.MAX(Message.id)))
 
 # Neither names the content: a row's long texts are not read.
 _LIST_NEW = Prepared(
-    lambda: (
-        Message.select(Message.id, ChatSession.creator)
-        .join(ChatSession, on=(ChatSession.id == Message.session))
-        .where((Message.id > param("after")) & (Message.id <= param("until")))
-        .order_by(Message.id)
-    )
+    Message.select(Message.id, ChatSession.creator)
+    .join(ChatSession, on=(ChatSession.id == Message.session))
+    .where((Message.id > param("after")) & (Message.id <= param("until")))
+    .order_by(Message.id)
 )
 
 
@@ -36,23 +34,21 @@ _LIST_NEW = Prepared(
 def _read(count: int) -> Prepared:
     """Return the statement that reads as many messages."""
     return Prepared(
-        lambda: (
-            Message.select(
-                ChatSession.session_id,
-                Message.id,
-                Message.sender_id,
-                Message.sender_name,
-                Message.content,
-                Message.llm_checkpoint_id,
-                Message.created_at,
-            )
-            .join(ChatSession, on=(ChatSession.id == Message.session))
-            .where(
-                Message.id.in_([param(f"number{place}") for place in range(count)])
-                & (ChatSession.creator == param("creator"))
-            )
-            .order_by(Message.id)
+        Message.select(
+            ChatSession.session_id,
+            Message.id,
+            Message.sender_id,
+            Message.sender_name,
+            Message.content,
+            Message.llm_checkpoint_id,
+            Message.created_at,
         )
+        .join(ChatSession, on=(ChatSession.id == Message.session))
+        .where(
+            Message.id.in_([param(f"number{place}") for place in range(count)])
+            & (ChatSession.creator == param("creator"))
+        )
+        .order_by(Message.id)
     )
 
 

@@ -70,19 +70,17 @@ def _select_valid() -> Any:
 
 
 #: The read that every request pays.
-FIND_VALID = Prepared(_select_valid)
+FIND_VALID = Prepared(_select_valid())
 
-_PARENT = Prepared(lambda: ApiKey.select(ApiKey.parent_id).where(equals(ApiKey.key_id)))
+_PARENT = Prepared(ApiKey.select(ApiKey.parent_id).where(equals(ApiKey.key_id)))
 
 _NOTE_FIRST_USE = Prepared(
-    lambda: (
-        ApiKey.update(last_used_at=param("now"))
-        .where(equals(ApiKey.key_id) & ApiKey.last_used_at.is_null())
-        .returning(ApiKey.name, ApiKey.key_prefix)
-    )
+    ApiKey.update(last_used_at=param("now"))
+    .where(equals(ApiKey.key_id) & ApiKey.last_used_at.is_null())
+    .returning(ApiKey.name, ApiKey.key_prefix)
 )
 
-_NOTE_USE = Prepared(lambda: ApiKey.update(last_used_at=param("now")).where(equals(ApiKey.key_id)))
+_NOTE_USE = Prepared(ApiKey.update(last_used_at=param("now")).where(equals(ApiKey.key_id)))
 
 #: How long a session key stays after its end, so that its holder can be told.
 _KEPT_US = 60 * 60 * 1_000_000

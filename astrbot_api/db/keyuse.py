@@ -27,7 +27,7 @@ _FIELDS = [getattr(KeyUse, name) for name in _COUNTS]
 _SUMS = [peewee.fn.SUM(field) for field in _FIELDS]
 
 _ADD = Prepared(
-    lambda: KeyUse.insert(**params("key_id", "day", *_COUNTS)).on_conflict(
+    KeyUse.insert(**params("key_id", "day", *_COUNTS)).on_conflict(
         conflict_target=[KeyUse.key_id, KeyUse.day],
         update={field: field + getattr(peewee.EXCLUDED, field.name) for field in _FIELDS},
     )
@@ -42,10 +42,10 @@ def _count_active() -> Any:
     return Run.select(peewee.fn.COUNT(Run.id)).where(RUN_ACTIVE & Run.key_id.in_(own))
 
 
-_ACTIVE = Prepared(_count_active)
+_ACTIVE = Prepared(_count_active())
 
 _TURNS = Prepared(
-    lambda: KeyUse.select(
+    KeyUse.select(
         peewee.fn.COALESCE(peewee.fn.SUM(KeyUse.turns), 0),
         peewee.fn.COALESCE(peewee.fn.SUM(KeyUse.input_tokens + KeyUse.output_tokens), 0),
     ).where(equals(KeyUse.key_id) & (KeyUse.day >= param("since")))

@@ -60,7 +60,7 @@ def _select_valid() -> Any:
     )
 
 
-_FIND = Prepared(_select_valid)
+_FIND = Prepared(_select_valid())
 
 
 def placeholder(key_id: str) -> str:

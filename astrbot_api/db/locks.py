@@ -24,7 +24,7 @@ from .prepared import Prepared, equals
 _ADVISORY = "SELECT pg_advisory_xact_lock(%s)"
 
 _SESSION_ROW = Prepared(
-    lambda: ChatSession.select(ChatSession.id).where(equals(ChatSession.id)).for_update()
+    ChatSession.select(ChatSession.id).where(equals(ChatSession.id)).for_update()
 )
 
 

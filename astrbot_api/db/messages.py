@@ -39,35 +39,27 @@ _COLUMNS = (
 _OF_SESSION = equals(Message.session)
 
 _BEFORE = Prepared(
-    lambda: (
-        Message.select(*_COLUMNS)
-        .where(_OF_SESSION & (Message.id > param("after")) & (Message.id < param("before")))
-        .order_by(Message.id.desc())
-        .limit(param("limit"))
-    )
+    Message.select(*_COLUMNS)
+    .where(_OF_SESSION & (Message.id > param("after")) & (Message.id < param("before")))
+    .order_by(Message.id.desc())
+    .limit(param("limit"))
 )
 
 _PUSHED = Prepared(
-    lambda: (
-        Message.select(*_COLUMNS)
-        .where(_OF_SESSION & PUSHED & (Message.id > param("after")))
-        .order_by(Message.id)
-        .limit(param("limit"))
-    )
+    Message.select(*_COLUMNS)
+    .where(_OF_SESSION & PUSHED & (Message.id > param("after")))
+    .order_by(Message.id)
+    .limit(param("limit"))
 )
 
-_LAST_PUSHED = Prepared(
-    lambda: Message.select(peewee.fn.MAX(Message.id)).where(_OF_SESSION & PUSHED)
-)
+_LAST_PUSHED = Prepared(Message.select(peewee.fn.MAX(Message.id)).where(_OF_SESSION & PUSHED))
 
-_NEWEST_PUSHED = Prepared(lambda: Message.select(peewee.fn.MAX(Message.id)).where(PUSHED))
+_NEWEST_PUSHED = Prepared(Message.select(peewee.fn.MAX(Message.id)).where(PUSHED))
 
 _PUSHED_SESSIONS = Prepared(
-    lambda: (
-        Message.select(peewee.fn.MAX(Message.id), Message.session)
-        .where(PUSHED & (Message.id > param("after")))
-        .group_by(Message.session)
-    )
+    Message.select(peewee.fn.MAX(Message.id), Message.session)
+    .where(PUSHED & (Message.id > param("after")))
+    .group_by(Message.session)
 )
 
 #: How far a message may be from another one of its turn.
@@ -79,24 +71,20 @@ _SHOWN = (
     Message.llm_checkpoint_id, Message.created_at,
 )  # fmt: skip
 
-_DESCRIBED = Prepared(lambda: Message.select(*_SHOWN).where(equals(Message.id)))
+_DESCRIBED = Prepared(Message.select(*_SHOWN).where(equals(Message.id)))
 
 NEWEST_FIRST = Prepared(
-    lambda: (
-        Message.select(*_SHOWN)
-        .where(_OF_SESSION & (Message.id < param("cursor")))
-        .order_by(Message.id.desc())
-        .limit(param("limit"))
-    )
+    Message.select(*_SHOWN)
+    .where(_OF_SESSION & (Message.id < param("cursor")))
+    .order_by(Message.id.desc())
+    .limit(param("limit"))
 )
 
 OLDEST_FIRST = Prepared(
-    lambda: (
-        Message.select(*_SHOWN)
-        .where(_OF_SESSION & (Message.id > param("cursor")))
-        .order_by(Message.id)
-        .limit(param("limit"))
-    )
+    Message.select(*_SHOWN)
+    .where(_OF_SESSION & (Message.id > param("cursor")))
+    .order_by(Message.id)
+    .limit(param("limit"))
 )
 
 #: Beyond this a page of messages ends, so that no answer is ever huge.

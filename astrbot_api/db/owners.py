@@ -10,7 +10,7 @@ from .models import LoginFailure, Owner, OwnerSession
 from .prepared import Prepared, equals, param
 
 _FIND_SESSION = Prepared(
-    lambda: OwnerSession.select(OwnerSession.name).where(
+    OwnerSession.select(OwnerSession.name).where(
         equals(OwnerSession.session_key) & (OwnerSession.expires_at > param("now"))
     )
 )

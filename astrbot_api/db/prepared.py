@@ -3,7 +3,7 @@
 Building a query costs peewee twenty times what SQLite needs to run it. So the statements
 of every request, event and chore are kept as SQL, one text for each kind of database::
 
-    _FIND = Prepared(lambda: Run.select(Run.status).where(Run.run_id == param("run_id")))
+    _FIND = Prepared(Run.select(Run.status).where(Run.run_id == param("run_id")))
 
     row = _FIND.execute(db, run_id="a").fetchone()
 
@@ -71,14 +71,14 @@ def join_text(node: Any, separator: str) -> Any:
 class Prepared:
     """One statement.
 
-    :param build: Returns the expression. It is called once for each kind of database,
-        when the statement is first used.
+    :param query: The expression. Its SQL is built once for each kind of database, when the
+        statement is first used.
     """
 
-    __slots__ = ("_build", "_made")
+    __slots__ = ("_made", "_query")
 
-    def __init__(self, build: Callable[[], Any]) -> None:
-        self._build = build
+    def __init__(self, query: Any) -> None:
+        self._query = query
         self._made: dict[type, tuple[str, Callable[[dict[str, Any]], Any]]] = {}
 
     def sql(self, db: peewee.Database) -> str:
@@ -99,7 +99,7 @@ class Prepared:
     def _make(self, db: peewee.Database) -> tuple[str, Callable[[dict[str, Any]], Any]]:
         made = self._made.get(type(db))
         if made is None:
-            sql, constants = db.get_sql_context(value_literals=True).parse(self._build())
+            sql, constants = db.get_sql_context(value_literals=True).parse(self._query)
             if constants:
                 raise ValueError(f"not all constants of a statement became text: {sql}")
             names = _MARK.findall(sql)
@@ -129,9 +129,6 @@ def insert(db: peewee.Database, model: type[peewee.Model], /, **values: Any) -> 
 
 @cache
 def _insert(model: type[peewee.Model], names: tuple[str, ...]) -> Prepared:
-    def build() -> Any:
-        query = model.insert(**params(*names))
-        key = model._meta.primary_key
-        return query.returning(key) if isinstance(key, peewee.AutoField) else query
-
-    return Prepared(build)
+    query = model.insert(**params(*names))
+    key = model._meta.primary_key
+    return Prepared(query.returning(key) if isinstance(key, peewee.AutoField) else query)

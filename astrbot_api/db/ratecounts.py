@@ -10,21 +10,19 @@ from .prepared import Prepared, equals, params
 _WINDOW_S = 60
 
 _COUNT = Prepared(
-    lambda: (
-        RateCount.insert(**params("subject", "minute"), requests=1)
-        .on_conflict(
-            conflict_target=[RateCount.subject, RateCount.minute],
-            update={RateCount.requests: RateCount.requests + 1},
-        )
-        .returning(RateCount.requests)
+    RateCount.insert(**params("subject", "minute"), requests=1)
+    .on_conflict(
+        conflict_target=[RateCount.subject, RateCount.minute],
+        update={RateCount.requests: RateCount.requests + 1},
     )
+    .returning(RateCount.requests)
 )
 
 _OF_MINUTE = equals(RateCount.subject, RateCount.minute)
 
-_FIND = Prepared(lambda: RateCount.select(RateCount.requests).where(_OF_MINUTE))
+_FIND = Prepared(RateCount.select(RateCount.requests).where(_OF_MINUTE))
 
-_TAKE_BACK = Prepared(lambda: RateCount.update(requests=RateCount.requests - 1).where(_OF_MINUTE))
+_TAKE_BACK = Prepared(RateCount.update(requests=RateCount.requests - 1).where(_OF_MINUTE))
 
 
 def count_request(

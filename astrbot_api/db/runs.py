@@ -29,84 +29,68 @@ def _select_rows() -> Any:
 
 
 _COUNT_ACTIVE = Prepared(
-    lambda: Run.select(peewee.fn.COUNT(Run.id)).where(equals(Run.session) & RUN_ACTIVE)
+    Run.select(peewee.fn.COUNT(Run.id)).where(equals(Run.session) & RUN_ACTIVE)
 )
 
-_COUNT_OF_KEY = Prepared(
-    lambda: Run.select(peewee.fn.COUNT(Run.id)).where(equals(Run.key_id) & RUN_ACTIVE)
-)
+_COUNT_OF_KEY = Prepared(Run.select(peewee.fn.COUNT(Run.id)).where(equals(Run.key_id) & RUN_ACTIVE))
 
 _EARLIER = Prepared(
-    lambda: (
-        Run.select(Run.id)
-        .where(equals(Run.session) & (Run.id < param("before")) & RUN_ACTIVE)
-        .limit(1)
-    )
+    Run.select(Run.id).where(equals(Run.session) & (Run.id < param("before")) & RUN_ACTIVE).limit(1)
 )
 
 _LIST_ACTIVE = Prepared(
-    lambda: (
-        Run.select(Run.run_id, Run.status, Run.created_at, Run.started_at, Run.key_id)
-        .where(equals(Run.session) & RUN_ACTIVE)
-        .order_by(Run.id)
-    )
+    Run.select(Run.run_id, Run.status, Run.created_at, Run.started_at, Run.key_id)
+    .where(equals(Run.session) & RUN_ACTIVE)
+    .order_by(Run.id)
 )
 
 # Also of one that is running: the answer to an earlier attempt may have been lost.
 _START = Prepared(
-    lambda: Run.update(status="running", started_at=param("now")).where(equals(Run.id) & RUN_ACTIVE)
+    Run.update(status="running", started_at=param("now")).where(equals(Run.id) & RUN_ACTIVE)
 )
 
 _FINISH = Prepared(
-    lambda: Run.update(**params("status", "error_code", "bot_message", "finished_at")).where(
+    Run.update(**params("status", "error_code", "bot_message", "finished_at")).where(
         equals(Run.id) & RUN_ACTIVE
     )
 )
 
 _FIND = Prepared(
-    lambda: (
-        Run.select(*_COLUMNS)
-        .join(ChatSession, on=(ChatSession.id == Run.session))
-        .where(equals(Run.run_id))
-    )
+    Run.select(*_COLUMNS)
+    .join(ChatSession, on=(ChatSession.id == Run.session))
+    .where(equals(Run.run_id))
 )
 
 # In the order of the index of what is active: by id alone, all runs ever would be read.
 ORPHANS = Prepared(
-    lambda: (
-        _select_rows()
-        .where(RUN_ACTIVE)
-        .where(
-            Run.worker_id.not_in(
-                Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
-            )
+    _select_rows()
+    .where(RUN_ACTIVE)
+    .where(
+        Run.worker_id.not_in(
+            Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
         )
-        .order_by(Run.session, Run.id)
-        .limit(param("limit"))
     )
+    .order_by(Run.session, Run.id)
+    .limit(param("limit"))
 )
 
 # COALESCE: by the index of what is active, not by that of all the worker ever ran.
 ACTIVE_OF = Prepared(
-    lambda: (
-        _select_rows()
-        .where(RUN_ACTIVE & (peewee.fn.COALESCE(Run.worker_id, "") == param("worker_id")))
-        .order_by(Run.session, Run.id)
-        .limit(param("limit"))
-    )
+    _select_rows()
+    .where(RUN_ACTIVE & (peewee.fn.COALESCE(Run.worker_id, "") == param("worker_id")))
+    .order_by(Run.session, Run.id)
+    .limit(param("limit"))
 )
 
 _RECENT = Prepared(
-    lambda: (
-        _select_rows()
-        .where(equals(Run.worker_id) & (Run.finished_at > param("after")))
-        .order_by(Run.id.desc())
-        .limit(param("limit"))
-    )
+    _select_rows()
+    .where(equals(Run.worker_id) & (Run.finished_at > param("after")))
+    .order_by(Run.id.desc())
+    .limit(param("limit"))
 )
 
 _STOPS = Prepared(
-    lambda: Run.select(Run.run_id).where(
+    Run.select(Run.run_id).where(
         equals(Run.worker_id) & Run.stop_requested_at.is_null(False) & RUN_ACTIVE
     )
 )

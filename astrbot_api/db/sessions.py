@@ -39,17 +39,17 @@ _COLUMNS = (
     ChatSession.display_name, ChatSession.config_id, ChatSession.context_after,
 )  # fmt: skip
 
-_FIND = Prepared(lambda: ChatSession.select(*_COLUMNS).where(equals(ChatSession.session_id)))
+_FIND = Prepared(ChatSession.select(*_COLUMNS).where(equals(ChatSession.session_id)))
 
 _COUNT_ONE_MORE = Prepared(
-    lambda: SessionCount.insert(**params("creator", "platform_id"), sessions=1).on_conflict(
+    SessionCount.insert(**params("creator", "platform_id"), sessions=1).on_conflict(
         conflict_target=[SessionCount.creator, SessionCount.platform_id],
         update={SessionCount.sessions: SessionCount.sessions + 1},
     )
 )
 
 _TOUCH = Prepared(
-    lambda: ChatSession.update(updated_at=param("now"), config_id=param("config_id")).where(
+    ChatSession.update(updated_at=param("now"), config_id=param("config_id")).where(
         equals(ChatSession.id)
     )
 )
@@ -60,7 +60,7 @@ _SHOWN = (
     ChatSession.is_group, ChatSession.created_at, ChatSession.updated_at,
 )  # fmt: skip
 
-_DESCRIBE = Prepared(lambda: ChatSession.select(*_SHOWN).where(equals(ChatSession.id)))
+_DESCRIBE = Prepared(ChatSession.select(*_SHOWN).where(equals(ChatSession.id)))
 
 
 def find_session(db: peewee.Database, session_id: str) -> SessionRow | None:
@@ -185,30 +185,25 @@ def prepare_page(order_by: str, *, on_platform: bool, from_end: bool) -> Prepare
     :param from_end: Whether the offset is counted from the oldest.
     """
 
-    def build() -> Any:
-        one = ChatSession.alias()
-        by = (getattr(one, order_by), one.id)
-        ids = one.select(one.id).where(equals(one.creator))
-        if on_platform:
-            ids = ids.where(equals(one.platform_id))
-        ids = ids.order_by(*(field.asc() if from_end else field.desc() for field in by))
-        return (
-            ChatSession.select(*_SHOWN)
-            .where(ChatSession.id.in_(ids.limit(param("limit")).offset(param("skip"))))
-            .order_by(getattr(ChatSession, order_by).desc(), ChatSession.id.desc())
-        )
-
-    return Prepared(build)
+    one = ChatSession.alias()
+    by = (getattr(one, order_by), one.id)
+    ids = one.select(one.id).where(equals(one.creator))
+    if on_platform:
+        ids = ids.where(equals(one.platform_id))
+    ids = ids.order_by(*(field.asc() if from_end else field.desc() for field in by))
+    return Prepared(
+        ChatSession.select(*_SHOWN)
+        .where(ChatSession.id.in_(ids.limit(param("limit")).offset(param("skip"))))
+        .order_by(getattr(ChatSession, order_by).desc(), ChatSession.id.desc())
+    )
 
 
 _TOTAL = Prepared(
-    lambda: SessionCount.select(peewee.fn.SUM(SessionCount.sessions)).where(
-        equals(SessionCount.creator)
-    )
+    SessionCount.select(peewee.fn.SUM(SessionCount.sessions)).where(equals(SessionCount.creator))
 )
 
 _TOTAL_ON_PLATFORM = Prepared(
-    lambda: SessionCount.select(SessionCount.sessions).where(
+    SessionCount.select(SessionCount.sessions).where(
         equals(SessionCount.creator, SessionCount.platform_id)
     )
 )

@@ -36,15 +36,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
-_SAVE = Prepared(lambda: Note.insert(**params("username", "key", "value"), updated_at=7))
+_SAVE = Prepared(Note.insert(**params("username", "key", "value"), updated_at=7))
 
 _FIND = Prepared(
-    lambda: (
-        Note.select(Note.value, Note.updated_at)
-        .where((Note.username == param("name")) & (Note.key > param("key")))
-        .order_by(Note.key)
-        .limit(param("limit"))
-    )
+    Note.select(Note.value, Note.updated_at)
+    .where((Note.username == param("name")) & (Note.key > param("key")))
+    .order_by(Note.key)
+    .limit(param("limit"))
 )
 
 
@@ -62,7 +60,7 @@ def test_values_go_where_their_names_stand(store: Store) -> None:
 
 def test_a_name_may_stand_twice_and_a_missing_value_is_an_error(store: Store) -> None:
     either = Prepared(
-        lambda: Note.select(Note.key).where(
+        Note.select(Note.key).where(
             (Note.username == param("text")) | (Note.value == param("text"))
         )
     )
@@ -77,7 +75,7 @@ def test_a_name_may_stand_twice_and_a_missing_value_is_an_error(store: Store) ->
 def test_constants_stand_in_the_text(store: Store) -> None:
     odd = "it's ? 100% %s"
     statement = Prepared(
-        lambda: Note.select(Note.key).where((Note.value == odd) & (Note.key == param("key")))
+        Note.select(Note.key).where((Note.value == odd) & (Note.key == param("key")))
     )
     store.write(lambda db: _SAVE.execute(db, username="a", key="k", value=odd).rowcount)
     with store.read() as db:
@@ -86,9 +84,7 @@ def test_constants_stand_in_the_text(store: Store) -> None:
 
 
 def test_a_partial_index_serves_what_is_prepared(store: Store) -> None:
-    active = Prepared(
-        lambda: Run.select(Run.id).where((Run.session == param("session")) & RUN_ACTIVE)
-    )
+    active = Prepared(Run.select(Run.id).where((Run.session == param("session")) & RUN_ACTIVE))
     with store.read() as db:
         assert "IN ('queued', 'running')" in active.sql(db)
         if not is_postgres(db):
@@ -98,17 +94,15 @@ def test_a_partial_index_serves_what_is_prepared(store: Store) -> None:
 
 def test_rows_are_counted_up_and_returned(store: Store) -> None:
     count = Prepared(
-        lambda: (
-            SessionCount.insert(**params("creator", "platform_id"), sessions=1)
-            .on_conflict(
-                conflict_target=[SessionCount.creator, SessionCount.platform_id],
-                update={SessionCount.sessions: SessionCount.sessions + 1},
-            )
-            .returning(SessionCount.sessions)
+        SessionCount.insert(**params("creator", "platform_id"), sessions=1)
+        .on_conflict(
+            conflict_target=[SessionCount.creator, SessionCount.platform_id],
+            update={SessionCount.sessions: SessionCount.sessions + 1},
         )
+        .returning(SessionCount.sessions)
     )
     add = Prepared(
-        lambda: AttachmentTotal.insert(**params("key_id", "size_bytes"), attachments=1).on_conflict(
+        AttachmentTotal.insert(**params("key_id", "size_bytes"), attachments=1).on_conflict(
             conflict_target=[AttachmentTotal.key_id],
             update={
                 AttachmentTotal.size_bytes: AttachmentTotal.size_bytes + peewee.EXCLUDED.size_bytes
@@ -131,7 +125,7 @@ def test_rows_are_counted_up_and_returned(store: Store) -> None:
 
 def test_texts_are_joined_on_both(store: Store) -> None:
     joined = Prepared(
-        lambda: ApiKeyScope.select(join_text(ApiKeyScope.scope, " ")).where(
+        ApiKeyScope.select(join_text(ApiKeyScope.scope, " ")).where(
             ApiKeyScope.key_id == param("key_id")
         )
     )
