@@ -28,10 +28,10 @@ from .models import (
     DELIVERY_SENDING,
     DELIVERY_UNFINISHED,
     Delivery,
-    Worker,
     is_postgres,
 )
 from .prepared import Prepared, equals, insert, param, params
+from .runs import LIVING_WORKERS
 
 #: States of a delivery that is not finished.
 OPEN = ("queued", "sending")
@@ -86,9 +86,7 @@ _LINE = Prepared(
 )
 
 #: Held by a worker whose lease has run out.
-_OF_DEAD = DELIVERY_SENDING & Delivery.claimed_by.not_in(
-    Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
-)
+_OF_DEAD = DELIVERY_SENDING & Delivery.claimed_by.not_in(LIVING_WORKERS)
 
 _HAS_DEAD = Prepared(Delivery.select(Delivery.id).where(_OF_DEAD).limit(1))
 

@@ -23,10 +23,10 @@ from .models import (
     ImportedItem,
     ImportedMessage,
     Message,
-    SessionCount,
     Table,
 )
 from .prepared import Prepared, equals, insert
+from .sessions import count_session
 
 _FIND_ITEM = Prepared(
     ImportedItem.select(ImportedItem.target, ImportedItem.stamp).where(
@@ -131,12 +131,7 @@ def add_session(db: peewee.Database, session: SourceSession) -> int | None:
     if ChatSession.select().where(ChatSession.session_id == session.session_id).exists(db):
         return None
     number: int = ChatSession.insert(**_columns(ChatSession, session)).execute(db)
-    SessionCount.insert(
-        creator=session.creator, platform_id=session.platform_id, sessions=1
-    ).on_conflict(
-        conflict_target=[SessionCount.creator, SessionCount.platform_id],
-        update={SessionCount.sessions: SessionCount.sessions + 1},
-    ).execute(db)
+    count_session(db, session.creator, session.platform_id)
     note_item(db, "session", session.session_id, number, session.stamp)
     return number
 

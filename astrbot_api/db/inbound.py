@@ -10,8 +10,9 @@ from typing import Any
 import peewee
 
 from ..runtime.clock import now_us
-from .models import BotLease, InboundEvent, InboundPending, Worker
+from .models import BotLease, InboundEvent, InboundPending
 from .prepared import Prepared, equals, param, params
+from .runs import LIVING_WORKERS
 
 #: Longest event id that is kept as it is; a longer one is kept as its digest.
 _MAX_ID_CHARS = 200
@@ -67,20 +68,18 @@ _KNOWN = Prepared(
     )
 )
 
-_LIVING = Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
-
 _TAKE_LEASE = Prepared(
     BotLease.insert(**params("bot_id", "worker_id")).on_conflict(
         conflict_target=[BotLease.bot_id],
         preserve=[BotLease.worker_id],
         where=(BotLease.worker_id == peewee.EXCLUDED.worker_id)
-        | BotLease.worker_id.not_in(_LIVING),
+        | BotLease.worker_id.not_in(LIVING_WORKERS),
     )
 )
 
 _LIST_PENDING = Prepared(
     InboundPending.select()
-    .where(equals(InboundPending.worker_id) | InboundPending.worker_id.not_in(_LIVING))
+    .where(equals(InboundPending.worker_id) | InboundPending.worker_id.not_in(LIVING_WORKERS))
     .order_by(InboundPending.received_at)
     .limit(param("limit"))
 )

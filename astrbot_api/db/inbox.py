@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import peewee
 
-from .messages import describe_message
+from .messages import SHOWN_FIELDS, describe_message
 from .models import ChatSession, Message
 from .prepared import Prepared, param
 
@@ -36,12 +36,7 @@ def _read(count: int) -> Prepared:
     return Prepared(
         Message.select(
             ChatSession.session_id,
-            Message.id,
-            Message.sender_id,
-            Message.sender_name,
-            Message.content,
-            Message.llm_checkpoint_id,
-            Message.created_at,
+            *SHOWN_FIELDS,
         )
         .join(ChatSession, on=(ChatSession.id == Message.session))
         .where(

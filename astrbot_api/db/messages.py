@@ -32,21 +32,22 @@ class MessageRow:
     created_at: int
 
 
-_COLUMNS = (
+#: What :class:`MessageRow` has, in its order.
+MESSAGE_FIELDS = (
     Message.id, Message.sender_name, Message.content, Message.llm_checkpoint_id, Message.created_at,
 )  # fmt: skip
 
 _OF_SESSION = equals(Message.session)
 
 _BEFORE = Prepared(
-    Message.select(*_COLUMNS)
+    Message.select(*MESSAGE_FIELDS)
     .where(_OF_SESSION & (Message.id > param("after")) & (Message.id < param("before")))
     .order_by(Message.id.desc())
     .limit(param("limit"))
 )
 
 _PUSHED = Prepared(
-    Message.select(*_COLUMNS)
+    Message.select(*MESSAGE_FIELDS)
     .where(_OF_SESSION & PUSHED & (Message.id > param("after")))
     .order_by(Message.id)
     .limit(param("limit"))
@@ -66,22 +67,22 @@ _PUSHED_SESSIONS = Prepared(
 _TURN_SPAN = 1000
 
 #: What clients are shown of a message.
-_SHOWN = (
+SHOWN_FIELDS = (
     Message.id, Message.sender_id, Message.sender_name, Message.content,
     Message.llm_checkpoint_id, Message.created_at,
 )  # fmt: skip
 
-_DESCRIBED = Prepared(Message.select(*_SHOWN).where(equals(Message.id)))
+_DESCRIBED = Prepared(Message.select(*SHOWN_FIELDS).where(equals(Message.id)))
 
 NEWEST_FIRST = Prepared(
-    Message.select(*_SHOWN)
+    Message.select(*SHOWN_FIELDS)
     .where(_OF_SESSION & (Message.id < param("cursor")))
     .order_by(Message.id.desc())
     .limit(param("limit"))
 )
 
 OLDEST_FIRST = Prepared(
-    Message.select(*_SHOWN)
+    Message.select(*SHOWN_FIELDS)
     .where(_OF_SESSION & (Message.id > param("cursor")))
     .order_by(Message.id)
     .limit(param("limit"))
@@ -129,7 +130,7 @@ def list_messages_before(
 
 def find_message(db: peewee.Database, session: int, message_id: int) -> MessageRow | None:
     """Return a message of this session, never of another's."""
-    query = Message.select(*_COLUMNS)
+    query = Message.select(*MESSAGE_FIELDS)
     row = query.where(Message.session == session, Message.id == message_id).tuples().first(db)
     return None if row is None else row_to_message(row)
 
@@ -161,7 +162,7 @@ def list_page(
 
 
 def describe_message(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return a row of :data:`_SHOWN` for :mod:`orjson`; its content stays JSON text."""
+    """Return a row of :data:`SHOWN_FIELDS` for :mod:`orjson`; its content stays JSON text."""
     number, sender_id, sender_name, content, checkpoint, created_at = row
     return {
         "id": number,
@@ -199,7 +200,7 @@ def find_of_turn(
     if message.llm_checkpoint_id is None:
         return None
     near = (
-        Message.select(*_COLUMNS)
+        Message.select(*MESSAGE_FIELDS)
         .where(Message.session == session)
         .where(Message.id > message.id if later else Message.id < message.id)
         .order_by(Message.id if later else Message.id.desc())
@@ -207,7 +208,7 @@ def find_of_turn(
         .alias("near")
     )
     row = (
-        peewee.Select((near,), [getattr(near.c, field.name) for field in _COLUMNS])
+        peewee.Select((near,), [getattr(near.c, field.name) for field in MESSAGE_FIELDS])
         .where(near.c.llm_checkpoint_id == message.llm_checkpoint_id)
         .order_by(near.c.id.desc() if later else near.c.id)
         .tuples()

@@ -18,19 +18,15 @@ from .models import (
     Message,
     MessageAttachment,
     Run,
-    SessionCount,
     SessionSummary,
 )
-from .sessions import SessionRow
+from .sessions import SessionRow, count_session_less
 
 
 def remove_session(db: peewee.Database, session: SessionRow) -> None:
     """Take a session from its owner, and note that it is to be emptied."""
     ChatSession.delete().where(ChatSession.id == session.id).execute(db)
-    SessionCount.update(sessions=SessionCount.sessions - 1).where(
-        (SessionCount.creator == session.creator)
-        & (SessionCount.platform_id == session.platform_id)
-    ).execute(db)
+    count_session_less(db, session)
     SessionSummary.delete().where(SessionSummary.session == session.id).execute(db)
     DeletedSession.insert(session=session.id, since=now_us()).execute(db)
 

@@ -13,6 +13,9 @@ from .locks import lock_session
 from .models import RUN_ACTIVE, ChatSession, Run, Worker
 from .prepared import Prepared, equals, insert, param, params
 
+#: Workers whose lease lasts at the time ``now``.
+LIVING_WORKERS = Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
+
 _COLUMNS = (
     Run.id, Run.run_id, Run.session, Run.key_id, Run.worker_id, Run.status, Run.error_code,
     Run.user_message, Run.bot_message, Run.llm_checkpoint_id,
@@ -65,11 +68,7 @@ _FIND = Prepared(
 ORPHANS = Prepared(
     _select_rows()
     .where(RUN_ACTIVE)
-    .where(
-        Run.worker_id.not_in(
-            Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
-        )
-    )
+    .where(Run.worker_id.not_in(LIVING_WORKERS))
     .order_by(Run.session, Run.id)
     .limit(param("limit"))
 )

@@ -8,7 +8,7 @@ import orjson
 import peewee
 
 from ..runtime.clock import to_iso
-from .messages import BOT, MessageRow, row_to_message
+from .messages import BOT, MESSAGE_FIELDS, MessageRow, row_to_message
 from .models import ChatSession, Message
 from .sessions import SessionRow
 
@@ -34,13 +34,7 @@ def search_messages(db: peewee.Database, session: SessionRow, words: str) -> lis
         (Message.session == session.id) & (Message.sender_id == BOT)
     )
     newest = (
-        Message.select(
-            Message.id,
-            Message.sender_name,
-            Message.content,
-            Message.llm_checkpoint_id,
-            Message.created_at,
-        )
+        Message.select(*MESSAGE_FIELDS)
         .where(
             (Message.session == session.id)
             & (Message.id > session.context_after)

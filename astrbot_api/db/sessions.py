@@ -102,21 +102,31 @@ def create_session(
         db, ChatSession, session_id=session_id, platform_id=platform_id, creator=creator,
         is_group=int(is_group), config_id=config_id, created_at=now, updated_at=now,
     ).fetchone()  # fmt: skip
-    _COUNT_ONE_MORE.execute(db, creator=creator, platform_id=platform_id)
+    count_session(db, creator, platform_id)
     return SessionRow(number, session_id, platform_id, creator, None, config_id, 0)
 
 
 def claim_session(db: peewee.Database, session: SessionRow, creator: str) -> SessionRow:
     """Give a session that nobody owns yet to its first user."""
     ChatSession.update(creator=creator).where(ChatSession.id == session.id).execute(db)
+    count_session_less(db, session)
+    count_session(db, creator, session.platform_id)
+    return replace(session, creator=creator)
+
+
+def count_session(db: peewee.Database, creator: str, platform_id: str) -> None:
+    """Count one more session of a creator on a platform."""
+    _COUNT_ONE_MORE.execute(db, creator=creator, platform_id=platform_id)
+
+
+def count_session_less(db: peewee.Database, session: SessionRow) -> None:
+    """Count a session no longer for its creator."""
     (
         SessionCount.update(sessions=SessionCount.sessions - 1)
         .where(SessionCount.creator == session.creator)
         .where(SessionCount.platform_id == session.platform_id)
         .execute(db)
     )
-    _COUNT_ONE_MORE.execute(db, creator=creator, platform_id=session.platform_id)
-    return replace(session, creator=creator)
 
 
 def touch_session(db: peewee.Database, session: SessionRow, config_id: str | None) -> None:
