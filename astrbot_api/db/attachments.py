@@ -225,7 +225,7 @@ def link_attachments(
 
 
 def is_used(db: peewee.Database, attachment_number: int) -> bool:
-    """Tell whether a stored message uses an attachment."""
+    """Return whether a stored message uses an attachment."""
     return _IS_USED.execute(db, attachment=attachment_number).fetchone() is not None
 
 

@@ -107,7 +107,7 @@ def note_item(
 
 
 def has_key(db: peewee.Database, key_id: str) -> bool:
-    """Tell whether a key of this id is here."""
+    """Return whether a key of this id is here."""
     return bool(ApiKey.select().where(ApiKey.key_id == key_id).exists(db))
 
 
@@ -137,7 +137,7 @@ def add_session(db: peewee.Database, session: SourceSession) -> int | None:
 
 
 def has_session(db: peewee.Database, number: int) -> bool:
-    """Tell whether the session of this number is still here."""
+    """Return whether the session of this number is still here."""
     return bool(ChatSession.select().where(ChatSession.id == number).exists(db))
 
 

@@ -103,7 +103,7 @@ def add_event(
 
 
 def is_known(db: peewee.Database, bot_id: str, event_id: str) -> bool:
-    """Tell whether an event has come before."""
+    """Return whether an event has come before."""
     found = _KNOWN.execute(db, bot_id=bot_id, event_id=to_key(event_id)).fetchone()
     return found is not None
 

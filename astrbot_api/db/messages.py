@@ -186,7 +186,7 @@ def find_content(db: peewee.Database, number: int) -> dict[str, Any] | None:
 
 
 def has_later_user_message(db: peewee.Database, session: int, number: int) -> bool:
-    """Tell whether the user said something after this message."""
+    """Return whether the user said something after this message."""
     # How the stored JSON of a user's message begins: ``type`` is written first.
     start = peewee.fn.SUBSTR(Message.content, 1, 14) == '{"type":"user"'
     later = Message.select(Message.id).where(Message.session == session, Message.id > number)

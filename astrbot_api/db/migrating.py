@@ -8,6 +8,7 @@ import peewee
 from playhouse.migrations import Runner
 
 from ..errors import SettingsError
+from .models import is_postgres
 
 #: One file each, with a number of its own. The first one makes the tables of the models.
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -21,6 +22,15 @@ _DEVELOPMENT = {
     "0007_sessions", "0008_idempotency", "0008_import", "0008_journal", "0009_inbound_pending",
     "0010_delivery_trace",
 }  # fmt: skip
+
+
+# The events of runs were whole frames, ``data: {…}`` and ``id:``; now they are the JSON alone.
+# By hand: peewee has no word for the conversion of a column's type.
+_CONVERT_EVENTS = (
+    "ALTER TABLE run_event RENAME COLUMN frame TO event",
+    "ALTER TABLE run_event ALTER COLUMN event TYPE BYTEA"
+    " USING convert_to(split_part(substr(event, 7), chr(10), 1), 'UTF8')",
+)
 
 
 def upgrade(db: peewee.Database) -> list[str]:
@@ -54,5 +64,8 @@ def _take_over(runner: Runner) -> None:
             "the database is from the middle of the development before 0.1.0; run "
             "`astrbot-api db upgrade` of commit 971b0fa first, then this version's"
         )
+    if found and is_postgres(runner.database):
+        for statement in _CONVERT_EVENTS:
+            runner.database.execute_sql(statement)
     if found:
         runner.History.delete().where(runner.History.name.in_(found)).execute()

@@ -10,7 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 import peewee
-from peewee import CompositeKey, Default, DoubleField, Field, Model, TextField, ValueLiterals
+from peewee import (
+    BlobField,
+    CompositeKey,
+    Default,
+    DoubleField,
+    Field,
+    Model,
+    TextField,
+    ValueLiterals,
+)
 
 #: A constraint of the column: PostgreSQL and SQLite name the index behind it.
 _UNIQUE: list[peewee.Node] = [peewee.SQL("UNIQUE")]
@@ -497,7 +506,7 @@ class RunEvent(Table):
 
     run = Whole()
     number = Whole()
-    frame = TextField()
+    event = BlobField()
 
     class Meta:
         primary_key = CompositeKey("run", "number")
@@ -523,7 +532,7 @@ ALL_MODELS: tuple[type[Table], ...] = tuple(
 
 
 def is_postgres(db: peewee.Database) -> bool:
-    """Tell whether a connection is to PostgreSQL."""
+    """Return whether a connection is to PostgreSQL."""
     return isinstance(db, peewee.PostgresqlDatabase)
 
 

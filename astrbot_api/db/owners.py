@@ -17,7 +17,7 @@ _FIND_SESSION = Prepared(
 
 
 def has_owner(db: peewee.Database) -> bool:
-    """Tell whether anybody can log in."""
+    """Return whether anybody can log in."""
     return bool(Owner.select().exists(db))
 
 

@@ -164,12 +164,12 @@ def count_active_of_key(db: peewee.Database, key_id: str) -> int:
 
 
 def has_earlier_run(db: peewee.Database, session: int, number: int) -> bool:
-    """Tell whether a run of this session comes before this one."""
+    """Return whether a run of this session comes before this one."""
     return _EARLIER.execute(db, session=session, before=number).fetchone() is not None
 
 
 def has_active_run(db: peewee.Database, session: int) -> bool:
-    """Tell whether a run of this session is running or waits."""
+    """Return whether a run of this session is running or waits."""
     return has_earlier_run(db, session, 2**63 - 1)
 
 

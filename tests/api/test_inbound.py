@@ -12,7 +12,6 @@ from werkzeug.test import TestResponse
 
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
-from astrbot_api.db import keys
 from astrbot_api.db.models import ChatSession, InboundPending
 from astrbot_api.db.runs import drop_lease
 from astrbot_api.deliveries.http import PlatformError

@@ -112,7 +112,12 @@ def test_the_last_development_state_is_taken_over(stores: list[Store]) -> None:
     old, fresh = stores
     _make_development(old)
     _run(old, "INSERT INTO owner VALUES ('bob', 'hash', 1, 2)")
+    if old.dialect == "postgres":
+        frame = 'data: {"a":"\u00e9"}\nid: 1\n\n'
+        _run(old, f"INSERT INTO run_event VALUES (7, 1, '{frame}')")
     assert old.upgrade() == []
+    if old.dialect == "postgres":
+        assert _rows(old, "SELECT event FROM run_event") == [('{"a":"\u00e9"}'.encode(),)]
     assert old.list_migrations() == [("0001_initial", True)]
     assert _rows(old, "SELECT name FROM owner") == [("bob",)]
     fresh.upgrade()
