@@ -24,7 +24,7 @@ from ..db.store import Store
 from ..errors import AstrBotError, StorageError
 from ..runlog.signals.signals import DELIVERED, Signals
 from ..runtime.clock import now_us
-from ..runtime.threads import count_forks
+from ..runtime.per_process import PerProcess
 from ..runtime.tracing import NO_TRACING, Span, Tracing, current_span, working_on
 from ..worker.lease import WorkerLease
 from .attempts import ClaimLost, Confirmed, Note, keep_trying, to_platform_error
@@ -94,7 +94,7 @@ class Outbox:
         self._send_event = send_event
         self._on_failed = on_failed
         self._lock = threading.Lock()
-        self._forks = -1
+        self._thread = PerProcess(self._begin)
         self._closed = False
         self._woken = threading.Event()
         #: Ids of the deliveries that are being sent, and their bots.
@@ -111,14 +111,8 @@ class Outbox:
 
     def start(self) -> None:
         """Begin to send what is due in this process; a second call does nothing."""
-        if self._forks == count_forks() or self._closed:
-            return
-        with self._lock:
-            if self._forks == count_forks() or self._closed:
-                return
-            self._woken, self._sending = threading.Event(), {}
-            self._forks = count_forks()
-        threading.Thread(target=self._work, name="outbox", daemon=True).start()
+        if not self._closed:
+            self._thread.get()
 
     def wake(self) -> None:
         """Look for what is due now."""
@@ -158,6 +152,12 @@ class Outbox:
         deadline = time.monotonic() + timeout_s
         while self._sending and time.monotonic() < deadline:
             time.sleep(0.02)
+
+    def _begin(self) -> threading.Thread:
+        self._woken, self._sending = threading.Event(), {}
+        thread = threading.Thread(target=self._work, name="outbox", daemon=True)
+        thread.start()
+        return thread
 
     def _work(self) -> None:
         while not self._closed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from ..agent.tools import Tool
 from ..config.agents import AgentConfig
 from ..config.mcp import McpServerConfig, hash_definition
+from ..runtime.per_process import PerProcess
 from .link import Link
 from .tools import make_tools
 
@@ -39,8 +39,8 @@ class _Server:
 class McpTools:
     """The MCP servers of all configs, kept up to date through the sidecar.
 
-    Starts nothing and connects to nobody before it is first used, and begins
-    anew in a process that was forked.
+    Starts nothing and connects to nobody before it is first used. A forked
+    process connects for itself.
 
     :param list_configs: Returns the configs as they are now.
     :param socket_path: The sidecar's socket; empty: there is none.
@@ -51,8 +51,7 @@ class McpTools:
         self._path = socket_path
         self._lock = threading.Lock()
         self._warned: set[str] = set()
-        self._pid = 0
-        self._link: Link | None = None
+        self._link = PerProcess(self._begin)
         self._servers: dict[str, _Server] = {}
         self._keys: dict[McpServerConfig, str] = {}
 
@@ -82,9 +81,7 @@ class McpTools:
 
     def close(self) -> None:
         """End the connection."""
-        with self._lock:
-            link = self._link if self._pid == os.getpid() else None
-        if link is not None:
+        if link := self._link.current:
             link.close()
 
     def _warn(self, config: AgentConfig) -> None:
@@ -102,8 +99,7 @@ class McpTools:
             return
         configs = [server for one in self._list_configs() for server in one.mcp.values()]
         with self._lock:
-            if self._pid != os.getpid():
-                self._begin()
+            link = self._link.get()
             if self._keys.keys() == set(configs):
                 return
             servers: dict[str, _Server] = {}
@@ -113,23 +109,20 @@ class McpTools:
                 key = keys[server] = hash_definition(definition)
                 servers[key] = self._servers.get(key) or _Server(server, definition)
             self._servers, self._keys = servers, keys
-            link = self._link
-        assert link is not None
         link.want({key: server.definition for key, server in servers.items()})
 
-    def _begin(self) -> None:
+    def _begin(self) -> Link:
         """Forget what this process has from its parent, if anything."""
-        if self._link is not None:
-            self._link.abandon()
-        self._pid = os.getpid()
+        for parents in self._link.inherited:
+            parents.abandon()
         self._servers, self._keys = {}, {}
-        self._link = Link(
+        return Link(
             self._path, on_state=self._take, on_lost=self._stop_waiting, on_quiet=self._sync
         )
 
     def _take(self, state: Mapping[str, Any]) -> None:
         """Take in what the sidecar says of a server."""
-        server, link = self._servers.get(state["server"]), self._link
+        server, link = self._servers.get(state["server"]), self._link.current
         if server is None or link is None:
             return
         if state["tools"] is not None and state["tools"] != server.described:

@@ -8,9 +8,7 @@ model may think for minutes before that. So the connections here tell the
 from __future__ import annotations
 
 import logging
-import os
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -31,6 +29,7 @@ from urllib3.exceptions import (
 
 from ..agent.cancel import Cancellation
 from ..errors import ProviderError
+from ..runtime.per_process import PerProcess
 from . import failures
 
 log = logging.getLogger(__name__)
@@ -152,7 +151,8 @@ class _TLSPool(HTTPSConnectionPool):
 class Transport:
     """The connections to one endpoint.
 
-    They are made at the first request, and anew in a forked process.
+    They are made at the first request, in each process: two that share a
+    socket would mix up their answers.
 
     :param base_url: Address of the API, for example ``http://host:1/v1``.
     :param headers: Sent with every request.
@@ -172,9 +172,7 @@ class Transport:
         self._timeout = urllib3.Timeout(connect=connect_timeout_s, read=read_timeout_s)
         self._read_timeout_s = read_timeout_s
         self._redact = redact
-        self._lock = threading.Lock()
-        self._manager: urllib3.PoolManager | None = None
-        self._pid = 0
+        self._manager = PerProcess(_make_manager)
 
     def send(
         self, method: str, path: str, body: bytes | None, call: Call
@@ -190,7 +188,7 @@ class Transport:
             call.reused = False
             token = _CALL.set(call)
             try:
-                return self._get_manager().urlopen(
+                return self._manager.get().urlopen(
                     method,
                     self._base_url + path,
                     body=body,
@@ -224,15 +222,8 @@ class Transport:
             return ProviderError(failures.HUNG_UP, retryable=True)
         return ProviderError(failures.UNREACHABLE, retryable=isinstance(error, ConnectTimeoutError))
 
-    def _get_manager(self) -> urllib3.PoolManager:
-        # Sockets that a forked child shares with its parent would mix up
-        # the answers of both.
-        if self._manager is None or self._pid != os.getpid():
-            with self._lock:
-                if self._manager is None or self._pid != os.getpid():
-                    manager = urllib3.PoolManager(
-                        num_pools=1, maxsize=_POOL_SIZE, block=False, retries=False
-                    )
-                    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
-                    self._manager, self._pid = manager, os.getpid()
-        return self._manager
+
+def _make_manager() -> urllib3.PoolManager:
+    manager = urllib3.PoolManager(num_pools=1, maxsize=_POOL_SIZE, block=False, retries=False)
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+    return manager

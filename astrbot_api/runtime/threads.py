@@ -9,33 +9,15 @@ server the same classes use ordinary threads.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+
+from .per_process import count_forks as count_forks  # noqa: PLC0414 - for runlog and db
 
 T = TypeVar("T")
-
-# A fact of the process, not of an application: how often it is a fork's child.
-_forks = [0]
-
-
-def _note_fork() -> None:
-    _forks[0] += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)
-
-
-def count_forks() -> int:
-    """Return a number that differs between a process and its forked child.
-
-    Asked on every request, where ``os.getpid`` would be a system call.
-    """
-    return _forks[0]
 
 
 def is_gevent_patched() -> bool:
@@ -68,7 +50,7 @@ def _catch(job: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException
 
     gevent writes the traceback of whatever leaves a job to stderr. Where that
     is a file on a disk that is full, this fails, the thread ends, and the
-    caller waits for ever.
+    caller would wait without end.
     """
     try:
         return job(*arguments), None
@@ -84,49 +66,36 @@ def let_others_run() -> None:
         sleep(0)
 
 
-class NativeThread(Protocol):
-    """One native thread that runs one job at a time."""
+class NativeThread:
+    """One native thread that runs one job at a time, always the same one."""
+
+    def __init__(self) -> None:
+        self._submit: Callable[..., Any]
+        self._end: Callable[[], None]
+        if is_gevent_patched():
+            # Not gevent's ThreadPoolExecutor: it makes a host's gevent.Timeout an OSError.
+            from gevent.threadpool import ThreadPool
+
+            greenlets = ThreadPool(1)
+            self._submit, self._end = greenlets.spawn, greenlets.kill
+        else:
+            threads = ThreadPoolExecutor(1, thread_name_prefix="astrbot-writer")
+            self._submit, self._end = threads.submit, threads.shutdown
 
     def call(self, job: Callable[[], T]) -> T:
         """Run a job there; the caller waits, other greenlets go on."""
-
-    def close(self) -> None:
-        """End the thread; a job that was taken is finished."""
-
-
-def start_native_thread() -> NativeThread:
-    """Return a native thread of one's own, for what must always run in the same one."""
-    return _GeventPool() if is_gevent_patched() else _ThreadPool()
-
-
-class _GeventPool:
-    """One native thread that a greenlet waits for without holding the hub."""
-
-    def __init__(self) -> None:
-        from gevent.threadpool import ThreadPool
-
-        self._pool = ThreadPool(1)
-
-    def call(self, job: Callable[[], T]) -> T:
-        done, error = self._pool.apply(_catch, (job,))
+        done, error = self._submit(_catch, job).result()
         if error is not None:
             raise error
         result: T = done
         return result
 
     def close(self) -> None:
-        self._pool.kill()
+        """End the thread; a job that was taken is finished."""
+        self._end()
 
 
-class _ThreadPool:
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="astrbot-writer")
-
-    def call(self, job: Callable[[], T]) -> T:
-        return self._pool.submit(job).result()
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True)
+start_native_thread = NativeThread
 
 
 class _Ticket:

@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Literal
 
-from .threads import count_forks
+from .per_process import PerProcess
 
 log = logging.getLogger(__name__)
 
@@ -187,10 +187,8 @@ class _OpenTelemetry(Tracing):
         self._api = opentelemetry.trace
         self._propagator = TraceContextTextMapPropagator()
         self._given = provider
-        self._own: Any = None
-        self._tracer: Any = None
-        self._forks = -1
-        self._lock = threading.Lock()
+        self._own = PerProcess(_build_provider)
+        self._tracer = PerProcess(self._make_tracer)
 
     def begin(
         self,
@@ -212,7 +210,7 @@ class _OpenTelemetry(Tracing):
 
     def start(self, name: str, kind: Kind, attributes: Attributes, context: Any) -> Span:
         """Begin a span within a context of OpenTelemetry's."""
-        started = self._get_tracer().start_span(
+        started = self._tracer.get().start_span(
             name, context, self._api.SpanKind[kind], dict(attributes)
         )
         return _Span(self, started)
@@ -225,24 +223,17 @@ class _OpenTelemetry(Tracing):
 
     def close(self, timeout_s: float) -> None:
         """Export what is left; a collector that does not answer costs no more than this time."""
-        own, self._own = self._own, None
-        if own is None or self._forks != count_forks():
+        own = self._own.take()
+        if own is None:
             return
         # Its own limit is half a minute, and cannot be set.
         closing = threading.Thread(target=own.shutdown, name="traces", daemon=True)
         closing.start()
         closing.join(timeout_s)
 
-    def _get_tracer(self) -> Any:
-        if self._forks != count_forks():
-            with self._lock:
-                if self._forks != count_forks():
-                    provider = self._given
-                    if provider is None:
-                        provider = self._own = _build_provider()
-                    self._tracer = provider.get_tracer("astrbot_api")
-                    self._forks = count_forks()
-        return self._tracer
+    def _make_tracer(self) -> Any:
+        provider = self._own.get() if self._given is None else self._given
+        return provider.get_tracer("astrbot_api")
 
 
 class _Span(Span):

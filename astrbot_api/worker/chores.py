@@ -13,7 +13,7 @@ import peewee
 from ..db import audit, keys, keyuse, ratecounts
 from ..db.store import Store
 from ..runtime.clock import now_us
-from ..runtime.threads import count_forks
+from ..runtime.per_process import PerProcess
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,7 @@ class Chores:
 
     def __init__(self) -> None:
         self._chores: list[_Chore] = []
-        self._lock = threading.Lock()
-        self._forks = -1
-        self._closed = threading.Event()
+        self._closed = PerProcess(self._begin)
 
     def add(self, job: Callable[[], object], every_s: float = 5.0) -> None:
         """Have something done every so many seconds. It must not take long."""
@@ -50,20 +48,17 @@ class Chores:
 
     def start(self) -> None:
         """Begin in this process. Called again, it does nothing."""
-        if self._forks == count_forks():
-            return
-        with self._lock:
-            if self._forks == count_forks():
-                return
-            self._closed = threading.Event()
-            threading.Thread(
-                target=self._run, args=(self._closed,), name="chores", daemon=True
-            ).start()
-            self._forks = count_forks()
+        self._closed.get()
 
     def close(self) -> None:
         """Do nothing any more."""
-        self._closed.set()
+        if closed := self._closed.current:
+            closed.set()
+
+    def _begin(self) -> threading.Event:
+        closed = threading.Event()
+        threading.Thread(target=self._run, args=(closed,), name="chores", daemon=True).start()
+        return closed
 
     def _run(self, closed: threading.Event) -> None:
         while not closed.wait(_TICK_S):

@@ -335,13 +335,14 @@ def test_after_a_silence_of_its_own_a_worker_gives_the_others_time(
     assert model.asked.wait(30)
     (run_id,) = active_runs(api)
     lease = api.state.worker.lease
-    monkeypatch.setattr(lease, "_renewed_at", (time.monotonic() - 60, time.time()))
-    monkeypatch.setattr(lease, "_unsure_until", float("inf"))
+    own = lease._own.get()
+    monkeypatch.setattr(own, "renewed_at", (time.monotonic() - 60, time.time()))
+    monkeypatch.setattr(own, "unsure_until", float("inf"))
     assert not lease.can_judge()
     set_worker(api, run_id, "silent as well")
     api.state.chat.recovery.recover()
     assert status_of(api, run_id) == "running"
-    monkeypatch.setattr(lease, "_unsure_until", 0.0)
+    monkeypatch.setattr(own, "unsure_until", 0.0)
     wait_for(
         lambda: (api.state.chat.recovery.recover(), status_of(api, run_id))[1] == "interrupted"
     )
@@ -351,11 +352,11 @@ def test_after_a_silence_of_its_own_a_worker_gives_the_others_time(
 
 def test_a_lease_that_was_renewed_too_late_judges_nobody_for_as_long(api: Api) -> None:
     lease = api.state.worker.lease
-    lease.get_worker_id()
+    own = lease._own.get()
     assert lease.can_judge()
-    lease._renewed_at = (time.monotonic(), time.time() - 60)  # the clock jumped
+    own.renewed_at = (time.monotonic(), time.time() - 60)  # the clock jumped
     assert not lease.can_judge()
-    lease._renew()
+    lease._renew(own)
     assert not lease.can_judge()
 
 

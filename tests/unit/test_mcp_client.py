@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from astrbot_api.config.agents import AgentConfig, read_config
 from astrbot_api.mcp import client as client_module
 from astrbot_api.mcp.client import McpTools
+from astrbot_api.runtime import per_process
 
 from ..mcp_servers.peer import FakeSidecar, play_sidecar
 from ..waiting import LIMIT_S, wait_for
@@ -211,7 +211,7 @@ def test_without_servers_nobody_connects(
     tools = make(sidecar.path)
     tools.start()
     assert names(tools, config) == []
-    assert tools._link is None or tools._link._thread is None
+    assert tools._link.current is None or tools._link.current._thread is None
 
 
 def test_a_forked_process_has_a_connection_of_its_own(
@@ -223,15 +223,14 @@ def test_a_forked_process_has_a_connection_of_its_own(
     tools.start()
     parent = sidecar.accept()
     parent.hello()
-    parents_link = tools._link
+    parents_link = tools._link.current
     assert parents_link is not None
     # What the child finds; a real fork would be one of a process with threads.
-    real = os.getpid()
     monkeypatch.setattr(parents_link, "abandon", lambda: None)
-    monkeypatch.setattr(client_module.os, "getpid", lambda: real + 1)
+    monkeypatch.setattr(per_process, "_forks", [1])
     tools.start()
     child = sidecar.accept()
     assert len(child.hello()) == 1
-    assert tools._link is not parents_link
+    assert tools._link.current not in (None, parents_link)
     tools.close()
     parents_link.close()

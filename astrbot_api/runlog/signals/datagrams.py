@@ -10,9 +10,10 @@ import socket
 import tempfile
 import threading
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
-from ...runtime.threads import count_forks
+from ...runtime.per_process import PerProcess
 from .signals import Callback, Subscribers
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,16 @@ log = logging.getLogger(__name__)
 _MAX_PATH_BYTES = 100
 
 _MAX_DATAGRAM_BYTES = 16 * 1024
+
+
+@dataclass(slots=True)
+class _Sockets:
+    """What one process listens on and sends with; ``path`` is where it listens."""
+
+    listener: socket.socket
+    sender: socket.socket
+    path: Path
+    is_open: bool = True
 
 
 class DatagramSignals:
@@ -37,24 +48,19 @@ class DatagramSignals:
     def __init__(self, data_dir: Path) -> None:
         self._folder = choose_folder(data_dir)
         self._subscribers = Subscribers()
-        self._lock = threading.Lock()
-        self._forks = -1
-        self._socket: socket.socket | None = None
-        self._sender: socket.socket | None = None
-        self._own: Path | None = None
+        self._own = PerProcess(self._try_open)
         self._peers: list[str] = []
         self._listed_ns = -1
 
     def publish(self, topic: str, payload: str) -> None:
         """Tell every other process."""
-        self.start()
-        sender = self._sender
-        if sender is None:
+        own = self._own.get()
+        if own is None or not own.is_open:
             return
         data = f"{topic} {payload}".encode()[:_MAX_DATAGRAM_BYTES]
-        for peer in self._list_peers():
+        for peer in self._list_peers(own.path.name):
             try:
-                sender.sendto(data, peer)
+                own.sender.sendto(data, peer)
             except (ConnectionRefusedError, FileNotFoundError):
                 with contextlib.suppress(OSError):
                     os.unlink(peer)
@@ -67,65 +73,61 @@ class DatagramSignals:
 
     def start(self) -> None:
         """Open this process's socket and listen in a thread; once a process."""
-        if self._forks == count_forks():
-            return
-        with self._lock:
-            if self._forks == count_forks():
-                return
-            self._forks = count_forks()
-            try:
-                self._open()
-            except OSError as error:
-                log.warning("no wake-ups between workers, they will look now and then: %s", error)
+        self._own.get()
 
     def close(self) -> None:
         """Stop listening and remove the socket."""
-        with self._lock:
-            sender, self._sender = self._sender, None
-            own, self._own = self._own, None
-            self._socket = None
-        if sender is None or own is None or self._forks != count_forks():
+        own = self._own.current
+        if own is None or not own.is_open:
             return
-        with sender, contextlib.suppress(OSError):
+        own.is_open = False
+        with own.sender, contextlib.suppress(OSError):
             # A datagram to oneself ends the wait; closing alone would not.
-            sender.sendto(b"", str(own))
-        own.unlink(missing_ok=True)
+            own.sender.sendto(b"", str(own.path))
+        own.path.unlink(missing_ok=True)
 
-    def _open(self) -> None:
+    def _try_open(self) -> _Sockets | None:
+        try:
+            return self._open()
+        except OSError as error:
+            log.warning("no wake-ups between workers, they will look now and then: %s", error)
+            return None
+
+    def _open(self) -> _Sockets:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._folder.stat().st_uid != os.getuid():
             raise OSError(f"{self._folder} belongs to another user")
-        own = self._folder / f"{uuid.uuid4().hex[:12]}"
+        path = self._folder / f"{uuid.uuid4().hex[:12]}"
         opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            opened.bind(str(own))
+            opened.bind(str(path))
         except OSError:
             opened.close()
             raise
         sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         # Its own socket, since gevent would wait for room on one that may wait.
         sender.setblocking(False)
-        self._socket, self._sender, self._own = opened, sender, own
-        threading.Thread(target=self._listen, args=(opened,), name="signals", daemon=True).start()
+        own = _Sockets(opened, sender, path)
+        threading.Thread(target=self._listen, args=(own,), name="signals", daemon=True).start()
+        return own
 
-    def _listen(self, opened: socket.socket) -> None:
-        with opened:
+    def _listen(self, own: _Sockets) -> None:
+        with own.listener:
             while True:
                 try:
-                    data = opened.recv(_MAX_DATAGRAM_BYTES)
+                    data = own.listener.recv(_MAX_DATAGRAM_BYTES)
                 except OSError:
                     return
-                if self._socket is not opened:
+                if not own.is_open:
                     return
                 topic, _, payload = data.decode(errors="replace").partition(" ")
                 self._subscribers.tell(topic, payload)
 
-    def _list_peers(self) -> list[str]:
+    def _list_peers(self, own: str) -> list[str]:
         """Return the other sockets; listed anew when one has come or gone."""
         try:
             changed_ns = os.stat(self._folder).st_mtime_ns
             if changed_ns != self._listed_ns:
-                own = self._own.name if self._own else ""
                 names = [name for name in os.listdir(self._folder) if name != own]
                 self._peers = [str(self._folder / name) for name in names]
                 self._listed_ns = changed_ns

@@ -7,9 +7,10 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from ...runtime.threads import count_forks
+from ...runtime.per_process import PerProcess
 from .signals import Callback, Subscribers
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,17 @@ class Transport(Protocol):
         """Give back what it holds; called by the thread that sends."""
 
 
+@dataclass(slots=True)
+class _Process:
+    """What one process sends with; ``id`` tells its own signals from others'."""
+
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    waiting: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_WAITING))
+    wake: threading.Event = field(default_factory=threading.Event)
+    closed: threading.Event = field(default_factory=threading.Event)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+
 class RemoteSignals:
     """Two threads a process (greenlets under gevent): one sends, one listens.
 
@@ -47,7 +59,7 @@ class RemoteSignals:
     signals are lost, which costs their receivers a moment; both threads try
     again every second.
 
-    :param transport: Made anew in each process.
+    :param transport: Makes a transport for each of the two threads.
     :param name: What it is called in the log.
     """
 
@@ -55,19 +67,17 @@ class RemoteSignals:
         self._make_transport = transport
         self._name = name
         self._subscribers = Subscribers()
-        self._lock = threading.Lock()
-        self._forks = -1
-        self._begin_process()
+        self._own = PerProcess(self._begin)
 
     def publish(self, topic: str, payload: str) -> None:
         """Tell every other process, soon."""
-        self.start()
-        text = f"{self._own} {topic} {payload}"
+        own = self._own.get()
+        text = f"{own.id} {topic} {payload}"
         if len(text.encode()) > _MAX_BYTES:
             log.warning("a signal of topic %s is too long and was not sent", topic)
             return
-        self._waiting.append(text)
-        self._wake.set()
+        own.waiting.append(text)
+        own.wake.set()
 
     def subscribe(self, topic: str, callback: Callback) -> None:
         """Have ``callback(payload)`` called for each signal of a topic."""
@@ -75,75 +85,66 @@ class RemoteSignals:
 
     def start(self) -> None:
         """Begin to send and to listen in this process. Called again, it does nothing."""
-        if self._forks == count_forks():
-            return
-        with self._lock:
-            if self._forks == count_forks():
-                return
-            self._begin_process()
-            for run in (self._send, self._listen):
-                thread = threading.Thread(
-                    target=run, args=(self._make_transport(), self._closed),
-                    name=f"signals-{run.__name__.strip('_')}", daemon=True,
-                )  # fmt: skip
-                thread.start()
-                self._threads.append(thread)
-            self._forks = count_forks()
+        self._own.get()
 
     def close(self) -> None:
         """Send what waits and stop listening."""
-        self._closed.set()
-        self._wake.set()
-        if self._forks == count_forks():
-            for thread in self._threads:
+        if own := self._own.current:
+            own.closed.set()
+            own.wake.set()
+            for thread in own.threads:
                 thread.join(2.0)
 
-    def _begin_process(self) -> None:
-        self._own = uuid.uuid4().hex[:12]
-        self._waiting: deque[str] = deque(maxlen=_MAX_WAITING)
-        self._wake = threading.Event()
-        self._closed = threading.Event()
-        self._threads: list[threading.Thread] = []
+    def _begin(self) -> _Process:
+        own = _Process()
+        for run in (self._send, self._listen):
+            thread = threading.Thread(
+                target=run, args=(self._make_transport(), own),
+                name=f"signals-{run.__name__.strip('_')}", daemon=True,
+            )  # fmt: skip
+            thread.start()
+            own.threads.append(thread)
+        return own
 
-    def _send(self, transport: Transport, closed: threading.Event) -> None:
+    def _send(self, transport: Transport, own: _Process) -> None:
         failing = False
-        while not closed.is_set() or self._waiting:
-            self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                count = min(_AT_ONCE, len(self._waiting))
-                texts = [self._waiting.popleft() for _ in range(count)]
+        while not own.closed.is_set() or own.waiting:
+            own.wake.wait()
+            own.wake.clear()
+            while own.waiting:
+                count = min(_AT_ONCE, len(own.waiting))
+                texts = [own.waiting.popleft() for _ in range(count)]
                 try:
                     transport.send(texts)
                 except Exception as error:
                     if not failing:
                         log.error("wake-ups to other workers cannot be sent: %s", _line(error))
                     failing = True
-                    closed.wait(_RETRY_S)
+                    own.closed.wait(_RETRY_S)
                 else:
                     if failing:
                         log.warning("wake-ups to other workers are sent again (%s)", self._name)
                     failing = False
         transport.close()
 
-    def _listen(self, transport: Transport, closed: threading.Event) -> None:
+    def _listen(self, transport: Transport, own: _Process) -> None:
         failing = False
 
         def hear(text: str) -> None:
             sender, _, rest = text.partition(" ")
             topic, _, payload = rest.partition(" ")
-            if sender != self._own:
+            if sender != own.id:
                 self._subscribers.tell(topic, payload)
 
-        while not closed.is_set():
+        while not own.closed.is_set():
             try:
-                transport.listen(hear, closed)
+                transport.listen(hear, own.closed)
             except Exception as error:
                 # Once an outage: the server is asked every second.
                 if not failing:
                     log.error("wake-ups from other workers are not heard: %s", _line(error))
                 failing = True
-                closed.wait(_RETRY_S)
+                own.closed.wait(_RETRY_S)
             else:
                 failing = False
         transport.close()
