@@ -28,8 +28,8 @@ _REQUEST_S = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
 _WAIT_S = (0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0)
 _FIRST_TOKEN_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
-#: Routes, methods and statuses that are told apart, all together; a caller
-#: makes up none of them, so this is never reached.
+#: Most combinations of route, method and status. Callers cannot invent any, so
+#: this is never reached.
 _MAX_REQUEST_LABELS = 2000
 
 

@@ -1,8 +1,7 @@
 """A value that each process makes for itself: connections, threads, sockets.
 
 A forked child inherits the objects of its parent, but none of its threads, and
-must not use its connections. Whoever holds such an object keeps it in a
-:class:`PerProcess`, which makes another one in the child.
+must not use its connections. A :class:`PerProcess` makes another one there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that nobody but the server's own user may read."""
+"""Files that only the server's own user may read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def create_private_file(path: Path) -> None:
     by which the group may read it, and nginx's user may be in the group. The
     files beside it (``-wal``, ``-shm``) get the mode of the database.
 
-    What is wrong with the path SQLite itself tells. A file that exists is
-    never opened: closing it would drop the locks that this process holds.
+    SQLite itself reports a wrong path. A file that exists is never
+    opened: closing it would drop the locks that this process holds.
     Source: https://www.sqlite.org/howtocorrupt.html, 2.2.
     """
     with suppress(OSError):

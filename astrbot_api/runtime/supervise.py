@@ -9,21 +9,20 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-#: How long a child that was told to end may take, in seconds.
+#: How long a child may take to end before more force is used, in seconds.
 _STOP_TIMEOUT_S = 5.0
 
 
 class Supervisor:
     """Starts a process, starts it again when it ends, and stops it.
 
-    The process is told to end by the end of its standard input, which also
-    comes when this process dies, however it dies. On its standard output it
-    prints a line that begins with ``ready`` when it can be used.
+    The process must end with its standard input, which also ends when this
+    process dies, even by SIGKILL. Its standard output is discarded.
 
-    :param name: What it is called in ``report``'s lines.
+    :param name: Its name in the lines for ``report``.
     :param command: Program and arguments.
     :param environ: Its whole environment.
-    :param report: Takes one line for people; called from another thread.
+    :param report: Called with one line for people, from another thread.
     :param pass_fds: Descriptors that it inherits.
     :param first_pause_s: Wait before the first restart; it doubles with each.
     :param max_pause_s: Longest wait before a restart.
@@ -53,16 +52,8 @@ class Supervisor:
         self._steady_s = steady_s
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep_running, name=name, daemon=True)
-        #: Set while the process says that it is ready.
-        self.ready = threading.Event()
-
-    @property
-    def pid(self) -> int | None:
-        """Id of the process that runs now."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
 
     def start(self) -> None:
         """Start the process and watch over it; returns at once."""
@@ -93,10 +84,7 @@ class Supervisor:
             pause_s = min(2 * pause_s, self._max_pause_s)
 
     def _run_once(self) -> str:
-        """Run the process until it ends.
-
-        :returns: How it ended, in words.
-        """
+        """Run the process until it ends; return how it ended, in words."""
         with self._lock:
             if self._stopping.is_set():
                 return "was not started"
@@ -105,9 +93,7 @@ class Supervisor:
                     self._command,
                     env=self._environ,
                     stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    errors="replace",
+                    stdout=subprocess.DEVNULL,
                     pass_fds=self._pass_fds,
                     # Ctrl-C goes to the whole group of the terminal; this
                     # process must outlive the turns that still use it.
@@ -116,18 +102,12 @@ class Supervisor:
             except OSError as error:
                 return f"cannot be started: {error}"
             self._process = process
-        try:
-            with process:
-                for line in process.stdout or ():
-                    if line.startswith("ready"):
-                        self.ready.set()
-        finally:
-            self.ready.clear()
-        return describe_status(process.returncode)
+        with process:
+            return describe_status(process.wait())
 
 
 def describe_status(status: int) -> str:
-    """Say how a process ended, from its return code."""
+    """Return how a process ended, in words, from its return code."""
     if status >= 0:
         return f"ended with exit code {status}"
     try:
@@ -136,9 +116,9 @@ def describe_status(status: int) -> str:
         return f"was killed by signal {-status}"
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
-        with contextlib.suppress(OSError):  # it is gone already
+        with contextlib.suppress(OSError):  # it has ended
             process.stdin.close()
     for send in (None, process.terminate, process.kill):
         if send is not None:

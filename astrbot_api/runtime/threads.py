@@ -48,9 +48,9 @@ def run_native(job: Callable[..., T], *arguments: Any) -> T:
 def _catch(job: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
     """Run a job of gevent's pool; return its result, or what it raised.
 
-    gevent writes the traceback of whatever leaves a job to stderr. Where that
-    is a file on a disk that is full, this fails, the thread ends, and the
-    caller would wait without end.
+    gevent writes the traceback of an error that leaves a job to stderr. Where
+    that is a file on a full disk, this fails, the thread ends, and the caller
+    never wakes up.
     """
     try:
         return job(*arguments), None
@@ -83,7 +83,7 @@ class NativeThread:
             self._submit, self._end = threads.submit, threads.shutdown
 
     def call(self, job: Callable[[], T]) -> T:
-        """Run a job there; the caller waits, other greenlets go on."""
+        """Run a job there; the caller waits, other greenlets run."""
         done, error = self._submit(_catch, job).result()
         if error is not None:
             raise error
@@ -153,7 +153,7 @@ class BatchWriter:
 
         The first caller that finds the writer idle leads. It hands the lead
         to a thread of its own when others are still waiting, so that no
-        caller works for the others for ever.
+        caller works for the others without end.
         """
         while True:
             with self._lock:

@@ -3,7 +3,7 @@
 Off, every call here does nothing and nothing of OpenTelemetry is imported.
 On, a request, a turn, each model call, tool call and delivery is a span. A
 parent is handed on explicitly: a turn runs in a thread (a greenlet) of its own,
-and what a generator puts into a context variable would leak to whoever reads it.
+and what a generator puts into a context variable would leak to its reader.
 
 Attributes hold names, ids, counts and times: never a text, a username, a
 session's name or a key.
@@ -37,7 +37,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 
 
 class Span:
-    """A piece of work. This one is none: tracing is off."""
+    """A span that does nothing, used when tracing is off."""
 
     __slots__ = ()
 
@@ -64,7 +64,7 @@ class Span:
         """End it; it is exported from now on."""
 
     def to_headers(self) -> dict[str, str]:
-        """Return the headers that let another server go on with the trace."""
+        """Return the headers by which another server continues the trace."""
         return {}
 
     def to_traceparent(self) -> str | None:
@@ -103,12 +103,12 @@ def working_on(span: Span) -> Iterator[Span]:
 
 
 def hash_name(name: str) -> str:
-    """Return what tells a session from others without naming it."""
+    """Return a hash that identifies a session without its name."""
     return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 class Tracing:
-    """Begins the traces of an application. This one begins none: it is off."""
+    """Begins the traces of an application; this one is off and begins none."""
 
     on = False
 
@@ -143,7 +143,7 @@ def open_tracing(provider: Any = None, environ: Mapping[str, str] | None = None)
     Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 
     :param provider: An OpenTelemetry ``TracerProvider`` of the host's own; it
-        is used whatever the environment says, and never closed here.
+        is used also where the environment has traces off, and never closed here.
     """
     environ = os.environ if environ is None else environ
     if provider is None and not is_asked_for(environ):
@@ -268,7 +268,7 @@ class _Span(Span):
 
 
 def _no_parent(tracing: _OpenTelemetry) -> Any:
-    """Return a span that is none: OpenTelemetry would else look at its own context variable."""
+    """Return a no-op span, so that OpenTelemetry does not read its context variable."""
     return tracing._api.INVALID_SPAN
 
 

@@ -1,4 +1,4 @@
-"""What ``astrbot-api serve`` tells the person who started it."""
+"""The lines that ``astrbot-api serve`` prints for the person who started it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Banner:
 
     :param url: Where a client on this machine reaches it, with its prefix.
     :param data_dir: The data directory, absolute.
-    :param is_default_dir: Whether commands find it without being told.
+    :param is_default_dir: Whether commands find it without ``--data-dir``.
     :param choice: Which model answers.
     :param first_key: Secret of the key that was just made; None: there was one.
     :param first_owner: Name and password of the owner who was just made.
@@ -45,7 +45,7 @@ class Banner:
             say(self.render())
 
     def show_secrets(self) -> None:
-        """Print new secrets if :meth:`show` never did: they cannot be shown again."""
+        """Print new secrets unless :meth:`show` did: they cannot be shown again."""
         if self.shown:
             return
         self.shown = bool(self.first_key or self.first_owner)
@@ -67,8 +67,8 @@ class Banner:
         ]
         if self.choice.kind in ("embedded", "none"):
             lines += [
-                f"For a real model put this in the place of type = … in "
-                f"{self.data_dir / 'configs' / 'default.toml'}:",
+                f"For a real model, replace type = … in "
+                f"{self.data_dir / 'configs' / 'default.toml'} by:",
                 '    type = "openai"',
                 '    base_url = "http://127.0.0.1:11434/v1"',
             ]
@@ -127,12 +127,12 @@ def _version() -> str:
 
 
 def say(text: str) -> None:
-    """Print to people; a terminal that is gone is no reason to fail."""
+    """Print a line for people; ignore a closed terminal."""
     with contextlib.suppress(OSError, ValueError):
         print(text, flush=True)
 
 
 def say_error(text: str) -> None:
-    """Print one line to standard error, in our name."""
+    """Print one line to standard error, with the name of the program before it."""
     with contextlib.suppress(OSError, ValueError):
         print(f"astrbot-api: {text}", file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ from ..errors import SettingsError
 from ..providers.local import DEFAULT_OPENAI_MODEL
 from ..providers.local_model import find_demo_gguf
 
-#: Where Ollama listens unless it was told otherwise.
+#: Ollama's default address.
 OLLAMA_URL = "http://127.0.0.1:11434"
 
 #: How long an Ollama has to answer, in seconds. It is on this machine.
@@ -64,7 +64,7 @@ def choose_model(
     """Decide which model answers.
 
     :param providers: Every provider table of the configs, that of the default
-        config first. It gives the answer; the others only tell whether the
+        config first. It gives the answer; the others only decide whether the
         embedded model is needed.
     :param environ: The environment variables.
     :param list_ollama: Lists the models of an Ollama on this machine; asked
@@ -72,7 +72,7 @@ def choose_model(
     :param find_demo: Finds the demonstration model's file.
     :param can_embed: Whether llama.cpp is installed.
     :raises SettingsError: when a model file that was named does not exist, or
-        an address is none.
+        an address is not a URL.
     """
     default = providers[0]
     embedded = _choose_embedded(providers, environ, find_demo, can_embed or _has_llama)
@@ -107,7 +107,7 @@ def list_ollama_models(url: str = OLLAMA_URL) -> list[str]:
             return []
         names = [str(one["name"]) for one in orjson.loads(answer.data)["models"]]
     except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError):
-        return []  # whatever listens there is no Ollama
+        return []  # what listens there is not Ollama
     return [name for name in names if "embed" not in name]
 
 

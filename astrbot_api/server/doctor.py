@@ -1,4 +1,4 @@
-"""What ``astrbot-api doctor`` finds: what works, what does not, and what to do."""
+"""Examine a data directory for ``astrbot-api doctor``: faults, and how to remove them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _NO_BLOB = f"{'0' * 64}-{'0' * 12}"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     :param state: ``ok``, ``off``, ``warn`` or ``fail``.
-    :param remedy: What to do, where something is to be done.
+    :param remedy: What to do; empty where nothing is to do.
     """
 
     what: str
@@ -44,14 +44,14 @@ class Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at everything that the settings name; it changes nothing and asks no messenger."""
+    """Check everything that the settings name, without a change and without a messenger."""
     folder = list(_guard("data directory", lambda: _examine_folder(settings)))
     yield from folder
     if any(one.state == "fail" for one in folder):
         return
     yield from _guard("configs", lambda: _examine_configs(settings))
     if not settings.database_url and not settings.database_path.exists():
-        yield Finding("database", "fail", "it is not there yet", "start the server once")
+        yield Finding("database", "fail", "it does not exist yet", "start the server once")
         return
     store = open_store(settings)
     try:
@@ -68,11 +68,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _guard(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Turn what stops a look into a finding."""
+    """Turn an error of a check into a finding."""
     try:
         yield from look()
     except SettingsError as error:
-        yield Finding(what, "fail", str(error), "put this line right")
+        yield Finding(what, "fail", str(error), "correct this line")
     except (AstrBotError, OSError) as error:
         yield Finding(what, "fail", str(error))
 
@@ -81,16 +81,16 @@ def _examine_folder(settings: Settings) -> Iterator[Finding]:
     folder = settings.data_dir
     if not folder.is_dir():
         remedy = "start the server once, or name another folder in ASTRBOT_DATA_DIR"
-        yield Finding("data directory", "fail", f"{folder} is not there", remedy)
+        yield Finding("data directory", "fail", f"{folder} does not exist", remedy)
         return
     if not os.access(folder, os.W_OK | os.X_OK):
-        remedy = "let the user of the server write there"
-        yield Finding("data directory", "fail", f"{folder} cannot be written", remedy)
+        remedy = "give the server's user write permission"
+        yield Finding("data directory", "fail", f"{folder} is not writable", remedy)
         return
     free_bytes = shutil.disk_usage(folder).free
     text = f"{folder}, {free_bytes // 1024 // 1024} MiB free"
     if free_bytes < _LITTLE_BYTES:
-        yield Finding("data directory", "warn", text, "make room: astrbot-api db sweep --delete")
+        yield Finding("data directory", "warn", text, "free space: astrbot-api db sweep --delete")
     else:
         yield Finding("data directory", "ok", text)
 
@@ -99,9 +99,7 @@ def _examine_configs(settings: Settings) -> Iterator[Finding]:
     folder = settings.data_dir / "configs"
     paths = sorted(folder.glob("*.toml"))
     if not any(path.stem == "default" for path in paths):
-        yield Finding(
-            "configs", "warn", "there is no configs/default.toml", "start the server once"
-        )
+        yield Finding("configs", "warn", "configs/default.toml is missing", "start the server once")
     for path in paths:
         yield from _guard(
             f"config {path.stem}",
@@ -129,7 +127,7 @@ def _describe_config(config: AgentConfig) -> str:
 def _examine_database(store: Store) -> Iterator[Finding]:
     left = [name for name, applied in store.list_migrations() if not applied]
     if left:
-        text = f"{len(left)} migrations are to run: {', '.join(left)}"
+        text = f"{len(left)} migrations are pending: {', '.join(left)}"
         yield Finding("database", "fail", text, "astrbot-api db upgrade")
     else:
         yield Finding("database", "ok", f"{store.dialect}, up to date")
@@ -142,7 +140,7 @@ def _examine_keys(store: Store) -> Iterator[Finding]:
     if valid:
         yield Finding("keys", "ok", f"{len(valid)} valid of {len(found)}")
     else:
-        yield Finding("keys", "warn", "there is no valid key", "astrbot-api keys create NAME")
+        yield Finding("keys", "warn", "no key is valid", "astrbot-api keys create NAME")
 
 
 def _examine_storage(settings: Settings) -> Iterator[Finding]:
@@ -167,10 +165,10 @@ def _examine_bot(bot: Bot, configs: ConfigFiles, store: Store | None) -> Finding
     if not bot.enabled:
         return Finding(what, "off", f"{bot.type}, switched off")
     if bot.fault:
-        return Finding(what, "fail", bot.fault, "put this line right; no restart is needed")
+        return Finding(what, "fail", bot.fault, "correct this line; no restart is needed")
     if configs.find_config(bot.config) is None:
-        text = f"its config {bot.config} is not there"
-        return Finding(what, "fail", text, f"write configs/{bot.config}.toml")
+        text = f"its config {bot.config} does not exist"
+        return Finding(what, "fail", text, f"create configs/{bot.config}.toml")
     return _with_deliveries(Finding(what, "ok", bot.type), bot.id, store)
 
 
@@ -185,7 +183,7 @@ def _examine_webhooks(settings: Settings, store: Store | None) -> Iterator[Findi
 
 
 def _with_deliveries(finding: Finding, platform_id: str, store: Store | None) -> Finding:
-    """Add what became of the last delivery."""
+    """Add the status of the last delivery."""
     if store is None:
         return finding
     with store.read() as db:
@@ -197,5 +195,5 @@ def _with_deliveries(finding: Finding, platform_id: str, store: Store | None) ->
     more = f", {waiting} of the last {len(newest)} wait" if waiting else ""
     text = f"{finding.text}; last delivery {last.status} at {to_iso(last.updated_at)}{more}"
     if last.error and last.status != "sent":
-        return Finding(finding.what, "warn", f"{text}: {last.error}", "see what it says")
+        return Finding(finding.what, "warn", f"{text}: {last.error}", "read this error")
     return Finding(finding.what, finding.state, text)

@@ -26,7 +26,7 @@ if "peewee" in sys.modules and not _patched_before:
 
 
 def _env_int(name: str, default: int, minimum: int) -> int:
-    """Read a whole number from the environment; one line and the end if it is none."""
+    """Read a whole number from the environment; exit with one line if it is not one."""
     text = os.environ.get(name, "").strip() or str(default)
     if not text.isdecimal() or int(text) < minimum:
         raise SystemExit(f"{name} must be a whole number of at least {minimum}; got {text!r}")
@@ -47,8 +47,8 @@ keepalive = 5
 #: Seconds without a sign of life of the hub until a worker is killed, with
 #: all its streams. No limit on how long a request takes.
 timeout = 60
-#: Seconds that running turns get when a worker is told to stop. Some seconds
-#: before the end, drain.py closes them with an `error` event.
+#: Seconds that running turns get when a worker must stop. Some seconds before
+#: the end, astrbot_api/server/stopping.py closes them with an `error` event.
 graceful_timeout = _env_int("ASTRBOT_GRACEFUL_TIMEOUT_S", 30, 1)
 #: The socket's path is one for all servers of a user: the second takes it over.
 control_socket_disable = True
@@ -72,7 +72,7 @@ def on_starting(server):  # type: ignore[no-untyped-def]
 
 
 def on_reload(server):  # type: ignore[no-untyped-def]
-    """Keep in mind that it has served: this file was read anew."""
+    """Record that this server has served; this file was read again."""
     _has_served[0] = 1
 
 
@@ -134,7 +134,7 @@ def post_request(worker, req, environ, resp):  # type: ignore[no-untyped-def]
 
 
 def child_exit(server, worker):  # type: ignore[no-untyped-def]
-    """Have the streams and turns of a worker that is gone counted no longer."""
+    """Remove the streams and turns of a dead worker from the figures."""
     try:
         from prometheus_client.multiprocess import mark_process_dead
     except ImportError:
@@ -199,5 +199,5 @@ def _die_with_parent(server) -> None:  # type: ignore[no-untyped-def]
 
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != int(parent):  # it died before the call
-        server.log.info("astrbot-api serve is gone; stopping")
+        server.log.info("astrbot-api serve has ended; stopping")
         raise SystemExit(1)

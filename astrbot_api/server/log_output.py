@@ -62,7 +62,7 @@ class LineBuffer:
             try:
                 self.flush()
             except (OSError, ValueError):
-                return  # nobody reads standard error any more
+                return  # standard error is closed
 
 
 def set_up_logging(worker: Any) -> None:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from types import FrameType
 
 import urllib3
 
+from ..runtime.supervise import describe_status
 from .banner import Banner, say, say_error
-from .supervise import describe_status
 
-#: How long the first answer may take until people are told, in seconds.
+#: Longest wait for the first answer before a warning is printed, in seconds.
 _FIRST_ANSWER_S = 60.0
 
-#: Pause between two looks whether it answers, in seconds.
+#: Time between two requests that test whether the server answers, in seconds.
 _LOOK_S = 0.1
 
-#: Longest time until a signal is passed on that came in the worst moment, in seconds.
-_SIGNAL_DELAY_S = 0.5
+#: Signals that are passed on to gunicorn, some of them changed.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Master:
@@ -38,19 +38,18 @@ class Master:
         self._command = command
         self._environ = environ
         self._banner = banner
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stops = 0
+        self._is_stopping = False
         self._ended = threading.Event()
         self._has_terminal = _has_terminal()
 
     def run(self) -> int:
-        """Start it, pass signals on, and wait for its end.
+        """Start gunicorn, pass signals on, and wait for its end.
 
         :returns: The exit status for this process.
         """
-        with self._signals():
+        with _collected_signals() as (signals, sender):
             # In the main thread: PR_SET_PDEATHSIG is about the thread that forks.
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 self._command,
                 env=dict(self._environ),
                 stdin=subprocess.DEVNULL,
@@ -58,28 +57,26 @@ class Master:
                 # it the quick way, before we could ask for the other.
                 process_group=0,
             )
-            if self._stops:
-                self._process.terminate()
-            announcer = threading.Thread(target=self._announce, name="announce", daemon=True)
+            waiter = threading.Thread(target=self._await_end, args=(process, sender), daemon=True)
+            announcer = threading.Thread(target=self._announce, daemon=True)
+            waiter.start()
             announcer.start()
-            threading.Thread(target=self._await_end, name="master", daemon=True).start()
-            # Not the end of the process itself: Python would heed a signal that
-            # comes just before such a call blocks only when it returns.
-            while not self._ended.wait(_SIGNAL_DELAY_S):
-                pass
-            status = self._process.wait()
+            while number := signals.recv(1)[0]:
+                self._pass_on(process, signal.Signals(number))
+            waiter.join()
             announcer.join()
-        if self._stops:
+        status = process.returncode
+        if self._is_stopping:
             return 0 if status in (0, -signal.SIGTERM, -signal.SIGQUIT) else _exit_status(status)
         if status:
             what = "stopped" if self._banner.shown else "did not start"
             say_error(f"the server {what}: gunicorn {describe_status(status)}; see above")
         return _exit_status(status)
 
-    def _await_end(self) -> None:
-        assert self._process is not None
-        self._process.wait()
+    def _await_end(self, process: subprocess.Popen[bytes], sender: socket.socket) -> None:
+        process.wait()
         self._ended.set()
+        sender.send(bytes(1))
 
     def _announce(self) -> None:
         """Show the banner once the server answers, unless it ends before."""
@@ -92,52 +89,43 @@ class Master:
                 say_error(f"no answer from {self._banner.url} after {_FIRST_ANSWER_S:g} s")
                 late_at = float("inf")
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        handlers = {
-            signal.SIGTERM: self._stop,
-            signal.SIGINT: self._stop,
-            signal.SIGQUIT: self._stop_now,
-            signal.SIGHUP: self._hang_up,
-            signal.SIGUSR1: self._pass_on,
-        }
+    def _pass_on(self, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+        """Send gunicorn the signal for what this one means here."""
+        if number == signal.SIGHUP and self._has_terminal and not _has_terminal():
+            number = signal.SIGTERM  # no reload: the terminal was closed
+        elif number == signal.SIGINT and self._is_stopping:
+            number = signal.SIGQUIT
+        elif number == signal.SIGINT:
+            say("\nStopping when the running turns have ended; press Ctrl-C again to stop at once.")
+            number = signal.SIGTERM
+        self._is_stopping = self._is_stopping or number in (signal.SIGTERM, signal.SIGQUIT)
+        process.send_signal(number)
+
+
+@contextlib.contextmanager
+def _collected_signals() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Have signals written to a socket, one byte each, for the length of the block.
+
+    No signal is lost or late: Python would run a handler only after the call
+    that the main thread is about to wait in.
+
+    :returns: The socket to read the numbers from, and the one they are sent to.
+    """
+    signals, sender = socket.socketpair()
+    with signals, sender:
+        sender.setblocking(False)
+        wakeup_fd = signal.set_wakeup_fd(sender.fileno())
         before = {
-            number: signal.signal(number, handler)
-            for number, handler in handlers.items()
+            number: signal.signal(number, lambda number, frame: None)
+            for number in _SIGNALS
             if signal.getsignal(number) is not signal.SIG_IGN  # nohup stays in force
         }
         try:
-            yield
+            yield signals, sender
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._stops += 1
-        if number == signal.SIGINT and self._stops > 1:
-            self._send(signal.SIGQUIT)
-            return
-        if number == signal.SIGINT:
-            say("\nStopping when the running turns have ended; Ctrl-C again: at once.")
-        self._send(signal.SIGTERM)
-
-    def _stop_now(self, number: int, frame: FrameType | None) -> None:
-        self._stops += 1
-        self._send(signal.SIGQUIT)
-
-    def _hang_up(self, number: int, frame: FrameType | None) -> None:
-        """Reload; or stop, if HUP came because the terminal was closed."""
-        if self._has_terminal and not _has_terminal():
-            self._stop(signal.SIGTERM, frame)
-        else:
-            self._send(signal.SIGHUP)
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self._send(signal.Signals(number))
-
-    def _send(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
+            signal.set_wakeup_fd(wakeup_fd)
 
 
 def _answers(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""Starts the MCP sidecar when a worker first asks for it, and keeps it running.
+"""Starts the MCP sidecar at a worker's first connection, and keeps it running.
 
 This process listens on the socket and hands it to the sidecar. So a worker
 can connect at any time, also while the sidecar is being started again, and
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ..mcp.sidecar import main as mcp_main
 from ..mcp.sidecar.socket import open_listener
-from .supervise import Supervisor
+from ..runtime.supervise import Supervisor
 
 #: The setting through which the workers find the sidecar.
 SOCKET_VARIABLE = "ASTRBOT_MCP_SOCKET"
@@ -30,8 +30,8 @@ SOCKET_VARIABLE = "ASTRBOT_MCP_SOCKET"
 #: The longest path of a Unix socket, in bytes (Source: unix(7); macOS has 104).
 _MAX_PATH_BYTES = 103
 
-#: What the names of the sockets' folders begin with, and the age at which one
-#: that nobody has locked is a remnant, in seconds.
+#: Prefix of the sockets' folders, and the age in seconds from which a folder
+#: without a lock is removed.
 _PREFIX = "astrbot-mcp-"
 _STALE_S = 60.0
 
@@ -42,8 +42,8 @@ def run_mcp_sidecar(
 ) -> Iterator[dict[str, str]]:
     """Have a sidecar at hand for the length of the block.
 
-    :param environ: The environment of the sidecar. When it names a sidecar
-        that somebody else runs, nothing is done.
+    :param environ: The environment of the sidecar. When it names the
+        socket of another sidecar, none is started.
     :param report: Takes one line for people.
     :returns: The variables through which the workers find it.
     """
@@ -72,10 +72,10 @@ def _make_folder() -> Path:
 
 
 def _remove_stale(parent: Path) -> None:
-    """Remove the folders of servers that were killed: nobody holds their locks.
+    """Remove the folders of killed servers: their locks are free.
 
-    Connecting to their sockets would tell the same, but start the sidecar of
-    a server that lives.
+    A connection to their sockets would show the same, but start the sidecar
+    of a running server.
     """
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # it is another user's, or in use

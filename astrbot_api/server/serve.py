@@ -1,10 +1,15 @@
-"""``astrbot-api serve``: gunicorn, the processes beside it, and what people see.
+"""``astrbot-api serve``: gunicorn, the processes beside it, and the printed lines.
 
-This process serves nothing itself. It decides which model answers, starts
+This process serves no requests. It decides which model answers, starts
 gunicorn, the model's process and the MCP sidecar, passes signals on, and ends
-when gunicorn does. All that it starts ends with it, also when it is killed:
-gunicorn by ``PR_SET_PDEATHSIG`` (see :mod:`.gunicorn_conf`), the others by the
-end of their standard input.
+when gunicorn does. Its children end with it, also when it is killed: gunicorn
+by ``PR_SET_PDEATHSIG`` (see :mod:`.gunicorn_conf`), the others by the end of
+their standard input.
+
+It does not become gunicorn by ``exec``. gunicorn's master runs gevent's hub, and
+each worker is a fork of it: threads that supervise there would be lost or run
+twice, and workers would hold the pipes by which the sidecars end. Ctrl-C would
+also reach each worker, which then drops its turns.
 """
 
 from __future__ import annotations
@@ -23,18 +28,18 @@ from ..config.settings import load_settings
 from ..errors import SettingsError
 from ..providers import local_model as model_sidecar
 from ..providers.local import DEMO_VARIABLE, URL_VARIABLE
+from ..runtime.supervise import Supervisor
 from .banner import Banner, say_error
 from .choose_model import ModelChoice, choose_model
 from .master import Master
 from .mcp import run_mcp_sidecar
-from .supervise import Supervisor
 
-#: What must be a whole number, by whom it is read afterwards: gunicorn_conf.
+#: Integer settings, read later by gunicorn_conf.
 _WHOLE_NUMBERS = ("WEB_CONCURRENCY", "ASTRBOT_GRACEFUL_TIMEOUT_S")
 
 
 def run_server(*, host: str, port: int, workers: int | None, data_dir: Path | None) -> int:
-    """Serve until told to stop.
+    """Serve until a signal stops the server.
 
     :param host: Address to listen on.
     :param port: TCP port; 0: any that is free.
@@ -63,7 +68,7 @@ def run_server(*, host: str, port: int, workers: int | None, data_dir: Path | No
     )
     environ = _make_environ(folder, choice)
     with contextlib.ExitStack() as stack:
-        # Secrets that were made must be shown, whatever goes wrong from here on.
+        # New secrets must be shown, also when something fails from here on.
         stack.callback(banner.show_secrets)
         if choice.gguf is not None:
             environ |= stack.enter_context(_run_model(choice.gguf, choice.is_demo))
@@ -78,8 +83,8 @@ def _run_model(gguf: Path, is_demo: bool) -> Iterator[dict[str, str]]:
     :returns: The variables through which the workers find it.
     """
     with socket.socket() as reserved:
-        # Bound but not listening: nobody else gets the port, also not between
-        # two starts of the process, and a connection is refused meanwhile.
+        # Bound but not listening: no other process gets the port between two
+        # starts of the model's process, and connections are refused meanwhile.
         if hasattr(socket, "SO_REUSEPORT"):
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(("127.0.0.1", 0))
@@ -140,7 +145,7 @@ def _check_whole_numbers(environ: Mapping[str, str]) -> None:
 
 
 def _check_address(host: str, port: int) -> int:
-    """Find out now what gunicorn would say five times, a second apart.
+    """Check that the address is free: gunicorn would try five times, a second apart.
 
     :returns: The port; a free one for 0.
     """
@@ -157,7 +162,7 @@ def _check_address(host: str, port: int) -> int:
     except OSError as error:
         reason = error.strerror or str(error)
         raise SettingsError(
-            f"cannot listen on {host} port {port}: {reason}. Another port: --port N"
+            f"cannot listen on {host} port {port}: {reason}. Choose another port with --port"
         ) from error
 
 

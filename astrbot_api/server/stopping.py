@@ -1,7 +1,7 @@
 """Ends a worker's turns in good order before gunicorn kills the worker.
 
-A worker that is told to stop (TERM, a reload by HUP, ``max_requests``) sets
-its ``alive`` to False and lets its open requests go on. At
+A worker that must stop (TERM, a reload by HUP, ``max_requests``) sets its
+``alive`` to False and continues its open requests. At
 ``graceful_timeout`` the master kills it, and no ``finally`` of a stream runs.
 So a watch in each worker refuses new turns as soon as it stops, and
 interrupts the turns that are left shortly before the kill: their streams end
@@ -66,7 +66,7 @@ def find_app(worker: Any) -> Flask | None:
     as ``wsgi_app``, ``app`` or ``application``.
     """
     candidate = getattr(worker.app, "callable", None)
-    for _ in range(10):  # nobody wraps deeper; a ring must not hang the worker
+    for _ in range(10):  # a ring of middleware must not hang the worker
         extensions = getattr(candidate, "extensions", None)
         if isinstance(extensions, dict) and EXTENSION in extensions:
             return cast("Flask", candidate)
@@ -82,7 +82,7 @@ def find_state(worker: Any) -> AppState | None:
 
 
 def time_to_drain_s(graceful_timeout_s: float) -> float:
-    """Return how long turns may go on after the order to stop, in seconds."""
+    """Return how long turns may continue after the signal to stop, in seconds."""
     return max(graceful_timeout_s - _LAST_S, graceful_timeout_s / 2)
 
 

@@ -72,7 +72,7 @@ class Chores:
         try:
             chore.job()
         except Exception:
-            # Whatever one does wrong, the others must be done.
+            # One chore's error must not stop the others.
             log.exception("a chore of the worker failed")
 
 

@@ -52,7 +52,7 @@ class WorkerLease:
         self._own = PerProcess(self._begin)
 
     def holds(self, worker_id: str) -> bool:
-        """Return whether a worker is this one, which is alive whatever its lease says."""
+        """Return whether a worker is this one, which is alive even without a lease."""
         return bool(worker_id) and worker_id == self.current_id
 
     @property

@@ -60,7 +60,7 @@ def test_a_database_that_is_not_there_is_reported_and_not_made(tmp_path: Path) -
     ConfigFiles(tmp_path).create_default()
     status, output = run_doctor(tmp_path)
     assert status == 1
-    assert "fail  database: it is not there yet\n      -> start the server once" in output
+    assert "fail  database: it does not exist yet\n      -> start the server once" in output
     assert not (tmp_path / "astrbot.db").exists()
 
 
@@ -78,7 +78,7 @@ def test_what_is_to_do_stands_below_what_is_wrong(tmp_path: Path) -> None:
     assert "fail  bot tg: bots.toml: bot tg: token_env: the variable NOT_SET is not set" in output
     assert "off   bot off: telegram, switched off" in output
     assert "fail  webhooks: webhooks.toml: webhook 1: url: Missing data" in output
-    assert "      -> put this line right" in output
+    assert "      -> correct this line" in output
 
 
 def test_the_last_delivery_of_a_bot_and_a_webhook_is_reported(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
+from ...runtime.supervise import describe_status
+
 log = logging.getLogger(__name__)
 
 #: Longest line that a server may write: a result with a large file in it.
@@ -156,15 +158,6 @@ async def _iter_lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
         yield rest.decode(errors="replace").rstrip()
 
 
-def describe_status(status: int | None) -> str:
-    """Say how a process ended, from its return code."""
-    if status is None:
-        return ""
-    if status >= 0:
-        return f"ended with exit code {status}"
-    return f"was killed by signal {-status}"
-
-
 async def stop_process(process: asyncio.subprocess.Process) -> str:
     """End a server and what it has started: gently, then by force.
 
@@ -180,7 +173,7 @@ async def stop_process(process: asyncio.subprocess.Process) -> str:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, send)
         if await _has_ended(process):
-            ending = "" if send else describe_status(process.returncode)
+            ending = "" if send else describe_status(process.returncode or 0)
             break
     # Closes the pipes, which a descendant may still hold.
     transport = getattr(process, "_transport", None)

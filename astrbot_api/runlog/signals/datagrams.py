@@ -40,7 +40,7 @@ class DatagramSignals:
 
     Sending never waits: where a queue is full the signal is lost, which costs
     its receiver a moment. The socket of a process that died is removed by the
-    first that finds nobody behind it.
+    first sender that is refused.
 
     :param data_dir: The processes that share it hear each other.
     """
@@ -53,7 +53,7 @@ class DatagramSignals:
         self._listed_ns = -1
 
     def publish(self, topic: str, payload: str) -> None:
-        """Tell every other process."""
+        """Send a signal to every other process."""
         own = self._own.get()
         if own is None or not own.is_open:
             return
@@ -124,7 +124,7 @@ class DatagramSignals:
                 self._subscribers.tell(topic, payload)
 
     def _list_peers(self, own: str) -> list[str]:
-        """Return the other sockets; listed anew when one has come or gone."""
+        """Return the other sockets; list them again when the folder has changed."""
         try:
             changed_ns = os.stat(self._folder).st_mtime_ns
             if changed_ns != self._listed_ns:

@@ -21,7 +21,7 @@ _MAX_WAITING = 10_000
 #: Signals that are sent in one go, most of them.
 _AT_ONCE = 500
 
-#: Time between two attempts to reach a server that is gone, in seconds.
+#: Time between two attempts to reach a lost server, in seconds.
 _RETRY_S = 1.0
 
 #: Longest signal, in bytes. Source: PostgreSQL refuses a NOTIFY of 8000.
@@ -32,7 +32,7 @@ class Transport(Protocol):
     """Takes texts to all processes, this one included."""
 
     def send(self, texts: Sequence[str]) -> None:
-        """Send texts to everybody; may wait, and raise whatever it meets."""
+        """Send texts to all processes; may wait, and raise any error."""
 
     def listen(self, hear: Callable[[str], None], closed: threading.Event) -> None:
         """Call ``hear(text)`` for each text until ``closed`` is set; may raise."""
@@ -43,7 +43,7 @@ class Transport(Protocol):
 
 @dataclass(slots=True)
 class _Process:
-    """What one process sends with; ``id`` tells its own signals from others'."""
+    """What one process sends with; ``id`` marks its own signals."""
 
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     waiting: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_WAITING))
@@ -55,8 +55,8 @@ class _Process:
 class RemoteSignals:
     """Two threads a process (greenlets under gevent): one sends, one listens.
 
-    ``publish`` only queues, so it never waits. While the server is gone
-    signals are lost, which costs their receivers a moment; both threads try
+    ``publish`` only queues, so it never waits. While the server is lost
+    signals are too, which costs their receivers a moment; both threads try
     again every second.
 
     :param transport: Makes a transport for each of the two threads.
@@ -70,7 +70,7 @@ class RemoteSignals:
         self._own = PerProcess(self._begin)
 
     def publish(self, topic: str, payload: str) -> None:
-        """Tell every other process, soon."""
+        """Queue a signal for every other process."""
         own = self._own.get()
         text = f"{own.id} {topic} {payload}"
         if len(text.encode()) > _MAX_BYTES:
