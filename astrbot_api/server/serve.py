@@ -6,10 +6,10 @@ when gunicorn does. Its children end with it, also when it is killed: gunicorn
 by ``PR_SET_PDEATHSIG`` (see :mod:`.gunicorn_conf`), the others by the end of
 their standard input.
 
-It does not become gunicorn by ``exec``. gunicorn's master runs gevent's hub, and
-each worker is a fork of it: threads that supervise there would be lost or run
-twice, and workers would hold the pipes by which the sidecars end. Ctrl-C would
-also reach each worker, which then drops its turns.
+It does not become gunicorn by ``exec``. gunicorn's master has gevent's hub, and
+each worker is a fork of it. A thread that supervises in the master would run
+again in each worker, and workers would hold open the pipes by which the other
+processes end. Ctrl-C would reach each worker too, which then drops its turns.
 """
 
 from __future__ import annotations
