@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from ..errors import SettingsError, StorageError
-from ..runtime.threads import count_forks
+from ..runtime.per_process import PerProcess
 from . import migrating
 from .failures import as_storage_error, as_unknown_outcome
 from .postgres_connection import (
@@ -66,17 +65,14 @@ class PostgresStore:
         self._params = read_url(url, timeout_s)
         self._pool_size = pool_size
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._forks = count_forks()
-        self._pool: ConnectionPool[Connection] | None = None
-        self._of_parents: list[Any] = []
+        self._pool = PerProcess(self._open_pool)
         self._closed = False
 
     def upgrade(self) -> list[str]:
         """Run the migrations that are still to run; return their names."""
         with self._connect() as connection:
             try:
-                # Held by the connection: whoever comes second waits here.
+                # Held by the connection: the second process waits here.
                 connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
                 return migrating.upgrade(PostgresDatabase(connection))
             except _FAILURES as error:
@@ -111,10 +107,9 @@ class PostgresStore:
 
     def close(self) -> None:
         """Close every connection; nothing can be read or written after."""
-        with self._lock:
-            self._closed = True
-            pool, self._pool = self._pool, None
-        if pool is not None and self._forks == count_forks():
+        self._closed = True
+        pool = self._pool.take()
+        if pool is not None:
             pool.close()
 
     def _borrow(self) -> tuple[ConnectionPool[Connection], Connection]:
@@ -122,7 +117,9 @@ class PostgresStore:
 
         :raises StorageError: when there is none in time.
         """
-        pool = self._get_pool()
+        if self._closed:
+            raise StorageError("The server is going down; its database is closed.")
+        pool = self._pool.get()
         deadline = time.monotonic() + self._timeout_s
         while True:
             try:
@@ -134,21 +131,6 @@ class PostgresStore:
             # The pool opens another one in its place.
             connection.close()
             pool.putconn(connection)
-
-    def _get_pool(self) -> ConnectionPool[Connection]:
-        if self._closed:
-            raise StorageError("The server is going down; its database is closed.")
-        pool = self._pool
-        if pool is None or self._forks != count_forks():
-            with self._lock:
-                if self._forks != count_forks():
-                    # A parent's: its sockets are not ours to close.
-                    self._of_parents.append(self._pool)
-                    self._pool, self._forks = None, count_forks()
-                if self._pool is None:
-                    self._pool = self._open_pool()
-                pool = self._pool
-        return pool
 
     def _open_pool(self) -> ConnectionPool[Connection]:
         return ConnectionPool(
@@ -235,7 +217,7 @@ def _roll_back(connection: Connection, error: BaseException) -> None:
     try:
         connection.execute("ROLLBACK", prepare=False)
     except psycopg.Error:
-        # Nothing is left to roll back, and the first error is the one to tell.
+        # Nothing is left to roll back, and the first error is the one to report.
         connection.close()
 
 

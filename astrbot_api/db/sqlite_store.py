@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +12,9 @@ import peewee
 
 from ..errors import SettingsError, StorageError
 from ..runtime.filelock import lock_file
+from ..runtime.per_process import PerProcess
 from ..runtime.private_files import create_private_file
-from ..runtime.threads import BatchWriter, count_forks
+from ..runtime.threads import BatchWriter
 from . import migrating
 from .failures import as_storage_error
 
@@ -50,11 +50,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._forks = count_forks()
-        self._readers: list[peewee.SqliteDatabase] = []
-        self._writer_db: peewee.SqliteDatabase | None = None
-        self._writer: BatchWriter | None = None
+        self._own = PerProcess(lambda: _Own(self._connect))
         self._closed = False
 
     def upgrade(self) -> list[str]:
@@ -78,38 +74,28 @@ class SqliteStore:
 
     def read(self) -> _Reading:
         """Lend a connection; the block must not yield, sleep or call anything that does."""
-        self._check_process()
+        readers = self._get_own().readers
         try:
-            db = self._readers.pop()
+            db = readers.pop()
         except IndexError:
             db = self._connect()
-        return _Reading(self._readers, db)
+        return _Reading(readers, db)
 
     def write(self, job: Callable[[peewee.SqliteDatabase], T]) -> T:
         """Run a job in the writer thread, at times in one transaction with others' jobs."""
-        self._check_process()
-        writer = self._writer
-        if writer is None:
-            with self._lock:
-                if self._writer is None:
-                    self._writer = BatchWriter(self._run_batch)
-                writer = self._writer
         try:
-            return writer.submit(job)
+            return self._get_own().writer.submit(job)
         except (peewee.DatabaseError, sqlite3.Error) as error:
             raise as_storage_error(error) from error
 
     def close(self) -> None:
         """End the writer and close every connection; nothing can be read or written after."""
-        with self._lock:
-            self._closed = True
-            writer, self._writer = self._writer, None
-            readers, self._readers = self._readers, []
-            writer_db, self._writer_db = self._writer_db, None
-        if writer is not None:
-            writer.close()
-        for db in (*readers, *([writer_db] if writer_db else [])):
-            db.close()
+        self._closed = True
+        own = self._own.take()
+        if own is not None:
+            own.writer.close()
+            for db in (*own.readers, *own.written):
+                db.close()
 
     def _connect(self) -> peewee.SqliteDatabase:
         create_private_file(self._path)
@@ -124,43 +110,48 @@ class SqliteStore:
             raise StorageError(f"cannot open the database {self._path}: {error}") from error
         return db
 
-    def _check_process(self) -> None:
-        """Forget what a parent process opened: SQLite must not cross a fork."""
+    def _get_own(self) -> _Own:
         if self._closed:
             raise StorageError("The server is going down; its database is closed.")
-        forks = count_forks()
-        if forks != self._forks:
-            with self._lock:
-                if forks != self._forks:
-                    self._readers = []
-                    self._writer = self._writer_db = None
-                    self._forks = forks
+        return self._own.get()
+
+
+class _Own:
+    """The connections and the writer of one process: SQLite must not cross a fork."""
+
+    def __init__(self, connect: Callable[[], peewee.SqliteDatabase]) -> None:
+        self._connect = connect
+        self.readers: list[peewee.SqliteDatabase] = []
+        #: The writer's connection, or none yet.
+        self.written: list[peewee.SqliteDatabase] = []
+        self.writer = BatchWriter(self._run_batch)
 
     def _run_batch(self, jobs: Sequence[Callable[..., Any]]) -> list[Any | BaseException]:
         """Run jobs in one transaction, in the writer thread."""
-        if self._writer_db is None:
-            self._writer_db = self._connect()
-        db = self._writer_db
+        if not self.written:
+            self.written.append(self._connect())
+        db = self.written[0]
         # By hand: peewee's savepoints cost four times as much, in the one thread that writes.
         db.execute_sql("BEGIN IMMEDIATE")
         try:
-            outcomes = [self._run_job(db, job) for job in jobs]
+            outcomes = [_run_job(db, job) for job in jobs]
             db.execute_sql("COMMIT")
         except BaseException:
             _roll_back(db)
             raise
         return outcomes
 
-    def _run_job(self, db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any | BaseException:
-        db.execute_sql("SAVEPOINT job")
-        try:
-            result = job(db)
-        except Exception as error:
-            db.execute_sql("ROLLBACK TO job")
-            db.execute_sql("RELEASE job")
-            return error
+
+def _run_job(db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any | BaseException:
+    db.execute_sql("SAVEPOINT job")
+    try:
+        result = job(db)
+    except Exception as error:
+        db.execute_sql("ROLLBACK TO job")
         db.execute_sql("RELEASE job")
-        return result
+        return error
+    db.execute_sql("RELEASE job")
+    return result
 
 
 class _Reading:
@@ -186,5 +177,5 @@ def _roll_back(db: peewee.SqliteDatabase) -> None:
         db.execute_sql("ROLLBACK")
     except (peewee.DatabaseError, sqlite3.Error):
         # A full disk makes SQLite roll back by itself; then there is nothing
-        # left to undo, and the first error is the one worth telling.
+        # left to undo, and the first error is the one to report.
         log.debug("nothing to roll back", exc_info=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,8 +18,9 @@ from ..errors import SettingsError, StorageError
 from ..events import Event, encode_event
 from ..runtime.clock import now_us
 from ..runtime.filelock import lock_file
+from ..runtime.per_process import PerProcess
 from ..runtime.private_files import create_private_file
-from ..runtime.threads import NativeThread, count_forks, start_native_thread
+from ..runtime.threads import NativeThread
 from .journal import READ_LIMIT, Piece, Slice
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,16 @@ _OLD = "SELECT run FROM ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
 _PRUNED_AT_ONCE = 200
 
 
+class _Own:
+    """The connections and the writing thread of one process: SQLite must not cross a fork."""
+
+    def __init__(self) -> None:
+        self.readers: list[sqlite3.Connection] = []
+        #: One, or none yet.
+        self.writers: list[sqlite3.Connection] = []
+        self.thread = NativeThread()
+
+
 class SqliteJournal:
     """Events in ``events.db``.
 
@@ -97,11 +107,7 @@ class SqliteJournal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._forks = count_forks()
-        self._readers: list[sqlite3.Connection] = []
-        self._writer: sqlite3.Connection | None = None
-        self._thread: NativeThread | None = None
+        self._own = PerProcess(_Own)
         self._closed = False
         try:
             with lock_file(Path(f"{path}.lock")):
@@ -115,9 +121,9 @@ class SqliteJournal:
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
         """Return the events of a run after ``number``."""
-        self._check_process()
+        readers = self._get_own().readers
         try:
-            connection = self._readers.pop()
+            connection = readers.pop()
         except IndexError:
             connection = self._connect()
         try:
@@ -127,7 +133,7 @@ class SqliteJournal:
         except sqlite3.Error as error:
             connection.close()
             raise StorageError(f"The events of the run could not be read: {error}") from error
-        self._readers.append(connection)
+        readers.append(connection)
         events = [event for (event,) in rows]
         if ended is None:
             return Slice(events, closed=False)
@@ -144,34 +150,25 @@ class SqliteJournal:
 
     def close(self) -> None:
         """End the writing thread and close every connection."""
-        with self._lock:
-            self._closed = True
-            thread, self._thread = self._thread, None
-            readers, self._readers = self._readers, []
-            writer, self._writer = self._writer, None
-        if self._forks != count_forks():
-            return
-        if thread is not None:
-            thread.close()
-        for connection in (*readers, *([writer] if writer else [])):
-            connection.close()
+        self._closed = True
+        own = self._own.take()
+        if own is not None:
+            own.thread.close()
+            for connection in (*own.readers, *own.writers):
+                connection.close()
 
     def _call(self, job: _Job) -> int:
-        self._check_process()
-        with self._lock:
-            if self._thread is None:
-                self._thread = start_native_thread()
-            thread = self._thread
+        own = self._get_own()
         try:
-            return thread.call(lambda: self._run_in_transaction(job))
+            return own.thread.call(lambda: self._run_in_transaction(own, job))
         except sqlite3.Error as error:
             raise StorageError(f"The events could not be kept: {error}") from error
 
-    def _run_in_transaction(self, job: _Job) -> int:
+    def _run_in_transaction(self, own: _Own, job: _Job) -> int:
         """Run a job in the writing thread."""
-        if self._writer is None:
-            self._writer = self._connect()
-        db = self._writer
+        if not own.writers:
+            own.writers.append(self._connect())
+        db = own.writers[0]
         db.execute("BEGIN IMMEDIATE")
         try:
             result = job(db)
@@ -213,18 +210,14 @@ class SqliteJournal:
         connection.executescript(_PRAGMAS)
         return connection
 
-    def _check_process(self) -> None:
+    def _get_own(self) -> _Own:
         if self._closed:
             raise StorageError("The server is going down; the journal is closed.")
-        if self._forks != count_forks():
-            with self._lock:
-                if self._forks != count_forks():
-                    self._readers, self._writer, self._thread = [], None, None
-                    self._forks = count_forks()
+        return self._own.get()
 
 
 def _read_boot() -> int:
-    """Return a number of this start of the machine; 0 where it cannot be told."""
+    """Return a number of this start of the machine; 0 where there is none."""
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:

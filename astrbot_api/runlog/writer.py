@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from ..errors import AstrBotError
-from ..runtime.threads import count_forks
+from ..runtime.per_process import PerProcess
 from .journal import Journal, Piece
 from .log import RunLog
 from .signals.signals import RUN_EVENTS, Signals
@@ -54,9 +54,8 @@ class JournalWriter:
         self._open: set[RunLog] = set()
         self._urgent = threading.Event()
         self._left, self._counted_at = _BURST, time.monotonic()
-        self._forks = -1
         self._closed = False
-        self._thread: threading.Thread | None = None
+        self._thread = PerProcess(self._begin)
 
     def mark(self, log: RunLog, *, edge: bool = False) -> None:
         """Have a log written soon.
@@ -65,26 +64,25 @@ class JournalWriter:
         """
         with self._lock:
             self._marked[log] = None
-            if self._forks != count_forks():
-                self._begin()
+        self._thread.get()
         if edge and len(self._open) <= _QUIET_RUNS:
             self._urgent.set()
         self._wake.set()
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what is left and end the thread."""
-        if self._forks != count_forks() or self._thread is None:
-            return
-        self._closed = True
-        self._wake.set()
-        self._thread.join(timeout_s)
+        thread = self._thread.take()
+        if thread is not None:
+            self._closed = True
+            self._wake.set()
+            thread.join(timeout_s)
 
-    def _begin(self) -> None:
-        self._forks = count_forks()
+    def _begin(self) -> threading.Thread:
         self._closed = False
         self._open = set()
-        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        thread.start()
+        return thread
 
     def _run(self) -> None:
         while True:

@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from .per_process import count_forks as count_forks  # noqa: PLC0414 - for runlog and db
-
 T = TypeVar("T")
 
 
@@ -95,9 +93,6 @@ class NativeThread:
         self._end()
 
 
-start_native_thread = NativeThread
-
-
 class _Ticket:
     """What one caller waits for."""
 
@@ -124,7 +119,7 @@ class BatchWriter:
         self, run_batch: Callable[[Sequence[Callable[..., Any]]], list[Any | BaseException]]
     ) -> None:
         self._run_batch = run_batch
-        self._pool = start_native_thread()
+        self._pool = NativeThread()
         self._lock = threading.Lock()
         self._waiting: list[_Ticket] = []
         self._busy = False

@@ -12,12 +12,12 @@ _PROGRAM = """
 from gevent import monkey
 monkey.patch_all()
 from gevent import Timeout
-from astrbot_api.runtime.threads import run_native, start_native_thread
+from astrbot_api.runtime.threads import NativeThread, run_native
 
 def fail():
     raise OSError("No space left on device")
 
-thread = start_native_thread()
+thread = NativeThread()
 for run in (thread.call, run_native):
     for _ in range(2):
         with Timeout(20):
