@@ -1,4 +1,4 @@
-"""``astrbot-api admin``: for whoever has the machine and not the password."""
+"""``astrbot-api admin``: for an owner with the machine but without the password."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _TEXTS = ("username", "username_prefix")
 
 def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for each guard rail to a command."""
-    for rule, told in reversed(_RULES.items()):
+    for rule, help_text in reversed(_RULES.items()):
         name = "--" + _LISTS.get(rule, rule).replace("_", "-")
         kind: Any = str if rule in (*_LISTS, *_TEXTS) else click.IntRange(1)
-        add = click.option(name, rule, multiple=rule in _LISTS, type=kind, help=told)
+        add = click.option(name, rule, multiple=rule in _LISTS, type=kind, help=help_text)
         command = add(command)
     return command
 

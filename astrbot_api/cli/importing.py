@@ -20,7 +20,7 @@ KNOWN_KEY_VARIABLE = "ASTRBOT_KNOWN_KEY"
 
 @click.command("import-astrbot")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--apply", is_flag=True, help="Do it; otherwise only tell what would be done.")
+@click.option("--apply", is_flag=True, help="Do it; otherwise only report what would be done.")
 @click.option(
     "--only", "kinds", multiple=True, type=click.Choice(KINDS), help="Import nothing but this."
 )

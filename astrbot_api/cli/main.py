@@ -187,7 +187,7 @@ def show_db(settings: Settings) -> None:
     type=click.IntRange(0, 36500),
     help="Age of the attachments; default: ASTRBOT_UNUSED_FILE_DAYS (30).",
 )
-@click.option("--delete", is_flag=True, help="Remove them; otherwise only tell.")
+@click.option("--delete", is_flag=True, help="Remove them; otherwise only list them.")
 @settings_option
 def sweep_db(older_than_days: int | None, delete: bool, settings: Settings) -> None:
     """Remove attachments that no message uses, and what crashes left behind.

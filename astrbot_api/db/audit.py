@@ -70,9 +70,9 @@ def key_entry(
 
     :param row: The key as :func:`~astrbot_api.db.keys.describe_key` has it.
     """
-    told = f"{row['name']} ({row['key_prefix']}…)"
-    told = f"{told}: {detail}" if detail else told
-    return AuditEntry(action, actor, address, row["key_id"], told)
+    known_as = f"{row['name']} ({row['key_prefix']}…)"
+    known_as = f"{known_as}: {detail}" if detail else known_as
+    return AuditEntry(action, actor, address, row["key_id"], known_as)
 
 
 def write_audited(

@@ -5,7 +5,7 @@ Of the deliveries of one target only the oldest that is not finished is its
 a target that does not answer costs nothing while its line waits.
 
 A claim holds as long as its worker's lease: a worker that died leaves its
-deliveries to the others, and one that was only thought dead is told so by the
+deliveries to the others, and one that was only thought dead notices it by the
 first write that it tries.
 """
 

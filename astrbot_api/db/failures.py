@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 def as_storage_error(error: Exception) -> StorageError:
-    """Log a failure of the database and return what the caller is told."""
+    """Log a failure of the database and return the error for the caller."""
     log.error("database: %s", " ".join(str(error).split()))
     return StorageError(
         "The server could not reach or keep its state; nothing was stored. Try again later."
@@ -18,7 +18,7 @@ def as_storage_error(error: Exception) -> StorageError:
 
 
 def as_unknown_outcome(error: Exception) -> OutcomeUnknown:
-    """Log a connection that was lost in a commit and return what the caller is told."""
+    """Log a connection that was lost in a commit and return the error for the caller."""
     log.error("database: lost while it committed: %s", " ".join(str(error).split()))
     return OutcomeUnknown(
         "The server lost its state while it stored this, which may or may not be kept. "

@@ -62,7 +62,7 @@ class SourceKey:
 
 @dataclass(frozen=True, slots=True)
 class SourceSession:
-    """A session as it is to be stored; ``stamp`` tells it from another of this id."""
+    """A session as it is to be stored; ``stamp`` distinguishes it from another of this id."""
 
     session_id: str
     platform_id: str

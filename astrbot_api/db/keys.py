@@ -82,7 +82,7 @@ _NOTE_FIRST_USE = Prepared(
 
 _NOTE_USE = Prepared(ApiKey.update(last_used_at=param("now")).where(equals(ApiKey.key_id)))
 
-#: How long a session key stays after its end, so that its holder can be told.
+#: How long a session key stays after its end, so that its holder gets a clear error.
 _KEPT_US = 60 * 60 * 1_000_000
 
 

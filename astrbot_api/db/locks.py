@@ -64,7 +64,7 @@ def for_share(db: peewee.Database, query: Any) -> Any:
 
 
 def _is_new(db: peewee.Database, lock: tuple[str, Any]) -> bool:
-    """Note a lock; tell whether this transaction has yet to take it."""
+    """Note a lock; return whether this transaction has yet to take it."""
     held: set[tuple[str, Any]] | None = getattr(db, "held_locks", None)
     if held is None or lock in held:
         return False

@@ -218,7 +218,7 @@ def find_of_turn(
 
 
 def replace_content(db: peewee.Database, number: int, content: dict[str, Any]) -> None:
-    """Put another content in the place of a message's; its links to attachments go."""
+    """Replace the content of a message; its links to attachments go."""
     text = orjson.dumps(content).decode()
     Message.update(content=text).where(Message.id == number).execute(db)
     MessageAttachment.delete().where(MessageAttachment.message == number).execute(db)

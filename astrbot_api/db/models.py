@@ -128,7 +128,7 @@ _index(
 class SessionCount(Table):
     """How many sessions a creator has on a platform.
 
-    Counting index entries is linear; the list of sessions tells its total on
+    Counting index entries is linear; the list of sessions has its total on
     every page. Kept in step by :mod:`astrbot_api.db.sessions` alone.
     """
 
@@ -175,7 +175,7 @@ class Note(Table):
 
 
 class SessionSummary(Table):
-    """What the model is told of a session's older turns, up to message ``until``."""
+    """The summary of a session's older turns for the model, up to message ``until``."""
 
     session = Whole(primary_key=True)
     until = Whole()
@@ -459,7 +459,7 @@ _index("delivery_of_platform", Delivery.platform_id, Delivery.id)
 
 
 class InboundEvent(Table):
-    """A message that a messenger has told us of: once, however often it tells it."""
+    """A message that a messenger has delivered: one row, also when it is redelivered."""
 
     bot_id = TextField()
     event_id = TextField()

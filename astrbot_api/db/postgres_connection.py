@@ -19,7 +19,7 @@ from ..runtime.threads import is_gevent_patched
 _STATEMENT_LIMIT_S = 30
 
 #: Asked of every connection. A transaction whose worker has frozen must not
-#: keep its locks for ever.
+#: keep its locks without an end.
 _SET_UP = (
     f"SET statement_timeout = '{_STATEMENT_LIMIT_S}s'; "
     "SET idle_in_transaction_session_timeout = '60s'"
@@ -76,7 +76,7 @@ class _Cursor(psycopg.Cursor[Any]):
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that can say whether it still is one, and waits for nothing for ever."""
+    """A connection that can say whether it still is one, and waits for nothing without a limit."""
 
     database: PostgresDatabase
     #: The server gives a statement up before this, and says so.

@@ -212,7 +212,7 @@ def finish_run(
 
 
 def find_run(db: peewee.Database, run_id: str) -> RunRow | None:
-    """Return the run of this id, whoever owns it."""
+    """Return the run of this id, of any owner."""
     row = _FIND.execute(db, run_id=run_id).fetchone()
     return None if row is None else RunRow(*row)
 

@@ -16,8 +16,8 @@ from .prepared import Prepared, equals, insert, param, params
 #: The platform of every session that is made over HTTP.
 WEBCHAT = "webchat"
 
-#: Creator of a session that a pushed message made without naming a user: it
-#: is whoever's speaks in it first.
+#: Creator of a session that a pushed message made without naming a user: the
+#: first user who writes in it becomes its owner.
 NOBODY = ""
 
 
@@ -64,7 +64,7 @@ _DESCRIBE = Prepared(ChatSession.select(*_SHOWN).where(equals(ChatSession.id)))
 
 
 def find_session(db: peewee.Database, session_id: str) -> SessionRow | None:
-    """Return the session of this name, whoever owns it."""
+    """Return the session of this name, of any owner."""
     row = _FIND.execute(db, session_id=session_id).fetchone()
     return None if row is None else SessionRow(*row)
 

@@ -78,7 +78,7 @@ def keep_trying(note: Note, confirmed: Confirmed) -> None:
 
 
 def to_platform_error(error: Exception) -> PlatformError:
-    """Return what a failed attempt is told as."""
+    """Return the error that a failed attempt is reported as."""
     if isinstance(error, PlatformError):
         return error
     if isinstance(error, ApiError):

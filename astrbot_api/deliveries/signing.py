@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 
 #: How far the sender's clock may be off, and how long a request can be
-#: replayed; whoever takes them must know the ids of this time.
+#: replayed; receivers must remember the ids of this time.
 TOLERANCE_S = 300
 
 _PREFIX = "whsec_"
@@ -59,7 +59,7 @@ def verify(
         return None
     expected = _digest(secret, message_id, timestamp, body).encode()
     given = headers.get("webhook-signature", "").split(" ")[:_MAX_SIGNATURES]
-    # Every one is compared, so that the time tells nothing.
+    # Every one is compared, so that the time reveals nothing.
     matches = [
         hmac.compare_digest(one.removeprefix("v1,").encode(), expected)
         for one in given

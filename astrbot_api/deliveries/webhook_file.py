@@ -1,4 +1,4 @@
-"""``webhooks.toml``: other systems that are told of events. A change needs no restart."""
+"""``webhooks.toml``: other systems that are notified of events. A change needs no restart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..config.watched import WatchedFile
 from ..errors import SettingsError
 from .signing import is_secret
 
-#: What can be told of.
+#: Event types a webhook can subscribe to.
 EVENTS = ("message_stored", "run_ended", "delivery_failed")
 
 

@@ -1,4 +1,4 @@
-"""Events for other systems: queued with what they tell of, sent by the outbox."""
+"""Events for other systems: queued with what they report, sent by the outbox."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _MAX_ANSWER_BYTES = 64 * 1024
 
 
 class Announcer:
-    """Tells the webhooks that want to know.
+    """Notifies the webhooks that subscribe.
 
-    An event is queued in the transaction that makes what it tells of, so
+    An event is queued in the transaction that makes what it reports, so
     there is none without the other. Events wait for no other: one that is
     tried again may come after a later one.
     """
@@ -116,7 +116,7 @@ class Announcer:
     def delivery_failed(self, db: peewee.Database, delivery: DeliveryRow, error: str) -> None:
         """Queue that a delivery to a messenger was given up."""
         if delivery.platform_id.startswith(EVENT_PREFIX):
-            return  # or a receiver that is away would be told of itself, for ever
+            return  # or a receiver that is away would be notified of itself, without an end
         self.queue(
             db,
             "delivery_failed",

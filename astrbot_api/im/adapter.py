@@ -213,7 +213,7 @@ class Adapter(Protocol):
         Never fetch an address that a sender chose: only the platform's own.
 
         :param source: As in :class:`InFile`.
-        :raises PlatformError: which is told in the place of the file.
+        :raises PlatformError: which is reported instead of the file.
         """
 
     def show_typing(self, target: Target) -> None:

@@ -37,7 +37,7 @@ DEFAULT_SESSION = "default"
 _MAX_TEXT_UNITS = 30_000
 _MIN_TEXT_UNITS = 200
 
-#: How Apprise tells the status that a service answered.
+#: How Apprise logs the status that a service answered.
 _STATUS = re.compile(r"error=(\d{3})\b")
 
 

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Bots:
-    """Makes each bot's adapter at its first use, and anew when its table changed."""
+    """Makes each bot's adapter at its first use, and again when its table changed."""
 
     def __init__(self, data_dir: Path, types: AdapterTypes) -> None:
         self._types = types

@@ -40,16 +40,16 @@ _TYPING_LIMIT_S = 600.0
 #: How often it is looked whether a turn has ended, in seconds.
 _LOOK_S = 0.25
 
-#: Where so many messages wait to be sent, nobody is told of one more refusal:
-#: whoever floods a bot would fill the outbox.
+#: Where so many messages wait to be sent, one more refusal is not reported:
+#: a flood of messages would fill the outbox.
 _MAX_REFUSALS = 3
 
-#: What may pass: the platform is told to try again.
+#: Temporary failures: the platform is asked to try again.
 _PASSING_CODES = ("server_busy", "shutting_down", "storage_error")
 
 
 class Inbound:
-    """Takes messages in; a platform that tells of one again changes nothing."""
+    """Takes messages in; a redelivered message changes nothing."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Inbound:
         :param in_place: Return only when its files are fetched: a platform
             that is polled can wait, and forgets the message when it has been
             confirmed.
-        :raises ApiError: when the message is not stored, and should be told of again.
+        :raises ApiError: when the message is not stored, and should be redelivered.
         """
         if not message.addressed or not (message.text.strip() or message.files):
             return
@@ -110,7 +110,7 @@ class Inbound:
         self._begin(bot, adapter, message, files)
 
     def prune(self) -> None:
-        """Forget events that no platform tells of again. A chore."""
+        """Forget events that no platform redelivers. A chore."""
         keep_us = int(self._settings.im_keep_days * 86_400e6)
         self._store.write(lambda db: inbound.prune_events(db, keep_us))
 
@@ -200,7 +200,7 @@ class Inbound:
 
 
 def _read(adapter: Adapter, bot_id: str, request: InboundRequest) -> Reception:
-    """Have the adapter read a request; whoever found the address may send anything."""
+    """Have the adapter read a request, which may hold anything."""
     try:
         return adapter.receive(request)
     except (PlatformError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -1,6 +1,6 @@
 """Messages with files: stored, then answered to the platform, then fetched.
 
-A platform waits for an answer only a few seconds, and does not tell again of
+A platform waits for an answer only a few seconds, and does not redeliver
 what it had an answer to. So the message is stored before; a worker that dies
 while it fetches leaves it to the others.
 """
@@ -48,7 +48,7 @@ class PendingMessages:
         self._fetching: set[tuple[str, str]] = set()
 
     def add(self, bot_id: str, message: InMessage) -> None:
-        """Store a message and begin to fetch its files; once, however often it is told of.
+        """Store a message and begin to fetch its files; once per platform message id.
 
         :raises ApiError: ``server_busy`` or a storage error: it is not stored.
         """
@@ -63,7 +63,7 @@ class PendingMessages:
             if mine:
                 self._leave(key)
             raise
-        # Told of twice at once: both wait until it is stored, and one of them begins.
+        # Delivered twice at once: both wait until it is stored, and one of them begins.
         if mine and stored:
             self._start(key, message)
         elif mine:

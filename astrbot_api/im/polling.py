@@ -126,5 +126,5 @@ class Pollers:
                     log.exception("a message to the bot %s is left out", poll.bot.id)
                     break
         if poll.stop.is_set():
-            # Not confirmed: whoever polls next is told of it again.
+            # Not confirmed: the next poll returns it again.
             raise PlatformError("polling ends")

@@ -1,6 +1,6 @@
 """Long texts cut into messages at sensible places.
 
-Markdown is cut before it is read, so that every piece tells how much of the
+Markdown is cut before it is read, so that every piece knows how much of the
 sender's own text it stands for: after a failure exactly the rest is sent. A
 block of code that has to be cut is closed in one piece and opened again in
 the next.

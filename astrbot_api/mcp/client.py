@@ -94,7 +94,7 @@ class McpTools:
             )
 
     def _sync(self) -> None:
-        """Tell the sidecar when the configs want other servers than before."""
+        """Notify the sidecar when the configs want other servers than before."""
         if not self._path:
             return
         configs = [server for one in self._list_configs() for server in one.mcp.values()]

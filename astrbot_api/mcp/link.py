@@ -93,7 +93,7 @@ class Link:
 
         :returns: The ``result`` message.
         :raises ToolError: when there is none, with the reason.
-        :raises RunCancelled: when ``cancel`` fires; the server is told.
+        :raises RunCancelled: when ``cancel`` fires; the server is notified.
         """
         pending = _Pending()
         with self._register(pending) as number:

@@ -88,7 +88,7 @@ def _bind(key: str, tool: str, caller: Caller) -> Callable[[Mapping[str, Any], T
 
 
 def _show(part: Mapping[str, Any], context: ToolContext) -> str:
-    """Return what the model is told of a part of a result; the user is sent its files."""
+    """Return the text for the model of a part of a result; the user is sent its files."""
     if part["type"] == "text":
         text: str = part["text"]
         return text

@@ -3,7 +3,7 @@
 Lines of JSON over a Unix socket. From a worker:
 
 ``{"type": "want", "servers": {KEY: DEFINITION}}``
-    All the servers that this worker's configs have now. ``KEY`` tells one
+    All the servers that this worker's configs have now. ``KEY`` distinguishes one
     definition from another.
 ``{"type": "call", "id": N, "server": KEY, "tool": NAME, "arguments": {…}}``
     Answered once, with the same id, at any time and in any order.

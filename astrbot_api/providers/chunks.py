@@ -49,7 +49,7 @@ class ChunkReader:
         :returns: What it adds to the answer; usage is kept for :meth:`finish`.
         :raises ProviderError: when it is not JSON, or reports an error.
         """
-        chunk, mends = _load(payload)
+        chunk, joins = _load(payload)
         if not isinstance(chunk, dict):
             raise ProviderError(failures.NOT_JSON)
         if chunk.get("error") or chunk.get("object") == "error":
@@ -65,7 +65,7 @@ class ChunkReader:
         if choice.get("finish_reason"):
             self.finished = True
         message = choice.get("delta") or choice.get("message")
-        return self._read_message(message, mends) if isinstance(message, dict) else []
+        return self._read_message(message, joins) if isinstance(message, dict) else []
 
     def finish(self) -> list[Delta]:
         """Give what was held back, then the usage."""
@@ -88,27 +88,27 @@ class ChunkReader:
         if not self._answered:
             raise ProviderError(failures.ANSWERED_NOTHING)
 
-    def _read_message(self, message: dict[str, Any], mends: bool) -> list[Delta]:
+    def _read_message(self, message: dict[str, Any], joins: bool) -> list[Delta]:
         found: list[Delta] = []
         thought = message.get("reasoning_content") or message.get("reasoning")
         if thought:
-            self._add_text(found, _REASONING, thought, mends)
+            self._add_text(found, _REASONING, thought, joins)
         content = message.get("content") or message.get("refusal")
         if content:
             if isinstance(content, list):
-                content = self._read_parts(found, content, mends)
-            self._add_text(found, _CONTENT, content, mends)
+                content = self._read_parts(found, content, joins)
+            self._add_text(found, _CONTENT, content, joins)
         calls = message.get("tool_calls")
         if isinstance(calls, list):
-            found += self._read_calls(calls, mends)
+            found += self._read_calls(calls, joins)
         if found:
             self._answered = True
         return found
 
-    def _add_text(self, found: list[Delta], channel: str, text: Any, mends: bool = False) -> None:
+    def _add_text(self, found: list[Delta], channel: str, text: Any, joins: bool = False) -> None:
         if not isinstance(text, str):
             return
-        if mends or self._halves:
+        if joins or self._halves:
             text = self._mend(channel, text)
         if not text:
             return
@@ -119,14 +119,14 @@ class ChunkReader:
         else:
             found += self._think.feed(text)
 
-    def _read_parts(self, found: list[Delta], parts: list[Any], mends: bool) -> str:
+    def _read_parts(self, found: list[Delta], parts: list[Any], joins: bool) -> str:
         """Take content that comes as a list of typed parts."""
         for part in parts:
             if isinstance(part, dict) and part.get("type") == "thinking":
-                self._add_text(found, _REASONING, _join_texts(part.get("thinking")), mends)
+                self._add_text(found, _REASONING, _join_texts(part.get("thinking")), joins)
         return _join_texts(parts)
 
-    def _read_calls(self, calls: list[Any], mends: bool) -> list[Delta]:
+    def _read_calls(self, calls: list[Any], joins: bool) -> list[Delta]:
         found: list[Delta] = []
         for call in calls:
             if not isinstance(call, dict):
@@ -135,14 +135,14 @@ class ChunkReader:
             if not isinstance(function, dict):
                 function = {}
             name, call_id = _text(function.get("name")), _text(call.get("id"))
-            if mends:
+            if joins:
                 name, call_id = _whole(name), _whole(call_id)
             index, call_id = self._calls.place(call.get("index"), call_id, name)
             arguments = function.get("arguments")
             if isinstance(arguments, dict):
                 arguments = json.dumps(arguments, ensure_ascii=False)
             arguments = _text(arguments)
-            if mends or self._halves:
+            if joins or self._halves:
                 arguments = self._mend(index, arguments)
             if call_id or name or arguments:
                 found.append(ToolCallDelta(index, call_id, name, arguments))
@@ -186,7 +186,7 @@ class _CallIndex:
     def place(self, index: Any, call_id: str, name: str) -> tuple[int, str]:
         """Find the call to which a piece belongs, or begin a new one.
 
-        :returns: Its number, and the id to tell with this piece.
+        :returns: Its number, and the id for this piece.
         """
         known: int | None
         if isinstance(index, int):

@@ -59,7 +59,7 @@ def resolve_auto(config: ProviderConfig, environ: Mapping[str, str]) -> Provider
         return config
     model = environ.get("ASTRBOT_MODEL") or config.model
     if url := environ.get("ASTRBOT_MODEL_URL"):
-        # Whoever sets the address beside the key means the key for it.
+        # An address that is set beside the key is what the key is for.
         key_env = config.api_key_env or "OPENAI_API_KEY"
         base_url = url.rstrip("/")
         return replace(config, type="openai", base_url=base_url, model=model, api_key_env=key_env)

@@ -10,7 +10,7 @@ load any of it: that would be 20 MB and half a second for nothing.
 llama.cpp (the package xllamacpp) opens the endpoint in native threads, so no
 hub is ever blocked, and all workers share one copy of the weights. The
 process prints ``ready http://HOST:PORT/v1`` and ends when its standard input
-ends: then whoever started it is gone, however it died.
+ends: then its parent is gone.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def to_safe_name(name: str) -> str:
-    """Return the name that an endpoint is told; the same for the same name.
+    """Return the name for the endpoint; the same for the same name.
 
     A dot becomes ``__``. What else is changed gets a mark that keeps two
     names apart.

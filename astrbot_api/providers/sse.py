@@ -57,7 +57,7 @@ class SSEParser:
         return found
 
     def finish(self) -> list[bytes]:
-        """Tell that no more bytes come.
+        """Note that no more bytes come.
 
         :returns: The event that only lacks its blank line, if there is one:
             endpoints forget it after the last event.

@@ -1,4 +1,4 @@
-"""Tells thinking from the answer where an endpoint sends both as content.
+"""Separates thinking from the answer where an endpoint sends both as content.
 
 Ollama and vLLM without a reasoning parser pass on what the model writes:
 ``<think>…</think>`` and then the answer.

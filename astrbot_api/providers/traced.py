@@ -13,7 +13,7 @@ from ..runtime.tracing import Span
 
 @dataclass(frozen=True, slots=True)
 class TracedProvider:
-    """A provider that tells a trace of each call: the model, the tokens, the first token.
+    """A provider that adds a span for each call: the model, the tokens, the first token.
 
     Names are those of https://opentelemetry.io/docs/specs/semconv/gen-ai/.
 
@@ -35,8 +35,8 @@ class TracedProvider:
         span = self.span.begin(f"chat {model}".strip(), "CLIENT", attributes)
         silent = True
         try:
-            told = replace(options, headers={**options.headers, **span.to_headers()})
-            for delta in self.provider.stream(messages, tools, told):
+            traced = replace(options, headers={**options.headers, **span.to_headers()})
+            for delta in self.provider.stream(messages, tools, traced):
                 if isinstance(delta, Usage):
                     span.note(_describe(delta))
                 elif silent:

@@ -2,7 +2,7 @@
 
 The thread that runs the turn appends events; the journal writer writes them and then
 releases them to the streams of this worker. The events that close a run do not wait to be
-written: the reply is stored by then, and whoever recovers the run writes the same ones. An
+written: the reply is stored by then, and a recovery of the run writes the same ones. An
 event is encoded once for all readers.
 """
 

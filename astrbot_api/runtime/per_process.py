@@ -25,11 +25,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_note_fork)
 
 
-def count_forks() -> int:
-    """Return a number that differs between a process and its forked child."""
-    return _forks[0]
-
-
 class PerProcess(Generic[T]):
     """A value that is made once a process, when it is first needed.
 

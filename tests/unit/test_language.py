@@ -20,8 +20,7 @@ BANNED = re.compile(
     re.IGNORECASE,
 )
 
-#: Add "astrbot_api" once its docstrings are rewritten.
-FOLDERS = ("tests", "bench", "docs", "examples", "deploy")
+FOLDERS = ("astrbot_api", "tests", "bench", "docs", "examples", "deploy")
 PAGES = ("README*.rst", "CHANGES.rst", "CONTRIBUTING.rst", *(f"{one}/**/*.rst" for one in FOLDERS))
 
 

@@ -24,7 +24,7 @@ function inline(text) {
   return found.filter((part) => part !== "");
 }
 
-/** Tell whether a table begins: a line with bars, and below it a rule of dashes. */
+/** Return whether a table begins: a line with bars, and below it a rule of dashes. */
 function beginsTable(lines, at) {
   const rule = lines[at + 1] ?? "";
   return lines[at].includes("|") && rule.includes("|") && RULE.test(rule);

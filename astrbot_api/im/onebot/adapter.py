@@ -32,7 +32,7 @@ from .api import OneBotApi, file_reference
 from .inbound import EventReader
 from .segments import write_segments
 
-#: QQ refuses or folds longer ones; it tells no exact number.
+#: QQ refuses or folds longer ones; it gives no exact number.
 _MAX_TEXT_UNITS = 3000
 
 #: What has a segment of its own.
@@ -115,7 +115,7 @@ class OneBotAdapter(BaseAdapter):
     def _deliver(
         self, chat: _Chat, segments: Sequence[Mapping[str, Any]], file: OutFile | None = None
     ) -> list[str]:
-        """Send one message and return its id, where the implementation tells it."""
+        """Send one message and return its id, where the implementation returns it."""
         message = {**chat.where, "message": [*chat.reply, *segments]}
         result = self._api.call(f"send_{chat.kind}_msg", message, file)
         chat.reply.clear()

@@ -68,13 +68,13 @@ class OneBotApi:
         if status != 200:
             raise PlatformError(f"OneBot answered {status}.")
         body = answer.json()
-        # "async": it is taken and will be done; whether it works is not told.
+        # "async": it is taken and will be done; whether it works is not reported.
         if isinstance(body, dict) and body.get("status") in ("ok", "async"):
             return body.get("data")
         if not isinstance(body, dict):
             body = {}
         words = str(body.get("wording") or body.get("message") or body.get("msg") or "")
-        # What it says of a failure does not tell whether QQ has the message:
+        # What it says of a failure does not say whether QQ has the message:
         # sending it again might show it twice.
         raise PlatformError(
             f"OneBot failed with {body.get('retcode')}: {self._hide(words[:_MAX_WORDS_CHARS])}"

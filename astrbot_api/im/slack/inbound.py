@@ -53,7 +53,7 @@ class EventReader:
         if not thread and self.threads and not private:
             thread = ts
         return InMessage(
-            # Not Slack's event_id: a mention is told twice, as a mention and
+            # Not Slack's event_id: a mention is delivered twice, as a mention and
             # as a message, where the app asked for both.
             event_id=f"{channel}/{ts}",
             message_type="FriendMessage" if private else "GroupMessage",

@@ -26,7 +26,7 @@ _FILES: tuple[tuple[str, FileType, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class UpdateReader:
-    """Reads what Telegram tells about the messages that a bot got.
+    """Reads Telegram's updates about the messages that a bot got.
 
     :param bot_id: The first part of its token.
     :param username: Its name, without ``@``; empty when it is not known.

@@ -44,7 +44,7 @@ class SettingsSchema(ma.Schema):
 
     @ma.validates_schema
     def check_webhook(self, data: dict[str, Any], **_: Any) -> None:
-        """Ask for what a webhook needs: whoever finds its address must not speak for Telegram."""
+        """Require the secret of a webhook: its address alone must not be enough."""
         if data.get("updates") != "webhook":
             return
         if not data.get("webhook_secret"):

@@ -21,7 +21,7 @@ LINGER_S = 30.0
 #: Most calls of one worker at once.
 MAX_CALLS = 2000
 
-#: Makes the session of a definition; the callable is told of each change.
+#: Makes the session of a definition; the callable is called for each change.
 MakeSession = Callable[[Mapping[str, Any], Callable[[], None]], ServerSession]
 
 
@@ -92,7 +92,7 @@ class Hub:
     def _tell(self, key: str) -> None:
         for link in self._links:
             if key in link.wanted:
-                link.tell(key)
+                link.notify(key)
 
 
 class _Link:
@@ -107,7 +107,7 @@ class _Link:
         self._writer = writer
         self._sending = asyncio.Lock()
         self._calls: dict[int, asyncio.Task[None]] = {}
-        #: Servers whose state is still to be told; a dict keeps their order.
+        #: Servers whose state is still to be sent; a dict keeps their order.
         self._news: dict[str, None] = {}
         self._has_news = asyncio.Event()
 
@@ -133,7 +133,7 @@ class _Link:
         """End the connection."""
         self._writer.close()
 
-    def tell(self, key: str) -> None:
+    def notify(self, key: str) -> None:
         """Have the state of a server sent soon; of several changes the last."""
         self._news[key] = None
         self._has_news.set()
@@ -144,7 +144,7 @@ class _Link:
             self.wanted = frozenset(request["servers"])
             self._hub.want(request["servers"])
             for key in request["servers"]:
-                self.tell(key)
+                self.notify(key)
         elif kind == "call":
             number = request["id"]
             task = asyncio.create_task(self._call(request))

@@ -24,7 +24,7 @@ _TOO_TALKATIVE = ("mcp", "httpx2", "httpcore2")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve the workers until told to end.
+    """Serve the workers until asked to end.
 
     :returns: The exit status.
     """

@@ -219,7 +219,7 @@ class ServerSession:
             self._listed.set()
 
     async def _listen(self, client: Any) -> None:
-        """Ask a newer server to tell of changes.
+        """Ask a newer server to report changes.
 
         A stream that breaks may mean that a server with a URL is gone: the
         tools are listed again, and that fails if it is.
@@ -231,7 +231,7 @@ class ServerSession:
                         self._listed.set()
             except MCPError as error:
                 if error.code != mcp_types.CONNECTION_CLOSED:
-                    return  # it tells of no changes
+                    return  # it reports no changes
             except SubscriptionLost:
                 pass
             await asyncio.sleep(_LISTEN_PAUSE_S)

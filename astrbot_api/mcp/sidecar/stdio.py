@@ -99,7 +99,7 @@ class StdioServer:
                 stream.close()
 
     async def _read(self, process: asyncio.subprocess.Process, to_session: Any) -> None:
-        """Pass the server's messages on, until it ends or says something that is none."""
+        """Pass the server's messages on, until it ends or sends something that is no message."""
         assert process.stdout is not None
         async with to_session:
             try:

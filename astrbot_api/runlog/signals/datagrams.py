@@ -121,7 +121,7 @@ class DatagramSignals:
                 if not own.is_open:
                     return
                 topic, _, payload = data.decode(errors="replace").partition(" ")
-                self._subscribers.tell(topic, payload)
+                self._subscribers.notify(topic, payload)
 
     def _list_peers(self, own: str) -> list[str]:
         """Return the other sockets; list them again when the folder has changed."""

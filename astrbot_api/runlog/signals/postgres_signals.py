@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from ...db.postgres_connection import Connection, read_url
 from .remote_signals import RemoteSignals
 
-#: A channel is of one database, so its name need not be told apart.
+#: A channel is of one database, so its name needs no prefix.
 _CHANNEL = "astrbot_signals"
 
 _NOTIFY = f"SELECT pg_notify('{_CHANNEL}', text) FROM unnest(%s::text[]) AS text"

@@ -34,7 +34,7 @@ def open_redis(url: str, *, timeout_s: float = _TIMEOUT_S) -> Any:
             timeout=timeout_s,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            # A connection may be stale: once more at once, and then the caller is told.
+            # A connection may be stale: once more at once, and then the error is raised.
             retry=Retry(NoBackoff(), 1),
         )
     except ValueError as error:

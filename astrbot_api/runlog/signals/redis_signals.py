@@ -15,7 +15,7 @@ _WAIT_S = 0.5
 
 def make_redis_signals(url: str, prefix: str) -> RemoteSignals:
     """Return signals between all processes with the same Redis and prefix."""
-    open_redis(url).close()  # a wrong URL is told now
+    open_redis(url).close()  # a wrong URL is reported now
     return RemoteSignals(lambda: _RedisTransport(url, f"{prefix}:signals"), "Redis")
 
 

@@ -134,7 +134,7 @@ class RemoteSignals:
             sender, _, rest = text.partition(" ")
             topic, _, payload = rest.partition(" ")
             if sender != own.id:
-                self._subscribers.tell(topic, payload)
+                self._subscribers.notify(topic, payload)
 
         while not own.closed.is_set():
             try:

@@ -1,6 +1,6 @@
 """Wake-ups between workers. They carry hints, never state.
 
-A signal may be lost: whoever waits for one also looks for itself now and
+A signal may be lost: a waiter also looks for itself now and
 then. It is what makes a wait short, not what makes it end.
 """
 
@@ -30,9 +30,9 @@ class Signals(Protocol):
     """Sends short texts to the other workers, and hears theirs."""
 
     def publish(self, topic: str, payload: str) -> None:
-        """Tell every other worker; never waits and never fails.
+        """Notify every other worker; never waits and never fails.
 
-        Who has subscribed in this worker is not told.
+        Subscribers of this worker are not notified.
 
         :param payload: A few kilobytes at most.
         """
@@ -61,27 +61,27 @@ class Subscribers:
         """Add a callback."""
         self._callbacks[topic].append(callback)
 
-    def tell(self, topic: str, payload: str) -> None:
+    def notify(self, topic: str, payload: str) -> None:
         """Call those of a topic; what one raises is logged."""
         for callback in self._callbacks.get(topic, ()):
             try:
                 callback(payload)
             except Exception:
-                # Whoever listens must not make the others deaf.
+                # One subscriber's failure must not keep the others from hearing.
                 log.exception("a signal of topic %s was not understood", topic)
 
 
 class NoSignals:
-    """For one process on its own: there is nobody to tell."""
+    """For one process on its own: there is nobody to notify."""
 
     def __init__(self) -> None:
         self.subscribers = Subscribers()
 
     def publish(self, topic: str, payload: str) -> None:
-        """Tell nobody."""
+        """Notify nobody."""
 
     def subscribe(self, topic: str, callback: Callback) -> None:
-        """Note who would be told."""
+        """Ignore the subscriber."""
         self.subscribers.add(topic, callback)
 
     def start(self) -> None:
