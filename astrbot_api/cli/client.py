@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import urllib3
-
 from ..errors import AstrBotError
+from ..providers.sse import SSEParser
+from ..runtime.outbound import Outbound, OutboundError
+
+_MAX_REFUSAL_BYTES = 65536
 
 
 class ClientError(AstrBotError):
@@ -23,22 +25,22 @@ def ask(base_url: str, secret: str, body: dict[str, Any]) -> Iterator[str]:
     :param body: The JSON body of ``POST /api/v1/chat``.
     :raises ClientError: with the server's own words.
     """
-    http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=120), retries=False)
+    outbound, parser = Outbound(), SSEParser()
     try:
-        response = http.request(
-            "POST",
-            base_url.rstrip("/") + "/api/v1/chat",
-            json=body,
-            headers={"Authorization": f"Bearer {secret}"},
-            preload_content=False,
-        )
-        if response.status != 200:
-            raise ClientError(_refusal(response.status, response.data))
-        for line in response:
-            if line.startswith(b"data: "):
-                yield from _text_of(json.loads(line[6:]))
-    except urllib3.exceptions.HTTPError as error:
-        raise ClientError(f"{base_url} cannot be reached: {type(error).__name__}") from error
+        answer = outbound.send(
+            "POST", base_url.rstrip("/") + "/api/v1/chat", body=json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {secret}", "Content-Type": "application/json"},
+            connect_timeout_s=10, read_timeout_s=120,
+        )  # fmt: skip
+        if answer.status != 200:
+            raise ClientError(_refusal(answer.status, answer.read_all(_MAX_REFUSAL_BYTES)[0]))
+        while data := answer.read(65536):
+            for event in parser.feed(data):
+                yield from _text_of(json.loads(event))
+    except OutboundError as error:
+        raise ClientError(f"{base_url} cannot be reached: {error.reason}") from error
+    finally:
+        outbound.close()
 
 
 def _text_of(event: dict[str, Any]) -> Iterator[str]:

@@ -5,33 +5,27 @@ from __future__ import annotations
 import json as json_text
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
-import urllib3
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ProtocolError,
-    ReadTimeoutError,
-    SSLError,
-)
 
 from ..errors import AstrBotError
-
-#: Most connections that are kept to one host.
-_POOL_SIZE = 20
+from ..runtime.outbound import Answer, Outbound, OutboundError
 
 #: Longest answer that is read, in bytes.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
-
 #: Longest time that a download may take, in seconds.
 MAX_DOWNLOAD_S = 300.0
+
+#: Why there is no answer, without the address: a token may be part of it.
+_FAILURES = {
+    "address": "The platform's address, or that of the proxy, cannot be used.",
+    "unreachable": "The platform cannot be reached.",
+    "silent": "The platform did not answer in time.",
+    "untrusted": "The platform's TLS certificate is not accepted.",
+}
 
 
 class PlatformError(AstrBotError):
@@ -70,9 +64,14 @@ class HttpAnswer:
         except orjson.JSONDecodeError as error:
             raise PlatformError(
                 f"The platform answered {self.status} without JSON.",
-                retryable=self.status >= 500 or self.status == 429,
+                retryable=self.passing,
                 retry_after_s=self.retry_after_s,
             ) from error
+
+    @property
+    def passing(self) -> bool:
+        """Whether the status says that the same request may succeed later."""
+        return self.status >= 500 or self.status == 429
 
     @property
     def retry_after_s(self) -> float | None:
@@ -91,9 +90,7 @@ class PlatformHttp:
     """
 
     def __init__(self) -> None:
-        self._pool = urllib3.PoolManager(
-            num_pools=50, maxsize=_POOL_SIZE, block=False, retries=False
-        )
+        self._outbound = Outbound()
 
     def request(
         self,
@@ -116,17 +113,17 @@ class PlatformHttp:
         :raises PlatformError: when no answer came (retryable), or one of more
             than ``max_bytes``.
         """
-        response = self._open(method, url, headers, json, body, timeout_s)
+        answer = self._send(method, url, headers, json, body, timeout_s)
         try:
-            data = _read_bounded(response, max_bytes, timeout_s)
-        except HTTPError as error:
+            data, more = answer.read_all(max_bytes, timeout_s)
+        except OutboundError as error:
             raise PlatformError("The platform broke its answer off.", retryable=True) from error
         finally:
-            _close(response)
-        if len(data) > max_bytes:
+            answer.close()
+        if more:
             raise PlatformError(f"The platform answered more than {max_bytes} bytes.")
-        found = {name.lower(): value for name, value in response.headers.items()}
-        return HttpAnswer(response.status, found, data)
+        found = {name.lower(): value for name, value in answer.headers.items()}
+        return HttpAnswer(answer.status, found, data)
 
     def open(
         self,
@@ -140,21 +137,20 @@ class PlatformHttp:
         :returns: What :attr:`InFile.fetch` returns.
         :raises PlatformError: for no answer and for any status but 200.
         """
-        response = self._open("GET", url, headers, None, None, timeout_s)
-        if response.status != 200:
-            status = response.status
-            _close(response)
+        answer = self._send("GET", url, headers, None, None, timeout_s)
+        if answer.status != 200:
+            answer.close()
             raise PlatformError(
-                f"The platform answered {status} to the download of a file.",
-                retryable=status >= 500 or status == 429,
+                f"The platform answered {answer.status} to the download of a file.",
+                retryable=answer.status >= 500 or answer.status == 429,
             )
-        return PlatformReader(response)
+        return PlatformReader(answer)
 
     def close(self) -> None:
         """Close the kept connections."""
-        self._pool.clear()
+        self._outbound.close()
 
-    def _open(
+    def _send(
         self,
         method: str,
         url: str,
@@ -162,21 +158,20 @@ class PlatformHttp:
         json: Any,
         body: bytes | Iterable[bytes] | None,
         timeout_s: float,
-    ) -> urllib3.BaseHTTPResponse:
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise PlatformError("The platform's address must begin with http:// or https://.")
+    ) -> Answer:
         sent = {"User-Agent": "astrbot-api", **(headers or {})}
         if json is not None:
             # Not orjson: platforms give integers beyond 64 bits.
             body = json_text.dumps(json, ensure_ascii=False).encode()
             sent["Content-Type"] = "application/json"
         try:
-            return self._pool.urlopen(
-                method, url, headers=sent, body=body, timeout=urllib3.Timeout(timeout_s),
-                redirect=False, preload_content=False,
+            return self._outbound.send(
+                method, url, headers=sent, body=body,
+                connect_timeout_s=timeout_s, read_timeout_s=timeout_s,
             )  # fmt: skip
-        except HTTPError as error:
-            raise _as_platform_error(error) from error
+        except OutboundError as error:
+            message = _FAILURES.get(error.reason, "The connection to the platform broke.")
+            raise PlatformError(message, retryable=error.reason != "address") from error
 
 
 class PlatformReader:
@@ -185,8 +180,8 @@ class PlatformReader:
     :param limit_s: For all of it: whoever waits for it does nothing else.
     """
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, limit_s: float = MAX_DOWNLOAD_S) -> None:
-        self._response = response
+    def __init__(self, answer: Answer, limit_s: float = MAX_DOWNLOAD_S) -> None:
+        self._answer = answer
         self._deadline = time.monotonic() + limit_s
 
     def read(self, size_bytes: int, /) -> bytes:
@@ -197,44 +192,10 @@ class PlatformReader:
         if time.monotonic() > self._deadline:
             raise PlatformError("The download of a file took too long.", retryable=True)
         try:
-            return self._response.read1(size_bytes)
-        except HTTPError as error:
+            return self._answer.read(size_bytes)
+        except OutboundError as error:
             raise PlatformError("The platform broke a download off.", retryable=True) from error
 
     def close(self) -> None:
         """Let go of it."""
-        _close(self._response)
-
-
-def _close(response: urllib3.BaseHTTPResponse) -> None:
-    """End an answer. One that was read whole has given its connection back already."""
-    with suppress(HTTPError, OSError):
-        response.close()
-
-
-def _read_bounded(response: urllib3.BaseHTTPResponse, max_bytes: int, timeout_s: float) -> bytes:
-    """Read an answer, and no more of it than one byte too many.
-
-    :param timeout_s: For all of it: one that comes in drops is given up too.
-    """
-    pieces, size, deadline = [], 0, time.monotonic() + timeout_s
-    while size <= max_bytes:
-        piece = response.read1(max_bytes + 1 - size)
-        if not piece:
-            break
-        pieces.append(piece)
-        size += len(piece)
-        if time.monotonic() > deadline:
-            raise ProtocolError("the answer took too long")
-    return b"".join(pieces)
-
-
-def _as_platform_error(error: HTTPError) -> PlatformError:
-    """Say what happened, without the address: a token may be part of it."""
-    if isinstance(error, (NewConnectionError, ConnectTimeoutError)):
-        return PlatformError("The platform cannot be reached.", retryable=True)
-    if isinstance(error, ReadTimeoutError):
-        return PlatformError("The platform did not answer in time.", retryable=True)
-    if isinstance(error, SSLError):
-        return PlatformError("The platform's TLS certificate is not accepted.", retryable=True)
-    return PlatformError("The connection to the platform broke.", retryable=True)
+        self._answer.close()

@@ -7,40 +7,26 @@ afterwards nothing is, because the caller has already seen a part.
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
-import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
-import orjson
-import urllib3
-from urllib3.exceptions import HTTPError, ReadTimeoutError
-
-from ..agent.cancel import Cancellation
 from ..agent.provider import Delta, ModelMessage, ModelOptions, ToolSpec
 from ..config.agents import ProviderConfig
 from ..errors import ProviderError
+from ..runtime.outbound import Answer, Call, OutboundError
 from . import failures
 from .chunks import ChunkReader
+from .endpoint import Endpoint
 from .sse import SSEParser
-from .transport import Call, Transport
 
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 16_384
-_MAX_COMPLETION_BYTES = 64 * 1024 * 1024
-_MAX_ERROR_BYTES = 16_384
-
-#: The pause before the second try; it doubles up to the cap. In seconds.
-_FIRST_PAUSE_S = 0.5
-_MAX_PAUSE_S = 8.0
-
-#: An endpoint that asks for a longer pause is not waited for, in seconds.
-_MAX_RETRY_AFTER_S = 30.0
 
 #: How long to wait for what may still come when the answer is whole: the
 #: usage and the end mark, then only the end of the HTTP body. In seconds.
@@ -64,21 +50,8 @@ class OpenAIProvider:
 
     def __init__(self, config: ProviderConfig, *, api_key: str | None = None) -> None:
         self._config = config
-        self._api_key = (config.resolve_api_key() if api_key is None else api_key).strip()
-        headers = {
-            "Accept": "text/event-stream, application/json",
-            "Content-Type": "application/json",
-            "User-Agent": "astrbot-api",
-        }
-        if self._api_key:
-            headers["Authorization"] = f"Bearer {self._api_key}"
-        self._transport = Transport(
-            config.base_url,
-            headers,
-            config.connect_timeout_s,
-            config.read_timeout_s,
-            self._redact,
-        )
+        key = config.resolve_api_key() if api_key is None else api_key
+        self._endpoint = Endpoint(config, key.strip())
         self._asks_usage = True
         self._without_tools: set[str] = set()
         self._default_model = ""
@@ -100,30 +73,29 @@ class OpenAIProvider:
             breaks off or answers nothing.
         :raises RunCancelled: when ``options.cancel`` fires.
         """
-        call = Call(options.cancel, options.headers)
-        with options.cancel.on_cancel(call.break_off):
+        with Call(options.cancel, headers=options.headers) as call:
             model = options.model or self._config.model or self._get_default_model(call)
             body = {**self._config.extra, **options.extra, "model": model, "stream": True}
             body["messages"] = list(messages)
             if tools:
                 body["tools"] = list(tools)
-            response = self._complete(body, call)
+            answer = self._complete(body, call)
             try:
-                yield from self._read_answer(response, call)
+                yield from self._read_answer(answer, call)
             finally:
                 # Closes what was not read to its end; a connection whose
-                # answer was is back in the pool and no longer the response's.
-                response.close()
+                # answer was is back in the pool and no longer the answer's.
+                answer.close()
 
-    def _complete(self, body: dict[str, Any], call: Call) -> urllib3.BaseHTTPResponse:
+    def _complete(self, body: dict[str, Any], call: Call) -> Answer:
         """Post the request, without the fields that endpoint or model do not know."""
         for _ in ("stream_options", "tools"):
             try:
-                return self._exchange("POST", "/chat/completions", self._trim(body), call)
+                return self._endpoint.exchange("POST", "/chat/completions", self._trim(body), call)
             except failures.EndpointRefusal as refusal:
                 if not self._learn(refusal, body):
                     raise
-        return self._exchange("POST", "/chat/completions", self._trim(body), call)
+        return self._endpoint.exchange("POST", "/chat/completions", self._trim(body), call)
 
     def _trim(self, body: dict[str, Any]) -> dict[str, Any]:
         trimmed = {"stream_options": {"include_usage": True}, **body} if self._asks_usage else body
@@ -147,73 +119,30 @@ class OpenAIProvider:
             return True
         return False
 
-    def _exchange(
-        self, method: str, path: str, body: dict[str, Any] | None, call: Call
-    ) -> urllib3.BaseHTTPResponse:
-        """Send a request until it succeeds or is not worth another try.
-
-        :returns: An answer with a status of success, its body unread.
-        """
-        content = None if body is None else _dump(body)
-        for attempt in itertools.count():
-            try:
-                response = self._transport.send(method, path, content, call)
-                if 200 <= response.status < 300:
-                    return response
-                raise self._read_refusal(response, call.cancel)
-            except ProviderError as error:
-                if attempt >= self._config.max_retries or not error.retryable:
-                    raise
-                if (error.retry_after_s or 0.0) > _MAX_RETRY_AFTER_S:
-                    raise
-                pause_s = _choose_pause(error, attempt)
-            if call.cancel.wait(pause_s):
-                call.cancel.raise_if_cancelled()
-        raise AssertionError("unreachable")
-
-    def _read_refusal(
-        self, response: urllib3.BaseHTTPResponse, cancel: Cancellation
-    ) -> failures.EndpointRefusal:
-        try:
-            content = response.read(_MAX_ERROR_BYTES)
-        except (HTTPError, OSError, ValueError):
-            content = b""
-        response.close()
-        cancel.raise_if_cancelled()
-        text = content.decode("utf-8", "replace")
-        log.warning(
-            "the endpoint of provider %s answered HTTP %d: %s",
-            self._config.id,
-            response.status,
-            self._redact(text),
-        )
-        return failures.EndpointRefusal(
-            response.status,
-            retry_after_s=failures.read_retry_after(response.headers.get("Retry-After")),
-            unknown_field=failures.find_unknown_field(response.status, text),
-        )
-
-    def _read_answer(self, response: urllib3.BaseHTTPResponse, call: Call) -> Iterator[Delta]:
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    def _read_answer(self, answer: Answer, call: Call) -> Iterator[Delta]:
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind == "text/html":
             raise ProviderError(failures.NOT_A_MODEL)
-        reader = ChunkReader(self._redact)
+        reader = ChunkReader(self._endpoint.redact)
         if kind == "application/json":
             # The endpoint ignores "stream".
-            yield from reader.read(self._read_whole(response, call))
+            yield from reader.read(self._endpoint.read_whole(answer))
             yield from reader.finish()
         else:
-            yield from self._read_chunks(response, call, reader)
+            yield from self._read_chunks(answer, call, reader)
         reader.check_answered()
 
-    def _read_chunks(
-        self, response: urllib3.BaseHTTPResponse, call: Call, reader: ChunkReader
-    ) -> Iterator[Delta]:
-        parser = SSEParser()
+    def _read_chunks(self, answer: Answer, call: Call, reader: ChunkReader) -> Iterator[Delta]:
+        parser, read = SSEParser(), answer.read
         done = hurried = False
         chunks = 0
         while not done:
-            data = self._receive(response, call, reader.finished)
+            try:
+                data = read(_READ_BYTES)
+            except OutboundError as error:
+                if not reader.finished:
+                    raise self._endpoint.explain_break(error) from error
+                data = b""  # only the end is missing
             payloads = parser.feed(data) if data else parser.finish()
             for payload in payloads:
                 if payload == b"[DONE]":
@@ -231,55 +160,23 @@ class OpenAIProvider:
                 chunks = 0
                 time.sleep(0)
         if done:
-            self._read_end(response, call)
+            self._read_end(answer, call)
         elif not reader.finished:
             # A cut connection may look like an ordinary end of the body.
-            log.warning("the endpoint of provider %s broke off", self._config.id)
+            self._endpoint.log_failure("broke off")
             raise ProviderError(failures.BROKE_OFF)
         yield from reader.finish()
 
-    def _receive(self, response: urllib3.BaseHTTPResponse, call: Call, finished: bool) -> bytes:
-        """Wait for the next bytes of the answer.
-
-        :param finished: Whether nothing is missing but the end, so that a
-            failure is none.
-        :returns: Bytes; empty when no more come.
-        """
-        try:
-            data = response.read1(_READ_BYTES)
-        except (HTTPError, OSError, ValueError) as error:
-            call.cancel.raise_if_cancelled()
-            if finished:
-                return b""
-            log.warning(
-                "the endpoint of provider %s broke off: %s",
-                self._config.id,
-                self._redact(str(error)),
-            )
-            if isinstance(error, ReadTimeoutError):
-                message = failures.silent_for(self._config.read_timeout_s)
-                raise ProviderError(message) from error
-            raise ProviderError(failures.BROKE_OFF) from error
-        call.cancel.raise_if_cancelled()
-        return data
-
-    def _read_end(self, response: urllib3.BaseHTTPResponse, call: Call) -> None:
+    def _read_end(self, answer: Answer, call: Call) -> None:
         """Read the end of the body after ``[DONE]``, to keep the connection.
 
         It is mostly here already. An endpoint that never ends the body only
         costs the connection.
         """
         call.limit_wait(_LATE_END_S)
-        if self._receive(response, call, finished=True):
-            response.close()
-
-    def _read_whole(self, response: urllib3.BaseHTTPResponse, call: Call) -> bytes:
-        content = bytearray()
-        while data := self._receive(response, call, finished=False):
-            content += data
-            if len(content) > _MAX_COMPLETION_BYTES:
-                raise ProviderError("The model's endpoint sent an overlong answer.")
-        return bytes(content)
+        with suppress(OutboundError):
+            if answer.read(_READ_BYTES):
+                answer.close()
 
     def _get_default_model(self, call: Call) -> str:
         """Return the first model that the endpoint has, asked for once.
@@ -287,7 +184,7 @@ class OpenAIProvider:
         :raises ProviderError: when it does not say.
         """
         while not self._default_model_lock.acquire(timeout=0.1):
-            call.cancel.raise_if_cancelled()
+            call.check()
         try:
             if not self._default_model:
                 self._default_model = self._ask_first_model(call)
@@ -298,11 +195,8 @@ class OpenAIProvider:
     def _ask_first_model(self, call: Call) -> str:
         hint = "The config names no model"
         try:
-            response = self._exchange("GET", "/models", None, call)
-            try:
-                content = self._read_whole(response, call)
-            finally:
-                response.close()
+            answer = self._endpoint.exchange("GET", "/models", None, call)
+            content = self._endpoint.read_whole(answer)
         except ProviderError as error:
             raise ProviderError(
                 f"{hint}, and its endpoint's list of models could not be read: {error.message}",
@@ -316,28 +210,3 @@ class OpenAIProvider:
         if not isinstance(model, str) or not model:
             raise ProviderError(f"{hint}, and its endpoint lists none.")
         return model
-
-    def _redact(self, text: str) -> str:
-        return failures.redact(text, self._api_key)
-
-
-def _choose_pause(error: ProviderError, attempt: int) -> float:
-    """Return how long to wait before the next try, in seconds."""
-    if error.retry_after_s is not None:
-        return error.retry_after_s
-    pause_s = min(_MAX_PAUSE_S, _FIRST_PAUSE_S * (1 << attempt))
-    # Streams that failed together must not come back together.
-    return min(_MAX_PAUSE_S, pause_s * random.uniform(1.0, 1.25))
-
-
-def _dump(body: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except TypeError:
-        pass
-    # orjson refuses half a character and huge integers; neither is a reason
-    # not to ask.
-    try:
-        return json.dumps(body).encode("ascii")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ProviderError("The request for the model cannot be written as JSON.") from error

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from astrbot_api import Cancellation, RunCancelled, ToolError
-from astrbot_api.plugins.builtin.addresses import is_public
 from astrbot_api.plugins.builtin.web import Fetcher, http_get
+from astrbot_api.runtime.addresses import is_public
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ class Site(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.seen.append(f"{self.headers['Host']}{self.path}")
         if self.path.startswith("/to/"):
-            self._answer(302, "text/plain", b"", Location=self.path.removeprefix("/to/"))
+            self._answer(302, "text/plain", b"", Location=unquote(self.path.removeprefix("/to/")))
         elif self.path == "/drip":
             self._drip()
         elif self.path == "/closing":
@@ -164,7 +165,7 @@ def test_only_texts_are_read(fetch: Any, path: str) -> None:
         ("http://public.test:99999/", "this is no URL"),
         ("http://[::1", "this is no URL"),
         ("http://alice:secret@public.test/", "a name or a password"),
-        ("http://public.test:{port}/a b", "blanks or control characters"),
+        ("http://public.test:{port}/a b", "blanks, control characters or backslashes"),
     ],
 )
 def test_a_url_of_another_kind_is_refused(fetch: Any, site: Any, url: str, message: str) -> None:

@@ -28,6 +28,7 @@ from astrbot_api.mcp.wire import MAX_TEXT_CHARS
 
 from ..mcp_servers.running import ODD, Sidecar, run_http_server, run_sidecar
 from ..waiting import LIMIT_S, wait_for
+from .loopback_proxy import LoopbackProxy
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("mcp") is None, reason="the extra mcp is not installed: make test"
@@ -274,6 +275,21 @@ def test_a_server_with_a_url_that_dies_ends_its_calls_and_comes_back(
     with run_http_server("--port", port):
         worker.wait("H", "running")
         assert worker.say("H", "echo", text="back") == "back"
+
+
+def test_a_server_with_a_url_is_reached_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with run_http_server() as (_, url):
+        host = url.split("/")[2]
+        with LoopbackProxy(int(host.split(":")[1])) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy.url)
+            with run_sidecar() as sidecar:
+                worker = Worker(sidecar)
+                # The server answers to its own name only.
+                headers = {"Host": host}
+                worker.want(H={"name": "odd", "url": "http://mcp.test/mcp", "headers": headers})
+                assert worker.say("H", "echo", text="x") == "x"
+                worker.close()
+            assert "POST http://mcp.test/mcp" in proxy.asked
 
 
 def test_a_server_that_cannot_be_started_says_so_and_others_work(

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 from mcp.client.streamable_http import streamable_http_client
 
+from ...runtime.addresses import find_proxy
 from .stdio import MAX_LINE_BYTES
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -27,7 +28,7 @@ async def connect_http(definition: Mapping[str, Any]) -> AsyncIterator[Any]:
     # One whole answer counts as much as a line; what is packed could be endless.
     headers = {"Accept-Encoding": "identity", **definition["headers"]}
     timeout = httpx2.Timeout(_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S)
-    transport = _Bounded(httpx2.AsyncHTTPTransport())
+    transport = _Bounded(httpx2.AsyncHTTPTransport(proxy=find_proxy(definition["url"])))
     async with (
         httpx2.AsyncClient(headers=headers, timeout=timeout, transport=transport) as client,
         streamable_http_client(

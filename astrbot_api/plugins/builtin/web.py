@@ -1,35 +1,36 @@
 """``http_get``: a page of the public internet, and of nothing else.
 
-Off unless a config allows it by name. A host name is resolved once, every
-address of it is checked, and the connection goes to one that was checked: a
-name that changes meanwhile changes nothing. Each redirect is a new URL and
-is checked like the first.
+Off unless a config allows it by name. Each redirect is a new URL and is checked
+like the first. :class:`~astrbot_api.runtime.outbound.Outbound` checks the addresses.
 """
 
 from __future__ import annotations
 
 import re
-import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPException
-from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import marshmallow as ma
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ...agent.cancel import Cancellation
 from ...agent.schema import tool
 from ...agent.tools import Tool, ToolContext
 from ...errors import ToolError
+from ...runtime.addresses import is_public, resolve
+from ...runtime.outbound import ACCEPT_ENCODING, Answer, Call, Outbound, OutboundError
 from ..hookspecs import hookimpl
-from .addresses import is_public, resolve
 
 MAX_REDIRECTS = 5
+
+_FAILURES = {
+    "address": "its address, or that of the proxy, cannot be used",
+    "unreachable": "there is no connection to it",
+    "untrusted": "its TLS certificate is not accepted",
+    "silent": "it does not answer",
+    "broken": "the connection broke",
+}
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 
@@ -38,8 +39,7 @@ _TEXT_TYPE = re.compile(r"(text/.*|application/(.*\+)?(json|xml|javascript|yaml|
 _HEADERS = {
     "User-Agent": "astrbot-api (http_get)",
     "Accept": "text/*, application/json, application/xml;q=0.9",
-    # What is packed could unpack to far more than the limit.
-    "Accept-Encoding": "identity",
+    "Accept-Encoding": ACCEPT_ENCODING,
 }
 
 
@@ -76,42 +76,35 @@ class Fetcher:
 
         :raises ToolError: for whatever is not a text of the public internet.
         """
-        for _ in range(MAX_REDIRECTS + 1):
-            answer = self._get_once(url)
-            if answer.location is None:
-                return answer.text
-            url = urljoin(url, answer.location)
+        outbound = Outbound(may_connect=self.may_connect, find_addresses=self.find_addresses)
+        try:
+            with Call(self.cancel, limit_s=self.deadline - time.monotonic()) as call:
+                for _ in range(MAX_REDIRECTS + 1):
+                    answer = self._get(outbound, url, call)
+                    try:
+                        location = answer.headers.get("Location")
+                        if answer.status not in _REDIRECTS or not location:
+                            return self._read(answer)
+                    except OutboundError as error:
+                        raise _explain(error, url) from error
+                    finally:
+                        answer.close()
+                    url = urljoin(url, location)
+        finally:
+            outbound.close()
         raise ToolError(f"more than {MAX_REDIRECTS} redirects")
 
-    def _get_once(self, url: str) -> _Answer:
-        parts, port = self._check_url(url)
-        host = parts.hostname or ""
-        address = self._choose_address(host, port)
-        connection = self._make_connection(parts.scheme, host, address, port)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        headers = {**_HEADERS, "Host": _host_header(parts, host, port)}
+    def _get(self, outbound: Outbound, url: str, call: Call) -> Answer:
+        left_s, checked = call.left_s(), self._check_url(url)
         try:
-            connection.connect()
-            sock = connection.sock
-            with self.cancel.on_cancel(lambda: _shut_down(sock)):
-                connection.request("GET", target, headers=headers, preload_content=False)
-                return self._read(connection.getresponse(), sock)
-        except (HTTPException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            self._time_left_s()
-            raise ToolError(f"{host} could not be read: {type(error).__name__}") from error
-        finally:
-            connection.close()
+            return outbound.send(
+                "GET", checked, headers=_HEADERS, call=call,
+                connect_timeout_s=left_s, read_timeout_s=left_s,
+            )  # fmt: skip
+        except OutboundError as error:
+            raise _explain(error, url) from error
 
-    def _make_connection(self, scheme: str, host: str, address: str, port: int) -> Any:
-        """Return a connection to the address whose certificate must be the host's."""
-        timeout_s = self._time_left_s()
-        if scheme == "https":
-            return HTTPSConnection(
-                address, port, timeout=timeout_s, server_hostname=host, assert_hostname=host
-            )
-        return HTTPConnection(address, port, timeout=timeout_s)
-
-    def _check_url(self, url: str) -> tuple[SplitResult, int]:
+    def _check_url(self, url: str) -> str:
         try:
             parts = urlsplit(url.strip())
             port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -121,33 +114,18 @@ class Fetcher:
             raise ToolError("only http:// and https:// URLs can be read")
         if parts.username is not None or parts.password is not None:
             raise ToolError("a URL with a name or a password in it is not read")
-        if re.search(r"[\x00-\x20\x7f]", parts.netloc + parts.path + parts.query):
-            raise ToolError("the URL has blanks or control characters; encode them")
+        if re.search(r"[\x00-\x20\x7f\\]", parts.netloc + parts.path + parts.query):
+            raise ToolError("the URL has blanks, control characters or backslashes; encode them")
         if port not in self.ports:
             allowed = ", ".join(map(str, self.ports))
             raise ToolError(f"the port {port} is not allowed; allowed are {allowed}")
-        return parts, port
+        return parts.geturl()
 
-    def _choose_address(self, host: str, port: int) -> str:
-        try:
-            found = self.find_addresses(host, port)
-        except (OSError, UnicodeError):
-            raise ToolError(f"there is no host {host}") from None
-        # One address that is not public is enough: which one would be taken
-        # is nothing to leave to chance.
-        if not found or not all(map(self.may_connect, found)):
-            raise ToolError(f"{host} is not on the public internet")
-        return found[0]
-
-    def _read(self, response: Any, sock: socket.socket) -> _Answer:
-        if response.status in _REDIRECTS and response.headers.get("Location"):
-            return _Answer("", response.headers["Location"])
-        kind, _, rest = response.headers.get("Content-Type", "").partition(";")
+    def _read(self, answer: Answer) -> str:
+        kind, _, rest = answer.headers.get("Content-Type", "").partition(";")
         if not _TEXT_TYPE.fullmatch(kind.strip().lower()):
             raise ToolError(f"only texts can be read; this is {kind.strip() or 'of no type'}")
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise ToolError("the server packs its answer though it was asked not to")
-        data, more = self._read_body(response, sock)
+        data, more = answer.read_all(self.max_bytes)
         charset = re.search(r"charset=[\"']?([\w-]+)", rest)
         try:
             text = data.decode(charset[1] if charset else "utf-8", "replace")
@@ -155,49 +133,16 @@ class Fetcher:
             text = data.decode("utf-8", "replace")
         if more:
             text += f"\n[cut after {self.max_bytes} bytes]"
-        return _Answer(text if response.status == 200 else f"HTTP {response.status}\n{text}")
-
-    def _read_body(self, response: Any, sock: socket.socket) -> tuple[bytes, bool]:
-        """Return the body up to the limit, and whether there is more."""
-        data = b""
-        while len(data) <= self.max_bytes:
-            left_s = self._time_left_s()
-            with suppress(OSError):  # closed with the last byte
-                sock.settimeout(left_s)
-            # One read of the socket at a time: a server that drips cannot
-            # stretch a single call beyond the deadline.
-            chunk = response.read1(65536)
-            if not chunk:
-                self.cancel.raise_if_cancelled()
-                return data, False
-            data += chunk
-        return data[: self.max_bytes], True
-
-    def _time_left_s(self) -> float:
-        self.cancel.raise_if_cancelled()
-        left_s = self.deadline - time.monotonic()
-        if left_s <= 0:
-            raise ToolError("it took too long")
-        return left_s
+        return text if answer.status == 200 else f"HTTP {answer.status}\n{text}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    text: str
-    location: str | None = None
-
-
-def _shut_down(sock: socket.socket) -> None:
-    """Wake up the reader of a socket."""
-    # Not sock.shutdown(): TLS sockets drop their TLS state in it, under the
-    # feet of the thread that reads.
-    with suppress(OSError):
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-def _host_header(parts: SplitResult, host: str, port: int) -> str:
-    name = f"[{host}]" if ":" in host else host
-    return f"{name}:{port}" if parts.port else name
+def _explain(error: OutboundError, url: str) -> ToolError:
+    host = urlsplit(url).hostname
+    if error.reason == "forbidden":
+        return ToolError(f"{host} is not on the public internet")
+    if error.reason == "slow":
+        return ToolError("it took too long")
+    return ToolError(f"{host} could not be read: {_FAILURES.get(error.reason, error.reason)}")
 
 
 @tool(by_name_only=True)

@@ -1,9 +1,12 @@
-"""Which network addresses a model may have the server connect to."""
+"""Where a connection may go: public addresses, and the proxy on the way there."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from contextlib import suppress
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 #: Prefixes that carry an IPv4 address: NAT64, both kinds (Source: RFC 6052,
 #: RFC 8215). A translator behind them would connect to the one that is carried.
@@ -57,3 +60,46 @@ def resolve(host: str, port: int) -> list[str]:
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(one[4][0]) for one in found))
+
+
+def find_proxy(url: str, proxy: str | None = None) -> str | None:
+    """Return the address of the proxy through which a URL is asked; None: directly.
+
+    :param proxy: A proxy for every URL, without exceptions; empty: none. None:
+        what ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY`` say, or their
+        names in lower case, which win. They never lead to this machine's own
+        addresses, and ``NO_PROXY`` also takes networks (``10.0.0.0/8``).
+    :raises ValueError: for a proxy of another kind, for example SOCKS.
+    """
+    if proxy is None:
+        parts, proxies = urlsplit(url), getproxies_environment()
+        proxy = proxies.get(parts.scheme, "")
+        if proxy and _is_exempt(parts.hostname or "", parts.port, proxies.get("no", "")):
+            return None
+    if not proxy:
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if not proxy.startswith(("http://", "https://")):
+        raise ValueError("the address of a proxy must begin with http:// or https://")
+    return proxy
+
+
+def _is_exempt(host: str, port: int | None, no_proxy: str) -> bool:
+    """Return whether the environment's proxy is not for a host."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    address = None
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host.partition("%")[0])
+        if address.is_loopback or address.is_unspecified:
+            return True
+    for one in filter(None, map(str.strip, no_proxy.lower().split(","))):
+        name = one.removeprefix("*").lstrip(".")
+        if one == "*" or name in (host, f"{host}:{port}") or host.endswith(f".{name}"):
+            return True
+        if address is not None:
+            with suppress(ValueError):
+                if address in ipaddress.ip_network(one, strict=False):
+                    return True
+    return False

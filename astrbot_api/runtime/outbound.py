@@ -1,0 +1,221 @@
+"""HTTP to other hosts: proxies, addresses, time limits, and waits that can be broken.
+
+Models, messengers, webhooks, ``http_get`` and the command line connect through
+:class:`Outbound`. What an answer means, and which failure is worth another
+try, is their own business.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationValueError,
+    ProtocolError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from .addresses import find_proxy, resolve
+from .calls import ROUTE, Call, OutboundError, Pool, Route, TLSPool, split_proxy
+
+__all__ = ["ACCEPT_ENCODING", "Answer", "Call", "Outbound", "OutboundError"]
+
+#: What an answer may be packed with; a read unpacks no more than it returns.
+ACCEPT_ENCODING: str = urllib3.make_headers(accept_encoding=True)["accept-encoding"]
+
+
+_PIECE_BYTES = 65_536
+
+
+class Answer:
+    """An answer of any status, its body unread.
+
+    :ivar headers: By any spelling of their names.
+    """
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, call: Call) -> None:
+        self._response = response
+        self._call = call
+        # Bound here: a model's stream reads thousands of times.
+        self._read = response.read1
+        self._check = call.check
+        if call.deadline is None and call.cancel is not None:
+            self._check = call.cancel.raise_if_cancelled
+        self.status = response.status
+        self.headers = response.headers
+
+    def read(self, size_bytes: int) -> bytes:
+        """Wait for the next bytes, unpacked and at most so many; none at the end.
+
+        :raises OutboundError: when they do not come.
+        """
+        if self._call.deadline is not None:
+            self._call.limit_wait(self._call.left_s())
+        try:
+            data = self._read(size_bytes)
+        except (HTTPError, OSError, ValueError) as error:
+            self._check()
+            raise _explain(error) from error
+        self._check()
+        return data
+
+    def read_all(self, max_bytes: int, limit_s: float = float("inf")) -> tuple[bytes, bool]:
+        """Return the body, and whether it is longer than the bytes returned.
+
+        :param limit_s: For all of it: one that comes in drops is given up too.
+        :raises OutboundError: when it breaks off.
+        """
+        deadline, body = time.monotonic() + limit_s, bytearray()
+        while data := self.read(min(_PIECE_BYTES, max_bytes + 1 - len(body))):
+            body += data
+            if len(body) > max_bytes:
+                return bytes(body[:max_bytes]), True
+            if time.monotonic() > deadline:
+                raise OutboundError("slow", "the answer took too long")
+        return bytes(body), False
+
+    def close(self) -> None:
+        """End the answer. A connection whose answer was read whole is kept."""
+        with suppress(HTTPError, OSError):
+            self._response.close()
+
+
+class Outbound:
+    """Connections to other hosts, kept and shared by threads and greenlets.
+
+    They are made at the first request, and again in a forked process. No
+    redirect is followed: it would carry a key to another address.
+
+    :param proxy: As :func:`~astrbot_api.runtime.addresses.find_proxy` takes it.
+    :param may_connect: Says whether an address may be connected to; None: any.
+        A host is resolved once, all of its addresses are checked, and the
+        connection goes to one of them: a name that changes meanwhile changes
+        nothing. A proxy is asked for a tunnel to such an address.
+    :param find_addresses: Resolves a host name.
+    :param pool_size: Idle connections that are kept to one host.
+    """
+
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        may_connect: Callable[[str], bool] | None = None,
+        find_addresses: Callable[[str, int], list[str]] = resolve,
+        pool_size: int = 20,
+    ) -> None:
+        self._proxy = proxy
+        self._may_connect = may_connect
+        self._find_addresses = find_addresses
+        self._pool_size = pool_size
+        self._lock = threading.Lock()
+        self._managers: dict[str | None, urllib3.PoolManager] = {}
+        self._pid = os.getpid()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[bytes] | None = None,
+        call: Call | None = None,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+        stale_tries: int = 0,
+    ) -> Answer:
+        """Send one request and wait for the head of the answer.
+
+        :param read_timeout_s: For each silence after the connection.
+        :param stale_tries: How often a kept connection may turn out to be
+            closed before it counts. The request is sent again.
+        :raises OutboundError: when there is no answer.
+        """
+        call = call or Call()
+        sent = {**headers, **call.headers}
+        try:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("the address must begin with http:// or https://")
+            proxy = find_proxy(url, self._proxy)
+        except ValueError as error:
+            raise OutboundError("address", str(error)) from error
+        tunnel = proxy if self._may_connect else None
+        if tunnel:
+            # The tunnel's other end is an address.
+            sent["Host"] = parts.netloc.rpartition("@")[2]
+        route = Route(call, self._find_addresses, self._may_connect, tunnel)
+        while True:
+            call.check()
+            call.reused = False
+            token = ROUTE.set(route)
+            try:
+                response = self._get_manager(proxy).urlopen(
+                    method, url, body=body, headers=sent, preload_content=False,
+                    redirect=False, retries=False,
+                    timeout=urllib3.Timeout(
+                        connect=call.left_s(connect_timeout_s), read=call.left_s(read_timeout_s)
+                    ),
+                )  # fmt: skip
+                return Answer(response, call)
+            except (HTTPError, OSError, ValueError) as error:
+                call.check()
+                # The host closes a connection that was idle, just when we
+                # use it: no failure, only bad timing.
+                if not (call.reused and isinstance(error, ProtocolError) and stale_tries):
+                    raise _explain(error) from error
+                stale_tries -= 1
+            finally:
+                ROUTE.reset(token)
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        for manager in list(self._managers.values()):
+            manager.clear()
+
+    def _get_manager(self, proxy: str | None) -> urllib3.PoolManager:
+        # Sockets that a forked child shares with its parent would mix up
+        # the answers of both.
+        if self._pid != os.getpid() or proxy not in self._managers:
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._managers, self._pid = {}, os.getpid()
+                if proxy not in self._managers:
+                    self._managers[proxy] = self._make_manager(proxy)
+        return self._managers[proxy]
+
+    def _make_manager(self, proxy: str | None) -> urllib3.PoolManager:
+        options: dict[str, Any] = {"num_pools": 50, "maxsize": self._pool_size, "block": False}
+        manager: urllib3.PoolManager
+        if proxy and self._may_connect is None:
+            address, proxy_headers = split_proxy(proxy)
+            manager = urllib3.ProxyManager(address, proxy_headers=proxy_headers, **options)
+        else:
+            manager = urllib3.PoolManager(**options)
+        manager.pool_classes_by_scheme = {"http": Pool, "https": TLSPool}
+        return manager
+
+
+def _explain(error: Exception) -> OutboundError:
+    text = str(error)
+    if isinstance(error, LocationValueError):
+        return OutboundError("address", text)
+    if isinstance(error, ReadTimeoutError):
+        return OutboundError("silent", text)
+    if isinstance(error, SSLError):
+        return OutboundError("untrusted", text)
+    # http.client says so of a proxy that refuses to connect.
+    refused = "Tunnel connection failed" in text
+    if refused or isinstance(error, (ConnectTimeoutError, ProxyError)):
+        return OutboundError("unreachable", text)
+    return OutboundError("broken", text)

@@ -1,0 +1,379 @@
+"""Outgoing HTTP: proxies, checked addresses, limits, and waits that are broken."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from astrbot_api import Cancellation, RunCancelled, ToolError
+from astrbot_api.cli.client import ask as ask_server
+from astrbot_api.deliveries.http import PlatformError, PlatformHttp
+from astrbot_api.plugins.builtin.web import Fetcher
+from astrbot_api.runtime.addresses import find_proxy
+from astrbot_api.runtime.outbound import ACCEPT_ENCODING, Call, Outbound, OutboundError
+from tests.postgres import require_tool
+
+from .loopback_proxy import LoopbackProxy
+from .openai_asking import HELLO, ask, failure_of, provider_of, text_of
+from .raw_endpoint import PATIENCE_S, Connection, RawEndpoint, answering
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+def answer_with(body: bytes, headers: bytes = b"") -> Callable[[Connection], None]:
+    def handle(connection: Connection) -> None:
+        while connection.read_request()[0]:
+            connection.send(HEAD + headers + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    return handle
+
+
+def port_of(endpoint: RawEndpoint) -> int:
+    return int(endpoint.base_url.split(":")[2].partition("/")[0])
+
+
+def read(outbound: Outbound, url: str, call: Call | None = None, limit: int = 1000) -> bytes:
+    answer = outbound.send(
+        "GET", url, headers={}, call=call, connect_timeout_s=30, read_timeout_s=30
+    )
+    try:
+        return answer.read_all(limit)[0]
+    finally:
+        answer.close()
+        outbound.close()
+
+
+# -- which proxy -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "environ", "proxy"),
+    [
+        ("http://a.test/", {"HTTP_PROXY": "http://p:1"}, "http://p:1"),
+        ("http://a.test/", {"HTTP_PROXY": "http://p:1", "http_proxy": "http://q:2"}, "http://q:2"),
+        ("http://a.test/", {"HTTP_PROXY": "http://p:1", "http_proxy": ""}, None),
+        ("http://a.test/", {"HTTPS_PROXY": "http://p:1"}, None),
+        ("https://a.test/", {"https_proxy": "p:1"}, "http://p:1"),
+        ("https://a.test/", {"HTTPS_PROXY": "https://p:1"}, "https://p:1"),
+        ("https://a.test/", {}, None),
+        ("http://a.b.test/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "x.test, B.test"}, None),
+        ("http://a.b.test/", {"HTTP_PROXY": "http://p:1", "no_proxy": ".b.test"}, None),
+        ("http://a.b.test/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "*.b.test"}, None),
+        ("http://ab.test/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "b.test"}, "http://p:1"),
+        ("http://a.test:8/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "a.test:8"}, None),
+        ("http://a.test:9/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "a.test:8"}, "http://p:1"),
+        ("http://a.test/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "*"}, None),
+        ("http://10.1.2.3/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "10.0.0.0/8"}, None),
+        ("http://11.1.2.3/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "10.0.0.0/8"}, "http://p:1"),
+        ("http://[fd00::1]/", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "fd00::/8,x"}, None),
+        ("http://127.0.0.1:1/", {"HTTP_PROXY": "http://p:1"}, None),
+        ("http://localhost/", {"HTTP_PROXY": "http://p:1"}, None),
+        ("http://[::1]/", {"HTTP_PROXY": "http://p:1"}, None),
+    ],
+)
+def test_the_environment_names_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, url: str, environ: dict[str, str], proxy: str | None
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert find_proxy(url) == proxy
+
+
+def test_a_proxy_that_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://p:1")
+    monkeypatch.setenv("NO_PROXY", "*")
+    assert find_proxy("http://a.test/", "http://q:2") == "http://q:2"
+    assert find_proxy("http://127.0.0.1/", "q:2") == "http://q:2"
+    monkeypatch.delenv("NO_PROXY")
+    assert find_proxy("http://a.test/", "") is None
+
+
+def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "socks5://p:1")
+    with pytest.raises(ValueError, match=r"must begin with http:// or https://"):
+        find_proxy("http://a.test/")
+    http = PlatformHttp()
+    with pytest.raises(PlatformError, match="that of the proxy") as caught:
+        http.request("GET", "http://a.test/")
+    assert not caught.value.retryable
+
+
+# -- through a proxy ---------------------------------------------------------
+
+
+def test_models_are_asked_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        RawEndpoint(answering(*HELLO)) as endpoint,
+        LoopbackProxy(port_of(endpoint)) as proxy,
+    ):
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        provider = provider_of("http://model.test/v1")
+        assert text_of(ask(provider)) == "Hello"
+        assert text_of(ask(provider)) == "Hello"
+        assert endpoint.connections == 1
+        assert proxy.asked == ["POST http://model.test/v1/chat/completions"] * 2
+
+
+def test_messengers_the_command_line_and_downloads_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = b'data: {"type": "plain", "chain_type": null, "data": "hi"}\n\n'
+    http = PlatformHttp()
+    for body, use in (
+        (b"[1]", lambda: http.request("POST", "http://chat.test/a", json={}).json() == [1]),
+        (b"xy", lambda: http.open("http://chat.test/b").read(9) == b"xy"),
+        (event, lambda: list(ask_server("http://me.test", "key", {})) == ["hi"]),
+    ):
+        with RawEndpoint(answer_with(body)) as endpoint, LoopbackProxy(port_of(endpoint)) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy.url)
+            assert use()
+            assert len(proxy.asked) == 1
+            http.close()
+
+
+def test_name_and_password_go_to_the_proxy_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    heads: list[str] = []
+
+    def handle(connection: Connection) -> None:
+        heads.append(connection.read_request()[0])
+        connection.send(HEAD + b"Content-Length: 2\r\n\r\nok")
+
+    login = base64.b64encode(b"us er:p@ss").decode()
+    with (
+        caplog.at_level("DEBUG"),
+        RawEndpoint(handle) as endpoint,
+        LoopbackProxy(port_of(endpoint), login=login) as proxy,
+    ):
+        monkeypatch.setenv("HTTP_PROXY", f"http://us%20er:p%40ss@{proxy.host}")
+        assert read(Outbound(), "http://a.test/x") == b"ok"
+        monkeypatch.setenv("HTTP_PROXY", f"http://us%20er:wrong@{proxy.host}")
+        answer = PlatformHttp().request("GET", "http://a.test/x")
+        assert answer.status == 407
+    assert len(heads) == 1
+    assert "p@ss" not in caplog.text
+    assert "p%40ss" not in caplog.text
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificate and key of ``secure.test``, in one file."""
+    openssl = require_tool(shutil.which("openssl"), "openssl")
+    path = tmp_path_factory.mktemp("tls") / "site.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-days", "2", "-subj", "/CN=secure.test",
+         "-addext", "subjectAltName=DNS:secure.test", "-keyout", path, "-out", f"{path}.crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+@pytest.fixture
+def secure(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RawEndpoint]:
+    """Make endpoints with TLS that this process trusts."""
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def make(handle: Callable[[Connection], None]) -> RawEndpoint:
+        def handle_tls(connection: Connection) -> None:
+            ending = connection._ending
+            try:
+                tls = context.wrap_socket(connection.sock, server_side=True)
+            except (ssl.SSLError, ConnectionError):
+                return
+            secured = Connection(tls, ending)
+            try:
+                handle(secured)
+            finally:
+                secured.close()
+
+        return RawEndpoint(handle_tls)
+
+    return make
+
+
+def test_a_tunnel_leads_to_a_model_whose_certificate_is_checked(
+    monkeypatch: pytest.MonkeyPatch, secure: Callable[..., RawEndpoint]
+) -> None:
+    with secure(answering(*HELLO)) as endpoint, LoopbackProxy(port_of(endpoint)) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        assert text_of(ask(provider_of("https://secure.test/v1"))) == "Hello"
+        error = failure_of(provider_of("https://other.test/v1"))
+        assert "TLS certificate" in error.message
+        assert proxy.asked == ["CONNECT secure.test:443", "CONNECT other.test:443"]
+
+
+def test_a_tunnel_that_is_refused_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LoopbackProxy(1, refuse=True) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        error = failure_of(provider_of("https://secure.test/v1", max_retries=0))
+        assert error.message == "The model's endpoint could not be reached."
+    # Nor is there one to a proxy that does not listen any more.
+    error = failure_of(provider_of("https://secure.test/v1", max_retries=0))
+    assert error.message == "The model's endpoint could not be reached."
+
+
+def test_a_wait_in_a_tunnel_is_broken_by_cancellation(
+    monkeypatch: pytest.MonkeyPatch, secure: Callable[..., RawEndpoint]
+) -> None:
+    cancel, closed = Cancellation(), threading.Event()
+
+    def handle(connection: Connection) -> None:
+        connection.read_request()
+        cancel.cancel()
+        with suppress(OSError):
+            connection.sock.recv(1)
+        closed.set()
+
+    with secure(handle) as endpoint, LoopbackProxy(port_of(endpoint)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with pytest.raises(RunCancelled):
+            ask(provider_of("https://secure.test/v1"), cancel=cancel)
+        assert closed.wait(PATIENCE_S)
+
+
+# -- checked addresses -------------------------------------------------------
+
+
+def fetch(url: str, limit_s: float = 30, **options: object) -> str:
+    values: dict[str, object] = {
+        "ports": [80, 443],
+        "max_bytes": 1000,
+        "deadline": time.monotonic() + limit_s,
+        "cancel": Cancellation(),
+        "find_addresses": lambda host, port: ["8.8.8.8"],
+    }
+    return Fetcher(**{**values, **options}).fetch(url)  # type: ignore[arg-type]
+
+
+def test_a_checked_address_is_what_the_proxy_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, secure: Callable[..., RawEndpoint]
+) -> None:
+    heads: list[str] = []
+
+    def handle(connection: Connection) -> None:
+        heads.append(connection.read_request()[0])
+        connection.send(HEAD + b"Content-Length: 2\r\n\r\nok")
+
+    with secure(handle) as endpoint, LoopbackProxy(port_of(endpoint)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        assert fetch("https://secure.test/a") == "ok"
+        with pytest.raises(ToolError, match="TLS certificate"):
+            fetch("https://other.test/a")
+        assert proxy.asked == ["CONNECT 8.8.8.8:443"] * 2
+    with RawEndpoint(handle) as endpoint, LoopbackProxy(port_of(endpoint)) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        assert fetch("http://plain.test/a?b=1") == "ok"
+        assert proxy.asked == ["CONNECT 8.8.8.8:80"]
+    assert [head.split("\r\n")[0] for head in heads] == ["GET /a HTTP/1.1", "GET /a?b=1 HTTP/1.1"]
+    assert "Host: secure.test\r\n" in heads[0]
+    assert "Host: plain.test\r\n" in heads[1]
+
+
+def test_a_proxy_is_not_asked_for_what_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LoopbackProxy(1) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        for found in (["10.0.0.1"], ["8.8.8.8", "169.254.169.254"], []):
+            with pytest.raises(ToolError, match="is not on the public internet"):
+                fetch("http://plain.test/", find_addresses=lambda host, port, f=found: f)
+        assert proxy.asked == []
+
+
+def test_an_address_is_checked_for_whoever_asks_for_it() -> None:
+    with RawEndpoint(answer_with(b"secret")) as endpoint:
+        outbound = Outbound(may_connect=lambda address: address != "127.0.0.1")
+        with pytest.raises(OutboundError) as caught:
+            read(outbound, endpoint.base_url)
+        assert caught.value.reason == "forbidden"
+        assert endpoint.connections == 0
+        assert read(Outbound(), endpoint.base_url) == b"secret"
+
+
+# -- limits ------------------------------------------------------------------
+
+
+def test_what_is_packed_is_unpacked_within_the_bound() -> None:
+    packed = gzip.compress(b"x" * 50_000_000)
+    headers = b"Content-Encoding: gzip\r\n"
+    local = {
+        "find_addresses": lambda host, port: ["127.0.0.1"],
+        "may_connect": lambda address: True,
+    }
+    with RawEndpoint(answer_with(packed, headers)) as endpoint:
+        url = endpoint.base_url.replace("127.0.0.1", "plain.test")
+        text = fetch(url, ports=[port_of(endpoint)], **local)
+        assert text == "x" * 1000 + "\n[cut after 1000 bytes]"
+        http = PlatformHttp()
+        with pytest.raises(PlatformError, match="more than 2000 bytes"):
+            http.request("GET", endpoint.base_url, max_bytes=2000)
+        http.close()
+    with RawEndpoint(answer_with(gzip.compress(b"[7]"), headers)) as endpoint:
+        http = PlatformHttp()
+        assert http.request("GET", endpoint.base_url).json() == [7]
+        http.close()
+    assert "gzip" in ACCEPT_ENCODING
+
+
+@pytest.mark.parametrize("begun", [b"", HEAD], ids=["nothing", "half a head"])
+def test_the_limit_of_a_call_ends_any_wait(begun: bytes) -> None:
+    def drip(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(begun)
+        while not connection.wait_readable(0.01):
+            if begun:
+                connection.send(b"X")
+
+    with RawEndpoint(drip) as endpoint, Call(limit_s=0.3) as call:
+        with pytest.raises(OutboundError) as caught:
+            read(Outbound(), endpoint.base_url, call)
+        assert caught.value.reason == "slow"
+
+
+def test_a_call_whose_time_is_over_does_not_connect() -> None:
+    with RawEndpoint(answer_with(b"")) as endpoint, Call(limit_s=0) as call:
+        with pytest.raises(OutboundError, match="too long"):
+            read(Outbound(), endpoint.base_url, call)
+        assert endpoint.connections == 0
+
+
+@pytest.mark.parametrize("url", ["", "x", "http://", "ftp://a.test/", "http://[::1", "http://a b/"])
+def test_what_is_no_address_is_said_so(url: str) -> None:
+    with pytest.raises(OutboundError) as caught:
+        read(Outbound(), url)
+    assert caught.value.reason == "address"
+
+
+def test_a_host_without_an_address_cannot_be_reached() -> None:
+    def fail(host: str, port: int) -> list[str]:
+        raise socket.gaierror("no such host")
+
+    with pytest.raises(OutboundError) as caught:
+        read(Outbound(find_addresses=fail), "http://nowhere.test/")
+    assert caught.value.reason == "unreachable"
+
+
+def test_a_second_address_is_tried_where_the_first_does_not_answer() -> None:
+    with RawEndpoint(answer_with(b"here")) as endpoint:
+        outbound = Outbound(find_addresses=lambda host, port: ["127.0.0.2", "127.0.0.1"])
+        url = endpoint.base_url.replace("127.0.0.1", "two.test")
+        assert read(outbound, url) == b"here"
