@@ -44,6 +44,9 @@ FileType = Literal["image", "record", "video", "file"]
 CAPABILITIES = frozenset({"text", "image", "record", "video", "file", "group", "reply", "typing"})
 
 
+_PIECE_BYTES = 256 * 1024
+
+
 class BadSignature(AstrBotError):
     """A platform's request is not proven to be the platform's: 401, nothing runs."""
 
@@ -78,6 +81,23 @@ class OutFile:
     mime: str
     size_bytes: int
     open: Callable[[], BlobReader]
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        """Return the bytes in pieces, exactly as many as ``size_bytes``.
+
+        :raises OSError: when there are fewer: the request would never end.
+        """
+        left = self.size_bytes
+        reader = self.open()
+        try:
+            while left > 0:
+                piece = reader.read(min(_PIECE_BYTES, left))
+                if not piece:
+                    raise OSError("a file to send ended too early")
+                left -= len(piece)
+                yield piece
+        finally:
+            reader.close()
 
 
 @dataclass(frozen=True, slots=True)

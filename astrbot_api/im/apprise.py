@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import marshmallow as ma
@@ -23,12 +23,10 @@ from apprise.attachment.memory import AttachMemory
 from apprise.plugins.base import NotifyBase
 
 from ..config.secrets import Secret
-from ..deliveries.attempts import Progress, Sent
 from ..deliveries.http import PlatformError, PlatformHttp
 from ..errors import SettingsError
-from .adapter import BaseAdapter, Bot, OutFile, OutMessage, Receipt, Target
-from .multipart_body import iter_file
-from .splitting import split_markdown
+from .adapter import Bot, OutFile, Target
+from .piecewise import PiecewiseAdapter, PiecewiseSettings, check_size
 
 #: The session whose messages go to ``url``.
 DEFAULT_SESSION = "default"
@@ -41,7 +39,7 @@ _MIN_TEXT_UNITS = 200
 _STATUS = re.compile(r"error=(\d{3})\b")
 
 
-class SettingsSchema(ma.Schema):
+class SettingsSchema(PiecewiseSettings):
     """Settings of a bot of type ``apprise``."""
 
     url = Secret(load_default="")
@@ -51,9 +49,6 @@ class SettingsSchema(ma.Schema):
         ),
         values=Secret(),
         load_default=dict,
-    )
-    format = ma.fields.String(
-        load_default="markdown", validate=ma.validate.OneOf(("markdown", "plain"))
     )
     max_file_mb = ma.fields.Integer(load_default=10, validate=ma.validate.Range(1, 100))
 
@@ -72,7 +67,7 @@ def build(bot: Bot, http: PlatformHttp) -> AppriseAdapter:
     return AppriseAdapter(bot.settings)
 
 
-class AppriseAdapter(BaseAdapter):
+class AppriseAdapter(PiecewiseAdapter):
     """Services that take notifications; the session of a UMO says which one.
 
     One service a session, and not several: one that failed would be tried
@@ -99,46 +94,32 @@ class AppriseAdapter(BaseAdapter):
                     "see https://github.com/caronc/apprise/wiki"
                 )
 
-    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
-        """Send each part as a notification, a file as an attachment."""
+    def _find_place(self, target: Target) -> NotifyBase:
         url = self._urls.get(target.session_id)
         if url is None:
             names = ", ".join(sorted(self._urls))
             raise PlatformError(f"The bot has no such target; its sessions are: {names}.")
         service = self._make_service(url)
-        assert service is not None
-        for part in message.parts:
-            if isinstance(part, OutFile):
-                self._send_file(service, part)
-                progress(Sent(1))
-            else:
-                self._send_text(service, part, progress)
-        return Receipt()
+        assert service is not None  # else there were no adapter
+        return service
 
-    def _send_text(self, service: NotifyBase, text: str, progress: Progress) -> None:
-        limit = max(_MIN_TEXT_UNITS, min(_MAX_TEXT_UNITS, int(service.body_maxlen)))
-        pieces = split_markdown(text, limit)
-        for number, piece in enumerate(pieces, 1):
-            self._notify(service, piece.text)
-            last = number == len(pieces)
-            progress(Sent(int(last), 0 if last else piece.chars))
-        if not pieces:
-            progress(Sent(1))
+    def _count_room(self, place: NotifyBase) -> int:
+        return max(_MIN_TEXT_UNITS, min(_MAX_TEXT_UNITS, int(place.body_maxlen)))
 
-    def _send_file(self, service: NotifyBase, file: OutFile) -> None:
-        if not service.attachment_support:
-            self._notify(service, f"[{file.filename}]", NotifyFormat.TEXT)
-            return
-        limit = self._settings["max_file_mb"] * 1024 * 1024
-        if file.size_bytes > limit:
-            raise PlatformError(
-                f"{file.filename} has {file.size_bytes} bytes; this bot sends {limit} at most "
-                "(max_file_mb)."
-            )
+    def _send_text(self, place: NotifyBase, text: str) -> Sequence[str]:
+        self._notify(place, text)
+        return ()
+
+    def _send_file(self, place: NotifyBase, file: OutFile) -> Sequence[str]:
+        if not place.attachment_support:
+            self._notify(place, f"[{file.filename}]", NotifyFormat.TEXT)
+            return ()
+        check_size(file, self._settings["max_file_mb"] * 1024 * 1024)
         content = AttachMemory(
-            content=b"".join(iter_file(file)), name=file.filename, mimetype=file.mime
+            content=b"".join(file.iter_bytes()), name=file.filename, mimetype=file.mime
         )
-        self._notify(service, file.filename, NotifyFormat.TEXT, AppriseAttachment(content))
+        self._notify(place, file.filename, NotifyFormat.TEXT, AppriseAttachment(content))
+        return ()
 
     def _notify(
         self,

@@ -42,7 +42,6 @@ from .adapter import (
     Reception,
     Target,
 )
-from .multipart_body import iter_file
 
 _MAX_WORDS_CHARS = 200
 
@@ -158,7 +157,7 @@ class WebhookAdapter(BaseAdapter):
 def _make_segment(part: str | OutFile) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "plain", "text": part}
-    data = b"".join(iter_file(part))
+    data = b"".join(part.iter_bytes())
     return {
         "type": part.type,
         "filename": part.filename,

@@ -13,21 +13,11 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from ...deliveries.attempts import Progress, Sent
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
-from ..adapter import (
-    BadSignature,
-    BaseAdapter,
-    InboundRequest,
-    OutFile,
-    OutMessage,
-    Receipt,
-    Reception,
-    Target,
-)
+from ..adapter import BadSignature, InboundRequest, OutFile, Reception, Target
 from ..markdown import read_markdown
-from ..splitting import split_markdown
+from ..piecewise import PiecewiseAdapter, check_size
 from .api import OneBotApi, file_reference
 from .inbound import EventReader
 from .segments import write_segments
@@ -41,11 +31,11 @@ _SEGMENTS = {"image": "image", "record": "record", "video": "video"}
 _ID = re.compile(r"[1-9]\d{0,19}", re.ASCII)
 
 
-class OneBotAdapter(BaseAdapter):
+class OneBotAdapter(PiecewiseAdapter):
     """One QQ account."""
 
     type = "onebot"
-    capabilities = frozenset({"text", "image", "record", "video", "file", "group", "reply"})
+    max_text_units = _MAX_TEXT_UNITS
 
     def __init__(self, settings: Mapping[str, Any], http: PlatformHttp) -> None:
         self._settings = settings
@@ -54,18 +44,6 @@ class OneBotAdapter(BaseAdapter):
             http, settings["base_url"], settings["access_token"], settings["timeout_s"]
         )
         self._reader = EventReader()
-
-    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
-        """Send each part as a message; files are uploaded into the chat."""
-        chat = _Chat(target)
-        ids: list[str] = []
-        for part in message.parts:
-            if isinstance(part, OutFile):
-                ids += self._send_file(chat, part)
-                progress(Sent(1, platform_ids=tuple(ids[-1:])))
-            else:
-                self._send_text(chat, part, progress, ids)
-        return Receipt(tuple(ids))
 
     def receive(self, request: InboundRequest) -> Reception:
         """Read an event that the implementation posted."""
@@ -82,45 +60,36 @@ class OneBotAdapter(BaseAdapter):
         # 204: no quick operation.
         return Reception(() if message is None else (message,), status=204)
 
-    def _send_text(self, chat: _Chat, text: str, progress: Progress, ids: list[str]) -> None:
-        pieces = split_markdown(text, _MAX_TEXT_UNITS)
-        for number, piece in enumerate(pieces, 1):
-            shown = piece.text
-            if self._settings["format"] == "markdown":
-                # QQ shows no formatting: without its marks it reads better.
-                shown = read_markdown(shown).to_plain()
-            ids += self._deliver(chat, write_segments(shown, in_group=chat.kind == "group"))
-            last = number == len(pieces)
-            progress(Sent(int(last), 0 if last else piece.chars, tuple(ids[-1:])))
-        if not pieces:
-            progress(Sent(1))
+    def _find_place(self, target: Target) -> _Chat:
+        return _Chat(target)
 
-    def _send_file(self, chat: _Chat, file: OutFile) -> list[str]:
-        limit = self._settings["max_file_mb"] * 1024 * 1024
-        if file.size_bytes > limit:
-            raise PlatformError(
-                f"{file.filename} has {file.size_bytes} bytes; this bot sends {limit} at most "
-                "(max_file_mb)."
-            )
+    def _send_text(self, place: _Chat, text: str) -> Sequence[str]:
+        if self._settings["format"] == "markdown":
+            # QQ shows no formatting: without its marks it reads better.
+            text = read_markdown(text).to_plain()
+        return self._deliver(place, write_segments(text, in_group=place.kind == "group"))
+
+    def _send_file(self, place: _Chat, file: OutFile) -> Sequence[str]:
+        check_size(file, self._settings["max_file_mb"] * 1024 * 1024)
         if file.type in _SEGMENTS:
             segment = {"type": _SEGMENTS[file.type], "data": {"file": file_reference()}}
-            return self._deliver(chat, [segment], file)
+            return self._deliver(place, [segment], file)
         self._api.call(
-            f"upload_{chat.kind}_file",
-            {**chat.where, "file": file_reference(), "name": file.filename}, file,
+            f"upload_{place.kind}_file",
+            {**place.where, "file": file_reference(), "name": file.filename}, file,
         )  # fmt: skip
         # The answer to an upload has no message's id.
-        return []
+        return ()
 
     def _deliver(
         self, chat: _Chat, segments: Sequence[Mapping[str, Any]], file: OutFile | None = None
-    ) -> list[str]:
+    ) -> Sequence[str]:
         """Send one message and return its id, where the implementation returns it."""
         message = {**chat.where, "message": [*chat.reply, *segments]}
         result = self._api.call(f"send_{chat.kind}_msg", message, file)
         chat.reply.clear()
         message_id = result.get("message_id") if isinstance(result, dict) else None
-        return [] if message_id is None else [str(message_id)]
+        return () if message_id is None else (str(message_id),)
 
     def open_file(self, source: str) -> BlobReader:
         """Open a file of a message: at QQ's address, or through the implementation.

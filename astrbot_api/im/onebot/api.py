@@ -12,7 +12,6 @@ from typing import Any
 
 from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp
 from ..adapter import OutFile
-from ..multipart_body import iter_file
 
 #: Stands in the JSON where the file's bytes will be sent. No text can contain
 #: it: JSON writes a control character as an escape.
@@ -93,7 +92,7 @@ def _iter_body(before: bytes, file: OutFile, after: bytes) -> Iterator[bytes]:
     """Return JSON with a file in it, which is never in memory as a whole."""
     yield before
     rest = b""
-    for piece in iter_file(file):
+    for piece in file.iter_bytes():
         piece = rest + piece
         whole = len(piece) // 3 * 3
         rest = piece[whole:]

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import marshmallow as ma
+
+from ...config.secrets import Secret
 from ...deliveries.http import PlatformHttp
 from ..adapter import Bot
+from ..piecewise import PiecewiseSettings
 from .adapter import SlackAdapter
-from .settings import SettingsSchema
 
-__all__ = ["SettingsSchema", "build"]
+
+class SettingsSchema(PiecewiseSettings):
+    """Settings of a Slack bot."""
+
+    token = Secret(
+        required=True,
+        validate=ma.validate.Regexp(
+            r"xox[a-z]-[\x21-\x7e]+\Z", error="must be the bot's token, which begins with xoxb-"
+        ),
+    )
+    #: Key of the signatures of events; without it no event is taken.
+    signing_secret = Secret(load_default="")
+    #: Whether a mention in a channel is answered in a thread of its own.
+    threads = ma.fields.Boolean(load_default=True)
+    base_url = ma.fields.Url(
+        load_default="https://slack.com/api", schemes={"http", "https"}, require_tld=False
+    )
+    timeout_s = ma.fields.Integer(load_default=30, validate=ma.validate.Range(1, 600))
 
 
 def build(bot: Bot, http: PlatformHttp) -> SlackAdapter:

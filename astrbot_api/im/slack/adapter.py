@@ -6,27 +6,17 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from ...deliveries.attempts import Progress, Sent
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
-from ..adapter import (
-    BadSignature,
-    BaseAdapter,
-    InboundRequest,
-    OutFile,
-    OutMessage,
-    Receipt,
-    Reception,
-    Target,
-)
+from ..adapter import BadSignature, InboundRequest, OutFile, Reception, Target
 from ..markdown import read_markdown
+from ..piecewise import PiecewiseAdapter, check_size
 from ..rich_text import RichText
-from ..splitting import split_markdown
 from .api import SlackApi
 from .inbound import EventReader
 from .mrkdwn import escape, write_mrkdwn
@@ -43,28 +33,16 @@ _TOLERANCE_S = 300
 _SESSION = re.compile(r"([CDGUW][A-Z0-9]{2,20})(?:#(\d{1,12}\.\d{1,8}))?", re.ASCII)
 
 
-class SlackAdapter(BaseAdapter):
+class SlackAdapter(PiecewiseAdapter):
     """One bot in one workspace."""
 
     type = "slack"
-    capabilities = frozenset({"text", "image", "record", "video", "file", "group", "reply"})
+    max_text_units = _MAX_TEXT_UNITS
 
     def __init__(self, settings: Mapping[str, Any], http: PlatformHttp) -> None:
         self._settings = settings
         self._api = SlackApi(http, settings["base_url"], settings["token"], settings["timeout_s"])
         self._reader = EventReader(settings["threads"])
-
-    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
-        """Send each part: a text in messages, a file as one message."""
-        where = self._find_channel(target)
-        ids: list[str] = []
-        for part in message.parts:
-            if isinstance(part, OutFile):
-                ids.append(self._send_file(where, part))
-                progress(Sent(1, platform_ids=(ids[-1],)))
-            else:
-                self._send_text(where, part, progress, ids)
-        return Receipt(tuple(ids))
 
     def open_file(self, source: str) -> BlobReader:
         """Open a file at its private address."""
@@ -95,7 +73,7 @@ class SlackAdapter(BaseAdapter):
         if not timestamp.isdecimal() or abs(time.time() - int(timestamp)) > _TOLERANCE_S:
             raise BadSignature("the request is too old")
 
-    def _find_channel(self, target: Target) -> dict[str, str]:
+    def _find_place(self, target: Target) -> dict[str, str]:
         """Return the arguments that say where a message goes."""
         found = _SESSION.fullmatch(target.session_id)
         if found is None:
@@ -109,17 +87,9 @@ class SlackAdapter(BaseAdapter):
             channel = str(opened["channel"]["id"])
         return {"channel": channel, **({"thread_ts": thread} if thread else {})}
 
-    def _send_text(
-        self, where: Mapping[str, str], text: str, progress: Progress, ids: list[str]
-    ) -> None:
-        pieces = split_markdown(text, _MAX_TEXT_UNITS)
-        for number, piece in enumerate(pieces, 1):
-            sent = self._api.call("chat.postMessage", {**where, "text": self._write(piece.text)})
-            ids.append(str(sent.get("ts", "")))
-            last = number == len(pieces)
-            progress(Sent(int(last), 0 if last else piece.chars, (ids[-1],)))
-        if not pieces:
-            progress(Sent(1))
+    def _send_text(self, place: Mapping[str, str], text: str) -> Sequence[str]:
+        sent = self._api.call("chat.postMessage", {**place, "text": self._write(text)})
+        return (str(sent.get("ts", "")),)
 
     def _write(self, text: str) -> str:
         if self._settings["format"] == "plain":
@@ -128,20 +98,14 @@ class SlackAdapter(BaseAdapter):
         # A table may become much longer than it was.
         return write_mrkdwn(rich if len(rich.text) < 2 * _MAX_TEXT_UNITS else RichText(text))
 
-    def _send_file(self, where: Mapping[str, str], file: OutFile) -> str:
-        if file.size_bytes > _MAX_FILE_BYTES:
-            raise PlatformError(
-                f"{file.filename} has {file.size_bytes} bytes; Slack takes {_MAX_FILE_BYTES} at "
-                "most."
-            )
-        if not file.size_bytes:
-            raise PlatformError(f"{file.filename} is empty; Slack takes no empty files.")
+    def _send_file(self, place: Mapping[str, str], file: OutFile) -> Sequence[str]:
+        check_size(file, _MAX_FILE_BYTES, "Slack")
         file_id = self._api.upload(file)
         arguments: dict[str, Any] = {
             "files": [{"id": file_id, "title": file.filename}],
-            "channel_id": where["channel"],
+            "channel_id": place["channel"],
         }
-        if "thread_ts" in where:
-            arguments["thread_ts"] = where["thread_ts"]
+        if "thread_ts" in place:
+            arguments["thread_ts"] = place["thread_ts"]
         self._api.call("files.completeUploadExternal", arguments)
-        return file_id
+        return (file_id,)

@@ -10,7 +10,6 @@ import orjson
 
 from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp, PlatformReader
 from ..adapter import OutFile
-from ..multipart_body import iter_file
 
 #: Errors that say "not now". Source: the error tables of each method.
 _PASSING = frozenset(
@@ -66,7 +65,7 @@ class SlackApi:
         url = str(place.get("upload_url", ""))
         self._check_host(url)
         answer = self._http.request(
-            "POST", url, body=iter_file(file), timeout_s=self._timeout_s,
+            "POST", url, body=file.iter_bytes(), timeout_s=self._timeout_s,
             headers={
                 "Content-Type": "application/octet-stream",
                 "Content-Length": str(file.size_bytes),

@@ -10,27 +10,15 @@ from typing import Any
 
 import orjson
 
-from ...deliveries.attempts import Progress, Sent
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
-from ..adapter import (
-    BadSignature,
-    BaseAdapter,
-    InboundRequest,
-    InMessage,
-    OutFile,
-    OutMessage,
-    Receipt,
-    Reception,
-    Target,
-)
+from ..adapter import BadSignature, InboundRequest, InMessage, OutFile, Reception, Target
 from ..markdown import read_markdown
+from ..piecewise import PiecewiseAdapter, check_size
 from ..rich_text import RichText, count_units
-from ..splitting import split_markdown
-from .api import TelegramApi, TelegramRefusal, hide_tokens
+from .api import DEFAULT_BASE_URL, TelegramApi, TelegramRefusal, hide_tokens
 from .entities import make_entities
 from .inbound import UpdateReader
-from .settings import DEFAULT_BASE_URL
 
 #: Limits of the Bot API. Source: https://core.telegram.org/bots/api#sending-files
 #: and https://core.telegram.org/bots/api#using-a-local-bot-api-server
@@ -61,13 +49,12 @@ _POLL_S = 25
 _POLL_SLACK_S = 10.0
 
 
-class TelegramAdapter(BaseAdapter):
+class TelegramAdapter(PiecewiseAdapter):
     """One bot. It keeps nothing but its own name, which never changes by itself."""
 
     type = "telegram"
-    capabilities = frozenset(
-        {"text", "image", "record", "video", "file", "group", "reply", "typing"}
-    )
+    capabilities = PiecewiseAdapter.capabilities | {"typing"}
+    max_text_units = _MAX_TEXT_UNITS
 
     def __init__(self, settings: Mapping[str, Any], http: PlatformHttp) -> None:
         hide_tokens()
@@ -77,18 +64,6 @@ class TelegramAdapter(BaseAdapter):
         self._username: str = settings["username"].removeprefix("@")
         self._api = TelegramApi(http, settings["base_url"], token, settings["timeout_s"])
         self.polls = settings["updates"] == "polling"
-
-    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
-        """Send each part: a text in messages of 4096 characters, a file as what it is."""
-        chat = _Chat(target)
-        ids: list[str] = []
-        for part in message.parts:
-            if isinstance(part, OutFile):
-                ids.append(self._send_file(chat, part))
-                progress(Sent(1, platform_ids=(ids[-1],)))
-            else:
-                self._send_text(chat, part, progress, ids)
-        return Receipt(tuple(ids))
 
     def receive(self, request: InboundRequest) -> Reception:
         """Read an update that Telegram posted."""
@@ -132,52 +107,40 @@ class TelegramAdapter(BaseAdapter):
     def _make_reader(self) -> UpdateReader:
         return UpdateReader(self._bot_id, self._username)
 
-    def _send_text(self, chat: _Chat, text: str, progress: Progress, ids: list[str]) -> None:
-        pieces = split_markdown(text, _MAX_TEXT_UNITS)
-        for number, piece in enumerate(pieces, 1):
-            rich = RichText(piece.text)
-            if self._settings["format"] == "markdown":
-                read = read_markdown(piece.text)
-                # A table may become longer than it was.
-                if count_units(read.text) <= _MAX_TEXT_UNITS:
-                    rich = read
-            ids.append(self._send_piece(chat, rich))
-            last = number == len(pieces)
-            progress(Sent(int(last), 0 if last else piece.chars, (ids[-1],)))
-        if not pieces:
-            progress(Sent(1))
+    def _find_place(self, target: Target) -> _Chat:
+        return _Chat(target)
 
-    def _send_piece(self, chat: _Chat, rich: RichText) -> str:
+    def _send_text(self, place: _Chat, text: str) -> Sequence[str]:
+        rich = RichText(text)
+        if self._settings["format"] == "markdown":
+            read = read_markdown(text)
+            # A table may become longer than it was.
+            if count_units(read.text) <= _MAX_TEXT_UNITS:
+                rich = read
         entities = make_entities(rich)
         fields = {"text": rich.text}
         try:
             more = {"entities": entities} if entities else {}
-            return self._deliver(chat, "sendMessage", {**fields, **more})
+            return self._deliver(place, "sendMessage", {**fields, **more})
         except TelegramRefusal as error:
             # Better without formatting than not at all.
             if not entities or error.status != 400 or "entit" not in error.words.casefold():
                 raise
-            return self._deliver(chat, "sendMessage", fields)
+            return self._deliver(place, "sendMessage", fields)
 
-    def _send_file(self, chat: _Chat, file: OutFile) -> str:
+    def _send_file(self, place: _Chat, file: OutFile) -> Sequence[str]:
         public = self._settings["base_url"].rstrip("/") == DEFAULT_BASE_URL
-        limit = _MAX_FILE_BYTES if public else _MAX_LOCAL_FILE_BYTES
-        if file.size_bytes > limit:
-            raise PlatformError(
-                f"{file.filename} has {file.size_bytes} bytes; Telegram takes {limit} at most."
-            )
-        if not file.size_bytes:
-            raise PlatformError(f"{file.filename} is empty; Telegram takes no empty files.")
+        check_size(file, _MAX_FILE_BYTES if public else _MAX_LOCAL_FILE_BYTES, "Telegram")
         method, name = _METHODS.get(file.mime, _DOCUMENT)
         if method == "sendPhoto" and file.size_bytes > _MAX_PHOTO_BYTES:
             method, name = _DOCUMENT
         try:
-            return self._deliver(chat, method, {}, name, file)
+            return self._deliver(place, method, {}, name, file)
         except TelegramRefusal as error:
             # Too wide for a photo, say, or voice messages are not wanted.
             if method == "sendDocument" or error.status != 400 or "chat" in error.words:
                 raise
-            return self._deliver(chat, *_DOCUMENT[:1], {}, _DOCUMENT[1], file)
+            return self._deliver(place, *_DOCUMENT[:1], {}, _DOCUMENT[1], file)
 
     def _deliver(
         self,
@@ -186,7 +149,7 @@ class TelegramAdapter(BaseAdapter):
         fields: Mapping[str, Any],
         name: str = "",
         file: OutFile | None = None,
-    ) -> str:
+    ) -> Sequence[str]:
         """Send one message and return its id."""
         try:
             result = self._call(chat, method, fields, name, file)
@@ -196,7 +159,7 @@ class TelegramAdapter(BaseAdapter):
             chat.where["chat_id"] = error.migrated_to
             result = self._call(chat, method, fields, name, file)
         chat.reply.clear()
-        return str(result.get("message_id", ""))
+        return (str(result.get("message_id", "")),)
 
     def _call(
         self, chat: _Chat, method: str, fields: Mapping[str, Any], name: str, file: OutFile | None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -12,11 +13,15 @@ import orjson
 
 from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp, PlatformReader
 from ..adapter import OutFile
-from ..multipart_body import MultipartBody
 
 #: How much of Telegram's words is passed on.
 _MAX_WORDS_CHARS = 300
 
+DEFAULT_BASE_URL = "https://api.telegram.org"
+
+#: What browsers do with what would end a quoted name.
+#: Source: the HTML standard, "multipart form data".
+_ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
 #: What follows it in an address of the Bot API is all that one needs to be the bot.
 _TOKEN_IN_PATH = re.compile(r"/bot\d+:[\w-]+")
@@ -67,6 +72,39 @@ class TelegramRefusal(PlatformError):
         self.migrated_to = migrated_to
 
 
+class _MultipartBody:
+    """A form with one file, made while it is sent: the file is never in memory.
+
+    :param fields: The form's other fields.
+    :param name: Of the field that holds the file.
+    """
+
+    def __init__(self, fields: Mapping[str, str], name: str, file: OutFile) -> None:
+        boundary = secrets.token_hex(16)
+        head = [
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
+            for key, value in fields.items()
+        ]
+        head.append(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; '
+            f'filename="{file.filename.translate(_ESCAPES)}"\r\n'
+            f"Content-Type: {file.mime}\r\n\r\n"
+        )
+        self._head = "".join(head).encode()
+        self._tail = f"\r\n--{boundary}--\r\n".encode()
+        self._file = file
+        size_bytes = len(self._head) + file.size_bytes + len(self._tail)
+        self.headers = {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(size_bytes),
+        }
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._head
+        yield from self._file.iter_bytes()
+        yield self._tail
+
+
 class TelegramApi:
     """The Bot API, as one bot."""
 
@@ -98,7 +136,7 @@ class TelegramApi:
             key: value if isinstance(value, str) else orjson.dumps(value).decode()
             for key, value in parameters.items()
         }
-        body = MultipartBody(fields, name, file)
+        body = _MultipartBody(fields, name, file)
         answer = self._http.request(
             "POST", self._address(method), headers=body.headers, body=body,
             timeout_s=self._timeout_s,

@@ -1,0 +1,84 @@
+"""What the adapters share that send a message in several pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import marshmallow as ma
+
+from ..deliveries.attempts import Progress, Sent
+from ..deliveries.http import PlatformError
+from .adapter import BaseAdapter, OutFile, OutMessage, Receipt, Target
+from .splitting import split_markdown
+
+
+class PiecewiseSettings(ma.Schema):
+    """Settings of bots whose texts are formatted."""
+
+    format = ma.fields.String(
+        load_default="markdown", validate=ma.validate.OneOf(("markdown", "plain"))
+    )
+
+
+class PiecewiseAdapter(BaseAdapter):
+    """Sends texts in messages of a bounded length, and each file as a message.
+
+    A place is whatever an adapter makes of a target, once for all pieces.
+    """
+
+    capabilities = frozenset({"text", "image", "record", "video", "file", "group", "reply"})
+    #: Longest piece of a text, in UTF-16 code units.
+    max_text_units = 0
+
+    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
+        """Send each part, and report each piece that the platform confirmed."""
+        place = self._find_place(target)
+        ids: list[str] = []
+
+        def report(sent: Sequence[str], parts: int, chars: int = 0) -> None:
+            ids.extend(sent)
+            progress(Sent(parts, chars, tuple(sent)))
+
+        for part in message.parts:
+            if isinstance(part, OutFile):
+                report(self._send_file(place, part), 1)
+                continue
+            pieces = split_markdown(part, self._count_room(place))
+            for piece in pieces[:-1]:
+                report(self._send_text(place, piece.text), 0, piece.chars)
+            report(self._send_text(place, pieces[-1].text) if pieces else (), 1)
+        return Receipt(tuple(ids))
+
+    def _count_room(self, place: Any) -> int:
+        return self.max_text_units
+
+    def _find_place(self, target: Target) -> Any:
+        """Return where a message goes.
+
+        :raises PlatformError: for a session that the platform cannot have.
+        """
+        raise NotImplementedError
+
+    def _send_text(self, place: Any, text: str) -> Sequence[str]:
+        """Send one piece of a text; return the platform's ids of it, if it says any."""
+        raise NotImplementedError
+
+    def _send_file(self, place: Any, file: OutFile) -> Sequence[str]:
+        """Send a file; return the platform's ids of it, if it says any."""
+        raise NotImplementedError
+
+
+def check_size(file: OutFile, max_bytes: int, platform: str = "") -> None:
+    """Refuse a file that is too large, or empty where a platform takes no empty ones.
+
+    :param platform: The one that has the limit; empty: the bot's own setting.
+    :raises PlatformError: with the name of the file.
+    """
+    if file.size_bytes > max_bytes:
+        bound = f"{platform} takes {max_bytes} at most."
+        if not platform:
+            bound = f"this bot sends {max_bytes} at most (max_file_mb)."
+        raise PlatformError(f"{file.filename} has {file.size_bytes} bytes; {bound}")
+    if platform and not file.size_bytes:
+        raise PlatformError(f"{file.filename} is empty; {platform} takes no empty files.")
