@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from ..config.files import ConfigFiles
 from ..config.settings import Settings
 from ..db.sqlite_store import SqliteStore
 from ..plugins.builtin import BUILT_IN_PLUGINS
-from ..plugins.finding import BUILT_IN, find_plugins, from_classes
+from ..plugins.context import PluginError
+from ..plugins.finding import BUILT_IN, find_name_fault, find_plugins, from_classes
 from ..plugins.registry import PluginRecord, Plugins
-from ..plugins.scaffold import create_plugin
 from .options import as_json_option, settings_option
+
+_FILES = ("plugin.py", "test_plugin.py", "README.rst")
 
 
 @click.group("plugins")
@@ -28,7 +31,7 @@ def plugins_group() -> None:
 @settings_option
 def new_plugin(name: str, settings: Settings) -> None:
     """Write a running plugin into the data directory, to start from."""
-    folder = create_plugin(settings.data_dir, name)
+    folder = _create_plugin(settings.data_dir, name)
     click.echo(f"{folder} has a plugin with a tool and the command /{name}.")
     click.echo(f"Its tests: python -m pytest {folder}")
     click.echo("A server that is running must be restarted to load it.")
@@ -86,3 +89,36 @@ def _describe(record: PluginRecord, faults: list[str]) -> dict[str, Any]:
         "tools": [tool.name for tool in record.tools] if loaded else [],
         "commands": [command.name for command in record.commands] if loaded else [],
     }
+
+
+def _create_plugin(data_dir: Path, name: str) -> Path:
+    """Write a plugin with its README and its test; return its folder.
+
+    :raises PluginError: for a name that cannot be one, or is taken.
+    """
+    fault = find_name_fault(name)
+    if fault:
+        raise PluginError(f"{name}: {fault}")
+    folder = data_dir / "plugins" / name
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise PluginError(f"{folder} is there already") from None
+    values = {
+        "NAME": name,
+        "IDENTIFIER": name.replace("-", "_"),
+        "UNDERLINE": "=" * len(name),
+        "FOLDER": str(folder),
+    }
+    for file in _FILES:
+        text = (files("astrbot_api.plugins") / "template" / f"{file}.txt").read_text(
+            encoding="utf-8"
+        )
+        (folder / file).write_text(_fill(text, values), encoding="utf-8")
+    return folder
+
+
+def _fill(text: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        text = text.replace(f"${name}", value)
+    return text

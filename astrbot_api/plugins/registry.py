@@ -14,12 +14,11 @@ from ..config.agents import AgentConfig
 from ..db.store import Store
 from ..errors import SettingsError
 from .commands import Command, CommandContext
-from .context import Host, PluginError
+from .context import Host, PluginError, read_settings
 from .finding import BUILT_IN, FoundPlugin, forget_modules
 from .hooks import ConfigPlugins, Implementation
 from .hookspecs import HOOKS
 from .loading import Loader
-from .settings import read_settings
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..mcp.sidecar import main as mcp_main
-from ..mcp.sidecar.socket import open_listener
+from ..mcp.wire import open_listener
 from ..runtime.supervise import Supervisor
 
 #: The setting through which the workers find the sidecar.

@@ -15,13 +15,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
-import itertools
-import json
 from typing import Any
 
-from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
+from .fake_platform import FakeAnswer, FakePlatform, FakeRequest, make_digest, make_post
 
 _SEND = {
     "send_private_msg": "user_id",
@@ -48,9 +44,6 @@ class FakeOneBot(FakePlatform):
         self.self_id = 10001000
         #: Name -> bytes that ``get_file``, ``get_image`` and ``get_record`` give.
         self.files: dict[str, bytes] = {}
-        #: Groups and users that it knows; empty: every one.
-        self.known: set[int] = set()
-        self._message_ids = itertools.count(1)
 
     def make_event(
         self, message: Any, *, user_id: int = 12345678, group_id: int | None = None, **event: Any
@@ -66,7 +59,7 @@ class FakeOneBot(FakePlatform):
             "post_type": "message",
             "message_type": "private" if group_id is None else "group",
             "sub_type": "friend" if group_id is None else "normal",
-            "message_id": next(self._message_ids) + 1000,
+            "message_id": next(self._numbers) + 1000,
             "user_id": user_id,
             "message": message,
             "raw_message": message if isinstance(message, str) else "",
@@ -81,12 +74,10 @@ class FakeOneBot(FakePlatform):
         self, event: dict[str, Any], secret: str | None = None
     ) -> tuple[dict[str, str], bytes]:
         """Return headers and body with which the implementation posts an event."""
-        body = json.dumps(event, ensure_ascii=False).encode()
-        headers = {"Content-Type": "application/json", "X-Self-ID": str(self.self_id)}
+        headers, body = make_post(event, X_Self_ID=str(self.self_id))
         secret = self.secret if secret is None else secret
         if secret:
-            digest = hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()
-            headers["X-Signature"] = f"sha1={digest}"
+            headers["X-Signature"] = f"sha1={make_digest(secret, body, 'sha1')}"
         return headers, body
 
     def add_file(self, data: bytes, name: str = "a.png") -> str:
@@ -108,7 +99,7 @@ class FakeOneBot(FakePlatform):
             fault = self._find_fault(action, fields)
             if fault:
                 return _failed(100, fault)
-            message_id = next(self._message_ids)
+            message_id = next(self._numbers)
             self.accept({**fields, "action": action, "message_id": message_id})
             made = None if action.startswith("upload") else {"message_id": message_id}
             return FakeAnswer.of_json({"status": "ok", "retcode": 0, "data": made})
@@ -125,7 +116,7 @@ class FakeOneBot(FakePlatform):
         target = fields.get(_SEND[action])
         if not isinstance(target, int):
             return "BAD_PARAM"
-        if self.known and target not in self.known:
+        if not self.knows(target):
             return "群聊不存在"
         if action.startswith("upload"):
             if not fields.get("name"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import collections
+import hmac
+import itertools
 import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -103,8 +104,11 @@ class FakePlatform:
         self.messages: collections.deque[dict[str, Any]] = collections.deque(maxlen=_MAX_REMEMBERED)
         #: Every request, also those that were refused.
         self.requests: collections.deque[FakeRequest] = collections.deque(maxlen=_MAX_REMEMBERED)
+        #: Conversations that it knows; empty: every one.
+        self.known: set[Any] = set()
         self._changed = threading.Condition()
         self._failures: list[_Failure] = []
+        self._numbers = itertools.count(1)
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
         self._ended = False
@@ -113,12 +117,7 @@ class FakePlatform:
         self.listen()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -193,6 +192,10 @@ class FakePlatform:
         headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
         return FakeAnswer.of_json({"error": f"failure {status}"}, status, **headers)
 
+    def knows(self, target: Any) -> bool:
+        """Say whether there is such a conversation."""
+        return bool(target) and (not self.known or target in self.known)
+
     def accept(self, message: dict[str, Any]) -> None:
         """Remember a message and notify the threads that wait for it."""
         with self._changed:
@@ -252,3 +255,15 @@ def _handler_of(handle: Callable[[FakeRequest], FakeAnswer]) -> type[BaseHTTPReq
             pass
 
     return Handler
+
+
+def make_post(value: Any, **headers: str) -> tuple[dict[str, str], bytes]:
+    """Return headers and body with which a platform posts an event."""
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    body = json.dumps(value, ensure_ascii=False).encode()
+    return {"Content-Type": "application/json", **named}, body
+
+
+def make_digest(secret: str, data: bytes, algorithm: str = "sha256") -> str:
+    """Return the HMAC with which a platform signs an event."""
+    return hmac.new(secret.encode(), data, algorithm).hexdigest()

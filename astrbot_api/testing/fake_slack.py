@@ -13,14 +13,11 @@ Source of what it checks and answers: https://docs.slack.dev/reference/methods
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import itertools
 import json
 import time
 from typing import Any
 
-from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
+from .fake_platform import FakeAnswer, FakePlatform, FakeRequest, make_digest, make_post
 
 MAX_TEXT_CHARS = 40_000
 
@@ -41,11 +38,8 @@ class FakeSlack(FakePlatform):
         self.token = token
         self.signing_secret = signing_secret
         self.bot_user = "U0LAN0Z89"
-        #: Channels that it knows; empty: every one.
-        self.known: set[str] = set()
         self._files: dict[str, tuple[str, bytes]] = {}
         self._uploads: dict[str, dict[str, Any]] = {}
-        self._numbers = itertools.count(1)
 
     @property
     def base_url(self) -> str:
@@ -102,16 +96,12 @@ class FakeSlack(FakePlatform):
         :param now_s: Time of the signature, in seconds since 1970.
         :param retry: Which repetition it is.
         """
-        content = json.dumps(body).encode()
+        headers, content = make_post(body)
         timestamp = str(int(time.time() if now_s is None else now_s))
         secret = self.signing_secret if secret is None else secret
-        signed = f"v0:{timestamp}:".encode() + content
-        headers = {
-            "Content-Type": "application/json",
-            "X-Slack-Request-Timestamp": timestamp,
-            "X-Slack-Signature": "v0="
-            + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest(),
-        }
+        headers["X-Slack-Request-Timestamp"] = timestamp
+        digest = make_digest(secret, f"v0:{timestamp}:".encode() + content)
+        headers["X-Slack-Signature"] = f"v0={digest}"
         if retry:
             headers |= {"X-Slack-Retry-Num": str(retry), "X-Slack-Retry-Reason": "http_timeout"}
         return headers, content
@@ -162,10 +152,11 @@ class FakeSlack(FakePlatform):
         return FakeAnswer.of_json({"ok": True, "user_id": self.bot_user, "team": "Subarachnoid"})
 
     def _post(self, fields: dict[str, Any]) -> FakeAnswer:
-        fault = self._find_fault(fields.get("channel"))
         text = fields.get("text") or ""
-        if fault or not text.strip() or len(text) > MAX_TEXT_CHARS:
-            return _refuse(fault or ("msg_too_long" if text.strip() else "no_text"))
+        if not self.knows(fields.get("channel")):
+            return _refuse("channel_not_found")
+        if not text.strip() or len(text) > MAX_TEXT_CHARS:
+            return _refuse("msg_too_long" if text.strip() else "no_text")
         ts = self._accept({**fields, "method": "chat.postMessage"})
         message = {"type": "message", "text": text, "ts": ts, "bot_id": "B123ABC456"}
         return FakeAnswer.of_json(
@@ -195,9 +186,8 @@ class FakeSlack(FakePlatform):
         return FakeAnswer(200, f"OK - {len(request.body)}".encode())
 
     def _complete_upload(self, fields: dict[str, Any]) -> FakeAnswer:
-        fault = self._find_fault(fields.get("channel_id"))
-        if fault:
-            return _refuse(fault)
+        if not self.knows(fields.get("channel_id")):
+            return _refuse("channel_not_found")
         files = [{**one, **self._uploads.get(one["id"], {})} for one in fields["files"]]
         if not files or any("data" not in one for one in files):
             return _refuse("file_not_found")
@@ -212,11 +202,6 @@ class FakeSlack(FakePlatform):
         if token != self.token:
             return FakeAnswer(302, b"", {"Location": f"{self.url}/signin"})
         return FakeAnswer(200, found[1], {"Content-Type": "application/octet-stream"})
-
-    def _find_fault(self, channel: Any) -> str:
-        if not channel:
-            return "channel_not_found"
-        return "channel_not_found" if self.known and channel not in self.known else ""
 
     def _accept(self, message: dict[str, Any]) -> str:
         ts = f"{int(time.time())}.{next(self._numbers):06}"

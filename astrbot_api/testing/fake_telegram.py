@@ -17,7 +17,7 @@ import json
 import re
 from typing import Any
 
-from .fake_platform import FakeAnswer, FakeFile, FakePlatform, FakeRequest
+from .fake_platform import FakeAnswer, FakeFile, FakePlatform, FakeRequest, make_post
 
 MAX_TEXT_UNITS = 4096
 _MAX_CAPTION_UNITS = 1024
@@ -60,13 +60,10 @@ class FakeTelegram(FakePlatform):
         self.bot_id = int(token.partition(":")[0])
         #: Address and secret of the last ``setWebhook``; empty after ``deleteWebhook``.
         self.webhook: dict[str, Any] = {}
-        #: Chats that ``sendMessage`` knows; empty: every one.
-        self.known_chats: set[str] = set()
         #: Old group id -> id of the supergroup that it has become.
         self.migrated: dict[str, int] = {}
         self._updates: list[dict[str, Any]] = []
         self._update_ids = itertools.count(10_000)
-        self._message_ids = itertools.count(1)
         self._files: dict[str, tuple[str, bytes]] = {}
 
     def make_update(
@@ -78,7 +75,7 @@ class FakeTelegram(FakePlatform):
         :param message: Further keys of the message, or others in their place.
         """
         made: dict[str, Any] = {
-            "message_id": next(self._message_ids) + 1000,
+            "message_id": next(self._numbers) + 1000,
             "from": {
                 "id": 1111111, "is_bot": False, "first_name": "Test", "last_name": "Lastname",
                 "username": "Test", "language_code": "en",
@@ -120,10 +117,7 @@ class FakeTelegram(FakePlatform):
     ) -> tuple[dict[str, str], bytes]:
         """Return headers and body with which Telegram posts an update to a webhook."""
         secret = self.webhook.get("secret_token", "") if secret is None else secret
-        headers = {"Content-Type": "application/json"}
-        if secret:
-            headers["X-Telegram-Bot-Api-Secret-Token"] = secret
-        return headers, json.dumps(update).encode()
+        return make_post(update, **({"X_Telegram_Bot_Api_Secret_Token": secret} if secret else {}))
 
     def describe_failure(self, status: int, retry_after_s: int | None) -> FakeAnswer:
         """Return an error in Telegram's words."""
@@ -200,7 +194,7 @@ class FakeTelegram(FakePlatform):
         return self._accept(method, fields)
 
     def _accept(self, method: str, fields: dict[str, Any]) -> Any:
-        message_id = next(self._message_ids)
+        message_id = next(self._numbers)
         self.accept({**fields, "method": method, "message_id": message_id})
         chat = {"id": fields["chat_id"], "type": "private"}
         return {"message_id": message_id, "date": 1441645532, "chat": chat}
@@ -214,7 +208,7 @@ class FakeTelegram(FakePlatform):
                 400, "Bad Request: group chat was upgraded to a supergroup chat",
                 migrate_to_chat_id=self.migrated[chat],
             )  # fmt: skip
-        if self.known_chats and chat not in self.known_chats:
+        if not self.knows(chat):
             raise Refusal(400, "Bad Request: chat not found")
 
     def _get_updates(self, fields: dict[str, Any]) -> list[dict[str, Any]]:

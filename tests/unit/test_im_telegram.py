@@ -192,7 +192,7 @@ def test_connection_refused_is_retryable_and_names_no_address(
 
 
 def test_a_refusal_is_final_with_telegrams_words(fake: FakeTelegram, outbox: Outbox) -> None:
-    fake.known_chats = {"1"}
+    fake.known = {"1"}
     with pytest.raises(PlatformError, match="chat not found") as caught:
         outbox.send("hi", PICTURE, to="42")
     assert not caught.value.retryable

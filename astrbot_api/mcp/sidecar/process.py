@@ -13,9 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..wire import MAX_REQUEST_BYTES
+from ..wire import MAX_REQUEST_BYTES, open_listener
 from .hub import Hub
-from .socket import open_listener
 
 log = logging.getLogger(__name__)
 
