@@ -19,6 +19,9 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 #: Longest time that a download may take, in seconds.
 MAX_DOWNLOAD_S = 300.0
 
+#: Statuses below 500 that say "not now".
+_PASSING = frozenset({408, 425, 429})
+
 #: Why there is no answer, without the address: a token may be part of it.
 _FAILURES = {
     "address": "The platform's address, or that of the proxy, cannot be used.",
@@ -62,16 +65,12 @@ class HttpAnswer:
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError as error:
-            raise PlatformError(
-                f"The platform answered {self.status} without JSON.",
-                retryable=self.passing,
-                retry_after_s=self.retry_after_s,
-            ) from error
+            raise self.refuse(f"The platform answered {self.status} without JSON.") from error
 
-    @property
-    def passing(self) -> bool:
-        """Whether the status says that the same request may succeed later."""
-        return self.status >= 500 or self.status == 429
+    def refuse(self, message: str) -> PlatformError:
+        """Return an error with the message; the status says whether it is retryable."""
+        passing = self.status >= 500 or self.status in _PASSING
+        return PlatformError(message, retryable=passing, retry_after_s=self.retry_after_s)
 
     @property
     def retry_after_s(self) -> float | None:
@@ -142,7 +141,7 @@ class PlatformHttp:
             answer.close()
             raise PlatformError(
                 f"The platform answered {answer.status} to the download of a file.",
-                retryable=answer.status >= 500 or answer.status == 429,
+                retryable=answer.status >= 500 or answer.status in _PASSING,
             )
         return PlatformReader(answer)
 

@@ -17,6 +17,8 @@ import re
 import time
 from collections.abc import Mapping
 
+import marshmallow as ma
+
 #: How far the sender's clock may be off, and how long a request can be
 #: replayed; receivers must remember the ids of this time.
 TOLERANCE_S = 300
@@ -74,6 +76,12 @@ def is_secret(text: str) -> bool:
         return len(_key(text)) >= 16
     except binascii.Error:
         return False
+
+
+def check_secret(text: str) -> None:
+    """Refuse a secret that can be guessed; for the schemas of settings."""
+    if not is_secret(text):
+        raise ma.ValidationError("must have 16 characters, or be whsec_ and base64 of as many")
 
 
 def _digest(secret: str, message_id: str, timestamp: str, body: bytes) -> str:

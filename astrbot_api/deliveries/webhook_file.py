@@ -15,7 +15,7 @@ from ..config.agents import find_first_error
 from ..config.secrets import Secret, resolve_secrets
 from ..config.watched import WatchedFile
 from ..errors import SettingsError
-from .signing import is_secret
+from .signing import check_secret
 
 #: Event types a webhook can subscribe to.
 EVENTS = ("message_stored", "run_ended", "delivery_failed")
@@ -42,7 +42,7 @@ class _WebhookSchema(ma.Schema):
         ),
     )
     url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
-    secret = Secret(required=True)
+    secret = Secret(required=True, validate=check_secret)
     events = ma.fields.List(
         ma.fields.String(validate=ma.validate.OneOf(EVENTS)),
         load_default=list(EVENTS),
@@ -50,11 +50,6 @@ class _WebhookSchema(ma.Schema):
     )
     enabled = ma.fields.Boolean(load_default=True)
     timeout_s = ma.fields.Float(load_default=10.0, validate=ma.validate.Range(0.1, 60))
-
-    @ma.validates("secret")
-    def _check_secret(self, value: str, **_: Any) -> None:
-        if not is_secret(value):
-            raise ma.ValidationError("must have 16 characters, or be whsec_ and base64 of as many")
 
 
 def read_webhooks(path: Path) -> dict[str, Webhook]:

@@ -16,9 +16,6 @@ from .http import PlatformError, PlatformHttp
 from .signing import sign
 from .webhook_file import WebhookFile
 
-#: Statuses of a receiver that say "not now".
-_PASSING = frozenset({408, 425, 429})
-
 #: Longest answer that is read of a receiver; nobody looks at it.
 _MAX_ANSWER_BYTES = 64 * 1024
 
@@ -147,8 +144,4 @@ class Announcer:
             timeout_s=webhook.timeout_s, max_bytes=_MAX_ANSWER_BYTES,
         )  # fmt: skip
         if not 200 <= answer.status < 300:
-            raise PlatformError(
-                f"The receiver answered {answer.status}.",
-                retryable=answer.status >= 500 or answer.status in _PASSING,
-                retry_after_s=answer.retry_after_s,
-            )
+            raise answer.refuse(f"The receiver answered {answer.status}.")

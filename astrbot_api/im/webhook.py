@@ -24,7 +24,7 @@ from ..config.agents import find_first_error
 from ..config.secrets import Secret
 from ..deliveries.attempts import Progress, Sent
 from ..deliveries.http import HttpAnswer, PlatformError, PlatformHttp
-from ..deliveries.signing import is_secret, sign, verify
+from ..deliveries.signing import check_secret, sign, verify
 from ..messages import MEDIA_TYPES
 from ..runtime.threads import run_native
 from ..runtime.tracing import current_span
@@ -45,23 +45,14 @@ from .adapter import (
 
 _MAX_WORDS_CHARS = 200
 
-#: Statuses of a receiver that say "not now".
-_PASSING = frozenset({408, 425, 429})
-
 
 class SettingsSchema(ma.Schema):
     """Settings of a bot of type ``webhook``."""
 
     url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
-    secret = Secret(required=True)
+    secret = Secret(required=True, validate=check_secret)
     max_file_mb = ma.fields.Integer(load_default=10, validate=ma.validate.Range(1, 100))
     timeout_s = ma.fields.Integer(load_default=30, validate=ma.validate.Range(1, 600))
-
-    @ma.validates("secret")
-    def check_secret(self, value: str, **_: Any) -> None:
-        """Refuse a secret that can be guessed."""
-        if not is_secret(value):
-            raise ma.ValidationError("must have 16 characters, or be whsec_ and base64 of as many")
 
 
 class _FileSchema(ma.Schema):
@@ -176,11 +167,7 @@ def _read_answer(answer: HttpAnswer) -> tuple[str, ...]:
     if not 200 <= status < 300:
         words = answer.body[: 4 * _MAX_WORDS_CHARS].decode("utf-8", "replace")
         shown = "".join(letter for letter in words if letter.isprintable())[:_MAX_WORDS_CHARS]
-        raise PlatformError(
-            f"The receiver answered {status}: {shown or 'nothing more'}",
-            retryable=status >= 500 or status in _PASSING,
-            retry_after_s=answer.retry_after_s,
-        )
+        raise answer.refuse(f"The receiver answered {status}: {shown or 'nothing more'}")
     try:
         found = orjson.loads(answer.body).get("message_id")
     except (orjson.JSONDecodeError, AttributeError):

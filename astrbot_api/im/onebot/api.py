@@ -60,12 +60,8 @@ class OneBotApi:
             raise PlatformError(f"OneBot refused the access token ({status}).")
         if status in (404, 406, 426):
             raise PlatformError(f"OneBot does not know {action} ({status}); check base_url.")
-        if status >= 500 or status == 429:
-            raise PlatformError(
-                f"OneBot answered {status}.", retryable=True, retry_after_s=answer.retry_after_s
-            )
         if status != 200:
-            raise PlatformError(f"OneBot answered {status}.")
+            raise answer.refuse(f"OneBot answered {status}.")
         body = answer.json()
         # "async": it is taken and will be done; whether it works is not reported.
         if isinstance(body, dict) and body.get("status") in ("ok", "async"):

@@ -72,11 +72,7 @@ class SlackApi:
             },
         )  # fmt: skip
         if answer.status != 200:
-            raise PlatformError(
-                f"Slack answered {answer.status} to the upload of a file.",
-                retryable=answer.status >= 500 or answer.status == 429,
-                retry_after_s=answer.retry_after_s,
-            )
+            raise answer.refuse(f"Slack answered {answer.status} to the upload of a file.")
         return str(place["file_id"])
 
     def download(self, url: str) -> PlatformReader:
@@ -97,15 +93,8 @@ class SlackApi:
 
 
 def _read(method: str, answer: HttpAnswer) -> dict[str, Any]:
-    status = answer.status
-    if status == 429 or status >= 500:
-        raise PlatformError(
-            f"Slack answered {status} to {method}.",
-            retryable=True,
-            retry_after_s=answer.retry_after_s,
-        )
-    if status != 200:
-        raise PlatformError(f"Slack answered {status} to {method}.")
+    if answer.status != 200:
+        raise answer.refuse(f"Slack answered {answer.status} to {method}.")
     body = answer.json()
     if isinstance(body, dict) and body.get("ok") is True:
         return body
