@@ -38,7 +38,7 @@ def ask(base_url: str, secret: str, body: dict[str, Any]) -> Iterator[str]:
             for event in parser.feed(data):
                 yield from _text_of(json.loads(event))
     except OutboundError as error:
-        raise ClientError(f"{base_url} cannot be reached: {error.reason}") from error
+        raise ClientError(f"{base_url} {error.words}") from error
     finally:
         outbound.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_text
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import orjson
 
 from ..errors import AstrBotError
-from ..runtime.outbound import Answer, Outbound, OutboundError
+from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 
 #: Longest answer that is read, in bytes.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -21,14 +20,6 @@ MAX_DOWNLOAD_S = 300.0
 
 #: Statuses below 500 that say "not now".
 _PASSING = frozenset({408, 425, 429})
-
-#: Why there is no answer, without the address: a token may be part of it.
-_FAILURES = {
-    "address": "The platform's address, or that of the proxy, cannot be used.",
-    "unreachable": "The platform cannot be reached.",
-    "silent": "The platform did not answer in time.",
-    "untrusted": "The platform's TLS certificate is not accepted.",
-}
 
 
 class PlatformError(AstrBotError):
@@ -130,13 +121,14 @@ class PlatformHttp:
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
+        limit_s: float = MAX_DOWNLOAD_S,
     ) -> PlatformReader:
         """Begin a download; the caller stops reading where it is too much.
 
-        :returns: What :attr:`InFile.fetch` returns.
+        :param limit_s: For all of it: the thread that waits does nothing else.
         :raises PlatformError: for no answer and for any status but 200.
         """
-        answer = self._send("GET", url, headers, None, None, timeout_s)
+        answer = self._send("GET", url, headers, None, None, timeout_s, Call(limit_s=limit_s))
         if answer.status != 200:
             answer.close()
             raise PlatformError(
@@ -157,6 +149,7 @@ class PlatformHttp:
         json: Any,
         body: bytes | Iterable[bytes] | None,
         timeout_s: float,
+        call: Call | None = None,
     ) -> Answer:
         sent = {"User-Agent": "astrbot-api", **(headers or {})}
         if json is not None:
@@ -165,35 +158,31 @@ class PlatformHttp:
             sent["Content-Type"] = "application/json"
         try:
             return self._outbound.send(
-                method, url, headers=sent, body=body,
+                method, url, headers=sent, body=body, call=call,
                 connect_timeout_s=timeout_s, read_timeout_s=timeout_s,
             )  # fmt: skip
         except OutboundError as error:
-            message = _FAILURES.get(error.reason, "The connection to the platform broke.")
+            # Not the error's text: a token may be part of the address.
+            message = f"The platform {error.words}."
             raise PlatformError(message, retryable=error.reason != "address") from error
 
 
 class PlatformReader:
-    """A file that is being downloaded.
+    """A file that is being downloaded."""
 
-    :param limit_s: For all of it: whoever waits for it does nothing else.
-    """
-
-    def __init__(self, answer: Answer, limit_s: float = MAX_DOWNLOAD_S) -> None:
+    def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._deadline = time.monotonic() + limit_s
 
     def read(self, size_bytes: int, /) -> bytes:
         """Return the next bytes, at most so many; none at the end.
 
         :raises PlatformError: when the platform broke off, or is too slow.
         """
-        if time.monotonic() > self._deadline:
-            raise PlatformError("The download of a file took too long.", retryable=True)
         try:
             return self._answer.read(size_bytes)
         except OutboundError as error:
-            raise PlatformError("The platform broke a download off.", retryable=True) from error
+            message = f"The download of a file failed: the platform {error.words}."
+            raise PlatformError(message, retryable=True) from error
 
     def close(self) -> None:
         """Let go of it."""

@@ -26,25 +26,32 @@ from ..errors import AstrBotError
 from .addresses import resolve
 
 Reason = Literal[
-    "address",  # it cannot be asked at all: a wrong URL, or a wrong proxy
-    "forbidden",  # the host has an address that the caller does not allow
-    "unreachable",  # no connection, to the host or to its proxy
-    "untrusted",  # the TLS certificate is not accepted
-    "silent",  # nothing came within the limit of one read
-    "slow",  # the limit of the whole call is over
-    "broken",  # the connection broke, or what came is not HTTP
-]
+    "address", "forbidden", "unreachable", "untrusted", "silent", "slow", "broken"
+]  # fmt: skip
+
+#: What a host did, behind its name.
+_WORDS: dict[Reason, str] = {
+    "address": "has an address, or a proxy, that cannot be used",
+    "forbidden": "has an address that is not allowed",
+    "unreachable": "cannot be reached",
+    "untrusted": "has a TLS certificate that is not accepted",
+    "silent": "did not answer in time",
+    "slow": "took too long",
+    "broken": "broke the connection off",
+}
 
 
 class OutboundError(AstrBotError):
     """There is no answer, or not all of it.
 
-    The text may hold the address and what the library said: it is for the log.
+    :param text: For the log: it may hold the address and what the library said.
+    :ivar words: For the caller: what the host did, without its address.
     """
 
-    def __init__(self, reason: Reason, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, reason: Reason, text: str = "") -> None:
+        super().__init__(text or _WORDS[reason])
         self.reason = reason
+        self.words = _WORDS[reason]
 
 
 class Cancellable(Protocol):
@@ -104,7 +111,7 @@ class Call:
         if self.cancel is not None:
             self.cancel.raise_if_cancelled()
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise OutboundError("slow", "it took too long")
+            raise OutboundError("slow")
 
     def left_s(self, at_most_s: float = threading.TIMEOUT_MAX) -> float:
         """Return how long one wait may take, in seconds; never 0."""
@@ -215,7 +222,7 @@ class _Connection(HTTPConnection):
         # One address that is not allowed is enough: which one would be taken
         # is nothing to leave to chance.
         if route.may_connect and not (found and all(map(route.may_connect, found))):
-            raise OutboundError("forbidden", f"{self.host} has an address that is not allowed")
+            raise OutboundError("forbidden")
         if route.tunnel:
             url, proxy_headers = split_proxy(route.tunnel)
             parts = urlsplit(url)

@@ -82,7 +82,7 @@ class Answer:
             if len(body) > max_bytes:
                 return bytes(body[:max_bytes]), True
             if time.monotonic() > deadline:
-                raise OutboundError("slow", "the answer took too long")
+                raise OutboundError("slow")
         return bytes(body), False
 
     def close(self) -> None:

@@ -24,14 +24,6 @@ from ..hookspecs import hookimpl
 
 MAX_REDIRECTS = 5
 
-_FAILURES = {
-    "address": "its address, or that of the proxy, cannot be used",
-    "unreachable": "there is no connection to it",
-    "untrusted": "its TLS certificate is not accepted",
-    "silent": "it does not answer",
-    "broken": "the connection broke",
-}
-
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 _TEXT_TYPE = re.compile(r"(text/.*|application/(.*\+)?(json|xml|javascript|yaml|x-ndjson))")
@@ -140,9 +132,7 @@ def _explain(error: OutboundError, url: str) -> ToolError:
     host = urlsplit(url).hostname
     if error.reason == "forbidden":
         return ToolError(f"{host} is not on the public internet")
-    if error.reason == "slow":
-        return ToolError("it took too long")
-    return ToolError(f"{host} could not be read: {_FAILURES.get(error.reason, error.reason)}")
+    return ToolError(f"{host} could not be read: it {error.words}")
 
 
 @tool(by_name_only=True)
