@@ -44,9 +44,12 @@ class Answer:
     :ivar headers: By any spelling of their names.
     """
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, call: Call) -> None:
+    def __init__(
+        self, response: urllib3.BaseHTTPResponse, call: Call, read_timeout_s: float
+    ) -> None:
         self._response = response
         self._call = call
+        self._read_timeout_s = read_timeout_s
         # Bound here: a model's stream reads thousands of times.
         self._read = response.read1
         self._check = call.check
@@ -61,7 +64,7 @@ class Answer:
         :raises OutboundError: when they do not come.
         """
         if self._call.deadline is not None:
-            self._call.limit_wait(self._call.left_s())
+            self._call.limit_wait(self._call.left_s(self._read_timeout_s))
         try:
             data = self._read(size_bytes)
         except (HTTPError, OSError, ValueError) as error:
@@ -167,7 +170,7 @@ class Outbound:
                         connect=call.left_s(connect_timeout_s), read=call.left_s(read_timeout_s)
                     ),
                 )  # fmt: skip
-                return Answer(response, call)
+                return Answer(response, call, read_timeout_s)
             except (HTTPError, OSError, ValueError) as error:
                 call.check()
                 # The host closes a connection that was idle, just when we

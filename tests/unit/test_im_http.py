@@ -116,6 +116,20 @@ def test_silence_is_retryable(http: PlatformHttp) -> None:
     assert caught.value.retryable
 
 
+def test_silence_in_a_download_is_retryable(http: PlatformHttp) -> None:
+    def fall_silent(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(HEAD + b"Content-Length: 9\r\n\r\n")
+        connection.wait_readable(PATIENCE_S)
+
+    with RawEndpoint(fall_silent) as endpoint:
+        reader = http.open(endpoint.base_url, timeout_s=0.2)
+        with pytest.raises(PlatformError, match="in time") as caught:
+            reader.read(9)
+        assert caught.value.retryable
+        reader.close()
+
+
 def test_a_redirect_is_not_followed(http: PlatformHttp) -> None:
     paths = []
 
