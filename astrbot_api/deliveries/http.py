@@ -25,7 +25,7 @@ _PASSING = frozenset({408, 425, 429})
 class PlatformError(AstrBotError):
     """A messenger could not, or would not.
 
-    :param message: What happened, for whoever asked for the delivery: never a
+    :param message: What happened, for the sender of the delivery: never a
         token, nor an address that holds one.
     :param retryable: Whether the same request may succeed later.
     :param retry_after_s: What the platform asked us to wait, in seconds.

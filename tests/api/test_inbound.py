@@ -267,7 +267,7 @@ def test_a_message_with_a_file_waits_for_a_server_that_is_full(make_bot_app: Any
         return bot_app.messenger.texts()
 
     assert "4711" in wait_for(answered)[0]
-    assert bot_app.count_rows("inbound_pending") == 0
+    wait_for(lambda: bot_app.count_rows("inbound_pending") == 0)
 
 
 def test_a_message_that_is_delivered_twice_is_acknowledged_only_when_it_is_stored(
@@ -301,7 +301,7 @@ def test_a_message_that_is_delivered_twice_is_acknowledged_only_when_it_is_store
     second.join()
     monkeypatch.setattr(bot_app.state.db, "write", write)
     assert [len(one) for one in refusals] == [1, 1], "who has an answer is not told of it again"
-    assert bot_app.count_rows("inbound_pending") == 0
+    wait_for(lambda: bot_app.count_rows("inbound_pending") == 0)
 
 
 def test_a_bot_that_stays_away_has_its_messages_given_up(

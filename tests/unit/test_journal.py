@@ -47,7 +47,7 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]
 
 
 def lines(first: int, last: int) -> list[bytes]:
-    """Return events as JSON, which only their numbers tell apart."""
+    """Return events as JSON, which differ in their numbers alone."""
     return [b'{"n":"\xc3\xa9 %d"}' % number for number in range(first, last + 1)]
 
 
