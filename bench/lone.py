@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from http.client import HTTPConnection
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from astrbot_api.testing.fake_openai import FakeOpenAI
 from tests.servers import Server, create_key, write_config
 
 from .contestants import WORKERS, make_folder
-from .crowd import chat
 from .figures import OURS, Aim, Finding, Panel, Sizes, percentile, spread, take_turns
 
 _COMPARED = (
-    "One client has one whole turn after another, read to `end`, with 50 ms between two and with "
-    "none; the endpoint answers four tokens at once. Beside it the same client asks the endpoint "
-    "itself, and reads to `[DONE]`."
+    "One client (Python's http.client, one connection) has one whole turn after another, read to "
+    "`end`, with 50 ms between two and with none; the endpoint answers four tokens at once. Beside "
+    "it the same client asks the endpoint itself, and reads to `[DONE]`."
 )
 
 _ENDPOINT = "the endpoint alone"
@@ -30,6 +30,15 @@ _TURNS = 60
 _AIM = 7.0
 
 
+class Request(NamedTuple):
+    """What is sent, and where."""
+
+    port: int
+    path: str
+    body: dict[str, Any]
+    key: str = "-"
+
+
 def measure_lone(sizes: Sizes) -> Finding:
     """The p50 of a turn, as a multiple of the endpoint's own."""
     with ExitStack() as stack:
@@ -38,13 +47,15 @@ def measure_lone(sizes: Sizes) -> Finding:
         write_config(folder, model.base_url, agent="titles = false")
         server = stack.enter_context(Server(folder, workers=WORKERS))
         key = create_key(folder, "chat")
-        requests: dict[str, tuple[int, bytes]] = {
-            OURS: (server.port, chat(key, "Hello")),
-            _ENDPOINT: (urlsplit(model.base_url).port or 0, _ask_endpoint(model.base_url)),
+        requests = {
+            OURS: Request(
+                server.port, "/api/v1/chat", {"username": "bench", "message": "Hello"}, key
+            ),
+            _ENDPOINT: _ask_endpoint(model.base_url),
         }
         jobs: dict[str, Callable[[], float]] = {
             f"{name}, {pause}": lambda name=name, pause_s=pause_s: _time_turns(
-                *requests[name], pause_s
+                requests[name], pause_s
             )
             for pause, pause_s in _PAUSES_S.items()
             for name in requests
@@ -66,31 +77,23 @@ def measure_lone(sizes: Sizes) -> Finding:
     )
 
 
-def _ask_endpoint(base_url: str) -> bytes:
+def _ask_endpoint(base_url: str) -> Request:
+    body = {"model": "mock", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
     parts = urlsplit(base_url)
-    body = json.dumps(
-        {"model": "mock", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
-    )
-    return (
-        f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    ).encode()
+    return Request(parts.port or 0, f"{parts.path}/chat/completions", body)
 
 
-def _time_turns(port: int, request: bytes, pause_s: float) -> float:
+def _time_turns(request: Request, pause_s: float) -> float:
     """Return the p50 of turns on one connection, in milliseconds."""
     took_ms = []
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for _ in range(_TURNS):
-            time.sleep(pause_s)
-            began = time.perf_counter()
-            connection.sendall(request)
-            answer = b""
-            while not answer.endswith(b"\r\n0\r\n\r\n"):
-                chunk = connection.recv(65536)
-                assert chunk, answer[-200:]
-                answer += chunk
-            took_ms.append(1000 * (time.perf_counter() - began))
-            assert b'"end"' in answer or b"[DONE]" in answer, answer[-200:]
+    headers = {"Content-Type": "application/json", "X-API-Key": request.key}
+    connection = HTTPConnection("127.0.0.1", request.port)
+    for _ in range(_TURNS):
+        time.sleep(pause_s)
+        began = time.perf_counter()
+        connection.request("POST", request.path, json.dumps(request.body), headers)
+        answer = connection.getresponse().read()
+        took_ms.append(1000 * (time.perf_counter() - began))
+        assert b'"end"' in answer or b"[DONE]" in answer, answer[-200:]
+    connection.close()
     return percentile(took_ms, 50)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...agent.aside import CallTimedOut, TooManyAbandoned
@@ -32,7 +32,7 @@ from .commands import Command, CommandContext, find_command
 from .outcome import Outcome, Outcomes, describe_lost_reply
 from .reply import Reply
 from .sending import FileOutbox, Speaker
-from .titles import TitleRequest, TitleWriter
+from .titles import TitleRequest, TitleWriter, first_words
 from .turn import OpenTurn
 
 log = logging.getLogger(__name__)
@@ -107,8 +107,9 @@ class Answer:
         except Exception as error:
             outcome = self._end_failed(error)
         yield from self._reply.finish()
+        outcome = self._give_title(outcome)
         outcome = yield from self._means.outcomes.finish(self._turn, outcome)
-        self._name_session(outcome)
+        self._ask_for_title(outcome)
         if self._observe_reply is not None and not outcome.code:
             self._observe_reply(self._reply.text)
 
@@ -268,19 +269,28 @@ class Answer:
             session = sessions.find_session(db, turn.session.session_id)
         return session.context_after if session else turn.session.context_after
 
-    def _name_session(self, outcome: Outcome) -> None:
-        """Have a session that has no name get one.
+    def _wants_title(self, outcome: Outcome) -> bool:
+        unnamed = self._turn.session.display_name is None
+        return unnamed and not outcome.direct and outcome.status != "stopped"
 
-        By the model, which only a complete answer has shown to work; else the first words do.
-        """
+    def _asks_model(self, outcome: Outcome) -> bool:
+        """Return whether the model names the session: only a complete answer shows it to work."""
+        agent = self._turn.config.agent
+        return outcome.status == "completed" and agent.titles and self._provider is not None
+
+    def _give_title(self, outcome: Outcome) -> Outcome:
+        """Name a session that has no name by its first words, unless the model does it later."""
+        if not self._wants_title(outcome) or self._asks_model(outcome):
+            return outcome
+        return replace(outcome, title=first_words(self._turn.subject))
+
+    def _ask_for_title(self, outcome: Outcome) -> None:
+        """Have the model name a session that has no name, in the background."""
         turn = self._turn
-        if turn.session.display_name is not None or outcome.direct or outcome.status == "stopped":
-            return
-        complete = outcome.status == "completed" and turn.config.agent.titles
-        asked = self._provider if complete else None
-        self._means.titles.request(
-            TitleRequest(turn.session.id, turn.subject, asked, turn.request.model)
-        )
+        if self._wants_title(outcome) and self._asks_model(outcome):
+            self._means.titles.request(
+                TitleRequest(turn.session.id, turn.subject, self._provider, turn.request.model)
+            )
 
 
 def _answer_directly(text: str) -> Outcome:

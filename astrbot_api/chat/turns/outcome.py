@@ -20,7 +20,7 @@ from ...db import keyuse, messages, runs
 from ...db.attachments import find_attachments, link_attachments
 from ...db.messages import MessageRow
 from ...db.runs import RunRow
-from ...db.sessions import WEBCHAT
+from ...db.sessions import WEBCHAT, name_session
 from ...db.store import Store
 from ...deliveries.replies import queue_reply
 from ...deliveries.webhooks import Announcer
@@ -51,6 +51,7 @@ class Outcome:
     :param message: The same for people.
     :param content: The bot's message, without its error; None: there is none to store.
     :param direct: The message is the server's own text, not the model's.
+    :param title: The name for the session, where it has none; empty: none is given here.
     """
 
     status: str
@@ -58,6 +59,7 @@ class Outcome:
     message: str = ""
     content: Mapping[str, Any] | None = None
     direct: bool = False
+    title: str = ""
 
     def to_content(self) -> dict[str, Any] | None:
         """Return the message as it is stored; None: there is none."""
@@ -69,7 +71,7 @@ class Outcome:
     def fail(self, status: str, code: str, message: str) -> Outcome:
         """Return what becomes of the run when this outcome cannot be stored."""
         content = self.content and {**self.content, **({"message": []} if self.direct else {})}
-        return Outcome(status, code, message, content)
+        return Outcome(status, code, message, content, title=self.title)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,8 @@ class Outcomes:
             if run.replaces is not None and code is None:
                 # An attempt that failed leaves the earlier answer where it is.
                 messages.delete_message(db, run.replaces)
+        if outcome.title:
+            name_session(db, run.session, outcome.title)
         message_id = saved[0] if saved else None
         if not runs.finish_run(
             db, run.number, outcome.status, error_code=code, bot_message=message_id
