@@ -7,8 +7,6 @@ try, is their own business.
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -28,6 +26,7 @@ from urllib3.exceptions import (
 
 from .addresses import find_proxy, resolve
 from .calls import ROUTE, Call, OutboundError, Pool, Route, TLSPool, split_proxy
+from .per_process import PerProcess
 
 __all__ = ["ACCEPT_ENCODING", "Answer", "Call", "Outbound", "OutboundError"]
 
@@ -121,9 +120,9 @@ class Outbound:
         self._may_connect = may_connect
         self._find_addresses = find_addresses
         self._pool_size = pool_size
-        self._lock = threading.Lock()
-        self._managers: dict[str | None, urllib3.PoolManager] = {}
-        self._pid = os.getpid()
+        # By proxy. Sockets that a forked child shared with its parent would mix up the
+        # answers of both.
+        self._managers: PerProcess[dict[str | None, urllib3.PoolManager]] = PerProcess(dict)
 
     def send(
         self,
@@ -183,19 +182,13 @@ class Outbound:
 
     def close(self) -> None:
         """Close the kept connections."""
-        for manager in list(self._managers.values()):
+        for manager in list((self._managers.current or {}).values()):
             manager.clear()
 
     def _get_manager(self, proxy: str | None) -> urllib3.PoolManager:
-        # Sockets that a forked child shares with its parent would mix up
-        # the answers of both.
-        if self._pid != os.getpid() or proxy not in self._managers:
-            with self._lock:
-                if self._pid != os.getpid():
-                    self._managers, self._pid = {}, os.getpid()
-                if proxy not in self._managers:
-                    self._managers[proxy] = self._make_manager(proxy)
-        return self._managers[proxy]
+        managers = self._managers.get()
+        # Two threads may both make one; they agree on the one that is kept.
+        return managers.get(proxy) or managers.setdefault(proxy, self._make_manager(proxy))
 
     def _make_manager(self, proxy: str | None) -> urllib3.PoolManager:
         options: dict[str, Any] = {"num_pools": 50, "maxsize": self._pool_size, "block": False}
