@@ -39,7 +39,7 @@ class _Call:
         self.error: BaseException | None = None
 
 
-class Asides:
+class AbandonableCalls:
     """Runs calls in threads of their own (greenlets under gevent).
 
     One of these lives as long as its application, so that what was given up

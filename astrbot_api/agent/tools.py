@@ -21,7 +21,7 @@ from jsonschema.exceptions import SchemaError
 
 from ..errors import RunCancelled, ToolError
 from ..runtime.tracing import NO_SPAN, Span, current_span, working_on
-from .aside import Asides, CallTimedOut, TooManyAbandoned
+from .aside import AbandonableCalls, CallTimedOut, TooManyAbandoned
 from .cancel import Cancellation
 from .provider import ToolSpec
 
@@ -176,7 +176,7 @@ class Toolbox:
         key_allow: Sequence[str] = ("*",),
         timeout_s: float = 60.0,
         max_chars: int = 20_000,
-        asides: Asides | None = None,
+        asides: AbandonableCalls | None = None,
     ) -> None:
         self._tools: dict[str, Tool] = {}
         for tool in tools:
@@ -185,7 +185,7 @@ class Toolbox:
                 self._tools.setdefault(tool.name, tool)
         self._timeout_s = timeout_s
         self._max_chars = max_chars
-        self._asides = asides or Asides()
+        self._asides = asides or AbandonableCalls()
 
     def to_specs(self) -> list[ToolSpec]:
         """Return the descriptions of the tools for the model, in order."""

@@ -102,7 +102,7 @@ class Outbox:
         self._waiters: dict[str, set[threading.Event]] = defaultdict(set)
         self._tended_at = float("-inf")
         self._signals = signals
-        signals.subscribe(DELIVERED, self._tell)
+        signals.subscribe(DELIVERED, self._notify)
 
     @property
     def sending_count(self) -> int:
@@ -180,7 +180,7 @@ class Outbox:
         # A copy: other threads take theirs out meanwhile.
         counts = Counter(list(self._sending.values()))
         busy = [bot_id for bot_id, count in counts.items() if count >= _MAX_SENDING_OF_BOT]
-        judge = self._lease.can_judge()
+        judge = self._lease.can_declare_dead()
         with self._store.read() as db:
             due = deliveries.next_due(db, busy, judge=judge)
         if due is None:
@@ -234,7 +234,7 @@ class Outbox:
             log.exception("delivery %s could not be settled", row.delivery_id)
         finally:
             self._sending.pop(row.id, None)
-            self._tell(row.delivery_id)
+            self._notify(row.delivery_id)
             # A request that waits for it may be another worker's.
             self._signals.publish(DELIVERED, row.delivery_id)
             self._woken.set()
@@ -323,7 +323,7 @@ class Outbox:
         backoff_s *= random.uniform(0.8, 1.2)
         return min(max(backoff_s, failure.retry_after_s or 0.0), _MAX_PAUSE_S)
 
-    def _tell(self, delivery_id: str) -> None:
+    def _notify(self, delivery_id: str) -> None:
         with self._lock:
             for woken in self._waiters.get(delivery_id, ()):
                 woken.set()

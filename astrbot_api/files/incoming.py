@@ -61,7 +61,7 @@ class Incoming:
         self._hash = hashlib.sha256()
         self._pieces: list[bytes | bytearray] = []
         self._waiting_bytes = 0
-        with _told():
+        with _translate_errors():
             folder.mkdir(parents=True, exist_ok=True)
             self._file = FileIO(
                 self.path, "xb", opener=lambda path, flags: os.open(path, flags, mode)
@@ -104,7 +104,7 @@ class Incoming:
     def _flush(self) -> None:
         pieces, self._pieces = self._pieces, []
         large, self._waiting_bytes = self._waiting_bytes >= PIECE_BYTES, 0
-        with _told():
+        with _translate_errors():
             if large:
                 run_native(self._keep, pieces)
             else:  # the way to the thread costs more than the work
@@ -119,7 +119,7 @@ class Incoming:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Turn a full or broken disk into an error that names no path to the caller."""
     try:
         yield

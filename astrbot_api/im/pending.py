@@ -71,7 +71,7 @@ class PendingMessages:
 
     def tend(self) -> None:
         """Go on with what failed, or was left by a worker that died. A chore."""
-        if not self._lease.can_judge():
+        if not self._lease.can_declare_dead():
             return
         worker_id = self._lease.get_worker_id()
         with self._store.read() as db:

@@ -30,7 +30,7 @@ class Tally:
         self.taken = 0
         self.present = 0
         self._report = report
-        self._told = 0
+        self._reported = 0
         self._skipped: dict[str, _Reason] = {}
         self._notes: dict[str, _Reason] = {}
 
@@ -82,8 +82,8 @@ class Tally:
 
     def _progress(self) -> None:
         seen = self.taken + self.present
-        if seen - self._told >= _PROGRESS_EVERY:
-            self._told = seen
+        if seen - self._reported >= _PROGRESS_EVERY:
+            self._reported = seen
             self._report(f"{self.kind}: {seen} …")
 
 

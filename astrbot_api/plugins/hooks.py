@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..agent.aside import Asides, CallTimedOut, TooManyAbandoned
+from ..agent.aside import AbandonableCalls, CallTimedOut, TooManyAbandoned
 from ..agent.provider import ModelMessage
 from ..agent.tools import Tool
 from ..errors import RunCancelled
@@ -58,7 +58,9 @@ class ConfigPlugins:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
 
-    def begin_turn(self, context: TurnContext, asides: Asides, timeout_s: float) -> TurnHooks:
+    def begin_turn(
+        self, context: TurnContext, asides: AbandonableCalls, timeout_s: float
+    ) -> TurnHooks:
         """Return the hooks for one turn."""
         return TurnHooks(self.implementations, context, asides, timeout_s)
 
@@ -75,7 +77,7 @@ class TurnHooks:
         self,
         implementations: Mapping[str, Sequence[Implementation]],
         context: TurnContext,
-        asides: Asides,
+        asides: AbandonableCalls,
         timeout_s: float,
     ) -> None:
         self._implementations = implementations

@@ -61,7 +61,7 @@ class WorkerLease:
         own = self._own.current
         return "" if own is None else own.worker_id
 
-    def can_judge(self) -> bool:
+    def can_declare_dead(self) -> bool:
         """Return whether an expired lease of another worker means that it is dead.
 
         Not while this one's own was not renewed in time: a database that took

@@ -338,7 +338,7 @@ def test_after_a_silence_of_its_own_a_worker_gives_the_others_time(
     own = lease._own.get()
     monkeypatch.setattr(own, "renewed_at", (time.monotonic() - 60, time.time()))
     monkeypatch.setattr(own, "unsure_until", float("inf"))
-    assert not lease.can_judge()
+    assert not lease.can_declare_dead()
     set_worker(api, run_id, "silent as well")
     api.state.chat.recovery.recover()
     assert status_of(api, run_id) == "running"
@@ -353,11 +353,11 @@ def test_after_a_silence_of_its_own_a_worker_gives_the_others_time(
 def test_a_lease_that_was_renewed_too_late_judges_nobody_for_as_long(api: Api) -> None:
     lease = api.state.worker.lease
     own = lease._own.get()
-    assert lease.can_judge()
+    assert lease.can_declare_dead()
     own.renewed_at = (time.monotonic(), time.time() - 60)  # the clock jumped
-    assert not lease.can_judge()
+    assert not lease.can_declare_dead()
     lease._renew(own)
-    assert not lease.can_judge()
+    assert not lease.can_declare_dead()
 
 
 def test_a_run_that_its_worker_knows_nothing_of_is_ended(

@@ -10,7 +10,7 @@ import pytest
 
 from astrbot_api import Cancellation, RunCancelled, Tool, ToolContext, ToolError, tool
 from astrbot_api.agent import tools as tools_module
-from astrbot_api.agent.aside import Asides
+from astrbot_api.agent.aside import AbandonableCalls
 from astrbot_api.agent.tools import Toolbox
 
 from ..waiting import wait_for
@@ -166,7 +166,7 @@ def test_calls_that_never_return_do_not_pile_up_without_end(
         returned.release()
         return "late"
 
-    asides = Asides(max_abandoned=3)
+    asides = AbandonableCalls(max_abandoned=3)
     tools = [make("hang", hang, timeout_s=0.01), make("fine")]
     # A new box each time, as each turn has its own.
     told = [Toolbox(tools, asides=asides).run("hang", "", context()) for _ in range(5)]

@@ -19,7 +19,7 @@ INSTRUCTIONS = "[Instructions of the application]"
 
 
 @dataclass(frozen=True, slots=True)
-class GivenMessage:
+class SuppliedMessage:
     """One earlier message; ``role`` is ``user`` or ``assistant``."""
 
     role: str
@@ -27,18 +27,18 @@ class GivenMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenContext:
+class SuppliedContext:
     """What was said before the message that is to be answered.
 
     :param instructions: What the caller sent as system or developer messages.
     """
 
     instructions: str
-    messages: Sequence[GivenMessage]
+    messages: Sequence[SuppliedMessage]
 
 
-def build_given(
-    context: GivenContext, content: Content, *, system_prompt: str, budget: int
+def build_supplied(
+    context: SuppliedContext, content: Content, *, system_prompt: str, budget: int
 ) -> list[ModelMessage]:
     """Return the system prompt, the given conversation and the new message.
 

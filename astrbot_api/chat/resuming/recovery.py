@@ -81,7 +81,7 @@ class Recovery:
 
     def recover(self) -> None:
         """End the runs of workers that have fallen silent, a bounded number of them."""
-        if not self._lease.can_judge():
+        if not self._lease.can_declare_dead():
             return
         with self._store.read() as db:
             found = runs.list_orphans(db, _AT_ONCE)

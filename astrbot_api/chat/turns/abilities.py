@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ...agent.aside import Asides
+from ...agent.aside import AbandonableCalls
 from ...agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolSpec
 from ...agent.tools import Tool, Toolbox
 from ...config.agents import AgentConfig
@@ -42,7 +42,7 @@ class Abilities:
         self._commands = commands
         self._plugins = plugins
         self._extra_tools = extra_tools
-        self._asides = Asides()
+        self._asides = AbandonableCalls()
 
     def begin_turn(self, config: AgentConfig, context: TurnContext) -> TurnAbilities:
         """Return what a turn of this config can do."""

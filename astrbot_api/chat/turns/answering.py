@@ -26,7 +26,7 @@ from ...runtime.tracing import NO_SPAN
 from ..context.history import build_messages, fill_prompt
 from ..context.media import MediaLimits, MediaReader
 from ..context.summary import Summariser
-from ..context.supplied import build_given
+from ..context.supplied import build_supplied
 from .abilities import Abilities, TurnAbilities
 from .commands import Command, CommandContext, find_command
 from .outcome import Outcome, Outcomes, describe_lost_reply
@@ -220,7 +220,7 @@ class Answer:
         )
         if turn.request.context is not None:
             content = means.media.render([one.to_wire() for one in segments], (), limits)
-            return build_given(
+            return build_supplied(
                 turn.request.context, content,
                 system_prompt=system_prompt, budget=agent.history_tokens,
             )  # fmt: skip

@@ -19,7 +19,7 @@ from ...plugins.context import TurnContext
 from ...runlog.log import RunLog
 from ...runtime.clock import to_iso
 from ...runtime.tracing import NO_SPAN, Span
-from ..context.supplied import GivenContext
+from ..context.supplied import SuppliedContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class TurnRequest:
     key_id: str | None = None
     guard: KeyGuard | None = None
     answers_again: int | None = None
-    context: GivenContext | None = None
+    context: SuppliedContext | None = None
     kept: bool = True
     client_key: ClientKey | None = None
     origin: Origin | None = None

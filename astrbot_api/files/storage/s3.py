@@ -42,14 +42,14 @@ class S3Storage:
 
     def save(self, path: Path, blob: str) -> None:
         """Put a file into the bucket; it appears there whole or not at all."""
-        with _told():
+        with _translate_errors():
             self._client().upload_file(str(path), self._bucket, self._key(blob), Config=_TRANSFER)
 
     def open(self, blob: str, start: int, length: int) -> BlobReader:
         """Ask for a part of an object; its bytes come as they are read."""
         if length == 0:
             return _Nothing()
-        with _told():
+        with _translate_errors():
             answer = self._client().get_object(
                 Bucket=self._bucket,
                 Key=self._key(blob),
@@ -59,13 +59,13 @@ class S3Storage:
 
     def delete(self, blob: str) -> None:
         """Delete an object; S3 does not mind when there is none."""
-        with _told():
+        with _translate_errors():
             self._client().delete_object(Bucket=self._bucket, Key=self._key(blob))
 
     def size(self, blob: str) -> int | None:
         """Ask for the size of an object."""
         try:
-            with _told():
+            with _translate_errors():
                 answer = self._client().head_object(Bucket=self._bucket, Key=self._key(blob))
         except FileNotFoundError:
             return None
@@ -98,7 +98,7 @@ class _Body:
         self._body = body
 
     def read(self, size_bytes: int, /) -> bytes:
-        with _told():
+        with _translate_errors():
             data: bytes = self._body.read(size_bytes)
         return data
 
@@ -117,7 +117,7 @@ class _Nothing:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Turn boto3's errors into ours, which name no bucket and no key."""
     try:
         yield

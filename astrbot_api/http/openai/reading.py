@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Callable
 from typing import Any
 
-from ...chat.context.supplied import GivenContext, GivenMessage
+from ...chat.context.supplied import SuppliedContext, SuppliedMessage
 from ...errors import ApiError
 from ...messages import Media, Plain, Segment, check_text, require_content
 
@@ -23,7 +23,7 @@ StoreFile = Callable[[bytes, str], str]
 
 def read_messages(
     messages: Any, store_file: StoreFile, *, max_chars: int
-) -> tuple[list[Segment], GivenContext]:
+) -> tuple[list[Segment], SuppliedContext]:
     """Return the message that is to be answered, and what was said before.
 
     The last message must be the user's. Results of tools and calls of them
@@ -50,9 +50,9 @@ def read_messages(
     return segments, _read_context(messages[:-1])
 
 
-def _read_context(messages: list[dict[str, Any]]) -> GivenContext:
+def _read_context(messages: list[dict[str, Any]]) -> SuppliedContext:
     instructions: list[str] = []
-    said: list[GivenMessage] = []
+    said: list[SuppliedMessage] = []
     for at, message in enumerate(messages):
         text = _read_text(message.get("content"), f"messages[{at}].content")
         if not text.strip():
@@ -60,8 +60,8 @@ def _read_context(messages: list[dict[str, Any]]) -> GivenContext:
         if message["role"] in ("system", "developer"):
             instructions.append(text)
         elif message["role"] in ("user", "assistant"):
-            said.append(GivenMessage(message["role"], text))
-    return GivenContext("\n\n".join(instructions), said)
+            said.append(SuppliedMessage(message["role"], text))
+    return SuppliedContext("\n\n".join(instructions), said)
 
 
 def _read_text(content: Any, where: str) -> str:

@@ -37,8 +37,8 @@ def complete_document(
     components = document["components"]
     for operation in iter_operations(document):
         _complete_responses(operation, components, settings)
-        _tell_scope(operation, scopes)
-        _tell_body_limit(operation, settings)
+        _show_scope(operation, scopes)
+        _show_body_limit(operation, settings)
     for holder in (*document["paths"].values(), *iter_operations(document)):
         for parameter in holder.get("parameters", ()):
             _limit(parameter["name"], parameter["schema"], settings)
@@ -101,7 +101,7 @@ def _build_example(code: str, settings: Settings) -> dict[str, Any]:
     return {"summary": facts.meaning, "description": facts.remedy, "value": envelope}
 
 
-def _tell_scope(operation: dict[str, Any], scopes: Mapping[str, str | None]) -> None:
+def _show_scope(operation: dict[str, Any], scopes: Mapping[str, str | None]) -> None:
     """End the description with the scope that the key needs."""
     scope = scopes.get(operation["tags"][0])
     if scope is not None and "security" not in operation:
@@ -109,7 +109,7 @@ def _tell_scope(operation: dict[str, Any], scopes: Mapping[str, str | None]) -> 
         operation["description"] = "\n\n".join(filter(None, (operation.get("description"), needed)))
 
 
-def _tell_body_limit(operation: dict[str, Any], settings: Settings) -> None:
+def _show_body_limit(operation: dict[str, Any], settings: Settings) -> None:
     body = operation.get("requestBody")
     if body is None or body.get("description"):
         return
