@@ -87,6 +87,7 @@ def test_a_run_whose_events_are_gone_is_shown_from_its_stored_reply(
 ) -> None:
     stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
     run_id, before = run_id_of(stream), parse_events(stream)
+    wait_until_journaled(api, run_id)
     prune_journal(api.state.worker.journal, -60)
     monkeypatch.setattr("astrbot_api.chat.resuming.following._CLOSING_US", 0)
     again = parse_events(resume(api, run_id))
@@ -161,6 +162,14 @@ def active_runs(api: Api) -> list[str]:
             "SELECT run_id FROM run WHERE status IN ('queued', 'running') ORDER BY id"
         ).fetchall()
     return [run_id for (run_id,) in rows]
+
+
+def wait_until_journaled(api: Api, run_id: str) -> None:
+    """Wait until the journal has a run's end: a moment after its streams have shown it."""
+    with api.state.db.read() as db:
+        run = runs.find_run(db, run_id)
+    assert run is not None
+    wait_for(lambda: api.state.worker.journal.read_after(run.id, 0).closed)
 
 
 def wait_until_said(api: Api, run_id: str, text: str) -> None:
@@ -467,6 +476,7 @@ def test_what_a_worker_stored_but_could_not_say_is_said_by_another(api: Api) -> 
     with api.state.db.read() as db:
         run = runs.find_run(db, run_id)
     assert run is not None
+    wait_until_journaled(api, run_id)
     journal = api.state.worker.journal
     kept = journal.read_after(run.id, 0).events[:-4]
     prune_journal(journal, -60)
