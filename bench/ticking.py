@@ -30,7 +30,7 @@ class Ticking:
 def create() -> Flask:
     """Return the application, with routes that open the gate and count transactions."""
     app = create_app(api=AstrBotAPI(providers={"mock": Ticking()}))
-    journal: Any = app.extensions["astrbot_api"].journal
+    journal: Any = app.extensions["astrbot_api"].worker.journal
     counter = _Counter(journal.append)
     journal.append = counter
     app.add_url_rule("/bench/transactions", view_func=lambda: {"count": counter.count})

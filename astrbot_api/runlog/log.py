@@ -43,6 +43,7 @@ class RunLog:
         # both as they belong together. No locks: an event costs as little as it can.
         self._kept: tuple[int, list[bytes]] = (0, [])
         self._bytes = 0
+        self._drop_above = _WINDOW_BYTES
         self._appended = 0
         self._written = 0  # in the journal; set by the sink alone
         self._released = 0  # visible to readers
@@ -66,7 +67,7 @@ class RunLog:
         """Add an event. Only the thread that runs the turn may."""
         line = encode_event(event)
         self._bytes += len(line)
-        if self._bytes > _WINDOW_BYTES:
+        if self._bytes > self._drop_above:
             self._drop_written()
         self._kept[1].append(line)
         self._appended += 1
@@ -142,4 +143,7 @@ class RunLog:
         while left > _WINDOW_BYTES // 2 and dropped + at < self._written:
             left -= len(lines[at])
             at += 1
-        self._kept, self._bytes = (dropped + at, lines[at:]), left
+        if at:
+            self._kept, self._bytes = (dropped + at, lines[at:]), left
+        # A journal that is behind: the next look comes half a window later.
+        self._drop_above = max(_WINDOW_BYTES, self._bytes + _WINDOW_BYTES // 2)

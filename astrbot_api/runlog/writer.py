@@ -103,12 +103,16 @@ class JournalWriter:
 
     def _wait_for_pace(self) -> None:
         """Wait until one more transaction is allowed, or until it is urgent."""
+        self._refill()
+        if self._left < 1.0 and not self._closed:
+            self._urgent.wait((1.0 - self._left) * _PACE_S)
+            self._refill()
+        self._left = max(0.0, self._left - 1.0)
+
+    def _refill(self) -> None:
         now = time.monotonic()
         self._left = min(_BURST, self._left + (now - self._counted_at) / _PACE_S)
         self._counted_at = now
-        if self._left < 1.0 and not self._closed:
-            self._urgent.wait((1.0 - self._left) * _PACE_S)
-        self._left = max(0.0, self._left - 1.0)
 
     def _write(self, logs: Sequence[RunLog]) -> None:
         pieces = [(log_, log_.take_unwritten()) for log_ in logs]

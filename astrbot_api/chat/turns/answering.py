@@ -150,7 +150,8 @@ class Answer:
         if self._means.agent is None:
             self._provider = self._find_provider()
         for step in self._iter_steps(abilities, text):
-            yield from self._show_files()
+            if self._outbox.holds_files:
+                yield from self._show_files()
             yield from self._reply.take(step)
         yield from self._show_files()
         self._observe_reply = abilities.hooks.observe_reply

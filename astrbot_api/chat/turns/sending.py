@@ -104,6 +104,11 @@ class FileOutbox:
         self._sent.append(row)
         return row.attachment_id
 
+    @property
+    def holds_files(self) -> bool:
+        """Whether something was sent since the last :meth:`take_all`."""
+        return bool(self._sent)
+
     def take_all(self) -> list[AttachmentRow]:
         """Return what was sent since the last call, in order."""
         taken = []
