@@ -104,9 +104,13 @@ class JournalWriter:
     def _wait_for_pace(self) -> None:
         """Wait until one more transaction is allowed, or until it is urgent."""
         self._refill()
-        if self._left < 1.0 and not self._closed:
+        if len(self._open) > _QUIET_RUNS:
+            self._left = min(self._left, 1.0)
+            # Also when it is zero: the hub's other greenlets fill the next batch.
+            time.sleep((1.0 - self._left) * _PACE_S)
+        elif self._left < 1.0 and not self._closed:
             self._urgent.wait((1.0 - self._left) * _PACE_S)
-            self._refill()
+        self._refill()
         self._left = max(0.0, self._left - 1.0)
 
     def _refill(self) -> None:
