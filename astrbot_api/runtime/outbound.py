@@ -185,7 +185,8 @@ class Outbound:
                 ROUTE.reset(token)
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the kept connections; proxies are looked up again afterwards."""
+        self._proxies.clear()
         for manager in list((self._managers.current or {}).values()):
             manager.clear()
 
