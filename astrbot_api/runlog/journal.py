@@ -1,7 +1,8 @@
 """The journal: the events of all runs, kept where every worker can read them.
 
 Events are written here before a client sees them, so what a client has seen outlives its
-worker. While the journal takes nothing, streams show them all the same.
+worker. The closing events are shown once the reply is stored, which says what they are.
+While the journal takes nothing, streams show all events.
 """
 
 from __future__ import annotations

@@ -128,8 +128,9 @@ class RunLog:
     def _release_closing(self) -> None:
         """Show the closing events as soon as all before them are written."""
         if self._closing_from and self._written >= self._closing_from - 1:
+            ending = self._ending  # before the events: none is added after it is set
             self._released = max(self._released, self._appended)
-            self._closed = self._closed or self._ending
+            self._closed = self._closed or ending
             self._wake()
 
     def _wake(self) -> None:
