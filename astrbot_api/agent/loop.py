@@ -5,8 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,7 +128,9 @@ def _ask(
     step: _Step,
 ) -> Iterator[AgentEvent]:
     """Ask the model once; fill ``step`` with what it said."""
-    with closing(_stream(provider, conversation, specs, options)) as deltas:
+    options.cancel.raise_if_cancelled()
+    deltas = provider.stream(conversation, specs, options)
+    try:
         for delta in deltas:
             # A provider of somebody else's may not look for itself.
             options.cancel.raise_if_cancelled()
@@ -142,18 +143,10 @@ def _ask(
             if isinstance(delta, TextDelta):
                 step.text.append(delta.text)
             yield delta
+    finally:
+        if isinstance(deltas, Generator):  # any iterator will do
+            deltas.close()
     _give_ids(step)
-
-
-def _stream(
-    provider: Provider,
-    conversation: list[ModelMessage],
-    specs: list[ToolSpec],
-    options: ModelOptions,
-) -> Any:
-    # A provider may return any iterator; closing() needs a generator.
-    options.cancel.raise_if_cancelled()
-    yield from provider.stream(conversation, specs, options)
 
 
 def _give_ids(step: _Step) -> None:

@@ -84,22 +84,6 @@ class Answer:
 
     def __iter__(self) -> Iterator[Event]:
         """Answer the turn. Failure is an event."""
-        for event in self._iter_events():
-            yield event
-            if self._observer is not None:
-                self._observer(event)
-
-    def end_unbegun(self, reason: str) -> Iterator[Event]:
-        """End a turn that never came to run; yield its last events.
-
-        :param reason: ``stopped`` or ``interrupted``.
-        """
-        outcome = self._end_cancelled(reason)
-        if reason == "interrupted":
-            outcome = Outcome(outcome.status, outcome.code, _NOT_BEGUN)
-        return self._means.outcomes.finish(self._turn, outcome)
-
-    def _iter_events(self) -> Iterator[Event]:
         try:
             outcome = yield from self._run()
         except RunCancelled as error:
@@ -112,6 +96,21 @@ class Answer:
         self._ask_for_title(outcome)
         if self._observe_reply is not None and not outcome.code:
             self._observe_reply(self._reply.text)
+
+    def observe(self, event: Event) -> None:
+        """Show an event that is in the log to the plugins that observe the turn."""
+        if self._observer is not None:
+            self._observer(event)
+
+    def end_unbegun(self, reason: str) -> Iterator[Event]:
+        """End a turn that never came to run; yield its last events.
+
+        :param reason: ``stopped`` or ``interrupted``.
+        """
+        outcome = self._end_cancelled(reason)
+        if reason == "interrupted":
+            outcome = Outcome(outcome.status, outcome.code, _NOT_BEGUN)
+        return self._means.outcomes.finish(self._turn, outcome)
 
     def _end_cancelled(self, reason: str) -> Outcome:
         content = self._reply.to_content()

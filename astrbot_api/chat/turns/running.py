@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import peewee
@@ -188,7 +188,8 @@ class Runs:
                 self._metrics.note_run(turn.run_id, "running")
                 self._metrics.note_queue_wait(time.monotonic() - began)
                 turn.span.add_event("astrbot.run.started")
-            _write(turn, Answer(self._means, turn))
+            answer = Answer(self._means, turn)
+            _write(turn, answer, answer.observe)
         except RunCancelled as error:
             _write(turn, Answer(self._means, turn).end_unbegun(error.reason))
         except RunLost:
@@ -283,10 +284,17 @@ class Runs:
                 self._idle.set()
 
 
-def _write(turn: OpenTurn, said: Iterable[Event]) -> None:
-    """Put events into a turn's log. Nothing else of this package does."""
+def _write(
+    turn: OpenTurn, said: Iterable[Event], observe: Callable[[Event], None] | None = None
+) -> None:
+    """Put events into a turn's log. Nothing else of this package does.
+
+    :param observe: Called with each event that was put there.
+    """
     for event in said:
         turn.log.append(event)
+        if observe is not None:
+            observe(event)
 
 
 def _busy(message: str) -> ApiError:
