@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _Job = Callable[[sqlite3.Connection], int]
 
+# A row of ``event`` is a stretch of a run's events, a line each; ``number`` is the first one's.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
     run INTEGER NOT NULL,
@@ -60,26 +61,34 @@ PRAGMA wal_autocheckpoint = 4000;
 """
 
 # SQL by hand: the file is opened without peewee, and its tables are no part of the state.
-_ADD = "INSERT INTO event (run, number, event) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-_END = "INSERT INTO ended (run, last, ended_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-# One small array a row: a function that looked into a larger one would read
-# all of it again for every event.
+# A piece that is written twice, after a commit whose outcome is not known, begins with the
+# same events both times and may have more of them.
 _ADD_ROWS = """
 INSERT INTO event (run, number, event)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
 FROM json_each(?) WHERE true
-ON CONFLICT DO NOTHING
+ON CONFLICT DO UPDATE SET event = excluded.event
 """
+_END = "INSERT INTO ended (run, last, ended_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _END_ROWS = """
 INSERT INTO ended (run, last, ended_at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
 FROM json_each(?) WHERE true
 ON CONFLICT DO NOTHING
 """
-# As bytes: what is sent is not decoded on its way.
-_READ = "SELECT CAST(event AS BLOB) FROM event WHERE run = ? AND number > ? ORDER BY number LIMIT ?"
+# From the row that has the event after ?2. As bytes: what is sent is not decoded on its way.
+_READ = """
+SELECT number, CAST(event AS BLOB) FROM event
+WHERE run = ?1 AND number >= COALESCE(
+    (SELECT MAX(number) FROM event WHERE run = ?1 AND number <= ?2 + 1), 0)
+ORDER BY number
+"""
+_LAST_ROW = "SELECT number, event FROM event WHERE run = ? ORDER BY number DESC LIMIT 1"
 _LAST = "SELECT last FROM ended WHERE run = ?"
 _OLD = "SELECT run FROM ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
+
+#: What one row may have: a reader of one event reads all of its row.
+_ROW_LINES, _ROW_BYTES = 256, 128 * 1024
 
 #: Runs that one call of ``prune`` forgets, most of them: a transaction of milliseconds.
 _PRUNED_AT_ONCE = 200
@@ -129,12 +138,11 @@ class SqliteJournal:
         try:
             # The end first: what is written between the two reads is only seen early.
             ended = connection.execute(_LAST, (run,)).fetchone()
-            rows = connection.execute(_READ, (run, number, limit)).fetchall()
+            events = _read_lines(connection, run, number, limit)
         except sqlite3.Error as error:
             connection.close()
             raise StorageError(f"The events of the run could not be read: {error}") from error
         readers.append(connection)
-        events = [event for (event,) in rows]
         if ended is None:
             return Slice(events, closed=False)
         del events[max(0, ended[0] - number) :]
@@ -239,12 +247,7 @@ def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> int:
     if over:
         log.warning("runs had ended elsewhere; their worker's last words are dropped")
     pieces = [piece for piece in pieces if piece.run not in over]
-    rows = [
-        (piece.run, number, event.decode())
-        for piece in pieces
-        for number, event in enumerate(piece.events, piece.first)
-    ]
-    db.execute(_ADD_ROWS, (orjson.dumps(rows).decode(),))
+    _add_rows(db, [row for piece in pieces for row in _iter_rows(piece)])
     ended = [(piece.run, piece.last, now_us()) for piece in pieces if piece.ended]
     if ended:
         db.execute(_END_ROWS, (orjson.dumps(ended).decode(),))
@@ -259,14 +262,43 @@ def _find_ended(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
     return {run for (run,) in rows}
 
 
+def _iter_rows(piece: Piece) -> Iterator[tuple[int, int, str]]:
+    """Cut a piece into rows; the cuts of a longer piece with the same begin are the same."""
+    first, lines, size = piece.first, list[bytes](), 0
+    for line in piece.events:
+        if len(lines) == _ROW_LINES or (lines and size + len(line) > _ROW_BYTES):
+            yield piece.run, first, b"\n".join(lines).decode()
+            first, lines, size = first + len(lines), [], 0
+        lines.append(line)
+        size += len(line)
+    if lines:
+        yield piece.run, first, b"\n".join(lines).decode()
+
+
+def _add_rows(db: sqlite3.Connection, rows: list[tuple[int, int, str]]) -> None:
+    # One small array a row: a function that looked into a larger one would read
+    # all of it again for every row.
+    db.execute(_ADD_ROWS, (orjson.dumps(rows).decode(),))
+
+
+def _read_lines(db: sqlite3.Connection, run: int, number: int, limit: int) -> list[bytes]:
+    events: list[bytes] = []
+    with closing(db.execute(_READ, (run, number))) as rows:
+        for first, lines in rows:
+            events += lines.split(b"\n")[number + len(events) + 1 - first :]
+            if len(events) >= limit:
+                break
+    return events[:limit]
+
+
 def _end_run(db: sqlite3.Connection, run: int, events: Sequence[Event]) -> int:
     if db.execute(_LAST, (run,)).fetchone() is not None:
         return 0
-    last = db.execute("SELECT MAX(number) FROM event WHERE run = ?", (run,)).fetchone()[0] or 0
-    for event in events:
-        last += 1
-        db.execute(_ADD, (run, last, encode_event(event).decode()))
-    db.execute(_END, (run, last, now_us()))
+    row = db.execute(_LAST_ROW, (run,)).fetchone()
+    last = row[0] + row[1].count("\n") if row else 0
+    closing_piece = Piece(run, last + 1, [encode_event(event) for event in events])
+    _add_rows(db, list(_iter_rows(closing_piece)))
+    db.execute(_END, (run, closing_piece.last, now_us()))
     return 1
 
 

@@ -23,6 +23,10 @@ _PACE_S = 0.02
 #: ``_PACE_S``. The first tokens of an answer do not wait, a long fast answer is grouped.
 _BURST = 10.0
 
+#: Under load the next transaction waits so many times as long as the streams took to send
+#: the last one's events.
+_SENDING_TIMES = 2.0
+
 #: Up to so many open runs the worker is quiet: the first and the last events of a run are
 #: written at once.
 _QUIET_RUNS = 2
@@ -106,8 +110,12 @@ class JournalWriter:
         self._refill()
         if len(self._open) > _QUIET_RUNS:
             self._left = min(self._left, 1.0)
-            # Also when it is zero: the hub's other greenlets fill the next batch.
-            time.sleep((1.0 - self._left) * _PACE_S)
+            # The streams send what was released. The longer that takes, the more events the
+            # next transaction should have: each costs every stream a write.
+            began = time.monotonic()
+            time.sleep(0)
+            sending_s = time.monotonic() - began
+            time.sleep(max((1.0 - self._left) * _PACE_S, _SENDING_TIMES * sending_s))
         elif self._left < 1.0 and not self._closed:
             self._urgent.wait((1.0 - self._left) * _PACE_S)
         self._refill()

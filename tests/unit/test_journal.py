@@ -80,6 +80,15 @@ def test_a_long_run_is_read_in_parts(journal: Journal) -> None:
     )
 
 
+def test_a_piece_that_is_written_again_may_have_grown(journal: Journal) -> None:
+    # A commit whose outcome is not known: the writer sends the piece again, with what followed.
+    journal.append([Piece(7, 1, lines(1, 3))])
+    journal.append([Piece(7, 4, lines(4, 5))])
+    journal.append([Piece(7, 4, lines(4, 900), ended=True)])
+    assert journal.read_after(7, 0, limit=1000) == Slice(lines(1, 900), closed=True)
+    assert journal.read_after(7, 777, limit=2) == Slice(lines(778, 779), closed=False)
+
+
 def test_what_was_ended_elsewhere_takes_nothing_more_from_its_worker(journal: Journal) -> None:
     journal.append([Piece(7, 1, lines(1, 2))])
     assert journal.end_run(7, [events.error("r", "run_interrupted", "x"), events.end("r")])
