@@ -7,6 +7,7 @@
     ├── SettingsError       a setting or a configuration file is wrong
     ├── ProviderError       the model's endpoint failed; reported as an event
     ├── ToolError           a tool could not do it; reported to the model
+    ├── Unreadable          a file cannot be read; its text says why
     ├── StorageError        the database could not keep what it was given
     │   └── OutcomeUnknown  it may have kept it
     └── RunCancelled        a run was stopped or interrupted
@@ -82,6 +83,10 @@ class ProviderError(AstrBotError):
 
 class ToolError(AstrBotError):
     """A tool could not do what it was asked to; the model gets the text."""
+
+
+class Unreadable(AstrBotError):
+    """A file cannot be read. The text completes "It could not be read: …"."""
 
 
 class StorageError(AstrBotError):

@@ -36,6 +36,7 @@ from .providers.registry import Providers
 from .runlog.journal import Journal
 from .runlog.signals.signals import Signals
 from .runlog.writer import JournalWriter
+from .runtime.aside import Aside
 from .runtime.metrics import Metrics
 from .runtime.tracing import Tracing
 from .worker.chores import Chores
@@ -98,6 +99,7 @@ class WorkerArea:
     signals: Signals
     metrics: Metrics
     tracing: Tracing
+    aside: Aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ class AppState:
         self.agents.plugins.close()
         self.agents.mcp.close()
         worker.chores.close()
+        worker.aside.close()
         worker.journal_writer.close()
         try:
             self.keys.usage.flush()

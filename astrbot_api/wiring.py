@@ -38,6 +38,7 @@ from .deliveries.webhook_file import WebhookFile
 from .deliveries.webhooks import Announcer
 from .errors import SettingsError
 from .files.attachments import Attachments
+from .files.reading.reader import FileReader
 from .idempotency import Idempotency
 from .im.adapter import AdapterModule
 from .im.bots import Bots
@@ -58,6 +59,7 @@ from .providers.registry import Providers
 from .runlog.opening import open_journal, open_signals
 from .runlog.reading import Followers
 from .runlog.writer import JournalWriter
+from .runtime.aside import Aside
 from .runtime.metrics import Metrics
 from .runtime.tracing import open_tracing
 from .state import AgentArea, AppState, ChatArea, ImArea, KeyArea, WorkerArea
@@ -161,6 +163,7 @@ def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:
         signals=signals,
         metrics=Metrics(),
         tracing=open_tracing(parts.tracer_provider),
+        aside=Aside(),
     )
 
 
@@ -201,7 +204,7 @@ def _build_chat(
             extra_tools=agents.mcp.list_tools,
         ),
         attachments=files,
-        media=MediaReader(store, files),
+        media=MediaReader(store, files, FileReader(files, worker.aside)),
         outcomes=outcomes,
         speaker=Speaker(settings, store, pusher, outbox.wake),
         titles=TitleWriter(store),

@@ -20,7 +20,7 @@ from ..keys.rules import load_rules
 from ..runtime.metrics import Metrics
 from .incoming import PIECE_BYTES, Incoming, remove_stale
 from .storage.opening import open_storage
-from .storage.protocol import BlobReader, Storage
+from .storage.protocol import BlobReader, Storage, StoredBlob
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class Attachments:
             incoming.write(data)
             return self.finish(incoming)
 
-    def open_reader(self, row: AttachmentRow, start: int, stop: int) -> BlobReader:
+    def open_reader(self, row: AttachmentRow, start: int, stop: int) -> StoredBlob:
         """Open a part of an attachment.
 
         :raises StorageError: when the bytes cannot be read.

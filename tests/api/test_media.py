@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +15,13 @@ from PIL import Image
 
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
+from astrbot_api.chat.context import media
+from astrbot_api.files.reading.reader import EXTRACT_TEXT
+from astrbot_api.runtime.aside import Limits
 from astrbot_api.testing import ScriptedModel
 
 from ..servers import parse_events
+from ..waiting import wait_for
 from .conftest import Api
 
 Scripts = Callable[..., tuple[Api, ScriptedModel]]
@@ -258,3 +264,52 @@ def test_no_bytes_of_a_stream_carry_a_path_of_the_server(make_scripted: Scripts)
     answer = api.post_chat(**body).get_data()
     assert parse_events(answer)[-1]["type"] == "end"
     assert str(api.state.settings.data_dir).encode() not in answer
+
+
+def make_endless_pdf() -> bytes:
+    """Return a small PDF that keeps a reader busy for minutes: one content, many pages."""
+    packed = zlib.compress(b"BT /F1 1 Tf [( )1( )1( )1( )1] TJ ET\n" * 14_000, 9)
+    count = 3000
+    kids = b" ".join(b"%d 0 R" % (5 + number) for number in range(count))
+    page = (
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 3 0 R"
+        b"/Resources<</Font<</F1 4 0 R>>>>>>"
+    )
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[" + kids + b"]/Count %d>>" % count,
+        b"<</Length %d/Filter/FlateDecode>>\nstream\n" % len(packed) + packed + b"\nendstream",
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        *[page] * count,
+    ]
+    out, offsets = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += b"%d 0 obj\n" % number + body + b"\nendobj\n"
+    start = len(out)
+    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
+    out += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    out += b"trailer<</Size %d/Root 1 0 R>>\n" % (len(objects) + 1)
+    return out + b"startxref\n%d\n%%%%EOF\n" % start
+
+
+@pytest.mark.timeout(120)
+def test_a_turn_over_a_pdf_that_never_ends_can_be_stopped(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say)
+    sent = [{"type": "plain", "text": "read"}, part(upload(api, make_endless_pdf(), "slow.pdf"))]
+    answer = api.post_chat(username="alice", message=sent, response_mode="background")
+    run_id = answer.get_json()["data"]["run_id"]
+    api.state.chat.runs.stop([run_id])
+    wait_for(lambda: api.state.chat.runs.active_count == 0, limit_s=8)
+    assert model.seen == []
+
+
+def test_a_document_that_breaks_a_limit_is_named_and_not_read_again(
+    make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "EXTRACT_TEXT", replace(EXTRACT_TEXT, limits=Limits(cpu_s=1)))
+    api, model = make_scripted(say)
+    sent = [part(upload(api, make_endless_pdf(), "slow.pdf"))]
+    for _ in range(2):
+        api.chat(sent)
+        assert "It could not be read: reading it takes too long." in content_of(model)

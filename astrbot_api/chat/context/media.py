@@ -18,10 +18,13 @@ from typing import Any
 from ...agent.tools import ToolAttachment
 from ...db.attachments import AttachmentRow, find_attachments
 from ...db.store import Store
+from ...errors import AstrBotError, RunCancelled, Unreadable
 from ...files.attachments import Attachments
+from ...files.reading.reader import EXTRACT_TEXT, SCALE_IMAGE, FileReader
 from ...messages import MEDIA_TYPES, plain_text
+from ...runtime.aside import AsideError
+from ...runtime.calls import Cancellable
 from ...runtime.threads import run_native
-from .documents import extract_text, scale_image
 
 log = logging.getLogger(__name__)
 
@@ -58,18 +61,25 @@ class MediaLimits:
 class MediaReader:
     """Makes the content of user messages, and keeps what was costly to make."""
 
-    def __init__(self, store: Store, attachments: Attachments) -> None:
+    def __init__(self, store: Store, attachments: Attachments, reader: FileReader) -> None:
         self._store = store
         self._attachments = attachments
+        self._reader = reader
         self._kept = _Kept(_KEPT_CHARS)
 
     def render(
-        self, segments: Sequence[dict[str, Any]], quotes: Sequence[str], limits: MediaLimits
+        self,
+        segments: Sequence[dict[str, Any]],
+        quotes: Sequence[str],
+        limits: MediaLimits,
+        cancel: Cancellable | None = None,
     ) -> Content:
         """Return a user message's content.
 
         :param segments: As they are stored.
         :param quotes: Texts that the message quotes.
+        :param cancel: Ends the reading of a file at once.
+        :raises RunCancelled: when it did.
         """
         text = plain_text(list(segments))
         text += "".join(f"\n<Quoted Message>\n{one}\n</Quoted Message>" for one in quotes)
@@ -85,7 +95,7 @@ class MediaReader:
             if attachment is None:
                 text += "\n[Attachment: deleted since]"
                 continue
-            note, part = self._prepare(attachment, limits, room)
+            note, part = self._prepare(attachment, limits, room, cancel)
             text += f"\n{note}"
             room -= len(note)
             if part is not None:
@@ -105,7 +115,7 @@ class MediaReader:
         )
 
     def _prepare(
-        self, attachment: AttachmentRow, limits: MediaLimits, room: int
+        self, attachment: AttachmentRow, limits: MediaLimits, room: int, cancel: Cancellable | None
     ) -> tuple[str, dict[str, Any] | None]:
         """Return what is said of an attachment, and the part that carries it, if any."""
         label = (
@@ -114,12 +124,18 @@ class MediaReader:
         )
         try:
             if attachment.type == "image" and "image" in limits.modalities:
-                return label, self._image_part(attachment, limits.max_image_side_px)
+                return label, self._image_part(attachment, limits.max_image_side_px, cancel)
             if attachment.mime in _AUDIO_FORMATS and "audio" in limits.modalities:
                 return label, self._audio_part(attachment)
             if attachment.type == "file":
-                return self._with_text(label, attachment, room), None
-        except Exception as error:
+                return self._with_text(label, attachment, room, cancel), None
+        except RunCancelled:
+            raise
+        except Unreadable as error:
+            return f"{label}\n[It could not be read: {error}.]", None
+        except AsideError as error:
+            return f"{label}\n[It could not be read: {error.words}.]", None
+        except (AstrBotError, OSError) as error:
             # A damaged file must not cost its sender the answer.
             log.info("attachment %s is not readable: %r", attachment.attachment_id, error)
             return f"{label}\n[It could not be read.]", None
@@ -127,26 +143,41 @@ class MediaReader:
             return label, None
         return f"{label}\n[This model cannot take it in.]", None
 
-    def _image_part(self, attachment: AttachmentRow, side_px: int) -> dict[str, Any]:
-        def make(data: bytes) -> str:
-            mime, scaled = scale_image(data, attachment.mime, side_px)
-            return f"data:{mime};base64,{base64.b64encode(scaled).decode()}"
+    def _image_part(
+        self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None
+    ) -> dict[str, Any]:
+        def make() -> str:
+            mime, scaled = self._reader.run(
+                SCALE_IMAGE, attachment, cancel, mime=attachment.mime, max_side_px=side_px
+            )
+            return f"data:{mime};base64,{run_native(base64.b64encode, scaled).decode()}"
 
         url = self._make_once(f"image {side_px}", attachment, make)
         return {"type": "image_url", "image_url": {"url": url}}
 
     def _audio_part(self, attachment: AttachmentRow) -> dict[str, Any]:
-        data = self._make_once("audio", attachment, lambda raw: base64.b64encode(raw).decode())
+        def make() -> str:
+            if attachment.size_bytes > _MAX_READ_BYTES:
+                raise Unreadable("it is too large")
+            data = self._attachments.read_bytes(attachment, _MAX_READ_BYTES)
+            return run_native(base64.b64encode, data).decode()
+
+        data = self._make_once("audio", attachment, make)
         audio = {"data": data, "format": _AUDIO_FORMATS[attachment.mime]}
         return {"type": "input_audio", "input_audio": audio}
 
-    def _with_text(self, label: str, attachment: AttachmentRow, room: int) -> str:
+    def _with_text(
+        self, label: str, attachment: AttachmentRow, room: int, cancel: Cancellable | None
+    ) -> str:
         """Return the label and, below it, as much of the document's text as there is room."""
-        text = self._make_once(
-            "text",
-            attachment,
-            lambda data: extract_text(data, attachment.mime, attachment.name),
-        )
+
+        def make() -> str:
+            _, text = self._reader.run(
+                EXTRACT_TEXT, attachment, cancel, mime=attachment.mime, name=attachment.name
+            )
+            return text.decode()
+
+        text = self._make_once("text", attachment, make)
         if not text:
             return label
         if len(text) > room:
@@ -154,15 +185,12 @@ class MediaReader:
             text = f"{text[:cut]}\n[cut: {len(text)} characters in all]"
         return f"{label}\n<Attachment>\n{text}\n</Attachment>"
 
-    def _make_once(self, kind: str, attachment: AttachmentRow, make: Callable[[bytes], str]) -> str:
-        """Return what is made of a file's bytes; off the hub, and once for the same bytes."""
+    def _make_once(self, kind: str, attachment: AttachmentRow, make: Callable[[], str]) -> str:
+        """Return what is made of a file's bytes, made once for the same bytes."""
         key = (kind, attachment.sha256)
         known = self._kept.get(key)
         if known is None:
-            if attachment.size_bytes > _MAX_READ_BYTES:
-                raise ValueError("too large")
-            data = self._attachments.read_bytes(attachment, _MAX_READ_BYTES)
-            known = run_native(make, data)
+            known = make()
             self._kept.put(key, known)
         return known
 

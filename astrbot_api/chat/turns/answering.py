@@ -219,7 +219,8 @@ class Answer:
             platform=turn.request.platform,
         )
         if turn.request.context is not None:
-            content = means.media.render([one.to_wire() for one in segments], (), limits)
+            wire = [one.to_wire() for one in segments]
+            content = means.media.render(wire, (), limits, turn.cancel)
             return build_supplied(
                 turn.request.context, content,
                 system_prompt=system_prompt, budget=agent.history_tokens,
@@ -234,7 +235,9 @@ class Answer:
             own_message=turn.user_message,
             own_checkpoint=turn.checkpoint,
             segments=segments,
-            render=lambda segments, quotes: means.media.render(segments, quotes, limits),
+            render=lambda segments, quotes: means.media.render(
+                segments, quotes, limits, turn.cancel
+            ),
             system_prompt=system_prompt,
             budget=agent.history_tokens,
             sender_name=_group_name(turn),

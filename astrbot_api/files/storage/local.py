@@ -7,7 +7,7 @@ from io import FileIO
 from pathlib import Path
 
 from ...runtime.threads import let_others_run, run_native
-from .protocol import BlobReader, relative_path
+from .protocol import StoredBlob, relative_path
 
 #: Read only what needs no disk: Linux alone has it. Source: preadv2(2).
 _NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
@@ -32,7 +32,7 @@ class LocalStorage:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
 
-    def open(self, blob: str, start: int, length: int) -> BlobReader:
+    def open(self, blob: str, start: int, length: int) -> StoredBlob:
         """Open a blob; deleting it meanwhile does not disturb the reader."""
         return _File(self._path(blob), start)
 
@@ -60,6 +60,10 @@ class _File:
     def __init__(self, path: Path, start: int) -> None:
         self._file = FileIO(path)
         self._at = start
+
+    @property
+    def descriptor(self) -> int:
+        return self._file.fileno()
 
     def read(self, size_bytes: int, /) -> bytes:
         data = self._read_cached(size_bytes)

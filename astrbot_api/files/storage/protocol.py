@@ -21,6 +21,14 @@ class BlobReader(Protocol):
         """Let go of it."""
 
 
+class StoredBlob(BlobReader, Protocol):
+    """An open blob of a storage."""
+
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor of an open file with the whole blob; None where there is no file."""
+
+
 class Storage(Protocol):
     """A place for bytes. Its errors are ``OSError`` or :class:`StorageError`.
 
@@ -31,7 +39,7 @@ class Storage(Protocol):
     def save(self, path: Path, blob: str) -> None:
         """Keep the bytes of a file under a name; the file may be gone afterwards."""
 
-    def open(self, blob: str, start: int, length: int) -> BlobReader:
+    def open(self, blob: str, start: int, length: int) -> StoredBlob:
         """Open a part of a blob.
 
         :raises FileNotFoundError: when there is no such blob.

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ...errors import StorageError
-from .protocol import BlobReader, relative_path
+from .protocol import StoredBlob, relative_path
 
 #: Fail in seconds, not minutes: a caller waits.
 _CONFIG = Config(
@@ -45,7 +45,7 @@ class S3Storage:
         with _translate_errors():
             self._client().upload_file(str(path), self._bucket, self._key(blob), Config=_TRANSFER)
 
-    def open(self, blob: str, start: int, length: int) -> BlobReader:
+    def open(self, blob: str, start: int, length: int) -> StoredBlob:
         """Ask for a part of an object; its bytes come as they are read."""
         if length == 0:
             return _Nothing()
@@ -94,6 +94,8 @@ class S3Storage:
 class _Body:
     """A response body that raises StorageError."""
 
+    descriptor = None
+
     def __init__(self, body: Any) -> None:
         self._body = body
 
@@ -108,6 +110,8 @@ class _Body:
 
 class _Nothing:
     """No bytes: an empty range cannot be asked for."""
+
+    descriptor = None
 
     def read(self, size_bytes: int, /) -> bytes:
         return b""

@@ -1,0 +1,50 @@
+"""Runs a job over an attachment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...db.attachments import AttachmentRow
+from ...errors import Unreadable
+from ...runtime.aside import Aside, Job
+from ...runtime.calls import Cancellable
+from ..attachments import Attachments
+
+EXTRACT_TEXT = Job("astrbot_api.files.reading.documents:extract_text")
+SCALE_IMAGE = Job("astrbot_api.files.reading.pictures:scale_image")
+
+#: Largest file that is read into memory, in bytes: in S3 there is no file to open.
+_MAX_READ_BYTES = 32 * 2**20
+
+
+class FileReader:
+    """Gives jobs the bytes of attachments.
+
+    A local file is opened here and read by the job, however large it is.
+    """
+
+    def __init__(self, attachments: Attachments, aside: Aside) -> None:
+        self._attachments = attachments
+        self._aside = aside
+
+    def run(
+        self, job: Job, row: AttachmentRow, cancel: Cancellable | None = None, **arguments: Any
+    ) -> tuple[Any, bytes]:
+        """Return what the job makes of an attachment.
+
+        :raises Unreadable: when the job refuses it, with words for the model.
+        :raises AsideError: when it broke a limit.
+        :raises StorageError: when its bytes cannot be had.
+        """
+        reader = self._attachments.open_reader(row, 0, row.size_bytes)
+        try:
+            source: bytes | int | None = reader.descriptor
+            if source is None:
+                if row.size_bytes > _MAX_READ_BYTES:
+                    raise Unreadable(f"it is larger than {_MAX_READ_BYTES // 2**20} MiB")
+                source = self._attachments.read_bytes(row, row.size_bytes)
+            return self._aside.run(
+                job, source, arguments, key=row.sha256, owner=row.key_id or "", cancel=cancel
+            )
+        finally:
+            reader.close()

@@ -1,0 +1,406 @@
+"""Work on callers' data, done in a process that can be killed.
+
+Foreign formats are parsed through :meth:`Aside.run`: documents, pictures, sound, archives,
+patterns. A file can cost a parser hours or gigabytes, or crash it. A native thread can neither
+be ended nor bounded; a process can.
+
+A job is a function of a module that is imported in that process only, named
+``module:function``. It is given a binary file and keyword arguments of JSON types, and
+returns a pair: something of JSON types, and bytes. It raises
+:class:`~astrbot_api.errors.Unreadable` for a file that it refuses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..errors import AstrBotError, Unreadable
+from .calls import Cancellable
+from .fork_server import (
+    FAILED,
+    FRAME,
+    FRAME_END,
+    PROGRAM,
+    REQUEST,
+    RESULT,
+    UNREADABLE,
+    read_exactly,
+    send_frame,
+)
+from .per_process import PerProcess
+
+log = logging.getLogger(__name__)
+
+#: Jobs that one worker runs at once; others wait for a seat.
+SEATS = 2
+
+#: How long a job may wait for a seat, in seconds.
+MAX_WAIT_S = 60.0
+
+#: Failures that are remembered, a worker.
+_MAX_FAILURES = 10_000
+
+#: A job that was too slow by the clock is tried again after so long: the machine was busy.
+_SLOW_S = 600.0
+
+#: How long the fork server may take to end, in seconds.
+_END_S = 2.0
+
+Cause = Literal["cpu", "memory", "time", "output", "crash", "damaged", "busy", "unavailable"]
+
+#: What a caller and a model may read; it completes "It could not be read: …".
+_WORDS: dict[Cause, str] = {
+    "cpu": "reading it takes too long",
+    "memory": "reading it takes too much memory",
+    "time": "reading it takes too long",
+    "output": "there is too much in it",
+    "crash": "it is damaged",
+    "damaged": "it is damaged",
+    "busy": "the server is busy with other files",
+    "unavailable": "the server cannot read such files now",
+}
+
+
+class AsideError(AstrBotError):
+    """A job has no result.
+
+    :param cause: Which limit it hit, or what else ended it.
+    :param detail: For the log.
+    :ivar words: For the caller and the model.
+    """
+
+    def __init__(self, cause: Cause, detail: str = "") -> None:
+        super().__init__(f"{cause}: {detail}" if detail else cause)
+        self.cause = cause
+        self.words = _WORDS[cause]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one job may use.
+
+    :param cpu_s: Seconds of a processor.
+    :param wall_s: Seconds by the clock, from its start.
+    :param memory_bytes: Beyond what the process begins with.
+    :param output_bytes: Of its result.
+    """
+
+    cpu_s: int = 10
+    wall_s: float = 30.0
+    memory_bytes: int = 256 * 2**20
+    output_bytes: int = 32 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A function that runs aside, and what it may use.
+
+    :param name: ``module:function``.
+    """
+
+    name: str
+    limits: Limits = field(default_factory=Limits)
+
+
+class Aside:
+    """Runs jobs, a few at a time, each in a process of its own.
+
+    The processes are children of one fork server a worker (:mod:`.fork_server`), which
+    starts with the first job and ends when it was idle for minutes.
+
+    :param seats: Jobs at once.
+    """
+
+    def __init__(self, seats: int = SEATS) -> None:
+        self._seats = _Seats(seats)
+        self._failures = _Failures()
+        self._server = PerProcess(_ForkServer)
+
+    def run(
+        self,
+        job: Job,
+        source: bytes | int,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        key: str = "",
+        owner: str = "",
+        cancel: Cancellable | None = None,
+    ) -> tuple[Any, bytes]:
+        """Run a job and return what it returned. Other greenlets go on meanwhile.
+
+        :param source: The bytes, or the descriptor of an open file, which the job reads
+            from its beginning and cannot outlive.
+        :param key: Names the content, such as its SHA-256. A content that failed for this
+            job fails at once from then on, whatever the arguments, without being tried.
+        :param owner: Whose work it is: the one with the fewest jobs at work goes first.
+        :param cancel: Ends the job, and its process, at once.
+        :raises Unreadable: when the job refuses the file.
+        :raises AsideError: when it broke a limit, crashed, or found no seat in time.
+        """
+        request = {
+            "job": job.name,
+            "arguments": dict(arguments or {}),
+            "cpu_s": job.limits.cpu_s,
+            "memory_bytes": job.limits.memory_bytes,
+            "output_bytes": job.limits.output_bytes,
+        }
+        known = f"{job.name} {key}" if key else ""
+        self._failures.raise_known(known)
+        with self._seats.take(owner, MAX_WAIT_S, cancel):
+            # Another turn may have tried the same file while this one waited.
+            self._failures.raise_known(known)
+            try:
+                return self._try(job, json.dumps(request).encode(), source, cancel)
+            except (AsideError, Unreadable) as error:
+                log.info("a job failed: %s: %s", job.name, error)
+                self._failures.remember(known, error)
+                raise
+
+    def close(self) -> None:
+        """Kill every job of this process, and the fork server."""
+        server = self._server.take()
+        if server is not None:
+            server.close()
+
+    def _try(
+        self, job: Job, request: bytes, source: bytes | int, cancel: Cancellable | None
+    ) -> tuple[Any, bytes]:
+        module = job.name.partition(":")[0]
+        for attempt in (1, 2):
+            if cancel is not None:
+                cancel.raise_if_cancelled()
+            server = self._server.get()
+            connection = server.open(module, source if isinstance(source, int) else None)
+            try:
+                with connection, _ended_by(cancel, connection):
+                    data = b"" if isinstance(source, int) else source
+                    return _exchange(connection, request, data, job.limits)
+            except OSError as error:
+                if cancel is not None:
+                    cancel.raise_if_cancelled()
+                # The fork server ended, idle for long, just as it was asked.
+                if attempt == 2 or server.closed:
+                    raise AsideError("unavailable", str(error)) from error
+        raise AssertionError("unreachable")
+
+
+@contextmanager
+def _ended_by(cancel: Cancellable | None, connection: socket.socket) -> Iterator[None]:
+    if cancel is None:
+        yield
+        return
+
+    def end() -> None:
+        # The fork server sees it and kills the job; our read returns.
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    with cancel.on_cancel(end):
+        yield
+
+
+def _exchange(
+    connection: socket.socket, request: bytes, data: bytes, limits: Limits
+) -> tuple[Any, bytes]:
+    """Send a request, wait for its one answer."""
+    deadline = time.monotonic() + limits.wall_s
+    connection.settimeout(limits.wall_s)
+    try:
+        with contextlib.suppress(ConnectionError):  # a job may fail before it has read all
+            send_frame(connection, REQUEST, request, data)
+        kind, text_bytes, body_bytes = FRAME.unpack(read_exactly(connection, FRAME.size))
+        if text_bytes + body_bytes > limits.output_bytes + 1024:
+            raise AsideError("output", f"{text_bytes + body_bytes} bytes")
+        connection.settimeout(max(0.01, deadline - time.monotonic()))
+        text = read_exactly(connection, text_bytes)
+        body = read_exactly(connection, body_bytes)
+        if read_exactly(connection, 1) != FRAME_END:
+            raise AsideError("crash", "it ended within its answer")
+    except TimeoutError:
+        raise AsideError("time", f"{limits.wall_s:g} s") from None
+    if kind == RESULT:
+        return json.loads(text), bytes(body)
+    if kind == UNREADABLE:
+        raise Unreadable(json.loads(text))
+    assert kind == FAILED
+    answer = json.loads(text)
+    raise AsideError(answer["cause"], answer["detail"])
+
+
+class _ForkServer:
+    """The fork server of this process: started when needed, started again when it has ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._pid = 0
+        self.closed = False
+
+    def open(self, module: str, file: int | None) -> socket.socket:
+        """Return the socket of a new child.
+
+        :raises AsideError: ``unavailable``.
+        """
+        ours, theirs = socket.socketpair()
+        descriptors = [theirs.fileno()] if file is None else [theirs.fileno(), file]
+        try:
+            with self._lock, theirs:
+                for attempt in (1, 2):
+                    try:
+                        if self._control is None:
+                            self._start()
+                        assert self._control is not None
+                        socket.send_fds(self._control, [json.dumps(module).encode()], descriptors)
+                        return ours
+                    except OSError:
+                        self._end()
+                        if attempt == 2:
+                            raise
+        except OSError as error:
+            ours.close()
+            raise AsideError("unavailable", str(error)) from error
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Kill its children and end it."""
+        self.closed = True
+        with self._lock:
+            self._end()
+
+    def _start(self) -> None:
+        """Start it with an environment of its own: it needs no key and no password."""
+        ours, theirs = socket.socketpair()
+        environ = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
+        environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(one) for one in sys.path)
+        try:
+            self._pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-P", "-c", PROGRAM],
+                environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
+                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                ],
+                setpgroup=0,
+                setsigmask=(),
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._control = ours
+
+    def _end(self) -> None:
+        """Close its control socket: it kills its children and ends."""
+        if self._control is None:
+            return
+        self._control.close()
+        self._control = None
+        deadline = time.monotonic() + _END_S
+        with contextlib.suppress(ChildProcessError):  # another has reaped it
+            while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() > deadline:
+                    log.warning("the fork server %d did not end in time", self._pid)
+                    return
+                time.sleep(0.005)
+
+
+class _Failures:
+    """What failed, and how."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, tuple[AsideError | Unreadable, float]] = OrderedDict()
+
+    def raise_known(self, known: str) -> None:
+        with self._lock:
+            error, until = self._known.get(known, (None, 0.0))
+            if error is None:
+                return
+            if until < time.monotonic():
+                del self._known[known]
+                return
+            self._known.move_to_end(known)
+        if isinstance(error, Unreadable):
+            raise Unreadable(str(error))
+        raise AsideError(error.cause, "as before")
+
+    def remember(self, known: str, error: AsideError | Unreadable) -> None:
+        cause = "" if isinstance(error, Unreadable) else error.cause
+        if not known or cause in ("busy", "unavailable"):
+            return
+        until = time.monotonic() + _SLOW_S if cause == "time" else float("inf")
+        with self._lock:
+            self._known[known] = error, until
+            while len(self._known) > _MAX_FAILURES:
+                self._known.popitem(last=False)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    owner: str
+    called: threading.Event = field(default_factory=threading.Event)
+    seated: bool = False
+
+
+class _Seats:
+    """A few seats, given to the owner who has the fewest; among equals, to who came first."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._lock = threading.Lock()
+        self._taken: Counter[str] = Counter()
+        self._waiting: list[_Waiter] = []
+
+    @contextmanager
+    def take(self, owner: str, max_wait_s: float, cancel: Cancellable | None) -> Iterator[None]:
+        waiter = _Waiter(owner)
+        with self._lock:
+            self._waiting.append(waiter)
+            self._call()
+        try:
+            self._wait(waiter, max_wait_s, cancel)
+            yield
+        finally:
+            with self._lock:
+                if waiter.seated:
+                    self._free += 1
+                    self._taken[owner] -= 1
+                    if not self._taken[owner]:
+                        del self._taken[owner]
+                    self._call()
+                else:
+                    self._waiting.remove(waiter)
+
+    def _wait(self, waiter: _Waiter, max_wait_s: float, cancel: Cancellable | None) -> None:
+        called: Callable[[float], Any] = waiter.called.wait
+        if cancel is None:
+            called(max_wait_s)
+        else:
+            with cancel.on_cancel(waiter.called.set):
+                called(max_wait_s)
+            cancel.raise_if_cancelled()
+        if not waiter.seated:
+            raise AsideError("busy", f"no seat within {max_wait_s:g} s")
+
+    def _call(self) -> None:
+        while self._free and self._waiting:
+            waiter = min(self._waiting, key=lambda one: self._taken[one.owner])
+            self._waiting.remove(waiter)
+            self._free -= 1
+            self._taken[waiter.owner] += 1
+            waiter.seated = True
+            waiter.called.set()
