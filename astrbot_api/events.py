@@ -128,6 +128,7 @@ def agent_stats(stats: dict[str, Any]) -> Event:
 def complete(run_id: str, text: str, reasoning: str, *, streaming: bool) -> Event:
     """The whole answer (``data``) and the whole thinking (``reasoning``), both stored by now.
 
+    After ``error`` it has what was said until then or, where nothing was, the error's text.
     ``truncated`` is true where the line would have been too long; the history has all of it. Not
     sent for the answer of a command, whose ``plain`` is whole.
     """
@@ -147,10 +148,10 @@ def message_saved(number: int, created_at: str, checkpoint: str | None) -> Event
 
 
 def error(run_id: str, code: str, message: str) -> Event:
-    """The turn has failed; ``end`` follows.
+    """The turn has failed; ``complete``, ``message_saved`` and ``end`` follow.
 
-    It comes instead of ``agent_stats``, ``complete`` and ``message_saved``. ``code`` is
-    stable, ``data`` is for people. What was said until then is stored.
+    ``code`` is stable, ``data`` is for people. What was said until then is stored, and the message
+    has an ``error`` in the history. ``message_saved`` is missing where nothing could be stored.
     """
     return {"type": "error", "code": code, "data": message, "message_id": run_id}
 

@@ -179,6 +179,10 @@ class Server:
         self.stop()
 
 
+#: The types of a failed turn's last events.
+FAILED = ["error", "complete", "message_saved", "end"]
+
+
 def parse_events(stream: bytes) -> list[dict[str, Any]]:
     """Return the events of a stream as clients in the wild read it.
 

@@ -161,9 +161,19 @@ def list_page(
     return page, None
 
 
+#: How the stored JSON of a bot's message without a part begins.
+_WITHOUT_PARTS = '{"type":"bot","message":[]'
+
+
 def describe_message(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return a row of :data:`SHOWN_FIELDS` for :mod:`orjson`; its content stays JSON text."""
+    """Return a row of :data:`SHOWN_FIELDS` for :mod:`orjson`; its content stays JSON text.
+
+    A turn that failed without a word is shown with the error's text, as its ``complete``
+    event is: many clients read no more of a message than its parts.
+    """
     number, sender_id, sender_name, content, checkpoint, created_at = row
+    if content.startswith(_WITHOUT_PARTS):
+        content = orjson.dumps(show_error(orjson.loads(content))).decode()
     return {
         "id": number,
         "sender_id": sender_id,
@@ -172,6 +182,13 @@ def describe_message(row: tuple[Any, ...]) -> dict[str, Any]:
         "llm_checkpoint_id": checkpoint,
         "created_at": to_iso(created_at),
     }
+
+
+def show_error(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a content as clients see it: without parts, the text of its error is one."""
+    if content["message"] or "error" not in content:
+        return content
+    return {**content, "message": [{"type": "plain", "text": content["error"]["message"]}]}
 
 
 def get_described(db: peewee.Database, number: int) -> dict[str, Any]:

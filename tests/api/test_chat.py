@@ -13,10 +13,11 @@ import pytest
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.db import messages
+from astrbot_api.errors import ProviderError
 from astrbot_api.events import MAX_LINE_BYTES
 from astrbot_api.testing import ScriptedModel
 
-from ..servers import parse_events
+from ..servers import FAILED, parse_events
 from ..waiting import wait_for
 from .conftest import Api
 
@@ -155,8 +156,8 @@ def test_an_endless_answer_is_cut_off_with_a_reason(make_scripted: Any) -> None:
 
     api, _ = make_scripted(answer, max_reply_chars=1000)
     events = api.chat()
-    assert events[-2]["code"] == "provider_error"
-    assert "1000 characters" in events[-2]["data"]
+    assert events[-4]["code"] == "provider_error"
+    assert "1000 characters" in events[-4]["data"]
 
 
 def test_an_unforeseen_fault_is_an_event_without_its_details(
@@ -168,11 +169,35 @@ def test_an_unforeseen_fault_is_an_event_without_its_details(
 
     api, _ = make_scripted(answer)
     events = api.chat(session_id="s")
-    assert [event["type"] for event in events[-2:]] == ["error", "end"]
-    assert events[-2]["code"] == "internal_error"
+    assert [event["type"] for event in events[-4:]] == FAILED
+    assert events[-4]["code"] == "internal_error"
     assert "hunter2" not in str(events)
     assert "hunter2" in caplog.text
-    assert api.chat("again", session_id="s")[-2]["code"] == "internal_error"
+    assert api.chat("again", session_id="s")[-4]["code"] == "internal_error"
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_client_that_knows_no_errors_shows_why_nothing_was_said(
+    make_scripted: Any, streaming: bool
+) -> None:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        raise ProviderError("The model's endpoint is away.")
+        yield
+
+    api, _ = make_scripted(answer)
+    failed = api.chat(session_id="s", enable_streaming=streaming)[-4:]
+    assert [event["type"] for event in failed] == FAILED
+    error, complete, saved, _ = failed
+    assert complete["data"] == error["data"] == "The model's endpoint is away."
+    assert complete["streaming"] == streaming
+    history = api.get("/api/v1/chat/sessions/s/messages?username=alice").get_json()["data"]
+    newest = history["messages"][0]
+    assert newest["id"] == saved["data"]["id"]
+    content = newest["content"]
+    assert content["error"] == {"code": "provider_error", "message": error["data"]}
+    assert content["message"] == [{"type": "plain", "text": error["data"]}]
+    run_id = complete["message_id"]
+    assert api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]["result"] == content
 
 
 def test_tools_of_one_step_run_side_by_side_and_faults_reach_the_model(
@@ -321,10 +346,10 @@ def test_a_reply_that_cannot_be_stored_is_an_error_and_is_stored_later(
     with monkeypatch.context() as broken:
         broken.setattr(messages, "add_message", refuse_bots)
         events = api.chat(session_id="s", enable_streaming=False)
-        assert [event["type"] for event in events[-2:]] == ["error", "end"]
-        assert events[-2]["code"] == "storage_error"
+        assert [event["type"] for event in events[-3:]] == ["error", "complete", "end"]
+        assert events[-3]["code"] == "storage_error"
         assert [one["data"] for one in events if one["type"] == "plain"] == ["fine"]
-        assert "complete" not in [event["type"] for event in events]
+        assert events[-2]["data"] == "fine"
     wait_for(lambda: api.count_rows("message") == 2)
     assert api.chat("again", session_id="s")[-3]["data"] == "fine"
 
@@ -335,7 +360,7 @@ def test_a_fault_past_all_care_does_not_block_the_session(
     api, _ = make_scripted(_say("fine"))
     with monkeypatch.context() as broken:
         broken.setattr("astrbot_api.chat.turns.answering.Reply", None)
-        assert api.chat(session_id="s")[-2]["code"] == "internal_error"
+        assert api.chat(session_id="s")[-4]["code"] == "internal_error"
     assert api.chat("again", session_id="s")[-3]["data"] == "fine"
 
 

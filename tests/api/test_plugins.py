@@ -32,7 +32,7 @@ from astrbot_api.extension import AppState
 from astrbot_api.plugins.hookspecs import HOOKS
 from astrbot_api.testing import ScriptedModel
 
-from ..servers import ROOT
+from ..servers import FAILED, ROOT
 from ..waiting import wait_for
 from .conftest import Api
 
@@ -237,9 +237,10 @@ def test_a_command_that_raises_ends_in_an_error_and_the_session_goes_on(
 ) -> None:
     api, _ = make_scripted(say, plugins=[Broken])
     events = api.chat("/broken", session_id="s")
-    assert [event["type"] for event in events[-2:]] == ["error", "end"]
-    assert events[-2]["code"] == "internal_error"
-    assert events[-2]["data"] == "The command /broken failed; the server's log has the details."
+    assert [event["type"] for event in events[-4:]] == FAILED
+    assert events[-4]["code"] == "internal_error"
+    words = "The command /broken failed; the server's log has the details."
+    assert events[-4]["data"] == events[-3]["data"] == words
     assert text_of(api.chat("next", session_id="s")) == "you said next"
 
 
@@ -268,7 +269,7 @@ def test_a_hook_or_command_that_never_returns_is_left_behind(
         assert text_of(api.chat("hello", session_id="s")) == "you said hello"
         assert "on_message of plugin stuck did not answer within 0.1 s" in caplog.text
         events = api.chat("/stuck", session_id="s")
-        assert events[-2]["data"] == "the command /stuck did not answer within 0.1 s"
+        assert events[-4]["data"] == "the command /stuck did not answer within 0.1 s"
         assert text_of(api.chat("next", session_id="s")) == "you said next"
     finally:
         release.set()

@@ -21,7 +21,7 @@ from astrbot_api.events import decode_event
 from astrbot_api.runlog.journal import Piece
 
 from ..query_plans import explain
-from ..servers import parse_events
+from ..servers import FAILED, parse_events
 from ..waiting import wait_for
 from .conftest import Api
 
@@ -309,7 +309,35 @@ def test_a_dead_workers_run_is_ended_with_all_that_was_said(slow: tuple[Api, Slo
     assert own[-1]["type"] == "end"
     assert api.count_rows("message") == 2
     shown = parse_events(resume(api, run_id))
-    assert [one["type"] for one in shown[-2:]] == ["error", "end"]
+    assert [one["type"] for one in shown[-4:]] == FAILED
+    assert shown[-3]["data"] == "one two"
+    assert shown[-2]["data"]["id"] == run["message_id"]
+
+
+def test_what_a_lost_worker_says_before_its_log_is_closed_is_in_the_reply(
+    slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, model = slow
+    chat = Background(api)
+    assert model.asked.wait(30)
+    (run_id,) = active_runs(api)
+    wait_until_said(api, run_id, "two")
+    set_worker(api, run_id, "dead")
+    journal = api.state.worker.journal
+    end_run = journal.end_run
+
+    def say_more(run: int, events: Any) -> bool:
+        model.go_on.set()
+        wait_for(lambda: b"three" in b"".join(journal.read_after(run, 0).events))
+        return end_run(run, events)
+
+    monkeypatch.setattr(journal, "end_run", say_more)
+    api.state.chat.recovery.recover()
+    chat.wait()
+    run = api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]
+    assert run["status"] == "interrupted"
+    assert run["result"]["message"] == [{"type": "plain", "text": "one two three"}]
+    assert run["result"]["error"]["code"] == "run_interrupted"
 
 
 def set_worker(api: Api, run_id: str, worker_id: str) -> None:

@@ -114,19 +114,18 @@ def _pushed_row(rows: Events) -> Events:
 
 
 def _failed(message: str) -> Callable[[Events], Events]:
-    """5: an ``error`` event where the recorded server completed as if nothing were."""
+    """5: ``error`` before ``complete``, which has the error's text where nothing was said."""
 
     def change(events: Events) -> Events:
-        kept = [
-            one for one in events if one["type"] not in ("agent_stats", "complete", "message_saved")
-        ]
         error = {
             "type": "error",
             "code": "provider_error",
             "data": message,
             "message_id": "<message_id>",
         }
-        return [*kept[:-1], error, kept[-1]]
+        *said, complete, saved, end = [one for one in events if one["type"] != "agent_stats"]
+        shown = {**complete, "data": complete["data"] or message}
+        return [*said, error, shown, saved, end]
 
     return change
 

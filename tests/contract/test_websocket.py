@@ -26,7 +26,7 @@ from astrbot_api.db import keys
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from ..nginx import choose_server
-from ..servers import Server, create_key, write_config
+from ..servers import FAILED, Server, create_key, write_config
 from ..waiting import wait_for
 from ..websocket import BINARY, CLOSE, TEXT, WebSocketClient, handshake
 from . import wire
@@ -228,7 +228,9 @@ def test_a_turn_that_fails_is_reported_and_the_connection_goes_on(
     with WebSocketClient(server.connect(), handshake(placeholders["KEY_CHAT"])) as client:
         client.send({"username": "alice", "message": "FAIL=401"})
         frames = list(client.iter_turn())
-        assert (frames[-2]["type"], frames[-2]["code"]) == ("error", "provider_error")
+        assert [one["type"] for one in frames[-4:]] == FAILED
+        assert frames[-4]["code"] == "provider_error"
+        assert frames[-4]["data"] == frames[-3]["data"]
         client.send({"username": "alice", "message": "LONG " + "x" * 300_000})
         text = "".join(one["data"] for one in client.iter_turn() if one["type"] == "plain")
         assert len(text) == 4000

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-from ... import events
 from ...db import messages, runs
 from ...db.runs import RunRow
 from ...db.store import Store
@@ -17,7 +18,7 @@ from ...runlog.signals.signals import RUN_EVENTS, Signals
 from ...runtime.clock import now_us
 from ...runtime.metrics import Metrics
 from ...worker.lease import WorkerLease
-from ..turns.outcome import EndingRun, Outcome, Outcomes, RunLost
+from ..turns.outcome import EndingRun, Outcome, Outcomes, RunLost, list_last_events
 from ..turns.reply import ReplyFold
 from .replay import list_closing_events
 
@@ -119,22 +120,28 @@ class Recovery:
         return True
 
     def _interrupt(self, run: RunRow) -> None:
-        """End a run. Its log is closed first: the lost worker can add nothing to it then."""
-        message = EVENT_CODES[CODE]
-        last = [events.error(run.run_id, CODE, message), events.end(run.run_id)]
-        self._journal.end_run(run.id, last)
-        reply = ReplyFold()
-        for line in self._read_all(run.id):
-            reply.add(decode_event(line))
-        content = reply.to_content()
-        # A run that never began has no reply.
-        kept = content if content["message"] or run.started_at is not None else None
+        """End a run with what its log has, then close the log."""
+        ending, content = EndingRun.of_row(run), self._fold(run.id)
+        outcome = Outcome("interrupted", CODE, EVENT_CODES[CODE], content)
         try:
-            self._outcomes.store(EndingRun.of_row(run), Outcome("interrupted", CODE, message, kept))
-            self._metrics.note_end("interrupted")
+            saved = self._outcomes.store(ending, outcome)
         except RunLost:
             log.info("run %s was ended by another worker", run.run_id)
+            return
+        self._metrics.note_end("interrupted")
+        self._journal.end_run(run.id, list_last_events(ending, outcome, saved))
+        # The lost worker may live, and have added to the log until it was closed.
+        late = self._fold(run.id)
+        if saved is not None and late != content:
+            self._outcomes.replace_reply(saved[0], replace(outcome, content=late))
         self._signals.publish(RUN_EVENTS, str(run.id))
+
+    def _fold(self, run: int) -> dict[str, Any]:
+        """Return the message of all that a run's log has."""
+        reply = ReplyFold()
+        for line in self._read_all(run):
+            reply.add(decode_event(line))
+        return reply.to_content()
 
     def _close_logs_of(self, worker_id: str) -> None:
         """Close what a dead worker finished but could not say."""

@@ -44,7 +44,7 @@ class RunLost(AstrBotError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a run.
+    """What became of a run. One that has failed always has a message, marked as an error.
 
     :param status: ``completed``, ``stopped``, ``failed`` or ``interrupted``.
     :param code: Why it failed or was interrupted; empty: it did not.
@@ -63,10 +63,10 @@ class Outcome:
 
     def to_content(self) -> dict[str, Any] | None:
         """Return the message as it is stored; None: there is none."""
-        if self.content is None:
-            return None
-        error = {"error": {"code": self.code, "message": self.message}} if self.code else {}
-        return {**self.content, **error}
+        if not self.code:
+            return None if self.content is None else dict(self.content)
+        error = {"code": self.code, "message": self.message}
+        return {**(self.content or {"type": "bot", "message": []}), "error": error}
 
     def fail(self, status: str, code: str, message: str) -> Outcome:
         """Return what becomes of the run when this outcome cannot be stored."""
@@ -174,6 +174,7 @@ class Outcomes:
                 failure = outcome.fail("interrupted", "run_interrupted", LOST)
                 return (yield from self.finish(turn, failure))
             log.warning("run %s was ended by another worker", turn.run_id)
+            saved = self._find_saved(turn.run_id)
         self._metrics.note_end(outcome.status, (outcome.content or {}).get("agent_stats"))
         turn.span.note({"astrbot.run.status": outcome.status})
         if outcome.code:
@@ -193,6 +194,20 @@ class Outcomes:
             self._wake_outbox()
         return saved
 
+    def replace_reply(self, message_id: int, outcome: Outcome) -> None:
+        """Replace the stored message of a run that has ended.
+
+        :param message_id: The message's number.
+        :raises StorageError: when it cannot be stored.
+        """
+
+        def write(db: peewee.Database) -> None:
+            content = outcome.to_content() or {}
+            messages.replace_content(db, message_id, content)
+            _link_files(db, message_id, content)
+
+        self._store.write(write)
+
     def keeps(self, run: int) -> bool:
         """Return whether the end of a run, by its number, is still to be stored."""
         return any(kept.number == run for kept, _ in tuple(self._unstored))
@@ -208,6 +223,18 @@ class Outcomes:
                 except RunLost:
                     log.info("a reply was stored by another worker meanwhile")
                 self._unstored.popleft()
+
+    def _find_saved(self, run_id: str) -> tuple[int, int] | None:
+        """Return number and time of the message that another worker has stored."""
+        try:
+            with self._store.read() as db:
+                run = runs.find_run(db, run_id)
+                if run is None or run.bot_message is None:
+                    return None
+                reply = messages.find_message(db, run.session, run.bot_message)
+        except StorageError:
+            return None
+        return (reply.id, reply.created_at) if reply else None
 
     def _store_end(
         self, db: peewee.Database, run: EndingRun, outcome: Outcome
@@ -226,9 +253,8 @@ class Outcomes:
             db, run.number, outcome.status, error_code=code, bot_message=message_id
         ):
             raise RunLost  # undoes the message: another worker has stored what was said
-        if run.answers_messenger and (content or code):
-            reply = content or {"error": {"message": outcome.message}}
-            queue_reply(db, run.run_id, reply, run.traceparent)
+        if run.answers_messenger and content:
+            queue_reply(db, run.run_id, content, run.traceparent)
         if saved is not None and content is not None and run.kept:
             self._announcer.message_stored(
                 db, session_id=run.session_id, platform_id=run.platform_id, saved=saved,
@@ -249,22 +275,23 @@ def list_last_events(
 
     :param saved: Number and time of the bot's message.
     """
-    end = events.end(run.run_id)
+    content, last = outcome.content, list[Event]()
     if outcome.code:
-        return [events.error(run.run_id, outcome.code, outcome.message), end]
-    content = outcome.content
-    if content is None or saved is None:
-        return [end]
-    text, last = text_of(content), list[Event]()
-    if outcome.direct:
+        last.append(events.error(run.run_id, outcome.code, outcome.message))
+    elif content is None or saved is None:
+        return [events.end(run.run_id)]
+    text, reasoning = text_of(content or {}), (content or {}).get("reasoning", "")
+    if outcome.direct and not outcome.code:
         last += events.plain_pieces(run.run_id, text, streaming=False)
     else:
-        if "agent_stats" in content:
+        if content and "agent_stats" in content and not outcome.code:
             last.append(events.agent_stats(content["agent_stats"]))
-        reasoning = content.get("reasoning", "")
-        last.append(events.complete(run.run_id, text, reasoning, streaming=streaming))
-    last.append(events.message_saved(saved[0], to_iso(saved[1]), run.checkpoint or ""))
-    return [*last, end]
+        # Many clients know no `error` event: what they show and keep is this.
+        shown = text or outcome.message
+        last.append(events.complete(run.run_id, shown, reasoning, streaming=streaming))
+    if saved is not None:
+        last.append(events.message_saved(saved[0], to_iso(saved[1]), run.checkpoint or ""))
+    return [*last, events.end(run.run_id)]
 
 
 def read_outcome(run: RunRow, reply: MessageRow | None) -> tuple[Outcome, tuple[int, int] | None]:
@@ -281,7 +308,7 @@ def read_outcome(run: RunRow, reply: MessageRow | None) -> tuple[Outcome, tuple[
 
 def text_of(content: Mapping[str, Any]) -> str:
     """Return the answer's text of a stored message, without thinking and tools."""
-    return "".join(part["text"] for part in content["message"] if part["type"] == "plain")
+    return "".join(part["text"] for part in content.get("message", ()) if part["type"] == "plain")
 
 
 def describe_lost_reply(error: StorageError) -> str:
@@ -297,11 +324,15 @@ def _add_reply(db: peewee.Database, run: EndingRun, content: dict[str, Any]) -> 
     saved = messages.add_message(
         db, run.session, run.platform_id, messages.BOT, content, run.checkpoint
     )
+    _link_files(db, saved[0], content)
+    return saved
+
+
+def _link_files(db: peewee.Database, message_id: int, content: Mapping[str, Any]) -> None:
     ids = [part["attachment_id"] for part in content["message"] if "attachment_id" in part]
     if ids:
         files = find_attachments(db, ids)
-        link_attachments(db, saved[0], [file.id for file in files.values()])
-    return saved
+        link_attachments(db, message_id, [file.id for file in files.values()])
 
 
 def _count_turn(

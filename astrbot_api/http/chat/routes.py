@@ -75,8 +75,8 @@ def send_chat_message(body: dict[str, Any]) -> Response:
     number of `plain` (with `chain_type` `null` for the answer's text,
     `reasoning` for thinking, `tool_call` and `tool_call_result` for tools),
     `agent_stats`, `complete` with the whole text, `message_saved`, `end`. A
-    turn that fails has `error` (with a `code`) before `end`. Comment lines
-    (`: heartbeat`) fill silences.
+    turn that fails has `error` (with a `code`), then `complete` with what was
+    said or else the error's text. Comment lines (`: heartbeat`) fill silences.
 
     The turn belongs to the server: a client that leaves does not stop it, and
     the answer is stored. Turns of one session run one after another.

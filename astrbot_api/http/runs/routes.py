@@ -54,7 +54,7 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
             "llm_checkpoint_id": run.llm_checkpoint_id,
             "user_message_id": run.user_message,
             "message_id": run.bot_message,
-            "result": reply.content if reply else None,
+            "result": messages.show_error(reply.content) if reply else None,
             "created_at": to_iso(run.created_at),
             "started_at": to_iso(run.started_at) if run.started_at else None,
             "finished_at": to_iso(run.finished_at) if run.finished_at else None,
