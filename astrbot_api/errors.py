@@ -70,12 +70,19 @@ class ProviderError(AstrBotError):
         no key, no address and no text of the endpoint that could hold one.
     :param retryable: Whether the same request may succeed a little later.
     :param retry_after_s: What the endpoint asked us to wait, in seconds.
+    :param reason: The code of an answer in one piece; empty: ``provider_error``.
     """
 
     def __init__(
-        self, message: str, *, retryable: bool = False, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+        reason: str = "",
     ) -> None:
         super().__init__(message)
+        self.reason = reason
         self.message = message
         self.retryable = retryable
         self.retry_after_s = retry_after_s

@@ -147,13 +147,22 @@ def message_saved(number: int, created_at: str, checkpoint: str | None) -> Event
     return {"type": "message_saved", "data": data}
 
 
-def error(run_id: str, code: str, message: str) -> Event:
+def error(
+    run_id: str, code: str, message: str, *, reason: str = "", retry_after_s: float | None = None
+) -> Event:
     """The turn has failed; ``complete``, ``message_saved`` and ``end`` follow.
 
     ``code`` is stable, ``data`` is for people. What was said until then is stored, and the message
     has an ``error`` in the history. ``message_saved`` is missing where nothing could be stored.
+    Where more is known, ``reason`` is the code that a blocking answer has
+    (``provider_rate_limited``, ``context_length_exceeded``), and ``retry_after_s`` what the
+    endpoint asked to wait, in seconds.
     """
-    return {"type": "error", "code": code, "data": message, "message_id": run_id}
+    known = {"reason": reason, "retry_after_s": retry_after_s}
+    return {
+        "type": "error", "code": code, "data": message, "message_id": run_id,
+        **{key: value for key, value in known.items() if value},
+    }  # fmt: skip
 
 
 def end(run_id: str) -> Event:
@@ -205,8 +214,20 @@ def inbox_message(session: str, message: dict[str, Any]) -> Event:
 
 def encode_event(event: Event) -> bytes:
     """Return the event as one line of JSON that every client can read."""
-    line = orjson.dumps(event)
-    return line if len(line) <= MAX_LINE_BYTES - 64 else orjson.dumps(_fit_line(event))
+    line = encode_line(event)
+    return line if len(line) <= MAX_LINE_BYTES - 64 else encode_line(_fit_line(event))
+
+
+def encode_line(value: Any) -> bytes:
+    """Return JSON without a character at which any reader of lines splits.
+
+    Python's ``splitlines``, httpx and requests split at these three too; the other line ends
+    are control characters, which JSON always escapes.
+    """
+    line = orjson.dumps(value)
+    if b"\xe2\x80" in line:
+        line = line.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    return line.replace(b"\xc2\x85", b"\\u0085") if b"\xc2\x85" in line else line
 
 
 def decode_event(line: bytes) -> dict[str, Any]:
@@ -230,15 +251,15 @@ def _fit_line(event: Event) -> Event:
         text = shortened.get(key)
         if not isinstance(text, str):
             continue
-        excess = len(orjson.dumps(shortened)) - limit
+        excess = len(encode_line(shortened)) - limit
         if excess <= 0:
             break
         # A character is at most six bytes of JSON, so this never cuts too little.
-        encoded = len(orjson.dumps(text))
+        encoded = len(encode_line(text))
         keep = max(0, encoded - excess) * len(text) // max(encoded, 1)
-        while keep and len(orjson.dumps({**shortened, key: text[:keep]})) > limit:
+        while keep and len(encode_line({**shortened, key: text[:keep]})) > limit:
             keep = keep * 9 // 10
-            if key == "reasoning" and len(orjson.dumps({**shortened, key: ""})) > limit:
+            if key == "reasoning" and len(encode_line({**shortened, key: ""})) > limit:
                 keep = 0
         shortened[key] = text[:keep]
     return shortened

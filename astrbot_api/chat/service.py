@@ -71,14 +71,17 @@ class ChatService:
 
     def resume(
         self, run: RunRow, after: int, key_id: str, abort: Abort = None, *, snapshot: bool = False
-    ) -> Watch:
+    ) -> Watch | None:
         """Watch a run from any of its events on.
 
         :param after: The number of the last event that the client has.
-        :param snapshot: Show first what was said so far, in one event; ``after`` is ignored.
+        :param snapshot: Show first what was said so far, in one event.
+        :returns: None: the run has ended, and the client has all of it.
         :raises ApiError: ``too_many_streams`` or ``server_busy``.
         :raises StorageError: when its events cannot be read.
         """
+        if self._follower.has_all(run, after):
+            return None
         seat = self._seats.take(key_id, abort)
         try:
             lead: list[Numbered] = []

@@ -99,6 +99,8 @@ class ConfigFiles:
     def find_config(self, config_id: str) -> AgentConfig | None:
         """Return the config of this id, or None."""
         self._refresh()
+        if config_id not in self._configs:
+            self._refresh(force=True)  # its file may be newer than the last look
         return self._configs.get(config_id)
 
     def get_default(self) -> AgentConfig:

@@ -8,6 +8,7 @@ apps in one process share nothing.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable
 from copy import deepcopy
 from http import HTTPStatus
@@ -24,6 +25,9 @@ from werkzeug.exceptions import ClientDisconnected
 from ..errors import STATUS_OF_CODE, ApiError
 from .request_body import broken_off
 from .state import get_state
+
+#: Names of UTF-8, and of its part that is ASCII.
+_UTF8_NAMES = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,12 +65,14 @@ def read_json_object(req: Request) -> dict[str, Any]:
     except (OSError, ClientDisconnected) as error:
         # The server's and Werkzeug's, for a client that went away or fell silent.
         raise broken_off(req) from error
-    if not body.strip():
+    if not body.removeprefix(BOM_UTF8).strip():
         return {}
     if req.mimetype != "application/json" and not req.mimetype.endswith("+json"):
         raise ApiError("unsupported_media_type", "Content-Type must be application/json")
+    check_coding(req)
+    _check_charset(req, body)
     try:
-        value = orjson.loads(body)
+        value = orjson.loads(body.removeprefix(BOM_UTF8))
     except orjson.JSONDecodeError as error:
         raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
     # The recorded server takes null and false for an empty object.
@@ -75,6 +81,34 @@ def read_json_object(req: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ApiError("invalid_request", "the request body must be a JSON object")
     return value
+
+
+def check_coding(req: Request) -> None:
+    """Refuse a body that is compressed.
+
+    :raises ApiError: ``unsupported_media_type``, which names it.
+    """
+    coding = req.headers.get("Content-Encoding", "").strip()
+    if coding and coding.lower() != "identity":
+        raise ApiError(
+            "unsupported_media_type",
+            f"Content-Encoding {coding[:100]} is not supported; send the body uncompressed",
+        )
+
+
+def _check_charset(req: Request, body: bytes) -> None:
+    """Refuse JSON that is not UTF-8, by what its header says or its first bytes show.
+
+    :raises ApiError: ``unsupported_media_type``, which names the charset.
+    """
+    if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise ApiError("unsupported_media_type", "the body is UTF-16 or UTF-32; send UTF-8")
+    charset = req.mimetype_params.get("charset", "").strip().strip("'\"")
+    if charset and charset.lower() not in _UTF8_NAMES:
+        raise ApiError(
+            "unsupported_media_type",
+            f"charset {charset[:100]} in Content-Type is not supported; send UTF-8",
+        )
 
 
 class ApiBlueprint(flask_smorest.Blueprint):

@@ -6,6 +6,7 @@ a header. So ``*`` is as safe as a program that sends no ``Origin`` at all.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -15,18 +16,24 @@ from ..config.settings import Settings
 from .accesslog import STARTED_KEY
 from .envelope import get_request_id
 
+#: Source: RFC 9110, 5.6.2, ``token``.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 
-#: What a client may send beside what every page may.
+#: What a client may send beside what every page may, where its browser does not ask.
 _REQUEST_HEADERS = (
     "Authorization, X-API-Key, Content-Type, Last-Event-ID, Idempotency-Key, X-Request-ID, "
     "Range, If-None-Match, If-Range"
 )
 
+#: Longest list of headers that is answered as it was asked for, in characters.
+_MAX_ASKED_CHARS = 4096
+
 #: What a page may read beside what every page may.
 _RESPONSE_HEADERS = (
-    "X-Request-ID, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, "
-    "Content-Disposition, Content-Range, ETag"
+    "X-Request-ID, X-Run-ID, X-Delivery-ID, Retry-After, RateLimit-Limit, RateLimit-Remaining, "
+    "RateLimit-Reset, Content-Disposition, Content-Range, ETag, Allow, X-Should-Retry"
 )
 
 #: How long a browser keeps the answer to its question, in seconds.
@@ -66,11 +73,26 @@ def _answer_preflight(allow: Callable[[str], str]) -> Response | None:
         status=204,
         headers={
             "Access-Control-Allow-Methods": _METHODS,
-            "Access-Control-Allow-Headers": _REQUEST_HEADERS,
+            "Access-Control-Allow-Headers": _choose_headers(),
             "Access-Control-Max-Age": _MAX_AGE_S,
             "X-Request-ID": get_request_id(),
         },
     )
+
+
+def _choose_headers() -> str:
+    """Return the headers that a page may send: those it asks for.
+
+    SDKs send headers of their own, which no list can know. An allowed origin may send any:
+    a key is needed all the same, and no header of ours trusts its sender.
+    """
+    asked = [
+        name
+        for one in request.headers.get("Access-Control-Request-Headers", "").split(",")
+        if _HEADER_NAME.fullmatch(name := one.strip())
+    ]
+    answer = ", ".join(asked)
+    return answer if asked and len(answer) <= _MAX_ASKED_CHARS else _REQUEST_HEADERS
 
 
 def _mark(response: Response, allow: Callable[[str], str]) -> Response:

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from ..errors import ApiError
 from .auth import check_scope, get_caller, require_scope
 from .blueprint import ApiBlueprint
+from .openai_errors import OPENAI_PATH
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
@@ -31,7 +32,8 @@ FALLBACK = "astrbot_api_fallback"
 def build_fallback() -> Blueprint:
     """Return the blueprint that takes whatever the others do not."""
     blueprint = Blueprint("fallback", __name__)
-    rules: dict[str, tuple[str, ...]] = {"/": _METHODS, "/<path:path>": _METHODS}
+    # The empty one, since Flask would redirect the root, as HTML, to the same with a slash.
+    rules: dict[str, tuple[str, ...]] = dict.fromkeys(("", "/", "/<path:path>"), _METHODS)
     for path, answered in _OWN_PATHS.items():
         # Else the route of one session would take the rest.
         rules[path] = tuple(method for method in _METHODS if method not in answered)
@@ -57,7 +59,8 @@ def answer_unknown(path: str = "") -> NoReturn:
         _refuse_method(others)
     require_scope(None)
     if not others:
-        raise ApiError("path_not_found", f"There is no path {request.path}")
+        advice = "; use /openai/chat/completions" if OPENAI_PATH in request.path else ""
+        raise ApiError("path_not_found", f"There is no path {request.path}{advice}")
     blueprint = current_app.blueprints[next(iter(others.values())).rpartition(".")[0]]
     if isinstance(blueprint, ApiBlueprint):
         check_scope(get_caller().scopes, blueprint.scope)

@@ -20,6 +20,9 @@ _HEARTBEAT = b": heartbeat\n\n"
 #: Asks the client to come back soon: another worker continues the stream.
 _RETRY = b"retry: 1000\n\n"
 
+#: With the charset: Python's requests, and others, take a text without one for ISO-8859-1.
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+
 _HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     # nginx would collect the stream otherwise.
@@ -89,8 +92,7 @@ def stream_response(
     """
     heartbeat_s = get_state().settings.heartbeat_s
     body = StreamBody(watched, heartbeat_s, rendering or Rendering(), on_close)
-    # Without a charset: some clients compare the whole header.
-    return Response(body, headers=_HEADERS, content_type="text/event-stream")
+    return Response(body, headers=_HEADERS, content_type=CONTENT_TYPE)
 
 
 def find_abort(request: Request) -> Callable[[], None] | None:

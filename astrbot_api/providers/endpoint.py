@@ -134,6 +134,7 @@ class Endpoint:
             answer.status,
             retry_after_s=failures.read_retry_after(answer.headers.get("Retry-After")),
             unknown_field=failures.find_unknown_field(answer.status, text),
+            reason=failures.find_reason(answer.status, text),
         )
 
 

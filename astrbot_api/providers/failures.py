@@ -61,6 +61,7 @@ class EndpointRefusal(ProviderError):
     :param unknown_field: The field of the request that the refusal is about
         and that can be left out: ``stream_options``, which older endpoints do
         not know, or ``tools``, which not every model can use. Empty: none.
+    :param reason: As in :class:`ProviderError`.
     """
 
     def __init__(
@@ -69,11 +70,13 @@ class EndpointRefusal(ProviderError):
         *,
         retry_after_s: float | None = None,
         unknown_field: str = "",
+        reason: str = "",
     ) -> None:
         super().__init__(
             describe_status(status),
             retryable=status in PASSING_STATUSES and not unknown_field,
             retry_after_s=retry_after_s,
+            reason=reason,
         )
         self.status = status
         self.unknown_field = unknown_field
@@ -97,6 +100,31 @@ def find_unknown_field(status: int, text: str) -> str:
         return "stream_options"
     if status in (400, 404, 422, 500, 501) and _NO_TOOLS.search(text):
         return "tools"
+    return ""
+
+
+#: What endpoints say of a conversation that is too long. Source: the texts of OpenAI and vLLM
+#: ("maximum context length"), llama.cpp ("exceeds the available context size"), Anthropic
+#: ("prompt is too long"), Gemini ("input token count … exceeds the maximum"), Ollama ("input
+#: length exceeds the context length"), DashScope ("Range of input length should be") and Groq
+#: ("Please reduce the length of the messages").
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|context.?(length|window|size)|prompt is too long"
+    r"|input (token|length)[^.]{0,60}exceed|range of input length|reduce the length"
+    r"|too many (input )?tokens",
+    re.IGNORECASE,
+)
+
+
+def find_reason(status: int, text: str) -> str:
+    """Return the code of a refusal that says more than ``provider_error``; empty: none does.
+
+    :param text: What the endpoint said.
+    """
+    if status == 429:
+        return "provider_rate_limited"
+    if status in (400, 413, 422, 500) and _TOO_LONG.search(text):
+        return "context_length_exceeded"
     return ""
 
 

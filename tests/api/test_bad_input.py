@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from .conftest import Api
+
+HELLO = '{"username": "alice", "message": "你好"}'.encode()
 
 
 def check_refused(api: Api, answer: Any, *, status: int = 400, names: str = "") -> str:
@@ -108,6 +112,62 @@ def test_json_that_is_no_object_is_a_400(api: Api, body: bytes) -> None:
 def test_another_content_type_is_a_415(api: Api) -> None:
     answer = api.post_raw(b"username=a&message=hi", "application/x-www-form-urlencoded")
     check_refused(api, answer, status=415, names="application/json")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "named"),
+    [
+        (gzip.compress(HELLO), "application/json", "Content-Encoding gzip"),
+        (HELLO.decode().encode("gbk"), "application/json; charset=GBK", "charset GBK"),
+        (HELLO, 'application/json; charset="iso-8859-1"', "charset iso-8859-1"),
+        (HELLO.decode().encode("utf-16"), "application/json", "UTF-16"),
+        (HELLO.decode().encode("utf-32"), "application/json", "UTF-16 or UTF-32"),
+    ],
+)
+def test_a_coding_that_is_not_read_is_a_415_that_names_it(
+    api: Api, body: bytes, content_type: str, named: str
+) -> None:
+    headers = {"X-API-Key": api.key}
+    if named.startswith("Content-Encoding"):
+        headers["Content-Encoding"] = "gzip"
+    answer = api.client.post("/api/v1/chat", headers=headers, data=body, content_type=content_type)
+    check_refused(api, answer, status=415, names=named)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (codecs.BOM_UTF8 + HELLO, "application/json"),
+        (HELLO, "application/json; charset=UTF8"),
+        (HELLO, 'application/vnd.api+json; charset="utf-8"'),
+    ],
+)
+def test_utf_8_is_read_however_it_is_named(api: Api, body: bytes, content_type: str) -> None:
+    answer = api.post_raw(body, content_type)
+    assert answer.status_code == 200
+    assert "message_saved" in answer.get_data(as_text=True)
+
+
+def test_an_empty_body_needs_no_charset_and_no_coding(api: Api) -> None:
+    api.chat(session_id="s")
+    for body in (b"", codecs.BOM_UTF8):
+        answer = api.client.post(
+            "/api/v1/chat/sessions/s/stop",
+            headers={"X-API-Key": api.key, "Content-Encoding": "gzip"},
+            data=body,
+            content_type="text/plain; charset=ISO-8859-1",
+        )
+        assert answer.status_code == 200
+
+
+def test_a_compressed_upload_is_refused(api: Api) -> None:
+    answer = api.client.post(
+        "/api/v1/file",
+        headers={"X-API-Key": api.key, "Content-Encoding": "br"},
+        data=b"x",
+        content_type="multipart/form-data; boundary=b",
+    )
+    check_refused(api, answer, status=415, names="Content-Encoding br")
 
 
 def test_a_body_over_the_limit_is_a_413_that_names_it(make_api: Callable[..., Api]) -> None:

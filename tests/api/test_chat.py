@@ -32,7 +32,7 @@ def _say(*texts: str) -> Callable[[list[ModelMessage]], Iterator[Delta]]:
 
 def test_the_stream_has_the_headers_that_proxies_and_clients_need(api: Api) -> None:
     answer = api.post_chat(username="alice", message="hi")
-    assert answer.content_type == "text/event-stream"
+    assert answer.content_type == "text/event-stream; charset=utf-8"
     assert answer.headers["X-Accel-Buffering"] == "no"
     assert answer.headers["Cache-Control"] == "no-cache, no-transform"
     assert "Connection" not in answer.headers

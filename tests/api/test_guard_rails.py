@@ -454,6 +454,34 @@ def test_named_origin_may_call(make_api: Callable[..., Api]) -> None:
     assert refused.headers["Access-Control-Allow-Origin"] == "https://shop.example"
 
 
+def test_named_origin_may_send_the_headers_that_it_asks_for(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_CORS_ORIGINS="https://shop.example")
+    headers = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+
+    def allowed(asked: str) -> str:
+        asking = {**headers, "Access-Control-Request-Headers": asked}
+        return api.client.options("/api/v1/chat", headers=asking).headers[
+            "Access-Control-Allow-Headers"
+        ]
+
+    assert allowed("authorization,x-stainless-os,traceparent") == (
+        "authorization, x-stainless-os, traceparent"
+    )
+    assert allowed("x-a, bad name, <b>, x-b") == "x-a, x-b"
+    assert "X-API-Key" in allowed(", ,")
+    assert "x-a" not in allowed(",".join(["x-a"] * 2000))
+    asking = {**headers, "Origin": "https://evil.example", "Access-Control-Request-Headers": "x-a"}
+    refused = api.client.options("/api/v1/chat", headers=asking)
+    assert "Access-Control-Allow-Headers" not in refused.headers
+
+
+def test_pages_may_read_what_the_documentation_names(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_CORS_ORIGINS="*")
+    answer = api.client.get("/api/v1/configs", headers={"Origin": "https://any.example"})
+    exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
+    assert {"X-Run-ID", "X-Delivery-ID", "Retry-After", "X-Request-ID"} <= set(exposed)
+
+
 def test_other_origin_gets_no_cors_headers(make_api: Callable[..., Api]) -> None:
     for api in (make_api(ASTRBOT_CORS_ORIGINS="https://shop.example"), make_api()):
         answer = preflight(api, "https://shop.example.evil.example")

@@ -82,7 +82,7 @@ def push(api: Api, session_id: str, text: str) -> int:
 def test_messages_of_all_sessions_come_as_they_are_stored(api: Api, open_inbox: Open) -> None:
     api.chat("before", session_id="a")
     reader = open_inbox(api)
-    assert reader.answer.content_type == "text/event-stream"
+    assert reader.answer.content_type == "text/event-stream; charset=utf-8"
     opened = reader.read()
     assert opened == {"type": "inbox_opened", "data": {"after": 2, "reset": False}, "id": 2}
     api.chat("one", session_id="a")

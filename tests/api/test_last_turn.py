@@ -37,7 +37,7 @@ def history(api: Api) -> list[tuple[int, str]]:
 def regenerate(api: Api, number: Any, **body: Any) -> list[dict[str, Any]]:
     answer = call(api, "POST", f"/s/messages/{number}/regenerate?username=alice", json=body)
     assert answer.status_code == 200, answer.get_data()
-    assert answer.content_type == "text/event-stream"
+    assert answer.content_type == "text/event-stream; charset=utf-8"
     return parse_events(answer.get_data())
 
 

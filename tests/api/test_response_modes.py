@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.provider import Delta, TextDelta
+from astrbot_api.providers.failures import EndpointRefusal, find_reason
 from astrbot_api.testing import ScriptedModel
 
 from ..waiting import wait_for
@@ -60,6 +61,48 @@ def test_a_turn_that_fails_is_a_status_and_is_stored(api: Api) -> None:
     assert api.count_rows("message") == 2
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "code", "wait"),
+    [
+        (EndpointRefusal(429, retry_after_s=76.2, reason=find_reason(429, "")),
+         429, "provider_rate_limited", "77"),
+        (EndpointRefusal(429, reason=find_reason(429, "")), 429, "provider_rate_limited", None),
+        (EndpointRefusal(400, reason=find_reason(400, "the prompt is too long: 9 > 8")),
+         400, "context_length_exceeded", None),
+        (EndpointRefusal(500), 502, "provider_error", None),
+        (EndpointRefusal(503, retry_after_s=3), 502, "provider_error", "3"),
+    ],
+)  # fmt: skip
+def test_a_refusal_of_the_endpoint_has_its_own_status_in_one_piece(
+    make_scripted: Make, error: EndpointRefusal, status: int, code: str, wait: str | None
+) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        raise error
+        yield
+
+    api, _ = make_scripted(answer)
+    told = post(api, "blocking", session_id="s")
+    assert (told.status_code, told.get_json()["code"]) == (status, code)
+    assert told.headers.get("Retry-After") == wait
+    body = {"model": "default", "messages": [{"role": "user", "content": "x"}]}
+    path, headers = "/api/v1/openai/chat/completions", {"X-API-Key": api.key}
+    completion = api.client.post(path, headers=headers, json=body)
+    assert (completion.status_code, completion.get_json()["error"]["code"]) == (status, code)
+    assert completion.headers.get("Retry-After") == wait
+    assert completion.headers.get("X-Should-Retry") == ("false" if status == 502 else None)
+    chunks = api.client.post(path, headers=headers, json={**body, "stream": True}).get_data()
+    assert f'"code":"{code}"'.encode() in chunks
+    # A stream keeps the code that every client knows; what is stored says as much.
+    event = api.chat(session_id="s")[-4]
+    assert event["code"] == "provider_error"
+    assert event.get("reason", "provider_error") == code
+    again = api.get(f"/api/v1/chat/runs/{event['message_id']}").get_json()["data"]
+    error_kept = again["result"]["error"]
+    kept = {"message": event["data"]}
+    kept |= {key: event[key] for key in ("code", "reason", "retry_after_s") if key in event}
+    assert error_kept == kept
+
+
 def test_a_turn_that_takes_too_long_goes_on(make_scripted: Make) -> None:
     go_on = threading.Event()
 
@@ -106,7 +149,7 @@ def test_an_unknown_mode_is_refused(api: Api, mode: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["streaming", None])
 def test_a_stream_is_the_default(api: Api, mode: Any) -> None:
-    assert post(api, mode).content_type == "text/event-stream"
+    assert post(api, mode).content_type == "text/event-stream; charset=utf-8"
 
 
 @pytest.mark.parametrize("mode", ["blocking", "background"])

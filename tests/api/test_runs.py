@@ -49,12 +49,44 @@ def test_a_finished_run_is_shown_again_from_any_event(api: Api) -> None:
     assert frames_of(resume(api, run_id)) == frames
     assert frames_of(resume(api, run_id, "?after=3")) == frames[3:]
     assert frames_of(resume(api, run_id, **{"Last-Event-ID": "5"})) == frames[5:]
-    assert frames_of(resume(api, run_id, "?after=2", **{"Last-Event-ID": "5"})) == frames[2:]
-    assert frames_of(resume(api, run_id, f"?after={len(frames)}")) == []
-    assert frames_of(resume(api, run_id, f"?after={2**63 - 1}")) == []
+    assert frames_of(resume(api, run_id, "?after=2", **{"Last-Event-ID": "5"})) == frames[5:]
+    assert frames_of(resume(api, run_id, "?after=6", **{"Last-Event-ID": "5"})) == frames[6:]
     for after in (-1, 2**63):
         refused = api.get(f"/api/v1/chat/runs/{run_id}/stream?after={after}")
         assert refused.status_code == 400
+
+
+def get_stream(api: Api, run_id: str, query: str, last_event_id: str = "") -> Any:
+    headers = {"X-API-Key": api.key, "Last-Event-ID": last_event_id}
+    return api.client.get(f"/api/v1/chat/runs/{run_id}/stream{query}", headers=headers)
+
+
+def test_behind_the_end_of_a_run_an_event_source_is_told_to_stop(
+    api: Api, slow: tuple[Api, Slow]
+) -> None:
+    stream = api.post_chat(username="alice", message="hi").get_data()
+    run_id, last = run_id_of(stream), str(len(frames_of(stream)))
+    wait_until_journaled(api, run_id)
+    for query, header in (
+        ("", last),
+        (f"?after={last}", ""),
+        ("?after=2", last),
+        ("?snapshot=true", last),
+        (f"?after={2**63 - 1}", ""),
+    ):
+        answer = get_stream(api, run_id, query, header)
+        assert (answer.status_code, answer.get_data()) == (204, b""), (query, header)
+    assert b'"end"' in get_stream(api, run_id, "", str(int(last) - 1)).get_data()
+    # A run that has not ended is waited for.
+    waiting, model = slow
+    chat = Background(waiting)
+    assert model.asked.wait(30)
+    (run_id,) = active_runs(waiting)
+    answer = get_stream(waiting, run_id, "", "1000")
+    assert answer.status_code == 200
+    model.go_on.set()
+    assert parse_events(answer.get_data()) == []
+    chat.wait()
 
 
 @pytest.mark.parametrize("sent", ["x", "-1", "1.5", "9" * 30])
@@ -93,6 +125,15 @@ def test_a_run_whose_events_are_gone_is_shown_from_its_stored_reply(
     again = parse_events(resume(api, run_id))
     assert [one["type"] for one in again[:3]] == ["session_id", "run_started", "plain"]
     assert again[-4:] == before[-4:]
+    # The events have other numbers now: who knows some of the run's own gets its end.
+    assert parse_events(resume(api, run_id, "?after=3")) == before[-4:]
+    last = resume(api, run_id, "?after=3").decode().split("id: ")[-1].strip()
+    assert get_stream(api, run_id, "", last).status_code == 204
+    first = resume(api, run_id).decode().split("id: ")[1].split()[0]
+    assert parse_events(resume(api, run_id, f"?after={first}")) == again[1:]
+    snapshot, *rest = parse_events(resume(api, run_id, "?snapshot=true"))
+    assert snapshot["data"]["content"]["message"] == [{"type": "plain", "text": again[2]["data"]}]
+    assert rest == before[-4:]
 
 
 def test_a_run_shows_its_state_and_its_result(api: Api) -> None:

@@ -276,7 +276,8 @@ def _real_status(message: str) -> int:
 def _check_stream(
     recording: Recording, answer: Answer, server: Server, change: Change | None
 ) -> None:
-    assert (answer.status, answer.content_type) == (200, "text/event-stream")
+    # §3: with the charset, as in newer versions.
+    assert (answer.status, answer.content_type) == (200, "text/event-stream; charset=utf-8")
     expected = wire.events_of(recording.answer)
     if change and change.events:
         expected = change.events(expected)

@@ -22,6 +22,10 @@ from .replay import list_all_events
 _CLOSING_US = 3_000_000
 
 
+#: The events that are made from a stored reply are numbered after this one.
+_REBUILT_FROM = 1_000_000_000
+
+
 class RunFollower:
     """Opens readers of runs, wherever they run or ran."""
 
@@ -52,6 +56,17 @@ class RunFollower:
         reader = JournalReader(run.id, self._journal, self._followers, after)
         return _CheckedReader(reader, lambda: self.close_if_ended(run.run_id))
 
+    def has_all(self, run: RunRow, after: int) -> bool:
+        """Return whether a run has ended and a client has its last event.
+
+        :param after: The number of the last event that the client has.
+        :raises StorageError: when the journal cannot be read.
+        """
+        if after == 0 or run.active:
+            return False
+        reader = self.follow(run, after)
+        return not reader.read() and reader.closed
+
     def close_if_ended(self, run_id: str) -> None:
         """See to it that the log of a run that has ended is closed."""
         with self._store.read() as db:
@@ -73,13 +88,15 @@ class RunFollower:
         reader = self.follow(run)
         while found := reader.read():
             seen += map(decode_event, found)
+        revision = reader.number
         while seen and seen[-1]["type"] in CLOSING:
             seen.pop()
+            revision -= 1
         fold = ReplyFold()
         for event in seen:
             fold.add(event)
         return run_snapshot(
-            run.run_id, run.session_id, run.llm_checkpoint_id, run.status, len(seen),
+            run.run_id, run.session_id, run.llm_checkpoint_id, run.status, revision,
             fold.to_content(),
         )  # fmt: skip
 
@@ -89,22 +106,25 @@ class RunFollower:
         ended = run.finished_at or 0
         return not found.events and now_us() - ended > _CLOSING_US
 
-    def _rebuild(self, run: RunRow) -> list[bytes]:
+    def _rebuild(self, run: RunRow) -> list[Event]:
         with self._store.read() as db:
             reply = messages.find_message(db, run.session, run.bot_message or 0)
-        return [encode_event(event) for event in list_all_events(run, reply)]
+        return list_all_events(run, reply)
 
 
 class StoredReader:
     """Reads a run whose events are no longer kept, as made from its stored reply.
 
-    Its events have other numbers than the run once had, so a reader that
-    knows some already is shown the last ones alone.
+    Its events have numbers of their own, above those of any run. A reader that knows
+    some of the run's own is shown the last ones alone.
     """
 
-    def __init__(self, events: list[bytes], after: int) -> None:
-        self._events = events if after == 0 else events[-3:]
-        self.number = after
+    def __init__(self, events: list[Event], after: int) -> None:
+        known = max(0, after - _REBUILT_FROM)
+        if 0 < after < _REBUILT_FROM:
+            known = sum(event["type"] not in CLOSING for event in events)
+        self._events = [encode_event(event) for event in events[known:]]
+        self.number = _REBUILT_FROM + known
         self.closed = False
 
     def read(self) -> list[bytes]:

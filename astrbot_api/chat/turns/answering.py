@@ -121,8 +121,10 @@ class Answer:
     def _end_failed(self, error: Exception) -> Outcome:
         """Return the outcome of a failure; what was said until then is kept."""
         code, run_id = "internal_error", self._turn.run_id
+        reason, retry_after_s = "", None
         if isinstance(error, ProviderError):
             code, message = "provider_error", error.message
+            reason, retry_after_s = error.reason, error.retry_after_s
         elif isinstance(error, StorageError):
             code, message = "storage_error", describe_lost_reply(error)
         elif isinstance(error, (CallTimedOut, TooManyAbandoned)):
@@ -133,7 +135,10 @@ class Answer:
         else:
             log.error("run %s failed", run_id, exc_info=error)
             message = f"The server failed; its log has the details under run {run_id}."
-        return Outcome("failed", code, message, self._reply.to_content())
+        return Outcome(
+            "failed", code, message, self._reply.to_content(),
+            reason=reason, retry_after_s=retry_after_s,
+        )  # fmt: skip
 
     def _run(self) -> Generator[Event, None, Outcome]:
         """Yield what is said; return the outcome."""

@@ -49,6 +49,8 @@ class Outcome:
     :param status: ``completed``, ``stopped``, ``failed`` or ``interrupted``.
     :param code: Why it failed or was interrupted; empty: it did not.
     :param message: The same for people.
+    :param reason: A code that says more than ``code`` does; empty: none.
+    :param retry_after_s: What the model's endpoint asked to wait, in seconds.
     :param content: The bot's message, without its error; None: there is none to store.
     :param direct: The message is the server's own text, not the model's.
     :param title: The name for the session, where it has none; empty: none is given here.
@@ -60,12 +62,18 @@ class Outcome:
     content: Mapping[str, Any] | None = None
     direct: bool = False
     title: str = ""
+    reason: str = ""
+    retry_after_s: float | None = None
 
     def to_content(self) -> dict[str, Any] | None:
         """Return the message as it is stored; None: there is none."""
         if not self.code:
             return None if self.content is None else dict(self.content)
-        error = {"code": self.code, "message": self.message}
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.reason:
+            error["reason"] = self.reason
+        if self.retry_after_s:
+            error["retry_after_s"] = self.retry_after_s
         return {**(self.content or {"type": "bot", "message": []}), "error": error}
 
     def fail(self, status: str, code: str, message: str) -> Outcome:
@@ -277,7 +285,12 @@ def list_last_events(
     """
     content, last = outcome.content, list[Event]()
     if outcome.code:
-        last.append(events.error(run.run_id, outcome.code, outcome.message))
+        last.append(
+            events.error(
+                run.run_id, outcome.code, outcome.message,
+                reason=outcome.reason, retry_after_s=outcome.retry_after_s,
+            )
+        )  # fmt: skip
     elif content is None or saved is None:
         return [events.end(run.run_id)]
     text, reasoning = text_of(content or {}), (content or {}).get("reasoning", "")
@@ -299,7 +312,8 @@ def read_outcome(run: RunRow, reply: MessageRow | None) -> tuple[Outcome, tuple[
     outcome = Outcome(run.status, content=None if reply is None else reply.content)
     failure = reply.content.get("error") if reply else None
     if failure is not None:
-        outcome = replace(outcome, code=failure["code"], message=failure["message"])
+        known = ("code", "message", "reason", "retry_after_s")
+        outcome = replace(outcome, **{key: failure[key] for key in known if key in failure})
     elif reply is None and run.error_code:
         message = EVENT_CODES.get(run.error_code, run.error_code)
         outcome = replace(outcome, code=run.error_code, message=message)

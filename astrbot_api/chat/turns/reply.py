@@ -30,8 +30,8 @@ class ReplyFold:
         self.user_message: dict[str, Any] | None = None
         self.message_id: int | None = None
         self.stats: dict[str, Any] | None = None
-        #: Code and message of the ``error`` event.
-        self.error: tuple[str, str] | None = None
+        #: The ``error`` event.
+        self.error: Event | None = None
         self._parts: list[dict[str, Any]] = []
         self._calls: dict[str, dict[str, Any]] = {}
         self._text: list[str] = []
@@ -74,7 +74,7 @@ class ReplyFold:
         elif kind == "message_saved":
             self.message_id = event["data"]["id"]
         elif kind == "error":
-            self.error = (event["code"], event["data"])
+            self.error = event
 
     def to_parts(self) -> list[dict[str, Any]]:
         """Return the parts of the message, in the order they came."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flask import Response
@@ -62,7 +63,7 @@ def answer_blocking(watch: Watch) -> Response:
                 headers={RUN_HEADER: watch.run_id},
             )
     if fold.error is not None:
-        raise _to_api_error(watch.run_id, *fold.error)
+        raise describe_failure(fold.error, {RUN_HEADER: watch.run_id})
     answer = ok(_describe(watch.run_id, fold))
     answer.headers[RUN_HEADER] = watch.run_id
     return answer
@@ -86,12 +87,20 @@ def answer_background(watch: Watch) -> Response:
     return answer
 
 
-def _to_api_error(run_id: str, code: str, message: str) -> ApiError:
-    """Return what made a turn fail, with a status of its own."""
-    headers = {RUN_HEADER: run_id}
-    if STATUS_OF_CODE.get(code) == 503:
-        headers["Retry-After"] = "2"
-    return ApiError(code if code in STATUS_OF_CODE else "internal_error", message, headers=headers)
+def describe_failure(event: Event, headers: Mapping[str, str]) -> ApiError:
+    """Return the error of a turn that failed, with a status of its own.
+
+    :param event: Its ``error`` event.
+    :param headers: Headers of the answer.
+    """
+    code = str(event.get("reason") or event["code"])
+    if code not in STATUS_OF_CODE:
+        code = "internal_error"
+    wait_s = event.get("retry_after_s") or (2 if STATUS_OF_CODE[code] == 503 else None)
+    return ApiError(
+        code, event["data"], headers=headers,
+        retry_after_s=None if wait_s is None else math.ceil(wait_s),
+    )  # fmt: skip
 
 
 def _describe(run_id: str, fold: ReplyFold) -> dict[str, Any]:

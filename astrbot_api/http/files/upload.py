@@ -14,6 +14,7 @@ from ...errors import ApiError
 from ...files.attachments import Attachments, Readable
 from ...files.incoming import PIECE_BYTES, Incoming
 from ...runtime.threads import let_others_run
+from ..blueprint import check_coding
 from ..request_body import broken_off
 
 #: Room for boundaries, headers and the fields that are ignored.
@@ -85,6 +86,7 @@ def _iter_events(
 
 
 def _open_parser(request: Request) -> PushMultipartParser:
+    check_coding(request)
     content_type, options = parse_options_header(request.headers.get("Content-Type"))
     boundary = options.get("boundary", "")
     if content_type.lower() != "multipart/form-data" or not boundary:

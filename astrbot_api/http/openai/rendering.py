@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Numbered
 from ...errors import STATUS_OF_CODE, StorageError
-from ...events import Event, decode_event
+from ...events import Event, decode_event, encode_line
 from ..openai_errors import describe_failure
 from ..sse import Rendering, frame
 
@@ -48,7 +46,8 @@ class Completion(Rendering):
     def finish(self) -> bytes:
         """Return the frames that end the stream."""
         if self.fold.error is not None:
-            return self._fail(*self.fold.error)
+            error = self.fold.error
+            return self._fail(error.get("reason") or error["code"], error["data"])
         frames = self._to_chunk({}, "stop")
         if self.include_usage:
             head = self._head("chat.completion.chunk")
@@ -124,4 +123,4 @@ def _describe_file(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _frame(value: dict[str, Any]) -> bytes:
-    return frame(orjson.dumps(value))
+    return frame(encode_line(value))

@@ -13,11 +13,11 @@ from flask import Response, request
 from ...chat.turns.turn import TurnRequest
 from ...chat.watching.watch import Watch
 from ...config.agents import AgentConfig
-from ...errors import STATUS_OF_CODE, ApiError
+from ...errors import ApiError
 from ...keys.rules import NO_RULES
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
-from ..chat.modes import iter_batches
+from ..chat.modes import describe_failure, iter_batches
 from ..sse import find_abort, stream_response
 from ..state import get_state
 from .reading import read_messages
@@ -57,6 +57,11 @@ _STREAM = {
         '"finish_reason":null}]}\n\ndata: [DONE]\n\n'
     ),
 }
+
+
+#: OpenAI's SDKs repeat a request on any 5xx, and with it the turn and its tools. What can be
+#: repeated, the server has repeated itself. Source: ``_should_retry`` of openai-python.
+_DO_NOT_RETRY = {"X-Should-Retry": "false"}
 
 
 @blp.route("/openai/models", methods=["GET"])
@@ -111,7 +116,8 @@ def get_model(model: str) -> Response:
     "missing_field", "invalid_request", "malformed_json", "message_empty", "username_reserved",
     "model_not_found", "session_of_another_user", "body_too_large", "quota_exceeded",
     "unsupported_media_type", "too_many_turns", "too_many_streams", "server_busy",
-    "shutting_down", "provider_error", "run_interrupted", "turn_timeout",
+    "shutting_down", "provider_error", "provider_rate_limited", "context_length_exceeded",
+    "run_interrupted", "turn_timeout",
 )  # fmt: skip
 def create_completion(body: dict[str, Any]) -> Response:
     """Answer a conversation, as OpenAI's chat completions do.
@@ -179,12 +185,16 @@ def _answer_whole(watch: Watch, completion: Completion, leave: Callable[[], None
         if time.monotonic() > until and not watch.ended:
             leave()
             raise ApiError(
-                "turn_timeout", f"the turn takes longer than {settings.max_blocking_s:g} s"
+                "turn_timeout",
+                f"the turn takes longer than {settings.max_blocking_s:g} s",
+                headers=_DO_NOT_RETRY,
             )
     leave()
     if completion.fold.error is not None:
-        code, message = completion.fold.error
-        raise ApiError(code if code in STATUS_OF_CODE else "internal_error", message)
+        failure = describe_failure(completion.fold.error, {})
+        if failure.code in ("provider_error", "internal_error"):
+            failure.headers.update(_DO_NOT_RETRY)
+        raise failure
     return _answer(completion.to_object())
 
 

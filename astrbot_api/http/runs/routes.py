@@ -70,7 +70,8 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
         200: {
             "description": "The run's events from there on, the last of which is `end`.",
             "content": {"text/event-stream": {"schema": {"description": "Server-sent events."}}},
-        }
+        },
+        204: {"description": "The run has ended, and you have its last event."},
     },
 )
 @blp.raises(
@@ -83,16 +84,16 @@ def resume_run(query: dict[str, Any], run_id: str) -> Response:
     Each frame of a stream has an `id:` line, the number of the event. Send the
     last one you have as `Last-Event-ID` (a browser's `EventSource` does) or as
     `after`, and the stream continues exactly there: on whichever worker
-    answers, after a restart, and, for some time, after the run's end.
+    answers, after a restart, and, for some time, after the run's end. Behind
+    its last event the answer is 204, so that an `EventSource` stops.
     """
     run = find_own_run(run_id, query["username"])
-    after = query["after"]
-    if after is None:
-        after = read_last_event_id(request, "an event") or 0
+    # An EventSource that reconnects sends its header beside the parameter it was opened with.
+    after = max(query["after"] or 0, read_last_event_id(request, "an event") or 0)
     watch = get_state().chat.service.resume(
         run, after, get_caller().key_id, find_abort(request), snapshot=query["snapshot"]
     )
-    return stream_response(watch)
+    return Response(status=204) if watch is None else stream_response(watch)
 
 
 @blp.route("/chat/runs/<run_id>/stop", methods=["POST"], parameters=[_RUN_ID])

@@ -41,7 +41,7 @@ class StreamQuerySchema(RunOwnerSchema):
         metadata={
             "description": (
                 "The number of the last event that is known (its `id:` line). The header "
-                "`Last-Event-ID` says the same; this parameter wins."
+                "`Last-Event-ID` says the same; of both the later event counts."
             ),
             "example": 12,
         },
