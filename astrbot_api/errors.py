@@ -73,6 +73,9 @@ class ProviderError(AstrBotError):
     :param reason: The code of an answer in one piece; empty: ``provider_error``.
     """
 
+    #: Of the event that reports it.
+    code = "provider_error"
+
     def __init__(
         self,
         message: str,

@@ -53,6 +53,14 @@ def run_started(run_id: str) -> Event:
     }  # fmt: skip
 
 
+def queue_position(run_id: str, position: int) -> Event:
+    """The turn waits for a place at the AstrBot that answers it.
+
+    ``data.position`` counts from 1. Comes again when it changes, at most once a second.
+    """
+    return {"type": "queue_position", "data": {"position": position}, "message_id": run_id}
+
+
 def plain(run_id: str, text: str, *, streaming: bool, chain_type: str | None = None) -> Event:
     """A piece of text, to append to what came before.
 

@@ -39,6 +39,7 @@ from .runlog.writer import JournalWriter
 from .runtime.aside import Aside
 from .runtime.metrics import Metrics
 from .runtime.tracing import Tracing
+from .upstream.asking import Upstreams
 from .worker.chores import Chores
 from .worker.lease import WorkerLease
 
@@ -51,6 +52,7 @@ class AgentArea:
     providers: Providers
     plugins: Plugins
     mcp: McpTools
+    upstreams: Upstreams
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,8 @@ from .runtime.aside import Aside
 from .runtime.metrics import Metrics
 from .runtime.tracing import open_tracing
 from .state import AgentArea, AppState, ChatArea, ImArea, KeyArea, WorkerArea
+from .upstream.asking import Upstreams
+from .upstream.places import PlacesOfHost
 from .worker.chores import Chores, remove_old_rows
 from .worker.lease import WorkerLease
 
@@ -111,6 +113,9 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
         providers=Providers(parts.providers),
         plugins=_load_plugins(settings, configs, store, parts),
         mcp=McpTools(configs.list_configs, settings.mcp_socket),
+        upstreams=Upstreams(
+            PlacesOfHost(settings.data_dir / "upstream"), files, settings.max_file_bytes
+        ),
     )
     sender = Sender(store, bots, files)
     outbox = Outbox(
@@ -208,6 +213,7 @@ def _build_chat(
         outcomes=outcomes,
         speaker=Speaker(settings, store, pusher, outbox.wake),
         titles=TitleWriter(store),
+        upstreams=agents.upstreams,
         agent=make_agent(parts.agent),
     )
     opener = TurnOpener(

@@ -33,7 +33,8 @@ nitpick_ignore_regex = [
     # Ours, which annotations name and users do not need.
     (
         r"py:.*",
-        r"(.*\.)?(AdapterModule|Authenticate|Store|FakeRequest|PluginError|PlatformError|build|ERROR_CODES)",
+        r"(.*\.)?(AdapterModule|Authenticate|Store|FakeRequest|PluginError|PlatformError|build|ERROR_CODES|"
+        r"QueuePosition|Version)",
     ),
     (
         r"py:.*",

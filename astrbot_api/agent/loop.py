@@ -42,11 +42,18 @@ class ToolFinished:
     ts: float
 
 
+@dataclass(frozen=True, slots=True)
+class QueuePosition:
+    """The turn waits for who answers it. ``position`` counts from 1."""
+
+    position: int
+
+
 #: Most tool calls of one step that are carried out; a model that has lost its
 #: way writes hundreds.
 MAX_CALLS_PER_STEP = 32
 
-AgentEvent = TextDelta | ReasoningDelta | ToolStarted | ToolFinished | Usage
+AgentEvent = TextDelta | ReasoningDelta | ToolStarted | ToolFinished | QueuePosition | Usage
 
 
 @dataclass(slots=True)

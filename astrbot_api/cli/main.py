@@ -51,12 +51,34 @@ main.add_command(import_command)
 @click.option(
     "--workers", type=click.IntRange(1, 64), help="Worker processes (WEB_CONCURRENCY, else 2)."
 )
+@click.option(
+    "--upstream", metavar="URL", help="First start: an AstrBot answers, e.g. http://127.0.0.1:6185."
+)
+@click.option("--upstream-key", metavar="KEY", help="Its API key (ASTRBOT_UPSTREAM_KEY).")
 @data_dir_option
-def serve(host: str, port: int, workers: int | None, data_dir: Path | None) -> None:
+def serve(
+    host: str,
+    port: int,
+    workers: int | None,
+    upstream: str | None,
+    upstream_key: str | None,
+    data_dir: Path | None,
+) -> None:
     """Start the server: gunicorn, and the embedded model if no other is set."""
     from ..server.serve import run_server
 
-    sys.exit(run_server(host=host, port=port, workers=workers, data_dir=data_dir))
+    secret = upstream_key or os.environ.get("ASTRBOT_UPSTREAM_KEY", "")
+    if upstream and not secret:
+        raise click.UsageError("--upstream needs --upstream-key, or ASTRBOT_UPSTREAM_KEY")
+    sys.exit(
+        run_server(
+            host=host,
+            port=port,
+            workers=workers,
+            data_dir=data_dir,
+            upstream=(upstream, secret) if upstream else None,
+        )
+    )
 
 
 @main.group("keys")

@@ -6,7 +6,7 @@ import fnmatch
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ import marshmallow as ma
 
 from ..errors import SettingsError
 from .mcp import MCP_FIELD, McpServerConfig, make_servers
+from .upstream import CONFIG_SEPARATOR, UpstreamConfig, UpstreamSchema, make_upstream
 
 #: Keys of ``[plugins]`` that are no plugin's table.
 RESERVED_PLUGIN_NAMES = ("enabled", "disabled", "hook_timeout_s")
@@ -109,7 +110,7 @@ class AgentConfig:
 
     ``providers`` holds every provider that a turn may select, by id; the
     one of ``[provider]`` is ``provider``. ``mcp`` holds the MCP servers that
-    are enabled, by name.
+    are enabled, by name. ``upstream`` is the AstrBot that answers in place of a model.
     """
 
     id: str
@@ -121,6 +122,7 @@ class AgentConfig:
     tools: ToolSettings = ToolSettings()
     plugins: PluginSettings = PluginSettings()
     mcp: Mapping[str, McpServerConfig] = field(default_factory=dict, hash=False)
+    upstream: UpstreamConfig | None = None
 
 
 class _Strict(ma.Schema):
@@ -186,6 +188,14 @@ class _ConfigSchema(_Strict):
     tools = ma.fields.Nested(_ToolsSchema)
     plugins = ma.fields.Nested(_PluginsSchema)
     mcp = MCP_FIELD
+    upstream = ma.fields.Nested(UpstreamSchema)
+
+    @ma.validates_schema
+    def _check_one_answers(self, data: dict[str, Any], **_: Any) -> None:
+        if "upstream" in data and ("provider" in data or "providers" in data):
+            raise ma.ValidationError(
+                "an AstrBot answers, so a model cannot; leave [provider] out", "upstream"
+            )
 
 
 def read_config(path: Path, shown_path: str) -> AgentConfig:
@@ -228,7 +238,20 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
         tools=ToolSettings(**tools),
         plugins=_plugins(loaded.get("plugins", {})),
         mcp=make_servers(loaded.get("mcp", {})),
+        upstream=make_upstream(loaded.get("upstream")),
     )
+
+
+def choose_upstream_config(config: AgentConfig, other: str) -> AgentConfig | None:
+    """Return a config that asks its AstrBot for one of its own configs.
+
+    :param other: The id of the config there; AstrBot says whether it has it.
+    :returns: None when no AstrBot answers this config.
+    """
+    if config.upstream is None or not other:
+        return None
+    upstream = replace(config.upstream, config_id=other, config_name="")
+    return replace(config, id=f"{config.id}{CONFIG_SEPARATOR}{other}", upstream=upstream)
 
 
 def _plugins(table: Mapping[str, Any]) -> PluginSettings:

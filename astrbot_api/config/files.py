@@ -15,7 +15,8 @@ from pathlib import Path
 
 from ..errors import ApiError, SettingsError
 from ..runtime.private_files import open_private
-from .agents import AgentConfig, read_config
+from .agents import AgentConfig, choose_upstream_config, read_config
+from .upstream import CONFIG_SEPARATOR
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +98,17 @@ class ConfigFiles:
         return sorted(self._configs.values(), key=lambda one: (one.id == DEFAULT_CONFIG_ID, one.id))
 
     def find_config(self, config_id: str) -> AgentConfig | None:
-        """Return the config of this id, or None."""
+        """Return the config of this id, or None.
+
+        ``ID:OTHER`` is the config ``OTHER`` of the AstrBot that config ``ID`` names.
+        """
         self._refresh()
-        if config_id not in self._configs:
+        own, _, other = config_id.partition(CONFIG_SEPARATOR)
+        if own not in self._configs:
             self._refresh(force=True)  # its file may be newer than the last look
+        config = self._configs.get(own)
+        if config is not None and other:
+            return choose_upstream_config(config, other)
         return self._configs.get(config_id)
 
     def get_default(self) -> AgentConfig:

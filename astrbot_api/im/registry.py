@@ -18,6 +18,7 @@ _MODULES = {
     "slack": "slack",
     "webhook": "webhook",
     "apprise": "apprise",
+    "astrbot": "astrbot",
 }
 
 

@@ -21,6 +21,7 @@ from ..im.adapter import Bot
 from ..im.bots import Bots
 from ..im.registry import AdapterTypes
 from ..runtime.clock import to_iso
+from ..upstream.checking import check_upstream
 
 #: Free space below which the disk is reported, in bytes.
 _LITTLE_BYTES = 512 * 1024 * 1024
@@ -110,6 +111,10 @@ def _examine_configs(settings: Settings) -> Iterator[Finding]:
 def _examine_config(path: Path) -> Iterator[Finding]:
     config = read_config(path, f"configs/{path.name}")
     what = f"config {config.id}"
+    if config.upstream is not None:
+        for check in check_upstream(config.upstream):
+            yield Finding(what, check.state, check.text, check.remedy)
+        return
     for provider in config.providers.values():
         if provider.api_key_env and not provider.resolve_api_key():
             remedy = f"set the variable {provider.api_key_env}"

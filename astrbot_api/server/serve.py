@@ -20,6 +20,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..config.agents import ProviderConfig
@@ -33,18 +34,27 @@ from .banner import Banner, say_error
 from .choose_model import ModelChoice, choose_model
 from .master import Master
 from .mcp import run_mcp_sidecar
+from .upstream import begin_with_upstream
 
 #: Integer settings, read later by gunicorn_conf.
 _WHOLE_NUMBERS = ("WEB_CONCURRENCY", "ASTRBOT_GRACEFUL_TIMEOUT_S")
 
 
-def run_server(*, host: str, port: int, workers: int | None, data_dir: Path | None) -> int:
+def run_server(
+    *,
+    host: str,
+    port: int,
+    workers: int | None,
+    data_dir: Path | None,
+    upstream: tuple[str, str] | None = None,
+) -> int:
     """Serve until a signal stops the server.
 
     :param host: Address to listen on.
     :param port: TCP port; 0: any that is free.
     :param workers: Worker processes; None: ``WEB_CONCURRENCY``, else 2.
     :param data_dir: Made when missing; None: the setting ``data_dir``.
+    :param upstream: Address and key of an AstrBot that is to answer; for the first start.
     :returns: The exit status: 0 after an ordinary stop.
     :raises SettingsError: before anything is started, when a setting or a
         config file is wrong or the address cannot be used.
@@ -55,8 +65,11 @@ def run_server(*, host: str, port: int, workers: int | None, data_dir: Path | No
     folder = settings.data_dir.resolve()
     _check_whole_numbers(os.environ)
     port = _check_address(host, port)
+    if upstream is not None:
+        for check in begin_with_upstream(folder, *upstream):
+            say_error(f"{check.text}; {check.remedy}")
     prepare(folder)
-    choice = choose_model(_list_providers(folder), os.environ)
+    choice = _choose_model(folder)
     banner = Banner(
         url=f"http://{_reachable(host)}:{port}{settings.url_prefix}",
         data_dir=folder,
@@ -128,13 +141,26 @@ def _make_environ(folder: Path, choice: ModelChoice) -> dict[str, str]:
     }
 
 
-def _list_providers(folder: Path) -> list[ProviderConfig]:
-    """Return the tables of all configs, that of the default one first."""
+def _choose_model(folder: Path) -> ModelChoice:
     files = ConfigFiles(folder)
     files.load_all()
-    first = files.get_default().provider
-    others = [table for one in files.list_configs() for table in one.providers.values()]
-    return [first, *(table for table in others if table is not first)]
+    default, tables = files.get_default(), _list_providers(files)
+    if not tables:
+        choice = ModelChoice("configured", "")
+    else:
+        choice = choose_model(tables, os.environ)
+    if default.upstream is None:
+        return choice
+    return replace(choice, text=f"Answered by the AstrBot at {default.upstream.base_url}.")
+
+
+def _list_providers(files: ConfigFiles) -> list[ProviderConfig]:
+    """Return the tables of all configs that a model answers, that of the default one first."""
+    default = files.get_default()
+    # An AstrBot needs no model here.
+    own = [one for one in (default, *files.list_configs()) if one.upstream is None]
+    tables = [table for one in own for table in (one.provider, *one.providers.values())]
+    return list(dict.fromkeys(tables))
 
 
 def _check_whole_numbers(environ: Mapping[str, str]) -> None:

@@ -6,6 +6,8 @@
   from scripts and records what it was given.
 - :class:`~astrbot_api.testing.fake_openai.FakeOpenAI`: an OpenAI-compatible
   endpoint whose answers are scripted by the words of the user's message.
+- :class:`~astrbot_api.testing.fake_astrbot.FakeAstrBot`: an AstrBot as versions 4.25
+  and 4.29 were recorded, with their faults.
 - :class:`~astrbot_api.testing.fake_telegram.FakeTelegram`,
   :class:`~astrbot_api.testing.fake_onebot.FakeOneBot`,
   :class:`~astrbot_api.testing.fake_slack.FakeSlack` and
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .application import ScriptedApp, make_app
+    from .fake_astrbot import FakeAstrBot
     from .fake_onebot import FakeOneBot
     from .fake_openai import FakeOpenAI
     from .fake_slack import FakeSlack
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from .scripted_model import ScriptedModel
 
 __all__ = [
+    "FakeAstrBot",
     "FakeOneBot",
     "FakeOpenAI",
     "FakeSlack",
@@ -40,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "FakeAstrBot": "fake_astrbot",
     "FakeOneBot": "fake_onebot",
     "FakeOpenAI": "fake_openai",
     "FakeSlack": "fake_slack",

@@ -7,7 +7,7 @@ import hmac
 import itertools
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -71,11 +71,15 @@ class FakeFile:
 
 @dataclass(frozen=True)
 class FakeAnswer:
-    """What a fake answers."""
+    """What a fake answers.
+
+    :param pieces: The body in pieces, in place of ``body``; its end is the connection's.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    pieces: Iterator[bytes] | None = None
 
     @classmethod
     def of_json(cls, value: Any, status: int = 200, **headers: str) -> FakeAnswer:
@@ -245,9 +249,11 @@ def _handler_of(handle: Callable[[FakeRequest], FakeAnswer]) -> type[BaseHTTPReq
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body)))
+            if answer.pieces is None:
+                self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
-            self.wfile.write(answer.body)
+            for piece in answer.pieces or (answer.body,):
+                self.wfile.write(piece)
 
         do_POST = do_PUT = do_GET
 

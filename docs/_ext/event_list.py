@@ -82,6 +82,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "end": ("end", {"run_id": _RUN}),
+    "queue_position": ("queue_position", {"run_id": _RUN, "position": 3}),
     "run_snapshot": (
         "run_snapshot",
         {

@@ -55,6 +55,7 @@ PUBLIC = [
 ]
 
 TESTING = [
+    "FakeAstrBot",
     "FakeOneBot",
     "FakeOpenAI",
     "FakeSlack",

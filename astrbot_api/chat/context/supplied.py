@@ -74,3 +74,15 @@ def _prepend(content: Content, text: str) -> Content:
         return text + content
     first, *rest = content
     return [{**first, "text": text + first["text"]}, *rest]
+
+
+def write_transcript(context: SuppliedContext, text: str) -> str:
+    """Return the given conversation and the new message as one text, for who keeps its own history.
+
+    :param text: The new message's.
+    """
+    lines = [f"{INSTRUCTIONS}\n{context.instructions}"] if context.instructions else []
+    lines += [f"[{one.role}]\n{one.text}" for one in context.messages]
+    if not lines:
+        return text
+    return "\n\n".join([*lines, f"[user]\n{text}"])

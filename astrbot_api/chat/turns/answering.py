@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from ...agent.loop import AgentEvent, run_agent
 from ...agent.provider import ModelMessage, ModelOptions, Provider
 from ...agent.tools import ToolContext
 from ...config.settings import Settings
+from ...config.upstream import UpstreamConfig
 from ...db import sessions
 from ...db.store import Store
 from ...errors import ProviderError, RunCancelled, StorageError
@@ -23,10 +24,11 @@ from ...plugins.context import Handled
 from ...providers.registry import Providers
 from ...providers.traced import TracedProvider
 from ...runtime.tracing import NO_SPAN
+from ...upstream.asking import Question, Upstreams
 from ..context.history import build_messages, fill_prompt
 from ..context.media import MediaLimits, MediaReader
 from ..context.summary import Summariser
-from ..context.supplied import build_supplied
+from ..context.supplied import build_supplied, write_transcript
 from .abilities import Abilities, TurnAbilities
 from .commands import Command, CommandContext, find_command
 from .outcome import Outcome, Outcomes, describe_lost_reply
@@ -62,6 +64,7 @@ class Means:
     outcomes: Outcomes
     speaker: Speaker
     titles: TitleWriter
+    upstreams: Upstreams
     agent: Agent | None = None
 
 
@@ -123,7 +126,7 @@ class Answer:
         code, run_id = "internal_error", self._turn.run_id
         reason, retry_after_s = "", None
         if isinstance(error, ProviderError):
-            code, message = "provider_error", error.message
+            code, message = error.code, error.message
             reason, retry_after_s = error.reason, error.retry_after_s
         elif isinstance(error, StorageError):
             code, message = "storage_error", describe_lost_reply(error)
@@ -145,13 +148,13 @@ class Answer:
         turn = self._turn
         abilities = self._means.abilities.begin_turn(turn.config, turn.to_context())
         self._observer = abilities.hooks.observer
-        command, arguments = find_command(abilities.commands, turn.text)
+        command, arguments = find_command(self._choose_commands(abilities), turn.text)
         if command is not None:
             return _answer_directly(self._run_command(command, arguments, abilities))
         text = abilities.hooks.rewrite_message(turn.text)
         if isinstance(text, Handled):
             return _answer_directly(text.text)
-        if self._means.agent is None:
+        if self._means.agent is None and turn.config.upstream is None:
             self._provider = self._find_provider()
         for step in self._iter_steps(abilities, text):
             if self._outbox.holds_files:
@@ -160,6 +163,12 @@ class Answer:
         yield from self._show_files()
         self._observe_reply = abilities.hooks.observe_reply
         return Outcome("completed", content=self._reply.to_content())
+
+    def _choose_commands(self, abilities: TurnAbilities) -> Mapping[str, Command]:
+        """Return the commands that are answered here; an AstrBot has its own."""
+        if self._turn.config.upstream is None:
+            return abilities.commands
+        return {name: one for name, one in abilities.commands.items() if name == "stop"}
 
     def _find_provider(self) -> Provider:
         turn = self._turn
@@ -188,8 +197,10 @@ class Answer:
             raise _CommandFailed(command.name) from error
 
     def _iter_steps(self, abilities: TurnAbilities, text: str) -> Iterator[AgentEvent]:
-        """Ask the application's agent, or else the model and its tools."""
+        """Ask the application's agent, an AstrBot, or else the model and its tools."""
         turn, agent = self._turn, self._means.agent
+        if turn.config.upstream is not None and agent is None:
+            return self._means.upstreams.ask(self._make_question(turn.config.upstream, text))
         options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
         conversation = self._build_conversation(options, text)
         context = self._to_tool_context()
@@ -204,6 +215,25 @@ class Answer:
             context,
             options,
             max_steps=turn.config.agent.max_steps,
+        )
+
+    def _make_question(self, upstream: UpstreamConfig, text: str) -> Question:
+        turn, request = self._turn, self._turn.request
+        if request.context is not None:
+            text = write_transcript(request.context, text)
+        segments = replace_text(request.segments, text)
+        return Question(
+            upstream=upstream,
+            username=request.username,
+            session_id=turn.session.session_id,
+            segments=[one.to_wire() for one in segments],
+            sent=turn.sent,
+            payer=request.key_id or "",
+            cancel=turn.cancel,
+            send_file=self._outbox.send,
+            provider_id=request.provider_id,
+            model=request.model,
+            skip_user_history=request.skip_user_history,
         )
 
     def _show_files(self) -> Iterator[Event]:

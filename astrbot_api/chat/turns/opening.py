@@ -226,6 +226,8 @@ def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig
         provider lists its models and this is none of them.
     """
     provider = config.provider
+    if config.upstream is not None:
+        return provider  # AstrBot judges what it is asked for
     if request.provider_id:
         found = config.providers.get(request.provider_id)
         if found is None:

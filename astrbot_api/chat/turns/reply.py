@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from ... import events
-from ...agent.loop import AgentEvent, ToolFinished, ToolStarted
+from ...agent.loop import AgentEvent, QueuePosition, ToolFinished, ToolStarted
 from ...agent.provider import ReasoningDelta, TextDelta, Usage
 from ...db.attachments import AttachmentRow
 from ...errors import ProviderError
@@ -154,6 +154,8 @@ class Reply:
         if isinstance(event, ToolFinished):
             result = {"id": event.id, "ts": event.ts, "result": event.result}
             return self._add(events.tool_call_result(self._run_id, result))
+        if isinstance(event, QueuePosition):
+            return [events.queue_position(self._run_id, event.position)]
         self._usage += event
         return []
 

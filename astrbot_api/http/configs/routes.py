@@ -9,6 +9,7 @@ from flask import Response
 
 from ...config.agents import AgentConfig
 from ...config.files import DEFAULT_CONFIG_ID
+from ...config.upstream import CONFIG_SEPARATOR
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
@@ -48,7 +49,8 @@ def list_configs() -> Response:
 
     A config is an agent: its model, its system prompt and its tools. Name one
     in `config_id` of a chat, and the session keeps it; there is always
-    `default`, which answers where none was chosen.
+    `default`, which answers where none was chosen. The configs of an AstrBot that
+    answers config `ID` are listed as `ID:THEIRS`.
     """
     return ok({"configs": describe_configs()})
 
@@ -56,11 +58,20 @@ def list_configs() -> Response:
 def describe_configs() -> list[dict[str, Any]]:
     """Return every config that the caller's key may use, as clients are shown it."""
     allowed = get_caller().rules.configs
-    return [
-        describe_config(config)
-        for config in get_state().agents.configs.list_configs()
-        if allowed is None or config.id in allowed
-    ]
+    agents = get_state().agents
+    found: list[dict[str, Any]] = []
+    for config in agents.configs.list_configs():
+        if config.upstream is not None:
+            others = agents.upstreams.list_configs(config.upstream)
+            found += [_describe_upstream_config(config, one) for one in others]
+        found.append(describe_config(config))
+    return [one for one in found if allowed is None or one["id"] in allowed]
+
+
+def _describe_upstream_config(config: AgentConfig, other: dict[str, Any]) -> dict[str, Any]:
+    name = str(other.get("name") or other["id"])
+    chosen = f"{config.id}{CONFIG_SEPARATOR}{other['id']}"
+    return {"id": chosen, "name": name, "path": config.path, "is_default": False}
 
 
 def describe_config(config: AgentConfig) -> dict[str, Any]:

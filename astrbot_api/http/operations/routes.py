@@ -66,7 +66,9 @@ def list_checks(state: AppState) -> dict[str, Any]:
             db.execute_sql("SELECT 1").fetchone()
 
     def check_provider() -> None:
-        state.agents.providers.check(state.agents.configs.get_default().provider)
+        default = state.agents.configs.get_default()
+        if default.upstream is None:
+            state.agents.providers.check(default.provider)
 
     return {
         "database": check_database,

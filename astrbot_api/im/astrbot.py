@@ -1,0 +1,89 @@
+"""Out only: a messenger of an AstrBot, through its ``POST /api/v1/im/message``.
+
+The bot's id here is the id of the bot there, unless ``bot_id`` names another. What people
+write to that bot is answered by AstrBot itself.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import marshmallow as ma
+
+from ..config.secrets import Secret
+from ..config.upstream import UpstreamConfig, normalize_base_url
+from ..deliveries.attempts import Progress, Sent
+from ..deliveries.http import PlatformError, PlatformHttp
+from ..errors import ProviderError
+from ..runtime.outbound import Call
+from ..upstream.client import AstrBotClient, UpstreamError, UpstreamFile, UpstreamRefusal
+from .adapter import BaseAdapter, Bot, OutFile, OutMessage, Receipt, Target
+
+#: For one request, uploads included, in seconds.
+_LIMIT_S = 300.0
+
+_UNKNOWN = "AstrBot gave no answer; it may have sent the message, so it is not sent again."
+
+
+class SettingsSchema(ma.Schema):
+    """Settings of a bot of type ``astrbot``."""
+
+    base_url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
+    api_key = Secret(required=True)
+    bot_id = ma.fields.String(load_default="", validate=ma.validate.Length(max=100))
+    proxy = ma.fields.String(load_default="")
+
+
+def build(bot: Bot, http: PlatformHttp) -> AstrBotAdapter:
+    """Return the adapter of a bot; asks nobody."""
+    settings = bot.settings
+    upstream = UpstreamConfig(
+        base_url=normalize_base_url(settings["base_url"]),
+        api_key=settings["api_key"],
+        proxy=settings["proxy"],
+        timeout_s=60.0,
+    )
+    return AstrBotAdapter(settings["bot_id"] or bot.id, AstrBotClient(upstream))
+
+
+class AstrBotAdapter(BaseAdapter):
+    """A bot that an AstrBot has."""
+
+    type = "astrbot"
+    capabilities = frozenset({"text", "image", "record", "video", "file", "group"})
+
+    def __init__(self, bot_id: str, client: AstrBotClient) -> None:
+        self._bot_id = bot_id
+        self._client = client
+
+    def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
+        """Send the message in one request; its files are uploaded before."""
+        umo = f"{self._bot_id}:{target.message_type}:{target.session_id}"
+        try:
+            parts = [self._to_segment(part) for part in message.parts]
+        except UpstreamRefusal as error:
+            raise PlatformError(error.message) from error
+        except ProviderError as error:
+            raise PlatformError(error.message, retryable=True) from error
+        try:
+            self._client.push(umo, parts, Call(limit_s=_LIMIT_S))
+        except UpstreamRefusal as error:
+            raise PlatformError(error.message) from error
+        except UpstreamError as error:
+            if error.sent:
+                raise PlatformError(_UNKNOWN) from error
+            raise PlatformError(error.message, retryable=True) from error
+        progress(Sent(parts=len(parts)))
+        return Receipt()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _to_segment(self, part: str | OutFile) -> dict[str, Any]:
+        if isinstance(part, str):
+            return {"type": "plain", "text": part}
+        with closing(part.iter_bytes()) as chunks, Call(limit_s=_LIMIT_S) as call:  # type: ignore[type-var]
+            file = UpstreamFile(part.filename, part.size_bytes, chunks)
+            return {"type": part.type, "attachment_id": self._client.upload(file, call)}

@@ -1,0 +1,484 @@
+"""A fake AstrBot: its HTTP API as 4.25.1 and 4.29.3 were recorded, with their faults on demand.
+
+For tests of this server's gateway and of clients::
+
+    with FakeAstrBot(version="4.29") as astrbot:
+        answer = requests.post(f"{astrbot.url}/api/v1/chat", headers={"X-API-Key": astrbot.key}, …)
+
+What a message says decides about the answer, by the words of
+:mod:`astrbot_api.providers.mock`; ``IMAGE`` in it adds a picture. What 4.25 and 4.29 do
+differently is in this class alone: errors come with status 200, 4.25 says nothing of runs and
+shows no session by key, a failing model is an empty answer in 4.25 and a sentence in 4.29.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from ..agent.cancel import Cancellation
+from ..agent.provider import (
+    ModelOptions,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from ..errors import ProviderError, RunCancelled
+from ..providers.mock import MockProvider
+from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
+
+Version = Literal["4.25", "4.29"]
+
+_TOOL = {"type": "function", "function": {"name": "future_task", "parameters": {}}}
+
+#: One pixel.
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c4944415408d763f8cfc000000301010018dd8db00000000049454e44ae426082"
+)
+
+#: A command's answer, and what stops a run.
+_HELP = "AstrBot v{version}\n/new - Create new conversation\n/stop - Stop agent execution"
+
+
+class FakeAstrBot(FakePlatform):
+    """An AstrBot on a free port of loopback.
+
+    :param version: Whose behaviour it has.
+    :param max_chats: Chats at once from which on it fails as the real one does.
+    :param scopes: What its key opens.
+    :ivar key: An API key.
+    :ivar asked: Every message that it was asked, as ``(username, session_id, text)``.
+    """
+
+    def __init__(
+        self,
+        version: Version = "4.29",
+        *,
+        max_chats: int = 8,
+        scopes: tuple[str, ...] = ("chat", "config", "file", "im"),
+    ) -> None:
+        super().__init__()
+        self.version = version
+        self.key = "abk_fake"
+        self.key_id = "5382ba34-386f-4c82-be80-aec0badbe272"
+        self.owner = ("astrbot", "Fake-Passw0rd-123")
+        self.scopes = scopes
+        self.asked: list[tuple[str, str, str]] = []
+        self.stopped: list[str] = []
+        self.max_seen = 0
+        self.configs = [{"id": "default", "name": "default"}, {"id": "7f", "name": "support"}]
+        self.bots = ["tg1", "qq1"]
+        self._max_chats = max_chats
+        self._token = uuid.uuid4().hex
+        self._model = MockProvider()
+        self._state = threading.Lock()
+        self._open = 0
+        self._breaks: list[int] = []
+        self._sessions: dict[str, dict[str, Any]] = {}
+        self._files: dict[str, tuple[str, bytes]] = {}
+        self._runs: dict[str, _Run] = {}
+
+    def break_next(self, *after_events: int) -> None:
+        """Cut the next chats' connections after so many events; their runs go on."""
+        with self._state:
+            self._breaks.extend(after_events)
+
+    def answer(self, request: FakeRequest) -> FakeAnswer:
+        """Answer a request as AstrBot does."""
+        path = request.path.rstrip("/")
+        if path == "/api/auth/login":
+            return self._log_in(request)
+        scope = _scope_of(path)
+        refused = self._refuse(request, scope)
+        if refused is not None:
+            return refused
+        if path == "/api/v1/chat":
+            return self._chat(request)
+        if path == "/api/v1/chat/sessions":
+            return self._list_sessions(request)
+        if path.startswith(("/api/v1/chat/sessions/", "/api/v1/chat/runs/")):
+            return self._newer(request, path)
+        if path == "/api/v1/file":
+            return self._file(request)
+        if path == "/api/v1/configs":
+            return _ok(
+                {"configs": [{**one, "path": f"data/{one['id']}.json"} for one in self.configs]}
+            )
+        if path == "/api/v1/im/bots":
+            return _ok({"bot_ids": self.bots})
+        if path == "/api/v1/im/message":
+            return self._push(request)
+        return FakeAnswer(200, "不存在的路由".encode(), {"Content-Type": "text/html"})
+
+    def _refuse(self, request: FakeRequest, scope: str) -> FakeAnswer | None:
+        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if sent == self._token and self.version != "4.25":
+            return None
+        if (request.headers.get("x-api-key") or sent) != self.key:
+            return _error("Invalid API key", 401)
+        if scope not in self.scopes:
+            return _error("Insufficient API key scope", 403)
+        return None
+
+    def _log_in(self, request: FakeRequest) -> FakeAnswer:
+        fields = request.read_fields()
+        if (fields.get("username"), fields.get("password")) != self.owner:
+            return _error("用户名或密码错误", 401 if self.version != "4.25" else 200)
+        return _ok({"token": self._token, "username": self.owner[0]})
+
+    def _chat(self, request: FakeRequest) -> FakeAnswer:
+        fields = request.read_fields()
+        username, session_id = fields.get("username"), fields.get("session_id")
+        if not isinstance(username, str) or not username.strip():
+            return _error("Missing key: username" if username is None else "username is empty")
+        session_id = session_id or str(uuid.uuid4())
+        message = fields.get("message")
+        parts = [{"type": "plain", "text": message}] if isinstance(message, str) else message or []
+        with self._state:
+            session = self._sessions.setdefault(
+                session_id, {"creator": username, "history": [], "created_at": _now()}
+            )
+        if session["creator"] != username:
+            return _error("session_id belongs to another username")
+        wanted = fields.get("config_id")
+        if wanted and wanted not in [one["id"] for one in self.configs]:
+            return _error(f"config_id not found: {wanted}")
+        text = "".join(str(one.get("text", "")) for one in parts if one.get("type") == "plain")
+        if text.strip() == "/stop":
+            return self._stop(session_id, by_command=True)
+        with self._state:
+            self.asked.append((username, session_id, text))
+            broken = self._breaks.pop(0) if self._breaks else None
+            self._open += 1
+            self.max_seen = max(self.max_seen, self._open)
+            overloaded = self._open > self._max_chats
+        run = _Run(session_id, username, self.version)
+        run.begin(session["history"], parts, skip=bool(fields.get("_skip_user_history")))
+        self._runs[run.id] = run
+        threading.Thread(
+            target=self._play, args=(run, text, overloaded), name="fake-astrbot", daemon=True
+        ).start()
+        return FakeAnswer(200, b"", {"Content-Type": self._sse}, _cut(run.iter_frames(), broken))
+
+    @property
+    def _sse(self) -> str:
+        return "text/event-stream" + ("" if self.version == "4.25" else "; charset=utf-8")
+
+    def _play(self, run: _Run, text: str, overloaded: bool) -> None:
+        try:
+            if overloaded:
+                run.say("Error occurred while processing agent request: QueuePool limit of size 5 "
+                        "overflow 10 reached, connection timed out, timeout 30.00")  # fmt: skip
+                run.complete()
+            elif text.startswith("/help"):
+                run.say(_HELP.format(version=self.version), streaming=False)
+            else:
+                self._answer_message(run, text)
+        finally:
+            with self._state:
+                self._open -= 1
+            run.finish()
+
+    def _answer_message(self, run: _Run, text: str) -> None:
+        messages: list[dict[str, Any]] = [{"role": "user", "content": text}]
+        options, usage = ModelOptions(run.cancel), Usage()
+        try:
+            usage = self._ask(run, messages, options)
+        except RunCancelled:
+            run.complete()
+            return
+        except ProviderError as error:
+            run.show_stats(Usage())
+            if self.version != "4.25":
+                run.say(f"LLM 响应错误: All chat models failed: Error code: {_status_of(error)}")
+            run.complete()
+            return
+        if "IMAGE" in text.split():
+            run.show_file(self._keep("picture.png", PICTURE), "image", "picture.png")
+        run.show_stats(usage)
+        run.complete()
+
+    def _ask(self, run: _Run, messages: list[dict[str, Any]], options: ModelOptions) -> Usage:
+        """Answer with the scripted model, its one tool included."""
+        used = Usage()
+        while True:
+            calls: list[ToolCallDelta] = []
+            for delta in self._model.stream(messages, [_TOOL], options):
+                if isinstance(delta, TextDelta):
+                    run.say(delta.text)
+                elif isinstance(delta, ReasoningDelta):
+                    run.say(delta.text, "reasoning")
+                elif isinstance(delta, ToolCallDelta):
+                    calls.append(delta)
+                else:
+                    used += delta
+            if not calls:
+                return used
+            result = "error: action must be one of create, edit, delete, or list."
+            run.show_call(calls[0].id, calls[0].name, result)
+            messages.append({"role": "assistant", "content": None, "tool_calls": []})
+            messages.append({"role": "tool", "tool_call_id": calls[0].id, "content": result})
+
+    def _list_sessions(self, request: FakeRequest) -> FakeAnswer:
+        username = request.query.get("username")
+        if not username:
+            return _error("Missing key: username")
+        mine = [
+            {"session_id": key, "platform_id": "webchat", "creator": one["creator"]}
+            for key, one in self._sessions.items() if one["creator"] == username
+        ]  # fmt: skip
+        return _ok({"sessions": mine, "page": 1, "page_size": 20, "total": len(mine)})
+
+    def _newer(self, request: FakeRequest, path: str) -> FakeAnswer:
+        """Answer what 4.25 does not have, and newer versions show to few."""
+        if self.version == "4.25":
+            return FakeAnswer(200, "不存在的路由".encode(), {"Content-Type": "text/html"})
+        kind, name, *rest = path.removeprefix("/api/v1/chat/").split("/")
+        name = unquote(name)
+        run = self._runs.get(name) if kind == "runs" else None
+        session_id = run.session_id if run else name
+        session = self._sessions.get(session_id)
+        if session is None:
+            return _error("Chat run is unavailable" if kind == "runs" else "Session not found")
+        by_owner = request.headers.get("authorization") == f"Bearer {self._token}"
+        if not by_owner and session["creator"] != f"api_key:{self.key_id}":
+            return _error("Chat run is unavailable" if kind == "runs" else "Permission denied")
+        if run is not None:
+            return FakeAnswer(200, b"", {"Content-Type": self._sse}, run.iter_resumed())
+        if rest == ["stop"]:
+            return self._stop(session_id)
+        runs = [one.id for one in self._runs.values() if one.session_id == name and not one.over]
+        return _ok({
+            "session": {"session_id": name, "creator": session["creator"]},
+            "history": session["history"], "total": len(session["history"]), "page": 1,
+            "page_size": 1000, "has_more": False, "is_running": bool(runs), "active_runs": runs,
+        })  # fmt: skip
+
+    def _stop(self, session_id: str, *, by_command: bool = False) -> FakeAnswer:
+        found = [r for r in self._runs.values() if r.session_id == session_id and not r.over]
+        for run in found:
+            run.cancel.cancel()
+        self.stopped.append(session_id)
+        if not by_command:
+            return _ok({"stopped_count": len(found)})
+        run = _Run(session_id, "", self.version)
+        run.say("已停止", streaming=False)
+        run.finish()
+        return FakeAnswer(200, b"", {"Content-Type": self._sse}, run.iter_frames())
+
+    def _file(self, request: FakeRequest) -> FakeAnswer:
+        if request.method == "GET":
+            found = self._files.get(request.query.get("attachment_id", ""))
+            if found is None:
+                return _error("Attachment not found")
+            return FakeAnswer(200, found[1], {"Content-Type": "application/octet-stream"})
+        file = request.read_fields().get("file")
+        if file is None:
+            return _error("Missing key: file")
+        attachment_id = self._keep(unquote(file.filename), file.data)
+        return _ok({"attachment_id": attachment_id, "filename": file.filename, "type": "file"})
+
+    def _keep(self, name: str, data: bytes) -> str:
+        attachment_id = str(uuid.uuid4())
+        self._files[attachment_id] = (name, data)
+        return attachment_id
+
+    def find_file(self, attachment_id: str) -> tuple[str, bytes] | None:
+        """Return name and bytes of a file that was uploaded."""
+        return self._files.get(attachment_id)
+
+    def list_files(self) -> list[tuple[str, bytes]]:
+        """Return names and bytes of all files."""
+        return list(self._files.values())
+
+    def _push(self, request: FakeRequest) -> FakeAnswer:
+        fields = request.read_fields()
+        umo = str(fields.get("umo", ""))
+        platform = umo.partition(":")[0]
+        if platform not in (*self.bots, "webchat"):
+            return _error(f"Bot not found or not running for platform: {platform}")
+        self.accept({"umo": umo, "message": fields.get("message")})
+        return _ok({})
+
+
+class _Run:
+    """One turn: its events, and the rows that it stores."""
+
+    def __init__(self, session_id: str, username: str, version: Version) -> None:
+        self.id = str(uuid.uuid4())
+        self.session_id = session_id
+        self.cancel = Cancellation()
+        self.over = False
+        self._username = username
+        self._version = version
+        self._changed = threading.Condition()
+        self._events: list[dict[str, Any]] = []
+        self._history: list[dict[str, Any]] = []
+        self._text = ""
+        self._since = ""
+        self._reasoning = ""
+        self._parts: list[dict[str, Any]] = []
+        self._add({"type": "session_id", "data": None, "session_id": session_id})
+
+    def begin(self, history: list[dict[str, Any]], parts: Any, *, skip: bool) -> None:
+        """Store the user's message."""
+        self._history = history
+        if not skip:
+            row = self._store({"type": "user", "message": parts}, self._username)
+            self._add({"type": "user_message_saved", "data": _saved(row)})
+        if self._version != "4.25":
+            self._add({"type": "run_started", "data": {"run_id": self.id}, "streaming": False,
+                       "message_id": self.id})  # fmt: skip
+
+    def say(self, text: str, chain_type: str | None = None, *, streaming: bool = True) -> None:
+        """Add text or thinking."""
+        if chain_type is None:
+            self._text += text
+            self._since += text
+        else:
+            self._reasoning += text
+        self._plain(text, chain_type, streaming=streaming)
+
+    def show_call(self, call_id: str, name: str, result: str) -> None:
+        """Add a tool call and its result."""
+        call = {"id": call_id, "name": name, "args": {}, "ts": time.time()}
+        self._plain(json.dumps(call), "tool_call", streaming=False)
+        done = {"id": call_id, "ts": time.time(), "result": result}
+        self._plain(json.dumps(done), "tool_call_result", streaming=False)
+        self._parts.append({"type": "tool_call", "tool_calls": [
+            {**call, "result": result, "finished_ts": done["ts"]}]})  # fmt: skip
+
+    def show_file(self, attachment_id: str, kind: str, name: str) -> None:
+        """Add a file."""
+        self._add({"type": kind, "data": f"[{kind.upper()}]{name}", "streaming": True,
+                   "message_id": self.id})  # fmt: skip
+        self._add({"type": "attachment_saved", "data": {"id": attachment_id, "type": kind}})
+        self._parts.append({"type": kind, "attachment_id": attachment_id, "filename": name})
+
+    def show_stats(self, usage: Usage) -> None:
+        """Add tokens and times."""
+        counted = {"input_other": usage.input_other, "input_cached": usage.input_cached,
+                   "output": usage.output}  # fmt: skip
+        now = time.time()
+        self._add({"type": "agent_stats", "data": {
+            "token_usage": counted, "start_time": now, "end_time": now,
+            "time_to_first_token": 0.0}})  # fmt: skip
+
+    def complete(self) -> None:
+        """End the text."""
+        self._add({"type": "complete", "data": self._since, "reasoning": self._reasoning,
+                   "streaming": True, "message_id": self.id})  # fmt: skip
+        self._since = ""
+
+    def finish(self) -> None:
+        """Store the bot's message and end the stream."""
+        parts = [*self._parts, {"type": "plain", "text": self._text}]
+        content = {"type": "bot", "message": parts}
+        if self._reasoning:
+            content["reasoning"] = self._reasoning
+        self._add({"type": "message_saved", "data": _saved(self._store(content, "bot"))})
+        self._add({"type": "end", "data": "", "streaming": False, "message_id": self.id}, last=True)
+
+    def iter_frames(self, after: int = 0) -> Iterator[bytes]:
+        """Yield the frames, to the last one."""
+        while True:
+            with self._changed:
+                if len(self._events) == after and not self.over:
+                    self._changed.wait(1.0)
+                news, over = self._events[after:], self.over
+            for event in news:
+                yield f"data: {json.dumps(event)}\n\n".encode()
+            after += len(news)
+            if over and not news:
+                return
+            if not news:
+                yield b": heartbeat\n\n"
+
+    def iter_resumed(self) -> Iterator[bytes]:
+        """Yield a snapshot, and what follows it."""
+        with self._changed:
+            after = len(self._events)
+            content: dict[str, Any] = {
+                "type": "bot", "message": [*self._parts, {"type": "plain", "text": self._text}],
+                "reasoning": self._reasoning,
+            }  # fmt: skip
+            ended = self._events[-1] if self.over else None
+        snapshot = {"type": "run_snapshot", "data": {"run_id": self.id, "content": content}}
+        yield f"data: {json.dumps(snapshot)}\n\n".encode()
+        if ended is not None:
+            yield f"data: {json.dumps(ended)}\n\n".encode()
+        yield from self.iter_frames(after)
+
+    def _plain(self, text: str, chain_type: str | None, *, streaming: bool) -> None:
+        self._add({"type": "plain", "data": text, "streaming": streaming,
+                   "chain_type": chain_type, "message_id": self.id})  # fmt: skip
+
+    def _store(self, content: dict[str, Any], sender: str) -> dict[str, Any]:
+        row = {"id": next(_NUMBERS), "content": content, "sender_id": sender, "created_at": _now()}
+        self._history.append(row)
+        return row
+
+    def _add(self, event: dict[str, Any], *, last: bool = False) -> None:
+        with self._changed:
+            self._events.append(event)
+            self.over = self.over or last
+            self._changed.notify_all()
+
+
+def _count() -> Iterator[int]:
+    number = 3000
+    while True:
+        number += 1
+        yield number
+
+
+_NUMBERS = _count()
+
+
+def _cut(frames: Iterator[bytes], after: int | None) -> Iterator[bytes]:
+    """Yield frames; raise after so many, which cuts the connection."""
+    for number, frame in enumerate(frames):
+        if after is not None and number >= after:
+            raise ConnectionAbortedError
+        yield frame
+
+
+def _scope_of(path: str) -> str:
+    if path.startswith("/api/v1/im/"):
+        return "im"
+    if path.startswith("/api/v1/file"):
+        return "file"
+    return "config" if path == "/api/v1/configs" else "chat"
+
+
+def _status_of(error: ProviderError) -> int:
+    status = getattr(error, "status", 500)
+    return status if isinstance(status, int) else 500
+
+
+def _saved(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "created_at": row["created_at"],
+        "llm_checkpoint_id": str(uuid.uuid4()),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _ok(data: Any) -> FakeAnswer:
+    return FakeAnswer.of_json({"status": "ok", "message": None, "data": data})
+
+
+def _error(message: str, status: int = 200) -> FakeAnswer:
+    return FakeAnswer.of_json({"status": "error", "message": message, "data": None}, status)

@@ -1,0 +1,358 @@
+"""Turns that an AstrBot answers: its places, its files, and answers that break off."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..agent.cancel import Cancellation
+from ..agent.loop import AgentEvent, QueuePosition
+from ..config.upstream import UpstreamConfig
+from ..db.attachments import AttachmentRow
+from ..errors import AstrBotError, ProviderError, RunCancelled
+from ..files.attachments import Attachments
+from ..runtime.outbound import Call, OutboundError
+from .client import AstrBotClient, UpstreamError, UpstreamFile, UpstreamRefusal
+from .places import PlacesOfHost
+from .reading import AnswerReader, Said, UpstreamAttachment
+
+log = logging.getLogger(__name__)
+
+#: The pause before the first look for an answer that broke off; it doubles up to the cap.
+_FIRST_PAUSE_S = 0.5
+_MAX_PAUSE_S = 5.0
+
+#: How long a run that was stopped here is tried to be stopped there, in seconds.
+_STOP_S = 10.0
+
+#: How often a message is sent that AstrBot surely did not get.
+_MAX_SENDS = 3
+
+#: Uploads that are remembered, and for how long: AstrBot may delete its files.
+_MAX_UPLOADS = 1000
+_UPLOAD_KEPT_S = 3600.0
+
+_PIECE_BYTES = 64 * 1024
+
+#: How long a list of AstrBot's configs holds, in seconds.
+_LIST_KEPT_S = 30.0
+
+#: AstrBot's clock and ours, as far as they may be apart, in seconds.
+_CLOCK_S = 2.0
+
+_UNKNOWN = (
+    "The connection to the AstrBot broke, and it does not show whether it has answered. "
+    "The message was not sent again; look into its history, or send it again yourself."
+)
+
+
+class UpstreamOutcomeUnknown(ProviderError):
+    """A message may have been answered; it is not sent again."""
+
+    code = "upstream_outcome_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A message for an AstrBot.
+
+    :param segments: The message as clients send it, with our attachment ids.
+    :param sent: The attachments of it.
+    :param payer: Whose turns share the places fairly: the key.
+    :param send_file: Stores a file of the answer and has it shown.
+    """
+
+    upstream: UpstreamConfig
+    username: str
+    session_id: str
+    segments: Sequence[Mapping[str, Any]]
+    sent: Sequence[AttachmentRow]
+    payer: str
+    cancel: Cancellation
+    send_file: Callable[[bytes, str], str]
+    provider_id: str = ""
+    model: str = ""
+    skip_user_history: bool = False
+
+    @property
+    def user_there(self) -> str:
+        """Who the caller is to AstrBot."""
+        return self.upstream.name_user(self.username)
+
+
+class Upstreams:
+    """The AstrBots that one application's configs name."""
+
+    def __init__(self, places: PlacesOfHost, attachments: Attachments, max_file_bytes: int) -> None:
+        self._places = places
+        self._attachments = attachments
+        self._max_file_bytes = max_file_bytes
+        self._lock = threading.Lock()
+        self._clients: dict[UpstreamConfig, AstrBotClient] = {}
+        self._configs: dict[UpstreamConfig, tuple[list[dict[str, Any]], float]] = {}
+        self._uploads: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+
+    def get_client(self, upstream: UpstreamConfig) -> AstrBotClient:
+        """Return what speaks to an AstrBot; its connections are shared."""
+        with self._lock:
+            if upstream not in self._clients:
+                self._clients[upstream] = AstrBotClient(upstream)
+            return self._clients[upstream]
+
+    def list_configs(self, upstream: UpstreamConfig) -> list[dict[str, Any]]:
+        """Return the configs of an AstrBot; none while it cannot be asked.
+
+        Asked for at most once in :data:`_LIST_KEPT_S`, so that AstrBot is left in peace.
+        """
+        now = time.monotonic()
+        with self._lock:
+            found, asked_at = self._configs.get(upstream, ([], float("-inf")))
+            if now - asked_at < _LIST_KEPT_S:
+                return found
+            self._configs[upstream] = (found, now)  # one request asks, the others do not wait
+        try:
+            found = self.get_client(upstream).list_configs()
+        except (ProviderError, KeyError, TypeError) as error:
+            log.warning("the configs of an AstrBot could not be listed: %s", error)
+        with self._lock:
+            self._configs[upstream] = (found, now)
+        return found
+
+    def ask(self, question: Question) -> Iterator[AgentEvent]:
+        """Yield the answer of an AstrBot. The message is never sent twice.
+
+        :raises ProviderError: when AstrBot refuses, fails, or the outcome stays unknown.
+        :raises RunCancelled: when the turn is cancelled; it is stopped there, too.
+        """
+        upstream = question.upstream
+        places = self._places.get(upstream.place, upstream.max_concurrent, upstream.max_waiting)
+        with places.take(question.payer, question.username, question.cancel) as waiter:
+            for position in places.iter_positions(waiter, question.cancel):
+                yield QueuePosition(position)
+            asking = _Asking(question, self.get_client(upstream))
+            try:
+                for said in asking.iter_said(self._make_body(question)):
+                    if isinstance(said, UpstreamAttachment):
+                        self._fetch(question, said)
+                    else:
+                        yield said
+            except RunCancelled as cancelled:
+                if cancelled.reason == "stopped":
+                    # Its stream here ends at once.
+                    threading.Thread(target=asking.stop, name="upstream-stop", daemon=True).start()
+                raise
+
+    def _make_body(self, question: Question) -> dict[str, Any]:
+        """Return the chat request, with the message's files uploaded."""
+        upstream, files = question.upstream, {row.attachment_id: row for row in question.sent}
+        message = [self._translate(question, files, dict(one)) for one in question.segments]
+        body: dict[str, Any] = {
+            "username": question.user_there,
+            "session_id": question.session_id,
+            "message": message,
+            "enable_streaming": True,
+        }
+        optional = {
+            "config_id": upstream.config_id,
+            "config_name": upstream.config_name,
+            "selected_provider": question.provider_id,
+            "selected_model": question.model,
+            "_skip_user_history": question.skip_user_history,
+        }
+        return body | {key: value for key, value in optional.items() if value}
+
+    def _translate(
+        self, question: Question, files: Mapping[str, AttachmentRow], segment: dict[str, Any]
+    ) -> dict[str, Any]:
+        row = files.get(str(segment.get("attachment_id", "")))
+        if row is None:
+            return segment
+        return {**segment, "attachment_id": self._upload(question, row)}
+
+    def _upload(self, question: Question, row: AttachmentRow) -> str:
+        """Return AstrBot's id of a file; the same bytes are uploaded once."""
+        key = (question.upstream.place, f"{row.sha256} {row.name}")
+        with self._lock:
+            known, uploaded_at = self._uploads.get(key, ("", 0.0))
+        if known and time.monotonic() - uploaded_at < _UPLOAD_KEPT_S:
+            return known
+        with closing(self._attachments.open_reader(row, 0, row.size_bytes)) as reader:
+            chunks = iter(lambda: reader.read(_PIECE_BYTES), b"")
+            try:
+                with Call(question.cancel) as call:
+                    there = self.get_client(question.upstream).upload(
+                        UpstreamFile(row.name, row.size_bytes, chunks), call
+                    )
+            except UpstreamError as error:
+                raise ProviderError(
+                    f"The file {row.name} did not reach AstrBot: {error}"
+                ) from error
+        with self._lock:
+            self._uploads[key] = (there, time.monotonic())
+            while len(self._uploads) > _MAX_UPLOADS:
+                self._uploads.popitem(last=False)
+        return there
+
+    def _fetch(self, question: Question, file: UpstreamAttachment) -> None:
+        """Store a file of the answer here. One that cannot be had costs itself alone."""
+        try:
+            with Call(question.cancel) as call:
+                answer = self.get_client(question.upstream).open_file(file.id, call)
+                try:
+                    data, more = answer.read_all(self._max_file_bytes)
+                finally:
+                    answer.close()
+            if more:
+                raise ProviderError("it is larger than ASTRBOT_MAX_FILE_BYTES")
+            question.send_file(data, file.name)
+        except (AstrBotError, OSError) as error:
+            question.cancel.raise_if_cancelled()
+            log.warning("a file of AstrBot's answer is missing: %s", error)
+
+
+class _Asking:
+    """One message on its way: what is known of it, and what is left to try."""
+
+    def __init__(self, question: Question, client: AstrBotClient) -> None:
+        self._question = question
+        self._client = client
+        self._reader = AnswerReader()
+        self._sent_at = time.time()
+
+    def iter_said(self, body: Mapping[str, Any]) -> Iterator[Said]:
+        """Send the message and yield the whole answer, however often it breaks off."""
+        for attempt in range(1, _MAX_SENDS + 1):
+            try:
+                self._sent_at = time.time()
+                with Call(self._question.cancel) as call:
+                    yield from self._read(self._client.iter_chat(body, call))
+                broken: UpstreamError | None = None
+                break
+            except UpstreamRefusal:
+                raise
+            except UpstreamError as error:
+                broken = error
+                if error.sent or attempt == _MAX_SENDS:
+                    break
+            log.warning("a message is sent to AstrBot again, which did not get it: %s", broken)
+            self._sleep(_FIRST_PAUSE_S * attempt)
+        if not self._reader.ended:
+            if broken is not None and not broken.sent:
+                raise broken
+            log.warning("an answer of AstrBot broke off: %s", broken or "its stream ended early")
+            yield from self._iter_rest()
+        yield from self._reader.finish()
+
+    def stop(self) -> None:
+        """Stop the run at AstrBot."""
+        question = self._question
+        try:
+            self._client.stop_session(
+                question.session_id, question.user_there, Call(limit_s=_STOP_S)
+            )
+        except (ProviderError, OutboundError) as error:
+            log.warning("a run could not be stopped at AstrBot: %s", error)
+
+    def _read(self, events: Iterator[Mapping[str, Any]]) -> Iterator[Said]:
+        for event in events:
+            self._question.cancel.raise_if_cancelled()
+            yield from self._reader.read(event)
+            if self._reader.ended:
+                return
+
+    def _iter_rest(self) -> Iterator[Said]:
+        """Yield what follows where the stream broke off: by its run, or by the history.
+
+        :raises UpstreamOutcomeUnknown: when AstrBot shows neither.
+        """
+        upstream = self._question.upstream
+        deadline, pause_s = time.monotonic() + upstream.timeout_s, _FIRST_PAUSE_S
+        shows_run = shows_session = True
+        while (shows_run or shows_session) and time.monotonic() < deadline:
+            if shows_run and self._reader.run_id:
+                shows_run = yield from self._resume()
+            elif shows_session:
+                shows_session = yield from self._look_up()
+            else:
+                break
+            if self._reader.ended:
+                return
+            self._sleep(pause_s)
+            pause_s = min(_MAX_PAUSE_S, 2 * pause_s)
+        raise UpstreamOutcomeUnknown(_UNKNOWN)
+
+    def _resume(self) -> Generator[Said, None, bool]:
+        """Read the run's own stream; return whether another try makes sense."""
+        question = self._question
+        self._reader.begin_again()
+        try:
+            with Call(question.cancel) as call:
+                yield from self._read(
+                    self._client.iter_run(self._reader.run_id, question.user_there, call)
+                )
+        except UpstreamRefusal:
+            return False
+        except UpstreamError:
+            pass  # it is away for a moment
+        return True
+
+    def _look_up(self) -> Generator[Said, None, bool]:
+        """Look for the answer in the session; return whether another look makes sense."""
+        question = self._question
+        try:
+            session = self._client.get_session(
+                question.session_id, question.user_there, Call(question.cancel, limit_s=30.0)
+            )
+        except UpstreamRefusal:
+            return False
+        except UpstreamError:
+            return True
+        rows = [one for one in session.get("history") or () if isinstance(one, dict)]
+        answer = self._find_answer(rows)
+        if answer is not None and not session.get("is_running"):
+            yield from self._reader.read_stored(answer["content"])
+            self._reader.ended = True
+            return True
+        for run in session.get("active_runs") or ():
+            run_id = run.get("run_id") if isinstance(run, dict) else run
+            if isinstance(run_id, str) and run_id and not self._reader.run_id:
+                self._reader.run_id = run_id
+        return True
+
+    def _find_answer(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """Return the bot's message that follows the user's."""
+        mine = self._reader.user_message
+        begun = [number for number, row in enumerate(rows) if self._is_mine(row, mine)]
+        if not begun:
+            return None
+        after = rows[begun[-1] + 1 :]
+        return next((row for row in reversed(after) if _is_bots(row)), None)
+
+    def _is_mine(self, row: Mapping[str, Any], number: int | None) -> bool:
+        if number is not None:
+            return row.get("id") == number
+        if _is_bots(row) or not isinstance(row.get("content"), dict):
+            return False
+        return _read_iso(row.get("created_at")) >= self._sent_at - _CLOCK_S
+
+    def _sleep(self, pause_s: float) -> None:
+        self._question.cancel.wait(pause_s)
+        self._question.cancel.raise_if_cancelled()
+
+
+def _is_bots(row: Mapping[str, Any]) -> bool:
+    content = row.get("content")
+    return isinstance(content, dict) and content.get("type") == "bot"
+
+
+def _read_iso(value: Any) -> float:
+    with suppress(TypeError, ValueError):
+        return datetime.fromisoformat(str(value)).timestamp()
+    return 0.0

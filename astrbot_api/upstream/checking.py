@@ -1,0 +1,113 @@
+"""What an AstrBot lets this server do, asked one by one: for ``doctor`` and the first start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ..config.upstream import UpstreamConfig
+from ..errors import ProviderError
+from ..runtime.outbound import Call
+from .client import AstrBotClient, UpstreamRefusal
+
+_LIMIT_S = 10.0
+_NOBODY = "astrbot-api-check"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCheck:
+    """One thing that was asked.
+
+    :param state: ``ok``, ``warn`` (something will not work) or ``fail`` (nothing will).
+    :param remedy: What to do; empty where nothing is wrong.
+    """
+
+    state: str
+    text: str
+    remedy: str = ""
+
+
+def check_upstream(upstream: UpstreamConfig) -> Iterator[UpstreamCheck]:
+    """Ask an AstrBot what its key opens; it changes nothing there."""
+    if not upstream.resolve_api_key():
+        yield UpstreamCheck(
+            "fail", "there is no API key", f"set the variable {upstream.api_key_env}"
+        )
+        return
+    client = AstrBotClient(upstream)
+    try:
+        chat = _ask_chat(client, upstream)
+        yield chat
+        if chat.state != "fail":
+            yield from _ask_rest(client, upstream)
+    finally:
+        client.close()
+
+
+def _ask_chat(client: AstrBotClient, upstream: UpstreamConfig) -> UpstreamCheck:
+    where = upstream.base_url
+    try:
+        client.list_sessions(_NOBODY)
+    except UpstreamRefusal as error:
+        if error.status in (401, 403):
+            return UpstreamCheck(
+                "fail", f"{where} does not accept the key for chats: {error}",
+                "make a key with the scope chat on AstrBot's page, or correct api_key",
+            )  # fmt: skip
+        return UpstreamCheck(
+            "fail", f"{where} is no AstrBot with an HTTP API, or older than 4.25: {error}",
+            "correct base_url, or update that AstrBot",
+        )  # fmt: skip
+    except ProviderError as error:
+        return UpstreamCheck("fail", f"{where}: {error}", "start that AstrBot, or correct base_url")
+    return UpstreamCheck("ok", f"{where} takes chats")
+
+
+def _ask_rest(client: AstrBotClient, upstream: UpstreamConfig) -> Iterator[UpstreamCheck]:
+    yield _ask(
+        client.list_configs, "config", "its configs are listed", "its configs are not listed"
+    )
+    yield _ask(
+        lambda: _ask_file(client), "file", "files pass both ways",
+        "files are lost, in messages and in answers",
+    )  # fmt: skip
+    yield _ask(
+        client.list_bots, "im", "its messengers are reached", "its messengers are not reached"
+    )
+    if client.has_login:
+        try:
+            client.log_in(Call(limit_s=_LIMIT_S))
+        except ProviderError as error:
+            yield UpstreamCheck(
+                "warn", f"the owner's login is not accepted: {error}",
+                "correct owner_username and owner_password",
+            )  # fmt: skip
+        else:
+            yield UpstreamCheck("ok", "answers that break off are looked up by the owner's login")
+    elif upstream.username.startswith("api_key:"):
+        yield UpstreamCheck("ok", "answers that break off are looked up as the key's own name")
+    else:
+        yield UpstreamCheck(
+            "warn", "an answer that breaks off cannot be looked up",
+            "set owner_username and owner_password_env, or username = \"api_key:<key_id>\"",
+        )  # fmt: skip
+
+
+def _ask(ask: Callable[[], object], scope: str, good: str, bad: str) -> UpstreamCheck:
+    try:
+        ask()
+    except UpstreamRefusal as error:
+        if error.status in (401, 403):
+            return UpstreamCheck("warn", bad, f"give the key the scope {scope} on AstrBot's page")
+        return UpstreamCheck("warn", f"{bad}: {error}", "update that AstrBot")
+    except (ProviderError, LookupError, TypeError) as error:
+        return UpstreamCheck("warn", f"{bad}: {error}", "read AstrBot's log")
+    return UpstreamCheck("ok", good)
+
+
+def _ask_file(client: AstrBotClient) -> None:
+    try:
+        client.open_file(_NOBODY, Call(limit_s=_LIMIT_S)).close()
+    except UpstreamRefusal as error:
+        if error.status in (401, 403):
+            raise  # any other refusal is about this file alone

@@ -1,0 +1,319 @@
+"""The requests that an AstrBot is sent, and what its answers mean.
+
+Works with AstrBot 4.25 to 4.29: what an instance cannot do shows in its answers, not in
+its version. A refusal may come with status 200 there, in an envelope of status ``error``.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from ..config.upstream import UpstreamConfig
+from ..errors import ProviderError
+from ..providers.sse import SSEParser
+from ..runtime.outbound import Answer, Call, Outbound, OutboundError
+
+_READ_BYTES = 16_384
+_MAX_JSON_BYTES = 16 * 1024 * 1024
+
+#: For a request that is no stream, in seconds.
+_ASK_S = 15.0
+
+#: For a list that a route of this server waits for, in seconds.
+_LIST_S = 3.0
+
+#: Said to the caller; the address stays in the log.
+UNREACHABLE = "The AstrBot that answers this config cannot be reached."
+
+
+class UpstreamError(ProviderError):
+    """AstrBot did not do what it was asked to.
+
+    :param sent: Whether it may have got the request, and done it.
+    :param status: The HTTP status; 0: no answer.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True, status: int = 0) -> None:
+        super().__init__(message)
+        self.sent = sent
+        self.status = status
+
+
+class UpstreamRefusal(UpstreamError):
+    """AstrBot has answered that it will not do it; nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamFile:
+    """A file to upload.
+
+    :param chunks: The bytes, exactly ``size_bytes`` of them.
+    """
+
+    name: str
+    size_bytes: int
+    chunks: Iterable[bytes]
+
+
+class AstrBotClient:
+    """One AstrBot. Thread-safe; connections are kept.
+
+    :param config: Address, key, limits of time.
+    """
+
+    def __init__(self, config: UpstreamConfig) -> None:
+        self._config = config
+        self._outbound = Outbound(proxy=config.proxy or None, pool_size=config.max_concurrent * 2)
+        # What changes something goes over a connection of its own: of a kept one that breaks
+        # at once nobody can say whether the request had arrived.
+        self._fresh = Outbound(proxy=config.proxy or None)
+        self._headers = {"X-API-Key": config.resolve_api_key(), "User-Agent": "astrbot-api"}
+        self._lock = threading.Lock()
+        self._token = ""
+
+    @property
+    def has_login(self) -> bool:
+        """Whether the config holds the owner's login."""
+        return bool(self._config.owner_username and self._config.resolve_owner_password())
+
+    def iter_chat(self, body: Mapping[str, Any], call: Call) -> Iterator[dict[str, Any]]:
+        """Send a message and yield the events of the answer, to the end of the stream.
+
+        :raises UpstreamRefusal: when AstrBot refuses the message.
+        :raises UpstreamError: when there is no answer, or it breaks off.
+        """
+        answer = self._send("POST", "/api/v1/chat", call, json_body=body)
+        yield from self._iter_events(answer)
+
+    def iter_run(self, run_id: str, username: str, call: Call) -> Iterator[dict[str, Any]]:
+        """Yield the events of a run that was begun before, what was said first.
+
+        :raises UpstreamRefusal: when AstrBot has no such run, or does not show it.
+        :raises UpstreamError: when there is no answer, or it breaks off.
+        """
+        query = urlencode({"username": username, "snapshot": "true"})
+        path = f"/api/v1/chat/runs/{quote(run_id, safe='')}/stream?{query}"
+        yield from self._iter_events(self._send("GET", path, call, as_owner=self.has_login))
+
+    def get_session(self, session_id: str, username: str, call: Call) -> dict[str, Any]:
+        """Return a session: ``{"history": [...], "is_running", "active_runs", ...}``.
+
+        :raises UpstreamRefusal: when AstrBot does not show it.
+        :raises UpstreamError: when there is no answer.
+        """
+        query = urlencode({"username": username, "page": 1, "page_size": 100})
+        path = f"/api/v1/chat/sessions/{quote(session_id, safe='')}?{query}"
+        found: dict[str, Any] = self._ask("GET", path, call, as_owner=self.has_login)
+        return found
+
+    def stop_session(self, session_id: str, username: str, call: Call) -> None:
+        """Stop what runs in a session, by the route of the owner or by the command."""
+        path = f"/api/v1/chat/sessions/{quote(session_id, safe='')}/stop"
+        if self.has_login:
+            try:
+                self._ask("POST", path, call, json_body={}, as_owner=True)
+            except UpstreamRefusal:
+                pass  # an AstrBot that has no such route knows the command
+            else:
+                return
+        body = {"username": username, "session_id": session_id, "message": "/stop",
+                "_skip_user_history": True}  # fmt: skip
+        for _ in self.iter_chat(body, call):
+            pass
+
+    def upload(self, file: UpstreamFile, call: Call) -> str:
+        """Upload a file and return its attachment id there."""
+        mark = f"----astrbot-api-{uuid.uuid4().hex}"
+        name = quote(file.name, safe=" !#$&+-.^_`|~()[]{},;=@")
+        head = (
+            f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        ).encode()
+        tail = f"\r\n--{mark}--\r\n".encode()
+
+        def iter_body() -> Iterator[bytes]:
+            yield head
+            yield from file.chunks
+            yield tail
+
+        headers = {
+            "Content-Type": f"multipart/form-data; boundary={mark}",
+            "Content-Length": str(len(head) + file.size_bytes + len(tail)),
+        }
+        data = self._read_envelope(
+            self._send("POST", "/api/v1/file", call, body=iter_body(), headers=headers)
+        )
+        return str(data["attachment_id"])
+
+    def open_file(self, attachment_id: str, call: Call) -> Answer:
+        """Return an answer whose body is the bytes of an attachment. Close it.
+
+        :raises UpstreamRefusal: when AstrBot does not have it, or does not show it.
+        """
+        query = urlencode({"attachment_id": attachment_id})
+        answer = self._send("GET", f"/api/v1/file?{query}", call)
+        if answer.headers.get("Content-Type", "").startswith("application/json"):
+            self._read_envelope(answer)  # a refusal, unless it is a file of JSON
+            raise UpstreamRefusal("AstrBot did not give the file.")
+        return answer
+
+    def list_configs(self) -> list[dict[str, Any]]:
+        """Return AstrBot's configs: ``[{"id", "name", "is_default"}]``."""
+        found = self._ask("GET", "/api/v1/configs", Call(limit_s=_LIST_S))
+        return [one for one in found["configs"] if isinstance(one, dict) and one.get("id")]
+
+    def list_bots(self) -> list[str]:
+        """Return the ids of AstrBot's bots."""
+        found = self._ask("GET", "/api/v1/im/bots", Call(limit_s=_ASK_S))
+        return [str(one) for one in found["bot_ids"]]
+
+    def list_sessions(self, username: str) -> dict[str, Any]:
+        """Return the first page of a user's sessions."""
+        query = urlencode({"username": username, "page_size": 1})
+        found: dict[str, Any] = self._ask(
+            "GET", f"/api/v1/chat/sessions?{query}", Call(limit_s=_ASK_S)
+        )
+        return found
+
+    def push(self, umo: str, message: list[dict[str, Any]], call: Call) -> None:
+        """Have AstrBot send a message to one of its messengers' conversations."""
+        self._ask("POST", "/api/v1/im/message", call, json_body={"umo": umo, "message": message})
+
+    def log_in(self, call: Call) -> None:
+        """Log in as AstrBot's owner.
+
+        :raises UpstreamRefusal: for a wrong name or password.
+        """
+        config = self._config
+        body = {"username": config.owner_username, "password": config.resolve_owner_password()}
+        answer = self._send("POST", "/api/auth/login", call, json_body=body, headers={})
+        token = self._read_envelope(answer).get("token")
+        if not isinstance(token, str) or not token:
+            raise UpstreamRefusal("AstrBot did not accept the owner's login.")
+        with self._lock:
+            self._token = token
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._outbound.close()
+        self._fresh.close()
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        call: Call,
+        *,
+        json_body: Mapping[str, Any] | None = None,
+        as_owner: bool = False,
+    ) -> Any:
+        with call:
+            answer = self._send(method, path, call, json_body=json_body, as_owner=as_owner)
+            return self._read_envelope(answer)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        call: Call,
+        *,
+        json_body: Mapping[str, Any] | None = None,
+        body: Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        as_owner: bool = False,
+    ) -> Answer:
+        """Send one request; a login that has ended is renewed once."""
+        for renewed in (False, True):
+            sent = {"User-Agent": self._headers["User-Agent"]} if as_owner else {**self._headers}
+            if as_owner:
+                if renewed or not self._token:
+                    self.log_in(call)
+                sent["Authorization"] = f"Bearer {self._token}"
+            content: Any = body
+            if json_body is not None:
+                sent["Content-Type"] = "application/json"
+                content = json.dumps(json_body, ensure_ascii=False).encode("utf-8", "replace")
+            answer = self._exchange(method, path, {**sent, **(headers or {})}, content, call)
+            if answer.status == 401 and as_owner and not renewed:
+                answer.close()
+                continue
+            return answer
+        raise AssertionError("unreachable")
+
+    def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], content: Any, call: Call
+    ) -> Answer:
+        outbound = self._outbound
+        if method != "GET":
+            outbound, headers = self._fresh, {**headers, "Connection": "close"}
+        try:
+            return outbound.send(
+                method, self._config.base_url + path, headers=headers, body=content, call=call,
+                connect_timeout_s=self._config.connect_timeout_s,
+                read_timeout_s=self._config.timeout_s, stale_tries=3 if method == "GET" else 0,
+            )  # fmt: skip
+        except OutboundError as error:
+            sent = error.reason not in ("address", "forbidden", "unreachable", "untrusted")
+            raise UpstreamError(f"{UNREACHABLE} It {error.words}.", sent=sent) from error
+
+    def _iter_events(self, answer: Answer) -> Iterator[dict[str, Any]]:
+        try:
+            if answer.status != 200 or "json" in answer.headers.get("Content-Type", ""):
+                self._read_envelope(answer)
+                raise UpstreamError("AstrBot answered a chat with JSON.", status=answer.status)
+            parser = SSEParser()
+            while True:
+                data = answer.read(_READ_BYTES)
+                for payload in parser.feed(data) if data else parser.finish():
+                    event = _parse_event(payload)
+                    if event is not None:
+                        yield event
+                if not data:
+                    return
+        except OutboundError as error:
+            raise UpstreamError(f"AstrBot {error.words}.") from error
+        finally:
+            answer.close()
+
+    def _read_envelope(self, answer: Answer) -> Any:
+        """Return the ``data`` of an answer.
+
+        :raises UpstreamRefusal: when AstrBot refuses, with whatever status.
+        """
+        try:
+            content, _ = answer.read_all(_MAX_JSON_BYTES, limit_s=_ASK_S)
+        except OutboundError as error:
+            raise UpstreamError(f"AstrBot {error.words}.", status=answer.status) from error
+        finally:
+            answer.close()
+        try:
+            envelope = json.loads(content)
+        except ValueError:
+            envelope = None
+        if not isinstance(envelope, dict):
+            # A path that 4.25 does not know: 200 and a sentence.
+            raise UpstreamRefusal("AstrBot does not offer this route.", status=answer.status)
+        if envelope.get("status") == "error" or answer.status >= 400:
+            raise UpstreamRefusal(_refusal_text(envelope), status=answer.status)
+        return envelope.get("data")
+
+
+def _refusal_text(envelope: Mapping[str, Any]) -> str:
+    message = envelope.get("message") or envelope.get("detail")
+    text = " ".join(str(message or "it gives no reason").split())
+    return f"AstrBot refused the request: {text[:300]}"
+
+
+def _parse_event(payload: bytes) -> dict[str, Any] | None:
+    """Return an event; None for what is none: one bad line costs itself, not the answer."""
+    try:
+        event = json.loads(payload)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None

@@ -1,0 +1,218 @@
+"""One answer of an AstrBot, event by event, as what a turn shows.
+
+The answer may come in several parts: a stream that breaks off, the same run resumed, or the
+message that AstrBot has stored. What was shown already is not shown again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..agent.loop import AgentEvent, ToolFinished, ToolStarted
+from ..agent.provider import ReasoningDelta, TextDelta, Usage
+from ..errors import ProviderError
+from ..messages import MEDIA_TYPES
+from ..providers.failures import describe_status
+
+#: How AstrBot words its own failures, as if the bot had said them.
+#: Source: answers of 4.25.1 and 4.29.3, and its users' reports (AstrBotDevs/AstrBot #526, #5961).
+_FAILURES = (
+    "LLM 响应错误",
+    "AstrBot 请求失败",
+    "Error occurred while processing agent",
+    "Error occurred during AI execution",
+    "All chat models failed",
+)
+
+_STATUS = re.compile(r"Error code: (\d{3})\b")
+
+NO_ANSWER = "AstrBot gave no answer: its model failed, or it was overloaded. Its log says more."
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAttachment:
+    """A file of the answer, which AstrBot still has."""
+
+    id: str
+    name: str
+
+
+Said = AgentEvent | UpstreamAttachment
+
+
+class AnswerReader:
+    """Reads the events of one answer.
+
+    :ivar run_id: AstrBot's id of the run; empty in versions that have none.
+    :ivar user_message: AstrBot's number of the user's message; None: not known.
+    :ivar ended: Whether the answer is whole.
+    """
+
+    def __init__(self) -> None:
+        self.run_id = ""
+        self.user_message: int | None = None
+        self.ended = False
+        self._text = ""  # what was shown, or is held back
+        self._held = ""  # what may be a failure in AstrBot's words
+        self._reasoning = ""
+        self._since = ""  # the text since the last "complete"
+        self._skip = 0  # characters that a resumed stream repeats
+        self._output: int | None = None  # tokens, where AstrBot counted them
+        self._known: set[str] = set()  # ids of calls, results and files that were shown
+        self._name = ""
+
+    def begin_again(self) -> None:
+        """Read the same answer from its first event on."""
+        self._skip = len(self._text)
+        self._since = ""
+
+    def read(self, event: Mapping[str, Any]) -> Iterator[Said]:
+        """Yield what an event adds to the answer."""
+        kind, data = event["type"], event.get("data")
+        if kind == "plain" and isinstance(data, str):
+            yield from self._read_plain(event.get("chain_type"), data)
+        elif kind in MEDIA_TYPES and isinstance(data, str):
+            self._name = data.partition("]")[2] or data
+        elif kind == "attachment_saved" and isinstance(data, dict):
+            yield from self._read_file(str(data.get("id") or ""), self._name)
+        elif kind == "complete" and isinstance(data, str):
+            yield from self._read_complete(data)
+        elif kind == "agent_stats" and isinstance(data, dict):
+            yield from self._read_usage(data)
+        elif kind == "run_started" and isinstance(data, dict):
+            self.run_id = str(data.get("run_id") or "")
+        elif kind == "user_message_saved" and isinstance(data, dict):
+            self.user_message = data["id"] if isinstance(data.get("id"), int) else None
+        elif kind == "run_snapshot" and isinstance(data, dict):
+            self._skip = 0
+            yield from self.read_stored(data.get("content") or data)
+        elif kind == "error":
+            raise ProviderError("AstrBot reported an error; its log says more.")
+        elif kind == "end":
+            self.ended = True
+
+    def read_stored(self, content: Mapping[str, Any]) -> Iterator[Said]:
+        """Yield what a stored message, or a snapshot of one, has beyond what was shown."""
+        text, reasoning = "", str(content.get("reasoning") or "")
+        parts = content.get("message")
+        for part in parts if isinstance(parts, list) else ():
+            if not isinstance(part, dict):
+                continue
+            if part.get("type") == "plain":
+                text += str(part.get("text") or "")
+            elif part.get("type") == "think" and not content.get("reasoning"):
+                reasoning += str(part.get("think") or "")
+            elif part.get("type") == "tool_call":
+                for call in part.get("tool_calls") or ():
+                    yield from self._read_call(call)
+                    if call.get("result") is not None:
+                        yield from self._read_result({**call, "ts": call.get("finished_ts")})
+            elif part.get("attachment_id"):
+                name = str(part.get("filename") or "")
+                yield from self._read_file(str(part["attachment_id"]), name)
+        if reasoning.startswith(self._reasoning) and len(reasoning) > len(self._reasoning):
+            yield from self._read_plain("reasoning", reasoning[len(self._reasoning) :])
+        if text.startswith(self._text):
+            yield from self._show_text(text[len(self._text) :])
+        stats = content.get("agent_stats")
+        if isinstance(stats, dict):
+            yield from self._read_usage(stats)
+
+    def finish(self) -> Iterator[Said]:
+        """Yield text that was held back, once nothing follows.
+
+        :raises ProviderError: when AstrBot has failed, in words or without any.
+        """
+        held, self._held = self._held, ""
+        if not self._output and held.lstrip().startswith(_FAILURES):
+            found = _STATUS.search(held)
+            if not found:
+                raise ProviderError(NO_ANSWER)
+            why = describe_status(int(found[1]))
+            raise ProviderError(f"The model of that AstrBot failed. {why}")
+        if held:
+            yield TextDelta(held)
+        if not self._text and not self._known:
+            raise ProviderError(NO_ANSWER)
+
+    def _read_plain(self, chain_type: Any, data: str) -> Iterator[Said]:
+        if chain_type == "reasoning":
+            self._reasoning += data
+            yield ReasoningDelta(data)
+        elif chain_type == "tool_call":
+            yield from self._read_call(_parse(data))
+        elif chain_type == "tool_call_result":
+            yield from self._read_result(_parse(data))
+        else:
+            skipped, self._skip = data[: self._skip], max(0, self._skip - len(data))
+            yield from self._show_text(data[len(skipped) :])
+
+    def _show_text(self, text: str) -> Iterator[Said]:
+        if not text:
+            return
+        begins = not self._text or bool(self._held)
+        self._text += text
+        self._since += text
+        if begins and self._may_be_failure():
+            self._held += text
+            return
+        held, self._held = self._held, ""
+        yield TextDelta(held + text)
+
+    def _may_be_failure(self) -> bool:
+        text = self._text.lstrip()
+        return any(text.startswith(one) or one.startswith(text) for one in _FAILURES)
+
+    def _read_complete(self, data: str) -> Iterator[Said]:
+        """Add what only the last event of the text has."""
+        since, self._since = self._since, ""
+        if data.startswith(since) and not self._skip:
+            yield from self._show_text(data[len(since) :])
+        self._since = ""
+
+    def _read_call(self, call: Mapping[str, Any]) -> Iterator[Said]:
+        key = f"call {call.get('id')}"
+        if call.get("name") and key not in self._known:
+            self._known.add(key)
+            yield ToolStarted(
+                str(call.get("id")), str(call["name"]), call.get("args"), _read_time(call)
+            )
+
+    def _read_result(self, result: Mapping[str, Any]) -> Iterator[Said]:
+        key = f"result {result.get('id')}"
+        if "result" in result and key not in self._known:
+            self._known.add(key)
+            yield ToolFinished(str(result.get("id")), str(result["result"]), _read_time(result))
+
+    def _read_file(self, attachment_id: str, name: str) -> Iterator[Said]:
+        key = f"file {attachment_id}"
+        if attachment_id and key not in self._known:
+            self._known.add(key)
+            yield UpstreamAttachment(attachment_id, name or attachment_id)
+
+    def _read_usage(self, stats: Mapping[str, Any]) -> Iterator[Said]:
+        usage = stats.get("token_usage")
+        if self._output is not None or not isinstance(usage, dict):
+            return
+        counted = [usage.get(key) for key in ("input_other", "input_cached", "output")]
+        other, cached, output = (one if isinstance(one, int) else 0 for one in counted)
+        self._output = output
+        yield Usage(other, cached, output)
+
+
+def _parse(data: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _read_time(call: Mapping[str, Any]) -> float:
+    ts = call.get("ts")
+    return float(ts) if isinstance(ts, (int, float)) else time.time()

@@ -1,0 +1,332 @@
+"""Turns that an AstrBot answers: every event of it becomes ours, and no message is asked twice."""
+
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from astrbot_api.testing import FakeAstrBot
+from astrbot_api.testing.fake_astrbot import PICTURE
+
+from ..waiting import LIMIT_S, wait_for
+from .conftest import Api
+
+#: What a chat of the fake's tool call yields, text only.
+_TOOL_TEXT = "tool said: error: action must be one of create, edit, delete, or l"
+
+
+@pytest.fixture(params=["4.25", "4.29"])
+def astrbot(request: pytest.FixtureRequest) -> Iterator[FakeAstrBot]:
+    """An AstrBot of each generation: what holds of one holds of both."""
+    with FakeAstrBot(request.param) as fake:
+        yield fake
+
+
+@pytest.fixture
+def newer() -> Iterator[FakeAstrBot]:
+    with FakeAstrBot("4.29") as fake:
+        yield fake
+
+
+@pytest.fixture
+def make_gateway(make_api: Callable[..., Api]) -> Callable[..., Api]:
+    """Make an application whose default config an AstrBot answers."""
+
+    def make(astrbot: FakeAstrBot, more: str = "", **settings: Any) -> Api:
+        table = f'[upstream]\nbase_url = "{astrbot.url}"\napi_key = "{astrbot.key}"\n{more}\n'
+        return make_api(f'name = "default"\n{table}', **settings)
+
+    return make
+
+
+def owner_login(astrbot: FakeAstrBot) -> str:
+    name, password = astrbot.owner
+    return f'owner_username = "{name}"\nowner_password = "{password}"'
+
+
+def text_of(events: list[dict[str, Any]]) -> str:
+    return "".join(
+        one["data"] for one in events if one["type"] == "plain" and one["chain_type"] is None
+    )
+
+
+def kinds_of(events: list[dict[str, Any]]) -> list[str]:
+    return [one["type"] for one in events]
+
+
+def test_text_thinking_and_stats_become_ours(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(astrbot)
+    events = api.chat("THINK ECHO hello", session_id="s1")
+    assert text_of(events) == "echo: THINK ECHO hello"
+    (complete,) = [one for one in events if one["type"] == "complete"]
+    assert (complete["data"], complete["reasoning"]) == (
+        "echo: THINK ECHO hello", "Let me think about it.",
+    )  # fmt: skip
+    (stats,) = [one for one in events if one["type"] == "agent_stats"]
+    assert stats["data"]["token_usage"] == {"input_other": 10, "input_cached": 0, "output": 2}
+    assert kinds_of(events)[-2:] == ["message_saved", "end"]
+    assert astrbot.asked == [("alice", "s1", "THINK ECHO hello")]
+
+
+def test_tool_calls_and_results_become_ours(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    events = make_gateway(astrbot).chat("TOOL please")
+    calls = [json.loads(one["data"]) for one in events if one.get("chain_type") == "tool_call"]
+    results = [
+        json.loads(one["data"]) for one in events if one.get("chain_type") == "tool_call_result"
+    ]
+    assert [(one["id"], one["name"], one["args"]) for one in calls] == [
+        ("call_mock_1", "future_task", {})
+    ]
+    assert results[0]["result"].startswith("error: action must be")
+    assert text_of(events).startswith("tool said: error: action must be")
+
+
+def test_a_picture_of_the_answer_is_stored_here(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(astrbot)
+    events = api.chat("ECHO IMAGE please")
+    (saved,) = [one for one in events if one["type"] == "attachment_saved"]
+    assert saved["data"]["type"] == "image"
+    answer = api.get("/api/v1/file", query_string={"attachment_id": saved["data"]["id"]})
+    assert answer.get_data() == PICTURE
+
+
+def test_a_command_is_answered_by_astrbot(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    events = make_gateway(astrbot).chat("/help")
+    assert text_of(events).startswith("AstrBot v4.")
+
+
+@pytest.mark.parametrize("message", ["FAIL=401 x", "EMPTY x"])
+def test_a_failure_that_astrbot_words_as_an_answer_is_an_error(
+    message: str, astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    events = make_gateway(astrbot).chat(message)
+    (error,) = [one for one in events if one["type"] == "error"]
+    assert error["code"] == "provider_error"
+    assert "LLM" not in text_of(events)
+
+
+def test_an_overloaded_astrbot_is_an_error(make_gateway: Callable[..., Api]) -> None:
+    with FakeAstrBot("4.25", max_chats=0) as overloaded:
+        events = make_gateway(overloaded).chat("Hello")
+    assert [one["code"] for one in events if one["type"] == "error"] == ["provider_error"]
+
+
+def test_an_answer_that_begins_like_a_failure_is_an_answer(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    # The model's own words: tokens were counted for them.
+    events = make_gateway(newer).chat("N=3 LLM")
+    assert text_of(events) == "tok0 tok1 tok2"
+
+
+def test_what_astrbot_refuses_is_reported_with_its_reason(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(astrbot)
+    events = api.chat("Hello", config_id="default:none")
+    (error,) = [one for one in events if one["type"] == "error"]
+    assert error["data"] == "AstrBot refused the request: config_id not found: none"
+
+
+def test_its_configs_are_listed_and_chosen(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(newer)
+    found = api.get("/api/v1/configs").get_json()["data"]["configs"]
+    assert [one["id"] for one in found] == ["default:default", "default:7f", "default"]
+    assert text_of(api.chat("Hello", config_id="default:7f")) == "Hello from mock."
+    body = json.loads(newer.requests[-1].body)
+    assert body["config_id"] == "7f"
+
+
+def test_a_file_is_uploaded_once_for_the_same_bytes(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(astrbot)
+    for _ in range(2):
+        upload = api.client.post(
+            "/api/v1/file",
+            headers={"X-API-Key": api.key},
+            data={"file": (io.BytesIO("résumé".encode()), "résumé 1.txt")},
+        )
+        part = {"type": "file", "attachment_id": upload.get_json()["data"]["attachment_id"]}
+        api.chat([{"type": "plain", "text": "ECHO read"}, part])
+    assert astrbot.list_files() == [("résumé 1.txt", "résumé".encode())]
+
+
+@pytest.mark.parametrize("after", range(1, 12))
+@pytest.mark.parametrize("message", ["N=4 x", "THINK TOOL x", "ECHO IMAGE x"])
+def test_an_answer_that_breaks_off_is_found_and_not_asked_again(
+    after: int, message: str, newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(newer, owner_login(newer))
+    whole = api.chat(message)
+    newer.break_next(after)
+    broken = api.chat(message)
+    assert text_of(broken) == text_of(whole)
+    assert [k for k in kinds_of(broken) if k != "plain"] == [
+        k for k in kinds_of(whole) if k != "plain"
+    ]
+    assert len(newer.asked) == 2
+
+
+def test_the_keys_own_name_is_enough_to_find_an_answer(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(newer, f'username = "api_key:{newer.key_id}"')
+    newer.break_next(5)
+    assert text_of(api.chat("N=6 x")) == "tok0 tok1 tok2 tok3 tok4 tok5"
+    assert len(newer.asked) == 1
+
+
+def test_where_astrbot_shows_nothing_the_outcome_is_unknown_and_nothing_is_sent_again(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(astrbot)
+    astrbot.break_next(4)
+    events = api.chat("N=6 x")
+    (error,) = [one for one in events if one["type"] == "error"]
+    assert error["code"] == "upstream_outcome_unknown"
+    assert len(astrbot.asked) == 1
+    # What was said is kept, and the session goes on.
+    assert text_of(api.chat("N=2 x")) == "tok0 tok1"
+
+
+def test_a_message_that_never_arrived_is_sent_again(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(newer)
+    newer.refuse()
+    again = threading.Timer(0.2, newer.listen)
+    again.start()
+    assert text_of(api.chat("Hello")) == "Hello from mock."
+    again.join(LIMIT_S)
+    assert len(newer.asked) == 1
+
+
+def test_an_astrbot_out_of_reach_is_an_error(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(newer)
+    newer.refuse()
+    (error,) = [one for one in api.chat("Hello") if one["type"] == "error"]
+    assert error["code"] == "provider_error"
+    assert newer.url not in error["data"]
+
+
+def test_stopping_stops_it_there(astrbot: FakeAstrBot, make_gateway: Callable[..., Api]) -> None:
+    api = make_gateway(astrbot)
+    answer = api.post_chat(username="alice", session_id="s1", message="SLOW N=500 x")
+    stream = iter(answer.response)
+    said = b""
+    while b"tok1" not in said:
+        said += next(stream)
+    api.client.post(
+        "/api/v1/chat/sessions/s1/stop", headers={"X-API-Key": api.key}, json={"username": "alice"}
+    )
+    rest = b"".join(stream)
+    assert b'"type":"end"' in rest.replace(b" ", b"")
+    wait_for(lambda: astrbot.stopped == ["s1"])
+
+
+def test_turns_wait_for_a_place_and_show_where_they_are(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(newer, "max_concurrent = 2")
+    found: list[list[dict[str, Any]]] = []
+
+    def chat(number: int) -> None:
+        message = f"DELAY=40 N=4 {number}"
+        found.append(api.chat(message, username=f"u{number}", session_id=f"s{number}"))
+
+    threads = [threading.Thread(target=chat, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert [text_of(one) for one in found] == ["tok0 tok1 tok2 tok3"] * 8
+    assert newer.max_seen == 2
+    positions = [e["data"]["position"] for one in found for e in one
+                 if e["type"] == "queue_position"]  # fmt: skip
+    assert positions
+    assert min(positions) == 1
+
+
+def test_who_speaks_there_follows_the_rule(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    make_gateway(newer, 'username = "web-{username}"').chat("Hello", username="bob")
+    assert newer.asked[0][0] == "web-bob"
+
+
+def test_blocking_and_openai_answers_come_from_astrbot_too(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(newer)
+    blocking = api.post_chat(username="alice", message="Hello", response_mode="blocking")
+    assert blocking.get_json()["data"]["message"] == "Hello from mock."
+    answer = api.client.post(
+        "/api/v1/openai/chat/completions",
+        headers={"Authorization": f"Bearer {api.key}"},
+        json={"model": "default", "messages": [
+            {"role": "user", "content": "My name is Ann."},
+            {"role": "assistant", "content": "Hello Ann."},
+            {"role": "user", "content": "Who am I?"},
+        ]},
+    )  # fmt: skip
+    assert answer.get_json()["choices"][0]["message"]["content"] == "Hello from mock."
+    # AstrBot keeps no history of such a call: it is given with the message.
+    assert newer.asked[-1][2] == (
+        "[user]\nMy name is Ann.\n\n[assistant]\nHello Ann.\n\n[user]\nWho am I?"
+    )
+
+
+def test_a_request_that_is_repeated_is_asked_once(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(newer)
+    headers = {"X-API-Key": api.key, "Idempotency-Key": "k1"}
+    body = {"username": "alice", "message": "Hello"}
+    said = [
+        api.client.post("/api/v1/chat", headers=headers, json=body).get_data() for _ in range(2)
+    ]
+    assert said[0].count(b'"complete"') == said[1].count(b'"complete"') == 1
+    assert len(newer.asked) == 1
+
+
+def test_its_messengers_are_reached_through_our_outbox(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api], tmp_path: Path
+) -> None:
+    api = make_gateway(newer)
+    api.state.im.outbox.start()
+    bots = f'[[bot]]\nid = "tg1"\ntype = "astrbot"\nbase_url = "{newer.url}"\n'
+    (tmp_path / "app0" / "bots.toml").write_text(f'{bots}api_key = "{newer.key}"\n')
+    api.state.im.bots.load()
+    answer = api.client.post(
+        "/api/v1/im/message",
+        headers={"X-API-Key": api.key},
+        json={"umo": "tg1:FriendMessage:42", "message": "Hi"},
+    )
+    assert answer.status_code == 200, answer.get_data()
+    (message,) = newer.wait_for_messages(1)
+    assert message == {
+        "umo": "tg1:FriendMessage:42", "message": [{"type": "plain", "text": "Hi"}],
+    }  # fmt: skip
+
+
+def test_a_config_is_answered_by_an_astrbot_or_by_a_model(make_api: Callable[..., Api]) -> None:
+    config = '[upstream]\nbase_url = "http://127.0.0.1:1"\napi_key = "abk_x"\n[provider]\n'
+    with pytest.raises(Exception, match=r"upstream: an AstrBot answers, so a model cannot"):
+        make_api(config + 'type = "mock"\n')
