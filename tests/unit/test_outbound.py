@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from astrbot_client import Client
 
 from astrbot_api import Cancellation, RunCancelled, ToolError
-from astrbot_api.cli.client import ask as ask_server
 from astrbot_api.deliveries.http import PlatformError, PlatformHttp
 from astrbot_api.plugins.builtin.web import Fetcher
 from astrbot_api.runtime.addresses import find_proxy
@@ -133,16 +133,17 @@ def test_models_are_asked_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_messengers_the_command_line_and_downloads_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    event = b'data: {"type": "plain", "chain_type": null, "data": "hi"}\n\n'
+    envelope = b'{"status": "ok", "message": null, "data": {"scopes": []}}'
     http = PlatformHttp()
     for body, use in (
         (b"[1]", lambda: http.request("POST", "http://chat.test/a", json={}).json() == [1]),
         (b"xy", lambda: http.open("http://chat.test/b").read(9) == b"xy"),
-        (event, lambda: list(ask_server("http://me.test", "key", {})) == ["hi"]),
+        (envelope, lambda: client.keys.get_self() == {"scopes": []}),
     ):
         with RawEndpoint(answer_with(body)) as endpoint, LoopbackProxy(port_of(endpoint)) as proxy:
             monkeypatch.setenv("HTTP_PROXY", proxy.url)
-            assert use()
+            with Client("http://me.test", api_key="abk_x", retry_s=0) as client:
+                assert use()
             assert len(proxy.asked) == 1
             http.close()
 

@@ -1,0 +1,219 @@
+"""``astrbot-api chat``: one question, or a conversation at the terminal.
+
+It speaks through the client library (``clients/python``), which the server itself does not need.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import AstrBotError
+
+if TYPE_CHECKING:
+    from astrbot_client import ChatStream, Client
+
+_MISSING = 'astrbot-api chat needs more packages: pip install "astrbot-api[chat]"'
+
+_HELP = """\
+/file PATH     attach a file to the next message
+/sessions      list your sessions
+/open NUMBER   go on with one of them
+/fresh         begin a new session
+/quit          leave; Ctrl-D does too
+Ctrl-C stops the answer. Alt-Enter begins a new line. Other commands go to the server: /help."""
+
+
+class ChatError(AstrBotError):
+    """The server refused, failed or could not be reached."""
+
+
+@click.command("chat")
+@click.argument("message", required=False)
+@click.option("--url", default="http://127.0.0.1:6185", show_default=True)
+@click.option("--key", help="API key (ASTRBOT_KEY).")
+@click.option("--username", default="cli", show_default=True)
+@click.option("--session", default="", help="Go on with this session.")
+@click.option("--config", "config_id", help="The config that answers.")
+@click.option(
+    "--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False),
+    help="Attach this file; may be given several times.",
+)  # fmt: skip
+def chat_command(
+    message: str | None,
+    url: str,
+    key: str | None,
+    username: str,
+    session: str,
+    config_id: str | None,
+    files: tuple[str, ...],
+) -> None:
+    """Ask a running server and print the answer as it comes.
+
+    Without MESSAGE it is a conversation; what is piped in is one message.
+    """
+    try:
+        from astrbot_client import Client, ClientError
+    except ImportError as error:
+        raise ChatError(_MISSING) from error
+    secret = key or os.environ.get("ASTRBOT_KEY", "")
+    if not secret:
+        raise click.UsageError("give --key, or set ASTRBOT_KEY")
+    if "://" not in url:
+        url = f"http://{url}"
+    if message is None and not sys.stdin.isatty():
+        message = sys.stdin.read()
+    try:
+        with Client(url, api_key=secret, retry_s=30) as client:
+            talk = Conversation(client, username, session, config_id)
+            for path in files:
+                talk.attach(path)
+            if message is None:
+                _converse(talk)
+                return
+            for piece in talk.ask(message).text_deltas():
+                click.echo(piece, nl=False)
+            click.echo()
+    except ClientError as error:
+        raise ChatError(str(error)) from error
+
+
+class Conversation:
+    """A session, and what goes with the next message."""
+
+    def __init__(
+        self, client: Client, username: str, session_id: str = "", config_id: str | None = None
+    ) -> None:
+        self.client, self.username, self.session_id = client, username, session_id
+        self._config_id = config_id
+        self._attached: list[dict[str, Any]] = []
+        self._listed: list[str] = []
+
+    def attach(self, path: str, progress: Callable[[int, int | None], None] | None = None) -> str:
+        """Upload a file for the next message; return its type."""
+        kept = self.client.files.upload(Path(path).expanduser(), progress=progress)
+        self._attached.append({"type": kept["type"], "attachment_id": kept["attachment_id"]})
+        return str(kept["type"])
+
+    def ask(self, text: str) -> ChatStream:
+        """Begin a turn with the text and the files that were attached."""
+        parts, self._attached = self._attached, []
+        message = [{"type": "plain", "text": text}, *parts] if parts else text
+        return self.client.chat(
+            message,
+            username=self.username,
+            session_id=self.session_id or None,
+            config_id=self._config_id,
+        )
+
+    def list_sessions(self, most: int = 20) -> Iterator[str]:
+        """Yield a line for each of the newest sessions."""
+        self._listed = []
+        for session in self.client.sessions.list(self.username, order_by="updated_at"):
+            self._listed.append(session["session_id"])
+            title = session["display_name"] or session["session_id"]
+            yield f"{len(self._listed):3}  {session['updated_at'][:16].replace('T', ' ')}  {title}"
+            if len(self._listed) == most:
+                return
+
+    def open(self, number: str) -> None:
+        """Go on with a session that was listed.
+
+        :raises ChatError: when none has this number.
+        """
+        if not self._listed:
+            list(self.list_sessions())
+        if not number.isdigit() or not 0 < int(number) <= len(self._listed):
+            raise ChatError(f"there is no session {number!r}: /sessions lists them")
+        self.session_id = self._listed[int(number) - 1]
+
+
+def _converse(talk: Conversation) -> None:
+    """Read messages and show answers until the end of the input."""
+    try:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.history import FileHistory
+        from rich.console import Console
+    except ImportError as error:
+        raise ChatError(_MISSING) from error
+    folder = Path(os.environ.get("XDG_STATE_HOME", "~/.local/state")).expanduser() / "astrbot-api"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    console = Console(highlight=False)
+    prompt: PromptSession[str] = PromptSession(
+        history=FileHistory(str(folder / "history")), enable_open_in_editor=True
+    )
+    console.print("[dim]/? shows the commands of this prompt.[/dim]")
+    while True:
+        try:
+            line = prompt.prompt("> ").strip()
+        except KeyboardInterrupt:
+            continue
+        except EOFError:
+            return
+        if line in ("/quit", "/exit"):
+            return
+        if line:
+            _answer(talk, line, console)
+
+
+def _answer(talk: Conversation, line: str, console: Any) -> None:
+    """Do a command of the prompt, or send a message; an error is shown."""
+    from astrbot_client import ClientError
+    from rich.markup import escape
+
+    word, _, rest = line.partition(" ")
+    try:
+        if word == "/?":
+            console.print(_HELP, markup=False)
+        elif word == "/file":
+            kind = talk.attach(rest.strip())
+            console.print(f"[dim]attached as {kind}; it goes with the next message[/dim]")
+        elif word == "/sessions":
+            for one in talk.list_sessions():
+                console.print(one, markup=False)
+        elif word == "/open":
+            talk.open(rest.strip())
+        elif word == "/fresh":
+            talk.session_id = ""
+        else:
+            _show_turn(talk, line, console)
+    except (ClientError, ChatError, OSError) as error:
+        console.print(f"[red]{escape(str(error))}[/red]")
+
+
+def _show_turn(talk: Conversation, line: str, console: Any) -> None:
+    """Show an answer as Markdown while it comes. Ctrl-C stops the turn."""
+    from astrbot_client import ToolCall, TurnFailed
+    from rich.live import Live
+    from rich.markdown import Markdown
+
+    stream = talk.ask(line)
+    with Live(console=console, refresh_per_second=12, vertical_overflow="visible") as live:
+        events = iter(stream)
+        while True:
+            try:
+                event = next(events, None)
+            except KeyboardInterrupt:
+                stream.stop()
+                stream = talk.client.runs.resume(
+                    stream.reply.run_id, username=talk.username, after=stream.last_event_id
+                )
+                break
+            if event is None:
+                break
+            talk.session_id = stream.reply.session_id or talk.session_id
+            if isinstance(event, ToolCall):
+                console.print(f"[dim]· {event.name}[/dim]")
+            live.update(Markdown(stream.reply.text))
+    if stream.reply.error is not None:
+        raise TurnFailed(*stream.reply.error, stream.reply)
+    for file in stream.reply.attachments:
+        console.print(f"[dim]{file['type']}: {file['filename']} ({file['attachment_id']})[/dim]")
+
+
+__all__ = ["ChatError", "Conversation", "chat_command"]

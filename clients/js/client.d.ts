@@ -1,0 +1,199 @@
+/** A client of the AstrBot HTTP API. */
+
+/** A text, or segments as the API has them. */
+export type Message = string | Segment[];
+
+export interface Segment {
+  type: "plain" | "reply" | "image" | "record" | "file" | "video";
+  text?: string;
+  message_id?: number | string;
+  selected_text?: string;
+  attachment_id?: string;
+}
+
+interface Base {
+  /** Its number in the run; null where the server sends none. */
+  number: number | null;
+  /** Whether it is of a message that was pushed meanwhile, and not of the reply. */
+  pushed: boolean;
+  /** Its JSON object. */
+  raw: Record<string, unknown>;
+}
+
+export type Event =
+  | (Base & { type: "session_started"; sessionId: string })
+  | (Base & { type: "user_message_saved"; messageId: number | null })
+  | (Base & { type: "run_started"; runId: string })
+  | (Base & { type: "text"; text: string })
+  | (Base & { type: "reasoning"; text: string })
+  | (Base & { type: "tool_call"; id: string; name: string; arguments: unknown })
+  | (Base & { type: "tool_result"; id: string; result: string })
+  | (Base & { type: "approval_required"; id: string; name: string; arguments: unknown; prompt: string })
+  | (Base & { type: "media"; kind: string; filename: string })
+  | (Base & { type: "attachment_saved"; attachmentId: string; kind: string })
+  | (Base & { type: "agent_stats"; stats: Record<string, unknown> })
+  | (Base & { type: "complete"; text: string; reasoning: string; truncated: boolean })
+  | (Base & { type: "message_saved"; messageId: number | null; createdAt: string })
+  | (Base & { type: "error"; code: string; message: string })
+  | (Base & { type: "rewind"; after: number })
+  | (Base & { type: "run_snapshot"; content: Record<string, unknown>; status: string })
+  | (Base & { type: "end" })
+  | (Base & { type: "inbox_opened"; after: number; reset: boolean })
+  | (Base & { type: "inbox_message"; sessionId: string; message: StoredMessage })
+  | (Base & { type: "unknown" });
+
+/** The agent's answer, as far as it has arrived. */
+export interface Reply {
+  sessionId: string;
+  runId: string;
+  text: string;
+  reasoning: string;
+  messageId: number | null;
+  userMessageId: number | null;
+  toolCalls: { id: string; name: string; arguments: unknown; result: string | null }[];
+  attachments: { attachmentId: string; type: string; filename: string }[];
+  stats: Record<string, unknown> | null;
+  error: { code: string; message: string } | null;
+}
+
+export interface StoredMessage {
+  id: number;
+  sender_id: string;
+  sender_name: string;
+  content: { type: "user" | "bot"; message: Record<string, unknown>[]; reasoning?: string } | null;
+  llm_checkpoint_id: string | null;
+  created_at: string;
+}
+
+export interface Session {
+  session_id: string;
+  platform_id: string;
+  creator: string;
+  display_name: string | null;
+  is_group: 0 | 1;
+  created_at: string;
+  updated_at: string;
+}
+
+export interface Uploaded {
+  attachment_id: string;
+  filename: string;
+  type: "image" | "record" | "video" | "file";
+}
+
+export type Progress = (done: number, total: number | null) => void;
+
+interface Named {
+  /** Who speaks; a key that is bound to a user needs none. */
+  username?: string;
+}
+
+interface Abortable {
+  signal?: AbortSignal;
+}
+
+export interface ClientOptions {
+  /** A key; or a function that fetches a session key, and is asked again when that has ended. */
+  apiKey?: string | (() => string | Promise<string>);
+  /** How long to go on trying without any progress, in seconds. Default 120. */
+  retryS?: number;
+  /** A silence this long ends a connection, in seconds. Default 60. */
+  readTimeoutS?: number;
+  fetch?: typeof fetch;
+  credentials?: RequestCredentials;
+}
+
+export interface ChatOptions extends Named, Abortable {
+  sessionId?: string;
+  configId?: string;
+  provider?: string;
+  model?: string;
+  streaming?: boolean;
+  /** Of your own, where a program that is started again must not ask twice. */
+  idempotencyKey?: string;
+  [field: string]: unknown;
+}
+
+export class ClientError extends Error {}
+export class ConnectionLost extends ClientError {}
+export class StreamLost extends ConnectionLost {
+  readonly reply: Reply;
+}
+export class TurnFailed extends ClientError {
+  readonly code: string;
+  readonly reply: Reply;
+}
+export class ApiError extends ClientError {
+  readonly status: number;
+  readonly code: string;
+  readonly requestId: string;
+  readonly retryAfterS: number | null;
+  readonly temporary: boolean;
+}
+export class UnsupportedError extends ApiError {}
+
+/** Return the event of a JSON object. */
+export function parseEvent(raw: Record<string, unknown>, number?: number | null, pushed?: boolean): Event;
+
+/** A turn: iterate over its events, or ask for its text. It resumes by itself. */
+export class ChatStream implements AsyncIterableIterator<Event> {
+  readonly reply: Reply;
+  readonly lastEventId: number | null;
+  next(): Promise<IteratorResult<Event>>;
+  return(value?: unknown): Promise<IteratorResult<Event>>;
+  [Symbol.asyncIterator](): this;
+  /** Close the connection; the turn goes on at the server. */
+  close(): Promise<IteratorResult<Event>>;
+  final(): Promise<Reply>;
+  text(): Promise<string>;
+  textDeltas(): AsyncGenerator<string>;
+  stop(): Promise<number>;
+}
+
+export class Client {
+  constructor(baseUrl: string, options?: ClientOptions);
+  chat(message: Message, options?: ChatOptions): ChatStream;
+  inbox(options?: Named & Abortable & { after?: number | null }): AsyncGenerator<Event>;
+  listConfigs(): Promise<{ id: string; name: string; path: string; is_default: boolean }[]>;
+  request<T = unknown>(
+    method: string,
+    path: string,
+    options?: Abortable & { query?: Record<string, unknown>; body?: unknown; idempotencyKey?: string },
+  ): Promise<T>;
+  readonly sessions: {
+    list(options?: Named & { orderBy?: "created_at" | "updated_at" }): AsyncGenerator<Session>;
+    get(sessionId: string, options?: Named): Promise<Session & Record<string, unknown>>;
+    messages(sessionId: string, options?: Named): AsyncGenerator<StoredMessage>;
+    create(options?: Named & { displayName?: string; configId?: string }): Promise<Session>;
+    rename(sessionId: string, displayName: string, options?: Named): Promise<void>;
+    delete(sessionId: string, options?: Named): Promise<void>;
+    stop(sessionId: string, options?: Named): Promise<number>;
+    edit(sessionId: string, messageId: number, message: Message, options?: Named): Promise<StoredMessage>;
+    regenerate(sessionId: string, messageId: number, options?: Named & Abortable): ChatStream;
+  };
+  readonly runs: {
+    get(runId: string, options?: Named): Promise<Record<string, unknown>>;
+    resume(runId: string, options?: Named & Abortable & { after?: number | null }): ChatStream;
+    stop(runId: string, options?: Named): Promise<number>;
+  };
+  readonly files: {
+    upload(
+      source: Blob | BufferSource | string,
+      options?: Abortable & { filename?: string; progress?: Progress },
+    ): Promise<Uploaded>;
+    download(attachmentId: string, options?: Abortable & { progress?: Progress }): Promise<Blob>;
+    get(attachmentId: string): Promise<Record<string, unknown>>;
+    delete(attachmentId: string, options?: { force?: boolean }): Promise<void>;
+  };
+  readonly im: {
+    send(umo: string, message: Message): Promise<Record<string, unknown>>;
+    listBots(): Promise<string[]>;
+  };
+  readonly keys: {
+    getSelf(): Promise<Record<string, unknown>>;
+    createSessionKey(
+      username: string,
+      options?: Record<string, unknown>,
+    ): Promise<{ api_key: string; key_id: string; expires_at: string }>;
+  };
+}

@@ -1,0 +1,72 @@
+"""Files to send and to write."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from .types import Progress
+
+
+class CountingFile(io.RawIOBase):
+    """A file that reports how much of it was read."""
+
+    def __init__(self, file: BinaryIO, size: int, progress: Progress | None) -> None:
+        self._file, self._size, self._progress = file, size, progress
+        self._done = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes."""
+        data = self._file.read(size)
+        self._done += len(data)
+        if self._progress is not None and data:
+            self._progress(self._done, self._size)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move; counting begins again at the place."""
+        place = self._file.seek(offset, whence)
+        self._done = place
+        return place
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._file.tell()
+
+
+@contextmanager
+def open_source(
+    source: str | Path | bytes | BinaryIO, filename: str | None
+) -> Iterator[tuple[str, BinaryIO, int]]:
+    """Yield name, file and size of what is sent; a file that was opened here is closed."""
+    if isinstance(source, bytes):
+        yield filename or "file", io.BytesIO(source), len(source)
+    elif isinstance(source, (str, Path)):
+        with open(source, "rb") as file:
+            yield filename or Path(source).name, file, os.fstat(file.fileno()).st_size
+    else:
+        size = source.seek(0, os.SEEK_END)
+        name = filename or Path(str(getattr(source, "name", "file"))).name
+        yield name, source, size
+
+
+@contextmanager
+def open_target(to: str | Path | BinaryIO | None) -> Iterator[tuple[BinaryIO, int]]:
+    """Yield the file that is written, and where in it to begin."""
+    if to is None:
+        yield io.BytesIO(), 0
+    elif isinstance(to, (str, Path)):
+        with open(to, "wb") as file:
+            yield cast(BinaryIO, file), 0
+    else:
+        yield to, to.tell()

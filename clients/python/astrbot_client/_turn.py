@@ -1,0 +1,278 @@
+"""One turn without any input or output: what to send next, and what arrived.
+
+The clients, sync and async, send what :class:`Turn` asks for and feed it what comes.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from ._frames import FrameParser
+from ._waiting import Backoff
+from .errors import ApiError, ConnectionLost, StreamLost, read_error
+from .events import (
+    AgentStats,
+    AttachmentSaved,
+    Complete,
+    End,
+    Event,
+    Media,
+    MessageSaved,
+    ReasoningDelta,
+    Rewind,
+    RunSnapshot,
+    RunStarted,
+    SessionStarted,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    TurnError,
+    UserMessageSaved,
+    parse_event,
+)
+from .types import Reply
+
+#: Connections that may break in the same ``complete`` before it is made from what came.
+_TRIES_OF_COMPLETE = 3
+
+
+class Call(NamedTuple):
+    """A request to send."""
+
+    method: str
+    path: str
+    query: dict[str, Any]
+    body: dict[str, Any] | None
+    headers: dict[str, str]
+
+
+class Turn:
+    """What is known of one turn.
+
+    :param body: Of the question; None to resume a run.
+    :param path: Where the question goes.
+    """
+
+    def __init__(
+        self,
+        body: dict[str, Any] | None,
+        *,
+        username: str = "",
+        run_id: str = "",
+        after: int | None = None,
+        path: str = "/chat",
+        idempotency_key: str = "",
+        retry_s: float = 120.0,
+    ) -> None:
+        self.reply = Reply(run_id=run_id)
+        self.ended = False
+        self.last_number = after
+        self.username = username
+        self._body, self._path = body, path
+        self._key = idempotency_key or str(uuid.uuid4())
+        self._backoff = Backoff(retry_s)
+        self._parser = FrameParser()
+        #: Whether the question has an Idempotency-Key, so that it may be sent twice.
+        self.repeatable = path == "/chat"
+        self._begun = False
+        self._marks: dict[int, tuple[int, int, int, int]] = {}
+        self._cut_completes = 0
+        self._skipped = 0
+
+    def next_call(self) -> Call:
+        """Return what to send now: the question, or the resume of its run."""
+        self._parser = FrameParser()
+        if self._body is not None and not self.reply.run_id:
+            headers = {"Accept": "text/event-stream"}
+            if self.repeatable:
+                headers["Idempotency-Key"] = self._key
+            return Call("POST", self._path, {}, self._body, headers)
+        query = {"username": self.username} if self.username else {}
+        headers = {"Accept": "text/event-stream"}
+        if self.last_number is not None:
+            headers["Last-Event-ID"] = str(self.last_number + self._skipped)
+        path = f"/chat/runs/{quote(self.reply.run_id, safe='')}/stream"
+        return Call("GET", path, query, None, headers)
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Return the events that ``chunk`` completes, each event of the run once."""
+        events: list[Event] = []
+        for frame in self._parser.feed(chunk):
+            number = int(frame.id) if frame.id.isdigit() else None
+            if number is not None and self.last_number is not None and number <= self.last_number:
+                continue
+            if self._skipped and number is not None:
+                events.append(self._make_complete(self.last_number or 0))
+            if number is not None:
+                self.last_number = number
+            pushed = self._is_pushed(frame.data, number)
+            event = parse_event(frame.data, number, pushed)
+            before = self._measure()
+            events.extend(self._fold(event))
+            if self._measure() != before:
+                self._backoff.reset()
+                self._cut_completes = 0
+        return events
+
+    def take_refusal(
+        self, status: int, headers: Mapping[str, str], body: bytes, call: Call
+    ) -> float:
+        """Return how long to wait before the request is sent again.
+
+        :raises ApiError: where that does not help.
+        """
+        if status == 204:  # nothing follows the last event
+            self.ended = True
+            return 0.0
+        error = read_error(status, headers, body, f"{call.method} /api/v1{call.path}")
+        if error is None:
+            raise ApiError(status, "", "the server did not answer with a stream of events")
+        if self._begun and not error.temporary:
+            raise StreamLost(f"the stream cannot be resumed: {error}", self.reply) from error
+        wait_s = self._backoff.next_wait_s(error.retry_after_s or 0.0) if error.temporary else None
+        if wait_s is None:
+            raise error
+        return wait_s
+
+    def take_break(self, cause: Exception | None) -> float:
+        """Return how long to wait before the next request, after a connection ended early.
+
+        :raises ConnectionLost: when the time without progress is over.
+        """
+        if self._parser.partial.startswith(b'data: {"type":"complete"'):
+            self._cut_completes += 1
+            if self._cut_completes >= _TRIES_OF_COMPLETE and self.last_number is not None:
+                # Its line is longer than what this way lets through. All of its text has come.
+                self._skipped = 1
+        wait_s = self._backoff.next_wait_s(self._parser.retry_s or 0.0)
+        if wait_s is None:
+            reason = f"the server cannot be reached: {cause}" if cause else "the stream broke off"
+            if self._begun:
+                raise StreamLost(reason, self.reply) from cause
+            raise ConnectionLost(reason) from cause
+        return wait_s
+
+    def has_ended(self) -> bool:
+        """Return whether the last event came."""
+        return self.ended
+
+    def _measure(self) -> tuple[int, int, int]:
+        """Return what grows with progress; a stream that only repeats itself has none."""
+        return len(self._marks), len(self.reply.text), len(self.reply.reasoning)
+
+    def _is_pushed(self, raw: dict[str, Any], number: int | None) -> bool:
+        if number is not None or not self.reply.run_id:
+            return False
+        named = raw.get("message_id")
+        if named is not None:
+            return str(named) != self.reply.run_id
+        # attachment_saved and message_saved name no run.
+        return self.last_number is not None and raw.get("type") != "run_snapshot"
+
+    def _make_complete(self, number: int) -> Event:
+        self._skipped = 0
+        raw = {
+            "type": "complete", "data": self.reply.text, "reasoning": self.reply.reasoning,
+            "streaming": True, "message_id": self.reply.run_id,
+        }  # fmt: skip
+        return parse_event(raw, number + 1)
+
+    def _fold(self, event: Event) -> list[Event]:
+        """Take an event into the reply; return what the caller sees."""
+        reply = self.reply
+        self._begun = True
+        if event.pushed:
+            return [event]
+        if isinstance(event, RunSnapshot):
+            return [event, *self._catch_up(event)]
+        if isinstance(event, TextDelta):
+            reply.text += event.text
+        elif isinstance(event, ReasoningDelta):
+            reply.reasoning += event.text
+        elif isinstance(event, SessionStarted):
+            reply.session_id = event.session_id
+        elif isinstance(event, RunStarted):
+            reply.run_id = event.run_id
+        elif isinstance(event, UserMessageSaved):
+            reply.user_message_id = event.message_id
+        elif isinstance(event, Complete) and not event.truncated:
+            reply.text, reply.reasoning = event.text, event.reasoning
+        elif isinstance(event, MessageSaved):
+            reply.message_id = event.message_id
+        elif isinstance(event, AgentStats):
+            reply.stats = event.stats
+        elif isinstance(event, TurnError):
+            reply.error = (event.code, event.message)
+        elif isinstance(event, End):
+            self.ended = True
+        elif isinstance(event, Rewind):
+            self._rewind(event.after)
+        else:
+            self._fold_parts(event)
+        if event.number is not None:
+            sizes = (len(reply.text), len(reply.reasoning))
+            counts = (len(reply.tool_calls), len(reply.attachments))
+            self._marks[event.number] = (*sizes, *counts)
+        return [event]
+
+    def _fold_parts(self, event: Event) -> None:
+        reply = self.reply
+        if isinstance(event, ToolCall):
+            reply.tool_calls.append(
+                {"id": event.id, "name": event.name, "arguments": event.arguments, "result": None}
+            )
+        elif isinstance(event, ToolResult):
+            for call in reversed(reply.tool_calls):
+                if call["id"] == event.id:
+                    call["result"] = event.result
+                    break
+        elif isinstance(event, Media):
+            reply.attachments.append(
+                {"attachment_id": "", "type": event.kind, "filename": event.filename}
+            )
+        elif isinstance(event, AttachmentSaved) and reply.attachments:
+            reply.attachments[-1]["attachment_id"] = event.attachment_id
+
+    def _rewind(self, after: int) -> None:
+        known = [number for number in self._marks if number <= after]
+        text, reasoning, calls, files = self._marks[max(known)] if known else (0, 0, 0, 0)
+        reply = self.reply
+        reply.text, reply.reasoning = reply.text[:text], reply.reasoning[:reasoning]
+        del reply.tool_calls[calls:], reply.attachments[files:]
+
+    def _catch_up(self, snapshot: RunSnapshot) -> list[Event]:
+        """Return the text of a snapshot that was missed: an AstrBot resumes so, without numbers."""
+        parts = snapshot.content.get("message")
+        texts = [
+            str(part.get("text") or "")
+            for part in (parts if isinstance(parts, list) else [])
+            if isinstance(part, dict) and part.get("type") == "plain"
+        ]
+        whole = "".join(texts)
+        if not whole.startswith(self.reply.text):
+            self.reply.text = whole
+            return []
+        missed = whole[len(self.reply.text) :]
+        self.reply.text = whole
+        if not missed:
+            return []
+        raw = {"type": "plain", "data": missed, "streaming": True, "chain_type": None}
+        return [parse_event(raw)]
+
+
+def build_body(message: Any, username: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a question; options that are None are left out."""
+    body = {"message": message, "username": username, **options}
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def read_data(body: bytes) -> Any:
+    """Return ``data`` of an envelope."""
+    try:
+        return json.loads(body)["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ApiError(200, "", "the server's answer is not an envelope with data") from error

@@ -1,0 +1,44 @@
+"""How long to wait before a request is sent again."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import anyio
+
+sleep = time.sleep
+
+
+async def async_sleep(seconds: float) -> None:
+    """Sleep under asyncio or trio."""
+    await anyio.sleep(seconds)
+
+
+class Backoff:
+    """Waits that double, with a limit of the time without progress.
+
+    The first repetition after progress is sent at once.
+    """
+
+    _FIRST_S = 0.2
+    _MOST_S = 10.0
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Note progress."""
+        self.failures = 0
+        self._since = time.monotonic()
+
+    def next_wait_s(self, at_least_s: float = 0.0) -> float | None:
+        """Return how long to wait now; None: the limit is reached."""
+        self.failures += 1
+        wait_s = 0.0
+        if self.failures > 1:
+            wait_s = min(self._MOST_S, self._FIRST_S * 2 ** min(self.failures - 2, 10))
+            wait_s *= random.uniform(0.7, 1.3)
+        wait_s = max(wait_s, at_least_s)
+        return None if time.monotonic() - self._since + wait_s > self._limit_s else wait_s

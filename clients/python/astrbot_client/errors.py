@@ -1,0 +1,166 @@
+"""What can go wrong, by the codes of the server's errors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .types import Reply
+
+
+class ClientError(Exception):
+    """Base of every error of this package."""
+
+
+class ConnectionLost(ClientError):
+    """The server could not be reached, or not for long enough."""
+
+
+class StreamLost(ConnectionLost):
+    """A stream broke off and cannot be resumed.
+
+    :ivar reply: What had arrived.
+    """
+
+    def __init__(self, message: str, reply: Reply) -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class TurnFailed(ClientError):
+    """The turn ended with an ``error`` event.
+
+    :ivar code: Stable, such as ``provider_error``.
+    :ivar message: For people.
+    :ivar reply: What was said until then.
+    """
+
+    def __init__(self, code: str, message: str, reply: Reply) -> None:
+        super().__init__(message)
+        self.code, self.message, self.reply = code, message, reply
+
+
+class ApiError(ClientError):
+    """The server refused a request.
+
+    :ivar status: HTTP status.
+    :ivar code: The server's code; an AstrBot sends none, so there it is "".
+    :ivar message: The server's words.
+    :ivar request_id: For the server's owner, who finds the request in the log by it.
+    :ivar retry_after_s: How long the server asks to wait, if it does.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        request_id: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(f"{message} (HTTP {status}{', ' + code if code else ''})")
+        self.status, self.code, self.message = status, code, message
+        self.request_id, self.retry_after_s = request_id, retry_after_s
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.status in (429, 502, 503, 504) and self.code not in _FINAL
+
+
+class BadRequestError(ApiError):
+    """400, 411, 413, 415, 422: the request has to be changed."""
+
+
+class AuthenticationError(ApiError):
+    """401: no key, or one that is not valid."""
+
+
+class PermissionDeniedError(ApiError):
+    """403: the key may not do this."""
+
+
+class NotFoundError(ApiError):
+    """404: no such session, run, file, config or bot."""
+
+
+class ConflictError(ApiError):
+    """409: it belongs to somebody else, or it is in use."""
+
+
+class RateLimitedError(ApiError):
+    """429: too many requests, turns, streams or tokens."""
+
+
+class ServerError(ApiError):
+    """5xx: the server or its model failed."""
+
+
+class UnsupportedError(ApiError):
+    """The server does not have this route: an AstrBot, or an older server."""
+
+
+#: Codes of a 429 or 502 that a repetition does not cure soon.
+_FINAL = frozenset({"quota_exceeded", "budget_exceeded", "provider_error"})
+
+_CLASSES = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    429: RateLimitedError,
+}
+
+#: AstrBot's errors have no code; clients match these texts.
+_CODES_OF_TEXTS = {
+    "Missing API key": "missing_api_key",
+    "Invalid API key": "invalid_api_key",
+    "Insufficient API key scope": "insufficient_scope",
+}
+
+
+def read_error(
+    status: int, headers: Mapping[str, str], body: bytes, request: str
+) -> ApiError | None:
+    """Return the error of an answer; None: it is none.
+
+    :param request: Method and path, for the message.
+    """
+    envelope: Any = None
+    with contextlib.suppress(ValueError):
+        envelope = json.loads(body)
+    is_envelope = isinstance(envelope, dict) and "status" in envelope
+    if status < 400 and not (is_envelope and envelope["status"] == "error"):
+        return None
+    code = str(envelope.get("code") or "") if is_envelope else ""
+    message = str(envelope.get("message") or "") if is_envelope else ""
+    code = code or _CODES_OF_TEXTS.get(message, "")
+    kind: type[ApiError]
+    if status in (404, 405) and (not code or code in ("path_not_found", "method_not_allowed")):
+        kind = UnsupportedError
+        message = f"this server does not have {request}"
+    elif status < 400:  # an AstrBot answers errors with 200
+        kind = BadRequestError
+    else:
+        kind = _CLASSES.get(status, ServerError if status >= 500 else BadRequestError)
+    return kind(
+        status,
+        code,
+        message or f"the server answered {request} with HTTP {status}",
+        headers.get("x-request-id", ""),
+        read_retry_after(headers),
+    )
+
+
+def read_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of ``Retry-After``; a date counts as 5 seconds."""
+    text = headers.get("retry-after", "").strip()
+    if not text:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        return 5.0

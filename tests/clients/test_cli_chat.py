@@ -1,0 +1,81 @@
+"""``astrbot-api chat``: one question, and a conversation at the terminal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from astrbot_client import Client
+from click.testing import CliRunner
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+from werkzeug.serving import make_server
+
+from astrbot_api.cli import chat
+from astrbot_api.cli.main import main
+from astrbot_api.testing import ScriptedApp, ScriptedModel, make_app
+
+
+@pytest.fixture
+def app() -> Iterator[ScriptedApp]:
+    with make_app(ScriptedModel("One.", "**Two.**", "Three.")) as app:
+        yield app
+
+
+@pytest.fixture
+def url(app: ScriptedApp) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, app.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_one_question_is_answered_on_the_standard_output(
+    app: ScriptedApp, url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("some text", encoding="utf-8")
+    options = ["--url", url, "--key", app.key, "--file", str(tmp_path / "a.txt")]
+    done = CliRunner().invoke(main, ["chat", "Hello", *options])
+    assert (done.exit_code, done.output) == (0, "One.\n")
+    assert "some text" in str(app.model.seen[0])
+    piped = CliRunner().invoke(main, ["chat", *options[:4]], input="From a pipe")
+    assert piped.output == "**Two.**\n"
+    assert "From a pipe" in str(app.model.seen[1])
+
+
+def test_a_refusal_is_one_line(url: str) -> None:
+    done = CliRunner().invoke(main, ["chat", "Hello", "--url", url, "--key", "abk_wrong"])
+    assert done.exit_code == 2
+    assert done.stderr == "astrbot-api: Invalid API key (HTTP 401, invalid_api_key)\n"
+
+
+def test_a_conversation_keeps_its_session_until_it_is_left(
+    app: ScriptedApp,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    lines = ["First", "Second", "/fresh", "Third", "/sessions", "/open 9", "/quit"]
+    with (
+        create_pipe_input() as keyboard,
+        create_app_session(input=keyboard, output=DummyOutput()),
+        Client(url, api_key=app.key) as client,
+    ):
+        keyboard.send_text("".join(f"{line}\r" for line in lines))
+        chat._converse(chat.Conversation(client, "bob"))
+        listed = list(client.sessions.list("bob"))
+    shown = capsys.readouterr().out
+    assert len(listed) == 2
+    assert [len(one) for one in app.model.seen] == [2, 4, 2]  # with the prompt of the config
+    assert "Two." in shown
+    assert "**Two.**" not in shown
+    assert "there is no session '9'" in shown
+    assert "First" in (tmp_path / "astrbot-api" / "history").read_text(encoding="utf-8")
