@@ -77,8 +77,8 @@ _TABLE = (
         "the X-CSRF-Token header is missing or wrong; reload the page"),
     ErrorCode("username_reserved", 403, "The username is an administrator's.",
         "Choose another username, or use a key with the scope `chat:admin`.",
-        "username 'astrbot' is an administrator's; the API key needs the scope chat:admin to "
-        "speak as it"),
+        "username is reserved for an AstrBot administrator; choose another, or use a key with the "
+        "scope chat:admin"),
     ErrorCode("key_restricted", 403,
         "A guard rail of the key does not allow it; the message names it.",
         "Keep to what `GET /keys/self` returns, or use another key.",

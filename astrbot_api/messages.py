@@ -76,7 +76,7 @@ def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list
     """Read the ``message`` of a chat request.
 
     The attachments of its media segments are still to be found; see
-    :func:`keep_found`.
+    :func:`resolve_media`.
 
     :param value: What the JSON body held: a string or a list of objects.
     :raises ApiError: ``message_empty`` or ``invalid_request``.
@@ -99,8 +99,16 @@ def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list
 
 
 def parse_stored_message(parts: list[dict[str, Any]]) -> list[Segment]:
-    """Read the segments of a message that is stored; it was checked when it came."""
-    found = (_parse_segment(part, "message") for part in parts)
+    """Read the segments of a message that is stored; it was checked when it came.
+
+    One that was imported may have files that never were: they are left out.
+    """
+    kept = (
+        part
+        for part in parts
+        if part.get("type") not in MEDIA_TYPES or _read_attachment_id(part) is not None
+    )
+    found = (_parse_segment(part, "message") for part in kept)
     return [segment for segment in found if segment is not None]
 
 
@@ -195,13 +203,22 @@ def _parse_im_segment(part: Any) -> Segment:
             raise ApiError("invalid_request", "reply part missing message_id")
         return Reply(number)
     if kind in MEDIA_TYPES:
-        attachment_id = part.get("attachment_id")
-        if not isinstance(attachment_id, str) or not attachment_id.strip():
-            raise ApiError("invalid_request", f"{kind} part missing attachment_id")
-        check_text("attachment_id", attachment_id)
-        return Media(attachment_id.strip())
+        return _parse_media(kind, part)
     shown = kind if isinstance(kind, str) else type(kind).__name__
     raise ApiError("invalid_request", f"unsupported message part type: {shown[:100]}")
+
+
+def _parse_media(kind: str, part: dict[str, Any]) -> Media:
+    attachment_id = _read_attachment_id(part)
+    if attachment_id is None:
+        raise ApiError("invalid_request", f"{kind} part missing attachment_id")
+    check_text("attachment_id", attachment_id)
+    return Media(attachment_id)
+
+
+def _read_attachment_id(part: dict[str, Any]) -> str | None:
+    value = part.get("attachment_id")
+    return (value.strip() or None) if isinstance(value, str) else None
 
 
 def _parse_segment(part: Any, where: str) -> Segment | None:
@@ -213,11 +230,7 @@ def _parse_segment(part: Any, where: str) -> Segment | None:
         text = _text_or_number(part.get("text", ""), f"{where}.text")
         return Plain(text)
     if kind in MEDIA_TYPES:
-        attachment_id = part.get("attachment_id")
-        if not isinstance(attachment_id, str):
-            return None
-        check_text(f"{where}.attachment_id", attachment_id)
-        return Media(attachment_id.strip()) if attachment_id.strip() else None
+        return _parse_media(kind, part)
     if kind == "reply":
         message_id = part.get("message_id")
         if message_id is None or message_id == "":

@@ -42,7 +42,7 @@ def create_key() -> Response:
     name = _read_name(body) if "name" in body else _DEFAULT_NAME
     scopes = _read_scopes(body.get("scopes"))
     days = _read_days(body.get("expires_in_days"))
-    rules = read_rules(body.get("rules")).dump()
+    rules = _read_rules(body)
     owner = get_owner()
     made = _write(
         "key_created",
@@ -155,19 +155,37 @@ def _read_name(body: dict[str, Any]) -> str:
     return name or _DEFAULT_NAME
 
 
-def _read_scopes(value: Any) -> list[str]:
-    """Return the scopes asked for; unknown ones are dropped.
+def _read_rules(body: dict[str, Any]) -> str | None:
+    """Return the guard rails of a new key as they are stored.
 
-    :raises ApiError: when it is no list, or none is left.
+    Two of them may stand beside the name, as they are no limits.
+    """
+    given = body.get("rules")
+    beside = {name: body[name] for name in ("legacy_errors", "default_username") if name in body}
+    if beside and (given is None or isinstance(given, dict)):
+        given = {**beside, **(given or {})}
+    return read_rules(given).dump()
+
+
+def _read_scopes(value: Any) -> list[str]:
+    """Return the scopes asked for.
+
+    :raises ApiError: when it is no list, is empty, or names one that there is not.
     """
     if value is None:
         return list(keys.PUBLIC_SCOPES)
     if not isinstance(value, list):
         raise ApiError("invalid_request", "Invalid scopes")
-    known = [one for one in value if isinstance(one, str) and one in keys.ALL_SCOPES]
-    if not known:
+    asked = list(dict.fromkeys(str(one) for one in value))
+    unknown = [one for one in asked if one not in keys.ALL_SCOPES]
+    if unknown:
+        shown = ", ".join(unknown)[:200].encode("utf-8", "replace").decode()
+        raise ApiError("invalid_request", f"Invalid scopes: {shown}")
+    if not asked:
         raise ApiError("invalid_request", "At least one valid scope is required")
-    return list(dict.fromkeys(known))
+    if "chat:admin" in asked and "chat" not in asked:
+        raise ApiError("invalid_request", "chat:admin requires the chat scope")
+    return asked
 
 
 def _read_days(value: Any) -> int | None:

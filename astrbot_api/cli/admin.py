@@ -17,6 +17,7 @@ from .options import open_database, settings_option
 #: Rule -> what its option says. A rule that is a list may be given several times.
 _RULES = {
     "username": "The only username that it may speak as.",
+    "default_username": "Whom it speaks as where a request names nobody.",
     "username_prefix": "What the usernames that it may speak as begin with.",
     "configs": "Id of a config that it may use.",
     "bots": "Id of a bot that it may send through.",
@@ -28,13 +29,16 @@ _RULES = {
     "turns_per_day": "Most turns a day (UTC).",
     "tokens_per_day": "Most tokens a day (UTC).",
     "upload_bytes": "Most bytes of its files together.",
+    "legacy_errors": "Errors have status 200, for a client that says HTTP 400.",
 }
 
 _LISTS = {
     "configs": "config", "bots": "bot", "umos": "umo", "tools": "tool", "addresses": "address",
 }  # fmt: skip
 
-_TEXTS = ("username", "username_prefix")
+_TEXTS = ("username", "username_prefix", "default_username")
+
+_FLAGS = ("legacy_errors",)
 
 
 def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,6 +46,9 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for rule, help_text in reversed(_RULES.items()):
         name = "--" + _LISTS.get(rule, rule).replace("_", "-")
         kind: Any = str if rule in (*_LISTS, *_TEXTS) else click.IntRange(1)
+        if rule in _FLAGS:
+            command = click.option(name, rule, is_flag=True, help=help_text)(command)
+            continue
         add = click.option(name, rule, multiple=rule in _LISTS, type=kind, help=help_text)
         command = add(command)
     return command

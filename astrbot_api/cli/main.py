@@ -112,6 +112,8 @@ def create_key(
     """Make a key. Its secret is shown once and stored nowhere."""
     guard = read_rule_options(rules)
     wanted = scopes or keys.PUBLIC_SCOPES
+    if keys.ADMIN_SCOPE in wanted and "chat" not in wanted:
+        raise click.UsageError("chat:admin requires the chat scope: add --scope chat")
     key, secret = _write(
         settings,
         lambda db: keys.create_key(

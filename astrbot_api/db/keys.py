@@ -22,9 +22,14 @@ from .prepared import Prepared, equals, join_text, param
 #: The four scopes of the published API.
 PUBLIC_SCOPES = ("chat", "config", "file", "im")
 
-#: Every scope that a key can have. ``chat:admin`` lets it speak as one of
-#: the administrators' names; it is never given by default.
-ALL_SCOPES = (*PUBLIC_SCOPES, "chat:admin")
+#: Lets a key speak as one of the administrators' names; never given by default.
+ADMIN_SCOPE = "chat:admin"
+
+#: Every scope that a key can have. Those after the first five are of newer versions of
+#: AstrBot; here they open lists.
+ALL_SCOPES = (
+    *PUBLIC_SCOPES, ADMIN_SCOPE, "bot", "provider", "persona", "data", "plugin", "mcp", "skill",
+)  # fmt: skip
 
 #: One day in microseconds.
 DAY_US = 24 * 60 * 60 * 1_000_000

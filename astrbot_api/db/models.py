@@ -112,6 +112,8 @@ class ChatSession(Table):
     context_after = Whole(default=0)
     created_at = Whole()
     updated_at = Whole()
+    #: The key that made it; of a session key, that key's maker.
+    key_id = TextField(null=True)
 
 
 _index("chat_session_created", ChatSession.creator, ChatSession.created_at, ChatSession.id)

@@ -87,6 +87,14 @@ def check_owner(session: SessionRow, username: str) -> None:
         raise ApiError("session_of_another_user", "session_id belongs to another username")
 
 
+def find_creator(db: peewee.Database, session_id: str, key_id: str) -> str | None:
+    """Return the username of a session that a key made; None: it made no such session."""
+    query = ChatSession.select(ChatSession.creator)
+    made = (ChatSession.session_id == session_id) & (ChatSession.key_id == key_id)
+    creator: str | None = query.where(made).scalar(db)
+    return creator
+
+
 def create_session(
     db: peewee.Database,
     session_id: str,
@@ -95,12 +103,17 @@ def create_session(
     platform_id: str = WEBCHAT,
     config_id: str | None = None,
     is_group: bool = False,
+    key_id: str | None = None,
 ) -> SessionRow:
-    """Make a session; the name must be free."""
+    """Make a session; the name must be free.
+
+    :param key_id: The key that makes it; of a session key, that key's maker.
+    """
     now = now_us()
     (number,) = insert(
         db, ChatSession, session_id=session_id, platform_id=platform_id, creator=creator,
         is_group=int(is_group), config_id=config_id, created_at=now, updated_at=now,
+        key_id=key_id,
     ).fetchone()  # fmt: skip
     count_session(db, creator, platform_id)
     return SessionRow(number, session_id, platform_id, creator, None, config_id, 0)

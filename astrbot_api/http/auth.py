@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Request, request
 
 from ..db.keys import KeyRow, find_valid_key
+from ..db.sessions import find_creator
 from ..errors import ApiError
 from ..keys.caller import Caller, HostUser, Reach
 from ..keys.rules import NO_RULES, KeyGuard, KeyRules, load_rules
@@ -133,6 +135,11 @@ def check_scope(scopes: frozenset[str], scope: str | None) -> None:
         raise ApiError("insufficient_scope", "Insufficient API key scope")
 
 
+def find_caller(environ: dict[str, Any]) -> Caller | None:
+    """Return who calls, where a request's key was found."""
+    return environ.get(CALLER_KEY)
+
+
 def get_caller() -> Caller:
     """Return who calls; only after :func:`require_scope`."""
     caller: Caller = request.environ[CALLER_KEY]
@@ -153,14 +160,15 @@ def check_username(username: str) -> None:
 
 
 def get_bound_username() -> str | None:
-    """Return the only username that the caller may speak as, if there is but one."""
-    return get_caller().rules.username
+    """Return the username of a request that names none: the key's only one, or its default."""
+    rules = get_caller().rules
+    return rules.username or rules.default_username
 
 
 def resolve_username(*sent: str | None) -> str:
     """Return the username that a request speaks as: the first that was sent.
 
-    Where none was, it is the one that the key is bound to.
+    Where none was, it is the one that the key is bound to, or its default.
 
     :param sent: What stands in its body, then in its query.
     :raises ApiError: ``missing_field`` or ``username_reserved``.
@@ -170,6 +178,20 @@ def resolve_username(*sent: str | None) -> str:
         raise ApiError("missing_field", "Missing key: username")
     check_username(username)
     return username
+
+
+def resolve_owner(session_id: str, *sent: str | None) -> str:
+    """Return the username that a request on a session speaks as.
+
+    The key that made a session need not name its user.
+
+    :raises ApiError: as :func:`resolve_username`.
+    """
+    caller = get_caller()
+    if not any(sent) and caller.rules.username is None and caller.root_id == caller.key_id:
+        with get_state().db.read() as db:
+            sent = (find_creator(db, session_id, caller.key_id),)
+    return resolve_username(*sent)
 
 
 def read_secret(request: Request) -> str:

@@ -10,6 +10,7 @@ import orjson
 from flask import Response, request
 
 from ..errors import ApiError
+from .auth import find_caller
 from .openai_errors import OPENAI_PATH, describe_error
 from .state import get_state
 
@@ -54,14 +55,18 @@ def fail(error: ApiError) -> Response:
         }
     )
     status = error.status
-    if (
-        get_state().settings.legacy_error_status
-        and status in _BUSINESS_STATUSES
-        and error.code != "path_not_found"
-    ):
+    if status in _BUSINESS_STATUSES and error.code != "path_not_found" and _wants_legacy_errors():
         status = 200
     headers = {**error.headers, "X-Request-ID": get_request_id()}
     return Response(body, status, headers, mimetype="application/json")
+
+
+def _wants_legacy_errors() -> bool:
+    """Return whether errors have status 200: for all callers, or for this key."""
+    if get_state().settings.legacy_error_status:
+        return True
+    caller = find_caller(request.environ)
+    return caller is not None and caller.rules.legacy_errors is True
 
 
 def get_request_id() -> str:

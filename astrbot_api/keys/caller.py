@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from ..db.keys import ADMIN_SCOPE
 from ..errors import ApiError
 from .rates import RateState
 from .rules import NO_RULES, KeyGuard, KeyRules
-
-#: The scope that may speak as one of the administrators' names.
-ADMIN_SCOPE = "chat:admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,8 @@ class Reach:
         if username in self.reserved_names:
             raise ApiError(
                 "username_reserved",
-                f"username {username!r} is an administrator's; "
-                f"the API key needs the scope {ADMIN_SCOPE} to speak as it",
+                "username is reserved for an AstrBot administrator; choose another, or use a key "
+                f"with the scope {ADMIN_SCOPE}",
             )
         self.rules.check_username(username)
 

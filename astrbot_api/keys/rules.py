@@ -29,6 +29,7 @@ class KeyRules:
     """What one key is held to; None is no rule.
 
     :param username: The only username that it may speak as.
+    :param default_username: Whom it speaks as where a request names nobody.
     :param username_prefix: What the usernames that it may speak as begin with.
     :param session_id: The only session that it may name.
     :param configs: Ids of the configs that it may use.
@@ -38,11 +39,13 @@ class KeyRules:
     :param addresses: Networks that its requests may come from.
     :param streams: Most turns that run or wait at once.
     :param upload_bytes: Most bytes that its attachments have together.
+    :param legacy_errors: Errors of 400, 404, 409 and 415 have status 200, as in AstrBot.
     :param max_turns: Most turns in all; with ``max_tokens`` a session key's budget.
     """
 
     username: str | None = None
     username_prefix: str | None = None
+    default_username: str | None = None
     session_id: str | None = None
     configs: tuple[str, ...] | None = None
     bots: tuple[str, ...] | None = None
@@ -56,6 +59,7 @@ class KeyRules:
     upload_bytes: int | None = None
     max_turns: int | None = None
     max_tokens: int | None = None
+    legacy_errors: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the rules that there are."""
@@ -164,7 +168,8 @@ _NUMBERS = frozenset(
     }
 )  # fmt: skip
 _LISTS = frozenset({"configs", "bots", "umos", "tools", "addresses"})
-_TEXTS = frozenset({"username", "username_prefix", "session_id"})
+_TEXTS = frozenset({"username", "username_prefix", "default_username", "session_id"})
+_FLAGS = frozenset({"legacy_errors"})
 
 MAX_NUMBER = 2**53
 
@@ -189,6 +194,11 @@ def read_rules(value: Any) -> KeyRules:
             found[name] = _read_list(name, given)
         elif name in _TEXTS:
             found[name] = _read_text(name, given)
+        elif name in _FLAGS:
+            if not isinstance(given, bool):
+                raise ApiError("invalid_request", f"rules.{name} must be true or false")
+            if given:
+                found[name] = True
         else:
             raise ApiError("invalid_request", f"rules.{str(name)[:50]}: there is no such rule")
     for address in found.get("addresses", ()):
@@ -199,7 +209,14 @@ def read_rules(value: Any) -> KeyRules:
                 "invalid_request",
                 f"rules.addresses: {address!r} is no network; write 10.0.0.0/8 or 2001:db8::/32",
             ) from error
-    return KeyRules(**found)
+    rules = KeyRules(**found)
+    if rules.default_username is not None and not rules.allows_username(rules.default_username):
+        raise ApiError(
+            "invalid_request",
+            "rules.default_username is none that the key may speak as; compare username and "
+            "username_prefix",
+        )
+    return rules
 
 
 @lru_cache(maxsize=1024)

@@ -196,11 +196,28 @@ def test_the_message_is_stored_with_the_attachments_own_type_and_name(
     assert f'"type":"image","attachment_id":"{attachment_id}","filename":"dot.png"' in content
 
 
-def test_only_unknown_attachments_make_an_empty_message(make_scripted: Scripts) -> None:
+@pytest.mark.parametrize("kind", ["image", "record", "file", "video"])
+@pytest.mark.parametrize("words", [[], [{"type": "plain", "text": "hi"}]])
+@pytest.mark.parametrize(
+    ("given", "status", "code", "message"),
+    [
+        ({"attachment_id": "nope"}, 404, "attachment_not_found", "attachment not found: nope"),
+        ({}, 400, "invalid_request", "{} part missing attachment_id"),
+        ({"attachment_id": None}, 400, "invalid_request", "{} part missing attachment_id"),
+        ({"attachment_id": " "}, 400, "invalid_request", "{} part missing attachment_id"),
+        ({"attachment_id": 7}, 400, "invalid_request", "{} part missing attachment_id"),
+    ],
+)
+def test_a_file_that_is_not_there_is_refused(
+    make_scripted: Scripts, kind: str, words: list[Any], given: Any, status: int, code: str,
+    message: str,
+) -> None:  # fmt: skip
     api, _ = make_scripted(say)
-    answer = api.post_chat(username="alice", message=[part("nope", "image")])
-    assert (answer.status_code, answer.get_json()["code"]) == (400, "message_empty")
-    assert api.count_rows("chat_session") == 0
+    answer = api.post_chat(username="alice", message=[*words, {"type": kind, **given}])
+    assert (answer.status_code, answer.get_json()["code"]) == (status, code)
+    assert answer.get_json()["message"] == message.format(kind)
+    for table in ("chat_session", "message", "run"):
+        assert api.count_rows(table) == 0
 
 
 def test_a_session_is_named_after_a_file_when_there_are_no_words(

@@ -219,8 +219,47 @@ def test_wrong_key_is_refused(
     assert (answer.status_code, answer.json["message"]) == (400, message)
 
 
-def test_unknown_scopes_are_dropped(post: Callable[..., TestResponse]) -> None:
-    assert post("create", scopes=["im", "nope", 5]).json["data"]["scopes"] == ["im"]
+@pytest.mark.parametrize(
+    ("scopes", "message"),
+    [
+        (["im", "nope", 5], "Invalid scopes: nope, 5"),
+        ([], "At least one valid scope is required"),
+        (["chat:admin"], "chat:admin requires the chat scope"),
+        (["chat:admin", "im"], "chat:admin requires the chat scope"),
+    ],
+)
+def test_scopes_that_open_nothing_are_refused(
+    post: Callable[..., TestResponse], scopes: list[Any], message: str
+) -> None:
+    answer = post("create", scopes=scopes)
+    assert (answer.status_code, answer.json["message"]) == (400, message)
+
+
+def test_scopes_of_newer_versions_are_known(post: Callable[..., TestResponse]) -> None:
+    newer = ["bot", "provider", "persona", "data", "plugin", "mcp", "skill"]
+    assert post("create", scopes=newer).json["data"]["scopes"] == newer
+
+
+def test_a_key_may_have_a_default_username_and_legacy_errors(
+    owned: Api, post: Callable[..., TestResponse]
+) -> None:
+    made = post("create", default_username="alice", legacy_errors=True, scopes=["chat"]).json
+    assert made["data"]["rules"] == {"default_username": "alice", "legacy_errors": True}
+    headers = {"X-API-Key": made["data"]["api_key"]}
+    body = {"message": "hi", "session_id": "s"}
+    owned.client.post("/api/v1/chat", headers=headers, json=body).get_data()
+    sessions = owned.client.get("/api/v1/chat/sessions", headers=headers).json["data"]
+    assert sessions["sessions"][0]["creator"] == "alice"
+    other = owned.client.get("/api/v1/chat/sessions?username=bob", headers=headers)
+    assert other.json["data"]["sessions"] == []
+    missing = owned.client.get("/api/v1/chat/sessions/none", headers=headers)
+    assert (missing.status_code, missing.json["code"]) == (200, "session_not_found")
+    assert owned.client.get("/api/v1/configs", headers=headers).status_code == 403
+    assert owned.client.get("/api/v1/nothing", headers=headers).status_code == 404
+    for wrong in ({"legacy_errors": "yes"}, {"default_username": " "}):
+        assert post("create", **wrong).status_code == 400
+    bound = {"username_prefix": "web:", "default_username": "alice"}
+    assert "default_username" in post("create", rules=bound).json["message"]
 
 
 def test_created_key_works_until_it_is_revoked(

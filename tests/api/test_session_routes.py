@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 from astrbot_api.agent.provider import Delta, TextDelta
 from astrbot_api.chat import removal as removing
 from astrbot_api.db import messages, runs, sessions
+from astrbot_api.db.models import ChatSession
 from astrbot_api.testing import ScriptedModel
 
 from ..query_plans import explain
@@ -82,6 +83,25 @@ def edit(api: Api, number: int, text: str, **body: Any) -> TestResponse:
     return call(api, "PATCH", f"/s/messages/{number}", json=body)
 
 
+def test_the_key_that_made_a_session_need_not_name_its_user(api: Api) -> None:
+    api.chat(session_id="s")
+    new = data_of(call(api, "POST", "/new", json={"username": "bob"}))["session_id"]
+    for session_id, creator in (("s", "alice"), (new, "bob")):
+        assert data_of(call(api, "GET", f"/{session_id}"))["creator"] == creator
+    assert len(data_of(call(api, "GET", "/s/messages"))["messages"]) == 2
+    assert data_of(call(api, "PATCH", "/s", json={"display_name": "x"}))["display_name"] == "x"
+    ids = {"session_ids": [new, "other"]}
+    deleted = data_of(call(api, "POST", "/batch-delete", json=ids))
+    assert deleted["deleted_count"] == 1
+    assert deleted["failed_items"][0]["code"] == "missing_field"
+    data_of(call(api, "DELETE", "/s"))
+    check_code(call(api, "GET", "/s?username=alice"), 404, "session_not_found")
+    # No key may be an administrator by a session that it made when it still could.
+    api.chat(session_id="t")
+    api.state.db.write(lambda db: ChatSession.update(creator="astrbot").where(True).execute(db))
+    check_code(call(api, "GET", "/t"), 403, "username_reserved")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -100,7 +120,10 @@ def test_every_route_asks_whose_session_it_is(
     options = {} if body is None else {"json": body}
     check_code(call(api, method, f"{path}?username=mallory", **options), 409,
                "session_of_another_user")  # fmt: skip
-    check_code(call(api, method, path, **options), 400, "missing_field")
+    other = api.client.open(
+        SESSIONS + path, method=method, headers={"X-API-Key": api.create_key("chat")}, **options
+    )
+    check_code(other, 400, "missing_field")
     check_code(call(api, method, f"{path}?username=astrbot", **options), 403, "username_reserved")
     unknown = path.replace("/s", "/other", 1)
     check_code(call(api, method, f"{unknown}?username=alice", **options), 404, "session_not_found")

@@ -206,7 +206,15 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     "create-not-an-object": Refusal("3", 400, "invalid_request"),
     "create-malformed": Refusal("3", 400, "malformed_json"),
     "wrong-method-list": Refusal("2", 405, "method_not_allowed"),
+    "create-scopes-all-unknown": Refusal("20", 400, "invalid_request", "Invalid scopes: nope"),
     # 20-chat
+    "segments-image-missing-attachment-and-plain": Refusal("17", 404, "attachment_not_found"),
+    "segments-image-no-attachment_id": Refusal(
+        "17", 400, "invalid_request", "image part missing attachment_id"
+    ),
+    "segments-image-by-path": Refusal(
+        "17", 400, "invalid_request", "image part missing attachment_id"
+    ),
     "username-list": Refusal("3", 400, "invalid_request", "username must be a string"),
     "files-without-message": Refusal("3", 400, "missing_field", "Missing key: message or files"),
     "json-array-body": Refusal("3", 400, "invalid_request"),

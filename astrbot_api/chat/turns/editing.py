@@ -18,7 +18,7 @@ from ...db.store import Store
 from ...errors import ApiError
 from ...keys.limits import check_attachments
 from ...keys.rules import KeyGuard
-from ...messages import Media, Segment, keep_found, parse_stored_message
+from ...messages import Media, Segment, keep_found, parse_stored_message, resolve_media
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +93,21 @@ def find_last_turn(db: peewee.Database, session: SessionRow, message_id: int) ->
 
 
 def find_media(
-    db: peewee.Database, segments: Sequence[Segment]
+    db: peewee.Database, segments: Sequence[Segment], *, stored: bool = False
 ) -> tuple[Sequence[Segment], list[AttachmentRow]]:
-    """Find what a message sends along; what is not there is left out.
+    """Find what a message sends along.
 
-    :raises ApiError: ``message_empty`` when nothing is left to answer.
+    :param stored: The message is answered once more: what was deleted since is left out.
+    :raises ApiError: ``attachment_not_found``, or ``message_empty`` when nothing is left
+        to answer.
     """
     ids = [one.attachment_id for one in segments if isinstance(one, Media)]
     if not ids:
         return segments, []
     rows = lock_attachments(db, ids)
     found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
-    return keep_found(segments, found), list(rows.values())
+    resolve = keep_found if stored else resolve_media
+    return resolve(segments, found), list(rows.values())
 
 
 def check_idle(db: peewee.Database, session: SessionRow) -> None:

@@ -89,7 +89,7 @@ class TurnOpener:
         if again is not None:
             request = replace(request, segments=again.segments)
             checkpoint = again.user.llm_checkpoint_id or checkpoint
-        segments, sent = find_media(db, request.segments)
+        segments, sent = find_media(db, request.segments, stored=again is not None)
         request = replace(request, segments=segments)
         config = chosen or self._config_of(session)
         provider = choose_provider(config, request)
@@ -198,6 +198,7 @@ def _enter_session(
         session = sessions.create_session(
             db, name, request.creator, platform_id=request.platform_id,
             config_id=config_id, is_group=bool(request.origin and request.origin.is_group),
+            key_id=request.guard.root_id if request.guard else request.key_id,
         )  # fmt: skip
     else:
         sessions.touch_session(db, session, config_id)

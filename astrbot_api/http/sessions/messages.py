@@ -12,7 +12,7 @@ from ...db.messages import list_page
 from ...db.sessions import get_owned_session
 from ...errors import ApiError
 from ...messages import parse_chat_message
-from ..auth import get_caller, resolve_username
+from ..auth import get_caller, resolve_owner
 from ..blueprint import ApiBlueprint
 from ..chat.schemas import read_streaming
 from ..envelope import ok
@@ -61,7 +61,7 @@ def list_messages(query: dict[str, Any], session_id: str) -> Response:
     too: what comes later is found after it. A page of long messages has fewer
     of them than `limit`.
     """
-    username = resolve_username(query["username"])
+    username = resolve_owner(session_id, query["username"])
     with get_state().db.read() as db:
         session = get_owned_session(db, session_id, username)
         messages, cursor = list_page(
@@ -98,7 +98,7 @@ def edit_message(
     No turn is run: regenerate its answer to have it answered again. Only what
     the user said last can be changed, and not while a turn runs.
     """
-    username = resolve_username(body["username"], query["username"])
+    username = resolve_owner(session_id, body["username"], query["username"])
     settings = get_state().settings
     if body["content"].get("message") is None:
         raise ApiError("missing_field", "Missing key: content.message")
@@ -134,7 +134,7 @@ def regenerate(
     takes the place of the old one when it is whole; if its turn fails, the
     old one stays.
     """
-    username = resolve_username(body["username"], query["username"])
+    username = resolve_owner(session_id, body["username"], query["username"])
     watch = get_state().chat.service.open(
         TurnRequest(
             username=username,

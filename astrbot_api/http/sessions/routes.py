@@ -14,7 +14,7 @@ from ...db.messages import list_page
 from ...db.sessions import create_session, describe_session, get_owned_session, rename_session
 from ...db.sessions import list_sessions as read_sessions
 from ...errors import ApiError
-from ..auth import check_username, get_caller, resolve_username
+from ..auth import check_username, get_caller, resolve_owner, resolve_username
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..schemas import envelope_of, in_path
@@ -131,11 +131,14 @@ def delete_sessions(query: dict[str, Any], body: dict[str, Any]) -> Response:
     Each is deleted by itself, as by DELETE; those that cannot be are listed
     in `failed_items`. A `session_id` may have any characters here.
     """
-    username = resolve_username(body["username"], query["username"])
     failed = []
     wanted = list(dict.fromkeys(body["session_ids"]))
+    named = (body["username"], query["username"])
+    if any(named) or not wanted:
+        resolve_username(*named)
     for session_id in wanted:
         try:
+            username = resolve_owner(session_id, *named)
             get_state().chat.remover.remove(session_id, username)
         except ApiError as error:
             failed.append({"session_id": session_id, "code": error.code, "reason": error.message})
@@ -160,7 +163,7 @@ def get_session(query: dict[str, Any], session_id: str) -> Response:
     with `next_cursor`. A run's stream can be joined while `active_runs` has
     it.
     """
-    username = resolve_username(query["username"])
+    username = resolve_owner(session_id, query["username"])
     with get_state().db.read() as db:
         session = get_owned_session(db, session_id, username)
         described = describe_session(db, session)
@@ -190,7 +193,7 @@ def rename(query: dict[str, Any], body: dict[str, Any], session_id: str) -> Resp
 
     A title that was given here is never changed by the server.
     """
-    username = resolve_username(body["username"], query["username"])
+    username = resolve_owner(session_id, body["username"], query["username"])
 
     def job(db: peewee.Database) -> dict[str, Any]:
         session = get_owned_session(db, session_id, username)
@@ -211,7 +214,7 @@ def delete_session(query: dict[str, Any], session_id: str) -> Response:
     It is gone at once; its turns are stopped. Attachments that no other
     message uses are swept later. The name is free for a new session.
     """
-    get_state().chat.remover.remove(session_id, resolve_username(query["username"]))
+    get_state().chat.remover.remove(session_id, resolve_owner(session_id, query["username"]))
     return ok({"session_id": session_id})
 
 
@@ -221,9 +224,10 @@ def _create(username: str, config_id: str, display_name: str | None) -> Response
     config_id = DEFAULT_CONFIG_ID if chosen is None else chosen.id
     get_caller().rules.check_config(config_id)
     kept = None if config_id == DEFAULT_CONFIG_ID else config_id
+    key_id = get_caller().root_id
 
     def job(db: peewee.Database) -> dict[str, Any]:
-        session = create_session(db, str(uuid.uuid4()), username, config_id=kept)
+        session = create_session(db, str(uuid.uuid4()), username, config_id=kept, key_id=key_id)
         if display_name:
             rename_session(db, session.id, display_name)
         return describe_session(db, session)
