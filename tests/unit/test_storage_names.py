@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astrbot_api.files.names import MAX_NAME_CHARS, clean_name
+from astrbot_api.files.names import MAX_NAME_CHARS, clean_name, decode_name
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,22 @@ def test_any_name_becomes_one_that_can_be_shown(name: str) -> None:
     assert 0 < len(kept) <= MAX_NAME_CHARS
     assert kept.encode()
     assert clean_name(kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ("%E6%8A%A5%E5%91%8A%201.png", "报告 1.png"),
+        ("a%20b.png", "a b.png"),
+        ("50% off.png", "50% off.png"),
+        ("100%.png", "100%.png"),
+        ("%FF%FE.png", "%FF%FE.png"),
+        ("=?UTF-8?B?5oql5ZGKLnBuZw==?=", "报告.png"),
+        ("=?utf-8?q?caf=C3=A9=2Epng?=", "café.png"),
+        ("=?x-unknown?B?5oql?=", "=?x-unknown?B?5oql?="),
+        ("=?UTF-8?B?5oql5Z", "=?UTF-8?B?5oql5Z"),
+        ("报告%20.png", "报告%20.png"),
+    ],
+)
+def test_a_name_is_the_one_that_its_sender_saw(sent: str, seen: str) -> None:
+    assert decode_name(sent) == seen

@@ -20,7 +20,7 @@ from ...db.attachments import AttachmentRow, find_attachments
 from ...db.store import Store
 from ...errors import AstrBotError, RunCancelled, Unreadable
 from ...files.attachments import Attachments
-from ...files.reading.reader import EXTRACT_TEXT, SCALE_IMAGE, FileReader
+from ...files.reading.reader import EXTRACT_TEXT, PREPARE_PICTURE, RENDER_PAGES, FileReader
 from ...messages import MEDIA_TYPES, plain_text
 from ...runtime.aside import AsideError
 from ...runtime.calls import Cancellable
@@ -44,6 +44,13 @@ _MAX_READ_BYTES = 32 * 1024 * 1024
 _KEPT_CHARS = 32_000_000
 
 
+#: Most that the files of one message carry, in characters of base64: endpoints refuse more.
+_MAX_CARRIED_CHARS = 20 * 2**20
+
+#: Pages of a scan that a model that sees is shown.
+_MAX_PAGES = 8
+
+
 @dataclass(frozen=True, slots=True)
 class MediaLimits:
     """What a model is given.
@@ -56,6 +63,23 @@ class MediaLimits:
     modalities: Sequence[str]
     file_tokens: int
     max_image_side_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a file became.
+
+    :param notes: What the model must know of it, a line each.
+    :param text: The text of a document, or the data of each part that carries the file.
+    """
+
+    notes: str = ""
+    text: str = ""
+    parts: tuple[str, ...] = ()
+
+    @property
+    def chars(self) -> int:
+        return len(self.notes) + len(self.text) + sum(map(len, self.parts))
 
 
 class MediaReader:
@@ -83,23 +107,29 @@ class MediaReader:
         """
         text = plain_text(list(segments))
         text += "".join(f"\n<Quoted Message>\n{one}\n</Quoted Message>" for one in quotes)
-        ids = [one["attachment_id"] for one in segments if one["type"] in MEDIA_TYPES]
+        # An attachment that is named twice is shown once.
+        ids = dict.fromkeys(one["attachment_id"] for one in segments if one["type"] in MEDIA_TYPES)
         if not ids:
             return text
         with self._store.read() as db:
-            found = find_attachments(db, ids)
+            found = find_attachments(db, list(ids))
         room = limits.file_tokens * 4
         parts: list[dict[str, Any]] = []
+        carried = 0
         for attachment_id in ids:
             attachment = found.get(attachment_id)
             if attachment is None:
                 text += "\n[Attachment: deleted since]"
                 continue
-            note, part = self._prepare(attachment, limits, room, cancel)
+            note, own = self._prepare(attachment, limits, room, cancel)
+            size = sum(map(_size_of, own))
+            if carried + size > _MAX_CARRIED_CHARS:
+                note += "\n[It is not shown: the files before it are as much as fits.]"
+                own, size = [], 0
+            carried += size
             text += f"\n{note}"
             room -= len(note)
-            if part is not None:
-                parts.append(part)
+            parts += own
         text = text.lstrip("\n")
         return [{"type": "text", "text": text}, *parts] if parts else text
 
@@ -116,76 +146,98 @@ class MediaReader:
 
     def _prepare(
         self, attachment: AttachmentRow, limits: MediaLimits, room: int, cancel: Cancellable | None
-    ) -> tuple[str, dict[str, Any] | None]:
-        """Return what is said of an attachment, and the part that carries it, if any."""
+    ) -> tuple[str, list[dict[str, Any]]]:
+        """Return what is said of an attachment, and the parts that carry it."""
         label = (
             f"[{_WORDS[attachment.type]} Attachment: name {attachment.name}, "
             f"type {attachment.mime}, {attachment.size_bytes} bytes]"
         )
         try:
             if attachment.type == "image" and "image" in limits.modalities:
-                return label, self._image_part(attachment, limits.max_image_side_px, cancel)
+                made = self._prepare_picture(attachment, limits.max_image_side_px, cancel)
+                return label + made.notes, [_image_part(one) for one in made.parts]
             if attachment.mime in _AUDIO_FORMATS and "audio" in limits.modalities:
-                return label, self._audio_part(attachment)
+                return label, [self._audio_part(attachment)]
             if attachment.type == "file":
-                return self._with_text(label, attachment, room, cancel), None
+                return self._prepare_document(label, attachment, limits, room, cancel)
         except RunCancelled:
             raise
         except Unreadable as error:
-            return f"{label}\n[It could not be read: {error}.]", None
+            return f"{label}\n[It could not be read: {error}.]", []
         except AsideError as error:
-            return f"{label}\n[It could not be read: {error.words}.]", None
+            return f"{label}\n[It could not be read: {error.words}.]", []
         except (AstrBotError, OSError) as error:
             # A damaged file must not cost its sender the answer.
             log.info("attachment %s is not readable: %r", attachment.attachment_id, error)
-            return f"{label}\n[It could not be read.]", None
-        if attachment.type == "file":
-            return label, None
-        return f"{label}\n[This model cannot take it in.]", None
+            return f"{label}\n[It could not be read.]", []
+        return f"{label}\n[This model cannot take it in.]", []
 
-    def _image_part(
+    def _prepare_picture(
         self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None
-    ) -> dict[str, Any]:
-        def make() -> str:
-            mime, scaled = self._reader.run(
-                SCALE_IMAGE, attachment, cancel, mime=attachment.mime, max_side_px=side_px
-            )
-            return f"data:{mime};base64,{run_native(base64.b64encode, scaled).decode()}"
+    ) -> _Made:
+        def make() -> _Made:
+            meta, data = self._reader.run(PREPARE_PICTURE, attachment, cancel, max_side_px=side_px)
+            return _Made(_to_notes(meta["notes"]), parts=(_to_url(meta["mime"], data),))
 
-        url = self._make_once(f"image {side_px}", attachment, make)
-        return {"type": "image_url", "image_url": {"url": url}}
+        return self._make_once(f"image {side_px}", attachment, make)
 
-    def _audio_part(self, attachment: AttachmentRow) -> dict[str, Any]:
-        def make() -> str:
-            if attachment.size_bytes > _MAX_READ_BYTES:
-                raise Unreadable("it is too large")
-            data = self._attachments.read_bytes(attachment, _MAX_READ_BYTES)
-            return run_native(base64.b64encode, data).decode()
+    def _prepare_document(
+        self,
+        label: str,
+        attachment: AttachmentRow,
+        limits: MediaLimits,
+        room: int,
+        cancel: Cancellable | None,
+    ) -> tuple[str, list[dict[str, Any]]]:
+        """Return the label with as much of the text as there is room; the pages of a scan."""
 
-        data = self._make_once("audio", attachment, make)
-        audio = {"data": data, "format": _AUDIO_FORMATS[attachment.mime]}
-        return {"type": "input_audio", "input_audio": audio}
-
-    def _with_text(
-        self, label: str, attachment: AttachmentRow, room: int, cancel: Cancellable | None
-    ) -> str:
-        """Return the label and, below it, as much of the document's text as there is room."""
-
-        def make() -> str:
-            _, text = self._reader.run(
+        def make() -> _Made:
+            meta, text = self._reader.run(
                 EXTRACT_TEXT, attachment, cancel, mime=attachment.mime, name=attachment.name
             )
-            return text.decode()
+            scan = ("scan",) if meta["scan"] else ()
+            return _Made(_to_notes(meta["notes"]), text.decode(), scan)
 
-        text = self._make_once("text", attachment, make)
+        made = self._make_once(f"text {attachment.mime}", attachment, make)
+        label += made.notes
+        if made.parts and "image" in limits.modalities:
+            side_px = limits.max_image_side_px
+            pages = self._make_once(
+                f"pages {side_px}", attachment, lambda: self._render(attachment, side_px, cancel)
+            )
+            return label + pages.notes, [_image_part(one) for one in pages.parts]
+        text = made.text
         if not text:
-            return label
+            return label, []
         if len(text) > room:
             cut = max(room, 0)
             text = f"{text[:cut]}\n[cut: {len(text)} characters in all]"
-        return f"{label}\n<Attachment>\n{text}\n</Attachment>"
+        return f"{label}\n<Attachment>\n{text}\n</Attachment>", []
 
-    def _make_once(self, kind: str, attachment: AttachmentRow, make: Callable[[], str]) -> str:
+    def _render(self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None) -> _Made:
+        """Return the first pages of a scan as pictures."""
+        meta, data = self._reader.run(
+            RENDER_PAGES, attachment, cancel, count=_MAX_PAGES, max_side_px=side_px
+        )
+        urls, start = [], 0
+        for size in meta["sizes"]:
+            urls.append(_to_url("image/jpeg", data[start : start + size]))
+            start += size
+        note = f"The pictures are its pages 1 to {len(urls)} of {meta['pages']}."
+        return _Made(_to_notes([note]), parts=tuple(urls))
+
+    def _audio_part(self, attachment: AttachmentRow) -> dict[str, Any]:
+        def make() -> _Made:
+            if attachment.size_bytes > _MAX_READ_BYTES:
+                raise Unreadable("it is too large")
+            data = self._attachments.read_bytes(attachment, _MAX_READ_BYTES)
+            return _Made(parts=(run_native(base64.b64encode, data).decode(),))
+
+        made = self._make_once("audio", attachment, make)
+        audio = {"data": made.parts[0], "format": _AUDIO_FORMATS[attachment.mime]}
+        return {"type": "input_audio", "input_audio": audio}
+
+    def _make_once(self, kind: str, attachment: AttachmentRow, make: Callable[[], _Made]) -> _Made:
         """Return what is made of a file's bytes, made once for the same bytes."""
         key = (kind, attachment.sha256)
         known = self._kept.get(key)
@@ -195,25 +247,44 @@ class MediaReader:
         return known
 
 
+def _to_notes(sentences: Sequence[str]) -> str:
+    return "".join(f"\n[{one}]" for one in sentences)
+
+
+def _to_url(mime: str, data: bytes) -> str:
+    return f"data:{mime};base64,{run_native(base64.b64encode, data).decode()}"
+
+
+def _image_part(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _size_of(part: dict[str, Any]) -> int:
+    """Return how many characters a part carries."""
+    if part["type"] == "image_url":
+        return len(part["image_url"]["url"])
+    return len(part["input_audio"]["data"])
+
+
 class _Kept:
-    """The last used texts, within a number of characters."""
+    """What was made last, within a number of characters."""
 
     def __init__(self, max_chars: int) -> None:
         self._max_chars = max_chars
         self._chars = 0
         self._lock = threading.Lock()
-        self._texts: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._made: OrderedDict[tuple[str, str], _Made] = OrderedDict()
 
-    def get(self, key: tuple[str, str]) -> str | None:
+    def get(self, key: tuple[str, str]) -> _Made | None:
         with self._lock:
-            text = self._texts.get(key)
-            if text is not None:
-                self._texts.move_to_end(key)
-            return text
+            made = self._made.get(key)
+            if made is not None:
+                self._made.move_to_end(key)
+            return made
 
-    def put(self, key: tuple[str, str], text: str) -> None:
+    def put(self, key: tuple[str, str], made: _Made) -> None:
         with self._lock:
-            self._chars += len(text) - len(self._texts.pop(key, ""))
-            self._texts[key] = text
+            self._chars += made.chars - self._made.pop(key, _Made()).chars
+            self._made[key] = made
             while self._chars > self._max_chars:
-                self._chars -= len(self._texts.popitem(last=False)[1])
+                self._chars -= self._made.popitem(last=False)[1].chars

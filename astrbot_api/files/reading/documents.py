@@ -1,14 +1,24 @@
-"""The text of documents. Jobs: they run aside."""
+"""The text of documents, as Markdown. Jobs: they run aside."""
 
 from __future__ import annotations
 
+import email
+import email.policy
+import re
+import zipfile
+from email.message import EmailMessage
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
-from pypdf import PdfReader
+from ...errors import Unreadable
+from .pages import html_to_markdown
+from .text import decode
 
 #: Most text that is taken out of one document, in characters.
 MAX_TEXT_CHARS = 2_000_000
+
+#: Most bytes of a text that are read: four a character.
+_MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
 
 _TEXT_MIMES = {
     "application/json", "application/xml", "application/javascript", "application/toml",
@@ -21,46 +31,123 @@ _TEXT_SUFFIXES = {
     ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml",
     ".ini", ".cfg", ".conf", ".log", ".py", ".js", ".ts", ".tsx", ".jsx", ".java", ".c", ".h",
     ".cpp", ".hpp", ".cs", ".go", ".rs", ".rb", ".php", ".swift", ".kt", ".scala", ".sh", ".bat",
-    ".ps1", ".sql", ".html", ".htm", ".css", ".tex", ".lua", ".pl", ".r", ".vue", ".svg",
+    ".ps1", ".sql", ".html", ".htm", ".css", ".tex", ".lua", ".pl", ".r", ".vue", ".svg", ".srt",
+    ".vtt", ".ass", ".lrc", ".ics", ".vcf", ".eml", ".mht", ".rtf", ".diff", ".patch", ".env",
 }  # fmt: skip
+
+_HTML_START = re.compile(rb"\s*(<!doctype\s+html|<html)", re.IGNORECASE)
+
+_CONTROLS = re.compile(r"[\x01-\x08\x0b\x0e-\x1f\x7f]")
+
+#: What old Office files are, by names in their directory (Source: MS-CFB, MS-OFFCRYPTO).
+_OLD_OFFICE = (
+    ("EncryptedPackage", "it is protected by a password; ask for it without one"),
+    ("WordDocument", "it is in the old format of Word; ask for it as docx or PDF"),
+    ("PowerPoint Document", "it is in the old format of PowerPoint; ask for it as pptx or PDF"),
+)
 
 
 def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
-    """Return the text of a document as bytes of UTF-8; nothing for a file that has none.
+    """Return the text of a document as UTF-8, and what the model must know of it.
 
-    :param mime: Its media type.
-    :param name: Its name, for the suffix.
-    :raises Exception: whatever a damaged PDF makes the library raise.
+    :returns: ``{"notes": [sentence, …], "scan": whether it is pages of pictures}`` and the text.
+    :raises Unreadable: for one that cannot be read, with the reason.
+    :raises Exception: whatever a damaged one makes a library raise.
     """
-    text = ""
-    suffix = PurePath(name.lower()).suffix
-    if mime == "application/pdf":
-        text = _extract_pdf(source)
-    elif mime.startswith("text/") or mime in _TEXT_MIMES or suffix in _TEXT_SUFFIXES:
-        text = _decode(source.read())[:MAX_TEXT_CHARS]
-    return None, text.encode("utf-8", "replace")
+    notes: list[str] = []
+    is_scan = False
+    head = source.read(4096)
+    source.seek(0)
+    if not head:
+        return {"notes": ["It is empty."], "scan": False}, b""
+    if b"%PDF-" in head[:1024]:
+        from .pdf import read_pdf
+
+        text = read_pdf(source, notes)
+        is_scan = not text
+    else:
+        text = _extract(source, head, mime, PurePath(name.lower()).suffix, notes)
+    if len(text) > MAX_TEXT_CHARS:
+        notes.append(f"Only its first {MAX_TEXT_CHARS} characters were read.")
+    return {"notes": notes, "scan": is_scan}, text[:MAX_TEXT_CHARS].encode("utf-8", "replace")
 
 
-def _extract_pdf(source: BinaryIO) -> str:
-    pages: list[str] = []
-    chars = 0
-    for page in PdfReader(source).pages:
-        text = page.extract_text().strip()
-        pages.append(text)
-        chars += len(text)
-        if chars > MAX_TEXT_CHARS:
-            break
-    return "\n\n".join(page for page in pages if page)[:MAX_TEXT_CHARS]
+def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[str]) -> str:
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _with_notes(_read_archive(source), notes)
+    if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
+        return _with_notes(_read_old_office(source), notes)
+    if head.startswith(b"{\\rtf"):
+        return _with_notes(_read_rtf(source.read(_MAX_TEXT_BYTES)), notes)
+    is_text = mime.startswith("text/") or mime in _TEXT_MIMES or suffix in _TEXT_SUFFIXES
+    if not is_text and mime != "message/rfc822":
+        return ""
+    data = source.read(_MAX_TEXT_BYTES)
+    if mime == "message/rfc822" or suffix in (".eml", ".mht"):
+        return _read_mail(data)
+    text, assumed = decode(data)
+    if assumed:
+        notes.append(f"Its encoding is not marked; it was {assumed}.")
+    if _HTML_START.match(head) and suffix not in (".md", ".txt"):
+        return html_to_markdown(text)
+    # A binary file that its name calls a text.
+    if len(_CONTROLS.findall(text[:10_000])) > len(text[:10_000]) / 10:
+        raise Unreadable("it is not the text that its name says")
+    return text
 
 
-def _decode(data: bytes) -> str:
-    """Decode text of unknown encoding: marked ones, UTF-8, the Chinese one, Latin."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", "replace")
-    for encoding in ("utf-8-sig", "gb18030"):
+def _with_notes(text: str, notes: list[str]) -> str:
+    if not text.strip():
+        notes.append("It has no text.")
+    return text
+
+
+def _read_archive(source: BinaryIO) -> str:
+    """Return the text of what is a ZIP file inside; of any other one, what is in it."""
+    from . import office
+
+    try:
+        package = office.Package(source)
+    except zipfile.BadZipFile as error:
+        raise Unreadable("it is damaged") from error
+    read = office.find_reader(package)
+    return package.describe() if read is None else read(package)
+
+
+def _read_old_office(source: BinaryIO) -> str:
+    from .office import read_sheets
+
+    data = source.read(64 * 2**20)
+    for name, words in _OLD_OFFICE:
+        if name.encode("utf-16-le") in data:
+            raise Unreadable(words)
+    return read_sheets(data)
+
+
+def _read_rtf(data: bytes) -> str:
+    from striprtf.striprtf import rtf_to_text
+
+    text: str = rtf_to_text(data.decode("latin-1"), errors="replace")
+    return text
+
+
+def _read_mail(data: bytes) -> str:
+    """Return the head of a mail, its text and the names of its attachments."""
+    message = email.message_from_bytes(data, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    shown = ("From", "To", "Cc", "Date", "Subject")
+    lines = [f"{name}: {message[name]}" for name in shown if message[name]]
+    lines.append("")
+    body = message.get_body(("plain", "html"))
+    if isinstance(body, EmailMessage):
+        payload = body.get_payload(decode=True)
+        raw = payload if isinstance(payload, bytes) else b""
         try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        return text.replace("\x00", "")
-    return data.decode("latin-1").replace("\x00", "")
+            text = raw.decode(body.get_content_charset() or "utf-8")
+        except (LookupError, UnicodeDecodeError):
+            text = decode(raw)[0]
+        lines.append(html_to_markdown(text) if body.get_content_subtype() == "html" else text)
+    for part in message.iter_attachments():
+        name = part.get_filename() or "without a name"
+        lines.append(f"[attached: {name}, {part.get_content_type()}]")
+    return "\n".join(lines)

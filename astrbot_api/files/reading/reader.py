@@ -11,7 +11,8 @@ from ...runtime.calls import Cancellable
 from ..attachments import Attachments
 
 EXTRACT_TEXT = Job("astrbot_api.files.reading.documents:extract_text")
-SCALE_IMAGE = Job("astrbot_api.files.reading.pictures:scale_image")
+PREPARE_PICTURE = Job("astrbot_api.files.reading.pictures:prepare_picture")
+RENDER_PAGES = Job("astrbot_api.files.reading.pdf:render_pages")
 
 #: Largest file that is read into memory, in bytes: in S3 there is no file to open.
 _MAX_READ_BYTES = 32 * 2**20

@@ -13,6 +13,7 @@ from werkzeug.wsgi import get_input_stream
 from ...errors import ApiError
 from ...files.attachments import Attachments, Readable
 from ...files.incoming import PIECE_BYTES, Incoming
+from ...files.names import decode_name
 from ...runtime.threads import let_others_run
 from ..blueprint import check_coding
 from ..request_body import broken_off
@@ -121,7 +122,8 @@ def _find_name(segment: MultipartSegment) -> str | None:
     """Return the file name of the part ``file``; None for any other part.
 
     A part without a file name is a field and no file. Names come in UTF-8
-    (browsers), percent-encoded (RFC 5987) and, from old clients, in Latin-1.
+    (browsers), in ``filename*`` (RFC 5987), percent-encoded (RFC 7578, 4.2), as encoded words
+    (RFC 2047) and, from old clients, in an older encoding.
     """
     if segment.name != _FIELD:
         return None
@@ -132,7 +134,10 @@ def _find_name(segment: MultipartSegment) -> str | None:
     except UnicodeDecodeError:
         text = header
     _, options = parse_options_header(text)
-    return options.get("filename")
+    name = options.get("filename")
+    if name is None or "filename*" in text.lower():
+        return name
+    return decode_name(name)
 
 
 def _missing_file() -> ApiError:

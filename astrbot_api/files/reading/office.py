@@ -1,0 +1,337 @@
+"""Office documents and books: what is a ZIP file inside. They run aside."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+from urllib.parse import unquote
+from xml.etree import ElementTree as ET
+
+from ...errors import Unreadable
+
+#: Most bytes of one part of a package, unpacked.
+_MAX_PART_BYTES = 64 * 2**20
+
+#: Most bytes of all its parts together, as its directory says.
+_MAX_UNPACKED_BYTES = 512 * 2**20
+
+#: Rows and cells of a sheet that are shown.
+_MAX_ROWS = 20_000
+_MAX_CELLS = 400_000
+
+_MAX_LISTED = 200
+
+
+class Package:
+    """A ZIP file whose parts are read within limits.
+
+    :raises Unreadable: when its directory announces more than is unpacked here.
+    """
+
+    def __init__(self, source: BinaryIO) -> None:
+        self.source = source
+        self._zip = zipfile.ZipFile(source)
+        self.names = set(self._zip.namelist())
+        if sum(one.file_size for one in self._zip.infolist()) > _MAX_UNPACKED_BYTES:
+            raise Unreadable(f"it unpacks to more than {_MAX_UNPACKED_BYTES // 2**20} MiB")
+
+    def read(self, name: str) -> bytes:
+        """Return a part.
+
+        :raises Unreadable: when there is none, or it is too large or encrypted.
+        """
+        try:
+            with self._zip.open(name) as file:
+                data = file.read(_MAX_PART_BYTES + 1)
+        except KeyError as error:
+            raise Unreadable("it is damaged: a part is missing") from error
+        except RuntimeError as error:  # encrypted
+            raise Unreadable("it is protected by a password; ask for it without one") from error
+        if len(data) > _MAX_PART_BYTES:
+            raise Unreadable(f"a part of it unpacks to more than {_MAX_PART_BYTES // 2**20} MiB")
+        return data
+
+    def parse(self, name: str) -> ET.Element:
+        """Return the root of a part that is XML."""
+        return ET.fromstring(self.read(name))
+
+    def describe(self) -> str:
+        """Return what is in it, a line a member."""
+        members = [one for one in self._zip.infolist() if not one.is_dir()]
+        lines = [f"An archive with {len(members)} files:"]
+        lines += [f"- {one.filename}, {one.file_size} bytes" for one in members[:_MAX_LISTED]]
+        if len(members) > _MAX_LISTED:
+            lines.append(f"- and {len(members) - _MAX_LISTED} more")
+        return "\n".join(lines)
+
+
+def read_docx(package: Package) -> str:
+    """Return a Word document: headings, lists, tables, notes."""
+    import mammoth
+
+    from .pages import html_to_markdown
+
+    package.source.seek(0)
+    # mammoth takes the name of a file for its path; an open descriptor has none.
+    source = io.BytesIO(package.source.read())
+    no_picture = mammoth.images.img_element(lambda _: {})
+    page = mammoth.convert_to_html(source, convert_image=no_picture).value
+    return html_to_markdown(page)
+
+
+def read_workbook(package: Package) -> str:
+    """Return the sheets of a workbook: xlsx, xlsm, xlsb, ods."""
+    package.source.seek(0)
+    return read_sheets(package.source.read())
+
+
+def read_sheets(data: bytes) -> str:
+    """Return the sheets of a workbook of any format as tables."""
+    from python_calamine import CalamineError, CalamineWorkbook, PasswordError
+
+    try:
+        workbook = CalamineWorkbook.from_filelike(io.BytesIO(data))
+        parts, cells = [], 0
+        for name in workbook.sheet_names:
+            rows = workbook.get_sheet_by_name(name).iter_rows()
+            table, count = _to_table(rows, _MAX_CELLS - cells)
+            cells += count
+            parts.append(f"## {name}\n\n{table}".rstrip())
+            if cells >= _MAX_CELLS:
+                parts.append("[Only the first cells were read.]")
+                break
+    except PasswordError as error:
+        raise Unreadable("it is protected by a password; ask for it without one") from error
+    except CalamineError as error:
+        raise Unreadable("it is damaged") from error
+    return "\n\n".join(parts) if cells else ""
+
+
+def _to_table(rows: Iterator[list[Any]], room: int) -> tuple[str, int]:
+    """Return rows as a table of Markdown, without the empty ones at its edges."""
+    lines: list[list[str]] = []
+    cells = 0
+    for row in rows:
+        texts = [_to_cell(one) for one in row]
+        while texts and not texts[-1]:
+            texts.pop()
+        cells += len(texts)
+        lines.append(texts)
+        if cells > room or len(lines) > _MAX_ROWS:
+            break
+    while lines and not lines[-1]:
+        lines.pop()
+    return to_markdown_table([line for line in lines if line]), cells
+
+
+def _to_cell(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return str(value)
+
+
+def to_markdown_table(rows: list[list[str]]) -> str:
+    """Return rows as a table; the first one is its head."""
+    if not rows:
+        return ""
+    width = max(len(row) for row in rows)
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [" ".join(one.split()).replace("|", "\\|") for one in row]
+        lines.append("| " + " | ".join(cells + [""] * (width - len(cells))) + " |")
+        if number == 0:
+            lines.append("|" + " --- |" * width)
+    return "\n".join(lines)
+
+
+def read_pptx(package: Package) -> str:
+    """Return the slides of a presentation, with their tables and notes."""
+    parts = []
+    slides = [name for name in package.names if re.fullmatch(r"ppt/slides/slide\d+\.xml", name)]
+    order = _slide_order(package)
+    slides.sort(key=lambda name: (order.get(name, 10**6), int(re.sub(r"\D", "", name))))
+    for number, name in enumerate(slides, 1):
+        lines = [f"## Slide {number}", *_iter_slide(package.parse(name))]
+        for target in _list_targets(package, name, "notesSlide"):
+            notes = " ".join(_iter_slide(package.parse(target))).strip()
+            if notes:
+                lines.append(f"Notes: {notes}")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _slide_order(package: Package) -> dict[str, int]:
+    """Return the place of each slide: the names of the parts do not say it."""
+    main = "ppt/presentation.xml"
+    targets = dict(_iter_relations(package, main))
+    order = {}
+    for number, slide in enumerate(_iter_local(package.parse(main), "sldId")):
+        key = next((value for name, value in slide.items() if name.endswith("}id")), "")
+        if key in targets:
+            order[targets[key][1]] = number
+    return order
+
+
+def _iter_relations(package: Package, name: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield id, kind and target of what a part refers to."""
+    folder, base = posixpath.split(name)
+    relations = f"{folder}/_rels/{base}.rels"
+    if relations in package.names:
+        for one in _iter_local(package.parse(relations), "Relationship"):
+            target = one.get("Target", "")
+            path = target[1:] if target.startswith("/") else posixpath.join(folder, target)
+            kind = one.get("Type", "").rpartition("/")[2]
+            yield one.get("Id", ""), (kind, posixpath.normpath(path))
+
+
+def _list_targets(package: Package, name: str, kind: str) -> list[str]:
+    found = [target for _, (one, target) in _iter_relations(package, name) if one == kind]
+    return [target for target in found if target in package.names]
+
+
+def _iter_slide(root: ET.Element) -> Iterator[str]:
+    """Yield the paragraphs and tables of a slide."""
+    in_tables = {id(one) for table in _iter_local(root, "tbl") for one in table.iter()}
+    for element in root.iter():
+        local = _local(element)
+        if local == "tbl":
+            rows = [
+                [_text_of(cell) for cell in _iter_local(row, "tc")]
+                for row in _iter_local(element, "tr")
+            ]
+            yield to_markdown_table(rows)
+        elif local == "p" and id(element) not in in_tables:
+            text = _text_of(element)
+            if text:
+                yield text
+
+
+def _text_of(element: ET.Element) -> str:
+    """Return the text of the runs below an element of DrawingML."""
+    pieces = []
+    for one in element.iter():
+        local = _local(one)
+        if local == "t":
+            pieces.append(one.text or "")
+        elif local == "br":
+            pieces.append(" ")
+    return "".join(pieces).strip()
+
+
+def read_opendocument(package: Package) -> str:
+    """Return a text, presentation or drawing of OpenDocument; a sheet as a workbook."""
+    if "META-INF/manifest.xml" in package.names:
+        manifest = package.read("META-INF/manifest.xml")
+        if b"encryption-data" in manifest:
+            raise Unreadable("it is protected by a password; ask for it without one")
+    if b"opendocument.spreadsheet" in package.read("mimetype"):
+        return read_workbook(package)
+    return "\n\n".join(one for one in _iter_opendocument(package.parse("content.xml"), 0) if one)
+
+
+def _iter_opendocument(element: ET.Element, depth: int) -> Iterator[str]:
+    """Yield headings, paragraphs, lists and tables."""
+    if depth > 200:
+        return
+    for one in element:
+        local = _local(one)
+        if local == "h":
+            level = next((v for k, v in one.items() if k.endswith("}outline-level")), "1")
+            yield "#" * min(int(level) if level.isdecimal() else 1, 6) + " " + _odf_text(one)
+        elif local == "p":
+            yield _odf_text(one)
+        elif local == "list":
+            yield "\n".join(_iter_list(one, 0))
+        elif local == "table":
+            yield to_markdown_table([_odf_row(row) for row in _iter_local(one, "table-row")])
+        elif local == "page":
+            name = next((v for k, v in one.items() if k.endswith("}name")), "")
+            yield f"## {name}".rstrip()
+            yield from _iter_opendocument(one, depth + 1)
+        elif local not in ("tracked-changes", "automatic-styles", "font-face-decls"):
+            yield from _iter_opendocument(one, depth + 1)
+
+
+def _iter_list(element: ET.Element, level: int) -> Iterator[str]:
+    for item in _children(element, "list-item"):
+        for one in item:
+            if _local(one) in ("p", "h"):
+                yield "  " * level + "- " + _odf_text(one)
+            elif _local(one) == "list" and level < 20:
+                yield from _iter_list(one, level + 1)
+
+
+def _odf_row(row: ET.Element) -> list[str]:
+    cells = _children(row, "table-cell")
+    return [" ".join(_odf_text(one) for one in _iter_local(cell, "p")) for cell in cells]
+
+
+def _odf_text(element: ET.Element) -> str:
+    pieces: list[str] = []
+
+    def walk(one: ET.Element, depth: int) -> None:
+        local = _local(one)
+        if local in ("s", "tab", "line-break"):
+            pieces.append(" ")
+        if local != "annotation" and depth < 200:
+            pieces.append(one.text or "")
+            for child in one:
+                walk(child, depth + 1)
+                pieces.append(child.tail or "")
+
+    walk(element, 0)
+    return " ".join("".join(pieces).split())
+
+
+def read_epub(package: Package) -> str:
+    """Return the chapters of a book, in the order of its spine."""
+    from .pages import html_to_markdown
+    from .text import decode
+
+    root = next(_iter_local(package.parse("META-INF/container.xml"), "rootfile"), None)
+    if root is None:
+        raise Unreadable("it is damaged: a part is missing")
+    path = root.get("full-path", "")
+    book = package.parse(path)
+    items = {one.get("id"): one.get("href", "") for one in _iter_local(book, "item")}
+    chapters, chars = [], 0
+    for reference in _iter_local(book, "itemref"):
+        href = unquote(items.get(reference.get("idref"), ""))
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(path), href))
+        if name in package.names:
+            text = html_to_markdown(decode(package.read(name))[0])
+            chapters.append(text)
+            chars += len(text)
+        if chars > 2_000_000:
+            break
+    return "\n\n".join(one for one in chapters if one)
+
+
+def _local(element: ET.Element) -> str:
+    return str(element.tag).rpartition("}")[2]
+
+
+def _iter_local(element: ET.Element, local: str) -> Iterator[ET.Element]:
+    return (one for one in element.iter() if _local(one) == local)
+
+
+def _children(element: ET.Element, local: str) -> Iterator[ET.Element]:
+    return (one for one in element if _local(one) == local)
+
+
+def find_reader(package: Package) -> Callable[[Package], str] | None:
+    """Return the reader of what a package is; None for an archive of other files."""
+    names = package.names
+    if "[Content_Types].xml" in names:
+        for folder, reader in (("word", read_docx), ("xl", read_workbook), ("ppt", read_pptx)):
+            if any(name.startswith(f"{folder}/") for name in names):
+                return reader
+    if "META-INF/container.xml" in names:
+        return read_epub
+    if "content.xml" in names and "mimetype" in names:
+        return read_opendocument
+    return None

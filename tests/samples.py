@@ -1,0 +1,212 @@
+"""Small files of many kinds, made here."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+_XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_RELATIONS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+
+
+def make_archive(files: Mapping[str, str | bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def _relations(*targets: tuple[str, str]) -> str:
+    rows = "".join(
+        f'<Relationship Id="rId{number}" Type="{_RELATIONS}/{kind}" Target="{target}"/>'
+        for number, (kind, target) in enumerate(targets, 1)
+    )
+    return f'{_XML}<Relationships xmlns="{_PACKAGE}/relationships">{rows}</Relationships>'
+
+
+def _make_office(main: str, type: str, parts: Mapping[str, str]) -> bytes:
+    types = (
+        f'{_XML}<Types xmlns="{_PACKAGE}/content-types">'
+        '<Default Extension="rels" '
+        'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        '<Default Extension="xml" ContentType="application/xml"/>'
+        f'<Override PartName="/{main}" ContentType="{_OFFICE}{type}.main+xml"/></Types>'
+    )
+    return make_archive(
+        {
+            "[Content_Types].xml": types,
+            "_rels/.rels": _relations(("officeDocument", main)),
+            **parts,
+        }
+    )
+
+
+def _word(text: str, style: str = "") -> str:
+    head = f'<w:pPr><w:pStyle w:val="{style}"/></w:pPr>' if style else ""
+    return f"<w:p>{head}<w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+def make_docx(more: str = "") -> bytes:
+    """Return a heading, a paragraph in two runs and a table."""
+    namespace = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    rows = "".join(
+        "<w:tr>" + "".join(f"<w:tc>{_word(cell)}</w:tc>" for cell in row) + "</w:tr>"
+        for row in (("item", "price"), ("pencil", "4711"))
+    )
+    body = (
+        _word("Quarterly report", "Heading1")
+        + "<w:p><w:r><w:t>The word is marma</w:t></w:r><w:r><w:t>lade.</w:t></w:r></w:p>"
+        + f"<w:tbl>{rows}</w:tbl>{more}"
+    )
+    styles = (
+        f'{_XML}<w:styles xmlns:w="{namespace}"><w:style w:type="paragraph" w:styleId="Heading1">'
+        '<w:name w:val="heading 1"/></w:style></w:styles>'
+    )
+    return _make_office(
+        "word/document.xml",
+        "wordprocessingml.document",
+        {
+            "word/document.xml": f'{_XML}<w:document xmlns:w="{namespace}">'
+            f"<w:body>{body}</w:body></w:document>",
+            "word/_rels/document.xml.rels": _relations(("styles", "styles.xml")),
+            "word/styles.xml": styles,
+        },
+    )
+
+
+def make_xlsx() -> bytes:
+    namespace = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    cells = (
+        '<row r="1"><c r="A1" t="inlineStr"><is><t>item</t></is></c>'
+        '<c r="B1" t="inlineStr"><is><t>price</t></is></c></row>'
+        '<row r="2"><c r="A2" t="inlineStr"><is><t>marmalade</t></is></c>'
+        '<c r="B2"><v>4711</v></c></row>'
+    )
+    return _make_office(
+        "xl/workbook.xml",
+        "spreadsheetml.sheet",
+        {
+            "xl/workbook.xml": f'{_XML}<workbook xmlns="{namespace}" xmlns:r="{_RELATIONS}">'
+            '<sheets><sheet name="Prices" sheetId="1" r:id="rId1"/></sheets></workbook>',
+            "xl/_rels/workbook.xml.rels": _relations(("worksheet", "worksheets/sheet1.xml")),
+            "xl/worksheets/sheet1.xml": f'{_XML}<worksheet xmlns="{namespace}">'
+            f"<sheetData>{cells}</sheetData></worksheet>",
+        },
+    )
+
+
+def make_pptx() -> bytes:
+    """Return two slides, whose order is not that of their names, and a note."""
+    drawing = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+    main = (
+        'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main" '
+        f'xmlns:r="{_RELATIONS}"'
+    )
+
+    def slide(text: str) -> str:
+        return f"{_XML}<p:sld {main} {drawing}><a:p><a:r><a:t>{text}</a:t></a:r></a:p></p:sld>"
+
+    return _make_office(
+        "ppt/presentation.xml",
+        "presentationml.presentation",
+        {
+            "ppt/presentation.xml": f"{_XML}<p:presentation {main}><p:sldIdLst>"
+            '<p:sldId id="256" r:id="rId2"/><p:sldId id="257" r:id="rId1"/>'
+            "</p:sldIdLst></p:presentation>",
+            "ppt/_rels/presentation.xml.rels": _relations(
+                ("slide", "slides/slide1.xml"), ("slide", "slides/slide2.xml")
+            ),
+            "ppt/slides/slide1.xml": slide("the end"),
+            "ppt/slides/slide2.xml": slide("marmalade"),
+            "ppt/slides/_rels/slide2.xml.rels": _relations(
+                ("notesSlide", "../notesSlides/notesSlide1.xml")
+            ),
+            "ppt/notesSlides/notesSlide1.xml": slide("say it slowly"),
+        },
+    )
+
+
+def make_odt() -> bytes:
+    text = 'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"'
+    office = 'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"'
+    table = 'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0"'
+    return make_archive(
+        {
+            "mimetype": "application/vnd.oasis.opendocument.text",
+            "content.xml": f"{_XML}<office:document-content {office} {text} {table}><office:body>"
+            '<office:text><text:h text:outline-level="2">Breakfast</text:h>'
+            "<text:p>with<text:s/><text:span>marmalade</text:span></text:p>"
+            "<text:list><text:list-item><text:p>bread</text:p></text:list-item></text:list>"
+            "<table:table><table:table-row><table:table-cell><text:p>tea</text:p>"
+            "</table:table-cell><table:table-cell><text:p>4711</text:p></table:table-cell>"
+            "</table:table-row></table:table></office:text></office:body>"
+            "</office:document-content>",
+        }
+    )
+
+
+def make_epub() -> bytes:
+    return make_archive(
+        {
+            "mimetype": "application/epub+zip",
+            "META-INF/container.xml": "<container><rootfiles>"
+            '<rootfile full-path="OEBPS/book.opf"/></rootfiles></container>',
+            "OEBPS/book.opf": "<package><manifest>"
+            '<item id="b" href="two.xhtml"/><item id="a" href="one%20.xhtml"/></manifest>'
+            '<spine><itemref idref="a"/><itemref idref="b"/></spine></package>',
+            "OEBPS/one .xhtml": "<html><body><h1>First</h1><p>marmalade</p></body></html>",
+            "OEBPS/two.xhtml": "<html><body><p>the end</p></body></html>",
+        }
+    )
+
+
+MAIL = (
+    b"From: Ann <ann@example.org>\r\nSubject: =?utf-8?B?5oql5ZGK?=\r\nMIME-Version: 1.0\r\n"
+    b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+    b"Content-Type: text/html; charset=iso-8859-1\r\n\r\n<p>the word is <b>caf\xe9</b></p>\r\n"
+    b"--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; "
+    b"filename=bill.pdf\r\n\r\nx\r\n--b--\r\n"
+)
+
+RTF = rb"{\rtf1\ansi\ansicpg1252 {\fonttbl\f0 Arial;}The word is caf\'e9 \u26085?.\par}"
+
+HTML = (
+    b"<!DOCTYPE html><html><head><title>t</title><style>p {}</style></head><body><h2>Prices</h2>"
+    b"<script>alert(1)</script><ul><li>marmalade</li></ul>"
+    b"<table><tr><th>item</th></tr><tr><td>4711</td></tr></table></body></html>"
+)
+
+
+def make_picture(size: tuple[int, int] = (200, 120)) -> Image.Image:
+    """Return a white picture with a red bar along the top."""
+    picture = Image.new("RGB", size, "white")
+    ImageDraw.Draw(picture).rectangle((0, 0, size[0], 20), fill="red")
+    return picture
+
+
+def save(picture: Image.Image, format: str, **more: Any) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, format, **more)
+    return out.getvalue()
+
+
+def make_turned(orientation: int, format: str = "JPEG") -> bytes:
+    """Return a picture that says how it is to be turned, and where it was taken."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "Maker of the phone"
+    return save(make_picture(), format, exif=exif)
+
+
+def make_animated(format: str) -> bytes:
+    frames = [make_picture() for _ in range(3)]
+    for number, frame in enumerate(frames):
+        ImageDraw.Draw(frame).rectangle((10 + 40 * number, 60, 40 + 40 * number, 90), fill="blue")
+    return save(frames[0], format, save_all=True, append_images=frames[1:], duration=200)

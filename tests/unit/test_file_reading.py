@@ -1,0 +1,226 @@
+"""What is taken out of files: text as Markdown, pictures that every model can take."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from astrbot_api.errors import Unreadable
+from astrbot_api.files.reading import office
+from astrbot_api.files.reading.documents import extract_text
+from astrbot_api.files.reading.pictures import prepare_picture
+from astrbot_api.files.reading.text import decode
+
+from .. import samples
+
+
+def read(data: bytes, name: str = "file", mime: str = "application/octet-stream") -> str:
+    return extract_text(io.BytesIO(data), mime, name)[1].decode()
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "wanted"),
+    [
+        (samples.make_docx(), "a.docx", ["# Quarterly report", "is marmalade."]),
+        (samples.make_docx(), "b.docx", ["| item | price |", "| pencil | 4711 |"]),
+        (samples.make_xlsx(), "a.xlsx", ["## Prices", "| item | price |", "| marmalade | 4711 |"]),
+        (samples.make_pptx(), "a.pptx", ["## Slide 1\nmarmalade\nNotes: say it slowly", "the end"]),
+        (samples.make_odt(), "a.odt", ["## Breakfast", "with marmalade", "- bread"]),
+        (samples.make_odt(), "b.odt", ["| tea | 4711 |"]),
+        (samples.make_epub(), "a.epub", ["# First\n\nmarmalade\n\nthe end"]),
+        (samples.HTML, "a.html", ["## Prices", "- marmalade", "| item |", "| 4711 |"]),
+        (samples.RTF, "a.rtf", ["The word is café 日."]),
+        (samples.MAIL, "a.eml", ["Subject: 报告", "is **café**"]),
+        (samples.MAIL, "b.eml", ["[attached: bill.pdf, application/pdf]"]),
+        (samples.make_archive({"a/b.txt": "hello"}), "a.zip", ["with 1 files", "a/b.txt, 5"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_the_text_of_a_document_is_read_as_markdown(
+    data: bytes, name: str, wanted: list[str]
+) -> None:
+    text = read(data, name)
+    for one in wanted:
+        assert one in text
+    assert "alert" not in text
+
+
+def test_a_document_is_known_by_its_bytes_whatever_its_name() -> None:
+    assert "marmalade" in read(samples.make_docx(), "photo.png")
+
+
+@pytest.mark.parametrize(
+    "data", [samples.make_docx(), samples.make_xlsx(), samples.make_pptx(), samples.make_odt()]
+)
+def test_a_truncated_document_is_said_to_be_damaged(data: bytes) -> None:
+    with pytest.raises(Unreadable, match="damaged"):
+        read(data[: len(data) // 2])
+
+
+def test_what_cannot_be_read_is_said_in_words() -> None:
+    encrypted = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le")
+    with pytest.raises(Unreadable, match="password"):
+        read(encrypted)
+    old = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "WordDocument".encode("utf-16-le")
+    with pytest.raises(Unreadable, match="old format of Word"):
+        read(old)
+    with pytest.raises(Unreadable, match="not the text"):
+        read(bytes(range(1, 32)) * 50, "notes.txt")
+
+
+def test_an_empty_file_is_said_to_be_empty() -> None:
+    assert extract_text(io.BytesIO(), "text/plain", "a.txt")[0]["notes"] == ["It is empty."]
+
+
+def test_a_package_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = samples.make_archive({"word/document.xml": b" " * 2_000_000, "[Content_Types].xml": ""})
+    monkeypatch.setattr(office, "_MAX_UNPACKED_BYTES", 1_000_000)
+    with pytest.raises(Unreadable, match="unpacks to more"):
+        read(bomb)
+
+
+def test_a_part_that_unpacks_to_more_than_it_says_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(office, "_MAX_PART_BYTES", 1000)
+    package = office.Package(io.BytesIO(samples.make_archive({"a": b" " * 2000})))
+    with pytest.raises(Unreadable, match="a part of it"):
+        package.read("a")
+
+
+def test_a_damaged_archive_is_said_to_be_damaged() -> None:
+    with pytest.raises(Unreadable, match="damaged"):
+        read(b"PK\x03\x04 and nothing else")
+
+
+#: Texts as people send them -> the encodings that they come in.
+TEXTS = {
+    "氏名,住所\n山田太郎,東京都千代田区\n鈴木花子,大阪府\n": ["cp932", "euc_jp", "iso2022_jp"],
+    "番号,品名\n1,ﾎﾞｰﾙﾍﾟﾝ\n": ["cp932"],
+    "姓名,城市\n张三,北京\n李四,上海\n": ["gbk", "utf-16", "utf-32", "utf-8-sig"],
+    "姓名,城市\n張三,臺北\n李四,高雄\n": ["big5"],
+    "이름,도시\n홍길동,서울\n김철수,부산\n": ["cp949"],
+    "имя;город\nИван;Москва\nМария;Санкт-Петербург\n": ["cp1251", "koi8_r", "cp866"],
+    "Résumé: café, déjà vu\n": ["latin-1", "cp1252"],
+    "Straße;Größe\nMünchen;180 cm\n": ["latin-1"],
+    "L’été dernier: ça coûte 5 €.\n": ["cp1252"],
+    "Zażółć gęślą jaźń\nŁódź;Kraków\n": ["cp1250", "iso8859_2"],
+    "İsim;Şehir\nAyşe;İstanbul\nÇağrı;Iğdır\n": ["cp1254"],
+    "Όνομα;Πόλη\nΓιώργος;Αθήνα\n": ["cp1253"],
+    "price: 5£ each, 20°C": ["latin-1"],
+    "hello, world": ["utf-16-le", "utf-16-be", "utf-32-le"],
+    "2026-11-28 INFO start\n" * 30 + "user café logged in\n": ["latin-1"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"), [(text, one) for text, found in TEXTS.items() for one in found]
+)
+def test_text_of_any_encoding_is_read(text: str, encoding: str) -> None:
+    assert decode(text.encode(encoding))[0] == text
+
+
+def test_what_was_assumed_of_an_encoding_is_said() -> None:
+    meta, _ = extract_text(io.BytesIO("東京都千代田区です".encode("cp932")), "text/plain", "a.txt")
+    assert meta["notes"] == ["Its encoding is not marked; it was read as Shift_JIS."]
+    meta, _ = extract_text(io.BytesIO("東京都".encode()), "text/plain", "a.txt")
+    assert meta["notes"] == []
+
+
+def test_a_wrong_byte_in_utf8_costs_one_character() -> None:
+    text, assumed = decode("日志第一行\n".encode() * 3 + b"caf\xe9 tail")
+    assert text.endswith("日志第一行\ncaf\ufffd tail")
+    assert "UTF-8" in assumed
+
+
+def prepare(data: bytes, side_px: int = 1536) -> tuple[dict[str, Any], Image.Image]:
+    meta, made = prepare_picture(io.BytesIO(data), side_px)
+    picture = Image.open(io.BytesIO(made))
+    picture.load()
+    assert meta["mime"] == f"image/{(picture.format or '').lower()}"
+    assert picture.mode in ("RGB", "RGBA")
+    assert getattr(picture, "n_frames", 1) == 1
+    assert not picture.getexif()
+    return meta, picture
+
+
+def is_red(picture: Image.Image, x: int, y: int) -> bool:
+    red, green, blue = picture.convert("RGB").getpixel((x, y))  # type: ignore[misc]
+    return red > 180 and green < 90 and blue < 90
+
+
+@pytest.mark.parametrize(
+    ("orientation", "bar"),
+    [(1, (100, 8)), (2, (100, 8)), (3, (100, 112)), (6, (112, 100)), (8, (8, 100))],
+)
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_is_turned_as_it_says(
+    format: str, orientation: int, bar: tuple[int, int]
+) -> None:
+    _, picture = prepare(samples.make_turned(orientation, format))
+    assert picture.size == ((120, 200) if orientation in (6, 8) else (200, 120))
+    assert is_red(picture, *bar)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM"])
+def test_a_picture_of_any_format_becomes_png_or_jpeg(format: str) -> None:
+    _, picture = prepare(samples.save(samples.make_picture(), format))
+    assert is_red(picture, 100, 8)
+    assert not is_red(picture, 100, 100)
+
+
+def test_photos_of_iphones_are_read() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    out = io.BytesIO()
+    pillow_heif.from_pillow(samples.make_picture()).save(out)
+    assert is_red(prepare(out.getvalue())[1], 100, 8)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_one_picture_is_shown_and_said_to_be_one(format: str) -> None:
+    meta, picture = prepare(samples.make_animated(format))
+    assert picture.size == (200, 120)
+    assert "the first is shown" in meta["notes"][0]
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "LA", "P", "1", "L", "RGBA", "I;16", "I", "F", "YCbCr"])
+def test_a_picture_of_any_mode_has_8_bits(mode: str) -> None:
+    format = "PNG" if mode in ("LA", "P", "1", "L", "RGBA", "I;16") else "TIFF"
+    gradient = Image.linear_gradient("L")
+    if mode in ("I;16", "I"):
+        data = samples.save(gradient.convert("I").point(lambda v: v * 257).convert(mode), format)
+    else:
+        data = samples.save(gradient.convert(mode), format)
+    _, picture = prepare(data)
+    dark, light = (picture.convert("L").getpixel((128, y)) for y in (2, 253))
+    assert (dark, light) == (pytest.approx(2, abs=12), pytest.approx(253, abs=12))
+
+
+def test_a_large_jpeg_is_scaled_down_and_turned() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = samples.save(samples.make_picture((4000, 3000)), "JPEG", exif=exif)
+    _, picture = prepare(data, 400)
+    assert picture.size == (300, 400)
+    assert is_red(picture, 299, 200)
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
+    bomb = samples.save(Image.new("1", (20_000, 20_000)), "PNG")
+    with pytest.raises(Unreadable, match="20000 x 20000 pixels"):
+        prepare(bomb)
+
+
+def test_what_is_no_picture_is_refused() -> None:
+    for data in (b"%!PS-Adobe-3.0 EPSF-3.0\n", b"", b"\x00\x01"):
+        with pytest.raises(Unreadable, match="format that is not known"):
+            prepare(data)
+
+
+def test_a_truncated_picture_raises() -> None:
+    data = samples.save(samples.make_picture(), "PNG")
+    with pytest.raises((OSError, SyntaxError)):
+        prepare(data[:200])
