@@ -182,12 +182,21 @@ def _check_count(parts: list[Any], max_segments: int) -> None:
 
 
 def _check_chars(segments: Iterable[Segment], max_chars: int) -> None:
-    chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
+    chars = sum(_count_chars(one) for one in segments)
     if chars > max_chars:
         raise ApiError(
             "invalid_request",
             f"message has {chars} characters; at most {max_chars} are allowed",
         )
+
+
+def _count_chars(segment: Segment) -> int:
+    """Return the length of everything in a segment that a caller chose."""
+    if isinstance(segment, Plain):
+        return len(segment.text)
+    if isinstance(segment, Reply):
+        return len(str(segment.message_id)) + len(segment.selected_text)
+    return len(segment.attachment_id) + len(segment.filename)
 
 
 def _parse_im_segment(part: Any) -> Segment:

@@ -14,13 +14,16 @@ blp = AdminBlueprint("auth", __name__, url_prefix="/auth", public=True)
 
 # The recorded server's words.
 _BAD_BODY = "Invalid request payload"
+#: Largest body of a login.
+_MAX_LOGIN_BYTES = 8 * 1024
+
 _LOGGED_OUT = "已退出登录"
 
 
 @blp.route("/login", methods=["POST"])
 def log_in() -> Response:
     """Answer a token for ``Authorization: Bearer``, and set it as the pages' cookie."""
-    body = read_json_object(request)
+    body = read_json_object(request, max_bytes=_MAX_LOGIN_BYTES)
     name, password = body.get("username"), body.get("password")
     if not isinstance(name, str) or not isinstance(password, str):
         raise ApiError("invalid_request", _BAD_BODY)

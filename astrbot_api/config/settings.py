@@ -75,7 +75,11 @@ class Settings:
     heartbeat_s: float = _setting(
         1.0, "Silence after which a stream sends a comment line.", minimum=0.05, maximum=60
     )
-    max_json_bytes: int = _setting(8 * MIB, "Largest JSON body; above it 413.", minimum=1024)
+    max_json_bytes: int = _setting(
+        8 * MIB,
+        "Largest JSON body with a message; above it 413. Other routes take 256 KiB.",
+        minimum=1024,
+    )
     storage_url: str = _setting(
         "", "Where attachments lie: empty is the data directory, ``s3://BUCKET/PREFIX`` is S3."
     )
@@ -127,6 +131,11 @@ class Settings:
         25.0,
         "Silence after which a WebSocket is pinged; after another it is closed, as is one whose "
         "client takes nothing for that long.",
+        minimum=0.05,
+    )
+    websocket_idle_s: float = _setting(
+        3600.0,
+        "How long a WebSocket without a turn stays open on which the client sends nothing.",
         minimum=0.05,
     )
     max_blocking_s: float = _setting(

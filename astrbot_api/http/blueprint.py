@@ -11,8 +11,9 @@ from __future__ import annotations
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable
 from copy import deepcopy
+from functools import wraps
 from http import HTTPStatus
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import flask_smorest
 import marshmallow as ma
@@ -20,11 +21,15 @@ import orjson
 from flask import Request
 from flask_smorest.utils import deepupdate
 from webargs.flaskparser import FlaskParser
-from werkzeug.exceptions import ClientDisconnected
 
 from ..errors import STATUS_OF_CODE, ApiError
-from .request_body import broken_off
+from ..runtime.bounded_json import JsonDepthError, JsonLimitError, load_json
+from .auth import check_scope, get_caller
+from .request_body import read_body
 from .state import get_state
+
+#: Largest body of a route that carries no message.
+SMALL_JSON_BYTES = 256 * 1024
 
 #: Names of UTF-8, and of its part that is ASCII.
 _UTF8_NAMES = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
@@ -43,7 +48,7 @@ class JsonParser(FlaskParser):
 
     def load_json(self, req: Request, schema: ma.Schema) -> Any:
         """Return the JSON object of the body; no body at all is an empty one."""
-        return read_json_object(req)
+        return read_json_object(req, carries_message=getattr(schema, "carries_message", False))
 
     def handle_error(self, error: ma.ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise the first message of a schema, which names its field."""
@@ -52,19 +57,18 @@ class JsonParser(FlaskParser):
         raise ApiError(code, message) from error
 
 
-def read_json_object(req: Request) -> dict[str, Any]:
+def read_json_object(
+    req: Request, *, carries_message: bool = False, max_bytes: int = SMALL_JSON_BYTES
+) -> dict[str, Any]:
     """Read the body as one JSON object.
 
+    :param carries_message: Whether it may be as long as a message may be.
+    :param max_bytes: Its limit otherwise.
     :raises ApiError: ``body_too_large``, ``unsupported_media_type``,
         ``malformed_json`` or ``invalid_request``.
     """
     limit = get_state().settings.max_json_bytes
-    req.max_content_length = limit
-    try:
-        body = req.get_data(cache=False)
-    except (OSError, ClientDisconnected) as error:
-        # The server's and Werkzeug's, for a client that went away or fell silent.
-        raise broken_off(req) from error
+    body = read_body(req, limit if carries_message else min(max_bytes, limit))
     if not body.removeprefix(BOM_UTF8).strip():
         return {}
     if req.mimetype != "application/json" and not req.mimetype.endswith("+json"):
@@ -72,7 +76,11 @@ def read_json_object(req: Request) -> dict[str, Any]:
     check_coding(req)
     _check_charset(req, body)
     try:
-        value = orjson.loads(body.removeprefix(BOM_UTF8))
+        value = load_json(body.removeprefix(BOM_UTF8))
+    except JsonDepthError as error:
+        raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
+    except JsonLimitError as error:
+        raise ApiError("invalid_request", f"the request body is refused: {error}") from error
     except orjson.JSONDecodeError as error:
         raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
     # The recorded server takes null and false for an empty object.
@@ -144,6 +152,20 @@ class ApiBlueprint(flask_smorest.Blueprint):
         """Inject checked arguments; a fault is a 400 that names the field."""
         kwargs.setdefault("error_status_code", 400)
         decorator: Callable[[F], F] = super().arguments(schema, **kwargs)
+        return decorator
+
+    @staticmethod
+    def needs_scope(scope: str) -> Callable[[F], F]:
+        """Check a scope that is not the whole blueprint's, before the body is read."""
+
+        def decorator(func: F) -> F:
+            @wraps(func)
+            def checked(*args: Any, **kwargs: Any) -> Any:
+                check_scope(get_caller().scopes, scope)
+                return func(*args, **kwargs)
+
+            return cast("F", checked)
+
         return decorator
 
     @staticmethod

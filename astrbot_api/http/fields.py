@@ -50,6 +50,40 @@ class Text(ma.fields.String):
             )
 
 
+class BoundedList(ma.fields.List[Any]):
+    """A list whose length is looked at before its elements; its first fault ends the reading.
+
+    :param max_items: Most elements.
+    """
+
+    def __init__(self, inner: Any, *, max_items: int, **kwargs: Any) -> None:
+        metadata = {"maxItems": max_items, **kwargs.pop("metadata", {})}
+        super().__init__(inner, metadata=metadata, **kwargs)
+        self.max_items = max_items
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        if len(value) > self.max_items:
+            name = attr or self.name or "the list"
+            raise ma.ValidationError(
+                f"{name} has {len(value)} elements; at most {self.max_items} are allowed"
+            )
+        return [self.inner.deserialize(one, attr, data) for one in value]
+
+
+class AnyObject(ma.fields.Raw):
+    """A JSON object, taken as it is: none of its members is looked at."""
+
+    def __init__(self, *, metadata: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(metadata={"type": "object", **metadata}, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ma.ValidationError(f"{attr or self.name} must be an object")
+        return value
+
+
 def optional_text(description: str, example: str, **options: Any) -> Text:
     """Return a :class:`Text` that may be absent, ``null`` or blank: it is empty then."""
     metadata = {"description": description, "example": example}

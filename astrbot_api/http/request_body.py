@@ -12,16 +12,22 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from flask import Request, Response
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from ..errors import ApiError
-from ..runtime.threads import let_others_run
+from ..runtime.threads import is_gevent_patched, let_others_run
 
 #: Silence after which a request is given up whose body does not come, in seconds.
 BODY_SILENCE_S = 60.0
+
+#: A whole body may take so long, and so much longer as its bytes need at the slowest pace.
+_BODY_S = 30.0
+_SLOWEST_BYTES_PER_S = 16 * 1024
 
 #: Set in the environ of a request whose body did not come to its end.
 _BROKE_OFF_KEY = "astrbot_api.body_broke_off"
@@ -51,6 +57,60 @@ def broken_off(request: Request) -> ApiError:
     """Return the error for a body whose end does not come; the connection is closed after it."""
     request.environ[_BROKE_OFF_KEY] = True
     return ApiError("invalid_request", "the request body broke off")
+
+
+@contextmanager
+def reading(request: Request, max_bytes: int) -> Iterator[None]:
+    """Read a body, or a piece of one, within a time that follows from its bytes.
+
+    A client that sends a byte now and then never falls silent.
+
+    :param max_bytes: Most that may come.
+    :raises ApiError: when the client goes away, falls silent, is too slow, or sends chunks
+        that are malformed; the connection is closed after it.
+    """
+    length = request.content_length
+    expected = max_bytes if length is None else min(length, max_bytes)
+    try:
+        with _time_limit(_BODY_S + expected / _SLOWEST_BYTES_PER_S):
+            yield
+    except (OSError, ClientDisconnected) as error:
+        # The server's and Werkzeug's, for a client that went away or fell silent.
+        raise broken_off(request) from error
+    except Exception as error:
+        # Chunks without a size or an end: gunicorn's own errors, which are no OSError.
+        if type(error).__module__ != "gunicorn.http.errors":
+            raise
+        request.environ[_BROKE_OFF_KEY] = True
+        raise ApiError("invalid_request", "the chunks of the request body are malformed") from error
+
+
+@contextmanager
+def _time_limit(timeout_s: float) -> Iterator[None]:
+    if not is_gevent_patched():
+        yield  # other servers read bodies by themselves
+        return
+    from gevent import Timeout
+
+    with Timeout(timeout_s, TimeoutError("the body comes too slowly")):
+        yield
+
+
+def read_body(request: Request, max_bytes: int) -> bytes:
+    """Return the whole body.
+
+    :raises ApiError: as :func:`reading`, or ``body_too_large``.
+    """
+    environ = request.environ
+    if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
+        return b""
+    request.max_content_length = max_bytes
+    try:
+        with reading(request, max_bytes):
+            return request.get_data(cache=False)
+    except RequestEntityTooLarge as error:
+        message = f"the request body is larger than the limit of {max_bytes} bytes"
+        raise ApiError("body_too_large", message) from error
 
 
 def drain_later(request: Request, response: Response) -> None:
@@ -92,7 +152,7 @@ def _drain(environ: dict[str, Any]) -> None:
             left -= len(piece)
             let_others_run()
         _shut(connection)
-    except OSError:  # gone, or silent for too long
+    except Exception:  # gone, silent for too long, or chunks that cannot be read
         _shut(connection)
     finally:
         if connection is not None:

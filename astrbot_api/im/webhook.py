@@ -26,6 +26,7 @@ from ..deliveries.attempts import Progress, Sent
 from ..deliveries.http import HttpAnswer, PlatformError, PlatformHttp
 from ..deliveries.signing import check_secret, sign, verify
 from ..messages import MEDIA_TYPES
+from ..runtime.bounded_json import load_json
 from ..runtime.threads import run_native
 from ..runtime.tracing import current_span
 from .adapter import (
@@ -139,8 +140,8 @@ class WebhookAdapter(BaseAdapter):
         if event_id is None:
             raise BadSignature("the request is not signed with the bot's secret, or not just now")
         try:
-            message = _read_message(event_id, orjson.loads(request.body))
-        except (orjson.JSONDecodeError, ma.ValidationError, ValueError) as error:
+            message = _read_message(event_id, load_json(request.body))
+        except (ma.ValidationError, ValueError) as error:
             return _refuse(_explain(error))
         return Reception((message,), 202, b'{"status":"accepted"}', "application/json")
 

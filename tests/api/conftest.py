@@ -27,12 +27,12 @@ class Api(ScriptedApp):
         """What only HTTP has."""
         return get_http_state(self.app)
 
-    def post_raw(self, body: bytes, content_type: str = "application/json") -> TestResponse:
-        """Send bytes as the body of a chat request."""
+    def post_raw(
+        self, body: bytes, content_type: str = "application/json", path: str = "/api/v1/chat"
+    ) -> TestResponse:
+        """Send bytes as the body of a request."""
         headers = {"X-API-Key": self.key}
-        return self.client.post(
-            "/api/v1/chat", headers=headers, data=body, content_type=content_type
-        )
+        return self.client.post(path, headers=headers, data=body, content_type=content_type)
 
     def chat(self, message: Any = "Hello", **body: Any) -> list[dict[str, Any]]:
         """Have one turn and return its events, read strictly."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -213,3 +214,40 @@ def test_errors_and_logs_never_show_a_key(api: Api, caplog: pytest.LogCaptureFix
     api.client.get(f"/api/v1/im/bots?key={api.key}")
     assert api.key not in answer.get_data(as_text=True)
     assert api.key not in caplog.text
+
+
+def test_a_route_without_a_message_takes_256_kib(api: Api) -> None:
+    body = b'{"username":"a","session_ids":["' + b"x" * 256 * 1024 + b'"]}'
+    answer = api.post_raw(body, path="/api/v1/chat/sessions/batch-delete")
+    assert (answer.status_code, answer.get_json()["code"]) == (413, "body_too_large")
+    assert "262144" in answer.get_json()["message"]
+
+
+def test_a_body_of_too_many_members_is_refused_before_it_is_parsed(api: Api) -> None:
+    members = b",".join(b'"%x":0' % number for number in range(60_000))
+    answer = api.post_raw(b'{"username":"a","message":"x","flags":{' + members + b"}}")
+    check_refused(api, answer, names="more than 50000 members")
+
+
+def test_a_scope_is_refused_before_the_body_is_read(make_api: Any) -> None:
+    api = make_api()
+    api.key = api.create_key("config")
+    answer = api.post_raw(b"{nope", path="/api/v1/keys/session")
+    assert answer.get_json()["code"] == "insufficient_scope"
+
+
+@pytest.mark.parametrize("field", ["selected_text", "message_id"])
+def test_everything_of_a_quotation_counts_as_text(make_api: Any, field: str) -> None:
+    api = make_api(ASTRBOT_MAX_MESSAGE_CHARS=100)
+    reply = {"type": "reply", "message_id": 1, field: "x" * 101}
+    answer = api.post_chat(username="a", message=[reply, {"type": "plain", "text": "hi"}])
+    check_refused(api, answer, names="at most 100 are allowed")
+
+
+def test_the_parts_of_a_completion_are_counted_before_a_file_is_stored(api: Api) -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:;base64,AA=="}}
+    body = {"model": "default", "messages": [{"role": "user", "content": [part] * 101}]}
+    answer = api.post_raw(json.dumps(body).encode(), path="/api/v1/openai/chat/completions")
+    assert answer.status_code == 400
+    assert "at most 100" in answer.get_json()["error"]["message"]
+    assert api.count_rows("attachment") == 0

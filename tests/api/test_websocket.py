@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from astrbot_api.http.chat import websocket
+
 from ..waiting import wait_for
-from ..websocket import CLOSE, WebSocketClient, handshake
+from ..websocket import CLOSE, PONG, TEXT, WebSocketClient, handshake
 from .conftest import Api
 
 
@@ -94,3 +96,41 @@ def test_connections_of_a_key_are_limited(
             assert second.receive() is None
             assert second.closed_with is not None
             assert second.closed_with[0] == 1008
+
+
+def test_a_refused_connection_is_cut_however_much_it_goes_on_sending(
+    api: Api, serve: Callable[[Api], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "_LINGER_S", 0.2)
+    # Without the cut, pytest's limit of time ends it.
+    with (
+        WebSocketClient(serve(api), handshake("abk_wrong")) as client,
+        pytest.raises(OSError, match=""),
+    ):
+        _send_for_ever(client)
+
+
+def _send_for_ever(client: WebSocketClient) -> None:
+    while True:
+        client.send_frame(PONG, b"")
+
+
+def test_a_message_of_too_many_fragments_is_refused(api: Api, serve: Callable[[Api], int]) -> None:
+    with WebSocketClient(serve(api), handshake(api.key)) as client:
+        client.send_frame(TEXT, b"a", final=False)
+        for _ in range(1_001):
+            client.send_frame(0, b"a", final=False)
+        assert client.receive() is None
+        assert client.closed_with is not None
+        assert client.closed_with[0] == 1009
+
+
+def test_an_idle_connection_is_closed_in_the_end(
+    make_api: Callable[..., Api], serve: Callable[[Api], int]
+) -> None:
+    api = make_api(ASTRBOT_WEBSOCKET_IDLE_S=0.05)
+    with WebSocketClient(serve(api), handshake(api.key)) as client:
+        wait_for(lambda: api.http.sockets.open_count == 1)
+        wait_for(lambda: api.http.sockets.close_idle() or api.http.sockets.open_count == 0)
+        assert client.receive() is None
+        assert client.closed_with == (1000, "nothing was sent for long; connect again")

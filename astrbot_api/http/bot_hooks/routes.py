@@ -10,6 +10,7 @@ from flask import Response, request
 from ...errors import ApiError
 from ...im.adapter import BadSignature, InboundRequest
 from ..blueprint import ApiBlueprint
+from ..request_body import read_body
 from ..schemas import in_path
 from ..state import get_state
 
@@ -68,12 +69,12 @@ def confirm_hook(bot_id: str) -> Response:
 
 def _receive(bot_id: str) -> Response:
     state = get_state()
-    request.max_content_length = state.settings.max_hook_bytes
+    state.im.bots.get_running(bot_id)  # before anything of the body is read
     read = InboundRequest(
         method=request.method,
         headers={name.lower(): value for name, value in request.headers.items()},
         query=request.args.to_dict(),
-        body=request.get_data(cache=False),
+        body=read_body(request, state.settings.max_hook_bytes),
     )
     try:
         reception = state.im.inbound.receive(bot_id, read)

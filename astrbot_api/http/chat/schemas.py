@@ -11,7 +11,7 @@ from ...config.settings import Settings
 from ...errors import ApiError
 from ...keys.caller import Caller
 from ...messages import check_text, parse_chat_message
-from ..fields import Flag, Text, Username
+from ..fields import AnyObject, Flag, Text, Username
 from .modes import MODES, STREAMING
 
 # The recorded server's words; it reads no files, and neither does this one.
@@ -77,6 +77,8 @@ def _optional(description: str, **kwargs: Any) -> Text:
 
 class ChatRequestSchema(ma.Schema):
     """What a turn is asked with. Unknown fields are ignored."""
+
+    carries_message = True
 
     class Meta:
         unknown = ma.EXCLUDE
@@ -154,11 +156,9 @@ class ChatRequestSchema(ma.Schema):
             "example": False,
         },
     )
-    flags = ma.fields.Dict(
-        keys=ma.fields.String(),
+    flags = AnyObject(
         load_default=None,
         allow_none=True,
-        error_messages={"invalid": "flags must be an object"},
         metadata={
             "description": "`enable_streaming` in it wins over the field. Others are ignored.",
             "example": {"enable_streaming": True},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -109,6 +110,7 @@ def _serve(websocket: WebSocket) -> None:
 def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
     """Answer one frame. Returns whether the connection goes on."""
     websocket = opened.websocket
+    opened.used_at = time.monotonic()
     try:
         frame = parse_frame(raw)
         if frame.get("t") == "ping":

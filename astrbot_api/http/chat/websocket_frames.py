@@ -10,6 +10,7 @@ import orjson
 from ...errors import ApiError
 from ...events import Event
 from ...messages import EMPTY_MESSAGE
+from ...runtime.bounded_json import JsonLimitError, load_json
 from .schemas import ChatRequestSchema
 
 _CODES = {
@@ -44,7 +45,9 @@ def parse_frame(raw: str | bytes) -> dict[str, Any]:
     :raises BadFrame: when it is none.
     """
     try:
-        value = orjson.loads(raw)
+        value = load_json(raw)
+    except JsonLimitError as error:
+        raise BadFrame("INVALID_MESSAGE", f"the frame is refused: {error}") from error
     except orjson.JSONDecodeError as error:
         raise BadFrame("INVALID_MESSAGE", f"the frame is not valid JSON: {error}") from error
     if not isinstance(value, dict):

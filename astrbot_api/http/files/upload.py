@@ -16,7 +16,7 @@ from ...files.incoming import PIECE_BYTES, Incoming
 from ...files.names import decode_name
 from ...runtime.threads import let_others_run
 from ..blueprint import check_coding
-from ..request_body import broken_off
+from ..request_body import reading
 
 #: Room for boundaries, headers and the fields that are ignored.
 _ENVELOPE_BYTES = 1024 * 1024
@@ -68,10 +68,8 @@ def _iter_events(
     read = _open_body(request).read
     total_bytes = 0
     while True:
-        try:
+        with reading(request, PIECE_BYTES):
             chunk = read(PIECE_BYTES)
-        except OSError as error:  # the server's, for a client that went away or fell silent
-            raise broken_off(request) from error
         total_bytes += len(chunk)
         if total_bytes > limit:
             raise _too_large(limit - _ENVELOPE_BYTES)

@@ -98,6 +98,8 @@ class BotListSchema(ma.Schema):
 class ImMessageSchema(RequestSchema):
     """A proactive message."""
 
+    carries_message = True
+
     umo = ma.fields.Raw(metadata=_UMO)
     umos = ma.fields.Raw(
         metadata={

@@ -12,7 +12,7 @@ from ...db.attachments import total_bytes_of_key
 from ...errors import ApiError
 from ...keys.rules import KeyRules, narrow_rules, read_rules
 from ...runtime.clock import now_us
-from ..auth import check_scope, check_username, get_caller
+from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok, ok_secret
 from ..schemas import envelope_of
@@ -31,6 +31,7 @@ _MAX_SESSION_KEYS = 10_000
 
 
 @blp.route("/keys/session", methods=["POST"])
+@blp.needs_scope("chat")
 @blp.arguments(
     SessionKeyRequestSchema(),
     example={"username": "alice", "expires_in_s": 900, "max_turns": 20},
@@ -51,7 +52,6 @@ def create_session_key(body: dict[str, Any]) -> Response:
     The key needs the scope `chat`; a session key cannot make others.
     """
     caller = get_caller()
-    check_scope(caller.scopes, "chat")
     if caller.root_id != caller.key_id:
         raise ApiError("key_restricted", "a session key cannot make session keys")
     username = body["username"].strip()

@@ -7,7 +7,7 @@ from typing import Any
 import marshmallow as ma
 
 from ...keys.rules import MAX_NUMBER
-from ..fields import NOT_BLANK, Text, optional_text
+from ..fields import NOT_BLANK, BoundedList, Text, optional_text
 from ..schemas import RequestSchema, flag, mapping, number, text, texts, time
 
 #: What a browser or a phone needs.
@@ -61,13 +61,14 @@ class SessionKeyRequestSchema(RequestSchema):
         max_chars="max_session_id_chars",
     )
     config_id = optional_text("The only config that it may use.", "default")
-    scopes = ma.fields.List(
+    scopes = BoundedList(
         ma.fields.String(
             validate=ma.validate.OneOf(SESSION_SCOPES, error=_SCOPES),
             error_messages={"invalid": _SCOPES, "null": _SCOPES},
         ),
         load_default=None,
         allow_none=True,
+        max_items=10,
         error_messages={"invalid": "scopes must be a list"},
         metadata={
             "description": "`chat` and `file`, or one of them; what your key has not is left out.",

@@ -22,7 +22,7 @@ StoreFile = Callable[[bytes, str], str]
 
 
 def read_messages(
-    messages: Any, store_file: StoreFile, *, max_chars: int
+    messages: Any, store_file: StoreFile, *, max_chars: int, max_segments: int
 ) -> tuple[list[Segment], SuppliedContext]:
     """Return the message that is to be answered, and what was said before.
 
@@ -43,7 +43,7 @@ def read_messages(
     if last["role"] != "user":
         raise _refuse("the last of messages must be the user's; tools are run by the server")
     where = f"messages[{len(messages) - 1}].content"
-    segments = _read_segments(last.get("content"), where, store_file)
+    segments = _read_segments(last.get("content"), where, store_file, max_segments)
     chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
     if chars > max_chars:
         raise _refuse(f"{where} has {chars} characters; at most {max_chars} are allowed")
@@ -89,8 +89,12 @@ def _read_text(content: Any, where: str) -> str:
     return "\n".join(texts)
 
 
-def _read_segments(content: Any, where: str, store_file: StoreFile) -> list[Segment]:
+def _read_segments(
+    content: Any, where: str, store_file: StoreFile, max_segments: int
+) -> list[Segment]:
     if isinstance(content, list):
+        if len(content) > max_segments:
+            raise _refuse(f"{where} has {len(content)} parts; at most {max_segments} are allowed")
         segments = [
             _read_part(part, f"{where}[{at}]", store_file) for at, part in enumerate(content)
         ]

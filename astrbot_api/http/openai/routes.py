@@ -139,6 +139,7 @@ def create_completion(body: dict[str, Any]) -> Response:
         body["messages"],
         lambda data, name: state.files.store_bytes(data, name, caller.root_id).attachment_id,
         max_chars=state.settings.max_message_chars,
+        max_segments=state.settings.max_segments,
     )
     kept = bool(session_id or body["store"])
     watch = state.chat.service.open(

@@ -6,7 +6,7 @@ from typing import Any
 
 import marshmallow as ma
 
-from ..fields import NOT_BLANK, Flag, Text
+from ..fields import NOT_BLANK, AnyObject, Flag, Text
 from .reading import MAX_MESSAGES, ROLES
 
 _MESSAGE: dict[str, Any] = {
@@ -32,6 +32,8 @@ _MESSAGE: dict[str, Any] = {
 
 class CompletionRequestSchema(ma.Schema):
     """What a chat completion is asked with. Other fields are ignored."""
+
+    carries_message = True
 
     class Meta:
         unknown = ma.EXCLUDE
@@ -61,11 +63,9 @@ class CompletionRequestSchema(ma.Schema):
         },
     )
     stream = Flag(metadata={"description": "Answer in chunks.", "default": False, "example": True})
-    stream_options = ma.fields.Dict(
-        keys=ma.fields.String(),
+    stream_options = AnyObject(
         load_default=None,
         allow_none=True,
-        error_messages={"invalid": "stream_options must be an object"},
         metadata={
             "description": "`include_usage`: one more chunk with `usage` before the end.",
             "example": {"include_usage": True},
@@ -92,11 +92,9 @@ class CompletionRequestSchema(ma.Schema):
             "example": "my_session_001",
         },
     )
-    metadata = ma.fields.Dict(
-        keys=ma.fields.String(),
+    metadata = AnyObject(
         load_default=None,
         allow_none=True,
-        error_messages={"invalid": "metadata must be an object"},
         metadata={
             "description": "Only `session_id` in it is read.",
             "example": {"session_id": "my_session_001"},

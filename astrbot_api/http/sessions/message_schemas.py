@@ -5,7 +5,7 @@ from __future__ import annotations
 import marshmallow as ma
 
 from ..chat.schemas import MESSAGE, ChatRequestSchema
-from ..fields import Cursor, Flag, Limit, MaybeUsername
+from ..fields import AnyObject, Cursor, Flag, Limit, MaybeUsername
 from ..schemas import RequestSchema, list_of, mapping, number, text, time
 
 #: Most messages of one page.
@@ -64,14 +64,14 @@ class MessagePageSchema(ma.Schema):
 class MessagePatchSchema(RequestSchema):
     """The words that a message has from now on."""
 
+    carries_message = True
+
     username = MaybeUsername()
-    content = ma.fields.Dict(
-        keys=ma.fields.String(),
+    content = AnyObject(
         required=True,
         error_messages={
             "required": "Missing key: content",
             "null": "Missing key: content",
-            "invalid": "content must be an object",
         },
         metadata={
             "description": (
@@ -87,6 +87,8 @@ class MessagePatchSchema(RequestSchema):
 
 class RegenerateSchema(ChatRequestSchema):
     """How a message is answered once more; all of it may be absent."""
+
+    carries_message = False
 
     class Meta(RequestSchema.Meta):
         fields = ("username", "selected_provider", "selected_model", "enable_streaming", "flags")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..fields import Limit, MaybeUsername, PageNumber, Text, Username, optional_text
+from ..fields import BoundedList, Limit, MaybeUsername, PageNumber, Text, Username, optional_text
 from ..schemas import RequestSchema, flag, list_of, number, text, time
 from .message_schemas import MessageSchema
 
@@ -159,12 +159,10 @@ class SessionPatchSchema(OwnerQuerySchema):
 class BatchDeleteSchema(OwnerQuerySchema):
     """Which sessions are deleted."""
 
-    session_ids = ma.fields.List(
-        ma.fields.String(),
+    session_ids = BoundedList(
+        ma.fields.String(error_messages={"invalid": "session_ids must be a list of strings"}),
         required=True,
-        validate=ma.validate.Length(
-            max=MAX_BATCH, error=f"session_ids has more than {MAX_BATCH} sessions"
-        ),
+        max_items=MAX_BATCH,
         error_messages={
             "required": "Missing key: session_ids",
             "null": "Missing key: session_ids",
@@ -173,7 +171,6 @@ class BatchDeleteSchema(OwnerQuerySchema):
         metadata={
             "description": f"Their ids, at most {MAX_BATCH}.",
             "example": ["my_session_001"],
-            "maxItems": MAX_BATCH,
         },
     )
 

@@ -35,7 +35,16 @@ from ...runtime.threads import let_others_run
 #: Where servers put the connection's socket: gunicorn, and Flask's own.
 _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 
-_READ_BYTES = 64 * 1024
+#: Read at once, so that the smallest frames of one reading cost little.
+_READ_BYTES = 4 * 1024
+
+#: Most fragments of one message; and what is discarded is read in larger pieces.
+_MAX_FRAGMENTS = 1_000
+_DISCARD_BYTES = 64 * 1024
+
+#: Frames without a message (pings, pongs, fragments) that one connection may send within a
+#: second. From then on it is read only once a second has passed.
+_FRAMES_PER_S = 2_000
 
 #: Close codes of RFC 6455, 7.4.1.
 NORMAL, PROTOCOL_ERROR, POLICY, TOO_BIG, RESTART = 1000, 1002, 1008, 1009, 1012
@@ -68,6 +77,8 @@ class WebSocket:
         self._parts: list[str | bytes] = []
         self._parts_bytes = 0
         self._pinged = False
+        self._frames = 0
+        self._second = time.monotonic()
         self._shake_hands(environ)
         self._socket.settimeout(ping_s)
         self._send(AcceptConnection())
@@ -102,16 +113,12 @@ class WebSocket:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def linger(self, timeout_s: float) -> None:
-        """Wait until the client has answered a goodbye, but not long."""
-        with suppress(OSError):
-            self._socket.settimeout(timeout_s)
-        self._pinged = True  # the first silence is the last
-        while not (self._closed or self._ended):
-            self._ended = not self._read()
-            self._messages.clear()
-        if self._failed and not self._closed:
-            # What is left unread would have the kernel reset the connection, and
-            # the client lose the reason.
+        """Wait until the client has answered a goodbye, or closes, but not long.
+
+        What it still sends is not parsed. If it were left unread, the kernel would reset
+        the connection, and the client lose the reason.
+        """
+        if not (self._closed or self._ended) or (self._failed and not self._closed):
             self._discard(time.monotonic() + timeout_s)
         self._shut()
 
@@ -150,18 +157,38 @@ class WebSocket:
         let_others_run()  # a client that never stops must not keep the hub
         try:
             self._protocol.receive_data(data)
-            return all(self._take(event) for event in self._protocol.events())
+            goes_on = all(self._take(event) for event in self._protocol.events())
+            self._pause_flood()
+            return goes_on
         except RemoteProtocolError as error:
             self._failed = True
             self.close(PROTOCOL_ERROR, str(error))
             return False
 
+    def _pause_flood(self) -> None:
+        """Stop reading for the rest of a second that brought too many frames."""
+        if self._frames <= _FRAMES_PER_S:
+            return
+        passed_s = time.monotonic() - self._second
+        if passed_s < 1.0:
+            time.sleep(1.0 - passed_s)
+        self._frames, self._second = 0, time.monotonic()
+
     def _discard(self, until: float) -> None:
-        with suppress(OSError):
-            while time.monotonic() < until and self._socket.recv(_READ_BYTES):
+        """Read past what comes: until a close frame ends a piece, silence, or the time is up.
+
+        An honest client answers the goodbye with a close frame, and nothing after it.
+        """
+        with suppress(OSError, ValueError):
+            while (rest_s := until - time.monotonic()) > 0:
+                self._socket.settimeout(rest_s)
+                data = self._socket.recv(_DISCARD_BYTES)
+                if not data or _ends_with_close(data):
+                    return
                 let_others_run()
 
     def _take(self, event: Event) -> bool:
+        self._frames += 1
         if isinstance(event, Ping):
             return self._send(event.response())
         if isinstance(event, CloseConnection):
@@ -175,6 +202,10 @@ class WebSocket:
     def _take_part(self, event: TextMessage | BytesMessage) -> bool:
         self._parts.append(event.data if isinstance(event, TextMessage) else bytes(event.data))
         self._parts_bytes += len(event.data)
+        if len(self._parts) > _MAX_FRAGMENTS:
+            self._failed = True
+            self.close(TOO_BIG, f"a message has more than {_MAX_FRAGMENTS} fragments")
+            return False
         if self._parts_bytes > self._max_bytes:
             self._failed = True
             self.close(TOO_BIG, f"a message is longer than {self._max_bytes} bytes")
@@ -204,6 +235,15 @@ class WebSocket:
         self._closed = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def _ends_with_close(data: bytes) -> bool:
+    """Return whether the last bytes look like a client's close frame: masked, and short."""
+    for size in (0, 2, *range(3, 126)):
+        at = len(data) - size - 6
+        if at >= 0 and data[at] == 0x88 and data[at + 1] == 0x80 | size:
+            return True
+    return False
 
 
 def find_socket(environ: Mapping[str, Any]) -> socket.socket:

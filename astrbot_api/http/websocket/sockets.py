@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from ...chat.watching.seats import Seat, Seats
 from ...config.settings import Settings
 from ...errors import ApiError
-from .connection import RESTART, WebSocket
+from .connection import NORMAL, RESTART, WebSocket
 
 #: Most turns that one connection may have at once.
 MAX_TURNS = 20
@@ -22,6 +23,7 @@ class OpenSocket:
         self.seat = seat
         self._lock = threading.Lock()
         self._turns = 0
+        self.used_at = time.monotonic()
 
     @property
     def idle(self) -> bool:
@@ -44,6 +46,7 @@ class OpenSocket:
         """Count one less."""
         with self._lock:
             self._turns -= 1
+        self.used_at = time.monotonic()
 
 
 class WebSockets:
@@ -55,6 +58,7 @@ class WebSockets:
     def __init__(self, settings: Settings, is_draining: Callable[[], bool]) -> None:
         self._seats = Seats(settings, "WebSockets")
         self._is_draining = is_draining
+        self._idle_s = settings.websocket_idle_s
         self._open: set[OpenSocket] = set()
 
     @property
@@ -79,8 +83,12 @@ class WebSockets:
         opened.seat.release()
 
     def close_idle(self) -> None:
-        """Close the connections without a turn when the worker is about to stop. A chore."""
-        if self._open and self._is_draining():
-            for opened in list(self._open):
-                if opened.idle:
-                    opened.websocket.close(RESTART, "the server restarts; connect again")
+        """Close connections without a turn: after long, or as the worker is to stop. A chore."""
+        if not self._open:
+            return
+        draining, oldest = self._is_draining(), time.monotonic() - self._idle_s
+        for opened in list(self._open):
+            if opened.idle and draining:
+                opened.websocket.close(RESTART, "the server restarts; connect again")
+            elif opened.idle and opened.used_at < oldest:
+                opened.websocket.close(NORMAL, "nothing was sent for long; connect again")

@@ -15,6 +15,7 @@ import orjson
 
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
+from ...runtime.bounded_json import load_json
 from ..adapter import BadSignature, InboundRequest, OutFile, Reception, Target
 from ..markdown import read_markdown
 from ..piecewise import PiecewiseAdapter, check_size
@@ -53,8 +54,8 @@ class OneBotAdapter(PiecewiseAdapter):
         if not secret or not hmac.compare_digest(given.encode(), expected.encode()):
             raise BadSignature("the event is not signed with the bot's secret")
         try:
-            event = orjson.loads(request.body)
-        except orjson.JSONDecodeError:
+            event = load_json(request.body)
+        except ValueError:
             return Reception(status=400)
         message = self._reader.read(event)
         # 204: no quick operation.

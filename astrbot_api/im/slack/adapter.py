@@ -9,10 +9,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
+from ...runtime.bounded_json import load_json
 from ..adapter import BadSignature, InboundRequest, OutFile, Reception, Target
 from ..markdown import read_markdown
 from ..piecewise import PiecewiseAdapter, check_size
@@ -52,8 +51,8 @@ class SlackAdapter(PiecewiseAdapter):
         """Read an event that Slack posted, or answer its question whether we are we."""
         self._check_signature(request)
         try:
-            body = orjson.loads(request.body)
-        except orjson.JSONDecodeError:
+            body = load_json(request.body)
+        except ValueError:
             return Reception(status=400)
         if not isinstance(body, dict):
             return Reception(status=400)

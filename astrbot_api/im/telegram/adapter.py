@@ -8,10 +8,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
+from ...runtime.bounded_json import load_json
 from ..adapter import BadSignature, InboundRequest, InMessage, OutFile, Reception, Target
 from ..markdown import read_markdown
 from ..piecewise import PiecewiseAdapter, check_size
@@ -74,8 +73,8 @@ class TelegramAdapter(PiecewiseAdapter):
         ):
             raise BadSignature("the secret token is not the bot's")
         try:
-            update = orjson.loads(request.body)
-        except orjson.JSONDecodeError:
+            update = load_json(request.body)
+        except ValueError:
             return Reception(status=400)
         message = self._make_reader().read(update)
         return Reception(() if message is None else (message,))

@@ -1,0 +1,37 @@
+"""Every field of a request that holds many values looks at their number first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import marshmallow as ma
+import pytest
+
+from astrbot_api.http.api import RESOURCES
+from astrbot_api.http.fields import AnyObject, BoundedList
+
+
+def _schemas() -> Iterator[ma.Schema]:
+    for blueprint in RESOURCES:
+        for methods in blueprint._docs.values():
+            for doc in methods.values():
+                if isinstance(doc, dict) and doc.get("arguments"):
+                    found = doc["arguments"]["parameters"]
+                    yield from (one["schema"] for one in found)
+
+
+SCHEMAS = {type(schema).__name__: schema for schema in _schemas()}
+
+
+def test_the_schemas_are_found() -> None:
+    assert {"ChatRequestSchema", "SessionKeyRequestSchema", "BatchDeleteSchema"} <= set(SCHEMAS)
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_a_request_has_no_list_or_object_without_a_bound(name: str) -> None:
+    for field_name, field in SCHEMAS[name].fields.items():
+        if isinstance(field, ma.fields.List):
+            assert isinstance(field, BoundedList), f"{name}.{field_name}: use BoundedList"
+        assert not isinstance(field, (ma.fields.Mapping, ma.fields.Nested, ma.fields.Tuple)), (
+            f"{name}.{field_name}: use {AnyObject.__name__}"
+        )
