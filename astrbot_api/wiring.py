@@ -14,6 +14,7 @@ from .agent.custom_agent import Agent, make_agent
 from .agent.provider import Provider
 from .agent.tools import Tool
 from .chat.context.media import MediaReader
+from .chat.context.transcription import Transcriber
 from .chat.pushing import Pusher
 from .chat.removal import SessionRemover
 from .chat.resuming.following import RunFollower
@@ -209,7 +210,7 @@ def _build_chat(
             extra_tools=agents.mcp.list_tools,
         ),
         attachments=files,
-        media=MediaReader(store, files, FileReader(files, worker.aside)),
+        media=MediaReader(store, files, FileReader(files, worker.aside), Transcriber(store)),
         outcomes=outcomes,
         speaker=Speaker(settings, store, pusher, outbox.wake),
         titles=TitleWriter(store),

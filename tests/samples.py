@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
+import struct
+import wave
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -210,3 +213,57 @@ def make_animated(format: str) -> bytes:
     for number, frame in enumerate(frames):
         ImageDraw.Draw(frame).rectangle((10 + 40 * number, 60, 40 + 40 * number, 90), fill="blue")
     return save(frames[0], format, save_all=True, append_images=frames[1:], duration=200)
+
+
+def make_wav(seconds: float = 0.5, rate: int = 8000) -> bytes:
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        for number in range(int(seconds * rate)):
+            file.writeframes(struct.pack("<h", int(9000 * math.sin(number / 5))))
+    return out.getvalue()
+
+
+def make_sound(container: str, codec: str, seconds: float = 0.5) -> bytes:
+    """Return a recording in any format that FFmpeg writes."""
+    import av
+
+    out = io.BytesIO()
+    with (
+        av.open(io.BytesIO(make_wav(seconds, 16_000))) as source,
+        av.open(out, "w", format=container) as target,
+    ):
+        stream = target.add_stream(codec, rate=48_000 if codec == "libopus" else 16_000)
+        for frame in source.decode(audio=0):
+            frame.pts = None
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    return out.getvalue()
+
+
+def make_silk(seconds: float = 0.5) -> bytes:
+    """Return a voice message of QQ."""
+    import pilk_nogil
+
+    with wave.open(io.BytesIO(make_wav(seconds, 24_000))) as file:
+        samples = file.readframes(file.getnframes())
+    made: bytes = pilk_nogil.encode(samples, None, pcm_rate=24_000, tencent=True)
+    return made
+
+
+def make_video(seconds: int = 2) -> bytes:
+    """Return a video whose picture turns from red to blue in its middle."""
+    import av
+
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as target:
+        stream = target.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(5 * seconds):
+            color = "red" if number < 5 * seconds / 2 else "blue"
+            frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), color))
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    return out.getvalue()

@@ -15,6 +15,7 @@ import marshmallow as ma
 
 from ..errors import SettingsError
 from .mcp import MCP_FIELD, McpServerConfig, make_servers
+from .transcription import TranscriptionConfig, TranscriptionSchema, make_transcription
 from .upstream import CONFIG_SEPARATOR, UpstreamConfig, UpstreamSchema, make_upstream
 
 #: Keys of ``[plugins]`` that are no plugin's table.
@@ -75,6 +76,7 @@ class AgentSettings:
     tool_timeout_s: float = 60.0
     tool_output_chars: int = 20_000
     file_tokens: int = 8000
+    video_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,8 @@ class AgentConfig:
 
     ``providers`` holds every provider that a turn may select, by id; the
     one of ``[provider]`` is ``provider``. ``mcp`` holds the MCP servers that
-    are enabled, by name. ``upstream`` is the AstrBot that answers in place of a model.
+    are enabled, by name. ``upstream`` is the AstrBot that answers in place of a model,
+    ``transcription`` turns recordings into text.
     """
 
     id: str
@@ -123,6 +126,7 @@ class AgentConfig:
     plugins: PluginSettings = PluginSettings()
     mcp: Mapping[str, McpServerConfig] = field(default_factory=dict, hash=False)
     upstream: UpstreamConfig | None = None
+    transcription: TranscriptionConfig | None = None
 
 
 class _Strict(ma.Schema):
@@ -158,6 +162,7 @@ class _AgentSchema(_Strict):
     tool_timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 3600))
     tool_output_chars = ma.fields.Integer(validate=ma.validate.Range(100, 10_000_000))
     file_tokens = ma.fields.Integer(validate=ma.validate.Range(0, 10_000_000))
+    video_frames = ma.fields.Integer(validate=ma.validate.Range(0, 32))
 
 
 class _ToolsSchema(_Strict):
@@ -189,6 +194,7 @@ class _ConfigSchema(_Strict):
     plugins = ma.fields.Nested(_PluginsSchema)
     mcp = MCP_FIELD
     upstream = ma.fields.Nested(UpstreamSchema)
+    transcription = ma.fields.Nested(TranscriptionSchema)
 
     @ma.validates_schema
     def _check_one_answers(self, data: dict[str, Any], **_: Any) -> None:
@@ -239,6 +245,7 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
         plugins=_plugins(loaded.get("plugins", {})),
         mcp=make_servers(loaded.get("mcp", {})),
         upstream=make_upstream(loaded.get("upstream")),
+        transcription=make_transcription(loaded.get("transcription")),
     )
 
 

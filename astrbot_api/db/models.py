@@ -176,6 +176,21 @@ class Note(Table):
         primary_key = CompositeKey("username", "key")
 
 
+class FileText(Table):
+    """What a recording says, made once for the same bytes.
+
+    ``made_by`` names the endpoint and its model.
+    """
+
+    sha256 = TextField()
+    made_by = TextField()
+    text = TextField()
+    created_at = Whole()
+
+    class Meta:
+        primary_key = CompositeKey("sha256", "made_by")
+
+
 class SessionSummary(Table):
     """The summary of a session's older turns for the model, up to message ``until``."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from ..db import audit, keys, keyuse, ratecounts
+from ..db import audit, filetexts, keys, keyuse, ratecounts
 from ..db.store import Store
 from ..runtime.clock import now_us
 from ..runtime.per_process import PerProcess
@@ -88,6 +88,7 @@ def remove_old_rows(store: Store, keep_days: int) -> None:
         audit.forget_before(db, oldest)
         keyuse.forget_before(db, oldest)
         ratecounts.forget_counts(db, now / 1_000_000)
+        filetexts.remove_orphans(db)
 
     store.write(job)
     for _ in range(_MAX_ROUNDS):

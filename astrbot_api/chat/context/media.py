@@ -16,15 +16,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...agent.tools import ToolAttachment
+from ...config.transcription import TranscriptionConfig
 from ...db.attachments import AttachmentRow, find_attachments
 from ...db.store import Store
 from ...errors import AstrBotError, RunCancelled, Unreadable
 from ...files.attachments import Attachments
-from ...files.reading.reader import EXTRACT_TEXT, PREPARE_PICTURE, RENDER_PAGES, FileReader
+from ...files.reading.reader import (
+    DESCRIBE_VIDEO,
+    EXTRACT_TEXT,
+    GRAB_FRAMES,
+    PREPARE_PICTURE,
+    RENDER_PAGES,
+    TO_WAV,
+    FileReader,
+)
 from ...messages import MEDIA_TYPES, plain_text
 from ...runtime.aside import AsideError
 from ...runtime.calls import Cancellable
 from ...runtime.threads import run_native
+from .transcription import Transcriber
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +46,9 @@ _WORDS = {"image": "Image", "record": "Audio", "video": "Video", "file": "File"}
 #: Formats of ``input_audio`` (Source: OpenAI's chat completions).
 _AUDIO_FORMATS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3"}
 
-#: Largest file that is read into memory for a model, in bytes.
-_MAX_READ_BYTES = 32 * 1024 * 1024
+#: Largest recording that is passed on as it is, and the length of what is converted.
+_MAX_SOUND_BYTES = 14 * 1024 * 1024
+_MAX_SOUND_S = 420
 
 #: What is kept of prepared attachments, in characters: a document is asked
 #: about more than once, and reading a PDF costs much more than keeping it.
@@ -58,11 +69,15 @@ class MediaLimits:
     :param modalities: Of ``text``, ``image``, ``audio``.
     :param file_tokens: Room for the text of the documents of one message.
     :param max_image_side_px: Longer pictures are scaled down to this.
+    :param transcription: What writes recordings down for a model that does not hear.
+    :param video_frames: Pictures of a video that a model that sees is given.
     """
 
     modalities: Sequence[str]
     file_tokens: int
     max_image_side_px: int
+    transcription: TranscriptionConfig | None = None
+    video_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +100,15 @@ class _Made:
 class MediaReader:
     """Makes the content of user messages, and keeps what was costly to make."""
 
-    def __init__(self, store: Store, attachments: Attachments, reader: FileReader) -> None:
+    def __init__(
+        self,
+        store: Store,
+        attachments: Attachments,
+        reader: FileReader,
+        transcriber: Transcriber,
+    ) -> None:
         self._store = store
+        self._transcriber = transcriber
         self._attachments = attachments
         self._reader = reader
         self._kept = _Kept(_KEPT_CHARS)
@@ -156,8 +178,10 @@ class MediaReader:
             if attachment.type == "image" and "image" in limits.modalities:
                 made = self._prepare_picture(attachment, limits.max_image_side_px, cancel)
                 return label + made.notes, [_image_part(one) for one in made.parts]
-            if attachment.mime in _AUDIO_FORMATS and "audio" in limits.modalities:
-                return label, [self._audio_part(attachment)]
+            if attachment.type == "record":
+                return self._prepare_sound(label, attachment, limits, cancel)
+            if attachment.type == "video":
+                return self._prepare_video(label, attachment, limits, cancel)
             if attachment.type == "file":
                 return self._prepare_document(label, attachment, limits, room, cancel)
         except RunCancelled:
@@ -219,23 +243,68 @@ class MediaReader:
         meta, data = self._reader.run(
             RENDER_PAGES, attachment, cancel, count=_MAX_PAGES, max_side_px=side_px
         )
-        urls, start = [], 0
-        for size in meta["sizes"]:
-            urls.append(_to_url("image/jpeg", data[start : start + size]))
-            start += size
+        urls = _cut_urls(data, meta["sizes"])
         note = f"The pictures are its pages 1 to {len(urls)} of {meta['pages']}."
         return _Made(_to_notes([note]), parts=tuple(urls))
 
-    def _audio_part(self, attachment: AttachmentRow) -> dict[str, Any]:
-        def make() -> _Made:
-            if attachment.size_bytes > _MAX_READ_BYTES:
-                raise Unreadable("it is too large")
-            data = self._attachments.read_bytes(attachment, _MAX_READ_BYTES)
-            return _Made(parts=(run_native(base64.b64encode, data).decode(),))
+    def _prepare_sound(
+        self, label: str, attachment: AttachmentRow, limits: MediaLimits, cancel: Cancellable | None
+    ) -> tuple[str, list[dict[str, Any]]]:
+        """Return the sound for a model that hears, what it says for one that does not."""
+        if "audio" in limits.modalities:
+            format_ = _AUDIO_FORMATS.get(attachment.mime, "")
+            if not format_ or attachment.size_bytes > _MAX_SOUND_BYTES:
+                made = self._to_wav(attachment, cancel)
+                return label + made.notes, [_audio_part(made.parts[0], "wav")]
+            made = self._make_once("audio", attachment, lambda: self._read_whole(attachment))
+            return label, [_audio_part(made.parts[0], format_)]
+        if limits.transcription is None:
+            return f"{label}\n[This model cannot take it in.]", []
+        said = self._transcriber.find(limits.transcription, attachment.sha256)
+        if said is None:
+            meta, wav = self._reader.run(TO_WAV, attachment, cancel, max_s=_MAX_SOUND_S)
+            label += _to_notes(meta["notes"])
+            said = self._transcriber.transcribe(
+                limits.transcription, attachment.sha256, wav, cancel
+            )
+        return f"{label}\n<Transcript>\n{said}\n</Transcript>", []
 
-        made = self._make_once("audio", attachment, make)
-        audio = {"data": made.parts[0], "format": _AUDIO_FORMATS[attachment.mime]}
-        return {"type": "input_audio", "input_audio": audio}
+    def _to_wav(self, attachment: AttachmentRow, cancel: Cancellable | None) -> _Made:
+        def make() -> _Made:
+            meta, wav = self._reader.run(TO_WAV, attachment, cancel, max_s=_MAX_SOUND_S)
+            return _Made(_to_notes(meta["notes"]), parts=(_to_base64(wav),))
+
+        return self._make_once("wav", attachment, make)
+
+    def _read_whole(self, attachment: AttachmentRow) -> _Made:
+        return _Made(
+            parts=(_to_base64(self._attachments.read_bytes(attachment, _MAX_SOUND_BYTES)),)
+        )
+
+    def _prepare_video(
+        self, label: str, attachment: AttachmentRow, limits: MediaLimits, cancel: Cancellable | None
+    ) -> tuple[str, list[dict[str, Any]]]:
+        """Return the length of a video, and pictures of it where they are asked for."""
+
+        def describe() -> _Made:
+            meta, _ = self._reader.run(DESCRIBE_VIDEO, attachment, cancel)
+            return _Made(_to_notes([_describe_video(meta)]))
+
+        def grab() -> _Made:
+            meta, data = self._reader.run(
+                GRAB_FRAMES, attachment, cancel, count=limits.video_frames,
+                max_side_px=limits.max_image_side_px,
+            )  # fmt: skip
+            seconds = ", ".join(f"{one:g}" for one in meta["at_s"])
+            note = f"The pictures are of the seconds {seconds}."
+            return _Made(_to_notes([note]), parts=tuple(_cut_urls(data, meta["sizes"])))
+
+        label += self._make_once("video", attachment, describe).notes
+        if not limits.video_frames or "image" not in limits.modalities:
+            return label, []
+        key = f"frames {limits.video_frames} {limits.max_image_side_px}"
+        made = self._make_once(key, attachment, grab)
+        return label + made.notes, [_image_part(one) for one in made.parts]
 
     def _make_once(self, kind: str, attachment: AttachmentRow, make: Callable[[], _Made]) -> _Made:
         """Return what is made of a file's bytes, made once for the same bytes."""
@@ -251,8 +320,31 @@ def _to_notes(sentences: Sequence[str]) -> str:
     return "".join(f"\n[{one}]" for one in sentences)
 
 
+def _to_base64(data: bytes) -> str:
+    return run_native(base64.b64encode, data).decode()
+
+
 def _to_url(mime: str, data: bytes) -> str:
-    return f"data:{mime};base64,{run_native(base64.b64encode, data).decode()}"
+    return f"data:{mime};base64,{_to_base64(data)}"
+
+
+def _cut_urls(data: bytes, sizes: Sequence[int]) -> list[str]:
+    """Return pictures that stand one after another, each as a URL."""
+    urls, start = [], 0
+    for size in sizes:
+        urls.append(_to_url("image/jpeg", data[start : start + size]))
+        start += size
+    return urls
+
+
+def _describe_video(meta: dict[str, Any]) -> str:
+    length = f"{meta['seconds']:g} seconds" if meta["seconds"] else "of unknown length"
+    size = f", {meta['width']} x {meta['height']} pixels" if meta.get("width") else ""
+    return f"It is {length} long{size}." if meta["seconds"] else f"It is {length}{size}."
+
+
+def _audio_part(data: str, format_: str) -> dict[str, Any]:
+    return {"type": "input_audio", "input_audio": {"data": data, "format": format_}}
 
 
 def _image_part(url: str) -> dict[str, Any]:

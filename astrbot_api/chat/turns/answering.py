@@ -245,7 +245,11 @@ class Answer:
         turn, means = self._turn, self._means
         agent = turn.config.agent
         limits = MediaLimits(
-            turn.provider.modalities, agent.file_tokens, means.settings.max_image_side_px
+            turn.provider.modalities,
+            agent.file_tokens,
+            means.settings.max_image_side_px,
+            turn.config.transcription,
+            agent.video_frames,
         )
         segments = replace_text(turn.request.segments, text)
         system_prompt = fill_prompt(

@@ -6,13 +6,19 @@ from typing import Any
 
 from ...db.attachments import AttachmentRow
 from ...errors import Unreadable
-from ...runtime.aside import Aside, Job
+from ...runtime.aside import Aside, Job, Limits
 from ...runtime.calls import Cancellable
 from ..attachments import Attachments
 
 EXTRACT_TEXT = Job("astrbot_api.files.reading.documents:extract_text")
 PREPARE_PICTURE = Job("astrbot_api.files.reading.pictures:prepare_picture")
 RENDER_PAGES = Job("astrbot_api.files.reading.pdf:render_pages")
+
+# FFmpeg maps much; a recording of minutes is tens of megabytes of samples.
+_SOUND = Limits(cpu_s=20, wall_s=60.0, memory_bytes=512 * 2**20)
+TO_WAV = Job("astrbot_api.files.reading.sound:to_wav", _SOUND)
+DESCRIBE_VIDEO = Job("astrbot_api.files.reading.sound:describe", _SOUND)
+GRAB_FRAMES = Job("astrbot_api.files.reading.sound:grab_frames", _SOUND)
 
 #: Largest file that is read into memory, in bytes: in S3 there is no file to open.
 _MAX_READ_BYTES = 32 * 2**20

@@ -1,0 +1,102 @@
+"""Recordings as text, by any endpoint that has OpenAI's ``/audio/transcriptions``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+
+from ...config.transcription import TranscriptionConfig
+from ...db import filetexts
+from ...db.store import Store
+from ...errors import StorageError, Unreadable
+from ...runtime.calls import Cancellable
+from ...runtime.outbound import Call, Outbound, OutboundError
+
+log = logging.getLogger(__name__)
+
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+_CONNECT_S = 10.0
+
+_FAILED = "the model that writes recordings down failed"
+
+
+class Transcriber:
+    """Asks for the text of a recording once, and keeps it beside the file."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._outbounds: dict[str, Outbound] = {}
+
+    def find(self, config: TranscriptionConfig, sha256: str) -> str | None:
+        """Return the text of a recording that was transcribed before."""
+        with self._store.read() as db:
+            return filetexts.find_text(db, sha256, _name(config))
+
+    def transcribe(
+        self, config: TranscriptionConfig, sha256: str, wav: bytes, cancel: Cancellable | None
+    ) -> str:
+        """Return what a recording says, and keep it.
+
+        :raises Unreadable: when the endpoint fails; the log says why.
+        :raises RunCancelled: when the turn was stopped meanwhile.
+        """
+        text = self._ask(config, wav, cancel)
+        try:
+            self._store.write(lambda db: filetexts.save_text(db, sha256, _name(config), text))
+        except StorageError as error:
+            log.warning("the text of a recording was not kept: %s", error)
+        return text
+
+    def _ask(self, config: TranscriptionConfig, wav: bytes, cancel: Cancellable | None) -> str:
+        mark = f"----astrbot-api-{uuid.uuid4().hex}"
+        fields = {"model": config.model, "response_format": "json", "language": config.language}
+        head = "".join(
+            f'--{mark}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            for name, value in fields.items()
+            if value
+        )
+        head += (
+            f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="voice.wav"\r\n'
+            "Content-Type: audio/wav\r\n\r\n"
+        )
+        body = head.encode() + wav + f"\r\n--{mark}--\r\n".encode()
+        headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+        if config.resolve_api_key():
+            headers["Authorization"] = f"Bearer {config.resolve_api_key()}"
+        outbound = self._outbounds.setdefault(config.proxy, Outbound(proxy=config.proxy or None))
+        try:
+            with Call(cancel, limit_s=config.timeout_s) as call:
+                answer = outbound.send(
+                    "POST", f"{config.base_url}/audio/transcriptions", headers=headers, body=body,
+                    call=call, connect_timeout_s=_CONNECT_S, read_timeout_s=config.timeout_s,
+                )  # fmt: skip
+                try:
+                    content, _ = answer.read_all(_MAX_ANSWER_BYTES)
+                finally:
+                    answer.close()
+        except OutboundError as error:
+            log.warning("transcription: the endpoint %s: %s", error.words, error)
+            raise Unreadable(_FAILED) from error
+        return _read_text(answer.status, content)
+
+
+def _name(config: TranscriptionConfig) -> str:
+    return f"{config.base_url} {config.model} {config.language}".strip()
+
+
+def _read_text(status: int, content: bytes) -> str:
+    """Return the text of an answer: JSON, or the text itself as some servers send it."""
+    shown = content[:300].decode("utf-8", "replace")
+    if status != 200:
+        log.warning("transcription: the endpoint answered %d: %r", status, shown)
+        raise Unreadable(_FAILED)
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return content.decode("utf-8", "replace").strip()
+    text = value.get("text") if isinstance(value, dict) else None
+    if not isinstance(text, str):
+        log.warning("transcription: the endpoint's answer has no text: %r", shown)
+        raise Unreadable(_FAILED)
+    return text.strip()

@@ -1,0 +1,9 @@
+"""The texts of recordings."""
+
+import peewee
+
+from astrbot_api.db.models import FileText
+
+
+def up(migrator, db):
+    peewee.SchemaManager(FileText, db).create_all(safe=False)

@@ -1,0 +1,136 @@
+"""Recordings as WAV: one channel, 16 bits, 16 kHz. Jobs: they run aside."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from ...errors import Unreadable
+
+#: What models that hear, and models that transcribe, were trained with.
+_RATE_HZ = 16_000
+
+#: How a Silk recording begins; WeChat puts a byte before it (Source: the SDK of Skype's Silk).
+_SILK = b"#!SILK_V3"
+
+_NOT_INSTALLED = "the server has no reader for it: pip install 'astrbot-api[media]'"
+
+
+def to_wav(source: BinaryIO, max_s: int) -> tuple[Any, bytes]:
+    """Return the beginning of a recording as WAV.
+
+    :param max_s: Most seconds that are taken.
+    :returns: ``{"seconds": …, "notes": [sentence, …]}`` and the WAV.
+    :raises Unreadable: for what has no sound, or a format that nothing here reads.
+    """
+    head = source.read(16)
+    source.seek(0)
+    frames = _iter_silk(source) if _SILK in head else _iter_frames(source)
+    out = io.BytesIO()
+    taken, most = 0, max_s * _RATE_HZ
+    notes: list[str] = []
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(_RATE_HZ)
+        for frame in frames:
+            file.writeframes(frame[: 2 * (most - taken)])
+            taken += len(frame) // 2
+            if taken >= most:
+                notes.append(f"Only its first {max_s} seconds are given.")
+                break
+    if not taken:
+        raise Unreadable("it has no sound")
+    return {"seconds": round(min(taken, most) / _RATE_HZ, 1), "notes": notes}, out.getvalue()
+
+
+def describe(source: BinaryIO) -> tuple[Any, bytes]:
+    """Return the length of a recording or video: ``{"seconds", "width"?, "height"?}``."""
+    av = _import_av()
+    try:
+        with av.open(source) as container:
+            seconds = round(container.duration / 1_000_000, 1) if container.duration else None
+            found: dict[str, Any] = {"seconds": seconds}
+            if container.streams.video:
+                stream = container.streams.video[0]
+                found |= {"width": stream.width, "height": stream.height}
+            return found, b""
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise Unreadable("it is damaged, or of a format that is not known here") from error
+
+
+def grab_frames(source: BinaryIO, count: int, max_side_px: int) -> tuple[Any, bytes]:
+    """Return pictures of a video, evenly spread.
+
+    :returns: ``{"sizes": [bytes, …], "at_s": [seconds, …]}`` and the JPEGs, one after another.
+    """
+    av = _import_av()
+    pictures, at_s = [], []
+    try:
+        with av.open(source) as container:
+            stream = next(iter(container.streams.video), None)
+            if stream is None:
+                raise Unreadable("it has no pictures")
+            length = (container.duration or 0) / 1_000_000
+            for number in range(count):
+                want_s = length * (number + 0.5) / count
+                container.seek(int(want_s * 1_000_000))
+                frame = next(container.decode(stream), None)
+                if frame is None:
+                    continue
+                picture = frame.to_image()
+                picture.thumbnail((max_side_px, max_side_px))
+                out = io.BytesIO()
+                picture.save(out, "JPEG", quality=80)
+                pictures.append(out.getvalue())
+                at_s.append(round(float(frame.time or want_s), 1))
+    except (av.FFmpegError, ValueError, OSError) as error:
+        if not pictures:
+            raise Unreadable("it is damaged, or of a format that is not known here") from error
+    sizes = [len(one) for one in pictures]
+    return {"sizes": sizes, "at_s": at_s}, b"".join(pictures)
+
+
+def _iter_frames(source: BinaryIO) -> Iterator[bytes]:
+    """Yield the samples of what FFmpeg reads; what comes before the damage of a damaged one."""
+    av = _import_av()
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=_RATE_HZ)
+    begun = False
+    try:
+        with av.open(source) as container:
+            stream = next(iter(container.streams.audio), None)
+            if stream is None:
+                raise Unreadable("it has no sound")
+            for frame in container.decode(stream):
+                for one in resampler.resample(frame):
+                    begun = True
+                    yield bytes(one.planes[0])[: one.samples * 2]
+            for one in resampler.resample(None):
+                yield bytes(one.planes[0])[: one.samples * 2]
+    except (av.FFmpegError, ValueError, OSError) as error:
+        if not begun:
+            raise Unreadable("it is damaged, or of a format that is not known here") from error
+
+
+def _iter_silk(source: BinaryIO) -> Iterator[bytes]:
+    """Yield the samples of a Silk recording."""
+    try:
+        import pilk_nogil
+    except ImportError as error:
+        raise Unreadable(_NOT_INSTALLED) from error
+    try:
+        yield pilk_nogil.decode(source.read(), None, pcm_rate=_RATE_HZ)
+    except Exception as error:
+        raise Unreadable("it is damaged") from error
+
+
+def _import_av() -> Any:
+    try:
+        import av
+        import av.logging
+    except ImportError as error:
+        raise Unreadable(_NOT_INSTALLED) from error
+    av.logging.set_level(av.logging.PANIC)
+    return av

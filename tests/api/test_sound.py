@@ -1,0 +1,122 @@
+"""Recordings and videos, as a model is given them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import wave
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
+from astrbot_api.testing import ScriptedModel
+from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
+
+from .. import samples
+from .conftest import Api
+from .uploading import upload
+
+Scripts = Callable[..., tuple[Api, ScriptedModel]]
+
+_SEES = 'modalities = ["text", "image", "audio"]'
+
+
+def say(messages: list[ModelMessage]) -> Iterator[Delta]:
+    yield TextDelta("fine")
+
+
+def show(
+    api: Api, model: ScriptedModel, data: bytes, name: str
+) -> tuple[str, list[dict[str, Any]]]:
+    """Send a file; return the text and the other parts that the model is given."""
+    found = upload(api, data, name.encode())
+    api.chat(
+        [{"type": "plain", "text": "Q"}, {"type": "file", "attachment_id": found["attachment_id"]}]
+    )
+    content = model.seen[-1][-1]["content"]
+    if isinstance(content, str):
+        return content, []
+    return content[0]["text"], content[1:]
+
+
+def decode_url(part: dict[str, Any]) -> tuple[str, Image.Image]:
+    head, _, body = part["image_url"]["url"].partition(",")
+    return head, Image.open(io.BytesIO(base64.b64decode(body)))
+
+
+SOUNDS: dict[str, Callable[[], bytes]] = {
+    "voice.ogg": lambda: samples.make_sound("ogg", "libopus"),
+    "voice.webm": lambda: samples.make_sound("webm", "libopus"),
+    "voice.m4a": lambda: samples.make_sound("mp4", "aac"),
+    "voice.flac": lambda: samples.make_sound("flac", "flac"),
+    "voice.silk": samples.make_silk,
+}
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+def test_a_voice_message_reaches_a_model_that_hears_as_wav(
+    name: str, make_scripted: Scripts
+) -> None:
+    _, (part,) = show(*make_scripted(say, provider=_SEES), SOUNDS[name](), name)
+    assert part["input_audio"]["format"] == "wav"
+    with wave.open(io.BytesIO(base64.b64decode(part["input_audio"]["data"]))) as sound:
+        assert (sound.getnchannels(), sound.getframerate()) == (1, 16_000)
+        assert 0.4 < sound.getnframes() / 16_000 < 0.7
+
+
+def test_a_damaged_recording_is_named(make_scripted: Scripts) -> None:
+    text, parts = show(
+        *make_scripted(say, provider=_SEES), samples.make_sound("ogg", "libopus")[:100], "v.ogg"
+    )
+    assert "It could not be read: " in text
+    assert parts == []
+
+
+class Scribe(FakePlatform):
+    """An endpoint with ``/audio/transcriptions``."""
+
+    def answer(self, request: FakeRequest) -> FakeAnswer:
+        fields = request.read_fields()
+        self.accept({**fields, "authorization": request.headers.get("authorization")})
+        return FakeAnswer.of_json({"text": "Good morning"})
+
+
+def test_a_model_that_does_not_hear_is_given_the_transcript(make_scripted: Scripts) -> None:
+    with Scribe() as scribe:
+        endpoint = f'base_url = "{scribe.url}/v1"\nmodel = "whisper-1"\napi_key = "sk-t"\n'
+        table = f"[transcription]\n{endpoint}"
+        api, model = make_scripted(say, agent=f"titles = false\n{table}")
+        voice = SOUNDS["voice.ogg"]()
+        for _ in range(2):
+            text, _ = show(api, model, voice, "voice.ogg")
+            assert "<Transcript>\nGood morning\n</Transcript>" in text
+        (asked,) = scribe.messages
+    assert (asked["model"], asked["authorization"]) == ("whisper-1", "Bearer sk-t")
+    with wave.open(io.BytesIO(asked["file"].data)) as sound:
+        assert sound.getframerate() == 16_000
+
+
+def test_an_endpoint_that_cannot_transcribe_does_not_make_the_turn_fail(
+    make_scripted: Scripts,
+) -> None:
+    with Scribe() as scribe:
+        table = f'[transcription]\nbase_url = "{scribe.url}/v1"\nmodel = "w"\n'
+        api, model = make_scripted(say, agent=f"titles = false\n{table}")
+        scribe.fail_next(500)
+        text, _ = show(api, model, SOUNDS["voice.ogg"](), "voice.ogg")
+    assert "It could not be read: the model that writes recordings down failed." in text
+
+
+def test_a_video_is_described_and_shown_where_the_config_asks_for_it(
+    make_scripted: Scripts,
+) -> None:
+    agent = "titles = false\nvideo_frames = 2"
+    text, parts = show(
+        *make_scripted(say, provider=_SEES, agent=agent), samples.make_video(), "v.mp4"
+    )
+    assert "[It is 2 seconds long, 64 x 48 pixels.]" in text
+    colors = [decode_url(one)[1].getpixel((32, 24)) for one in parts]
+    assert [("red" if c[0] > c[2] else "blue") for c in colors] == ["red", "blue"]  # type: ignore[index]
