@@ -105,7 +105,7 @@ def test_a_refused_connection_is_cut_however_much_it_goes_on_sending(
     # Without the cut, pytest's limit of time ends it.
     with (
         WebSocketClient(serve(api), handshake("abk_wrong")) as client,
-        pytest.raises(OSError, match="(?i)reset|pipe|abort"),
+        pytest.raises(OSError, match=r"(?i)reset|pipe|abort"),
     ):
         _send_for_ever(client)
 
