@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,10 @@ def _to_api_error(error: HTTPException) -> ApiError:
     return ApiError("internal_error", "The server failed; its log has the details.")
 
 
+#: Paths that a proxy may have put in front of ours, one for each proxy.
+_PREFIX = re.compile(r"\s*((/[\w.~-]+)*/?(\s*,\s*|\s*$))+", re.ASCII)
+
+
 class _RequestLine:
     """What HTTP asks of every server before a route is looked for.
 
@@ -143,6 +148,10 @@ class _RequestLine:
         if "HTTP_HOST" not in environ and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
             start_response("400 Bad Request", [("Content-Length", "0")])
             return []
+        prefix = environ.get("HTTP_X_FORWARDED_PREFIX")
+        if prefix is not None and not _PREFIX.fullmatch(prefix):
+            # "//host" would be another site in each redirect.
+            del environ["HTTP_X_FORWARDED_PREFIX"]
         path = environ.get("PATH_INFO", "")
         if path.startswith("//"):
             environ["PATH_INFO"] = "/" + path.lstrip("/")

@@ -92,7 +92,7 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
     :raises SettingsError: for a wrong setting or configuration file.
     """
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"ASTRBOT_DATA_DIR: cannot make the folder: {error}") from error
     configs = ConfigFiles(settings.data_dir)

@@ -20,7 +20,9 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from ..errors import RunCancelled, ToolError
+from ..runtime.bounded_json import load_json
 from ..runtime.tracing import NO_SPAN, Span, current_span, working_on
+from .arguments import find_fault, make_validator
 from .aside import AbandonableCalls, CallTimedOut, TooManyAbandoned
 from .cancel import Cancellation
 from .provider import ToolSpec
@@ -129,7 +131,7 @@ class Tool:
             Draft202012Validator.check_schema(self.parameters)
         except SchemaError as error:
             raise ValueError(f"tool {self.name}: bad parameters: {error.message}") from error
-        object.__setattr__(self, "_validator", Draft202012Validator(self.parameters))
+        object.__setattr__(self, "_validator", make_validator(self.parameters))
         spec: ToolSpec = {
             "type": "function",
             "function": {
@@ -146,12 +148,7 @@ class Tool:
 
     def find_fault(self, values: Mapping[str, Any]) -> str:
         """Return what is wrong with a call's arguments; empty: nothing."""
-        errors = self._validator.iter_errors(values)
-        first = next(iter(sorted(errors, key=lambda one: list(map(str, one.path)))), None)
-        if first is None:
-            return ""
-        where = ".".join(map(str, first.path))
-        return f"{where}: {first.message}" if where else str(first.message)
+        return find_fault(self._validator, values)
 
 
 class Toolbox:
@@ -245,7 +242,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
 
     :raises ValueError: when the text is not a JSON object.
     """
-    value = orjson.loads(text) if text.strip() else {}
+    value = load_json(text) if text.strip() else {}
     if not isinstance(value, dict):
         raise ValueError("not an object")
     return value

@@ -59,7 +59,8 @@ class AuditEntry:
         """Write the log line; not in the writer's thread, since logging takes a lock."""
         log.info(
             "audit action=%s actor=%r address=%r subject=%r detail=%r",
-            self.action, self.actor, self.address, self.subject, self.detail,
+            self.action, self.actor[:255], self.address[:255], self.subject[:255],
+            self.detail[:1000],
         )  # fmt: skip
 
 

@@ -92,5 +92,5 @@ def open_store(settings: Settings) -> Store:
         )
     from .sqlite_store import SqliteStore
 
-    settings.database_path.parent.mkdir(parents=True, exist_ok=True)
+    settings.database_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return SqliteStore(settings.database_path)

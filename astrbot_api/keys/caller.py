@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..db.keys import ADMIN_SCOPE
 from ..errors import ApiError
@@ -39,7 +41,7 @@ class Reach:
 
     def check_username(self, username: str) -> None:
         """:raises ApiError: ``username_reserved`` or ``key_restricted``."""
-        if username in self.reserved_names:
+        if self.reserved_names and is_reserved(username, tuple(self.reserved_names)):
             raise ApiError(
                 "username_reserved",
                 "username is reserved for an AstrBot administrator; choose another, or use a key "
@@ -61,6 +63,25 @@ class Reach:
         self.rules.check_session(session_id)
         if username or self.rules.binds_username:
             self.check_username(username)
+
+
+@lru_cache(4096)
+def is_reserved(username: str, reserved_names: tuple[str, ...]) -> bool:
+    """Return whether a name is an administrator's, or looks like it.
+
+    Case, width, blanks and what is not seen make no difference.
+    """
+    shown = _as_seen(username)
+    return any(shown == _as_seen(name) for name in reserved_names)
+
+
+def _as_seen(name: str) -> str:
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(one for one in folded if unicodedata.category(one) not in _UNSEEN)
+
+
+#: Categories of Unicode: formats, controls, marks that stand on others, blanks.
+_UNSEEN = frozenset(("Cf", "Cc", "Mn", "Me", "Zs", "Zl", "Zp"))
 
 
 @dataclass(slots=True)

@@ -50,6 +50,9 @@ timeout = 60
 #: Seconds that running turns get when a worker must stop. Some seconds before
 #: the end, astrbot_api/server/stopping.py closes them with an `error` event.
 graceful_timeout = _env_int("ASTRBOT_GRACEFUL_TIMEOUT_S", 30, 1)
+#: A peer on this machine is believed no path and no scheme: ASTRBOT_PROXY_HOPS says who is.
+forwarder_headers = ""
+forwarded_allow_ips = ""
 #: The socket's path is one for all servers of a user: the second takes it over.
 control_socket_disable = True
 #: The application writes one structured line a request. Our logging is set up in

@@ -15,7 +15,7 @@ from collections import deque
 from typing import Any, TextIO
 
 from ..http.state import EXTENSION, get_http_state
-from ..runtime.logs import JsonFormatter
+from ..runtime.logs import JsonFormatter, LineFormatter
 from .stopping import find_app
 
 #: How long a line may wait, in seconds.
@@ -74,7 +74,9 @@ def set_up_logging(worker: Any) -> None:
     line = "%(asctime)s [%(process)d] %(levelname)s %(name)s: %(message)s"
     app = find_app(worker)
     as_json = app is not None and app.extensions[EXTENSION].settings.log_format == "json"
-    formatter: dict[str, Any] = {"()": JsonFormatter} if as_json else {"format": line}
+    formatter: dict[str, Any] = {"()": JsonFormatter}
+    if not as_json:
+        formatter = {"()": LineFormatter, "fmt": line}
     logging.config.dictConfig(
         {
             "version": 1,

@@ -75,3 +75,19 @@ def test_nobody_else_can_read_what_the_server_keeps(tmp_path: Path) -> None:
     finally:
         os.umask(mask)
         app.extensions["astrbot_api"].close()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "target"),
+    [
+        ("/bots", "/bots/admin/login"),
+        ("//evil.example", "/admin/login"),
+        ("/a,//b", "/admin/login"),
+    ],
+)
+def test_a_prefix_that_names_a_site_is_not_believed(
+    make_api: Callable[..., Api], prefix: str, target: str
+) -> None:
+    api = make_api(ASTRBOT_PROXY_HOPS=1)
+    answer = api.client.get("/admin/", headers={"X-Forwarded-Prefix": prefix})
+    assert answer.headers["Location"] == target

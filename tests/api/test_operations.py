@@ -19,7 +19,7 @@ from astrbot_api import AstrBotAPI, build_operations
 from astrbot_api.errors import StorageError
 from astrbot_api.http import checks
 from astrbot_api.http.checks import ReadinessChecks
-from astrbot_api.runtime.logs import JsonFormatter, set_log_fields
+from astrbot_api.runtime.logs import JsonFormatter, LineFormatter, set_log_fields
 
 from .conftest import Api
 
@@ -187,3 +187,21 @@ def test_a_line_of_the_log_says_what_it_is_about() -> None:
     assert (told["session"], told["run"]) == ("s1", "r1")
     assert "ValueError" in told["exception"]
     set_log_fields()
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:8000", 200), ("[::1]", 200), ("localhost:1", 200), ("rebound.example:80", 403)],
+)
+def test_a_page_whose_name_leads_to_this_machine_reads_no_figures(
+    api: Api, host: str, status: int
+) -> None:
+    assert api.client.get("/metrics", headers={"Host": host}).status_code == status
+    checks = api.client.get("/readyz", headers={"Host": host}).get_json()
+    assert ("checks" in checks) == (status == 200)
+
+
+def test_a_long_line_of_the_log_is_cut() -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "%s", ("a" * 8_000_000,), None)
+    for formatter in (LineFormatter(), JsonFormatter()):
+        assert len(formatter.format(record)) < 17_000

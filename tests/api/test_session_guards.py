@@ -81,3 +81,17 @@ def test_an_openai_client_with_a_bound_key_talks_in_its_session(
     answer = call(api, key, "POST", "/openai/chat/completions", model="default", messages=messages)
     assert (answer.status_code, answer.json["session_id"]) == (200, "mine")
     assert [one["content"] for one in model.seen[-1][1:]] == ["first", "ok", "second"]
+
+
+def test_a_session_key_chooses_no_model_that_is_not_listed(api: Api) -> None:
+    made = api.client.post(
+        "/api/v1/keys/session", headers={"X-API-Key": api.key}, json={"username": "alice"}
+    ).get_json()["data"]
+    body = {"username": "alice", "message": "hi", "selected_model": "the-most-expensive"}
+    answers = [
+        api.client.post("/api/v1/chat", headers={"X-API-Key": key}, json=body)
+        for key in (made["api_key"], api.key)
+    ]
+    assert answers[0].get_json()["code"] == "model_not_found"
+    assert answers[1].status_code == 200
+    answers[1].close()

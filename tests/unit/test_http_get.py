@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 from astrbot_api import Cancellation, RunCancelled, ToolError
+from astrbot_api.plugins.builtin import web
 from astrbot_api.plugins.builtin.web import Fetcher, http_get
 from astrbot_api.runtime.addresses import is_public
 
@@ -242,3 +243,10 @@ def test_the_tool_itself_refuses_loopback() -> None:
         told = call_tool(Web(), "http_get", {"url": f"http://{host}/"}, settings=settings)
         assert "is not on the public internet" in told, host
     assert http_get.by_name_only
+
+
+def test_a_charset_is_one_of_a_list() -> None:
+    assert web._find_charset("GB18030") == "gb18030"
+    assert web._find_charset("latin-1") == "iso8859-1"
+    for odd in ("punycode", "idna", "unicode_escape", "utf-7", "zlib", "nothing", ""):
+        assert web._find_charset(odd) == "utf-8"

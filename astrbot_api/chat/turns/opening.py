@@ -224,7 +224,8 @@ def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig
     """Return the provider of a turn: the one selected, else the config's own.
 
     :raises ApiError: ``provider_not_found``, or ``model_not_found`` when the
-        provider lists its models and this is none of them.
+        provider lists its models and this is none of them. For a session key the provider's
+        own model is the list where there is none.
     """
     provider = config.provider
     if config.upstream is not None:
@@ -236,7 +237,11 @@ def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig
                 "provider_not_found", f"selected_provider not found: {request.provider_id}"
             )
         provider = found
-    if request.model and provider.models and request.model not in provider.models:
+    listed = provider.models
+    if not listed and request.guard is not None and request.guard.key_id != request.guard.root_id:
+        # A session key is for a program that nobody controls: what it costs is not its choice.
+        listed = (provider.model,)
+    if request.model and listed and request.model not in listed:
         raise ApiError("model_not_found", f"selected_model not found: {request.model}")
     return provider
 

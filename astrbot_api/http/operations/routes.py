@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from typing import Any
 
 import orjson
@@ -90,7 +91,24 @@ def _may_look() -> bool:
     forwarded = any(name in environ for name in ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"))
     original = environ.get("werkzeug.proxy_fix.orig", environ)
     address = original.get("REMOTE_ADDR") or ""
-    return not forwarded and (address.startswith("127.") or address == "::1")
+    if forwarded or not (address.startswith("127.") or address == "::1"):
+        return False
+    return _names_this_machine(environ.get("HTTP_HOST", ""))
+
+
+def _names_this_machine(host: str) -> bool:
+    """Return whether a Host header is an address or localhost.
+
+    A web page may have its own name lead to this machine, and would read the answer.
+    """
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    if name.lower() == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _answer(body: dict[str, Any], status: int = 200) -> Response:

@@ -1,0 +1,116 @@
+"""The arguments of a tool call, checked against its schema within bounds.
+
+A schema may be foreign: an MCP server sent it. It fetches nothing, its patterns end in time,
+and what it asks for in all has a limit, since references can double the work with each level.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import regex
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, _WrappedReferencingError
+from jsonschema.validators import extend
+from referencing import Registry
+
+#: Keywords that one check may look at. A list of a thousand objects needs some thousands.
+_MAX_STEPS = 20_000
+
+#: How long one pattern may take, in seconds.
+_PATTERN_S = 0.02
+
+#: Longest pattern; a longer one is not checked.
+_MAX_PATTERN_CHARS = 2_000
+
+
+class _Budget(threading.local):
+    steps = 0
+
+
+_budget = _Budget()
+
+
+class _TooMuchError(Exception):
+    """A check is larger than :data:`_MAX_STEPS`."""
+
+
+def make_validator(schema: Mapping[str, Any]) -> Any:
+    """Return what :func:`find_fault` needs; made once a schema."""
+    return _Validator(schema, registry=Registry())
+
+
+def find_fault(validator: Any, values: Mapping[str, Any]) -> str:
+    """Return what is wrong with arguments; empty: nothing, or nothing that can be found."""
+    _budget.steps = 0
+    try:
+        errors = sorted(validator.iter_errors(values), key=lambda one: list(map(str, one.path)))
+    except (_TooMuchError, RecursionError):
+        return "the tool's schema is too large to check them"
+    except _WrappedReferencingError:
+        return "the tool's schema refers to what is not in it"
+    if not errors:
+        return ""
+    where = ".".join(map(str, errors[0].path))
+    return f"{where}: {errors[0].message}" if where else str(errors[0].message)
+
+
+def _count(check: Any) -> Any:
+    def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        _budget.steps += 1
+        if _budget.steps > _MAX_STEPS:
+            raise _TooMuchError
+        yield from check(validator, value, instance, schema) or ()
+
+    return counted
+
+
+def _check_pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    if not isinstance(instance, str) or len(str(pattern)) > _MAX_PATTERN_CHARS:
+        return
+    _budget.steps += _MAX_STEPS // 20  # a schema may have many, and each may take its time
+    try:
+        found = regex.search(str(pattern), instance, timeout=_PATTERN_S)
+    except (TimeoutError, regex.error):
+        return  # the tool looks for itself
+    if found is None:
+        yield ValidationError(f"{instance[:100]!r} does not match {pattern!r}")
+
+
+def _check_others(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    # Which are the others depends on patterns then, without a limit of time.
+    if "patternProperties" not in schema:
+        check = Draft202012Validator.VALIDATORS["additionalProperties"]
+        yield from check(validator, value, instance, schema) or ()
+
+
+def _check_unique(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    # jsonschema compares each with each where elements cannot be sorted.
+    if isinstance(instance, list) and len(instance) <= 200:
+        check = Draft202012Validator.VALIDATORS["uniqueItems"]
+        yield from check(validator, value, instance, schema) or ()
+
+
+def _check_nothing(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    # These evaluate patterns and references by themselves, without a limit.
+    yield from ()
+
+
+_BOUNDED = {
+    "pattern": _check_pattern,
+    "patternProperties": _check_nothing,
+    "additionalProperties": _check_others,
+    "unevaluatedProperties": _check_nothing,
+    "unevaluatedItems": _check_nothing,
+    "uniqueItems": _check_unique,
+}
+
+_Validator = extend(
+    Draft202012Validator,
+    {
+        name: _count(check)
+        for name, check in {**Draft202012Validator.VALIDATORS, **_BOUNDED}.items()
+    },
+)

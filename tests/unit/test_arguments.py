@@ -1,0 +1,71 @@
+"""Arguments are checked against foreign schemas within bounds."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from astrbot_api.agent.arguments import find_fault, make_validator
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties}
+
+
+@pytest.mark.parametrize("key", ["$ref", "$dynamicRef"])
+@pytest.mark.parametrize("base", ["$id", "allOf"])
+def test_a_schema_fetches_nothing(key: str, base: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/schema"
+        inner = {"$id": url, key: "#q"} if base == "$id" else {"allOf": [{key: url}]}
+        fault = find_fault(make_validator(_object(a={"properties": {"b": inner}})), {"a": {"b": 1}})
+        assert fault == "the tool's schema refers to what is not in it"
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@pytest.mark.timeout(20)
+def test_a_pattern_that_never_ends_is_left_to_the_tool() -> None:
+    validator = make_validator(_object(a={"type": "string", "pattern": "^(a|a)+$"}))
+    assert find_fault(validator, {"a": "a" * 60 + "b"}) == ""
+
+
+@pytest.mark.timeout(20)
+def test_a_pattern_of_names_that_never_ends_is_not_looked_at() -> None:
+    schema = {"type": "object", "patternProperties": {"^(a|a)+$": {}}}
+    schema |= {"additionalProperties": False}
+    assert find_fault(make_validator(schema), {"a" * 60 + "b": 1}) == ""
+
+
+def test_a_pattern_still_finds_a_fault() -> None:
+    validator = make_validator(_object(a={"type": "string", "pattern": "^[0-9]+$"}))
+    assert "does not match" in find_fault(validator, {"a": "x"})
+    assert find_fault(validator, {"a": "12"}) == ""
+
+
+@pytest.mark.timeout(20)
+def test_references_that_double_the_work_end() -> None:
+    levels = {
+        f"l{level}": {"allOf": [{"$ref": f"#/$defs/l{level + 1}"}] * 2} for level in range(40)
+    }
+    schema = {"$defs": {**levels, "l40": {}}, "$ref": "#/$defs/l0"}
+    assert find_fault(make_validator(schema), {}) == "the tool's schema is too large to check them"
+
+
+def test_a_reference_to_itself_ends() -> None:
+    schema = {"$ref": "#"}
+    assert find_fault(make_validator(schema), {}) == "the tool's schema is too large to check them"
+
+
+@pytest.mark.timeout(20)
+def test_a_long_list_of_equal_objects_ends() -> None:
+    validator = make_validator(_object(a={"type": "array", "uniqueItems": True}))
+    assert find_fault(validator, {"a": [{"b": [n]} for n in range(20_000)]}) == ""
+
+
+def test_the_fault_names_its_place() -> None:
+    validator = make_validator(_object(a=_object(b={"type": "integer"})))
+    assert find_fault(validator, {"a": {"b": "x"}}) == "a.b: 'x' is not of type 'integer'"
