@@ -32,6 +32,7 @@ from .schemas import ErrorSchema
 from .sessions.messages import blp as messages
 from .sessions.routes import blp as sessions
 from .sessions.schemas import DisplayName
+from .widget.routes import blp as widget
 
 if TYPE_CHECKING:
     pass
@@ -51,6 +52,7 @@ RESOURCES: tuple[ApiBlueprint, ...] = (
     hooks,
     openai,
     docs,
+    widget,
 )
 
 API_PATH = "/api/v1"

@@ -22,8 +22,9 @@ LANGUAGES = ("en", "zh")
 #: The same as values of ``<html lang>`` and ``Content-Language``.
 LANGUAGE_TAGS = {"en": "en", "zh": "zh-CN"}
 
-#: References in a catalogue: the texts of the owner's pages, and of the API's documentation.
-OWNER_PAGES, DOCUMENTATION = "astrbot_api/admin", "astrbot_api/http"
+#: References in a catalogue: the texts of the owner's pages, of the API's documentation, and of
+#: the widget.
+OWNER_PAGES, DOCUMENTATION, WIDGET = "astrbot_api/admin", "astrbot_api/http", "widget"
 
 #: What differs between paragraphs that share a translation: codes and numbers.
 _VARIABLE = re.compile(r"`[^`]*`(?:, `[^`]*`)*|\d+")
@@ -48,7 +49,8 @@ def choose_language(asked: str, accepted: Iterable[tuple[str, float]] = ()) -> s
 def load_catalogue(language: str, place: str = "") -> Mapping[str, str]:
     """Return English text -> translation; empty for English itself.
 
-    :param place: Only the texts with this reference: :data:`OWNER_PAGES` or :data:`DOCUMENTATION`.
+    :param place: Only the texts with this reference: :data:`OWNER_PAGES`, :data:`DOCUMENTATION`
+        or :data:`WIDGET`.
     """
     path = Path(__file__).parent / language / "LC_MESSAGES" / "messages.po"
     if not path.exists():

@@ -49,6 +49,12 @@ def test_the_sync_client_is_made_from_the_async_one() -> None:
     assert not re.search(r"\basync\b|\bawait\b", made.split('"""', 2)[2])
 
 
+def test_the_widget_has_the_javascript_client() -> None:
+    client = (ROOT / "clients" / "js" / "client.js").read_text(encoding="utf-8")
+    part = ROOT / "astrbot_api" / "http" / "widget" / "static" / "client.js"
+    assert part.read_text(encoding="utf-8") == client, "copy clients/js/client.js there"
+
+
 def test_both_packages_have_one_version() -> None:
     def find(path: Path, pattern: str) -> str:
         found = re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)

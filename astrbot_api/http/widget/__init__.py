@@ -1,0 +1,1 @@
+"""The chat widget: one script for pages of any site."""

@@ -1,0 +1,75 @@
+"""``GET /widget.js`` and what it loads; no key is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request, send_from_directory
+
+from ...errors import ApiError
+from ..blueprint import ApiBlueprint
+from .bundle import STATIC, make_script
+
+#: How long a browser keeps the script, in seconds.
+_MAX_AGE_S = 3600
+
+#: Loaded by the script when a page needs it: what draws formulas.
+_LOADED_LATER = ("temml.min.js", "temml.license.txt", "marked.license.txt")
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    # Pages of other sites load it; with an integrity attribute they need the first one, too.
+    "Access-Control-Allow-Origin": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+
+blp = ApiBlueprint("widget", __name__, tag="Widget", public=True, description="A chat for pages.")
+
+
+def _javascript(description: str) -> dict[int, Any]:
+    schema = {"type": "string", "description": "A script."}
+    content = {"text/javascript": {"schema": schema, "example": "(() => {…})();"}}
+    return {200: {"description": description, "content": content}}
+
+
+@blp.route("/widget.js", methods=["GET"])
+@blp.doc(operationId="getWidget", security=[], responses=_javascript("The script."))
+@blp.raises()
+def get_script() -> Response:
+    """Get the chat widget as a script for pages of any site.
+
+    It defines the element `<astrbot-chat>`. No key is needed to load it.
+    """
+    script, tag = make_script()
+    response = Response(script, mimetype="text/javascript", headers=_HEADERS)
+    response.headers["Cache-Control"] = f"public, max-age={_MAX_AGE_S}"
+    response.set_etag(tag)
+    response.make_conditional(request)
+    return response
+
+
+@blp.route(
+    "/widget/<name>",
+    methods=["GET"],
+    parameters=[
+        {
+            "name": "name", "in": "path", "required": True, "description": "The file.",
+            "schema": {"type": "string", "enum": list(_LOADED_LATER)}, "example": "temml.min.js",
+        }
+    ],
+)  # fmt: skip
+@blp.doc(operationId="getWidgetPart", security=[], responses=_javascript("The file."))
+@blp.raises("path_not_found")
+def get_part(name: str) -> Response:
+    """Get a file that the chat widget loads when it needs it.
+
+    `temml.min.js` draws formulas.
+    """
+    if name not in _LOADED_LATER:
+        raise ApiError("path_not_found", f"There is no path {request.path}")
+    response = send_from_directory(STATIC, name, max_age=_MAX_AGE_S)
+    response.headers.update(_HEADERS)
+    if response.status_code == 304:
+        # Werkzeug opens the file all the same, and sends nothing that would close it.
+        response.close()
+    return response

@@ -1,0 +1,777 @@
+// <astrbot-chat>: a conversation in a shadow root.
+
+const ICONS = {
+  menu: "M4 6h16M4 12h16M4 18h16",
+  add: "M12 5v14M5 12h14",
+  close: "M6 6l12 12M18 6L6 18",
+  send: "M5 12h14M13 6l6 6-6 6",
+  stop: "M7 7h10v10H7z",
+  attach: "M20 11l-8.5 8.5a5 5 0 01-7-7L13 4a3.3 3.3 0 014.7 4.7L9.5 17a1.7 1.7 0 01-2.4-2.4L14.5 7",
+  voice: "M12 3a3 3 0 013 3v6a3 3 0 01-6 0V6a3 3 0 013-3zM6 11v1a6 6 0 0012 0v-1M12 18v3",
+  chat: "M4 5h16v11H9l-5 4z",
+  trash: "M5 7h14M10 7V5h4v2M7 7l1 13h8l1-13",
+};
+
+const SCRIPT_URL = document.currentScript?.src ?? "";
+
+const SHEET = new CSSStyleSheet();
+SHEET.replaceSync(STYLE);
+
+let ids = 0;
+
+class AstrBotChat extends HTMLElement {
+  static observedAttributes = ["lang", "heading", "theme"];
+
+  /** Returns a session key, or `{ api_key, username }`; instead of `key` and `key-url`. */
+  getKey = null;
+
+  /** Texts of the page's own, by the English ones. */
+  texts = {};
+
+  #root = this.attachShadow({ mode: "open" });
+  #busy = null; // { stream } of the running turn
+  #uploads = [];
+  #sessionId = "";
+  #user = "";
+  #lastUser = null;
+  #lastBot = null;
+  #ready = false;
+  #follows = true; // whether the end of the messages is kept in view
+
+  connectedCallback() {
+    if (this.#ready) return;
+    this.#ready = true;
+    this.#root.adoptedStyleSheets = [SHEET];
+    this.#user = this.getAttribute("username") ?? "";
+    this.client = new Client(this.server, {
+      apiKey: this.getKey || this.hasAttribute("key") || this.hasAttribute("key-url") ? () => this.#fetchKey() : "",
+      credentials: this.getKey || this.hasAttribute("key") || this.hasAttribute("key-url") ? "omit" : "same-origin",
+      retryS: Number(this.getAttribute("retry-s") ?? 60),
+    });
+    this.#build();
+    if (!this.bubble) this.#restore();
+  }
+
+  disconnectedCallback() {
+    this.#busy?.stream.close(); // the turn goes on at the server
+  }
+
+  attributeChangedCallback() {
+    if (this.#ready) this.#label();
+  }
+
+  /** Where the API is: `server`, else where this script came from. */
+  get server() {
+    const named = this.getAttribute("server");
+    if (named !== null) return new URL(named, document.baseURI).href;
+    const at = SCRIPT_URL.lastIndexOf("/api/v1/");
+    return at < 0 ? location.origin : SCRIPT_URL.slice(0, at);
+  }
+
+  get bubble() {
+    return this.getAttribute("mode") !== "inline";
+  }
+
+  /** The session that is shown; "" before the first message. */
+  get sessionId() {
+    return this.#sessionId;
+  }
+
+  /** Open the bubble. */
+  open() {
+    this.#panel.hidden = false;
+    this.#launcher?.setAttribute("aria-expanded", "true");
+    if (!this.#log.hasChildNodes()) this.#restore();
+    this.#input.focus();
+  }
+
+  /** Close the bubble. */
+  close() {
+    if (!this.bubble) return;
+    this.#panel.hidden = true;
+    this.#launcher.setAttribute("aria-expanded", "false");
+    this.#launcher.focus();
+  }
+
+  /** Send a text as the user would. */
+  send(text) {
+    this.#input.value = text;
+    return this.#submit();
+  }
+
+  // --- parts -------------------------------------------------------------
+
+  get #panel() { return this.#root.querySelector(".panel"); }
+  get #launcher() { return this.#root.querySelector(".launcher"); }
+  get #log() { return this.#root.querySelector(".log"); }
+  get #input() { return this.#root.querySelector("textarea"); }
+  get #status() { return this.#root.querySelector(".status"); }
+  get #list() { return this.#root.querySelector(".sessions"); }
+  get #chips() { return this.#root.querySelector(".chips"); }
+
+  #t(text) {
+    const language = (this.closest("[lang]")?.getAttribute("lang") || navigator.language || "en").toLowerCase();
+    return this.texts[text] ?? (language.startsWith("zh") ? CHINESE[text] : null) ?? text;
+  }
+
+  #build() {
+    const id = `astrbot-${(ids += 1)}`;
+    const button = (name, label, action, extra = {}) => {
+      const node = h("button", { type: "button", class: `icon ${name}`, "data-label": label, ...extra }, icon(name));
+      node.addEventListener("click", action);
+      return node;
+    };
+    const heading = h("h2", { id: `${id}-title` });
+    const header = h("header", {},
+      button("menu", "Conversations", () => this.#toggleList(), { "aria-expanded": "false" }),
+      heading,
+      button("add", "New conversation", () => this.#begin()),
+    );
+    if (this.bubble) header.append(button("close", "Close", () => this.close()));
+    const file = h("input", { type: "file", multiple: "", hidden: "", tabindex: "-1", "aria-hidden": "true" });
+    file.addEventListener("change", () => {
+      this.#attach([...file.files]);
+      file.value = "";
+    });
+    const input = h("textarea", { rows: "1", dir: "auto", "data-label": "Message", maxlength: "2000000" });
+    input.addEventListener("input", () => this.#grow());
+    input.addEventListener("keydown", (event) => this.#onKey(event));
+    input.addEventListener("paste", (event) => {
+      const files = [...(event.clipboardData?.files ?? [])];
+      if (files.length) event.preventDefault();
+      this.#attach(files);
+    });
+    const send = h("button", { type: "submit", class: "icon send", "data-label": "Send" }, icon("send"));
+    const form = h("form", { class: "composer" }, file, input, send);
+    if (this.getAttribute("files") !== "off") {
+      input.before(button("attach", "Attach files", () => file.click()));
+      if (navigator.mediaDevices && typeof MediaRecorder !== "undefined") {
+        send.before(button("voice", "Record a voice message", () => this.#record(), { "aria-pressed": "false" }));
+      }
+    }
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (this.#busy) this.#busy.stream.stop().catch((error) => this.#say(wordsOf(error)));
+      else this.#submit();
+    });
+    const panel = h("section", { class: "panel", id, "aria-labelledby": `${id}-title`, role: this.bubble ? "dialog" : "region" },
+      header,
+      h("nav", { class: "sessions", hidden: "" }),
+      h("div", { class: "log", role: "log", tabindex: "0" }),
+      h("div", { class: "chips" }),
+      h("p", { class: "status", role: "status" }),
+      form,
+    );
+    const log = panel.querySelector(".log");
+    log.addEventListener("scroll", () => {
+      this.#follows = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    });
+    panel.addEventListener("dragover", (event) => event.preventDefault());
+    panel.addEventListener("drop", (event) => {
+      event.preventDefault();
+      this.#attach([...(event.dataTransfer?.files ?? [])]);
+    });
+    panel.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.#list.hidden ? this.close() : this.#toggleList(false);
+    });
+    this.#root.append(panel);
+    if (this.bubble) {
+      panel.hidden = true;
+      const launcher = h("button", {
+        type: "button", class: "launcher", "aria-expanded": "false", "aria-controls": id, "data-label": "Open the chat",
+      }, icon("chat"));
+      launcher.addEventListener("click", () => (panel.hidden ? this.open() : this.close()));
+      this.#root.append(launcher);
+    }
+    this.#label();
+  }
+
+  /** Put the texts of the language in force on everything that has one. */
+  #label() {
+    const language = (this.closest("[lang]")?.getAttribute("lang") || navigator.language || "en").toLowerCase();
+    this.#panel.lang = language.startsWith("zh") ? "zh-CN" : "en";
+    this.#root.querySelector("h2").textContent = this.getAttribute("heading") ?? this.#t("Chat");
+    for (const node of this.#root.querySelectorAll("[data-label]")) {
+      const text = this.#t(node.dataset.label);
+      node.setAttribute("aria-label", text);
+      node.tagName === "TEXTAREA" ? (node.placeholder = this.#t("Write a message")) : (node.title = text);
+    }
+    this.#log.setAttribute("aria-label", this.#t("Messages"));
+    this.#list.setAttribute("aria-label", this.#t("Conversations"));
+  }
+
+  // --- the right to ask ---------------------------------------------------
+
+  async #fetchKey() {
+    let found = this.getAttribute("key");
+    if (this.getKey) found = await this.getKey();
+    else if (this.hasAttribute("key-url")) {
+      const answer = await fetch(this.getAttribute("key-url"), { method: "POST", credentials: "same-origin", headers: { Accept: "application/json" } });
+      if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+      found = await answer.json();
+      found = found.data ?? found;
+    }
+    if (typeof found === "object" && found !== null) {
+      this.#user = found.username ?? found.rules?.username ?? this.#user;
+      return found.api_key ?? found.key;
+    }
+    return found;
+  }
+
+  async #who() {
+    await this.client._getKey();
+    return { username: this.#user || undefined };
+  }
+
+  get #place() {
+    return `astrbot-chat:${this.server}:${this.getAttribute("config") ?? ""}:${this.#user}`;
+  }
+
+  // --- conversations ------------------------------------------------------
+
+  async #restore() {
+    try {
+      await this.#who();
+    } catch (error) {
+      this.#showError(error, () => this.#restore());
+      return;
+    }
+    const kept = this.getAttribute("session") ?? readKept(this.#place);
+    if (kept) await this.#show(kept);
+    else this.#greet();
+  }
+
+  #greet() {
+    const greeting = this.getAttribute("greeting");
+    if (greeting) this.#addMessage("bot").view.draw(greeting);
+    let suggestions = [];
+    try {
+      suggestions = JSON.parse(this.getAttribute("suggestions") ?? "[]");
+    } catch {
+      // not JSON: none
+    }
+    if (!Array.isArray(suggestions) || !suggestions.length) return;
+    const row = h("div", { class: "suggestions" });
+    for (const text of suggestions) {
+      const one = h("button", { type: "button" }, String(text));
+      one.addEventListener("click", () => this.send(String(text)));
+      row.append(one);
+    }
+    this.#log.append(row);
+  }
+
+  #begin() {
+    this.#leave();
+    keep(this.#place, "");
+    this.#greet();
+    this.#input.focus();
+  }
+
+  #leave() {
+    this.#busy?.stream.close();
+    this.#setBusy(null);
+    this.#sessionId = "";
+    this.#lastUser = this.#lastBot = null;
+    this.#log.replaceChildren();
+    this.#toggleList(false);
+    this.#say("");
+  }
+
+  async #show(sessionId) {
+    this.#leave();
+    this.#sessionId = sessionId;
+    keep(this.#place, sessionId);
+    let session;
+    try {
+      session = await this.client.sessions.get(sessionId, await this.#who());
+    } catch (error) {
+      if (error.status === 404) {
+        this.#begin(); // it was deleted elsewhere
+      } else {
+        this.#showError(error, () => this.#show(sessionId));
+      }
+      return;
+    }
+    if (this.#sessionId !== sessionId) return;
+    for (const message of session.history) this.#showStored(message);
+    const [run] = session.active_runs ?? [];
+    if (run) this.#follow(this.client.runs.resume(run.run_id, await this.#who()), this.#addMessage("bot"));
+    this.#scroll(true);
+  }
+
+  #showStored(message) {
+    const who = message.content?.type === "bot" ? "bot" : "user";
+    const shown = this.#addMessage(who);
+    shown.id = message.id;
+    const parts = message.content?.message ?? [];
+    const text = parts.filter((one) => one.type === "plain").map((one) => one.text).join("");
+    shown.setText(text);
+    for (const part of parts) {
+      if (part.type === "think") shown.setThinking(part.think);
+      if (part.type === "tool_call") for (const call of part.tool_calls) shown.addTool(call.name, call.args, call.result);
+      if (part.attachment_id) shown.addFile(part.type, part.attachment_id, part.filename ?? part.type);
+    }
+    if (message.content?.error) shown.addNote(message.content.error.message ?? this.#t("The answer failed."));
+    this.#finish(shown);
+  }
+
+  async #toggleList(show = this.#list.hidden) {
+    const menu = this.#root.querySelector(".menu");
+    this.#list.hidden = !show;
+    menu.setAttribute("aria-expanded", String(show));
+    if (!show) return;
+    const rows = h("ul");
+    this.#list.replaceChildren(rows);
+    try {
+      let count = 0;
+      for await (const session of this.client.sessions.list({ ...(await this.#who()), orderBy: "updated_at" })) {
+        rows.append(this.#makeRow(session));
+        if ((count += 1) === 50) break;
+      }
+      if (!count) this.#list.replaceChildren(h("p", {}, this.#t("No conversations yet.")));
+    } catch (error) {
+      this.#list.replaceChildren(h("p", {}, wordsOf(error)));
+    }
+    this.#list.querySelector("button")?.focus();
+  }
+
+  #makeRow(session) {
+    const title = session.display_name || this.#t("Untitled");
+    const open = h("button", { type: "button", class: "row", dir: "auto" }, title);
+    if (session.session_id === this.#sessionId) open.setAttribute("aria-current", "true");
+    open.addEventListener("click", () => {
+      this.#show(session.session_id);
+      this.#input.focus();
+    });
+    const remove = h("button", { type: "button", class: "icon", "aria-label": `${this.#t("Delete")}: ${title}` }, icon("trash"));
+    remove.addEventListener("click", async () => {
+      if (!remove.classList.contains("sure")) {
+        remove.classList.add("sure");
+        remove.replaceChildren(this.#t("Delete?"));
+        return;
+      }
+      try {
+        await this.client.sessions.delete(session.session_id, await this.#who());
+      } catch (error) {
+        this.#say(wordsOf(error));
+        return;
+      }
+      if (session.session_id === this.#sessionId) this.#begin();
+      else this.#toggleList(true);
+    });
+    return h("li", {}, open, remove);
+  }
+
+  // --- one turn -----------------------------------------------------------
+
+  async #submit() {
+    const text = this.#input.value.trim();
+    const waiting = this.#uploads.filter((one) => !one.kept && !one.failed);
+    if (this.#busy || (!text && !this.#uploads.length)) return;
+    if (waiting.length) {
+      this.#say(this.#t("Wait until the files are uploaded."));
+      return;
+    }
+    const files = this.#uploads.filter((one) => one.kept).map((one) => one.kept);
+    const parts = files.map((one) => ({ type: one.type, attachment_id: one.attachment_id }));
+    if (text) parts.unshift({ type: "plain", text });
+    if (!parts.length) return;
+    this.#input.value = "";
+    this.#grow();
+    this.#uploads = [];
+    this.#drawChips();
+    this.#root.querySelector(".suggestions")?.remove();
+    const user = this.#addMessage("user");
+    user.setText(text);
+    for (const one of files) user.addFile(one.type, one.attachment_id, one.filename);
+    await this.#ask(parts, user);
+  }
+
+  async #ask(parts, user) {
+    let who;
+    const bot = this.#addMessage("bot");
+    try {
+      who = await this.#who();
+    } catch (error) {
+      bot.node.remove();
+      this.#showError(error, () => this.#ask(parts, user));
+      return;
+    }
+    const stream = this.client.chat(parts, {
+      ...who,
+      sessionId: this.#sessionId || undefined,
+      configId: this.getAttribute("config") ?? undefined,
+    });
+    const error = await this.#follow(stream, bot, user);
+    if (error && !stream.reply.runId) {
+      bot.node.remove();
+      this.#showError(error, () => this.#ask(parts, user)); // nothing is lost: it can be sent again
+    }
+  }
+
+  /** Show a stream in a message until its end; return what broke it. */
+  async #follow(stream, bot, user = null) {
+    const busy = { stream };
+    this.#setBusy(busy);
+    bot.node.setAttribute("aria-busy", "true");
+    let drawn = 0;
+    const draw = () => {
+      drawn = 0;
+      bot.setText(stream.reply.text);
+      bot.setThinking(stream.reply.reasoning);
+      this.#scroll();
+    };
+    let failure = null;
+    try {
+      for await (const event of stream) {
+        if (event.pushed) {
+          if (event.type === "text") this.#addMessage("bot", bot.node).setText(event.text);
+          continue;
+        }
+        if (event.type === "session_started") {
+          this.#sessionId = event.sessionId;
+          keep(this.#place, event.sessionId);
+        }
+        if (event.type === "user_message_saved" && user) user.id = event.messageId;
+        if (event.type === "tool_call") bot.addTool(event.name, event.arguments, null, event.id);
+        if (event.type === "tool_result") bot.endTool(event.id, event.result);
+        if (event.type === "attachment_saved") {
+          const file = stream.reply.attachments.at(-1);
+          bot.addFile(event.kind, event.attachmentId, file?.filename ?? event.kind);
+        }
+        drawn ||= requestAnimationFrame(draw);
+      }
+    } catch (error) {
+      failure = error;
+    }
+    cancelAnimationFrame(drawn);
+    if (this.#busy !== busy) return null; // another conversation is shown
+    this.#setBusy(null);
+    draw();
+    bot.node.removeAttribute("aria-busy");
+    bot.id = stream.reply.messageId;
+    const problem = stream.reply.error?.message ?? (failure && wordsOf(failure));
+    if (problem && stream.reply.runId) {
+      if (stream.reply.text === problem) bot.setText("");
+      bot.addNote(problem);
+    }
+    if (user) this.#finish(user);
+    this.#finish(bot);
+    this.#say(problem ? "" : this.#t("The answer is complete."), true);
+    return failure;
+  }
+
+  async #regenerate() {
+    const message = this.#lastBot ?? this.#lastUser;
+    if (this.#busy || !message?.id) return;
+    const stream = this.client.sessions.regenerate(this.#sessionId, message.id, await this.#who());
+    this.#lastBot?.node.remove();
+    await this.#follow(stream, this.#addMessage("bot"));
+  }
+
+  async #edit() {
+    const message = this.#lastUser;
+    if (this.#busy || !message?.id) return;
+    const box = h("textarea", { dir: "auto", "aria-label": this.#t("Message") });
+    box.value = message.text;
+    const save = h("button", { type: "button", class: "primary" }, this.#t("Send"));
+    const cancel = h("button", { type: "button" }, this.#t("Cancel"));
+    const editor = h("div", { class: "editor" }, box, h("div", {}, cancel, save));
+    message.body.hidden = true;
+    message.body.after(editor);
+    box.focus();
+    const done = () => {
+      editor.remove();
+      message.body.hidden = false;
+    };
+    cancel.addEventListener("click", done);
+    save.addEventListener("click", async () => {
+      const text = box.value.trim();
+      if (!text) return;
+      try {
+        await this.client.sessions.edit(this.#sessionId, message.id, text, await this.#who());
+      } catch (error) {
+        this.#say(wordsOf(error));
+        return;
+      }
+      message.setText(text);
+      done();
+      await this.#regenerate();
+    });
+  }
+
+  // --- messages -----------------------------------------------------------
+
+  #addMessage(who, before = null) {
+    const body = h("div", { class: "body", dir: "auto" });
+    const name = h("span", { class: "hidden-label" }, this.#t(who === "bot" ? "Assistant" : "You"));
+    const tools = h("div", { class: "tools" });
+    const node = h("article", { class: `message ${who}` }, name, body, tools);
+    const view = new MarkdownView(h("div", { class: "text" }), {
+      copy: this.#t("Copy"),
+      drawMath: (target, text, block) => this.#drawMath(target, text, block),
+    });
+    body.append(view.target);
+    const calls = new Map();
+    const message = {
+      who, node, body, tools, view, id: null, text: "",
+      setText: (text) => {
+        if (text === message.text) return;
+        message.text = text;
+        if (who === "bot") view.draw(text);
+        else view.target.textContent = text;
+      },
+      setThinking: (text) => {
+        if (!text) return;
+        message.thinking ??= h("details", { class: "thinking" }, h("summary", {}, this.#t("Thinking")), h("div"));
+        if (!message.thinking.isConnected) view.target.before(message.thinking);
+        message.thinking.lastChild.textContent = text;
+      },
+      addTool: (tool, args, result, id = "") => {
+        const shown = h("details", { class: "tool" }, h("summary", {}, tool), h("pre", { tabindex: "0" }, toText(args)));
+        view.target.before(shown);
+        calls.set(id, shown);
+        if (result != null) message.endTool(id, result);
+      },
+      endTool: (id, result) => calls.get(id)?.append(h("pre", { tabindex: "0" }, toText(result))),
+      addFile: (type, attachmentId, filename) => body.append(this.#makeFile(type, attachmentId, filename)),
+      addNote: (text) => body.append(h("p", { class: "note", role: "alert" }, text)),
+    };
+    if (before) before.before(node);
+    else this.#log.append(node);
+    this.#scroll(who === "user");
+    return message;
+  }
+
+  /** Give the last question and the last answer their buttons, and take them from the earlier ones. */
+  #finish(message) {
+    const button = (text, action) => {
+      const node = h("button", { type: "button" }, this.#t(text));
+      node.addEventListener("click", action);
+      return node;
+    };
+    this.#lastBot?.tools.querySelector(".again")?.remove();
+    if (message.who === "user") {
+      this.#lastUser?.tools.replaceChildren();
+      this.#lastUser = message;
+      this.#lastBot = null;
+      message.tools.append(button("Edit", () => this.#edit()));
+      return;
+    }
+    this.#lastBot = message;
+    if (message.text) message.tools.append(button("Copy", () => navigator.clipboard?.writeText(message.text)));
+    const again = button("Regenerate", () => this.#regenerate());
+    again.classList.add("again");
+    message.tools.append(again);
+  }
+
+  #makeFile(type, attachmentId, filename) {
+    const holder = h("div", { class: "file" });
+    const save = h("button", { type: "button" }, `${filename} ⤓`);
+    save.addEventListener("click", async () => {
+      try {
+        const link = h("a", { href: URL.createObjectURL(await this.client.files.download(attachmentId)), download: filename });
+        link.click();
+        setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+      } catch (error) {
+        this.#say(wordsOf(error));
+      }
+    });
+    holder.append(save);
+    const tags = { image: "img", record: "audio", video: "video" };
+    if (tags[type]) this.#preview(tags[type], attachmentId, filename, holder);
+    return holder;
+  }
+
+  async #preview(tag, attachmentId, filename, holder) {
+    try {
+      const blob = await this.client.files.download(attachmentId);
+      const node = h(tag, tag === "img" ? { alt: filename } : { controls: "", "aria-label": filename });
+      node.src = URL.createObjectURL(blob);
+      node.addEventListener("error", () => node.remove()); // the page's CSP lacks blob:
+      holder.prepend(node);
+    } catch {
+      // the button stays
+    }
+  }
+
+  #drawMath(target, text, block) {
+    loadMath(this.server).then(
+      (temml) => temml.render(text, target, { displayMode: block, throwOnError: false, trust: false }),
+      () => {}, // the formula stays as it was written
+    );
+  }
+
+  // --- files --------------------------------------------------------------
+
+  #attach(files) {
+    if (this.getAttribute("files") === "off") return;
+    for (const file of files) this.#upload(file);
+  }
+
+  async #upload(file) {
+    const abort = new AbortController();
+    const one = { name: file.name || "file", abort, done: 0, kept: null, failed: "" };
+    this.#uploads.push(one);
+    this.#drawChips();
+    try {
+      await this.#who();
+      one.kept = await this.client.files.upload(file, {
+        filename: one.name,
+        signal: abort.signal,
+        progress: (done, total) => {
+          one.done = total ? done / total : 0;
+          one.bar.value = one.done;
+        },
+      });
+    } catch (error) {
+      one.failed = wordsOf(error);
+    }
+    this.#drawChips();
+  }
+
+  #drawChips() {
+    this.#chips.replaceChildren(...this.#uploads.map((one) => {
+      one.bar = h("progress", { max: "1", "aria-label": one.name });
+      one.bar.value = one.kept ? 1 : one.done;
+      const remove = h("button", { type: "button", "aria-label": `${this.#t("Remove")}: ${one.name}` }, "✕");
+      remove.addEventListener("click", () => {
+        one.abort.abort();
+        this.#uploads = this.#uploads.filter((other) => other !== one);
+        this.#drawChips();
+      });
+      const state = one.failed ? h("span", { class: "note", role: "alert" }, one.failed) : one.bar;
+      return h("div", { class: "chip" }, h("span", {}, one.name), ...(one.kept ? [] : [state]), remove);
+    }));
+  }
+
+  async #record() {
+    const button = this.#root.querySelector(".voice");
+    if (this.recorder) {
+      this.recorder.stop();
+      return;
+    }
+    try {
+      const sound = await navigator.mediaDevices.getUserMedia({ audio: true });
+      const pieces = [];
+      const recorder = new MediaRecorder(sound);
+      this.recorder = recorder;
+      recorder.addEventListener("dataavailable", (event) => pieces.push(event.data));
+      recorder.addEventListener("stop", () => {
+        for (const track of sound.getTracks()) track.stop();
+        this.recorder = null;
+        button.setAttribute("aria-pressed", "false");
+        this.#say("");
+        const type = recorder.mimeType || "audio/webm";
+        const ending = type.includes("mp4") ? "m4a" : type.includes("ogg") ? "ogg" : "webm";
+        this.#attach([new File(pieces, `voice.${ending}`, { type })]);
+      });
+      recorder.start();
+      button.setAttribute("aria-pressed", "true");
+      this.#say(this.#t("Recording. Press the button again to finish."));
+    } catch {
+      this.#say(this.#t("The microphone cannot be used."));
+    }
+  }
+
+  // --- small things -------------------------------------------------------
+
+  #setBusy(busy) {
+    this.#busy = busy;
+    const send = this.#root.querySelector(".send");
+    send.dataset.label = busy ? "Stop" : "Send";
+    send.replaceChildren(icon(busy ? "stop" : "send"));
+    this.toggleAttribute("busy", Boolean(busy));
+    this.#label();
+  }
+
+  #onKey(event) {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    this.#submit();
+  }
+
+  #grow() {
+    const input = this.#input;
+    input.style.height = "auto";
+    input.style.height = `${Math.min(input.scrollHeight, 200)}px`;
+  }
+
+  /** Show a short text below the messages; a quiet one is for screen readers alone. */
+  #say(text, quiet = false) {
+    this.#status.textContent = text;
+    this.#status.classList.toggle("hidden-label", quiet || !text);
+  }
+
+  #showError(error, retry) {
+    const again = h("button", { type: "button" }, this.#t("Try again"));
+    const box = h("div", { class: "failure", role: "alert" }, h("p", {}, wordsOf(error)), again);
+    again.addEventListener("click", () => {
+      box.remove();
+      retry();
+    });
+    this.#log.append(box);
+    this.#scroll(true);
+  }
+
+  /** Keep the end in view, unless the reader has scrolled away from it. */
+  #scroll(always = false) {
+    if (always || this.#follows) this.#log.scrollTop = this.#log.scrollHeight;
+  }
+}
+
+function icon(name) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS(space, "path");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+function wordsOf(error) {
+  return error.message || String(error);
+}
+
+function toText(value) {
+  return typeof value === "string" ? value : JSON.stringify(value ?? {}, null, 1);
+}
+
+// A page may forbid storage: then a reload begins a new conversation.
+function keep(place, sessionId) {
+  try {
+    if (sessionId) localStorage.setItem(place, sessionId);
+    else localStorage.removeItem(place);
+  } catch {
+    // not kept
+  }
+}
+
+function readKept(place) {
+  try {
+    return localStorage.getItem(place) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+let mathLoading = null;
+
+/** Load what draws formulas, the first time that there is one. */
+function loadMath(server) {
+  mathLoading ??= new Promise((resolve, reject) => {
+    const url = `${server.replace(/\/+$/, "")}/api/v1/widget/temml.min.js`;
+    // A page with require-trusted-types-for allows this policy by its name.
+    const policy = globalThis.trustedTypes?.createPolicy("astrbot-chat", { createScriptURL: (one) => one });
+    const script = h("script");
+    script.src = policy ? policy.createScriptURL(url) : url;
+    script.addEventListener("load", () => resolve(globalThis.temml));
+    script.addEventListener("error", reject);
+    document.head.append(script);
+  });
+  return mathLoading;
+}
+
+if (!customElements.get("astrbot-chat")) customElements.define("astrbot-chat", AstrBotChat);

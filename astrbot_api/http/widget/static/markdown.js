@@ -1,0 +1,182 @@
+// Markdown as DOM nodes: marked reads it, and no text ever becomes HTML. A page's Trusted Types and
+// strict CSP allow that.
+
+const SAFE_LINK = /^(https?:|mailto:|tel:|#|\/(?!\/))/i;
+
+const INLINE_MATH = /^\\\((.+?)\\\)/s;
+const BLOCK_MATH = /^(?:\$\$(.+?)\$\$|\\\[(.+?)\\\])/s;
+
+const reader = new marked.Marked({ gfm: true, breaks: true });
+reader.use({
+  extensions: [
+    {
+      name: "blockMath",
+      level: "block",
+      start: (text) => text.search(/\$\$|\\\[/),
+      tokenizer(text) {
+        const found = BLOCK_MATH.exec(text);
+        return found ? { type: "blockMath", raw: found[0], text: found[1] ?? found[2] } : undefined;
+      },
+    },
+    {
+      name: "inlineMath",
+      level: "inline",
+      start: (text) => text.search(/\\\(|\$\$/),
+      tokenizer(text) {
+        const found = INLINE_MATH.exec(text) ?? BLOCK_MATH.exec(text);
+        return found ? { type: "inlineMath", raw: found[0], text: found[1] ?? found[2] } : undefined;
+      },
+    },
+  ],
+});
+
+/** Draws a text that grows: blocks that have not changed keep their nodes. */
+class MarkdownView {
+  /**
+   * @param {HTMLElement} target
+   * @param {{ copy: string, drawMath: (node: Element, text: string, block: boolean) => void }} options
+   */
+  constructor(target, options) {
+    this.target = target;
+    this.options = options;
+    this.blocks = [];
+  }
+
+  draw(text) {
+    const tokens = reader.lexer(text).filter((one) => one.type !== "space");
+    let same = 0;
+    while (same < tokens.length && this.blocks[same]?.raw === tokens[same].raw) same += 1;
+    for (const block of this.blocks.splice(same)) block.node.remove();
+    for (const token of tokens.slice(same)) {
+      const node = this.makeBlock(token);
+      this.target.append(node);
+      this.blocks.push({ raw: token.raw, node });
+    }
+  }
+
+  makeBlock(token) {
+    switch (token.type) {
+      case "heading":
+        return this.fill(h(`h${Math.min(6, token.depth + 2)}`), token.tokens);
+      case "code":
+        return this.makeCode(token);
+      case "blockquote":
+        return this.fillBlocks(h("blockquote"), token.tokens);
+      case "list":
+        return this.makeList(token);
+      case "table":
+        return this.makeTable(token);
+      case "hr":
+        return h("hr");
+      case "blockMath":
+        return this.makeMath(token, true);
+      case "paragraph":
+        return this.fill(h("p", { dir: "auto" }), token.tokens);
+      case "text":
+        return token.tokens ? this.fill(h("span"), token.tokens) : h("span", {}, unescapeText(token.text));
+      default:
+        return h("p", { dir: "auto" }, token.raw); // HTML too: it is shown as it was written
+    }
+  }
+
+  fillBlocks(parent, tokens) {
+    for (const token of tokens) if (token.type !== "space") parent.append(this.makeBlock(token));
+    return parent;
+  }
+
+  makeCode(token) {
+    const code = h("code", {}, token.text);
+    const copy = h("button", { type: "button", class: "copy" }, this.options.copy);
+    copy.addEventListener("click", () => navigator.clipboard?.writeText(token.text));
+    const head = h("div", { class: "code-head" }, h("span", {}, token.lang ?? ""), copy);
+    return h("div", { class: "code", dir: "ltr" }, head, h("pre", { tabindex: "0" }, code));
+  }
+
+  makeList(token) {
+    const list = h(token.ordered ? "ol" : "ul", { dir: "auto" });
+    if (token.ordered && token.start !== 1) list.start = Number(token.start) || 1;
+    for (const item of token.items) {
+      const line = h("li");
+      if (item.task) {
+        const box = h("input", { type: "checkbox", disabled: "", "aria-label": item.text });
+        box.checked = item.checked;
+        line.append(box, " ");
+      }
+      list.append(this.fillBlocks(line, item.tokens.filter((one) => one.type !== "checkbox")));
+    }
+    return list;
+  }
+
+  makeTable(token) {
+    const makeRow = (cells, tag) =>
+      h("tr", {}, ...cells.map((cell, at) => {
+        const node = this.fill(h(tag, { dir: "auto" }), cell.tokens);
+        if (token.align[at]) node.style.textAlign = token.align[at];
+        return node;
+      }));
+    const table = h("table", {},
+      h("thead", {}, makeRow(token.header, "th")),
+      h("tbody", {}, ...token.rows.map((row) => makeRow(row, "td"))),
+    );
+    return h("div", { class: "table", tabindex: "0" }, table);
+  }
+
+  makeMath(token, block) {
+    const node = h("span", { class: block ? "math block" : "math", dir: "ltr" }, token.text);
+    this.options.drawMath(node, token.text, block);
+    return node;
+  }
+
+  fill(parent, tokens) {
+    for (const token of tokens ?? []) parent.append(this.makeInline(token));
+    return parent;
+  }
+
+  makeInline(token) {
+    switch (token.type) {
+      case "strong":
+        return this.fill(h("strong"), token.tokens);
+      case "em":
+        return this.fill(h("em"), token.tokens);
+      case "del":
+        return this.fill(h("del"), token.tokens);
+      case "codespan":
+        return h("code", {}, token.text);
+      case "br":
+        return h("br");
+      case "link":
+        return this.makeLink(token.href, this.fill(h("span"), token.tokens));
+      case "image": // nothing is loaded from elsewhere by a model's wish
+        return this.makeLink(token.href, h("span", {}, token.text || token.href));
+      case "inlineMath":
+        return this.makeMath(token, false);
+      case "text":
+      case "escape":
+        return token.tokens ? this.fill(h("span"), token.tokens) : document.createTextNode(unescapeText(token.text));
+      default:
+        return document.createTextNode(token.raw);
+    }
+  }
+
+  makeLink(href, label) {
+    if (!SAFE_LINK.test(href)) return label;
+    return h("a", { href, target: "_blank", rel: "noopener noreferrer nofollow" }, label);
+  }
+}
+
+/** Undo marked's escaping, which is meant for HTML. */
+function unescapeText(text) {
+  return text
+    .replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&quot;", '"')
+    .replaceAll("&#39;", "'").replaceAll("&amp;", "&");
+}
+
+/** Make an element with attributes and children. */
+function h(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null && value !== false) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}

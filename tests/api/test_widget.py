@@ -1,0 +1,48 @@
+"""``widget.js``: served to any page, small, and in both languages."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+from astrbot_api.http import widget
+from astrbot_api.translations import WIDGET, load_catalogue
+
+from .conftest import Api
+
+STATIC = Path(widget.__file__).parent / "static"
+
+
+def test_the_script_needs_no_key_and_any_origin_may_load_it(api: Api) -> None:
+    answer = api.client.get("/api/v1/widget.js", headers={"Origin": "https://shop.example"})
+    assert answer.status_code == 200
+    assert answer.mimetype == "text/javascript"
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    tag = answer.headers["ETag"]
+    again = api.client.get("/api/v1/widget.js", headers={"If-None-Match": tag})
+    assert again.status_code == 304
+
+
+def test_the_script_is_below_40_kilobytes_and_names_its_licences(api: Api) -> None:
+    script = api.client.get("/api/v1/widget.js").data
+    assert len(gzip.compress(script)) < 40_000
+    assert b"MarkedJS" in script[:2000]
+    assert not re.search(rb"^(export|import) ", script, re.MULTILINE)
+
+
+def test_only_the_parts_that_pages_load_are_served(api: Api) -> None:
+    for name in ("temml.min.js", "temml.license.txt"):
+        with api.client.get(f"/api/v1/widget/{name}") as answer:
+            assert answer.status_code == 200
+    assert api.client.get("/api/v1/widget/element.js").status_code == 404
+
+
+def test_every_text_of_the_widget_has_its_chinese() -> None:
+    source = (STATIC / "element.js").read_text(encoding="utf-8")
+    used = set(re.findall(r'#t\("([^"]+)"\)', source))
+    used |= set(re.findall(r'"data-label": "([^"]+)"', source))
+    used |= set(re.findall(r'\bbutton\("\w+", "([^"]+)"', source))
+    used |= set(re.findall(r'\bbutton\("([A-Z]\w+)", \(', source))
+    used |= {"Assistant", "You", "Send", "Stop"}  # chosen between
+    assert used == load_catalogue("zh", WIDGET).keys()

@@ -1,0 +1,306 @@
+"""The chat widget on a page of another origin, whose content security policy is strict.
+
+Needs what ``test_owner_pages.py`` needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Request, Response
+
+from astrbot_api.testing.fake_openai import FakeOpenAI
+
+from ..servers import Server, create_key, write_config
+from .test_owner_pages import AXE, PNG, browser, pytestmark, sync_api
+
+__all__ = ["browser", "pytestmark"]
+
+PAGE = """\
+<!doctype html><html lang="{lang}"><meta charset="utf-8"><title>A shop</title>
+<meta name="viewport" content="width=device-width,initial-scale=1">
+<main><h1>A shop</h1><p>Words of the page.</p></main>
+<script defer src="{api}/api/v1/widget.js"></script>
+<astrbot-chat key-url="/key" greeting="Hello! **How** can I help?"
+  suggestions='["ECHO one"]' {attributes}></astrbot-chat></html>
+"""
+
+CSP = (
+    "default-src 'none'; script-src {api}; connect-src 'self' {api}; img-src blob:; "
+    "media-src blob:; base-uri 'none'; form-action 'none'; "
+    "require-trusted-types-for 'script'; trusted-types astrbot-chat"
+)
+
+
+class Site:
+    """A site of its own, whose backend makes session keys."""
+
+    def __init__(self) -> None:
+        self.api, self.key, self.attributes, self.lang = "", "", "", "en"
+        self.keys_made = 0
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def _answer(self, environ: Any, start_response: Any) -> Any:
+        request = Request(environ)
+        response = Response(status=404)
+        if request.path == "/key" and request.method == "POST":
+            self.keys_made += 1
+            made = self.server.request(
+                "POST", "/api/v1/keys/session", self.key, json={"username": self.username}
+            )
+            response = Response(made.data, mimetype="application/json")
+        elif request.path == "/":
+            page = PAGE.format(lang=self.lang, api=self.api, attributes=self.attributes)
+            headers = {"Content-Security-Policy": CSP.format(api=self.api)}
+            response = Response(page, mimetype="text/html", headers=headers)
+        return response(environ, start_response)
+
+    server: Server
+    username = "visitor"
+
+
+@pytest.fixture(scope="module")
+def site(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Site]:
+    site = Site()
+    write_config(
+        module_dir, fake_model.base_url, provider='modalities = ["text", "image"]',
+        agent="titles = false",
+    )  # fmt: skip
+    try:
+        with Server(module_dir, ASTRBOT_CORS_ORIGINS=site.url) as server:
+            site.server, site.api = server, server.url
+            site.key = create_key(module_dir, "chat", "file")
+            yield site
+    finally:
+        site.close()
+
+
+class Visitor:
+    """A browser on the site."""
+
+    def __init__(self, browser: Any, site: Site, width: int = 1280, **options: Any) -> None:
+        self.site = site
+        height = 720 if width > 400 else 640
+        self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _note(self, message: Any) -> None:
+        # A page has no icon, and its policy loads none.
+        if message.type in ("error", "warning") and "favicon" not in message.text:
+            self.complaints.append(message.text)
+
+    def __enter__(self) -> Visitor:
+        self.page.goto(self.site.url)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
+
+    def find(self, selector: str) -> Any:
+        return self.page.locator(f"astrbot-chat {selector}")
+
+    def open(self) -> None:
+        self.find(".launcher").click()
+
+    def say(self, text: str) -> None:
+        self.find("textarea").last.fill(text)
+        self.find("textarea").last.press("Enter")
+
+    def wait_until_done(self) -> None:
+        self.page.wait_for_selector("astrbot-chat:not([busy])", state="attached")
+
+    def answers(self) -> list[str]:
+        return self.find(".bot .text").all_inner_texts()
+
+    def take_picture(self, name: str) -> None:
+        """Keep a picture where ASTRBOT_PICTURES names a folder, for people to look at."""
+        folder = os.environ.get("ASTRBOT_PICTURES")
+        if folder:
+            self.page.screenshot(path=f"{folder}/{name}.png")
+
+    def check(self) -> None:
+        """Expect no fault of accessibility, and nothing in the browser's console."""
+        self.page.context.new_cdp_session(self.page).send("Page.setBypassCSP", {"enabled": True})
+        found = self.page.evaluate(
+            f"{AXE.read_text(encoding='utf-8')}; axe.run().then((one) => one.violations)"
+        )
+        shown = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
+        assert shown == []
+        assert self.complaints == []
+
+
+@pytest.fixture(autouse=True)
+def _default_page(site: Site, request: pytest.FixtureRequest) -> None:
+    site.lang, site.attributes, site.username = "en", "", request.node.name
+
+
+def test_an_answer_is_streamed_as_markdown_and_nothing_of_it_becomes_html(
+    browser: Any, site: Site
+) -> None:
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        sync_api.expect(visitor.find(".bot strong")).to_have_text("How")
+        visitor.find(".suggestions button").click()
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO one")
+        visitor.wait_until_done()
+        visitor.say(
+            "ECHO\n\n# Title\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n```python\nx < 1 & y\n```\n\n"
+            "- [x] done\n- a [link](https://a.test) [bad](javascript:alert(1))\n\n"
+            "<img src=x onerror=alert(1)>\n\n\\(x^2\\) ![p](https://a.test/p.png)"
+        )
+        visitor.wait_until_done()
+        last = visitor.find(".bot .text").last
+        sync_api.expect(last.locator("td").last).to_have_text("2")
+        sync_api.expect(last.locator("pre code")).to_have_text("x < 1 & y")
+        sync_api.expect(last.locator("a")).to_have_count(2)
+        sync_api.expect(last.locator("img")).to_have_count(0)
+        assert "<img src=x onerror=alert(1)>" in last.inner_text()
+        sync_api.expect(last.locator("math").first).to_be_attached()
+        visitor.take_picture("markdown")
+        visitor.check()
+
+
+def test_a_turn_is_stopped_answered_again_and_edited(browser: Any, site: Site) -> None:
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        visitor.say("N=400 DELAY=50 x")
+        sync_api.expect(visitor.find(".bot .text").last).to_contain_text("tok2")
+        visitor.find(".send").click()
+        visitor.wait_until_done()
+        assert "tok399" not in visitor.answers()[-1]
+        visitor.say("ECHO first")
+        visitor.wait_until_done()
+        visitor.find(".again").click()
+        visitor.wait_until_done()
+        assert visitor.answers()[-1] == "echo: ECHO first"
+        visitor.find(".user .tools button").click()
+        visitor.find(".editor textarea").fill("ECHO second")
+        visitor.find(".editor .primary").click()
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO second")
+        visitor.wait_until_done()
+        assert visitor.find(".user .text").all_inner_texts()[-1] == "ECHO second"
+        sync_api.expect(visitor.find(".message")).to_have_count(5)  # with the greeting
+        visitor.say("DROP=2 Hello")
+        sync_api.expect(visitor.find(".bot .note")).to_be_visible()
+        visitor.take_picture("failed")
+        visitor.check()
+
+
+def test_a_reload_in_mid_turn_goes_on_and_conversations_are_kept(browser: Any, site: Site) -> None:
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        visitor.say("N=60 DELAY=50 x")
+        sync_api.expect(visitor.find(".bot .text").last).to_contain_text("tok3")
+        visitor.page.reload()
+        visitor.open()
+        sync_api.expect(visitor.find(".bot .text").last).to_contain_text("tok59", timeout=30_000)
+        visitor.wait_until_done()
+        assert visitor.answers()[-1].split() == [f"tok{at}" for at in range(60)]
+        visitor.find("header .add").click()
+        visitor.say("ECHO another")
+        visitor.wait_until_done()
+        visitor.find("header .menu").click()
+        sync_api.expect(visitor.find(".row")).to_have_count(2)
+        visitor.take_picture("conversations")
+        visitor.check()
+        visitor.find(".row").last.click()
+        sync_api.expect(visitor.find(".bot .text").last).to_contain_text("tok59")
+        visitor.find("header .menu").click()
+        remove = visitor.find(".row[aria-current] + button")
+        remove.click()
+        remove.click()
+        sync_api.expect(visitor.find(".message")).to_have_count(1)
+        visitor.find("header .menu").click()
+        sync_api.expect(visitor.find(".row")).to_have_count(1)
+
+
+def test_files_go_up_by_choice_paste_and_drop_and_pictures_are_shown(
+    browser: Any, site: Site
+) -> None:
+    give = """([kind, name, bytes]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+        const root = document.querySelector("astrbot-chat").shadowRoot;
+        const options = { bubbles: true, cancelable: true };
+        if (kind === "paste") {
+            const event = new ClipboardEvent("paste", { ...options, clipboardData: data });
+            root.querySelector("textarea").dispatchEvent(event);
+        } else {
+            const event = new DragEvent("drop", { ...options, dataTransfer: data });
+            root.querySelector(".panel").dispatchEvent(event);
+        }
+    }"""
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        chosen = {"name": "a.png", "mimeType": "image/png", "buffer": PNG}
+        visitor.find("input[type=file]").set_input_files(chosen)
+        visitor.page.evaluate(give, ["paste", "b.png", list(PNG)])
+        visitor.page.evaluate(give, ["drop", "c.png", list(PNG)])
+        sync_api.expect(visitor.find(".chip")).to_have_count(3)
+        sync_api.expect(visitor.find(".chip progress")).to_have_count(0)
+        visitor.find(".chip button").last.click()
+        visitor.say("ECHO look")
+        visitor.wait_until_done()
+        sync_api.expect(visitor.find(".user img")).to_have_count(2)
+        assert visitor.find(".user .file button").all_inner_texts() == ["a.png ⤓", "b.png ⤓"]
+        sync_api.expect(visitor.find(".chip")).to_have_count(0)
+        visitor.check()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_in_chinese_needs_no_mouse(browser: Any, site: Site, scheme: str) -> None:
+    site.lang = "zh-CN"
+    with Visitor(browser, site, 320, color_scheme=scheme, has_touch=True) as visitor:
+        keys = visitor.page.keyboard
+        sync_api.expect(visitor.find(".launcher")).to_have_attribute("aria-label", "打开聊天")
+        keys.press("Tab")
+        keys.press("Enter")
+        sync_api.expect(visitor.find("textarea")).to_be_focused()
+        sync_api.expect(visitor.find("textarea")).to_have_attribute("placeholder", "输入消息")
+        keys.type("ECHO 你好")
+        keys.press("Enter")
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO 你好")
+        visitor.wait_until_done()
+        wide = visitor.page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 320
+        visitor.take_picture(f"phone-{scheme}")
+        visitor.check()
+        keys.press("Escape")
+        sync_api.expect(visitor.find(".launcher")).to_be_focused()
+
+
+def test_nothing_is_lost_while_the_server_is_away(browser: Any, site: Site) -> None:
+    site.attributes = 'mode="inline" retry-s="0.5"'
+    with Visitor(browser, site) as visitor:
+        sync_api.expect(visitor.find(".bot")).to_have_count(1)
+        away = re.compile(re.escape(site.api) + r"/api/v1/chat$")
+        visitor.page.route(away, lambda route: route.abort())
+        visitor.say("ECHO kept")
+        sync_api.expect(visitor.find(".failure button")).to_be_visible()
+        visitor.page.unroute(away)
+        visitor.find(".failure button").click()
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO kept")
+        visitor.wait_until_done()
+        path = f"/api/v1/chat/sessions?username={site.username}"
+        listed = json.loads(site.server.request("GET", path, site.key).data)["data"]["sessions"]
+        assert len(listed) == 1
+        visitor.take_picture("inline")
