@@ -91,6 +91,9 @@ OLDEST_FIRST = Prepared(
 #: Beyond this a page of messages ends, so that no answer is ever huge.
 _MAX_PAGE_CHARS = 4_000_000
 
+#: The same of messages that are read for a model: they become objects.
+_MAX_HISTORY_CHARS = 500_000
+
 
 def add_message(
     db: peewee.Database,
@@ -122,10 +125,24 @@ def add_message(
 
 def list_messages_before(
     db: peewee.Database, session: int, *, before: int, after: int = 0, limit: int
-) -> list[MessageRow]:
-    """Return the newest messages with ``after < id < before``, newest first."""
+) -> tuple[list[MessageRow], bool]:
+    """Return the newest messages with ``after < id < before``, newest first.
+
+    A page has at most ``limit`` messages, and ends early where they are long; it always has
+    one, unless there is none.
+
+    :returns: The page, and whether there may be more.
+    """
     rows = _BEFORE.execute(db, session=session, after=after, before=before, limit=limit)
-    return [row_to_message(row) for row in rows]
+    page: list[MessageRow] = []
+    chars = 0
+    for row in rows:
+        page.append(row_to_message(row))
+        chars += len(row[2])
+        if chars > _MAX_HISTORY_CHARS:
+            rows.close()
+            return page, True
+    return page, len(page) == limit
 
 
 def find_message(db: peewee.Database, session: int, message_id: int) -> MessageRow | None:

@@ -2,56 +2,86 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import peewee
 
+from ..messages import plain_text
 from ..runtime.clock import to_iso
-from .messages import BOT, MESSAGE_FIELDS, MessageRow, row_to_message
+from .messages import BOT
 from .models import ChatSession, Message
 from .sessions import SessionRow
 
-#: How many of a session's newest messages are looked at, how far into each,
-#: and how many are returned: the search holds its worker while it lasts.
-MAX_SCANNED = 5000
+#: How far into each message a search looks.
 MAX_SCANNED_CHARS = 20_000
-_MAX_RETURNED = 100
 
 #: How many of the newest sessions a search looks at.
 _MAX_SESSIONS_SCANNED = 20_000
 
 
-def search_messages(db: peewee.Database, session: SessionRow, words: str) -> list[MessageRow]:
-    """Return messages whose JSON has these words, newest first.
+@dataclass(frozen=True, slots=True)
+class SearchedMessage:
+    """The beginning of a message.
 
-    What was forgotten by ``/reset`` is not found. The words may stand in a
-    part that is no text: look again at what is returned.
+    :param text: What was said in its first :data:`MAX_SCANNED_CHARS` characters.
+    :param scanned_chars: How much was read for it.
     """
-    # A message that waits for its answer is not history yet: what asks for the
-    # search would find itself.
+
+    id: int
+    sender_name: str
+    created_at: int
+    text: str
+    scanned_chars: int
+
+
+_SEARCHED = (
+    Message.id,
+    Message.sender_name,
+    Message.created_at,
+    peewee.fn.SUBSTR(Message.content, 1, MAX_SCANNED_CHARS + 1),
+)
+
+
+def list_searchable(
+    db: peewee.Database, session: SessionRow, *, before: int | None, limit: int
+) -> list[SearchedMessage]:
+    """Return the beginnings of messages, newest first, for a search to look at.
+
+    What was forgotten by ``/reset`` is not among them, and neither is a message that waits
+    for its answer: what asks for the search would find itself.
+
+    :param before: The last id of the page before; None: this is the first.
+    """
     answered = Message.select(peewee.fn.MAX(Message.id)).where(
         (Message.session == session.id) & (Message.sender_id == BOT)
     )
-    newest = (
-        Message.select(*MESSAGE_FIELDS)
-        .where(
-            (Message.session == session.id)
-            & (Message.id > session.context_after)
-            & (Message.id <= answered)
-        )
-        .order_by(Message.id.desc())
-        .limit(MAX_SCANNED)
-    ).alias("newest")
-    text = peewee.fn.SUBSTR(newest.c.content, 1, MAX_SCANNED_CHARS)
-    found = (
-        peewee.Select([newest], [peewee.SQL("*")])
-        # As the words stand in JSON.
-        .where(text.contains(orjson.dumps(words).decode()[1:-1]))
-        .order_by(newest.c.id.desc())
-        .limit(_MAX_RETURNED)
+    query = Message.select(*_SEARCHED).where(
+        (Message.session == session.id)
+        & (Message.id > session.context_after)
+        & (Message.id <= answered if before is None else Message.id < before)
     )
-    return [row_to_message(row) for row in found.tuples().execute(db)]
+    rows = query.order_by(Message.id.desc()).limit(limit).tuples().execute(db)
+    return [
+        SearchedMessage(number, name, created_at, _read_text(beginning), len(beginning))
+        for number, name, created_at, beginning in rows
+    ]
+
+
+#: A text of a message's JSON; its end may be missing.
+_TEXT = re.compile(r'(?<!\\)"text":"((?:[^"\\]|\\.)*+)', re.DOTALL)
+
+
+def _read_text(beginning: str) -> str:
+    """Return the text of a message's JSON, which may be cut."""
+    if len(beginning) <= MAX_SCANNED_CHARS:
+        return plain_text(orjson.loads(beginning).get("message", []))
+    # A cut within an escape leaves a piece of it.
+    found = (re.sub(r"\\u[0-9a-fA-F]{0,3}$", "", one) for one in _TEXT.findall(beginning))
+    return "".join(json.loads(f'"{one}"', strict=False) for one in found)
 
 
 def list_all_sessions(

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
+import pytest
 
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.loop import MAX_CALLS_PER_STEP
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
+from astrbot_api.plugins.builtin import history
 from astrbot_api.testing import ScriptedModel
 
 from .conftest import Api
@@ -148,3 +150,23 @@ def test_the_tokens_of_all_steps_are_summed(api: Api) -> None:
     # The mock counts ten for each message, of which there are two and then
     # four; four for a call and three for what it says of the result.
     assert usage == {"input_other": 20 + 40, "input_cached": 0, "output": 4 + 3}
+
+
+def test_search_history_finds_chinese_and_words_of_a_long_message(make_scripted: Make) -> None:
+    api, _ = make_scripted(call_what_is_asked_for)
+    api.chat("明天去故宫博物院", session_id="s")
+    api.chat('long "\\ words' + ' "\\\n' * 10_000, session_id="s")
+    assert "alice: 明天去故宫博物院" in ask(api, "search_history", words="故宫")
+    assert 'alice: long "\\ words' in ask(api, "search_history", words='LONG "\\')
+    assert ask(api, "search_history", words="故" * 201).startswith("error: the words have more")
+
+
+def test_search_history_looks_at_a_bounded_number_of_characters(
+    make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "MAX_CHARS", 100_000)
+    api, _ = make_scripted(call_what_is_asked_for)
+    for number in range(40):
+        api.chat(f"number{number} " + "a" * 30_000, session_id="s")
+    assert ask(api, "search_history", words="number39").startswith("20")
+    assert ask(api, "search_history", words="number0") == "Nothing was found."

@@ -116,11 +116,13 @@ def _load_turns(
     before = 2**63 - 1
     while limit > 0:
         with store.read() as db:
-            page = list_messages_before(db, session, before=before, after=after, limit=_PAGE)
+            page, has_more = list_messages_before(
+                db, session, before=before, after=after, limit=_PAGE
+            )
         for row in page:
             _sort_in(found, _with_name(row) if named else row, own_message, own_checkpoint)
         turns = [_to_past(turn, render) for turn in found.values()]
-        if len(page) < _PAGE or _least_cost(turns) > limit:
+        if not has_more or _least_cost(turns) > limit:
             break
         before = page[-1].id
     # Newest first; the page's end may have cut the oldest turn in two, which

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ...db import messages, sessions
+from ...runtime.threads import let_others_run
 from ..commands import Command, CommandContext
 from ..hookspecs import hookimpl
 
 #: How far back ``/stats`` looks.
 _STATS_MESSAGES = 1000
+
+#: And how many pages it reads: one of long messages has few.
+_STATS_PAGES = 30
 
 
 class Commands:
@@ -42,7 +48,7 @@ def _reset(context: CommandContext) -> str:
     last = context.message_number
     if last is None:  # the command itself was not stored
         with context.store.read() as db:
-            newest = messages.list_messages_before(db, session, before=2**63 - 1, limit=1)
+            newest, _ = messages.list_messages_before(db, session, before=2**63 - 1, limit=1)
         last = newest[0].id if newest else 0
     context.store.write(lambda db: sessions.forget_context(db, session, last))
     return "The conversation so far is forgotten."
@@ -55,13 +61,26 @@ def _stop(context: CommandContext) -> str:
     return "Stopped." if context.stopped == 1 else f"Stopped {context.stopped} turns."
 
 
+def _iter_newest(context: CommandContext) -> Iterator[messages.MessageRow]:
+    """Yield the newest messages; others run between the pages."""
+    before, left_pages, left = 2**63 - 1, _STATS_PAGES, _STATS_MESSAGES
+    has_more = True
+    while has_more and left > 0 and left_pages > 0:
+        with context.store.read() as db:
+            page, has_more = messages.list_messages_before(
+                db, context.session.id, before=before, limit=min(left, 100)
+            )
+        yield from page
+        if page:
+            before = page[-1].id
+        left -= len(page)
+        left_pages -= 1
+        let_others_run()
+
+
 def _stats(context: CommandContext) -> str:
-    with context.store.read() as db:
-        rows = messages.list_messages_before(
-            db, context.session.id, before=2**63 - 1, limit=_STATS_MESSAGES
-        )
     turns = tokens_in = tokens_cached = tokens_out = 0
-    for row in rows:
+    for row in _iter_newest(context):
         usage = row.content.get("agent_stats", {}).get("token_usage")
         if usage:
             turns += 1

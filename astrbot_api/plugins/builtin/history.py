@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ...agent.schema import tool
 from ...agent.tools import Tool, ToolContext
-from ...db.messages import MessageRow
-from ...db.search import search_messages
+from ...db.search import SearchedMessage, list_searchable
 from ...db.sessions import find_session
-from ...messages import plain_text
 from ...runtime.clock import to_iso
+from ...runtime.threads import let_others_run
 from ..context import Host
 from ..hookspecs import hookimpl
+
+#: What one search looks at: the newest messages, and characters of them in all.
+MAX_MESSAGES = 5000
+MAX_CHARS = 2_000_000
+
+#: Longest words to search for.
+MAX_WORDS_CHARS = 200
+
+#: Messages that are read at once.
+_PAGE = 20
 
 #: Most messages that are shown, and how much of each.
 MAX_FOUND = 10
@@ -40,20 +51,37 @@ class History:
         words = words.strip()
         if not words:
             return "error: say what to search for"
-        with self._store.read() as db:
-            session = find_session(db, context.session_id)
-            rows = search_messages(db, session, words) if session else []
-        found = [row for row in rows if words.casefold() in _text(row).casefold()][:MAX_FOUND]
-        if not found:
-            return "Nothing was found."
-        return "\n".join(
-            f"{to_iso(row.created_at)} {row.sender_name}: {_cut(_text(row), words)}"
-            for row in found
-        )
+        if len(words) > MAX_WORDS_CHARS:
+            return f"error: the words have more than {MAX_WORDS_CHARS} characters"
+        found = []
+        for message in self._iter_messages(context):
+            text = " ".join(message.text.split())
+            if words.casefold() in text.casefold():
+                found.append(f"{to_iso(message.created_at)} {message.sender_name}: ")
+                found[-1] += _cut(text, words)
+                if len(found) == MAX_FOUND:
+                    break
+        return "\n".join(found) or "Nothing was found."
 
+    def _iter_messages(self, context: ToolContext) -> Iterator[SearchedMessage]:
+        """Yield a session's messages, newest first, until enough was looked at.
 
-def _text(row: MessageRow) -> str:
-    return " ".join(plain_text(row.content.get("message", [])).split())
+        A few are read at a time, and others run between: no query and no text holds a worker.
+        """
+        left_chars, left_messages = MAX_CHARS, MAX_MESSAGES
+        before: int | None = None
+        while left_chars > 0 and left_messages > 0:
+            context.cancel.raise_if_cancelled()
+            with self._store.read() as db:
+                session = find_session(db, context.session_id)
+                page = list_searchable(db, session, before=before, limit=_PAGE) if session else []
+            yield from page
+            if len(page) < _PAGE:
+                return
+            before = page[-1].id
+            left_messages -= len(page)
+            left_chars -= sum(one.scanned_chars for one in page)
+            let_others_run()
 
 
 def _cut(text: str, words: str) -> str:
