@@ -128,22 +128,37 @@ def agent_stats(stats: dict[str, Any]) -> Event:
 
     Of what the model read, ``input_cached`` is what its endpoint had cached, ``input_other`` the
     rest. ``start_time`` and ``end_time`` are seconds since 1970, ``time_to_first_token`` is
-    seconds. Not sent for the answer of a command.
+    seconds. ``finish_reason`` says why the answer ended, as in ``complete``; ``provider`` and
+    ``model`` say who gave it. Not sent for the answer of a command.
     """
     return {"type": "agent_stats", "data": stats}
 
 
-def complete(run_id: str, text: str, reasoning: str, *, streaming: bool) -> Event:
+def complete(
+    run_id: str, text: str, reasoning: str, *, streaming: bool, finish_reason: str = ""
+) -> Event:
     """The whole answer (``data``) and the whole thinking (``reasoning``), both stored by now.
 
     After ``error`` it has what was said until then or, where nothing was, the error's text.
     ``truncated`` is true where the line would have been too long; the history has all of it. Not
-    sent for the answer of a command, whose ``plain`` is whole.
+    sent for the answer of a command, whose ``plain`` is whole. ``finish_reason``, where the model
+    gave one, is ``stop`` for a whole answer; ``length`` (out of tokens) and ``content_filter``
+    (withheld by the endpoint) mean that ``data`` is a part of one.
     """
-    return {
+    event = {
         "type": "complete", "data": text, "reasoning": reasoning, "streaming": streaming,
         "message_id": run_id,
     }  # fmt: skip
+    return {**event, "finish_reason": finish_reason} if finish_reason else event
+
+
+def rewind(run_id: str, chars: int) -> Event:
+    """The last ``data.chars`` characters of the answer's text so far were not part of it.
+
+    A model's thinking without a beginning is known by its end alone: it follows as ``plain`` with
+    ``chain_type`` ``"reasoning"``. ``complete`` and the history have the right text in any case.
+    """
+    return {"type": "rewind", "data": {"chars": chars}, "message_id": run_id}
 
 
 def message_saved(number: int, created_at: str, checkpoint: str | None) -> Event:

@@ -11,10 +11,13 @@ from typing import Any
 
 from ..errors import ProviderError
 from .provider import (
+    Finished,
+    MediaDelta,
     ModelMessage,
     ModelOptions,
     Provider,
     ReasoningDelta,
+    Rewind,
     TextDelta,
     ToolCallDelta,
     ToolSpec,
@@ -53,7 +56,17 @@ class QueuePosition:
 #: way writes hundreds.
 MAX_CALLS_PER_STEP = 32
 
-AgentEvent = TextDelta | ReasoningDelta | ToolStarted | ToolFinished | QueuePosition | Usage
+AgentEvent = (
+    TextDelta
+    | ReasoningDelta
+    | Rewind
+    | MediaDelta
+    | ToolStarted
+    | ToolFinished
+    | QueuePosition
+    | Usage
+    | Finished
+)
 
 
 @dataclass(slots=True)
@@ -71,10 +84,17 @@ class _Step:
 
     text: list[str] = field(default_factory=list)
     calls: dict[int, _Call] = field(default_factory=dict)
+    finished: Finished | None = None
+
+    def rewind(self, chars: int) -> None:
+        said = "".join(self.text)
+        self.text = [said[: len(said) - chars]]
 
     def to_message(self) -> ModelMessage:
+        attached = self.finished.attached if self.finished else {}
         return {
             "role": "assistant",
+            **({"attached": attached} if attached else {}),
             "content": "".join(self.text) or None,
             "tool_calls": [
                 {
@@ -98,8 +118,9 @@ def run_agent(
 ) -> Iterator[AgentEvent]:
     """Answer the last message, calling tools as the model asks for them.
 
-    Yields the deltas as they come, the calls and their results, and one
-    :class:`~astrbot_api.agent.provider.Usage` a model call. In the last step
+    Yields the deltas as they come, the calls and their results, and for each model
+    call a :class:`~astrbot_api.agent.provider.Usage`, where it is known, and a
+    :class:`~astrbot_api.agent.provider.Finished` before its calls. In the last step
     no tools are offered, so that there is an answer in words.
 
     :param max_steps: Most model calls.
@@ -149,10 +170,16 @@ def _ask(
                 continue
             if isinstance(delta, TextDelta):
                 step.text.append(delta.text)
+            elif isinstance(delta, Rewind):
+                step.rewind(delta.chars)
+            elif isinstance(delta, Finished):
+                step.finished = delta
             yield delta
     finally:
         if isinstance(deltas, Generator):  # any iterator will do
             deltas.close()
+    if step.finished is None:
+        yield Finished()
     _give_ids(step)
 
 

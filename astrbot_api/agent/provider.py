@@ -8,14 +8,15 @@ endpoint in use speaks it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .cancel import Cancellation
 
 #: ``{"role": "system"|"user"|"assistant"|"tool", "content": …}`` and, for
-#: tools, ``tool_calls`` and ``tool_call_id``.
+#: tools, ``tool_calls`` and ``tool_call_id``. ``attached`` of an assistant's is what its
+#: provider attached (:attr:`Finished.attached`): it goes back to that provider alone.
 ModelMessage = dict[str, Any]
 
 #: ``{"type": "function", "function": {"name", "description", "parameters"}}``.
@@ -34,6 +35,27 @@ class ReasoningDelta:
     """A piece of the thinking, to append."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """The last so many characters of the answer's text were not part of it after all.
+
+    Models are heard to end their thinking that never said where they begin it.
+    """
+
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediaDelta:
+    """A picture or a sound that the model made, whole.
+
+    :param filename: With the ending of its format.
+    """
+
+    data: bytes = field(repr=False)
+    filename: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +95,23 @@ class Usage:
         )
 
 
-Delta = TextDelta | ReasoningDelta | ToolCallDelta | Usage
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One model call is over, and this is how.
+
+    :param reason: ``stop``, ``length``, ``tool_calls``, ``content_filter`` or what else the
+        endpoint said; empty: it did not say.
+    :param provider: Id of the provider that answered; ``model`` as it named its model.
+    :param attached: JSON that goes back with this step's message, to the same provider alone.
+    """
+
+    reason: str = ""
+    provider: str = ""
+    model: str = ""
+    attached: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+Delta = TextDelta | ReasoningDelta | Rewind | MediaDelta | ToolCallDelta | Usage | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +150,16 @@ class Provider(Protocol):
         :raises RunCancelled: when ``options.cancel`` fires.
         """
         ...
+
+
+def read_text(deltas: Iterable[Delta], max_chars: int) -> str:
+    """Return the text of an answer, read until it has more than so many characters."""
+    said = ""
+    for delta in deltas:
+        if isinstance(delta, TextDelta):
+            said += delta.text
+        elif isinstance(delta, Rewind):
+            said = said[: len(said) - delta.chars]
+        if len(said) > max_chars:
+            break
+    return said

@@ -8,6 +8,7 @@ as the tool's result, and the turn goes on.
 from __future__ import annotations
 
 import fnmatch
+import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -240,12 +241,31 @@ class Toolbox:
 def parse_arguments(text: str) -> dict[str, Any]:
     """Read a call's arguments; nothing at all means none.
 
+    Models encode the object twice, and leave line breaks in its strings as they are.
+
     :raises ValueError: when the text is not a JSON object.
     """
-    value = load_json(text) if text.strip() else {}
+    value: Any = text
+    for _ in range(3):
+        if not isinstance(value, str):
+            break
+        value = _load_lenient(value) if value.strip() else {}
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise ValueError("not an object")
     return value
+
+
+def _load_lenient(text: str) -> Any:
+    try:
+        return load_json(text)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(text, strict=False)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import marshmallow as ma
 
 from ..errors import SettingsError
+from ..runtime.addresses import PROXY_SCHEMES
 from .mcp import MCP_FIELD, McpServerConfig, make_servers
 from .transcription import TranscriptionConfig, TranscriptionSchema, make_transcription
 from .upstream import CONFIG_SEPARATOR, UpstreamConfig, UpstreamSchema, make_upstream
@@ -29,7 +30,9 @@ class ProviderConfig:
     ``type`` is ``openai``, ``local``, ``mock`` or ``auto``. ``models``, when
     not empty, lists what ``selected_model`` may name. ``modalities``, of
     ``text``, ``image`` and ``audio``, say what the model takes in. ``extra`` goes into
-    each request body as it stands (``temperature``, ``max_tokens``, …).
+    each request body as it stands (``temperature``, ``max_tokens``, …). ``fallback`` has the
+    ids of the providers that are asked when this one fails; ``proxy`` wins over the
+    environment's, and ``""`` means none.
     """
 
     id: str
@@ -44,7 +47,17 @@ class ProviderConfig:
     max_retries: int = 2
     modalities: tuple[str, ...] = ("text",)
     gguf: str = ""
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    fallback: tuple[str, ...] = ()
+    proxy: str | None = field(default=None, repr=False)
+    strict_roles: bool = False
+    reasoning_tags: tuple[str, ...] | None = None
+    retry_limit_s: float = 120.0
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def resolve_api_keys(self) -> tuple[str, ...]:
+        """Return the keys that take turns; see :meth:`resolve_api_key`."""
+        return tuple(filter(None, (self.resolve_api_key(), *self.api_keys)))
 
     def resolve_api_key(self) -> str:
         """Return the endpoint's key: from the file, or from the variable it names.
@@ -52,7 +65,7 @@ class ProviderConfig:
         ``OPENAI_API_KEY`` is taken unasked for OpenAI's own host alone: no
         other endpoint is sent that key unless the file says so.
         """
-        if self.api_key or self.api_key_env:
+        if self.api_key or self.api_key_env or self.api_keys:
             return self.api_key or os.environ.get(self.api_key_env, "")
         if urlsplit(self.base_url).hostname == "api.openai.com":
             return os.environ.get("OPENAI_API_KEY", "")
@@ -134,6 +147,12 @@ class _Strict(ma.Schema):
         unknown = ma.RAISE
 
 
+def check_proxy(value: str) -> None:
+    """:raises marshmallow.ValidationError: for what is no proxy's address."""
+    if value and urlsplit(value).scheme not in PROXY_SCHEMES:
+        raise ma.ValidationError("Must begin with http://, https://, socks5:// or socks5h://.")
+
+
 class _ProviderSchema(_Strict):
     id = ma.fields.String(validate=ma.validate.Length(1, 200))
     type = ma.fields.String(validate=ma.validate.OneOf(["auto", "openai", "local", "mock"]))
@@ -149,6 +168,14 @@ class _ProviderSchema(_Strict):
         ma.fields.String(validate=ma.validate.OneOf(["text", "image", "audio"]))
     )
     gguf = ma.fields.String()
+    api_keys = ma.fields.List(ma.fields.String(validate=ma.validate.Length(1, 10_000)))
+    fallback = ma.fields.List(ma.fields.String())
+    proxy = ma.fields.String(validate=check_proxy)
+    strict_roles = ma.fields.Boolean()
+    reasoning_tags = ma.fields.List(
+        ma.fields.String(validate=ma.validate.Regexp(r"[A-Za-z][\w:|-]{0,63}\Z"))
+    )
+    retry_limit_s = ma.fields.Float(validate=ma.validate.Range(0, 3600))
     extra = ma.fields.Dict(keys=ma.fields.String())
 
 
@@ -233,6 +260,14 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
                 f"{shown_path}: providers.{name}.base_url: required for type openai"
             )
         providers[other.id] = other
+    for one in providers.values():
+        for fallback in one.fallback:
+            if fallback not in providers or fallback == one.id:
+                known = ", ".join(sorted(providers.keys() - {one.id})) or "none"
+                raise SettingsError(
+                    f"{shown_path}: provider.fallback: no other provider has the id {fallback}; "
+                    f"there are: {known}"
+                )
     tools = {key: tuple(value) for key, value in loaded.get("tools", {}).items()}
     return AgentConfig(
         id=path.stem,
@@ -272,10 +307,10 @@ def _plugins(table: Mapping[str, Any]) -> PluginSettings:
 
 
 def _provider(provider_id: str, table: Mapping[str, Any]) -> ProviderConfig:
-    lists = {key: tuple(table[key]) for key in ("models", "modalities") if key in table}
+    lists = {key: tuple(one) for key, one in table.items() if isinstance(one, list)}
     values = {**table, **lists, "id": provider_id}
     if "base_url" in values:
-        values["base_url"] = values["base_url"].rstrip("/")
+        values["base_url"] = values["base_url"].strip().rstrip("/")
     return ProviderConfig(**values)
 
 

@@ -26,6 +26,9 @@ DEFAULT_CONFIG_ID = "default"
 #: How long a look at the folder holds, in seconds.
 _RECHECK_S = 1.0
 
+#: The same where a config is asked for that is not known: it may just have been written.
+_RECHECK_UNKNOWN_S = 0.05
+
 _DEFAULT_TOML = """\
 # The default config. A change is picked up by the next turn; no restart.
 name = "default"
@@ -90,7 +93,7 @@ class ConfigFiles:
         self.create_default()
         for path in sorted(self._folder.glob("*.toml")):
             read_config(path, self._shown(path))
-        self._refresh(force=True)
+        self._refresh(0.0)
 
     def list_configs(self) -> list[AgentConfig]:
         """Return every config, the default one last."""
@@ -105,7 +108,7 @@ class ConfigFiles:
         self._refresh()
         own, _, other = config_id.partition(CONFIG_SEPARATOR)
         if own not in self._configs:
-            self._refresh(force=True)  # its file may be newer than the last look
+            self._refresh(_RECHECK_UNKNOWN_S)  # its file may be newer than the last look
         config = self._configs.get(own)
         if config is not None and other:
             return choose_upstream_config(config, other)
@@ -151,10 +154,10 @@ class ConfigFiles:
     def _shown(self, path: Path) -> str:
         return path.relative_to(self._data_dir).as_posix()
 
-    def _refresh(self, force: bool = False) -> None:
-        """Look for changed files, at most once a second."""
+    def _refresh(self, max_age_s: float | None = None) -> None:
+        """Look for changed files, unless the last look is no older than that."""
         now = time.monotonic()
-        if not force and now - self._checked_at < _RECHECK_S:
+        if now - self._checked_at < (_RECHECK_S if max_age_s is None else max_age_s):
             return
         with self._lock:
             self._checked_at = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,8 @@ class MessageRow:
     """One message; ``content`` as the contract has it: ``{"type", "message", …}``.
 
     The messages of one turn have the same ``llm_checkpoint_id``; one that was
-    pushed has none.
+    pushed has none. ``steps`` of an answer say how many calls each step has, and what
+    its provider attached to it; None: not known.
     """
 
     id: int
@@ -30,6 +32,7 @@ class MessageRow:
     content: dict[str, Any]
     llm_checkpoint_id: str | None
     created_at: int
+    steps: list[dict[str, Any]] | None = None
 
 
 #: What :class:`MessageRow` has, in its order.
@@ -40,7 +43,7 @@ MESSAGE_FIELDS = (
 _OF_SESSION = equals(Message.session)
 
 _BEFORE = Prepared(
-    Message.select(*MESSAGE_FIELDS)
+    Message.select(*MESSAGE_FIELDS, Message.attached)
     .where(_OF_SESSION & (Message.id > param("after")) & (Message.id < param("before")))
     .order_by(Message.id.desc())
     .limit(param("limit"))
@@ -105,6 +108,7 @@ def add_message(
     *,
     sender_name: str = "",
     pushed: bool = False,
+    steps: Sequence[Mapping[str, Any]] | None = None,
 ) -> tuple[int, int]:
     """Store a message; its number is above that of every message of the session before it.
 
@@ -119,6 +123,7 @@ def add_message(
         db, Message, session=session, platform_id=platform_id, sender_id=sender,
         sender_name=sender_name or sender, content=orjson.dumps(content).decode(),
         llm_checkpoint_id=llm_checkpoint_id, created_at=now, pushed=int(pushed),
+        attached=orjson.dumps(steps).decode() if steps else None,
     ).fetchone()  # fmt: skip
     return row[0], now
 
@@ -252,9 +257,9 @@ def find_of_turn(
 
 
 def replace_content(db: peewee.Database, number: int, content: dict[str, Any]) -> None:
-    """Replace the content of a message; its links to attachments go."""
+    """Replace the content of a message; its links to attachments go, and what was attached."""
     text = orjson.dumps(content).decode()
-    Message.update(content=text).where(Message.id == number).execute(db)
+    Message.update(content=text, attached=None).where(Message.id == number).execute(db)
     MessageAttachment.delete().where(MessageAttachment.message == number).execute(db)
 
 
@@ -286,6 +291,7 @@ def list_pushed_sessions(db: peewee.Database, after: int) -> list[tuple[int, int
 
 
 def row_to_message(row: tuple[Any, ...]) -> MessageRow:
-    """Return a row of id, sender_name, content, llm_checkpoint_id and created_at."""
-    number, sender_name, content, checkpoint, created_at = row
-    return MessageRow(number, sender_name, orjson.loads(content), checkpoint, created_at)
+    """Return a row of the :data:`MESSAGE_FIELDS` and, where they are read, the steps."""
+    number, sender_name, content, checkpoint, created_at, *steps = row
+    read = orjson.loads(steps[0]) if steps and steps[0] else None
+    return MessageRow(number, sender_name, orjson.loads(content), checkpoint, created_at, read)

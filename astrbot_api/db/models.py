@@ -144,7 +144,11 @@ _index("session_count_key", SessionCount.creator, SessionCount.platform_id, uniq
 
 
 class Message(Table):
-    """One message of a session: ``content`` is its JSON, as the contract has it."""
+    """One message of a session: ``content`` is its JSON, as the contract has it.
+
+    ``attached`` is JSON that its model wants back and nobody is shown: the steps of the answer,
+    each with its number of calls and what the provider attached to it.
+    """
 
     id = RowNumber()
     session = Whole()
@@ -155,6 +159,7 @@ class Message(Table):
     llm_checkpoint_id = TextField(null=True)
     created_at = Whole()
     pushed = Whole(default=0, constraints=_ZERO)
+    attached = TextField(null=True)
 
 
 #: Messages that streams and inboxes show unasked. As text, or no partial index serves it.

@@ -77,10 +77,12 @@ class PlatformHttp:
 
     It follows no redirect and retries nothing: an adapter is given one
     answer, and the outbox decides what is sent again.
+
+    :param proxy: As :class:`~astrbot_api.runtime.outbound.Outbound` takes it.
     """
 
-    def __init__(self) -> None:
-        self._outbound = Outbound()
+    def __init__(self, proxy: str | None = None) -> None:
+        self._outbound = Outbound(proxy=proxy)
 
     def request(
         self,

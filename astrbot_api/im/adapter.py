@@ -301,6 +301,7 @@ class Bot:
     :param config: Id of the config that answers its inbound messages.
     :param allow: Ids of the senders and conversations that it answers; empty:
         everybody.
+    :param proxy: Wins over the environment's; empty: none. None: the environment's.
     :param settings: What its adapter's schema loaded, defaults filled in and
         secrets resolved.
     :param fault: What is wrong with it; one line. Such a bot is listed, and
@@ -312,5 +313,6 @@ class Bot:
     enabled: bool = True
     config: str = DEFAULT_CONFIG_ID
     allow: frozenset[str] = frozenset()
+    proxy: str | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     fault: str = ""

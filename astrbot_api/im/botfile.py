@@ -10,7 +10,7 @@ from typing import Any
 
 import marshmallow as ma
 
-from ..config.agents import find_first_error
+from ..config.agents import check_proxy, find_first_error
 from ..config.secrets import resolve_secrets
 from ..config.watched import WatchedFile
 from ..errors import SettingsError
@@ -19,7 +19,7 @@ from .registry import AdapterTypes
 
 log = logging.getLogger(__name__)
 
-_OWN_KEYS = ("id", "type", "enabled", "config", "allow")
+_OWN_KEYS = ("id", "type", "enabled", "config", "allow", "proxy")
 
 #: Platforms that are built in.
 _TAKEN_IDS = ("webchat",)
@@ -66,6 +66,10 @@ def read_bot(table: Mapping[str, Any], types: AdapterTypes, file: str = "bots.to
     for key, kind, word in (("enabled", bool, "true or false"), ("config", str, "a string")):
         if not isinstance(own.get(key, kind()), kind):
             raise SettingsError(f"{where}: {key}: must be {word}")
+    try:
+        check_proxy(own.get("proxy", ""))
+    except (ma.ValidationError, TypeError, AttributeError) as error:
+        raise SettingsError(f"{where}: proxy: must be the address of a proxy") from error
     own["allow"] = _read_allowed(own.get("allow", []), where)
     if not own.get("enabled", True):
         # Nobody needs what it would need to run.

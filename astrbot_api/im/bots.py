@@ -25,6 +25,7 @@ class Bots:
         self._lock = threading.Lock()
         self._made: dict[str, tuple[Bot, Adapter | None, str]] = {}
         self.http = PlatformHttp()
+        self._by_proxy: dict[str, PlatformHttp] = {}
 
     def load(self) -> None:
         """Read the file now, for the start of the server.
@@ -65,7 +66,8 @@ class Bots:
             made, self._made = self._made, {}
         for _, adapter, _ in made.values():
             _close(adapter)
-        self.http.close()
+        for http in (self.http, *self._by_proxy.values()):
+            http.close()
 
     def _find_fault(self, bot: Bot) -> str:
         if bot.fault or not bot.enabled:
@@ -86,9 +88,17 @@ class Bots:
             _close(known[1])
         return adapter, fault
 
+    def _choose_http(self, bot: Bot) -> PlatformHttp:
+        """Return the client of a bot: the application's, or one with the bot's own proxy."""
+        if bot.proxy is None:
+            return self.http
+        if bot.proxy not in self._by_proxy:
+            self._by_proxy[bot.proxy] = PlatformHttp(proxy=bot.proxy)
+        return self._by_proxy[bot.proxy]
+
     def _build(self, bot: Bot) -> tuple[Adapter | None, str]:
         try:
-            return self._types.load(bot.type).build(bot, self.http), ""
+            return self._types.load(bot.type).build(bot, self._choose_http(bot)), ""
         except SettingsError as error:
             fault = f"bots.toml: bot {bot.id}: {error}"
             log.error("%s (the bot is refused until it is put right)", fault)

@@ -9,90 +9,209 @@ from __future__ import annotations
 
 import json
 import logging
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from ..agent.provider import Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from ..agent.provider import (
+    Delta,
+    Finished,
+    MediaDelta,
+    ReasoningDelta,
+    TextDelta,
+    Usage,
+)
 from ..errors import ProviderError
 from . import failures
-from .think import ThinkSplitter
+from .attached import KNOWN_FIELDS, MAX_CHARS, REASONING_FIELDS, merge_fields
+from .calls import CallCollector
+from .generated import MAX_CHARS as MAX_MEDIA_CHARS
+from .generated import SoundCollector, read_image
+from .quirks import read_finish_reason
+from .think import DEFAULT_TAGS, ThinkSplitter
 
 log = logging.getLogger(__name__)
 
 _CONTENT = "content"
 _REASONING = "reasoning"
 
+#: Names of thinking that is shown. Ollama has the last one.
+_THOUGHTS = (*REASONING_FIELDS, "thinking")
 
-class ChunkReader:
-    """Turns the chunks of one answer into deltas.
+#: Members of a chunk that an answer may consist of, beside its choices.
+_USUAL = frozenset(
+    {
+        "id", "object", "created", "model", "choices", "usage", "system_fingerprint", "type",
+        "service_tier", "provider", "prompt_filter_results", "x_groq", "timings", "citations",
+        "search_results", "nonce", "obfuscation", "kv_transfer_params", "prompt_token_ids",
+    }
+)  # fmt: skip
 
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the chunks of a provider are read.
+
+    :param provider: Who is asked; the name under which it gets back what it attaches.
+    :param shown_provider: Its id in the config; ``model`` as it was asked for.
     :param redact: Prepares an endpoint's text for the log.
+    :param tags: Names of the tags around thinking.
+    :param sound_format: What the request asks for, if it asks for sound.
     """
 
-    def __init__(self, redact: Callable[[str], str]) -> None:
-        #: Whether a chunk named the reason for which the answer ended.
-        self.finished = False
-        self._redact = redact
-        self._answered = False
-        self._think = ThinkSplitter()
-        self._calls = _CallIndex()
+    redact: Callable[[str], str]
+    provider: str = ""
+    shown_provider: str = ""
+    model: str = ""
+    tags: Sequence[str] = DEFAULT_TAGS
+    sound_format: str = ""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What has come of an answer so far."""
+
+    text: bool = False
+    thought: bool = False
+    media: bool = False
+    misread: bool = False
+    odd: str = ""
+    model: str = ""
+    attached_chars: int = 0
+    media_chars: int = 0
+    attached: dict[str, Any] = field(default_factory=dict)
+
+
+class ChunkReader:
+    """Turns the chunks of one answer into deltas."""
+
+    def __init__(self, reading: Reading) -> None:
+        #: Why the answer ended, once a chunk has named it.
+        self.finish_reason = ""
+        #: Whether the chunk that named it held nothing else.
+        self.ended_alone = False
+        self._reading = reading
+        self._so_far = _Progress()
+        self._think = ThinkSplitter(reading.tags)
+        self._calls = CallCollector()
+        self._sound = SoundCollector()
         self._usage: Usage | None = None
-        # First halves of surrogate pairs: by channel, or by tool call.
-        self._halves: dict[str | int, str] = {}
+        # First halves of surrogate pairs, by channel.
+        self._halves: dict[str, str] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether a chunk named the reason for which the answer ended."""
+        return bool(self.finish_reason)
 
     def read(self, payload: bytes) -> list[Delta]:
         """Understand one chunk, or one whole completion.
 
-        :returns: What it adds to the answer; usage is kept for :meth:`finish`.
-        :raises ProviderError: when it is not JSON, or reports an error.
+        :returns: What it adds to the answer; calls and usage are kept for :meth:`finish`.
+        :raises ProviderError: when it reports an error.
         """
-        chunk, joins = _load(payload)
-        if not isinstance(chunk, dict):
-            raise ProviderError(failures.NOT_JSON)
-        if chunk.get("error") or chunk.get("object") == "error":
-            raise self._failure(chunk)
-        usage = chunk.get("usage")
-        if isinstance(usage, dict):
-            # Some endpoints send a running total: the last one counts.
-            self._usage = read_usage(usage)
-        choices = chunk.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            return []
-        choice = choices[0]
-        if choice.get("finish_reason"):
-            self.finished = True
-        message = choice.get("delta") or choice.get("message")
-        return self._read_message(message, joins) if isinstance(message, dict) else []
+        found: list[Delta] = []
+        for chunk, joins in _load(payload):
+            if isinstance(chunk, list) and len(chunk) == 1:
+                chunk = chunk[0]  # Gemini's errors
+            if isinstance(chunk, dict):
+                self._read_chunk(found, chunk, joins)
+            else:
+                self._so_far.misread = True
+                self._log_odd(payload.decode("utf-8", "replace"))
+        return found
 
     def finish(self) -> list[Delta]:
-        """Give what was held back, then the usage."""
+        """Give what was held back, the calls, the usage, and how the answer ended."""
         found: list[Delta] = []
         # A half that is left has waited for its other half in vain.
         waiting, self._halves = self._halves, {}
         for channel in waiting:
-            if isinstance(channel, int):
-                found.append(ToolCallDelta(channel, arguments="\ufffd"))
-            else:
-                self._add_text(found, channel, "\ufffd")
+            self._add_text(found, channel, "\ufffd")
         found += self._think.finish()
-        self._answered = self._answered or bool(found)
+        self._note(found)
+        sound = self._sound.finish(self._reading.sound_format)
+        self._so_far.media = self._so_far.media or bool(sound)
+        found += sound
+        calls, extras = self._calls.finish()
+        found += calls
         if self._usage is not None:
             found.append(self._usage)
+        reason = "tool_calls" if calls and self.finish_reason == "stop" else self.finish_reason
+        attached: dict[str, Any] = {}
+        if self._so_far.attached:
+            attached["fields"] = self._so_far.attached
+        if any(extras):
+            attached["calls"] = extras
+        if attached or calls:
+            attached["provider"] = self._reading.provider
+        model = self._so_far.model or self._reading.model
+        found.append(Finished(reason, self._reading.shown_provider, model, attached))
         return found
 
     def check_answered(self) -> None:
-        """:raises ProviderError: when neither text nor a tool call came."""
-        if not self._answered:
-            raise ProviderError(failures.ANSWERED_NOTHING)
+        """:raises ProviderError: when neither text nor a tool call nor a file came."""
+        so_far, reason = self._so_far, self.finish_reason
+        if so_far.text or so_far.media or self._calls:
+            return
+        if reason == "content_filter":
+            raise ProviderError(failures.FILTERED)
+        if so_far.thought:
+            raise ProviderError(failures.THOUGHT_ONLY)
+        if reason == "length":
+            raise ProviderError(failures.NO_ROOM)
+        if so_far.odd:
+            raise ProviderError(failures.FAILED_MIDWAY, retryable=True)
+        message = failures.NOT_JSON if so_far.misread else failures.ANSWERED_NOTHING
+        raise ProviderError(message, retryable=True)
 
-    def _read_message(self, message: dict[str, Any], joins: bool) -> list[Delta]:
-        found: list[Delta] = []
-        thought = message.get("reasoning_content") or message.get("reasoning")
-        if thought:
-            self._add_text(found, _REASONING, thought, joins)
+    def _read_chunk(self, found: list[Delta], chunk: dict[str, Any], joins: bool) -> None:
+        if chunk.get("error") or chunk.get("object") == "error" or chunk.get("type") == "error":
+            raise self._failure(chunk.get("error") or chunk)
+        usage = chunk.get("usage")
+        if isinstance(usage, dict):
+            # Some endpoints send a running total: the last one counts.
+            self._usage = read_usage(usage)
+        if not self._so_far.model and isinstance(chunk.get("model"), str):
+            self._so_far.model = chunk["model"][:200]
+        choices = chunk.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+            self._read_odd(chunk)
+            return
+        choice = choices[0]
+        message = self._find_message(choice)
+        size = len(found)
+        if message is not None:
+            self._read_message(found, message, joins)
+        elif isinstance(choice.get("text"), str):
+            self._add_text(found, _CONTENT, choice["text"], joins)
+            self._note(found)
+        if choice.get("error"):
+            raise self._failure(choice["error"])
+        reason = read_finish_reason(choice.get("finish_reason"))
+        if reason == "error":
+            raise self._failure(choice)
+        if reason:
+            self.finish_reason = reason
+            self.ended_alone = len(found) == size
+
+    def _find_message(self, choice: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what a choice adds: its delta, or its message where that is not a repetition."""
+        delta, message = choice.get("delta"), choice.get("message")
+        if isinstance(delta, dict) and (delta or self._has_answer()):
+            return delta
+        if isinstance(message, dict) and not ("delta" in choice and self._has_answer()):
+            return message
+        return None
+
+    def _has_answer(self) -> bool:
+        return self._so_far.text or self._so_far.thought or bool(self._calls)
+
+    def _read_message(self, found: list[Delta], message: dict[str, Any], joins: bool) -> None:
+        if not KNOWN_FIELDS.issuperset(message):
+            self._read_attached(found, message, joins)
         content = message.get("content") or message.get("refusal")
         if content:
             if isinstance(content, list):
@@ -100,10 +219,54 @@ class ChunkReader:
             self._add_text(found, _CONTENT, content, joins)
         calls = message.get("tool_calls")
         if isinstance(calls, list):
-            found += self._read_calls(calls, joins)
-        if found:
-            self._answered = True
-        return found
+            for call in calls:
+                if isinstance(call, dict):
+                    self._calls.add(call)
+        elif isinstance(message.get("function_call"), dict):
+            self._calls.add({"index": 0, "function": message["function_call"]})
+        if message.get("images") or message.get("audio"):
+            self._read_media(found, message)
+        if not self._so_far.text:
+            self._note(found)
+
+    def _read_attached(self, found: list[Delta], message: dict[str, Any], joins: bool) -> None:
+        """Take thinking, and whatever else the endpoint wants back."""
+        thought = next((one for key in _THOUGHTS if (one := message.get(key))), None)
+        details = message.get("reasoning_details")
+        if not thought and isinstance(details, list):
+            thought = "".join(
+                _text(one.get("text") or one.get("summary"))
+                for one in details
+                if isinstance(one, dict)
+            )
+        if thought:
+            self._add_text(found, _REASONING, thought, joins)
+        if self._so_far.attached_chars < MAX_CHARS:
+            fields = {key: one for key, one in message.items() if key not in KNOWN_FIELDS}
+            self._so_far.attached_chars += merge_fields(self._so_far.attached, fields)
+
+    def _read_media(self, found: list[Delta], message: dict[str, Any]) -> None:
+        images, audio = message.get("images"), message.get("audio")
+        for part in images if isinstance(images, list) else ():
+            self._add_media(found, part)
+        if isinstance(audio, dict):
+            self._count_media(len(str(audio.get("data") or "")))
+            self._add_text(found, _CONTENT, self._sound.add(audio))
+
+    def _add_media(self, found: list[Delta], part: Any) -> None:
+        media = read_image(part)
+        if isinstance(media, MediaDelta):
+            self._count_media(len(media.data))
+            self._so_far.media = True
+            found.append(media)
+        elif media:
+            # What lies elsewhere is shown as a link: a model's word opens no address.
+            self._add_text(found, _CONTENT, f"\n![image]({media})\n")
+
+    def _count_media(self, chars: int) -> None:
+        self._so_far.media_chars += chars
+        if self._so_far.media_chars > MAX_MEDIA_CHARS:
+            raise ProviderError("The model's endpoint sent more media than is taken.")
 
     def _add_text(self, found: list[Delta], channel: str, text: Any, joins: bool = False) -> None:
         if not isinstance(text, str):
@@ -114,41 +277,30 @@ class ChunkReader:
             return
         if channel == _REASONING:
             found.append(ReasoningDelta(text))
-        elif self._think.settled:
-            found.append(TextDelta(text))
         else:
             found += self._think.feed(text)
+
+    def _note(self, found: Sequence[Delta]) -> None:
+        for delta in found:
+            if isinstance(delta, TextDelta):
+                self._so_far.text = self._so_far.text or bool(delta.text.strip())
+            elif isinstance(delta, ReasoningDelta):
+                self._so_far.thought = True
 
     def _read_parts(self, found: list[Delta], parts: list[Any], joins: bool) -> str:
         """Take content that comes as a list of typed parts."""
         for part in parts:
-            if isinstance(part, dict) and part.get("type") == "thinking":
-                self._add_text(found, _REASONING, _join_texts(part.get("thinking")), joins)
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind in ("thinking", "reasoning"):
+                thought = _join_texts(part.get("thinking") or part.get("text"))
+                self._add_text(found, _REASONING, thought, joins)
+            elif kind in ("image_url", "image", "output_image"):
+                self._add_media(found, part)
+            elif kind in ("audio", "output_audio", "input_audio"):
+                self._read_media(found, {"audio": part.get(kind) or part})
         return _join_texts(parts)
 
-    def _read_calls(self, calls: list[Any], joins: bool) -> list[Delta]:
-        found: list[Delta] = []
-        for call in calls:
-            if not isinstance(call, dict):
-                continue
-            function = call.get("function")
-            if not isinstance(function, dict):
-                function = {}
-            name, call_id = _text(function.get("name")), _text(call.get("id"))
-            if joins:
-                name, call_id = _whole(name), _whole(call_id)
-            index, call_id = self._calls.place(call.get("index"), call_id, name)
-            arguments = function.get("arguments")
-            if isinstance(arguments, dict):
-                arguments = json.dumps(arguments, ensure_ascii=False)
-            arguments = _text(arguments)
-            if joins or self._halves:
-                arguments = self._mend(index, arguments)
-            if call_id or name or arguments:
-                found.append(ToolCallDelta(index, call_id, name, arguments))
-        return found
-
-    def _mend(self, channel: str | int, text: str) -> str:
+    def _mend(self, channel: str, text: str) -> str:
         """Join a surrogate pair that was cut between two deltas.
 
         Half a pair is no character: it cannot be stored or sent on. So the
@@ -158,57 +310,38 @@ class ChunkReader:
         if text and "\ud800" <= text[-1] <= "\udbff":
             self._halves[channel] = text[-1]
             text = text[:-1]
-        return _whole(text)
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
-    def _failure(self, chunk: dict[str, Any]) -> ProviderError:
-        error = chunk.get("error") or chunk
+    def _read_odd(self, chunk: dict[str, Any]) -> None:
+        """Take a chunk without a choice: usage, a keep-alive, or an error of an unknown shape."""
+        odd = {key: one for key, one in chunk.items() if key not in _USUAL and one}
+        if not odd:
+            return
+        self._log_odd(json.dumps(odd, ensure_ascii=False, default=str))
+        self._so_far.odd = self._so_far.odd or "odd"
+
+    def _log_odd(self, text: str) -> None:
         log.warning(
-            "the endpoint reported an error inside its answer: %s",
-            self._redact(json.dumps(error, ensure_ascii=False)),
-        )
-        code = error.get("code") if isinstance(error, dict) else None
-        if isinstance(code, int) and 400 <= code < 600:
-            return failures.EndpointRefusal(code)
-        return ProviderError(failures.FAILED_MIDWAY)
+            "the endpoint of provider %s sent what is not understood: %s",
+            self._reading.shown_provider, self._reading.redact(text),
+        )  # fmt: skip
 
-
-class _CallIndex:
-    """Numbers the tool calls of one answer in the order of their beginning.
-
-    Endpoints leave the index out, or give each of several whole calls the
-    index 0, or give no id: a call still needs one of each.
-    """
-
-    def __init__(self) -> None:
-        self._ids: list[str] = []
-        self._place_of: dict[int, int] = {}
-
-    def place(self, index: Any, call_id: str, name: str) -> tuple[int, str]:
-        """Find the call to which a piece belongs, or begin a new one.
-
-        :returns: Its number, and the id for this piece.
-        """
-        known: int | None
-        if isinstance(index, int):
-            known = self._place_of.get(index)
-            if known is not None and name and call_id and call_id != self._ids[known]:
-                known = None
-        elif call_id in self._ids:
-            known = self._ids.index(call_id)
-        else:
-            known = None if call_id or name or not self._ids else len(self._ids) - 1
-        if known is not None:
-            return known, call_id
-        call_id = call_id or f"call_{uuid.uuid4().hex[:24]}"
-        self._ids.append(call_id)
-        if isinstance(index, int):
-            self._place_of[index] = len(self._ids) - 1
-        return len(self._ids) - 1, call_id
+    def _failure(self, error: Any) -> ProviderError:
+        text = json.dumps(error, ensure_ascii=False, default=str)
+        log.warning(
+            "the endpoint of provider %s reported an error inside its answer: %s",
+            self._reading.shown_provider, self._reading.redact(text),
+        )  # fmt: skip
+        status = failures.read_status(error)
+        if status:
+            return failures.EndpointRefusal(status, text)
+        words = failures.quote(failures.find_words(error))
+        return ProviderError(failures.with_words(failures.FAILED_MIDWAY, words), retryable=True)
 
 
 def read_usage(usage: dict[str, Any]) -> Usage:
     """Understand a ``usage`` object; what it does not say is 0."""
-    prompt = _count(usage.get("prompt_tokens"))
+    prompt = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
     details = usage.get("prompt_tokens_details")
     cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
     # DeepSeek's name of it.
@@ -216,29 +349,37 @@ def read_usage(usage: dict[str, Any]) -> Usage:
     return Usage(
         input_other=prompt - cached,
         input_cached=cached,
-        output=_count(usage.get("completion_tokens")),
+        output=_count(usage.get("completion_tokens", usage.get("output_tokens"))),
     )
 
 
-def _load(payload: bytes) -> tuple[Any, bool]:
-    """Parse JSON.
+def _load(payload: bytes) -> Iterator[tuple[Any, bool]]:
+    """Parse JSON; yield each value, and whether its texts may hold half a character.
 
-    :returns: The value, and whether its texts may hold half a character.
+    What is no JSON at all is None. Events that lack their blank line come as one, a line each.
     """
     try:
-        return orjson.loads(payload), False
+        yield orjson.loads(payload), False
+        return
     except orjson.JSONDecodeError:
         pass
-    # orjson refuses half of a surrogate pair, and NaN; both do come.
+    # orjson refuses half of a surrogate pair, NaN, control characters and bytes that are no
+    # UTF-8; all of them do come.
+    text = payload.decode("utf-8", "replace")
     try:
-        return json.loads(payload), True
-    except (ValueError, RecursionError) as error:
-        raise ProviderError(failures.NOT_JSON) from error
-
-
-def _whole(text: str) -> str:
-    """Join the surrogate pairs of a text; a half without its other is U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        yield json.loads(text, strict=False), True
+        return
+    except (ValueError, RecursionError):
+        pass
+    lines = text.split("\n")
+    for line in lines if len(lines) > 1 else ():
+        try:
+            yield json.loads(line, strict=False), True
+        except (ValueError, RecursionError):
+            if line.strip() not in ("", "[DONE]"):
+                yield None, False
+    if len(lines) == 1:
+        yield None, False
 
 
 def _text(value: Any) -> str:
@@ -249,11 +390,19 @@ def _join_texts(parts: Any) -> str:
     if not isinstance(parts, list):
         return _text(parts)
     return "".join(
-        _text(part.get("text"))
+        _text(part) if isinstance(part, str) else _text(part.get("text"))
         for part in parts
-        if isinstance(part, dict) and part.get("type") == "text"
+        if isinstance(part, str) or (isinstance(part, dict) and part.get("type") in _TEXT_TYPES)
     )
 
 
+_TEXT_TYPES = ("text", "output_text")
+
+
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    """Read a number of tokens: some endpoints send floats, or texts."""
+    try:
+        count = int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return count if 0 < count < 2**53 else 0

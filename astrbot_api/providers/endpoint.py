@@ -1,11 +1,12 @@
-"""One model's endpoint: requests until one succeeds, and failures as sentences."""
+"""One model's endpoint: a request, its keys and address, and failures as sentences."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import random
+import re
+import time
 from typing import Any
 
 import orjson
@@ -14,6 +15,9 @@ from ..config.agents import ProviderConfig
 from ..errors import ProviderError
 from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 from . import failures
+from .base_url import BaseUrl
+from .key_ring import KeyRing
+from .sse import NotAnAnswer
 
 log = logging.getLogger(__name__)
 
@@ -33,47 +37,175 @@ _MAX_PAUSE_S = 8.0
 #: An endpoint that asks for a longer pause is not waited for, in seconds.
 _MAX_RETRY_AFTER_S = 30.0
 
+#: What is answered where a path does not exist. Source: LM Studio, Express, FastAPI, OpenAI.
+_NO_PATH = re.compile(
+    r"unexpected endpoint|not found|cannot (post|get) /|unknown (url|path|route)|invalid url"
+    r"|no (such )?route|method not allowed",
+    re.IGNORECASE,
+)
+
+
+class Attempts:
+    """How often one request is sent, and how long it is waited in between.
+
+    :param max_retries: Tries after the first one.
+    :param limit_s: For all tries and pauses together.
+    """
+
+    def __init__(self, max_retries: int, limit_s: float) -> None:
+        self._left = max_retries
+        self._made = 0
+        self._began_at = time.monotonic()
+        self._limit_s = limit_s
+
+    def wait(self, error: ProviderError, call: Call) -> None:
+        """Wait for the next try.
+
+        :raises ProviderError: the same one, when there is none.
+        :raises RunCancelled: when the run ends meanwhile.
+        """
+        if not error.retryable or self._made >= self._left:
+            raise error
+        if (error.retry_after_s or 0.0) > _MAX_RETRY_AFTER_S:
+            raise error
+        pause_s = _choose_pause(error, self._made)
+        if time.monotonic() - self._began_at + pause_s > self._limit_s:
+            raise error
+        self._made += 1
+        call.sleep(pause_s)
+
 
 class Endpoint:
-    """An address of the API, for example ``http://host:1/v1``, and its key."""
+    """An address of the API, for example ``http://host:1/v1``, and its keys."""
 
-    def __init__(self, config: ProviderConfig, api_key: str) -> None:
+    def __init__(self, config: ProviderConfig, keys: KeyRing) -> None:
         self._config = config
-        self._api_key = api_key
-        self._base_url = config.base_url.rstrip("/")
+        self._keys = keys
+        self._base = BaseUrl.parse(config.base_url)
+        self._wrong_address: ProviderError | None = None
         self._headers = {
             "Accept": "text/event-stream, application/json",
             "Content-Type": "application/json",
             "User-Agent": "astrbot-api",
         }
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        self._outbound = Outbound(pool_size=_POOL_SIZE)
+        self._outbound = Outbound(pool_size=_POOL_SIZE, proxy=config.proxy)
 
-    def exchange(self, method: str, path: str, body: dict[str, Any] | None, call: Call) -> Answer:
-        """Send a request until it succeeds or is not worth another try.
+    def begin_attempts(self) -> Attempts:
+        """Return what counts the tries of one request."""
+        return Attempts(self._config.max_retries, self._config.retry_limit_s)
 
-        :returns: An answer with a status of success, its body unread.
+    def fetch(self, path: str, call: Call) -> bytes:
+        """Return the body that a GET is answered with, after as many tries as it may take.
+
         :raises ProviderError: when there is none.
         :raises RunCancelled: when the run ends meanwhile.
         """
-        content = None if body is None else _dump(body)
-        for attempt in itertools.count():
+        attempts = self.begin_attempts()
+        while True:
             try:
-                answer = self._send(method, path, content, call)
-                if 200 <= answer.status < 300:
-                    return answer
-                raise self._read_refusal(answer)
+                return self._read_whole(self.send("GET", path, None, call))
             except ProviderError as error:
-                if attempt >= self._config.max_retries or not error.retryable:
-                    raise
-                if (error.retry_after_s or 0.0) > _MAX_RETRY_AFTER_S:
-                    raise
-                pause_s = _choose_pause(error, attempt)
-            call.sleep(pause_s)
-        raise AssertionError("unreachable")
+                if not self.try_version(error):
+                    attempts.wait(self.hint(error), call)
 
-    def read_whole(self, answer: Answer) -> bytes:
+    def send(self, method: str, path: str, body: dict[str, Any] | None, call: Call) -> Answer:
+        """Send a request, once with each key until one is taken.
+
+        :returns: An answer with a status of success, its body unread.
+        :raises ProviderError: when there is none.
+        """
+        content = None if body is None else _dump(body)
+        for _ in self._keys.keys[1:]:
+            key = self._keys.choose()
+            try:
+                return self._send(method, path, content, call, key)
+            except failures.EndpointRefusal as error:
+                if not self._rest(key, error):
+                    raise
+        key = self._keys.choose()
+        try:
+            return self._send(method, path, content, call, key)
+        except failures.EndpointRefusal as error:
+            self._rest(key, error)
+            raise
+
+    def try_version(self, error: ProviderError) -> bool:
+        """Add ``/v1`` to the address where a failure shows that it is missing.
+
+        :returns: Whether the address has changed: the request may be sent again.
+        """
+        if not _is_wrong_address(error) or self._wrong_address is not None:
+            return False
+        other = self._base.with_version()
+        if other is None:
+            return False
+        self._wrong_address = error
+        self._base = other
+        return True
+
+    def hint(self, error: ProviderError) -> ProviderError:
+        """Return a failure with a word about the address, where it is the address's fault."""
+        first = self._wrong_address
+        if first is None or not _is_wrong_address(error):
+            return error
+        # As it was: what is wrong may be corrected at the other end.
+        self._base, self._wrong_address = BaseUrl.parse(self._config.base_url), None
+        words = "Neither base_url nor base_url with /v1 behind it leads to chat completions"
+        return ProviderError(f"{first.message.rstrip('.')}. {words}: correct it in the config.")
+
+    def confirm(self) -> None:
+        """Note that the address has answered: it stays as it is."""
+        if self._wrong_address is not None:
+            log.warning("provider %s answers at base_url with /v1: add it", self._config.id)
+            self._wrong_address = None
+
+    def explain_break(self, error: OutboundError) -> ProviderError:
+        """Return what an answer that broke off is called, and log it."""
+        self.log_failure("broke off", str(error))
+        if error.reason == "silent":
+            return ProviderError(failures.silent_for(self._config.read_timeout_s))
+        return ProviderError(failures.BROKE_OFF, retryable=True)
+
+    def log_failure(self, what: str, words: str = "") -> None:
+        """Log what the endpoint did, with its own words without keys."""
+        shown = f": {self.redact(words)}" if words else ""
+        log.warning("the endpoint of provider %s %s%s", self._config.id, what, shown)
+
+    def redact(self, text: str) -> str:
+        """Prepare an endpoint's text for the log."""
+        return failures.redact(text, self._keys.keys)
+
+    def _rest(self, key: str, error: failures.EndpointRefusal) -> bool:
+        return self._keys.rest(key, error.status, error.retry_after_s, error.spent)
+
+    def _send(self, method: str, path: str, content: bytes | None, call: Call, key: str) -> Answer:
+        headers = {**self._headers, "Authorization": f"Bearer {key}"} if key else self._headers
+        if key and self._base.is_azure:
+            headers = {**headers, "api-key": key}
+        try:
+            answer = self._outbound.send(
+                method, self._base.join(path), headers=headers, body=content, call=call,
+                connect_timeout_s=self._config.connect_timeout_s,
+                read_timeout_s=self._config.read_timeout_s, stale_tries=_STALE_TRIES,
+            )  # fmt: skip
+        except OutboundError as error:
+            raise self._explain_silence(error) from error
+        if 200 <= answer.status < 300:
+            return answer
+        raise self._read_refusal(answer)
+
+    def _explain_silence(self, error: OutboundError) -> ProviderError:
+        if error.reason == "silent":
+            # Not to be sent again: the endpoint may still be at work on it.
+            return ProviderError(failures.silent_for(self._config.read_timeout_s))
+        self.log_failure("gave no answer", str(error))
+        if error.reason == "untrusted":
+            return ProviderError(failures.UNTRUSTED)
+        if error.reason == "broken":
+            return ProviderError(failures.HUNG_UP, retryable=True)
+        return ProviderError(failures.UNREACHABLE, retryable=error.reason == "unreachable")
+
+    def _read_whole(self, answer: Answer) -> bytes:
         """Return the body of an answer that is no stream, and close it."""
         try:
             content, more = answer.read_all(_MAX_COMPLETION_BYTES)
@@ -83,43 +215,9 @@ class Endpoint:
             answer.close()
         if more:
             raise ProviderError("The model's endpoint sent an overlong answer.")
+        if content.lstrip()[:1] == b"<":
+            raise NotAnAnswer(failures.NOT_A_MODEL)
         return content
-
-    def explain_break(self, error: OutboundError) -> ProviderError:
-        """Return what an answer that broke off is called, and log it."""
-        self.log_failure("broke off", str(error))
-        if error.reason == "silent":
-            return ProviderError(failures.silent_for(self._config.read_timeout_s))
-        return ProviderError(failures.BROKE_OFF)
-
-    def log_failure(self, what: str, words: str = "") -> None:
-        """Log what the endpoint did, with its own words without keys."""
-        shown = f": {self.redact(words)}" if words else ""
-        log.warning("the endpoint of provider %s %s%s", self._config.id, what, shown)
-
-    def redact(self, text: str) -> str:
-        """Prepare an endpoint's text for the log."""
-        return failures.redact(text, self._api_key)
-
-    def _send(self, method: str, path: str, content: bytes | None, call: Call) -> Answer:
-        try:
-            return self._outbound.send(
-                method, self._base_url + path, headers=self._headers, body=content, call=call,
-                connect_timeout_s=self._config.connect_timeout_s,
-                read_timeout_s=self._config.read_timeout_s, stale_tries=_STALE_TRIES,
-            )  # fmt: skip
-        except OutboundError as error:
-            if error.reason == "silent":
-                # Not to be sent again: the endpoint may still be at work on it.
-                message = failures.silent_for(self._config.read_timeout_s)
-                raise ProviderError(message) from error
-            self.log_failure("gave no answer", str(error))
-            if error.reason == "untrusted":
-                raise ProviderError(failures.UNTRUSTED) from error
-            if error.reason == "broken":
-                raise ProviderError(failures.HUNG_UP, retryable=True) from error
-            retryable = error.reason == "unreachable"
-            raise ProviderError(failures.UNREACHABLE, retryable=retryable) from error
 
     def _read_refusal(self, answer: Answer) -> failures.EndpointRefusal:
         try:
@@ -130,12 +228,17 @@ class Endpoint:
             answer.close()
         text = content.decode("utf-8", "replace")
         self.log_failure(f"answered HTTP {answer.status}", text)
-        return failures.EndpointRefusal(
-            answer.status,
-            retry_after_s=failures.read_retry_after(answer.headers.get("Retry-After")),
-            unknown_field=failures.find_unknown_field(answer.status, text),
-            reason=failures.find_reason(answer.status, text),
-        )
+        pause_s = failures.read_pause(answer.headers)
+        return failures.EndpointRefusal(answer.status, text, retry_after_s=pause_s)
+
+
+def _is_wrong_address(error: ProviderError) -> bool:
+    """Return whether a failure looks as if nobody listens at this path."""
+    if isinstance(error, NotAnAnswer):
+        return True
+    if isinstance(error, failures.EndpointRefusal):
+        return error.status in (404, 405)
+    return bool(_NO_PATH.search(error.message))
 
 
 def _choose_pause(error: ProviderError, attempt: int) -> float:

@@ -1,20 +1,21 @@
 """What a failure of a model's endpoint is called, to the caller and in the log.
 
-The caller of the API gets one of these sentences: never the endpoint's own
-text, address or key. The operator's log gets the rest, without keys.
+The caller of the API gets one of these sentences and, where it is safe, the endpoint's own
+words without keys and addresses. The operator's log gets the rest, without keys.
 """
 
 from __future__ import annotations
 
 import email.utils
+import json
 import re
 import time
+from collections.abc import Iterable, Mapping
 from datetime import UTC
+from typing import Any
 
 from ..errors import ProviderError
-
-#: Statuses that say "not now", so the same request may succeed a little later.
-PASSING_STATUSES = frozenset({429, 500, 502, 503, 504})
+from .quirks import is_spent, is_too_long, may_pass
 
 #: How much of an endpoint's text goes into the log, in characters.
 _LOGGED_CHARS = 500
@@ -32,6 +33,20 @@ NOT_A_MODEL = (
     "The model's endpoint answered with a web page: its address in the config may be wrong."
 )
 FAILED_MIDWAY = "The model's endpoint answered with an error."
+FILTERED = "The model gave no answer: its endpoint's content filter withheld it."
+THOUGHT_ONLY = (
+    "The model thought, but gave no answer. Where it ran out of tokens, raise max_tokens in the "
+    "config's [provider.extra], or ask for less thinking."
+)
+NO_ROOM = (
+    "The model gave no answer: it ran out of tokens. Raise max_tokens in the config's "
+    "[provider.extra], or ask for less."
+)
+TOO_LONG = (
+    "The conversation is too long for this model: begin a new one with /reset, or set a smaller "
+    "history_tokens in the config."
+)
+TOO_SLOW = "The model's endpoint kept failing until the time for new attempts was over."
 
 
 def silent_for(timeout_s: float) -> str:
@@ -54,66 +69,116 @@ def describe_status(status: int) -> str:
 
 
 class EndpointRefusal(ProviderError):
-    """The endpoint answered with a status that is not a success.
+    """The endpoint answered with a status that is not a success, or said so in its body.
 
     :param status: The HTTP status.
+    :param text: What the endpoint said, as it came.
     :param retry_after_s: What the endpoint asked us to wait, in seconds.
-    :param unknown_field: The field of the request that the refusal is about
-        and that can be left out: ``stream_options``, which older endpoints do
-        not know, or ``tools``, which not every model can use. Empty: none.
-    :param reason: As in :class:`ProviderError`.
     """
 
-    def __init__(
-        self,
-        status: int,
-        *,
-        retry_after_s: float | None = None,
-        unknown_field: str = "",
-        reason: str = "",
-    ) -> None:
+    def __init__(self, status: int, text: str = "", *, retry_after_s: float | None = None) -> None:
+        # Words about credentials are for the operator alone.
+        words = "" if status in (401, 403, 407) else quote(find_words(text))
+        self.spent = is_spent(text) or status == 402
         super().__init__(
-            describe_status(status),
-            retryable=status in PASSING_STATUSES and not unknown_field,
+            with_words(describe_status(status), words),
+            retryable=may_pass(status) and not self.spent,
             retry_after_s=retry_after_s,
-            reason=reason,
+            reason=find_reason(status, text),
         )
         self.status = status
-        self.unknown_field = unknown_field
+        self.text = text
 
 
-#: What endpoints say of a model without tools. Source: the texts of Ollama
-#: ("does not support tools", 400), vLLM ("tool choice requires
-#: --enable-auto-tool-choice", 400), llama.cpp ("tools param requires --jinja
-#: flag", 500) and OpenRouter ("no endpoints found that support tool use", 404).
-_NO_TOOLS = re.compile(
-    r"support\w* tool|tool\w*[^.]{0,40}(support|requires\b|enable)", re.IGNORECASE
-)
+def with_words(sentence: str, words: str) -> str:
+    """Add an endpoint's own words to a sentence."""
+    return f"{sentence.rstrip('.')}: {words}" if words else sentence
 
 
-def find_unknown_field(status: int, text: str) -> str:
-    """Return the optional field of the request that a refusal is about, if any.
+#: Where an endpoint's words stand in its JSON.
+_WORDS = ("message", "status_msg", "msg", "detail", "error_msg", "error", "reason", "title")
 
-    :param text: What the endpoint said.
-    """
-    if status in (400, 422) and "stream_options" in text:
-        return "stream_options"
-    if status in (400, 404, 422, 500, 501) and _NO_TOOLS.search(text):
-        return "tools"
+
+def find_words(error: Any, depth: int = 0) -> str:
+    """Return what an endpoint says to people, in the JSON or text of its error; or nothing."""
+    if depth > 5:
+        return ""
+    if isinstance(error, str):
+        text = error.strip()
+        if text[:1] in ("{", "["):
+            try:
+                return find_words(json.loads(text), depth + 1)
+            except (ValueError, RecursionError):
+                return ""
+        return "" if text[:1] == "<" else text
+    if isinstance(error, list):
+        return find_words(error[0], depth + 1) if error else ""
+    if isinstance(error, dict):
+        for key in _WORDS:
+            words = find_words(error.get(key), depth + 1)
+            if words:
+                return words
+        for value in error.values():
+            words = find_words(value, depth + 1) if isinstance(value, dict) else ""
+            if words:
+                return words
     return ""
 
 
-#: What endpoints say of a conversation that is too long. Source: the texts of OpenAI and vLLM
-#: ("maximum context length"), llama.cpp ("exceeds the available context size"), Anthropic
-#: ("prompt is too long"), Gemini ("input token count … exceeds the maximum"), Ollama ("input
-#: length exceeds the context length"), DashScope ("Range of input length should be") and Groq
-#: ("Please reduce the length of the messages").
-_TOO_LONG = re.compile(
-    r"context_length_exceeded|context.?(length|window|size)|prompt is too long"
-    r"|input (token|length)[^.]{0,60}exceed|range of input length|reduce the length"
-    r"|too many (input )?tokens",
+#: What may name a place or hold a secret: addresses, hosts, paths, keys, ids of accounts.
+_PRIVATE = re.compile(
+    r"\b\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|\[?[0-9a-f]*:[0-9a-f:]*:[0-9a-f:.]+\]?(?::\d+)?"
+    r"|\b[\w.-]+@[\w.-]+|\blocalhost\b(?::\d+)?|\b(?:[\w-]+\.)+(?:com|net|org|io|ai|dev|cn|local"
+    r"|internal|lan|cloud|app|de|eu|co|us)\b(?::\d+)?|(?<![\w])(?:/[\w.-]+){2,}"
+    r"|\b(?:org|proj|acct|user|req)[-_][A-Za-z0-9]{6,}|\b(?=\w*\d)(?=\w*[A-Za-z])[\w*-]{24,}",
     re.IGNORECASE,
 )
+
+#: Most of an endpoint's words that a caller is shown, in characters.
+_QUOTED_CHARS = 300
+
+
+def quote(words: str) -> str:
+    """Return an endpoint's words as a caller may see them; empty where nothing safe is left."""
+    if "Traceback" in words or (not words.isprintable() and len(words) > 2000):
+        return ""
+    text = " ".join(_PRIVATE.sub("[…]", _KEYS.sub("[…]", words[:4000])).split())
+    text = "".join(one for one in text if one.isprintable())
+    return text if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]}…"
+
+
+#: Words of an error for what HTTP says with a number.
+_STATUS_WORDS = (
+    ("rate_limit", 429), ("resource_exhausted", 429), ("insufficient", 429), ("quota", 429),
+    ("overloaded", 529), ("unavailable", 503), ("timeout", 504), ("server_error", 500),
+    ("internal", 500), ("context_length", 400), ("invalid_request", 400),
+    ("invalid_argument", 400), ("authentication", 401), ("permission", 403), ("not_found", 404),
+)  # fmt: skip
+
+
+def read_status(error: Any) -> int:
+    """Return the HTTP status that an error in a body stands for; 0: it does not say."""
+    if not isinstance(error, dict):
+        return 0
+    for key in ("code", "status", "status_code", "http_status", "statusCode"):
+        value = error.get(key)
+        if isinstance(value, str) and value.isdigit():
+            value = int(value)
+        if isinstance(value, int) and 400 <= value < 600:
+            return value
+    inner = error.get("error")
+    if isinstance(inner, dict):
+        return read_status(inner)
+    words = " ".join(str(error.get(key) or "") for key in ("code", "type", "status")).lower()
+    return next((status for word, status in _STATUS_WORDS if word in words), 0)
+
+
+def read_pause(headers: Mapping[str, str]) -> float | None:
+    """Return what an endpoint asks to wait, in seconds: ``retry-after-ms``, or ``Retry-After``."""
+    milliseconds = (headers.get("retry-after-ms") or "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", milliseconds, re.ASCII):
+        return float(milliseconds) / 1000
+    return read_retry_after(headers.get("Retry-After"))
 
 
 def find_reason(status: int, text: str) -> str:
@@ -123,7 +188,7 @@ def find_reason(status: int, text: str) -> str:
     """
     if status == 429:
         return "provider_rate_limited"
-    if status in (400, 413, 422, 500) and _TOO_LONG.search(text):
+    if status in (400, 413, 422, 500) and is_too_long(text):
         return "context_length_exceeded"
     return ""
 
@@ -148,15 +213,16 @@ def read_retry_after(value: str | None) -> float | None:
     return max(0.0, when.timestamp() - time.time())
 
 
-def redact(text: str, api_key: str) -> str:
+def redact(text: str, api_keys: Iterable[str]) -> str:
     """Prepare an endpoint's text for the log.
 
     :param text: What the endpoint, or the library, said.
-    :param api_key: The key that was sent; may be empty.
+    :param api_keys: The keys that are sent.
     :returns: At most 500 characters, without the key and without anything
         else that looks like one, control characters escaped.
     """
-    if api_key:
-        text = text.replace(api_key, _REDACTED)
+    for key in api_keys:
+        if key:
+            text = text.replace(key, _REDACTED)
     # Cut only now: half a key would no longer be recognised.
     return repr(_KEYS.sub(_REDACTED, text)[:_LOGGED_CHARS])

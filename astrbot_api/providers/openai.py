@@ -7,35 +7,39 @@ afterwards nothing is, because the caller has already seen a part.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import logging
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from ..agent.provider import Delta, ModelMessage, ModelOptions, ToolSpec
 from ..config.agents import ProviderConfig
 from ..errors import ProviderError
-from ..runtime.outbound import Answer, Call, OutboundError
+from ..runtime.outbound import Call
 from . import failures
-from .chunks import ChunkReader
+from .answer import AnswerReader
+from .base_url import choose_model
+from .chunks import ChunkReader, Reading
+from .conversation import Rules
 from .endpoint import Endpoint
-from .sse import SSEParser
+from .key_ring import KeyRing
+from .learned import Learned
+from .quirks import Cure, find_cure
+from .think import DEFAULT_TAGS
 
 log = logging.getLogger(__name__)
 
-_READ_BYTES = 16_384
+#: Changes of one request after refusals. A conversation may have to be shortened several times.
+_MAX_CURES = 12
 
-#: How long to wait for what may still come when the answer is whole: the
-#: usage and the end mark, then only the end of the HTTP body. In seconds.
-_LATE_USAGE_S = 5.0
-_LATE_END_S = 0.2
+#: Models of which something is kept. Clients may name any.
+_MAX_MODELS = 200
 
-#: After how many chunks other greenlets get their turn: a fast endpoint
-#: always has more bytes ready, so that reading alone never waits.
-_CHUNKS_PER_TURN = 32
+#: Changes that hold for one request, as they are about its own content.
+_ONCE = ("bad_media", "stale")
 
 
 class OpenAIProvider:
@@ -50,10 +54,11 @@ class OpenAIProvider:
 
     def __init__(self, config: ProviderConfig, *, api_key: str | None = None) -> None:
         self._config = config
-        key = config.resolve_api_key() if api_key is None else api_key
-        self._endpoint = Endpoint(config, key.strip())
-        self._asks_usage = True
-        self._without_tools: set[str] = set()
+        keys = config.resolve_api_keys() if api_key is None else (api_key,)
+        self._endpoint = Endpoint(config, KeyRing(keys))
+        name = f"{config.id} {config.base_url}"
+        self._name = hashlib.sha256(name.encode()).hexdigest()[:16]
+        self._learned: dict[str, Learned] = {}
         self._default_model = ""
         self._default_model_lock = threading.Lock()
 
@@ -65,10 +70,11 @@ class OpenAIProvider:
     ) -> Iterator[Delta]:
         """Ask the model once and yield its answer as it comes.
 
-        :param messages: The conversation, oldest first.
+        :param messages: The conversation, oldest first; it is made valid first.
         :param tools: The tools that it may call; may be empty.
         :param options: Model, cancellation and further body fields.
-        :returns: Deltas; at most one :class:`Usage`, the last one.
+        :returns: Deltas; calls are whole, and one
+            :class:`~astrbot_api.agent.provider.Finished` is the last.
         :raises ProviderError: when the endpoint cannot be reached, refuses,
             breaks off or answers nothing.
         :raises RunCancelled: when ``options.cancel`` fires.
@@ -76,110 +82,89 @@ class OpenAIProvider:
         with Call(options.cancel, headers=options.headers) as call:
             model = options.model or self._config.model or self._get_default_model(call)
             body = {**self._config.extra, **options.extra, "model": model, "stream": True}
-            body["messages"] = list(messages)
+            body.setdefault("stream_options", {"include_usage": True})
+            body["messages"] = messages
             if tools:
                 body["tools"] = list(tools)
-            answer = self._complete(body, call)
+            answer, found = self._open(body, call)
             try:
-                yield from self._read_answer(answer, call)
+                while found is not None:
+                    yield from found
+                    found = answer.read_more()
             finally:
-                # Closes what was not read to its end; a connection whose
-                # answer was is back in the pool and no longer the answer's.
                 answer.close()
 
-    def _complete(self, body: dict[str, Any], call: Call) -> Answer:
-        """Post the request, without the fields that endpoint or model do not know."""
-        for _ in ("stream_options", "tools"):
-            try:
-                return self._endpoint.exchange("POST", "/chat/completions", self._trim(body), call)
-            except failures.EndpointRefusal as refusal:
-                if not self._learn(refusal, body):
-                    raise
-        return self._endpoint.exchange("POST", "/chat/completions", self._trim(body), call)
+    def list_models(self, call: Call) -> Any:
+        """Return the JSON of the endpoint's list of models.
 
-    def _trim(self, body: dict[str, Any]) -> dict[str, Any]:
-        trimmed = {"stream_options": {"include_usage": True}, **body} if self._asks_usage else body
-        if body["model"] in self._without_tools:
-            trimmed = {key: value for key, value in trimmed.items() if key != "tools"}
-        return trimmed
-
-    def _learn(self, refusal: failures.EndpointRefusal, body: dict[str, Any]) -> bool:
-        """Note what must be left out from now on. False: the refusal is about something else."""
-        model = body["model"]
-        if refusal.unknown_field == "stream_options" and self._asks_usage:
-            self._asks_usage = False
-            return True
-        if (
-            refusal.unknown_field == "tools"
-            and "tools" in body
-            and model not in self._without_tools
-        ):
-            log.warning("model %s takes no tools; it is asked without them from now on", model)
-            self._without_tools.add(model)
-            return True
-        return False
-
-    def _read_answer(self, answer: Answer, call: Call) -> Iterator[Delta]:
-        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind == "text/html":
-            raise ProviderError(failures.NOT_A_MODEL)
-        reader = ChunkReader(self._endpoint.redact)
-        if kind == "application/json":
-            # The endpoint ignores "stream".
-            yield from reader.read(self._endpoint.read_whole(answer))
-            yield from reader.finish()
-        else:
-            yield from self._read_chunks(answer, call, reader)
-        reader.check_answered()
-
-    def _read_chunks(self, answer: Answer, call: Call, reader: ChunkReader) -> Iterator[Delta]:
-        parser, read = SSEParser(), answer.read
-        done = hurried = False
-        chunks = 0
-        while not done:
-            try:
-                data = read(_READ_BYTES)
-            except OutboundError as error:
-                if not reader.finished:
-                    raise self._endpoint.explain_break(error) from error
-                data = b""  # only the end is missing
-            payloads = parser.feed(data) if data else parser.finish()
-            for payload in payloads:
-                if payload == b"[DONE]":
-                    done = True
-                    break
-                if payload:
-                    yield from reader.read(payload)
-            if not data:
-                break
-            if reader.finished and not hurried:
-                hurried = True
-                call.limit_wait(min(_LATE_USAGE_S, self._config.read_timeout_s))
-            chunks += len(payloads)
-            if chunks >= _CHUNKS_PER_TURN:
-                chunks = 0
-                time.sleep(0)
-        if done:
-            self._read_end(answer, call)
-        elif not reader.finished:
-            # A cut connection may look like an ordinary end of the body.
-            self._endpoint.log_failure("broke off")
-            raise ProviderError(failures.BROKE_OFF)
-        yield from reader.finish()
-
-    def _read_end(self, answer: Answer, call: Call) -> None:
-        """Read the end of the body after ``[DONE]``, to keep the connection.
-
-        It is mostly here already. An endpoint that never ends the body only
-        costs the connection.
+        :raises ProviderError: when there is none.
         """
-        call.limit_wait(_LATE_END_S)
-        with suppress(OutboundError):
-            if answer.read(_READ_BYTES):
-                answer.close()
+        try:
+            return orjson.loads(self._endpoint.fetch("/models", call))
+        except orjson.JSONDecodeError as error:
+            raise ProviderError(failures.NOT_JSON) from error
+
+    def _open(self, body: Mapping[str, Any], call: Call) -> tuple[AnswerReader, list[Delta] | None]:
+        """Ask until the first delta is there, with the changes that refusals call for."""
+        attempts, learned = self._endpoint.begin_attempts(), self._get_learned(body["model"])
+        once: frozenset[str] = frozenset()
+        cures = 0
+        while True:
+            shaped = learned.shape(body, once)
+            try:
+                return self._begin(shaped, call)
+            except failures.EndpointRefusal as error:
+                cure = find_cure(error.status, error.text, shaped)
+                if cure is not None and cures < _MAX_CURES:
+                    cures += 1
+                    if cure.kind in _ONCE and cure.kind not in once:
+                        once |= {cure.kind}
+                        continue
+                    if cure.kind not in _ONCE and learned.learn(cure, shaped):
+                        continue
+                self._go_on(_name_cause(error, cure), attempts, call)
+            except ProviderError as error:
+                self._go_on(error, attempts, call)
+
+    def _go_on(self, error: ProviderError, attempts: Any, call: Call) -> None:
+        if not self._endpoint.try_version(error):
+            attempts.wait(self._endpoint.hint(error), call)
+
+    def _begin(self, body: dict[str, Any], call: Call) -> tuple[AnswerReader, list[Delta]]:
+        """Send the request once and read its answer up to the first delta."""
+        audio = body.get("audio")
+        reading = Reading(
+            self._endpoint.redact,
+            provider=self._name,
+            shown_provider=self._config.id,
+            model=body["model"],
+            tags=DEFAULT_TAGS if self._config.reasoning_tags is None
+            else self._config.reasoning_tags,
+            sound_format=str(audio.get("format") or "") if isinstance(audio, dict) else "",
+        )  # fmt: skip
+        sent = self._endpoint.send("POST", "/chat/completions", body, call)
+        answer = AnswerReader(
+            sent, call, self._endpoint, ChunkReader(reading), self._config.read_timeout_s
+        )
+        try:
+            found = answer.read_first()
+        except BaseException:
+            answer.close()
+            raise
+        self._endpoint.confirm()
+        return answer, found
+
+    def _get_learned(self, model: str) -> Learned:
+        learned = self._learned.get(model)
+        if learned is None:
+            if len(self._learned) >= _MAX_MODELS:
+                self._learned.clear()
+            rules = Rules(strict_roles=self._config.strict_roles)
+            learned = self._learned.setdefault(model, Learned(self._name, model, rules))
+        return learned
 
     def _get_default_model(self, call: Call) -> str:
-        """Return the first model that the endpoint has, asked for once.
+        """Return the first model of the endpoint that can chat, asked for once.
 
         :raises ProviderError: when it does not say.
         """
@@ -195,18 +180,21 @@ class OpenAIProvider:
     def _ask_first_model(self, call: Call) -> str:
         hint = "The config names no model"
         try:
-            answer = self._endpoint.exchange("GET", "/models", None, call)
-            content = self._endpoint.read_whole(answer)
+            listed = self.list_models(call)
         except ProviderError as error:
             raise ProviderError(
                 f"{hint}, and its endpoint's list of models could not be read: {error.message}",
                 retryable=error.retryable,
                 retry_after_s=error.retry_after_s,
             ) from error
-        try:
-            model = json.loads(content)["data"][0]["id"]
-        except (ValueError, LookupError, TypeError) as error:
-            raise ProviderError(f"{hint}, and its endpoint lists none.") from error
-        if not isinstance(model, str) or not model:
+        model = choose_model(listed)
+        if not model:
             raise ProviderError(f"{hint}, and its endpoint lists none.")
         return model
+
+
+def _name_cause(error: failures.EndpointRefusal, cure: Cure | None) -> ProviderError:
+    """Return a refusal that no change has cured, with a remedy where there is one."""
+    if cure is not None and cure.kind == "too_long":
+        return ProviderError(failures.TOO_LONG, reason="context_length_exceeded")
+    return error

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from ..agent.provider import Provider
 from ..config.agents import ProviderConfig
 from ..errors import SettingsError
+from .fallback import FallbackProvider
 from .local import LocalProvider, resolve_auto
 from .mock import MockProvider
 from .openai import OpenAIProvider
@@ -30,6 +31,7 @@ class Providers:
         self._own = dict(own or {})
         self._lock = threading.Lock()
         self._made: dict[ProviderConfig, Provider] = {}
+        self._chains: dict[tuple[ProviderConfig, ...], Provider] = {}
 
     def get_provider(self, config: ProviderConfig) -> Provider:
         """Return the provider of a table.
@@ -46,6 +48,23 @@ class Providers:
                     self._made.clear()
                 provider = self._made[resolved] = _make(resolved)
         return provider
+
+    def get_chain(self, config: ProviderConfig, others: Mapping[str, ProviderConfig]) -> Provider:
+        """Return the provider of a table, with its fallbacks behind it.
+
+        :param others: The providers of the config, by id.
+        :raises ProviderError: when ``type = "auto"`` finds no model.
+        """
+        chain = (config, *(others[one] for one in config.fallback if one in others))
+        if len(chain) == 1:
+            return self.get_provider(config)
+        with self._lock:
+            made = self._chains.get(chain)
+            if made is None:
+                if len(self._chains) >= _MAX_KEPT:
+                    self._chains.clear()
+                made = self._chains[chain] = FallbackProvider(chain, self.get_provider)
+        return made
 
     def check(self, config: ProviderConfig) -> None:
         """Return whether a table has what it takes to ask its model. It asks no endpoint.
@@ -65,4 +84,4 @@ def _make(config: ProviderConfig) -> Provider:
         return MockProvider()
     if config.type == "local":
         return SafeNames(LocalProvider(config))
-    return SafeNames(OpenAIProvider(config, api_key=config.resolve_api_key()))
+    return SafeNames(OpenAIProvider(config))

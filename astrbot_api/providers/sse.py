@@ -1,4 +1,6 @@
-"""Reads the ``data`` of server-sent events, whatever way the bytes are cut.
+"""Reads the payloads of an answer's body by its bytes, whatever its header says.
+
+Events are found whatever way the bytes are cut.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, section
 "Interpreting an event stream". Event names, ids and ``retry`` are dropped:
@@ -7,10 +9,19 @@ model endpoints say everything in ``data``.
 
 from __future__ import annotations
 
+import orjson
+
 from ..errors import ProviderError
+from . import failures
 
 #: Longest line, and longest ``data`` of one event, in bytes.
-MAX_EVENT_BYTES = 4 * 1024 * 1024
+MAX_EVENT_BYTES = 32 * 1024 * 1024
+
+#: What stands at the end of a stream, after blanks are taken off.
+_DONE = (b"[DONE]", b'"[DONE]"')
+
+#: What an answer may begin with, where its header says that it is a page.
+_STARTS = (b"data", b"event", b"id", b"retry", b":", b"{", b"[")
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -97,12 +108,102 @@ class SSEParser:
                 self._data_bytes = 0
         elif line.startswith(b"data:"):
             value = line[6:] if line.startswith(b"data: ") else line[5:]
+            if self._data and value[:1] == b"{" and self._data[-1].rstrip()[-1:] == b"}":
+                # The blank line between two events is missing.
+                found.append(b"\n".join(self._data))
+                self._data, self._data_bytes = [], 0
             self._data.append(value)
             self._data_bytes += len(value) + 1
             self._check_size(self._data_bytes)
         elif line == b"data":
             self._data.append(b"")
+        elif line[:1] == b"{":
+            found.append(line)  # an error in the middle of a stream, as plain JSON
 
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._max:
             raise ProviderError("The model's endpoint sent an overlong event.")
+
+
+class BodyParser:
+    """Takes the bytes of an answer's body and gives its JSON texts.
+
+    Server-sent events, one JSON document, or one JSON object a line: the first byte that is no
+    blank shows which. ``Content-Type`` does not: endpoints are wrong about it in each way.
+
+    :param content_type: As the header has it, to know a web page whose bytes do not show it.
+    """
+
+    def __init__(self, content_type: str = "") -> None:
+        self._may_be_page = content_type.strip().lower().startswith("text/html")
+        #: Whether ``[DONE]`` has come.
+        self.done = False
+        self._events = SSEParser()
+        self._begun = False
+        self._start = b""
+        self._document: bytearray | None = None
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; return the payloads that they complete, without ``[DONE]``.
+
+        :raises ProviderError: for a web page, and for what is too long.
+        """
+        if not self._begun:
+            data = self._begin(data)
+        if self._document is None:
+            return self._choose(self._events.feed(data))
+        self._document += data
+        if len(self._document) > 2 * MAX_EVENT_BYTES:
+            raise ProviderError("The model's endpoint sent an overlong answer.")
+        return []
+
+    def finish(self) -> list[bytes]:
+        """Note that no more bytes come; return what is left."""
+        if self._document is None:
+            return self._choose(self._events.finish())
+        document, self._document = bytes(self._document).strip(), bytearray()
+        if not document:
+            return []
+        try:
+            orjson.loads(document)
+        except orjson.JSONDecodeError:
+            lines = document.splitlines()
+            if len(lines) > 1 and all(one[:1] in b"{" for one in lines):
+                return self._choose(lines)
+        return [document]
+
+    @property
+    def is_document(self) -> bool:
+        """Whether the body is no stream of events."""
+        return self._document is not None
+
+    def _begin(self, data: bytes) -> bytes:
+        self._start += data
+        head = self._start.removeprefix(_BOM).lstrip()
+        if not head or _BOM.startswith(self._start):
+            return b""
+        if head[:1] == b"<" or (self._may_be_page and not head.startswith(_STARTS)):
+            raise NotAnAnswer(failures.NOT_A_MODEL)
+        data, self._start, self._begun = self._start, b"", True
+        if head[:1] in (b"{", b"["):
+            self._document = bytearray()
+            return head
+        return data
+
+    def _choose(self, payloads: list[bytes]) -> list[bytes]:
+        """Leave out blanks, and what comes after ``[DONE]``."""
+        if all(one[:1] == b"{" for one in payloads):
+            return payloads
+        found: list[bytes] = []
+        for payload in payloads:
+            payload = payload.strip()
+            if payload in _DONE:
+                self.done = True
+                break
+            if payload:
+                found.append(payload)
+        return found
+
+
+class NotAnAnswer(ProviderError):
+    """The body is a web page: the address leads to something else."""

@@ -62,26 +62,32 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
+#: Kinds of proxies. ``socks5h`` has the proxy resolve names.
+PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks4", "socks4a")
+
+
 def find_proxy(url: str, proxy: str | None = None) -> str | None:
     """Return the address of the proxy through which a URL is asked; None: directly.
 
-    :param proxy: A proxy for every URL, without exceptions; empty: none. None:
-        what ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY`` say, or their
-        names in lower case, which win. They never lead to this machine's own
-        addresses, and ``NO_PROXY`` also takes networks (``10.0.0.0/8``).
-    :raises ValueError: for a proxy of another kind, for example SOCKS.
+    :param proxy: A proxy for every URL, without exceptions; empty: none. None: what
+        ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say, or their names in
+        lower case, which win. They never lead to this machine's own addresses, and
+        ``NO_PROXY`` also takes networks (``10.0.0.0/8``).
+    :raises ValueError: for a proxy of an unknown kind.
     """
     if proxy is None:
         parts, proxies = urlsplit(url), getproxies_environment()
-        proxy = proxies.get(parts.scheme, "")
+        proxy = proxies.get(parts.scheme) or proxies.get("all", "")
         if proxy and _is_exempt(parts.hostname or "", parts.port, proxies.get("no", "")):
             return None
     if not proxy:
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
-    if not proxy.startswith(("http://", "https://")):
-        raise ValueError("the address of a proxy must begin with http:// or https://")
+    if proxy.startswith("socks://"):
+        proxy = f"socks5h{proxy.removeprefix('socks')}"
+    if urlsplit(proxy).scheme not in PROXY_SCHEMES:
+        raise ValueError(f"the address of a proxy must begin with {', '.join(PROXY_SCHEMES)}")
     return proxy
 
 

@@ -165,12 +165,14 @@ class Route:
 
     :param may_connect: Says whether an address may be connected to; None: any.
     :param tunnel: The proxy that is asked for a tunnel to such an address.
+    :param socks: The SOCKS proxy through which connections are made.
     """
 
     call: Call
     find_addresses: Callable[[str, int], list[str]]
     may_connect: Callable[[str], bool] | None
     tunnel: str | None
+    socks: str | None = None
 
 
 # A context variable, because it is each thread's and each greenlet's own,
@@ -190,10 +192,14 @@ class _Connection(HTTPConnection):
         """Connect as urllib3 does, but show the socket before the wait begins."""
         route = ROUTE.get()
         self._has_served = False
+        if route.socks and not route.may_connect:
+            return self._connect_by_socks(route, self._dns_host)
         try:
             found, port = self._find_addresses(route)
         except (OSError, UnicodeError) as error:
             raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
+        if route.socks:
+            return self._connect_by_socks(route, found[0])
         failure: OSError = OSError("no address")
         for address in found:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -215,6 +221,21 @@ class _Connection(HTTPConnection):
         if isinstance(failure, TimeoutError):
             raise ConnectTimeoutError(self, "timed out") from failure
         raise NewConnectionError(self, str(failure)) from failure
+
+    def _connect_by_socks(self, route: Route, host: str) -> socket.socket:
+        """Connect through a SOCKS proxy."""
+        sock = make_socks_socket(route.socks or "")
+        try:
+            sock.settimeout(self.timeout)
+            route.call.attach(self, sock)
+            sock.connect((host, self.port))
+        except OSError as error:
+            sock.close()
+            raise NewConnectionError(self, str(error)) from error
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def _find_addresses(self, route: Route) -> tuple[list[str], int]:
         """Return the addresses to connect to, and the port: the host's, or its proxy's."""
@@ -257,6 +278,29 @@ class TLSPool(HTTPSConnectionPool):
     """Connections to one host over TLS."""
 
     ConnectionCls = _TLSConnection
+
+
+def make_socks_socket(proxy: str) -> Any:
+    """Return a socket whose connections go through a SOCKS proxy.
+
+    :raises OutboundError: when what it takes is not installed.
+    """
+    try:
+        import socks
+    except ImportError as error:
+        message = 'a SOCKS proxy needs `pip install "astrbot-api[socks]"`'
+        raise OutboundError("address", message) from error
+    parts = urlsplit(proxy)
+    sock = socks.socksocket()
+    sock.set_proxy(
+        socks.SOCKS4 if parts.scheme.startswith("socks4") else socks.SOCKS5,
+        parts.hostname,
+        parts.port or 1080,
+        rdns=parts.scheme in ("socks5h", "socks4a"),
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+    )
+    return sock
 
 
 def split_proxy(proxy: str) -> tuple[str, dict[str, str]]:

@@ -156,11 +156,12 @@ class Outbound:
             proxy = self._find_proxy(url, f"{parts.scheme}://{parts.netloc}")
         except ValueError as error:
             raise OutboundError("address", str(error)) from error
-        tunnel = proxy if self._may_connect else None
+        socks = proxy if proxy and proxy.startswith("socks") else None
+        tunnel = proxy if self._may_connect and not socks else None
         if tunnel:
             # The tunnel's other end is an address.
             sent["Host"] = parts.netloc.rpartition("@")[2]
-        route = Route(call, self._find_addresses, self._may_connect, tunnel)
+        route = Route(call, self._find_addresses, self._may_connect, tunnel, socks)
         while True:
             call.check()
             call.reused = False
@@ -206,7 +207,7 @@ class Outbound:
     def _make_manager(self, proxy: str | None) -> urllib3.PoolManager:
         options: dict[str, Any] = {"num_pools": 50, "maxsize": self._pool_size, "block": False}
         manager: urllib3.PoolManager
-        if proxy and self._may_connect is None:
+        if proxy and self._may_connect is None and not proxy.startswith("socks"):
             address, proxy_headers = split_proxy(proxy)
             manager = urllib3.ProxyManager(address, proxy_headers=proxy_headers, **options)
         else:

@@ -218,7 +218,7 @@ class FakeAstrBot(FakePlatform):
                     run.say(delta.text, "reasoning")
                 elif isinstance(delta, ToolCallDelta):
                     calls.append(delta)
-                else:
+                elif isinstance(delta, Usage):
                     used += delta
             if not calls:
                 return used

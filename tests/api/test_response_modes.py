@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.provider import Delta, TextDelta
-from astrbot_api.providers.failures import EndpointRefusal, find_reason
+from astrbot_api.providers.failures import EndpointRefusal
 from astrbot_api.testing import ScriptedModel
 
 from ..waiting import wait_for
@@ -64,10 +64,10 @@ def test_a_turn_that_fails_is_a_status_and_is_stored(api: Api) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "code", "wait"),
     [
-        (EndpointRefusal(429, retry_after_s=76.2, reason=find_reason(429, "")),
+        (EndpointRefusal(429, retry_after_s=76.2),
          429, "provider_rate_limited", "77"),
-        (EndpointRefusal(429, reason=find_reason(429, "")), 429, "provider_rate_limited", None),
-        (EndpointRefusal(400, reason=find_reason(400, "the prompt is too long: 9 > 8")),
+        (EndpointRefusal(429), 429, "provider_rate_limited", None),
+        (EndpointRefusal(400, "the prompt is too long: 9 > 8"),
          400, "context_length_exceeded", None),
         (EndpointRefusal(500), 502, "provider_error", None),
         (EndpointRefusal(503, retry_after_s=3), 502, "provider_error", "3"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.cancel import Cancellation
-from astrbot_api.agent.provider import Delta, ModelOptions, TextDelta
+from astrbot_api.agent.provider import Delta, Finished, ModelOptions, TextDelta
 from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import ProviderError
 from astrbot_api.providers.openai import OpenAIProvider
@@ -54,7 +54,14 @@ def begin(
 
 
 def ask(provider: OpenAIProvider, message: str = "hi", **more: Any) -> list[Delta]:
-    return list(begin(provider, message, **more))
+    """Return the answer without the delta that ends each; see :func:`end_of`."""
+    return [one for one in begin(provider, message, **more) if not isinstance(one, Finished)]
+
+
+def end_of(provider: OpenAIProvider, message: str = "hi", **more: Any) -> Finished:
+    """Return how an answer ended."""
+    (last,) = [one for one in begin(provider, message, **more) if isinstance(one, Finished)]
+    return last
 
 
 def answer_to(*events: bytes) -> list[Delta]:

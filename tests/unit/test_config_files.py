@@ -11,6 +11,8 @@ from astrbot_api import ApiError, SettingsError
 from astrbot_api.config.files import ConfigFiles
 from astrbot_api.im.botfile import BotFile
 
+from ..waiting import wait_for
+
 
 def write(data_dir: Path, name: str, text: str) -> Path:
     folder = data_dir / "configs"
@@ -24,9 +26,17 @@ def write(data_dir: Path, name: str, text: str) -> Path:
 def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigFiles:
     """Configs whose files are read again each time."""
     monkeypatch.setattr("astrbot_api.config.files._RECHECK_S", 0)
+    monkeypatch.setattr("astrbot_api.config.files._RECHECK_UNKNOWN_S", 0)
     found = ConfigFiles(tmp_path)
     found.load_all()
     return found
+
+
+def test_a_config_that_is_not_known_yet_is_looked_for_at_once(tmp_path: Path) -> None:
+    configs = ConfigFiles(tmp_path)
+    configs.load_all()
+    write(tmp_path, "new", "[provider]\ntype = 'mock'\n")
+    assert wait_for(lambda: configs.find_config("new"), limit_s=0.9)
 
 
 def test_the_first_start_writes_a_default_config(configs: ConfigFiles, tmp_path: Path) -> None:

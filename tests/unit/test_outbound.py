@@ -107,8 +107,8 @@ def test_a_proxy_that_is_given_wins_over_the_environment(monkeypatch: pytest.Mon
 
 
 def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "socks5://p:1")
-    with pytest.raises(ValueError, match=r"must begin with http:// or https://"):
+    monkeypatch.setenv("HTTP_PROXY", "gopher://p:1")
+    with pytest.raises(ValueError, match=r"must begin with http, https, socks5"):
         find_proxy("http://a.test/")
     http = PlatformHttp()
     with pytest.raises(PlatformError, match="a proxy, that cannot be used") as caught:

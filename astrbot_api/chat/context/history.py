@@ -8,21 +8,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from ...agent.provider import ModelMessage
 from ...db.messages import MessageRow, find_message, list_messages_before
 from ...db.store import Store
-from ...messages import MEDIA_TYPES, Reply, Segment, plain_text
-from .budget import PastTurn, cost, drop_oldest, make_room, shorten, split_old, total
+from ...messages import Reply, Segment, plain_text
+from .budget import PastTurn, cost, drop_oldest, make_room, split_old, total
 from .media import Content
+from .steps import to_steps
 from .summary import Summariser, to_messages
 
 #: Messages that are read at a time, newest first, until the budget is full.
 _PAGE = 50
-
-#: What is kept of an old tool result: the model has drawn its conclusion.
-_OLD_RESULT_CHARS = 2000
 
 _EMPTY_QUOTE = "[Empty Text]"
 
@@ -180,7 +176,7 @@ def _to_model(turn: _Turn, render: RenderUser) -> list[ModelMessage]:
     pushed = turn.bot.llm_checkpoint_id is None
     if not pushed and "agent_stats" not in content:
         return []  # a command
-    answer = _answer(content.get("message", []))
+    answer = to_steps(content.get("message", []), turn.bot.steps)
     if not answer:
         return []
     if turn.user is None:
@@ -192,37 +188,6 @@ def _to_model(turn: _Turn, render: RenderUser) -> list[ModelMessage]:
         if part["type"] == "reply" and part.get("selected_text")
     ]
     return [{"role": "user", "content": render(segments, quotes)}, *answer]
-
-
-def _answer(parts: list[dict[str, Any]]) -> list[ModelMessage]:
-    """Return the bot's parts as assistant and tool messages; thinking is left out."""
-    messages: list[ModelMessage] = []
-    for part in parts:
-        if part["type"] == "plain":
-            messages.append({"role": "assistant", "content": part["text"]})
-        elif part["type"] in MEDIA_TYPES:
-            sent = f"[You sent the {part['type']} {part['filename']}.]"
-            messages.append({"role": "assistant", "content": sent})
-        elif part["type"] == "tool_call":
-            for call in part["tool_calls"]:
-                messages += _call_and_result(call)
-    return messages
-
-
-def _call_and_result(call: dict[str, Any]) -> list[ModelMessage]:
-    args = call["args"]
-    arguments = args if isinstance(args, str) else orjson.dumps(args).decode()
-    result = str(call.get("result", "error: the turn ended before the tool answered"))
-    result = shorten(result, _OLD_RESULT_CHARS)
-    function = {"name": call["name"], "arguments": arguments}
-    return [
-        {
-            "role": "assistant",
-            "content": None,
-            "tool_calls": [{"id": call["id"], "type": "function", "function": function}],
-        },
-        {"role": "tool", "tool_call_id": call["id"], "content": result},
-    ]
 
 
 def _quote(store: Store, session: int, reply: Reply) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...agent.provider import ModelMessage, ModelOptions, Provider, TextDelta
+from ...agent.provider import ModelMessage, ModelOptions, Provider, read_text
 from ...db.memory import Summary, find_summary, save_summary
 from ...db.store import Store
 from ...errors import RunCancelled
@@ -73,13 +73,8 @@ class Summariser:
             {"role": "system", "content": instruction},
             {"role": "user", "content": f"<conversation>\n{conversation}\n</conversation>"},
         ]
-        said = ""
-        for delta in self.provider.stream(messages, [], self.options):
-            if isinstance(delta, TextDelta):
-                said += delta.text
-            if len(said) > 4 * self.max_chars:
-                break
-        return said.strip()
+        deltas = self.provider.stream(messages, [], self.options)
+        return read_text(deltas, 4 * self.max_chars).strip()
 
 
 def to_messages(summary: Summary) -> list[ModelMessage]:

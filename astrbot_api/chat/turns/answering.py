@@ -10,13 +10,13 @@ from typing import Any
 from ...agent.aside import CallTimedOut, TooManyAbandoned
 from ...agent.custom_agent import Agent, run_own_agent
 from ...agent.loop import AgentEvent, run_agent
-from ...agent.provider import ModelMessage, ModelOptions, Provider
+from ...agent.provider import MediaDelta, ModelMessage, ModelOptions, Provider
 from ...agent.tools import ToolContext
 from ...config.settings import Settings
 from ...config.upstream import UpstreamConfig
 from ...db import sessions
 from ...db.store import Store
-from ...errors import ProviderError, RunCancelled, StorageError
+from ...errors import ProviderError, RunCancelled, StorageError, ToolError
 from ...events import Event
 from ...files.attachments import Attachments
 from ...messages import Plain, Segment, plain_text
@@ -94,6 +94,8 @@ class Answer:
         except Exception as error:
             outcome = self._end_failed(error)
         yield from self._reply.finish()
+        if not outcome.direct:
+            outcome = replace(outcome, steps=self._reply.to_steps())
         outcome = self._give_title(outcome)
         outcome = yield from self._means.outcomes.finish(self._turn, outcome)
         self._ask_for_title(outcome)
@@ -157,6 +159,8 @@ class Answer:
         if self._means.agent is None and turn.config.upstream is None:
             self._provider = self._find_provider()
         for step in self._iter_steps(abilities, text):
+            if isinstance(step, MediaDelta):
+                self._send_media(step)
             if self._outbox.holds_files:
                 yield from self._show_files()
             yield from self._reply.take(step)
@@ -172,7 +176,7 @@ class Answer:
 
     def _find_provider(self) -> Provider:
         turn = self._turn
-        provider = self._means.providers.get_provider(turn.provider)
+        provider = self._means.providers.get_chain(turn.provider, turn.config.providers)
         if turn.span is NO_SPAN:
             return provider
         return TracedProvider(provider, turn.provider, turn.span)
@@ -235,6 +239,13 @@ class Answer:
             model=request.model,
             skip_user_history=request.skip_user_history,
         )
+
+    def _send_media(self, media: MediaDelta) -> None:
+        """Send a picture or sound that the model made, as a tool does."""
+        try:
+            self._outbox.send(media.data, media.filename)
+        except ToolError as error:
+            log.warning("what the model made cannot be sent: %s", error)
 
     def _show_files(self) -> Iterator[Event]:
         """Show the files that tools have sent."""

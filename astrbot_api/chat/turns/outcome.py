@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,6 +54,7 @@ class Outcome:
     :param content: The bot's message, without its error; None: there is none to store.
     :param direct: The message is the server's own text, not the model's.
     :param title: The name for the session, where it has none; empty: none is given here.
+    :param steps: What the model wants back with the message; see ``MessageRow.steps``.
     """
 
     status: str
@@ -64,6 +65,7 @@ class Outcome:
     title: str = ""
     reason: str = ""
     retry_after_s: float | None = None
+    steps: Sequence[Mapping[str, Any]] = ()
 
     def to_content(self) -> dict[str, Any] | None:
         """Return the message as it is stored; None: there is none."""
@@ -250,7 +252,7 @@ class Outcomes:
         content, code = outcome.to_content(), outcome.code or None
         saved = None
         if content is not None:
-            saved = _add_reply(db, run, content)
+            saved = _add_reply(db, run, content, outcome.steps)
             if run.replaces is not None and code is None:
                 # An attempt that failed leaves the earlier answer where it is.
                 messages.delete_message(db, run.replaces)
@@ -301,7 +303,12 @@ def list_last_events(
             last.append(events.agent_stats(content["agent_stats"]))
         # Many clients know no `error` event: what they show and keep is this.
         shown = text or outcome.message
-        last.append(events.complete(run.run_id, shown, reasoning, streaming=streaming))
+        finish_reason = ((content or {}).get("agent_stats") or {}).get("finish_reason", "")
+        last.append(
+            events.complete(
+                run.run_id, shown, reasoning, streaming=streaming, finish_reason=finish_reason
+            )
+        )
     if saved is not None:
         last.append(events.message_saved(saved[0], to_iso(saved[1]), run.checkpoint or ""))
     return [*last, events.end(run.run_id)]
@@ -334,9 +341,14 @@ def describe_lost_reply(error: StorageError) -> str:
     return str(error) if isinstance(error, OutcomeUnknown) else EVENT_CODES["storage_error"]
 
 
-def _add_reply(db: peewee.Database, run: EndingRun, content: dict[str, Any]) -> tuple[int, int]:
+def _add_reply(
+    db: peewee.Database,
+    run: EndingRun,
+    content: dict[str, Any],
+    steps: Sequence[Mapping[str, Any]],
+) -> tuple[int, int]:
     saved = messages.add_message(
-        db, run.session, run.platform_id, messages.BOT, content, run.checkpoint
+        db, run.session, run.platform_id, messages.BOT, content, run.checkpoint, steps=steps
     )
     _link_files(db, saved[0], content)
     return saved

@@ -9,7 +9,7 @@ import orjson
 
 from ... import events
 from ...agent.loop import AgentEvent, QueuePosition, ToolFinished, ToolStarted
-from ...agent.provider import ReasoningDelta, TextDelta, Usage
+from ...agent.provider import Finished, ReasoningDelta, Rewind, TextDelta, Usage
 from ...db.attachments import AttachmentRow
 from ...errors import ProviderError
 from ...events import Event
@@ -65,6 +65,8 @@ class ReplyFold:
             self._parts.append(
                 {"type": data["type"], "attachment_id": data["id"], "filename": self._filename}
             )
+        elif kind == "rewind":
+            self._rewind(event["data"]["chars"])
         elif kind == "session_id":
             self.session_id = event["session_id"]
         elif kind == "user_message_saved":
@@ -106,6 +108,19 @@ class ReplyFold:
             call = self._calls.get(result["id"], {})
             call.update(result=result["result"], finished_ts=result["ts"])
 
+    def _rewind(self, chars: int) -> None:
+        """Take back the end of the text, from the parts that hold it."""
+        said = self.text
+        self._text = [said[: len(said) - chars]]
+        for part in reversed(self._parts):
+            if not chars:
+                break
+            if part["type"] == "plain":
+                text = "".join(part["text"])
+                taken = min(chars, len(text))
+                part["text"], chars = [text[: len(text) - taken]], chars - taken
+        self._parts = [one for one in self._parts if one["type"] != "plain" or any(one["text"])]
+
     def _add_text(self, kind: str, key: str, data: str) -> None:
         if not self._parts or self._parts[-1]["type"] != kind:
             self._parts.append({"type": kind, key: []})
@@ -130,6 +145,8 @@ class Reply:
         self._chars = 0
         self._fold = ReplyFold()
         self._usage = Usage()
+        self._finished_step = Finished()
+        self._steps: list[dict[str, Any]] = []
         self._started_at = time.time()
         self._first_token_at: float | None = None
         self._finished = False
@@ -150,13 +167,23 @@ class Reply:
             return self._take_text(event.text, "reasoning") if self._show_reasoning else []
         if isinstance(event, ToolStarted):
             call = {"id": event.id, "name": event.name, "args": event.args, "ts": event.ts}
+            if self._steps:
+                self._steps[-1]["calls"] += 1
             return self._add(events.tool_call(self._run_id, call))
         if isinstance(event, ToolFinished):
             result = {"id": event.id, "ts": event.ts, "result": event.result}
             return self._add(events.tool_call_result(self._run_id, result))
         if isinstance(event, QueuePosition):
             return [events.queue_position(self._run_id, event.position)]
-        self._usage += event
+        if isinstance(event, Rewind):
+            self._chars -= event.chars
+            shown = self._add(events.rewind(self._run_id, event.chars))
+            return shown if self._streaming else []
+        if isinstance(event, Finished):
+            self._finished_step = event
+            self._steps.append({"calls": 0, "attached": dict(event.attached)})
+        elif isinstance(event, Usage):
+            self._usage += event
         return []
 
     def add_file(self, file: AttachmentRow) -> list[Event]:
@@ -189,7 +216,18 @@ class Reply:
             "start_time": self._started_at,
             "end_time": now,
             "time_to_first_token": 0.0 if first is None else first - self._started_at,
+            **{key: value for key, value in self._describe_end() if value},
         }
+
+    def _describe_end(self) -> tuple[tuple[str, str], ...]:
+        last = self._finished_step
+        return (
+            ("finish_reason", last.reason), ("provider", last.provider), ("model", last.model),
+        )  # fmt: skip
+
+    def to_steps(self) -> list[dict[str, Any]]:
+        """Return what the model wants back with this message."""
+        return list(self._steps)
 
     def to_content(self) -> dict[str, Any]:
         """Return the stored message, without its error, if it had one."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...agent.cancel import Cancellation
-from ...agent.provider import ModelMessage, ModelOptions, Provider, TextDelta
+from ...agent.provider import ModelMessage, ModelOptions, Provider, read_text
 from ...db.sessions import name_session
 from ...db.store import Store
 from ...errors import AstrBotError
@@ -102,13 +102,8 @@ def _ask(wanted: TitleRequest) -> str:
         {"role": "user", "content": f"<message>\n{wanted.text[:_EXCERPT_CHARS]}\n</message>"},
     ]
     options = ModelOptions(cancel=Cancellation(), model=wanted.model)
-    said = ""
     try:
-        for delta in wanted.provider.stream(messages, [], options):
-            if isinstance(delta, TextDelta):
-                said += delta.text
-            if len(said) > 10 * MAX_TITLE_CHARS:
-                break
+        said = read_text(wanted.provider.stream(messages, [], options), 10 * MAX_TITLE_CHARS)
     except Exception as error:
         log.info("no title from the model: %s", error)
         return ""

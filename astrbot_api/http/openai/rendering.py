@@ -48,7 +48,7 @@ class Completion(Rendering):
         if self.fold.error is not None:
             error = self.fold.error
             return self._fail(error.get("reason") or error["code"], error["data"])
-        frames = self._to_chunk({}, "stop")
+        frames = self._to_chunk({}, self._finish_reason())
         if self.include_usage:
             head = self._head("chat.completion.chunk")
             frames += _frame({**head, "choices": [], "usage": self._to_usage()})
@@ -83,7 +83,10 @@ class Completion(Rendering):
             message["reasoning_content"] = self.fold.reasoning
         if self.fold.files:
             message["attachments"] = [_describe_file(part) for part in self.fold.files]
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        choice = {
+            "index": 0, "message": message, "finish_reason": self._finish_reason(),
+            "logprobs": None,
+        }  # fmt: skip
         return {**self._head("chat.completion"), "choices": [choice], "usage": self._to_usage()}
 
     def _to_chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
@@ -105,6 +108,11 @@ class Completion(Rendering):
             "model": self.model,
         }
         return {**head, "session_id": self.session_id} if self.session_id else head
+
+    def _finish_reason(self) -> str:
+        """Return why the answer ended, in OpenAI's words: calls are not shown."""
+        reason = (self.fold.stats or {}).get("finish_reason")
+        return reason if reason in ("length", "content_filter") else "stop"
 
     def _to_usage(self) -> dict[str, Any]:
         tokens = self.fold.stats["token_usage"] if self.fold.stats else {}

@@ -1,0 +1,98 @@
+"""What an endpoint attaches to a message and wants back: reasoning, signatures, unknown fields.
+
+Kept as it came and never looked into. Pieces are merged as SDKs do it: texts grow, lists grow,
+and blocks of a list that are pieces of one block become that block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Members of a delta or message that mean the same without going back.
+KNOWN_FIELDS = frozenset(
+    {
+        "role", "content", "tool_calls", "function_call", "refusal", "images", "audio",
+        "annotations", "citations", "parsed", "logprobs", "token_ids", "prompt_token_ids",
+        "stop_reason", "name", "padding", "obfuscation",
+    }
+)  # fmt: skip
+
+#: Where the thinking stands. Source: DeepSeek, vLLM and OpenRouter, in this order.
+REASONING_FIELDS = ("reasoning_content", "reasoning")
+
+#: Texts of a block that come in pieces.
+_GROWING = ("text", "summary", "thinking", "data", "content", "reasoning")
+
+#: Most that is kept of one answer, in characters. A signature has a few thousand.
+MAX_CHARS = 4_000_000
+
+
+def merge_fields(into: dict[str, Any], piece: Mapping[str, Any]) -> int:
+    """Add the fields of one piece.
+
+    :returns: About how many characters were added.
+    """
+    chars = 0
+    for key, value in piece.items():
+        if value is None or value == "" or value == []:
+            continue
+        chars += _size(value)
+        known = into.get(key)
+        if isinstance(value, str) and isinstance(known, str):
+            grows = key in REASONING_FIELDS or not value.startswith(known)
+            into[key] = known + value if grows else value
+        elif isinstance(value, list) and isinstance(known, list):
+            _merge_list(known, value)
+        elif isinstance(value, dict) and isinstance(known, dict):
+            _merge_object(known, value)
+        elif isinstance(value, list):
+            into[key] = []
+            _merge_list(into[key], value)
+        else:
+            into[key] = value
+    return chars
+
+
+def _merge_object(into: dict[str, Any], piece: Mapping[str, Any]) -> None:
+    for key, value in piece.items():
+        known = into.get(key)
+        if isinstance(value, dict) and isinstance(known, dict):
+            _merge_object(known, value)
+        elif value is not None or key not in into:
+            into[key] = value
+
+
+def _merge_list(into: list[Any], pieces: list[Any]) -> None:
+    for piece in pieces:
+        last = into[-1] if into else None
+        if isinstance(piece, dict) and isinstance(last, dict) and _continues(last, piece):
+            for key, value in piece.items():
+                known = last.get(key)
+                if key in _GROWING and isinstance(value, str) and isinstance(known, str):
+                    last[key] = known + value
+                elif value is not None or key not in last:
+                    last[key] = value
+        else:
+            into.append(dict(piece) if isinstance(piece, dict) else piece)
+
+
+def _continues(last: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
+    """Return whether a block is the next piece of the one before it."""
+    if last.get("type") != piece.get("type") or last.get("index") != piece.get("index"):
+        return False
+    if piece.get("id") and last.get("id") and piece["id"] != last["id"]:
+        return False
+    if last.get("signature") and piece.get("index") is None:
+        return False
+    grows = any(isinstance(piece.get(key), str) for key in _GROWING)
+    encrypted = "encrypted" in str(piece.get("type")) or "redacted" in str(piece.get("type"))
+    return (grows and not encrypted) or piece.get("index") is not None
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(len(str(key)) + _size(one) for key, one in value.items())
+    return sum(map(_size, value)) if isinstance(value, list) else 8

@@ -1,0 +1,273 @@
+"""Makes of any conversation one that the strictest endpoint takes.
+
+Source: OpenAI's rules (results follow their calls, each call has one, arguments are a JSON
+object, names and ids have their letters), and for ``strict_roles`` the templates of Mistral and
+Gemma, where user and assistant take turns. What a model said wrongly is repaired here, in each
+request, so that no stored conversation is ever lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ..agent.provider import ModelMessage
+from ..agent.tools import parse_arguments
+from .safe_names import to_safe_name
+
+#: Longest id that OpenAI takes, and its letters.
+_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
+NO_RESULT = "error: the turn ended before the tool answered"
+_NO_OUTPUT = "(no output)"
+_NO_TEXT = "(no text)"
+_WENT_ON = "(The conversation went on.)"
+_ENDED = "(The turn ended here.)"
+
+#: What Google's endpoint takes for a signature that was never there.
+#: Source: https://ai.google.dev/gemini-api/docs/thought-signatures
+_NO_SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an endpoint insists on beyond OpenAI's rules.
+
+    :param strict_roles: User and assistant must take turns.
+    :param no_system: There is no system role.
+    :param short_ids: Ids of calls have nine letters and digits.
+    :param reasoning: Each step that calls tools must have its thinking.
+    :param signature: Each step that calls tools must have a thought signature.
+    :param plain: Nothing that was attached goes back.
+    """
+
+    strict_roles: bool = False
+    no_system: bool = False
+    short_ids: bool = False
+    reasoning: bool = False
+    signature: bool = False
+    plain: bool = False
+
+
+def make_valid(
+    messages: Sequence[ModelMessage], provider: str, rules: Rules = Rules()
+) -> list[ModelMessage]:
+    """Return the conversation as an endpoint takes it.
+
+    :param provider: Who is asked: what it attached to its messages goes back to it.
+    """
+    found: list[ModelMessage] = []
+    at = 0
+    while at < len(messages):
+        message = dict(messages[at])
+        at += 1
+        attached = message.pop("attached", None)
+        role = message.get("role")
+        if role == "tool":
+            continue  # no call before it has this id
+        if role != "assistant":
+            found.append(_fill(message))
+            continue
+        own: Mapping[str, Any] = {}
+        if isinstance(attached, Mapping) and attached.get("provider") == provider:
+            own = {} if rules.plain else attached
+        calls = _read_calls(message.pop("tool_calls", None), own, rules)
+        if not calls:
+            _append_answer(found, message, own)
+            continue
+        end = at
+        while end < len(messages) and messages[end].get("role") == "tool":
+            end += 1
+        message["tool_calls"] = [call for _, call in calls]
+        if not message.get("content"):
+            message["content"] = None
+        message.update(own.get("fields") or {})
+        if rules.reasoning and not message.get("reasoning_content"):
+            message["reasoning_content"] = " "
+        _append_step(found, message)
+        found += _match_results(calls, messages[at:end])
+        at = end
+    if rules.no_system:
+        found = _fold_system(found)
+    return _alternate(found) if rules.strict_roles else found
+
+
+def _fill(message: ModelMessage) -> ModelMessage:
+    """Give a message of the user or the system some content where it has none."""
+    if not message.get("content"):
+        message["content"] = _NO_TEXT
+    return message
+
+
+def _append_answer(
+    found: list[ModelMessage], message: ModelMessage, own: Mapping[str, Any]
+) -> None:
+    """Append an assistant's text; an empty one is left out, one after another is joined."""
+    if not _has_content(message.get("content")):
+        return
+    message.update(own.get("fields") or {})
+    last = found[-1] if found else None
+    if last is not None and last.get("role") == "assistant" and not last.get("tool_calls"):
+        joined = {**last, **message}
+        joined["content"] = _join(last["content"], message["content"])
+        found[-1] = joined
+    else:
+        found.append(message)
+
+
+def _append_step(found: list[ModelMessage], message: ModelMessage) -> None:
+    """Append a step that calls tools, joined with a text of the assistant before it."""
+    last = found[-1] if found else None
+    if last is not None and last.get("role") == "assistant" and not last.get("tool_calls"):
+        content = last["content"]
+        if message["content"]:
+            content = _join(content, message["content"])
+        found[-1] = {**last, **message, "content": content}
+    else:
+        found.append(message)
+
+
+def _has_content(content: Any) -> bool:
+    return bool(content.strip() if isinstance(content, str) else content)
+
+
+def _join(first: Any, second: Any) -> Any:
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [*_to_parts(first), *_to_parts(second)]
+
+
+def _to_parts(content: Any) -> list[Any]:
+    if isinstance(content, list):
+        return content
+    return [{"type": "text", "text": str(content)}] if content else []
+
+
+def _read_calls(
+    calls: Any, own: Mapping[str, Any], rules: Rules
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return valid calls, each with the id that its result has so far."""
+    if not isinstance(calls, list):
+        return []
+    found: list[tuple[str, dict[str, Any]]] = []
+    seen: set[str] = set()
+    extras = own.get("calls") or ()
+    for at, call in enumerate(one for one in calls if isinstance(one, Mapping)):
+        function = call.get("function")
+        if not isinstance(function, Mapping):
+            function = {}
+        given = str(call.get("id") or "")
+        call_id = _make_id(given, bool(own), rules.short_ids)
+        if call_id in seen:
+            call_id = _make_id(f"{given}#{at}", False, rules.short_ids)
+        seen.add(call_id)
+        valid: dict[str, Any] = {
+            "id": call_id,
+            "type": "function",
+            "function": {
+                "name": to_safe_name(str(function.get("name") or "unknown_tool")),
+                "arguments": _make_object(function.get("arguments")),
+            },
+        }
+        _add_extra(valid, extras[at] if at < len(extras) else None)
+        if rules.signature and not at and "extra_content" not in valid:
+            valid["extra_content"] = _NO_SIGNATURE
+        found.append((given, valid))
+    return found
+
+
+def _add_extra(call: dict[str, Any], extra: Any) -> None:
+    if not isinstance(extra, Mapping):
+        return
+    for key, value in extra.items():
+        if key == "function" and isinstance(value, Mapping):
+            call["function"] = {**value, **call["function"]}
+        elif key not in call:
+            call[key] = value
+
+
+def _make_id(given: str, own: bool, short: bool) -> str:
+    if short:
+        return hashlib.sha256(given.encode("utf-8", "replace")).hexdigest()[:9]
+    # Some endpoints keep a signature in the id: theirs stays as it is.
+    if given and (own or _ID.fullmatch(given)):
+        return given
+    return f"call_{hashlib.sha256(given.encode('utf-8', 'replace')).hexdigest()[:24]}"
+
+
+def _make_object(arguments: Any) -> str:
+    """Return arguments as the JSON text of an object; ``{}`` where they are none."""
+    if isinstance(arguments, Mapping):
+        return orjson.dumps(dict(arguments), option=orjson.OPT_NON_STR_KEYS).decode()
+    text = arguments if isinstance(arguments, str) else ""
+    try:
+        if isinstance(orjson.loads(text), dict):
+            return text
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return orjson.dumps(parse_arguments(text)).decode()
+    except (ValueError, TypeError):
+        return "{}"
+
+
+def _match_results(
+    calls: Sequence[tuple[str, dict[str, Any]]], results: Sequence[ModelMessage]
+) -> list[ModelMessage]:
+    """Return one result for each call, in the order of the calls."""
+    waiting: dict[str, list[ModelMessage]] = {}
+    for one in results:
+        waiting.setdefault(str(one.get("tool_call_id") or ""), []).append(one)
+    found: list[ModelMessage] = []
+    for given, call in calls:
+        given_results = waiting.get(given)
+        result = given_results.pop(0) if given_results else {"content": NO_RESULT}
+        content = result.get("content")
+        if not _has_content(content):
+            content = _NO_OUTPUT
+        found.append({"role": "tool", "tool_call_id": call["id"], "content": content})
+    return found
+
+
+def _fold_system(messages: list[ModelMessage]) -> list[ModelMessage]:
+    """Put what the system says before what the user says next."""
+    found: list[ModelMessage] = []
+    waiting: Any = None
+    for message in messages:
+        if message["role"] in ("system", "developer"):
+            waiting = _join(waiting, message["content"]) if waiting else message["content"]
+        elif waiting and message["role"] == "user":
+            found.append({**message, "content": _join(waiting, message["content"])})
+            waiting = None
+        else:
+            found.append(message)
+    return [*found, {"role": "user", "content": waiting}] if waiting else found
+
+
+def _alternate(messages: list[ModelMessage]) -> list[ModelMessage]:
+    """Make user and assistant take turns, the system first and the user next."""
+    system = [one for one in messages if one["role"] in ("system", "developer")]
+    found: list[ModelMessage] = []
+    if system:
+        content = system[0]["content"]
+        for one in system[1:]:
+            content = _join(content, one["content"])
+        found.append({"role": "system", "content": content})
+    for message in messages:
+        role, last = message["role"], found[-1]["role"] if found else "system"
+        if role in ("system", "developer"):
+            continue
+        if role == "user" and last == "user":
+            found[-1] = {**found[-1], "content": _join(found[-1]["content"], message["content"])}
+            continue
+        if role == "user" and last == "tool":
+            found.append({"role": "assistant", "content": _ENDED})
+        elif role == "assistant" and last == "system":
+            found.append({"role": "user", "content": _WENT_ON})
+        found.append(message)
+    return found

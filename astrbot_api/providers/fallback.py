@@ -1,0 +1,66 @@
+"""Several providers in a row: the next one is asked while nothing was shown."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from ..agent.provider import Delta, Finished, ModelMessage, ModelOptions, Provider, ToolSpec, Usage
+from ..config.agents import ProviderConfig
+from ..errors import ProviderError
+
+log = logging.getLogger(__name__)
+
+#: How long a provider that could not answer is asked last, in seconds.
+_REST_S = 30.0
+
+
+class FallbackProvider:
+    """Asks the first provider, and another one when that fails before its first token.
+
+    A model that the caller has chosen is the first provider's; the others take their own.
+
+    :param chain: Their tables, the first choice first.
+    :param get_provider: Returns the provider of a table.
+    """
+
+    def __init__(
+        self, chain: Sequence[ProviderConfig], get_provider: Callable[[ProviderConfig], Provider]
+    ) -> None:
+        self._chain = chain
+        self._get_provider = get_provider
+        self._rests_until: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def stream(
+        self, messages: Sequence[ModelMessage], tools: Sequence[ToolSpec], options: ModelOptions
+    ) -> Iterator[Delta]:
+        """Yield the answer of the first provider that has one."""
+        order = self._order()
+        for config in order:
+            shown = False
+            try:
+                asked = options if config is self._chain[0] else replace(options, model="")
+                for delta in self._get_provider(config).stream(messages, tools, asked):
+                    shown = shown or not isinstance(delta, (Usage, Finished))
+                    yield delta
+                return
+            except ProviderError as error:
+                if shown or config is order[-1]:
+                    raise
+                self._rest(config, error)
+                log.warning("provider %s failed, the next one is asked: %s", config.id, error)
+
+    def _order(self) -> list[ProviderConfig]:
+        now = time.monotonic()
+        with self._lock:
+            resting = {one for one, until in self._rests_until.items() if until > now}
+        return sorted(self._chain, key=lambda config: config.id in resting)
+
+    def _rest(self, config: ProviderConfig, error: ProviderError) -> None:
+        if error.retryable:
+            with self._lock:
+                self._rests_until[config.id] = time.monotonic() + _REST_S

@@ -1,0 +1,53 @@
+"""The keys of one provider take turns; one that was refused rests."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+#: How long a key rests, in seconds: one that is refused or spent, and one that is limited.
+_REFUSED_S = 600.0
+_LIMITED_S = 30.0
+
+
+class KeyRing:
+    """Chooses the key of each request.
+
+    :param keys: Blank ones are left out; without any the key is empty.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = list(dict.fromkeys(key.strip() for key in keys if key.strip())) or [""]
+        self._rests_until = dict.fromkeys(self._keys, 0.0)
+        self._next = 0
+        self._lock = threading.Lock()
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """All keys, for redaction."""
+        return self._keys
+
+    def choose(self) -> str:
+        """Return the key whose turn it is; the one that rests least when all of them rest."""
+        now = time.monotonic()
+        with self._lock:
+            for step in range(len(self._keys)):
+                at = (self._next + step) % len(self._keys)
+                if self._rests_until[self._keys[at]] <= now:
+                    self._next = at + 1
+                    return self._keys[at]
+            return min(self._keys, key=lambda key: self._rests_until[key])
+
+    def rest(self, key: str, status: int, retry_after_s: float | None, spent: bool) -> bool:
+        """Have a key rest after a refusal that is about it.
+
+        :returns: Whether another key can be asked at once.
+        """
+        if status not in (401, 402, 403, 429) or len(self._keys) < 2:
+            return False
+        pause_s = _REFUSED_S if status != 429 or spent else max(retry_after_s or 0.0, _LIMITED_S)
+        now = time.monotonic()
+        with self._lock:
+            self._rests_until[key] = now + pause_s
+            return any(until <= now for until in self._rests_until.values())

@@ -1,0 +1,224 @@
+"""What was learned of one model by its refusals, and requests shaped after it.
+
+:mod:`.quirks` says what a refusal means; here it is kept, so that the model is asked right
+from then on. A worker learns by itself and forgets at its end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from ..agent.provider import ModelMessage
+from .conversation import Rules, make_valid
+from .quirks import Cure
+
+log = logging.getLogger(__name__)
+
+#: What is left of a tool's result, and of the text of the message that is answered, where
+#: there is no other room, in characters.
+_SHORT_RESULT_CHARS = 200
+_SHORTEST_RESULT_CHARS = 40
+
+#: Part of a refused request that is tried next when the refusal names no numbers.
+_NEXT_SHARE = 0.6
+
+#: How much below a limit a request stays: tokens are only estimated.
+_MARGIN = 0.9
+
+#: What a picture or a recording counts for, in characters.
+_MEDIA_CHARS = 4000
+
+
+class Learned:
+    """One model of one endpoint.
+
+    :param provider: Who is asked; see :func:`~.conversation.make_valid`.
+    :param model: Its name, for the log.
+    """
+
+    def __init__(self, provider: str, model: str, rules: Rules) -> None:
+        self._provider = provider
+        self._model = model
+        self._rules = rules
+        self._dropped: dict[str, frozenset[str]] = {
+            "field": frozenset(), "message_field": frozenset(), "call_field": frozenset(),
+            "tool": frozenset(),
+        }  # fmt: skip
+        self._flags: frozenset[str] = frozenset()
+        #: Longest request that is sent, in characters of its messages; None: any.
+        self.max_chars: int | None = None
+
+    def shape(self, body: Mapping[str, Any], once: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """Return the request as this model takes it.
+
+        :param once: Changes for this request alone: ``bad_media`` and ``stale``.
+        """
+        shaped = {key: one for key, one in body.items() if key not in self._dropped["field"]}
+        if "max_completion_tokens" in self._flags and "max_tokens" in shaped:
+            shaped["max_completion_tokens"] = shaped.pop("max_tokens")
+        if "tools" in shaped:
+            tools = [] if "no_tools" in self._flags else self._choose_tools(shaped["tools"])
+            if tools:
+                shaped["tools"] = tools
+            else:
+                for name in ("tools", "tool_choice", "parallel_tool_calls"):
+                    shaped.pop(name, None)
+        rules = replace(self._rules, plain=True) if "stale" in once else self._rules
+        messages = make_valid(body["messages"], self._provider, rules)
+        unfit = self._find_unfit_parts(once)
+        if unfit:
+            messages = [_drop_parts(one, unfit) for one in messages]
+        for kind in ("message_field", "call_field"):
+            if self._dropped[kind]:
+                messages = [_drop_names(one, kind, self._dropped[kind]) for one in messages]
+        if self.max_chars is not None:
+            messages = shrink(messages, self.max_chars)
+        shaped["messages"] = messages
+        return shaped
+
+    def learn(self, cure: Cure, body: Mapping[str, Any]) -> bool:
+        """Keep what a refusal has shown.
+
+        :param body: The request that was refused, as :meth:`shape` returned it.
+        :returns: Whether anything is changed by it.
+        """
+        kind = cure.kind
+        if kind == "too_long":
+            return self._learn_length(cure, body["messages"])
+        if kind in self._dropped:
+            if cure.name in self._dropped[kind]:
+                return False
+            self._dropped[kind] |= {cure.name}
+            log.warning(
+                "model %s refuses the %s %s: it is left out from now on",
+                self._model, kind.replace("_", " "), cure.name,
+            )  # fmt: skip
+            return True
+        if kind in ("strict_roles", "no_system", "short_ids", "reasoning", "signature"):
+            if getattr(self._rules, kind):
+                return False
+            self._rules = replace(self._rules, **{kind: True})
+        elif kind in self._flags:
+            return False
+        else:
+            self._flags |= {kind}
+        words = "takes no tools" if kind == "no_tools" else f"has the quirk {kind}"
+        log.warning("model %s %s; it is asked accordingly from now on", self._model, words)
+        return True
+
+    def _learn_length(self, cure: Cure, messages: Sequence[ModelMessage]) -> bool:
+        size = measure(messages)
+        share = cure.limit * _MARGIN if cure.limit else _NEXT_SHARE
+        wanted = int(size * share)
+        shrunk = shrink(messages, wanted)
+        if measure(shrunk) >= size:
+            return False
+        # A picture among the messages may be what is too long: never down to nothing.
+        self.max_chars = max(wanted, 500)
+        log.warning(
+            "model %s takes no conversation of %d characters; it is asked with at most %d",
+            self._model, size, self.max_chars,
+        )  # fmt: skip
+        return True
+
+    def _choose_tools(self, tools: Sequence[Mapping[str, Any]]) -> list[Any]:
+        refused = self._dropped["tool"]
+        return [one for one in tools if one["function"]["name"] not in refused]
+
+    def _find_unfit_parts(self, once: frozenset[str]) -> frozenset[str]:
+        unfit: set[str] = set()
+        flags = self._flags | once
+        if flags & {"no_images", "no_media", "bad_media"}:
+            unfit.add("image_url")
+        if flags & {"no_audio", "no_media", "bad_media"}:
+            unfit |= {"input_audio", "file"}
+        return frozenset(unfit)
+
+
+def measure(messages: Sequence[ModelMessage]) -> int:
+    """Return the size of messages, in characters of their JSON; media count as a fixed size."""
+    return sum(map(_measure_one, messages))
+
+
+def _measure_one(message: ModelMessage) -> int:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return _count_json(message)
+    texts = [one for one in content if isinstance(one, dict) and one.get("type") == "text"]
+    media = len(content) - len(texts)
+    return _count_json({**message, "content": texts}) + media * _MEDIA_CHARS
+
+
+def _count_json(value: Any) -> int:
+    try:
+        return len(orjson.dumps(value))
+    except TypeError:
+        return len(repr(value))
+
+
+def shrink(messages: Sequence[ModelMessage], max_chars: int) -> list[ModelMessage]:
+    """Return messages of that size where it can be done.
+
+    The tools' results of earlier turns are cut first, then the oldest turns go, each of them
+    whole, then the results of this turn are cut. The system's words and the last message of
+    the user always stay.
+    """
+    head = [one for one in messages if one["role"] in ("system", "developer")]
+    rest = [one for one in messages if one["role"] not in ("system", "developer")]
+    starts = [at for at, one in enumerate(rest) if one["role"] == "user"]
+    own = starts[-1] if starts else 0
+    past, turn = rest[:own], rest[own:]
+    room = max_chars - measure(head) - measure(turn)
+    if measure(past) > room:
+        past = [_cut_result(one, _SHORT_RESULT_CHARS) for one in past]
+    begins = [at for at in starts if at < own] or [0]
+    sizes = list(map(_measure_one, past))
+    used, first = sum(sizes), 0
+    for at in (*begins[1:], len(past)):
+        if used <= room:
+            break
+        used -= sum(sizes[first:at])
+        first = at
+    past = past[first:]
+    if used > room:
+        for chars in (_SHORT_RESULT_CHARS * 10, _SHORT_RESULT_CHARS, _SHORTEST_RESULT_CHARS):
+            turn = [_cut_result(one, chars) for one in turn]
+            if measure(head) + measure(turn) <= max_chars:
+                break
+    return [*head, *past, *turn]
+
+
+def _cut_result(message: ModelMessage, max_chars: int) -> ModelMessage:
+    content = message.get("content")
+    if message["role"] != "tool" or not isinstance(content, str) or len(content) <= max_chars:
+        return message
+    return {**message, "content": f"{content[:max_chars]}\n[cut]"}
+
+
+def _drop_parts(message: ModelMessage, kinds: frozenset[str]) -> ModelMessage:
+    """Leave parts out; a message whose parts are texts alone becomes a text."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    kept = [one for one in content if one.get("type") not in kinds]
+    if all(one.get("type") == "text" for one in kept):
+        text = "\n".join(str(one.get("text") or "") for one in kept)
+        left = len(content) - len(kept)
+        note = "[What was attached cannot be shown to this model.]" if left else ""
+        return {**message, "content": "\n".join(filter(None, (text, note)))}
+    return {**message, "content": kept}
+
+
+def _drop_names(message: ModelMessage, kind: str, names: frozenset[str]) -> ModelMessage:
+    if kind == "message_field":
+        return {key: one for key, one in message.items() if key not in names}
+    calls = message.get("tool_calls")
+    if not calls:
+        return message
+    kept = [{key: one for key, one in call.items() if key not in names} for call in calls]
+    return {**message, "tool_calls": kept}
