@@ -21,6 +21,7 @@ from .config.settings import Settings
 from .db.store import Store
 from .deliveries.outbox import Outbox
 from .files.attachments import Attachments
+from .files.uploads import Uploads
 from .idempotency import Idempotency
 from .im.bots import Bots
 from .im.inbound import Inbound
@@ -118,6 +119,7 @@ class AppState:
     keys: KeyArea
     chat: ChatArea
     files: Attachments
+    uploads: Uploads
     im: ImArea
     owner: OwnerLogin
     worker: WorkerArea

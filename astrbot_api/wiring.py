@@ -40,6 +40,7 @@ from .deliveries.webhooks import Announcer
 from .errors import SettingsError
 from .files.attachments import Attachments
 from .files.reading.reader import FileReader
+from .files.uploads import Uploads
 from .idempotency import Idempotency
 from .im.adapter import AdapterModule
 from .im.bots import Bots
@@ -142,6 +143,7 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
         ),
         chat=chat,
         files=files,
+        uploads=Uploads(settings, store, files),
         im=ImArea(
             bots=bots,
             outbox=outbox,
@@ -256,6 +258,7 @@ def _add_chores(state: AppState) -> None:
     chores.add(chat.inbox.seats.close_stuck, every_s=1.0)
     chores.add(lambda: prune_journal(worker.journal, settings.run_log_keep_s), every_s=30.0)
     chores.add(worker.idempotency.prune, every_s=600.0)
+    chores.add(state.uploads.remove_expired, every_s=60.0)
     chores.add(lambda: remove_old_rows(state.db, settings.audit_days), every_s=600.0)
     # The outbox starts with whatever of a worker lives longer than a request.
     chores.add(im.outbox.start)

@@ -84,6 +84,9 @@ class Settings:
         "", "Where attachments lie: empty is the data directory, ``s3://BUCKET/PREFIX`` is S3."
     )
     max_file_bytes: int = _setting(128 * MIB, "Largest attachment; above it 413.", minimum=1)
+    max_chunked_file_bytes: int = _setting(
+        512 * MIB, "Largest attachment that is uploaded in chunks; above it 413.", minimum=1
+    )
     max_bytes_per_key: int = _setting(
         0,
         "Most that the attachments of one key have together; above it 413; 0: no limit.",

@@ -27,6 +27,7 @@ from .models import (
     Attachment,
     AttachmentTotal,
     ChatSession,
+    FileChunk,
     Message,
     MessageAttachment,
     StrayBlob,
@@ -282,7 +283,13 @@ def forget_stray(db: peewee.Database, blob: str) -> None:
 
 
 def list_strays(db: peewee.Database, older_than_us: int) -> list[str]:
-    """Return the blobs that have been without a row since before this time."""
-    query = StrayBlob.select(StrayBlob.blob).where(StrayBlob.since < older_than_us)
+    """Return the blobs that have been without a row since before this time.
+
+    Those of chunks are none: they go with their upload.
+    """
+    chunks = FileChunk.select(FileChunk.blob)
+    query = StrayBlob.select(StrayBlob.blob).where(
+        StrayBlob.since < older_than_us, StrayBlob.blob.not_in(chunks)
+    )
     query = query.order_by(StrayBlob.since, StrayBlob.blob)
     return [blob for (blob,) in query.tuples().execute(db)]

@@ -320,6 +320,38 @@ class StrayBlob(Table):
     since = Whole()
 
 
+class FileUpload(Table):
+    """An upload in chunks that has begun; ``sha256`` is what its sender announced, or "".
+
+    ``completing_until`` is when another request may complete it: one of them does it.
+    """
+
+    upload_id = TextField(primary_key=True)
+    name = TextField()
+    size_bytes = Whole()
+    sha256 = TextField()
+    key_id = TextField()
+    expires_at = Whole()
+    completing_until = Whole()
+
+
+_index("file_upload_key", FileUpload.key_id)
+_index("file_upload_expires", FileUpload.expires_at)
+
+
+class FileChunk(Table):
+    """A chunk that has come; ``blob`` names its bytes, which are a stray blob, too."""
+
+    id = RowNumber()
+    upload_id = TextField()
+    number = Whole()
+    size_bytes = Whole()
+    blob = TextField()
+
+
+_index("file_chunk_number", FileChunk.upload_id, FileChunk.number, unique=True)
+
+
 class Owner(Table):
     """Who may log in; ``password_hash`` is argon2's text."""
 

@@ -78,10 +78,21 @@ class Attachments:
         room, refused = self._room_of(key_id)
         if room is not None and room < limit:
             limit, refusal = room, refused
+        return self.open_incoming(name, key_id, limit, refusal, attachment_id)
+
+    def open_incoming(
+        self,
+        name: str,
+        key_id: str | None,
+        limit_bytes: int,
+        refusal: ApiError,
+        attachment_id: str = "",
+    ) -> Incoming:
+        """Open the temporary file of what comes in."""
         # nginx, another user of the server's group, sends the files itself.
         mode = 0o640 if self._settings.accel_redirect_prefix else 0o600
         return Incoming(
-            self._temporary_dir, name, key_id, limit_bytes=limit, refusal=refusal,
+            self._temporary_dir, name, key_id, limit_bytes=limit_bytes, refusal=refusal,
             attachment_id=attachment_id, mode=mode,
         )  # fmt: skip
 
@@ -102,7 +113,7 @@ class Attachments:
             )
 
         def add(db: peewee.Database, blob: str) -> AttachmentRow:
-            self._check_room(db, key_id, incoming.size_bytes)
+            self.check_room(db, key_id, incoming.size_bytes)
             row = rows.add_attachment(
                 db, name=incoming.name, type=kind.type, mime=kind.mime, charset=kind.charset,
                 size_bytes=incoming.size_bytes, sha256=sha256, blob=blob, key_id=key_id,
@@ -118,7 +129,7 @@ class Attachments:
             known = rows.find_blob(db, sha256)
             if known is not None:
                 return add(db, known)
-            self._check_room(db, key_id, incoming.size_bytes)
+            self.check_room(db, key_id, incoming.size_bytes)
             rows.note_stray(db, fresh)
             return None
 
@@ -247,7 +258,11 @@ class Attachments:
             left = max(0, limit - rows.total_bytes_of_key(db, key_id))
         return left, _quota_exceeded(limit, name)
 
-    def _check_room(self, db: peewee.Database, key_id: str | None, size_bytes: int) -> None:
+    def check_room(self, db: peewee.Database, key_id: str | None, size_bytes: int) -> None:
+        """Check, in the transaction that adds them, that a key may have so many bytes more.
+
+        :raises ApiError: ``quota_exceeded``.
+        """
         limit, name = self._limit_of(db, key_id)
         if limit and key_id is not None:
             rows.lock_total(db, key_id)

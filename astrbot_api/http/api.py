@@ -20,7 +20,7 @@ from .docs.routes import blp as docs
 from .errors import register_error_handlers
 from .fallback import FALLBACK, build_fallback
 from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
-from .files.routes import blp as files
+from .files.chunks import blp as files  # of routes.py, with the routes of both
 from .im.routes import blp as im
 from .inbox.routes import blp as inbox
 from .keys.routes import blp as keys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from flask import Request
@@ -58,6 +58,42 @@ def receive_upload(
             raise _missing_file()
         incoming.finish()
         yield incoming
+
+
+#: Longest field beside a chunk, in bytes.
+_MAX_FIELD_BYTES = 4096
+
+
+@contextmanager
+def receive_chunk(
+    request: Request, begin: Callable[[], Incoming], max_chunk_bytes: int
+) -> Iterator[tuple[dict[str, str], Incoming]]:
+    """Yield the fields of a request and its chunk, the file of the field ``chunk``.
+
+    :raises ApiError: ``missing_field``, ``invalid_request`` or ``body_too_large``.
+    """
+    fields: dict[str, bytes] = {}
+    with ExitStack() as stack:
+        incoming: Incoming | None = None
+        name = ""
+        for event in _iter_events(request, max_chunk_bytes + _ENVELOPE_BYTES):
+            if isinstance(event, MultipartSegment):
+                name = event.name or ""
+                if name == "chunk" and incoming is None:
+                    incoming = stack.enter_context(begin())
+            elif event and name == "chunk" and incoming is not None:
+                incoming.write(event)
+            elif event and name in ("upload_id", "chunk_index"):
+                fields[name] = fields.get(name, b"") + event
+                if len(fields[name]) > _MAX_FIELD_BYTES:
+                    raise ApiError("invalid_request", f"{name} is too long")
+        for one in ("upload_id", "chunk_index"):
+            if not fields.get(one):
+                raise ApiError("missing_field", f"Missing key: {one}")
+        if incoming is None:
+            raise ApiError("missing_field", "Missing key: chunk")
+        incoming.finish()
+        yield {name: value.decode("utf-8", "replace") for name, value in fields.items()}, incoming
 
 
 def _iter_events(

@@ -1,0 +1,127 @@
+"""The uploads in chunks: which have begun, and which chunks are here.
+
+The bytes of a chunk are a blob of the storage, which any worker and host reads. No attachment
+has it, so it stands in ``stray_blob`` until it is deleted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import peewee
+
+from .locks import lock_name
+from .models import FileChunk, FileUpload
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """One upload in chunks; see :class:`~astrbot_api.db.models.FileUpload`."""
+
+    upload_id: str
+    name: str
+    size_bytes: int
+    sha256: str
+    key_id: str
+    expires_at: int
+    completing_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """One chunk that is here."""
+
+    number: int
+    size_bytes: int
+    blob: str
+
+
+def add_upload(db: peewee.Database, row: UploadRow) -> None:
+    """Add an upload."""
+    FileUpload.insert(
+        upload_id=row.upload_id, name=row.name, size_bytes=row.size_bytes, sha256=row.sha256,
+        key_id=row.key_id, expires_at=row.expires_at, completing_until=0,
+    ).execute(db)  # fmt: skip
+
+
+def find_upload(db: peewee.Database, upload_id: str, now_us: int) -> UploadRow | None:
+    """Return an upload that has not expired."""
+    query = FileUpload.select().where(
+        FileUpload.upload_id == upload_id, FileUpload.expires_at > now_us
+    )
+    found = list(query.tuples().limit(1).execute(db))
+    return UploadRow(*found[0]) if found else None
+
+
+def sum_open(db: peewee.Database, key_id: str) -> tuple[int, int]:
+    """Return how many uploads a key has begun, and their announced bytes."""
+    lock_name(db, "uploads", key_id)
+    query = FileUpload.select(
+        peewee.fn.COUNT(FileUpload.upload_id),
+        peewee.fn.COALESCE(peewee.fn.SUM(FileUpload.size_bytes), 0),
+    ).where(FileUpload.key_id == key_id)
+    count, size = next(iter(query.tuples().execute(db)))
+    return int(count), int(size)
+
+
+def list_chunks(db: peewee.Database, upload_id: str) -> list[ChunkRow]:
+    """Return the chunks that are here, in their order."""
+    query = (
+        FileChunk.select(FileChunk.number, FileChunk.size_bytes, FileChunk.blob)
+        .where(FileChunk.upload_id == upload_id)
+        .order_by(FileChunk.number)
+    )
+    return [ChunkRow(*row) for row in query.tuples().execute(db)]
+
+
+def put_chunk(
+    db: peewee.Database, upload_id: str, chunk: ChunkRow, *, now_us: int, expires_at: int
+) -> tuple[bool, str | None]:
+    """Record a chunk, and give the upload more time.
+
+    :returns: Whether the upload is still there, and the blob of an earlier chunk of this
+        number, whose bytes are to be deleted.
+    """
+    lock_name(db, "upload", upload_id)
+    touched = (
+        FileUpload.update(expires_at=expires_at)
+        .where(FileUpload.upload_id == upload_id, FileUpload.expires_at > now_us)
+        .execute(db)
+    )
+    if not touched:
+        return False, None
+    same = (FileChunk.upload_id == upload_id) & (FileChunk.number == chunk.number)
+    earlier: str | None = FileChunk.select(FileChunk.blob).where(same).scalar(db)
+    FileChunk.delete().where(same).execute(db)
+    FileChunk.insert(
+        upload_id=upload_id, number=chunk.number, size_bytes=chunk.size_bytes, blob=chunk.blob
+    ).execute(db)
+    return True, earlier
+
+
+def begin_completing(db: peewee.Database, upload_id: str, now_us: int, until_us: int) -> bool:
+    """Note that the caller completes an upload; return False when another one does."""
+    query = FileUpload.update(completing_until=until_us, expires_at=until_us).where(
+        FileUpload.upload_id == upload_id, FileUpload.completing_until <= now_us
+    )
+    return bool(query.execute(db))
+
+
+def end_completing(db: peewee.Database, upload_id: str) -> None:
+    """Let another request complete an upload."""
+    FileUpload.update(completing_until=0).where(FileUpload.upload_id == upload_id).execute(db)
+
+
+def remove_upload(db: peewee.Database, upload_id: str) -> list[str]:
+    """Remove an upload; return the blobs whose bytes are to be deleted."""
+    lock_name(db, "upload", upload_id)
+    blobs = [one.blob for one in list_chunks(db, upload_id)]
+    FileChunk.delete().where(FileChunk.upload_id == upload_id).execute(db)
+    FileUpload.delete().where(FileUpload.upload_id == upload_id).execute(db)
+    return blobs
+
+
+def list_expired(db: peewee.Database, now_us: int, limit: int) -> list[str]:
+    """Return the ids of uploads whose time is over."""
+    query = FileUpload.select(FileUpload.upload_id).where(FileUpload.expires_at <= now_us)
+    return [upload_id for (upload_id,) in query.limit(limit).tuples().execute(db)]

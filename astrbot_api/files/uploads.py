@@ -1,0 +1,236 @@
+"""Uploads in chunks: begun, filled in any order, completed; on any worker and host."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from dataclasses import dataclass
+
+import peewee
+
+from ..config.settings import Settings
+from ..db import uploads as rows
+from ..db.attachments import AttachmentRow, new_blob, note_stray
+from ..db.store import Store
+from ..db.uploads import ChunkRow, UploadRow
+from ..errors import ApiError, StorageError
+from ..runtime.clock import now_us
+from .attachments import Attachments
+from .incoming import PIECE_BYTES, Incoming
+from .names import clean_name
+
+#: Bytes of every chunk but the last (Source: recorded from AstrBot 4.29.3).
+CHUNK_BYTES = 1024 * 1024
+
+#: How long an upload waits for its next chunk.
+_KEEP_S = 3600
+
+#: How long completing may take before another request may try.
+_COMPLETING_S = 600
+
+#: Most uploads that a key has begun at once.
+_MAX_OPEN = 64
+
+_SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStatus:
+    """What is here of an upload."""
+
+    received: list[int]
+    total_chunks: int
+    expires_in_s: int
+
+
+class Uploads:
+    """The uploads in chunks of one application."""
+
+    def __init__(self, settings: Settings, store: Store, attachments: Attachments) -> None:
+        self._settings = settings
+        self._store = store
+        self._attachments = attachments
+
+    def begin(self, name: str, size_bytes: int, sha256: str, key_id: str) -> UploadRow:
+        """Begin an upload.
+
+        :param sha256: Of the whole file in hexadecimal; "" when it was not announced.
+        :raises ApiError: ``body_too_large``, ``quota_exceeded`` or ``rate_limited``.
+        """
+        limit = self._settings.max_chunked_file_bytes
+        if size_bytes > limit:
+            raise ApiError(
+                "body_too_large",
+                f"total_size is above the limit of {limit} bytes (ASTRBOT_MAX_CHUNKED_FILE_BYTES)",
+            )
+        row = UploadRow(
+            str(uuid.uuid4()), clean_name(name), size_bytes, sha256.lower(), key_id,
+            now_us() + _KEEP_S * _SECOND_US, 0,
+        )  # fmt: skip
+
+        def job(db: peewee.Database) -> None:
+            count, announced = rows.sum_open(db, key_id)
+            if count >= _MAX_OPEN:
+                raise ApiError(
+                    "quota_exceeded",
+                    f"the key has begun {count} uploads; complete or abort some of them",
+                )
+            self._attachments.check_room(db, key_id, announced + size_bytes)
+            rows.add_upload(db, row)
+
+        self._store.write(job)
+        return row
+
+    def count_chunks(self, row: UploadRow) -> int:
+        """Return how many chunks an upload has in all."""
+        return -(-row.size_bytes // CHUNK_BYTES)
+
+    def begin_chunk(self) -> Incoming:
+        """Begin to take a chunk in; its body may name the upload after the bytes."""
+        refusal = ApiError(
+            "body_too_large", f"the chunk is larger than chunk_size, {CHUNK_BYTES} bytes"
+        )
+        return self._attachments.open_incoming("chunk", None, CHUNK_BYTES, refusal)
+
+    def put_chunk(self, upload_id: str, number: int, incoming: Incoming, key_id: str) -> int:
+        """Keep a chunk that is here whole; one that was sent before is replaced.
+
+        :returns: How many chunks are here now.
+        :raises ApiError: ``upload_not_found`` or ``invalid_request``.
+        """
+        row = self.get(upload_id, key_id)
+        total = self.count_chunks(row)
+        if not 0 <= number < total:
+            raise ApiError("invalid_request", f"chunk_index must be from 0 to {total - 1}")
+        right = min(CHUNK_BYTES, row.size_bytes - number * CHUNK_BYTES)
+        if incoming.size_bytes != right:
+            raise ApiError(
+                "invalid_request",
+                f"chunk {number} has {incoming.size_bytes} bytes; it must have {right}",
+            )
+        blob = new_blob(incoming.sha256)
+        self._store.write(lambda db: note_stray(db, blob))
+        try:
+            self._attachments.storage.save(incoming.path, blob)
+        except OSError as error:
+            raise StorageError("The chunk could not be stored. Try again later.") from error
+        now = now_us()
+        chunk = ChunkRow(number, incoming.size_bytes, blob)
+        kept, earlier = self._store.write(
+            lambda db: rows.put_chunk(
+                db, upload_id, chunk, now_us=now, expires_at=now + _KEEP_S * _SECOND_US
+            )
+        )
+        if not kept:
+            self._attachments.delete_blob(blob)
+            raise _not_found()
+        if earlier is not None:
+            self._attachments.delete_blob(earlier)
+        with self._store.read() as db:
+            return len(rows.list_chunks(db, upload_id))
+
+    def get_status(self, upload_id: str, key_id: str) -> UploadStatus:
+        """Return what is here of an upload.
+
+        :raises ApiError: ``upload_not_found``.
+        """
+        row = self.get(upload_id, key_id)
+        with self._store.read() as db:
+            chunks = rows.list_chunks(db, upload_id)
+        left = max(0, row.expires_at - now_us()) // _SECOND_US
+        return UploadStatus([one.number for one in chunks], self.count_chunks(row), left)
+
+    def complete(self, upload_id: str, key_id: str) -> AttachmentRow:
+        """Make an attachment of an upload whose chunks are all here.
+
+        :raises ApiError: ``upload_not_found``, ``upload_incomplete``, ``checksum_mismatch``,
+            ``idempotency_in_flight``, ``unsupported_media_type`` or ``quota_exceeded``.
+        """
+        row = self.get(upload_id, key_id)
+        with self._store.read() as db:
+            chunks = rows.list_chunks(db, upload_id)
+        here = {one.number for one in chunks}
+        missing = [number for number in range(self.count_chunks(row)) if number not in here]
+        if missing:
+            raise ApiError("upload_incomplete", f"Chunks incomplete, missing: {missing[:10]}...")
+        now = now_us()
+        until = now + _COMPLETING_S * _SECOND_US
+        if not self._store.write(lambda db: rows.begin_completing(db, upload_id, now, until)):
+            raise ApiError(
+                "idempotency_in_flight", "the upload is being completed; ask again later",
+                retry_after_s=1,
+            )  # fmt: skip
+        try:
+            attachment = self._join(row, chunks)
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                self._store.write(lambda db: rows.end_completing(db, upload_id))
+            raise
+        self._remove(upload_id)
+        return attachment
+
+    def abort(self, upload_id: str, key_id: str) -> None:
+        """Remove an upload and its chunks; one that is not there is no fault.
+
+        :raises ApiError: ``upload_not_found`` for one of another key.
+        """
+        with contextlib.suppress(ApiError):
+            self.get(upload_id, key_id)
+            self._remove(upload_id)
+
+    def remove_expired(self) -> None:
+        """Remove uploads that wait for their next chunk too long. A chore."""
+        with self._store.read() as db:
+            expired = rows.list_expired(db, now_us(), 100)
+        for upload_id in expired:
+            self._remove(upload_id)
+
+    def get(self, upload_id: str, key_id: str) -> UploadRow:
+        """Return an upload of this key.
+
+        :raises ApiError: ``upload_not_found``.
+        """
+        with self._store.read() as db:
+            row = rows.find_upload(db, upload_id, now_us())
+        if row is None or row.key_id != key_id:
+            raise _not_found()
+        return row
+
+    def _join(self, row: UploadRow, chunks: list[ChunkRow]) -> AttachmentRow:
+        limit = self._settings.max_chunked_file_bytes
+        refusal = ApiError("body_too_large", f"the file is larger than {limit} bytes")
+        with self._attachments.open_incoming(row.name, row.key_id, limit, refusal) as incoming:
+            for chunk in chunks:
+                self._copy(chunk, incoming)
+            incoming.finish()
+            if row.sha256 and incoming.sha256 != row.sha256:
+                raise ApiError(
+                    "checksum_mismatch",
+                    f"the SHA-256 of the bytes is {incoming.sha256}; announced was {row.sha256}",
+                )
+            return self._attachments.finish(incoming)
+
+    def _copy(self, chunk: ChunkRow, incoming: Incoming) -> None:
+        try:
+            reader = self._attachments.storage.open(chunk.blob, 0, chunk.size_bytes)
+        except OSError as error:
+            raise StorageError("A chunk cannot be read. Send it again.") from error
+        left = chunk.size_bytes
+        try:
+            while left > 0:
+                piece = reader.read(min(left, PIECE_BYTES))
+                if not piece:
+                    raise StorageError("A chunk is cut off. Send it again.")
+                incoming.write(piece)
+                left -= len(piece)
+        finally:
+            reader.close()
+
+    def _remove(self, upload_id: str) -> None:
+        blobs: list[str] = self._store.write(lambda db: rows.remove_upload(db, upload_id))
+        for blob in blobs:
+            self._attachments.delete_blob(blob)
+
+
+def _not_found() -> ApiError:
+    return ApiError("upload_not_found", "Upload session not found or expired")

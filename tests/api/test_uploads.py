@@ -1,0 +1,154 @@
+"""Uploads in chunks survive what one request does not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from astrbot_api.files import uploads
+
+from .conftest import Api
+from .uploading import post as post_multipart
+
+CHUNK = uploads.CHUNK_BYTES
+
+
+def post(api: Api, path: str, **body: Any) -> dict[str, Any]:
+    answer = api.client.post(
+        f"/api/v1/files/upload/{path}", headers={"X-API-Key": api.key}, json=body
+    )
+    found: dict[str, Any] = answer.get_json()
+    return {"status": answer.status_code, "code": found.get("code"), **(found["data"] or {})}
+
+
+def begin(api: Api, data: bytes, **body: Any) -> str:
+    begun = post(api, "init", filename="大.bin", total_size=len(data), **body)
+    assert begun["status"] == 200
+    assert (begun["chunk_size"], begun["total_chunks"]) == (CHUNK, -(-len(data) // CHUNK))
+    upload_id: str = begun["upload_id"]
+    return upload_id
+
+
+def send(api: Api, upload_id: str, data: bytes, number: int, **fields: Any) -> dict[str, Any]:
+    piece = data[number * CHUNK : (number + 1) * CHUNK]
+    form = {"chunk": piece, "upload_id": upload_id, "chunk_index": str(number), **fields}
+    body = b"".join(
+        b'--B\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+        % (name.encode(), value if isinstance(value, bytes) else value.encode())
+        for name, value in form.items()
+    )
+    answer = post_multipart(api, body + b"--B--\r\n", "/api/v1/files/upload/chunk")
+    found: dict[str, Any] = answer.get_json()
+    return {"status": answer.status_code, "message": found["message"], **(found["data"] or {})}
+
+
+DATA = bytes(range(256)) * 4096 * 2 + b"the end"
+
+
+def test_chunks_in_any_order_become_an_attachment(api: Api) -> None:
+    digest = hashlib.sha256(DATA).hexdigest()
+    upload_id = begin(api, DATA, sha256=digest)
+    for number, received in ((2, 1), (0, 2), (0, 2), (1, 3)):
+        sent = send(api, upload_id, DATA, number)
+        assert (sent["received"], sent["total"], sent["chunk_index"]) == (received, 3, number)
+    made = post(api, "complete", upload_id=upload_id)
+    assert (made["filename"], made["type"]) == ("大.bin", "file")
+    row = api.state.files.get(made["attachment_id"])
+    assert (row.sha256, row.size_bytes) == (digest, len(DATA))
+    assert api.state.files.read_bytes(row, len(DATA)) == DATA
+    assert post(api, "complete", upload_id=upload_id)["code"] == "upload_not_found"
+
+
+def test_what_is_here_is_known_to_every_worker(
+    make_api: Callable[..., Api],
+) -> None:
+    first = make_api()
+    upload_id = begin(first, DATA)
+    send(first, upload_id, DATA, 1)
+    again = make_api(ASTRBOT_DATA_DIR=str(first.state.settings.data_dir))
+    again.key = first.key
+    status = post(again, "status", upload_id=upload_id)
+    assert (status["received_chunks"], status["total_chunks"]) == ([1], 3)
+    assert 3500 < status["expires_in"] <= 3600
+    assert post(again, "complete", upload_id=upload_id)["code"] == "upload_incomplete"
+    for number in (0, 2):
+        send(again, upload_id, DATA, number)
+    assert post(again, "complete", upload_id=upload_id)["status"] == 200
+
+
+def test_other_bytes_than_announced_are_refused_and_can_be_sent_again(api: Api) -> None:
+    data = b"right"
+    upload_id = begin(api, data, sha256=hashlib.sha256(data).hexdigest())
+    send(api, upload_id, b"wrong", 0)
+    assert post(api, "complete", upload_id=upload_id)["code"] == "checksum_mismatch"
+    send(api, upload_id, data, 0)
+    assert post(api, "complete", upload_id=upload_id)["status"] == 200
+
+
+def test_a_chunk_of_a_wrong_size_or_number_is_refused(api: Api) -> None:
+    upload_id = begin(api, DATA)
+    for number, wrong in ((0, b"short"), (3, b"x"), (2, b"x" * 100)):
+        assert send(api, upload_id, DATA, number, chunk=wrong)["status"] == 400
+    assert send(api, upload_id, DATA, 0, chunk=DATA)["status"] == 413
+    assert send(api, upload_id, DATA, 0, chunk_index="one")["status"] == 400
+    assert post(api, "status", upload_id=upload_id)["received_chunks"] == []
+
+
+def test_an_aborted_upload_leaves_nothing_behind(api: Api) -> None:
+    upload_id = begin(api, DATA)
+    send(api, upload_id, DATA, 0)
+    assert post(api, "abort", upload_id=upload_id)["status"] == 200
+    assert post(api, "status", upload_id=upload_id)["code"] == "upload_not_found"
+    assert post(api, "abort", upload_id=upload_id)["status"] == 200
+    assert send(api, upload_id, DATA, 1)["status"] == 404
+    assert [api.count_rows(one) for one in ("file_chunk", "file_upload", "stray_blob")] == [0] * 3
+
+
+def test_an_upload_that_waits_too_long_is_removed(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_KEEP_S", -1)
+    upload_id = post(api, "init", total_size=5)["upload_id"]
+    assert post(api, "status", upload_id=upload_id)["code"] == "upload_not_found"
+    api.state.uploads.remove_expired()
+    assert api.count_rows("file_upload") == 0
+
+
+def test_an_upload_of_another_key_is_not_found(api: Api) -> None:
+    upload_id = begin(api, DATA)
+    mine, api.key = api.key, api.create_key("file")
+    assert post(api, "status", upload_id=upload_id)["code"] == "upload_not_found"
+    assert send(api, upload_id, DATA, 0)["status"] == 404
+    assert post(api, "abort", upload_id=upload_id)["status"] == 200
+    api.key = mine
+    assert post(api, "status", upload_id=upload_id)["status"] == 200
+
+
+def test_the_limits_hold_before_the_first_byte(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_MAX_CHUNKED_FILE_BYTES="3000", ASTRBOT_MAX_BYTES_PER_KEY="2500")
+    assert post(api, "init", total_size=3001)["code"] == "body_too_large"
+    assert post(api, "init", total_size=2000)["status"] == 200
+    assert post(api, "init", total_size=2000)["code"] == "quota_exceeded"
+
+
+@pytest.mark.parametrize("body", [{}, {"total_size": 0}, {"total_size": "x"}, {"total_size": 1.5}])
+def test_a_beginning_without_a_size_is_refused(api: Api, body: dict[str, Any]) -> None:
+    assert post(api, "init", **body)["status"] == 400
+
+
+def test_only_one_request_completes_an_upload(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload_id = begin(api, b"data")
+    send(api, upload_id, b"data", 0)
+    seen = []
+    join = api.state.uploads._join
+
+    def join_beside(*arguments: Any) -> Any:
+        seen.append(post(api, "complete", upload_id=upload_id)["code"])
+        return join(*arguments)
+
+    monkeypatch.setattr(uploads.Uploads, "_join", lambda self, *rest: join_beside(*rest))
+    assert post(api, "complete", upload_id=upload_id)["status"] == 200
+    assert seen == ["idempotency_in_flight"]
