@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from astrbot_api.testing.fake_openai import FakeOpenAI
+from astrbot_api.testing.odd_network import CuttingProxy, ScriptedServer, answer, stream
 
 from ..nginx import FrontedServer
 from ..servers import Server, create_key, write_config
 from ..waiting import wait_for
 from .driving import CLIENTS, Driver
-from .proxies import CuttingProxy, ScriptedServer, answer, stream
 
 pytestmark = pytest.mark.e2e
 

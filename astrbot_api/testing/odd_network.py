@@ -1,4 +1,4 @@
-"""What stands between a client and its server: a proxy that cuts, and servers with a script."""
+"""For tests of clients: a proxy that cuts connections, a server that answers from a script."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 
 class _Loopback:
@@ -176,7 +176,8 @@ def answer(
 def stream(*frames: str, **more: str) -> bytes:
     """Return a stream of events that ends with its connection."""
     body = "".join(f"{one}\n\n" for one in frames).encode()
-    return answer(body, kind="text/event-stream; charset=utf-8", length=False, **more)
+    named: dict[str, Any] = dict(more)
+    return answer(body, kind="text/event-stream; charset=utf-8", length=False, **named)
 
 
 def _forward(source: socket.socket, target: socket.socket) -> None:

@@ -1,0 +1,354 @@
+"""The contract as tests, to be played against any server that speaks this API.
+
+::
+
+    pytest --pyargs astrbot_api.testing.contract --astrbot-url http://127.0.0.1:6185 \
+        --astrbot-key abk_…
+
+The texts are those of a recorded AstrBot 4.25. The server's model may be any that answers; each
+test asks it once at most.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import urllib3
+
+from .pytest_plugin import AstrBotTarget
+
+_MAX_LINE_BYTES = 256 * 1024
+
+#: Where Python's ``str.splitlines`` splits beside LF and CR; httpx reads lines so.
+_LINE_ENDS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
+
+
+class Refused(NamedTuple):
+    """A request that a server refuses.
+
+    :param message: The text, or its beginning; "": any.
+    """
+
+    name: str
+    method: str
+    path: str
+    body: Any
+    status: int
+    message: str
+    key: str | None = "right"
+
+
+_CHAT, _IM = "/api/v1/chat", "/api/v1/im/message"
+
+REFUSED = (
+    Refused(
+        "no key", "POST", _CHAT, {"message": "x", "username": "a"}, 401, "Missing API key", None
+    ),
+    Refused(
+        "wrong key",
+        "POST",
+        _CHAT,
+        {"message": "x", "username": "a"},
+        401,
+        "Invalid API key",
+        "abk_wrong",
+    ),
+    Refused("no key for configs", "GET", "/api/v1/configs", None, 401, "Missing API key", None),
+    Refused("no key for files", "GET", "/api/v1/file", None, 401, "Missing API key", None),
+    Refused("no message", "POST", _CHAT, {"username": "a"}, 400, "Missing key: message"),
+    Refused("no username", "POST", _CHAT, {"message": "x"}, 400, "Missing key: username"),
+    Refused(
+        "blank username", "POST", _CHAT, {"message": "x", "username": " "}, 400, "username is empty"
+    ),
+    Refused(
+        "message is a number",
+        "POST",
+        _CHAT,
+        {"message": 7, "username": "a"},
+        400,
+        "message must be a string or list",
+    ),
+    Refused(
+        "reply alone",
+        "POST",
+        _CHAT,
+        {"message": [{"type": "reply", "message_id": 1}], "username": "a"},
+        400,
+        "Message content is empty (reply only is not allowed)",
+    ),
+    Refused(
+        "unknown config",
+        "POST",
+        _CHAT,
+        {"message": "x", "username": "a", "config_id": "nowhere"},
+        404,
+        "config_id not found: nowhere",
+    ),
+    Refused(
+        "unknown config name",
+        "POST",
+        _CHAT,
+        {"message": "x", "username": "a", "config_name": "nowhere"},
+        404,
+        "config_name not found: nowhere",
+    ),
+    Refused(
+        "sessions of nobody", "GET", "/api/v1/chat/sessions", None, 400, "Missing key: username"
+    ),
+    Refused(
+        "a page that is no number",
+        "GET",
+        "/api/v1/chat/sessions?username=a&page=x",
+        None,
+        400,
+        "page and page_size must be integers",
+    ),
+    Refused("no attachment named", "GET", "/api/v1/file", None, 400, "Missing key: attachment_id"),
+    Refused(
+        "unknown attachment",
+        "GET",
+        "/api/v1/file?attachment_id=nowhere",
+        None,
+        404,
+        "Attachment not found",
+    ),
+    Refused("upload without a file", "POST", "/api/v1/file", None, 400, "Missing key: file"),
+    Refused(
+        "im without message", "POST", _IM, {"umo": "a:FriendMessage:b"}, 400, "Missing key: message"
+    ),
+    Refused("im without umo", "POST", _IM, {"message": "x"}, 400, "Missing key: umo"),
+    Refused(
+        "im with half a umo", "POST", _IM, {"umo": "a:b", "message": "x"}, 400, "Invalid umo: "
+    ),
+    Refused(
+        "im to an unknown bot",
+        "POST",
+        _IM,
+        {"umo": "nowhere:FriendMessage:b", "message": "x"},
+        404,
+        "Bot not found or not running for platform: nowhere",
+    ),
+    Refused(
+        "im with an unknown segment",
+        "POST",
+        _IM,
+        {"umo": "webchat:FriendMessage:b", "message": [{"type": "dance"}]},
+        400,
+        "unsupported message part type: dance",
+    ),
+    Refused(
+        "im with a picture without id",
+        "POST",
+        _IM,
+        {"umo": "webchat:FriendMessage:b", "message": [{"type": "image"}]},
+        400,
+        "image part missing attachment_id",
+    ),
+    Refused(
+        "im with a segment that is none",
+        "POST",
+        _IM,
+        {"umo": "webchat:FriendMessage:b", "message": ["x"]},
+        400,
+        "message part must be an object",
+    ),
+    Refused("JSON that is none", "POST", _CHAT, b"{", 400, ""),
+    Refused("JSON that is a list", "POST", _CHAT, b"[1]", 400, ""),
+    Refused("JSON nested 10,000 deep", "POST", _CHAT, b"[" * 10_000, 400, ""),
+    Refused(
+        "bytes that are not UTF-8", "POST", _CHAT, b'{"message":"\xff","username":"a"}', 400, ""
+    ),
+    Refused(
+        "a session id that is an object",
+        "POST",
+        _CHAT,
+        {"message": "x", "username": "a", "session_id": {}},
+        400,
+        "",
+    ),
+)
+
+
+class Caller:
+    """Sends requests to the server."""
+
+    def __init__(self, target: AstrBotTarget) -> None:
+        self.target = target
+        self._http = urllib3.PoolManager(
+            retries=False, timeout=urllib3.Timeout(connect=10, read=120)
+        )
+
+    def send(
+        self, method: str, path: str, body: Any = None, key: str | None = "right", **options: Any
+    ) -> urllib3.BaseHTTPResponse:
+        """Send one request; the answer is read."""
+        headers = dict(options.pop("headers", {}))
+        if key is not None:
+            headers["X-API-Key"] = self.target.key if key == "right" else key
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            options["body"] = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self._http.request(method, self.target.url + path, headers=headers, **options)
+
+    def chat(self, **body: Any) -> urllib3.BaseHTTPResponse:
+        """Have one turn; the answer is read."""
+        return self.send("POST", _CHAT, {"username": "contract", **body})
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.clear()
+
+
+@pytest.fixture(scope="module")
+def caller(astrbot_target: AstrBotTarget) -> Iterator[Caller]:
+    """Who sends the requests."""
+    caller = Caller(astrbot_target)
+    yield caller
+    caller.close()
+
+
+@pytest.fixture(scope="module")
+def turn(caller: Caller) -> urllib3.BaseHTTPResponse:
+    """A streamed turn of a new session."""
+    return caller.chat(message="Say hello.")
+
+
+def read_events(answer: urllib3.BaseHTTPResponse) -> list[dict[str, Any]]:
+    """Return the events of a stream, read as strictly as the strictest client in use."""
+    assert answer.status == 200, answer.data
+    events = []
+    for line in answer.data.split(b"\n"):
+        if line.startswith(b"data: "):
+            assert len(line) < _MAX_LINE_BYTES
+            events.append(json.loads(line[6:]))
+        else:
+            assert line == b"" or line.startswith((b":", b"id: ", b"retry: ")), line
+    return events
+
+
+def read_data(answer: urllib3.BaseHTTPResponse) -> Any:
+    """Return ``data`` of an envelope that is no error."""
+    assert answer.status == 200, answer.data
+    envelope = json.loads(answer.data)
+    assert envelope["status"] == "ok", envelope
+    return envelope["data"]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_a_wrong_request_is_refused_in_the_words_of_the_contract(
+    caller: Caller, case: Refused
+) -> None:
+    answer = caller.send(case.method, case.path, case.body, case.key)
+    allowed = {case.status} if caller.target.strict else {case.status, 200}
+    if case.status == 404 and not caller.target.strict:
+        allowed.add(400)
+    assert answer.status in allowed, (answer.status, answer.data)
+    envelope = json.loads(answer.data)
+    assert envelope["status"] == "error"
+    assert envelope["data"] is None
+    assert envelope["message"].startswith(case.message)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-API-Key": "{}"}, {"X-API-Key": " {} "}, {"Authorization": "Bearer {}"},
+        {"Authorization": "bearer {}"}, {"Authorization": "ApiKey {}"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_key_is_read_from_each_of_its_headers(caller: Caller, headers: dict[str, str]) -> None:
+    filled = {name: text.format(caller.target.key) for name, text in headers.items()}
+    answer = caller.send("GET", "/api/v1/configs", key=None, headers=filled)
+    assert any(one["id"] == "default" for one in read_data(answer)["configs"])
+
+
+@pytest.mark.parametrize("name", ["api_key", "key"])
+def test_a_key_is_read_from_the_query(caller: Caller, name: str) -> None:
+    answer = caller.send("GET", f"/api/v1/configs?{name}={caller.target.key}", key=None)
+    assert read_data(answer)["configs"]
+
+
+def test_a_stream_is_marked_as_one(turn: urllib3.BaseHTTPResponse) -> None:
+    assert turn.headers["Content-Type"].startswith("text/event-stream")
+    assert "no-cache" in turn.headers["Cache-Control"]
+
+
+def test_the_events_of_a_turn_come_in_their_order(turn: urllib3.BaseHTTPResponse) -> None:
+    kinds = [one["type"] for one in read_events(turn)]
+    assert kinds[0] == "session_id"
+    assert kinds[-1] == "end"
+    wanted = ["session_id", "user_message_saved", "plain", "complete", "message_saved", "end"]
+    assert [one for one in wanted if one in kinds] == wanted
+    places = [kinds.index(one) for one in wanted]
+    assert places == sorted(places)
+
+
+def test_the_pieces_of_an_answer_are_its_whole_text(turn: urllib3.BaseHTTPResponse) -> None:
+    events = read_events(turn)
+    said = [
+        one["data"] for one in events if one["type"] == "plain" and one.get("chain_type") is None
+    ]
+    [whole] = [one["data"] for one in events if one["type"] == "complete"]
+    assert "".join(said) == whole
+    assert whole
+
+
+def test_an_answer_without_streaming_is_one_piece(caller: Caller) -> None:
+    events = read_events(caller.chat(message="Say hello.", enable_streaming=False))
+    said = [one for one in events if one["type"] == "plain" and one.get("chain_type") is None]
+    assert len(said) == 1
+    assert said[0]["streaming"] is False
+
+
+def test_no_line_end_but_lf_stands_in_a_line(caller: Caller) -> None:
+    answer = caller.chat(message=f"ECHO a{_LINE_ENDS}b 全部完成")
+    read_events(answer)
+    text = answer.data.decode()
+    assert [one for one in _LINE_ENDS if one in text] == []
+
+
+def test_a_new_session_is_listed_and_belongs_to_its_user(caller: Caller) -> None:
+    name, session = f"contract-{uuid.uuid4().hex[:8]}", str(uuid.uuid4())
+    read_events(caller.chat(message="Say hello.", username=name, session_id=session))
+    page = read_data(caller.send("GET", f"/api/v1/chat/sessions?username={name}"))
+    assert [one["session_id"] for one in page["sessions"]] == [session]
+    assert {"page", "page_size", "total"} <= page.keys()
+    stolen = caller.chat(message="x", username=name + "2", session_id=session)
+    assert json.loads(stolen.data)["message"] == "session_id belongs to another username"
+
+
+def test_a_file_comes_back_byte_for_byte(caller: Caller) -> None:
+    data = b"some text \x00\x01" * 1000
+    sent = caller.send("POST", "/api/v1/file", fields={"file": ("a name.bin", data)})
+    kept = read_data(sent)
+    assert {"attachment_id", "filename", "type"} <= kept.keys()
+    back = caller.send("GET", f"/api/v1/file?attachment_id={kept['attachment_id']}")
+    assert back.data == data
+
+
+def test_two_files_of_one_name_keep_their_own_bytes(caller: Caller) -> None:
+    sent = [
+        read_data(caller.send("POST", "/api/v1/file", fields={"file": ("same.txt", data)}))
+        for data in (b"first", b"second")
+    ]
+    back = [
+        caller.send("GET", f"/api/v1/file?attachment_id={one['attachment_id']}") for one in sent
+    ]
+    assert [one.data for one in back] == [b"first", b"second"]
+
+
+def test_a_pushed_message_is_taken(caller: Caller) -> None:
+    session = str(uuid.uuid4())
+    read_events(caller.chat(message="Say hello.", session_id=session))
+    umo = f"webchat:FriendMessage:webchat!contract!{session}"
+    answer = caller.send("POST", _IM, {"umo": umo, "message": "News"})
+    assert isinstance(read_data(answer), dict)
+
+
+def test_the_bots_are_listed(caller: Caller) -> None:
+    assert isinstance(read_data(caller.send("GET", "/api/v1/im/bots"))["bot_ids"], list)

@@ -1,0 +1,44 @@
+"""The programs of ``docs/client-authors.rst`` do what the page says."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from werkzeug.serving import make_server
+
+from .conftest import Api
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "client-authors.rst"
+
+
+def list_programs() -> dict[str, str]:
+    """Return the Python programs of the page, by the library that they use."""
+    text = PAGE.read_text(encoding="utf-8")
+    found = re.findall(r"(\w+)\n-+\n\n.. code-block:: python\n\n((?:    .*\n|\n)+)", text)
+    return {name: textwrap.dedent(program) for name, program in found}
+
+
+@pytest.fixture
+def url(api: Api) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, api.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx", "aiohttp"])
+def test_a_program_of_the_page_prints_the_answer(
+    library: str, api: Api, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip(library)
+    program = list_programs()[library]
+    exec(compile(program, f"{PAGE}: {library}", "exec"), {"URL": url, "KEY": api.key})
+    assert capsys.readouterr().out == "Hello from mock."
