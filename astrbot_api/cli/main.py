@@ -21,7 +21,7 @@ from .admin import admin_group, read_rule_options, rule_options
 from .chat import chat_command
 from .importing import import_command
 from .options import as_json_option, data_dir_option, open_database, settings_option
-from .plugins import plugins_group
+from .plugins import list_plugin_findings, plugins_group
 
 
 class _Group(click.Group):
@@ -238,24 +238,27 @@ def sweep_db(older_than_days: int | None, delete: bool, settings: Settings) -> N
 
 
 @main.command()
+@click.option("--offline", is_flag=True, help="Ask no model, MCP server, Redis or messenger.")
 @as_json_option
 @settings_option
-def doctor(as_json: bool, settings: Settings) -> None:
-    """Look at data, configs, bots and webhooks: what works, and what to do.
+def doctor(offline: bool, as_json: bool, settings: Settings) -> None:
+    """Look at data, configs, models, plugins, bots and webhooks: what works, and what to do.
 
-    It changes nothing and asks no model and no messenger. The exit status is
-    1 when something does not work.
+    It changes nothing. Each provider, MCP server, bot and Redis is asked once; what is not
+    asked is listed with the reason. The exit status is 1 when something is amiss.
     """
     from ..server.doctor import examine
 
-    findings = list(examine(settings))
+    findings = list(examine(settings, offline=offline))
+    if settings.data_dir.is_dir():
+        findings += list_plugin_findings(settings.data_dir)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in findings], indent=2))
     else:
         for one in findings:
             remedy = f"\n      -> {one.remedy}" if one.remedy else ""
             click.echo(f"{one.state:5} {one.what}: {one.text}{remedy}")
-    sys.exit(any(one.state == "fail" for one in findings))
+    sys.exit(any(one.state in ("fail", "warn") for one in findings))
 
 
 def _write(

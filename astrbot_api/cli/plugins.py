@@ -16,6 +16,7 @@ from ..plugins.builtin import BUILT_IN_PLUGINS
 from ..plugins.context import PluginError
 from ..plugins.finding import BUILT_IN, find_name_fault, find_plugins, from_classes
 from ..plugins.registry import PluginRecord, Plugins
+from ..server.findings import Finding
 from .options import as_json_option, settings_option
 
 _FILES = ("plugin.py", "test_plugin.py", "README.rst")
@@ -75,6 +76,21 @@ def describe_plugins(data_dir: Path) -> list[dict[str, Any]]:
         return [_describe(one, faults.get(one.name, [])) for one in plugins.list_records()]
     finally:
         plugins.close()
+
+
+def list_plugin_findings(data_dir: Path) -> list[Finding]:
+    """Return what ``doctor`` says of the plugins that are not built in."""
+    found: list[Finding] = []
+    for one in describe_plugins(data_dir):
+        what, faults = f"plugin {one['name']}", "; ".join(one["faults"])
+        if one["state"] == "failed":
+            remedy = "correct it, or disable it in [plugins]"
+            found.append(Finding(what, "fail", one["reason"], remedy))
+        elif faults:
+            found.append(Finding(what, "fail", faults, "correct its table in [plugins]"))
+        elif one["source"] != BUILT_IN:
+            found.append(Finding(what, "ok" if one["state"] == "on" else "off", one["where"]))
+    return found
 
 
 def _describe(record: PluginRecord, faults: list[str]) -> dict[str, Any]:

@@ -224,7 +224,7 @@ class _Connection(HTTPConnection):
 
     def _connect_by_socks(self, route: Route, host: str) -> socket.socket:
         """Connect through a SOCKS proxy."""
-        sock = make_socks_socket(route.socks or "")
+        sock: socket.socket = make_socks_socket(route.socks or "")
         try:
             sock.settimeout(self.timeout)
             route.call.attach(self, sock)

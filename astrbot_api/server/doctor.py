@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from ..config.agents import AgentConfig, read_config
@@ -22,6 +22,8 @@ from ..im.bots import Bots
 from ..im.registry import AdapterTypes
 from ..runtime.clock import to_iso
 from ..upstream.checking import check_upstream
+from .asking import ask_bot, ask_mcp, ask_provider, ask_redis
+from .findings import Finding
 
 #: Free space below which the disk is reported, in bytes.
 _LITTLE_BYTES = 512 * 1024 * 1024
@@ -30,27 +32,16 @@ _LITTLE_BYTES = 512 * 1024 * 1024
 _NO_BLOB = f"{'0' * 64}-{'0' * 12}"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check.
+def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
+    """Check everything that the settings name, without a change.
 
-    :param state: ``ok``, ``off``, ``warn`` or ``fail``.
-    :param remedy: What to do; empty where nothing is to do.
+    :param offline: Ask no model, MCP server, Redis or messenger.
     """
-
-    what: str
-    state: str
-    text: str
-    remedy: str = ""
-
-
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Check everything that the settings name, without a change and without a messenger."""
     folder = list(_guard("data directory", lambda: _examine_folder(settings)))
     yield from folder
     if any(one.state == "fail" for one in folder):
         return
-    yield from _guard("configs", lambda: _examine_configs(settings))
+    yield from _guard("configs", lambda: _examine_configs(settings, offline))
     if not settings.database_url and not settings.database_path.exists():
         yield Finding("database", "fail", "it does not exist yet", "start the server once")
         return
@@ -62,7 +53,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
         if usable is not None:
             yield from _guard("keys", lambda: _examine_keys(usable))
         yield from _guard("storage", lambda: _examine_storage(settings))
-        yield from _guard("bots", lambda: _examine_bots(settings, usable))
+        if settings.redis_url and offline:
+            yield Finding("redis", "off", "not asked: --offline")
+        elif settings.redis_url:
+            yield from ask_redis(settings.redis_url)
+        yield from _guard("bots", lambda: _examine_bots(settings, usable, offline))
         yield from _guard("webhooks", lambda: _examine_webhooks(settings, usable))
     finally:
         store.close()
@@ -96,7 +91,7 @@ def _examine_folder(settings: Settings) -> Iterator[Finding]:
         yield Finding("data directory", "ok", text)
 
 
-def _examine_configs(settings: Settings) -> Iterator[Finding]:
+def _examine_configs(settings: Settings, offline: bool) -> Iterator[Finding]:
     folder = settings.data_dir / "configs"
     paths = sorted(folder.glob("*.toml"))
     if not any(path.stem == "default" for path in paths):
@@ -104,11 +99,11 @@ def _examine_configs(settings: Settings) -> Iterator[Finding]:
     for path in paths:
         yield from _guard(
             f"config {path.stem}",
-            lambda path=path: _examine_config(path),  # type: ignore[misc]
+            lambda path=path: _examine_config(path, offline),  # type: ignore[misc]
         )
 
 
-def _examine_config(path: Path) -> Iterator[Finding]:
+def _examine_config(path: Path, offline: bool) -> Iterator[Finding]:
     config = read_config(path, f"configs/{path.name}")
     what = f"config {config.id}"
     if config.upstream is not None:
@@ -121,6 +116,17 @@ def _examine_config(path: Path) -> Iterator[Finding]:
             yield Finding(what, "fail", f"provider {provider.id} has no API key", remedy)
             return
     yield Finding(what, "ok", _describe_config(config))
+    for provider in config.providers.values():
+        if offline:
+            name = f"{what}, provider {provider.id}"
+            yield Finding(name, "off", "not asked: --offline")
+        else:
+            yield ask_provider(what, provider)
+    for server in config.mcp.values():
+        if offline:
+            yield Finding(f"MCP server {server.name}", "off", "not asked: --offline")
+        else:
+            yield ask_mcp(server)
 
 
 def _describe_config(config: AgentConfig) -> str:
@@ -154,13 +160,19 @@ def _examine_storage(settings: Settings) -> Iterator[Finding]:
     yield Finding("storage", "ok", place)
 
 
-def _examine_bots(settings: Settings, store: Store | None) -> Iterator[Finding]:
+def _examine_bots(settings: Settings, store: Store | None, offline: bool) -> Iterator[Finding]:
     bots = Bots(settings.data_dir, AdapterTypes())
     try:
         bots.load()
         configs = ConfigFiles(settings.data_dir)
         for bot in bots.list_bots():
-            yield _examine_bot(bot, configs, store)
+            finding = _examine_bot(bot, configs, store)
+            if finding.state not in ("ok", "warn") or (offline and finding.state == "warn"):
+                yield finding
+            elif offline:
+                yield replace(finding, text=f"{finding.text}; not asked: --offline")
+            else:
+                yield ask_bot(finding, bots.get_running(bot.id)[1])
     finally:
         bots.close()
 

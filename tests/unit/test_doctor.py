@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from astrbot_api.cli.main import main
 from astrbot_api.config.files import ConfigFiles
 from astrbot_api.db import deliveries, keys
 from astrbot_api.db.sqlite_store import SqliteStore
+from astrbot_api.testing.fake_telegram import FakeTelegram
+
+from ..strict_endpoint import StrictEndpoint, say
 
 _WEBHOOK = """
 [[webhook]]
@@ -26,8 +30,8 @@ def run_doctor(folder: Path, *options: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def find(folder: Path) -> dict[str, dict[str, Any]]:
-    _, output = run_doctor(folder, "--json")
+def find(folder: Path, *options: str) -> dict[str, dict[str, Any]]:
+    _, output = run_doctor(folder, "--json", *options)
     return {one["what"]: one for one in json.loads(output)}
 
 
@@ -95,8 +99,83 @@ def test_the_last_delivery_of_a_bot_and_a_webhook_is_reported(tmp_path: Path) ->
 
     store.write(fail)
     store.close()
-    found = find(tmp_path)
+    found = find(tmp_path, "--offline")
     assert found["bot tg"]["state"] == "warn"
     assert found["bot tg"]["text"].endswith(": The platform said no")
     assert found["webhook crm"]["state"] == "ok"
     assert "nothing was delivered yet" in found["webhook crm"]["text"]
+
+
+# -- what is asked -------------------------------------------------------------------------------
+
+
+def write_provider(folder: Path, base_url: str, more: str = "") -> None:
+    prepare(folder).close()
+    (folder / "configs" / "default.toml").write_text(
+        f'[provider]\ntype = "openai"\nbase_url = "{base_url}"\nmodel = "m"\n{more}'
+    )
+
+
+LISTED = {"data": [{"id": "m"}]}
+NO_PATH = {"error": "Unexpected endpoint or method."}
+
+
+@pytest.mark.parametrize(
+    ("listed", "answer", "state", "remedy"),
+    [
+        ((200, LISTED), say("ok"), "ok", ""),
+        ((200, {"data": [{"id": "models/m"}]}), say("ok"), "ok", ""),
+        ((404, {}), say("ok"), "ok", ""),
+        ((200, {"data": [{"id": "n"}]}), say("ok"), "ok", ""),
+        ((200, {"data": [{"id": "n"}]}), (404, {"error": "no such model"}), "fail", "model"),
+        ((404, NO_PATH), (404, NO_PATH), "fail", "base_url"),
+        ((200, NO_PATH), (200, NO_PATH), "fail", "base_url"),
+        ((401, {}), (401, {}), "fail", "api_key"),
+    ],
+)
+def test_a_provider_is_asked_and_the_remedy_fits(
+    tmp_path: Path, listed: Any, answer: Any, state: str, remedy: str
+) -> None:
+    with StrictEndpoint(lambda number, body: answer if body else listed) as endpoint:
+        write_provider(tmp_path, endpoint.base_url)
+        found = find(tmp_path)["config default, provider openai"]
+    assert found["state"] == state
+    assert remedy in found["remedy"]
+    assert (run_doctor(tmp_path)[0] == 0) is False  # now it is gone: amiss
+
+
+def test_offline_asks_nobody_and_says_so(tmp_path: Path) -> None:
+    mcp = '[mcp.time]\nurl = "http://127.0.0.1:9/mcp"\n'
+    with StrictEndpoint(lambda number, body: say("ok")) as endpoint:
+        write_provider(tmp_path, endpoint.base_url, mcp)
+        found = find(tmp_path, "--offline")
+        assert endpoint.heads == []
+    for what in ("config default, provider openai", "MCP server time"):
+        assert found[what]["state"] == "off"
+        assert "--offline" in found[what]["text"]
+
+
+def test_mcp_servers_plugins_and_bots_are_asked(tmp_path: Path) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Any:
+        return (200, LISTED) if not body else (200, {"jsonrpc": "2.0", "id": 1, "result": {}})
+
+    with StrictEndpoint(answer) as endpoint, FakeTelegram() as telegram:
+        mcp = (
+            f'[mcp.there]\nurl = "{endpoint.base_url}/mcp"\n'
+            '[mcp.gone]\nurl = "http://127.0.0.1:9/mcp"\n'
+            '[mcp.program]\ncommand = ["no-such-program-here"]\n'
+        )
+        write_provider(tmp_path, endpoint.base_url, mcp)
+        (tmp_path / "bots.toml").write_text(
+            f'[[bot]]\nid = "tg"\ntype = "telegram"\ntoken = "{telegram.token}"\n'
+            f'base_url = "{telegram.url}"\n'
+        )
+        (tmp_path / "plugins" / "bad").mkdir(parents=True)
+        (tmp_path / "plugins" / "bad" / "plugin.py").write_text("nonsense(")
+        found = find(tmp_path)
+    states = {what: one["state"] for what, one in found.items()}
+    assert states["MCP server there"] == "ok"
+    assert states["MCP server gone"] == "fail"
+    assert states["MCP server program"] == "fail"
+    assert states["plugin bad"] == "fail"
+    assert states["bot tg"] == "ok", found["bot tg"]

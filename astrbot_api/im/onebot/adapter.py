@@ -92,6 +92,13 @@ class OneBotAdapter(PiecewiseAdapter):
         message_id = result.get("message_id") if isinstance(result, dict) else None
         return () if message_id is None else (str(message_id),)
 
+    def check(self) -> str:
+        """Return the bot's name there.
+
+        :raises PlatformError: when its program is not there, or refuses the token.
+        """
+        return str((self._api.call("get_login_info", {}) or {}).get("nickname", ""))
+
     def open_file(self, source: str) -> BlobReader:
         """Open a file of a message: at QQ's address, or through the implementation.
 

@@ -43,6 +43,13 @@ class SlackAdapter(PiecewiseAdapter):
         self._api = SlackApi(http, settings["base_url"], settings["token"], settings["timeout_s"])
         self._reader = EventReader(settings["threads"])
 
+    def check(self) -> str:
+        """Return the bot's name there.
+
+        :raises PlatformError: when its token is not taken.
+        """
+        return str(self._api.call("auth.test", {}).get("user", ""))
+
     def open_file(self, source: str) -> BlobReader:
         """Open a file at its private address."""
         return self._api.download(source)

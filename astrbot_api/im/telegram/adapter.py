@@ -83,6 +83,13 @@ class TelegramAdapter(PiecewiseAdapter):
         """Show "typing …" for five seconds or until a message comes."""
         self._api.call("sendChatAction", {**_Chat(target).where, "action": "typing"})
 
+    def check(self) -> str:
+        """Return the bot's name there.
+
+        :raises PlatformError: when its token is not taken.
+        """
+        return str(self._api.call("getMe", {}).get("username", ""))
+
     def poll(self, stop: threading.Event) -> Iterator[Sequence[InMessage]]:
         """Ask for updates; the next question confirms those before it."""
         if not self._username:
