@@ -23,7 +23,7 @@ BENCH_STAMP := $(VENV)/.stamp-bench
 # Two pips in one environment would get into each other's way.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format type bench check docs picture deploy-check fuzz torture clean
+.PHONY: help install run test lint format type bench check docs picture deploy-check fuzz sequences torture clean
 .DEFAULT_GOAL := help
 
 help:
@@ -89,6 +89,9 @@ deploy-check: $(RUN_STAMP) $(TEST_STAMP)
 
 fuzz: $(RUN_STAMP) $(TEST_STAMP)
 	@$(BIN)/python -m tests.fuzz.run $(ARGS)
+
+sequences: $(RUN_STAMP) $(TEST_STAMP)
+	@ASTRBOT_TEST_SEQUENCES=$(or $(ARGS),2000) $(BIN)/python -m pytest -n0 tests/api/test_valid_histories.py
 
 torture: $(RUN_STAMP) $(TEST_STAMP)
 	@$(BIN)/python -m tests.load.run $(ARGS)
