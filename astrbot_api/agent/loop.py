@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,6 +115,7 @@ def run_agent(
     options: ModelOptions,
     *,
     max_steps: int,
+    show: Callable[[], list[dict[str, Any]]] = list,
 ) -> Iterator[AgentEvent]:
     """Answer the last message, calling tools as the model asks for them.
 
@@ -124,6 +125,8 @@ def run_agent(
     no tools are offered, so that there is an answer in words.
 
     :param max_steps: Most model calls.
+    :param show: Called after the calls of a step; returns the parts of a further message to
+        the model, for what the tools made that fits in no result: pictures.
     :raises ProviderError: when the model fails.
     :raises RunCancelled: when ``options.cancel`` fires.
     """
@@ -145,6 +148,9 @@ def run_agent(
         conversation.extend(
             {"role": "tool", "tool_call_id": call.id, "content": results[call.id]} for call in calls
         )
+        shown = show()
+        if shown:
+            conversation.append({"role": "user", "content": shown})
     raise ProviderError(f"The model still called tools after {max_steps} steps.")
 
 

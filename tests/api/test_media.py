@@ -365,3 +365,25 @@ def test_a_picture_that_is_sent_twice_is_shown_once(make_scripted: Scripts) -> N
     picture = part(upload(api, png(), "dot.png"), "image")
     api.chat([picture, picture])
     assert [one["type"] for one in content_of(model)] == ["text", "image_url"]
+
+
+def test_a_model_that_sees_is_shown_what_its_tools_have_sent(make_scripted: Scripts) -> None:
+    def draw(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        context.send_file(png(), "plot.png")
+        context.send_file(b"x,y", "plot.csv")
+        return "drawn"
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "user" and messages[-1]["content"] == "draw":
+            yield ToolCallDelta(0, "c1", "draw", "{}")
+        else:
+            yield TextDelta("I see it.")
+
+    api, model = make_scripted(answer, provider=_SEES, tools=[Tool("draw", "Draw.", draw)])
+    api.chat("draw")
+    result, shown = model.seen[-1][-2:]
+    assert (result["role"], result["content"]) == ("tool", "drawn")
+    assert shown["role"] == "user"
+    text, picture = shown["content"]
+    assert text["text"].startswith("[The tools have sent:]\n[Image Attachment: name plot.png")
+    assert picture["image_url"]["url"].startswith("data:image/png;base64,")

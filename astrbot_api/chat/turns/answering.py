@@ -15,6 +15,7 @@ from ...agent.tools import ToolContext
 from ...config.settings import Settings
 from ...config.upstream import UpstreamConfig
 from ...db import sessions
+from ...db.attachments import AttachmentRow
 from ...db.store import Store
 from ...errors import ProviderError, RunCancelled, StorageError, ToolError
 from ...events import Event
@@ -76,6 +77,8 @@ class Answer:
         self._turn = turn
         self._outbox = FileOutbox(means.attachments, turn.request.key_id)
         self._provider: Provider | None = None
+        #: Pictures that tools have sent and the model has not seen.
+        self._pictures: list[AttachmentRow] = []
         self._observer: Callable[[Event], None] | None = None
         self._observe_reply: Callable[[str], None] | None = None
         self._reply = Reply(
@@ -219,6 +222,7 @@ class Answer:
             context,
             options,
             max_steps=turn.config.agent.max_steps,
+            show=self._show_pictures,
         )
 
     def _make_question(self, upstream: UpstreamConfig, text: str) -> Question:
@@ -250,18 +254,36 @@ class Answer:
     def _show_files(self) -> Iterator[Event]:
         """Show the files that tools have sent."""
         for row in self._outbox.take_all():
+            if row.type == "image":
+                self._pictures.append(row)
             yield from self._reply.add_file(row)
+
+    def _show_pictures(self) -> list[dict[str, Any]]:
+        """Return the pictures of the last calls as a message, for a model that sees."""
+        sent, self._pictures = self._pictures, []
+        if not sent or "image" not in self._turn.provider.modalities:
+            return []
+        segments = [
+            {"type": "plain", "text": "[The tools have sent:]"},
+            *({"type": "image", "attachment_id": row.attachment_id} for row in sent),
+        ]
+        content = self._means.media.render(segments, (), self._limits(), self._turn.cancel)
+        return content if isinstance(content, list) else []
+
+    def _limits(self) -> MediaLimits:
+        turn = self._turn
+        return MediaLimits(
+            turn.provider.modalities,
+            turn.config.agent.file_tokens,
+            self._means.settings.max_image_side_px,
+            turn.config.transcription,
+            turn.config.agent.video_frames,
+        )
 
     def _build_conversation(self, options: ModelOptions, text: str) -> list[ModelMessage]:
         turn, means = self._turn, self._means
         agent = turn.config.agent
-        limits = MediaLimits(
-            turn.provider.modalities,
-            agent.file_tokens,
-            means.settings.max_image_side_px,
-            turn.config.transcription,
-            agent.video_frames,
-        )
+        limits = self._limits()
         segments = replace_text(turn.request.segments, text)
         system_prompt = fill_prompt(
             agent.system_prompt,
