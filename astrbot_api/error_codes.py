@@ -79,6 +79,10 @@ _TABLE = (
         "Choose another username, or use a key with the scope `chat:admin`.",
         "username is reserved for an AstrBot administrator; choose another, or use a key with the "
         "scope chat:admin"),
+    ErrorCode("use_refused", 403,
+        "A browser asked for an uploaded file as a script, a style or another part of a page.",
+        "Download the file; serve scripts and styles from your own pages.",
+        "an uploaded file is no part of a page: download it"),
     ErrorCode("key_restricted", 403,
         "A guard rail of the key does not allow it; the message names it.",
         "Keep to what `GET /keys/self` returns, or use another key.",

@@ -98,6 +98,8 @@ class AstrBotAPI:
         runs = state.chat.runs
         sockets = WebSockets(settings, lambda: runs.draining)
         state.worker.chores.add(sockets.close_idle, every_s=0.5)
+        list_valid = state.keys.usage.list_valid
+        state.worker.chores.add(lambda: sockets.end_invalid(list_valid), every_s=2.0)
         app.extensions[EXTENSION] = state
         app.extensions[HTTP_EXTENSION] = HttpState(
             openapi=build_api(app, settings),

@@ -14,6 +14,8 @@ from ..db.sessions import NOBODY, WEBCHAT
 from ..db.store import Store
 from ..deliveries.webhooks import Announcer
 from ..errors import ApiError
+from ..keys.limits import check_attachments
+from ..keys.rules import KeyGuard
 from ..messages import Media, Segment, resolve_media
 from .watching.pushes import Board
 
@@ -28,13 +30,16 @@ class PushedMessage:
 
 
 def resolve_stored(
-    db: peewee.Database, segments: Sequence[Segment]
+    db: peewee.Database, segments: Sequence[Segment], guard: KeyGuard | None
 ) -> tuple[list[Segment], list[AttachmentRow]]:
     """Return segments with the types and names of their stored files, and the files' rows.
 
+    :param guard: Of the key that sends them: it may name only files that it may use.
     :raises ApiError: ``attachment_not_found``.
     """
     rows = find_attachments(db, [one.attachment_id for one in segments if isinstance(one, Media)])
+    if guard is not None:
+        check_attachments(db, guard, list(rows.values()))
     found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
     return resolve_media(segments, found), list(rows.values())
 
@@ -47,29 +52,45 @@ class Pusher:
         self._store = store
         self._board = board
 
-    def push(self, *, username: str, session_id: str, segments: Sequence[Segment]) -> PushedMessage:
+    def push(
+        self,
+        *,
+        username: str,
+        session_id: str,
+        segments: Sequence[Segment],
+        guard: KeyGuard | None = None,
+    ) -> PushedMessage:
         """Store a message of the bot's; a session that is not there is made.
 
         :param username: Whose session it must be; empty: whosever it is. A
             new session without a username is its first user's.
+        :param guard: Of the key that sends it; None: it has no rules.
         :raises ApiError: ``session_of_another_user``, or
             ``attachment_not_found``; then nothing is stored.
         """
         pushed = self._store.write(
-            lambda db: self.push_in(db, username=username, session_id=session_id, segments=segments)
+            lambda db: self.push_in(
+                db, username=username, session_id=session_id, segments=segments, guard=guard
+            )
         )
         self.announce(pushed)
         return pushed
 
     def push_in(
-        self, db: peewee.Database, *, username: str, session_id: str, segments: Sequence[Segment]
+        self,
+        db: peewee.Database,
+        *,
+        username: str,
+        session_id: str,
+        segments: Sequence[Segment],
+        guard: KeyGuard | None = None,
     ) -> PushedMessage:
         """Store a message as :meth:`push` does, in the caller's transaction.
 
         Once that is committed, :meth:`announce` shows the message. What is
         refused is refused before anything is written.
         """
-        resolved, rows = resolve_stored(db, segments)
+        resolved, rows = resolve_stored(db, segments, guard)
         lock_name(db, "session", session_id)
         session = sessions.find_session(db, session_id)
         if session is None:

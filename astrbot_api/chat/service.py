@@ -19,7 +19,7 @@ from .resuming.following import RunFollower
 from .turns.running import Runs
 from .turns.turn import TurnRequest
 from .watching.pushes import Board
-from .watching.seats import Seat, Seats
+from .watching.seats import Holder, Seat, Seats
 from .watching.watch import Numbered, Watch
 
 #: Breaks a caller's connection off; None where nothing can.
@@ -51,7 +51,7 @@ class ChatService:
         :raises ApiError: for whatever is refused; nothing is stored then.
         :raises StorageError: when nothing can be stored.
         """
-        seat = self._seats.take(request.key_id or "", abort)
+        seat = self._seats.take(Holder(request.payer or ""), abort)
         try:
             try:
                 turn = self._runs.start(request)
@@ -70,7 +70,13 @@ class ChatService:
             raise
 
     def resume(
-        self, run: RunRow, after: int, key_id: str, abort: Abort = None, *, snapshot: bool = False
+        self,
+        run: RunRow,
+        after: int,
+        holder: Holder,
+        abort: Abort = None,
+        *,
+        snapshot: bool = False,
     ) -> Watch | None:
         """Watch a run from any of its events on.
 
@@ -82,7 +88,7 @@ class ChatService:
         """
         if self._follower.has_all(run, after):
             return None
-        seat = self._seats.take(key_id, abort)
+        seat = self._seats.take(holder, abort)
         try:
             lead: list[Numbered] = []
             if snapshot:

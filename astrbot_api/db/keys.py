@@ -6,7 +6,7 @@ import base64
 import hashlib
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -102,6 +102,20 @@ def find_valid_key(db: peewee.Database, secret: str) -> KeyRow | None:
     return KeyRow(
         key_id, prefix, _parse_scopes(scopes or ""), last_used_at, rules, parent_id, parent_rules
     )
+
+
+def list_valid(db: peewee.Database, key_ids: Collection[str]) -> set[str]:
+    """Return those of some keys that are valid now, their makers included."""
+    key, maker = ApiKey.alias(), ApiKey.alias()
+    now = now_us()
+
+    def holds(one: Any) -> Any:
+        return one.revoked_at.is_null() & (one.expires_at.is_null() | (one.expires_at > now))
+
+    makers = maker.select(maker.key_id).where(holds(maker))
+    query = key.select(key.key_id).where(key.key_id.in_(list(key_ids)) & holds(key))
+    query = query.where(key.parent_id.is_null() | key.parent_id.in_(makers))
+    return {key_id for (key_id,) in query.tuples().execute(db)}
 
 
 @lru_cache(maxsize=64)

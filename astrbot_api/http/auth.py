@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flask import Request, request
 
+from ..chat.watching.seats import Holder
 from ..db.keys import KeyRow, find_valid_key
 from ..db.sessions import find_creator
 from ..errors import ApiError
@@ -58,6 +59,10 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
         guard_request(now, caller, key)
 
 
+#: In place of a key's prefix, of a user of the embedding application.
+_HOST_PREFIX = "host"
+
+
 def _find_host_user(request: Request, authenticate: Authenticate | None) -> HostUser | None:
     """Return whom the application knows as the sender.
 
@@ -77,7 +82,13 @@ def _to_caller(user: HostUser) -> Caller:
     """Return the caller that a user of the application is: bound to its own name."""
     key_id = str(uuid.uuid5(_HOST_USERS, user.username))
     guard = KeyGuard(key_id, key_id, KeyRules(username=user.username))
-    return Caller(key_id, "host", frozenset(user.scopes), guard)
+    return Caller(key_id, _HOST_PREFIX, frozenset(user.scopes), guard)
+
+
+def get_holder() -> Holder:
+    """Return whose the connections of this request are."""
+    caller = get_caller()
+    return Holder(caller.root_id, "" if caller.key_prefix == _HOST_PREFIX else caller.key_id)
 
 
 def guard_request(request: Request, caller: Caller, key: KeyRow) -> None:

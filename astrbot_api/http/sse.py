@@ -171,7 +171,8 @@ class StreamBody:
 
     def _read(self) -> bytes:
         watched = self._watched
-        if self._over:
+        if self._over or watched.seat.revoked:
+            self._over = True
             return b""
         if watched.leaving:
             self._over = True

@@ -18,6 +18,7 @@ from ..deliveries.outbox import Outbox
 from ..errors import ApiError
 from ..idempotency import Claim
 from ..keys.caller import Reach
+from ..keys.rules import KeyGuard
 from ..messages import Segment, parse_im_message
 from ..runtime.tracing import current_span
 from .bots import Bots
@@ -45,6 +46,7 @@ class Sending:
     :param umos: One conversation, or several when ``listed``.
     :param message: A string or a list of segments, unchecked.
     :param reach: The targets that the caller may send to.
+    :param guard: The rules of the caller's key; None: it has none.
     :param listed: Whether its answer is a list, with one result a UMO.
     """
 
@@ -52,6 +54,7 @@ class Sending:
     message: Any
     key_id: str | None = None
     reach: Reach = Reach()
+    guard: KeyGuard | None = None
     listed: bool = False
 
     def describe(self, outcomes: Sequence[Outcome]) -> tuple[dict[str, Any], int]:
@@ -134,9 +137,9 @@ class ProactiveMessages:
             self._bots.get_running(umo.platform_id)
         except ApiError as error:
             return _refuse_with(error)
-        return self._prepare_delivery(umo, segments, sending.key_id)
+        return self._prepare_delivery(umo, segments, sending)
 
-    def _prepare_delivery(self, umo: Umo, segments: Sequence[Segment], key_id: str | None) -> _Job:
+    def _prepare_delivery(self, umo: Umo, segments: Sequence[Segment], sending: Sending) -> _Job:
         # Of the request: the job runs in another thread.
         traceparent = current_span().to_traceparent()
 
@@ -148,9 +151,10 @@ class ProactiveMessages:
                     f"{waiting} messages to this target are waiting; try again later",
                     retry_after_s=30,
                 )
+            resolved, _ = resolve_stored(db, segments, sending.guard)
             delivery_id = deliveries.add_delivery(
-                db, platform_id=umo.platform_id, target=str(umo), key_id=key_id,
-                content=[one.to_wire() for one in resolve_stored(db, segments)[0]],
+                db, platform_id=umo.platform_id, target=str(umo), key_id=sending.key_id,
+                content=[one.to_wire() for one in resolved],
                 traceparent=traceparent,
             )  # fmt: skip
             return Outcome(str(umo), delivery_id), None
@@ -173,8 +177,9 @@ class ProactiveMessages:
 
         def job(db: peewee.Database) -> tuple[Outcome, PushedMessage]:
             pushed = self._pusher.push_in(
-                db, username=owner, session_id=session_id, segments=segments
-            )
+                db, username=owner, session_id=session_id, segments=segments,
+                guard=sending.guard,
+            )  # fmt: skip
             delivery_id = deliveries.add_delivery(
                 db, platform_id=WEBCHAT, target=str(umo), key_id=sending.key_id,
                 # The message itself is in the session.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import peewee
 
@@ -48,6 +48,11 @@ class KeyUsage:
         if key.last_used_at is None or now - key.last_used_at >= _USE_INTERVAL_US:
             self._used[key.key_id] = now
             self._start_chores()
+
+    def list_valid(self, key_ids: Collection[str]) -> set[str]:
+        """Return those of some keys that are valid now."""
+        with self._store.read() as db:
+            return keys.list_valid(db, key_ids)
 
     def flush(self) -> None:
         """Write what gathered. A chore."""

@@ -83,11 +83,11 @@ def test_head_has_all_headers_and_no_body(api: Api) -> None:
     [
         (PNG, b"a.html", "image/png", "inline"),
         (b"plain", b"a.txt", "text/plain; charset=utf-8", "inline"),
-        (HTML, b"a.html", "text/html; charset=utf-8", "attachment"),
+        (HTML, b"a.html", "text/plain; charset=utf-8", "attachment"),
         (HTML, b"a.txt", "text/plain; charset=utf-8", "inline"),
         (HTML, b"a.png", "text/plain; charset=utf-8", "inline"),
-        (SVG, b"a.svg", "image/svg+xml; charset=utf-8", "attachment"),
-        (SVG, b"a.xml", "text/xml; charset=utf-8", "attachment"),
+        (SVG, b"a.svg", "text/plain; charset=utf-8", "attachment"),
+        (SVG, b"a.xml", "text/plain; charset=utf-8", "attachment"),
         (b"%PDF-1.4\n", b"a.pdf", "application/pdf", "attachment"),
     ],
 )
@@ -132,3 +132,34 @@ def test_nginx_sends_the_bytes_where_it_may(make_api: MakeApi) -> None:
     assert answer.headers["X-Accel-Redirect"] == f"/attachments/{path}"
     assert answer.headers["Content-Type"] == "image/png"
     assert get(api, found, If_None_Match="*").status_code == 304
+
+
+_EXECUTED = {
+    "a.js": b"alert(1)", "a.html": b"<script>alert(1)</script>", "a.css": b"*{color:red}",
+    "a.xml": b"<?xml version='1.0'?><a/>", "a.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "a.xhtml": b"<html xmlns='http://www.w3.org/1999/xhtml'/>", "a.mjs": b"export default 1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _EXECUTED)
+def test_what_a_browser_would_run_is_served_as_text_or_bytes(api: Api, name: str) -> None:
+    answer = get(api, upload(api, _EXECUTED[name], name.encode())["attachment_id"])
+    assert answer.get_data() == _EXECUTED[name]
+    shown = answer.headers["Content-Type"].split(";")[0]
+    assert shown in ("text/plain", "application/octet-stream")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("use", ["script", "style", "worker", "serviceworker", "object", "embed"])
+def test_a_file_is_no_part_of_a_page(api: Api, use: str) -> None:
+    found = upload(api, b"alert(1)", b"a.txt")
+    path = f"/api/v1/files/{found['attachment_id']}/content"
+    answer = api.client.get(path, headers={"X-API-Key": api.key, "Sec-Fetch-Dest": use})
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "use_refused")
+
+
+def test_a_picture_may_be_shown_by_a_page_of_another_origin(api: Api) -> None:
+    answer = get(api, upload(api, PNG, b"a.png")["attachment_id"], Sec_Fetch_Dest="image")
+    assert (answer.status_code, answer.get_data()) == (200, PNG)
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from astrbot_api.chat.watching import inbox as inboxes
-from astrbot_api.db import messages, sessions
+from astrbot_api.db import keys, messages, sessions
+from astrbot_api.db.models import ApiKey
 
 from ..waiting import wait_for
 from .conftest import Api
@@ -206,6 +207,27 @@ def test_an_inbox_is_its_users(api: Api) -> None:
             f"{PATH}?username=alice", headers={"X-API-Key": api.key, "Last-Event-ID": wrong}
         )
         assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("how", ["revoked", "deleted", "expired"])
+def test_an_inbox_ends_with_its_key(api: Api, open_inbox: Open, how: str) -> None:
+    row, secret = api.state.db.write(
+        lambda db: keys.create_key(db, "k", ("chat",), created_by="test", expires_in_days=1)
+    )
+    reader = open_inbox(api, **{"X-API-Key": secret})
+    reader.read()
+    other = open_inbox(api)
+    other.read()
+    ends = {
+        "revoked": ApiKey.update(revoked_at=1),
+        "deleted": ApiKey.delete(),
+        "expired": ApiKey.update(expires_at=1),
+    }
+    api.state.db.write(lambda db: ends[how].where(ApiKey.key_id == row["key_id"]).execute(db))
+    api.state.chat.inbox.seats.end_invalid(api.state.keys.usage.list_valid)
+    assert reader.is_at_end()
+    api.chat("Hello", session_id="s1")
+    assert other.read_texts(1) == ["s1: Hello"]
 
 
 def test_inboxes_of_a_key_are_limited(make_api: Callable[..., Api], open_inbox: Open) -> None:

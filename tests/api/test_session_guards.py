@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from astrbot_api.agent.provider import TextDelta
+from astrbot_api import ToolContext, tool
+from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
+from astrbot_api.db.attachments import find_attachment
 from astrbot_api.testing import ScriptedModel
 
+from ..servers import parse_events
 from .conftest import Api
 from .test_guard_rails import ask, make_key, refusal, say
 from .uploading import upload
@@ -95,3 +99,80 @@ def test_a_session_key_chooses_no_model_that_is_not_listed(api: Api) -> None:
     assert answers[0].get_json()["code"] == "model_not_found"
     assert answers[1].status_code == 200
     answers[1].close()
+
+
+def test_no_attachment_of_others_comes_in_by_a_push(api: Api) -> None:
+    theirs = upload(api, b"BOB PRIVATE", b"bob.txt")["attachment_id"]
+    part = {"type": "file", "attachment_id": theirs}
+    api.chat([{"type": "plain", "text": "x"}, part], username="bob")
+    mallory = make_key(api, username="mallory")
+    for umo in ("webchat:FriendMessage:webchat!mallory!m1", "webchat:FriendMessage:m2"):
+        answer = api.client.post(
+            "/api/v1/im/message",
+            headers={"X-API-Key": mallory},
+            json={"umo": umo, "message": [part]},
+        )
+        assert answer.status_code in (403, 404), answer.get_data()
+    assert ask(api, mallory, f"/api/v1/files/{theirs}/content").status_code == 404
+
+
+def test_no_attachment_of_others_comes_in_by_a_tool(
+    make_scripted: Callable[..., tuple[Api, ScriptedModel]],
+) -> None:
+    theirs: list[str] = []
+
+    def send(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            yield TextDelta(messages[-1]["content"])
+            return
+        part = {"type": "file", "attachment_id": theirs[0]}
+        yield ToolCallDelta(0, "c1", "send_message_to_user", json.dumps({"messages": [part]}))
+
+    api, _ = make_scripted(send)
+    theirs.append(upload(api, b"BOB PRIVATE", b"bob.txt")["attachment_id"])
+    mallory = make_key(api, username="mallory")
+    answer = api.post_chat(mallory, message="send it")
+    assert b"attachment not found" in answer.get_data()
+    assert ask(api, mallory, f"/api/v1/files/{theirs[0]}/content").status_code == 404
+
+
+def test_session_keys_share_the_limits_of_their_maker(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_MAX_RUNS_PER_KEY="2")
+    made = [
+        api.client.post(
+            "/api/v1/keys/session", headers={"X-API-Key": api.key}, json={"username": f"u{number}"}
+        ).json["data"]["api_key"]
+        for number in range(3)
+    ]
+    opened = [api.post_chat(key, message="SLOW N=200") for key in made]
+    try:
+        assert [one.status_code for one in opened] == [200, 200, 429]
+    finally:
+        for one in opened[:2]:
+            one.close()
+
+
+def test_a_file_that_a_tool_makes_counts_to_the_maker_of_a_session_key(
+    make_scripted: Callable[..., tuple[Api, ScriptedModel]],
+) -> None:
+    @tool
+    def draw(context: ToolContext) -> str:
+        """Draw."""
+        return context.send_file(b"x" * 100, "a.txt")
+
+    def call(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            yield TextDelta("done")
+        else:
+            yield ToolCallDelta(0, "c1", "draw", "{}")
+
+    api, _ = make_scripted(call, tools=[draw])
+    made = api.client.post(
+        "/api/v1/keys/session", headers={"X-API-Key": api.key}, json={"username": "alice"}
+    ).json["data"]
+    events = parse_events(api.post_chat(made["api_key"], message="draw").get_data())
+    (saved,) = [one["data"]["id"] for one in events if one["type"] == "attachment_saved"]
+    with api.state.db.read() as db:
+        row = find_attachment(db, saved)
+    assert row is not None
+    assert row.key_id != made["key_id"]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from astrbot_api import events
+from astrbot_api.chat.watching.seats import Holder
 from astrbot_api.errors import ApiError
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.runlog.reading import LogReader
@@ -46,7 +47,7 @@ class _LateReader(LogReader):
 
 def test_an_event_that_comes_as_the_wait_times_out_is_shown(api: Api) -> None:
     log = RunLog(1, _AtOnce())
-    seat = api.state.chat.streams.take("k")
+    seat = api.state.chat.streams.take(Holder("k"))
     stream = api.state.chat.service.watch("r", "s", 1, _LateReader(api, log), seat, known_message=0)
     shown = stream.take(0.1) + stream.take(0.1)
     assert [line for _, line in shown if b'"type":"end"' in line]
@@ -59,7 +60,7 @@ def test_a_push_into_a_run_that_is_over_before_anybody_looks_is_shown(api: Api) 
     with api.state.db.read() as db:
         session = db.execute_sql("SELECT id FROM chat_session").fetchone()[0]
     log = RunLog(1, _AtOnce())
-    seat = api.state.chat.streams.take("k")
+    seat = api.state.chat.streams.take(Holder("k"))
     reader = LogReader(log, api.state.worker.journal)
     stream = api.state.chat.service.watch("r", "s", session, reader, seat)
     headers = {"X-API-Key": api.key}
@@ -85,9 +86,9 @@ def test_a_stream_that_is_being_opened_has_its_place(
     api = make_api(**{f"ASTRBOT_MAX_STREAMS_{limit}": 1})
     take = api.state.chat.streams.take
     # The turn is stored between the look at the limit and the opening.
-    seat = take("k")
+    seat = take(Holder("k"))
     with pytest.raises(ApiError) as refused:
-        take(key)
+        take(Holder(key))
     assert refused.value.code == code
     seat.release()
-    take(key).release()
+    take(Holder(key)).release()

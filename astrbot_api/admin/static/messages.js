@@ -13,8 +13,13 @@ export function mediaElement(type, id, name, load) {
     chip.addEventListener("click", async (event) => {
       if (chip.href.startsWith("blob:")) return;
       event.preventDefault();
-      chip.href = URL.createObjectURL(await load(id));
+      // As bytes, and only for this click: opened in a tab, a page would run in this origin.
+      const bytes = new Blob([await load(id)], { type: "application/octet-stream" });
+      chip.href = URL.createObjectURL(bytes);
       chip.click();
+      const url = chip.href;
+      chip.href = "#";
+      setTimeout(() => URL.revokeObjectURL(url), 10_000);
     });
     return box;
   }

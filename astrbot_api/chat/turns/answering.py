@@ -75,7 +75,7 @@ class Answer:
     def __init__(self, means: Means, turn: OpenTurn) -> None:
         self._means = means
         self._turn = turn
-        self._outbox = FileOutbox(means.attachments, turn.request.key_id)
+        self._outbox = FileOutbox(means.attachments, turn.request.payer)
         self._provider: Provider | None = None
         #: Pictures that tools have sent and the model has not seen.
         self._pictures: list[AttachmentRow] = []
@@ -236,7 +236,7 @@ class Answer:
             session_id=turn.session.session_id,
             segments=[one.to_wire() for one in segments],
             sent=turn.sent,
-            payer=request.key_id or "",
+            payer=request.payer or "",
             cancel=turn.cancel,
             send_file=self._outbox.send,
             provider_id=request.provider_id,

@@ -11,7 +11,7 @@ import peewee
 from ...config.agents import AgentConfig, ProviderConfig
 from ...config.files import DEFAULT_CONFIG_ID, ConfigFiles
 from ...config.settings import Settings
-from ...db import inbound, messages, runs, sessions
+from ...db import inbound, keyuse, messages, runs, sessions
 from ...db.attachments import AttachmentRow, link_attachments
 from ...db.locks import lock_name
 from ...db.removal import remove_session
@@ -81,7 +81,7 @@ class TurnOpener:
         checkpoint, run_id = str(uuid.uuid4()), str(uuid.uuid4())
         if request.client_key is not None:
             claim_turn(db, request.client_key, run_id, worker_id)
-        self._check_key_limit(db, request.key_id)
+        self._check_key_limit(db, request.payer)
         _note_origin(db, request, run_id)
         name = request.session_id or str(uuid.uuid4())
         session = _find_session(db, name, request.creator)
@@ -153,11 +153,11 @@ class TurnOpener:
                 headers={"Retry-After": "5"},
             )
 
-    def _check_key_limit(self, db: peewee.Database, key_id: str | None) -> None:
+    def _check_key_limit(self, db: peewee.Database, payer: str | None) -> None:
         limit = self._settings.max_runs_per_key
-        if limit and key_id:
-            lock_name(db, "key_runs", key_id)
-        if limit and key_id and runs.count_active_of_key(db, key_id) >= limit:
+        if limit and payer:
+            lock_name(db, "key_runs", payer)
+        if limit and payer and keyuse.count_active_turns(db, payer) >= limit:
             raise ApiError(
                 "too_many_turns",
                 f"{limit} turns of this API key are running or waiting; wait for them first",
@@ -198,7 +198,7 @@ def _enter_session(
         session = sessions.create_session(
             db, name, request.creator, platform_id=request.platform_id,
             config_id=config_id, is_group=bool(request.origin and request.origin.is_group),
-            key_id=request.guard.root_id if request.guard else request.key_id,
+            key_id=request.payer,
         )  # fmt: skip
     else:
         sessions.touch_session(db, session, config_id)

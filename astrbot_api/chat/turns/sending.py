@@ -11,12 +11,12 @@ import peewee
 
 from ...config.settings import Settings
 from ...db import deliveries, messages
-from ...db.attachments import AttachmentRow, find_attachments, link_attachments
+from ...db.attachments import AttachmentRow, link_attachments
 from ...db.store import Store
 from ...errors import ApiError, AstrBotError, StorageError, ToolError
 from ...files.attachments import Attachments
-from ...messages import Media, Segment, parse_im_message, resolve_media
-from ..pushing import Pusher
+from ...messages import Segment, parse_im_message
+from ..pushing import Pusher, resolve_stored
 from .turn import OpenTurn, Origin
 
 
@@ -51,6 +51,7 @@ class Speaker:
                     username=turn.request.creator,
                     session_id=turn.session.session_id,
                     segments=segments,
+                    guard=turn.request.guard,
                 )
             else:
                 self._deliver(turn, turn.request.origin, segments)
@@ -61,15 +62,13 @@ class Speaker:
         """Store the message and its delivery in one transaction."""
 
         def job(db: peewee.Database) -> None:
-            ids = [one.attachment_id for one in segments if isinstance(one, Media)]
-            rows = find_attachments(db, ids)
-            found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
-            wire = [one.to_wire() for one in resolve_media(segments, found)]
+            resolved, rows = resolve_stored(db, segments, turn.request.guard)
+            wire = [one.to_wire() for one in resolved]
             content = {"type": "bot", "message": wire}
             number, _ = messages.add_message(
                 db, turn.session.id, origin.bot_id, messages.BOT, content, None, pushed=True
             )
-            link_attachments(db, number, [row.id for row in rows.values()])
+            link_attachments(db, number, [row.id for row in rows])
             deliveries.add_delivery(
                 db, platform_id=origin.bot_id, target=origin.umo, content=wire,
                 reply_to=origin.reply_to, traceparent=turn.span.to_traceparent(),

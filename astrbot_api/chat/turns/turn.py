@@ -74,6 +74,11 @@ class TurnRequest:
     origin: Origin | None = None
 
     @property
+    def payer(self) -> str | None:
+        """The key that the turn counts to: of a session key, its maker; None: no key."""
+        return self.guard.root_id if self.guard else self.key_id
+
+    @property
     def creator(self) -> str:
         """Whose the session must be: in a messenger, the conversation's own."""
         return self.origin.umo if self.origin else self.username

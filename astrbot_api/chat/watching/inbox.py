@@ -15,7 +15,7 @@ from ...errors import AstrBotError
 from ...events import encode_event, inbox_message, inbox_opened
 from ...runlog.signals.signals import PUSHED, Signals
 from .pushes import Board
-from .seats import Seat, Seats
+from .seats import Holder, Seat, Seats
 from .watch import Numbered
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class InboxFeed:
     def open(
         self,
         username: str,
-        key_id: str,
+        holder: Holder,
         *,
         after: int | None,
         abort: Callable[[], None] | None = None,
@@ -82,7 +82,7 @@ class InboxFeed:
         :raises ApiError: ``too_many_streams`` or ``server_busy``.
         """
         self._signals.start()
-        inbox = Inbox(self, self._store, username, self.seats.take(key_id, abort))
+        inbox = Inbox(self, self._store, username, self.seats.take(holder, abort))
         try:
             inbox.begin(self._enter(inbox), after)
         except BaseException:

@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from ...config.settings import Settings
 from ...errors import ApiError
@@ -14,16 +15,31 @@ from ...errors import ApiError
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose a connection is.
+
+    :param payer: The key that it counts to: of a session key, its maker.
+    :param key_id: The key that must stay valid; empty: a user of the embedding application.
+    """
+
+    payer: str = ""
+    key_id: str = ""
+
+
 class Seat:
     """The place of one open connection.
 
+    :param holder: Whose connection it is.
     :param abort: Breaks the connection off; None where nothing can.
     """
 
-    def __init__(self, seats: Seats, key_id: str, abort: Callable[[], None] | None) -> None:
+    def __init__(self, seats: Seats, holder: Holder, abort: Callable[[], None] | None) -> None:
         self._seats = seats
         self._abort = abort
-        self.key_id = key_id
+        self.holder = holder
+        #: Whether its key is no longer valid: nothing more is to be sent.
+        self.revoked = False
         #: When the piece that is being sent was handed over; None: none is.
         self.sending_since: float | None = None
 
@@ -31,7 +47,7 @@ class Seat:
         """Cut the connection: its client can come back and resume."""
         abort, self._abort = self._abort, None
         if abort is not None:
-            log.info("a connection of key %s was not read and is closed", self.key_id)
+            log.info("a connection of key %s is closed", self.holder.key_id)
             abort()
 
     def release(self) -> None:
@@ -66,16 +82,16 @@ class Seats:
         """How many places are taken."""
         return len(self._taken)
 
-    def take(self, key_id: str, abort: Callable[[], None] | None = None) -> Seat:
+    def take(self, holder: Holder, abort: Callable[[], None] | None = None) -> Seat:
         """Take a place.
 
         :raises ApiError: ``too_many_streams`` or ``server_busy``.
         """
-        seat = Seat(self, key_id, abort)
+        seat = Seat(self, holder, abort)
         with self._lock:
-            self._check_room(key_id)
+            self._check_room(holder.payer)
             self._taken.add(seat)
-            self._of_key[key_id] += 1
+            self._of_key[holder.payer] += 1
         self._on_change(1)
         return seat
 
@@ -85,9 +101,9 @@ class Seats:
             if seat not in self._taken:
                 return
             self._taken.discard(seat)
-            self._of_key[seat.key_id] -= 1
-            if not self._of_key[seat.key_id]:
-                del self._of_key[seat.key_id]
+            self._of_key[seat.holder.payer] -= 1
+            if not self._of_key[seat.holder.payer]:
+                del self._of_key[seat.holder.payer]
         self._on_change(-1)
 
     def close_stuck(self) -> None:
@@ -97,9 +113,21 @@ class Seats:
             if seat.sending_since is not None and now - seat.sending_since > limit_s:
                 seat.break_off()
 
-    def _check_room(self, key_id: str) -> None:
+    def end_invalid(self, find_valid: Callable[[Collection[str]], Collection[str]]) -> None:
+        """Break off the connections whose keys were revoked, or have ended. A chore.
+
+        :param find_valid: Returns those of some keys that are valid, in one read.
+        """
+        held = {seat.holder.key_id for seat in list(self._taken) if seat.holder.key_id}
+        ended = held - set(find_valid(held)) if held else set()
+        for seat in list(self._taken) if ended else ():
+            if seat.holder.key_id in ended:
+                seat.revoked = True
+                seat.break_off()
+
+    def _check_room(self, payer: str) -> None:
         limit = self._settings.max_streams_per_key
-        if limit and self._of_key[key_id] >= limit:
+        if limit and self._of_key[payer] >= limit:
             raise ApiError(
                 "too_many_streams",
                 f"{limit} {self._noun} of this API key are open on this worker; close one first",

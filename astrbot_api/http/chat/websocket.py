@@ -14,7 +14,7 @@ from flask import Blueprint, Response, request
 from ...chat.watching.watch import Watch
 from ...errors import ApiError, StorageError
 from ...events import decode_event
-from ..auth import check_username, get_caller, require_scope
+from ..auth import check_username, get_caller, get_holder, require_scope
 from ..blueprint import ApiBlueprint
 from ..state import get_http_state, get_state
 from ..websocket.connection import POLICY, WebSocket, find_socket
@@ -94,7 +94,7 @@ def _serve(websocket: WebSocket) -> None:
     sockets = get_http_state().sockets
     try:
         require_scope("chat")
-        opened = sockets.open(websocket, get_caller().key_id)
+        opened = sockets.open(websocket, get_holder())
     except (ApiError, StorageError) as error:
         _refuse(websocket, error)
         websocket.close(POLICY, str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from flask import Request, Response
@@ -22,6 +23,23 @@ _SHOWN = frozenset(
     }
 )  # fmt: skip
 
+#: What a page can embed in a picture, a recording or a video.
+_MEDIA = ("image/", "audio/", "video/")
+
+#: What browsers run, or apply, by its type (Source: the MIME Sniffing and HTML standards). It is
+#: served as text: no upload becomes a script, a style or a page of this origin.
+_EXECUTED = re.compile(
+    r"(text|application)/((x-)?(java|ecma|live|j)script\S*|css|(x?html|xsl)(\+xml)?|xml|wasm"
+    r"|x-shockwave-flash|cache-manifest|manifest\+json)|image/svg\S*|\S+\+xml",
+    re.IGNORECASE,
+)
+
+#: What browsers fetch a file for that must not be an upload (Source: Fetch, 2.2.5).
+_REFUSED_USES = frozenset({
+    "script", "style", "worker", "sharedworker", "serviceworker", "audioworklet", "paintworklet",
+    "xslt", "object", "embed", "manifest", "json",
+})  # fmt: skip
+
 #: The bytes of an id never change; they may be deleted, and a key revoked.
 _CACHE = "private, max-age=3600, immutable"
 
@@ -32,9 +50,11 @@ def send_attachment(
     """Return an attachment as the request's headers ask for it.
 
     :param accel_prefix: Where nginx finds the bytes; empty: they are sent from here.
-    :raises ApiError: ``range_not_satisfiable``.
+    :raises ApiError: ``range_not_satisfiable``, or ``use_refused`` to a browser that would run it.
     :raises StorageError: when the bytes cannot be read.
     """
+    if request.headers.get("Sec-Fetch-Dest", "") in _REFUSED_USES:
+        raise ApiError("use_refused", "an uploaded file is no part of a page: download it")
     headers = _common_headers(row)
     if _has_it(request, row):
         return Response(status=304, headers=headers)
@@ -65,12 +85,22 @@ def _common_headers(row: AttachmentRow) -> Headers:
             "X-Content-Type-Options": "nosniff",
             # Whatever is in it runs, if at all, without the page's origin.
             "Content-Security-Policy": "sandbox",
+            # Pages of other origins may show media, with a key of their own; nothing else.
+            "Cross-Origin-Resource-Policy": (
+                "cross-origin" if _is_media(row.mime) else "same-origin"
+            ),
         }
     )
 
 
+def _is_media(mime: str) -> bool:
+    return mime.startswith(_MEDIA) and not _EXECUTED.fullmatch(mime)
+
+
 def _content_type(row: AttachmentRow) -> str:
-    return f"{row.mime}; charset={row.charset}" if row.charset else row.mime
+    if not _EXECUTED.fullmatch(row.mime):
+        return f"{row.mime}; charset={row.charset}" if row.charset else row.mime
+    return f"text/plain; charset={row.charset}" if row.charset else "application/octet-stream"
 
 
 def describe_disposition(row: AttachmentRow) -> str:

@@ -114,7 +114,7 @@ def upload_to_files() -> Response:
     # These replace the parameters that the query's schema makes.
     parameters=[_IN_QUERY, *_DOWNLOAD["parameters"]],
 )
-@blp.raises("missing_field", "attachment_not_found", "range_not_satisfiable")
+@blp.raises("missing_field", "attachment_not_found", "use_refused", "range_not_satisfiable")
 def download_file(query: dict[str, Any]) -> Response:
     """Download an attachment.
 
@@ -129,7 +129,7 @@ def download_file(query: dict[str, Any]) -> Response:
 
 @blp.route("/files/<attachment_id>/content", methods=["GET"], parameters=IN_PATH)
 @blp.doc(operationId="downloadAttachment", **_DOWNLOAD)
-@blp.raises("attachment_not_found", "range_not_satisfiable")
+@blp.raises("attachment_not_found", "use_refused", "range_not_satisfiable")
 def download_attachment(attachment_id: str) -> Response:
     """Download an attachment; the same as GET /file.
 

@@ -107,7 +107,7 @@ def _send(body: dict[str, Any]) -> Response:
         if claim is not None and claim.earlier is not None:
             return replay(claim.earlier)
         sending = Sending(
-            _read_umos(body), body["message"], get_caller().key_id, get_reach(),
+            _read_umos(body), body["message"], get_caller().key_id, get_reach(), get_caller().guard,
             listed="umo" not in body,
         )  # fmt: skip
         outcomes = state.im.proactive.send(sending, claim)

@@ -8,7 +8,7 @@ import marshmallow as ma
 from flask import Response, request
 
 from ...errors import ApiError
-from ..auth import get_caller, resolve_username
+from ..auth import get_caller, get_holder, resolve_username
 from ..blueprint import ApiBlueprint
 from ..fields import Cursor, MaybeUsername
 from ..sse import find_abort, read_last_event_id, stream_response
@@ -86,5 +86,5 @@ def open_inbox(query: dict[str, Any]) -> Response:
     if after is None:
         after = read_last_event_id(request, "a message")
     return stream_response(
-        state.chat.inbox.open(username, get_caller().key_id, after=after, abort=find_abort(request))
+        state.chat.inbox.open(username, get_holder(), after=after, abort=find_abort(request))
     )

@@ -10,7 +10,7 @@ from ...db import messages, runs, sessions
 from ...db.runs import RunRow
 from ...errors import ApiError
 from ...runtime.clock import to_iso
-from ..auth import check_username, get_caller
+from ..auth import check_username, get_caller, get_holder
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..schemas import envelope_of
@@ -91,7 +91,7 @@ def resume_run(query: dict[str, Any], run_id: str) -> Response:
     # An EventSource that reconnects sends its header beside the parameter it was opened with.
     after = max(query["after"] or 0, read_last_event_id(request, "an event") or 0)
     watch = get_state().chat.service.resume(
-        run, after, get_caller().key_id, find_abort(request), snapshot=query["snapshot"]
+        run, after, get_holder(), find_abort(request), snapshot=query["snapshot"]
     )
     return Response(status=204) if watch is None else stream_response(watch)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from ...chat.watching.seats import Seat, Seats
+from ...chat.watching.seats import Holder, Seat, Seats
 from ...config.settings import Settings
 from ...errors import ApiError
-from .connection import NORMAL, RESTART, WebSocket
+from .connection import NORMAL, POLICY, RESTART, WebSocket
 
 #: Most turns that one connection may have at once.
 MAX_TURNS = 20
@@ -66,14 +66,18 @@ class WebSockets:
         """How many are open."""
         return len(self._open)
 
-    def open(self, websocket: WebSocket, key_id: str) -> OpenSocket:
+    def open(self, websocket: WebSocket, holder: Holder) -> OpenSocket:
         """Count a connection; the limits are those of streams.
 
         :raises ApiError: ``too_many_streams``, ``server_busy`` or ``shutting_down``.
         """
         if self._is_draining():
             raise ApiError("shutting_down", "The server is going down; try again.")
-        opened = OpenSocket(websocket, self._seats.take(key_id))
+
+        def refuse() -> None:
+            websocket.close(POLICY, "the API key is no longer valid")
+
+        opened = OpenSocket(websocket, self._seats.take(holder, refuse))
         self._open.add(opened)
         return opened
 
@@ -81,6 +85,10 @@ class WebSockets:
         """Take a connection off the list."""
         self._open.discard(opened)
         opened.seat.release()
+
+    def end_invalid(self, find_valid: Callable[[Collection[str]], Collection[str]]) -> None:
+        """Close the connections whose keys were revoked, or have ended. A chore."""
+        self._seats.end_invalid(find_valid)
 
     def close_idle(self) -> None:
         """Close connections without a turn: after long, or as the worker is to stop. A chore."""
