@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         StorageError,
         ToolError,
     )
-    from .extension import AstrBotAPI
+    from .extension import AstrBotAPI, with_app_context
     from .http.operations.routes import build_operations
     from .keys.caller import HostUser
     from .plugins.context import Handled, Host, TurnContext
@@ -90,6 +90,7 @@ _HOMES = {
     "create_app": "app",
     "hookimpl": "plugins.hookspecs",
     "tool": "agent.schema",
+    "with_app_context": "extension",
 }
 
 __all__ = [
@@ -130,6 +131,7 @@ __all__ = [
     "create_app",
     "hookimpl",
     "tool",
+    "with_app_context",
 ]
 
 

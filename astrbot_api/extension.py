@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flask import Flask
 
 from .admin.register import register_admin
-from .agent.custom_agent import Agent
-from .agent.provider import Provider
-from .agent.tools import Tool
+from .agent.custom_agent import Agent, Said
+from .agent.provider import ModelMessage, Provider
+from .agent.tools import Tool, ToolContext
 from .chat.turns.commands import Command
 from .config.settings import load_settings
 from .errors import SettingsError
@@ -20,9 +20,28 @@ from .http.checks import ReadinessChecks
 from .http.operations.routes import list_checks
 from .http.state import EXTENSION, HTTP_EXTENSION, AccessLog, Authenticate, HttpState
 from .http.websocket.sockets import WebSockets
+from .http.widget.macro import make_chat_macro
 from .im.adapter import AdapterModule
 from .state import AppState
 from .wiring import Parts, build_state
+
+
+def with_app_context(app: Flask, agent: Agent) -> Agent:
+    """Return an agent that runs within the context of an application.
+
+    For agents that use ``current_app``, or extensions that need it (Flask-SQLAlchemy)::
+
+        AstrBotAPI(app, agent=with_app_context(app, agent))
+
+    The context is open for the whole turn, in the turn's own thread.
+    """
+
+    def run(messages: Sequence[ModelMessage], context: ToolContext) -> Iterator[Said]:
+        with app.app_context():
+            answer = agent(messages, context)
+            yield from (answer,) if isinstance(answer, str) else answer
+
+    return run
 
 
 class AstrBotAPI:
@@ -109,4 +128,5 @@ class AstrBotAPI:
             authenticate=self._authenticate,
         )
         register_admin(app, settings)
+        app.jinja_env.globals.setdefault("astrbot_chat", make_chat_macro(settings.url_prefix))
         return state

@@ -24,7 +24,7 @@ from .options import as_json_option, data_dir_option, open_database, settings_op
 from .plugins import list_plugin_findings, plugins_group
 
 
-class _Group(click.Group):
+class Group(click.Group):
     """Ends with one line and status 2, not a traceback, when a setting is wrong."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -35,7 +35,7 @@ class _Group(click.Group):
             sys.exit(2)
 
 
-@click.group(cls=_Group)
+@click.group(cls=Group)
 @click.version_option(package_name="astrbot-api")
 def main() -> None:
     """Serve the AstrBot HTTP API, and look after its keys and data."""

@@ -12,10 +12,16 @@ from ..config.settings import Settings, load_settings
 from ..db.store import Store, open_store
 
 _HELP = "Folder of the server's data (ASTRBOT_DATA_DIR, else ./data)."
+#: Where the settings of an embedding application stand in a command's context.
+SETTINGS = "astrbot_api.settings"
+
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 def _load(context: click.Context, option: click.Parameter, data_dir: Path | None) -> Settings:
+    if data_dir is None and SETTINGS in context.meta:
+        found: Settings = context.meta[SETTINGS]
+        return found
     return load_settings({} if data_dir is None else {"data_dir": data_dir})
 
 

@@ -170,6 +170,11 @@ class Settings:
     admin_names: list[str] = _setting(
         ["astrbot"], "Usernames that only a key with the scope ``chat:admin`` may speak as."
     )
+    chat_page: bool = _setting(
+        False,
+        "Whether ``/chat`` shows the chat widget as a page, for users to whom you gave a link with "
+        "a key, or whom the embedding application has logged in.",
+    )
     owner_access: str = _setting(
         "pages",
         "``pages``: the owner's pages and admin API; ``api``: the admin API alone; "

@@ -32,6 +32,7 @@ from .schemas import ErrorSchema
 from .sessions.messages import blp as messages
 from .sessions.routes import blp as sessions
 from .sessions.schemas import DisplayName
+from .widget.page import register_page
 from .widget.routes import blp as widget
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     add_request_hooks(fallback)
     register_error_handlers(fallback)
     app.register_blueprint(fallback, url_prefix=settings.url_prefix + API_PATH, name=FALLBACK)
+    register_page(app, settings, API_PATH)
     # A copy: the limits are put into dictionaries of the schemas, which all apps share.
     document = _finish_document(deepcopy(api.spec.to_dict()), settings)
     scopes = {resource.tag: resource.scope for resource in RESOURCES}

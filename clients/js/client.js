@@ -213,7 +213,7 @@ export function parseEvent(raw, number = null, pushed = false) {
     case "error":
       return make("error", { code: raw.code ?? "", message: String(data ?? "") });
     case "rewind":
-      return make("rewind", { after: fields.after ?? 0 });
+      return make("rewind", { chars: fields.chars ?? 0 });
     case "run_snapshot":
       return make("run_snapshot", { content: fields.content ?? {}, status: fields.status ?? "" });
     case "end":
@@ -262,7 +262,6 @@ class Turn {
     this.lastNumber = after;
     this.backoff = new Backoff(retryS);
     this.parser = new FrameParser();
-    this.marks = new Map();
     this.cutCompletes = 0;
     this.skipped = 0;
     this.reply = {
@@ -295,8 +294,8 @@ class Turn {
       if (number !== null && this.lastNumber !== null && number <= this.lastNumber) continue;
       if (this.skipped && number !== null) events.push(this.makeComplete());
       const pushed = this.isPushed(frame.data, number);
-      if (number !== null) this.lastNumber = number;
       const before = this.measure();
+      if (number !== null) this.lastNumber = number;
       events.push(...this.fold(parseEvent(frame.data, number, pushed)));
       if (this.measure() === before) continue;
       this.backoff.reset();
@@ -342,7 +341,7 @@ class Turn {
 
   /** Return what grows with progress; a stream that only repeats itself has none. */
   measure() {
-    return `${this.marks.size} ${this.reply.text.length} ${this.reply.reasoning.length}`;
+    return `${this.lastNumber} ${this.reply.text.length} ${this.reply.reasoning.length}`;
   }
 
   isPushed(raw, number) {
@@ -377,7 +376,9 @@ class Turn {
       case "agent_stats": reply.stats = event.stats; break;
       case "error": reply.error = { code: event.code, message: event.message }; break;
       case "end": this.ended = true; break;
-      case "rewind": this.rewind(event.after); break;
+      case "rewind": // characters, not UTF-16 units
+        reply.text = [...reply.text].slice(0, event.chars ? -event.chars : undefined).join("");
+        break;
       case "run_snapshot": return [event, ...this.catchUp(event)];
       case "tool_call":
         reply.toolCalls.push({
@@ -397,22 +398,7 @@ class Turn {
         break;
       default:
     }
-    if (event.number !== null) {
-      this.marks.set(event.number, [
-        reply.text.length, reply.reasoning.length, reply.toolCalls.length, reply.attachments.length,
-      ]);
-    }
     return [event];
-  }
-
-  rewind(after) {
-    let mark = [0, 0, 0, 0];
-    for (const [number, one] of this.marks) if (number <= after) mark = one;
-    const reply = this.reply;
-    reply.text = reply.text.slice(0, mark[0]);
-    reply.reasoning = reply.reasoning.slice(0, mark[1]);
-    reply.toolCalls.length = Math.min(reply.toolCalls.length, mark[2]);
-    reply.attachments.length = Math.min(reply.attachments.length, mark[3]);
   }
 
   /** Return the text of a snapshot that was missed: an AstrBot resumes so, without numbers. */

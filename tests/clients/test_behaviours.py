@@ -224,8 +224,8 @@ def test_retry_after(client: Driver) -> None:
 def test_rewind(client: Driver) -> None:
     """What a rewind event takes back is taken out of the reply"""
     whole = stream(
-        *begin(), plain(3, "Right. "), plain(4, "Wrong."), frame(5, "rewind", {"after": 3}),
-        plain(6, "Better."), frame(7, "end"), **OURS,
+        *begin(), plain(3, "Right. "), plain(4, "Wrong.\U0001f600"),
+        frame(5, "rewind", {"chars": 7}), plain(6, "Better."), frame(7, "end"), **OURS,
     )  # fmt: skip
     with ScriptedServer([whole]) as server:
         got = client.run("chat", server.url, "abk_x", message="Hello")

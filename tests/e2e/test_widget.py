@@ -83,7 +83,7 @@ def site(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Site]:
         agent="titles = false",
     )  # fmt: skip
     try:
-        with Server(module_dir, ASTRBOT_CORS_ORIGINS=site.url) as server:
+        with Server(module_dir, ASTRBOT_CORS_ORIGINS=site.url, ASTRBOT_CHAT_PAGE="1") as server:
             site.server, site.api = server, server.url
             site.key = create_key(module_dir, "chat", "file")
             yield site
@@ -304,3 +304,20 @@ def test_nothing_is_lost_while_the_server_is_away(browser: Any, site: Site) -> N
         listed = json.loads(site.server.request("GET", path, site.key).data)["data"]["sessions"]
         assert len(listed) == 1
         visitor.take_picture("inline")
+
+
+def test_a_link_opens_the_page_and_its_key_leaves_the_address(browser: Any, site: Site) -> None:
+    made = site.server.request(
+        "POST", "/api/v1/keys/session", site.key, json={"username": "linked"}
+    )
+    key = json.loads(made.data)["data"]["api_key"]
+    with Visitor(browser, site) as visitor:
+        visitor.page.goto(f"{site.api}/chat#key={key}")
+        visitor.say("ECHO by link")
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO by link")
+        visitor.wait_until_done()
+        assert visitor.page.url == f"{site.api}/chat"
+        visitor.page.reload()
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO by link")
+        visitor.take_picture("page")
+        visitor.check()

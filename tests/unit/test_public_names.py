@@ -52,6 +52,7 @@ PUBLIC = [
     "create_app",
     "hookimpl",
     "tool",
+    "with_app_context",
 ]
 
 TESTING = [

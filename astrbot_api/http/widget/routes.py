@@ -14,7 +14,9 @@ from .bundle import STATIC, make_script
 _MAX_AGE_S = 3600
 
 #: Loaded by the script when a page needs it: what draws formulas.
-_LOADED_LATER = ("temml.min.js", "temml.license.txt", "marked.license.txt")
+_LOADED_LATER = (
+    "temml.min.js", "temml.license.txt", "marked.license.txt", "page.js", "page.css",
+)  # fmt: skip
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -63,7 +65,7 @@ def get_script() -> Response:
 def get_part(name: str) -> Response:
     """Get a file that the chat widget loads when it needs it.
 
-    `temml.min.js` draws formulas.
+    `temml.min.js` draws formulas; `page.js` is of the page `/chat`.
     """
     if name not in _LOADED_LATER:
         raise ApiError("path_not_found", f"There is no path {request.path}")

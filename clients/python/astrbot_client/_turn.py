@@ -79,7 +79,6 @@ class Turn:
         #: Whether the question has an Idempotency-Key, so that it may be sent twice.
         self.repeatable = path == "/chat"
         self._begun = False
-        self._marks: dict[int, tuple[int, int, int, int]] = {}
         self._cut_completes = 0
         self._skipped = 0
 
@@ -107,11 +106,11 @@ class Turn:
                 continue
             if self._skipped and number is not None:
                 events.append(self._make_complete(self.last_number or 0))
+            before = self._measure()
             if number is not None:
                 self.last_number = number
             pushed = self._is_pushed(frame.data, number)
             event = parse_event(frame.data, number, pushed)
-            before = self._measure()
             events.extend(self._fold(event))
             if self._measure() != before:
                 self._backoff.reset()
@@ -162,7 +161,7 @@ class Turn:
 
     def _measure(self) -> tuple[int, int, int]:
         """Return what grows with progress; a stream that only repeats itself has none."""
-        return len(self._marks), len(self.reply.text), len(self.reply.reasoning)
+        return self.last_number or 0, len(self.reply.text), len(self.reply.reasoning)
 
     def _is_pushed(self, raw: dict[str, Any], number: int | None) -> bool:
         if number is not None or not self.reply.run_id:
@@ -210,13 +209,9 @@ class Turn:
         elif isinstance(event, End):
             self.ended = True
         elif isinstance(event, Rewind):
-            self._rewind(event.after)
+            reply.text = reply.text[: max(0, len(reply.text) - event.chars)]
         else:
             self._fold_parts(event)
-        if event.number is not None:
-            sizes = (len(reply.text), len(reply.reasoning))
-            counts = (len(reply.tool_calls), len(reply.attachments))
-            self._marks[event.number] = (*sizes, *counts)
         return [event]
 
     def _fold_parts(self, event: Event) -> None:
@@ -236,13 +231,6 @@ class Turn:
             )
         elif isinstance(event, AttachmentSaved) and reply.attachments:
             reply.attachments[-1]["attachment_id"] = event.attachment_id
-
-    def _rewind(self, after: int) -> None:
-        known = [number for number in self._marks if number <= after]
-        text, reasoning, calls, files = self._marks[max(known)] if known else (0, 0, 0, 0)
-        reply = self.reply
-        reply.text, reply.reasoning = reply.text[:text], reply.reasoning[:reasoning]
-        del reply.tool_calls[calls:], reply.attachments[files:]
 
     def _catch_up(self, snapshot: RunSnapshot) -> list[Event]:
         """Return the text of a snapshot that was missed: an AstrBot resumes so, without numbers."""

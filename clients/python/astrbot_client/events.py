@@ -134,9 +134,9 @@ class TurnError(Event):
 
 @dataclass(frozen=True)
 class Rewind(Event):
-    """What came after the event ``after`` is taken back: the run goes on from there."""
+    """The last ``chars`` characters of the text so far were not part of the answer."""
 
-    after: int = 0
+    chars: int = 0
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _parse_rare(kind: Any, fields: dict[str, Any], base: dict[str, Any]) -> Even
     if kind == "end":
         return End(**base)
     if kind == "rewind":
-        return Rewind(after=int(fields.get("after") or 0), **base)
+        return Rewind(chars=int(fields.get("chars") or 0), **base)
     if kind == "run_snapshot":
         content = fields.get("content")
         return RunSnapshot(

@@ -1,0 +1,45 @@
+"""``GET /chat``: the widget as a page for people, where ``chat_page`` is on."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask, Response, render_template, request
+
+from ...config.settings import Settings
+from ...translations import LANGUAGE_TAGS, WIDGET, choose_language, load_catalogue
+
+# The key of a link stands after the #, which browsers send nowhere.
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data: blob:; media-src blob:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types astrbot-chat"
+)
+
+
+def register_page(app: Flask, settings: Settings, api_path: str) -> None:
+    """Add the page to an application, if it is wanted."""
+    if not settings.chat_page:
+        return
+    page = Blueprint("astrbot_chat_page", __name__, template_folder="templates")
+
+    @page.get("/chat")
+    def show_chat() -> Response:
+        language = choose_language(request.args.get("lang", ""), request.accept_languages)
+        server = f"{request.script_root}{settings.url_prefix}"
+        html = render_template(
+            "astrbot_api/chat.html",
+            tag=LANGUAGE_TAGS[language],
+            title=load_catalogue(language, WIDGET).get("Chat", "Chat"),
+            server=server,
+            api=server + api_path,
+        )
+        headers = {
+            "Content-Security-Policy": _CSP,
+            "Content-Language": LANGUAGE_TAGS[language],
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-cache",
+            "Vary": "Accept-Language",
+        }
+        return Response(html, headers=headers, mimetype="text/html")
+
+    app.register_blueprint(page, url_prefix=settings.url_prefix or None)

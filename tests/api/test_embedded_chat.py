@@ -1,0 +1,80 @@
+"""The chat in an application of one's own: templates, command line, agents, the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, current_app, render_template_string
+
+from astrbot_api import AstrBotAPI, HostUser, with_app_context
+from astrbot_api.cli.flask_commands import astrbot_group
+
+Options = dict[str, Any]
+
+
+@pytest.fixture
+def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Flask]:
+    """An application that has the API below ``/bot``."""
+    app = Flask(__name__)
+    app.config["SHOP"] = "Teapots"
+
+    def agent(messages: Any, context: Any) -> Iterator[str]:
+        yield f"{current_app.config['SHOP']} for "
+        yield context.username
+
+    AstrBotAPI(
+        app, url_prefix="/bot", data_dir=tmp_path, agent=with_app_context(app, agent),
+        authenticate=lambda request: HostUser("alice", scopes=("chat", "file")),
+        **getattr(request, "param", {}),
+    )  # fmt: skip
+    yield app
+    app.extensions["astrbot_api"].close()
+
+
+def test_a_template_has_the_chat_with_its_attributes_escaped(host: Flask) -> None:
+    with host.test_request_context("/", base_url="http://localhost/shop"):
+        shown = render_template_string(
+            "{{ astrbot_chat(heading='<b>', key_url='/key', suggestions=['a\"b'], nonce='n1') }}"
+        )
+    assert shown == (
+        '<script defer src="/shop/bot/api/v1/widget.js" nonce="n1"></script>\n'
+        '<astrbot-chat server="/shop/bot" heading="&lt;b&gt;" key-url="/key" '
+        'suggestions="[&#34;a\\&#34;b&#34;]"></astrbot-chat>'
+    )
+
+
+def test_an_agent_runs_in_the_context_of_its_application(host: Flask) -> None:
+    body = {"message": "Hello", "response_mode": "blocking"}
+    answer = host.test_client().post("/bot/api/v1/chat", json=body)
+    assert answer.json is not None
+    assert answer.json["data"]["message"] == "Teapots for alice"
+
+
+def test_the_command_line_of_the_application_uses_its_settings(
+    host: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path.parent)
+    runner = host.test_cli_runner()
+    made = runner.invoke(astrbot_group, ["keys", "create", "mine"])
+    assert re.match(r"abk_[\w-]{43}\n", made.output)
+    assert "mine" in runner.invoke(astrbot_group, ["keys", "list"]).output
+    assert "done" in runner.invoke(astrbot_group, ["db", "status"]).output
+    other = Flask("other").test_cli_runner().invoke(astrbot_group, ["keys", "list"])
+    assert "this application has no AstrBotAPI" in other.output
+
+
+def test_the_page_is_off_until_it_is_wanted(host: Flask) -> None:
+    assert host.test_client().get("/bot/chat").status_code == 404
+
+
+@pytest.mark.parametrize("host", [{"chat_page": True}], indirect=True)
+def test_the_page_is_strict_and_in_the_readers_language(host: Flask) -> None:
+    page = host.test_client().get("/bot/chat", headers={"Accept-Language": "zh-CN"})
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert '<html lang="zh-CN">' in page.text
+    assert "<title>聊天</title>" in page.text
+    assert 'src="/bot/api/v1/widget.js"' in page.text
