@@ -21,6 +21,7 @@ from .config.settings import Settings
 from .db.store import Store
 from .deliveries.outbox import Outbox
 from .files.attachments import Attachments
+from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .idempotency import Idempotency
 from .im.bots import Bots
@@ -120,6 +121,7 @@ class AppState:
     chat: ChatArea
     files: Attachments
     uploads: Uploads
+    thumbnails: Thumbnails
     im: ImArea
     owner: OwnerLogin
     worker: WorkerArea

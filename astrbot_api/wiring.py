@@ -40,6 +40,7 @@ from .deliveries.webhooks import Announcer
 from .errors import SettingsError
 from .files.attachments import Attachments
 from .files.reading.reader import FileReader
+from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .idempotency import Idempotency
 from .im.adapter import AdapterModule
@@ -144,6 +145,7 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
         chat=chat,
         files=files,
         uploads=Uploads(settings, store, files),
+        thumbnails=Thumbnails(FileReader(files, worker.aside)),
         im=ImArea(
             bots=bots,
             outbox=outbox,

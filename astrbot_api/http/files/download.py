@@ -13,6 +13,7 @@ from ...db.attachments import AttachmentRow
 from ...errors import ApiError
 from ...files.attachments import Attachments
 from ...files.storage.protocol import relative_path
+from ...files.thumbnails import Thumbnails
 
 #: What a browser may show by itself. Nothing that can hold a script: no HTML,
 #: no SVG or other XML, no PDF.
@@ -72,6 +73,25 @@ def send_attachment(
     headers["Content-Length"] = str(stop - start)
     chunks = attachments.open_chunks(row, start, stop)
     return Response(chunks, 206 if part else 200, headers)
+
+
+def send_thumbnail(
+    request: Request, row: AttachmentRow, side_px: int, thumbnails: Thumbnails
+) -> Response:
+    """Return a thumbnail; a caller that has it is answered without making it.
+
+    :raises ApiError: ``unsupported_media_type``.
+    """
+    headers = _common_headers(row)
+    headers["Content-Disposition"] = "inline"
+    tag = f"{row.sha256}-{side_px}"
+    headers["ETag"] = f'"{tag}"'
+    del headers["Accept-Ranges"]
+    if request.if_none_match.contains_weak(tag):
+        return Response(status=304, headers=headers)
+    mime, data = thumbnails.get(row, side_px)
+    headers["Content-Type"] = mime
+    return Response(data, headers=headers)
 
 
 def _common_headers(row: AttachmentRow) -> Headers:

@@ -10,6 +10,7 @@ from flask import Response, request
 from ...db.attachments import AttachmentRow, may_use
 from ...errors import ApiError
 from ...files.incoming import Incoming
+from ...files.thumbnails import choose_side
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
@@ -17,7 +18,7 @@ from ..fields import NOT_BLANK
 from ..idempotency import CODES, PARAMETER, add_hash, read_client_key, replay
 from ..schemas import envelope_of
 from ..state import get_state
-from .download import send_attachment
+from .download import send_attachment, send_thumbnail
 from .schemas import (
     IN_PATH,
     UPLOAD_BODY,
@@ -25,6 +26,7 @@ from .schemas import (
     AttachmentSchema,
     DeletedSchema,
     DeleteQuerySchema,
+    ThumbnailQuerySchema,
     UploadSchema,
     describe_attachment,
     describe_upload,
@@ -47,6 +49,14 @@ _UPLOAD_CODES = (
 _UPLOAD_ANSWER = envelope_of("UploadAnswer", UploadSchema())
 
 _BYTES = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+
+_THUMBNAIL = {
+    200: {
+        "description": "The picture.",
+        "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    304: {"description": "The copy is still good."},
+}
 
 _IN_QUERY = {
     **IN_PATH[0],
@@ -136,6 +146,21 @@ def download_attachment(attachment_id: str) -> Response:
     Here the id is part of the path.
     """
     return _send(attachment_id)
+
+
+@blp.route("/files/<attachment_id>/thumbnail", methods=["GET"], parameters=IN_PATH)
+@blp.arguments(ThumbnailQuerySchema(), location="query")
+@blp.doc(operationId="getThumbnail", responses=_THUMBNAIL)
+@blp.raises("invalid_request", "attachment_not_found", "unsupported_media_type", "server_busy")
+def get_thumbnail(query: dict[str, Any], attachment_id: str) -> Response:
+    """Return a small picture of an attachment.
+
+    Of a picture, of the first page of a PDF, or of the beginning of a video: as PNG or JPEG,
+    upright, without metadata. Other attachments have none, and the answer is a 415.
+    """
+    row = _get_row(attachment_id)
+    side_px = choose_side(query["size"])
+    return send_thumbnail(request, row, side_px, get_state().thumbnails)
 
 
 @blp.route("/files/<attachment_id>", methods=["GET"], parameters=IN_PATH)

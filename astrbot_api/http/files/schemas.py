@@ -88,6 +88,20 @@ class DeleteQuerySchema(RequestSchema):
     )
 
 
+class ThumbnailQuerySchema(RequestSchema):
+    """The query of a thumbnail."""
+
+    size = ma.fields.Integer(
+        load_default=256,
+        validate=ma.validate.Range(1, 1024, error="size must be from 1 to 1024"),
+        error_messages={"invalid": "size must be from 1 to 1024"},
+        metadata={
+            "description": "Its longer side in pixels; made are 64, 128, 256, 512 and 1024.",
+            "example": 256,
+        },
+    )
+
+
 def describe_upload(attachment_id: str, name: str, type: str) -> dict[str, Any]:
     """Return the answer to an upload."""
     return {"attachment_id": attachment_id, "filename": name, "type": type}

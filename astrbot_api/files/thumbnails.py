@@ -1,0 +1,76 @@
+"""Small pictures of attachments, for pages: made once a worker, kept within bounds."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from ..db.attachments import AttachmentRow
+from ..errors import ApiError, Unreadable
+from ..runtime.aside import AsideError
+from .reading.reader import GRAB_FRAMES, PREPARE_PICTURE, RENDER_PAGES, FileReader
+
+#: Longest sides that are made, in pixels; another one becomes the next larger.
+SIDES_PX = (64, 128, 256, 512, 1024)
+
+#: Bytes of thumbnails that a worker keeps.
+_KEPT_BYTES = 16 * 2**20
+
+
+class Thumbnails:
+    """The thumbnails of one application: of pictures, PDF documents and videos."""
+
+    def __init__(self, reader: FileReader) -> None:
+        self._reader = reader
+        self._lock = threading.Lock()
+        self._bytes = 0
+        self._kept: OrderedDict[tuple[str, int], tuple[str, bytes]] = OrderedDict()
+
+    def get(self, row: AttachmentRow, side_px: int) -> tuple[str, bytes]:
+        """Return the media type and the bytes of a thumbnail.
+
+        :param side_px: Of :data:`SIDES_PX`.
+        :raises ApiError: ``unsupported_media_type`` for a file that has none.
+        """
+        key = (row.sha256, side_px)
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None:
+                self._kept.move_to_end(key)
+                return known
+        try:
+            made = self._make(row, side_px)
+        except Unreadable as error:
+            raise _refuse(str(error)) from error
+        except AsideError as error:
+            if error.cause in ("busy", "unavailable"):
+                raise ApiError("server_busy", f"{error.words}; try again later") from error
+            raise _refuse(error.words) from error
+        with self._lock:
+            self._kept[key] = made
+            self._bytes = sum(len(data) for _, data in self._kept.values())
+            while self._bytes > _KEPT_BYTES:
+                _, (_, data) = self._kept.popitem(last=False)
+                self._bytes -= len(data)
+        return made
+
+    def _make(self, row: AttachmentRow, side_px: int) -> tuple[str, bytes]:
+        if row.type == "image":
+            meta, data = self._reader.run(PREPARE_PICTURE, row, max_side_px=side_px)
+            return meta["mime"], data
+        if row.mime == "application/pdf":
+            _, data = self._reader.run(RENDER_PAGES, row, count=1, max_side_px=side_px)
+            return "image/jpeg", data
+        if row.type == "video":
+            _, data = self._reader.run(GRAB_FRAMES, row, count=1, max_side_px=side_px)
+            return "image/jpeg", data
+        raise Unreadable("it is no picture, PDF or video")
+
+
+def choose_side(size: int) -> int:
+    """Return the side that is made for a size that is asked for."""
+    return next((side for side in SIDES_PX if side >= size), SIDES_PX[-1])
+
+
+def _refuse(words: str) -> ApiError:
+    return ApiError("unsupported_media_type", f"the attachment has no thumbnail: {words}")
