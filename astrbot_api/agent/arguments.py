@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import regex
@@ -37,9 +38,17 @@ class _TooMuchError(Exception):
     """A check is larger than :data:`_MAX_STEPS`."""
 
 
-def make_validator(schema: Mapping[str, Any]) -> Any:
-    """Return what :func:`find_fault` needs; made once a schema."""
-    return _Validator(schema, registry=Registry())
+#: Faults of a schema, not of the arguments.
+TOO_LARGE = "the tool's schema is too large to check them"
+INCOMPLETE = "the tool's schema refers to what is not in it"
+
+
+def make_validator(schema: Mapping[str, Any], draft: Any = Draft202012Validator) -> Any:
+    """Return what :func:`find_fault` needs; made once a schema.
+
+    :param draft: The validator of ``jsonschema`` whose draft the schema follows.
+    """
+    return _bound(draft)(schema, registry=Registry())
 
 
 def find_fault(validator: Any, values: Mapping[str, Any]) -> str:
@@ -48,9 +57,9 @@ def find_fault(validator: Any, values: Mapping[str, Any]) -> str:
     try:
         errors = sorted(validator.iter_errors(values), key=lambda one: list(map(str, one.path)))
     except (_TooMuchError, RecursionError):
-        return "the tool's schema is too large to check them"
+        return TOO_LARGE
     except _WrappedReferencingError:
-        return "the tool's schema refers to what is not in it"
+        return INCOMPLETE
     if not errors:
         return ""
     where = ".".join(map(str, errors[0].path))
@@ -82,6 +91,7 @@ def _check_pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> 
 def _check_others(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
     # Which are the others depends on patterns then, without a limit of time.
     if "patternProperties" not in schema:
+        # The same in every draft.
         check = Draft202012Validator.VALIDATORS["additionalProperties"]
         yield from check(validator, value, instance, schema) or ()
 
@@ -107,10 +117,10 @@ _BOUNDED = {
     "uniqueItems": _check_unique,
 }
 
-_Validator = extend(
-    Draft202012Validator,
-    {
-        name: _count(check)
-        for name, check in {**Draft202012Validator.VALIDATORS, **_BOUNDED}.items()
-    },
-)
+
+@cache
+def _bound(draft: Any) -> Any:
+    """Return a draft's validator with the limits of this module."""
+    bounded = {name: check for name, check in _BOUNDED.items() if name in draft.VALIDATORS}
+    checks = {**draft.VALIDATORS, **bounded}
+    return extend(draft, {name: _count(check) for name, check in checks.items()})

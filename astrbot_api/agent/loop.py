@@ -121,8 +121,9 @@ def run_agent(
 
     Yields the deltas as they come, the calls and their results, and for each model
     call a :class:`~astrbot_api.agent.provider.Usage`, where it is known, and a
-    :class:`~astrbot_api.agent.provider.Finished` before its calls. In the last step
-    no tools are offered, so that there is an answer in words.
+    :class:`~astrbot_api.agent.provider.Finished` before its calls. In the last step,
+    and when the turn's tools have cost what they may, no tools are offered, so that
+    there is an answer in words.
 
     :param max_steps: Most model calls.
     :param show: Called after the calls of a step; returns the parts of a further message to
@@ -134,7 +135,8 @@ def run_agent(
     specs = toolbox.to_specs()
     for number in range(1, max_steps + 1):
         step = _Step()
-        offered = specs if number < max_steps else []
+        toolbox.begin_step()
+        offered = specs if number < max_steps and not toolbox.spent else []
         yield from _ask(provider, conversation, offered, options, step)
         if not step.calls:
             return

@@ -11,26 +11,32 @@ import fnmatch
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 
 from ..errors import RunCancelled, ToolError
 from ..runtime.bounded_json import load_json
 from ..runtime.tracing import NO_SPAN, Span, current_span, working_on
-from .arguments import find_fault, make_validator
 from .aside import AbandonableCalls, CallTimedOut, TooManyAbandoned
 from .cancel import Cancellation
+from .checking import ArgumentCheck
+from .fitting import fit_schema
 from .provider import ToolSpec
+from .tool_limits import ToolBudget, ToolLimits
 
 log = logging.getLogger(__name__)
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
+
+#: Most tools that an endpoint takes. Source: OpenAI's API reference, "tools".
+MAX_TOOLS = 128
+
+DEFAULT_LIMITS = ToolLimits()
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
@@ -106,7 +112,8 @@ class Tool:
         greenlet under gevent), so it may block in network calls, but not
         compute for long. It reports a failure to the model by raising
         :class:`~astrbot_api.errors.ToolError`.
-    :param parameters: JSON schema of the arguments, an object.
+    :param parameters: JSON schema of the arguments, an object. Models are offered
+        what endpoints take of it.
     :param timeout_s: How long a call may take; None: as the config says.
     :param by_name_only: Offered only where a config's ``[tools] allow`` has
         its whole name: ``*`` is not enough. For tools that reach out.
@@ -119,7 +126,7 @@ class Tool:
     timeout_s: float | None = None
     by_name_only: bool = False
     # Made once: building it costs many times what a check does.
-    _validator: Any = field(init=False, repr=False, compare=False)
+    _check: ArgumentCheck = field(init=False, repr=False, compare=False)
     # Made once too: every turn holds those of all its tools.
     _spec: ToolSpec = field(init=False, repr=False, compare=False)
 
@@ -128,17 +135,14 @@ class Tool:
             raise ValueError(
                 f"tool {self.name!r}: a name has 1 to 128 letters, digits, '_', '-' and '.'"
             )
-        try:
-            Draft202012Validator.check_schema(self.parameters)
-        except SchemaError as error:
-            raise ValueError(f"tool {self.name}: bad parameters: {error.message}") from error
-        object.__setattr__(self, "_validator", make_validator(self.parameters))
+        fitted = fit_schema(self.parameters)
+        object.__setattr__(self, "_check", ArgumentCheck(self.name, self.parameters, fitted))
         spec: ToolSpec = {
             "type": "function",
             "function": {
                 "name": self.name,
                 "description": self.description,
-                "parameters": dict(self.parameters),
+                "parameters": fitted,
             },
         }
         object.__setattr__(self, "_spec", spec)
@@ -147,9 +151,13 @@ class Tool:
         """Return the description that a model is given. Turns share it: it is not to be changed."""
         return self._spec
 
+    def read_arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a call's arguments, with texts read as the types that they must have."""
+        return self._check.read(values)
+
     def find_fault(self, values: Mapping[str, Any]) -> str:
         """Return what is wrong with a call's arguments; empty: nothing."""
-        return find_fault(self._validator, values)
+        return self._check.find_fault(values)
 
 
 class Toolbox:
@@ -161,6 +169,8 @@ class Toolbox:
     :param key_allow: The same for the API key of the turn; both must allow.
     :param timeout_s: How long a call may take that says nothing else itself.
     :param max_chars: Longest result; what is longer is cut.
+    :param max_tools: Most tools that are offered; endpoints refuse more.
+    :param limits: What the calls may cost together.
     :param asides: Where the calls run; that of the application, so that
         calls that never return are counted over all turns.
     """
@@ -174,6 +184,8 @@ class Toolbox:
         key_allow: Sequence[str] = ("*",),
         timeout_s: float = 60.0,
         max_chars: int = 20_000,
+        max_tools: int = MAX_TOOLS,
+        limits: ToolLimits = DEFAULT_LIMITS,
         asides: AbandonableCalls | None = None,
     ) -> None:
         self._tools: dict[str, Tool] = {}
@@ -181,9 +193,23 @@ class Toolbox:
             allowed = tool.name in allow if tool.by_name_only else _matches(tool.name, allow)
             if allowed and _matches(tool.name, key_allow) and not _matches(tool.name, deny):
                 self._tools.setdefault(tool.name, tool)
+        #: Names of the tools that are too many, in order.
+        self.left_out = tuple(self._tools)[max_tools:]
+        for name in self.left_out:
+            del self._tools[name]
+        self._budget = ToolBudget(limits)
         self._timeout_s = timeout_s
         self._max_chars = max_chars
         self._asides = asides or AbandonableCalls()
+
+    def begin_step(self) -> None:
+        """Note that the calls from now on are of another answer of the model."""
+        self._budget.begin_step()
+
+    @property
+    def spent(self) -> bool:
+        """Whether the turn has used what its tools may cost: none is offered any more."""
+        return self._budget.spent
 
     def to_specs(self) -> list[ToolSpec]:
         """Return the descriptions of the tools for the model, in order."""
@@ -200,17 +226,21 @@ class Toolbox:
             known = ", ".join(self._tools) or "none"
             return f"error: there is no tool named {name}; the tools are: {known}"
         try:
-            values = parse_arguments(arguments)
+            values = tool.read_arguments(parse_arguments(arguments))
         except ValueError:
             return "error: the arguments are not a JSON object"
         fault = tool.find_fault(values)
         if fault:
             return _shorten(f"error: bad arguments: {fault}", self._max_chars)
+        if why := self._budget.refuse(tool.name, values):
+            return f"error: {why}"
         attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
         begun = context.span.begin(f"execute_tool {tool.name}", "INTERNAL", attributes)
+        started = time.monotonic()
         with working_on(begun) as span:
             result = self._call(tool, values, replace(context, span=span))
-        return _shorten(result, self._max_chars)
+        result = _shorten(result, self._max_chars)
+        return self._budget.count(tool.name, values, result, time.monotonic() - started)
 
     def _call(self, tool: Tool, values: dict[str, Any], context: ToolContext) -> str:
         """Run the tool aside, so that one that never returns cannot hold the turn."""

@@ -94,10 +94,19 @@ class AgentSettings:
 
 @dataclass(frozen=True, slots=True)
 class ToolSettings:
-    """The ``[tools]`` table: patterns of tool names; ``deny`` wins."""
+    """The ``[tools]`` table.
+
+    ``allow`` and ``deny`` are patterns of tool names; ``deny`` wins. ``max_tools`` are
+    offered at most. The other limits are those of one turn.
+    """
 
     allow: tuple[str, ...] = ("*",)
     deny: tuple[str, ...] = ()
+    max_tools: int = 128
+    max_calls: int = 200
+    max_seconds: float = 1800.0
+    max_output_chars: int = 500_000
+    max_repeats: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +204,11 @@ class _AgentSchema(_Strict):
 class _ToolsSchema(_Strict):
     allow = ma.fields.List(ma.fields.String())
     deny = ma.fields.List(ma.fields.String())
+    max_tools = ma.fields.Integer(validate=ma.validate.Range(0, 10_000))
+    max_calls = ma.fields.Integer(validate=ma.validate.Range(1, 10_000))
+    max_seconds = ma.fields.Float(validate=ma.validate.Range(0.1, 86_400))
+    max_output_chars = ma.fields.Integer(validate=ma.validate.Range(100, 100_000_000))
+    max_repeats = ma.fields.Integer(validate=ma.validate.Range(1, 1000))
 
 
 class _PluginsSchema(ma.Schema):
@@ -268,7 +282,10 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
                     f"{shown_path}: provider.fallback: no other provider has the id {fallback}; "
                     f"there are: {known}"
                 )
-    tools = {key: tuple(value) for key, value in loaded.get("tools", {}).items()}
+    tools: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in loaded.get("tools", {}).items()
+    }
     return AgentConfig(
         id=path.stem,
         name=loaded.get("name", path.stem),

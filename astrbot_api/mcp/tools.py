@@ -31,28 +31,31 @@ class Caller(Protocol):
 def make_tools(
     server: McpServerConfig, described: Sequence[Mapping[str, Any]], key: str, caller: Caller
 ) -> tuple[Tool, ...]:
-    """Return the tools of a server; one that is out of order is left out and logged.
+    """Return the tools of a server; one that cannot be one is left out and logged.
 
     :param described: ``name``, ``description`` and ``parameters`` of each.
     :param key: What the sidecar calls the server.
     """
-    tools = []
+    tools: list[Tool] = []
+    names: set[str] = set()
     for one in described:
         try:
-            if refers_elsewhere(one["parameters"]):
-                raise ValueError("its schema refers to other documents")
+            name = name_tool(server.name, one["name"])
+            if name in names:  # two names may become one
+                name = _mark_name(name, one["name"])
+            names.add(name)
             tools.append(
                 Tool(
-                    name_tool(server.name, one["name"]),
+                    name,
                     one["description"],
                     _bind(key, one["name"], caller),
                     one["parameters"],
                     server.timeout_s,
                 )
             )
-        except Exception as error:  # a schema may be bad in many ways
+        except Exception as error:  # what a server lists may be bad in many ways
             reason = str(error).partition("\n")[0]
-            log.error("MCP server %s: %.100r is left out: %s", server.name, one["name"], reason)
+            log.error("MCP server %s: %.100r is left out: %s", server.name, one.get("name"), reason)
     return tuple(tools)
 
 
@@ -61,18 +64,11 @@ def name_tool(server: str, tool: str) -> str:
     name = f"{server}.{re.sub(r'[^A-Za-z0-9_.-]', '_', tool)}"
     if len(name) <= _MAX_NAME_CHARS:
         return name
+    return _mark_name(name, tool)
+
+
+def _mark_name(name: str, tool: str) -> str:
     return f"{name[: _MAX_NAME_CHARS - 9]}_{hashlib.sha256(tool.encode()).hexdigest()[:8]}"
-
-
-def refers_elsewhere(schema: Any) -> bool:
-    """Return whether a schema has a reference that would be fetched from somewhere."""
-    if isinstance(schema, Mapping):
-        for key in ("$ref", "$dynamicRef"):
-            target = schema.get(key, "#")
-            if isinstance(target, str) and not target.startswith("#"):
-                return True
-        return any(refers_elsewhere(one) for one in schema.values())
-    return isinstance(schema, list) and any(refers_elsewhere(one) for one in schema)
 
 
 def _bind(key: str, tool: str, caller: Caller) -> Callable[[Mapping[str, Any], ToolContext], str]:

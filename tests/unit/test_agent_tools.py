@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from astrbot_api import Cancellation, RunCancelled, Tool, ToolContext, ToolError, tool
-from astrbot_api.agent import tools as tools_module
+from astrbot_api.agent import checking
 from astrbot_api.agent.aside import AbandonableCalls
 from astrbot_api.agent.tools import Toolbox
 
@@ -105,7 +105,7 @@ def test_a_tools_schema_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> Non
         """Add."""
         return str(a)
 
-    monkeypatch.setattr(tools_module, "Draft202012Validator", None)
+    monkeypatch.setattr(checking, "_make_validator", None)
     box = Toolbox([add])
     assert box.run("add", '{"a": 1}', context()) == "1"
     assert "is not of type 'integer'" in box.run("add", '{"a": "x"}', context())

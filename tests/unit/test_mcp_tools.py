@@ -13,7 +13,7 @@ import pytest
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.tools import Toolbox, ToolContext
 from astrbot_api.config.mcp import McpServerConfig
-from astrbot_api.mcp.tools import make_tools, name_tool, refers_elsewhere
+from astrbot_api.mcp.tools import make_tools, name_tool
 
 SERVER = McpServerConfig(name="odd", command=("x",), timeout_s=7)
 ECHO = {
@@ -104,20 +104,28 @@ def test_a_picture_that_is_none_is_named() -> None:
         "no schema",
     ],
 )
-def test_a_tool_with_a_bad_schema_is_left_out_and_named(
+def test_a_tool_with_a_bad_schema_is_offered_and_named(
     parameters: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = {**ECHO, "name": "bad", "parameters": parameters}
     tools = make_tools(SERVER, [bad, ECHO], "KEY", Answers())
+    assert [tool.name for tool in tools] == ["odd.bad", "odd.echo"]
+    assert tools[0].to_spec()["function"]["parameters"]["type"] == "object"
+    tools[0].find_fault({"a": 1})
+    assert "the tool odd.bad is offered, its arguments are not fully checked" in caplog.text
+
+
+def test_a_tool_that_is_none_does_not_cost_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    tools = make_tools(SERVER, [{"name": 7}, {}, ECHO], "KEY", Answers())
     assert [tool.name for tool in tools] == ["odd.echo"]
-    assert "MCP server odd: 'bad' is left out" in caplog.text
+    assert "MCP server odd: 7 is left out" in caplog.text
 
 
-def test_a_reference_within_the_schema_is_fine() -> None:
-    schema = {"$defs": {"n": {"type": "integer"}}, "items": [{"$ref": "#/$defs/n"}]}
-    assert not refers_elsewhere(schema)
-    assert refers_elsewhere({"items": [{"$dynamicRef": "other.json#x"}]})
-    assert not refers_elsewhere({"properties": {"$ref": {"type": "string"}}})
+def test_names_that_become_the_same_stay_two_tools() -> None:
+    names = [{**ECHO, "name": name} for name in ("list/things", "list things", "list_things")]
+    tools = make_tools(SERVER, names, "KEY", Answers())
+    assert len({tool.name for tool in tools}) == 3
+    assert tools[0].name == "odd.list_things"
 
 
 def test_a_name_has_the_characters_and_length_it_may_have() -> None:

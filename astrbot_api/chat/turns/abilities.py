@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...agent.aside import AbandonableCalls
 from ...agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolSpec
+from ...agent.tool_limits import ToolLimits
 from ...agent.tools import Tool, Toolbox
 from ...config.agents import AgentConfig
 from ...plugins.commands import Command, CommandContext
 from ...plugins.context import TurnContext
 from ...plugins.hooks import ConfigPlugins, TurnHooks
 from ...plugins.registry import Plugins
+
+log = logging.getLogger(__name__)
 
 #: Further tools of a config, beside those of the application and its plugins.
 ExtraTools = Callable[[AgentConfig], Sequence[Tool]]
@@ -43,6 +47,7 @@ class Abilities:
         self._plugins = plugins
         self._extra_tools = extra_tools
         self._asides = AbandonableCalls()
+        self._left_out: dict[str, tuple[str, ...]] = {}
 
     def begin_turn(self, config: AgentConfig, context: TurnContext) -> TurnAbilities:
         """Return what a turn of this config can do."""
@@ -54,16 +59,38 @@ class Abilities:
     def make_toolbox(
         self, config: AgentConfig, chosen: ConfigPlugins, key_allow: Sequence[str] = ("*",)
     ) -> Toolbox:
-        """Return the tools that a config offers, the application's own first."""
-        return Toolbox(
+        """Return the tools that a config offers, the application's own first.
+
+        Tools that are too many are left out from the end, and logged.
+        """
+        settings = config.tools
+        toolbox = Toolbox(
             (*self._tools, *chosen.tools, *self._extra_tools(config)),
-            allow=config.tools.allow,
-            deny=config.tools.deny,
+            allow=settings.allow,
+            deny=settings.deny,
             key_allow=key_allow,
             timeout_s=config.agent.tool_timeout_s,
             max_chars=config.agent.tool_output_chars,
+            max_tools=settings.max_tools,
+            limits=ToolLimits(
+                settings.max_calls,
+                settings.max_seconds,
+                settings.max_output_chars,
+                settings.max_repeats,
+            ),
             asides=self._asides,
         )
+        self._report_left_out(config, toolbox.left_out)
+        return toolbox
+
+    def _report_left_out(self, config: AgentConfig, names: tuple[str, ...]) -> None:
+        """Log once which tools of a config are too many."""
+        if names and self._left_out.get(config.id) != names:
+            log.warning(
+                "%s: %d tools are left out, more than [tools] max_tools = %d allows: %s",
+                config.path, len(names), config.tools.max_tools, ", ".join(names)[:2000],
+            )  # fmt: skip
+        self._left_out[config.id] = names
 
     def run_command(
         self, config: AgentConfig, turn: TurnContext, command: Command, context: CommandContext

@@ -1,0 +1,144 @@
+"""The arguments of a call: read as the tool's schema means them, and checked against it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import validator_for
+
+from .arguments import INCOMPLETE, TOO_LARGE, find_fault, make_validator
+
+log = logging.getLogger(__name__)
+
+#: How deep a schema or an argument is looked into.
+_MAX_DEPTH = 60
+
+
+class ArgumentCheck:
+    """Checks the arguments of one tool.
+
+    :param name: The tool's, for the log.
+    :param schema: As the tool's author wrote it, in any draft.
+    :param fitted: What the model is offered; the check where the author's cannot be one.
+    """
+
+    def __init__(self, name: str, schema: Any, fitted: Mapping[str, Any]) -> None:
+        self._name = name
+        self._fitted = fitted
+        self._stands_in = False
+        self._validator: Any = _make_validator(schema)
+        if self._validator is None:
+            self._log_unchecked("a schema is not valid")
+
+    def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments, with what came as text in the type that it must have."""
+        read: dict[str, Any] = _coerce(dict(values), self._fitted, 0)
+        return read
+
+    def find_fault(self, values: Mapping[str, Any]) -> str:
+        """Return what is wrong with a call's arguments; empty: nothing."""
+        fault = find_fault(self._validator, values)
+        if fault not in (INCOMPLETE, TOO_LARGE) or self._stands_in:
+            return fault
+        self._log_unchecked(fault)
+        return find_fault(self._validator, values)
+
+    def _log_unchecked(self, why: str) -> None:
+        """Check by the schema that is offered from now on: it has bounds and no references."""
+        log.warning(
+            "%s: the tool %s is offered, its arguments are not fully checked", why, self._name
+        )
+        self._validator = make_validator(self._fitted)
+        self._stands_in = True
+
+
+def _make_validator(schema: Any) -> Any:
+    """Return the validator of a schema, in its own draft; None: it is no schema."""
+    if not isinstance(schema, Mapping):
+        return None
+    try:
+        checked = _without_ids(schema, 0)
+        draft = validator_for(checked, default=Draft202012Validator)
+        draft.check_schema(checked)
+        return make_validator(checked, draft)
+    except (SchemaError, ValueError):
+        return None
+    except Exception:  # what is no schema breaks the check in many ways
+        log.debug("a schema cannot be checked", exc_info=True)
+        return None
+
+
+def _without_ids(value: Any, depth: int) -> Any:
+    """Return a schema without ids: references within it would lead elsewhere.
+
+    :raises ValueError: for endless depth.
+    """
+    if depth > _MAX_DEPTH:
+        raise ValueError("too deep")
+    if isinstance(value, list):
+        return [_without_ids(one, depth + 1) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: _without_ids(one, depth + 1)
+        for key, one in value.items()
+        if not (key in ("$id", "id") and isinstance(one, str))
+    }
+
+
+def _coerce(value: Any, schema: Any, depth: int) -> Any:
+    """Return a value as the type that the schema wants where there is one reading of it."""
+    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
+        return value
+    types = _list_types(schema)
+    if isinstance(value, str) and types and "string" not in types:
+        value = _read_text(value, types)
+    elif types == {"string"} and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, list) and "items" in schema:
+        return [_coerce(one, schema["items"], depth + 1) for one in value]
+    properties = schema.get("properties")
+    if isinstance(value, dict) and isinstance(properties, Mapping):
+        return {key: _coerce(one, properties.get(key), depth + 1) for key, one in value.items()}
+    return value
+
+
+def _list_types(schema: Mapping[str, Any]) -> frozenset[str]:
+    """Return the types that a fitted schema allows; empty: any."""
+    if isinstance(schema.get("type"), str):
+        return frozenset({schema["type"]})
+    choices = schema.get("anyOf")
+    if not isinstance(choices, list):
+        return frozenset()
+    types = [_list_types(one) for one in choices if isinstance(one, Mapping)]
+    return frozenset().union(*types) if types and all(types) else frozenset()
+
+
+def _read_text(text: str, types: frozenset[str]) -> Any:
+    """Return what a text stands for, where one of the types is meant by it."""
+    stripped = text.strip()
+    lowered = stripped.lower()
+    if "boolean" in types and lowered in ("true", "false"):
+        return lowered == "true"
+    if "null" in types and lowered in ("", "null", "none"):
+        return None
+    try:
+        value = orjson.loads(stripped)
+    except orjson.JSONDecodeError:
+        return text
+    if isinstance(value, list):
+        fits = "array" in types
+    elif isinstance(value, dict):
+        fits = "object" in types
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        fits = False
+    else:
+        whole = isinstance(value, int) or (math.isfinite(value) and value.is_integer())
+        fits = "number" in types or ("integer" in types and whole)
+    return value if fits else text

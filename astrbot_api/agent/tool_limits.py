@@ -1,0 +1,100 @@
+"""What the tools of one turn may cost together, and when a model goes in a circle."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLimits:
+    """Bounds on one turn.
+
+    :param max_calls: Most calls that are carried out.
+    :param max_seconds: Longest time that the calls take, each counted for itself.
+    :param max_output_chars: Most characters that their results have together.
+    :param max_repeats: In how many steps the same call may give the same result.
+    """
+
+    max_calls: int = 200
+    max_seconds: float = 1800.0
+    max_output_chars: int = 500_000
+    max_repeats: int = 5
+
+
+class ToolBudget:
+    """What the calls of one turn have used. Calls that run side by side share it."""
+
+    def __init__(self, limits: ToolLimits) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._seconds = 0.0
+        self._chars = 0
+        self._step = 0
+        #: Call and result -> the steps in which they came.
+        self._results: dict[tuple[bytes, str], set[int]] = {}
+        self._refused: set[bytes] = set()
+        self._circling = False
+
+    def begin_step(self) -> None:
+        """Note that the calls from now on are of another answer of the model."""
+        self._step += 1
+
+    @property
+    def spent(self) -> bool:
+        """Whether no tool shall be offered any more, so that there is an answer in words."""
+        return self._circling or bool(self._find_spent())
+
+    def refuse(self, name: str, arguments: object) -> str:
+        """Count a call that is to be made.
+
+        :returns: Why it may not be made, for the model; empty: it may.
+        """
+        call = _identify(name, arguments)
+        with self._lock:
+            if why := self._find_spent():
+                return f"{why}; answer with what is known"
+            most = max(
+                (len(steps) for (other, _), steps in self._results.items() if other == call),
+                default=0,
+            )
+            if most >= self._limits.max_repeats:
+                # A model that goes on after these words is asked without tools.
+                self._circling = self._circling or call in self._refused
+                self._refused.add(call)
+                return (
+                    f"this call of {name} was made {most} times with the same arguments and "
+                    "the same result; do something else, or answer with what is known"
+                )
+            self._calls += 1
+            return ""
+
+    def count(self, name: str, arguments: object, result: str, seconds: float) -> str:
+        """Count a call that was made; return the part of its result that there is room for."""
+        with self._lock:
+            self._seconds += seconds
+            room = max(0, self._limits.max_output_chars - self._chars)
+            self._chars += len(result)
+            key = _identify(name, arguments), result[:1000]
+            self._results.setdefault(key, set()).add(self._step)
+        if len(result) <= room:
+            return result
+        return f"{result[:room]}\n[cut: the tools of one turn may return no more]"
+
+    def _find_spent(self) -> str:
+        limits = self._limits
+        if self._calls >= limits.max_calls:
+            return f"no more than {limits.max_calls} calls of tools are carried out in one turn"
+        if self._seconds >= limits.max_seconds:
+            return f"the tools of this turn have taken {limits.max_seconds:g} s, the most they may"
+        if self._chars >= limits.max_output_chars:
+            return "the tools of this turn have returned as much as they may"
+        return ""
+
+
+def _identify(name: str, arguments: object) -> bytes:
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
+    return orjson.dumps([name, arguments], option=options)
