@@ -457,6 +457,7 @@ class AstrBotChat extends HTMLElement {
     }
     if (user) this.#finish(user);
     this.#finish(bot);
+    this.#scroll();
     this.#say(problem ? "" : this.#t("The answer is complete."), true);
     return failure;
   }
