@@ -127,9 +127,10 @@ def agent_stats(stats: dict[str, Any]) -> Event:
     """Tokens and times of the turn, once the answer is whole.
 
     Of what the model read, ``input_cached`` is what its endpoint had cached, ``input_other`` the
-    rest. ``start_time`` and ``end_time`` are seconds since 1970, ``time_to_first_token`` is
-    seconds. ``finish_reason`` says why the answer ended, as in ``complete``; ``provider`` and
-    ``model`` say who gave it. Not sent for the answer of a command.
+    rest; ``current_context_tokens`` is what it read in the last step. ``start_time`` and
+    ``end_time`` are seconds since 1970, ``time_to_first_token`` is seconds. ``finish_reason``
+    says why the answer ended, as in ``complete``; ``provider`` and ``model`` say who gave it.
+    Not sent for the answer of a command.
     """
     return {"type": "agent_stats", "data": stats}
 

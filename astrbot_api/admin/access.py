@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 
 from ..db.audit import AuditEntry, write_audited
 from ..errors import ApiError
+from ..http.auth import find_header_login
 from ..http.state import get_state
 from ..owner.login import Login
 
@@ -28,17 +29,36 @@ _BAD_LOGIN = "Token 无效"
 
 
 class AdminBlueprint(Blueprint):
-    """Routes of the owner. ``public`` ones ask for no login."""
+    """Routes of the owner. ``public`` ones ask for no login.
 
-    def __init__(self, name: str, import_name: str, *, public: bool = False, **kw: Any) -> None:
+    :param by_header: Only a token in a header opens them, not the pages' cookie.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        import_name: str,
+        *,
+        public: bool = False,
+        by_header: bool = False,
+        **kw: Any,
+    ) -> None:
         super().__init__(name, import_name, **kw)
         self.public = public
         if not public:
-            self.before_request(_check_login)
+            self.before_request(_check_token if by_header else _check_login)
 
 
 def _check_login() -> None:
     request.environ[_LOGIN_KEY] = require_owner()
+
+
+def _check_token() -> None:
+    login = find_header_login(request._get_current_object())  # type: ignore[attr-defined]
+    if login is None:
+        sent = "Authorization" in request.headers
+        raise ApiError(*(("login_expired", _BAD_LOGIN) if sent else ("login_required", _NO_LOGIN)))
+    request.environ[_LOGIN_KEY] = login
 
 
 def get_owner() -> str:

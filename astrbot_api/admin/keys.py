@@ -20,6 +20,9 @@ from .access import AdminBlueprint, get_address, get_owner
 
 blp = AdminBlueprint("apikey", __name__, url_prefix="/apikey")
 
+#: The same below ``/api/v1``, as newer versions of AstrBot have them.
+newer_blp = AdminBlueprint("api_keys", __name__, url_prefix="/api-keys", by_header=True)
+
 T = TypeVar("T")
 
 _DEFAULT_NAME = "Untitled API Key"
@@ -29,6 +32,7 @@ _MAX_GRACE_S = 30 * 24 * 3600
 
 
 @blp.route("/list", methods=["GET"])
+@newer_blp.route("", methods=["GET"])
 def list_keys() -> Response:
     """List every key, newest first, without secrets."""
     with get_state().db.read() as db:
@@ -36,6 +40,7 @@ def list_keys() -> Response:
 
 
 @blp.route("/create", methods=["POST"])
+@newer_blp.route("", methods=["POST"])
 def create_key() -> Response:
     """Make a key; ``api_key`` of the answer is shown this once."""
     body = read_json_object(request)
@@ -106,18 +111,28 @@ def rotate_key() -> Response:
 @blp.route("/revoke", methods=["POST"])
 def revoke_key() -> Response:
     """Make a key useless from its next request on, on every worker."""
-    return _end("key_revoked", keys.revoke_key)
+    return _end(_read_key_id(read_json_object(request)), "key_revoked", keys.revoke_key)
 
 
 @blp.route("/delete", methods=["POST"])
 def delete_key() -> Response:
     """Remove a key; what it made stays."""
-    return _end("key_deleted", keys.delete_key)
+    return _end(_read_key_id(read_json_object(request)), "key_deleted", keys.delete_key)
 
 
-def _end(action: str, job: Callable[[peewee.Database, str], object]) -> Response:
-    key_id = _read_key_id(read_json_object(request))
+@newer_blp.route("/<key_id>/revoke", methods=["POST"])
+def revoke_named_key(key_id: str) -> Response:
+    """Make a key useless from its next request on, on every worker."""
+    return _end(key_id, "key_revoked", keys.revoke_key)
 
+
+@newer_blp.route("/<key_id>", methods=["DELETE"])
+def delete_named_key(key_id: str) -> Response:
+    """Remove a key; what it made stays."""
+    return _end(key_id, "key_deleted", keys.delete_key)
+
+
+def _end(key_id: str, action: str, job: Callable[[peewee.Database, str], object]) -> Response:
     def both(db: peewee.Database) -> dict[str, Any] | None:
         row = keys.find_key(db, key_id)
         job(db, key_id)

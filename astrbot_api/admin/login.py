@@ -29,7 +29,9 @@ def log_in() -> Response:
         raise ApiError("invalid_request", _BAD_BODY)
     state = get_state()
     token = state.owner.log_in(name.strip(), password, get_address())
-    answer = ok_secret({"token": token, "username": name.strip()})
+    # The hints are about ways to store passwords that this server never had.
+    hints = dict.fromkeys(("change_pwd_hint", "md5_pwd_hint", "password_upgrade_required"), False)
+    answer = ok_secret({"token": token, "username": name.strip(), **hints})
     set_cookie(answer, token)
     return answer
 

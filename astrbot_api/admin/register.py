@@ -12,8 +12,10 @@ from ..http.request_hooks import add_request_hooks
 def register_admin(app: Flask, settings: Settings) -> None:
     """Add the owner's routes, as far as ``owner_access`` has them."""
     from .bots import blp as bots
+    from .dashboard import add_dashboard_paths
     from .data import blp as data
     from .keys import blp as keys
+    from .keys import newer_blp as newer_keys
     from .login import blp as login
     from .pages import blp as pages
     from .sessions import blp as sessions
@@ -25,7 +27,11 @@ def register_admin(app: Flask, settings: Settings) -> None:
     register_error_handlers(parent)
     for blueprint in (login, keys):
         parent.register_blueprint(blueprint, url_prefix=f"/api{blueprint.url_prefix}")
+    # Where newer versions of AstrBot have them.
+    parent.register_blueprint(login, url_prefix=f"/api/v1{login.url_prefix}", name="newer_auth")
+    parent.register_blueprint(newer_keys, url_prefix=f"/api/v1{newer_keys.url_prefix}")
     if settings.owner_access == "pages":
         for blueprint in (pages, data, sessions, bots):
             parent.register_blueprint(blueprint)
     app.register_blueprint(parent, url_prefix=settings.url_prefix or None)
+    add_dashboard_paths(app, settings)

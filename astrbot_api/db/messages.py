@@ -72,7 +72,7 @@ _TURN_SPAN = 1000
 #: What clients are shown of a message.
 SHOWN_FIELDS = (
     Message.id, Message.sender_id, Message.sender_name, Message.content,
-    Message.llm_checkpoint_id, Message.created_at,
+    Message.llm_checkpoint_id, Message.created_at, Message.platform_id,
 )  # fmt: skip
 
 _DESCRIBED = Prepared(Message.select(*SHOWN_FIELDS).where(equals(Message.id)))
@@ -158,7 +158,13 @@ def find_message(db: peewee.Database, session: int, message_id: int) -> MessageR
 
 
 def list_page(
-    db: peewee.Database, session: int, *, cursor: int | None, limit: int, newest_first: bool
+    db: peewee.Database,
+    session: int,
+    *,
+    cursor: int | None,
+    limit: int,
+    newest_first: bool,
+    user_id: str | None = None,
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Return the messages that come after a cursor, as clients are shown them.
 
@@ -166,6 +172,7 @@ def list_page(
     its messages are long; it always has one.
 
     :param cursor: What the page before returned; None: the first page.
+    :param user_id: The session's name, which AstrBot shows with each message.
     :returns: The page, and the cursor of the next one; None: this is the last.
     """
     if cursor is None:
@@ -179,8 +186,25 @@ def list_page(
         if page and (len(page) == limit or chars > _MAX_PAGE_CHARS):
             rows.close()
             return page, page[-1]["id"]
-        page.append(describe_message(row))
+        page.append(describe_message(row) | ({} if user_id is None else {"user_id": user_id}))
     return page, None
+
+
+def count_messages(db: peewee.Database, session: int) -> int:
+    """Return how many messages a session has."""
+    return int(Message.select().where(Message.session == session).count(db))
+
+
+def find_page_cursor(db: peewee.Database, session: int, skip: int) -> int | None:
+    """Return the cursor behind so many of a session's newest messages; None: there are fewer.
+
+    The offset is walked in the index of the session's messages.
+    """
+    if skip == 0:
+        return 2**63 - 1
+    query = Message.select(Message.id).where(Message.session == session)
+    number: int | None = query.order_by(Message.id.desc()).offset(skip - 1).limit(1).scalar(db)
+    return number
 
 
 #: How the stored JSON of a bot's message without a part begins.
@@ -193,7 +217,8 @@ def describe_message(row: tuple[Any, ...]) -> dict[str, Any]:
     A turn that failed without a word is shown with the error's text, as its ``complete``
     event is: many clients read no more of a message than its parts.
     """
-    number, sender_id, sender_name, content, checkpoint, created_at = row
+    number, sender_id, sender_name, content, checkpoint, created_at, platform_id = row
+    stored_at = to_iso(created_at)
     if content.startswith(_WITHOUT_PARTS):
         content = orjson.dumps(show_error(orjson.loads(content))).decode()
     return {
@@ -202,7 +227,9 @@ def describe_message(row: tuple[Any, ...]) -> dict[str, Any]:
         "sender_name": sender_name,
         "content": orjson.Fragment(content),
         "llm_checkpoint_id": checkpoint,
-        "created_at": to_iso(created_at),
+        "created_at": stored_at,
+        "updated_at": stored_at,
+        "platform_id": platform_id,
     }
 
 

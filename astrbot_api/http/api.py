@@ -24,6 +24,7 @@ from .files.chunks import blp as files  # of routes.py, with the routes of both
 from .im.routes import blp as im
 from .inbox.routes import blp as inbox
 from .keys.routes import blp as keys
+from .lists.routes import LISTS
 from .openai.routes import blp as openai
 from .openapi.documents import OpenapiDocuments
 from .request_hooks import add_request_hooks
@@ -52,6 +53,7 @@ RESOURCES: tuple[ApiBlueprint, ...] = (
     keys,
     hooks,
     openai,
+    *LISTS,
     docs,
     widget,
 )

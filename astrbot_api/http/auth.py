@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 from flask import Request, request
 
 from ..chat.watching.seats import Holder
-from ..db.keys import KeyRow, find_valid_key
+from ..db.keys import ALL_SCOPES, KeyRow, find_valid_key
 from ..db.sessions import find_creator
 from ..errors import ApiError
 from ..keys.caller import Caller, HostUser, Reach
 from ..keys.rules import NO_RULES, KeyGuard, KeyRules, load_rules
+from ..owner.login import Login
 from ..state import AppState
 from .state import Authenticate, get_http_state, get_state
 
@@ -23,6 +24,9 @@ CALLER_KEY = "astrbot_api.caller"
 
 #: What the ids are made from under which users of the application are counted.
 _HOST_USERS = uuid.UUID("5b0c5c0e-6f0c-4a53-9a2f-6d2a4b0f3c11")
+
+#: The same for the owner by a login.
+_OWNERS = uuid.UUID("0d7c9b2e-9f0e-4e0c-8d7b-3a51c2a8e6f4")
 
 
 def require_scope(scope: str | None) -> None:
@@ -50,7 +54,11 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
     if key is None:
         key = state.keys.legacy.find(secret)
     if key is None:
-        raise ApiError("invalid_api_key", "Invalid API key")
+        owner = find_header_login(now)
+        if owner is None:
+            raise ApiError("invalid_api_key", "Invalid API key")
+        now.environ[CALLER_KEY] = _to_owner(owner)
+        return
     caller = Caller(key.key_id, key.key_prefix, key.scopes)
     now.environ[CALLER_KEY] = caller
     check_scope(key.scopes, scope)
@@ -88,7 +96,28 @@ def _to_caller(user: HostUser) -> Caller:
 def get_holder() -> Holder:
     """Return whose the connections of this request are."""
     caller = get_caller()
-    return Holder(caller.root_id, "" if caller.key_prefix == _HOST_PREFIX else caller.key_id)
+    keyless = caller.is_owner or caller.key_prefix == _HOST_PREFIX
+    return Holder(caller.root_id, "" if keyless else caller.key_id)
+
+
+def find_header_login(now: Request) -> Login | None:
+    """Return the owner's login of a token in ``Authorization: Bearer``.
+
+    Nowhere else: a cookie would be sent along from pages of other sites, and an address is
+    written into logs.
+    """
+    state = get_state()
+    scheme, _, token = now.headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() != "bearer" or state.settings.owner_access == "off":
+        return None
+    return state.owner.find_login(token.strip())
+
+
+def _to_owner(login: Login) -> Caller:
+    """Return the caller that the owner is: every scope, and its own name by default."""
+    key_id = str(uuid.uuid5(_OWNERS, login.name))
+    guard = KeyGuard(key_id, key_id, KeyRules(default_username=login.name))
+    return Caller(key_id, "owner", frozenset(ALL_SCOPES), guard, is_owner=True)
 
 
 def guard_request(request: Request, caller: Caller, key: KeyRow) -> None:

@@ -19,10 +19,11 @@ from .openai_errors import OPENAI_PATH
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
-#: Paths that are also names of sessions, and what they do answer.
+#: Paths that are also names of resources, and what they do answer.
 _OWN_PATHS = {
     "/chat/sessions/new": {"GET", "HEAD", "POST", "OPTIONS"},
     "/chat/sessions/batch-delete": {"POST", "OPTIONS"},
+    "/conversations/filter-options": {"GET", "HEAD", "OPTIONS"},
 }
 
 #: The name under which the fallback is registered.

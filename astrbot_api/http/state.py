@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from flask import Flask, Request, current_app
@@ -50,6 +51,8 @@ class HttpState:
     readiness: ReadinessChecks
     access_log: AccessLog
     authenticate: Authenticate | None
+    #: When the application was made, in seconds since 1970.
+    started_at: float = field(default_factory=time.time)
 
 
 def get_state() -> AppState:

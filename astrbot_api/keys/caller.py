@@ -86,7 +86,7 @@ _UNSEEN = frozenset(("Cf", "Cc", "Mn", "Me", "Zs", "Zl", "Zp"))
 
 @dataclass(slots=True)
 class Caller:
-    """The holder of a valid key."""
+    """The holder of a valid key, or who else is let in."""
 
     key_id: str
     key_prefix: str
@@ -95,6 +95,8 @@ class Caller:
     guard: KeyGuard | None = None
     #: Where its requests a minute stand, if they are limited.
     rate: RateState | None = None
+    #: Whether it is the owner, by a login.
+    is_owner: bool = False
 
     @property
     def root_id(self) -> str:

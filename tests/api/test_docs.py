@@ -17,6 +17,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from astrbot_api import translations
+from astrbot_api.db.keys import ALL_SCOPES
 from astrbot_api.error_codes import _TABLE, ERROR_CODES
 from astrbot_api.errors import STATUS_OF_CODE
 from astrbot_api.http.api import RESOURCES
@@ -120,6 +121,9 @@ def test_every_route_of_the_resources_is_documented(api: Api, document: dict[str
     of_the_page = ("/docs/", "/docs/assets/<name>")
     checked = set()
     for rule in api.app.url_map.iter_rules():
+        # Paths of AstrBot's dashboard are other names of the same routes.
+        if not rule.rule.startswith("/api/v1"):
+            continue
         if rule.endpoint.rpartition(".")[0] in blueprints and not rule.rule.endswith(of_the_page):
             path = re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
             methods = {method.lower() for method in rule.methods or ()} - {"head", "options"}
@@ -302,7 +306,8 @@ def test_times_and_the_session_id_have_their_types(document: dict[str, Any]) -> 
     schemas = document["components"]["schemas"]
     for name, schema in schemas.items():
         for key, field in schema.get("properties", {}).items():
-            if key.endswith("_at"):
+            # AstrBot has seconds in its conversations.
+            if key.endswith("_at") and name != "Conversation":
                 assert field.get("format") == "date-time", (name, key)
     session_id = schemas["ChatRequest"]["properties"]["session_id"]
     assert session_id["type"] == ["string", "integer", "null"]
@@ -330,10 +335,11 @@ def test_a_stop_needs_no_body(document: dict[str, Any]) -> None:
 
 
 def test_options_lists_the_methods_of_the_document(api: Api, document: dict[str, Any]) -> None:
+    key = api.create_key(*ALL_SCOPES)
     for path, item in document["paths"].items():
         methods = {one.upper() for one in item} - {"PARAMETERS"}
         told = {"OPTIONS", *methods, *(["HEAD"] if "GET" in methods else [])}
-        headers = {"X-API-Key": api.key}
+        headers = {"X-API-Key": key}
         answer = api.client.options(re.sub(r"{\w+}", "x", path), headers=headers)
         assert set(answer.headers["Allow"].split(", ")) == told, path
 

@@ -34,6 +34,7 @@ def test_what_was_uploaded_comes_back(api: Api, path: str) -> None:
     answer = post(api, multipart(data, "猫.bin".encode()), path).get_json()["data"]
     assert answer == {
         "attachment_id": answer["attachment_id"], "filename": "猫.bin", "type": "file",
+        "stored_filename": f"{answer['attachment_id']}.bin",
     }  # fmt: skip
     assert get(api, answer["attachment_id"]).get_data() == data
     content = api.get(f"/api/v1/files/{answer['attachment_id']}/content")
@@ -191,7 +192,13 @@ def test_a_full_disk_is_a_503_that_leaves_nothing(
 
 def test_metadata_without_the_bytes(api: Api) -> None:
     found = upload(api, PNG, b"dot.png")["attachment_id"]
-    data = api.get(f"/api/v1/files/{found}").get_json()["data"]
+    path, headers = f"/api/v1/files/{found}", {"X-API-Key": api.key}
+    for accepted in ("*/*", "image/png, application/json"):
+        given = api.client.get(path, headers={**headers, "Accept": accepted})
+        assert given.get_data() == PNG
+    accepting = {**headers, "Accept": "application/json, */*"}
+    data = api.client.get(path, headers=accepting).get_json()["data"]
+    assert data.pop("stored_filename") == f"{found}.png"
     assert data.pop("created_at").endswith("+00:00")
     assert data == {
         "attachment_id": found,

@@ -147,6 +147,7 @@ class Reply:
         self._usage = Usage()
         self._finished_step = Finished()
         self._steps: list[dict[str, Any]] = []
+        self._context_tokens = 0
         self._started_at = time.time()
         self._first_token_at: float | None = None
         self._finished = False
@@ -184,6 +185,7 @@ class Reply:
             self._steps.append({"calls": 0, "attached": dict(event.attached)})
         elif isinstance(event, Usage):
             self._usage += event
+            self._context_tokens = event.input_other + event.input_cached
         return []
 
     def add_file(self, file: AttachmentRow) -> list[Event]:
@@ -213,6 +215,7 @@ class Reply:
                 "input_cached": self._usage.input_cached,
                 "output": self._usage.output,
             },
+            "current_context_tokens": self._context_tokens,
             "start_time": self._started_at,
             "end_time": now,
             "time_to_first_token": 0.0 if first is None else first - self._started_at,

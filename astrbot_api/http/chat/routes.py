@@ -110,4 +110,5 @@ def list_chat_configs() -> Response:
 
     For keys that have the scope `chat` alone.
     """
-    return ok({"configs": describe_configs()})
+    described = describe_configs()
+    return ok({"configs": described, "info_list": described})

@@ -20,7 +20,7 @@ from ..state import get_http_state, get_state
 from ..websocket.connection import POLICY, WebSocket, find_socket
 from ..websocket.sockets import OpenSocket
 from .schemas import read_turn_request
-from .websocket_frames import error_frame, event_frame, load_request, parse_frame
+from .websocket_frames import error_frame, event_frame, load_request, parse_frame, read_message_id
 
 log = logging.getLogger(__name__)
 
@@ -150,20 +150,26 @@ def _start(opened: OpenSocket, frame: dict[str, Any]) -> None:
         raise
     shown = turn.shown_session_id if turn.session_id else watch.session_id
     try:
-        threading.Thread(target=_show, args=(opened, watch, shown), name="ws", daemon=True).start()
+        named = (opened, watch, shown, read_message_id(frame))
+        threading.Thread(target=_show, args=named, name="ws", daemon=True).start()
     except RuntimeError as error:  # no thread to be had; a greenlet always is
         watch.close()
         opened.finish_turn()
         raise ApiError("server_busy", "This worker has no thread left; try again.") from error
 
 
-def _show(opened: OpenSocket, watch: Watch, session_id: str | int) -> None:
-    """Send the frames of a turn until its end or the client's."""
+def _show(opened: OpenSocket, watch: Watch, session_id: str | int, message_id: str) -> None:
+    """Send the frames of a turn until its end or the client's.
+
+    :param message_id: The client's own name for the turn; empty: it gave none.
+    """
     websocket = opened.websocket
     try:
         while not watch.ended and not websocket.closed:
-            for _, line in watch.take(1.0):
-                frame = event_frame(decode_event(line), watch.run_id, session_id)
+            for number, line in watch.take(1.0):
+                # A pushed message, which has no number, keeps its own.
+                own = message_id if number is not None else ""
+                frame = event_frame(decode_event(line), watch.run_id, session_id, own)
                 if frame is not None and not websocket.send(orjson.dumps(frame).decode()):
                     return  # the turn goes on without it
     except StorageError as error:

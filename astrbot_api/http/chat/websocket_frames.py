@@ -30,6 +30,9 @@ _CODES = {
 
 _REQUEST = ChatRequestSchema()
 
+#: What is kept of a client's own name for a turn, in characters.
+_MAX_ID_CHARS = 255
+
 
 class BadFrame(ApiError):
     """A frame that is not answered by a turn; ``frame_code`` is the contract's."""
@@ -90,10 +93,22 @@ def error_frame(error: ApiError) -> dict[str, Any]:
     return frame if code else {**frame, "error_code": error.code}
 
 
-def event_frame(event: Event, run_id: str, session_id: str | int) -> dict[str, Any] | None:
+def read_message_id(frame: dict[str, Any]) -> str:
+    """Return the client's own name for a turn; empty: it gave none."""
+    value = frame.get("message_id")
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return value[:_MAX_ID_CHARS] if isinstance(value, str) else ""
+
+
+def event_frame(
+    event: Event, run_id: str, session_id: str | int, message_id: str = ""
+) -> dict[str, Any] | None:
     """Return an event as a frame; None for one that is not shown here.
 
     Several turns may share a connection, so each frame has ``message_id``.
+
+    :param message_id: The client's own name for the turn.
     """
     kind = event["type"]
     if kind == "user_message_saved":
@@ -101,7 +116,8 @@ def event_frame(event: Event, run_id: str, session_id: str | int) -> dict[str, A
     if kind == "message_saved":
         saved = {key: event["data"][key] for key in ("id", "created_at")}
         event = {**event, "data": saved, "session_id": session_id}
-    return {"message_id": run_id, **event}
+    named = {"message_id": message_id} if message_id else {}
+    return {"message_id": run_id, **event, **named}
 
 
 def _first(messages: Any) -> str:

@@ -34,6 +34,7 @@ class ConfigListSchema(ma.Schema):
     """Every config."""
 
     configs = list_of(ConfigSchema, "Every config; the default one is last.")
+    info_list = list_of(ConfigSchema, "The same, as newer versions name it; only in /chat/configs.")
 
 
 #: What both lists of configs answer.

@@ -168,10 +168,12 @@ def get_thumbnail(query: dict[str, Any], attachment_id: str) -> Response:
 @blp.answers(envelope_of("AttachmentAnswer", AttachmentSchema()))
 @blp.raises("attachment_not_found")
 def get_attachment(attachment_id: str) -> Response:
-    """Describe an attachment, without its bytes.
+    """Download an attachment, or describe it to who accepts JSON first.
 
-    Its name, type, size and SHA-256, and when it was stored.
+    Described are its name, type, size and SHA-256, and when it was stored.
     """
+    if request.accept_mimetypes.best != "application/json":
+        return _send(attachment_id)
     return ok(describe_attachment(_get_row(attachment_id)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import marshmallow as ma
@@ -44,6 +45,9 @@ class UploadSchema(ma.Schema):
     filename = text("What its sender called it, without folders.", "dot.png")
     type = text(
         "What it is, from its bytes; `record` is audio.", "image", enum=list(ATTACHMENT_TYPES)
+    )
+    stored_filename = text(
+        "A name that no other upload has.", "19281dd2-996d-4f73-ad81-0bc5992a3074.png"
     )
 
 
@@ -104,7 +108,11 @@ class ThumbnailQuerySchema(RequestSchema):
 
 def describe_upload(attachment_id: str, name: str, type: str) -> dict[str, Any]:
     """Return the answer to an upload."""
-    return {"attachment_id": attachment_id, "filename": name, "type": type}
+    return {
+        "attachment_id": attachment_id, "filename": name, "type": type,
+        # Under a name of its own, as no two uploads share one here.
+        "stored_filename": f"{attachment_id}{PurePosixPath(name).suffix[:20]}",
+    }  # fmt: skip
 
 
 def describe_attachment(row: AttachmentRow) -> dict[str, Any]:

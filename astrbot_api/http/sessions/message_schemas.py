@@ -30,6 +30,9 @@ class MessageSchema(ma.Schema):
         none=True,
     )
     created_at = time("When it was stored; ISO 8601, UTC.")
+    updated_at = time("The same.")
+    platform_id = text("Where it was said.", "webchat")
+    user_id = text("The session's id, as AstrBot has it; not in every list.", "my_session_001")
 
 
 class MessageQuerySchema(RequestSchema):

@@ -70,6 +70,7 @@ def list_messages(query: dict[str, Any], session_id: str) -> Response:
             cursor=query["cursor"],
             limit=query["limit"],
             newest_first=query["order"] == "desc",
+            user_id=session.session_id,
         )
     return ok({"messages": messages, "next_cursor": cursor})
 

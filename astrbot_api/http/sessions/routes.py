@@ -6,11 +6,11 @@ import uuid
 from typing import Any
 
 import peewee
-from flask import Response
+from flask import Response, request
 
 from ...config.files import DEFAULT_CONFIG_ID
 from ...db import runs
-from ...db.messages import list_page
+from ...db.messages import count_messages, find_page_cursor, list_page
 from ...db.sessions import create_session, describe_session, get_owned_session, rename_session
 from ...db.sessions import list_sessions as read_sessions
 from ...errors import ApiError
@@ -35,6 +35,9 @@ from .schemas import (
 )
 
 MAX_PAGE_SIZE = 100
+
+#: Most sessions of a list without pages.
+_MAX_LISTED = 1000
 
 #: Beyond what anybody has; a JSON integer of any client.
 _MAX_PAGE = 2**31 - 1
@@ -69,8 +72,10 @@ def list_sessions(query: dict[str, Any]) -> Response:
     `platform_id`. With `order_by=updated_at` the last used comes first.
     """
     check_username(query["username"])
+    # As AstrBot answers the owner's pages.
+    bare = get_caller().is_owner and not {"page", "page_size"} & request.args.keys()
     page = min(max(1, query["page"]), _MAX_PAGE)
-    page_size = min(max(1, query["page_size"]), MAX_PAGE_SIZE)
+    page_size = _MAX_LISTED if bare else min(max(1, query["page_size"]), MAX_PAGE_SIZE)
     with get_state().db.read() as db:
         sessions, total = read_sessions(
             db,
@@ -80,6 +85,8 @@ def list_sessions(query: dict[str, Any]) -> Response:
             page=page,
             page_size=page_size,
         )
+    if bare:
+        return ok(sessions)
     return ok({"sessions": sessions, "page": page, "page_size": page_size, "total": total})
 
 
@@ -160,23 +167,36 @@ def get_session(query: dict[str, Any], session_id: str) -> Response:
     """Return a session, its newest messages and its running turns.
 
     `history` is the end of the conversation; the messages before it are had
-    with `next_cursor`. A run's stream can be joined while `active_runs` has
-    it.
+    with `next_cursor`, or with `page` 2, 3 and so on. A run's stream can be
+    joined while `active_runs` has it.
     """
     username = resolve_owner(session_id, query["username"])
+    paged = query["page"] is not None or query["page_size"] is not None
+    page = min(max(1, query["page"] or 1), _MAX_PAGE)
+    size = min(max(1, query["page_size"] or _MAX_LISTED), _MAX_LISTED)
+    size = size if paged else query["history_limit"]
     with get_state().db.read() as db:
         session = get_owned_session(db, session_id, username)
         described = describe_session(db, session)
         active = runs.list_active_runs(db, session.id)
-        history, cursor = list_page(
-            db, session.id, cursor=None, limit=query["history_limit"], newest_first=True
-        )
+        total = count_messages(db, session.id)
+        begin = find_page_cursor(db, session.id, (page - 1) * size if paged else 0)
+        history, cursor = ([], None) if begin is None else list_page(
+            db, session.id, cursor=begin, limit=size, newest_first=True,
+            user_id=session.session_id,
+        )  # fmt: skip
     return ok(
         {
             **described,
+            "session": {key: described[key] for key in described.keys() - {"config_id"}},
             "history": history[::-1],
             "next_cursor": cursor,
-            "active_runs": active,
+            "total": total,
+            "page": page,
+            "page_size": size,
+            "has_more": cursor is not None,
+            "threads": [],
+            "active_runs": [{**one, "session_id": session.session_id} for one in active],
             "is_running": bool(active),
         }
     )

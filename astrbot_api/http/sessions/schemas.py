@@ -5,7 +5,7 @@ from __future__ import annotations
 import marshmallow as ma
 
 from ..fields import BoundedList, Limit, MaybeUsername, PageNumber, Text, Username, optional_text
-from ..schemas import RequestSchema, flag, list_of, number, text, time
+from ..schemas import RequestSchema, flag, list_of, number, text, texts, time
 from .message_schemas import MessageSchema
 
 #: Most sessions that one request deletes.
@@ -79,12 +79,27 @@ class SessionDetailQuerySchema(OwnerQuerySchema):
             "example": 50,
         },
     )
+    page = PageNumber(
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "Which page of the history; 1 is its end.", "example": 1},
+    )
+    page_size = PageNumber(
+        load_default=None,
+        allow_none=True,
+        metadata={
+            "description": "Most messages of a page, brought into 1 to 1000; it is 1000 where "
+            "`page` alone is sent.",
+            "example": 50,
+        },
+    )
 
 
 class RunSchema(ma.Schema):
     """A turn that runs or waits."""
 
     run_id = text("Its id.", "7254cd9a-814f-498e-a202-2c1777b1bd2d")
+    session_id = text("Its session.", "my_session_001")
     status = text("`running`, or `queued` behind another turn of the session.", "running")
     created_at = time("When it was asked for; ISO 8601, UTC.")
     started_at = time("When it began; `null` while it waits.", none=True)
@@ -101,7 +116,13 @@ class NamedSessionSchema(SessionSchema):
 class SessionDetailSchema(NamedSessionSchema):
     """One conversation and the end of its history."""
 
-    history = list_of(MessageSchema, "Its newest messages, oldest first.")
+    session = ma.fields.Nested(SessionSchema, metadata={"description": "The same once more."})
+    history = list_of(MessageSchema, "A page of its messages, oldest first.")
+    total = number("Messages of all pages.", 2)
+    page = number("Which page `history` is.", 1)
+    page_size = number("Most messages of a page.", 50)
+    has_more = flag("Whether there are messages before `history`.", False)
+    threads = texts("Always empty.", [])
     next_cursor = number(
         "For `cursor` of its messages, newest first: what came before `history`. "
         "`null`: nothing did.",

@@ -237,7 +237,7 @@ class Client:
             sleep(_wait_after(refusal, backoff))
 
     def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
-        headers = {"User-Agent": _USER_AGENT, **more}
+        headers = {"User-Agent": _USER_AGENT, "Accept": "application/json", **more}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         return headers

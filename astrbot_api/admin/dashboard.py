@@ -1,0 +1,68 @@
+"""Paths of AstrBot's dashboard below ``/api/`` that programs in use call.
+
+They are other names of the API's own routes, with the same checks: the owner's login, or
+a key, in a header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Response, request
+
+from ..config.settings import Settings
+from ..errors import ApiError
+from ..http.blueprint import read_json_object
+
+#: Method and path below ``/api`` -> the route that answers.
+_SAME = {
+    ("POST", "/chat/send"): "chat.send_chat_message",
+    ("GET", "/chat/sessions"): "sessions.list_sessions",
+    ("GET", "/chat/new_session"): "sessions.create_session_by_get",
+    ("GET", "/stat/start-time"): "stats.get_start_time",
+}
+
+#: The same, where the path of the route has the session and these have it elsewhere. That a
+#: GET deletes is theirs; as it needs a header, no page of another site can send it.
+_WITH_SESSION = {
+    ("GET", "/chat/get_session"): "sessions.get_session",
+    ("GET", "/chat/delete_session"): "sessions.delete_session",
+    ("POST", "/chat/stop"): "runs.stop_session",
+}
+
+_PARENT = "astrbot_api"
+
+
+def add_dashboard_paths(app: Flask, settings: Settings) -> None:
+    """Add the paths to an application whose API is registered."""
+
+    def add(method: str, path: str, endpoint: str, view: Callable[..., Any]) -> None:
+        app.add_url_rule(
+            f"{settings.url_prefix}/api{path}", endpoint, view, methods=[method],
+            provide_automatic_options=False,
+        )  # fmt: skip
+
+    for (method, path), name in _SAME.items():
+        endpoint = f"{_PARENT}.{name}"
+        add(method, path, endpoint, app.view_functions[endpoint])
+    for (method, path), name in _WITH_SESSION.items():
+        endpoint = f"{_PARENT}.{name}"
+        # Below the same blueprint, whose checks and errors hold for it then.
+        view = _name_session(app.view_functions[endpoint])
+        add(method, path, f"{endpoint}_elsewhere", view)
+
+
+def _name_session(view: Callable[..., Response]) -> Callable[[], Response]:
+    """Return a view that finds its session in the query, or in the body of a POST."""
+
+    def named() -> Response:
+        session_id: Any = request.args.get("session_id", "")
+        if request.method == "POST":
+            request.get_data()  # kept: the view reads it again
+            session_id = read_json_object(request).get("session_id") or session_id
+        if not isinstance(session_id, str) or not session_id.strip():
+            raise ApiError("missing_field", "Missing key: session_id")
+        return view(session_id=session_id.strip())
+
+    return named

@@ -1,0 +1,121 @@
+"""The owner's login as a key: on ``/api/v1``, and on the paths of AstrBot's dashboard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from ..servers import parse_events
+from .conftest import Api
+
+PASSWORD = "correct horse battery"
+
+
+class Owner:
+    """The owner, logged in, with a token in a header and no cookie."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.client = api.app.test_client(use_cookies=False)
+        body = {"username": "astrbot", "password": PASSWORD}
+        answer = self.client.post("/api/v1/auth/login", json=body)
+        assert answer.status_code == 200, answer.get_data()
+        self.data = answer.get_json()["data"]
+        self.headers = {"Authorization": f"Bearer {self.data['token']}"}
+
+    def ask(self, method: str, path: str, **options: Any) -> TestResponse:
+        return self.client.open(path, method=method, headers=self.headers, **options)
+
+    def data_of(self, method: str, path: str, **options: Any) -> Any:
+        answer = self.ask(method, path, **options)
+        assert answer.status_code == 200, answer.get_data()
+        return answer.get_json()["data"]
+
+
+@pytest.fixture
+def owner(make_api: Any) -> Owner:
+    return Owner(make_api(ASTRBOT_ADMIN_PASSWORD=PASSWORD))
+
+
+def test_the_owner_speaks_as_itself_and_as_anybody(owner: Owner) -> None:
+    assert owner.data["username"] == "astrbot"
+    stream = owner.ask("POST", "/api/v1/chat", json={"message": "hi", "session_id": "mine"})
+    assert parse_events(stream.get_data())[-1]["type"] == "end"
+    other = {"message": "hi", "session_id": "hers", "username": "alice"}
+    owner.ask("POST", "/api/v1/chat", json=other).get_data()
+    bare = owner.data_of("GET", "/api/v1/chat/sessions")
+    assert [(one["session_id"], one["creator"]) for one in bare] == [("mine", "astrbot")]
+    paged = owner.data_of("GET", "/api/v1/chat/sessions?page=1&page_size=5&username=alice")
+    assert (paged["total"], paged["sessions"][0]["session_id"]) == (1, "hers")
+    assert owner.data_of("GET", "/api/v1/chat/sessions/mine")["creator"] == "astrbot"
+    for path in ("/configs", "/im/bots", "/providers", "/personas", "/plugins", "/conversations"):
+        assert owner.ask("GET", f"/api/v1{path}").status_code == 200, path
+    assert owner.ask("POST", "/api/v1/auth/logout").get_json()["message"] == "已退出登录"
+    assert owner.ask("GET", "/api/v1/configs").get_json()["code"] == "invalid_api_key"
+
+
+def test_no_cookie_and_no_address_opens_the_api(owner: Owner) -> None:
+    browser = owner.api.app.test_client()
+    body = {"username": "astrbot", "password": PASSWORD}
+    assert browser.post("/api/v1/auth/login", json=body).status_code == 200
+    token = owner.data["token"]
+    for path in ("/api/v1/configs", "/api/chat/sessions", "/api/v1/api-keys"):
+        assert browser.get(path).status_code == 401
+        assert browser.get(f"{path}?api_key={token}").status_code == 401
+        assert browser.get(path, headers={"X-API-Key": token}).status_code == 401
+    sessions = owner.api.client.get("/api/chat/delete_session?session_id=x")
+    assert sessions.get_json()["code"] == "missing_api_key"
+
+
+def test_wrong_passwords_are_refused_and_throttled(owner: Owner) -> None:
+    body = {"username": "astrbot", "password": "no"}
+    answers = [owner.client.post("/api/v1/auth/login", json=body) for _ in range(11)]
+    assert answers[0].get_json()["message"] == "用户名或密码错误"
+    assert [one.status_code for one in answers] == [401] * 10 + [429]
+
+
+def test_the_owner_makes_and_ends_keys_below_the_newer_path(owner: Owner) -> None:
+    body = {"name": "n", "scopes": ["chat", "data"]}
+    made = owner.data_of("POST", "/api/v1/api-keys", json=body)
+    headers = {"X-API-Key": made["api_key"]}
+    assert made["scopes"] == ["chat", "data"]
+    assert owner.data_of("GET", "/api/v1/api-keys")[0]["key_id"] == made["key_id"]
+    assert owner.client.get("/api/v1/conversations", headers=headers).status_code == 200
+    # A key makes no keys.
+    refused = owner.client.get("/api/v1/api-keys", headers={"Authorization": f"Bearer {made}"})
+    assert refused.status_code == 401
+    path = f"/api/v1/api-keys/{made['key_id']}"
+    assert owner.data_of("POST", f"{path}/revoke") == {}
+    assert owner.client.get("/api/v1/conversations", headers=headers).status_code == 401
+    assert owner.data_of("DELETE", path) == {}
+    assert owner.ask("DELETE", path).get_json()["code"] == "key_not_found"
+
+
+def test_the_paths_of_the_dashboard_are_the_same_routes(owner: Owner) -> None:
+    session_id = owner.data_of("GET", "/api/chat/new_session")["session_id"]
+    body = {"message": "hi", "session_id": session_id}
+    stream = owner.ask("POST", "/api/chat/send", json=body)
+    assert stream.content_type == "text/event-stream; charset=utf-8"
+    assert parse_events(stream.get_data())[-1]["type"] == "end"
+    assert owner.data_of("GET", "/api/chat/sessions")[0]["session_id"] == session_id
+    got = owner.data_of("GET", f"/api/chat/get_session?session_id={session_id}")
+    assert (got["session"]["session_id"], got["total"]) == (session_id, 2)
+    stopped = owner.data_of("POST", "/api/chat/stop", json={"session_id": session_id})
+    assert stopped == {"stopped_count": 0}
+    for method, path in (("GET", "/api/chat/get_session"), ("POST", "/api/chat/stop")):
+        assert owner.ask(method, path).get_json()["message"] == "Missing key: session_id"
+    owner.data_of("GET", f"/api/chat/delete_session?session_id={session_id}")
+    gone = owner.ask("GET", f"/api/chat/get_session?session_id={session_id}")
+    assert gone.get_json()["code"] == "session_not_found"
+    # Errors are the API's own there, too.
+    assert owner.client.get("/api/chat/sessions").get_json()["code"] == "missing_api_key"
+    assert "start_time" in owner.client.get("/api/stat/start-time").get_json()["data"]
+
+
+def test_without_the_owners_access_its_login_opens_nothing(make_api: Any) -> None:
+    api = make_api(ASTRBOT_ADMIN_PASSWORD=PASSWORD, ASTRBOT_OWNER_ACCESS="off")
+    body = {"username": "astrbot", "password": PASSWORD}
+    assert api.client.post("/api/v1/auth/login", json=body).status_code == 401
+    assert api.get("/api/chat/sessions").status_code == 404
