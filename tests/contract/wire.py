@@ -38,6 +38,12 @@ _LOST = (
     b"mdat\xde\xad\xbe\xef",
 )
 
+#: Names that the recorded version had not; ``test_newer.py`` replays those of one that has.
+_NEWER = {
+    "stored_filename", "current_context_tokens", "change_pwd_hint", "md5_pwd_hint",
+    "password_upgrade_required",
+}  # fmt: skip
+
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -152,11 +158,12 @@ def events_of(stream: str) -> list[dict[str, Any]]:
 
 
 def comparable(value: Any, key: str = "") -> Any:
-    """Replace what differs from one run to the next."""
+    """Replace what differs from one run to the next, and leave out what newer versions added."""
     if key in _VOLATILE and value is not None:
         return f"<{key}>"
     if isinstance(value, dict):
-        return {name: comparable(inner, name) for name, inner in value.items()}
+        known = {name: inner for name, inner in value.items() if name not in _NEWER}
+        return {name: comparable(inner, name) for name, inner in known.items()}
     if isinstance(value, list):
         return [comparable(inner) for inner in value]
     if isinstance(value, str):

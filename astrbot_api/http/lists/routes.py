@@ -64,7 +64,7 @@ plugins = ApiBlueprint(
     "plugins", __name__, tag="Plugins", scope="plugin", description="What was added."
 )
 conversations = ApiBlueprint(
-    "conversations", __name__, tag="Conversations", scope="data",
+    "conversations", __name__, tag="All conversations", scope="data",
     description="The sessions of all users.",
 )  # fmt: skip
 
