@@ -53,7 +53,7 @@ def add_dashboard_paths(app: Flask, settings: Settings) -> None:
         add(method, path, f"{endpoint}_elsewhere", view)
 
 
-def _name_session(view: Callable[..., Response]) -> Callable[[], Response]:
+def _name_session(view: Callable[..., Any]) -> Callable[[], Response]:
     """Return a view that finds its session in the query, or in the body of a POST."""
 
     def named() -> Response:
@@ -63,6 +63,7 @@ def _name_session(view: Callable[..., Response]) -> Callable[[], Response]:
             session_id = read_json_object(request).get("session_id") or session_id
         if not isinstance(session_id, str) or not session_id.strip():
             raise ApiError("missing_field", "Missing key: session_id")
-        return view(session_id=session_id.strip())
+        answer: Response = view(session_id=session_id.strip())
+        return answer
 
     return named

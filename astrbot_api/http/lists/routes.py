@@ -360,7 +360,7 @@ def _describe(row: dict[str, Any], *, with_history: bool) -> dict[str, Any]:
 def _read_history(session: int) -> str:
     """Return the newest messages as JSON text, as AstrBot keeps conversations."""
     with get_state().db.read() as db:
-        found = list_messages_before(db, session, before=2**63 - 1, limit=_MAX_HISTORY)
+        found, _ = list_messages_before(db, session, before=2**63 - 1, limit=_MAX_HISTORY)
     roles = {"user": "user"}
     messages = [
         {
