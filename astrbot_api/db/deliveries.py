@@ -90,7 +90,22 @@ _OF_DEAD = DELIVERY_SENDING & Delivery.claimed_by.not_in(LIVING_WORKERS)
 
 _HAS_DEAD = Prepared(Delivery.select(Delivery.id).where(_OF_DEAD).limit(1))
 
-_FREE_DEAD = Prepared(Delivery.update(status="queued", claimed_by=None).where(_OF_DEAD))
+#: What stands as the error of a delivery whose worker died during its last attempt, and of
+#: one with two such attempts in a row: it may be what kills them.
+WORKER_DIED = "Its worker ended while it was sent."
+WORKER_DIED_TWICE = "It was set aside: two workers ended while it was sent."
+
+_FREE_DEAD = Prepared(
+    Delivery.update(
+        status="queued",
+        claimed_by=None,
+        error=peewee.Case(
+            None,
+            [(Delivery.error == param("died"), param("died_twice"))],
+            param("died_first"),
+        ),
+    ).where(_OF_DEAD)
+)
 
 _PROMOTE = Prepared(
     Delivery.update(head=1).where(
@@ -237,7 +252,10 @@ def claim(
     :param judge: Whether a lease that has run out means that its worker is dead.
     """
     if judge:
-        _FREE_DEAD.execute(db, now=time.time())
+        _FREE_DEAD.execute(
+            db, now=time.time(), died=WORKER_DIED, died_first=WORKER_DIED,
+            died_twice=WORKER_DIED_TWICE,
+        )  # fmt: skip
     statement = _claim(len(busy), is_postgres(db))
     values = {"worker_id": worker_id, "now": now_us(), "limit": limit, **_name_busy(busy)}
     return sorted(_to_rows(statement.execute(db, **values)), key=lambda one: one.id)
@@ -257,6 +275,7 @@ def note_progress(
         db,
         delivery,
         worker_id,
+        error=None,
         sent_parts=parts,
         sent_chars=chars,
         platform_ids=_dump(list(platform_ids)),

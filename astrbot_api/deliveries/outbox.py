@@ -260,6 +260,8 @@ class Outbox:
             if row.attempts > self._settings.im_max_attempts:
                 # Its workers died each time: it may be what kills them.
                 raise PlatformError("It was given up after too many attempts.")
+            if row.error == deliveries.WORKER_DIED_TWICE:
+                raise PlatformError(row.error)
             if send is None:
                 raise PlatformError("Nothing sends this any more.")
             send(row, confirmed, note)

@@ -5,6 +5,7 @@ Source: https://github.com/caronc/apprise
 
 from __future__ import annotations
 
+import html
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,9 @@ from ..config.secrets import Secret
 from ..deliveries.http import PlatformError, PlatformHttp
 from ..errors import SettingsError
 from .adapter import Bot, OutFile, Target
+from .markdown import read_markdown
 from .piecewise import PiecewiseAdapter, PiecewiseSettings, check_size
+from .rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, iter_pieces
 
 #: The session whose messages go to ``url``.
 DEFAULT_SESSION = "default"
@@ -135,6 +138,9 @@ class AppriseAdapter(PiecewiseAdapter):
         if not body_format:
             plain = self._settings["format"] == "plain"
             body_format = NotifyFormat.TEXT if plain else NotifyFormat.MARKDOWN
+        if body_format == NotifyFormat.MARKDOWN and service.notify_format == NotifyFormat.HTML:
+            # Apprise's own way of making HTML takes minutes for some texts.
+            body, body_format = write_html(read_markdown(body)), NotifyFormat.HTML
         words: list[str] = []
         one = Apprise(asset=self._asset)
         one.add(service)
@@ -152,6 +158,27 @@ class AppriseAdapter(PiecewiseAdapter):
             # What grows beyond the limit when it is converted.
             service.overflow_mode = OverflowMode.SPLIT
         return service
+
+
+#: HTML of each kind of span.
+_TAGS = {
+    BOLD: "b", ITALIC: "i", STRIKE: "s", CODE: "code", PRE: "pre", LINK: "a", QUOTE: "blockquote",
+}  # fmt: skip
+
+
+def write_html(rich: RichText) -> str:
+    """Return a text with its formatting as HTML."""
+    pieces = []
+    in_pre = 0
+    for ending, beginning, text in iter_pieces(rich.text, rich.spans):
+        pieces += [f"</{_TAGS[one.kind]}>" for one in ending]
+        for one in beginning:
+            address = f' href="{html.escape(one.value)}"' if one.kind == LINK else ""
+            pieces.append(f"<{_TAGS[one.kind]}{address}>")
+        in_pre += sum(one.kind == PRE for one in beginning) - sum(one.kind == PRE for one in ending)
+        piece = html.escape(text, quote=False)
+        pieces.append(piece if in_pre else piece.replace("\n", "<br>\n"))
+    return "".join(pieces)
 
 
 def _explain(name: Any, words: str) -> PlatformError:

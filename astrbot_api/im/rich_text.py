@@ -7,6 +7,8 @@ platform's own way.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 #: Kinds of :class:`Span`. Nothing lies within ``code`` or ``pre``.
@@ -44,6 +46,25 @@ class RichText:
                 pieces += [self.text[at : link.stop], f" ({link.value})"]
                 at = link.stop
         return "".join([*pieces, self.text[at:]])
+
+
+def iter_pieces(
+    text: str, spans: Sequence[Span]
+) -> Iterator[tuple[Sequence[Span], Sequence[Span], str]]:
+    """Yield a text in pieces, each with the spans that end and that begin before it.
+
+    Of those that end the inner one comes first, of those that begin the outer one. It takes
+    time that follows from their number.
+    """
+    ending: dict[int, list[Span]] = defaultdict(list)
+    beginning: dict[int, list[Span]] = defaultdict(list)
+    for span in sorted(spans, key=lambda one: (one.start, -one.stop)):
+        beginning[span.start].append(span)
+    for span in sorted(spans, key=lambda one: (-one.start, one.stop)):
+        ending[span.stop].append(span)
+    places = sorted({0, len(text), *beginning, *ending})
+    for start, stop in zip(places, [*places[1:], places[-1]], strict=True):
+        yield ending[start], beginning[start], text[start:stop]
 
 
 def count_units(text: str) -> int:

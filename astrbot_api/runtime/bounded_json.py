@@ -19,9 +19,6 @@ MAX_MEMBERS = 50_000
 #: Deepest nesting. What orjson reads up to 1,024 deep it writes up to 254 deep only.
 MAX_DEPTH = 100
 
-#: From here on other greenlets run before and after a text is read.
-_LONG_BYTES = 256 * 1024
-
 
 class JsonLimitError(ValueError):
     """A text has too many members."""
@@ -41,22 +38,27 @@ def load_json(
     :raises orjson.JSONDecodeError: for what is not JSON.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    if len(data) > _LONG_BYTES:
-        let_others_run()
-    openings = data.count(b"[") + data.count(b"{")
-    if openings > max_depth or len(data) > max_members:
-        # Each member ends at a comma or begins at a bracket.
-        if openings + data.count(b",") > max_members or openings > max_depth:
+    if len(data) <= max_members:
+        if data.count(b"[") + data.count(b"{") > max_depth:
             _check_structure(data, max_members, max_depth)
-        if len(data) > _LONG_BYTES:
-            let_others_run()
+        return orjson.loads(data)
+    let_others_run()
+    # Each member ends at a comma or begins at a bracket.
+    marks = data.translate(None, _NO_MARKS)
+    if len(marks) > max_members or len(marks) - marks.count(b",") > max_depth:
+        let_others_run()
+        _check_structure(data, max_members, max_depth)
+    let_others_run()
     return orjson.loads(data)
 
 
 def _check_structure(data: bytes, max_members: int, max_depth: int) -> None:
     """Count what stands outside of strings."""
     if b"\\" in data:
-        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+        data = data.replace(b"\\\\", b"")
+        let_others_run()
+        data = data.replace(b'\\"', b"")
+        let_others_run()
     if data.count(b'"') > 4 * max_members + 4:  # a name and a value each, two quotes each
         raise _too_many(max_members)
     outside = b"".join(data.split(b'"')[::2])
@@ -72,6 +74,7 @@ def _check_structure(data: bytes, max_members: int, max_depth: int) -> None:
             raise JsonDepthError(f"it is nested deeper than {max_depth} levels")
 
 
+_NO_MARKS = bytes(byte for byte in range(256) if byte not in b"[{,")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 

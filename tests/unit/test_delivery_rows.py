@@ -173,3 +173,21 @@ def test_the_outbox_reads_only_the_indexes_of_what_is_not_finished(tmp_path: Pat
             assert any(step.endswith(f"USING INDEX {index}") for step in steps), steps
             assert not any("TEMP B-TREE" in step for step in steps), steps
     made.close()
+
+
+def test_a_delivery_with_which_two_workers_died_is_set_aside(store: Store) -> None:
+    add(store, "a")
+    errors = [row.error for worker in ("gone", "gone", "w1") for row in claim(store, worker)]
+    assert errors == [None, deliveries.WORKER_DIED, deliveries.WORKER_DIED_TWICE]
+
+
+def test_a_delivery_that_went_on_meanwhile_is_not_set_aside(store: Store) -> None:
+    add(store, "a")
+    for part in (1, 2, 3):
+        (row,) = claim(store, "gone")
+        assert row.error in (None, deliveries.WORKER_DIED)
+        store.write(
+            lambda db, row=row, part=part: deliveries.note_progress(  # type: ignore[misc]
+                db, row, "gone", parts=part, chars=part, platform_ids=[]
+            )
+        )

@@ -13,6 +13,8 @@ import pytest
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import SettingsError
 from astrbot_api.im.adapter import Adapter
+from astrbot_api.im.apprise import write_html
+from astrbot_api.im.markdown import read_markdown
 from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
 from tests.im_platforms import DOCUMENT, PDF, Outbox, make_file, make_request, open_adapter
 
@@ -131,3 +133,18 @@ def test_wrong_settings_are_named_without_the_url(
     with pytest.raises(SettingsError, match=words) as caught, open_adapter("apprise", **settings):
         pass
     assert "token-of-mine" not in str(caught.value) + caplog.text
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("unit", ["[", "![", "[a](", "[a][b", "<a ", "`` `", "> ", "*a ", "_a"])
+def test_html_of_a_long_text_takes_a_moment(unit: str) -> None:
+    write_html(read_markdown(unit * (30_000 // len(unit))))
+
+
+def test_html_has_the_formatting_and_no_tags_of_the_text() -> None:
+    rich = read_markdown("a **b *c*** [d](https://e.example/?f=1&g=2)\n\n`<h>`\n\n> i")
+    found = write_html(rich)
+    assert "<b>b <i>c</i></b>" in found
+    assert '<a href="https://e.example/?f=1&amp;g=2">d</a>' in found
+    assert "<code>&lt;h&gt;</code>" in found
+    assert "<blockquote>i</blockquote>" in found

@@ -24,6 +24,9 @@ _ENVELOPE_BYTES = 1024 * 1024
 #: One header of a part: a name of 10,000 characters, percent-encoded, fits.
 _MAX_HEADER_BYTES = 128 * 1024
 
+#: Most parts of a form: the file, and fields that are ignored.
+_MAX_PARTS = 100
+
 _FIELD = "file"
 
 
@@ -46,6 +49,7 @@ def receive_upload(
     with ExitStack() as stack:
         incoming: Incoming | None = None
         is_file = False
+        ignored_bytes = 0
         for event in events:
             if isinstance(event, MultipartSegment):
                 name = _find_name(event)
@@ -54,6 +58,13 @@ def receive_upload(
                     incoming = stack.enter_context(attachments.begin(name or "", key_id))
             elif is_file and event and incoming is not None:
                 incoming.write(event)
+            elif event:
+                ignored_bytes += len(event)
+                if ignored_bytes > _ENVELOPE_BYTES:
+                    raise ApiError(
+                        "invalid_request",
+                        f"the fields besides {_FIELD} have more than {_ENVELOPE_BYTES} bytes",
+                    )
         if incoming is None:
             raise _missing_file()
         incoming.finish()
@@ -102,7 +113,7 @@ def _iter_events(
     """Yield the parser's events: a part's head, its bytes, None at its end."""
     parser = _open_parser(request)
     read = _open_body(request).read
-    total_bytes = 0
+    total_bytes = parts = 0
     while True:
         with reading(request, PIECE_BYTES):
             chunk = read(PIECE_BYTES)
@@ -110,7 +121,11 @@ def _iter_events(
         if total_bytes > limit:
             raise _too_large(limit - _ENVELOPE_BYTES)
         try:
-            yield from parser.parse(chunk)
+            for event in parser.parse(chunk):
+                parts += isinstance(event, MultipartSegment)
+                if parts > _MAX_PARTS:
+                    raise ApiError("invalid_request", f"the form has more than {_MAX_PARTS} parts")
+                yield event
         except MultipartError as error:
             message = f"the multipart body is malformed: {error}"
             raise ApiError("invalid_request", message) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from ..rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, Span
+from ..rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, Span, iter_pieces
 
 #: What encloses a span.
 _MARKS = {
@@ -31,20 +31,17 @@ def write_mrkdwn(rich: RichText) -> str:
     spans = [_trim(rich.text, one) for one in rich.spans if one.kind != QUOTE]
     spans = [one for one in spans if one.start < one.stop]
     quotes = [one for one in rich.spans if one.kind == QUOTE]
-    places = sorted(
-        {0, len(rich.text)} | {at for one in (*spans, *quotes) for at in (one.start, one.stop)}
-    )
     pieces = []
-    for start, stop in zip(places, [*places[1:], places[-1]], strict=True):
-        # The inner one ends first and begins last.
-        pieces += [_end(x) for x in sorted(spans, key=lambda x: -x.start) if x.stop == start]
-        if any(one.start == start for one in quotes):
+    quoted = 0
+    for ending, beginning, text in iter_pieces(rich.text, [*spans, *quotes]):
+        pieces += [_end(one) for one in ending if one.kind != QUOTE]
+        begun = sum(one.kind == QUOTE for one in beginning)
+        quoted += begun - sum(one.kind == QUOTE for one in ending)
+        if begun:
             pieces.append("> ")
-        pieces += [_begin(x) for x in sorted(spans, key=lambda x: -x.stop) if x.start == start]
-        text = escape(rich.text[start:stop])
-        if any(one.start <= start < one.stop for one in quotes):
-            text = text.replace("\n", "\n> ")
-        pieces.append(text)
+        pieces += [_begin(one) for one in beginning if one.kind != QUOTE]
+        piece = escape(text)
+        pieces.append(piece.replace("\n", "\n> ") if quoted else piece)
     return "".join(pieces)
 
 
