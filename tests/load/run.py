@@ -20,6 +20,7 @@ from collections.abc import Callable
 from .clock_jumps import jump_clock
 from .full_disk import fill_disk
 from .half_open import leave_half_open
+from .hostile import attack
 from .hung_provider import hang_provider
 from .kills import kill_workers, kill_workers_shared
 from .many_connections import open_many_connections
@@ -41,6 +42,7 @@ SCENARIOS: dict[str, Callable[[float], Result]] = {
     "connections": open_many_connections,
     "clock": jump_clock,
     "reload": stop_and_reload,
+    "hostile": attack,
 }
 
 #: Faults of one scenario that are shown, most of them.
