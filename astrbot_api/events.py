@@ -131,6 +131,9 @@ def agent_stats(stats: dict[str, Any]) -> Event:
     ``end_time`` are seconds since 1970, ``time_to_first_token`` is seconds. ``finish_reason``
     says why the answer ended, as in ``complete``; ``provider`` and ``model`` say who gave it.
     Not sent for the answer of a command.
+
+    Tokens that the model did not report, as of an answer that was stopped, are estimated in
+    ``estimated_tokens`` (``input``, ``output``); the limits of keys count them.
     """
     return {"type": "agent_stats", "data": stats}
 

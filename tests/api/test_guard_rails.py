@@ -12,13 +12,14 @@ import pytest
 from click.testing import CliRunner
 from werkzeug.test import TestResponse
 
-from astrbot_api import ApiError, Tool
+from astrbot_api import ApiError, ProviderError, Tool
 from astrbot_api.agent.provider import Delta, TextDelta, Usage
 from astrbot_api.cli.main import main
 from astrbot_api.db import keys, keyuse, ratecounts
 from astrbot_api.db.models import ApiKey
 from astrbot_api.keys.rules import NO_RULES, narrow_rules, read_rules
 
+from ..waiting import LIMIT_S
 from .conftest import Api
 from .uploading import PNG
 
@@ -213,6 +214,66 @@ def test_tokens_a_day_hold(make_scripted: Callable[..., Any]) -> None:
     api, _ = make_scripted(answer)
     key = make_key(api, tokens_per_day=200)
     assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_tokens_that_a_model_does_not_report_are_estimated(
+    make_scripted: Callable[..., Any],
+) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("word " * 100)
+
+    api, _ = make_scripted(answer)
+    key = make_key(api, tokens_per_day=200)
+    assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_turn_that_is_broken_off_or_stopped_costs_what_was_said(
+    make_scripted: Callable[..., Any], fails: bool
+) -> None:
+    asked = threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("word " * 100)
+        asked.set()
+        if fails:
+            raise ProviderError("broke off")
+        while True:
+            yield TextDelta("")
+            time.sleep(0.01)
+
+    api, _ = make_scripted(answer)
+    key = make_key(api, max_tokens=120)
+    opened = api.post_chat(key, username="alice", session_id="s1", message="Hello")
+    if not fails:
+        assert asked.wait(LIMIT_S)
+        api.client.post(
+            "/api/v1/chat/sessions/s1/stop", headers={"X-API-Key": key}, json={"username": "alice"}
+        )
+    opened.get_data()
+    assert refusal(say(api, key, session_id="s2")) == (429, "budget_exhausted")
+
+
+def test_a_model_that_is_stopped_before_its_first_word_costs_its_prompt(
+    make_scripted: Callable[..., Any],
+) -> None:
+    asked = threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        asked.set()
+        while True:
+            yield TextDelta("")
+            time.sleep(0.01)
+
+    api, _ = make_scripted(answer)
+    key = make_key(api, max_tokens=100)
+    opened = api.post_chat(key, username="alice", session_id="s1", message="word " * 100)
+    assert asked.wait(LIMIT_S)
+    api.client.post(
+        "/api/v1/chat/sessions/s1/stop", headers={"X-API-Key": key}, json={"username": "alice"}
+    )
+    opened.get_data()
+    assert refusal(say(api, key, session_id="s2")) == (429, "budget_exhausted")
 
 
 def test_upload_bytes_hold(api: Api) -> None:

@@ -121,7 +121,7 @@ class Answer:
         return self._means.outcomes.finish(self._turn, outcome)
 
     def _end_cancelled(self, reason: str) -> Outcome:
-        content = self._reply.to_content()
+        content = self._reply.to_content(stopped=True)
         if reason == "interrupted":
             return Outcome("interrupted", "run_interrupted", _INTERRUPTED, content)
         return Outcome("stopped", content=content)
@@ -214,6 +214,7 @@ class Answer:
         if agent is not None:
             return run_own_agent(agent, conversation, context)
         assert self._provider is not None
+        self._reply.note_prompt(conversation)
         guard = turn.request.guard
         return run_agent(
             abilities.hook_provider(self._provider),

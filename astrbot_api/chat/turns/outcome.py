@@ -369,12 +369,15 @@ def _count_turn(
         keyuse.add_lost_turn(db, run.key_id)
         return
     usage = stats["token_usage"] if stats else {}
+    guessed = (stats or {}).get("estimated_tokens") or {}
     for key_id in run.key_ids:
         keyuse.add_turn(
             db,
             key_id,
             failed=failed,
-            input_tokens=usage.get("input_other", 0) + usage.get("input_cached", 0),
-            output_tokens=usage.get("output", 0),
+            input_tokens=(
+                usage.get("input_other", 0) + usage.get("input_cached", 0) + guessed.get("input", 0)
+            ),
+            output_tokens=usage.get("output", 0) + guessed.get("output", 0),
             turn_ms=int((stats["end_time"] - stats["start_time"]) * 1000) if stats else 0,
         )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from ... import events
 from ...agent.loop import AgentEvent, QueuePosition, ToolFinished, ToolStarted
-from ...agent.provider import Finished, ReasoningDelta, Rewind, TextDelta, Usage
+from ...agent.provider import Finished, ModelMessage, ReasoningDelta, Rewind, TextDelta, Usage
 from ...db.attachments import AttachmentRow
 from ...errors import ProviderError
 from ...events import Event
 from ...messages import MEDIA_TYPES
+from ..context.budget import cost
 
 #: Members of a part that are lists of pieces while it grows.
 _PIECES = ("text", "think")
@@ -145,6 +147,10 @@ class Reply:
         self._chars = 0
         self._fold = ReplyFold()
         self._usage = Usage()
+        # What the model was given, and the characters that it said, since it last reported
+        # its tokens; None: it was not asked since.
+        self._prompt: Sequence[ModelMessage] | None = None
+        self._unreported: int | None = None
         self._finished_step = Finished()
         self._steps: list[dict[str, Any]] = []
         self._context_tokens = 0
@@ -165,13 +171,19 @@ class Reply:
         if isinstance(event, TextDelta):
             return self._take_text(event.text, None)
         if isinstance(event, ReasoningDelta):
-            return self._take_text(event.text, "reasoning") if self._show_reasoning else []
+            if not self._show_reasoning:
+                if self._unreported is not None:
+                    self._unreported += len(event.text)
+                return []
+            return self._take_text(event.text, "reasoning")
         if isinstance(event, ToolStarted):
             call = {"id": event.id, "name": event.name, "args": event.args, "ts": event.ts}
             if self._steps:
                 self._steps[-1]["calls"] += 1
             return self._add(events.tool_call(self._run_id, call))
         if isinstance(event, ToolFinished):
+            if self._prompt is not None and self._unreported is None:
+                self._unreported = 0  # the model is asked again
             result = {"id": event.id, "ts": event.ts, "result": event.result}
             return self._add(events.tool_call_result(self._run_id, result))
         if isinstance(event, QueuePosition):
@@ -186,7 +198,13 @@ class Reply:
         elif isinstance(event, Usage):
             self._usage += event
             self._context_tokens = event.input_other + event.input_cached
+            if event != Usage():
+                self._unreported = None
         return []
+
+    def note_prompt(self, messages: Sequence[ModelMessage]) -> None:
+        """Note what the model is given, for an estimate where it reports no tokens."""
+        self._prompt, self._unreported = messages, 0
 
     def add_file(self, file: AttachmentRow) -> list[Event]:
         """Add a file that a tool has made; return the events that show it."""
@@ -205,8 +223,11 @@ class Reply:
         self._finished = True
         return self._plain(self._fold.reasoning, "reasoning") + self._plain(self.text, None)
 
-    def to_stats(self) -> dict[str, Any]:
-        """Return tokens and times: the ``agent_stats`` of the contract, in seconds."""
+    def to_stats(self, *, stopped: bool = False) -> dict[str, Any]:
+        """Return tokens and times: the ``agent_stats`` of the contract, in seconds.
+
+        :param stopped: The model was asked and not waited for: its prompt counts in any case.
+        """
         now = time.time()
         first = self._first_token_at
         return {
@@ -220,7 +241,15 @@ class Reply:
             "end_time": now,
             "time_to_first_token": 0.0 if first is None else first - self._started_at,
             **{key: value for key, value in self._describe_end() if value},
+            **self._estimate_unreported(stopped),
         }
+
+    def _estimate_unreported(self, stopped: bool) -> dict[str, Any]:
+        """Return an estimate of the tokens that nobody has reported, marked as one."""
+        if self._prompt is None or self._unreported is None or not (self._unreported or stopped):
+            return {}
+        given = cost(self._prompt)
+        return {"estimated_tokens": {"input": given, "output": self._unreported // 4}}
 
     def _describe_end(self) -> tuple[tuple[str, str], ...]:
         last = self._finished_step
@@ -232,9 +261,9 @@ class Reply:
         """Return what the model wants back with this message."""
         return list(self._steps)
 
-    def to_content(self) -> dict[str, Any]:
+    def to_content(self, *, stopped: bool = False) -> dict[str, Any]:
         """Return the stored message, without its error, if it had one."""
-        return {**self._fold.to_content(), "agent_stats": self.to_stats()}
+        return {**self._fold.to_content(), "agent_stats": self.to_stats(stopped=stopped)}
 
     def _add(self, *shown: Event) -> list[Event]:
         for event in shown:
@@ -245,6 +274,9 @@ class Reply:
         if self._first_token_at is None:
             self._first_token_at = time.time()
         self._chars += len(text)
+        if self._unreported is not None:
+            # Bytes: a character of Chinese is about a token.
+            self._unreported += len(text.encode("utf-8", "replace"))
         if self._chars > self._max_chars:
             raise ProviderError(
                 f"The answer was cut off: it is longer than {self._max_chars} characters."
