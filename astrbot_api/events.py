@@ -88,7 +88,8 @@ def tool_call(run_id: str, call: dict[str, Any]) -> Event:
     """The model calls a tool.
 
     ``data`` is a string that holds a JSON object: ``id`` of the call, ``name`` of the tool, its
-    arguments ``args``, the time ``ts`` in seconds.
+    arguments ``args``, the time ``ts`` in seconds. With ``by_caller`` the tool is the client's own
+    (OpenAI format): the turn ends, and no result follows.
     """
     return plain(run_id, _json_text(call), streaming=False, chain_type="tool_call")
 

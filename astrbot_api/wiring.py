@@ -203,6 +203,7 @@ def _build_chat(
 ) -> ChatArea:
     signals, metrics = worker.signals, worker.metrics
     outcomes = Outcomes(store, announcer, metrics, outbox.wake)
+    agent = make_agent(parts.agent)
     means = Means(
         settings=settings,
         store=store,
@@ -219,11 +220,12 @@ def _build_chat(
         speaker=Speaker(settings, store, pusher, outbox.wake),
         titles=TitleWriter(store),
         upstreams=agents.upstreams,
-        agent=make_agent(parts.agent),
+        agent=agent,
     )
     opener = TurnOpener(
-        settings, store, agents.configs, worker.lease, worker.journal_writer, announcer
-    )
+        settings, store, agents.configs, worker.lease, worker.journal_writer, announcer,
+        own_agent=agent is not None,
+    )  # fmt: skip
     runs = Runs(
         settings, store, signals, opener=opener, means=means, metrics=metrics,
         tracing=worker.tracing,

@@ -6,8 +6,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import orjson
 
 from ..errors import ProviderError
 from .provider import (
@@ -28,12 +30,16 @@ from .tools import Toolbox, ToolContext, parse_arguments
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """The model has called a tool. ``ts``: when, in seconds since 1970."""
+    """The model has called a tool. ``ts``: when, in seconds since 1970.
+
+    :param by_caller: The caller of the turn runs it: the turn ends, and no result follows.
+    """
 
     id: str
     name: str
     args: Any
     ts: float
+    by_caller: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,9 @@ class QueuePosition:
 #: Most tool calls of one step that are carried out; a model that has lost its
 #: way writes hundreds.
 MAX_CALLS_PER_STEP = 32
+
+#: Most bytes of a caller's call, as the text in its event: that must fit into one line.
+_MAX_CALLER_BYTES = 120_000
 
 AgentEvent = (
     TextDelta
@@ -116,6 +125,7 @@ def run_agent(
     *,
     max_steps: int,
     show: Callable[[], list[dict[str, Any]]] = list,
+    caller_tools: Sequence[ToolSpec] = (),
 ) -> Iterator[AgentEvent]:
     """Answer the last message, calling tools as the model asks for them.
 
@@ -125,21 +135,32 @@ def run_agent(
     and when the turn's tools have cost what they may, no tools are offered, so that
     there is an answer in words.
 
+    A call of a caller's tool ends the turn. Where a step has calls of both kinds, only those of
+    the toolbox are run and kept: with their results, the model makes the others again.
+
     :param max_steps: Most model calls.
     :param show: Called after the calls of a step; returns the parts of a further message to
         the model, for what the tools made that fits in no result: pictures.
+    :param caller_tools: Tools that the caller of the turn runs; of two with the same name, its own
+        is taken.
     :raises ProviderError: when the model fails.
     :raises RunCancelled: when ``options.cancel`` fires.
     """
     conversation = list(messages)
-    specs = toolbox.to_specs()
+    foreign = {spec["function"]["name"] for spec in caller_tools}
+    specs = [spec for spec in toolbox.to_specs() if spec["function"]["name"] not in foreign]
     for number in range(1, max_steps + 1):
         step = _Step()
         toolbox.begin_step()
-        offered = specs if number < max_steps and not toolbox.spent else []
-        yield from _ask(provider, conversation, offered, options, step)
+        own = specs if number < max_steps and not toolbox.spent else []
+        offered = [*own, *caller_tools]
+        yield from _ask(provider, conversation, offered, _fit(options, number, offered), step)
         if not step.calls:
             return
+        if all(call.name in foreign for call in step.calls.values()):
+            yield from map(_hand_over, step.calls.values())
+            return
+        step.calls = {at: call for at, call in step.calls.items() if call.name not in foreign}
         conversation.append(step.to_message())
         calls = list(step.calls.values())
         results: dict[str, str] = {}
@@ -189,6 +210,33 @@ def _ask(
     if step.finished is None:
         yield Finished()
     _give_ids(step)
+
+
+def _fit(options: ModelOptions, number: int, offered: Sequence[ToolSpec]) -> ModelOptions:
+    """Return the options of one step.
+
+    A choice of tools holds for the first step: repeated, the calls would never end. Endpoints
+    refuse it without tools.
+    """
+    unfit = {"tool_choice"} if number > 1 else set()
+    if not offered:
+        unfit |= {"tool_choice", "parallel_tool_calls"}
+    if unfit.isdisjoint(options.extra):
+        return options
+    extra = {key: value for key, value in options.extra.items() if key not in unfit}
+    return replace(options, extra=extra)
+
+
+def _hand_over(call: _Call) -> ToolStarted:
+    """Return a call as its caller is shown it.
+
+    :raises ProviderError: when its arguments are too long.
+    """
+    args = _shown_arguments(call.arguments)
+    size_bytes = len(orjson.dumps(orjson.dumps(args).decode()))
+    if size_bytes > _MAX_CALLER_BYTES:
+        raise ProviderError(f"The model called {call.name} with {size_bytes} bytes of arguments.")
+    return ToolStarted(call.id, call.name, args, time.time(), by_caller=True)
 
 
 def _give_ids(step: _Step) -> None:

@@ -214,7 +214,6 @@ def test_no_other_url_is_opened(api: Api, url: Any) -> None:
         {"n": True},
         {"functions": [{}]},
         {"n": 2},
-        {"response_format": {"type": "json_object"}},
         {"stream": "yes"},
         {"user": ["x"]},
         {"metadata": {"session_id": 1}},

@@ -12,6 +12,7 @@ from ...agent.custom_agent import Agent, run_own_agent
 from ...agent.loop import AgentEvent, run_agent
 from ...agent.provider import MediaDelta, ModelMessage, ModelOptions, Provider
 from ...agent.tools import ToolContext
+from ...config.agents import ProviderConfig
 from ...config.settings import Settings
 from ...config.upstream import UpstreamConfig
 from ...db import sessions
@@ -43,6 +44,9 @@ log = logging.getLogger(__name__)
 _INTERRUPTED = "The server stopped before the turn had ended. What was said is kept."
 
 _NOT_BEGUN = "The server stopped before the turn had begun. Send it again."
+
+#: Fields of a model's request that limit its answer.
+_LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
 class _CommandFailed(Exception):
@@ -216,6 +220,7 @@ class Answer:
         assert self._provider is not None
         self._reply.note_prompt(conversation)
         guard = turn.request.guard
+        options = replace(options, extra=_limit_fields(turn.request.model_fields, turn.provider))
         return run_agent(
             abilities.hook_provider(self._provider),
             conversation,
@@ -224,6 +229,7 @@ class Answer:
             options,
             max_steps=turn.config.agent.max_steps,
             show=self._show_pictures,
+            caller_tools=turn.request.caller_tools,
         )
 
     def _make_question(self, upstream: UpstreamConfig, text: str) -> Question:
@@ -367,6 +373,17 @@ class Answer:
             self._means.titles.request(
                 TitleRequest(turn.session.id, turn.subject, self._provider, turn.request.model)
             )
+
+
+def _limit_fields(fields: Mapping[str, Any], provider: ProviderConfig) -> dict[str, Any]:
+    """Return a caller's fields; its answer is not longer than the config allows."""
+    limits = [
+        provider.extra[name] for name in _LENGTHS if isinstance(provider.extra.get(name), int)
+    ]
+    return {
+        name: min(value, *limits) if name in _LENGTHS and limits else value
+        for name, value in fields.items()
+    }
 
 
 def _answer_directly(text: str) -> Outcome:

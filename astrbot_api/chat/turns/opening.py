@@ -33,7 +33,10 @@ class DuplicateEvent(AstrBotError):
 
 
 class TurnOpener:
-    """Opens turns. Whatever can be refused is refused here or earlier."""
+    """Opens turns. Whatever can be refused is refused here or earlier.
+
+    :param own_agent: Whether an agent of the application answers, not a model.
+    """
 
     def __init__(
         self,
@@ -43,7 +46,10 @@ class TurnOpener:
         lease: WorkerLease,
         sink: Sink,
         announcer: Announcer,
+        *,
+        own_agent: bool = False,
     ) -> None:
+        self._own_agent = own_agent
         self._settings = settings
         self._store = store
         self._configs = configs
@@ -93,6 +99,8 @@ class TurnOpener:
         request = replace(request, segments=segments)
         config = chosen or self._config_of(session)
         provider = choose_provider(config, request)
+        if self._own_agent or config.upstream is not None:
+            _refuse_model_fields(request)
         if request.guard is not None:
             check_turn(db, request.guard, name, config.id, sent)
         session = _enter_session(db, session, name, request, config)
@@ -244,6 +252,19 @@ def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig
     if request.model and listed and request.model not in listed:
         raise ApiError("model_not_found", f"selected_model not found: {request.model}")
     return provider
+
+
+def _refuse_model_fields(request: TurnRequest) -> None:
+    """Refuse what only a model can do, where something else answers.
+
+    :raises ApiError: ``invalid_request``.
+    """
+    if request.caller_tools:
+        raise ApiError("invalid_request", "tools: this config answers without a model of its own")
+    if "response_format" in request.model_fields:
+        raise ApiError(
+            "invalid_request", "response_format: this config answers without a model of its own"
+        )
 
 
 def _note_origin(db: peewee.Database, request: TurnRequest, run_id: str) -> None:

@@ -55,6 +55,11 @@ class ReplyFold:
         """The parts that are files, in their order."""
         return [part for part in self._parts if "attachment_id" in part]
 
+    @property
+    def caller_calls(self) -> list[dict[str, Any]]:
+        """The calls that the caller of the turn runs."""
+        return [call for call in self._calls.values() if call.get("by_caller")]
+
     def add(self, event: Event) -> None:
         """Add an event of the run; events that say nothing change nothing."""
         kind = event["type"]
@@ -178,6 +183,8 @@ class Reply:
             return self._take_text(event.text, "reasoning")
         if isinstance(event, ToolStarted):
             call = {"id": event.id, "name": event.name, "args": event.args, "ts": event.ts}
+            if event.by_caller:
+                call["by_caller"] = True
             if self._steps:
                 self._steps[-1]["calls"] += 1
             return self._add(events.tool_call(self._run_id, call))

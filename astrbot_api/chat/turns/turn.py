@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ... import events
 from ...agent.cancel import Cancellation
+from ...agent.provider import ToolSpec
 from ...config.agents import AgentConfig, ProviderConfig
 from ...db.attachments import AttachmentRow
 from ...db.idempotency import ClientKey
@@ -50,6 +52,8 @@ class TurnRequest:
     :param answers_again: Number of a message of the session's last turn, which
         is answered once more; ``segments`` are that turn's own then.
     :param context: What was said before, in place of the session's history.
+    :param caller_tools: Tools that the caller runs: a call of one ends the turn.
+    :param model_fields: Further fields of the model's request, such as ``temperature``.
     :param kept: False: the turn has a session that nobody can find, which
         goes with all it holds when the run has ended.
     :param client_key: What its client calls the request, if it may send it again.
@@ -69,6 +73,8 @@ class TurnRequest:
     guard: KeyGuard | None = None
     answers_again: int | None = None
     context: SuppliedContext | None = None
+    caller_tools: Sequence[ToolSpec] = ()
+    model_fields: Mapping[str, Any] = field(default_factory=dict)
     kept: bool = True
     client_key: ClientKey | None = None
     origin: Origin | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ...chat.context.supplied import SuppliedContext, SuppliedMessage
@@ -14,7 +15,7 @@ from ...messages import Media, Plain, Segment, check_text, require_content
 #: Most messages of one request.
 MAX_MESSAGES = 2000
 
-#: Every role; of the last message only `user`.
+#: Every role.
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 #: Stores the bytes of a file under a name and returns its attachment id.
@@ -26,9 +27,10 @@ def read_messages(
 ) -> tuple[list[Segment], SuppliedContext]:
     """Return the message that is to be answered, and what was said before.
 
-    The last message must be the user's. Results of tools and calls of them
-    are left out: tools run on the server. Files of earlier messages are named
-    but not read again.
+    The user's last message is answered; what follows it goes to the model as it is: calls of
+    the caller's tools with their results, and the beginning of an answer. Without a message
+    of the user's, the instructions are answered. Files of earlier messages are named but not
+    read again.
 
     :raises ApiError: ``invalid_request`` or ``message_empty``.
     """
@@ -39,29 +41,66 @@ def read_messages(
     for at, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise _refuse(f"messages[{at}].role must be one of {', '.join(ROLES)}")
-    last = messages[-1]
-    if last["role"] != "user":
-        raise _refuse("the last of messages must be the user's; tools are run by the server")
-    where = f"messages[{len(messages) - 1}].content"
-    segments = _read_segments(last.get("content"), where, store_file, max_segments)
+    users = [at for at, message in enumerate(messages) if message["role"] == "user"]
+    last = users[-1] if users else len(messages)
+    context = _read_context(messages, last)
+    if users:
+        where = f"messages[{last}].content"
+        content = messages[last].get("content")
+        segments = _read_segments(content, where, store_file, max_segments)
+    else:
+        where = "messages"
+        segments = _read_segments(context.instructions, where, store_file, max_segments)
+        context = replace(context, instructions="")
     chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
     if chars > max_chars:
         raise _refuse(f"{where} has {chars} characters; at most {max_chars} are allowed")
-    return segments, _read_context(messages[:-1])
+    return segments, context
 
 
-def _read_context(messages: list[dict[str, Any]]) -> SuppliedContext:
+def _read_context(messages: list[dict[str, Any]], last: int) -> SuppliedContext:
+    """Return what is said around the message at ``last``."""
     instructions: list[str] = []
-    said: list[SuppliedMessage] = []
+    said: dict[bool, list[SuppliedMessage]] = {False: [], True: []}
+    called: set[str] = set()
     for at, message in enumerate(messages):
-        text = _read_text(message.get("content"), f"messages[{at}].content")
-        if not text.strip():
+        if at == last:
             continue
-        if message["role"] in ("system", "developer"):
-            instructions.append(text)
-        elif message["role"] in ("user", "assistant"):
-            said.append(SuppliedMessage(message["role"], text))
-    return SuppliedContext("\n\n".join(instructions), said)
+        text, role = _read_text(message.get("content"), f"messages[{at}].content"), message["role"]
+        if role in ("system", "developer"):
+            instructions += [text] if text.strip() else []
+            continue
+        one = SuppliedMessage(role, text)
+        if role == "assistant":
+            one = replace(one, calls=_read_calls(message.get("tool_calls"), at))
+            called.update(call["id"] for call in one.calls)
+        elif role == "tool":
+            one = replace(one, call_id=_find_call(message, called))
+        if one.calls or one.call_id or (role in ("user", "assistant") and text.strip()):
+            said[at > last].append(one)
+    return SuppliedContext("\n\n".join(instructions), said[False], said[True])
+
+
+def _read_calls(calls: Any, at: int) -> list[dict[str, Any]]:
+    """Return the calls of an assistant's message; what is no call is left out."""
+    found = []
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(call.get("id"), str):
+            continue
+        name, arguments = function.get("name"), function.get("arguments", "")
+        if isinstance(name, str) and isinstance(arguments, str):
+            for text in (call["id"], name, arguments):
+                check_text(f"messages[{at}].tool_calls", text)
+            kept = {"name": name, "arguments": arguments}
+            found.append({"id": call["id"], "type": "function", "function": kept})
+    return found
+
+
+def _find_call(message: dict[str, Any], called: set[str]) -> str:
+    """Return the id of the call that a message answers; empty: none of the conversation."""
+    call_id = message.get("tool_call_id")
+    return call_id if isinstance(call_id, str) and call_id in called else ""
 
 
 def _read_text(content: Any, where: str) -> str:
@@ -131,8 +170,10 @@ def _decode(value: Any, where: str, *, must_be_url: bool = False) -> bytes:
         head, comma, rest = value.partition(",")
         is_url = bool(comma) and head.startswith("data:") and head.endswith(";base64")
         if is_url or not must_be_url:
+            # Broken into lines (RFC 2045) and without its end (RFC 4648, 3.2) it is read, too.
+            data = "".join((rest if is_url else value).split()).rstrip("=")
             try:
-                return base64.b64decode(rest if is_url else value, validate=True)
+                return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
             except (binascii.Error, ValueError):
                 pass
     raise _refuse(f"{where} must be base64 in a data: URL; other URLs are not opened")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Numbered
@@ -24,12 +26,14 @@ class Completion(Rendering):
     :param model: What the client called the model.
     :param session_id: The session that the turn is kept in; empty: none is.
     :param include_usage: Whether a streamed answer ends with the tokens.
+    :param check_text: Returns what is wrong with the form of an answer; empty: nothing.
     """
 
     run_id: str
     model: str
     session_id: str
     include_usage: bool = False
+    check_text: Callable[[str], str] = lambda text: ""
     created: int = field(default_factory=lambda: int(time.time()))
     fold: ReplyFold = field(default_factory=ReplyFold)
 
@@ -48,6 +52,9 @@ class Completion(Rendering):
         if self.fold.error is not None:
             error = self.fold.error
             return self._fail(error.get("reason") or error["code"], error["data"])
+        fault = self.find_fault()
+        if fault:
+            return self._fail("provider_error", fault)
         frames = self._to_chunk({}, self._finish_reason())
         if self.include_usage:
             head = self._head("chat.completion.chunk")
@@ -58,14 +65,19 @@ class Completion(Rendering):
         """Return the frames that end a stream whose events cannot be read."""
         return self._fail("storage_error", str(error))
 
+    def find_fault(self) -> str:
+        """Return what is wrong with the form of the whole answer; empty: nothing."""
+        return self.check_text(self.fold.text) if self._finish_reason() == "stop" else ""
+
     def _to_delta(self, event: Event) -> dict[str, Any] | None:
         """Note an event; return the ``delta`` that shows it, if anything does.
 
-        What tools are called with and what they answer is not shown: they run
-        on the server.
+        What the server's tools are called with and what they answer is not shown.
         """
         self.fold.add(event)
         kind = event["type"]
+        if kind == "plain" and event["chain_type"] == "tool_call":
+            return self._show_last_call(event)
         if kind == "plain" and event["chain_type"] is None:
             return {"content": event["data"]}
         if kind == "plain" and event["chain_type"] == "reasoning":
@@ -74,11 +86,22 @@ class Completion(Rendering):
             return {"attachments": [_describe_file(self.fold.files[-1])]}
         return None
 
+    def _show_last_call(self, event: Event) -> dict[str, Any] | None:
+        """Return the ``delta`` of a call that the client runs; None: the server runs it."""
+        if not orjson.loads(event["data"]).get("by_caller"):
+            return None
+        calls = self.fold.caller_calls
+        index = len(calls) - 1
+        return {"tool_calls": [{"index": index, **_describe_call(calls[index])}]}
+
     def to_object(self) -> dict[str, Any]:
         """Return the whole ``chat.completion``."""
         message: dict[str, Any] = {
             "role": "assistant", "content": self.fold.text, "refusal": None,
         }  # fmt: skip
+        if self.fold.caller_calls:
+            message["content"] = self.fold.text or None
+            message["tool_calls"] = list(map(_describe_call, self.fold.caller_calls))
         if self.fold.reasoning:
             message["reasoning_content"] = self.fold.reasoning
         if self.fold.files:
@@ -110,7 +133,9 @@ class Completion(Rendering):
         return {**head, "session_id": self.session_id} if self.session_id else head
 
     def _finish_reason(self) -> str:
-        """Return why the answer ended, in OpenAI's words: calls are not shown."""
+        """Return why the answer ended, in OpenAI's words: the server's own calls are not shown."""
+        if self.fold.caller_calls:
+            return "tool_calls"
         reason = (self.fold.stats or {}).get("finish_reason")
         return reason if reason in ("length", "content_filter") else "stop"
 
@@ -128,6 +153,14 @@ class Completion(Rendering):
 
 def _describe_file(part: dict[str, Any]) -> dict[str, Any]:
     return {key: part[key] for key in ("attachment_id", "type", "filename")}
+
+
+def _describe_call(call: dict[str, Any]) -> dict[str, Any]:
+    args = call["args"]
+    text = args if isinstance(args, str) else orjson.dumps(args).decode()
+    return {
+        "id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": text},
+    }  # fmt: skip
 
 
 def _frame(value: dict[str, Any]) -> bytes:

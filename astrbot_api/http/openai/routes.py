@@ -20,6 +20,7 @@ from ..blueprint import ApiBlueprint
 from ..chat.modes import describe_failure, iter_batches
 from ..sse import find_abort, stream_response
 from ..state import get_state
+from .parameters import read_parameters
 from .reading import read_messages
 from .rendering import Completion
 from .schemas import (
@@ -122,13 +123,13 @@ def get_model(model: str) -> Response:
 def create_completion(body: dict[str, Any]) -> Response:
     """Answer a conversation, as OpenAI's chat completions do.
 
-    The config's tools run on the server; their calls are not shown. The
-    conversation is the request's own, and nothing of it is stored, unless
-    `store` is true or a `session_id` is named. A client that leaves stops the
-    turn then, else it runs to its end. Sampling parameters (`temperature`,
-    `max_tokens`) are the config's business and are ignored.
+    The config's tools run on the server; their calls are not shown. A call of
+    the request's own `tools` ends the turn, and its result comes back in the
+    next request. The conversation is the request's own, and nothing of it is
+    stored, unless `store` is true or a `session_id` is named. A client that
+    leaves stops the turn then, else it runs to its end.
     """
-    _refuse_unsupported(body)
+    parameters = read_parameters(body)
     state, caller = get_state(), get_caller()
     rules = caller.guard.rules if caller.guard else NO_RULES
     username = body["user"] or rules.username or f"openai:{caller.key_prefix}"
@@ -141,6 +142,11 @@ def create_completion(body: dict[str, Any]) -> Response:
         max_chars=state.settings.max_message_chars,
         max_segments=state.settings.max_segments,
     )
+    if session_id and context.after:
+        raise ApiError(
+            "invalid_request",
+            "messages must end with the user's message in a session: it has its own history",
+        )
     kept = bool(session_id or body["store"])
     watch = state.chat.service.open(
         TurnRequest(
@@ -151,6 +157,8 @@ def create_completion(body: dict[str, Any]) -> Response:
             key_id=caller.key_id,
             guard=caller.guard,
             context=None if session_id else context,
+            caller_tools=parameters.tools,
+            model_fields=parameters.fields,
             skip_user_history=not kept,
             kept=kept,
         ),
@@ -162,6 +170,7 @@ def create_completion(body: dict[str, Any]) -> Response:
         body["model"],
         watch.session_id if kept else "",
         include_usage=options.get("include_usage") is True,
+        check_text=parameters.check_text,
     )
     chat = state.chat
 
@@ -196,6 +205,9 @@ def _answer_whole(watch: Watch, completion: Completion, leave: Callable[[], None
         if failure.code in ("provider_error", "internal_error"):
             failure.headers.update(_DO_NOT_RETRY)
         raise failure
+    fault = completion.find_fault()
+    if fault:
+        raise ApiError("provider_error", fault, headers=_DO_NOT_RETRY)
     return _answer(completion.to_object())
 
 
@@ -225,24 +237,3 @@ def _read_session_id(metadata: dict[str, Any] | None) -> str:
     if not isinstance(value, str) or len(value) > get_state().settings.max_session_id_chars:
         raise ApiError("invalid_request", "metadata.session_id must be a short string")
     return value.strip()
-
-
-def _refuse_unsupported(body: dict[str, Any]) -> None:
-    """Refuse what would be answered wrongly if it were ignored.
-
-    :raises ApiError: ``invalid_request``.
-    """
-    form = body["response_format"]
-    wrong = {
-        "n": body["n"] not in (None, 1) or body["n"] is True,
-        "tools": body["tools"] not in (None, []),
-        "functions": body["functions"] not in (None, []),
-        "response_format": form is not None and form != {"type": "text"},
-    }
-    for name, refused in wrong.items():
-        if refused:
-            raise ApiError(
-                "invalid_request",
-                f"{name} is not supported: an agent answers once, in text, with the tools of its "
-                "config, which run on the server",
-            )

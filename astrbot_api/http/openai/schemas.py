@@ -7,6 +7,7 @@ from typing import Any
 import marshmallow as ma
 
 from ..fields import NOT_BLANK, AnyObject, Flag, Text
+from .parameters import MAX_TOOLS
 from .reading import MAX_MESSAGES, ROLES
 
 _MESSAGE: dict[str, Any] = {
@@ -15,7 +16,7 @@ _MESSAGE: dict[str, Any] = {
     "properties": {
         "role": {
             "type": "string",
-            "description": "Who says it. The last message must be the user's.",
+            "description": "Who says it. The user's last message is answered.",
             "enum": list(ROLES),
             "example": "user",
         },
@@ -26,12 +27,35 @@ _MESSAGE: dict[str, Any] = {
             ),
             "example": "Hello",
         },
+        "tool_calls": {
+            "description": "Calls of the request's own tools that the assistant made.",
+            "type": ["array", "null"],
+            "items": {"type": "object"},
+            "example": [],
+        },
+        "tool_call_id": {
+            "description": "The call that a message of the role `tool` answers.",
+            "type": ["string", "null"],
+            "example": "call_1",
+        },
     },
 }
 
 
+def _passed(text: str, example: Any, **schema: Any) -> ma.fields.Raw:
+    """Return a field that the model's endpoint gets as it is."""
+    metadata = {"description": text, "example": example, **schema}
+    return ma.fields.Raw(load_default=None, allow_none=True, metadata=metadata)
+
+
+def _refused(text: str, values: list[Any]) -> ma.fields.Raw:
+    """Return a field that takes a value without effect alone."""
+    metadata = {"description": text, "enum": [*values, None], "example": None}
+    return ma.fields.Raw(load_default=None, allow_none=True, metadata=metadata)
+
+
 class CompletionRequestSchema(ma.Schema):
-    """What a chat completion is asked with. Other fields are ignored."""
+    """What a chat completion is asked with. Fields that are not named here are ignored."""
 
     carries_message = True
 
@@ -110,38 +134,44 @@ class CompletionRequestSchema(ma.Schema):
             "example": False,
         }
     )
+    tools = _passed(
+        "Tools that the client runs, beside those of the config: a call of one ends the turn with "
+        "`finish_reason` `tool_calls`. Of two with the same name the client's is taken.",
+        [{"type": "function", "function": {"name": "get_weather"}}],
+        type="array", items={"type": "object"}, maxItems=MAX_TOOLS,
+    )  # fmt: skip
+    tool_choice = _passed(
+        "`auto`, `none`, `required`, or one of `tools`. It holds for the first step of the turn.",
+        "auto",
+    )
+    parallel_tool_calls = _passed("Whether a step may have several calls.", True, type="boolean")
+    response_format = _passed(
+        "`text`, `json_object` or `json_schema`. An answer without JSON is a `provider_error`; "
+        "with `strict` it must fit the schema.",
+        {"type": "text"}, type="object",
+    )  # fmt: skip
+    temperature = _passed("Passed on.", 0.7, type="number", minimum=0, maximum=2)
+    top_p = _passed("Passed on.", 0.9, type="number", minimum=0, maximum=1)
+    stop = _passed("Passed on: a string, or a list of up to 16.", ["END"])
+    max_tokens = _passed(
+        "Passed on; at most what the config says.", 1000, type="integer", minimum=1
+    )
+    max_completion_tokens = _passed("As `max_tokens`.", 1000, type="integer", minimum=1)
+    seed = _passed("Passed on.", 7, type="integer")
+    frequency_penalty = _passed("Passed on.", 0, type="number", minimum=-2, maximum=2)
+    presence_penalty = _passed("Passed on.", 0, type="number", minimum=-2, maximum=2)
+    logit_bias = _passed("Passed on.", {}, type="object")
+    reasoning_effort = _passed("Passed on.", "low", type="string", pattern="^[a-z_]{1,20}$")
+    verbosity = _passed("Passed on.", "low", type="string", pattern="^[a-z_]{1,20}$")
     # What would be answered wrongly if it were ignored.
-    n = ma.fields.Raw(
-        load_default=None, metadata={"description": "Only 1.", "enum": [1, None], "example": 1}
-    )
-    tools = ma.fields.Raw(
-        load_default=None,
-        metadata={
-            "description": "Refused unless it is empty: the config's tools run on the server.",
-            "type": "array",  # apispec adds null
-            "items": {},
-            "maxItems": 0,
-            "example": [],
-        },
-    )
-    functions = ma.fields.Raw(
-        load_default=None,
-        metadata={
-            "description": "As `tools`.",
-            "type": "array",  # apispec adds null
-            "items": {},
-            "maxItems": 0,
-            "example": [],
-        },
-    )
-    response_format = ma.fields.Raw(
-        load_default=None,
-        metadata={
-            "description": "Only the type `text`.",
-            "enum": [{"type": "text"}, None],
-            "example": {"type": "text"},
-        },
-    )
+    n = _refused("Only 1.", [1])
+    functions = _refused("Only empty: send `tools`.", [[]])
+    function_call = _refused("Not supported: send `tool_choice`.", ["auto", "none"])
+    logprobs = _refused("Not supported.", [False])
+    top_logprobs = _refused("Not supported.", [])
+    audio = _refused("Not supported.", [])
+    modalities = _refused("Only text.", [["text"]])
+    web_search_options = _refused("Not supported: the config's tools may search.", [])
 
 
 class ModelSchema(ma.Schema):
@@ -169,13 +199,18 @@ class ChoiceSchema(ma.Schema):
     message = ma.fields.Dict(
         metadata={
             "description": (
-                "`role`, `content`; `reasoning_content` where there was thinking, `attachments` "
-                "where tools made files."
+                "`role`, `content`; `tool_calls` for the client, `reasoning_content` where there "
+                "was thinking, `attachments` where tools made files."
             ),
             "example": {"role": "assistant", "content": "Hello! How can I help you?"},
         }
     )
-    finish_reason = ma.fields.String(metadata={"description": "Always `stop`.", "example": "stop"})
+    finish_reason = ma.fields.String(
+        metadata={
+            "description": "`stop`, `length`, `content_filter` or `tool_calls`.",
+            "example": "stop",
+        }
+    )
 
 
 class CompletionSchema(ma.Schema):

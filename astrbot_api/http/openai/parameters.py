@@ -1,0 +1,229 @@
+"""What a caller asks of the model itself: its own tools, the form of the answer, sampling.
+
+Each field is checked and passed on to the model's endpoint, or refused by name: none that
+would change the answer is ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from ...agent.arguments import find_fault, make_validator
+from ...agent.provider import ToolSpec
+from ...errors import ApiError
+from ...runtime.bounded_json import load_json
+
+#: Most tools of one request. Source: the limit of OpenAI's chat completions.
+MAX_TOOLS = 128
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+#: Values of ``tool_choice`` that are words.
+_CHOICES = ("none", "auto", "required")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What one request asks of the model.
+
+    :param fields: Further fields of the request to the model's endpoint.
+    :param check_text: Returns what is wrong with the form of an answer; empty: nothing.
+    """
+
+    tools: list[ToolSpec] = field(default_factory=list)
+    fields: dict[str, Any] = field(default_factory=dict)
+    check_text: Callable[[str], str] = lambda text: ""
+
+
+def read_parameters(body: Mapping[str, Any]) -> Parameters:
+    """Return what a body asks of the model.
+
+    :raises ApiError: ``invalid_request``, with the name of the field.
+    """
+    for name, (allowed, remedy) in _REFUSED.items():
+        value = body.get(name)
+        if not any(value is one or (value == one and value is not True) for one in allowed):
+            raise _refuse(f"{name} is not supported: {remedy}")
+    fields = {}
+    for name, (check, expected) in _PASSED.items():
+        value = body.get(name)
+        if value is None:
+            continue
+        if not check(value):
+            raise _refuse(f"{name} must be {expected}")
+        fields[name] = value
+    tools = _read_tools(body.get("tools"))
+    choice = _read_choice(body.get("tool_choice"), tools)
+    if choice == "none":
+        tools = []
+    elif choice is not None:
+        fields["tool_choice"] = choice
+    form, check_text = _read_format(body.get("response_format"))
+    if form is not None:
+        fields["response_format"] = form
+    return Parameters(tools, fields, check_text)
+
+
+def _is_number(low: float, high: float) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    )
+
+
+def _is_integer(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    )
+
+
+def _is_stop(value: Any) -> bool:
+    texts = [value] if isinstance(value, str) else value
+    return (
+        isinstance(texts, list)
+        and 1 <= len(texts) <= 16
+        and all(isinstance(one, str) and 1 <= len(one) <= 1000 for one in texts)
+    )
+
+
+def _is_bias(value: Any) -> bool:
+    is_bias = _is_number(-100, 100)
+    return (
+        isinstance(value, dict) and len(value) <= 2000
+        and all(key.isdecimal() and len(key) < 10 and is_bias(one) for key, one in value.items())
+    )  # fmt: skip
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[a-z_]{1,20}", value) is not None
+
+
+_A_LENGTH = (_is_integer(1, 2**31 - 1), "a whole number from 1")
+_A_PENALTY = (_is_number(-2, 2), "a number from -2 to 2")
+_A_WORD = (_is_word, "a word, such as low")
+
+#: Fields that go to the model's endpoint as they are: what they must be, and how that is called.
+_PASSED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "temperature": (_is_number(0, 2), "a number from 0 to 2"),
+    "top_p": (_is_number(0, 1), "a number from 0 to 1"),
+    "stop": (_is_stop, "a string or a list of 1 to 16 strings, none of them empty"),
+    "max_tokens": _A_LENGTH,
+    "max_completion_tokens": _A_LENGTH,
+    "seed": (_is_integer(-(2**63), 2**63 - 1), "a whole number"),
+    "frequency_penalty": _A_PENALTY,
+    "presence_penalty": _A_PENALTY,
+    "logit_bias": (_is_bias, "an object of tokens with numbers from -100 to 100"),
+    "reasoning_effort": _A_WORD,
+    "verbosity": _A_WORD,
+    "parallel_tool_calls": (lambda value: isinstance(value, bool), "true or false"),
+}
+
+#: Fields with the only values that are taken, and what to do about others.
+_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "n": ((None, 1), "an agent answers once; leave it out"),
+    "functions": ((None, []), "send tools"),
+    "function_call": ((None, "auto", "none"), "send tool_choice"),
+    "logprobs": ((None, False), "leave it out"),
+    "top_logprobs": ((None,), "leave it out"),
+    "audio": ((None,), "leave it out"),
+    "modalities": ((None, ["text"]), "leave it out, or send text alone"),
+    "web_search_options": ((None,), "leave it out; the config's tools may search"),
+}
+
+
+def _read_tools(tools: Any) -> list[ToolSpec]:
+    if tools is None:
+        return []
+    if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
+        raise _refuse(f"tools must be a list of at most {MAX_TOOLS} tools")
+    found = [_read_tool(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
+    names = [spec["function"]["name"] for spec in found]
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise _refuse(f"tools names {twice} twice; give each tool a name of its own")
+    return found
+
+
+def _read_tool(tool: Any, where: str) -> ToolSpec:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if not isinstance(function, dict) or tool.get("type") != "function":
+        raise _refuse(f"{where} must be of the type function, with a function")
+    name, description = function.get("name"), function.get("description")
+    parameters = function.get("parameters")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise _refuse(f"{where}.function.name must have 1 to 64 letters, digits, _ and -")
+    if description is not None and not isinstance(description, str):
+        raise _refuse(f"{where}.function.description must be a string")
+    if parameters is None:
+        parameters = {"type": "object", "properties": {}}
+    _check_schema(parameters, f"{where}.function.parameters")
+    spec = {"name": name, "description": description or "", "parameters": parameters}
+    if isinstance(function.get("strict"), bool):
+        spec["strict"] = function["strict"]
+    return {"type": "function", "function": spec}
+
+
+def _read_choice(choice: Any, tools: list[ToolSpec]) -> Any:
+    """Return which tools the model may choose from; None: it is not said."""
+    if choice is None or (not tools and choice in ("auto", "none")):
+        return None
+    if not tools:
+        raise _refuse("tool_choice needs tools; send them, or leave it out")
+    if isinstance(choice, str) and choice in _CHOICES:
+        return choice
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if name not in [spec["function"]["name"] for spec in tools]:
+        raise _refuse("tool_choice must be none, auto, required or name one of tools")
+    return {"type": "function", "function": {"name": name}}
+
+
+def _read_format(form: Any) -> tuple[dict[str, Any] | None, Callable[[str], str]]:
+    """Return the form that the model is asked for, and what checks its answer."""
+    kind = form.get("type") if isinstance(form, dict) else None
+    if form is None or kind == "text":
+        return None, lambda text: ""
+    if kind == "json_object":
+        return {"type": kind}, lambda text: _check_answer(text, None)
+    given = form.get("json_schema") if kind == "json_schema" else None
+    if not isinstance(given, dict):
+        raise _refuse("response_format.type must be text, json_object or json_schema")
+    name, schema = given.get("name"), given.get("schema")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise _refuse("response_format.json_schema.name must have letters, digits, _ and -")
+    kept = {key: given[key] for key in ("name", "description", "schema", "strict") if key in given}
+    if schema is not None:
+        _check_schema(schema, "response_format.json_schema.schema")
+    strict = given.get("strict") is True and schema is not None
+    validator = make_validator(schema or {}) if strict else None
+    return {"type": kind, "json_schema": kept}, lambda text: _check_answer(text, validator)
+
+
+def _check_schema(schema: Any, where: str) -> None:
+    if not isinstance(schema, dict):
+        raise _refuse(f"{where} must be an object")
+    try:
+        Draft202012Validator.check_schema(schema)
+    except (SchemaError, RecursionError) as error:
+        reason = getattr(error, "message", "it is nested too deeply")
+        raise _refuse(f"{where} is not a JSON schema: {str(reason)[:200]}") from error
+
+
+def _check_answer(text: str, validator: Any) -> str:
+    """Return what is wrong with a structured answer; empty: nothing."""
+    try:
+        value = load_json(text)
+    except (orjson.JSONDecodeError, ValueError):
+        return "The model did not answer with JSON, as response_format asks."
+    fault = "" if validator is None else find_fault(validator, value)
+    return f"The model's answer does not fit response_format: {fault[:200]}" if fault else ""
+
+
+def _refuse(message: str) -> ApiError:
+    return ApiError("invalid_request", message)

@@ -1,0 +1,240 @@
+"""Callers' own tools, the form of answers and parameters in OpenAI's format."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from astrbot_api import Tool
+from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta
+from astrbot_api.testing import ScriptedModel
+from astrbot_api.testing.fake_openai import FakeOpenAI
+
+from .conftest import Api
+from .test_openai import ask, connect, post
+
+Make = Callable[..., tuple[Api, ScriptedModel]]
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+USER = {"role": "user", "content": "How is it in Oslo?"}
+CALL = {
+    "id": "c1", "type": "function",
+    "function": {"name": "get_weather", "arguments": '{"city":"Oslo"}'},
+}  # fmt: skip
+CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "sunny"}
+SCHEMA = {
+    "type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"],
+    "additionalProperties": False,
+}  # fmt: skip
+STRICT = {
+    "type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
+}  # fmt: skip
+
+
+def call_weather(messages: Any) -> Iterator[Delta]:
+    if messages[-1]["role"] == "tool":
+        yield TextDelta(f"It is {messages[-1]['content']}.")
+    else:
+        yield TextDelta("Let me look.")
+        yield ToolCallDelta(0, "c1", "get_weather", '{"city": ')
+        yield ToolCallDelta(0, arguments='"Oslo"}')
+
+
+def test_a_call_of_a_callers_tool_ends_the_turn_and_its_result_goes_on(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    with connect(api) as client:
+        (choice,) = ask(client, USER["content"], tools=[WEATHER]).choices
+        assert choice.finish_reason == "tool_calls"
+        assert choice.message.content == "Let me look."
+        (call,) = choice.message.tool_calls
+        assert (call.id, call.function.name) == ("c1", "get_weather")
+        assert json.loads(call.function.arguments) == {"city": "Oslo"}
+        assert model.offered[0][-1] == "get_weather"
+        said = choice.message.model_dump(exclude_none=True)
+        answer = post(api, messages=[USER, said, RESULT], tools=[WEATHER]).get_json()
+    assert answer["choices"][0]["message"]["content"] == "It is sunny."
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert [one["role"] for one in model.seen[-1]][-3:] == ["user", "assistant", "tool"]
+    assert model.seen[-1][-2]["tool_calls"] == [CALL]
+
+
+def test_a_stream_shows_the_calls_that_its_client_runs(make_scripted: Make) -> None:
+    api, _ = make_scripted(call_weather)
+    with (
+        connect(api) as client,
+        client.chat.completions.stream(
+            model="default",
+            messages=[USER],  # type: ignore[list-item]
+            tools=[WEATHER],  # type: ignore[list-item]
+        ) as stream,
+    ):
+        (choice,) = stream.get_final_completion().choices
+    assert choice.finish_reason == "tool_calls"
+    (call,) = choice.message.tool_calls or []
+    assert json.loads(call.function.arguments) == {"city": "Oslo"}
+
+
+def test_the_servers_tools_run_here_beside_those_of_the_caller(make_scripted: Make) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield ToolCallDelta(0, "c1", "get_weather", "{}")
+        if messages[-1]["role"] == "user":
+            yield ToolCallDelta(1, "d1", "dice", "{}")
+
+    dice = Tool("dice", "Roll.", lambda arguments, context: "four")
+    shadowed = Tool("get_weather", "Ours.", lambda arguments, context: pytest.fail("not run"))
+    api, model = make_scripted(answer, tools=[dice, shadowed])
+    message = post(api, tools=[WEATHER]).get_json()["choices"][0]["message"]
+    assert [one["id"] for one in message["tool_calls"]] == ["c1"]
+    assert model.offered[0].count("get_weather") == 1
+    assert "dice" in model.offered[0]
+    assert [one["function"]["name"] for one in model.seen[1][-2]["tool_calls"]] == ["dice"]
+    assert model.seen[1][-1] == {"role": "tool", "tool_call_id": "d1", "content": "four"}
+
+
+def test_a_conversation_may_end_with_any_role(make_scripted: Make) -> None:
+    api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
+    system = {"role": "developer", "content": "Be brief."}
+    lead = "[Instructions of the application]\nBe brief.\n\n"
+    for messages, seen in [
+        ([system], [("user", "Be brief.")]),
+        ([USER, system], [("user", lead + USER["content"])]),
+        (
+            [USER, {"role": "assistant", "content": "It"}],
+            [("user", USER["content"]), ("assistant", "It")],
+        ),
+        ([USER, {**RESULT, "tool_call_id": "gone"}], [("user", USER["content"])]),
+    ]:
+        assert post(api, messages=messages).status_code == 200
+        given = [(one["role"], one["content"]) for one in model.seen[-1]]
+        assert [one for one in given if one[0] != "system"] == seen
+    answer = post(api, messages=[USER, CALLED, RESULT], session_id="s")
+    assert answer.status_code == 400
+    assert "session" in answer.get_json()["error"]["message"]
+
+
+@pytest.fixture
+def passing(make_api: Callable[..., Api], fake_model: FakeOpenAI) -> Api:
+    """An application before an endpoint that notes what it is asked."""
+    fake_model.reset()
+    return make_api(
+        f'[provider]\ntype = "openai"\nbase_url = "{fake_model.base_url}"\nmodel = "m"\n'
+        'max_retries = 0\napi_key = "k"\nextra = {max_tokens = 50, temperature = 1.5}\n'
+        "[agent]\ntitles = false\n[tools]\nallow = []\n"
+    )
+
+
+def test_parameters_reach_the_models_endpoint(passing: Api, fake_model: FakeOpenAI) -> None:
+    fields = {
+        "temperature": 0.2, "top_p": 0.5, "stop": ["END"], "seed": 7, "presence_penalty": 1,
+        "frequency_penalty": -1, "logit_bias": {"50256": -100}, "reasoning_effort": "low",
+        "verbosity": "low", "parallel_tool_calls": False, "tools": [WEATHER],
+        "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
+        "max_completion_tokens": 17,
+    }  # fmt: skip
+    assert post(passing, **fields).status_code == 200
+    sent = fake_model.requests()[-1]
+    assert {name: sent.get(name) for name in fields} == fields
+    assert post(passing, max_tokens=1000, tools=[WEATHER], tool_choice="none").status_code == 200
+    sent = fake_model.requests()[-1]
+    assert sent["max_tokens"] == 50, "at most what the config says"
+    assert not {"tools", "tool_choice", "response_format"} & sent.keys()
+    post(passing, response_format=STRICT)
+    assert fake_model.requests()[-1]["response_format"] == STRICT
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "status"),
+    [
+        ({"type": "json_object"}, '{"b": 1}', 200),
+        ({"type": "json_object"}, "Hello", 502),
+        (STRICT, '{"a": "x"}', 200),
+        (STRICT, '{"b": "x"}', 502),
+        ({**STRICT, "json_schema": {"name": "n", "schema": SCHEMA}}, '{"b": 1}', 200),
+    ],
+)
+def test_an_answer_has_the_form_that_was_asked_for(
+    make_scripted: Make, form: dict[str, Any], text: str, status: int
+) -> None:
+    api, _ = make_scripted(text)
+    answer = post(api, response_format=form)
+    assert answer.status_code == status
+    streamed = post(api, response_format=form, stream=True).get_data(as_text=True)
+    assert ('"error"' in streamed) == (status == 502)
+    if status == 502:
+        assert answer.headers["X-Should-Retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"temperature": True},
+        {"temperature": 2.1},
+        {"stop": []},
+        {"stop": [7]},
+        {"max_tokens": 0},
+        {"max_tokens": "many"},
+        {"logit_bias": {"x": 1}},
+        {"seed": 1.5},
+        {"logprobs": True},
+        {"top_logprobs": 3},
+        {"modalities": ["audio"]},
+        {"audio": {"voice": "x"}},
+        {"function_call": {"name": "x"}},
+        {"web_search_options": {}},
+        {"tools": [WEATHER, WEATHER]},
+        {"tools": [{"type": "function", "function": {"name": "a b"}}]},
+        {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": 7}}}]},
+        {"tool_choice": "required"},
+        {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "other"}}},
+        {"response_format": {"type": "grammar"}},
+        {"response_format": {"type": "json_schema"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": 7}}},
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_its_name(api: Api, body: dict[str, Any]) -> None:
+    answer = post(api, **body)
+    assert answer.status_code == 400
+    assert list(body)[-1] in answer.get_json()["error"]["message"]
+
+
+def test_a_call_too_long_for_an_event_fails_the_turn(make_scripted: Make) -> None:
+    long = json.dumps({"city": "x" * 130_000})
+    api, _ = make_scripted(lambda messages: iter([ToolCallDelta(0, "c", "get_weather", long)]))
+    with connect(api) as client, pytest.raises(openai.InternalServerError) as failed:
+        ask(client, "x", tools=[WEATHER])
+    assert failed.value.code == "provider_error"
+
+
+def test_an_agent_of_the_applications_own_refuses_what_only_a_model_can(
+    make_api: Callable[..., Api], new_database: Any, tmp_path: Any
+) -> None:
+    from astrbot_api.testing import make_app
+
+    asked = threading.Event()
+
+    def agent(messages: Any, context: Any) -> Iterator[str]:
+        asked.set()
+        yield "ok"
+
+    made = make_app(data_dir=tmp_path, agent=agent, **new_database())
+    api = Api(made.app, made.model, made.key)
+    try:
+        assert post(api, tools=[WEATHER]).status_code == 400
+        assert post(api, response_format=STRICT).status_code == 400
+        assert not asked.is_set()
+        assert post(api, temperature=1).status_code == 200
+    finally:
+        api.close()
