@@ -157,13 +157,15 @@ def complete(
     return {**event, "finish_reason": finish_reason} if finish_reason else event
 
 
-def rewind(run_id: str, chars: int) -> Event:
-    """The last ``data.chars`` characters of the answer's text so far were not part of it.
+def rewind(run_id: str, to: int, chars: int) -> Event:
+    """The events after number ``data.to`` no longer count: they were not part of the answer.
+
+    They hold the last ``data.chars`` characters of its text so far, and nothing else.
 
     A model's thinking without a beginning is known by its end alone: it follows as ``plain`` with
     ``chain_type`` ``"reasoning"``. ``complete`` and the history have the right text in any case.
     """
-    return {"type": "rewind", "data": {"chars": chars}, "message_id": run_id}
+    return {"type": "rewind", "data": {"to": to, "chars": chars}, "message_id": run_id}
 
 
 def message_saved(number: int, created_at: str, checkpoint: str | None) -> Event:

@@ -78,6 +78,10 @@ class RunLog:
             self._marked = True
             self._sink.mark(self, edge=self._appended == 1)
 
+    def count_events(self) -> int:
+        """Return the number of the last event that was added, visible or not."""
+        return self._appended
+
     def close(self) -> None:
         """Declare the log complete: no event follows."""
         self._ending = True

@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         "attachment_saved",
         {"attachment_id": "19281a02-6f0e-4c6c-a6ab-0f4ad5e3bd1c", "kind": "image"},
     ),
-    "rewind": ("rewind", {"run_id": _RUN, "chars": 24}),
+    "rewind": ("rewind", {"run_id": _RUN, "to": 3, "chars": 24}),
     "agent_stats": ("agent_stats", {"stats": _STATS}),
     "complete": (
         "complete",

@@ -271,6 +271,10 @@ def test_thinking_without_a_beginning_is_taken_out_of_the_answer(make_api: MakeA
         elif one["type"] == "rewind":
             shown = shown[: -one["data"]["chars"]]
     assert shown == "Hello!"
+    (at,) = [number for number, one in enumerate(events, 1) if one["type"] == "rewind"]
+    taken_back = events[events[at - 1]["data"]["to"] : at - 1]
+    assert all(one["type"] == "plain" and one["chain_type"] is None for one in taken_back)
+    assert sum(len(one["data"]) for one in taken_back) == events[at - 1]["data"]["chars"]
     assert "I greet" not in "".join(
         line for line in blocking.get_data(as_text=True).splitlines() if '"chain_type":null' in line
     )

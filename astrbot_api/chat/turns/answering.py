@@ -90,6 +90,7 @@ class Answer:
             streaming=turn.request.streaming,
             show_reasoning=turn.config.agent.show_reasoning,
             max_chars=means.settings.max_reply_chars,
+            count_events=turn.log.count_events,
         )
 
     def __iter__(self) -> Iterator[Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -140,10 +140,17 @@ class Reply:
     :param streaming: Whether text goes out piece by piece, or once at the end.
     :param show_reasoning: Whether thinking is shown and stored at all.
     :param max_chars: Most characters of answer and thinking.
+    :param count_events: Returns how many events of the run there are.
     """
 
     def __init__(
-        self, run_id: str, *, streaming: bool, show_reasoning: bool, max_chars: int
+        self,
+        run_id: str,
+        *,
+        streaming: bool,
+        show_reasoning: bool,
+        max_chars: int,
+        count_events: Callable[[], int] = lambda: 0,
     ) -> None:
         self._run_id = run_id
         self._streaming = streaming
@@ -162,6 +169,10 @@ class Reply:
         self._started_at = time.time()
         self._first_token_at: float | None = None
         self._finished = False
+        # Number of the event before the first text of the model's step; None: no text yet.
+        self._count_events = count_events
+        self._text_begun = False
+        self._step_after = 0
 
     @property
     def text(self) -> str:
@@ -174,6 +185,8 @@ class Reply:
         :raises ProviderError: when the reply has become too long.
         """
         if isinstance(event, TextDelta):
+            if not self._text_begun:
+                self._text_begun, self._step_after = True, self._count_events()
             return self._take_text(event.text, None)
         if isinstance(event, ReasoningDelta):
             if not self._show_reasoning:
@@ -197,10 +210,10 @@ class Reply:
             return [events.queue_position(self._run_id, event.position)]
         if isinstance(event, Rewind):
             self._chars -= event.chars
-            shown = self._add(events.rewind(self._run_id, event.chars))
+            shown = self._add(events.rewind(self._run_id, self._step_after, event.chars))
             return shown if self._streaming else []
         if isinstance(event, Finished):
-            self._finished_step = event
+            self._finished_step, self._text_begun = event, False
             self._steps.append({"calls": 0, "attached": dict(event.attached)})
         elif isinstance(event, Usage):
             self._usage += event
