@@ -312,3 +312,22 @@ ELSEWHERE = {
     "two-turns-at-once-b",
     "stopped-stream",
 }
+
+#: The same for the recordings of 4.29.3, whose shapes alone are compared.
+NEWER_DIVERGENCES: dict[str, Refusal] = {
+    "sessions-by-key-without-username": Refusal("1", 400, "missing_field"),
+    "unknown-run": Refusal("1", 404, "run_not_found"),
+    "session-delete-by-login": Refusal("1", 404, "session_not_found"),
+    "upload-complete-again": Refusal("1", 404, "upload_not_found"),
+    "upload-status-after-abort": Refusal("1", 404, "upload_not_found"),
+    "upload-status-unknown": Refusal("1", 404, "upload_not_found"),
+    "upload-complete-missing-chunks": Refusal("1", 409, "upload_incomplete"),
+    # An error event, and no agent_stats.
+    "chat-failed-model": Refusal("5", 200, ""),
+    # A key speaks for its users here, and has no sessions of its own.
+    "sessions-new-by-key": Refusal("11", 400, "missing_field"),
+    # Files have their ids alone.
+    "files-content-by-name": Refusal("4", 404, "attachment_not_found"),
+    # Here the key that made a session reads it, for any user.
+    "session-by-key-not-its-own": Refusal("23", 200, ""),
+}

@@ -85,12 +85,12 @@ def load_recordings(group: str) -> list[Recording]:
             group=group,
             case=one["case"],
             head=one["request_head"],
-            body=one["request_body"],
+            body=one["request_body"] or "",
             status=one["status"],
             answer=one["response_body"],
             content_type=_find_content_type(one["response_head"]),
-            end=one["end"],
-            stored=one["stored"] or [],
+            end=one.get("end", ""),
+            stored=one.get("stored") or [],
         )
         for one in map(json.loads, lines)
     ]
