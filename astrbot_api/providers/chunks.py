@@ -113,6 +113,13 @@ class ChunkReader:
         :raises ProviderError: when it reports an error.
         """
         found: list[Delta] = []
+        try:
+            whole = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            whole = None
+        if isinstance(whole, dict):  # the usual chunk, without a generator
+            self._read_chunk(found, whole, False)
+            return found
         for chunk, joins in _load(payload):
             if isinstance(chunk, list) and len(chunk) == 1:
                 chunk = chunk[0]  # Gemini's errors
@@ -190,7 +197,8 @@ class ChunkReader:
             self._note(found)
         if choice.get("error"):
             raise self._failure(choice["error"])
-        reason = read_finish_reason(choice.get("finish_reason"))
+        word = choice.get("finish_reason")
+        reason = read_finish_reason(word) if word else ""
         if reason == "error":
             raise self._failure(choice)
         if reason:
@@ -210,9 +218,15 @@ class ChunkReader:
         return self._so_far.text or self._so_far.thought or bool(self._calls)
 
     def _read_message(self, found: list[Delta], message: dict[str, Any], joins: bool) -> None:
+        content = message.get("content")
+        if content and len(message) == 1 and isinstance(content, str):
+            self._add_text(found, _CONTENT, content, joins)  # a token, and nothing else
+            if not self._so_far.text:
+                self._note(found)
+            return
         if not KNOWN_FIELDS.issuperset(message):
             self._read_attached(found, message, joins)
-        content = message.get("content") or message.get("refusal")
+        content = content or message.get("refusal")
         if content:
             if isinstance(content, list):
                 content = self._read_parts(found, content, joins)

@@ -192,7 +192,10 @@ class BodyParser:
 
     def _choose(self, payloads: list[bytes]) -> list[bytes]:
         """Leave out blanks, and what comes after ``[DONE]``."""
-        if all(one[:1] == b"{" for one in payloads):
+        for payload in payloads:
+            if payload[:1] != b"{":
+                break
+        else:
             return payloads
         found: list[bytes] = []
         for payload in payloads:
