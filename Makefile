@@ -23,7 +23,7 @@ BENCH_STAMP := $(VENV)/.stamp-bench
 # Two pips in one environment would get into each other's way.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format type bench check docs picture deploy-check fuzz sequences torture clean
+.PHONY: help install run test lint format type bench check docs picture deploy-check fuzz sequences torture clean worst
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make bench    measure, beside bare Flask and WSGI (ARGS=\"bots tokens\", ARGS=--small)"
 	@echo "make deploy-check  the contract behind nginx, twice: embedded state; PostgreSQL, Redis, S3"
 	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": so many examples of each)"
+	@echo "make worst    the worst input of every route and reader: is a worker held? (10 minutes)"
 	@echo "make torture  faults under load: is anything lost? (ARGS=\"kill --size 0.5\"; ARGS=--list)"
 	@echo "make picture  take the picture of the console for the README"
 	@echo "make install  what make run installs, without starting anything"
@@ -86,6 +87,9 @@ deploy-check: $(RUN_STAMP) $(TEST_STAMP)
 	@CI=1 ASTRBOT_TEST_FRONT=nginx $(DEPLOY_TESTS) tests/e2e/test_nginx.py tests/unit/test_deploy.py
 	@echo "nginx, two workers, PostgreSQL, Redis and S3"
 	@CI=1 ASTRBOT_TEST_FRONT=nginx ASTRBOT_TEST_STATE=shared $(DEPLOY_TESTS)
+
+worst: $(RUN_STAMP) $(TEST_STAMP)
+	@ASTRBOT_TEST_WORST=1 $(BIN)/python -m pytest -n0 tests/e2e/test_worst_inputs.py $(ARGS)
 
 fuzz: $(RUN_STAMP) $(TEST_STAMP)
 	@$(BIN)/python -m tests.fuzz.run $(ARGS)

@@ -34,7 +34,7 @@ nitpick_ignore_regex = [
     (
         r"py:.*",
         r"(.*\.)?(AdapterModule|Authenticate|Store|FakeRequest|PluginError|PlatformError|build|ERROR_CODES|"
-        r"QueuePosition|Version)",
+        r"QueuePosition|Version|Rewind|MediaDelta|Finished)",
     ),
     (
         r"py:.*",

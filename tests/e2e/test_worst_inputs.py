@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import os
 import random
 import struct
 import threading
@@ -28,6 +29,11 @@ from ..servers import Server, create_key, write_config
 from ..websocket import TEXT, WebSocketClient, handshake
 
 pytestmark = pytest.mark.e2e
+
+#: Minutes of waiting for the worst; a busy machine makes them fail without a fault.
+timed = pytest.mark.skipif(
+    not os.environ.get("ASTRBOT_TEST_WORST"), reason="measures waits; make worst runs it"
+)
 
 MIB = 2**20
 
@@ -341,6 +347,7 @@ def test_every_reader_of_files_has_its_worst_input() -> None:
     assert jobs == set(_FILES)
 
 
+@timed
 @pytest.mark.parametrize(("method", "rule"), sorted(ROUTES))
 def test_a_body_holds_no_worker(server: Server, key: str, method: str, rule: str) -> None:
     path = rule.replace("<bot_id>", "hook").replace("<session_id>", "s")
@@ -358,6 +365,7 @@ def test_a_body_holds_no_worker(server: Server, key: str, method: str, rule: str
     )
 
 
+@timed
 def test_frames_hold_no_worker(server: Server, key: str) -> None:
     def send(opcode: int, payload: bytes, final: bool, count: int, who: str) -> None:
         frame = bytes([(0x80 if final else 0) | opcode, 0x80 | len(payload)]) + bytes(4) + payload
@@ -400,6 +408,7 @@ def test_malformed_chunks_are_a_400(server: Server, key: str) -> None:
             assert status in (400, 401), (path, chunk, answer)
 
 
+@timed
 @pytest.mark.parametrize("job", sorted(_FILES))
 def test_a_file_holds_no_worker(server: Server, key: str, job: str) -> None:
     def send(name: str, segment: str, content: bytes) -> None:
