@@ -22,6 +22,7 @@ class McpServerConfig:
     :param inherit_env: Names of variables of the server's own that it gets too.
     :param cwd: Folder that the program starts in; empty: that of the server.
     :param url: Address of a server that speaks streamable HTTP.
+    :param transport: ``http``, ``sse`` (the older one), or ``auto``, which finds it out.
     :param headers: Headers of each request to it.
     :param api_key_env: Variable with a key, sent as ``Authorization: Bearer``.
     :param timeout_s: How long a call may take; None: ``agent.tool_timeout_s``.
@@ -33,6 +34,7 @@ class McpServerConfig:
     inherit_env: tuple[str, ...] = ()
     cwd: str = ""
     url: str = field(default="", repr=False)
+    transport: str = "auto"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     api_key_env: str = ""
     timeout_s: float | None = None
@@ -48,7 +50,8 @@ class McpServerConfig:
             headers = dict(self.headers)
             if key := environ.get(self.api_key_env, ""):
                 headers["Authorization"] = f"Bearer {key}"
-            return {"name": self.name, "url": self.url, "headers": headers}
+            found = {"name": self.name, "url": self.url, "headers": headers}
+            return found if self.transport == "auto" else {**found, "transport": self.transport}
         inherited = {name: environ[name] for name in self.inherit_env if name in environ}
         return {
             "name": self.name,
@@ -80,6 +83,7 @@ class _ServerSchema(ma.Schema):
     inherit_env = ma.fields.List(ma.fields.String())
     cwd = ma.fields.String()
     url = ma.fields.Url(schemes={"http", "https"}, require_tld=False)
+    transport = ma.fields.String(validate=ma.validate.OneOf(["auto", "http", "sse"]))
     headers = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.String())
     api_key_env = ma.fields.String()
     timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 3600))
@@ -89,7 +93,8 @@ class _ServerSchema(ma.Schema):
     def _check_kind(self, data: dict[str, Any], **options: Any) -> None:
         if ("command" in data) == ("url" in data):
             raise ma.ValidationError('It needs either command = […] or url = "…".', "command")
-        foreign = ("headers", "api_key_env") if "command" in data else ("env", "inherit_env", "cwd")
+        of_url = ("headers", "api_key_env", "transport")
+        foreign = of_url if "command" in data else ("env", "inherit_env", "cwd")
         for key in foreign:
             if key in data:
                 kind = "command" if "command" in data else "url"

@@ -16,6 +16,7 @@ pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 
 from astrbot_api.mcp.sidecar import session as mcp_session
 from astrbot_api.mcp.sidecar import stdio as mcp_stdio
+from astrbot_api.mcp.sidecar.http import UrlServer
 from astrbot_api.mcp.sidecar.hub import Hub
 from astrbot_api.mcp.sidecar.session import ServerSession
 from astrbot_api.mcp.sidecar.stdio import StdioServer
@@ -254,3 +255,16 @@ def test_a_call_of_a_server_that_is_gone_says_so() -> None:
         await hubs.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("fixed", "status", "other"), [("", 405, True), ("", 401, False), ("http", 405, False)]
+)
+def test_a_url_that_refuses_streamable_http_is_asked_over_sse(
+    fixed: str, status: int, other: bool
+) -> None:
+    server = UrlServer({"url": "http://127.0.0.1:1/mcp", "headers": {}, "transport": fixed})
+    server._note(status)
+    assert server.try_other() is other
+    # One that is down over both is asked over the first again.
+    assert not server.try_other() or not other

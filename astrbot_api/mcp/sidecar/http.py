@@ -1,12 +1,13 @@
-"""MCP over streamable HTTP, with a bound on what a server may answer."""
+"""MCP over streamable HTTP and over HTTP+SSE, with a bound on what a server may answer."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx2
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from ...runtime.addresses import find_proxy
@@ -18,19 +19,84 @@ _CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 3600.0
 
 
+#: What a server of the older transport answers a POST to its URL. Source: Model Context
+#: Protocol 2025-11-25, transports, backwards compatibility.
+_OLDER_STATUSES = frozenset({400, 404, 405})
+
+
+class UrlServer:
+    """Reaches one server by its URL, and finds out which transport it speaks.
+
+    :param definition: ``url``, ``headers`` and perhaps ``transport``: ``http`` or ``sse``.
+    """
+
+    def __init__(self, definition: Mapping[str, Any]) -> None:
+        self._definition = definition
+        self._fixed: str = definition.get("transport", "")
+        self._sse = self._fixed == "sse"
+        self._statuses: set[int] = set()
+
+    def connect(self) -> Any:
+        """Return a transport of the SDK's ``Client``, for one session."""
+        self._statuses = set()
+        connect = connect_sse if self._sse else connect_http
+        return connect(self._definition, self._note)
+
+    def try_other(self) -> bool:
+        """Return whether the next session is to be over the other transport.
+
+        Called after a session that could not be opened.
+        """
+        older = bool(self._statuses) and self._statuses <= _OLDER_STATUSES
+        if self._fixed or not (self._sse or older):
+            return False
+        self._sse = not self._sse
+        return bool(self._sse)
+
+    def _note(self, status: int) -> None:
+        self._statuses.add(status)
+
+
+def _ignore(status: int) -> None:
+    """Note no status."""
+
+
 @contextlib.asynccontextmanager
-async def connect_http(definition: Mapping[str, Any]) -> AsyncIterator[Any]:
+async def connect_sse(
+    definition: Mapping[str, Any], note: Callable[[int], None] = _ignore
+) -> AsyncIterator[Any]:
+    """Reach a server of the HTTP+SSE transport of 2024-11-05."""
+
+    def make_client(
+        headers: dict[str, str] | None = None,
+        timeout: httpx2.Timeout | None = None,
+        auth: httpx2.Auth | None = None,
+    ) -> httpx2.AsyncClient:
+        return _make_client(definition, note)
+
+    async with sse_client(definition["url"], httpx_client_factory=make_client) as streams:
+        yield streams
+
+
+def _make_client(definition: Mapping[str, Any], note: Callable[[int], None]) -> httpx2.AsyncClient:
+    # One whole answer counts as much as a line; what is packed could be endless.
+    headers = {"Accept-Encoding": "identity", **definition["headers"]}
+    timeout = httpx2.Timeout(_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S)
+    transport = _Bounded(httpx2.AsyncHTTPTransport(proxy=find_proxy(definition["url"])), note)
+    return httpx2.AsyncClient(headers=headers, timeout=timeout, transport=transport)
+
+
+@contextlib.asynccontextmanager
+async def connect_http(
+    definition: Mapping[str, Any], note: Callable[[int], None] = _ignore
+) -> AsyncIterator[Any]:
     """Reach a server by its URL: a transport of the SDK's ``Client``.
 
     :param definition: ``url`` and ``headers``. Redirects are followed within
         the URL's own origin only, so the headers stay there.
     """
-    # One whole answer counts as much as a line; what is packed could be endless.
-    headers = {"Accept-Encoding": "identity", **definition["headers"]}
-    timeout = httpx2.Timeout(_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S)
-    transport = _Bounded(httpx2.AsyncHTTPTransport(proxy=find_proxy(definition["url"])))
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=timeout, transport=transport) as client,
+        _make_client(definition, note) as client,
         streamable_http_client(
             definition["url"], http_client=client, max_sse_event_size=MAX_LINE_BYTES
         ) as streams,
@@ -41,11 +107,15 @@ async def connect_http(definition: Mapping[str, Any]) -> AsyncIterator[Any]:
 class _Bounded(httpx2.AsyncBaseTransport):
     """Breaks off an answer that is not a stream of events and too large."""
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+    def __init__(
+        self, inner: httpx2.AsyncBaseTransport, note: Callable[[int], None] = _ignore
+    ) -> None:
         self._inner = inner
+        self._note = note
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await self._inner.handle_async_request(request)
+        self._note(response.status_code)
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             response.stream = _BoundedStream(response.stream)
         return response

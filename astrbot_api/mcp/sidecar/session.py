@@ -19,7 +19,8 @@ try:
     from mcp.client.subscriptions import SubscriptionLost
     from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-    from .http import connect_http
+    from .http import UrlServer
+    from .repairing import RepairedTransport
     from .stdio import StdioServer
 except ImportError as error:
     #: Why there can be no session at all; None: there can.
@@ -86,6 +87,7 @@ class ServerSession:
         self._first_pause_s = first_pause_s
         self._max_pause_s = max_pause_s
         self._client: Any = None
+        self._url_server: Any = None
         self._lost = asyncio.Event()
         self._listed = asyncio.Event()
         self._task = asyncio.create_task(self._keep_running(), name=f"mcp {self.name}")
@@ -167,17 +169,22 @@ class ServerSession:
         stdio = None
         if "command" in self._definition:
             stdio = StdioServer(self._definition, self._redact, self._lost.set)
-        client = Client(
-            stdio or connect_http(self._definition), message_handler=self._take, cache=None
-        )
+        elif self._url_server is None:
+            self._url_server = UrlServer(self._definition)
+        transport = RepairedTransport(self.name, stdio or self._url_server.connect())
+        client = Client(transport, message_handler=self._take, cache=None)
+        opened = False
         try:
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout(_START_TIMEOUT_S):
                     await stack.enter_async_context(client)
+                opened = True
                 await self._serve(client)
         except TimeoutError:
             return "did not answer in time"
         except Exception as error:
+            if stdio is None and not opened and self._url_server.try_other():
+                return "refuses streamable HTTP; it is asked over HTTP+SSE"
             return (stdio and stdio.ending) or f"cannot be used: {_describe(error)}"
         finally:
             self._lost.set()
