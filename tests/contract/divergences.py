@@ -241,7 +241,7 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     "segments-video": _described(
         "[Video Attachment: name clip.mp4, path DATA/attachments/clip.mp4]",
         "[Video Attachment: name clip.mp4, type video/mp4, 24 bytes]\n"
-        "[This model cannot take it in.]",
+        "[It could not be read: it is damaged, or of a format that is not known here.]",
     ),
     # 21-chat-stream
     "tool-call-streaming-false": _WHOLE,
@@ -265,6 +265,8 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     "upload-content-type-upper": _IS_IMAGE,
     "upload-content-type-upper-get": _PNG,
     "upload-content-type-garbage-get": Downloaded("9", content_type="text/plain; charset=utf-8"),
+    # Not as a page: it would run in the origin of the owner's pages.
+    "upload-html-get": Downloaded("9", content_type="text/plain; charset=utf-8"),
     "filename-empty": _NAMELESS,
     "filename-dot": _NAMELESS,
     "filename-blank": _NAMELESS,
