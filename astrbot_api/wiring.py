@@ -116,9 +116,7 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
         providers=Providers(parts.providers),
         plugins=_load_plugins(settings, configs, store, parts),
         mcp=McpTools(configs.list_configs, settings.mcp_socket),
-        upstreams=Upstreams(
-            PlacesOfHost(settings.data_dir / "upstream"), files, settings.max_file_bytes
-        ),
+        upstreams=Upstreams(PlacesOfHost(settings.data_dir / "upstream"), files),
     )
     sender = Sender(store, bots, files)
     outbox = Outbox(

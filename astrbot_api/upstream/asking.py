@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..agent.loop import AgentEvent, QueuePosition
 from ..config.upstream import UpstreamConfig
 from ..db.attachments import AttachmentRow
 from ..errors import AstrBotError, ProviderError, RunCancelled
-from ..files.attachments import Attachments
+from ..files.attachments import Attachments, Readable
 from ..runtime.outbound import Call, OutboundError
 from .client import AstrBotClient, UpstreamError, UpstreamFile, UpstreamRefusal
 from .places import PlacesOfHost
@@ -40,6 +40,9 @@ _MAX_UPLOADS = 1000
 _UPLOAD_KEPT_S = 3600.0
 
 _PIECE_BYTES = 64 * 1024
+
+#: Clients that are kept.
+_MAX_CLIENTS = 100
 
 #: How long a list of AstrBot's configs holds, in seconds.
 _LIST_KEPT_S = 30.0
@@ -66,7 +69,7 @@ class Question:
     :param segments: The message as clients send it, with our attachment ids.
     :param sent: The attachments of it.
     :param payer: Whose turns share the places fairly: the key.
-    :param send_file: Stores a file of the answer and has it shown.
+    :param receive_file: Stores a file of the answer, piece by piece, and has it shown.
     """
 
     upstream: UpstreamConfig
@@ -76,7 +79,7 @@ class Question:
     sent: Sequence[AttachmentRow]
     payer: str
     cancel: Cancellation
-    send_file: Callable[[bytes, str], str]
+    receive_file: Callable[[Readable, str], object]
     provider_id: str = ""
     model: str = ""
     skip_user_history: bool = False
@@ -90,10 +93,9 @@ class Question:
 class Upstreams:
     """The AstrBots that one application's configs name."""
 
-    def __init__(self, places: PlacesOfHost, attachments: Attachments, max_file_bytes: int) -> None:
+    def __init__(self, places: PlacesOfHost, attachments: Attachments) -> None:
         self._places = places
         self._attachments = attachments
-        self._max_file_bytes = max_file_bytes
         self._lock = threading.Lock()
         self._clients: dict[UpstreamConfig, AstrBotClient] = {}
         self._configs: dict[UpstreamConfig, tuple[list[dict[str, Any]], float]] = {}
@@ -101,10 +103,14 @@ class Upstreams:
 
     def get_client(self, upstream: UpstreamConfig) -> AstrBotClient:
         """Return what speaks to an AstrBot; its connections are shared."""
+        # Callers choose the config there: it makes no client of its own.
+        key = replace(upstream, config_id="", config_name="")
         with self._lock:
-            if upstream not in self._clients:
-                self._clients[upstream] = AstrBotClient(upstream)
-            return self._clients[upstream]
+            if key not in self._clients:
+                while len(self._clients) >= _MAX_CLIENTS:  # of configs that were edited since
+                    self._clients.pop(next(iter(self._clients))).close()
+                self._clients[key] = AstrBotClient(key)
+            return self._clients[key]
 
     def list_configs(self, upstream: UpstreamConfig) -> list[dict[str, Any]]:
         """Return the configs of an AstrBot; none while it cannot be asked.
@@ -205,13 +211,8 @@ class Upstreams:
         try:
             with Call(question.cancel) as call:
                 answer = self.get_client(question.upstream).open_file(file.id, call)
-                try:
-                    data, more = answer.read_all(self._max_file_bytes)
-                finally:
-                    answer.close()
-            if more:
-                raise ProviderError("it is larger than ASTRBOT_MAX_FILE_BYTES")
-            question.send_file(data, file.name)
+                with closing(answer):
+                    question.receive_file(answer, file.name)
         except (AstrBotError, OSError) as error:
             question.cancel.raise_if_cancelled()
             log.warning("a file of AstrBot's answer is missing: %s", error)

@@ -151,6 +151,30 @@ def test_its_configs_are_listed_and_chosen(
     assert body["config_id"] == "7f"
 
 
+def test_a_config_that_a_caller_makes_up_is_kept_nowhere(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(newer)
+    upstream = api.state.agents.configs.get_default().upstream
+    assert upstream is not None
+    client = api.state.agents.upstreams.get_client(upstream)
+    for number in range(3):
+        api.chat("Hello", config_id=f"default:none{number}")
+        chosen = api.state.agents.configs.find_config(f"default:none{number}")
+        assert chosen is not None
+        assert chosen.upstream is not None
+        assert api.state.agents.upstreams.get_client(chosen.upstream) is client
+
+
+def test_a_file_of_the_answer_keeps_to_the_limit_of_uploads(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(newer, ASTRBOT_MAX_FILE_BYTES=str(len(PICTURE) - 1))
+    events = api.chat("ECHO IMAGE please")
+    assert "attachment_saved" not in kinds_of(events)
+    assert kinds_of(events)[-2:] == ["message_saved", "end"]
+
+
 def test_a_file_is_uploaded_once_for_the_same_bytes(
     astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:

@@ -246,7 +246,7 @@ class Answer:
             sent=turn.sent,
             payer=request.payer or "",
             cancel=turn.cancel,
-            send_file=self._outbox.send,
+            receive_file=self._outbox.receive,
             provider_id=request.provider_id,
             model=request.model,
             skip_user_history=request.skip_user_history,

@@ -14,7 +14,7 @@ from ...db import deliveries, messages
 from ...db.attachments import AttachmentRow, link_attachments
 from ...db.store import Store
 from ...errors import ApiError, AstrBotError, StorageError, ToolError
-from ...files.attachments import Attachments
+from ...files.attachments import Attachments, Readable
 from ...messages import Segment, parse_im_message
 from ..pushing import Pusher, resolve_stored
 from .turn import OpenTurn, Origin
@@ -102,6 +102,13 @@ class FileOutbox:
             raise ToolError(f"the file {filename} could not be sent: {error}") from error
         self._sent.append(row)
         return row.attachment_id
+
+    def receive(self, stream: Readable, filename: str) -> None:
+        """Store a file that comes in pieces, within the limits of uploads, and have it shown.
+
+        :raises AstrBotError: when it is too large or cannot be stored.
+        """
+        self._sent.append(self._attachments.receive(stream, filename, self._key_id))
 
     @property
     def holds_files(self) -> bool:
