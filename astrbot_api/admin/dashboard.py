@@ -59,8 +59,7 @@ def _name_session(view: Callable[..., Any]) -> Callable[[], Response]:
     def named() -> Response:
         session_id: Any = request.args.get("session_id", "")
         if request.method == "POST":
-            request.get_data()  # kept: the view reads it again
-            session_id = read_json_object(request).get("session_id") or session_id
+            session_id = read_json_object(request, keep=True).get("session_id") or session_id
         if not isinstance(session_id, str) or not session_id.strip():
             raise ApiError("missing_field", "Missing key: session_id")
         answer: Response = view(session_id=session_id.strip())

@@ -63,4 +63,4 @@ def read_messages(
     """Return messages of one username: session and message as clients see it."""
     ids = {f"number{place}": number for place, number in enumerate(numbers)}
     rows = _read(len(numbers)).execute(db, creator=creator, **ids)
-    return [(row[0], describe_message(row[1:])) for row in rows]
+    return [(row[0], describe_message(row[1:]) | {"user_id": row[0]}) for row in rows]

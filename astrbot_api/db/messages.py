@@ -129,7 +129,13 @@ def add_message(
 
 
 def list_messages_before(
-    db: peewee.Database, session: int, *, before: int, after: int = 0, limit: int
+    db: peewee.Database,
+    session: int,
+    *,
+    before: int,
+    after: int = 0,
+    limit: int,
+    max_chars: int = _MAX_HISTORY_CHARS,
 ) -> tuple[list[MessageRow], bool]:
     """Return the newest messages with ``after < id < before``, newest first.
 
@@ -144,7 +150,7 @@ def list_messages_before(
     for row in rows:
         page.append(row_to_message(row))
         chars += len(row[2])
-        if chars > _MAX_HISTORY_CHARS:
+        if chars > max_chars:
             rows.close()
             return page, True
     return page, len(page) == limit

@@ -58,17 +58,22 @@ class JsonParser(FlaskParser):
 
 
 def read_json_object(
-    req: Request, *, carries_message: bool = False, max_bytes: int = SMALL_JSON_BYTES
+    req: Request,
+    *,
+    carries_message: bool = False,
+    max_bytes: int = SMALL_JSON_BYTES,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Read the body as one JSON object.
 
     :param carries_message: Whether it may be as long as a message may be.
     :param max_bytes: Its limit otherwise.
+    :param keep: Whether a view reads it again.
     :raises ApiError: ``body_too_large``, ``unsupported_media_type``,
         ``malformed_json`` or ``invalid_request``.
     """
     limit = get_state().settings.max_json_bytes
-    body = read_body(req, limit if carries_message else min(max_bytes, limit))
+    body = read_body(req, limit if carries_message else min(max_bytes, limit), keep=keep)
     if not body.removeprefix(BOM_UTF8).strip():
         return {}
     if req.mimetype != "application/json" and not req.mimetype.endswith("+json"):

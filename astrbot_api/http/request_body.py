@@ -96,8 +96,10 @@ def _time_limit(timeout_s: float) -> Iterator[None]:
         yield
 
 
-def read_body(request: Request, max_bytes: int) -> bytes:
+def read_body(request: Request, max_bytes: int, *, keep: bool = False) -> bytes:
     """Return the whole body.
+
+    :param keep: Whether it can be read again; for small ones.
 
     :raises ApiError: as :func:`reading`, or ``body_too_large``.
     """
@@ -107,8 +109,8 @@ def read_body(request: Request, max_bytes: int) -> bytes:
     request.max_content_length = max_bytes
     try:
         with reading(request, max_bytes):
-            if (request.content_length or 0) <= _PIECE_BYTES:
-                return request.get_data(cache=False)
+            if keep or (request.content_length or 0) <= _PIECE_BYTES:
+                return request.get_data(cache=keep)
             return b"".join(_iter_pieces(request))
     except RequestEntityTooLarge as error:
         message = f"the request body is larger than the limit of {max_bytes} bytes"

@@ -149,14 +149,14 @@ REFUSED = (
         "image part missing attachment_id",
     ),
     Refused(
-        "im with a segment that is none",
+        "im with a segment that is no object",
         "POST",
         _IM,
         {"umo": "webchat:FriendMessage:b", "message": ["x"]},
         400,
         "message part must be an object",
     ),
-    Refused("JSON that is none", "POST", _CHAT, b"{", 400, ""),
+    Refused("JSON that ends too early", "POST", _CHAT, b"{", 400, ""),
     Refused("JSON that is a list", "POST", _CHAT, b"[1]", 400, ""),
     Refused("JSON nested 10,000 deep", "POST", _CHAT, b"[" * 10_000, 400, ""),
     Refused(

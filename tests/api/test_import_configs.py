@@ -111,7 +111,7 @@ def test_another_config_keeps_its_id_and_name_and_has_the_default_providers(
     words = ["--data-dir", str(api.state.settings.data_dir), "--apply"]
     source = str(folder.parent / "astrbot")
     assert CliRunner().invoke(main, ["import-astrbot", source, *words]).exit_code == 0
-    api.state.agents.configs._refresh(force=True)
+    api.state.agents.configs._refresh(max_age_s=0.0)
     listed = api.get("/api/v1/configs").json["data"]["configs"]  # type: ignore[index]
     assert {one["id"]: one["name"] for one in listed}[_ID] == "second 配置"
 

@@ -81,9 +81,16 @@ def test_key_of_the_api_opens_nothing_of_the_owner(owned: Api) -> None:
     assert (answer.status_code, answer.json["code"]) == (401, "login_expired")
 
 
-def test_token_of_the_owner_is_no_key(owned: Api, token: str) -> None:
-    answer = owned.client.get("/api/v1/configs", headers={"Authorization": f"Bearer {token}"})
-    assert answer.json["message"] == "Invalid API key"
+@pytest.mark.parametrize("carrier", ["query", "X-API-Key", "ApiKey"])
+def test_token_of_the_owner_is_taken_as_a_bearer_alone(
+    owned: Api, token: str, carrier: str
+) -> None:
+    query = {"api_key": token} if carrier == "query" else {}
+    headers = {"X-API-Key": token} if carrier == "X-API-Key" else {}
+    if carrier == "ApiKey":
+        headers = {"Authorization": f"ApiKey {token}"}
+    answer = owned.client.get("/api/v1/configs", query_string=query, headers=headers)
+    assert (answer.status_code, answer.json["message"]) == (401, "Invalid API key")
 
 
 def test_logged_out_token_gets_401(owned: Api, token: str) -> None:

@@ -106,6 +106,8 @@ def test_the_paths_of_the_dashboard_are_the_same_routes(owner: Owner) -> None:
     assert stopped == {"stopped_count": 0}
     for method, path in (("GET", "/api/chat/get_session"), ("POST", "/api/chat/stop")):
         assert owner.ask(method, path).get_json()["message"] == "Missing key: session_id"
+    large = {"session_id": session_id, "more": "x" * 300_000}
+    assert owner.ask("POST", "/api/chat/stop", json=large).get_json()["code"] == "body_too_large"
     owner.data_of("GET", f"/api/chat/delete_session?session_id={session_id}")
     gone = owner.ask("GET", f"/api/chat/get_session?session_id={session_id}")
     assert gone.get_json()["code"] == "session_not_found"

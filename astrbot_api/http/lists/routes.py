@@ -17,6 +17,7 @@ from ...errors import ApiError
 from ...im.umo import Umo, parse_umo, split_webchat
 from ...plugins.finding import BUILT_IN
 from ...runtime.clock import to_iso
+from ...runtime.threads import let_others_run
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..configs.routes import describe_configs
@@ -42,6 +43,7 @@ FOLLOWED_VERSION = "4.29.3"
 
 #: Messages of ``history``, and most conversations of a page.
 _MAX_HISTORY = 100
+_MAX_HISTORY_CHARS = 500_000
 _MAX_PAGE_SIZE = 100
 _MAX_PAGE = 2**31 - 1
 
@@ -205,10 +207,11 @@ def list_conversations(query: dict[str, Any]) -> Response:
     page = min(max(1, query["page"]), _MAX_PAGE)
     size = min(max(1, query["page_size"]), _MAX_PAGE_SIZE)
     found, total = _read(query, limit=size, offset=(page - 1) * size)
-    with_history = query["include_history"] is not False
+    # The rows share what one answer may hold of messages.
+    chars = _MAX_HISTORY_CHARS // max(1, len(found)) if query["include_history"] else 0
     return ok(
         {
-            "conversations": [_describe(row, with_history=with_history) for row in found],
+            "conversations": [_describe(row, chars) for row in found],
             "pagination": {
                 "page": page, "page_size": size, "total": total,
                 "total_pages": math.ceil(total / size), "grouped_by_session": False,
@@ -239,7 +242,7 @@ def get_conversation(conversation_id: str) -> Response:
 
     The key must be one that may speak as this user.
     """
-    return ok(_describe(_get(conversation_id), with_history=True))
+    return ok(_describe(_get(conversation_id), _MAX_HISTORY_CHARS))
 
 
 @conversations.route("/conversations/<conversation_id>", methods=["DELETE"], parameters=_CID)
@@ -270,7 +273,8 @@ def _list_own_configs() -> list[AgentConfig]:
 def _describe_providers() -> list[dict[str, Any]]:
     """Return each provider once; of two with one id the default config's is shown."""
     found: dict[str, dict[str, Any]] = {}
-    for config in reversed(_list_own_configs()):
+    models = [one for one in _list_own_configs() if one.upstream is None]
+    for config in reversed(models):
         for provider_id, provider in config.providers.items():
             shown = found.setdefault(
                 provider_id,
@@ -338,7 +342,11 @@ def _get(session_id: str) -> dict[str, Any]:
     return found[0]
 
 
-def _describe(row: dict[str, Any], *, with_history: bool) -> dict[str, Any]:
+def _describe(row: dict[str, Any], history_chars: int) -> dict[str, Any]:
+    """Return a conversation, with its newest messages up to so many characters.
+
+    :param history_chars: 0: without its messages.
+    """
     platform, creator = row["platform_id"], row["creator"]
     inner = f"{_WEBCHAT}!{creator}!{row['session_id']}"
     umo = f"{_WEBCHAT}:FriendMessage:{inner}" if platform == _WEBCHAT else row["session_id"]
@@ -354,17 +362,21 @@ def _describe(row: dict[str, Any], *, with_history: bool) -> dict[str, Any]:
             "creator_sender_id": creator,
         },
     }  # fmt: skip
-    return {**described, "history": _read_history(row["id"])} if with_history else described
+    if not history_chars:
+        return described
+    let_others_run()
+    return {**described, "history": _read_history(row["id"], history_chars)}
 
 
-def _read_history(session: int) -> str:
+def _read_history(session: int, max_chars: int) -> str:
     """Return the newest messages as JSON text, as AstrBot keeps conversations."""
     with get_state().db.read() as db:
-        found, _ = list_messages_before(db, session, before=2**63 - 1, limit=_MAX_HISTORY)
-    roles = {"user": "user"}
+        found, _ = list_messages_before(
+            db, session, before=2**63 - 1, limit=_MAX_HISTORY, max_chars=max_chars
+        )
     messages = [
         {
-            "role": roles.get(str(one.content.get("type")), "assistant"),
+            "role": "user" if one.content.get("type") == "user" else "assistant",
             "content": [{"type": "text", "text": text_of(one.content)}],
         }
         for one in reversed(found)

@@ -79,7 +79,7 @@ class PersonaSchema(ma.Schema):
     """The prompt of a config."""
 
     persona_id = text("The config's id.", "default")
-    system_prompt = text("What the model is told first.", "You are a helpful AI assistant.")
+    system_prompt = text("Its system prompt.", "You are a helpful AI assistant.")
 
 
 class PluginSchema(ma.Schema):

@@ -23,8 +23,8 @@ def test_the_tool_greets_with_the_word_of_the_config() -> None:
 
 
 def test_a_bad_call_is_explained_to_the_model() -> None:
-    said = call_tool(load(), "greet", {"name": 5}, settings=SETTINGS)
-    assert said == "error: bad arguments: name: 5 is not of type 'string'"
+    said = call_tool(load(), "greet", {"name": [5]}, settings=SETTINGS)
+    assert said == "error: bad arguments: name: [5] is not of type 'string'"
 
 
 def test_a_ping_never_reaches_the_model() -> None:

@@ -647,6 +647,7 @@ export class Client {
         signal,
         ...(this.options.credentials ? { credentials: this.options.credentials } : {}),
         headers: {
+          Accept: "application/json",
           ...headers,
           ...(key ? { Authorization: `Bearer ${key}` } : {}),
           ...(json ? { "Content-Type": "application/json" } : {}),
