@@ -73,4 +73,4 @@ def choose_side(size: int) -> int:
 
 
 def _refuse(words: str) -> ApiError:
-    return ApiError("unsupported_media_type", f"the attachment has no thumbnail: {words}")
+    return ApiError("attachment_not_found", f"the attachment has no thumbnail: {words}")

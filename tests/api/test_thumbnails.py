@@ -66,9 +66,9 @@ def test_a_thumbnail_is_made_once_and_known_by_its_tag(
 @pytest.mark.parametrize(
     ("data", "name"), [(b"words", "a.txt"), (b"\x89PNG\r\n\x1a\n" + bytes(50), "a.png")]
 )
-def test_what_has_no_thumbnail_is_a_415(api: Api, data: bytes, name: str) -> None:
+def test_what_has_no_thumbnail_is_a_404(api: Api, data: bytes, name: str) -> None:
     answer = get(api, data, name)
-    assert (answer.status_code, answer.get_json()["code"]) == (415, "unsupported_media_type")
+    assert (answer.status_code, answer.get_json()["code"]) == (404, "attachment_not_found")
     assert answer.get_json()["message"].startswith("the attachment has no thumbnail: it is ")
 
 

@@ -43,11 +43,14 @@ class Seat:
         #: When the piece that is being sent was handed over; None: none is.
         self.sending_since: float | None = None
 
-    def break_off(self) -> None:
-        """Cut the connection: its client can come back and resume."""
+    def break_off(self, why: str) -> None:
+        """Cut the connection: its client can come back and resume.
+
+        :param why: For the log; it completes "a connection of key …".
+        """
         abort, self._abort = self._abort, None
         if abort is not None:
-            log.info("a connection of key %s is closed", self.holder.key_id)
+            log.info("a connection of key %s %s and is closed", self.holder.payer, why)
             abort()
 
     def release(self) -> None:
@@ -111,7 +114,7 @@ class Seats:
         limit_s, now = self._settings.max_stream_lag_s, time.monotonic()
         for seat in list(self._taken):
             if seat.sending_since is not None and now - seat.sending_since > limit_s:
-                seat.break_off()
+                seat.break_off("was not read")
 
     def end_invalid(self, find_valid: Callable[[Collection[str]], Collection[str]]) -> None:
         """Break off the connections whose keys were revoked, or have ended. A chore.
@@ -123,7 +126,7 @@ class Seats:
         for seat in list(self._taken) if ended else ():
             if seat.holder.key_id in ended:
                 seat.revoked = True
-                seat.break_off()
+                seat.break_off("has no valid key any more")
 
     def _check_room(self, payer: str) -> None:
         limit = self._settings.max_streams_per_key

@@ -151,12 +151,12 @@ def download_attachment(attachment_id: str) -> Response:
 @blp.route("/files/<attachment_id>/thumbnail", methods=["GET"], parameters=IN_PATH)
 @blp.arguments(ThumbnailQuerySchema(), location="query")
 @blp.doc(operationId="getThumbnail", responses=_THUMBNAIL)
-@blp.raises("invalid_request", "attachment_not_found", "unsupported_media_type", "server_busy")
+@blp.raises("invalid_request", "attachment_not_found", "server_busy")
 def get_thumbnail(query: dict[str, Any], attachment_id: str) -> Response:
     """Return a small picture of an attachment.
 
     Of a picture, of the first page of a PDF, or of the beginning of a video: as PNG or JPEG,
-    upright, without metadata. Other attachments have none, and the answer is a 415.
+    upright, without metadata. Other attachments have none, and the answer is a 404.
     """
     row = _get_row(attachment_id)
     side_px = choose_side(query["size"])
@@ -164,7 +164,7 @@ def get_thumbnail(query: dict[str, Any], attachment_id: str) -> Response:
 
 
 @blp.route("/files/<attachment_id>", methods=["GET"], parameters=IN_PATH)
-@blp.doc(operationId="getAttachment")
+@blp.doc(operationId="getAttachment", responses={200: _BYTES})
 @blp.answers(envelope_of("AttachmentAnswer", AttachmentSchema()))
 @blp.raises("attachment_not_found")
 def get_attachment(attachment_id: str) -> Response:

@@ -34,6 +34,17 @@ def _javascript(description: str) -> dict[int, Any]:
     return {200: {"description": description, "content": content}}
 
 
+_PART = {
+    200: {
+        "description": "The file.",
+        "content": {
+            kind: {"schema": {"type": "string"}}
+            for kind in ("text/javascript", "text/css", "text/plain")
+        },
+    }
+}
+
+
 @blp.route("/widget.js", methods=["GET"])
 @blp.doc(operationId="getWidget", security=[], responses=_javascript("The script."))
 @blp.raises()
@@ -60,7 +71,7 @@ def get_script() -> Response:
         }
     ],
 )  # fmt: skip
-@blp.doc(operationId="getWidgetPart", security=[], responses=_javascript("The file."))
+@blp.doc(operationId="getWidgetPart", security=[], responses=_PART)
 @blp.raises("path_not_found")
 def get_part(name: str) -> Response:
     """Get a file that the chat widget loads when it needs it.
