@@ -233,6 +233,40 @@ def test_a_reload_in_mid_turn_goes_on_and_conversations_are_kept(browser: Any, s
         sync_api.expect(visitor.find(".row")).to_have_count(1)
 
 
+def test_what_is_sent_before_its_conversation_is_shown_waits_for_it(
+    browser: Any, site: Site
+) -> None:
+    site.attributes = 'retry-s="0.5"'
+    with Visitor(browser, site) as visitor:
+        held: list[Any] = []
+        visitor.page.route(f"{site.url}/key", lambda route: held.append(route))
+        visitor.open()
+        visitor.say("ECHO one")
+        sync_api.expect(visitor.find("textarea")).to_have_value("ECHO one")
+        held.pop().continue_()
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO one")
+        visitor.page.unroute(f"{site.url}/key")
+        visitor.wait_until_done()
+        history = re.compile(re.escape(site.api) + r"/api/v1/chat/sessions/[^/]+\?")
+        away = False
+        visitor.page.route(history, lambda route: route.abort() if away else held.append(route))
+        visitor.page.reload()
+        with visitor.page.expect_request(history):
+            visitor.open()
+        visitor.say("ECHO two")
+        visitor.find("textarea").press("Enter")
+        away = True
+        held.pop().abort()
+        sync_api.expect(visitor.find(".failure")).to_be_visible()
+        visitor.page.unroute(history)
+        sync_api.expect(visitor.find("textarea")).to_have_value("ECHO two")
+        visitor.find("textarea").press("Enter")
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO two")
+        visitor.wait_until_done()
+        said = visitor.find(".message .text").all_inner_texts()
+        assert said == ["ECHO one", "echo: ECHO one", "ECHO two", "echo: ECHO two"]
+
+
 def test_files_go_up_by_choice_paste_and_drop_and_pictures_are_shown(
     browser: Any, site: Site
 ) -> None:

@@ -30,6 +30,8 @@ class AstrBotChat extends HTMLElement {
 
   #root = this.attachShadow({ mode: "open" });
   #busy = null; // { stream } of the running turn
+  #opening = null; // { work, done, failed } of what is being fetched to be shown
+  #sending = false; // whether a message waits for it
   #uploads = [];
   #sessionId = "";
   #user = "";
@@ -49,7 +51,7 @@ class AstrBotChat extends HTMLElement {
       retryS: Number(this.getAttribute("retry-s") ?? 60),
     });
     this.#build();
-    if (!this.bubble) this.#restore();
+    if (!this.bubble) this.#load((current) => this.#restore(current));
   }
 
   disconnectedCallback() {
@@ -81,7 +83,7 @@ class AstrBotChat extends HTMLElement {
   open() {
     this.#panel.hidden = false;
     this.#launcher?.setAttribute("aria-expanded", "true");
-    if (!this.#log.hasChildNodes()) this.#restore();
+    if (!this.#log.hasChildNodes() && !this.#opening) this.#load((current) => this.#restore(current));
     this.#input.focus();
   }
 
@@ -229,16 +231,45 @@ class AstrBotChat extends HTMLElement {
 
   // --- conversations ------------------------------------------------------
 
-  async #restore() {
+  /** Fetch what is to be shown. A message that is sent meanwhile waits for it. */
+  #load(work) {
+    const load = { work };
+    this.#opening = load;
+    load.done = work(() => this.#opening === load).then((shown) => {
+      if (shown && this.#opening === load) this.#opening = null;
+    });
+    return load.done;
+  }
+
+  /** Wait until it is known which conversation is shown; fetch it again where that failed. */
+  async #loaded() {
+    if (this.#opening?.failed) {
+      this.#root.querySelector(".failure")?.remove();
+      this.#load(this.#opening.work);
+    }
+    while (this.#opening && !this.#opening.failed) await this.#opening.done;
+    return !this.#opening;
+  }
+
+  #loadFailed(error) {
+    const load = this.#opening;
+    load.failed = true;
+    this.#showError(error, () => this.#load(load.work));
+    return false;
+  }
+
+  /** Show the conversation that was kept. As all that `#load` takes: returns whether it is shown. */
+  async #restore(current) {
     try {
       await this.#who();
     } catch (error) {
-      this.#showError(error, () => this.#restore());
-      return;
+      return current() && this.#loadFailed(error);
     }
+    if (!current()) return false;
     const kept = this.getAttribute("session") ?? readKept(this.#place);
-    if (kept) await this.#show(kept);
-    else this.#greet();
+    if (kept) return this.#show(kept, current);
+    this.#greet();
+    return true;
   }
 
   #greet() {
@@ -261,6 +292,7 @@ class AstrBotChat extends HTMLElement {
   }
 
   #begin() {
+    this.#opening = null;
     this.#leave();
     keep(this.#place, "");
     this.#greet();
@@ -277,7 +309,7 @@ class AstrBotChat extends HTMLElement {
     this.#say("");
   }
 
-  async #show(sessionId) {
+  async #show(sessionId, current) {
     this.#leave();
     this.#sessionId = sessionId;
     keep(this.#place, sessionId);
@@ -285,18 +317,17 @@ class AstrBotChat extends HTMLElement {
     try {
       session = await this.client.sessions.get(sessionId, await this.#who());
     } catch (error) {
-      if (error.status === 404) {
-        this.#begin(); // it was deleted elsewhere
-      } else {
-        this.#showError(error, () => this.#show(sessionId));
-      }
-      return;
+      if (!current()) return false;
+      if (error.status !== 404) return this.#loadFailed(error);
+      this.#begin(); // it was deleted elsewhere
+      return true;
     }
-    if (this.#sessionId !== sessionId) return;
+    if (!current()) return false;
     for (const message of session.history) this.#showStored(message);
     const [run] = session.active_runs ?? [];
     if (run) this.#follow(this.client.runs.resume(run.run_id, await this.#who()), this.#addMessage("bot"));
     this.#scroll(true);
+    return true;
   }
 
   #showStored(message) {
@@ -340,7 +371,7 @@ class AstrBotChat extends HTMLElement {
     const open = h("button", { type: "button", class: "row", dir: "auto" }, title);
     if (session.session_id === this.#sessionId) open.setAttribute("aria-current", "true");
     open.addEventListener("click", () => {
-      this.#show(session.session_id);
+      this.#load((current) => this.#show(session.session_id, current));
       this.#input.focus();
     });
     const remove = h("button", { type: "button", class: "icon", "aria-label": `${this.#t("Delete")}: ${title}` }, icon("trash"));
@@ -367,7 +398,7 @@ class AstrBotChat extends HTMLElement {
   async #submit() {
     const text = this.#input.value.trim();
     const waiting = this.#uploads.filter((one) => !one.kept && !one.failed);
-    if (this.#busy || (!text && !this.#uploads.length)) return;
+    if (this.#busy || this.#sending || (!text && !this.#uploads.length)) return;
     if (waiting.length) {
       this.#say(this.#t("Wait until the files are uploaded."));
       return;
@@ -376,6 +407,13 @@ class AstrBotChat extends HTMLElement {
     const parts = files.map((one) => ({ type: one.type, attachment_id: one.attachment_id }));
     if (text) parts.unshift({ type: "plain", text });
     if (!parts.length) return;
+    if (this.#opening) {
+      this.#sending = true;
+      const loaded = await this.#loaded();
+      this.#sending = false;
+      // What was written meanwhile goes, too; a run of the conversation may have begun.
+      return loaded && !this.#busy ? this.#submit() : undefined;
+    }
     this.#input.value = "";
     this.#grow();
     this.#uploads = [];
