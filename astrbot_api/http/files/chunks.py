@@ -15,6 +15,7 @@ from ...errors import ApiError
 from ...files.uploads import CHUNK_BYTES
 from ..auth import get_caller
 from ..envelope import ok
+from ..fields import NOT_BLANK
 from ..schemas import ATTACHMENT_ID_EXAMPLE, RequestSchema, envelope_of, number, text
 from ..state import get_state
 from .routes import blp
@@ -124,11 +125,13 @@ _CHUNK_BODY: dict[str, Any] = {
                     "upload_id": {
                         "type": "string",
                         "description": _UPLOAD_ID[0],
+                        "pattern": NOT_BLANK,
                         "example": _UPLOAD_ID[1],
                     },
                     "chunk_index": {
                         "type": "string",
                         "description": "Its number, from 0.",
+                        "pattern": "^[0-9]{1,9}$",
                         "example": "0",
                     },
                     "chunk": {"type": "string", "format": "binary", "description": "Its bytes."},

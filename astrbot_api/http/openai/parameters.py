@@ -49,7 +49,7 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
     """
     for name, (allowed, remedy) in _REFUSED.items():
         value = body.get(name)
-        if not any(value is one or (value == one and value is not True) for one in allowed):
+        if not any(_is_same(value, one) for one in allowed):
             raise _refuse(f"{name} is not supported: {remedy}")
     fields = {}
     for name, (check, expected) in _PASSED.items():
@@ -69,6 +69,11 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
     if form is not None:
         fields["response_format"] = form
     return Parameters(tools, fields, check_text)
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Return whether two values are the same in JSON, where 0 and false are not."""
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
 
 
 def _is_number(low: float, high: float) -> Callable[[Any], bool]:
@@ -163,6 +168,7 @@ def _read_tool(tool: Any, where: str) -> ToolSpec:
     if parameters is None:
         parameters = {"type": "object", "properties": {}}
     _check_schema(parameters, f"{where}.function.parameters")
+    _check_strict(function, f"{where}.function")
     spec = {"name": name, "description": description or "", "parameters": parameters}
     if isinstance(function.get("strict"), bool):
         spec["strict"] = function["strict"]
@@ -197,6 +203,7 @@ def _read_format(form: Any) -> tuple[dict[str, Any] | None, Callable[[str], str]
     name, schema = given.get("name"), given.get("schema")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise _refuse("response_format.json_schema.name must have letters, digits, _ and -")
+    _check_strict(given, "response_format.json_schema")
     kept = {key: given[key] for key in ("name", "description", "schema", "strict") if key in given}
     if schema is not None:
         _check_schema(schema, "response_format.json_schema.schema")
@@ -213,6 +220,11 @@ def _check_schema(schema: Any, where: str) -> None:
     except (SchemaError, RecursionError) as error:
         reason = getattr(error, "message", "it is nested too deeply")
         raise _refuse(f"{where} is not a JSON schema: {str(reason)[:200]}") from error
+
+
+def _check_strict(given: Mapping[str, Any], where: str) -> None:
+    if not isinstance(given.get("strict"), bool | None):
+        raise _refuse(f"{where}.strict must be true or false")
 
 
 def _check_answer(text: str, validator: Any) -> str:

@@ -41,6 +41,7 @@ def read_messages(
     for at, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise _refuse(f"messages[{at}].role must be one of {', '.join(ROLES)}")
+        _check_calls(message, f"messages[{at}]")
     users = [at for at, message in enumerate(messages) if message["role"] == "user"]
     last = users[-1] if users else len(messages)
     context = _read_context(messages, last)
@@ -56,6 +57,14 @@ def read_messages(
     if chars > max_chars:
         raise _refuse(f"{where} has {chars} characters; at most {max_chars} are allowed")
     return segments, context
+
+
+def _check_calls(message: dict[str, Any], where: str) -> None:
+    calls, call_id = message.get("tool_calls"), message.get("tool_call_id")
+    if not isinstance(calls, list | None) or not all(isinstance(one, dict) for one in calls or ()):
+        raise _refuse(f"{where}.tool_calls must be a list of objects")
+    if not isinstance(call_id, str | None):
+        raise _refuse(f"{where}.tool_call_id must be a string")
 
 
 def _read_context(messages: list[dict[str, Any]], last: int) -> SuppliedContext:
@@ -81,11 +90,11 @@ def _read_context(messages: list[dict[str, Any]], last: int) -> SuppliedContext:
     return SuppliedContext("\n\n".join(instructions), said[False], said[True])
 
 
-def _read_calls(calls: Any, at: int) -> list[dict[str, Any]]:
+def _read_calls(calls: list[dict[str, Any]] | None, at: int) -> list[dict[str, Any]]:
     """Return the calls of an assistant's message; what is no call is left out."""
     found = []
-    for call in calls if isinstance(calls, list) else ():
-        function = call.get("function") if isinstance(call, dict) else None
+    for call in calls or ():
+        function = call.get("function")
         if not isinstance(function, dict) or not isinstance(call.get("id"), str):
             continue
         name, arguments = function.get("name"), function.get("arguments", "")

@@ -54,6 +54,53 @@ def _refused(text: str, values: list[Any]) -> ma.fields.Raw:
     return ma.fields.Raw(load_default=None, allow_none=True, metadata=metadata)
 
 
+#: A text that ends an answer.
+_STOP = {"type": "string", "minLength": 1, "maxLength": 1000}
+
+
+#: What has the name of a function, or of a form.
+_NAMED: dict[str, Any] = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {"name": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}},
+}
+
+#: A tool of the caller's.
+_TOOL = {
+    "type": "object",
+    "required": ["type", "function"],
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            **_NAMED,
+            "properties": {
+                **_NAMED["properties"],
+                "description": {"type": ["string", "null"]},
+                "parameters": {"type": ["object", "null"], "description": "A JSON schema."},
+                "strict": {"type": ["boolean", "null"]},
+            },
+        },
+    },
+}
+
+#: A form of answers that has a schema.
+_JSON_FORMAT = {
+    "type": "object",
+    "required": ["type", "json_schema"],
+    "properties": {
+        "type": {"const": "json_schema"},
+        "json_schema": {
+            **_NAMED,
+            "properties": {
+                **_NAMED["properties"],
+                "schema": {"type": ["object", "null"], "description": "A JSON schema."},
+                "strict": {"type": ["boolean", "null"]},
+            },
+        },
+    },
+}
+
+
 class CompletionRequestSchema(ma.Schema):
     """What a chat completion is asked with. Fields that are not named here are ignored."""
 
@@ -138,21 +185,44 @@ class CompletionRequestSchema(ma.Schema):
         "Tools that the client runs, beside those of the config: a call of one ends the turn with "
         "`finish_reason` `tool_calls`. Of two with the same name the client's is taken.",
         [{"type": "function", "function": {"name": "get_weather"}}],
-        type="array", items={"type": "object"}, maxItems=MAX_TOOLS,
+        anyOf=[{"type": "array", "items": _TOOL, "maxItems": MAX_TOOLS}, {"type": "null"}],
     )  # fmt: skip
     tool_choice = _passed(
         "`auto`, `none`, `required`, or one of `tools`. It holds for the first step of the turn.",
         "auto",
+        anyOf=[
+            {"enum": ["none", "auto", "required", None]},
+            {
+                "type": "object",
+                "required": ["function"],
+                "properties": {"type": {"const": "function"}, "function": _NAMED},
+            },
+        ],
     )
     parallel_tool_calls = _passed("Whether a step may have several calls.", True, type="boolean")
     response_format = _passed(
         "`text`, `json_object` or `json_schema`. An answer without JSON is a `provider_error`; "
         "with `strict` it must fit the schema.",
-        {"type": "text"}, type="object",
+        {"type": "text"},
+        anyOf=[
+            {
+                "type": "object",
+                "required": ["type"],
+                "properties": {"type": {"enum": ["text", "json_object"]}},
+            },
+            _JSON_FORMAT,
+            {"type": "null"},
+        ],
     )  # fmt: skip
     temperature = _passed("Passed on.", 0.7, type="number", minimum=0, maximum=2)
     top_p = _passed("Passed on.", 0.9, type="number", minimum=0, maximum=1)
-    stop = _passed("Passed on: a string, or a list of up to 16.", ["END"])
+    stop = _passed(
+        "Passed on: a string, or a list of up to 16.", ["END"],
+        anyOf=[
+            _STOP, {"type": "array", "items": _STOP, "minItems": 1, "maxItems": 16},
+            {"type": "null"},
+        ],
+    )  # fmt: skip
     max_tokens = _passed(
         "Passed on; at most what the config says.", 1000, type="integer", minimum=1
     )
@@ -160,7 +230,11 @@ class CompletionRequestSchema(ma.Schema):
     seed = _passed("Passed on.", 7, type="integer")
     frequency_penalty = _passed("Passed on.", 0, type="number", minimum=-2, maximum=2)
     presence_penalty = _passed("Passed on.", 0, type="number", minimum=-2, maximum=2)
-    logit_bias = _passed("Passed on.", {}, type="object")
+    logit_bias = _passed(
+        "Passed on: numbers of tokens, with -100 to 100.", {},
+        type="object", maxProperties=2000, additionalProperties=False,
+        patternProperties={"^[0-9]{1,9}$": {"type": "number", "minimum": -100, "maximum": 100}},
+    )  # fmt: skip
     reasoning_effort = _passed("Passed on.", "low", type="string", pattern="^[a-z_]{1,20}$")
     verbosity = _passed("Passed on.", "low", type="string", pattern="^[a-z_]{1,20}$")
     # What would be answered wrongly if it were ignored.
