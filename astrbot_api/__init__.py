@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         ToolError,
     )
     from .extension import AstrBotAPI, with_app_context
+    from .http.extensions.sites import RouteCaller, public_route
     from .http.operations.routes import build_operations
     from .keys.caller import HostUser
     from .plugins.context import Handled, Host, TurnContext
@@ -70,6 +71,7 @@ _HOMES = {
     "Provider": "agent.provider",
     "ProviderError": "errors",
     "ReasoningDelta": "agent.provider",
+    "RouteCaller": "http.extensions.sites",
     "RunCancelled": "errors",
     "Settings": "config.settings",
     "SettingsError": "errors",
@@ -89,6 +91,7 @@ _HOMES = {
     "build_operations": "http.operations.routes",
     "create_app": "app",
     "hookimpl": "plugins.hookspecs",
+    "public_route": "http.extensions.sites",
     "tool": "agent.schema",
     "with_app_context": "extension",
 }
@@ -111,6 +114,7 @@ __all__ = [
     "Provider",
     "ProviderError",
     "ReasoningDelta",
+    "RouteCaller",
     "RunCancelled",
     "Settings",
     "SettingsError",
@@ -130,6 +134,7 @@ __all__ = [
     "build_operations",
     "create_app",
     "hookimpl",
+    "public_route",
     "tool",
     "with_app_context",
 ]

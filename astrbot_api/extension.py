@@ -17,6 +17,7 @@ from .config.settings import load_settings
 from .errors import SettingsError
 from .http.api import build_api
 from .http.checks import ReadinessChecks
+from .http.extensions.sites import add_plugin_sites
 from .http.operations.routes import list_checks
 from .http.state import EXTENSION, HTTP_EXTENSION, AccessLog, Authenticate, HttpState
 from .http.websocket.sockets import WebSockets
@@ -127,6 +128,7 @@ class AstrBotAPI:
             access_log=AccessLog(logging.getLogger("astrbot_api.access").info),
             authenticate=self._authenticate,
         )
+        add_plugin_sites(app, state.agents.plugins)
         register_admin(app, settings)
         app.jinja_env.globals.setdefault("astrbot_chat", make_chat_macro(settings.url_prefix))
         return state

@@ -53,6 +53,7 @@ def list_plugins(as_json: bool, settings: Settings) -> None:
     for one in found:
         click.echo(f"{one['name']:16} {one['state']:8} {one['source']:12} {one['where']}")
         adds = [*one["tools"], *(f"/{name}" for name in one["commands"])]
+        adds += ["HTTP"] if one["answers_http"] else []
         notes = [one["reason"], *one["faults"], "adds " + ", ".join(adds) if adds else ""]
         for note in filter(None, notes):
             click.echo(f"{'':16} {note}")
@@ -104,6 +105,7 @@ def _describe(record: PluginRecord, faults: list[str]) -> dict[str, Any]:
         "faults": faults,
         "tools": [tool.name for tool in record.tools] if loaded else [],
         "commands": [command.name for command in record.commands] if loaded else [],
+        "answers_http": loaded and record.blueprint is not None,
     }
 
 

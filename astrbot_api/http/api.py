@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import flask_smorest
-from flask import Flask
+from flask import Blueprint, Flask
 
 from ..config.settings import Settings
 from .blueprint import ApiBlueprint
@@ -18,6 +18,7 @@ from .configs.routes import blp as configs
 from .cors import add_cors
 from .docs.routes import blp as docs
 from .errors import register_error_handlers
+from .extensions.routes import blp as extensions
 from .fallback import FALLBACK, build_fallback
 from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
 from .files.chunks import blp as files  # of routes.py, with the routes of both
@@ -107,6 +108,7 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     parent = _build_parent(settings)
     for resource in RESOURCES:
         parent.register_blueprint(resource)
+    Blueprint.register_blueprint(parent, extensions)  # not documented: plugins answer there
     api.register_blueprint(parent, url_prefix=settings.url_prefix + API_PATH)
     # After the documented ones, and not among them.
     fallback = build_fallback()

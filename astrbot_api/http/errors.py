@@ -29,7 +29,7 @@ def register_error_handlers(blueprint: Blueprint) -> None:
     blueprint.register_error_handler(ApiError, fail)
     blueprint.register_error_handler(StorageError, _storage_failed)
     for status in default_exceptions:
-        blueprint.register_error_handler(status, _http_failed)
+        blueprint.register_error_handler(status, fail_http)
     blueprint.register_error_handler(Exception, _failed_unforeseen)
 
 
@@ -50,7 +50,8 @@ def _failed_unforeseen(error: Exception) -> Response:
     return fail(ApiError("internal_error", message))
 
 
-def _http_failed(error: HTTPException) -> Response:
+def fail_http(error: HTTPException) -> Response:
+    """Return the envelope of what Werkzeug raises by itself."""
     status = error.code or 500
     code = _CODE_OF_STATUS.get(status)
     if code is None and 400 <= status < 500:

@@ -17,7 +17,8 @@ from .auth import check_scope, get_caller, require_scope
 from .blueprint import ApiBlueprint
 from .openai_errors import OPENAI_PATH
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+#: Every method that a route can answer.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 #: Paths that are also names of resources, and what they do answer.
 _OWN_PATHS = {
@@ -34,10 +35,10 @@ def build_fallback() -> Blueprint:
     """Return the blueprint that takes whatever the others do not."""
     blueprint = Blueprint("fallback", __name__)
     # The empty one, since Flask would redirect the root, as HTML, to the same with a slash.
-    rules: dict[str, tuple[str, ...]] = dict.fromkeys(("", "/", "/<path:path>"), _METHODS)
+    rules: dict[str, tuple[str, ...]] = dict.fromkeys(("", "/", "/<path:path>"), METHODS)
     for path, answered in _OWN_PATHS.items():
         # Else the route of one session would take the rest.
-        rules[path] = tuple(method for method in _METHODS if method not in answered)
+        rules[path] = tuple(method for method in METHODS if method not in answered)
     for rule, methods in rules.items():
         blueprint.add_url_rule(
             rule,
@@ -72,7 +73,7 @@ def find_methods() -> dict[str, str]:
     """Return the methods that this path does answer, and their endpoints."""
     found: dict[str, str] = {}
     adapter: Any = current_app.create_url_adapter(request)
-    for method in _METHODS:
+    for method in METHODS:
         try:
             endpoint, _ = adapter.match(method=method)
         except HTTPException:

@@ -20,6 +20,9 @@ from .state import EXTENSION, get_http_state
 
 _SPAN_KEY = "astrbot_api.span"
 
+#: Set in the environ of a request whose answer names the methods itself.
+KEEPS_ALLOW_KEY = "astrbot_api.keeps_allow"
+
 
 def add_request_hooks(blueprint: Blueprint) -> None:
     """Have each request of a blueprint checked for its key, logged and numbered."""
@@ -45,7 +48,8 @@ def add_request_hooks(blueprint: Blueprint) -> None:
         now, app = _look_up()
         state, request_id = app.extensions[EXTENSION], find_request_id(now.environ)
         response.headers["X-Request-ID"] = request_id
-        if now.method == "OPTIONS" and "Allow" in response.headers:
+        others = now.method == "OPTIONS" and KEEPS_ALLOW_KEY not in now.environ
+        if others and "Allow" in response.headers:
             # Flask names those of the fallback, which takes any method, too.
             response.headers["Allow"] = ", ".join(find_methods())
         caller = now.environ.get(CALLER_KEY)

@@ -43,6 +43,15 @@ def register_commands() -> Sequence[Command]:
 
 
 @hookspec
+def register_blueprint() -> Any:
+    """Return a ``flask.Blueprint`` of what the plugin answers over HTTP. Called once, at loading.
+
+    It answers below ``/api/v1/plugins/extensions/NAME``.
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def startup(host: Host) -> None:
     """Get ready: called once in each worker process, before the first turn.
 
@@ -97,6 +106,7 @@ def on_event(context: TurnContext, event: Event) -> None:
 HOOKS: tuple[str, ...] = (
     "register_tools",
     "register_commands",
+    "register_blueprint",
     "startup",
     "shutdown",
     "on_message",

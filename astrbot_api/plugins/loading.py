@@ -91,6 +91,19 @@ class Loader:
                 )
         return tuple(values)
 
+    def find_blueprint(self, plugin: object) -> Any:
+        """Return what a plugin answers over HTTP with; None: nothing.
+
+        :raises PluginError: when that is no ``flask.Blueprint``; only HTTP imports Flask.
+        """
+        found = self.call(plugin, "register_blueprint")
+        kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(found).__mro__]
+        if found is not None and "flask.blueprints.Blueprint" not in kinds:
+            raise PluginError(
+                f"register_blueprint must return a flask.Blueprint, not a {type(found).__name__}"
+            )
+        return found
+
     def _find(self, plugin: object, hook: str) -> pluggy.HookImpl | None:
         caller = getattr(self._pluggy.hook, hook)
         return next((one for one in caller.get_hookimpls() if one.plugin is plugin), None)

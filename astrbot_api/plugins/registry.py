@@ -33,6 +33,8 @@ class PluginRecord:
     started: bool = False
     tools: tuple[Tool, ...] = ()
     commands: tuple[Command, ...] = ()
+    #: What it answers over HTTP: a ``flask.Blueprint``; None: nothing.
+    blueprint: Any = None
     implementations: Mapping[str, tuple[Callable[..., Any], tuple[str, ...], int]] = field(
         default_factory=dict
     )
@@ -113,6 +115,10 @@ class Plugins:
             self._chosen[config.id] = config, chosen
             return chosen
 
+    def find_record(self, name: str) -> PluginRecord | None:
+        """Return the plugin of this name, loaded or not."""
+        return self._records.get(name)
+
     def list_records(self) -> list[PluginRecord]:
         """Return every plugin that was found, loaded or not."""
         return [*self._records.values(), *self._refused]
@@ -156,6 +162,7 @@ class Plugins:
             record.implementations = self._loader.list_implementations(plugin)
             record.tools = self._loader.collect(plugin, "register_tools", Tool)
             record.commands = self._loader.collect(plugin, "register_commands", Command)
+            record.blueprint = self._loader.find_blueprint(plugin)
         # A module that ends the program at import must not end the server.
         except (Exception, SystemExit) as error:
             self._leave_out(record, error)

@@ -80,7 +80,7 @@ class WorkerLease:
     def close(self) -> None:
         """Give the lease back."""
         own = self._own.current
-        if own is None:
+        if own is None or own.closed.is_set():
             return
         own.closed.set()
         try:
@@ -100,6 +100,8 @@ class WorkerLease:
             try:
                 self._renew(own)
             except AstrBotError as error:
+                if own.closed.is_set():
+                    return  # the database was closed meanwhile
                 log.error("the worker's lease was not renewed: %s", error)
             except Exception:
                 # Without this thread the lease expires and other workers take over the runs.

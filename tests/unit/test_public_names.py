@@ -32,6 +32,7 @@ PUBLIC = [
     "Provider",
     "ProviderError",
     "ReasoningDelta",
+    "RouteCaller",
     "RunCancelled",
     "Settings",
     "SettingsError",
@@ -51,6 +52,7 @@ PUBLIC = [
     "build_operations",
     "create_app",
     "hookimpl",
+    "public_route",
     "tool",
     "with_app_context",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import marshmallow as ma
+from flask import Blueprint, g
 
 from astrbot_api import (
     Command,
@@ -18,6 +19,7 @@ from astrbot_api import (
     ToolContext,
     TurnContext,
     hookimpl,
+    public_route,
     tool,
 )
 
@@ -64,6 +66,14 @@ class Plugin:
         return [Command("hello", "be greeted", self._say_hello)]
 
     @hookimpl
+    def register_blueprint(self) -> Blueprint:
+        """``/api/v1/plugins/extensions/hello/…``."""
+        blueprint = Blueprint("hello", __name__)
+        blueprint.add_url_rule("/greetings/<name>", view_func=self.count_greetings)
+        blueprint.add_url_rule("/health", view_func=self.check_health)
+        return blueprint
+
+    @hookimpl
     def on_message(self, context: TurnContext, message: str) -> str | Handled | None:
         """Answer a bare "ping" without the model; spell out one short form."""
         if message.strip().lower() == "ping":
@@ -101,6 +111,17 @@ class Plugin:
             self._greeted[context.username] += 1
         text = f"{context.settings['greeting']}, {name}!"
         return text.upper() if loudly else text
+
+    def count_greetings(self, name: str) -> dict[str, Any]:
+        """Return how often a user was greeted, to whom may speak as that user."""
+        g.caller.check_username(name)
+        with self._lock:
+            return {"name": name, "greetings": self._greeted[name]}
+
+    @public_route
+    def check_health(self) -> dict[str, Any]:
+        """Say that the plugin runs; nobody needs a key for that."""
+        return {"ok": True}
 
     def _say_hello(self, context: CommandContext) -> str:
         return f"{context.settings['greeting']}, {context.arguments or context.username}!"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from astrbot_api import Handled
+from astrbot_api.testing import ScriptedModel, make_app
 from astrbot_api.testing.plugins import call_tool, list_commands, load_plugin, make_turn_context
 
 FOLDER = Path(__file__).parent.parent / "plugin_hello"
@@ -38,6 +39,16 @@ def test_secret_words_are_hidden_from_the_model() -> None:
     messages = [{"role": "user", "content": "it is swordfish"}]
     given = load().before_model(make_turn_context(SETTINGS), messages)
     assert given == [{"role": "user", "content": "it is *********"}]
+
+
+def test_it_answers_over_http() -> None:
+    with make_app(ScriptedModel("Hi"), plugins=[type(load())]) as app:
+        base = "/api/v1/plugins/extensions/plugin"
+        assert app.client.get(f"{base}/health").json == {"ok": True}
+        assert app.client.get(f"{base}/greetings/ada").status_code == 401
+        headers = {"X-API-Key": app.create_key("plugin")}
+        answer = app.client.get(f"{base}/greetings/ada", headers=headers)
+        assert answer.json == {"name": "ada", "greetings": 0}
 
 
 def test_there_is_a_command() -> None:

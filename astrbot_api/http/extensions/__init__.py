@@ -1,0 +1,1 @@
+"""What plugins answer over HTTP."""

@@ -1,0 +1,51 @@
+"""``/plugins/extensions/{plugin}/…``: what plugins answer. Source: AstrBot 4.29's address."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from ...errors import ApiError
+from ...runtime.logs import get_log_fields, set_log_fields
+from ..auth import find_caller, get_caller, get_reach, require_scope
+from ..fallback import METHODS
+from ..request_body import read_body
+from ..request_hooks import KEEPS_ALLOW_KEY
+from ..state import get_state
+from .sites import RouteCaller, get_plugin_sites
+
+#: What a key needs for a plugin's views.
+SCOPE = "plugin"
+
+#: No resource of the document: what plugins answer is theirs.
+blp = Blueprint("extensions", __name__)
+
+
+@blp.route("/plugins/extensions/<name>", methods=METHODS, provide_automatic_options=False)
+@blp.route("/plugins/extensions/<name>/", methods=METHODS, provide_automatic_options=False)
+@blp.route(
+    "/plugins/extensions/<name>/<path:rest>", methods=METHODS, provide_automatic_options=False
+)
+def answer_for_plugin(name: str, rest: str = "") -> Response:
+    """Have a plugin answer: with the scope ``plugin``, or without a key where its view says so.
+
+    :raises ApiError: as every route with a key, ``path_not_found``, or ``body_too_large``.
+    """
+    site = get_plugin_sites().find(name)
+    own = {} if site is None else site.prepare(request.environ)
+    if site is None or site.needs_key(own):
+        require_scope(SCOPE)
+        set_log_fields(**get_log_fields(), key_prefix=get_caller().key_prefix)
+    if site is None:
+        raise ApiError("path_not_found", f"There is no plugin {name} that answers requests")
+    request.environ[KEEPS_ALLOW_KEY] = True
+    body = read_body(request, get_state().settings.max_json_bytes)
+    return site.answer(own, body, _describe_caller())
+
+
+def _describe_caller() -> RouteCaller | None:
+    caller = find_caller(request.environ)
+    if caller is None:
+        return None
+    rules = caller.rules
+    name = rules.username or rules.default_username
+    return RouteCaller(caller.key_id, name, caller.scopes, get_reach())

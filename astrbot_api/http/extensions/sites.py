@@ -1,0 +1,191 @@
+"""The small Flask application in which the views of one plugin run.
+
+A plugin's blueprint is not registered on the application itself: its error handlers, its hooks
+and a fault at its registration stay its own, and a plugin that is enabled while the server runs
+answers from then on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, TypeVar, cast
+
+from flask import Blueprint, Flask, Response, current_app, g, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
+
+from ...errors import ApiError
+from ...keys.caller import Reach
+from ...plugins.registry import Plugins
+from ..envelope import fail
+from ..errors import fail_http
+
+log = logging.getLogger(__name__)
+
+#: What a view may take until it answers before the log names it, in seconds.
+SLOW_S = 1.0
+
+_PUBLIC = "_astrbot_public"
+
+#: Where an application has the views of its plugins: ``app.extensions[…]``.
+_SITES = "astrbot_api.plugin_sites"
+
+_CALLER_KEY = "astrbot_api.plugin_caller"
+
+F = TypeVar("F")
+
+
+def public_route(view: F) -> F:
+    """Let a view of a plugin's blueprint answer without a key.
+
+    Below the decorator of the route::
+
+        @blueprint.get("/health")
+        @public_route
+        def health() -> str: ...
+    """
+    setattr(view, _PUBLIC, True)
+    return view
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCaller:
+    """Who calls a view of a plugin: ``flask.g.caller``; None in public views without a key.
+
+    :param key_id: The key, or what stands for the owner or a user of the application.
+    :param username: The name that the key speaks as, where it has only one or a default.
+    """
+
+    key_id: str
+    username: str | None
+    scopes: frozenset[str]
+    reach: Reach
+
+    def check_username(self, username: str) -> None:
+        """:raises ApiError: when the caller may not speak as this user."""
+        self.reach.check_username(username)
+
+
+class PluginSite:
+    """The views of one plugin.
+
+    :param extensions: Of the whole application, whose state errors are answered with.
+    :raises Exception: whatever Flask refuses the blueprint with.
+    """
+
+    def __init__(self, name: str, blueprint: Blueprint, extensions: Mapping[str, Any]) -> None:
+        self._name = name
+        self._app = Flask(f"astrbot_api.plugins.{name}", static_folder=None, root_path="/")
+        self._app.extensions.update(extensions)
+        self._app.config["PROPAGATE_EXCEPTIONS"] = False
+        self._app.before_request(self._begin)
+        self._app.register_error_handler(ApiError, fail)
+        self._app.register_error_handler(Exception, self._failed)
+        self._app.register_blueprint(blueprint)
+
+    def prepare(self, environ: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the environment of the plugin's own request.
+
+        :param environ: Of the request to the whole application; its path names the plugin.
+        """
+        own = {key: value for key, value in environ.items() if not key.startswith("werkzeug.")}
+        head, mark, rest = own["PATH_INFO"].partition(f"/plugins/extensions/{self._name}")
+        own["SCRIPT_NAME"] = own.get("SCRIPT_NAME", "") + head + mark
+        own["PATH_INFO"] = rest or "/"
+        own.pop("HTTP_TRANSFER_ENCODING", None)
+        return own
+
+    def needs_key(self, own: dict[str, Any]) -> bool:
+        """Return whether a request has to have a key; what is not there needs one, too.
+
+        :param own: As :meth:`prepare` made it.
+        """
+        adapter = self._app.create_url_adapter(self._app.request_class(own))
+        if adapter is None:
+            return True
+        try:
+            endpoint, _ = adapter.match()
+        except HTTPException:
+            return True
+        return not self._is_public(endpoint)
+
+    def answer(self, own: dict[str, Any], body: bytes, caller: RouteCaller | None) -> Response:
+        """Have the plugin answer.
+
+        :param own: As :meth:`prepare` made it.
+        """
+        own |= {
+            "wsgi.input": BytesIO(body),
+            "CONTENT_LENGTH": str(len(body)),
+            _CALLER_KEY: caller,
+        }
+        began = time.monotonic()
+        response = cast("Response", Response.from_app(self._app, own))
+        took_s = time.monotonic() - began
+        if took_s > SLOW_S:
+            where = f"{own['REQUEST_METHOD']} {own['PATH_INFO'][:200]}"
+            log.warning("plugin %s took %.1f s to answer %s", self._name, took_s, where)
+        if response.mimetype == "text/event-stream":
+            response.headers.setdefault("X-Accel-Buffering", "no")
+        return response
+
+    def _is_public(self, endpoint: str | None) -> bool:
+        return getattr(self._app.view_functions.get(endpoint or ""), _PUBLIC, False)
+
+    def _begin(self) -> None:
+        g.caller = request.environ[_CALLER_KEY]
+        if g.caller is None and request.url_rule and not self._is_public(request.endpoint):
+            raise ApiError("missing_api_key", "Missing API key")  # whatever let it come here
+
+    def _failed(self, error: Exception) -> Any:
+        if isinstance(error, RequestRedirect):
+            return error
+        if isinstance(error, HTTPException) and (error.code or 500) < 500:
+            return fail_http(error)
+        rule = request.url_rule.rule if request.url_rule else request.path
+        log.error("plugin %s failed at %s %s", self._name, request.method, rule, exc_info=error)
+        message = f"The plugin {self._name} failed; the log has the details under this request_id."
+        return fail(ApiError("internal_error", message))
+
+
+def add_plugin_sites(app: Flask, plugins: Plugins) -> None:
+    """Have an application find the views of its plugins."""
+    app.extensions[_SITES] = PluginSites(plugins, app.extensions)
+
+
+def get_plugin_sites() -> PluginSites:
+    """Return the views of the current application's plugins."""
+    return cast("PluginSites", current_app.extensions[_SITES])
+
+
+class PluginSites:
+    """The views of all plugins of one application."""
+
+    def __init__(self, plugins: Plugins, extensions: Mapping[str, Any]) -> None:
+        self._plugins = plugins
+        self._extensions = extensions
+        self._lock = threading.Lock()
+        self._sites: dict[object, PluginSite | None] = {}
+
+    def find(self, name: str) -> PluginSite | None:
+        """Return the views of a plugin; None for one that is off, or has none."""
+        record = self._plugins.find_record(name)
+        if record is None or not record.started or record.blueprint is None:
+            return None
+        blueprint = record.blueprint
+        with self._lock:
+            if blueprint not in self._sites:
+                self._sites[blueprint] = self._build(name, blueprint)
+            return self._sites[blueprint]
+
+    def _build(self, name: str, blueprint: Any) -> PluginSite | None:
+        try:
+            return PluginSite(name, blueprint, self._extensions)
+        except Exception:
+            log.exception("plugin %s answers no requests: Flask refuses its blueprint", name)
+            return None
