@@ -156,9 +156,10 @@ _TABLE = (
     ErrorCode("body_too_large", 413, "The body is larger than the limit.",
         "Send less; the owner sets the limit that the message names.",
         "the request body is larger than the limit of {max_json_bytes} bytes"),
-    ErrorCode("quota_exceeded", 413, "The attachments of the key would take too much room.",
-        "Delete attachments that are not needed.",
-        "with this file the key's attachments would have more than 1073741824 bytes "
+    ErrorCode("quota_exceeded", 413,
+        "What the key, or the whole server, has stored would take too much room.",
+        "Delete what the message names: sessions, notes or attachments that are not needed.",
+        "the files of the API key would take more than {max_bytes_per_key} bytes "
         "(ASTRBOT_MAX_BYTES_PER_KEY); delete some of them"),
     ErrorCode("unsupported_media_type", 415,
         "The body has another content type than this route reads.",

@@ -29,6 +29,7 @@ from .im.inbound import Inbound
 from .im.polling import Pollers
 from .im.proactive import ProactiveMessages
 from .keys.legacy import LegacyKeys
+from .keys.quotas import Quotas
 from .keys.rates import RateLimiter
 from .keys.usage import KeyUsage
 from .mcp.client import McpTools
@@ -59,11 +60,12 @@ class AgentArea:
 
 @dataclass(frozen=True, slots=True)
 class KeyArea:
-    """API keys beside their rows: counts, rates, imported hashes."""
+    """API keys beside their rows: counts, rates, imported hashes, quotas."""
 
     usage: KeyUsage
     rates: RateLimiter
     legacy: LegacyKeys
+    quotas: Quotas
 
 
 @dataclass(frozen=True, slots=True)

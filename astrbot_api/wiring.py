@@ -51,6 +51,7 @@ from .im.proactive import ProactiveMessages
 from .im.registry import AdapterTypes
 from .im.sending import Sender
 from .keys.legacy import LegacyKeys
+from .keys.quotas import Quotas
 from .keys.rates import open_rate_limiter
 from .keys.usage import KeyUsage
 from .mcp.client import McpTools
@@ -109,12 +110,13 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
     if settings.admin_password and settings.owner_access != "off":
         create_first_owner(settings, store)
     worker = _build_worker(settings, store, parts)
-    files = Attachments(settings, store, metrics=worker.metrics)
+    quotas = Quotas(settings, store, worker.metrics)
+    files = Attachments(settings, store, metrics=worker.metrics, quotas=quotas)
     files.remove_stale_uploads()
     agents = AgentArea(
         configs=configs,
         providers=Providers(parts.providers),
-        plugins=_load_plugins(settings, configs, store, parts),
+        plugins=_load_plugins(settings, configs, store, parts, quotas),
         mcp=McpTools(configs.list_configs, settings.mcp_socket),
         upstreams=Upstreams(PlacesOfHost(settings.data_dir / "upstream"), files),
     )
@@ -126,9 +128,9 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
         tracing=worker.tracing,
     )  # fmt: skip
     board = Board(store, worker.signals)
-    pusher = Pusher(store, board, announcer)
+    pusher = Pusher(store, board, announcer, quotas)
     chat = _build_chat(
-        settings, store, parts, worker, agents, files, announcer, outbox, board, pusher
+        settings, store, parts, worker, agents, files, announcer, outbox, board, pusher, quotas
     )
     inbound = Inbound(settings, store, bots, chat.runs, files, outbox, worker.lease)
     state = AppState(
@@ -139,6 +141,7 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
             usage=KeyUsage(store, worker.chores.start),
             rates=open_rate_limiter(settings, store),
             legacy=LegacyKeys(store),
+            quotas=quotas,
         ),
         chat=chat,
         files=files,
@@ -175,13 +178,18 @@ def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:
     )
 
 
-def _load_plugins(settings: Settings, configs: ConfigFiles, store: Store, parts: Parts) -> Plugins:
+def _load_plugins(
+    settings: Settings, configs: ConfigFiles, store: Store, parts: Parts, quotas: Quotas
+) -> Plugins:
     found = [
         *from_classes(parts.plugins, APPLICATION),
         *(find_plugins(settings.data_dir) if parts.find_plugins else ()),
         *from_classes(BUILT_IN_PLUGINS, BUILT_IN),
     ]
-    plugins = Plugins(found, data_dir=settings.data_dir, store=store, complete=parts.find_plugins)
+    plugins = Plugins(
+        found, data_dir=settings.data_dir, store=store, check_room=quotas.check_at_end,
+        complete=parts.find_plugins,
+    )  # fmt: skip
     for config in configs.list_configs():
         plugins.choose(config)
     return plugins
@@ -198,6 +206,7 @@ def _build_chat(
     outbox: Outbox,
     board: Board,
     pusher: Pusher,
+    quotas: Quotas,
 ) -> ChatArea:
     signals, metrics = worker.signals, worker.metrics
     outcomes = Outcomes(store, announcer, metrics, outbox.wake)
@@ -222,7 +231,7 @@ def _build_chat(
     )
     opener = TurnOpener(
         settings, store, agents.configs, worker.lease, worker.journal_writer, announcer,
-        own_agent=agent is not None,
+        quotas, own_agent=agent is not None,
     )  # fmt: skip
     runs = Runs(
         settings, store, signals, opener=opener, means=means, metrics=metrics,
@@ -261,6 +270,7 @@ def _add_chores(state: AppState) -> None:
     chores.add(lambda: chat.inbox.seats.end_invalid(state.keys.usage.list_valid), every_s=2.0)
     chores.add(lambda: prune_journal(worker.journal, settings.run_log_keep_s), every_s=30.0)
     chores.add(worker.idempotency.prune, every_s=600.0)
+    chores.add(state.keys.quotas.refresh, every_s=15.0)
     chores.add(state.uploads.remove_expired, every_s=60.0)
     chores.add(lambda: remove_old_rows(state.db, settings.audit_days), every_s=600.0)
     # The outbox starts with whatever of a worker lives longer than a request.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Response, request
 
-from ..db import audit, keys, keyuse
+from ..db import audit, keys, keyuse, stored
 from ..db import statistics as figures
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
@@ -36,7 +36,26 @@ def get_keys() -> Response:
     with get_state().db.read() as db:
         found = keys.list_keys(db)
         use = keyuse.sum_by_key(db, _DAYS)
-    return ok([{**key, "use": use.get(key["key_id"])} for key in found])
+        kept = stored.list_by_key(db)
+    return ok(
+        [
+            {
+                **key,
+                "use": use.get(key["key_id"]),
+                "stored": _describe_stored(kept.get(key["key_id"], stored.Stored())),
+            }
+            for key in found
+        ]
+    )
+
+
+def _describe_stored(one: stored.Stored) -> dict[str, int]:
+    return {
+        "messages": one.messages,
+        "sessions": one.sessions,
+        "bytes": one.total_bytes,
+        "file_bytes": one.files_bytes,
+    }
 
 
 @blp.route("/keys/<key_id>/use", methods=["GET"])

@@ -85,6 +85,7 @@ class ToolContext:
         user a message of its own at once and returns the conversation's UMO;
         raises :class:`~astrbot_api.errors.ToolError` where that is not possible.
     :param settings: What the config sets for the plugin that the tool is of.
+    :param payer: The API key whose quota holds for what the tool stores; None: no key's.
     :param span: The call, in a trace: ``span.to_headers()`` are the headers with
         which another server goes on with it.
     """
@@ -98,6 +99,7 @@ class ToolContext:
     send_file: Callable[[Path | str | bytes, str], str] = _send_no_file
     send_message: Callable[[Any], str] = _send_no_message
     settings: Mapping[str, Any] = field(default_factory=dict)
+    payer: str | None = None
     span: Span = field(default=NO_SPAN, repr=False, compare=False)
 
 

@@ -15,6 +15,7 @@ from ..db.store import Store
 from ..deliveries.webhooks import Announcer
 from ..errors import ApiError
 from ..keys.limits import check_attachments
+from ..keys.quotas import Quotas
 from ..keys.rules import KeyGuard
 from ..messages import Media, Segment, resolve_media
 from .watching.pushes import Board
@@ -47,7 +48,8 @@ def resolve_stored(
 class Pusher:
     """Pushes messages into sessions of the web chat."""
 
-    def __init__(self, store: Store, board: Board, announcer: Announcer) -> None:
+    def __init__(self, store: Store, board: Board, announcer: Announcer, quotas: Quotas) -> None:
+        self.quotas = quotas
         self._announcer = announcer
         self._store = store
         self._board = board
@@ -59,20 +61,27 @@ class Pusher:
         session_id: str,
         segments: Sequence[Segment],
         guard: KeyGuard | None = None,
+        payer: str | None = None,
     ) -> PushedMessage:
         """Store a message of the bot's; a session that is not there is made.
 
         :param username: Whose session it must be; empty: whosever it is. A
             new session without a username is its first user's.
         :param guard: Of the key that sends it; None: it has no rules.
-        :raises ApiError: ``session_of_another_user``, or
-            ``attachment_not_found``; then nothing is stored.
+        :param payer: The key whose quota it counts to.
+        :raises ApiError: ``session_of_another_user``, ``attachment_not_found`` or
+            ``quota_exceeded``; then nothing is stored.
         """
-        pushed = self._store.write(
-            lambda db: self.push_in(
-                db, username=username, session_id=session_id, segments=segments, guard=guard
-            )
-        )
+
+        def job(db: peewee.Database) -> PushedMessage:
+            pushed = self.push_in(
+                db, username=username, session_id=session_id, segments=segments, guard=guard,
+                payer=payer,
+            )  # fmt: skip
+            self.quotas.check_at_end(db, payer)
+            return pushed
+
+        pushed = self._store.write(job)
         self.announce(pushed)
         return pushed
 
@@ -84,17 +93,18 @@ class Pusher:
         session_id: str,
         segments: Sequence[Segment],
         guard: KeyGuard | None = None,
+        payer: str | None = None,
     ) -> PushedMessage:
         """Store a message as :meth:`push` does, in the caller's transaction.
 
         Once that is committed, :meth:`announce` shows the message. What is
-        refused is refused before anything is written.
+        refused is refused before anything is written. Checking the quotas is the caller's.
         """
         resolved, rows = resolve_stored(db, segments, guard)
         lock_name(db, "session", session_id)
         session = sessions.find_session(db, session_id)
         if session is None:
-            session = sessions.create_session(db, session_id, username or NOBODY)
+            session = sessions.create_session(db, session_id, username or NOBODY, key_id=payer)
         elif username and session.creator == NOBODY:
             session = sessions.claim_session(db, session, username)
         elif session.platform_id != WEBCHAT or username not in ("", session.creator):
@@ -103,7 +113,7 @@ class Pusher:
             sessions.touch_session(db, session, session.config_id)
         content = {"type": "bot", "message": [one.to_wire() for one in resolved]}
         saved = messages.add_message(
-            db, session.id, WEBCHAT, messages.BOT, content, None, pushed=True
+            db, session.id, WEBCHAT, messages.BOT, content, None, pushed=True, payer=payer
         )
         link_attachments(db, saved[0], [row.id for row in rows])
         self._announcer.message_stored(

@@ -29,6 +29,8 @@ _RULES = {
     "turns_per_day": "Most turns a day (UTC).",
     "tokens_per_day": "Most tokens a day (UTC).",
     "upload_bytes": "Most bytes of its files together.",
+    "stored_bytes": "Most bytes of its messages, sessions and notes.",
+    "sessions": "Most sessions.",
     "legacy_errors": "Errors have status 200, for a client that says HTTP 400.",
 }
 

@@ -21,6 +21,7 @@ from ..errors import SettingsError
 PREFIX = "ASTRBOT_"
 
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 
 #: What a database's URL begins with.
 DATABASE_SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
@@ -88,8 +89,28 @@ class Settings:
         512 * MIB, "Largest attachment that is uploaded in chunks; above it 413.", minimum=1
     )
     max_bytes_per_key: int = _setting(
-        0,
+        64 * GIB,
         "Most that the attachments of one key have together; above it 413; 0: no limit.",
+        minimum=0,
+    )
+    max_all_file_bytes: int = _setting(
+        0, "Most that all attachments have together; above it 413; 0: no limit.", minimum=0
+    )
+    max_stored_bytes_per_key: int = _setting(
+        8 * GIB,
+        "Most that messages, sessions, notes, deliveries and remembered requests of one key take; "
+        "above it 413; 0: no limit.",
+        minimum=0,
+    )
+    max_stored_bytes: int = _setting(
+        64 * GIB, "The same of all keys together; above it 413; 0: no limit.", minimum=0
+    )
+    max_sessions_per_key: int = _setting(
+        1_000_000, "Most sessions of one key; above it 413; 0: no limit.", minimum=0
+    )
+    min_free_bytes: int = _setting(
+        256 * MIB,
+        "Free space of the data directory's disk below which nothing new is taken: 413; 0: any.",
         minimum=0,
     )
     allowed_file_types: list[str] = _setting(

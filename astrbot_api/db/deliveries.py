@@ -22,6 +22,7 @@ import orjson
 import peewee
 
 from ..runtime.clock import now_us
+from . import stored
 from .locks import lock_name
 from .models import (
     DELIVERY_DUE,
@@ -169,6 +170,7 @@ def add_delivery(
     target: str,
     content: Any,
     key_id: str | None = None,
+    payer: str | None = None,
     reply_to: str | None = None,
     ordered: bool = True,
     sent_as: Sequence[str] | None = None,
@@ -176,6 +178,7 @@ def add_delivery(
 ) -> str:
     """Put a delivery at the end of its target's line; return its ``delivery_id``.
 
+    :param payer: The key whose quota it counts to; None: nobody's.
     :param ordered: False: it does not wait for others of the same target.
     :param sent_as: Its ids there, if it has arrived already, as in a web chat.
     :param traceparent: What it is a part of, in a trace.
@@ -183,6 +186,8 @@ def add_delivery(
     delivery_id, now, queued = str(uuid.uuid4()), now_us(), sent_as is None
     if queued and ordered:
         lock_name(db, "delivery", target)
+    payer, text = payer or stored.NOBODY, _dump(content)
+    size = stored.size_of(text, target, traceparent)
     insert(
         db,
         Delivery,
@@ -190,7 +195,7 @@ def add_delivery(
         platform_id=platform_id,
         target=target,
         key_id=key_id,
-        content=_dump(content),
+        content=text,
         reply_to=reply_to,
         status="queued" if queued else "sent",
         head=int(queued and (not ordered or count_line(db, target, 1) == 0)),
@@ -200,7 +205,10 @@ def add_delivery(
         updated_at=now,
         finished_at=None if queued else now,
         traceparent=traceparent,
+        payer=payer,
+        size_bytes=size,
     )
+    stored.add(db, payer, "deliveries", 1, size)
     return delivery_id
 
 
@@ -341,7 +349,10 @@ def prune(db: peewee.Database, *, keep_us: int, limit: int = 500) -> int:
     """Delete old finished deliveries, some at a time; return how many."""
     old = Delivery.select(Delivery.id).where(Delivery.finished_at < now_us() - keep_us)
     old = old.order_by(Delivery.finished_at).limit(limit)
-    return int(Delivery.delete().where(Delivery.id.in_(old)).execute(db))
+    query = Delivery.delete().where(Delivery.id.in_(old))
+    gone = list(query.returning(Delivery.payer, Delivery.size_bytes).tuples().execute(db))
+    stored.give_back(db, "deliveries", [(payer, 1, size) for payer, size in gone])
+    return len(gone)
 
 
 def _dump(value: Any) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import peewee
 
 from ..runtime.clock import now_us
+from . import stored
 from .models import IdempotentRequest as Request
 from .models import Worker
 from .prepared import Prepared, equals, param, params
@@ -17,11 +18,24 @@ KEPT_US = 24 * 3600 * 1_000_000
 
 _OF_KEY = equals(Request.key_id, Request.client_key)
 
-_FORGET_OLD = Prepared(Request.delete().where(_OF_KEY & (Request.created_at < param("before"))))
+_PAID = (Request.payer, Request.size_bytes)
+
+_FORGET_OLD = Prepared(
+    Request.delete().where(_OF_KEY & (Request.created_at < param("before"))).returning(*_PAID)
+)
 
 _CLAIM = Prepared(
     Request.insert(
-        **params("key_id", "client_key", "body_hash", "worker_id", "run_id", "created_at")
+        **params(
+            "key_id",
+            "client_key",
+            "body_hash",
+            "worker_id",
+            "run_id",
+            "created_at",
+            "payer",
+            "size_bytes",
+        )
     ).on_conflict_ignore()
 )
 
@@ -41,17 +55,22 @@ _FIND = Prepared(
 #: What a worker has claimed and not answered.
 _CLAIMED = _OF_KEY & equals(Request.worker_id) & Request.status.is_null()
 
-_ANSWER = params("body_hash", "status", "answer")
+_ANSWER = {
+    **params("body_hash", "status", "answer"),
+    "size_bytes": Request.size_bytes + param("more_bytes"),
+}
+
+_FIND_ANSWER = Prepared(Request.select(Request.payer, Request.answer).where(_OF_KEY))
 
 _FINISH = Prepared(Request.update(**_ANSWER).where(_OF_KEY))
 
 _FINISH_FIRST = Prepared(Request.update(**_ANSWER).where(_CLAIMED))
 
-_FORGET = Prepared(Request.delete().where(_OF_KEY))
+_FORGET = Prepared(Request.delete().where(_OF_KEY).returning(*_PAID))
 
-_RELEASE = Prepared(Request.delete().where(_OF_KEY & equals(Request.worker_id)))
+_RELEASE = Prepared(Request.delete().where(_OF_KEY & equals(Request.worker_id)).returning(*_PAID))
 
-_RELEASE_UNANSWERED = Prepared(Request.delete().where(_CLAIMED))
+_RELEASE_UNANSWERED = Prepared(Request.delete().where(_CLAIMED).returning(*_PAID))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +78,13 @@ class ClientKey:
     """What a client calls a request: its API key, its word, and a hash of what it sends.
 
     :param body_hash: The kind of request, a colon, and the hash where it is known.
+    :param payer: The key whose quota its row counts to.
     """
 
     key_id: str
     word: str
     body_hash: str
+    payer: str = stored.NOBODY
 
     @property
     def kind(self) -> str:
@@ -105,17 +126,22 @@ def claim(
     """
     now = now_us()
     names = _name(key)
-    _FORGET_OLD.execute(db, **names, before=now - KEPT_US)
-    values = {"body_hash": key.body_hash, "worker_id": worker_id, "run_id": run_id}
+    _delete(db, _FORGET_OLD, **names, before=now - KEPT_US)
+    size = stored.size_of(key.word, key.word, key.body_hash)
+    values = {
+        "body_hash": key.body_hash, "worker_id": worker_id, "run_id": run_id, "payer": key.payer,
+        "size_bytes": size,
+    }  # fmt: skip
     for _ in range(2):
         if _CLAIM.execute(db, **names, **values, created_at=now).rowcount:
+            stored.add(db, key.payer, "requests", 1, size)
             return None
         earlier, worker = _find(db, key)
         if earlier is None:
             continue
         if earlier.run_id is not None or earlier.status is not None or earlier.in_flight:
             return earlier
-        _RELEASE_UNANSWERED.execute(db, **names, worker_id=worker)
+        _delete(db, _RELEASE_UNANSWERED, **names, worker_id=worker)
     return EarlierRequest(key.body_hash, None, None, None, in_flight=True)
 
 
@@ -135,7 +161,7 @@ def _find(db: peewee.Database, key: ClientKey) -> tuple[EarlierRequest | None, s
 
 def finish(db: peewee.Database, key: ClientKey, status: int, answer: str) -> None:
     """Keep the answer to a request, and the hash of what it was asked with."""
-    _FINISH.execute(db, **_name(key), body_hash=key.body_hash, status=status, answer=answer)
+    _finish(db, _FINISH, key, status, answer)
 
 
 def finish_first(
@@ -145,8 +171,23 @@ def finish_first(
 
     :returns: False when the request is no longer this worker's: another took it over.
     """
-    values = {"body_hash": key.body_hash, "status": status, "answer": answer}
-    return bool(_FINISH_FIRST.execute(db, **_name(key), worker_id=worker_id, **values).rowcount)
+    return _finish(db, _FINISH_FIRST, key, status, answer, worker_id=worker_id)
+
+
+def _finish(
+    db: peewee.Database, statement: Prepared, key: ClientKey, status: int, answer: str, **more: str
+) -> bool:
+    """Keep an answer, and count its bytes. Returns whether the request is there."""
+    names = _name(key)
+    payer, before = _FIND_ANSWER.execute(db, **names).fetchone() or (None, None)
+    grown = len(answer.encode()) - len((before or "").encode())
+    done = statement.execute(
+        db, **names, **more, body_hash=key.body_hash, status=status, answer=answer,
+        more_bytes=grown,
+    ).rowcount  # fmt: skip
+    if done:
+        stored.add(db, payer, "requests", 0, grown)
+    return bool(done)
 
 
 def release(
@@ -158,12 +199,17 @@ def release(
         asked for was done.
     """
     statement = _RELEASE if even_if_answered else _RELEASE_UNANSWERED
-    statement.execute(db, **_name(key), worker_id=worker_id)
+    _delete(db, statement, **_name(key), worker_id=worker_id)
 
 
 def forget(db: peewee.Database, key: ClientKey) -> None:
     """Forget a request whose run is gone with its session."""
-    _FORGET.execute(db, **_name(key))
+    _delete(db, _FORGET, **_name(key))
+
+
+def _delete(db: peewee.Database, statement: Prepared, **values: object) -> None:
+    gone = statement.execute(db, **values).fetchall()
+    stored.give_back(db, "requests", [(payer, 1, size) for payer, size in gone])
 
 
 def prune(db: peewee.Database, limit: int) -> int:
@@ -172,7 +218,10 @@ def prune(db: peewee.Database, limit: int) -> int:
     old = Request.select(Request.key_id, Request.client_key)
     old = old.where(Request.created_at < now_us() - KEPT_US)
     old = old.order_by(Request.created_at).limit(limit)
-    return int(Request.delete().where(name.in_(old)).execute(db))
+    query = Request.delete().where(name.in_(old)).returning(*_PAID)
+    gone = list(query.tuples().execute(db))
+    stored.give_back(db, "requests", [(payer, 1, size) for payer, size in gone])
+    return len(gone)
 
 
 def _name(key: ClientKey) -> dict[str, str]:

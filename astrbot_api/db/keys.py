@@ -79,6 +79,8 @@ FIND_VALID = Prepared(_select_valid())
 
 _PARENT = Prepared(ApiKey.select(ApiKey.parent_id).where(equals(ApiKey.key_id)))
 
+_RULES = Prepared(ApiKey.select(ApiKey.rules).where(equals(ApiKey.key_id)))
+
 _NOTE_FIRST_USE = Prepared(
     ApiKey.update(last_used_at=param("now"))
     .where(equals(ApiKey.key_id) & ApiKey.last_used_at.is_null())
@@ -348,10 +350,15 @@ def find_parent(db: peewee.Database, key_id: str) -> str | None:
     return None if row is None else row[0]
 
 
+def find_root(db: peewee.Database, key_id: str | None) -> str | None:
+    """Return the key that pays for a key: a session key's maker, or the key itself."""
+    return find_parent(db, key_id) or key_id if key_id else None
+
+
 def find_rules(db: peewee.Database, key_id: str) -> str | None:
     """Return the guard rails of a key as JSON; None where it has none."""
-    rules: str | None = ApiKey.select(ApiKey.rules).where(ApiKey.key_id == key_id).scalar(db)
-    return rules
+    row = _RULES.execute(db, key_id=key_id).fetchone()
+    return None if row is None else row[0]
 
 
 def count_session_keys(db: peewee.Database, key_id: str, limit: int) -> int:

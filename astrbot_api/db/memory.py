@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import peewee
 
 from ..runtime.clock import now_us
+from . import stored
 from .locks import lock_name
 from .models import Note, SessionSummary
 
@@ -19,9 +20,18 @@ class Summary:
     text: str
 
 
-def save_note(db: peewee.Database, username: str, key: str, value: str, *, max_notes: int) -> bool:
+def save_note(
+    db: peewee.Database,
+    username: str,
+    key: str,
+    value: str,
+    *,
+    max_notes: int,
+    payer: str | None = None,
+) -> bool:
     """Keep a note, or replace the one of this name.
 
+    :param payer: The key whose quota it counts to; None: nobody's.
     :returns: False when the user has ``max_notes`` others already.
     """
     lock_name(db, "note", username)
@@ -29,17 +39,21 @@ def save_note(db: peewee.Database, username: str, key: str, value: str, *, max_n
     others = Note.select().where(own & (Note.key != key)).count(db)
     if others >= max_notes:
         return False
-    values = {"value": value, "updated_at": now_us()}
-    Note.insert(username=username, key=key, **values).on_conflict(
-        conflict_target=[Note.username, Note.key], update=values
+    delete_note(db, username, key)
+    payer, size = payer or stored.NOBODY, stored.size_of(username, username, key, key, value)
+    Note.insert(
+        username=username, key=key, value=value, updated_at=now_us(), payer=payer, size_bytes=size
     ).execute(db)
+    stored.add(db, payer, "notes", 1, size)
     return True
 
 
 def delete_note(db: peewee.Database, username: str, key: str) -> bool:
     """Throw a note away. Returns whether there was one."""
     query = Note.delete().where((Note.username == username) & (Note.key == key))
-    return bool(query.execute(db))
+    gone = list(query.returning(Note.payer, Note.size_bytes).tuples().execute(db))
+    stored.give_back(db, "notes", [(payer, 1, size) for payer, size in gone])
+    return bool(gone)
 
 
 def list_notes(db: peewee.Database, username: str, key: str = "") -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import orjson
 import peewee
 
 from ..runtime.clock import now_us, to_iso
+from . import stored
 from .locks import lock_session
 from .models import PUSHED, Message, MessageAttachment
 from .prepared import Prepared, equals, insert, param
@@ -66,6 +67,12 @@ _PUSHED_SESSIONS = Prepared(
     .group_by(Message.session)
 )
 
+_FIND_PAID = Prepared(
+    Message.select(Message.payer, Message.sender_id, Message.sender_name, Message.size_bytes).where(
+        equals(Message.id)
+    )
+)
+
 #: How far a message may be from another one of its turn.
 _TURN_SPAN = 1000
 
@@ -109,22 +116,26 @@ def add_message(
     sender_name: str = "",
     pushed: bool = False,
     steps: Sequence[Mapping[str, Any]] | None = None,
+    payer: str | None = None,
 ) -> tuple[int, int]:
     """Store a message; its number is above that of every message of the session before it.
 
     :param sender: The username, or :data:`BOT`.
     :param sender_name: How the sender is called, where that is another name.
     :param pushed: Whether it was pushed: open streams of the session show it.
+    :param payer: The key whose quota it counts to; None: nobody's.
     :returns: Its id and its time in microseconds.
     """
     lock_session(db, session)
-    now = now_us()
+    now, text = now_us(), orjson.dumps(content).decode()
+    attached = orjson.dumps(steps).decode() if steps else None
+    payer, size = payer or stored.NOBODY, stored.size_of(text, attached, sender, sender_name)
     row = insert(
         db, Message, session=session, platform_id=platform_id, sender_id=sender,
-        sender_name=sender_name or sender, content=orjson.dumps(content).decode(),
-        llm_checkpoint_id=llm_checkpoint_id, created_at=now, pushed=int(pushed),
-        attached=orjson.dumps(steps).decode() if steps else None,
+        sender_name=sender_name or sender, content=text, llm_checkpoint_id=llm_checkpoint_id,
+        created_at=now, pushed=int(pushed), attached=attached, payer=payer, size_bytes=size,
     ).fetchone()  # fmt: skip
+    stored.add(db, payer, "messages", 1, size)
     return row[0], now
 
 
@@ -290,16 +301,37 @@ def find_of_turn(
 
 
 def replace_content(db: peewee.Database, number: int, content: dict[str, Any]) -> None:
-    """Replace the content of a message; its links to attachments go, and what was attached."""
+    """Replace the content of a message; its links to attachments go, and what was attached.
+
+    Its payer pays for the new content, too.
+    """
     text = orjson.dumps(content).decode()
-    Message.update(content=text, attached=None).where(Message.id == number).execute(db)
+    row = _FIND_PAID.execute(db, id=number).fetchone()
+    if row is None:
+        return
+    payer, sender, sender_name, before = row
+    size = stored.size_of(text, sender, sender_name)
+    Message.update(content=text, attached=None, size_bytes=size).where(
+        Message.id == number
+    ).execute(db)
+    stored.add(db, payer, "messages", 0, size - before)
     MessageAttachment.delete().where(MessageAttachment.message == number).execute(db)
 
 
 def delete_message(db: peewee.Database, number: int) -> None:
     """Remove a message and its links to attachments."""
-    MessageAttachment.delete().where(MessageAttachment.message == number).execute(db)
-    Message.delete().where(Message.id == number).execute(db)
+    delete_messages(db, [number])
+
+
+def delete_messages(db: peewee.Database, numbers: Sequence[int]) -> None:
+    """Remove messages and their links to attachments, and count them no longer."""
+    MessageAttachment.delete().where(MessageAttachment.message.in_(numbers)).execute(db)
+    sums = Message.select(
+        Message.payer, peewee.fn.COUNT(Message.id), peewee.fn.SUM(Message.size_bytes)
+    )
+    paid = list(sums.where(Message.id.in_(numbers)).group_by(Message.payer).tuples().execute(db))
+    Message.delete().where(Message.id.in_(numbers)).execute(db)
+    stored.give_back(db, "messages", paid)
 
 
 def list_pushed(db: peewee.Database, session: int, after: int, limit: int) -> list[MessageRow]:

@@ -160,6 +160,9 @@ class Message(Table):
     created_at = Whole()
     pushed = Whole(default=0, constraints=_ZERO)
     attached = TextField(null=True)
+    #: Whose quota it counts to, and with how many bytes (see :mod:`astrbot_api.db.stored`).
+    payer = TextField(null=True)
+    size_bytes = Whole(default=0, constraints=_ZERO)
 
 
 #: Messages that streams and inboxes show unasked. As text, or no partial index serves it.
@@ -176,6 +179,8 @@ class Note(Table):
     key = TextField()
     value = TextField()
     updated_at = Whole()
+    payer = TextField(null=True)
+    size_bytes = Whole(default=0, constraints=_ZERO)
 
     class Meta:
         primary_key = CompositeKey("username", "key")
@@ -223,6 +228,8 @@ class IdempotentRequest(Table):
     status = Whole(null=True)
     answer = TextField(null=True)
     created_at = Whole()
+    payer = TextField(null=True)
+    size_bytes = Whole(default=0, constraints=_ZERO)
 
     class Meta:
         table_name = "idempotency"
@@ -311,6 +318,26 @@ class AttachmentTotal(Table):
     key_id = TextField(primary_key=True)
     size_bytes = Whole()
     attachments = Whole()
+
+
+class KeyStored(Table):
+    """What a key has stored: numbers and bytes, by kind.
+
+    Kept in step by :mod:`astrbot_api.db.stored` alone, as the quota of a key is
+    checked whenever something is stored for it.
+    """
+
+    key_id = TextField(primary_key=True)
+    messages = Whole()
+    messages_bytes = Whole()
+    sessions = Whole()
+    sessions_bytes = Whole()
+    deliveries = Whole()
+    deliveries_bytes = Whole()
+    requests = Whole()
+    requests_bytes = Whole()
+    notes = Whole()
+    notes_bytes = Whole()
 
 
 class StrayBlob(Table):
@@ -499,6 +526,8 @@ class Delivery(Table):
     updated_at = Whole()
     finished_at = Whole(null=True)
     traceparent = TextField(null=True)
+    payer = TextField(null=True)
+    size_bytes = Whole(default=0, constraints=_ZERO)
 
 
 # As text, or no partial index serves them.

@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from ..errors import SettingsError, StorageError
 from ..runtime.per_process import PerProcess
-from . import migrating
+from . import migrating, stored
 from .failures import as_storage_error, as_unknown_outcome
 from .postgres_connection import (
     Connection,
@@ -191,7 +191,9 @@ def _run_job(connection: Connection, job: Callable[[peewee.Database], T]) -> T:
     connection.database.held_locks.clear()
     connection.execute("BEGIN", prepare=False)
     try:
+        stored.begin(connection.database)
         result = job(connection.database)
+        stored.settle(connection.database)
     except BaseException as error:
         _roll_back(connection, error)
         raise

@@ -12,19 +12,20 @@ import peewee
 
 from ..runtime.clock import now_us
 from .locks import lock_name
+from .messages import delete_messages
 from .models import (
     ChatSession,
     DeletedSession,
     Message,
-    MessageAttachment,
     Run,
     SessionSummary,
 )
-from .sessions import SessionRow, count_session_less
+from .sessions import SessionRow, count_session_less, pay_less
 
 
 def remove_session(db: peewee.Database, session: SessionRow) -> None:
     """Take a session from its owner, and note that it is to be emptied."""
+    pay_less(db, session)
     ChatSession.delete().where(ChatSession.id == session.id).execute(db)
     count_session_less(db, session)
     SessionSummary.delete().where(SessionSummary.session == session.id).execute(db)
@@ -60,8 +61,7 @@ def _delete_messages(db: peewee.Database, session: int, limit: int) -> int:
     ids = list(of_session.order_by(Message.id).limit(limit).scalars(db))
     if ids:
         # By number: a turn that ends meanwhile adds a message, whose links must go with it.
-        MessageAttachment.delete().where(MessageAttachment.message.in_(ids)).execute(db)
-        Message.delete().where(Message.id.in_(ids)).execute(db)
+        delete_messages(db, ids)
     return len(ids)
 
 

@@ -10,6 +10,7 @@ import peewee
 
 from ..errors import ApiError
 from ..runtime.clock import now_us, to_iso
+from . import stored
 from .models import ChatSession, SessionCount
 from .prepared import Prepared, equals, insert, param, params
 
@@ -59,6 +60,11 @@ _SHOWN = (
     ChatSession.session_id, ChatSession.platform_id, ChatSession.creator, ChatSession.display_name,
     ChatSession.is_group, ChatSession.created_at, ChatSession.updated_at,
 )  # fmt: skip
+
+_PAYER = Prepared(ChatSession.select(ChatSession.key_id).where(equals(ChatSession.id)))
+
+#: What a session counts for its title, whether it has one or not.
+_TITLE_BYTES = 1024
 
 _DESCRIBE = Prepared(ChatSession.select(*_SHOWN).where(equals(ChatSession.id)))
 
@@ -113,15 +119,18 @@ def create_session(
     (number,) = insert(
         db, ChatSession, session_id=session_id, platform_id=platform_id, creator=creator,
         is_group=int(is_group), config_id=config_id, created_at=now, updated_at=now,
-        key_id=key_id,
+        key_id=key_id or stored.NOBODY,
     ).fetchone()  # fmt: skip
     count_session(db, creator, platform_id)
+    stored.add(db, key_id or stored.NOBODY, "sessions", 1, _size(session_id, creator))
     return SessionRow(number, session_id, platform_id, creator, None, config_id, 0)
 
 
 def claim_session(db: peewee.Database, session: SessionRow, creator: str) -> SessionRow:
     """Give a session that nobody owns yet to its first user."""
     ChatSession.update(creator=creator).where(ChatSession.id == session.id).execute(db)
+    more = _size(session.session_id, creator) - _size(session.session_id, session.creator)
+    stored.add(db, _find_payer(db, session), "sessions", 0, more)
     count_session_less(db, session)
     count_session(db, creator, session.platform_id)
     return replace(session, creator=creator)
@@ -140,6 +149,22 @@ def count_session_less(db: peewee.Database, session: SessionRow) -> None:
         .where(SessionCount.platform_id == session.platform_id)
         .execute(db)
     )
+
+
+def pay_less(db: peewee.Database, session: SessionRow) -> None:
+    """Count a session that is about to be deleted no longer to the key that made it."""
+    size = _size(session.session_id, session.creator)
+    stored.add(db, _find_payer(db, session), "sessions", -1, -size)
+
+
+def _find_payer(db: peewee.Database, session: SessionRow) -> str | None:
+    row = _PAYER.execute(db, id=session.id).fetchone()
+    return None if row is None else row[0]
+
+
+def _size(session_id: str, creator: str) -> int:
+    """Return what a session counts, in bytes: its creator stands in three indexes, too."""
+    return stored.size_of(session_id, session_id, *[creator] * 4) + _TITLE_BYTES
 
 
 def touch_session(db: peewee.Database, session: SessionRow, config_id: str | None) -> None:

@@ -15,7 +15,7 @@ from ..runtime.filelock import lock_file
 from ..runtime.per_process import PerProcess
 from ..runtime.private_files import create_private_file
 from ..runtime.threads import BatchWriter
-from . import migrating
+from . import migrating, stored
 from .failures import as_storage_error
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,9 @@ class _Own:
 def _run_job(db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any | BaseException:
     db.execute_sql("SAVEPOINT job")
     try:
+        stored.begin(db)
         result = job(db)
+        stored.settle(db)
     except Exception as error:
         db.execute_sql("ROLLBACK TO job")
         db.execute_sql("RELEASE job")

@@ -8,7 +8,8 @@ import peewee
 
 from ..runtime.clock import now_us, to_iso
 from . import keyuse
-from .models import RUN_ACTIVE, AttachmentTotal, ChatSession, Run, is_postgres
+from .models import RUN_ACTIVE, ChatSession, Run, is_postgres
+from .stored import sum_stored
 
 #: How many of the last turns the median is taken of, and failures are looked for in.
 _RECENT = 200
@@ -24,12 +25,7 @@ def describe_server(db: peewee.Database, days: int) -> dict[str, Any]:
         .execute(db)
     )
     durations = _list_durations(db)
-    total = AttachmentTotal
-    size, count = (
-        total.select(peewee.fn.SUM(total.size_bytes), peewee.fn.SUM(total.attachments))
-        .tuples()
-        .execute(db)[0]
-    )
+    stored = sum_stored(db)
     return {
         "runs_now": active.get("running", 0),
         "runs_waiting": active.get("queued", 0),
@@ -39,8 +35,11 @@ def describe_server(db: peewee.Database, days: int) -> dict[str, Any]:
         "turns_measured": len(durations),
         "failures": _list_failures(db),
         "database_bytes": _database_bytes(db),
-        "attachment_bytes": int(size or 0),
-        "attachments": int(count or 0),
+        "attachment_bytes": stored.files_bytes,
+        "attachments": stored.files,
+        "stored_bytes": stored.total_bytes,
+        "messages": stored.messages,
+        "sessions": stored.sessions,
     }
 
 

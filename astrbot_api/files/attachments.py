@@ -12,11 +12,10 @@ import peewee
 from ..config.settings import Settings
 from ..db import attachments as rows
 from ..db.attachments import AttachmentRow
-from ..db.keys import find_rules
 from ..db.store import Store
 from ..errors import ApiError, StorageError
 from ..idempotency import AnswerToStore
-from ..keys.rules import load_rules
+from ..keys.quotas import Quotas
 from ..runtime.metrics import Metrics
 from .incoming import PIECE_BYTES, Incoming, remove_stale
 from .storage.opening import open_storage
@@ -45,7 +44,9 @@ class Attachments:
         store: Store,
         storage: Storage | None = None,
         metrics: Metrics | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
+        self._quotas = quotas or Quotas(settings, store)
         self._settings = settings
         self._metrics = metrics
         self._store = store
@@ -75,7 +76,7 @@ class Attachments:
             "body_too_large",
             f"the file is larger than the limit of {limit} bytes (ASTRBOT_MAX_FILE_BYTES)",
         )
-        room, refused = self._room_of(key_id)
+        room, refused = self._quotas.find_room(key_id)
         if room is not None and room < limit:
             limit, refusal = room, refused
         return self.open_incoming(name, key_id, limit, refusal, attachment_id)
@@ -249,41 +250,14 @@ class Attachments:
             self.delete_blob(fresh)
         return row
 
-    def _room_of(self, key_id: str | None) -> tuple[int | None, ApiError]:
-        """Return how many bytes a key may still send (None: any), and the refusal beyond."""
-        with self._store.read() as db:
-            limit, name = self._limit_of(db, key_id)
-            if not limit or key_id is None:
-                return None, _quota_exceeded(0, name)
-            left = max(0, limit - rows.total_bytes_of_key(db, key_id))
-        return left, _quota_exceeded(limit, name)
-
     def check_room(self, db: peewee.Database, key_id: str | None, size_bytes: int) -> None:
         """Check, in the transaction that adds them, that a key may have so many bytes more.
 
         :raises ApiError: ``quota_exceeded``.
         """
-        limit, name = self._limit_of(db, key_id)
-        if limit and key_id is not None:
+        if key_id is not None:
             rows.lock_total(db, key_id)
-            if rows.total_bytes_of_key(db, key_id) + size_bytes > limit:
-                raise _quota_exceeded(limit, name)
-
-    def _limit_of(self, db: peewee.Database, key_id: str | None) -> tuple[int, str]:
-        """Return how many bytes a key may have (0: any), and what says so."""
-        text = None if key_id is None else find_rules(db, key_id)
-        limit = load_rules(text).upload_bytes if text else None
-        if limit is not None:
-            return limit, "its rule upload_bytes"
-        return self._settings.max_bytes_per_key, "ASTRBOT_MAX_BYTES_PER_KEY"
-
-
-def _quota_exceeded(limit: int, name: str) -> ApiError:
-    return ApiError(
-        "quota_exceeded",
-        f"with this file the key's attachments would have more than {limit} bytes "
-        f"({name}); delete some of them",
-    )
+        self._quotas.check_file(db, key_id, size_bytes)
 
 
 class _Chunks(Iterator[bytes]):

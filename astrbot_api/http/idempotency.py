@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -49,7 +50,8 @@ def read_client_key(kind: str, content: Any = None) -> ClientKey | None:
             "invalid_request",
             f"{HEADER} must have at most {_MAX_CHARS} printable ASCII characters",
         )
-    key = ClientKey(get_caller().key_id, word, f"{kind}:")
+    caller = get_caller()
+    key = ClientKey(caller.key_id, word, f"{kind}:", caller.root_id)
     if content is None:
         return key
     return add_hash(key, orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
@@ -58,7 +60,7 @@ def read_client_key(kind: str, content: Any = None) -> ClientKey | None:
 def add_hash(key: ClientKey, content: bytes) -> ClientKey:
     """Return a key with the hash of what was sent."""
     digest = hashlib.sha256(content).hexdigest()[:48]
-    return ClientKey(key.key_id, key.word, f"{key.kind}:{digest}")
+    return replace(key, body_hash=f"{key.kind}:{digest}")
 
 
 def replay(stored: StoredAnswer) -> Response:

@@ -45,6 +45,7 @@ class Sending:
 
     :param umos: One conversation, or several when ``listed``.
     :param message: A string or a list of segments, unchecked.
+    :param payer: The key whose quota it counts to.
     :param reach: The targets that the caller may send to.
     :param guard: The rules of the caller's key; None: it has none.
     :param listed: Whether its answer is a list, with one result a UMO.
@@ -53,6 +54,7 @@ class Sending:
     umos: Sequence[str]
     message: Any
     key_id: str | None = None
+    payer: str | None = None
     reach: Reach = Reach()
     guard: KeyGuard | None = None
     listed: bool = False
@@ -110,6 +112,8 @@ class ProactiveMessages:
                     pushed += [message] if message else []
                 except ApiError as error:  # before it has written anything
                     outcomes.append(Outcome(text, status="failed", error=error))
+            if any(one.error is None for one in outcomes):
+                self._pusher.quotas.check_at_end(db, sending.payer)
             if claim is not None and any(one.error is None for one in outcomes):
                 claim.answer(*sending.describe(outcomes)).store(db)
             return outcomes, pushed
@@ -155,7 +159,7 @@ class ProactiveMessages:
             delivery_id = deliveries.add_delivery(
                 db, platform_id=umo.platform_id, target=str(umo), key_id=sending.key_id,
                 content=[one.to_wire() for one in resolved],
-                traceparent=traceparent,
+                traceparent=traceparent, payer=sending.payer,
             )  # fmt: skip
             return Outcome(str(umo), delivery_id), None
 
@@ -178,12 +182,12 @@ class ProactiveMessages:
         def job(db: peewee.Database) -> tuple[Outcome, PushedMessage]:
             pushed = self._pusher.push_in(
                 db, username=owner, session_id=session_id, segments=segments,
-                guard=sending.guard,
+                guard=sending.guard, payer=sending.payer,
             )  # fmt: skip
             delivery_id = deliveries.add_delivery(
                 db, platform_id=WEBCHAT, target=str(umo), key_id=sending.key_id,
                 # The message itself is in the session.
-                content=[], sent_as=[str(pushed.id)],
+                content=[], sent_as=[str(pushed.id)], payer=sending.payer,
             )  # fmt: skip
             return Outcome(str(umo), delivery_id, "sent"), pushed
 

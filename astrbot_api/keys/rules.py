@@ -39,6 +39,8 @@ class KeyRules:
     :param addresses: Networks that its requests may come from.
     :param streams: Most turns that run or wait at once.
     :param upload_bytes: Most bytes that its attachments have together.
+    :param stored_bytes: Most bytes that its messages, sessions and notes take.
+    :param sessions: Most sessions that it has made.
     :param legacy_errors: Errors of 400, 404, 409 and 415 have status 200, as in AstrBot.
     :param max_turns: Most turns in all; with ``max_tokens`` a session key's budget.
     """
@@ -57,6 +59,8 @@ class KeyRules:
     turns_per_day: int | None = None
     tokens_per_day: int | None = None
     upload_bytes: int | None = None
+    stored_bytes: int | None = None
+    sessions: int | None = None
     max_turns: int | None = None
     max_tokens: int | None = None
     legacy_errors: bool | None = None
@@ -164,7 +168,7 @@ class KeyGuard:
 _NUMBERS = frozenset(
     {
         "requests_per_minute", "streams", "turns_per_day", "tokens_per_day", "upload_bytes",
-        "max_turns", "max_tokens",
+        "stored_bytes", "sessions", "max_turns", "max_tokens",
     }
 )  # fmt: skip
 _LISTS = frozenset({"configs", "bots", "umos", "tools", "addresses"})

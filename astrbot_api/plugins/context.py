@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import marshmallow as ma
+import peewee
 from jsonschema import Draft202012Validator
 
 from ..agent.cancel import Cancellation
@@ -28,11 +29,14 @@ class Host:
     :param data_dir: The server's data directory.
     :param store: The database. The built-in plugins use it; its tables may
         change in any version, so keep what is yours in :meth:`make_folder`.
+    :param check_room: Called with the database, in a transaction that stores something there,
+        and the key that pays; raises :class:`~astrbot_api.errors.ApiError` beyond its quota.
     """
 
     plugin: str
     data_dir: Path
     store: Store
+    check_room: Callable[[peewee.Database, str | None], None] = lambda db, payer: None
 
     def make_folder(self) -> Path:
         """Return a folder for the plugin's own files, made when it is missing.

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import peewee
+
 from ..agent.tools import Tool, ToolContext
 from ..config.agents import AgentConfig
 from ..db.store import Store
@@ -50,6 +52,7 @@ class Plugins:
 
     :param found: In the order of importance: of two plugins, tools or
         commands of the same name the first is taken.
+    :param check_room: Checks the quota of a key, in a transaction.
     :param complete: Whether these are all that there are; then what a config
         names beside them is logged.
     """
@@ -60,8 +63,10 @@ class Plugins:
         *,
         data_dir: Path,
         store: Store,
+        check_room: Callable[[peewee.Database, str | None], None] = lambda db, payer: None,
         complete: bool = True,
     ) -> None:
+        self._check_room = check_room
         self._complete = complete
         self._data_dir = data_dir
         self._store = store
@@ -87,7 +92,7 @@ class Plugins:
         for record in self._records.values():
             if record.plugin is None or record.started:
                 continue
-            host = Host(record.name, self._data_dir, self._store)
+            host = Host(record.name, self._data_dir, self._store, self._check_room)
             try:
                 self._loader.call(record.plugin, "startup", host=host)
                 record.started = True

@@ -28,6 +28,9 @@ _REQUEST_S = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
 _WAIT_S = (0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0)
 _FIRST_TOKEN_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
+#: Kinds of what is stored.
+_KINDS = ("messages", "sessions", "deliveries", "requests", "notes", "files")
+
 #: Most combinations of route, method and status. Callers cannot invent any, so
 #: this is never reached.
 _MAX_REQUEST_LABELS = 2000
@@ -67,6 +70,12 @@ class Metrics:
         self._tokens = Counter("tokens", "Tokens, as the models count them.", ["kind"], **own)
         self._deliveries = Counter(
             "deliveries", "Attempts to hand a message to a bot.", ["bot", "outcome"], **own
+        )
+        newest: dict[str, Any] = {**own, "multiprocess_mode": "livemostrecent"}
+        self._stored = Gauge("stored", "What is stored.", ["kind"], **newest)
+        self._stored_bytes = Gauge("stored_bytes", "Bytes of what is stored.", ["kind"], **newest)
+        self._free_bytes = Gauge(
+            "disk_free_bytes", "Free space of the data directory's disk.", **newest
         )
         self._uploads = Counter("uploads", "Attachments taken in.", **own)
         self._upload_bytes = Counter("upload_bytes", "Bytes of attachments taken in.", **own)
@@ -126,6 +135,17 @@ class Metrics:
         """Count an attachment that was taken in."""
         self._uploads.inc()
         self._upload_bytes.inc(size_bytes)
+
+    def note_stored(self, stored: Any, free_bytes: int | None) -> None:
+        """Note what is stored now, by kind, and the free space of the disk.
+
+        :param stored: See :class:`astrbot_api.db.stored.Stored`.
+        """
+        for kind in _KINDS:
+            self._stored.labels(kind).set(getattr(stored, kind))
+            self._stored_bytes.labels(kind).set(getattr(stored, f"{kind}_bytes"))
+        if free_bytes is not None:
+            self._free_bytes.set(free_bytes)
 
     def render(self) -> bytes:
         """Return the figures of all workers, in Prometheus' text format."""

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import peewee
+
 from ..config.agents import AgentConfig, read_config
 from ..config.files import ConfigFiles
 from ..config.settings import Settings
 from ..db import keys
 from ..db.deliveries import EVENT_PREFIX, list_newest
 from ..db.store import Store, open_store
+from ..db.stored import Stored, list_by_key, sum_stored
 from ..deliveries.webhook_file import read_webhooks
 from ..errors import AstrBotError, SettingsError
 from ..files.storage.opening import open_storage
@@ -27,6 +30,9 @@ from .findings import Finding
 
 #: Free space below which the disk is reported, in bytes.
 _LITTLE_BYTES = 512 * 1024 * 1024
+
+#: Part of a quota from which it is reported.
+_NEARLY_FULL = 0.8
 
 #: A name of a blob that nothing has.
 _NO_BLOB = f"{'0' * 64}-{'0' * 12}"
@@ -52,6 +58,7 @@ def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
         usable = store if all(one.state == "ok" for one in findings) else None
         if usable is not None:
             yield from _guard("keys", lambda: _examine_keys(usable))
+            yield from _guard("stored", lambda: _examine_stored(settings, usable))
         yield from _guard("storage", lambda: _examine_storage(settings))
         if settings.redis_url and offline:
             yield Finding("redis", "off", "not asked: --offline")
@@ -152,6 +159,49 @@ def _examine_keys(store: Store) -> Iterator[Finding]:
         yield Finding("keys", "ok", f"{len(valid)} valid of {len(found)}")
     else:
         yield Finding("keys", "warn", "no key is valid", "astrbot-api keys create NAME")
+
+
+def _examine_stored(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Report what is stored, and the quotas that are nearly full."""
+    with store.read() as db:
+        total = sum_stored(db)
+        quotas = list(_list_quotas(settings, db, total))
+    text = (
+        f"{total.messages} messages, {total.sessions} sessions and {total.deliveries} deliveries "
+        f"in {_to_mib(total.total_bytes)}, {total.files} files in {_to_mib(total.files_bytes)}"
+    )
+    full = [
+        f"{name} is {used * 100 // limit} % full"
+        for name, used, limit in quotas
+        if limit and used >= limit * _NEARLY_FULL
+    ]
+    if full:
+        remedy = "raise the quota, or delete sessions and files of the key"
+        yield Finding("stored", "warn", f"{text}; {'; '.join(full[:5])}", remedy)
+    else:
+        yield Finding("stored", "ok", text)
+
+
+def _list_quotas(
+    settings: Settings, db: peewee.Database, total: Stored
+) -> Iterator[tuple[str, int, int]]:
+    """Yield the name of each quota, what is used of it, and its limit (0: none)."""
+    yield "ASTRBOT_MAX_STORED_BYTES", total.total_bytes, settings.max_stored_bytes
+    yield "ASTRBOT_MAX_ALL_FILE_BYTES", total.files_bytes, settings.max_all_file_bytes
+    found = list_by_key(db)
+    for key in keys.list_keys(db):
+        one, rules = found.get(key["key_id"], Stored()), key.get("rules", {})
+        for rule, used, name, default in (
+            ("stored_bytes", one.total_bytes, "STORED_BYTES", settings.max_stored_bytes_per_key),
+            ("sessions", one.sessions, "SESSIONS", settings.max_sessions_per_key),
+            ("upload_bytes", one.files_bytes, "BYTES", settings.max_bytes_per_key),
+        ):
+            name = f"rule {rule}" if rule in rules else f"ASTRBOT_MAX_{name}_PER_KEY"
+            yield f"{name} of the key {key['name']}", used, rules.get(rule, default)
+
+
+def _to_mib(size_bytes: int) -> str:
+    return f"{size_bytes // 1024 // 1024} MiB"
 
 
 def _examine_storage(settings: Settings) -> Iterator[Finding]:

@@ -115,6 +115,15 @@ def test_the_last_development_state_is_taken_over(stores: list[Store]) -> None:
     old, fresh = stores
     _make_development(old)
     _run(old, "INSERT INTO owner VALUES ('bob', 'hash', 1, 2)")
+    _run(
+        old,
+        "INSERT INTO chat_session (id, session_id, platform_id, creator, is_group, context_after,"
+        " created_at, updated_at) VALUES (1, 'é', 'webchat', 'bob', 0, 0, 1, 1)",
+        "INSERT INTO message (id, session, platform_id, sender_id, sender_name, content,"
+        " created_at) VALUES (1, 1, 'webchat', 'bob', 'bob', '{\"é\":1}', 1)",
+        "INSERT INTO run (id, run_id, session, key_id, worker_id, status, created_at)"
+        " VALUES (1, 'r', 1, 'k', 'w', 'completed', 1)",
+    )
     if old.dialect == "postgres":
         frame = 'data: {"a":"\u00e9"}\nid: 1\n\n'
         _run(old, f"INSERT INTO run_event VALUES (7, 1, '{frame}')")
@@ -123,6 +132,9 @@ def test_the_last_development_state_is_taken_over(stores: list[Store]) -> None:
         assert _rows(old, "SELECT event FROM run_event") == [('{"a":"\u00e9"}'.encode(),)]
     assert old.list_migrations() == [(name, True) for name in ALL_MIGRATIONS]
     assert _rows(old, "SELECT name FROM owner") == [("bob",)]
+    # What is stored counts to the key of the session's first run.
+    counted = "SELECT key_id, messages, messages_bytes, sessions, sessions_bytes FROM key_stored"
+    assert _rows(old, counted) == [("k", 1, 512 + 8 + 3, 1, 512 + 1024 + 2 * 2 + 4 * 3)]
     fresh.upgrade()
     assert _describe(old) == _describe(fresh)
     assert len(_describe(old)) > 250

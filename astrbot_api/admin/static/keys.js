@@ -1,4 +1,4 @@
-import { adminData, ago, at, byId, codeBox, compact, confirmDialog, copy, emptyState, faultNote, fill, freshId, h, icon, keyRoute, openDialog, roots, t, toast } from "./dom.js";
+import { adminData, ago, at, byId, bytes, codeBox, compact, confirmDialog, copy, emptyState, faultNote, fill, freshId, h, icon, keyRoute, openDialog, roots, t, toast } from "./dom.js";
 import { USE_SERIES, fillDays, switchedChart } from "./chart.js";
 import { SCOPES, scopeTitle } from "./scopes.js";
 import { describeRules, rulesFields } from "./rules.js";
@@ -34,6 +34,7 @@ function row(key) {
     h("td", { "data-label": t("Last used") }, key.last_used_at ? ago(key.last_used_at) : h("span", { class: "muted" }, "–")),
     h("td", { "data-label": t("Expires") }, key.expires_at ? ago(key.expires_at) : h("span", { class: "muted" }, t("never"))),
     h("td", { "data-label": t("30 days") }, h("span", { class: "nowrap", title: t("Requests and tokens") }, key.use ? `${compact(key.use.requests)} / ${compact(tokens)}` : "–")),
+    h("td", { "data-label": t("Stored") }, h("span", { class: "nowrap", title: t("Messages and files") }, `${bytes(key.stored.bytes)} / ${bytes(key.stored.file_bytes)}`)),
     h("td", { "data-label": t("State") }, state(key)),
     h("td", {}, h("div", { class: "actions tight" },
       button("chart", t("Use by day"), showUse),
@@ -51,7 +52,7 @@ async function showKeys() {
         h("button", { class: "btn primary", type: "button", onclick: createKey }, icon("plus"), t("Create key")));
     }
     return h("div", { class: "table-box" }, h("table", { class: "cards-on-phone" },
-      h("thead", {}, h("tr", {}, [t("Name"), t("Opens"), t("Last used"), t("Expires"), t("30 days"), t("State")].map((name) => h("th", { scope: "col" }, name)),
+      h("thead", {}, h("tr", {}, [t("Name"), t("Opens"), t("Last used"), t("Expires"), t("30 days"), t("Stored"), t("State")].map((name) => h("th", { scope: "col" }, name)),
         h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, t("Actions"))))),
       h("tbody", {}, keys.map(row))));
   });

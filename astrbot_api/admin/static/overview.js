@@ -15,6 +15,7 @@ function tiles(data) {
     tile(t("Tokens today"), compact(tokens), t("{count} of them output", { count: compact(today.output_tokens ?? 0) })),
     tile(t("Median turn"), latency, t("of the last {count}", { count: data.turns_measured })),
     tile(t("Errors today"), compact((today.errors ?? 0) + (today.failed_turns ?? 0)), t("{count} failed turns", { count: today.failed_turns ?? 0 })),
+    tile(t("Sessions"), compact(data.sessions), t("{count} messages, {size}", { count: compact(data.messages), size: bytes(data.stored_bytes) })),
     tile(t("Storage"), bytes(data.database_bytes + data.attachment_bytes), t("{count} files", { count: compact(data.attachments) })));
 }
 

@@ -8,6 +8,8 @@ const NUMBERS = [
   ["turns_per_day", t("Turns a day"), (value) => t("{value} turns a day", { value: compact(value) })],
   ["tokens_per_day", t("Tokens a day"), (value) => t("{value} tokens a day", { value: compact(value) })],
   ["upload_bytes", t("Bytes of files"), (value) => t("{value} of files", { value: bytes(value) })],
+  ["stored_bytes", t("Bytes of messages"), (value) => t("{value} of messages", { value: bytes(value) })],
+  ["sessions", t("Sessions"), (value) => t("{value} sessions", { value: compact(value) })],
 ];
 
 const LISTS = [

@@ -340,6 +340,7 @@ class Answer:
             attachments=tuple(map(means.media.to_tool_attachment, turn.sent)),
             send_file=self._outbox.send,
             send_message=send_message,
+            payer=turn.request.payer,
             span=turn.span,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,10 +44,12 @@ def edit_user_message(
     message_id: int,
     segments: Sequence[Segment],
     guard: KeyGuard | None = None,
+    check_room: Callable[[peewee.Database], None] = lambda db: None,
 ) -> dict[str, Any]:
     """Replace the last message of the user.
 
     :param guard: What the key may send along.
+    :param check_room: Checks the quotas, in the transaction.
     :returns: The message, as clients are shown it.
     :raises ApiError: ``session_not_found``, ``session_of_another_user``,
         ``message_not_found``, ``message_not_editable``, ``session_busy``,
@@ -67,6 +69,7 @@ def edit_user_message(
             check_attachments(db, guard, sent)
         content = {"type": "user", "message": [one.to_wire() for one in kept]}
         messages.replace_content(db, message.id, content)
+        check_room(db)
         link_attachments(db, message.id, [row.id for row in sent])
         forget_summary(db, session.id, message.id)
         return messages.get_described(db, message.id)

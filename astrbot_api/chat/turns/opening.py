@@ -21,6 +21,7 @@ from ...deliveries.webhooks import Announcer
 from ...errors import ApiError, AstrBotError
 from ...idempotency import claim_turn
 from ...keys.limits import check_turn
+from ...keys.quotas import Quotas
 from ...runlog.log import RunLog, Sink
 from ...worker.lease import WorkerLease
 from .commands import asks_to_stop
@@ -46,9 +47,11 @@ class TurnOpener:
         lease: WorkerLease,
         sink: Sink,
         announcer: Announcer,
+        quotas: Quotas,
         *,
         own_agent: bool = False,
     ) -> None:
+        self._quotas = quotas
         self._own_agent = own_agent
         self._settings = settings
         self._store = store
@@ -113,6 +116,8 @@ class TurnOpener:
             user_message=user_message, checkpoint=checkpoint,
         )  # fmt: skip
         self._check_queue(request, ahead)
+        if request.kept:
+            self._quotas.check_at_end(db, request.payer)
         return OpenTurn(
             run_id=run_id,
             checkpoint=checkpoint,
@@ -141,7 +146,7 @@ class TurnOpener:
         content = {"type": "user", "message": [one.to_wire() for one in request.segments]}
         saved = messages.add_message(
             db, session.id, request.platform_id, request.username, content, checkpoint,
-            sender_name=request.sender_name,
+            sender_name=request.sender_name, payer=request.payer,
         )  # fmt: skip
         link_attachments(db, saved[0], [row.id for row in sent])
         if request.kept:

@@ -18,6 +18,7 @@ import peewee
 from ... import events
 from ...db import keyuse, messages, runs
 from ...db.attachments import find_attachments, link_attachments
+from ...db.keys import find_root
 from ...db.messages import MessageRow
 from ...db.runs import RunRow
 from ...db.sessions import WEBCHAT, name_session
@@ -90,6 +91,7 @@ class EndingRun:
 
     :param key_ids: The keys that it counts to; None: the run's key and its maker's, which
         are looked up.
+    :param payer: The key whose quota the reply counts to.
     :param kept: Whether anybody can find its session.
     :param answers_messenger: Whether a messenger may wait for the reply.
     :param replaces: Number of the answer that goes when this run's is stored.
@@ -103,6 +105,7 @@ class EndingRun:
     checkpoint: str | None
     key_id: str | None
     key_ids: frozenset[str] | None = None
+    payer: str | None = None
     kept: bool = True
     answers_messenger: bool = True
     replaces: int | None = None
@@ -122,6 +125,7 @@ class EndingRun:
             checkpoint=turn.checkpoint,
             key_id=request.key_id,
             key_ids=frozenset({request.key_id or "", *root}),
+            payer=request.payer,
             kept=request.kept,
             answers_messenger=request.origin is not None,
             replaces=turn.replaces,
@@ -252,7 +256,8 @@ class Outcomes:
         content, code = outcome.to_content(), outcome.code or None
         saved = None
         if content is not None:
-            saved = _add_reply(db, run, content, outcome.steps)
+            payer = run.payer or find_root(db, run.key_id)
+            saved = _add_reply(db, run, content, outcome.steps, payer)
             if run.replaces is not None and code is None:
                 # An attempt that failed leaves the earlier answer where it is.
                 messages.delete_message(db, run.replaces)
@@ -346,10 +351,12 @@ def _add_reply(
     run: EndingRun,
     content: dict[str, Any],
     steps: Sequence[Mapping[str, Any]],
+    payer: str | None,
 ) -> tuple[int, int]:
     saved = messages.add_message(
-        db, run.session, run.platform_id, messages.BOT, content, run.checkpoint, steps=steps
-    )
+        db, run.session, run.platform_id, messages.BOT, content, run.checkpoint, steps=steps,
+        payer=payer,
+    )  # fmt: skip
     _link_files(db, saved[0], content)
     return saved
 

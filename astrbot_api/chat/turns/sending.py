@@ -52,6 +52,7 @@ class Speaker:
                     session_id=turn.session.session_id,
                     segments=segments,
                     guard=turn.request.guard,
+                    payer=turn.request.payer,
                 )
             else:
                 self._deliver(turn, turn.request.origin, segments)
@@ -66,13 +67,16 @@ class Speaker:
             wire = [one.to_wire() for one in resolved]
             content = {"type": "bot", "message": wire}
             number, _ = messages.add_message(
-                db, turn.session.id, origin.bot_id, messages.BOT, content, None, pushed=True
-            )
+                db, turn.session.id, origin.bot_id, messages.BOT, content, None, pushed=True,
+                payer=turn.request.payer,
+            )  # fmt: skip
             link_attachments(db, number, [row.id for row in rows])
             deliveries.add_delivery(
                 db, platform_id=origin.bot_id, target=origin.umo, content=wire,
                 reply_to=origin.reply_to, traceparent=turn.span.to_traceparent(),
+                payer=turn.request.payer,
             )  # fmt: skip
+            self._pusher.quotas.check_at_end(db, turn.request.payer)
 
         self._store.write(job)
         self._wake_outbox()

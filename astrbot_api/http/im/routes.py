@@ -107,8 +107,8 @@ def _send(body: dict[str, Any]) -> Response:
         if claim is not None and claim.earlier is not None:
             return replay(claim.earlier)
         sending = Sending(
-            _read_umos(body), body["message"], get_caller().key_id, get_reach(), get_caller().guard,
-            listed="umo" not in body,
+            _read_umos(body), body["message"], get_caller().key_id, get_caller().root_id,
+            get_reach(), get_caller().guard, listed="umo" not in body,
         )  # fmt: skip
         outcomes = state.im.proactive.send(sending, claim)
         if not sending.listed and outcomes[0].error is not None:

@@ -8,7 +8,7 @@ import peewee
 from flask import Response
 
 from ...db import keys, keyuse
-from ...db.attachments import total_bytes_of_key
+from ...db.stored import find_stored
 from ...errors import ApiError
 from ...keys.rules import KeyRules, narrow_rules, read_rules
 from ...runtime.clock import now_us
@@ -136,13 +136,16 @@ def _make(
 def _read_used(db: peewee.Database, key_id: str, root_id: str) -> dict[str, int]:
     turns_today, tokens_today = keyuse.sum_turns(db, key_id, keyuse.today())
     turns, tokens = keyuse.sum_turns(db, key_id, 0)
+    stored = find_stored(db, root_id)
     return {
         "turns_today": turns_today,
         "tokens_today": tokens_today,
         "turns": turns,
         "tokens": tokens,
         "streams": keyuse.count_active_turns(db, key_id),
-        "upload_bytes": total_bytes_of_key(db, root_id),
+        "upload_bytes": stored.files_bytes,
+        "stored_bytes": stored.total_bytes,
+        "sessions": stored.sessions,
     }
 
 
@@ -156,6 +159,8 @@ def _find_left(rules: KeyRules, used: dict[str, int]) -> dict[str, int]:
         "max_turns": used["turns"] + open_turns,
         "max_tokens": used["tokens"],
         "upload_bytes": used["upload_bytes"],
+        "stored_bytes": used["stored_bytes"],
+        "sessions": used["sessions"],
     }
     limits = rules.to_json()
     return {name: max(0, limits[name] - count) for name, count in counts.items() if name in limits}

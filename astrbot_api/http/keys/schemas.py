@@ -110,6 +110,8 @@ class UsedSchema(ma.Schema):
     tokens = number("Tokens in all.", 812)
     streams = number("Turns that run or wait now.", 0)
     upload_bytes = number("Bytes of its attachments.", 70)
+    stored_bytes = number("Bytes of its messages, sessions, notes and deliveries.", 2_048)
+    sessions = number("Sessions that it has made.", 1)
 
 
 class SelfSchema(ma.Schema):

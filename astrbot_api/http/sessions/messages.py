@@ -109,11 +109,13 @@ def edit_message(
         max_segments=settings.max_segments,
     )
     number = _read_number(message_id)
+    state, caller = get_state(), get_caller()
     return ok(
         edit_user_message(
-            get_state().db, session_id, username, number, segments, get_caller().guard
+            state.db, session_id, username, number, segments, caller.guard,
+            lambda db: state.keys.quotas.check_at_end(db, caller.root_id),
         )
-    )
+    )  # fmt: skip
 
 
 @blp.route(

@@ -250,6 +250,7 @@ def _create(username: str, config_id: str, display_name: str | None) -> Response
         session = create_session(db, str(uuid.uuid4()), username, config_id=kept, key_id=key_id)
         if display_name:
             rename_session(db, session.id, display_name)
+        state.keys.quotas.check_at_end(db, key_id)
         return describe_session(db, session)
 
     return ok(state.db.write(job))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import marshmallow as ma
+import peewee
 
 from ...agent.schema import tool
 from ...agent.tools import Tool, ToolContext
 from ...db import memory
-from ...errors import ToolError
+from ...errors import ApiError, ToolError
 from ..context import Host
 from ..hookspecs import hookimpl
 
@@ -30,6 +31,7 @@ class Notes:
     def startup(self, host: Host) -> None:
         """Remember where the notes are."""
         self._store = host.store
+        self._check_room = host.check_room
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
@@ -55,9 +57,18 @@ class Notes:
             gone = self._store.write(lambda db: memory.delete_note(db, context.username, key))
             return f"Thrown away: {key}" if gone else f"There is no note named {key}."
         limit = context.settings["max_notes"]
-        kept = self._store.write(
-            lambda db: memory.save_note(db, context.username, key, value, max_notes=limit)
-        )
+
+        def save(db: peewee.Database) -> bool:
+            kept = memory.save_note(
+                db, context.username, key, value, max_notes=limit, payer=context.payer
+            )
+            self._check_room(db, context.payer)
+            return kept
+
+        try:
+            kept = self._store.write(save)
+        except ApiError as error:
+            raise ToolError(str(error)) from error
         if not kept:
             raise ToolError(f"{limit} notes are kept already; throw one away first")
         return f"Kept: {key}"

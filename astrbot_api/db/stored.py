@@ -1,0 +1,195 @@
+"""What each key has stored, by kind: counted in the transaction that stores or deletes it.
+
+The counts of a transaction are written by its last statements, one for each key, so that a
+key's row is locked for the time of a commit and last of all. One row a key, so the quota of
+a key is read at a constant cost, however much it has. Each counted row names its payer and
+its size, and so its deletion gives back what was counted.
+
+A key is a root key: what a session key stores is its maker's. What no key pays for, such as
+a message from a messenger, is counted to :data:`NOBODY`. Rows from an import have no payer
+and are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+
+import peewee
+
+from .models import AttachmentTotal, KeyStored
+from .prepared import Prepared, equals, params
+
+#: Pays for what no key pays for.
+NOBODY = ""
+
+#: What a row counts besides its texts, for itself and its entries in indexes, in bytes.
+ROW_BYTES = 512
+
+#: The same of an attachment, whose bytes have a quota of their own.
+FILE_ROW_BYTES = 1024
+
+#: The kinds; each is a column of :class:`~astrbot_api.db.models.KeyStored`, and one of its bytes.
+KINDS = ("messages", "sessions", "deliveries", "requests", "notes")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is stored, by kind: how many, and their bytes.
+
+    ``requests`` are those with an ``Idempotency-Key`` that are remembered.
+    """
+
+    messages: int = 0
+    messages_bytes: int = 0
+    sessions: int = 0
+    sessions_bytes: int = 0
+    deliveries: int = 0
+    deliveries_bytes: int = 0
+    requests: int = 0
+    requests_bytes: int = 0
+    notes: int = 0
+    notes_bytes: int = 0
+    files: int = 0
+    files_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """What it takes in the database; the files' bytes are elsewhere."""
+        texts = sum(getattr(self, f"{kind}_bytes") for kind in KINDS)
+        return int(texts) + self.files * FILE_ROW_BYTES
+
+
+_COLUMNS = [one.name for one in fields(Stored) if not one.name.startswith("files")]
+
+
+def size_of(*texts: str | None) -> int:
+    """Return what a row with these texts counts, in bytes."""
+    return ROW_BYTES + sum(len(text.encode()) for text in texts if text)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What a transaction has counted and is to check at its end."""
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    checks: list[Callable[[peewee.Database], None]] = field(default_factory=list)
+
+
+#: The attribute of a database that has its job's :class:`_Pending`.
+_PENDING = "astrbot_pending"
+
+
+def add(db: peewee.Database, payer: str | None, kind: str, items: int, size_bytes: int) -> None:
+    """Count what is stored in this transaction; negative numbers: what is deleted.
+
+    :param payer: The root key that pays; None: it is not counted.
+    :param kind: One of :data:`KINDS`.
+    """
+    if payer is None:
+        return
+    counts = _get_pending(db).counts.setdefault(payer, dict.fromkeys(_COLUMNS, 0))
+    counts[kind] += items
+    counts[f"{kind}_bytes"] += size_bytes
+
+
+def give_back(
+    db: peewee.Database, kind: str, deleted: Iterable[tuple[str | None, int, int]]
+) -> None:
+    """Count deleted rows no longer.
+
+    :param deleted: Payer, number of rows, and their bytes; a payer may come more than once.
+    """
+    for payer, items, size_bytes in deleted:
+        add(db, payer, kind, -int(items), -int(size_bytes))
+
+
+def check_at_end(db: peewee.Database, check: Callable[[peewee.Database], None]) -> None:
+    """Have something checked when the transaction's counts are written; it may raise."""
+    _get_pending(db).checks.append(check)
+
+
+def begin(db: peewee.Database) -> None:
+    """Forget what an earlier job of this connection left. The stores call it before a job."""
+    if hasattr(db, _PENDING):
+        delattr(db, _PENDING)
+
+
+def settle(db: peewee.Database) -> None:
+    """Write the counts and check them. The stores call it after a job, in its transaction.
+
+    :raises ApiError: what a check says; it undoes the job.
+    """
+    pending: _Pending | None = getattr(db, _PENDING, None)
+    if pending is None:
+        return
+    for key_id, counts in sorted(pending.counts.items()):  # one order: no deadlock
+        _ADD.execute(db, key_id=key_id, **counts)
+    for check in pending.checks:
+        check(db)
+    begin(db)
+
+
+def _get_pending(db: peewee.Database) -> _Pending:
+    pending: _Pending | None = getattr(db, _PENDING, None)
+    if pending is None:
+        pending = _Pending()
+        setattr(db, _PENDING, pending)
+    return pending
+
+
+_COUNTED = [getattr(KeyStored, name) for name in _COLUMNS]
+
+_ADD = Prepared(
+    KeyStored.insert(**params("key_id", *_COLUMNS)).on_conflict(
+        conflict_target=[KeyStored.key_id],
+        update={one: one + getattr(peewee.EXCLUDED, one.name) for one in _COUNTED},
+    )
+)
+
+_FIND = Prepared(KeyStored.select(*_COUNTED).where(equals(KeyStored.key_id)))
+
+_FIND_FILES = Prepared(
+    AttachmentTotal.select(AttachmentTotal.attachments, AttachmentTotal.size_bytes).where(
+        equals(AttachmentTotal.key_id)
+    )
+)
+
+
+def find_stored(db: peewee.Database, payer: str) -> Stored:
+    """Return what a key has stored, at a constant cost."""
+    row = _FIND.execute(db, key_id=payer).fetchone() or [0] * len(_COLUMNS)
+    files = _FIND_FILES.execute(db, key_id=payer).fetchone() or (0, 0)
+    return Stored(*(int(value) for value in (*row, *files)))
+
+
+_SUM = Prepared(KeyStored.select(*(peewee.fn.SUM(one) for one in _COUNTED)))
+
+_SUM_FILES = Prepared(
+    AttachmentTotal.select(
+        peewee.fn.SUM(AttachmentTotal.attachments), peewee.fn.SUM(AttachmentTotal.size_bytes)
+    )
+)
+
+
+def sum_stored(db: peewee.Database) -> Stored:
+    """Return what all keys have stored; it reads a row a key."""
+    row, files = _SUM.execute(db).fetchone(), _SUM_FILES.execute(db).fetchone()
+    return Stored(*(int(value or 0) for value in (*row, *files)))
+
+
+def list_by_key(db: peewee.Database) -> dict[str, Stored]:
+    """Return what each key has stored, by its id."""
+    rows = {
+        row[0]: row[1:]
+        for row in KeyStored.select(KeyStored.key_id, *_COUNTED).tuples().execute(db)
+    }
+    query = AttachmentTotal.select(
+        AttachmentTotal.key_id, AttachmentTotal.attachments, AttachmentTotal.size_bytes
+    )
+    files = {row[0]: row[1:] for row in query.tuples().execute(db)}
+    empty = [0] * len(_COLUMNS)
+    return {
+        key_id: Stored(*rows.get(key_id, empty), *files.get(key_id, (0, 0)))
+        for key_id in {**rows, **files}
+    }

@@ -1,0 +1,167 @@
+"""Quotas of what is stored: for one key, for the whole server, and for the disk.
+
+They are checked where something new begins: a turn, a pushed message, a session, an edit, a
+note, an upload. What belongs to something that has begun, such as the reply of a turn, is
+always stored.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import peewee
+
+from ..config.settings import Settings
+from ..db.keys import find_rules
+from ..db.store import Store
+from ..db.stored import Stored, check_at_end, find_stored, sum_stored
+from ..errors import ApiError
+from ..runtime.metrics import Metrics
+from .rules import NO_RULES, KeyRules, load_rules
+
+#: How long the figures of the whole server are believed, in seconds.
+_LOOK_S = 5.0
+
+#: What the remedy is, of rows and of files.
+_DELETE_SESSIONS = "delete sessions or notes that are not needed"
+_DELETE_FILES = "delete some of them"
+
+
+class Quotas:
+    """Checks the quotas of one application.
+
+    The whole server's figures are some seconds old: what is stored meanwhile may exceed its
+    quota by that much. Those of a key are exact.
+    """
+
+    def __init__(self, settings: Settings, store: Store, metrics: Metrics | None = None) -> None:
+        self._settings = settings
+        self._store = store
+        self._metrics = metrics
+        self._all = Stored()
+        self._free_bytes: int | None = None
+        self._looked_at = float("-inf")
+
+    def check_at_end(self, db: peewee.Database, payer: str | None) -> None:
+        """Check at a transaction's end that there is room for what it stores.
+
+        Beyond the quota its ``write`` raises ``quota_exceeded``, and nothing is stored.
+
+        :param payer: The key that pays; None: no key does.
+        """
+        check_at_end(db, lambda db: self.check(db, payer))
+
+    def check(self, db: peewee.Database, payer: str | None) -> None:
+        """Check that what is stored is within the quotas.
+
+        :raises ApiError: ``quota_exceeded``.
+        """
+        self._look(db)
+        settings = self._settings
+        _check(
+            self._all.total_bytes, settings.max_stored_bytes, "messages and sessions",
+            "ASTRBOT_MAX_STORED_BYTES", _DELETE_SESSIONS, of="all keys",
+        )  # fmt: skip
+        self._check_disk()
+        if not payer:
+            return
+        stored, rules = find_stored(db, payer), _find_rules(db, payer)
+        limit, name = self._limit_of(rules, "stored_bytes", settings.max_stored_bytes_per_key)
+        _check(stored.total_bytes, limit, "messages and sessions", name, _DELETE_SESSIONS)
+        limit, name = self._limit_of(rules, "sessions", settings.max_sessions_per_key)
+        if limit and stored.sessions > limit:
+            raise ApiError(
+                "quota_exceeded",
+                f"the API key has {limit} sessions ({name}); delete some of them",
+            )
+
+    def check_file(self, db: peewee.Database, payer: str | None, size_bytes: int) -> None:
+        """Check, in the transaction that adds a file, that there is room for so many bytes more.
+
+        :raises ApiError: ``quota_exceeded``.
+        """
+        self.check(db, payer)
+        left, refusal = self._find_room(db, payer)
+        if left is not None and size_bytes > left:
+            raise refusal
+
+    def find_room(self, payer: str | None) -> tuple[int | None, ApiError]:
+        """Return how many bytes of files a key may still send (None: any), and the refusal.
+
+        :raises ApiError: ``quota_exceeded`` where there is no room for anything.
+        """
+        with self._store.read() as db:
+            self.check(db, payer)
+            return self._find_room(db, payer)
+
+    def refresh(self) -> None:
+        """Read the figures of the whole server. A chore."""
+        with self._store.read() as db:
+            self._looked_at = float("-inf")
+            self._look(db)
+
+    def _find_room(self, db: peewee.Database, payer: str | None) -> tuple[int | None, ApiError]:
+        settings, rooms = self._settings, []
+        if settings.max_all_file_bytes:
+            room = settings.max_all_file_bytes - self._all.files_bytes
+            name = "ASTRBOT_MAX_ALL_FILE_BYTES"
+            rooms.append((room, settings.max_all_file_bytes, name, "all keys"))
+        if payer:
+            rules, default = _find_rules(db, payer), settings.max_bytes_per_key
+            limit = rules.upload_bytes or default
+            name = "its rule upload_bytes" if rules.upload_bytes else "ASTRBOT_MAX_BYTES_PER_KEY"
+            if limit:
+                used = find_stored(db, payer).files_bytes
+                rooms.append((limit - used, limit, name, "the API key"))
+        if not rooms:
+            return None, _exceeded(0, "files", "", _DELETE_FILES)
+        room, limit, name, of = min(rooms)
+        return max(0, room), _exceeded(limit, "files", name, _DELETE_FILES, of)
+
+    def _limit_of(self, rules: KeyRules, rule: str, default: int) -> tuple[int, str]:
+        own: int | None = getattr(rules, rule)
+        if own is not None:
+            return own, f"its rule {rule}"
+        return default, f"ASTRBOT_MAX_{rule.upper()}_PER_KEY"
+
+    def _check_disk(self) -> None:
+        least = self._settings.min_free_bytes
+        if least and self._free_bytes is not None and self._free_bytes < least:
+            raise ApiError(
+                "quota_exceeded",
+                f"the server's disk has less than {least} bytes of free space "
+                "(ASTRBOT_MIN_FREE_BYTES); its owner must make room",
+            )
+
+    def _look(self, db: peewee.Database) -> None:
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_S:
+            return
+        self._looked_at = now
+        self._all = sum_stored(db)
+        try:
+            self._free_bytes = shutil.disk_usage(self._settings.data_dir).free
+        except OSError:
+            self._free_bytes = None  # what cannot be looked at must not stop the server
+        if self._metrics is not None:
+            self._metrics.note_stored(self._all, self._free_bytes)
+
+
+def _find_rules(db: peewee.Database, payer: str) -> KeyRules:
+    text = find_rules(db, payer)
+    return load_rules(text) if text else NO_RULES
+
+
+def _check(
+    used: int, limit: int, what: str, name: str, remedy: str, of: str = "the API key"
+) -> None:
+    if limit and used > limit:
+        raise _exceeded(limit, what, name, remedy, of)
+
+
+def _exceeded(limit: int, what: str, name: str, remedy: str, of: str = "the API key") -> ApiError:
+    return ApiError(
+        "quota_exceeded",
+        f"the {what} of {of} would take more than {limit} bytes ({name}); {remedy}",
+    )

@@ -1,0 +1,297 @@
+"""Quotas of what is stored: they hold, give back what is deleted, and name themselves."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from astrbot_api.agent.provider import TextDelta, ToolCallDelta
+from astrbot_api.db import deliveries
+from astrbot_api.db.models import IdempotentRequest
+from astrbot_api.db.stored import Stored, find_stored, list_by_key, sum_stored
+
+from .conftest import Api
+from .test_guard_rails import ask, make_key, mint, refusal, say
+
+#: What a message with few words counts, and a session, is below this, in bytes.
+_SMALL = 3_000
+
+_FULL = (413, "quota_exceeded")
+
+
+def stored(api: Api, key: str = "") -> Stored:
+    """Return what is counted to a key."""
+    key_id = ask(api, key or api.key, "/api/v1/keys/self").json["data"]["key_id"]
+    with api.state.db.read() as db:
+        return find_stored(db, key_id)
+
+
+def counted_again(api: Api) -> dict[str, tuple[int, int]]:
+    """Return messages and sessions of each payer, counted by their rows."""
+    with api.state.db.read() as db:
+        rows = db.execute_sql(
+            "SELECT payer, COUNT(*), SUM(size_bytes), 0 FROM message GROUP BY payer"
+            " UNION ALL SELECT key_id, 0, 0, COUNT(*) FROM chat_session GROUP BY key_id"
+        ).fetchall()
+    found: dict[str, tuple[int, ...]] = {}
+    for payer, *counts in rows:
+        before = found.get(payer, (0, 0, 0))
+        found[payer] = tuple(int(a) + int(b) for a, b in zip(before, counts, strict=True))
+    return found  # type: ignore[return-value]
+
+
+def check_counts(api: Api) -> None:
+    """Compare the counters with the rows."""
+    with api.state.db.read() as db:
+        kept = list_by_key(db)
+    said = {
+        key: (one.messages, one.messages_bytes, one.sessions)
+        for key, one in kept.items()
+        if one.messages or one.sessions
+    }
+    assert said == counted_again(api)
+
+
+def push(
+    api: Api, key: str, text: str = "hello", to: str = "pushed", **headers: str
+) -> TestResponse:
+    return api.client.post(
+        "/api/v1/im/message",
+        headers={"X-API-Key": key, **headers},
+        json={"umo": f"webchat:FriendMessage:webchat!alice!{to}", "message": text},
+    )
+
+
+def delete(api: Api, key: str, session_id: str) -> None:
+    path = f"/api/v1/chat/sessions/{session_id}?username=alice"
+    assert api.client.delete(path, headers={"X-API-Key": key}).status_code == 200
+
+
+@pytest.mark.parametrize("by", ["rule", "setting"])
+def test_a_key_that_has_stored_too_much_is_refused_until_it_deletes(
+    make_api: Callable[..., Api], by: str
+) -> None:
+    limit = 3 * _SMALL
+    name = "its rule stored_bytes" if by == "rule" else "ASTRBOT_MAX_STORED_BYTES_PER_KEY"
+    api = make_api(**({} if by == "rule" else {"ASTRBOT_MAX_STORED_BYTES_PER_KEY": limit}))
+    key = make_key(api, **({"stored_bytes": limit} if by == "rule" else {}))
+    assert say(api, key, session_id="small").status_code == 200
+    refused = say(api, key, session_id="large", message="x" * limit)
+    assert refusal(refused) == _FULL
+    assert name in refused.json["message"]
+    assert str(limit) in refused.json["message"]
+    # What was refused is stored nowhere, and what fits still goes.
+    assert api.count_rows("chat_session") == 1
+    assert say(api, key, session_id="small").status_code == 200
+    while (answer := push(api, key, "y" * 500)).status_code == 200:
+        pass
+    assert refusal(answer) == _FULL
+    more = {"session_id": "small", "message": "z" * 1500}
+    assert refusal(say(api, key, **more)) == _FULL
+    delete(api, key, "pushed")
+    assert say(api, key, **more).status_code == 200
+    check_counts(api)
+
+
+def test_another_key_does_not_pay(api: Api) -> None:
+    key = make_key(api, stored_bytes=_SMALL)
+    assert refusal(say(api, key, message="x" * _SMALL)) == _FULL
+    assert say(api, api.key, message="x" * _SMALL).status_code == 200
+    # A push into a session of another key is paid by who pushes.
+    say(api, api.key, session_id="theirs")
+    before = stored(api)
+    assert push(api, key, "z" * 100, to="theirs").status_code == 200
+    assert stored(api) == before
+    assert refusal(push(api, key, "z" * _SMALL, to="theirs")) == _FULL
+
+
+def test_the_number_of_sessions_is_limited(api: Api) -> None:
+    key = make_key(api, sessions=2)
+    new = {"username": "alice", "display_name": "中" * 255}
+    made = [
+        api.client.post("/api/v1/chat/sessions/new", headers={"X-API-Key": key}, json=new)
+        for _ in range(3)
+    ]
+    assert [one.status_code for one in made] == [200, 200, 413]
+    assert "2 sessions (its rule sessions)" in made[2].json["message"]
+    assert refusal(say(api, key, session_id="third")) == _FULL
+    delete(api, key, made[0].json["data"]["session_id"])
+    assert say(api, key, session_id="third").status_code == 200
+    assert ask(api, key, "/api/v1/keys/self").json["data"]["left"]["sessions"] == 0
+
+
+def test_what_a_session_key_stores_is_its_makers(api: Api) -> None:
+    key = make_key(api, stored_bytes=3 * _SMALL)
+    session_key = mint(api, key).json["data"]["api_key"]
+    say(api, session_key, session_id="hers")
+    own = ask(api, key, "/api/v1/keys/self").json["data"]
+    assert own["used"]["stored_bytes"] > 1000
+    assert own["used"]["sessions"] == 1
+    assert own["left"]["stored_bytes"] == 3 * _SMALL - own["used"]["stored_bytes"]
+    assert refusal(say(api, session_key, message="x" * 3 * _SMALL)) == _FULL
+
+
+def test_a_broadcast_that_does_not_fit_is_refused_whole(api: Api) -> None:
+    key = make_key(api, stored_bytes=50_000)
+    targets = [f"webchat:FriendMessage:webchat!u!{number}" for number in range(10)]
+    body = {"umos": targets, "message": "y" * 10_000}
+    path, headers = "/api/v1/im/message", {"X-API-Key": key, "Idempotency-Key": "b"}
+    assert refusal(api.client.post(path, headers=headers, json=body)) == _FULL
+    assert api.count_rows("message") == api.count_rows("delivery") == 0
+    assert stored(api, key).total_bytes == 0
+    # Refused requests are forgotten: the word may be used again.
+    assert (
+        api.client.post(path, headers=headers, json={**body, "umos": targets[:2]}).status_code
+        == 200
+    )
+
+
+def test_remembered_requests_count_until_they_are_forgotten(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make_key(api, stored_bytes=20_000)
+    statuses = [
+        push(api, key, **{"Idempotency-Key": f"{n}" + "k" * 249}).status_code for n in range(20)
+    ]
+    assert statuses[0] == 200
+    assert statuses[-1] == 413
+    before = stored(api, key)
+    assert before.requests == statuses.count(200)
+    assert before.requests_bytes > before.requests * 1000
+    api.state.db.write(lambda db: IdempotentRequest.update(created_at=0).execute(db))
+    api.state.worker.idempotency.prune()
+    after = stored(api, key)
+    assert (after.requests, after.requests_bytes) == (0, 0)
+    assert push(api, key).status_code == 200
+
+
+def test_deliveries_count_until_they_are_pruned(api: Api) -> None:
+    for _ in range(3):
+        push(api, api.key)
+    assert stored(api).deliveries == 3
+    api.state.db.write(lambda db: deliveries.prune(db, keep_us=0))
+    assert (stored(api).deliveries, stored(api).deliveries_bytes) == (0, 0)
+
+
+def test_notes_count_and_the_model_is_told_that_they_are_full(
+    make_scripted: Callable[..., Any],
+) -> None:
+    def answer(messages: Any, *_: Any) -> Any:
+        last = messages[-1]
+        if last["role"] == "tool":
+            return [TextDelta(str(last["content"]))]
+        arguments = {"key": last["content"].split()[0], "value": last["content"].split()[1]}
+        return [ToolCallDelta(0, "c1", "remember", json.dumps(arguments))]
+
+    api, _ = make_scripted(answer)
+    key = make_key(api, stored_bytes=12_000)
+    assert b"Kept: color" in say(api, key, message="color blue", session_id="s").get_data()
+    first = stored(api, key)
+    assert first.notes == 1
+    say(api, key, message="color green-and-longer", session_id="s")
+    assert stored(api, key).notes_bytes - first.notes_bytes == len("green-and-longer") - len("blue")
+    told = say(api, key, message="much " + "v" * 900, session_id="s").get_data()
+    while b"Kept: much" in told:
+        told = say(api, key, message="much " + "v" * 900, session_id="s").get_data()
+    assert b"(its rule stored_bytes)" in told
+
+
+def test_edits_and_new_answers_keep_the_count_right(api: Api) -> None:
+    api.chat(session_id="s")
+    events = api.chat("Hello again", session_id="s")
+    number = next(one["data"]["id"] for one in events if one["type"] == "user_message_saved")
+    path = f"/api/v1/chat/sessions/s/messages/{number}"
+    headers = {"X-API-Key": api.key}
+    edited = api.client.patch(
+        path,
+        headers=headers,
+        json={"username": "alice", "content": {"message": [{"type": "plain", "text": "x" * 5000}]}},
+    )
+    assert edited.status_code == 200, edited.get_data()
+    check_counts(api)
+    again = api.client.post(f"{path}/regenerate", headers=headers, json={"username": "alice"})
+    assert again.status_code == 200
+    assert again.get_data()
+    check_counts(api)
+    delete(api, api.key, "s")
+    assert stored(api).total_bytes == 0
+
+
+def test_the_quota_of_the_whole_server_holds_for_every_key(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_MAX_STORED_BYTES=20_000)
+    say(api, api.key, message="x" * 10_000)
+    api.state.keys.quotas.refresh()
+    say(api, api.key, message="x" * 10_000)
+    api.state.keys.quotas.refresh()
+    refused = say(api, make_key(api))
+    assert refusal(refused) == _FULL
+    assert "of all keys" in refused.json["message"]
+    assert "ASTRBOT_MAX_STORED_BYTES" in refused.json["message"]
+
+
+def test_a_disk_with_little_room_takes_nothing_new(make_api: Callable[..., Api]) -> None:
+    api = make_api()
+    say(api, api.key, session_id="s")
+    object.__setattr__(api.state.settings, "min_free_bytes", 2**60)
+    refused = say(api, api.key, session_id="s")
+    assert refusal(refused) == _FULL
+    assert "ASTRBOT_MIN_FREE_BYTES" in refused.json["message"]
+    upload = api.client.post(
+        "/api/v1/file", headers={"X-API-Key": api.key}, data={"file": (io.BytesIO(b"a"), "a.txt")}
+    )
+    assert refusal(upload) == _FULL
+    delete(api, api.key, "s")
+
+
+def test_files_have_a_quota_in_all(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_MAX_ALL_FILE_BYTES=100)
+    headers = {"X-API-Key": api.key}
+
+    def upload(size: int) -> TestResponse:
+        file = (io.BytesIO(b"a" * size), "a.txt")
+        return api.client.post("/api/v1/file", headers=headers, data={"file": file})
+
+    assert upload(80).status_code == 200
+    api.state.keys.quotas.refresh()
+    refused = upload(30)
+    assert refusal(refused) == _FULL
+    assert "ASTRBOT_MAX_ALL_FILE_BYTES" in refused.json["message"]
+
+
+def test_turns_that_are_not_kept_leave_nothing_counted(api: Api) -> None:
+    body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+    headers = {"X-API-Key": api.key}
+    for _ in range(3):
+        answer = api.client.post("/api/v1/openai/chat/completions", headers=headers, json=body)
+        assert answer.status_code == 200
+    api.state.chat.remover.empty_removed()
+    assert stored(api).total_bytes == 0
+
+
+def test_a_heavy_user_stays_far_below_the_defaults(api: Api) -> None:
+    """A year of 500 long turns a day, from what some turns of that kind take."""
+    turns = 5
+    for number in range(turns):
+        api.chat(f"Please sum up part {number}: " + "a fair word " * 400, session_id="year")
+    one = stored(api)
+    of_a_turn = (one.messages_bytes + one.sessions_bytes) / turns
+    assert of_a_turn * 500 * 365 < api.state.settings.max_stored_bytes_per_key / 4
+    # A site of a hundred thousand users with a session each.
+    session = one.sessions_bytes
+    assert session * 100_000 < api.state.settings.max_stored_bytes_per_key / 10
+
+
+def test_counts_of_all_keys_are_metrics_and_shown_to_the_owner(api: Api) -> None:
+    api.chat(session_id="s")
+    api.state.keys.quotas.refresh()
+    lines = api.state.worker.metrics.render().decode()
+    with api.state.db.read() as db:
+        total = sum_stored(db)
+    assert f'astrbot_stored_bytes{{kind="messages"}} {float(total.messages_bytes)}' in lines
+    assert 'astrbot_stored{kind="sessions"} 1.0' in lines
+    assert "astrbot_disk_free_bytes" in lines
