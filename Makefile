@@ -18,6 +18,8 @@ RUN_STAMP  := $(VENV)/.stamp-run
 TEST_STAMP := $(VENV)/.stamp-test
 DEV_STAMP  := $(VENV)/.stamp-dev
 DOCS_STAMP := $(VENV)/.stamp-docs
+NPM := tests/clients/npm
+NPM_STAMP := $(NPM)/node_modules/.stamp
 BENCH_STAMP := $(VENV)/.stamp-bench
 
 # Two pips in one environment would get into each other's way.
@@ -48,7 +50,7 @@ run: $(RUN_STAMP)
 
 install: $(RUN_STAMP)
 
-test: $(RUN_STAMP) $(TEST_STAMP)
+test: $(RUN_STAMP) $(TEST_STAMP) $(NPM_STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(DEV_STAMP)
@@ -101,7 +103,7 @@ torture: $(RUN_STAMP) $(TEST_STAMP)
 	@$(BIN)/python -m tests.load.run $(ARGS)
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(NPM)/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip is the last thing that venv installs: without it the environment is half made.
@@ -126,6 +128,14 @@ $(RUN_STAMP): $(METADATA) | $(BIN)/pip
 $(TEST_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing what the tests need ..."
 	@$(PIP) install $(CLIENT) --editable '.[test]'
+	@touch $@
+
+# Clients of other protocols; without npm their tests are skipped, except in CI.
+$(NPM_STAMP): $(NPM)/package-lock.json
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; then \
+	    npm ci --prefix $(NPM) --ignore-scripts --no-audit --no-fund --loglevel=error; \
+	else echo "npm is missing: the tests of clients in JavaScript are skipped" >&2; fi
 	@touch $@
 
 $(DEV_STAMP): $(METADATA) | $(BIN)/pip

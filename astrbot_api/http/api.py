@@ -10,6 +10,7 @@ import flask_smorest
 from flask import Blueprint, Flask
 
 from ..config.settings import Settings
+from .aisdk.routes import blp as aisdk
 from .blueprint import ApiBlueprint
 from .bot_hooks.routes import blp as hooks
 from .chat.routes import blp as chat
@@ -54,6 +55,7 @@ RESOURCES: tuple[ApiBlueprint, ...] = (
     keys,
     hooks,
     openai,
+    aisdk,
     *LISTS,
     docs,
     widget,

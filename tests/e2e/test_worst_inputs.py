@@ -61,6 +61,7 @@ ROUTES = {
     ("POST", "/api/auth/logout"): NOTHING,
     ("POST", "/api/chat/send"): MESSAGE,
     ("POST", "/api/chat/stop"): SMALL,
+    ("POST", "/api/v1/aisdk"): MESSAGE,
     ("POST", "/api/v1/api-keys"): SMALL,
     ("DELETE", "/api/v1/api-keys/<key_id>"): NOTHING,
     ("POST", "/api/v1/api-keys/<key_id>/revoke"): NOTHING,
@@ -102,6 +103,13 @@ BEGIN = (
 )
 
 
+_UI_MESSAGE = b'{"role":"user","parts":[{"type":"text","text":"x"}]}'
+_UI_CALL = (
+    b'{"type":"tool-a","toolCallId":"c","state":"output-available","input":{},"output":"x"},'
+    b'{"type":"step-start"},'
+)
+
+
 def _fill(begin: bytes, unit: bytes, end: bytes, size: int) -> bytes:
     return begin + unit * ((size - len(begin) - len(end)) // len(unit)) + end
 
@@ -132,6 +140,15 @@ def _json_bodies(size: int) -> Iterator[tuple[str, bytes]]:
     part = b'{"type":"image_url","image_url":{"url":"data:;base64,AA=="}},'
     parts = part * min(4_000, size // (len(part) + 1))
     yield "parts", b'{"model":"default","messages":[{"role":"user","content":[%s]}]}' % parts[:-1]
+    for role, part in (("user", b'{"type":"text","text":"a"},'), ("assistant", _UI_CALL)):
+        parts = part * min(12_000, size // (len(part) + 1))
+        yield (
+            f"UI parts of the {role}",
+            (
+                b'{"messages":[%s,{"role":"%s","parts":[%s]}]}'
+                % (_UI_MESSAGE, role.encode(), parts[:-1])
+            ),
+        )
     earlier = b'{"role":"user","content":"' + b"a" * (size // 2_200) + b'"},'
     yield (
         "earlier messages",

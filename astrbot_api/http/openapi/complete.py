@@ -18,6 +18,7 @@ _LIMITS = {
     "username": "max_username_chars",
     "session_id": "max_session_id_chars",
     "conversation_id": "max_session_id_chars",
+    "id": "max_session_id_chars",  # of a chat of the AI SDK
 }
 
 #: Components of these kinds go when nothing refers to them.

@@ -1,0 +1,133 @@
+"""From ``UIMessage`` of the AI SDK to messages as OpenAI's chat completions have them.
+
+Source: ``ui-messages.ts`` of the npm package ``ai``, versions 5 and 6.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from ...messages import check_text
+from ..conversation import check_list, refuse
+
+#: Roles of a ``UIMessage``.
+ROLES = ("system", "user", "assistant")
+
+#: Where our own addresses of files have the attachment's id.
+_OUR_FILE = re.compile(r"(?:[?&]attachment_id=|/files/)([0-9A-Za-z-]{1,64})(?:/content)?(?:&.*)?$")
+
+#: Longest address that may be one of ours, in characters.
+_MAX_URL_CHARS = 2000
+
+
+def read_ui_messages(messages: Any) -> list[dict[str, Any]]:
+    """Return the messages of a conversation.
+
+    Parts that a model cannot be given are left out: thinking, sources, data, and calls of tools
+    that have no result.
+
+    :raises ApiError: ``invalid_request``, with the name of the field.
+    """
+    found: list[dict[str, Any]] = []
+    for at, message in enumerate(check_list(messages)):
+        found += _read_message(message, f"messages[{at}]")
+    return found
+
+
+def _read_message(message: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
+    role, parts = message.get("role"), message.get("parts")
+    if role not in ROLES:
+        raise refuse(f"{where}.role must be one of {', '.join(ROLES)}")
+    if not isinstance(parts, list):
+        raise refuse(f"{where}.parts must be a list of parts")
+    for at, part in enumerate(parts):
+        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            raise refuse(f"{where}.parts[{at}].type must be a string")
+    if role == "assistant":
+        return _read_assistant(parts, where)
+    content = [
+        _read_text(part, f"{where}.parts[{at}]") if part["type"] == "text"
+        else _read_file(part, f"{where}.parts[{at}]")
+        for at, part in enumerate(parts)
+        if part["type"] == "text" or (part["type"] == "file" and role == "user")
+    ]  # fmt: skip
+    return iter([{"role": role, "content": content}])
+
+
+def _read_assistant(parts: list[dict[str, Any]], where: str) -> Iterator[dict[str, Any]]:
+    """Yield what an assistant said, step by step, with the results of its calls."""
+    texts: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for at, part in enumerate(parts):
+        kind, here = part["type"], f"{where}.parts[{at}]"
+        if calls and kind in ("text", "step-start"):
+            yield {"role": "assistant", "content": texts, "tool_calls": calls}
+            yield from results
+            texts, calls, results = [], [], []
+        if kind == "text":
+            texts.append(_read_text(part, here))
+        elif kind == "dynamic-tool" or kind.startswith("tool-"):
+            call, result = _read_call(part, here)
+            if result is not None:
+                calls.append(call)
+                results.append(result)
+    if texts or calls:
+        yield {"role": "assistant", "content": texts, "tool_calls": calls}
+        yield from results
+
+
+def _read_call(part: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the call of a tool's part, and its result; None: it has none."""
+    name = part.get("toolName") if part["type"] == "dynamic-tool" else part["type"][5:]
+    call_id, state = part.get("toolCallId"), part.get("state")
+    if not isinstance(name, str) or not isinstance(call_id, str):
+        raise refuse(f"{where} must have a toolCallId and the name of a tool")
+    arguments = part.get("input")
+    text = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode()
+    for one in (name, call_id, text):
+        check_text(where, one)
+    call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
+    if state == "output-available":
+        said = _to_text(part.get("output"))
+    elif state == "output-error":
+        said = f"Error: {_to_text(part.get('errorText'))}"
+    elif state == "output-denied":
+        said = "The user did not allow this call."
+    else:
+        return call, None
+    check_text(where, said)
+    return call, {"role": "tool", "tool_call_id": call_id, "content": said}
+
+
+def _to_text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _read_text(part: dict[str, Any], where: str) -> dict[str, Any]:
+    text = part.get("text")
+    if not isinstance(text, str):
+        raise refuse(f"{where}.text must be a string")
+    check_text(f"{where}.text", text)
+    return {"type": "text", "text": text}
+
+
+def _read_file(part: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a file as a part of OpenAI's; its bytes are looked at where it is needed."""
+    url, media_type = part.get("url"), part.get("mediaType")
+    if not isinstance(url, str):
+        raise refuse(f"{where}.url must be a string")
+    if len(url) <= _MAX_URL_CHARS and not url.startswith("data:"):
+        ours = _OUR_FILE.search(url)
+        if ours is None:
+            raise refuse(f"{where}.url must be a data: URL or a file of this server")
+        return {"type": "file", "file": {"file_id": ours[1]}}
+    if isinstance(media_type, str) and media_type.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": url}}
+    name = part.get("filename")
+    named = name if isinstance(name, str) and name else "file"
+    return {"type": "file", "file": {"file_data": url, "filename": named}}

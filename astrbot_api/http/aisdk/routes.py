@@ -1,0 +1,132 @@
+"""``/aisdk`` and ``/aisdk/{id}/stream``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+
+from ...chat.watching.watch import Watch
+from ...errors import ApiError
+from ..blueprint import ApiBlueprint
+from ..chat.modes import RUN_HEADER
+from ..conversation import Conversation, open_conversation, resume_conversation
+from ..idempotency import CODES, PARAMETER
+from ..schemas import in_path
+from ..sse import stream_response
+from ..state import get_state
+from .reading import read_ui_messages
+from .rendering import HEADERS, UIMessageStream
+from .schemas import ResumeQuerySchema, UIChatSchema
+
+blp = ApiBlueprint(
+    "aisdk",
+    __name__,
+    tag="AI SDK",
+    scope="chat",
+    description="The same agents for `useChat` and other clients of Vercel's AI SDK.",
+)
+
+_STREAM = {
+    "description": "A UI message stream; its last line is `data: [DONE]`.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"description": "Server-sent events."},
+            "example": (
+                'data: {"type":"start","messageId":"7254cd9a-814f-498e-a202-2c1777b1bd2d"}\n\n'
+                'data: {"type":"text-start","id":"text-1"}\n\n'
+                'data: {"type":"text-delta","id":"text-1","delta":"Hello"}\n\n'
+                'data: {"type":"text-end","id":"text-1"}\n\n'
+                'data: {"type":"finish","finishReason":"stop"}\n\ndata: [DONE]\n\n'
+            ),
+        }
+    },
+}
+
+
+@blp.route("/aisdk", methods=["POST"])
+@blp.arguments(
+    UIChatSchema(),
+    example={
+        "id": "my_session_001",
+        "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}],
+        "trigger": "submit-message",
+    },
+)
+@blp.doc(operationId="streamUIMessages", parameters=[PARAMETER], responses={200: _STREAM})
+@blp.raises(
+    "invalid_request", "missing_field", "malformed_json", "message_empty", "username_reserved",
+    "config_not_found", "config_ambiguous", "session_of_another_user", "session_busy",
+    "session_not_found", "message_not_found", "message_not_editable",
+    "attachment_not_found", "body_too_large", "unsupported_media_type", "too_many_turns",
+    "too_many_streams", "server_busy", "shutting_down", *CODES,
+)  # fmt: skip
+def stream_chat(body: dict[str, Any]) -> Response:
+    """Answer a conversation of the AI SDK as a UI message stream.
+
+    For `useChat` with `new DefaultChatTransport({ api: "…/api/v1/aisdk" })`.
+    The user's last message and the answer are stored in the session `id`. The
+    config's tools run on the server, and their calls are shown as dynamic
+    tools; a call of the request's own `tools` ends the turn, and its result
+    comes back with the next request. A client that leaves does not stop the
+    turn: stop its session, or watch it again.
+    """
+    is_whole = body["messages"] is not None
+    if not is_whole and body["message"] is None:
+        raise ApiError("missing_field", "Missing key: messages")
+    given = body["messages"] if is_whole else [body["message"]]
+    read = read_ui_messages(given)
+    if body["system"]:
+        read.insert(0, {"role": "system", "content": body["system"]})
+    asked = Conversation(
+        protocol="aisdk",
+        session_id=body["id"],
+        username=body["username"],
+        config=body["config"],
+        messages=read,
+        tools=body["tools"],
+        is_whole=is_whole,
+        regenerates=body["trigger"] == "regenerate-message",
+    )
+    watch = open_conversation(asked, body)
+    last = given[-1]
+    # The SDK goes on with its last message where the new one has its id.
+    goes_on = last.get("role") == "assistant" and isinstance(last.get("id"), str)
+    return _stream(watch, last["id"] if goes_on else "")
+
+
+@blp.route(
+    "/aisdk/<chat_id>/stream",
+    methods=["GET"],
+    parameters=[in_path("chat_id", "The chat's `id`: a session.", "my_session_001")],
+)
+@blp.arguments(ResumeQuerySchema(), location="query")
+@blp.doc(
+    operationId="resumeUIMessages",
+    responses={200: _STREAM, 204: {"description": "No turn of this chat is running."}},
+)
+@blp.raises(
+    "invalid_request", "username_reserved", "session_of_another_user", "too_many_streams",
+    "server_busy",
+)  # fmt: skip
+def resume_chat(query: dict[str, Any], chat_id: str) -> Response:
+    """Show the running turn of a chat again, from its first event on.
+
+    What `useChat` asks for with `resume: true`. Any worker answers.
+    """
+    watch = resume_conversation(chat_id, query["username"])
+    return Response(status=204) if watch is None else _stream(watch, "")
+
+
+def _stream(watch: Watch, message_id: str) -> Response:
+    """Return the stream of a turn.
+
+    :param message_id: Of the message that it goes on with; empty: a new one.
+    """
+    files_url = f"{request.script_root}{get_state().settings.url_prefix}/api/v1/files"
+    rendering = UIMessageStream(
+        message_id or watch.run_id, watch.run_id, watch.session_id, files_url
+    )
+    response = stream_response(watch, rendering)
+    response.headers.update({**HEADERS, RUN_HEADER: watch.run_id})
+    return response

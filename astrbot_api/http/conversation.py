@@ -1,0 +1,203 @@
+"""A turn of a conversation that its client keeps: what AG-UI and the AI SDK have in common.
+
+The client sends all of the conversation each time. What comes before the last message is the
+context of the turn; the message and its answer are stored in a session, so that the turn can be
+watched again, stopped and read like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import request
+
+from ..chat.turns.turn import TurnRequest
+from ..chat.watching.watch import Watch
+from ..db import messages, runs, sessions
+from ..errors import ApiError
+from ..keys.rules import NO_RULES, KeyRules
+from ..messages import EMPTY_MESSAGE, Plain, Segment, plain_text
+from .auth import check_username, get_caller, get_holder
+from .idempotency import read_client_key
+from .openai.parameters import MAX_TOOLS, read_parameters
+from .openai.reading import MAX_MESSAGES, read_messages
+from .sse import find_abort
+from .state import get_state
+
+#: How the parameters of a tool may be called, and with what they describe: a JSON schema.
+_SCHEMA_NAMES = ("parameters", "inputSchema")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a client asks to have answered.
+
+    :param protocol: How it is called in names that the server makes.
+    :param config: Id or name of one; empty: the session's own, or the default.
+    :param messages: As OpenAI's chat completions have them.
+    :param tools: The client's, as the protocol has them.
+    :param is_whole: Whether ``messages`` are the whole conversation. Otherwise the session's
+        history is the context.
+    :param regenerates: Whether the last message is answered once more.
+    """
+
+    protocol: str
+    session_id: str
+    username: str
+    config: str
+    messages: Sequence[Mapping[str, Any]]
+    tools: Any = None
+    is_whole: bool = True
+    regenerates: bool = False
+
+
+def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
+    """Begin the turn that a conversation asks for, or join it.
+
+    :param body: The whole request, for its ``Idempotency-Key``.
+    :raises ApiError: for whatever is refused; nothing is stored then.
+    """
+    state, caller = get_state(), get_caller()
+    rules = _get_rules()
+    username = find_username(asked.username) or f"{asked.protocol}:{caller.key_prefix}"
+    check_username(username)
+    if rules.session_id is not None and asked.session_id:
+        rules.check_session(asked.session_id)
+    session_id = asked.session_id or rules.session_id or ""
+    config = _find_config_id(asked.config)
+    tools = read_parameters({"tools": _read_tools(asked.tools)}).tools
+    if not asked.messages:  # nothing of them can be given to a model
+        raise ApiError("message_empty", EMPTY_MESSAGE)
+    segments, context = read_messages(
+        list(asked.messages),
+        lambda data, name: state.files.store_bytes(data, name, caller.root_id).attachment_id,
+        max_chars=state.settings.max_message_chars,
+        max_segments=state.settings.max_segments,
+    )
+    again = _find_last(session_id, username, segments) if asked.regenerates else None
+    return state.chat.service.open(
+        TurnRequest(
+            username=username,
+            segments=segments,
+            session_id=session_id,
+            shown_session_id=session_id,
+            config_id=config,
+            key_id=caller.key_id,
+            guard=caller.guard,
+            answers_again=again,
+            context=context if asked.is_whole else None,
+            caller_tools=tools,
+            # The message has been stored with the turn that called the client's tools.
+            skip_user_history=bool(context.after),
+            client_key=read_client_key(asked.protocol, body),
+        ),
+        find_abort(request),
+    )
+
+
+def resume_conversation(session_id: str, username: str) -> Watch | None:
+    """Watch the turn of a session that runs, from its first event on.
+
+    :param username: Must be the session's; without it, the turn must be of the caller's key.
+    :returns: None: there is none.
+    :raises ApiError: ``session_of_another_user`` or ``key_restricted``.
+    """
+    state, caller = get_state(), get_caller()
+    username = find_username(username)
+    if username:
+        check_username(username)
+    rules = _get_rules()
+    if rules.session_id is not None:
+        rules.check_session(session_id)
+    with state.db.read() as db:
+        session = sessions.find_session(db, session_id)
+        if session is None:
+            return None
+        if username:
+            sessions.check_owner(session, username)
+        found = runs.list_active_ids(db, session.id, None if username else caller.key_id)
+        run = runs.find_run(db, found[-1]) if found else None
+    if run is None:
+        return None
+    return state.chat.service.resume(run, 0, get_holder(), find_abort(request))
+
+
+def find_username(sent: str) -> str:
+    """Return the username that was sent, or the one that the key has; empty: none."""
+    rules = _get_rules()
+    return sent or rules.username or rules.default_username or ""
+
+
+def check_list(messages: Any) -> list[dict[str, Any]]:
+    """Return a list of messages whose elements are objects.
+
+    :raises ApiError: ``invalid_request``.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise refuse("messages must be a list with at least one message")
+    if len(messages) > MAX_MESSAGES:
+        raise refuse(f"messages has {len(messages)} messages; at most {MAX_MESSAGES} are allowed")
+    for at, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise refuse(f"messages[{at}] must be an object")
+    return messages
+
+
+def refuse(message: str) -> ApiError:
+    """Return the error of a request that is wrong in itself."""
+    return ApiError("invalid_request", message)
+
+
+def _get_rules() -> KeyRules:
+    guard = get_caller().guard
+    return guard.rules if guard else NO_RULES
+
+
+def _find_config_id(config: str) -> str:
+    if not config:
+        return ""
+    configs = get_state().agents.configs
+    found = configs.find_config(config) or configs.choose_config("", config)
+    return found.id if found else ""
+
+
+def _find_last(session_id: str, username: str, segments: Sequence[Segment]) -> int | None:
+    """Return the number of the session's last message, where its turn is to be answered again.
+
+    None: the client has changed what it says, or the session knows nothing of it.
+    """
+    with get_state().db.read() as db:
+        session = sessions.find_session(db, session_id) if session_id else None
+        if session is None or session.creator != username:
+            return None
+        newest, _ = messages.list_messages_before(db, session.id, before=2**63 - 1, limit=2)
+    said = "".join(one.text for one in segments if isinstance(one, Plain))
+    for row in newest:
+        if row.content.get("type") == "user":
+            same = plain_text(row.content["message"]) == said
+            return row.id if same else None
+    return None
+
+
+def _read_tools(tools: Any) -> list[dict[str, Any]]:
+    """Return tools as OpenAI's: from a list of them, or an object of them by their names."""
+    if tools is None:
+        return []
+    if isinstance(tools, dict):
+        tools = [
+            {**tool, "name": name} if isinstance(tool, dict) else tool
+            for name, tool in tools.items()
+        ]
+    if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
+        raise refuse(f"tools must be at most {MAX_TOOLS} tools, as a list or by their names")
+    return [_read_tool(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
+
+
+def _read_tool(tool: Any, where: str) -> dict[str, Any]:
+    if not isinstance(tool, dict):
+        raise refuse(f"{where} must be an object")
+    schema = next((tool[one] for one in _SCHEMA_NAMES if tool.get(one) is not None), None)
+    function = {"name": tool.get("name"), "description": tool.get("description")}
+    return {"type": "function", "function": {**function, "parameters": schema}}

@@ -1,0 +1,194 @@
+"""The UI message streams of the AI SDK."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from astrbot_api import Tool
+from astrbot_api.agent.provider import Delta, ReasoningDelta, TextDelta, ToolCallDelta
+from astrbot_api.testing import ScriptedModel
+
+from ..contract.wire import PNG
+from .conftest import Api
+from .test_openai_tools import call_weather
+
+Make = Callable[..., tuple[Api, ScriptedModel]]
+
+PATH = "/api/v1/aisdk"
+WEATHER = {"get_weather": {"description": "The weather.", "parameters": {"type": "object"}}}
+
+
+def say(text: str, role: str = "user", **more: Any) -> dict[str, Any]:
+    return {"id": "m1", "role": role, "parts": [{"type": "text", "text": text}], **more}
+
+
+def post(api: Api, *messages: Any, **body: Any) -> Any:
+    sent = {"id": "chat-1", "messages": list(messages) or [say("Hello")], **body}
+    return api.client.post(PATH, headers={"X-API-Key": api.key}, json=sent)
+
+
+def read(answer: Any) -> list[dict[str, Any]]:
+    """Return the chunks of a stream, which must end as the protocol has it."""
+    assert answer.status_code == 200, answer.get_data()
+    assert answer.headers["x-vercel-ai-ui-message-stream"] == "v1"
+    *frames, done, rest = answer.get_data().decode().split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    frames = [one for one in frames if not one.startswith(":")]
+    assert all(one.startswith("data: ") for one in frames)
+    return [json.loads(one[6:]) for one in frames]
+
+
+def text_of(chunks: list[dict[str, Any]]) -> str:
+    return "".join(one["delta"] for one in chunks if one["type"] == "text-delta")
+
+
+def test_thinking_and_text_are_parts_and_the_turn_is_stored(make_scripted: Make) -> None:
+    api, _ = make_scripted([ReasoningDelta("Hm."), TextDelta("Hello "), TextDelta("there.")])
+    chunks = read(post(api, username="alice"))
+    assert [one["type"] for one in chunks] == [
+        "start", "start-step", "reasoning-start", "reasoning-delta", "reasoning-end",
+        "text-start", "text-delta", "text-delta", "text-end", "finish-step", "finish",
+    ]  # fmt: skip
+    assert text_of(chunks) == "Hello there."
+    assert chunks[0]["messageMetadata"]["session_id"] == "chat-1"
+    assert chunks[-1]["finishReason"] == "stop"
+    stored = api.get("/api/v1/chat/sessions/chat-1/messages?username=alice").get_json()
+    assert [one["content"]["type"] for one in stored["data"]["messages"]] == ["bot", "user"]
+
+
+def test_the_clients_conversation_is_the_context(make_scripted: Make) -> None:
+    api, model = make_scripted("ok")
+    read(post(api, say("First")))
+    read(post(api, say("Edited"), say("yes", "assistant"), say("And?"), system="Be brief."))
+    given = [(one["role"], one["content"]) for one in model.seen[-1] if one["role"] != "system"]
+    lead = "[Instructions of the application]\nBe brief.\n\n"
+    assert given == [("user", f"{lead}Edited"), ("assistant", "yes"), ("user", "And?")]
+
+
+def test_a_message_alone_is_answered_with_the_sessions_history(make_scripted: Make) -> None:
+    api, model = make_scripted("ok")
+    read(post(api, say("First")))
+    read(post(api, messages=None, message=say("Second")))
+    assert [one["content"] for one in model.seen[-1]][-3:] == ["First", "ok", "Second"]
+
+
+def test_the_servers_tools_are_shown_with_their_results_and_files(make_scripted: Make) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        if messages[-1]["role"] == "user":
+            yield ToolCallDelta(0, "c1", "draw", '{"what": "a cat"}')
+        else:
+            yield TextDelta("Here.")
+
+    def draw(arguments: Any, context: Any) -> str:
+        context.send_file(PNG, "cat.png")
+        return "done"
+
+    api, _ = make_scripted(answer, tools=[Tool("draw", "Draw.", draw)])
+    chunks = read(post(api))
+    called = next(one for one in chunks if one["type"] == "tool-input-available")
+    assert (called["toolName"], called["input"]) == ("draw", {"what": "a cat"})
+    assert called["providerExecuted"]
+    assert called["dynamic"]
+    result = next(one for one in chunks if one["type"] == "tool-output-available")
+    assert result["output"].startswith("done")
+    file = next(one for one in chunks if one["type"] == "file")
+    assert file["mediaType"] == "image/png"
+    assert api.get(file["url"]).get_data() == PNG
+    steps = [one["type"] for one in chunks if one["type"] in ("start-step", "finish-step")]
+    assert steps == ["start-step", "finish-step"] * 2
+
+
+def test_a_clients_tool_ends_the_turn_and_its_result_goes_on_with_the_message(
+    make_scripted: Make,
+) -> None:
+    api, model = make_scripted(call_weather)
+    chunks = read(post(api, say("How is it in Oslo?"), tools=WEATHER))
+    called = next(one for one in chunks if one["type"] == "tool-input-available")
+    assert "dynamic" not in called
+    assert chunks[-1]["finishReason"] == "tool-calls"
+    part = {
+        "type": "tool-get_weather", "toolCallId": called["toolCallId"],
+        "state": "output-available", "input": called["input"], "output": "sunny",
+    }  # fmt: skip
+    said = {"id": "a1", "role": "assistant", "parts": [{"type": "step-start"}, part]}
+    chunks = read(post(api, say("How is it in Oslo?"), said, tools=WEATHER))
+    assert text_of(chunks) == "It is sunny."
+    assert chunks[0]["messageId"] == "a1"
+    assert [one["role"] for one in model.seen[-1]][-3:] == ["user", "assistant", "tool"]
+    assert api.count_rows("message") == 3, "the user's message once"
+
+
+def test_an_answer_that_is_regenerated_takes_the_place_of_the_last(make_scripted: Make) -> None:
+    words = iter(["one", "two", "three"])
+    api, _ = make_scripted(lambda messages: [TextDelta(next(words))])
+    read(post(api))
+    assert text_of(read(post(api, trigger="regenerate-message", messageId="m2"))) == "two"
+    assert api.count_rows("message") == 2
+    assert text_of(read(post(api, say("Else"), trigger="regenerate-message"))) == "three"
+    assert api.count_rows("message") == 4, "another message is a turn of its own"
+
+
+def test_a_running_turn_is_shown_again_from_its_beginning(make_scripted: Make) -> None:
+    go_on = threading.Event()
+    api, _ = make_scripted([TextDelta("Let me "), go_on, TextDelta("see.")])
+    path = f"{PATH}/chat-1/stream"
+    assert api.get(path).status_code == 204, "there is no such session"
+    begun = post(api)
+    again = api.get(path)
+    go_on.set()
+    assert text_of(read(again)) == text_of(read(begun)) == "Let me see."
+    assert api.get(path).status_code == 204
+    other = api.get(f"{path}?username=bob")
+    assert (other.status_code, other.get_json()["code"]) == (409, "session_of_another_user")
+
+
+def test_a_failed_turn_is_an_error_at_the_end(make_scripted: Make) -> None:
+    api, _ = make_scripted([TextDelta("Well"), RuntimeError("no")])
+    chunks = read(post(api))
+    assert [one["type"] for one in chunks[-2:]] == ["text-end", "error"]
+    assert chunks[-1]["errorText"]
+
+
+def test_a_file_of_the_user_reaches_the_model_from_data_or_from_here(api: Api) -> None:
+    file = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AAAA"}
+    message = {"role": "user", "parts": [file, {"type": "text", "text": "What is it?"}]}
+    read(post(api, message, username="alice"))
+    stored = api.get("/api/v1/chat/sessions/chat-1/messages?username=alice").get_json()["data"]
+    (attachment, text) = stored["messages"][-1]["content"]["message"]
+    assert text == {"type": "plain", "text": "What is it?"}
+    ours = {**file, "url": f"http://localhost/api/v1/files/{attachment['attachment_id']}/content"}
+    read(post(api, {**message, "parts": [ours]}, username="alice"))
+    assert api.count_rows("attachment") == 1
+    far = {**file, "url": "https://example.com/a.png"}
+    refused = post(api, {"role": "user", "parts": [far]})
+    assert refused.status_code == 400
+    assert "messages[0].parts[0].url" in refused.get_json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"messages": None}, "Missing key: messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": [7]}, "messages[0]"),
+        ({"messages": [{"role": "tool", "parts": []}]}, "messages[0].role"),
+        ({"messages": [{"role": "user"}]}, "messages[0].parts"),
+        ({"messages": [{"role": "user", "parts": [{}]}]}, "messages[0].parts[0].type"),
+        ({"messages": [{"role": "user", "parts": [{"type": "text"}]}]}, "parts[0].text"),
+        ({"tools": 7}, "tools"),
+        ({"tools": {"a b": {}}}, "tools[0]"),
+        ({"tools": [7]}, "tools[0]"),
+        ({"config": "nowhere"}, "nowhere"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_the_name_of_its_field(
+    api: Api, body: dict[str, Any], named: str
+) -> None:
+    answer = post(api, **body)
+    assert answer.status_code in (400, 404)
+    assert named in answer.get_json()["message"]

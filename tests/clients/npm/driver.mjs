@@ -1,0 +1,81 @@
+// Asks a server with the official clients: prints the outcome of one job, given as JSON, as JSON.
+import { HttpAgent } from "@ag-ui/client";
+import {
+  AbstractChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls,
+  readUIMessageStream,
+} from "ai";
+
+const job = JSON.parse(process.argv[2]);
+const headers = { Authorization: `Bearer ${job.key}` };
+
+// What useChat is made of, without React's state.
+class Chat extends AbstractChat {
+  constructor(options) {
+    const state = {
+      status: "ready", error: undefined, messages: options.messages ?? [],
+      pushMessage: (one) => (state.messages = [...state.messages, one]),
+      popMessage: () => (state.messages = state.messages.slice(0, -1)),
+      replaceMessage: (at, one) => (state.messages = state.messages.with(at, structuredClone(one))),
+      snapshot: structuredClone,
+    };
+    super({ ...options, state });
+  }
+}
+
+function makeChat(id, options = {}) {
+  const api = `${job.url}/api/v1/aisdk`;
+  const transport = new DefaultChatTransport({ api, headers, body: options.body });
+  return new Chat({ id, transport, ...options });
+}
+
+const show = (chat) => chat.messages.map(({ role, parts }) => ({ role, parts }));
+
+const jobs = {
+  async chat() {
+    const chat = makeChat("js-chat", { body: { username: "alice" } });
+    await chat.sendMessage({ text: "THINK Hello" });
+    await chat.sendMessage({ text: "ECHO again" });
+    await chat.regenerate();
+    return { messages: show(chat), status: chat.status };
+  },
+  async tools() {
+    let chat;
+    chat = makeChat("js-tools", {
+      body: { tools: { get_weather: { description: "Weather.", parameters: { type: "object" } } } },
+      sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls,
+      onToolCall({ toolCall }) {
+        chat.addToolOutput({ tool: toolCall.toolName, toolCallId: toolCall.toolCallId, output: "sunny" });
+      },
+    });
+    await chat.sendMessage({ text: 'TOOL=get_weather TOOLARGS={"city":"Oslo"}' });
+    while (chat.status !== "ready" || !chat.lastMessage.parts.some((one) => one.type === "text")) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    return { messages: show(chat), ids: new Set(chat.messages.map((one) => one.id)).size };
+  },
+  async resume() {
+    const transport = new DefaultChatTransport({ api: `${job.url}/api/v1/aisdk`, headers });
+    const messages = [{ id: "m1", role: "user", parts: [{ type: "text", text: "DELAY=100 N=15" }] }];
+    const stopping = new AbortController();
+    const stream = await transport.sendMessages({
+      trigger: "submit-message", chatId: "js-resume", messages, abortSignal: stopping.signal,
+    });
+    const reader = stream.getReader();
+    while ((await reader.read()).value.type !== "text-delta");
+    await reader.cancel();
+    const rest = await transport.reconnectToStream({ chatId: "js-resume" });
+    let last;
+    for await (const message of readUIMessageStream({ stream: rest })) last = message;
+    const after = await transport.reconnectToStream({ chatId: "js-resume" });
+    return { text: last.parts.map((one) => one.text ?? "").join(""), after };
+  },
+  async fail() {
+    const errors = [];
+    const chat = makeChat("js-fail", { onError: (error) => errors.push(error.message) });
+    await chat.sendMessage({ text: "FAIL=400" });
+    return { errors, status: chat.status };
+  },
+};
+
+console.log(JSON.stringify(await jobs[job.do]()));
+process.exit(0);

@@ -1,0 +1,95 @@
+"""Official clients of the protocols, unchanged, against a server with two workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..servers import Server, create_key
+
+pytestmark = pytest.mark.e2e
+
+NPM = Path(__file__).parent / "npm"
+
+_CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
+
+Do = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data_dir = tmp_path_factory.mktemp("protocols")
+    (data_dir / "configs").mkdir()
+    (data_dir / "configs" / "default.toml").write_text(_CONFIG, encoding="utf-8")
+    with Server(data_dir) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def key(server: Server) -> str:
+    return create_key(server.data_dir, "chat")
+
+
+@pytest.fixture(scope="module")
+def do(server: Server, key: str) -> Do:
+    """Do a job of ``npm/driver.mjs`` and return what came of it."""
+    node = shutil.which("node")
+    if node is None or not (NPM / "node_modules" / "ai").is_dir():
+        if os.environ.get("CI"):
+            pytest.fail("make test installs the clients with npm")
+        pytest.skip("the npm packages are not installed: make test installs them")
+
+    def run(name: str, **job: Any) -> Any:
+        sent = json.dumps({"do": name, "url": server.url, "key": key, **job})
+        done = subprocess.run(
+            [node, str(NPM / "driver.mjs"), sent],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def texts(message: dict[str, Any], kind: str = "text") -> str:
+    return "".join(one["text"] for one in message["parts"] if one["type"] == kind)
+
+
+def test_usechat_talks_and_regenerates(do: Do) -> None:
+    done = do("chat")
+    assert done["status"] == "ready"
+    roles = [one["role"] for one in done["messages"]]
+    assert roles == ["user", "assistant"] * 2
+    assert texts(done["messages"][1], "reasoning") == "Let me think about it."
+    assert texts(done["messages"][1]) == "Hello from mock."
+    assert texts(done["messages"][3]) == "echo: ECHO again"
+
+
+def test_usechat_runs_tools_of_its_own(do: Do) -> None:
+    done = do("tools")
+    assert [one["role"] for one in done["messages"]] == ["user", "assistant"]
+    parts = done["messages"][1]["parts"]
+    call = next(one for one in parts if one["type"] == "tool-get_weather")
+    assert (call["input"], call["state"], call["output"]) == (
+        {"city": "Oslo"}, "output-available", "sunny",
+    )  # fmt: skip
+    assert texts(done["messages"][1]) == "tool said: sunny"
+
+
+def test_the_transport_resumes_a_turn_on_any_worker(do: Do) -> None:
+    done = do("resume")
+    assert done["text"].split() == [f"tok{number}" for number in range(15)]
+    assert done["after"] is None
+
+
+def test_usechat_is_given_the_error_of_a_turn(do: Do) -> None:
+    done = do("fail")
+    assert done["status"] == "error"
+    assert "400" in done["errors"][0]
