@@ -272,7 +272,10 @@ def _add_chores(state: AppState) -> None:
     chores.add(worker.idempotency.prune, every_s=600.0)
     chores.add(state.keys.quotas.refresh, every_s=15.0)
     chores.add(state.uploads.remove_expired, every_s=60.0)
-    chores.add(lambda: remove_old_rows(state.db, settings.audit_days), every_s=600.0)
+    chores.add(
+        lambda: remove_old_rows(state.db, settings.audit_days, settings.response_days),
+        every_s=600.0,
+    )
     # The outbox starts with whatever of a worker lives longer than a request.
     chores.add(im.outbox.start)
     chores.add(im.pollers.tend, every_s=min(settings.worker_lease_s / 3, 2.0))

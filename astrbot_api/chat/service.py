@@ -6,12 +6,12 @@ What a turn does once it is open is in :mod:`.turns.running`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..db.runs import RunRow, find_run
 from ..db.store import Store
 from ..errors import ApiError
-from ..events import encode_event
+from ..events import Event, decode_event, encode_event
 from ..idempotency import TurnExists
 from ..runlog.journal import Journal
 from ..runlog.reading import LogReader, RunReader
@@ -99,6 +99,15 @@ class ChatService:
         except BaseException:
             seat.release()
             raise
+
+    def read_so_far(self, run: RunRow) -> Iterator[Event]:
+        """Yield the events of a run until now, without waiting for more.
+
+        :raises StorageError: when they cannot be read.
+        """
+        reader = self._follower.follow(run)
+        while lines := reader.read():
+            yield from map(decode_event, lines)
 
     def watch(
         self,

@@ -229,6 +229,16 @@ class Settings:
         "else the database.",
         secret=True,
     )
+    response_days: int = _setting(
+        30,
+        "Time for which responses of OpenAI's API can be retrieved and continued; those of a "
+        "conversation stay. Their sessions stay in any case.",
+        minimum=1,
+        maximum=36500,
+    )
+    openai_at_root: bool = _setting(
+        False, "Answer OpenAI's API below ``/v1``, too: for clients whose base URL is the host."
+    )
     audit_days: int = _setting(
         90, "Time for which the audit, and the use of keys, is kept.", minimum=1, maximum=36500
     )

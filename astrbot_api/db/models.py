@@ -267,6 +267,44 @@ _index("run_key", Run.key_id, where=RUN_ACTIVE)
 _index("run_stop", Run.worker_id, where=Run.stop_requested_at.is_null(False) & RUN_ACTIVE)
 
 
+class StoredResponse(Table):
+    """One entry of a thread of OpenAI's API: a response, or items that were added.
+
+    A response has a run and a ``request``: JSON of what it was asked with. ``input`` is its list
+    of items, ``previous`` the entry that it goes on from, ``removed`` the numbers of items of its
+    output that were deleted. ``key_id`` is the key that it belongs to; of a session key, its maker.
+    """
+
+    id = RowNumber()
+    entry_id = TextField(constraints=_UNIQUE)
+    session = Whole()
+    key_id = TextField()
+    run_id = TextField(null=True)
+    previous = Whole(null=True)
+    request = TextField(null=True)
+    input = TextField()
+    removed = TextField(null=True)
+    created_at = Whole()
+    size_bytes = Whole()
+
+    class Meta:
+        table_name = "response"
+
+
+_index("response_session", StoredResponse.session, StoredResponse.id)
+_index("response_created", StoredResponse.created_at)
+
+
+class ResponseConversation(Table):
+    """A session that is a conversation of OpenAI's API; ``metadata`` is JSON."""
+
+    session = Whole(primary_key=True)
+    key_id = TextField()
+    metadata = TextField()
+    created_at = Whole()
+    size_bytes = Whole()
+
+
 class Worker(Table):
     """A process that runs turns, and until when it is surely alive."""
 

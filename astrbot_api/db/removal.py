@@ -11,6 +11,7 @@ from __future__ import annotations
 import peewee
 
 from ..runtime.clock import now_us
+from . import responses
 from .locks import lock_name
 from .messages import delete_messages
 from .models import (
@@ -29,16 +30,17 @@ def remove_session(db: peewee.Database, session: SessionRow) -> None:
     ChatSession.delete().where(ChatSession.id == session.id).execute(db)
     count_session_less(db, session)
     SessionSummary.delete().where(SessionSummary.session == session.id).execute(db)
+    responses.remove_conversation(db, session.id)
     DeletedSession.insert(session=session.id, since=now_us()).execute(db)
 
 
 def empty_session(db: peewee.Database, number: int, limit: int) -> bool:
-    """Delete some messages and runs of a removed session.
+    """Delete some messages, runs and responses of a removed session.
 
     A run that still runs stays, and so does the note: its reply will have to
     go as well.
 
-    :param limit: Most messages, and most runs.
+    :param limit: Most messages, most runs, and most responses.
     :returns: Whether more is to be deleted at once.
     """
     lock_name(db, "removed_session", number)
@@ -46,7 +48,8 @@ def empty_session(db: peewee.Database, number: int, limit: int) -> bool:
     of_session = Run.session == number
     ended = Run.select(Run.id).where(of_session & Run.status.not_in(("queued", "running")))
     runs = Run.delete().where(Run.id.in_(ended.order_by(Run.id).limit(limit))).execute(db)
-    if messages == limit or runs == limit:
+    entries = responses.delete_of_session(db, number, limit)
+    if limit in (messages, runs, entries):
         return True
     if not Run.select().where(of_session).exists(db):
         # Summed up in a turn that has ended since.

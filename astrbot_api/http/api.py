@@ -27,9 +27,10 @@ from .im.routes import blp as im
 from .inbox.routes import blp as inbox
 from .keys.routes import blp as keys
 from .lists.routes import LISTS
-from .openai.routes import blp as openai
+from .openai_errors import OPENAI_RULE, list_aliases
 from .openapi.documents import OpenapiDocuments
 from .request_hooks import add_request_hooks
+from .responses.conversations import blp as openai  # of openai/routes.py, with its other routes
 from .runs.routes import blp as runs
 from .schemas import ErrorSchema
 from .sessions.messages import blp as messages
@@ -119,10 +120,25 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     register_error_handlers(fallback)
     app.register_blueprint(fallback, url_prefix=settings.url_prefix + API_PATH, name=FALLBACK)
     register_page(app, settings, API_PATH)
+    _add_aliases(app, settings)
     # A copy: the limits are put into dictionaries of the schemas, which all apps share.
     document = _finish_document(deepcopy(api.spec.to_dict()), settings)
     scopes = {resource.tag: resource.scope for resource in RESOURCES}
     return OpenapiDocuments(document, settings, scopes)
+
+
+def _add_aliases(app: Flask, settings: Settings) -> None:
+    """Answer OpenAI's API below the further bases that its clients are given."""
+    base = settings.url_prefix + API_PATH
+    for rule in list(app.url_map.iter_rules()):
+        if not rule.rule.startswith(base + OPENAI_RULE):
+            continue
+        rest = rule.rule.removeprefix(base + OPENAI_RULE)
+        methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        for alias in list_aliases(base, settings.openai_at_root):
+            app.add_url_rule(
+                alias + rest, rule.endpoint, app.view_functions[rule.endpoint], methods=methods
+            )
 
 
 def _build_parent(settings: Settings) -> flask_smorest.Blueprint:

@@ -11,7 +11,7 @@ from flask import Response, request
 
 from ..errors import ApiError
 from .auth import find_caller
-from .openai_errors import OPENAI_PATH, describe_error
+from .openai_errors import describe_error, speaks_openai
 from .state import get_state
 
 #: Codes that AstrBot 4.25 answers with HTTP 200, for ``legacy_error_status``.
@@ -41,7 +41,7 @@ def fail(error: ApiError) -> Response:
 
     Below ``/openai`` it has the shape that OpenAI's clients read.
     """
-    if OPENAI_PATH in request.path:
+    if speaks_openai(request):
         headers = {**error.headers, "X-Request-ID": get_request_id()}
         body = orjson.dumps({"error": describe_error(error)})
         return Response(body, error.status, headers, mimetype="application/json")

@@ -61,7 +61,11 @@ def answer_unknown(path: str = "") -> NoReturn:
         _refuse_method(others)
     require_scope(None)
     if not others:
-        advice = "; use /openai/chat/completions" if OPENAI_PATH in request.path else ""
+        advice = (
+            "; use /openai/responses or /openai/chat/completions"
+            if OPENAI_PATH in request.path
+            else ""
+        )
         raise ApiError("path_not_found", f"There is no path {request.path}{advice}")
     blueprint = current_app.blueprints[next(iter(others.values())).rpartition(".")[0]]
     if isinstance(blueprint, ApiBlueprint):

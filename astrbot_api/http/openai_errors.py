@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+from flask import Request
 
 from ..errors import ApiError
 
+#: What OpenAI's paths begin with, below ``/api/v1``.
+OPENAI_RULE = "/openai/"
+
 #: What the paths have that these errors are for.
-OPENAI_PATH = "/api/v1/openai/"
+OPENAI_PATH = f"/api/v1{OPENAI_RULE}"
+
+#: What the endpoints begin with that have such a path, or an alias of it.
+_ENDPOINTS = "astrbot_api.openai."
+
+
+def list_aliases(base: str, at_root: bool) -> Iterator[str]:
+    """Yield what OpenAI's paths may begin with besides.
+
+    :param base: What stands before :data:`OPENAI_RULE`.
+    :param at_root: Whether they are at the root of the host, too.
+    """
+    yield f"{base}{OPENAI_RULE}v1/"  # some clients add it to whatever they are given
+    if at_root:
+        yield "/v1/"
+
+
+def speaks_openai(request: Request) -> bool:
+    """Return whether the client of a request reads OpenAI's errors."""
+    return OPENAI_PATH in request.path or (request.endpoint or "").startswith(_ENDPOINTS)
+
 
 #: HTTP status -> ``type``; the rest of 4xx is ``invalid_request_error``.
 #: Source: the error types of https://platform.openai.com/docs/guides/error-codes

@@ -70,12 +70,15 @@ class Rendering:
         return _RETRY
 
 
-def frame(line: bytes, number: int | None = None) -> bytes:
+def frame(line: bytes, number: int | None = None, *, event: str = "") -> bytes:
     """Return one line of data as a frame.
 
     :param number: What a client that resumes sends back as ``Last-Event-ID``; None: the
         event is not of the stream's own.
+    :param event: The type of the event, for protocols that name it beside the data.
     """
+    if event:
+        return b"event: %b\ndata: %b\n\n" % (event.encode(), line)
     if number is None:
         return b"data: %b\n\n" % line
     return b"data: %b\nid: %d\n\n" % (line, number)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from ..db import audit, filetexts, keys, keyuse, ratecounts
+from ..db import audit, filetexts, keys, keyuse, ratecounts, responses
 from ..db.store import Store
 from ..runtime.clock import now_us
 from ..runtime.per_process import PerProcess
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 #: Time between two looks at what is due, in seconds.
 _TICK_S = 0.25
 
-#: Most transactions of one :func:`remove_old_rows` that remove session keys.
+#: Most transactions of one :func:`remove_old_rows` that remove session keys, or responses.
 _MAX_ROUNDS = 50
 
 
@@ -76,10 +76,11 @@ class Chores:
             log.exception("a chore of the worker failed")
 
 
-def remove_old_rows(store: Store, keep_days: int) -> None:
+def remove_old_rows(store: Store, keep_days: int, response_days: int) -> None:
     """Remove what is too old, so that no table grows without end. A chore.
 
     :param keep_days: Age of the audit's entries, and of the use of keys.
+    :param response_days: Age of responses of OpenAI's API.
     """
     now = now_us()
     oldest = now - keep_days * keys.DAY_US
@@ -91,6 +92,9 @@ def remove_old_rows(store: Store, keep_days: int) -> None:
         filetexts.remove_orphans(db)
 
     store.write(job)
+    for _ in range(_MAX_ROUNDS):
+        if not store.write(lambda db: responses.forget_old(db, response_days)):
+            break
     for _ in range(_MAX_ROUNDS):
         if not store.write(keys.purge_session_keys):
             break

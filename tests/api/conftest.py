@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 from astrbot_api import create_app
 from astrbot_api.http.state import HttpState, get_http_state
 from astrbot_api.testing import ScriptedApp, ScriptedModel, make_app
+from astrbot_api.testing.fake_openai import FakeOpenAI
 from astrbot_api.testing.scripted_model import Script
 
 from ..servers import parse_events
@@ -105,3 +106,14 @@ def make_scripted(
     yield make
     for api in made:
         api.close()
+
+
+@pytest.fixture
+def passing(make_api: Callable[..., Api], fake_model: FakeOpenAI) -> Api:
+    """An application before an endpoint that notes what it is asked."""
+    fake_model.reset()
+    return make_api(
+        f'[provider]\ntype = "openai"\nbase_url = "{fake_model.base_url}"\nmodel = "m"\n'
+        'max_retries = 0\napi_key = "k"\nextra = {max_tokens = 50, temperature = 1.5}\n'
+        "[agent]\ntitles = false\n[tools]\nallow = []\n"
+    )

@@ -125,17 +125,6 @@ def test_a_conversation_may_end_with_any_role(make_scripted: Make) -> None:
     assert "session" in answer.get_json()["error"]["message"]
 
 
-@pytest.fixture
-def passing(make_api: Callable[..., Api], fake_model: FakeOpenAI) -> Api:
-    """An application before an endpoint that notes what it is asked."""
-    fake_model.reset()
-    return make_api(
-        f'[provider]\ntype = "openai"\nbase_url = "{fake_model.base_url}"\nmodel = "m"\n'
-        'max_retries = 0\napi_key = "k"\nextra = {max_tokens = 50, temperature = 1.5}\n'
-        "[agent]\ntitles = false\n[tools]\nallow = []\n"
-    )
-
-
 def test_parameters_reach_the_models_endpoint(passing: Api, fake_model: FakeOpenAI) -> None:
     fields = {
         "temperature": 0.2, "top_p": 0.5, "stop": ["END"], "seed": 7, "presence_penalty": 1,

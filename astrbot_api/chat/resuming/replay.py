@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ... import events
@@ -18,9 +19,13 @@ def list_all_events(run: RunRow, reply: MessageRow | None) -> list[Event]:
     :param reply: Its stored bot message, where there is one.
     """
     shown: list[Event] = [events.session_id(run.session_id), events.run_started(run.run_id)]
-    for part in reply.content["message"] if reply else ():
-        shown += _show_part(run.run_id, part)
+    shown += list_part_events(run.run_id, reply.content["message"] if reply else ())
     return shown + list_closing_events(run, reply)
+
+
+def list_part_events(run_id: str, parts: Iterable[dict[str, Any]]) -> list[Event]:
+    """Return the events that said the parts of a reply."""
+    return [event for part in parts for event in _show_part(run_id, part)]
 
 
 def list_closing_events(run: RunRow, reply: MessageRow | None) -> list[Event]:
@@ -45,7 +50,10 @@ def _show_part(run_id: str, part: dict[str, Any]) -> list[Event]:
 
 
 def _show_call(run_id: str, call: dict[str, Any]) -> list[Event]:
-    shown = [events.tool_call(run_id, {key: call.get(key) for key in ("id", "name", "args", "ts")})]
+    started = {key: call.get(key) for key in ("id", "name", "args", "ts")}
+    if call.get("by_caller"):
+        started["by_caller"] = True
+    shown = [events.tool_call(run_id, started)]
     if "result" in call:
         result = {"id": call["id"], "ts": call.get("finished_ts"), "result": call["result"]}
         shown.append(events.tool_call_result(run_id, result))

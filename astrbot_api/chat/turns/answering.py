@@ -27,10 +27,12 @@ from ...providers.registry import Providers
 from ...providers.traced import TracedProvider
 from ...runtime.tracing import NO_SPAN
 from ...upstream.asking import Question, Upstreams
+from ..context.budget import cost
 from ..context.history import build_messages, fill_prompt
-from ..context.media import MediaLimits, MediaReader
+from ..context.media import Content, MediaLimits, MediaReader
 from ..context.summary import Summariser
-from ..context.supplied import build_supplied, write_transcript
+from ..context.supplied import SuppliedContext, build_supplied, write_transcript
+from ..context.thread import load_thread
 from .abilities import Abilities, TurnAbilities
 from .commands import Command, CommandContext, find_command
 from .outcome import Outcome, Outcomes, describe_lost_reply
@@ -300,11 +302,7 @@ class Answer:
         )
         if turn.request.context is not None:
             wire = [one.to_wire() for one in segments]
-            content = means.media.render(wire, (), limits, turn.cancel)
-            return build_supplied(
-                turn.request.context, content,
-                system_prompt=system_prompt, budget=agent.history_tokens,
-            )  # fmt: skip
+            return self._build_supplied(turn.request.context, wire, system_prompt)
         summariser = None
         if agent.history == "summarise" and self._provider is not None:
             summariser = Summariser(means.store, self._provider, options, agent.history_tokens)
@@ -323,6 +321,26 @@ class Answer:
             sender_name=_group_name(turn),
             summariser=summariser,
         )
+
+    def _build_supplied(
+        self, context: SuppliedContext, wire: list[dict[str, Any]], system_prompt: str
+    ) -> list[ModelMessage]:
+        """Return the conversation that the caller sent, after the thread that it goes on from."""
+        means, limits, cancel = self._means, self._limits(), self._turn.cancel
+        budget = self._turn.config.agent.history_tokens
+
+        def render(segments: Sequence[dict[str, Any]]) -> Content:
+            return means.media.render(segments, (), limits, cancel)
+
+        past: list[ModelMessage] = []
+        if context.previous is not None:
+            said, past = load_thread(means.store, context.previous, render, budget)
+            instructions = "\n\n".join(filter(None, [*said, context.instructions]))
+            context = replace(context, instructions=instructions)
+        return build_supplied(
+            context, render(wire),
+            system_prompt=system_prompt, budget=budget - cost(past), past=past, render=render,
+        )  # fmt: skip
 
     def _to_tool_context(self) -> ToolContext:
         turn, means = self._turn, self._means
@@ -358,9 +376,13 @@ class Answer:
         return unnamed and not outcome.direct and outcome.status != "stopped"
 
     def _asks_model(self, outcome: Outcome) -> bool:
-        """Return whether the model names the session: only a complete answer shows it to work."""
-        agent = self._turn.config.agent
-        return outcome.status == "completed" and agent.titles and self._provider is not None
+        """Return whether the model names the session: only a complete answer shows it to work.
+
+        A response of OpenAI's API makes no other request to the model than its client's own.
+        """
+        agent, entry = self._turn.config.agent, self._turn.request.entry
+        asks = agent.titles and self._provider is not None and entry is None
+        return outcome.status == "completed" and asks
 
     def _give_title(self, outcome: Outcome) -> Outcome:
         """Name a session that has no name by its first words, unless the model does it later."""

@@ -11,7 +11,7 @@ import peewee
 from ...config.agents import AgentConfig, ProviderConfig
 from ...config.files import DEFAULT_CONFIG_ID, ConfigFiles
 from ...config.settings import Settings
-from ...db import inbound, keyuse, messages, runs, sessions
+from ...db import inbound, keyuse, messages, responses, runs, sessions
 from ...db.attachments import AttachmentRow, link_attachments
 from ...db.locks import lock_name
 from ...db.removal import remove_session
@@ -24,6 +24,7 @@ from ...keys.limits import check_turn
 from ...keys.quotas import Quotas
 from ...runlog.log import RunLog, Sink
 from ...worker.lease import WorkerLease
+from ..context.thread import ThreadEntry
 from .commands import asks_to_stop
 from .editing import LastTurn, find_last_turn, find_media
 from .turn import OpenTurn, TurnRequest
@@ -116,6 +117,8 @@ class TurnOpener:
             user_message=user_message, checkpoint=checkpoint,
         )  # fmt: skip
         self._check_queue(request, ahead)
+        if request.entry is not None:
+            request = _store_entry(db, request, request.entry, session.id, run_id)
         if request.kept:
             self._quotas.check_at_end(db, request.payer)
         return OpenTurn(
@@ -270,6 +273,20 @@ def _refuse_model_fields(request: TurnRequest) -> None:
         raise ApiError(
             "invalid_request", "response_format: this config answers without a model of its own"
         )
+
+
+def _store_entry(
+    db: peewee.Database, request: TurnRequest, entry: ThreadEntry, session: int, run_id: str
+) -> TurnRequest:
+    """Store the response that a turn is; return its request, which knows what it goes on from."""
+    previous = responses.find_newest(db, session) if entry.newest else entry.previous
+    responses.add_entry(
+        db, entry_id=uuid.UUID(run_id).hex, session=session, key_id=entry.key_id, run_id=run_id,
+        input_json=entry.input_json, request_json=entry.request_json, previous=previous,
+    )  # fmt: skip
+    if request.context is None:
+        return request
+    return replace(request, context=replace(request.context, previous=previous))
 
 
 def _note_origin(db: peewee.Database, request: TurnRequest, run_id: str) -> None:

@@ -22,6 +22,7 @@ from ...runlog.log import RunLog
 from ...runtime.clock import to_iso
 from ...runtime.tracing import NO_SPAN, Span
 from ..context.supplied import SuppliedContext
+from ..context.thread import ThreadEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class TurnRequest:
     :param model_fields: Further fields of the model's request, such as ``temperature``.
     :param kept: False: the turn has a session that nobody can find, which
         goes with all it holds when the run has ended.
+    :param entry: What is stored with it, where it is a response of OpenAI's API.
     :param client_key: What its client calls the request, if it may send it again.
     """
 
@@ -76,6 +78,7 @@ class TurnRequest:
     caller_tools: Sequence[ToolSpec] = ()
     model_fields: Mapping[str, Any] = field(default_factory=dict)
     kept: bool = True
+    entry: ThreadEntry | None = None
     client_key: ClientKey | None = None
     origin: Origin | None = None
 

@@ -47,18 +47,8 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
 
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
-    for name, (allowed, remedy) in _REFUSED.items():
-        value = body.get(name)
-        if not any(_is_same(value, one) for one in allowed):
-            raise _refuse(f"{name} is not supported: {remedy}")
-    fields = {}
-    for name, (check, expected) in _PASSED.items():
-        value = body.get(name)
-        if value is None:
-            continue
-        if not check(value):
-            raise _refuse(f"{name} must be {expected}")
-        fields[name] = value
+    refuse_others(body, _REFUSED)
+    fields = read_passed(body, PASSED)
     tools = _read_tools(body.get("tools"))
     choice = _read_choice(body.get("tool_choice"), tools)
     if choice == "none":
@@ -74,6 +64,33 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
 def _is_same(value: Any, other: Any) -> bool:
     """Return whether two values are the same in JSON, where 0 and false are not."""
     return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def refuse_others(body: Mapping[str, Any], refused: Mapping[str, Refused]) -> None:
+    """Refuse fields that have another value than those that are taken.
+
+    :raises ApiError: ``invalid_request``.
+    """
+    for name, (allowed, remedy) in refused.items():
+        value = body.get(name)
+        if not any(_is_same(value, one) for one in allowed):
+            raise refuse(f"{name} is not supported: {remedy}")
+
+
+def read_passed(body: Mapping[str, Any], passed: Mapping[str, Passed]) -> dict[str, Any]:
+    """Return the fields that go to the model's endpoint as they are.
+
+    :raises ApiError: ``invalid_request``.
+    """
+    fields = {}
+    for name, (check, expected) in passed.items():
+        value = body.get(name)
+        if value is None:
+            continue
+        if not check(value):
+            raise refuse(f"{name} must be {expected}")
+        fields[name] = value
+    return fields
 
 
 def _is_number(low: float, high: float) -> Callable[[Any], bool]:
@@ -109,28 +126,33 @@ def _is_word(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[a-z_]{1,20}", value) is not None
 
 
-_A_LENGTH = (_is_integer(1, 2**31 - 1), "a whole number from 1")
+A_LENGTH = (_is_integer(1, 2**31 - 1), "a whole number from 1")
 _A_PENALTY = (_is_number(-2, 2), "a number from -2 to 2")
-_A_WORD = (_is_word, "a word, such as low")
+A_WORD = (_is_word, "a word, such as low")
 
-#: Fields that go to the model's endpoint as they are: what they must be, and how that is called.
-_PASSED: dict[str, tuple[Callable[[Any], bool], str]] = {
+#: What a field must be, and how that is called.
+Passed = tuple[Callable[[Any], bool], str]
+
+#: Fields that go to the model's endpoint as they are.
+PASSED: dict[str, Passed] = {
     "temperature": (_is_number(0, 2), "a number from 0 to 2"),
     "top_p": (_is_number(0, 1), "a number from 0 to 1"),
     "stop": (_is_stop, "a string or a list of 1 to 16 strings, none of them empty"),
-    "max_tokens": _A_LENGTH,
-    "max_completion_tokens": _A_LENGTH,
+    "max_tokens": A_LENGTH,
+    "max_completion_tokens": A_LENGTH,
     "seed": (_is_integer(-(2**63), 2**63 - 1), "a whole number"),
     "frequency_penalty": _A_PENALTY,
     "presence_penalty": _A_PENALTY,
     "logit_bias": (_is_bias, "an object of tokens with numbers from -100 to 100"),
-    "reasoning_effort": _A_WORD,
-    "verbosity": _A_WORD,
+    "reasoning_effort": A_WORD,
+    "verbosity": A_WORD,
     "parallel_tool_calls": (lambda value: isinstance(value, bool), "true or false"),
 }
 
-#: Fields with the only values that are taken, and what to do about others.
-_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+#: The only values that a field may have, and what to do about others.
+Refused = tuple[tuple[Any, ...], str]
+
+_REFUSED: dict[str, Refused] = {
     "n": ((None, 1), "an agent answers once; leave it out"),
     "functions": ((None, []), "send tools"),
     "function_call": ((None, "auto", "none"), "send tool_choice"),
@@ -143,32 +165,49 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 
 
 def _read_tools(tools: Any) -> list[ToolSpec]:
+    return read_tools(tools, _read_tool)
+
+
+def read_tools(tools: Any, read: Callable[[Any, str], ToolSpec]) -> list[ToolSpec]:
+    """Return the caller's tools.
+
+    :param read: Reads one of them, which is called so.
+    :raises ApiError: ``invalid_request``.
+    """
     if tools is None:
         return []
     if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
-        raise _refuse(f"tools must be a list of at most {MAX_TOOLS} tools")
-    found = [_read_tool(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
+        raise refuse(f"tools must be a list of at most {MAX_TOOLS} tools")
+    found = [read(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
     names = [spec["function"]["name"] for spec in found]
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if twice is not None:
-        raise _refuse(f"tools names {twice} twice; give each tool a name of its own")
+        raise refuse(f"tools names {twice} twice; give each tool a name of its own")
     return found
 
 
 def _read_tool(tool: Any, where: str) -> ToolSpec:
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict) or tool.get("type") != "function":
-        raise _refuse(f"{where} must be of the type function, with a function")
+        raise refuse(f"{where} must be of the type function, with a function")
+    return read_function(function, f"{where}.function")
+
+
+def read_function(function: Mapping[str, Any], where: str) -> ToolSpec:
+    """Return a tool by its name, description, parameters and strictness.
+
+    :raises ApiError: ``invalid_request``.
+    """
     name, description = function.get("name"), function.get("description")
     parameters = function.get("parameters")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise _refuse(f"{where}.function.name must have 1 to 64 letters, digits, _ and -")
+        raise refuse(f"{where}.name must have 1 to 64 letters, digits, _ and -")
     if description is not None and not isinstance(description, str):
-        raise _refuse(f"{where}.function.description must be a string")
+        raise refuse(f"{where}.description must be a string")
     if parameters is None:
         parameters = {"type": "object", "properties": {}}
-    _check_schema(parameters, f"{where}.function.parameters")
-    _check_strict(function, f"{where}.function")
+    _check_schema(parameters, f"{where}.parameters")
+    _check_strict(function, where)
     spec = {"name": name, "description": description or "", "parameters": parameters}
     if isinstance(function.get("strict"), bool):
         spec["strict"] = function["strict"]
@@ -180,62 +219,83 @@ def _read_choice(choice: Any, tools: list[ToolSpec]) -> Any:
     if choice is None or (not tools and choice in ("auto", "none")):
         return None
     if not tools:
-        raise _refuse("tool_choice needs tools; send them, or leave it out")
+        raise refuse("tool_choice needs tools; send them, or leave it out")
     if isinstance(choice, str) and choice in _CHOICES:
         return choice
     function = choice.get("function") if isinstance(choice, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
     if name not in [spec["function"]["name"] for spec in tools]:
-        raise _refuse("tool_choice must be none, auto, required or name one of tools")
+        raise refuse("tool_choice must be none, auto, required or name one of tools")
     return {"type": "function", "function": {"name": name}}
 
 
 def _read_format(form: Any) -> tuple[dict[str, Any] | None, Callable[[str], str]]:
     """Return the form that the model is asked for, and what checks its answer."""
     kind = form.get("type") if isinstance(form, dict) else None
-    if form is None or kind == "text":
+    given = form.get("json_schema") if kind == "json_schema" else None
+    if (form is not None and kind not in FORMS) or (kind == "json_schema" and given is None):
+        raise refuse("response_format.type must be text, json_object or json_schema")
+    return read_format(kind, given, "response_format", "response_format.json_schema")
+
+
+#: What the form of an answer can be.
+FORMS = ("text", "json_object", "json_schema")
+
+
+def read_format(
+    kind: str | None, given: Any, name_of_form: str, where: str
+) -> tuple[dict[str, Any] | None, Callable[[str], str]]:
+    """Return the ``response_format`` that the model is asked for, and what checks its answer.
+
+    :param kind: One of :data:`FORMS`; None: nothing is asked for.
+    :param given: Of ``json_schema``, what has its name and its schema.
+    :param name_of_form: The field that asks for the form; ``where`` is that of ``given``.
+    :raises ApiError: ``invalid_request``.
+    """
+    if kind in (None, "text"):
         return None, lambda text: ""
     if kind == "json_object":
-        return {"type": kind}, lambda text: _check_answer(text, None)
-    given = form.get("json_schema") if kind == "json_schema" else None
+        return {"type": kind}, lambda text: _check_answer(text, None, name_of_form)
     if not isinstance(given, dict):
-        raise _refuse("response_format.type must be text, json_object or json_schema")
+        raise refuse(f"{where} must be an object")
     name, schema = given.get("name"), given.get("schema")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise _refuse("response_format.json_schema.name must have letters, digits, _ and -")
-    _check_strict(given, "response_format.json_schema")
+        raise refuse(f"{where}.name must have letters, digits, _ and -")
+    _check_strict(given, where)
     kept = {key: given[key] for key in ("name", "description", "schema", "strict") if key in given}
     if schema is not None:
-        _check_schema(schema, "response_format.json_schema.schema")
+        _check_schema(schema, f"{where}.schema")
     strict = given.get("strict") is True and schema is not None
     validator = make_validator(schema or {}) if strict else None
-    return {"type": kind, "json_schema": kept}, lambda text: _check_answer(text, validator)
+    form = {"type": kind, "json_schema": kept}
+    return form, lambda text: _check_answer(text, validator, name_of_form)
 
 
 def _check_schema(schema: Any, where: str) -> None:
     if not isinstance(schema, dict):
-        raise _refuse(f"{where} must be an object")
+        raise refuse(f"{where} must be an object")
     try:
         Draft202012Validator.check_schema(schema)
     except (SchemaError, RecursionError) as error:
         reason = getattr(error, "message", "it is nested too deeply")
-        raise _refuse(f"{where} is not a JSON schema: {str(reason)[:200]}") from error
+        raise refuse(f"{where} is not a JSON schema: {str(reason)[:200]}") from error
 
 
 def _check_strict(given: Mapping[str, Any], where: str) -> None:
     if not isinstance(given.get("strict"), bool | None):
-        raise _refuse(f"{where}.strict must be true or false")
+        raise refuse(f"{where}.strict must be true or false")
 
 
-def _check_answer(text: str, validator: Any) -> str:
+def _check_answer(text: str, validator: Any, field: str) -> str:
     """Return what is wrong with a structured answer; empty: nothing."""
     try:
         value = load_json(text)
     except (orjson.JSONDecodeError, ValueError):
-        return "The model did not answer with JSON, as response_format asks."
+        return f"The model did not answer with JSON, as {field} asks."
     fault = "" if validator is None else find_fault(validator, value)
-    return f"The model's answer does not fit response_format: {fault[:200]}" if fault else ""
+    return f"The model's answer does not fit {field}: {fault[:200]}" if fault else ""
 
 
-def _refuse(message: str) -> ApiError:
+def refuse(message: str) -> ApiError:
+    """Return the error for a field that is wrong."""
     return ApiError("invalid_request", message)

@@ -161,19 +161,21 @@ def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
     if not isinstance(inner, dict):
         raise _refuse(f"{where} must be text, image_url, input_audio or file")
     if kind == "image_url":
-        data = _decode(inner.get("url"), f"{where}.image_url.url", must_be_url=True)
+        data = decode_base64(inner.get("url"), f"{where}.image_url.url", must_be_url=True)
         return Media(store_file(data, "image"))
     if kind == "input_audio":
         name = "audio." + ("mp3" if inner.get("format") == "mp3" else "wav")
-        return Media(store_file(_decode(inner.get("data"), f"{where}.input_audio.data"), name))
+        return Media(
+            store_file(decode_base64(inner.get("data"), f"{where}.input_audio.data"), name)
+        )
     if isinstance(inner.get("file_id"), str):
         check_text(f"{where}.file.file_id", inner["file_id"])
         return Media(inner["file_id"].strip())
-    data = _decode(inner.get("file_data"), f"{where}.file.file_data")
+    data = decode_base64(inner.get("file_data"), f"{where}.file.file_data")
     return Media(store_file(data, str(inner.get("filename") or "file")))
 
 
-def _decode(value: Any, where: str, *, must_be_url: bool = False) -> bytes:
+def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes:
     """Return the bytes of base64, or of a ``data:`` URL. Another URL is never opened."""
     if isinstance(value, str):
         head, comma, rest = value.partition(",")

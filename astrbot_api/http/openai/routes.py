@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
-import orjson
 from flask import Response, request
 
 from ...chat.turns.turn import TurnRequest
@@ -17,9 +15,9 @@ from ...errors import ApiError
 from ...keys.rules import NO_RULES
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
-from ..chat.modes import describe_failure, iter_batches
 from ..sse import find_abort, stream_response
 from ..state import get_state
+from .answering import answer_json, find_config, raise_failure, wait_for_answer
 from .parameters import read_parameters
 from .reading import read_messages
 from .rendering import Completion
@@ -60,11 +58,6 @@ _STREAM = {
 }
 
 
-#: OpenAI's SDKs repeat a request on any 5xx, and with it the turn and its tools. What can be
-#: repeated, the server has repeated itself. Source: ``_should_retry`` of openai-python.
-_DO_NOT_RETRY = {"X-Should-Retry": "false"}
-
-
 @blp.route("/openai/models", methods=["GET"])
 @blp.doc(operationId="listOpenAIModels")
 @blp.answers(ModelListSchema())
@@ -81,7 +74,7 @@ def list_models() -> Response:
         for one in get_state().agents.configs.list_configs()
         if allowed is None or one.id in allowed
     ]
-    return _answer({"object": "list", "data": models})
+    return answer_json({"object": "list", "data": models})
 
 
 @blp.route("/openai/models/<model>", methods=["GET"], parameters=_MODEL_IN_PATH)
@@ -93,7 +86,7 @@ def get_model(model: str) -> Response:
 
     Its id is all there is to know.
     """
-    return _answer(_describe_model(_find_config(model)))
+    return answer_json(_describe_model(find_config(model)))
 
 
 @blp.route("/openai/chat/completions", methods=["POST"])
@@ -134,7 +127,7 @@ def create_completion(body: dict[str, Any]) -> Response:
     rules = caller.guard.rules if caller.guard else NO_RULES
     username = body["user"] or rules.username or f"openai:{caller.key_prefix}"
     check_username(username)
-    config = _find_config(body["model"])
+    config = find_config(body["model"])
     session_id = body["session_id"] or _read_session_id(body["metadata"]) or rules.session_id or ""
     segments, context = read_messages(
         body["messages"],
@@ -187,49 +180,13 @@ def create_completion(body: dict[str, Any]) -> Response:
 
 
 def _answer_whole(watch: Watch, completion: Completion, leave: Callable[[], None]) -> Response:
-    settings = get_state().settings
-    until = time.monotonic() + settings.max_blocking_s
-    for batch in iter_batches(watch, settings.heartbeat_s):
-        for event in batch:
-            completion.fold.add(event)
-        if time.monotonic() > until and not watch.ended:
-            leave()
-            raise ApiError(
-                "turn_timeout",
-                f"the turn takes longer than {settings.max_blocking_s:g} s",
-                headers=_DO_NOT_RETRY,
-            )
-    leave()
-    if completion.fold.error is not None:
-        failure = describe_failure(completion.fold.error, {})
-        if failure.code in ("provider_error", "internal_error"):
-            failure.headers.update(_DO_NOT_RETRY)
-        raise failure
-    fault = completion.find_fault()
-    if fault:
-        raise ApiError("provider_error", fault, headers=_DO_NOT_RETRY)
-    return _answer(completion.to_object())
-
-
-def _answer(value: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(value), mimetype="application/json")
+    wait_for_answer(watch, completion.fold.add, leave)
+    raise_failure(completion.fold.error, completion.find_fault)
+    return answer_json(completion.to_object())
 
 
 def _describe_model(config: AgentConfig) -> dict[str, Any]:
     return {"id": config.id, "object": "model", "created": 0, "owned_by": "astrbot-api"}
-
-
-def _find_config(model: str) -> AgentConfig:
-    configs = get_state().agents.configs
-    try:
-        found = configs.find_config(model) or configs.choose_config("", model)
-    except ApiError as error:
-        raise ApiError(
-            "model_not_found", f"model not found: {model}; see /openai/models"
-        ) from error
-    if found is None:
-        raise ApiError("missing_field", "Missing key: model")
-    return found
 
 
 def _read_session_id(metadata: dict[str, Any] | None) -> str:

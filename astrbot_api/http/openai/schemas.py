@@ -42,13 +42,13 @@ _MESSAGE: dict[str, Any] = {
 }
 
 
-def _passed(text: str, example: Any, **schema: Any) -> ma.fields.Raw:
+def passed_on(text: str, example: Any, **schema: Any) -> ma.fields.Raw:
     """Return a field that the model's endpoint gets as it is."""
     metadata = {"description": text, "example": example, **schema}
     return ma.fields.Raw(load_default=None, allow_none=True, metadata=metadata)
 
 
-def _refused(text: str, values: list[Any]) -> ma.fields.Raw:
+def refused(text: str, values: list[Any]) -> ma.fields.Raw:
     """Return a field that takes a value without effect alone."""
     metadata = {"description": text, "enum": [*values, None], "example": None}
     return ma.fields.Raw(load_default=None, allow_none=True, metadata=metadata)
@@ -181,13 +181,13 @@ class CompletionRequestSchema(ma.Schema):
             "example": False,
         }
     )
-    tools = _passed(
+    tools = passed_on(
         "Tools that the client runs, beside those of the config: a call of one ends the turn with "
         "`finish_reason` `tool_calls`. Of two with the same name the client's is taken.",
         [{"type": "function", "function": {"name": "get_weather"}}],
         anyOf=[{"type": "array", "items": _TOOL, "maxItems": MAX_TOOLS}, {"type": "null"}],
     )  # fmt: skip
-    tool_choice = _passed(
+    tool_choice = passed_on(
         "`auto`, `none`, `required`, or one of `tools`. It holds for the first step of the turn.",
         "auto",
         anyOf=[
@@ -199,8 +199,8 @@ class CompletionRequestSchema(ma.Schema):
             },
         ],
     )
-    parallel_tool_calls = _passed("Whether a step may have several calls.", True, type="boolean")
-    response_format = _passed(
+    parallel_tool_calls = passed_on("Whether a step may have several calls.", True, type="boolean")
+    response_format = passed_on(
         "`text`, `json_object` or `json_schema`. An answer without JSON is a `provider_error`; "
         "with `strict` it must fit the schema.",
         {"type": "text"},
@@ -214,38 +214,38 @@ class CompletionRequestSchema(ma.Schema):
             {"type": "null"},
         ],
     )  # fmt: skip
-    temperature = _passed("Passed on.", 0.7, type="number", minimum=0, maximum=2)
-    top_p = _passed("Passed on.", 0.9, type="number", minimum=0, maximum=1)
-    stop = _passed(
+    temperature = passed_on("Passed on.", 0.7, type="number", minimum=0, maximum=2)
+    top_p = passed_on("Passed on.", 0.9, type="number", minimum=0, maximum=1)
+    stop = passed_on(
         "Passed on: a string, or a list of up to 16.", ["END"],
         anyOf=[
             _STOP, {"type": "array", "items": _STOP, "minItems": 1, "maxItems": 16},
             {"type": "null"},
         ],
     )  # fmt: skip
-    max_tokens = _passed(
+    max_tokens = passed_on(
         "Passed on; at most what the config says.", 1000, type="integer", minimum=1
     )
-    max_completion_tokens = _passed("As `max_tokens`.", 1000, type="integer", minimum=1)
-    seed = _passed("Passed on.", 7, type="integer")
-    frequency_penalty = _passed("Passed on.", 0, type="number", minimum=-2, maximum=2)
-    presence_penalty = _passed("Passed on.", 0, type="number", minimum=-2, maximum=2)
-    logit_bias = _passed(
+    max_completion_tokens = passed_on("As `max_tokens`.", 1000, type="integer", minimum=1)
+    seed = passed_on("Passed on.", 7, type="integer")
+    frequency_penalty = passed_on("Passed on.", 0, type="number", minimum=-2, maximum=2)
+    presence_penalty = passed_on("Passed on.", 0, type="number", minimum=-2, maximum=2)
+    logit_bias = passed_on(
         "Passed on: numbers of tokens, with -100 to 100.", {},
         type="object", maxProperties=2000, additionalProperties=False,
         patternProperties={"^[0-9]{1,9}$": {"type": "number", "minimum": -100, "maximum": 100}},
     )  # fmt: skip
-    reasoning_effort = _passed("Passed on.", "low", type="string", pattern="^[a-z_]{1,20}$")
-    verbosity = _passed("Passed on.", "low", type="string", pattern="^[a-z_]{1,20}$")
+    reasoning_effort = passed_on("Passed on.", "low", type="string", pattern="^[a-z_]{1,20}$")
+    verbosity = passed_on("Passed on.", "low", type="string", pattern="^[a-z_]{1,20}$")
     # What would be answered wrongly if it were ignored.
-    n = _refused("Only 1.", [1])
-    functions = _refused("Only empty: send `tools`.", [[]])
-    function_call = _refused("Not supported: send `tool_choice`.", ["auto", "none"])
-    logprobs = _refused("Not supported.", [False])
-    top_logprobs = _refused("Not supported.", [])
-    audio = _refused("Not supported.", [])
-    modalities = _refused("Only text.", [["text"]])
-    web_search_options = _refused("Not supported: the config's tools may search.", [])
+    n = refused("Only 1.", [1])
+    functions = refused("Only empty: send `tools`.", [[]])
+    function_call = refused("Not supported: send `tool_choice`.", ["auto", "none"])
+    logprobs = refused("Not supported.", [False])
+    top_logprobs = refused("Not supported.", [])
+    audio = refused("Not supported.", [])
+    modalities = refused("Only text.", [["text"]])
+    web_search_options = refused("Not supported: the config's tools may search.", [])
 
 
 class ModelSchema(ma.Schema):

@@ -1,0 +1,10 @@
+"""Responses and conversations of OpenAI's API."""
+
+import peewee
+
+from astrbot_api.db.models import ResponseConversation, StoredResponse
+
+
+def up(migrator, db):
+    for model in (StoredResponse, ResponseConversation):
+        peewee.SchemaManager(model, db).create_all(safe=False)

@@ -1,0 +1,333 @@
+"""Responses of OpenAI's API with their input, and the conversations that they are part of.
+
+What a response said is its run's message; it is not stored twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import peewee
+
+from ..runtime.clock import now_us
+from . import stored
+from .locks import lock_session
+from .messages import MessageRow, row_to_message
+from .models import ChatSession, Message, ResponseConversation, Run, StoredResponse
+from .prepared import Prepared, equals, insert, param
+
+_DAY_US = 86_400_000_000
+
+#: What they count to, in bytes: their answers are messages, which count as such.
+_KIND = "messages"
+
+#: Rows that one transaction forgets.
+_FORGOTTEN_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRow:
+    """One entry of a thread, with its session and its run's message.
+
+    :param request: What it was asked with; None: it is no response.
+    :param input: Its items; None: one that was deleted.
+    :param removed: Numbers of the items of its output that were deleted.
+    :param previous_id: The ``entry_id`` of the response that it goes on from.
+    :param context_after: Number of the session's last message that the model no longer sees.
+    :param status: Its run's; "": it has none.
+    :param reply: What its run said; None: nothing, or nothing yet.
+    """
+
+    id: int
+    entry_id: str
+    session: int
+    session_id: str
+    creator: str
+    key_id: str
+    run_id: str | None
+    previous: int | None
+    previous_id: str | None
+    request: dict[str, Any] | None
+    input: list[dict[str, Any] | None]
+    removed: frozenset[int]
+    created_at: int
+    context_after: int
+    status: str
+    reply: MessageRow | None
+
+
+_BEFORE = StoredResponse.alias()
+
+#: The first columns, as :class:`EntryRow` calls them.
+_OWN = (
+    "id", "entry_id", "session", "session_id", "creator", "key_id", "run_id", "previous",
+    "previous_id",
+)  # fmt: skip
+
+_COLUMNS = (
+    StoredResponse.id, StoredResponse.entry_id, StoredResponse.session, ChatSession.session_id,
+    ChatSession.creator, StoredResponse.key_id, StoredResponse.run_id, StoredResponse.previous,
+    _BEFORE.entry_id, StoredResponse.request, StoredResponse.input, StoredResponse.removed,
+    StoredResponse.created_at, ChatSession.context_after, Run.status,
+    Message.id, Message.sender_name, Message.content, Message.llm_checkpoint_id,
+    Message.created_at, Message.attached,
+)  # fmt: skip
+
+
+def _select() -> Any:
+    left = peewee.JOIN.LEFT_OUTER
+    return (
+        StoredResponse.select(*_COLUMNS)
+        .join(ChatSession, on=ChatSession.id == StoredResponse.session)
+        .switch(StoredResponse)
+        .join(_BEFORE, left, on=_BEFORE.id == StoredResponse.previous)
+        .switch(StoredResponse)
+        .join(Run, left, on=Run.run_id == StoredResponse.run_id)
+        .join(Message, left, on=Message.id == Run.bot_message)
+    )
+
+
+_FIND = Prepared(_select().where(equals(StoredResponse.entry_id)))
+
+_FIND_BY_NUMBER = Prepared(_select().where(equals(StoredResponse.id)))
+
+_OLDEST_FIRST = Prepared(
+    _select()
+    .where(equals(StoredResponse.session) & (StoredResponse.id >= param("cursor")))
+    .order_by(StoredResponse.id)
+    .limit(param("limit"))
+)
+
+_NEWEST_FIRST = Prepared(
+    _select()
+    .where(equals(StoredResponse.session) & (StoredResponse.id <= param("cursor")))
+    .order_by(StoredResponse.id.desc())
+    .limit(param("limit"))
+)
+
+_NEWEST = Prepared(
+    StoredResponse.select(peewee.fn.MAX(StoredResponse.id)).where(equals(StoredResponse.session))
+)
+
+
+def add_entry(
+    db: peewee.Database,
+    *,
+    entry_id: str,
+    session: int,
+    key_id: str,
+    input_json: str,
+    request_json: str | None = None,
+    run_id: str | None = None,
+    previous: int | None = None,
+) -> int:
+    """Store an entry; return its number."""
+    size = stored.size_of(request_json, input_json)
+    row = insert(
+        db, StoredResponse, entry_id=entry_id, session=session, key_id=key_id, run_id=run_id,
+        previous=previous, request=request_json, input=input_json, created_at=now_us(),
+        size_bytes=size,
+    ).fetchone()  # fmt: skip
+    stored.add(db, key_id, _KIND, 0, size)
+    return int(row[0])
+
+
+def find_entry(db: peewee.Database, entry_id: str) -> EntryRow | None:
+    """Return the entry of an id, of any owner; None: there is none, or its session is gone."""
+    row = _FIND.execute(db, entry_id=entry_id).fetchone()
+    return None if row is None else _to_entry(row)
+
+
+def iter_thread(db: peewee.Database, number: int) -> Iterator[EntryRow]:
+    """Yield an entry, the one that it goes on from, and so on, the newest first."""
+    following: int | None = number
+    while following is not None:
+        row = _FIND_BY_NUMBER.execute(db, id=following).fetchone()
+        if row is None:
+            return
+        entry = _to_entry(row)
+        yield entry
+        following = entry.previous
+
+
+def list_entries(
+    db: peewee.Database, session: int, *, cursor: int | None, newest_first: bool, limit: int
+) -> list[EntryRow]:
+    """Return the entries of a session from one on.
+
+    :param cursor: The number of the first one; None: from the session's end.
+    """
+    if cursor is None:
+        cursor = 2**63 - 1 if newest_first else 0
+    statement = _NEWEST_FIRST if newest_first else _OLDEST_FIRST
+    rows = statement.execute(db, session=session, cursor=cursor, limit=limit)
+    return [_to_entry(row) for row in rows.fetchall()]
+
+
+def find_newest(db: peewee.Database, session: int) -> int | None:
+    """Return the number of a session's newest entry; None: it has none."""
+    number: int | None = _NEWEST.execute(db, session=session).fetchone()[0]
+    return number
+
+
+def remove_input(db: peewee.Database, entry: EntryRow, number: int) -> None:
+    """Delete an item of an entry's input; the others keep their numbers."""
+    items = [None if at == number else item for at, item in enumerate(entry.input)]
+    StoredResponse.update(input=orjson.dumps(items).decode()).where(
+        StoredResponse.id == entry.id
+    ).execute(db)
+
+
+def remove_output(db: peewee.Database, entry: EntryRow, number: int) -> None:
+    """Note that an item of an entry's output is deleted."""
+    removed = orjson.dumps(sorted({*entry.removed, number})).decode()
+    StoredResponse.update(removed=removed).where(StoredResponse.id == entry.id).execute(db)
+
+
+def clear_entry(db: peewee.Database, entry: EntryRow) -> None:
+    """Delete what an entry holds; what goes on from it still finds what was before it."""
+    only = StoredResponse.id == entry.id
+    _give_back(db, only)
+    kept = StoredResponse.update(run_id=None, request=None, input="[]", size_bytes=stored.ROW_BYTES)
+    kept.where(only).execute(db)
+    stored.add(db, entry.key_id, _KIND, 0, stored.ROW_BYTES)
+
+
+def delete_of_session(db: peewee.Database, session: int, limit: int) -> int:
+    """Delete the first entries of a session that is removed. Returns how many."""
+    entries = StoredResponse.select(StoredResponse.id).where(StoredResponse.session == session)
+    return _delete(db, list(entries.order_by(StoredResponse.id).limit(limit).scalars(db)))
+
+
+def forget_old(db: peewee.Database, days: int) -> bool:
+    """Forget responses of so many days ago, unless they are of a conversation.
+
+    :returns: Whether there may be more.
+    """
+    kept = ResponseConversation.select(ResponseConversation.session)
+    old = (
+        StoredResponse.select(StoredResponse.id)
+        .where(StoredResponse.created_at < now_us() - days * _DAY_US)
+        .where(StoredResponse.session.not_in(kept))
+        .limit(_FORGOTTEN_AT_ONCE)
+    )
+    return _delete(db, list(old.scalars(db))) == _FORGOTTEN_AT_ONCE
+
+
+def _delete(db: peewee.Database, numbers: list[int]) -> int:
+    if numbers:
+        these = StoredResponse.id.in_(numbers)
+        _give_back(db, these)
+        StoredResponse.delete().where(these).execute(db)
+    return len(numbers)
+
+
+def _give_back(db: peewee.Database, these: Any) -> None:
+    """Count entries that are about to be deleted no longer."""
+    size = peewee.fn.SUM(StoredResponse.size_bytes)
+    sums = StoredResponse.select(StoredResponse.key_id, peewee.Value(0), size).where(these)
+    paid = sums.group_by(StoredResponse.key_id).tuples().execute(db)
+    stored.give_back(db, _KIND, list(paid))
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRow:
+    """A conversation; ``session`` is the number of its session. Times in microseconds."""
+
+    session: int
+    session_id: str
+    creator: str
+    key_id: str
+    metadata: dict[str, Any]
+    created_at: int
+
+
+_CONVERSATION = Prepared(
+    ResponseConversation.select(
+        ResponseConversation.session, ChatSession.session_id, ChatSession.creator,
+        ResponseConversation.key_id, ResponseConversation.metadata,
+        ResponseConversation.created_at,
+    )
+    .join(ChatSession, on=ChatSession.id == ResponseConversation.session)
+    .where(equals(ChatSession.session_id))
+)  # fmt: skip
+
+
+def add_conversation(
+    db: peewee.Database, session: int, key_id: str, metadata: dict[str, Any]
+) -> None:
+    """Make a session a conversation."""
+    _insert_conversation(db, session, key_id, metadata, now_us())
+
+
+def _insert_conversation(
+    db: peewee.Database, session: int, key_id: str, metadata: dict[str, Any], created_at: int
+) -> None:
+    text = orjson.dumps(metadata).decode()
+    size = stored.size_of(text)
+    insert(
+        db, ResponseConversation, session=session, key_id=key_id, metadata=text,
+        created_at=created_at, size_bytes=size,
+    )  # fmt: skip
+    stored.add(db, key_id, _KIND, 0, size)
+
+
+def find_conversation(db: peewee.Database, session_id: str) -> ConversationRow | None:
+    """Return the conversation that a session is, of any owner."""
+    row = _CONVERSATION.execute(db, session_id=session_id).fetchone()
+    if row is None:
+        return None
+    session, name, creator, key_id, metadata, created_at = row
+    return ConversationRow(session, name, creator, key_id, orjson.loads(metadata), created_at)
+
+
+def is_conversation(db: peewee.Database, session: int) -> bool:
+    """Return whether a session, by its number, is a conversation."""
+    query = ResponseConversation.select().where(ResponseConversation.session == session)
+    return bool(query.exists(db))
+
+
+def set_metadata(db: peewee.Database, row: ConversationRow, metadata: dict[str, Any]) -> None:
+    """Replace the metadata of a conversation."""
+    remove_conversation(db, row.session)
+    _insert_conversation(db, row.session, row.key_id, metadata, row.created_at)
+
+
+def remove_conversation(db: peewee.Database, session: int) -> None:
+    """Make a session no conversation any more."""
+    of_session = ResponseConversation.session == session
+    columns = (ResponseConversation.key_id, peewee.Value(0), ResponseConversation.size_bytes)
+    paid = list(ResponseConversation.select(*columns).where(of_session).tuples().execute(db))
+    if paid:
+        ResponseConversation.delete().where(of_session).execute(db)
+        stored.give_back(db, _KIND, paid)
+
+
+def add_items(
+    db: peewee.Database, session: int, key_id: str, entry_id: str, input_json: str
+) -> None:
+    """Add items at the end of a conversation."""
+    lock_session(db, session)
+    add_entry(
+        db, entry_id=entry_id, session=session, key_id=key_id, input_json=input_json,
+        previous=find_newest(db, session),
+    )  # fmt: skip
+
+
+def _to_entry(row: tuple[Any, ...]) -> EntryRow:
+    own, stored = row[: len(_OWN)], row[len(_OWN) : len(_OWN) + 3]
+    created_at, context_after, status, *message = row[len(_OWN) + 3 :]
+    request, items, removed = (None if text is None else orjson.loads(text) for text in stored)
+    return EntryRow(
+        **dict(zip(_OWN, own, strict=True)),
+        request=request,
+        input=items or [],
+        removed=frozenset(removed or ()),
+        created_at=created_at,
+        context_after=context_after,
+        status=status or "",
+        reply=None if message[0] is None else row_to_message(tuple(message)),
+    )

@@ -1,0 +1,1 @@
+"""``/openai/responses`` and ``/openai/conversations``: the same runs as OpenAI's Responses."""

@@ -1,0 +1,259 @@
+"""``/openai/conversations``: sessions that responses are added to."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import peewee
+from flask import Response
+
+from ...db import responses, sessions
+from ...db.responses import ConversationRow
+from ...errors import ApiError
+from ..auth import get_caller
+from ..openai.answering import answer_json
+from ..openai.parameters import refuse
+from ..state import get_state
+from . import items
+from .items import page_of
+from .opening import choose_new_username, make_reader
+from .parameters import read_metadata
+from .routes import blp
+from .schemas import (
+    ItemPageSchema,
+    OpenAIAddedItemsSchema,
+    OpenAIConversationRequestSchema,
+    OpenAIConversationSchema,
+    OpenAIDeletedConversationSchema,
+    OpenAIItemListSchema,
+    OpenAIItemSchema,
+    OpenAINewConversationSchema,
+)
+from .stored import describe_conversation, get_conversation, get_item, list_entry
+
+#: The blueprint of all of OpenAI's routes, with those of this module.
+__all__ = ["blp"]
+
+_CONVERSATION_ID = {
+    "name": "conversation_id", "in": "path", "required": True, "schema": {"type": "string"},
+    "description": "The `id` of the conversation.",
+    "example": "conv_7254cd9a814f498ea2022c1777b1bd2d",
+}  # fmt: skip
+
+_ITEM_ID = {
+    "name": "item_id", "in": "path", "required": True, "schema": {"type": "string"},
+    "description": "The `id` of the item.",
+    "example": "msg_7254cd9a814f498ea2022c1777b1bd2d8000",
+}  # fmt: skip
+
+#: Most items that are added at once. Source: OpenAI's limit.
+MAX_ADDED = 20
+
+#: Entries that are read at a time, and characters after which a page ends.
+_PAGE = 8
+_MAX_PAGE_BYTES = 4_000_000
+
+
+@blp.route("/openai/conversations", methods=["POST"])
+@blp.arguments(
+    OpenAINewConversationSchema(), required=False, example={"metadata": {"topic": "demo"}}
+)
+@blp.doc(operationId="createOpenAIConversation")
+@blp.answers(OpenAIConversationSchema())
+@blp.raises(
+    "invalid_request", "malformed_json", "username_reserved", "item_not_found", "key_restricted",
+    "body_too_large", "unsupported_media_type",
+)  # fmt: skip
+def create_conversation(body: dict[str, Any]) -> Response:
+    """Make a conversation: a session of the user, with items if there are any."""
+    caller = get_caller()
+    if caller.rules.session_id is not None:
+        raise ApiError(
+            "key_restricted", "the API key is bound to a session: its rule session_id allows no new"
+        )
+    metadata, username = read_metadata(body), choose_new_username(body["user"])
+    added = _read_added(body["items"])
+    session_id, state = uuid.uuid4().hex, get_state()
+
+    def job(db: peewee.Database) -> None:
+        session = sessions.create_session(db, session_id, username, key_id=caller.root_id)
+        responses.add_conversation(db, session.id, caller.root_id, metadata)
+        if added:
+            entry_id, text = uuid.uuid4().hex, orjson.dumps(added).decode()
+            responses.add_items(db, session.id, caller.root_id, entry_id, text)
+        state.keys.quotas.check_at_end(db, caller.root_id)
+
+    state.db.write(job)
+    return answer_json(describe_conversation(get_conversation(f"conv_{session_id}")))
+
+
+@blp.route(
+    "/openai/conversations/<conversation_id>", methods=["GET"], parameters=[_CONVERSATION_ID]
+)
+@blp.doc(operationId="getOpenAIConversation")
+@blp.answers(OpenAIConversationSchema())
+@blp.raises("conversation_not_found")
+def retrieve_conversation(conversation_id: str) -> Response:
+    """Return a conversation."""
+    return answer_json(describe_conversation(get_conversation(conversation_id)))
+
+
+@blp.route(
+    "/openai/conversations/<conversation_id>", methods=["POST"], parameters=[_CONVERSATION_ID]
+)
+@blp.arguments(OpenAIConversationRequestSchema(), example={"metadata": {"topic": "demo"}})
+@blp.doc(operationId="updateOpenAIConversation")
+@blp.answers(OpenAIConversationSchema())
+@blp.raises("invalid_request", "malformed_json", "conversation_not_found")
+def update_conversation(body: dict[str, Any], conversation_id: str) -> Response:
+    """Replace the metadata of a conversation."""
+    row, metadata = get_conversation(conversation_id), read_metadata(body)
+    get_state().db.write(lambda db: responses.set_metadata(db, row, metadata))
+    return answer_json(describe_conversation(get_conversation(conversation_id)))
+
+
+@blp.route(
+    "/openai/conversations/<conversation_id>", methods=["DELETE"], parameters=[_CONVERSATION_ID]
+)
+@blp.doc(operationId="deleteOpenAIConversation")
+@blp.answers(OpenAIDeletedConversationSchema())
+@blp.raises("conversation_not_found")
+def delete_conversation(conversation_id: str) -> Response:
+    """Delete a conversation: its session, with all that was said in it."""
+    row = get_conversation(conversation_id)
+    get_state().chat.remover.remove(row.session_id, row.creator)
+    return answer_json({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
+
+
+@blp.route(
+    "/openai/conversations/<conversation_id>/items", methods=["GET"], parameters=[_CONVERSATION_ID]
+)
+@blp.arguments(ItemPageSchema(), location="query")
+@blp.doc(operationId="listOpenAIConversationItems")
+@blp.answers(OpenAIItemListSchema())
+@blp.raises("invalid_request", "conversation_not_found", "item_not_found")
+def list_conversation_items(query: dict[str, Any], conversation_id: str) -> Response:
+    """List what was said in a conversation, the newest first.
+
+    A page ends early where its items are long.
+    """
+    row = get_conversation(conversation_id)
+    page: list[dict[str, Any]] = []
+    has_more, size = False, 0
+    for item in _iter_items(row, query["after"], newest_first=query["order"] == "desc"):
+        size += len(orjson.dumps(item))
+        if page and (len(page) == query["limit"] or size > _MAX_PAGE_BYTES):
+            has_more = True
+            break
+        page.append(item)
+    return answer_json(page_of(page, has_more=has_more))
+
+
+@blp.route(
+    "/openai/conversations/<conversation_id>/items",
+    methods=["POST"],
+    parameters=[_CONVERSATION_ID],
+)
+@blp.arguments(
+    OpenAIAddedItemsSchema(), example={"items": [{"role": "user", "content": "My name is Ann."}]}
+)
+@blp.doc(operationId="createOpenAIConversationItems")
+@blp.answers(OpenAIItemListSchema())
+@blp.raises(
+    "missing_field", "invalid_request", "malformed_json", "conversation_not_found",
+    "item_not_found", "body_too_large", "unsupported_media_type",
+)  # fmt: skip
+def create_conversation_items(body: dict[str, Any], conversation_id: str) -> Response:
+    """Add items to a conversation; nothing answers them."""
+    row, added = get_conversation(conversation_id), _read_added(body["items"])
+    entry_id, text = uuid.uuid4().hex, orjson.dumps(added).decode()
+    state = get_state()
+
+    def job(db: peewee.Database) -> None:
+        responses.add_items(db, row.session, row.key_id, entry_id, text)
+        state.keys.quotas.check_at_end(db, row.key_id)
+
+    state.db.write(job)
+    return answer_json(page_of(list(items.iter_input(entry_id, added)), has_more=False))
+
+
+@blp.route(
+    "/openai/conversations/<conversation_id>/items/<item_id>",
+    methods=["GET"],
+    parameters=[_CONVERSATION_ID, _ITEM_ID],
+)
+@blp.doc(operationId="getOpenAIConversationItem")
+@blp.answers(OpenAIItemSchema())
+@blp.raises("conversation_not_found", "item_not_found")
+def retrieve_conversation_item(conversation_id: str, item_id: str) -> Response:
+    """Return an item of a conversation."""
+    return answer_json(get_item(item_id, get_conversation(conversation_id).session)[1])
+
+
+@blp.route(
+    "/openai/conversations/<conversation_id>/items/<item_id>",
+    methods=["DELETE"],
+    parameters=[_CONVERSATION_ID, _ITEM_ID],
+)
+@blp.doc(operationId="deleteOpenAIConversationItem")
+@blp.answers(OpenAIConversationSchema())
+@blp.raises("conversation_not_found", "item_not_found")
+def delete_conversation_item(conversation_id: str, item_id: str) -> Response:
+    """Delete an item of a conversation, so that the model no longer sees it.
+
+    The messages of the session stay as they are.
+    """
+    row = get_conversation(conversation_id)
+    entry, _ = get_item(item_id, row.session)
+    number = int(item_id[-4:], 16)
+
+    def job(db: peewee.Database) -> None:
+        found = responses.find_entry(db, entry.entry_id)
+        if found is None:
+            return
+        if number < items.OUTPUT_FROM:
+            responses.remove_input(db, found, number)
+        else:
+            responses.remove_output(db, found, number - items.OUTPUT_FROM)
+
+    get_state().db.write(job)
+    return answer_json(describe_conversation(row))
+
+
+def _read_added(given: Any) -> list[dict[str, Any]]:
+    """Return items that are added, as they are stored."""
+    if given is None:
+        return []
+    if not isinstance(given, list) or len(given) > MAX_ADDED:
+        raise refuse(f"items must be a list of at most {MAX_ADDED} items")
+    return make_reader().read_all(given, [])
+
+
+def _iter_items(
+    row: ConversationRow, after: str, *, newest_first: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield the items of a conversation behind one of them.
+
+    :param after: The id of that item; "": from the end.
+    """
+    cursor = get_item(after, row.session)[0].id if after else None
+    skipping, step = bool(after), -1 if newest_first else 1
+    while True:
+        with get_state().db.read() as db:
+            page = responses.list_entries(
+                db, row.session, cursor=cursor, newest_first=newest_first, limit=_PAGE
+            )
+        for entry in page:
+            found = list_entry(entry)
+            for item in reversed(found) if newest_first else found:
+                if not skipping:
+                    yield item
+                elif item["id"] == after:
+                    skipping = False
+            skipping = False
+        if len(page) < _PAGE:
+            return
+        cursor = page[-1].id + step

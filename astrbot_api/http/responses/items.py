@@ -1,0 +1,107 @@
+"""Items of input and output: their ids, and their shapes on the wire.
+
+An id ends with the item's entry and its place there, so an item is found by its id alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+#: Numbers of output items begin here, those of input items at 0.
+OUTPUT_FROM = 0x8000
+
+_PREFIXES = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "reasoning": "rs",
+    "mcp_call": "mcp",
+}
+
+_ITEM_ID = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})([0-9a-f]{4})")
+
+
+def make_item_id(kind: str, entry_id: str, number: int) -> str:
+    """Return the id of an item of an entry."""
+    return f"{_PREFIXES[kind]}_{entry_id}{number:04x}"
+
+
+def parse_item_id(item_id: str) -> tuple[str, int] | None:
+    """Return the entry and the number of an item's id; None: it is none of ours."""
+    found = _ITEM_ID.fullmatch(item_id)
+    return None if found is None else (found[1], int(found[2], 16))
+
+
+def iter_input(
+    entry_id: str, items: Iterable[Mapping[str, Any] | None]
+) -> Iterator[dict[str, Any]]:
+    """Yield the items of an entry's input as clients see them."""
+    for number, item in enumerate(items):
+        if item is None:
+            continue
+        shown = {"id": make_item_id(item["type"], entry_id, number), **item}
+        if item["type"] != "reasoning":
+            shown["status"] = "completed"
+        yield shown
+
+
+def to_stored(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item that clients see as it is stored as input."""
+    return {key: value for key, value in item.items() if key not in ("id", "status")}
+
+
+def message_item(item_id: str, text: str, annotations: list[Any], status: str) -> dict[str, Any]:
+    """Return a message of the assistant."""
+    return {
+        "id": item_id, "type": "message", "status": status, "role": "assistant",
+        "content": [text_part(text, annotations)],
+    }  # fmt: skip
+
+
+def text_part(text: str, annotations: list[Any]) -> dict[str, Any]:
+    """Return the one part of a message of the assistant."""
+    return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
+
+
+def reasoning_item(item_id: str, text: str) -> dict[str, Any]:
+    """Return the model's thinking."""
+    summary = [{"type": "summary_text", "text": text}] if text else []
+    return {"id": item_id, "type": "reasoning", "summary": summary, "encrypted_content": None}
+
+
+def function_call_item(
+    item_id: str, call_id: str, name: str, arguments: str, status: str
+) -> dict[str, Any]:
+    """Return a call of a tool that the client runs."""
+    return {
+        "id": item_id, "type": "function_call", "status": status, "call_id": call_id,
+        "name": name, "arguments": arguments,
+    }  # fmt: skip
+
+
+#: What the tools of the config are called together, where OpenAI has the name of an MCP server.
+SERVER_LABEL = "astrbot"
+
+
+def mcp_call_item(
+    item_id: str, name: str, arguments: str, output: str | None, status: str
+) -> dict[str, Any]:
+    """Return a call of a tool that the server ran."""
+    return {
+        "id": item_id, "type": "mcp_call", "status": status, "server_label": SERVER_LABEL,
+        "name": name, "arguments": arguments, "output": output, "error": None,
+        "approval_request_id": None,
+    }  # fmt: skip
+
+
+def page_of(items: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """Return a page of a list, as OpenAI's clients read it."""
+    return {
+        "object": "list",
+        "data": items,
+        "first_id": items[0]["id"] if items else None,
+        "last_id": items[-1]["id"] if items else None,
+        "has_more": has_more,
+    }

@@ -1,0 +1,175 @@
+"""From the body of a response to the turn that it is."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from ...chat.context.thread import ThreadEntry
+from ...chat.turns.turn import TurnRequest
+from ...db import responses, runs
+from ...db.responses import ConversationRow, EntryRow
+from ...errors import ApiError
+from ..auth import check_username, get_bound_username, get_caller
+from ..idempotency import read_client_key
+from ..openai.answering import find_config
+from ..openai.parameters import Parameters, refuse
+from ..state import get_state
+from . import items
+from .parameters import echo_request
+from .reading import InputReader
+from .stored import get_conversation, get_item, get_response, make_conversation_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a response belongs.
+
+    :param creator: Whose the session is; "": it is new.
+    """
+
+    session_id: str
+    creator: str = ""
+    previous: EntryRow | None = None
+    conversation: ConversationRow | None = None
+
+
+def read_turn(
+    body: Mapping[str, Any], parameters: Parameters
+) -> tuple[TurnRequest, dict[str, Any]]:
+    """Return the turn that is asked for, and what the response repeats of the request.
+
+    :raises ApiError: whatever can be refused before the turn is opened.
+    """
+    caller = get_caller()
+    stored = body["store"] is not False
+    if body["background"] and not stored:
+        raise refuse("background needs store; leave store out, or background")
+    config = find_config(body["model"])
+    place = _find_place(body, stays=config.upstream is not None)
+    if place.conversation is not None and not stored:
+        raise refuse("store must not be false in a conversation, which keeps what is said")
+    username = _choose_username(body["user"], place)
+    request = echo_request(body)
+    request["conversation"] = None
+    if place.conversation is not None:
+        request["conversation"] = {"id": make_conversation_id(place.session_id)}
+    goes_on = place.previous is not None or place.conversation is not None
+    given = make_reader().read(body["input"], body["instructions"] or "", goes_on=goes_on)
+    previous = None if place.previous is None else place.previous.id
+    entry = None
+    if stored:
+        entry = ThreadEntry(
+            key_id=caller.root_id,
+            request_json=orjson.dumps(request).decode(),
+            input_json=orjson.dumps(given.items).decode(),
+            previous=previous,
+            newest=place.conversation is not None,
+        )
+    else:
+        request["previous_response_id"] = body["previous_response_id"] or None
+    kept = stored or caller.rules.session_id is not None
+    turn = TurnRequest(
+        username=username,
+        segments=given.segments,
+        session_id=place.session_id,
+        config_id=config.id,
+        key_id=caller.key_id,
+        guard=caller.guard,
+        context=replace(given.context, previous=previous),
+        caller_tools=parameters.tools,
+        model_fields=parameters.fields,
+        skip_user_history=not given.segments or not kept,
+        kept=kept,
+        entry=entry,
+        client_key=read_client_key("responses", dict(body)),
+    )
+    return turn, request
+
+
+def make_reader() -> InputReader:
+    """Return what reads the items of this request."""
+    state, caller = get_state(), get_caller()
+
+    def store_file(data: bytes, name: str) -> str:
+        return state.files.store_bytes(data, name, caller.root_id).attachment_id
+
+    def find_item(item_id: str) -> dict[str, Any]:
+        return items.to_stored(get_item(item_id)[1])
+
+    settings = state.settings
+    return InputReader(store_file, find_item, settings.max_message_chars, settings.max_segments)
+
+
+def choose_new_username(sent: str) -> str:
+    """Return the username of a new session or conversation.
+
+    :raises ApiError: ``username_reserved`` or ``key_restricted``.
+    """
+    username = sent or get_bound_username() or f"openai:{get_caller().key_prefix}"
+    check_username(username)
+    return username
+
+
+def _choose_username(sent: str, place: _Place) -> str:
+    if not place.creator:
+        return choose_new_username(sent)
+    if sent and sent != place.creator:
+        # As for another key: what is another user's is not there.
+        if place.previous is not None:
+            raise ApiError(
+                "response_not_found", f"response not found: resp_{place.previous.entry_id}"
+            )
+        shown = make_conversation_id(place.session_id)
+        raise ApiError("conversation_not_found", f"conversation not found: {shown}")
+    return place.creator
+
+
+def _find_place(body: Mapping[str, Any], *, stays: bool) -> _Place:
+    """Return the session of a response, and what it goes on from.
+
+    :param stays: A thread stays in its session also where it branches: an AstrBot keeps the
+        history by the session.
+    """
+    bound = get_caller().rules.session_id
+    conversation_id = _read_conversation_id(body["conversation"])
+    previous_id = body["previous_response_id"]
+    if conversation_id and previous_id:
+        raise refuse("previous_response_id and conversation exclude each other; send one of them")
+    if conversation_id:
+        row = get_conversation(conversation_id)
+        return _Place(row.session_id, row.creator, conversation=row)
+    if not previous_id:
+        return _Place(bound or str(uuid.uuid4()))
+    previous = get_response(previous_id)
+    if bound or body["store"] is False:
+        return _Place(bound or str(uuid.uuid4()), previous.creator, previous)
+    if stays or _is_last(previous):
+        return _Place(previous.session_id, previous.creator, previous)
+    return _Place(str(uuid.uuid4()), previous.creator, previous)
+
+
+def _is_last(entry: EntryRow) -> bool:
+    """Return whether a session can go on after an entry; else a branch of it is a new session.
+
+    Turns of one session wait for each other, those of two branches need not.
+    """
+    with get_state().db.read() as db:
+        run = runs.find_run(db, entry.run_id or "")
+        if run is not None and run.active:
+            return True
+        newest = responses.find_newest(db, entry.session) == entry.id
+        return newest and not responses.is_conversation(db, entry.session)
+
+
+def _read_conversation_id(value: Any) -> str:
+    if value is None:
+        return ""
+    found = value.get("id") if isinstance(value, dict) else value
+    if not isinstance(found, str) or not found:
+        raise refuse("conversation must be the id of a conversation, or an object with it")
+    return found

@@ -1,0 +1,282 @@
+"""From the ``input`` of a response to items that are stored, and to a turn that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from ...chat.context.supplied import SuppliedContext
+from ...chat.context.thread import SYSTEM_ROLES, read_items
+from ...messages import Media, Plain, Segment, check_text, require_content
+from ..openai.parameters import refuse
+from ..openai.reading import StoreFile, decode_base64
+
+#: Most items of one input.
+MAX_ITEMS = 2000
+
+#: Who can say something.
+ROLES = ("user", "assistant", "system", "developer")
+
+#: Types of items that are read.
+ITEM_TYPES = (
+    "message", "function_call", "function_call_output", "reasoning", "mcp_call", "item_reference",
+)  # fmt: skip
+
+#: Longest name and id of a call.
+_MAX_NAME_CHARS = 256
+
+#: Returns the item of an id, as it is stored.
+FindItem = Callable[[str], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseInput:
+    """What a response is asked with.
+
+    :param items: As they are stored; see :mod:`.items`.
+    :param segments: The message that is answered; empty: what follows from the thread is.
+    """
+
+    items: list[dict[str, Any]]
+    segments: list[Segment]
+    context: SuppliedContext
+
+
+@dataclass(frozen=True, slots=True)
+class InputReader:
+    """Reads items.
+
+    :param store_file: Stores a file of the message that is answered.
+    :param find_item: Finds an item that is referred to.
+    """
+
+    store_file: StoreFile
+    find_item: FindItem
+    max_chars: int
+    max_segments: int
+    #: Found so far: a reference may come again.
+    _found: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def read(self, value: Any, instructions: str, *, goes_on: bool) -> ResponseInput:
+        """Return what is asked.
+
+        The last message of the user's is answered; what follows it goes to the model as it is.
+
+        :param value: The field ``input``.
+        :param goes_on: Whether there is a thread, which results of calls may go on from.
+        :raises ApiError: ``invalid_request`` or ``message_empty``.
+        """
+        given = [{"role": "user", "content": value}] if isinstance(value, str) else value
+        if not isinstance(given, list):
+            raise refuse("input must be a string or a list of items")
+        if not given and not goes_on:
+            raise refuse("input must have at least one item")
+        last = _find_last_user(given)
+        segments: list[Segment] = []
+        items = self.read_all(given, segments, last)
+        said = read_items(items)
+        users = [at for at, one in enumerate(said) if one.role == "user"]
+        cut = users[-1] if last is not None else len(said)
+        system = [one.text for one in said if one.role in SYSTEM_ROLES and one.text.strip()]
+        before = [one for one in said[:cut] if one.role not in SYSTEM_ROLES]
+        after = [one for one in said[cut + 1 :] if one.role not in SYSTEM_ROLES]
+        if last is None:
+            before, after = [], before
+            if not after:
+                segments, system = [Plain("\n\n".join(system).strip())], []
+            elif not goes_on:
+                raise refuse(
+                    "input must have a message of the role user, or go on from "
+                    "previous_response_id or conversation"
+                )
+        if last is not None or not after:
+            self._check(segments)
+        text = "\n\n".join(filter(None, [instructions.strip(), *system]))
+        return ResponseInput(items, segments, SuppliedContext(text, before, after))
+
+    def read_all(
+        self, given: list[Any], segments: list[Segment], last: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Return items as they are stored.
+
+        :param segments: Gets what the item at ``last`` says.
+        :raises ApiError: ``invalid_request``.
+        """
+        if len(given) > MAX_ITEMS:
+            raise refuse(f"input has {len(given)} items; at most {MAX_ITEMS} are allowed")
+        return [
+            self._read_item(item, f"input[{at}]", segments if at == last else None)
+            for at, item in enumerate(given)
+        ]
+
+    def _check(self, segments: list[Segment]) -> None:
+        segments[:] = [one for one in segments if not isinstance(one, Plain) or one.text]
+        require_content(segments)
+        if len(segments) > self.max_segments:
+            raise refuse(
+                f"input has a message with {len(segments)} parts; at most {self.max_segments} "
+                "are allowed"
+            )
+        chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
+        if chars > self.max_chars:
+            raise refuse(
+                f"input has a message of {chars} characters; at most {self.max_chars} are allowed"
+            )
+
+    def _read_item(self, item: Any, where: str, segments: list[Segment] | None) -> dict[str, Any]:
+        if not isinstance(item, dict):
+            raise refuse(f"{where} must be an object")
+        kind = item.get("type")
+        if kind is None:
+            kind = "message" if "role" in item else "item_reference" if "id" in item else None
+        if kind == "message":
+            return self._read_message(item, where, segments)
+        if kind == "item_reference":
+            item_id = _text(item, "id", where)
+            if item_id not in self._found:
+                self._found[item_id] = self.find_item(item_id)
+            return self._found[item_id]
+        if kind == "function_call":
+            return {"type": kind, **_read_call(item, where)}
+        if kind == "function_call_output":
+            answer = _read_output(item.get("output"), f"{where}.output")
+            return {"type": kind, "call_id": _text(item, "call_id", where), "output": answer}
+        if kind == "reasoning":
+            return {"type": kind, "summary": _read_summary(item.get("summary"), where)}
+        if kind == "mcp_call":
+            output = item.get("output")
+            return {
+                "type": kind,
+                "server_label": _text(item, "server_label", where),
+                "name": _text(item, "name", where),
+                "arguments": _text(item, "arguments", where, limit=None),
+                "output": None if output is None else _read_output(output, f"{where}.output"),
+            }
+        raise refuse(f"{where}.type must be one of {', '.join(ITEM_TYPES)}")
+
+    def _read_message(
+        self, item: dict[str, Any], where: str, segments: list[Segment] | None
+    ) -> dict[str, Any]:
+        role, content = item.get("role"), item.get("content")
+        if role not in ROLES:
+            raise refuse(f"{where}.role must be one of {', '.join(ROLES)}")
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        if not isinstance(content, list):
+            raise refuse(f"{where}.content must be a string or a list of parts")
+        parts = [
+            self._read_part(part, f"{where}.content[{at}]", role, segments)
+            for at, part in enumerate(content)
+        ]
+        return {"type": "message", "role": role, "content": parts}
+
+    def _read_part(
+        self, part: Any, where: str, role: str, segments: list[Segment] | None
+    ) -> dict[str, Any]:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("input_text", "output_text", "text", "refusal", "summary_text"):
+            text = _text(part, "refusal" if kind == "refusal" else "text", where, limit=None)
+            if segments is not None:
+                segments.append(Plain(text.strip()))
+            if role == "assistant":
+                return {"type": "output_text", "text": text, "annotations": []}
+            return {"type": "input_text", "text": text}
+        if kind not in ("input_image", "input_file", "input_audio"):
+            raise refuse(
+                f"{where}.type must be input_text, output_text, refusal, input_image, input_file "
+                "or input_audio"
+            )
+        file_id = None
+        if segments is not None:
+            file_id = self._store_part(part, kind, where)
+            segments.append(Media(file_id))
+        if kind == "input_image":
+            return {"type": kind, "detail": "auto", "file_id": file_id, "image_url": None}
+        filename = part.get("filename")
+        name = filename[:_MAX_NAME_CHARS] if isinstance(filename, str) else None
+        return {"type": "input_file", "file_id": file_id, "filename": name}
+
+    def _store_part(self, part: dict[str, Any], kind: str, where: str) -> str:
+        """Return the attachment that a file is, or becomes."""
+        if isinstance(part.get("file_id"), str):
+            return _text(part, "file_id", where).strip()
+        if kind == "input_image":
+            data = decode_base64(part.get("image_url"), f"{where}.image_url", must_be_url=True)
+            return self.store_file(data, "image")
+        if kind == "input_audio":
+            inner = part.get("input_audio")
+            if not isinstance(inner, dict):
+                raise refuse(f"{where}.input_audio must be an object")
+            name = "audio." + ("mp3" if inner.get("format") == "mp3" else "wav")
+            return self.store_file(
+                decode_base64(inner.get("data"), f"{where}.input_audio.data"), name
+            )
+        if part.get("file_data") is None and part.get("file_url") is not None:
+            raise refuse(f"{where}.file_url is not opened; send file_data or file_id")
+        data = decode_base64(part.get("file_data"), f"{where}.file_data")
+        return self.store_file(data, str(part.get("filename") or "file"))
+
+
+def _find_last_user(given: list[Any]) -> int | None:
+    for at in range(len(given) - 1, -1, -1):
+        item = given[at]
+        if not isinstance(item, dict) or item.get("role") != "user":
+            continue
+        if item.get("type") in (None, "message"):
+            return at
+    return None
+
+
+def _read_call(item: Mapping[str, Any], where: str) -> dict[str, Any]:
+    return {
+        "call_id": _text(item, "call_id", where),
+        "name": _text(item, "name", where),
+        "arguments": _text(item, "arguments", where, limit=None),
+    }
+
+
+def _read_output(output: Any, where: str) -> str:
+    """Return what a tool answered, as text; its files are named."""
+    if isinstance(output, str):
+        check_text(where, output)
+        return output
+    if not isinstance(output, list):
+        raise refuse(f"{where} must be a string or a list of parts")
+    texts = []
+    for at, part in enumerate(output):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("input_text", "output_text", "text"):
+            texts.append(_text(part, "text", f"{where}[{at}]", limit=None))
+        elif kind in ("input_image", "input_file"):
+            texts.append(f"[{kind.removeprefix('input_')}]")
+        else:
+            raise refuse(f"{where}[{at}].type must be input_text, input_image or input_file")
+    return "\n".join(texts)
+
+
+def _read_summary(summary: Any, where: str) -> list[dict[str, str]]:
+    """Return the model's thinking that a client sends back; the model is not shown it."""
+    if not isinstance(summary, list):
+        return []
+    return [
+        {"type": "summary_text", "text": _text(part, "text", f"{where}.summary[{at}]", limit=None)}
+        for at, part in enumerate(summary)
+        if isinstance(part, dict)
+    ]
+
+
+def _text(
+    value: Mapping[str, Any], name: str, where: str, *, limit: int | None = _MAX_NAME_CHARS
+) -> str:
+    text = value.get(name)
+    if not isinstance(text, str):
+        _refuse_text(f"{where}.{name} must be a string")
+    if limit is not None and not 0 < len(text) <= limit:
+        _refuse_text(f"{where}.{name} must have 1 to {limit} characters")
+    check_text(f"{where}.{name}", text)
+    return text
+
+
+def _refuse_text(message: str) -> NoReturn:
+    raise refuse(message)

@@ -1,0 +1,354 @@
+"""The events of a run as a response: its typed events, numbered, and its object.
+
+The numbers follow from the events of the run alone, so a stream that is resumed, on whichever
+worker, is made by folding the run from its beginning and leaving out what the client has.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from ...chat.watching.watch import Numbered
+from ...errors import StorageError
+from ...events import Event, decode_event, encode_line
+from ...messages import MEDIA_TYPES
+from ..sse import Rendering, frame
+from . import items
+
+#: The status of a run -> that of its response, as far as it says.
+_STATUS = {
+    "queued": "queued",
+    "running": "in_progress",
+    "stopped": "cancelled",
+    "failed": "failed",
+    "interrupted": "failed",
+}
+
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+_TERMINAL = {"completed": "response.completed", "failed": "response.failed"}
+
+
+@dataclass(slots=True)
+class _Item:
+    """One item of the output as it grows."""
+
+    kind: str
+    id: str
+    index: int
+    text: str = ""
+    pieces: list[str] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    call: dict[str, Any] = field(default_factory=dict)
+    output: str | None = None
+    done: bool = False
+
+    def gather(self) -> str:
+        """Return the text so far."""
+        if self.pieces:
+            self.text += "".join(self.pieces)
+            self.pieces = []
+        return self.text
+
+    def to_object(self) -> dict[str, Any]:
+        """Return the item as clients see it now."""
+        status = "completed" if self.done else "in_progress"
+        if self.kind == "message":
+            return items.message_item(self.id, self.gather(), self.annotations, status)
+        if self.kind == "reasoning":
+            return items.reasoning_item(self.id, self.gather())
+        name, arguments = self.call["name"], self.gather()
+        if self.kind == "function_call":
+            return items.function_call_item(self.id, self.call["id"], name, arguments, status)
+        if self.done and self.output is None:
+            status = "failed"
+        return items.mcp_call_item(self.id, name, arguments, self.output, status)
+
+
+@dataclass(slots=True)
+class ResponseFold(Rendering):
+    """One response on its way to a client.
+
+    :param head: The object without what the run adds to it.
+    :param find_end: Returns the status of the run, and when it ended in seconds since 1970; None:
+        nothing of the run is kept.
+    :param check_text: Returns what is wrong with the form of an answer; empty: nothing.
+    :param after: Number of the last event that the client has; -1: it has none.
+    """
+
+    entry_id: str
+    head: Mapping[str, Any]
+    find_end: Callable[[], tuple[str, int | None] | None]
+    check_text: Callable[[str], str] = lambda text: ""
+    after: int = -1
+    error: Event | None = None
+    _number: int = 0
+    _items: list[_Item] = field(default_factory=list)
+    _open: _Item | None = None
+    _calls: dict[str, _Item] = field(default_factory=dict)
+    _stats: dict[str, Any] = field(default_factory=dict)
+    _filename: str = ""
+    _frames: list[bytes] = field(default_factory=list)
+
+    def begin(self) -> bytes:
+        """Return the events that stand before all others."""
+        self._emit_response("response.created", "in_progress")
+        if self.head["background"]:
+            self._emit_response("response.queued", "queued")
+        self._emit_response("response.in_progress", "in_progress")
+        return self._take_frames()
+
+    def render(self, events: Sequence[Numbered]) -> bytes:
+        """Return the frames that show events; a pushed message is left out."""
+        for number, line in events:
+            if number is not None:
+                self.add(decode_event(line))
+        return self._take_frames()
+
+    def finish(self) -> bytes:
+        """Return the frames that end the stream."""
+        self.close_items()
+        ended = self.to_object(ended=True)
+        kind = _TERMINAL.get(ended["status"], "response.incomplete")
+        # Also where the client has more than is known of the run: an end must come.
+        self.after = min(self.after, self._number - 1)
+        self._emit(kind, response=ended)
+        return self._take_frames()
+
+    def fail(self, error: StorageError) -> bytes:
+        """Return the frames that end a stream whose events cannot be read."""
+        self._emit("error", code="server_error", message=str(error), param=None)
+        return self._take_frames()
+
+    def add(self, event: Event) -> None:
+        """Add an event of the run."""
+        kind = event["type"]
+        if kind == "plain":
+            self._add_plain(event["chain_type"], event["data"])
+        elif kind in MEDIA_TYPES:
+            self._filename = event["data"].partition("]")[2]
+        elif kind == "attachment_saved":
+            self._add_file(event["data"])
+        elif kind == "rewind":
+            self._rewind(event["data"]["chars"])
+        elif kind == "agent_stats":
+            self._stats = event["data"]
+        elif kind == "error":
+            self.error = event
+
+    def add_all(self, events: Iterable[Event]) -> None:
+        """Add events that nobody is shown one by one."""
+        self.after = 2**62
+        for event in events:
+            self.add(event)
+
+    def close_items(self) -> None:
+        """End every item that is still growing."""
+        self._close_open()
+        for item in self._items:
+            if not item.done:
+                self._end_call(item, None)
+
+    def find_fault(self) -> str:
+        """Return what is wrong with the form of the whole answer; empty: nothing."""
+        if any(item.kind == "function_call" for item in self._items):
+            return ""
+        if self._stats.get("finish_reason") in _INCOMPLETE:
+            return ""
+        return self.check_text(self.gather_text())
+
+    def gather_text(self) -> str:
+        """Return the whole answer so far."""
+        return "".join(one.gather() for one in self._items if one.kind == "message")
+
+    def list_output(self) -> list[dict[str, Any]]:
+        """Return the items so far; one whose text was taken back is left out."""
+        return [
+            item.to_object()
+            for item in self._items
+            if item.kind not in ("message", "reasoning") or item.gather() or item.annotations
+        ]
+
+    def to_object(self, *, ended: bool = False) -> dict[str, Any]:
+        """Return the ``response``, as far as the run has come.
+
+        :param ended: All its events were added.
+        """
+        run_status, ended_at = self.find_end() or ("running", int(time.time()))
+        status, error = _STATUS.get(run_status, "completed"), None
+        if ended and status in ("queued", "in_progress"):
+            # Its end is not stored, or nothing of it is.
+            status = "failed" if self.error else "completed"
+        reason = _INCOMPLETE.get(self._stats.get("finish_reason", ""))
+        fault = self.find_fault() if status == "completed" else ""
+        if status == "failed" or fault:
+            status, error = "failed", self._describe_error(fault)
+        elif status == "completed" and reason:
+            status = "incomplete"
+        return {
+            **self.head,
+            "status": status,
+            "completed_at": ended_at if status == "completed" else None,
+            "error": error,
+            "incomplete_details": {"reason": reason} if status == "incomplete" else None,
+            "output": self.list_output(),
+            "usage": self._to_usage(),
+        }
+
+    def _describe_error(self, fault: str) -> dict[str, Any]:
+        """Return the error in OpenAI's words, which its clients know."""
+        event = self.error or {}
+        limited = event.get("reason") == "provider_rate_limited"
+        message = fault or event.get("data") or "The turn ended before its answer was complete."
+        return {"code": "rate_limit_exceeded" if limited else "server_error", "message": message}
+
+    def _to_usage(self) -> dict[str, Any] | None:
+        if not self._stats:
+            return None
+        tokens = self._stats["token_usage"]
+        cached, output = tokens.get("input_cached", 0), tokens.get("output", 0)
+        read = tokens.get("input_other", 0) + cached
+        return {
+            "input_tokens": read,
+            "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+            "output_tokens": output,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": read + output,
+        }
+
+    def _add_plain(self, chain_type: str | None, data: str) -> None:
+        if chain_type is None:
+            item = self._open_item("message")
+            item.pieces.append(data)
+            self._emit_text("response.output_text.delta", item, delta=data, logprobs=[])
+        elif chain_type == "reasoning":
+            item = self._open_item("reasoning")
+            item.pieces.append(data)
+            self._emit_summary("response.reasoning_summary_text.delta", item, delta=data)
+        elif chain_type == "tool_call":
+            self._begin_call(orjson.loads(data))
+        elif chain_type == "tool_call_result":
+            result = orjson.loads(data)
+            found = self._calls.get(result["id"])
+            if found is not None and not found.done:
+                self._end_call(found, str(result["result"]))
+
+    def _add_file(self, saved: dict[str, Any]) -> None:
+        """Show a file that a tool has made, as an annotation of the text."""
+        item = self._open_item("message")
+        annotation = {
+            "type": "file_path", "file_id": saved["id"], "index": len(item.gather()),
+            "filename": self._filename, "file_type": saved["type"],
+        }  # fmt: skip
+        item.annotations.append(annotation)
+        self._emit_text(
+            "response.output_text.annotation.added", item,
+            annotation_index=len(item.annotations) - 1, annotation=annotation,
+        )  # fmt: skip
+
+    def _rewind(self, chars: int) -> None:
+        """Take back the end of the text; the events that showed it cannot be."""
+        for item in reversed(self._items):
+            if item.kind == "message" and chars:
+                text = item.gather()
+                taken = min(chars, len(text))
+                item.text, chars = text[: len(text) - taken], chars - taken
+
+    def _begin_call(self, call: dict[str, Any]) -> None:
+        self._close_open()
+        item = self._add_item("function_call" if call.get("by_caller") else "mcp_call", call)
+        args = call["args"]
+        text = args if isinstance(args, str) else orjson.dumps(args).decode()
+        event = "response.mcp_call_arguments"
+        if item.kind == "function_call":
+            event = "response.function_call_arguments"
+        else:
+            self._calls[call["id"]] = item
+            self._emit_of("response.mcp_call.in_progress", item)
+        self._emit_of(f"{event}.delta", item, delta=text)
+        item.pieces.append(text)
+        self._emit_of(f"{event}.done", item, name=call["name"], arguments=text)
+        if item.kind == "function_call":
+            self._emit_done(item)
+
+    def _end_call(self, item: _Item, output: str | None) -> None:
+        item.output = output
+        ended = "completed" if output is not None else "failed"
+        self._emit_of(f"response.mcp_call.{ended}", item)
+        self._emit_done(item)
+
+    def _open_item(self, kind: str) -> _Item:
+        """Return the item that grows now; begin it where another one did."""
+        if self._open is not None and self._open.kind == kind:
+            return self._open
+        self._close_open()
+        item = self._open = self._add_item(kind)
+        if kind == "message":
+            part = items.text_part("", [])
+            self._emit_text("response.content_part.added", item, part=part)
+        else:
+            part = {"type": "summary_text", "text": ""}
+            self._emit_summary("response.reasoning_summary_part.added", item, part=part)
+        return item
+
+    def _add_item(self, kind: str, call: dict[str, Any] | None = None) -> _Item:
+        index = len(self._items)
+        item_id = items.make_item_id(kind, self.entry_id, items.OUTPUT_FROM + index)
+        item = _Item(kind, item_id, index, call=call or {})
+        self._items.append(item)
+        shown = item.to_object()
+        if kind == "message":
+            shown["content"] = []
+        self._emit("response.output_item.added", output_index=index, item=shown)
+        return item
+
+    def _close_open(self) -> None:
+        item, self._open = self._open, None
+        if item is None:
+            return
+        text = item.gather()
+        if item.kind == "message":
+            part = items.text_part(text, item.annotations)
+            self._emit_text("response.output_text.done", item, text=text, logprobs=[])
+            self._emit_text("response.content_part.done", item, part=part)
+        else:
+            part = {"type": "summary_text", "text": text}
+            self._emit_summary("response.reasoning_summary_text.done", item, text=text)
+            self._emit_summary("response.reasoning_summary_part.done", item, part=part)
+        self._emit_done(item)
+
+    def _emit_done(self, item: _Item) -> None:
+        item.done = True
+        self._emit("response.output_item.done", output_index=item.index, item=item.to_object())
+
+    def _emit_text(self, kind: str, item: _Item, **fields: Any) -> None:
+        self._emit_of(kind, item, content_index=0, **fields)
+
+    def _emit_summary(self, kind: str, item: _Item, **fields: Any) -> None:
+        self._emit_of(kind, item, summary_index=0, **fields)
+
+    def _emit_of(self, kind: str, item: _Item, **fields: Any) -> None:
+        self._emit(kind, item_id=item.id, output_index=item.index, **fields)
+
+    def _emit_response(self, kind: str, status: str) -> None:
+        empty: dict[str, Any] = {
+            "status": status, "completed_at": None, "error": None, "incomplete_details": None,
+            "output": [], "usage": None,
+        }  # fmt: skip
+        self._emit(kind, response={**self.head, **empty})
+
+    def _emit(self, kind: str, **fields: Any) -> None:
+        number = self._number
+        self._number += 1
+        if number > self.after:
+            value = {"type": kind, "sequence_number": number, **fields}
+            self._frames.append(frame(encode_line(value), event=kind))
+
+    def _take_frames(self) -> bytes:
+        frames, self._frames = self._frames, []
+        return b"".join(frames)

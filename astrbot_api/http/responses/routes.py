@@ -1,0 +1,235 @@
+"""``/openai/responses``."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import peewee
+from flask import Response, request
+
+from ...db import messages, responses, runs
+from ...db.responses import EntryRow
+from ...db.runs import RunRow
+from ...errors import ApiError
+from ..auth import get_holder
+from ..chat.modes import iter_batches
+from ..idempotency import CODES, PARAMETER
+from ..openai.answering import answer_json, raise_failure, wait_for_answer
+from ..openai.routes import blp
+from ..sse import find_abort, stream_response
+from ..state import get_state
+from .items import iter_input, page_of
+from .opening import read_turn
+from .parameters import read_parameters
+from .rendering import ResponseFold
+from .schemas import (
+    STREAM,
+    ItemPageSchema,
+    OpenAIDeletedResponseSchema,
+    OpenAIItemListSchema,
+    OpenAIResponseRequestSchema,
+    OpenAIResponseSchema,
+    ResponseQuerySchema,
+)
+from .stored import ACTIVE, describe_response, get_response, make_fold, make_unstored_head
+
+#: The blueprint of all of OpenAI's routes, with those of this module.
+__all__ = ["blp"]
+
+_RESPONSE_ID = {
+    "name": "response_id", "in": "path", "required": True, "schema": {"type": "string"},
+    "description": "The `id` of the response.",
+    "example": "resp_7254cd9a814f498ea2022c1777b1bd2d",
+}  # fmt: skip
+
+#: How long a response that is to be stopped is waited for, in seconds.
+_STOP_S = 5.0
+
+
+@blp.route("/openai/responses", methods=["POST"])
+@blp.arguments(OpenAIResponseRequestSchema(), example={"model": "default", "input": "Hello"})
+@blp.doc(
+    operationId="createOpenAIResponse",
+    parameters=[PARAMETER],
+    responses={
+        200: {
+            "description": "The response: one JSON object, or typed events.",
+            "content": {
+                "application/json": {"schema": OpenAIResponseSchema()},
+                "text/event-stream": STREAM,
+            },
+        }
+    },
+)
+@blp.raises(
+    "missing_field", "invalid_request", "malformed_json", "message_empty", "username_reserved",
+    "model_not_found", "response_not_found", "conversation_not_found", "item_not_found",
+    "attachment_not_found", "body_too_large", "quota_exceeded", "unsupported_media_type",
+    "too_many_turns", "too_many_streams", "server_busy", "shutting_down", "provider_error",
+    "provider_rate_limited", "context_length_exceeded", "run_interrupted", "turn_timeout", *CODES,
+)  # fmt: skip
+def create_response(body: dict[str, Any]) -> Response:
+    """Answer as OpenAI's Responses do.
+
+    The config's tools run on the server and are shown as `mcp_call`; a call of
+    the request's own `tools` ends the turn, and its result comes back as
+    `function_call_output`. A response is kept in a session of the user, and the
+    next one goes on from it with `previous_response_id`, unless `store` is
+    false.
+    """
+    parameters = read_parameters(body)
+    turn, repeated = read_turn(body, parameters)
+    chat, store = get_state().chat, get_state().db
+    watch = chat.service.open(turn, find_abort(request))
+    entry_id = uuid.UUID(watch.run_id).hex
+    if turn.entry is not None:
+        with store.read() as db:
+            entry = responses.find_entry(db, entry_id)
+        if entry is None:  # deleted since
+            watch.close()
+            raise ApiError("response_not_found", f"response not found: resp_{entry_id}")
+        fold = make_fold(entry, parameters.check_text)
+    else:
+        head = make_unstored_head(watch.run_id, repeated)
+        fold = ResponseFold(entry_id, head, lambda: None, parameters.check_text)
+
+    def leave() -> None:
+        """Let the session of a turn that is not kept go with it."""
+        if not turn.kept:
+            if not watch.ended:
+                chat.runs.stop([watch.run_id])
+            chat.remover.empty(watch.session)
+
+    if body["stream"]:
+        return stream_response(watch, fold, leave)
+    if body["background"]:
+        watch.close()
+        return answer_json(fold.to_object())
+    goes_on = f"; it goes on as resp_{entry_id}" if turn.kept else ""
+    wait_for_answer(watch, fold.add, leave, goes_on)
+    fold.close_items()
+    raise_failure(fold.error, fold.find_fault)
+    return answer_json(fold.to_object(ended=True))
+
+
+@blp.route("/openai/responses/<response_id>", methods=["GET"], parameters=[_RESPONSE_ID])
+@blp.arguments(ResponseQuerySchema(), location="query")
+@blp.doc(
+    operationId="getOpenAIResponse",
+    responses={
+        200: {
+            "description": "The response as it is now, or its typed events.",
+            "content": {
+                "application/json": {"schema": OpenAIResponseSchema()},
+                "text/event-stream": STREAM,
+            },
+        }
+    },
+)
+@blp.raises("invalid_request", "response_not_found", "too_many_streams", "server_busy")
+def retrieve_response(query: dict[str, Any], response_id: str) -> Response:
+    """Return a response, or stream it from any of its events on.
+
+    On whichever worker answers, and after a restart.
+    """
+    entry = get_response(response_id)
+    if not query["stream"]:
+        return answer_json(describe_response(entry))
+    after = query["starting_after"]
+    fold = make_fold(entry, after=-1 if after is None else after)
+    run = _get_run(entry)
+    watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort(request))
+    assert watch is not None  # after 0 there is something to show
+    return stream_response(watch, fold)
+
+
+@blp.route("/openai/responses/<response_id>/cancel", methods=["POST"], parameters=[_RESPONSE_ID])
+@blp.doc(operationId="cancelOpenAIResponse")
+@blp.answers(OpenAIResponseSchema())
+@blp.raises("response_not_found")
+def cancel_response(response_id: str) -> Response:
+    """Stop a response, wherever it runs or waits.
+
+    What was said until then stays. One that has ended is returned as it is.
+    """
+    entry = get_response(response_id)
+    _stop(entry)
+    return answer_json(describe_response(get_response(response_id)))
+
+
+@blp.route(
+    "/openai/responses/<response_id>/input_items", methods=["GET"], parameters=[_RESPONSE_ID]
+)
+@blp.arguments(ItemPageSchema(), location="query")
+@blp.doc(operationId="listOpenAIResponseInputItems")
+@blp.answers(OpenAIItemListSchema())
+@blp.raises("invalid_request", "response_not_found", "item_not_found")
+def list_input_items(query: dict[str, Any], response_id: str) -> Response:
+    """List the items that a response was asked with, the newest first.
+
+    Files are named by the ids of their attachments.
+    """
+    entry = get_response(response_id)
+    found = list(iter_input(entry.entry_id, entry.input))
+    if query["order"] == "desc":
+        found.reverse()
+    if query["after"]:
+        ids = [item["id"] for item in found]
+        if query["after"] not in ids:
+            raise ApiError("item_not_found", f"item not found: {query['after'][:100]}")
+        found = found[ids.index(query["after"]) + 1 :]
+    page = found[: query["limit"]]
+    return answer_json(page_of(page, has_more=len(found) > len(page)))
+
+
+@blp.route("/openai/responses/<response_id>", methods=["DELETE"], parameters=[_RESPONSE_ID])
+@blp.doc(operationId="deleteOpenAIResponse")
+@blp.answers(OpenAIDeletedResponseSchema())
+@blp.raises("response_not_found", "session_busy")
+def delete_response(response_id: str) -> Response:
+    """Delete a response with its input and its messages.
+
+    It is stopped first. Responses that go on from it stay.
+    """
+    entry = get_response(response_id)
+    if _stop(entry):
+        raise ApiError("session_busy", "the response is still running; try again", retry_after_s=2)
+    run = _get_run(entry)
+
+    def job(db: peewee.Database) -> bool:
+        responses.clear_entry(db, entry)
+        for number in filter(None, (run.user_message, run.bot_message)):
+            messages.delete_message(db, number)
+        empty = not messages.count_messages(db, entry.session)
+        return empty and not responses.is_conversation(db, entry.session)
+
+    state = get_state()
+    if state.db.write(job):
+        state.chat.remover.remove(entry.session_id, entry.creator)
+    return answer_json({"id": f"resp_{entry.entry_id}", "object": "response", "deleted": True})
+
+
+def _get_run(entry: EntryRow) -> RunRow:
+    with get_state().db.read() as db:
+        run = runs.find_run(db, entry.run_id or "")
+    if run is None:
+        raise ApiError("response_not_found", f"response not found: resp_{entry.entry_id}")
+    return run
+
+
+def _stop(entry: EntryRow) -> bool:
+    """Stop a response and wait for its end. Returns whether it still runs."""
+    if entry.status not in ACTIVE:
+        return False
+    chat, run = get_state().chat, _get_run(entry)
+    chat.runs.stop([run.run_id])
+    watch = chat.service.resume(run, 0, get_holder())
+    if watch is None:
+        return False
+    until = time.monotonic() + _STOP_S
+    for _ in iter_batches(watch, 0.25):
+        if time.monotonic() > until:
+            break
+    return _get_run(entry).active

@@ -1,0 +1,192 @@
+"""Responses and conversations that are stored: whose they are, and their objects."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...chat.resuming.replay import list_all_events, list_part_events
+from ...db import responses, runs
+from ...db.responses import ConversationRow, EntryRow
+from ...errors import ApiError
+from ...state import AppState
+from ..auth import check_username, get_caller
+from ..openai.parameters import read_format
+from ..state import get_state
+from . import items
+from .rendering import ResponseFold
+
+_RESPONSE_ID = re.compile(r"resp_([0-9a-f]{32})")
+_CONVERSATION_ID = re.compile(r"conv_([0-9a-f]{32})")
+
+#: Longest part of a wrong id that an error repeats.
+_SHOWN_CHARS = 100
+
+#: What a run is in that has not ended.
+ACTIVE = ("queued", "running")
+
+
+def get_response(response_id: str) -> EntryRow:
+    """Return a response that the caller may see.
+
+    :raises ApiError: ``response_not_found``.
+    """
+    found = _RESPONSE_ID.fullmatch(response_id)
+    entry = find_own_entry(found[1]) if found else None
+    if entry is None or entry.request is None:
+        raise ApiError("response_not_found", f"response not found: {response_id[:_SHOWN_CHARS]}")
+    return entry
+
+
+def find_own_entry(entry_id: str) -> EntryRow | None:
+    """Return an entry that the caller may see; None: there is none."""
+    with get_state().db.read() as db:
+        entry = responses.find_entry(db, entry_id)
+    return entry if entry is not None and _is_own(entry) else None
+
+
+def get_conversation(conversation_id: str) -> ConversationRow:
+    """Return a conversation that the caller may see.
+
+    :raises ApiError: ``conversation_not_found``.
+    """
+    found = _CONVERSATION_ID.fullmatch(conversation_id)
+    row = None
+    if found is not None:
+        with get_state().db.read() as db:
+            row = responses.find_conversation(db, found[1])
+    if row is None or not _is_own(row):
+        shown = conversation_id[:_SHOWN_CHARS]
+        raise ApiError("conversation_not_found", f"conversation not found: {shown}")
+    return row
+
+
+def get_item(item_id: str, session: int | None = None) -> tuple[EntryRow, dict[str, Any]]:
+    """Return an item that the caller may see, and its entry.
+
+    :param session: The only session that it may be of, by its number.
+    :raises ApiError: ``item_not_found``.
+    """
+    parsed = items.parse_item_id(item_id)
+    entry = find_own_entry(parsed[0]) if parsed else None
+    if entry is not None and session in (None, entry.session):
+        for item in list_entry(entry):
+            if item["id"] == item_id:
+                return entry, item
+    raise ApiError("item_not_found", f"item not found: {item_id[:_SHOWN_CHARS]}")
+
+
+def list_entry(entry: EntryRow) -> list[dict[str, Any]]:
+    """Return the items of an entry: its input, then its output."""
+    found = list(items.iter_input(entry.entry_id, entry.input))
+    if entry.reply is not None:
+        fold = ResponseFold(entry.entry_id, {}, lambda: None)
+        fold.add_all(list_part_events("", entry.reply.content["message"]))
+        fold.close_items()
+        removed = {items.OUTPUT_FROM + number for number in entry.removed}
+        found += [one for one in fold.list_output() if int(one["id"][-4:], 16) not in removed]
+    return found
+
+
+def make_fold(
+    entry: EntryRow, check_text: Callable[[str], str] | None = None, *, after: int = -1
+) -> ResponseFold:
+    """Return what the events of a stored response are to be added to.
+
+    :param check_text: Returns what is wrong with the form of its answer; None: as it was asked.
+    :param after: Number of the last event that the client has.
+    """
+    state, run_id = get_state(), entry.run_id or ""
+    if check_text is None:
+        form = (entry.request or {})["text"]["format"]
+        check_text = read_format(form["type"], form, "text.format", "text.format")[1]
+    return ResponseFold(
+        entry.entry_id, make_head(entry), lambda: _find_end(state, run_id), check_text, after
+    )
+
+
+def describe_response(entry: EntryRow) -> dict[str, Any]:
+    """Return a stored response as its run has made it until now."""
+    fold = make_fold(entry)
+    state = get_state()
+    with state.db.read() as db:
+        run = runs.find_run(db, entry.run_id or "")
+    if run is None:
+        raise ApiError("response_not_found", f"response not found: resp_{entry.entry_id}")
+    if run.active:
+        fold.add_all(state.chat.service.read_so_far(run))
+        return fold.to_object()
+    fold.add_all(list_all_events(run, entry.reply))
+    fold.close_items()
+    return fold.to_object(ended=True)
+
+
+def make_head(entry: EntryRow) -> dict[str, Any]:
+    """Return what the object of a stored response has from its beginning."""
+    return {
+        "id": f"resp_{entry.entry_id}",
+        "object": "response",
+        "created_at": entry.created_at // 1_000_000,
+        **(entry.request or {}),
+        "previous_response_id": _previous_id(entry),
+        "store": True,
+        "session_id": entry.session_id,
+    }
+
+
+def make_unstored_head(run_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same of a response that is not stored."""
+    return {
+        "id": f"resp_{uuid.UUID(run_id).hex}",
+        "object": "response",
+        "created_at": int(time.time()),
+        **request,
+        "store": False,
+    }
+
+
+def describe_conversation(row: ConversationRow) -> dict[str, Any]:
+    """Return a conversation as clients see it."""
+    return {
+        "id": make_conversation_id(row.session_id),
+        "object": "conversation",
+        "created_at": row.created_at // 1_000_000,
+        "metadata": row.metadata,
+        "session_id": row.session_id,
+    }
+
+
+def make_conversation_id(session_id: str) -> str:
+    """Return the id of the conversation that a session is."""
+    return f"conv_{session_id}"
+
+
+def _previous_id(entry: EntryRow) -> str | None:
+    # In a conversation it goes on from whatever came before; the request named nothing.
+    named = (entry.request or {}).get("conversation") is None
+    return f"resp_{entry.previous_id}" if named and entry.previous_id else None
+
+
+def _is_own(row: EntryRow | ConversationRow) -> bool:
+    """Return whether a row is of the caller's key, and of a username that it may speak as."""
+    caller = get_caller()
+    if row.key_id != caller.root_id:
+        return False
+    if caller.rules.session_id not in (None, row.session_id):
+        return False
+    try:
+        check_username(row.creator)
+    except ApiError:
+        return False
+    return True
+
+
+def _find_end(state: AppState, run_id: str) -> tuple[str, int | None] | None:
+    with state.db.read() as db:
+        run = runs.find_run(db, run_id)
+    if run is None:
+        return None
+    return run.status, None if run.finished_at is None else run.finished_at // 1_000_000

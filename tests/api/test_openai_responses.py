@@ -1,0 +1,736 @@
+"""OpenAI's Responses and conversations, asked by OpenAI's own client."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+from pydantic import BaseModel
+
+from astrbot_api import Tool
+from astrbot_api.agent.provider import (
+    Delta,
+    Finished,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from astrbot_api.chat.resuming.recovery import prune_journal
+from astrbot_api.db import keys, responses, stored
+from astrbot_api.errors import ProviderError
+from astrbot_api.keys.rules import KeyRules
+from astrbot_api.testing import ScriptedModel
+from astrbot_api.testing.fake_openai import FakeOpenAI
+
+from ..contract.wire import PNG
+from ..waiting import wait_for
+from .conftest import Api
+from .test_openai import connect
+from .test_runs import wait_until_journaled
+
+Make = Callable[..., tuple[Api, ScriptedModel]]
+
+PATH = "/api/v1/openai/responses"
+
+WEATHER: Any = {
+    "type": "function", "name": "get_weather", "strict": False,
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[openai.OpenAI]:
+    with connect(api) as made:
+        yield made
+
+
+def ask(client: openai.OpenAI, given: Any, **options: Any) -> Any:
+    return client.responses.create(**{"model": "default", "input": given, **options})
+
+
+def post(api: Api, path: str = PATH, **body: Any) -> Any:
+    body = {"model": "default", "input": "Hello", **body}
+    return api.client.post(path, headers={"X-API-Key": api.key}, json=body)
+
+
+def read_events(data: bytes) -> list[dict[str, Any]]:
+    """Return the events of a stream, each of which names its type twice."""
+    found = []
+    for frame in data.decode().split("\n\n"):
+        lines = [line for line in frame.split("\n") if line and not line.startswith(":")]
+        if lines:
+            event, text = lines
+            value = json.loads(text.removeprefix("data: "))
+            assert event == f"event: {value['type']}"
+            found.append(value)
+    return found
+
+
+def stream_again(api: Api, response_id: str, after: int | None = None) -> list[dict[str, Any]]:
+    query = {"stream": "true"} | ({} if after is None else {"starting_after": str(after)})
+    headers = {"X-API-Key": api.key}
+    answer = api.client.get(f"{PATH}/{response_id}", headers=headers, query_string=query)
+    assert answer.status_code == 200, answer.get_data()
+    return read_events(answer.get_data())
+
+
+def roles(messages: Any) -> list[str]:
+    return [one["role"] for one in messages]
+
+
+def echo(messages: Any) -> Iterator[Delta]:
+    content = messages[-1]["content"]
+    text = content if isinstance(content, str) else content[0]["text"]
+    yield TextDelta(f"You said: {text}")
+    yield Usage(10, 2, 3)
+
+
+def think_and_roll(messages: Any) -> Iterator[Delta]:
+    yield ReasoningDelta("I think.")
+    if messages[-1]["role"] == "user":
+        yield TextDelta("Let me roll.")
+        yield ToolCallDelta(0, "c", "dice", '{"sides": 6}')
+        yield ToolCallDelta(1, "d", "dice", '{"sides": 8}')
+    else:
+        yield TextDelta("It shows ")
+        yield TextDelta("four.")
+
+
+DICE = Tool("dice", "Roll.", lambda arguments, context: str(arguments["sides"] - 2))
+
+
+def call_weather(messages: Any) -> Iterator[Delta]:
+    if messages[-1]["role"] == "tool":
+        yield TextDelta(f"It is {messages[-1]['content']}.")
+    else:
+        yield TextDelta("Let me look.")
+        yield ToolCallDelta(0, "c1", "get_weather", '{"city": "Oslo"}')
+        yield ToolCallDelta(1, "c2", "get_weather", '{"city": "Rome"}')
+
+
+def test_a_response_is_stored_and_retrieved_as_it_was_answered(
+    api: Api, client: openai.OpenAI
+) -> None:
+    answer = ask(
+        client, "Hello", instructions="Be brief.", metadata={"topic": "demo"}, user="alice",
+        temperature=0.5, reasoning={"effort": "low"},
+    )  # fmt: skip
+    assert answer.output_text == "Hello from mock."
+    assert (answer.status, answer.object, answer.model) == ("completed", "response", "default")
+    assert answer.metadata == {"topic": "demo"}
+    assert (answer.instructions, answer.temperature) == ("Be brief.", 0.5)
+    usage = answer.usage
+    assert usage.total_tokens == usage.input_tokens + usage.output_tokens > 0
+    assert client.responses.retrieve(answer.id).to_dict() == answer.to_dict()
+    (item,) = client.responses.input_items.list(answer.id)
+    assert item.content[0].text == "Hello"  # type: ignore[union-attr]
+    # It is a session of the user as any other.
+    messages = api.client.get(
+        f"/api/v1/chat/sessions/{answer.session_id}/messages?username=alice",
+        headers={"X-API-Key": api.key},
+    ).get_json()["data"]["messages"]
+    assert [one["sender_id"] for one in messages] == ["bot", "alice"]
+
+
+def test_the_events_of_a_stream_are_numbered_and_end_with_the_whole_response(
+    make_scripted: Make,
+) -> None:
+    api, _ = make_scripted(think_and_roll, tools=[DICE])
+    events = read_events(post(api, stream=True).get_data())
+    assert [one["sequence_number"] for one in events] == list(range(len(events)))
+    assert [one["type"] for one in events[:2]] == ["response.created", "response.in_progress"]
+    whole = events[-1]["response"]
+    assert events[-1]["type"] == "response.completed"
+    assert [one["type"] for one in whole["output"]] == [
+        "reasoning", "message", "mcp_call", "mcp_call", "reasoning", "message",
+    ]  # fmt: skip
+    done = [one["item"] for one in events if one["type"] == "response.output_item.done"]
+    assert sorted(done, key=lambda one: one["id"][-4:]) == whole["output"]
+    deltas = [one["delta"] for one in events if one["type"] == "response.output_text.delta"]
+    assert deltas == ["Let me roll.", "It shows ", "four."]
+    calls = [one for one in whole["output"] if one["type"] == "mcp_call"]
+    assert [(one["name"], one["arguments"], one["output"]) for one in calls] == [
+        ("dice", '{"sides":6}', "4"), ("dice", '{"sides":8}', "6"),
+    ]  # fmt: skip
+
+
+def test_a_stream_goes_on_behind_any_of_its_events(make_scripted: Make) -> None:
+    api, _ = make_scripted(think_and_roll, tools=[DICE])
+    events = read_events(post(api, stream=True).get_data())
+    response_id = events[0]["response"]["id"]
+    assert stream_again(api, response_id) == events
+    for after in range(len(events) - 1):
+        assert stream_again(api, response_id, after) == events[after + 1 :]
+    last = stream_again(api, response_id, 10_000)
+    assert [one["type"] for one in last] == ["response.completed"]
+
+
+def test_a_stream_whose_events_are_no_longer_kept_is_made_of_what_is_stored(
+    make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, _ = make_scripted(call_weather)
+    events = read_events(post(api, stream=True, tools=[WEATHER]).get_data())
+    response_id, whole = events[0]["response"]["id"], events[-1]["response"]
+    wait_until_journaled(api, str(uuid.UUID(response_id.removeprefix("resp_"))))
+    prune_journal(api.state.worker.journal, -60)
+    monkeypatch.setattr("astrbot_api.chat.resuming.following._CLOSING_US", 0)
+    again = stream_again(api, response_id)
+    assert again[-1]["response"] == whole
+    assert again[-1]["type"] == "response.completed"
+
+
+def test_a_thread_goes_on_without_earlier_instructions(make_scripted: Make) -> None:
+    api, model = make_scripted(echo)
+    with connect(api) as client:
+        first = ask(client, "one", instructions="Be brief.")
+        second = ask(client, "two", previous_response_id=first.id)
+    assert second.previous_response_id == first.id
+    assert second.session_id == first.session_id
+    earlier = f"You said: {model.seen[0][1]['content']}"
+    assert "Be brief." in earlier
+    assert [one["content"] for one in model.seen[-1]][1:] == ["one", earlier, "two"]
+
+
+def test_a_thread_branches_and_each_branch_has_a_session(make_scripted: Make) -> None:
+    api, model = make_scripted(echo)
+    with connect(api) as client:
+        root = ask(client, "root")
+        left = ask(client, "left", previous_response_id=root.id)
+        right = ask(client, "right", previous_response_id=root.id)
+        assert [one["content"] for one in model.seen[-1]][1:] == [
+            "root", "You said: root", "right",
+        ]  # fmt: skip
+        ask(client, "more", previous_response_id=left.id)
+    assert [one["content"] for one in model.seen[-1]][1:] == [
+        "root", "You said: root", "left", "You said: left", "more",
+    ]  # fmt: skip
+    assert root.session_id == left.session_id != right.session_id
+
+
+def test_what_no_longer_fits_is_left_out_of_a_thread(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, agent="titles = false\nhistory_tokens = 200")
+    with connect(api) as client:
+        last = None
+        for number in range(8):
+            last = ask(
+                client, f"{number} " + "word " * 40,
+                **({"previous_response_id": last.id} if last else {}),
+            )  # fmt: skip
+    assert 2 < len(model.seen[-1]) < 12
+    assert roles(model.seen[-1])[1] == "user"
+
+
+def test_an_earlier_picture_of_a_thread_is_still_seen(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
+    url = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    picture = [
+        {"type": "input_text", "text": "Look"},
+        {"type": "input_image", "image_url": url, "detail": "auto"},
+    ]
+    with connect(api) as client:
+        first = ask(client, [{"role": "user", "content": picture}])
+        ask(client, "Which colour?", previous_response_id=first.id)
+        (item,) = client.responses.input_items.list(first.id)
+    assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
+    assert item.content[1].file_id  # type: ignore[union-attr]
+
+
+def test_calls_of_the_clients_tools_go_on_from_the_response(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    with connect(api) as client:
+        first = ask(client, "Weather?", tools=[WEATHER])
+        calls = [one for one in first.output if one.type == "function_call"]
+        assert [json.loads(one.arguments)["city"] for one in calls] == ["Oslo", "Rome"]
+        assert first.status == "completed"
+        results = [
+            {"type": "function_call_output", "call_id": one.call_id, "output": "sunny"}
+            for one in calls
+        ]
+        second = ask(client, results, tools=[WEATHER], previous_response_id=first.id)
+    assert second.output_text == "It is sunny."
+    assert roles(model.seen[-1]) == ["system", "user", "assistant", "tool", "tool"]
+    assert [one["content"] for one in model.seen[-1][-2:]] == ["sunny", "sunny"]
+
+
+def test_calls_go_on_in_a_conversation_that_the_client_sends_whole(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    with connect(api) as client:
+        first = ask(client, "Weather?", tools=[WEATHER], store=False)
+        given: list[Any] = [{"role": "user", "content": "Weather?"}]
+        given += [one.to_dict() for one in first.output]
+        given += [
+            {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
+            {"type": "function_call_output", "call_id": "c2",
+             "output": [{"type": "input_text", "text": "rainy"}]},
+        ]  # fmt: skip
+        second = ask(client, given, tools=[WEATHER], store=False)
+    assert second.output_text == "It is rainy."
+    assert roles(model.seen[-1]) == ["system", "user", "assistant", "tool", "tool"]
+    assert model.seen[-1][2]["content"] == "Let me look."
+
+
+def test_items_are_referred_to_by_their_ids(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    with connect(api) as client:
+        first = ask(client, "Weather?", tools=[WEATHER])
+        given = [
+            {"role": "user", "content": "Weather?"},
+            *({"type": "item_reference", "id": one.id} for one in first.output),
+            {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
+            {"type": "function_call_output", "call_id": "c2", "output": "rainy"},
+        ]
+        ask(client, given, tools=[WEATHER])
+        assert roles(model.seen[-1]) == ["system", "user", "assistant", "tool", "tool"]
+        with pytest.raises(openai.NotFoundError, match="item not found: msg_"):
+            ask(client, [{"type": "item_reference", "id": "msg_" + "0" * 36}])
+
+
+def test_calls_that_the_server_ran_may_be_sent_back(make_scripted: Make) -> None:
+    api, model = make_scripted(think_and_roll, tools=[DICE])
+    with connect(api) as client:
+        first = ask(client, "Roll.", store=False)
+        given: Any = [{"role": "user", "content": "Roll."}]
+        given += [one.to_dict() for one in first.output]
+        ask(client, [*given, {"role": "user", "content": "Again."}], store=False)
+    seen = model.seen[-2]
+    assert roles(seen) == [
+        "system", "user", "assistant", "assistant", "tool", "assistant", "tool", "assistant",
+        "user",
+    ]  # fmt: skip
+    assert [one["content"] for one in seen if one["role"] == "tool"] == ["4", "6"]
+
+
+class Place(BaseModel):
+    city: str
+
+
+def test_an_answer_is_parsed_and_one_of_another_form_fails(make_scripted: Make) -> None:
+    answers = iter(['{"city": "Oslo"}', '{"town": "Oslo"}', "Oslo", '{"town": 1}'])
+    api, _ = make_scripted(lambda messages: iter([TextDelta(next(answers))]))
+    with connect(api) as client:
+        parsed = client.responses.parse(model="default", input="Where?", text_format=Place)
+        assert parsed.output_parsed == Place(city="Oslo")
+        with pytest.raises(openai.InternalServerError) as failed:
+            client.responses.parse(model="default", input="Where?", text_format=Place)
+        assert failed.value.status_code == 502
+        assert failed.value.response.headers["X-Should-Retry"] == "false"
+    body = {"text": {"format": {"type": "json_object"}}, "stream": True}
+    events = read_events(post(api, **body).get_data())
+    assert events[-1]["type"] == "response.failed"
+    assert events[-1]["response"]["error"]["code"] == "server_error"
+    response_id = events[-1]["response"]["id"]
+    again = api.client.get(f"{PATH}/{response_id}", headers={"X-API-Key": api.key}).get_json()
+    assert again == events[-1]["response"]
+    assert post(api, **{**body, "stream": False}).status_code == 200
+
+
+def test_the_clients_stream_helper_has_the_final_response(make_scripted: Make) -> None:
+    api, _ = make_scripted(call_weather)
+    with (
+        connect(api) as client,
+        client.responses.stream(model="default", input="?", tools=[WEATHER]) as stream,
+    ):
+        final = stream.get_final_response()
+    assert [one.type for one in final.output] == ["message", "function_call", "function_call"]
+    with connect(api) as client, client.responses.stream(response_id=final.id) as again:
+        assert again.get_final_response().output == final.output
+
+
+def test_a_background_response_is_retrieved_and_cancelled(make_scripted: Make) -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("Begun")
+        begun.set()
+        released.wait(30)
+        yield TextDelta(" and ended.")
+
+    api, _ = make_scripted(answer)
+    with connect(api) as client:
+        first = ask(client, "Go.", background=True)
+        assert first.status in ("queued", "in_progress")
+        assert first.background is True
+        assert begun.wait(30)
+        wait_for(lambda: client.responses.retrieve(first.id).output_text == "Begun")
+        assert client.responses.retrieve(first.id).status == "in_progress"
+        cancelled = threading.Thread(target=released.wait, args=(0.2,))
+        cancelled.start()
+        threading.Thread(target=lambda: (cancelled.join(), released.set())).start()
+        stopped = client.responses.cancel(first.id)
+        assert (stopped.status, stopped.output_text) == ("cancelled", "Begun")
+        assert client.responses.cancel(first.id).status == "cancelled"
+        events = stream_again(api, first.id)
+        assert [one["type"] for one in events[:3]] == [
+            "response.created", "response.queued", "response.in_progress",
+        ]  # fmt: skip
+        assert events[-1]["response"]["status"] == "cancelled"
+
+
+def test_a_response_that_is_not_stored_leaves_nothing(api: Api, client: openai.OpenAI) -> None:
+    answer = ask(client, "Hello", store=False)
+    assert (answer.output_text, answer.store) == ("Hello from mock.", False)
+    events = list(ask(client, "Hello", store=False, stream=True))
+    assert events[-1].type == "response.completed"
+    with pytest.raises(openai.NotFoundError, match="response not found"):
+        client.responses.retrieve(answer.id)
+    for table in ("response", "message", "run", "chat_session", "deleted_session"):
+        assert api.count_rows(table) == 0, table
+    with pytest.raises(openai.BadRequestError, match="background needs store"):
+        ask(client, "Hello", store=False, background=True)
+
+
+def test_an_unstored_response_may_go_on_from_a_stored_one(make_scripted: Make) -> None:
+    api, model = make_scripted(echo)
+    with connect(api) as client:
+        first = ask(client, "one")
+        second = ask(client, "two", previous_response_id=first.id, store=False)
+    assert second.previous_response_id == first.id
+    assert [one["content"] for one in model.seen[-1]][1:] == ["one", "You said: one", "two"]
+    assert api.count_rows("response") == 1
+
+
+def make_key(api: Api, **rules: Any) -> str:
+    made = KeyRules(**rules)
+    return api.state.db.write(
+        lambda db: keys.create_key(db, "other", ("chat",), created_by="test", rules=made.dump())
+    )[1]
+
+
+def test_what_is_another_keys_is_not_there(api: Api, client: openai.OpenAI) -> None:
+    answer = ask(client, "Hello", user="alice")
+    conversation = client.conversations.create(items=[{"role": "user", "content": "Hi"}])
+    (item,) = client.conversations.items.list(conversation.id)
+    routes = [
+        ("GET", f"/responses/{answer.id}", {}),
+        ("GET", f"/responses/{answer.id}?stream=true", {}),
+        ("GET", f"/responses/{answer.id}/input_items", {}),
+        ("POST", f"/responses/{answer.id}/cancel", {}),
+        ("DELETE", f"/responses/{answer.id}", {}),
+        ("POST", "/responses", {"previous_response_id": answer.id}),
+        ("POST", "/responses", {"conversation": conversation.id}),
+        ("POST", "/responses", {"input": [{"type": "item_reference", "id": item.id}]}),
+        ("GET", f"/conversations/{conversation.id}", {}),
+        ("POST", f"/conversations/{conversation.id}", {"metadata": {}}),
+        ("DELETE", f"/conversations/{conversation.id}", {}),
+        ("GET", f"/conversations/{conversation.id}/items", {}),
+        ("POST", f"/conversations/{conversation.id}/items", {"items": []}),
+        ("GET", f"/conversations/{conversation.id}/items/{item.id}", {}),
+        ("DELETE", f"/conversations/{conversation.id}/items/{item.id}", {}),
+    ]
+    others = [make_key(api), make_key(api, username="bob")]
+    for key in others:
+        for method, path, more in routes:
+            body = {"model": "default", "input": "Hello", **more} if method == "POST" else None
+            found = api.client.open(
+                f"/api/v1/openai{path}", method=method, headers={"X-API-Key": key}, json=body
+            )
+            assert found.status_code == 404, (method, path, found.get_data())
+            assert found.get_json()["error"]["code"].endswith("_not_found")
+    assert client.responses.retrieve(answer.id).output_text == "Hello from mock."
+
+
+def test_a_session_key_reads_only_what_is_of_its_username(api: Api, client: openai.OpenAI) -> None:
+    answer = ask(client, "Hello", user="alice")
+    for username, status in (("alice", 200), ("bob", 404)):
+        made = api.client.post(
+            "/api/v1/keys/session", headers={"X-API-Key": api.key}, json={"username": username}
+        ).get_json()["data"]
+        found = api.client.get(f"{PATH}/{answer.id}", headers={"X-API-Key": made["api_key"]})
+        assert found.status_code == status, found.get_data()
+    with pytest.raises(openai.NotFoundError):
+        ask(client, "Hello", previous_response_id=answer.id, user="bob")
+
+
+def test_a_conversation_is_a_session_that_responses_are_added_to(make_scripted: Make) -> None:
+    api, model = make_scripted(echo)
+    with connect(api) as client:
+        made = client.conversations.create(
+            metadata={"topic": "a"}, items=[{"role": "user", "content": "I am Ann."}]
+        )
+        ask(client, "one", conversation=made.id)
+        second = ask(client, "two", conversation={"id": made.id})
+        assert second.conversation.id == made.id
+        assert second.previous_response_id is None
+        client.conversations.items.create(
+            made.id, items=[{"role": "assistant", "content": "By the way."}]
+        )
+        ask(client, "three", conversation=made.id)
+        said = ["I am Ann.", "one", "You said: one", "two", "You said: two", "By the way."]
+        assert [one["content"] for one in model.seen[-1]][1:] == [*said, "three"]
+        listed = list(client.conversations.items.list(made.id, order="asc", limit=2))
+        shown = [one.content[0].text for one in listed]  # type: ignore[union-attr]
+        assert shown == [*said, "three", "You said: three"]
+        assert [one.id for one in client.conversations.items.list(made.id, limit=3)] == [
+            one.id for one in reversed(listed)
+        ]
+        for at in (1, 2):
+            client.conversations.items.delete(listed[at].id or "", conversation_id=made.id)
+        ask(client, "four", conversation=made.id)
+        assert [one["content"] for one in model.seen[-1]][1:5] == [
+            "I am Ann.", "two", "You said: two", "By the way.",
+        ]  # fmt: skip
+        item = client.conversations.items.retrieve(listed[3].id or "", conversation_id=made.id)
+        assert item.content[0].text == "two"  # type: ignore[union-attr]
+        with pytest.raises(openai.NotFoundError):
+            client.conversations.items.retrieve(listed[1].id or "", conversation_id=made.id)
+        changed = client.conversations.update(made.id, metadata={"topic": "b"})
+        assert client.conversations.retrieve(made.id) == changed
+        assert changed.metadata == {"topic": "b"}
+        assert client.conversations.delete(made.id).deleted
+        for gone in (
+            lambda: client.conversations.retrieve(made.id),
+            lambda: client.responses.retrieve(second.id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                gone()
+    wait_for(lambda: api.count_rows("response") == 0)
+
+
+def test_responses_of_one_conversation_run_one_after_another(make_scripted: Make) -> None:
+    released = threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        if messages[-1]["content"] == "one":
+            released.wait(30)
+        yield from echo(messages)
+
+    api, model = make_scripted(answer)
+    with connect(api) as client:
+        made = client.conversations.create()
+        ask(client, "one", conversation=made.id, background=True)
+        second = ask(client, "two", conversation=made.id, background=True)
+        assert second.status == "queued"
+        released.set()
+        wait_for(lambda: client.responses.retrieve(second.id).status == "completed")
+    assert [one["content"] for one in model.seen[-1]][1:] == ["one", "You said: one", "two"]
+
+
+def test_a_response_is_deleted_with_its_messages(make_scripted: Make) -> None:
+    api, model = make_scripted(echo)
+    with connect(api) as client:
+        first = ask(client, "one")
+        second = ask(client, "two", previous_response_id=first.id)
+        third = ask(client, "three", previous_response_id=second.id)
+        client.responses.delete(second.id)
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(second.id)
+        assert api.count_rows("message") == 4
+        ask(client, "four", previous_response_id=third.id)
+        assert [one["content"] for one in model.seen[-1]][1:] == [
+            "one", "You said: one", "three", "You said: three", "four",
+        ]  # fmt: skip
+        alone = ask(client, "alone")
+        sessions = api.count_rows("chat_session")
+        client.responses.delete(alone.id)
+    assert api.count_rows("chat_session") == sessions - 1
+
+
+def test_old_responses_are_forgotten_unless_they_are_of_a_conversation(
+    api: Api, client: openai.OpenAI
+) -> None:
+    made = client.conversations.create()
+    kept = ask(client, "Hello", conversation=made.id)
+    old = ask(client, "Hello")
+    for entry in (kept, old):
+        _age(api, entry.id, days=31)
+    young = ask(client, "Hello")
+    assert api.state.db.write(lambda db: responses.forget_old(db, 30)) is False
+    for entry in (kept, young):
+        assert client.responses.retrieve(entry.id).id == entry.id
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(old.id)
+
+
+def test_what_is_stored_counts_to_the_quota_until_it_is_deleted(make_scripted: Make) -> None:
+    api, _ = make_scripted(echo)
+
+    def count() -> int:
+        with api.state.db.read() as db:
+            return sum(one.total_bytes for one in stored.list_by_key(db).values())
+
+    before = count()
+    with connect(api) as client:
+        made = client.conversations.create(
+            metadata={"topic": "m" * 500}, items=[{"role": "user", "content": "i" * 500}]
+        )
+        assert count() > before + 1000
+        client.conversations.update(made.id, metadata={})
+        ask(client, "o" * 1000, conversation=made.id)
+        first = ask(client, "f" * 1000)
+        old = ask(client, "s" * 1000, previous_response_id=first.id)
+        client.responses.delete(first.id)
+        assert count() > before + 4000
+        _age(api, old.id, days=31)
+        _age(api, first.id, days=31)
+        api.state.db.write(lambda db: responses.forget_old(db, 30))
+        client.conversations.delete(made.id)
+    sessions = {"X-API-Key": api.key}
+    path = f"/api/v1/chat/sessions/{first.session_id}"
+    assert api.client.delete(path, headers=sessions).status_code == 200
+    wait_for(lambda: count() == before)
+
+
+def _age(api: Api, response_id: str, *, days: int) -> None:
+    entry_id = response_id.removeprefix("resp_")
+    api.state.db.write(
+        lambda db: db.execute_sql(
+            f"UPDATE response SET created_at = created_at - {days * 86_400_000_000}"
+            f" WHERE entry_id = '{entry_id}'"
+        )
+    )
+
+
+def test_a_request_that_is_sent_again_is_the_same_response(make_scripted: Make) -> None:
+    api, model = make_scripted(echo)
+    headers = {"Idempotency-Key": "again-1"}
+    with connect(api) as client:
+        first = ask(client, "one", extra_headers=headers)
+        assert ask(client, "one", extra_headers=headers).to_dict() == first.to_dict()
+        with pytest.raises(openai.ConflictError):
+            ask(client, "two", extra_headers=headers)
+    assert len(model.seen) == 1
+
+
+def test_an_answer_that_ran_out_of_tokens_is_incomplete(make_scripted: Make) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("It is")
+        yield Finished("length")
+
+    api, _ = make_scripted(answer)
+    with connect(api) as client:
+        whole = ask(client, "?")
+        assert (whole.status, whole.incomplete_details.reason) == (
+            "incomplete", "max_output_tokens",
+        )  # fmt: skip
+        events = list(ask(client, "?", stream=True))
+    assert events[-1].type == "response.incomplete"
+
+
+def test_a_failure_has_a_status_or_is_the_last_event(make_scripted: Make) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("It is")
+        raise ProviderError("no", reason="provider_rate_limited", retry_after_s=7)
+
+    api, _ = make_scripted(answer)
+    with connect(api) as client:
+        with pytest.raises(openai.RateLimitError) as failed:
+            ask(client, "?")
+        assert failed.value.response.headers["Retry-After"] == "7"
+        events = list(ask(client, "?", stream=True))
+        assert events[-1].type == "response.failed"
+        assert events[-1].response.error.code == "rate_limit_exceeded"
+        again = client.responses.retrieve(events[-1].response.id)
+    assert again.status == "failed"
+    assert again.output_text == "It is"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"input": 3}, "input must be a string or a list of items"),
+        ({"input": []}, "input must have at least one item"),
+        ({"input": ["x"]}, r"input\[0\] must be an object"),
+        ({"input": [{"type": "web_search_call"}]}, r"input\[0\]\.type must be one of message"),
+        ({"input": [{"role": "robot", "content": "x"}]}, r"input\[0\]\.role must be one of user"),
+        ({"input": [{"role": "user", "content": [{"type": "x"}]}]}, r"content\[0\]\.type must"),
+        (
+            {"input": [{"role": "user", "content": [
+                {"type": "input_image", "image_url": "http://10.0.0.1/x.png"}]}]},
+            "other URLs are not opened",
+        ),
+        (
+            {"input": [{"role": "user", "content": [
+                {"type": "input_file", "file_url": "http://10.0.0.1/x.pdf"}]}]},
+            "file_url is not opened",
+        ),
+        (
+            {"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]},
+            "input must have a message of the role user",
+        ),
+        ({"input": [{"role": "user", "content": "x"}] * 2001}, "at most 2000 are allowed"),
+        ({"tools": [{"type": "web_search"}]}, r"tools\[0\]\.type must be function: web_search"),
+        ({"tools": [{"type": "function", "name": "a b"}]}, r"tools\[0\]\.name must have"),
+        ({"tool_choice": "required"}, "tool_choice needs tools"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type must be text"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format.name must have letters"),
+        ({"metadata": {"a": 1}}, "metadata.a must be a string"),
+        ({"metadata": {str(at): "" for at in range(17)}}, "metadata has 17 pairs"),
+        ({"include": ["message.output_text.logprobs"]}, r"include\[0\] is not supported"),
+        ({"prompt": {"id": "p"}}, "prompt is not supported"),
+        ({"max_tool_calls": 3}, "max_tool_calls is not supported"),
+        ({"max_output_tokens": 0}, "max_output_tokens must be a whole number"),
+        ({"truncation": "never"}, "truncation is not supported"),
+        ({"conversation": "c", "previous_response_id": "p"}, "exclude each other"),
+        ({"conversation": {"id": 3}}, "conversation must be the id"),
+    ],
+)  # fmt: skip
+def test_what_would_be_answered_wrongly_is_refused_by_name(
+    api: Api, client: openai.OpenAI, body: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=message):
+        ask(client, **{"given": "Hello", **_as_extra(body)})
+    assert api.count_rows("response") == 0
+
+
+def _as_extra(body: dict[str, Any]) -> dict[str, Any]:
+    given = {"given": body["input"]} if "input" in body else {}
+    return {**given, "extra_body": {key: one for key, one in body.items() if key != "input"}}
+
+
+def test_parameters_reach_the_models_endpoint(passing: Api, fake_model: FakeOpenAI) -> None:
+    schema = {"type": "object", "properties": {}}
+    named = {"type": "function", "name": "get_weather"}
+    body = {
+        "temperature": 0.2, "top_p": 0.5, "max_output_tokens": 17, "parallel_tool_calls": False,
+        "reasoning": {"effort": "low", "summary": "auto"}, "tools": [WEATHER],
+        "tool_choice": named, "truncation": "auto", "include": ["reasoning.encrypted_content"],
+        "text": {"verbosity": "low", "format": {
+            "type": "json_schema", "name": "a", "schema": schema, "strict": False}},
+    }  # fmt: skip
+    answer = post(passing, **body)
+    assert answer.status_code in (200, 502), answer.get_data()
+    sent = fake_model.requests()[-1]
+    assert {name: sent[name] for name in ("temperature", "top_p", "max_tokens")} == {
+        "temperature": 0.2, "top_p": 0.5, "max_tokens": 17,
+    }  # fmt: skip
+    assert (sent["parallel_tool_calls"], sent["reasoning_effort"]) == (False, "low")
+    assert sent["verbosity"] == "low"
+    assert sent["tool_choice"] == {"type": "function", "function": {"name": "get_weather"}}
+    assert sent["tools"][0]["function"]["parameters"] == WEATHER["parameters"]
+    assert sent["response_format"] == {
+        "type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": False},
+    }  # fmt: skip
+    allowed = {"type": "allowed_tools", "mode": "required", "tools": [named]}
+    other = {**WEATHER, "name": "other"}
+    post(passing, tools=[WEATHER, other], tool_choice=allowed)
+    sent = fake_model.requests()[-1]
+    assert [one["function"]["name"] for one in sent["tools"]] == ["get_weather"]
+    assert sent["tool_choice"] == "required"
+
+
+def test_ids_that_are_none_are_not_found(client: openai.OpenAI) -> None:
+    for response_id in ("resp_x", "resp_" + "0" * 32, "x" * 500, "resp_" + "F" * 32):
+        with pytest.raises(openai.NotFoundError, match="response not found"):
+            client.responses.retrieve(response_id)
+    with pytest.raises(openai.NotFoundError, match="conversation not found"):
+        client.conversations.retrieve("conv_1")
+
+
+def test_the_api_is_below_v1_too(make_api: Callable[..., Api]) -> None:
+    plain, rooted = make_api(), make_api(ASTRBOT_OPENAI_AT_ROOT=True)
+    for api, base, status in [
+        (plain, "/api/v1/openai/v1", 200), (plain, "/v1", 404), (rooted, "/v1", 200),
+        (rooted, "/api/v1/openai", 200),
+    ]:  # fmt: skip
+        assert post(api, f"{base}/responses").status_code == status, base
+        models = api.client.get(f"{base}/models", headers={"X-API-Key": api.key})
+        assert models.status_code == status
+    error = rooted.client.get("/v1/models").get_json()["error"]
+    assert error["code"] == "missing_api_key"
