@@ -55,6 +55,7 @@ class AttachmentRow:
     blob: str
     key_id: str | None
     created_at: int
+    username: str | None = None
 
 
 _FIND = Prepared(Attachment.select().where(equals(Attachment.attachment_id)))
@@ -158,16 +159,19 @@ def add_attachment(
     blob: str,
     key_id: str | None,
     attachment_id: str = "",
+    username: str | None = None,
 ) -> AttachmentRow:
     """Add a row and count it to its key. The blob's bytes must be in the storage.
 
     :param key_id: The key that uploaded it; None for what no key did.
     :param attachment_id: What it is known by elsewhere; empty: a new one.
+    :param username: For whom it was uploaded, by a key that is bound to one username.
     """
     values: dict[str, Any] = {
         "attachment_id": attachment_id or str(uuid.uuid4()), "name": name, "type": type,
         "mime": mime, "charset": charset, "size_bytes": size_bytes, "sha256": sha256,
         "blob": blob, "key_id": key_id, "created_at": now_us(),
+        "username": username,
     }  # fmt: skip
     (number,) = insert(db, Attachment, **values).fetchone()
     if key_id is not None:
@@ -238,12 +242,13 @@ def may_use(
 ) -> bool:
     """Return whether a key that is bound to usernames may use an attachment.
 
-    It may when a message of theirs uses it, or when the key uploaded it and
-    no message uses it yet.
+    It may when a message of theirs uses it, or when the key uploaded it, for one of them
+    if for anybody, and no message uses it yet.
     """
     creators = [one for (one,) in _CREATORS.execute(db, attachment=row.id)]
     if not creators:
-        return row.key_id == key_id and not is_used(db, row.id)
+        theirs = row.username is None or allows_username(row.username)
+        return theirs and row.key_id == key_id and not is_used(db, row.id)
     return any(allows_username(one) for one in creators)
 
 

@@ -326,6 +326,8 @@ class Attachment(Table):
     blob = TextField()
     key_id = TextField(null=True)
     created_at = Whole()
+    #: For whom a session key uploaded it; nobody else of its maker sees it before it is sent.
+    username = TextField(null=True)
 
 
 _index("attachment_sha256", Attachment.sha256)
@@ -398,6 +400,7 @@ class FileUpload(Table):
     key_id = TextField()
     expires_at = Whole()
     completing_until = Whole()
+    username = TextField(null=True)
 
 
 _index("file_upload_key", FileUpload.key_id)

@@ -25,6 +25,7 @@ class UploadRow:
     key_id: str
     expires_at: int
     completing_until: int
+    username: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def add_upload(db: peewee.Database, row: UploadRow) -> None:
     """Add an upload."""
     FileUpload.insert(
         upload_id=row.upload_id, name=row.name, size_bytes=row.size_bytes, sha256=row.sha256,
-        key_id=row.key_id, expires_at=row.expires_at, completing_until=0,
+        key_id=row.key_id, expires_at=row.expires_at, completing_until=0, username=row.username,
     ).execute(db)  # fmt: skip
 
 

@@ -64,12 +64,19 @@ class Attachments:
             raise ApiError("attachment_not_found", "Attachment not found")
         return row
 
-    def begin(self, name: str, key_id: str | None, attachment_id: str = "") -> Incoming:
+    def begin(
+        self,
+        name: str,
+        key_id: str | None,
+        attachment_id: str = "",
+        username: str | None = None,
+    ) -> Incoming:
         """Begin to take a file in; :meth:`finish` makes it an attachment.
 
         :param name: As the client called it.
         :param key_id: Whose limits hold; None for what no key sends.
         :param attachment_id: What it is known by elsewhere; empty: a new one.
+        :param username: For whom a key that is bound to one username sends it.
         """
         limit = self._settings.max_file_bytes
         refusal = ApiError(
@@ -79,7 +86,7 @@ class Attachments:
         room, refused = self._quotas.find_room(key_id)
         if room is not None and room < limit:
             limit, refusal = room, refused
-        return self.open_incoming(name, key_id, limit, refusal, attachment_id)
+        return self.open_incoming(name, key_id, limit, refusal, attachment_id, username)
 
     def open_incoming(
         self,
@@ -88,13 +95,14 @@ class Attachments:
         limit_bytes: int,
         refusal: ApiError,
         attachment_id: str = "",
+        username: str | None = None,
     ) -> Incoming:
         """Open the temporary file of what comes in."""
         # nginx, another user of the server's group, sends the files itself.
         mode = 0o640 if self._settings.accel_redirect_prefix else 0o600
         return Incoming(
             self._temporary_dir, name, key_id, limit_bytes=limit_bytes, refusal=refusal,
-            attachment_id=attachment_id, mode=mode,
+            attachment_id=attachment_id, mode=mode, username=username,
         )  # fmt: skip
 
     def finish(self, incoming: Incoming, answer: AnswerToStore | None = None) -> AttachmentRow:
@@ -118,7 +126,7 @@ class Attachments:
             row = rows.add_attachment(
                 db, name=incoming.name, type=kind.type, mime=kind.mime, charset=kind.charset,
                 size_bytes=incoming.size_bytes, sha256=sha256, blob=blob, key_id=key_id,
-                attachment_id=incoming.attachment_id,
+                attachment_id=incoming.attachment_id, username=incoming.username,
             )  # fmt: skip
             if answer is not None:
                 answer.store(db)
@@ -140,22 +148,31 @@ class Attachments:
         return row
 
     def receive(
-        self, stream: Readable, name: str, key_id: str | None, attachment_id: str = ""
+        self,
+        stream: Readable,
+        name: str,
+        key_id: str | None,
+        attachment_id: str = "",
+        username: str | None = None,
     ) -> AttachmentRow:
         """Take a file in from a stream that is read to its end."""
-        with self.begin(name, key_id, attachment_id) as incoming:
+        with self.begin(name, key_id, attachment_id, username) as incoming:
             while chunk := stream.read(PIECE_BYTES):
                 incoming.write(chunk)
             return self.finish(incoming)
 
     def store_bytes(
-        self, data: bytes | Path, name: str, key_id: str | None = None
+        self,
+        data: bytes | Path,
+        name: str,
+        key_id: str | None = None,
+        username: str | None = None,
     ) -> AttachmentRow:
         """Take in what a tool made: its bytes, or a file that is copied."""
         if isinstance(data, Path):
             with data.open("rb") as file:
-                return self.receive(file, name, key_id)
-        with self.begin(name, key_id) as incoming:
+                return self.receive(file, name, key_id, username=username)
+        with self.begin(name, key_id, username=username) as incoming:
             incoming.write(data)
             return self.finish(incoming)
 

@@ -38,6 +38,7 @@ class Incoming:
     :param folder: Where temporary files go; made when it is missing.
     :param name: As the client called it; cleaned here.
     :param key_id: The key that it is counted to; None for what no key sends.
+    :param username: For whom a key that is bound to one username sends it.
     :param limit_bytes: More than this is refused.
     :param refusal: Raised when it is.
     :param attachment_id: The id of the attachment that it becomes; empty: a new one.
@@ -46,8 +47,9 @@ class Incoming:
 
     def __init__(
         self, folder: Path, name: str, key_id: str | None, *, limit_bytes: int, refusal: ApiError,
-        attachment_id: str = "", mode: int = 0o600,
+        attachment_id: str = "", mode: int = 0o600, username: str | None = None,
     ) -> None:  # fmt: skip
+        self.username = username
         self.attachment_id = attachment_id or str(uuid.uuid4())
         self.name = clean_name(name)
         self.key_id = key_id

@@ -43,6 +43,18 @@ class UploadStatus:
     expires_in_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Whose an upload is.
+
+    :param key_id: The root key.
+    :param username: The only one that its key may speak as, if there is one.
+    """
+
+    key_id: str
+    username: str | None = None
+
+
 class Uploads:
     """The uploads in chunks of one application."""
 
@@ -51,7 +63,7 @@ class Uploads:
         self._store = store
         self._attachments = attachments
 
-    def begin(self, name: str, size_bytes: int, sha256: str, key_id: str) -> UploadRow:
+    def begin(self, name: str, size_bytes: int, sha256: str, sender: Sender) -> UploadRow:
         """Begin an upload.
 
         :param sha256: Of the whole file in hexadecimal; "" when it was not announced.
@@ -64,18 +76,18 @@ class Uploads:
                 f"total_size is above the limit of {limit} bytes (ASTRBOT_MAX_CHUNKED_FILE_BYTES)",
             )
         row = UploadRow(
-            str(uuid.uuid4()), clean_name(name), size_bytes, sha256.lower(), key_id,
-            now_us() + _KEEP_S * _SECOND_US, 0,
+            str(uuid.uuid4()), clean_name(name), size_bytes, sha256.lower(), sender.key_id,
+            now_us() + _KEEP_S * _SECOND_US, 0, sender.username,
         )  # fmt: skip
 
         def job(db: peewee.Database) -> None:
-            count, announced = rows.sum_open(db, key_id)
+            count, announced = rows.sum_open(db, sender.key_id)
             if count >= _MAX_OPEN:
                 raise ApiError(
                     "quota_exceeded",
                     f"the key has begun {count} uploads; complete or abort some of them",
                 )
-            self._attachments.check_room(db, key_id, announced + size_bytes)
+            self._attachments.check_room(db, sender.key_id, announced + size_bytes)
             rows.add_upload(db, row)
 
         self._store.write(job)
@@ -92,13 +104,13 @@ class Uploads:
         )
         return self._attachments.open_incoming("chunk", None, CHUNK_BYTES, refusal)
 
-    def put_chunk(self, upload_id: str, number: int, incoming: Incoming, key_id: str) -> int:
+    def put_chunk(self, upload_id: str, number: int, incoming: Incoming, sender: Sender) -> int:
         """Keep a chunk that is here whole; one that was sent before is replaced.
 
         :returns: How many chunks are here now.
         :raises ApiError: ``upload_not_found`` or ``invalid_request``.
         """
-        row = self.get(upload_id, key_id)
+        row = self.get(upload_id, sender)
         total = self.count_chunks(row)
         if not 0 <= number < total:
             raise ApiError("invalid_request", f"chunk_index must be from 0 to {total - 1}")
@@ -129,24 +141,24 @@ class Uploads:
         with self._store.read() as db:
             return len(rows.list_chunks(db, upload_id))
 
-    def get_status(self, upload_id: str, key_id: str) -> UploadStatus:
+    def get_status(self, upload_id: str, sender: Sender) -> UploadStatus:
         """Return what is here of an upload.
 
         :raises ApiError: ``upload_not_found``.
         """
-        row = self.get(upload_id, key_id)
+        row = self.get(upload_id, sender)
         with self._store.read() as db:
             chunks = rows.list_chunks(db, upload_id)
         left = max(0, row.expires_at - now_us()) // _SECOND_US
         return UploadStatus([one.number for one in chunks], self.count_chunks(row), left)
 
-    def complete(self, upload_id: str, key_id: str) -> AttachmentRow:
+    def complete(self, upload_id: str, sender: Sender) -> AttachmentRow:
         """Make an attachment of an upload whose chunks are all here.
 
         :raises ApiError: ``upload_not_found``, ``upload_incomplete``, ``checksum_mismatch``,
             ``idempotency_in_flight``, ``unsupported_media_type`` or ``quota_exceeded``.
         """
-        row = self.get(upload_id, key_id)
+        row = self.get(upload_id, sender)
         with self._store.read() as db:
             chunks = rows.list_chunks(db, upload_id)
         here = {one.number for one in chunks}
@@ -169,13 +181,13 @@ class Uploads:
         self._remove(upload_id)
         return attachment
 
-    def abort(self, upload_id: str, key_id: str) -> None:
+    def abort(self, upload_id: str, sender: Sender) -> None:
         """Remove an upload and its chunks; one that is not there is no fault.
 
         :raises ApiError: ``upload_not_found`` for one of another key.
         """
         with contextlib.suppress(ApiError):
-            self.get(upload_id, key_id)
+            self.get(upload_id, sender)
             self._remove(upload_id)
 
     def remove_expired(self) -> None:
@@ -185,21 +197,23 @@ class Uploads:
         for upload_id in expired:
             self._remove(upload_id)
 
-    def get(self, upload_id: str, key_id: str) -> UploadRow:
+    def get(self, upload_id: str, sender: Sender) -> UploadRow:
         """Return an upload of this key.
 
         :raises ApiError: ``upload_not_found``.
         """
         with self._store.read() as db:
             row = rows.find_upload(db, upload_id, now_us())
-        if row is None or row.key_id != key_id:
+        if row is None or Sender(row.key_id, row.username) != sender:
             raise _not_found()
         return row
 
     def _join(self, row: UploadRow, chunks: list[ChunkRow]) -> AttachmentRow:
         limit = self._settings.max_chunked_file_bytes
         refusal = ApiError("body_too_large", f"the file is larger than {limit} bytes")
-        with self._attachments.open_incoming(row.name, row.key_id, limit, refusal) as incoming:
+        with self._attachments.open_incoming(
+            row.name, row.key_id, limit, refusal, username=row.username
+        ) as incoming:
             for chunk in chunks:
                 self._copy(chunk, incoming)
             incoming.finish()

@@ -72,7 +72,9 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
         raise ApiError("message_empty", EMPTY_MESSAGE)
     segments, context = read_messages(
         list(asked.messages),
-        lambda data, name: state.files.store_bytes(data, name, caller.root_id).attachment_id,
+        lambda data, name: (
+            state.files.store_bytes(data, name, caller.root_id, caller.rules.username).attachment_id
+        ),
         max_chars=state.settings.max_message_chars,
         max_segments=state.settings.max_segments,
     )

@@ -81,7 +81,9 @@ class Answer:
     def __init__(self, means: Means, turn: OpenTurn) -> None:
         self._means = means
         self._turn = turn
-        self._outbox = FileOutbox(means.attachments, turn.request.payer)
+        self._outbox = FileOutbox(
+            means.attachments, turn.request.payer, turn.request.bound_username
+        )
         self._provider: Provider | None = None
         #: Pictures that tools have sent and the model has not seen.
         self._pictures: list[AttachmentRow] = []

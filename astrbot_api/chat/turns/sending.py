@@ -86,9 +86,13 @@ class FileOutbox:
     """Takes files from tools, whichever thread they run in, for the run's own thread.
 
     :param key_id: The key whose uploads they count as.
+    :param username: The only one that the turn's key may speak as, if there is one.
     """
 
-    def __init__(self, attachments: Attachments, key_id: str | None) -> None:
+    def __init__(
+        self, attachments: Attachments, key_id: str | None, username: str | None = None
+    ) -> None:
+        self._username = username
         self._attachments = attachments
         self._key_id = key_id
         self._sent: deque[AttachmentRow] = deque()
@@ -101,7 +105,7 @@ class FileOutbox:
         """
         content = Path(source) if isinstance(source, str) else source
         try:
-            row = self._attachments.store_bytes(content, filename, self._key_id)
+            row = self._attachments.store_bytes(content, filename, self._key_id, self._username)
         except (AstrBotError, OSError) as error:
             raise ToolError(f"the file {filename} could not be sent: {error}") from error
         self._sent.append(row)
@@ -112,7 +116,9 @@ class FileOutbox:
 
         :raises AstrBotError: when it is too large or cannot be stored.
         """
-        self._sent.append(self._attachments.receive(stream, filename, self._key_id))
+        self._sent.append(
+            self._attachments.receive(stream, filename, self._key_id, username=self._username)
+        )
 
     @property
     def holds_files(self) -> bool:

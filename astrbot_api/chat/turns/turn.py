@@ -88,6 +88,11 @@ class TurnRequest:
         return self.guard.root_id if self.guard else self.key_id
 
     @property
+    def bound_username(self) -> str | None:
+        """The only username that the key may speak as, if there is one."""
+        return self.guard.rules.username if self.guard else None
+
+    @property
     def creator(self) -> str:
         """Whose the session must be: in a messenger, the conversation's own."""
         return self.origin.umo if self.origin else self.username

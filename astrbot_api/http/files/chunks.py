@@ -12,7 +12,7 @@ import marshmallow as ma
 from flask import Response, request
 
 from ...errors import ApiError
-from ...files.uploads import CHUNK_BYTES
+from ...files.uploads import CHUNK_BYTES, Sender
 from ..auth import get_caller
 from ..envelope import ok
 from ..fields import NOT_BLANK
@@ -157,9 +157,7 @@ def begin_upload(body: dict[str, Any]) -> Response:
     sha256 = body["sha256"] or ""
     if sha256 and not _SHA256.fullmatch(sha256):
         raise ApiError("invalid_request", "sha256 must be 64 hexadecimal digits")
-    row = uploads.begin(
-        body["filename"] or "file", body["total_size"], sha256, get_caller().root_id
-    )
+    row = uploads.begin(body["filename"] or "file", body["total_size"], sha256, _get_sender())
     return ok(
         {
             "upload_id": row.upload_id,
@@ -183,9 +181,9 @@ def upload_chunk() -> Response:
         index = fields["chunk_index"].strip()
         if not (index.isascii() and index.isdecimal() and len(index) < 10):
             raise ApiError("invalid_request", "chunk_index must be a whole number")
-        upload_id, key_id = fields["upload_id"].strip(), get_caller().root_id
-        received = uploads.put_chunk(upload_id, int(index), incoming, key_id)
-        total = uploads.count_chunks(uploads.get(upload_id, key_id))
+        upload_id, sender = fields["upload_id"].strip(), _get_sender()
+        received = uploads.put_chunk(upload_id, int(index), incoming, sender)
+        total = uploads.count_chunks(uploads.get(upload_id, sender))
     return ok({"received": received, "total": total, "chunk_index": int(index)})
 
 
@@ -199,7 +197,7 @@ def get_upload_status(body: dict[str, Any]) -> Response:
 
     To resume an upload, send the chunks that are not.
     """
-    status = get_state().uploads.get_status(body["upload_id"], get_caller().root_id)
+    status = get_state().uploads.get_status(body["upload_id"], _get_sender())
     return ok(
         {
             "received_chunks": status.received,
@@ -223,7 +221,7 @@ def complete_upload(body: dict[str, Any]) -> Response:
 
     Afterwards the upload is gone.
     """
-    row = get_state().uploads.complete(body["upload_id"], get_caller().root_id)
+    row = get_state().uploads.complete(body["upload_id"], _get_sender())
     return ok(
         {
             "attachment_id": row.attachment_id,
@@ -244,5 +242,10 @@ def abort_upload(body: dict[str, Any]) -> Response:
 
     One that is not there is no fault.
     """
-    get_state().uploads.abort(body["upload_id"], get_caller().root_id)
+    get_state().uploads.abort(body["upload_id"], _get_sender())
     return ok({})
+
+
+def _get_sender() -> Sender:
+    caller = get_caller()
+    return Sender(caller.root_id, caller.rules.username)

@@ -204,7 +204,7 @@ def _upload() -> Response:
     answer = None
     with (
         idempotency.claim(read_client_key("file")) as claim,
-        receive_upload(request, state.files, caller.root_id, limit) as incoming,
+        receive_upload(request, state.files, caller, limit) as incoming,
     ):
         data = describe_upload(incoming.attachment_id, incoming.name, incoming.kind.type)
         if claim is not None:

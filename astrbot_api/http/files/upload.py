@@ -14,6 +14,7 @@ from ...errors import ApiError
 from ...files.attachments import Attachments, Readable
 from ...files.incoming import PIECE_BYTES, Incoming
 from ...files.names import decode_name
+from ...keys.caller import Caller
 from ...runtime.threads import let_others_run
 from ..blueprint import check_coding
 from ..request_body import reading
@@ -32,7 +33,7 @@ _FIELD = "file"
 
 @contextmanager
 def receive_upload(
-    request: Request, attachments: Attachments, key_id: str, max_file_bytes: int
+    request: Request, attachments: Attachments, caller: Caller, max_file_bytes: int
 ) -> Iterator[Incoming]:
     """Yield the file of a request, once it is here whole; other fields are read past.
 
@@ -55,7 +56,11 @@ def receive_upload(
                 name = _find_name(event)
                 is_file = incoming is None and name is not None
                 if is_file:
-                    incoming = stack.enter_context(attachments.begin(name or "", key_id))
+                    incoming = stack.enter_context(
+                        attachments.begin(
+                            name or "", caller.root_id, username=caller.rules.username
+                        )
+                    )
             elif is_file and event and incoming is not None:
                 incoming.write(event)
             elif event:

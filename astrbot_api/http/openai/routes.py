@@ -131,7 +131,9 @@ def create_completion(body: dict[str, Any]) -> Response:
     session_id = body["session_id"] or _read_session_id(body["metadata"]) or rules.session_id or ""
     segments, context = read_messages(
         body["messages"],
-        lambda data, name: state.files.store_bytes(data, name, caller.root_id).attachment_id,
+        lambda data, name: (
+            state.files.store_bytes(data, name, caller.root_id, caller.rules.username).attachment_id
+        ),
         max_chars=state.settings.max_message_chars,
         max_segments=state.settings.max_segments,
     )

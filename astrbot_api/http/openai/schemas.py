@@ -58,30 +58,11 @@ def refused(text: str, values: list[Any]) -> ma.fields.Raw:
 _STOP = {"type": "string", "minLength": 1, "maxLength": 1000}
 
 
-def _one(text: str, *values: Any) -> dict[str, Any]:
-    """Return the schema of a member that has one of some values."""
-    return {"description": text, "enum": list(values), "example": values[0]}
-
-
-def _member(text: str, kind: str, example: Any) -> dict[str, Any]:
-    """Return the schema of a member that may be left out."""
-    return {"type": [kind, "null"], "description": text, "example": example}
-
-
 #: What has the name of a function, or of a form.
 _NAMED: dict[str, Any] = {
     "type": "object",
     "required": ["name"],
-    "description": "By its name.",
-    "example": {"name": "get_weather"},
-    "properties": {
-        "name": {
-            "type": "string",
-            "pattern": "^[A-Za-z0-9_-]{1,64}$",
-            "description": "Its name.",
-            "example": "get_weather",
-        }
-    },
+    "properties": {"name": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}},
 }
 
 #: A tool of the caller's.
@@ -89,14 +70,14 @@ _TOOL = {
     "type": "object",
     "required": ["type", "function"],
     "properties": {
-        "type": _one("Always `function`.", "function"),
+        "type": {"const": "function"},
         "function": {
             **_NAMED,
             "properties": {
                 **_NAMED["properties"],
-                "description": _member("What it is for.", "string", "The weather of a city."),
-                "parameters": _member("A JSON schema.", "object", {"type": "object"}),
-                "strict": _member("Passed on.", "boolean", False),
+                "description": {"type": ["string", "null"]},
+                "parameters": {"type": ["object", "null"], "description": "A JSON schema."},
+                "strict": {"type": ["boolean", "null"]},
             },
         },
     },
@@ -107,13 +88,13 @@ _JSON_FORMAT = {
     "type": "object",
     "required": ["type", "json_schema"],
     "properties": {
-        "type": _one("Always `json_schema`.", "json_schema"),
+        "type": {"const": "json_schema"},
         "json_schema": {
             **_NAMED,
             "properties": {
                 **_NAMED["properties"],
-                "schema": _member("A JSON schema.", "object", {"type": "object"}),
-                "strict": _member("Whether an answer must fit.", "boolean", True),
+                "schema": {"type": ["object", "null"], "description": "A JSON schema."},
+                "strict": {"type": ["boolean", "null"]},
             },
         },
     },
@@ -214,10 +195,7 @@ class CompletionRequestSchema(ma.Schema):
             {
                 "type": "object",
                 "required": ["function"],
-                "properties": {
-                    "type": _one("Always `function`.", "function"),
-                    "function": _NAMED,
-                },
+                "properties": {"type": {"const": "function"}, "function": _NAMED},
             },
         ],
     )
@@ -230,7 +208,7 @@ class CompletionRequestSchema(ma.Schema):
             {
                 "type": "object",
                 "required": ["type"],
-                "properties": {"type": _one("The form.", "text", "json_object")},
+                "properties": {"type": {"enum": ["text", "json_object"]}},
             },
             _JSON_FORMAT,
             {"type": "null"},

@@ -96,7 +96,9 @@ def make_reader() -> InputReader:
     state, caller = get_state(), get_caller()
 
     def store_file(data: bytes, name: str) -> str:
-        return state.files.store_bytes(data, name, caller.root_id).attachment_id
+        return state.files.store_bytes(
+            data, name, caller.root_id, caller.rules.username
+        ).attachment_id
 
     def find_item(item_id: str) -> dict[str, Any]:
         return items.to_stored(get_item(item_id)[1])
