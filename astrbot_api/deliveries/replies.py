@@ -14,6 +14,12 @@ from ..messages import MEDIA_TYPES
 #: Said where a turn failed without a word that could be shown.
 _FAILED = "Something went wrong; please try again."
 
+#: Said behind an answer that is not whole, by why the model ended it.
+_CUT = {
+    "length": "(The answer was cut here: the model may not say more at once.)",
+    "content_filter": "(The model's provider withheld the rest of the answer.)",
+}
+
 
 def queue_reply(
     db: peewee.Database, run_id: str, content: Mapping[str, Any], traceparent: str | None = None
@@ -43,7 +49,8 @@ def queue_reply(
 def to_segments(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what a messenger is sent of a stored message: its texts and files.
 
-    Thinking and tool calls are not; of a turn that failed, the reason is.
+    Thinking and tool calls are not; of a turn that failed, or an answer that was cut, the
+    reason is.
     Texts that only tool calls stand between are one, in paragraphs.
     """
     segments: list[dict[str, Any]] = []
@@ -55,6 +62,8 @@ def to_segments(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     error = content.get("error")
     if error:
         _add_text(segments, error.get("message") or _FAILED)
+    elif cut := _CUT.get((content.get("agent_stats") or {}).get("finish_reason", "")):
+        _add_text(segments, cut)
     return segments
 
 

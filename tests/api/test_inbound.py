@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from astrbot_api import Tool, ToolContext
-from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
+from astrbot_api.agent.provider import Delta, Finished, ModelMessage, TextDelta, ToolCallDelta
 from astrbot_api.db.models import ChatSession, InboundPending
 from astrbot_api.db.runs import drop_lease
 from astrbot_api.deliveries.http import PlatformError
@@ -340,6 +340,17 @@ def test_a_failed_turn_is_answered_with_a_sentence(make_bot_app: Any) -> None:
     assert said.startswith("Well")
     assert "SECRET" not in said
     assert len(said) > len("Well")
+
+
+@pytest.mark.parametrize(("reason", "words"), [("length", "cut"), ("content_filter", "withheld")])
+def test_an_answer_that_is_not_whole_says_so(make_bot_app: Any, reason: str, words: str) -> None:
+    def break_off(messages: list[ModelMessage]) -> Iterator[Delta]:
+        yield TextDelta("The first half")
+        yield Finished(reason)
+
+    said = make_bot_app(break_off).ask("Hello")
+    assert said.startswith("The first half\n\n(")
+    assert words in said
 
 
 def test_a_missing_config_is_reported_and_the_event_not_delivered_again(make_bot_app: Any) -> None:

@@ -58,11 +58,30 @@ def refused(text: str, values: list[Any]) -> ma.fields.Raw:
 _STOP = {"type": "string", "minLength": 1, "maxLength": 1000}
 
 
+def _one(text: str, *values: Any) -> dict[str, Any]:
+    """Return the schema of a member that has one of some values."""
+    return {"description": text, "enum": list(values), "example": values[0]}
+
+
+def _member(text: str, kind: str, example: Any) -> dict[str, Any]:
+    """Return the schema of a member that may be left out."""
+    return {"type": [kind, "null"], "description": text, "example": example}
+
+
 #: What has the name of a function, or of a form.
 _NAMED: dict[str, Any] = {
     "type": "object",
     "required": ["name"],
-    "properties": {"name": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}},
+    "description": "By its name.",
+    "example": {"name": "get_weather"},
+    "properties": {
+        "name": {
+            "type": "string",
+            "pattern": "^[A-Za-z0-9_-]{1,64}$",
+            "description": "Its name.",
+            "example": "get_weather",
+        }
+    },
 }
 
 #: A tool of the caller's.
@@ -70,14 +89,14 @@ _TOOL = {
     "type": "object",
     "required": ["type", "function"],
     "properties": {
-        "type": {"const": "function"},
+        "type": _one("Always `function`.", "function"),
         "function": {
             **_NAMED,
             "properties": {
                 **_NAMED["properties"],
-                "description": {"type": ["string", "null"]},
-                "parameters": {"type": ["object", "null"], "description": "A JSON schema."},
-                "strict": {"type": ["boolean", "null"]},
+                "description": _member("What it is for.", "string", "The weather of a city."),
+                "parameters": _member("A JSON schema.", "object", {"type": "object"}),
+                "strict": _member("Passed on.", "boolean", False),
             },
         },
     },
@@ -88,13 +107,13 @@ _JSON_FORMAT = {
     "type": "object",
     "required": ["type", "json_schema"],
     "properties": {
-        "type": {"const": "json_schema"},
+        "type": _one("Always `json_schema`.", "json_schema"),
         "json_schema": {
             **_NAMED,
             "properties": {
                 **_NAMED["properties"],
-                "schema": {"type": ["object", "null"], "description": "A JSON schema."},
-                "strict": {"type": ["boolean", "null"]},
+                "schema": _member("A JSON schema.", "object", {"type": "object"}),
+                "strict": _member("Whether an answer must fit.", "boolean", True),
             },
         },
     },
@@ -195,7 +214,10 @@ class CompletionRequestSchema(ma.Schema):
             {
                 "type": "object",
                 "required": ["function"],
-                "properties": {"type": {"const": "function"}, "function": _NAMED},
+                "properties": {
+                    "type": _one("Always `function`.", "function"),
+                    "function": _NAMED,
+                },
             },
         ],
     )
@@ -208,7 +230,7 @@ class CompletionRequestSchema(ma.Schema):
             {
                 "type": "object",
                 "required": ["type"],
-                "properties": {"type": {"enum": ["text", "json_object"]}},
+                "properties": {"type": _one("The form.", "text", "json_object")},
             },
             _JSON_FORMAT,
             {"type": "null"},

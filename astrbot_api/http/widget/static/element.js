@@ -343,6 +343,7 @@ class AstrBotChat extends HTMLElement {
       if (part.attachment_id) shown.addFile(part.type, part.attachment_id, part.filename ?? part.type);
     }
     if (message.content?.error) shown.addNote(message.content.error.message ?? this.#t("The answer failed."));
+    else this.#noteCut(shown, message.content?.agent_stats);
     this.#finish(shown);
   }
 
@@ -493,11 +494,18 @@ class AstrBotChat extends HTMLElement {
       if (stream.reply.text === problem) bot.setText("");
       bot.addNote(problem);
     }
+    if (!problem) this.#noteCut(bot, stream.reply.stats);
     if (user) this.#finish(user);
     this.#finish(bot);
     this.#scroll();
     this.#say(problem ? "" : this.#t("The answer is complete."), true);
     return failure;
+  }
+
+  /** Say that an answer is not whole. */
+  #noteCut(bot, stats) {
+    if (stats?.finish_reason === "length") bot.addNote(this.#t("The answer was cut: the model may not say more at once."));
+    if (stats?.finish_reason === "content_filter") bot.addNote(this.#t("The rest of the answer was withheld."));
   }
 
   async #regenerate() {
