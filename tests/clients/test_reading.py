@@ -103,7 +103,7 @@ def test_a_whole_body_is_split_by_python(server: Server, key: str) -> None:
     assert read_answer(answer.data.decode().splitlines()) == ANSWER
 
 
-#: Reads a turn by ``fetch``, then its run by ``EventSource`` until that is told to stop.
+#: Reads a turn by ``fetch``, then its run by ``EventSource`` until it is answered 204.
 _PAGE = """async ([url, key, body]) => {
     const answer = await fetch(`${url}/api/v1/chat`, {
         method: "POST", body: JSON.stringify(body),
@@ -135,7 +135,7 @@ def test_a_page_by_fetch_and_by_event_source(browser: Any, server: Server, key: 
     assert read_answer(resumed) == ANSWER
 
 
-#: Follows a run with the package ``eventsource`` from an id on; ends when told not to reconnect.
+#: Follows a run with the package ``eventsource`` from an id on; ends at the answer that ends it.
 _NODE = """
 import { EventSource } from "eventsource";
 const [url, key, last] = process.argv.slice(2);
