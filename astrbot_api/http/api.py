@@ -10,6 +10,7 @@ import flask_smorest
 from flask import Blueprint, Flask
 
 from ..config.settings import Settings
+from .agui.routes import blp as agui
 from .aisdk.routes import blp as aisdk
 from .blueprint import ApiBlueprint
 from .bot_hooks.routes import blp as hooks
@@ -56,6 +57,7 @@ RESOURCES: tuple[ApiBlueprint, ...] = (
     keys,
     hooks,
     openai,
+    agui,
     aisdk,
     *LISTS,
     docs,

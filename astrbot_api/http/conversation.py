@@ -7,6 +7,7 @@ watched again, stopped and read like any other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +19,19 @@ from ..chat.watching.watch import Watch
 from ..db import messages, runs, sessions
 from ..errors import ApiError
 from ..keys.rules import NO_RULES, KeyRules
-from ..messages import EMPTY_MESSAGE, Plain, Segment, plain_text
+from ..messages import EMPTY_MESSAGE, Plain, Segment, check_text, plain_text
 from .auth import check_username, get_caller, get_holder
 from .idempotency import read_client_key
 from .openai.parameters import MAX_TOOLS, read_parameters
 from .openai.reading import MAX_MESSAGES, read_messages
 from .sse import find_abort
 from .state import get_state
+
+#: Where our own addresses of files have the attachment's id.
+_OUR_FILE = re.compile(r"(?:[?&]attachment_id=|/files/)([0-9A-Za-z-]{1,64})(?:/content)?(?:&.*)?$")
+
+#: Longest address that may be one of ours, in characters.
+_MAX_URL_CHARS = 2000
 
 #: How the parameters of a tool may be called, and with what they describe: a JSON schema.
 _SCHEMA_NAMES = ("parameters", "inputSchema")
@@ -62,7 +69,7 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
     state, caller = get_state(), get_caller()
     rules = _get_rules()
     username = find_username(asked.username) or f"{asked.protocol}:{caller.key_prefix}"
-    check_username(username)
+    _check_name(username)
     if rules.session_id is not None and asked.session_id:
         rules.check_session(asked.session_id)
     session_id = asked.session_id or rules.session_id or ""
@@ -147,6 +154,20 @@ def check_list(messages: Any) -> list[dict[str, Any]]:
     return messages
 
 
+def make_file_part(url: str, media_type: Any, name: Any) -> dict[str, Any]:
+    """Return a file as a part of OpenAI's; its bytes are looked at where it is needed.
+
+    :param url: A ``data:`` URL, or the address of a file of this server.
+    """
+    ours = _OUR_FILE.search(url) if len(url) <= _MAX_URL_CHARS else None
+    if ours is not None and not url.startswith("data:"):
+        return {"type": "file", "file": {"file_id": ours[1]}}
+    if isinstance(media_type, str) and media_type.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": url}}
+    named = name if isinstance(name, str) and name else "file"
+    return {"type": "file", "file": {"file_data": url, "filename": named}}
+
+
 def refuse(message: str) -> ApiError:
     """Return the error of a request that is wrong in itself."""
     return ApiError("invalid_request", message)
@@ -155,6 +176,14 @@ def refuse(message: str) -> ApiError:
 def _get_rules() -> KeyRules:
     guard = get_caller().guard
     return guard.rules if guard else NO_RULES
+
+
+def _check_name(username: str) -> None:
+    check_text("username", username)
+    limit = get_state().settings.max_username_chars
+    if len(username) > limit:
+        raise refuse(f"username has {len(username)} characters; at most {limit} are allowed")
+    check_username(username)
 
 
 def _find_config_id(config: str) -> str:

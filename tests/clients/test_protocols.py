@@ -93,3 +93,43 @@ def test_usechat_is_given_the_error_of_a_turn(do: Do) -> None:
     done = do("fail")
     assert done["status"] == "error"
     assert "400" in done["errors"][0]
+
+
+def test_an_agui_agent_is_shown_thinking_text_and_its_state(do: Do) -> None:
+    done = do("run")
+    reasoning = ["REASONING_MESSAGE_CONTENT"] * 3
+    assert done["types"][:7] == [
+        "RUN_STARTED", "STATE_SNAPSHOT", "REASONING_START", "REASONING_MESSAGE_START", *reasoning,
+    ]  # fmt: skip
+    assert done["types"][-2:] == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
+    said = [(one["role"], one["content"]) for one in done["messages"]]
+    assert said == [
+        ("user", "THINK Hello"),
+        ("reasoning", "Let me think about it."),
+        ("assistant", "Hello from mock."),
+        ("user", "ECHO again"),
+        ("assistant", "echo: ECHO again"),
+    ]
+    assert done["state"] == {"cart": []}
+
+
+def test_an_agui_agent_runs_tools_of_its_own(do: Do) -> None:
+    _, called, _, last = do("runTools")["messages"]
+    (call,) = called["toolCalls"]
+    assert call["function"] == {"name": "get_weather", "arguments": '{"city":"Oslo"}'}
+    assert last["content"] == "tool said: sunny"
+
+
+def test_an_agui_agent_is_shown_the_servers_tools(do: Do) -> None:
+    _, called, result, last = do("runServerTools")["messages"]
+    assert called["toolCalls"][0]["function"]["name"] == "calculate"
+    assert (result["role"], result["toolCallId"]) == ("tool", called["toolCalls"][0]["id"])
+    assert "42" in result["content"]
+    assert last["content"].startswith("tool said: ")
+
+
+def test_an_agui_agent_is_given_the_error_of_a_turn(do: Do) -> None:
+    done = do("runFails")
+    (event,) = done["events"]
+    assert event["code"] == "provider_error"
+    assert "400" in event["message"]

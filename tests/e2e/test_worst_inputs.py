@@ -61,6 +61,7 @@ ROUTES = {
     ("POST", "/api/auth/logout"): NOTHING,
     ("POST", "/api/chat/send"): MESSAGE,
     ("POST", "/api/chat/stop"): SMALL,
+    ("POST", "/api/v1/agui"): MESSAGE,
     ("POST", "/api/v1/aisdk"): MESSAGE,
     ("POST", "/api/v1/api-keys"): SMALL,
     ("DELETE", "/api/v1/api-keys/<key_id>"): NOTHING,

@@ -5,23 +5,16 @@ Source: ``ui-messages.ts`` of the npm package ``ai``, versions 5 and 6.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
 from ...messages import check_text
-from ..conversation import check_list, refuse
+from ..conversation import check_list, make_file_part, refuse
 
 #: Roles of a ``UIMessage``.
 ROLES = ("system", "user", "assistant")
-
-#: Where our own addresses of files have the attachment's id.
-_OUR_FILE = re.compile(r"(?:[?&]attachment_id=|/files/)([0-9A-Za-z-]{1,64})(?:/content)?(?:&.*)?$")
-
-#: Longest address that may be one of ours, in characters.
-_MAX_URL_CHARS = 2000
 
 
 def read_ui_messages(messages: Any) -> list[dict[str, Any]]:
@@ -117,17 +110,7 @@ def _read_text(part: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _read_file(part: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return a file as a part of OpenAI's; its bytes are looked at where it is needed."""
-    url, media_type = part.get("url"), part.get("mediaType")
+    url = part.get("url")
     if not isinstance(url, str):
         raise refuse(f"{where}.url must be a string")
-    if len(url) <= _MAX_URL_CHARS and not url.startswith("data:"):
-        ours = _OUR_FILE.search(url)
-        if ours is None:
-            raise refuse(f"{where}.url must be a data: URL or a file of this server")
-        return {"type": "file", "file": {"file_id": ours[1]}}
-    if isinstance(media_type, str) and media_type.startswith("image/"):
-        return {"type": "image_url", "image_url": {"url": url}}
-    name = part.get("filename")
-    named = name if isinstance(name, str) and name else "file"
-    return {"type": "file", "file": {"file_data": url, "filename": named}}
+    return make_file_part(url, part.get("mediaType"), part.get("filename"))

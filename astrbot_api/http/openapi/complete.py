@@ -19,6 +19,7 @@ _LIMITS = {
     "session_id": "max_session_id_chars",
     "conversation_id": "max_session_id_chars",
     "id": "max_session_id_chars",  # of a chat of the AI SDK
+    "threadId": "max_session_id_chars",
 }
 
 #: Components of these kinds go when nothing refers to them.

@@ -77,5 +77,52 @@ const jobs = {
   },
 };
 
+function makeAgent(threadId, messages = []) {
+  return new HttpAgent({
+    url: `${job.url}/api/v1/agui`, headers, threadId,
+    initialMessages: messages, initialState: { cart: [] },
+  });
+}
+
+const ask = (content) => ({ id: crypto.randomUUID(), role: "user", content });
+
+jobs.run = async () => {
+  const agent = makeAgent("agui-chat");
+  const types = [];
+  const subscriber = { onEvent: ({ event }) => void types.push(event.type) };
+  agent.addMessage(ask("THINK Hello"));
+  await agent.runAgent({ forwardedProps: { username: "alice" } }, subscriber);
+  agent.addMessage(ask("ECHO again"));
+  const { newMessages } = await agent.runAgent({ forwardedProps: { username: "alice" } });
+  return { types, messages: agent.messages, newMessages, state: agent.state };
+};
+
+jobs.runTools = async () => {
+  const agent = makeAgent("agui-tools");
+  const tools = [{ name: "get_weather", description: "Weather.", parameters: { type: "object" } }];
+  agent.addMessage(ask('TOOL=get_weather TOOLARGS={"city":"Oslo"}'));
+  await agent.runAgent({ tools });
+  const [call] = agent.messages.at(-1).toolCalls;
+  agent.addMessage({ id: "r1", role: "tool", toolCallId: call.id, content: "sunny" });
+  await agent.runAgent({ tools });
+  return { messages: agent.messages };
+};
+
+jobs.runServerTools = async () => {
+  const agent = makeAgent("agui-server-tools");
+  agent.addMessage(ask('TOOL=calculate TOOLARGS={"expression":"6*7"}'));
+  await agent.runAgent();
+  return { messages: agent.messages };
+};
+
+jobs.runFails = async () => {
+  const agent = makeAgent("agui-fail");
+  agent.addMessage(ask("FAIL=400"));
+  const events = [];
+  const subscriber = { onRunErrorEvent: ({ event }) => void events.push(event) };
+  const failed = await agent.runAgent({}, subscriber).then(() => null, (error) => error.message);
+  return { events, failed };
+};
+
 console.log(JSON.stringify(await jobs[job.do]()));
 process.exit(0);

@@ -1,0 +1,1 @@
+"""``/agui``: the same agents for clients of the AG-UI protocol."""

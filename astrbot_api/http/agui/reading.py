@@ -1,0 +1,123 @@
+"""From messages of AG-UI to messages as OpenAI's chat completions have them.
+
+Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.0/schema.json,
+and ``binary`` parts of the versions before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..conversation import check_list, make_file_part, refuse
+
+#: Roles of a message; those of the second line are not for the model.
+ROLES = (
+    "developer", "system", "user", "assistant", "tool",
+    "activity", "reasoning",
+)  # fmt: skip
+
+#: Parts of a user's message that are files.
+_MEDIA = ("image", "audio", "video", "document")
+
+
+def read_agui_messages(messages: Any, context: Any) -> list[dict[str, Any]]:
+    """Return the messages of a conversation, what is said about it first.
+
+    Calls of tools that have no result are left out.
+
+    :param context: What the interface knows, as a list of descriptions and values.
+    :raises ApiError: ``invalid_request``, with the name of the field.
+    """
+    found = _read_context(context)
+    given = check_list(messages)
+    answered = {
+        call_id
+        for message in given
+        if message.get("role") == "tool" and isinstance(call_id := message.get("toolCallId"), str)
+    }
+    for at, message in enumerate(given):
+        where, role = f"messages[{at}]", message.get("role")
+        if role not in ROLES:
+            raise refuse(f"{where}.role must be one of {', '.join(ROLES)}")
+        if role in ("activity", "reasoning"):
+            continue
+        content = message.get("content")
+        if role == "user" and isinstance(content, list):
+            content = [_read_part(one, f"{where}.content[{i}]") for i, one in enumerate(content)]
+        read = {"role": role, "content": content}
+        if role == "assistant":
+            read["tool_calls"] = _read_calls(message.get("toolCalls"), where, answered)
+        if role == "tool":
+            read["tool_call_id"] = _read_id(message.get("toolCallId"), f"{where}.toolCallId")
+        found.append(read)
+    return found
+
+
+def _read_context(context: Any) -> list[dict[str, Any]]:
+    if context is None:
+        return []
+    if not isinstance(context, list):
+        raise refuse("context must be a list")
+    lines = []
+    for at, one in enumerate(context):
+        about, value = (
+            (one.get("description"), one.get("value")) if isinstance(one, dict) else (None, None)
+        )
+        if not isinstance(about, str) or not isinstance(value, str):
+            raise refuse(f"context[{at}] must have a description and a value, both strings")
+        lines.append(f"{about}: {value}")
+    return [{"role": "system", "content": "\n".join(lines)}] if lines else []
+
+
+def _read_calls(calls: Any, where: str, answered: set[str]) -> list[dict[str, Any]]:
+    if calls is None:
+        return []
+    if not isinstance(calls, list) or not all(isinstance(one, dict) for one in calls):
+        raise refuse(f"{where}.toolCalls must be a list of objects")
+    return [
+        {"id": one["id"], "type": "function", "function": one.get("function")}
+        for one in calls
+        if isinstance(one.get("id"), str) and one["id"] in answered
+    ]
+
+
+def _read_id(value: Any, where: str) -> str | None:
+    if not isinstance(value, str | None):
+        raise refuse(f"{where} must be a string")
+    return value
+
+
+def _read_part(part: Any, where: str) -> dict[str, Any]:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text":
+        if not isinstance(part.get("text"), str):
+            raise refuse(f"{where}.text must be a string")
+        return {"type": "text", "text": part["text"]}
+    if kind == "binary":
+        return _read_binary(part, where)
+    source = part.get("source") if kind in _MEDIA else None
+    if not isinstance(source, dict) or not isinstance(source.get("value"), str):
+        raise refuse(f"{where} must be text, or {', '.join(_MEDIA)} with a source")
+    return _make_part(kind, source.get("type"), source["value"], source.get("mimeType"))
+
+
+def _read_binary(part: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a file as the versions before 1.0 have it."""
+    given: Sequence[tuple[str, str]] = (("data", "data"), ("url", "url"), ("file", "id"))
+    for kind, name in given:
+        if isinstance(part.get(name), str):
+            return _make_part(part.get("filename"), kind, part[name], part.get("mimeType"))
+    raise refuse(f"{where} must have data, url or id")
+
+
+def _make_part(name: Any, source: Any, value: str, media_type: Any) -> dict[str, Any]:
+    """Return a part of OpenAI's.
+
+    :param source: Whether the value is base64 (``data``), an address (``url``) or the id of an
+        attachment (``file``).
+    """
+    if source == "file":
+        return {"type": "file", "file": {"file_id": value}}
+    url = value if source == "url" else f"data:{media_type};base64,{value}"
+    return make_file_part(url, media_type, name)

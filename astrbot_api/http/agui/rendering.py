@@ -1,0 +1,204 @@
+"""The events of a turn as events of AG-UI.
+
+Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.0/schema.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from ...chat.turns.reply import ReplyFold
+from ...chat.watching.watch import Numbered
+from ...errors import StorageError
+from ...events import MAX_LINE_BYTES, Event, decode_event, encode_line
+from ..sse import Rendering, frame
+
+#: The version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
+PROTOCOL_VERSION = "1.0"
+
+#: Types of the events around a text and around thinking.
+_TEXT, _THINKING = "TEXT_MESSAGE", "REASONING_MESSAGE"
+
+
+@dataclass(slots=True)
+class AguiStream(Rendering):
+    """One turn on its way to a client of AG-UI.
+
+    :param thread_id: The client's name of the conversation.
+    :param client_run_id: The client's name of the turn.
+    :param run_id: Ours; the names of messages are made of it.
+    :param is_current: Whether the client says that it knows version 1.0.
+    :param state: What the client calls the shared state; it gets it back as it is.
+    :param history: The client's messages as JSON, for a snapshot; empty: they are too long.
+    """
+
+    thread_id: str
+    client_run_id: str
+    run_id: str
+    is_current: bool = False
+    state: Any = None
+    history: bytes = b""
+    fold: ReplyFold = field(default_factory=ReplyFold)
+    #: What this turn has said so far, as messages.
+    _said: list[dict[str, Any]] = field(default_factory=list)
+    #: The message that grows: what its events begin with, and its id.
+    _open: tuple[str, str] | None = None
+    _pieces: list[str] = field(default_factory=list)
+    _count: int = 0
+
+    def begin(self) -> bytes:
+        """Return the first event, and the state that was sent."""
+        started: Event = {"type": "RUN_STARTED", **self._name_run()}
+        if self.is_current:
+            started["protocolVersion"] = PROTOCOL_VERSION
+        events = [started]
+        if self.state is not None:
+            events.append({"type": "STATE_SNAPSHOT", "snapshot": self.state})
+        return _frames(events)
+
+    def render(self, events: Sequence[Numbered]) -> bytes:
+        """Return the events that show events; a pushed message is left out."""
+        return b"".join(
+            _frames(self._show(decode_event(line))) for number, line in events if number is not None
+        )
+
+    def finish(self) -> bytes:
+        """Return the frames that end the stream."""
+        if self.fold.error is not None:
+            code = self.fold.error.get("reason") or self.fold.error["code"]
+            return self._fail(code, self.fold.error["data"])
+        finished: Event = {"type": "RUN_FINISHED", **self._name_run()}
+        if self.is_current:
+            finished["outcome"] = {"type": "success"}
+            pending = [call["id"] for call in self.fold.caller_calls]
+            if pending:
+                finished["outcome"]["pendingToolCallIds"] = pending
+            if self.fold.stats is not None:
+                finished["usage"] = [_describe_usage(self.fold.stats)]
+        return _frames([*self._close(), finished])
+
+    def fail(self, error: StorageError) -> bytes:
+        """Return the frames that end a stream whose events cannot be read."""
+        return self._fail("storage_error", str(error))
+
+    def _fail(self, code: str, message: str) -> bytes:
+        return _frames([*self._close(), {"type": "RUN_ERROR", "message": message, "code": code}])
+
+    def _name_run(self) -> Event:
+        return {"threadId": self.thread_id, "runId": self.client_run_id}
+
+    def _show(self, event: Event) -> Iterator[Event]:
+        self.fold.add(event)
+        kind = event["type"]
+        if kind == "plain":
+            yield from self._show_plain(event["chain_type"], event["data"])
+        elif kind == "attachment_saved":
+            file = self.fold.files[-1]
+            value = {key: file[key] for key in ("attachment_id", "type", "filename")}
+            yield {"type": "CUSTOM", "name": "attachment_saved", "value": value}
+        elif kind == "queue_position":
+            yield {"type": "CUSTOM", "name": kind, "value": event["data"]}
+        elif kind == "rewind":
+            yield from self._close()
+            self._take_back(event["data"]["chars"])
+            yield from self._list_messages()
+
+    def _show_plain(self, chain_type: str | None, data: str) -> Iterator[Event]:
+        if chain_type == "tool_call":
+            yield from self._show_call(orjson.loads(data))
+        elif chain_type == "tool_call_result":
+            result = orjson.loads(data)
+            message = {
+                "id": self._name_message(), "role": "tool", "toolCallId": result["id"],
+                "content": result["result"],
+            }  # fmt: skip
+            self._said.append(message)
+            yield {
+                "type": "TOOL_CALL_RESULT", "messageId": message["id"], "role": "tool",
+                "toolCallId": result["id"], "content": result["result"],
+            }  # fmt: skip
+        elif data:
+            begins = _THINKING if chain_type == "reasoning" else _TEXT
+            if self._open is None or self._open[0] != begins:
+                yield from self._close()
+                yield from self._begin(begins)
+            self._pieces.append(data)
+            yield {"type": f"{begins}_CONTENT", "messageId": self._open[1], "delta": data}  # type: ignore[index]
+
+    def _begin(self, begins: str) -> Iterator[Event]:
+        message_id = self._name_message()
+        self._open, self._pieces = (begins, message_id), []
+        role = "reasoning" if begins == _THINKING else "assistant"
+        self._said.append({"id": message_id, "role": role, "content": ""})
+        if begins == _THINKING:
+            yield {"type": "REASONING_START", "messageId": message_id}
+        yield {"type": f"{begins}_START", "messageId": message_id, "role": role}
+
+    def _close(self) -> Iterator[Event]:
+        if self._open is None:
+            return
+        begins, message_id = self._open
+        self._open = None
+        self._said[-1]["content"] = "".join(self._pieces)
+        yield {"type": f"{begins}_END", "messageId": message_id}
+        if begins == _THINKING:
+            yield {"type": "REASONING_END", "messageId": message_id}
+
+    def _show_call(self, call: dict[str, Any]) -> Iterator[Event]:
+        """Yield the events of a call, which is one of the assistant's last message."""
+        yield from self._close()
+        if not self._said or self._said[-1]["role"] != "assistant":
+            self._said.append({"id": self._name_message(), "role": "assistant", "content": ""})
+        message, args = self._said[-1], call["args"]
+        text = args if isinstance(args, str) else orjson.dumps(args).decode()
+        made = {"name": call["name"], "arguments": text}
+        message.setdefault("toolCalls", []).append(
+            {"id": call["id"], "type": "function", "function": made}
+        )
+        yield {
+            "type": "TOOL_CALL_START", "toolCallId": call["id"], "toolCallName": call["name"],
+            "parentMessageId": message["id"],
+        }  # fmt: skip
+        yield {"type": "TOOL_CALL_ARGS", "toolCallId": call["id"], "delta": text}
+        yield {"type": "TOOL_CALL_END", "toolCallId": call["id"]}
+
+    def _name_message(self) -> str:
+        self._count += 1
+        return f"{self.run_id}-{self._count}"
+
+    def _take_back(self, chars: int) -> None:
+        """Take back the end of the text, from the messages that hold it."""
+        for message in reversed(self._said):
+            if message["role"] == "assistant" and chars:
+                text = message["content"]
+                taken = min(chars, len(text))
+                message["content"], chars = text[: len(text) - taken], chars - taken
+        self._said = [
+            one for one in self._said
+            if one["role"] != "assistant" or one["content"] or "toolCalls" in one
+        ]  # fmt: skip
+
+    def _list_messages(self) -> Iterator[Event]:
+        """Yield all messages: nothing else takes back what was said."""
+        said = encode_line(self._said)
+        if self.history and len(self.history) + len(said) < MAX_LINE_BYTES - 1024:
+            both = b"[" + b",".join(filter(None, (self.history[1:-1], said[1:-1]))) + b"]"
+            yield {"type": "MESSAGES_SNAPSHOT", "messages": orjson.Fragment(both)}
+
+
+def _describe_usage(stats: dict[str, Any]) -> Event:
+    tokens = stats["token_usage"]
+    prompt, output = tokens["input_other"] + tokens["input_cached"], tokens["output"]
+    usage: Event = {
+        "inputTokens": prompt, "outputTokens": output, "totalTokens": prompt + output,
+        "cachedInputTokens": tokens["input_cached"],
+    }  # fmt: skip
+    return {**usage, **{name: stats[name] for name in ("provider", "model") if stats.get(name)}}
+
+
+def _frames(events: Iterable[Event]) -> bytes:
+    return b"".join(frame(encode_line(event)) for event in events)

@@ -1,0 +1,105 @@
+"""``/agui``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from ...events import MAX_LINE_BYTES, encode_line
+from ..blueprint import ApiBlueprint
+from ..chat.modes import RUN_HEADER
+from ..conversation import Conversation, open_conversation, refuse
+from ..idempotency import CODES, PARAMETER
+from ..sse import stream_response
+from .reading import read_agui_messages
+from .rendering import AguiStream
+from .schemas import RunAgentInputSchema
+
+blp = ApiBlueprint(
+    "agui",
+    __name__,
+    tag="AG-UI",
+    scope="chat",
+    description="The same agents for clients of the AG-UI protocol, such as CopilotKit.",
+)
+
+#: Longest state and history that are sent back, as JSON: each is one line.
+_MAX_ECHO_BYTES = MAX_LINE_BYTES * 3 // 4
+
+_STREAM = {
+    "description": "Events of AG-UI, the last of which is `RUN_FINISHED` or `RUN_ERROR`.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"description": "Server-sent events."},
+            "example": (
+                'data: {"type":"RUN_STARTED","threadId":"my_session_001","runId":"run-1"}\n\n'
+                'data: {"type":"TEXT_MESSAGE_START","messageId":"7254cd9a-1",'
+                '"role":"assistant"}\n\n'
+                'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":"7254cd9a-1",'
+                '"delta":"Hello"}\n\n'
+                'data: {"type":"TEXT_MESSAGE_END","messageId":"7254cd9a-1"}\n\n'
+                'data: {"type":"RUN_FINISHED","threadId":"my_session_001","runId":"run-1"}\n\n'
+            ),
+        }
+    },
+}
+
+
+@blp.route("/agui", methods=["POST"])
+@blp.arguments(
+    RunAgentInputSchema(),
+    example={
+        "threadId": "my_session_001",
+        "runId": "run-1",
+        "messages": [{"id": "m1", "role": "user", "content": "Hello"}],
+    },
+)
+@blp.doc(operationId="runAguiAgent", parameters=[PARAMETER], responses={200: _STREAM})
+@blp.raises(
+    "invalid_request", "missing_field", "malformed_json", "message_empty", "username_reserved",
+    "config_not_found", "config_ambiguous", "session_of_another_user",
+    "attachment_not_found", "body_too_large", "unsupported_media_type", "too_many_turns",
+    "too_many_streams", "server_busy", "shutting_down", *CODES,
+)  # fmt: skip
+def run_agent(body: dict[str, Any]) -> Response:
+    """Answer a conversation in the events of AG-UI.
+
+    For `HttpAgent` of `@ag-ui/client` and what is built on it. The user's last
+    message and the answer are stored in the session `threadId`. The config's
+    tools run on the server, and their calls are shown; a call of the request's
+    own `tools` ends the run, and its result comes back with the next one. A
+    client that leaves does not stop the turn: stop its session.
+    """
+    props = body["forwardedProps"] if isinstance(body["forwardedProps"], dict) else {}
+    if body["resume"]:
+        raise refuse("resume must be empty: no interrupt of this thread is open")
+    state = body["state"]
+    if len(encode_line(state)) > _MAX_ECHO_BYTES:
+        raise refuse(f"state must have at most {_MAX_ECHO_BYTES} bytes as JSON")
+    asked = Conversation(
+        protocol="agui",
+        session_id=body["threadId"],
+        username=_read_prop(props, "username"),
+        config=_read_prop(props, "config"),
+        messages=read_agui_messages(body["messages"], body["context"]),
+        tools=body["tools"],
+    )
+    watch = open_conversation(asked, body)
+    history = encode_line(body["messages"])
+    rendering = AguiStream(
+        body["threadId"],
+        body["runId"],
+        watch.run_id,
+        is_current=bool(body["protocolVersion"]),
+        state=state,
+        history=history if len(history) <= _MAX_ECHO_BYTES else b"",
+    )
+    response = stream_response(watch, rendering)
+    response.headers[RUN_HEADER] = watch.run_id
+    return response
+
+
+def _read_prop(props: dict[str, Any], name: str) -> str:
+    value = props.get(name)
+    return value.strip() if isinstance(value, str) else ""

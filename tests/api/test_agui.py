@@ -1,0 +1,134 @@
+"""The events of AG-UI; ``tests/clients/test_protocols.py`` asks with its official client."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from astrbot_api.agent.provider import ReasoningDelta, Rewind, TextDelta
+from astrbot_api.testing import ScriptedModel
+
+from ..contract.wire import PNG
+from .conftest import Api
+from .test_openai_tools import call_weather
+
+Make = Callable[..., tuple[Api, ScriptedModel]]
+
+USER = {"id": "m1", "role": "user", "content": "Hello"}
+TOOL = {"name": "get_weather", "description": "The weather.", "parameters": {"type": "object"}}
+
+
+def post(api: Api, *messages: Any, **body: Any) -> Any:
+    sent = {"threadId": "t1", "runId": "r1", "messages": list(messages) or [USER], **body}
+    return api.client.post("/api/v1/agui", headers={"X-API-Key": api.key}, json=sent)
+
+
+def read(answer: Any) -> list[dict[str, Any]]:
+    assert answer.status_code == 200, answer.get_data()
+    frames = answer.get_data().decode().split("\n\n")
+    return [json.loads(one[6:]) for one in frames if one and not one.startswith(":")]
+
+
+def test_a_run_has_the_names_that_its_client_gave_it(make_scripted: Make) -> None:
+    api, _ = make_scripted("Hello there.")
+    answer = post(api, protocolVersion="1.0", forwardedProps={"username": "alice"})
+    events = read(answer)
+    assert events[0] == {
+        "type": "RUN_STARTED", "threadId": "t1", "runId": "r1", "protocolVersion": "1.0",
+    }  # fmt: skip
+    assert events[-1]["outcome"] == {"type": "success"}
+    assert events[-1]["usage"][0]["totalTokens"] == 0
+    assert events[1]["messageId"] == f"{answer.headers['X-Run-ID']}-1"
+    stored = api.get("/api/v1/chat/sessions/t1/messages?username=alice").get_json()["data"]
+    assert [one["content"]["type"] for one in stored["messages"]] == ["bot", "user"]
+
+
+def test_what_the_interface_knows_is_an_instruction(make_scripted: Make) -> None:
+    api, model = make_scripted("ok")
+    assistant = {"id": "m0", "role": "assistant", "content": "Hi."}
+    thought = {"id": "m2", "role": "reasoning", "content": "Hm."}
+    context = [{"description": "The page", "value": "the cart"}]
+    read(post(api, USER, thought, assistant, {**USER, "content": "And?"}, context=context))
+    given = [(one["role"], one["content"]) for one in model.seen[-1] if one["role"] != "system"]
+    lead = "[Instructions of the application]\nThe page: the cart\n\n"
+    assert given == [("user", f"{lead}Hello"), ("assistant", "Hi."), ("user", "And?")]
+
+
+def test_a_call_without_a_result_is_not_shown_to_the_model(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    events = read(post(api, tools=[TOOL], protocolVersion="1.0"))
+    called = next(one for one in events if one["type"] == "TOOL_CALL_START")
+    assert events[-1]["outcome"]["pendingToolCallIds"] == [called["toolCallId"]]
+    call = {
+        "id": called["toolCallId"], "type": "function",
+        "function": {"name": "get_weather", "arguments": "{}"},
+    }  # fmt: skip
+    said = {"id": "a1", "role": "assistant", "toolCalls": [call]}
+    read(post(api, USER, said, {**USER, "content": "Never mind."}, tools=[TOOL]))
+    assert "tool_calls" not in str(model.seen[-1])
+    result = {"id": "r1", "role": "tool", "toolCallId": call["id"], "content": "sunny"}
+    read(post(api, USER, said, result, tools=[TOOL]))
+    assert [one["role"] for one in model.seen[-1]][-3:] == ["user", "assistant", "tool"]
+
+
+def test_what_is_taken_back_is_said_by_a_snapshot_of_all_messages(make_scripted: Make) -> None:
+    api, _ = make_scripted(
+        [TextDelta("Let me see."), Rewind(11), ReasoningDelta("Let me see."), TextDelta("Four.")]
+    )
+    events = read(post(api))
+    snapshot = next(one for one in events if one["type"] == "MESSAGES_SNAPSHOT")
+    assert snapshot["messages"] == [USER]
+    after = events[events.index(snapshot) + 1 :]
+    said = [(one["type"], one["delta"]) for one in after if "delta" in one]
+    assert said == [
+        ("REASONING_MESSAGE_CONTENT", "Let me see."), ("TEXT_MESSAGE_CONTENT", "Four."),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image", "source": {"type": "data", "mimeType": "image/png"}},
+        {"type": "document", "source": {"type": "data", "mimeType": "image/png"}},
+        {"type": "binary", "mimeType": "image/png"},
+    ],
+)
+def test_files_of_the_user_are_stored(api: Api, part: dict[str, Any]) -> None:
+    data = base64.b64encode(PNG).decode()
+    if "source" in part:
+        part = {**part, "source": {**part["source"], "value": data}}
+    else:
+        part = {**part, "data": data}
+    read(post(api, {**USER, "content": [{"type": "text", "text": "What is it?"}, part]}))
+    assert api.count_rows("attachment") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"threadId": None}, "threadId"),
+        ({"threadId": " "}, "threadId"),
+        ({"runId": "r" * 256}, "runId"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{**USER, "role": "bot"}]}, "messages[0].role"),
+        ({"messages": [{**USER, "content": [{"type": "image"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{**USER, "content": [{"type": "binary"}]}]}, "messages[0].content[0]"),
+        ({"messages": [USER, {"role": "tool", "toolCallId": 7}]}, "messages[1].toolCallId"),
+        ({"messages": [USER, {"role": "assistant", "toolCalls": 7}]}, "messages[1].toolCalls"),
+        ({"context": [{}]}, "context[0]"),
+        ({"state": "a" * 200_000}, "state"),
+        ({"resume": [{"interruptId": "i", "status": "resolved"}]}, "resume"),
+        ({"tools": [{"name": ""}]}, "tools[0]"),
+        ({"forwardedProps": {"username": "a" * 300}}, "username"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_the_name_of_its_field(
+    api: Api, body: dict[str, Any], named: str
+) -> None:
+    answer = post(api, **body)
+    assert answer.status_code == 400
+    assert named in answer.get_json()["message"]
