@@ -157,15 +157,21 @@ def complete(
     return {**event, "finish_reason": finish_reason} if finish_reason else event
 
 
-def rewind(run_id: str, to: int, chars: int) -> Event:
+def rewind(run_id: str, to: int, chars: int, **more: Any) -> Event:
     """The events after number ``data.to`` no longer count: they were not part of the answer.
 
-    They hold the last ``data.chars`` characters of its text so far, and nothing else.
+    They hold the last ``data.chars`` characters of its text so far and, unless ``data.again`` is
+    true, nothing else.
 
     A model's thinking without a beginning is known by its end alone: it follows as ``plain`` with
     ``chain_type`` ``"reasoning"``. ``complete`` and the history have the right text in any case.
+
+    ``data.again`` is true where the turn's worker died and another one makes this step once more.
+    What is taken back then are, counted from the end, ``data.reasoning_chars`` characters of
+    thinking, ``data.calls`` tool calls and ``data.files`` files besides; a count of 0 is left out.
     """
-    return {"type": "rewind", "data": {"to": to, "chars": chars}, "message_id": run_id}
+    data = {"to": to, "chars": chars, **{key: value for key, value in more.items() if value}}
+    return {"type": "rewind", "data": data, "message_id": run_id}
 
 
 def message_saved(number: int, created_at: str, checkpoint: str | None) -> Event:

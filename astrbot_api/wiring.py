@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .agent.custom_agent import Agent, make_agent
+from .agent.custom_agent import Agent, make_agent, may_resume
 from .agent.provider import Provider
 from .agent.tools import Tool
 from .chat.context.media import MediaReader
@@ -18,6 +18,7 @@ from .chat.context.transcription import Transcriber
 from .chat.pushing import Pusher
 from .chat.removal import SessionRemover
 from .chat.resuming.following import RunFollower
+from .chat.resuming.pickup import Pickups
 from .chat.resuming.recovery import Recovery, prune_journal
 from .chat.service import ChatService
 from .chat.turns.abilities import Abilities
@@ -227,6 +228,7 @@ def _build_chat(
         speaker=Speaker(settings, store, pusher, outbox.wake),
         titles=TitleWriter(store),
         upstreams=agents.upstreams,
+        metrics=metrics,
         agent=agent,
     )
     opener = TurnOpener(
@@ -237,7 +239,14 @@ def _build_chat(
         settings, store, signals, opener=opener, means=means, metrics=metrics,
         tracing=worker.tracing,
     )  # fmt: skip
-    recovery = Recovery(store, worker.journal, signals, outcomes, worker.lease, metrics)
+    pickups = Pickups(
+        settings, store, worker.journal, worker.journal_writer, signals, agents.configs,
+        worker.lease, runs, metrics,
+        own_agent_resumes=None if agent is None else may_resume(agent),
+    )  # fmt: skip
+    recovery = Recovery(
+        store, worker.journal, signals, outcomes, worker.lease, metrics, pickups.pick_up
+    )
     follower = RunFollower(store, worker.journal, Followers(signals), recovery, runs.find_log)
     streams = Seats(settings, "streams", metrics.note_streams)
     return ChatArea(
@@ -258,7 +267,7 @@ def _add_chores(state: AppState) -> None:
     chores, runs, outcomes = worker.chores, chat.runs, chat.outcomes
     chores.add(state.keys.usage.flush)
     chores.add(outcomes.retry)
-    chores.add(chat.recovery.recover)
+    chores.add(chat.recovery.recover, every_s=1.0)
     chores.add(
         lambda: chat.recovery.end_forgotten(lambda run: runs.knows(run) or outcomes.keeps(run.id))
     )

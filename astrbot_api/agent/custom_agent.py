@@ -24,6 +24,11 @@ def make_agent(agent: Agent | type | None) -> Agent | None:
     return made
 
 
+def may_resume(agent: Agent) -> bool:
+    """Return whether an agent may be asked once more after its worker died: its ``resumable``."""
+    return bool(getattr(agent, "resumable", False))
+
+
 def run_own_agent(
     agent: Agent, messages: Sequence[ModelMessage], context: ToolContext
 ) -> Iterator[AgentEvent]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -78,6 +78,44 @@ AgentEvent = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The model's answer is whole, and its calls are to be made: the run can go on from here.
+
+    The caller of the loop stores it before it asks for the next event: no call of it has begun.
+
+    :param step: The number of the model's answer, from 1.
+    :param messages: What the conversation got since the last checkpoint, or since the opening:
+        results of the calls before, and the answer with its calls as the last one.
+    """
+
+    step: int
+    messages: Sequence[ModelMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where a run goes on: at its last checkpoint.
+
+    :param step: That of the checkpoint.
+    :param messages: Those of all checkpoints, in order; the last one has calls.
+    :param results: The results of these calls that are known, by the ids of the calls.
+    :param shown: The ids of the calls that clients have been shown.
+    """
+
+    step: int
+    messages: Sequence[ModelMessage]
+    results: Mapping[str, str] = field(default_factory=dict)
+    shown: Collection[str] = ()
+
+
+#: What a model gets as the result of a call that was lost with its worker.
+OUTCOME_UNKNOWN = (
+    "error: the server broke off during this call, and it is not known whether it took effect. "
+    "It was not repeated. Find out before you call it again, or ask the user."
+)
+
+
 @dataclass(slots=True)
 class _Call:
     """A tool call that comes in pieces."""
@@ -126,14 +164,15 @@ def run_agent(
     max_steps: int,
     show: Callable[[], list[dict[str, Any]]] = list,
     caller_tools: Sequence[ToolSpec] = (),
-) -> Iterator[AgentEvent]:
+    resume: Resumption | None = None,
+) -> Iterator[AgentEvent | Checkpoint]:
     """Answer the last message, calling tools as the model asks for them.
 
     Yields the deltas as they come, the calls and their results, and for each model
     call a :class:`~astrbot_api.agent.provider.Usage`, where it is known, and a
     :class:`~astrbot_api.agent.provider.Finished` before its calls. In the last step,
     and when the turn's tools have cost what they may, no tools are offered, so that
-    there is an answer in words.
+    there is an answer in words. Before the calls of a step there is a :class:`Checkpoint`.
 
     A call of a caller's tool ends the turn. Where a step has calls of both kinds, only those of
     the toolbox are run and kept: with their results, the model makes the others again.
@@ -143,13 +182,24 @@ def run_agent(
         the model, for what the tools made that fits in no result: pictures.
     :param caller_tools: Tools that the caller of the turn runs; of two with the same name, its own
         is taken.
+    :param resume: Where to go on; ``messages`` are the same as at the first time. A call whose
+        result is not known is made again where its tool allows it; the result of others is
+        :data:`OUTCOME_UNKNOWN`.
     :raises ProviderError: when the model fails.
     :raises RunCancelled: when ``options.cancel`` fires.
     """
     conversation = list(messages)
     foreign = {spec["function"]["name"] for spec in caller_tools}
     specs = [spec for spec in toolbox.to_specs() if spec["function"]["name"] not in foreign]
-    for number in range(1, max_steps + 1):
+    stored, begin = len(conversation), 1
+    if resume is not None:
+        begin = resume.step + 1
+        conversation += resume.messages
+        stored = len(conversation)
+        _recall(toolbox, resume)
+        lost = _Calls(_read_calls(resume.messages[-1]), resume.results, resume.shown)
+        yield from _carry_out(lost, conversation, toolbox, context, show)
+    for number in range(begin, max_steps + 1):
         step = _Step()
         toolbox.begin_step()
         own = specs if number < max_steps and not toolbox.spent else []
@@ -162,19 +212,77 @@ def run_agent(
             return
         step.calls = {at: call for at, call in step.calls.items() if call.name not in foreign}
         conversation.append(step.to_message())
-        calls = list(step.calls.values())
-        results: dict[str, str] = {}
-        for event in _run_calls(calls, toolbox, context):
-            if isinstance(event, ToolFinished):
-                results[event.id] = event.result
-            yield event
-        conversation.extend(
-            {"role": "tool", "tool_call_id": call.id, "content": results[call.id]} for call in calls
-        )
-        shown = show()
-        if shown:
-            conversation.append({"role": "user", "content": shown})
+        yield Checkpoint(number, conversation[stored:])
+        stored = len(conversation)
+        calls = _Calls(list(step.calls.values()))
+        yield from _carry_out(calls, conversation, toolbox, context, show)
     raise ProviderError(f"The model still called tools after {max_steps} steps.")
+
+
+@dataclass(slots=True)
+class _Calls:
+    """The calls of one step.
+
+    :param results: By the ids of the calls.
+    :param shown: The ids of those that clients have been shown.
+    """
+
+    calls: list[_Call]
+    results: Mapping[str, str] = field(default_factory=dict)
+    shown: Collection[str] | None = None
+
+
+def _carry_out(
+    step: _Calls,
+    conversation: list[ModelMessage],
+    toolbox: Toolbox,
+    context: ToolContext,
+    show: Callable[[], list[dict[str, Any]]],
+) -> Iterator[ToolStarted | ToolFinished]:
+    """Make the calls of one step that have no result; add all results to the conversation."""
+    results = dict(step.results)
+    for call in step.calls:
+        if call.id not in (step.shown or ()):
+            yield ToolStarted(call.id, call.name, _shown_arguments(call.arguments), time.time())
+    open_calls = [call for call in step.calls if call.id not in results]
+    if step.shown is not None:
+        lost = [call for call in open_calls if not toolbox.may_repeat(call.name)]
+        open_calls = [call for call in open_calls if call not in lost]
+        for call in lost:
+            results[call.id] = OUTCOME_UNKNOWN
+            yield ToolFinished(call.id, OUTCOME_UNKNOWN, time.time())
+    for event in _run_calls(open_calls, toolbox, context):
+        results[event.id] = event.result
+        yield event
+    conversation.extend(
+        {"role": "tool", "tool_call_id": call.id, "content": results[call.id]}
+        for call in step.calls
+    )
+    shown = show()
+    if shown:
+        conversation.append({"role": "user", "content": shown})
+
+
+def _read_calls(message: ModelMessage) -> list[_Call]:
+    """Return the calls of a stored answer."""
+    return [
+        _Call(one["id"], one["function"]["name"], one["function"]["arguments"])
+        for one in message["tool_calls"]
+    ]
+
+
+def _recall(toolbox: Toolbox, resume: Resumption) -> None:
+    """Have the toolbox count the calls that were made before."""
+    results = {
+        one["tool_call_id"]: one["content"] for one in resume.messages if one["role"] == "tool"
+    } | dict(resume.results)
+    for message in resume.messages:
+        calls = _read_calls(message) if "tool_calls" in message else []
+        if calls:
+            toolbox.begin_step()
+        for call in calls:
+            if call.id in results:
+                toolbox.recall(call.name, call.arguments, results[call.id])
 
 
 def _ask(
@@ -250,23 +358,21 @@ def _give_ids(step: _Step) -> None:
 
 def _run_calls(
     calls: list[_Call], toolbox: Toolbox, context: ToolContext
-) -> Iterator[ToolStarted | ToolFinished]:
-    """Run the calls of one step side by side; yield results as they come."""
-    for call in calls:
-        yield ToolStarted(call.id, call.name, _shown_arguments(call.arguments), time.time())
+) -> Iterator[ToolFinished]:
+    """Run calls of one step side by side; yield results as they come."""
     calls, refused = calls[:MAX_CALLS_PER_STEP], calls[MAX_CALLS_PER_STEP:]
     for call in refused:
         result = f"error: only {MAX_CALLS_PER_STEP} calls of one step are carried out"
         yield ToolFinished(call.id, result, time.time())
     if len(calls) == 1:
-        result = toolbox.run(calls[0].name, calls[0].arguments, context)
+        result = toolbox.run(calls[0].name, calls[0].arguments, context, calls[0].id)
         yield ToolFinished(calls[0].id, result, time.time())
         return
     done: queue.SimpleQueue[ToolFinished | BaseException] = queue.SimpleQueue()
 
     def work(call: _Call) -> None:
         try:
-            result = toolbox.run(call.name, call.arguments, context)
+            result = toolbox.run(call.name, call.arguments, context, call.id)
             done.put(ToolFinished(call.id, result, time.time()))
         except BaseException as error:
             done.put(error)

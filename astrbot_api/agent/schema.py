@@ -20,7 +20,7 @@ import orjson
 from docstring_parser import Docstring, DocstringStyle, parse
 
 from ..errors import ToolError
-from .tools import Tool, ToolContext
+from .tools import Retry, Tool, ToolContext
 
 #: Only these can be alternatives: the value shows which one is meant.
 _SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -35,7 +35,11 @@ def tool(function: Callable[..., Any], /) -> Tool: ...
 
 @overload
 def tool(
-    *, name: str = "", timeout_s: float | None = None, by_name_only: bool = False
+    *,
+    name: str = "",
+    timeout_s: float | None = None,
+    by_name_only: bool = False,
+    retry: Retry = "never",
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -46,6 +50,7 @@ def tool(
     name: str = "",
     timeout_s: float | None = None,
     by_name_only: bool = False,
+    retry: Retry = "never",
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a :class:`~astrbot_api.Tool` of a function.
 
@@ -66,18 +71,22 @@ def tool(
     :param name: Name of the tool; by default the function's.
     :param timeout_s: How long a call may take; None: as the config says.
     :param by_name_only: Offered only where a config allows it by name.
+    :param retry: ``safe`` for what may be done twice, as reading is: a call whose worker died
+        before the result was stored is made again. ``never``: the model learns that the
+        outcome of the call is unknown.
     :raises TypeError: for a function that cannot be a tool; the text says why.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:
-        return _make_tool(function, name or function.__name__, timeout_s, by_name_only)
+        return _make_tool(
+            function, name or function.__name__,
+            timeout_s=timeout_s, by_name_only=by_name_only, retry=retry,
+        )  # fmt: skip
 
     return decorate if function is None else decorate(function)
 
 
-def _make_tool(
-    function: Callable[..., Any], name: str, timeout_s: float | None, by_name_only: bool
-) -> Tool:
+def _make_tool(function: Callable[..., Any], name: str, **options: Any) -> Tool:
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"tool {name}: an async function cannot be a tool; write a plain one")
     doc = _read_docstring(function)
@@ -100,7 +109,7 @@ def _make_tool(
             raise ToolError(f"the arguments do not fit: {error}") from None
         return function(**values, **dict.fromkeys(contexts, context))
 
-    return Tool(name, doc.description, call, parameters, timeout_s, by_name_only)
+    return Tool(name, doc.description, call, parameters, **options)
 
 
 def _with_integers(value: Any) -> Any:

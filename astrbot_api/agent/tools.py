@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import orjson
 
@@ -37,6 +37,9 @@ _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 MAX_TOOLS = 128
 
 DEFAULT_LIMITS = ToolLimits()
+
+#: What becomes of a call that was lost with its worker.
+Retry = Literal["never", "safe"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
@@ -86,6 +89,8 @@ class ToolContext:
         raises :class:`~astrbot_api.errors.ToolError` where that is not possible.
     :param settings: What the config sets for the plugin that the tool is of.
     :param payer: The API key whose quota holds for what the tool stores; None: no key's.
+    :param idempotency_key: Names this call, the same when it is made again after its worker
+        died: what the tool asks elsewhere can be done once under it. Empty: there is none.
     :param span: The call, in a trace: ``span.to_headers()`` are the headers with
         which another server goes on with it.
     """
@@ -100,7 +105,13 @@ class ToolContext:
     send_message: Callable[[Any], str] = _send_no_message
     settings: Mapping[str, Any] = field(default_factory=dict)
     payer: str | None = None
+    idempotency_key: str = ""
     span: Span = field(default=NO_SPAN, repr=False, compare=False)
+
+    def to_call(self, call_id: str, span: Span) -> ToolContext:
+        """Return the context of one call of the turn that this one is of."""
+        key = f"{self.idempotency_key}:{call_id}" if self.idempotency_key else ""
+        return replace(self, idempotency_key=key, span=span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,8 @@ class Tool:
     :param timeout_s: How long a call may take; None: as the config says.
     :param by_name_only: Offered only where a config's ``[tools] allow`` has
         its whole name: ``*`` is not enough. For tools that reach out.
+    :param retry: What becomes of a call whose worker died before its result was stored:
+        ``safe``: it is made again; ``never``: the model learns that its outcome is unknown.
     """
 
     name: str
@@ -127,6 +140,7 @@ class Tool:
     parameters: Mapping[str, Any] = field(default_factory=lambda: dict(_NO_PARAMETERS))
     timeout_s: float | None = None
     by_name_only: bool = False
+    retry: Retry = "never"
     # Made once: building it costs many times what a check does.
     _check: ArgumentCheck = field(init=False, repr=False, compare=False)
     # Made once too: every turn holds those of all its tools.
@@ -137,6 +151,8 @@ class Tool:
             raise ValueError(
                 f"tool {self.name!r}: a name has 1 to 128 letters, digits, '_', '-' and '.'"
             )
+        if self.retry not in get_args(Retry):
+            raise ValueError(f"tool {self.name!r}: retry is 'never' or 'safe', not {self.retry!r}")
         fitted = fit_schema(self.parameters)
         object.__setattr__(self, "_check", ArgumentCheck(self.name, self.parameters, fitted))
         spec: ToolSpec = {
@@ -217,10 +233,29 @@ class Toolbox:
         """Return the descriptions of the tools for the model, in order."""
         return [tool.to_spec() for tool in self._tools.values()]
 
-    def run(self, name: str, arguments: str, context: ToolContext) -> str:
+    def may_repeat(self, name: str) -> bool:
+        """Return whether a call of a tool may be made again when its result was lost."""
+        tool = self._tools.get(name)
+        # What is not there does nothing.
+        return tool is None or tool.retry == "safe"
+
+    def recall(self, name: str, arguments: str, result: str) -> None:
+        """Count a call that another worker has made in this turn."""
+        tool = self._tools.get(name)
+        if tool is None:
+            return
+        try:
+            values = tool.read_arguments(parse_arguments(arguments))
+        except ValueError:
+            return
+        if not self._budget.refuse(name, values):
+            self._budget.count(name, values, result, 0.0)
+
+    def run(self, name: str, arguments: str, context: ToolContext, call_id: str = "") -> str:
         """Run one call and return the result for the model.
 
         :param arguments: JSON text of the arguments, as the model wrote it.
+        :param call_id: The call's id, for its idempotency key.
         :raises RunCancelled: when the turn is cancelled meanwhile.
         """
         tool = self._tools.get(name)
@@ -240,7 +275,7 @@ class Toolbox:
         begun = context.span.begin(f"execute_tool {tool.name}", "INTERNAL", attributes)
         started = time.monotonic()
         with working_on(begun) as span:
-            result = self._call(tool, values, replace(context, span=span))
+            result = self._call(tool, values, context.to_call(call_id, span))
         result = _shorten(result, self._max_chars)
         return self._budget.count(tool.name, values, result, time.monotonic() - started)
 

@@ -26,6 +26,8 @@ class McpServerConfig:
     :param headers: Headers of each request to it.
     :param api_key_env: Variable with a key, sent as ``Authorization: Bearer``.
     :param timeout_s: How long a call may take; None: ``agent.tool_timeout_s``.
+    :param trust_hints: Whether what it says of its tools is believed: that one may be called
+        twice (``readOnlyHint``, ``idempotentHint``).
     """
 
     name: str
@@ -39,6 +41,7 @@ class McpServerConfig:
     api_key_env: str = ""
     timeout_s: float | None = None
     enabled: bool = True
+    trust_hints: bool = False
 
     def to_definition(self, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return all that is needed to reach the server, secrets included.
@@ -88,6 +91,7 @@ class _ServerSchema(ma.Schema):
     api_key_env = ma.fields.String()
     timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 3600))
     enabled = ma.fields.Boolean()
+    trust_hints = ma.fields.Boolean()
 
     @ma.validates_schema
     def _check_kind(self, data: dict[str, Any], **options: Any) -> None:

@@ -244,8 +244,14 @@ class Settings:
     )
     worker_lease_s: float = _setting(
         15.0,
-        "Time after which the turns of a worker that fell silent are ended by another.",
+        "Time after which another worker goes on with the turns of one that fell silent.",
         minimum=1,
+    )
+    max_pickups: int = _setting(
+        2,
+        "How often a turn goes on after its worker died; then it ends with ``run_interrupted``.",
+        minimum=0,
+        maximum=100,
     )
     max_hook_bytes: int = _setting(
         4 * MIB, "Largest event of a messenger; above it 413.", minimum=1024

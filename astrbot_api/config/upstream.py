@@ -20,7 +20,8 @@ class UpstreamConfig:
 
     ``username`` says who speaks there; ``{username}`` in it is the caller's name.
     ``owner_username`` and ``owner_password`` are the login of AstrBot's owner: with it
-    broken answers can be looked up in any session (AstrBot 4.26 and newer).
+    broken answers can be looked up in any session (AstrBot 4.26 and newer). ``resumable`` says
+    whether AstrBot is asked once more when the worker that asked it has died.
     """
 
     base_url: str
@@ -38,6 +39,7 @@ class UpstreamConfig:
     max_concurrent: int = 4
     max_waiting: int = 200
     proxy: str = ""
+    resumable: bool = False
 
     def resolve_api_key(self) -> str:
         """Return AstrBot's API key: from the file, or from the variable it names."""
@@ -78,6 +80,7 @@ class UpstreamSchema(ma.Schema):
     max_concurrent = ma.fields.Integer(validate=ma.validate.Range(1, 100))
     max_waiting = ma.fields.Integer(validate=ma.validate.Range(0, 10_000))
     proxy = ma.fields.String()
+    resumable = ma.fields.Boolean()
 
     @ma.validates_schema
     def _check_key(self, data: dict[str, Any], **_: Any) -> None:

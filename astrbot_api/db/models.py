@@ -240,7 +240,11 @@ _index("idempotency_created", IdempotentRequest.created_at)
 
 
 class Run(Table):
-    """One turn. Its number is its place in the queue of its session."""
+    """One turn. Its number is its place in the queue of its session.
+
+    ``request`` is JSON from which another worker goes on with it, gone with its end; without
+    it none can. ``pickups`` counts those whose worker had died, ``epoch`` the changes of worker.
+    """
 
     id = RowNumber()
     run_id = TextField(constraints=_UNIQUE)
@@ -256,6 +260,9 @@ class Run(Table):
     finished_at = Whole(null=True)
     llm_checkpoint_id = TextField(null=True)
     stop_requested_at = Whole(null=True)
+    request = TextField(null=True)
+    pickups = Whole(default=0, constraints=_ZERO)
+    epoch = Whole(default=0, constraints=_ZERO)
 
 
 #: Runs that have, or wait for, their session's turn. As text, or no partial index serves it.
@@ -303,6 +310,21 @@ class ResponseConversation(Table):
     metadata = TextField()
     created_at = Whole()
     size_bytes = Whole()
+
+
+class RunCheckpoint(Table):
+    """What a step of a run added, from which it can go on; gone with the run's end.
+
+    ``event`` is the number of the last event before it. ``data`` is JSON; null: it was too long.
+    """
+
+    run = Whole()
+    step = Whole()
+    event = Whole()
+    data = TextField(null=True)
+
+    class Meta:
+        primary_key = CompositeKey("run", "step")
 
 
 class Worker(Table):
@@ -647,8 +669,16 @@ class RunEventEnd(Table):
 _index("run_event_end_at", RunEventEnd.ended_at)
 
 
+class RunEventEpoch(Table):
+    """Since which epoch a run's events may be written. On PostgreSQL alone."""
+
+    run = Whole(primary_key=True)
+    epoch = Whole()
+    since = Whole()
+
+
 #: Tables of the events of runs where PostgreSQL keeps them.
-POSTGRES_MODELS: tuple[type[Table], ...] = (RunEvent, RunEventEnd)
+POSTGRES_MODELS: tuple[type[Table], ...] = (RunEvent, RunEventEnd, RunEventEpoch)
 
 ALL_MODELS: tuple[type[Table], ...] = tuple(
     model for model in Table.__subclasses__() if model not in POSTGRES_MODELS

@@ -10,7 +10,7 @@ import peewee
 
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .locks import lock_session
-from .models import RUN_ACTIVE, ChatSession, Run, Worker
+from .models import RUN_ACTIVE, ChatSession, Run, Worker, is_postgres
 from .prepared import Prepared, equals, insert, param, params
 
 #: Workers whose lease lasts at the time ``now``.
@@ -19,7 +19,7 @@ LIVING_WORKERS = Worker.select(Worker.worker_id).where(Worker.lease_until > para
 _COLUMNS = (
     Run.id, Run.run_id, Run.session, Run.key_id, Run.worker_id, Run.status, Run.error_code,
     Run.user_message, Run.bot_message, Run.llm_checkpoint_id,
-    Run.created_at, Run.started_at, Run.finished_at,
+    Run.created_at, Run.started_at, Run.finished_at, Run.stop_requested_at, Run.pickups, Run.epoch,
     peewee.fn.COALESCE(ChatSession.session_id, ""), peewee.fn.COALESCE(ChatSession.creator, ""),
     peewee.fn.COALESCE(ChatSession.platform_id, ""),
 )  # fmt: skip
@@ -49,14 +49,31 @@ _LIST_ACTIVE = Prepared(
 
 # Also of one that is running: the answer to an earlier attempt may have been lost.
 _START = Prepared(
-    Run.update(status="running", started_at=param("now")).where(equals(Run.id) & RUN_ACTIVE)
+    Run.update(status="running", started_at=param("now")).where(
+        equals(Run.id, Run.worker_id) & RUN_ACTIVE
+    )
 )
 
 _FINISH = Prepared(
-    Run.update(**params("status", "error_code", "bot_message", "finished_at")).where(
-        equals(Run.id) & RUN_ACTIVE
+    Run.update(**params("status", "error_code", "bot_message", "finished_at"), request=None).where(
+        equals(Run.id, Run.worker_id) & RUN_ACTIVE
     )
 )
+
+# One of those who try: the others find another worker, or another epoch.
+_TAKE = Prepared(
+    Run.update(
+        worker_id=param("new_worker_id"),
+        epoch=Run.epoch + 1,
+        pickups=Run.pickups + param("counted"),
+    ).where(equals(Run.id, Run.worker_id, Run.epoch) & RUN_ACTIVE)
+)
+
+_OWNED: Any = Run.select(Run.id).where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
+_OWNER = Prepared(_OWNED)
+_OWNER_UNTIL_COMMIT = Prepared(_OWNED.for_update("FOR SHARE"))
+
+_REQUEST = Prepared(Run.select(Run.request).where(equals(Run.id)))
 
 _FIND = Prepared(
     Run.select(*_COLUMNS)
@@ -120,6 +137,9 @@ class RunRow:
     created_at: int
     started_at: int | None
     finished_at: int | None
+    stop_requested_at: int | None
+    pickups: int
+    epoch: int
     session_id: str
     creator: str
     platform_id: str
@@ -139,9 +159,11 @@ def add_run(
     worker_id: str,
     user_message: int | None,
     checkpoint: str,
+    request: str | None = None,
 ) -> tuple[int, int]:
     """Put a run at the end of its session's queue.
 
+    :param request: From which another worker goes on with it, as JSON; None: none can.
     :param checkpoint: The ``llm_checkpoint_id`` of its messages.
     :returns: Its number, and how many were in the queue before it.
     """
@@ -152,7 +174,7 @@ def add_run(
     row = insert(
         db, Run, run_id=run_id, session=session, key_id=key_id, worker_id=worker_id, status=status,
         user_message=user_message, llm_checkpoint_id=checkpoint, created_at=now,
-        started_at=started_at,
+        started_at=started_at, request=request,
     ).fetchone()  # fmt: skip
     return row[0], ahead
 
@@ -187,9 +209,34 @@ def list_active_runs(db: peewee.Database, session: int) -> list[dict[str, Any]]:
     ]
 
 
-def start_run(db: peewee.Database, number: int) -> bool:
-    """Mark a queued run as running. False: another worker has ended it."""
-    return bool(_START.execute(db, now=now_us(), id=number).rowcount)
+def start_run(db: peewee.Database, number: int, worker_id: str) -> bool:
+    """Mark a queued run as running. False: it is not this worker's any more."""
+    return bool(_START.execute(db, now=now_us(), id=number, worker_id=worker_id).rowcount)
+
+
+def take_run(db: peewee.Database, run: RunRow, worker_id: str, *, counted: bool = True) -> bool:
+    """Make a run another worker's. False: somebody else was faster, or it has ended.
+
+    :param run: As it was found.
+    :param counted: Whether this counts against what a run may be picked up.
+    """
+    cursor = _TAKE.execute(
+        db, id=run.id, worker_id=run.worker_id, epoch=run.epoch, new_worker_id=worker_id,
+        counted=int(counted),
+    )  # fmt: skip
+    return bool(cursor.rowcount)
+
+
+def is_owner(db: peewee.Database, number: int, worker_id: str) -> bool:
+    """Return whether a run is still a worker's, until the end of the transaction."""
+    statement = _OWNER_UNTIL_COMMIT if is_postgres(db) else _OWNER
+    return statement.execute(db, id=number, worker_id=worker_id).fetchone() is not None
+
+
+def find_request(db: peewee.Database, number: int) -> str | None:
+    """Return what a run was asked for, as JSON; None: no other worker can go on with it."""
+    row = _REQUEST.execute(db, id=number).fetchone()
+    return None if row is None else row[0]
 
 
 def finish_run(
@@ -197,16 +244,17 @@ def finish_run(
     number: int,
     status: str,
     *,
+    worker_id: str,
     error_code: str | None = None,
     bot_message: int | None = None,
 ) -> bool:
-    """Close a run. False: it was closed before.
+    """Close a run of a worker. False: it was closed before, or is another's by now.
 
     :param status: ``completed``, ``failed``, ``stopped`` or ``interrupted``.
     """
     cursor = _FINISH.execute(
         db, status=status, error_code=error_code, bot_message=bot_message,
-        finished_at=now_us(), id=number,
+        finished_at=now_us(), id=number, worker_id=worker_id,
     )  # fmt: skip
     return bool(cursor.rowcount)
 
@@ -269,6 +317,13 @@ def renew_lease(db: peewee.Database, worker_id: str, lease_s: float) -> None:
         .execute(db)
     )
     (Worker.update(lease_until=until).where(Worker.lease_until > until + _FAR_AHEAD_S).execute(db))
+
+
+def find_silence_s(db: peewee.Database, worker_id: str, lease_s: float) -> float | None:
+    """Return for how long a worker was silent, in seconds; None: it has given its lease back."""
+    found = Worker.select(Worker.lease_until).where(Worker.worker_id == worker_id)
+    until = next(iter(found.tuples().execute(db)), None)
+    return None if until is None else max(0.0, time.time() - float(until[0]) + lease_s)
 
 
 def list_dead_workers(db: peewee.Database) -> list[str]:

@@ -33,7 +33,7 @@ def make_tools(
 ) -> tuple[Tool, ...]:
     """Return the tools of a server; one that cannot be one is left out and logged.
 
-    :param described: ``name``, ``description`` and ``parameters`` of each.
+    :param described: ``name``, ``description`` and ``parameters`` of each; ``hints``, if any.
     :param key: What the sidecar calls the server.
     """
     tools: list[Tool] = []
@@ -51,12 +51,19 @@ def make_tools(
                     _bind(key, one["name"], caller),
                     one["parameters"],
                     server.timeout_s,
+                    retry="safe" if "safe" in _trusted_hints(server, one) else "never",
                 )
             )
         except Exception as error:  # what a server lists may be bad in many ways
             reason = str(error).partition("\n")[0]
             log.error("MCP server %s: %.100r is left out: %s", server.name, one.get("name"), reason)
     return tuple(tools)
+
+
+def _trusted_hints(server: McpServerConfig, described: Mapping[str, Any]) -> Sequence[str]:
+    """Return what the server says of a tool, where its config trusts it."""
+    hints: Sequence[str] = described.get("hints", ())
+    return hints if server.trust_hints else ()
 
 
 def name_tool(server: str, tool: str) -> str:

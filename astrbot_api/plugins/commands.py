@@ -43,11 +43,15 @@ class CommandContext:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: its name without the slash, one line of help, what it does."""
+    """A command: its name without the slash, one line of help, what it does.
+
+    :param resumable: Whether it may be run again when its worker died before it was answered.
+    """
 
     name: str
     help: str
     run: Callable[[CommandContext], str]
+    resumable: bool = False
 
 
 def make_umo(session: SessionRow, username: str) -> str:

@@ -7,7 +7,7 @@ While the journal takes nothing, streams show all events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,11 @@ from ..events import Event
 
 #: Events that one reading takes, most of them.
 READ_LIMIT = 500
+
+#: How long an epoch holds against a run that begins, in microseconds: a worker that was
+#: silent from its first event on must not begin again what another goes on with. Later, it
+#: is of an earlier database, whose numbers of runs are used again.
+EPOCH_KEPT_US = 3600 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +30,14 @@ class Piece:
     :param first: The number of the first of ``events``; events count from 1.
     :param events: The events, each one line of JSON.
     :param ended: Whether nothing follows them.
+    :param epoch: How often the run had changed its worker when this one got it.
     """
 
     run: int
     first: int
     events: Sequence[bytes]
     ended: bool = False
+    epoch: int = 0
 
     @property
     def last(self) -> int:
@@ -53,7 +60,7 @@ class Slice:
 class Journal(Protocol):
     """Keeps events; every method waits without holding up other greenlets."""
 
-    def append(self, pieces: Sequence[Piece]) -> None:
+    def append(self, pieces: Sequence[Piece]) -> Collection[int]:
         """Keep events of any number of runs, all or none of them.
 
         An event that is there already stays as it is, and nothing is added to
@@ -61,6 +68,8 @@ class Journal(Protocol):
         was only thought dead. A piece that begins with event 1 replaces what an
         earlier database may have left under its number.
 
+        :returns: The runs of which nothing was kept: they have ended, or another worker goes on
+            with them.
         :raises StorageError: when they cannot be kept.
         """
 
@@ -68,6 +77,16 @@ class Journal(Protocol):
         """Return the events of a run after ``number``, ``limit`` of them at most.
 
         :raises StorageError: when they cannot be read.
+        """
+
+    def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
+        """Add the first events of a worker that goes on with a run.
+
+        From then on pieces of earlier epochs are refused.
+
+        :param after: The number of the run's last event.
+        :returns: False: it has more events by now, or has ended; nothing was added.
+        :raises StorageError: when they cannot be kept.
         """
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:

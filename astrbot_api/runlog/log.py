@@ -9,6 +9,8 @@ event is encoded once for all readers.
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 from ..events import CLOSING, Event, encode_event
@@ -34,23 +36,30 @@ class RunLog:
 
     :param run: The run's number.
     :param sink: Takes what is appended to the journal.
+    :param after: How many events the journal has from workers that had the run before.
+    :param epoch: How often the run had changed its worker.
     """
 
-    def __init__(self, run: int, sink: Sink) -> None:
+    def __init__(self, run: int, sink: Sink, *, after: int = 0, epoch: int = 0) -> None:
         self.run = run
         self._sink = sink
+        self._epoch = epoch
         # What is no longer in memory, and what is: one value, so that readers see
         # both as they belong together. No locks: an event costs as little as it can.
-        self._kept: tuple[int, list[bytes]] = (0, [])
+        self._kept: tuple[int, list[bytes]] = (after, [])
         self._bytes = 0
         self._drop_above = _WINDOW_BYTES
-        self._appended = 0
-        self._written = 0  # in the journal; set by the sink alone
-        self._released = 0  # visible to readers
+        self._appended = after
+        self._written = after  # in the journal; set by the sink alone
+        self._released = after  # visible to readers
         self._closing_from = 0  # number of the first event that closes the run; 0: none
         self._ending = False
         self._closed = False
         self._marked = False
+        #: Whether another worker has the run: only the journal knows how it goes on.
+        self.lost = False
+        #: Called once, when that becomes known.
+        self.on_lost: Callable[[], None] = lambda: None
         self._waiters: set[threading.Event] = set()
 
     @property
@@ -113,7 +122,8 @@ class RunLog:
         self._marked = False
         ending = self._ending  # before the events: none is added after it is set
         dropped, lines = self._kept
-        return Piece(self.run, self._written + 1, lines[self._written - dropped :], ending)
+        unwritten = lines[self._written - dropped :]
+        return Piece(self.run, self._written + 1, unwritten, ending, self._epoch)
 
     def release(self, piece: Piece, *, written: bool = True) -> None:
         """Show a piece to the readers. For the sink.
@@ -129,9 +139,30 @@ class RunLog:
         self._release_closing()
         self._wake()
 
+    def lose(self) -> None:
+        """Show nothing more of this log: the run is another worker's. Any thread may."""
+        if not self.lost:
+            self.lost = True
+            self._wake()
+            self.on_lost()
+
+    def wait_until_written(self, timeout_s: float) -> bool:
+        """Wait until the journal has all events; return whether it has."""
+        number, waiter = self._appended, threading.Event()
+        deadline = time.monotonic() + timeout_s
+        self.add_waiter(waiter)
+        try:
+            while self._written < number and not self.lost:
+                if not waiter.wait(max(0.0, deadline - time.monotonic())):
+                    return False
+                waiter.clear()
+        finally:
+            self.discard_waiter(waiter)
+        return not self.lost
+
     def _release_closing(self) -> None:
         """Show the closing events as soon as all before them are written."""
-        if self._closing_from and self._written >= self._closing_from - 1:
+        if not self.lost and self._closing_from and self._written >= self._closing_from - 1:
             ending = self._ending  # before the events: none is added after it is set
             self._released = max(self._released, self._appended)
             self._closed = self._closed or ending

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import peewee
@@ -12,7 +12,7 @@ from ..db.postgres_store import PostgresStore
 from ..errors import StorageError
 from ..events import Event, encode_event
 from ..runtime.clock import now_us
-from .journal import READ_LIMIT, Piece, Slice
+from .journal import EPOCH_KEPT_US, READ_LIMIT, Piece, Slice
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,16 @@ INSERT INTO run_event_end (run, last, ended_at)
 SELECT *, %s FROM unnest(%s::bigint[], %s::bigint[]) ON CONFLICT DO NOTHING
 """
 
-_ENDED = "SELECT run FROM run_event_end WHERE run = ANY(%s::bigint[])"
+# One statement, so that an append asks once: who has ended, and who has another worker.
+_ENDED = """
+SELECT run, NULL::bigint FROM run_event_end WHERE run = ANY(%s::bigint[])
+UNION ALL SELECT run, epoch FROM run_event_epoch WHERE run = ANY(%s::bigint[]) AND since > %s
+"""
+
+_TAKE = """
+INSERT INTO run_event_epoch (run, epoch, since) VALUES (%s, %s, %s)
+ON CONFLICT (run) DO UPDATE SET epoch = EXCLUDED.epoch, since = EXCLUDED.since
+"""
 
 # One statement, so that the end and the events are of one moment.
 _READ = """
@@ -68,9 +77,14 @@ class PostgresJournal:
     def __init__(self, store: PostgresStore) -> None:
         self._store = store
 
-    def append(self, pieces: Sequence[Piece]) -> None:
-        """Keep events of any number of runs, all or none of them."""
-        self._write(lambda run_sql: _append(run_sql, pieces))
+    def append(self, pieces: Sequence[Piece]) -> Collection[int]:
+        """Keep events of any number of runs; return those of which nothing was kept."""
+        for _ in range(_MAX_ATTEMPTS):
+            try:
+                return self._write(lambda run_sql: _append(run_sql, pieces))
+            except _Overtaken:
+                continue
+        raise StorageError("The runs are being taken over; try again later.")
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
         """Return the events of a run after ``number``."""
@@ -82,6 +96,14 @@ class PostgresJournal:
         # What its lost worker said after the end is not shown.
         del events[max(0, last - number) :]
         return Slice(events, closed=number + len(events) >= last)
+
+    def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
+        """Add the first events of a worker that goes on with a run."""
+        piece = Piece(run, after + 1, [*map(encode_event, events)], epoch=epoch)
+        try:
+            return self._write(lambda run_sql: _take_over(run_sql, piece))
+        except _Overtaken:
+            return False
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
         """Close a run whose own worker cannot; False when it had ended already."""
@@ -107,29 +129,62 @@ class PostgresJournal:
         return self._store.write(run)
 
 
-def _append(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> None:
-    begun = [piece.run for piece in pieces if piece.first == 1]
+def _append(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> set[int]:
+    refused = _find_refused(run_sql, pieces)
+    begun = [piece.run for piece in pieces if piece.first == 1 and piece.run not in refused]
     if begun:
         _forget(run_sql, begun)
-    going_on = [piece.run for piece in pieces if piece.first > 1]
-    ended = {row[0] for row in run_sql(_ENDED, (going_on,))} if going_on else set()
-    for run in ended:
-        log.warning("run %d has ended elsewhere; what its worker still says is dropped", run)
-    kept = [piece for piece in pieces if piece.run not in ended or piece.first == 1]
-    rows = [
-        (piece.run, number, event)
-        for piece in kept
-        for number, event in enumerate(piece.events, piece.first)
-    ]
-    if rows:
-        run_sql(_ADD, tuple(map(list, zip(*rows, strict=True))))
+    for run in refused:
+        log.warning("run %d went on or ended elsewhere; what its worker still says is dropped", run)
+    kept = [piece for piece in pieces if piece.run not in refused]
+    # A worker that goes on with a run meets the one that had it at the key of its first event.
+    if _add(run_sql, kept) and _find_refused(run_sql, kept):
+        raise _Overtaken
     done = [piece for piece in kept if piece.ended]
     if done:
         run_sql(_END, (now_us(), [piece.run for piece in done], [piece.last for piece in done]))
+    return refused
+
+
+def _add(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> int:
+    """Add events; return how many of them were there already."""
+    rows = [
+        (piece.run, number, event)
+        for piece in pieces
+        for number, event in enumerate(piece.events, piece.first)
+    ]
+    if not rows:
+        return 0
+    added: int = run_sql(_ADD, tuple(map(list, zip(*rows, strict=True)))).rowcount
+    return len(rows) - added
+
+
+def _find_refused(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> set[int]:
+    """Return the runs that have ended, or with which another worker goes on."""
+    runs = [piece.run for piece in pieces]
+    rows = run_sql(_ENDED, (runs, runs, now_us() - EPOCH_KEPT_US)).fetchall() if runs else ()
+    epochs = {run: epoch for run, epoch in rows if epoch is not None}
+    ended = {run for run, epoch in rows if epoch is None}
+    return {
+        piece.run
+        for piece in pieces
+        # One that begins replaces what an earlier database has left.
+        if (piece.first > 1 and piece.run in ended) or piece.epoch < epochs.get(piece.run, 0)
+    }
+
+
+def _take_over(run_sql: Callable[..., Any], piece: Piece) -> bool:
+    (last,) = run_sql(_LAST, (piece.run,)).fetchone()
+    if last != piece.first - 1 or _find_refused(run_sql, [piece]):
+        return False
+    run_sql(_TAKE, (piece.run, piece.epoch, now_us()))
+    if _add(run_sql, [piece]):
+        raise _Overtaken  # undoes what was added
+    return True
 
 
 def _end_run(run_sql: Callable[..., Any], run: int, events: Sequence[Event]) -> bool:
-    if run_sql(_ENDED, ([run],)).fetchone() is not None:
+    if run_sql("SELECT 1 FROM run_event_end WHERE run = %s", (run,)).fetchone() is not None:
         return False
     (last,) = run_sql(_LAST, (run,)).fetchone()
     numbers = list(range(last + 1, last + 1 + len(events)))
@@ -149,5 +204,5 @@ def _prune(run_sql: Callable[..., Any], ended_before_us: int) -> int:
 
 
 def _forget(run_sql: Callable[..., Any], runs: Sequence[int]) -> None:
-    run_sql("DELETE FROM run_event WHERE run = ANY(%s::bigint[])", (list(runs),))
-    run_sql("DELETE FROM run_event_end WHERE run = ANY(%s::bigint[])", (list(runs),))
+    for table in ("run_event", "run_event_end", "run_event_epoch"):
+        run_sql(f"DELETE FROM {table} WHERE run = ANY(%s::bigint[])", (list(runs),))

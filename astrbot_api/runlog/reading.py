@@ -40,7 +40,8 @@ class RunReader(Protocol):
 class LogReader:
     """Reads a run of this worker.
 
-    A reader that has fallen far behind reads the journal until it has caught up.
+    A reader that has fallen far behind reads the journal until it has caught up, and so does one
+    whose run another worker goes on with.
 
     :param number: The last event that is known already; 0: none.
     """
@@ -53,6 +54,11 @@ class LogReader:
 
     def read(self) -> list[bytes]:
         """Return the next events."""
+        if self._log.lost:
+            found = self._journal.read_after(self._log.run, self.number)
+            self.number += len(found.events)
+            self.closed = found.closed
+            return found.events
         closed, last = self._log.closed, self._log.last_number
         events = self._log.read_after(self.number)
         if events is None:

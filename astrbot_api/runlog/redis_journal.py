@@ -8,13 +8,13 @@ for what follows.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from ..errors import StorageError
 from ..events import Event, encode_event
 from ..runtime.clock import now_us
-from .journal import READ_LIMIT, Piece, Slice
+from .journal import EPOCH_KEPT_US, READ_LIMIT, Piece, Slice
 from .signals.redis_client import open_redis
 
 log = logging.getLogger(__name__)
@@ -25,18 +25,20 @@ T = TypeVar("T")
 _KEEP_AT_MOST_S = 7 * 24 * 3600
 
 # One call for all pieces, so all of them are kept or none.
-# KEYS: the ended runs; then, for each piece, its stream and its end.
-# ARGV: the time; then, for each piece: run, first number, ended, count, events.
+# KEYS: the ended runs; then, for each piece, its stream, its end and its epoch.
+# ARGV: the time; then, for each piece: run, epoch, first number, ended, count, events.
 _APPEND = """
 local refused, at, piece = {}, 2, 0
 while at <= #ARGV do
-  local run, first, ended, count = ARGV[at], tonumber(ARGV[at+1]), ARGV[at+2], tonumber(ARGV[at+3])
-  local stream, ending = KEYS[piece*2+2], KEYS[piece*2+3]
-  if first == 1 then
+  local run, own, first = ARGV[at], tonumber(ARGV[at+1]), tonumber(ARGV[at+2])
+  local ended, count = ARGV[at+3], tonumber(ARGV[at+4])
+  local stream, ending, epoch = KEYS[piece*3+2], KEYS[piece*3+3], KEYS[piece*3+4]
+  local taken = own < tonumber(redis.call('GET', epoch) or '0')
+  if first == 1 and not taken then
     redis.call('DEL', stream, ending)
     redis.call('ZREM', KEYS[1], run)
   end
-  if redis.call('EXISTS', ending) == 1 then
+  if taken or redis.call('EXISTS', ending) == 1 then
     refused[#refused+1] = run
   else
     local tail, last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1), 0
@@ -44,7 +46,7 @@ while at <= #ARGV do
     for index = 1, count do
       local number = first + index - 1
       if number > last then
-        redis.call('XADD', stream, string.format('%d-0', number), 'e', ARGV[at+3+index])
+        redis.call('XADD', stream, string.format('%d-0', number), 'e', ARGV[at+4+index])
       end
     end
     redis.call('EXPIRE', stream, KEEP)
@@ -53,7 +55,7 @@ while at <= #ARGV do
       redis.call('ZADD', KEYS[1], ARGV[1], run)
     end
   end
-  at, piece = at + 4 + count, piece + 1
+  at, piece = at + 5 + count, piece + 1
 end
 return refused
 """.replace("KEEP", str(_KEEP_AT_MOST_S))
@@ -74,6 +76,22 @@ redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """.replace("KEEP", str(_KEEP_AT_MOST_S))
 
+# KEYS: the stream, its end, its epoch. ARGV: the epoch, the last number, events.
+_TAKE = """
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[3]) or '0') then return 0 end
+local tail, last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1), 0
+if tail[1] then last = tonumber(string.match(tail[1][1], '^%d+')) end
+if last ~= tonumber(ARGV[2]) then return 0 end
+for index = 3, #ARGV do
+  last = last + 1
+  redis.call('XADD', KEYS[1], string.format('%d-0', last), 'e', ARGV[index])
+end
+redis.call('EXPIRE', KEYS[1], KEEP)
+redis.call('SET', KEYS[3], ARGV[1], 'EX', EPOCH)
+return 1
+""".replace("KEEP", str(_KEEP_AT_MOST_S)).replace("EPOCH", str(EPOCH_KEPT_US // 1_000_000))
+
 #: Runs that one call of ``prune`` forgets, most of them.
 _PRUNED_AT_ONCE = 200
 
@@ -93,22 +111,26 @@ class RedisJournal:
         self._ended = f"{prefix}:ended"
         self._append = self._client.register_script(_APPEND)
         self._end = self._client.register_script(_END)
+        self._take = self._client.register_script(_TAKE)
 
-    def append(self, pieces: Sequence[Piece]) -> None:
-        """Keep events of any number of runs, all or none of them."""
+    def append(self, pieces: Sequence[Piece]) -> Collection[int]:
+        """Keep events of any number of runs; return those of which nothing was kept."""
         keys: list[str] = [self._ended]
         values: list[Any] = [now_us()]
         for piece in pieces:
             keys += self._keys_of(piece.run)
-            values += [piece.run, piece.first, int(piece.ended), len(piece.events), *piece.events]
-        for run in self._ask(lambda: self._append(keys, values)):
+            values += [piece.run, piece.epoch, piece.first, int(piece.ended), len(piece.events)]
+            values += piece.events
+        refused = {int(run) for run in self._ask(lambda: self._append(keys, values))}
+        for run in refused:
             log.warning(
-                "run %s has ended elsewhere; what its worker still says is dropped", run.decode()
+                "run %d went on or ended elsewhere; what its worker still says is dropped", run
             )
+        return refused
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
         """Return the events of a run after ``number``; none from a gap on."""
-        stream, ending = self._keys_of(run)
+        stream, ending, _ = self._keys_of(run)
 
         def read() -> Any:
             pipeline = self._client.pipeline(transaction=True)
@@ -124,9 +146,14 @@ class RedisJournal:
             events.append(fields[b"e"] if b"e" in fields else _read_frame(fields[b"f"]))
         return Slice(events, closed=last is not None and number + len(events) >= int(last))
 
+    def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
+        """Add the first events of a worker that goes on with a run."""
+        values = [epoch, after, *map(encode_event, events)]
+        return bool(self._ask(lambda: self._take(self._keys_of(run), values)))
+
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
         """Close a run whose own worker cannot; False when it had ended already."""
-        stream, ending = self._keys_of(run)
+        stream, ending, _ = self._keys_of(run)
         lines = [encode_event(event) for event in events]
         for _ in range(_MAX_ATTEMPTS):
             tail = self._ask(lambda: self._client.xrevrange(stream, count=1))
@@ -160,7 +187,8 @@ class RedisJournal:
         self._client.connection_pool.disconnect()
 
     def _keys_of(self, run: int) -> list[str]:
-        return [f"{self._prefix}:run:{run}", f"{self._prefix}:run:{run}:end"]
+        stream = f"{self._prefix}:run:{run}"
+        return [stream, f"{stream}:end", f"{stream}:epoch"]
 
     def _ask(self, job: Callable[[], T]) -> T:
         """Run something against Redis.

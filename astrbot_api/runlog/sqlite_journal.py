@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 
@@ -21,11 +22,11 @@ from ..runtime.filelock import lock_file
 from ..runtime.per_process import PerProcess
 from ..runtime.private_files import create_private_file
 from ..runtime.threads import NativeThread
-from .journal import READ_LIMIT, Piece, Slice
+from .journal import EPOCH_KEPT_US, READ_LIMIT, Piece, Slice
 
 log = logging.getLogger(__name__)
 
-_Job = Callable[[sqlite3.Connection], int]
+T = TypeVar("T")
 
 # A row of ``event`` is a stretch of a run's events, a line each; ``number`` is the first one's.
 _SCHEMA = """
@@ -41,6 +42,11 @@ CREATE TABLE IF NOT EXISTS ended (
     ended_at INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS ended_at ON ended (ended_at);
+CREATE TABLE IF NOT EXISTS epoch (
+    run INTEGER PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    since INTEGER NOT NULL
+);
 """
 
 # An older layout kept whole frames: ``data: {…}``, then ``id:``.
@@ -84,6 +90,14 @@ WHERE run = ?1 AND number >= COALESCE(
 ORDER BY number
 """
 _LAST_ROW = "SELECT number, event FROM event WHERE run = ? ORDER BY number DESC LIMIT 1"
+_TAKE = """
+INSERT INTO epoch (run, epoch, since) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET epoch = excluded.epoch, since = excluded.since
+"""
+_ENDED = "SELECT run FROM ended WHERE run IN (SELECT value FROM json_each(?))"
+_EPOCHS = """
+SELECT run, epoch FROM epoch WHERE run IN (SELECT value FROM json_each(?)) AND since > ?
+"""
 _LAST = "SELECT last FROM ended WHERE run = ?"
 _OLD = "SELECT run FROM ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
 
@@ -124,9 +138,9 @@ class SqliteJournal:
         except (sqlite3.Error, OSError) as error:
             raise SettingsError(f"cannot open {path}: {error}") from error
 
-    def append(self, pieces: Sequence[Piece]) -> None:
-        """Keep events of any number of runs, all or none of them."""
-        self._call(lambda db: _append(db, pieces))
+    def append(self, pieces: Sequence[Piece]) -> Collection[int]:
+        """Keep events of any number of runs; return those of which nothing was kept."""
+        return self._call(lambda db: _append(db, pieces))
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
         """Return the events of a run after ``number``."""
@@ -148,9 +162,13 @@ class SqliteJournal:
         del events[max(0, ended[0] - number) :]
         return Slice(events, closed=number + len(events) >= ended[0])
 
+    def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
+        """Add the first events of a worker that goes on with a run."""
+        return self._call(lambda db: _take_over(db, run, epoch, after, events))
+
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
         """Close a run whose own worker cannot; False when it had ended already."""
-        return bool(self._call(lambda db: _end_run(db, run, events)))
+        return self._call(lambda db: _end_run(db, run, events))
 
     def prune(self, ended_before_us: int) -> int:
         """Forget runs that ended before a time; return how many."""
@@ -165,14 +183,14 @@ class SqliteJournal:
             for connection in (*own.readers, *own.writers):
                 connection.close()
 
-    def _call(self, job: _Job) -> int:
+    def _call(self, job: Callable[[sqlite3.Connection], T]) -> T:
         own = self._get_own()
         try:
             return own.thread.call(lambda: self._run_in_transaction(own, job))
         except sqlite3.Error as error:
             raise StorageError(f"The events could not be kept: {error}") from error
 
-    def _run_in_transaction(self, own: _Own, job: _Job) -> int:
+    def _run_in_transaction(self, own: _Own, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run a job in the writing thread."""
         if not own.writers:
             own.writers.append(self._connect())
@@ -233,33 +251,52 @@ def _read_boot() -> int:
     return int(text[:7], 16)
 
 
-def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> int:
+def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
     """Keep pieces in a handful of statements, however many events they have.
 
     Each statement gives the interpreter's lock away, and a busy hub is slow
     to give it back: a statement an event would take seconds under load.
     """
-    begun = orjson.dumps([piece.run for piece in pieces if piece.first == 1]).decode()
-    if begun != "[]":
-        db.execute("DELETE FROM event WHERE run IN (SELECT value FROM json_each(?))", (begun,))
-        db.execute("DELETE FROM ended WHERE run IN (SELECT value FROM json_each(?))", (begun,))
-    over = _find_ended(db, pieces)
-    if over:
-        log.warning("runs had ended elsewhere; their worker's last words are dropped")
-    pieces = [piece for piece in pieces if piece.run not in over]
+    refused = _find_taken(db, pieces)
+    begun = [piece.run for piece in pieces if piece.first == 1 and piece.run not in refused]
+    if begun:
+        _forget(db, begun)
+    refused |= _find_ended(db, [piece.run for piece in pieces])
+    if refused:
+        log.warning("runs went on or ended elsewhere; their worker's last words are dropped")
+    pieces = [piece for piece in pieces if piece.run not in refused]
     _add_rows(db, [row for piece in pieces for row in _iter_rows(piece)])
     ended = [(piece.run, piece.last, now_us()) for piece in pieces if piece.ended]
     if ended:
         db.execute(_END_ROWS, (orjson.dumps(ended).decode(),))
-    return len(pieces)
+    return refused
 
 
-def _find_ended(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
+def _find_ended(db: sqlite3.Connection, runs: Sequence[int]) -> set[int]:
+    return {run for (run,) in db.execute(_ENDED, (orjson.dumps(runs).decode(),))}
+
+
+def _find_taken(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
+    """Return the runs with which another worker goes on."""
     runs = orjson.dumps([piece.run for piece in pieces]).decode()
-    rows = db.execute(
-        "SELECT run FROM ended WHERE run IN (SELECT value FROM json_each(?))", (runs,)
-    )
-    return {run for (run,) in rows}
+    epochs = dict(db.execute(_EPOCHS, (runs, now_us() - EPOCH_KEPT_US)).fetchall())
+    return {piece.run for piece in pieces if piece.epoch < epochs.get(piece.run, 0)}
+
+
+def _take_over(
+    db: sqlite3.Connection, run: int, epoch: int, after: int, events: Sequence[Event]
+) -> bool:
+    piece = Piece(run, after + 1, [*map(encode_event, events)], epoch=epoch)
+    if _find_taken(db, [piece]) or _find_ended(db, [run]) or _find_last(db, run) != after:
+        return False
+    _add_rows(db, list(_iter_rows(piece)))
+    db.execute(_TAKE, (run, epoch, now_us()))
+    return True
+
+
+def _find_last(db: sqlite3.Connection, run: int) -> int:
+    row = db.execute(_LAST_ROW, (run,)).fetchone()
+    return row[0] + row[1].count("\n") if row else 0
 
 
 def _iter_rows(piece: Piece) -> Iterator[tuple[int, int, str]]:
@@ -291,24 +328,25 @@ def _read_lines(db: sqlite3.Connection, run: int, number: int, limit: int) -> li
     return events[:limit]
 
 
-def _end_run(db: sqlite3.Connection, run: int, events: Sequence[Event]) -> int:
+def _end_run(db: sqlite3.Connection, run: int, events: Sequence[Event]) -> bool:
     if db.execute(_LAST, (run,)).fetchone() is not None:
-        return 0
-    row = db.execute(_LAST_ROW, (run,)).fetchone()
-    last = row[0] + row[1].count("\n") if row else 0
+        return False
+    last = _find_last(db, run)
     closing_piece = Piece(run, last + 1, [encode_event(event) for event in events])
     _add_rows(db, list(_iter_rows(closing_piece)))
     db.execute(_END, (run, closing_piece.last, now_us()))
-    return 1
+    return True
 
 
 def _prune(db: sqlite3.Connection, ended_before_us: int) -> int:
-    runs = db.execute(_OLD, (ended_before_us, _PRUNED_AT_ONCE)).fetchall()
-    for (run,) in runs:
-        _forget(db, run)
+    runs = [run for (run,) in db.execute(_OLD, (ended_before_us, _PRUNED_AT_ONCE))]
+    _forget(db, runs)
     return len(runs)
 
 
-def _forget(db: sqlite3.Connection, run: int) -> None:
-    db.execute("DELETE FROM event WHERE run = ?", (run,))
-    db.execute("DELETE FROM ended WHERE run = ?", (run,))
+def _forget(db: sqlite3.Connection, runs: Sequence[int]) -> None:
+    for table in ("event", "ended", "epoch"):
+        db.execute(
+            f"DELETE FROM {table} WHERE run IN (SELECT value FROM json_each(?))",
+            (orjson.dumps(runs).decode(),),
+        )

@@ -131,13 +131,17 @@ class JournalWriter:
         pieces = [(log_, piece) for log_, piece in pieces if piece.events or piece.ended]
         if not pieces:
             return
-        written = True
+        written, refused = True, frozenset[int]()
         try:
-            self._journal.append([piece for _, piece in pieces])
+            refused = frozenset(self._journal.append([piece for _, piece in pieces]))
         except AstrBotError as error:
             log.error("the events of %d runs are not in the journal yet: %s", len(pieces), error)
             written = False
         for log_, piece in pieces:
+            if piece.run in refused:
+                log_.lose()
+                self._open.discard(log_)
+                continue
             log_.release(piece, written=written)
             if piece.ended:
                 self._open.discard(log_)

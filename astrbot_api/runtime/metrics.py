@@ -59,6 +59,17 @@ class Metrics:
         self._streams = Gauge("streams_open", "Streams that are open.", **live)
         self._active = Gauge("runs_active", "Turns that run or wait.", ["state"], **live)
         self._runs = Counter("runs", "Turns that have ended.", ["status"], **own)
+        self._checkpoints = Counter("run_checkpoints", "Steps of turns that were stored.", **own)
+        self._pickups = Counter(
+            "run_pickups", "Turns that went on after their worker had died.", **own
+        )
+        self._rewinds = Counter(
+            "run_rewinds", "Pickups that took back what had been shown of a step.", **own
+        )
+        self._lost_s = Histogram(
+            "run_pickup_seconds", "Time from a worker's last word until a turn of it went on.",
+            buckets=_WAIT_S, **own,
+        )  # fmt: skip
         self._queue_s = Histogram(
             "run_queue_seconds", "Time for which a turn waited for its session's earlier ones.",
             buckets=_WAIT_S, **own,
@@ -118,6 +129,21 @@ class Metrics:
                 self._tokens.labels(kind).inc(count)
         if stats["time_to_first_token"] > 0:
             self._first_token_s.observe(stats["time_to_first_token"])
+
+    def note_checkpoint(self) -> None:
+        """Count a step of a turn that was stored."""
+        self._checkpoints.inc()
+
+    def note_pickup(self, silent_s: float | None, *, rewound: bool) -> None:
+        """Count a turn that goes on here after its worker died.
+
+        :param silent_s: Seconds since the worker's last word; None: they are not known.
+        """
+        self._pickups.inc()
+        if rewound:
+            self._rewinds.inc()
+        if silent_s is not None:
+            self._lost_s.observe(silent_s)
 
     def note_queue_wait(self, waited_s: float) -> None:
         """Note how long a turn waited for its session's earlier ones."""

@@ -35,7 +35,10 @@ export type Event =
   | (Base & { type: "complete"; text: string; reasoning: string; truncated: boolean })
   | (Base & { type: "message_saved"; messageId: number | null; createdAt: string })
   | (Base & { type: "error"; code: string; message: string })
-  | (Base & { type: "rewind"; chars: number })
+  | (Base & {
+      type: "rewind"; chars: number; reasoningChars: number; calls: number; files: number;
+      again: boolean;
+    })
   | (Base & { type: "run_snapshot"; content: Record<string, unknown>; status: string })
   | (Base & { type: "end" })
   | (Base & { type: "inbox_opened"; after: number; reset: boolean })

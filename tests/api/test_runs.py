@@ -382,7 +382,8 @@ def test_what_a_lost_worker_says_before_its_log_is_closed_is_in_the_reply(
 
 
 def set_worker(api: Api, run_id: str, worker_id: str) -> None:
-    update = Run.update(worker_id=worker_id).where(Run.run_id == run_id)
+    """Make a run one of a worker that is not there, and one that no other may go on with."""
+    update = Run.update(worker_id=worker_id, request=None).where(Run.run_id == run_id)
     api.state.db.write(update.execute)
 
 

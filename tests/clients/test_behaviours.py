@@ -232,6 +232,20 @@ def test_rewind(client: Driver) -> None:
     assert got["reply"]["text"] == "Right. Better."
 
 
+def test_rewind_again(client: Driver) -> None:
+    """A step that is made once more, as its worker died, is taken back whole"""
+    thought = {"type": "plain", "data": "Hm.", "chain_type": "reasoning", "message_id": RUN}
+    whole = stream(
+        *begin(), plain(3, "Let me see. "), f"id: 4\ndata: {json.dumps(thought)}\n\n",
+        plain(5, "It is"), frame(6, "rewind", {"to": 3, "chars": 5, "reasoning_chars": 3,
+                                               "again": True}),
+        plain(7, "It is six."), frame(8, "end"), **OURS,
+    )  # fmt: skip
+    with ScriptedServer([whole]) as server:
+        got = client.run("chat", server.url, "abk_x", message="Hello")
+    assert (got["reply"]["text"], got["reply"]["reasoning"]) == ("Let me see. It is six.", "")
+
+
 def test_pushed_messages(client: Driver) -> None:
     """A message that is pushed meanwhile is marked, and no part of the reply"""
     whole = stream(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +16,7 @@ import redis
 from astrbot_api import events
 from astrbot_api.config.settings import Settings
 from astrbot_api.errors import StorageError
-from astrbot_api.events import decode_event
+from astrbot_api.events import decode_event, encode_event
 from astrbot_api.runlog.journal import READ_LIMIT, Journal, Piece, Slice
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.runlog.opening import open_journal
@@ -146,10 +146,10 @@ class Refusing:
         self.behind = behind
         self.refuses = True
 
-    def append(self, pieces: Sequence[Piece]) -> None:
+    def append(self, pieces: Sequence[Piece]) -> Collection[int]:
         if self.refuses:
             raise StorageError("the disk is full")
-        self.behind.append(pieces)
+        return self.behind.append(pieces)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.behind, name)
@@ -206,9 +206,9 @@ def test_the_events_of_many_runs_share_a_transaction(journal: Journal) -> None:
     batches: list[int] = []
 
     class Counting:
-        def append(self, pieces: Sequence[Piece]) -> None:
+        def append(self, pieces: Sequence[Piece]) -> Collection[int]:
             batches.append(len(pieces))
-            journal.append(pieces)
+            return journal.append(pieces)
 
     writer = JournalWriter(Counting(), NoSignals())  # type: ignore[arg-type]
     logs = [RunLog(number, writer) for number in range(1, 201)]
@@ -332,9 +332,10 @@ class Held:
         self.batches: list[list[Piece]] = []
         self.go_on = threading.Semaphore(0)
 
-    def append(self, pieces: Sequence[Piece]) -> None:
+    def append(self, pieces: Sequence[Piece]) -> Collection[int]:
         self.batches.append(list(pieces))
         assert self.go_on.acquire(timeout=LIMIT_S)
+        return ()
 
 
 def test_a_quiet_worker_writes_the_ends_of_a_run_at_once(
@@ -372,3 +373,58 @@ def test_the_tokens_of_a_long_answer_are_grouped(
     wait_for(lambda: log.closed)
     assert len(held.batches) <= 4
     assert sum(len(piece.events) for batch in held.batches for piece in batch) == 50
+
+
+def test_a_run_that_is_taken_over_refuses_its_earlier_worker(journal: Journal) -> None:
+    rewind = events.rewind("r", 2, 5, again=True)
+    journal.append([Piece(7, 1, lines(1, 3)), Piece(8, 1, lines(1, 1))])
+    assert not journal.take_over(7, 1, 2, [rewind])  # there is one more by now
+    assert journal.take_over(7, 1, 3, [rewind])
+    assert list(journal.append([Piece(7, 4, lines(4, 9)), Piece(8, 2, lines(2, 2))])) == [7]
+    assert list(journal.append([Piece(7, 1, lines(1, 9))])) == [7]  # not even from the beginning
+    assert not journal.append([Piece(7, 5, lines(5, 6), ended=True, epoch=1)])
+    found = journal.read_after(7, 0)
+    assert found == Slice([*lines(1, 3), encode_event(rewind), *lines(5, 6)], closed=True)
+    assert journal.read_after(8, 0).events == lines(1, 2)
+    assert not journal.take_over(7, 2, 6, [])  # it has ended
+
+
+def test_of_two_that_take_a_run_over_the_later_one_wins(journal: Journal) -> None:
+    journal.append([Piece(7, 1, lines(1, 2))])
+    assert journal.take_over(7, 2, 2, [])
+    assert not journal.take_over(7, 1, 2, [])
+    assert list(journal.append([Piece(7, 3, lines(3, 3), epoch=1)])) == [7]
+    assert not journal.append([Piece(7, 3, lines(3, 3), epoch=2)])
+
+
+def test_a_run_of_a_new_database_begins_under_a_number_that_was_taken_over_once(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.append([Piece(7, 1, lines(1, 2))])
+    assert journal.take_over(7, 1, 2, [])
+    assert journal.append([Piece(7, 1, lines(1, 1))])
+    journal.append([Piece(7, 3, [], ended=True, epoch=1)])
+    journal.prune(FAR_FUTURE_US)
+    assert not journal.append([Piece(7, 1, lines(1, 1))])
+
+
+def test_the_readers_of_a_lost_log_read_the_journal(
+    journal: Journal, make_writer: Callable[[Journal], JournalWriter]
+) -> None:
+    lost = threading.Event()
+    log = RunLog(7, make_writer(journal))
+    log.on_lost = lost.set
+    log.append(events.plain("r", "one", streaming=True))
+    wait_for(lambda: log.last_number == 1)
+    reader = LogReader(log, journal)
+    assert types_of(reader.read()) == ["plain"]
+    assert journal.take_over(7, 1, 1, [events.rewind("r", 0, 3, again=True)])
+    log.append(events.plain("r", "two", streaming=True))
+    assert lost.wait(LIMIT_S)
+    other = RunLog(7, make_writer(journal), after=2, epoch=1)
+    other.append(events.end("r"))
+    other.close()
+    wait_for(lambda: journal.read_after(7, 2).closed)
+    assert types_of(reader.read()) == ["rewind", "end"]
+    assert reader.closed
+    assert not log.wait_until_written(0.0)

@@ -35,7 +35,7 @@ export function mediaElement(type, id, name, load) {
 export function reasoningElement(text = "") {
   const body = h("div", {}, text);
   const element = h("details", { class: "fold" }, h("summary", {}, icon("think"), t("Reasoning")), body);
-  return { element, append: (more) => body.append(more) };
+  return { element, append: (more) => body.append(more), replace: (all) => body.replaceChildren(all) };
 }
 
 const pretty = (value) => typeof value === "string" ? value : JSON.stringify(value, null, 2);
@@ -86,12 +86,15 @@ export class LiveAnswer {
     this.load = load;
     this.text = "";
     this.tools = new Map();
+    // What is shown, in its order: { kind, element, text }; the text of thinking is its own.
+    this.parts = [];
     this.waiting = h("div", { class: "bubble cursor" }, h("span", { class: "visually-hidden" }, t("The agent is answering.")));
     this.element = h("div", { class: "msg", "aria-busy": "true" }, h("div", { class: "by" }, h("b", {}, t("Agent"))), this.waiting);
   }
 
-  #add(element) {
+  #add(element, kind) {
     this.element.insertBefore(element, this.waiting);
+    this.parts.push({ kind, element, text: "" });
     this.textBox = null;
     this.reasoning = null;
   }
@@ -99,11 +102,12 @@ export class LiveAnswer {
   #appendText(text) {
     if (!this.textBox) {
       const box = h("div", { class: "bubble rich" });
-      this.#add(box);
+      this.#add(box, "text");
       this.textBox = box;
       this.text = "";
     }
     this.text += text;
+    this.parts.at(-1).text = this.text;
     // One rendering a frame, however many tokens it brings.
     this.frame ??= requestAnimationFrame(() => {
       this.frame = null;
@@ -115,20 +119,47 @@ export class LiveAnswer {
     if (this.textBox) this.textBox.replaceChildren(...renderMarkdown(this.text));
   }
 
+  /** Take back what a step said that is made once more. */
+  #rewind({ chars = 0, reasoning_chars: thought = 0, calls = 0, files = 0 }) {
+    const left = { text: chars, reasoning: thought, call: calls, file: files };
+    for (let at = this.parts.length - 1; at >= 0; at -= 1) {
+      const part = this.parts[at];
+      if (!left[part.kind]) continue;
+      const said = [...part.text];
+      const taken = part.kind === "call" || part.kind === "file" ? 1 : Math.min(said.length, left[part.kind]);
+      left[part.kind] -= taken;
+      part.text = said.slice(0, said.length - taken).join("");
+      if (!part.text) {
+        part.element.remove();
+        this.parts.splice(at, 1);
+      } else if (part.kind === "text") {
+        part.element.replaceChildren(...renderMarkdown(part.text));
+      } else {
+        part.replace(part.text);
+      }
+    }
+    const last = this.parts.at(-1);
+    this.reasoning = null;
+    this.textBox = last?.kind === "text" ? last.element : null;
+    this.text = last?.kind === "text" ? last.text : "";
+  }
+
   apply(event) {
     if (event.type === "plain" && event.chain_type === "reasoning") {
       if (!this.reasoning) {
         const made = reasoningElement();
         this.#draw();
-        this.#add(made.element);
+        this.#add(made.element, "reasoning");
+        this.parts.at(-1).replace = made.replace;
         this.reasoning = made;
       }
+      this.parts.at(-1).text += event.data;
       this.reasoning.append(event.data);
     } else if (event.type === "plain" && event.chain_type === "tool_call") {
       const call = JSON.parse(event.data);
       const made = toolElement(call);
       this.#draw();
-      this.#add(made.element);
+      this.#add(made.element, "call");
       this.tools.set(call.id, made);
     } else if (event.type === "plain" && event.chain_type === "tool_call_result") {
       const { id, result } = JSON.parse(event.data);
@@ -140,11 +171,14 @@ export class LiveAnswer {
     } else if (event.type === "attachment_saved" && this.media) {
       const { type, name } = this.media;
       this.#draw();
-      this.#add(mediaElement(type, event.data.id, name, this.load));
+      this.#add(mediaElement(type, event.data.id, name, this.load), "file");
       this.media = null;
     } else if (event.type === "error") {
       this.#draw();
-      this.#add(h("p", { class: "note bad", role: "alert" }, event.data));
+      this.#add(h("p", { class: "note bad", role: "alert" }, event.data), "error");
+    } else if (event.type === "rewind") {
+      this.#draw();
+      this.#rewind(event.data);
     } else if (event.type === "agent_stats") {
       this.stats = event.data;
     } else if (event.type === "end") {

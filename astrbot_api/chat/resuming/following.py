@@ -13,7 +13,7 @@ from ...runlog.journal import Journal
 from ...runlog.log import RunLog
 from ...runlog.reading import Followers, JournalReader, LogReader, RunReader
 from ...runtime.clock import now_us
-from ..turns.reply import ReplyFold
+from ..turns.reply import fold_events
 from .recovery import Recovery
 from .replay import list_all_events
 
@@ -92,12 +92,9 @@ class RunFollower:
         while seen and seen[-1]["type"] in CLOSING:
             seen.pop()
             revision -= 1
-        fold = ReplyFold()
-        for event in seen:
-            fold.add(event)
         return run_snapshot(
             run.run_id, run.session_id, run.llm_checkpoint_id, run.status, revision,
-            fold.to_content(),
+            fold_events(seen).to_content(),
         )  # fmt: skip
 
     def _is_forgotten(self, run: RunRow) -> bool:

@@ -1,4 +1,4 @@
-"""Ends the runs of workers that died: what was said is stored, and the log closed."""
+"""Recovers the runs of workers that died: they go on, or end with what was said."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ...db import messages, runs
 from ...db.runs import RunRow
 from ...db.store import Store
 from ...errors import EVENT_CODES, AstrBotError
-from ...events import decode_event
+from ...events import CLOSING, decode_event
 from ...runlog.journal import Journal
 from ...runlog.signals.signals import RUN_EVENTS, Signals
 from ...runtime.clock import now_us
 from ...runtime.metrics import Metrics
 from ...worker.lease import WorkerLease
 from ..turns.outcome import EndingRun, Outcome, Outcomes, RunLost, list_last_events
-from ..turns.reply import ReplyFold
-from .replay import list_closing_events
+from ..turns.reply import fold_events
+from .replay import list_closing_events, list_unsaid_events
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,10 @@ _LOOK_BACK_S = 120.0
 
 
 class Recovery:
-    """Recovers runs; every worker does, and none gets in another's way."""
+    """Recovers runs; every worker does, and none gets in another's way.
+
+    :param pick_up: Goes on with a run; returns it, as it is now, where it is to be ended.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,9 @@ class Recovery:
         outcomes: Outcomes,
         lease: WorkerLease,
         metrics: Metrics,
+        pick_up: Callable[[RunRow], RunRow | None],
     ) -> None:
+        self._pick_up = pick_up
         self._lease = lease
         # Since when this worker's runs are seen that it does not know, by the monotonic clock.
         self._unknown_since: dict[int, float] = {}
@@ -77,11 +82,12 @@ class Recovery:
         self._unknown_since = {number: self._unknown_since.get(number, now) for number in unknown}
         for number, run in unknown.items():
             if now - self._unknown_since[number] >= _UNKNOWN_S:
-                log.warning("run %s was opened, but never begun; it is ended", run.run_id)
-                self._try(self._interrupt, run)
+                log.warning("run %s is this worker's, but was never begun here", run.run_id)
+                # One that was picked up goes on; a client whose request failed sends it again.
+                self._try(self._recover if run.pickups else self._interrupt, run)
 
     def recover(self) -> None:
-        """End the runs of workers that have fallen silent, a bounded number of them."""
+        """Go on with the runs of workers that have fallen silent, or end them: a bounded number."""
         if not self._lease.can_declare_dead():
             return
         with self._store.read() as db:
@@ -89,9 +95,8 @@ class Recovery:
             dead = [] if len(found) == _AT_ONCE else runs.list_dead_workers(db)
         orphans = [run for run in found if not self._lease.holds(run.worker_id)]
         dead = [worker_id for worker_id in dead if not self._lease.holds(worker_id)]
-        recovered = [run for run in orphans if self._try(self._interrupt, run)]
-        if recovered:
-            log.warning("ended %d runs of workers that died", len(recovered))
+        for run in orphans:
+            self._try(self._recover, run)
         for worker_id in dead:
             self._close_logs_of(worker_id)
 
@@ -102,8 +107,14 @@ class Recovery:
         """
         with self._store.read() as db:
             reply = messages.find_message(db, run.session, run.bot_message or 0)
-        seen = {decode_event(line)["type"] for line in self._read_all(run.id)}
+        events = [decode_event(line) for line in self._read_all(run.id)]
+        seen = {event["type"] for event in events}
         last = [event for event in list_closing_events(run, reply) if event["type"] not in seen]
+        if reply is not None and seen.isdisjoint(CLOSING):
+            said = fold_events(events).to_parts()
+            unsaid = list_unsaid_events(run.run_id, reply.content["message"], said)
+            if not self._journal.take_over(run.id, run.epoch + 1, len(events), unsaid):
+                return  # its worker lives, and says more
         if self._journal.end_run(run.id, last):
             self._signals.publish(RUN_EVENTS, str(run.id))
 
@@ -119,16 +130,24 @@ class Recovery:
             return False
         return True
 
+    def _recover(self, run: RunRow) -> None:
+        left = self._pick_up(run)
+        if left is not None:
+            self._interrupt(left)
+
     def _interrupt(self, run: RunRow) -> None:
         """End a run with what its log has, then close the log."""
         ending, content = EndingRun.of_row(run), self._fold(run.id)
         outcome = Outcome("interrupted", CODE, EVENT_CODES[CODE], content)
+        if run.stop_requested_at is not None:
+            outcome = Outcome("stopped", content=content)
+        log.warning("run %s of worker %s is ended: %s", run.run_id, run.worker_id, outcome.status)
         try:
             saved = self._outcomes.store(ending, outcome)
         except RunLost:
             log.info("run %s was ended by another worker", run.run_id)
             return
-        self._metrics.note_end("interrupted")
+        self._metrics.note_end(outcome.status)
         self._journal.end_run(run.id, list_last_events(ending, outcome, saved))
         # The lost worker may live, and have added to the log until it was closed.
         late = self._fold(run.id)
@@ -138,10 +157,7 @@ class Recovery:
 
     def _fold(self, run: int) -> dict[str, Any]:
         """Return the message of all that a run's log has."""
-        reply = ReplyFold()
-        for line in self._read_all(run):
-            reply.add(decode_event(line))
-        return reply.to_content()
+        return fold_events(map(decode_event, self._read_all(run))).to_content()
 
     def _close_logs_of(self, worker_id: str) -> None:
         """Close what a dead worker finished but could not say."""

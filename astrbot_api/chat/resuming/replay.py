@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ... import events
@@ -11,6 +11,11 @@ from ...db.runs import RunRow
 from ...events import Event
 from ...messages import MEDIA_TYPES
 from ..turns.outcome import EndingRun, list_last_events, read_outcome
+
+Parts = Sequence[dict[str, Any]]
+
+#: The parts that are shown piece by piece, and where their text is.
+_TEXTS = {"plain": "text", "think": "think"}
 
 
 def list_all_events(run: RunRow, reply: MessageRow | None) -> list[Event]:
@@ -31,6 +36,28 @@ def list_part_events(run_id: str, parts: Iterable[dict[str, Any]]) -> list[Event
 def list_closing_events(run: RunRow, reply: MessageRow | None) -> list[Event]:
     """Return the events that a run which has ended must close with."""
     return list_last_events(EndingRun.of_row(run), *read_outcome(run, reply))
+
+
+def list_unsaid_events(run_id: str, stored: Parts, said: Parts) -> list[Event]:
+    """Return the events of what is in a stored reply and was not shown any more.
+
+    :param stored: The parts of the reply.
+    :param said: Those of what was shown: the beginning of the same.
+    """
+    shown: list[Event] = []
+    for at, part in enumerate(stored):
+        if at >= len(said):
+            shown += _show_part(run_id, part)
+        elif said[at]["type"] != part["type"]:
+            return []  # a turn without streaming: what it says comes at its end
+        elif part["type"] == "tool_call":
+            calls = zip(part["tool_calls"], said[at]["tool_calls"], strict=True)
+            late = (call for call, old in calls if "result" in call and "result" not in old)
+            shown += (event for call in late for event in _show_call(run_id, call)[1:])
+        elif part["type"] in _TEXTS:
+            key = _TEXTS[part["type"]]
+            shown += _show_part(run_id, {**part, key: part[key][len(said[at][key]) :]})
+    return shown
 
 
 def _show_part(run_id: str, part: dict[str, Any]) -> list[Event]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from ...agent.aside import CallTimedOut, TooManyAbandoned
 from ...agent.custom_agent import Agent, run_own_agent
-from ...agent.loop import AgentEvent, run_agent
+from ...agent.loop import AgentEvent, Checkpoint, Resumption, run_agent
 from ...agent.provider import MediaDelta, ModelMessage, ModelOptions, Provider
 from ...agent.tools import ToolContext
 from ...config.agents import ProviderConfig
 from ...config.settings import Settings
 from ...config.upstream import UpstreamConfig
 from ...db import sessions
-from ...db.attachments import AttachmentRow
+from ...db.attachments import AttachmentRow, find_attachments
 from ...db.store import Store
 from ...errors import ProviderError, RunCancelled, StorageError, ToolError
 from ...events import Event
@@ -25,6 +25,7 @@ from ...messages import Plain, Segment, plain_text
 from ...plugins.context import Handled
 from ...providers.registry import Providers
 from ...providers.traced import TracedProvider
+from ...runtime.metrics import Metrics
 from ...runtime.tracing import NO_SPAN
 from ...upstream.asking import Question, Upstreams
 from ..context.budget import cost
@@ -34,12 +35,13 @@ from ..context.summary import Summariser
 from ..context.supplied import SuppliedContext, build_supplied, write_transcript
 from ..context.thread import load_thread
 from .abilities import Abilities, TurnAbilities
+from .checkpoints import StepStore
 from .commands import Command, CommandContext, find_command
 from .outcome import Outcome, Outcomes, describe_lost_reply
 from .reply import Reply
 from .sending import FileOutbox, Speaker
 from .titles import TitleRequest, TitleWriter, first_words
-from .turn import OpenTurn
+from .turn import OpenTurn, Resumed
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ class Means:
     speaker: Speaker
     titles: TitleWriter
     upstreams: Upstreams
+    metrics: Metrics
     agent: Agent | None = None
 
 
@@ -85,8 +88,11 @@ class Answer:
             means.attachments, turn.request.payer, turn.request.bound_username
         )
         self._provider: Provider | None = None
+        self._steps = StepStore(means.store, turn)
         #: Pictures that tools have sent and the model has not seen.
         self._pictures: list[AttachmentRow] = []
+        #: Ids of those that it was shown since the last checkpoint, message by message.
+        self._seen_pictures: list[list[str]] = []
         self._observer: Callable[[Event], None] | None = None
         self._observe_reply: Callable[[str], None] | None = None
         self._reply = Reply(
@@ -163,6 +169,9 @@ class Answer:
         abilities = self._means.abilities.begin_turn(turn.config, turn.to_context())
         self._observer = abilities.hooks.observer
         command, arguments = find_command(self._choose_commands(abilities), turn.text)
+        resumed = turn.resumed
+        if command is not None and resumed and resumed.begun and not command.resumable:
+            return self._end_cancelled("interrupted")
         if command is not None:
             return _answer_directly(self._run_command(command, arguments, abilities))
         text = abilities.hooks.rewrite_message(turn.text)
@@ -170,7 +179,12 @@ class Answer:
             return _answer_directly(text.text)
         if self._means.agent is None and turn.config.upstream is None:
             self._provider = self._find_provider()
+        if resumed is not None:
+            self._restore(resumed)
         for step in self._iter_steps(abilities, text):
+            if isinstance(step, Checkpoint):
+                self._save(step)
+                continue
             if isinstance(step, MediaDelta):
                 self._send_media(step)
             if self._outbox.holds_files:
@@ -212,7 +226,43 @@ class Answer:
         except Exception as error:
             raise _CommandFailed(command.name) from error
 
-    def _iter_steps(self, abilities: TurnAbilities, text: str) -> Iterator[AgentEvent]:
+    def _save(self, checkpoint: Checkpoint) -> None:
+        """Store where another worker can go on."""
+        reply, self._seen_pictures, seen = self._reply, [], self._seen_pictures
+        self._steps.save(checkpoint, reply.to_state(), reply.reasoning, seen)
+        self._means.metrics.note_checkpoint()
+
+    def _restore(self, resumed: Resumed) -> None:
+        """Go on with what another worker has said."""
+        messages = resumed.at.messages if resumed.at else ()
+        steps = [
+            {"calls": len(one["tool_calls"]), "attached": one.get("attached", {})}
+            for one in messages
+            if "tool_calls" in one
+        ]
+        self._reply.restore(resumed.events, resumed.reply, steps)
+        self._steps.skip(self._reply.reasoning)
+        self._pictures = self._find_pictures(resumed.pictures)
+
+    def _find_pictures(self, ids: Sequence[str]) -> list[AttachmentRow]:
+        if not ids:
+            return []
+        with self._means.store.read() as db:
+            return list(find_attachments(db, ids).values())
+
+    def _unpack(self, at: Resumption | None) -> Resumption | None:
+        """Return where the agent goes on, with the bytes of the pictures."""
+        if at is None:
+            return None
+        messages: list[ModelMessage] = []
+        for message in at.messages:
+            if "pictures" not in message:
+                messages.append(message)
+            elif shown := self._render_pictures(self._find_pictures(message["pictures"])):
+                messages.append({"role": "user", "content": shown})
+        return replace(at, messages=messages)
+
+    def _iter_steps(self, abilities: TurnAbilities, text: str) -> Iterator[AgentEvent | Checkpoint]:
         """Ask the application's agent, an AstrBot, or else the model and its tools."""
         turn, agent = self._turn, self._means.agent
         if turn.config.upstream is not None and agent is None:
@@ -235,6 +285,7 @@ class Answer:
             max_steps=turn.config.agent.max_steps,
             show=self._show_pictures,
             caller_tools=turn.request.caller_tools,
+            resume=self._unpack(turn.resumed.at) if turn.resumed else None,
         )
 
     def _make_question(self, upstream: UpstreamConfig, text: str) -> Question:
@@ -273,6 +324,12 @@ class Answer:
     def _show_pictures(self) -> list[dict[str, Any]]:
         """Return the pictures of the last calls as a message, for a model that sees."""
         sent, self._pictures = self._pictures, []
+        shown = self._render_pictures(sent)
+        if shown:
+            self._seen_pictures.append([row.attachment_id for row in sent])
+        return shown
+
+    def _render_pictures(self, sent: Sequence[AttachmentRow]) -> list[dict[str, Any]]:
         if not sent or "image" not in self._turn.provider.modalities:
             return []
         segments = [
@@ -361,6 +418,7 @@ class Answer:
             send_file=self._outbox.send,
             send_message=send_message,
             payer=turn.request.payer,
+            idempotency_key=turn.run_id,
             span=turn.span,
         )
 

@@ -23,10 +23,12 @@ from ...idempotency import claim_turn
 from ...keys.limits import check_turn
 from ...keys.quotas import Quotas
 from ...runlog.log import RunLog, Sink
+from ...runtime.tracing import current_span
 from ...worker.lease import WorkerLease
 from ..context.thread import ThreadEntry
 from .commands import asks_to_stop
 from .editing import LastTurn, find_last_turn, find_media
+from .packing import pack_request
 from .turn import OpenTurn, TurnRequest
 
 
@@ -77,8 +79,10 @@ class TurnOpener:
         chosen = self._configs.choose_config(request.config_id, request.config_name)
         if chosen is not None:
             choose_provider(chosen, request)
-        worker_id = self._lease.get_worker_id()
-        return self._store.write(lambda db: self._store_opening(db, request, chosen, worker_id))
+        worker_id, parent = self._lease.get_worker_id(), current_span().to_traceparent()
+        return self._store.write(
+            lambda db: self._store_opening(db, request, chosen, worker_id, parent)
+        )
 
     def _store_opening(
         self,
@@ -86,6 +90,7 @@ class TurnOpener:
         request: TurnRequest,
         chosen: AgentConfig | None,
         worker_id: str,
+        traceparent: str | None,
     ) -> OpenTurn:
         """Write session, user message and run; the one transaction of opening."""
         checkpoint, run_id = str(uuid.uuid4()), str(uuid.uuid4())
@@ -112,13 +117,20 @@ class TurnOpener:
         if again is None and not request.skip_user_history:
             saved = self._store_user_message(db, session, request, checkpoint, sent)
         user_message = again.user.id if again else saved[0] if saved else None
+        replaces = again.bot.id if again and again.bot else None
+        if request.entry is not None:
+            request = _find_previous(db, request, request.entry, session.id)
         number, ahead = runs.add_run(
             db, run_id, session.id, key_id=request.key_id, worker_id=worker_id,
             user_message=user_message, checkpoint=checkpoint,
+            request=pack_request(
+                request, config, stored=user_message is not None, replaces=replaces,
+                traceparent=traceparent,
+            ),
         )  # fmt: skip
         self._check_queue(request, ahead)
         if request.entry is not None:
-            request = _store_entry(db, request, request.entry, session.id, run_id)
+            _store_entry(db, request.entry, session.id, run_id)
         if request.kept:
             self._quotas.check_at_end(db, request.payer)
         return OpenTurn(
@@ -132,9 +144,10 @@ class TurnOpener:
             ahead=ahead,
             user_message=user_message,
             user_message_at=saved[1] if saved else None,
+            worker_id=worker_id,
             log=RunLog(number, self._sink),
             sent=sent,
-            replaces=again.bot.id if again and again.bot else None,
+            replaces=replaces,
         )
 
     def _store_user_message(
@@ -275,18 +288,21 @@ def _refuse_model_fields(request: TurnRequest) -> None:
         )
 
 
-def _store_entry(
-    db: peewee.Database, request: TurnRequest, entry: ThreadEntry, session: int, run_id: str
+def _find_previous(
+    db: peewee.Database, request: TurnRequest, entry: ThreadEntry, session: int
 ) -> TurnRequest:
-    """Store the response that a turn is; return its request, which knows what it goes on from."""
+    """Return the request of a response, which knows what it goes on from."""
     previous = responses.find_newest(db, session) if entry.newest else entry.previous
+    context = request.context and replace(request.context, previous=previous)
+    return replace(request, context=context, entry=replace(entry, previous=previous))
+
+
+def _store_entry(db: peewee.Database, entry: ThreadEntry, session: int, run_id: str) -> None:
+    """Store the response that a turn is."""
     responses.add_entry(
         db, entry_id=uuid.UUID(run_id).hex, session=session, key_id=entry.key_id, run_id=run_id,
-        input_json=entry.input_json, request_json=entry.request_json, previous=previous,
+        input_json=entry.input_json, request_json=entry.request_json, previous=entry.previous,
     )  # fmt: skip
-    if request.context is None:
-        return request
-    return replace(request, context=replace(request.context, previous=previous))
 
 
 def _note_origin(db: peewee.Database, request: TurnRequest, run_id: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import peewee
 
 from ... import events
-from ...db import keyuse, messages, runs
+from ...db import checkpoints, keyuse, messages, runs
 from ...db.attachments import find_attachments, link_attachments
 from ...db.keys import find_root
 from ...db.messages import MessageRow
@@ -33,14 +33,14 @@ from .turn import OpenTurn
 
 log = logging.getLogger(__name__)
 
-LOST = "This worker was silent for too long; another has ended the turn."
+LOST = "This worker was silent for too long; another has the turn."
 
 #: Replies that may wait for a database that takes none.
 _MAX_UNSTORED = 1000
 
 
 class RunLost(AstrBotError):
-    """Another worker has ended the run: this one was silent for too long."""
+    """The run is another worker's, or has ended: this one was silent for too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,7 @@ class Outcome:
 class EndingRun:
     """What the end of a run needs to know of it.
 
+    :param worker_id: The worker that has it: no other one can end it.
     :param key_ids: The keys that it counts to; None: the run's key and its maker's, which
         are looked up.
     :param payer: The key whose quota the reply counts to.
@@ -104,6 +105,7 @@ class EndingRun:
     platform_id: str
     checkpoint: str | None
     key_id: str | None
+    worker_id: str
     key_ids: frozenset[str] | None = None
     payer: str | None = None
     kept: bool = True
@@ -124,6 +126,7 @@ class EndingRun:
             platform_id=request.platform_id,
             checkpoint=turn.checkpoint,
             key_id=request.key_id,
+            worker_id=turn.worker_id,
             key_ids=frozenset({request.key_id or "", *root}),
             payer=request.payer,
             kept=request.kept,
@@ -143,6 +146,7 @@ class EndingRun:
             platform_id=run.platform_id or WEBCHAT,
             checkpoint=run.llm_checkpoint_id,
             key_id=run.key_id,
+            worker_id=run.worker_id,
         )
 
 
@@ -184,11 +188,7 @@ class Outcomes:
             log.error("the end of run %s is not stored yet", turn.run_id)
             self._unstored.append((run, outcome))
         except RunLost:
-            if not outcome.code:
-                failure = outcome.fail("interrupted", "run_interrupted", LOST)
-                return (yield from self.finish(turn, failure))
-            log.warning("run %s was ended by another worker", turn.run_id)
-            saved = self._find_saved(turn.run_id)
+            return (yield from self._leave(turn, outcome))
         self._metrics.note_end(outcome.status, (outcome.content or {}).get("agent_stats"))
         turn.span.note({"astrbot.run.status": outcome.status})
         if outcome.code:
@@ -238,17 +238,26 @@ class Outcomes:
                     log.info("a reply was stored by another worker meanwhile")
                 self._unstored.popleft()
 
-    def _find_saved(self, run_id: str) -> tuple[int, int] | None:
-        """Return number and time of the message that another worker has stored."""
+    def _leave(self, turn: OpenTurn, outcome: Outcome) -> Generator[Event, None, Outcome]:
+        """Leave a run whose end is stored already, or which another worker goes on with."""
+        lost = outcome if outcome.code else outcome.fail("interrupted", "run_interrupted", LOST)
+        run = reply = None
         try:
             with self._store.read() as db:
-                run = runs.find_run(db, run_id)
-                if run is None or run.bot_message is None:
-                    return None
-                reply = messages.find_message(db, run.session, run.bot_message)
-        except StorageError:
-            return None
-        return (reply.id, reply.created_at) if reply else None
+                run = runs.find_run(db, turn.run_id)
+                if run is not None and run.bot_message is not None:
+                    reply = messages.find_message(db, run.session, run.bot_message)
+        except StorageError as error:
+            log.warning("the end of run %s cannot be read: %s", turn.run_id, error)
+        if run is not None and run.active:
+            log.warning("run %s went on with worker %s", turn.run_id, run.worker_id)
+            turn.log.lose()
+            return lost
+        log.warning("the end of run %s was stored already", turn.run_id)
+        ended = (lost, None) if run is None else read_outcome(run, reply)
+        last = list_last_events(EndingRun.of_turn(turn), *ended, streaming=turn.request.streaming)
+        yield from last
+        return lost
 
     def _store_end(
         self, db: peewee.Database, run: EndingRun, outcome: Outcome
@@ -265,9 +274,11 @@ class Outcomes:
             name_session(db, run.session, outcome.title)
         message_id = saved[0] if saved else None
         if not runs.finish_run(
-            db, run.number, outcome.status, error_code=code, bot_message=message_id
-        ):
+            db, run.number, outcome.status, worker_id=run.worker_id, error_code=code,
+            bot_message=message_id,
+        ):  # fmt: skip
             raise RunLost  # undoes the message: another worker has stored what was said
+        checkpoints.remove_checkpoints(db, run.number)
         if run.answers_messenger and content:
             queue_reply(db, run.run_id, content, run.traceparent)
         if saved is not None and content is not None and run.kept:

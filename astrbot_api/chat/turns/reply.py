@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,6 +19,9 @@ from ..context.budget import cost
 
 #: Members of a part that are lists of pieces while it grows.
 _PIECES = ("text", "think")
+
+#: What a rewind counts, as in ``events.rewind``.
+_TAKEN_BACK = ("chars", "reasoning_chars", "calls", "files")
 
 
 class ReplyFold:
@@ -73,7 +76,7 @@ class ReplyFold:
                 {"type": data["type"], "attachment_id": data["id"], "filename": self._filename}
             )
         elif kind == "rewind":
-            self._rewind(event["data"]["chars"])
+            self._rewind(**{key: event["data"].get(key, 0) for key in _TAKEN_BACK})
         elif kind == "session_id":
             self.session_id = event["session_id"]
         elif kind == "user_message_saved":
@@ -115,23 +118,56 @@ class ReplyFold:
             call = self._calls.get(result["id"], {})
             call.update(result=result["result"], finished_ts=result["ts"])
 
-    def _rewind(self, chars: int) -> None:
-        """Take back the end of the text, from the parts that hold it."""
-        said = self.text
-        self._text = [said[: len(said) - chars]]
+    def count_from(self, earlier: ReplyFold) -> dict[str, int]:
+        """Return what this fold has more than one of an earlier moment, as a rewind counts it."""
+        counts = (
+            len(self.text) - len(earlier.text),
+            len(self.reasoning) - len(earlier.reasoning),
+            len(self._calls) - len(earlier._calls),
+            len(self.files) - len(earlier.files),
+        )
+        return dict(zip(_TAKEN_BACK, counts, strict=True))
+
+    def _rewind(self, chars: int, reasoning_chars: int, calls: int, files: int) -> None:
+        """Take back what came last, from the parts that hold it."""
+        self._text = [_without_end(self.text, chars)]
+        if reasoning_chars:
+            self._reasoning = [_without_end(self.reasoning, reasoning_chars)]
+        left = {"text": chars, "think": reasoning_chars}
+        kept: list[dict[str, Any]] = []
         for part in reversed(self._parts):
-            if not chars:
-                break
-            if part["type"] == "plain":
-                text = "".join(part["text"])
-                taken = min(chars, len(text))
-                part["text"], chars = [text[: len(text) - taken]], chars - taken
-        self._parts = [one for one in self._parts if one["type"] != "plain" or any(one["text"])]
+            key = next((one for one in _PIECES if one in part), "")
+            if key and left[key]:
+                said = "".join(part[key])
+                part[key] = [_without_end(said, left[key])]
+                left[key] = max(0, left[key] - len(said))
+            elif "attachment_id" in part and files:
+                files -= 1
+                continue
+            elif part["type"] == "tool_call" and calls:
+                calls -= 1
+                self._calls.pop(part["tool_calls"][0]["id"], None)
+                continue
+            if not key or any(part[key]):
+                kept.append(part)
+        self._parts = kept[::-1]
 
     def _add_text(self, kind: str, key: str, data: str) -> None:
         if not self._parts or self._parts[-1]["type"] != kind:
             self._parts.append({"type": kind, key: []})
         self._parts[-1][key].append(data)
+
+
+def fold_events(events: Iterable[Event]) -> ReplyFold:
+    """Return the message that events make."""
+    fold = ReplyFold()
+    for event in events:
+        fold.add(event)
+    return fold
+
+
+def _without_end(text: str, chars: int) -> str:
+    return text[: max(0, len(text) - chars)]
 
 
 class Reply:
@@ -221,6 +257,39 @@ class Reply:
             if event != Usage():
                 self._unreported = None
         return []
+
+    def to_state(self) -> dict[str, Any]:
+        """Return what :meth:`restore` needs beside the events, as JSON."""
+        usage = self._usage
+        return {
+            "usage": [usage.input_other, usage.input_cached, usage.output],
+            "context_tokens": self._context_tokens,
+            "started_at": self._started_at,
+            "first_token_at": self._first_token_at,
+        }
+
+    def restore(
+        self, events: Iterable[Event], state: Mapping[str, Any], steps: Sequence[dict[str, Any]]
+    ) -> None:
+        """Go on with a reply that another worker has begun.
+
+        :param events: What it was made of.
+        :param state: From :meth:`to_state`; empty: it had no step that is whole.
+        :param steps: As :meth:`to_steps` returns them.
+        """
+        for event in events:
+            self._fold.add(event)
+        self._chars = len(self._fold.text) + len(self._fold.reasoning)
+        self._steps = list(steps)
+        if state:
+            self._usage = Usage(*state["usage"])
+            self._context_tokens = state["context_tokens"]
+            self._started_at, self._first_token_at = state["started_at"], state["first_token_at"]
+
+    @property
+    def reasoning(self) -> str:
+        """The whole thinking so far."""
+        return self._fold.reasoning
 
     def note_prompt(self, messages: Sequence[ModelMessage]) -> None:
         """Note what the model is given, for an estimate where it reports no tokens."""

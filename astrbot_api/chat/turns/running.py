@@ -82,7 +82,7 @@ class Runs:
     def find_log(self, run_id: str) -> RunLog | None:
         """Return the log of a turn that runs or waits in this worker."""
         turn = self._active.get(run_id)
-        return turn.log if turn else None
+        return turn.log if turn and not turn.log.lost else None
 
     def start(self, request: TurnRequest) -> OpenTurn:
         """Open a turn and have it run; its log is what its stream shows.
@@ -103,6 +103,27 @@ class Runs:
         if turn.ahead and asks_to_stop(turn.text):
             turn = replace(turn, stopped=self._stop_ahead_of(turn))
         _write(turn, turn.list_first_events())
+        self._begin(turn)
+        return turn
+
+    @property
+    def has_room(self) -> bool:
+        """Whether this worker may take one more turn."""
+        return not self._draining and len(self._active) < self._settings.max_runs_per_worker
+
+    def go_on(self, turn: OpenTurn, traceparent: str | None) -> None:
+        """Run a turn that another worker had.
+
+        :param traceparent: What it is a part of, in a trace.
+        """
+        if self._tracing.on:
+            turn = replace(turn, span=self._begin_span(turn, traceparent))
+        if not turn.log.count_events():
+            _write(turn, turn.list_first_events())
+        self._begin(turn)
+
+    def _begin(self, turn: OpenTurn) -> None:
+        turn.log.on_lost = lambda: turn.cancel.cancel("interrupted")
         with self._lock:
             self._active[turn.run_id] = turn
             self._idle.clear()
@@ -114,7 +135,6 @@ class Runs:
             self._close(turn)
             raise _busy("This worker has no thread left for the turn; try again later.") from error
         self._signals.start()
-        return turn
 
     def stop(self, stopped: Sequence[str]) -> int:
         """Stop turns, wherever they run or wait.
@@ -210,7 +230,7 @@ class Runs:
         turn.span.end()
         self._forget(turn)
 
-    def _begin_span(self, turn: OpenTurn) -> Span:
+    def _begin_span(self, turn: OpenTurn, traceparent: str | None = None) -> Span:
         return self._tracing.begin(
             f"invoke_agent {turn.config.id}",
             "INTERNAL",
@@ -223,6 +243,7 @@ class Runs:
                 "astrbot.config.id": turn.config.id,
                 "astrbot.platform": turn.request.platform,
             },
+            headers={"traceparent": traceparent} if traceparent else None,
         )
 
     def _wait_for_place(self, turn: OpenTurn) -> None:
@@ -257,7 +278,8 @@ class Runs:
             with self._store.read() as db:
                 if runs.has_earlier_run(db, turn.session.id, turn.number):
                     return False
-            if not self._store.write(lambda db: runs.start_run(db, turn.number)):
+            number, worker_id = turn.number, turn.worker_id
+            if not self._store.write(lambda db: runs.start_run(db, number, worker_id)):
                 raise RunLost
         except StorageError as error:
             log.warning("run %s waits for the database: %s", turn.run_id, error)
@@ -275,9 +297,10 @@ class Runs:
                 turn.cancel.cancel("stopped")
 
     def _forget(self, turn: OpenTurn) -> None:
-        self._metrics.note_run(turn.run_id, "")
         with self._lock:
-            self._active.pop(turn.run_id, None)
+            if self._active.get(turn.run_id) is turn:  # not one that was picked up meanwhile
+                del self._active[turn.run_id]
+                self._metrics.note_run(turn.run_id, "")
             for woken in self._waiting.get(turn.session.id, ()):
                 woken.set()
             if not self._active:

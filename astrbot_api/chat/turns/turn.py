@@ -8,6 +8,7 @@ from typing import Any
 
 from ... import events
 from ...agent.cancel import Cancellation
+from ...agent.loop import Resumption
 from ...agent.provider import ToolSpec
 from ...config.agents import AgentConfig, ProviderConfig
 from ...db.attachments import AttachmentRow
@@ -119,11 +120,31 @@ class TurnRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """What a turn has from the worker that had it before.
+
+    :param events: What clients were shown and still counts.
+    :param at: Where its agent goes on; None: at its beginning.
+    :param reply: What the reply counted until then, see :meth:`.reply.Reply.to_state`.
+    :param pictures: Ids of those that the tools of the last step have sent.
+    :param begun: Whether it had begun.
+    """
+
+    events: Sequence[Event]
+    at: Resumption | None = None
+    reply: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Sequence[str] = ()
+    begun: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class OpenTurn:
     """A turn that is stored and may run. ``number`` is its place in the queue.
 
+    :param worker_id: This worker, which has it.
     :param replaces: Number of the answer that goes when this turn's is stored.
     :param stopped: How many turns ahead of it a ``/stop`` has stopped.
+    :param resumed: What another worker has done of it; None: it begins here.
     :param span: The turn, in a trace.
     """
 
@@ -137,11 +158,13 @@ class OpenTurn:
     ahead: int
     user_message: int | None
     user_message_at: int | None
+    worker_id: str
     log: RunLog
     sent: Sequence[AttachmentRow] = ()
     cancel: Cancellation = field(default_factory=Cancellation)
     replaces: int | None = None
     stopped: int = 0
+    resumed: Resumed | None = None
     span: Span = NO_SPAN
 
     def list_first_events(self) -> list[Event]:

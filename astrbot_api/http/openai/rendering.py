@@ -13,10 +13,13 @@ from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Numbered
 from ...errors import STATUS_OF_CODE, StorageError
 from ...events import Event, decode_event, encode_line
+from ..continuing import ContinuedText
 from ..openai_errors import describe_failure
 from ..sse import Rendering, frame
 
 _DONE = frame(b"[DONE]")
+
+_BROKEN = "A worker of the server died, and its answer could not be continued; ask again."
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class Completion(Rendering):
     check_text: Callable[[str], str] = lambda text: ""
     created: int = field(default_factory=lambda: int(time.time()))
     fold: ReplyFold = field(default_factory=ReplyFold)
+    _text: ContinuedText = field(default_factory=ContinuedText)
+    _reasoning: ContinuedText = field(default_factory=ContinuedText)
 
     def begin(self) -> bytes:
         """Return the first chunk."""
@@ -55,6 +60,8 @@ class Completion(Rendering):
         fault = self.find_fault()
         if fault:
             return self._fail("provider_error", fault)
+        if not self._text.is_whole():
+            return self._fail("run_interrupted", _BROKEN)
         frames = self._to_chunk({}, self._finish_reason())
         if self.include_usage:
             head = self._head("chat.completion.chunk")
@@ -74,14 +81,19 @@ class Completion(Rendering):
 
         What the server's tools are called with and what they answer is not shown.
         """
-        self.fold.add(event)
-        kind = event["type"]
+        kind, fold = event["type"], self.fold
+        if kind == "rewind" and event["data"].get("again"):
+            self._text.take_back(fold.text)
+            self._reasoning.take_back(fold.reasoning)
+        fold.add(event)
         if kind == "plain" and event["chain_type"] == "tool_call":
             return self._show_last_call(event)
         if kind == "plain" and event["chain_type"] is None:
-            return {"content": event["data"]}
+            text = self._text.add(event["data"], fold.text)
+            return {"content": text} if text else None
         if kind == "plain" and event["chain_type"] == "reasoning":
-            return {"reasoning_content": event["data"]}
+            text = self._reasoning.add(event["data"], fold.reasoning)
+            return {"reasoning_content": text} if text else None
         if kind == "attachment_saved":
             return {"attachments": [_describe_file(self.fold.files[-1])]}
         return None

@@ -135,7 +135,8 @@ class ResponseFold(Rendering):
         elif kind == "attachment_saved":
             self._add_file(event["data"])
         elif kind == "rewind":
-            self._rewind(event["data"]["chars"])
+            self._rewind("message", event["data"]["chars"])
+            self._rewind("reasoning", event["data"].get("reasoning_chars", 0))
         elif kind == "agent_stats":
             self._stats = event["data"]
         elif kind == "error":
@@ -251,10 +252,10 @@ class ResponseFold(Rendering):
             annotation_index=len(item.annotations) - 1, annotation=annotation,
         )  # fmt: skip
 
-    def _rewind(self, chars: int) -> None:
+    def _rewind(self, kind: str, chars: int) -> None:
         """Take back the end of the text; the events that showed it cannot be."""
         for item in reversed(self._items):
-            if item.kind == "message" and chars:
+            if item.kind == kind and chars:
                 text = item.gather()
                 taken = min(chars, len(text))
                 item.text, chars = text[: len(text) - taken], chars - taken

@@ -75,6 +75,8 @@ def describe_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
             "description": tool.description or tool.title or tool.name,
             "parameters": tool.input_schema,
         }
+        if hints := _list_hints(tool):
+            entry["hints"] = hints
         size = len(json.dumps(entry))
         if size > min(room, MAX_TOOL_CHARS):
             log.error("MCP server %s: its tool %.100r is left out: too large", server, tool.name)
@@ -82,3 +84,11 @@ def describe_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
         described.append(entry)
         room -= size
     return described
+
+
+def _list_hints(tool: Any) -> list[str]:
+    """Return what a server says of a tool that matters here: ``safe`` to be called twice."""
+    said = tool.annotations
+    if said is None:
+        return []
+    return ["safe"] if said.read_only_hint or said.idempotent_hint else []

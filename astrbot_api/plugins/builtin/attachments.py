@@ -14,7 +14,7 @@ MAX_CHARS = 16_000
 _TEXT_TYPES = ("json", "xml", "yaml", "toml", "csv", "javascript", "x-sh", "sql", "x-python")
 
 
-@tool
+@tool(retry="safe")
 def read_attachment(context: ToolContext, name: str = "", offset: int = 0) -> str:
     """Read a text file that the user has sent with this message.
 

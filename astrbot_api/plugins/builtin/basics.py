@@ -12,7 +12,7 @@ from ..hookspecs import hookimpl
 from .calculator import calculate as evaluate
 
 
-@tool
+@tool(retry="safe")
 def current_time(timezone: str = "") -> str:
     """Return the current date, time and weekday.
 
@@ -30,7 +30,7 @@ def current_time(timezone: str = "") -> str:
     return f"{now.isoformat(timespec='seconds')} ({now:%A}, {now.tzname()})"
 
 
-@tool
+@tool(retry="safe")
 def calculate(expression: str) -> str:
     """Calculate an arithmetic expression exactly.
 

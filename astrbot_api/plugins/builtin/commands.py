@@ -24,14 +24,15 @@ class Commands:
     @hookimpl
     def register_commands(self) -> list[Command]:
         """Return them in the order in which ``/help`` lists them."""
-        return [
-            Command("help", "list the commands", _help),
-            Command("sid", "show this conversation's UMO and your user id", _sid),
-            Command("reset", "forget the conversation so far", _reset),
-            Command("new", "start a fresh conversation in this session", _reset),
-            Command("stop", "stop the answer that is being made", _stop),
-            Command("stats", "show the tokens that this session has used", _stats),
-        ]
+        commands = (
+            ("help", "list the commands", _help),
+            ("sid", "show this conversation's UMO and your user id", _sid),
+            ("reset", "forget the conversation so far", _reset),
+            ("new", "start a fresh conversation in this session", _reset),
+            ("stop", "stop the answer that is being made", _stop),
+            ("stats", "show the tokens that this session has used", _stats),
+        )
+        return [Command(*one, resumable=True) for one in commands]
 
 
 def _help(context: CommandContext) -> str:

@@ -41,7 +41,7 @@ class History:
     @hookimpl
     def register_tools(self) -> list[Tool]:
         """Return ``search_history``."""
-        return [tool(self.search_history)]
+        return [tool(retry="safe")(self.search_history)]
 
     def search_history(self, context: ToolContext, words: str) -> str:
         """Search the earlier messages of this conversation, newest first.

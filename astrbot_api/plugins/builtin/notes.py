@@ -36,7 +36,7 @@ class Notes:
     @hookimpl
     def register_tools(self) -> list[Tool]:
         """Return both tools."""
-        return [tool(self.remember), tool(self.recall)]
+        return [tool(retry="safe")(one) for one in (self.remember, self.recall)]
 
     def remember(self, context: ToolContext, key: str, value: str) -> str:
         """Keep a note about the user for later conversations.

@@ -153,7 +153,7 @@ def _explain(error: OutboundError, url: str) -> ToolError:
     return ToolError(f"{host} could not be read: it {error.words}")
 
 
-@tool(by_name_only=True)
+@tool(by_name_only=True, retry="safe")
 def http_get(context: ToolContext, url: str) -> str:
     """Read a text or a web page of the public internet.
 

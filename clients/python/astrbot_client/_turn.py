@@ -210,6 +210,10 @@ class Turn:
             self.ended = True
         elif isinstance(event, Rewind):
             reply.text = reply.text[: max(0, len(reply.text) - event.chars)]
+            kept = max(0, len(reply.reasoning) - event.reasoning_chars)
+            reply.reasoning = reply.reasoning[:kept]
+            for parts, count in ((reply.tool_calls, event.calls), (reply.attachments, event.files)):
+                del parts[max(0, len(parts) - count) :]
         else:
             self._fold_parts(event)
         return [event]

@@ -134,9 +134,17 @@ class TurnError(Event):
 
 @dataclass(frozen=True)
 class Rewind(Event):
-    """The last ``chars`` characters of the text so far were not part of the answer."""
+    """The last ``chars`` characters of the text so far were not part of the answer.
+
+    With ``again`` a step of the turn is made once more; its ``reasoning_chars`` characters of
+    thinking, ``calls`` tool calls and ``files`` files do not count either.
+    """
 
     chars: int = 0
+    reasoning_chars: int = 0
+    calls: int = 0
+    files: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -226,7 +234,9 @@ def _parse_rare(kind: Any, fields: dict[str, Any], base: dict[str, Any]) -> Even
     if kind == "end":
         return End(**base)
     if kind == "rewind":
-        return Rewind(chars=int(fields.get("chars") or 0), **base)
+        names = ("chars", "reasoning_chars", "calls", "files")
+        counts: dict[str, Any] = {one: max(0, int(fields.get(one) or 0)) for one in names}
+        return Rewind(**counts, again=bool(fields.get("again")), **base)
     if kind == "run_snapshot":
         content = fields.get("content")
         return RunSnapshot(

@@ -213,7 +213,10 @@ export function parseEvent(raw, number = null, pushed = false) {
     case "error":
       return make("error", { code: raw.code ?? "", message: String(data ?? "") });
     case "rewind":
-      return make("rewind", { chars: fields.chars ?? 0 });
+      return make("rewind", {
+        chars: fields.chars ?? 0, reasoningChars: fields.reasoning_chars ?? 0,
+        calls: fields.calls ?? 0, files: fields.files ?? 0, again: Boolean(fields.again),
+      });
     case "run_snapshot":
       return make("run_snapshot", { content: fields.content ?? {}, status: fields.status ?? "" });
     case "end":
@@ -376,8 +379,11 @@ class Turn {
       case "agent_stats": reply.stats = event.stats; break;
       case "error": reply.error = { code: event.code, message: event.message }; break;
       case "end": this.ended = true; break;
-      case "rewind": // characters, not UTF-16 units
-        reply.text = [...reply.text].slice(0, event.chars ? -event.chars : undefined).join("");
+      case "rewind":
+        reply.text = withoutEnd(reply.text, event.chars);
+        reply.reasoning = withoutEnd(reply.reasoning, event.reasoningChars);
+        reply.toolCalls.length = Math.max(0, reply.toolCalls.length - event.calls);
+        reply.attachments.length = Math.max(0, reply.attachments.length - event.files);
         break;
       case "run_snapshot": return [event, ...this.catchUp(event)];
       case "tool_call":
@@ -410,6 +416,11 @@ class Turn {
     if (!whole.startsWith(before) || whole === before) return [];
     return [parseEvent({ type: "plain", data: whole.slice(before.length), chain_type: null })];
   }
+}
+
+/** Return a text without its last characters, which are not UTF-16 units. */
+function withoutEnd(text, chars) {
+  return chars ? [...text].slice(0, -chars).join("") : text;
 }
 
 /** A turn: iterate over its events, or ask for its text. It resumes by itself. */

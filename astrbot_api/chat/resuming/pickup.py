@@ -1,0 +1,210 @@
+"""Goes on with the runs of workers that died, from the last step that was stored."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+
+from ...config.agents import AgentConfig
+from ...config.files import ConfigFiles
+from ...config.settings import Settings
+from ...db import checkpoints, messages, runs, sessions
+from ...db.messages import MessageRow
+from ...db.runs import RunRow
+from ...db.sessions import SessionRow
+from ...db.store import Store
+from ...errors import ApiError, StorageError
+from ...events import Event, decode_event
+from ...messages import parse_stored_message
+from ...runlog.journal import Journal
+from ...runlog.log import RunLog, Sink
+from ...runlog.signals.signals import RUN_EVENTS, Signals
+from ...runtime.metrics import Metrics
+from ...worker.lease import WorkerLease
+from ..turns.checkpoints import StoredStep, read_steps
+from ..turns.editing import find_media
+from ..turns.opening import choose_provider
+from ..turns.packing import PackedRequest, unpack_request
+from ..turns.running import Runs
+from ..turns.turn import OpenTurn, Resumed
+from .plan import CannotGoOn, make_plan
+
+log = logging.getLogger(__name__)
+
+#: How often a worker that was only thought dead may add events meanwhile.
+_MAX_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the database has of a run."""
+
+    packed: PackedRequest
+    session: SessionRow
+    config: AgentConfig
+    user: MessageRow | None
+    steps: list[StoredStep]
+
+
+class Pickups:
+    """Picks runs up for this worker.
+
+    :param own_agent_resumes: Whether the application's own agent may be asked once more; None:
+        it has none, and models answer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        journal: Journal,
+        sink: Sink,
+        signals: Signals,
+        configs: ConfigFiles,
+        lease: WorkerLease,
+        runs: Runs,
+        metrics: Metrics,
+        *,
+        own_agent_resumes: bool | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._journal = journal
+        self._sink = sink
+        self._signals = signals
+        self._configs = configs
+        self._lease = lease
+        self._runs = runs
+        self._metrics = metrics
+        self._own_agent_resumes = own_agent_resumes
+
+    def pick_up(self, run: RunRow) -> RunRow | None:
+        """Go on with a run whose worker is dead.
+
+        :returns: The run, as it is now, where nobody can: it is to be ended. None: it goes on,
+            here or elsewhere, or will be picked up later.
+        :raises StorageError: when the database or the journal cannot be reached.
+        """
+        if run.pickups >= self._settings.max_pickups or run.stop_requested_at is not None:
+            return run
+        try:
+            stored = self._read(run)
+        except (CannotGoOn, ValueError, ApiError) as error:
+            log.info("run %s cannot go on: %s", run.run_id, error)
+            return run
+        if not self._runs.has_room:
+            return None
+        silent_s, worker_id = self._find_silence(run), self._lease.get_worker_id()
+        if not self._store.write(lambda db: runs.take_run(db, run, worker_id)):
+            return None
+        taken = replace(run, worker_id=worker_id, epoch=run.epoch + 1, pickups=run.pickups + 1)
+        try:
+            turn, rewound = self._take_over(taken, stored)
+        except CannotGoOn as error:
+            log.info("run %s cannot go on: %s", run.run_id, error)
+            return taken
+        at = turn.resumed.at if turn.resumed else None
+        log.warning(
+            "run %s goes on from %s: worker %s died, worker %s took it (pickup %d of %d)",
+            run.run_id, f"step {at.step}" if at else "its beginning", run.worker_id or "(none)",
+            worker_id, taken.pickups, self._settings.max_pickups,
+        )  # fmt: skip
+        self._metrics.note_pickup(silent_s, rewound=rewound)
+        self._runs.go_on(turn, stored.packed.traceparent)
+        return None
+
+    def _find_silence(self, run: RunRow) -> float | None:
+        with self._store.read() as db:
+            return runs.find_silence_s(db, run.worker_id, self._settings.worker_lease_s)
+
+    def _read(self, run: RunRow) -> _Stored:
+        """Read what a run needs to go on.
+
+        :raises CannotGoOn: when that is not there, or it may not be done again.
+        :raises ValueError: when it cannot be read.
+        :raises ApiError: when its provider is gone.
+        """
+        with self._store.read() as db:
+            text = runs.find_request(db, run.id)
+            session = sessions.find_session(db, run.session_id) if run.session_id else None
+            user = messages.find_message(db, run.session, run.user_message or 0)
+            rows = checkpoints.list_checkpoints(db, run.id)
+        if text is None or session is None or (user is None and run.user_message is not None):
+            raise CannotGoOn("what it was asked for is not stored")
+        packed = unpack_request(text)
+        config = self._configs.find_config(packed.config_id)
+        if config is None:
+            raise CannotGoOn(f"its config {packed.config_id} is gone")
+        if run.status == "running" and not self._may_repeat(config):
+            raise CannotGoOn("who answers it may not be asked twice")
+        choose_provider(config, packed.request)
+        return _Stored(packed, session, config, user, read_steps(rows))
+
+    def _may_repeat(self, config: AgentConfig) -> bool:
+        if self._own_agent_resumes is not None:
+            return self._own_agent_resumes
+        return config.upstream is None or config.upstream.resumable
+
+    def _take_over(self, run: RunRow, stored: _Stored) -> tuple[OpenTurn, bool]:
+        """Make the turn of a run that is this worker's now; its first events are in the journal.
+
+        :returns: The turn, and whether something was taken back.
+        :raises CannotGoOn: when its log has ended, or lacks a step.
+        """
+        by_model = self._own_agent_resumes is None and stored.config.upstream is None
+        for _ in range(_MAX_ATTEMPTS):
+            seen = self._read_events(run.id)
+            plan = make_plan(
+                run.run_id, seen, stored.steps, by_model=by_model,
+                streaming=stored.packed.request.streaming,
+            )  # fmt: skip
+            if self._journal.take_over(run.id, run.epoch, len(seen), plan.shown):
+                self._signals.publish(RUN_EVENTS, str(run.id))
+                after = len(seen) + len(plan.shown)
+                log_ = RunLog(run.id, self._sink, after=after, epoch=run.epoch)
+                begun = run.status == "running"
+                resumed = replace(plan.resumed, begun=begun)
+                return self._make_turn(run, stored, log_, resumed), bool(plan.shown)
+        raise StorageError("The run is still being added to; try again later.")
+
+    def _read_events(self, run: int) -> list[Event]:
+        """Return all events of a run.
+
+        :raises CannotGoOn: when they have an end: its reply could not be stored.
+        """
+        seen: list[Event] = []
+        while True:
+            found = self._journal.read_after(run, len(seen))
+            seen += map(decode_event, found.events)
+            if found.closed:
+                raise CannotGoOn("its log has ended")
+            if not found.events:
+                return seen
+            time.sleep(0)  # a long run must not hold up the others
+
+    def _make_turn(self, run: RunRow, stored: _Stored, log_: RunLog, resumed: Resumed) -> OpenTurn:
+        packed, user = stored.packed, stored.user
+        segments = packed.segments or ()
+        if packed.segments is None and user is not None:
+            segments = parse_stored_message(user.content["message"])
+        with self._store.read() as db:
+            found, sent = find_media(db, segments, stored=True)
+        request = replace(packed.request, segments=found)
+        return OpenTurn(
+            run_id=run.run_id,
+            checkpoint=run.llm_checkpoint_id or "",
+            request=request,
+            config=stored.config,
+            provider=choose_provider(stored.config, request),
+            session=stored.session,
+            number=run.id,
+            ahead=int(run.status == "queued"),
+            user_message=run.user_message,
+            user_message_at=user.created_at if user and packed.replaces is None else None,
+            worker_id=run.worker_id,
+            log=log_,
+            sent=sent,
+            replaces=packed.replaces,
+            resumed=resumed,
+        )

@@ -1,0 +1,142 @@
+"""Where a run goes on: made of what its dead worker has shown, and of the steps it has stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from ... import events
+from ...agent.loop import Resumption
+from ...events import Event
+from ..turns.checkpoints import StoredStep, list_calls
+from ..turns.reply import ReplyFold, fold_events
+from ..turns.turn import Resumed
+
+_OPENING = frozenset({"session_id", "user_message_saved", "run_started"})
+
+
+class CannotGoOn(Exception):
+    """No other worker can go on with the run; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run goes on.
+
+    :param shown: The events that clients are shown first: a ``rewind``, text that the journal lost,
+        or nothing.
+    """
+
+    resumed: Resumed
+    shown: Sequence[Event]
+
+
+def make_plan(
+    run_id: str,
+    seen: Sequence[Event],
+    steps: Sequence[StoredStep],
+    *,
+    by_model: bool,
+    streaming: bool,
+) -> Plan:
+    """Return how a run goes on.
+
+    :param seen: All its events, from the first one on.
+    :param by_model: Whether a model answers: then each tool call has a step that was stored.
+    :param streaming: Whether text is shown as it comes.
+    :raises CannotGoOn: when a tool may have been called of which nothing is stored.
+    """
+    last = steps[-1] if steps else None
+    calls = list_calls(last) if last else []
+    to, shown, results = _find_end(seen, last.event if last else 0, calls)
+    if last is not None and len(results) < len(calls):
+        to = len(seen)  # the model was not asked again
+    dropped = seen[to:]
+    if by_model and any(_is_own_call(event) for event in dropped):
+        raise CannotGoOn("a step of it was not stored")
+    kept, held = _insert_held(run_id, seen[:to], steps)
+    resumed = Resumed(events=kept)
+    if last is not None:
+        resumed = Resumed(
+            events=kept,
+            at=Resumption(
+                last.step, [one for step in steps for one in step.messages], results, shown
+            ),
+            reply=last.reply,
+            pictures=_list_pictures(seen[last.event : to]),
+        )
+    return Plan(resumed, _make_rewind(run_id, seen, to) + (held if streaming else []))
+
+
+def _find_end(
+    seen: Sequence[Event], begin: int, calls: Sequence[str]
+) -> tuple[int, set[str], dict[str, str]]:
+    """Return the last event that counts, and what clients were shown of the last step's calls.
+
+    :param begin: The number of the last event before these calls; 0: there is no step.
+    :returns: The event's number; the calls that were shown; the results, by call.
+    """
+    to = min(begin, len(seen))
+    shown: set[str] = set()
+    results: dict[str, str] = {}
+    for number, event in enumerate(seen[to:], to + 1):
+        kind, data = event["type"], str(event.get("data"))
+        if kind in _OPENING or (kind == "rewind" and event["data"].get("again")):
+            to = number
+        elif kind == "plain" and event["chain_type"] == "tool_call":
+            call_id = orjson.loads(data)["id"]
+            if call_id in calls:
+                shown.add(call_id)
+                to = number
+        elif kind == "plain" and event["chain_type"] == "tool_call_result":
+            result = orjson.loads(data)
+            if result["id"] in calls:
+                results[result["id"]] = result["result"]
+                to = number
+    return to, shown, results
+
+
+def _is_own_call(event: Event) -> bool:
+    """Return whether the server made a tool call."""
+    if event["type"] != "plain" or event["chain_type"] != "tool_call":
+        return False
+    return not orjson.loads(event["data"]).get("by_caller")
+
+
+def _insert_held(
+    run_id: str, kept: Sequence[Event], steps: Sequence[StoredStep]
+) -> tuple[list[Event], list[Event]]:
+    """Return events with the text that was stored and not shown, each where its step ended.
+
+    :returns: All of them, and those that were added.
+    """
+    found, added = list[Event](), list[Event]()
+    fold, said, at = ReplyFold(), "", 0
+    for step in steps:
+        for event in kept[at : step.event]:
+            fold.add(event)
+            found.append(event)
+        at = max(at, min(step.event, len(kept)))
+        said += step.messages[-1].get("content") or ""
+        held = [(step.reasoning, "reasoning"), (said[len(fold.text) :], None)]
+        for text, chain_type in held:
+            for event in events.plain_pieces(run_id, text, streaming=True, chain_type=chain_type):
+                fold.add(event)
+                found.append(event)
+                added.append(event)
+    return [*found, *kept[at:]], added
+
+
+def _list_pictures(seen: Sequence[Event]) -> list[str]:
+    files = (event["data"] for event in seen if event["type"] == "attachment_saved")
+    return [one["id"] for one in files if one["type"] == "image"]
+
+
+def _make_rewind(run_id: str, seen: Sequence[Event], to: int) -> list[Event]:
+    """Return the event that takes back what came after a number, if that was anything."""
+    counts = fold_events(seen).count_from(fold_events(seen[:to]))
+    if not any(counts.values()):
+        return []
+    return [events.rewind(run_id, to, again=True, **counts)]

@@ -1,0 +1,128 @@
+"""What is stored of a turn after each step of its agent, and how it is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import peewee
+
+from ...agent.loop import Checkpoint
+from ...agent.provider import ModelMessage
+from ...db import checkpoints, runs
+from ...db.checkpoints import CheckpointRow
+from ...db.store import Store
+from .outcome import RunLost
+from .turn import OpenTurn
+
+#: Most bytes of one step. Of a turn with a longer one no other worker can go on.
+_MAX_BYTES = 1024 * 1024
+
+#: How long a step waits until the journal has what it has said, in seconds. Where the journal
+#: takes nothing, the text is made again of the step's message.
+_JOURNAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStep:
+    """One step.
+
+    :param event: The number of the last event before its calls.
+    :param messages: What the conversation got by it. A message ``{"role": "user", "pictures"}``
+        names attachments that are still to be rendered.
+    :param reply: What the reply counted until then.
+    :param reasoning: Thinking that was not shown yet, as of a turn without streaming.
+    """
+
+    step: int
+    event: int
+    messages: Sequence[ModelMessage]
+    reply: Mapping[str, Any]
+    reasoning: str
+
+
+class StepStore:
+    """Stores the steps of one turn.
+
+    :param reply: Returns what the reply counts, see :meth:`.reply.Reply.to_state`.
+    """
+
+    def __init__(self, store: Store, turn: OpenTurn) -> None:
+        self._store = store
+        self._turn = turn
+        self._reasoning_chars = 0
+
+    def skip(self, reasoning: str) -> None:
+        """Note what was stored by another worker."""
+        self._reasoning_chars = len(reasoning)
+
+    def save(
+        self,
+        checkpoint: Checkpoint,
+        reply: Mapping[str, Any],
+        reasoning: str,
+        pictures: Sequence[Sequence[str]],
+    ) -> None:
+        """Store a step, in one transaction, once its events are in the journal.
+
+        :param reasoning: All thinking of the turn.
+        :param pictures: Ids of the attachments in each message with pictures of this step.
+        :raises RunLost: when another worker has the run.
+        :raises StorageError: when it cannot be stored.
+        """
+        turn, begun = self._turn, self._reasoning_chars
+        turn.log.wait_until_written(_JOURNAL_S)
+        held = "" if turn.request.streaming else reasoning[begun:]
+        self._reasoning_chars = len(reasoning)
+        packed = orjson.dumps(
+            {
+                "messages": _pack(checkpoint.messages, pictures),
+                "reply": reply,
+                **({"reasoning": held} if held else {}),
+            }
+        )
+        data = packed.decode() if len(packed) <= _MAX_BYTES else None
+        event = turn.log.count_events()
+
+        def job(db: peewee.Database) -> None:
+            if not runs.is_owner(db, turn.number, turn.worker_id):
+                raise RunLost
+            checkpoints.add_checkpoint(db, turn.number, checkpoint.step, event, data)
+
+        self._store.write(job)
+
+
+def read_steps(rows: Sequence[CheckpointRow]) -> list[StoredStep]:
+    """Return the steps of a run.
+
+    :raises ValueError: when one of them was too long to be stored, or is not known here.
+    """
+    steps = []
+    for row in rows:
+        if row.data is None:
+            raise ValueError(f"step {row.step} was too long to be stored")
+        data = orjson.loads(row.data)
+        steps.append(
+            StoredStep(
+                row.step, row.event, data["messages"], data["reply"], data.get("reasoning", "")
+            )
+        )
+    return steps
+
+
+def list_calls(step: StoredStep) -> list[str]:
+    """Return the ids of the calls of a step."""
+    return [call["id"] for call in step.messages[-1]["tool_calls"]]
+
+
+def _pack(
+    messages: Sequence[ModelMessage], pictures: Sequence[Sequence[str]]
+) -> list[ModelMessage]:
+    """Return messages without the bytes of their pictures."""
+    ids = iter(pictures)
+    return [
+        {"role": "user", "pictures": list(next(ids))} if message["role"] == "user" else message
+        for message in messages
+    ]

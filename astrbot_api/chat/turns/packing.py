@@ -1,0 +1,123 @@
+"""What is stored of a turn's request, so that another worker can go on with the turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ...config.agents import AgentConfig
+from ...keys.rules import NO_RULES, KeyGuard, load_rules
+from ...messages import Segment, parse_stored_message
+from ..context.supplied import SuppliedContext, SuppliedMessage
+from ..context.thread import ThreadEntry
+from .turn import Origin, TurnRequest
+
+#: Most bytes that are stored of one request: what is longer is done by its own worker or by none.
+_MAX_BYTES = 256 * 1024
+
+#: Fields that are stored as they are; one that has its default is left out.
+_PLAIN = (
+    "username", "session_id", "shown_session_id", "streaming", "provider_id", "model",
+    "skip_user_history", "key_id",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRequest:
+    """What was stored of a request.
+
+    :param config_id: The config that was chosen.
+    :param segments: The message, where it is not stored as one; None: it is.
+    :param replaces: Number of the answer that goes when this turn's is stored.
+    :param traceparent: What the turn is a part of, in a trace.
+    """
+
+    request: TurnRequest
+    config_id: str
+    segments: Sequence[Segment] | None
+    replaces: int | None
+    traceparent: str | None
+
+
+def pack_request(
+    request: TurnRequest,
+    config: AgentConfig,
+    *,
+    stored: bool,
+    replaces: int | None = None,
+    traceparent: str | None = None,
+) -> str | None:
+    """Return a request as JSON.
+
+    :param stored: Whether its message is stored as one.
+    :returns: None: only its own worker can do it. So it is with a turn that nobody could find
+        again, and with one that has too much with it.
+    """
+    if not request.kept:
+        return None
+    values = {
+        name: value
+        for name in _PLAIN
+        if (value := getattr(request, name)) not in ("", None, False) or name == "streaming"
+    }
+    values["config_id"] = config.id
+    if not stored:
+        values["segments"] = [one.to_wire() for one in request.segments]
+    if request.guard is not None:
+        guard = request.guard
+        values["guard"] = [
+            guard.key_id, guard.root_id, guard.rules.to_json(), guard.root_rules.to_json(),
+        ]  # fmt: skip
+    further = {
+        "context": request.context, "origin": request.origin, "replaces": replaces,
+        "caller_tools": request.caller_tools, "model_fields": request.model_fields,
+        "traceparent": traceparent, "response_of": request.entry and request.entry.key_id,
+    }  # fmt: skip
+    values |= {name: value for name, value in further.items() if value}
+    packed = orjson.dumps(values)
+    return packed.decode() if len(packed) <= _MAX_BYTES else None
+
+
+def unpack_request(text: str) -> PackedRequest:
+    """Return what :func:`pack_request` has made; its ``segments`` are empty where they are stored.
+
+    :raises ValueError: for what this version does not know.
+    """
+    values: dict[str, Any] = orjson.loads(text)
+    try:
+        config_id = values.pop("config_id")
+        replaces, traceparent = values.pop("replaces", None), values.pop("traceparent", None)
+        wire = values.pop("segments", None)
+        segments = None if wire is None else parse_stored_message(wire)
+        if "guard" in values:
+            values["guard"] = _read_guard(*values["guard"])
+        if "context" in values:
+            values["context"] = _read_context(values["context"])
+        if "origin" in values:
+            values["origin"] = Origin(**values["origin"])
+        if "response_of" in values:
+            # It is stored by now.
+            values["entry"] = ThreadEntry(values.pop("response_of"), "", "")
+        request = TurnRequest(segments=segments or (), config_id=config_id, **values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the stored request is of another version: {error}") from error
+    return PackedRequest(request, config_id, segments, replaces, traceparent)
+
+
+def _read_guard(
+    key_id: str, root_id: str, rules: Mapping[str, Any], root_rules: Mapping[str, Any]
+) -> KeyGuard:
+    read = (
+        load_rules(orjson.dumps(one).decode()) if one else NO_RULES for one in (rules, root_rules)
+    )
+    return KeyGuard(key_id, root_id, *read)
+
+
+def _read_context(values: Mapping[str, Any]) -> SuppliedContext:
+    lists = {
+        name: [SuppliedMessage(**one) for one in values[name]] for name in ("messages", "after")
+    }
+    return SuppliedContext(**{**values, **lists})

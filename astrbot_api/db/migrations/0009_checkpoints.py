@@ -1,0 +1,13 @@
+"""Runs that another worker goes on with."""
+
+import peewee
+
+from astrbot_api.db.models import RunCheckpoint, RunEventEpoch, is_postgres
+
+
+def up(migrator, db):
+    db.execute_sql("ALTER TABLE run ADD COLUMN request TEXT")
+    for column in ("pickups", "epoch"):
+        db.execute_sql(f"ALTER TABLE run ADD COLUMN {column} BIGINT NOT NULL DEFAULT 0")
+    for model in (RunCheckpoint, *([RunEventEpoch] if is_postgres(db) else [])):
+        peewee.SchemaManager(model, db).create_all(safe=False)

@@ -1,0 +1,73 @@
+"""A worker that dies: an application that stops at a commit, and another that goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from astrbot_api.errors import StorageError
+from astrbot_api.testing import ScriptedApp
+
+
+class Death:
+    """Has one application die: from one commit on nothing of it reaches any database.
+
+    Its threads hang there, as those of a process do that is gone, until :meth:`bury`.
+
+    :param at: Before which of its commits, from 0, counted from now; None: at none, but
+        :meth:`die` can be called.
+    :param after: Whether that commit still happens, unknown to the dead.
+    """
+
+    def __init__(self, app: ScriptedApp, at: int | None = None, *, after: bool = False) -> None:
+        self.dead = threading.Event()
+        self.commits = 0
+        self._buried = threading.Event()
+        self._at = at
+        self._after = after
+        self._lock = threading.RLock()
+        self._app = app
+        state = app.state
+        for owner, names in ((state.db, ("write",)), (state.worker.journal, _JOURNAL)):
+            for name in names:
+                setattr(owner, name, self._guard(getattr(owner, name)))
+
+    def die(self) -> None:
+        """Die now."""
+        with self._lock:  # not in the middle of a commit
+            self.dead.set()
+        own = self._app.state.worker.lease._own.get()
+        own.closed.set()
+        self._app.state.worker.chores.close()
+
+    def bury(self) -> None:
+        """Let the threads of the dead end; they still reach no database."""
+        self.die()
+        self._buried.set()
+
+    def _guard(self, commit: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*arguments: Any, **options: Any) -> Any:
+            with self._lock:
+                last = self.commits == self._at
+                self.commits += 1
+                if not self.dead.is_set() and not last:
+                    return commit(*arguments, **options)
+                if last and self._after and not self.dead.is_set():
+                    commit(*arguments, **options)
+                self.die()
+            assert self._buried.wait(120)
+            raise StorageError("this worker is dead")
+
+        return guarded
+
+
+_JOURNAL = ("append", "end_run", "take_over")
+
+
+def end_leases(app: ScriptedApp) -> None:
+    """Have every lease run out but that of a living application."""
+    own = app.state.worker.lease.get_worker_id()
+    app.state.db.write(
+        lambda db: db.execute_sql(f"UPDATE worker SET lease_until = 0 WHERE worker_id <> '{own}'")
+    )

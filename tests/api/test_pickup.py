@@ -1,0 +1,518 @@
+"""A run goes on with another worker when its own has died."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from astrbot_api import ToolContext, tool
+from astrbot_api.agent.loop import OUTCOME_UNKNOWN
+from astrbot_api.agent.provider import ReasoningDelta, ToolCallDelta, Usage
+from astrbot_api.chat.turns.reply import fold_events
+from astrbot_api.db.messages import find_message
+from astrbot_api.db.runs import find_run
+from astrbot_api.errors import StorageError
+from astrbot_api.events import decode_event
+from astrbot_api.messages import plain_text
+from astrbot_api.testing import ScriptedModel, make_app
+from astrbot_api.testing.scripted_model import Script, Step
+
+from ..waiting import LIMIT_S, wait_for
+from .conftest import Api
+from .dying import Death, end_leases
+
+
+class Worker:
+    """One application on a data directory that it shares with others.
+
+    :param script: What its model says: a function of the messages.
+    """
+
+    def __init__(self, data_dir: Path, script: Script, tools: Sequence[Any] = (), **options: Any):
+        self.model = ScriptedModel(script)
+        made = make_app(
+            self.model,
+            config="[agent]\ntitles = false\nshow_reasoning = true\n",
+            data_dir=data_dir,
+            **({"tools": tools} if tools else {}),
+            **options,
+        )
+        self.api = Api(made.app, made.model, made.key)
+        self.death: Death | None = None
+
+    def open(self, **body: Any) -> str:
+        """Begin a turn that nobody watches; return the run's id."""
+        opened = self.api.client.post(
+            "/api/v1/chat",
+            headers={"X-API-Key": self.api.key},
+            json={"username": "alice", "session_id": "s", "message": "hi", **body},
+            buffered=False,
+        )
+        frames = opened.iter_encoded()
+        seen = b""
+        while b"run_started" not in seen:
+            seen += next(frames)
+        return seen.partition(b'"run_id":"')[2][:36].decode()
+
+    def go_on(self) -> None:
+        """Pick up what the dead have left."""
+        end_leases(self.api)
+        self.api.state.chat.recovery.recover()
+
+    def read(self, run_id: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return all events of a run, once it has ended."""
+        with self.api.state.db.read() as db:
+            run = find_run(db, run_id)
+        assert run is not None
+        journal = self.api.state.worker.journal
+        wait_for(lambda: journal.read_after(run.id, 2**31).closed)
+        return [decode_event(line) for line in journal.read_after(run.id, after).events]
+
+
+@pytest.fixture
+def make_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    made: list[Worker] = []
+
+    def make(script: Script, **options: Any) -> Worker:
+        made.append(Worker(tmp_path, script, **options))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        if worker.death is not None:
+            worker.death.bury()
+    for worker in made:
+        with contextlib.suppress(StorageError):  # the dead cannot say goodbye
+            worker.api.close()
+
+
+def text_of(events: Sequence[dict[str, Any]]) -> str:
+    """Return the text that a client has who takes back what no longer counts."""
+    text = ""
+    for event in events:
+        if event["type"] == "plain" and event["chain_type"] is None:
+            text += event["data"]
+        elif event["type"] == "rewind":
+            text = text[: len(text) - event["data"]["chars"]]
+    return text
+
+
+def of_type(events: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [one for one in events if one["type"] == kind]
+
+
+def call(name: str, arguments: str = "{}", call_id: str = "c1") -> ToolCallDelta:
+    return ToolCallDelta(0, call_id, name, arguments)
+
+
+def test_an_answer_that_broke_off_is_given_again_by_another_worker(
+    make_worker: Callable[..., Worker],
+) -> None:
+    said, never = threading.Event(), threading.Event()
+
+    def break_off(messages: Any) -> Iterator[Step]:
+        yield ReasoningDelta("hm")
+        yield "one "
+        said.set()
+        yield never
+
+    dead = make_worker(break_off)
+    run_id = dead.open()
+    assert said.wait(LIMIT_S)
+    with dead.api.state.db.read() as db:
+        run = find_run(db, run_id)
+    assert run is not None
+    journal = dead.api.state.worker.journal
+    wait_for(lambda: b"one " in b"".join(journal.read_after(run.id, 0).events))
+    dead.death = Death(dead.api)
+    dead.death.die()
+    living = make_worker([ReasoningDelta("so"), "one two"])
+    living.go_on()
+    events = living.read(run_id)
+    (rewind,) = of_type(events, "rewind")
+    assert rewind["data"] == {"to": 3, "chars": 4, "again": True, "reasoning_chars": 2}
+    assert text_of(events) == "one two"
+    (complete,) = of_type(events, "complete")
+    assert (complete["data"], complete["reasoning"]) == ("one two", "so")
+    assert [one["type"] for one in events[-4:]] == [
+        "agent_stats",
+        "complete",
+        "message_saved",
+        "end",
+    ]
+    assert living.model.seen == dead.model.seen
+    assert living.api.count_rows("message") == 2
+    assert living.api.count_rows("run_checkpoint") == 0
+    shown = living.api.get(f"/api/v1/chat/runs/{run_id}?username=alice").get_json()["data"]
+    assert shown["status"] == "completed"
+    assert shown["result"]["message"] == [
+        {"type": "think", "think": "so"}, {"type": "plain", "text": "one two"},
+    ]  # fmt: skip
+    figures = living.api.client.get("/metrics").get_data(as_text=True)
+    assert "astrbot_run_pickups_total 1.0" in figures
+    assert "astrbot_run_rewinds_total 1.0" in figures
+
+
+class Steps:
+    """A model of three steps with tools and one in words, each known by the messages before it.
+
+    :param hold_at: The step in the middle of which it waits.
+    """
+
+    def __init__(self, hold_at: int | None = None) -> None:
+        self.hold_at = hold_at
+        self.holding = threading.Event()
+        self.never = threading.Event()
+
+    def __call__(self, messages: list[Any]) -> Iterator[Step]:
+        step = sum(one["role"] == "assistant" for one in messages) + 1
+        yield ReasoningDelta(f"think {step}. ")
+        yield f"say {step}. "
+        if step == self.hold_at:
+            self.holding.set()
+            yield self.never
+        yield Usage(10, 0, step)
+        if step < 4:
+            yield call("add", f'{{"a": {step}}}', f"call{step}")
+            yield ToolCallDelta(1, f"ask{step}", "look", "{}")
+        else:
+            results = [one["content"] for one in messages if one["role"] == "tool"]
+            yield f"Results: {results}"
+
+
+class Tools:
+    """A tool that must not be called twice, and one that may; and what they were called with."""
+
+    def __init__(self) -> None:
+        self.added: list[tuple[int, str]] = []
+        self.looked = 0
+        self.hold: threading.Event | None = None
+        self.holding = threading.Event()
+
+    def make(self) -> list[Any]:
+        @tool
+        def add(context: ToolContext, a: int) -> str:
+            """Add one to a number and remember it."""
+            self.added.append((a, context.idempotency_key))
+            if self.hold is not None and a == 2:
+                self.holding.set()
+                self.hold.wait(LIMIT_S)
+            return f"{a + 1}"
+
+        @tool(retry="safe")
+        def look() -> str:
+            """Look at something."""
+            self.looked += 1
+            return "seen"
+
+        return [add, look]
+
+
+_TEXT = "say 1. say 2. say 3. say 4. Results: ['2', 'seen', '3', 'seen', '4', 'seen']"
+
+
+def start_until_held(
+    make_worker: Callable[..., Worker], hold_at: int, tools: Tools, **body: Any
+) -> tuple[Worker, str]:
+    """Begin a turn of four steps that stops in one of them, and kill its worker there."""
+    steps = Steps(hold_at)
+    dead = make_worker(steps, tools=tools.make())
+    run_id = dead.open(**body)
+    assert steps.holding.wait(LIMIT_S)
+    words = [f"say {hold_at}. "] if body.get("enable_streaming", True) else []
+    results = (f'{kind}{hold_at - 1}\\",\\"ts' for kind in ("call", "ask")) if hold_at > 1 else ()
+    kill_when_journaled(dead, run_id, *words, *results)
+    return dead, run_id
+
+
+def kill_when_journaled(worker: Worker, run_id: str, *words: str) -> None:
+    with worker.api.state.db.read() as db:
+        run = find_run(db, run_id)
+    assert run is not None
+    journal = worker.api.state.worker.journal
+
+    def has_all() -> bool:
+        said = b"".join(journal.read_after(run.id, 0).events)
+        return all(one.encode() in said for one in words)
+
+    wait_for(has_all)
+    worker.death = Death(worker.api)
+    worker.death.die()
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_the_steps_that_were_whole_are_not_made_again(
+    make_worker: Callable[..., Worker], streaming: bool
+) -> None:
+    tools = Tools()
+    dead, run_id = start_until_held(make_worker, 3, tools, enable_streaming=streaming)
+    living = make_worker(Steps(), tools=tools.make())
+    living.go_on()
+    events = living.read(run_id)
+    assert text_of(events) == _TEXT
+    (complete,) = of_type(events, "complete")
+    assert complete["data"] == _TEXT
+    assert complete["reasoning"] == "think 1. think 2. think 3. think 4. "
+    assert sorted(tools.added) == [(n, f"{run_id}:call{n}") for n in (1, 2, 3)]
+    assert tools.looked == 3
+    assert len(living.model.seen) == 2
+    assert living.model.seen[0] == dead.model.seen[2]
+    (stats,) = of_type(events, "agent_stats")
+    assert stats["data"]["token_usage"] == {"input_other": 40, "input_cached": 0, "output": 10}
+    result = living.api.get(f"/api/v1/chat/runs/{run_id}?username=alice").get_json()["data"]
+    kinds = [one["type"] for one in result["result"]["message"]]
+    assert kinds == ["think", "plain", *["tool_call"] * 2] * 3 + ["think", "plain"]
+    assert all("result" in one["tool_calls"][0] for one in result["result"]["message"]
+               if one["type"] == "tool_call")  # fmt: skip
+
+
+def test_the_model_is_told_of_a_call_whose_outcome_is_unknown(
+    make_worker: Callable[..., Worker],
+) -> None:
+    tools = Tools()
+    tools.hold = threading.Event()
+    dead = make_worker(Steps(), tools=tools.make())
+    run_id = dead.open()
+    assert tools.holding.wait(LIMIT_S)
+    kill_when_journaled(dead, run_id, "call2")
+    tools.hold.set()
+    living = make_worker(Steps(), tools=tools.make())
+    living.go_on()
+    events = living.read(run_id)
+    assert text_of(events).endswith(repr(["2", "seen", OUTCOME_UNKNOWN, "seen", "4", "seen"]))
+    assert sorted(a for a, _ in tools.added) == [1, 2, 3]
+    assert not of_type(events, "rewind")
+    assert living.model.seen[0][-2]["content"] == OUTCOME_UNKNOWN
+
+
+def test_a_run_is_picked_up_twice_and_not_more_often(make_worker: Callable[..., Worker]) -> None:
+    tools = Tools()
+    _, run_id = start_until_held(make_worker, 2, tools)
+    for _ in range(2):
+        steps = Steps(2)
+        worker = make_worker(steps, tools=tools.make())
+        worker.go_on()
+        assert steps.holding.wait(LIMIT_S)
+        kill_when_journaled(worker, run_id, "rewind")
+    last = make_worker(Steps(), tools=tools.make())
+    last.go_on()
+    events = last.read(run_id)
+    assert of_type(events, "error")[0]["code"] == "run_interrupted"
+    assert of_type(events, "complete")[0]["data"] == "say 1. say 2. "
+    assert last.api.count_rows("run_checkpoint") == 0
+    assert len(tools.added) == 1
+
+
+def test_a_worker_that_was_only_thought_dead_says_nothing_more(
+    make_worker: Callable[..., Worker],
+) -> None:
+    tools = Tools()
+    steps = Steps(2)
+    silent = make_worker(steps, tools=tools.make())
+    run_id = silent.open()
+    assert steps.holding.wait(LIMIT_S)
+    living = make_worker(Steps(), tools=tools.make())
+    living.go_on()
+    events = living.read(run_id)
+    steps.never.set()
+    silent.api.state.chat.runs.wait_until_idle(LIMIT_S)
+    assert silent.api.state.chat.runs.active_count == 0
+    assert text_of(events) == _TEXT
+    assert living.read(run_id) == events
+    assert sorted(a for a, _ in tools.added) == [1, 2, 3]
+    assert living.api.count_rows("message") == 2
+
+
+def test_turns_that_waited_are_taken_over_in_their_order(
+    make_worker: Callable[..., Worker],
+) -> None:
+    said, never = threading.Event(), threading.Event()
+
+    def break_off(messages: Any) -> Iterator[Step]:
+        said.set()
+        yield never
+
+    dead = make_worker(break_off)
+    runs = [dead.open(message="first")]
+    assert said.wait(LIMIT_S)
+    runs += [dead.open(message=f"next {number}") for number in range(3)]
+    dead.death = Death(dead.api)
+    dead.death.die()
+    living = make_worker(lambda messages: f"to {messages[-1]['content']}")
+    living.go_on()
+    texts = [text_of(living.read(run_id)) for run_id in runs]
+    assert texts == ["to first", "to next 0", "to next 1", "to next 2"]
+    assert [len(seen) for seen in living.model.seen] == [2, 4, 6, 8]
+
+
+def test_what_may_not_be_done_again_ends_as_interrupted(make_worker: Callable[..., Worker]) -> None:
+    begun, never = threading.Event(), threading.Event()
+
+    def agent(messages: Any, context: ToolContext) -> Iterator[str]:
+        yield "one "
+        begun.set()
+        never.wait(LIMIT_S)
+        context.cancel.raise_if_cancelled()
+
+    def resumable(messages: Any, context: ToolContext) -> Iterator[str]:
+        yield "again"
+
+    ends = []
+    for marked in (False, True):
+        resumable.resumable = marked  # type: ignore[attr-defined]
+        begun.clear()
+        never.clear()
+        dead = make_worker("unused", agent=agent)
+        run_id = dead.open(session_id=f"s{marked}")
+        assert begun.wait(LIMIT_S)
+        kill_when_journaled(dead, run_id, "one ")
+        living = make_worker("unused", agent=resumable)
+        living.go_on()
+        ends.append([one["type"] for one in living.read(run_id)[-4:]])
+        never.set()
+    assert ends[0] == ["error", "complete", "message_saved", "end"]
+    assert ends[1] == ["agent_stats", "complete", "message_saved", "end"]
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 2), (4, 5)])
+def test_a_step_with_calls_costs_one_transaction_and_an_answer_none(
+    make_worker: Callable[..., Worker], steps: int, expected: int
+) -> None:
+    worker = make_worker(Steps() if steps == 4 else "Hello", tools=Tools().make())
+    worker.api.chat("to make the session")
+    worker.api.state.worker.chores.close()
+    db = worker.api.state.db
+    written, write = [], db.write
+
+    def count(job: Callable[[Any], Any]) -> Any:
+        written.append(job)
+        return write(job)
+
+    db.write = count  # type: ignore[method-assign]
+    worker.open()
+    wait_for(lambda: not worker.api.state.chat.runs.active_count)
+    assert len(written) == expected, written
+
+
+@dataclass
+class _Kill:
+    """When a worker dies: before, or after, one of its commits."""
+
+    at: int
+    after: bool
+
+
+_KILLS = st.builds(_Kill, st.integers(0, 24), st.booleans())
+
+
+@settings(
+    max_examples=int(os.environ.get("ASTRBOT_TEST_KILLS", "8")), deadline=None, database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+@given(first=_KILLS, second=_KILLS)
+def test_wherever_two_workers_die_there_is_one_reply_and_no_call_is_made_twice(
+    first: _Kill, second: _Kill
+) -> None:
+    tools, made = Tools(), list[Worker]()
+    with tempfile.TemporaryDirectory() as folder:
+
+        def make(kill: _Kill | None) -> Worker:
+            worker = Worker(Path(folder), Steps(), tools=tools.make())
+            made.append(worker)
+            worker.api.state.worker.lease.get_worker_id()
+            worker.api.state.worker.chores.close()  # what a worker does is in the test's hands
+            if kill is not None:
+                worker.death = Death(worker.api, kill.at, after=kill.after)
+            return worker
+
+        def do(worker: Worker, what: Callable[[], object]) -> None:
+            def work() -> None:
+                with contextlib.suppress(StorageError, StopIteration):  # it is dead
+                    what()
+
+            threading.Thread(target=work, daemon=True).start()
+            death = worker.death
+            assert death is not None
+            wait_for(lambda: death.dead.is_set() or has_ended(last))
+
+        last = make(None)
+        dead = make(first)
+        do(dead, dead.open)
+        if last.api.count_rows("run") and not has_ended(last):
+            other = make(second)
+            do(other, other.go_on)
+        for worker in made:
+            if worker.death is not None:
+                worker.death.die()
+        check_outcome(last, tools)
+        for worker in made:
+            if worker.death is not None:
+                worker.death.bury()
+        for worker in made:
+            with contextlib.suppress(StorageError):
+                worker.api.close()
+
+
+def has_ended(worker: Worker) -> bool:
+    """Return whether no run is left; none is begun that is not stored."""
+    with worker.api.state.db.read() as db:
+        (left,) = db.execute_sql("SELECT COUNT(*) FROM run WHERE finished_at IS NULL").fetchone()
+        (ended,) = db.execute_sql("SELECT COUNT(*) FROM run").fetchone()
+    return bool(ended and not left)
+
+
+def do_chores(worker: Worker) -> None:
+    """Do what a living worker does every second or so."""
+    chat = worker.api.state.chat
+    worker.go_on()
+    chat.outcomes.retry()
+    chat.recovery.end_forgotten(chat.runs.knows)
+
+
+def check_outcome(worker: Worker, tools: Tools) -> None:
+    api = worker.api
+    with api.state.db.read() as db:
+        found = db.execute_sql("SELECT run_id FROM run").fetchall()
+    if not found:
+        assert api.count_rows("message") == 0  # the turn was never acknowledged
+        return
+    ((run_id,),) = found
+    wait_for(lambda: (do_chores(worker), has_ended(worker))[1])
+    with api.state.db.read() as db:
+        run = find_run(db, run_id)
+        assert run is not None
+        reply = find_message(db, run.session, run.bot_message or 0)
+    assert run.status == "completed"
+    assert api.count_rows("message") == 2
+    assert reply is not None
+    added = [a for a, _ in tools.added]
+    assert sorted(added) == sorted(set(added)), "a call was made twice"
+    text = plain_text(reply.content["message"])
+    said, _, results = text.partition("Results: ")
+    assert said == "say 1. say 2. say 3. say 4. "
+    for number, result in enumerate(ast.literal_eval(results)):
+        expected = "seen" if number % 2 else str(number // 2 + 2)
+        assert result in (expected, OUTCOME_UNKNOWN)
+        assert result != OUTCOME_UNKNOWN or not number % 2
+    if not api.state.worker.journal.read_after(run.id, 2**31).closed:
+        api.state.chat.recovery.close_log(
+            run
+        )  # its worker died between the reply and its last word
+    events = worker.read(run_id)
+    kinds = [one["type"] for one in events]
+    assert kinds[:3] == ["session_id", "user_message_saved", "run_started"]
+    assert kinds[-4:] == ["agent_stats", "complete", "message_saved", "end"]
+    assert kinds.count("end") == kinds.count("complete") == 1
+    assert text_of(events) == text == of_type(events, "complete")[0]["data"]
+    assert fold_events(events).to_parts() == reply.content["message"]
