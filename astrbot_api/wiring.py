@@ -139,7 +139,7 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
         db=store,
         agents=agents,
         keys=KeyArea(
-            usage=KeyUsage(store, worker.chores.start),
+            usage=KeyUsage(store),
             rates=open_rate_limiter(settings, store),
             legacy=LegacyKeys(store),
             quotas=quotas,

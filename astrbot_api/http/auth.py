@@ -48,6 +48,7 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
             raise ApiError("missing_api_key", "Missing API key")
         now.environ[CALLER_KEY] = _to_caller(user)
         check_scope(frozenset(user.scopes), scope)
+        state.worker.chores.start()
         return
     with state.db.read() as db:
         key = find_valid_key(db, secret)
@@ -58,10 +59,13 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
         if owner is None:
             raise ApiError("invalid_api_key", "Invalid API key")
         now.environ[CALLER_KEY] = _to_owner(owner)
+        state.worker.chores.start()
         return
     caller = Caller(key.key_id, key.key_prefix, key.scopes)
     now.environ[CALLER_KEY] = caller
     check_scope(key.scopes, scope)
+    # Whoever only reads waits for runs of a dead worker, too: the chores end them.
+    state.worker.chores.start()
     state.keys.usage.note_use(key, now.remote_addr)
     if key.rules is not None or key.parent_id is not None:
         guard_request(now, caller, key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import peewee
 
@@ -17,14 +17,10 @@ _USE_INTERVAL_US = 60_000_000
 
 
 class KeyUsage:
-    """Requests, errors and times of use that are not written yet.
+    """Requests, errors and times of use that are not written yet."""
 
-    :param start_chores: Starts the worker's chores, :meth:`flush` among them.
-    """
-
-    def __init__(self, store: Store, start_chores: Callable[[], None]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._start_chores = start_chores
         self._counts: dict[str, list[int]] = {}
         self._used: dict[str, int] = {}
         self._first_used: dict[str, str] = {}
@@ -47,7 +43,6 @@ class KeyUsage:
             self._first_used.setdefault(key.key_id, address or "")
         if key.last_used_at is None or now - key.last_used_at >= _USE_INTERVAL_US:
             self._used[key.key_id] = now
-            self._start_chores()
 
     def list_valid(self, key_ids: Collection[str]) -> set[str]:
         """Return those of some keys that are valid now."""

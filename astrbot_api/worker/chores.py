@@ -35,7 +35,7 @@ class Chores:
     """One thread a worker (a greenlet under gevent) for all of them.
 
     It begins with :meth:`start`, which every worker calls with its first
-    request that matters, and again after a fork.
+    request that a caller is let in with, and again after a fork.
     """
 
     def __init__(self) -> None:

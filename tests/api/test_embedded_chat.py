@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import peewee
 import pytest
 from flask import Flask, current_app, render_template_string
 
-from astrbot_api import AstrBotAPI, HostUser, with_app_context
+from astrbot_api import AppState, AstrBotAPI, HostUser, with_app_context
 from astrbot_api.cli.flask_commands import astrbot_group
+from astrbot_api.db import runs, sessions
+
+from ..waiting import wait_for
 
 Options = dict[str, Any]
 
@@ -52,6 +56,32 @@ def test_an_agent_runs_in_the_context_of_its_application(host: Flask) -> None:
     answer = host.test_client().post("/bot/api/v1/chat", json=body)
     assert answer.json is not None
     assert answer.json["data"]["message"] == "Teapots for alice"
+
+
+@pytest.mark.parametrize("reads", ["stream", "sessions"])
+def test_a_run_of_a_process_that_died_ends_although_nobody_posts(host: Flask, reads: str) -> None:
+    state: AppState = host.extensions["astrbot_api"]
+
+    def leave_run(db: peewee.Database) -> None:
+        session = sessions.create_session(db, "s", "alice")
+        runs.add_run(
+            db, "lost", session.id, key_id=None, worker_id="dead", user_message=None,
+            checkpoint="c",
+        )  # fmt: skip
+
+    state.db.write(leave_run)
+    client = host.test_client()
+    if reads == "stream":
+        stream = client.get("/bot/api/v1/chat/runs/lost/stream?username=alice&after=0")
+        assert b'"type":"end"' in stream.get_data()
+        return
+    assert client.get("/bot/api/v1/chat/sessions?username=alice").status_code == 200
+
+    def read_status() -> str:
+        with state.db.read() as db:
+            return runs.find_run(db, "lost").status  # type: ignore[union-attr]
+
+    wait_for(lambda: read_status() == "interrupted")
 
 
 def test_the_command_line_of_the_application_uses_its_settings(
