@@ -64,7 +64,7 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
     caller = Caller(key.key_id, key.key_prefix, key.scopes)
     now.environ[CALLER_KEY] = caller
     check_scope(key.scopes, scope)
-    # Whoever only reads waits for runs of a dead worker, too: the chores end them.
+    # A caller that only reads waits for runs of a dead worker, too: the chores end them.
     state.worker.chores.start()
     state.keys.usage.note_use(key, now.remote_addr)
     if key.rules is not None or key.parent_id is not None:

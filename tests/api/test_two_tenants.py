@@ -37,6 +37,7 @@ from astrbot_api.db.models import (
     Note,
     ResponseConversation,
     Run,
+    RunCheckpoint,
     SessionCount,
     SessionSummary,
     StoredResponse,
@@ -72,8 +73,8 @@ class Tenant:
     session_key_id: str = ""
 
 
-#: Name of a parameter, or of a field of a body -> whose it is. What is not here and does not
-#: look like an id has its documented example.
+#: Name of a parameter, or of a field of a body -> its value of a tenant. What is not here and
+#: does not look like an id has its documented example.
 #: ``openai:`` before a name: on the routes below ``/openai``, where it means another thing.
 VALUES: dict[str, Callable[[Tenant], Any]] = {
     "username": lambda one: one.username,
@@ -112,6 +113,19 @@ VALUES: dict[str, Callable[[Tenant], Any]] = {
             },
         ],
     },
+    "agui:threadId": lambda one: one.ids["session"],
+    "agui:runId": lambda one: one.ids["run"],
+    "agui:parentRunId": lambda one: one.ids["run"],
+    "agui:messages": lambda one: [
+        {
+            "id": "m1",
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "see"},
+                {"type": "document", "source": {"type": "file", "value": one.ids["file"]}},
+            ],
+        }
+    ],
     "openai:conversation_id": lambda one: one.ids["conversation"],
     "openai:conversation": lambda one: one.ids["conversation"],
     "openai:response_id": lambda one: one.ids["response"],
@@ -143,10 +157,12 @@ _WITH_FILES = ("attachment_id", "file_id", "message", "messages", "content", "in
 #: Ids that are the server's own, the same for all.
 _SERVERS_OWN = {
     "bot_id", "config_id", "platform_id", "tool_call_id", "model", "name", "request_id",
-    "prompt_cache_key",
+    "prompt_cache_key", "messageId",
 }  # fmt: skip
 
-_LOOKS_LIKE_AN_ID = re.compile(r"(^|_)(id|ids|key|umo|umos|username|user|session|conversation)$")
+_LOOKS_LIKE_AN_ID = re.compile(
+    r"(^|_)(id|ids|key|umo|umos|username|user|session|conversation)$|[a-z]Ids?$"
+)
 
 
 @dataclass(frozen=True)
@@ -365,6 +381,7 @@ def snapshot(db: peewee.Database, one: Tenant, *, counts: bool = True) -> dict[s
         SessionSummary: SessionSummary.session == one.session,
         MessageAttachment: MessageAttachment.message.in_(of_session),
         Run: Run.session == one.session,
+        RunCheckpoint: RunCheckpoint.run.in_(Run.select(Run.id).where(Run.session == one.session)),
         Attachment: Attachment.attachment_id.in_((one.ids["file"], one.ids["unused"])),
         Delivery: Delivery.delivery_id == one.ids["delivery"],
         FileUpload: FileUpload.upload_id == one.ids["upload"],

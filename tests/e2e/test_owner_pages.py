@@ -215,14 +215,20 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
     assert name not in page.locator("#key").inner_text()
 
 
-def test_revoked_key_is_reported_in_the_console(owner: Owner, server: Server) -> None:
-    owner.log_in()
+def create_key(server: Server, *scopes: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Make a key as the owner; return it, and the headers of the owner's login."""
     token = server.request(
         "POST", "/api/auth/login", json={"username": "astrbot", "password": PASSWORD}
     ).json()["data"]["token"]
     headers = {"Authorization": f"Bearer {token}"}
-    body = {"name": "short-lived", "scopes": ["chat"]}
-    made = server.request("POST", "/api/apikey/create", headers=headers, json=body).json()["data"]
+    body = {"name": "of a test", "scopes": scopes}
+    made = server.request("POST", "/api/apikey/create", headers=headers, json=body)
+    return made.json()["data"], headers
+
+
+def test_revoked_key_is_reported_in_the_console(owner: Owner, server: Server) -> None:
+    owner.log_in()
+    made, headers = create_key(server, "chat")
     owner.go("console")
     owner.page.select_option("#key", made["key_id"])
     owner.say("hi")
@@ -231,6 +237,65 @@ def test_revoked_key_is_reported_in_the_console(owner: Owner, server: Server) ->
     server.request("POST", "/api/apikey/revoke", headers=headers, json=ended)
     owner.say("hi again")
     owner.page.locator(".note.bad", has_text="401").wait_for()
+
+
+def test_a_message_that_could_not_be_sent_is_kept_and_sent_again(
+    owner: Owner, server: Server
+) -> None:
+    page = owner.page
+    made, _ = create_key(server, "chat", "file")
+    owner.log_in()
+    owner.go("console")
+    page.select_option("#key", made["key_id"])
+    owner.say("ECHO before")
+    owner.wait_answered()
+    page.context.set_offline(True)
+    owner.say("ECHO kept words")
+    page.locator("#thread .note.bad").wait_for()
+    assert page.locator("#thread .msg.user").last.inner_text().count("kept words") == 1
+    page.context.set_offline(False)
+    owner.button("Send again").click()
+    page.locator("#thread .msg:last-child .bubble", has_text="echo: ECHO kept words").wait_for()
+    owner.wait_answered()
+    assert page.locator("#thread .msg.user", has_text="kept words").count() == 1
+
+    page.context.set_offline(True)
+    owner.say("ECHO after a reload")
+    page.locator("#thread .note.bad").wait_for()
+    page.context.set_offline(False)
+    page.reload()
+    owner.button("Take back").click()
+    assert page.input_value("#message") == "ECHO after a reload"
+    assert page.locator("#thread .msg.user", has_text="after a reload").count() == 0
+    page.press("#message", "Enter")
+    page.locator("#thread .msg:last-child .bubble", has_text="echo: ECHO after").wait_for()
+
+
+def test_a_message_waits_for_its_files(owner: Owner, server: Server) -> None:
+    page = owner.page
+    made, _ = create_key(server, "chat", "file")
+    owner.log_in()
+    owner.go("console")
+    page.select_option("#key", made["key_id"])
+    held: list[Any] = []
+    page.route("**/api/v1/file", lambda route: held.append(route))
+    page.set_input_files("#file", {"name": "dot.png", "mimeType": "image/png", "buffer": PNG})
+    page.locator("#attached progress").wait_for()
+    owner.say("What is in this picture?")
+    waiting = owner.text("The message is sent when the files are here.")
+    page.locator("#attached", has_text=waiting).wait_for()
+    assert page.locator("#thread .msg.user").count() == 0
+    held.pop().abort()
+    page.locator("#attached .filechip.bad").wait_for()
+    assert page.input_value("#message") == "What is in this picture?"
+    owner.button("Try again").click()
+    page.press("#message", "Enter")
+    page.locator("#attached", has_text=waiting).wait_for()
+    held.pop().continue_()
+    page.locator("#thread .msg.user img.media").wait_for()
+    owner.wait_answered()
+    assert page.locator("#thread .msg.user").count() == 1
+    assert page.locator("#attached").is_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

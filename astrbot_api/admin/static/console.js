@@ -1,6 +1,7 @@
 // The console: the real API with a real key, as any client would call it.
 
 import { ApiFault, adminData, byId, codeBox, emptyState, h, icon, openDialog, roots, t, toast } from "./dom.js";
+import { Attaching } from "./attaching.js";
 import { LiveAnswer, storedAnswer, userMessage } from "./messages.js";
 import { readEvents } from "./sse.js";
 
@@ -9,13 +10,13 @@ const KEYS = "astrbot_console_keys";
 const MAX_EVENTS = 1000;
 const MAX_RETRIES = 8;
 
-const state = { key: "", config: "", user: "", session: "", run: "", ...JSON.parse(sessionStorage.getItem(STATE) ?? "{}") };
+const state = { key: "", config: "", user: "", session: "", run: "", unsent: null, ...JSON.parse(sessionStorage.getItem(STATE) ?? "{}") };
 const save = () => sessionStorage.setItem(STATE, JSON.stringify(state));
 
 const thread = byId("thread");
 const scroll = byId("scroll");
 const message = byId("message");
-const attached = [];
+const attaching = new Attaching(byId("attached"), `${roots.api}/file`, () => secretOf(state.key));
 let busy = false;
 let lastEventId = 0;
 
@@ -77,8 +78,8 @@ function noteEvent(id, event) {
   if (pinned) eventsList.scrollTop = eventsList.scrollHeight;
 }
 
-function bodyOf(text) {
-  const parts = attached.map((file) => ({ type: file.type, attachment_id: file.id }));
+function bodyOf(text, files = attaching.ready) {
+  const parts = files.map((file) => ({ type: file.type, attachment_id: file.id }));
   const content = parts.length ? [...(text ? [{ type: "plain", text }] : []), ...parts] : text;
   return { message: content, username: state.user, ...(state.session ? { session_id: state.session } : {}), ...(state.config ? { config_id: state.config } : {}) };
 }
@@ -146,7 +147,7 @@ function showEmpty() {
 
 function follow(event, answer) {
   if (event.type === "session_id") state.session = event.session_id;
-  if (event.type === "run_started") state.run = event.data.run_id;
+  if (event.type === "run_started") Object.assign(state, { run: event.data.run_id, unsent: null });
   if (event.type === "end") state.run = "";
   if (["session_id", "run_started", "end"].includes(event.type)) save();
   const pinned = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 120;
@@ -154,8 +155,8 @@ function follow(event, answer) {
   if (pinned) requestAnimationFrame(() => { scroll.scrollTop = scroll.scrollHeight; });
 }
 
-/** Read a stream to its end; one that breaks off is resumed where it broke. */
-async function readTurn(answer, open) {
+/** Read a stream to its end; one that breaks off is resumed where it broke. `onFault` adds to a fault's note. */
+async function readTurn(answer, open, onFault = () => []) {
   setBusy(true);
   let tries = 0;
   let ended = false;
@@ -171,9 +172,11 @@ async function readTurn(answer, open) {
           ended ||= event.type === "end";
         }
       } catch (error) {
-        if (error instanceof ApiFault && error.status) throw error;
+        // Without a run nothing was begun, as far as is known: it is not sent yet.
+        if (!state.run || (error instanceof ApiFault && error.status)) throw error;
       }
-      if (ended || !state.run) break;
+      if (ended) break;
+      if (!state.run) throw new ApiFault(t("The answer broke off before it began."), 0, "offline");
       tries += 1;
       if (tries > MAX_RETRIES) throw new ApiFault(t("The server does not answer. Is it running?"), 0, "offline");
       await new Promise((resolve) => { setTimeout(resolve, Math.min(4000, 250 * 2 ** tries)); });
@@ -183,8 +186,8 @@ async function readTurn(answer, open) {
   } catch (error) {
     state.run = "";
     save();
-    answer.finish(h("p", { class: "note bad", role: "alert" }, error.status ? `${error.status}: ${error.message}` : error.message));
     if (error.status === 401) forgetKey();
+    answer.finish(h("div", { class: "note bad", role: "alert" }, h("p", {}, error.status ? `${error.status}: ${error.message}` : error.message), ...onFault()));
   } finally {
     setBusy(false);
     message.focus();
@@ -199,30 +202,79 @@ function forgetKey() {
 
 const resume = (after) => ask(`/chat/runs/${encodeURIComponent(state.run)}/stream?${new URLSearchParams({ after, username: state.user })}`, { headers: { "Last-Event-ID": String(after) } });
 
+// A message is kept until the server has begun its turn. It has a word of its own, so sending
+// it again joins the turn where the server has begun it and only the answer was lost.
+
+const newWord = () => [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
+
 async function send() {
-  const text = message.value.trim();
-  if (busy || (!text && !attached.length)) return;
+  if (busy || attaching.waits || (!message.value.trim() && !attaching.files.length)) return;
   const user = byId("user").value.trim();
   if (!state.key || !user) {
     toast(state.key ? t("Give a username first.") : t("Choose a key first."), "bad");
     byId(state.key ? "user" : "key").focus();
     return;
   }
+  if (!await attaching.settled()) {
+    toast(t("A file was not uploaded. Try it again, or remove it."), "bad");
+    return;
+  }
+  const text = message.value.trim();
   state.user = user;
-  const body = bodyOf(text);
-  const parts = typeof body.message === "string" ? [{ type: "plain", text: body.message }]
-    : body.message.map((part) => ({ ...part, filename: attached.find((file) => file.id === part.attachment_id)?.name }));
-  add(userMessage(parts, state.user, loadFile));
+  const files = attaching.take().map(({ id, type, name }) => ({ id, type, name }));
+  const unsent = { word: newWord(), text, files, body: bodyOf(text, files) };
   message.value = "";
   grow();
-  attached.length = 0;
-  showAttached();
+  await deliver(unsent, showUnsent(unsent));
+}
+
+function showUnsent({ body, files }) {
+  const parts = typeof body.message === "string" ? [{ type: "plain", text: body.message }]
+    : body.message.map((part) => ({ ...part, filename: files.find((file) => file.id === part.attachment_id)?.name }));
+  const shown = userMessage(parts, body.username, loadFile);
+  add(shown);
+  return shown;
+}
+
+async function deliver(unsent, shown) {
   lastEventId = 0;
+  state.unsent = unsent;
+  save();
   const answer = new LiveAnswer(loadFile);
   add(answer.element);
   scroll.scrollTop = scroll.scrollHeight;
-  save();
-  await readTurn(answer, () => ask("/chat", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }));
+  const headers = { "Content-Type": "application/json", "Idempotency-Key": unsent.word };
+  await readTurn(answer, () => ask("/chat", { method: "POST", headers, body: JSON.stringify(unsent.body) }),
+    () => (state.unsent ? unsentButtons(unsent, shown, answer.element) : []));
+}
+
+/** What can be done with a message that was not sent. */
+function unsentButtons(unsent, shown, note) {
+  const button = (label, act) => h("button", { class: "btn small", type: "button", onclick: () => {
+    if (busy) return;
+    note.remove();
+    act();
+  } }, label);
+  return [h("div", { class: "actions" },
+    button(t("Send again"), () => deliver(unsent, shown)),
+    button(t("Take back"), () => {
+      shown.remove();
+      state.unsent = null;
+      save();
+      message.value = [unsent.text, message.value].filter(Boolean).join("\n");
+      attaching.restore(unsent.files);
+      grow();
+      message.focus();
+    }))];
+}
+
+/** After a reload: a message that was on its way, or was not sent. */
+function restoreUnsent() {
+  if (!state.unsent) return;
+  const shown = showUnsent(state.unsent);
+  const note = h("div", { class: "note bad msg", role: "alert" }, h("p", {}, t("This message was not sent, or its answer was lost.")));
+  note.append(...unsentButtons(state.unsent, shown, note));
+  add(note);
 }
 
 async function stop() {
@@ -236,7 +288,10 @@ async function stop() {
 
 /** After a reload: show what is stored, and go on with a turn that still runs. */
 async function restore() {
-  if (!state.session || !state.key) return showEmpty();
+  if (!state.session || !state.key) {
+    showEmpty();
+    return restoreUnsent();
+  }
   try {
     const query = new URLSearchParams({ username: state.user, limit: "100", order: "desc" });
     const page = (await (await ask(`/chat/sessions/${encodeURIComponent(state.session)}/messages?${query}`)).json()).data;
@@ -249,7 +304,7 @@ async function restore() {
     return showEmpty();
   }
   scroll.scrollTop = scroll.scrollHeight;
-  if (!state.run) return undefined;
+  if (!state.run) return restoreUnsent();
   const answer = new LiveAnswer(loadFile);
   add(answer.element);
   scroll.scrollTop = scroll.scrollHeight;
@@ -259,32 +314,6 @@ async function restore() {
 function showStored(row) {
   const content = row.content;
   return content.type === "user" ? userMessage(content.message, row.sender_name ?? state.user, loadFile, row.created_at) : storedAnswer(content, loadFile, row.created_at);
-}
-
-// Files
-
-function showAttached() {
-  const box = byId("attached");
-  box.hidden = attached.length === 0;
-  box.replaceChildren(...attached.map((file) => h("span", { class: "filechip" }, icon("file"), file.name,
-    h("button", { class: "btn ghost icon-only small", type: "button", "aria-label": t("Remove {name}", { name: file.name }), onclick: () => {
-      attached.splice(attached.indexOf(file), 1);
-      showAttached();
-    } }, icon("close")))));
-}
-
-async function upload(files) {
-  for (const file of files) {
-    const form = new FormData();
-    form.append("file", file, file.name || "pasted.png");
-    try {
-      const { data } = await (await ask("/file", { method: "POST", body: form })).json();
-      attached.push({ id: data.attachment_id, type: data.type, name: data.filename });
-      showAttached();
-    } catch (error) {
-      toast(`${file.name}: ${error.message}`, "bad");
-    }
-  }
 }
 
 // The form
@@ -305,7 +334,7 @@ message.addEventListener("paste", (event) => {
   const files = [...event.clipboardData.files];
   if (!files.length) return;
   event.preventDefault();
-  upload(files);
+  attaching.add(files);
 });
 byId("composer").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -314,21 +343,21 @@ byId("composer").addEventListener("submit", (event) => {
 byId("stop").addEventListener("click", stop);
 byId("attach").addEventListener("click", () => byId("file").click());
 byId("file").addEventListener("change", (event) => {
-  upload([...event.target.files]);
+  attaching.add([...event.target.files]);
   event.target.value = "";
 });
 for (const name of ["dragover", "dragleave", "drop"]) {
   document.querySelector(".console-main").addEventListener(name, (event) => {
     event.preventDefault();
     byId("composer").classList.toggle("drop", name === "dragover");
-    if (name === "drop") upload([...event.dataTransfer.files]);
+    if (name === "drop") attaching.add([...event.dataTransfer.files]);
   });
 }
 
 function startAnew() {
-  state.session = "";
-  state.run = "";
+  Object.assign(state, { session: "", run: "", unsent: null });
   save();
+  attaching.clear();
   eventsList.replaceChildren();
   eventCount = 0;
   byId("counter").textContent = "";

@@ -1,0 +1,118 @@
+// The files of the composer: they are uploaded at once, and a message waits for them.
+
+import { ApiFault, bytes, h, icon, t } from "./dom.js";
+
+export class Attaching {
+  /** `box` shows the files; `secret` resolves to the key that uploads them to `url`. */
+  constructor(box, url, secret) {
+    this.box = box;
+    this.url = url;
+    this.secret = secret;
+    this.files = [];
+    this.waits = false;
+  }
+
+  /** What is here whole. */
+  get ready() { return this.files.filter((one) => one.id); }
+
+  /** Upload files, one after another. */
+  add(files) {
+    for (const file of files) {
+      const one = { file, name: file.name || "pasted.png", type: "file", id: "", fault: "", part: 0 };
+      this.files.push(one);
+      this.#begin(one);
+    }
+  }
+
+  /** Put back what was attached before. */
+  restore(files) {
+    this.files.push(...files);
+    this.show();
+  }
+
+  /** Take all files: what a message sends along. */
+  take() {
+    const taken = this.ready;
+    this.clear();
+    return taken;
+  }
+
+  clear() {
+    for (const one of this.files) one.request?.abort();
+    this.files = [];
+    this.show();
+  }
+
+  /** Resolve when no upload runs: to whether all files are here. */
+  async settled() {
+    this.waits = true;
+    this.show();
+    while (this.files.some((one) => one.running)) await Promise.all(this.files.map((one) => one.running));
+    this.waits = false;
+    this.show();
+    return this.files.every((one) => one.id);
+  }
+
+  #begin(one) {
+    Object.assign(one, { fault: "", part: 0 });
+    one.running = (this.last ?? Promise.resolve()).then(() => this.#upload(one)).then(
+      (data) => Object.assign(one, { id: data.attachment_id, type: data.type, name: data.filename }),
+      (error) => { one.fault = error.message; },
+    ).finally(() => {
+      one.running = null;
+      this.show();
+    });
+    this.last = one.running;
+    this.show();
+  }
+
+  async #upload(one) {
+    const secret = await this.secret();
+    if (!this.files.includes(one)) throw new ApiFault("", 0, "aborted");
+    const form = new FormData();
+    form.append("file", one.file, one.name);
+    const request = new XMLHttpRequest(); // fetch says nothing of how far an upload is
+    one.request = request;
+    request.open("POST", this.url);
+    request.setRequestHeader("Authorization", `Bearer ${secret}`);
+    request.responseType = "json";
+    request.upload.onprogress = (event) => {
+      one.part = event.total ? event.loaded / event.total : 0;
+      this.#showPart(one);
+    };
+    await new Promise((resolve) => {
+      request.onloadend = resolve;
+      request.send(form);
+    });
+    if (request.status === 200 && request.response?.data) return request.response.data;
+    if (request.status) throw new ApiFault(request.response?.message ?? request.statusText, request.status);
+    throw new ApiFault(t("The server does not answer. Is it running?"), 0, "offline");
+  }
+
+  #showPart(one) {
+    if (!one.bar) return;
+    one.bar.value = one.part;
+    one.note.textContent = `${Math.floor(one.part * 100)} % · ${bytes(one.file.size)}`;
+  }
+
+  show() {
+    this.box.hidden = this.files.length === 0;
+    this.box.replaceChildren(...this.files.map((one) => this.#chip(one)),
+      this.waits ? h("span", { class: "small muted", role: "status" }, t("The message is sent when the files are here.")) : "");
+  }
+
+  #chip(one) {
+    one.bar = one.id || one.fault ? null : h("progress", { max: 1, value: one.part, "aria-label": one.name });
+    one.note = h("span", { class: "small muted nowrap" });
+    const again = one.fault ? h("button", { class: "btn ghost small", type: "button", onclick: () => this.#begin(one) }, t("Try again")) : null;
+    const chip = h("span", { class: one.fault ? "filechip bad" : "filechip" }, icon("file"), h("span", { class: "name" }, one.name), one.bar, one.note,
+      one.fault ? h("span", { class: "small", role: "alert" }, one.fault) : null, again,
+      h("button", { class: "btn ghost icon-only small", type: "button", "aria-label": t("Remove {name}", { name: one.name }), onclick: () => {
+        this.files.splice(this.files.indexOf(one), 1);
+        one.request?.abort();
+        this.show();
+      } }, icon("close")));
+    this.#showPart(one);
+    return chip;
+  }
+}
