@@ -117,6 +117,7 @@ def _take(url: str) -> bytes:
 
 def _talk(page: Page, url: str) -> bytes:
     page.goto(f"{url}/admin/login")
+    page.fill("#username", "astrbot")
     page.fill("#password", PASSWORD)
     page.click("button[type=submit]")
     page.wait_for_url("**/admin/")

@@ -15,6 +15,12 @@ from ..owner.login import Login
 #: The cookie of the pages; scripts cannot read it.
 COOKIE = "astrbot_owner"
 
+#: The cookie of a browser that was logged in before. It opens nothing: its failed logins are
+#: counted apart from those of strangers.
+BROWSER_COOKIE = "astrbot_browser"
+
+_BROWSER_AGE_S = 400 * 24 * 3600
+
 #: The header in which a page sends its token back.
 CSRF_HEADER = "X-CSRF-Token"
 
@@ -112,6 +118,14 @@ def set_cookie(response: Response, token: str) -> None:
     """Give the browser its login."""
     response.set_cookie(
         COOKIE, token, max_age=get_state().owner.session_s, path=_cookie_path(),
+        secure=request.is_secure, httponly=True, samesite="Strict",
+    )  # fmt: skip
+
+
+def set_browser_cookie(response: Response, signed: str) -> None:
+    """Have the browser known at its next login."""
+    response.set_cookie(
+        BROWSER_COOKIE, signed, max_age=_BROWSER_AGE_S, path=_cookie_path(),
         secure=request.is_secure, httponly=True, samesite="Strict",
     )  # fmt: skip
 

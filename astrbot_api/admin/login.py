@@ -8,7 +8,15 @@ from ..errors import ApiError
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok, ok_secret
 from ..http.state import get_state
-from .access import AdminBlueprint, clear_cookie, get_address, require_owner, set_cookie
+from .access import (
+    BROWSER_COOKIE,
+    AdminBlueprint,
+    clear_cookie,
+    get_address,
+    require_owner,
+    set_browser_cookie,
+    set_cookie,
+)
 
 blp = AdminBlueprint("auth", __name__, url_prefix="/auth", public=True)
 
@@ -28,11 +36,13 @@ def log_in() -> Response:
     if not isinstance(name, str) or not isinstance(password, str):
         raise ApiError("invalid_request", _BAD_BODY)
     state = get_state()
-    token = state.owner.log_in(name.strip(), password, get_address())
+    browser = request.cookies.get(BROWSER_COOKIE, "")
+    token = state.owner.log_in(name.strip(), password, get_address(), browser)
     # The hints are about ways to store passwords that this server never had.
     hints = dict.fromkeys(("change_pwd_hint", "md5_pwd_hint", "password_upgrade_required"), False)
     answer = ok_secret({"token": token, "username": name.strip(), **hints})
     set_cookie(answer, token)
+    set_browser_cookie(answer, state.owner.sign_browser(name.strip(), browser))
     return answer
 
 

@@ -121,7 +121,6 @@ def _render(template: str, page: str, login: Login | None) -> Response:
         api_root=f"{_root()}/api/v1",
         csrf=state.owner.csrf_token(login) if login else "",
         owner=login.name if login else "",
-        owner_name=state.settings.owner_name,
         has_owner=login is not None or state.owner.has_owner(),
         audit_days=state.settings.audit_days,
         version=_version(),

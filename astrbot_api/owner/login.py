@@ -6,6 +6,8 @@ import hmac
 import ipaddress
 import math
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,9 +26,16 @@ from .secret_key import load_secret
 #: A login that failed counts for this long.
 _WINDOW_US = 15 * 60 * 1_000_000
 
-#: Most logins of a window that may fail from one address, and to one name.
+#: Most logins of a window that may fail from one address, or from a browser that was logged in.
 _MAX_OF_ADDRESS = 10
-_MAX_OF_NAME = 50
+
+#: Failures of a name in a window after which each further attempt waits, and for how long. A
+#: name is never closed, or strangers could keep its owner out.
+_QUICK_OF_NAME = 20
+_WAIT_S = 2.0
+
+#: Most attempts that wait at once in this process.
+_MAX_WAITING = 20
 
 #: The recorded server's words; clients show them.
 _WRONG = "用户名或密码错误"
@@ -41,11 +50,18 @@ class Login:
 
 
 class OwnerLogin:
-    """Logs the owner in and out, for all workers of an application."""
+    """Logs the owner in and out, for all workers of an application.
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    :param wait: Called with the seconds for which an attempt is held up.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, wait: Callable[[float], object] = time.sleep
+    ) -> None:
         self._settings = settings
         self._store = store
+        self._wait = wait
+        self._waiting = 0
 
     @cached_property
     def _secret(self) -> str:
@@ -66,16 +82,18 @@ class OwnerLogin:
         with self._store.read() as db:
             return owners.has_owner(db)
 
-    def log_in(self, name: str, password: str, address: str) -> str:
+    def log_in(self, name: str, password: str, address: str, browser: str = "") -> str:
         """Check a password and begin a session.
 
         An attempt is counted before the password is looked at, so that many at
         once are no way round the limit.
 
+        :param browser: What :meth:`sign_browser` returned after an earlier login; empty: nothing.
         :returns: The token of the login.
         :raises ApiError: ``login_failed``, or ``too_many_logins``.
         """
-        self._throttle(name, address)
+        subject = self._find_browser(browser, name) or _subject_of(address)
+        self._throttle(name, address, subject)
         with self._store.read() as db:
             known = owners.find_password_hash(db, name)
         if not verify_password(known, password):
@@ -85,7 +103,7 @@ class OwnerLogin:
         session_key = secrets.token_urlsafe(24)
 
         def job(db: peewee.Database) -> None:
-            owners.forget_failures(db, _subject_of(address))
+            owners.forget_failures(db, subject)
             owners.forget_failures(db, f"name {name}")
             owners.begin_session(db, session_key, name, address, self.session_s * 1_000_000)
 
@@ -120,34 +138,70 @@ class OwnerLogin:
         """Return whether a token is this login's."""
         return hmac.compare_digest(self.csrf_token(login).encode(), token.encode())
 
-    def _throttle(self, name: str, address: str) -> None:
-        """Count an attempt. :raises ApiError: ``too_many_logins``."""
-        name_subject, address_subject = f"name {name[:200]}", _subject_of(address)
+    def sign_browser(self, name: str, before: str = "") -> str:
+        """Return what a browser keeps after a login: its next attempts have a count of their own.
 
-        def job(db: peewee.Database) -> tuple[tuple[int, int], tuple[int, int]]:
-            of_address = owners.count_attempt(db, address_subject, _WINDOW_US)
-            if of_address[0] > _MAX_OF_ADDRESS:
-                # One address alone must not lock the name for all others.
-                return of_address, (0, 0)
-            return of_address, owners.count_attempt(db, name_subject, _WINDOW_US)
+        :param before: What it has; kept where it is of this name.
+        """
+        known = self._find_browser(before, name)
+        return before if known else str(self._browsers.dumps([name, secrets.token_urlsafe(12)]))
 
-        of_address, of_name = self._store.write(job)
-        until = 0
-        if of_address[0] > _MAX_OF_ADDRESS:
-            until = of_address[1]
-        elif of_name[0] > _MAX_OF_NAME:
-            until = of_name[1]
-        if not until:
-            return
-        if of_address[0] == _MAX_OF_ADDRESS + 1 or of_name[0] == _MAX_OF_NAME + 1:
-            entry = AuditEntry("login_throttled", name, address)
-            write_audited(self._store, lambda db: None, lambda _: entry)
-        wait_s = max(1, math.ceil((until - now_us()) / 1_000_000))
-        raise ApiError(
-            "too_many_logins",
-            f"too many logins failed; try again in {wait_s} s",
-            retry_after_s=wait_s,
-        )
+    @cached_property
+    def _browsers(self) -> URLSafeSerializer:
+        return URLSafeSerializer(self._secret, salt="astrbot-api browser of an owner")
+
+    def _find_browser(self, signed: str, name: str) -> str | None:
+        """Return whose failures count together, of a browser that this name was logged in with."""
+        if not signed:
+            return None
+        try:
+            of_name, browser = self._browsers.loads(signed)
+        except (BadSignature, ValueError):
+            return None
+        return f"browser {browser}" if of_name == name else None
+
+    def _throttle(self, name: str, address: str, subject: str) -> None:
+        """Count an attempt, and hold it up where its name is attacked.
+
+        :raises ApiError: ``too_many_logins``.
+        """
+        name_subject = f"name {name[:200]}"
+        of_stranger = not subject.startswith("browser ")
+
+        def job(db: peewee.Database) -> tuple[tuple[int, int], int]:
+            counted = owners.count_attempt(db, subject, _WINDOW_US)
+            if counted[0] > _MAX_OF_ADDRESS or not of_stranger:
+                return counted, 0  # one address, or the owner, does not slow the name down
+            return counted, owners.count_attempt(db, name_subject, _WINDOW_US)[0]
+
+        (failures, until), of_name = self._store.write(job)
+        if failures > _MAX_OF_ADDRESS:
+            if failures == _MAX_OF_ADDRESS + 1:
+                self._note_throttled(name, address)
+            raise _too_many(max(1, math.ceil((until - now_us()) / 1_000_000)))
+        if of_name > _QUICK_OF_NAME:
+            if of_name == _QUICK_OF_NAME + 1:
+                self._note_throttled(name, address)
+            self._hold_up()
+
+    def _hold_up(self) -> None:
+        if self._waiting >= _MAX_WAITING:
+            raise _too_many(math.ceil(_WAIT_S))
+        self._waiting += 1
+        try:
+            self._wait(_WAIT_S)
+        finally:
+            self._waiting -= 1
+
+    def _note_throttled(self, name: str, address: str) -> None:
+        entry = AuditEntry("login_throttled", name, address)
+        write_audited(self._store, lambda db: None, lambda _: entry)
+
+
+def _too_many(wait_s: int) -> ApiError:
+    return ApiError(
+        "too_many_logins", f"too many logins failed; try again in {wait_s} s", retry_after_s=wait_s
+    )
 
 
 def create_first_owner(settings: Settings, store: Store) -> str | None:

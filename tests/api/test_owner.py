@@ -143,16 +143,58 @@ def test_eleventh_failure_of_an_address_is_refused_on_every_worker(owned: Api) -
     other.extensions["astrbot_api"].close()
 
 
-def test_name_is_throttled_over_many_addresses(owned: Api) -> None:
-    statuses = [
-        owned.client.post(
-            "/api/auth/login",
-            json={"username": "astrbot", "password": "no"},
-            environ_base={"REMOTE_ADDR": f"192.0.2.{number}"},
-        ).status_code
-        for number in range(51)
-    ]
-    assert statuses == [401] * 50 + [429]
+def log_in_from(api: Api, number: int, password: str = "no") -> TestResponse:
+    """Try to log in from an address of its own."""
+    return api.client.post(
+        "/api/auth/login",
+        json={"username": "astrbot", "password": password},
+        environ_base={"REMOTE_ADDR": f"192.0.2.{number}"},
+    )
+
+
+def test_strangers_slow_a_name_down_and_cannot_close_it(
+    owned: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(owned.state.owner, "_wait", waits.append)
+    statuses = {log_in_from(owned, number).status_code for number in range(50)}
+    assert statuses == {401}
+    assert waits == [2.0] * 30
+    assert log_in_from(owned, 99, PASSWORD).status_code == 200
+    assert actions(owned).count("login_throttled") == 1
+
+
+def test_no_more_than_some_attempts_wait_at_once(
+    owned: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned.state.owner, "_wait", lambda seconds: None)
+    for number in range(21):
+        log_in_from(owned, number)
+    monkeypatch.setattr(owned.state.owner, "_waiting", 20)
+    refused = log_in_from(owned, 50)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "2")
+
+
+def test_a_browser_that_was_logged_in_has_a_count_of_its_own(
+    owned: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(owned.state.owner, "_wait", waits.append)
+    assert log_in_from(owned, 1, PASSWORD).status_code == 200
+    cookie = owned.client.get_cookie("astrbot_browser")
+    assert cookie is not None
+    owned.client.delete_cookie("astrbot_browser")
+    for number in range(30):  # strangers, and the owner's own address is closed
+        log_in_from(owned, 1 if number < 11 else number)
+    assert log_in_from(owned, 1, PASSWORD).status_code == 429
+    waits.clear()
+    owned.client.set_cookie("astrbot_browser", cookie.value)
+    assert log_in_from(owned, 1, PASSWORD).status_code == 200
+    assert waits == []
+    # Its own failures close it, and a forged one is a stranger's.
+    assert [log_in_from(owned, 1).status_code for _ in range(11)] == [401] * 10 + [429]
+    owned.client.set_cookie("astrbot_browser", f"{cookie.value}x")
+    assert log_in_from(owned, 77, PASSWORD).status_code == 200
 
 
 def test_addresses_of_one_ipv6_network_count_together() -> None:
@@ -324,11 +366,11 @@ def test_first_use_of_a_key_is_noted_once(owned: Api, post: Callable[..., TestRe
 
 def test_old_entries_are_removed(owned: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     log_in(owned.client, "no")
-    remove_old_rows(owned.state.db, 90)
+    remove_old_rows(owned.state.db, 90, 30)
     assert actions(owned) == ["login_failed"]
     later = keys.now_us() + 91 * keys.DAY_US
     monkeypatch.setattr("astrbot_api.worker.chores.now_us", lambda: later)
-    remove_old_rows(owned.state.db, 90)
+    remove_old_rows(owned.state.db, 90, 30)
     assert actions(owned) == []
 
 

@@ -84,6 +84,7 @@ class Owner:
         """Log in as a person would, from the root."""
         self.page.goto(f"{self.url}/")
         assert self.page.url.endswith("/admin/login")
+        self.page.fill("#username", "astrbot")
         self.page.fill("#password", PASSWORD)
         self.page.click("button[type=submit]")
         self.page.wait_for_url("**/admin/")
@@ -129,6 +130,8 @@ def owner(browser: Any, server: Server, request: pytest.FixtureRequest) -> Itera
 
 def test_wrong_password_is_reported_and_no_page_opens(owner: Owner) -> None:
     owner.go("login")
+    assert "astrbot" not in owner.page.input_value("#username")
+    owner.page.fill("#username", "astrbot")
     owner.page.fill("#password", "wrong one")
     owner.page.click("button[type=submit]")
     fault = owner.page.locator("#fault")
