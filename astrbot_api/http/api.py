@@ -28,6 +28,7 @@ from .im.routes import blp as im
 from .inbox.routes import blp as inbox
 from .keys.routes import blp as keys
 from .lists.routes import LISTS
+from .mcp.routes import blp as mcp
 from .openai_errors import OPENAI_RULE, list_aliases
 from .openapi.documents import OpenapiDocuments
 from .request_hooks import add_request_hooks
@@ -59,6 +60,7 @@ RESOURCES: tuple[ApiBlueprint, ...] = (
     openai,
     agui,
     aisdk,
+    mcp,
     *LISTS,
     docs,
     widget,

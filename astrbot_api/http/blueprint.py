@@ -64,36 +64,45 @@ def read_json_object(
     max_bytes: int = SMALL_JSON_BYTES,
     keep: bool = False,
 ) -> dict[str, Any]:
-    """Read the body as one JSON object.
+    """Read the body as one JSON object; no body at all is an empty one.
 
     :param carries_message: Whether it may be as long as a message may be.
     :param max_bytes: Its limit otherwise.
     :param keep: Whether a view reads it again.
-    :raises ApiError: ``body_too_large``, ``unsupported_media_type``,
-        ``malformed_json`` or ``invalid_request``.
+    :raises ApiError: as :func:`read_json`, or ``invalid_request``.
     """
     limit = get_state().settings.max_json_bytes
-    body = read_body(req, limit if carries_message else min(max_bytes, limit), keep=keep)
-    if not body.removeprefix(BOM_UTF8).strip():
-        return {}
-    if req.mimetype != "application/json" and not req.mimetype.endswith("+json"):
-        raise ApiError("unsupported_media_type", "Content-Type must be application/json")
-    check_coding(req)
-    _check_charset(req, body)
-    try:
-        value = load_json(body.removeprefix(BOM_UTF8))
-    except JsonDepthError as error:
-        raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
-    except JsonLimitError as error:
-        raise ApiError("invalid_request", f"the request body is refused: {error}") from error
-    except orjson.JSONDecodeError as error:
-        raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
+    value = read_json(req, limit if carries_message else min(max_bytes, limit), keep=keep)
     # The recorded server takes null and false for an empty object.
     if value is None or value is False:
         return {}
     if not isinstance(value, dict):
         raise ApiError("invalid_request", "the request body must be a JSON object")
     return value
+
+
+def read_json(req: Request, max_bytes: int, *, keep: bool = False) -> Any:
+    """Read the body as JSON; None: there is none.
+
+    :param keep: Whether a view reads it again.
+    :raises ApiError: ``body_too_large``, ``unsupported_media_type``,
+        ``malformed_json`` or ``invalid_request``.
+    """
+    body = read_body(req, max_bytes, keep=keep)
+    if not body.removeprefix(BOM_UTF8).strip():
+        return None
+    if req.mimetype != "application/json" and not req.mimetype.endswith("+json"):
+        raise ApiError("unsupported_media_type", "Content-Type must be application/json")
+    check_coding(req)
+    _check_charset(req, body)
+    try:
+        return load_json(body.removeprefix(BOM_UTF8))
+    except JsonDepthError as error:
+        raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
+    except JsonLimitError as error:
+        raise ApiError("invalid_request", f"the request body is refused: {error}") from error
+    except orjson.JSONDecodeError as error:
+        raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
 
 
 def check_coding(req: Request) -> None:

@@ -67,13 +67,12 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
     :raises ApiError: for whatever is refused; nothing is stored then.
     """
     state, caller = get_state(), get_caller()
-    rules = _get_rules()
-    username = find_username(asked.username) or f"{asked.protocol}:{caller.key_prefix}"
-    _check_name(username)
+    rules = get_rules()
+    username = choose_username(asked.protocol, asked.username)
     if rules.session_id is not None and asked.session_id:
         rules.check_session(asked.session_id)
     session_id = asked.session_id or rules.session_id or ""
-    config = _find_config_id(asked.config)
+    config = find_config_id(asked.config)
     tools = read_parameters({"tools": _read_tools(asked.tools)}).tools
     if not asked.messages:  # nothing of them can be given to a model
         raise ApiError("message_empty", EMPTY_MESSAGE)
@@ -117,7 +116,7 @@ def resume_conversation(session_id: str, username: str) -> Watch | None:
     username = find_username(username)
     if username:
         check_username(username)
-    rules = _get_rules()
+    rules = get_rules()
     if rules.session_id is not None:
         rules.check_session(session_id)
     with state.db.read() as db:
@@ -133,9 +132,23 @@ def resume_conversation(session_id: str, username: str) -> Watch | None:
     return state.chat.service.resume(run, 0, get_holder(), find_abort(request))
 
 
+def choose_username(protocol: str, sent: str) -> str:
+    """Return the username that a request speaks as; one of the key's own where it names none.
+
+    :raises ApiError: ``invalid_request``, ``username_reserved`` or ``key_restricted``.
+    """
+    username = find_username(sent) or f"{protocol}:{get_caller().key_prefix}"
+    check_text("username", username)
+    limit = get_state().settings.max_username_chars
+    if len(username) > limit:
+        raise refuse(f"username has {len(username)} characters; at most {limit} are allowed")
+    check_username(username)
+    return username
+
+
 def find_username(sent: str) -> str:
     """Return the username that was sent, or the one that the key has; empty: none."""
-    rules = _get_rules()
+    rules = get_rules()
     return sent or rules.username or rules.default_username or ""
 
 
@@ -173,20 +186,17 @@ def refuse(message: str) -> ApiError:
     return ApiError("invalid_request", message)
 
 
-def _get_rules() -> KeyRules:
+def get_rules() -> KeyRules:
+    """Return the guard rails of the caller's key."""
     guard = get_caller().guard
     return guard.rules if guard else NO_RULES
 
 
-def _check_name(username: str) -> None:
-    check_text("username", username)
-    limit = get_state().settings.max_username_chars
-    if len(username) > limit:
-        raise refuse(f"username has {len(username)} characters; at most {limit} are allowed")
-    check_username(username)
+def find_config_id(config: str) -> str:
+    """Return the id of a config that is named by its id or its name; empty: by neither.
 
-
-def _find_config_id(config: str) -> str:
+    :raises ApiError: ``config_not_found`` or ``config_ambiguous``.
+    """
     if not config:
         return ""
     configs = get_state().agents.configs

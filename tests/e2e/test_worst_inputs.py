@@ -90,6 +90,7 @@ ROUTES = {
     ("POST", "/api/v1/im/message"): MESSAGE,
     ("POST", "/api/v1/im/messages"): MESSAGE,
     ("POST", "/api/v1/keys/session"): SMALL,
+    ("POST", "/api/v1/mcp"): MESSAGE,
     ("POST", "/api/v1/openai/chat/completions"): MESSAGE,
     ("POST", "/api/v1/openai/conversations"): MESSAGE,
     ("POST", "/api/v1/openai/conversations/<conversation_id>"): SMALL,

@@ -1,0 +1,211 @@
+"""The tool ``chat``: a turn, and its events on the way to a client of MCP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from flask import request
+
+from ...chat.turns.reply import ReplyFold
+from ...chat.turns.turn import TurnRequest
+from ...chat.watching.watch import Numbered, Watch
+from ...db.idempotency import ClientKey
+from ...errors import ApiError, StorageError
+from ...events import MAX_LINE_BYTES, Event, decode_event, encode_line
+from ...messages import parse_chat_message
+from ..auth import get_caller
+from ..conversation import find_config_id, get_rules
+from ..sse import Rendering, find_abort, frame
+from ..state import get_state
+from .messages import Call
+
+CHAT = "chat"
+
+#: Most configs that the schema lists.
+_MAX_LISTED = 100
+
+#: Most characters of one piece of progress.
+_MAX_PIECE_CHARS = 30_000
+
+_OUTPUT = {
+    "type": "object",
+    "properties": {
+        "session_id": {"type": "string", "description": "Send it again to go on."},
+        "run_id": {"type": "string"},
+        "text": {"type": "string", "description": "The answer."},
+        "truncated": {"type": "boolean", "description": "The session has all of it."},
+        "attachments": {"type": "array", "items": {"type": "object"}},
+    },
+    "required": ["session_id", "run_id", "text"],
+}
+
+
+def describe_chat() -> dict[str, Any]:
+    """Return the tool as a client is shown it: with the configs that the key may use."""
+    allowed = get_rules().configs
+    ids = [
+        one.id for one in get_state().agents.configs.list_configs()
+        if allowed is None or one.id in allowed
+    ]  # fmt: skip
+    config: dict[str, Any] = {"type": "string", "description": "Which agent answers."}
+    if len(ids) <= _MAX_LISTED:
+        config["enum"] = ids
+    return {
+        "name": CHAT,
+        "title": "Ask the agent",
+        "description": (
+            "Sends a message to an agent, which may use its own tools, and returns its answer. "
+            "The conversation goes on where session_id is that of an earlier answer."
+        ),
+        "inputSchema": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string", "minLength": 1, "description": "What to say."},
+                "session_id": {
+                    "type": "string",
+                    "description": "The conversation to go on with. Left out: a new one.",
+                },
+                "config": config,
+            },
+            "required": ["message"],
+        },
+        "outputSchema": _OUTPUT,
+        "annotations": {"title": "Ask the agent", "readOnlyHint": False, "openWorldHint": True},
+    }
+
+
+def open_chat(call: Call, username: str, client_key: ClientKey | None) -> Watch:
+    """Begin the turn that a call asks for.
+
+    :param client_key: What its client calls the request, if it may send it again.
+    :raises ApiError: for whatever is refused; nothing is stored then.
+    """
+    state, caller, rules = get_state(), get_caller(), get_rules()
+    arguments = call.params.get("arguments") or {}
+    session_id = _read_text(arguments, "session_id") or rules.session_id or ""
+    if len(session_id) > state.settings.max_session_id_chars:
+        raise ApiError("invalid_request", "session_id is too long")
+    rules.check_session(session_id)
+    return state.chat.service.open(
+        TurnRequest(
+            username=username,
+            segments=parse_chat_message(
+                _read_text(arguments, "message"),
+                max_chars=state.settings.max_message_chars,
+                max_segments=state.settings.max_segments,
+            ),
+            session_id=session_id,
+            shown_session_id=session_id,
+            config_id=find_config_id(_read_text(arguments, "config")),
+            key_id=caller.key_id,
+            guard=caller.guard,
+            client_key=client_key,
+        ),
+        find_abort(request),
+    )
+
+
+def _read_text(arguments: Any, name: str) -> str:
+    value = arguments.get(name) if isinstance(arguments, dict) else None
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ApiError("invalid_request", f"{name} must be a string")
+    return value.strip()
+
+
+def describe_refusal(call: Call, error: ApiError) -> dict[str, Any]:
+    """Return the result of a turn that was refused: a model can put its arguments right."""
+    text = {"type": "text", "text": f"{error.code}: {error.message}"}
+    return call.answer({"content": [text], "isError": True})
+
+
+@dataclass(slots=True)
+class ChatAnswer(Rendering):
+    """One turn on its way to a client of MCP: its progress, then its result."""
+
+    call: Call
+    run_id: str
+    session_id: str
+    fold: ReplyFold = field(default_factory=ReplyFold)
+    _chars: int = 0
+
+    def render(self, events: Sequence[Numbered]) -> bytes:
+        """Return news of the turn, if the client wants them; a pushed message is left out."""
+        pieces = []
+        for number, line in events:
+            if number is not None:
+                event = decode_event(line)
+                self.fold.add(event)
+                pieces.append(_describe_progress(event))
+        said = "".join(pieces)
+        token = self.call.progress_token
+        if token is None or not said:
+            return b""
+        return b"".join(
+            self._notify(token, said[at : at + _MAX_PIECE_CHARS])
+            for at in range(0, len(said), _MAX_PIECE_CHARS)
+        )
+
+    def finish(self) -> bytes:
+        """Return the frame with the result."""
+        return _message(self.describe())
+
+    def fail(self, error: StorageError) -> bytes:
+        """Return the last frame when the events cannot be read."""
+        return _message(describe_refusal(self.call, ApiError("storage_error", str(error))))
+
+    def describe(self) -> dict[str, Any]:
+        """Return the response with the result of the turn, short enough for a line."""
+        text, failed = self.fold.text, self.fold.error
+        if failed is not None:
+            text = "\n\n".join(filter(None, [text, f"{failed['code']}: {failed['data']}"]))
+        whole = len(text)
+        while True:
+            response = self._describe(text, truncated=len(text) < whole)
+            if len(encode_line(response)) < MAX_LINE_BYTES - 64 or not text:
+                return response
+            text = text[: len(text) * 3 // 4]
+
+    def _describe(self, text: str, *, truncated: bool) -> dict[str, Any]:
+        result: dict[str, Any] = {
+            "session_id": self.session_id, "run_id": self.run_id, "text": text,
+        }  # fmt: skip
+        if truncated:
+            result["truncated"] = True
+        if self.fold.files:
+            names = ("attachment_id", "type", "filename")
+            result["attachments"] = [
+                {name: part[name] for name in names} for part in self.fold.files
+            ]
+        content = [{"type": "text", "text": text}]
+        return self.call.answer(
+            {
+                "content": content,
+                "structuredContent": result,
+                "isError": self.fold.error is not None,
+            }
+        )
+
+    def _notify(self, token: str | int, piece: str) -> bytes:
+        self._chars += len(piece)  # it must grow each time
+        params = {"progressToken": token, "progress": self._chars, "message": piece}
+        return _message({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+
+
+def _describe_progress(event: Event) -> str:
+    """Return what an event adds to the news: text of the answer, or the name of a tool."""
+    if event["type"] != "plain":
+        return ""
+    if event["chain_type"] is None:
+        return str(event["data"])
+    if event["chain_type"] == "tool_call":
+        return f"[{orjson.loads(event['data'])['name']}]\n"
+    return ""
+
+
+def _message(value: dict[str, Any]) -> bytes:
+    return frame(encode_line(value))

@@ -1,0 +1,182 @@
+"""Messages of JSON-RPC as MCP has them: what is read, and what is answered.
+
+Source: https://modelcontextprotocol.io/specification, the versions of :data:`VERSIONS`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Versions that begin with ``initialize``, the oldest first.
+HANDSHAKE_VERSIONS = ("2025-03-26", "2025-06-18", "2025-11-25")
+
+#: The version whose requests each say all about themselves.
+STATELESS_VERSION = "2026-07-28"
+
+VERSIONS = (*HANDSHAKE_VERSIONS, STATELESS_VERSION)
+
+#: The only version with batches; that of a request that names none.
+BATCH_VERSION = "2025-03-26"
+
+#: Most messages of a batch.
+MAX_BATCH = 20
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+RESOURCE_NOT_FOUND = -32002
+HEADER_MISMATCH = -32020
+UNSUPPORTED_VERSION = -32022
+
+#: The status of an error in the stateless version; in the others it is 200.
+_STATUSES = {
+    INVALID_REQUEST: 400, INVALID_PARAMS: 400, HEADER_MISMATCH: 400, METHOD_NOT_FOUND: 404,
+    UNSUPPORTED_VERSION: 400,
+}  # fmt: skip
+
+#: What says of itself which version it is: the keys of ``_meta``.
+_META = "io.modelcontextprotocol/"
+
+#: Methods whose object the header ``Mcp-Name`` repeats, by the parameter that names it.
+_NAMED_BY = {"tools/call": "name", "resources/read": "uri"}
+
+#: Longest id and progress token, in characters: each answer repeats them.
+_MAX_ID_CHARS = 255
+
+_ENCODED = re.compile(r"=\?base64\?(.*)\?=")
+
+
+class RpcError(Exception):
+    """A request is answered with an error.
+
+    :param status: The HTTP status where it is not the code's.
+    """
+
+    def __init__(self, code: int, message: str, data: Any = None, status: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request. ``call_id`` is None for a notification, which gets no answer."""
+
+    method: str
+    params: Mapping[str, Any]
+    call_id: str | int | None
+    version: str
+
+    @property
+    def is_stateless(self) -> bool:
+        """Whether it is of the version without a handshake."""
+        return self.version == STATELESS_VERSION
+
+    @property
+    def progress_token(self) -> str | int | None:
+        """What the client calls news of this request by; None: it wants none."""
+        meta = self.params.get("_meta")
+        token = meta.get("progressToken") if isinstance(meta, dict) else None
+        return token if _is_id(token) else None
+
+    def answer(self, result: Mapping[str, Any], *, listed: bool = False) -> dict[str, Any]:
+        """Return the response.
+
+        :param listed: Whether the version without a handshake says how long it may be kept.
+        """
+        shown = dict(result)
+        if self.is_stateless:
+            shown["resultType"] = "complete"
+            if listed:
+                shown |= {"ttlMs": 0, "cacheScope": "private"}
+        return {"jsonrpc": "2.0", "id": self.call_id, "result": shown}
+
+
+def read_call(value: Any, version: str) -> Call | None:
+    """Return the request of a message; None: it is the client's answer to one.
+
+    :raises RpcError: for what is no message.
+    """
+    if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
+        raise RpcError(INVALID_REQUEST, 'a message must be an object with "jsonrpc": "2.0"')
+    method = value.get("method")
+    if method is None and ("result" in value or "error" in value):
+        return None
+    if not isinstance(method, str):
+        raise RpcError(INVALID_REQUEST, "method must be a string")
+    call_id, params = value.get("id"), value.get("params")
+    if "id" in value and not _is_id(call_id):
+        raise RpcError(
+            INVALID_REQUEST,
+            f"id must be an integer or a string of at most {_MAX_ID_CHARS} characters",
+        )
+    if not isinstance(params, dict | None):
+        raise RpcError(INVALID_PARAMS, "params must be an object")
+    return Call(method, params or {}, call_id, version)
+
+
+def find_id(value: Any) -> str | int | None:
+    """Return the id of whatever was sent, for the answer that it is refused."""
+    call_id = value.get("id") if isinstance(value, dict) else None
+    return call_id if _is_id(call_id) else None
+
+
+def check_stateless(call: Call, find_header: Callable[[str], str | None]) -> None:
+    """Check what a request of the version without a handshake says of itself.
+
+    :param find_header: Returns a header of the request.
+    :raises RpcError: where something is missing, or its headers say something else.
+    """
+    meta = call.params.get("_meta")
+    for name in ("protocolVersion", "clientCapabilities"):
+        if not isinstance(meta, dict) or meta.get(_META + name) is None:
+            raise RpcError(INVALID_PARAMS, f"params._meta must have {_META}{name}")
+    if meta[_META + "protocolVersion"] != call.version:  # type: ignore[index]
+        raise RpcError(HEADER_MISMATCH, "MCP-Protocol-Version must be as params._meta has it")
+    if find_header("Mcp-Method") != call.method:
+        raise RpcError(HEADER_MISMATCH, "Mcp-Method must be the method of the body")
+    parameter = _NAMED_BY.get(call.method)
+    named = call.params.get(parameter) if parameter else None
+    if named is not None and _decode(find_header("Mcp-Name") or "") != named:
+        raise RpcError(HEADER_MISMATCH, f"Mcp-Name must be the {parameter} of the body")
+
+
+def describe_error(error: RpcError, call_id: str | int | None) -> dict[str, Any]:
+    """Return the response of a request that is refused."""
+    described = {"code": error.code, "message": error.message}
+    if error.data is not None:
+        described["data"] = error.data
+    return {"jsonrpc": "2.0", "id": call_id, "error": described}
+
+
+def find_status(error: RpcError, version: str) -> int:
+    """Return the HTTP status of an error."""
+    if error.status:
+        return error.status
+    return _STATUSES.get(error.code, 200) if version == STATELESS_VERSION else 200
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MAX_ID_CHARS
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _decode(value: str) -> str | None:
+    """Return the text of a header, which may be in base64."""
+    encoded = _ENCODED.fullmatch(value)
+    if encoded is None:
+        return value
+    try:
+        return base64.b64decode(encoded[1], validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None

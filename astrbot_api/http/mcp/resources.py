@@ -1,0 +1,130 @@
+"""The sessions of a username as resources of MCP."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote
+
+import orjson
+
+from ...chat.turns.outcome import text_of
+from ...db import messages, sessions
+from ...db.sessions import SessionRow
+from ...messages import plain_text
+from ...runtime.clock import to_iso
+from ..conversation import get_rules
+from ..state import get_state
+from .messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, Call, RpcError
+
+_SCHEME = "astrbot://sessions/"
+
+#: Sessions of a page, and messages of one.
+_PAGE = 50
+
+#: What a model reads of one page of messages, in characters.
+_MAX_CHARS = 200_000
+
+_TEMPLATE = {
+    "uriTemplate": _SCHEME + "{session_id}{?before}",
+    "name": "session",
+    "title": "Session",
+    "description": (
+        f"The last {_PAGE} messages of a session; with `before` those before the message of this "
+        "number."
+    ),
+    "mimeType": "application/json",
+}
+
+
+def list_templates(call: Call) -> dict[str, Any]:
+    """Return how the resources are named."""
+    return call.answer({"resourceTemplates": [_TEMPLATE]}, listed=True)
+
+
+def list_resources(call: Call, username: str) -> dict[str, Any]:
+    """Return a page of the sessions of a username, those used last first.
+
+    :raises RpcError: for a cursor that no page gave.
+    """
+    page = _read_page(call.params.get("cursor"))
+    bound = get_rules().session_id
+    with get_state().db.read() as db:
+        found, total = sessions.list_sessions(
+            db, username, order_by="updated_at", page=page, page_size=_PAGE
+        )
+    described = [_describe(one) for one in found if bound is None or one["session_id"] == bound]
+    result: dict[str, Any] = {"resources": described}
+    if page * _PAGE < total:
+        result["nextCursor"] = str(page + 1)
+    return call.answer(result, listed=True)
+
+
+def read_resource(call: Call, username: str) -> dict[str, Any]:
+    """Return the messages of a session, the oldest of the page first.
+
+    :raises RpcError: when there is no such session of this username.
+    """
+    uri = call.params.get("uri")
+    if not isinstance(uri, str):
+        raise RpcError(INVALID_PARAMS, "uri must be a string")
+    name, before = _read_uri(uri)
+    with get_state().db.read() as db:
+        session = sessions.find_session(db, name) if name else None
+        if session is None or session.creator != username or not _may_read(session):
+            code = INVALID_PARAMS if call.is_stateless else RESOURCE_NOT_FOUND
+            raise RpcError(code, "Resource not found", {"uri": uri[:1000]})
+        rows, more = messages.list_messages_before(
+            db, session.id, before=before, limit=_PAGE, max_chars=_MAX_CHARS
+        )
+    shown = {
+        "session_id": session.session_id,
+        "messages": [_show(row) for row in reversed(rows)],
+        "before": rows[-1].id if more and rows else None,
+    }
+    text = {"uri": uri, "mimeType": "application/json", "text": orjson.dumps(shown).decode()}
+    return call.answer({"contents": [text]}, listed=True)
+
+
+def _may_read(session: SessionRow) -> bool:
+    bound = get_rules().session_id
+    return bound is None or bound == session.session_id
+
+
+def _describe(session: dict[str, Any]) -> dict[str, Any]:
+    title = session["display_name"] or session["session_id"]
+    return {
+        "uri": _SCHEME + quote(session["session_id"], safe=""),
+        "name": session["session_id"],
+        "title": title,
+        "mimeType": "application/json",
+    }
+
+
+def _show(row: messages.MessageRow) -> dict[str, Any]:
+    is_user = row.content.get("type") == "user"
+    content = messages.show_error(row.content)
+    return {
+        "id": row.id,
+        "role": "user" if is_user else "assistant",
+        "text": plain_text(content["message"]) if is_user else text_of(content),
+        "created_at": to_iso(row.created_at),
+    }
+
+
+def _read_uri(uri: str) -> tuple[str, int]:
+    """Return the session of an address, empty where it is none, and what its page ends before."""
+    path, _, query = uri.partition("?")
+    if not path.startswith(_SCHEME) or len(uri) > 10_000:
+        return "", 0
+    before = parse_qs(query).get("before", [""])[0]
+    if before and not (before.isascii() and before.isdigit() and len(before) < 19):
+        return "", 0
+    return unquote(path.removeprefix(_SCHEME)), int(before) if before else 2**63 - 1
+
+
+def _read_page(cursor: Any) -> int:
+    if cursor is None:
+        return 1
+    if isinstance(cursor, str) and cursor.isascii() and cursor.isdigit() and len(cursor) < 10:
+        return max(1, int(cursor))
+    raise RpcError(INVALID_PARAMS, "cursor must be the nextCursor of the page before")

@@ -1,0 +1,264 @@
+"""``/mcp``: streamable HTTP without sessions of the protocol, so that any worker answers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from flask import Response, request
+
+from ...db.idempotency import ClientKey
+from ...errors import ApiError
+from ..blueprint import ApiBlueprint, read_json
+from ..chat.modes import RUN_HEADER, iter_batches
+from ..conversation import choose_username
+from ..idempotency import CODES, PARAMETER, read_client_key
+from ..sse import stream_response
+from ..state import get_state
+from . import messages as rpc
+from .chat_tool import CHAT, ChatAnswer, describe_chat, describe_refusal, open_chat
+from .messages import Call, RpcError
+from .resources import list_resources, list_templates, read_resource
+from .schemas import DOCUMENTED_BODY, DOCUMENTED_QUERY, DOCUMENTED_RESPONSES, McpQuerySchema
+
+blp = ApiBlueprint(
+    "mcp",
+    __name__,
+    tag="MCP",
+    scope="chat",
+    description="The agents as a server of the Model Context Protocol.",
+)
+
+_INSTRUCTIONS = (
+    "The tool chat asks an agent; its sessions are resources. Send the session_id of an answer "
+    "again to go on with the conversation."
+)
+
+_CAPABILITIES: dict[str, Any] = {"tools": {}, "resources": {}}
+
+Answer = dict[str, Any]
+
+
+@blp.route("/mcp", methods=["POST"])
+@blp.arguments(McpQuerySchema(), location="query")
+@blp.doc(
+    operationId="callMcpServer",
+    parameters=[PARAMETER, DOCUMENTED_QUERY],
+    requestBody=DOCUMENTED_BODY,
+    responses=DOCUMENTED_RESPONSES,
+)
+@blp.raises(
+    "username_reserved", "body_too_large", "unsupported_media_type", "too_many_streams",
+    "server_busy", "shutting_down", *CODES,
+)  # fmt: skip
+def call_server(query: dict[str, Any]) -> Response:
+    """Answer a message of MCP (streamable HTTP, versions 2025-03-26 to 2026-07-28).
+
+    The tool `chat` asks an agent: `message`, and optionally `session_id` and
+    `config`. Its answer is an event stream, with the text as progress where
+    the request has a `progressToken`. The sessions of the username are
+    resources. There is no session of the protocol: any worker answers any
+    message, and `GET` is a 405.
+    """
+    version = request.headers.get("MCP-Protocol-Version", "") or rpc.BATCH_VERSION
+    body = None
+    try:
+        _check_origin()
+        if version not in rpc.VERSIONS:
+            data = {"supported": list(rpc.VERSIONS), "requested": version[:100]}
+            raise RpcError(
+                rpc.UNSUPPORTED_VERSION, "Unsupported protocol version", data, status=400
+            )
+        body = _read_body()
+        with _wrong_requests():
+            username = choose_username("mcp", query["username"].strip())
+        if isinstance(body, list):
+            return _answer_batch(body, version, username)
+        return _answer_message(body, version, username)
+    except RpcError as error:
+        answer = rpc.describe_error(error, rpc.find_id(body))
+        return _to_response(answer, rpc.find_status(error, version))
+
+
+def _read_body() -> Any:
+    try:
+        return read_json(request, get_state().settings.max_json_bytes)
+    except ApiError as error:
+        code = rpc.PARSE_ERROR if error.code == "malformed_json" else rpc.INVALID_REQUEST
+        raise RpcError(code, error.message, status=error.status) from error
+
+
+@contextmanager
+def _wrong_requests() -> Iterator[None]:
+    """Make errors of requests that are wrong in themselves those of the protocol."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status != 400:
+            raise
+        raise RpcError(rpc.INVALID_REQUEST, error.message, status=400) from error
+
+
+def _check_origin() -> None:
+    """Refuse pages of other sites, except those that a setting names.
+
+    Source: "Security Warning" of the transport's page in the specification.
+
+    :raises RpcError: with the status 403.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or urlsplit(origin).netloc == request.host:
+        return
+    allowed = {one.rstrip("/").lower() for one in get_state().settings.cors_origins}
+    if "*" not in allowed and origin.lower() not in allowed:
+        raise RpcError(
+            rpc.INVALID_REQUEST,
+            "the Origin is not allowed; name it in ASTRBOT_CORS_ORIGINS",
+            status=403,
+        )
+
+
+def _answer_message(value: Any, version: str, username: str) -> Response:
+    call = _read_call(value, version)
+    if call is None or call.call_id is None:
+        return Response(status=202)  # nothing here waits for what a client notifies of
+    if call.is_stateless:
+        rpc.check_stateless(call, request.headers.get)
+    with _wrong_requests():
+        client_key = read_client_key("mcp", value)
+    if call.method != "tools/call" or not _wants_stream():
+        return _to_response(_answer_call(call, username, client_key))
+    _check_tool(call)
+    try:
+        watch = open_chat(call, username, client_key)
+    except ApiError as error:
+        return _to_response(describe_refusal(call, error))
+    runs = get_state().chat.runs
+
+    def leave() -> None:
+        """Stop the turn of a client that left: that is how this version cancels."""
+        if call.is_stateless and not watch.ended:
+            runs.stop([watch.run_id])
+
+    response = stream_response(watch, ChatAnswer(call, watch.run_id, watch.session_id), leave)
+    response.headers[RUN_HEADER] = watch.run_id
+    return response
+
+
+def _answer_batch(values: list[Any], version: str, username: str) -> Response:
+    """Answer each request of a batch in its turn."""
+    if version != rpc.BATCH_VERSION or not 0 < len(values) <= rpc.MAX_BATCH:
+        raise RpcError(
+            rpc.INVALID_REQUEST,
+            f"send one message; a batch of 1 to {rpc.MAX_BATCH} is of {rpc.BATCH_VERSION} alone",
+            status=400,
+        )
+    answers = []
+    for value in values:
+        try:
+            call = _read_call(value, version)
+            if call is not None and call.call_id is not None:
+                answers.append(_answer_call(call, username, None))
+        except RpcError as error:
+            answers.append(rpc.describe_error(error, rpc.find_id(value)))
+    return _to_response(answers) if answers else Response(status=202)
+
+
+def _read_call(value: Any, version: str) -> Call | None:
+    try:
+        return rpc.read_call(value, version)
+    except RpcError as error:
+        error.status = 400
+        raise
+
+
+def _answer_call(call: Call, username: str, client_key: ClientKey | None) -> Answer:
+    """Return the response of a request, whole.
+
+    :raises RpcError: for a method that there is none of, or wrong parameters.
+    """
+    if call.method == "tools/call":
+        return _chat(call, username, client_key)
+    if call.method == "resources/list":
+        return list_resources(call, username)
+    if call.method == "resources/read":
+        return read_resource(call, username)
+    if call.method == "resources/templates/list":
+        return list_templates(call)
+    if call.method == "tools/list":
+        return call.answer({"tools": [describe_chat()]}, listed=True)
+    if call.method == "ping" and not call.is_stateless:
+        return call.answer({})
+    if call.method == "initialize" and not call.is_stateless:
+        return _initialize(call)
+    if call.method == "server/discover" and call.is_stateless:
+        return call.answer(
+            {
+                "supportedVersions": list(rpc.VERSIONS), "capabilities": _CAPABILITIES,
+                "serverInfo": _describe_server(), "instructions": _INSTRUCTIONS,
+            },
+            listed=True,
+        )  # fmt: skip
+    raise RpcError(rpc.METHOD_NOT_FOUND, f"Method not found: {call.method[:100]}")
+
+
+def _initialize(call: Call) -> Answer:
+    """Agree on a version: the client's, or else the newest that begins so."""
+    asked = call.params.get("protocolVersion")
+    version = asked if asked in rpc.HANDSHAKE_VERSIONS else rpc.HANDSHAKE_VERSIONS[-1]
+    return call.answer(
+        {
+            "protocolVersion": version, "capabilities": _CAPABILITIES,
+            "serverInfo": _describe_server(), "instructions": _INSTRUCTIONS,
+        }
+    )  # fmt: skip
+
+
+def _describe_server() -> dict[str, str]:
+    try:
+        version = importlib.metadata.version("astrbot-api")
+    except importlib.metadata.PackageNotFoundError:  # run from a bare checkout
+        version = "0.0.0"
+    return {"name": "astrbot-api", "title": "AstrBot", "version": version}
+
+
+def _check_tool(call: Call) -> None:
+    name, arguments = call.params.get("name"), call.params.get("arguments")
+    if name != CHAT:
+        raise RpcError(rpc.INVALID_PARAMS, f"Unknown tool: {str(name)[:100]}")
+    if not isinstance(arguments, dict | None):
+        raise RpcError(rpc.INVALID_PARAMS, "arguments must be an object")
+
+
+def _chat(call: Call, username: str, client_key: ClientKey | None) -> Answer:
+    """Have a turn and return its result in one piece."""
+    _check_tool(call)
+    settings = get_state().settings
+    try:
+        watch = open_chat(call, username, client_key)
+    except ApiError as error:
+        return describe_refusal(call, error)
+    answer = ChatAnswer(call, watch.run_id, watch.session_id)
+    until = time.monotonic() + settings.max_blocking_s
+    for batch in iter_batches(watch, settings.heartbeat_s):
+        for event in batch:
+            answer.fold.add(event)
+        if time.monotonic() > until and not watch.ended:
+            late = (
+                f"the turn takes longer than {settings.max_blocking_s:g} s; accept an event stream"
+            )
+            return describe_refusal(call, ApiError("turn_timeout", late))
+    return answer.describe()
+
+
+def _wants_stream() -> bool:
+    return "text/event-stream" in request.headers.get("Accept", "")
+
+
+def _to_response(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, mimetype="application/json")

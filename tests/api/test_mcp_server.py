@@ -1,0 +1,209 @@
+"""The agents as a server of MCP; ``tests/clients/test_mcp_client.py`` has its official client."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from astrbot_api.agent.provider import TextDelta
+from astrbot_api.testing import ScriptedModel
+
+from ..waiting import wait_for
+from .conftest import Api
+
+Make = Callable[..., tuple[Api, ScriptedModel]]
+
+NEWEST = "2026-07-28"
+BOTH = "application/json, text/event-stream"
+
+
+def post(api: Api, body: Any, path: str = "/api/v1/mcp", **headers: str) -> Any:
+    sent = {"X-API-Key": api.key, **{name.replace("_", "-"): one for name, one in headers.items()}}
+    return api.client.post(path, headers=sent, json=body)
+
+
+def call(method: str, call_id: Any = 1, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": call_id, "method": method, "params": params}
+
+
+def chat(message: str = "Hello", **more: Any) -> dict[str, Any]:
+    arguments = {"message": message, **more.pop("arguments", {})}
+    return call("tools/call", name="chat", arguments=arguments, **more)
+
+
+def stateless(method: str, **params: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a request of the version without a handshake, and its headers."""
+    about = "io.modelcontextprotocol/"
+    meta = {about + "protocolVersion": NEWEST, about + "clientCapabilities": {}}
+    headers = {"MCP_Protocol_Version": NEWEST, "Mcp_Method": method}
+    if method in ("tools/call", "resources/read"):
+        headers["Mcp_Name"] = params.get("name") or params["uri"]
+    return call(method, **params, _meta={**meta, **params.pop("_meta", {})}), headers
+
+
+def test_a_client_without_event_streams_gets_one_object(api: Api) -> None:
+    answer = post(api, chat(arguments={"session_id": "s"}))
+    assert answer.mimetype == "application/json"
+    result = answer.get_json()["result"]
+    assert result["structuredContent"]["text"] == "Hello from mock."
+    assert result["structuredContent"]["session_id"] == "s"
+    assert result["isError"] is False
+
+
+def test_progress_is_sent_where_it_is_asked_for(api: Api) -> None:
+    plain = post(api, chat(), Accept=BOTH).get_data().decode()
+    assert "notifications/progress" not in plain
+    told = post(api, chat(_meta={"progressToken": "p"}), Accept=BOTH).get_data().decode()
+    lines = [json.loads(one[6:]) for one in told.split("\n\n") if one.startswith("data: ")]
+    *news, last = lines
+    assert {one["params"]["progressToken"] for one in news} == {"p"}
+    steps = [one["params"]["progress"] for one in news]
+    assert steps == sorted(set(steps))
+    assert last["result"]["content"] == [{"type": "text", "text": "Hello from mock."}]
+
+
+def test_a_long_answer_is_cut_to_one_line(make_scripted: Make) -> None:
+    api, _ = make_scripted("漢" * 200_000)
+    answer = post(api, chat(_meta={"progressToken": 1}), Accept=BOTH).get_data()
+    assert max(map(len, answer.split(b"\n"))) < 256 * 1024
+    last = json.loads(answer.split(b"\n\n")[-2][6:])
+    assert last["result"]["structuredContent"]["truncated"] is True
+
+
+def test_a_handshake_agrees_on_a_version(api: Api) -> None:
+    for asked, agreed in (("2025-06-18", "2025-06-18"), ("1999-01-01", "2025-11-25")):
+        result = post(api, call("initialize", protocolVersion=asked)).get_json()["result"]
+        assert result["protocolVersion"] == agreed
+        assert set(result["capabilities"]) == {"tools", "resources"}
+    assert post(api, call("ping")).get_json()["result"] == {}
+    done = post(api, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+    assert (done.status_code, done.get_data()) == (202, b"")
+
+
+def test_a_stateless_request_says_all_about_itself(api: Api) -> None:
+    body, headers = stateless("server/discover")
+    result = post(api, body, **headers).get_json()["result"]
+    assert NEWEST in result["supportedVersions"]
+    assert (result["resultType"], result["cacheScope"]) == ("complete", "private")
+    for wrong in ({"Mcp_Method": "ping"}, {"MCP_Protocol_Version": "2025-13-01"}):
+        refused = post(api, body, **{**headers, **wrong})
+        assert (refused.status_code, "error" in refused.get_json()) == (400, True)
+    body, headers = stateless("tools/call", name="chat", arguments={"message": "Hello"})
+    refused = post(api, body, **{**headers, "Mcp_Name": "else"})
+    assert refused.get_json()["error"]["code"] == -32020
+    answer = post(api, body, **{**headers, "Mcp_Name": "=?base64?Y2hhdA==?="})
+    assert answer.get_json()["result"]["resultType"] == "complete"
+    assert post(api, *stateless("initialize")[:1], **stateless("initialize")[1]).status_code == 404
+
+
+def test_a_stateless_client_that_leaves_stops_the_turn(make_scripted: Make) -> None:
+    go_on = threading.Event()
+    api, _ = make_scripted([TextDelta("Let me "), go_on, TextDelta("see.")])
+    body, headers = stateless("tools/call", name="chat", arguments={"message": "Hello"})
+    answer = post(api, body, Accept=BOTH, **headers)
+    run_id = answer.headers["X-Run-ID"]
+    answer.close()
+    path = f"/api/v1/chat/runs/{run_id}"
+    wait_for(lambda: api.get(path).get_json()["data"]["status"] == "stopped")
+
+
+def test_a_batch_is_of_one_version_alone(api: Api) -> None:
+    batch = [call("ping", 1), {"jsonrpc": "2.0", "method": "x"}, call("nothing", 2), 7]
+    answers = post(api, batch).get_json()
+    assert [one["id"] for one in answers] == [1, 2, None]
+    assert [one.get("error", {}).get("code") for one in answers] == [None, -32601, -32600]
+    assert post(api, [{"jsonrpc": "2.0", "method": "x"}]).status_code == 202
+    for refused in (
+        post(api, batch, MCP_Protocol_Version="2025-06-18"),
+        post(api, []),
+        post(api, [call("ping")] * 21),
+    ):
+        assert refused.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (7, -32600),
+        ({"jsonrpc": "1.0", "id": 1, "method": "ping"}, -32600),
+        ({"jsonrpc": "2.0", "id": 1}, -32600),
+        ({"jsonrpc": "2.0", "id": None, "method": "ping"}, -32600),
+        ({"jsonrpc": "2.0", "id": "a" * 256, "method": "ping"}, -32600),
+        ({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": []}, -32602),
+        (call("prompts/list"), -32601),
+        (call("tools/call", name="else"), -32602),
+        (call("tools/call", name="chat", arguments=[]), -32602),
+        (call("resources/list", cursor="x"), -32602),
+        (call("resources/read"), -32602),
+        (call("resources/read", uri="astrbot://sessions/nobody"), -32002),
+        (call("resources/read", uri="file:///etc/passwd"), -32002),
+    ],
+)
+def test_what_is_wrong_has_an_error_of_the_protocol(api: Api, body: Any, code: int) -> None:
+    answer = post(api, body)
+    assert answer.get_json()["error"]["code"] == code
+    assert answer.status_code in (200, 400)
+
+
+def test_bytes_that_are_no_json_are_a_parse_error(api: Api) -> None:
+    for sent in (b"{", b"[" * 10_000):
+        answer = api.post_raw(sent, path="/api/v1/mcp")
+        assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, -32700)
+
+
+def test_a_turn_that_is_refused_is_an_error_of_the_tool(api: Api) -> None:
+    for arguments in ({"config": "nowhere"}, {"message": " "}, {"message": 7}, {"session_id": []}):
+        result = post(api, chat(arguments=arguments)).get_json()["result"]
+        assert result["isError"] is True
+    post(api, chat(arguments={"session_id": "s"}), "/api/v1/mcp?username=alice")
+    other = post(api, chat(arguments={"session_id": "s"}), "/api/v1/mcp?username=bob").get_json()
+    assert "session_of_another_user" in other["result"]["content"][0]["text"]
+
+
+def test_sessions_are_read_page_by_page_by_their_user_alone(api: Api) -> None:
+    alice = "/api/v1/mcp?username=alice"
+    for number in range(51):
+        post(api, chat(arguments={"session_id": f"s{number}"}), alice)
+    for number in range(30):
+        post(api, chat(f"m{number}", arguments={"session_id": "s0"}), alice)
+    first = post(api, call("resources/list"), alice).get_json()["result"]
+    rest = post(api, call("resources/list", cursor=first["nextCursor"]), alice).get_json()["result"]
+    assert (len(first["resources"]), len(rest["resources"])) == (50, 1)
+    assert "nextCursor" not in rest
+    assert post(api, call("resources/list")).get_json()["result"]["resources"] == []
+    uri = "astrbot://sessions/s0"
+    page = read_text(post(api, call("resources/read", uri=uri), alice))
+    assert page["messages"][-1]["text"] == "Hello from mock."
+    earlier = call("resources/read", uri=f"{uri}?before={page['before']}")
+    before = read_text(post(api, earlier, alice))
+    assert len(page["messages"]) + len(before["messages"]) == 62
+    assert before["before"] is None
+    missing = post(api, call("resources/read", uri=uri), "/api/v1/mcp?username=bob").get_json()
+    assert missing["error"]["code"] == -32002
+
+
+def read_text(answer: Any) -> Any:
+    return json.loads(answer.get_json()["result"]["contents"][0]["text"])
+
+
+def test_pages_of_other_sites_are_refused_unless_a_setting_names_them(
+    make_api: Callable[..., Api],
+) -> None:
+    api = make_api(ASTRBOT_CORS_ORIGINS="https://shop.example.com")
+    for origin, status in (
+        ("https://evil.example.com", 403), ("null", 403), ("http://localhost", 200),
+        ("https://shop.example.com", 200),
+    ):  # fmt: skip
+        assert post(api, call("ping"), Origin=origin).status_code == status
+
+
+def test_there_is_no_stream_besides_those_of_requests(api: Api) -> None:
+    for method in ("get", "delete"):
+        answer = getattr(api.client, method)("/api/v1/mcp", headers={"X-API-Key": api.key})
+        assert answer.status_code == 405
+        assert "POST" in answer.headers["Allow"]
+    assert api.client.post("/api/v1/mcp", json=call("ping")).status_code == 401

@@ -1,0 +1,119 @@
+"""The official client of MCP against a server with two workers."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ..servers import Server, create_key
+
+pytest.importorskip("mcp")
+
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
+from mcp.shared.exceptions import MCPError
+
+pytestmark = pytest.mark.e2e
+
+_CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data_dir = tmp_path_factory.mktemp("mcp")
+    (data_dir / "configs").mkdir()
+    (data_dir / "configs" / "default.toml").write_text(_CONFIG, encoding="utf-8")
+    with Server(data_dir) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def key(server: Server) -> str:
+    return create_key(server.data_dir, "chat")
+
+
+@asynccontextmanager
+async def connect(server: Server, key: str, mode: str, username: str) -> AsyncIterator[Client]:
+    headers = {"Authorization": f"Bearer {key}"}
+    url = f"{server.url}/api/v1/mcp?username={username}"
+    async with (
+        create_mcp_http_client(headers) as http,
+        Client(streamable_http_client(url, http_client=http), mode=mode) as client,
+    ):
+        yield client
+
+
+Job = Callable[[Client], Awaitable[Any]]
+
+
+@pytest.fixture(params=["legacy", "auto"])
+def run(request: pytest.FixtureRequest, server: Server, key: str) -> Callable[[Job], Any]:
+    """Do a job with a client that begins with a handshake, and with one that does not."""
+
+    async def connected(job: Job) -> Any:
+        async with connect(server, key, request.param, f"{request.param}-user") as client:
+            return await job(client)
+
+    return lambda job: asyncio.run(asyncio.wait_for(connected(job), 60))
+
+
+def test_any_client_asks_the_agent_and_is_shown_its_progress(run: Callable[[Job], Any]) -> None:
+    async def job(client: Client) -> Any:
+        (tool,) = (await client.list_tools()).tools
+        news: list[str] = []
+
+        async def note(progress: float, total: float | None, message: str | None) -> None:
+            news.append(message or "")
+
+        first = await client.call_tool(
+            "chat", {"message": "DELAY=50 Hello"}, progress_callback=note
+        )
+        session_id = first.structured_content["session_id"]  # type: ignore[index]
+        again = await client.call_tool("chat", {"message": "ECHO 2", "session_id": session_id})
+        return tool, first, again, news
+
+    tool, first, again, news = run(job)
+    assert tool.name == "chat"
+    assert tool.input_schema["properties"]["config"]["enum"] == ["default"]
+    assert first.content[0].text == first.structured_content["text"] == "Hello from mock."
+    assert "".join(news) == "Hello from mock."
+    assert len(news) > 1
+    assert again.content[0].text == "echo: ECHO 2"
+    assert again.structured_content["session_id"] == first.structured_content["session_id"]
+
+
+def test_any_client_reads_the_sessions(run: Callable[[Job], Any]) -> None:
+    async def job(client: Client) -> Any:
+        name = f"my session/{uuid.uuid4()}"
+        await client.call_tool("chat", {"message": "Hello", "session_id": name})
+        found = (await client.list_resources()).resources
+        (template,) = (await client.list_resource_templates()).resource_templates
+        uri = next(one.uri for one in found if one.name == name)
+        return template, await client.read_resource(str(uri))
+
+    template, read = run(job)
+    assert template.uri_template.startswith("astrbot://sessions/{session_id}")
+    text = read.contents[0].text
+    assert '"role":"user","text":"Hello"' in text
+    assert '"role":"assistant","text":"Hello from mock."' in text
+
+
+def test_any_client_is_told_what_was_wrong(run: Callable[[Job], Any]) -> None:
+    async def job(client: Client) -> Any:
+        failed = await client.call_tool("chat", {"message": "FAIL=400"})
+        refused = await client.call_tool("chat", {"message": "Hello", "config": "nowhere"})
+        with pytest.raises(MCPError, match="Unknown tool"):
+            await client.call_tool("else", {})
+        return failed, refused
+
+    failed, refused = run(job)
+    assert failed.is_error
+    assert "400" in failed.content[0].text
+    assert refused.is_error
+    assert "nowhere" in refused.content[0].text
