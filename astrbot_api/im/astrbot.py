@@ -85,5 +85,5 @@ class AstrBotAdapter(BaseAdapter):
         if isinstance(part, str):
             return {"type": "plain", "text": part}
         with closing(part.iter_bytes()) as chunks, Call(limit_s=_LIMIT_S) as call:  # type: ignore[type-var]
-            file = UpstreamFile(part.filename, part.size_bytes, chunks)
+            file = UpstreamFile(part.filename, part.mime, part.size_bytes, chunks)
             return {"type": part.type, "attachment_id": self._client.upload(file, call)}

@@ -36,6 +36,12 @@ from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
 
 Version = Literal["4.25", "4.29"]
 
+#: What the type of an upload says that it is; AstrBot does not look at the bytes.
+_KINDS = {"image": "image", "audio": "record", "video": "video"}
+
+#: How long a run goes on that was asked to stop.
+_STOPPING_S = 0.3
+
 _TOOL = {"type": "function", "function": {"name": "future_task", "parameters": {}}}
 
 #: One pixel.
@@ -56,6 +62,7 @@ class FakeAstrBot(FakePlatform):
     :param scopes: What its key opens.
     :ivar key: An API key.
     :ivar asked: Every message that it was asked, as ``(username, session_id, text)``.
+    :ivar uploaded: Every file that it was sent, as ``(name, type)``.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class FakeAstrBot(FakePlatform):
         self.scopes = scopes
         self.asked: list[tuple[str, str, str]] = []
         self.stopped: list[str] = []
+        self.uploaded: list[tuple[str, str]] = []
         self.max_seen = 0
         self.configs = [{"id": "default", "name": "default"}, {"id": "7f", "name": "support"}]
         self.bots = ["tg1", "qq1"]
@@ -160,11 +168,19 @@ class FakeAstrBot(FakePlatform):
             self._open += 1
             self.max_seen = max(self.max_seen, self._open)
             overloaded = self._open > self._max_chats
+            # A message to a run that is being stopped joins it, and is not answered.
+            joined = any(
+                one.session_id == session_id and one.stopping and not one.over
+                for one in self._runs.values()
+            )
         run = _Run(session_id, username, self.version)
         run.begin(session["history"], parts, skip=bool(fields.get("_skip_user_history")))
         self._runs[run.id] = run
         threading.Thread(
-            target=self._play, args=(run, text, overloaded), name="fake-astrbot", daemon=True
+            target=self._play,
+            args=(run, "EMPTY" if joined else text, overloaded),
+            name="fake-astrbot",
+            daemon=True,
         ).start()
         return FakeAnswer(200, b"", {"Content-Type": self._sse}, _cut(run.iter_frames(), broken))
 
@@ -265,7 +281,8 @@ class FakeAstrBot(FakePlatform):
     def _stop(self, session_id: str, *, by_command: bool = False) -> FakeAnswer:
         found = [r for r in self._runs.values() if r.session_id == session_id and not r.over]
         for run in found:
-            run.cancel.cancel()
+            run.stopping = True
+            threading.Timer(_STOPPING_S, run.cancel.cancel).start()
         self.stopped.append(session_id)
         if not by_command:
             return _ok({"stopped_count": len(found)})
@@ -284,7 +301,9 @@ class FakeAstrBot(FakePlatform):
         if file is None:
             return _error("Missing key: file")
         attachment_id = self._keep(unquote(file.filename), file.data)
-        return _ok({"attachment_id": attachment_id, "filename": file.filename, "type": "file"})
+        kind = _KINDS.get(file.content_type.partition("/")[0], "file")
+        self.uploaded.append((unquote(file.filename), kind))
+        return _ok({"attachment_id": attachment_id, "filename": file.filename, "type": kind})
 
     def _keep(self, name: str, data: bytes) -> str:
         attachment_id = str(uuid.uuid4())
@@ -317,6 +336,7 @@ class _Run:
         self.session_id = session_id
         self.cancel = Cancellation()
         self.over = False
+        self.stopping = False
         self._username = username
         self._version = version
         self._changed = threading.Condition()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from ..agent.cancel import Cancellation
@@ -29,8 +30,10 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.5
 _MAX_PAUSE_S = 5.0
 
-#: How long a run that was stopped here is tried to be stopped there, in seconds.
+#: How long a run that was stopped here is tried to be stopped there, in seconds; and how long
+#: its stream here stays open for that.
 _STOP_S = 10.0
+_END_S = 3.0
 
 #: How often a message is sent that AstrBot surely did not get.
 _MAX_SENDS = 3
@@ -151,8 +154,7 @@ class Upstreams:
                         yield said
             except RunCancelled as cancelled:
                 if cancelled.reason == "stopped":
-                    # Its stream here ends at once.
-                    threading.Thread(target=asking.stop, name="upstream-stop", daemon=True).start()
+                    asking.begin_to_stop()
                 raise
 
     def _make_body(self, question: Question) -> dict[str, Any]:
@@ -194,7 +196,7 @@ class Upstreams:
             try:
                 with Call(question.cancel) as call:
                     there = self.get_client(question.upstream).upload(
-                        UpstreamFile(row.name, row.size_bytes, chunks), call
+                        UpstreamFile(row.name, row.mime, row.size_bytes, chunks), call
                     )
             except UpstreamError as error:
                 raise ProviderError(
@@ -226,13 +228,18 @@ class _Asking:
         self._client = client
         self._reader = AnswerReader()
         self._sent_at = time.time()
+        self._stopping = False
 
     def iter_said(self, body: Mapping[str, Any]) -> Iterator[Said]:
         """Send the message and yield the whole answer, however often it breaks off."""
         for attempt in range(1, _MAX_SENDS + 1):
             try:
                 self._sent_at = time.time()
-                with Call(self._question.cancel) as call:
+                connection = Cancellation()
+                with (
+                    self._question.cancel.on_cancel(partial(self._end, connection)),
+                    Call(connection) as call,
+                ):
                     yield from self._read(self._client.iter_chat(body, call))
                 broken: UpstreamError | None = None
                 break
@@ -251,8 +258,13 @@ class _Asking:
             yield from self._iter_rest()
         yield from self._reader.finish()
 
-    def stop(self) -> None:
-        """Stop the run at AstrBot."""
+    def begin_to_stop(self) -> None:
+        """Stop the run at AstrBot, once, in the background."""
+        if not self._stopping:
+            self._stopping = True
+            threading.Thread(target=self._stop, name="upstream-stop", daemon=True).start()
+
+    def _stop(self) -> None:
         question = self._question
         try:
             self._client.stop_session(
@@ -261,12 +273,29 @@ class _Asking:
         except (ProviderError, OutboundError) as error:
             log.warning("a run could not be stopped at AstrBot: %s", error)
 
+    def _end(self, connection: Cancellation) -> None:
+        """End a stream that is being read, on cancellation of the turn.
+
+        Of a run that is stopped it is read to its end: the session's next message must not
+        reach AstrBot before that, which would answer nothing.
+        """
+        reason = self._question.cancel.reason
+        if reason != "stopped":
+            connection.cancel(reason)
+            return
+        self.begin_to_stop()
+        timer = threading.Timer(_END_S, connection.cancel)
+        timer.daemon = True
+        timer.start()
+
     def _read(self, events: Iterator[Mapping[str, Any]]) -> Iterator[Said]:
         for event in events:
-            self._question.cancel.raise_if_cancelled()
+            if self._question.cancel.cancelled:
+                continue  # until its end; nothing of it is shown any more
             yield from self._reader.read(event)
             if self._reader.ended:
                 return
+        self._question.cancel.raise_if_cancelled()
 
     def _iter_rest(self) -> Iterator[Said]:
         """Yield what follows where the stream broke off: by its run, or by the history.

@@ -53,10 +53,12 @@ class UpstreamRefusal(UpstreamError):
 class UpstreamFile:
     """A file to upload.
 
+    :param mime: Its type, by which alone AstrBot knows a picture or a recording.
     :param chunks: The bytes, exactly ``size_bytes`` of them.
     """
 
     name: str
+    mime: str
     size_bytes: int
     chunks: Iterable[bytes]
 
@@ -133,7 +135,7 @@ class AstrBotClient:
         name = quote(file.name, safe=" !#$&+-.^_`|~()[]{},;=@")
         head = (
             f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
-            "Content-Type: application/octet-stream\r\n\r\n"
+            f"Content-Type: {file.mime}\r\n\r\n"
         ).encode()
         tail = f"\r\n--{mark}--\r\n".encode()
 

@@ -29,7 +29,12 @@ _FAILURES = (
     "All chat models failed",
 )
 
+#: The same behind the beginning of an answer that its model broke off; in one piece, as 4.29.3.
+_BEHIND = re.compile("LLM 响应错误: |AstrBot 请求失败")
+
 _STATUS = re.compile(r"Error code: (\d{3})\b")
+
+BROKE_OFF = "The model of that AstrBot failed in mid answer. AstrBot's log says more."
 
 NO_ANSWER = "AstrBot gave no answer: its model failed, or it was overloaded. Its log says more."
 
@@ -132,7 +137,7 @@ class AnswerReader:
         if not self._output and held.lstrip().startswith(_FAILURES):
             found = _STATUS.search(held)
             if not found:
-                raise ProviderError(NO_ANSWER)
+                raise ProviderError(NO_ANSWER if held == self._text else BROKE_OFF)
             why = describe_status(int(found[1]))
             raise ProviderError(f"The model of that AstrBot failed. {why}")
         if held:
@@ -155,18 +160,22 @@ class AnswerReader:
     def _show_text(self, text: str) -> Iterator[Said]:
         if not text:
             return
-        begins = not self._text or bool(self._held)
         self._text += text
         self._since += text
-        if begins and self._may_be_failure():
-            self._held += text
-            return
-        held, self._held = self._held, ""
-        yield TextDelta(held + text)
+        held = self._held + text
+        end = self._find_failure(held)
+        self._held = held[end:]
+        if end:
+            yield TextDelta(held[:end])
 
-    def _may_be_failure(self) -> bool:
-        text = self._text.lstrip()
-        return any(text.startswith(one) or one.startswith(text) for one in _FAILURES)
+    def _find_failure(self, held: str) -> int:
+        """Return where text begins that may be AstrBot's failure; its length: nowhere."""
+        if len(held) == len(self._text):
+            text = held.lstrip()
+            if any(text.startswith(one) or one.startswith(text) for one in _FAILURES):
+                return 0
+        found = None if self._output else _BEHIND.search(held)
+        return found.start() if found else len(held)
 
     def _read_complete(self, data: str) -> Iterator[Said]:
         """Add what only the last event of the text has."""

@@ -12,7 +12,7 @@ import pytest
 from astrbot_api.testing import FakeAstrBot
 from astrbot_api.testing.fake_astrbot import PICTURE
 
-from ..waiting import LIMIT_S, wait_for
+from ..waiting import LIMIT_S
 from .conftest import Api
 
 #: What a chat of the fake's tool call yields, text only.
@@ -190,6 +190,28 @@ def test_a_file_is_uploaded_once_for_the_same_bytes(
     assert astrbot.list_files() == [("résumé 1.txt", "résumé".encode())]
 
 
+def test_a_picture_arrives_as_one(astrbot: FakeAstrBot, make_gateway: Callable[..., Api]) -> None:
+    api = make_gateway(astrbot)
+    upload = api.client.post(
+        "/api/v1/file", headers={"X-API-Key": api.key},
+        data={"file": (io.BytesIO(PICTURE), "a.png", "application/octet-stream")},
+    )  # fmt: skip
+    part = {"type": "image", "attachment_id": upload.get_json()["data"]["attachment_id"]}
+    api.chat([{"type": "plain", "text": "ECHO look"}, part])
+    assert astrbot.uploaded == [("a.png", "image")]
+
+
+def test_a_failure_in_mid_answer_is_an_error_behind_what_was_said(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    events = make_gateway(newer).chat("DROP=2 x")
+    assert text_of(events) == "Hello from"
+    (error,) = [one for one in events if one["type"] == "error"]
+    assert error["code"] == "provider_error"
+    (complete,) = [one for one in events if one["type"] == "complete"]
+    assert complete["data"] == "Hello from"
+
+
 @pytest.mark.parametrize("after", range(1, 12))
 @pytest.mark.parametrize("message", ["N=4 x", "THINK TOOL x", "ECHO IMAGE x"])
 def test_an_answer_that_breaks_off_is_found_and_not_asked_again(
@@ -262,7 +284,9 @@ def test_stopping_stops_it_there(astrbot: FakeAstrBot, make_gateway: Callable[..
     )
     rest = b"".join(stream)
     assert b'"type":"end"' in rest.replace(b" ", b"")
-    wait_for(lambda: astrbot.stopped == ["s1"])
+    assert astrbot.stopped == ["s1"]
+    # What is sent next does not join the run that ends.
+    assert text_of(api.chat("ECHO on", session_id="s1")) == "echo: ECHO on"
 
 
 def test_turns_wait_for_a_place_and_show_where_they_are(

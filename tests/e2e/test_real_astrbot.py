@@ -1,0 +1,162 @@
+"""In front of a real AstrBot, which no fake stands for.
+
+``ASTRBOT_TEST_ASTRBOT`` names its program::
+
+    python3.12 -m venv /tmp/astrbot && /tmp/astrbot/bin/pip install astrbot
+    make test ARGS="tests/e2e/test_real_astrbot.py" ASTRBOT_TEST_ASTRBOT=/tmp/astrbot/bin/astrbot
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import urllib3
+from PIL import Image
+
+from astrbot_api.testing.fake_openai import FakeOpenAI
+
+from ..servers import Server, create_key, iter_events
+from ..waiting import wait_for
+from .crowd import chat_at_once
+from .real_astrbot import RealAstrBot
+
+_PROGRAM = os.environ.get("ASTRBOT_TEST_ASTRBOT", "")
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        not _PROGRAM, reason="ASTRBOT_TEST_ASTRBOT names no program; it needs Python 3.12"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def astrbot(
+    tmp_path_factory: pytest.TempPathFactory, fake_model: FakeOpenAI
+) -> Iterator[RealAstrBot]:
+    home = tmp_path_factory.mktemp("astrbot")
+    real = RealAstrBot(_PROGRAM, home, fake_model.base_url)
+    yield real
+    real.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, astrbot: RealAstrBot) -> Iterator[Server]:
+    data_dir = tmp_path_factory.mktemp("gateway")
+    (data_dir / "configs").mkdir()
+    (data_dir / "configs" / "default.toml").write_text(
+        f'[upstream]\nbase_url = "{astrbot.url}"\napi_key = "{astrbot.key}"\n'
+        f'owner_username = "astrbot"\nowner_password = "{astrbot.password}"\n'
+    )
+    with Server(data_dir, ASTRBOT_WORKER_LEASE_S="2") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def key(gateway: Server) -> str:
+    return create_key(gateway.data_dir, "chat", "file", "config", "im")
+
+
+def find(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (event,) = [one for one in events if one["type"] == kind]
+    return event
+
+
+def test_text_thinking_and_commands(gateway: Server, key: str) -> None:
+    complete = find(gateway.chat(key, message="THINK ECHO 你好"), "complete")
+    assert (complete["data"], complete["reasoning"]) == (
+        "echo: THINK ECHO 你好", "Let me think about it.",
+    )  # fmt: skip
+    whole = find(gateway.chat(key, message="ECHO x", enable_streaming=False), "complete")
+    assert whole["data"] == "echo: ECHO x"
+    assert "/reset" in find(gateway.chat(key, message="/help"), "complete")["data"]
+
+
+def test_a_tool_of_its_own(gateway: Server, key: str) -> None:
+    events = gateway.chat(key, message="TOOL please")
+    kinds = [one.get("chain_type") for one in events if one.get("chain_type")]
+    assert kinds == ["tool_call", "tool_call_result"]
+    assert find(events, "complete")["data"].startswith("tool said: ")
+
+
+def test_a_picture_reaches_its_model_as_one(
+    gateway: Server, key: str, astrbot: RealAstrBot
+) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(picture, "PNG")
+    file = ("a.png", picture.getvalue(), "application/octet-stream")
+    sent = gateway.request("POST", "/api/v1/file", key, fields={"file": file})
+    part = {"type": "image", "attachment_id": sent.json()["data"]["attachment_id"]}
+    events = gateway.chat(key, message=[{"type": "plain", "text": "ECHO look"}, part])
+    assert "[Image 1:" in find(events, "complete")["data"]
+
+
+@pytest.mark.parametrize(
+    ("message", "said"), [("FAIL=401 x", ""), ("EMPTY x", ""), ("DROP=2 x", "Hello from")]
+)
+def test_its_failures_are_errors(gateway: Server, key: str, message: str, said: str) -> None:
+    events = gateway.chat(key, message=message)
+    error = find(events, "error")
+    assert error["code"] == "provider_error"
+    assert find(events, "complete")["data"] == (said or error["data"])
+
+
+def test_a_stopped_turn_stops_there(gateway: Server, key: str) -> None:
+    body = {"username": "bob", "session_id": "stopped", "message": "N=600 DELAY=100"}
+    with gateway.open_chat(key, body) as answer:
+        kinds, stopped = [], None
+        for event in iter_events(answer):
+            kinds.append(event["type"])
+            if stopped is None and kinds.count("plain") == 3:
+                path = "/api/v1/chat/sessions/stopped/stop?username=bob"
+                stopped = gateway.request("POST", path, key).json()["data"]
+    assert stopped == {"stopped_count": 1}
+    assert kinds[-1] == "end"
+    assert len(kinds) < 300
+    after = find(
+        gateway.chat(key, username="bob", session_id="stopped", message="ECHO on"), "complete"
+    )
+    assert after["data"] == "echo: ECHO on"
+
+
+def test_its_configs_and_openai(gateway: Server, key: str) -> None:
+    def list_configs() -> bool:
+        # An AstrBot that is busy is asked again some seconds later.
+        found = gateway.request("GET", "/api/v1/configs", key).json()["data"]["configs"]
+        return [one["id"] for one in found] == ["default:default", "default"]
+
+    wait_for(list_configs)
+    body = {"model": "default", "messages": [{"role": "user", "content": "ECHO this"}]}
+    answer = gateway.request("POST", "/api/v1/openai/chat/completions", key, json=body).json()
+    assert answer["choices"][0]["message"]["content"] == "echo: ECHO this"
+
+
+def test_a_message_to_a_web_session_is_pushed(gateway: Server, key: str) -> None:
+    body = {"umo": "webchat:FriendMessage:webchat!ada!pushed", "message": "Hello Ada"}
+    assert gateway.request("POST", "/api/v1/im/message", key, json=body).status in (200, 202)
+    path = "/api/v1/chat/sessions/pushed/messages?username=ada"
+    stored = gateway.request("GET", path, key).json()["data"]
+    assert "Hello Ada" in json.dumps(stored)
+
+
+def test_sixty_four_clients_and_a_killed_worker(gateway: Server, key: str) -> None:
+    outcomes = chat_at_once(gateway.port, key, 64, "ECHO")
+    assert [one for one in outcomes if not one.right] == []
+    opened = [
+        gateway.open_chat(key, {"username": f"u{n}", "message": f"DELAY=50 N=20 {n}"})
+        for n in range(6)
+    ]
+    os.kill(gateway.list_workers()[0], signal.SIGKILL)
+    for one in opened:
+        with suppress(urllib3.exceptions.HTTPError):  # the killed worker's
+            one.read()
+    wait_for(lambda: len(gateway.list_workers()) == 2)
+    after = gateway.chat(key, username="v", message="ECHO after")
+    assert find(after, "complete")["data"] == "echo: ECHO after"
