@@ -25,7 +25,7 @@ BENCH_STAMP := $(VENV)/.stamp-bench
 # Two pips in one environment would get into each other's way.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format type bench check docs picture deploy-check fuzz sequences torture clean worst
+.PHONY: help install run test lint format type bench check docs picture deploy-check fuzz sequences sdks torture clean worst
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo "make bench    measure, beside bare Flask and WSGI (ARGS=\"bots tokens\", ARGS=--small)"
 	@echo "make deploy-check  the contract behind nginx, twice: embedded state; PostgreSQL, Redis, S3"
 	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": so many examples of each)"
+	@echo "make sdks     langchain, litellm, llama-index, openai-agents against the server (5 minutes)"
 	@echo "make worst    the worst input of every route and reader: is a worker held? (10 minutes)"
 	@echo "make torture  faults under load: is anything lost? (ARGS=\"kill --size 0.5\"; ARGS=--list)"
 	@echo "make picture  take the picture of the console for the README"
@@ -98,6 +99,18 @@ fuzz: $(RUN_STAMP) $(TEST_STAMP)
 
 sequences: $(RUN_STAMP) $(TEST_STAMP)
 	@ASTRBOT_TEST_SEQUENCES=$(or $(ARGS),2000) $(BIN)/python -m pytest -n0 tests/api/test_valid_histories.py
+
+# Frameworks over OpenAI's API, in environments of their own: they do not fit into one.
+SDKS := $(VENV)/sdks
+SDK_TESTS := tests/clients/test_sdks.py
+sdks: $(RUN_STAMP) $(TEST_STAMP) $(SDKS)/.stamp-frameworks $(SDKS)/.stamp-llama
+	@ASTRBOT_TEST_SDKS=$(abspath $(SDKS)) $(BIN)/python -m pytest -n0 $(SDK_TESTS) $(ARGS)
+
+$(SDKS)/.stamp-%: tests/clients/sdks/%.txt
+	@echo "Installing $* (up to 900 MB, once) ..."
+	@$(PYTHON) -m venv $(SDKS)/$*
+	@$(SDKS)/$*/bin/pip -qq --disable-pip-version-check install --upgrade -r $<
+	@touch $@
 
 torture: $(RUN_STAMP) $(TEST_STAMP)
 	@$(BIN)/python -m tests.load.run $(ARGS)

@@ -7,6 +7,7 @@ in the last user message:
 =====================  ======================================================
 (none of them)         ``Hello from mock.``, in 4 tokens
 ``ECHO``               ``echo: `` and the message
+``SAY=text``           this text, without blanks
 ``THINK``              three pieces of reasoning first: ``Let me think about it.``
 ``TOOL``               calls the first tool on offer; with its result at hand:
                        ``tool said: `` and 60 characters of it
@@ -165,6 +166,9 @@ def _choose_tokens(text: str, words: frozenset[str]) -> tuple[str, ...]:
         return ("x" * 4000,)
     if "ECHO" in words:
         return ("echo: ", text)
+    said = _value(text, "SAY")
+    if said is not None:
+        return (said[:1], said[1:])
     count = _number(text, "N")
     if count is None and "SLOW" in words:
         count = 20

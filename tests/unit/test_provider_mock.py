@@ -57,6 +57,10 @@ def test_message_without_words_gets_hello_in_four_tokens() -> None:
     assert deltas[-1] == Usage(input_other=10, output=4)
 
 
+def test_it_says_what_it_is_told_to() -> None:
+    assert "".join(texts(ask('Please SAY={"city":"Oslo"} now'))) == '{"city":"Oslo"}'
+
+
 def test_echo_repeats_the_message() -> None:
     assert texts(ask("ECHO ünï")) == ["echo: ", "ECHO ünï"]
 
