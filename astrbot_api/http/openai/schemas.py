@@ -84,21 +84,23 @@ _NAMED: dict[str, Any] = {
     },
 }
 
+#: What a function is, of the caller's.
+FUNCTION_MEMBERS: dict[str, Any] = {
+    **_NAMED["properties"],
+    "description": _member("What it is for.", "string", "The weather of a city."),
+    "parameters": _member("A JSON schema.", "object", {"type": "object"}),
+    "strict": _member("Passed on.", "boolean", False),
+}
+
+FUNCTION_TYPE = _one("Always `function`.", "function")
+
 #: A tool of the caller's.
 _TOOL = {
     "type": "object",
     "required": ["type", "function"],
     "properties": {
-        "type": _one("Always `function`.", "function"),
-        "function": {
-            **_NAMED,
-            "properties": {
-                **_NAMED["properties"],
-                "description": _member("What it is for.", "string", "The weather of a city."),
-                "parameters": _member("A JSON schema.", "object", {"type": "object"}),
-                "strict": _member("Passed on.", "boolean", False),
-            },
-        },
+        "type": FUNCTION_TYPE,
+        "function": {**_NAMED, "properties": FUNCTION_MEMBERS},
     },
 }
 

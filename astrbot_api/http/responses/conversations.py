@@ -104,7 +104,9 @@ def retrieve_conversation(conversation_id: str) -> Response:
 @blp.route(
     "/openai/conversations/<conversation_id>", methods=["POST"], parameters=[_CONVERSATION_ID]
 )
-@blp.arguments(OpenAIConversationRequestSchema(), example={"metadata": {"topic": "demo"}})
+@blp.arguments(
+    OpenAIConversationRequestSchema(), required=False, example={"metadata": {"topic": "demo"}}
+)
 @blp.doc(operationId="updateOpenAIConversation")
 @blp.answers(OpenAIConversationSchema())
 @blp.raises("invalid_request", "malformed_json", "conversation_not_found")

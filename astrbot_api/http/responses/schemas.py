@@ -8,8 +8,8 @@ import marshmallow as ma
 
 from ..fields import NOT_BLANK, AnyObject, Flag, Limit, Text, optional_text
 from ..openai.parameters import MAX_TOOLS
-from ..openai.schemas import passed_on, refused
-from .parameters import MAX_PAIRS
+from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, passed_on, refused
+from .parameters import INCLUDED, MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from .reading import ITEM_TYPES, MAX_ITEMS
 
 STREAM = {
@@ -25,9 +25,8 @@ _ITEM: dict[str, Any] = {
     "type": "object",
     "properties": {
         "type": {
-            "type": "string",
             "description": "What it is; absent: a message.",
-            "enum": list(ITEM_TYPES),
+            "enum": [*ITEM_TYPES, None],
             "example": "message",
         },
         "role": {
@@ -48,15 +47,37 @@ _ITEM: dict[str, Any] = {
 }
 
 
+#: A tool of the caller's.
+_TOOL: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "name"],
+    "properties": {"type": FUNCTION_TYPE, **FUNCTION_MEMBERS},
+}
+
+
+_CONVERSATION_ID = {
+    "type": "string",
+    "minLength": 1,
+    "description": "The `id` of the conversation.",
+    "example": "conv_7254cd9a814f498ea2022c1777b1bd2d",
+}
+
+
 def _free(text: str, example: Any, **schema: Any) -> ma.fields.Raw:
     metadata = {"description": text, "example": example, **schema}
     return ma.fields.Raw(load_default=None, allow_none=True, metadata=metadata)
 
 
+def _word(example: str) -> ma.fields.Raw:
+    return _free("Without effect.", example, type="string", maxLength=MAX_VALUE_CHARS)
+
+
 def _metadata() -> ma.fields.Raw:
     return _free(
         "Up to 16 pairs of the client's own.", {"topic": "demo"},
-        type="object", maxProperties=MAX_PAIRS, additionalProperties={"type": "string"},
+        type="object", maxProperties=MAX_PAIRS,
+        propertyNames={"minLength": 1, "maxLength": MAX_KEY_CHARS},
+        additionalProperties={"type": "string", "maxLength": MAX_VALUE_CHARS},
     )  # fmt: skip
 
 
@@ -120,6 +141,11 @@ class OpenAIResponseRequestSchema(ma.Schema):
     conversation = _free(
         "The conversation that it is added to: its id, or an object with it.",
         "conv_7254cd9a814f498ea2022c1777b1bd2d",
+        anyOf=[
+            {"type": "string", "minLength": 1},
+            {"type": "object", "required": ["id"], "properties": {"id": _CONVERSATION_ID}},
+            {"type": "null"},
+        ],
     )
     user = _username()
     metadata = _metadata()
@@ -127,7 +153,7 @@ class OpenAIResponseRequestSchema(ma.Schema):
         "Functions that the client runs, beside the config's own tools: a call of one ends the "
         "turn. Of two with the same name the client's is taken.",
         [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}}],
-        type="array", items={"type": "object"}, maxItems=MAX_TOOLS,
+        type="array", items=_TOOL, maxItems=MAX_TOOLS,
     )  # fmt: skip
     tool_choice = passed_on(
         "`auto`, `none`, `required`, `allowed_tools`, or one of `tools`. It holds for the first "
@@ -163,11 +189,14 @@ class OpenAIResponseRequestSchema(ma.Schema):
         "Without effect: the oldest is left out beyond the config's `history_tokens`.", "auto",
         enum=["auto", "disabled", None],
     )  # fmt: skip
-    include = _free("What is named there is left out where there is none.", [], type="array")
-    service_tier = _free("Without effect.", "auto")
-    prompt_cache_key = _free("Without effect.", "demo")
-    prompt_cache_retention = _free("Without effect.", "24h")
-    safety_identifier = _free("Without effect.", "u1")
+    include = _free(
+        "What is named there is left out where there is none.", [],
+        type="array", items={"enum": list(INCLUDED)}, maxItems=100,
+    )  # fmt: skip
+    service_tier = _word("auto")
+    prompt_cache_key = _word("demo")
+    prompt_cache_retention = _word("24h")
+    safety_identifier = _word("u1")
     # What would be answered wrongly if it were ignored.
     prompt = refused("Not supported: send `instructions` and `input`.", [])
     max_tool_calls = refused("Not supported: the config limits the steps.", [])
@@ -206,7 +235,7 @@ class ItemPageSchema(ma.Schema):
     limit = Limit(
         100,
         load_default=20,
-        metadata={"description": "Most items.", "minimum": 1, "maximum": 100, "example": 20},
+        metadata={"description": "Most items; brought into 1 to 100.", "example": 20},
     )
     order = ma.fields.String(
         load_default="desc",
