@@ -73,6 +73,12 @@ def get_owner() -> str:
     return login.name
 
 
+def get_login() -> Login:
+    """Return the login of this request; only in routes that are not public."""
+    login: Login = request.environ[_LOGIN_KEY]
+    return login
+
+
 def note_action(action: str, subject: str, detail: str) -> None:
     """Write what the owner did into the audit, in a transaction of its own."""
     entry = AuditEntry(action, get_owner(), get_address(), subject, detail)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import peewee
 from flask import Response, request
 
 from ..db import audit, keys, keyuse, stored
 from ..db import statistics as figures
+from ..db.owners import find_session_end
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
 from ..http.configs.routes import describe_config
 from ..http.envelope import ok, ok_secret
 from ..http.state import get_state
 from ..runtime.clock import now_us
-from .access import AdminBlueprint, get_owner
+from .access import AdminBlueprint, get_address, get_login
 
 blp = AdminBlueprint("data", __name__, url_prefix="/admin/data")
 
@@ -21,6 +25,8 @@ _AUDIT_PAGE = 50
 
 #: How long the key lasts that the console talks with, in seconds.
 _CONSOLE_KEY_S = 8 * 3600
+
+_CONSOLE_SCOPES = ("chat", "file")
 
 
 @blp.route("/overview", methods=["GET"])
@@ -37,11 +43,14 @@ def get_keys() -> Response:
         found = keys.list_keys(db)
         use = keyuse.sum_by_key(db, _DAYS)
         kept = stored.list_by_key(db)
+        made = keys.count_by_maker(db)
     return ok(
         [
             {
                 **key,
                 "use": use.get(key["key_id"]),
+                "session_keys": made.get(key["key_id"], (0, 0))[0],
+                "console_keys": made.get(key["key_id"], (0, 0))[1],
                 "stored": _describe_stored(kept.get(key["key_id"], stored.Stored())),
             }
             for key in found
@@ -73,15 +82,32 @@ def get_configs() -> Response:
 
 @blp.route("/console-key", methods=["POST"])
 def make_console_key() -> Response:
-    """Make a session key of a key, since its own secret is stored nowhere."""
+    """Make a session key of a key, since its own secret is stored nowhere.
+
+    It ends with the owner's login, and opens only what the console needs.
+    """
     body = read_json_object(request)
     key_id = body.get("key_id")
     if not isinstance(key_id, str):
         raise ApiError("missing_field", "Missing key: key_id")
-    name, expires_at = f"console of {get_owner()}", now_us() + _CONSOLE_KEY_S * 1_000_000
-    made = get_state().db.write(
-        lambda db: keys.create_session_key(db, key_id, name, expires_at=expires_at)
-    )
+    login, address = get_login(), get_address()
+
+    def job(db: peewee.Database) -> tuple[dict[str, Any], str] | None:
+        ends_at = min(
+            now_us() + _CONSOLE_KEY_S * 1_000_000, find_session_end(db, login.session_key)
+        )
+        return keys.create_session_key(
+            db, key_id, f"console of {login.name}", expires_at=ends_at, scopes=_CONSOLE_SCOPES,
+            owner_session=login.session_key,
+        )  # fmt: skip
+
+    def describe(made: tuple[dict[str, Any], str] | None) -> audit.AuditEntry | None:
+        detail = f"of {key_id}"
+        return made and audit.key_entry(
+            "console_key_made", made[0], actor=login.name, address=address, detail=detail
+        )
+
+    made = audit.write_audited(get_state().db, job, describe)
     if made is None:
         raise ApiError("key_not_found", "API key not found")
     row, secret = made

@@ -135,12 +135,14 @@ def create_key(
     expires_at: int | None = None,
     rules: str | None = None,
     parent_id: str | None = None,
+    owner_session: str | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Make a key.
 
     :param expires_at: Its end in microseconds, instead of ``expires_in_days``.
     :param rules: Its guard rails as JSON; see :mod:`astrbot_api.keys.rules`.
     :param parent_id: The key that a session key is made with.
+    :param owner_session: The owner's login that it ends with.
     :returns: The key as :func:`describe_key` has it, and the secret, which
         cannot be had again.
     """
@@ -160,6 +162,7 @@ def create_key(
         expires_at=expires_at,
         rules=rules,
         parent_id=parent_id,
+        owner_session=owner_session,
     ).execute(db)
     rows = [{"key_id": key_id, "scope": scope} for scope in dict.fromkeys(scopes)]
     ApiKeyScope.insert_many(rows).execute(db)
@@ -174,12 +177,14 @@ def create_session_key(
     expires_at: int,
     scopes: Sequence[str] | None = None,
     rules: str | None = None,
+    owner_session: str | None = None,
 ) -> tuple[dict[str, Any], str] | None:
     """Make a short-lived key of another one; it ends when that does.
 
     :param expires_at: Its end in microseconds; its parent's, if that is earlier.
     :param scopes: Those of its parent that it has; None: all of them.
     :param rules: Its guard rails; None: its parent's.
+    :param owner_session: The owner's login that it ends with, too.
     :returns: As :func:`create_key`; None when there is no such key, when it is
         not valid any more, or is a session key itself.
     """
@@ -195,7 +200,7 @@ def create_session_key(
     return create_key(
         db, name, [one for one in own if scopes is None or one in scopes],
         created_by=parent.created_by, expires_at=expires_at, parent_id=parent_id,
-        rules=parent.rules if rules is None else rules,
+        rules=parent.rules if rules is None else rules, owner_session=owner_session,
     )  # fmt: skip
 
 
@@ -359,6 +364,28 @@ def find_rules(db: peewee.Database, key_id: str) -> str | None:
     """Return the guard rails of a key as JSON; None where it has none."""
     row = _RULES.execute(db, key_id=key_id).fetchone()
     return None if row is None else row[0]
+
+
+def end_keys_of_login(db: peewee.Database, owner_sessions: Sequence[str]) -> None:
+    """Make the console keys of logins that have ended useless from now on."""
+    now = now_us()
+    (
+        ApiKey.update(revoked_at=now, updated_at=now)
+        .where(ApiKey.owner_session.in_(list(owner_sessions)) & ApiKey.revoked_at.is_null())
+        .execute(db)
+    )
+
+
+def count_by_maker(db: peewee.Database) -> dict[str, tuple[int, int]]:
+    """Return how many session keys of each key are valid, and how many of them a console's."""
+    of_console = peewee.fn.COUNT(ApiKey.owner_session)
+    query = ApiKey.select(ApiKey.parent_id, peewee.fn.COUNT(ApiKey.key_id), of_console).where(
+        ApiKey.parent_id.is_null(False)
+        & ApiKey.revoked_at.is_null()
+        & (ApiKey.expires_at > now_us())
+    )
+    rows = query.group_by(ApiKey.parent_id).tuples().execute(db)
+    return {parent: (int(count), int(consoles)) for parent, count, consoles in rows}
 
 
 def count_session_keys(db: peewee.Database, key_id: str, limit: int) -> int:

@@ -79,9 +79,14 @@ class ApiKey(Table):
     revoked_at = Whole(null=True)
     rules = TextField(null=True)
     parent_id = TextField(null=True)
+    #: The owner's login that a console's key ends with.
+    owner_session = TextField(null=True)
 
 
 _index("api_key_parent", ApiKey.parent_id, where=ApiKey.parent_id.is_null(False))
+
+
+_index("api_key_owner_session", ApiKey.owner_session, where=ApiKey.owner_session.is_null(False))
 
 
 class ApiKeyScope(Table):

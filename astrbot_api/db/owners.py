@@ -5,6 +5,7 @@ from __future__ import annotations
 import peewee
 
 from ..runtime.clock import now_us
+from .keys import end_keys_of_login
 from .locks import lock_name
 from .models import LoginFailure, Owner, OwnerSession
 from .prepared import Prepared, equals, param
@@ -39,7 +40,9 @@ def set_password(db: peewee.Database, name: str, password_hash: str) -> None:
     ).on_conflict(
         conflict_target=[Owner.name], preserve=[Owner.password_hash, Owner.updated_at]
     ).execute(db)
-    OwnerSession.delete().where(OwnerSession.name == name).execute(db)
+    ended = OwnerSession.delete().where(OwnerSession.name == name)
+    ended = ended.returning(OwnerSession.session_key)
+    end_keys_of_login(db, [key for (key,) in ended.tuples().execute(db)])
     LoginFailure.delete().execute(db)
 
 
@@ -70,8 +73,15 @@ def find_session_name(db: peewee.Database, session_key: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def find_session_end(db: peewee.Database, session_key: str) -> int:
+    """Return when a login ends, in microseconds; 0: it has ended."""
+    query = OwnerSession.select(OwnerSession.expires_at)
+    return int(query.where(OwnerSession.session_key == session_key).scalar(db) or 0)
+
+
 def end_session(db: peewee.Database, session_key: str) -> bool:
-    """End a login. Returns whether there was one."""
+    """End a login, and the keys of its console. Returns whether there was one."""
+    end_keys_of_login(db, [session_key])
     return bool(OwnerSession.delete().where(OwnerSession.session_key == session_key).execute(db))
 
 

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 import astrbot_api
 from astrbot_api.db import audit
 from astrbot_api.owner import passwords
+from astrbot_api.owner.login import change_password
 from astrbot_api.translations import OWNER_PAGES, load_catalogue
 
 from .conftest import Api
@@ -67,7 +68,7 @@ def test_page_allows_no_inline_script_or_style(
     text = answer.get_data(as_text=True)
     assert " style=" not in text
     assert "<style" not in text
-    assert text.count("<script") == text.count('<script type="module" src=')
+    assert text.count("<script") == text.count('<script type="module" nonce="')
     assert answer.headers["Cache-Control"] == "no-store"
 
 
@@ -115,10 +116,49 @@ def test_console_key_is_short_lived_and_ends_with_its_maker(
     ).json["data"]
     secret = {"X-API-Key": made["api_key"]}
     assert made["expires_at"] is not None
-    assert owned.client.get("/api/v1/configs", headers=secret).status_code == 200
-    assert len(client.get("/admin/data/keys").json["data"]) == 1
+    own = owned.client.get("/api/v1/keys/self", headers=secret)
+    assert own.json["data"]["scopes"] == made["scopes"] == ["chat", "file"]
+    (listed,) = client.get("/admin/data/keys").json["data"]
+    assert (listed["session_keys"], listed["console_keys"]) == (1, 1)
+    with owned.state.db.read() as db:
+        entry = audit.list_entries(db)[0]
+    assert (entry["action"], entry["actor"]) == ("console_key_made", "astrbot")
+    assert key["key_id"] in entry["detail"]
     client.post("/api/apikey/revoke", json={"key_id": key["key_id"]}, headers=headers)
-    assert owned.client.get("/api/v1/configs", headers=secret).status_code == 401
+    assert owned.client.get("/api/v1/keys/self", headers=secret).status_code == 401
+
+
+@pytest.mark.parametrize("ended_by", ["logout", "password"])
+def test_console_key_ends_with_the_login_that_made_it(
+    owned: Api, client: FlaskClient, ended_by: str
+) -> None:
+    headers = csrf(owned, client)
+    (key,) = client.get("/admin/data/keys").json["data"]
+    body = {"key_id": key["key_id"]}
+    made = client.post("/admin/data/console-key", json=body, headers=headers).json["data"]
+    secret = {"X-API-Key": made["api_key"]}
+    assert owned.client.get("/api/v1/keys/self", headers=secret).status_code == 200
+    if ended_by == "logout":
+        assert client.post("/api/auth/logout", headers=headers).status_code == 200
+    else:
+        change_password(owned.state.db, "astrbot", "another long password", actor="cli")
+    assert owned.client.get("/api/v1/keys/self", headers=secret).status_code == 401
+    # The key that it was made with goes on.
+    assert owned.get("/api/v1/keys/self").status_code == 200
+
+
+def test_scripts_run_by_the_nonce_of_their_page_alone(client: FlaskClient) -> None:
+    nonces = set()
+    for _ in range(2):
+        answer = client.get("/admin/keys")
+        policy = answer.headers["Content-Security-Policy"]
+        nonce = re.search(r"script-src 'nonce-([\w-]+)';", policy)
+        assert nonce is not None
+        assert re.findall(r"<script [^>]*", answer.text) == re.findall(
+            rf'<script type="module" nonce="{nonce[1]}" [^>]*', answer.text
+        )
+        nonces.add(nonce[1])
+    assert len(nonces) == 2
 
 
 def test_sessions_are_found_read_exported_and_deleted(owned: Api, client: FlaskClient) -> None:

@@ -126,6 +126,12 @@ VALUES: dict[str, Callable[[Tenant], Any]] = {
             ],
         }
     ],
+    "mcp:id": lambda one: 1,
+    "mcp:params": lambda one: {
+        "name": "chat",
+        "arguments": {"message": "see", "session_id": one.ids["session"]},
+        "uri": f"astrbot://sessions/{one.ids['session']}",
+    },
     "openai:conversation_id": lambda one: one.ids["conversation"],
     "openai:conversation": lambda one: one.ids["conversation"],
     "openai:response_id": lambda one: one.ids["response"],
@@ -558,3 +564,26 @@ def test_the_requests_are_well_formed(
         if status in (400, 405, 411, 415, 422):
             refused[operation.name] = text[:200]
     assert refused == {}
+
+
+def test_a_session_is_no_resource_of_another_tenant(
+    world: Api, victim: Tenant, other: Tenant
+) -> None:
+    """What MCP's one operation does depends on the method in its body."""
+    uri = f"astrbot://sessions/{victim.ids['session']}"
+    for method in ("resources/read", "resources/list"):
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"uri": uri}}
+        texts = [
+            world.client.post(
+                "/api/v1/mcp",
+                json=body,
+                headers={"X-API-Key": key},
+                query_string={"username": username},
+            ).text
+            for key in (other.key, other.session_key)
+            for username in (victim.username, other.username)
+        ]
+        assert [text for text in texts if SECRET in text] == [], method
+    body["method"] = "resources/read"
+    own = {"X-API-Key": victim.session_key}
+    assert SECRET in world.client.post("/api/v1/mcp", json=body, headers=own).text

@@ -10,6 +10,7 @@ const WORDS = {
   key_changed: t("Key changed"),
   key_first_used: t("Key used for the first time"),
   key_rotated: t("Key rotated"),
+  console_key_made: t("Key for the console made"),
   key_revoked: t("Key revoked"),
   key_deleted: t("Key deleted"),
   session_deleted: t("Session deleted"),

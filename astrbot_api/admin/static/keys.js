@@ -19,7 +19,8 @@ function lines(key) {
   return h("td", {},
     h("div", { class: "title" }, key.name),
     h("div", { class: "small muted mono" }, `${key.key_prefix}…`),
-    rules.length ? h("div", { class: "small muted" }, rules.join(" · ")) : null);
+    rules.length ? h("div", { class: "small muted" }, rules.join(" · ")) : null,
+    key.session_keys ? h("div", { class: "small muted" }, t("{count} session keys, {consoles} of them of consoles", { count: compact(key.session_keys), consoles: key.console_keys })) : null);
 }
 
 function row(key) {
