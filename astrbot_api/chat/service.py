@@ -15,6 +15,7 @@ from ..events import Event, decode_event, encode_event
 from ..idempotency import TurnExists
 from ..runlog.journal import Journal
 from ..runlog.reading import LogReader, RunReader
+from ..runtime.threads import let_others_run
 from .resuming.following import RunFollower
 from .turns.running import Runs
 from .turns.turn import TurnRequest
@@ -108,6 +109,7 @@ class ChatService:
         reader = self._follower.follow(run)
         while lines := reader.read():
             yield from map(decode_event, lines)
+            let_others_run()  # they may be hundreds of thousands
 
     def watch(
         self,

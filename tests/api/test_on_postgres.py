@@ -15,6 +15,14 @@ from .test_idempotency import *  # noqa: F403
 from .test_keys import *  # noqa: F403
 from .test_last_turn import *  # noqa: F403
 from .test_media import *  # noqa: F403
+from .test_openai_responses import (  # noqa: F401
+    client,
+    test_a_conversation_is_a_session_that_responses_are_added_to,
+    test_a_response_is_deleted_with_its_messages,
+    test_a_thread_branches_and_each_branch_has_a_session,
+    test_old_responses_are_forgotten_unless_they_are_of_a_conversation,
+    test_what_is_stored_counts_to_the_quota_until_it_is_deleted,
+)
 from .test_response_modes import *  # noqa: F403
 from .test_runs import *  # noqa: F403
 from .test_session_routes import *  # noqa: F403

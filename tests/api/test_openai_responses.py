@@ -288,6 +288,10 @@ def test_items_are_referred_to_by_their_ids(make_scripted: Make) -> None:
         ]
         ask(client, given, tools=[WEATHER])
         assert roles(model.seen[-1]) == ["system", "user", "assistant", "tool", "tool"]
+        # What was taken back had a number in the stream that it has not in what is stored.
+        later = f"{first.output[0].id[:-4]}8005"
+        ask(client, [given[0], {"type": "item_reference", "id": later}, given[0]])
+        assert model.seen[-1][2]["content"] == "Let me look."
         with pytest.raises(openai.NotFoundError, match="item not found: msg_"):
             ask(client, [{"type": "item_reference", "id": "msg_" + "0" * 36}])
 

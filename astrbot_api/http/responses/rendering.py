@@ -47,6 +47,8 @@ class _Item:
     call: dict[str, Any] = field(default_factory=dict)
     output: str | None = None
     done: bool = False
+    #: It was taken back.
+    dropped: bool = False
 
     def gather(self) -> str:
         """Return the text so far."""
@@ -54,6 +56,12 @@ class _Item:
             self.text += "".join(self.pieces)
             self.pieces = []
         return self.text
+
+    def counts(self) -> bool:
+        """Return whether it is a part of the answer: nothing of it, or not all, was taken back."""
+        if self.kind in ("message", "reasoning"):
+            return bool(self.gather() or self.annotations)
+        return not self.dropped
 
     def to_object(self) -> dict[str, Any]:
         """Return the item as clients see it now."""
@@ -135,16 +143,19 @@ class ResponseFold(Rendering):
         elif kind == "attachment_saved":
             self._add_file(event["data"])
         elif kind == "rewind":
-            self._rewind("message", event["data"]["chars"])
-            self._rewind("reasoning", event["data"].get("reasoning_chars", 0))
+            self._rewind(event["data"])
         elif kind == "agent_stats":
             self._stats = event["data"]
         elif kind == "error":
             self.error = event
 
+    def show_nothing(self) -> None:
+        """Make no frames: nobody is shown the events one by one."""
+        self.after = 2**62
+
     def add_all(self, events: Iterable[Event]) -> None:
         """Add events that nobody is shown one by one."""
-        self.after = 2**62
+        self.show_nothing()
         for event in events:
             self.add(event)
 
@@ -157,7 +168,7 @@ class ResponseFold(Rendering):
 
     def find_fault(self) -> str:
         """Return what is wrong with the form of the whole answer; empty: nothing."""
-        if any(item.kind == "function_call" for item in self._items):
+        if any(item.kind == "function_call" and item.counts() for item in self._items):
             return ""
         if self._stats.get("finish_reason") in _INCOMPLETE:
             return ""
@@ -169,11 +180,7 @@ class ResponseFold(Rendering):
 
     def list_output(self) -> list[dict[str, Any]]:
         """Return the items so far; one whose text was taken back is left out."""
-        return [
-            item.to_object()
-            for item in self._items
-            if item.kind not in ("message", "reasoning") or item.gather() or item.annotations
-        ]
+        return [item.to_object() for item in self._items if item.counts()]
 
     def to_object(self, *, ended: bool = False) -> dict[str, Any]:
         """Return the ``response``, as far as the run has come.
@@ -252,13 +259,25 @@ class ResponseFold(Rendering):
             annotation_index=len(item.annotations) - 1, annotation=annotation,
         )  # fmt: skip
 
-    def _rewind(self, kind: str, chars: int) -> None:
-        """Take back the end of the text; the events that showed it cannot be."""
+    def _rewind(self, taken: dict[str, Any]) -> None:
+        """Take back what was said last; the events that showed it cannot be.
+
+        Where another worker makes the step once more, that has items of its own.
+        """
+        if taken.get("again"):
+            self.close_items()
+        left = {"message": taken["chars"], "reasoning": taken.get("reasoning_chars", 0)}
+        calls, files = taken.get("calls", 0), taken.get("files", 0)
         for item in reversed(self._items):
-            if item.kind == kind and chars:
+            if item.kind in left:
                 text = item.gather()
-                taken = min(chars, len(text))
-                item.text, chars = text[: len(text) - taken], chars - taken
+                item.text = text[: max(0, len(text) - left[item.kind])]
+                left[item.kind] -= len(text) - len(item.text)
+                kept = max(0, len(item.annotations) - files)
+                files -= len(item.annotations) - kept
+                del item.annotations[kept:]
+            elif calls and not item.dropped:
+                item.dropped, calls = True, calls - 1
 
     def _begin_call(self, call: dict[str, Any]) -> None:
         self._close_open()

@@ -104,6 +104,7 @@ def create_response(body: dict[str, Any]) -> Response:
 
     if body["stream"]:
         return stream_response(watch, fold, leave)
+    fold.show_nothing()
     if body["background"]:
         watch.close()
         return answer_json(fold.to_object())

@@ -67,15 +67,21 @@ def get_conversation(conversation_id: str) -> ConversationRow:
 def get_item(item_id: str, session: int | None = None) -> tuple[EntryRow, dict[str, Any]]:
     """Return an item that the caller may see, and its entry.
 
-    :param session: The only session that it may be of, by its number.
+    :param session: The only session that it may be of, by its number; None: of any, and an item
+        that was shown under a higher number, because of what was taken back, is found, too.
     :raises ApiError: ``item_not_found``.
     """
     parsed = items.parse_item_id(item_id)
     entry = find_own_entry(parsed[0]) if parsed else None
     if entry is not None and session in (None, entry.session):
-        for item in list_entry(entry):
+        found = list_entry(entry)
+        for item in found:
             if item["id"] == item_id:
                 return entry, item
+        # Of the same kind and entry, so the ids are as long.
+        near = [one for one in found if one["id"][:-4] == item_id[:-4] and one["id"] < item_id]
+        if session is None and near and parsed and parsed[1] > items.OUTPUT_FROM:
+            return entry, near[-1]
     raise ApiError("item_not_found", f"item not found: {item_id[:_SHOWN_CHARS]}")
 
 

@@ -1,0 +1,74 @@
+"""What a run takes back, in the items of a response."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from astrbot_api import events
+from astrbot_api.http.responses.rendering import ResponseFold
+
+RUN = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
+
+
+def make_fold() -> ResponseFold:
+    return ResponseFold("7254cd9a814f498ea2022c1777b1bd2d", {"background": False}, lambda: None)
+
+
+def play(fold: ResponseFold, *shown: events.Event) -> list[dict[str, Any]]:
+    numbered = [(at, events.encode_event(event)) for at, event in enumerate(shown, 1)]
+    data = fold.render(numbered) + fold.finish()
+    return [
+        json.loads(line.removeprefix(b"data: "))
+        for line in data.split(b"\n")
+        if line.startswith(b"data: ")
+    ]
+
+
+def say(text: str, kind: str | None = None) -> events.Event:
+    return events.plain(RUN, text, streaming=True, chain_type=kind)
+
+
+def call(call_id: str, **more: Any) -> events.Event:
+    return events.tool_call(RUN, {"id": call_id, "name": "dice", "args": {}, "ts": 1.0, **more})
+
+
+def test_thinking_that_was_taken_for_the_answer_is_no_part_of_the_message() -> None:
+    shown = play(
+        make_fold(), say("I th"), events.rewind(RUN, 3, 4), say("I think.", "reasoning"), say("Hi")
+    )
+    output = shown[-1]["response"]["output"]
+    assert [one["type"] for one in output] == ["reasoning", "message"]
+    assert output[1]["content"][0]["text"] == "Hi"
+
+
+def test_a_step_that_another_worker_makes_once_more_has_items_of_its_own() -> None:
+    shown = play(
+        make_fold(),
+        say("Hm.", "reasoning"), say("Let me see. "), call("a"), call("b"),
+        events.media(RUN, "image", "a.png", streaming=True),
+        events.attachment_saved("f1", "image"),
+        events.rewind(RUN, 3, 12, again=True, reasoning_chars=3, calls=2, files=1),
+        say("Let me look. "), call("c"),
+        events.tool_call_result(RUN, {"id": "c", "ts": 2.0, "result": "four"}), say("Four."),
+    )  # fmt: skip
+    output = shown[-1]["response"]["output"]
+    assert shown[-1]["type"] == "response.completed"
+    assert [one["type"] for one in output] == ["message", "mcp_call", "message"]
+    texts = [one["content"][0]["text"] for one in output if one["type"] == "message"]
+    assert texts == ["Let me look. ", "Four."]
+    assert output[1]["output"] == "four"
+    assert output[2]["content"][0]["annotations"] == []
+    added = [one["item"]["id"] for one in shown if one["type"] == "response.output_item.added"]
+    done = [one["item"]["id"] for one in shown if one["type"] == "response.output_item.done"]
+    assert sorted(added) == sorted(done) == sorted(set(done))
+
+
+def test_a_call_of_the_clients_that_was_taken_back_leaves_the_form_to_be_checked() -> None:
+    fold = make_fold()
+    fold.check_text = lambda text: f"{text} is wrong"
+    shown = play(
+        fold, call("a", by_caller=True), events.rewind(RUN, 3, 0, again=True, calls=1), say("No")
+    )
+    assert shown[-1]["type"] == "response.failed"
+    assert shown[-1]["response"]["error"]["message"] == "No is wrong"
