@@ -29,13 +29,29 @@ class RealAstrBot:
             name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
         }
         self._command = [program]
-        self._run_once("init", "--yes")
+        # 4.25 would fetch its pages, which nobody opens here.
+        version = subprocess.check_output([program, "--version"], env=self._environ, text=True)
+        self.version = version.split()[-1].removeprefix("v")
+        pages = home / "data" / "dist" / "assets"
+        pages.mkdir(parents=True)
+        (pages / "version").write_text(f"v{self.version}")
+        (home / ".astrbot").touch()
+        self.password = ""
         with self._start():
-            self.password = self._find_password()
+            self._find_started()
         self._configure(model_url)
         self._process = self._start()
-        self._find_started()
-        self.key = self._make_key()
+        try:
+            self._find_started()
+            self.key = self._make_key()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it is of the version of the recordings, which has less."""
+        return self.version.startswith("4.25")
 
     def close(self) -> None:
         """End it."""
@@ -48,12 +64,6 @@ class RealAstrBot:
         answer = urllib3.request(method, self.url + path, headers=headers, timeout=60, **options)
         return answer.json()["data"]
 
-    def _run_once(self, *arguments: str) -> None:
-        subprocess.run(
-            [*self._command, *arguments], cwd=self._home, env=self._environ, timeout=120,
-            check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
     def _start(self) -> subprocess.Popen[bytes]:
         self._log = self._home / "log.txt"
         with self._log.open("wb") as log:
@@ -64,11 +74,9 @@ class RealAstrBot:
 
     def _find_started(self) -> None:
         wait_for(lambda: "Running on" in self._log.read_text(errors="replace"))
-
-    def _find_password(self) -> str:
-        self._find_started()
-        said = self._log.read_text(errors="replace")
-        return re.findall(r"Initial password: (\S+)", said)[0]
+        # 4.25 makes a new one at each start, until the owner changes it.
+        said = re.findall(r"Initial password: (\S+)", self._log.read_text(errors="replace"))
+        self.password = said[-1] if said else self.password
 
     def _configure(self, model_url: str) -> None:
         path = self._home / "data" / "cmd_config.json"
@@ -87,9 +95,10 @@ class RealAstrBot:
 
     def _make_key(self) -> str:
         login = {"username": "astrbot", "password": self.password}
-        token = self.send("POST", "/api/v1/auth/login", "", json=login)["token"]
+        token = self.send("POST", "/api/auth/login", "", json=login)["token"]
         body = {"name": "gateway", "scopes": ["chat", "config", "file", "im"]}
-        return str(self.send("POST", "/api/v1/api-keys", token, json=body)["api_key"])
+        path = "/api/apikey/create" if self.is_old else "/api/v1/api-keys"
+        return str(self.send("POST", path, token, json=body)["api_key"])
 
 
 class _Ended(subprocess.Popen[bytes]):

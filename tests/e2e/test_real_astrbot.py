@@ -2,7 +2,7 @@
 
 ``ASTRBOT_TEST_ASTRBOT`` names its program::
 
-    python3.12 -m venv /tmp/astrbot && /tmp/astrbot/bin/pip install astrbot
+    python3.12 -m venv /tmp/astrbot && /tmp/astrbot/bin/pip install astrbot==4.29.3  # or 4.25.1
     make test ARGS="tests/e2e/test_real_astrbot.py" ASTRBOT_TEST_ASTRBOT=/tmp/astrbot/bin/astrbot
 """
 
@@ -69,10 +69,10 @@ def find(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return event
 
 
-def test_text_thinking_and_commands(gateway: Server, key: str) -> None:
+def test_text_thinking_and_commands(gateway: Server, key: str, astrbot: RealAstrBot) -> None:
     complete = find(gateway.chat(key, message="THINK ECHO 你好"), "complete")
     assert (complete["data"], complete["reasoning"]) == (
-        "echo: THINK ECHO 你好", "Let me think about it.",
+        "echo: THINK ECHO 你好", "" if astrbot.is_old else "Let me think about it.",
     )  # fmt: skip
     whole = find(gateway.chat(key, message="ECHO x", enable_streaming=False), "complete")
     assert whole["data"] == "echo: ECHO x"
@@ -95,13 +95,17 @@ def test_a_picture_reaches_its_model_as_one(
     sent = gateway.request("POST", "/api/v1/file", key, fields={"file": file})
     part = {"type": "image", "attachment_id": sent.json()["data"]["attachment_id"]}
     events = gateway.chat(key, message=[{"type": "plain", "text": "ECHO look"}, part])
-    assert "[Image 1:" in find(events, "complete")["data"]
+    assert "[Image " in find(events, "complete")["data"]
 
 
 @pytest.mark.parametrize(
     ("message", "said"), [("FAIL=401 x", ""), ("EMPTY x", ""), ("DROP=2 x", "Hello from")]
 )
-def test_its_failures_are_errors(gateway: Server, key: str, message: str, said: str) -> None:
+def test_its_failures_are_errors(
+    gateway: Server, key: str, astrbot: RealAstrBot, message: str, said: str
+) -> None:
+    if said and astrbot.is_old:
+        pytest.skip("4.25 does not say that its model broke off")
     events = gateway.chat(key, message=message)
     error = find(events, "error")
     assert error["code"] == "provider_error"
