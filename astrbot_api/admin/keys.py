@@ -92,7 +92,7 @@ def update_key() -> Response:
 
 @blp.route("/rotate", methods=["POST"])
 def rotate_key() -> Response:
-    """Replace a key by a new one; the old secret works for ``grace_s`` seconds more."""
+    """Give a key a new secret; the old one works for ``grace_s`` seconds more."""
     body = read_json_object(request)
     key_id = _read_key_id(body)
     grace_s = body.get("grace_s", 0)
@@ -103,7 +103,7 @@ def rotate_key() -> Response:
     rotated = _write(
         "key_rotated",
         lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
-        f"replaces {key_id}, grace {grace_s} s",
+        f"grace of the old secret {grace_s} s",
     )
     return _with_secret(*rotated)
 

@@ -170,12 +170,14 @@ def delete_key(key_id: str, as_json: bool, settings: Settings) -> None:
 @as_json_option
 @settings_option
 def rotate_key(key_id: str, grace_s: int, as_json: bool, settings: Settings) -> None:
-    """Replace a key by a new one with the same name, scopes and expiry."""
+    """Give a key a new secret; its id, limits, files and counts stay."""
     rotated = _write(
         settings,
         lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
         lambda made: (
-            key_entry("key_rotated", made[0], actor="cli", detail=f"replaces {key_id}")
+            key_entry(
+                "key_rotated", made[0], actor="cli", detail=f"grace of the old secret {grace_s} s"
+            )
             if made
             else None
         ),

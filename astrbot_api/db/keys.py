@@ -65,12 +65,12 @@ def hash_secret(secret: str) -> str:
 def _select_valid() -> Any:
     key, parent = ApiKey.alias(), ApiKey.alias()
     rules = parent.select(parent.rules).where(parent.key_id == key.parent_id)
-    scopes = ApiKeyScope.select(join_text(ApiKeyScope.scope, " ")).where(
-        ApiKeyScope.key_id == key.key_id
-    )
+    # An earlier secret has no scopes of its own.
+    of = peewee.Case(None, [(key.replaced == 1, key.parent_id)], key.key_id)
+    scopes = ApiKeyScope.select(join_text(ApiKeyScope.scope, " ")).where(ApiKeyScope.key_id == of)
     return key.select(
         key.key_id, key.key_prefix, key.last_used_at, key.expires_at,
-        key.rules, key.parent_id, rules, scopes,
+        key.rules, key.parent_id, rules, scopes, key.replaced,
     ).where(equals(key.digest) & key.revoked_at.is_null())  # fmt: skip
 
 
@@ -98,16 +98,27 @@ def find_valid_key(db: peewee.Database, secret: str) -> KeyRow | None:
     row = FIND_VALID.execute(db, digest=hash_secret(secret)).fetchone()
     if row is None:
         return None
-    key_id, prefix, last_used_at, expires_at, rules, parent_id, parent_rules, scopes = row
+    key_id, prefix, last_used_at, expires_at, rules, parent_id, parent_rules, scopes, *old = row
     if expires_at is not None and expires_at <= now_us():
         return None
+    if old[0]:  # another secret of the same key, with the rules that this has now
+        key_id, rules, parent_id, parent_rules = parent_id, parent_rules, None, None
     return KeyRow(
         key_id, prefix, _parse_scopes(scopes or ""), last_used_at, rules, parent_id, parent_rules
     )
 
 
-def list_valid(db: peewee.Database, key_ids: Collection[str]) -> set[str]:
-    """Return those of some keys that are valid now, their makers included."""
+def name_secret(key_id: str, key_prefix: str) -> str:
+    """Return what :func:`list_valid` knows a secret of a key by."""
+    return f"{key_id} {key_prefix}"
+
+
+def list_valid(db: peewee.Database, secrets: Collection[str]) -> set[str]:
+    """Return those of some secrets that are valid now, as :func:`name_secret` names them.
+
+    That of a session key is valid as long as its maker is, at most.
+    """
+    key_ids = [one.partition(" ")[0] for one in secrets]
     key, maker = ApiKey.alias(), ApiKey.alias()
     now = now_us()
 
@@ -115,9 +126,13 @@ def list_valid(db: peewee.Database, key_ids: Collection[str]) -> set[str]:
         return one.revoked_at.is_null() & (one.expires_at.is_null() | (one.expires_at > now))
 
     makers = maker.select(maker.key_id).where(holds(maker))
-    query = key.select(key.key_id).where(key.key_id.in_(list(key_ids)) & holds(key))
+    known_as = peewee.Case(None, [(key.replaced == 1, key.parent_id)], key.key_id)
+    query = key.select(known_as, key.key_prefix).where(holds(key))
+    query = query.where(
+        key.key_id.in_(key_ids) | ((key.replaced == 1) & key.parent_id.in_(key_ids))
+    )
     query = query.where(key.parent_id.is_null() | key.parent_id.in_(makers))
-    return {key_id for (key_id,) in query.tuples().execute(db)}
+    return {name_secret(*row) for row in query.tuples().execute(db)} & set(secrets)
 
 
 @lru_cache(maxsize=64)
@@ -207,34 +222,48 @@ def create_session_key(
 def rotate_key(
     db: peewee.Database, key_id: str, *, grace_s: int = 0
 ) -> tuple[dict[str, Any], str] | None:
-    """Replace a key by a new one with the same name, scopes, rules and expiry.
+    """Give a key a new secret. Its id, and all that is counted to it, stay.
 
-    The session keys that were made with it end when it does.
+    The session keys that were made with it end when the old secret does.
 
     :param grace_s: How long the old secret still works, in seconds.
-    :returns: The new key and its secret; None when there is no such key, or
+    :returns: The key and its new secret; None when there is no such key, or
         when it is revoked.
     """
-    # Locked, or a revocation at the same time would leave the new key valid.
+    # Locked, or a revocation at the same time would leave the new secret valid.
     old = for_update(db, ApiKey.select().where(ApiKey.key_id == key_id)).first(db)
     if old is None or old.revoked_at is not None or old.parent_id is not None:
         return None
-    scopes = get_key(db, key_id)["scopes"]
-    new, secret = create_key(
-        db, old.name, scopes, created_by=old.created_by, expires_at=old.expires_at, rules=old.rules
-    )
-    now = now_us()
+    secret, now = generate_secret(), now_us()
+    ApiKey.update(
+        digest=hash_secret(secret), key_prefix=secret[:12], updated_at=now, last_used_at=None
+    ).where(ApiKey.key_id == key_id).execute(db)
     if grace_s > 0:
         until = now + grace_s * 1_000_000
         (
             ApiKey.update(expires_at=until, updated_at=now)
-            .where((ApiKey.key_id == key_id) | (ApiKey.parent_id == key_id))
-            .where(ApiKey.expires_at.is_null() | (ApiKey.expires_at > until))
+            .where((ApiKey.parent_id == key_id) & (ApiKey.expires_at > until))
             .execute(db)
         )
+        _keep_old_secret(db, old, until)
     else:
-        revoke_key(db, key_id)
-    return new, secret
+        end_session_keys(db, key_id)
+    LegacyKey.delete().where(LegacyKey.key_id == key_id).execute(db)
+    return get_key(db, key_id), secret
+
+
+def _keep_old_secret(db: peewee.Database, old: ApiKey, until: int) -> None:
+    """Let the secret that a key had work until a time, in microseconds."""
+    kept_id, digest = str(uuid.uuid4()), old.digest
+    if digest == f"legacy:{old.key_id}":  # of an imported key that was not used here
+        digest = f"legacy:{kept_id}"
+        LegacyKey.update(key_id=kept_id).where(LegacyKey.key_id == old.key_id).execute(db)
+    ApiKey.insert(
+        key_id=kept_id, name=old.name, key_prefix=old.key_prefix, digest=digest,
+        created_by=old.created_by, created_at=old.created_at, updated_at=now_us(),
+        last_used_at=old.last_used_at, expires_at=min(old.expires_at or until, until),
+        parent_id=old.key_id, replaced=1,
+    ).execute(db)  # fmt: skip
 
 
 def revoke_key(db: peewee.Database, key_id: str) -> bool:
@@ -247,14 +276,16 @@ def revoke_key(db: peewee.Database, key_id: str) -> bool:
     return bool(query.execute(db))
 
 
-def end_session_keys(db: peewee.Database, key_id: str) -> None:
-    """Make the session keys of a key useless from now on."""
+def end_session_keys(db: peewee.Database, key_id: str, *, old_secrets: bool = True) -> None:
+    """Make the session keys of a key useless from now on.
+
+    :param old_secrets: Whether its earlier secrets end, too.
+    """
     now = now_us()
-    (
-        ApiKey.update(revoked_at=now, updated_at=now)
-        .where((ApiKey.parent_id == key_id) & ApiKey.revoked_at.is_null())
-        .execute(db)
-    )
+    ended = (ApiKey.parent_id == key_id) & ApiKey.revoked_at.is_null()
+    if not old_secrets:
+        ended &= ApiKey.replaced == 0
+    ApiKey.update(revoked_at=now, updated_at=now).where(ended).execute(db)
 
 
 def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> bool:
@@ -277,7 +308,12 @@ def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> 
         rows = [{"key_id": key_id, "scope": one} for one in dict.fromkeys(changes["scopes"])]
         ApiKeyScope.insert_many(rows).execute(db)
     if changed:
-        end_session_keys(db, key_id)
+        end_session_keys(db, key_id, old_secrets=False)
+    if columns.get("expires_at") is not None:
+        end = columns["expires_at"]
+        old_secret = (ApiKey.parent_id == key_id) & (ApiKey.replaced == 1)
+        later = old_secret & (ApiKey.expires_at > end)
+        ApiKey.update(expires_at=end).where(later).execute(db)
     return True
 
 
@@ -381,6 +417,7 @@ def count_by_maker(db: peewee.Database) -> dict[str, tuple[int, int]]:
     of_console = peewee.fn.COUNT(ApiKey.owner_session)
     query = ApiKey.select(ApiKey.parent_id, peewee.fn.COUNT(ApiKey.key_id), of_console).where(
         ApiKey.parent_id.is_null(False)
+        & (ApiKey.replaced == 0)
         & ApiKey.revoked_at.is_null()
         & (ApiKey.expires_at > now_us())
     )
@@ -391,7 +428,10 @@ def count_by_maker(db: peewee.Database) -> dict[str, tuple[int, int]]:
 def count_session_keys(db: peewee.Database, key_id: str, limit: int) -> int:
     """Return how many session keys of a key are valid; not more than a limit."""
     valid = ApiKey.select(ApiKey.key_id).where(
-        (ApiKey.parent_id == key_id) & ApiKey.revoked_at.is_null() & (ApiKey.expires_at > now_us())
+        (ApiKey.parent_id == key_id)
+        & (ApiKey.replaced == 0)
+        & ApiKey.revoked_at.is_null()
+        & (ApiKey.expires_at > now_us())
     )
     return int(valid.limit(limit).count(db))
 

@@ -81,6 +81,8 @@ class ApiKey(Table):
     parent_id = TextField(null=True)
     #: The owner's login that a console's key ends with.
     owner_session = TextField(null=True)
+    #: 1: this is an earlier secret of its parent, which was rotated.
+    replaced = Whole(default=0, constraints=_ZERO)
 
 
 _index("api_key_parent", ApiKey.parent_id, where=ApiKey.parent_id.is_null(False))

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flask import Request, request
 
 from ..chat.watching.seats import Holder
-from ..db.keys import ALL_SCOPES, KeyRow, find_valid_key
+from ..db.keys import ALL_SCOPES, KeyRow, find_valid_key, name_secret
 from ..db.sessions import find_creator
 from ..errors import ApiError
 from ..keys.caller import Caller, HostUser, Reach
@@ -101,7 +101,8 @@ def get_holder() -> Holder:
     """Return whose the connections of this request are."""
     caller = get_caller()
     keyless = caller.is_owner or caller.key_prefix == _HOST_PREFIX
-    return Holder(caller.root_id, "" if keyless else caller.key_id)
+    secret = "" if keyless else name_secret(caller.key_id, caller.key_prefix)
+    return Holder(caller.root_id, secret)
 
 
 def find_header_login(now: Request) -> Login | None:

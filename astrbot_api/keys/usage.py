@@ -44,10 +44,10 @@ class KeyUsage:
         if key.last_used_at is None or now - key.last_used_at >= _USE_INTERVAL_US:
             self._used[key.key_id] = now
 
-    def list_valid(self, key_ids: Collection[str]) -> set[str]:
-        """Return those of some keys that are valid now."""
+    def list_valid(self, secrets: Collection[str]) -> set[str]:
+        """Return those of some secrets that are valid now; see :func:`keys.list_valid`."""
         with self._store.read() as db:
-            return keys.list_valid(db, key_ids)
+            return keys.list_valid(db, secrets)
 
     def flush(self) -> None:
         """Write what gathered. A chore."""

@@ -1,0 +1,138 @@
+"""Each limit of a key is one, however the key is used: itself, by session keys, rotated."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from astrbot_api.db import keys
+
+from .conftest import Api
+from .test_guard_rails import ask, make_key, mint, say
+
+Use = Callable[[Api, str], TestResponse]
+
+
+def turn(api: Api, key: str) -> TestResponse:
+    return say(api, key, session_id="s")
+
+
+def session(api: Api, key: str) -> TestResponse:
+    body = {"username": "alice"}
+    return api.client.post("/api/v1/chat/sessions/new", headers={"X-API-Key": key}, json=body)
+
+
+def run(api: Api, key: str) -> TestResponse:
+    """Begin a turn that goes on until it is stopped."""
+    return say(api, key, message="N=1000 DELAY=200", response_mode="background")
+
+
+def upload(api: Api, key: str) -> TestResponse:
+    file = (io.BytesIO(b"x" * 400), "a.txt")
+    return api.client.post("/api/v1/file", headers={"X-API-Key": key}, data={"file": file})
+
+
+def request(api: Api, key: str) -> TestResponse:
+    return ask(api, key, "/api/v1/keys/self")
+
+
+#: What holds a key, how it is used up, and the code of the refusal. Capitals: a setting.
+LIMITS: dict[str, tuple[int, Use, str]] = {
+    "requests_per_minute": (3, request, "rate_limited"),
+    "streams": (2, run, "rate_limited"),
+    "turns_per_day": (2, turn, "budget_exhausted"),
+    "tokens_per_day": (20, turn, "budget_exhausted"),
+    "max_turns": (2, turn, "budget_exhausted"),
+    "max_tokens": (20, turn, "budget_exhausted"),
+    "upload_bytes": (1000, upload, "quota_exceeded"),
+    "stored_bytes": (5000, session, "quota_exceeded"),
+    "sessions": (2, session, "quota_exceeded"),
+    "ASTRBOT_MAX_RUNS_PER_KEY": (2, run, "too_many_turns"),
+    "ASTRBOT_MAX_BYTES_PER_KEY": (1000, upload, "quota_exceeded"),
+    "ASTRBOT_MAX_STORED_BYTES_PER_KEY": (5000, session, "quota_exceeded"),
+    "ASTRBOT_MAX_SESSIONS_PER_KEY": (2, session, "quota_exceeded"),
+}
+
+
+def rotate(api: Api, secret: str) -> str:
+    """Rotate a key; its old secret works on. Returns the new one."""
+    with api.state.db.read() as db:
+        row = keys.find_valid_key(db, secret)
+    assert row is not None
+    made = api.state.db.write(lambda db: keys.rotate_key(db, row.key_id, grace_s=600))
+    assert made is not None
+    return made[1]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_limit_is_shared_by_session_keys_and_rotated_secrets(
+    make_api: Callable[..., Api], limit: str
+) -> None:
+    value, use, code = LIMITS[limit]
+    settings: dict[str, Any] = {limit: value} if limit.isupper() else {}
+    api = make_api(**settings)
+    old = make_key(api, **({} if settings else {limit: value}))
+    session_key = mint(api, old).json["data"]["api_key"]
+    new = rotate(api, old)
+    secrets = [new, old, session_key]
+    answers = [use(api, secrets[number % 3]) for number in range(8)]
+    refused = [one for one in answers if one.status_code in (413, 429)]
+    assert answers[0].status_code in (200, 202), answers[0].get_data()
+    # One request of each, and then no more of any: they used up the same limit.
+    assert len(refused) >= 8 - 3, [one.status_code for one in answers]
+    for secret in secrets:
+        last = use(api, secret)
+        assert last.status_code in (413, 429)
+        assert last.json["code"] == code
+        assert limit in last.json["message"] or limit.isupper()
+
+
+def test_a_rotated_key_keeps_its_id_its_files_and_its_sessions(api: Api) -> None:
+    old = make_key(api, username="alice")
+    before = ask(api, old, "/api/v1/keys/self").json["data"]
+    file = upload(api, old).json["data"]["attachment_id"]
+    session_key = mint(api, old).json["data"]["api_key"]
+    new = rotate(api, old)
+    for secret in (old, new):
+        own = ask(api, secret, "/api/v1/keys/self").json["data"]
+        assert own["key_id"] == before["key_id"]
+        assert own["used"]["upload_bytes"] == 400
+        assert not own["is_session_key"]
+        read = ask(api, secret, f"/api/v1/file?attachment_id={file}")
+        assert read.status_code == 200
+        read.close()
+        assert mint(api, secret).status_code == 200
+    assert ask(api, session_key, "/api/v1/keys/self").status_code == 200
+    # Once more without a grace: every other secret has ended.
+    last = api.state.db.write(lambda db: keys.rotate_key(db, before["key_id"]))
+    assert last is not None
+    statuses = [ask(api, one, "/api/v1/keys/self").status_code for one in (old, new, session_key)]
+    assert statuses == [401, 401, 401]
+    assert ask(api, last[1], "/api/v1/keys/self").status_code == 200
+
+
+def test_a_secret_is_valid_for_open_streams_until_it_ends(api: Api) -> None:
+    def is_valid(secret: str) -> bool:
+        name = keys.name_secret(key_id, secret[:12])
+        return api.state.keys.usage.list_valid({name}) == {name}
+
+    old = make_key(api)
+    key_id = ask(api, old, "/api/v1/keys/self").json["data"]["key_id"]
+    new = rotate(api, old)
+    assert (is_valid(old), is_valid(new)) == (True, True)
+    assert api.state.db.write(lambda db: keys.rotate_key(db, key_id)) is not None
+    assert (is_valid(old), is_valid(new)) == (False, False)
+
+
+def test_what_is_changed_holds_for_the_old_secret_too(api: Api) -> None:
+    old = make_key(api, "chat", "config")
+    key_id = ask(api, old, "/api/v1/keys/self").json["data"]["key_id"]
+    rotate(api, old)
+    api.state.db.write(lambda db: keys.update_key(db, key_id, {"scopes": ["chat"]}))
+    assert ask(api, old, "/api/v1/configs").status_code == 403
+    api.state.db.write(lambda db: keys.revoke_key(db, key_id))
+    assert ask(api, old, "/api/v1/keys/self").status_code == 401
