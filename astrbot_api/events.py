@@ -139,6 +139,20 @@ def agent_stats(stats: dict[str, Any]) -> Event:
     return {"type": "agent_stats", "data": stats}
 
 
+def approval_required(
+    run_id: str, approval_id: str, tool: str, arguments: Any, expires_at: str
+) -> Event:
+    """A person must approve a tool call; the turn waits, and the stream ends here.
+
+    ``data`` has the ``id`` of the approval, the ``tool``, its ``arguments`` and ``expires_at``.
+    After that time the call counts as rejected. Decide with ``POST
+    /chat/runs/{run_id}/approvals/{id}`` or by a message ``/approve`` or ``/reject``. Then resume
+    the stream: the turn goes on in it.
+    """
+    data = {"id": approval_id, "tool": tool, "arguments": arguments, "expires_at": expires_at}
+    return {"type": "approval_required", "data": data, "message_id": run_id}
+
+
 def complete(
     run_id: str, text: str, reasoning: str, *, streaming: bool, finish_reason: str = ""
 ) -> Event:

@@ -29,6 +29,7 @@ from .chat.turns.outcome import Outcomes
 from .chat.turns.running import Runs
 from .chat.turns.sending import Speaker
 from .chat.turns.titles import TitleWriter
+from .chat.turns.waiting import reject_expired
 from .chat.watching.inbox import InboxFeed
 from .chat.watching.pushes import Board
 from .chat.watching.seats import Seats
@@ -268,6 +269,7 @@ def _add_chores(state: AppState) -> None:
     chores.add(state.keys.usage.flush)
     chores.add(outcomes.retry)
     chores.add(chat.recovery.recover, every_s=1.0)
+    chores.add(lambda: reject_expired(state.db), every_s=5.0)
     chores.add(
         lambda: chat.recovery.end_forgotten(lambda run: runs.knows(run) or outcomes.keeps(run.id))
     )

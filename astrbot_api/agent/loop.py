@@ -87,10 +87,41 @@ class Checkpoint:
     :param step: The number of the model's answer, from 1.
     :param messages: What the conversation got since the last checkpoint, or since the opening:
         results of the calls before, and the answer with its calls as the last one.
+    :param pending: The ids of those calls that a person must approve.
     """
 
     step: int
     messages: Sequence[ModelMessage]
+    pending: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCall:
+    """A call that a person must approve. ``args`` are as clients are shown them."""
+
+    id: str
+    name: str
+    args: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalNeeded:
+    """The agent can do nothing more until its calls are decided; it is the last event."""
+
+    calls: Sequence[PendingCall]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided of a call.
+
+    :param arguments: What it is made with in place of the model's, as JSON text; empty: those.
+    :param comment: Why, in the person's words.
+    """
+
+    approved: bool
+    arguments: str = ""
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +132,20 @@ class Resumption:
     :param messages: Those of all checkpoints, in order; the last one has calls.
     :param results: The results of these calls that are known, by the ids of the calls.
     :param shown: The ids of the calls that clients have been shown.
+    :param pending: The ids of calls that a person must approve and that have not begun.
+    :param decisions: What was decided of these.
     """
 
     step: int
     messages: Sequence[ModelMessage]
     results: Mapping[str, str] = field(default_factory=dict)
     shown: Collection[str] = ()
+    pending: Sequence[str] = ()
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
 
+
+#: The decision where nobody can be asked.
+_NOBODY = Decision(approved=False, comment="it needs a person's yes, and nobody can be asked here")
 
 #: What a model gets as the result of a call that was lost with its worker.
 OUTCOME_UNKNOWN = (
@@ -165,7 +203,8 @@ def run_agent(
     show: Callable[[], list[dict[str, Any]]] = list,
     caller_tools: Sequence[ToolSpec] = (),
     resume: Resumption | None = None,
-) -> Iterator[AgentEvent | Checkpoint]:
+    may_wait: bool = False,
+) -> Iterator[AgentEvent | Checkpoint | ApprovalNeeded]:
     """Answer the last message, calling tools as the model asks for them.
 
     Yields the deltas as they come, the calls and their results, and for each model
@@ -185,6 +224,8 @@ def run_agent(
     :param resume: Where to go on; ``messages`` are the same as at the first time. A call whose
         result is not known is made again where its tool allows it; the result of others is
         :data:`OUTCOME_UNKNOWN`.
+    :param may_wait: Whether a person can be asked for a call that needs a yes; else it is rejected.
+        Then :class:`ApprovalNeeded` is the last event, once the other calls are made.
     :raises ProviderError: when the model fails.
     :raises RunCancelled: when ``options.cancel`` fires.
     """
@@ -197,8 +238,12 @@ def run_agent(
         conversation += resume.messages
         stored = len(conversation)
         _recall(toolbox, resume)
-        lost = _Calls(_read_calls(resume.messages[-1]), resume.results, resume.shown)
-        yield from _carry_out(lost, conversation, toolbox, context, show)
+        lost = _Calls(
+            _read_calls(resume.messages[-1]), resume.results, resume.shown, resume.pending,
+            resume.decisions,
+        )  # fmt: skip
+        if not (yield from _carry_out(lost, conversation, toolbox, context, show)):
+            return
     for number in range(begin, max_steps + 1):
         step = _Step()
         toolbox.begin_step()
@@ -212,10 +257,16 @@ def run_agent(
             return
         step.calls = {at: call for at, call in step.calls.items() if call.name not in foreign}
         conversation.append(step.to_message())
-        yield Checkpoint(number, conversation[stored:])
-        stored = len(conversation)
         calls = _Calls(list(step.calls.values()))
-        yield from _carry_out(calls, conversation, toolbox, context, show)
+        asking = [one.id for one in calls.calls if toolbox.needs_approval(one.name, one.arguments)]
+        if may_wait:
+            calls.pending = asking
+        else:
+            calls.decisions = dict.fromkeys(asking, _NOBODY)
+        yield Checkpoint(number, conversation[stored:], calls.pending)
+        stored = len(conversation)
+        if not (yield from _carry_out(calls, conversation, toolbox, context, show)):
+            return
     raise ProviderError(f"The model still called tools after {max_steps} steps.")
 
 
@@ -224,12 +275,16 @@ class _Calls:
     """The calls of one step.
 
     :param results: By the ids of the calls.
-    :param shown: The ids of those that clients have been shown.
+    :param shown: The ids of those that clients have been shown; None: the calls are new.
+    :param pending: The ids of those that a person must approve and that have not begun.
+    :param decisions: What was decided of them.
     """
 
     calls: list[_Call]
     results: Mapping[str, str] = field(default_factory=dict)
     shown: Collection[str] | None = None
+    pending: Sequence[str] = ()
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
 
 
 def _carry_out(
@@ -238,22 +293,32 @@ def _carry_out(
     toolbox: Toolbox,
     context: ToolContext,
     show: Callable[[], list[dict[str, Any]]],
-) -> Iterator[ToolStarted | ToolFinished]:
-    """Make the calls of one step that have no result; add all results to the conversation."""
+) -> Generator[ToolStarted | ToolFinished | ApprovalNeeded, None, bool]:
+    """Make the calls of one step that have no result; add all results to the conversation.
+
+    :returns: False: a person must decide first.
+    """
     results = dict(step.results)
     for call in step.calls:
         if call.id not in (step.shown or ()):
             yield ToolStarted(call.id, call.name, _shown_arguments(call.arguments), time.time())
-    open_calls = [call for call in step.calls if call.id not in results]
-    if step.shown is not None:
-        lost = [call for call in open_calls if not toolbox.may_repeat(call.name)]
-        open_calls = [call for call in open_calls if call not in lost]
-        for call in lost:
-            results[call.id] = OUTCOME_UNKNOWN
-            yield ToolFinished(call.id, OUTCOME_UNKNOWN, time.time())
-    for event in _run_calls(open_calls, toolbox, context):
+    for call_id, result in _list_known(step, toolbox):
+        results[call_id] = result
+        yield ToolFinished(call_id, result, time.time())
+    left = [call for call in step.calls if call.id not in results]
+    undecided = [one for one in left if one.id in step.pending and one.id not in step.decisions]
+    calls = [_apply(step.decisions.get(one.id), one) for one in left if one not in undecided]
+    for event in _run_calls(calls, toolbox, context):
+        changed = step.decisions.get(event.id)
+        if changed is not None and changed.arguments:
+            event = replace(event, result=f"{_CHANGED}{changed.arguments}\n{event.result}")
         results[event.id] = event.result
         yield event
+    if undecided:
+        yield ApprovalNeeded(
+            [PendingCall(one.id, one.name, _shown_arguments(one.arguments)) for one in undecided]
+        )
+        return False
     conversation.extend(
         {"role": "tool", "tool_call_id": call.id, "content": results[call.id]}
         for call in step.calls
@@ -261,6 +326,34 @@ def _carry_out(
     shown = show()
     if shown:
         conversation.append({"role": "user", "content": shown})
+    return True
+
+
+def _list_known(step: _Calls, toolbox: Toolbox) -> Iterator[tuple[str, str]]:
+    """Yield the results of calls that are not made: rejected ones, and those that were lost."""
+    for call in step.calls:
+        decision = step.decisions.get(call.id)
+        if call.id in step.results:
+            continue
+        if decision is not None:
+            if not decision.approved:
+                why = f": {decision.comment}" if decision.comment else ""
+                yield call.id, f"error: this call was rejected{why}. It was not made."
+        elif step.shown is None or call.id in step.pending or toolbox.may_repeat(call.name):
+            continue
+        else:
+            yield call.id, OUTCOME_UNKNOWN
+
+
+def _apply(decision: Decision | None, call: _Call) -> _Call:
+    """Return a call with the arguments that were approved."""
+    if decision is None or not decision.arguments:
+        return call
+    return replace(call, arguments=decision.arguments)
+
+
+#: Begins the result of a call whose arguments a person has changed.
+_CHANGED = "A person approved this call with other arguments: "
 
 
 def _read_calls(message: ModelMessage) -> list[_Call]:

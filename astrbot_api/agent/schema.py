@@ -40,6 +40,7 @@ def tool(
     timeout_s: float | None = None,
     by_name_only: bool = False,
     retry: Retry = "never",
+    needs_approval: bool = False,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -51,6 +52,7 @@ def tool(
     timeout_s: float | None = None,
     by_name_only: bool = False,
     retry: Retry = "never",
+    needs_approval: bool = False,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a :class:`~astrbot_api.Tool` of a function.
 
@@ -74,6 +76,7 @@ def tool(
     :param retry: ``safe`` for what may be done twice, as reading is: a call whose worker died
         before the result was stored is made again. ``never``: the model learns that the
         outcome of the call is unknown.
+    :param needs_approval: Whether a person must approve each call: for what pays, deletes or sends.
     :raises TypeError: for a function that cannot be a tool; the text says why.
     """
 
@@ -81,6 +84,7 @@ def tool(
         return _make_tool(
             function, name or function.__name__,
             timeout_s=timeout_s, by_name_only=by_name_only, retry=retry,
+            needs_approval=needs_approval,
         )  # fmt: skip
 
     return decorate if function is None else decorate(function)

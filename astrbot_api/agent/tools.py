@@ -130,6 +130,7 @@ class Tool:
     :param timeout_s: How long a call may take; None: as the config says.
     :param by_name_only: Offered only where a config's ``[tools] allow`` has
         its whole name: ``*`` is not enough. For tools that reach out.
+    :param needs_approval: Whether a person must approve each call.
     :param retry: What becomes of a call whose worker died before its result was stored:
         ``safe``: it is made again; ``never``: the model learns that its outcome is unknown.
     """
@@ -141,6 +142,7 @@ class Tool:
     timeout_s: float | None = None
     by_name_only: bool = False
     retry: Retry = "never"
+    needs_approval: bool = False
     # Made once: building it costs many times what a check does.
     _check: ArgumentCheck = field(init=False, repr=False, compare=False)
     # Made once too: every turn holds those of all its tools.
@@ -184,6 +186,7 @@ class Toolbox:
     :param tools: Of two with the same name the first is taken.
     :param allow: Patterns (``*``, ``mcp.*``) of the names that are offered.
     :param deny: Patterns that win over ``allow``.
+    :param approve: Patterns of the names of tools whose calls a person must approve.
     :param key_allow: The same for the API key of the turn; both must allow.
     :param timeout_s: How long a call may take that says nothing else itself.
     :param max_chars: Longest result; what is longer is cut.
@@ -199,6 +202,7 @@ class Toolbox:
         *,
         allow: Sequence[str] = ("*",),
         deny: Sequence[str] = (),
+        approve: Sequence[str] = (),
         key_allow: Sequence[str] = ("*",),
         timeout_s: float = 60.0,
         max_chars: int = 20_000,
@@ -216,6 +220,7 @@ class Toolbox:
         for name in self.left_out:
             del self._tools[name]
         self._budget = ToolBudget(limits)
+        self._approve = approve
         self._timeout_s = timeout_s
         self._max_chars = max_chars
         self._asides = asides or AbandonableCalls()
@@ -238,6 +243,16 @@ class Toolbox:
         tool = self._tools.get(name)
         # What is not there does nothing.
         return tool is None or tool.retry == "safe"
+
+    def needs_approval(self, name: str, arguments: str) -> bool:
+        """Return whether a person must approve a call; not one that cannot be made anyway."""
+        tool = self._tools.get(name)
+        if tool is None or not (tool.needs_approval or _matches(name, self._approve)):
+            return False
+        try:
+            return not tool.find_fault(tool.read_arguments(parse_arguments(arguments)))
+        except ValueError:
+            return False
 
     def recall(self, name: str, arguments: str, result: str) -> None:
         """Count a call that another worker has made in this turn."""

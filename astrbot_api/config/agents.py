@@ -96,12 +96,14 @@ class AgentSettings:
 class ToolSettings:
     """The ``[tools]`` table.
 
-    ``allow`` and ``deny`` are patterns of tool names; ``deny`` wins. ``max_tools`` are
-    offered at most. The other limits are those of one turn.
+    ``allow`` and ``deny`` are patterns of tool names; ``deny`` wins. A person must approve
+    each call of a tool that ``approve`` names. ``max_tools`` are offered at most. The other
+    limits are those of one turn.
     """
 
     allow: tuple[str, ...] = ("*",)
     deny: tuple[str, ...] = ()
+    approve: tuple[str, ...] = ()
     max_tools: int = 128
     max_calls: int = 200
     max_seconds: float = 1800.0
@@ -204,6 +206,7 @@ class _AgentSchema(_Strict):
 class _ToolsSchema(_Strict):
     allow = ma.fields.List(ma.fields.String())
     deny = ma.fields.List(ma.fields.String())
+    approve = ma.fields.List(ma.fields.String())
     max_tools = ma.fields.Integer(validate=ma.validate.Range(0, 10_000))
     max_calls = ma.fields.Integer(validate=ma.validate.Range(1, 10_000))
     max_seconds = ma.fields.Float(validate=ma.validate.Range(0.1, 86_400))

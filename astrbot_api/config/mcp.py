@@ -27,7 +27,7 @@ class McpServerConfig:
     :param api_key_env: Variable with a key, sent as ``Authorization: Bearer``.
     :param timeout_s: How long a call may take; None: ``agent.tool_timeout_s``.
     :param trust_hints: Whether what it says of its tools is believed: that one may be called
-        twice (``readOnlyHint``, ``idempotentHint``).
+        twice (``readOnlyHint``, ``idempotentHint``), or needs approval (``destructiveHint``).
     """
 
     name: str

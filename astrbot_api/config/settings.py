@@ -247,6 +247,11 @@ class Settings:
         "Time after which another worker goes on with the turns of one that fell silent.",
         minimum=1,
     )
+    approval_s: float = _setting(
+        86_400.0,
+        "How long a tool call waits for a person's yes; then it counts as rejected.",
+        minimum=1,
+    )
     max_pickups: int = _setting(
         2,
         "How often a turn goes on after its worker died; then it ends with ``run_interrupted``.",

@@ -22,6 +22,7 @@ ACTIONS = (
     "login", "login_failed", "login_throttled", "logout", "password_set",
     "key_created", "key_changed", "key_first_used", "key_rotated", "key_revoked", "key_deleted",
     "console_key_made", "session_deleted", "data_imported", "bot_tested",
+    "call_approved", "call_rejected",
 )  # fmt: skip
 
 #: Longest text of a row, so that a caller cannot fill the table with one.

@@ -274,6 +274,9 @@ class Run(Table):
 
 #: Runs that have, or wait for, their session's turn. As text, or no partial index serves it.
 RUN_ACTIVE = ValueLiterals(Run.status.in_(("queued", "running")))
+#: Runs that wait for a person; their session goes on without them.
+RUN_WAITING = ValueLiterals(Run.status == "waiting")
+_index("run_waiting", Run.session, Run.id, where=RUN_WAITING)
 _index("run_session", Run.session, Run.id)
 _index("run_worker", Run.worker_id, Run.id)
 _index("run_active", Run.session, Run.id, where=RUN_ACTIVE)
@@ -332,6 +335,33 @@ class RunCheckpoint(Table):
 
     class Meta:
         primary_key = CompositeKey("run", "step")
+
+
+class RunApproval(Table):
+    """A tool call that a person must approve; gone with the end of its run.
+
+    ``status`` is ``pending``, ``approved`` or ``rejected``. ``arguments`` are those that were
+    approved in place of the model's, as JSON text. ``begun`` is 1 once the call may have been made.
+    """
+
+    approval_id = TextField(primary_key=True)
+    run = Whole()
+    call_id = TextField()
+    tool = TextField()
+    args = TextField()
+    status = TextField()
+    arguments = TextField(null=True)
+    comment = TextField(null=True)
+    begun = Whole(default=0, constraints=_ZERO)
+    created_at = Whole()
+    expires_at = Whole()
+
+
+_index("run_approval_run", RunApproval.run)
+_index(
+    "run_approval_due", RunApproval.expires_at,
+    where=ValueLiterals(RunApproval.status == "pending"),
+)  # fmt: skip
 
 
 class Worker(Table):

@@ -10,7 +10,7 @@ import peewee
 
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .locks import lock_session
-from .models import RUN_ACTIVE, ChatSession, Run, Worker, is_postgres
+from .models import RUN_ACTIVE, RUN_WAITING, ChatSession, Run, Worker, is_postgres
 from .prepared import Prepared, equals, insert, param, params
 
 #: Workers whose lease lasts at the time ``now``.
@@ -41,10 +41,10 @@ _EARLIER = Prepared(
     Run.select(Run.id).where(equals(Run.session) & (Run.id < param("before")) & RUN_ACTIVE).limit(1)
 )
 
+_OF_ACTIVE = (Run.run_id, Run.status, Run.created_at, Run.started_at, Run.key_id)
+
 _LIST_ACTIVE = Prepared(
-    Run.select(Run.run_id, Run.status, Run.created_at, Run.started_at, Run.key_id)
-    .where(equals(Run.session) & RUN_ACTIVE)
-    .order_by(Run.id)
+    Run.select(*_OF_ACTIVE).where(equals(Run.session) & RUN_ACTIVE).order_by(Run.id)
 )
 
 # Also of one that is running: the answer to an earlier attempt may have been lost.
@@ -68,6 +68,15 @@ _TAKE = Prepared(
         pickups=Run.pickups + param("counted"),
     ).where(equals(Run.id, Run.worker_id, Run.epoch) & RUN_ACTIVE)
 )
+
+_LIST_WAITING = Prepared(Run.select(Run.id).where(equals(Run.session) & RUN_WAITING))
+
+_WAIT = Prepared(
+    Run.update(status="waiting", worker_id="").where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
+)
+
+# Of nobody: the next worker that looks takes it.
+_RELEASE = Prepared(Run.update(status="running", worker_id="").where(equals(Run.id) & RUN_WAITING))
 
 _OWNED: Any = Run.select(Run.id).where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
 _OWNER = Prepared(_OWNED)
@@ -120,7 +129,7 @@ _FAR_AHEAD_S = 120.0
 class RunRow:
     """One run with its session; ``id`` is its number. Times in microseconds.
 
-    ``status`` is ``queued``, ``running``, ``completed``, ``failed``,
+    ``status`` is ``queued``, ``running``, ``waiting``, ``completed``, ``failed``,
     ``stopped`` or ``interrupted``.
     """
 
@@ -233,6 +242,21 @@ def is_owner(db: peewee.Database, number: int, worker_id: str) -> bool:
     return statement.execute(db, id=number, worker_id=worker_id).fetchone() is not None
 
 
+def wait_for_person(db: peewee.Database, number: int, worker_id: str) -> bool:
+    """Put a run down until a person decides. False: it is not this worker's any more."""
+    return bool(_WAIT.execute(db, id=number, worker_id=worker_id).rowcount)
+
+
+def release_waiting(db: peewee.Database, number: int) -> bool:
+    """Have a run that waits go on with whichever worker takes it. False: it does not wait."""
+    return bool(_RELEASE.execute(db, id=number).rowcount)
+
+
+def list_waiting(db: peewee.Database, session: int) -> list[int]:
+    """Return the numbers of a session's runs that wait for a person."""
+    return [number for (number,) in _LIST_WAITING.execute(db, session=session)]
+
+
 def find_request(db: peewee.Database, number: int) -> str | None:
     """Return what a run was asked for, as JSON; None: no other worker can go on with it."""
     row = _REQUEST.execute(db, id=number).fetchone()
@@ -266,18 +290,27 @@ def find_run(db: peewee.Database, run_id: str) -> RunRow | None:
 
 
 def list_active_ids(db: peewee.Database, session: int, key_id: str | None = None) -> list[str]:
-    """Return the ids of a session's runs that run or wait.
+    """Return the ids of a session's runs that have not ended.
 
     :param key_id: Only those of this key; None: all.
     """
     rows = _LIST_ACTIVE.execute(db, session=session).fetchall()
+    waiting = Run.select(*_OF_ACTIVE).where((Run.session == session) & RUN_WAITING)
+    rows = [*waiting.tuples().execute(db), *rows]
     return [run_id for run_id, *_, owner in rows if key_id is None or owner == key_id]
 
 
 def request_stop(db: peewee.Database, run_id: str) -> bool:
-    """Note that a run is to be stopped, for its worker to see. False: it has ended."""
-    query = Run.update(stop_requested_at=now_us()).where((Run.run_id == run_id) & RUN_ACTIVE)
-    return bool(query.execute(db))
+    """Note that a run is to be stopped, for its worker to see. False: it has ended.
+
+    One that waits for a person is ended by the next worker that looks.
+    """
+    of_run, now = Run.run_id == run_id, now_us()
+    query = Run.update(stop_requested_at=now).where(of_run & RUN_ACTIVE)
+    if query.execute(db):
+        return True
+    released = Run.update(status="running", worker_id="", stop_requested_at=now)
+    return bool(released.where(of_run & RUN_WAITING).execute(db))
 
 
 def list_stop_requests(db: peewee.Database, worker_id: str) -> list[str]:

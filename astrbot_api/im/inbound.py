@@ -154,6 +154,7 @@ class Inbound:
             shown_session_id=origin.umo,
             streaming=False,
             config_id=bot.config,
+            may_wait=True,
             origin=origin,
         )
         try:

@@ -51,6 +51,7 @@ def make_tools(
                     _bind(key, one["name"], caller),
                     one["parameters"],
                     server.timeout_s,
+                    needs_approval="destructive" in _trusted_hints(server, one),
                     retry="safe" if "safe" in _trusted_hints(server, one) else "never",
                 )
             )

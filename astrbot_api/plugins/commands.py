@@ -17,6 +17,8 @@ class CommandContext:
     :param message_number: The stored message's number; None: it is not stored.
     :param arguments: What stands behind the command's name.
     :param commands: Every command that could have been given here.
+    :param decide: Approves, or rejects, all tool calls of the session that wait for a person;
+        is given the person's comment, and returns their tools.
     :param stopped: How many turns of the session ``/stop`` has stopped.
     :param settings: What the config sets for the plugin the command is of.
     """
@@ -28,6 +30,7 @@ class CommandContext:
     arguments: str
     commands: Mapping[str, Command]
     config_id: str = "default"
+    decide: Callable[[bool, str], list[str]] = lambda approved, comment: []
     stopped: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 

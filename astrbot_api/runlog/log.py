@@ -69,8 +69,8 @@ class RunLog:
 
     @property
     def closed(self) -> bool:
-        """Whether readers may see the last event."""
-        return self._closed
+        """Whether readers may see the last event of this log."""
+        return self._closed or self.lost
 
     def append(self, event: Event) -> None:
         """Add an event. Only the thread that runs the turn may."""
@@ -92,7 +92,9 @@ class RunLog:
         return self._appended
 
     def close(self) -> None:
-        """Declare the log complete: no event follows."""
+        """Declare the log complete: no event follows. One that is lost has no end here."""
+        if self.lost:
+            return
         self._ending = True
         self._release_closing()
         self._marked = True

@@ -60,6 +60,16 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         {"attachment_id": "19281a02-6f0e-4c6c-a6ab-0f4ad5e3bd1c", "kind": "image"},
     ),
     "rewind": ("rewind", {"run_id": _RUN, "to": 3, "chars": 24}),
+    "approval_required": (
+        "approval_required",
+        {
+            "run_id": _RUN,
+            "approval_id": "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
+            "tool": "pay",
+            "arguments": {"amount": 5},
+            "expires_at": _TIME,
+        },
+    ),
     "agent_stats": ("agent_stats", {"stats": _STATS}),
     "complete": (
         "complete",

@@ -69,6 +69,7 @@ ROUTES = {
     ("POST", "/api/v1/auth/login"): LOGIN,
     ("POST", "/api/v1/auth/logout"): NOTHING,
     ("POST", "/api/v1/chat"): MESSAGE,
+    ("POST", "/api/v1/chat/runs/<run_id>/approvals/<approval_id>"): SMALL,
     ("POST", "/api/v1/chat/runs/<run_id>/stop"): SMALL,
     ("PATCH", "/api/v1/chat/sessions/<session_id>"): SMALL,
     ("DELETE", "/api/v1/chat/sessions/<session_id>"): SMALL,

@@ -16,6 +16,8 @@ const WORDS = {
   session_deleted: t("Session deleted"),
   data_imported: t("Data imported"),
   bot_tested: t("Test message sent"),
+  call_approved: t("Tool call approved"),
+  call_rejected: t("Tool call rejected"),
 };
 
 const KINDS = { login_failed: "bad", login_throttled: "bad", key_revoked: "warn", key_deleted: "warn", session_deleted: "warn" };

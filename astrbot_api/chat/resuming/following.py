@@ -57,15 +57,16 @@ class RunFollower:
         return _CheckedReader(reader, lambda: self.close_if_ended(run.run_id))
 
     def has_all(self, run: RunRow, after: int) -> bool:
-        """Return whether a run has ended and a client has its last event.
+        """Return whether a run has ended, or waits for a person, and a client has its last event.
 
         :param after: The number of the last event that the client has.
         :raises StorageError: when the journal cannot be read.
         """
-        if after == 0 or run.active:
+        waits = run.status == "waiting"
+        if after == 0 or (run.active and not waits):
             return False
         reader = self.follow(run, after)
-        return not reader.read() and reader.closed
+        return not reader.read() and (waits or reader.closed)
 
     def close_if_ended(self, run_id: str) -> None:
         """See to it that the log of a run that has ended is closed."""

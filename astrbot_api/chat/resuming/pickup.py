@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from ...config.agents import AgentConfig
 from ...config.files import ConfigFiles
 from ...config.settings import Settings
-from ...db import checkpoints, messages, runs, sessions
+from ...db import approvals, checkpoints, messages, runs, sessions
+from ...db.approvals import ApprovalRow
 from ...db.messages import MessageRow
 from ...db.runs import RunRow
 from ...db.sessions import SessionRow
@@ -45,6 +46,7 @@ class _Stored:
     config: AgentConfig
     user: MessageRow | None
     steps: list[StoredStep]
+    approvals: list[ApprovalRow]
 
 
 class Pickups:
@@ -86,7 +88,8 @@ class Pickups:
             here or elsewhere, or will be picked up later.
         :raises StorageError: when the database or the journal cannot be reached.
         """
-        if run.pickups >= self._settings.max_pickups or run.stop_requested_at is not None:
+        lost = bool(run.worker_id) and run.pickups >= self._settings.max_pickups
+        if lost or run.stop_requested_at is not None:
             return run
         try:
             stored = self._read(run)
@@ -96,21 +99,28 @@ class Pickups:
         if not self._runs.has_room:
             return None
         silent_s, worker_id = self._find_silence(run), self._lease.get_worker_id()
-        if not self._store.write(lambda db: runs.take_run(db, run, worker_id)):
+        died = bool(run.worker_id)  # else it was put down
+        if not self._store.write(lambda db: runs.take_run(db, run, worker_id, counted=died)):
             return None
-        taken = replace(run, worker_id=worker_id, epoch=run.epoch + 1, pickups=run.pickups + 1)
+        taken = replace(
+            run, worker_id=worker_id, epoch=run.epoch + 1, pickups=run.pickups + int(died)
+        )
         try:
             turn, rewound = self._take_over(taken, stored)
         except CannotGoOn as error:
             log.info("run %s cannot go on: %s", run.run_id, error)
             return taken
         at = turn.resumed.at if turn.resumed else None
-        log.warning(
-            "run %s goes on from %s: worker %s died, worker %s took it (pickup %d of %d)",
-            run.run_id, f"step {at.step}" if at else "its beginning", run.worker_id or "(none)",
-            worker_id, taken.pickups, self._settings.max_pickups,
-        )  # fmt: skip
-        self._metrics.note_pickup(silent_s, rewound=rewound)
+        place = f"step {at.step}" if at else "its beginning"
+        if died:
+            log.warning(
+                "run %s goes on from %s: worker %s died, worker %s took it (pickup %d of %d)",
+                run.run_id, place, run.worker_id, worker_id, taken.pickups,
+                self._settings.max_pickups,
+            )  # fmt: skip
+            self._metrics.note_pickup(silent_s, rewound=rewound)
+        else:
+            log.info("run %s goes on from %s with worker %s", run.run_id, place, worker_id)
         self._runs.go_on(turn, stored.packed.traceparent)
         return None
 
@@ -130,6 +140,7 @@ class Pickups:
             session = sessions.find_session(db, run.session_id) if run.session_id else None
             user = messages.find_message(db, run.session, run.user_message or 0)
             rows = checkpoints.list_checkpoints(db, run.id)
+            asked = approvals.list_approvals(db, run.id)
         if text is None or session is None or (user is None and run.user_message is not None):
             raise CannotGoOn("what it was asked for is not stored")
         packed = unpack_request(text)
@@ -139,7 +150,7 @@ class Pickups:
         if run.status == "running" and not self._may_repeat(config):
             raise CannotGoOn("who answers it may not be asked twice")
         choose_provider(config, packed.request)
-        return _Stored(packed, session, config, user, read_steps(rows))
+        return _Stored(packed, session, config, user, read_steps(rows), asked)
 
     def _may_repeat(self, config: AgentConfig) -> bool:
         if self._own_agent_resumes is not None:
@@ -157,7 +168,7 @@ class Pickups:
             seen = self._read_events(run.id)
             plan = make_plan(
                 run.run_id, seen, stored.steps, by_model=by_model,
-                streaming=stored.packed.request.streaming,
+                streaming=stored.packed.request.streaming, approvals=stored.approvals,
             )  # fmt: skip
             if self._journal.take_over(run.id, run.epoch, len(seen), plan.shown):
                 self._signals.publish(RUN_EVENTS, str(run.id))

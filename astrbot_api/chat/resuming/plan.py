@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from ... import events
-from ...agent.loop import Resumption
+from ...agent.loop import Decision, Resumption
+from ...db.approvals import ApprovalRow
 from ...events import Event
 from ..turns.checkpoints import StoredStep, list_calls
 from ..turns.reply import ReplyFold, fold_events
@@ -40,12 +42,14 @@ def make_plan(
     *,
     by_model: bool,
     streaming: bool,
+    approvals: Sequence[ApprovalRow] = (),
 ) -> Plan:
     """Return how a run goes on.
 
     :param seen: All its events, from the first one on.
     :param by_model: Whether a model answers: then each tool call has a step that was stored.
     :param streaming: Whether text is shown as it comes.
+    :param approvals: What people were asked in this run.
     :raises CannotGoOn: when a tool may have been called of which nothing is stored.
     """
     last = steps[-1] if steps else None
@@ -62,12 +66,28 @@ def make_plan(
         resumed = Resumed(
             events=kept,
             at=Resumption(
-                last.step, [one for step in steps for one in step.messages], results, shown
+                last.step,
+                [one for step in steps for one in step.messages],
+                results,
+                shown,
+                **_read_approvals(last, approvals),
             ),
             reply=last.reply,
             pictures=_list_pictures(seen[last.event : to]),
         )
     return Plan(resumed, _make_rewind(run_id, seen, to) + (held if streaming else []))
+
+
+def _read_approvals(step: StoredStep, approvals: Sequence[ApprovalRow]) -> dict[str, Any]:
+    """Return the calls of a step that a person must approve, and what was decided of them."""
+    own = [one for one in approvals if one.call_id in step.pending]
+    begun = {one.call_id for one in own if one.begun}
+    decisions = {
+        one.call_id: Decision(one.status == "approved", one.arguments or "", one.comment or "")
+        for one in own
+        if one.status != "pending" and not one.begun
+    }
+    return {"pending": [one for one in step.pending if one not in begun], "decisions": decisions}
 
 
 def _find_end(

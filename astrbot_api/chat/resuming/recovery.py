@@ -118,6 +118,13 @@ class Recovery:
         if self._journal.end_run(run.id, last):
             self._signals.publish(RUN_EVENTS, str(run.id))
 
+    def recover_run(self, run_id: str) -> None:
+        """Go on with a run that was put down; where that fails the chore does it."""
+        with self._store.read() as db:
+            run = runs.find_run(db, run_id)
+        if run is not None and run.status == "running" and not run.worker_id:
+            self._try(self._recover, run)
+
     def _try(self, end: Callable[[RunRow], None], run: RunRow) -> bool:
         try:
             end(run)

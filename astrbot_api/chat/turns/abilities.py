@@ -68,6 +68,7 @@ class Abilities:
             (*self._tools, *chosen.tools, *self._extra_tools(config)),
             allow=settings.allow,
             deny=settings.deny,
+            approve=settings.approve,
             key_allow=key_allow,
             timeout_s=config.agent.tool_timeout_s,
             max_chars=config.agent.tool_output_chars,

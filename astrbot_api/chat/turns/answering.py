@@ -7,15 +7,18 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import peewee
+
 from ...agent.aside import CallTimedOut, TooManyAbandoned
 from ...agent.custom_agent import Agent, run_own_agent
-from ...agent.loop import AgentEvent, Checkpoint, Resumption, run_agent
+from ...agent.loop import AgentEvent, ApprovalNeeded, Checkpoint, Resumption, run_agent
 from ...agent.provider import MediaDelta, ModelMessage, ModelOptions, Provider
 from ...agent.tools import ToolContext
 from ...config.agents import ProviderConfig
 from ...config.settings import Settings
 from ...config.upstream import UpstreamConfig
-from ...db import sessions
+from ...db import runs, sessions
+from ...db.approvals import ApprovalRow
 from ...db.attachments import AttachmentRow, find_attachments
 from ...db.store import Store
 from ...errors import ProviderError, RunCancelled, StorageError, ToolError
@@ -37,11 +40,12 @@ from ..context.thread import load_thread
 from .abilities import Abilities, TurnAbilities
 from .checkpoints import StepStore
 from .commands import Command, CommandContext, find_command
-from .outcome import Outcome, Outcomes, describe_lost_reply
+from .outcome import Outcome, Outcomes, RunLost, describe_lost_reply
 from .reply import Reply
 from .sending import FileOutbox, Speaker
 from .titles import TitleRequest, TitleWriter, first_words
 from .turn import OpenTurn, Resumed
+from .waiting import Waits, decide, describe_decision
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +93,7 @@ class Answer:
         )
         self._provider: Provider | None = None
         self._steps = StepStore(means.store, turn)
+        self._waits = Waits(means.settings, means.store, means.speaker, turn)
         #: Pictures that tools have sent and the model has not seen.
         self._pictures: list[AttachmentRow] = []
         #: Ids of those that it was shown since the last checkpoint, message by message.
@@ -105,12 +110,17 @@ class Answer:
 
     def __iter__(self) -> Iterator[Event]:
         """Answer the turn. Failure is an event."""
+        outcome: Outcome | None
         try:
             outcome = yield from self._run()
         except RunCancelled as error:
             outcome = self._end_cancelled(error.reason)
+        except RunLost:
+            outcome = self._end_cancelled("interrupted")
         except Exception as error:
             outcome = self._end_failed(error)
+        if outcome is None:
+            return  # it waits for a person
         yield from self._reply.finish()
         if not outcome.direct:
             outcome = replace(outcome, steps=self._reply.to_steps())
@@ -163,8 +173,8 @@ class Answer:
             reason=reason, retry_after_s=retry_after_s,
         )  # fmt: skip
 
-    def _run(self) -> Generator[Event, None, Outcome]:
-        """Yield what is said; return the outcome."""
+    def _run(self) -> Generator[Event, None, Outcome | None]:
+        """Yield what is said; return the outcome; None: the run was put down."""
         turn = self._turn
         abilities = self._means.abilities.begin_turn(turn.config, turn.to_context())
         self._observer = abilities.hooks.observer
@@ -185,6 +195,10 @@ class Answer:
             if isinstance(step, Checkpoint):
                 self._save(step)
                 continue
+            if isinstance(step, ApprovalNeeded):
+                yield from self._show_files()
+                yield from self._waits.put_down(step)
+                return None
             if isinstance(step, MediaDelta):
                 self._send_media(step)
             if self._outbox.holds_files:
@@ -218,6 +232,7 @@ class Answer:
             commands=abilities.commands,
             config_id=turn.config.id,
             stopped=turn.stopped,
+            decide=self._decide,
         )
         try:
             return abilities.run_command(turn.to_context(), command, context)
@@ -225,6 +240,24 @@ class Answer:
             raise
         except Exception as error:
             raise _CommandFailed(command.name) from error
+
+    def _decide(self, approved: bool, comment: str) -> list[str]:
+        """Decide what waits in this session; return the tools."""
+        turn = self._turn
+
+        def job(db: peewee.Database) -> list[ApprovalRow]:
+            return [
+                call
+                for number in runs.list_waiting(db, turn.session.id)
+                for call in decide(db, number, approved=approved, comment=comment or None).calls
+            ]
+
+        calls = self._means.store.write(job)
+        for call in calls:
+            entry = describe_decision(call, approved, actor=turn.request.username)
+            self._means.store.write(entry.store)
+            entry.log()
+        return [call.tool for call in calls]
 
     def _save(self, checkpoint: Checkpoint) -> None:
         """Store where another worker can go on."""
@@ -243,6 +276,8 @@ class Answer:
         self._reply.restore(resumed.events, resumed.reply, steps)
         self._steps.skip(self._reply.reasoning)
         self._pictures = self._find_pictures(resumed.pictures)
+        if resumed.at is not None and resumed.at.decisions:
+            self._waits.begin_approved()
 
     def _find_pictures(self, ids: Sequence[str]) -> list[AttachmentRow]:
         if not ids:
@@ -262,7 +297,9 @@ class Answer:
                 messages.append({"role": "user", "content": shown})
         return replace(at, messages=messages)
 
-    def _iter_steps(self, abilities: TurnAbilities, text: str) -> Iterator[AgentEvent | Checkpoint]:
+    def _iter_steps(
+        self, abilities: TurnAbilities, text: str
+    ) -> Iterator[AgentEvent | Checkpoint | ApprovalNeeded]:
         """Ask the application's agent, an AstrBot, or else the model and its tools."""
         turn, agent = self._turn, self._means.agent
         if turn.config.upstream is not None and agent is None:
@@ -286,6 +323,7 @@ class Answer:
             show=self._show_pictures,
             caller_tools=turn.request.caller_tools,
             resume=self._unpack(turn.resumed.at) if turn.resumed else None,
+            may_wait=turn.request.may_wait,
         )
 
     def _make_question(self, upstream: UpstreamConfig, text: str) -> Question:

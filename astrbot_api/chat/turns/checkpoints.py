@@ -34,6 +34,7 @@ class StoredStep:
         names attachments that are still to be rendered.
     :param reply: What the reply counted until then.
     :param reasoning: Thinking that was not shown yet, as of a turn without streaming.
+    :param pending: The ids of the calls that a person must approve.
     """
 
     step: int
@@ -41,6 +42,7 @@ class StoredStep:
     messages: Sequence[ModelMessage]
     reply: Mapping[str, Any]
     reasoning: str
+    pending: Sequence[str]
 
 
 class StepStore:
@@ -81,6 +83,7 @@ class StepStore:
                 "messages": _pack(checkpoint.messages, pictures),
                 "reply": reply,
                 **({"reasoning": held} if held else {}),
+                **({"pending": checkpoint.pending} if checkpoint.pending else {}),
             }
         )
         data = packed.decode() if len(packed) <= _MAX_BYTES else None
@@ -106,7 +109,12 @@ def read_steps(rows: Sequence[CheckpointRow]) -> list[StoredStep]:
         data = orjson.loads(row.data)
         steps.append(
             StoredStep(
-                row.step, row.event, data["messages"], data["reply"], data.get("reasoning", "")
+                row.step,
+                row.event,
+                data["messages"],
+                data["reply"],
+                data.get("reasoning", ""),
+                data.get("pending", ()),
             )
         )
     return steps

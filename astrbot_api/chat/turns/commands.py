@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 from ...plugins.commands import Command, CommandContext
 
-__all__ = ["Command", "CommandContext", "asks_to_stop", "find_command"]
+__all__ = ["Command", "CommandContext", "asks_to_decide", "asks_to_stop", "find_command"]
 
 #: The command that is heard before its turn comes: it ends the turns ahead of it.
 _STOP = "stop"
+
+_DECIDING = ("approve", "reject")
 
 
 def find_command(
@@ -32,5 +34,14 @@ def find_command(
 
 def asks_to_stop(text: str) -> bool:
     """Return whether a message is ``/stop``, whatever the config's commands are."""
+    return _find_word(text) == _STOP
+
+
+def asks_to_decide(text: str) -> bool:
+    """Return whether a message is ``/approve`` or ``/reject``, which decide what waits."""
+    return _find_word(text) in _DECIDING
+
+
+def _find_word(text: str) -> str:
     stripped = text.strip()
-    return stripped.startswith("/") and stripped[1:].partition(" ")[0].lower() == _STOP
+    return stripped[1:].partition(" ")[0].lower() if stripped.startswith("/") else ""

@@ -26,10 +26,11 @@ from ...runlog.log import RunLog, Sink
 from ...runtime.tracing import current_span
 from ...worker.lease import WorkerLease
 from ..context.thread import ThreadEntry
-from .commands import asks_to_stop
+from .commands import asks_to_decide, asks_to_stop
 from .editing import LastTurn, find_last_turn, find_media
 from .packing import pack_request
 from .turn import OpenTurn, TurnRequest
+from .waiting import reject_waiting
 
 
 class DuplicateEvent(AstrBotError):
@@ -113,6 +114,8 @@ class TurnOpener:
         if request.guard is not None:
             check_turn(db, request.guard, name, config.id, sent)
         session = _enter_session(db, session, name, request, config)
+        if not asks_to_decide(request.text):
+            reject_waiting(db, session.id, "the user went on without deciding")
         saved = None
         if again is None and not request.skip_user_history:
             saved = self._store_user_message(db, session, request, checkpoint, sent)

@@ -21,7 +21,7 @@ _MAX_BYTES = 256 * 1024
 #: Fields that are stored as they are; one that has its default is left out.
 _PLAIN = (
     "username", "session_id", "shown_session_id", "streaming", "provider_id", "model",
-    "skip_user_history", "key_id",
+    "skip_user_history", "key_id", "may_wait",
 )  # fmt: skip
 
 

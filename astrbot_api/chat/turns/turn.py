@@ -56,6 +56,7 @@ class TurnRequest:
     :param context: What was said before, in place of the session's history.
     :param caller_tools: Tools that the caller runs: a call of one ends the turn.
     :param model_fields: Further fields of the model's request, such as ``temperature``.
+    :param may_wait: Whether the turn may wait for a person who approves a tool call.
     :param kept: False: the turn has a session that nobody can find, which
         goes with all it holds when the run has ended.
     :param entry: What is stored with it, where it is a response of OpenAI's API.
@@ -79,6 +80,7 @@ class TurnRequest:
     caller_tools: Sequence[ToolSpec] = ()
     model_fields: Mapping[str, Any] = field(default_factory=dict)
     kept: bool = True
+    may_wait: bool = False
     entry: ThreadEntry | None = None
     client_key: ClientKey | None = None
     origin: Origin | None = None

@@ -12,6 +12,9 @@ from ...runlog.reading import RunReader
 from .pushes import Pushes, list_push_events
 from .seats import Seat
 
+#: How the event begins after which a run holds no stream.
+_PAUSE = b'{"type":"approval_required"'
+
 #: An event as JSON, with its number in the run; None: it was pushed and is not of the run.
 Numbered = tuple[int | None, bytes]
 
@@ -48,11 +51,17 @@ class Watch:
         self._waiter = waiter
         self._is_leaving = is_leaving
         self._lead = lead or []
+        self._paused = False
         waiter.set()  # there may be something already
 
     @property
     def ended(self) -> bool:
-        """Whether the run's last event was taken."""
+        """Whether the run's last event was taken, or it waits for a person."""
+        return self._reader.closed or self._paused
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run's last event was taken; one that waits for a person goes on later."""
         return self._reader.closed
 
     @property
@@ -96,6 +105,8 @@ class Watch:
     def _read_run(self, begun: bool) -> list[Numbered]:
         first = self._reader.number + 1
         lines = self._reader.read()
+        if lines:
+            self._paused = lines[-1].startswith(_PAUSE)
         if len(lines) >= READ_LIMIT or (lines and not begun):
             self._waiter.set()  # there may be more than one reading takes
         return list(enumerate(lines, first))

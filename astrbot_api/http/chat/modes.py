@@ -50,11 +50,13 @@ def answer_blocking(watch: Watch) -> Response:
     :raises ApiError: what made it fail, or ``turn_timeout``.
     """
     settings = get_state().settings
-    fold = ReplyFold()
+    fold, asked = ReplyFold(), list[dict[str, Any]]()
     until = time.monotonic() + settings.max_blocking_s
     for batch in iter_batches(watch, settings.heartbeat_s):
         for event in batch:
             fold.add(event)
+            if event["type"] == "approval_required":
+                asked.append(event["data"])
         if time.monotonic() > until and not watch.ended:
             raise ApiError(
                 "turn_timeout",
@@ -64,7 +66,13 @@ def answer_blocking(watch: Watch) -> Response:
             )
     if fold.error is not None:
         raise describe_failure(fold.error, {RUN_HEADER: watch.run_id})
-    answer = ok(_describe(watch.run_id, fold))
+    described = _describe(watch.run_id, fold)
+    if asked and fold.message_id is None:
+        waits = {**described, "status": "waiting", "approvals": asked}
+        answer = ok(waits, 202)
+        answer.headers[RUN_HEADER] = watch.run_id
+        return answer
+    answer = ok(described)
     answer.headers[RUN_HEADER] = watch.run_id
     return answer
 

@@ -252,6 +252,7 @@ def read_turn_request(body: dict[str, Any], settings: Settings, caller: Caller) 
         provider_id=body["selected_provider"] or "",
         model=body["selected_model"] or "",
         skip_user_history=bool(body["skip_user_history"]),
+        may_wait=True,
         key_id=caller.key_id,
         guard=caller.guard,
     )

@@ -165,7 +165,8 @@ def _show(opened: OpenSocket, watch: Watch, session_id: str | int, message_id: s
     """
     websocket = opened.websocket
     try:
-        while not watch.ended and not websocket.closed:
+        # A turn that waits for a person is shown further: the connection is there anyway.
+        while not watch.finished and not websocket.closed:
             for number, line in watch.take(1.0):
                 # A pushed message, which has no number, keeps its own.
                 own = message_id if number is not None else ""

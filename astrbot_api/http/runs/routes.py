@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+import peewee
 from flask import Response, request
 
-from ...db import messages, runs, sessions
+from ...chat.turns.waiting import Decided, decide, describe_decision
+from ...db import approvals, messages, runs, sessions
+from ...db.approvals import ApprovalRow
 from ...db.runs import RunRow
 from ...errors import ApiError
 from ...runtime.clock import to_iso
@@ -16,7 +20,14 @@ from ..envelope import ok
 from ..schemas import envelope_of
 from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
-from .schemas import RunOwnerSchema, RunStateSchema, StopSchema, StreamQuerySchema
+from .schemas import (
+    DecidedSchema,
+    DecisionSchema,
+    RunOwnerSchema,
+    RunStateSchema,
+    StopSchema,
+    StreamQuerySchema,
+)
 
 blp = ApiBlueprint("runs", __name__, tag="Runs", scope="chat", description="Turns by their id.")
 
@@ -27,6 +38,12 @@ _RUN_ID = {
     "name": "run_id", "in": "path", "required": True, "schema": {"type": "string"},
     "description": "The `run_id` of the event `run_started`.",
     "example": "7254cd9a-814f-498e-a202-2c1777b1bd2d",
+}  # fmt: skip
+
+_APPROVAL_ID = {
+    "name": "approval_id", "in": "path", "required": True, "schema": {"type": "string"},
+    "description": "The `id` of the event `approval_required`.",
+    "example": "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
 }  # fmt: skip
 
 _SESSION_ID = {
@@ -45,6 +62,7 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
     run = find_own_run(run_id, query["username"])
     with get_state().db.read() as db:
         reply = messages.find_message(db, run.session, run.bot_message or 0)
+        asked = approvals.list_approvals(db, run.id) if run.active else []
     return ok(
         {
             "run_id": run.run_id,
@@ -54,6 +72,7 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
             "llm_checkpoint_id": run.llm_checkpoint_id,
             "user_message_id": run.user_message,
             "message_id": run.bot_message,
+            "approvals": [_describe_approval(one) for one in asked],
             "result": messages.show_error(reply.content) if reply else None,
             "created_at": to_iso(run.created_at),
             "started_at": to_iso(run.started_at) if run.started_at else None,
@@ -109,6 +128,62 @@ def stop_run(body: dict[str, Any], run_id: str) -> Response:
     """
     run = find_own_run(run_id, body["username"])
     return ok({"stopped_count": get_state().chat.runs.stop([run.run_id])})
+
+
+@blp.route(
+    "/chat/runs/<run_id>/approvals/<approval_id>", methods=["POST"],
+    parameters=[_RUN_ID, _APPROVAL_ID],
+)  # fmt: skip
+@blp.arguments(DecisionSchema(), example={"decision": "approve", "username": "alice"})
+@blp.doc(operationId="decideChatApproval")
+@blp.answers(envelope_of("DecisionAnswer", DecidedSchema()))
+@blp.raises(
+    "run_not_found", "username_reserved", "session_of_another_user", "invalid_request",
+    "approval_not_found", "approval_decided", "missing_field", "malformed_json",
+)  # fmt: skip
+def decide_approval(body: dict[str, Any], run_id: str, approval_id: str) -> Response:
+    """Approve or reject a tool call that waits for a person.
+
+    When all calls of the run are decided, the run goes on: resume its stream.
+    What was approved is what the tool is called with, once. A rejection is
+    reported to the model with your `comment`.
+    """
+    arguments = body["arguments"]
+    if (body["decision"] == "edit") != (arguments is not None):
+        raise ApiError("invalid_request", "arguments belongs to the decision edit, and to no other")
+    run, state = find_own_run(run_id, body["username"]), get_state()
+    approved = body["decision"] != "reject"
+    text = "" if arguments is None else orjson.dumps(arguments).decode()
+
+    def job(db: peewee.Database) -> Decided:
+        decided = decide(
+            db, run.id, approval_id=approval_id[:_MAX_ID_CHARS], approved=approved,
+            arguments=text or None, comment=body["comment"] or None,
+        )  # fmt: skip
+        entry = describe_decision(
+            decided.calls[0], approved, actor=run.creator, address=request_address, arguments=text
+        )
+        entry.store(db)
+        return decided
+
+    request_address = request.remote_addr or ""
+    decided = state.db.write(job)
+    describe_decision(
+        decided.calls[0], approved, actor=run.creator, address=request_address, arguments=text
+    ).log()
+    if not decided.left:
+        state.chat.recovery.recover_run(run.run_id)
+    return ok({"run_id": run.run_id, "pending": decided.left})
+
+
+def _describe_approval(row: ApprovalRow) -> dict[str, Any]:
+    return {
+        "id": row.approval_id,
+        "tool": row.tool,
+        "arguments": orjson.loads(row.arguments or row.args),
+        "status": row.status,
+        "expires_at": to_iso(row.expires_at),
+    }
 
 
 @blp.route("/chat/sessions/<session_id>/stop", methods=["POST"], parameters=[_SESSION_ID])

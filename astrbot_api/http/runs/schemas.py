@@ -6,6 +6,7 @@ import marshmallow as ma
 
 from ..fields import Text
 
+_APPROVAL = "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10"
 _UUID = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
 _TIME = "2026-11-23T16:41:51.860786+00:00"
 
@@ -64,6 +65,69 @@ def _time(description: str, *, none: bool = False) -> ma.fields.String:
     return ma.fields.String(allow_none=none, metadata=metadata)
 
 
+class ApprovalSchema(ma.Schema):
+    """A tool call that a person must approve."""
+
+    id = ma.fields.String(metadata={"description": "Its id.", "example": _APPROVAL})
+    tool = ma.fields.String(metadata={"description": "The tool.", "example": "pay"})
+    arguments = ma.fields.Raw(
+        metadata={"description": "What it is called with.", "example": {"amount": 5}}
+    )
+    status = ma.fields.String(
+        metadata={
+            "description": "`pending`, `approved` or `rejected`.",
+            "example": "pending",
+        }
+    )
+    expires_at = _time("When it counts as rejected; ISO 8601, UTC.")
+
+
+class DecisionSchema(RunOwnerSchema):
+    """What a person decided of a tool call."""
+
+    decision = ma.fields.String(
+        required=True,
+        validate=ma.validate.OneOf(
+            ["approve", "reject", "edit"], error="decision must be approve, reject or edit"
+        ),
+        error_messages={"required": "Missing key: decision"},
+        metadata={
+            "description": "`edit` approves the call with other `arguments`.",
+            "example": "approve",
+        },
+    )
+    arguments = ma.fields.Dict(
+        load_default=None,
+        allow_none=True,
+        error_messages={"invalid": "arguments must be an object"},
+        metadata={
+            "description": "With `edit`: what the tool is called with instead.",
+            "example": {"amount": 4},
+        },
+    )
+    comment = Text(
+        load_default="",
+        allow_none=True,
+        validate=ma.validate.Length(max=2000, error="comment has 2000 characters at most"),
+        metadata={
+            "description": "Why; the model is given it with a rejection.",
+            "example": "too much",
+        },
+    )
+
+
+class DecidedSchema(ma.Schema):
+    """What came of a decision."""
+
+    run_id = ma.fields.String(metadata={"description": "The run.", "example": _UUID})
+    pending = ma.fields.Integer(
+        metadata={
+            "description": "Calls of the run that are still to be decided; 0: it goes on.",
+            "example": 0,
+        }
+    )
+
+
 class RunStateSchema(ma.Schema):
     """What became of a run."""
 
@@ -74,7 +138,8 @@ class RunStateSchema(ma.Schema):
     status = ma.fields.String(
         metadata={
             "description": (
-                "`queued`, `running`, `completed`, `failed`, `stopped` or `interrupted`."
+                "`queued`, `running`, `waiting` (for an approval), `completed`, `failed`, "
+                "`stopped` or `interrupted`."
             ),
             "example": "completed",
         }
@@ -103,6 +168,10 @@ class RunStateSchema(ma.Schema):
             "description": "The content of the stored reply; `null` before the end.",
             "example": {"type": "bot", "message": [{"type": "plain", "text": "Hello!"}]},
         },
+    )
+    approvals = ma.fields.List(
+        ma.fields.Nested(ApprovalSchema()),
+        metadata={"description": "The tool calls that a person was asked for in this run."},
     )
     created_at = _time("When the turn was asked for; ISO 8601, UTC.")
     started_at = _time("When it began; `null`: it waits.", none=True)

@@ -149,6 +149,7 @@ def regenerate(
             model=body["selected_model"] or "",
             key_id=get_caller().key_id,
             guard=get_caller().guard,
+            may_wait=True,
             answers_again=_read_number(message_id),
         ),
         find_abort(request),

@@ -87,8 +87,9 @@ def describe_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
 
 
 def _list_hints(tool: Any) -> list[str]:
-    """Return what a server says of a tool that matters here: ``safe`` to be called twice."""
+    """Return what a server says of a tool: ``safe`` to be called twice, or ``destructive``."""
     said = tool.annotations
     if said is None:
         return []
-    return ["safe"] if said.read_only_hint or said.idempotent_hint else []
+    hints = ["safe"] if said.read_only_hint or said.idempotent_hint else []
+    return [*hints, "destructive"] if said.destructive_hint and not said.read_only_hint else hints

@@ -16,8 +16,14 @@ _STATS_MESSAGES = 1000
 _STATS_PAGES = 30
 
 
+_NOTHING_WAITS = "Nothing waits for a yes in this session."
+
+
 class Commands:
-    """``/help``, ``/sid``, ``/reset``, ``/new``, ``/stop`` and ``/stats``."""
+    """``/help``, ``/sid``, ``/reset``, ``/new``, ``/stop``, ``/approve``, ``/reject``, ``/stats``.
+
+    The two that decide act on the tool calls that wait for a person.
+    """
 
     name = "commands"
 
@@ -30,6 +36,8 @@ class Commands:
             ("reset", "forget the conversation so far", _reset),
             ("new", "start a fresh conversation in this session", _reset),
             ("stop", "stop the answer that is being made", _stop),
+            ("approve", "approve what waits for a yes", _approve),
+            ("reject", "reject what waits for a yes", _reject),
             ("stats", "show the tokens that this session has used", _stats),
         )
         return [Command(*one, resumable=True) for one in commands]
@@ -53,6 +61,16 @@ def _reset(context: CommandContext) -> str:
         last = newest[0].id if newest else 0
     context.store.write(lambda db: sessions.forget_context(db, session, last))
     return "The conversation so far is forgotten."
+
+
+def _approve(context: CommandContext) -> str:
+    tools = context.decide(True, context.arguments)
+    return f"Approved: {', '.join(tools)}." if tools else _NOTHING_WAITS
+
+
+def _reject(context: CommandContext) -> str:
+    tools = context.decide(False, context.arguments)
+    return f"Rejected: {', '.join(tools)}." if tools else _NOTHING_WAITS
 
 
 def _stop(context: CommandContext) -> str:

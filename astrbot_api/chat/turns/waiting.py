@@ -1,0 +1,182 @@
+"""A turn that waits for a person: it is put down, and holds no thread and no stream."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+import peewee
+
+from ... import events
+from ...agent.loop import ApprovalNeeded, PendingCall
+from ...config.settings import Settings
+from ...db import approvals, runs
+from ...db.approvals import ApprovalRow
+from ...db.audit import AuditEntry
+from ...db.store import Store
+from ...errors import ApiError, ToolError
+from ...events import Event
+from ...runtime.clock import now_us, to_iso
+from .outcome import RunLost
+from .sending import Speaker
+from .turn import OpenTurn
+
+#: How long its last events may take to the journal before a turn is put down, in seconds.
+_JOURNAL_S = 5.0
+
+#: Runs that one call of a chore looks at, most of them.
+_AT_ONCE = 500
+
+#: Longest arguments in the question of a messenger, in characters.
+_MAX_SHOWN_CHARS = 1000
+
+
+class Waits:
+    """Puts one turn down."""
+
+    def __init__(self, settings: Settings, store: Store, speaker: Speaker, turn: OpenTurn) -> None:
+        self._settings = settings
+        self._store = store
+        self._speaker = speaker
+        self._turn = turn
+
+    def put_down(self, needed: ApprovalNeeded) -> Iterator[Event]:
+        """Yield the questions; from then on another worker may have the turn.
+
+        :raises RunLost: when one has it already.
+        :raises StorageError: when that cannot be stored.
+        """
+        turn = self._turn
+        expires_at = now_us() + int(self._settings.approval_s * 1_000_000)
+        for call in needed.calls:
+            yield events.approval_required(
+                turn.run_id, name_approval(turn.run_id, call), call.name, call.args,
+                to_iso(expires_at),
+            )  # fmt: skip
+        turn.log.wait_until_written(_JOURNAL_S)
+
+        def job(db: peewee.Database) -> None:
+            for call in needed.calls:
+                approvals.add_approval(
+                    db, name_approval(turn.run_id, call), turn.number, call_id=call.id,
+                    tool=call.name, args=orjson.dumps(call.args).decode(), expires_at=expires_at,
+                )  # fmt: skip
+            if not runs.wait_for_person(db, turn.number, turn.worker_id):
+                raise RunLost
+
+        self._store.write(job)
+        turn.log.lose()
+        if turn.request.origin is not None:
+            self._ask(needed)
+
+    def begin_approved(self) -> None:
+        """Note, before the calls are made, that they may have been.
+
+        :raises RunLost: when another worker has the turn.
+        """
+        turn = self._turn
+
+        def job(db: peewee.Database) -> None:
+            if not runs.is_owner(db, turn.number, turn.worker_id):
+                raise RunLost
+            approvals.begin_approved(db, turn.number)
+
+        self._store.write(job)
+
+    def _ask(self, needed: ApprovalNeeded) -> None:
+        """Ask in the messenger."""
+        calls = "\n".join(describe_call(one.name, one.args) for one in needed.calls)
+        try:
+            self._speaker.say(
+                self._turn, f"This needs your approval:\n{calls}\n/approve or /reject"
+            )
+        except ToolError:
+            return  # the question stands
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What came of a decision.
+
+    :param calls: The calls that were decided.
+    :param left: How many of the run are still to be decided; 0: it goes on.
+    """
+
+    calls: list[ApprovalRow]
+    left: int
+
+
+def decide(
+    db: peewee.Database,
+    run: int,
+    *,
+    approval_id: str | None = None,
+    approved: bool,
+    arguments: str | None = None,
+    comment: str | None = None,
+) -> Decided:
+    """Note a decision; with the last one the run goes on with the worker that takes it first.
+
+    :param run: The run's number.
+    :param approval_id: Which call is decided; None: all of the run.
+    :raises ApiError: ``approval_not_found`` or ``approval_decided``.
+    """
+    asked = approvals.list_approvals(db, run)
+    wanted = [one for one in asked if approval_id in (None, one.approval_id)]
+    if approval_id is not None and not wanted:
+        raise ApiError("approval_not_found", f"approval not found: {approval_id[:100]}")
+    status = "approved" if approved else "rejected"
+    decided = [
+        one
+        for one in wanted
+        if one.expires_at > now_us()
+        and approvals.decide(db, one.approval_id, status, arguments=arguments, comment=comment)
+    ]
+    if approval_id is not None and not decided:
+        raise ApiError("approval_decided", f"{wanted[0].tool}: it was decided before, or too late")
+    left = sum(one.status == "pending" for one in asked) - len(decided)
+    if not left:
+        runs.release_waiting(db, run)
+    return Decided(decided, left)
+
+
+def describe_decision(
+    call: ApprovalRow, approved: bool, *, actor: str, address: str = "", arguments: str = ""
+) -> AuditEntry:
+    """Return the entry of the audit for a decision."""
+    action = "call_approved" if approved else "call_rejected"
+    detail = f"{call.tool} {arguments or call.args}"
+    return AuditEntry(action, actor, address, call.approval_id, detail)
+
+
+def reject_waiting(db: peewee.Database, session: int, comment: str) -> None:
+    """Reject what the runs of a session wait for; they go on and end without it."""
+    for number in runs.list_waiting(db, session):
+        approvals.reject_pending(db, number, comment)
+        runs.release_waiting(db, number)
+
+
+def reject_expired(store: Store) -> None:
+    """Reject what nobody has decided in time. A chore."""
+    with store.read() as db:
+        expired = approvals.list_expired(db, _AT_ONCE)
+    for number in expired:
+        store.write(lambda db, number=number: _reject_late(db, number))  # type: ignore[misc]
+
+
+def _reject_late(db: peewee.Database, run: int) -> None:
+    approvals.reject_pending(db, run, "nobody has decided in time")
+    runs.release_waiting(db, run)
+
+
+def name_approval(run_id: str, call: PendingCall) -> str:
+    """Return the id of an approval, the same where a call is asked for again."""
+    return str(uuid.uuid5(uuid.UUID(run_id), call.id))
+
+
+def describe_call(tool: str, args: object) -> str:
+    """Return a call as a line for a person."""
+    text = args if isinstance(args, str) else orjson.dumps(args).decode()
+    return f"{tool} {text[:_MAX_SHOWN_CHARS]}"

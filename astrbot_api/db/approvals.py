@@ -1,0 +1,106 @@
+"""Tool calls that a person must approve: what is asked, and what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import peewee
+
+from ..runtime.clock import now_us
+from .models import RunApproval
+
+_COLUMNS = (
+    RunApproval.approval_id, RunApproval.run, RunApproval.call_id, RunApproval.tool,
+    RunApproval.args, RunApproval.status, RunApproval.arguments, RunApproval.comment,
+    RunApproval.begun, RunApproval.expires_at,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRow:
+    """One call, as :class:`~astrbot_api.db.models.RunApproval` has it. ``args`` are JSON."""
+
+    approval_id: str
+    run: int
+    call_id: str
+    tool: str
+    args: str
+    status: str
+    arguments: str | None
+    comment: str | None
+    begun: int
+    expires_at: int
+
+
+def add_approval(
+    db: peewee.Database,
+    approval_id: str,
+    run: int,
+    *,
+    call_id: str,
+    tool: str,
+    args: str,
+    expires_at: int,
+) -> None:
+    """Store what is asked. Asked again after its worker died, it stays as it is."""
+    RunApproval.insert(
+        approval_id=approval_id, run=run, call_id=call_id, tool=tool, args=args, status="pending",
+        created_at=now_us(), expires_at=expires_at,
+    ).on_conflict_ignore().execute(db)  # fmt: skip
+
+
+def list_approvals(db: peewee.Database, run: int) -> list[ApprovalRow]:
+    """Return those of a run, by its number, in the order they were asked."""
+    query = RunApproval.select(*_COLUMNS).where(RunApproval.run == run)
+    order = (RunApproval.created_at, RunApproval.approval_id)
+    return [ApprovalRow(*row) for row in query.order_by(*order).tuples().execute(db)]
+
+
+def decide(
+    db: peewee.Database,
+    approval_id: str,
+    status: str,
+    *,
+    arguments: str | None = None,
+    comment: str | None = None,
+) -> bool:
+    """Note a decision, ``approved`` or ``rejected``. False: there was one before."""
+    query = RunApproval.update(status=status, arguments=arguments, comment=comment).where(
+        (RunApproval.approval_id == approval_id) & (RunApproval.status == "pending")
+    )
+    return bool(query.execute(db))
+
+
+def reject_pending(db: peewee.Database, run: int, comment: str) -> None:
+    """Reject all that is not decided of a run."""
+    (
+        RunApproval.update(status="rejected", comment=comment)
+        .where((RunApproval.run == run) & (RunApproval.status == "pending"))
+        .execute(db)
+    )
+
+
+def begin_approved(db: peewee.Database, run: int) -> None:
+    """Note that the calls of a run that were approved may be made from now on."""
+    (
+        RunApproval.update(begun=1)
+        .where((RunApproval.run == run) & (RunApproval.status == "approved"))
+        .execute(db)
+    )
+
+
+def list_expired(db: peewee.Database, limit: int) -> Sequence[int]:
+    """Return the numbers of runs that wait for a decision whose time is over."""
+    query = (
+        RunApproval.select(RunApproval.run)
+        .distinct()
+        .where((RunApproval.status == "pending") & (RunApproval.expires_at < now_us()))
+        .limit(limit)
+    )
+    return [run for (run,) in query.tuples().execute(db)]
+
+
+def remove_approvals(db: peewee.Database, run: int) -> None:
+    """Remove those of a run that has ended."""
+    RunApproval.delete().where(RunApproval.run == run).execute(db)

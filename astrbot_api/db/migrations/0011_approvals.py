@@ -1,0 +1,12 @@
+"""Tool calls that a person must approve."""
+
+import peewee
+
+from astrbot_api.db.models import Run, RunApproval
+
+
+def up(migrator, db):
+    peewee.SchemaManager(RunApproval, db).create_all(safe=False)
+    for index in Run._meta.fields_to_index():
+        if index._name == "run_waiting":
+            db.execute(index)

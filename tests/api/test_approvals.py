@@ -1,0 +1,279 @@
+"""Tools that ask first: the turn waits for a person, and holds nothing meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from astrbot_api import tool
+from astrbot_api.agent.loop import OUTCOME_UNKNOWN
+from astrbot_api.agent.provider import ToolCallDelta
+from astrbot_api.testing.scripted_model import Step
+
+from ..servers import parse_events
+from ..waiting import wait_for
+from .conftest import Api
+from .dying import Death, end_leases
+from .test_pickup import Worker, make_worker  # noqa: F401
+
+
+class Shop:
+    """A tool that pays, and a model that wants to; then it says what came of it."""
+
+    def __init__(self, calls: int = 1) -> None:
+        self.paid: list[int] = []
+        self.calls = calls
+
+    def tools(self) -> list[Any]:
+        @tool(needs_approval=True)
+        def pay(amount: int) -> str:
+            """Pay an amount."""
+            self.paid.append(amount)
+            return f"paid {amount}"
+
+        @tool
+        def look() -> str:
+            """Look at the price."""
+            return "5"
+
+        return [pay, look]
+
+    def answer(self, messages: list[Any]) -> Iterator[Step]:
+        results = [one["content"] for one in messages if one["role"] == "tool"]
+        if messages[-1]["role"] == "tool":
+            yield f"Results: {results[:-1]}"
+        elif messages[-1]["content"] == "buy":
+            yield "I will pay."
+            for number in range(self.calls):
+                yield ToolCallDelta(number, f"pay{number}", "pay", f'{{"amount": {number + 5}}}')
+            yield ToolCallDelta(self.calls, "look", "look", "{}")
+        else:
+            yield "Hello"
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+@pytest.fixture
+def worker(make_worker: Callable[..., Worker], shop: Shop) -> Worker:  # noqa: F811
+    return make_worker(shop.answer, tools=shop.tools())
+
+
+def begin(api: Api, **body: Any) -> tuple[str, list[dict[str, Any]], int]:
+    """Begin a turn that comes to wait; return its run, approvals and last event's number."""
+    events = api.chat("buy", session_id="s", **body)
+    asked = [one["data"] for one in events if one["type"] == "approval_required"]
+    run_id = next(one["data"]["run_id"] for one in events if one["type"] == "run_started")
+    assert events[-1]["type"] == "approval_required"
+    wait_for(lambda: describe(api, run_id)["status"] == "waiting")
+    return run_id, asked, len(events)
+
+
+def describe(api: Api, run_id: str) -> dict[str, Any]:
+    data = api.get(f"/api/v1/chat/runs/{run_id}?username=alice").get_json()["data"]
+    assert isinstance(data, dict)
+    return data
+
+
+def decide(api: Api, run_id: str, approval: str, decision: str, **body: Any) -> Any:
+    return api.client.post(
+        f"/api/v1/chat/runs/{run_id}/approvals/{approval}",
+        headers={"X-API-Key": api.key},
+        json={"username": "alice", "decision": decision, **body},
+    )
+
+
+def resume(api: Api, run_id: str, after: int) -> list[dict[str, Any]]:
+    answer = api.get(f"/api/v1/chat/runs/{run_id}/stream?username=alice&after={after}")
+    return parse_events(answer.get_data()) if answer.status_code == 200 else []
+
+
+def complete_of(events: list[dict[str, Any]]) -> str:
+    assert events[-1]["type"] == "end"
+    return str(next(one["data"] for one in events if one["type"] == "complete"))
+
+
+def test_a_call_is_made_once_it_is_approved(worker: Worker, shop: Shop) -> None:
+    api = worker.api
+    run_id, (asked,), seen = begin(api)
+    assert (asked["tool"], asked["arguments"]) == ("pay", {"amount": 5})
+    assert not shop.paid
+    waits = describe(api, run_id)
+    assert [one["status"] for one in waits["approvals"]] == ["pending"]
+    assert waits["approvals"][0]["id"] == asked["id"]
+    assert api.state.chat.runs.active_count == 0  # no thread
+    assert resume(api, run_id, seen) == []  # and no stream
+    answer = decide(api, run_id, asked["id"], "approve")
+    assert answer.get_json()["data"] == {"run_id": run_id, "pending": 0}
+    assert complete_of(resume(api, run_id, seen)) == "I will pay.Results: ['paid 5']"
+    assert shop.paid == [5]
+    again = decide(api, run_id, asked["id"], "approve")
+    assert (again.status_code, again.get_json()["code"]) == (404, "approval_not_found")
+    with api.state.db.read() as db:
+        rows = db.execute_sql(
+            "SELECT action, actor, detail FROM audit WHERE action LIKE 'call%'"
+        ).fetchall()
+    assert rows == [("call_approved", "alice", 'pay {"amount":5}')]
+    assert api.count_rows("run_approval") == api.count_rows("run_checkpoint") == 0
+
+
+def test_the_model_learns_of_a_rejection(worker: Worker, shop: Shop) -> None:
+    run_id, (asked,), seen = begin(worker.api)
+    assert decide(worker.api, run_id, asked["id"], "reject", comment="too much").status_code == 200
+    said = complete_of(resume(worker.api, run_id, seen))
+    assert "this call was rejected: too much. It was not made." in said
+    assert not shop.paid
+
+
+def test_what_was_approved_is_what_is_used(worker: Worker, shop: Shop) -> None:
+    run_id, (asked,), seen = begin(worker.api)
+    for body in ({"decision": "edit"}, {"decision": "approve", "arguments": {}}, {"decision": "x"}):
+        assert decide(worker.api, run_id, asked["id"], **body).status_code == 400
+    assert decide(worker.api, run_id, "nonsense", "approve").status_code == 404
+    changed = decide(worker.api, run_id, asked["id"], "edit", arguments={"amount": 4})
+    assert changed.status_code == 200
+    said = complete_of(resume(worker.api, run_id, seen))
+    assert 'with other arguments: {"amount":4}' in said
+    assert shop.paid == [4]
+
+
+def test_a_run_goes_on_when_all_its_calls_are_decided(
+    make_worker: Callable[..., Worker],  # noqa: F811
+) -> None:
+    shop = Shop(calls=2)
+    api = make_worker(shop.answer, tools=shop.tools()).api
+    run_id, _, seen = begin(api)
+    seen = max(seen, len(resume(api, run_id, 0)))
+    waits = describe(api, run_id)["approvals"]
+    assert len(waits) == 2
+    first = decide(api, run_id, waits[0]["id"], "approve")
+    assert first.get_json()["data"]["pending"] == 1
+    twice = decide(api, run_id, waits[0]["id"], "reject")
+    assert (twice.status_code, twice.get_json()["code"]) == (409, "approval_decided")
+    assert describe(api, run_id)["status"] == "waiting"
+    assert decide(api, run_id, waits[1]["id"], "reject").get_json()["data"]["pending"] == 0
+    complete_of(resume(api, run_id, seen))
+    assert len(shop.paid) == 1
+
+
+def test_the_approval_comes_to_another_worker_after_all_have_died(
+    make_worker: Callable[..., Worker],  # noqa: F811
+) -> None:
+    shop = Shop()
+    dead = make_worker(shop.answer, tools=shop.tools())
+    run_id, (asked,), seen = begin(dead.api)
+    dead.death = Death(dead.api)
+    dead.death.die()
+    living = make_worker(shop.answer, tools=shop.tools())
+    end_leases(living.api)
+    living.api.state.chat.recovery.recover()
+    assert describe(living.api, run_id)["status"] == "waiting"
+    assert decide(living.api, run_id, asked["id"], "approve").status_code == 200
+    assert complete_of(resume(living.api, run_id, seen)) == "I will pay.Results: ['paid 5']"
+    assert shop.paid == [5]
+
+
+def test_a_worker_that_dies_during_an_approved_call_does_not_make_it_twice(
+    make_worker: Callable[..., Worker],  # noqa: F811
+) -> None:
+    shop = Shop()
+    dead = make_worker(shop.answer, tools=shop.tools())
+    run_id, (asked,), seen = begin(dead.api)
+    paid = shop.paid
+
+    class DyingList(list[int]):
+        def append(self, amount: int) -> None:
+            super().append(amount)
+            dead.death = Death(dead.api)
+            dead.death.die()
+
+    shop.paid = DyingList(paid)
+    assert decide(dead.api, run_id, asked["id"], "approve").status_code == 200
+    wait_for(lambda: dead.death is not None and dead.death.dead.is_set())
+    living = make_worker(shop.answer, tools=shop.tools())
+    living.go_on()
+    assert (
+        complete_of(resume(living.api, run_id, seen)) == f"I will pay.Results: {[OUTCOME_UNKNOWN]}"
+    )
+    assert shop.paid == [5]
+
+
+def test_commands_decide_what_waits(worker: Worker, shop: Shop) -> None:
+    run_id, _, seen = begin(worker.api)
+    answer = worker.api.chat("/approve", session_id="s")
+    assert "Approved: pay." in [one.get("data") for one in answer]
+    worker.api.state.chat.recovery.recover()
+    assert complete_of(resume(worker.api, run_id, seen)).endswith("['paid 5']")
+    nothing = worker.api.chat("/reject", session_id="s")
+    assert "Nothing waits for a yes in this session." in [one.get("data") for one in nothing]
+
+
+def test_a_new_message_rejects_what_waits_and_is_answered_after_it(
+    worker: Worker, shop: Shop
+) -> None:
+    api = worker.api
+    run_id, _, seen = begin(api)
+    assert complete_of(api.chat("hi", session_id="s")) == "Hello"
+    said = complete_of(resume(api, run_id, seen))
+    assert "rejected: the user went on without deciding" in said
+    assert not shop.paid
+    texts = [one["content"] for one in worker.model.seen[-1]]
+    assert texts[-1] == "hi"
+    assert any("Results" in str(one) for one in texts)
+
+
+def test_a_run_that_waits_can_be_stopped_and_its_session_deleted(worker: Worker) -> None:
+    api = worker.api
+    run_id, _, seen = begin(api)
+    stopped = api.client.post(
+        f"/api/v1/chat/runs/{run_id}/stop", headers={"X-API-Key": api.key},
+        json={"username": "alice"},
+    )  # fmt: skip
+    assert stopped.get_json()["data"]["stopped_count"] == 1
+    api.state.chat.recovery.recover()
+    assert describe(api, run_id)["status"] == "stopped"
+    assert complete_of(resume(api, run_id, seen)) == "I will pay."
+    begin(api)
+    api.state.chat.remover.remove("s", "alice")
+    api.state.chat.recovery.recover()
+    wait_for(lambda: (api.state.chat.remover.empty_removed(), not api.count_rows("run"))[1])
+    assert api.count_rows("run_approval") == 0
+
+
+def test_after_its_deadline_a_call_is_rejected(
+    make_worker: Callable[..., Worker],  # noqa: F811
+) -> None:
+    shop = Shop()
+    worker = make_worker(shop.answer, tools=shop.tools(), approval_s=1)
+    run_id, _, seen = begin(worker.api)
+
+    def is_over() -> bool:
+        return describe(worker.api, run_id)["status"] != "waiting"
+
+    wait_for(is_over)  # the chore looks every few seconds
+    assert "nobody has decided in time" in complete_of(resume(worker.api, run_id, seen))
+    assert not shop.paid
+
+
+def test_a_blocking_answer_says_what_waits(worker: Worker) -> None:
+    answer = worker.api.post_chat(
+        username="alice", session_id="s", message="buy", response_mode="blocking"
+    )
+    assert answer.status_code == 202
+    data = answer.get_json()["data"]
+    assert data["status"] == "waiting"
+    assert [one["tool"] for one in data["approvals"]] == ["pay"]
+
+
+def test_where_nobody_can_be_asked_the_call_is_rejected(worker: Worker, shop: Shop) -> None:
+    answer = worker.api.client.post(
+        "/api/v1/openai/chat/completions",
+        headers={"X-API-Key": worker.api.key},
+        json={"model": "default", "messages": [{"role": "user", "content": "buy"}]},
+    )
+    assert "nobody can be asked here" in answer.get_json()["choices"][0]["message"]["content"]
+    assert not shop.paid
