@@ -635,51 +635,50 @@ def test_a_failure_has_a_status_or_is_the_last_event(make_scripted: Make) -> Non
     assert again.output_text == "It is"
 
 
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ({"input": 3}, "input must be a string or a list of items"),
-        ({"input": []}, "input must have at least one item"),
-        ({"input": ["x"]}, r"input\[0\] must be an object"),
-        ({"input": [{"type": "web_search_call"}]}, r"input\[0\]\.type must be one of message"),
-        ({"input": [{"role": "robot", "content": "x"}]}, r"input\[0\]\.role must be one of user"),
-        ({"input": [{"role": "user", "content": [{"type": "x"}]}]}, r"content\[0\]\.type must"),
-        (
-            {"input": [{"role": "user", "content": [
-                {"type": "input_image", "image_url": "http://10.0.0.1/x.png"}]}]},
-            "other URLs are not opened",
-        ),
-        (
-            {"input": [{"role": "user", "content": [
-                {"type": "input_file", "file_url": "http://10.0.0.1/x.pdf"}]}]},
-            "file_url is not opened",
-        ),
-        (
-            {"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]},
-            "input must have a message of the role user",
-        ),
-        ({"input": [{"role": "user", "content": "x"}] * 2001}, "at most 2000 are allowed"),
-        ({"tools": [{"type": "web_search"}]}, r"tools\[0\]\.type must be function: web_search"),
-        ({"tools": [{"type": "function", "name": "a b"}]}, r"tools\[0\]\.name must have"),
-        ({"tool_choice": "required"}, "tool_choice needs tools"),
-        ({"text": {"format": {"type": "xml"}}}, "text.format.type must be text"),
-        ({"text": {"format": {"type": "json_schema"}}}, "text.format.name must have letters"),
-        ({"metadata": {"a": 1}}, "metadata.a must be a string"),
-        ({"metadata": {str(at): "" for at in range(17)}}, "metadata has 17 pairs"),
-        ({"include": ["message.output_text.logprobs"]}, r"include\[0\] is not supported"),
-        ({"prompt": {"id": "p"}}, "prompt is not supported"),
-        ({"max_tool_calls": 3}, "max_tool_calls is not supported"),
-        ({"max_output_tokens": 0}, "max_output_tokens must be a whole number"),
-        ({"truncation": "never"}, "truncation is not supported"),
-        ({"conversation": "c", "previous_response_id": "p"}, "exclude each other"),
-        ({"conversation": {"id": 3}}, "conversation must be the id"),
-    ],
-)  # fmt: skip
-def test_what_would_be_answered_wrongly_is_refused_by_name(
-    api: Api, client: openai.OpenAI, body: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(openai.BadRequestError, match=message):
-        ask(client, **{"given": "Hello", **_as_extra(body)})
+#: Bodies, and what the error says of each.
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"input": 3}, "input must be a string or a list of items"),
+    ({"input": []}, "input must have at least one item"),
+    ({"input": ["x"]}, r"input\[0\] must be an object"),
+    ({"input": [{"type": "web_search_call"}]}, r"input\[0\]\.type must be one of message"),
+    ({"input": [{"role": "robot", "content": "x"}]}, r"input\[0\]\.role must be one of user"),
+    ({"input": [{"role": "user", "content": [{"type": "x"}]}]}, r"content\[0\]\.type must"),
+    (
+        {"input": [{"role": "user", "content": [
+            {"type": "input_image", "image_url": "http://10.0.0.1/x.png"}]}]},
+        "other URLs are not opened",
+    ),
+    (
+        {"input": [{"role": "user", "content": [
+            {"type": "input_file", "file_url": "http://10.0.0.1/x.pdf"}]}]},
+        "file_url is not opened",
+    ),
+    (
+        {"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]},
+        "input must have a message of the role user",
+    ),
+    ({"input": [{"role": "user", "content": "x"}] * 2001}, "at most 2000 are allowed"),
+    ({"tools": [{"type": "web_search"}]}, r"tools\[0\]\.type must be function: web_search"),
+    ({"tools": [{"type": "function", "name": "a b"}]}, r"tools\[0\]\.name must have"),
+    ({"tool_choice": "required"}, "tool_choice needs tools"),
+    ({"text": {"format": {"type": "xml"}}}, "text.format.type must be text"),
+    ({"text": {"format": {"type": "json_schema"}}}, "text.format.name must have letters"),
+    ({"metadata": {"a": 1}}, "metadata.a must be a string"),
+    ({"metadata": {str(at): "" for at in range(17)}}, "metadata has 17 pairs"),
+    ({"include": ["message.output_text.logprobs"]}, r"include\[0\] is not supported"),
+    ({"prompt": {"id": "p"}}, "prompt is not supported"),
+    ({"max_tool_calls": 3}, "max_tool_calls is not supported"),
+    ({"max_output_tokens": 0}, "max_output_tokens must be a whole number"),
+    ({"truncation": "never"}, "truncation is not supported"),
+    ({"conversation": "c", "previous_response_id": "p"}, "exclude each other"),
+    ({"conversation": {"id": 3}}, "conversation must be the id"),
+]  # fmt: skip
+
+
+def test_what_would_be_answered_wrongly_is_refused_by_name(api: Api, client: openai.OpenAI) -> None:
+    for body, message in REFUSED:
+        with pytest.raises(openai.BadRequestError, match=message):
+            ask(client, **{"given": "Hello", **_as_extra(body)})
     assert api.count_rows("response") == 0
 
 
