@@ -31,6 +31,7 @@ from .lists.routes import LISTS
 from .mcp.routes import blp as mcp
 from .openai_errors import OPENAI_RULE, list_aliases
 from .openapi.documents import OpenapiDocuments
+from .openapi.shapes import SHAPES
 from .request_hooks import add_request_hooks
 from .responses.conversations import blp as openai  # of openai/routes.py, with its other routes
 from .runs.routes import blp as runs
@@ -106,7 +107,10 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
             "title": "AstrBot HTTP API",
             "version": _version(),
             "openapi_version": "3.1.0",
-            "info": {"description": _DESCRIPTION},
+            "info": {
+                "description": _DESCRIPTION,
+                "license": {"name": "MIT", "identifier": "MIT"},
+            },
         },
     )
     for field in (Text, Username, MaybeUsername, DisplayName, Flag, PageNumber, Limit, Cursor):
@@ -156,6 +160,7 @@ def _build_parent(settings: Settings) -> flask_smorest.Blueprint:
 def _finish_document(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """Add what no decorator knows: how to authorise, and the limits in force."""
     components = document.setdefault("components", {})
+    components.setdefault("schemas", {}).update(deepcopy(SHAPES))
     components["securitySchemes"] = {
         "ApiKeyHeader": {
             "type": "apiKey", "in": "header", "name": "X-API-Key",

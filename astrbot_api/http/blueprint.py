@@ -211,7 +211,7 @@ class ApiBlueprint(flask_smorest.Blueprint):
 
     def raises(self, *codes: str) -> Callable[[F], F]:
         """Document the errors of a route, by the codes of the table."""
-        own = () if self.public else _KEY_CODES
+        own = ("invalid_request",) if self.public else _KEY_CODES
         described = describe_errors((*own, *codes), self.error_schema)
         decorator: Callable[[F], F] = self.doc(responses=described)
         return decorator

@@ -28,7 +28,8 @@ PARAMETER: dict[str, Any] = {
         "A word of the client's own for this request. Sent again within a day, with the same "
         "body, it is not done again."
     ),
-    "example": "2b1f9a7e-send-1",
+    # None: documentation pages send an example along, and a second try would do nothing.
+    "example": "",
 }
 
 #: What a route with the header can answer besides.

@@ -102,6 +102,10 @@ _REFUSALS = {
 @schemathesis.hook
 def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
     """Leave out what is right and no schema can say."""
+    # It takes the schema for that of a frame; generators take it for that of the frame's data,
+    # which tests/api/test_event_schemas.py checks.
+    if failure.title == "SSE event violates schema":
+        return False
     # The mock model answers with words whatever form is asked for.
     if response.status_code == 502 and "did not answer with JSON, as" in response.text:
         return False

@@ -72,7 +72,7 @@ def run_agent(body: dict[str, Any]) -> Response:
     client that leaves does not stop the turn: stop its session.
     """
     props = body["forwardedProps"] if isinstance(body["forwardedProps"], dict) else {}
-    if body["resume"]:
+    if body["resume"] not in (None, []):
         raise refuse("resume must be empty: no interrupt of this thread is open")
     state = body["state"]
     if len(encode_line(state)) > _MAX_ECHO_BYTES:

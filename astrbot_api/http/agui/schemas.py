@@ -178,6 +178,7 @@ class RunAgentInputSchema(ma.Schema):
         metadata={
             "description": "Answers to interrupts. Only empty: no run of this server has any.",
             "type": "array",
+            "items": {"type": "object"},
             "maxItems": 0,
             "example": [],
         },

@@ -36,6 +36,7 @@ _MESSAGE: dict[str, Any] = {
                 "properties": {
                     "type": {"type": "string", "description": "What it is.", "example": "text"}
                 },
+                "additionalProperties": True,
             },
             "example": [{"type": "text", "text": "Hello"}],
         },

@@ -12,6 +12,7 @@ from ..blueprint import ApiBlueprint
 from ..configs.routes import CONFIG_LIST, describe_configs
 from ..envelope import ok
 from ..idempotency import CODES, PARAMETER, read_client_key
+from ..openapi.shapes import CHAT_EVENT
 from ..schemas import envelope_of
 from ..sse import find_abort, stream_response
 from ..state import get_state
@@ -49,7 +50,7 @@ _EXAMPLE_STREAM = (
             "content": {
                 "application/json": {"schema": _BLOCKING_ANSWER},
                 "text/event-stream": {
-                    "schema": {"description": "Server-sent events."},
+                    "schema": CHAT_EVENT,
                     "example": _EXAMPLE_STREAM,
                 },
             },

@@ -12,47 +12,12 @@ from ...errors import ApiError
 from ...keys.caller import Caller
 from ...messages import check_text, parse_chat_message
 from ..fields import AnyObject, Flag, Text, Username
+from ..openapi.shapes import MESSAGE_PART
 from .modes import MODES, STREAMING
 
 # The recorded server's words; it reads no files, and neither does this one.
 _NO_MESSAGE = "Missing key: message or files"
 
-
-#: One segment, as the document shows it; it is read by ``parse_chat_message``.
-_SEGMENT = {
-    "type": "object",
-    "required": ["type"],
-    "properties": {
-        "type": {
-            "type": "string",
-            "description": "What the segment is; `reply` may not stand alone.",
-            "examples": ["plain", "reply", "image", "record", "video", "file"],
-        },
-        "text": {
-            "type": ["string", "number", "null"],
-            "description": "Of `plain`: the text.",
-            "example": "What do you mean by that?",
-        },
-        "message_id": {
-            "type": ["string", "integer", "null"],
-            "description": "Of `reply`: the stored message of this session that is quoted.",
-            "example": 42,
-        },
-        "selected_text": {
-            "type": ["string", "number", "null"],
-            "description": "Of `reply`: the part of the message that is quoted.",
-            "example": "The capital of France is Paris.",
-        },
-        "attachment_id": {
-            "type": "string",
-            "description": (
-                "Of `image`, `record`, `video`, `file`: the file, by the id that its upload "
-                "answered."
-            ),
-            "example": "19281dd2-996d-4f73-ad81-0bc5992a3074",
-        },
-    },
-}
 
 #: A message, as the document shows it.
 MESSAGE: dict[str, Any] = {
@@ -64,7 +29,7 @@ MESSAGE: dict[str, Any] = {
     ),
     "oneOf": [
         {"type": "string"},
-        {"type": "array", "items": _SEGMENT},
+        {"type": "array", "items": MESSAGE_PART},
     ],
     "example": "Hello",
 }

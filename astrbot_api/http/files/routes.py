@@ -48,12 +48,19 @@ _UPLOAD_CODES = (
 
 _UPLOAD_ANSWER = envelope_of("UploadAnswer", UploadSchema())
 
-_BYTES = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+#: Any type: generators read the first.
+_BYTES = {"content": {"application/octet-stream": _BINARY, "*/*": _BINARY}}
 
 _THUMBNAIL = {
     200: {
         "description": "The picture.",
-        "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            "application/octet-stream": _BINARY,
+            "image/png": _BINARY,
+            "image/jpeg": _BINARY,
+        },
     },
     304: {"description": "The copy is still good."},
 }
@@ -72,14 +79,14 @@ _DOWNLOAD = {
             "name": "Range",
             "schema": {"type": "string"},
             "description": "One range of bytes; several are answered with the whole.",
-            "example": "bytes=0-1023",
+            "example": "",  # of one, such as bytes=0-1023, a page would send it each time
         },
         {
             "in": "header",
             "name": "If-None-Match",
             "schema": {"type": "string"},
             "description": "The `ETag` of a copy; if that is still good, the answer is a 304.",
-            "example": '"6b7fa434f92a8b80aab02d9bf1a12e49"',
+            "example": "",
         },
     ],
     "responses": {

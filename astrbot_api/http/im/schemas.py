@@ -10,9 +10,8 @@ from ...db.deliveries import DeliveryRow
 from ...im.adapter import MESSAGE_TYPES
 from ...im.umo import MAX_UMO_CHARS
 from ...runtime.clock import to_iso, to_iso_or_none
-from ..fields import NOT_BLANK
+from ..openapi.shapes import SENT_PART
 from ..schemas import (
-    ATTACHMENT_ID_EXAMPLE,
     RequestSchema,
     list_of,
     number,
@@ -48,44 +47,6 @@ _UMO = {
 }
 
 #: One segment, as the document shows it; it is read by ``parse_im_message``.
-_SEGMENT = {
-    "type": "object",
-    "required": ["type"],
-    "oneOf": [
-        {
-            "properties": {
-                "type": {
-                    "type": "string",
-                    "description": "Text. There is no `reply` here.",
-                    "enum": ["plain"],
-                },
-                "text": {
-                    "type": ["string", "number", "null"],
-                    "description": "The text. It may be Markdown.",
-                    "example": "Your report is ready.",
-                },
-            },
-        },
-        {
-            "required": ["attachment_id"],
-            "properties": {
-                "type": {
-                    "type": "string",
-                    "description": "A file.",
-                    "enum": ["image", "record", "video", "file"],
-                    "example": "image",
-                },
-                "attachment_id": {
-                    "type": "string",
-                    "pattern": NOT_BLANK,
-                    "description": "The file, by the id that its upload answered.",
-                    "example": ATTACHMENT_ID_EXAMPLE,
-                },
-            },
-        },
-    ],
-}
-
 _NO_MESSAGE = "Missing key: message"
 
 
@@ -119,7 +80,7 @@ class ImMessageSchema(RequestSchema):
                 'A string, or a list of segments: `{"type":"plain","text"}`, '
                 '`{"type":"image","attachment_id"}`.'
             ),
-            "oneOf": [{"type": "string"}, {"type": "array", "items": _SEGMENT}],
+            "oneOf": [{"type": "string"}, {"type": "array", "items": SENT_PART}],
             "example": "Your report is ready.",
         },
     )

@@ -11,6 +11,7 @@ from ...errors import ApiError
 from ..auth import get_caller, get_holder, resolve_username
 from ..blueprint import ApiBlueprint
 from ..fields import Cursor, MaybeUsername
+from ..openapi.shapes import INBOX_EVENT
 from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
 
@@ -50,7 +51,7 @@ class InboxQuerySchema(ma.Schema):
             "description": "A stream of messages; it has no end.",
             "content": {
                 "text/event-stream": {
-                    "schema": {"description": "Server-sent events."},
+                    "schema": INBOX_EVENT,
                     "example": _EXAMPLE,
                 }
             },

@@ -50,8 +50,19 @@ def passed_on(text: str, example: Any, **schema: Any) -> ma.fields.Raw:
 
 def refused(text: str, values: list[Any]) -> ma.fields.Raw:
     """Return a field that takes a value without effect alone."""
-    metadata = {"description": text, "enum": [*values, None], "example": None}
+    metadata = {"description": text, "example": None, **_list_values(values)}
     return ma.fields.Raw(load_default=None, allow_none=True, metadata=metadata)
+
+
+def _list_values(values: list[Any]) -> dict[str, Any]:
+    """Return a schema of values; of a list and a boolean in words that generators can read."""
+    if values == [False]:
+        return {"anyOf": [{"const": False}, {"type": "null"}]}
+    if not values or not isinstance(values[0], list):
+        return {"enum": [*values, None]}
+    (only,) = values
+    size = {"minItems": len(only), "maxItems": len(only)}
+    return {"type": "array", "items": {"enum": only} if only else {}, **size}
 
 
 #: A text that ends an answer.

@@ -17,6 +17,7 @@ from ...runtime.clock import to_iso
 from ..auth import check_username, get_caller, get_holder
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
+from ..openapi.shapes import CHAT_EVENT
 from ..schemas import envelope_of
 from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
@@ -88,7 +89,7 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
     responses={
         200: {
             "description": "The run's events from there on, the last of which is `end`.",
-            "content": {"text/event-stream": {"schema": {"description": "Server-sent events."}}},
+            "content": {"text/event-stream": {"schema": CHAT_EVENT}},
         },
         204: {"description": "The run has ended, and you have its last event."},
     },

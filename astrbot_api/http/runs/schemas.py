@@ -44,7 +44,7 @@ class StreamQuerySchema(RunOwnerSchema):
                 "The number of the last event that is known (its `id:` line). The header "
                 "`Last-Event-ID` says the same; of both the later event counts."
             ),
-            "example": 12,
+            "example": 0,
         },
     )
     snapshot = ma.fields.Boolean(

@@ -83,6 +83,7 @@ class MessagePatchSchema(RequestSchema):
             ),
             "required": ["message"],
             "properties": {"message": MESSAGE},
+            "additionalProperties": True,
             "example": {"type": "user", "message": [{"type": "plain", "text": "Hello again"}]},
         },
     )

@@ -16,6 +16,7 @@ from ..auth import get_caller, resolve_owner
 from ..blueprint import ApiBlueprint
 from ..chat.schemas import read_streaming
 from ..envelope import ok
+from ..openapi.shapes import CHAT_EVENT
 from ..schemas import envelope_of, in_path
 from ..sse import find_abort, stream_response
 from ..state import get_state
@@ -43,7 +44,7 @@ _CHANGE_CODES = (
 _STREAM = {
     200: {
         "description": "A stream of events, the last of which is `end`.",
-        "content": {"text/event-stream": {"schema": {"description": "Server-sent events."}}},
+        "content": {"text/event-stream": {"schema": CHAT_EVENT}},
     }
 }
 
