@@ -25,6 +25,7 @@ from .hung_provider import hang_provider
 from .kills import kill_workers, kill_workers_shared
 from .many_connections import open_many_connections
 from .outages import restart_postgres, restart_redis
+from .running import kill_running
 from .scenario import Result
 from .slow_readers import read_slowly
 from .stopping import stop_and_reload
@@ -33,6 +34,7 @@ from .world import Skipped
 SCENARIOS: dict[str, Callable[[float], Result]] = {
     "kill": kill_workers,
     "kill-shared": kill_workers_shared,
+    "kill-running": kill_running,
     "postgres": restart_postgres,
     "redis": restart_redis,
     "disk": fill_disk,
