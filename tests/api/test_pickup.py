@@ -243,7 +243,7 @@ def kill_when_journaled(worker: Worker, run_id: str, *words: str) -> None:
     journal = worker.api.state.worker.journal
 
     def has_all() -> bool:
-        said = b"".join(journal.read_after(run.id, 0).events)
+        said = b"".join(journal.read_after(run.id, 0).events).rpartition(b'"type":"rewind"')[2]
         return all(one.encode() in said for one in words)
 
     wait_for(has_all)
@@ -304,7 +304,7 @@ def test_a_run_is_picked_up_twice_and_not_more_often(make_worker: Callable[..., 
         worker = make_worker(steps, tools=tools.make())
         worker.go_on()
         assert steps.holding.wait(LIMIT_S)
-        kill_when_journaled(worker, run_id, "rewind")
+        kill_when_journaled(worker, run_id, "say 2. ")
     last = make_worker(Steps(), tools=tools.make())
     last.go_on()
     events = last.read(run_id)
