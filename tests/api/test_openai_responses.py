@@ -718,6 +718,43 @@ def test_parameters_reach_the_models_endpoint(passing: Api, fake_model: FakeOpen
     assert sent["tool_choice"] == "required"
 
 
+def test_a_background_response_waits_for_a_person_and_goes_on_after_the_decision(
+    make_scripted: Make,
+) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        if messages[-1]["role"] == "user":
+            yield TextDelta("I will pay.")
+            yield ToolCallDelta(0, "p", "pay", "{}")
+        else:
+            yield TextDelta(f"Done: {messages[-1]['content']}")
+
+    pay = Tool("pay", "Pay.", lambda arguments, context: "paid", needs_approval=True)
+    api, _ = make_scripted(answer, tools=[pay])
+    events = read_events(post(api, stream=True, background=True).get_data())
+    response_id, last = events[0]["response"]["id"], events[-1]["sequence_number"]
+    assert events[-1]["type"] not in ("response.completed", "response.incomplete")
+    run_id = str(uuid.UUID(response_id.removeprefix("resp_")))
+    headers = {"X-API-Key": api.key}
+    got = api.client.get(f"{PATH}/{response_id}", headers=headers).get_json()
+    assert got["status"] == "in_progress"
+    run = f"/api/v1/chat/runs/{run_id}"
+    (asked,) = wait_for(
+        lambda: api.client.get(run, headers=headers).get_json()["data"]["approvals"]
+    )
+    decided = api.client.post(
+        f"{run}/approvals/{asked['id']}", headers=headers, json={"decision": "approve"},
+    )  # fmt: skip
+    assert decided.status_code == 200, decided.get_data()
+    rest: list[dict[str, Any]] = []
+    while not rest or rest[-1]["type"] != "response.completed":
+        rest += stream_again(api, response_id, rest[-1]["sequence_number"] if rest else last)
+    assert [one["sequence_number"] for one in events + rest] == list(range(len(events + rest)))
+    kinds = [one["type"] for one in rest[-1]["response"]["output"]]
+    assert kinds == ["message", "mcp_call", "message"]
+    (_, call, _) = post(api).get_json()["output"]
+    assert "rejected" in call["output"], "a client that waits for the end is not held up"
+
+
 def test_ids_that_are_none_are_not_found(client: openai.OpenAI) -> None:
     for response_id in ("resp_x", "resp_" + "0" * 32, "x" * 500, "resp_" + "F" * 32):
         with pytest.raises(openai.NotFoundError, match="response not found"):

@@ -86,6 +86,8 @@ def read_turn(
         skip_user_history=not given.segments or not kept,
         kept=kept,
         entry=entry,
+        # Other clients wait for an end, and know of no such wait.
+        may_wait=body["background"] is True,
         client_key=read_client_key("responses", dict(body)),
     )
     return turn, request

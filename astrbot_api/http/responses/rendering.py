@@ -20,10 +20,14 @@ from ...messages import MEDIA_TYPES
 from ..sse import Rendering, frame
 from . import items
 
+#: A run that waits for a person's yes; its streams end without a last event.
+WAITING = "waiting"
+
 #: The status of a run -> that of its response, as far as it says.
 _STATUS = {
     "queued": "queued",
     "running": "in_progress",
+    WAITING: "in_progress",
     "stopped": "cancelled",
     "failed": "failed",
     "interrupted": "failed",
@@ -101,6 +105,8 @@ class ResponseFold(Rendering):
     _calls: dict[str, _Item] = field(default_factory=dict)
     _stats: dict[str, Any] = field(default_factory=dict)
     _filename: str = ""
+    #: The last event asked for a person's approval.
+    _waits: bool = False
     _frames: list[bytes] = field(default_factory=list)
 
     def begin(self) -> bytes:
@@ -119,9 +125,10 @@ class ResponseFold(Rendering):
         return self._take_frames()
 
     def finish(self) -> bytes:
-        """Return the frames that end the stream."""
-        self.close_items()
+        """Return the frames that end the stream; none where the run waits and goes on later."""
         ended = self.to_object(ended=True)
+        if ended["status"] == "in_progress":
+            return self._take_frames()
         kind = _TERMINAL.get(ended["status"], "response.incomplete")
         # Also where the client has more than is known of the run: an end must come.
         self.after = min(self.after, self._number - 1)
@@ -136,6 +143,7 @@ class ResponseFold(Rendering):
     def add(self, event: Event) -> None:
         """Add an event of the run."""
         kind = event["type"]
+        self._waits = kind == "approval_required"
         if kind == "plain":
             self._add_plain(event["chain_type"], event["data"])
         elif kind in MEDIA_TYPES:
@@ -189,6 +197,11 @@ class ResponseFold(Rendering):
         """
         run_status, ended_at = self.find_end() or ("running", int(time.time()))
         status, error = _STATUS.get(run_status, "completed"), None
+        if self._waits:
+            # What comes after the decision is not here yet, whatever the run's status is by now.
+            status, ended = "in_progress", False
+        if ended:
+            self.close_items()
         if ended and status in ("queued", "in_progress"):
             # Its end is not stored, or nothing of it is.
             status = "failed" if self.error else "completed"

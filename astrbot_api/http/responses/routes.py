@@ -110,9 +110,10 @@ def create_response(body: dict[str, Any]) -> Response:
         return answer_json(fold.to_object())
     goes_on = f"; it goes on as resp_{entry_id}" if turn.kept else ""
     wait_for_answer(watch, fold.add, leave, goes_on)
-    fold.close_items()
-    raise_failure(fold.error, fold.find_fault)
-    return answer_json(fold.to_object(ended=True))
+    answered = fold.to_object(ended=True)
+    if answered["status"] != "in_progress":  # it waits for a person's yes
+        raise_failure(fold.error, fold.find_fault)
+    return answer_json(answered)
 
 
 @blp.route("/openai/responses/<response_id>", methods=["GET"], parameters=[_RESPONSE_ID])

@@ -17,7 +17,7 @@ from ..auth import check_username, get_caller
 from ..openai.parameters import read_format
 from ..state import get_state
 from . import items
-from .rendering import ResponseFold
+from .rendering import WAITING, ResponseFold
 
 _RESPONSE_ID = re.compile(r"resp_([0-9a-f]{32})")
 _CONVERSATION_ID = re.compile(r"conv_([0-9a-f]{32})")
@@ -26,7 +26,7 @@ _CONVERSATION_ID = re.compile(r"conv_([0-9a-f]{32})")
 _SHOWN_CHARS = 100
 
 #: What a run is in that has not ended.
-ACTIVE = ("queued", "running")
+ACTIVE = ("queued", "running", WAITING)
 
 
 def get_response(response_id: str) -> EntryRow:
@@ -126,7 +126,6 @@ def describe_response(entry: EntryRow) -> dict[str, Any]:
         fold.add_all(state.chat.service.read_so_far(run))
         return fold.to_object()
     fold.add_all(list_all_events(run, entry.reply))
-    fold.close_items()
     return fold.to_object(ended=True)
 
 
