@@ -14,7 +14,7 @@ project = "astrbot-api"
 author = copyright = _METADATA["metadata"]["author"]
 version = release = _METADATA["metadata"]["version"]
 
-# The last four are in _ext/: they read the code.
+# The last five are in _ext/: they read the code.
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx_click",
@@ -22,6 +22,7 @@ extensions = [
     "event_list",
     "route_list",
     "settings_table",
+    "limits_table",
 ]
 exclude_patterns = ["_build", "_ext"]
 

@@ -7,6 +7,7 @@ last one in.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import peewee
 
@@ -16,6 +17,38 @@ from ..db.locks import lock_name
 from ..errors import ApiError
 from ..runtime.clock import now_us
 from .rules import KeyGuard, KeyRules
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a key is limited in. It counts to the key with its session keys and old secrets.
+
+    :param rule: The rule of the key; empty: there is none.
+    :param setting: The setting where a key has no rule, in lower case; empty: there is none.
+    :param own: Whether a session key has a count of its own, too, for its own rule.
+    :param code: The error of what goes beyond it.
+    """
+
+    rule: str
+    setting: str
+    own: bool
+    code: str
+
+
+#: Every limit of a key; ``tests/api/test_shared_limits.py`` tries each.
+LIMITS = (
+    Limit("requests_per_minute", "", own=True, code="rate_limited"),
+    Limit("streams", "", own=True, code="rate_limited"),
+    Limit("turns_per_day", "", own=True, code="budget_exhausted"),
+    Limit("tokens_per_day", "", own=True, code="budget_exhausted"),
+    Limit("max_turns", "", own=True, code="budget_exhausted"),
+    Limit("max_tokens", "", own=True, code="budget_exhausted"),
+    Limit("", "max_runs_per_key", own=False, code="too_many_turns"),
+    Limit("", "max_streams_per_key", own=False, code="too_many_streams"),
+    Limit("upload_bytes", "max_bytes_per_key", own=False, code="quota_exceeded"),
+    Limit("stored_bytes", "max_stored_bytes_per_key", own=False, code="quota_exceeded"),
+    Limit("sessions", "max_sessions_per_key", own=False, code="quota_exceeded"),
+)
 
 _DAY_S = 24 * 60 * 60
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
 
+from astrbot_api.config.settings import Settings
 from astrbot_api.db import keys
+from astrbot_api.keys import limits, rules
 
 from .conftest import Api
 from .test_guard_rails import ask, make_key, mint, say
@@ -56,6 +59,17 @@ LIMITS: dict[str, tuple[int, Use, str]] = {
     "ASTRBOT_MAX_STORED_BYTES_PER_KEY": (5000, session, "quota_exceeded"),
     "ASTRBOT_MAX_SESSIONS_PER_KEY": (2, session, "quota_exceeded"),
 }
+
+
+def test_every_limit_is_tried() -> None:
+    known = {one.rule: one.code for one in limits.LIMITS if one.rule}
+    known |= {f"ASTRBOT_{one.setting.upper()}": one.code for one in limits.LIMITS if one.setting}
+    # tests/api/test_streams.py has that one: a test client reads one stream at a time.
+    del known["ASTRBOT_MAX_STREAMS_PER_KEY"]
+    assert {limit: code for limit, (_, _, code) in LIMITS.items()} == known
+    per_key = {item.name for item in fields(Settings) if item.name.endswith("_per_key")}
+    assert per_key == {one.setting for one in limits.LIMITS if one.setting}
+    assert {one.rule for one in limits.LIMITS if one.rule} == rules._NUMBERS
 
 
 def rotate(api: Api, secret: str) -> str:
