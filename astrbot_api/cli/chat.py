@@ -5,6 +5,7 @@ It speaks through the client library (``clients/python``), which the server itse
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import click
 from ..errors import AstrBotError
 
 if TYPE_CHECKING:
-    from astrbot_client import ChatStream, Client
+    from astrbot_client import ApprovalRequired, ChatStream, Client
 
 _MISSING = 'astrbot-api chat needs more packages: pip install "astrbot-api[chat]"'
 
@@ -76,9 +77,7 @@ def chat_command(
             if message is None:
                 _converse(talk)
                 return
-            for piece in talk.ask(message).text_deltas():
-                click.echo(piece, nl=False)
-            click.echo()
+            _print_turn(talk, message)
     except ClientError as error:
         raise ChatError(str(error)) from error
 
@@ -131,6 +130,36 @@ class Conversation:
         if not number.isdigit() or not 0 < int(number) <= len(self._listed):
             raise ChatError(f"there is no session {number!r}: /sessions lists them")
         self.session_id = self._listed[int(number) - 1]
+
+
+def _print_turn(talk: Conversation, message: str) -> None:
+    """Print an answer as it comes."""
+    from astrbot_client import ApprovalRequired, TextDelta, TurnFailed
+
+    stream = talk.ask(message)
+    for event in stream:
+        if isinstance(event, TextDelta) and not event.pushed:
+            click.echo(event.text, nl=False)
+        elif isinstance(event, ApprovalRequired):
+            _decide(talk, stream, event)
+    click.echo()
+    if stream.reply.error is not None:
+        raise TurnFailed(*stream.reply.error, stream.reply)
+
+
+def _decide(talk: Conversation, stream: ChatStream, call: ApprovalRequired) -> None:
+    """Ask whether a tool call may be made; the stream then goes on.
+
+    :raises ChatError: where nobody can be asked.
+    """
+    if not sys.stdin.isatty():
+        raise ChatError(
+            f"{call.name} waits for an approval: send /approve or /reject "
+            f"with --session {stream.reply.session_id}"
+        )
+    allowed = click.confirm(f"\nAllow {call.name} {json.dumps(call.arguments)}?", err=True)
+    decision = "approve" if allowed else "reject"
+    stream.decide(call.id, decision)
 
 
 def _converse(talk: Conversation) -> None:
@@ -188,7 +217,7 @@ def _answer(talk: Conversation, line: str, console: Any) -> None:
 
 def _show_turn(talk: Conversation, line: str, console: Any) -> None:
     """Show an answer as Markdown while it comes. Ctrl-C stops the turn."""
-    from astrbot_client import ToolCall, TurnFailed
+    from astrbot_client import ApprovalRequired, ToolCall, TurnFailed
     from rich.live import Live
     from rich.markdown import Markdown
 
@@ -209,6 +238,10 @@ def _show_turn(talk: Conversation, line: str, console: Any) -> None:
             talk.session_id = stream.reply.session_id or talk.session_id
             if isinstance(event, ToolCall):
                 console.print(f"[dim]· {event.name}[/dim]")
+            elif isinstance(event, ApprovalRequired):
+                live.stop()
+                _decide(talk, stream, event)
+                live.start()
             live.update(Markdown(stream.reply.text))
     if stream.reply.error is not None:
         raise TurnFailed(*stream.reply.error, stream.reply)

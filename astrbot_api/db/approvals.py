@@ -57,6 +57,12 @@ def list_approvals(db: peewee.Database, run: int) -> list[ApprovalRow]:
     return [ApprovalRow(*row) for row in query.order_by(*order).tuples().execute(db)]
 
 
+def has_pending(db: peewee.Database, run: int) -> bool:
+    """Return whether something of a run is still to be decided."""
+    pending = (RunApproval.run == run) & (RunApproval.status == "pending")
+    return RunApproval.select().where(pending).exists(db)
+
+
 def decide(
     db: peewee.Database,
     approval_id: str,

@@ -47,6 +47,10 @@ _LIST_ACTIVE = Prepared(
     Run.select(*_OF_ACTIVE).where(equals(Run.session) & RUN_ACTIVE).order_by(Run.id)
 )
 
+_LIST_PUT_DOWN = Prepared(
+    Run.select(*_OF_ACTIVE).where(equals(Run.session) & RUN_WAITING).order_by(Run.id)
+)
+
 # Also of one that is running: the answer to an earlier attempt may have been lost.
 _START = Prepared(
     Run.update(status="running", started_at=param("now")).where(
@@ -77,6 +81,8 @@ _WAIT = Prepared(
 
 # Of nobody: the next worker that looks takes it.
 _RELEASE = Prepared(Run.update(status="running", worker_id="").where(equals(Run.id) & RUN_WAITING))
+
+_HOLD = Prepared(Run.select(Run.id).where(equals(Run.id)).for_update())
 
 _OWNED: Any = Run.select(Run.id).where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
 _OWNER = Prepared(_OWNED)
@@ -205,8 +211,8 @@ def has_active_run(db: peewee.Database, session: int) -> bool:
 
 
 def list_active_runs(db: peewee.Database, session: int) -> list[dict[str, Any]]:
-    """Return the runs of a session that run or wait, in their order."""
-    rows = _LIST_ACTIVE.execute(db, session=session).fetchall()
+    """Return the runs of a session that wait for a person, run or wait, in their order."""
+    rows = _list_unended(db, session)
     return [
         {
             "run_id": run_id,
@@ -240,6 +246,12 @@ def is_owner(db: peewee.Database, number: int, worker_id: str) -> bool:
     """Return whether a run is still a worker's, until the end of the transaction."""
     statement = _OWNER_UNTIL_COMMIT if is_postgres(db) else _OWNER
     return statement.execute(db, id=number, worker_id=worker_id).fetchone() is not None
+
+
+def hold_run(db: peewee.Database, number: int) -> None:
+    """Keep others from changing a run until the end of the transaction; SQLite has one writer."""
+    if is_postgres(db):
+        _HOLD.execute(db, id=number)
 
 
 def wait_for_person(db: peewee.Database, number: int, worker_id: str) -> bool:
@@ -294,10 +306,13 @@ def list_active_ids(db: peewee.Database, session: int, key_id: str | None = None
 
     :param key_id: Only those of this key; None: all.
     """
-    rows = _LIST_ACTIVE.execute(db, session=session).fetchall()
-    waiting = Run.select(*_OF_ACTIVE).where((Run.session == session) & RUN_WAITING)
-    rows = [*waiting.tuples().execute(db), *rows]
+    rows = _list_unended(db, session)
     return [run_id for run_id, *_, owner in rows if key_id is None or owner == key_id]
+
+
+def _list_unended(db: peewee.Database, session: int) -> list[Any]:
+    waiting = _LIST_PUT_DOWN.execute(db, session=session).fetchall()
+    return [*waiting, *_LIST_ACTIVE.execute(db, session=session).fetchall()]
 
 
 def request_stop(db: peewee.Database, run_id: str) -> bool:

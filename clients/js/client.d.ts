@@ -28,7 +28,7 @@ export type Event =
   | (Base & { type: "reasoning"; text: string })
   | (Base & { type: "tool_call"; id: string; name: string; arguments: unknown })
   | (Base & { type: "tool_result"; id: string; result: string })
-  | (Base & { type: "approval_required"; id: string; name: string; arguments: unknown; prompt: string })
+  | (Base & { type: "approval_required"; id: string; name: string; arguments: unknown; expiresAt: string })
   | (Base & { type: "media"; kind: string; filename: string })
   | (Base & { type: "attachment_saved"; attachmentId: string; kind: string })
   | (Base & { type: "agent_stats"; stats: Record<string, unknown> })
@@ -56,6 +56,8 @@ export interface Reply {
   toolCalls: { id: string; name: string; arguments: unknown; result: string | null }[];
   attachments: { attachmentId: string; type: string; filename: string }[];
   stats: Record<string, unknown> | null;
+  /** The calls that wait for a person: see `ChatStream.decide`. */
+  waiting: { id: string; name: string; arguments: unknown }[];
   error: { code: string; message: string } | null;
 }
 
@@ -151,6 +153,10 @@ export class ChatStream implements AsyncIterableIterator<Event> {
   text(): Promise<string>;
   textDeltas(): AsyncGenerator<string>;
   stop(): Promise<number>;
+  decide(
+    approvalId: string, decision: "approve" | "reject" | "edit",
+    options?: { arguments?: unknown; comment?: string },
+  ): Promise<void>;
 }
 
 export class Client {
@@ -178,6 +184,10 @@ export class Client {
     get(runId: string, options?: Named): Promise<Record<string, unknown>>;
     resume(runId: string, options?: Named & Abortable & { after?: number | null }): ChatStream;
     stop(runId: string, options?: Named): Promise<number>;
+    decide(
+      runId: string, approvalId: string, decision: "approve" | "reject" | "edit",
+      options?: Named & { arguments?: unknown; comment?: string },
+    ): Promise<Record<string, unknown>>;
   };
   readonly files: {
     upload(

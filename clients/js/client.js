@@ -192,10 +192,10 @@ export function parseEvent(raw, number = null, pushed = false) {
       return make("attachment_saved", { attachmentId: fields.id ?? "", kind: fields.type ?? "" });
     case "approval_required":
       return make("approval_required", {
-        id: fields.id ?? fields.approval_id ?? "",
-        name: fields.name ?? "",
-        arguments: fields.args ?? fields.arguments ?? null,
-        prompt: fields.prompt ?? "",
+        id: fields.id ?? "",
+        name: fields.tool ?? "",
+        arguments: fields.arguments ?? null,
+        expiresAt: fields.expires_at ?? "",
       });
     case "agent_stats":
       return make("agent_stats", { stats: fields });
@@ -269,7 +269,7 @@ class Turn {
     this.skipped = 0;
     this.reply = {
       sessionId: "", runId, text: "", reasoning: "", messageId: null, userMessageId: null,
-      toolCalls: [], attachments: [], stats: null, error: null,
+      toolCalls: [], attachments: [], stats: null, error: null, waiting: [],
     };
   }
 
@@ -342,6 +342,13 @@ class Turn {
     return waitS;
   }
 
+  throwFailure() {
+    const { error, waiting } = this.reply;
+    if (error) throw new TurnFailed(error.code, error.message, this.reply);
+    const names = waiting.map((one) => one.name).join(", ");
+    if (names) throw new TurnFailed("approval_required", `waits for an approval: ${names}`, this.reply);
+  }
+
   /** Return what grows with progress; a stream that only repeats itself has none. */
   measure() {
     return `${this.lastNumber} ${this.reply.text.length} ${this.reply.reasoning.length}`;
@@ -366,6 +373,11 @@ class Turn {
     const reply = this.reply;
     this.begun = true;
     if (event.pushed) return [event];
+    if (event.type === "approval_required") {
+      reply.waiting.push({ id: event.id, name: event.name, arguments: event.arguments });
+      return [event];
+    }
+    reply.waiting = []; // the turn goes on when all are decided
     switch (event.type) {
       case "text": reply.text += event.text; break;
       case "reasoning": reply.reasoning += event.text; break;
@@ -470,8 +482,7 @@ export class ChatStream {
   /** Read to the end and return the answer. */
   async final() {
     for await (const _ of this); // eslint-disable-line
-    const { error } = this.reply;
-    if (error) throw new TurnFailed(error.code, error.message, this.reply);
+    this.#turn.throwFailure();
     return this.reply;
   }
 
@@ -483,14 +494,26 @@ export class ChatStream {
   /** Yield the pieces of the answer's text. */
   async *textDeltas() {
     for await (const event of this) if (event.type === "text" && !event.pushed) yield event.text;
-    const { error } = this.reply;
-    if (error) throw new TurnFailed(error.code, error.message, this.reply);
+    this.#turn.throwFailure();
   }
 
   /** Stop the turn; its stream ends with what was said. */
   async stop() {
     if (!this.reply.runId) return 0;
     return this.#client.runs.stop(this.reply.runId, { username: this.#turn.username || undefined });
+  }
+
+  /**
+   * Decide a call that waits, as `client.runs.decide`; then go on with the loop. A loop that has
+   * ended meanwhile is begun once more.
+   */
+  async decide(approvalId, decision, { arguments: changed, comment } = {}) {
+    const username = this.#turn.username || undefined;
+    await this.#client.runs.decide(this.reply.runId, approvalId, decision, { username, arguments: changed, comment });
+    if (this.#turn.ended) {
+      this.#turn.ended = false;
+      this.#events = this.#read();
+    }
   }
 
   async *#read() {
@@ -731,6 +754,13 @@ class Runs {
   async stop(runId, { username } = {}) {
     const path = `/chat/runs/${encodeURIComponent(runId)}/stop`;
     return (await this.client.request("POST", path, { body: present({ username }) })).stopped_count;
+  }
+
+  /** Decide a tool call that waits for a person: "approve", "reject" or, with `arguments`, "edit". */
+  async decide(runId, approvalId, decision, { username, arguments: changed, comment } = {}) {
+    const path = `/chat/runs/${encodeURIComponent(runId)}/approvals/${encodeURIComponent(approvalId)}`;
+    const body = present({ decision, username, arguments: changed, comment });
+    return this.client.request("POST", path, { body });
   }
 }
 

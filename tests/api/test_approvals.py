@@ -229,6 +229,8 @@ def test_a_new_message_rejects_what_waits_and_is_answered_after_it(
 def test_a_run_that_waits_can_be_stopped_and_its_session_deleted(worker: Worker) -> None:
     api = worker.api
     run_id, _, seen = begin(api)
+    shown = api.get("/api/v1/chat/sessions/s?username=alice").get_json()["data"]
+    assert [(one["run_id"], one["status"]) for one in shown["active_runs"]] == [(run_id, "waiting")]
     stopped = api.client.post(
         f"/api/v1/chat/runs/{run_id}/stop", headers={"X-API-Key": api.key},
         json={"username": "alice"},

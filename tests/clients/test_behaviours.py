@@ -33,6 +33,8 @@ OURS = {"X_Request_ID": "r1"}
 @pytest.fixture(scope="module")
 def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
     write_config(module_dir, fake_model.base_url, agent="titles = false")
+    careful = 'titles = false\n[tools]\napprove = ["calculate"]'
+    write_config(module_dir, fake_model.base_url, name="careful", agent=careful)
     with Server(module_dir, ASTRBOT_WORKER_LEASE_S="2") as started:
         yield started
 
@@ -334,3 +336,22 @@ def test_nginx(name: str, tmp_path: Path, fake_model: FakeOpenAI) -> None:
             assert driver.run("files", server.url, key, size=150_000)["same"]
         finally:
             driver.close()
+
+
+@pytest.mark.parametrize(
+    ("decision", "result"),
+    [("approve", "4"), ("edit", "9"), ("reject", "not today")],
+)
+def test_decides(client: Driver, server: Server, key: str, decision: str, result: str) -> None:
+    """A tool call that waits for a person is approved, changed or rejected, and the turn goes on"""
+    asked, reply = client.run(
+        "decide", server.url, key, decision=decision,
+        message='TOOL=calculate TOOLARGS={"expression":"2+2"}',
+        **{"edit": {"arguments": {"expression": "3*3"}}, "reject": {"comment": "not today"}}.get(
+            decision, {}
+        ),
+    )  # fmt: skip
+    assert asked == [["calculate", {"expression": "2+2"}]]
+    assert result in reply["tool_calls"][0]["result"]
+    assert reply["error"] is None
+    assert len(reply["tool_calls"]) == 1

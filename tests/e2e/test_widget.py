@@ -82,6 +82,8 @@ def site(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Site]:
         module_dir, fake_model.base_url, provider='modalities = ["text", "image"]',
         agent="titles = false",
     )  # fmt: skip
+    careful = 'titles = false\n[tools]\napprove = ["calculate"]'
+    write_config(module_dir, fake_model.base_url, name="careful", agent=careful)
     try:
         with Server(module_dir, ASTRBOT_CORS_ORIGINS=site.url, ASTRBOT_CHAT_PAGE="1") as server:
             site.server, site.api = server, server.url
@@ -105,8 +107,9 @@ class Visitor:
 
     def _note(self, message: Any) -> None:
         # A page has no icon, and its policy loads none.
-        if message.type in ("error", "warning") and "favicon" not in message.text:
-            self.complaints.append(message.text)
+        said = f"{message.text} {message.location}"
+        if message.type in ("error", "warning") and "favicon" not in said:
+            self.complaints.append(said)
 
     def __enter__(self) -> Visitor:
         self.page.goto(self.site.url)
@@ -265,6 +268,29 @@ def test_what_is_sent_before_its_conversation_is_shown_waits_for_it(
         visitor.wait_until_done()
         said = visitor.find(".message .text").all_inner_texts()
         assert said == ["ECHO one", "echo: ECHO one", "ECHO two", "echo: ECHO two"]
+
+
+def test_a_tool_that_asks_first_is_allowed_or_rejected(browser: Any, site: Site) -> None:
+    site.attributes = 'config="careful"'
+    ask = 'TOOL=calculate TOOLARGS={"expression":"2+2"}'
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        visitor.say(ask)
+        visitor.find(".approval").wait_for()
+        assert "2+2" in visitor.find(".approval pre").inner_text()
+        visitor.take_picture("approval")
+        visitor.check()
+        visitor.page.reload()  # it can be decided later, too
+        visitor.open()
+        visitor.find(".approval button").first.click()
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("tool said: 4")
+        visitor.wait_until_done()
+        sync_api.expect(visitor.find(".approval")).to_have_count(0)
+        visitor.say(ask)
+        visitor.find(".approval button").last.click()
+        sync_api.expect(visitor.find(".bot .text").last).to_contain_text("reject")
+        visitor.wait_until_done()
+        visitor.check()
 
 
 def test_files_go_up_by_choice_paste_and_drop_and_pictures_are_shown(

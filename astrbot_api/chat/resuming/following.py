@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from ...db import messages, runs
@@ -14,6 +15,7 @@ from ...runlog.log import RunLog
 from ...runlog.reading import Followers, JournalReader, LogReader, RunReader
 from ...runtime.clock import now_us
 from ..turns.reply import fold_events
+from ..watching.watch import APPROVAL_REQUIRED
 from .recovery import Recovery
 from .replay import list_all_events
 
@@ -21,6 +23,9 @@ from .replay import list_all_events
 #: its worker writes the last events a moment after it stored the reply.
 _CLOSING_US = 3_000_000
 
+
+#: Longest wait for a run that has asked for an approval to be put down, in seconds.
+_PUT_DOWN_S = 2.0
 
 #: The events that are made from a stored reply are numbered after this one.
 _REBUILT_FROM = 1_000_000_000
@@ -62,11 +67,29 @@ class RunFollower:
         :param after: The number of the last event that the client has.
         :raises StorageError: when the journal cannot be read.
         """
+        if after and run.active and self._asks(run, after):
+            run = self._await_put_down(run)
         waits = run.status == "waiting"
         if after == 0 or (run.active and not waits):
             return False
         reader = self.follow(run, after)
         return not reader.read() and (waits or reader.closed)
+
+    def _asks(self, run: RunRow, number: int) -> bool:
+        """Return whether an event, the last one of a run, asks for an approval."""
+        found = self.follow(run, number - 1).read()
+        return len(found) == 1 and found[0].startswith(APPROVAL_REQUIRED)
+
+    def _await_put_down(self, run: RunRow) -> RunRow:
+        """Return a run once it waits for a person: it has just asked, and is a moment behind."""
+        until = time.monotonic() + _PUT_DOWN_S
+        while run.active and time.monotonic() < until:
+            time.sleep(0.02)
+            with self._store.read() as db:
+                run = runs.find_run(db, run.run_id) or run
+            if not run.worker_id:
+                break
+        return run
 
     def close_if_ended(self, run_id: str) -> None:
         """See to it that the log of a run that has ended is closed."""

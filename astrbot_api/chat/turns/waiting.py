@@ -50,6 +50,18 @@ class Waits:
         """
         turn = self._turn
         expires_at = now_us() + int(self._settings.approval_s * 1_000_000)
+
+        def ask(db: peewee.Database) -> None:
+            if not runs.is_owner(db, turn.number, turn.worker_id):
+                raise RunLost
+            for call in needed.calls:
+                approvals.add_approval(
+                    db, name_approval(turn.run_id, call), turn.number, call_id=call.id,
+                    tool=call.name, args=orjson.dumps(call.args).decode(), expires_at=expires_at,
+                )  # fmt: skip
+
+        # Before the questions are shown: a client may answer at once.
+        self._store.write(ask)
         for call in needed.calls:
             yield events.approval_required(
                 turn.run_id, name_approval(turn.run_id, call), call.name, call.args,
@@ -57,16 +69,13 @@ class Waits:
             )  # fmt: skip
         turn.log.wait_until_written(_JOURNAL_S)
 
-        def job(db: peewee.Database) -> None:
-            for call in needed.calls:
-                approvals.add_approval(
-                    db, name_approval(turn.run_id, call), turn.number, call_id=call.id,
-                    tool=call.name, args=orjson.dumps(call.args).decode(), expires_at=expires_at,
-                )  # fmt: skip
+        def put_down(db: peewee.Database) -> None:
             if not runs.wait_for_person(db, turn.number, turn.worker_id):
                 raise RunLost
+            if not approvals.has_pending(db, turn.number):
+                runs.release_waiting(db, turn.number)
 
-        self._store.write(job)
+        self._store.write(put_down)
         turn.log.lose()
         if turn.request.origin is not None:
             self._ask(needed)
@@ -123,6 +132,7 @@ def decide(
     :param approval_id: Which call is decided; None: all of the run.
     :raises ApiError: ``approval_not_found`` or ``approval_decided``.
     """
+    runs.hold_run(db, run)  # its worker may be putting it down
     asked = approvals.list_approvals(db, run)
     wanted = [one for one in asked if approval_id in (None, one.approval_id)]
     if approval_id is not None and not wanted:

@@ -13,7 +13,7 @@ from .pushes import Pushes, list_push_events
 from .seats import Seat
 
 #: How the event begins after which a run holds no stream.
-_PAUSE = b'{"type":"approval_required"'
+APPROVAL_REQUIRED = b'{"type":"approval_required"'
 
 #: An event as JSON, with its number in the run; None: it was pushed and is not of the run.
 Numbered = tuple[int | None, bytes]
@@ -106,7 +106,7 @@ class Watch:
         first = self._reader.number + 1
         lines = self._reader.read()
         if lines:
-            self._paused = lines[-1].startswith(_PAUSE)
+            self._paused = lines[-1].startswith(APPROVAL_REQUIRED)
         if len(lines) >= READ_LIMIT or (lines and not begun):
             self._waiter.set()  # there may be more than one reading takes
         return list(enumerate(lines, first))

@@ -129,7 +129,7 @@ class SessionDetailSchema(NamedSessionSchema):
         None,
         none=True,
     )
-    active_runs = list_of(RunSchema, "Its turns that run or wait, in their order.")
+    active_runs = list_of(RunSchema, "Its turns that have not ended, in their order.")
     is_running = flag("Whether `active_runs` has any.", False)
 
 

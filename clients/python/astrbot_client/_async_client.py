@@ -15,7 +15,7 @@ import httpx
 from ._files import CountingFile, open_source, open_target
 from ._turn import Turn, build_body, read_data
 from ._waiting import Backoff, async_sleep
-from .errors import ApiError, ConnectionLost, TurnFailed, UnsupportedError, read_error
+from .errors import ApiError, ConnectionLost, UnsupportedError, read_error
 from .events import Event, InboxMessage, InboxOpened, TextDelta
 from .types import Message, Progress, Reply
 
@@ -330,8 +330,7 @@ class AsyncChatStream:
         """
         async for _ in self:
             pass
-        if self.reply.error is not None:
-            raise TurnFailed(*self.reply.error, self.reply)
+        self._turn.raise_failure()
         return self.reply
 
     async def text(self) -> str:
@@ -350,14 +349,27 @@ class AsyncChatStream:
         async for event in self:
             if isinstance(event, TextDelta) and not event.pushed:
                 yield event.text
-        if self.reply.error is not None:
-            raise TurnFailed(*self.reply.error, self.reply)
+        self._turn.raise_failure()
 
     async def stop(self) -> int:
         """Stop the turn; its stream ends with what was said. Return how many turns stopped."""
         if not self.reply.run_id:
             return 0
         return await self._client.runs.stop(self.reply.run_id, username=self._turn.username or None)
+
+    async def decide(
+        self, approval_id: str, decision: str, *, arguments: Any = None, comment: str | None = None
+    ) -> None:
+        """Decide a call that waits, see :meth:`AsyncRuns.decide`; then go on with the loop.
+
+        A loop that has ended meanwhile is begun once more.
+        """
+        await self._client.runs.decide(
+            self.reply.run_id, approval_id, decision, username=self._turn.username or None,
+            arguments=arguments, comment=comment,
+        )  # fmt: skip
+        if self._turn.ended:
+            self._turn.ended, self._events = False, self._read()
 
     async def _read(self) -> Any:
         turn, client = self._turn, self._client
@@ -425,6 +437,30 @@ class AsyncRuns:
         path = f"/chat/runs/{_quote(run_id)}/stop"
         data = await self._client.request("POST", path, body=_present({"username": username}))
         return int(data["stopped_count"])
+
+    async def decide(
+        self,
+        run_id: str,
+        approval_id: str,
+        decision: str,
+        *,
+        username: str | None = None,
+        arguments: Any = None,
+        comment: str | None = None,
+    ) -> dict[str, Any]:
+        """Decide a tool call that waits for a person; its run goes on with the last one.
+
+        :param decision: ``approve``, ``reject``, or ``edit`` with the ``arguments`` to use.
+        :param comment: Shown to the model.
+        """
+        path = f"/chat/runs/{_quote(run_id)}/approvals/{_quote(approval_id)}"
+        body = {
+            "decision": decision,
+            "username": username,
+            "arguments": arguments,
+            "comment": comment,
+        }
+        return cast("dict[str, Any]", await self._client.request("POST", path, body=_present(body)))
 
 
 class AsyncSessions:

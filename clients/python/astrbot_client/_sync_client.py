@@ -17,7 +17,7 @@ import httpx
 from ._files import CountingFile, open_source, open_target
 from ._turn import Turn, build_body, read_data
 from ._waiting import Backoff, sleep
-from .errors import ApiError, ConnectionLost, TurnFailed, UnsupportedError, read_error
+from .errors import ApiError, ConnectionLost, UnsupportedError, read_error
 from .events import Event, InboxMessage, InboxOpened, TextDelta
 from .types import Message, Progress, Reply
 
@@ -332,8 +332,7 @@ class ChatStream:
         """
         for _ in self:
             pass
-        if self.reply.error is not None:
-            raise TurnFailed(*self.reply.error, self.reply)
+        self._turn.raise_failure()
         return self.reply
 
     def text(self) -> str:
@@ -352,14 +351,27 @@ class ChatStream:
         for event in self:
             if isinstance(event, TextDelta) and not event.pushed:
                 yield event.text
-        if self.reply.error is not None:
-            raise TurnFailed(*self.reply.error, self.reply)
+        self._turn.raise_failure()
 
     def stop(self) -> int:
         """Stop the turn; its stream ends with what was said. Return how many turns stopped."""
         if not self.reply.run_id:
             return 0
         return self._client.runs.stop(self.reply.run_id, username=self._turn.username or None)
+
+    def decide(
+        self, approval_id: str, decision: str, *, arguments: Any = None, comment: str | None = None
+    ) -> None:
+        """Decide a call that waits, see :meth:`Runs.decide`; then go on with the loop.
+
+        A loop that has ended meanwhile is begun once more.
+        """
+        self._client.runs.decide(
+            self.reply.run_id, approval_id, decision, username=self._turn.username or None,
+            arguments=arguments, comment=comment,
+        )  # fmt: skip
+        if self._turn.ended:
+            self._turn.ended, self._events = False, self._read()
 
     def _read(self) -> Any:
         turn, client = self._turn, self._client
@@ -427,6 +439,30 @@ class Runs:
         path = f"/chat/runs/{_quote(run_id)}/stop"
         data = self._client.request("POST", path, body=_present({"username": username}))
         return int(data["stopped_count"])
+
+    def decide(
+        self,
+        run_id: str,
+        approval_id: str,
+        decision: str,
+        *,
+        username: str | None = None,
+        arguments: Any = None,
+        comment: str | None = None,
+    ) -> dict[str, Any]:
+        """Decide a tool call that waits for a person; its run goes on with the last one.
+
+        :param decision: ``approve``, ``reject``, or ``edit`` with the ``arguments`` to use.
+        :param comment: Shown to the model.
+        """
+        path = f"/chat/runs/{_quote(run_id)}/approvals/{_quote(approval_id)}"
+        body = {
+            "decision": decision,
+            "username": username,
+            "arguments": arguments,
+            "comment": comment,
+        }
+        return cast("dict[str, Any]", self._client.request("POST", path, body=_present(body)))
 
 
 class Sessions:

@@ -13,9 +13,10 @@ from urllib.parse import quote
 
 from ._frames import FrameParser
 from ._waiting import Backoff
-from .errors import ApiError, ConnectionLost, StreamLost, read_error
+from .errors import ApiError, ConnectionLost, StreamLost, TurnFailed, read_error
 from .events import (
     AgentStats,
+    ApprovalRequired,
     AttachmentSaved,
     Complete,
     End,
@@ -156,8 +157,16 @@ class Turn:
         return wait_s
 
     def has_ended(self) -> bool:
-        """Return whether the last event came."""
+        """Return whether the last event came, or the run waits for a person."""
         return self.ended
+
+    def raise_failure(self) -> None:
+        """:raises TurnFailed: when the turn ended with an error, or waits for a person."""
+        if self.reply.error is not None:
+            raise TurnFailed(*self.reply.error, self.reply)
+        if self.reply.waiting:
+            names = ", ".join(str(one["name"]) for one in self.reply.waiting)
+            raise TurnFailed("approval_required", f"waits for an approval: {names}", self.reply)
 
     def _measure(self) -> tuple[int, int, int]:
         """Return what grows with progress; a stream that only repeats itself has none."""
@@ -186,6 +195,11 @@ class Turn:
         self._begun = True
         if event.pushed:
             return [event]
+        if isinstance(event, ApprovalRequired):
+            call = {"id": event.id, "name": event.name, "arguments": event.arguments}
+            reply.waiting.append(call)
+            return [event]
+        reply.waiting.clear()  # the turn goes on when all are decided
         if isinstance(event, RunSnapshot):
             return [event, *self._catch_up(event)]
         if isinstance(event, TextDelta):

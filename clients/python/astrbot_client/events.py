@@ -76,12 +76,15 @@ class ToolResult(Event):
 
 @dataclass(frozen=True)
 class ApprovalRequired(Event):
-    """The run waits until a person allows a tool call."""
+    """The run waits until a person allows a tool call: ``stream.decide``.
+
+    Without a decision the stream ends here; ``client.runs.resume`` goes on with it.
+    """
 
     id: str = ""
     name: str = ""
     arguments: Any = None
-    prompt: str = ""
+    expires_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,10 +208,10 @@ def parse_event(raw: dict[str, Any], number: int | None = None, pushed: bool = F
         )
     if kind == "approval_required":
         return ApprovalRequired(
-            id=str(fields.get("id") or fields.get("approval_id") or ""),
-            name=str(fields.get("name") or ""),
-            arguments=fields.get("args", fields.get("arguments")),
-            prompt=str(fields.get("prompt") or ""),
+            id=str(fields.get("id") or ""),
+            name=str(fields.get("tool") or ""),
+            arguments=fields.get("arguments"),
+            expires_at=str(fields.get("expires_at") or ""),
             **base,
         )
     if kind == "agent_stats":

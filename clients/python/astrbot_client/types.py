@@ -29,5 +29,7 @@ class Reply:
     #: ``{"attachment_id", "type", "filename"}`` of each file.
     attachments: list[dict[str, Any]] = field(default_factory=list)
     stats: dict[str, Any] | None = None
+    #: ``{"id", "name", "arguments"}`` of each call that waits for a person.
+    waiting: list[dict[str, Any]] = field(default_factory=list)
     #: ``(code, message)`` where the turn failed.
     error: tuple[str, str] | None = None

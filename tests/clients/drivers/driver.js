@@ -34,6 +34,17 @@ async function readChat(stream, job) {
 
 const jobs = {
   chat: (client, job) => readChat(client.chat(job.message, { username: "alice", sessionId: job.session_id }), job),
+  async decide(client, job) {
+    const asked = [];
+    const stream = client.chat(job.message, { username: "alice", configId: "careful" });
+    for await (const event of stream) {
+      if (event.type === "approval_required") asked.push([event.name, event.arguments]);
+    }
+    // The loop has ended: the run waits.
+    const { decision, arguments: changed, comment } = job;
+    for (const { id } of stream.reply.waiting) await stream.decide(id, decision, { arguments: changed, comment });
+    return [asked, show(await stream.final())];
+  },
   text: (client, job) => client.chat(job.message, { username: "alice", sessionId: job.session_id }).text(),
   async resume(client, job) {
     const left = await readChat(client.chat(job.message, { username: "alice" }), { leave: true });

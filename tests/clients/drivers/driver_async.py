@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-from astrbot_client import AsyncClient, ClientError, InboxMessage, TextDelta
+from astrbot_client import ApprovalRequired, AsyncClient, ClientError, InboxMessage, TextDelta
 
 
 def describe(error: Exception) -> dict[str, Any]:
@@ -53,6 +53,23 @@ async def do_chat(client: AsyncClient, job: dict[str, Any]) -> Any:
     return await read_chat(
         client.chat(job["message"], username="alice", session_id=session_id), job
     )
+
+
+async def do_decide(client: AsyncClient, job: dict[str, Any]) -> Any:
+    stream = client.chat(job["message"], username="alice", config_id="careful")
+    asked = [
+        [event.name, event.arguments]
+        async for event in stream
+        if isinstance(event, ApprovalRequired)
+    ]
+    # The loop has ended: the run waits.
+    waiting = [one["id"] for one in stream.reply.waiting]
+    for approval_id in waiting:
+        await stream.decide(
+            approval_id, job["decision"],
+            arguments=job.get("arguments"), comment=job.get("comment"),
+        )  # fmt: skip
+    return [asked, show(await stream.final())]
 
 
 async def do_text(client: AsyncClient, job: dict[str, Any]) -> Any:

@@ -474,6 +474,8 @@ class AstrBotChat extends HTMLElement {
         if (event.type === "user_message_saved" && user) user.id = event.messageId;
         if (event.type === "tool_call") bot.addTool(event.name, event.arguments, null, event.id);
         if (event.type === "tool_result") bot.endTool(event.id, event.result);
+        if (event.type === "approval_required") bot.addApproval(event, (decision) => this.#decide(stream, bot, event, decision));
+        else bot.clearApprovals(); // the turn goes on when all are decided
         if (event.type === "attachment_saved") {
           const file = stream.reply.attachments.at(-1);
           bot.addFile(event.kind, event.attachmentId, file?.filename ?? event.kind);
@@ -488,6 +490,7 @@ class AstrBotChat extends HTMLElement {
     this.#setBusy(null);
     draw();
     bot.node.removeAttribute("aria-busy");
+    if (stream.reply.waiting.length) return null; // its stream goes on with the last decision
     bot.id = stream.reply.messageId;
     const problem = stream.reply.error?.message ?? (failure && wordsOf(failure));
     if (problem && stream.reply.runId) {
@@ -500,6 +503,22 @@ class AstrBotChat extends HTMLElement {
     this.#scroll();
     this.#say(problem ? "" : this.#t("The answer is complete."), true);
     return failure;
+  }
+
+  /** Decide a call that waits; where that fails it can be tried again. */
+  async #decide(stream, bot, approval, decision) {
+    const ended = this.#busy?.stream !== stream;
+    try {
+      await stream.decide(approval.id, decision);
+    } catch (error) {
+      if (error.status !== 409) { // 409: somebody else was faster
+        this.#say(wordsOf(error));
+        return false;
+      }
+    }
+    this.#say("");
+    if (ended && !this.#busy) this.#follow(stream, bot);
+    return true;
   }
 
   /** Say that an answer is not whole. */
@@ -580,6 +599,25 @@ class AstrBotChat extends HTMLElement {
         calls.set(id, shown);
         if (result != null) message.endTool(id, result);
       },
+      addApproval: (approval, decide) => {
+        const choose = (text, decision, extra = {}) => {
+          const node = h("button", { type: "button", ...extra }, text);
+          node.addEventListener("click", async () => {
+            for (const one of box.querySelectorAll("button")) one.disabled = true;
+            if (await decide(decision)) box.remove();
+            else for (const one of box.querySelectorAll("button")) one.disabled = false;
+          });
+          return node;
+        };
+        const box = h("div", { class: "approval", role: "group", "aria-label": approval.name },
+          h("p", {}, this.#t("This needs your approval:")),
+          h("pre", { tabindex: "0" }, `${approval.name} ${toText(approval.arguments)}`),
+          h("div", {}, choose(this.#t("Approve"), "approve", { class: "primary" }), choose(this.#t("Reject"), "reject")),
+        );
+        body.append(box);
+        this.#scroll();
+      },
+      clearApprovals: () => body.querySelectorAll(".approval").forEach((one) => one.remove()),
       endTool: (id, result) => calls.get(id)?.append(h("pre", { tabindex: "0" }, toText(result))),
       addFile: (type, attachmentId, filename) => body.append(this.#makeFile(type, attachmentId, filename)),
       addNote: (text) => body.append(h("p", { class: "note", role: "alert" }, text)),
