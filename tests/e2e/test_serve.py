@@ -47,8 +47,10 @@ titles = false
 """
 
 
-def _heed_hang_ups() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def _heed_signals() -> None:
+    """Take back what nohup, and a shell's background, have a program ignore."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Serve:
@@ -73,8 +75,7 @@ class Serve:
                 stderr=err,
                 cwd=ROOT,
                 env={**inherited, **environ},
-                # Also where the tests themselves run under nohup.
-                preexec_fn=_heed_hang_ups,
+                preexec_fn=_heed_signals,
             )
         self.http = urllib3.PoolManager(retries=False, timeout=LIMIT_S)
 
