@@ -37,6 +37,7 @@ from astrbot_api.db.models import (
     Note,
     ResponseConversation,
     Run,
+    RunApproval,
     RunCheckpoint,
     SessionCount,
     SessionSummary,
@@ -83,6 +84,7 @@ VALUES: dict[str, Callable[[Tenant], Any]] = {
     "session_ids": lambda one: [one.ids["session"]],
     "conversation_id": lambda one: one.ids["session"],
     "run_id": lambda one: one.ids["run"],
+    "decision": lambda one: "reject",
     "message_id": lambda one: one.ids["message"],
     "attachment_id": lambda one: one.ids["file"],
     "file_id": lambda one: one.ids["file"],
@@ -162,6 +164,8 @@ _WITH_FILES = ("attachment_id", "file_id", "message", "messages", "content", "in
 
 #: Ids that are the server's own, the same for all.
 _SERVERS_OWN = {
+    # A run's own, which is found by the run alone: test_approvals.py.
+    "approval_id",
     "bot_id", "config_id", "platform_id", "tool_call_id", "model", "name", "request_id",
     "prompt_cache_key", "messageId",
 }  # fmt: skip
@@ -387,6 +391,7 @@ def snapshot(db: peewee.Database, one: Tenant, *, counts: bool = True) -> dict[s
         SessionSummary: SessionSummary.session == one.session,
         MessageAttachment: MessageAttachment.message.in_(of_session),
         Run: Run.session == one.session,
+        RunApproval: RunApproval.run.in_(Run.select(Run.id).where(Run.session == one.session)),
         RunCheckpoint: RunCheckpoint.run.in_(Run.select(Run.id).where(Run.session == one.session)),
         Attachment: Attachment.attachment_id.in_((one.ids["file"], one.ids["unused"])),
         Delivery: Delivery.delivery_id == one.ids["delivery"],

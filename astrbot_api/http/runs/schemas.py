@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..fields import Text
+from ..fields import AnyObject, Text
 
 _APPROVAL = "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10"
 _UUID = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
@@ -96,13 +96,12 @@ class DecisionSchema(RunOwnerSchema):
             "example": "approve",
         },
     )
-    arguments = ma.fields.Dict(
+    arguments = AnyObject(
         load_default=None,
         allow_none=True,
-        error_messages={"invalid": "arguments must be an object"},
         metadata={
-            "description": "With `edit`: what the tool is called with instead.",
-            "example": {"amount": 4},
+            "description": "With `edit` alone: what the tool is called with instead.",
+            "example": None,
         },
     )
     comment = Text(
