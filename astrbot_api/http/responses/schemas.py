@@ -200,7 +200,7 @@ class OpenAIResponseRequestSchema(ma.Schema):
     # What would be answered wrongly if it were ignored.
     prompt = refused("Not supported: send `instructions` and `input`.", [])
     max_tool_calls = refused("Not supported: the config limits the steps.", [])
-    top_logprobs = passed_on("Not supported.", 0, type=["integer", "null"], minimum=0, maximum=0)
+    top_logprobs = passed_on("Not supported.", 0, type="integer", minimum=0, maximum=0)
     context_management = refused("Not supported: `history_tokens` is the limit.", [[]])
     moderation = refused("Not supported.", [])
 
