@@ -355,3 +355,15 @@ def test_decides(client: Driver, server: Server, key: str, decision: str, result
     assert result in reply["tool_calls"][0]["result"]
     assert reply["error"] is None
     assert len(reply["tool_calls"]) == 1
+
+
+def test_asked_again(client: Driver) -> None:
+    """A call that is asked for once more, as its worker died, waits once; text() says so"""
+    call = {"id": "a1", "tool": "pay", "arguments": {"amount": 4}, "expires_at": ""}
+    asked = [frame(number, "approval_required", call, message_id=RUN) for number in (3, 4)]
+    with ScriptedServer([stream(*begin(), *asked, **OURS), answer(b"", status=204)]) as server:
+        got = client.run("chat", server.url, "abk_x", message="Hello")
+        assert got["reply"]["waiting"] == [{"id": "a1", "name": "pay", "arguments": {"amount": 4}}]
+    with ScriptedServer([stream(*begin(), *asked, **OURS), answer(b"", status=204)]) as server:
+        failure = client.fail("text", server.url, "abk_x", message="Hello")
+    assert (failure["kind"], failure["code"]) == ("TurnFailed", "approval_required")

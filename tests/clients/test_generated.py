@@ -5,7 +5,6 @@ from __future__ import annotations
 import compileall
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from ..servers import Server, create_key
+from .npm_packages import NPM, find_node
 
 pytestmark = pytest.mark.e2e
-
-NPM = Path(__file__).parent / "npm"
 
 _CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
 
@@ -60,10 +58,7 @@ def folder(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def npm(folder: Path) -> Path:
     """Link the npm packages into the folder, where they are installed."""
-    if shutil.which("node") is None or not (NPM / "node_modules" / "typescript").is_dir():
-        if os.environ.get("CI"):
-            pytest.fail("make test installs the generators with npm")
-        pytest.skip("the npm packages are not installed: make test installs them")
+    find_node("typescript")
     if not (folder / "node_modules").exists():
         (folder / "node_modules").symlink_to(NPM / "node_modules")
     return folder

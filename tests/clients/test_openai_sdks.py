@@ -6,11 +6,7 @@ Against a server with two workers, whose model is a fake endpoint that counts it
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -20,10 +16,9 @@ from pydantic import BaseModel
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from ..servers import Server, create_key, write_config
+from .npm_packages import Do, make_do
 
 pytestmark = pytest.mark.e2e
-
-NPM = Path(__file__).parent / "npm"
 
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 CALL = 'TOOL=get_weather TOOLARGS={"city":"Oslo"}'
@@ -181,28 +176,10 @@ def iter_events(response: Any) -> Iterator[dict[str, Any]]:
                 yield json.loads(lines[0][6:])
 
 
-Do = Callable[..., Any]
-
-
 @pytest.fixture(scope="module")
 def do(server: Server, key: str) -> Do:
     """Do a job of ``npm/openai.mjs`` and return what came of it."""
-    node = shutil.which("node")
-    if node is None or not (NPM / "node_modules" / "openai").is_dir():
-        if os.environ.get("CI"):
-            pytest.fail("make test installs the clients with npm")
-        pytest.skip("the npm packages are not installed: make test installs them")
-
-    def run(name: str, **job: Any) -> Any:
-        sent = json.dumps({"do": name, "url": server.url, "key": key, **job})
-        done = subprocess.run(
-            [node, str(NPM / "openai.mjs"), sent],
-            capture_output=True, text=True, timeout=100, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return run
+    return make_do("openai.mjs", "openai", server, key)
 
 
 def test_node_completions_stream_and_run_tools(do: Do) -> None:

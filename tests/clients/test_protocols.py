@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ..servers import Server, create_key
+from .npm_packages import Do, make_do
 
 pytestmark = pytest.mark.e2e
 
-NPM = Path(__file__).parent / "npm"
-
 _CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
-
-Do = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -40,22 +32,7 @@ def key(server: Server) -> str:
 @pytest.fixture(scope="module")
 def do(server: Server, key: str) -> Do:
     """Do a job of ``npm/driver.mjs`` and return what came of it."""
-    node = shutil.which("node")
-    if node is None or not (NPM / "node_modules" / "ai").is_dir():
-        if os.environ.get("CI"):
-            pytest.fail("make test installs the clients with npm")
-        pytest.skip("the npm packages are not installed: make test installs them")
-
-    def run(name: str, **job: Any) -> Any:
-        sent = json.dumps({"do": name, "url": server.url, "key": key, **job})
-        done = subprocess.run(
-            [node, str(NPM / "driver.mjs"), sent],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return run
+    return make_do("driver.mjs", "ai", server, key)
 
 
 def texts(message: dict[str, Any], kind: str = "text") -> str:

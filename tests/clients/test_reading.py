@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,12 +18,11 @@ from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from ..e2e.test_owner_pages import browser
 from ..servers import Server, create_key, write_config
+from .npm_packages import NPM, find_node
 
 __all__ = ["browser"]
 
 pytestmark = pytest.mark.e2e
-
-NPM = Path(__file__).parent / "npm"
 
 #: Where Python's ``str.splitlines`` splits beside LF and CR, and what JSON escapes.
 ODD = '\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\\"\t\u00a0\ufeff'
@@ -163,11 +159,7 @@ source.onerror = (event) => {
     [("", 204), ("the end", 204), ("999999", 204), ("nonsense", 400), ("-1", 400)],
 )
 def test_npm_eventsource_ends_from_any_id(server: Server, key: str, last: str, status: int) -> None:
-    node = shutil.which("node")
-    if node is None or not (NPM / "node_modules" / "eventsource").is_dir():
-        if os.environ.get("CI"):
-            pytest.fail("make test installs eventsource with npm")
-        pytest.skip("npm's eventsource is not installed: make test installs it")
+    node = find_node("eventsource")
     text = server.request("POST", "/api/v1/chat", key, json=body()).data.decode()
     ids, runs = (
         re.findall(r"^id: (.+)$", text, re.MULTILINE),

@@ -197,7 +197,8 @@ class Turn:
             return [event]
         if isinstance(event, ApprovalRequired):
             call = {"id": event.id, "name": event.name, "arguments": event.arguments}
-            reply.waiting.append(call)
+            # Asked again, where another worker has the run.
+            reply.waiting[:] = [one for one in reply.waiting if one["id"] != event.id] + [call]
             return [event]
         reply.waiting.clear()  # the turn goes on when all are decided
         if isinstance(event, RunSnapshot):

@@ -11,7 +11,7 @@ function show(reply) {
   return {
     session_id: reply.sessionId, run_id: reply.runId, text: reply.text, reasoning: reply.reasoning,
     message_id: reply.messageId, tool_calls: reply.toolCalls, stats: reply.stats,
-    attachments: reply.attachments, error: reply.error?.code ?? null,
+    attachments: reply.attachments, waiting: reply.waiting, error: reply.error?.code ?? null,
   };
 }
 

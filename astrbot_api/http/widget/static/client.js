@@ -374,6 +374,8 @@ class Turn {
     this.begun = true;
     if (event.pushed) return [event];
     if (event.type === "approval_required") {
+      // Asked again, where another worker has the run.
+      reply.waiting = reply.waiting.filter((one) => one.id !== event.id);
       reply.waiting.push({ id: event.id, name: event.name, arguments: event.arguments });
       return [event];
     }

@@ -600,6 +600,7 @@ class AstrBotChat extends HTMLElement {
         if (result != null) message.endTool(id, result);
       },
       addApproval: (approval, decide) => {
+        if (body.querySelector(`.approval[data-id="${CSS.escape(approval.id)}"]`)) return; // asked again
         const choose = (text, decision, extra = {}) => {
           const node = h("button", { type: "button", ...extra }, text);
           node.addEventListener("click", async () => {
@@ -609,7 +610,7 @@ class AstrBotChat extends HTMLElement {
           });
           return node;
         };
-        const box = h("div", { class: "approval", role: "group", "aria-label": approval.name },
+        const box = h("div", { class: "approval", role: "group", "aria-label": approval.name, "data-id": approval.id },
           h("p", {}, this.#t("This needs your approval:")),
           h("pre", { tabindex: "0" }, `${approval.name} ${toText(approval.arguments)}`),
           h("div", {}, choose(this.#t("Approve"), "approve", { class: "primary" }), choose(this.#t("Reject"), "reject")),
