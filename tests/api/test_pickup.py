@@ -20,6 +20,8 @@ from astrbot_api import ToolContext, tool
 from astrbot_api.agent.loop import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ReasoningDelta, ToolCallDelta, Usage
 from astrbot_api.chat.turns.reply import fold_events
+from astrbot_api.db import checkpoints
+from astrbot_api.db.checkpoints import add_checkpoint
 from astrbot_api.db.messages import find_message
 from astrbot_api.db.runs import find_run
 from astrbot_api.errors import StorageError
@@ -275,6 +277,26 @@ def test_the_steps_that_were_whole_are_not_made_again(
     assert kinds == ["think", "plain", *["tool_call"] * 2] * 3 + ["think", "plain"]
     assert all("result" in one["tool_calls"][0] for one in result["result"]["message"]
                if one["type"] == "tool_call")  # fmt: skip
+
+
+def test_a_step_that_cannot_be_stored_costs_the_turn_nothing_but_its_pickup(
+    make_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(db: Any, run: int, step: int, *more: Any) -> None:
+        if step == 2:
+            raise StorageError("the disk is full")
+        add_checkpoint(db, run, step, *more)
+
+    monkeypatch.setattr(checkpoints, "add_checkpoint", refuse)
+    whole = make_worker(Steps(), tools=Tools().make())
+    events = whole.read(whole.open())
+    assert (text_of(events), of_type(events, "error")) == (_TEXT, [])
+    tools = Tools()
+    _, run_id = start_until_held(make_worker, 3, tools, session_id="another")
+    whole.go_on()
+    (error,) = of_type(whole.read(run_id), "error")
+    assert error["code"] == "run_interrupted"
+    assert len(tools.added) == len(set(tools.added))
 
 
 def test_the_model_is_told_of_a_call_whose_outcome_is_unknown(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,11 @@ from ...agent.provider import ModelMessage
 from ...db import checkpoints, runs
 from ...db.checkpoints import CheckpointRow
 from ...db.store import Store
+from ...errors import StorageError
 from .outcome import RunLost
 from .turn import OpenTurn
+
+log = logging.getLogger(__name__)
 
 #: Most bytes of one step. Of a turn with a longer one no other worker can go on.
 _MAX_BYTES = 1024 * 1024
@@ -55,6 +59,7 @@ class StepStore:
         self._store = store
         self._turn = turn
         self._reasoning_chars = 0
+        self._lacks_one = False
 
     def skip(self, reasoning: str) -> None:
         """Note what was stored by another worker."""
@@ -69,11 +74,16 @@ class StepStore:
     ) -> None:
         """Store a step, in one transaction, once its events are in the journal.
 
+        Where it cannot be stored the turn goes on, and no other worker could go on with it: not
+        with this step, and not with a later one. Only a turn that is to wait needs it.
+
         :param reasoning: All thinking of the turn.
         :param pictures: Ids of the attachments in each message with pictures of this step.
         :raises RunLost: when another worker has the run.
-        :raises StorageError: when it cannot be stored.
+        :raises StorageError: when a step with calls to approve, or one before it, is not stored.
         """
+        if self._lacks_one and not checkpoint.pending:
+            return
         turn, begun = self._turn, self._reasoning_chars
         turn.log.wait_until_written(_JOURNAL_S)
         held = "" if turn.request.streaming else reasoning[begun:]
@@ -94,7 +104,15 @@ class StepStore:
                 raise RunLost
             checkpoints.add_checkpoint(db, turn.number, checkpoint.step, event, data)
 
-        self._store.write(job)
+        try:
+            if self._lacks_one:
+                raise StorageError("An earlier step of the turn could not be stored.")
+            self._store.write(job)
+        except StorageError as error:
+            if checkpoint.pending:
+                raise
+            self._lacks_one = True
+            log.warning("run %s cannot be picked up from here on: %s", turn.run_id, error)
 
 
 def read_steps(rows: Sequence[CheckpointRow]) -> list[StoredStep]:
