@@ -442,11 +442,13 @@ export class ChatStream {
   #client;
   #turn;
   #events;
+  #lastNumber; // what the turn has read may be ahead of what the loop was given
   #abort = new AbortController();
 
   constructor(client, turn, signal) {
     this.#client = client;
     this.#turn = turn;
+    this.#lastNumber = turn.lastNumber;
     this.#events = this.#read();
     if (signal?.aborted) this.#abort.abort();
     signal?.addEventListener("abort", () => this.#abort.abort(), { once: true });
@@ -457,9 +459,9 @@ export class ChatStream {
     return this.#turn.reply;
   }
 
-  /** Number of the last event; `client.runs.resume` continues after it. */
+  /** Number of the last event that the loop has had; `client.runs.resume` continues after it. */
   get lastEventId() {
-    return this.#turn.lastNumber;
+    return this.#lastNumber;
   }
 
   [Symbol.asyncIterator]() {
@@ -536,7 +538,10 @@ export class ChatStream {
         for (;;) {
           const { done, value } = await this.#client._readSoon(reader);
           if (done) break;
-          yield* turn.feed(value);
+          for (const event of turn.feed(value)) {
+            this.#lastNumber = event.number ?? this.#lastNumber;
+            yield event;
+          }
         }
       } catch (error) {
         if (error instanceof ClientError || this.#abort.signal.aborted) throw error;

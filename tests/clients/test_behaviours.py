@@ -177,6 +177,14 @@ def test_resume(client: Driver, server: Server, key: str) -> None:
     assert whole.split() == [f"tok{at}" for at in range(30)]
 
 
+def test_resume_after_what_was_read(client: Driver) -> None:
+    """What came in one piece with the last event that was read is not skipped by a resume"""
+    whole = stream(*begin(), plain(3, "one "), plain(4, "two "), plain(5, "three"), **OURS)
+    with ScriptedServer([whole]) as server:
+        got = client.run("chat", server.url, "abk_x", message="Hello", leave=True)
+    assert (got["deltas"], got["last"]) == (["one "], 3)
+
+
 def test_stop(client: Driver, server: Server, key: str) -> None:
     """A turn is stopped, and its stream ends with what was said"""
     got = client.run("chat", server.url, key, message="N=400 DELAY=50 x", stop=True)

@@ -289,6 +289,8 @@ class AsyncChatStream:
 
     def __init__(self, client: AsyncClient, turn: Turn) -> None:
         self._client, self._turn = client, turn
+        # What the turn has read may be ahead of what the loop was given.
+        self._last_number = turn.last_number
         self._events = self._read()
 
     @property
@@ -298,8 +300,11 @@ class AsyncChatStream:
 
     @property
     def last_event_id(self) -> int | None:
-        """Number of the last event; :meth:`AsyncRuns.resume` continues after it."""
-        return self._turn.last_number
+        """Number of the last event that the loop has had.
+
+        :meth:`AsyncRuns.resume` continues after it.
+        """
+        return self._last_number
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -389,6 +394,8 @@ class AsyncChatStream:
                         continue
                     async for chunk in answer.aiter_bytes():
                         for event in turn.feed(chunk):
+                            if event.number is not None:
+                                self._last_number = event.number
                             yield event
             except _FINAL:
                 raise

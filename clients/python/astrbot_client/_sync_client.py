@@ -291,6 +291,8 @@ class ChatStream:
 
     def __init__(self, client: Client, turn: Turn) -> None:
         self._client, self._turn = client, turn
+        # What the turn has read may be ahead of what the loop was given.
+        self._last_number = turn.last_number
         self._events = self._read()
 
     @property
@@ -300,8 +302,11 @@ class ChatStream:
 
     @property
     def last_event_id(self) -> int | None:
-        """Number of the last event; :meth:`Runs.resume` continues after it."""
-        return self._turn.last_number
+        """Number of the last event that the loop has had.
+
+        :meth:`Runs.resume` continues after it.
+        """
+        return self._last_number
 
     def __iter__(self) -> Iterator[Event]:
         return self
@@ -391,6 +396,8 @@ class ChatStream:
                         continue
                     for chunk in answer.iter_bytes():
                         for event in turn.feed(chunk):
+                            if event.number is not None:
+                                self._last_number = event.number
                             yield event
             except _FINAL:
                 raise
