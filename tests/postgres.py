@@ -128,7 +128,13 @@ class Postgres:
                 " WHERE schemaname = 'public' AND tablename <> 'schema_migration'"
             ).fetchall()
             names = ", ".join(f'"{name}"' for (name,) in rows)
-            connection.execute(f"TRUNCATE {names} RESTART IDENTITY")  # type: ignore[arg-type]
+            for left in range(5, -1, -1):
+                try:
+                    connection.execute(f"TRUNCATE {names} RESTART IDENTITY")  # type: ignore[arg-type]
+                    return
+                except psycopg.errors.DeadlockDetected:  # with the last words of an application
+                    if not left:
+                        raise
 
     def url(self, database: str) -> str:
         """Return the URL of a database."""
