@@ -250,7 +250,10 @@ def test_no_more_than_twenty_turns_run_on_one_connection(
         client.send_frame(CLOSE, b"\x03\xe8")
 
 
-def test_a_key_is_checked_again_for_each_turn(server: Server, module_dir: Path) -> None:
+@pytest.mark.parametrize("asks", [True, False], ids=["that asks again", "that waits"])
+def test_a_client_is_told_that_its_key_was_revoked(
+    server: Server, module_dir: Path, asks: bool
+) -> None:
     from ..servers import create_key_row, run_cli
 
     row = create_key_row(module_dir, "chat")
@@ -258,7 +261,8 @@ def test_a_key_is_checked_again_for_each_turn(server: Server, module_dir: Path) 
         client.send({"username": "alice", "message": "hi"})
         assert list(client.iter_turn())[-1]["type"] == "end"
         run_cli("keys", "revoke", row["key_id"], data_dir=module_dir)
-        client.send({"username": "alice", "message": "hi"})
+        if asks:
+            client.send({"username": "alice", "message": "hi"})
         error = client.receive()
         assert (error["code"], error["data"]) == ("UNAUTHORIZED", "Invalid API key")
         assert client.receive() is None

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: How long a client may take to answer a goodbye, in seconds.
 _LINGER_S = 2.0
+
+#: What a connection is told whose key was revoked, or has ended, while it was open.
+_KEY_ENDED = ApiError("invalid_api_key", "Invalid API key")
 
 blp = ApiBlueprint(
     "websocket", __name__, tag="WebSocket", scope="chat",
@@ -94,10 +98,9 @@ def _serve(websocket: WebSocket) -> None:
     sockets = get_http_state().sockets
     try:
         require_scope("chat")
-        opened = sockets.open(websocket, get_holder())
+        opened = sockets.open(websocket, get_holder(), partial(_dismiss, websocket, _KEY_ENDED))
     except (ApiError, StorageError) as error:
-        _refuse(websocket, error)
-        websocket.close(POLICY, str(error))
+        _dismiss(websocket, error)
         return
     try:
         while (raw := websocket.receive()) is not None:
@@ -121,8 +124,7 @@ def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
         except ApiError as error:
             if error.status == 429:  # the key makes too many requests; it may go on later
                 return _refuse(websocket, error)
-            _refuse(websocket, error)
-            websocket.close(POLICY, error.message)
+            _dismiss(websocket, error)
             return False
         _start(opened, frame)
     except (ApiError, StorageError) as error:
@@ -180,7 +182,16 @@ def _show(opened: OpenSocket, watch: Watch, session_id: str | int, message_id: s
         opened.finish_turn()
 
 
+def _dismiss(websocket: WebSocket, error: ApiError | StorageError) -> None:
+    """Say what a connection ends for, and end it."""
+    websocket.close(POLICY, str(error), last=_write_refusal(error))
+
+
 def _refuse(websocket: WebSocket, error: ApiError | StorageError) -> bool:
+    return websocket.send(_write_refusal(error))
+
+
+def _write_refusal(error: ApiError | StorageError) -> str:
     if isinstance(error, StorageError):
         error = ApiError("storage_error", str(error))
-    return websocket.send(orjson.dumps(error_frame(error)).decode())
+    return orjson.dumps(error_frame(error)).decode()

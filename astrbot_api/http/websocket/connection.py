@@ -101,10 +101,14 @@ class WebSocket:
         """Send a text message. Returns False when the client is gone."""
         return self._send(TextMessage(data=text))
 
-    def close(self, code: int = NORMAL, reason: str = "") -> None:
-        """Say goodbye. The client answers, and :meth:`receive` returns None then."""
+    def close(self, code: int = NORMAL, reason: str = "", last: str = "") -> None:
+        """Say goodbye, once. The client answers, and :meth:`receive` returns None then.
+
+        :param last: A text message that goes before it.
+        """
         cut = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
-        self._send(CloseConnection(code=code, reason=cut or None))
+        goodbye = CloseConnection(code=code, reason=cut or None)
+        self._send(*([TextMessage(data=last)] if last else []), goodbye)
 
     def break_off(self) -> None:
         """End the connection at once, also during a read or a send."""
@@ -216,13 +220,12 @@ class WebSocket:
             self._parts, self._parts_bytes = [], 0
         return True
 
-    def _send(self, event: Event) -> bool:
+    def _send(self, *events: Event) -> bool:
         if self._closed:
             return False
         with self._lock:
             try:
-                data = self._protocol.send(event)
-                self._socket.sendall(data)
+                self._socket.sendall(b"".join(map(self._protocol.send, events)))
             except LocalProtocolError:  # it was said goodbye already
                 return False
             except (OSError, ValueError):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from ...chat.watching.seats import Holder, Seat, Seats
 from ...config.settings import Settings
 from ...errors import ApiError
-from .connection import NORMAL, POLICY, RESTART, WebSocket
+from .connection import NORMAL, RESTART, WebSocket
 
 #: Most turns that one connection may have at once.
 MAX_TURNS = 20
@@ -66,18 +66,20 @@ class WebSockets:
         """How many are open."""
         return len(self._open)
 
-    def open(self, websocket: WebSocket, holder: Holder) -> OpenSocket:
+    def open(self, websocket: WebSocket, holder: Holder, refuse: Callable[[], None]) -> OpenSocket:
         """Count a connection; the limits are those of streams.
 
+        :param refuse: Says that the key is no longer valid, and ends the connection.
         :raises ApiError: ``too_many_streams``, ``server_busy`` or ``shutting_down``.
         """
         if self._is_draining():
             raise ApiError("shutting_down", "The server is going down; try again.")
 
-        def refuse() -> None:
-            websocket.close(POLICY, "the API key is no longer valid")
+        def end() -> None:
+            # Aside: a client that reads nothing would hold those of the other keys.
+            threading.Thread(target=refuse, name="ws-refuse", daemon=True).start()
 
-        opened = OpenSocket(websocket, self._seats.take(holder, refuse))
+        opened = OpenSocket(websocket, self._seats.take(holder, end))
         self._open.add(opened)
         return opened
 
