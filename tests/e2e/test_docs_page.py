@@ -216,6 +216,21 @@ _OPEN_ALL = """async () => {
 }"""
 
 
+def test_an_operation_shows_the_parameters_of_its_path_and_its_own(
+    server: Server, docs: DocsPage
+) -> None:
+    page = docs.open(f"{server.url}/api/v1/docs").page
+    block = page.locator("#operations-Runs-getChatRun")
+    block.locator(".opblock-summary-control").click()
+    block.locator(".responses-table").wait_for()
+    shown = block.locator(".parameters-container [data-param-name]").evaluate_all(
+        "rows => rows.map((row) => [row.dataset.paramName, row.dataset.paramIn])"
+    )
+    assert shown == [["run_id", "path"], ["username", "query"]]
+    # The answer's schema is a reference: what it names is shown in full.
+    assert '"llm_checkpoint_id"' in block.inner_text()
+
+
 def test_every_operation_opens_without_a_complaint(server: Server, docs: DocsPage) -> None:
     page = docs.open(f"{server.url}/api/v1/docs").page
     document = server.request("GET", "/api/v1/openapi.json").json()

@@ -1,3 +1,41 @@
+// Swagger UI resolves the whole document again for each operation that is opened, which takes
+// more than a second. Ours has references into itself only: what is opened is resolved alone.
+const find = (document, keys) => keys.reduce((node, key) => node?.[key], document);
+
+const resolve = (document, node, inside = []) => {
+  if (Array.isArray(node)) return node.map((item) => resolve(document, item, inside));
+  if (node === null || typeof node !== "object") return node;
+  const { $ref: reference, ...own } = node;
+  if (typeof reference === "string" && reference.startsWith("#/")) {
+    if (inside.includes(reference)) return node;  // it holds itself
+    const keys = reference.slice(2).split("/")
+      .map((key) => decodeURIComponent(key).replaceAll("~1", "/").replaceAll("~0", "~"));
+    const target = find(document, keys);
+    if (target === undefined) return node;
+    return { ...resolve(document, target, [...inside, reference]), $$ref: reference, ...own };
+  }
+  return Object.fromEntries(
+    Object.entries(node).map(([key, value]) => [key, resolve(document, value, inside)]),
+  );
+};
+
+// The parameters of a path count for each of its operations.
+const findWhole = (document, path) => {
+  const node = find(document, path) ?? null;
+  const shared = path[0] === "paths" && path.length === 3 ? find(document, path.slice(0, 2)) : {};
+  if (node === null || !shared?.parameters) return node;
+  return { ...node, parameters: [...shared.parameters, ...(node.parameters ?? [])] };
+};
+
+const resolveAlone = () => ({
+  fn: {
+    resolveSubtree: async (document, path) => ({
+      spec: resolve(document, findWhole(document, path)),
+      errors: [],
+    }),
+  },
+});
+
 // Everything is found relative to the page, so it works under any prefix.
 const place = document.getElementById("swagger-ui");
 if (typeof SwaggerUIBundle === "undefined") {
@@ -9,5 +47,6 @@ if (typeof SwaggerUIBundle === "undefined") {
     deepLinking: true,
     persistAuthorization: true,
     validatorUrl: null,
+    plugins: [resolveAlone],
   });
 }
