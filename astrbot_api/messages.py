@@ -112,11 +112,14 @@ def parse_stored_message(parts: list[dict[str, Any]]) -> list[Segment]:
     return [segment for segment in found if segment is not None]
 
 
-def parse_im_message(value: Any, *, max_chars: int, max_segments: int) -> list[Segment]:
+def parse_im_message(
+    value: Any, *, max_chars: int, max_segments: int, copies: int = 1
+) -> list[Segment]:
     """Read the ``message`` of a proactive message: strictly, unlike chat.
 
     The attachments of its media segments are still to be found.
 
+    :param copies: How many times it is stored; all together have ``max_chars`` at most.
     :raises ApiError: ``message_empty`` or ``invalid_request``.
     """
     if isinstance(value, str):
@@ -131,7 +134,7 @@ def parse_im_message(value: Any, *, max_chars: int, max_segments: int) -> list[S
     require_content(segments)
     if any(isinstance(one, Reply) for one in segments):
         raise ApiError("invalid_request", "reply segments are not supported by im/message")
-    _check_chars(segments, max_chars)
+    _check_chars(segments, max_chars, copies)
     return segments
 
 
@@ -181,12 +184,13 @@ def _check_count(parts: list[Any], max_segments: int) -> None:
         )
 
 
-def _check_chars(segments: Iterable[Segment], max_chars: int) -> None:
+def _check_chars(segments: Iterable[Segment], max_chars: int, copies: int = 1) -> None:
     chars = sum(_count_chars(one) for one in segments)
-    if chars > max_chars:
+    if chars * copies > max_chars:
+        each = f" for each of {copies} targets" if copies > 1 else ""
         raise ApiError(
             "invalid_request",
-            f"message has {chars} characters; at most {max_chars} are allowed",
+            f"message has {chars} characters{each}; at most {max_chars} are allowed",
         )
 
 

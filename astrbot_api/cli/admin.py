@@ -31,6 +31,7 @@ _RULES = {
     "upload_bytes": "Most bytes of its files together.",
     "stored_bytes": "Most bytes of its messages, sessions and notes.",
     "sessions": "Most sessions.",
+    "growth_bytes": "Most bytes by which its messages and sessions grow within a minute.",
     "legacy_errors": "Errors have status 200, for a client that says HTTP 400.",
 }
 

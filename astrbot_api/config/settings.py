@@ -108,6 +108,15 @@ class Settings:
     max_sessions_per_key: int = _setting(
         1_000_000, "Most sessions of one key; above it 413; 0: no limit.", minimum=0
     )
+    max_growth_bytes_per_key: int = _setting(
+        2 * MIB,
+        "By how much messages, sessions, notes, deliveries and remembered requests of one key may "
+        "grow within a minute; above it 429; 0: no limit.",
+        minimum=0,
+    )
+    max_growth_bytes: int = _setting(
+        32 * MIB, "The same of all keys together; above it 429; 0: no limit.", minimum=0
+    )
     min_free_bytes: int = _setting(
         256 * MIB,
         "Free space of the data directory's disk below which nothing new is taken: 413; 0: any.",

@@ -423,7 +423,9 @@ class KeyStored(Table):
     """What a key has stored: numbers and bytes, by kind.
 
     Kept in step by :mod:`astrbot_api.db.stored` alone, as the quota of a key is
-    checked whenever something is stored for it.
+    checked whenever something is stored for it. ``minute`` is the last one in which it
+    stored anything, counted from 1970; ``minute_bytes`` is what it stored in it, and
+    ``before_bytes`` in the one before.
     """
 
     key_id = TextField(primary_key=True)
@@ -437,6 +439,9 @@ class KeyStored(Table):
     requests_bytes = Whole()
     notes = Whole()
     notes_bytes = Whole()
+    minute = Whole(default=0, constraints=_ZERO)
+    minute_bytes = Whole(default=0, constraints=_ZERO)
+    before_bytes = Whole(default=0, constraints=_ZERO)
 
 
 class StrayBlob(Table):

@@ -3,7 +3,8 @@
 The counts of a transaction are written by its last statements, one for each key, so that a
 key's row is locked for the time of a commit and last of all. One row a key, so the quota of
 a key is read at a constant cost, however much it has. Each counted row names its payer and
-its size, and so its deletion gives back what was counted.
+its size, and so its deletion gives back what was counted. The same row has what the key
+stored in this minute and in the one before, less what was deleted.
 
 A key is a root key: what a session key stores is its maker's. What no key pays for, such as
 a message from a messenger, is counted to :data:`NOBODY`. Rows from an import have no payer
@@ -12,13 +13,15 @@ and are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import peewee
 
 from .models import AttachmentTotal, KeyStored
-from .prepared import Prepared, equals, params
+from .prepared import Prepared, equals, param, params
 
 #: Pays for what no key pays for.
 NOBODY = ""
@@ -58,6 +61,38 @@ class Stored:
         """What it takes in the database; the files' bytes are elsewhere."""
         texts = sum(getattr(self, f"{kind}_bytes") for kind in KINDS)
         return int(texts) + self.files * FILE_ROW_BYTES
+
+
+#: Over how long growth is looked at, in seconds: a sliding window.
+GROWTH_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What was stored within the last :data:`GROWTH_S` seconds, less what was deleted.
+
+    :param bytes_now: In this minute.
+    :param bytes_before: In the one before, of which a part still counts.
+    :param into_s: How much of this minute has passed.
+    """
+
+    bytes_now: int = 0
+    bytes_before: int = 0
+    into_s: float = 0.0
+
+    @property
+    def size_bytes(self) -> int:
+        """What counts now."""
+        left = 1 - self.into_s / GROWTH_S
+        return max(0, int(self.bytes_now + max(0, self.bytes_before) * left))
+
+    def find_wait(self, limit: int) -> float:
+        """Return in how many seconds it is below a limit, if nothing more is stored."""
+        if self.size_bytes < limit:
+            return 0.0
+        if self.bytes_now < limit:
+            return GROWTH_S * (1 - (limit - self.bytes_now) / self.bytes_before) - self.into_s
+        return GROWTH_S * (2 - limit / self.bytes_now) - self.into_s
 
 
 _COLUMNS = [one.name for one in fields(Stored) if not one.name.startswith("files")]
@@ -123,11 +158,23 @@ def settle(db: peewee.Database) -> None:
     pending: _Pending | None = getattr(db, _PENDING, None)
     if pending is None:
         return
+    minute = int(time.time()) // GROWTH_S
     for key_id, counts in sorted(pending.counts.items()):  # one order: no deadlock
-        _ADD.execute(db, key_id=key_id, **counts)
+        grown = _sum_bytes(counts)
+        _ADD.execute(db, key_id=key_id, minute=minute, minute_bytes=grown, **counts)
     for check in pending.checks:
         check(db)
     begin(db)
+
+
+def count_pending(db: peewee.Database, payer: str) -> int:
+    """Return by how many bytes this transaction makes a key's rows grow."""
+    pending: _Pending | None = getattr(db, _PENDING, None)
+    return _sum_bytes(pending.counts.get(payer, {})) if pending else 0
+
+
+def _sum_bytes(counts: Mapping[str, int]) -> int:
+    return sum(number for name, number in counts.items() if name.endswith("_bytes"))
 
 
 def _get_pending(db: peewee.Database) -> _Pending:
@@ -140,10 +187,24 @@ def _get_pending(db: peewee.Database) -> _Pending:
 
 _COUNTED = [getattr(KeyStored, name) for name in _COLUMNS]
 
+_THIS_MINUTE = KeyStored.minute == peewee.EXCLUDED.minute
+
+_LAST_MINUTE = KeyStored.minute == peewee.EXCLUDED.minute - 1
+
 _ADD = Prepared(
-    KeyStored.insert(**params("key_id", *_COLUMNS)).on_conflict(
+    KeyStored.insert(**params("key_id", "minute", "minute_bytes", *_COLUMNS)).on_conflict(
         conflict_target=[KeyStored.key_id],
-        update={one: one + getattr(peewee.EXCLUDED, one.name) for one in _COUNTED},
+        update={one: one + getattr(peewee.EXCLUDED, one.name) for one in _COUNTED}
+        | {
+            KeyStored.minute: peewee.EXCLUDED.minute,
+            KeyStored.minute_bytes: peewee.EXCLUDED.minute_bytes
+            + peewee.Case(None, [(_THIS_MINUTE, KeyStored.minute_bytes)], 0),
+            KeyStored.before_bytes: peewee.Case(
+                None,
+                [(_THIS_MINUTE, KeyStored.before_bytes), (_LAST_MINUTE, KeyStored.minute_bytes)],
+                0,
+            ),
+        },
     )
 )
 
@@ -161,6 +222,39 @@ def find_stored(db: peewee.Database, payer: str) -> Stored:
     row = _FIND.execute(db, key_id=payer).fetchone() or [0] * len(_COLUMNS)
     files = _FIND_FILES.execute(db, key_id=payer).fetchone() or (0, 0)
     return Stored(*(int(value) for value in (*row, *files)))
+
+
+def _select_growth() -> Any:
+    this, last = KeyStored.minute == param("minute"), KeyStored.minute == param("last_minute")
+    return KeyStored.select(
+        peewee.fn.SUM(peewee.Case(None, [(this, KeyStored.minute_bytes)], 0)),
+        peewee.fn.SUM(
+            peewee.Case(None, [(this, KeyStored.before_bytes), (last, KeyStored.minute_bytes)], 0)
+        ),
+    )
+
+
+_FIND_GROWTH = Prepared(_select_growth().where(equals(KeyStored.key_id)))
+
+_SUM_GROWTH = Prepared(_select_growth())
+
+
+def find_growth(db: peewee.Database, payer: str) -> Growth:
+    """Return by how much a key's rows have grown, at a constant cost."""
+    return _read_growth(_FIND_GROWTH, db, key_id=payer)
+
+
+def sum_growth(db: peewee.Database) -> Growth:
+    """Return by how much the rows of all keys have grown; it reads a row a key."""
+    return _read_growth(_SUM_GROWTH, db)
+
+
+def _read_growth(query: Prepared, db: peewee.Database, **values: Any) -> Growth:
+    minute, into_s = divmod(time.time(), GROWTH_S)
+    row = query.execute(
+        db, minute=int(minute), last_minute=int(minute) - 1, **values
+    ).fetchone() or (0, 0)
+    return Growth(int(row[0] or 0), int(row[1] or 0), into_s)
 
 
 _SUM = Prepared(KeyStored.select(*(peewee.fn.SUM(one) for one in _COUNTED)))

@@ -100,6 +100,7 @@ class ProactiveMessages:
             sending.message,
             max_chars=self._settings.max_message_chars,
             max_segments=self._settings.max_segments,
+            copies=len(umos),
         )
         jobs = [self._prepare(umo, segments, sending) for umo in parsed]
 

@@ -48,6 +48,7 @@ LIMITS = (
     Limit("upload_bytes", "max_bytes_per_key", own=False, code="quota_exceeded"),
     Limit("stored_bytes", "max_stored_bytes_per_key", own=False, code="quota_exceeded"),
     Limit("sessions", "max_sessions_per_key", own=False, code="quota_exceeded"),
+    Limit("growth_bytes", "max_growth_bytes_per_key", own=False, code="rate_limited"),
 )
 
 _DAY_S = 24 * 60 * 60

@@ -1,4 +1,4 @@
-"""Quotas of what is stored: for one key, for the whole server, and for the disk.
+"""Quotas of what is stored, and of how fast it grows: for one key, the whole server, the disk.
 
 They are checked where something new begins: a turn, a pushed message, a session, an edit, a
 note, an upload. What belongs to something that has begun, such as the reply of a turn, is
@@ -7,6 +7,7 @@ always stored.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 
@@ -15,7 +16,16 @@ import peewee
 from ..config.settings import Settings
 from ..db.keys import find_rules
 from ..db.store import Store
-from ..db.stored import Stored, check_at_end, find_stored, sum_stored
+from ..db.stored import (
+    Growth,
+    Stored,
+    check_at_end,
+    count_pending,
+    find_growth,
+    find_stored,
+    sum_growth,
+    sum_stored,
+)
 from ..errors import ApiError
 from ..runtime.metrics import Metrics
 from .rules import NO_RULES, KeyRules, load_rules
@@ -40,6 +50,7 @@ class Quotas:
         self._store = store
         self._metrics = metrics
         self._all = Stored()
+        self._growth = Growth()
         self._free_bytes: int | None = None
         self._looked_at = float("-inf")
 
@@ -55,7 +66,7 @@ class Quotas:
     def check(self, db: peewee.Database, payer: str | None) -> None:
         """Check that what is stored is within the quotas.
 
-        :raises ApiError: ``quota_exceeded``.
+        :raises ApiError: ``quota_exceeded``; ``rate_limited`` where it grows too fast.
         """
         self._look(db)
         settings = self._settings
@@ -64,6 +75,8 @@ class Quotas:
             "ASTRBOT_MAX_STORED_BYTES", _DELETE_SESSIONS, of="all keys",
         )  # fmt: skip
         self._check_disk()
+        own = count_pending(db, payer) if payer else 0
+        _check_growth(self._growth, settings.max_growth_bytes, "ASTRBOT_MAX_GROWTH_BYTES", own)
         if not payer:
             return
         stored, rules = find_stored(db, payer), _find_rules(db, payer)
@@ -75,6 +88,9 @@ class Quotas:
                 "quota_exceeded",
                 f"the API key has {limit} sessions ({name}); delete some of them",
             )
+        limit, name = self._limit_of(rules, "growth_bytes", settings.max_growth_bytes_per_key)
+        if limit:
+            _check_growth(find_growth(db, payer), limit, name, own, of="the API key")
 
     def check_file(self, db: peewee.Database, payer: str | None, size_bytes: int) -> None:
         """Check, in the transaction that adds a file, that there is room for so many bytes more.
@@ -139,13 +155,13 @@ class Quotas:
         if now - self._looked_at < _LOOK_S:
             return
         self._looked_at = now
-        self._all = sum_stored(db)
+        self._all, self._growth = sum_stored(db), sum_growth(db)
         try:
             self._free_bytes = shutil.disk_usage(self._settings.data_dir).free
         except OSError:
             self._free_bytes = None  # what cannot be looked at must not stop the server
         if self._metrics is not None:
-            self._metrics.note_stored(self._all, self._free_bytes)
+            self._metrics.note_stored(self._all, self._growth.size_bytes, self._free_bytes)
 
 
 def _find_rules(db: peewee.Database, payer: str) -> KeyRules:
@@ -158,6 +174,23 @@ def _check(
 ) -> None:
     if limit and used > limit:
         raise _exceeded(limit, what, name, remedy, of)
+
+
+def _check_growth(growth: Growth, limit: int, name: str, own: int, of: str = "all keys") -> None:
+    """Check that there was room before this transaction; it may itself go over.
+
+    So a message that is larger than a minute's growth is stored, and the next one waits.
+
+    :param own: What this transaction has added to it.
+    """
+    if limit and growth.size_bytes - own >= limit:
+        wait_s = max(1, math.ceil(growth.find_wait(limit)))
+        raise ApiError(
+            "rate_limited",
+            f"the messages and sessions of {of} have grown by {limit} bytes within a minute "
+            f"({name}); wait {wait_s} s",
+            retry_after_s=wait_s,
+        )
 
 
 def _exceeded(limit: int, what: str, name: str, remedy: str, of: str = "the API key") -> ApiError:

@@ -41,6 +41,7 @@ class KeyRules:
     :param upload_bytes: Most bytes that its attachments have together.
     :param stored_bytes: Most bytes that its messages, sessions and notes take.
     :param sessions: Most sessions that it has made.
+    :param growth_bytes: Most bytes by which what it has stored grows within a minute.
     :param legacy_errors: Errors of 400, 404, 409 and 415 have status 200, as in AstrBot.
     :param max_turns: Most turns in all; with ``max_tokens`` a session key's budget.
     """
@@ -61,6 +62,7 @@ class KeyRules:
     upload_bytes: int | None = None
     stored_bytes: int | None = None
     sessions: int | None = None
+    growth_bytes: int | None = None
     max_turns: int | None = None
     max_tokens: int | None = None
     legacy_errors: bool | None = None
@@ -168,7 +170,7 @@ class KeyGuard:
 _NUMBERS = frozenset(
     {
         "requests_per_minute", "streams", "turns_per_day", "tokens_per_day", "upload_bytes",
-        "stored_bytes", "sessions", "max_turns", "max_tokens",
+        "stored_bytes", "sessions", "growth_bytes", "max_turns", "max_tokens",
     }
 )  # fmt: skip
 _LISTS = frozenset({"configs", "bots", "umos", "tools", "addresses"})

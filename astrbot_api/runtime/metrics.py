@@ -85,6 +85,9 @@ class Metrics:
         newest: dict[str, Any] = {**own, "multiprocess_mode": "livemostrecent"}
         self._stored = Gauge("stored", "What is stored.", ["kind"], **newest)
         self._stored_bytes = Gauge("stored_bytes", "Bytes of what is stored.", ["kind"], **newest)
+        self._growth_bytes = Gauge(
+            "growth_bytes", "Bytes by which what is stored grew within a minute.", **newest
+        )
         self._free_bytes = Gauge(
             "disk_free_bytes", "Free space of the data directory's disk.", **newest
         )
@@ -162,14 +165,15 @@ class Metrics:
         self._uploads.inc()
         self._upload_bytes.inc(size_bytes)
 
-    def note_stored(self, stored: Any, free_bytes: int | None) -> None:
-        """Note what is stored now, by kind, and the free space of the disk.
+    def note_stored(self, stored: Any, growth_bytes: int, free_bytes: int | None) -> None:
+        """Note what is stored now, by kind, its growth, and the free space of the disk.
 
         :param stored: See :class:`astrbot_api.db.stored.Stored`.
         """
         for kind in _KINDS:
             self._stored.labels(kind).set(getattr(stored, kind))
             self._stored_bytes.labels(kind).set(getattr(stored, f"{kind}_bytes"))
+        self._growth_bytes.set(growth_bytes)
         if free_bytes is not None:
             self._free_bytes.set(free_bytes)
 

@@ -16,7 +16,7 @@ from ..config.settings import Settings
 from ..db import keys
 from ..db.deliveries import EVENT_PREFIX, list_newest
 from ..db.store import Store, open_store
-from ..db.stored import Stored, list_by_key, sum_stored
+from ..db.stored import Stored, find_growth, list_by_key, sum_growth, sum_stored
 from ..deliveries.webhook_file import read_webhooks
 from ..errors import AstrBotError, SettingsError
 from ..files.storage.opening import open_storage
@@ -188,6 +188,7 @@ def _list_quotas(
     """Yield the name of each quota, what is used of it, and its limit (0: none)."""
     yield "ASTRBOT_MAX_STORED_BYTES", total.total_bytes, settings.max_stored_bytes
     yield "ASTRBOT_MAX_ALL_FILE_BYTES", total.files_bytes, settings.max_all_file_bytes
+    yield "ASTRBOT_MAX_GROWTH_BYTES", sum_growth(db).size_bytes, settings.max_growth_bytes
     found = list_by_key(db)
     for key in keys.list_keys(db):
         one, rules = found.get(key["key_id"], Stored()), key.get("rules", {})
@@ -195,7 +196,11 @@ def _list_quotas(
             ("stored_bytes", one.total_bytes, "STORED_BYTES", settings.max_stored_bytes_per_key),
             ("sessions", one.sessions, "SESSIONS", settings.max_sessions_per_key),
             ("upload_bytes", one.files_bytes, "BYTES", settings.max_bytes_per_key),
-        ):
+            (
+                "growth_bytes", find_growth(db, key["key_id"]).size_bytes, "GROWTH_BYTES",
+                settings.max_growth_bytes_per_key,
+            ),
+        ):  # fmt: skip
             name = f"rule {rule}" if rule in rules else f"ASTRBOT_MAX_{name}_PER_KEY"
             yield f"{name} of the key {key['name']}", used, rules.get(rule, default)
 

@@ -227,6 +227,25 @@ def test_tokens_that_a_model_does_not_report_are_estimated(
     assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
 
 
+def test_an_unreported_answer_counts_a_token_a_piece_unless_its_pieces_are_long(
+    make_scripted: Callable[..., Any],
+) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        size = int(messages[-1]["content"])
+        for _ in range(300 // size):
+            yield TextDelta("x" * size)
+
+    api, _ = make_scripted(answer)
+
+    def count(size: int) -> int:
+        key = make_key(api)
+        say(api, key, message=str(size), session_id=f"s{size}")
+        return int(ask(api, key, "/api/v1/keys/self").json["data"]["used"]["tokens"])
+
+    prompt = count(300) - 300 // 4
+    assert [count(size) - prompt for size in (6, 3, 50)] == [50, 100, 75]
+
+
 @pytest.mark.parametrize("fails", [True, False])
 def test_a_turn_that_is_broken_off_or_stopped_costs_what_was_said(
     make_scripted: Callable[..., Any], fails: bool

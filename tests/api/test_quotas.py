@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from astrbot_api.agent.provider import TextDelta, ToolCallDelta
 from astrbot_api.db import deliveries
 from astrbot_api.db.models import IdempotentRequest
-from astrbot_api.db.stored import Stored, find_stored, list_by_key, sum_stored
+from astrbot_api.db.stored import Growth, Stored, find_stored, list_by_key, sum_stored
 
 from .conftest import Api
 from .test_guard_rails import ask, make_key, mint, refusal, say
@@ -134,6 +134,72 @@ def test_what_a_session_key_stores_is_its_makers(api: Api) -> None:
     assert own["used"]["sessions"] == 1
     assert own["left"]["stored_bytes"] == 3 * _SMALL - own["used"]["stored_bytes"]
     assert refusal(say(api, session_key, message="x" * 3 * _SMALL)) == _FULL
+
+
+@pytest.mark.parametrize("by", ["rule", "setting", "all"])
+def test_a_key_that_stores_too_fast_waits(make_api: Callable[..., Api], by: str) -> None:
+    name = {
+        "rule": "its rule growth_bytes",
+        "setting": "ASTRBOT_MAX_GROWTH_BYTES_PER_KEY",
+        "all": "ASTRBOT_MAX_GROWTH_BYTES",
+    }[by]
+    api = make_api(**({} if by == "rule" else {name: 50_000}))
+    key = make_key(api, **({"growth_bytes": 50_000} if by == "rule" else {}))
+    # What begins below the limit may go over it, and is whole.
+    assert push(api, key, "y" * 100_000).status_code == 200
+    api.state.keys.quotas.refresh()
+    for answer in (push(api, key), say(api, key), say(api, mint(api, key).json["data"]["api_key"])):
+        assert refusal(answer) == (429, "rate_limited")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 120
+        assert f"({name})" in answer.json["message"]
+    assert api.count_rows("message") == 1
+    if by != "all":
+        assert push(api, api.key if by == "rule" else make_key(api)).status_code == 200
+        assert ask(api, key, "/api/v1/keys/self").json["data"]["used"]["growth_bytes"] > 50_000
+    # What is deleted makes room.
+    delete(api, key, "pushed")
+    check_counts(api)
+
+
+def test_growth_is_that_of_the_last_sixty_seconds() -> None:
+    assert Growth(600, 0, 30.0).size_bytes == 600
+    assert Growth(0, 600, 30.0).size_bytes == 300
+    assert Growth(100, 600, 45.0).size_bytes == 250
+    assert Growth(-900, 600, 0.0).size_bytes == 0
+    for growth in (Growth(600, 0, 30.0), Growth(0, 600, 0.0), Growth(50, 600, 15.0)):
+        wait_s = growth.find_wait(200)
+        minutes, into_s = divmod(growth.into_s + wait_s, 60)
+        then = (0, growth.bytes_now) if minutes else (growth.bytes_now, growth.bytes_before)
+        assert Growth(*then, into_s).size_bytes == pytest.approx(200, abs=2)
+
+
+def test_growth_goes_on_over_minutes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = make_key(api, growth_bytes=50_000)
+    now = [6_000_000.0]
+    monkeypatch.setattr("astrbot_api.db.stored.time.time", lambda: now[0])
+    assert push(api, key, "y" * 50_000).status_code == 200
+    now[0] += 59
+    assert refusal(push(api, key)) == (429, "rate_limited")
+    now[0] += 1
+    assert refusal(push(api, key)) == (429, "rate_limited")
+    now[0] += 59
+    assert push(api, key, "y" * 50_000).status_code == 200
+    assert refusal(push(api, key)) == (429, "rate_limited")
+    now[0] += 1
+    assert refusal(push(api, key)) == (429, "rate_limited")
+    now[0] += 120
+    assert push(api, key).status_code == 200
+
+
+def test_the_text_of_a_broadcast_counts_for_each_target(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_MAX_MESSAGE_CHARS=1000)
+    targets = [f"webchat:FriendMessage:webchat!u!{number}" for number in range(10)]
+    path, headers = "/api/v1/im/message", {"X-API-Key": api.key}
+    refused = api.client.post(path, headers=headers, json={"umos": targets, "message": "y" * 101})
+    assert refusal(refused) == (400, "invalid_request")
+    assert "101 characters for each of 10 targets; at most 1000" in refused.json["message"]
+    taken = api.client.post(path, headers=headers, json={"umos": targets, "message": "y" * 100})
+    assert taken.status_code == 200
 
 
 def test_a_broadcast_that_does_not_fit_is_refused_whole(api: Api) -> None:

@@ -34,6 +34,11 @@ def run(api: Api, key: str) -> TestResponse:
     return say(api, key, message="N=1000 DELAY=200", response_mode="background")
 
 
+def inbox(api: Api, key: str) -> TestResponse:
+    """Open a stream that goes on until its answer is closed."""
+    return ask(api, key, "/api/v1/chat/inbox?username=alice")
+
+
 def upload(api: Api, key: str) -> TestResponse:
     file = (io.BytesIO(b"x" * 400), "a.txt")
     return api.client.post("/api/v1/file", headers={"X-API-Key": key}, data={"file": file})
@@ -54,18 +59,19 @@ LIMITS: dict[str, tuple[int, Use, str]] = {
     "upload_bytes": (1000, upload, "quota_exceeded"),
     "stored_bytes": (5000, session, "quota_exceeded"),
     "sessions": (2, session, "quota_exceeded"),
+    "growth_bytes": (3000, session, "rate_limited"),
+    "ASTRBOT_MAX_STREAMS_PER_KEY": (2, inbox, "too_many_streams"),
     "ASTRBOT_MAX_RUNS_PER_KEY": (2, run, "too_many_turns"),
     "ASTRBOT_MAX_BYTES_PER_KEY": (1000, upload, "quota_exceeded"),
     "ASTRBOT_MAX_STORED_BYTES_PER_KEY": (5000, session, "quota_exceeded"),
     "ASTRBOT_MAX_SESSIONS_PER_KEY": (2, session, "quota_exceeded"),
+    "ASTRBOT_MAX_GROWTH_BYTES_PER_KEY": (3000, session, "rate_limited"),
 }
 
 
 def test_every_limit_is_tried() -> None:
     known = {one.rule: one.code for one in limits.LIMITS if one.rule}
     known |= {f"ASTRBOT_{one.setting.upper()}": one.code for one in limits.LIMITS if one.setting}
-    # tests/api/test_streams.py has that one: a test client reads one stream at a time.
-    del known["ASTRBOT_MAX_STREAMS_PER_KEY"]
     assert {limit: code for limit, (_, _, code) in LIMITS.items()} == known
     per_key = {item.name for item in fields(Settings) if item.name.endswith("_per_key")}
     assert per_key == {one.setting for one in limits.LIMITS if one.setting}
@@ -103,6 +109,8 @@ def test_a_limit_is_shared_by_session_keys_and_rotated_secrets(
         assert last.status_code in (413, 429)
         assert last.json["code"] == code
         assert limit in last.json["message"] or limit.isupper()
+    for one in answers:
+        one.close()
 
 
 def test_a_rotated_key_keeps_its_id_its_files_and_its_sessions(api: Api) -> None:

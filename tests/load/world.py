@@ -70,6 +70,8 @@ class World:
             self._environ = {
                 "ASTRBOT_WORKER_LEASE_S": str(LEASE_S),
                 "ASTRBOT_ACCESS_LOG": "0",
+                "ASTRBOT_MAX_GROWTH_BYTES_PER_KEY": "0",
+                "ASTRBOT_MAX_GROWTH_BYTES": "0",
                 "ASTRBOT_ADMIN_PASSWORD": PASSWORD,
                 "ASTRBOT_GRACEFUL_TIMEOUT_S": "8",
                 **(self._start_shared() if shared else {}),

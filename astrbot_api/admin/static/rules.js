@@ -10,6 +10,7 @@ const NUMBERS = [
   ["upload_bytes", t("Bytes of files"), (value) => t("{value} of files", { value: bytes(value) })],
   ["stored_bytes", t("Bytes of messages"), (value) => t("{value} of messages", { value: bytes(value) })],
   ["sessions", t("Sessions"), (value) => t("{value} sessions", { value: compact(value) })],
+  ["growth_bytes", t("Bytes of messages a minute"), (value) => t("{value} of messages a minute", { value: bytes(value) })],
 ];
 
 const LISTS = [

@@ -25,6 +25,34 @@ def estimate_tokens(text: str) -> int:
     return len(text.encode("utf-8", "replace")) // 4 + 1
 
 
+#: Longest piece of an answer that is taken for one token, in bytes, on average.
+_TOKEN_BYTES = 8
+
+
+@dataclass(slots=True)
+class Said:
+    """What a model said and reported no tokens for.
+
+    Most endpoints stream a token a piece. Where pieces are longer, they have several.
+    """
+
+    pieces: int = 0
+    size_bytes: int = 0
+
+    def add(self, text: str) -> None:
+        """Add a piece as it came."""
+        self.pieces += bool(text)
+        # Bytes: a character of Chinese is about a token.
+        self.size_bytes += len(text.encode("utf-8", "replace"))
+
+    @property
+    def tokens(self) -> int:
+        """Their number, estimated."""
+        if self.size_bytes <= self.pieces * _TOKEN_BYTES:
+            return self.pieces
+        return max(self.pieces, self.size_bytes // 4)
+
+
 def cost(messages: Sequence[ModelMessage]) -> int:
     """Estimate the tokens of messages as the model is given them."""
     tokens = 0

@@ -15,7 +15,7 @@ from ...db.attachments import AttachmentRow
 from ...errors import ProviderError
 from ...events import Event
 from ...messages import MEDIA_TYPES
-from ..context.budget import cost
+from ..context.budget import Said, cost
 
 #: Members of a part that are lists of pieces while it grows.
 _PIECES = ("text", "think")
@@ -195,10 +195,10 @@ class Reply:
         self._chars = 0
         self._fold = ReplyFold()
         self._usage = Usage()
-        # What the model was given, and the characters that it said, since it last reported
-        # its tokens; None: it was not asked since.
+        # What the model was given, and what it said, since it last reported its tokens;
+        # None: it was not asked since.
         self._prompt: Sequence[ModelMessage] | None = None
-        self._unreported: int | None = None
+        self._unreported: Said | None = None
         self._finished_step = Finished()
         self._steps: list[dict[str, Any]] = []
         self._context_tokens = 0
@@ -227,7 +227,7 @@ class Reply:
         if isinstance(event, ReasoningDelta):
             if not self._show_reasoning:
                 if self._unreported is not None:
-                    self._unreported += len(event.text)
+                    self._unreported.add(event.text)
                 return []
             return self._take_text(event.text, "reasoning")
         if isinstance(event, ToolStarted):
@@ -239,7 +239,7 @@ class Reply:
             return self._add(events.tool_call(self._run_id, call))
         if isinstance(event, ToolFinished):
             if self._prompt is not None and self._unreported is None:
-                self._unreported = 0  # the model is asked again
+                self._unreported = Said()  # the model is asked again
             result = {"id": event.id, "ts": event.ts, "result": event.result}
             return self._add(events.tool_call_result(self._run_id, result))
         if isinstance(event, QueuePosition):
@@ -293,7 +293,7 @@ class Reply:
 
     def note_prompt(self, messages: Sequence[ModelMessage]) -> None:
         """Note what the model is given, for an estimate where it reports no tokens."""
-        self._prompt, self._unreported = messages, 0
+        self._prompt, self._unreported = messages, Said()
 
     def add_file(self, file: AttachmentRow) -> list[Event]:
         """Add a file that a tool has made; return the events that show it."""
@@ -335,10 +335,10 @@ class Reply:
 
     def _estimate_unreported(self, stopped: bool) -> dict[str, Any]:
         """Return an estimate of the tokens that nobody has reported, marked as one."""
-        if self._prompt is None or self._unreported is None or not (self._unreported or stopped):
+        said = self._unreported
+        if self._prompt is None or said is None or not (said.pieces or stopped):
             return {}
-        given = cost(self._prompt)
-        return {"estimated_tokens": {"input": given, "output": self._unreported // 4}}
+        return {"estimated_tokens": {"input": cost(self._prompt), "output": said.tokens}}
 
     def _describe_end(self) -> tuple[tuple[str, str], ...]:
         last = self._finished_step
@@ -364,8 +364,7 @@ class Reply:
             self._first_token_at = time.time()
         self._chars += len(text)
         if self._unreported is not None:
-            # Bytes: a character of Chinese is about a token.
-            self._unreported += len(text.encode("utf-8", "replace"))
+            self._unreported.add(text)
         if self._chars > self._max_chars:
             raise ProviderError(
                 f"The answer was cut off: it is longer than {self._max_chars} characters."

@@ -8,7 +8,7 @@ import peewee
 from flask import Response
 
 from ...db import keys, keyuse
-from ...db.stored import find_stored
+from ...db.stored import find_growth, find_stored
 from ...errors import ApiError
 from ...keys.rules import KeyRules, narrow_rules, read_rules
 from ...runtime.clock import now_us
@@ -146,6 +146,7 @@ def _read_used(db: peewee.Database, key_id: str, root_id: str) -> dict[str, int]
         "upload_bytes": stored.files_bytes,
         "stored_bytes": stored.total_bytes,
         "sessions": stored.sessions,
+        "growth_bytes": find_growth(db, root_id).size_bytes,
     }
 
 
@@ -161,6 +162,7 @@ def _find_left(rules: KeyRules, used: dict[str, int]) -> dict[str, int]:
         "upload_bytes": used["upload_bytes"],
         "stored_bytes": used["stored_bytes"],
         "sessions": used["sessions"],
+        "growth_bytes": used["growth_bytes"],
     }
     limits = rules.to_json()
     return {name: max(0, limits[name] - count) for name, count in counts.items() if name in limits}

@@ -112,6 +112,7 @@ class UsedSchema(ma.Schema):
     upload_bytes = number("Bytes of its attachments.", 70)
     stored_bytes = number("Bytes of its messages, sessions, notes and deliveries.", 2_048)
     sessions = number("Sessions that it has made.", 1)
+    growth_bytes = number("Bytes by which what it has stored grew within a minute.", 2_048)
 
 
 class SelfSchema(ma.Schema):
