@@ -147,6 +147,7 @@ class RunLog:
             self.lost = True
             self._wake()
             self.on_lost()
+            self._sink.mark(self)  # which keeps open logs
 
     def wait_until_written(self, timeout_s: float) -> bool:
         """Wait until the journal has all events; return whether it has."""

@@ -129,6 +129,7 @@ class JournalWriter:
     def _write(self, logs: Sequence[RunLog]) -> None:
         pieces = [(log_, log_.take_unwritten()) for log_ in logs]
         pieces = [(log_, piece) for log_, piece in pieces if piece.events or piece.ended]
+        self._open.difference_update(log_ for log_ in logs if log_.lost)
         if not pieces:
             return
         written, refused = True, frozenset[int]()
@@ -143,7 +144,7 @@ class JournalWriter:
                 self._open.discard(log_)
                 continue
             log_.release(piece, written=written)
-            if piece.ended:
+            if piece.ended or log_.lost:
                 self._open.discard(log_)
             else:
                 self._open.add(log_)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -279,3 +282,31 @@ def test_where_nobody_can_be_asked_the_call_is_rejected(worker: Worker, shop: Sh
     )
     assert "nobody can be asked here" in answer.get_json()["choices"][0]["message"]["content"]
     assert not shop.paid
+
+
+def test_a_run_that_waits_takes_less_than_two_kilobytes(
+    make_worker: Callable[..., Worker],  # noqa: F811
+) -> None:
+    count, shop = 120, Shop()
+    worker = make_worker(shop.answer, tools=shop.tools())
+    api = worker.api
+
+    def let_wait(names: range) -> None:
+        for number in names:
+            answer = api.post_chat(username="alice", session_id=f"s{number}", message="buy")
+            assert b"approval_required" in answer.get_data()
+            answer.close()
+        wait_for(lambda: api.state.chat.runs.active_count == 0)
+        worker.model.seen.clear()
+        gc.collect()
+
+    tracemalloc.start()
+    try:
+        let_wait(range(40))  # what is made once for all is made now
+        before, _ = tracemalloc.get_traced_memory()
+        let_wait(range(40, 40 + count))
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert held / count < 2048, f"{held / count:.0f} bytes a run"
+    wait_for(lambda: not [one for one in threading.enumerate() if one.name == "run"])

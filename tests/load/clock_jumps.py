@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
-import struct
 import tempfile
 from pathlib import Path
 
+from ..clock import Clock
 from .scenario import Result, pause
 from .traffic import traffic
 from .world import LEASE_S, World, parse_json
 
-_HOOK = Path(__file__).parent / "clock"
 _HOUR_S = 3600
 
 
@@ -21,11 +19,9 @@ def jump_clock(size: float) -> Result:
     jumps = max(1, round(2 * size))
     result = Result(f"the clock set an hour ahead and an hour back {jumps} times, a worker killed")
     with tempfile.NamedTemporaryFile() as file:
-        clock = _Clock(Path(file.name))
-        paths = [str(_HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
+        clock = Clock(Path(file.name))
         with World(
-            ASTRBOT_TORTURE_CLOCK=file.name,
-            PYTHONPATH=os.pathsep.join(paths),
+            **clock.environ,
             # An hour is also how long the events of runs are kept by default.
             ASTRBOT_RUN_LOG_KEEP_S="86400",
         ) as world:
@@ -45,20 +41,7 @@ def jump_clock(size: float) -> Result:
             return result.finish(world)
 
 
-class _Clock:
-    """How far the server's clock is ahead, in a file that its processes read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.set_s(0)
-
-    def set_s(self, ahead_s: int) -> None:
-        """Set the server's clock; it jumps at once."""
-        with self._path.open("r+b") as file:
-            file.write(struct.pack("<q", ahead_s))
-
-
-def _jump(world: World, result: Result, clock: _Clock, jumps: int) -> None:
+def _jump(world: World, result: Result, clock: Clock, jumps: int) -> None:
     for _ in range(jumps):
         for ahead_s in (_HOUR_S, 0, -_HOUR_S, 0):
             clock.set_s(ahead_s)
@@ -66,7 +49,7 @@ def _jump(world: World, result: Result, clock: _Clock, jumps: int) -> None:
             pause(LEASE_S * 1.5)
 
 
-def _check_expiry(world: World, result: Result, clock: _Clock) -> None:
+def _check_expiry(world: World, result: Result, clock: Clock) -> None:
     """A key ends by the clock: it is refused an hour later, and not before."""
     made = world.server.request(
         "POST", "/api/v1/keys/session", world.key, json={"username": "a", "expires_in_s": 600}

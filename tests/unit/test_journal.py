@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import tracemalloc
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -200,6 +201,18 @@ def test_a_reader_far_behind_reads_what_memory_no_longer_has(
     while not reader.closed:
         seen += map(decode_event, reader.read())
     assert [one["data"][:2] for one in seen] == [f"{number:02}" for number in range(60)]
+
+
+def test_a_line_in_memory_takes_what_its_bytes_take() -> None:
+    event = events.plain("r", "a token", streaming=True)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        kept = [encode_event(event) for _ in range(1000)]
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert held < 1000 * (len(kept[0]) + 100)
 
 
 def test_the_events_of_many_runs_share_a_transaction(journal: Journal) -> None:
