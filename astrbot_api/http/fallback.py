@@ -25,6 +25,7 @@ _OWN_PATHS = {
     "/chat/sessions/new": {"GET", "HEAD", "POST", "OPTIONS"},
     "/chat/sessions/batch-delete": {"POST", "OPTIONS"},
     "/conversations/filter-options": {"GET", "HEAD", "OPTIONS"},
+    "/files/content": {"GET", "HEAD", "OPTIONS"},
 }
 
 #: The name under which the fallback is registered.

@@ -100,6 +100,7 @@ VALUES: dict[str, Callable[[Tenant], Any]] = {
     ],
     "content": lambda one: {"message": VALUES["message"](one)},
     "im:message": lambda one: VALUES["message"](one)[:2],
+    "files:filename": lambda one: f"{one.ids['file']}.txt",
     "aisdk:id": lambda one: one.ids["session"],
     "aisdk:chat_id": lambda one: one.ids["session"],
     "aisdk:messages": lambda one: [VALUES["aisdk:message"](one)],
@@ -160,7 +161,7 @@ VALUES: dict[str, Callable[[Tenant], Any]] = {
 }
 
 #: What may name a file.
-_WITH_FILES = ("attachment_id", "file_id", "message", "messages", "content", "input")
+_WITH_FILES = ("attachment_id", "file_id", "filename", "message", "messages", "content", "input")
 
 #: Ids that are the server's own, the same for all.
 _SERVERS_OWN = {

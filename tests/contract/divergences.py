@@ -328,8 +328,6 @@ NEWER_DIVERGENCES: dict[str, Refusal] = {
     "chat-failed-model": Refusal("5", 200, ""),
     # A key speaks for its users here, and has no sessions of its own.
     "sessions-new-by-key": Refusal("11", 400, "missing_field"),
-    # Files have their ids alone.
-    "files-content-by-name": Refusal("4", 404, "attachment_not_found"),
     # Here the key that made a session reads it, for any user.
     "session-by-key-not-its-own": Refusal("23", 200, ""),
 }

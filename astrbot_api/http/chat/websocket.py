@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 #: How long a client may take to answer a goodbye, in seconds.
 _LINGER_S = 2.0
 
-#: What a connection is told whose key was revoked, or has ended, while it was open.
+#: What a connection ends with whose key was revoked, or has ended, while it was open.
 _KEY_ENDED = ApiError("invalid_api_key", "Invalid API key")
 
 blp = ApiBlueprint(

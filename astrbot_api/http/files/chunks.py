@@ -16,10 +16,10 @@ from ...files.uploads import CHUNK_BYTES, Sender
 from ..auth import get_caller
 from ..envelope import ok
 from ..fields import NOT_BLANK
-from ..schemas import ATTACHMENT_ID_EXAMPLE, RequestSchema, envelope_of, number, text
+from ..schemas import RequestSchema, envelope_of, number, text
 from ..state import get_state
-from .routes import blp
-from .schemas import UploadSchema
+from .routes import UPLOAD_ANSWER, blp
+from .schemas import describe_upload
 from .upload import receive_chunk
 
 #: The blueprint of the files, with these routes too.
@@ -101,13 +101,6 @@ class UploadStatusSchema(ma.Schema):
     total_chunks = number("How many there are in all.", 100)
     chunk_size = number("Bytes of every chunk but the last.", CHUNK_BYTES)
     expires_in = number("How long the next chunk may take, in seconds.", 3599)
-
-
-class CompletedUploadSchema(UploadSchema):
-    """The attachment of an upload."""
-
-    attachment_id = text("What the attachment is known by.", ATTACHMENT_ID_EXAMPLE)
-    stored_filename = text("The same as `filename`; AstrBot's clients expect it.", "dot.png")
 
 
 class NothingSchema(ma.Schema):
@@ -211,7 +204,7 @@ def get_upload_status(body: dict[str, Any]) -> Response:
 @blp.route("/files/upload/complete", methods=["POST"])
 @blp.arguments(UploadIdSchema())
 @blp.doc(operationId="completeUpload")
-@blp.answers(envelope_of("CompletedUploadAnswer", CompletedUploadSchema()))
+@blp.answers(UPLOAD_ANSWER)
 @blp.raises(
     "missing_field", "invalid_request", "upload_not_found", "upload_incomplete",
     "checksum_mismatch", "idempotency_in_flight", "quota_exceeded", "unsupported_media_type",
@@ -222,14 +215,7 @@ def complete_upload(body: dict[str, Any]) -> Response:
     Afterwards the upload is gone.
     """
     row = get_state().uploads.complete(body["upload_id"], _get_sender())
-    return ok(
-        {
-            "attachment_id": row.attachment_id,
-            "filename": row.name,
-            "stored_filename": row.name,
-            "type": row.type,
-        }
-    )
+    return ok(describe_upload(row.attachment_id, row.name, row.type))
 
 
 @blp.route("/files/upload/abort", methods=["POST"])

@@ -16,7 +16,7 @@ from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..fields import NOT_BLANK
 from ..idempotency import CODES, PARAMETER, add_hash, read_client_key, replay
-from ..schemas import envelope_of
+from ..schemas import ATTACHMENT_ID_EXAMPLE, envelope_of
 from ..state import get_state
 from .download import send_attachment, send_thumbnail
 from .schemas import (
@@ -26,10 +26,12 @@ from .schemas import (
     AttachmentSchema,
     DeletedSchema,
     DeleteQuerySchema,
+    StoredNameQuerySchema,
     ThumbnailQuerySchema,
     UploadSchema,
     describe_attachment,
     describe_upload,
+    find_attachment_id,
 )
 from .upload import receive_upload
 
@@ -46,7 +48,7 @@ _UPLOAD_CODES = (
     "unsupported_media_type",
 )
 
-_UPLOAD_ANSWER = envelope_of("UploadAnswer", UploadSchema())
+UPLOAD_ANSWER = envelope_of("UploadAnswer", UploadSchema())
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
@@ -70,6 +72,12 @@ _IN_QUERY = {
     "in": "query",
     "required": True,
     "schema": {"type": "string", "pattern": NOT_BLANK},
+}
+
+_STORED_NAME = {
+    "name": "filename",
+    "description": "The `stored_filename` of its upload.",
+    "example": f"{ATTACHMENT_ID_EXAMPLE}.png",
 }
 
 _DOWNLOAD = {
@@ -99,7 +107,7 @@ _DOWNLOAD = {
 
 @blp.route("/file", methods=["POST"])
 @blp.doc(operationId="uploadOpenApiFile", parameters=[PARAMETER], requestBody=UPLOAD_BODY)
-@blp.answers(_UPLOAD_ANSWER)
+@blp.answers(UPLOAD_ANSWER)
 @blp.raises(*_UPLOAD_CODES)
 def upload_file() -> Response:
     """Upload a file.
@@ -113,7 +121,7 @@ def upload_file() -> Response:
 
 @blp.route("/files", methods=["POST"])
 @blp.doc(operationId="uploadFile", parameters=[PARAMETER], requestBody=UPLOAD_BODY)
-@blp.answers(_UPLOAD_ANSWER)
+@blp.answers(UPLOAD_ANSWER)
 @blp.raises(*_UPLOAD_CODES)
 def upload_to_files() -> Response:
     """Upload a file; the same as POST /file.
@@ -142,6 +150,24 @@ def download_file(query: dict[str, Any]) -> Response:
     if not query["attachment_id"].strip():
         raise ApiError("missing_field", "Missing key: attachment_id")
     return _send(query["attachment_id"].strip())
+
+
+@blp.route("/files/content", methods=["GET"])
+@blp.arguments(StoredNameQuerySchema(), location="query")
+@blp.doc(
+    operationId="downloadStoredFile",
+    responses=_DOWNLOAD["responses"],
+    parameters=[{**_IN_QUERY, **_STORED_NAME}, *_DOWNLOAD["parameters"]],
+)
+@blp.raises("missing_field", "attachment_not_found", "use_refused", "range_not_satisfiable")
+def download_stored_file(query: dict[str, Any]) -> Response:
+    """Download an attachment by its stored name.
+
+    That is the `stored_filename` of its upload.
+    """
+    if not query["filename"].strip():
+        raise ApiError("missing_field", "Missing key: filename")
+    return _send(find_attachment_id(query["filename"].strip()))
 
 
 @blp.route("/files/<attachment_id>/content", methods=["GET"], parameters=IN_PATH)

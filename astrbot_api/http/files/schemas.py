@@ -79,6 +79,16 @@ class AttachmentQuerySchema(RequestSchema):
     )
 
 
+class StoredNameQuerySchema(RequestSchema):
+    """The query of a download by name."""
+
+    filename = ma.fields.String(
+        required=True,
+        error_messages={"required": "Missing key: filename"},
+        metadata={"description": "`stored_filename` of the upload.", "example": f"{_ID[1]}.png"},
+    )
+
+
 class DeleteQuerySchema(RequestSchema):
     """The query of a deletion."""
 
@@ -113,6 +123,11 @@ def describe_upload(attachment_id: str, name: str, type: str) -> dict[str, Any]:
         # Under a name of its own, as no two uploads share one here.
         "stored_filename": f"{attachment_id}{PurePosixPath(name).suffix[:20]}",
     }  # fmt: skip
+
+
+def find_attachment_id(stored_filename: str) -> str:
+    """Return the id that is in a name of :func:`describe_upload`."""
+    return stored_filename.partition(".")[0]
 
 
 def describe_attachment(row: AttachmentRow) -> dict[str, Any]:
