@@ -27,7 +27,7 @@ _MAX_SESSIONS_SCANNED = 20_000
 class SearchedMessage:
     """The beginning of a message.
 
-    :param text: What was said in its first :data:`MAX_SCANNED_CHARS` characters.
+    :param text: What was said in its first :data:`MAX_SCANNED_CHARS` characters, in one line.
     :param scanned_chars: How much was read for it.
     """
 
@@ -46,16 +46,49 @@ _SEARCHED = (
 )
 
 
-def list_searchable(
-    db: peewee.Database, session: SessionRow, *, before: int | None, limit: int
-) -> list[SearchedMessage]:
-    """Return the beginnings of messages, newest first, for a search to look at.
+@dataclass(frozen=True, slots=True)
+class SearchedPage:
+    """What a search found in a page of messages.
 
-    What was forgotten by ``/reset`` is not among them, and neither is a message that waits
+    :param found: Newest first.
+    :param last: Number of the page's oldest message, at which the next page begins; None:
+        this is the last page.
+    :param messages: How many it has; ``chars``: how much of them was read.
+    """
+
+    found: list[SearchedMessage]
+    last: int | None
+    messages: int
+    chars: int
+
+
+def search_page(
+    db: peewee.Database, session: SessionRow, words: str, *, before: int | None, limit: int
+) -> SearchedPage:
+    """Search a page of a session's messages, newest first, without regard to case.
+
+    An index of words would not serve. A trigram index (the one that knows Chinese) made a
+    database of 60,000 messages 2.5 times as large and its inserts 2.5 times as slow, and its
+    lists are of all sessions together: a search would cost what others have written.
+
+    What was forgotten by ``/reset`` is not looked at, and neither is a message that waits
     for its answer: what asks for the search would find itself.
 
-    :param before: The last id of the page before; None: this is the first.
+    :param before: ``last`` of the page before; None: this is the first.
     """
+    page = _list_searchable(db, session, before=before, limit=limit)
+    folded = words.casefold()
+    return SearchedPage(
+        found=[one for one in page if folded in one.text.casefold()],
+        last=page[-1].id if len(page) == limit else None,
+        messages=len(page),
+        chars=sum(one.scanned_chars for one in page),
+    )
+
+
+def _list_searchable(
+    db: peewee.Database, session: SessionRow, *, before: int | None, limit: int
+) -> list[SearchedMessage]:
     answered = Message.select(peewee.fn.MAX(Message.id)).where(
         (Message.session == session.id) & (Message.sender_id == BOT)
     )
@@ -66,7 +99,9 @@ def list_searchable(
     )
     rows = query.order_by(Message.id.desc()).limit(limit).tuples().execute(db)
     return [
-        SearchedMessage(number, name, created_at, _read_text(beginning), len(beginning))
+        SearchedMessage(
+            number, name, created_at, " ".join(_read_text(beginning).split()), len(beginning)
+        )
         for number, name, created_at, beginning in rows
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +15,10 @@ from ..errors import SettingsError, StorageError
 from ..runtime.filelock import lock_file
 from ..runtime.per_process import PerProcess
 from ..runtime.private_files import create_private_file
-from ..runtime.threads import BatchWriter
+from ..runtime.threads import BatchWriter, run_disk
 from . import migrating, stored
 from .failures import as_storage_error
+from .store import MAX_READ_S
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,9 @@ T = TypeVar("T")
 #: How long a write waits for another process's, in milliseconds. Long, since it waits in
 #: a thread of its own, and a disk that is busy flushing stalls for seconds.
 _BUSY_TIMEOUT_MS = 30_000
+
+#: How often a query of :meth:`SqliteStore.read_aside` looks at the clock, in SQLite's steps.
+_STEPS = 10_000
 
 _PRAGMAS = {
     "journal_mode": "wal",
@@ -81,6 +86,11 @@ class SqliteStore:
             db = self._connect()
         return _Reading(readers, db)
 
+    def read_aside(self, job: Callable[[peewee.SqliteDatabase], T]) -> T:
+        """Run a job in a native thread, its queries for a bounded time."""
+        result: T = run_disk(_read_for_a_time, self.read(), job)
+        return result
+
     def write(self, job: Callable[[peewee.SqliteDatabase], T]) -> T:
         """Run a job in the writer thread, at times in one transaction with others' jobs."""
         try:
@@ -114,6 +124,17 @@ class SqliteStore:
         if self._closed:
             raise StorageError("The server is going down; its database is closed.")
         return self._own.get()
+
+
+def _read_for_a_time(reading: _Reading, job: Callable[[peewee.SqliteDatabase], T]) -> T:
+    """Run a job; its connection is given back here, even if nobody waits any more."""
+    with reading as db:
+        connection, end = db.connection(), time.monotonic() + MAX_READ_S
+        connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        try:
+            return job(db)
+        finally:
+            connection.set_progress_handler(None, 0)
 
 
 class _Own:

@@ -14,7 +14,7 @@ from io import FileIO
 from pathlib import Path
 
 from ..errors import ApiError, StorageError
-from ..runtime.threads import run_native
+from ..runtime.threads import run_disk
 from .kinds import HEAD_BYTES, Kind, detect_kind
 from .names import clean_name
 
@@ -108,7 +108,7 @@ class Incoming:
         large, self._waiting_bytes = self._waiting_bytes >= PIECE_BYTES, 0
         with _translate_errors():
             if large:
-                run_native(self._keep, pieces)
+                run_disk(self._keep, pieces)
             else:  # the way to the thread costs more than the work
                 self._keep(pieces)
 

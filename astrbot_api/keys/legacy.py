@@ -19,7 +19,7 @@ from ..db.keys import KeyRow, find_valid_key, hash_secret
 from ..db.legacy_keys import LegacyKey, find_legacy_keys, replace_hash
 from ..db.store import Store
 from ..errors import ApiError
-from ..runtime.threads import run_native
+from ..runtime.threads import run_hash
 
 #: Characters of a key that are stored in the clear.
 PREFIX_CHARS = 12
@@ -108,7 +108,7 @@ class LegacyKeys:
             budget = self._budget_of(legacy.key_id)
             if not (budget.has_room() and self._worker_budget.has_room()):
                 raise _busy()
-            if run_native(legacy.matches, secret):
+            if run_hash(legacy.matches, secret):
                 self._budgets.pop(legacy.key_id, None)
                 self._store.write(partial(replace_hash, key_id=legacy.key_id, secret=secret))
                 with self._store.read() as db:

@@ -8,7 +8,7 @@ from functools import cache
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from ..runtime.threads import run_native
+from ..runtime.threads import run_hash
 
 #: RFC 9106's second recommendation, which argon2-cffi has as its default.
 _HASHER = PasswordHasher()
@@ -19,7 +19,7 @@ MAX_PASSWORD_CHARS = 1024
 
 def hash_password(password: str) -> str:
     """Return argon2's text of a password: parameters, salt and hash."""
-    return run_native(_HASHER.hash, password.encode("utf-8", "surrogatepass"))
+    return run_hash(_HASHER.hash, password.encode("utf-8", "surrogatepass"))
 
 
 def verify_password(password_hash: str | None, password: str) -> bool:
@@ -30,7 +30,7 @@ def verify_password(password_hash: str | None, password: str) -> bool:
     """
     if len(password) > MAX_PASSWORD_CHARS:
         return False
-    right = run_native(_verify, password_hash or _nobodys_hash(), password)
+    right = run_hash(_verify, password_hash or _nobodys_hash(), password)
     return right and password_hash is not None
 
 

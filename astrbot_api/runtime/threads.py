@@ -9,6 +9,7 @@ server the same classes use ordinary threads.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -24,23 +25,55 @@ def is_gevent_patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-def run_native(job: Callable[..., T], *arguments: Any) -> T:
-    """Run work that computes or waits for a disk where it does not hold the hub.
+#: The native threads of each kind of work. The hub's own pool is left to name resolution.
+_POOLS = {"work": 2, "hash": 2, "disk": 8}
 
-    Under gevent that is the hub's pool of native threads; elsewhere the
-    caller's own thread is one.
+
+def run_native(job: Callable[..., T], *arguments: Any) -> T:
+    """Run work that computes where it does not hold the hub.
+
+    Under gevent that is a pool of native threads; elsewhere the caller's own thread is
+    one. Each kind of work has a pool of its own and so waits for no other kind: a login
+    does not wait for pictures, nor an upload for either.
 
     :param job: Must not touch what gevent patched: no lock, no socket.
     """
+    return _run("work", job, arguments)
+
+
+def run_hash(job: Callable[..., T], *arguments: Any) -> T:
+    """Run :func:`run_native` for passwords and secrets, whose hashes are slow on purpose."""
+    return _run("hash", job, arguments)
+
+
+def run_disk(job: Callable[..., T], *arguments: Any) -> T:
+    """Run :func:`run_native` for what waits for a disk."""
+    return _run("disk", job, arguments)
+
+
+def _run(kind: str, job: Callable[..., T], arguments: tuple[Any, ...]) -> T:
     if not is_gevent_patched():
         return job(*arguments)
-    from gevent import get_hub
-
-    done, error = get_hub().threadpool.apply(_catch, (job, *arguments))
+    done, error = _get_pool(kind).apply(_catch, (job, *arguments))
     if error is not None:
         raise error
     result: T = done
     return result
+
+
+def _get_pool(kind: str) -> Any:
+    """Return a pool of this thread's hub; its threads start when they are needed.
+
+    A process that was forked has the hub of its parent, but none of its threads.
+    """
+    from gevent import get_hub
+    from gevent.threadpool import ThreadPool
+
+    hub, pid = get_hub(), os.getpid()
+    pools: dict[tuple[int, str], Any] = hub.__dict__.setdefault("astrbot_pools", {})
+    if (pid, kind) not in pools:
+        pools[pid, kind] = ThreadPool(_POOLS[kind], hub=hub)
+    return pools[pid, kind]
 
 
 def _catch(job: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:

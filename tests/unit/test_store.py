@@ -14,7 +14,7 @@ import pytest
 
 from astrbot_api import StorageError
 from astrbot_api.config.settings import Settings
-from astrbot_api.db import sessions
+from astrbot_api.db import postgres_store, sessions, sqlite_store
 from astrbot_api.db.models import ALL_MODELS
 from astrbot_api.db.store import Store, open_store
 
@@ -79,6 +79,25 @@ def test_many_writers_at_once_lose_nothing(store: Store) -> None:
     assert _count(store) == 300
 
 
+def test_a_read_aside_ends_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_store, "MAX_READ_S", 0.1)
+    monkeypatch.setattr(postgres_store, "_MAX_READ_MS", "100")
+
+    def count(limit: int) -> int:
+        sql = (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})"
+            " SELECT COUNT(*) FROM n"
+        )
+        return store.read_aside(lambda db: db.execute_sql(sql.format(limit)).fetchone()[0])
+
+    assert count(10) == 10
+    with pytest.raises(StorageError):
+        count(10**9)
+    assert count(10) == 10
+    with store.read() as db:
+        assert db.execute_sql("SELECT 1").fetchone()[0] == 1
+
+
 def test_a_closed_store_refuses(store: Store) -> None:
     store.close()
     with pytest.raises(StorageError, match="closed"), store.read():
@@ -135,7 +154,7 @@ def test_a_forked_child_opens_connections_of_its_own(url: str) -> None:
     program = f"""
 import os
 from astrbot_api.config.settings import Settings
-from astrbot_api.db import sessions
+from astrbot_api.db import postgres_store, sessions, sqlite_store
 from astrbot_api.db.store import open_store
 
 store = open_store(Settings(database_url={url!r}))

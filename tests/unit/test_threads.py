@@ -28,6 +28,45 @@ for run in (thread.call, run_native):
 """
 
 
+#: Each kind is asked for while as many jobs of another as there are threads stand still.
+_KINDS = """
+from gevent import monkey
+import os, socket, threading
+start, lock = monkey.get_original("_thread", ["start_new_thread", "allocate_lock"])
+monkey.patch_all()
+import gevent
+from astrbot_api.runtime import threads
+
+kinds = {"work": threads.run_native, "hash": threads.run_hash, "disk": threads.run_disk}
+for kind, run in kinds.items():
+    full = lock()
+    full.acquire()
+    def stand():
+        with full:
+            pass
+    standing = [gevent.spawn(run, stand) for _ in range(20)]
+    gevent.sleep(0)
+    with gevent.Timeout(20):
+        others = [other(os.getpid) == os.getpid() for name, other in kinds.items() if name != kind]
+        print(kind, all(others), socket.gethostbyname("localhost"))
+    full.release()
+    gevent.joinall(standing)
+pid = os.fork()
+if not pid:
+    with gevent.Timeout(20):
+        print("child", threads.run_native(os.getpid) == os.getpid(), flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+
+
+def test_a_kind_of_native_work_waits_for_no_other() -> None:
+    done = subprocess.run([sys.executable, "-c", _KINDS], stdout=subprocess.PIPE, timeout=100)
+    assert sorted(done.stdout.decode().splitlines()) == [
+        "child True", "disk True 127.0.0.1", "hash True 127.0.0.1", "work True 127.0.0.1",
+    ]  # fmt: skip
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_job_that_fails_is_reported_where_nothing_can_be_logged() -> None:
     with open("/dev/full", "wb") as full:

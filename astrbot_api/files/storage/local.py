@@ -6,7 +6,7 @@ import os
 from io import FileIO
 from pathlib import Path
 
-from ...runtime.threads import let_others_run, run_native
+from ...runtime.threads import let_others_run, run_disk
 from .protocol import StoredBlob, relative_path
 
 #: Read only what needs no disk: Linux alone has it. Source: preadv2(2).
@@ -68,7 +68,7 @@ class _File:
     def read(self, size_bytes: int, /) -> bytes:
         data = self._read_cached(size_bytes)
         if data is None:
-            data = run_native(os.pread, self._file.fileno(), size_bytes, self._at)
+            data = run_disk(os.pread, self._file.fileno(), size_bytes, self._at)
         self._at += len(data)
         return data
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+
+import peewee
 
 from ...agent.schema import tool
 from ...agent.tools import Tool, ToolContext
-from ...db.search import SearchedMessage, list_searchable
+from ...db.search import SearchedMessage, SearchedPage, search_page
 from ...db.sessions import find_session
 from ...runtime.clock import to_iso
-from ...runtime.threads import let_others_run
 from ..context import Host
 from ..hookspecs import hookimpl
 
@@ -53,35 +56,40 @@ class History:
             return "error: say what to search for"
         if len(words) > MAX_WORDS_CHARS:
             return f"error: the words have more than {MAX_WORDS_CHARS} characters"
-        found = []
-        for message in self._iter_messages(context):
-            text = " ".join(message.text.split())
-            if words.casefold() in text.casefold():
-                found.append(f"{to_iso(message.created_at)} {message.sender_name}: ")
-                found[-1] += _cut(text, words)
-                if len(found) == MAX_FOUND:
-                    break
+        found = [
+            f"{to_iso(one.created_at)} {one.sender_name}: {_cut(one.text, words)}"
+            for one in islice(self._iter_found(context, words), MAX_FOUND)
+        ]
         return "\n".join(found) or "Nothing was found."
 
-    def _iter_messages(self, context: ToolContext) -> Iterator[SearchedMessage]:
-        """Yield a session's messages, newest first, until enough was looked at.
+    def _iter_found(self, context: ToolContext, words: str) -> Iterator[SearchedMessage]:
+        """Yield the messages that have the words, newest first, until enough was looked at.
 
-        A few are read at a time, and others run between: no query and no text holds a worker.
+        A few are read at a time, aside: no query and no text holds a worker, and a turn that
+        is stopped stops the search.
         """
         left_chars, left_messages = MAX_CHARS, MAX_MESSAGES
         before: int | None = None
         while left_chars > 0 and left_messages > 0:
             context.cancel.raise_if_cancelled()
-            with self._store.read() as db:
-                session = find_session(db, context.session_id)
-                page = list_searchable(db, session, before=before, limit=_PAGE) if session else []
-            yield from page
-            if len(page) < _PAGE:
+            page = self._store.read_aside(
+                partial(_search, context.session_id, words, before=before, limit=_PAGE)
+            )
+            if page is None:
                 return
-            before = page[-1].id
-            left_messages -= len(page)
-            left_chars -= sum(one.scanned_chars for one in page)
-            let_others_run()
+            yield from page.found
+            if page.last is None:
+                return
+            before = page.last
+            left_messages -= page.messages
+            left_chars -= page.chars
+
+
+def _search(
+    session_id: str, words: str, db: peewee.Database, *, before: int | None, limit: int
+) -> SearchedPage | None:
+    session = find_session(db, session_id)
+    return search_page(db, session, words, before=before, limit=limit) if session else None
 
 
 def _cut(text: str, words: str) -> str:
