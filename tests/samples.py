@@ -228,6 +228,7 @@ def make_wav(seconds: float = 0.5, rate: int = 8000) -> bytes:
 
 def make_sound(container: str, codec: str, seconds: float = 0.5) -> bytes:
     """Return a recording in any format that FFmpeg writes."""
+    rates = {"libopus": 48_000, "libopencore_amrnb": 8_000}
     import av
 
     out = io.BytesIO()
@@ -235,7 +236,7 @@ def make_sound(container: str, codec: str, seconds: float = 0.5) -> bytes:
         av.open(io.BytesIO(make_wav(seconds, 16_000))) as source,
         av.open(out, "w", format=container) as target,
     ):
-        stream = target.add_stream(codec, rate=48_000 if codec == "libopus" else 16_000)
+        stream = target.add_stream(codec, rate=rates.get(codec, 16_000), layout="mono")
         for frame in source.decode(audio=0):
             frame.pts = None
             target.mux(stream.encode(frame))

@@ -21,6 +21,7 @@ import orjson
 
 from ..errors import RunCancelled, ToolError
 from ..runtime.bounded_json import load_json
+from ..runtime.decoding import decode, is_binary
 from ..runtime.tracing import NO_SPAN, Span, current_span, working_on
 from .aside import AbandonableCalls, CallTimedOut, TooManyAbandoned
 from .cancel import Cancellation
@@ -43,6 +44,9 @@ Retry = Literal["never", "safe"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
+#: What is decoded of a file that nothing else reads.
+_MAX_TEXT_BYTES = 4 * 2**20
+
 
 @dataclass(frozen=True, slots=True)
 class ToolAttachment:
@@ -51,6 +55,8 @@ class ToolAttachment:
     :param type: ``image``, ``record``, ``file`` or ``video``.
     :param mime: Media type, from the file's bytes.
     :param reader: Returns the first so many bytes.
+    :param text_reader: Returns the text of a document, as the model is given it; None: the
+        bytes are decoded.
     """
 
     attachment_id: str
@@ -59,6 +65,19 @@ class ToolAttachment:
     mime: str
     size_bytes: int
     reader: Callable[[int], bytes] = field(repr=False, compare=False)
+    text_reader: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+
+    def read_text(self) -> str:
+        """Return the text of the file: a document's as Markdown, of any encoding.
+
+        :raises ToolError: for what has none, or cannot be read, with the reason.
+        """
+        if self.text_reader is not None:
+            return self.text_reader()
+        text, _ = decode(self.read(_MAX_TEXT_BYTES))
+        if is_binary(text) or (self.size_bytes and not text):
+            raise ToolError(f"{self.filename} ({self.mime}) is no text")
+        return text
 
     def read(self, max_bytes: int) -> bytes:
         """Return the file's bytes, at most ``max_bytes`` from its beginning."""

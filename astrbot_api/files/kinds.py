@@ -108,9 +108,13 @@ def _text_mime(name: str) -> str:
 
 
 def _without_signature(head: bytes) -> tuple[str, str]:
-    """Name what the library does not know and messengers send: Silk voice messages."""
+    """Name sound that the library does not know and messengers send."""
     if head[:10].lstrip(b"\x02").startswith(b"#!SILK_V3"):
         return "record", "audio/silk"
+    if head.startswith(b"#!AMR-WB\n"):
+        return "record", "audio/amr-wb"
+    if head.startswith(b"caff\0\1"):  # of iMessage
+        return "record", "audio/x-caf"
     return "file", "application/octet-stream"
 
 

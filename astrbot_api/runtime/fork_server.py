@@ -51,6 +51,9 @@ MAX_CONTROL_BYTES = 4096
 #: limited by the job; this bounds what is mapped where the system does not count data.
 _MAPPED_BYTES = 2**30
 
+#: How far a child stands back behind the workers: a stream that waits for a processor stalls.
+_NICENESS = 10
+
 _CAUSES = {
     signal.SIGXCPU: "cpu",
     signal.SIGKILL: "cpu",  # the hard limit, or the system, which was short of memory
@@ -222,7 +225,7 @@ def _describe(error: BaseException) -> str:
 def _limit(cpu_s: int, memory_bytes: int) -> None:
     """Bound what this process may use from now on, and let others go first."""
     with contextlib.suppress(OSError):
-        os.nice(5)
+        os.nice(_NICENESS)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")
     pages = [0] * 7

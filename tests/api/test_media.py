@@ -281,6 +281,23 @@ def test_tools_can_read_what_the_user_sent(make_scripted: Scripts) -> None:
     assert events[-3]["data"] == "digits.txt file b'01234'"
 
 
+def test_a_model_reads_a_document_piece_by_piece(make_scripted: Scripts) -> None:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            yield TextDelta(messages[-1]["content"])
+        else:
+            yield ToolCallDelta(0, "c", "read_attachment", '{"offset": 2}')
+
+    api, _ = make_scripted(answer)
+    for data, name, wanted in (
+        (samples.make_docx(), "a.docx", "Quarterly report"),
+        ("東京都千代田区の天気".encode("cp932"), "a.txt", "都千代田区の天気"),
+        (png(), "dot.png", "dot.png (image/png) is no text"),
+    ):
+        events = api.chat([part(upload(api, data, name))])
+        assert wanted in events[-3]["data"]
+
+
 def test_no_bytes_of_a_stream_carry_a_path_of_the_server(make_scripted: Scripts) -> None:
     def echo(messages: list[ModelMessage]) -> Iterator[Delta]:
         yield TextDelta(str(messages[-1]["content"]))

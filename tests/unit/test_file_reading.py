@@ -12,7 +12,7 @@ from astrbot_api.errors import Unreadable
 from astrbot_api.files.reading import office
 from astrbot_api.files.reading.documents import extract_text
 from astrbot_api.files.reading.pictures import prepare_picture
-from astrbot_api.files.reading.text import decode
+from astrbot_api.runtime.decoding import decode
 
 from .. import samples
 
@@ -111,6 +111,17 @@ TEXTS = {
     "İsim;Şehir\nAyşe;İstanbul\nÇağrı;Iğdır\n": ["cp1254"],
     "Όνομα;Πόλη\nΓιώργος;Αθήνα\n": ["cp1253"],
     "price: 5£ each, 20°C": ["latin-1"],
+    "今天天气很好，我们去公园散步。": ["utf-16-le", "utf-16-be", "gbk"],
+    "имя;город;Москва\n": ["utf-16-le"],
+    "이름,도시\n홍길동,서울\n": ["utf-16-le"],
+    "联通": ["gbk"],
+    "Да": ["cp1251"],
+    "ПРИВЕТ МИР": ["cp1251"],
+    "ﾎﾞｰﾙﾍﾟﾝ": ["cp932"],
+    "naïve": ["latin-1"],
+    "10 € pro Stück, größer": ["iso8859_15", "cp1252"],
+    "Árvíztűrő tükörfúrógép": ["cp1250"],
+    "台灣的天氣很好,我們去爬山吧。": ["big5"],
     "hello, world": ["utf-16-le", "utf-16-be", "utf-32-le"],
     "2026-11-28 INFO start\n" * 30 + "user café logged in\n": ["latin-1"],
 }  # fmt: skip
@@ -121,6 +132,25 @@ TEXTS = {
 )
 def test_text_of_any_encoding_is_read(text: str, encoding: str) -> None:
     assert decode(text.encode(encoding))[0] == text
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ('<html><head><meta http-equiv="Content-Type" content="text/html; charset=gb2312">', "gbk"),
+        ("<html><head><meta charset='windows-1251'>", "cp1251"),
+        ('<html><head><meta charset="iso-8859-1">', "utf-8"),  # many a page says so, wrongly
+        ('<?xml version="1.0" encoding="koi8-r"?>', "koi8-r"),
+    ],
+)
+def test_a_page_is_read_as_it_says(head: str, encoding: str) -> None:
+    page = head + "<p>тест</p>"
+    assert decode(page.encode(encoding)) == (page, "")
+
+
+def test_a_page_that_names_a_codec_of_python_is_guessed() -> None:
+    for odd in ("unicode_escape", "idna", "zlib", "nothing"):
+        assert decode(f'<meta charset="{odd}">caf\\u00e9'.encode())[0].endswith("caf\\u00e9")
 
 
 def test_what_was_assumed_of_an_encoding_is_said() -> None:

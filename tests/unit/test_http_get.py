@@ -13,7 +13,6 @@ from urllib.parse import unquote
 import pytest
 
 from astrbot_api import Cancellation, RunCancelled, ToolError
-from astrbot_api.plugins.builtin import web
 from astrbot_api.plugins.builtin.web import Fetcher, http_get
 from astrbot_api.runtime.addresses import is_public
 
@@ -96,6 +95,8 @@ def site() -> Iterator[Any]:
             "/json?a=1": ("application/problem+json", b'{"a":1}'),
             "/picture": ("image/png", b"\x89PNG"),
             "/untyped": ("", b"?"),
+            "/chinese": ("text/html", '<meta charset="gb2312">中文'.encode("gbk")),
+            "/odd": ("text/plain; charset=unicode_escape", b"\\u0041"),
         }
         seen: list[str] = []
         drip = threading.Event()
@@ -138,6 +139,8 @@ def fetch(site: Any) -> Callable[..., str]:
 
 def test_a_text_is_read_in_its_own_encoding(fetch: Any, site: Any) -> None:
     assert fetch("/") == "grün"
+    assert fetch("/chinese").endswith("中文")
+    assert fetch("/odd") == "\\u0041", "no codec but those of pages"
     assert fetch("/json?a=1") == '{"a":1}'
     assert fetch("/closing") == "bye"
     assert fetch("/nope") == "HTTP 404\nnothing here"
@@ -243,10 +246,3 @@ def test_the_tool_itself_refuses_loopback() -> None:
         told = call_tool(Web(), "http_get", {"url": f"http://{host}/"}, settings=settings)
         assert "is not on the public internet" in told, host
     assert http_get.by_name_only
-
-
-def test_a_charset_is_one_of_a_list() -> None:
-    assert web._find_charset("GB18030") == "gb18030"
-    assert web._find_charset("latin-1") == "iso8859-1"
-    for odd in ("punycode", "idna", "unicode_escape", "utf-7", "zlib", "nothing", ""):
-        assert web._find_charset(odd) == "utf-8"

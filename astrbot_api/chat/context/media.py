@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from ...agent.tools import ToolAttachment
 from ...config.transcription import TranscriptionConfig
 from ...db.attachments import AttachmentRow, find_attachments
 from ...db.store import Store
-from ...errors import AstrBotError, RunCancelled, Unreadable
+from ...errors import AstrBotError, RunCancelled, ToolError, Unreadable
 from ...files.attachments import Attachments
 from ...files.reading.reader import (
     DESCRIBE_VIDEO,
@@ -45,6 +46,9 @@ _WORDS = {"image": "Image", "record": "Audio", "video": "Video", "file": "File"}
 
 #: Formats of ``input_audio`` (Source: OpenAI's chat completions).
 _AUDIO_FORMATS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3"}
+
+#: The beginning of a WAV file: its size; then the size and the tag of its format, 1 for PCM.
+_PCM_HEAD = struct.Struct("<8s8sIH")
 
 #: Largest recording that is passed on as it is, and the length of what is converted.
 _MAX_SOUND_BYTES = 14 * 1024 * 1024
@@ -164,7 +168,23 @@ class MediaReader:
             mime=row.mime,
             size_bytes=row.size_bytes,
             reader=lambda max_bytes: self._attachments.read_bytes(row, max_bytes),
+            text_reader=lambda: self._read_text(row),
         )
+
+    def _read_text(self, row: AttachmentRow) -> str:
+        """Return the text of a file for a tool.
+
+        :raises ToolError: when there is none, with the reason.
+        """
+        try:
+            made = self._extract(row, None)
+        except Unreadable as error:
+            raise ToolError(f"{row.name} could not be read: {error}") from error
+        except AsideError as error:
+            raise ToolError(f"{row.name} could not be read: {error.words}") from error
+        if not made.text:
+            raise ToolError(f"{row.name} ({row.mime}) is no text{made.notes}")
+        return made.text
 
     def _prepare(
         self, attachment: AttachmentRow, limits: MediaLimits, room: int, cancel: Cancellable | None
@@ -215,14 +235,7 @@ class MediaReader:
     ) -> tuple[str, list[dict[str, Any]]]:
         """Return the label with as much of the text as there is room; the pages of a scan."""
 
-        def make() -> _Made:
-            meta, text = self._reader.run(
-                EXTRACT_TEXT, attachment, cancel, mime=attachment.mime, name=attachment.name
-            )
-            scan = ("scan",) if meta["scan"] else ()
-            return _Made(_to_notes(meta["notes"]), text.decode(), scan)
-
-        made = self._make_once(f"text {attachment.mime}", attachment, make)
+        made = self._extract(attachment, cancel)
         label += made.notes
         if made.parts and "image" in limits.modalities:
             side_px = limits.max_image_side_px
@@ -238,6 +251,18 @@ class MediaReader:
             text = f"{text[:cut]}\n[cut: {len(text)} characters in all]"
         return f"{label}\n<Attachment>\n{text}\n</Attachment>", []
 
+    def _extract(self, attachment: AttachmentRow, cancel: Cancellable | None) -> _Made:
+        """Return the text of a document; of a scan, the mark that it is one."""
+
+        def make() -> _Made:
+            meta, text = self._reader.run(
+                EXTRACT_TEXT, attachment, cancel, mime=attachment.mime, name=attachment.name
+            )
+            scan = ("scan",) if meta["scan"] else ()
+            return _Made(_to_notes(meta["notes"]), text.decode(), scan)
+
+        return self._make_once(f"text {attachment.mime}", attachment, make)
+
     def _render(self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None) -> _Made:
         """Return the first pages of a scan as pictures."""
         meta, data = self._reader.run(
@@ -252,7 +277,7 @@ class MediaReader:
     ) -> tuple[str, list[dict[str, Any]]]:
         """Return the sound for a model that hears, what it says for one that does not."""
         if "audio" in limits.modalities:
-            format_ = _AUDIO_FORMATS.get(attachment.mime, "")
+            format_ = self._find_format(attachment)
             if not format_ or attachment.size_bytes > _MAX_SOUND_BYTES:
                 made = self._to_wav(attachment, cancel)
                 return label + made.notes, [_audio_part(made.parts[0], "wav")]
@@ -268,6 +293,16 @@ class MediaReader:
                 limits.transcription, attachment.sha256, wav, cancel
             )
         return f"{label}\n<Transcript>\n{said}\n</Transcript>", []
+
+    def _find_format(self, attachment: AttachmentRow) -> str:
+        """Return the format of a recording that is passed on as it is; "" for any other."""
+        format_ = _AUDIO_FORMATS.get(attachment.mime, "")
+        if format_ == "wav":
+            head = self._attachments.read_bytes(attachment, _PCM_HEAD.size)
+            # A WAV file may hold anything, such as the mu-law of telephones.
+            if len(head) < _PCM_HEAD.size or _PCM_HEAD.unpack(head)[1:] != (b"WAVEfmt ", 16, 1):
+                return ""
+        return format_
 
     def _to_wav(self, attachment: AttachmentRow, cancel: Cancellable | None) -> _Made:
         def make() -> _Made:

@@ -11,8 +11,8 @@ from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from ...errors import Unreadable
+from ...runtime.decoding import decode, is_binary
 from .pages import html_to_markdown
-from .text import decode
 
 #: Most text that is taken out of one document, in characters.
 MAX_TEXT_CHARS = 2_000_000
@@ -36,8 +36,6 @@ _TEXT_SUFFIXES = {
 }  # fmt: skip
 
 _HTML_START = re.compile(rb"\s*(<!doctype\s+html|<html)", re.IGNORECASE)
-
-_CONTROLS = re.compile(r"[\x01-\x08\x0b\x0e-\x1f\x7f]")
 
 #: What old Office files are, by names in their directory (Source: MS-CFB, MS-OFFCRYPTO).
 _OLD_OFFICE = (
@@ -91,7 +89,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     if _HTML_START.match(head) and suffix not in (".md", ".txt"):
         return html_to_markdown(text)
     # A binary file that its name calls a text.
-    if len(_CONTROLS.findall(text[:10_000])) > len(text[:10_000]) / 10:
+    if is_binary(text):
         raise Unreadable("it is not the text that its name says")
     return text
 

@@ -289,8 +289,8 @@ def _odf_text(element: ET.Element) -> str:
 
 def read_epub(package: Package) -> str:
     """Return the chapters of a book, in the order of its spine."""
+    from ...runtime.decoding import decode
     from .pages import html_to_markdown
-    from .text import decode
 
     root = next(_iter_local(package.parse("META-INF/container.xml"), "rootfile"), None)
     if root is None:

@@ -7,31 +7,27 @@ from ...agent.tools import Tool, ToolAttachment, ToolContext
 from ...errors import ToolError
 from ..hookspecs import hookimpl
 
-#: What is read of a file, and what the model is given of it at a time.
-MAX_BYTES = 4 * 1024 * 1024
+#: What the model is given of a file at a time.
 MAX_CHARS = 16_000
-
-_TEXT_TYPES = ("json", "xml", "yaml", "toml", "csv", "javascript", "x-sh", "sql", "x-python")
 
 
 @tool(retry="safe")
 def read_attachment(context: ToolContext, name: str = "", offset: int = 0) -> str:
-    """Read a text file that the user has sent with this message.
+    """Read the text of a file that the user has sent with this message.
+
+    Documents are read too: PDF, Word, Excel, PowerPoint, OpenDocument, EPUB, HTML, mail.
 
     :param name: Its file name or id; may be left out when there is only one.
     :param offset: Number of the character to begin at, to go on in a long file.
     """
     found = _find(context.attachments, name)
-    data = found.read(MAX_BYTES)
-    text = _decode(found, data)
+    text = found.read_text()
     if not 0 <= offset <= len(text):
         raise ToolError(f"{found.filename} has {len(text)} characters")
     piece = text[offset : offset + MAX_CHARS]
     end = offset + len(piece)
     if end < len(text):
         return f"{piece}\n[characters {offset} to {end} of {len(text)}; go on with offset={end}]"
-    if found.size_bytes > len(data):
-        return f"{piece}\n[the rest of the file is too long to be read]"
     return piece
 
 
@@ -45,19 +41,6 @@ def _find(attachments: tuple[ToolAttachment, ...], name: str) -> ToolAttachment:
         names = ", ".join(one.filename for one in attachments)
         raise ToolError(f"there is no such file; the files are: {names}")
     return named[0]
-
-
-def _decode(attachment: ToolAttachment, data: bytes) -> str:
-    """Return the text of a file; it is one by its bytes, whatever its type says."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
-    text = data.decode("utf-8-sig", "replace")
-    # A text of another encoding has some of them, and nothing else that is odd.
-    odd = text.count("\ufffd") + text.count("\x00") * 20
-    texty = attachment.mime.startswith("text/") or attachment.mime.endswith(_TEXT_TYPES)
-    if odd * (20 if texty else 100) > len(text):
-        raise ToolError(f"{attachment.filename} ({attachment.mime}) is no text")
-    return text
 
 
 class Attachments:

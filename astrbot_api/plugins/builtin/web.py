@@ -6,7 +6,6 @@ like the first. :class:`~astrbot_api.runtime.outbound.Outbound` checks the addre
 
 from __future__ import annotations
 
-import codecs
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from ...agent.schema import tool
 from ...agent.tools import Tool, ToolContext
 from ...errors import ToolError
 from ...runtime.addresses import is_public, resolve
+from ...runtime.decoding import decode
 from ...runtime.outbound import ACCEPT_ENCODING, Answer, Call, Outbound, OutboundError
 from ..hookspecs import hookimpl
 
@@ -46,17 +46,6 @@ class WebSettings(ma.Schema):
         load_default=500_000, validate=ma.validate.Range(1000, 10_000_000)
     )
     timeout_s = ma.fields.Float(load_default=15.0, validate=ma.validate.Range(0.1, 300))
-
-
-#: Charsets of pages, by Python's names; each decodes in time that follows from the bytes.
-_CHARSETS = frozenset(
-    (
-        "ascii", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gb2312", "gbk",
-        "gb18030", "big5", "big5hkscs", "shift_jis", "cp932", "euc_jp", "iso2022_jp", "euc_kr",
-        "cp949", "koi8-r", "koi8-u", "mac-roman",
-    )
-)  # fmt: skip
-_ONE_BYTE = re.compile(r"iso8859-\d+|cp125\d|cp874|tis-620")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +120,10 @@ class Fetcher:
             raise ToolError(f"only texts can be read; this is {kind.strip() or 'of no type'}")
         data, more = answer.read_all(self.max_bytes)
         charset = re.search(r"charset=[\"']?([\w-]+)", rest)
-        text = data.decode(_find_charset(charset[1] if charset else ""), "replace")
+        text, _ = decode(data, charset[1] if charset else "")
         if more:
             text += f"\n[cut after {self.max_bytes} bytes]"
         return text if answer.status == 200 else f"HTTP {answer.status}\n{text}"
-
-
-def _find_charset(name: str) -> str:
-    """Return a codec for a page's charset: of a list, since some codecs take minutes."""
-    try:
-        found = codecs.lookup(name).name if name else "utf-8"
-    except LookupError:
-        return "utf-8"
-    return found if found in _CHARSETS or _ONE_BYTE.fullmatch(found) else "utf-8"
 
 
 def _explain(error: OutboundError, url: str) -> ToolError:

@@ -1,0 +1,230 @@
+"""Bytes of unknown encoding become text: the one decoder of attachments, tools and previews."""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from chardetng_py import detect
+
+#: Longest first: the mark of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+#: What is looked at to find out an encoding, in bytes.
+_SAMPLE_BYTES = 256 * 1024
+
+#: A character of more than one byte in UTF-8 (Source: RFC 3629, 4; overlong forms left out).
+_UTF8_CHAR = re.compile(
+    rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
+)
+
+#: The wider encodings, which Windows writes under the narrower names.
+_WIDER = {
+    "gbk": "gb18030",
+    "gb2312": "gb18030",
+    "shift_jis": "cp932",
+    "euc-kr": "cp949",
+    "big5": "big5hkscs",
+}
+
+#: What a page may say that it is in, by Python's names: each decodes in time that follows from
+#: the bytes. Some codecs of Python take minutes.
+_DECLARED = frozenset(
+    (
+        "ascii", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "gb2312", "gbk", "gb18030", "big5",
+        "big5hkscs", "shift_jis", "cp932", "euc_jp", "iso2022_jp", "euc_kr", "cp949", "koi8-r",
+        "koi8-u", "mac-roman", "mac-cyrillic",
+    )
+)  # fmt: skip
+_ONE_BYTE = re.compile(r"iso8859-\d+|cp125\d|cp86[26]|cp874|tis-620|koi8-[ru]|mac-.*")
+
+#: Where pages say it (Source: HTML, 13.2.3.2, "prescan a byte stream"; XML, 4.3.3).
+_IN_PAGE = re.compile(
+    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})"""
+    rb"""|\A\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{1,40})["']""",
+    re.IGNORECASE,
+)
+_PRESCAN_BYTES = 2048
+
+#: Signs of windows-1252 at whose codes windows-1250 and its like have letters.
+_SIGNS = re.compile("[£°§©®±µ·«»€–—‘’“”„•…™ªº¹²³¼½¾¿¡×]+\\Z")
+
+_WEST = re.compile("[àâäáãåæçèéêëìíîïñòóôõöøùúûüýÿßœÀÂÄÁÃÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝ]+\\Z")
+
+#: What no text in bytes has, and one of two bytes a character has nearly always.
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+
+_UNPRINTABLE = re.compile(r"[\x01-\x08\x0b\x0e-\x1f\x7f]")
+
+_LETTERS = (
+    "\t\n\r\\x20-\\x7e\xa0-\u024f\u0370-\u04ff\u0590-\u06ff\u0900-\u097f\u0e00-\u0e7f"
+    "\u1e00-\u1eff\u2010-\u203b\u20ac\u2116\u2122\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3"
+    "\uff00-\uffef"
+)
+_NO_LETTER = re.compile(f"[^{_LETTERS}]")
+_HAN = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef]+\\Z")
+
+#: Prolonged sounds of half-width kana, which are degrees anywhere else.
+_KANA = re.compile(rb"[\xb1-\xdf]\xb0")
+
+
+def decode(data: bytes, declared: str = "") -> tuple[str, str]:
+    """Decode text.
+
+    In this order: byte order marks; UTF-16 and UTF-32 by their zero bytes; UTF-8; what was
+    declared, here or in the page itself; UTF-8 with a few wrong bytes; what the letters say.
+
+    :param declared: The charset that the sender names, such as that of a ``Content-Type``.
+    :returns: The text without NUL characters, and what was assumed, in words: empty where
+        nothing was.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return _clean(data[len(mark) :].decode(encoding, "replace")), ""
+    encoding = _find_wide(data)
+    if encoding:
+        return _clean(data.decode(encoding, "replace")), f"read as {encoding.upper()}"
+    declared = _find_codec(declared) or _find_codec(find_declared(data))
+    sample = data[:_SAMPLE_BYTES]
+    if not declared and b"\x1b$" in sample and detect(sample) == "ISO-2022-JP":
+        declared = "iso2022_jp"
+    known = _decode_declared(data, declared)
+    if known is not None:
+        return _clean(known), ""
+    if _is_mostly_utf8(sample):
+        text = _clean(data.decode("utf-8", "replace"))
+        return text, "read as UTF-8, with wrong bytes shown as \N{REPLACEMENT CHARACTER}"
+    name = _guess(sample)
+    return _clean(data.decode(_WIDER.get(name.lower(), name), "replace")), f"read as {name}"
+
+
+def find_declared(data: bytes) -> str:
+    """Return the charset that a page or an XML file names in its first bytes; "" for none."""
+    found = _IN_PAGE.search(data[:_PRESCAN_BYTES])
+    return (found[1] or found[2]).decode("ascii", "replace") if found else ""
+
+
+def _find_codec(name: str) -> str:
+    """Return Python's name of a charset that may be declared; "" for any other."""
+    try:
+        found = codecs.lookup(name).name if name.isascii() else ""
+    except (LookupError, ValueError):
+        return ""
+    if found in ("utf-16", "utf-16-le", "utf-16-be"):
+        return ""  # a page that could be read as far as this is not
+    if found in ("ascii", "iso8859-1"):
+        return "cp1252"  # Source: WHATWG, Encoding, 4.2
+    found = _WIDER.get(found, found)
+    return found if found in _DECLARED or _ONE_BYTE.fullmatch(found) else ""
+
+
+def _decode_declared(data: bytes, declared: str) -> str | None:
+    """Return text in UTF-8, or in what it was declared to be in."""
+    one_byte = bool(_ONE_BYTE.fullmatch(declared))
+    # Many a page in UTF-8 calls itself Latin-1; hardly one in GBK is UTF-8 by chance.
+    order = ("utf-8", declared) if one_byte or not declared else (declared, "utf-8")
+    for one in order:
+        try:
+            return data.decode(one) if one else None
+        except UnicodeDecodeError:
+            continue
+    if one_byte:
+        return data.decode(declared, "replace")
+    if declared and declared != "utf-8":
+        text = data.decode(declared, "replace")
+        if text.count("\ufffd") * 50 <= len(text):
+            return text
+    return None
+
+
+def is_binary(text: str) -> bool:
+    """Return whether decoded text has more control characters than any text has."""
+    return len(_UNPRINTABLE.findall(text[:10_000])) > len(text[:10_000]) / 10
+
+
+def _clean(text: str) -> str:
+    return text.replace("\x00", "")
+
+
+def _find_wide(data: bytes) -> str:
+    """Return the encoding of two or four bytes a character; "" for any other."""
+    sample = data[: 4096 - 4096 % 4]
+    zeros = [sample[at::4].count(0) * 4 / max(1, len(sample)) for at in range(4)]
+    low, high = 0.05, 0.4
+    if len(data) % 4 == 0 and zeros[3] > 0.95 and zeros[2] > 0.8 and zeros[0] < low:
+        return "utf-32-le"
+    if len(data) % 4 == 0 and zeros[0] > 0.95 and zeros[1] > 0.8 and zeros[3] < low:
+        return "utf-32-be"
+    if max(zeros[0], zeros[2]) < low and min(zeros[1], zeros[3]) > high:
+        return "utf-16-le"
+    if max(zeros[1], zeros[3]) < low and min(zeros[0], zeros[2]) > high:
+        return "utf-16-be"
+    return "" if len(data) % 2 else _find_wide_letters(sample)
+
+
+def _find_wide_letters(sample: bytes) -> str:
+    """Return the encoding of a text in UTF-16 whose letters are not those of ASCII."""
+    if _CONTROLS.search(sample):
+        best, fewest = "", len(sample) / 40
+        for encoding in ("utf-16-le", "utf-16-be"):
+            odd = len(_NO_LETTER.findall(sample.decode(encoding, "replace")))
+            if odd < fewest:
+                best, fewest = encoding, odd
+        return best
+    # Han and kana alone: of their low bytes half are above 0x80; in an older encoding
+    # for them all are, in Latin letters few.
+    text = sample.decode("utf-16-le", "replace")
+    above = sum(byte >= 0x80 for byte in sample[::2])
+    if len(text) >= 5 and 0.2 < above / len(text) < 0.85 and _HAN.match(text):
+        return "utf-16-le"
+    return ""
+
+
+def _is_mostly_utf8(sample: bytes) -> bool:
+    """Return whether characters of UTF-8 outnumber the bytes that are none, four to one.
+
+    Letters of ASCII say nothing: a long log in English with one ``é`` of Latin-1 has them all.
+    """
+    rest = _UTF8_CHAR.sub(b"", sample)
+    right = sum(1 for _ in _UTF8_CHAR.finditer(sample))
+    wrong = sum(1 for byte in rest if byte >= 0x80)
+    return right >= 4 * wrong and right > 0
+
+
+def _guess(sample: bytes) -> str:
+    """Return the name of the encoding that the letters speak for."""
+    name: str = detect(sample)
+    high = bytes(byte for byte in sample if byte >= 0x80)
+    signs = high.decode("windows-1252", "replace")
+    if name in ("windows-1250", "windows-1257", "windows-1254", "ISO-8859-2"):
+        return "windows-1252" if _SIGNS.match(signs) else name
+    if name in ("ISO-8859-4", "ISO-8859-10", "ISO-8859-14"):
+        return "windows-1252" if _WEST.match(signs) else name
+    if name == "windows-1252":
+        return _guess_western(sample, high, signs)
+    # Few characters fit each; the common ones of Chinese are in these rows
+    # (Source: GB/T 2312, level 1).
+    is_chinese = all(0xB0 <= lead <= 0xD7 for lead in high[::2])
+    if is_chinese and len(high) <= {"EUC-KR": 4, "EUC-JP": 8}.get(name, 0):
+        return "GBK"
+    return name
+
+
+def _guess_western(sample: bytes, high: bytes, signs: str) -> str:
+    """Return windows-1252, or the encoding that is taken for it."""
+    if min(high, default=0) >= 0xA1:
+        if max(high) <= 0xDF and _KANA.search(sample):
+            return "Shift_JIS"
+        if b"\xa4" in high or re.search(rb"[\xbc\xbd][a-z\xe0-\xff]", sample):
+            return "ISO-8859-15"  # where it has the euro and the ligature oe
+        if min(high) >= 0xC0 and not re.search(rb"[A-Za-z]", sample):
+            return "windows-1251"  # no word of Latin letters has accents alone
+    if "û" in signs and "õ" in signs:
+        return "windows-1250"  # Hungarian
+    return "windows-1252"
