@@ -137,14 +137,17 @@ class AppState:
         self.im.outbox.start()
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """End every turn, store what was said, close the database.
+        """Give every turn up, close the database.
+
+        Another worker, or the next start, goes on with the turns. One that nobody could go on
+        with ends, and what it said is stored.
 
         :param timeout_s: How long the turns may take to end.
         """
         worker, runs = self.worker, self.chat.runs
         self.im.pollers.close()
-        runs.drain()
-        runs.interrupt_all()
+        runs.give_up_all()
+        runs.leave()
         runs.wait_until_idle(timeout_s)
         self.im.outbox.close(min(timeout_s, 2.0))
         self.im.bots.close()

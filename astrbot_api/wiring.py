@@ -24,6 +24,7 @@ from .chat.service import ChatService
 from .chat.turns.abilities import Abilities
 from .chat.turns.answering import Means
 from .chat.turns.commands import Command
+from .chat.turns.handover import Handover
 from .chat.turns.opening import TurnOpener
 from .chat.turns.outcome import Outcomes
 from .chat.turns.running import Runs
@@ -64,6 +65,7 @@ from .plugins.registry import Plugins
 from .providers.registry import Providers
 from .runlog.opening import open_journal, open_signals
 from .runlog.reading import Followers
+from .runlog.signals.signals import FREE_RUNS
 from .runlog.writer import JournalWriter
 from .runtime.aside import Aside
 from .runtime.metrics import Metrics
@@ -213,6 +215,7 @@ def _build_chat(
     signals, metrics = worker.signals, worker.metrics
     outcomes = Outcomes(store, announcer, metrics, outbox.wake)
     agent = make_agent(parts.agent)
+    handover = Handover(store, signals, worker.lease, metrics)
     means = Means(
         settings=settings,
         store=store,
@@ -229,6 +232,7 @@ def _build_chat(
         speaker=Speaker(settings, store, pusher, outbox.wake),
         titles=TitleWriter(store),
         upstreams=agents.upstreams,
+        handover=handover,
         metrics=metrics,
         agent=agent,
     )
@@ -237,8 +241,8 @@ def _build_chat(
         quotas, own_agent=agent is not None,
     )  # fmt: skip
     runs = Runs(
-        settings, store, signals, opener=opener, means=means, metrics=metrics,
-        tracing=worker.tracing,
+        settings, store, signals, opener=opener, means=means, handover=handover,
+        metrics=metrics, tracing=worker.tracing,
     )  # fmt: skip
     pickups = Pickups(
         settings, store, worker.journal, worker.journal_writer, signals, agents.configs,
@@ -248,10 +252,11 @@ def _build_chat(
     recovery = Recovery(
         store, worker.journal, signals, outcomes, worker.lease, metrics, pickups.pick_up
     )
-    follower = RunFollower(store, worker.journal, Followers(signals), recovery, runs.find_log)
+    followers = Followers(signals)
+    follower = RunFollower(store, worker.journal, followers, recovery, runs.find_log)
     streams = Seats(settings, "streams", metrics.note_streams)
     return ChatArea(
-        service=ChatService(store, worker.journal, runs, follower, board, streams),
+        service=ChatService(store, worker.journal, followers, runs, follower, board, streams),
         runs=runs,
         outcomes=outcomes,
         recovery=recovery,
@@ -269,6 +274,7 @@ def _add_chores(state: AppState) -> None:
     chores.add(state.keys.usage.flush)
     chores.add(outcomes.retry)
     chores.add(chat.recovery.recover, every_s=1.0)
+    worker.signals.subscribe(FREE_RUNS, lambda payload: chores.hasten(chat.recovery.recover))
     chores.add(lambda: reject_expired(state.db), every_s=5.0)
     chores.add(
         lambda: chat.recovery.end_forgotten(lambda run: runs.knows(run) or outcomes.keeps(run.id))

@@ -131,7 +131,7 @@ class Resumption:
     :param step: That of the checkpoint.
     :param messages: Those of all checkpoints, in order; the last one has calls.
     :param results: The results of these calls that are known, by the ids of the calls.
-    :param shown: The ids of the calls that clients have been shown.
+    :param shown: The ids of the calls that clients have been shown; None: the calls are new.
     :param pending: The ids of calls that a person must approve and that have not begun.
     :param decisions: What was decided of these.
     """
@@ -139,7 +139,7 @@ class Resumption:
     step: int
     messages: Sequence[ModelMessage]
     results: Mapping[str, str] = field(default_factory=dict)
-    shown: Collection[str] = ()
+    shown: Collection[str] | None = ()
     pending: Sequence[str] = ()
     decisions: Mapping[str, Decision] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from ..errors import ApiError
 from ..events import Event, decode_event, encode_event
 from ..idempotency import TurnExists
 from ..runlog.journal import Journal
-from ..runlog.reading import LogReader, RunReader
+from ..runlog.reading import Followers, LogReader, RunReader
 from ..runtime.threads import let_others_run
 from .resuming.following import RunFollower
 from .turns.running import Runs
@@ -34,6 +34,7 @@ class ChatService:
         self,
         store: Store,
         journal: Journal,
+        followers: Followers,
         runs: Runs,
         follower: RunFollower,
         board: Board,
@@ -41,6 +42,7 @@ class ChatService:
     ) -> None:
         self._store = store
         self._journal = journal
+        self._followers = followers
         self._runs = runs
         self._follower = follower
         self._board = board
@@ -62,7 +64,7 @@ class ChatService:
                 turn.run_id,
                 turn.session.session_id,
                 turn.session.id,
-                LogReader(turn.log, self._journal),
+                LogReader(turn.log, self._journal, self._followers),
                 seat,
                 known_message=turn.user_message,
             )
@@ -119,14 +121,12 @@ class ChatService:
         reader: RunReader,
         seat: Seat,
         *,
-        local: bool = True,
         known_message: int | None = None,
         lead: list[Numbered] | None = None,
     ) -> Watch:
         """Return a watch of what a reader reads, and of what is pushed into the session.
 
         :param session: The session's number.
-        :param local: Whether the run is this worker's own.
         :param known_message: The newest message that the client knows of.
         :param lead: Events to show first.
         """
@@ -140,7 +140,7 @@ class ChatService:
             pushes=self._board.open(session, waiter, known_message),
             waiter=waiter,
             seat=seat,
-            is_leaving=lambda: not local and runs.draining,
+            is_leaving=lambda: runs.leaving,
             lead=lead,
         )
 
@@ -166,7 +166,6 @@ class ChatService:
             run.session,
             self._follower.follow(run, after),
             seat,
-            local=self._runs.find_log(run.run_id) is not None,
             known_message=known_message,
             lead=lead,
         )

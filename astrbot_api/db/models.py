@@ -365,10 +365,14 @@ _index(
 
 
 class Worker(Table):
-    """A process that runs turns, and until when it is surely alive."""
+    """A process that runs turns, and until when it is surely alive.
+
+    ``stopping`` is 1 once it takes no more of other workers.
+    """
 
     worker_id = TextField(primary_key=True)
     lease_until = DoubleField()
+    stopping = Whole(default=0, constraints=_ZERO)
 
 
 class Attachment(Table):

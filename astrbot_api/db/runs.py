@@ -16,6 +16,12 @@ from .prepared import Prepared, equals, insert, param, params
 #: Workers whose lease lasts at the time ``now``.
 LIVING_WORKERS = Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
 
+#: The ``worker_id`` of a run that any worker may take.
+NOBODY = ""
+
+#: The same, and no call of its last step was begun. It is gone as soon as a worker takes the run.
+BEFORE_CALLS = "before calls"
+
 _COLUMNS = (
     Run.id, Run.run_id, Run.session, Run.key_id, Run.worker_id, Run.status, Run.error_code,
     Run.user_message, Run.bot_message, Run.llm_checkpoint_id,
@@ -81,6 +87,17 @@ _WAIT = Prepared(
 
 # Of nobody: the next worker that looks takes it.
 _RELEASE = Prepared(Run.update(status="running", worker_id="").where(equals(Run.id) & RUN_WAITING))
+
+_HAND_OVER = Prepared(
+    Run.update(worker_id=param("to")).where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
+)
+
+_HEIR = Prepared(
+    Worker.select(Worker.worker_id)
+    .where(Worker.lease_until > param("now"))
+    .where((Worker.stopping == 0) & (Worker.worker_id != param("worker_id")))
+    .limit(1)
+)
 
 _HOLD = Prepared(Run.select(Run.id).where(equals(Run.id)).for_update())
 
@@ -158,6 +175,11 @@ class RunRow:
     session_id: str
     creator: str
     platform_id: str
+
+    @property
+    def given_up(self) -> bool:
+        """Whether no worker has it: it was put down or given up."""
+        return self.worker_id in (NOBODY, BEFORE_CALLS)
 
     @property
     def active(self) -> bool:
@@ -269,6 +291,17 @@ def list_waiting(db: peewee.Database, session: int) -> list[int]:
     return [number for (number,) in _LIST_WAITING.execute(db, session=session)]
 
 
+def hand_over(
+    db: peewee.Database, number: int, worker_id: str, *, before_calls: bool = False
+) -> bool:
+    """Let any worker take a run. False: it is not this worker's any more, or has ended.
+
+    :param before_calls: No call of its last step was begun.
+    """
+    to = BEFORE_CALLS if before_calls else NOBODY
+    return bool(_HAND_OVER.execute(db, id=number, worker_id=worker_id, to=to).rowcount)
+
+
 def find_request(db: peewee.Database, number: int) -> str | None:
     """Return what a run was asked for, as JSON; None: no other worker can go on with it."""
     row = _REQUEST.execute(db, id=number).fetchone()
@@ -365,6 +398,16 @@ def renew_lease(db: peewee.Database, worker_id: str, lease_s: float) -> None:
         .execute(db)
     )
     (Worker.update(lease_until=until).where(Worker.lease_until > until + _FAR_AHEAD_S).execute(db))
+
+
+def note_stopping(db: peewee.Database, worker_id: str) -> None:
+    """Say that a worker is about to stop: it takes over no runs."""
+    Worker.update(stopping=1).where(Worker.worker_id == worker_id).execute(db)
+
+
+def has_heir(db: peewee.Database, worker_id: str) -> bool:
+    """Return whether another worker lives, and stays, that takes a run over."""
+    return _HEIR.execute(db, now=time.time(), worker_id=worker_id).fetchone() is not None
 
 
 def find_silence_s(db: peewee.Database, worker_id: str, lease_s: float) -> float | None:

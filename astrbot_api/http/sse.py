@@ -20,6 +20,9 @@ _HEARTBEAT = b": heartbeat\n\n"
 #: Asks the client to come back soon: another worker continues the stream.
 _RETRY = b"retry: 1000\n\n"
 
+#: Why a stream of a protocol that cannot resume ends before its turn.
+LEAVING = "The server restarts. The turn goes on, and its answer will be in the session."
+
 #: With the charset: Python's requests, and others, take a text without one for ISO-8859-1.
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
@@ -67,6 +70,10 @@ class Rendering:
 
     def fail(self, error: StorageError) -> bytes:
         """Return the last frames when the events cannot be read."""
+        return _RETRY
+
+    def leave(self) -> bytes:
+        """Return the last frames when this worker stops before the turn has ended."""
         return _RETRY
 
 
@@ -179,7 +186,7 @@ class StreamBody:
             return b""
         if watched.leaving:
             self._over = True
-            return _RETRY
+            return self._rendering.leave()
         try:
             events = watched.take(self._heartbeat_s)
         except StorageError as error:

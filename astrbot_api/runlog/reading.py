@@ -40,21 +40,30 @@ class RunReader(Protocol):
 class LogReader:
     """Reads a run of this worker.
 
-    A reader that has fallen far behind reads the journal until it has caught up, and so does one
-    whose run another worker goes on with.
+    A reader that has fallen far behind reads the journal until it has caught up. One whose run
+    another worker goes on with follows it there.
 
     :param number: The last event that is known already; 0: none.
     """
 
-    def __init__(self, log: RunLog, journal: Journal, number: int = 0) -> None:
+    def __init__(
+        self, log: RunLog, journal: Journal, followers: Followers, number: int = 0
+    ) -> None:
         self._log = log
         self._journal = journal
+        self._followers = followers
+        self._waiters: set[threading.Event] = set()
+        self._follows = False
         self.number = number
         self.closed = False
 
     def read(self) -> list[bytes]:
         """Return the next events."""
         if self._log.lost:
+            if not self._follows:
+                self._follows = True
+                for waiter in self._waiters:
+                    self._followers.add(self._log.run, waiter)
             found = self._journal.read_after(self._log.run, self.number)
             self.number += len(found.events)
             self.closed = found.closed
@@ -69,11 +78,15 @@ class LogReader:
 
     def attach(self, waiter: threading.Event) -> None:
         """Have ``waiter`` set when there is something to read."""
+        self._waiters.add(waiter)
         self._log.add_waiter(waiter)
 
     def detach(self, waiter: threading.Event) -> None:
         """Forget the waiter."""
+        self._waiters.discard(waiter)
         self._log.discard_waiter(waiter)
+        if self._follows:
+            self._followers.discard(self._log.run, waiter)
 
 
 class JournalReader:

@@ -60,6 +60,9 @@ class Metrics:
         self._active = Gauge("runs_active", "Turns that run or wait.", ["state"], **live)
         self._runs = Counter("runs", "Turns that have ended.", ["status"], **own)
         self._checkpoints = Counter("run_checkpoints", "Steps of turns that were stored.", **own)
+        self._handovers = Counter(
+            "run_handovers", "Turns that a worker gave to another one as it stopped.", **own
+        )
         self._pickups = Counter(
             "run_pickups", "Turns that went on after their worker had died.", **own
         )
@@ -136,6 +139,10 @@ class Metrics:
     def note_checkpoint(self) -> None:
         """Count a step of a turn that was stored."""
         self._checkpoints.inc()
+
+    def note_handover(self) -> None:
+        """Count a turn that this worker, which stops, gave up."""
+        self._handovers.inc()
 
     def note_pickup(self, silent_s: float | None, *, rewound: bool) -> None:
         """Count a turn that goes on here after its worker died.

@@ -47,8 +47,8 @@ keepalive = 5
 #: Seconds without a sign of life of the hub until a worker is killed, with
 #: all its streams. No limit on how long a request takes.
 timeout = 60
-#: Seconds that running turns get when a worker must stop. Some seconds before
-#: the end, astrbot_api/server/stopping.py closes them with an `error` event.
+#: Seconds that a worker gets to stop: astrbot_api/server/stopping.py gives its turns to
+#: another one.
 graceful_timeout = _env_int("ASTRBOT_GRACEFUL_TIMEOUT_S", 30, 1)
 #: A peer on this machine is believed no path and no scheme: ASTRBOT_PROXY_HOPS says who is.
 forwarder_headers = ""
@@ -149,6 +149,13 @@ def on_exit(server):  # type: ignore[no-untyped-def]
     """Remove the figures of a server that has ended."""
     if _own_metrics_dir:
         shutil.rmtree(_own_metrics_dir[0], ignore_errors=True)
+
+
+def worker_int(worker):  # type: ignore[no-untyped-def]
+    """Stop at once, on INT or QUIT."""
+    from astrbot_api.server.stopping import stop_at_once
+
+    stop_at_once(worker)
 
 
 def worker_exit(server, worker):  # type: ignore[no-untyped-def]

@@ -46,6 +46,12 @@ class Chores:
         """Have something done every so many seconds. It must not take long."""
         self._chores.append(_Chore(job, every_s))
 
+    def hasten(self, job: Callable[[], object]) -> None:
+        """Do a chore with the next look, a quarter of a second from now at most."""
+        for chore in self._chores:
+            if chore.job == job:
+                chore.due_at = 0.0
+
     def start(self) -> None:
         """Begin in this process. Called again, it does nothing."""
         self._closed.get()

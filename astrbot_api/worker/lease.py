@@ -77,6 +77,22 @@ class WorkerLease:
         """Return this worker's id; the first call takes the lease."""
         return self._own.get().worker_id
 
+    def note_stopping(self) -> None:
+        """Have the others know that this worker is about to stop.
+
+        :raises StorageError: when that cannot be stored.
+        """
+        if worker_id := self.current_id:
+            self._store.write(lambda db: runs.note_stopping(db, worker_id))
+
+    def has_heir(self) -> bool:
+        """Return whether another worker lives that is not about to stop.
+
+        :raises StorageError: when the database cannot be read.
+        """
+        with self._store.read() as db:
+            return runs.has_heir(db, self.current_id)
+
     def close(self) -> None:
         """Give the lease back."""
         own = self._own.current

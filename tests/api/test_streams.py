@@ -11,7 +11,7 @@ from astrbot_api import events
 from astrbot_api.chat.watching.seats import Holder
 from astrbot_api.errors import ApiError
 from astrbot_api.runlog.log import RunLog
-from astrbot_api.runlog.reading import LogReader
+from astrbot_api.runlog.reading import Followers, LogReader
 
 from .conftest import Api
 
@@ -30,7 +30,8 @@ class _LateReader(LogReader):
     """
 
     def __init__(self, api: Api, log: RunLog) -> None:
-        super().__init__(log, api.state.worker.journal)
+        followers = Followers(api.state.worker.signals)
+        super().__init__(log, api.state.worker.journal, followers)
         self._run_log = log
 
     def attach(self, waiter: threading.Event) -> None:
@@ -61,7 +62,7 @@ def test_a_push_into_a_run_that_is_over_before_anybody_looks_is_shown(api: Api) 
         session = db.execute_sql("SELECT id FROM chat_session").fetchone()[0]
     log = RunLog(1, _AtOnce())
     seat = api.state.chat.streams.take(Holder("k"))
-    reader = LogReader(log, api.state.worker.journal)
+    reader = LogReader(log, api.state.worker.journal, Followers(api.state.worker.signals))
     stream = api.state.chat.service.watch("r", "s", session, reader, seat)
     headers = {"X-API-Key": api.key}
     body = {"umo": "webchat:FriendMessage:s", "message": "from outside"}

@@ -16,7 +16,7 @@ import pytest
 
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
-from ..servers import FAILED, Server, create_key, create_key_row, iter_events, run_cli, write_config
+from ..servers import Server, create_key, create_key_row, iter_events, run_cli, write_config
 from ..waiting import wait_for
 from .crowd import chat_at_once
 
@@ -200,7 +200,7 @@ def test_a_session_does_not_wait_for_a_worker_that_died(
         assert events[-3]["data"] == "echo: ECHO alive", events
 
 
-def test_a_stopping_server_lets_turns_end_and_closes_the_rest_with_an_error(
+def test_a_stopping_server_lets_turns_end_and_leaves_the_rest_to_the_next_start(
     tmp_path: Path, fake_model: FakeOpenAI
 ) -> None:
     write_config(tmp_path, fake_model.base_url, agent="titles = false")
@@ -221,9 +221,8 @@ def test_a_stopping_server_lets_turns_end_and_closes_the_rest_with_an_error(
         ended, cut = (list(stream) for stream in streams)
         stopper.join(60)
     assert ended[-3]["type"] == "complete"
-    assert [one["type"] for one in cut[-4:]] == FAILED
-    assert cut[-4]["code"] == "run_interrupted"
-    assert "tok3" in _messages(tmp_path, "long")[-1]
+    # Its stream ends, and its client resumes with the next start: see test_rolling_restart.py.
+    assert cut[-1]["type"] == "plain"
     assert stopped == [0]
 
 

@@ -21,7 +21,7 @@ from astrbot_api.events import decode_event, encode_event
 from astrbot_api.runlog.journal import READ_LIMIT, Journal, Piece, Slice
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.runlog.opening import open_journal
-from astrbot_api.runlog.reading import LogReader
+from astrbot_api.runlog.reading import Followers, LogReader
 from astrbot_api.runlog.signals.signals import NoSignals
 from astrbot_api.runlog.sqlite_journal import SqliteJournal
 from astrbot_api.runlog.writer import JournalWriter
@@ -197,7 +197,7 @@ def test_a_reader_far_behind_reads_what_memory_no_longer_has(
     log.close()
     wait_for(lambda: log.closed)
     assert log.read_after(0) is None
-    reader, seen = LogReader(log, journal), []
+    reader, seen = LogReader(log, journal, Followers(NoSignals())), []
     while not reader.closed:
         seen += map(decode_event, reader.read())
     assert [one["data"][:2] for one in seen] == [f"{number:02}" for number in range(60)]
@@ -429,7 +429,7 @@ def test_the_readers_of_a_lost_log_read_the_journal(
     log.on_lost = lost.set
     log.append(events.plain("r", "one", streaming=True))
     wait_for(lambda: log.last_number == 1)
-    reader = LogReader(log, journal)
+    reader = LogReader(log, journal, Followers(NoSignals()))
     assert types_of(reader.read()) == ["plain"]
     assert journal.take_over(7, 1, 1, [events.rewind("r", 0, 3, again=True)])
     log.append(events.plain("r", "two", streaming=True))

@@ -10,31 +10,53 @@ import pytest
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from astrbot_api.server.stopping import close_app, find_state, start_watch, time_to_drain_s
+from astrbot_api.server.stopping import (
+    close_app,
+    find_state,
+    start_watch,
+    stop_at_once,
+    time_to_drain_s,
+)
 
 from ..waiting import LIMIT_S
 
 
 class Runs:
-    """Records the calls."""
+    """Records the calls.
 
-    def __init__(self) -> None:
+    :param heir: Whether another worker takes the turns.
+    """
+
+    def __init__(self, heir: bool = False) -> None:
         self.calls: list[str] = []
         self.drained = threading.Event()
+        self.left = threading.Event()
+        self.idle = threading.Event()
+        self.waited = threading.Event()
+        self.heir = heir
 
     def drain(self) -> None:
         self.calls.append("drain")
         self.drained.set()
 
-    def interrupt_all(self) -> None:
-        self.calls.append("interrupt_all")
+    def give_up_all(self) -> bool:
+        self.calls.append("give_up_all")
+        return self.heir
+
+    def leave(self) -> None:
+        self.calls.append("leave")
+        self.left.set()
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        self.waited.set()
+        return self.idle.wait(timeout_s)
 
 
 class State:
     """The part of an application's state that is used here."""
 
-    def __init__(self) -> None:
-        self.chat = SimpleNamespace(runs=Runs())
+    def __init__(self, heir: bool = False) -> None:
+        self.chat = SimpleNamespace(runs=Runs(heir))
         self.closed_within_s: list[float] = []
 
     def close(self, timeout_s: float) -> None:
@@ -51,19 +73,20 @@ def make_worker(application: Any, graceful_timeout: float = 30) -> SimpleNamespa
     return SimpleNamespace(
         alive=True,
         app=SimpleNamespace(callable=application),
-        cfg=SimpleNamespace(graceful_timeout=graceful_timeout),
+        cfg=SimpleNamespace(graceful_timeout=graceful_timeout, timeout=3600),
     )
 
 
-def test_a_stopping_worker_refuses_turns_and_then_ends_them() -> None:
-    state = State()
+@pytest.mark.parametrize("heir", [True, False])
+def test_a_stopping_worker_gives_its_turns_up_and_then_ends_its_streams(heir: bool) -> None:
+    state = State(heir)
     worker = make_worker(make_app(state), graceful_timeout=0.02)
     watch = start_watch(worker)
     assert watch is not None
     assert state.chat.runs.calls == []
     worker.alive = False
     watch.join(LIMIT_S)
-    assert state.chat.runs.calls == ["drain", "interrupt_all"]
+    assert state.chat.runs.calls == ["drain", "give_up_all", "leave"]
 
 
 def test_running_turns_get_the_time_until_shortly_before_the_kill() -> None:
@@ -72,13 +95,28 @@ def test_running_turns_get_the_time_until_shortly_before_the_kill() -> None:
     assert time_to_drain_s(1) == 0.5
 
 
-def test_a_worker_that_stops_refuses_turns_at_once() -> None:
+def test_a_worker_that_stops_gives_turns_up_from_then_on() -> None:
     state = State()
     worker = make_worker(make_app(state), graceful_timeout=3600)
     assert start_watch(worker) is not None
     worker.alive = False
     assert state.chat.runs.drained.wait(LIMIT_S)
     assert state.chat.runs.calls == ["drain"]
+
+
+def test_a_worker_without_clients_waits_for_its_turns_unless_it_is_to_stop_at_once() -> None:
+    for end in (lambda runs, worker: runs.idle.set(), lambda runs, worker: stop_at_once(worker)):
+        state = State()
+        worker = make_worker(make_app(state), graceful_timeout=3600)
+        start_watch(worker)
+        worker.alive = False
+        closer = threading.Thread(target=close_app, args=(worker,))
+        closer.start()
+        assert state.chat.runs.waited.wait(LIMIT_S)
+        assert state.closed_within_s == []
+        end(state.chat.runs, worker)
+        closer.join(LIMIT_S)
+        assert state.closed_within_s == [3.0]
 
 
 def test_an_application_inside_of_middleware_is_found() -> None:

@@ -55,7 +55,7 @@ class RunFollower:
         """
         local = self._find_log(run.run_id)
         if local is not None:
-            return LogReader(local, self._journal, after)
+            return LogReader(local, self._journal, self._followers, after)
         if not run.active and self._is_forgotten(run):
             return StoredReader(self._rebuild(run), after)
         reader = JournalReader(run.id, self._journal, self._followers, after)

@@ -88,7 +88,7 @@ class Pickups:
             here or elsewhere, or will be picked up later.
         :raises StorageError: when the database or the journal cannot be reached.
         """
-        lost = bool(run.worker_id) and run.pickups >= self._settings.max_pickups
+        lost = not run.given_up and run.pickups >= self._settings.max_pickups
         if lost or run.stop_requested_at is not None:
             return run
         try:
@@ -99,14 +99,15 @@ class Pickups:
         if not self._runs.has_room:
             return None
         silent_s, worker_id = self._find_silence(run), self._lease.get_worker_id()
-        died = bool(run.worker_id)  # else it was put down
+        died = not run.given_up
         if not self._store.write(lambda db: runs.take_run(db, run, worker_id, counted=died)):
             return None
         taken = replace(
             run, worker_id=worker_id, epoch=run.epoch + 1, pickups=run.pickups + int(died)
         )
         try:
-            turn, rewound = self._take_over(taken, stored)
+            before_calls = run.worker_id == runs.BEFORE_CALLS
+            turn, rewound = self._take_over(taken, stored, before_calls)
         except CannotGoOn as error:
             log.info("run %s cannot go on: %s", run.run_id, error)
             return taken
@@ -157,9 +158,10 @@ class Pickups:
             return self._own_agent_resumes
         return config.upstream is None or config.upstream.resumable
 
-    def _take_over(self, run: RunRow, stored: _Stored) -> tuple[OpenTurn, bool]:
+    def _take_over(self, run: RunRow, stored: _Stored, before_calls: bool) -> tuple[OpenTurn, bool]:
         """Make the turn of a run that is this worker's now; its first events are in the journal.
 
+        :param before_calls: Whether the calls of its last step were not begun.
         :returns: The turn, and whether something was taken back.
         :raises CannotGoOn: when its log has ended, or lacks a step.
         """
@@ -169,6 +171,7 @@ class Pickups:
             plan = make_plan(
                 run.run_id, seen, stored.steps, by_model=by_model,
                 streaming=stored.packed.request.streaming, approvals=stored.approvals,
+                before_calls=before_calls,
             )  # fmt: skip
             if self._journal.take_over(run.id, run.epoch, len(seen), plan.shown):
                 self._signals.publish(RUN_EVENTS, str(run.id))

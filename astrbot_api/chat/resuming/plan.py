@@ -43,6 +43,7 @@ def make_plan(
     by_model: bool,
     streaming: bool,
     approvals: Sequence[ApprovalRow] = (),
+    before_calls: bool = False,
 ) -> Plan:
     """Return how a run goes on.
 
@@ -50,6 +51,7 @@ def make_plan(
     :param by_model: Whether a model answers: then each tool call has a step that was stored.
     :param streaming: Whether text is shown as it comes.
     :param approvals: What people were asked in this run.
+    :param before_calls: Whether the calls of the last step were not begun.
     :raises CannotGoOn: when a tool may have been called of which nothing is stored.
     """
     last = steps[-1] if steps else None
@@ -69,7 +71,7 @@ def make_plan(
                 last.step,
                 [one for step in steps for one in step.messages],
                 results,
-                shown,
+                None if before_calls else shown,
                 **_read_approvals(last, approvals),
             ),
             reply=last.reply,

@@ -10,8 +10,15 @@ from typing import Any
 import peewee
 
 from ...agent.aside import CallTimedOut, TooManyAbandoned
-from ...agent.custom_agent import Agent, run_own_agent
-from ...agent.loop import AgentEvent, ApprovalNeeded, Checkpoint, Resumption, run_agent
+from ...agent.custom_agent import Agent, may_resume, run_own_agent
+from ...agent.loop import (
+    AgentEvent,
+    ApprovalNeeded,
+    Checkpoint,
+    Resumption,
+    ToolFinished,
+    run_agent,
+)
 from ...agent.provider import MediaDelta, ModelMessage, ModelOptions, Provider
 from ...agent.tools import ToolContext
 from ...config.agents import ProviderConfig
@@ -40,6 +47,7 @@ from ..context.thread import load_thread
 from .abilities import Abilities, TurnAbilities
 from .checkpoints import StepStore
 from .commands import Command, CommandContext, find_command
+from .handover import Handover
 from .outcome import Outcome, Outcomes, RunLost, describe_lost_reply
 from .reply import Reply
 from .sending import FileOutbox, Speaker
@@ -78,6 +86,7 @@ class Means:
     speaker: Speaker
     titles: TitleWriter
     upstreams: Upstreams
+    handover: Handover
     metrics: Metrics
     agent: Agent | None = None
 
@@ -98,6 +107,8 @@ class Answer:
         self._pictures: list[AttachmentRow] = []
         #: Ids of those that it was shown since the last checkpoint, message by message.
         self._seen_pictures: list[list[str]] = []
+        #: Ids of the calls of this step that have not answered.
+        self._calls: set[str] = set()
         self._observer: Callable[[Event], None] | None = None
         self._observe_reply: Callable[[str], None] | None = None
         self._reply = Reply(
@@ -119,8 +130,8 @@ class Answer:
             outcome = self._end_cancelled("interrupted")
         except Exception as error:
             outcome = self._end_failed(error)
-        if outcome is None:
-            return  # it waits for a person
+        if outcome is None or self._turn.log.lost:
+            return  # it waits for a person, or goes on elsewhere
         yield from self._reply.finish()
         if not outcome.direct:
             outcome = replace(outcome, steps=self._reply.to_steps())
@@ -174,7 +185,7 @@ class Answer:
         )  # fmt: skip
 
     def _run(self) -> Generator[Event, None, Outcome | None]:
-        """Yield what is said; return the outcome; None: the run was put down."""
+        """Yield what is said; return the outcome; None: the run was put down, or given up."""
         turn = self._turn
         abilities = self._means.abilities.begin_turn(turn.config, turn.to_context())
         self._observer = abilities.hooks.observer
@@ -182,6 +193,8 @@ class Answer:
         resumed = turn.resumed
         if command is not None and resumed and resumed.begun and not command.resumable:
             return self._end_cancelled("interrupted")
+        if not self._may_repeat(command):
+            turn.pinned.set()
         if command is not None:
             return _answer_directly(self._run_command(command, arguments, abilities))
         text = abilities.hooks.rewrite_message(turn.text)
@@ -194,6 +207,8 @@ class Answer:
         for step in self._iter_steps(abilities, text):
             if isinstance(step, Checkpoint):
                 self._save(step)
+                if not step.pending and self._give_up(before_calls=True):
+                    return None
                 continue
             if isinstance(step, ApprovalNeeded):
                 yield from self._show_files()
@@ -204,9 +219,31 @@ class Answer:
             if self._outbox.holds_files:
                 yield from self._show_files()
             yield from self._reply.take(step)
+            if self._ends_step(step) and self._give_up():
+                return None
         yield from self._show_files()
         self._observe_reply = abilities.hooks.observe_reply
         return Outcome("completed", content=self._reply.to_content())
+
+    def _may_repeat(self, command: Command | None) -> bool:
+        """Return whether the turn may be answered once more from its beginning."""
+        if command is not None:
+            return command.resumable
+        if self._means.agent is not None:
+            return may_resume(self._means.agent)
+        upstream = self._turn.config.upstream
+        return upstream is None or upstream.resumable
+
+    def _give_up(self, *, before_calls: bool = False) -> bool:
+        """Let another worker go on from here, as this one stops. Returns whether one does."""
+        return self._means.handover.try_at_rest(self._turn, before_calls=before_calls)
+
+    def _ends_step(self, event: AgentEvent) -> bool:
+        """Return whether an event is the last result of a step whose calls are stored."""
+        if not isinstance(event, ToolFinished) or event.id not in self._calls:
+            return False
+        self._calls.discard(event.id)
+        return not self._calls
 
     def _choose_commands(self, abilities: TurnAbilities) -> Mapping[str, Command]:
         """Return the commands that are answered here; an AstrBot has its own."""
@@ -263,6 +300,7 @@ class Answer:
         """Store where another worker can go on."""
         reply, self._seen_pictures, seen = self._reply, [], self._seen_pictures
         self._steps.save(checkpoint, reply.to_state(), reply.reasoning, seen)
+        self._calls = {one["id"] for one in checkpoint.messages[-1]["tool_calls"]}
         self._means.metrics.note_checkpoint()
 
     def _restore(self, resumed: Resumed) -> None:
@@ -275,6 +313,9 @@ class Answer:
         ]
         self._reply.restore(resumed.events, resumed.reply, steps)
         self._steps.skip(self._reply.reasoning)
+        if messages and resumed.at is not None:
+            calls = {one["id"] for one in messages[-1]["tool_calls"]}
+            self._calls = calls.difference(resumed.at.results)
         self._pictures = self._find_pictures(resumed.pictures)
         if resumed.at is not None and resumed.at.decisions:
             self._waits.begin_approved()

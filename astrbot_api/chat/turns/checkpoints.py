@@ -97,6 +97,8 @@ class StepStore:
             }
         )
         data = packed.decode() if len(packed) <= _MAX_BYTES else None
+        if data is None:
+            turn.pinned.set()
         event = turn.log.count_events()
 
         def job(db: peewee.Database) -> None:
@@ -112,6 +114,7 @@ class StepStore:
             if checkpoint.pending:
                 raise
             self._lacks_one = True
+            turn.pinned.set()
             log.warning("run %s cannot be picked up from here on: %s", turn.run_id, error)
 
 

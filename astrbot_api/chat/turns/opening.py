@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -123,19 +124,22 @@ class TurnOpener:
         replaces = again.bot.id if again and again.bot else None
         if request.entry is not None:
             request = _find_previous(db, request, request.entry, session.id)
+        packed = pack_request(
+            request, config, stored=user_message is not None, replaces=replaces,
+            traceparent=traceparent,
+        )  # fmt: skip
         number, ahead = runs.add_run(
             db, run_id, session.id, key_id=request.key_id, worker_id=worker_id,
-            user_message=user_message, checkpoint=checkpoint,
-            request=pack_request(
-                request, config, stored=user_message is not None, replaces=replaces,
-                traceparent=traceparent,
-            ),
+            user_message=user_message, checkpoint=checkpoint, request=packed,
         )  # fmt: skip
         self._check_queue(request, ahead)
         if request.entry is not None:
             _store_entry(db, request.entry, session.id, run_id)
         if request.kept:
             self._quotas.check_at_end(db, request.payer)
+        pinned = threading.Event()
+        if packed is None:
+            pinned.set()
         return OpenTurn(
             run_id=run_id,
             checkpoint=checkpoint,
@@ -151,6 +155,7 @@ class TurnOpener:
             log=RunLog(number, self._sink),
             sent=sent,
             replaces=replaces,
+            pinned=pinned,
         )
 
     def _store_user_message(

@@ -24,6 +24,7 @@ from ...runtime.metrics import Metrics
 from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current_span
 from .answering import Answer, Means
 from .commands import asks_to_stop
+from .handover import Handover
 from .opening import TurnOpener
 from .outcome import LOST, Outcome, RunLost
 from .turn import OpenTurn, TurnRequest
@@ -50,6 +51,7 @@ class Runs:
         *,
         opener: TurnOpener,
         means: Means,
+        handover: Handover,
         metrics: Metrics,
         tracing: Tracing = NO_TRACING,
     ) -> None:
@@ -61,11 +63,12 @@ class Runs:
         signals.subscribe(STOP_RUNS, lambda payload: self._cancel(payload.split()))
         self._opener = opener
         self._means = means
+        self._handover = handover
         self._outcomes = means.outcomes
         self._lock = threading.Lock()
         self._active: dict[str, OpenTurn] = {}
         self._waiting: dict[int, set[threading.Event]] = defaultdict(set)
-        self._draining = False
+        self._draining = self._closing = self._leaving = False
         self._idle = threading.Event()
         self._idle.set()
 
@@ -76,8 +79,13 @@ class Runs:
 
     @property
     def draining(self) -> bool:
-        """Whether this worker takes no more turns."""
+        """Whether this worker is about to stop."""
         return self._draining
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the streams of this worker must end: its time to stop is over."""
+        return self._leaving
 
     def find_log(self, run_id: str) -> RunLog | None:
         """Return the log of a turn that runs or waits in this worker."""
@@ -90,7 +98,7 @@ class Runs:
         :raises ApiError: ``server_busy`` or ``shutting_down`` when this worker
             takes no more, and whatever :meth:`TurnOpener.open` refuses.
         """
-        if self._draining:
+        if self._closing:
             raise ApiError(
                 "shutting_down", "The server is going down; try again.",
                 headers={"Retry-After": "1"},
@@ -185,13 +193,27 @@ class Runs:
         self._cancel(found)
 
     def drain(self) -> None:
-        """Take no new turns from now on."""
-        self._draining = True
+        """Give turns to other workers at their next step, and take none of others.
 
-    def interrupt_all(self) -> None:
-        """End every turn: what was said is stored, and its stream closed."""
-        for turn in list(self._active.values()):
-            turn.cancel.cancel("interrupted")
+        New ones are still taken: they come over connections that were open before.
+        """
+        self._draining = True
+        self._handover.begin()
+
+    def give_up_all(self) -> bool:
+        """Take no new turns, and let other workers, or the next start, go on with those here.
+
+        Turns that nobody could go on with end: what they said is stored.
+
+        :returns: Whether another worker takes them now.
+        """
+        self._draining = self._closing = True
+        self._handover.give_up(list(self._active.values()))
+        return self._handover.has_heir()
+
+    def leave(self) -> None:
+        """Have all streams end: their clients resume elsewhere."""
+        self._leaving = True
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until no turn is left. Returns whether that is so."""
@@ -204,16 +226,19 @@ class Runs:
         try:
             if turn.ahead:
                 began = time.monotonic()
-                self._wait_for_place(turn)
+                if not self._wait_for_place(turn):
+                    return
                 self._metrics.note_run(turn.run_id, "running")
                 self._metrics.note_queue_wait(time.monotonic() - began)
                 turn.span.add_event("astrbot.run.started")
             answer = Answer(self._means, turn)
             _write(turn, answer, answer.observe)
         except RunCancelled as error:
-            _write(turn, Answer(self._means, turn).end_unbegun(error.reason))
+            if not turn.log.lost:
+                _write(turn, Answer(self._means, turn).end_unbegun(error.reason))
         except RunLost:
-            self._drop(turn, Outcome("interrupted", "run_interrupted", LOST))
+            if not turn.log.lost:
+                self._drop(turn, Outcome("interrupted", "run_interrupted", LOST))
         except Exception:
             log.exception("run %s ended unforeseen", turn.run_id)
             message = f"The server failed; its log has the details under run {turn.run_id}."
@@ -246,9 +271,10 @@ class Runs:
             headers={"traceparent": traceparent} if traceparent else None,
         )
 
-    def _wait_for_place(self, turn: OpenTurn) -> None:
+    def _wait_for_place(self, turn: OpenTurn) -> bool:
         """Wait until no earlier turn of the session is left.
 
+        :returns: False: the turn was given up, as this worker stops.
         :raises RunCancelled: when the turn is cancelled while it waits.
         """
         session, woken = turn.session.id, threading.Event()
@@ -257,7 +283,10 @@ class Runs:
         try:
             with turn.cancel.on_cancel(woken.set):
                 while not self._may_begin(turn, woken):
+                    if self._handover.try_at_rest(turn):
+                        return False
                     woken.wait(_POLL_S)
+                return True
         finally:
             with self._lock:
                 self._waiting[session].discard(woken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -147,6 +148,7 @@ class OpenTurn:
     :param replaces: Number of the answer that goes when this turn's is stored.
     :param stopped: How many turns ahead of it a ``/stop`` has stopped.
     :param resumed: What another worker has done of it; None: it begins here.
+    :param pinned: Set once no other worker could go on with it.
     :param span: The turn, in a trace.
     """
 
@@ -167,6 +169,7 @@ class OpenTurn:
     replaces: int | None = None
     stopped: int = 0
     resumed: Resumed | None = None
+    pinned: threading.Event = field(default_factory=threading.Event)
     span: Span = NO_SPAN
 
     def list_first_events(self) -> list[Event]:

@@ -15,7 +15,7 @@ from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Numbered
 from ...errors import StorageError
 from ...events import MAX_LINE_BYTES, Event, decode_event, encode_line
-from ..sse import Rendering, frame
+from ..sse import LEAVING, Rendering, frame
 
 #: The version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
 PROTOCOL_VERSION = "1.0"
@@ -84,6 +84,10 @@ class AguiStream(Rendering):
     def fail(self, error: StorageError) -> bytes:
         """Return the frames that end a stream whose events cannot be read."""
         return self._fail("storage_error", str(error))
+
+    def leave(self) -> bytes:
+        """Return the frames that end a stream whose worker stops."""
+        return self._fail("run_interrupted", LEAVING)
 
     def _fail(self, code: str, message: str) -> bytes:
         return _frames([*self._close(), {"type": "RUN_ERROR", "message": message, "code": code}])

@@ -16,7 +16,7 @@ from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Numbered
 from ...errors import StorageError
 from ...events import Event, decode_event, encode_line
-from ..sse import Rendering, frame
+from ..sse import LEAVING, Rendering, frame
 
 #: Says which protocol a stream speaks. Source: ``ui-message-stream-headers.ts``.
 HEADERS = {"X-Vercel-AI-UI-Message-Stream": "v1"}
@@ -79,6 +79,10 @@ class UIMessageStream(Rendering):
     def fail(self, error: StorageError) -> bytes:
         """Return the frames that end a stream whose events cannot be read."""
         return self._fail(str(error))
+
+    def leave(self) -> bytes:
+        """Return the frames that end a stream whose worker stops."""
+        return self._fail(LEAVING)
 
     def _fail(self, message: str) -> bytes:
         return _frames([*self._close(), {"type": "error", "errorText": message}]) + _DONE

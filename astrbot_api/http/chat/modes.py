@@ -31,9 +31,18 @@ def iter_batches(watch: Watch, heartbeat_s: float) -> Iterator[list[Event]]:
     """Yield the run's new events each time, or nothing after a silence; close the watch.
 
     A database that is away makes a silence, too. What is pushed meanwhile is left out.
+
+    :raises ApiError: ``shutting_down`` when this worker stops before the turn has ended.
     """
     try:
         while not watch.ended:
+            if watch.leaving:
+                raise ApiError(
+                    "shutting_down",
+                    f"the server restarts; the turn goes on as run {watch.run_id}, and its answer "
+                    "will be in the session",
+                    headers={RUN_HEADER: watch.run_id}, retry_after_s=1,
+                )  # fmt: skip
             try:
                 batch = watch.take(heartbeat_s)
             except StorageError:  # the turn goes on, wherever it runs
@@ -47,7 +56,7 @@ def iter_batches(watch: Watch, heartbeat_s: float) -> Iterator[list[Event]]:
 def answer_blocking(watch: Watch) -> Response:
     """Wait for the turn's end and answer with all of it.
 
-    :raises ApiError: what made it fail, or ``turn_timeout``.
+    :raises ApiError: what made it fail, ``turn_timeout`` or ``shutting_down``.
     """
     settings = get_state().settings
     fold, asked = ReplyFold(), list[dict[str, Any]]()

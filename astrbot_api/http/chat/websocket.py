@@ -168,7 +168,7 @@ def _show(opened: OpenSocket, watch: Watch, session_id: str | int, message_id: s
     websocket = opened.websocket
     try:
         # A turn that waits for a person is shown further: the connection is there anyway.
-        while not watch.finished and not websocket.closed:
+        while not (watch.finished or watch.leaving or websocket.closed):
             for number, line in watch.take(1.0):
                 # A pushed message, which has no number, keeps its own.
                 own = message_id if number is not None else ""

@@ -7,7 +7,6 @@ from typing import Any
 import marshmallow as ma
 from flask import Response, request
 
-from ...errors import ApiError
 from ..auth import get_caller, get_holder, resolve_username
 from ..blueprint import ApiBlueprint
 from ..fields import Cursor, MaybeUsername
@@ -60,7 +59,6 @@ class InboxQuerySchema(ma.Schema):
 )
 @blp.raises(
     "missing_field", "invalid_request", "username_reserved", "too_many_streams", "server_busy",
-    "shutting_down",
 )  # fmt: skip
 def open_inbox(query: dict[str, Any]) -> Response:
     """Show every message of all sessions of a username, as it is stored.
@@ -79,10 +77,6 @@ def open_inbox(query: dict[str, Any]) -> Response:
     state, guard = get_state(), get_caller().guard
     if guard is not None:
         guard.rules.check_session("")  # it shows all sessions, not the key's one
-    if state.chat.runs.draining:
-        raise ApiError(
-            "shutting_down", "The server is going down; try again.", headers={"Retry-After": "1"}
-        )
     after = query["after"]
     if after is None:
         after = read_last_event_id(request, "a message")

@@ -18,7 +18,7 @@ from ...events import MAX_LINE_BYTES, Event, decode_event, encode_line
 from ...messages import parse_chat_message
 from ..auth import get_caller
 from ..conversation import find_config_id, get_rules
-from ..sse import Rendering, find_abort, frame
+from ..sse import LEAVING, Rendering, find_abort, frame
 from ..state import get_state
 from .messages import Call
 
@@ -157,6 +157,10 @@ class ChatAnswer(Rendering):
     def fail(self, error: StorageError) -> bytes:
         """Return the last frame when the events cannot be read."""
         return _message(describe_refusal(self.call, ApiError("storage_error", str(error))))
+
+    def leave(self) -> bytes:
+        """Return the last frame when this worker stops."""
+        return _message(describe_refusal(self.call, ApiError("run_interrupted", LEAVING)))
 
     def describe(self) -> dict[str, Any]:
         """Return the response with the result of the turn, short enough for a line."""

@@ -245,14 +245,15 @@ def _chat(call: Call, username: str, client_key: ClientKey | None) -> Answer:
         return describe_refusal(call, error)
     answer = ChatAnswer(call, watch.run_id, watch.session_id)
     until = time.monotonic() + settings.max_blocking_s
-    for batch in iter_batches(watch, settings.heartbeat_s):
-        for event in batch:
-            answer.fold.add(event)
-        if time.monotonic() > until and not watch.ended:
-            late = (
-                f"the turn takes longer than {settings.max_blocking_s:g} s; accept an event stream"
-            )
-            return describe_refusal(call, ApiError("turn_timeout", late))
+    late = f"the turn takes longer than {settings.max_blocking_s:g} s; accept an event stream"
+    try:
+        for batch in iter_batches(watch, settings.heartbeat_s):
+            for event in batch:
+                answer.fold.add(event)
+            if time.monotonic() > until and not watch.ended:
+                raise ApiError("turn_timeout", late)
+    except ApiError as error:
+        return describe_refusal(call, error)
     return answer.describe()
 
 

@@ -45,21 +45,22 @@ def wait_for_answer(
 
     :param leave: Called at the end, and when there is none in time.
     :param remedy: How the error for a turn that takes too long ends.
-    :raises ApiError: ``turn_timeout``.
+    :raises ApiError: ``turn_timeout`` or ``shutting_down``.
     """
     settings = get_state().settings
     until = time.monotonic() + settings.max_blocking_s
-    for batch in iter_batches(watch, settings.heartbeat_s):
-        for event in batch:
-            add(event)
-        if time.monotonic() > until and not watch.ended:
-            leave()
-            raise ApiError(
-                "turn_timeout",
-                f"the turn takes longer than {settings.max_blocking_s:g} s{remedy}",
-                headers=_DO_NOT_RETRY,
-            )
-    leave()
+    try:
+        for batch in iter_batches(watch, settings.heartbeat_s):
+            for event in batch:
+                add(event)
+            if time.monotonic() > until and not watch.ended:
+                late = f"the turn takes longer than {settings.max_blocking_s:g} s{remedy}"
+                raise ApiError("turn_timeout", late)
+    except ApiError as error:
+        error.headers.update(_DO_NOT_RETRY)
+        raise
+    finally:
+        leave()
 
 
 def raise_failure(error: Event | None, find_fault: Callable[[], str]) -> None:

@@ -15,7 +15,7 @@ from ...errors import STATUS_OF_CODE, StorageError
 from ...events import Event, decode_event, encode_line
 from ..continuing import ContinuedText
 from ..openai_errors import describe_failure
-from ..sse import Rendering, frame
+from ..sse import LEAVING, Rendering, frame
 
 _DONE = frame(b"[DONE]")
 
@@ -71,6 +71,10 @@ class Completion(Rendering):
     def fail(self, error: StorageError) -> bytes:
         """Return the frames that end a stream whose events cannot be read."""
         return self._fail("storage_error", str(error))
+
+    def leave(self) -> bytes:
+        """Return the frames that end a stream whose worker stops."""
+        return self._fail("run_interrupted", LEAVING)
 
     def find_fault(self) -> str:
         """Return what is wrong with the form of the whole answer; empty: nothing."""

@@ -17,7 +17,7 @@ from ...chat.watching.watch import Numbered
 from ...errors import StorageError
 from ...events import Event, decode_event, encode_line
 from ...messages import MEDIA_TYPES
-from ..sse import Rendering, frame
+from ..sse import LEAVING, Rendering, frame
 from . import items
 
 #: A run that waits for a person's yes; its streams end without a last event.
@@ -138,6 +138,13 @@ class ResponseFold(Rendering):
     def fail(self, error: StorageError) -> bytes:
         """Return the frames that end a stream whose events cannot be read."""
         self._emit("error", code="server_error", message=str(error), param=None)
+        return self._take_frames()
+
+    def leave(self) -> bytes:
+        """Return the frames that end a stream whose worker stops; one in the background resumes."""
+        if self.head["background"]:
+            return super(ResponseFold, self).leave()
+        self._emit("error", code="server_error", message=LEAVING, param=None)
         return self._take_frames()
 
     def add(self, event: Event) -> None:

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 RUN_EVENTS = "events"
 #: Runs (their ids, separated by blanks) are to be stopped.
 STOP_RUNS = "stop"
+#: A worker that stops has given runs up; the first worker that looks takes them.
+FREE_RUNS = "free"
 #: Messages were pushed into sessions (their numbers, separated by blanks).
 PUSHED = "push"
 

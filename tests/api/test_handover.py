@@ -1,0 +1,316 @@
+"""A worker that stops gives its runs to another one, and their clients notice nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from astrbot_api import ToolContext
+from astrbot_api.agent.loop import OUTCOME_UNKNOWN
+from astrbot_api.chat.turns import handover
+from astrbot_api.db.runs import BEFORE_CALLS, find_run
+from astrbot_api.testing.scripted_model import Step
+
+from ..servers import parse_events
+from ..waiting import LIMIT_S, wait_for
+from .test_pickup import _TEXT, Steps, Tools, Worker, make_worker, of_type, text_of
+
+__all__ = ["make_worker"]
+
+
+@pytest.fixture(autouse=True)
+def settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "_SETTLE_S", 0.0)
+    monkeypatch.setattr(handover, "_FRESH_S", 0.0)
+
+
+class Stream:
+    """A chat request of one client, which reads it to its end in a thread."""
+
+    def __init__(self, worker: Worker, path: str = "chat", **body: Any) -> None:
+        self.data = b""
+        self.run_id = ""
+        self.begun = threading.Event()
+        opened = worker.api.client.post(
+            f"/api/v1/{path}",
+            headers={"X-API-Key": worker.api.key},
+            json={"username": "alice", "session_id": "s", "message": "hi", **body},
+            buffered=False,
+        )
+        self._frames = opened.iter_encoded()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for frame in self._frames:
+            self.data += frame
+            if b"run_started" in self.data:
+                self.run_id = self.data.partition(b'"run_id":"')[2][:36].decode()
+                self.begun.set()
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return all events once the stream has ended."""
+        self._thread.join(LIMIT_S)
+        assert not self._thread.is_alive()
+        return parse_events(self.data)
+
+
+def make_heir(make_worker: Callable[..., Worker], script: Any, **options: Any) -> Worker:
+    """Return a worker that lives, and takes what is given up only when it is asked to."""
+    heir = make_worker(script, **options)
+    heir.api.state.worker.lease.get_worker_id()
+    heir.api.state.worker.chores.close()
+    return heir
+
+
+def worker_of(worker: Worker, run_id: str) -> str:
+    with worker.api.state.db.read() as db:
+        run = find_run(db, run_id)
+    assert run is not None
+    return run.worker_id
+
+
+def recover(worker: Worker) -> None:
+    worker.api.state.chat.recovery.recover()
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_run_goes_over_after_its_step_and_its_stream_goes_on(
+    make_worker: Callable[..., Worker], streaming: bool
+) -> None:
+    tools, steps = Tools(), Steps(2)
+    stopping = make_worker(steps, tools=tools.make())
+    heir = make_heir(make_worker, Steps(), tools=tools.make())
+    stream = Stream(stopping, enable_streaming=streaming)
+    assert steps.holding.wait(LIMIT_S)
+    stopping.api.state.chat.runs.drain()
+    steps.never.set()
+    wait_for(lambda: worker_of(heir, stream.run_id) == BEFORE_CALLS)
+    assert stopping.api.state.chat.runs.wait_until_idle(LIMIT_S)
+    recover(heir)
+    events = stream.read()
+    assert not of_type(events, "rewind")
+    assert text_of(events) == _TEXT
+    assert [one["type"] for one in events[-4:]] == [
+        "agent_stats", "complete", "message_saved", "end",
+    ]  # fmt: skip
+    assert events == heir.read(stream.run_id)
+    # The calls of the step had not begun, so the heir has made them.
+    assert (sorted(a for a, _ in tools.added), tools.looked) == ([1, 2, 3], 3)
+    assert len(stopping.model.seen) == len(heir.model.seen) == 2
+    figures = stopping.api.client.get("/metrics").get_data(as_text=True)
+    assert "astrbot_run_handovers_total 1.0" in figures
+    figures = heir.api.client.get("/metrics").get_data(as_text=True)
+    assert "astrbot_run_pickups_total 0.0" in figures
+
+
+def test_a_run_whose_tools_are_at_work_goes_over_after_their_last_result(
+    make_worker: Callable[..., Worker],
+) -> None:
+    tools = Tools()
+    tools.hold = threading.Event()
+    stopping = make_worker(Steps(), tools=tools.make())
+    heir = make_heir(make_worker, Steps(), tools=tools.make())
+    stream = Stream(stopping)
+    assert tools.holding.wait(LIMIT_S)
+    stopping.api.state.chat.runs.drain()
+    tools.hold.set()
+    wait_for(lambda: worker_of(heir, stream.run_id) == "")
+    recover(heir)
+    events = stream.read()
+    assert not of_type(events, "rewind")
+    assert text_of(events) == _TEXT
+    assert (sorted(a for a, _ in tools.added), tools.looked) == ([1, 2, 3], 3)
+
+
+def test_turns_that_wait_go_over_at_once_and_keep_their_order(
+    make_worker: Callable[..., Worker],
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def answer(messages: Any) -> Iterator[Step]:
+        begun.set()
+        yield go_on
+        yield f"to {messages[-1]['content']}"
+
+    stopping = make_worker(answer)
+    heir = make_heir(make_worker, lambda messages: f"to {messages[-1]['content']}")
+    first = Stream(stopping, message="first")
+    assert begun.wait(LIMIT_S)
+    assert first.begun.wait(LIMIT_S)
+    others = [Stream(stopping, message=f"next {number}") for number in range(2)]
+    assert all(one.begun.wait(LIMIT_S) for one in others)
+    stopping.api.state.chat.runs.drain()
+    for one in others:
+        wait_for(lambda one=one: worker_of(heir, one.run_id) == "")  # type: ignore[misc]
+    recover(heir)
+    assert worker_of(heir, first.run_id) != ""
+    go_on.set()
+    texts = [text_of(one.read()) for one in (first, *others)]
+    assert texts == ["to first", "to next 0", "to next 1"]
+    assert [len(seen) for seen in heir.model.seen] == [4, 6]
+
+
+def test_nothing_goes_over_where_no_other_worker_stays(make_worker: Callable[..., Worker]) -> None:
+    tools, steps = Tools(), Steps(2)
+    stopping = make_worker(steps, tools=tools.make())
+    other = make_heir(make_worker, "unused")
+    other.api.state.chat.runs.drain()
+    stream = Stream(stopping)
+    assert steps.holding.wait(LIMIT_S)
+    stopping.api.state.chat.runs.drain()
+    steps.never.set()
+    assert text_of(stream.read()) == _TEXT
+    assert len(stopping.model.seen) == 4
+    recover(other)
+    assert not other.model.seen
+
+
+def test_a_new_turn_is_taken_until_turns_are_given_up(make_worker: Callable[..., Worker]) -> None:
+    stopping = make_worker("Hello")
+    stopping.api.state.chat.runs.drain()
+    assert stopping.api.client.get("/readyz").status_code == 503
+    assert text_of(Stream(stopping).read()) == "Hello"
+    stopping.api.state.chat.runs.give_up_all()
+    refused = stopping.api.post_raw(b'{"username":"alice","message":"hi"}')
+    assert (refused.status_code, refused.get_json()["code"]) == (503, "shutting_down")
+
+
+def test_at_the_end_of_its_time_a_worker_gives_up_what_it_is_in_the_middle_of(
+    make_worker: Callable[..., Worker],
+) -> None:
+    tools, steps = Tools(), Steps(3)
+    stopping = make_worker(steps, tools=tools.make())
+    stream = Stream(stopping)
+    assert steps.holding.wait(LIMIT_S)
+    wait_for(lambda: b"say 3" in stream.data)
+    runs = stopping.api.state.chat.runs
+    runs.drain()
+    assert runs.give_up_all() is False
+    assert runs.wait_until_idle(LIMIT_S)
+    runs.leave()
+    seen = stream.read()
+    assert (seen[-1]["data"], stream.data[-13:]) == ("say 3. ", b"retry: 1000\n\n")
+    # The next start goes on; a client that resumes has all of it.
+    heir = make_heir(make_worker, Steps(), tools=tools.make())
+    recover(heir)
+    rest = heir.read(stream.run_id, len(seen))
+    assert len(of_type(rest, "rewind")) == 1
+    assert text_of([*seen, *rest]) == _TEXT
+    assert sorted(a for a, _ in tools.added) == [1, 2, 3]
+
+
+def test_a_call_in_the_middle_of_which_a_run_is_given_up_is_not_made_again(
+    make_worker: Callable[..., Worker],
+) -> None:
+    tools = Tools()
+    tools.hold = threading.Event()
+    stopping = make_worker(Steps(), tools=tools.make())
+    heir = make_heir(make_worker, Steps(), tools=tools.make())
+    stream = Stream(stopping)
+    assert tools.holding.wait(LIMIT_S)
+    wait_for(lambda: b"call2" in stream.data)
+    stopping.api.state.chat.runs.drain()
+    assert stopping.api.state.chat.runs.give_up_all() is True
+    recover(heir)
+    events = stream.read()
+    tools.hold.set()
+    assert sorted(a for a, _ in tools.added) == [1, 2, 3]
+    (shown,) = of_type(events, "complete")
+    assert OUTCOME_UNKNOWN in shown["data"]
+
+
+def test_a_run_that_nobody_can_go_on_with_ends_with_an_error(
+    make_worker: Callable[..., Worker],
+) -> None:
+    begun, never = threading.Event(), threading.Event()
+
+    def agent(messages: Any, context: ToolContext) -> Iterator[str]:
+        yield "one "
+        begun.set()
+        never.wait(LIMIT_S)
+        context.cancel.raise_if_cancelled()
+
+    stopping = make_worker("unused", agent=agent)
+    make_heir(make_worker, "unused")
+    stream = Stream(stopping)
+    assert begun.wait(LIMIT_S)
+    wait_for(lambda: b"one " in stream.data)
+    runs = stopping.api.state.chat.runs
+    runs.drain()
+    runs.give_up_all()
+    never.set()
+    events = stream.read()
+    assert [one["type"] for one in events[-4:]] == ["error", "complete", "message_saved", "end"]
+    assert events[-4]["code"] == "run_interrupted"
+
+
+def test_a_run_is_stopped_while_nobody_has_it(make_worker: Callable[..., Worker]) -> None:
+    steps = Steps(1)
+    stopping = make_worker(steps, tools=Tools().make())
+    stream = Stream(stopping)
+    assert steps.holding.wait(LIMIT_S)
+    wait_for(lambda: b"say 1" in stream.data)
+    stopping.api.state.chat.runs.give_up_all()
+    heir = make_heir(make_worker, "unused")
+    stopped = heir.api.client.post(
+        f"/api/v1/chat/runs/{stream.run_id}/stop",
+        headers={"X-API-Key": heir.api.key}, json={"username": "alice"},
+    )  # fmt: skip
+    assert stopped.status_code == 200
+    recover(heir)
+    assert [one["type"] for one in stream.read()[-3:]] == ["complete", "message_saved", "end"]
+    assert not heir.model.seen
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("openai/chat/completions", {"model": "default", "stream": True,
+         "metadata": {"session_id": "s"}, "messages": [{"role": "user", "content": "hi"}]},
+         b'"code":"run_interrupted"'),
+        ("openai/responses", {"model": "default", "stream": True, "input": "hi"},
+         b'"code":"server_error"'),
+        ("agui", {"threadId": "t", "runId": "r", "state": {}, "tools": [], "context": [],
+         "forwardedProps": {}, "messages": [{"id": "1", "role": "user", "content": "hi"}]},
+         b'"code":"run_interrupted"'),
+        ("aisdk", {"id": "c", "messages": [
+         {"id": "1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}]},
+         b'{"type":"error","errorText":"The server restarts.'),
+        ("chat", {"response_mode": "blocking"}, b'"code":"shutting_down"'),
+    ],
+)  # fmt: skip
+def test_a_client_that_cannot_resume_is_told_that_its_worker_leaves(
+    make_worker: Callable[..., Worker], path: str, body: dict[str, Any], said: bytes
+) -> None:
+    begun, never = threading.Event(), threading.Event()
+
+    def break_off(messages: Any) -> Iterator[Step]:
+        yield "one "
+        begun.set()
+        yield never
+
+    stopping = make_worker(break_off)
+    answers: list[bytes] = []
+
+    def ask() -> None:
+        answer = stopping.api.client.post(
+            f"/api/v1/{path}", headers={"Authorization": f"Bearer {stopping.api.key}"},
+            json={"username": "alice", "session_id": "s", "message": "hi", **body}
+            if path == "chat" else body,
+        )  # fmt: skip
+        answers.append(answer.get_data())
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    assert begun.wait(LIMIT_S), answers
+    stopping.api.state.chat.runs.give_up_all()
+    stopping.api.state.chat.runs.leave()
+    thread.join(LIMIT_S)
+    assert said in answers[0], answers
+    heir = make_heir(make_worker, "one two")
+    recover(heir)
+    wait_for(lambda: heir.api.count_rows("message") == 2)

@@ -1,0 +1,109 @@
+"""Two gevent workers are replaced while turns run, and their clients notice nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..servers import Server, create_key, iter_events
+from ..steps_app import CONFIG, expected_text
+from ..waiting import wait_for
+
+pytestmark = pytest.mark.e2e
+
+
+def start_server(data_dir: Path, graceful_s: int) -> Server:
+    """Start a server whose model waits in its second step for the file ``gate``."""
+    (data_dir / "configs").mkdir(exist_ok=True)
+    (data_dir / "configs" / "default.toml").write_text(CONFIG)
+    return Server(
+        data_dir, app="tests.steps_app:create_steps_app()",
+        ASTRBOT_GRACEFUL_TIMEOUT_S=str(graceful_s),
+        ASTRBOT_TEST_CALLS=str(data_dir / "calls"), ASTRBOT_TEST_GATE=str(data_dir / "gate"),
+    )  # fmt: skip
+
+
+def list_staying(data_dir: Path) -> set[str]:
+    """Return the ids of the workers that are not about to stop."""
+    with closing(sqlite3.connect(data_dir / "astrbot.db")) as db:
+        return {one for (one,) in db.execute("SELECT worker_id FROM worker WHERE stopping = 0")}
+
+
+def test_a_rolling_restart_is_seen_by_no_client(tmp_path: Path) -> None:
+    with start_server(tmp_path, graceful_s=60) as server:
+        _restart_under_load(server, tmp_path)
+
+
+def _restart_under_load(server: Server, tmp_path: Path) -> None:
+    key, count = create_key(tmp_path, "chat"), 20
+    begun = threading.Barrier(count + 1)
+
+    def chat(number: int) -> list[dict[str, Any]]:
+        body = {"username": "a", "session_id": f"r{number}", "message": "STEPS=6 DELAY=50"}
+        opened = server.open_chat(key, body)
+        assert opened.status == 200, opened.data
+        events, waiting = [], True
+        for event in iter_events(opened):
+            events.append(event)
+            if waiting and event["type"] == "plain":
+                waiting = False
+                begun.wait(60)
+        return events
+
+    with ThreadPoolExecutor(count) as pool:
+        chats = [pool.submit(chat, number) for number in range(count)]
+        begun.wait(60)
+        workers, ids = set(server.list_workers()), list_staying(tmp_path)
+        os.kill(server.process.pid, signal.SIGHUP)
+        wait_for(lambda: list_staying(tmp_path) - ids and not list_staying(tmp_path) & ids)
+        (tmp_path / "gate").touch()
+        turns = [one.result() for one in chats]
+        wait_for(lambda: not workers & set(server.list_workers()))
+    for events in turns:
+        kinds = [one["type"] for one in events]
+        assert kinds[-4:] == ["agent_stats", "complete", "message_saved", "end"]
+        assert "rewind" not in kinds
+        shown = "".join(
+            one["data"] for one in events if one["type"] == "plain" and one["chain_type"] is None
+        )
+        assert shown == events[-3]["data"] == expected_text(6)
+    calls = Counter((tmp_path / "calls").read_text().split())
+    assert (len(calls), set(calls.values())) == (count * 5, {1})
+    log = server.read_log()
+    assert log.count("is given up by worker") == log.count(" goes on from step ") > 0
+
+
+def test_a_turn_that_outlasts_a_stop_goes_on_at_the_next_start(tmp_path: Path) -> None:
+    key = create_key(tmp_path, "chat")
+    with start_server(tmp_path, graceful_s=2) as server:
+        opened = server.open_chat(key, {"username": "a", "message": "STEPS=2"})
+        events = iter_events(opened)
+        seen = [next(events) for _ in range(5)]
+        stopped: list[int] = []
+        stopper = threading.Thread(target=lambda: stopped.append(server.stop()))
+        stopper.start()
+        seen += events
+        stopper.join(60)
+        assert stopped == [0]
+    assert "error" not in [one["type"] for one in seen]
+    run_id = seen[2]["data"]["run_id"]
+    (tmp_path / "gate").touch()
+    with start_server(tmp_path, graceful_s=2) as server:
+        # Nobody asks: it goes on by itself.
+        wait_for(lambda: f"run {run_id} goes on from" in server.read_log())
+        opened = server.request(
+            "GET", f"/api/v1/chat/runs/{run_id}/stream?after={len(seen)}", key,
+            preload_content=False,
+        )  # fmt: skip
+        rest = list(iter_events(opened))
+        assert rest[0]["type"] == "rewind"
+        assert rest[-3]["data"] == expected_text(2)
