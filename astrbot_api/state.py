@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .chat.removal import SessionRemover
+from .chat.resuming.deciding import Decisions
 from .chat.resuming.recovery import Recovery
 from .chat.service import ChatService
 from .chat.turns.outcome import Outcomes
@@ -76,6 +77,7 @@ class ChatArea:
     runs: Runs
     outcomes: Outcomes
     recovery: Recovery
+    decisions: Decisions
     streams: Seats
     pushes: Board
     inbox: InboxFeed

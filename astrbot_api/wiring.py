@@ -17,6 +17,7 @@ from .chat.context.media import MediaReader
 from .chat.context.transcription import Transcriber
 from .chat.pushing import Pusher
 from .chat.removal import SessionRemover
+from .chat.resuming.deciding import Decisions
 from .chat.resuming.following import RunFollower
 from .chat.resuming.pickup import Pickups
 from .chat.resuming.recovery import Recovery, prune_journal
@@ -229,6 +230,7 @@ def _build_chat(
         attachments=files,
         media=MediaReader(store, files, FileReader(files, worker.aside), Transcriber(store)),
         outcomes=outcomes,
+        announcer=announcer,
         speaker=Speaker(settings, store, pusher, outbox.wake),
         titles=TitleWriter(store),
         upstreams=agents.upstreams,
@@ -260,6 +262,7 @@ def _build_chat(
         runs=runs,
         outcomes=outcomes,
         recovery=recovery,
+        decisions=Decisions(store, recovery),
         streams=streams,
         pushes=board,
         inbox=InboxFeed(settings, store, signals, board, lambda: runs.draining),

@@ -8,9 +8,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
+from ..db.approvals import has_pending
 from ..db.runs import RunRow, find_run
 from ..db.store import Store
-from ..errors import ApiError
+from ..errors import ApiError, StorageError
 from ..events import Event, decode_event, encode_event
 from ..idempotency import TurnExists
 from ..runlog.journal import Journal
@@ -141,8 +142,18 @@ class ChatService:
             waiter=waiter,
             seat=seat,
             is_leaving=lambda: runs.leaving,
+            waits=lambda: self._waits_for_person(run_id),
             lead=lead,
         )
+
+    def _waits_for_person(self, run_id: str) -> bool:
+        """Return whether a call of a run that has asked is not decided yet."""
+        try:
+            with self._store.read() as db:
+                run = find_run(db, run_id)
+                return run is not None and has_pending(db, run.id)
+        except StorageError:
+            return True  # its client finds out when it resumes
 
     def _join(self, run_id: str, seat: Seat) -> Watch:
         with self._store.read() as db:

@@ -23,6 +23,7 @@ _RULES = {
     "bots": "Id of a bot that it may send through.",
     "umos": "UMO that it may send to; * stands for anything.",
     "tools": "Tool that its turns may use; * stands for anything.",
+    "approve": "Tool whose calls a person must approve; * stands for anything.",
     "addresses": "Network that its requests may come from, such as 10.0.0.0/8.",
     "requests_per_minute": "Most requests a minute.",
     "streams": "Most turns that run or wait at once.",

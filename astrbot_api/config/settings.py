@@ -251,6 +251,9 @@ class Settings:
     audit_days: int = _setting(
         90, "Time for which the audit, and the use of keys, is kept.", minimum=1, maximum=36500
     )
+    owner_approves: bool = _setting(
+        False, "Whether the owner may decide tool calls that wait in turns of other users."
+    )
     worker_lease_s: float = _setting(
         15.0,
         "Time after which another worker goes on with the turns of one that fell silent.",

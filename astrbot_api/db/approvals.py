@@ -42,12 +42,14 @@ def add_approval(
     tool: str,
     args: str,
     expires_at: int,
-) -> None:
-    """Store what is asked. Asked again after its worker died, it stays as it is."""
+) -> bool:
+    """Store what is asked. False: it was asked before its worker died, and stays as it is."""
+    known = RunApproval.select().where(RunApproval.approval_id == approval_id).exists(db)
     RunApproval.insert(
         approval_id=approval_id, run=run, call_id=call_id, tool=tool, args=args, status="pending",
         created_at=now_us(), expires_at=expires_at,
     ).on_conflict_ignore().execute(db)  # fmt: skip
+    return not known
 
 
 def list_approvals(db: peewee.Database, run: int) -> list[ApprovalRow]:

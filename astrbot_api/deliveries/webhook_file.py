@@ -18,7 +18,7 @@ from ..errors import SettingsError
 from .signing import check_secret
 
 #: Event types a webhook can subscribe to.
-EVENTS = ("message_stored", "run_ended", "delivery_failed")
+EVENTS = ("message_stored", "run_ended", "approval_required", "delivery_failed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,29 @@ class Announcer:
             traceparent,
         )
 
+    def approval_required(
+        self,
+        db: peewee.Database,
+        *,
+        run_id: str,
+        session_id: str,
+        username: str,
+        asked: Mapping[str, Any],
+        traceparent: str | None = None,
+    ) -> None:
+        """Queue that a tool call waits for a person.
+
+        :param asked: The call, as the event ``approval_required`` of a stream has it.
+        """
+        self.queue(
+            db,
+            "approval_required",
+            lambda: {
+                "run_id": run_id, "session_id": session_id, "username": username, **asked,
+            },
+            traceparent,
+        )  # fmt: skip
+
     def delivery_failed(self, db: peewee.Database, delivery: DeliveryRow, error: str) -> None:
         """Queue that a delivery to a messenger was given up."""
         if delivery.platform_id.startswith(EVENT_PREFIX):

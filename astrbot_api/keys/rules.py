@@ -36,6 +36,7 @@ class KeyRules:
     :param bots: Ids of the bots that it may send through.
     :param umos: Patterns of the targets that it may send to.
     :param tools: Patterns of the tools that its turns may use.
+    :param approve: Patterns of the tools whose calls a person must approve in its turns.
     :param addresses: Networks that its requests may come from.
     :param streams: Most turns that run or wait at once.
     :param upload_bytes: Most bytes that its attachments have together.
@@ -54,6 +55,7 @@ class KeyRules:
     bots: tuple[str, ...] | None = None
     umos: tuple[str, ...] | None = None
     tools: tuple[str, ...] | None = None
+    approve: tuple[str, ...] | None = None
     addresses: tuple[str, ...] | None = None
     requests_per_minute: int | None = None
     streams: int | None = None
@@ -173,7 +175,7 @@ _NUMBERS = frozenset(
         "stored_bytes", "sessions", "growth_bytes", "max_turns", "max_tokens",
     }
 )  # fmt: skip
-_LISTS = frozenset({"configs", "bots", "umos", "tools", "addresses"})
+_LISTS = frozenset({"configs", "bots", "umos", "tools", "approve", "addresses"})
 _TEXTS = frozenset({"username", "username_prefix", "default_username", "session_id"})
 _FLAGS = frozenset({"legacy_errors"})
 
@@ -264,6 +266,8 @@ def narrow_rules(rules: KeyRules, more: KeyRules) -> KeyRules:
         for item in fields(KeyRules)
         if getattr(more, item.name) is not None
     }
+    if more.approve is not None and rules.approve is not None:
+        changed["approve"] = tuple(dict.fromkeys((*rules.approve, *more.approve)))
     kept = replace(
         rules, requests_per_minute=None, streams=None, turns_per_day=None, tokens_per_day=None,
         max_turns=None, max_tokens=None,

@@ -9,16 +9,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from werkzeug.serving import make_server
 
 from astrbot_api import tool
 from astrbot_api.agent.loop import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ToolCallDelta
+from astrbot_api.db import keys
+from astrbot_api.keys.rules import KeyRules, narrow_rules
 from astrbot_api.testing.scripted_model import Step
 
 from ..servers import parse_events
 from ..waiting import wait_for
+from ..websocket import WebSocketClient, handshake
 from .conftest import Api
 from .dying import Death, end_leases
+from .test_owner_as_caller import PASSWORD, Owner
 from .test_pickup import Worker, make_worker  # noqa: F401
 
 
@@ -122,6 +127,25 @@ def test_a_call_is_made_once_it_is_approved(worker: Worker, shop: Shop) -> None:
         ).fetchall()
     assert rows == [("call_approved", "alice", 'pay {"amount":5}')]
     assert api.count_rows("run_approval") == api.count_rows("run_checkpoint") == 0
+
+
+def test_a_client_that_reads_from_the_beginning_does_not_stop_at_a_call_that_was_decided(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = worker.api
+    run_id, (asked,), _ = begin(api)
+    recovery = api.state.chat.recovery
+    with monkeypatch.context() as patched:
+        patched.setattr(recovery, "recover_run", lambda run_id: None)
+        patched.setattr(recovery, "_recover", lambda run: None)
+        assert decide(api, run_id, asked["id"], "approve").status_code == 200
+        path = f"/api/v1/chat/runs/{run_id}/stream?username=alice"
+        opened = api.client.get(path, headers={"X-API-Key": api.key}, buffered=False)
+        frames, seen = opened.iter_encoded(), b""
+        while b"approval_required" not in seen:
+            seen += next(frames)
+    recovery.recover()
+    assert complete_of(parse_events(seen + b"".join(frames))) == "I will pay.Results: ['paid 5']"
 
 
 def test_the_model_learns_of_a_rejection(worker: Worker, shop: Shop) -> None:
@@ -310,3 +334,92 @@ def test_a_run_that_waits_takes_less_than_two_kilobytes(
         tracemalloc.stop()
     assert held / count < 2048, f"{held / count:.0f} bytes a run"
     wait_for(lambda: not [one for one in threading.enumerate() if one.name == "run"])
+
+
+def test_a_key_may_have_tools_ask_that_else_do_not(
+    make_worker: Callable[..., Worker],  # noqa: F811
+) -> None:
+    calls: list[str] = []
+
+    @tool
+    def look() -> str:
+        """Look at the price."""
+        calls.append("look")
+        return "5"
+
+    def answer(messages: list[Any]) -> Iterator[Step]:
+        if messages[-1]["role"] == "tool":
+            yield messages[-1]["content"]
+        else:
+            yield ToolCallDelta(0, "c1", "look", "{}")
+
+    api = make_worker(answer, tools=[look]).api
+    assert complete_of(api.chat("go", session_id="free")) == "5"
+    rules = KeyRules(approve=("lo*",)).dump()
+    _, secret = api.state.db.write(
+        lambda db: keys.create_key(db, "asks", ["chat"], created_by="test", rules=rules)
+    )
+    careful = Api(api.app, api.model, secret)
+    asked = careful.chat("go", session_id="s")[-1]
+    assert (asked["type"], asked["data"]["tool"]) == ("approval_required", "look")
+    assert calls == ["look"]
+    run_id = asked["message_id"]
+    assert decide(careful, run_id, asked["data"]["id"], "approve").status_code == 200
+    assert complete_of(resume(careful, run_id, 0)) == "5"
+
+
+def test_a_session_key_asks_for_what_its_maker_asks_too() -> None:
+    maker, more = KeyRules(approve=("pay",)), KeyRules(approve=("look",))
+    assert narrow_rules(maker, more).approve == ("pay", "look")
+    assert narrow_rules(maker, KeyRules()).approve == ("pay",)
+
+
+@pytest.mark.parametrize("may", [False, True])
+def test_the_owner_decides_for_users_by_a_setting(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    shop: Shop,
+    *,
+    may: bool,
+) -> None:
+    options = {"admin_password": PASSWORD, "owner_approves": may}
+    api = make_worker(shop.answer, tools=shop.tools(), **options).api
+    run_id, (asked,), seen = begin(api)
+    answer = Owner(api).ask(
+        "POST", f"/api/v1/chat/runs/{run_id}/approvals/{asked['id']}", json={"decision": "approve"}
+    )
+    if not may:
+        assert (answer.status_code, answer.get_json()["code"]) == (403, "key_restricted")
+        assert describe(api, run_id)["status"] == "waiting"
+        return
+    assert answer.status_code == 200
+    assert complete_of(resume(api, run_id, seen)) == "I will pay.Results: ['paid 5']"
+    with api.state.db.read() as db:
+        rows = db.execute_sql("SELECT actor FROM audit WHERE action = 'call_approved'").fetchall()
+    assert rows == [("astrbot",)]
+
+
+def test_a_websocket_decides_and_shows_how_the_turn_goes_on(worker: Worker, shop: Shop) -> None:
+    server = make_server("127.0.0.1", 0, worker.api.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with WebSocketClient(server.server_port, handshake(worker.api.key)) as client:
+            client.send({"t": "send", "username": "alice", "session_id": "s", "message": "buy"})
+            while (asked := client.receive())["type"] != "approval_required":
+                pass
+            wrong = {"t": "decide", "username": "alice", "run_id": asked["message_id"]}
+            client.send({**wrong, "id": asked["data"]["id"], "decision": "maybe"})
+            refused = client.receive()
+            assert (refused["code"], refused["data"][:8]) == ("INVALID_MESSAGE", "decision")
+            client.send({**wrong, "id": asked["data"]["id"], "decision": "approve"})
+            frames = [client.receive()]
+            while frames[-1]["type"] != "end":
+                frames.append(client.receive())
+        decided = next(one for one in frames if one["type"] == "decided")
+        assert decided["data"] == {"id": asked["data"]["id"], "pending": 0}
+        said = next(one["data"] for one in frames if one["type"] == "complete")
+        assert said == "I will pay.Results: ['paid 5']"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(30)

@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
+from astrbot_api import tool
+from astrbot_api.agent.provider import ToolCallDelta
 from astrbot_api.config import watched as watchedfile
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.deliveries.signing import verify
@@ -57,7 +59,7 @@ def receiver() -> Iterator[Receiver]:
 def make_webhook_app(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..., Api]]:
     made: list[Api] = []
 
-    def make(lines: str = "", **settings: Any) -> Api:
+    def make(lines: str = "", script: Any = "Hello", **settings: Any) -> Api:
         (tmp_path / "bots.toml").write_text('[[bot]]\nid = "bot1"\ntype = "fake"\n')
         text = _FILE.format(url=receiver.url, secret=SECRET) + lines
         (tmp_path / "webhooks.toml").write_text(text)
@@ -68,13 +70,32 @@ def make_webhook_app(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..
 
         messenger.before_part = refuse
         settings = {"im_retry_s": 0.01, "im_max_attempts": 3, **settings}
-        app = make_app(data_dir=tmp_path, adapters={"fake": messenger}, **settings)
+        app = make_app(script, data_dir=tmp_path, adapters={"fake": messenger}, **settings)
         made.append(Api(app.app, app.model, app.key))
         return made[-1]
 
     yield make
     for api in made:
         api.close()
+
+
+def test_a_call_that_waits_for_a_person_is_an_event(
+    make_webhook_app: Any, receiver: Receiver
+) -> None:
+    @tool(needs_approval=True)
+    def pay(amount: int) -> str:
+        """Pay an amount."""
+        return f"paid {amount}"
+
+    call = [ToolCallDelta(0, "c1", "pay", '{"amount": 5}')]
+    api = make_webhook_app('events = ["approval_required"]\n', call, tools=[pay])
+    asked = api.chat("buy", session_id="room")[-1]
+    api.state.im.outbox.wake()
+    receiver.wait_for_messages(1)
+    assert receiver.types() == ["approval_required"]
+    assert receiver.messages[0]["data"] == {
+        "run_id": asked["message_id"], "session_id": "room", "username": "alice", **asked["data"],
+    }  # fmt: skip
 
 
 def test_a_turn_sends_events_of_itself_and_its_messages(

@@ -18,6 +18,7 @@ const LISTS = [
   ["bots", t("Bots"), t("Ids, one a line. Empty: all.")],
   ["umos", t("UMOs"), t("One a line; * stands for anything. Empty: all.")],
   ["tools", t("Tools"), t("Names, one a line; * stands for anything. Empty: all.")],
+  ["approve", t("Tools that ask first"), t("Names, one a line; * stands for anything. A person must approve their calls.")],
   ["addresses", t("Addresses"), t("Networks such as 10.0.0.0/8, one a line. Empty: from anywhere.")],
 ];
 

@@ -11,6 +11,7 @@ from ...agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolS
 from ...agent.tool_limits import ToolLimits
 from ...agent.tools import Tool, Toolbox
 from ...config.agents import AgentConfig
+from ...keys.rules import NO_RULES, KeyRules
 from ...plugins.commands import Command, CommandContext
 from ...plugins.context import TurnContext
 from ...plugins.hooks import ConfigPlugins, TurnHooks
@@ -57,10 +58,11 @@ class Abilities:
         return TurnAbilities(config, chosen, hooks, commands, self)
 
     def make_toolbox(
-        self, config: AgentConfig, chosen: ConfigPlugins, key_allow: Sequence[str] = ("*",)
+        self, config: AgentConfig, chosen: ConfigPlugins, rules: KeyRules = NO_RULES
     ) -> Toolbox:
         """Return the tools that a config offers, the application's own first.
 
+        :param rules: Those of the key of the turn.
         Tools that are too many are left out from the end, and logged.
         """
         settings = config.tools
@@ -68,8 +70,8 @@ class Abilities:
             (*self._tools, *chosen.tools, *self._extra_tools(config)),
             allow=settings.allow,
             deny=settings.deny,
-            approve=settings.approve,
-            key_allow=key_allow,
+            approve=(*settings.approve, *(rules.approve or ())),
+            key_allow=("*",) if rules.tools is None else rules.tools,
             timeout_s=config.agent.tool_timeout_s,
             max_chars=config.agent.tool_output_chars,
             max_tools=settings.max_tools,
@@ -119,14 +121,12 @@ class TurnAbilities:
     commands: Mapping[str, Command]
     _all: Abilities
 
-    def make_toolbox(self, key_allow: Sequence[str] | None = None) -> Toolbox:
+    def make_toolbox(self, rules: KeyRules = NO_RULES) -> Toolbox:
         """Return the tools that the model is offered.
 
-        :param key_allow: Patterns of those that the key of the turn allows; None: all.
+        :param rules: Those of the key of the turn.
         """
-        return self._all.make_toolbox(
-            self.config, self.chosen, ("*",) if key_allow is None else key_allow
-        )
+        return self._all.make_toolbox(self.config, self.chosen, rules)
 
     def hook_provider(self, provider: Provider) -> Provider:
         """Return the provider with ``before_model`` in front of it."""

@@ -28,9 +28,11 @@ from ...db import runs, sessions
 from ...db.approvals import ApprovalRow
 from ...db.attachments import AttachmentRow, find_attachments
 from ...db.store import Store
+from ...deliveries.webhooks import Announcer
 from ...errors import ProviderError, RunCancelled, StorageError, ToolError
 from ...events import Event
 from ...files.attachments import Attachments
+from ...keys.rules import NO_RULES
 from ...messages import Plain, Segment, plain_text
 from ...plugins.context import Handled
 from ...providers.registry import Providers
@@ -83,6 +85,7 @@ class Means:
     attachments: Attachments
     media: MediaReader
     outcomes: Outcomes
+    announcer: Announcer
     speaker: Speaker
     titles: TitleWriter
     upstreams: Upstreams
@@ -102,7 +105,7 @@ class Answer:
         )
         self._provider: Provider | None = None
         self._steps = StepStore(means.store, turn)
-        self._waits = Waits(means.settings, means.store, means.speaker, turn)
+        self._waits = Waits(means.settings, means.store, means.speaker, means.announcer, turn)
         #: Pictures that tools have sent and the model has not seen.
         self._pictures: list[AttachmentRow] = []
         #: Ids of those that it was shown since the last checkpoint, message by message.
@@ -357,7 +360,7 @@ class Answer:
         return run_agent(
             abilities.hook_provider(self._provider),
             conversation,
-            abilities.make_toolbox(guard.rules.tools if guard else None),
+            abilities.make_toolbox(guard.rules if guard else NO_RULES),
             context,
             options,
             max_steps=turn.config.agent.max_steps,

@@ -16,6 +16,7 @@ from ...db import approvals, runs
 from ...db.approvals import ApprovalRow
 from ...db.audit import AuditEntry
 from ...db.store import Store
+from ...deliveries.webhooks import Announcer
 from ...errors import ApiError, ToolError
 from ...events import Event
 from ...runtime.clock import now_us, to_iso
@@ -36,7 +37,15 @@ _MAX_SHOWN_CHARS = 1000
 class Waits:
     """Puts one turn down."""
 
-    def __init__(self, settings: Settings, store: Store, speaker: Speaker, turn: OpenTurn) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        speaker: Speaker,
+        announcer: Announcer,
+        turn: OpenTurn,
+    ) -> None:
+        self._announcer = announcer
         self._settings = settings
         self._store = store
         self._speaker = speaker
@@ -51,22 +60,31 @@ class Waits:
         turn = self._turn
         expires_at = now_us() + int(self._settings.approval_s * 1_000_000)
 
+        asked = [
+            events.approval_required(
+                turn.run_id, name_approval(turn.run_id, call), call.name, call.args,
+                to_iso(expires_at),
+            )
+            for call in needed.calls
+        ]  # fmt: skip
+
         def ask(db: peewee.Database) -> None:
             if not runs.is_owner(db, turn.number, turn.worker_id):
                 raise RunLost
-            for call in needed.calls:
-                approvals.add_approval(
-                    db, name_approval(turn.run_id, call), turn.number, call_id=call.id,
-                    tool=call.name, args=orjson.dumps(call.args).decode(), expires_at=expires_at,
-                )  # fmt: skip
+            for call, event in zip(needed.calls, asked, strict=True):
+                if approvals.add_approval(
+                    db, event["data"]["id"], turn.number, call_id=call.id, tool=call.name,
+                    args=orjson.dumps(call.args).decode(), expires_at=expires_at,
+                ):  # fmt: skip
+                    self._announcer.approval_required(
+                        db, run_id=turn.run_id, session_id=turn.session.session_id,
+                        username=turn.request.creator, asked=event["data"],
+                        traceparent=turn.span.to_traceparent(),
+                    )  # fmt: skip
 
         # Before the questions are shown: a client may answer at once.
         self._store.write(ask)
-        for call in needed.calls:
-            yield events.approval_required(
-                turn.run_id, name_approval(turn.run_id, call), call.name, call.args,
-                to_iso(expires_at),
-            )  # fmt: skip
+        yield from asked
         turn.log.wait_until_written(_JOURNAL_S)
 
         def put_down(db: peewee.Database) -> None:

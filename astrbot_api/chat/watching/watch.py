@@ -26,6 +26,7 @@ class Watch:
     :param session: The session's number.
     :param waiter: Set by ``reader`` and ``pushes`` when there is something to read.
     :param is_leaving: Whether another worker serves the client better, as this one stops.
+    :param waits: Whether something of the run is still to be decided by a person.
     :param lead: Events to show before all others.
     """
 
@@ -40,6 +41,7 @@ class Watch:
         waiter: threading.Event,
         seat: Seat,
         is_leaving: Callable[[], bool],
+        waits: Callable[[], bool],
         lead: list[Numbered] | None = None,
     ) -> None:
         self.run_id = run_id
@@ -50,6 +52,7 @@ class Watch:
         self._pushes = pushes
         self._waiter = waiter
         self._is_leaving = is_leaving
+        self._waits = waits
         self._lead = lead or []
         self._paused = False
         waiter.set()  # there may be something already
@@ -106,7 +109,8 @@ class Watch:
         first = self._reader.number + 1
         lines = self._reader.read()
         if lines:
-            self._paused = lines[-1].startswith(APPROVAL_REQUIRED)
+            # Not where it was decided a moment ago: then more is to come.
+            self._paused = lines[-1].startswith(APPROVAL_REQUIRED) and self._waits()
         if len(lines) >= READ_LIMIT or (lines and not begun):
             self._waiter.set()  # there may be more than one reading takes
         return list(enumerate(lines, first))

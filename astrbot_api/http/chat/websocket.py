@@ -17,11 +17,20 @@ from ...errors import ApiError, StorageError
 from ...events import decode_event
 from ..auth import check_username, get_caller, get_holder, require_scope
 from ..blueprint import ApiBlueprint
+from ..own_runs import decide_as_caller, find_run_to_decide
 from ..state import get_http_state, get_state
 from ..websocket.connection import POLICY, WebSocket, find_socket
 from ..websocket.sockets import OpenSocket
 from .schemas import read_turn_request
-from .websocket_frames import error_frame, event_frame, load_request, parse_frame, read_message_id
+from .websocket_frames import (
+    decided_frame,
+    error_frame,
+    event_frame,
+    load_decision,
+    load_request,
+    parse_frame,
+    read_message_id,
+)
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +69,8 @@ def open_websocket() -> Response:
     Send `{"t":"send"}` with the fields of chat beside it; the events of the
     turn come back as JSON frames, each with the `message_id` of its turn, and
     without `user_message_saved`. Several turns may run at once.
+    `{"t":"decide"}` with `run_id`, the `id` of an approval and the fields of a
+    decision approves or rejects a tool call, and gives `decided`.
     `{"t":"ping"}` gives `{"type":"pong"}`. A frame that is refused gives
     `{"type":"error","code","data"}` and the connection goes on; `code` is
     `BAD_USER`, `SESSION_ERROR`, `CONFIG_ERROR`, `INVALID_MESSAGE` or
@@ -126,6 +137,8 @@ def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
                 return _refuse(websocket, error)
             _dismiss(websocket, error)
             return False
+        if frame.get("t") == "decide":
+            return _decide(websocket, frame)
         _start(opened, frame)
     except (ApiError, StorageError) as error:
         return _refuse(websocket, error)
@@ -133,6 +146,14 @@ def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
         log.exception("a frame could not be answered")
         return _refuse(websocket, ApiError("internal_error", "The server failed."))
     return True
+
+
+def _decide(websocket: WebSocket, frame: dict[str, Any]) -> bool:
+    """Decide a tool call that waits; the turn goes on where it is shown."""
+    body = load_decision(frame)
+    run = find_run_to_decide(frame["run_id"], body["username"])
+    decided = decide_as_caller(run, frame["id"], body)
+    return websocket.send(orjson.dumps(decided_frame(frame, decided.left)).decode())
 
 
 def _start(opened: OpenSocket, frame: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from ...errors import ApiError
 from ...events import Event
 from ...messages import EMPTY_MESSAGE
 from ...runtime.bounded_json import JsonLimitError, load_json
+from ..own_runs import DecisionSchema
 from .schemas import ChatRequestSchema
 
 _CODES = {
@@ -29,6 +30,7 @@ _CODES = {
 }
 
 _REQUEST = ChatRequestSchema()
+_DECISION = DecisionSchema()
 
 #: What is kept of a client's own name for a turn, in characters.
 _MAX_ID_CHARS = 255
@@ -56,7 +58,7 @@ def parse_frame(raw: str | bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadFrame("INVALID_MESSAGE", "message must be an object")
     kind = value.get("t", "send")
-    if kind not in ("send", "ping"):
+    if kind not in ("send", "decide", "ping"):
         raise BadFrame("INVALID_MESSAGE", f"Unsupported message type: {str(kind)[:100]}")
     return value
 
@@ -81,6 +83,27 @@ def load_request(frame: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(body["message"], (str, list)):
         raise BadFrame("INVALID_MESSAGE", EMPTY_MESSAGE)
     return body
+
+
+def load_decision(frame: dict[str, Any]) -> dict[str, Any]:
+    """Check the fields of a ``decide`` frame: ``run_id``, ``id``, and those of a decision.
+
+    :raises BadFrame: for the first fault.
+    """
+    for name in ("run_id", "id"):
+        if not isinstance(frame.get(name), str):
+            raise BadFrame("INVALID_MESSAGE", f"Missing key: {name}")
+    try:
+        body: dict[str, Any] = _DECISION.load(frame)
+    except ma.ValidationError as error:
+        raise BadFrame("INVALID_MESSAGE", _first(error.messages_dict)) from error
+    return body
+
+
+def decided_frame(frame: dict[str, Any], pending: int) -> dict[str, Any]:
+    """Return the frame that confirms a decision."""
+    data = {"id": frame["id"], "pending": pending}
+    return {"type": "decided", "data": data, "message_id": frame["run_id"]}
 
 
 def error_frame(error: ApiError) -> dict[str, Any]:

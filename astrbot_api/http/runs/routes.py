@@ -5,26 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-import peewee
 from flask import Response, request
 
-from ...chat.turns.waiting import Decided, decide, describe_decision
-from ...db import approvals, messages, runs, sessions
+from ...db import approvals, messages, sessions
 from ...db.approvals import ApprovalRow
-from ...db.runs import RunRow
-from ...errors import ApiError
 from ...runtime.clock import to_iso
-from ..auth import check_username, get_caller, get_holder
+from ..auth import get_caller, get_holder
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..openapi.shapes import CHAT_EVENT
+from ..own_runs import (
+    DecisionSchema,
+    RunOwnerSchema,
+    decide_as_caller,
+    find_own_run,
+    find_run_to_decide,
+    find_sent_username,
+)
 from ..schemas import envelope_of
 from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
 from .schemas import (
     DecidedSchema,
-    DecisionSchema,
-    RunOwnerSchema,
     RunStateSchema,
     StopSchema,
     StreamQuerySchema,
@@ -140,7 +142,7 @@ def stop_run(body: dict[str, Any], run_id: str) -> Response:
 @blp.answers(envelope_of("DecisionAnswer", DecidedSchema()))
 @blp.raises(
     "run_not_found", "username_reserved", "session_of_another_user", "invalid_request",
-    "approval_not_found", "approval_decided", "missing_field", "malformed_json",
+    "approval_not_found", "approval_decided", "missing_field", "malformed_json", "key_restricted",
 )  # fmt: skip
 def decide_approval(body: dict[str, Any], run_id: str, approval_id: str) -> Response:
     """Approve or reject a tool call that waits for a person.
@@ -149,31 +151,8 @@ def decide_approval(body: dict[str, Any], run_id: str, approval_id: str) -> Resp
     What was approved is what the tool is called with, once. A rejection is
     reported to the model with your `comment`.
     """
-    arguments = body["arguments"]
-    if (body["decision"] == "edit") != (arguments is not None):
-        raise ApiError("invalid_request", "arguments belongs to the decision edit, and to no other")
-    run, state = find_own_run(run_id, body["username"]), get_state()
-    approved = body["decision"] != "reject"
-    text = "" if arguments is None else orjson.dumps(arguments).decode()
-
-    def job(db: peewee.Database) -> Decided:
-        decided = decide(
-            db, run.id, approval_id=approval_id[:_MAX_ID_CHARS], approved=approved,
-            arguments=text or None, comment=body["comment"] or None,
-        )  # fmt: skip
-        entry = describe_decision(
-            decided.calls[0], approved, actor=run.creator, address=request_address, arguments=text
-        )
-        entry.store(db)
-        return decided
-
-    request_address = request.remote_addr or ""
-    decided = state.db.write(job)
-    describe_decision(
-        decided.calls[0], approved, actor=run.creator, address=request_address, arguments=text
-    ).log()
-    if not decided.left:
-        state.chat.recovery.recover_run(run.run_id)
+    run = find_run_to_decide(run_id, body["username"])
+    decided = decide_as_caller(run, approval_id, body)
     return ok({"run_id": run.run_id, "pending": decided.left})
 
 
@@ -199,40 +178,10 @@ def stop_session(body: dict[str, Any], session_id: str) -> Response:
     those that were started with this API key.
     """
     state = get_state()
-    username = _find_username(body["username"])
+    username = find_sent_username(body["username"])
     with state.db.read() as db:
         session = sessions.find_session(db, session_id)
         if session is None or username:
             session = sessions.get_owned_session(db, session_id, username)
     key_id = None if username else get_caller().key_id
     return ok({"stopped_count": state.chat.runs.stop_session(session.id, key_id)})
-
-
-def find_own_run(run_id: str, username: str | None) -> RunRow:
-    """Return a run that the caller may see.
-
-    :param username: Must be the session's; without it, the run must be of the
-        caller's key.
-    :raises ApiError: ``run_not_found``, ``session_of_another_user`` or
-        ``username_reserved``.
-    """
-    username = _find_username(username)
-    with get_state().db.read() as db:
-        run = runs.find_run(db, run_id[:_MAX_ID_CHARS])
-    if run is None or (not username and run.key_id != get_caller().key_id):
-        raise ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
-    if username and run.creator != username:
-        raise ApiError("session_of_another_user", "session_id belongs to another username")
-    guard = get_caller().guard
-    if guard is not None:
-        guard.rules.check_username(run.creator)
-        guard.rules.check_session(run.session_id)
-    return run
-
-
-def _find_username(sent: str | None) -> str:
-    """Return the username of body or query, "" where there is none."""
-    username = (sent or request.args.get("username", "")).strip()
-    if username:
-        check_username(username)
-    return username

@@ -4,30 +4,11 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..fields import AnyObject, Text
+from ..own_runs import RunOwnerSchema
 
 _APPROVAL = "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10"
 _UUID = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
 _TIME = "2026-11-23T16:41:51.860786+00:00"
-
-
-class RunOwnerSchema(ma.Schema):
-    """Whose run it is."""
-
-    class Meta:
-        unknown = ma.EXCLUDE
-
-    username = Text(
-        load_default="",
-        allow_none=True,
-        metadata={
-            "description": (
-                "The username of the session. Without it, the run must have been started "
-                "with this API key."
-            ),
-            "example": "alice",
-        },
-    )
 
 
 class StreamQuerySchema(RunOwnerSchema):
@@ -80,39 +61,6 @@ class ApprovalSchema(ma.Schema):
         }
     )
     expires_at = _time("When it counts as rejected; ISO 8601, UTC.")
-
-
-class DecisionSchema(RunOwnerSchema):
-    """What a person decided of a tool call."""
-
-    decision = ma.fields.String(
-        required=True,
-        validate=ma.validate.OneOf(
-            ["approve", "reject", "edit"], error="decision must be approve, reject or edit"
-        ),
-        error_messages={"required": "Missing key: decision"},
-        metadata={
-            "description": "`edit` approves the call with other `arguments`.",
-            "example": "approve",
-        },
-    )
-    arguments = AnyObject(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": "With `edit` alone: what the tool is called with instead.",
-            "example": None,
-        },
-    )
-    comment = Text(
-        load_default="",
-        allow_none=True,
-        validate=ma.validate.Length(max=2000, error="comment has 2000 characters at most"),
-        metadata={
-            "description": "Why; the model is given it with a rejection.",
-            "example": "too much",
-        },
-    )
 
 
 class DecidedSchema(ma.Schema):

@@ -1,0 +1,143 @@
+"""Runs that a caller may see, and the tool calls in them that it may decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import marshmallow as ma
+import orjson
+from flask import request
+
+from ..chat.resuming.deciding import Verdict
+from ..chat.turns.waiting import Decided
+from ..db import runs
+from ..db.runs import RunRow
+from ..errors import ApiError
+from .auth import check_username, get_bound_username, get_caller
+from .fields import AnyObject, Text
+from .state import get_state
+
+#: Longest id that is looked up.
+_MAX_ID_CHARS = 255
+
+
+class RunOwnerSchema(ma.Schema):
+    """Whose run it is."""
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
+    username = Text(
+        load_default="",
+        allow_none=True,
+        metadata={
+            "description": (
+                "The username of the session. Without it, the run must have been started "
+                "with this API key."
+            ),
+            "example": "alice",
+        },
+    )
+
+
+class DecisionSchema(RunOwnerSchema):
+    """What a person decided of a tool call."""
+
+    decision = ma.fields.String(
+        required=True,
+        validate=ma.validate.OneOf(
+            ["approve", "reject", "edit"], error="decision must be approve, reject or edit"
+        ),
+        error_messages={"required": "Missing key: decision"},
+        metadata={
+            "description": "`edit` approves the call with other `arguments`.",
+            "example": "approve",
+        },
+    )
+    arguments = AnyObject(
+        load_default=None,
+        allow_none=True,
+        metadata={
+            "description": "With `edit` alone: what the tool is called with instead.",
+            "example": None,
+        },
+    )
+    comment = Text(
+        load_default="",
+        allow_none=True,
+        validate=ma.validate.Length(max=2000, error="comment has 2000 characters at most"),
+        metadata={
+            "description": "Why; the model is given it with a rejection.",
+            "example": "too much",
+        },
+    )
+
+
+def find_own_run(run_id: str, username: str | None) -> RunRow:
+    """Return a run that the caller may see.
+
+    :param username: Must be the session's; without it, the run must be of the
+        caller's key.
+    :raises ApiError: ``run_not_found``, ``session_of_another_user`` or
+        ``username_reserved``.
+    """
+    username = find_sent_username(username)
+    with get_state().db.read() as db:
+        run = runs.find_run(db, run_id[:_MAX_ID_CHARS])
+    if run is None or (not username and run.key_id != get_caller().key_id):
+        raise ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
+    if username and run.creator != username:
+        raise ApiError("session_of_another_user", "session_id belongs to another username")
+    guard = get_caller().guard
+    if guard is not None:
+        guard.rules.check_username(run.creator)
+        guard.rules.check_session(run.session_id)
+    return run
+
+
+def find_sent_username(sent: str | None) -> str:
+    """Return the username of body or query, "" where there is none."""
+    username = (sent or request.args.get("username", "")).strip()
+    if username:
+        check_username(username)
+    return username
+
+
+def find_run_to_decide(run_id: str, username: str | None) -> RunRow:
+    """Return a run whose calls the caller may decide.
+
+    :raises ApiError: as :func:`find_own_run`; ``key_restricted`` for the owner.
+    """
+    caller, state = get_caller(), get_state()
+    if not caller.is_owner:
+        return find_own_run(run_id, username)
+    with state.db.read() as db:
+        run = runs.find_run(db, run_id[:_MAX_ID_CHARS])
+    if run is None:
+        raise ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
+    if run.creator != get_bound_username() and not state.settings.owner_approves:
+        raise ApiError(
+            "key_restricted",
+            "the owner may decide for other users only with ASTRBOT_OWNER_APPROVES=1",
+        )
+    return run
+
+
+def decide_as_caller(run: RunRow, approval_id: str, body: Mapping[str, Any]) -> Decided:
+    """Decide a call of a run that the caller may decide.
+
+    :param body: As :class:`DecisionSchema` loads it.
+    :raises ApiError: ``invalid_request``, ``approval_not_found`` or ``approval_decided``.
+    """
+    arguments = body["arguments"]
+    if (body["decision"] == "edit") != (arguments is not None):
+        raise ApiError("invalid_request", "arguments belongs to the decision edit, and to no other")
+    verdict = Verdict(
+        body["decision"] != "reject",
+        arguments="" if arguments is None else orjson.dumps(arguments).decode(),
+        comment=body["comment"] or "",
+        actor=get_bound_username() or "" if get_caller().is_owner else run.creator,
+        address=request.remote_addr or "",
+    )
+    return get_state().chat.decisions.decide(run, approval_id[:_MAX_ID_CHARS], verdict)
