@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.test import TestResponse
 
 from astrbot_api import create_app
@@ -106,6 +108,25 @@ def make_scripted(
     yield make
     for api in made:
         api.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Api], int]]:
+    """Serve an application with Flask's own threaded server; return its port."""
+    servers: list[tuple[BaseWSGIServer, threading.Thread]] = []
+
+    def start(api: Api) -> int:
+        server = make_server("127.0.0.1", 0, api.app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return int(server.server_port)
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ with an id that :data:`VALUES` lacks, and a table that :func:`snapshot` does not
 from __future__ import annotations
 
 import io
+import json
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +46,7 @@ from astrbot_api.db.models import (
 )
 from astrbot_api.keys.rules import read_rules
 
+from ..websocket import WebSocketClient, handshake
 from .conftest import Api
 from .test_guard_rails import mint
 
@@ -54,7 +56,7 @@ SECRET = "only-for-the-victim"
 _SCOPES = (*keys.PUBLIC_SCOPES, "bot", "provider", "persona", "data", "plugin", "mcp", "skill")
 
 #: Operations that another test covers, and where.
-_ELSEWHERE = {"openChatWebSocket": "a test client has no socket: tests/contract/test_websocket.py"}
+_ELSEWHERE = {"openChatWebSocket": "a test client has no socket: see the tests of frames below"}
 
 #: Operations whose answer never ends: what comes at once is read.
 _PIECES = 4
@@ -230,6 +232,9 @@ def _deref(document: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any
     return follow
 
 
+#: Fields whose example names what this server has not: it would be refused before all else.
+_ABSENT = frozenset({"selected_provider", "selected_model"})
+
 #: Fields of which a request has one.
 _EXCLUSIVE = (
     ("umos", "umo"),
@@ -237,6 +242,28 @@ _EXCLUSIVE = (
     ("conversation", "previous_response_id"),
     ("message", "messages"),
 )
+
+
+def find_value(
+    operation: Operation, name: str, example: Any, own: Tenant, of: Mapping[str, Tenant]
+) -> Any:
+    find = operation.find_value(name)
+    return example if find is None else find(of.get(name, own))
+
+
+def make_json(operation: Operation, own: Tenant, of: Mapping[str, Tenant]) -> dict[str, Any]:
+    """Make the body of an operation; see :func:`send`."""
+    body = {
+        name: find_value(operation, name, example, own, of)
+        for name, example in operation.body.items()
+    }
+    # Either of two names of the same thing, as a client would send it.
+    for one, other in _EXCLUSIVE:
+        if one in body and other in body and of.get(one) is of.get(other):
+            del body[one]
+    return {
+        name: found for name, found in body.items() if found is not None and name not in _ABSENT
+    }
 
 
 def send(api: Api, operation: Operation, key: str, own: Tenant, of: Mapping[str, Tenant]) -> Any:
@@ -247,8 +274,7 @@ def send(api: Api, operation: Operation, key: str, own: Tenant, of: Mapping[str,
     """
 
     def value(name: str, example: Any) -> Any:
-        find = operation.find_value(name)
-        return example if find is None else find(of.get(name, own))
+        return find_value(operation, name, example, own, of)
 
     path, query, headers = operation.path, {}, {"X-API-Key": key}
     for name, place in operation.places.items():
@@ -264,11 +290,7 @@ def send(api: Api, operation: Operation, key: str, own: Tenant, of: Mapping[str,
     options: dict[str, Any] = {}
     body = {name: value(name, example) for name, example in operation.body.items()}
     if operation.kind == "application/json":
-        # Either of two names of the same thing, as a client would send it.
-        for one, other in _EXCLUSIVE:
-            if one in body and other in body and of.get(one) is of.get(other):
-                del body[one]
-        options["json"] = {name: found for name, found in body.items() if found is not None}
+        options["json"] = make_json(operation, own, of)
     elif operation.kind == "multipart/form-data":
         names = {"file": "a.txt", "chunk": "chunk"}
         options["data"] = {
@@ -532,6 +554,57 @@ def test_no_operation_touches_what_is_of_another_user_of_the_same_key(
         settle(world)
         with world.state.db.read() as db:
             assert snapshot(db, victim, counts=False) == before, operation.name
+
+
+def talk(port: int, key: str, frame: dict[str, Any]) -> str:
+    """Send a frame over a WebSocket of its own; return all that is answered."""
+    with WebSocketClient(port, handshake(key)) as client:
+        assert client.status == 101
+        client.send(frame)
+        said = [client.receive()]
+        while said[-1]["type"] not in ("end", "error"):
+            said.append(client.receive())
+        return json.dumps(said, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("who", ["key", "session key", "session key of the victim's"])
+def test_no_frame_touches_what_is_of_another(
+    world: Api,
+    victim: Tenant,
+    other: Tenant,
+    operations: list[Operation],
+    serve: Callable[[Api], int],
+    who: str,
+) -> None:
+    own, key = other, other.key if who == "key" else other.session_key
+    if who not in ("key", "session key"):
+        name = "victim-dora"
+        key = mint(world, victim.key, username=name).json["data"]["api_key"]
+        own = Tenant(name, key, victim.key_id, key)
+        own.ids = {name: str(uuid.uuid4()) for name in victim.ids} | {"message": "1"}
+    port, counts = serve(world), own is other
+    settle(world)
+    with world.state.db.read() as db:
+        before = snapshot(db, victim, counts=counts)
+    # A frame has the fields of the request that streams a turn.
+    (chat,) = (one for one in operations if (one.method, one.path) == ("POST", "/api/v1/chat"))
+    for sent in list_attacks(chat, victim):
+        frame = {"t": "send", **make_json(chat, own, sent)}
+        check_answer((101, talk(port, key, frame)), chat, sent)
+    settle(world)
+    with world.state.db.read() as db:
+        assert snapshot(db, victim, counts=counts) == before
+
+
+def test_a_frame_of_ones_own_is_answered(
+    world: Api, other: Tenant, operations: list[Operation], serve: Callable[[Api], int]
+) -> None:
+    """Else the test above would prove nothing."""
+    (chat,) = (one for one in operations if (one.method, one.path) == ("POST", "/api/v1/chat"))
+    fill(world, other)
+    said = talk(serve(world), other.key, {"t": "send", **make_json(chat, other, {})})
+    assert '"type": "end"' in said, said
+    assert '"type": "error"' not in said, said
 
 
 def test_a_revoked_key_opens_nothing(

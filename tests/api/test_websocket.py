@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from werkzeug.serving import BaseWSGIServer, make_server
 
 from astrbot_api.http.chat import websocket
 
 from ..waiting import wait_for
 from ..websocket import CLOSE, PONG, TEXT, WebSocketClient, handshake
 from .conftest import Api
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Api], int]]:
-    """Serve an application with Flask's own threaded server; return its port."""
-    servers: list[tuple[BaseWSGIServer, threading.Thread]] = []
-
-    def start(api: Api) -> int:
-        server = make_server("127.0.0.1", 0, api.app, threaded=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        servers.append((server, thread))
-        return int(server.server_port)
-
-    yield start
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_a_server_that_lends_no_socket_refuses_clearly(api: Api) -> None:
