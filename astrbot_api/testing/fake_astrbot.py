@@ -93,6 +93,14 @@ class FakeAstrBot(FakePlatform):
         self._sessions: dict[str, dict[str, Any]] = {}
         self._files: dict[str, tuple[str, bytes]] = {}
         self._runs: dict[str, _Run] = {}
+        self._replayed: dict[str, str] = {}
+
+    def replay(self, path: str, body: str) -> None:
+        """Answer requests to a path with what a real AstrBot answered, byte for byte.
+
+        :param body: A recorded stream or envelope; empty: answer as usual again.
+        """
+        self._replayed[path] = body
 
     def break_next(self, *after_events: int) -> None:
         """Cut the next chats' connections after so many events; their runs go on."""
@@ -108,6 +116,10 @@ class FakeAstrBot(FakePlatform):
         refused = self._refuse(request, scope)
         if refused is not None:
             return refused
+        if self._replayed.get(path):
+            body = self._replayed[path]
+            kind = self._sse if body.startswith("data: ") else "application/json"
+            return FakeAnswer(200, body.encode(), {"Content-Type": kind})
         if path == "/api/v1/chat":
             return self._chat(request)
         if path == "/api/v1/chat/sessions":
@@ -204,7 +216,10 @@ class FakeAstrBot(FakePlatform):
             run.finish()
 
     def _answer_message(self, run: _Run, text: str) -> None:
-        messages: list[dict[str, Any]] = [{"role": "user", "content": text}]
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": "You are a helpful assistant."},
+            {"role": "user", "content": text},
+        ]
         options, usage = ModelOptions(run.cancel), Usage()
         try:
             usage = self._ask(run, messages, options)

@@ -69,7 +69,7 @@ def test_text_thinking_and_stats_become_ours(
         "echo: THINK ECHO hello", "Let me think about it.",
     )  # fmt: skip
     (stats,) = [one for one in events if one["type"] == "agent_stats"]
-    assert stats["data"]["token_usage"] == {"input_other": 10, "input_cached": 0, "output": 2}
+    assert stats["data"]["token_usage"] == {"input_other": 20, "input_cached": 0, "output": 2}
     assert kinds_of(events)[-2:] == ["message_saved", "end"]
     assert astrbot.asked == [("alice", "s1", "THINK ECHO hello")]
 

@@ -113,7 +113,7 @@ def _pushed_row(rows: Events) -> Events:
     ]
 
 
-def _failed(message: str) -> Callable[[Events], Events]:
+def failed(message: str) -> Callable[[Events], Events]:
     """5: ``error`` before ``complete``, which has the error's text where nothing was said."""
 
     def change(events: Events) -> Events:
@@ -130,7 +130,7 @@ def _failed(message: str) -> Callable[[Events], Events]:
     return change
 
 
-def _marked(message: str, *, tokens_in: int = 0) -> Callable[[Events], Events]:
+def marked(message: str, *, tokens_in: int = 0) -> Callable[[Events], Events]:
     """5: what was said is stored, with the reason why there is no more.
 
     :param tokens_in: What the endpoint counted; the recorded server kept no
@@ -246,9 +246,9 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     # 21-chat-stream
     "tool-call-streaming-false": _WHOLE,
     "reasoning-shown-streaming-false": _WHOLE,
-    "provider-error-401": Change("5", _failed(_REFUSED_KEY), _marked(_REFUSED_KEY)),
-    "provider-drops-after-2-tokens": Change("5", _failed(_BROKE_OFF), _marked(_BROKE_OFF)),
-    "provider-empty-reply": Change("5", _failed(_NOTHING), _marked(_NOTHING, tokens_in=20)),
+    "provider-error-401": Change("5", failed(_REFUSED_KEY), marked(_REFUSED_KEY)),
+    "provider-drops-after-2-tokens": Change("5", failed(_BROKE_OFF), marked(_BROKE_OFF)),
+    "provider-empty-reply": Change("5", failed(_NOTHING), marked(_NOTHING, tokens_in=20)),
     "tool-sends-message": Change("7", rows=_pushed_row),
     "selected-provider-unknown": Refusal(
         "§3 and 16", 404, "provider_not_found", "selected_provider not found: no-such"

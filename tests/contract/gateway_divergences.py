@@ -1,0 +1,119 @@
+"""Where a server in front of an AstrBot differs from the recorded one on purpose.
+
+What is answered before AstrBot is asked differs as ``DIVERGENCES`` says. What AstrBot answered
+comes out as recorded, but for what is named here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from astrbot_api.upstream.reading import NO_ANSWER
+
+from .checking import SPECIAL, Check, Divergence
+from .divergences import DIVERGENCES, Change, Events, Refusal, failed, marked
+
+#: Cases that this server answers by itself as it answers them without an AstrBot.
+_OWN: dict[str, Divergence] = {
+    case: one for case, one in DIVERGENCES.items() if not isinstance(one, Change)
+}
+
+_STATS: dict[str, Any] = {
+    "token_usage": {"input_other": 0, "input_cached": 0, "output": 0},
+    "start_time": "<start_time>",
+    "end_time": "<end_time>",
+    "time_to_first_token": "<time_to_first_token>",
+}
+
+
+def _as_reply(events: Events) -> Events:
+    """8: AstrBot's stream does not say that a command answers; its text is a reply as any."""
+    *head, said, saved, end = events
+    complete = {
+        "type": "complete",
+        "data": said["data"],
+        "reasoning": "",
+        "streaming": True,
+        "message_id": "<message_id>",
+    }
+    stats = {"type": "agent_stats", "data": _STATS}
+    return [*head, {**said, "streaming": True}, stats, complete, saved, end]
+
+
+def _as_reply_row(rows: Events) -> Events:
+    user, bot = rows
+    return [user, {**bot, "content": {**bot["content"], "agent_stats": _STATS}}]
+
+
+def _one_complete(events: Events) -> Events:
+    """7 and 8: what AstrBot's tool sends is a part of the one reply."""
+    at = next(at for at, one in enumerate(events) if one["type"] == "complete")
+    pushed, rest = events[at], events[at + 2 :]
+    last = next(one for one in rest if one["type"] == "complete")
+    whole = {**last, "data": pushed["data"] + last["data"]}
+    return events[:at] + [whole if one is last else one for one in rest]
+
+
+def _one_row(rows: Events) -> Events:
+    user, pushed, reply = rows
+    (text, called), (answered, said) = pushed["content"]["message"], reply["content"]["message"]
+    call = {**called["tool_calls"][0], **answered["tool_calls"][0]}
+    parts = [
+        {"type": "tool_call", "tool_calls": [call]},
+        {"type": "plain", "text": text["text"] + said["text"]},
+    ]
+    return [user, {**reply, "content": {**reply["content"], "message": parts}}]
+
+
+def _unanswered(events: Events) -> Events:
+    """5: a turn that AstrBot ends with nothing has failed."""
+    head, end = events[:-1], events[-1]
+    complete = {
+        "type": "complete", "data": "", "reasoning": "", "streaming": True,
+        "message_id": "<message_id>",
+    }  # fmt: skip
+    saved = {"type": "message_saved", "data": head[-1]["data"]}
+    return failed(NO_ANSWER)([*head, complete, saved, end])
+
+
+def _unanswered_rows(rows: Events) -> Events:
+    (user,) = rows
+    content = {
+        "type": "bot", "message": [], "agent_stats": _STATS,
+        "error": {"code": "provider_error", "message": NO_ANSWER},
+    }  # fmt: skip
+    return [user, {**user, "sender": "bot", "name": "bot", "content": content}]
+
+
+_FAILED = Change("5", failed(NO_ANSWER), marked(NO_ANSWER))
+
+_COMMAND = Change("8", _as_reply, _as_reply_row)
+
+#: The recorded bytes come at once, so there is no pause to show.
+_AT_ONCE = Change("replayed without its pauses")
+
+_REFUSED_BY_BOT = Refusal("1", 502, "delivery_failed")
+
+GATEWAY_DIVERGENCES: dict[str, Divergence] = {
+    **_OWN,
+    # AstrBot is always asked for a stream: what it says otherwise is never asked for.
+    "string-streaming-false": DIVERGENCES["string-streaming-false"],
+    "tool-call-streaming-false": DIVERGENCES["tool-call-streaming-false"],
+    "reasoning-shown-streaming-false": DIVERGENCES["reasoning-shown-streaming-false"],
+    "unknown-extra-fields": DIVERGENCES["unknown-extra-fields"],
+    "heartbeats-before-first-token": _AT_ONCE,
+    "heartbeats-between-tokens": _AT_ONCE,
+    "tool-sends-message": Change("7 and 8", _one_complete, _one_row),
+    "command-help": _COMMAND,
+    "command-sid": _COMMAND,
+    "provider-error-401": _FAILED,
+    "provider-empty-reply": _FAILED,
+    # Which providers there are, AstrBot alone knows.
+    "selected-provider-unknown": Change("5", _unanswered, _unanswered_rows),
+    "running-platform-not-connected": _REFUSED_BY_BOT,
+    "running-platform-bad-session": _REFUSED_BY_BOT,
+}
+
+GATEWAY_SPECIAL: dict[str, Check] = {
+    case: SPECIAL[case] for case in ("expect-100-continue", "config_id-missing")
+}
