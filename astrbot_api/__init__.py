@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .agent.cancel import Cancellation
     from .agent.custom_agent import Agent
     from .agent.loop import ToolFinished, ToolStarted
+    from .agent.progress import ToolProgress
     from .agent.provider import (
         Delta,
         ModelMessage,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from .agent.schema import tool
     from .agent.tools import Tool, ToolAttachment, ToolContext
     from .app import create_app
-    from .chat.turns.commands import Command, CommandContext
+    from .chat.turns.commands import AskModel, Command, CommandContext
     from .config.settings import Settings
     from .errors import (
         ApiError,
@@ -57,6 +58,7 @@ _HOMES = {
     "Agent": "agent.custom_agent",
     "ApiError": "errors",
     "AppState": "state",
+    "AskModel": "chat.turns.commands",
     "AstrBotAPI": "extension",
     "AstrBotError": "errors",
     "Cancellation": "agent.cancel",
@@ -84,6 +86,7 @@ _HOMES = {
     "ToolContext": "agent.tools",
     "ToolError": "errors",
     "ToolFinished": "agent.loop",
+    "ToolProgress": "agent.progress",
     "ToolSpec": "agent.provider",
     "ToolStarted": "agent.loop",
     "TurnContext": "plugins.context",
@@ -100,6 +103,7 @@ __all__ = [
     "Agent",
     "ApiError",
     "AppState",
+    "AskModel",
     "AstrBotAPI",
     "AstrBotError",
     "Cancellation",
@@ -127,6 +131,7 @@ __all__ = [
     "ToolContext",
     "ToolError",
     "ToolFinished",
+    "ToolProgress",
     "ToolSpec",
     "ToolStarted",
     "TurnContext",

@@ -103,6 +103,23 @@ def tool_call_result(run_id: str, result: dict[str, Any]) -> Event:
     return plain(run_id, _json_text(result), streaming=False, chain_type="tool_call_result")
 
 
+def tool_progress(
+    run_id: str, call_id: str, progress: float, total: float | None, message: str
+) -> Event:
+    """A tool that takes long says how far it is.
+
+    ``data`` has the ``id`` of the call, ``progress``, a number that grows, and where they are known
+    ``total``, its value at the end, and ``message``. Comes at most once a second for a call, and is
+    not stored.
+    """
+    data = {"id": call_id, "progress": progress}
+    known = {"total": total, "message": message}
+    return {
+        "type": "tool_progress", "message_id": run_id,
+        "data": {**data, **{key: value for key, value in known.items() if value}},
+    }  # fmt: skip
+
+
 def media(run_id: str, kind: str, filename: str, *, streaming: bool) -> Event:
     """A tool has made a file, which can be shown now.
 

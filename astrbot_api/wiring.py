@@ -226,6 +226,7 @@ def _build_chat(
             commands=parts.commands,
             plugins=agents.plugins,
             extra_tools=agents.mcp.list_tools,
+            list_prompts=agents.mcp.list_prompts,
         ),
         attachments=files,
         media=MediaReader(store, files, FileReader(files, worker.aside), Transcriber(store)),

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from ..errors import ProviderError
+from .progress import ProgressReporter, ToolProgress
 from .provider import (
     Finished,
     MediaDelta,
@@ -72,6 +73,7 @@ AgentEvent = (
     | MediaDelta
     | ToolStarted
     | ToolFinished
+    | ToolProgress
     | QueuePosition
     | Usage
     | Finished
@@ -293,7 +295,7 @@ def _carry_out(
     toolbox: Toolbox,
     context: ToolContext,
     show: Callable[[], list[dict[str, Any]]],
-) -> Generator[ToolStarted | ToolFinished | ApprovalNeeded, None, bool]:
+) -> Generator[ToolStarted | ToolFinished | ToolProgress | ApprovalNeeded, None, bool]:
     """Make the calls of one step that have no result; add all results to the conversation.
 
     :returns: False: a person must decide first.
@@ -309,6 +311,9 @@ def _carry_out(
     undecided = [one for one in left if one.id in step.pending and one.id not in step.decisions]
     calls = [_apply(step.decisions.get(one.id), one) for one in left if one not in undecided]
     for event in _run_calls(calls, toolbox, context):
+        if isinstance(event, ToolProgress):
+            yield event
+            continue
         changed = step.decisions.get(event.id)
         if changed is not None and changed.arguments:
             event = replace(event, result=f"{_CHANGED}{changed.arguments}\n{event.result}")
@@ -451,31 +456,33 @@ def _give_ids(step: _Step) -> None:
 
 def _run_calls(
     calls: list[_Call], toolbox: Toolbox, context: ToolContext
-) -> Iterator[ToolFinished]:
-    """Run calls of one step side by side; yield results as they come."""
+) -> Iterator[ToolFinished | ToolProgress]:
+    """Run calls of one step side by side; yield progress and results as they come."""
     calls, refused = calls[:MAX_CALLS_PER_STEP], calls[MAX_CALLS_PER_STEP:]
     for call in refused:
         result = f"error: only {MAX_CALLS_PER_STEP} calls of one step are carried out"
         yield ToolFinished(call.id, result, time.time())
-    if len(calls) == 1:
-        result = toolbox.run(calls[0].name, calls[0].arguments, context, calls[0].id)
-        yield ToolFinished(calls[0].id, result, time.time())
-        return
-    done: queue.SimpleQueue[ToolFinished | BaseException] = queue.SimpleQueue()
+    done: queue.SimpleQueue[ToolFinished | ToolProgress | BaseException] = queue.SimpleQueue()
 
     def work(call: _Call) -> None:
+        reporter = ProgressReporter(call.id, done.put)
+        own = replace(context, report_progress=reporter)
         try:
-            result = toolbox.run(call.name, call.arguments, context, call.id)
-            done.put(ToolFinished(call.id, result, time.time()))
+            result = toolbox.run(call.name, call.arguments, own, call.id)
+            outcome: ToolFinished | BaseException = ToolFinished(call.id, result, time.time())
         except BaseException as error:
-            done.put(error)
+            outcome = error
+        reporter.close()
+        done.put(outcome)
 
     for call in calls:
         threading.Thread(target=work, args=(call,), daemon=True).start()
-    for _ in calls:
+    left = len(calls)
+    while left:
         outcome = done.get()
         if isinstance(outcome, BaseException):
             raise outcome
+        left -= isinstance(outcome, ToolFinished)
         yield outcome
 
 

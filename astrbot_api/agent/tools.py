@@ -92,6 +92,10 @@ def _send_no_message(message: Any) -> str:
     raise ToolError("messages cannot be sent here")
 
 
+def _report_nothing(progress: float, total: float | None = None, message: str = "") -> None:
+    """Report to nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a tool may know of the turn that calls it.
@@ -106,6 +110,8 @@ class ToolContext:
     :param send_message: Called with a text or a list of segments, sends the
         user a message of its own at once and returns the conversation's UMO;
         raises :class:`~astrbot_api.errors.ToolError` where that is not possible.
+    :param report_progress: Called with a number that grows, the number at the end (None: not
+        known) and a text, shows clients how far the call is; may be called at any rate.
     :param settings: What the config sets for the plugin that the tool is of.
     :param payer: The API key whose quota holds for what the tool stores; None: no key's.
     :param idempotency_key: Names this call, the same when it is made again after its worker
@@ -122,6 +128,7 @@ class ToolContext:
     attachments: tuple[ToolAttachment, ...] = ()
     send_file: Callable[[Path | str | bytes, str], str] = _send_no_file
     send_message: Callable[[Any], str] = _send_no_message
+    report_progress: Callable[..., None] = _report_nothing
     settings: Mapping[str, Any] = field(default_factory=dict)
     payer: str | None = None
     idempotency_key: str = ""
@@ -231,8 +238,8 @@ class Toolbox:
     ) -> None:
         self._tools: dict[str, Tool] = {}
         for tool in tools:
-            allowed = tool.name in allow if tool.by_name_only else _matches(tool.name, allow)
-            if allowed and _matches(tool.name, key_allow) and not _matches(tool.name, deny):
+            named = not tool.by_name_only or tool.name in allow
+            if named and is_allowed(tool.name, allow, deny, key_allow):
                 self._tools.setdefault(tool.name, tool)
         #: Names of the tools that are too many, in order.
         self.left_out = tuple(self._tools)[max_tools:]
@@ -367,6 +374,13 @@ def _load_lenient(text: str) -> Any:
         return json.loads(text, strict=False)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def is_allowed(
+    name: str, allow: Sequence[str], deny: Sequence[str], key_allow: Sequence[str]
+) -> bool:
+    """Return whether patterns let a name pass; see :class:`Toolbox`."""
+    return _matches(name, allow) and _matches(name, key_allow) and not _matches(name, deny)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

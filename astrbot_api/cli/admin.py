@@ -33,6 +33,9 @@ _RULES = {
     "stored_bytes": "Most bytes of its messages, sessions and notes.",
     "sessions": "Most sessions.",
     "growth_bytes": "Most bytes by which its messages and sessions grow within a minute.",
+    "tool_calls_per_turn": "Most tool calls of one turn.",
+    "tool_seconds_per_turn": "Longest time that the tools of one turn take, in seconds.",
+    "tool_chars_per_turn": "Most characters that the tools of one turn return.",
     "legacy_errors": "Errors have status 200, for a client that says HTTP 400.",
 }
 

@@ -37,6 +37,10 @@ class KeyRules:
     :param umos: Patterns of the targets that it may send to.
     :param tools: Patterns of the tools that its turns may use.
     :param approve: Patterns of the tools whose calls a person must approve in its turns.
+    :param tool_calls_per_turn: Most tool calls of one turn; with the next two, the config's own
+        limits hold as well.
+    :param tool_seconds_per_turn: Longest time that the tools of one turn take, in seconds.
+    :param tool_chars_per_turn: Most characters that the tools of one turn return.
     :param addresses: Networks that its requests may come from.
     :param streams: Most turns that run or wait at once.
     :param upload_bytes: Most bytes that its attachments have together.
@@ -65,6 +69,9 @@ class KeyRules:
     stored_bytes: int | None = None
     sessions: int | None = None
     growth_bytes: int | None = None
+    tool_calls_per_turn: int | None = None
+    tool_seconds_per_turn: int | None = None
+    tool_chars_per_turn: int | None = None
     max_turns: int | None = None
     max_tokens: int | None = None
     legacy_errors: bool | None = None
@@ -175,6 +182,8 @@ _NUMBERS = frozenset(
         "stored_bytes", "sessions", "growth_bytes", "max_turns", "max_tokens",
     }
 )  # fmt: skip
+#: They end the calls of a turn and refuse none.
+_PER_TURN = ("tool_calls_per_turn", "tool_seconds_per_turn", "tool_chars_per_turn")
 _LISTS = frozenset({"configs", "bots", "umos", "tools", "approve", "addresses"})
 _TEXTS = frozenset({"username", "username_prefix", "default_username", "session_id"})
 _FLAGS = frozenset({"legacy_errors"})
@@ -196,7 +205,7 @@ def read_rules(value: Any) -> KeyRules:
     for name, given in value.items():
         if given is None:
             continue
-        if name in _NUMBERS:
+        if name in _NUMBERS or name in _PER_TURN:
             found[name] = _read_number(name, given)
         elif name in _LISTS:
             found[name] = _read_list(name, given)
@@ -268,6 +277,10 @@ def narrow_rules(rules: KeyRules, more: KeyRules) -> KeyRules:
     }
     if more.approve is not None and rules.approve is not None:
         changed["approve"] = tuple(dict.fromkeys((*rules.approve, *more.approve)))
+    for name in _PER_TURN:
+        own = getattr(rules, name)
+        if own is not None and name in changed:
+            changed[name] = min(own, changed[name])
     kept = replace(
         rules, requests_per_minute=None, streams=None, turns_per_day=None, tokens_per_day=None,
         max_turns=None, max_tokens=None,

@@ -1,11 +1,11 @@
-"""The tools that the MCP servers of the configs have."""
+"""The tools and prompts that the MCP servers of the configs have."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..agent.tools import Tool
@@ -13,6 +13,7 @@ from ..config.agents import AgentConfig
 from ..config.mcp import McpServerConfig, hash_definition
 from ..runtime.per_process import PerProcess
 from .link import Link
+from .prompts import Prompt, make_prompts
 from .tools import make_tools
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class _Server:
         self.config = config
         self.definition = definition
         self.tools: tuple[Tool, ...] = ()
+        self.prompts: tuple[Prompt, ...] = ()
         #: What the sidecar said of them; making them of it costs much more.
         self.described: Any = None
         #: Set once there is nothing to wait for any more.
@@ -65,19 +67,25 @@ class McpTools:
         Those of a server that is down are among them, as they were last
         known; called, they say so.
         """
+        return [tool for server in self._iter_known(config) for tool in server.tools]
+
+    def list_prompts(self, config: AgentConfig) -> Sequence[Prompt]:
+        """Return the prompts of a config's servers, named ``server.prompt``."""
+        return [prompt for server in self._iter_known(config) for prompt in server.prompts]
+
+    def _iter_known(self, config: AgentConfig) -> Iterator[_Server]:
+        """Yield the servers of a config; one that is new is waited for, but not for long."""
         self._sync()
         if not config.mcp:
-            return ()
+            return
         if not self._path:
             self._warn(config)
-            return ()
-        tools: list[Tool] = []
+            return
         for server in config.mcp.values():
             known = self._servers.get(self._keys.get(server, ""))
             if known is not None:
                 known.known.wait(max(0.0, known.wait_until - time.monotonic()))
-                tools += known.tools
-        return tools
+                yield known
 
     def close(self) -> None:
         """End the connection."""
@@ -125,9 +133,11 @@ class McpTools:
         server, link = self._servers.get(state["server"]), self._link.current
         if server is None or link is None:
             return
-        if state["tools"] is not None and state["tools"] != server.described:
-            server.described = state["tools"]
-            server.tools = make_tools(server.config, state["tools"], state["server"], link)
+        described = [state["tools"], state["resources"], state["prompts"]]
+        if state["tools"] is not None and described != server.described:
+            server.described = described
+            server.tools = make_tools(server.config, state, state["server"], link)
+            server.prompts = make_prompts(server.config, state["prompts"], state["server"], link)
         if state["status"] != "starting":
             server.known.set()
 

@@ -28,12 +28,21 @@ _QUIET_S = 15.0
 _CHUNK_BYTES = 256 * 1024
 
 
+#: Takes the ``progress`` of a call, its ``total`` (None: not known) and a message.
+Report = Callable[[float, float | None, str], None]
+
+
+def _ignore(progress: float, total: float | None, message: str) -> None:
+    """Report to nobody."""
+
+
 class _Pending:
     """A call that is under way. ``done`` without an answer: it is not wanted any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Report) -> None:
         self.done = threading.Event()
         self.answer: dict[str, Any] | None = None
+        self.report = report
 
     def settle(self, answer: dict[str, Any]) -> None:
         self.answer = answer
@@ -87,19 +96,24 @@ class Link:
                 self._send({"type": "want", "servers": definitions})
 
     def call(
-        self, key: str, tool: str, arguments: Mapping[str, Any], cancel: Cancellation
+        self,
+        key: str,
+        request: Mapping[str, Any],
+        cancel: Cancellation,
+        report: Report = _ignore,
     ) -> dict[str, Any]:
-        """Call a tool and wait for its result.
+        """Have a server carry out a request and wait for its result.
 
+        :param request: ``tool`` and ``arguments``, ``uri``, or ``prompt`` and ``arguments``.
+        :param report: Called while the call goes on, from the thread that reads: it must not wait.
         :returns: The ``result`` message.
         :raises ToolError: when there is none, with the reason.
         :raises RunCancelled: when ``cancel`` fires; the server is notified.
         """
-        pending = _Pending()
+        pending = _Pending(report)
         with self._register(pending) as number:
-            request = {"type": "call", "id": number, "server": key, "tool": tool}
             try:
-                self._send({**request, "arguments": arguments})
+                self._send({"type": "call", "id": number, "server": key, **request})
             except OSError as error:
                 raise ToolError("the MCP sidecar is not running; try again later") from error
             with cancel.on_cancel(pending.done.set):
@@ -208,6 +222,9 @@ class Link:
             pending = self._pending.pop(message["id"], None)
             if pending is not None:
                 pending.settle(message)
+        elif kind == "progress":
+            if (waiting := self._pending.get(message["id"])) is not None:
+                waiting.report(message["progress"], message["total"], message["message"] or "")
         elif kind == "state":
             self._on_state(message)
         elif kind == "hello":

@@ -1,4 +1,4 @@
-"""An MCP server's tools as tools of an agent."""
+"""An MCP server's tools and resources as tools of an agent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import hashlib
 import logging
 import mimetypes
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ..agent.cancel import Cancellation
@@ -21,24 +22,39 @@ _MAX_NAME_CHARS = 128
 
 
 class Caller(Protocol):
-    """Calls a tool of a server; see :meth:`.link.Link.call`."""
+    """Has a server carry something out; see :meth:`.link.Link.call`."""
 
     def call(
-        self, key: str, tool: str, arguments: Mapping[str, Any], cancel: Cancellation
+        self,
+        key: str,
+        request: Mapping[str, Any],
+        cancel: Cancellation,
+        report: Callable[[float, float | None, str], None] = ...,
     ) -> dict[str, Any]: ...
 
 
+#: Most resources that the description of ``read_resource`` names.
+_MAX_NAMED = 20
+
+#: Most characters that ``list_resources`` returns.
+_MAX_LIST_CHARS = 20_000
+
+
 def make_tools(
-    server: McpServerConfig, described: Sequence[Mapping[str, Any]], key: str, caller: Caller
+    server: McpServerConfig, state: Mapping[str, Any], key: str, caller: Caller
 ) -> tuple[Tool, ...]:
     """Return the tools of a server; one that cannot be one is left out and logged.
 
-    :param described: ``name``, ``description`` and ``parameters`` of each; ``hints``, if any.
+    One with resources has two more tools: ``read_resource`` and, where they are many,
+    ``list_resources``.
+
+    :param state: ``tools``: ``name``, ``description`` and ``parameters`` of each; ``hints``, if
+        any; and ``resources``.
     :param key: What the sidecar calls the server.
     """
     tools: list[Tool] = []
     names: set[str] = set()
-    for one in described:
+    for one in state["tools"]:
         try:
             name = name_tool(server.name, one["name"])
             if name in names:  # two names may become one
@@ -58,7 +74,58 @@ def make_tools(
         except Exception as error:  # what a server lists may be bad in many ways
             reason = str(error).partition("\n")[0]
             log.error("MCP server %s: %.100r is left out: %s", server.name, one.get("name"), reason)
+    if resources := state.get("resources"):
+        for tool in _make_resource_tools(server, resources, key, caller):
+            # A server may have such a tool of its own.
+            taken = tool.name in names
+            tools.append(replace(tool, name=f"{tool.name}_by_uri") if taken else tool)
     return tuple(tools)
+
+
+def _make_resource_tools(
+    server: McpServerConfig, resources: Sequence[Mapping[str, Any]], key: str, caller: Caller
+) -> Iterator[Tool]:
+    """Yield the tools that read what a server has to be read."""
+    lines = [_show_resource(one) for one in resources]
+    many = len(lines) > _MAX_NAMED
+    more = f"; {server.name}.list_resources lists all {len(lines)}" if many else ""
+    named = "\n".join(one[:300] for one in lines[:_MAX_NAMED])
+
+    def read(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        answer = caller.call(key, {"uri": arguments["uri"]}, context.cancel)
+        return "\n".join(_show(part, context) for part in answer["content"])
+
+    def list_all(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        word = str(arguments.get("containing", "")).lower()
+        return "\n".join(one for one in lines if word in one.lower())[:_MAX_LIST_CHARS]
+
+    yield Tool(
+        f"{server.name}.read_resource",
+        f"Read a resource of {server.name} by its URI{more}.\n{named}",
+        read,
+        _URI_ONLY,
+        server.timeout_s,
+        retry="safe",
+    )
+    if many:
+        text = f"List the resources of {server.name}, or those containing a word."
+        yield Tool(f"{server.name}.list_resources", text, list_all, _WORD_ONLY, retry="safe")
+
+
+_URI_ONLY = {
+    "type": "object",
+    "properties": {
+        "uri": {"type": "string", "description": "The URI; of a template, with its {names} filled."}
+    },
+    "required": ["uri"],
+}
+_WORD_ONLY = {"type": "object", "properties": {"containing": {"type": "string"}}}
+
+
+def _show_resource(one: Mapping[str, Any]) -> str:
+    said = ": ".join(filter(None, (one["name"], one["description"])))
+    template = " (template)" if one.get("template") else ""
+    return f"{one['uri']}{template} {said}".replace("\n", " ")
 
 
 def _trusted_hints(server: McpServerConfig, described: Mapping[str, Any]) -> Sequence[str]:
@@ -81,7 +148,8 @@ def _mark_name(name: str, tool: str) -> str:
 
 def _bind(key: str, tool: str, caller: Caller) -> Callable[[Mapping[str, Any], ToolContext], str]:
     def call(arguments: Mapping[str, Any], context: ToolContext) -> str:
-        answer = caller.call(key, tool, arguments, context.cancel)
+        request = {"tool": tool, "arguments": arguments}
+        answer = caller.call(key, request, context.cancel, context.report_progress)
         parts = answer["content"]
         if answer["is_error"]:
             texts = [part["text"] for part in parts if part["type"] == "text"]

@@ -6,22 +6,26 @@ Lines of JSON over a Unix socket. From a worker:
     All the servers that this worker's configs have now. ``KEY`` distinguishes one
     definition from another.
 ``{"type": "call", "id": N, "server": KEY, "tool": NAME, "arguments": {…}}``
-    Answered once, with the same id, at any time and in any order.
+    Answered once, with the same id, at any time and in any order. In place of ``tool`` there
+    may be ``uri``, a resource to read, or ``prompt``, one to fill in with ``arguments``.
 ``{"type": "cancel", "id": N}``
     The answer to that call is not wanted any more, and does not come.
 
 From the sidecar:
 
-``{"type": "hello", "version": 1}``
+``{"type": "hello", "version": 2}``
     The first line.
-``{"type": "state", "server": KEY, "status": …, "tools": […]}``
+``{"type": "state", "server": KEY, "status": …, "tools": […], "resources": […], "prompts": […]}``
     After ``want`` and after each change; of several changes at once the last.
-    ``status`` is ``starting``, ``running`` or ``down``; ``tools`` are those
-    last known (``name``, ``description``, ``parameters``), or null.
+    ``status`` is ``starting``, ``running`` or ``down``; the lists are those last known, or null.
+    A tool has ``name``, ``description``, ``parameters``; a resource ``uri``, ``name``,
+    ``description`` and perhaps ``template``; a prompt ``name``, ``description``, ``arguments``.
+``{"type": "progress", "id": N, "progress": …, "total": …, "message": …}``
+    How far a call is; the last two may be null.
 ``{"type": "result", "id": N, "is_error": …, "content": […]}``
     Parts are ``{"type": "text", "text": …}`` and ``{"type": "file", "name":
-    …, "mime": …, "data": BASE64}``. Instead of ``content`` there may be
-    ``failure``: one line that says why there was no answer.
+    …, "mime": …, "data": BASE64}``; those of a prompt have a ``role``. Instead of ``content``
+    there may be ``failure``: one line that says why there was no answer.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ import os
 import socket
 from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 
 #: Longest line from a worker: the arguments of a call, or all definitions.
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
@@ -50,6 +54,10 @@ MAX_PARTS = 500
 #: Most characters that describe one tool, and all tools of one server.
 MAX_TOOL_CHARS = 64 * 1024
 MAX_TOOLS_CHARS = 2 * 1024 * 1024
+
+#: Most resources and most prompts of one server, and longest text of each field.
+MAX_LISTED = 1000
+MAX_FIELD_CHARS = 1000
 
 STARTING, RUNNING, DOWN = "starting", "running", "down"
 

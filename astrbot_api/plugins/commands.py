@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..agent.cancel import Cancellation
 from ..db.sessions import WEBCHAT, SessionRow
 from ..db.store import Store
 
@@ -21,6 +22,7 @@ class CommandContext:
         is given the person's comment, and returns their tools.
     :param stopped: How many turns of the session ``/stop`` has stopped.
     :param settings: What the config sets for the plugin the command is of.
+    :param cancel: Fires when the turn is stopped, and when the command's time is up.
     """
 
     store: Store
@@ -33,6 +35,7 @@ class CommandContext:
     decide: Callable[[bool, str], list[str]] = lambda approved, comment: []
     stopped: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    cancel: Cancellation = field(default_factory=Cancellation)
 
     @property
     def umo(self) -> str:
@@ -45,15 +48,26 @@ class CommandContext:
 
 
 @dataclass(frozen=True, slots=True)
+class AskModel:
+    """What a command returns that the model is to answer.
+
+    :param text: What the model is given in place of the message; stored is what was sent.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """A command: its name without the slash, one line of help, what it does.
 
+    :param run: Returns the answer, or an :class:`AskModel`.
     :param resumable: Whether it may be run again when its worker died before it was answered.
     """
 
     name: str
     help: str
-    run: Callable[[CommandContext], str]
+    run: Callable[[CommandContext], str | AskModel]
     resumable: bool = False
 
 

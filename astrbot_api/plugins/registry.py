@@ -15,7 +15,7 @@ from ..agent.tools import Tool, ToolContext
 from ..config.agents import AgentConfig
 from ..db.store import Store
 from ..errors import SettingsError
-from .commands import Command, CommandContext
+from .commands import AskModel, Command, CommandContext
 from .context import Host, PluginError, read_settings
 from .finding import BUILT_IN, FoundPlugin, forget_modules
 from .hooks import ConfigPlugins, Implementation
@@ -256,8 +256,8 @@ def _gather_commands(on: _On) -> Mapping[str, Command]:
     return {name: chosen[name] for name in dict.fromkeys((*built_in, *chosen))}
 
 
-def _bind_command(command: Command, settings: Mapping[str, Any]) -> Callable[..., str]:
-    def run(context: CommandContext) -> str:
+def _bind_command(command: Command, settings: Mapping[str, Any]) -> Callable[..., str | AskModel]:
+    def run(context: CommandContext) -> str | AskModel:
         return command.run(replace(context, settings=settings))
 
     return run

@@ -123,9 +123,11 @@ def ask_mcp(server: McpServerConfig) -> Finding:
         return Finding(what, "fail", f"its address {error.words}", "start it, or correct url")
     finally:
         outbound.close()
+    if server.oauth and answer.status == 401:
+        return Finding(what, "ok", "it answers; its OAuth is not tried for this check")
     if answer.status in (401, 403):
         text = f"it refuses the credentials (HTTP {answer.status})"
-        return Finding(what, "fail", text, "correct headers or api_key_env")
+        return Finding(what, "fail", text, "correct headers or token_env")
     if not 200 <= answer.status < 300:
         remedy = "correct url: it must be the address of streamable HTTP"
         return Finding(what, "fail", f"it answers HTTP {answer.status}", remedy)

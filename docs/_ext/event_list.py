@@ -94,6 +94,10 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "end": ("end", {"run_id": _RUN}),
+    "tool_progress": (
+        "tool_progress",
+        {"run_id": _RUN, "call_id": "call_1", "progress": 3, "total": 10, "message": "Reading"},
+    ),
     "queue_position": ("queue_position", {"run_id": _RUN, "position": 3}),
     "run_snapshot": (
         "run_snapshot",

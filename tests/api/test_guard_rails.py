@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from click.testing import CliRunner
 from werkzeug.test import TestResponse
 
 from astrbot_api import ApiError, ProviderError, Tool
-from astrbot_api.agent.provider import Delta, TextDelta, Usage
+from astrbot_api.agent import tools as agent_tools
+from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta, Usage
 from astrbot_api.cli.main import main
 from astrbot_api.db import keys, keyuse, ratecounts
 from astrbot_api.db.models import ApiKey
@@ -318,6 +321,42 @@ def test_tools_bind(make_scripted: Callable[..., Any]) -> None:
     assert "dice" in model.offered[1]
 
 
+@pytest.mark.parametrize(
+    ("rules", "calls"),
+    [
+        ({}, 4),
+        ({"tool_calls_per_turn": 2}, 2),
+        ({"tool_calls_per_turn": 100}, 4),  # the config's
+        ({"tool_chars_per_turn": 250}, 3),
+        ({"tool_seconds_per_turn": 1}, 1),
+    ],
+)
+def test_tools_of_a_turn_cost_what_key_and_config_allow(
+    make_scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, rules: Any, calls: int
+) -> None:
+    made = []
+
+    def look(arguments: Any, context: Any) -> str:
+        made.append(1)
+        return f"{len(made):0100}"
+
+    def answer(messages: Any) -> Iterator[Any]:
+        yield ToolCallDelta(0, f"c{len(messages)}", "look", f'{{"at": {len(messages)}}}')
+
+    # Each call takes two seconds.
+    seconds = itertools.count(step=2)
+    monkeypatch.setattr(agent_tools, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    api, model = make_scripted(
+        answer,
+        tools=[Tool("look", "Look.", look)],
+        agent="titles = false\n[tools]\nmax_calls = 4\nallow = ['look']",
+    )
+    say(api, make_key(api, **rules))
+    assert len(made) == calls
+    # Then it is asked for an answer in words.
+    assert model.offered[-1] == []
+
+
 def test_expired_key_gets_401_whatever_its_rules(api: Api) -> None:
     key = make_key(api, requests_per_minute=5)
     api.state.db.write(lambda db: ApiKey.update(expires_at=1).execute(db))
@@ -355,6 +394,10 @@ def test_narrower_rules_never_allow_more() -> None:
         with pytest.raises(ApiError):
             narrow_rules(maker, read_rules(more))
     assert narrow_rules(NO_RULES, read_rules({"tools": ["y"]})).tools == ("y",)
+    few, many = read_rules({"tool_calls_per_turn": 2}), read_rules({"tool_calls_per_turn": 9})
+    assert narrow_rules(few, many).tool_calls_per_turn == 2
+    assert narrow_rules(many, few).tool_calls_per_turn == 2
+    assert narrow_rules(few, NO_RULES).tool_calls_per_turn == 2
 
 
 def test_command_line_makes_a_guarded_key(api: Api) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from astrbot_api import Tool, ToolContext
+from astrbot_api import AskModel, Command, CommandContext, Tool, ToolContext
 from astrbot_api.agent.loop import MAX_CALLS_PER_STEP
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
 from astrbot_api.plugins.builtin import history
@@ -142,6 +142,58 @@ def test_a_step_with_hundreds_of_calls_is_cut_short(make_scripted: Make) -> None
     assert events[-3]["data"] == "error: only 32 calls of one step are carried out"
     told = [one["tool_call_id"] for one in model.seen[-1] if one["role"] == "tool"]
     assert told == [f"c{index}" for index in range(200)]
+
+
+def test_the_progress_of_a_call_is_shown_and_not_stored(make_scripted: Make) -> None:
+    late: list[Any] = []
+
+    def dig(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        for at in range(1, 100):
+            context.report_progress(at, 99, f"at {at}")
+        context.report_progress(float("nan"))
+        late.append(context.report_progress)
+        return "done"
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            late[0](100, 99, "after the end")
+            yield TextDelta("dug")
+        else:
+            yield ToolCallDelta(0, "c1", "dig", "{}")
+
+    api, _ = make_scripted(answer, tools=[Tool("dig", "Dig.", dig)])
+    events = api.chat("hello", session_id="s")
+    kinds = [one.get("chain_type") or one["type"] for one in events]
+    shown = [one for one in events if one["type"] == "tool_progress"]
+    # At most once a second.
+    assert [one["data"] for one in shown] == [
+        {"id": "c1", "progress": 1, "total": 99, "message": "at 1"}
+    ]
+    assert shown[0]["message_id"] == events[-1]["message_id"]
+    at = kinds.index("tool_progress")
+    assert kinds[at - 1 : at + 2] == ["tool_call", "tool_progress", "tool_call_result"]
+
+
+def test_a_command_may_have_the_model_answer(make_scripted: Make) -> None:
+    def run(context: CommandContext) -> str | AskModel:
+        return AskModel(f"Translate: {context.arguments}") if context.arguments else "Say what."
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        yield TextDelta(f"<{messages[-1]['content']}>")
+
+    command = Command("translate", "Translate a text.", run)
+    api, model = make_scripted(answer, commands=[command])
+    assert api.chat("/translate", session_id="s")[-3]["data"] == "Say what."
+    assert model.seen == []
+    events = api.chat("/translate hi you", session_id="s")
+    assert next(one for one in events if one["type"] == "complete")["data"] == (
+        "<Translate: hi you>"
+    )
+    # The history keeps what was sent, and the first command is not part of it.
+    api.chat("and now", session_id="s")
+    assert [one["content"] for one in model.seen[-1][-3:]] == [
+        "/translate hi you", "<Translate: hi you>", "and now",
+    ]  # fmt: skip
 
 
 def test_the_tokens_of_all_steps_are_summed(api: Api) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,8 @@ import pytest
 
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
-from ..mcp_servers.running import Sidecar, odd_table, run_http_server, run_sidecar
+from ..clients.npm_packages import NPM, find_node
+from ..mcp_servers.running import Sidecar, run_http_server, run_sidecar, server_table
 from ..servers import Server, create_key, write_config
 from ..waiting import LIMIT_S, wait_for
 from .test_serve import Serve, children, command_line, is_running
@@ -38,13 +40,16 @@ class Case:
     """A server with two configs, each with MCP servers of its own."""
 
     def __init__(self, folder: Path, sidecar: Sidecar, model: FakeOpenAI, url: str) -> None:
+        self.folder = folder
         self.mark = folder / "mark"
         self.model = model
         self.sidecar = sidecar
         path = write_config(folder, model.base_url, agent="titles = false")
-        _append(path, odd_table("odd", "--mark", str(self.mark)))
+        _append(path, server_table("odd", "--mark", str(self.mark)))
         path = write_config(folder, model.base_url, name="other", agent="titles = false")
-        _append(path, f'[mcp.web]\nurl = "{url}"\n[mcp.time]\ncommand = {_TIME}\n')
+        _append(path, f'[mcp.web]\nurl = "{url}"\n')
+        path = write_config(folder, model.base_url, name="public", agent="titles = false")
+        _append(path, _list_public(folder))
         self.key = create_key(folder, "chat", "config", "file")
         self.server = Server(
             folder, workers=1, ASTRBOT_MCP_SOCKET=str(sidecar.path), ASTRBOT_LOG_LEVEL="INFO"
@@ -74,7 +79,45 @@ class Case:
         return [int(one) for one in self.mark.read_text().split()] if self.mark.exists() else []
 
 
-_TIME = f'["{sys.executable}", "-m", "mcp_server_time"]'
+def _list_public(folder: Path) -> str:
+    """Return the tables of servers from PyPI and npm, those that are installed."""
+    shared = folder / "shared"
+    shared.mkdir()
+    (shared / "note.txt").write_text("water the plants")
+    commands = {
+        "time": [sys.executable, "-m", "mcp_server_time"],
+        "fetch": [
+            *(sys.executable, "-m", "mcp_server_fetch"),
+            *("--ignore-robots-txt", "--allow-private-ips"),
+        ],
+        "git": [
+            sys.executable,
+            "-m",
+            "mcp_server_git",
+            "--repository",
+            str(_make_repository(folder)),
+        ],
+        "files": ["node", str(_NPM / "server-filesystem/dist/index.js"), str(shared)],
+        "everything": ["node", str(_NPM / "server-everything/dist/index.js"), "stdio"],
+    }
+    if not _NPM.is_dir():
+        del commands["files"], commands["everything"]
+    return "".join(
+        f"[mcp.{name}]\ncommand = {orjson.dumps(command).decode()}\n"
+        for name, command in commands.items()
+    )
+
+
+_NPM = NPM / "node_modules" / "@modelcontextprotocol"
+
+
+def _make_repository(folder: Path) -> Path:
+    path = folder / "repository"
+    identity = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
+    for arguments in (["init", "-q", str(path)], ["-C", str(path), *identity, "commit", "-q",
+                      "--allow-empty", "-m", "plant the roses"]):  # fmt: skip
+        subprocess.run(["git", *arguments], check=True, timeout=LIMIT_S)
+    return path
 
 
 def _append(path: Path, text: str) -> None:
@@ -101,7 +144,7 @@ def case(module_dir: Path, sidecar: Sidecar, fake_model: FakeOpenAI) -> Iterator
     with run_http_server() as (_, url):
         case = Case(module_dir, sidecar, fake_model, url)
         case.wait_for_tools("default", "odd__echo")
-        case.wait_for_tools("other", "web__echo", "time__get_current_time")
+        case.wait_for_tools("other", "web__echo")
         yield case
         case.server.http.clear()  # an idle connection would hold the worker
         assert case.server.stop() == 0
@@ -120,18 +163,57 @@ def test_the_model_calls_a_tool_under_a_safe_name_and_clients_see_the_public_one
     assert replayed["tool_calls"][0]["function"]["name"] == "odd__echo"
 
 
-def test_a_real_server_returns_the_time(case: Case) -> None:
-    name, result = case.call(
-        "time.get_current_time", '{"timezone":"Asia/Tokyo"}', config_id="other"
-    )
-    assert name == "time.get_current_time"
-    assert orjson.loads(result)["datetime"].endswith("+09:00")
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        ("time.get_current_time", {"timezone": "Asia/Tokyo"}, '+09:00"'),
+        ("fetch.fetch", {"url": "{server}/healthz", "raw": True}, "Contents of"),
+        ("git.git_log", {"repo_path": "{folder}/repository"}, "plant the roses"),
+        ("files.read_text_file", {"path": "{folder}/shared/note.txt"}, "water the plants"),
+        ("everything.get-sum", {"a": "2", "b": 40}, "42"),
+        ("everything.get-structured-content", {"location": "Chicago"}, "temperature"),
+        ("everything.read_resource", {"uri": "demo://resource/static/document/features.md"}, "#"),
+    ],
+)
+def test_a_public_server_is_used_in_a_turn(
+    case: Case, tool: str, arguments: dict[str, Any], said: str
+) -> None:
+    if tool.startswith(("files.", "everything.")):
+        find_node("@modelcontextprotocol")
+    case.wait_for_tools("public", tool.replace(".", "__"))
+    text = orjson.dumps(arguments).decode()
+    text = text.replace("{server}", case.server.url).replace("{folder}", str(case.folder))
+    name, result = case.call(tool, text, config_id="public")
+    assert name == tool
+    assert said in result
+    assert not result.startswith("error")
+
+
+def test_progress_of_a_call_is_shown(case: Case) -> None:
+    events = case.turn('TOOL=odd__count TOOLARGS={"to":9}')
+    shown = [one["data"] for one in events if one["type"] == "tool_progress"]
+    assert shown == [{"id": shown[0]["id"], "progress": 1, "total": 9, "message": "at 1"}]
+    assert find_call(events) == ("odd.count", "counted to 9")
+
+
+def test_a_prompt_is_a_command_that_the_model_answers(case: Case) -> None:
+    find_node("@modelcontextprotocol")
+    case.wait_for_tools("public", "everything__echo")
+    case.turn("/everything.args-prompt state=Illinois Chicago", config_id="public")
+    asked = case.model.requests()[-1]["messages"][-1]["content"]
+    assert "Chicago, Illinois" in asked
+    (missing,) = [
+        one["data"]
+        for one in case.turn("/everything.args-prompt", config_id="public")
+        if one["type"] == "plain"
+    ]
+    assert missing == "Missing: city. Usage: /everything.args-prompt city [state]"
 
 
 def test_each_config_sees_its_own_servers_alone(case: Case) -> None:
     default, other = case.offered("default"), case.offered("other")
     assert {"odd__echo"} == {one for one in (*default, *other) if one == "odd__echo"}
-    assert not [one for one in default if one.startswith(("web__", "time__"))]
+    assert not [one for one in default if one.startswith("web__")]
     assert not [one for one in other if one.startswith("odd__")]
     assert case.call("web.echo", '{"text":"over-HTTP"}', config_id="other")[1] == "over-HTTP"
 
@@ -193,7 +275,7 @@ def test_a_server_that_a_config_gains_later_is_there_without_a_restart(
     )
     wait_for(lambda: _has_config(case, "late"))
     assert not [one for one in case.offered("late") if one.startswith("new__")]
-    _append(path, odd_table("new", "--prefix", "new: "))
+    _append(path, server_table("new", "--prefix", "new: "))
     case.wait_for_tools("late", "new__echo")
     assert case.call("new.echo", '{"text":"x"}', config_id="late") == ("new.echo", "new: x")
 
@@ -216,7 +298,7 @@ def test_serve_starts_the_sidecar_on_demand_and_again_when_it_dies(
         key = server.key()
         assert server.chat(key, "hi")[-1]["type"] == "end"
         assert not _sidecars(server)
-        _append(default, odd_table())
+        _append(default, server_table())
 
         def says(text: str) -> bool:
             events = server.chat(key, f'TOOL=odd__echo TOOLARGS={{"text":"{text}"}}')

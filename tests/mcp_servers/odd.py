@@ -26,11 +26,18 @@ import mcp_types as types
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel
 
 #: A picture of one dot.
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+
+
+class Sure(BaseModel):
+    """What a user would be asked."""
+
+    sure: bool
 
 
 def make_server(prefix: str, mark: Path | None) -> MCPServer[Any]:
@@ -87,6 +94,34 @@ def make_server(prefix: str, mark: Path | None) -> MCPServer[Any]:
         print("dying with the secret swordfish", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
         return "never"
+
+    @server.tool()
+    async def count(to: int, context: Context) -> str:
+        """Count, and say how far it is."""
+        for number in range(1, to + 1):
+            await context.report_progress(number, to, f"at {number}")
+        return f"counted to {to}"
+
+    @server.tool()
+    async def ask(context: Context) -> str:
+        """Ask the user something in the middle of the call."""
+        answer = await context.elicit("Are you sure?", Sure)
+        return f"the user said {answer.action}"
+
+    @server.resource("note://today", name="today", description="What is to be done.")
+    def today() -> str:
+        """Return a note."""
+        return "water the plants"
+
+    @server.resource("note://{day}", name="day")
+    def day(day: str) -> str:
+        """Return the note of a day."""
+        return f"the note of {day}"
+
+    @server.prompt()
+    def greet(name: str, style: str = "warm") -> str:
+        """Greet somebody."""
+        return f"Write a {style} greeting for {name}."
 
     @server.tool()
     async def grow(context: Context) -> str:

@@ -29,6 +29,8 @@ class Peer:
         return message
 
     def send(self, **message: Any) -> None:
+        if message.get("type") == "state":
+            message = {"resources": [], "prompts": [], **message}
         self.connection.sendall(json.dumps(message).encode() + b"\n")
 
     def hello(self) -> dict[str, Any]:

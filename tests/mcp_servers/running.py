@@ -12,8 +12,9 @@ from typing import Any
 
 from astrbot_api.mcp.sidecar import main as mcp_main
 
-#: The server of our own: ``python odd.py``.
+#: The servers of our own: one made with the SDK, and one that starts in no time.
 ODD = str(Path(__file__).with_name("odd.py"))
+RAW = str(Path(__file__).with_name("raw.py"))
 
 
 class Sidecar:
@@ -88,9 +89,9 @@ def run_http_server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], st
         process.communicate()
 
 
-def odd_table(name: str = "odd", *arguments: str, **more: Any) -> str:
-    """Return the ``[mcp.NAME]`` table of our server over stdio."""
-    words = ", ".join(f'"{one}"' for one in (sys.executable, ODD, *arguments))
+def server_table(name: str = "odd", *arguments: str, **more: Any) -> str:
+    """Return the ``[mcp.NAME]`` table of our server over stdio: the one without the SDK."""
+    words = ", ".join(f"'{one}'" for one in (sys.executable, "-S", RAW, *arguments))
     lines = [f"[mcp.{name}]", f"command = [{words}]"]
     lines += [f"{key} = {value}" for key, value in more.items()]
     return "\n".join(lines) + "\n"

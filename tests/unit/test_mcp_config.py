@@ -29,7 +29,7 @@ def test_a_command_and_a_url_are_read(tmp_path: Path) -> None:
         "[mcp.web]\n"
         'url = "http://127.0.0.1:9/mcp"\n'
         'headers = { X-Team = "a" }\n'
-        'api_key_env = "WEB_KEY"\n',
+        'token_env = "WEB_KEY"\n',
     )
     environ = {"TOKEN": "t", "WEB_KEY": "k", "OTHER": "o"}
     assert config.mcp["time"].timeout_s == 5
@@ -59,7 +59,25 @@ def test_a_server_that_is_not_enabled_is_left_out(tmp_path: Path) -> None:
         ('[mcp.a]\ncommand = "x"', "mcp.a.command: Not a valid list."),
         ('[mcp.a]\nurl = "ftp://h/"', "mcp.a.url: Not a valid URL."),
         ('[mcp.a]\nurl = "http://h/"\nenv = { A = "b" }', "mcp.a.env: Has no meaning beside url."),
-        ('[mcp.a]\ncommand = ["x"]\napi_key_env = "K"', "mcp.a.api_key_env: Has no meaning"),
+        (
+            '[mcp.a]\nurl = "http://x/"\n[mcp.a.oauth]\nclient_id = "c"\ntoken_file = "/t"',
+            "mcp.a.oauth.issuer: ",
+        ),
+        (
+            '[mcp.a]\nurl = "http://x/"\n[mcp.a.oauth]\nissuer = "http://y"\nclient_id = "c"',
+            "mcp.a.oauth.client_id: It needs client_secret_env",
+        ),
+        (
+            '[mcp.a]\nurl = "http://x/"\n[mcp.a.oauth]\nissuer = "http://y"\nclient_id = "c"\n'
+            'token_file = "t.json"',
+            "mcp.a.oauth.token_file: It must be an absolute path",
+        ),
+        (
+            '[mcp.a]\nurl = "http://x/"\ntoken_env = "T"\n[mcp.a.oauth]\nissuer = "http://y"\n'
+            'client_id = "c"\ntoken_file = "/t"',
+            "mcp.a.token_env: Has no meaning beside oauth",
+        ),
+        ('[mcp.a]\ncommand = ["x"]\ntoken_env = "K"', "mcp.a.token_env: Has no meaning"),
         ('[mcp.a]\ncommand = ["x"]\nenv = { A = 1 }', "mcp.a.env.A: Not a valid string."),
         ('[mcp.a]\ncommand = ["x"]\nfoo = 1', "mcp.a.foo: Unknown field."),
         ('[mcp.a]\ncommand = ["x"]\ntimeout_s = 0', "mcp.a.timeout_s: Must be"),
@@ -88,3 +106,16 @@ def test_the_same_definition_has_the_same_hash() -> None:
     one, other = {"name": "a", "env": {"A": "1", "B": "2"}}, {"env": {"B": "2", "A": "1"}}
     assert hash_definition(one) == hash_definition({**other, "name": "a"})
     assert hash_definition(one) != hash_definition({**one, "name": "b"})
+
+
+def test_the_secret_of_a_client_is_a_variable(tmp_path: Path) -> None:
+    text = (
+        '[mcp.a]\nurl = "http://x/"\n[mcp.a.oauth]\nissuer = "http://y"\nclient_id = "c"\n'
+        'client_secret_env = "SECRET"\nscope = "read"\n'
+    )
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    server = read_config(path, "a.toml").mcp["a"]
+    found = server.to_definition({"SECRET": "swordfish"})
+    assert found["oauth"]["client_secret"] == "swordfish"
+    assert "swordfish" not in repr(server)

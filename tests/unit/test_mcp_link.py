@@ -24,6 +24,10 @@ SERVERS = {"KEY": {"name": "odd", "command": ["x"]}}
 GONE = "the MCP sidecar ended during the call; try again later"
 
 
+def make(tool: str, **arguments: Any) -> dict[str, Any]:
+    return {"tool": tool, "arguments": arguments}
+
+
 class Case:
     """A link, what it reports, and calls that wait in threads."""
 
@@ -53,7 +57,7 @@ class Case:
         return peer
 
     def call(self, tool: str = "echo", cancel: Cancellation | None = None) -> Future[Any]:
-        return self.threads.submit(self.link.call, "KEY", tool, {}, cancel or Cancellation())
+        return self.threads.submit(self.link.call, "KEY", make(tool), cancel or Cancellation())
 
 
 @pytest.fixture
@@ -87,6 +91,27 @@ def test_a_failure_is_what_the_model_gets(case: Case) -> None:
     peer.send(type="result", id=peer.read()["id"], failure="the MCP server odd is not running")
     with pytest.raises(ToolError, match="the MCP server odd is not running"):
         call.result(LIMIT_S)
+
+
+def test_the_progress_of_a_call_reaches_its_caller(case: Case) -> None:
+    peer = case.connect()
+    reported: queue.Queue[Any] = queue.Queue()
+    call = case.threads.submit(
+        case.link.call, "KEY", make("slow"), Cancellation(), lambda *one: reported.put(one)
+    )
+    number = peer.read()["id"]
+    peer.send(type="progress", id=number, progress=1, total=None, message=None)
+    peer.send(type="progress", id=number + 1, progress=7, total=8, message="of nobody's call")
+    peer.send(type="progress", id=number, progress=2, total=3, message="reading")
+    assert reported.get(timeout=LIMIT_S) == (1, None, "")
+    assert reported.get(timeout=LIMIT_S) == (2, 3, "reading")
+    peer.answer({"id": number}, "done")
+    assert text_of(call) == "done"
+    peer.send(type="progress", id=number, progress=3, total=3, message="late")
+    other = case.call()
+    peer.answer(peer.read(), "mine")
+    assert text_of(other) == "mine"
+    assert reported.empty()
 
 
 def test_a_call_that_is_cancelled_ends_and_the_sidecar_is_notified(case: Case) -> None:
@@ -142,7 +167,7 @@ def test_arguments_that_are_too_large_are_refused_here(
     case.connect()
     monkeypatch.setattr(link_module, "MAX_REQUEST_BYTES", 100)
     with pytest.raises(ToolError, match="the arguments are too large"):
-        case.link.call("KEY", "echo", {"text": "x" * 100}, Cancellation())
+        case.link.call("KEY", make("echo", text="x" * 100), Cancellation())
 
 
 @pytest.mark.parametrize(
@@ -209,4 +234,4 @@ def test_a_link_that_was_never_used_can_be_closed(
     case.link.want(SERVERS)
     assert started == [], "a closed link connects no more"
     with pytest.raises(ToolError, match="not running"):
-        case.link.call("KEY", "echo", {}, Cancellation())
+        case.link.call("KEY", make("echo"), Cancellation())

@@ -138,15 +138,15 @@ class FakeSession:
     def __init__(self, definition: Mapping[str, Any], on_change: Callable[[], None]) -> None:
         self.name = definition["name"]
         self.status = "running"
-        self.tools: list[dict[str, Any]] = []
+        self.offers: dict[str, Any] = {"tools": [], "resources": [], "prompts": []}
         self.stopped = asyncio.Event()
         self.on_change = on_change
 
     async def stop(self) -> None:
         self.stopped.set()
 
-    async def call(self, tool: str, arguments: dict[str, Any]) -> Any:
-        return False, [{"type": "text", "text": "x" * arguments["chars"]}]
+    async def carry_out(self, request: Mapping[str, Any], report: Any) -> Any:
+        return False, [{"type": "text", "text": "x" * request["arguments"]["chars"]}]
 
 
 class Hubs:

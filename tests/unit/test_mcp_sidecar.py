@@ -17,7 +17,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from astrbot_api.agent.cancel import Cancellation
@@ -26,7 +25,7 @@ from astrbot_api.errors import RunCancelled, ToolError
 from astrbot_api.mcp.link import Link
 from astrbot_api.mcp.wire import MAX_TEXT_CHARS
 
-from ..mcp_servers.running import ODD, Sidecar, run_http_server, run_sidecar
+from ..mcp_servers.running import ODD, RAW, Sidecar, run_http_server, run_sidecar
 from ..waiting import LIMIT_S, wait_for
 from .loopback_proxy import LoopbackProxy
 
@@ -38,8 +37,8 @@ DOWN = "the MCP server odd is not running; it is being restarted"
 ENDED = "the MCP server odd ended during the call; it is being restarted"
 
 
-def stdio(*arguments: str, name: str = "odd", **env: str) -> dict[str, Any]:
-    command = [sys.executable, ODD, *arguments]
+def stdio(*arguments: str, name: str = "odd", program: str = RAW, **env: str) -> dict[str, Any]:
+    command = [sys.executable, program, *arguments]
     return {"name": name, "command": command, "env": env, "cwd": ""}
 
 
@@ -98,7 +97,16 @@ class Worker:
     def call(
         self, key: str, tool: str, /, cancel: Cancellation | None = None, **arguments: Any
     ) -> Any:
-        return self.link.call(self._keys[key], tool, arguments, cancel or Cancellation())
+        request = {"tool": tool, "arguments": arguments}
+        return self.ask(key, request, cancel or Cancellation())
+
+    def ask(self, key: str, request: dict[str, Any], *more: Any) -> Any:
+        """Have a server carry out a request."""
+        return self.link.call(self._keys[key], request, *(more or (Cancellation(),)))
+
+    def find(self, key: str) -> Mapping[str, Any]:
+        """Return the last state of a server."""
+        return self._told[self._keys[key]][-1]
 
     def start(
         self, key: str, tool: str, /, cancel: Cancellation | None = None, **arguments: Any
@@ -131,7 +139,7 @@ def shared_worker(shared: Sidecar) -> Iterator[Worker]:
     """A worker of it that has our server, over stdio as ``S`` and over HTTP as ``H``."""
     worker = Worker(shared)
     with run_http_server() as (_, url):
-        worker.want(S=stdio(), H={"name": "odd", "url": url, "headers": {}})
+        worker.want(S=stdio(program=ODD), H={"name": "odd", "url": url, "headers": {}})
         yield worker
         worker.close()
 
@@ -221,6 +229,64 @@ def test_calls_run_side_by_side(shared_worker: Worker, key: str) -> None:
     calls = [shared_worker.start(key, "wait", seconds=0.5) for _ in range(20)]
     assert [call.result(LIMIT_S)["content"][0]["text"] for call in calls] == ["waited"] * 20
     assert not waiting.done()
+
+
+@both
+def test_resources_are_listed_and_read(shared_worker: Worker, key: str) -> None:
+    assert shared_worker.find(key)["resources"] == [
+        {"uri": "note://today", "name": "today", "description": "What is to be done."},
+        {
+            "uri": "note://{day}",
+            "name": "day",
+            "description": "Return the note of a day.",
+            "template": True,
+        },
+    ]
+    for uri, words in [("note://today", "water the plants"), ("note://may", "the note of may")]:
+        assert shared_worker.ask(key, {"uri": uri})["content"] == [{"type": "text", "text": words}]
+    with pytest.raises(ToolError, match="the MCP server odd refused: "):
+        shared_worker.ask(key, {"uri": "other://x"})
+
+
+@both
+def test_prompts_are_listed_and_filled_in(shared_worker: Worker, key: str) -> None:
+    (prompt,) = shared_worker.find(key)["prompts"]
+    assert (prompt["name"], prompt["description"]) == ("greet", "Greet somebody.")
+    assert [(one["name"], one["required"]) for one in prompt["arguments"]] == [
+        ("name", True),
+        ("style", False),
+    ]
+    answer = shared_worker.ask(key, {"prompt": "greet", "arguments": {"name": "Ann"}})
+    said = {"type": "text", "text": "Write a warm greeting for Ann.", "role": "user"}
+    assert answer["content"] == [said]
+    with pytest.raises(ToolError, match="the MCP server odd refused: "):
+        shared_worker.ask(key, {"prompt": "greet", "arguments": {}})
+
+
+@both
+def test_the_progress_of_a_call_is_passed_on_at_a_bearable_rate(
+    shared_worker: Worker, key: str
+) -> None:
+    reported: list[Any] = []
+    request = {"tool": "count", "arguments": {"to": 500}}
+    answer = shared_worker.ask(key, request, Cancellation(), lambda *one: reported.append(one))
+    assert answer["content"][0]["text"] == "counted to 500"
+    assert reported[0] == (1, 500, "at 1")
+    assert len(reported) < 100
+
+
+@both
+def test_a_question_in_the_middle_of_a_call_is_refused_and_named(
+    shared_worker: Worker, shared: Sidecar, key: str
+) -> None:
+    try:
+        answer = shared_worker.call(key, "ask")
+        assert answer["is_error"]
+        said = "\n".join(one["text"] for one in answer["content"])
+    except ToolError as error:
+        said = str(error)
+    assert "asks for input in the middle of a call" in said
+    assert "MCP server odd asks for elicitation/create, which is refused" in shared.read_log()
 
 
 @both
@@ -319,7 +385,7 @@ def test_what_servers_write_is_logged_without_their_secrets(
     with pytest.raises(ToolError, match=ENDED):
         worker.say("S", "die")
     wait_for(lambda: "MCP server odd | dying with the secret ***" in shared.read_log())
-    assert "MCP server odd | odd is here" in shared.read_log()
+    assert "MCP server odd | raw is here" in shared.read_log()
     assert "swordfish" not in shared.read_log()
 
 
@@ -434,26 +500,6 @@ def test_a_second_sidecar_does_not_take_the_socket_over(shared: Sidecar) -> None
     )
     assert done.returncode == 1
     assert "another process listens there" in done.stderr
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("mcp_server_time") is None,
-    reason="mcp-server-time is not installed: make test",
-)
-def test_a_server_from_pypi(worker: Worker) -> None:
-    server = {
-        "name": "time",
-        "command": [sys.executable, "-m", "mcp_server_time"],
-        "env": {},
-        "cwd": "",
-    }
-    worker.ask_for(T=server)
-    assert worker.wait("T", "running") == ["get_current_time", "convert_time"]
-    said = worker.say("T", "get_current_time", timezone="Asia/Tokyo")
-    assert orjson.loads(said)["datetime"].endswith("+09:00")
-    answer = worker.call("T", "get_current_time", timezone="Nowhere/City")
-    assert answer["is_error"] is True
-    assert "Nowhere/City" in answer["content"][0]["text"]
 
 
 def test_without_the_package_the_sidecar_says_what_to_install() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.cancel import Cancellation
-from astrbot_api.agent.tools import Toolbox, ToolContext
+from astrbot_api.agent.tools import Tool, Toolbox, ToolContext
 from astrbot_api.config.mcp import McpServerConfig
+from astrbot_api.errors import ToolError
+from astrbot_api.mcp.prompts import make_prompts, read_arguments
 from astrbot_api.mcp.tools import make_tools, name_tool
 
 SERVER = McpServerConfig(name="odd", command=("x",), timeout_s=7)
@@ -28,17 +30,21 @@ class Answers:
 
     def __init__(self, *content: dict[str, Any], is_error: bool = False) -> None:
         self.answer = {"content": list(content), "is_error": is_error}
-        self.calls: list[tuple[str, str, Mapping[str, Any]]] = []
+        self.calls: list[tuple[str, Mapping[str, Any]]] = []
 
     def call(
-        self, key: str, tool: str, arguments: Mapping[str, Any], cancel: Cancellation
+        self, key: str, request: Mapping[str, Any], cancel: Cancellation, report: Any = None
     ) -> dict[str, Any]:
-        self.calls.append((key, tool, arguments))
+        self.calls.append((key, request))
         return self.answer
 
 
+def offer(*tools: dict[str, Any], resources: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    return {"tools": tools, "resources": resources, "prompts": []}
+
+
 def run(answers: Answers, context: ToolContext | None = None) -> str:
-    toolbox = Toolbox(make_tools(SERVER, [ECHO], "KEY", answers))
+    toolbox = Toolbox(make_tools(SERVER, offer(ECHO), "KEY", answers))
     context = context or ToolContext("alice", "s", "default", Cancellation())
     return toolbox.run("odd.echo", '{"text": "hi"}', context)
 
@@ -52,7 +58,7 @@ def picture(data: str = base64.b64encode(b"dots").decode()) -> dict[str, Any]:
 
 
 def test_a_tool_has_the_servers_name_description_and_schema() -> None:
-    (tool,) = make_tools(SERVER, [ECHO], "KEY", Answers())
+    (tool,) = make_tools(SERVER, offer(ECHO), "KEY", Answers())
     assert tool.to_spec()["function"] == {
         "name": "odd.echo",
         "description": "Say it again.",
@@ -64,7 +70,7 @@ def test_a_tool_has_the_servers_name_description_and_schema() -> None:
 def test_texts_are_joined() -> None:
     answers = Answers(text("one"), text("two"))
     assert run(answers) == "one\ntwo"
-    assert answers.calls == [("KEY", "echo", {"text": "hi"})]
+    assert answers.calls == [("KEY", {"tool": "echo", "arguments": {"text": "hi"}})]
 
 
 def test_what_the_tool_calls_an_error_is_one() -> None:
@@ -108,7 +114,7 @@ def test_a_tool_with_a_bad_schema_is_offered_and_named(
     parameters: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = {**ECHO, "name": "bad", "parameters": parameters}
-    tools = make_tools(SERVER, [bad, ECHO], "KEY", Answers())
+    tools = make_tools(SERVER, offer(bad, ECHO), "KEY", Answers())
     assert [tool.name for tool in tools] == ["odd.bad", "odd.echo"]
     assert tools[0].to_spec()["function"]["parameters"]["type"] == "object"
     tools[0].find_fault({"a": 1})
@@ -116,14 +122,14 @@ def test_a_tool_with_a_bad_schema_is_offered_and_named(
 
 
 def test_a_tool_that_is_none_does_not_cost_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    tools = make_tools(SERVER, [{"name": 7}, {}, ECHO], "KEY", Answers())
+    tools = make_tools(SERVER, offer({"name": 7}, {}, ECHO), "KEY", Answers())
     assert [tool.name for tool in tools] == ["odd.echo"]
     assert "MCP server odd: 7 is left out" in caplog.text
 
 
 def test_names_that_become_the_same_stay_two_tools() -> None:
     names = [{**ECHO, "name": name} for name in ("list/things", "list things", "list_things")]
-    tools = make_tools(SERVER, names, "KEY", Answers())
+    tools = make_tools(SERVER, offer(*names), "KEY", Answers())
     assert len({tool.name for tool in tools}) == 3
     assert tools[0].name == "odd.list_things"
 
@@ -136,6 +142,91 @@ def test_a_name_has_the_characters_and_length_it_may_have() -> None:
 
 
 def test_allow_and_deny_take_the_public_names() -> None:
-    tools = make_tools(SERVER, [ECHO, {**ECHO, "name": "wait"}], "KEY", Answers())
+    tools = make_tools(SERVER, offer(ECHO, {**ECHO, "name": "wait"}), "KEY", Answers())
     box = Toolbox([*tools, replace(tools[0], name="other")], allow=("odd.*",), deny=("*.wait",))
     assert [one["function"]["name"] for one in box.to_specs()] == ["odd.echo"]
+
+
+def resource(uri: str, name: str = "", **more: Any) -> dict[str, Any]:
+    return {"uri": uri, "name": name, "description": "", **more}
+
+
+def call(tools: Sequence[Tool], name: str, arguments: str) -> str:
+    context = ToolContext("alice", "s", "default", Cancellation())
+    return Toolbox(tools).run(name, arguments, context)
+
+
+def test_a_server_with_resources_has_a_tool_that_reads_them() -> None:
+    answers = Answers(text("the words"))
+    known = [resource("a:1", "One"), resource("a:{x}", "Any", template=True)]
+    (tool,) = make_tools(SERVER, offer(resources=known), "KEY", answers)
+    spec = tool.to_spec()["function"]
+    assert spec["name"] == "odd.read_resource"
+    assert spec["description"] == (
+        "Read a resource of odd by its URI.\na:1 One\na:{x} (template) Any"
+    )
+    assert call([tool], "odd.read_resource", '{"uri": "a:1"}') == "the words"
+    assert answers.calls == [("KEY", {"uri": "a:1"})]
+
+
+def test_many_resources_have_a_tool_that_lists_them() -> None:
+    known = [resource(f"a:{at}", f"note {at}") for at in range(500)]
+    tools = make_tools(SERVER, offer(resources=known), "KEY", Answers())
+    read, listing = tools
+    assert "odd.list_resources lists all 500" in read.to_spec()["function"]["description"]
+    assert len(read.to_spec()["function"]["description"]) < 1000
+    assert call(tools, listing.name, "{}").count("\n") == 499
+    assert call(tools, listing.name, '{"containing": "NOTE 49"}').split("\n")[0] == "a:49 note 49"
+
+
+def test_a_servers_own_tool_of_that_name_stays() -> None:
+    own = {**ECHO, "name": "read_resource"}
+    tools = make_tools(SERVER, offer(own, resources=[resource("a:1")]), "KEY", Answers())
+    assert [one.name for one in tools] == ["odd.read_resource", "odd.read_resource_by_uri"]
+    assert tools[0].description == ECHO["description"]
+
+
+def prompt(*names: str, **more: Any) -> dict[str, Any]:
+    arguments = [
+        {"name": one.strip("?"), "description": "", "required": "?" not in one} for one in names
+    ]
+    return {"name": "Code Review", "description": "Look at code.", "arguments": arguments, **more}
+
+
+@pytest.mark.parametrize(
+    ("names", "written", "read", "missing"),
+    [
+        (["text"], "all of this", {"text": "all of this"}, []),
+        (["a", "b?"], "one", {"a": "one"}, []),
+        (["a", "b?"], "one two three", {"a": "one", "b": "two three"}, []),
+        (["a", "b"], "b=1 rest of it", {"a": "rest of it", "b": "1"}, []),
+        (["a"], '"two words"', {"a": "two words"}, []),
+        (["a"], "it's mine", {"a": "it's mine"}, []),
+        (["a"], "x=y", {"a": "x=y"}, []),
+        (["a", "b"], "", {}, ["a", "b"]),
+        ([], "whatever", {}, []),
+    ],
+)
+def test_the_arguments_of_a_prompt_are_words_or_named(
+    names: list[str], written: str, read: dict[str, str], missing: list[str]
+) -> None:
+    assert read_arguments(written, prompt(*names)["arguments"]) == (read, missing)
+
+
+def test_a_prompt_is_filled_in_for_the_model() -> None:
+    said = [
+        {**text("Look at this."), "role": "user"},
+        {**picture(), "role": "user"},
+        {**text("I see."), "role": "assistant"},
+    ]
+    answers = Answers(*said)
+    (made,) = make_prompts(SERVER, [prompt("text")], "KEY", answers)
+    assert (made.name, made.help) == ("odd.code_review", "Look at code. text")
+    assert made.fill("x = 1", Cancellation()) == (
+        "User: Look at this.\n\nUser: [image: image/png, not shown]\n\nAssistant: I see."
+    )
+    assert answers.calls == [("KEY", {"prompt": "Code Review", "arguments": {"text": "x = 1"}})]
+    answers.answer["content"] = said[:1]
+    assert made.fill("x", Cancellation()) == "Look at this."
+    with pytest.raises(ToolError, match=r"Missing: text\. Usage: /odd\.code_review text"):
+        made.fill("", Cancellation())

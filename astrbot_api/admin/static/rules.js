@@ -11,6 +11,9 @@ const NUMBERS = [
   ["stored_bytes", t("Bytes of messages"), (value) => t("{value} of messages", { value: bytes(value) })],
   ["sessions", t("Sessions"), (value) => t("{value} sessions", { value: compact(value) })],
   ["growth_bytes", t("Bytes of messages a minute"), (value) => t("{value} of messages a minute", { value: bytes(value) })],
+  ["tool_calls_per_turn", t("Tool calls a turn"), (value) => t("{value} tool calls a turn", { value: compact(value) })],
+  ["tool_seconds_per_turn", t("Seconds of tools a turn"), (value) => t("{value} s of tools a turn", { value: compact(value) })],
+  ["tool_chars_per_turn", t("Characters of tools a turn"), (value) => t("{value} characters of tools a turn", { value: compact(value) })],
 ];
 
 const LISTS = [

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...agent.aside import AbandonableCalls
 from ...agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolSpec
 from ...agent.tool_limits import ToolLimits
-from ...agent.tools import Tool, Toolbox
-from ...config.agents import AgentConfig
+from ...agent.tools import Tool, Toolbox, is_allowed
+from ...config.agents import AgentConfig, ToolSettings
 from ...keys.rules import NO_RULES, KeyRules
-from ...plugins.commands import Command, CommandContext
+from ...mcp.prompts import Prompt
+from ...plugins.commands import AskModel, Command, CommandContext
 from ...plugins.context import TurnContext
 from ...plugins.hooks import ConfigPlugins, TurnHooks
 from ...plugins.registry import Plugins
+from .commands import make_prompt_command
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,16 @@ log = logging.getLogger(__name__)
 ExtraTools = Callable[[AgentConfig], Sequence[Tool]]
 
 
+#: The prompts of a config's MCP servers; commands of the application and its plugins win.
+ListPrompts = Callable[[AgentConfig], Sequence[Prompt]]
+
+
 def no_extra_tools(config: AgentConfig) -> Sequence[Tool]:
+    """Return none."""
+    return ()
+
+
+def no_prompts(config: AgentConfig) -> Sequence[Prompt]:
     """Return none."""
     return ()
 
@@ -42,28 +53,50 @@ class Abilities:
         commands: Mapping[str, Command],
         plugins: Plugins,
         extra_tools: ExtraTools = no_extra_tools,
+        list_prompts: ListPrompts = no_prompts,
     ) -> None:
         self._tools = tools
         self._commands = commands
         self._plugins = plugins
         self._extra_tools = extra_tools
+        self._list_prompts = list_prompts
         self._asides = AbandonableCalls()
         self._left_out: dict[str, tuple[str, ...]] = {}
 
-    def begin_turn(self, config: AgentConfig, context: TurnContext) -> TurnAbilities:
-        """Return what a turn of this config can do."""
+    def begin_turn(
+        self, config: AgentConfig, context: TurnContext, rules: KeyRules = NO_RULES
+    ) -> TurnAbilities:
+        """Return what a turn of this config can do.
+
+        :param rules: Those of the turn's key.
+        """
         chosen = self._plugins.choose(config)
         hooks = chosen.begin_turn(context, self._asides, config.plugins.hook_timeout_s)
-        commands = {**chosen.commands, **self._commands}
-        return TurnAbilities(config, chosen, hooks, commands, self)
+        commands = {
+            **self._make_prompt_commands(config, rules),
+            **chosen.commands,
+            **self._commands,
+        }
+        return TurnAbilities(config, chosen, hooks, commands, self, rules)
+
+    def _make_prompt_commands(self, config: AgentConfig, rules: KeyRules) -> Mapping[str, Command]:
+        """Return the prompts that the config and the key allow, as they do tools."""
+        tools = config.tools
+        allow = ("*",) if rules.tools is None else rules.tools
+        return {
+            one.name: make_prompt_command(one)
+            for one in self._list_prompts(config)
+            if is_allowed(one.name, tools.allow, tools.deny, allow)
+        }
 
     def make_toolbox(
         self, config: AgentConfig, chosen: ConfigPlugins, rules: KeyRules = NO_RULES
     ) -> Toolbox:
-        """Return the tools that a config offers, the application's own first.
+        """Return the tools that a config and a key offer, the application's own first.
+
+        Tools that are too many are left out from the end, and logged.
 
         :param rules: Those of the key of the turn.
-        Tools that are too many are left out from the end, and logged.
         """
         settings = config.tools
         toolbox = Toolbox(
@@ -75,12 +108,7 @@ class Abilities:
             timeout_s=config.agent.tool_timeout_s,
             max_chars=config.agent.tool_output_chars,
             max_tools=settings.max_tools,
-            limits=ToolLimits(
-                settings.max_calls,
-                settings.max_seconds,
-                settings.max_output_chars,
-                settings.max_repeats,
-            ),
+            limits=_limit(settings, rules),
             asides=self._asides,
         )
         self._report_left_out(config, toolbox.left_out)
@@ -97,15 +125,15 @@ class Abilities:
 
     def run_command(
         self, config: AgentConfig, turn: TurnContext, command: Command, context: CommandContext
-    ) -> str:
-        """Return a command's answer.
+    ) -> str | AskModel:
+        """Return a command's answer, or what the model is to answer.
 
         :raises CallTimedOut: when it takes longer than a tool may.
         :raises RunCancelled: when the turn is cancelled meanwhile.
         """
         return self._asides.run(
             f"the command /{command.name}",
-            lambda cancel: command.run(context),
+            lambda cancel: command.run(replace(context, cancel=cancel)),
             timeout_s=config.agent.tool_timeout_s,
             cancel=turn.cancel,
         )
@@ -120,21 +148,32 @@ class TurnAbilities:
     hooks: TurnHooks
     commands: Mapping[str, Command]
     _all: Abilities
+    _rules: KeyRules = NO_RULES
 
-    def make_toolbox(self, rules: KeyRules = NO_RULES) -> Toolbox:
-        """Return the tools that the model is offered.
-
-        :param rules: Those of the key of the turn.
-        """
-        return self._all.make_toolbox(self.config, self.chosen, rules)
+    def make_toolbox(self) -> Toolbox:
+        """Return the tools that the model is offered."""
+        return self._all.make_toolbox(self.config, self.chosen, self._rules)
 
     def hook_provider(self, provider: Provider) -> Provider:
         """Return the provider with ``before_model`` in front of it."""
         return _HookedProvider(provider, self.hooks)
 
-    def run_command(self, turn: TurnContext, command: Command, context: CommandContext) -> str:
+    def run_command(
+        self, turn: TurnContext, command: Command, context: CommandContext
+    ) -> str | AskModel:
         """Return a command's answer; see :meth:`Abilities.run_command`."""
         return self._all.run_command(self.config, turn, command, context)
+
+
+def _limit(settings: ToolSettings, rules: KeyRules) -> ToolLimits:
+    """Return the limits of a turn: of the config's and the key's the lower ones."""
+    pairs = (
+        (settings.max_calls, rules.tool_calls_per_turn),
+        (settings.max_seconds, rules.tool_seconds_per_turn),
+        (settings.max_output_chars, rules.tool_chars_per_turn),
+    )
+    calls, seconds, chars = (own if more is None else min(own, more) for own, more in pairs)
+    return ToolLimits(int(calls), seconds, int(chars), settings.max_repeats)
 
 
 @dataclass(frozen=True, slots=True)

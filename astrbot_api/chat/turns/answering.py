@@ -48,7 +48,7 @@ from ..context.supplied import SuppliedContext, build_supplied, write_transcript
 from ..context.thread import load_thread
 from .abilities import Abilities, TurnAbilities
 from .checkpoints import StepStore
-from .commands import Command, CommandContext, find_command
+from .commands import AskModel, Command, CommandContext, find_command
 from .handover import Handover
 from .outcome import Outcome, Outcomes, RunLost, describe_lost_reply
 from .reply import Reply
@@ -190,7 +190,10 @@ class Answer:
     def _run(self) -> Generator[Event, None, Outcome | None]:
         """Yield what is said; return the outcome; None: the run was put down, or given up."""
         turn = self._turn
-        abilities = self._means.abilities.begin_turn(turn.config, turn.to_context())
+        guard = turn.request.guard
+        abilities = self._means.abilities.begin_turn(
+            turn.config, turn.to_context(), guard.rules if guard else NO_RULES
+        )
         self._observer = abilities.hooks.observer
         command, arguments = find_command(self._choose_commands(abilities), turn.text)
         resumed = turn.resumed
@@ -198,11 +201,19 @@ class Answer:
             return self._end_cancelled("interrupted")
         if not self._may_repeat(command):
             turn.pinned.set()
+        said: str | AskModel | Handled
         if command is not None:
-            return _answer_directly(self._run_command(command, arguments, abilities))
-        text = abilities.hooks.rewrite_message(turn.text)
-        if isinstance(text, Handled):
-            return _answer_directly(text.text)
+            said = self._run_command(command, arguments, abilities)
+            if isinstance(said, str):
+                return _answer_directly(said)
+            text = said.text
+            if not self._may_repeat(None):
+                turn.pinned.set()
+        else:
+            said = abilities.hooks.rewrite_message(turn.text)
+            if isinstance(said, Handled):
+                return _answer_directly(said.text)
+            text = said
         if self._means.agent is None and turn.config.upstream is None:
             self._provider = self._find_provider()
         if resumed is not None:
@@ -261,7 +272,9 @@ class Answer:
             return provider
         return TracedProvider(provider, turn.provider, turn.span)
 
-    def _run_command(self, command: Command, arguments: str, abilities: TurnAbilities) -> str:
+    def _run_command(
+        self, command: Command, arguments: str, abilities: TurnAbilities
+    ) -> str | AskModel:
         turn = self._turn
         context = CommandContext(
             store=self._means.store,
@@ -355,12 +368,11 @@ class Answer:
             return run_own_agent(agent, conversation, context)
         assert self._provider is not None
         self._reply.note_prompt(conversation)
-        guard = turn.request.guard
         options = replace(options, extra=_limit_fields(turn.request.model_fields, turn.provider))
         return run_agent(
             abilities.hook_provider(self._provider),
             conversation,
-            abilities.make_toolbox(guard.rules if guard else NO_RULES),
+            abilities.make_toolbox(),
             context,
             options,
             max_steps=turn.config.agent.max_steps,

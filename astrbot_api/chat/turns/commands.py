@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...plugins.commands import Command, CommandContext
+from ...errors import ToolError
+from ...mcp.prompts import Prompt
+from ...plugins.commands import AskModel, Command, CommandContext
 
-__all__ = ["Command", "CommandContext", "asks_to_decide", "asks_to_stop", "find_command"]
+__all__ = [
+    "AskModel",
+    "Command",
+    "CommandContext",
+    "asks_to_decide",
+    "asks_to_stop",
+    "find_command",
+]
 
 #: The command that is heard before its turn comes: it ends the turns ahead of it.
 _STOP = "stop"
@@ -30,6 +39,19 @@ def find_command(
     word, _, rest = stripped[1:].partition(" ")
     command = commands.get(word.lower())
     return (command, rest.strip()) if command else (None, "")
+
+
+def make_prompt_command(prompt: Prompt) -> Command:
+    """Return a command that has the model answer a prompt of an MCP server."""
+
+    def run(context: CommandContext) -> str | AskModel:
+        try:
+            return AskModel(prompt.fill(context.arguments, context.cancel))
+        except ToolError as error:
+            return str(error)
+
+    # It asks for words and does nothing else.
+    return Command(prompt.name, prompt.help, run, resumable=True)
 
 
 def asks_to_stop(text: str) -> bool:

@@ -10,6 +10,7 @@ import orjson
 
 from ... import events
 from ...agent.loop import AgentEvent, QueuePosition, ToolFinished, ToolStarted
+from ...agent.progress import ToolProgress
 from ...agent.provider import Finished, ModelMessage, ReasoningDelta, Rewind, TextDelta, Usage
 from ...db.attachments import AttachmentRow
 from ...errors import ProviderError
@@ -242,6 +243,12 @@ class Reply:
                 self._unreported = Said()  # the model is asked again
             result = {"id": event.id, "ts": event.ts, "result": event.result}
             return self._add(events.tool_call_result(self._run_id, result))
+        if isinstance(event, ToolProgress):
+            return [
+                events.tool_progress(
+                    self._run_id, event.id, event.progress, event.total, event.message
+                )
+            ]
         if isinstance(event, QueuePosition):
             return [events.queue_position(self._run_id, event.position)]
         if isinstance(event, Rewind):

@@ -104,7 +104,7 @@ class AguiStream(Rendering):
             file = self.fold.files[-1]
             value = {key: file[key] for key in ("attachment_id", "type", "filename")}
             yield {"type": "CUSTOM", "name": "attachment_saved", "value": value}
-        elif kind == "queue_position":
+        elif kind in ("queue_position", "tool_progress"):
             yield {"type": "CUSTOM", "name": kind, "value": event["data"]}
         elif kind == "rewind":
             yield from self._close()

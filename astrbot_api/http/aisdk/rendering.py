@@ -103,8 +103,9 @@ class UIMessageStream(Rendering):
         elif kind == "rewind":
             # No chunk takes back what was said: interfaces that know this one can.
             yield {"type": "data-rewind", "data": event["data"], "transient": True}
-        elif kind == "queue_position":
-            yield {"type": "data-queue-position", "data": event["data"], "transient": True}
+        elif kind in ("queue_position", "tool_progress"):
+            name = f"data-{kind.replace('_', '-')}"
+            yield {"type": name, "data": event["data"], "transient": True}
 
     def _show_plain(self, chain_type: str | None, data: str) -> Iterator[Chunk]:
         if chain_type == "tool_call_result":

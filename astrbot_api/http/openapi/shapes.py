@@ -141,6 +141,16 @@ _CHAT_EVENTS = {
         "The file of the event before is stored.", ["attachment_saved"],
         {"data": _member("object", "`id` and `type`.", {"id": _ATTACHMENT, "type": "image"})},
     ),
+    "ToolProgressEvent": _object(
+        "A tool says how far it is.", ["tool_progress"],
+        {
+            "data": _member(
+                "object", "`id` of the call, `progress`, perhaps `total` and `message`.",
+                {"id": "call_1", "progress": 3, "total": 10, "message": "Reading"},
+            ),
+            "message_id": _MESSAGE_ID,
+        },
+    ),
     "ApprovalRequiredEvent": _object(
         "A person must approve a tool's call; the stream ends here.", ["approval_required"],
         {

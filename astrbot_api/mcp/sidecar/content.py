@@ -15,12 +15,23 @@ log = logging.getLogger(__name__)
 def to_parts(result: Any) -> list[dict[str, Any]]:
     """Return the parts of a ``CallToolResult``, cut to what a line may hold.
 
-    :returns: ``text`` and ``file`` parts; see :mod:`.mcp_wire`.
+    :returns: ``text`` and ``file`` parts; see :mod:`..wire`.
     """
     parts = [_to_part(block) for block in result.content[:MAX_PARTS]]
     if not parts and result.structured_content is not None:
         parts = [_text(json.dumps(result.structured_content, ensure_ascii=False))]
     return _cut(parts)
+
+
+def to_resource_parts(result: Any) -> list[dict[str, Any]]:
+    """Return the parts of a ``ReadResourceResult``, cut to what a line may hold."""
+    return _cut([_to_resource_part(one) for one in result.contents[:MAX_PARTS]])
+
+
+def to_prompt_parts(result: Any) -> list[dict[str, Any]]:
+    """Return the parts of a ``GetPromptResult``, each with the ``role`` of who says it."""
+    said = result.messages[:MAX_PARTS]
+    return _cut([{**_to_part(one.content), "role": one.role} for one in said])
 
 
 def _text(text: str) -> dict[str, Any]:
@@ -36,13 +47,16 @@ def _to_part(block: Any) -> dict[str, Any]:
     if kind == "resource_link":
         return _text(f"[link: {block.title or block.name} {block.uri}]")
     if kind == "resource":
-        resource = block.resource
-        if hasattr(resource, "text"):
-            return _text(resource.text)
-        name = urlsplit(str(resource.uri)).path.rpartition("/")[2] or "file"
-        mime = resource.mime_type or "application/octet-stream"
-        return {"type": "file", "name": name, "mime": mime, "data": resource.blob}
+        return _to_resource_part(block.resource)
     return _text(f"[{kind}: a kind of content that is not known here]")
+
+
+def _to_resource_part(resource: Any) -> dict[str, Any]:
+    if hasattr(resource, "text"):
+        return _text(resource.text)
+    name = urlsplit(str(resource.uri)).path.rpartition("/")[2] or "file"
+    mime = resource.mime_type or "application/octet-stream"
+    return {"type": "file", "name": name, "mime": mime, "data": resource.blob}
 
 
 def _cut(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -51,18 +65,23 @@ def _cut(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for part in parts:
         if part["type"] == "file" and len(part["data"]) > files_room:
             size_bytes = len(part["data"]) * 3 // 4
-            part = _text(f"[{part['name']}: {size_bytes} bytes, too large to be passed on]")
+            text = f"[{part['name']}: {size_bytes} bytes, too large to be passed on]"
+            part = {**_without_file(part), **_text(text)}
         if part["type"] == "file":
             files_room -= len(part["data"])
         else:
             text = part["text"]
-            part = _text(text[:text_room])
+            part = {**part, "text": text[:text_room]}
             text_room -= len(part["text"])
             if len(part["text"]) < len(text):
                 kept += [part, _text(f"[cut: the text has {len(text)} characters]")]
                 return kept
         kept.append(part)
     return kept
+
+
+def _without_file(part: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in ("name", "mime", "data")}
 
 
 def describe_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
@@ -77,7 +96,10 @@ def describe_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
         }
         if hints := _list_hints(tool):
             entry["hints"] = hints
-        size = len(json.dumps(entry))
+        try:
+            size = len(json.dumps(entry))
+        except RecursionError:
+            size = MAX_TOOL_CHARS + 1
         if size > min(room, MAX_TOOL_CHARS):
             log.error("MCP server %s: its tool %.100r is left out: too large", server, tool.name)
             continue

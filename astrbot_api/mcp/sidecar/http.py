@@ -11,6 +11,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from ...runtime.addresses import find_proxy
+from .oauth import make_auth
 from .stdio import MAX_LINE_BYTES
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -27,7 +28,8 @@ _OLDER_STATUSES = frozenset({400, 404, 405})
 class UrlServer:
     """Reaches one server by its URL, and finds out which transport it speaks.
 
-    :param definition: ``url``, ``headers`` and perhaps ``transport``: ``http`` or ``sse``.
+    :param definition: ``url``, ``headers`` and perhaps ``transport``: ``http`` or ``sse``, and
+        ``oauth``.
     """
 
     def __init__(self, definition: Mapping[str, Any]) -> None:
@@ -35,12 +37,18 @@ class UrlServer:
         self._fixed: str = definition.get("transport", "")
         self._sse = self._fixed == "sse"
         self._statuses: set[int] = set()
+        self._auth: httpx2.Auth | None = None
 
     def connect(self) -> Any:
-        """Return a transport of the SDK's ``Client``, for one session."""
+        """Return a transport of the SDK's ``Client``, for one session.
+
+        :raises OSError: when a file for its OAuth cannot be read.
+        """
         self._statuses = set()
+        if "oauth" in self._definition and self._auth is None:
+            self._auth = make_auth(self._definition)
         connect = connect_sse if self._sse else connect_http
-        return connect(self._definition, self._note)
+        return connect(self._definition, self._note, self._auth)
 
     def try_other(self) -> bool:
         """Return whether the next session is to be over the other transport.
@@ -63,7 +71,9 @@ def _ignore(status: int) -> None:
 
 @contextlib.asynccontextmanager
 async def connect_sse(
-    definition: Mapping[str, Any], note: Callable[[int], None] = _ignore
+    definition: Mapping[str, Any],
+    note: Callable[[int], None] = _ignore,
+    authorise: httpx2.Auth | None = None,
 ) -> AsyncIterator[Any]:
     """Reach a server of the HTTP+SSE transport of 2024-11-05."""
 
@@ -72,23 +82,27 @@ async def connect_sse(
         timeout: httpx2.Timeout | None = None,
         auth: httpx2.Auth | None = None,
     ) -> httpx2.AsyncClient:
-        return _make_client(definition, note)
+        return _make_client(definition, note, authorise)
 
     async with sse_client(definition["url"], httpx_client_factory=make_client) as streams:
         yield streams
 
 
-def _make_client(definition: Mapping[str, Any], note: Callable[[int], None]) -> httpx2.AsyncClient:
+def _make_client(
+    definition: Mapping[str, Any], note: Callable[[int], None], auth: httpx2.Auth | None
+) -> httpx2.AsyncClient:
     # One whole answer counts as much as a line; what is packed could be endless.
     headers = {"Accept-Encoding": "identity", **definition["headers"]}
     timeout = httpx2.Timeout(_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S)
     transport = _Bounded(httpx2.AsyncHTTPTransport(proxy=find_proxy(definition["url"])), note)
-    return httpx2.AsyncClient(headers=headers, timeout=timeout, transport=transport)
+    return httpx2.AsyncClient(headers=headers, timeout=timeout, transport=transport, auth=auth)
 
 
 @contextlib.asynccontextmanager
 async def connect_http(
-    definition: Mapping[str, Any], note: Callable[[int], None] = _ignore
+    definition: Mapping[str, Any],
+    note: Callable[[int], None] = _ignore,
+    authorise: httpx2.Auth | None = None,
 ) -> AsyncIterator[Any]:
     """Reach a server by its URL: a transport of the SDK's ``Client``.
 
@@ -96,7 +110,7 @@ async def connect_http(
         the URL's own origin only, so the headers stay there.
     """
     async with (
-        _make_client(definition, note) as client,
+        _make_client(definition, note, authorise) as client,
         streamable_http_client(
             definition["url"], http_client=client, max_sse_event_size=MAX_LINE_BYTES
         ) as streams,

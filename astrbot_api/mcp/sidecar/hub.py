@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 from ..wire import MAX_REPLY_BYTES, VERSION
-from .session import CallFailed, ServerSession
+from .calling import CallFailed, Progress
+from .session import ServerSession
 
 log = logging.getLogger(__name__)
 
@@ -161,10 +162,15 @@ class _Link:
                 raise CallFailed("this MCP server is not in use any more")
             if len(self._calls) > MAX_CALLS:
                 raise CallFailed("too many calls of MCP servers are running; try again later")
-            is_error, parts = await session.call(request["tool"], request["arguments"])
+            is_error, parts = await session.carry_out(request, partial(self._report, request["id"]))
             await self._send({**answer, "is_error": is_error, "content": parts})
         except CallFailed as error:
             await self._send({**answer, "failure": str(error)})
+
+    async def _report(self, number: int, progress: Progress) -> None:
+        """Say how far a call is, unless the worker is behind."""
+        if not self._sending.locked() and number in self._calls:
+            await self._send({"type": "progress", "id": number, **progress})
 
     async def _tell_states(self) -> None:
         while True:
@@ -178,7 +184,7 @@ class _Link:
                             "type": "state",
                             "server": key,
                             "status": session.status,
-                            "tools": session.tools,
+                            **session.offers,
                         }
                     )
 

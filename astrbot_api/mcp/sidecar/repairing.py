@@ -1,16 +1,21 @@
-"""Lists of tools as the SDK takes them.
+"""What servers answer, as the SDK takes it.
 
-The SDK refuses a whole list for one tool that is not as the specification has it. Each tool is
-looked at by itself here; what is no tool is left out and logged.
+The SDK refuses a whole list for one entry that is not as the specification has it, and a whole
+result for one part. Each is looked at by itself here; what cannot be used is left out and logged.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import mcp_types
+import orjson
+from pydantic import TypeAdapter
+
+from .calling import QUESTIONS
 
 log = logging.getLogger(__name__)
 
@@ -18,19 +23,48 @@ log = logging.getLogger(__name__)
 _FURTHER = ("title", "description", "annotations", "icons", "execution", "_meta")
 
 
+_BLOCK: TypeAdapter[Any] = TypeAdapter(mcp_types.ContentBlock)
+
+
+def read_message(line: bytes) -> Any:
+    """Return the JSON-RPC message of a line.
+
+    One that the SDK does not take is read leniently: it may be nested deep, and have bytes that are
+    no UTF-8, raw control characters, ``NaN``, no ``jsonrpc``, or an ``error`` that is null.
+
+    :raises ValueError: when it is none.
+    """
+    try:
+        return mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)
+    except ValueError:
+        pass
+    try:
+        value = json.loads(line.decode(errors="replace"), strict=False)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict) or not value.keys() & {"method", "result", "error"}:
+        raise ValueError("no message")
+    known = {key: one for key, one in value.items() if one is not None or key == "id"}
+    return mcp_types.jsonrpc_message_adapter.validate_python(
+        {"jsonrpc": "2.0", **known}, by_name=False
+    )
+
+
 class RepairedTransport:
-    """A transport of the SDK's ``Client`` that repairs the lists which come through it.
+    """A transport of the SDK's ``Client`` that repairs the results which come through it.
 
     :param server: Name of the server, for the log.
+    :param on_question: Called with the method that the server asks this client for.
     """
 
-    def __init__(self, server: str, inner: Any) -> None:
+    def __init__(self, server: str, inner: Any, on_question: Callable[[str], None]) -> None:
         self._server = server
         self._inner = inner
+        self._on_question = on_question
 
     async def __aenter__(self) -> Any:
         read, write = await self._inner.__aenter__()
-        return _RepairedStream(self._server, read), write
+        return _RepairedStream(self._server, read, self._on_question), write
 
     async def __aexit__(self, *exc_info: Any) -> bool | None:
         ended: bool | None = await self._inner.__aexit__(*exc_info)
@@ -38,9 +72,10 @@ class RepairedTransport:
 
 
 class _RepairedStream:
-    def __init__(self, server: str, inner: Any) -> None:
+    def __init__(self, server: str, inner: Any, on_question: Callable[[str], None]) -> None:
         self._server = server
         self._inner = inner
+        self._on_question = on_question
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -63,10 +98,112 @@ class _RepairedStream:
         return ended
 
     def _repair(self, item: Any) -> Any:
-        result = getattr(getattr(item, "message", None), "result", None)
-        if isinstance(result, dict) and isinstance(result.get("tools"), list):
-            result["tools"] = repair_tools(self._server, result["tools"])
+        message = getattr(item, "message", None)
+        method = getattr(message, "method", "")
+        if method in QUESTIONS:
+            self._on_question(method)
+        result = getattr(message, "result", None)
+        if isinstance(result, dict):
+            repair_result(self._server, result)
         return item
+
+
+def repair_result(server: str, result: dict[str, Any]) -> None:
+    """Change a result so that one bad part of it does not cost the others.
+
+    :param server: Name of the server, for the log.
+    """
+    if isinstance(result.get("tools"), list):
+        result["tools"] = repair_tools(server, result["tools"])
+    for key, model in _LISTED.items():
+        if isinstance(result.get(key), list):
+            result[key] = _keep_valid(server, key, result[key], model)
+    if isinstance(result.get("messages"), list):
+        result["messages"] = [
+            {
+                "role": one["role"] if one.get("role") in ("user", "assistant") else "user",
+                "content": _repair_block(one.get("content")),
+            }
+            for one in result["messages"]
+            if isinstance(one, Mapping)
+        ]
+    if result.keys() & {"content", "structuredContent", "isError", "toolResult"}:
+        _repair_call_result(result)
+
+
+_LISTED: dict[str, Any] = {
+    "resources": mcp_types.Resource,
+    "resourceTemplates": mcp_types.ResourceTemplate,
+    "prompts": mcp_types.Prompt,
+}
+
+
+def _keep_valid(server: str, key: str, entries: list[Any], model: Any) -> list[Any]:
+    """Return the entries that can be used, without their fields that cannot."""
+    kept = []
+    for entry in entries:
+        repaired = entry
+        if isinstance(entry, Mapping) and not _is_valid(model, entry):
+            fields = {name: value for name, value in entry.items() if value is not None}
+            bare = {name: fields[name] for name in ("name", "uri", "uriTemplate") if name in fields}
+            bare.setdefault("name", bare.get("uri", bare.get("uriTemplate")))
+            repaired = {**bare}
+            for name, value in fields.items():
+                if name not in bare and _is_valid(model, {**bare, name: value}):
+                    repaired[name] = value
+        if _is_valid(model, repaired):
+            kept.append(repaired)
+        else:
+            log.error("MCP server %s: an entry of its %s is left out: not valid", server, key)
+    return kept
+
+
+def _is_valid(model: Any, value: Any) -> bool:
+    try:
+        model.model_validate(value, by_name=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _repair_call_result(result: dict[str, Any]) -> None:
+    """Change the result of a tool so that its parts are a list of blocks."""
+    content = result.get("content", result.pop("toolResult", None))
+    if content is None:
+        content = []
+    blocks = content if isinstance(content, list) else [content]
+    result["content"] = [_repair_block(one) for one in blocks if one is not None]
+    structured = result.get("structuredContent")
+    if "structuredContent" in result and not isinstance(structured, Mapping):
+        del result["structuredContent"]  # before 2026-07-28 it is an object
+        if structured is not None and not result["content"]:
+            result["content"] = [_repair_block(structured)]
+    error = result.get("isError", False)
+    result["isError"] = error.lower() == "true" if isinstance(error, str) else bool(error)
+
+
+def _repair_block(block: Any) -> Any:
+    """Return a part as the specification has it; of what is none, its JSON as a text."""
+    if isinstance(block, str):
+        return {"type": "text", "text": block}
+    if isinstance(block, Mapping):
+        fields = {name: value for name, value in block.items() if value is not None}
+        bare = {
+            name: value for name, value in fields.items() if name not in ("annotations", "_meta")
+        }
+        for candidate in (fields, bare) if "type" in fields else ():
+            try:
+                _BLOCK.validate_python(candidate, by_name=False)
+            except ValueError:
+                continue
+            return candidate
+        if isinstance(fields.get("text"), str):
+            return {"type": "text", "text": fields["text"]}
+    try:
+        text = orjson.dumps(block).decode()
+    except TypeError:
+        text = str(block)
+    return {"type": "text", "text": text}
 
 
 def repair_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
@@ -91,9 +228,7 @@ def _repair_tool(name: str, tool: Mapping[str, Any]) -> dict[str, Any]:
         except ValueError:
             continue  # a tool is of use without it
         repaired[key] = tool[key]
-    output = tool.get("outputSchema")
-    if isinstance(output, Mapping) and _repair_schema(output) == output:
-        repaired["outputSchema"] = output
+    # Without outputSchema: the SDK would refuse results that are not as it says.
     return repaired
 
 

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..wire import DOWN, RUNNING, STARTING
-from .content import describe_tools, to_parts
+from .calling import NO_QUESTIONS, CallFailed, Parts, Progress, find_question, make_call
 
 try:
     import mcp_types
@@ -20,6 +20,7 @@ try:
     from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
     from .http import UrlServer
+    from .listing import list_offers
     from .repairing import RepairedTransport
     from .stdio import StdioServer
 except ImportError as error:
@@ -27,6 +28,11 @@ except ImportError as error:
     missing: str | None = f"{error}; pip install 'astrbot-api[mcp]'"
 else:
     missing = None
+    _CHANGES = (
+        mcp_types.ToolListChangedNotification,
+        mcp_types.ResourceListChangedNotification,
+        mcp_types.PromptListChangedNotification,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +46,8 @@ _STEADY_S = 60.0
 #: How long a server may take to start: it may have to be downloaded first.
 _START_TIMEOUT_S = 120.0
 
-#: How long it may take to list its tools, and most pages of that list.
+#: How long it may take to list what it offers.
 _LIST_TIMEOUT_S = 30.0
-_MAX_PAGES = 100
 
 #: Pause before its news are asked for again, and between two looks at its
 #: tools, in seconds.
@@ -59,15 +64,11 @@ _MAX_REASON_CHARS = 2000
 _SHORTEST_SECRET = 6
 
 
-class CallFailed(Exception):
-    """A call has no result; the text says why, to a model."""
-
-
 class ServerSession:
     """Keeps one server running and its session open; carries out calls.
 
     :param definition: ``name`` and what it takes to reach the server.
-    :param on_change: Called when :attr:`status` or :attr:`tools` have changed.
+    :param on_change: Called when :attr:`status` or :attr:`offers` have changed.
     """
 
     def __init__(
@@ -80,14 +81,18 @@ class ServerSession:
     ) -> None:
         self.name: str = definition["name"]
         self.status = STARTING
-        #: Those last known; None: never known.
-        self.tools: list[dict[str, Any]] | None = None
+        #: ``tools``, ``resources`` and ``prompts`` as last known; None: never known.
+        self.offers: dict[str, Any] = {"tools": None, "resources": None, "prompts": None}
         self._definition = definition
         self._on_change = on_change
         self._first_pause_s = first_pause_s
         self._max_pause_s = max_pause_s
+        #: How often it has asked for what a client may do, and this one does not.
+        self._questions = 0
         self._client: Any = None
         self._url_server: Any = None
+        #: Why it cannot be used although it runs; empty: nothing is known.
+        self._fault = ""
         self._lost = asyncio.Event()
         self._listed = asyncio.Event()
         self._task = asyncio.create_task(self._keep_running(), name=f"mcp {self.name}")
@@ -98,38 +103,60 @@ class ServerSession:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
-    async def call(self, tool: str, arguments: dict[str, Any]) -> tuple[bool, list[dict[str, Any]]]:
-        """Call a tool.
+    async def carry_out(
+        self, request: Mapping[str, Any], report: Callable[[Progress], Awaitable[None]]
+    ) -> Parts:
+        """Call a tool, read a resource, or fill in a prompt.
 
+        :param request: It has ``tool``, ``uri`` or ``prompt``; see :mod:`..wire`.
+        :param report: Takes the progress of a call.
         :returns: Whether the tool says that it failed, and the parts of its result.
         :raises CallFailed: when there is no result.
         """
         client, lost = self._client, self._lost
         if client is None or lost.is_set():
             raise CallFailed(f"the MCP server {self.name} {self._say_why_not()}")
-        work = asyncio.ensure_future(client.call_tool(tool, arguments))
+        asked = self._questions
+        try:
+            is_error, parts = await self._wait(make_call(client, request, report), lost)
+        except CallFailed as error:
+            if self._questions > asked:
+                raise CallFailed(f"{error} ({NO_QUESTIONS})") from error
+            raise
+        if is_error and self._questions > asked:
+            parts = [*parts, {"type": "text", "text": NO_QUESTIONS}]
+        return is_error, parts
+
+    async def _wait(self, call: Awaitable[Parts], lost: asyncio.Event) -> Parts:
+        work = asyncio.ensure_future(call)
         ending = asyncio.ensure_future(lost.wait())
         try:
             await asyncio.wait((work, ending), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 raise CallFailed(self._say_ended())
-            result = work.result()
+            return work.result()
         except MCPError as error:
             gone = error.code == mcp_types.CONNECTION_CLOSED or error.message == _NO_SESSION
             if lost.is_set() or gone:
                 lost.set()  # a server with a URL: nobody else has noticed
                 raise CallFailed(self._say_ended()) from error
+            if method := find_question(error):
+                self._note_question(method)
             reason = self._redact(error.message[:_MAX_REASON_CHARS])
             raise CallFailed(f"the MCP server {self.name} refused: {reason}") from error
         except CallFailed:
             raise
         except Exception as error:
             kind = type(error).__name__  # its text may hold what was said
-            log.error("MCP server %s: a call of %s failed: %s", self.name, tool, kind)
+            log.error("MCP server %s: a call failed: %s", self.name, kind)
             raise CallFailed(f"the call of the MCP server {self.name} failed: {kind}") from error
         finally:
             await _cancel(work, ending)
-        return bool(result.is_error), to_parts(result)
+
+    def _note_question(self, method: str) -> None:
+        """Note that the server asks the user, or the model, something: nobody answers that."""
+        self._questions += 1
+        log.warning("MCP server %s asks for %s, which is refused", self.name, method)
 
     def _say_why_not(self) -> str:
         if missing:
@@ -165,16 +192,17 @@ class ServerSession:
 
         :returns: How it ended, in words.
         """
-        self._lost, self._listed = asyncio.Event(), asyncio.Event()
+        self._lost, self._listed, self._fault = asyncio.Event(), asyncio.Event(), ""
         stdio = None
         if "command" in self._definition:
             stdio = StdioServer(self._definition, self._redact, self._lost.set)
         elif self._url_server is None:
             self._url_server = UrlServer(self._definition)
-        transport = RepairedTransport(self.name, stdio or self._url_server.connect())
-        client = Client(transport, message_handler=self._take, cache=None)
         opened = False
         try:
+            inner = stdio or self._url_server.connect()
+            transport = RepairedTransport(self.name, inner, self._note_question)
+            client = Client(transport, message_handler=self._take, cache=None)
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout(_START_TIMEOUT_S):
                     await stack.enter_async_context(client)
@@ -185,22 +213,22 @@ class ServerSession:
         except Exception as error:
             if stdio is None and not opened and self._url_server.try_other():
                 return "refuses streamable HTTP; it is asked over HTTP+SSE"
-            return (stdio and stdio.ending) or f"cannot be used: {_describe(error)}"
+            ended = self._fault or (stdio and stdio.ending)
+            return ended or f"cannot be used: {_describe(error)}"
         finally:
             self._lost.set()
         return (stdio and stdio.ending) or "was lost"
 
     async def _serve(self, client: Any) -> None:
-        """List the tools, now and whenever they change, until the session is lost."""
+        """List what it offers, now and whenever that changes, until the session is lost."""
         listener = asyncio.create_task(self._listen(client))
         try:
             while not self._lost.is_set():
                 self._listed.clear()
-                async with asyncio.timeout(_LIST_TIMEOUT_S):
-                    tools = await _list_tools(client)
-                self.tools = describe_tools(self.name, tools)
+                self.offers = await self._list(client)
                 if self._client is None:
-                    log.info("MCP server %s runs; it has %d tools", self.name, len(self.tools))
+                    counts = ", ".join(f"{len(one)} {kind}" for kind, one in self.offers.items())
+                    log.info("MCP server %s runs; it has %s", self.name, counts)
                 self._client = client
                 self._change(RUNNING)
                 await self._wait_news()
@@ -210,8 +238,17 @@ class ServerSession:
             self._change(DOWN)
             await _cancel(listener)
 
+    async def _list(self, client: Any) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(_LIST_TIMEOUT_S):
+                return await list_offers(self.name, client)
+        except Exception as error:
+            if not self._lost.is_set():
+                self._fault = f"cannot be used: {_describe(error)}"
+            raise
+
     async def _wait_news(self) -> None:
-        """Return when the tools may have changed, or the session is lost."""
+        """Return when what it offers may have changed, or the session is lost."""
         tasks = [asyncio.create_task(one.wait()) for one in (self._lost, self._listed)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -221,8 +258,8 @@ class ServerSession:
             await asyncio.sleep(_NEWS_PAUSE_S)
 
     async def _take(self, message: Any) -> None:
-        """Note a change of the tools; servers before 2026-07-28 say so unasked."""
-        if isinstance(message, mcp_types.ToolListChangedNotification):
+        """Note a change of what it offers; servers before 2026-07-28 say so unasked."""
+        if isinstance(message, _CHANGES):
             self._listed.set()
 
     async def _listen(self, client: Any) -> None:
@@ -233,7 +270,9 @@ class ServerSession:
         """
         while client.protocol_version in MODERN_PROTOCOL_VERSIONS:
             try:
-                async with client.listen(tools_list_changed=True) as changes:
+                async with client.listen(
+                    tools_list_changed=True, prompts_list_changed=True, resources_list_changed=True
+                ) as changes:
                     async for _ in changes:
                         self._listed.set()
             except MCPError as error:
@@ -253,26 +292,12 @@ class ServerSession:
         secrets = [*self._definition.get("env", {}).values()]
         secrets += self._definition.get("headers", {}).values()
         secrets += [one.removeprefix("Bearer ") for one in secrets]
+        secrets.append(self._definition.get("oauth", {}).get("client_secret", ""))
         secrets.append(urlsplit(self._definition.get("url", "")).query)
         for secret in sorted(secrets, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "***")
         return text
-
-
-async def _list_tools(client: Any) -> list[Any]:
-    capabilities = client.server_capabilities
-    if capabilities.tools is None:
-        return []
-    tools: list[Any] = []
-    cursor = None
-    for _ in range(_MAX_PAGES):
-        page = await client.list_tools(cursor=cursor)
-        tools += page.tools
-        cursor = page.next_cursor
-        if not cursor:
-            break
-    return tools
 
 
 async def _cancel(*tasks: asyncio.Future[Any]) -> None:

@@ -18,9 +18,9 @@ from typing import Any
 import anyio
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
 
 from ...runtime.supervise import describe_status
+from .repairing import read_message
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class StdioServer:
                     if not line.strip():
                         continue
                     try:
-                        message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+                        message = read_message(line)
                     except ValueError:
                         self._say("wrote a line that is no message of MCP on its standard output")
                         continue

@@ -1,0 +1,98 @@
+"""What a server offers: its tools, its resources and its prompts, page by page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mcp import MCPError
+
+from ..wire import MAX_FIELD_CHARS, MAX_LISTED
+from .content import describe_tools
+
+log = logging.getLogger(__name__)
+
+#: Most pages of a list.
+_MAX_PAGES = 100
+
+#: Takes a cursor and returns a page.
+_Fetch = Callable[..., Awaitable[Any]]
+
+
+async def list_offers(name: str, client: Any) -> dict[str, Any]:
+    """Return the ``tools``, ``resources`` and ``prompts`` of a server, described.
+
+    :param name: The server's, for the log.
+    :raises MCPError: when it does not list its tools; without the rest it is of use.
+    """
+    can = client.server_capabilities
+    tools = await _list_pages(client.list_tools, "tools") if can.tools is not None else []
+    resources: list[dict[str, Any]] = []
+    if can.resources is not None:
+        found = await _try_pages(name, client.list_resources, "resources")
+        templates = await _try_pages(
+            name, client.list_resource_templates, "resource_templates", quiet=True
+        )
+        resources = [_describe_resource(one) for one in [*found, *templates][:MAX_LISTED]]
+    prompts: list[Any] = []
+    if can.prompts is not None:
+        prompts = await _try_pages(name, client.list_prompts, "prompts")
+    return {
+        "tools": describe_tools(name, tools),
+        "resources": resources,
+        "prompts": [_describe_prompt(one) for one in prompts[:MAX_LISTED]],
+    }
+
+
+async def _list_pages(fetch: _Fetch, field: str) -> list[Any]:
+    """Return the entries of all pages; a server that leads in a circle is left."""
+    entries: list[Any] = []
+    cursor, seen = None, set()
+    for _ in range(_MAX_PAGES):
+        page = await fetch(cursor=cursor)
+        entries += getattr(page, field)
+        cursor = page.next_cursor
+        if not cursor or cursor in seen:
+            break
+        seen.add(cursor)
+    return entries
+
+
+async def _try_pages(name: str, fetch: _Fetch, field: str, *, quiet: bool = False) -> list[Any]:
+    try:
+        return await _list_pages(fetch, field)
+    except (MCPError, ValueError) as error:
+        # Many servers have resources and know no templates.
+        level = logging.DEBUG if quiet else logging.WARNING
+        log.log(level, "MCP server %s does not list its %s: %.200s", name, field, error)
+        return []
+
+
+def _describe_resource(one: Any) -> dict[str, Any]:
+    template = getattr(one, "uri_template", None)
+    described = {
+        "uri": str(template or one.uri),
+        "name": _cut(one.title or one.name),
+        "description": _cut(one.description),
+    }
+    return {**described, "template": True} if template else described
+
+
+def _describe_prompt(one: Any) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "description": _cut(one.description or one.title),
+        "arguments": [
+            {
+                "name": argument.name,
+                "description": _cut(argument.description),
+                "required": bool(argument.required),
+            }
+            for argument in (one.arguments or [])[:MAX_LISTED]
+        ],
+    }
+
+
+def _cut(text: str | None) -> str:
+    return (text or "")[:MAX_FIELD_CHARS]

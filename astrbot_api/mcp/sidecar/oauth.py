@@ -1,0 +1,174 @@
+"""OAuth of MCP servers with a URL, as far as it needs nobody at a browser.
+
+The SDK finds the authorization server, asks it for tokens and renews them. Here it is given
+the client of the config: with a secret, with a key that signs, or with tokens that somebody
+has got elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from mcp.client.auth import OAuthClientProvider, OAuthFlowError
+from mcp.client.auth.extensions.client_credentials import (
+    ClientCredentialsOAuthProvider,
+    PrivateKeyJWTOAuthProvider,
+    SignedJWTParameters,
+)
+from mcp.client.auth.utils import issuers_match
+from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+
+log = logging.getLogger(__name__)
+
+
+def make_auth(definition: Mapping[str, Any]) -> httpx2.Auth:
+    """Return what authorises the requests to a server.
+
+    :param definition: ``url`` and ``oauth``: ``issuer``, ``client_id``, ``client_secret`` and
+        perhaps ``private_key_file``, ``token_file``, ``scope`` and ``auth_method``.
+    :raises OSError: when a file of it cannot be read.
+    """
+    table, url = definition["oauth"], definition["url"]
+    common = {"issuer": table["issuer"], "scope": table.get("scope")}
+    if "token_file" in table:
+        return _StoredTokens(url, table)
+    if "private_key_file" in table:
+        signing = SignedJWTParameters(
+            issuer=table["client_id"],
+            subject=table["client_id"],
+            signing_key=Path(table["private_key_file"]).read_text(encoding="utf-8"),
+        )
+        return PrivateKeyJWTOAuthProvider(
+            url, _Memory(), table["client_id"], signing.create_assertion_provider(), **common
+        )
+    return ClientCredentialsOAuthProvider(
+        url,
+        _Memory(),
+        table["client_id"],
+        table["client_secret"],
+        table.get("auth_method", "client_secret_basic"),
+        **common,
+    )
+
+
+class _Memory:
+    """Tokens of this process; they are asked for again after a restart."""
+
+    def __init__(self) -> None:
+        self._tokens: OAuthToken | None = None
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return self._tokens
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        self._tokens = tokens
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return None
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        """Do nothing: the client is the config's."""
+
+
+class _TokenFile(_Memory):
+    """A token endpoint's answer in a file, which is replaced when tokens are renewed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return self._tokens or _read_tokens(self._path)
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        self._tokens = None  # somebody may replace the file
+        try:
+            _write_private(self._path, tokens.model_dump_json(exclude_none=True))
+        except OSError as error:
+            self._tokens = tokens
+            log.error("%s: the renewed tokens cannot be kept: %s", self._path, error.strerror)
+
+
+def _read_tokens(path: Path) -> OAuthToken:
+    """:raises OAuthFlowError: when there are none; the text names the file."""
+    try:
+        return OAuthToken.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise OAuthFlowError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        text = "not the JSON of a token endpoint's answer (access_token, refresh_token)"
+        raise OAuthFlowError(f"{path}: {text}") from error
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace a file at once, readable for this user alone."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+class _StoredTokens(OAuthClientProvider):
+    """Uses tokens that somebody has got by signing in, and renews them.
+
+    When they were made is not in the file: they are used until the server refuses them, and
+    renewed then, at the authorization server that it names.
+    """
+
+    def __init__(self, url: str, table: Mapping[str, Any]) -> None:
+        secret = table["client_secret"] or None
+        method: Any = table.get("auth_method", "client_secret_basic") if secret else "none"
+        metadata = OAuthClientMetadata(
+            redirect_uris=None,
+            grant_types=["refresh_token"],
+            token_endpoint_auth_method=method,
+            scope=table.get("scope"),
+        )
+        super().__init__(url, metadata, _TokenFile(Path(table["token_file"])))
+        self._issuer: str = table["issuer"]
+        self._client = OAuthClientInformationFull(
+            client_id=table["client_id"],
+            client_secret=secret,
+            token_endpoint_auth_method=method,
+            grant_types=["refresh_token"],
+            # The SDK drops tokens of another server's rather than sending them there.
+            issuer=self._issuer,
+        )
+
+    async def _initialize(self) -> None:
+        self.context.current_tokens = await self.context.storage.get_tokens()
+        self.context.client_info = self._client
+        self._initialized = True
+
+    def _select_authorization_server(self, advertised: list[str]) -> str:
+        for server in advertised:
+            if issuers_match(server, self._issuer):
+                return server
+        raise OAuthFlowError("the MCP server names another authorization server than issuer")
+
+    async def _perform_authorization(self) -> httpx2.Request:
+        """Renew the tokens; nobody is here who could sign in."""
+        if not self.context.can_refresh_token() or self.context.oauth_metadata is None:
+            raise self._give_up("the tokens are refused")
+        return await self._refresh_token()
+
+    async def _handle_token_response(self, response: httpx2.Response) -> None:
+        if not await self._handle_refresh_response(response):
+            raise self._give_up("the tokens cannot be renewed")
+
+    def _give_up(self, why: str) -> OAuthFlowError:
+        self._initialized = False  # the file is read again
+        return OAuthFlowError(f"{why}; sign in again and replace token_file")
