@@ -56,9 +56,20 @@ def _word(text: str, style: str = "") -> str:
     return f"<w:p>{head}<w:r><w:t>{text}</w:t></w:r></w:p>"
 
 
-def make_docx(more: str = "") -> bytes:
-    """Return a heading, a paragraph in two runs and a table."""
-    namespace = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+_WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+
+
+def make_docx(more: str = "", **notes: str) -> bytes:
+    """Return a heading, a paragraph in two runs and a table.
+
+    :param more: Follows in the body.
+    :param notes: Further parts, such as ``comments``: what is in their root.
+    """
+    namespace = _WORD
+    parts = {
+        f"word/{name}.xml": f'{_XML}<w:{name} xmlns:w="{namespace}">{body}</w:{name}>'
+        for name, body in notes.items()
+    }
     rows = "".join(
         "<w:tr>" + "".join(f"<w:tc>{_word(cell)}</w:tc>" for cell in row) + "</w:tr>"
         for row in (("item", "price"), ("pencil", "4711"))
@@ -78,13 +89,16 @@ def make_docx(more: str = "") -> bytes:
         {
             "word/document.xml": f'{_XML}<w:document xmlns:w="{namespace}">'
             f"<w:body>{body}</w:body></w:document>",
-            "word/_rels/document.xml.rels": _relations(("styles", "styles.xml")),
+            "word/_rels/document.xml.rels": _relations(
+                ("styles", "styles.xml"), *((name, f"{name}.xml") for name in notes)
+            ),
             "word/styles.xml": styles,
+            **parts,
         },
     )
 
 
-def make_xlsx() -> bytes:
+def make_xlsx(more: str = "", state: str = "visible") -> bytes:
     namespace = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     cells = (
         '<row r="1"><c r="A1" t="inlineStr"><is><t>item</t></is></c>'
@@ -97,16 +111,20 @@ def make_xlsx() -> bytes:
         "spreadsheetml.sheet",
         {
             "xl/workbook.xml": f'{_XML}<workbook xmlns="{namespace}" xmlns:r="{_RELATIONS}">'
-            '<sheets><sheet name="Prices" sheetId="1" r:id="rId1"/></sheets></workbook>',
+            f'<sheets><sheet name="Prices" sheetId="1" state="{state}" r:id="rId1"/></sheets>'
+            "</workbook>",
             "xl/_rels/workbook.xml.rels": _relations(("worksheet", "worksheets/sheet1.xml")),
             "xl/worksheets/sheet1.xml": f'{_XML}<worksheet xmlns="{namespace}">'
-            f"<sheetData>{cells}</sheetData></worksheet>",
+            f"<sheetData>{cells}{more}</sheetData></worksheet>",
         },
     )
 
 
-def make_pptx() -> bytes:
-    """Return two slides, whose order is not that of their names, and a note."""
+def make_pptx(more: str = "") -> bytes:
+    """Return two slides, whose order is not that of their names, and a note.
+
+    :param more: Follows on the first slide.
+    """
     drawing = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
     main = (
         'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main" '
@@ -127,7 +145,7 @@ def make_pptx() -> bytes:
                 ("slide", "slides/slide1.xml"), ("slide", "slides/slide2.xml")
             ),
             "ppt/slides/slide1.xml": slide("the end"),
-            "ppt/slides/slide2.xml": slide("marmalade"),
+            "ppt/slides/slide2.xml": slide("marmalade").replace("</p:sld>", f"{more}</p:sld>"),
             "ppt/slides/_rels/slide2.xml.rels": _relations(
                 ("notesSlide", "../notesSlides/notesSlide1.xml")
             ),
@@ -136,7 +154,7 @@ def make_pptx() -> bytes:
     )
 
 
-def make_odt() -> bytes:
+def make_odt(more: str = "") -> bytes:
     text = 'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"'
     office = 'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"'
     table = 'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0"'
@@ -146,7 +164,7 @@ def make_odt() -> bytes:
             "content.xml": f"{_XML}<office:document-content {office} {text} {table}><office:body>"
             '<office:text><text:h text:outline-level="2">Breakfast</text:h>'
             "<text:p>with<text:s/><text:span>marmalade</text:span></text:p>"
-            "<text:list><text:list-item><text:p>bread</text:p></text:list-item></text:list>"
+            f"{more}<text:list><text:list-item><text:p>bread</text:p></text:list-item></text:list>"
             "<table:table><table:table-row><table:table-cell><text:p>tea</text:p>"
             "</table:table-cell><table:table-cell><text:p>4711</text:p></table:table-cell>"
             "</table:table-row></table:table></office:text></office:body>"
@@ -155,9 +173,14 @@ def make_odt() -> bytes:
     )
 
 
-def make_epub() -> bytes:
+def make_epub(**more: str) -> bytes:
+    """Return a book.
+
+    :param more: What stands in other parts of ``META-INF``.
+    """
     return make_archive(
         {
+            **{f"META-INF/{name}.xml": text for name, text in more.items()},
             "mimetype": "application/epub+zip",
             "META-INF/container.xml": "<container><rootfiles>"
             '<rootfile full-path="OEBPS/book.opf"/></rootfiles></container>',

@@ -9,6 +9,8 @@ from email.errors import HeaderParseError
 from email.header import decode_header
 from urllib.parse import unquote_to_bytes
 
+from ..runtime.decoding import decode, find_codec
+
 #: Longest name that is kept, in characters.
 MAX_NAME_CHARS = 255
 
@@ -36,8 +38,60 @@ _PERCENT = re.compile("%[0-9A-Fa-f]{2}")
 _ENCODED_WORD = re.compile(r"=\?[\w.:-]{1,40}\?[BbQq]\?[^? ]*\?=")
 
 
+#: Parts that a name may come in.
+_MAX_PIECES = 10
+
+#: One parameter of a header. Only a quote is escaped in it: a backslash of a Windows path, which
+#: some clients send, is not an escape.
+_PARAMETER = re.compile(
+    rb"""\s*;?\s*([\w*!#$&+.^`|~-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*))?[^;]*"""
+)
+
+
+def find_file_name(disposition: bytes) -> str | None:
+    """Return the file name of a ``Content-Disposition``; None where it has none.
+
+    Names come in UTF-8 (browsers), in ``filename*`` (RFC 5987), percent-encoded (RFC 7578, 4.2),
+    as encoded words (RFC 2047) and, from old clients, in an older encoding.
+    """
+    found: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(disposition) and (one := _PARAMETER.match(disposition, at)) and one.end() > at:
+        found.setdefault(one[1].lower(), (one[2] or b"").strip())
+        at = one.end()
+    pieces = [f"filename*{number}".encode() for number in range(_MAX_PIECES)]
+    if pieces[0] in found or pieces[0] + b"*" in found:  # Source: RFC 2231, 3
+        values = [found.get(one + b"*") or found.get(one) or b"" for one in pieces]
+        kind = b"filename*" if pieces[0] + b"*" in found else b"filename"
+        found.setdefault(kind, b"".join(map(_unquote, values)))
+    if b"filename*" in found:  # Source: RFC 6266, 4.3: it comes first wherever it stands
+        name = _decode_extended(_unquote(found[b"filename*"]))
+        if name or b"filename" not in found:
+            return name
+    if b"filename" not in found:
+        return None
+    return decode_name(decode(_unquote(found[b"filename"]))[0])
+
+
+def _unquote(value: bytes) -> bytes:
+    if value[:1] != b'"':
+        return value
+    return value[1:].removesuffix(b'"').replace(b'\\"', b'"')
+
+
+def _decode_extended(value: bytes) -> str:
+    """Return the text of a value as ``UTF-8'en'%E2%82%AC``; "" for one that cannot be read."""
+    charset, _, rest = value.partition(b"'")
+    text = unquote_to_bytes(rest.partition(b"'")[2])
+    codec = find_codec(charset.decode("latin-1"))
+    try:
+        return text.decode(codec) if codec else ""
+    except UnicodeDecodeError:
+        return ""
+
+
 def decode_name(name: str) -> str:
-    """Return the name that the sender saw, from a ``filename`` of a multipart body.
+    """Return the name that the sender saw, from the text of a ``filename``.
 
     Percent-encoding counts as one where it becomes UTF-8 with at least one character beyond
     ASCII, or escapes what a quoted name cannot hold: ``50%25 off.png`` of a browser stays.

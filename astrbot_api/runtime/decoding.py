@@ -90,7 +90,7 @@ def decode(data: bytes, declared: str = "") -> tuple[str, str]:
     encoding = _find_wide(data)
     if encoding:
         return _clean(data.decode(encoding, "replace")), f"read as {encoding.upper()}"
-    declared = _find_codec(declared) or _find_codec(find_declared(data))
+    declared = find_codec(declared) or find_codec(find_declared(data))
     sample = data[:_SAMPLE_BYTES]
     if not declared and b"\x1b$" in sample and detect(sample) == "ISO-2022-JP":
         declared = "iso2022_jp"
@@ -110,8 +110,8 @@ def find_declared(data: bytes) -> str:
     return (found[1] or found[2]).decode("ascii", "replace") if found else ""
 
 
-def _find_codec(name: str) -> str:
-    """Return Python's name of a charset that may be declared; "" for any other."""
+def find_codec(name: str) -> str:
+    """Return Python's name of a charset that texts of others may be in; "" for any other."""
     try:
         found = codecs.lookup(name).name if name.isascii() else ""
     except (LookupError, ValueError):
@@ -170,20 +170,26 @@ def _find_wide(data: bytes) -> str:
 
 def _find_wide_letters(sample: bytes) -> str:
     """Return the encoding of a text in UTF-16 whose letters are not those of ASCII."""
-    if _CONTROLS.search(sample):
-        best, fewest = "", len(sample) / 40
-        for encoding in ("utf-16-le", "utf-16-be"):
-            odd = len(_NO_LETTER.findall(sample.decode(encoding, "replace")))
-            if odd < fewest:
-                best, fewest = encoding, odd
-        return best
-    # Han and kana alone: of their low bytes half are above 0x80; in an older encoding
-    # for them all are, in Latin letters few.
+    if not _CONTROLS.search(sample):
+        return ""
+    best, fewest = "", len(sample) / 40
+    for encoding in ("utf-16-le", "utf-16-be"):
+        odd = len(_NO_LETTER.findall(sample.decode(encoding, "replace")))
+        if odd < fewest:
+            best, fewest = encoding, odd
+    return best
+
+
+def _is_wide_han(sample: bytes) -> bool:
+    """Return whether bytes are UTF-16 of Han and kana alone.
+
+    Of their low bytes half are above 0x80; in an older encoding for them all are, in Latin
+    letters few.
+    """
     text = sample.decode("utf-16-le", "replace")
     above = sum(byte >= 0x80 for byte in sample[::2])
-    if len(text) >= 5 and 0.2 < above / len(text) < 0.85 and _HAN.match(text):
-        return "utf-16-le"
-    return ""
+    is_mixed = len(text) >= 5 and 0.2 < above / len(text) < 0.85
+    return is_mixed and len(sample) % 2 == 0 and _HAN.match(text) is not None
 
 
 def _is_mostly_utf8(sample: bytes) -> bool:
@@ -202,6 +208,8 @@ def _guess(sample: bytes) -> str:
     name: str = detect(sample)
     high = bytes(byte for byte in sample if byte >= 0x80)
     signs = high.decode("windows-1252", "replace")
+    if name.startswith(("windows-", "ISO-8859-")) and _is_wide_han(sample[:4096]):
+        return "UTF-16-LE"
     if name in ("windows-1250", "windows-1257", "windows-1254", "ISO-8859-2"):
         return "windows-1252" if _SIGNS.match(signs) else name
     if name in ("ISO-8859-4", "ISO-8859-10", "ISO-8859-14"):

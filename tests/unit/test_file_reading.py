@@ -48,6 +48,113 @@ def test_the_text_of_a_document_is_read_as_markdown(
     assert "alert" not in text
 
 
+def word_table(*rows: list[str]) -> str:
+    """Return a table of Word, of cells that are XML."""
+    cells = ("".join(f"<w:tc>{cell}</w:tc>" for cell in row) for row in rows)
+    return "<w:tbl>" + "".join(f"<w:tr>{row}</w:tr>" for row in cells) + "</w:tbl>"
+
+
+def word(text: str) -> str:
+    return f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+_DOWN = "<w:tcPr><w:vMerge/></w:tcPr><w:p/>"
+_TALL = '<w:tcPr><w:vMerge w:val="restart"/></w:tcPr>'
+_NOTED = (
+    '<w:p><w:r><w:t>Claim</w:t></w:r><w:r><w:footnoteReference w:id="2"/></w:r>'
+    "<w:ins><w:r><w:t> added</w:t></w:r></w:ins>"
+    "<w:del><w:r><w:delText>gone</w:delText></w:r></w:del>"
+    '<w:r><w:commentReference w:id="0"/></w:r></w:p>'
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted", "unwanted"),
+    [
+        (
+            samples.make_docx(word_table([word("A"), word_table([word("x"), word("y")])])),
+            ["A\n\n| x | y |"],
+            ["| A"],
+        ),
+        (
+            samples.make_docx(word_table([_TALL + word("tall"), word("x")], [_DOWN, word("y")])),
+            ["| tall | x |", "|  | y |"],
+            [],
+        ),
+        (
+            samples.make_docx(
+                _NOTED,
+                footnotes=f'<w:footnote w:id="2">{word("See there.")}</w:footnote>',
+                comments=f'<w:comment w:id="0" w:initials="Ann">{word("Check this.")}</w:comment>',
+            ),
+            ["Claim[1] added[Ann1]", "1. See there.", "Check this."],
+            ["gone", "(#", "↑"],
+        ),
+        (
+            samples.make_xlsx('<row r="4"><c r="A4"><v>3.0000000000000004</v></c></row>', "hidden"),
+            ["## Prices (hidden)", "| 3 |"],
+            [],
+        ),
+        (
+            samples.make_pptx(
+                '<p:grpSp><a:p><a:r><a:t>grouped</a:t></a:r></a:p></p:grpSp><p:pic><p:cNvPr id="1" '
+                'descr="A red bicycle"/></p:pic><p:sp><p:ph type="sldNum"/><a:p><a:r><a:t>4711'
+                "</a:t></a:r></a:p></p:sp>"
+            ),
+            ["marmalade\ngrouped\n[picture: A red bicycle]\nNotes: "],
+            ["4711"],
+        ),
+        (
+            samples.make_odt(
+                "<text:p>a<text:note><text:note-citation>1</text:note-citation><text:note-body>"
+                "<text:p>foot</text:p></text:note-body></text:note></text:p><table:table>"
+                '<table:table-row><table:table-cell table:number-columns-repeated="2">'
+                "<text:p>twice</text:p></table:table-cell>"
+                '<table:table-cell table:number-columns-repeated="999"/>'
+                "</table:table-row></table:table>"
+            ),
+            ["a [foot]", "| twice | twice |\n"],
+            [],
+        ),
+        (
+            samples.MAIL.replace(b"=?utf-8?B?5oql5ZGK?=", "关于会议的报告".encode("gbk")),
+            ["Subject: 关于会议的报告"],
+            [],
+        ),
+        (
+            samples.MAIL.replace(b"--b--", b"--b\r\nContent-Type: message/rfc822\r\n\r\n"
+                                 b"Subject: inner\r\n\r\ntext\r\n--b--"),
+            ["[attached: inner, message/rfc822]"],
+            [],
+        ),
+        (
+            '<meta charset="gb2312"><h1>你好</h1><a href="#top">up</a>'.encode("gbk"),
+            ["# 你好", "up"],
+            ["#top"],
+        ),
+    ],
+    ids=["nested", "merged", "notes", "sheet", "slide", "odt", "mail", "mail in mail", "html"],
+)  # fmt: skip
+def test_what_real_documents_have_is_read(
+    data: bytes, wanted: list[str], unwanted: list[str]
+) -> None:
+    text = read(data, "a.eml" if data.startswith(b"From") else "a.html")
+    assert [one for one in wanted if one not in text] == [], text
+    assert [one for one in unwanted if one in text] == [], text
+
+
+def test_a_long_sheet_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(office, "_MAX_ROWS", 1)
+    assert read(samples.make_xlsx()).endswith("[Only its first 1 rows are shown.]")
+
+
+def test_a_book_with_drm_is_said_to_be_protected_and_one_with_own_fonts_is_read() -> None:
+    reference = '<encryption><CipherReference URI="OEBPS/{}"/></encryption>'
+    with pytest.raises(Unreadable, match="DRM"):
+        read(samples.make_epub(encryption=reference.format("two.xhtml")))
+    assert "marmalade" in read(samples.make_epub(encryption=reference.format("font.otf")))
+
+
 def test_a_document_is_known_by_its_bytes_whatever_its_name() -> None:
     assert "marmalade" in read(samples.make_docx(), "photo.png")
 
@@ -64,6 +171,11 @@ def test_what_cannot_be_read_is_said_in_words() -> None:
     encrypted = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le")
     with pytest.raises(Unreadable, match="password"):
         read(encrypted)
+    outlook = encrypted[:8] + "__properties_version1.0".encode("utf-16-le")
+    with pytest.raises(Unreadable, match="mail of Outlook"):
+        read(outlook)
+    with pytest.raises(Unreadable, match="not known here"):
+        read(encrypted[:8])
     old = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "WordDocument".encode("utf-16-le")
     with pytest.raises(Unreadable, match="old format of Word"):
         read(old)

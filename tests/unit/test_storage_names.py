@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astrbot_api.files.names import MAX_NAME_CHARS, clean_name, decode_name
+from astrbot_api.files.names import MAX_NAME_CHARS, clean_name, decode_name, find_file_name
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,38 @@ def test_any_name_becomes_one_that_can_be_shown(name: str) -> None:
 )
 def test_a_name_is_the_one_that_its_sender_saw(sent: str, seen: str) -> None:
     assert decode_name(sent) == seen
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        (b'filename="a.txt"', "a.txt"),
+        (b"filename=my file.txt", "my file.txt"),
+        (b'FileName = "a.txt"', "a.txt"),
+        ('filename="报告.txt"'.encode(), "报告.txt"),
+        ('filename="报告.txt"'.encode("gbk"), "报告.txt"),
+        ('filename="Größe.txt"'.encode("latin-1"), "Größe.txt"),
+        ('filename="レポート.txt"'.encode("cp932"), "レポート.txt"),
+        ('filename="evil\u202egpj.exe"'.encode(), "evil\u202egpj.exe"),
+        (b"filename=\"x\"; filename*=UTF-8''%E6%8A%A5.txt", "报.txt"),
+        (b"filename*=UTF-8'zh'%E6%8A%A5.txt; filename=\"x\"", "报.txt"),
+        (b"filename*=\"UTF-8''%E6%8A%A5.txt\"", "报.txt"),
+        (b"filename*=ISO-8859-1'de'Gr%F6%DFe.txt", "Größe.txt"),
+        (b"filename*=GBK''%B1%A8%B8%E6.txt", "报告.txt"),
+        (b"filename*=UTF-8''%FF.txt; filename=x.txt", "x.txt"),
+        (b"filename*=unicode_escape''x; filename=x.txt", "x.txt"),
+        (b"filename*0*=UTF-8''%E6%8A; filename*1*=%A5.txt", "报.txt"),
+        (b'filename*0="long "; filename*1="name.txt"', "long name.txt"),
+        (b'filename="C:\\Users\\me\\a.txt"', "C:\\Users\\me\\a.txt"),
+        (b'filename="say \\"hi\\";.txt"', 'say "hi";.txt'),
+        (b'filename=""', ""),
+        (b'name="filename=x"', None),
+    ],
+)
+def test_a_name_is_found_in_any_form_of_the_header(sent: bytes, seen: str | None) -> None:
+    assert find_file_name(b'form-data; name="file"; ' + sent) == seen
+
+
+@pytest.mark.parametrize("piece", [b"; filename", b';a="', b'"', b"\\", b"; filename*0*=x", b" ="])
+def test_a_header_of_any_length_is_read_in_time(piece: bytes) -> None:
+    find_file_name(b'form-data; filename="a' + piece * (120_000 // len(piece)))

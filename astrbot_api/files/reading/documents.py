@@ -6,12 +6,15 @@ import email
 import email.policy
 import re
 import zipfile
+from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from ...errors import Unreadable
 from ...runtime.decoding import decode, is_binary
+from . import office
+from .opendocument import read_opendocument
 from .pages import html_to_markdown
 
 #: Most text that is taken out of one document, in characters.
@@ -35,13 +38,14 @@ _TEXT_SUFFIXES = {
     ".vtt", ".ass", ".lrc", ".ics", ".vcf", ".eml", ".mht", ".rtf", ".diff", ".patch", ".env",
 }  # fmt: skip
 
-_HTML_START = re.compile(rb"\s*(<!doctype\s+html|<html)", re.IGNORECASE)
+_HTML_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?(<!doctype\s+html|<html)", re.IGNORECASE)
 
 #: What old Office files are, by names in their directory (Source: MS-CFB, MS-OFFCRYPTO).
 _OLD_OFFICE = (
     ("EncryptedPackage", "it is protected by a password; ask for it without one"),
     ("WordDocument", "it is in the old format of Word; ask for it as docx or PDF"),
     ("PowerPoint Document", "it is in the old format of PowerPoint; ask for it as pptx or PDF"),
+    ("__properties_version1.0", "it is a mail of Outlook; ask for it as eml or PDF"),
 )
 
 
@@ -79,6 +83,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         return _with_notes(_read_rtf(source.read(_MAX_TEXT_BYTES)), notes)
     is_text = mime.startswith("text/") or mime in _TEXT_MIMES or suffix in _TEXT_SUFFIXES
     if not is_text and mime != "message/rfc822":
+        notes.append("It is neither a text nor a document that can be read here.")
         return ""
     data = source.read(_MAX_TEXT_BYTES)
     if mime == "message/rfc822" or suffix in (".eml", ".mht"):
@@ -86,7 +91,8 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     text, assumed = decode(data)
     if assumed:
         notes.append(f"Its encoding is not marked; it was {assumed}.")
-    if _HTML_START.match(head) and suffix not in (".md", ".txt"):
+    is_page = _HTML_START.match(head) or suffix in (".html", ".htm", ".xhtml")
+    if is_page and suffix not in (".md", ".txt"):
         return html_to_markdown(text)
     # A binary file that its name calls a text.
     if is_binary(text):
@@ -102,24 +108,40 @@ def _with_notes(text: str, notes: list[str]) -> str:
 
 def _read_archive(source: BinaryIO) -> str:
     """Return the text of what is a ZIP file inside; of any other one, what is in it."""
-    from . import office
-
     try:
         package = office.Package(source)
     except zipfile.BadZipFile as error:
         raise Unreadable("it is damaged") from error
-    read = office.find_reader(package)
+    read = _find_reader(package)
     return package.describe() if read is None else read(package)
 
 
-def _read_old_office(source: BinaryIO) -> str:
-    from .office import read_sheets
+def _find_reader(package: office.Package) -> Callable[[office.Package], str] | None:
+    """Return the reader of what a package is; None for an archive of other files."""
+    names = package.names
+    if "[Content_Types].xml" in names:
+        for folder, reader in (
+            ("word", office.read_docx),
+            ("xl", office.read_workbook),
+            ("ppt", office.read_pptx),
+        ):
+            if any(name.startswith(f"{folder}/") for name in names):
+                return reader
+    if "META-INF/container.xml" in names:
+        return office.read_epub
+    if "content.xml" in names and "mimetype" in names:
+        return read_opendocument
+    return None
 
+
+def _read_old_office(source: BinaryIO) -> str:
     data = source.read(64 * 2**20)
     for name, words in _OLD_OFFICE:
         if name.encode("utf-16-le") in data:
             raise Unreadable(words)
-    return read_sheets(data)
+    if not any(name.encode("utf-16-le") in data for name in ("Workbook", "Book")):
+        raise Unreadable("it is of a format that is not known here")
+    return office.read_sheets(data)
 
 
 def _read_rtf(data: bytes) -> str:
@@ -131,6 +153,8 @@ def _read_rtf(data: bytes) -> str:
 
 def _read_mail(data: bytes) -> str:
     """Return the head of a mail, its text and the names of its attachments."""
+    head, gap, rest = data.partition(b"\r\n\r\n" if b"\r\n\r\n" in data else b"\n\n")
+    data = decode(head)[0].encode("utf-8", "replace") + gap + rest
     message = email.message_from_bytes(data, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     shown = ("From", "To", "Cc", "Date", "Subject")
@@ -147,5 +171,8 @@ def _read_mail(data: bytes) -> str:
         lines.append(html_to_markdown(text) if body.get_content_subtype() == "html" else text)
     for part in message.iter_attachments():
         name = part.get_filename() or "without a name"
+        if part.get_content_type() == "message/rfc822":
+            inner = next(part.iter_parts(), None) if part.is_multipart() else None
+            name = str((inner and inner["Subject"]) or name)
         lines.append(f"[attached: {name}, {part.get_content_type()}]")
     return "\n".join(lines)

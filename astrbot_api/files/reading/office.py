@@ -6,7 +6,7 @@ import io
 import posixpath
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
@@ -70,7 +70,7 @@ class Package:
 
 
 def read_docx(package: Package) -> str:
-    """Return a Word document: headings, lists, tables, notes."""
+    """Return a Word document: headings, lists, tables, notes, comments."""
     import mammoth
 
     from .pages import html_to_markdown
@@ -79,7 +79,9 @@ def read_docx(package: Package) -> str:
     # mammoth takes the name of a file for its path; an open descriptor has none.
     source = io.BytesIO(package.source.read())
     no_picture = mammoth.images.img_element(lambda _: {})
-    page = mammoth.convert_to_html(source, convert_image=no_picture).value
+    page = mammoth.convert_to_html(
+        source, convert_image=no_picture, style_map="comment-reference => sup"
+    ).value
     return html_to_markdown(page)
 
 
@@ -91,16 +93,17 @@ def read_workbook(package: Package) -> str:
 
 def read_sheets(data: bytes) -> str:
     """Return the sheets of a workbook of any format as tables."""
-    from python_calamine import CalamineError, CalamineWorkbook, PasswordError
+    from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetVisibleEnum
 
     try:
         workbook = CalamineWorkbook.from_filelike(io.BytesIO(data))
         parts, cells = [], 0
-        for name in workbook.sheet_names:
-            rows = workbook.get_sheet_by_name(name).iter_rows()
+        for sheet in workbook.sheets_metadata:
+            rows = workbook.get_sheet_by_name(sheet.name).iter_rows()
             table, count = _to_table(rows, _MAX_CELLS - cells)
             cells += count
-            parts.append(f"## {name}\n\n{table}".rstrip())
+            hidden = "" if sheet.visible == SheetVisibleEnum.Visible else " (hidden)"
+            parts.append(f"## {sheet.name}{hidden}\n\n{table}".rstrip())
             if cells >= _MAX_CELLS:
                 parts.append("[Only the first cells were read.]")
                 break
@@ -115,22 +118,26 @@ def _to_table(rows: Iterator[list[Any]], room: int) -> tuple[str, int]:
     """Return rows as a table of Markdown, without the empty ones at its edges."""
     lines: list[list[str]] = []
     cells = 0
+    more = ""
     for row in rows:
         texts = [_to_cell(one) for one in row]
         while texts and not texts[-1]:
             texts.pop()
         cells += len(texts)
         lines.append(texts)
-        if cells > room or len(lines) > _MAX_ROWS:
+        if cells > room or len(lines) >= _MAX_ROWS:
+            more = f"\n\n[Only its first {len(lines)} rows are shown.]"
             break
     while lines and not lines[-1]:
         lines.pop()
-    return to_markdown_table([line for line in lines if line]), cells
+    return to_markdown_table([line for line in lines if line]) + more, cells
 
 
 def _to_cell(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
+    if isinstance(value, float):
+        return f"{value:.15g}"  # the digits that a spreadsheet keeps
     return str(value)
 
 
@@ -155,7 +162,9 @@ def read_pptx(package: Package) -> str:
     order = _slide_order(package)
     slides.sort(key=lambda name: (order.get(name, 10**6), int(re.sub(r"\D", "", name))))
     for number, name in enumerate(slides, 1):
-        lines = [f"## Slide {number}", *_iter_slide(package.parse(name))]
+        slide = package.parse(name)
+        hidden = " (hidden)" if slide.get("show") in ("0", "false") else ""
+        lines = [f"## Slide {number}{hidden}", *_iter_slide(slide)]
         for target in _list_targets(package, name, "notesSlide"):
             notes = " ".join(_iter_slide(package.parse(target))).strip()
             if notes:
@@ -169,7 +178,7 @@ def _slide_order(package: Package) -> dict[str, int]:
     main = "ppt/presentation.xml"
     targets = dict(_iter_relations(package, main))
     order = {}
-    for number, slide in enumerate(_iter_local(package.parse(main), "sldId")):
+    for number, slide in enumerate(iter_local(package.parse(main), "sldId")):
         key = next((value for name, value in slide.items() if name.endswith("}id")), "")
         if key in targets:
             order[targets[key][1]] = number
@@ -181,7 +190,7 @@ def _iter_relations(package: Package, name: str) -> Iterator[tuple[str, tuple[st
     folder, base = posixpath.split(name)
     relations = f"{folder}/_rels/{base}.rels"
     if relations in package.names:
-        for one in _iter_local(package.parse(relations), "Relationship"):
+        for one in iter_local(package.parse(relations), "Relationship"):
             target = one.get("Target", "")
             path = target[1:] if target.startswith("/") else posixpath.join(folder, target)
             kind = one.get("Type", "").rpartition("/")[2]
@@ -194,17 +203,25 @@ def _list_targets(package: Package, name: str, kind: str) -> list[str]:
 
 
 def _iter_slide(root: ET.Element) -> Iterator[str]:
-    """Yield the paragraphs and tables of a slide."""
-    in_tables = {id(one) for table in _iter_local(root, "tbl") for one in table.iter()}
+    """Yield the paragraphs, tables and described pictures of a slide; not its number."""
+    skipped = {id(one) for table in iter_local(root, "tbl") for one in table.iter()}
+    for shape in iter_local(root, "sp"):
+        place = next(iter_local(shape, "ph"), None)
+        if place is not None and place.get("type") in ("sldNum", "dt", "ftr", "hdr"):
+            skipped |= {id(one) for one in shape.iter()}
     for element in root.iter():
-        local = _local(element)
+        local = local_name(element)
         if local == "tbl":
             rows = [
-                [_text_of(cell) for cell in _iter_local(row, "tc")]
-                for row in _iter_local(element, "tr")
+                [_text_of(cell) for cell in iter_local(row, "tc")]
+                for row in iter_local(element, "tr")
             ]
             yield to_markdown_table(rows)
-        elif local == "p" and id(element) not in in_tables:
+        elif local == "pic":
+            described = next((one.get("descr") for one in iter_local(element, "cNvPr")), None)
+            if described:
+                yield f"[picture: {' '.join(described.split())}]"
+        elif local == "p" and id(element) not in skipped:
             text = _text_of(element)
             if text:
                 yield text
@@ -214,7 +231,7 @@ def _text_of(element: ET.Element) -> str:
     """Return the text of the runs below an element of DrawingML."""
     pieces = []
     for one in element.iter():
-        local = _local(one)
+        local = local_name(one)
         if local == "t":
             pieces.append(one.text or "")
         elif local == "br":
@@ -222,86 +239,24 @@ def _text_of(element: ET.Element) -> str:
     return "".join(pieces).strip()
 
 
-def read_opendocument(package: Package) -> str:
-    """Return a text, presentation or drawing of OpenDocument; a sheet as a workbook."""
-    if "META-INF/manifest.xml" in package.names:
-        manifest = package.read("META-INF/manifest.xml")
-        if b"encryption-data" in manifest:
-            raise Unreadable("it is protected by a password; ask for it without one")
-    if b"opendocument.spreadsheet" in package.read("mimetype"):
-        return read_workbook(package)
-    return "\n\n".join(one for one in _iter_opendocument(package.parse("content.xml"), 0) if one)
-
-
-def _iter_opendocument(element: ET.Element, depth: int) -> Iterator[str]:
-    """Yield headings, paragraphs, lists and tables."""
-    if depth > 200:
-        return
-    for one in element:
-        local = _local(one)
-        if local == "h":
-            level = next((v for k, v in one.items() if k.endswith("}outline-level")), "1")
-            yield "#" * min(int(level) if level.isdecimal() else 1, 6) + " " + _odf_text(one)
-        elif local == "p":
-            yield _odf_text(one)
-        elif local == "list":
-            yield "\n".join(_iter_list(one, 0))
-        elif local == "table":
-            yield to_markdown_table([_odf_row(row) for row in _iter_local(one, "table-row")])
-        elif local == "page":
-            name = next((v for k, v in one.items() if k.endswith("}name")), "")
-            yield f"## {name}".rstrip()
-            yield from _iter_opendocument(one, depth + 1)
-        elif local not in ("tracked-changes", "automatic-styles", "font-face-decls"):
-            yield from _iter_opendocument(one, depth + 1)
-
-
-def _iter_list(element: ET.Element, level: int) -> Iterator[str]:
-    for item in _children(element, "list-item"):
-        for one in item:
-            if _local(one) in ("p", "h"):
-                yield "  " * level + "- " + _odf_text(one)
-            elif _local(one) == "list" and level < 20:
-                yield from _iter_list(one, level + 1)
-
-
-def _odf_row(row: ET.Element) -> list[str]:
-    cells = _children(row, "table-cell")
-    return [" ".join(_odf_text(one) for one in _iter_local(cell, "p")) for cell in cells]
-
-
-def _odf_text(element: ET.Element) -> str:
-    pieces: list[str] = []
-
-    def walk(one: ET.Element, depth: int) -> None:
-        local = _local(one)
-        if local in ("s", "tab", "line-break"):
-            pieces.append(" ")
-        if local != "annotation" and depth < 200:
-            pieces.append(one.text or "")
-            for child in one:
-                walk(child, depth + 1)
-                pieces.append(child.tail or "")
-
-    walk(element, 0)
-    return " ".join("".join(pieces).split())
-
-
 def read_epub(package: Package) -> str:
     """Return the chapters of a book, in the order of its spine."""
     from ...runtime.decoding import decode
     from .pages import html_to_markdown
 
-    root = next(_iter_local(package.parse("META-INF/container.xml"), "rootfile"), None)
+    root = next(iter_local(package.parse("META-INF/container.xml"), "rootfile"), None)
     if root is None:
         raise Unreadable("it is damaged: a part is missing")
     path = root.get("full-path", "")
     book = package.parse(path)
-    items = {one.get("id"): one.get("href", "") for one in _iter_local(book, "item")}
+    items = {one.get("id"): one.get("href", "") for one in iter_local(book, "item")}
+    encrypted = _list_encrypted(package)
     chapters, chars = [], 0
-    for reference in _iter_local(book, "itemref"):
+    for reference in iter_local(book, "itemref"):
         href = unquote(items.get(reference.get("idref"), ""))
         name = posixpath.normpath(posixpath.join(posixpath.dirname(path), href))
+        if name in encrypted:
+            raise Unreadable("it is protected against copying (DRM)")
         if name in package.names:
             text = html_to_markdown(decode(package.read(name))[0])
             chapters.append(text)
@@ -311,27 +266,20 @@ def read_epub(package: Package) -> str:
     return "\n\n".join(one for one in chapters if one)
 
 
-def _local(element: ET.Element) -> str:
+def _list_encrypted(package: Package) -> set[str]:
+    """Return the parts of a book that are encrypted; fonts may be in any book."""
+    name = "META-INF/encryption.xml"
+    if name not in package.names:
+        return set()
+    references = iter_local(package.parse(name), "CipherReference")
+    return {unquote(one.get("URI", "")) for one in references}
+
+
+def local_name(element: ET.Element) -> str:
+    """Return the name of an element without its namespace."""
     return str(element.tag).rpartition("}")[2]
 
 
-def _iter_local(element: ET.Element, local: str) -> Iterator[ET.Element]:
-    return (one for one in element.iter() if _local(one) == local)
-
-
-def _children(element: ET.Element, local: str) -> Iterator[ET.Element]:
-    return (one for one in element if _local(one) == local)
-
-
-def find_reader(package: Package) -> Callable[[Package], str] | None:
-    """Return the reader of what a package is; None for an archive of other files."""
-    names = package.names
-    if "[Content_Types].xml" in names:
-        for folder, reader in (("word", read_docx), ("xl", read_workbook), ("ppt", read_pptx)):
-            if any(name.startswith(f"{folder}/") for name in names):
-                return reader
-    if "META-INF/container.xml" in names:
-        return read_epub
-    if "content.xml" in names and "mimetype" in names:
-        return read_opendocument
-    return None
+def iter_local(element: ET.Element, local: str) -> Iterator[ET.Element]:
+    """Yield the elements below one, and itself, that have a name."""
+    return (one for one in element.iter() if local_name(one) == local)

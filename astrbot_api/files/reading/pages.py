@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from markdownify import MarkdownConverter
 
 
@@ -17,6 +17,12 @@ def html_to_markdown(html: str) -> str:
             alt = " ".join(str(el.attrs.get("alt") or "").split())
             return f"[picture: {alt}]" if alt else ""
 
+        def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
+            if str(el.get("href") or "").startswith("#"):  # leads nowhere outside of its page
+                return "" if text.strip() == "\N{UPWARDS ARROW}" else text
+            linked: str = super().convert_a(el, text, parent_tags)  # type: ignore[misc]
+            return linked
+
     converter = Converter(
         heading_style="ATX", bullets="-", escape_asterisks=False, escape_underscores=False,
         escape_misc=False, table_infer_header=True,
@@ -24,5 +30,41 @@ def html_to_markdown(html: str) -> str:
     soup = BeautifulSoup(html, "html.parser")
     for tag in soup(["script", "style", "noscript", "template", "head"]):
         tag.decompose()
+    for table in soup.find_all("table"):
+        if table.find("table"):
+            _unwrap(table)
+        else:
+            _fill_rows(table)
     text: str = converter.convert_soup(soup)
     return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def _unwrap(table: Tag) -> None:
+    """Make blocks of the cells of a table with tables in it: it is there for the layout."""
+    table.name = "div"
+    for part in table.find_all(["thead", "tbody", "tfoot", "tr", "td", "th"]):
+        if part.find_parent("table") is None:
+            part.name = "div"
+
+
+def _fill_rows(table: Tag) -> None:
+    """Put an empty cell wherever a cell of a row above reaches down: columns stay columns."""
+    pending: dict[int, int] = {}
+    for row in table.find_all("tr"):
+        column = 0
+        reaching: dict[int, int] = {}
+        for cell in row.find_all(["td", "th"], recursive=False):
+            while pending.get(column):
+                cell.insert_before(Tag(name="td"))
+                column += 1
+            width, height = _span(cell, "colspan"), _span(cell, "rowspan")
+            if height > 1:
+                reaching |= dict.fromkeys(range(column, column + width), height)
+            column += width
+        pending = {at: left - 1 for at, left in pending.items() if left > 1}
+        pending |= {at: height - 1 for at, height in reaching.items()}
+
+
+def _span(cell: Tag, name: str) -> int:
+    value = str(cell.get(name) or "1")
+    return max(1, min(int(value), 1000)) if value.isascii() and value.isdigit() else 1

@@ -13,7 +13,7 @@ from werkzeug.wsgi import get_input_stream
 from ...errors import ApiError
 from ...files.attachments import Attachments, Readable
 from ...files.incoming import PIECE_BYTES, Incoming
-from ...files.names import decode_name
+from ...files.names import find_file_name
 from ...keys.caller import Caller
 from ...runtime.threads import let_others_run
 from ..blueprint import check_coding
@@ -175,23 +175,11 @@ def _open_body(request: Request) -> Readable:
 def _find_name(segment: MultipartSegment) -> str | None:
     """Return the file name of the part ``file``; None for any other part.
 
-    A part without a file name is a field and no file. Names come in UTF-8
-    (browsers), in ``filename*`` (RFC 5987), percent-encoded (RFC 7578, 4.2), as encoded words
-    (RFC 2047) and, from old clients, in an older encoding.
+    A part without a file name is a field and no file.
     """
     if segment.name != _FIELD:
         return None
-    header = segment.header("Content-Disposition", "")
-    raw = header.encode("latin-1")
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        text = header
-    _, options = parse_options_header(text)
-    name = options.get("filename")
-    if name is None or "filename*" in text.lower():
-        return name
-    return decode_name(name)
+    return find_file_name(segment.header("Content-Disposition", "").encode("latin-1"))
 
 
 def _missing_file() -> ApiError:
