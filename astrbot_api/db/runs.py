@@ -10,7 +10,7 @@ import peewee
 
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .locks import lock_session
-from .models import RUN_ACTIVE, RUN_WAITING, ChatSession, Run, Worker, is_postgres
+from .models import RUN_ACTIVE, RUN_WAITING, ChatSession, Message, Run, Worker, is_postgres
 from .prepared import Prepared, equals, insert, param, params
 
 #: Workers whose lease lasts at the time ``now``.
@@ -300,6 +300,25 @@ def hand_over(
     """
     to = BEFORE_CALLS if before_calls else NOBODY
     return bool(_HAND_OVER.execute(db, id=number, worker_id=worker_id, to=to).rowcount)
+
+
+def list_waiting_of(
+    db: peewee.Database, session: int, sender_id: str, run_id: str = ""
+) -> list[int]:
+    """Return the numbers of a session's runs that wait for the person who began them.
+
+    :param sender_id: The person; in a group there are others.
+    :param run_id: Only this run.
+    """
+    query = (
+        Run.select(Run.id)
+        .join(Message, peewee.JOIN.LEFT_OUTER, on=(Message.id == Run.user_message))
+        .where((Run.session == session) & RUN_WAITING)
+        .where(Message.id.is_null() | (Message.sender_id == sender_id))
+    )
+    if run_id:
+        query = query.where(Run.run_id == run_id)
+    return [number for (number,) in query.tuples().execute(db)]
 
 
 def find_request(db: peewee.Database, number: int) -> str | None:

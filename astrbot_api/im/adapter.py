@@ -101,15 +101,30 @@ class OutFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """An answer that a platform may show as a button below a message.
+
+    :param label: The words on the button.
+    :param text: What pressing it says, as if the person had written it; 64 bytes at most.
+    """
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class OutMessage:
     """A message to send: texts (Markdown, as models write it) and files, in order.
 
     :param delivery_id: Stays the same when a delivery is tried again, for
         platforms that take an idempotency key. Append the part's number.
+    :param choices: Buttons below the last part, where the platform has any; the text says how to
+        answer without them.
     """
 
     parts: tuple[str | OutFile, ...]
     delivery_id: str = ""
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

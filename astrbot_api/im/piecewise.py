@@ -9,7 +9,7 @@ import marshmallow as ma
 
 from ..deliveries.attempts import Progress, Sent
 from ..deliveries.http import PlatformError
-from .adapter import BaseAdapter, OutFile, OutMessage, Receipt, Target
+from .adapter import BaseAdapter, Choice, OutFile, OutMessage, Receipt, Target
 from .splitting import split_markdown
 
 
@@ -40,14 +40,15 @@ class PiecewiseAdapter(BaseAdapter):
             ids.extend(sent)
             progress(Sent(parts, chars, tuple(sent)))
 
-        for part in message.parts:
+        for at, part in enumerate(message.parts, 1):
             if isinstance(part, OutFile):
                 report(self._send_file(place, part), 1)
                 continue
             pieces = split_markdown(part, self._count_room(place))
             for piece in pieces[:-1]:
                 report(self._send_text(place, piece.text), 0, piece.chars)
-            report(self._send_text(place, pieces[-1].text) if pieces else (), 1)
+            choices = message.choices if at == len(message.parts) else ()
+            report(self._send_choices(place, pieces[-1].text, choices) if pieces else (), 1)
         return Receipt(tuple(ids))
 
     def _count_room(self, place: Any) -> int:
@@ -63,6 +64,10 @@ class PiecewiseAdapter(BaseAdapter):
     def _send_text(self, place: Any, text: str) -> Sequence[str]:
         """Send one piece of a text; return the platform's ids of it, if it says any."""
         raise NotImplementedError
+
+    def _send_choices(self, place: Any, text: str, choices: Sequence[Choice]) -> Sequence[str]:
+        """Send the last piece of a text with buttons below it, where there are any."""
+        return self._send_text(place, text)
 
     def _send_file(self, place: Any, file: OutFile) -> Sequence[str]:
         """Send a file; return the platform's ids of it, if it says any."""

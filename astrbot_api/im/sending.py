@@ -12,9 +12,12 @@ from ..deliveries.attempts import Confirmed, Note, Sent, keep_trying
 from ..deliveries.http import PlatformError
 from ..files.attachments import Attachments
 from ..messages import MEDIA_TYPES
-from .adapter import OutFile, OutMessage, Target
+from .adapter import Choice, OutFile, OutMessage, Target
 from .bots import Bots
 from .umo import parse_umo
+
+#: The type of the segment, the last one of a delivery, that has the answers to choose from.
+_CHOICES = "choices"
 
 
 class Sender:
@@ -48,12 +51,15 @@ class Sender:
             keep_trying(note, confirmed)
 
         before = len(confirmed.platform_ids)
-        receipt = found[1].send(target, OutMessage(parts, delivery.delivery_id), progress=progress)
+        message = OutMessage(parts, delivery.delivery_id, _list_choices(delivery))
+        receipt = found[1].send(target, message, progress=progress)
         if len(confirmed.platform_ids) == before:
             confirmed.platform_ids += receipt.platform_ids
 
     def _build_parts(self, delivery: DeliveryRow) -> tuple[str | OutFile, ...]:
-        segments: Sequence[dict[str, Any]] = delivery.content[delivery.sent_parts :]
+        segments: Sequence[dict[str, Any]] = [
+            one for one in delivery.content[delivery.sent_parts :] if one["type"] != _CHOICES
+        ]
         ids = [one["attachment_id"] for one in segments if one["type"] in MEDIA_TYPES]
         with self._store.read() as db:
             rows = find_attachments(db, ids)
@@ -77,3 +83,10 @@ class Sender:
             size_bytes=row.size_bytes,
             open=lambda: self._attachments.open_reader(row, 0, row.size_bytes),
         )
+
+
+def _list_choices(delivery: DeliveryRow) -> tuple[Choice, ...]:
+    last = delivery.content[-1]
+    if last["type"] != _CHOICES:
+        return ()
+    return tuple(Choice(label, text) for label, text in last["choices"])

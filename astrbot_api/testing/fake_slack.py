@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from urllib.parse import urlencode
 
 from .fake_platform import FakeAnswer, FakePlatform, FakeRequest, make_digest, make_post
 
@@ -96,7 +97,35 @@ class FakeSlack(FakePlatform):
         :param now_s: Time of the signature, in seconds since 1970.
         :param retry: Which repetition it is.
         """
-        headers, content = make_post(body)
+        return self._sign(*make_post(body), secret=secret, now_s=now_s, retry=retry)
+
+    def make_press(
+        self, message: dict[str, Any], label: str, *, user: str = "U061F7AUR"
+    ) -> tuple[dict[str, str], bytes]:
+        """Return headers and body for a press of the button with a label below a message.
+
+        :param message: As :attr:`messages` has it.
+        """
+        buttons = message["blocks"][-1]["elements"]
+        button = next(one for one in buttons if one["text"]["text"] == label)
+        below = {key: message[key] for key in ("ts", "thread_ts", "text") if key in message}
+        payload = {
+            "type": "block_actions", "user": {"id": user}, "channel": {"id": message["channel"]},
+            "message": below,
+            "actions": [{**button, "action_ts": f"{int(time.time())}.{next(self._numbers):06}"}],
+        }  # fmt: skip
+        content = urlencode({"payload": json.dumps(payload)}).encode()
+        return self._sign({"Content-Type": "application/x-www-form-urlencoded"}, content)
+
+    def _sign(
+        self,
+        headers: dict[str, str],
+        content: bytes,
+        *,
+        secret: str | None = None,
+        now_s: float | None = None,
+        retry: int = 0,
+    ) -> tuple[dict[str, str], bytes]:
         timestamp = str(int(time.time() if now_s is None else now_s))
         secret = self.signing_secret if secret is None else secret
         headers["X-Slack-Request-Timestamp"] = timestamp

@@ -95,6 +95,25 @@ class FakeTelegram(FakePlatform):
                 made["entities"] = entities
         return {"update_id": next(self._update_ids), "message": made | message}
 
+    def make_press(self, message: dict[str, Any], label: str, *, sender_id: int = 1111111) -> Any:
+        """Return the update for a press of the button with a label below a message of the bot.
+
+        :param message: As :attr:`messages` has it.
+        """
+        keys = [one for row in message["reply_markup"]["inline_keyboard"] for one in row]
+        chat = message["chat_id"]
+        below = {
+            "message_id": 5, "from": {"id": self.bot_id, "is_bot": True, "first_name": "T"},
+            "chat": {"id": chat, "type": "private" if int(chat) > 0 else "supergroup"},
+            "text": message["text"],
+        }  # fmt: skip
+        query = {
+            "id": str(next(self._update_ids)), "chat_instance": "1", "message": below,
+            "from": {"id": sender_id, "is_bot": False, "first_name": "Test"},
+            "data": next(one["callback_data"] for one in keys if one["text"] == label),
+        }  # fmt: skip
+        return {"update_id": next(self._update_ids), "callback_query": query}
+
     def add_file(self, data: bytes, path: str = "documents/file_0.bin") -> str:
         """Store a file and return its ``file_id``, for an update."""
         file_id = f"file{len(self._files)}"
@@ -158,6 +177,8 @@ class FakeTelegram(FakePlatform):
             return True
         if method == "getFile":
             return self._get_file(fields)
+        if method == "answerCallbackQuery":
+            return True
         if method == "sendChatAction":
             self._check_chat(fields)
             return True
@@ -175,6 +196,9 @@ class FakeTelegram(FakePlatform):
         if _units(text) > MAX_TEXT_UNITS:
             raise Refusal(400, "Bad Request: message is too long")
         _check_entities(text, _as_json(fields.get("entities")) or [])
+        keyboard = (fields.get("reply_markup") or {}).get("inline_keyboard") or []
+        if any(len(one["callback_data"].encode()) > 64 for row in keyboard for one in row):
+            raise Refusal(400, "Bad Request: BUTTON_DATA_INVALID")
         return self._accept("sendMessage", fields)
 
     def _send_file(self, method: str, fields: dict[str, Any]) -> Any:

@@ -55,7 +55,7 @@ from .reply import Reply
 from .sending import FileOutbox, Speaker
 from .titles import TitleRequest, TitleWriter, first_words
 from .turn import OpenTurn, Resumed
-from .waiting import Waits, decide, describe_decision
+from .waiting import Waits, decide, describe_decision, split_run_id
 
 log = logging.getLogger(__name__)
 
@@ -295,13 +295,20 @@ class Answer:
             raise _CommandFailed(command.name) from error
 
     def _decide(self, approved: bool, comment: str) -> list[str]:
-        """Decide what waits in this session; return the tools."""
+        """Decide what waits for the sender in this session; return the tools.
+
+        :param comment: Begins with ``#`` and a run's id where a button below its question
+            was pressed: it decides nothing that was asked later.
+        """
         turn = self._turn
+        run_id, comment = split_run_id(comment)
 
         def job(db: peewee.Database) -> list[ApprovalRow]:
             return [
                 call
-                for number in runs.list_waiting(db, turn.session.id)
+                for number in runs.list_waiting_of(
+                    db, turn.session.id, turn.request.username, run_id
+                )
                 for call in decide(db, number, approved=approved, comment=comment or None).calls
             ]
 

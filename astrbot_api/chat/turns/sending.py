@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,12 @@ class Speaker:
         self._store = store
         self._pusher = pusher
 
-    def say(self, turn: OpenTurn, message: Any) -> None:
+    def say(self, turn: OpenTurn, message: Any, *, choices: Sequence[tuple[str, str]] = ()) -> None:
         """Store a message in the turn's session and have it shown.
 
         :param message: A string, or a list of segments as ``im/message`` takes them.
+        :param choices: Answers that a messenger may show as buttons: the words on each, and the
+            message that it sends.
         :raises ToolError: when it is wrong or cannot be kept, for the model.
         """
         try:
@@ -55,11 +57,17 @@ class Speaker:
                     payer=turn.request.payer,
                 )
             else:
-                self._deliver(turn, turn.request.origin, segments)
+                self._deliver(turn, turn.request.origin, segments, choices)
         except (ApiError, StorageError) as error:
             raise ToolError(str(error)) from error
 
-    def _deliver(self, turn: OpenTurn, origin: Origin, segments: list[Segment]) -> None:
+    def _deliver(
+        self,
+        turn: OpenTurn,
+        origin: Origin,
+        segments: list[Segment],
+        choices: Sequence[tuple[str, str]],
+    ) -> None:
         """Store the message and its delivery in one transaction."""
 
         def job(db: peewee.Database) -> None:
@@ -72,7 +80,8 @@ class Speaker:
             )  # fmt: skip
             link_attachments(db, number, [row.id for row in rows])
             deliveries.add_delivery(
-                db, platform_id=origin.bot_id, target=origin.umo, content=wire,
+                db, platform_id=origin.bot_id, target=origin.umo,
+                content=[*wire, {"type": "choices", "choices": choices}] if choices else wire,
                 reply_to=origin.reply_to, traceparent=turn.span.to_traceparent(),
                 payer=turn.request.payer,
             )  # fmt: skip

@@ -117,8 +117,12 @@ class Waits:
         calls = "\n".join(describe_call(one.name, one.args) for one in needed.calls)
         try:
             self._speaker.say(
-                self._turn, f"This needs your approval:\n{calls}\n/approve or /reject"
-            )
+                self._turn, f"This needs your approval:\n{calls}\n/approve or /reject",
+                choices=[
+                    ("Approve", f"/approve #{self._turn.run_id}"),
+                    ("Reject", f"/reject #{self._turn.run_id}"),
+                ],
+            )  # fmt: skip
         except ToolError:
             return  # the question stands
 
@@ -197,6 +201,12 @@ def reject_expired(store: Store) -> None:
 def _reject_late(db: peewee.Database, run: int) -> None:
     approvals.reject_pending(db, run, "nobody has decided in time")
     runs.release_waiting(db, run)
+
+
+def split_run_id(comment: str) -> tuple[str, str]:
+    """Return the id of the run that a button's command names, or "", and the rest of its words."""
+    word, _, rest = comment.partition(" ")
+    return (word[1:], rest.strip()) if word.startswith("#") else ("", comment)
 
 
 def name_approval(run_id: str, call: PendingCall) -> str:

@@ -8,11 +8,12 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote_plus
 
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
 from ...runtime.bounded_json import load_json
-from ..adapter import BadSignature, InboundRequest, OutFile, Reception, Target
+from ..adapter import BadSignature, Choice, InboundRequest, OutFile, Reception, Target
 from ..markdown import read_markdown
 from ..piecewise import PiecewiseAdapter, check_size
 from ..rich_text import RichText
@@ -23,6 +24,12 @@ from .mrkdwn import escape, write_mrkdwn
 #: Slack advises 4,000 and cuts off at 40,000; markup and escapes come on top.
 _MAX_TEXT_UNITS = 3500
 _MAX_FILE_BYTES = 1000 * 1000 * 1000
+
+#: Longest text of a block. Source: https://docs.slack.dev/reference/block-kit/blocks
+_MAX_SECTION_CHARS = 3000
+
+#: How the form begins that Slack posts when a button is pressed.
+_PRESSED = b"payload="
 
 #: How old a signed request may be, in seconds.
 #: Source: https://docs.slack.dev/authentication/verifying-requests-from-slack
@@ -58,13 +65,20 @@ class SlackAdapter(PiecewiseAdapter):
         """Read an event that Slack posted, or answer its question whether we are we."""
         self._check_signature(request)
         try:
-            body = load_json(request.body)
+            pressed = request.body.startswith(_PRESSED)
+            raw = request.body
+            if pressed:
+                raw = unquote_plus(raw[len(_PRESSED) :].decode()).encode()
+            body = load_json(raw)
         except ValueError:
             return Reception(status=400)
         if not isinstance(body, dict):
             return Reception(status=400)
         if body.get("type") == "url_verification":
             return Reception(body=str(body.get("challenge", "")).encode())
+        if pressed:
+            message = self._reader.read_press(body)
+            return Reception(() if message is None else (message,))
         message = self._reader.read(body) if body.get("type") == "event_callback" else None
         return Reception(() if message is None else (message,))
 
@@ -92,6 +106,25 @@ class SlackAdapter(PiecewiseAdapter):
             opened = self._api.call("conversations.open", {"users": channel})
             channel = str(opened["channel"]["id"])
         return {"channel": channel, **({"thread_ts": thread} if thread else {})}
+
+    def _send_choices(
+        self, place: Mapping[str, str], text: str, choices: Sequence[Choice]
+    ) -> Sequence[str]:
+        if not choices or len(text) > _MAX_SECTION_CHARS:
+            return self._send_text(place, text)
+        buttons = [
+            {
+                "type": "button", "action_id": f"choice{number}", "value": one.text,
+                "text": {"type": "plain_text", "text": one.label},
+            }
+            for number, one in enumerate(choices)
+        ]  # fmt: skip
+        blocks = [
+            {"type": "section", "text": {"type": "plain_text", "text": text}},
+            {"type": "actions", "elements": buttons},
+        ]
+        sent = self._api.call("chat.postMessage", {**place, "text": escape(text), "blocks": blocks})
+        return (str(sent.get("ts", "")),)
 
     def _send_text(self, place: Mapping[str, str], text: str) -> Sequence[str]:
         sent = self._api.call("chat.postMessage", {**place, "text": self._write(text)})

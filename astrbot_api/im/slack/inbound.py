@@ -38,6 +38,28 @@ class EventReader:
             log.warning("an event of Slack is not understood: %r", error)
             return None
 
+    def read_press(self, body: dict[str, Any]) -> InMessage | None:
+        """Return what the button below a message of the app says; None: it is none of ours."""
+        try:
+            action, message = body["actions"][0], body["message"]
+            channel, text = str(body["channel"]["id"]), action["value"]
+            if body["type"] != "block_actions" or not isinstance(text, str):
+                return None
+            thread = message.get("thread_ts")
+            private = channel.startswith("D")
+            return InMessage(
+                event_id=f"{channel}/{message['ts']}/{action['action_ts']}",
+                message_type="FriendMessage" if private else "GroupMessage",
+                session_id=f"{channel}#{thread}" if thread else channel,
+                sender_id=str(body["user"]["id"]),
+                sender_name="",
+                text=text,
+                platform_message_id=str(message["ts"]),
+            )
+        except (LookupError, TypeError, AttributeError) as error:
+            log.warning("a pressed button of Slack is not understood: %r", error)
+            return None
+
     def _read_message(self, event: dict[str, Any], own_id: str) -> InMessage | None:
         # A bot that answers bots, or itself, may never stop.
         if event.get("subtype") not in _SAID or event.get("bot_id") or event["user"] == own_id:

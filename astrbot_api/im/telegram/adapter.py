@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
 from ...runtime.bounded_json import load_json
-from ..adapter import BadSignature, InboundRequest, InMessage, OutFile, Reception, Target
+from ..adapter import BadSignature, Choice, InboundRequest, InMessage, OutFile, Reception, Target
 from ..markdown import read_markdown
 from ..piecewise import PiecewiseAdapter, check_size
 from ..rich_text import RichText, count_units
 from .api import DEFAULT_BASE_URL, TelegramApi, TelegramRefusal, hide_tokens
 from .entities import make_entities
-from .inbound import UpdateReader
+from .inbound import UpdateReader, find_pressed
 
 #: Limits of the Bot API. Source: https://core.telegram.org/bots/api#sending-files
 #: and https://core.telegram.org/bots/api#using-a-local-bot-api-server
@@ -46,6 +49,10 @@ _SESSION = re.compile(r"(-?\d{1,20}|@\w{4,64})(?:#(\d{1,20}))?", re.ASCII)
 #: How long ``getUpdates`` waits for a message; the end of polling waits for it.
 _POLL_S = 25
 _POLL_SLACK_S = 10.0
+
+
+#: What is asked for: messages, and buttons that were pressed.
+_UPDATES = ["message", "callback_query"]
 
 
 class TelegramAdapter(PiecewiseAdapter):
@@ -77,6 +84,13 @@ class TelegramAdapter(PiecewiseAdapter):
         except ValueError:
             return Reception(status=400)
         message = self._make_reader().read(update)
+        pressed = find_pressed(update)
+        if pressed:  # the button shows that it was pressed until the press is answered
+            answer = {"method": "answerCallbackQuery", "callback_query_id": pressed}
+            return Reception(
+                () if message is None else (message,), body=orjson.dumps(answer),
+                content_type="application/json",
+            )  # fmt: skip
         return Reception(() if message is None else (message,))
 
     def show_typing(self, target: Target) -> None:
@@ -100,10 +114,17 @@ class TelegramAdapter(PiecewiseAdapter):
         while not stop.is_set():
             updates = self._api.call(
                 "getUpdates",
-                {"offset": offset, "timeout": _POLL_S, "allowed_updates": ["message"]},
+                {
+                    "offset": offset,
+                    "timeout": _POLL_S,
+                    "allowed_updates": _UPDATES,
+                },
                 timeout_s=_POLL_S + _POLL_SLACK_S,
             )
             yield reader.read_batch(updates)
+            for pressed in filter(None, map(find_pressed, updates)):
+                with contextlib.suppress(PlatformError):  # it may be too old
+                    self._api.call("answerCallbackQuery", {"callback_query_id": pressed})
             offset = max((update["update_id"] + 1 for update in updates), default=offset)
 
     def open_file(self, source: str) -> BlobReader:
@@ -115,6 +136,13 @@ class TelegramAdapter(PiecewiseAdapter):
 
     def _find_place(self, target: Target) -> _Chat:
         return _Chat(target)
+
+    def _send_choices(self, place: _Chat, text: str, choices: Sequence[Choice]) -> Sequence[str]:
+        if not choices:
+            return self._send_text(place, text)
+        keys = [{"text": one.label, "callback_data": one.text} for one in choices]
+        fields = {"text": text, "reply_markup": {"inline_keyboard": [keys]}}
+        return self._deliver(place, "sendMessage", fields)
 
     def _send_text(self, place: _Chat, text: str) -> Sequence[str]:
         rich = RichText(text)

@@ -41,10 +41,11 @@ class UpdateReader:
         :returns: None for what is no message, or nothing that can be answered.
         """
         try:
-            message = update["message"]
-            return self._read_message(message)
+            if "callback_query" in update:
+                return self._read_press(update["callback_query"])
+            return self._read_message(update["message"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(update, dict) and "message" in update:
+            if isinstance(update, dict) and not {"message", "callback_query"}.isdisjoint(update):
                 log.warning("a message of Telegram is not understood: %r", error)
             return None
 
@@ -59,7 +60,7 @@ class UpdateReader:
             message = self.read(update)
             if message is None:
                 continue
-            group = update["message"].get("media_group_id")
+            group = update.get("message", {}).get("media_group_id")
             this = (message.session_id, group) if group else None
             if this is not None and this == album:
                 found[-1] = _join(found[-1], message)
@@ -88,20 +89,33 @@ class UpdateReader:
             text, quoted = quoted, None
         if not text and not files and not mentioned:
             return None
-        session = str(int(chat["id"]))
-        if message.get("is_topic_message"):
-            session += f"#{int(message['message_thread_id'])}"
         to_bot = (answered.get("from") or {}).get("id") == self.bot_id
         return InMessage(
             event_id=f"{chat['id']}/{message['message_id']}",
             message_type="FriendMessage" if private else "GroupMessage",
-            session_id=session,
+            session_id=_name_session(message),
             sender_id=str(sender["id"]),
             sender_name=_name_of(sender),
             text=text,
             files=files,
             addressed=private or ((mentioned or to_bot) and not foreign),
             quoted=quoted,
+            platform_message_id=str(message["message_id"]),
+        )
+
+    def _read_press(self, query: dict[str, Any]) -> InMessage | None:
+        """Return what the button below a message of the bot says."""
+        message, sender, text = query["message"], query["from"], query.get("data")
+        if not isinstance(text, str) or (message.get("from") or {}).get("id") != self.bot_id:
+            return None
+        chat = message["chat"]
+        return InMessage(
+            event_id=f"press/{query['id']}",
+            message_type="FriendMessage" if chat["type"] == "private" else "GroupMessage",
+            session_id=_name_session(message),
+            sender_id=str(sender["id"]),
+            sender_name=_name_of(sender),
+            text=text,
             platform_message_id=str(message["message_id"]),
         )
 
@@ -165,6 +179,19 @@ def _join(first: InMessage, more: InMessage) -> InMessage:
         addressed=first.addressed or more.addressed,
         quoted=first.quoted or more.quoted,
     )
+
+
+def find_pressed(update: Any) -> str:
+    """Return the id of the press of a button that an update reports; empty: it reports none."""
+    query = update.get("callback_query") if isinstance(update, dict) else None
+    return str(query.get("id") or "") if isinstance(query, dict) else ""
+
+
+def _name_session(message: dict[str, Any]) -> str:
+    session = str(int(message["chat"]["id"]))
+    if message.get("is_topic_message"):
+        session += f"#{int(message['message_thread_id'])}"
+    return session
 
 
 def _name_of(sender: dict[str, Any]) -> str:
