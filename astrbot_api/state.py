@@ -33,6 +33,7 @@ from .keys.legacy import LegacyKeys
 from .keys.quotas import Quotas
 from .keys.rates import RateLimiter
 from .keys.usage import KeyUsage
+from .keys.visitors import Visitors
 from .mcp.client import McpTools
 from .owner.login import OwnerLogin
 from .plugins.registry import Plugins
@@ -61,12 +62,13 @@ class AgentArea:
 
 @dataclass(frozen=True, slots=True)
 class KeyArea:
-    """API keys beside their rows: counts, rates, imported hashes, quotas."""
+    """API keys beside their rows: counts, rates, imported hashes, quotas, visitors of pages."""
 
     usage: KeyUsage
     rates: RateLimiter
     legacy: LegacyKeys
     quotas: Quotas
+    visitors: Visitors
 
 
 @dataclass(frozen=True, slots=True)

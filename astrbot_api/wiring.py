@@ -58,8 +58,10 @@ from .keys.legacy import LegacyKeys
 from .keys.quotas import Quotas
 from .keys.rates import open_rate_limiter
 from .keys.usage import KeyUsage
+from .keys.visitors import Visitors
 from .mcp.client import McpTools
 from .owner.login import OwnerLogin, create_first_owner
+from .owner.secret_key import load_secret
 from .plugins.builtin import BUILT_IN_PLUGINS
 from .plugins.finding import APPLICATION, BUILT_IN, find_plugins, from_classes
 from .plugins.registry import Plugins
@@ -147,6 +149,7 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
             rates=open_rate_limiter(settings, store),
             legacy=LegacyKeys(store),
             quotas=quotas,
+            visitors=Visitors(store, lambda: load_secret(settings)),
         ),
         chat=chat,
         files=files,

@@ -18,6 +18,7 @@ from ..runtime.addresses import PROXY_SCHEMES
 from .mcp import MCP_FIELD, McpServerConfig, make_servers
 from .transcription import TranscriptionConfig, TranscriptionSchema, make_transcription
 from .upstream import CONFIG_SEPARATOR, UpstreamConfig, UpstreamSchema, make_upstream
+from .widget import WidgetConfig, WidgetSchema, make_widget
 
 #: Keys of ``[plugins]`` that are no plugin's table.
 RESERVED_PLUGIN_NAMES = ("enabled", "disabled", "hook_timeout_s")
@@ -137,7 +138,7 @@ class AgentConfig:
     ``providers`` holds every provider that a turn may select, by id; the
     one of ``[provider]`` is ``provider``. ``mcp`` holds the MCP servers that
     are enabled, by name. ``upstream`` is the AstrBot that answers in place of a model,
-    ``transcription`` turns recordings into text.
+    ``transcription`` turns recordings into text, ``widget`` opens it to visitors of pages.
     """
 
     id: str
@@ -151,6 +152,7 @@ class AgentConfig:
     mcp: Mapping[str, McpServerConfig] = field(default_factory=dict, hash=False)
     upstream: UpstreamConfig | None = None
     transcription: TranscriptionConfig | None = None
+    widget: WidgetConfig | None = None
 
 
 class _Strict(ma.Schema):
@@ -239,6 +241,7 @@ class _ConfigSchema(_Strict):
     mcp = MCP_FIELD
     upstream = ma.fields.Nested(UpstreamSchema)
     transcription = ma.fields.Nested(TranscriptionSchema)
+    widget = ma.fields.Nested(WidgetSchema)
 
     @ma.validates_schema
     def _check_one_answers(self, data: dict[str, Any], **_: Any) -> None:
@@ -301,6 +304,7 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
         mcp=make_servers(loaded.get("mcp", {})),
         upstream=make_upstream(loaded.get("upstream")),
         transcription=make_transcription(loaded.get("transcription")),
+        widget=make_widget(loaded.get("widget")),
     )
 
 

@@ -71,6 +71,7 @@ class ConfigFiles:
         self._lock = threading.Lock()
         self._seen: dict[Path, tuple[int, int]] = {}
         self._configs: dict[str, AgentConfig] = {}
+        self._origins: frozenset[str] = frozenset()
         self._checked_at = float("-inf")
 
     def create_default(self) -> Path:
@@ -113,6 +114,11 @@ class ConfigFiles:
         if config is not None and other:
             return choose_upstream_config(config, other)
         return self._configs.get(config_id)
+
+    def list_origins(self) -> frozenset[str]:
+        """Return the origins of the pages that some config answers without a key."""
+        self._refresh()
+        return self._origins
 
     def get_default(self) -> AgentConfig:
         """Return the default config.
@@ -168,6 +174,8 @@ class ConfigFiles:
                 if self._seen.get(path) != stamp:
                     self._reload(path)
             self._seen = found
+            widgets = [one.widget for one in self._configs.values() if one.widget is not None]
+            self._origins = frozenset(origin for one in widgets for origin in one.origins)
 
     def _reload(self, path: Path) -> None:
         try:

@@ -88,6 +88,7 @@ class ApiKey(Table):
 _index("api_key_parent", ApiKey.parent_id, where=ApiKey.parent_id.is_null(False))
 
 
+_index("api_key_maker", ApiKey.created_by, where=ApiKey.parent_id.is_null())
 _index("api_key_owner_session", ApiKey.owner_session, where=ApiKey.owner_session.is_null(False))
 
 
@@ -568,6 +569,27 @@ class RateCount(Table):
 
 
 _index("rate_count_minute", RateCount.minute)
+
+
+class Visit(Table):
+    """A session key that a visitor of a page got, on one day (days since 1970, UTC).
+
+    ``turns`` is what it may have, and what it had once ``settled``. ``address`` is a keyed
+    hash: no address is stored.
+    """
+
+    key_id = TextField(primary_key=True)
+    root_id = TextField()
+    visitor = TextField()
+    address = TextField()
+    day = Whole()
+    turns = Whole()
+    settled = Whole()
+
+
+_index("visit_visitor", Visit.visitor, Visit.day)
+_index("visit_address", Visit.address, Visit.day)
+_index("visit_day", Visit.day)
 
 
 class LegacyKey(Table):

@@ -40,7 +40,7 @@ from .sessions.messages import blp as messages
 from .sessions.routes import blp as sessions
 from .sessions.schemas import DisplayName
 from .widget.page import register_page
-from .widget.routes import blp as widget
+from .widget.visits import blp as widget  # of routes.py, with its own
 
 if TYPE_CHECKING:
     pass

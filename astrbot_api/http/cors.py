@@ -1,4 +1,4 @@
-"""Calls of pages from other origins (CORS), for those that a setting names.
+"""Calls of pages from other origins (CORS), for those that a setting or a ``[widget]`` names.
 
 Credentials are never allowed: a page authorises itself with a session key in
 a header. So ``*`` is as safe as a program that sends no ``Origin`` at all.
@@ -15,6 +15,7 @@ from flask import Blueprint, Response, request
 from ..config.settings import Settings
 from .accesslog import STARTED_KEY
 from .envelope import get_request_id
+from .state import get_state
 
 #: Source: RFC 9110, 5.6.2, ``token``.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -44,28 +45,32 @@ def add_cors(blueprint: Blueprint, settings: Settings) -> None:
     """Answer browsers' questions, and mark answers that pages may read.
 
     To be called before the key is asked for: a browser sends none with its
-    question. Where no origin is set, nothing is added to any request.
+    question. Where no origin is named, nothing is added to any request.
     """
-    if not settings.cors_origins:
-        return
-    allow = _make_check(settings)
-    blueprint.before_request(lambda: _answer_preflight(allow))
-    blueprint.after_request(lambda response: _mark(response, allow))
+    named = frozenset(one.rstrip("/").lower() for one in settings.cors_origins)
+
+    def find_origins() -> frozenset[str]:
+        of_widgets = get_state().agents.configs.list_origins()
+        return named | of_widgets if of_widgets else named
+
+    blueprint.before_request(lambda: _answer_preflight(find_origins))
+    blueprint.after_request(lambda response: _mark(response, find_origins()))
 
 
-def _make_check(settings: Settings) -> Callable[[str], str]:
-    """Return a function from an origin to what allows it, or ""."""
-    origins = frozenset(one.rstrip("/").lower() for one in settings.cors_origins)
+def _choose_allowed(origin: str, origins: frozenset[str]) -> str:
+    """Return what allows an origin, or ""."""
     if "*" in origins:
-        return lambda origin: "*"
-    return lambda origin: origin if origin.lower() in origins else ""
+        return "*"
+    return origin if origin.lower() in origins else ""
 
 
-def _answer_preflight(allow: Callable[[str], str]) -> Response | None:
+def _answer_preflight(find_origins: Callable[[], frozenset[str]]) -> Response | None:
     origin = request.headers.get("Origin", "")
     if request.method != "OPTIONS" or not origin:
         return None
-    if "Access-Control-Request-Method" not in request.headers or not allow(origin):
+    if "Access-Control-Request-Method" not in request.headers:
+        return None
+    if not _choose_allowed(origin, find_origins()):
         return None
     # A preflight has no key: the hooks that come next are left out.
     request.environ[STARTED_KEY] = time.perf_counter()
@@ -95,9 +100,11 @@ def _choose_headers() -> str:
     return answer if asked and len(answer) <= _MAX_ASKED_CHARS else _REQUEST_HEADERS
 
 
-def _mark(response: Response, allow: Callable[[str], str]) -> Response:
+def _mark(response: Response, origins: frozenset[str]) -> Response:
+    if not origins:
+        return response
     origin = request.headers.get("Origin", "")
-    allowed = allow(origin) if origin else ""
+    allowed = _choose_allowed(origin, origins) if origin else ""
     if allowed != "*":
         # A cache must not give one origin's answer to another.
         response.vary.add("Origin")

@@ -26,6 +26,7 @@ _OWN_PATHS = {
     "/chat/sessions/batch-delete": {"POST", "OPTIONS"},
     "/conversations/filter-options": {"GET", "HEAD", "OPTIONS"},
     "/files/content": {"GET", "HEAD", "OPTIONS"},
+    "/widget/visits": {"POST", "OPTIONS"},
 }
 
 #: The name under which the fallback is registered.

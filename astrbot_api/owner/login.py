@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import math
 import secrets
 import time
@@ -19,6 +18,7 @@ from ..db import owners
 from ..db.audit import AuditEntry, write_audited
 from ..db.store import Store
 from ..errors import ApiError, SettingsError
+from ..runtime.addresses import name_customer
 from ..runtime.clock import now_us
 from .passwords import MAX_PASSWORD_CHARS, hash_password, make_password, verify_password
 from .secret_key import load_secret
@@ -92,7 +92,7 @@ class OwnerLogin:
         :returns: The token of the login.
         :raises ApiError: ``login_failed``, or ``too_many_logins``.
         """
-        subject = self._find_browser(browser, name) or _subject_of(address)
+        subject = self._find_browser(browser, name) or f"address {name_customer(address)}"
         self._throttle(name, address, subject)
         with self._store.read() as db:
             known = owners.find_password_hash(db, name)
@@ -233,14 +233,3 @@ def change_password(store: Store, name: str, password: str, *, actor: str) -> No
         lambda db: owners.set_password(db, name, password_hash),
         lambda _: AuditEntry("password_set", actor, subject=name),
     )
-
-
-def _subject_of(address: str) -> str:
-    """Return whose failures count together: an IPv6 customer has a /64 of addresses."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return f"address {address[:64]}"
-    if parsed.version == 6:
-        return f"address {ipaddress.ip_network((parsed, 64), strict=False)}"
-    return f"address {parsed}"

@@ -19,6 +19,19 @@ _SPECIAL = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("192.88
 _SITE_LOCAL = ipaddress.IPv6Network("fec0::/10")
 
 
+def name_customer(address: str) -> str:
+    """Return what counts together of an address: an IPv6 customer has a /64 of addresses."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address[:64]
+    if parsed.version == 4:
+        return str(parsed)
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((int(parsed), 64), strict=False))
+
+
 def is_public(text: str) -> bool:
     """Return whether an address is one of the public internet.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from ..db import audit, filetexts, keys, keyuse, ratecounts, responses
+from ..db import audit, filetexts, keys, keyuse, ratecounts, responses, visits
 from ..db.store import Store
 from ..runtime.clock import now_us
 from ..runtime.per_process import PerProcess
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 #: Time between two looks at what is due, in seconds.
 _TICK_S = 0.25
 
-#: Most transactions of one :func:`remove_old_rows` that remove session keys, or responses.
+#: Most transactions of one :func:`remove_old_rows` that remove session keys, responses or visits.
 _MAX_ROUNDS = 50
 
 
@@ -96,6 +96,7 @@ def remove_old_rows(store: Store, keep_days: int, response_days: int) -> None:
         keyuse.forget_before(db, oldest)
         ratecounts.forget_counts(db, now / 1_000_000)
         filetexts.remove_orphans(db)
+        visits.settle_ended(db)
 
     store.write(job)
     for _ in range(_MAX_ROUNDS):
@@ -103,4 +104,7 @@ def remove_old_rows(store: Store, keep_days: int, response_days: int) -> None:
             break
     for _ in range(_MAX_ROUNDS):
         if not store.write(keys.purge_session_keys):
+            break
+    for _ in range(_MAX_ROUNDS):
+        if not store.write(visits.purge_visits):
             break

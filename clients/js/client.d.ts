@@ -98,8 +98,11 @@ interface Abortable {
 }
 
 export interface ClientOptions {
-  /** A key; or a function that fetches a session key, and is asked again when that has ended. */
-  apiKey?: string | (() => string | Promise<string>);
+  /**
+   * A key; or a function that fetches a session key. It is asked again, with `true`, when that
+   * has ended or has had its turns.
+   */
+  apiKey?: string | ((renew: boolean) => string | Promise<string>);
   /** How long to go on trying without any progress, in seconds. Default 120. */
   retryS?: number;
   /** A silence this long ends a connection, in seconds. Default 60. */

@@ -45,7 +45,7 @@ export class ApiError extends ClientError {
 export class UnsupportedError extends ApiError {}
 
 // A 429 or 502 that a repetition does not cure soon.
-const FINAL_CODES = new Set(["quota_exceeded", "budget_exceeded", "provider_error"]);
+const FINAL_CODES = new Set(["quota_exceeded", "budget_exhausted", "provider_error"]);
 
 // AstrBot's errors have no code; clients match these texts.
 const CODES_OF_TEXTS = {
@@ -696,16 +696,21 @@ export class Client {
         body: json ? JSON.stringify(body) : body,
       });
       if (answer.headers.has("x-request-id")) this._known = true;
-      const again = answer.status === 401 && !renewed && typeof this.options.apiKey === "function";
-      if (!again) return answer;
+      if (renewed || !this._needsAnotherKey(answer)) return answer;
       await answer.body?.cancel();
     }
+  }
+
+  /** Return whether a session key has ended, or had all its turns (a 429 that no wait cures). */
+  _needsAnotherKey(answer) {
+    const ended = answer.status === 401 || (answer.status === 429 && !answer.headers.has("retry-after"));
+    return ended && typeof this.options.apiKey === "function";
   }
 
   async _getKey(renew = false) {
     const { apiKey } = this.options;
     if (typeof apiKey !== "function") return apiKey ?? "";
-    if (this._key === null || renew) this._key = Promise.resolve(apiKey());
+    if (this._key === null || renew) this._key = Promise.resolve(apiKey(renew));
     try {
       return await this._key;
     } catch (error) {

@@ -28,6 +28,13 @@ from .test_runs import *  # noqa: F403
 from .test_session_routes import *  # noqa: F403
 from .test_sessions import *  # noqa: F403
 from .test_tools import *  # noqa: F403
+from .test_visitors import (  # noqa: F401
+    shop,
+    test_a_turn_that_still_runs_at_the_end_of_its_key_is_used,
+    test_a_visitor_has_so_many_turns_in_a_day_whatever_keys_it_asks_for,
+    test_the_owner_closes_a_chat_by_its_key_and_opens_it_again,
+    test_what_a_key_did_not_use_counts_no_more_after_its_end,
+)
 
 # They look into SQLite itself: its file, its plans.
 del test_no_name_leads_out_of_the_folder_or_to_a_500  # noqa: F821  # long, and of names alone

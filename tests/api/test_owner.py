@@ -16,8 +16,8 @@ from werkzeug.test import TestResponse
 from astrbot_api import create_app
 from astrbot_api.cli.main import main
 from astrbot_api.db import audit, keys
-from astrbot_api.owner import login as owner
 from astrbot_api.owner import passwords
+from astrbot_api.runtime.addresses import name_customer
 from astrbot_api.worker.chores import remove_old_rows
 
 from .conftest import Api
@@ -198,8 +198,11 @@ def test_a_browser_that_was_logged_in_has_a_count_of_its_own(
 
 
 def test_addresses_of_one_ipv6_network_count_together() -> None:
-    assert owner._subject_of("2001:db8::1") == owner._subject_of("2001:db8::ffff:1")
-    assert owner._subject_of("2001:db8::1") != owner._subject_of("2001:db8:0:1::1")
+    assert name_customer("2001:db8::1") == name_customer("2001:db8::ffff:1")
+    assert name_customer("2001:db8::1") != name_customer("2001:db8:0:1::1")
+    # As a socket of both kinds shows IPv4: each is its own.
+    assert name_customer("::ffff:192.0.2.1") == name_customer("192.0.2.1")
+    assert name_customer("::ffff:192.0.2.1") != name_customer("::ffff:192.0.2.2")
 
 
 def test_set_password_ends_logins_and_forgets_failures(owned: Api, token: str) -> None:

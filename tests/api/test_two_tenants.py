@@ -43,6 +43,7 @@ from astrbot_api.db.models import (
     SessionCount,
     SessionSummary,
     StoredResponse,
+    Visit,
 )
 from astrbot_api.keys.rules import read_rules
 
@@ -423,6 +424,7 @@ def snapshot(db: peewee.Database, one: Tenant, *, counts: bool = True) -> dict[s
         IdempotentRequest: (IdempotentRequest.client_key == one.ids["word"])
         & (IdempotentRequest.key_id == one.session_key_id),
         Note: Note.username == one.username,
+        Visit: Visit.root_id == one.key_id,
         StoredResponse: StoredResponse.entry_id == one.ids["response"],
         ResponseConversation: ResponseConversation.session.in_(
             StoredResponse.select(StoredResponse.session).where(

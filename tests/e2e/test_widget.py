@@ -45,6 +45,7 @@ class Site:
 
     def __init__(self) -> None:
         self.api, self.key, self.attributes, self.lang = "", "", "", "en"
+        self.page = PAGE
         self.keys_made = 0
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.url = f"http://127.0.0.1:{self._server.port}"
@@ -66,7 +67,7 @@ class Site:
             )
             response = Response(made.data, mimetype="application/json")
         elif request.path == "/":
-            page = PAGE.format(lang=self.lang, api=self.api, attributes=self.attributes)
+            page = self.page.format(lang=self.lang, api=self.api, attributes=self.attributes)
             headers = {"Content-Security-Policy": CSP.format(api=self.api)}
             response = Response(page, mimetype="text/html", headers=headers)
         return response(environ, start_response)
@@ -82,6 +83,11 @@ def site(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Site]:
         module_dir, fake_model.base_url, provider='modalities = ["text", "image"]',
         agent="titles = false",
     )  # fmt: skip
+    open_to_visitors = (
+        f'titles = false\n[widget]\norigins = ["{site.url}"]\nheading = "Ask the shop"\n'
+        'greeting = "Hello, *visitor*!"\nsuggestions = ["ECHO public"]\nturns_per_visitor = 12\n'
+    )
+    write_config(module_dir, fake_model.base_url, name="open", agent=open_to_visitors)
     careful = 'titles = false\n[tools]\napprove = ["calculate"]'
     write_config(module_dir, fake_model.base_url, name="careful", agent=careful)
     try:
@@ -154,6 +160,7 @@ class Visitor:
 @pytest.fixture(autouse=True)
 def _default_page(site: Site, request: pytest.FixtureRequest) -> None:
     site.lang, site.attributes, site.username = "en", "", request.node.name
+    site.page = PAGE
 
 
 def test_an_answer_is_streamed_as_markdown_and_nothing_of_it_becomes_html(
@@ -364,6 +371,56 @@ def test_nothing_is_lost_while_the_server_is_away(browser: Any, site: Site) -> N
         listed = json.loads(site.server.request("GET", path, site.key).data)["data"]["sessions"]
         assert len(listed) == 1
         visitor.take_picture("inline")
+
+
+PUBLIC_PAGE = """\
+<!doctype html><html lang="{lang}"><meta charset="utf-8"><title>A shop</title>
+<main><h1>A shop</h1></main>
+<script defer src="{api}/api/v1/widget.js"></script>
+<astrbot-chat public config="open"></astrbot-chat></html>
+"""
+
+
+def test_visitors_chat_without_a_key_or_a_backend(browser: Any, site: Site) -> None:
+    site.page = PUBLIC_PAGE
+    made_before = site.keys_made
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        visitor.find(".suggestions button").click()
+        visitor.wait_until_done()
+        assert visitor.find("h2").inner_text() == "Ask the shop"
+        assert visitor.find(".attach").is_hidden()
+        visitor.take_picture("public")
+        visitor.check()
+        # Another page of the site, and a reload: the same visitor, the same conversation.
+        visitor.page.reload()
+        visitor.open()
+        visitor.find(".bot .text").get_by_text("echo: ECHO public").wait_for()
+        # The key has ten turns; when they are had, the widget visits again, and nobody notices.
+        for number in range(2, 13):
+            visitor.say(f"ECHO turn {number}")
+            visitor.find(".bot .text").get_by_text(
+                f"echo: ECHO turn {number}", exact=True
+            ).wait_for()
+            visitor.wait_until_done()
+        visitor.say("ECHO one more")
+        visitor.find(".failure").get_by_text("as much as one may in a day").wait_for()
+    assert site.keys_made == made_before
+
+
+def test_a_page_that_the_config_does_not_name_is_told_so(
+    browser: Any, site: Site, module_dir: Path
+) -> None:
+    path = module_dir / "configs" / "open.toml"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before.replace(site.url, "https://other.example"), encoding="utf-8")
+    try:
+        site.page = PUBLIC_PAGE
+        with Visitor(browser, site) as visitor:
+            visitor.open()
+            visitor.find(".failure").get_by_text("may not open this chat").wait_for()
+    finally:
+        path.write_text(before, encoding="utf-8")
 
 
 def test_a_link_opens_the_page_and_its_key_leaves_the_address(browser: Any, site: Site) -> None:

@@ -104,7 +104,7 @@ class UnsupportedError(ApiError):
 
 
 #: Codes of a 429 or 502 that a repetition does not cure soon.
-_FINAL = frozenset({"quota_exceeded", "budget_exceeded", "provider_error"})
+_FINAL = frozenset({"quota_exceeded", "budget_exhausted", "provider_error"})
 
 _CLASSES = {
     401: AuthenticationError,

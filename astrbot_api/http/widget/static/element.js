@@ -35,6 +35,7 @@ class AstrBotChat extends HTMLElement {
   #uploads = [];
   #sessionId = "";
   #user = "";
+  #visited = null; // what a visit returned, where the page needs no key
   #lastUser = null;
   #lastBot = null;
   #ready = false;
@@ -45,9 +46,10 @@ class AstrBotChat extends HTMLElement {
     this.#ready = true;
     this.#root.adoptedStyleSheets = [SHEET];
     this.#user = this.getAttribute("username") ?? "";
+    const hasKey = this.getKey || ["key", "key-url", "public"].some((name) => this.hasAttribute(name));
     this.client = new Client(this.server, {
-      apiKey: this.getKey || this.hasAttribute("key") || this.hasAttribute("key-url") ? () => this.#fetchKey() : "",
-      credentials: this.getKey || this.hasAttribute("key") || this.hasAttribute("key-url") ? "omit" : "same-origin",
+      apiKey: hasKey ? (renew) => this.#fetchKey(renew) : "",
+      credentials: hasKey ? "omit" : "same-origin",
       retryS: Number(this.getAttribute("retry-s") ?? 60),
     });
     this.#build();
@@ -68,6 +70,10 @@ class AstrBotChat extends HTMLElement {
     if (named !== null) return new URL(named, document.baseURI).href;
     const at = SCRIPT_URL.lastIndexOf("/api/v1/");
     return at < 0 ? location.origin : SCRIPT_URL.slice(0, at);
+  }
+
+  get #takesFiles() {
+    return this.getAttribute("files") !== "off" && this.#visited?.files !== false;
   }
 
   get bubble() {
@@ -145,7 +151,7 @@ class AstrBotChat extends HTMLElement {
     });
     const send = h("button", { type: "submit", class: "icon send", "data-label": "Send" }, icon("send"));
     const form = h("form", { class: "composer" }, file, input, send);
-    if (this.getAttribute("files") !== "off") {
+    if (this.#takesFiles) {
       input.before(button("attach", "Attach files", () => file.click()));
       if (navigator.mediaDevices && typeof MediaRecorder !== "undefined") {
         send.before(button("voice", "Record a voice message", () => this.#record(), { "aria-pressed": "false" }));
@@ -192,7 +198,8 @@ class AstrBotChat extends HTMLElement {
   #label() {
     const language = (this.closest("[lang]")?.getAttribute("lang") || navigator.language || "en").toLowerCase();
     this.#panel.lang = language.startsWith("zh") ? "zh-CN" : "en";
-    this.#root.querySelector("h2").textContent = this.getAttribute("heading") ?? this.#t("Chat");
+    this.#root.querySelector("h2").textContent = this.getAttribute("heading") ?? (this.#visited?.heading || this.#t("Chat"));
+    for (const node of this.#root.querySelectorAll(".attach, .voice")) node.hidden = !this.#takesFiles;
     for (const node of this.#root.querySelectorAll("[data-label]")) {
       const text = this.#t(node.dataset.label);
       node.setAttribute("aria-label", text);
@@ -204,9 +211,10 @@ class AstrBotChat extends HTMLElement {
 
   // --- the right to ask ---------------------------------------------------
 
-  async #fetchKey() {
+  async #fetchKey(renew) {
     let found = this.getAttribute("key");
     if (this.getKey) found = await this.getKey();
+    else if (this.hasAttribute("public")) found = await this.#visit(renew);
     else if (this.hasAttribute("key-url")) {
       const answer = await fetch(this.getAttribute("key-url"), { method: "POST", credentials: "same-origin", headers: { Accept: "application/json" } });
       if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
@@ -218,6 +226,30 @@ class AstrBotChat extends HTMLElement {
       return found.api_key ?? found.key;
     }
     return found;
+  }
+
+  /** Return the key of a visitor: the one that this browser has, else another one. */
+  async #visit(renew) {
+    const config = this.getAttribute("config") ?? "default";
+    const place = `astrbot-visit:${this.server}:${config}`;
+    let kept = readJson(readKept(place)) ?? {};
+    const lasts = Date.parse(kept.expires_at) - Date.now() > 60_000;
+    // Another page of the site may have visited again already.
+    if (!lasts || (renew && kept.api_key === this.#visited?.api_key)) {
+      const answer = await fetch(`${this.client.base}/widget/visits`, {
+        method: "POST",
+        credentials: "omit",
+        headers: { Accept: "application/json", "Content-Type": "application/json" },
+        body: JSON.stringify({ config_id: config, visitor: kept.visitor ?? "" }),
+      });
+      const body = readJson(await answer.text());
+      if (!answer.ok) throw new Error(body?.message ?? `HTTP ${answer.status}`);
+      kept = body.data;
+      keep(place, JSON.stringify(kept));
+    }
+    this.#visited = kept;
+    this.#label();
+    return kept;
   }
 
   async #who() {
@@ -273,14 +305,10 @@ class AstrBotChat extends HTMLElement {
   }
 
   #greet() {
-    const greeting = this.getAttribute("greeting");
+    const greeting = this.getAttribute("greeting") ?? this.#visited?.greeting;
     if (greeting) this.#addMessage("bot").view.draw(greeting);
-    let suggestions = [];
-    try {
-      suggestions = JSON.parse(this.getAttribute("suggestions") ?? "[]");
-    } catch {
-      // not JSON: none
-    }
+    const given = this.getAttribute("suggestions");
+    const suggestions = given === null ? this.#visited?.suggestions : readJson(given);
     if (!Array.isArray(suggestions) || !suggestions.length) return;
     const row = h("div", { class: "suggestions" });
     for (const text of suggestions) {
@@ -691,7 +719,7 @@ class AstrBotChat extends HTMLElement {
   // --- files --------------------------------------------------------------
 
   #attach(files) {
-    if (this.getAttribute("files") === "off") return;
+    if (!this.#takesFiles) return;
     for (const file of files) this.#upload(file);
   }
 
@@ -840,6 +868,15 @@ function readKept(place) {
     return localStorage.getItem(place) ?? "";
   } catch {
     return "";
+  }
+}
+
+/** Return what a text says in JSON; null where it says nothing. */
+function readJson(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
   }
 }
 

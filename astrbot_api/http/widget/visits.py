@@ -1,0 +1,108 @@
+"""``POST /widget/visits``: a visitor of a page opens its chat; no key is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+from flask import Response, request
+
+from ...config.widget import WidgetConfig
+from ...errors import ApiError
+from ..envelope import ok_secret
+from ..fields import NOT_BLANK, Text
+from ..schemas import RequestSchema, envelope_of, flag, text, texts, time
+from ..state import get_state
+from .routes import blp
+
+#: The blueprint of the widget, with this route too.
+__all__ = ["blp"]
+
+_TOKEN = "WyJzdXBwb3J0IiwidmlzaXRvci0wYTFiIl0.Jw0"
+
+
+class VisitRequestSchema(RequestSchema):
+    """The body of a visit."""
+
+    config_id = Text(
+        required=True,
+        error_messages={"required": "Missing key: config_id", "null": "Missing key: config_id"},
+        metadata={
+            "description": "The config that answers; it has a table `[widget]`.",
+            "example": "support",
+            "pattern": NOT_BLANK,
+        },
+    )
+    visitor = Text(
+        load_default="",
+        allow_none=True,
+        metadata={"description": "What an earlier visit returned as `visitor`.", "example": ""},
+    )
+
+
+class VisitSchema(ma.Schema):
+    """What a visitor may do, and what the chat shows at first."""
+
+    api_key = text("A session key.", "abk_8Jd0…")
+    expires_at = time("When the key ends; ISO 8601, UTC.")
+    username = text("Whom the key speaks as.", "visitor-0a1b2c3d4e5f60718293")
+    visitor = text("Send it with the next visit, to be the same visitor.", _TOKEN)
+    heading = text("The title of the chat; may be empty.", "Support")
+    greeting = text("Markdown for an empty conversation; may be empty.", "How can I help?")
+    suggestions = texts("Messages to choose from.", ["Where is my order?"])
+    files = flag("Whether the key may upload files.", False)
+
+
+@blp.route("/widget/visits", methods=["POST"])
+@blp.arguments(VisitRequestSchema(), example={"config_id": "support"})
+@blp.doc(operationId="openWidgetVisit", security=[])
+@blp.answers(envelope_of("VisitAnswer", VisitSchema()))
+@blp.raises(
+    "missing_field", "invalid_request", "malformed_json", "config_not_found", "origin_refused",
+    "widget_closed", "key_restricted", "too_many_keys", "visits_exhausted", "body_too_large",
+    "unsupported_media_type",
+)  # fmt: skip
+def open_visit(body: dict[str, Any]) -> Response:
+    """Open the chat of a page, as one of its visitors.
+
+    The table `[widget]` of the config names the origins of the pages, and how
+    much each visitor and each address may ask in a day. The answer has a
+    session key for one hour and a few turns. When they are used up, visit
+    again, with `visitor` of the answer: else another visitor comes.
+    """
+    config = get_state().agents.configs.choose_config(body["config_id"], "")
+    if config is None:
+        raise ApiError("missing_field", "Missing key: config_id")
+    widget = config.widget
+    if widget is None:
+        raise ApiError(
+            "config_not_found", f"the config {config.id} is not open to visitors: no [widget]"
+        )
+    _check_origin(widget)
+    admission = get_state().keys.visitors.admit(
+        config, widget, request.remote_addr or "", body["visitor"]
+    )
+    return ok_secret(
+        {
+            "api_key": admission.api_key,
+            "expires_at": admission.expires_at,
+            "username": admission.username,
+            "visitor": admission.token,
+            "heading": widget.heading,
+            "greeting": widget.greeting,
+            "suggestions": list(widget.suggestions),
+            "files": widget.files,
+        }
+    )
+
+
+def _check_origin(widget: WidgetConfig) -> None:
+    """:raises ApiError: ``origin_refused``."""
+    # A browser sends it with each POST, to the page's own origin too.
+    origin = request.headers.get("Origin", "")
+    if not widget.allows(origin):
+        raise ApiError(
+            "origin_refused",
+            f"pages of {origin[:200] or 'no origin'} may not open this chat: its config names "
+            "their origins in [widget] origins",
+        )
