@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The error of a client whose text cannot be continued.
+BROKEN = "A worker of the server died, and its answer could not be continued; ask again."
+
 
 @dataclass(slots=True)
 class ContinuedText:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from astrbot_api import events
 from astrbot_api.events import encode_event
+from astrbot_api.http.agui.rendering import AguiStream
+from astrbot_api.http.aisdk.rendering import UIMessageStream
 from astrbot_api.http.continuing import ContinuedText
 from astrbot_api.http.openai.rendering import Completion
+from astrbot_api.http.sse import Rendering
 
 
 def play(kept: str, again: list[str]) -> tuple[str, bool]:
@@ -39,14 +46,86 @@ def test_the_same_text_goes_on_and_another_one_does_not(
     assert play("Hello wor", again) == expected
 
 
-def render(*shown: events.Event) -> str:
-    completion = Completion("r", "m", "")
-    lines = [(number, encode_event(event)) for number, event in enumerate(shown, 1)]
-    return (completion.render(lines) + completion.finish()).decode()
+def make_agui(history: bytes = b"") -> Rendering:
+    return AguiStream("t", "c", "r", history=history)
+
+
+def make_aisdk() -> Rendering:
+    return UIMessageStream("m", "r", "s", "/files")
 
 
 def plain(text: str) -> events.Event:
     return events.plain("r", text, streaming=True)
+
+
+def thinking(text: str) -> events.Event:
+    return events.plain("r", text, streaming=True, chain_type="reasoning")
+
+
+_BEGIN = (thinking("Hm"), plain("It is "), plain("half"))
+
+_AGAIN = events.rewind("r", 0, 10, again=True, reasoning_chars=2)
+
+
+@pytest.mark.parametrize("make", [make_agui, make_aisdk])
+def test_a_stream_that_takes_nothing_back_goes_on_with_the_same_text(
+    make: Callable[[], Rendering],
+) -> None:
+    whole = play_in(
+        make(),
+        *_BEGIN,
+        _AGAIN,
+        thinking("Hm"),
+        plain("It is"),
+        plain(" half past"),
+        events.end("r"),
+    )
+    deltas = [one["delta"] for one in whole if one["type"] in _DELTAS]
+    assert deltas == ["Hm", "It is ", "half", " past"]
+    assert sum(one["type"] in ("TEXT_MESSAGE_START", "text-start") for one in whole) == 1
+    assert whole[-1]["type"] in ("RUN_FINISHED", "finish")
+
+
+@pytest.mark.parametrize("make", [make_agui, make_aisdk])
+def test_a_stream_that_takes_nothing_back_fails_with_another_text(
+    make: Callable[[], Rendering],
+) -> None:
+    whole = play_in(make(), *_BEGIN, _AGAIN, thinking("Oh"), plain("It is six."), events.end("r"))
+    deltas = [one["delta"] for one in whole if one["type"] in _DELTAS]
+    assert deltas == ["Hm", "It is ", "half"]
+    assert whole[-1]["type"] in ("RUN_ERROR", "error")
+
+
+def test_a_snapshot_takes_back_what_a_client_of_agui_was_shown() -> None:
+    history = b'[{"id":"1","role":"user","content":"Hi"}]'
+    whole = play_in(
+        make_agui(history), *_BEGIN, _AGAIN, thinking("Oh"), plain("It is six."), events.end("r")
+    )
+    (snapshot,) = [one["messages"] for one in whole if one["type"] == "MESSAGES_SNAPSHOT"]
+    assert snapshot == [{"id": "1", "role": "user", "content": "Hi"}]
+    at = next(number for number, one in enumerate(whole) if one["type"] == "MESSAGES_SNAPSHOT")
+    assert [one["delta"] for one in whole[at:] if one["type"] in _DELTAS] == ["Oh", "It is six."]
+    assert whole[-1]["type"] == "RUN_FINISHED"
+
+
+_DELTAS = ("TEXT_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT", "text-delta", "reasoning-delta")
+
+
+def play_in(stream: Rendering, *shown: events.Event) -> list[dict[str, Any]]:
+    """Return what a stream says of events, one object each."""
+    lines = [(number, encode_event(event)) for number, event in enumerate(shown, 1)]
+    data = stream.render(lines) + stream.finish()
+    return [
+        json.loads(line[6:])
+        for line in data.decode().splitlines()
+        if line.startswith("data: ") and "[DONE]" not in line
+    ]
+
+
+def render(*shown: events.Event) -> str:
+    completion = Completion("r", "m", "")
+    lines = [(number, encode_event(event)) for number, event in enumerate(shown, 1)]
+    return (completion.render(lines) + completion.finish()).decode()
 
 
 def test_chunks_go_on_after_a_pickup_or_end_as_failed() -> None:

@@ -15,6 +15,7 @@ from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Numbered
 from ...errors import StorageError
 from ...events import MAX_LINE_BYTES, Event, decode_event, encode_line
+from ..continuing import BROKEN, ContinuedText
 from ..sse import LEAVING, Rendering, frame
 
 #: The version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
@@ -48,6 +49,8 @@ class AguiStream(Rendering):
     #: The message that grows: what its events begin with, and its id.
     _open: tuple[str, str] | None = None
     _pieces: list[str] = field(default_factory=list)
+    _text: ContinuedText = field(default_factory=ContinuedText)
+    _reasoning: ContinuedText = field(default_factory=ContinuedText)
     _count: int = 0
 
     def begin(self) -> bytes:
@@ -71,6 +74,8 @@ class AguiStream(Rendering):
         if self.fold.error is not None:
             code = self.fold.error.get("reason") or self.fold.error["code"]
             return self._fail(code, self.fold.error["data"])
+        if not self._text.is_whole():
+            return self._fail("run_interrupted", BROKEN)
         finished: Event = {"type": "RUN_FINISHED", **self._name_run()}
         if self.is_current:
             finished["outcome"] = {"type": "success"}
@@ -96,8 +101,15 @@ class AguiStream(Rendering):
         return {"threadId": self.thread_id, "runId": self.client_run_id}
 
     def _show(self, event: Event) -> Iterator[Event]:
-        self.fold.add(event)
         kind = event["type"]
+        again = kind == "rewind" and event["data"].get("again")
+        if again and not self._has_room():
+            # Nothing takes it back: what is said once more is left out.
+            self._text.take_back(self.fold.text)
+            self._reasoning.take_back(self.fold.reasoning)
+            self.fold.add(event)
+            return
+        self.fold.add(event)
         if kind == "plain":
             yield from self._show_plain(event["chain_type"], event["data"])
         elif kind == "attachment_saved":
@@ -108,7 +120,8 @@ class AguiStream(Rendering):
             yield {"type": "CUSTOM", "name": kind, "value": event["data"]}
         elif kind == "rewind":
             yield from self._close()
-            self._take_back(event["data"]["chars"])
+            self._take_back("reasoning", event["data"].get("reasoning_chars", 0))
+            self._take_back("assistant", event["data"]["chars"])
             yield from self._list_messages()
 
     def _show_plain(self, chain_type: str | None, data: str) -> Iterator[Event]:
@@ -125,7 +138,13 @@ class AguiStream(Rendering):
                 "type": "TOOL_CALL_RESULT", "messageId": message["id"], "role": "tool",
                 "toolCallId": result["id"], "content": result["result"],
             }  # fmt: skip
-        elif data:
+        if chain_type in ("tool_call", "tool_call_result"):
+            return
+        if chain_type == "reasoning":
+            data = self._reasoning.add(data, self.fold.reasoning)
+        else:
+            data = self._text.add(data, self.fold.text)
+        if data:
             begins = _THINKING if chain_type == "reasoning" else _TEXT
             if self._open is None or self._open[0] != begins:
                 yield from self._close()
@@ -174,17 +193,23 @@ class AguiStream(Rendering):
         self._count += 1
         return f"{self.run_id}-{self._count}"
 
-    def _take_back(self, chars: int) -> None:
-        """Take back the end of the text, from the messages that hold it."""
+    def _take_back(self, role: str, chars: int) -> None:
+        """Take back the end of the text, or of the thinking, from the messages that hold it."""
         for message in reversed(self._said):
-            if message["role"] == "assistant" and chars:
+            if message["role"] == role and chars:
                 text = message["content"]
                 taken = min(chars, len(text))
                 message["content"], chars = text[: len(text) - taken], chars - taken
         self._said = [
             one for one in self._said
-            if one["role"] != "assistant" or one["content"] or "toolCalls" in one
+            if one["role"] != role or one["content"] or "toolCalls" in one
         ]  # fmt: skip
+
+    def _has_room(self) -> bool:
+        """Return whether all messages surely fit into one event, also with the open one."""
+        growing = 6 * sum(map(len, self._pieces)) if self._open else 0
+        size = len(self.history) + len(encode_line(self._said)) + growing
+        return bool(self.history) and size < MAX_LINE_BYTES - 1024
 
     def _list_messages(self) -> Iterator[Event]:
         """Yield all messages: nothing else takes back what was said."""

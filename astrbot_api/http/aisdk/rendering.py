@@ -16,6 +16,7 @@ from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Numbered
 from ...errors import StorageError
 from ...events import Event, decode_event, encode_line
+from ..continuing import BROKEN, ContinuedText
 from ..sse import LEAVING, Rendering, frame
 
 #: Says which protocol a stream speaks. Source: ``ui-message-stream-headers.ts``.
@@ -49,6 +50,8 @@ class UIMessageStream(Rendering):
     _parts: int = 0
     #: Whether a step is over: what the model says next begins another.
     _step_over: bool = False
+    _text: ContinuedText = field(default_factory=ContinuedText)
+    _reasoning: ContinuedText = field(default_factory=ContinuedText)
 
     def begin(self) -> bytes:
         """Return the beginning of the message and of its first step."""
@@ -69,6 +72,8 @@ class UIMessageStream(Rendering):
         """Return the frames that end the stream."""
         if self.fold.error is not None:
             return self._fail(self.fold.error["data"])
+        if not self._text.is_whole():
+            return self._fail(BROKEN)
         stats = self.fold.stats or {}
         finish = {
             "type": "finish", "finishReason": self._finish_reason(stats),
@@ -93,14 +98,17 @@ class UIMessageStream(Rendering):
         return _FINISH_REASONS.get(stats.get("finish_reason", ""), "stop")
 
     def _to_chunks(self, event: Event) -> Iterator[Chunk]:
-        self.fold.add(event)
         kind = event["type"]
+        if kind == "rewind" and event["data"].get("again"):
+            self._text.take_back(self.fold.text)
+            self._reasoning.take_back(self.fold.reasoning)
+        self.fold.add(event)
         if kind == "plain":
             yield from self._show_plain(event["chain_type"], event["data"])
         elif kind == "attachment_saved":
             yield from self._close()
             yield self._show_file(self.fold.files[-1])
-        elif kind == "rewind":
+        elif kind == "rewind" and not event["data"].get("again"):
             # No chunk takes back what was said: interfaces that know this one can.
             yield {"type": "data-rewind", "data": event["data"], "transient": True}
         elif kind in ("queue_position", "tool_progress"):
@@ -120,7 +128,13 @@ class UIMessageStream(Rendering):
             yield from self._close()
             yield from self._begin_step()
             yield from _show_call(orjson.loads(data))
-        elif data:
+            return
+        # What another worker says once more is left out.
+        if chain_type == "reasoning":
+            data = self._reasoning.add(data, self.fold.reasoning)
+        else:
+            data = self._text.add(data, self.fold.text)
+        if data:
             kind = "reasoning" if chain_type == "reasoning" else "text"
             if self._open is None or self._open[0] != kind:
                 yield from self._close()

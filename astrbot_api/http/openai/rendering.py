@@ -13,13 +13,11 @@ from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Numbered
 from ...errors import STATUS_OF_CODE, StorageError
 from ...events import Event, decode_event, encode_line
-from ..continuing import ContinuedText
+from ..continuing import BROKEN, ContinuedText
 from ..openai_errors import describe_failure
 from ..sse import LEAVING, Rendering, frame
 
 _DONE = frame(b"[DONE]")
-
-_BROKEN = "A worker of the server died, and its answer could not be continued; ask again."
 
 
 @dataclass(slots=True)
@@ -61,7 +59,7 @@ class Completion(Rendering):
         if fault:
             return self._fail("provider_error", fault)
         if not self._text.is_whole():
-            return self._fail("run_interrupted", _BROKEN)
+            return self._fail("run_interrupted", BROKEN)
         frames = self._to_chunk({}, self._finish_reason())
         if self.include_usage:
             head = self._head("chat.completion.chunk")
