@@ -16,7 +16,18 @@ from astrbot_api.testing.scripted_model import Step
 
 from ..servers import parse_events
 from ..waiting import LIMIT_S, wait_for
-from .test_pickup import _TEXT, Steps, Tools, Worker, make_worker, of_type, text_of
+from .dying import end_leases
+from .test_pickup import (
+    _TEXT,
+    Steps,
+    Tools,
+    Worker,
+    kill_when_journaled,
+    make_worker,
+    of_type,
+    text_of,
+)
+from .test_tracing import Spans
 
 __all__ = ["make_worker"]
 
@@ -30,13 +41,13 @@ def settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 class Stream:
     """A chat request of one client, which reads it to its end in a thread."""
 
-    def __init__(self, worker: Worker, path: str = "chat", **body: Any) -> None:
+    def __init__(self, worker: Worker, headers: dict[str, str] | None = None, **body: Any) -> None:
         self.data = b""
         self.run_id = ""
         self.begun = threading.Event()
         opened = worker.api.client.post(
-            f"/api/v1/{path}",
-            headers={"X-API-Key": worker.api.key},
+            "/api/v1/chat",
+            headers={"X-API-Key": worker.api.key, **(headers or {})},
             json={"username": "alice", "session_id": "s", "message": "hi", **body},
             buffered=False,
         )
@@ -246,6 +257,36 @@ def test_a_run_that_nobody_can_go_on_with_ends_with_an_error(
     events = stream.read()
     assert [one["type"] for one in events[-4:]] == ["error", "complete", "message_saved", "end"]
     assert events[-4]["code"] == "run_interrupted"
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_run_that_goes_on_is_one_trace_and_a_line_of_the_log(
+    make_worker: Callable[..., Worker], caplog: pytest.LogCaptureFixture, dies: bool
+) -> None:
+    caplog.set_level("INFO", logger="astrbot_api")
+    spans, tools, steps = Spans(), Tools(), Steps(2)
+    first = make_worker(steps, tools=tools.make(), tracer_provider=spans.provider)
+    stream = Stream(first, headers={"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"})
+    assert steps.holding.wait(LIMIT_S)
+    wait_for(lambda: b"say 2" in stream.data)
+    worker_id = first.api.state.worker.lease.current_id
+    if dies:
+        kill_when_journaled(first, stream.run_id, "say 2")
+    else:
+        first.api.state.chat.runs.give_up_all()
+    second = make_worker(Steps(), tools=tools.make(), tracer_provider=spans.provider)
+    if dies:
+        end_leases(second.api)
+    recover(second)
+    second.read(stream.run_id)
+    wait_for(lambda: second.api.state.chat.runs.active_count == 0)
+    turns = spans.find_all("invoke_agent default")
+    assert len(turns) == (1 if dies else 2)  # the dead end no span
+    assert {f"{one.context.trace_id:032x}" for one in turns} == {"1" * 32}
+    said = [one.getMessage() for one in caplog.records if stream.run_id in one.getMessage()]
+    heir_id = second.api.state.worker.lease.current_id
+    assert any(" goes on from step 1" in one and heir_id in one for one in said)
+    assert any(worker_id in one for one in said)
 
 
 def test_a_run_is_stopped_while_nobody_has_it(make_worker: Callable[..., Worker]) -> None:

@@ -42,8 +42,11 @@ class Spans:
 
     def find(self, name: str) -> Any:
         """Return an ended span of this name; None where there is none."""
-        found = self._exporter.get_finished_spans()
-        return next((one for one in found if one.name == name), None)
+        return next(iter(self.find_all(name)), None)
+
+    def find_all(self, name: str) -> list[Any]:
+        """Return all ended spans of this name."""
+        return [one for one in self._exporter.get_finished_spans() if one.name == name]
 
 
 @pytest.fixture

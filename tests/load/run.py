@@ -25,7 +25,7 @@ from .hung_provider import hang_provider
 from .kills import kill_workers, kill_workers_shared
 from .many_connections import open_many_connections
 from .outages import restart_postgres, restart_redis
-from .running import kill_running
+from .running import kill_running, kill_running_shared, roll, roll_shared
 from .scenario import Result
 from .slow_readers import read_slowly
 from .stopping import stop_and_reload
@@ -35,6 +35,9 @@ SCENARIOS: dict[str, Callable[[float], Result]] = {
     "kill": kill_workers,
     "kill-shared": kill_workers_shared,
     "kill-running": kill_running,
+    "kill-running-shared": kill_running_shared,
+    "rolling": roll,
+    "rolling-shared": roll_shared,
     "postgres": restart_postgres,
     "redis": restart_redis,
     "disk": fill_disk,

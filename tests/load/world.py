@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class World:
 
     :param shared: Keep the state in PostgreSQL, and the events in Redis.
     :param data_dir: Where the server's data go; None: a folder of its own.
+    :param hosts: How many servers there are; more than one need a shared state.
+    :param configs: Further configs, by their ids.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class World:
         shared: bool = False,
         workers: int = 2,
         data_dir: Path | None = None,
+        hosts: int = 1,
+        configs: Mapping[str, str] | None = None,
         model_url: str = "",
         provider: str = "",
         app: str = "",
@@ -66,7 +70,13 @@ class World:
             self.data_dir = data_dir or self._make_folder()
             if not model_url:
                 model_url = self._stack.enter_context(FakeOpenAI()).base_url
-            write_config(self.data_dir, model_url, provider=provider, agent=_AGENT)
+            folders = [self.data_dir, *(self._make_folder() for _ in range(hosts - 1))]
+            for folder in folders:
+                write_config(folder, model_url, provider=provider, agent=_AGENT)
+                for name, text in (configs or {}).items():
+                    (folder / "configs" / f"{name}.toml").write_text(text, encoding="utf-8")
+            #: What the tool of ``steps_app.py`` was called for, a line each.
+            self.calls_path = self.data_dir / "calls"
             self._environ = {
                 "ASTRBOT_WORKER_LEASE_S": str(LEASE_S),
                 "ASTRBOT_ACCESS_LOG": "0",
@@ -74,16 +84,18 @@ class World:
                 "ASTRBOT_MAX_GROWTH_BYTES": "0",
                 "ASTRBOT_ADMIN_PASSWORD": PASSWORD,
                 "ASTRBOT_GRACEFUL_TIMEOUT_S": "8",
+                "ASTRBOT_TEST_CALLS": str(self.calls_path),
                 **(self._start_shared() if shared else {}),
                 **environ,
             }
             self.database_url = self._environ.get("ASTRBOT_DATABASE_URL", "")
             self.key = create_key(self.data_dir, *PUBLIC_SCOPES, database_url=self.database_url)
             self.server = self.start_server()
+            self._others = [self._start(folder) for folder in folders[1:]]
         except BaseException:
             self._stack.close()
             raise
-        self._stack.callback(lambda: self.server.stop())
+        self._stack.callback(lambda: [host.stop() for host in self.hosts])
         self._token = ""
 
     def __enter__(self) -> World:
@@ -101,11 +113,19 @@ class World:
             kept.write(self.server.read_log())
         return path
 
+    @property
+    def hosts(self) -> list[Server]:
+        """All servers, the first one first."""
+        return [self.server, *self._others]
+
     def start_server(self) -> Server:
-        """Start a server on this world's state; the port is a new one."""
-        more = {"app": self._app} if self._app else {}
-        self.server = Server(self.data_dir, workers=self._workers, **more, **self._environ)
+        """Start the first server on this world's state; the port is a new one."""
+        self.server = self._start(self.data_dir)
         return self.server
+
+    def _start(self, data_dir: Path) -> Server:
+        more = {"app": self._app} if self._app else {}
+        return Server(data_dir, workers=self._workers, **more, **self._environ)
 
     def kill_server(self) -> None:
         """End master and workers at once, as a power switch does to processes."""
@@ -116,7 +136,7 @@ class World:
 
     def kill_worker(self, choose: Callable[[list[int]], int]) -> None:
         """End a worker in the middle of whatever it does; gunicorn starts another."""
-        workers = self.server.list_workers()
+        workers = [one for host in self.hosts for one in host.list_workers()]
         if workers:
             _kill(choose(workers))
 
