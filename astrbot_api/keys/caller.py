@@ -65,11 +65,19 @@ class Reach:
             self.check_username(username)
 
 
+#: Letters of other scripts that look like Latin ones, small or capital (Source: the confusables
+#: of Unicode's TR 39, of which these are the Cyrillic and Greek letters, folded, and a few more).
+_LOOKALIKES = str.maketrans(
+    "авеіјкмноӏрԛгѕтухԝһԁαβεηικμνορτυχζɑıɡ", "abeijkmholpqrstyxwhdabehikmnoptuxzaig"
+)
+
+
 @lru_cache(4096)
 def is_reserved(username: str, reserved_names: tuple[str, ...]) -> bool:
     """Return whether a name is an administrator's, or looks like it.
 
-    Case, width, blanks and what is not seen make no difference.
+    Case, width, blanks, accents, letters of other scripts that look the same, and what is not
+    seen make no difference.
     """
     shown = _as_seen(username)
     return any(shown == _as_seen(name) for name in reserved_names)
@@ -77,7 +85,8 @@ def is_reserved(username: str, reserved_names: tuple[str, ...]) -> bool:
 
 def _as_seen(name: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return "".join(one for one in folded if unicodedata.category(one) not in _UNSEEN)
+    letters = unicodedata.normalize("NFKD", folded).translate(_LOOKALIKES)
+    return "".join(one for one in letters if unicodedata.category(one) not in _UNSEEN)
 
 
 #: Categories of Unicode: formats, controls, marks that stand on others, blanks.

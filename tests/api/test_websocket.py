@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -75,6 +76,20 @@ def test_connections_of_a_key_are_limited(
             assert second.receive() is None
             assert second.closed_with is not None
             assert second.closed_with[0] == 1008
+
+
+def test_a_flood_of_refused_frames_is_slow(
+    api: Api, serve: Callable[[Api], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "_REFUSED_S", 0.05)
+    with WebSocketClient(serve(api), handshake(api.key)) as client:
+        begun = time.monotonic()
+        for frame in ({"message": "no username"}, {"t": "nothing"}, []) * 2:
+            client.send(frame)
+            assert client.receive()["type"] == "error"
+        client.send({"t": "ping"})
+        assert client.receive() == {"type": "pong"}
+        assert time.monotonic() - begun >= 6 * 0.05
 
 
 def test_a_refused_connection_is_cut_however_much_it_goes_on_sending(

@@ -16,6 +16,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -433,6 +434,32 @@ def test_frames_hold_no_worker(server: Server, key: str) -> None:
             (f"messages, {who[:5]}", lambda who=who: send(TEXT, b"[", True, 10_000, who)),  # type: ignore[misc]
         ]
     _check(server, tried)
+
+
+@timed
+def test_small_chunks_hold_no_worker(server: Server, key: str) -> None:
+    def send(path: str, kind: str, who: str) -> None:
+        head = (
+            f"POST /api/v1/{path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {who}\r\n"
+            f"Content-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        with server.connect() as connection:
+            connection.settimeout(3)
+            with suppress(OSError):
+                connection.sendall(head.encode() + b"1\r\n \r\n" * MIB)
+
+    form = "multipart/form-data; boundary=B"
+    json = "application/json"
+    _check(
+        server,
+        [
+            (path, lambda path=path, kind=kind, who=who: send(path, kind, who))  # type: ignore[misc]
+            for path, kind, who in (
+                ("chat", json, key), ("file", form, key), ("hooks/nobody", json, ""),
+                ("chat", json, "abk_wrong"),
+            )
+        ],
+    )  # fmt: skip
 
 
 def test_malformed_chunks_are_a_400(server: Server, key: str) -> None:

@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 #: How long a client may take to answer a goodbye, in seconds.
 _LINGER_S = 2.0
 
+#: How long a connection waits after a frame that was refused, in seconds: refusing one costs as
+#: much as answering it, and a flood of them gets nothing else.
+_REFUSED_S = 0.02
+
 #: What a connection ends with whose key was revoked, or has ended, while it was open.
 _KEY_ENDED = ApiError("invalid_api_key", "Invalid API key")
 
@@ -134,18 +138,24 @@ def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
             require_scope("chat")
         except ApiError as error:
             if error.status == 429:  # the key makes too many requests; it may go on later
-                return _refuse(websocket, error)
+                return _refuse_frame(websocket, error)
             _dismiss(websocket, error)
             return False
         if frame.get("t") == "decide":
             return _decide(websocket, frame)
         _start(opened, frame)
     except (ApiError, StorageError) as error:
-        return _refuse(websocket, error)
+        return _refuse_frame(websocket, error)
     except Exception:
         log.exception("a frame could not be answered")
-        return _refuse(websocket, ApiError("internal_error", "The server failed."))
+        return _refuse_frame(websocket, ApiError("internal_error", "The server failed."))
     return True
+
+
+def _refuse_frame(websocket: WebSocket, error: ApiError | StorageError) -> bool:
+    goes_on = _refuse(websocket, error)
+    time.sleep(_REFUSED_S)
+    return goes_on
 
 
 def _decide(websocket: WebSocket, frame: dict[str, Any]) -> bool:

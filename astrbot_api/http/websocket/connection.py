@@ -90,6 +90,8 @@ class WebSocket:
 
     def receive(self) -> str | bytes | None:
         """Return the next message; None when the connection has ended."""
+        if self._messages:
+            let_others_run()  # many came at once
         while not self._messages:
             if self._closed or self._ended:
                 return None
