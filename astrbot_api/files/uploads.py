@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import peewee
@@ -14,6 +15,7 @@ from ..db.attachments import AttachmentRow, new_blob, note_stray
 from ..db.store import Store
 from ..db.uploads import ChunkRow, UploadRow
 from ..errors import ApiError, StorageError
+from ..idempotency import AnswerToStore
 from ..runtime.clock import now_us
 from .attachments import Attachments
 from .incoming import PIECE_BYTES, Incoming
@@ -152,9 +154,15 @@ class Uploads:
         left = max(0, row.expires_at - now_us()) // _SECOND_US
         return UploadStatus([one.number for one in chunks], self.count_chunks(row), left)
 
-    def complete(self, upload_id: str, sender: Sender) -> AttachmentRow:
+    def complete(
+        self,
+        upload_id: str,
+        sender: Sender,
+        make_answer: Callable[[Incoming], AnswerToStore | None] = lambda _: None,
+    ) -> AttachmentRow:
         """Make an attachment of an upload whose chunks are all here.
 
+        :param make_answer: Makes what is stored in the transaction that makes the attachment.
         :raises ApiError: ``upload_not_found``, ``upload_incomplete``, ``checksum_mismatch``,
             ``idempotency_in_flight``, ``unsupported_media_type`` or ``quota_exceeded``.
         """
@@ -173,7 +181,7 @@ class Uploads:
                 retry_after_s=1,
             )  # fmt: skip
         try:
-            attachment = self._join(row, chunks)
+            attachment = self._join(row, chunks, make_answer)
         except BaseException:
             with contextlib.suppress(StorageError):
                 self._store.write(lambda db: rows.end_completing(db, upload_id))
@@ -208,7 +216,12 @@ class Uploads:
             raise _not_found()
         return row
 
-    def _join(self, row: UploadRow, chunks: list[ChunkRow]) -> AttachmentRow:
+    def _join(
+        self,
+        row: UploadRow,
+        chunks: list[ChunkRow],
+        make_answer: Callable[[Incoming], AnswerToStore | None],
+    ) -> AttachmentRow:
         limit = self._settings.max_chunked_file_bytes
         refusal = ApiError("body_too_large", f"the file is larger than {limit} bytes")
         with self._attachments.open_incoming(
@@ -222,7 +235,7 @@ class Uploads:
                     "checksum_mismatch",
                     f"the SHA-256 of the bytes is {incoming.sha256}; announced was {row.sha256}",
                 )
-            return self._attachments.finish(incoming)
+            return self._attachments.finish(incoming, make_answer(incoming))
 
     def _copy(self, chunk: ChunkRow, incoming: Incoming) -> None:
         try:

@@ -195,7 +195,7 @@ export class Client {
   readonly files: {
     upload(
       source: Blob | BufferSource | string,
-      options?: Abortable & { filename?: string; progress?: Progress },
+      options?: Abortable & { filename?: string; progress?: Progress; uploadId?: string },
     ): Promise<Uploaded>;
     download(attachmentId: string, options?: Abortable & { progress?: Progress }): Promise<Blob>;
     get(attachmentId: string): Promise<Record<string, unknown>>;

@@ -843,16 +843,34 @@ class Sessions {
   }
 }
 
+/** Larger files go in chunks where the server takes them. */
+const CHUNKED_ABOVE_BYTES = 8 * 1024 * 1024;
+
+/** Browsers hash only what is in memory, and only on pages that came over TLS. */
+async function hashBlob(blob) {
+  if (blob.size > 8 * CHUNKED_ABOVE_BYTES || !globalThis.crypto?.subtle) return undefined;
+  const digest = await crypto.subtle.digest("SHA-256", await blob.arrayBuffer());
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** Attachments. */
 class Files {
   constructor(client) {
     this.client = client;
   }
 
-  /** Upload a Blob, a File or bytes; stored once, also after a break. */
-  async upload(source, { filename, progress, signal } = {}) {
+  /**
+   * Upload a Blob, a File or bytes; stored once, also after a break. One above 8 MiB goes in chunks
+   * where the server takes them: only what is missing is sent again, also by another program with
+   * the `uploadId` of the error that ended it.
+   */
+  async upload(source, { filename, progress, signal, uploadId } = {}) {
     const blob = source instanceof Blob ? source : new Blob([source]);
     const name = filename ?? source.name ?? "file";
+    if (uploadId || blob.size > CHUNKED_ABOVE_BYTES) {
+      const begun = await this.#beginChunks(blob, name, uploadId, signal);
+      if (begun) return this.#sendChunks(begun, blob, progress, signal);
+    }
     const idempotencyKey = makeId();
     const form = new FormData();
     form.append("file", blob, name);
@@ -862,6 +880,50 @@ class Files {
     const data = await this.client.request("POST", "/file", { body: form, idempotencyKey, signal });
     progress?.(blob.size, blob.size);
     return data;
+  }
+
+  /** Return an upload in chunks and what is there of it; null where there are none. */
+  async #beginChunks(blob, name, uploadId, signal) {
+    if (uploadId) {
+      const status = await this.#postOnce("status", { upload_id: uploadId }, signal);
+      return { upload_id: uploadId, ...status };
+    }
+    const body = present({ filename: name, total_size: blob.size, sha256: await hashBlob(blob) });
+    try {
+      return { ...(await this.#postOnce("init", body, signal)), received_chunks: [] };
+    } catch (error) {
+      if (error instanceof ApiError && [404, 405].includes(error.status)) return null; // AstrBot before 4.29
+      throw error;
+    }
+  }
+
+  /** Send the chunks that are missing, and complete the upload. */
+  async #sendChunks({ upload_id, chunk_size, total_chunks, received_chunks }, blob, progress, signal) {
+    const received = new Set(received_chunks);
+    const sizeOf = (number) => Math.min(chunk_size, blob.size - number * chunk_size);
+    let done = [...received].reduce((sum, number) => sum + sizeOf(number), 0);
+    try {
+      if (done) progress?.(done, blob.size);
+      for (let number = 0; number < total_chunks; number += 1) {
+        if (received.has(number)) continue;
+        const form = new FormData();
+        form.append("upload_id", upload_id);
+        form.append("chunk_index", String(number));
+        form.append("chunk", blob.slice(number * chunk_size, (number + 1) * chunk_size), "chunk");
+        await this.#postOnce("chunk", form, signal);
+        done += sizeOf(number);
+        progress?.(done, blob.size);
+      }
+      return await this.#postOnce("complete", { upload_id }, signal);
+    } catch (error) {
+      error.uploadId = upload_id;
+      throw error;
+    }
+  }
+
+  #postOnce(step, body, signal) {
+    const idempotencyKey = makeId();
+    return this.client.request("POST", `/files/upload/${step}`, { body, idempotencyKey, signal });
   }
 
   /** fetch reports no progress of uploads; a browser's XMLHttpRequest does. */

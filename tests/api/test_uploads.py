@@ -152,3 +152,20 @@ def test_only_one_request_completes_an_upload(api: Api, monkeypatch: pytest.Monk
     monkeypatch.setattr(uploads.Uploads, "_join", lambda self, *rest: join_beside(*rest))
     assert post(api, "complete", upload_id=upload_id)["status"] == 200
     assert seen == ["idempotency_in_flight"]
+
+
+def test_an_upload_whose_answer_was_lost_is_completed_again(api: Api) -> None:
+    upload_id = begin(api, DATA)
+    for number in range(3):
+        send(api, upload_id, DATA, number)
+    headers = {"X-API-Key": api.key, "Idempotency-Key": "once"}
+    first, again = (
+        api.client.post(
+            "/api/v1/files/upload/complete", headers=headers, json={"upload_id": upload_id}
+        ).get_json()
+        for _ in range(2)
+    )
+    assert first["data"]["filename"] == "大.bin"
+    assert again["data"] == first["data"]
+    assert api.count_rows("attachment") == 1
+    assert post(api, "complete", upload_id=upload_id)["code"] == "upload_not_found"

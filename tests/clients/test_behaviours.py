@@ -199,6 +199,14 @@ def test_files(client: Driver, server: Server, key: str) -> None:
     assert got == {"same": True, "last": True, "filename": "a.bin"}
 
 
+def test_large_files(client: Driver, server: Server, key: str) -> None:
+    """A large file goes up in chunks; after lost answers, and by another program, only the rest"""
+    size, chunk = 9 * 2**20 + 5, 2**20
+    with CuttingProxy(server.port, 0, cuts=3) as proxy:
+        got = client.run("large", proxy.url, key, size=size, stop_at=4 * chunk)
+    assert got == {"same": True, "first": 4 * chunk, "last": size, "filename": "large.bin"}
+
+
 def test_sessions(client: Driver, server: Server, key: str) -> None:
     """Sessions: made, listed over pages, read, renamed, deleted"""
     got = client.run("sessions", server.url, key, username=f"u{id(client)}", count=101)

@@ -12,10 +12,12 @@ import marshmallow as ma
 from flask import Response, request
 
 from ...errors import ApiError
+from ...files.incoming import Incoming
 from ...files.uploads import CHUNK_BYTES, Sender
 from ..auth import get_caller
 from ..envelope import ok
 from ..fields import NOT_BLANK
+from ..idempotency import CODES, PARAMETER, read_client_key, replay
 from ..schemas import RequestSchema, envelope_of, number, text
 from ..state import get_state
 from .routes import UPLOAD_ANSWER, blp
@@ -203,19 +205,32 @@ def get_upload_status(body: dict[str, Any]) -> Response:
 
 @blp.route("/files/upload/complete", methods=["POST"])
 @blp.arguments(UploadIdSchema())
-@blp.doc(operationId="completeUpload")
+@blp.doc(operationId="completeUpload", parameters=[PARAMETER])
 @blp.answers(UPLOAD_ANSWER)
 @blp.raises(
-    "missing_field", "invalid_request", "upload_not_found", "upload_incomplete",
-    "checksum_mismatch", "idempotency_in_flight", "quota_exceeded", "unsupported_media_type",
+    *CODES, "missing_field", "invalid_request", "upload_not_found", "upload_incomplete",
+    "checksum_mismatch", "quota_exceeded", "unsupported_media_type",
 )  # fmt: skip
 def complete_upload(body: dict[str, Any]) -> Response:
     """Make an attachment of an upload whose chunks are all here.
 
-    Afterwards the upload is gone.
+    Afterwards the upload is gone. With an `Idempotency-Key`, a request whose answer was lost is
+    sent again.
     """
-    row = get_state().uploads.complete(body["upload_id"], _get_sender())
+    state = get_state()
+    with state.worker.idempotency.claim(read_client_key("upload", body)) as claim:
+        if claim is not None and claim.earlier is not None:
+            return replay(claim.earlier)
+        row = state.uploads.complete(
+            body["upload_id"],
+            _get_sender(),
+            lambda one: claim.answer(_describe(one)) if claim is not None else None,
+        )
     return ok(describe_upload(row.attachment_id, row.name, row.type))
+
+
+def _describe(one: Incoming) -> dict[str, Any]:
+    return describe_upload(one.attachment_id, one.name, one.kind.type)
 
 
 @blp.route("/files/upload/abort", methods=["POST"])

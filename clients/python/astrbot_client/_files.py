@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -10,6 +11,18 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from .types import Progress
+
+#: Larger files go in chunks where the server takes them.
+CHUNKED_ABOVE_BYTES = 8 * 1024 * 1024
+
+
+def hash_file(file: BinaryIO) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(1024 * 1024):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 class CountingFile(io.RawIOBase):

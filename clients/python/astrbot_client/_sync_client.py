@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import httpx
 
-from ._files import CountingFile, open_source, open_target
+from ._files import CHUNKED_ABOVE_BYTES, CountingFile, hash_file, open_source, open_target
 from ._turn import Turn, build_body, read_data
 from ._waiting import Backoff, sleep
 from .errors import ApiError, ConnectionLost, UnsupportedError, read_error
@@ -572,14 +572,27 @@ class Files:
         *,
         filename: str | None = None,
         progress: Progress | None = None,
+        upload_id: str | None = None,
     ) -> dict[str, Any]:
         """Upload a file; return ``{"attachment_id", "filename", "type"}``.
 
         It is read piece by piece. After a break it is sent again from its start, and stored once.
+        One above 8 MiB goes in chunks where the server takes them: after a break only what is
+        missing is sent again, by another program too.
 
         :param source: A path, bytes, or a file that can be read twice.
+        :param upload_id: Continues an upload in chunks: ``upload_id`` of the error that ended it.
         """
         with open_source(source, filename) as (name, file, size):
+            begun = None
+            if upload_id is not None or size > CHUNKED_ABOVE_BYTES:
+                begun = self._begin_chunks(name, file, size, upload_id)
+            if begun is not None:
+                try:
+                    return self._send_chunks(begun, file, size, progress)
+                except BaseException as error:
+                    error.upload_id = begun["upload_id"]  # type: ignore[attr-defined]
+                    raise
 
             def build() -> dict[str, Any]:
                 file.seek(0)
@@ -589,6 +602,55 @@ class Files:
                 "POST", "/file", files=build, idempotency_key=str(uuid.uuid4())
             )
         return cast("dict[str, Any]", read_data(answer.content))
+
+    def _begin_chunks(
+        self, name: str, file: BinaryIO, size: int, upload_id: str | None
+    ) -> dict[str, Any] | None:
+        """Return an upload in chunks and what is there of it; None where there are none."""
+        if upload_id is not None:
+            status = self._post_once("/files/upload/status", {"upload_id": upload_id})
+            return {"upload_id": upload_id, **status}
+        body = {"filename": name, "total_size": size, "sha256": hash_file(file)}
+        try:
+            begun = self._post_once("/files/upload/init", body)
+        except ApiError as error:
+            if error.status in (404, 405):  # an AstrBot of before 4.29
+                return None
+            raise
+        return {**begun, "received_chunks": []}
+
+    def _send_chunks(
+        self, begun: dict[str, Any], file: BinaryIO, size: int, progress: Progress | None
+    ) -> dict[str, Any]:
+        """Send the chunks that are missing, and complete the upload."""
+        upload_id, length = begun["upload_id"], begun["chunk_size"]
+        received = set(begun["received_chunks"])
+        done = sum(min(length, size - number * length) for number in received)
+        if done and progress is not None:
+            progress(done, size)
+        for number in range(begun["total_chunks"]):
+            if number in received:
+                continue
+            file.seek(number * length)
+            chunk = file.read(length)
+            form = {
+                "upload_id": (None, upload_id), "chunk_index": (None, str(number)),
+                "chunk": ("chunk", chunk),
+            }  # fmt: skip
+            self._client._send(
+                "POST", "/files/upload/chunk",
+                files=lambda form=form: form, idempotency_key=str(uuid.uuid4()),
+            )  # fmt: skip
+            done += len(chunk)
+            if progress is not None:
+                progress(done, size)
+        return self._post_once("/files/upload/complete", {"upload_id": upload_id})
+
+    def _post_once(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        data = self._client.request(
+            "POST", path, body=body, idempotency_key=str(uuid.uuid4())
+        )
+        return cast("dict[str, Any]", data)
 
     def download(
         self,

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 class ClientError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package.
+
+    :ivar upload_id: Of an upload in chunks that it ended, which ``files.upload`` continues.
+    """
+
+    upload_id: str = ""
 
 
 class ConnectionLost(ClientError):

@@ -60,6 +60,22 @@ const jobs = {
     const same = got.length === bytes.length && got.every((one, at) => one === bytes[at]);
     return { same, last: seen.at(-1) >= job.size, filename: kept.filename };
   },
+  async large(client, job) {
+    const bytes = new Uint8Array(job.size).map((_, at) => (at * 7) % 251);
+    const filename = "large.bin";
+    let uploadId = "";
+    const stop = (done) => {
+      if (done >= job.stop_at) throw new Error("the program ends");
+    };
+    await client.files.upload(bytes, { filename, progress: stop }).catch((error) => {
+      uploadId = error.uploadId;
+    });
+    const seen = [];
+    const kept = await client.files.upload(bytes, { filename, uploadId, progress: (done) => seen.push(done) });
+    const back = new Uint8Array(await (await client.files.download(kept.attachment_id)).arrayBuffer());
+    const same = back.length === bytes.length && back.every((one, at) => one === bytes[at]);
+    return { same, first: seen[0], last: seen.at(-1), filename: kept.filename };
+  },
   async sessions(client, job) {
     const { username } = job;
     const ids = await Promise.all(

@@ -94,6 +94,29 @@ async def do_files(client: AsyncClient, job: dict[str, Any]) -> Any:
     return {"same": back == data, "last": seen[-1] >= job["size"], "filename": kept["filename"]}
 
 
+async def do_large(client: AsyncClient, job: dict[str, Any]) -> Any:
+    data = (bytes(at * 7 % 251 for at in range(251)) * (job["size"] // 251 + 1))[: job["size"]]
+    seen: list[int] = []
+
+    def stop(done: int, total: int | None) -> None:
+        if done >= job["stop_at"]:
+            raise RuntimeError("the program ends")
+
+    upload_id = ""
+    try:
+        await client.files.upload(data, filename="large.bin", progress=stop)
+    except RuntimeError as error:
+        upload_id = error.upload_id  # type: ignore[attr-defined]
+    kept = await client.files.upload(
+        data, filename="large.bin", upload_id=upload_id,
+        progress=lambda done, total: seen.append(done),
+    )  # fmt: skip
+    back = await client.files.download(kept["attachment_id"])
+    return {
+        "same": back == data, "first": seen[0], "last": seen[-1], "filename": kept["filename"],
+    }  # fmt: skip
+
+
 async def do_sessions(client: AsyncClient, job: dict[str, Any]) -> Any:
     name, made = job["username"], 0
     for _ in range(job["count"]):
