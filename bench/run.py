@@ -23,6 +23,7 @@ from bench import machine
 from bench.bots import measure_bots
 from bench.figures import SMALL, Finding, Sizes, to_plain
 from bench.files import measure_accel, measure_files
+from bench.gateway import measure_gateway
 from bench.lone import measure_lone
 from bench.open_streams import measure_many_streams, measure_open_streams
 from bench.push import measure_other_worker, measure_pushes
@@ -44,6 +45,7 @@ MEASURES: dict[str, tuple[str, Callable[[Sizes], Finding]]] = {
     "other_worker": ("Streams read from another worker", measure_other_worker),
     "crowd": ("Chats that begin together", measure_crowd),
     "push": ("Pushed messages", measure_pushes),
+    "gateway": ("In front of an AstrBot", measure_gateway),
 }
 
 

@@ -35,12 +35,17 @@ def do(server: Server, key: str) -> Do:
     return make_do("driver.mjs", "ai", server, key)
 
 
+#: The versions of the AI SDK whose clients speak this protocol.
+each_version = pytest.mark.parametrize("ai", ["ai", "ai-v5"])
+
+
 def texts(message: dict[str, Any], kind: str = "text") -> str:
     return "".join(one["text"] for one in message["parts"] if one["type"] == kind)
 
 
-def test_usechat_talks_and_regenerates(do: Do) -> None:
-    done = do("chat")
+@each_version
+def test_usechat_talks_and_regenerates(do: Do, ai: str) -> None:
+    done = do("chat", ai=ai)
     assert done["status"] == "ready"
     roles = [one["role"] for one in done["messages"]]
     assert roles == ["user", "assistant"] * 2
@@ -49,8 +54,9 @@ def test_usechat_talks_and_regenerates(do: Do) -> None:
     assert texts(done["messages"][3]) == "echo: ECHO again"
 
 
-def test_usechat_runs_tools_of_its_own(do: Do) -> None:
-    done = do("tools")
+@each_version
+def test_usechat_runs_tools_of_its_own(do: Do, ai: str) -> None:
+    done = do("tools", ai=ai)
     assert [one["role"] for one in done["messages"]] == ["user", "assistant"]
     parts = done["messages"][1]["parts"]
     call = next(one for one in parts if one["type"] == "tool-get_weather")
@@ -60,14 +66,16 @@ def test_usechat_runs_tools_of_its_own(do: Do) -> None:
     assert texts(done["messages"][1]) == "tool said: sunny"
 
 
-def test_the_transport_resumes_a_turn_on_any_worker(do: Do) -> None:
-    done = do("resume")
+@each_version
+def test_the_transport_resumes_a_turn_on_any_worker(do: Do, ai: str) -> None:
+    done = do("resume", ai=ai)
     assert done["text"].split() == [f"tok{number}" for number in range(15)]
     assert done["after"] is None
 
 
-def test_usechat_is_given_the_error_of_a_turn(do: Do) -> None:
-    done = do("fail")
+@each_version
+def test_usechat_is_given_the_error_of_a_turn(do: Do, ai: str) -> None:
+    done = do("fail", ai=ai)
     assert done["status"] == "error"
     assert "400" in done["errors"][0]
 

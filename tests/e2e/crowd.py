@@ -61,7 +61,8 @@ def chat_at_once(port: int, key: str, count: int, words: str) -> list[Outcome]:
 
 
 def _judge(number: int, answer: bytes, words: str, started: float) -> Outcome:
-    text = answer.decode(errors="replace")
+    # AstrBot puts spaces between the names and values of its events.
+    text = answer.decode(errors="replace").replace('": ', '":').replace(', "', ',"')
     complete = f'"type":"complete","data":"echo: {words} n{number}x"'
     right = complete in text and '"type":"end"' in text and '"type":"error"' not in text
     return Outcome(number, text[-600:], right, time.monotonic() - started)

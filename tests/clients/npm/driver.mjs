@@ -1,11 +1,11 @@
 // Asks a server with the official clients: prints the outcome of one job, given as JSON, as JSON.
 import { HttpAgent } from "@ag-ui/client";
-import {
-  AbstractChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls,
-  readUIMessageStream,
-} from "ai";
 
 const job = JSON.parse(process.argv[2]);
+const {
+  AbstractChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls,
+  readUIMessageStream,
+} = await import(job.ai ?? "ai");
 const headers = { Authorization: `Bearer ${job.key}` };
 
 // What useChat is made of, without React's state.
@@ -32,7 +32,7 @@ const show = (chat) => chat.messages.map(({ role, parts }) => ({ role, parts }))
 
 const jobs = {
   async chat() {
-    const chat = makeChat("js-chat", { body: { username: "alice" } });
+    const chat = makeChat(`js-chat-${job.ai}`, { body: { username: "alice" } });
     await chat.sendMessage({ text: "THINK Hello" });
     await chat.sendMessage({ text: "ECHO again" });
     await chat.regenerate();
@@ -40,7 +40,7 @@ const jobs = {
   },
   async tools() {
     let chat;
-    chat = makeChat("js-tools", {
+    chat = makeChat(`js-tools-${job.ai}`, {
       body: { tools: { get_weather: { description: "Weather.", parameters: { type: "object" } } } },
       sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls,
       onToolCall({ toolCall }) {
@@ -58,20 +58,20 @@ const jobs = {
     const messages = [{ id: "m1", role: "user", parts: [{ type: "text", text: "DELAY=100 N=15" }] }];
     const stopping = new AbortController();
     const stream = await transport.sendMessages({
-      trigger: "submit-message", chatId: "js-resume", messages, abortSignal: stopping.signal,
+      trigger: "submit-message", chatId: `js-resume-${job.ai}`, messages, abortSignal: stopping.signal,
     });
     const reader = stream.getReader();
     while ((await reader.read()).value.type !== "text-delta");
     await reader.cancel();
-    const rest = await transport.reconnectToStream({ chatId: "js-resume" });
+    const rest = await transport.reconnectToStream({ chatId: `js-resume-${job.ai}` });
     let last;
     for await (const message of readUIMessageStream({ stream: rest })) last = message;
-    const after = await transport.reconnectToStream({ chatId: "js-resume" });
+    const after = await transport.reconnectToStream({ chatId: `js-resume-${job.ai}` });
     return { text: last.parts.map((one) => one.text ?? "").join(""), after };
   },
   async fail() {
     const errors = [];
-    const chat = makeChat("js-fail", { onError: (error) => errors.push(error.message) });
+    const chat = makeChat(`js-fail-${job.ai}`, { onError: (error) => errors.push(error.message) });
     await chat.sendMessage({ text: "FAIL=400" });
     return { errors, status: chat.status };
   },
