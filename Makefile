@@ -25,7 +25,7 @@ BENCH_STAMP := $(VENV)/.stamp-bench
 # Two pips in one environment would get into each other's way.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format type bench check docs picture deploy-check fuzz sequences sdks torture clean worst
+.PHONY: help install run test lint format type bench check docs picture deploy-check fuzz sequences sdks litellm torture clean worst
 .DEFAULT_GOAL := help
 
 help:
@@ -40,6 +40,7 @@ help:
 	@echo "make deploy-check  the contract behind nginx, twice: embedded state; PostgreSQL, Redis, S3"
 	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": so many examples of each)"
 	@echo "make sdks     langchain, litellm, llama-index, openai-agents against the server (5 minutes)"
+	@echo "make litellm  other providers' formats, through LiteLLM's proxy (1 minute)"
 	@echo "make worst    the worst input of every route and reader: is a worker held? (10 minutes)"
 	@echo "make torture  faults under load: is anything lost? (ARGS=\"kill --size 0.5\"; ARGS=--list)"
 	@echo "make picture  take the picture of the console for the README"
@@ -105,6 +106,11 @@ SDKS := $(VENV)/sdks
 SDK_TESTS := tests/clients/test_sdks.py
 sdks: $(RUN_STAMP) $(TEST_STAMP) $(SDKS)/.stamp-frameworks $(SDKS)/.stamp-llama
 	@ASTRBOT_TEST_SDKS=$(abspath $(SDKS)) $(BIN)/python -m pytest -n0 $(SDK_TESTS) $(ARGS)
+
+# LiteLLM's proxy before a provider with a format of its own.
+litellm: $(RUN_STAMP) $(TEST_STAMP) $(SDKS)/.stamp-litellm
+	@CI=1 ASTRBOT_TEST_LITELLM=$(abspath $(SDKS))/litellm/bin/litellm $(BIN)/python -m pytest -n0 \
+	    tests/e2e/test_real_servers.py $(ARGS)
 
 $(SDKS)/.stamp-%: tests/clients/sdks/%.txt
 	@echo "Installing $* (up to 900 MB, once) ..."

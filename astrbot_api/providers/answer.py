@@ -114,7 +114,7 @@ class AnswerReader:
         elif not self._reader.finished and not self._parser.is_document:
             # A cut connection may look like an ordinary end of the body.
             self._endpoint.log_failure("broke off")
-            raise ProviderError(failures.BROKE_OFF, retryable=True)
+            raise self._reader.explain(failures.BROKE_OFF)
         last = self._reader.finish()
         # Checked first: a failure before anything was shown is tried again.
         try:

@@ -46,7 +46,7 @@ class CallCollector:
             function = {}
         name, call_id = _text(function.get("name")), _text(piece.get("id"))
         arguments = _to_json_text(function.get("arguments"))
-        call = self._find(piece.get("index"), call_id, name, arguments)
+        call = self._find(_read_index(piece.get("index")), call_id, name, arguments)
         if call.id and call.id == call_id and arguments and arguments == call.arguments:
             return  # a last chunk that repeats the whole call
         call.id = call.id or call_id
@@ -74,25 +74,33 @@ class CallCollector:
                 extras.append({} if at else call.extra)
         return found, extras
 
-    def _find(self, index: Any, call_id: str, name: str, arguments: str) -> _Call:
+    def _find(self, index: int | None, call_id: str, name: str, arguments: str) -> _Call:
         """Return the call to which a piece belongs, or begin a new one."""
         known = self._find_known(index, call_id, name)
         if known is not None and not _begins_another(known, call_id, name, arguments):
             return known
         made = _Call()
         self._calls.append(made)
-        if isinstance(index, int):
+        if index is not None:
             self._place_of[index] = len(self._calls) - 1
         return made
 
-    def _find_known(self, index: Any, call_id: str, name: str) -> _Call | None:
-        if isinstance(index, int):
+    def _find_known(self, index: int | None, call_id: str, name: str) -> _Call | None:
+        if index is not None:
             place = self._place_of.get(index)
             return None if place is None else self._calls[place]
         for call in self._calls:
             if call_id and call.id == call_id:
                 return call
         return None if call_id or name or not self._calls else self._calls[-1]
+
+
+def _read_index(value: Any) -> int | None:
+    """Return the index of a call; some endpoints write it as a text or as ``0.0``."""
+    try:
+        return int(float(value)) if isinstance(value, (int, float, str)) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _begins_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:

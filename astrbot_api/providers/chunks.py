@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 _CONTENT = "content"
 _REASONING = "reasoning"
 
-#: Names of thinking that is shown. Ollama has the last one.
-_THOUGHTS = (*REASONING_FIELDS, "thinking")
+#: Names of thinking that is shown: Ollama has ``thinking``, LiteLLM in front of Anthropic has
+#: ``thinking_blocks``, mostly beside another one.
+_THOUGHTS = (*REASONING_FIELDS, "thinking", "reasoning_text", "thinking_blocks")
 
 #: Members of a chunk that an answer may consist of, beside its choices.
 _USUAL = frozenset(
@@ -78,6 +79,7 @@ class _Progress:
     media: bool = False
     misread: bool = False
     odd: str = ""
+    choice: Any = None
     model: str = ""
     attached_chars: int = 0
     media_chars: int = 0
@@ -170,24 +172,28 @@ class ChunkReader:
         if reason == "length":
             raise ProviderError(failures.NO_ROOM)
         if so_far.odd:
-            raise ProviderError(failures.FAILED_MIDWAY, retryable=True)
+            raise self.explain(failures.FAILED_MIDWAY)
         message = failures.NOT_JSON if so_far.misread else failures.ANSWERED_NOTHING
         raise ProviderError(message, retryable=True)
+
+    def explain(self, message: str) -> ProviderError:
+        """Return a failure, with what the endpoint said beside its answer."""
+        return ProviderError(failures.with_words(message, self._so_far.odd.strip()), retryable=True)
 
     def _read_chunk(self, found: list[Delta], chunk: dict[str, Any], joins: bool) -> None:
         if chunk.get("error") or chunk.get("object") == "error" or chunk.get("type") == "error":
             raise self._failure(chunk.get("error") or chunk)
-        usage = chunk.get("usage")
-        if isinstance(usage, dict):
-            # Some endpoints send a running total: the last one counts.
-            self._usage = read_usage(usage)
+        choices = chunk.get("choices")
+        if chunk.get("usage") or "x_groq" in chunk:
+            self._read_usage(chunk.get("usage") or chunk.get("x_groq"))
         if not self._so_far.model and isinstance(chunk.get("model"), str):
             self._so_far.model = chunk["model"][:200]
-        choices = chunk.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        if not isinstance(choice, dict):
             self._read_odd(chunk)
             return
-        choice = choices[0]
+        if choice.get("index") and isinstance(choices, list):
+            choice = self._choose(choices)
         message = self._find_message(choice)
         size = len(found)
         if message is not None:
@@ -197,6 +203,8 @@ class ChunkReader:
             self._note(found)
         if choice.get("error"):
             raise self._failure(choice["error"])
+        if choice.get("usage"):
+            self._read_usage(choice["usage"])
         word = choice.get("finish_reason")
         reason = read_finish_reason(word) if word else ""
         if reason == "error":
@@ -204,6 +212,21 @@ class ChunkReader:
         if reason:
             self.finish_reason = reason
             self.ended_alone = len(found) == size
+
+    def _read_usage(self, usage: Any) -> None:
+        """Take a usage, or what it stands in; a running total counts by its last one."""
+        if isinstance(usage, dict):
+            usage = usage.get("usage", usage)  # Groq's x_groq
+            if isinstance(usage, dict) and _USAGE.intersection(usage):
+                self._usage = read_usage(usage)
+
+    def _choose(self, choices: list[Any]) -> dict[str, Any]:
+        """Return the choice that is followed: one answer is asked for, and the first one counts."""
+        known = [one for one in choices if isinstance(one, dict)]
+        first = next((one for one in known if not one.get("index")), known[0])
+        if self._so_far.choice is None:
+            self._so_far.choice = 0 if self._has_answer() else first.get("index")
+        return first if first.get("index") == self._so_far.choice else {}
 
     def _find_message(self, choice: dict[str, Any]) -> dict[str, Any] | None:
         """Return what a choice adds: its delta, or its message where that is not a repetition."""
@@ -228,10 +251,16 @@ class ChunkReader:
             self._read_attached(found, message, joins)
         content = content or message.get("refusal")
         if content:
+            if isinstance(content, dict):
+                content = [content]
             if isinstance(content, list):
                 content = self._read_parts(found, content, joins)
+            elif not isinstance(content, str):
+                content = str(content)  # a number, where JSON was asked for
             self._add_text(found, _CONTENT, content, joins)
         calls = message.get("tool_calls")
+        if isinstance(calls, dict):
+            calls = [calls]
         if isinstance(calls, list):
             for call in calls:
                 if isinstance(call, dict):
@@ -254,7 +283,7 @@ class ChunkReader:
                 if isinstance(one, dict)
             )
         if thought:
-            self._add_text(found, _REASONING, thought, joins)
+            self._add_text(found, _REASONING, _find_thought(thought), joins)
         if self._so_far.attached_chars < MAX_CHARS:
             fields = {key: one for key, one in message.items() if key not in KNOWN_FIELDS}
             self._so_far.attached_chars += merge_fields(self._so_far.attached, fields)
@@ -332,7 +361,8 @@ class ChunkReader:
         if not odd:
             return
         self._log_odd(json.dumps(odd, ensure_ascii=False, default=str))
-        self._so_far.odd = self._so_far.odd or "odd"
+        words = failures.quote(failures.find_words(chunk))
+        self._so_far.odd = self._so_far.odd.strip() or words or " "
 
     def _log_odd(self, text: str) -> None:
         log.warning(
@@ -379,7 +409,7 @@ def _load(payload: bytes) -> Iterator[tuple[Any, bool]]:
         pass
     # orjson refuses half of a surrogate pair, NaN, control characters and bytes that are no
     # UTF-8; all of them do come.
-    text = payload.decode("utf-8", "replace")
+    text = payload.decode("utf-8", "replace").strip("\0 \r\n\t\ufeff")
     try:
         yield json.loads(text, strict=False), True
         return
@@ -394,6 +424,20 @@ def _load(payload: bytes) -> Iterator[tuple[Any, bool]]:
                 yield None, False
     if len(lines) == 1:
         yield None, False
+
+
+#: What an object has that is a usage.
+_USAGE = frozenset({"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"})
+
+
+def _find_thought(value: Any) -> str:
+    """Return the text of thinking, which may be an object or a list of blocks."""
+    if isinstance(value, list):
+        return "".join(map(_find_thought, value))
+    if isinstance(value, dict):
+        known = (value.get(key) for key in ("thinking", "text", "content", "summary"))
+        return next((one for one in known if isinstance(one, str)), "")
+    return _text(value)
 
 
 def _text(value: Any) -> str:

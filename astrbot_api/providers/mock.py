@@ -20,6 +20,7 @@ in the last user message:
 ``LONG``               one token of 4000 characters
 ``EMPTY``              an answer without content
 ``DROP=count``         breaks off after this many tokens
+``FINISH=reason``      ends for this reason: ``length``, ``content_filter``
 ``FAIL=status``        fails as an endpoint with this HTTP status does
 ``FAILONCE=status``    fails so the first time this message is sent
 =====================  ======================================================
@@ -37,6 +38,7 @@ from typing import Any
 
 from ..agent.provider import (
     Delta,
+    Finished,
     ModelMessage,
     ModelOptions,
     ReasoningDelta,
@@ -83,6 +85,7 @@ class Script:
     :param fail_once_status: The same, the first time that ``text`` is sent.
     :param drop_after: Break off after so many tokens; None: do not.
     :param prompt_tokens: For the usage.
+    :param finish: Why the answer ends; empty: it is whole.
     """
 
     text: str
@@ -95,6 +98,7 @@ class Script:
     fail_once_status: int = 0
     drop_after: int | None = None
     prompt_tokens: int = 0
+    finish: str = ""
 
 
 @dataclass(slots=True)
@@ -138,6 +142,7 @@ def parse_script(
         fail_once_status=_number(text, "FAILONCE") or 0,
         drop_after=_number(text, "DROP"),
         prompt_tokens=10 * len(messages),
+        finish=_value(text, "FINISH") or "",
     )
 
 
@@ -240,6 +245,8 @@ class MockProvider:
             if delta is not None:
                 yield delta
         yield Usage(input_other=script.prompt_tokens, output=len(script.tokens))
+        if script.finish:
+            yield Finished(script.finish)
         if not (script.tokens or script.reasoning or script.tool):
             raise ProviderError(failures.ANSWERED_NOTHING)
 

@@ -9,6 +9,11 @@ model endpoints say everything in ``data``.
 
 from __future__ import annotations
 
+import codecs
+import zlib
+from collections.abc import Callable
+from typing import Any
+
 import orjson
 
 from ..errors import ProviderError
@@ -24,6 +29,11 @@ _DONE = (b"[DONE]", b'"[DONE]"')
 _STARTS = (b"data", b"event", b"id", b"retry", b":", b"{", b"[")
 
 _BOM = b"\xef\xbb\xbf"
+
+#: What is no part of a payload at its ends.
+_BLANKS = b"\0 \t\r\n"
+
+_GZIP = b"\x1f\x8b"
 
 
 class SSEParser:
@@ -141,6 +151,7 @@ class BodyParser:
         self._events = SSEParser()
         self._begun = False
         self._start = b""
+        self._unpack: Callable[[bytes], bytes] | None = None
         self._document: bytearray | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -148,6 +159,13 @@ class BodyParser:
 
         :raises ProviderError: for a web page, and for what is too long.
         """
+        if self._unpack is None:
+            self._start += data
+            if self._start in _HALF_MARKS:
+                return []
+            self._unpack = _choose_unpacking(self._start)
+            data, self._start = self._start, b""
+        data = self._unpack(data)
         if not self._begun:
             data = self._begin(data)
         if self._document is None:
@@ -199,13 +217,41 @@ class BodyParser:
             return payloads
         found: list[bytes] = []
         for payload in payloads:
-            payload = payload.strip()
+            payload = payload.strip(_BLANKS)
+            while payload.startswith(b"data:"):  # a relay has put it there again
+                payload = payload[5:].strip(_BLANKS)
             if payload in _DONE:
                 self.done = True
                 break
             if payload:
                 found.append(payload)
         return found
+
+
+#: What the mark of an encoding may begin with.
+_HALF_MARKS = (b"", _GZIP[:1], codecs.BOM_UTF16_LE[:1], codecs.BOM_UTF16_BE[:1])
+
+
+def _choose_unpacking(start: bytes) -> Callable[[bytes], bytes]:
+    """Return what makes UTF-8 of a body whose header does not say how it is encoded."""
+    if start.startswith(_GZIP):
+        unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        return lambda data: _inflate(unpacking, data)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        decoder = codecs.getincrementaldecoder("utf-16")("replace")
+        return lambda data: decoder.decode(data).encode()
+    return lambda data: data
+
+
+def _inflate(unpacking: Any, data: bytes) -> bytes:
+    """:raises ProviderError: for what is damaged, or becomes too large."""
+    try:
+        found: bytes = unpacking.decompress(data, MAX_EVENT_BYTES)
+    except zlib.error as error:
+        raise ProviderError(failures.BROKE_OFF, retryable=True) from error
+    if unpacking.unconsumed_tail:
+        raise ProviderError("The model's endpoint sent an overlong event.")
+    return found
 
 
 class NotAnAnswer(ProviderError):

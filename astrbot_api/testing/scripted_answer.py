@@ -103,7 +103,7 @@ class ScriptedAnswer:
         return True
 
     def _finish_reason(self) -> str:
-        return "tool_calls" if self._script.tool else "stop"
+        return self._script.finish or ("tool_calls" if self._script.tool else "stop")
 
     def _add(self, delta: dict[str, Any], finish_reason: str | None = None) -> None:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}

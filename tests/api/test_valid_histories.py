@@ -46,6 +46,10 @@ DELTAS = st.one_of(
         {}, {"content": None}, {"tool_calls": None}, {"tool_calls": [None, {}]},
         {"function_call": {"name": "calculate", "arguments": "{"}}, {"refusal": "No."},
         {"reasoning_details": [{"type": "reasoning.text", "text": "a", "index": 0}]},
+        {"content": {"type": "text", "text": "part"}}, {"content": 7},
+        {"reasoning": {"text": "hm"}},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "S"}]},
+        {"tool_calls": call("calculate", "{}", "call_3")}, {"tool_calls": {"index": "0"}},
         {"content": [{"type": "text", "text": "parts"}]}, {"images": [{"nonsense": 1}]},
     ]),
 )  # fmt: skip

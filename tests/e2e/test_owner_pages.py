@@ -174,6 +174,10 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
     tool.locator("summary").click()
     assert "action must be one of" in tool.locator("dd").last.inner_text()
     assert page.locator("#events li").count() > 10
+    owner.say("FINISH=length")
+    owner.wait_answered()
+    cut = owner.text("The answer was cut: the model may not say more at once.")
+    assert owner.last().locator(".note.warn").inner_text() == cut
     owner.say("ECHO\n\n| a | *b* |\n| - | - |\n| 1 | x\\|y |\n\n2 * 3 * 4")
     owner.wait_answered()
     rich = owner.last()
@@ -207,6 +211,7 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
     page.locator(".listing button").first.click()
     page.locator("#reader .msg").first.wait_for()
     assert "TOOL please" in page.locator("#reader").inner_text()
+    assert cut in page.locator("#reader").inner_text()
 
     assert owner.complaints == []
     owner.go("keys")

@@ -10,6 +10,7 @@ import pytest
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import (
     Delta,
+    Finished,
     ModelOptions,
     ReasoningDelta,
     TextDelta,
@@ -185,3 +186,8 @@ def test_cancelled_run_ends_in_the_middle_of_a_pause() -> None:
 def test_script_is_the_same_for_the_same_message() -> None:
     messages = [{"role": "user", "content": "THINK N=3 DELAY=5 DROP=1"}]
     assert parse_script(messages, []) == parse_script(messages, [])
+
+
+def test_an_answer_ends_as_it_is_told() -> None:
+    assert Finished("length") in ask("FINISH=length")
+    assert not [one for one in ask("hi") if isinstance(one, Finished)]

@@ -51,8 +51,11 @@ export function toolElement(call) {
     mark.textContent = t("done");
     mark.className = "badge good";
   };
+  const progress = ({ progress: done, total, message }) => {
+    mark.textContent = [total ? `${done} / ${total}` : `${done}`, message].filter(Boolean).join(": ");
+  };
   if (call.result !== undefined && call.result !== null) finish(call.result);
-  return { element, finish };
+  return { element, finish, progress };
 }
 
 export function userMessage(parts, name, load, time) {
@@ -75,7 +78,18 @@ export function storedAnswer(content, load, time) {
     else box.append(mediaElement(part.type, part.attachment_id, part.filename, load));
   }
   if (content.error) box.append(h("p", { class: "note bad" }, content.error.message));
+  box.append(...cutNotes(content.agent_stats));
   return box;
+}
+
+/** Return a note where an answer is a part of one. */
+function cutNotes(stats) {
+  const texts = {
+    length: t("The answer was cut: the model may not say more at once."),
+    content_filter: t("The rest of the answer was withheld."),
+  };
+  const text = texts[stats?.finish_reason];
+  return text ? [h("p", { class: "note warn" }, text)] : [];
 }
 
 const MEDIA = new Set(["image", "record", "file", "video"]);
@@ -164,6 +178,8 @@ export class LiveAnswer {
     } else if (event.type === "plain" && event.chain_type === "tool_call_result") {
       const { id, result } = JSON.parse(event.data);
       this.tools.get(id)?.finish(result);
+    } else if (event.type === "tool_progress") {
+      this.tools.get(event.data.id)?.progress(event.data);
     } else if (event.type === "plain") {
       this.#appendText(event.data);
     } else if (MEDIA.has(event.type)) {
@@ -193,6 +209,7 @@ export class LiveAnswer {
     if (note) this.element.append(note);
     const stats = this.stats;
     if (stats) {
+      this.element.append(...cutNotes(stats));
       const tokens = stats.token_usage;
       const seconds = stats.end_time - stats.start_time;
       this.element.append(h("div", { class: "small muted" }, t("{input} tokens in, {output} out, {seconds} s", {

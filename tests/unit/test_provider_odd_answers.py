@@ -1,0 +1,184 @@
+"""Answers that endpoints in use send and OpenAI's documentation does not have."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from astrbot_api.agent.provider import (
+    Delta,
+    Finished,
+    ReasoningDelta,
+    ToolCallDelta,
+    Usage,
+)
+
+from .openai_asking import HELLO, TOOL, begin, failure_of, provider_of, text_of
+from .raw_endpoint import DONE, Connection, RawEndpoint, answering, event
+
+STOP = event({}, "stop")
+
+
+def of(value: Any) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def call(**fields: Any) -> bytes:
+    return event({"tool_calls": [{"index": 0, **fields}]})
+
+
+def look(arguments: Any = "") -> dict[str, Any]:
+    return {"name": "look", "arguments": arguments}
+
+
+def sending(body: bytes, headers: str = "") -> Callable[[Connection], None]:
+    """Return a handler that answers with a body as it is."""
+
+    def handle(connection: Connection) -> None:
+        while connection.read_request()[0]:
+            head = f"HTTP/1.1 200 OK\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+            connection.send(head.encode() + body)
+
+    return handle
+
+
+def deltas(handler: Callable[[Connection], None]) -> list[Delta]:
+    with RawEndpoint(handler) as endpoint:
+        return list(begin(provider_of(endpoint, max_retries=0), tools=(TOOL,)))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [event({"tool_calls": {"index": 0, "id": "c", "function": look('{"a":1}')}})],
+        [call(index="0", id="c", function=look('{"a"')), call(index="0", function=look(":1}"))],
+        [call(index=0.0, id="c", function=look('{"a"')), call(index=0.0, function=look(":1}"))],
+        [call(index=None, id="c", function=look('{"a":1}'))],
+        [call(id="c", function=look({"a": 1}))],
+        [call(id="c", function=look('{"a":1}')), call(id="c", function=look('{"a":1}'))],
+        [call(id="c", function={"name": "lo"}), call(function={**look('{"a":1}'), "name": "ok"})],
+        [of({"choices": [{"delta": {}, "message": {"tool_calls": [
+            {"id": "c", "function": look('{"a":1}')}]}}]})],
+        [event({"role": "assistant"}), call(id="c", function=look('{"a":1}'), role="assistant")],
+    ],
+)  # fmt: skip
+def test_a_call_is_one_call(events: list[bytes]) -> None:
+    found = [
+        one for one in deltas(answering(*events, STOP, DONE)) if isinstance(one, ToolCallDelta)
+    ]
+    assert {one.index for one in found} == {0}
+    assert "".join(one.name for one in found) == "look"
+    assert json.loads("".join(one.arguments for one in found)) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        of({"choices": None, "usage": {"prompt_tokens": 3, "completion_tokens": 1}}),
+        of({"choices": [], "usage": {"prompt_tokens": "3", "completion_tokens": 1.0}}),
+        of({"usage": {"input_tokens": 3, "output_tokens": 1}}),
+        of({"choices": [], "x_groq": {"id": "x", "usage": {"prompt_tokens": 3,
+                                                           "completion_tokens": 1}}}),
+        of({"choices": [{"delta": {}, "usage": {"prompt_tokens": 3, "completion_tokens": 1}}]}),
+    ],
+)  # fmt: skip
+def test_usage_is_found_wherever_it_is(usage: bytes) -> None:
+    found = deltas(answering(event({"content": "Hello"}), STOP, usage, DONE))
+    assert [one for one in found if isinstance(one, Usage)] == [Usage(input_other=3, output=1)]
+
+
+def test_an_id_beside_no_usage_is_none() -> None:
+    found = deltas(answering(of({"choices": [], "x_groq": {"id": "x"}}), *HELLO))
+    assert not [one for one in found if isinstance(one, Usage)]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "text", "thought"),
+    [
+        ({"content": {"type": "text", "text": "Hello"}}, "Hello", ""),
+        ({"content": [{"type": "text", "text": "Hello"}]}, "Hello", ""),
+        ({"content": 42}, "42", ""),
+        ({"content": "Hello", "reasoning": {"text": "hm"}}, "Hello", "hm"),
+        ({"content": "Hello", "reasoning_text": "hm"}, "Hello", "hm"),
+        ({"content": "Hello", "reasoning": "hm", "reasoning_content": "hm"}, "Hello", "hm"),
+        ({"content": "Hello", "thinking_blocks": [{"thinking": "hm", "signature": "S"}]}, "Hello",
+         "hm"),
+        ({"content": "Hello", "reasoning_content": "hm", "thinking_blocks": [{"thinking": "hm"}]},
+         "Hello", "hm"),
+        ({"content": "Hello", "thinking_blocks": [{"type": "redacted_thinking", "data": "X"}]},
+         "Hello", ""),
+        ({"content": "Hello", "reasoning": {"effort": 3}}, "Hello", ""),
+    ],
+)  # fmt: skip
+def test_text_and_thinking_are_found(chunk: dict[str, Any], text: str, thought: str) -> None:
+    found = deltas(answering(event(chunk), STOP, DONE))
+    assert text_of(found) == text
+    assert "".join(one.text for one in found if isinstance(one, ReasoningDelta)) == thought
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [[(1, "other"), (0, "Hello")]],
+        [[(0, "Hel")], [(1, "other")], [(0, "lo")]],
+        [[(1, "Hel")], [(1, "lo")]],
+        [[(0, "Hel"), (1, "other")], [(1, "more"), (0, "lo")]],
+    ],
+)
+def test_of_several_choices_one_is_followed(chunks: list[Any]) -> None:
+    events = [
+        of({"choices": [{"index": at, "delta": {"content": text}} for at, text in chunk]})
+        for chunk in chunks
+    ]
+    assert text_of(deltas(answering(*events, STOP, DONE))) == "Hello"
+
+
+BODY = b"".join(HELLO)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        BODY,
+        gzip.compress(BODY),
+        BODY.decode().encode("utf-16"),
+        BODY.decode().encode("utf-16-be").join([b"\xfe\xff", b""]),
+        BODY.replace(b"data: {", b"data: data: {").replace(b"data: [", b"data: data: ["),
+        BODY.replace(b"\n\n", b"\0\n\n"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_a_body_is_read_by_its_bytes(body: bytes, size: int) -> None:
+    def handle(connection: Connection) -> None:
+        while connection.read_request()[0]:
+            pieces = [body[at : at + size] for at in range(0, len(body), size)]
+            connection.send_stream(*pieces)
+
+    found = deltas(handle)
+    assert text_of(found) == "Hello"
+    assert [one.reason for one in found if isinstance(one, Finished)] == ["stop"]
+
+
+def test_a_packed_body_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astrbot_api.providers.sse.MAX_EVENT_BYTES", 10_000)
+    with RawEndpoint(sending(gzip.compress(b" " * 10_000_000))) as endpoint:
+        assert "overlong" in failure_of(provider_of(endpoint, max_retries=0)).message
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([of({"detail": "model is loading"}), DONE], "model is loading"),
+        ([of({"code": 401, "msg": "bad token", "data": None}), DONE], "bad token"),
+        ([of({"success": False, "message": "no quota left"}), DONE], "no quota left"),
+        ([event({"content": "Hel"}), b"event: error\n" + of({"message": "boom"})], "boom"),
+        ([event({"content": "Hel"}), of({"error": "overloaded"})], "overloaded"),
+    ],
+)
+def test_what_an_endpoint_says_of_its_failure_is_passed_on(events: list[bytes], said: str) -> None:
+    with RawEndpoint(answering(*events)) as endpoint:
+        assert said in failure_of(provider_of(endpoint, max_retries=0)).message
