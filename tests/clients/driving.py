@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -45,10 +46,11 @@ class Driver:
             path.write_text(make_sync(source), encoding="utf-8")
             command = [sys.executable, str(path)]
         elif client == "js":
-            node = shutil.which("node")
-            if node is None:
-                pytest.skip("node is not installed")
-            command = [node, str(DRIVERS / "driver.js")]
+            # Or another runtime: "deno run --allow-all", "bun".
+            node, *options = shlex.split(os.environ.get("ASTRBOT_TEST_NODE", "node"))
+            if shutil.which(node) is None:
+                pytest.skip(f"{node} is not installed")
+            command = [node, *options, str(DRIVERS / "driver.js")]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
             env={**os.environ, "PYTHONPATH": str(PYTHON), **environ},

@@ -44,7 +44,8 @@ PAGES = ("", "console", "keys", "sessions", "bots", "audit")
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=_CHROMIUM, args=_FLAGS)
+        args = [*_FLAGS, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        started = playwright.chromium.launch(executable_path=_CHROMIUM, args=args)
         yield started
         started.close()
 

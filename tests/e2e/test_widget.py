@@ -355,6 +355,67 @@ def test_a_phone_in_chinese_needs_no_mouse(browser: Any, site: Site, scheme: str
         sync_api.expect(visitor.find(".launcher")).to_be_focused()
 
 
+def test_a_page_from_right_to_left_is_a_mirror(browser: Any, site: Site) -> None:
+    site.lang = 'ar" dir="rtl'
+    with Visitor(browser, site, 320) as visitor:
+        visitor.open()
+        visitor.say("ECHO مرحبا")
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO مرحبا")
+        visitor.wait_until_done()
+        boxes = {
+            name: visitor.find(selector).last.bounding_box()
+            for name, selector in (
+                ("said", ".user .text"), ("answer", ".bot .text"), ("send", ".send"),
+                ("input", "textarea"), ("menu", "header .menu"), ("close", "header .close"),
+            )
+        }  # fmt: skip
+        # What is at the end of a line is on the left: the user's words, the button that sends.
+        assert boxes["said"]["x"] < 320 - boxes["said"]["x"] - boxes["said"]["width"]
+        assert boxes["answer"]["x"] + boxes["answer"]["width"] > 280
+        assert boxes["send"]["x"] < boxes["input"]["x"]
+        assert boxes["close"]["x"] < boxes["menu"]["x"]
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 320
+        visitor.take_picture("right-to-left")
+        visitor.check()
+
+
+def test_a_voice_message_is_recorded_sent_and_can_be_heard(browser: Any, site: Site) -> None:
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        visitor.find(".voice").click()
+        sync_api.expect(visitor.find(".voice")).to_have_attribute("aria-pressed", "true")
+        # A recording has a beginning before it can end.
+        visitor.page.wait_for_function(
+            "document.querySelector('astrbot-chat').recorder?.state === 'recording'"
+        )
+        visitor.page.wait_for_timeout(300)
+        visitor.find(".voice").click()
+        sync_api.expect(visitor.find(".chips")).to_contain_text("voice.webm")
+        visitor.find(".send").click()
+        visitor.wait_until_done()
+        sync_api.expect(visitor.find(".user audio")).to_have_count(1)
+        visitor.page.wait_for_function(
+            "document.querySelector('astrbot-chat').shadowRoot.querySelector('audio').readyState"
+            " >= 1"
+        )
+        visitor.take_picture("voice")
+        visitor.check()
+
+
+def test_another_device_of_the_user_goes_on_in_mid_answer(browser: Any, site: Site) -> None:
+    with Visitor(browser, site) as phone, Visitor(browser, site) as desk:
+        phone.open()
+        phone.say("DELAY=100 N=40 x")
+        sync_api.expect(phone.find(".bot .text").last).to_contain_text("tok1")
+        desk.open()
+        desk.find("header .menu").click()
+        desk.find(".row").first.click()
+        for device in (desk, phone):
+            sync_api.expect(device.find(".bot .text").last).to_contain_text("tok39", timeout=30_000)
+            device.wait_until_done()
+            assert device.answers()[-1].split() == [f"tok{at}" for at in range(40)]
+
+
 def test_nothing_is_lost_while_the_server_is_away(browser: Any, site: Site) -> None:
     site.attributes = 'mode="inline" retry-s="0.5"'
     with Visitor(browser, site) as visitor:
