@@ -17,6 +17,7 @@ from ..db.store import Store
 from ..errors import ApiError
 from ..http.envelope import ok
 from ..http.files.download import send_attachment
+from ..http.files.origin import redirect_opened
 from ..http.state import get_state
 from .access import AdminBlueprint, note_action
 
@@ -84,7 +85,9 @@ def get_file() -> Response:
     """Send an attachment of a message."""
     state = get_state()
     row = state.files.get(request.args.get("attachment_id", ""))
-    return send_attachment(request, row, state.files, state.settings.accel_redirect_prefix)
+    return redirect_opened(request, row) or send_attachment(
+        request, row, state.files, state.settings.accel_redirect_prefix
+    )
 
 
 def _get_session(db: Any) -> SessionRow:

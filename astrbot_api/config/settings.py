@@ -122,6 +122,10 @@ class Settings:
         "Free space of the data directory's disk below which nothing new is taken: 413; 0: any.",
         minimum=0,
     )
+    files_origin: str = _setting(
+        "",
+        "Second origin, such as ``https://files.example.com``, at which browsers open attachments.",
+    )
     allowed_file_types: list[str] = _setting(
         list(ATTACHMENT_TYPES), "What may be uploaded; anything else: 415."
     )
@@ -352,6 +356,11 @@ class Settings:
                     "ASTRBOT_CORS_ORIGINS must have origins such as https://shop.example, or *; "
                     f"got {origin!r}"
                 )
+        if self.files_origin and not re.fullmatch(r"https?://[^/\s*]+", self.files_origin):
+            raise SettingsError(
+                "ASTRBOT_FILES_ORIGIN must be an origin such as https://files.example.com; "
+                f"got {self.files_origin!r}"
+            )
         if self.limits_url and not re.match(r"(memory|rediss?|unix)://", self.limits_url):
             scheme = self.limits_url.partition(":")[0]
             raise SettingsError(

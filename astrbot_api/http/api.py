@@ -24,6 +24,7 @@ from .extensions.routes import blp as extensions
 from .fallback import FALLBACK, build_fallback
 from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
 from .files.chunks import blp as files  # of routes.py, with the routes of both
+from .files.origin import OnlyLinks, build_files_origin
 from .im.routes import blp as im
 from .inbox.routes import blp as inbox
 from .keys.routes import blp as keys
@@ -127,6 +128,13 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     add_request_hooks(fallback)
     register_error_handlers(fallback)
     app.register_blueprint(fallback, url_prefix=settings.url_prefix + API_PATH, name=FALLBACK)
+    if settings.files_origin:
+        opened = build_files_origin()
+        add_request_hooks(opened)
+        register_error_handlers(opened)
+        base = settings.url_prefix + API_PATH
+        app.register_blueprint(opened, url_prefix=base)
+        app.wsgi_app = OnlyLinks(app.wsgi_app, settings, base)  # type: ignore[method-assign]
     register_page(app, settings, API_PATH)
     _add_aliases(app, settings)
     # A copy: the limits are put into dictionaries of the schemas, which all apps share.

@@ -19,6 +19,7 @@ from ..idempotency import CODES, PARAMETER, add_hash, read_client_key, replay
 from ..schemas import ATTACHMENT_ID_EXAMPLE, envelope_of
 from ..state import get_state
 from .download import send_attachment, send_thumbnail
+from .origin import redirect_opened
 from .schemas import (
     IN_PATH,
     UPLOAD_BODY,
@@ -258,7 +259,9 @@ def _content_of(incoming: Incoming) -> bytes:
 def _send(attachment_id: str) -> Response:
     state = get_state()
     row = _get_row(attachment_id)
-    return send_attachment(request, row, state.files, state.settings.accel_redirect_prefix)
+    return redirect_opened(request, row) or send_attachment(
+        request, row, state.files, state.settings.accel_redirect_prefix
+    )
 
 
 def _get_row(attachment_id: str) -> AttachmentRow:

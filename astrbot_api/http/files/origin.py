@@ -1,0 +1,96 @@
+"""The second origin of attachments: what a browser opens there has no page of ours beside it.
+
+With ``ASTRBOT_FILES_ORIGIN`` a browser that opens an attachment is sent to that origin by a
+signed link, which needs no key there. That origin has nothing else: no page, no API, no login.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Request, Response, request, url_for
+
+from ...config.settings import Settings
+from ...db.attachments import AttachmentRow
+from ...errors import ApiError
+from ...owner.secret_key import load_secret
+from ..state import get_state
+from .download import send_attachment
+
+#: What a browser fetches to show it as a page of its own, or in a frame.
+_OPENED = frozenset({"document", "iframe", "frame"})
+
+#: How long a link opens its attachment, in seconds: a video is fetched in pieces.
+_LINK_S = 600
+
+FILES_ORIGIN = "astrbot_files_origin"
+
+_PATH = "/files/opened/"
+
+_ENDPOINT = "open_attachment"
+
+
+class OnlyLinks:
+    """Keeps everything but the links away from the origin of the files.
+
+    :param base: The path of the API, before ``/files``.
+    """
+
+    def __init__(
+        self, wsgi_app: Callable[..., Iterable[bytes]], settings: Settings, base: str
+    ) -> None:
+        self._wsgi_app = wsgi_app
+        self._host = urlsplit(settings.files_origin).netloc.lower()
+        self._path = base + _PATH
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ.get("HTTP_HOST", "").lower() != self._host:
+            return self._wsgi_app(environ, start_response)
+        if environ.get("PATH_INFO", "").startswith(self._path):
+            return self._wsgi_app(environ, start_response)
+        refusal = Response("There is nothing here.\n", 404, mimetype="text/plain")
+        return refusal(environ, start_response)
+
+
+def build_files_origin() -> Blueprint:
+    """Make the blueprint of the second origin; it is not documented, as links are made here."""
+    blueprint = Blueprint(FILES_ORIGIN, __name__)
+
+    @blueprint.route(f"{_PATH}<attachment_id>", methods=["GET"], endpoint=_ENDPOINT)
+    def open_attachment(attachment_id: str) -> Response:
+        state = get_state()
+        until = request.args.get("until", "")
+        given = request.args.get("signature", "")
+        wanted = _sign(state.settings, attachment_id, until)
+        signed = hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
+        if not signed or int(until) < time.time():
+            raise ApiError("attachment_not_found", "this link has ended; open the file again")
+        row = state.files.get(attachment_id)
+        answer = send_attachment(request, row, state.files, state.settings.accel_redirect_prefix)
+        answer.headers["Referrer-Policy"] = "no-referrer"
+        return answer
+
+    return blueprint
+
+
+def redirect_opened(asked: Request, row: AttachmentRow) -> Response | None:
+    """Return the redirect of a browser that opens an attachment; None for everybody else."""
+    settings = get_state().settings
+    if not settings.files_origin or asked.headers.get("Sec-Fetch-Dest", "") not in _OPENED:
+        return None
+    until = str(int(time.time()) + _LINK_S)
+    path = url_for(f"{FILES_ORIGIN}.{_ENDPOINT}", attachment_id=row.attachment_id)
+    signature = _sign(settings, row.attachment_id, until)
+    link = f"{settings.files_origin}{path}?until={until}&signature={signature}"
+    headers = {"Location": link, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return Response(status=302, headers=headers)
+
+
+def _sign(settings: Settings, attachment_id: str, until: str) -> str:
+    signed = f"file {attachment_id} {until}".encode("utf-8", "replace")
+    return hmac.new(load_secret(settings).encode(), signed, hashlib.sha256).hexdigest()

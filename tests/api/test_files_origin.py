@@ -1,0 +1,110 @@
+"""A second origin at which browsers open attachments, and which has nothing else."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from werkzeug.test import TestResponse
+
+from astrbot_api.config.settings import load_settings
+from astrbot_api.errors import SettingsError
+from astrbot_api.http.files import origin
+
+from .conftest import Api
+
+_ORIGIN = "https://files.example.com"
+
+_OPENS = {"Sec-Fetch-Dest": "document"}
+
+
+@pytest.fixture
+def api(make_api: Callable[..., Api]) -> Api:
+    return make_api(ASTRBOT_FILES_ORIGIN=_ORIGIN)
+
+
+@pytest.fixture
+def file(api: Api) -> str:
+    data = {"file": (io.BytesIO(b"<script>1</script>"), "a.html")}
+    answer = api.client.post("/api/v1/file", headers={"X-API-Key": api.key}, data=data)
+    return str(answer.json["data"]["attachment_id"])
+
+
+def download(api: Api, file: str, **headers: str) -> TestResponse:
+    given = {"X-API-Key": api.key, **headers}
+    return api.client.get(f"/api/v1/files/{file}/content", headers=given)
+
+
+def follow(api: Api, link: str, base_url: str = _ORIGIN) -> TestResponse:
+    """Open a link as a browser does: without a key."""
+    where = urlsplit(link)
+    return api.client.get(f"{where.path}?{where.query}", base_url=base_url)
+
+
+@pytest.mark.parametrize("use", ["document", "iframe"])
+def test_a_browser_opens_an_attachment_at_the_other_origin(api: Api, file: str, use: str) -> None:
+    sent = download(api, file, **{"Sec-Fetch-Dest": use})
+    link = sent.headers["Location"]
+    assert (sent.status_code, sent.get_data()) == (302, b"")
+    assert link.startswith(f"{_ORIGIN}/api/v1/files/opened/{file}?")
+    assert sent.headers["Cache-Control"] == "no-store"
+    opened = follow(api, link)
+    assert (opened.status_code, opened.get_data()) == (200, b"<script>1</script>")
+    assert opened.headers["Content-Security-Policy"] == "sandbox"
+    assert opened.headers["Content-Type"].startswith("text/plain")
+    assert opened.headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("use", ["", "empty", "image", "video"])
+def test_clients_and_pages_get_the_bytes_as_before(api: Api, file: str, use: str) -> None:
+    answer = download(api, file, **({"Sec-Fetch-Dest": use} if use else {}))
+    assert (answer.status_code, answer.get_data()) == (200, b"<script>1</script>")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/admin/", "/admin/login", "/api/v1/keys/self", "/api/v1/docs", "/healthz"]
+)
+def test_the_other_origin_has_nothing_else(api: Api, path: str) -> None:
+    answer = api.client.get(path, base_url=_ORIGIN, headers={"X-API-Key": api.key})
+    assert (answer.status_code, answer.get_data()) == (404, b"There is nothing here.\n")
+
+
+def test_a_link_is_for_one_file_and_ends(
+    api: Api, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = download(api, file, **_OPENS).headers["Location"]
+    until = parse_qs(urlsplit(link).query)["until"][0]
+    later = str(int(until) + 1)
+    for wrong in (
+        link.replace(file, "another"), link[:-1] + ("0" if link[-1] != "0" else "1"),
+        link.replace(until, later), link.partition("?")[0], link.partition("&")[0],
+        link + "%FF", link.replace(f"until={until}", "until=%FF"),
+    ):  # fmt: skip
+        answer = follow(api, wrong)
+        assert (answer.status_code, answer.json["code"]) == (404, "attachment_not_found"), wrong
+    monkeypatch.setattr(origin.time, "time", lambda: float(later))
+    assert follow(api, link).status_code == 404
+
+
+def test_an_attachment_of_another_gives_no_link(api: Api) -> None:
+    assert download(api, "0" * 36, **_OPENS).status_code == 404
+    assert download(api, "0" * 36, **{**_OPENS, "X-API-Key": "abk_wrong"}).status_code == 401
+
+
+def test_without_the_setting_nothing_is_sent_elsewhere(make_api: Callable[..., Api]) -> None:
+    api = make_api()
+    data = {"file": (io.BytesIO(b"a"), "a.txt")}
+    answer = api.client.post("/api/v1/file", headers={"X-API-Key": api.key}, data=data)
+    file = answer.json["data"]["attachment_id"]
+    answer = download(api, file, **_OPENS)
+    assert (answer.status_code, answer.get_data()) == (200, b"a")
+    answer.close()
+    assert api.client.get(f"/api/v1/files/opened/{file}", base_url=_ORIGIN).status_code != 200
+
+
+@pytest.mark.parametrize("value", ["files.example.com", "https://a/b", "ftp://a", "https://*"])
+def test_what_is_no_origin_is_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match="ASTRBOT_FILES_ORIGIN"):
+        load_settings({"files_origin": value})
