@@ -10,7 +10,7 @@ from astrbot_api.testing.fake_openai import FakeOpenAI
 from tests.e2e.crowd import chat_at_once
 from tests.servers import Server, create_key, write_config
 
-from .contestants import WORKERS, make_folder, read_usage, start_bare, write_mock_config
+from .contestants import ROOM, WORKERS, make_folder, read_usage, start_bare, write_mock_config
 from .crowd import post
 from .figures import FLASK, OURS, WSGI, Aim, Finding, Panel, Sizes, spread, take_turns
 from .load import Result, run_load
@@ -33,10 +33,10 @@ def measure_turns(sizes: Sizes) -> Finding:
         model = stack.enter_context(FakeOpenAI())
         folder = make_folder(stack)
         write_mock_config(folder)
-        mocked = stack.enter_context(Server(folder, workers=WORKERS))
+        mocked = stack.enter_context(Server(folder, workers=WORKERS, **ROOM))
         asking = make_folder(stack)
         write_config(asking, model.base_url, agent="titles = false")
-        asks = stack.enter_context(Server(asking, workers=WORKERS))
+        asks = stack.enter_context(Server(asking, workers=WORKERS, **ROOM))
         bare = start_bare(stack, BENCH_MODEL=model.base_url)
         servers = {_MOCK: mocked, _ENDPOINT: asks, **bare}
         keys = {_MOCK: create_key(folder, "chat"), _ENDPOINT: create_key(asking, "chat")}
@@ -97,7 +97,7 @@ def measure_crowd(sizes: Sizes) -> Finding:
         folder = make_folder(stack)
         write_config(folder, model.base_url, agent="titles = false")
         key = create_key(folder, "chat")
-        server = stack.enter_context(Server(folder))
+        server = stack.enter_context(Server(folder, **ROOM))
         server.chat(key, message="warm")
         outcomes = chat_at_once(server.port, key, sizes.crowd, "ECHO FIRST=4000")
     last_s = max(one.ended_s for one in outcomes)
