@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ag_ui.core import Event
+from pydantic import TypeAdapter
 
 from astrbot_api.agent.provider import ReasoningDelta, Rewind, TextDelta
 from astrbot_api.testing import ScriptedModel
@@ -17,6 +19,9 @@ from .conftest import Api
 from .test_openai_tools import call_weather
 
 Make = Callable[..., tuple[Api, ScriptedModel]]
+
+#: An event as the official package ``ag-ui-protocol`` has it.
+EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 
 USER = {"id": "m1", "role": "user", "content": "Hello"}
 TOOL = {"name": "get_weather", "description": "The weather.", "parameters": {"type": "object"}}
@@ -30,7 +35,12 @@ def post(api: Api, *messages: Any, **body: Any) -> Any:
 def read(answer: Any) -> list[dict[str, Any]]:
     assert answer.status_code == 200, answer.get_data()
     frames = answer.get_data().decode().split("\n\n")
-    return [json.loads(one[6:]) for one in frames if one and not one.startswith(":")]
+    events = [json.loads(one[6:]) for one in frames if one and not one.startswith(":")]
+    for event in events:
+        # What the protocol's own package reads and would send is the same, so no name is unknown.
+        read = EVENT.validate_python(event).model_dump(mode="json", by_alias=True)
+        assert {name: read.get(name, "unknown") for name in event} == event
+    return events
 
 
 def test_a_run_has_the_names_that_its_client_gave_it(make_scripted: Make) -> None:
