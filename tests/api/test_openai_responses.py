@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import threading
 import uuid
@@ -240,6 +241,26 @@ def test_an_earlier_picture_of_a_thread_is_still_seen(make_scripted: Make) -> No
         (item,) = client.responses.input_items.list(first.id)
     assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
     assert item.content[1].file_id  # type: ignore[union-attr]
+
+
+def test_a_file_of_an_earlier_item_is_read_by_who_may_use_it(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
+    upload = api.client.post(
+        "/api/v1/file", headers={"X-API-Key": api.key}, data={"file": (io.BytesIO(PNG), "a.png")}
+    )
+    file_id = upload.get_json()["data"]["attachment_id"]
+    sent = [
+        {"role": "user", "content": [{"type": "input_image", "file_id": file_id}]},
+        {"role": "assistant", "content": "A picture."},
+        {"role": "user", "content": "Which colour?"},
+    ]
+    body = {"model": "default", "input": sent}
+    assert post(api, **body).status_code == 200
+    assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
+    bound = {"X-API-Key": make_key(api, username="bob")}
+    refused = api.client.post(PATH, headers=bound, json=body)
+    assert refused.status_code == 404
+    assert len(model.seen) == 1
 
 
 def test_calls_of_the_clients_tools_go_on_from_the_response(make_scripted: Make) -> None:

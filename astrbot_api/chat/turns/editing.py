@@ -9,7 +9,12 @@ from typing import Any
 import peewee
 
 from ...db import messages, runs
-from ...db.attachments import AttachmentRow, link_attachments, lock_attachments
+from ...db.attachments import (
+    AttachmentRow,
+    find_attachments,
+    link_attachments,
+    lock_attachments,
+)
 from ...db.locks import lock_name
 from ...db.memory import forget_summary
 from ...db.messages import MessageRow
@@ -19,6 +24,7 @@ from ...errors import ApiError
 from ...keys.limits import check_attachments
 from ...keys.rules import KeyGuard
 from ...messages import Media, Segment, keep_found, parse_stored_message, resolve_media
+from .turn import TurnRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,14 @@ def find_media(
     found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
     resolve = keep_found if stored else resolve_media
     return resolve(segments, found), list(rows.values())
+
+
+def find_earlier_media(db: peewee.Database, request: TurnRequest) -> list[AttachmentRow]:
+    """Find the files of the conversation that the caller sends along."""
+    said = request.context.messages if request.context else ()
+    ids = {part["attachment_id"] for one in said for part in one.segments
+           if "attachment_id" in part}  # fmt: skip
+    return list(find_attachments(db, sorted(ids)).values()) if ids else []
 
 
 def check_idle(db: peewee.Database, session: SessionRow) -> None:

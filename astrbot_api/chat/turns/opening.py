@@ -28,7 +28,7 @@ from ...runtime.tracing import current_span
 from ...worker.lease import WorkerLease
 from ..context.thread import ThreadEntry
 from .commands import asks_to_decide, asks_to_stop
-from .editing import LastTurn, find_last_turn, find_media
+from .editing import LastTurn, find_earlier_media, find_last_turn, find_media
 from .packing import pack_request
 from .turn import OpenTurn, TurnRequest
 from .waiting import reject_waiting
@@ -113,7 +113,8 @@ class TurnOpener:
         if self._own_agent or config.upstream is not None:
             _refuse_model_fields(request)
         if request.guard is not None:
-            check_turn(db, request.guard, name, config.id, sent)
+            earlier = find_earlier_media(db, request)
+            check_turn(db, request.guard, name, config.id, [*sent, *earlier])
         session = _enter_session(db, session, name, request, config)
         if not asks_to_decide(request.text):
             reject_waiting(db, session.id, "the user went on without deciding")

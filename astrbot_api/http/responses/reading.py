@@ -191,6 +191,10 @@ class InputReader:
         if segments is not None:
             file_id = self._store_part(part, kind, where)
             segments.append(Media(file_id))
+        elif role == "user" and isinstance(part.get("file_id"), str):
+            # Of an earlier message: a file that is here is read, one that came along is not
+            # stored with every request that repeats it.
+            file_id = _text(part, "file_id", where).strip()
         if kind == "input_image":
             return {"type": kind, "detail": "auto", "file_id": file_id, "image_url": None}
         filename = part.get("filename")
