@@ -17,11 +17,13 @@ from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
 from astrbot_api.chat.context import media
 from astrbot_api.files.reading.reader import EXTRACT_TEXT
+from astrbot_api.mcp.tools import make_tools
 from astrbot_api.runtime.aside import Limits
 from astrbot_api.testing import ScriptedModel
 
 from .. import samples
 from ..servers import parse_events
+from ..unit.test_mcp_tools import ECHO, SERVER, Answers, offer, picture, text
 from ..waiting import wait_for
 from .conftest import Api
 
@@ -404,3 +406,20 @@ def test_a_model_that_sees_is_shown_what_its_tools_have_sent(make_scripted: Scri
     text, picture = shown["content"]
     assert text["text"].startswith("[The tools have sent:]\n[Image Attachment: name plot.png")
     assert picture["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_a_model_that_sees_is_shown_the_picture_of_an_mcp_server(make_scripted: Scripts) -> None:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["content"] == "draw":
+            yield ToolCallDelta(0, "c1", "odd.echo", "{}")
+        else:
+            yield TextDelta("I see it.")
+
+    found = Answers(text("look"), picture(base64.b64encode(png()).decode()))
+    tools = make_tools(SERVER, offer(ECHO), "KEY", found)
+    api, model = make_scripted(answer, provider=_SEES, tools=tools)
+    events = api.chat("draw")
+    assert "[IMAGE]image.png" in [event["data"] for event in events]
+    result, shown = model.seen[-1][-2:]
+    assert (result["role"], result["content"].splitlines()[0]) == ("tool", "look")
+    assert shown["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
