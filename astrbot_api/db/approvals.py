@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import peewee
 
 from ..runtime.clock import now_us
-from .models import RunApproval
+from .models import Run, RunApproval
 
 _COLUMNS = (
     RunApproval.approval_id, RunApproval.run, RunApproval.call_id, RunApproval.tool,
@@ -57,6 +57,13 @@ def list_approvals(db: peewee.Database, run: int) -> list[ApprovalRow]:
     query = RunApproval.select(*_COLUMNS).where(RunApproval.run == run)
     order = (RunApproval.created_at, RunApproval.approval_id)
     return [ApprovalRow(*row) for row in query.order_by(*order).tuples().execute(db)]
+
+
+def find_run_id(db: peewee.Database, approval_id: str) -> str | None:
+    """Return the id of the run that asks; None: there is none, or it has ended."""
+    query = Run.select(Run.run_id).join(RunApproval, on=(RunApproval.run == Run.id))
+    found = query.where(RunApproval.approval_id == approval_id).tuples().execute(db)
+    return next((run_id for (run_id,) in found), None)
 
 
 def has_pending(db: peewee.Database, run: int) -> bool:

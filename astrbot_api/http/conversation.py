@@ -16,7 +16,8 @@ from flask import request
 
 from ..chat.turns.turn import TurnRequest
 from ..chat.watching.watch import Watch
-from ..db import messages, runs, sessions
+from ..db import approvals, messages, runs, sessions
+from ..db.runs import RunRow
 from ..errors import ApiError
 from ..keys.rules import NO_RULES, KeyRules
 from ..messages import EMPTY_MESSAGE, Plain, Segment, check_text, plain_text
@@ -24,6 +25,7 @@ from .auth import check_username, get_caller, get_holder
 from .idempotency import read_client_key
 from .openai.parameters import MAX_TOOLS, read_parameters
 from .openai.reading import MAX_MESSAGES, read_messages
+from .own_runs import decide_as_caller, find_run_to_decide
 from .sse import find_abort
 from .state import get_state
 
@@ -32,6 +34,12 @@ _OUR_FILE = re.compile(r"(?:[?&]attachment_id=|/files/)([0-9A-Za-z-]{1,64})(?:/c
 
 #: Longest address that may be one of ours, in characters.
 _MAX_URL_CHARS = 2000
+
+#: Most answers to calls that wait in one request.
+MAX_ANSWERS = 100
+
+#: Longest id that is looked up.
+_MAX_ID_CHARS = 255
 
 #: How the parameters of a tool may be called, and with what they describe: a JSON schema.
 _SCHEMA_NAMES = ("parameters", "inputSchema")
@@ -48,6 +56,7 @@ class Conversation:
     :param is_whole: Whether ``messages`` are the whole conversation. Otherwise the session's
         history is the context.
     :param regenerates: Whether the last message is answered once more.
+    :param may_wait: Whether the client can ask a person to approve a call.
     """
 
     protocol: str
@@ -58,6 +67,58 @@ class Conversation:
     tools: Any = None
     is_whole: bool = True
     regenerates: bool = False
+    may_wait: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a person says to a call that waits.
+
+    :param arguments: What it is made with in place of the model's; None: those.
+    """
+
+    approval_id: str
+    approved: bool
+    comment: str = ""
+    arguments: dict[str, Any] | None = None
+
+
+def go_on_with_answers(
+    answers: Sequence[Answer], username: str
+) -> tuple[RunRow, int, Watch | None]:
+    """Decide calls of a run, and watch how it goes on.
+
+    A call that was decided before stays as it is: the request may have been sent twice.
+
+    :param username: As it was sent.
+    :returns: The run; the number of its event that asked last; the watch, None where others of
+        its calls are still to be decided.
+    :raises ApiError: ``approval_not_found``, or for whatever a decision is refused.
+    """
+    state = get_state()
+    with state.db.read() as db:
+        run_id = approvals.find_run_id(db, answers[0].approval_id[:_MAX_ID_CHARS])
+    if run_id is None:
+        raise ApiError("approval_not_found", f"approval not found: {answers[0].approval_id[:100]}")
+    run = find_run_to_decide(run_id, find_username(username))
+    for one in answers:
+        decision = "reject" if not one.approved else "edit" if one.arguments else "approve"
+        arguments = one.arguments if decision == "edit" else None
+        body = {"decision": decision, "arguments": arguments, "comment": one.comment}
+        try:
+            decide_as_caller(run, one.approval_id, body)
+        except ApiError as error:
+            if error.code != "approval_decided":
+                raise
+    asked = {one.approval_id for one in answers}
+    after = max(
+        number
+        for number, event in enumerate(state.chat.service.read_so_far(run), 1)
+        if event["type"] == "approval_required" and event["data"]["id"] in asked
+    )
+    with state.db.read() as db:
+        run = runs.find_run(db, run_id) or run
+    return run, after, state.chat.service.resume(run, after, get_holder(), find_abort(request))
 
 
 def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
@@ -97,6 +158,7 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
             answers_again=again,
             context=context if asked.is_whole else None,
             caller_tools=tools,
+            may_wait=asked.may_wait,
             # The message has been stored with the turn that called the client's tools.
             skip_user_history=bool(context.after),
             client_key=read_client_key(asked.protocol, body),

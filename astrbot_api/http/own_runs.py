@@ -18,6 +18,9 @@ from .auth import check_username, get_bound_username, get_caller
 from .fields import AnyObject, Text
 from .state import get_state
 
+#: Longest comment of a decision.
+MAX_COMMENT_CHARS = 2000
+
 #: Longest id that is looked up.
 _MAX_ID_CHARS = 255
 
@@ -66,7 +69,9 @@ class DecisionSchema(RunOwnerSchema):
     comment = Text(
         load_default="",
         allow_none=True,
-        validate=ma.validate.Length(max=2000, error="comment has 2000 characters at most"),
+        validate=ma.validate.Length(
+            max=MAX_COMMENT_CHARS, error=f"comment has {MAX_COMMENT_CHARS} characters at most"
+        ),
         metadata={
             "description": "Why; the model is given it with a rejection.",
             "example": "too much",

@@ -423,3 +423,63 @@ def test_a_websocket_decides_and_shows_how_the_turn_goes_on(worker: Worker, shop
         server.shutdown()
         server.server_close()
         thread.join(30)
+
+
+def post(api: Api, path: str, key: str, body: dict[str, Any]) -> Any:
+    return api.client.post(f"/api/v1/{path}", headers={"X-API-Key": key}, json=body)
+
+
+def answer_of(protocol: str, approval: str, *, approved: Any = True) -> dict[str, Any]:
+    """Return the request with which a client of a protocol answers."""
+    if protocol == "agui":
+        entry = {"interruptId": approval, "status": "resolved", "payload": {"approved": approved}}
+        message = {"id": "m", "role": "user", "content": "buy"}
+        return {"threadId": "s", "runId": "r", "messages": [message], "resume": [entry]}
+    said = {"id": approval, "approved": approved}
+    part = {"type": "dynamic-tool", "toolName": "pay", "toolCallId": "pay0", "input": {}}
+    parts = [{**part, "state": "approval-responded", "approval": said}]
+    return {"id": "s", "messages": [{"id": "m", "role": "assistant", "parts": parts}]}
+
+
+@pytest.mark.parametrize("protocol", ["agui", "aisdk"])
+def test_only_who_may_see_a_run_answers_it_in_another_protocol(
+    worker: Worker, shop: Shop, protocol: str
+) -> None:
+    api = worker.api
+    run_id, (asked,), _ = begin(api)
+    _, other = api.state.db.write(
+        lambda db: keys.create_key(db, "other", ["chat"], created_by="test")
+    )
+    body = answer_of(protocol, asked["id"])
+    assert post(api, protocol, other, body).get_json()["code"] == "run_not_found"
+    assert post(api, protocol, api.key, answer_of(protocol, "x")).status_code == 404
+    assert describe(api, run_id)["status"] == "waiting"
+    answer = post(api, protocol, api.key, body)
+    assert answer.status_code == 200
+    assert b"Results: ['paid 5']" in answer.get_data()
+    assert shop.paid == [5]
+
+
+@pytest.mark.parametrize("protocol", ["agui", "aisdk"])
+def test_a_run_goes_on_in_another_protocol_when_all_its_calls_are_answered(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    protocol: str,
+) -> None:
+    shop = Shop(calls=2)
+    api = make_worker(shop.answer, tools=shop.tools()).api
+    run_id, asked, _ = begin(api)
+    first = post(api, protocol, api.key, answer_of(protocol, asked[0]["id"]))
+    assert first.status_code == 200
+    assert b"Results" not in first.get_data()
+    assert describe(api, run_id)["status"] == "waiting"
+    second = post(api, protocol, api.key, answer_of(protocol, asked[1]["id"], approved=False))
+    assert b"Results" in second.get_data()
+    assert len(shop.paid) == 1
+
+
+def test_a_wrong_answer_to_an_interrupt_is_refused_by_its_field(worker: Worker) -> None:
+    api = worker.api
+    _, (asked,), _ = begin(api)
+    answer = post(api, "agui", api.key, answer_of("agui", asked["id"], approved="yes"))
+    assert answer.status_code == 400
+    assert answer.get_json()["message"].startswith("resume[0].payload.approved must be true")

@@ -20,6 +20,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data_dir = tmp_path_factory.mktemp("protocols")
     (data_dir / "configs").mkdir()
     (data_dir / "configs" / "default.toml").write_text(_CONFIG, encoding="utf-8")
+    careful = _CONFIG.replace("default", "careful") + '[tools]\napprove = ["calculate"]\n'
+    (data_dir / "configs" / "careful.toml").write_text(careful, encoding="utf-8")
     with Server(data_dir) as made:
         yield made
 
@@ -64,6 +66,19 @@ def test_usechat_runs_tools_of_its_own(do: Do, ai: str) -> None:
         {"city": "Oslo"}, "output-available", "sunny",
     )  # fmt: skip
     assert texts(done["messages"][1]) == "tool said: sunny"
+
+
+def test_usechat_approves_and_rejects_calls_of_the_server(do: Do) -> None:
+    done = do("approve")
+    assert done["states"] == [
+        "approval-requested", "output-available", "approval-requested", "output-denied",
+    ]  # fmt: skip
+    assert [one["role"] for one in done["messages"]] == ["user", "assistant"] * 2
+    approved, rejected = done["messages"][1], done["messages"][3]
+    call = next(one for one in approved["parts"] if one["type"] == "dynamic-tool")
+    assert (call["input"], call["output"]) == ({"expression": "6*7"}, "42")
+    assert texts(approved) == "tool said: 42"
+    assert texts(rejected).startswith("tool said: error: this call was rejected: dear")
 
 
 @each_version
@@ -111,6 +126,33 @@ def test_an_agui_agent_is_shown_the_servers_tools(do: Do) -> None:
     assert (result["role"], result["toolCallId"]) == ("tool", called["toolCalls"][0]["id"])
     assert "42" in result["content"]
     assert last["content"].startswith("tool said: ")
+
+
+@pytest.mark.parametrize(
+    ("payload", "result"),
+    [
+        ({"approved": True}, "42"),
+        (
+            {"approved": True, "arguments": {"expression": "6*8"}},
+            "A person approved this call with",
+        ),
+        ({"approved": False, "comment": "dear"}, "error: this call was rejected: dear."),
+    ],
+    ids=["approve", "edit", "reject"],
+)
+def test_an_agui_agent_is_interrupted_for_an_approval_and_goes_on(
+    do: Do, payload: dict[str, Any], result: str
+) -> None:
+    done = do("runApproval", payload=payload)
+    interrupt, (_, called, made, said) = done["interrupt"], done["messages"]
+    assert interrupt["reason"] == "tool_call"
+    assert interrupt["metadata"] == {"tool": "calculate", "arguments": {"expression": "6*7"}}
+    assert interrupt["toolCallId"] == called["toolCalls"][0]["id"] == made["toolCallId"]
+    assert interrupt["responseSchema"]["required"] == ["approved"]
+    assert done["left"] == []
+    assert made["content"].startswith(result)
+    assert said["content"].startswith(f"tool said: {result}")
+    assert len({one["id"] for one in done["messages"]}) == 4
 
 
 def test_an_agui_agent_is_given_the_error_of_a_turn(do: Do) -> None:

@@ -10,7 +10,7 @@ import orjson
 import peewee
 
 from ... import events
-from ...agent.loop import ApprovalNeeded, PendingCall
+from ...agent.loop import ApprovalNeeded
 from ...config.settings import Settings
 from ...db import approvals, runs
 from ...db.approvals import ApprovalRow
@@ -62,7 +62,7 @@ class Waits:
 
         asked = [
             events.approval_required(
-                turn.run_id, name_approval(turn.run_id, call), call.name, call.args,
+                turn.run_id, name_approval(turn.run_id, call.id), call.name, call.args,
                 to_iso(expires_at),
             )
             for call in needed.calls
@@ -209,9 +209,9 @@ def split_run_id(comment: str) -> tuple[str, str]:
     return (word[1:], rest.strip()) if word.startswith("#") else ("", comment)
 
 
-def name_approval(run_id: str, call: PendingCall) -> str:
+def name_approval(run_id: str, call_id: str) -> str:
     """Return the id of an approval, the same where a call is asked for again."""
-    return str(uuid.uuid5(uuid.UUID(run_id), call.id))
+    return str(uuid.uuid5(uuid.UUID(run_id), call_id))
 
 
 def describe_call(tool: str, args: object) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..conversation import check_list, make_file_part, refuse
+from ...messages import check_text
+from ..conversation import MAX_ANSWERS, Answer, check_list, make_file_part, refuse
+from ..own_runs import MAX_COMMENT_CHARS
 
 #: Roles of a message; those of the second line are not for the model.
 ROLES = (
@@ -52,6 +54,38 @@ def read_agui_messages(messages: Any, context: Any) -> list[dict[str, Any]]:
             read["tool_call_id"] = _read_id(message.get("toolCallId"), f"{where}.toolCallId")
         found.append(read)
     return found
+
+
+def read_resume(entries: Any) -> list[Answer]:
+    """Return the answers to interrupts; empty: there are none.
+
+    :raises ApiError: ``invalid_request``, with the name of the field.
+    """
+    if entries is None:
+        return []
+    if not isinstance(entries, list) or len(entries) > MAX_ANSWERS:
+        raise refuse(f"resume must be a list with at most {MAX_ANSWERS} entries")
+    return [_read_entry(one, f"resume[{at}]") for at, one in enumerate(entries)]
+
+
+def _read_entry(entry: Any, where: str) -> Answer:
+    if not isinstance(entry, dict) or not isinstance(entry.get("interruptId"), str):
+        raise refuse(f"{where}.interruptId must be a string")
+    check_text(f"{where}.interruptId", entry["interruptId"])
+    if entry.get("status") == "cancelled":
+        return Answer(entry["interruptId"], approved=False)
+    payload = entry.get("payload")
+    if entry.get("status") != "resolved" or not isinstance(payload, dict):
+        raise refuse(f"{where} must be cancelled, or resolved with an object as its payload")
+    approved, arguments = payload.get("approved"), payload.get("arguments")
+    if not isinstance(approved, bool):
+        raise refuse(f"{where}.payload.approved must be true or false")
+    if arguments is not None and not isinstance(arguments, dict):
+        raise refuse(f"{where}.payload.arguments must be an object")
+    said = payload.get("comment")
+    comment = said[:MAX_COMMENT_CHARS] if isinstance(said, str) else ""
+    check_text(f"{where}.payload.comment", comment)
+    return Answer(entry["interruptId"], approved, comment, arguments)
 
 
 def _read_context(context: Any) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from ...chat.turns.reply import ReplyFold
+from ...chat.turns.waiting import name_approval
 from ...chat.watching.watch import Numbered
 from ...errors import StorageError
 from ...events import MAX_LINE_BYTES, Event, decode_event, encode_line
@@ -20,6 +21,17 @@ from ..sse import LEAVING, Rendering, frame
 
 #: The version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
 PROTOCOL_VERSION = "1.0"
+
+#: What answers an interrupt: the ``payload`` of an entry of ``resume``.
+RESPONSE_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "approved": {"type": "boolean"},
+        "comment": {"type": "string"},
+        "arguments": {"type": "object"},
+    },
+    "required": ["approved"],
+}
 
 #: Types of the events around a text and around thinking.
 _TEXT, _THINKING = "TEXT_MESSAGE", "REASONING_MESSAGE"
@@ -31,7 +43,8 @@ class AguiStream(Rendering):
 
     :param thread_id: The client's name of the conversation.
     :param client_run_id: The client's name of the turn.
-    :param run_id: Ours; the names of messages are made of it.
+    :param run_id: Ours.
+    :param names: What the names of messages are made of.
     :param is_current: Whether the client says that it knows version 1.0.
     :param state: What the client calls the shared state; it gets it back as it is.
     :param history: The client's messages as JSON, for a snapshot; empty: they are too long.
@@ -40,6 +53,7 @@ class AguiStream(Rendering):
     thread_id: str
     client_run_id: str
     run_id: str
+    names: str = ""
     is_current: bool = False
     state: Any = None
     history: bytes = b""
@@ -52,6 +66,9 @@ class AguiStream(Rendering):
     _text: ContinuedText = field(default_factory=ContinuedText)
     _reasoning: ContinuedText = field(default_factory=ContinuedText)
     _count: int = 0
+    #: Approvals -> the calls that they would be for.
+    _calls: dict[str, str] = field(default_factory=dict)
+    _interrupts: list[dict[str, Any]] = field(default_factory=list)
 
     def begin(self) -> bytes:
         """Return the first event, and the state that was sent."""
@@ -82,6 +99,8 @@ class AguiStream(Rendering):
             pending = [call["id"] for call in self.fold.caller_calls]
             if pending:
                 finished["outcome"]["pendingToolCallIds"] = pending
+            if self._interrupts and self.fold.message_id is None:
+                finished["outcome"] = {"type": "interrupt", "interrupts": self._interrupts}
             if self.fold.stats is not None:
                 finished["usage"] = [_describe_usage(self.fold.stats)]
         return _frames([*self._close(), finished])
@@ -111,11 +130,14 @@ class AguiStream(Rendering):
             return
         self.fold.add(event)
         if kind == "plain":
+            self._interrupts = []  # what it waited for was decided elsewhere
             yield from self._show_plain(event["chain_type"], event["data"])
         elif kind == "attachment_saved":
             file = self.fold.files[-1]
             value = {key: file[key] for key in ("attachment_id", "type", "filename")}
             yield {"type": "CUSTOM", "name": "attachment_saved", "value": value}
+        elif kind == "approval_required":
+            self._note_interrupt(event["data"])
         elif kind in ("queue_position", "tool_progress"):
             yield {"type": "CUSTOM", "name": kind, "value": event["data"]}
         elif kind == "rewind":
@@ -124,9 +146,22 @@ class AguiStream(Rendering):
             self._take_back("assistant", event["data"]["chars"])
             yield from self._list_messages()
 
+    def _note_interrupt(self, asked: dict[str, Any]) -> None:
+        call_id = self._calls.get(asked["id"])
+        interrupt = {
+            "id": asked["id"], "reason": "tool_call", "expiresAt": asked["expires_at"],
+            "message": f"{asked['tool']} needs your approval.", "responseSchema": RESPONSE_SCHEMA,
+            "metadata": {"tool": asked["tool"], "arguments": asked["arguments"]},
+            **({"toolCallId": call_id} if call_id else {}),
+        }  # fmt: skip
+        self._interrupts = [one for one in self._interrupts if one["id"] != asked["id"]]
+        self._interrupts.append(interrupt)
+
     def _show_plain(self, chain_type: str | None, data: str) -> Iterator[Event]:
         if chain_type == "tool_call":
-            yield from self._show_call(orjson.loads(data))
+            call = orjson.loads(data)
+            self._calls[name_approval(self.run_id, call["id"])] = call["id"]
+            yield from self._show_call(call)
         elif chain_type == "tool_call_result":
             result = orjson.loads(data)
             message = {
@@ -191,7 +226,7 @@ class AguiStream(Rendering):
 
     def _name_message(self) -> str:
         self._count += 1
-        return f"{self.run_id}-{self._count}"
+        return f"{self.names or self.run_id}-{self._count}"
 
     def _take_back(self, role: str, chars: int) -> None:
         """Take back the end of the text, or of the thinking, from the messages that hold it."""

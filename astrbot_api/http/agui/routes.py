@@ -6,13 +6,14 @@ from typing import Any
 
 from flask import Response
 
+from ...chat.watching.watch import Watch
 from ...events import MAX_LINE_BYTES, encode_line
 from ..blueprint import ApiBlueprint
 from ..chat.modes import RUN_HEADER
-from ..conversation import Conversation, open_conversation, refuse
+from ..conversation import Conversation, go_on_with_answers, open_conversation, refuse
 from ..idempotency import CODES, PARAMETER
 from ..sse import stream_response
-from .reading import read_agui_messages
+from .reading import read_agui_messages, read_resume
 from .rendering import AguiStream
 from .schemas import RunAgentInputSchema
 
@@ -60,7 +61,8 @@ _STREAM = {
     "invalid_request", "missing_field", "malformed_json", "message_empty", "username_reserved",
     "config_not_found", "config_ambiguous", "session_of_another_user",
     "attachment_not_found", "body_too_large", "unsupported_media_type", "too_many_turns",
-    "too_many_streams", "server_busy", "shutting_down", *CODES,
+    "too_many_streams", "server_busy", "shutting_down", "approval_not_found", "run_not_found",
+    *CODES,
 )  # fmt: skip
 def run_agent(body: dict[str, Any]) -> Response:
     """Answer a conversation in the events of AG-UI.
@@ -69,11 +71,12 @@ def run_agent(body: dict[str, Any]) -> Response:
     message and the answer are stored in the session `threadId`. The config's
     tools run on the server, and their calls are shown; a call of the request's
     own `tools` ends the run, and its result comes back with the next one. A
-    client that leaves does not stop the turn: stop its session.
+    call that a person must approve ends it with an interrupt, which `resume`
+    answers. A client that leaves does not stop the turn: stop its session.
     """
     props = body["forwardedProps"] if isinstance(body["forwardedProps"], dict) else {}
-    if body["resume"] not in (None, []):
-        raise refuse("resume must be empty: no interrupt of this thread is open")
+    is_current = bool(body["protocolVersion"])
+    answers = read_resume(body["resume"])
     state = body["state"]
     if len(encode_line(state)) > _MAX_ECHO_BYTES:
         raise refuse(f"state must have at most {_MAX_ECHO_BYTES} bytes as JSON")
@@ -84,19 +87,29 @@ def run_agent(body: dict[str, Any]) -> Response:
         config=_read_prop(props, "config"),
         messages=read_agui_messages(body["messages"], body["context"]),
         tools=body["tools"],
+        may_wait=is_current,  # an older client knows no interrupts
     )
-    watch = open_conversation(asked, body)
+    watch: Watch | None
+    if answers:
+        run, after, watch = go_on_with_answers(answers, asked.username)
+        run_id, names = run.run_id, f"{run.run_id}.{after}"
+    else:
+        watch = open_conversation(asked, body)
+        run_id = names = watch.run_id
     history = encode_line(body["messages"])
     rendering = AguiStream(
         body["threadId"],
         body["runId"],
-        watch.run_id,
-        is_current=bool(body["protocolVersion"]),
+        run_id,
+        names=names,
+        is_current=is_current,
         state=state,
         history=history if len(history) <= _MAX_ECHO_BYTES else b"",
     )
+    if watch is None:  # other calls of the run are still to be decided
+        return Response(rendering.begin() + rendering.finish(), mimetype="text/event-stream")
     response = stream_response(watch, rendering)
-    response.headers[RUN_HEADER] = watch.run_id
+    response.headers[RUN_HEADER] = run_id
     return response
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import marshmallow as ma
 
+from ..conversation import MAX_ANSWERS
 from ..fields import NOT_BLANK, Text, optional_text
 from ..openai.parameters import MAX_TOOLS
 from ..openai.reading import MAX_MESSAGES
@@ -176,10 +177,30 @@ class RunAgentInputSchema(ma.Schema):
         load_default=None,
         allow_none=True,
         metadata={
-            "description": "Answers to interrupts. Only empty: no run of this server has any.",
+            "description": (
+                "Answers to the interrupts of the run before. `payload` has `approved`, and "
+                "perhaps a `comment` or other `arguments`; a `cancelled` one is a rejection."
+            ),
             "type": "array",
-            "items": {"type": "object"},
-            "maxItems": 0,
+            "items": {
+                "type": "object",
+                "required": ["interruptId", "status"],
+                "properties": {
+                    "interruptId": {
+                        "type": "string",
+                        "description": "The interrupt.",
+                        "example": "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
+                    },
+                    "status": {
+                        "type": "string",
+                        "description": "Whether it was answered.",
+                        "enum": ["resolved", "cancelled"],
+                        "example": "resolved",
+                    },
+                    "payload": {"description": "The answer.", "example": {"approved": True}},
+                },
+            },
+            "maxItems": MAX_ANSWERS,
             "example": [],
         },
     )

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 from ...messages import check_text
-from ..conversation import check_list, make_file_part, refuse
+from ..conversation import Answer, check_list, make_file_part, refuse
+from ..own_runs import MAX_COMMENT_CHARS
 
 #: Roles of a ``UIMessage``.
 ROLES = ("system", "user", "assistant")
@@ -28,6 +29,30 @@ def read_ui_messages(messages: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for at, message in enumerate(check_list(messages)):
         found += _read_message(message, f"messages[{at}]")
+    return found
+
+
+def read_answers(message: dict[str, Any]) -> list[Answer]:
+    """Return what a person has answered about calls in the last message, and nobody knows yet.
+
+    Empty where the message is not an assistant's, or has no such answer.
+
+    :raises ApiError: ``invalid_request``, with the name of the field.
+    """
+    parts = message.get("parts")
+    if message.get("role") != "assistant" or not isinstance(parts, list):
+        return []
+    found = []
+    for at, part in enumerate(parts):
+        if not isinstance(part, dict) or part.get("state") != "approval-responded":
+            continue
+        said = part.get("approval")
+        if not isinstance(said, dict) or not isinstance(said.get("id"), str):
+            raise refuse(f"parts[{at}].approval.id must be a string")
+        reason = said.get("reason")
+        comment = reason[:MAX_COMMENT_CHARS] if isinstance(reason, str) else ""
+        check_text(f"parts[{at}].approval", said["id"] + comment)
+        found.append(Answer(said["id"], said.get("approved") is True, comment))
     return found
 
 

@@ -5,7 +5,7 @@ Source: ``ui-message-chunks.ts`` of the npm package ``ai``, versions 5 and 6.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from mimetypes import guess_type
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from ...chat.turns.reply import ReplyFold
+from ...chat.turns.waiting import name_approval
 from ...chat.watching.watch import Numbered
 from ...errors import StorageError
 from ...events import Event, decode_event, encode_line
@@ -38,12 +39,14 @@ class UIMessageStream(Rendering):
         on with it.
     :param files_url: Where the files of this server are; an attachment's id and ``/content``
         follow.
+    :param rejected: The ids of approvals that the client has refused just now.
     """
 
     message_id: str
     run_id: str
     session_id: str
     files_url: str
+    rejected: Collection[str] = ()
     fold: ReplyFold = field(default_factory=ReplyFold)
     #: The part that grows: its type and its id.
     _open: tuple[str, str] | None = None
@@ -52,6 +55,8 @@ class UIMessageStream(Rendering):
     _step_over: bool = False
     _text: ContinuedText = field(default_factory=ContinuedText)
     _reasoning: ContinuedText = field(default_factory=ContinuedText)
+    #: Approvals -> the calls that they would be for.
+    _calls: dict[str, str] = field(default_factory=dict)
 
     def begin(self) -> bytes:
         """Return the beginning of the message and of its first step."""
@@ -108,6 +113,12 @@ class UIMessageStream(Rendering):
         elif kind == "attachment_saved":
             yield from self._close()
             yield self._show_file(self.fold.files[-1])
+        elif kind == "approval_required" and event["data"]["id"] in self._calls:
+            approval_id = event["data"]["id"]
+            yield {
+                "type": "tool-approval-request", "approvalId": approval_id,
+                "toolCallId": self._calls[approval_id],
+            }  # fmt: skip
         elif kind == "rewind" and not event["data"].get("again"):
             # No chunk takes back what was said: interfaces that know this one can.
             yield {"type": "data-rewind", "data": event["data"], "transient": True}
@@ -119,6 +130,9 @@ class UIMessageStream(Rendering):
         if chain_type == "tool_call_result":
             result = orjson.loads(data)
             self._step_over = True
+            if name_approval(self.run_id, result["id"]) in self.rejected:
+                yield {"type": "tool-output-denied", "toolCallId": result["id"]}
+                return
             yield {
                 "type": "tool-output-available", "toolCallId": result["id"],
                 "output": result["result"], "providerExecuted": True, "dynamic": True,
@@ -127,7 +141,9 @@ class UIMessageStream(Rendering):
         if chain_type == "tool_call":
             yield from self._close()
             yield from self._begin_step()
-            yield from _show_call(orjson.loads(data))
+            call = orjson.loads(data)
+            self._calls[name_approval(self.run_id, call["id"])] = call["id"]
+            yield from _show_call(call)
             return
         # What another worker says once more is left out.
         if chain_type == "reasoning":

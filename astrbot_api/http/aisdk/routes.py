@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from flask import Response, request
 
 from ...chat.watching.watch import Watch
+from ...db.runs import RunRow
 from ...errors import ApiError
 from ..blueprint import ApiBlueprint
 from ..chat.modes import RUN_HEADER
-from ..conversation import Conversation, open_conversation, resume_conversation
+from ..conversation import (
+    Conversation,
+    go_on_with_answers,
+    open_conversation,
+    resume_conversation,
+)
 from ..idempotency import CODES, PARAMETER
 from ..schemas import in_path
 from ..sse import stream_response
 from ..state import get_state
-from .reading import read_ui_messages
+from .reading import read_answers, read_ui_messages
 from .rendering import HEADERS, UIMessageStream
 from .schemas import ResumeQuerySchema, UIChatSchema
 
@@ -59,7 +66,8 @@ _STREAM = {
     "config_not_found", "config_ambiguous", "session_of_another_user", "session_busy",
     "session_not_found", "message_not_found", "message_not_editable",
     "attachment_not_found", "body_too_large", "unsupported_media_type", "too_many_turns",
-    "too_many_streams", "server_busy", "shutting_down", *CODES,
+    "too_many_streams", "server_busy", "shutting_down", "approval_not_found", "run_not_found",
+    *CODES,
 )  # fmt: skip
 def stream_chat(body: dict[str, Any]) -> Response:
     """Answer a conversation of the AI SDK as a UI message stream.
@@ -68,7 +76,8 @@ def stream_chat(body: dict[str, Any]) -> Response:
     The user's last message and the answer are stored in the session `id`. The
     config's tools run on the server, and their calls are shown as dynamic
     tools; a call of the request's own `tools` ends the turn, and its result
-    comes back with the next request. A client that leaves does not stop the
+    comes back with the next request. With `approvals` a call may wait for a
+    person: the next request brings the answer. A client that leaves does not stop the
     turn: stop its session, or watch it again.
     """
     is_whole = body["messages"] is not None
@@ -76,6 +85,14 @@ def stream_chat(body: dict[str, Any]) -> Response:
         raise ApiError("missing_field", "Missing key: messages")
     given = body["messages"] if is_whole else [body["message"]]
     read = read_ui_messages(given)
+    last = given[-1]
+    # The SDK goes on with its last message where the new one has its id.
+    goes_on = last.get("role") == "assistant" and isinstance(last.get("id"), str)
+    message_id = last["id"] if goes_on else ""
+    if answers := read_answers(last):
+        run, _, watch = go_on_with_answers(answers, body["username"])
+        rejected = {one.approval_id for one in answers if not one.approved}
+        return _stream(run, watch, message_id, rejected)
     if body["system"]:
         read.insert(0, {"role": "system", "content": body["system"]})
     asked = Conversation(
@@ -87,12 +104,10 @@ def stream_chat(body: dict[str, Any]) -> Response:
         tools=body["tools"],
         is_whole=is_whole,
         regenerates=body["trigger"] == "regenerate-message",
+        may_wait=body["approvals"],
     )
     watch = open_conversation(asked, body)
-    last = given[-1]
-    # The SDK goes on with its last message where the new one has its id.
-    goes_on = last.get("role") == "assistant" and isinstance(last.get("id"), str)
-    return _stream(watch, last["id"] if goes_on else "")
+    return _stream(watch, watch, message_id)
 
 
 @blp.route(
@@ -115,18 +130,25 @@ def resume_chat(query: dict[str, Any], chat_id: str) -> Response:
     What `useChat` asks for with `resume: true`. Any worker answers.
     """
     watch = resume_conversation(chat_id, query["username"])
-    return Response(status=204) if watch is None else _stream(watch, "")
+    return Response(status=204) if watch is None else _stream(watch, watch, "")
 
 
-def _stream(watch: Watch, message_id: str) -> Response:
+def _stream(
+    run: RunRow | Watch, watch: Watch | None, message_id: str, rejected: Collection[str] = ()
+) -> Response:
     """Return the stream of a turn.
 
+    :param watch: None: nothing can be shown before further calls are decided.
     :param message_id: Of the message that it goes on with; empty: a new one.
+    :param rejected: The ids of approvals that were refused just now.
     """
     files_url = f"{request.script_root}{get_state().settings.url_prefix}/api/v1/files"
     rendering = UIMessageStream(
-        message_id or watch.run_id, watch.run_id, watch.session_id, files_url
+        message_id or run.run_id, run.run_id, run.session_id, files_url, rejected=rejected
     )
-    response = stream_response(watch, rendering)
-    response.headers.update({**HEADERS, RUN_HEADER: watch.run_id})
+    if watch is None:
+        response = Response(rendering.begin() + rendering.finish(), mimetype="text/event-stream")
+    else:
+        response = stream_response(watch, rendering)
+    response.headers.update({**HEADERS, RUN_HEADER: run.run_id})
     return response

@@ -109,6 +109,18 @@ class UIChatSchema(ma.Schema):
     config = optional_text(
         "A config, by its id or its name. Absent: the session's, or the default.", "default"
     )
+    approvals = ma.fields.Boolean(
+        load_default=False,
+        error_messages={"invalid": "approvals must be true or false"},
+        metadata={
+            "description": (
+                "`true`: a call that a person must approve is asked about in a "
+                "`tool-approval-request`, as version 6 of the SDK knows it. Otherwise such a call "
+                "is rejected."
+            ),
+            "example": True,
+        },
+    )
     system = optional_text("Instructions, below the config's own prompt.", "Be brief.")
     tools = ma.fields.Raw(
         load_default=None,

@@ -3,8 +3,8 @@ import { HttpAgent } from "@ag-ui/client";
 
 const job = JSON.parse(process.argv[2]);
 const {
-  AbstractChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls,
-  readUIMessageStream,
+  AbstractChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses,
+  lastAssistantMessageIsCompleteWithToolCalls, readUIMessageStream,
 } = await import(job.ai ?? "ai");
 const headers = { Authorization: `Bearer ${job.key}` };
 
@@ -52,6 +52,27 @@ const jobs = {
       await new Promise((resolve) => setImmediate(resolve));
     }
     return { messages: show(chat), ids: new Set(chat.messages.map((one) => one.id)).size };
+  },
+  async approve() {
+    const chat = makeChat("js-approve", {
+      body: { config: "careful", approvals: true },
+      sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
+    });
+    const texts = () => chat.messages.flatMap((one) => one.parts).filter((one) => one.type === "text").length;
+    const call = () => chat.lastMessage.parts.findLast((one) => one.type === "dynamic-tool");
+    const states = [];
+    for (const [at, approved] of [true, false].entries()) {
+      const before = texts();
+      await chat.sendMessage({ text: `TOOL=calculate TOOLARGS={"expression":"6*${7 + at}"}` });
+      states.push(call().state);
+      await chat.addToolApprovalResponse({ id: call().approval.id, approved, reason: "dear" });
+      while (chat.status !== "ready" || texts() < before + 2) {
+        if (chat.error) throw chat.error;
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      states.push(call().state);
+    }
+    return { states, messages: show(chat) };
   },
   async resume() {
     const transport = new DefaultChatTransport({ api: `${job.url}/api/v1/aisdk`, headers });
@@ -113,6 +134,17 @@ jobs.runServerTools = async () => {
   agent.addMessage(ask('TOOL=calculate TOOLARGS={"expression":"6*7"}'));
   await agent.runAgent();
   return { messages: agent.messages };
+};
+
+jobs.runApproval = async () => {
+  const agent = makeAgent(`agui-approval-${JSON.stringify(job.payload).length}`);
+  const forwardedProps = { config: "careful" };
+  agent.addMessage(ask('TOOL=calculate TOOLARGS={"expression":"6*7"}'));
+  await agent.runAgent({ forwardedProps });
+  const [interrupt] = agent.pendingInterrupts;
+  const resume = [{ interruptId: interrupt.id, status: "resolved", payload: job.payload }];
+  await agent.runAgent({ forwardedProps, resume });
+  return { interrupt, left: agent.pendingInterrupts, messages: agent.messages };
 };
 
 jobs.runFails = async () => {
