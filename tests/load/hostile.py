@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import multiprocessing
+import os
 import random
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from ..e2e.test_worst_inputs import (
     _FILES,
@@ -49,13 +52,17 @@ def attack(size: float) -> Result:
         result.finish(world)
         result.check(holds=not waits.failures, claim=f"honest clients failed: {waits.failures[:3]}")
         result.check(
-            holds=waits.longest_s <= _MAX_WAIT_S,
-            claim=f"an honest client waited {waits.longest_s:.2f} s",
+            holds=waits.longest_s - waits.machine_s <= _MAX_WAIT_S,
+            claim=f"an honest client waited {waits.longest_s:.2f} s, and {waits.machine_s:.2f} s "
+            "for a server that does nothing",
         )
         result.check(
             holds=world.server.list_workers() == workers, claim="a worker was ended and replaced"
         )
-        result.notes = f"{waits.count} honest requests; the longest took {waits.longest_s:.2f} s."
+        result.notes = (
+            f"{waits.count} honest requests; the longest took {waits.longest_s:.2f} s; "
+            f"of a server that does nothing {waits.machine_s:.2f} s."
+        )
         return result
 
 
@@ -67,23 +74,33 @@ class _Honest:
         self._stopped = threading.Event()
         self.count = 0
         self.longest_s = 0.0
+        #: The longest wait for a server that does nothing: what the machine itself takes.
+        self.machine_s = 0.0
         self.failures: list[str] = []
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Have them ask meanwhile."""
-        threads = [threading.Thread(target=self._run, daemon=True) for _ in range(_HONEST)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._stopped.set()
+        with _idle_server() as idle_port:
+            threads = [
+                threading.Thread(target=self._run, args=(idle_port,), daemon=True)
+                for _ in range(_HONEST)
+            ]
             for thread in threads:
-                thread.join()
+                thread.start()
+            try:
+                yield
+            finally:
+                self._stopped.set()
+                for thread in threads:
+                    thread.join()
 
-    def _run(self) -> None:
+    def _run(self, idle_port: int) -> None:
         while not self._stopped.wait(0.2):
+            began = time.monotonic()
+            with suppress(OSError, http.client.HTTPException):
+                _send(idle_port, self._key, "GET", "/", b"", "")
+            self.machine_s = max(self.machine_s, time.monotonic() - began)
             for path in ("/api/v1/keys/self", "/api/v1/chat/sessions?username=honest"):
                 began = time.monotonic()
                 try:
@@ -95,6 +112,36 @@ class _Honest:
                 self.longest_s = max(self.longest_s, time.monotonic() - began)
                 if status != 200:
                     self.failures.append(f"{path}: {status}")
+
+
+@contextmanager
+def _idle_server() -> Iterator[int]:
+    """Run a process that answers at once; yield its port."""
+    spawn = multiprocessing.get_context("spawn")
+    ports: Any = spawn.Queue()
+    process = spawn.Process(target=_serve_nothing, args=(ports,), daemon=True)
+    process.start()
+    try:
+        yield int(ports.get(timeout=60))
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve_nothing(ports: Any) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Nothing)
+    ports.put(server.server_port)
+    server.serve_forever()
+
+
+class _Nothing(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing."""
 
 
 @contextmanager
@@ -117,7 +164,8 @@ def _tenants(port: int, keys: list[str]) -> Iterator[None]:
 
 
 def _repeat(name: str, port: int, key: str) -> None:
-    """Attack until this process is ended."""
+    """Attack until this process is ended; what it computes is of another machine."""
+    os.nice(10)
     while True:
         # A refusal, or a connection that was cut, is what the server should give.
         with suppress(OSError, http.client.HTTPException, AssertionError):
