@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,45 +15,39 @@ from ...agent.loop import (
     AgentEvent,
     ApprovalNeeded,
     Checkpoint,
-    Resumption,
     ToolFinished,
     run_agent,
 )
-from ...agent.provider import MediaDelta, ModelMessage, ModelOptions, Provider
+from ...agent.provider import MediaDelta, ModelOptions, Provider
 from ...agent.tools import ToolContext
 from ...config.agents import ProviderConfig
 from ...config.settings import Settings
 from ...config.upstream import UpstreamConfig
-from ...db import runs, sessions
+from ...db import runs
 from ...db.approvals import ApprovalRow
-from ...db.attachments import AttachmentRow, find_attachments
 from ...db.store import Store
 from ...deliveries.webhooks import Announcer
 from ...errors import ProviderError, RunCancelled, StorageError, ToolError
 from ...events import Event
 from ...files.attachments import Attachments
 from ...keys.rules import NO_RULES
-from ...messages import Plain, Segment, plain_text
 from ...plugins.context import Handled
 from ...providers.registry import Providers
 from ...providers.traced import TracedProvider
 from ...runtime.metrics import Metrics
 from ...runtime.tracing import NO_SPAN
 from ...upstream.asking import Question, Upstreams
-from ..context.budget import cost
-from ..context.history import build_messages, fill_prompt
-from ..context.media import Content, MediaLimits, MediaReader
-from ..context.summary import Summariser
-from ..context.supplied import SuppliedContext, build_supplied, write_transcript
-from ..context.thread import load_thread
+from ..context.media import MediaReader
+from ..context.supplied import write_transcript
 from .abilities import Abilities, TurnAbilities
 from .checkpoints import StepStore
 from .commands import AskModel, Command, CommandContext, find_command
+from .conversation import TurnConversation, replace_text
 from .handover import Handover
 from .outcome import Outcome, Outcomes, RunLost, describe_lost_reply
 from .reply import Reply
 from .sending import FileOutbox, Speaker
-from .titles import TitleRequest, TitleWriter, first_words
+from .titles import SessionNaming, TitleWriter
 from .turn import OpenTurn, Resumed
 from .waiting import Waits, decide, describe_decision, split_run_id
 
@@ -106,12 +100,10 @@ class Answer:
         self._provider: Provider | None = None
         self._steps = StepStore(means.store, turn)
         self._waits = Waits(means.settings, means.store, means.speaker, means.announcer, turn)
-        #: Pictures that tools have sent and the model has not seen.
-        self._pictures: list[AttachmentRow] = []
-        #: Ids of those that it was shown since the last checkpoint, message by message.
-        self._seen_pictures: list[list[str]] = []
+        self._conversation = TurnConversation(means.settings, means.store, means.media, turn)
         #: Ids of the calls of this step that have not answered.
         self._calls: set[str] = set()
+        self._naming = SessionNaming(means.titles, turn)
         self._observer: Callable[[Event], None] | None = None
         self._observe_reply: Callable[[str], None] | None = None
         self._reply = Reply(
@@ -138,9 +130,9 @@ class Answer:
         yield from self._reply.finish()
         if not outcome.direct:
             outcome = replace(outcome, steps=self._reply.to_steps())
-        outcome = self._give_title(outcome)
+        outcome = self._naming.give(outcome, self._provider)
         outcome = yield from self._means.outcomes.finish(self._turn, outcome)
-        self._ask_for_title(outcome)
+        self._naming.ask(outcome, self._provider)
         if self._observe_reply is not None and not outcome.code:
             self._observe_reply(self._reply.text)
 
@@ -321,7 +313,8 @@ class Answer:
 
     def _save(self, checkpoint: Checkpoint) -> None:
         """Store where another worker can go on."""
-        reply, self._seen_pictures, seen = self._reply, [], self._seen_pictures
+        reply = self._reply
+        seen = self._conversation.take_seen()
         self._steps.save(checkpoint, reply.to_state(), reply.reasoning, seen)
         self._calls = {one["id"] for one in checkpoint.messages[-1]["tool_calls"]}
         self._means.metrics.note_checkpoint()
@@ -339,27 +332,9 @@ class Answer:
         if messages and resumed.at is not None:
             calls = {one["id"] for one in messages[-1]["tool_calls"]}
             self._calls = calls.difference(resumed.at.results)
-        self._pictures = self._find_pictures(resumed.pictures)
+        self._conversation.restore(resumed.pictures)
         if resumed.at is not None and resumed.at.decisions:
             self._waits.begin_approved()
-
-    def _find_pictures(self, ids: Sequence[str]) -> list[AttachmentRow]:
-        if not ids:
-            return []
-        with self._means.store.read() as db:
-            return list(find_attachments(db, ids).values())
-
-    def _unpack(self, at: Resumption | None) -> Resumption | None:
-        """Return where the agent goes on, with the bytes of the pictures."""
-        if at is None:
-            return None
-        messages: list[ModelMessage] = []
-        for message in at.messages:
-            if "pictures" not in message:
-                messages.append(message)
-            elif shown := self._render_pictures(self._find_pictures(message["pictures"])):
-                messages.append({"role": "user", "content": shown})
-        return replace(at, messages=messages)
 
     def _iter_steps(
         self, abilities: TurnAbilities, text: str
@@ -369,7 +344,7 @@ class Answer:
         if turn.config.upstream is not None and agent is None:
             return self._means.upstreams.ask(self._make_question(turn.config.upstream, text))
         options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
-        conversation = self._build_conversation(options, text)
+        conversation = self._conversation.build(options, text, self._provider)
         context = self._to_tool_context()
         if agent is not None:
             return run_own_agent(agent, conversation, context)
@@ -383,9 +358,9 @@ class Answer:
             context,
             options,
             max_steps=turn.config.agent.max_steps,
-            show=self._show_pictures,
+            show=self._conversation.show_pictures,
             caller_tools=turn.request.caller_tools,
-            resume=self._unpack(turn.resumed.at) if turn.resumed else None,
+            resume=self._conversation.unpack(turn.resumed.at) if turn.resumed else None,
             may_wait=turn.request.may_wait,
         )
 
@@ -419,88 +394,8 @@ class Answer:
         """Show the files that tools have sent."""
         for row in self._outbox.take_all():
             if row.type == "image":
-                self._pictures.append(row)
+                self._conversation.note_picture(row)
             yield from self._reply.add_file(row)
-
-    def _show_pictures(self) -> list[dict[str, Any]]:
-        """Return the pictures of the last calls as a message, for a model that sees."""
-        sent, self._pictures = self._pictures, []
-        shown = self._render_pictures(sent)
-        if shown:
-            self._seen_pictures.append([row.attachment_id for row in sent])
-        return shown
-
-    def _render_pictures(self, sent: Sequence[AttachmentRow]) -> list[dict[str, Any]]:
-        if not sent or "image" not in self._turn.provider.modalities:
-            return []
-        segments = [
-            {"type": "plain", "text": "[The tools have sent:]"},
-            *({"type": "image", "attachment_id": row.attachment_id} for row in sent),
-        ]
-        content = self._means.media.render(segments, (), self._limits(), self._turn.cancel)
-        return content if isinstance(content, list) else []
-
-    def _limits(self) -> MediaLimits:
-        turn = self._turn
-        return MediaLimits(
-            turn.provider.modalities,
-            turn.config.agent.file_tokens,
-            self._means.settings.max_image_side_px,
-            turn.config.transcription,
-            turn.config.agent.video_frames,
-        )
-
-    def _build_conversation(self, options: ModelOptions, text: str) -> list[ModelMessage]:
-        turn, means = self._turn, self._means
-        agent = turn.config.agent
-        limits = self._limits()
-        segments = replace_text(turn.request.segments, text)
-        system_prompt = fill_prompt(
-            agent.system_prompt,
-            username=turn.request.sender_name,
-            platform=turn.request.platform,
-        )
-        if turn.request.context is not None:
-            wire = [one.to_wire() for one in segments]
-            return self._build_supplied(turn.request.context, wire, system_prompt)
-        summariser = None
-        if agent.history == "summarise" and self._provider is not None:
-            summariser = Summariser(means.store, self._provider, options, agent.history_tokens)
-        return build_messages(
-            means.store,
-            session=turn.session.id,
-            context_after=self._context_after(),
-            own_message=turn.user_message,
-            own_checkpoint=turn.checkpoint,
-            segments=segments,
-            render=lambda segments, quotes: means.media.render(
-                segments, quotes, limits, turn.cancel
-            ),
-            system_prompt=system_prompt,
-            budget=agent.history_tokens,
-            sender_name=_group_name(turn),
-            summariser=summariser,
-        )
-
-    def _build_supplied(
-        self, context: SuppliedContext, wire: list[dict[str, Any]], system_prompt: str
-    ) -> list[ModelMessage]:
-        """Return the conversation that the caller sent, after the thread that it goes on from."""
-        means, limits, cancel = self._means, self._limits(), self._turn.cancel
-        budget = self._turn.config.agent.history_tokens
-
-        def render(segments: Sequence[dict[str, Any]]) -> Content:
-            return means.media.render(segments, (), limits, cancel)
-
-        past: list[ModelMessage] = []
-        if context.previous is not None:
-            said, past = load_thread(means.store, context.previous, render, budget)
-            instructions = "\n\n".join(filter(None, [*said, context.instructions]))
-            context = replace(context, instructions=instructions)
-        return build_supplied(
-            context, render(wire),
-            system_prompt=system_prompt, budget=budget - cost(past), past=past, render=render,
-        )  # fmt: skip
 
     def _to_tool_context(self) -> ToolContext:
         turn, means = self._turn, self._means
@@ -523,42 +418,6 @@ class Answer:
             span=turn.span,
         )
 
-    def _context_after(self) -> int:
-        """Return what ``/reset`` last left: an earlier turn may have run since opening."""
-        turn = self._turn
-        if not turn.ahead:
-            return turn.session.context_after
-        with self._means.store.read() as db:
-            session = sessions.find_session(db, turn.session.session_id)
-        return session.context_after if session else turn.session.context_after
-
-    def _wants_title(self, outcome: Outcome) -> bool:
-        unnamed = self._turn.session.display_name is None
-        return unnamed and not outcome.direct and outcome.status != "stopped"
-
-    def _asks_model(self, outcome: Outcome) -> bool:
-        """Return whether the model names the session: only a complete answer shows it to work.
-
-        A response of OpenAI's API makes no other request to the model than its client's own.
-        """
-        agent, entry = self._turn.config.agent, self._turn.request.entry
-        asks = agent.titles and self._provider is not None and entry is None
-        return outcome.status == "completed" and asks
-
-    def _give_title(self, outcome: Outcome) -> Outcome:
-        """Name a session that has no name by its first words, unless the model does it later."""
-        if not self._wants_title(outcome) or self._asks_model(outcome):
-            return outcome
-        return replace(outcome, title=first_words(self._turn.subject))
-
-    def _ask_for_title(self, outcome: Outcome) -> None:
-        """Have the model name a session that has no name, in the background."""
-        turn = self._turn
-        if self._wants_title(outcome) and self._asks_model(outcome):
-            self._means.titles.request(
-                TitleRequest(turn.session.id, turn.subject, self._provider, turn.request.model)
-            )
-
 
 def _limit_fields(fields: Mapping[str, Any], provider: ProviderConfig) -> dict[str, Any]:
     """Return a caller's fields; its answer is not longer than the config allows."""
@@ -575,16 +434,3 @@ def _answer_directly(text: str) -> Outcome:
     """Return the outcome of a turn whose text is not the model's, and never shown to it."""
     content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
     return Outcome("completed", content=content, direct=True)
-
-
-def _group_name(turn: OpenTurn) -> str | None:
-    """Return who speaks, in a group, for the model; None between two."""
-    origin = turn.request.origin
-    return origin.sender_name if origin and origin.is_group else None
-
-
-def replace_text(segments: Sequence[Segment], text: str) -> Sequence[Segment]:
-    """Return segments with another text; the same ones where it is the same."""
-    if text == plain_text([one.to_wire() for one in segments]):
-        return segments
-    return [Plain(text), *(one for one in segments if not isinstance(one, Plain))]

@@ -6,13 +6,15 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...agent.cancel import Cancellation
 from ...agent.provider import ModelMessage, ModelOptions, Provider, read_text
 from ...db.sessions import name_session
 from ...db.store import Store
 from ...errors import AstrBotError
+from .outcome import Outcome
+from .turn import OpenTurn
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,41 @@ class TitleWriter:
             self._store.write(lambda db: name_session(db, session, title))
         except AstrBotError as error:
             log.warning("a session stays without a name: %s", error)
+
+
+class SessionNaming:
+    """The name that one turn gives its session, where that has none."""
+
+    def __init__(self, writer: TitleWriter, turn: OpenTurn) -> None:
+        self._writer = writer
+        self._turn = turn
+
+    def give(self, outcome: Outcome, provider: Provider | None) -> Outcome:
+        """Name the session by its first words, unless the model does it later."""
+        if not self._wants(outcome) or self._asks_model(outcome, provider):
+            return outcome
+        return replace(outcome, title=first_words(self._turn.subject))
+
+    def ask(self, outcome: Outcome, provider: Provider | None) -> None:
+        """Have the model name the session, in the background."""
+        turn = self._turn
+        if self._wants(outcome) and self._asks_model(outcome, provider):
+            self._writer.request(
+                TitleRequest(turn.session.id, turn.subject, provider, turn.request.model)
+            )
+
+    def _wants(self, outcome: Outcome) -> bool:
+        unnamed = self._turn.session.display_name is None
+        return unnamed and not outcome.direct and outcome.status != "stopped"
+
+    def _asks_model(self, outcome: Outcome, provider: Provider | None) -> bool:
+        """Return whether the model names the session: only a complete answer shows it to work.
+
+        A response of OpenAI's API makes no other request to the model than its client's own.
+        """
+        agent, entry = self._turn.config.agent, self._turn.request.entry
+        asks = agent.titles and provider is not None and entry is None
+        return outcome.status == "completed" and asks
 
 
 def first_words(text: str) -> str:

@@ -1,0 +1,172 @@
+"""What the model is shown of a turn: the prompt, the conversation so far, the message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...agent.loop import Resumption
+from ...agent.provider import ModelMessage, ModelOptions, Provider
+from ...config.settings import Settings
+from ...db import sessions
+from ...db.attachments import AttachmentRow, find_attachments
+from ...db.store import Store
+from ...messages import Plain, Segment, plain_text
+from ..context.budget import cost
+from ..context.history import build_messages, fill_prompt
+from ..context.media import Content, MediaLimits, MediaReader
+from ..context.summary import Summariser
+from ..context.supplied import SuppliedContext, build_supplied
+from ..context.thread import load_thread
+from .turn import OpenTurn
+
+
+class TurnConversation:
+    """Builds the messages of one turn, and shows the model what its tools send."""
+
+    def __init__(
+        self, settings: Settings, store: Store, media: MediaReader, turn: OpenTurn
+    ) -> None:
+        self._store = store
+        self._media = media
+        self._turn = turn
+        self._limits = MediaLimits(
+            turn.provider.modalities,
+            turn.config.agent.file_tokens,
+            settings.max_image_side_px,
+            turn.config.transcription,
+            turn.config.agent.video_frames,
+        )
+        #: Pictures that tools have sent and the model has not seen.
+        self._pictures: list[AttachmentRow] = []
+        #: Ids of those that it was shown since the last checkpoint, message by message.
+        self._seen: list[list[str]] = []
+
+    def build(
+        self, options: ModelOptions, text: str, provider: Provider | None
+    ) -> list[ModelMessage]:
+        """Return the messages that the model is asked with.
+
+        :param text: The user's, as commands and plugins left it.
+        :param provider: Sums up what is too old, where the config wants that.
+        """
+        turn = self._turn
+        agent = turn.config.agent
+        segments = replace_text(turn.request.segments, text)
+        system_prompt = fill_prompt(
+            agent.system_prompt,
+            username=turn.request.sender_name,
+            platform=turn.request.platform,
+        )
+        if turn.request.context is not None:
+            wire = [one.to_wire() for one in segments]
+            return self._build_supplied(turn.request.context, wire, system_prompt)
+        summariser = None
+        if agent.history == "summarise" and provider is not None:
+            summariser = Summariser(self._store, provider, options, agent.history_tokens)
+        return build_messages(
+            self._store,
+            session=turn.session.id,
+            context_after=self._context_after(),
+            own_message=turn.user_message,
+            own_checkpoint=turn.checkpoint,
+            segments=segments,
+            render=lambda segments, quotes: self._media.render(
+                segments, quotes, self._limits, turn.cancel
+            ),
+            system_prompt=system_prompt,
+            budget=agent.history_tokens,
+            sender_name=_group_name(turn),
+            summariser=summariser,
+        )
+
+    def note_picture(self, row: AttachmentRow) -> None:
+        """Keep a picture that a tool has sent, to be shown with the results of the calls."""
+        self._pictures.append(row)
+
+    def take_seen(self) -> list[list[str]]:
+        """Return the ids of the pictures that were shown since the last call of this."""
+        seen, self._seen = self._seen, []
+        return seen
+
+    def restore(self, pictures: Sequence[str]) -> None:
+        """Go on with the pictures that another worker had not shown yet, by their ids."""
+        self._pictures = self._find(pictures)
+
+    def show_pictures(self) -> list[dict[str, Any]]:
+        """Return the pictures of the last calls as a message, for a model that sees."""
+        sent, self._pictures = self._pictures, []
+        shown = self._render(sent)
+        if shown:
+            self._seen.append([row.attachment_id for row in sent])
+        return shown
+
+    def unpack(self, at: Resumption | None) -> Resumption | None:
+        """Return where the agent goes on, with the bytes of the pictures."""
+        if at is None:
+            return None
+        messages: list[ModelMessage] = []
+        for message in at.messages:
+            if "pictures" not in message:
+                messages.append(message)
+            elif shown := self._render(self._find(message["pictures"])):
+                messages.append({"role": "user", "content": shown})
+        return replace(at, messages=messages)
+
+    def _build_supplied(
+        self, context: SuppliedContext, wire: list[dict[str, Any]], system_prompt: str
+    ) -> list[ModelMessage]:
+        """Return the conversation that the caller sent, after the thread that it goes on from."""
+        budget = self._turn.config.agent.history_tokens
+
+        def render(segments: Sequence[dict[str, Any]]) -> Content:
+            return self._media.render(segments, (), self._limits, self._turn.cancel)
+
+        past: list[ModelMessage] = []
+        if context.previous is not None:
+            said, past = load_thread(self._store, context.previous, render, budget)
+            instructions = "\n\n".join(filter(None, [*said, context.instructions]))
+            context = replace(context, instructions=instructions)
+        return build_supplied(
+            context, render(wire),
+            system_prompt=system_prompt, budget=budget - cost(past), past=past, render=render,
+        )  # fmt: skip
+
+    def _context_after(self) -> int:
+        """Return what ``/reset`` last left: an earlier turn may have run since opening."""
+        turn = self._turn
+        if not turn.ahead:
+            return turn.session.context_after
+        with self._store.read() as db:
+            session = sessions.find_session(db, turn.session.session_id)
+        return session.context_after if session else turn.session.context_after
+
+    def _find(self, ids: Sequence[str]) -> list[AttachmentRow]:
+        if not ids:
+            return []
+        with self._store.read() as db:
+            return list(find_attachments(db, ids).values())
+
+    def _render(self, sent: Sequence[AttachmentRow]) -> list[dict[str, Any]]:
+        if not sent or "image" not in self._turn.provider.modalities:
+            return []
+        segments = [
+            {"type": "plain", "text": "[The tools have sent:]"},
+            *({"type": "image", "attachment_id": row.attachment_id} for row in sent),
+        ]
+        content = self._media.render(segments, (), self._limits, self._turn.cancel)
+        return content if isinstance(content, list) else []
+
+
+def _group_name(turn: OpenTurn) -> str | None:
+    """Return who speaks, in a group, for the model; None between two."""
+    origin = turn.request.origin
+    return origin.sender_name if origin and origin.is_group else None
+
+
+def replace_text(segments: Sequence[Segment], text: str) -> Sequence[Segment]:
+    """Return segments with another text; the same ones where it is the same."""
+    if text == plain_text([one.to_wire() for one in segments]):
+        return segments
+    return [Plain(text), *(one for one in segments if not isinstance(one, Plain))]
