@@ -109,13 +109,13 @@ class Settings:
         1_000_000, "Most sessions of one key; above it 413; 0: no limit.", minimum=0
     )
     max_growth_bytes_per_key: int = _setting(
-        2 * MIB,
+        64 * MIB,
         "By how much messages, sessions, notes, deliveries and remembered requests of one key may "
         "grow within a minute; above it 429; 0: no limit.",
         minimum=0,
     )
     max_growth_bytes: int = _setting(
-        32 * MIB, "The same of all keys together; above it 429; 0: no limit.", minimum=0
+        512 * MIB, "The same of all keys together; above it 429; 0: no limit.", minimum=0
     )
     min_free_bytes: int = _setting(
         256 * MIB,
