@@ -43,7 +43,7 @@ class Said:
         """Add a piece as it came."""
         self.pieces += bool(text)
         # Bytes: a character of Chinese is about a token.
-        self.size_bytes += len(text.encode("utf-8", "replace"))
+        self.size_bytes += len(text if text.isascii() else text.encode("utf-8", "replace"))
 
     @property
     def tokens(self) -> int:

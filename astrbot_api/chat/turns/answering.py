@@ -18,7 +18,7 @@ from ...agent.loop import (
     ToolFinished,
     run_agent,
 )
-from ...agent.provider import MediaDelta, ModelOptions, Provider
+from ...agent.provider import MediaDelta, ModelOptions, Provider, TextDelta
 from ...agent.tools import ToolContext
 from ...config.agents import ProviderConfig
 from ...config.settings import Settings
@@ -211,6 +211,9 @@ class Answer:
         if resumed is not None:
             self._restore(resumed)
         for step in self._iter_steps(abilities, text):
+            if isinstance(step, TextDelta) and not self._outbox.holds_files:
+                yield from self._reply.take(step)  # most of them, and nothing else is due
+                continue
             if isinstance(step, Checkpoint):
                 self._save(step)
                 if not step.pending and self._give_up(before_calls=True):
