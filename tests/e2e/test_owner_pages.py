@@ -53,6 +53,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
     write_config(module_dir, fake_model.base_url, provider='modalities = ["text", "image"]')
+    careful = 'titles = false\n[tools]\napprove = ["calculate"]'
+    write_config(module_dir, fake_model.base_url, name="careful", agent=careful)
     (module_dir / "bots.toml").write_text(
         '[[bot]]\nid = "tg"\ntype = "telegram"\nenabled = false\n', encoding="utf-8"
     )
@@ -174,7 +176,7 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
     tool = owner.last().locator(".tool")
     tool.locator("summary").click()
     assert "action must be one of" in tool.locator("dd").last.inner_text()
-    assert page.locator("#events li").count() > 10
+    assert page.locator("#events > div").count() > 10
     owner.say("FINISH=length")
     owner.wait_answered()
     cut = owner.text("The answer was cut: the model may not say more at once.")
@@ -278,6 +280,34 @@ def test_a_message_that_could_not_be_sent_is_kept_and_sent_again(
     assert page.locator("#thread .msg.user", has_text="after a reload").count() == 0
     page.press("#message", "Enter")
     page.locator("#thread .msg:last-child .bubble", has_text="echo: ECHO after").wait_for()
+
+
+def test_a_call_that_needs_approval_is_decided_in_the_console(owner: Owner, server: Server) -> None:
+    page = owner.page
+    made, _ = create_key(server, "chat", "file")
+    owner.log_in()
+    owner.go("console")
+    page.select_option("#key", made["key_id"])
+    page.select_option("#config", "careful")
+    ask = 'TOOL=calculate TOOLARGS={"expression":"2+2"}'
+    owner.say(ask)
+    owner.button("Approve").wait_for()
+    assert "2+2" in page.locator("#thread .note.warn pre").inner_text()
+    assert owner.serious_faults() == []
+    page.reload()  # it can be decided later, too
+    owner.button("Approve").click()
+    page.locator("#thread .msg .bubble", has_text="tool said: 4").wait_for()
+    owner.wait_answered()
+    owner.say(ask)
+    owner.button("Reject").click()
+    page.locator("#thread .msg:last-child .bubble", has_text="reject").wait_for()
+    owner.wait_answered()
+    owner.say(ask)
+    owner.button("Approve").wait_for()
+    page.click("#stop")
+    owner.wait_answered()
+    assert page.locator("#thread .note.warn").count() == 0
+    assert owner.complaints == []
 
 
 def test_a_message_waits_for_its_files(owner: Owner, server: Server) -> None:

@@ -18,6 +18,7 @@ const scroll = byId("scroll");
 const message = byId("message");
 const attaching = new Attaching(byId("attached"), `${roots.api}/file`, () => secretOf(state.key));
 let busy = false;
+let live = null; // the answer that is being read
 let lastEventId = 0;
 
 // Keys. A stored key has no secret, so the console gets a session key of it.
@@ -73,7 +74,7 @@ function noteEvent(id, event) {
   eventCount += 1;
   byId("counter").textContent = t("{count} events", { count: eventCount });
   const pinned = eventsList.scrollHeight - eventsList.scrollTop - eventsList.clientHeight < 40;
-  eventsList.append(h("li", {}, h("span", { class: "at" }, id ?? ""), h("span", { class: "kind" }, event.type), " ", JSON.stringify(event)));
+  eventsList.append(h("div", {}, h("span", { class: "at" }, id ?? ""), h("span", { class: "kind" }, event.type), " ", JSON.stringify(event)));
   if (eventsList.children.length > MAX_EVENTS) eventsList.firstChild.remove();
   if (pinned) eventsList.scrollTop = eventsList.scrollHeight;
 }
@@ -158,6 +159,7 @@ function follow(event, answer) {
 /** Read a stream to its end; one that breaks off is resumed where it broke. `onFault` adds to a fault's note. */
 async function readTurn(answer, open, onFault = () => []) {
   setBusy(true);
+  live = answer;
   let tries = 0;
   let ended = false;
   try {
@@ -177,6 +179,7 @@ async function readTurn(answer, open, onFault = () => []) {
       }
       if (ended) break;
       if (!state.run) throw new ApiFault(t("The answer broke off before it began."), 0, "offline");
+      if (await answer.decided()) tries = -1; // a person was asked: nothing has failed
       tries += 1;
       if (tries > MAX_RETRIES) throw new ApiFault(t("The server does not answer. Is it running?"), 0, "offline");
       await new Promise((resolve) => { setTimeout(resolve, Math.min(4000, 250 * 2 ** tries)); });
@@ -190,8 +193,23 @@ async function readTurn(answer, open, onFault = () => []) {
     answer.finish(h("div", { class: "note bad", role: "alert" }, h("p", {}, error.status ? `${error.status}: ${error.message}` : error.message), ...onFault()));
   } finally {
     setBusy(false);
+    live = null;
     message.focus();
   }
+}
+
+/** Decide a call that waits for a person. Returns whether it is settled. */
+async function decide(id, decision) {
+  const path = `/chat/runs/${encodeURIComponent(state.run)}/approvals/${encodeURIComponent(id)}`;
+  try {
+    await ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ decision, username: state.user }) });
+  } catch (error) {
+    if (error.status !== 409) { // 409: somebody else was faster
+      toast(error.message, "bad");
+      return false;
+    }
+  }
+  return true;
 }
 
 function forgetKey() {
@@ -240,7 +258,7 @@ async function deliver(unsent, shown) {
   lastEventId = 0;
   state.unsent = unsent;
   save();
-  const answer = new LiveAnswer(loadFile);
+  const answer = new LiveAnswer(loadFile, decide);
   add(answer.element);
   scroll.scrollTop = scroll.scrollHeight;
   const headers = { "Content-Type": "application/json", "Idempotency-Key": unsent.word };
@@ -281,6 +299,7 @@ async function stop() {
   if (!state.run) return;
   try {
     await ask(`/chat/runs/${encodeURIComponent(state.run)}/stop`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ username: state.user }) });
+    live?.release();
   } catch (error) {
     toast(error.message, "bad");
   }
@@ -305,7 +324,7 @@ async function restore() {
   }
   scroll.scrollTop = scroll.scrollHeight;
   if (!state.run) return restoreUnsent();
-  const answer = new LiveAnswer(loadFile);
+  const answer = new LiveAnswer(loadFile, decide);
   add(answer.element);
   scroll.scrollTop = scroll.scrollHeight;
   return readTurn(answer, () => resume(0));

@@ -58,6 +58,19 @@ export function toolElement(call) {
   return { element, finish, progress };
 }
 
+/** A call that a person must approve; `decide(decision)` returns whether it is settled. */
+function approvalElement({ tool, arguments: args }, decide) {
+  const button = (label, decision, kind = "") => h("button", { class: `btn small ${kind}`, type: "button", onclick: async () => {
+    const buttons = element.querySelectorAll("button");
+    buttons.forEach((one) => { one.disabled = true; });
+    if (!await decide(decision)) buttons.forEach((one) => { one.disabled = false; });
+  } }, label);
+  const element = h("div", { class: "note warn", role: "group", "aria-label": tool },
+    h("p", {}, t("This needs your approval:"), " ", h("b", {}, tool)), h("pre", { tabindex: "0" }, pretty(args ?? {})),
+    h("div", { class: "actions" }, button(t("Approve"), "approve", "primary"), button(t("Reject"), "reject")));
+  return element;
+}
+
 export function userMessage(parts, name, load, time) {
   return h("div", { class: "msg user" },
     h("div", { class: "by" }, h("b", {}, name), time ? ago(time) : null),
@@ -96,8 +109,13 @@ const MEDIA = new Set(["image", "record", "file", "video"]);
 
 /** A message of the agent as it comes, event by event. */
 export class LiveAnswer {
-  constructor(load) {
+  #approvals = new Map(); // calls that wait for a person: { element, settled }
+  #released = null;
+
+  /** `decide(id, decision)` sends a decision, and returns whether the call is settled. */
+  constructor(load, decide) {
     this.load = load;
+    this.decide = decide;
     this.text = "";
     this.tools = new Map();
     // What is shown, in its order: { kind, element, text }; the text of thinking is its own.
@@ -158,7 +176,43 @@ export class LiveAnswer {
     this.text = last?.kind === "text" ? last.text : "";
   }
 
+  /** Wait until each call that waits for a person is decided; false where none does. */
+  async decided() {
+    if (!this.#approvals.size) return false;
+    await new Promise((resolve) => { this.#released = resolve; });
+    return true;
+  }
+
+  /** Wait for no decision any more. */
+  release() {
+    for (const element of this.#approvals.values()) element.remove();
+    this.#approvals.clear();
+    this.#released?.();
+    this.#released = null;
+  }
+
+  #ask({ id, ...call }) {
+    const decide = async (decision) => {
+      const settled = await this.decide(id, decision);
+      if (!settled) return false;
+      element.remove();
+      this.#approvals.delete(id);
+      if (!this.#approvals.size) this.release();
+      return true;
+    };
+    const element = approvalElement(call, decide);
+    this.#approvals.get(id)?.remove();
+    this.#approvals.set(id, element);
+    this.#draw();
+    this.#add(element, "approval");
+  }
+
   apply(event) {
+    if (event.type === "approval_required") {
+      this.#ask(event.data);
+      return;
+    }
+    if (this.#approvals.size) this.release(); // it was decided elsewhere
     if (event.type === "plain" && event.chain_type === "reasoning") {
       if (!this.reasoning) {
         const made = reasoningElement();
