@@ -8,6 +8,9 @@ from ..errors import OutcomeUnknown, StorageError
 
 log = logging.getLogger(__name__)
 
+#: The longest query of :meth:`~astrbot_api.db.store.Store.read_aside`, in seconds.
+MAX_READ_S = 5.0
+
 
 def as_storage_error(error: Exception) -> StorageError:
     """Log a failure of the database and return the error for the caller."""

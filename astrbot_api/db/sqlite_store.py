@@ -17,8 +17,7 @@ from ..runtime.per_process import PerProcess
 from ..runtime.private_files import create_private_file
 from ..runtime.threads import BatchWriter, run_disk
 from . import migrating, stored
-from .failures import as_storage_error
-from .store import MAX_READ_S
+from .failures import MAX_READ_S, as_storage_error
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,6 @@ from ..errors import SettingsError
 
 T = TypeVar("T")
 
-#: The longest query of :meth:`Store.read_aside`, in seconds.
-MAX_READ_S = 5.0
-
 
 class Store(Protocol):
     """One database: an SQLite file, or PostgreSQL for several hosts.
@@ -59,7 +56,8 @@ class Store(Protocol):
         """Run ``job(db)``, whose reads or computing take milliseconds, where it holds no worker.
 
         :param job: Runs in a native thread with SQLite: it must do nothing but read ``db``
-            and compute. A query that takes longer than :data:`MAX_READ_S` is interrupted.
+            and compute. A query that takes longer than
+            :data:`~astrbot_api.db.failures.MAX_READ_S` is interrupted.
         :returns: What the job returned.
         :raises StorageError: for whatever the database refuses, or a query that was interrupted.
         """

@@ -361,10 +361,19 @@ def test_a_missing_config_is_reported_and_the_event_not_delivered_again(make_bot
 
 
 def test_a_server_that_is_full_has_the_platform_try_again(make_bot_app: Any) -> None:
-    bot_app = make_bot_app(max_runs_per_worker=1)
-    bot_app.state.chat.runs.drain()
-    assert bot_app.deliver(event="1", text="Hello").status_code == 503
-    assert bot_app.count_rows("inbound_event") == 0
+    begun, free = threading.Event(), threading.Event()
+
+    def think(messages: list[ModelMessage]) -> Iterator[Delta]:
+        begun.set()
+        free.wait(30)
+        yield TextDelta("done")
+
+    bot_app = make_bot_app(think, max_runs_per_worker=1)
+    assert bot_app.deliver(event="1", text="Hello").status_code == 200
+    assert begun.wait(30)
+    assert bot_app.deliver(event="2", text="Hello again").status_code == 503
+    free.set()
+    assert bot_app.count_rows("inbound_event") == 1
 
 
 def test_stop_ends_the_turn_that_runs(make_bot_app: Any) -> None:

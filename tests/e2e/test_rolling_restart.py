@@ -84,7 +84,7 @@ def _restart_under_load(server: Server, tmp_path: Path) -> None:
 
 def test_a_turn_that_outlasts_a_stop_goes_on_at_the_next_start(tmp_path: Path) -> None:
     key = create_key(tmp_path, "chat")
-    with start_server(tmp_path, graceful_s=2) as server:
+    with start_server(tmp_path, graceful_s=6) as server:
         opened = server.open_chat(key, {"username": "a", "message": "STEPS=2"})
         events = iter_events(opened)
         seen = [next(events) for _ in range(5)]

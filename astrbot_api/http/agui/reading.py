@@ -82,8 +82,10 @@ def _read_entry(entry: Any, where: str) -> Answer:
         raise refuse(f"{where}.payload.approved must be true or false")
     if arguments is not None and not isinstance(arguments, dict):
         raise refuse(f"{where}.payload.arguments must be an object")
-    said = payload.get("comment")
-    comment = said[:MAX_COMMENT_CHARS] if isinstance(said, str) else ""
+    comment = payload.get("comment") or ""
+    if not isinstance(comment, str):
+        raise refuse(f"{where}.payload.comment must be a string")
+    comment = comment[:MAX_COMMENT_CHARS]
     check_text(f"{where}.payload.comment", comment)
     return Answer(entry["interruptId"], approved, comment, arguments)
 

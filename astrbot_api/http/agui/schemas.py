@@ -84,6 +84,55 @@ _CONTEXT: dict[str, Any] = {
 }
 
 
+_INTERRUPT_ID = {
+    "type": "string",
+    "description": "The interrupt.",
+    "example": "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
+}
+
+
+def _status(value: str, description: str) -> dict[str, Any]:
+    return {"type": "string", "description": description, "enum": [value], "example": value}
+
+
+#: An answer to an interrupt.
+_RESOLVED: dict[str, Any] = {
+    "type": "object",
+    "required": ["interruptId", "status", "payload"],
+    "properties": {
+        "interruptId": _INTERRUPT_ID,
+        "status": _status("resolved", "It was answered."),
+        "payload": {
+            "type": "object",
+            "description": "The answer.",
+            "example": {"approved": True},
+            "required": ["approved"],
+            "properties": {
+                "approved": {"type": "boolean", "description": "Yes or no.", "example": True},
+                "comment": {
+                    "type": ["string", "null"], "description": "For the model.", "example": "",
+                },
+                "arguments": {
+                    "type": ["object", "null"],
+                    "description": "In place of those of the call.",
+                    "example": None,
+                },
+            },
+        },
+    },
+}  # fmt: skip
+
+#: An interrupt that nobody answered: a rejection.
+_CANCELLED: dict[str, Any] = {
+    "type": "object",
+    "required": ["interruptId", "status"],
+    "properties": {
+        "interruptId": _INTERRUPT_ID,
+        "status": _status("cancelled", "It was not answered."),
+    },
+}
+
+
 class RunAgentInputSchema(ma.Schema):
     """A run of AG-UI. Fields that are not named here are ignored."""
 
@@ -182,24 +231,7 @@ class RunAgentInputSchema(ma.Schema):
                 "perhaps a `comment` or other `arguments`; a `cancelled` one is a rejection."
             ),
             "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["interruptId", "status"],
-                "properties": {
-                    "interruptId": {
-                        "type": "string",
-                        "description": "The interrupt.",
-                        "example": "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
-                    },
-                    "status": {
-                        "type": "string",
-                        "description": "Whether it was answered.",
-                        "enum": ["resolved", "cancelled"],
-                        "example": "resolved",
-                    },
-                    "payload": {"description": "The answer.", "example": {"approved": True}},
-                },
-            },
+            "items": {"oneOf": [_RESOLVED, _CANCELLED]},
             "maxItems": MAX_ANSWERS,
             "example": [],
         },
