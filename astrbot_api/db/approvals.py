@@ -9,6 +9,10 @@ import peewee
 
 from ..runtime.clock import now_us
 from .models import Run, RunApproval
+from .prepared import Prepared, equals
+
+#: Every turn's end pays for it.
+_REMOVE = Prepared(RunApproval.delete().where(equals(RunApproval.run)))
 
 _COLUMNS = (
     RunApproval.approval_id, RunApproval.run, RunApproval.call_id, RunApproval.tool,
@@ -118,4 +122,4 @@ def list_expired(db: peewee.Database, limit: int) -> Sequence[int]:
 
 def remove_approvals(db: peewee.Database, run: int) -> None:
     """Remove those of a run that has ended."""
-    RunApproval.delete().where(RunApproval.run == run).execute(db)
+    _REMOVE.execute(db, run=run)
