@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from ..db import keyuse
+from ..db import keys, keyuse
 from ..db.attachments import AttachmentRow, may_use
 from ..db.locks import lock_name
 from ..errors import ApiError
@@ -34,6 +34,9 @@ class Limit:
     own: bool
     code: str
 
+
+#: Most session keys of one key that are valid at once.
+MAX_SESSION_KEYS = 10_000
 
 #: Every limit of a key; ``tests/api/test_shared_limits.py`` tries each.
 LIMITS = (
@@ -147,4 +150,17 @@ def _check_reserve(limit: int, tokens: int, active: int, rule: str) -> None:
             f"what is left of the API key's {limit} tokens (its rule {rule}) may be used up by "
             "its turns that are running; wait for one of them",
             retry_after_s=_SOON_S,
+        )
+
+
+def check_session_keys(db: peewee.Database, key_id: str) -> None:
+    """Check that a key may make one more session key.
+
+    :raises ApiError: ``too_many_keys``.
+    """
+    if keys.count_session_keys(db, key_id, MAX_SESSION_KEYS) >= MAX_SESSION_KEYS:
+        raise ApiError(
+            "too_many_keys",
+            f"the API key has {MAX_SESSION_KEYS} session keys that are valid; give them less time",
+            retry_after_s=60,
         )

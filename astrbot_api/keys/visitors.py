@@ -23,6 +23,7 @@ from ..db.store import Store
 from ..errors import ApiError
 from ..runtime.addresses import name_customer
 from ..runtime.clock import now_us
+from .limits import check_session_keys
 from .rules import KeyRules, load_rules, narrow_rules
 
 #: How long a visitor's key is valid, in seconds, and the turns that it has at most. Few, since
@@ -90,7 +91,7 @@ class Visitors:
 
         :param address: Where the request came from.
         :param token: Of an earlier visit; one that is not ours makes a new visitor.
-        :raises ApiError: ``widget_closed`` or ``visits_exhausted``.
+        :raises ApiError: ``widget_closed``, ``visits_exhausted`` or ``too_many_keys``.
         """
         visitor = self._find_visitor(config.id, token) or f"visitor-{secrets.token_hex(10)}"
         hashed = self._hash(f"{config.id} {name_customer(address)}")
@@ -104,6 +105,7 @@ class Visitors:
                 username=visitor, configs=(config.id,), max_turns=turns, streams=_STREAMS,
                 requests_per_minute=_REQUESTS_PER_MINUTE,
             )  # fmt: skip
+            check_session_keys(db, root.key_id)
             given = keys.create_session_key(
                 db, root.key_id, "visit of a page",
                 expires_at=now_us() + _VALID_S * 1_000_000,

@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 from astrbot_api.agent.provider import TextDelta
 from astrbot_api.db import keys, keyuse, visits
 from astrbot_api.db.models import ApiKey, Visit
+from astrbot_api.keys import limits
 from astrbot_api.worker.chores import remove_old_rows
 
 from ..servers import parse_events
@@ -198,6 +199,17 @@ def test_a_turn_that_still_runs_at_the_end_of_its_key_is_used(
     second = admit(api, first["visitor"])
     may_end.set()
     assert read_rules(api, second["api_key"])["max_turns"] == 1
+
+
+def test_many_addresses_do_not_fill_the_table_of_keys(
+    shop: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_SESSION_KEYS", 2)
+    for number in range(2):
+        admit(shop, address=f"192.0.2.{number}")
+    answer = visit(shop, address="192.0.2.9")
+    assert refusal(answer) == (429, "too_many_keys")
+    assert shop.count_rows("visit") == 2
 
 
 def test_earlier_days_are_forgotten(shop: Api) -> None:

@@ -79,7 +79,7 @@ def build_files_origin() -> Blueprint:
 
 
 def redirect_opened(asked: Request, row: AttachmentRow) -> Response | None:
-    """Return the redirect of a browser that opens an attachment; None for everybody else."""
+    """Return a redirect where a browser opens an attachment; None where the bytes are sent here."""
     settings = get_state().settings
     if not settings.files_origin or asked.headers.get("Sec-Fetch-Dest", "") not in _OPENED:
         return None

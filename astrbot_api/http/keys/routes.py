@@ -10,6 +10,7 @@ from flask import Response
 from ...db import keys, keyuse
 from ...db.stored import find_growth, find_stored
 from ...errors import ApiError
+from ...keys.limits import check_session_keys
 from ...keys.rules import KeyRules, narrow_rules, read_rules
 from ...runtime.clock import now_us
 from ..auth import check_username, get_caller
@@ -25,9 +26,6 @@ _MIN_S, _MAX_S = 60, 86_400
 
 #: What a key may read of its own row.
 _OWN_FIELDS = ("key_id", "name", "key_prefix", "scopes", "expires_at")
-
-#: Most session keys of one key that are valid at once.
-_MAX_SESSION_KEYS = 10_000
 
 
 @blp.route("/keys/session", methods=["POST"])
@@ -118,12 +116,7 @@ def _read_session_rules(body: dict[str, Any], username: str) -> KeyRules:
 def _make(
     db: peewee.Database, key_id: str, scopes: list[str], rules: KeyRules, expires_at: int
 ) -> tuple[dict[str, Any], str]:
-    if keys.count_session_keys(db, key_id, _MAX_SESSION_KEYS) >= _MAX_SESSION_KEYS:
-        raise ApiError(
-            "too_many_keys",
-            f"the API key has {_MAX_SESSION_KEYS} session keys that are valid; give them less time",
-            retry_after_s=60,
-        )
+    check_session_keys(db, key_id)
     made = keys.create_session_key(
         db, key_id, f"session of {rules.username}", expires_at=expires_at, scopes=scopes,
         rules=rules.dump(),
