@@ -384,7 +384,7 @@ def is_allowed(
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return "*" in patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _as_text(result: Any) -> str:

@@ -9,8 +9,20 @@ from typing import Any
 import peewee
 
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
+from .approvals import remove_approvals
+from .checkpoints import remove_checkpoints
 from .locks import lock_session
-from .models import RUN_ACTIVE, RUN_WAITING, ChatSession, Message, Run, Worker, is_postgres
+from .models import (
+    RUN_ACTIVE,
+    RUN_WAITING,
+    ChatSession,
+    Message,
+    Run,
+    RunApproval,
+    RunCheckpoint,
+    Worker,
+    is_postgres,
+)
 from .prepared import Prepared, equals, insert, param, params
 
 #: Workers whose lease lasts at the time ``now``.
@@ -64,9 +76,15 @@ _START = Prepared(
     )
 )
 
+# Most runs have neither, so that this is all that their end takes.
 _FINISH = Prepared(
-    Run.update(**params("status", "error_code", "bot_message", "finished_at"), request=None).where(
-        equals(Run.id, Run.worker_id) & RUN_ACTIVE
+    Run.update(**params("status", "error_code", "bot_message", "finished_at"), request=None)
+    .where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
+    .returning(
+        peewee.fn.EXISTS(
+            RunCheckpoint.select(RunCheckpoint.run).where(RunCheckpoint.run == param("id"))
+        ),
+        peewee.fn.EXISTS(RunApproval.select(RunApproval.run).where(RunApproval.run == param("id"))),
     )
 )
 
@@ -336,15 +354,24 @@ def finish_run(
     error_code: str | None = None,
     bot_message: int | None = None,
 ) -> bool:
-    """Close a run of a worker. False: it was closed before, or is another's by now.
+    """Close a run of a worker, and remove its checkpoints and approvals.
+
+    :returns: False: it was closed before, or is another's by now.
 
     :param status: ``completed``, ``failed``, ``stopped`` or ``interrupted``.
     """
-    cursor = _FINISH.execute(
+    row = _FINISH.execute(
         db, status=status, error_code=error_code, bot_message=bot_message,
         finished_at=now_us(), id=number, worker_id=worker_id,
-    )  # fmt: skip
-    return bool(cursor.rowcount)
+    ).fetchone()  # fmt: skip
+    if row is None:
+        return False
+    has_checkpoints, has_approvals = row
+    if has_checkpoints:
+        remove_checkpoints(db, number)
+    if has_approvals:
+        remove_approvals(db, number)
+    return True
 
 
 def find_run(db: peewee.Database, run_id: str) -> RunRow | None:

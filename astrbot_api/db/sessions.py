@@ -66,6 +66,12 @@ _PAYER = Prepared(ChatSession.select(ChatSession.key_id).where(equals(ChatSessio
 #: What a session counts for its title, whether it has one or not.
 _TITLE_BYTES = 1024
 
+_NAME = Prepared(
+    ChatSession.update(display_name=param("display_name")).where(
+        equals(ChatSession.id) & ChatSession.display_name.is_null()
+    )
+)
+
 _DESCRIBE = Prepared(ChatSession.select(*_SHOWN).where(equals(ChatSession.id)))
 
 
@@ -174,11 +180,7 @@ def touch_session(db: peewee.Database, session: SessionRow, config_id: str | Non
 
 def name_session(db: peewee.Database, number: int, display_name: str) -> None:
     """Give a session its name unless somebody named it before."""
-    (
-        ChatSession.update(display_name=display_name)
-        .where((ChatSession.id == number) & ChatSession.display_name.is_null())
-        .execute(db)
-    )
+    _NAME.execute(db, id=number, display_name=display_name)
 
 
 def rename_session(db: peewee.Database, number: int, display_name: str | None) -> None:

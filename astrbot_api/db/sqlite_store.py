@@ -152,10 +152,14 @@ class _Own:
             self.written.append(self._connect())
         db = self.written[0]
         # By hand: peewee's savepoints cost four times as much, in the one thread that writes.
-        db.execute_sql("BEGIN IMMEDIATE")
+        connection = db.connection()
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            outcomes = [_run_job(db, job) for job in jobs]
-            db.execute_sql("COMMIT")
+            if len(jobs) == 1:  # what undoes the transaction undoes the job
+                outcomes: list[Any | BaseException] = [_run_alone(db, jobs[0])]
+            else:
+                outcomes = [_run_job(db, job) for job in jobs]
+            connection.execute("COMMIT")
         except BaseException:
             _roll_back(db)
             raise
@@ -163,16 +167,22 @@ class _Own:
 
 
 def _run_job(db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any | BaseException:
-    db.execute_sql("SAVEPOINT job")
+    execute = db.connection().execute
+    execute("SAVEPOINT job")
     try:
-        stored.begin(db)
-        result = job(db)
-        stored.settle(db)
+        result = _run_alone(db, job)
     except Exception as error:
-        db.execute_sql("ROLLBACK TO job")
-        db.execute_sql("RELEASE job")
+        execute("ROLLBACK TO job")
+        execute("RELEASE job")
         return error
-    db.execute_sql("RELEASE job")
+    execute("RELEASE job")
+    return result
+
+
+def _run_alone(db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any:
+    stored.begin(db)
+    result = job(db)
+    stored.settle(db)
     return result
 
 

@@ -14,7 +14,7 @@ and are not counted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -59,8 +59,10 @@ class Stored:
     @property
     def total_bytes(self) -> int:
         """What it takes in the database; the files' bytes are elsewhere."""
-        texts = sum(getattr(self, f"{kind}_bytes") for kind in KINDS)
-        return int(texts) + self.files * FILE_ROW_BYTES
+        return (
+            self.messages_bytes + self.sessions_bytes + self.deliveries_bytes
+            + self.requests_bytes + self.notes_bytes + self.files * FILE_ROW_BYTES
+        )  # fmt: skip
 
 
 #: Over how long growth is looked at, in seconds: a sliding window.
@@ -97,6 +99,8 @@ class Growth:
 
 _COLUMNS = [one.name for one in fields(Stored) if not one.name.startswith("files")]
 
+_NOTHING = dict.fromkeys([*_COLUMNS, "minute_bytes"], 0)
+
 
 def size_of(*texts: str | None) -> int:
     """Return what a row with these texts counts, in bytes."""
@@ -105,10 +109,15 @@ def size_of(*texts: str | None) -> int:
 
 @dataclass(slots=True)
 class _Pending:
-    """What a transaction has counted and is to check at its end."""
+    """What a transaction has counted and is to check at its end.
+
+    :param counts: By key: its columns, and ``minute_bytes``, the sum of all bytes.
+    :param written: By key: what its row and its files are with that, once it is written.
+    """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     checks: list[Callable[[peewee.Database], None]] = field(default_factory=list)
+    written: dict[str, Sequence[Any]] = field(default_factory=dict)
 
 
 #: The attribute of a database that has its job's :class:`_Pending`.
@@ -123,9 +132,13 @@ def add(db: peewee.Database, payer: str | None, kind: str, items: int, size_byte
     """
     if payer is None:
         return
-    counts = _get_pending(db).counts.setdefault(payer, dict.fromkeys(_COLUMNS, 0))
+    of_keys = _get_pending(db).counts
+    if payer not in of_keys:
+        of_keys[payer] = _NOTHING.copy()
+    counts = of_keys[payer]
     counts[kind] += items
     counts[f"{kind}_bytes"] += size_bytes
+    counts["minute_bytes"] += size_bytes
 
 
 def give_back(
@@ -160,8 +173,11 @@ def settle(db: peewee.Database) -> None:
         return
     minute = int(time.time()) // GROWTH_S
     for key_id, counts in sorted(pending.counts.items()):  # one order: no deadlock
-        grown = _sum_bytes(counts)
-        _ADD.execute(db, key_id=key_id, minute=minute, minute_bytes=grown, **counts)
+        if pending.checks:
+            written = _ADD_AND_FIND.execute(db, key_id=key_id, minute=minute, **counts).fetchone()
+            pending.written[key_id] = written
+        else:
+            _ADD.execute(db, key_id=key_id, minute=minute, **counts)
     for check in pending.checks:
         check(db)
     begin(db)
@@ -170,11 +186,13 @@ def settle(db: peewee.Database) -> None:
 def count_pending(db: peewee.Database, payer: str) -> int:
     """Return by how many bytes this transaction makes a key's rows grow."""
     pending: _Pending | None = getattr(db, _PENDING, None)
-    return _sum_bytes(pending.counts.get(payer, {})) if pending else 0
+    return pending.counts.get(payer, _NOTHING)["minute_bytes"] if pending else 0
 
 
-def _sum_bytes(counts: Mapping[str, int]) -> int:
-    return sum(number for name, number in counts.items() if name.endswith("_bytes"))
+def _find_written(db: peewee.Database, payer: str) -> Sequence[Any] | None:
+    """Return what a key's row has become in this transaction; None: it was not written."""
+    pending: _Pending | None = getattr(db, _PENDING, None)
+    return pending.written.get(payer) if pending else None
 
 
 def _get_pending(db: peewee.Database) -> _Pending:
@@ -191,20 +209,33 @@ _THIS_MINUTE = KeyStored.minute == peewee.EXCLUDED.minute
 
 _LAST_MINUTE = KeyStored.minute == peewee.EXCLUDED.minute - 1
 
-_ADD = Prepared(
-    KeyStored.insert(**params("key_id", "minute", "minute_bytes", *_COLUMNS)).on_conflict(
-        conflict_target=[KeyStored.key_id],
-        update={one: one + getattr(peewee.EXCLUDED, one.name) for one in _COUNTED}
-        | {
-            KeyStored.minute: peewee.EXCLUDED.minute,
-            KeyStored.minute_bytes: peewee.EXCLUDED.minute_bytes
-            + peewee.Case(None, [(_THIS_MINUTE, KeyStored.minute_bytes)], 0),
-            KeyStored.before_bytes: peewee.Case(
-                None,
-                [(_THIS_MINUTE, KeyStored.before_bytes), (_LAST_MINUTE, KeyStored.minute_bytes)],
-                0,
-            ),
-        },
+_COUNT: Any = KeyStored.insert(**params("key_id", "minute", "minute_bytes", *_COLUMNS)).on_conflict(
+    conflict_target=[KeyStored.key_id],
+    update={one: one + getattr(peewee.EXCLUDED, one.name) for one in _COUNTED}
+    | {
+        KeyStored.minute: peewee.EXCLUDED.minute,
+        KeyStored.minute_bytes: peewee.EXCLUDED.minute_bytes
+        + peewee.Case(None, [(_THIS_MINUTE, KeyStored.minute_bytes)], 0),
+        KeyStored.before_bytes: peewee.Case(
+            None,
+            [(_THIS_MINUTE, KeyStored.before_bytes), (_LAST_MINUTE, KeyStored.minute_bytes)],
+            0,
+        ),
+    },
+)
+
+_ADD = Prepared(_COUNT)
+
+_OF_FILES = AttachmentTotal.key_id == param("key_id")
+
+# One statement for all that is checked: it runs for each turn.
+_ADD_AND_FIND = Prepared(
+    _COUNT.clone().returning(
+        *_COUNTED,
+        AttachmentTotal.select(AttachmentTotal.attachments).where(_OF_FILES),
+        AttachmentTotal.select(AttachmentTotal.size_bytes).where(_OF_FILES),
+        KeyStored.minute_bytes,
+        KeyStored.before_bytes,
     )
 )
 
@@ -219,6 +250,9 @@ _FIND_FILES = Prepared(
 
 def find_stored(db: peewee.Database, payer: str) -> Stored:
     """Return what a key has stored, at a constant cost."""
+    written = _find_written(db, payer)
+    if written is not None:
+        return Stored(*(int(value or 0) for value in written[:-2]))
     row = _FIND.execute(db, key_id=payer).fetchone() or [0] * len(_COLUMNS)
     files = _FIND_FILES.execute(db, key_id=payer).fetchone() or (0, 0)
     return Stored(*(int(value) for value in (*row, *files)))
@@ -241,6 +275,9 @@ _SUM_GROWTH = Prepared(_select_growth())
 
 def find_growth(db: peewee.Database, payer: str) -> Growth:
     """Return by how much a key's rows have grown, at a constant cost."""
+    written = _find_written(db, payer)
+    if written is not None:
+        return Growth(int(written[-2]), int(written[-1]), time.time() % GROWTH_S)
     return _read_growth(_FIND_GROWTH, db, key_id=payer)
 
 

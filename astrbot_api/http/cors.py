@@ -65,10 +65,10 @@ def _choose_allowed(origin: str, origins: frozenset[str]) -> str:
 
 
 def _answer_preflight(find_origins: Callable[[], frozenset[str]]) -> Response | None:
-    origin = request.headers.get("Origin", "")
-    if request.method != "OPTIONS" or not origin:
+    if request.method != "OPTIONS":
         return None
-    if "Access-Control-Request-Method" not in request.headers:
+    origin = request.headers.get("Origin", "")
+    if not origin or "Access-Control-Request-Method" not in request.headers:
         return None
     if not _choose_allowed(origin, find_origins()):
         return None

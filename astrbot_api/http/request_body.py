@@ -134,6 +134,8 @@ def read_body(request: Request, max_bytes: int, *, keep: bool = False) -> bytes:
     if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
         return b""
     request.max_content_length = max_bytes
+    if _has_arrived(environ, max_bytes):
+        return request.get_data(cache=keep)
     try:
         with reading(request, max_bytes):
             if keep or (request.content_length or 0) <= _PIECE_BYTES:
@@ -142,6 +144,24 @@ def read_body(request: Request, max_bytes: int, *, keep: bool = False) -> bytes:
     except RequestEntityTooLarge as error:
         message = f"the request body is larger than the limit of {max_bytes} bytes"
         raise ApiError("body_too_large", message) from error
+
+
+def _has_arrived(environ: dict[str, Any], max_bytes: int) -> bool:
+    """Return whether gunicorn has read a body together with its headers, as most small ones.
+
+    Nothing is waited for then, and nothing has to be limited.
+    """
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        return False
+    reader = getattr(environ.get("wsgi.input"), "reader", None)
+    buffer = getattr(getattr(reader, "unreader", None), "buf", None)
+    length = environ["CONTENT_LENGTH"]
+    return (
+        buffer is not None
+        and length.isascii()
+        and length.isdigit()
+        and int(length) <= min(max_bytes, buffer.getbuffer().nbytes)
+    )
 
 
 def _iter_pieces(request: Request) -> Iterator[bytes]:

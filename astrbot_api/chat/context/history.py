@@ -222,10 +222,14 @@ def fill_prompt(prompt: str, *, username: str, platform: str) -> str:
 
     ``{time}`` is the server's local time to the minute, with its offset.
     """
-    values = {
-        # A caller chooses the username: it must not add lines to the prompt.
-        "username": " ".join("".join(c if c.isprintable() else " " for c in username).split()),
-        "time": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z (%A)}",
-        "platform": platform,
+    values: dict[str, Callable[[], str]] = {
+        "username": lambda: _to_one_line(username),
+        "time": lambda: f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z (%A)}",
+        "platform": lambda: platform,
     }
-    return _PLACEHOLDER.sub(lambda found: values[found[1]], prompt)
+    return _PLACEHOLDER.sub(lambda found: values[found[1]](), prompt)
+
+
+def _to_one_line(name: str) -> str:
+    """Return a name, which a caller chooses, so that it adds no lines to the prompt."""
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())

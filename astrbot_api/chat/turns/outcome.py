@@ -16,7 +16,7 @@ from typing import Any
 import peewee
 
 from ... import events
-from ...db import approvals, checkpoints, keyuse, messages, runs
+from ...db import keyuse, messages, runs
 from ...db.attachments import find_attachments, link_attachments
 from ...db.keys import find_root
 from ...db.messages import MessageRow
@@ -278,8 +278,6 @@ class Outcomes:
             bot_message=message_id,
         ):  # fmt: skip
             raise RunLost  # undoes the message: another worker has stored what was said
-        checkpoints.remove_checkpoints(db, run.number)
-        approvals.remove_approvals(db, run.number)
         if run.answers_messenger and content:
             queue_reply(db, run.run_id, content, run.traceparent)
         if saved is not None and content is not None and run.kept:

@@ -21,6 +21,7 @@ from ...runlog.log import RunLog
 from ...runlog.signals.signals import STOP_RUNS, Signals
 from ...runtime.logs import set_log_fields
 from ...runtime.metrics import Metrics
+from ...runtime.threads import start_beside
 from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current_span
 from .answering import Answer, Means
 from .commands import asks_to_stop
@@ -137,7 +138,7 @@ class Runs:
             self._idle.clear()
         self._metrics.note_run(turn.run_id, "queued" if turn.ahead else "running")
         try:
-            threading.Thread(target=self._run, args=(turn,), name="run", daemon=True).start()
+            start_beside(self._run, turn, name="run")
         except RuntimeError as error:  # no thread to be had; a greenlet always is
             _write(turn, Answer(self._means, turn).end_unbegun("interrupted"))
             self._close(turn)
