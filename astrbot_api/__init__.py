@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .agent.cancel import Cancellation
     from .agent.custom_agent import Agent
-    from .agent.loop import ToolFinished, ToolStarted
     from .agent.progress import ToolProgress
     from .agent.provider import (
         Delta,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from .agent.schema import tool
+    from .agent.steps import ToolFinished, ToolStarted
     from .agent.tools import Tool, ToolAttachment, ToolContext
     from .app import create_app
     from .chat.turns.commands import AskModel, Command, CommandContext
@@ -85,10 +85,10 @@ _HOMES = {
     "ToolCallDelta": "agent.provider",
     "ToolContext": "agent.tools",
     "ToolError": "errors",
-    "ToolFinished": "agent.loop",
+    "ToolFinished": "agent.steps",
     "ToolProgress": "agent.progress",
     "ToolSpec": "agent.provider",
-    "ToolStarted": "agent.loop",
+    "ToolStarted": "agent.steps",
     "TurnContext": "plugins.context",
     "Usage": "agent.provider",
     "build_operations": "http.operations.routes",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, get_args
 
-from .loop import AgentEvent
 from .provider import ModelMessage, TextDelta
+from .steps import AgentEvent
 from .tools import ToolContext
 
 #: What an agent says: text, or what the clients shall see besides.

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from ..agent.cancel import Cancellation
-from ..agent.loop import AgentEvent, QueuePosition
+from ..agent.steps import AgentEvent, QueuePosition
 from ..config.upstream import UpstreamConfig
 from ..db.attachments import AttachmentRow
 from ..errors import AstrBotError, ProviderError, RunCancelled

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..agent.loop import AgentEvent, ToolFinished, ToolStarted
 from ..agent.provider import ReasoningDelta, TextDelta, Usage
+from ..agent.steps import AgentEvent, ToolFinished, ToolStarted
 from ..errors import ProviderError
 from ..messages import MEDIA_TYPES
 from ..providers.failures import describe_status

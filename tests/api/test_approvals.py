@@ -12,7 +12,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from astrbot_api import tool
-from astrbot_api.agent.loop import OUTCOME_UNKNOWN
+from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ToolCallDelta
 from astrbot_api.db import keys
 from astrbot_api.keys.rules import KeyRules, narrow_rules

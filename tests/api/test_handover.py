@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from astrbot_api import ToolContext
-from astrbot_api.agent.loop import OUTCOME_UNKNOWN
+from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.chat.turns import handover
 from astrbot_api.db.runs import BEFORE_CALLS, find_run
 from astrbot_api.testing.scripted_model import Step

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from astrbot_api import ToolContext, tool
-from astrbot_api.agent.loop import OUTCOME_UNKNOWN
+from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ReasoningDelta, ToolCallDelta, Usage
 from astrbot_api.chat.turns.reply import fold_events
 from astrbot_api.db import checkpoints

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from astrbot_api import AskModel, Command, CommandContext, Tool, ToolContext
-from astrbot_api.agent.loop import MAX_CALLS_PER_STEP
+from astrbot_api.agent.calling import MAX_CALLS_PER_STEP
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
 from astrbot_api.plugins.builtin import history
 from astrbot_api.testing import ScriptedModel

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from astrbot_api import Cancellation, Tool, ToolContext
-from astrbot_api.agent.loop import ToolFinished, run_agent
+from astrbot_api.agent.loop import run_agent
 from astrbot_api.agent.provider import (
     Delta,
     ModelMessage,
@@ -16,6 +16,7 @@ from astrbot_api.agent.provider import (
     ToolCallDelta,
     ToolSpec,
 )
+from astrbot_api.agent.steps import ToolFinished
 from astrbot_api.agent.tool_limits import ToolLimits
 from astrbot_api.agent.tools import Toolbox
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ... import events
-from ...agent.loop import Decision, Resumption
+from ...agent.steps import Decision, Resumption
 from ...db.approvals import ApprovalRow
 from ...events import Event
 from ..turns.checkpoints import StoredStep, list_calls

@@ -11,14 +11,9 @@ import peewee
 
 from ...agent.aside import CallTimedOut, TooManyAbandoned
 from ...agent.custom_agent import Agent, may_resume, run_own_agent
-from ...agent.loop import (
-    AgentEvent,
-    ApprovalNeeded,
-    Checkpoint,
-    ToolFinished,
-    run_agent,
-)
+from ...agent.loop import run_agent
 from ...agent.provider import MediaDelta, ModelOptions, Provider, TextDelta
+from ...agent.steps import AgentEvent, ApprovalNeeded, Checkpoint, ToolFinished
 from ...agent.tools import ToolContext
 from ...config.agents import ProviderConfig
 from ...config.settings import Settings

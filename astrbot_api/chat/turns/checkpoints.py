@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import peewee
 
-from ...agent.loop import Checkpoint
 from ...agent.provider import ModelMessage
+from ...agent.steps import Checkpoint
 from ...db import checkpoints, runs
 from ...db.checkpoints import CheckpointRow
 from ...db.store import Store

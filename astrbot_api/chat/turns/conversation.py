@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...agent.loop import Resumption
 from ...agent.provider import ModelMessage, ModelOptions, Provider
+from ...agent.steps import Resumption
 from ...config.settings import Settings
 from ...db import sessions
 from ...db.attachments import AttachmentRow, find_attachments

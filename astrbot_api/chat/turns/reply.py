@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 
 from ... import events
-from ...agent.loop import AgentEvent, QueuePosition, ToolFinished, ToolStarted
 from ...agent.progress import ToolProgress
 from ...agent.provider import Finished, ModelMessage, ReasoningDelta, Rewind, TextDelta, Usage
+from ...agent.steps import AgentEvent, QueuePosition, ToolFinished, ToolStarted
 from ...db.attachments import AttachmentRow
 from ...errors import ProviderError
 from ...events import Event

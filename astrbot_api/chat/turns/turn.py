@@ -9,8 +9,8 @@ from typing import Any
 
 from ... import events
 from ...agent.cancel import Cancellation
-from ...agent.loop import Resumption
 from ...agent.provider import ToolSpec
+from ...agent.steps import Resumption
 from ...config.agents import AgentConfig, ProviderConfig
 from ...db.attachments import AttachmentRow
 from ...db.idempotency import ClientKey

@@ -10,7 +10,7 @@ import orjson
 import peewee
 
 from ... import events
-from ...agent.loop import ApprovalNeeded
+from ...agent.steps import ApprovalNeeded
 from ...config.settings import Settings
 from ...db import approvals, runs
 from ...db.approvals import ApprovalRow

@@ -1,0 +1,210 @@
+"""The tool calls of one step: which are made, side by side, and what the model gets of them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from ..errors import ProviderError
+from .progress import ProgressReporter, ToolProgress
+from .provider import ModelMessage
+from .steps import (
+    ApprovalNeeded,
+    Decision,
+    PendingCall,
+    Resumption,
+    ToolFinished,
+    ToolStarted,
+)
+from .tools import Toolbox, ToolContext, parse_arguments
+
+#: Most tool calls of one step that are carried out; a model that has lost its
+#: way writes hundreds.
+MAX_CALLS_PER_STEP = 32
+
+#: Most bytes of a caller's call, as the text in its event: that must fit into one line.
+_MAX_CALLER_BYTES = 120_000
+
+#: What a model gets as the result of a call that was lost with its worker.
+OUTCOME_UNKNOWN = (
+    "error: the server broke off during this call, and it is not known whether it took effect. "
+    "It was not repeated. Find out before you call it again, or ask the user."
+)
+
+
+@dataclass(slots=True)
+class Call:
+    """A tool call that comes in pieces."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class StepCalls:
+    """The calls of one step.
+
+    :param results: By the ids of the calls.
+    :param shown: The ids of those that clients have been shown; None: the calls are new.
+    :param pending: The ids of those that a person must approve and that have not begun.
+    :param decisions: What was decided of them.
+    """
+
+    calls: list[Call]
+    results: Mapping[str, str] = field(default_factory=dict)
+    shown: Collection[str] | None = None
+    pending: Sequence[str] = ()
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+
+
+def carry_out(
+    step: StepCalls,
+    conversation: list[ModelMessage],
+    toolbox: Toolbox,
+    context: ToolContext,
+    show: Callable[[], list[dict[str, Any]]],
+) -> Generator[ToolStarted | ToolFinished | ToolProgress | ApprovalNeeded, None, bool]:
+    """Make the calls of one step that have no result; add all results to the conversation.
+
+    :returns: False: a person must decide first.
+    """
+    results = dict(step.results)
+    for call in step.calls:
+        if call.id not in (step.shown or ()):
+            yield ToolStarted(call.id, call.name, _shown_arguments(call.arguments), time.time())
+    for call_id, result in _list_known(step, toolbox):
+        results[call_id] = result
+        yield ToolFinished(call_id, result, time.time())
+    left = [call for call in step.calls if call.id not in results]
+    undecided = [one for one in left if one.id in step.pending and one.id not in step.decisions]
+    calls = [_apply(step.decisions.get(one.id), one) for one in left if one not in undecided]
+    for event in _run_calls(calls, toolbox, context):
+        if isinstance(event, ToolProgress):
+            yield event
+            continue
+        changed = step.decisions.get(event.id)
+        if changed is not None and changed.arguments:
+            event = replace(event, result=f"{_CHANGED}{changed.arguments}\n{event.result}")
+        results[event.id] = event.result
+        yield event
+    if undecided:
+        yield ApprovalNeeded(
+            [PendingCall(one.id, one.name, _shown_arguments(one.arguments)) for one in undecided]
+        )
+        return False
+    conversation.extend(
+        {"role": "tool", "tool_call_id": call.id, "content": results[call.id]}
+        for call in step.calls
+    )
+    shown = show()
+    if shown:
+        conversation.append({"role": "user", "content": shown})
+    return True
+
+
+def _list_known(step: StepCalls, toolbox: Toolbox) -> Iterator[tuple[str, str]]:
+    """Yield the results of calls that are not made: rejected ones, and those that were lost."""
+    for call in step.calls:
+        decision = step.decisions.get(call.id)
+        if call.id in step.results:
+            continue
+        if decision is not None:
+            if not decision.approved:
+                why = f": {decision.comment}" if decision.comment else ""
+                yield call.id, f"error: this call was rejected{why}. It was not made."
+        elif step.shown is None or call.id in step.pending or toolbox.may_repeat(call.name):
+            continue
+        else:
+            yield call.id, OUTCOME_UNKNOWN
+
+
+def _apply(decision: Decision | None, call: Call) -> Call:
+    """Return a call with the arguments that were approved."""
+    if decision is None or not decision.arguments:
+        return call
+    return replace(call, arguments=decision.arguments)
+
+
+#: Begins the result of a call whose arguments a person has changed.
+_CHANGED = "A person approved this call with other arguments: "
+
+
+def read_calls(message: ModelMessage) -> list[Call]:
+    """Return the calls of a stored answer."""
+    return [
+        Call(one["id"], one["function"]["name"], one["function"]["arguments"])
+        for one in message["tool_calls"]
+    ]
+
+
+def recall(toolbox: Toolbox, resume: Resumption) -> None:
+    """Have the toolbox count the calls that were made before."""
+    results = {
+        one["tool_call_id"]: one["content"] for one in resume.messages if one["role"] == "tool"
+    } | dict(resume.results)
+    for message in resume.messages:
+        calls = read_calls(message) if "tool_calls" in message else []
+        if calls:
+            toolbox.begin_step()
+        for call in calls:
+            if call.id in results:
+                toolbox.recall(call.name, call.arguments, results[call.id])
+
+
+def hand_over(call: Call) -> ToolStarted:
+    """Return a call as its caller is shown it.
+
+    :raises ProviderError: when its arguments are too long.
+    """
+    args = _shown_arguments(call.arguments)
+    size_bytes = len(orjson.dumps(orjson.dumps(args).decode()))
+    if size_bytes > _MAX_CALLER_BYTES:
+        raise ProviderError(f"The model called {call.name} with {size_bytes} bytes of arguments.")
+    return ToolStarted(call.id, call.name, args, time.time(), by_caller=True)
+
+
+def _run_calls(
+    calls: list[Call], toolbox: Toolbox, context: ToolContext
+) -> Iterator[ToolFinished | ToolProgress]:
+    """Run calls of one step side by side; yield progress and results as they come."""
+    calls, refused = calls[:MAX_CALLS_PER_STEP], calls[MAX_CALLS_PER_STEP:]
+    for call in refused:
+        result = f"error: only {MAX_CALLS_PER_STEP} calls of one step are carried out"
+        yield ToolFinished(call.id, result, time.time())
+    done: queue.SimpleQueue[ToolFinished | ToolProgress | BaseException] = queue.SimpleQueue()
+
+    def work(call: Call) -> None:
+        reporter = ProgressReporter(call.id, done.put)
+        own = replace(context, report_progress=reporter)
+        try:
+            result = toolbox.run(call.name, call.arguments, own, call.id)
+            outcome: ToolFinished | BaseException = ToolFinished(call.id, result, time.time())
+        except BaseException as error:
+            outcome = error
+        reporter.close()
+        done.put(outcome)
+
+    for call in calls:
+        threading.Thread(target=work, args=(call,), daemon=True).start()
+    left = len(calls)
+    while left:
+        outcome = done.get()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        left -= isinstance(outcome, ToolFinished)
+        yield outcome
+
+
+def _shown_arguments(text: str) -> Any:
+    """Return the arguments as clients see them: an object, or the raw text."""
+    try:
+        return parse_arguments(text)
+    except ValueError:
+        return text
