@@ -135,9 +135,7 @@ def _with_name(row: MessageRow) -> MessageRow:
 
 
 def _begin_with(sender_name: str, segments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    # A sender chooses the name: it must not look like another line.
-    name = " ".join("".join(c if c.isprintable() else " " for c in sender_name).split())[:64]
-    return [{"type": "plain", "text": f"{name}: "}, *segments]
+    return [{"type": "plain", "text": f"{_to_one_line(sender_name)[:64]}: "}, *segments]
 
 
 def _least_cost(turns: Sequence[PastTurn]) -> int:
@@ -231,5 +229,5 @@ def fill_prompt(prompt: str, *, username: str, platform: str) -> str:
 
 
 def _to_one_line(name: str) -> str:
-    """Return a name, which a caller chooses, so that it adds no lines to the prompt."""
+    """Return a name, which its bearer chooses, so that it adds no line to what the model reads."""
     return " ".join("".join(c if c.isprintable() else " " for c in name).split())

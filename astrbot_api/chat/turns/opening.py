@@ -107,7 +107,8 @@ class TurnOpener:
             request = replace(request, segments=again.segments)
             checkpoint = again.user.llm_checkpoint_id or checkpoint
         segments, sent = find_media(db, request.segments, stored=again is not None)
-        request = replace(request, segments=segments)
+        if segments is not request.segments:
+            request = replace(request, segments=segments)
         config = chosen or self._config_of(session)
         provider = choose_provider(config, request)
         if self._own_agent or config.upstream is not None:

@@ -93,7 +93,9 @@ def send_chat_message(body: dict[str, Any]) -> Response:
     check_username(body["username"])
     state = get_state()
     turn = read_turn_request(body, state.settings, get_caller())
-    turn = replace(turn, client_key=read_client_key("chat", body))
+    client_key = read_client_key("chat", body)
+    if client_key is not None:
+        turn = replace(turn, client_key=client_key)
     watch = state.chat.service.open(turn, find_abort(request))
     if body["response_mode"] == BLOCKING:
         return answer_blocking(watch)
