@@ -94,6 +94,8 @@ class Server:
         self.data_dir = data_dir
         self.log_path = data_dir / "server.log"
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        # As gunicorn does, but for connections that are made before it is up, too.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         conf = ROOT / "astrbot_api" / "server" / "gunicorn_conf.py"
