@@ -45,6 +45,7 @@ _PAGES = {
     "console": ("Console", "chat"),
     "keys": ("API keys", "key"),
     "sessions": ("Sessions", "list"),
+    "approvals": ("Approvals", "hand"),
     "bots": ("Bots", "bot"),
     "audit": ("Audit", "audit"),
 }

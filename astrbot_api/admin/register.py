@@ -11,6 +11,7 @@ from ..http.request_hooks import add_request_hooks
 
 def register_admin(app: Flask, settings: Settings) -> None:
     """Add the owner's routes, as far as ``owner_access`` has them."""
+    from .approvals import blp as approvals
     from .bots import blp as bots
     from .dashboard import add_dashboard_paths
     from .data import blp as data
@@ -31,7 +32,7 @@ def register_admin(app: Flask, settings: Settings) -> None:
     parent.register_blueprint(login, url_prefix=f"/api/v1{login.url_prefix}", name="newer_auth")
     parent.register_blueprint(newer_keys, url_prefix=f"/api/v1{newer_keys.url_prefix}")
     if settings.owner_access == "pages":
-        for blueprint in (pages, data, sessions, bots):
+        for blueprint in (pages, data, sessions, approvals, bots):
             parent.register_blueprint(blueprint)
     app.register_blueprint(parent, url_prefix=settings.url_prefix or None)
     add_dashboard_paths(app, settings)

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import peewee
 
 from ..runtime.clock import now_us
-from .models import Run, RunApproval
-from .prepared import Prepared, equals
+from .models import ApiKey, ChatSession, Run, RunApproval
+from .prepared import Prepared, equals, param
+
+#: How much of a call's arguments a list has, in characters.
+LISTED_ARGS_CHARS = 2000
 
 #: Every turn's end pays for it.
 _REMOVE = Prepared(RunApproval.delete().where(equals(RunApproval.run)))
@@ -35,6 +38,83 @@ class ApprovalRow:
     comment: str | None
     begun: int
     expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCall:
+    """A call that waits for a person, with the turn that it is of.
+
+    :param args: The first :data:`LISTED_ARGS_CHARS` of its JSON; ``cut``: there is more.
+    :param key_name: Of the key that began the turn; None: no key did, or it is gone.
+    :param config_id: That of the session; None: the default one.
+    """
+
+    approval_id: str
+    run_id: str
+    tool: str
+    args: str
+    created_at: int
+    expires_at: int
+    session_id: str
+    display_name: str | None
+    platform_id: str
+    creator: str
+    config_id: str | None
+    key_id: str | None
+    key_name: str | None
+
+    @property
+    def cut(self) -> bool:
+        return len(self.args) > LISTED_ARGS_CHARS
+
+
+#: Nobody counts what waits: a page costs the same with ten calls and with ten thousand.
+_LIST_PENDING = Prepared(
+    RunApproval.select(
+        RunApproval.approval_id, Run.run_id, RunApproval.tool,
+        peewee.fn.SUBSTR(RunApproval.args, 1, LISTED_ARGS_CHARS + 1),
+        RunApproval.created_at, RunApproval.expires_at,
+        ChatSession.session_id, ChatSession.display_name, ChatSession.platform_id,
+        ChatSession.creator, ChatSession.config_id, Run.key_id, ApiKey.name,
+    )
+    .join(Run, on=(Run.id == RunApproval.run))
+    .join(ChatSession, on=(ChatSession.id == Run.session))
+    .join(ApiKey, peewee.JOIN.LEFT_OUTER, on=(ApiKey.key_id == Run.key_id))
+    .where(RunApproval.status == "pending")
+    .where(RunApproval.expires_at >= param("since"))
+    .where((RunApproval.expires_at > param("since")) | (RunApproval.approval_id > param("after")))
+    .order_by(RunApproval.expires_at, RunApproval.approval_id)
+    .limit(param("limit"))
+)  # fmt: skip
+
+_LIST_EXPIRED = Prepared(
+    RunApproval.select(RunApproval.run)
+    .where(RunApproval.status == "pending")
+    .where(RunApproval.expires_at < param("now"))
+    .order_by(RunApproval.expires_at)
+    .limit(param("limit"))
+)
+
+
+def list_pending(
+    db: peewee.Database, *, after: tuple[int, str] | None = None, limit: int
+) -> list[PendingCall]:
+    """Return a page of the calls of all turns that wait now, those first whose time ends first.
+
+    :param after: ``expires_at`` and ``approval_id`` of the last call of the page before.
+    """
+    since, approval_id = max((now_us(), ""), after or (0, ""))
+    rows = _LIST_PENDING.execute(db, since=since, after=approval_id, limit=limit)
+    return [PendingCall(*row) for row in rows]
+
+
+def find_call(db: peewee.Database, approval_id: str) -> tuple[str, str] | None:
+    """Return the id of the run that asks, and the call's arguments as JSON; None: it is gone."""
+    query = RunApproval.select(Run.run_id, RunApproval.args).join(
+        Run, on=(Run.id == RunApproval.run)
+    )
+    found = query.where(RunApproval.approval_id == approval_id).tuples().execute(db)
+    return next(iter(found), None)
 
 
 def add_approval(
@@ -111,13 +191,9 @@ def begin_approved(db: peewee.Database, run: int) -> None:
 
 def list_expired(db: peewee.Database, limit: int) -> Sequence[int]:
     """Return the numbers of runs that wait for a decision whose time is over."""
-    query = (
-        RunApproval.select(RunApproval.run)
-        .distinct()
-        .where((RunApproval.status == "pending") & (RunApproval.expires_at < now_us()))
-        .limit(limit)
-    )
-    return [run for (run,) in query.tuples().execute(db)]
+    # A DISTINCT would have SQLite read all that waits, in the order of its runs.
+    rows = _LIST_EXPIRED.execute(db, now=now_us(), limit=limit)
+    return list(dict.fromkeys(run for (run,) in rows))
 
 
 def remove_approvals(db: peewee.Database, run: int) -> None:

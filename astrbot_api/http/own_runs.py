@@ -121,12 +121,20 @@ def find_run_to_decide(run_id: str, username: str | None) -> RunRow:
         run = runs.find_run(db, run_id[:_MAX_ID_CHARS])
     if run is None:
         raise ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
-    if run.creator != get_bound_username() and not state.settings.owner_approves:
+    check_owner_decides(run.creator, get_bound_username() or "")
+    return run
+
+
+def check_owner_decides(creator: str, owner: str) -> None:
+    """Refuse the owner a decision in a turn of another user, unless the setting allows it.
+
+    :raises ApiError: ``key_restricted``.
+    """
+    if creator != owner and not get_state().settings.owner_approves:
         raise ApiError(
             "key_restricted",
             "the owner may decide for other users only with ASTRBOT_OWNER_APPROVES=1",
         )
-    return run
 
 
 def decide_as_caller(run: RunRow, approval_id: str, body: Mapping[str, Any]) -> Decided:

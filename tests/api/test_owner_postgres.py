@@ -49,7 +49,7 @@ def test_owner_manages_keys_and_reads_the_pages_data(owned: Api) -> None:
     assert owned.post_chat(child, username="alice", message="hi").status_code == 200
     owned.state.keys.usage.flush()
     owned.state.keys.usage.flush()
-    for path in ("overview", "keys", "audit", "sessions?q=ali", "bots"):
+    for path in ("overview", "keys", "audit", "sessions?q=ali", "approvals", "bots"):
         answer = client.get(f"/admin/data/{path}", headers=headers)
         assert answer.status_code == 200, path
         assert answer.json["data"], path

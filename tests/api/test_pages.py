@@ -19,7 +19,7 @@ from astrbot_api.translations import OWNER_PAGES, load_catalogue
 from .conftest import Api
 
 PASSWORD = "a long enough password"
-PAGES = ("", "console", "keys", "sessions", "bots", "audit")
+PAGES = ("", "console", "keys", "sessions", "approvals", "bots", "audit")
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,15 @@ def test_pages_can_be_switched_off(make_api: Callable[..., Api]) -> None:
 
 
 def test_data_needs_the_login(owned: Api) -> None:
-    for path in ("overview", "keys", "configs", "audit", "sessions", "file?attachment_id=x"):
+    for path in (
+        "overview",
+        "keys",
+        "configs",
+        "audit",
+        "sessions",
+        "approvals",
+        "file?attachment_id=x",
+    ):
         assert owned.client.get(f"/admin/data/{path}").status_code == 401, path
 
 

@@ -6,6 +6,7 @@ Needs Debian's ``chromium`` (``.ci/install-tools``), ``playwright`` and
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ PNG = bytes.fromhex(
     "0000000d4944415478da6364f8cf500f00038601805a347d6b0000000049454e44ae426082"
 )
 AXE = Path(axe.__file__).parent / "axe.min.js"
-PAGES = ("", "console", "keys", "sessions", "bots", "audit")
+PAGES = ("", "console", "keys", "sessions", "approvals", "bots", "audit")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,8 @@ def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
         '[[bot]]\nid = "tg"\ntype = "telegram"\nenabled = false\n', encoding="utf-8"
     )
     app = "tests.contract.app:create_contract_app()"
-    with Server(module_dir, app=app, ASTRBOT_ADMIN_PASSWORD=PASSWORD) as started:
+    settings = {"ASTRBOT_ADMIN_PASSWORD": PASSWORD, "ASTRBOT_OWNER_APPROVES": "1"}
+    with Server(module_dir, app=app, **settings) as started:
         yield started
 
 
@@ -69,6 +71,7 @@ class Owner:
     def __init__(self, page: Any, url: str, language: str) -> None:
         self.page = page
         self.url = url
+        self.language = language
         self.text = make_gettext(language)
         self.complaints: list[str] = []
         page.on("console", self._note)
@@ -108,6 +111,12 @@ class Owner:
     def last(self) -> Any:
         """Return the last message of the console."""
         return self.page.locator("#thread .msg").last
+
+    def take_picture(self, name: str) -> None:
+        """Keep a picture where ASTRBOT_PICTURES names a folder, for people to look at."""
+        folder = os.environ.get("ASTRBOT_PICTURES")
+        if folder:
+            self.page.screenshot(path=f"{folder}/{name}-{self.language}.png", full_page=True)
 
     def serious_faults(self) -> list[str]:
         """Return what axe finds, by rule and element."""
@@ -307,6 +316,43 @@ def test_a_call_that_needs_approval_is_decided_in_the_console(owner: Owner, serv
     page.click("#stop")
     owner.wait_answered()
     assert page.locator("#thread .note.warn").count() == 0
+    assert owner.complaints == []
+
+
+def test_what_waits_in_other_sessions_is_decided_on_a_page(owner: Owner, server: Server) -> None:
+    page = owner.page
+    made, _ = create_key(server, "chat")
+    asked = []
+    for number in range(2):
+        expression = f"<b>{number}</b>+{'1+' * 1500}1" if number else "2+2"
+        message = f'TOOL=calculate TOOLARGS={{"expression":"{expression}"}}'
+        body = {"message": message, "username": "carol", "session_id": f"{owner.language} {number}",
+                "config_id": "careful", "response_mode": "blocking"}  # fmt: skip
+        answer = server.request("POST", "/api/v1/chat", made["api_key"], json=body)
+        assert answer.status == 202, answer.data
+        asked.append(answer.json()["data"]["run_id"])
+    owner.log_in()
+    owner.go("approvals")
+    cards = page.locator("#approvals article")
+    first, second = cards.nth(0), cards.nth(1)
+    assert cards.count() == 2
+    assert "carol" in first.inner_text()
+    assert "careful" in first.inner_text()
+    assert second.locator("pre b").count() == 0
+    assert second.locator("pre").inner_text().endswith("…")
+    second.get_by_role("button", name=owner.text("Show all arguments")).click()
+    page.wait_for_function("() => document.querySelectorAll('pre')[1].innerText.length > 3000")
+    assert owner.serious_faults() == []
+    owner.take_picture("approvals")
+    second.get_by_role("textbox").fill("too long a sum")
+    second.get_by_role("button", name=owner.text("Reject")).click()
+    cards.nth(1).wait_for(state="detached")
+    first.get_by_role("button", name=owner.text("Approve")).click()
+    page.get_by_text(owner.text("Nothing waits")).wait_for()
+    for run_id, words in zip(asked, ("tool said: 4", "too long a sum"), strict=True):
+        path = f"/api/v1/chat/runs/{run_id}"
+        stream = server.request("GET", f"{path}/stream?username=carol", made["api_key"])
+        assert words in stream.data.decode()
     assert owner.complaints == []
 
 

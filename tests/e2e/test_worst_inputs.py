@@ -56,6 +56,7 @@ ROUTES = {
         for method in ("POST", "PUT", "PATCH", "DELETE")
         for rest in ("", "/", "/<path:rest>")
     },
+    ("POST", "/admin/data/approvals"): SMALL,
     ("POST", "/admin/data/bots/test"): SMALL,
     ("POST", "/admin/data/console-key"): SMALL,
     ("DELETE", "/admin/data/sessions"): NOTHING,

@@ -1,0 +1,125 @@
+"""``/admin/data/approvals``: the tool calls of all turns that wait for a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+
+from ..chat.resuming.deciding import Verdict
+from ..db import approvals, runs
+from ..db.approvals import LISTED_ARGS_CHARS, PendingCall
+from ..errors import ApiError
+from ..http.blueprint import read_json_object
+from ..http.envelope import ok
+from ..http.own_runs import MAX_COMMENT_CHARS, check_owner_decides
+from ..http.state import get_state
+from ..runtime.clock import to_iso
+from .access import AdminBlueprint, get_address, get_owner
+
+blp = AdminBlueprint("approvals", __name__, url_prefix="/admin/data/approvals")
+
+_PAGE = 30
+
+#: Longest id that is looked up.
+_MAX_ID_CHARS = 255
+
+#: Highest time of a page's end that both databases compare, in microseconds.
+_MAX_TIME_US = 2**63 - 1
+
+
+@blp.route("", methods=["GET"])
+def list_approvals() -> Response:
+    """Return a page of the calls that wait, those first whose time ends first.
+
+    ``after`` is ``next`` of the page before; ``may_decide``: whether the owner may decide for
+    every user, and not for itself alone.
+    """
+    state = get_state()
+    after = _read_cursor(request.args.get("after", ""))
+    with state.db.read() as db:
+        calls = approvals.list_pending(db, after=after, limit=_PAGE)
+    last = calls[-1] if len(calls) == _PAGE else None
+    return ok(
+        {
+            "calls": [_describe(call) for call in calls],
+            "next": f"{last.expires_at}.{last.approval_id}" if last else None,
+            "may_decide": state.settings.owner_approves,
+        }
+    )
+
+
+@blp.route("/arguments", methods=["GET"])
+def get_arguments() -> Response:
+    """Return the whole arguments of a call, as JSON text."""
+    _, args = _find(request.args.get("id", ""))
+    return ok({"arguments": args})
+
+
+@blp.route("", methods=["POST"])
+def decide_approval() -> Response:
+    """Approve or reject a call; with the last one of its turn the turn goes on."""
+    body = read_json_object(request)
+    approval_id, comment = body.get("id"), body.get("comment", "")
+    if not isinstance(approval_id, str):
+        raise ApiError("missing_field", "Missing key: id")
+    if body.get("decision") not in ("approve", "reject"):
+        raise ApiError("invalid_request", "decision must be approve or reject")
+    if not isinstance(comment, str) or len(comment) > MAX_COMMENT_CHARS:
+        raise ApiError(
+            "invalid_request", f"comment must be a text of {MAX_COMMENT_CHARS} characters at most"
+        )
+    run_id, _ = _find(approval_id)
+    state = get_state()
+    with state.db.read() as db:
+        run = runs.find_run(db, run_id)
+    if run is None:
+        raise _not_found(approval_id)
+    check_owner_decides(run.creator, get_owner())
+    verdict = Verdict(
+        body["decision"] == "approve", comment=comment.strip(), actor=get_owner(),
+        address=get_address(),
+    )  # fmt: skip
+    return ok({"pending": state.chat.decisions.decide(run, approval_id, verdict).left})
+
+
+def _find(approval_id: str) -> tuple[str, str]:
+    with get_state().db.read() as db:
+        found = approvals.find_call(db, approval_id[:_MAX_ID_CHARS])
+    if found is None:
+        raise _not_found(approval_id)
+    return found
+
+
+def _not_found(approval_id: str) -> ApiError:
+    return ApiError("approval_not_found", f"approval not found: {approval_id[:100]}")
+
+
+def _read_cursor(text: str) -> tuple[int, str] | None:
+    """Return where a page ends; None: there is none before."""
+    if not text:
+        return None
+    expires_at, _, approval_id = text[:_MAX_ID_CHARS].partition(".")
+    if not (expires_at.isascii() and expires_at.isdigit() and int(expires_at) <= _MAX_TIME_US):
+        raise ApiError("invalid_request", "after must be next of the page before")
+    return int(expires_at), approval_id
+
+
+def _describe(call: PendingCall) -> dict[str, Any]:
+    return {
+        "id": call.approval_id,
+        "run_id": call.run_id,
+        "tool": call.tool,
+        "arguments": call.args[:LISTED_ARGS_CHARS],
+        "cut": call.cut,
+        "asked_at": to_iso(call.created_at),
+        "expires_at": to_iso(call.expires_at),
+        "session_id": call.session_id,
+        "display_name": call.display_name,
+        "platform_id": call.platform_id,
+        "username": call.creator,
+        "config_id": call.config_id,
+        "key_id": call.key_id,
+        "key_name": call.key_name,
+        "own": call.creator == get_owner(),
+    }
