@@ -182,6 +182,8 @@ class InMessage:
         Always true between two. Only addressed messages are answered.
     :param quoted: Text of the message that this one answers.
     :param platform_message_id: What a reply names as ``Target.reply_to``.
+    :param more: What the platform must still be asked for, in the adapter's own words, for
+        :meth:`Adapter.complete`. It is stored until then, so it is no secret. Empty: nothing.
     """
 
     event_id: str
@@ -194,6 +196,7 @@ class InMessage:
     addressed: bool = True
     quoted: str | None = None
     platform_message_id: str | None = None
+    more: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,15 @@ class Adapter(Protocol):
             Check this first, in constant time, before the body is parsed.
         """
 
+    def complete(self, message: InMessage) -> InMessage:
+        """Return a message with what its request did not hold: what it quotes or forwards.
+
+        Called for messages with ``more``, as late as :meth:`open_file`. Bounded in time, calls
+        and size: a sender chooses what is quoted.
+
+        :raises PlatformError: the message is then answered as it is.
+        """
+
     def open_file(self, source: str) -> BlobReader:
         """Open a file of a message that came in.
 
@@ -281,6 +293,10 @@ class BaseAdapter:
     def receive(self, request: InboundRequest) -> Reception:
         """Answer 405: nothing comes in by HTTP."""
         return Reception(status=405)
+
+    def complete(self, message: InMessage) -> InMessage:
+        """Return the message: its request held all of it."""
+        return message
 
     def open_file(self, source: str) -> BlobReader:
         """Refuse: no message has a file."""

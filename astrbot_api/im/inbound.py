@@ -92,7 +92,7 @@ class Inbound:
             confirmed.
         :raises ApiError: when the message is not stored, and should be redelivered.
         """
-        if not message.addressed or not (message.text.strip() or message.files):
+        if not message.addressed or not (_says_something(message) or message.more):
             return
         if not _is_allowed(bot, message):
             log.info(
@@ -103,9 +103,14 @@ class Inbound:
         with self._store.read() as db:
             if inbound.is_known(db, bot.id, message.event_id):
                 return
-        if not in_place and any(file.data is None for file in message.files):
+        waits = message.more or any(file.data is None for file in message.files)
+        if waits and not in_place:
             self.pending.add(bot.id, message)
             return
+        if message.more:
+            message = _complete(adapter, message)
+            if not _says_something(message):
+                return
         files = [self._fetch(adapter, file) for file in message.files[:_MAX_FILES]]
         self._begin(bot, adapter, message, files)
 
@@ -208,6 +213,19 @@ def _read(adapter: Adapter, bot_id: str, request: InboundRequest) -> Reception:
         log.warning("the hook of the bot %s cannot read a request: %r", bot_id, error)
         message = "The request is not what this messenger sends"
         raise ApiError("invalid_request", message) from error
+
+
+def _says_something(message: InMessage) -> bool:
+    return bool(message.text.strip() or message.files)
+
+
+def _complete(adapter: Adapter, message: InMessage) -> InMessage:
+    """Have the adapter fetch what a message quotes; without it where that fails."""
+    try:
+        return adapter.complete(message)
+    except (AstrBotError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        log.warning("what a message quotes could not be fetched: %r", error)
+        return message
 
 
 def _is_allowed(bot: Bot, message: InMessage) -> bool:

@@ -44,6 +44,12 @@ class FakeOneBot(FakePlatform):
         self.self_id = 10001000
         #: Name -> bytes that ``get_file``, ``get_image`` and ``get_record`` give.
         self.files: dict[str, bytes] = {}
+        #: Message id -> message, as ``get_msg`` gives it: see :meth:`add_message`.
+        self.stored: dict[int, dict[str, Any]] = {}
+        #: Id -> messages of a bundle that ``get_forward_msg`` gives.
+        self.bundles: dict[str, list[dict[str, Any]]] = {}
+        #: Users who are no friends -> the group by which they write to the bot.
+        self.strangers: dict[int, int] = {}
 
     def make_event(
         self, message: Any, *, user_id: int = 12345678, group_id: int | None = None, **event: Any
@@ -69,6 +75,14 @@ class FakeOneBot(FakePlatform):
         if group_id is not None:
             made |= {"group_id": group_id, "anonymous": None}
         return made | event
+
+    def add_message(self, message: Any, *, group_id: int | None = None, **more: Any) -> str:
+        """Store a message that can be quoted, and return its id."""
+        event = self.make_event(message, group_id=group_id, **more)
+        names = ("time", "message_type", "message_id", "user_id", "sender", "message", "group_id")
+        found = {name: event[name] for name in names if name in event}
+        self.stored[event["message_id"]] = found | {"real_id": event["message_id"]}
+        return str(event["message_id"])
 
     def make_request(
         self, event: dict[str, Any], secret: str | None = None
@@ -109,6 +123,11 @@ class FakeOneBot(FakePlatform):
                 return _failed(1200, "file not found")
             found = {"file": fields["file"], "base64": base64.b64encode(content).decode()}
             return FakeAnswer.of_json({"status": "ok", "retcode": 0, "data": found})
+        if action == "get_msg":
+            return _give(self.stored.get(int(fields["message_id"])), "消息不存在")
+        if action == "get_forward_msg":
+            messages = self.bundles.get(str(fields.get("message_id") or fields.get("id")))
+            return _give(messages and {"messages": messages}, "找不到相关的聊天记录")
         return FakeAnswer(404, b"")
 
     def _find_fault(self, action: str, fields: dict[str, Any]) -> str:
@@ -118,6 +137,10 @@ class FakeOneBot(FakePlatform):
             return "BAD_PARAM"
         if not self.knows(target):
             return "群聊不存在"
+        if action == "send_private_msg":
+            group = self.strangers.get(target)
+            if group is not None and fields.get("group_id") != group:
+                return "请先添加对方为好友"
         if action.startswith("upload"):
             if not fields.get("name"):
                 return "BAD_PARAM"
@@ -146,6 +169,12 @@ def _decode(file: Any) -> bytes | None:
         return base64.b64decode(file.removeprefix("base64://"), validate=True)
     except binascii.Error:
         return None
+
+
+def _give(data: Any, words: str) -> FakeAnswer:
+    if not data:
+        return _failed(1200, words)
+    return FakeAnswer.of_json({"status": "ok", "retcode": 0, "data": data})
 
 
 def _failed(retcode: int, words: str) -> FakeAnswer:

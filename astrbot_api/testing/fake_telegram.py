@@ -62,6 +62,16 @@ class FakeTelegram(FakePlatform):
         self.webhook: dict[str, Any] = {}
         #: Old group id -> id of the supergroup that it has become.
         self.migrated: dict[str, int] = {}
+        #: Topics that do not exist any more -> what a message into them is answered.
+        self.gone_topics: dict[int, str] = {}
+        #: Messages that cannot be answered, even with ``allow_sending_without_reply``.
+        self.gone_messages: set[int] = set()
+        #: Longest text, in UTF-16 code units.
+        self.max_text_units = MAX_TEXT_UNITS
+        #: Description with which texts with entities are refused; empty: they are checked.
+        self.entities_refusal = ""
+        #: Folder in which a server that runs with ``--local`` says to keep files.
+        self.local_folder = ""
         self._updates: list[dict[str, Any]] = []
         self._update_ids = itertools.count(10_000)
         self._files: dict[str, tuple[str, bytes]] = {}
@@ -193,9 +203,12 @@ class FakeTelegram(FakePlatform):
         text = fields.get("text", "")
         if not text.strip():
             raise Refusal(400, "Bad Request: message text is empty")
-        if _units(text) > MAX_TEXT_UNITS:
+        if _units(text) > self.max_text_units:
             raise Refusal(400, "Bad Request: message is too long")
-        _check_entities(text, _as_json(fields.get("entities")) or [])
+        entities = _as_json(fields.get("entities")) or []
+        if entities and self.entities_refusal:
+            raise Refusal(400, self.entities_refusal)
+        _check_entities(text, entities)
         keyboard = (fields.get("reply_markup") or {}).get("inline_keyboard") or []
         if any(len(one["callback_data"].encode()) > 64 for row in keyboard for one in row):
             raise Refusal(400, "Bad Request: BUTTON_DATA_INVALID")
@@ -234,6 +247,12 @@ class FakeTelegram(FakePlatform):
             )  # fmt: skip
         if not self.knows(chat):
             raise Refusal(400, "Bad Request: chat not found")
+        topic = self.gone_topics.get(int(fields.get("message_thread_id") or 0))
+        if topic:
+            raise Refusal(400, topic)
+        answered = _as_json(fields.get("reply_parameters")) or {}
+        if answered.get("message_id") in self.gone_messages:
+            raise Refusal(400, "Bad Request: message to be replied not found")
 
     def _get_updates(self, fields: dict[str, Any]) -> list[dict[str, Any]]:
         if self.webhook:
@@ -255,6 +274,8 @@ class FakeTelegram(FakePlatform):
         path, data = self._files[file_id]
         if len(data) > _MAX_DOWNLOAD_BYTES:
             raise Refusal(400, "Bad Request: file is too big")
+        if self.local_folder:
+            path = f"{self.local_folder}/{self.token}/{path}"
         return {"file_id": file_id, "file_size": len(data), "file_path": path}
 
     def _download(self, path: str) -> FakeAnswer:

@@ -22,7 +22,7 @@ from .. import samples
 from ..im_platforms import PNG
 from ..waiting import wait_for
 from .conftest import Api
-from .messengers import MESSENGERS, HookRequest, Messenger, Telegram, Webhook
+from .messengers import MESSENGERS, HookRequest, Messenger, OneBot, Telegram, Webhook
 from .uploading import upload
 
 SETTINGS = {"ASTRBOT_IM_RETRY_S": 0.05, "ASTRBOT_IM_WAIT_S": 10}
@@ -303,6 +303,42 @@ def test_a_photo_that_lies_on_its_side_reaches_the_model_upright(
     assert head == "data:image/jpeg;base64"
     with Image.open(io.BytesIO(base64.b64decode(body))) as picture:
         assert picture.size == (120, 200)
+
+
+def test_what_a_message_of_qq_quotes_and_forwards_reaches_the_model(tmp_path: Path) -> None:
+    def look(messages: list[ModelMessage]) -> Iterator[Delta]:
+        seen.append(str(messages[-1]["content"]))
+        yield TextDelta("Read.")
+
+    seen: list[str] = []
+    messenger = OneBot()
+    qq = messenger.qq
+    with qq:
+        (tmp_path / "bots.toml").write_text(messenger.table())
+        app = make_app(look, data_dir=tmp_path, im_retry_s=0.05)
+        bot = Bot(app.app, app.model, app.key)
+        bot.messenger = messenger
+        qq.bundles["b1"] = [{"sender": {"nickname": "Ann"}, "message": "the gate is blue"}]
+        quoted = qq.add_message("the key is under the mat")
+        bot.hook(qq.make_request(qq.make_event("[CQ:forward,id=b1]", user_id=42)))
+        bot.texts(1)
+        bot.hook(qq.make_request(qq.make_event(f"[CQ:reply,id={quoted}]Where?", user_id=42)))
+        bot.texts(2)
+        bot.close()
+    assert "Ann: the gate is blue" in seen[0]
+    assert "under the mat" in seen[1]
+    assert "Where?" in seen[1]
+
+
+def test_a_message_that_is_pushed_into_a_topic_that_is_gone_arrives(tmp_path: Path) -> None:
+    messenger = Telegram()
+    messenger.telegram.gone_topics[9] = "Bad Request: message thread not found"
+    with messenger.fake:
+        bot = open_bot(tmp_path, messenger)
+        answer = bot.push({"type": "plain", "text": "report"}, to="-1007#9")
+        assert answer.status_code == 200
+        assert bot.texts(1) == ["report"]
+        bot.close()
 
 
 @pytest.fixture(params=MESSENGERS, ids=lambda one: one.type)

@@ -16,11 +16,12 @@ import orjson
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
 from ...runtime.bounded_json import load_json
-from ..adapter import BadSignature, InboundRequest, OutFile, Reception, Target
+from ..adapter import BadSignature, InboundRequest, InMessage, OutFile, Reception, Target
 from ..markdown import read_markdown
 from ..piecewise import PiecewiseAdapter, check_size
 from .api import OneBotApi, file_reference
 from .inbound import EventReader
+from .references import fetch_references
 from .segments import write_segments
 
 #: QQ refuses or folds longer ones; it gives no exact number.
@@ -29,7 +30,8 @@ _MAX_TEXT_UNITS = 3000
 #: What has a segment of its own.
 _SEGMENTS = {"image": "image", "record": "record", "video": "video"}
 
-_ID = re.compile(r"[1-9]\d{0,19}", re.ASCII)
+#: A user or a group; a user with a group is a temporary session.
+_ID = re.compile(r"([1-9]\d{0,19})(?:#([1-9]\d{0,19}))?", re.ASCII)
 
 
 class OneBotAdapter(PiecewiseAdapter):
@@ -99,6 +101,10 @@ class OneBotAdapter(PiecewiseAdapter):
         """
         return str((self._api.call("get_login_info", {}) or {}).get("nickname", ""))
 
+    def complete(self, message: InMessage) -> InMessage:
+        """Fetch the quoted message and the forwarded ones."""
+        return fetch_references(self._api, message)
+
     def open_file(self, source: str) -> BlobReader:
         """Open a file of a message: at QQ's address, or through the implementation.
 
@@ -138,13 +144,19 @@ class _Chat:
     """Where a message goes."""
 
     def __init__(self, target: Target) -> None:
-        if not _ID.fullmatch(target.session_id):
-            raise PlatformError("The session must be a number of QQ: a user's or a group's.")
+        found = _ID.fullmatch(target.session_id)
         if target.message_type == "OtherMessage":
             raise PlatformError("OneBot sends FriendMessage and GroupMessage only.")
         self.kind = "group" if target.message_type == "GroupMessage" else "private"
+        if found is None or (self.kind == "group" and found[2]):
+            raise PlatformError(
+                "The session must be a number of QQ: a user's or a group's; USER#GROUP is a "
+                "temporary session."
+            )
         name = "group_id" if self.kind == "group" else "user_id"
-        self.where = {name: int(target.session_id)}
+        self.where = {name: int(found[1])}
+        if found[2]:
+            self.where["group_id"] = int(found[2])
         #: Only the first message is a reply.
         self.reply: list[dict[str, Any]] = []
         if target.reply_to:

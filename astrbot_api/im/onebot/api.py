@@ -32,7 +32,14 @@ class OneBotApi:
         self._access_token = access_token
         self._timeout_s = timeout_s
 
-    def call(self, action: str, parameters: Mapping[str, Any], file: OutFile | None = None) -> Any:
+    def call(
+        self,
+        action: str,
+        parameters: Mapping[str, Any],
+        file: OutFile | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Any:
         """Call an action and return its ``data``.
 
         :param parameters: :func:`file_reference` stands in it for the file.
@@ -50,7 +57,7 @@ class OneBotApi:
             pieces = _iter_body(before, file, after)
         answer = self._http.request(
             "POST", f"{self._base_url}/{action}", headers=headers, body=pieces,
-            timeout_s=self._timeout_s,
+            timeout_s=min(timeout_s or self._timeout_s, self._timeout_s),
         )  # fmt: skip
         return self._read(action, answer)
 

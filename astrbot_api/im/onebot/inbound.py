@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
-from ..adapter import FileType, InFile, InMessage
-from .segments import read_segments
+from ..adapter import InMessage
+from .references import find_references
+from .segments import list_files, read_segments, write_text
 
 log = logging.getLogger(__name__)
-
-#: Type of segment -> type of the file, and its name where it has none.
-_FILES: dict[str, tuple[FileType, str]] = {
-    "image": ("image", "image.jpg"),
-    "record": ("record", "record.amr"),
-    "video": ("video", "video.mp4"),
-    "file": ("file", "file"),
-}
 
 
 class EventReader:
@@ -42,40 +32,36 @@ class EventReader:
         group = {"group": True, "private": False}[event["message_type"]]
         segments = read_segments(event["message"])
         called = any(one["type"] == "at" and one["data"].get("qq") == own for one in segments)
-        text = "".join(_texts(segments, own)).strip()
-        files = tuple(self._list_files(segments))
-        if not text and not files and not called:
+        text = write_text(segments, own)
+        files = tuple(list_files(segments))
+        more = find_references(segments, own)
+        if not (text or files or called or more):
             return None
         sender = event.get("sender") or {}
+        session_id = str(int(event["group_id"])) if group else _name_private(event, sender_id)
         return InMessage(
             # The implementations make short ids of QQ's long ones.
             event_id=f"{int(event['time'])}/{event['message_id']}",
             message_type="GroupMessage" if group else "FriendMessage",
-            session_id=str(int(event["group_id"])) if group else sender_id,
+            session_id=session_id,
             sender_id=sender_id,
             sender_name=str(sender.get("card") or sender.get("nickname") or ""),
             text=text,
             files=files,
             addressed=called or not group,
             platform_message_id=str(event["message_id"]),
+            more=more,
         )
 
-    def _list_files(self, segments: list[dict[str, Any]]) -> Iterator[InFile]:
-        for one in segments:
-            if one["type"] in _FILES:
-                kind, name = _FILES[one["type"]]
-                data = one["data"]
-                shown = data.get("name") or data.get("file") or name
-                # go-cqhttp names a file by its address or by its hash.
-                if "/" in shown or "." not in shown:
-                    shown = name
-                yield InFile(kind, shown, orjson.dumps([one["type"], data]).decode())
 
+def _name_private(event: dict[str, Any], sender_id: str) -> str:
+    """Return the session of a private message: ``USER``, or ``USER#GROUP``.
 
-def _texts(segments: list[dict[str, Any]], own: str) -> Iterator[str]:
-    for one in segments:
-        data = one["data"]
-        if one["type"] == "text":
-            yield data.get("text", "")
-        elif one["type"] == "at" and data.get("qq") != own:
-            yield f"@{data.get('name') or data.get('qq', '')} "
+    Somebody who is no friend writes by way of a group that both are in, and
+    QQ takes an answer only where it names the group.
+    """
+    sender = event.get("sender") or {}
+    group = sender.get("group_id") or event.get("group_id")
+    if event.get("sub_type") != "group" or not group:
+        return sender_id
+    return f"{sender_id}#{int(group)}"

@@ -6,9 +6,22 @@ Source: https://github.com/botuniverse/onebot-11/tree/master/message
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
+import orjson
+
+from ..adapter import FileType, InFile
+
 _CQ = re.compile(r"\[CQ:([a-zA-Z0-9_.-]+)((?:,[^,\[\]=]+=[^,\[\]]*)*)\]")
+
+#: Type of segment -> type of the file, and its name where it has none.
+_FILES: dict[str, tuple[FileType, str]] = {
+    "image": ("image", "image.jpg"),
+    "record": ("record", "record.amr"),
+    "video": ("video", "video.mp4"),
+    "file": ("file", "file"),
+}
 
 #: The order matters: what was an ampersand must not become an escape.
 _ESCAPES = (("&#91;", "["), ("&#93;", "]"), ("&#44;", ","), ("&amp;", "&"))
@@ -38,17 +51,72 @@ def write_segments(text: str, *, in_group: bool) -> list[dict[str, Any]]:
 def read_segments(message: Any) -> list[dict[str, Any]]:
     """Return the segments of an event's ``message``, in either of its forms.
 
-    :returns: Objects with ``type`` and ``data``, whose values are strings.
+    :returns: Objects with ``type`` and ``data``, whose values are strings; only the ``content`` of
+        a bundle is a list.
     """
     if isinstance(message, str):
         return _read_codes(message)
     if not isinstance(message, list):
         return []
     return [
-        {"type": one["type"], "data": {k: str(v) for k, v in (one.get("data") or {}).items()}}
+        {"type": one["type"], "data": _read_data(one)}
         for one in message
         if isinstance(one, dict) and isinstance(one.get("type"), str)
     ]
+
+
+def list_files(segments: list[dict[str, Any]]) -> Iterator[InFile]:
+    """Return the files of segments."""
+    for one in segments:
+        if one["type"] in _FILES:
+            kind, name = _FILES[one["type"]]
+            source = orjson.dumps([one["type"], one["data"]]).decode()
+            yield InFile(kind, _name_file(one["data"], name), source)
+
+
+def write_text(segments: list[dict[str, Any]], own: str = "") -> str:
+    """Return the words of segments, with who is called in them.
+
+    :param own: The bot's number: calls of it are left out.
+    """
+    return "".join(_write(one, own) for one in segments).strip()
+
+
+def write_marked_text(segments: list[dict[str, Any]]) -> str:
+    """Return the words of segments, with a mark where each file is."""
+    marked = (
+        f"[{one['type']} {_name_file(one['data'], _FILES[one['type']][1])}]"
+        if one["type"] in _FILES
+        else _write(one, "")
+        for one in segments
+    )
+    return "".join(marked).strip()
+
+
+def _write(one: dict[str, Any], own: str) -> str:
+    data = one["data"]
+    if one["type"] == "text":
+        return str(data.get("text", ""))
+    if one["type"] == "at" and data.get("qq") != own:
+        return f"@{data.get('name') or data.get('qq', '')} "
+    return ""
+
+
+def _name_file(data: dict[str, Any], name: str) -> str:
+    shown: str = data.get("name") or data.get("file") or name
+    # go-cqhttp names a file by its address or by its hash.
+    return name if "/" in shown or "." not in shown else shown
+
+
+def _read_data(one: dict[str, Any]) -> dict[str, Any]:
+    data = one.get("data")
+    if not isinstance(data, dict):
+        return {}
+    whole = ("content",) if one["type"] == "forward" else ()
+    return {
+        name: value if name in whole and isinstance(value, list) else str(value)
+        for name, value in data.items()
+    }
 
 
 def _read_codes(message: str) -> list[dict[str, Any]]:

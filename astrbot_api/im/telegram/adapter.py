@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import logging
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +19,18 @@ from ..adapter import BadSignature, Choice, InboundRequest, InMessage, OutFile, 
 from ..markdown import read_markdown
 from ..piecewise import PiecewiseAdapter, check_size
 from ..rich_text import RichText, count_units
+from ..splitting import split_markdown
 from .api import DEFAULT_BASE_URL, TelegramApi, TelegramRefusal, hide_tokens
 from .entities import make_entities
 from .inbound import UpdateReader, find_pressed
 
+log = logging.getLogger(__name__)
+
 #: Limits of the Bot API. Source: https://core.telegram.org/bots/api#sending-files
 #: and https://core.telegram.org/bots/api#using-a-local-bot-api-server
 _MAX_TEXT_UNITS = 4096
+#: A shorter text is not split again when it is refused as too long.
+_MIN_PIECE_UNITS = 256
 _MAX_FILE_BYTES = 50 * 1000 * 1000
 _MAX_LOCAL_FILE_BYTES = 2000 * 1000 * 1000
 _MAX_PHOTO_BYTES = 10 * 1000 * 1000
@@ -142,7 +148,12 @@ class TelegramAdapter(PiecewiseAdapter):
             return self._send_text(place, text)
         keys = [{"text": one.label, "callback_data": one.text} for one in choices]
         fields = {"text": text, "reply_markup": {"inline_keyboard": [keys]}}
-        return self._deliver(place, "sendMessage", fields)
+        try:
+            return self._deliver(place, "sendMessage", fields)
+        except TelegramRefusal as error:
+            if not error.is_too_long:
+                raise
+            return self._send_text(place, text)
 
     def _send_text(self, place: _Chat, text: str) -> Sequence[str]:
         rich = RichText(text)
@@ -152,15 +163,15 @@ class TelegramAdapter(PiecewiseAdapter):
             if count_units(read.text) <= _MAX_TEXT_UNITS:
                 rich = read
         entities = make_entities(rich)
-        fields = {"text": rich.text}
+        fields = {"text": rich.text, **({"entities": entities} if entities else {})}
         try:
-            more = {"entities": entities} if entities else {}
-            return self._deliver(place, "sendMessage", {**fields, **more})
-        except TelegramRefusal as error:
-            # Better without formatting than not at all.
-            if not entities or error.status != 400 or "entit" not in error.words.casefold():
-                raise
             return self._deliver(place, "sendMessage", fields)
+        except TelegramRefusal as error:
+            if not error.is_too_long or len(text) < _MIN_PIECE_UNITS:
+                raise
+            # It counts otherwise than we do: in two pieces then.
+            halves = split_markdown(text, count_units(text) // 2 + 1)
+            return [one for half in halves for one in self._send_text(place, half.text)]
 
     def _send_file(self, place: _Chat, file: OutFile) -> Sequence[str]:
         public = self._settings["base_url"].rstrip("/") == DEFAULT_BASE_URL
@@ -185,15 +196,17 @@ class TelegramAdapter(PiecewiseAdapter):
         file: OutFile | None = None,
     ) -> Sequence[str]:
         """Send one message and return its id."""
-        try:
-            result = self._call(chat, method, fields, name, file)
-        except TelegramRefusal as error:
-            if error.migrated_to is None:
-                raise
-            chat.where["chat_id"] = error.migrated_to
-            result = self._call(chat, method, fields, name, file)
-        chat.reply.clear()
-        return (str(result.get("message_id", "")),)
+        fields = dict(fields)
+        while True:
+            try:
+                result = self._call(chat, method, fields, name, file)
+            except TelegramRefusal as error:
+                if not chat.give_up(error) and not _leave_out(error, fields):
+                    raise
+                log.info("sent again otherwise: %s", error)
+                continue
+            chat.reply.clear()
+            return (str(result.get("message_id", "")),)
 
     def _call(
         self, chat: _Chat, method: str, fields: Mapping[str, Any], name: str, file: OutFile | None
@@ -202,6 +215,15 @@ class TelegramAdapter(PiecewiseAdapter):
         if file is None:
             return self._api.call(method, parameters)
         return self._api.upload(method, parameters, name, file)
+
+
+def _leave_out(error: TelegramRefusal, fields: dict[str, Any]) -> bool:
+    """Remove what was refused of a message; better without formatting than not at all.
+
+    :returns: Whether there was any.
+    """
+    refused = error.find_field()
+    return refused is not None and fields.pop(refused, None) is not None
 
 
 class _Chat:
@@ -218,6 +240,7 @@ class _Chat:
         self.where: dict[str, Any] = {"chat_id": chat if chat.startswith("@") else int(chat)}
         if topic:
             self.where["message_thread_id"] = int(topic)
+        self._moved = False
         #: Only the first message is a reply.
         self.reply: dict[str, Any] = {}
         if target.reply_to and re.fullmatch(r"\d{1,20}", target.reply_to, re.ASCII):
@@ -226,3 +249,19 @@ class _Chat:
                 # The question may have been deleted meanwhile.
                 "allow_sending_without_reply": True,
             }
+
+    def give_up(self, error: TelegramRefusal) -> bool:
+        """Change where a message goes, for it and those that follow, where that is gone.
+
+        :returns: Whether anything changed; each change is possible once.
+        """
+        if error.migrated_to is not None:
+            again, self._moved = self._moved, True
+            self.where["chat_id"] = error.migrated_to
+            return not again
+        if error.is_topic_gone:
+            return self.where.pop("message_thread_id", None) is not None
+        if error.is_reply_gone and self.reply:
+            self.reply.clear()
+            return True
+        return False

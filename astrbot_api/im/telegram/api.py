@@ -11,8 +11,10 @@ from urllib.parse import quote
 
 import orjson
 
-from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp, PlatformReader
+from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp
+from ...files.storage.protocol import BlobReader
 from ..adapter import OutFile
+from .local import is_plain, open_local, split_local
 
 #: How much of Telegram's words is passed on.
 _MAX_WORDS_CHARS = 300
@@ -70,6 +72,33 @@ class TelegramRefusal(PlatformError):
         self.status = status
         self.words = words
         self.migrated_to = migrated_to
+
+    def _says(self, *words: str) -> bool:
+        said = self.words.casefold()
+        return self.status == 400 and any(one in said for one in words)
+
+    @property
+    def is_topic_gone(self) -> bool:
+        """Whether the topic was deleted or closed, or the group has no topics any more."""
+        return self._says("thread not found", "topic", "message_thread_id")
+
+    @property
+    def is_reply_gone(self) -> bool:
+        """Whether the message that is answered was deleted, or cannot be answered."""
+        return self._says("repl", "quote")
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the text is longer than Telegram takes."""
+        return self._says("too long", "too_long")
+
+    def find_field(self) -> str | None:
+        """Return the field of a message that is refused for its form, and may be left out."""
+        if self._says("button", "keyboard", "reply markup", "reply_markup"):
+            return "reply_markup"
+        if self._says("entit", "parse", "url"):
+            return "entities"
+        return None
 
 
 class _MultipartBody:
@@ -143,13 +172,18 @@ class TelegramApi:
         )  # fmt: skip
         return self._read(answer)
 
-    def download(self, file_id: str) -> PlatformReader:
+    def download(self, file_id: str) -> BlobReader:
         """Open a file that somebody sent.
 
         :raises PlatformError: Telegram gives bots files of up to 20 MB.
         """
-        path = self.call("getFile", {"file_id": file_id}).get("file_path") or ""
-        if not re.fullmatch(r"[\w\-. /]+", path) or path.startswith("/") or ".." in path:
+        path = str(self.call("getFile", {"file_id": file_id}).get("file_path") or "")
+        if path.startswith("/"):
+            folder, path = split_local(path, self._token)
+            found = open_local(folder, path)
+            if found is not None:
+                return found
+        if not is_plain(path):
             raise PlatformError("Telegram named a file in a way that is not understood.")
         url = f"{self._base_url}/file/bot{self._token}/{quote(path)}"
         return self._http.open(url, timeout_s=self._timeout_s)
