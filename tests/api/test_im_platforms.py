@@ -319,7 +319,7 @@ def test_what_a_message_of_qq_quotes_and_forwards_reaches_the_model(tmp_path: Pa
         bot = Bot(app.app, app.model, app.key)
         bot.messenger = messenger
         qq.bundles["b1"] = [{"sender": {"nickname": "Ann"}, "message": "the gate is blue"}]
-        quoted = qq.add_message("the key is under the mat")
+        quoted = qq.add_message("the key is under the mat", user_id=42)
         bot.hook(qq.make_request(qq.make_event("[CQ:forward,id=b1]", user_id=42)))
         bot.texts(1)
         bot.hook(qq.make_request(qq.make_event(f"[CQ:reply,id={quoted}]Where?", user_id=42)))
