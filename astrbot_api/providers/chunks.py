@@ -27,9 +27,9 @@ from ..errors import ProviderError
 from . import failures
 from .attached import KNOWN_FIELDS, MAX_CHARS, REASONING_FIELDS, merge_fields
 from .calls import CallCollector
+from .finish_reasons import find_finish_reason, join_finish_reasons
 from .generated import MAX_CHARS as MAX_MEDIA_CHARS
 from .generated import SoundCollector, read_image
-from .quirks import read_finish_reason
 from .think import DEFAULT_TAGS, ThinkSplitter
 
 log = logging.getLogger(__name__)
@@ -58,11 +58,13 @@ class Reading:
     :param provider: Who is asked; the name under which it gets back what it attaches.
     :param shown_provider: Its id in the config; ``model`` as it was asked for.
     :param redact: Prepares an endpoint's text for the log.
+    :param hide: Takes the keys out of it.
     :param tags: Names of the tags around thinking.
     :param sound_format: What the request asks for, if it asks for sound.
     """
 
     redact: Callable[[str], str]
+    hide: Callable[[str], str] = str
     provider: str = ""
     shown_provider: str = ""
     model: str = ""
@@ -205,12 +207,11 @@ class ChunkReader:
             raise self._failure(choice["error"])
         if choice.get("usage"):
             self._read_usage(choice["usage"])
-        word = choice.get("finish_reason")
-        reason = read_finish_reason(word) if word else ""
+        reason = find_finish_reason(choice)
         if reason == "error":
             raise self._failure(choice)
         if reason:
-            self.finish_reason = reason
+            self.finish_reason = join_finish_reasons(self.finish_reason, reason)
             self.ended_alone = len(found) == size
 
     def _read_usage(self, usage: Any) -> None:
@@ -361,7 +362,7 @@ class ChunkReader:
         if not odd:
             return
         self._log_odd(json.dumps(odd, ensure_ascii=False, default=str))
-        words = failures.quote(failures.find_words(chunk))
+        words = self._quote(chunk)
         self._so_far.odd = self._so_far.odd.strip() or words or " "
 
     def _log_odd(self, text: str) -> None:
@@ -376,11 +377,14 @@ class ChunkReader:
             "the endpoint of provider %s reported an error inside its answer: %s",
             self._reading.shown_provider, self._reading.redact(text),
         )  # fmt: skip
-        status = failures.read_status(error)
+        status, text = failures.read_status(error), self._reading.hide(text)
         if status:
             return failures.EndpointRefusal(status, text)
-        words = failures.quote(failures.find_words(error))
-        return ProviderError(failures.with_words(failures.FAILED_MIDWAY, words), retryable=True)
+        return failures.ReportedError(text, self._quote(error))
+
+    def _quote(self, said: Any) -> str:
+        """Return an endpoint's words as a caller may see them."""
+        return failures.quote(self._reading.hide(failures.find_words(said)))
 
 
 def read_usage(usage: dict[str, Any]) -> Usage:

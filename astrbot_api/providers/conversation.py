@@ -43,6 +43,9 @@ class Rules:
     :param short_ids: Ids of calls have nine letters and digits.
     :param reasoning: Each step that calls tools must have its thinking.
     :param signature: Each step that calls tools must have a thought signature.
+    :param no_null: A step that calls tools has a text, maybe an empty one.
+    :param filled: That text must not be empty.
+    :param tool_names: Each result has the name of its tool.
     :param plain: Nothing that was attached goes back.
     """
 
@@ -51,6 +54,9 @@ class Rules:
     short_ids: bool = False
     reasoning: bool = False
     signature: bool = False
+    no_null: bool = False
+    filled: bool = False
+    tool_names: bool = False
     plain: bool = False
 
 
@@ -85,16 +91,23 @@ def make_valid(
             end += 1
         message["tool_calls"] = [call for _, call in calls]
         if not message.get("content"):
-            message["content"] = None
+            message["content"] = _name_step(calls, rules)
         message.update(own.get("fields") or {})
         if rules.reasoning and not message.get("reasoning_content"):
             message["reasoning_content"] = " "
         _append_step(found, message)
-        found += _match_results(calls, messages[at:end])
+        found += _match_results(calls, messages[at:end], rules)
         at = end
     if rules.no_system:
         found = _fold_system(found)
     return _alternate(found) if rules.strict_roles else found
+
+
+def _name_step(calls: Sequence[tuple[str, dict[str, Any]]], rules: Rules) -> str | None:
+    """Return the text of a step that has none."""
+    if rules.filled:
+        return f"({', '.join(call['function']['name'] for _, call in calls)})"
+    return "" if rules.no_null else None
 
 
 def _fill(message: ModelMessage) -> ModelMessage:
@@ -217,7 +230,7 @@ def _make_object(arguments: Any) -> str:
 
 
 def _match_results(
-    calls: Sequence[tuple[str, dict[str, Any]]], results: Sequence[ModelMessage]
+    calls: Sequence[tuple[str, dict[str, Any]]], results: Sequence[ModelMessage], rules: Rules
 ) -> list[ModelMessage]:
     """Return one result for each call, in the order of the calls."""
     waiting: dict[str, list[ModelMessage]] = {}
@@ -230,7 +243,8 @@ def _match_results(
         content = result.get("content")
         if not _has_content(content):
             content = _NO_OUTPUT
-        found.append({"role": "tool", "tool_call_id": call["id"], "content": content})
+        answer = {"role": "tool", "tool_call_id": call["id"], "content": content}
+        found.append({**answer, "name": call["function"]["name"]} if rules.tool_names else answer)
     return found
 
 

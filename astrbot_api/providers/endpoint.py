@@ -17,6 +17,7 @@ from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 from . import failures
 from .base_url import BaseUrl
 from .key_ring import KeyRing
+from .pauses import read_pause
 from .sse import NotAnAnswer
 
 log = logging.getLogger(__name__)
@@ -175,6 +176,10 @@ class Endpoint:
         """Prepare an endpoint's text for the log."""
         return failures.redact(text, self._keys.keys)
 
+    def hide(self, text: str) -> str:
+        """Return an endpoint's text without the keys."""
+        return failures.hide_keys(text, self._keys.keys)
+
     def _rest(self, key: str, error: failures.EndpointRefusal) -> bool:
         return self._keys.rest(key, error.status, error.retry_after_s, error.spent)
 
@@ -226,9 +231,9 @@ class Endpoint:
             content = b""
         finally:
             answer.close()
-        text = content.decode("utf-8", "replace")
+        text = self.hide(failures.decode(content))
         self.log_failure(f"answered HTTP {answer.status}", text)
-        pause_s = failures.read_pause(answer.headers)
+        pause_s = read_pause(answer.headers, text)
         return failures.EndpointRefusal(answer.status, text, retry_after_s=pause_s)
 
 

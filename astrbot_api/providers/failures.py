@@ -6,15 +6,15 @@ words without keys and addresses. The operator's log gets the rest, without keys
 
 from __future__ import annotations
 
-import email.utils
 import json
 import re
-import time
-from collections.abc import Iterable, Mapping
-from datetime import UTC
+import zlib
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from ..errors import ProviderError
+from .pauses import read_pause_in_words
 from .quirks import is_spent, is_too_long, may_pass
 
 #: How much of an endpoint's text goes into the log, in characters.
@@ -83,10 +83,23 @@ class EndpointRefusal(ProviderError):
         super().__init__(
             with_words(describe_status(status), words),
             retryable=may_pass(status) and not self.spent,
-            retry_after_s=retry_after_s,
+            retry_after_s=read_pause_in_words(text) if retry_after_s is None else retry_after_s,
             reason=find_reason(status, text),
         )
         self.status = status
+        self.text = text
+
+
+class ReportedError(ProviderError):
+    """The endpoint began with a success, and then said that it failed, without a status.
+
+    :param text: What it said, as it came.
+    """
+
+    def __init__(self, text: str, words: str) -> None:
+        super().__init__(with_words(FAILED_MIDWAY, words), retryable=True)
+        #: What a refusal of this kind would have been called.
+        self.status = 400
         self.text = text
 
 
@@ -173,14 +186,6 @@ def read_status(error: Any) -> int:
     return next((status for word, status in _STATUS_WORDS if word in words), 0)
 
 
-def read_pause(headers: Mapping[str, str]) -> float | None:
-    """Return what an endpoint asks to wait, in seconds: ``retry-after-ms``, or ``Retry-After``."""
-    milliseconds = (headers.get("retry-after-ms") or "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", milliseconds, re.ASCII):
-        return float(milliseconds) / 1000
-    return read_retry_after(headers.get("Retry-After"))
-
-
 def find_reason(status: int, text: str) -> str:
     """Return the code of a refusal that says more than ``provider_error``; empty: none does.
 
@@ -193,26 +198,6 @@ def find_reason(status: int, text: str) -> str:
     return ""
 
 
-def read_retry_after(value: str | None) -> float | None:
-    """Understand a ``Retry-After`` header: seconds, or an HTTP date.
-
-    Source: RFC 9110, 10.2.3.
-
-    :returns: Seconds from now, never negative; None when there is nothing
-        to understand.
-    """
-    text = (value or "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII):
-        return float(text)
-    try:
-        when = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, when.timestamp() - time.time())
-
-
 def redact(text: str, api_keys: Iterable[str]) -> str:
     """Prepare an endpoint's text for the log.
 
@@ -221,8 +206,33 @@ def redact(text: str, api_keys: Iterable[str]) -> str:
     :returns: At most 500 characters, without the key and without anything
         else that looks like one, control characters escaped.
     """
+    # Cut only now: half a key would no longer be recognised.
+    return repr(_KEYS.sub(_REDACTED, hide_keys(text, api_keys))[:_LOGGED_CHARS])
+
+
+def hide_keys(text: str, api_keys: Iterable[str]) -> str:
+    """Return an endpoint's text without the keys that were sent to it, whatever they look like."""
     for key in api_keys:
         if key:
             text = text.replace(key, _REDACTED)
-    # Cut only now: half a key would no longer be recognised.
-    return repr(_KEYS.sub(_REDACTED, text)[:_LOGGED_CHARS])
+    return text
+
+
+def decode(content: bytes) -> str:
+    """Return the text of a refusal, whose header may be silent about how it is encoded."""
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(content, 100_000)
+        except zlib.error:
+            return ""
+    text = content.decode("utf-8", "replace")
+    if "\ufffd" in text:
+        with suppress(UnicodeDecodeError):
+            text = content.decode("gb18030")
+    if "\\u" not in text:
+        return text
+    # Its words are looked for in it: they may stand in it as escapes.
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text

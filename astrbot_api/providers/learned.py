@@ -1,6 +1,6 @@
 """What was learned of one model by its refusals, and requests shaped after it.
 
-:mod:`.quirks` says what a refusal means; here it is kept, so that the model is asked right
+:mod:`.cures` says what a refusal means; here it is kept, so that the model is asked right
 from then on. A worker learns by itself and forgets at its end.
 """
 
@@ -15,7 +15,7 @@ import orjson
 
 from ..agent.provider import ModelMessage
 from .conversation import Rules, make_valid
-from .quirks import Cure
+from .cures import Cure
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,15 @@ _SHORTEST_RESULT_CHARS = 40
 
 #: Part of a refused request that is tried next when the refusal names no numbers.
 _NEXT_SHARE = 0.6
+
+#: Most tokens of an answer where a model wants a number and the config has none.
+_USUAL_MAX_TOKENS = 4096
+
+#: Members of :class:`~.conversation.Rules` that a refusal may set.
+_RULES = (
+    "strict_roles", "no_system", "short_ids", "reasoning", "signature", "no_null", "filled",
+    "tool_names",
+)  # fmt: skip
 
 #: How much below a limit a request stays: tokens are only estimated.
 _MARGIN = 0.9
@@ -50,6 +59,7 @@ class Learned:
             "tool": frozenset(),
         }  # fmt: skip
         self._flags: frozenset[str] = frozenset()
+        self._max_tokens: int | None = None
         #: Longest request that is sent, in characters of its messages; None: any.
         self.max_chars: int | None = None
 
@@ -59,8 +69,10 @@ class Learned:
         :param once: Changes for this request alone: ``bad_media`` and ``stale``.
         """
         shaped = {key: one for key, one in body.items() if key not in self._dropped["field"]}
-        if "max_completion_tokens" in self._flags and "max_tokens" in shaped:
-            shaped["max_completion_tokens"] = shaped.pop("max_tokens")
+        self._shape_length(shaped)
+        if "no_stream" in self._flags:
+            shaped["stream"] = False
+            shaped.pop("stream_options", None)
         if "tools" in shaped:
             tools = [] if "no_tools" in self._flags else self._choose_tools(shaped["tools"])
             if tools:
@@ -81,6 +93,19 @@ class Learned:
         shaped["messages"] = messages
         return shaped
 
+    def _shape_length(self, shaped: dict[str, Any]) -> None:
+        """Name the most that the answer may hold as the model takes it."""
+        if "max_completion_tokens" in self._flags and "max_tokens" in shaped:
+            shaped["max_completion_tokens"] = shaped.pop("max_tokens")
+        elif "old_max_tokens" in self._flags and "max_completion_tokens" in shaped:
+            shaped["max_tokens"] = shaped.pop("max_completion_tokens")
+        if "wants_max_tokens" in self._flags and "max_completion_tokens" not in shaped:
+            shaped.setdefault("max_tokens", _USUAL_MAX_TOKENS)
+        for name in ("max_tokens", "max_completion_tokens"):
+            asked = shaped.get(name)
+            if self._max_tokens is not None and isinstance(asked, int):
+                shaped[name] = min(asked, self._max_tokens)
+
     def learn(self, cure: Cure, body: Mapping[str, Any]) -> bool:
         """Keep what a refusal has shown.
 
@@ -90,6 +115,13 @@ class Learned:
         kind = cure.kind
         if kind == "too_long":
             return self._learn_length(cure, body["messages"])
+        if kind == "max_tokens":
+            limit = int(cure.limit)
+            if self._max_tokens is not None and limit >= self._max_tokens:
+                return False
+            self._max_tokens = limit
+            log.warning("model %s answers with at most %d tokens", self._model, limit)
+            return True
         if kind in self._dropped:
             if cure.name in self._dropped[kind]:
                 return False
@@ -99,7 +131,7 @@ class Learned:
                 self._model, kind.replace("_", " "), cure.name,
             )  # fmt: skip
             return True
-        if kind in ("strict_roles", "no_system", "short_ids", "reasoning", "signature"):
+        if kind in _RULES:
             if getattr(self._rules, kind):
                 return False
             self._rules = replace(self._rules, **{kind: True})
@@ -128,7 +160,8 @@ class Learned:
 
     def _choose_tools(self, tools: Sequence[Mapping[str, Any]]) -> list[Any]:
         refused = self._dropped["tool"]
-        return [one for one in tools if one["function"]["name"] not in refused]
+        kept = [one for one in tools if one["function"]["name"] not in refused]
+        return [_drop_strict(one) for one in kept] if "no_strict" in self._flags else kept
 
     def _find_unfit_parts(self, once: frozenset[str]) -> frozenset[str]:
         unfit: set[str] = set()
@@ -198,6 +231,11 @@ def _cut_result(message: ModelMessage, max_chars: int) -> ModelMessage:
     if message["role"] != "tool" or not isinstance(content, str) or len(content) <= max_chars:
         return message
     return {**message, "content": f"{content[:max_chars]}\n[cut]"}
+
+
+def _drop_strict(tool: Mapping[str, Any]) -> dict[str, Any]:
+    function = {key: one for key, one in tool["function"].items() if key != "strict"}
+    return {**tool, "function": function}
 
 
 def _drop_parts(message: ModelMessage, kinds: frozenset[str]) -> ModelMessage:

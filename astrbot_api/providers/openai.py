@@ -24,10 +24,10 @@ from .answer import AnswerReader
 from .base_url import choose_model
 from .chunks import ChunkReader, Reading
 from .conversation import Rules
+from .cures import Cure, find_cures
 from .endpoint import Endpoint
 from .key_ring import KeyRing
 from .learned import Learned
-from .quirks import Cure, find_cure
 from .think import DEFAULT_TAGS
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _MAX_CURES = 12
 _MAX_MODELS = 200
 
 #: Changes that hold for one request, as they are about its own content.
-_ONCE = ("bad_media", "stale")
+_ONCE = frozenset({"bad_media", "stale"})
 
 
 class OpenAIProvider:
@@ -113,16 +113,14 @@ class OpenAIProvider:
             shaped = learned.shape(body, once)
             try:
                 return self._begin(shaped, call)
-            except failures.EndpointRefusal as error:
-                cure = find_cure(error.status, error.text, shaped)
+            except (failures.EndpointRefusal, failures.ReportedError) as error:
+                found = list(find_cures(error.status, error.text, shaped))
+                cure = next((one for one in found if _apply(one, learned, shaped, once)), None)
                 if cure is not None and cures < _MAX_CURES:
                     cures += 1
-                    if cure.kind in _ONCE and cure.kind not in once:
-                        once |= {cure.kind}
-                        continue
-                    if cure.kind not in _ONCE and learned.learn(cure, shaped):
-                        continue
-                self._go_on(_name_cause(error, cure), attempts, call)
+                    once |= {cure.kind} & _ONCE
+                    continue
+                self._go_on(_name_cause(error, found), attempts, call)
             except ProviderError as error:
                 self._go_on(error, attempts, call)
 
@@ -135,6 +133,7 @@ class OpenAIProvider:
         audio = body.get("audio")
         reading = Reading(
             self._endpoint.redact,
+            hide=self._endpoint.hide,
             provider=self._name,
             shown_provider=self._config.id,
             model=body["model"],
@@ -193,8 +192,15 @@ class OpenAIProvider:
         return model
 
 
-def _name_cause(error: failures.EndpointRefusal, cure: Cure | None) -> ProviderError:
+def _apply(cure: Cure, learned: Learned, shaped: Mapping[str, Any], once: frozenset[str]) -> bool:
+    """Keep what a refusal has shown; return whether the next request differs by it."""
+    if cure.kind in _ONCE:
+        return cure.kind not in once
+    return learned.learn(cure, shaped)
+
+
+def _name_cause(error: ProviderError, cures: Sequence[Cure]) -> ProviderError:
     """Return a refusal that no change has cured, with a remedy where there is one."""
-    if cure is not None and cure.kind == "too_long":
+    if any(one.kind == "too_long" for one in cures):
         return ProviderError(failures.TOO_LONG, reason="context_length_exceeded")
     return error

@@ -11,8 +11,9 @@ from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions
 from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.providers.base_url import BaseUrl, choose_model
+from astrbot_api.providers.cures import find_cures
 from astrbot_api.providers.openai import OpenAIProvider
-from astrbot_api.providers.quirks import find_cure, may_pass
+from astrbot_api.providers.quirks import may_pass
 from astrbot_api.providers.registry import Providers
 
 from ..strict_endpoint import StrictEndpoint, call, say, step
@@ -214,7 +215,7 @@ def test_a_refusal_is_understood(
     status: int, text: str, more: dict[str, Any], kind: str, name: str
 ) -> None:
     messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]
-    cure = find_cure(status, text, {"model": "m", "messages": messages, **more})
+    cure = next(find_cures(status, text, {"model": "m", "messages": messages, **more}), None)
     assert cure is not None
     assert (cure.kind, cure.name) == (kind, name)
 
@@ -222,7 +223,7 @@ def test_a_refusal_is_understood(
 @pytest.mark.parametrize("text", ["no", "invalid api key", "model not found", "content is blocked"])
 def test_another_refusal_is_left_alone(text: str) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": TOOLS}
-    assert find_cure(400, text, body) is None
+    assert list(find_cures(400, text, body)) == []
 
 
 def test_a_field_that_is_refused_is_left_out_from_then_on() -> None:

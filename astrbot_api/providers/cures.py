@@ -1,0 +1,215 @@
+"""Which change of a request a refusal calls for.
+
+Nothing here asks or changes anything: :mod:`.quirks` has the wordings of endpoints, and
+:mod:`.learned` shapes the next request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .quirks import (
+    ALTERNATE,
+    ASKED,
+    BAD_IMAGE,
+    LIMIT,
+    MEANT,
+    NO_AUDIO,
+    NO_IMAGES,
+    NO_PARTS,
+    NO_STREAM,
+    NO_SYSTEM,
+    NO_TOOLS,
+    REFUSED,
+    SCHEMA,
+    SHORT_IDS,
+    STALE,
+    TOOL_PLACES,
+    UNKNOWN_FIELD,
+    WANTS_MAX_TOKENS,
+    WANTS_REASONING,
+    WANTS_SIGNATURE,
+    WANTS_TEXT,
+    WANTS_TOOL_NAME,
+    is_too_long,
+)
+
+#: Fields without which there is no request.
+_NEEDED = frozenset({"model", "messages", "stream"})
+
+#: Most of a refusal that is looked through, in characters.
+_MAX_CHARS = 8000
+
+#: Names of the most that an answer may hold.
+_MAX_TOKENS = ("max_tokens", "max_completion_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Cure:
+    """A change of the request.
+
+    :param kind: What is changed; :class:`~.learned.Learned` has a member for each.
+    :param name: The field or the tool, where one is named.
+    :param limit: For what is too long: which part of it fits, between 0 and 1. For
+        ``max_tokens``: the most that is taken.
+    """
+
+    kind: str
+    name: str = ""
+    limit: float = 0.0
+
+
+def find_cures(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
+    """Yield the changes of the request after which it may be taken, the likeliest first.
+
+    :param text: What the endpoint said, as it came.
+    :param body: The request that was refused.
+    """
+    text = text[:_MAX_CHARS]
+    too_long = status == 413 or is_too_long(text)
+    if status == 429 and not re.search(r"request too large", text, re.IGNORECASE):
+        return
+    if status not in (400, 404, 413, 415, 422, 429) and status < 500:
+        return
+    if SHORT_IDS.search(text):
+        yield Cure("short_ids")
+    yield from _find_max_tokens(text, body)
+    if too_long and not _find_tool(text, body.get("tools") or ()):
+        yield Cure("too_long", limit=_find_share(text))
+    if status >= 500 and not MEANT.search(text):
+        return
+    if body.get("stream") and NO_STREAM.search(text):
+        yield Cure("no_stream")
+    if WANTS_SIGNATURE.search(text):
+        yield Cure("signature")
+    if WANTS_REASONING.search(text):
+        yield Cure("reasoning")
+    if REFUSED.search(text):
+        for name in body:
+            if _is_distinct(name) and _names(text, name):
+                yield Cure("field", name)
+    yield from _find_in_tools(text, body)
+    yield from _find_in_messages(text, body["messages"])
+    if UNKNOWN_FIELD.search(text):
+        yield from _find_unknown_fields(text, body)
+    if STALE.search(text):
+        yield Cure("stale")
+
+
+def _find_max_tokens(text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
+    """Yield what is amiss with the most that the answer may hold."""
+    if WANTS_MAX_TOKENS.search(text) and not any(name in body for name in _MAX_TOKENS):
+        yield Cure("wants_max_tokens")
+    if re.search(r"use '?\"?`?max_completion_tokens", text, re.IGNORECASE) and "max_tokens" in body:
+        yield Cure("max_completion_tokens")
+    name = next((one for one in reversed(_MAX_TOKENS) if one in body and _names(text, one)), "")
+    asked = body.get(name)
+    if not name or not isinstance(asked, int):
+        return
+    lower = [one for one in map(int, re.findall(r"\d{2,9}", text)) if one < asked]
+    if lower and not re.search(r"context[_ ]length|context limit", text, re.IGNORECASE):
+        yield Cure("max_tokens", limit=max(lower))
+    elif name == "max_completion_tokens" and UNKNOWN_FIELD.search(text):
+        yield Cure("old_max_tokens")
+
+
+def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
+    tools = body.get("tools") or ()
+    unnamed = any(one["role"] == "tool" and not one.get("name") for one in body["messages"])
+    if unnamed and WANTS_TOOL_NAME.search(text) and not re.search(r"tools[.\[]", text):
+        yield Cure("tool_names")
+    tool = _find_tool(text, tools)
+    strict = any("strict" in one["function"] for one in tools)
+    if strict and (tool or re.search(r"\bstrict\b", text)):
+        yield Cure("no_strict")
+    if tool:
+        yield Cure("tool", tool)
+    if tools and NO_TOOLS.search(text):
+        yield Cure("no_tools")
+
+
+def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Iterator[Cure]:
+    if _has_parts(messages):
+        if BAD_IMAGE.search(text) and not re.search(r"(does|do|is) not support|n't support", text):
+            yield Cure("bad_media")
+        for kind, pattern in (("no_images", NO_IMAGES), ("no_audio", NO_AUDIO)):
+            if pattern.search(text):
+                yield Cure(kind)
+        if NO_PARTS.search(text):
+            yield Cure("no_media")
+    if any(one["role"] in ("system", "developer") for one in messages) and NO_SYSTEM.search(text):
+        yield Cure("no_system")
+    if ALTERNATE.search(text):
+        yield Cure("strict_roles")
+    steps = [one for one in messages if one.get("tool_calls")]
+    if steps and WANTS_TEXT.search(text):
+        yield Cure("no_null")
+        yield Cure("filled")
+
+
+def _find_unknown_fields(text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
+    for name in body:
+        if name not in _NEEDED and _names(text, name):
+            yield Cure("field", name)
+    for message in body["messages"]:
+        for name in message:
+            if name not in ("role", "content", "tool_calls", "tool_call_id") and _names(text, name):
+                yield Cure("message_field", name)
+        for call in message.get("tool_calls") or ():
+            for name in call:
+                if name not in ("id", "type", "function") and _names(text, name):
+                    yield Cure("call_field", name)
+
+
+def _is_distinct(name: str) -> bool:
+    """Return whether a field's name is no ordinary word, and the field may be left out at a hint.
+
+    A bad ``response_format`` is its author's to correct: without it the answer would not be
+    what was asked for.
+    """
+    return ("_" in name or name == "temperature") and name != "response_format"
+
+
+#: What stands in a refusal for a field that holds it.
+_INNER_NAMES = {"stream_options": "|include_usage"}
+
+
+def _names(text: str, name: str) -> bool:
+    """Return whether a text names a field, maybe with blanks or in camel case."""
+    loose = re.escape(name).replace("_", "[_ ]?") + _INNER_NAMES.get(name, "")
+    flags = re.IGNORECASE if "_" in name else 0
+    return bool(re.search(rf"(?<![A-Za-z0-9_])(?:{loose})(?![A-Za-z0-9_])", text, flags))
+
+
+def _find_tool(text: str, tools: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of the tool whose description is refused; empty: none is named."""
+    if not tools or not SCHEMA.search(text):
+        return ""
+    names = [str(one["function"]["name"]) for one in tools]
+    # The longest first: a name may be a part of another one.
+    for name in sorted(names, key=len, reverse=True):
+        if re.search(rf"['\"`]{re.escape(name)}['\"`]", text):
+            return name
+    place = next(filter(None, (one.search(text) for one in TOOL_PLACES)), None)
+    if place and int(place[1]) < len(names):
+        return names[int(place[1])]
+    named = re.search(r"(?:tool|function)\s+([A-Za-z0-9_-]{1,64})", text)
+    return named[1] if named and named[1] in names else ""
+
+
+def _find_share(text: str) -> float:
+    """Return which part of the request may stay, by the numbers of a refusal; 0: no numbers."""
+    limit, asked = LIMIT.search(text), None
+    for found in ASKED.finditer(text):
+        asked = max(asked or 0, int(found[1].replace(",", "")))
+    if limit is None or not asked:
+        return 0.0
+    share = int(limit[1].replace(",", "")) / asked
+    return share if 0.0 < share < 1.0 else 0.0
+
+
+def _has_parts(messages: Sequence[Mapping[str, Any]]) -> bool:
+    return any(isinstance(one.get("content"), list) for one in messages)

@@ -1,0 +1,261 @@
+"""Refusals in the words of endpoints in use: the turn succeeds by a change of the request."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from astrbot_api.agent.cancel import Cancellation
+from astrbot_api.agent.provider import ModelOptions
+from astrbot_api.providers.cures import find_cures
+from astrbot_api.providers.pauses import read_pause, read_retry_after
+
+from ..strict_endpoint import StrictEndpoint, call, say
+from .openai_asking import HELLO, TOOL, ImpatientCancellation, ask, failure_of, provider_of, text_of
+from .raw_endpoint import Connection, RawEndpoint
+
+Body = dict[str, Any]
+
+USER = [{"role": "user", "content": "hi"}]
+SYSTEM = [{"role": "system", "content": "Be kind."}, *USER]
+TEXTS = [{"role": "user", "content": [{"type": "text", "text": one} for one in ("a", "b")]}]
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+SOUND = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+PICTURE = [{"role": "user", "content": [{"type": "text", "text": "hi"}, IMAGE]}]
+RECORDING = [{"role": "user", "content": [{"type": "text", "text": "hi"}, SOUND]}]
+STEP: list[Body] = [
+    {"role": "user", "content": "a"},
+    {"role": "assistant", "content": None, "tool_calls": [call("look", "{}")]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "r"},
+]
+TWICE = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+LONG: list[Body] = [
+    *[{"role": role, "content": "x" * 800} for _ in range(8) for role in ("user", "assistant")],
+    *USER,
+]
+
+
+def has(name: str) -> Callable[[Body], bool]:
+    return lambda body: name in body
+
+
+def above(limit: int) -> Callable[[Body], bool]:
+    return lambda body: body.get("max_tokens", 0) > limit
+
+
+def has_part(kind: str) -> Callable[[Body], bool]:
+    return lambda body: any(
+        part["type"] == kind
+        for one in body["messages"]
+        if isinstance(one["content"], list)
+        for part in one["content"]
+    )
+
+
+def has_list(body: Body) -> bool:
+    return any(isinstance(one["content"], list) for one in body["messages"])
+
+
+def has_system(body: Body) -> bool:
+    return any(one["role"] == "system" for one in body["messages"])
+
+
+def has_no_text(body: Body) -> bool:
+    return any(not one["content"] for one in body["messages"])
+
+
+def has_null(body: Body) -> bool:
+    return any(one["content"] is None for one in body["messages"])
+
+
+def has_no_name(body: Body) -> bool:
+    return any(one["role"] == "tool" and "name" not in one for one in body["messages"])
+
+
+def has_pair(body: Body) -> bool:
+    roles = [one["role"] for one in body["messages"]]
+    return ("user", "user") in itertools.pairwise(roles)
+
+
+def is_long(body: Body) -> bool:
+    return len(json.dumps(body)) > 5000
+
+
+#: Per kind: what is refused, the request, and the wordings of the refusal.
+KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
+    ("a stream", has("stream_options"), {}, USER, [
+        "Streaming is not supported",
+        "Unsupported value: 'stream' does not support true with this model.",
+        "Your organization must be verified to stream this model.",
+        "Tool calling with streaming is not supported", "parameter.stream must be false",
+        "该模型不支持流式输出"]),
+    ("stream_options", has("stream_options"), {}, USER, [
+        "Stream options can only be defined when `stream=True`.", "include_usage is not supported",
+        "参数 stream_options 不支持", "The parameter `stream_options` is not valid",
+        "Invalid value for stream_options: must be null"]),
+    ("max_tokens", above(8192), {"max_tokens": 99999}, USER, [
+        "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
+        "max_tokens: 99999 > 8192, which is the maximum allowed number of output tokens",
+        "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is "
+        "less than the `context_window` for this model", "参数 max_tokens 取值范围 [1, 8192]"]),
+    ("no max_tokens", lambda body: "max_tokens" not in body, {}, USER, [
+        "max_tokens: Field required", "Missing required parameter: 'max_tokens'"]),
+    ("temperature", has("temperature"), {"temperature": 0.2}, USER, [
+        "invalid temperature: only 1 is allowed for this model",
+        "`temperature` may only be set to 1 when thinking is enabled.",
+        "temperature must be strictly positive", "temperature 参数非法"]),
+    ("another field", has("presence_penalty"), {"presence_penalty": 1}, USER, [
+        "Argument not supported on this model: presencePenalty",
+        "Penalty is not enabled for models/gemini-2.5-flash: presence_penalty"]),
+    ("system", has_system, {}, SYSTEM, [
+        "'system' is not one of ['user','assistant','tool']", "invalid role: system",
+        "messages[0].role should be user or assistant", "Input should be 'user' or 'assistant'",
+        "unknown variant `system`, expected one of `user`, `assistant`, `tool`",
+        'Unexpected role "system". The Messages API accepts a top-level `system` parameter',
+        "role 不支持 system"]),
+    ("tools", has("tools"), {}, USER, [
+        "当前模型不支持 function call", "模型不支持工具调用", "does not support tools"]),
+    ("pictures", has_part("image_url"), {}, PICTURE, [
+        "当前模型不支持图片输入", "messages.content.type 参数非法，取值范围 ['text']",
+        "The model is not a VLM", "At most 0 image(s) may be provided in one prompt.",
+        "图片格式错误，无法解析", "content.1.type: Input should be 'text'"]),
+    ("sound", has_part("input_audio"), {}, RECORDING, [
+        "不支持音频输入", "At most 0 audio(s) may be provided in one prompt."]),
+    ("parts", has_list, {}, TEXTS, [
+        "Input should be a valid string, messages.0.content",
+        "json: cannot unmarshal array into Go struct field Message.content of type string",
+        "content is not of type 'string'", "Expected string for content but got list",
+        "content 字段必须为字符串"]),
+    ("a nameless result", has_no_name, {}, STEP, [
+        "messages[2].name: tool role requires name",
+        "GenerateContentRequest.contents[2].parts[0].function_response.name: Name cannot be empty.",
+        "Missing parameter 'name': messages with role 'tool' must have a 'name'."]),
+    ("null", has_null, {}, STEP, [
+        "messages[1].content: none is not an allowed value", "missing field `content`",
+        "messages.1.content: Input should be a valid string"]),
+    ("an empty text", has_no_text, {}, STEP, [
+        "messages: text content blocks must be non-empty", "content不能为空",
+        "The content field is a required field."]),
+    ("two of a role", has_pair, {}, TWICE, [
+        "consecutive messages of the same role are not allowed",
+        "messages 中 user 和 assistant 必须交替出现", "successive user messages not supported"]),
+    ("a long one", is_long, {}, LONG, [
+        "Your request exceeded model token limit: 8192", "输入内容过长，请减少输入",
+        "请求的上下文长度超过了模型支持的最大长度", "prompt tokens exceed", "Token limit exceeded",
+        "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens",
+        "Input validation error: `inputs` must have less than 1024 tokens. Given: 1200",
+        "The prompt (length 5000) exceeds the max_seq_len 4096", "input_tokens 300000 > 262144",
+        "Sequence length (9000) is longer than max sequence length 8192",
+        "max_tokens must be at least 1, got -500", "The message you submitted was too long",
+        "La entrada supera la longitud máxima del contexto", "入力が長すぎます"]),
+]  # fmt: skip
+
+CASES = [
+    pytest.param(refused, extra, messages, text, id=f"{kind} {at}")
+    for kind, refused, extra, messages, texts in KINDS
+    for at, text in enumerate(texts)
+]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(("refused", "extra", "messages", "text"), CASES)
+def test_a_refusal_is_cured(
+    refused: Callable[[Body], bool], extra: Body, messages: list[Body], text: str, inside: bool
+) -> None:
+    error = {"error": {"message": text, "type": "invalid_request_error", "code": None}}
+
+    def handle(connection: Connection) -> None:
+        while True:
+            head, raw = connection.read_request()
+            if not head:
+                return
+            body = json.loads(raw)
+            if refused(body):
+                if inside:  # an error without a status, in a stream that began well
+                    connection.send_stream(b"data: " + json.dumps(error).encode() + b"\n\n")
+                else:
+                    connection.send_json(400, error)
+            elif body["stream"]:
+                connection.send_stream(*HELLO)
+            else:
+                message = {"role": "assistant", "content": "Hello"}
+                connection.send_json(200, {"choices": [{"message": message}]})
+
+    with RawEndpoint(handle) as endpoint:
+        provider = provider_of(endpoint, extra=extra, max_retries=0)
+        for _ in range(2):  # and what was learned holds
+            asked = ModelOptions(Cancellation())
+            assert text_of(list(provider.stream(messages, (TOOL,), asked))) == "Hello"
+
+
+def test_a_field_is_left_out_rather_than_the_tools() -> None:
+    for name in ("tool_choice", "parallel_tool_calls"):
+        body = {"messages": USER, "tools": [TOOL], name: "auto"}
+        (first, *_) = find_cures(400, f"Unsupported parameter: '{name}' is not supported", body)
+        assert (first.kind, first.name) == ("field", name)
+
+
+def test_strict_goes_before_its_tool() -> None:
+    strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}
+
+    def play(number: int, body: Body) -> Any:
+        if "strict" in body["tools"][0]["function"]:
+            return 400, {"error": {"message": "Invalid schema for function 'look': not strict"}}
+        return say("ok")
+
+    with StrictEndpoint(play) as endpoint:
+        assert text_of(ask(provider_of(endpoint), tools=(strict,))) == "ok"
+
+
+def test_a_format_of_the_answer_that_is_wrong_is_its_authors() -> None:
+    body = {"messages": USER, "response_format": {"type": "json_schema"}}
+    assert list(find_cures(400, "Invalid schema for response_format 'x': must be", body)) == []
+
+
+def test_no_refusal_goes_on_for_ever() -> None:
+    text = "stream temperature max_tokens 10 not supported, must alternate, content required"
+    with StrictEndpoint(lambda number, body: (400, {"error": {"message": text}})) as endpoint:
+        failure_of(provider_of(endpoint, extra={"temperature": 1, "max_tokens": 500}))
+        assert len(endpoint.bodies) < 10
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_key_is_not_shown_whatever_it_looks_like(inside: bool) -> None:
+    error = {"error": {"message": "The key very-secret-1234567890 must not be in a header"}}
+    played: Any = [b"data: " + json.dumps(error).encode() + b"\n\n"] if inside else (400, error)
+    with StrictEndpoint(lambda number, body: played) as endpoint:
+        message = failure_of(provider_of(endpoint, max_retries=0)).message
+    assert "very-secret" not in message
+    assert "must not be in a header" in message
+
+
+@pytest.mark.parametrize(
+    ("header", "pause_s"),
+    [("2", 2), ("1.5", 1.5), ("2s", 2), ("2m30s", 150), ("1500ms", 1.5), ("2, 2", 2), ('"2"', 2),
+     ("99999999999999", 99999999999999), ("-5", None), ("soon", None),
+     ("", None), ("NaN", None), ("Mon, 01 Jan 0001 00:00:00 GMT", 0)],
+)  # fmt: skip
+def test_odd_pauses_are_understood(header: str, pause_s: float | None) -> None:
+    assert read_retry_after(header) == pause_s
+
+
+@pytest.mark.parametrize(
+    ("text", "pause_s"),
+    [("Rate limit reached. Please try again in 2.5s.", 2.5), ("Please try again in 7m12s", 432),
+     ("try again in 500ms", 0.5), ("Please retry after 6 seconds.", 6), ('"retryDelay": "4s"', 4),
+     ('{"retry_after": 3}', 3), ("slow down", None)],
+)  # fmt: skip
+def test_a_pause_may_stand_in_the_words(text: str, pause_s: float | None) -> None:
+    assert read_pause({}, text) == pause_s
+
+
+def test_a_pause_in_words_is_kept_to() -> None:
+    error = {"error": {"message": "Please try again in 2.5s."}}
+    cancel = ImpatientCancellation()
+    with StrictEndpoint(lambda number, body: (429, error)) as endpoint:
+        failure_of(provider_of(endpoint, max_retries=1), cancel=cancel)
+    assert cancel.waits == [2.5]
