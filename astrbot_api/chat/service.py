@@ -114,6 +114,10 @@ class ChatService:
             yield from map(decode_event, lines)
             let_others_run()  # they may be hundreds of thousands
 
+    def await_put_down(self, run: RunRow) -> RunRow:
+        """Return a run that has asked for an approval once all that it said can be read."""
+        return self._follower.await_put_down(run)
+
     def watch(
         self,
         run_id: str,

@@ -291,6 +291,8 @@ class StoredResponse(Table):
     A response has a run and a ``request``: JSON of what it was asked with. ``input`` is its list
     of items, ``previous`` the entry that it goes on from, ``removed`` the numbers of items of its
     output that were deleted. ``key_id`` is the key that it belongs to; of a session key, its maker.
+    ``paused`` is null unless the response ended where its run asked for approvals, and a later
+    response has the rest of the run: JSON, see :class:`~astrbot_api.db.responses.Pause`.
     """
 
     id = RowNumber()
@@ -302,6 +304,7 @@ class StoredResponse(Table):
     request = TextField(null=True)
     input = TextField()
     removed = TextField(null=True)
+    paused = TextField(null=True)
     created_at = Whole()
     size_bytes = Whole()
 

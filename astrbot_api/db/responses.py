@@ -29,6 +29,21 @@ _FORGOTTEN_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Where a response ended because its run asked for approvals.
+
+    :param at: When, in seconds since 1970.
+    :param parts: What the run had said by then, as parts of a message.
+    :param asked: ``data`` of its events ``approval_required``, each with the ``item_id`` of its
+        item.
+    """
+
+    at: int
+    parts: list[dict[str, Any]]
+    asked: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class EntryRow:
     """One entry of a thread, with its session and its run's message.
 
@@ -37,6 +52,9 @@ class EntryRow:
     :param removed: Numbers of the items of its output that were deleted.
     :param previous_id: The ``entry_id`` of the response that it goes on from.
     :param context_after: Number of the session's last message that the model no longer sees.
+    :param paused: Where it ended before its run did; None: it has the run's end.
+    :param begins: Where the response before ended, whose run this one has the rest of; None: this
+        one has the run's beginning.
     :param status: Its run's; "": it has none.
     :param reply: What its run said; None: nothing, or nothing yet.
     """
@@ -53,6 +71,8 @@ class EntryRow:
     request: dict[str, Any] | None
     input: list[dict[str, Any] | None]
     removed: frozenset[int]
+    paused: Pause | None
+    begins: Pause | None
     created_at: int
     context_after: int
     status: str
@@ -71,6 +91,7 @@ _COLUMNS = (
     StoredResponse.id, StoredResponse.entry_id, StoredResponse.session, ChatSession.session_id,
     ChatSession.creator, StoredResponse.key_id, StoredResponse.run_id, StoredResponse.previous,
     _BEFORE.entry_id, StoredResponse.request, StoredResponse.input, StoredResponse.removed,
+    StoredResponse.paused, _BEFORE.paused, _BEFORE.run_id,
     StoredResponse.created_at, ChatSession.context_after, Run.status,
     Message.id, Message.sender_name, Message.content, Message.llm_checkpoint_id,
     Message.created_at, Message.attached,
@@ -106,6 +127,14 @@ _NEWEST_FIRST = Prepared(
     .where(equals(StoredResponse.session) & (StoredResponse.id <= param("cursor")))
     .order_by(StoredResponse.id.desc())
     .limit(param("limit"))
+)
+
+_FOLLOWING = Prepared(
+    _select().where(
+        equals(StoredResponse.session)
+        & equals(StoredResponse.previous)
+        & equals(StoredResponse.run_id)
+    )
 )
 
 _NEWEST = Prepared(
@@ -173,6 +202,24 @@ def find_newest(db: peewee.Database, session: int) -> int | None:
     return number
 
 
+def find_following(db: peewee.Database, entry: EntryRow) -> EntryRow | None:
+    """Return the response that has the rest of an entry's run; None: there is none."""
+    row = _FOLLOWING.execute(
+        db, session=entry.session, previous=entry.id, run_id=entry.run_id
+    ).fetchone()
+    return None if row is None else _to_entry(row)
+
+
+def pause_entry(db: peewee.Database, entry: EntryRow, pause: Pause) -> None:
+    """Have a response end where its run asked."""
+    text = orjson.dumps(pause).decode()
+    size = len(text.encode())
+    StoredResponse.update(paused=text, size_bytes=StoredResponse.size_bytes + size).where(
+        StoredResponse.id == entry.id
+    ).execute(db)
+    stored.add(db, entry.key_id, _KIND, 0, size)
+
+
 def remove_input(db: peewee.Database, entry: EntryRow, number: int) -> None:
     """Delete an item of an entry's input; the others keep their numbers."""
     items = [None if at == number else item for at, item in enumerate(entry.input)]
@@ -191,7 +238,9 @@ def clear_entry(db: peewee.Database, entry: EntryRow) -> None:
     """Delete what an entry holds; what goes on from it still finds what was before it."""
     only = StoredResponse.id == entry.id
     _give_back(db, only)
-    kept = StoredResponse.update(run_id=None, request=None, input="[]", size_bytes=stored.ROW_BYTES)
+    kept = StoredResponse.update(
+        run_id=None, request=None, input="[]", paused=None, size_bytes=stored.ROW_BYTES
+    )
     kept.where(only).execute(db)
     stored.add(db, entry.key_id, _KIND, 0, stored.ROW_BYTES)
 
@@ -318,14 +367,20 @@ def add_items(
 
 
 def _to_entry(row: tuple[Any, ...]) -> EntryRow:
-    own, stored = row[: len(_OWN)], row[len(_OWN) : len(_OWN) + 3]
-    created_at, context_after, status, *message = row[len(_OWN) + 3 :]
-    request, items, removed = (None if text is None else orjson.loads(text) for text in stored)
+    own, stored = row[: len(_OWN)], row[len(_OWN) : len(_OWN) + 5]
+    run_before, created_at, context_after, status, *message = row[len(_OWN) + 5 :]
+    request, items, removed, paused, before = (
+        None if text is None else orjson.loads(text) for text in stored
+    )
+    named = dict(zip(_OWN, own, strict=True))
+    goes_on = run_before == named["run_id"]
     return EntryRow(
-        **dict(zip(_OWN, own, strict=True)),
+        **named,
         request=request,
         input=items or [],
         removed=frozenset(removed or ()),
+        paused=Pause(**paused) if paused else None,
+        begins=Pause(**before) if before and goes_on else None,
         created_at=created_at,
         context_after=context_after,
         status=status or "",

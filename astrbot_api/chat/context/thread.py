@@ -59,7 +59,11 @@ def load_thread(
     instructions: list[str] = []
     messages: list[ModelMessage] = []
     room = budget
+    told: set[str] = set()
     for entry in _iter_entries(store, previous):
+        if entry.run_id in told:  # a later response has all that the run said
+            entry = replace(entry, reply=None)
+        told.add(entry.run_id or "")
         said, own = _to_model(entry, render)
         room -= cost(own)
         if room < 0 and messages:

@@ -28,7 +28,7 @@ _CLOSING_US = 3_000_000
 _PUT_DOWN_S = 2.0
 
 #: The events that are made from a stored reply are numbered after this one.
-_REBUILT_FROM = 1_000_000_000
+REBUILT_FROM = 1_000_000_000
 
 
 class RunFollower:
@@ -68,7 +68,7 @@ class RunFollower:
         :raises StorageError: when the journal cannot be read.
         """
         if after and run.active and self._asks(run, after):
-            run = self._await_put_down(run)
+            run = self.await_put_down(run)
         waits = run.status == "waiting"
         if after == 0 or (run.active and not waits):
             return False
@@ -80,8 +80,11 @@ class RunFollower:
         found = self.follow(run, number - 1).read()
         return len(found) == 1 and found[0].startswith(APPROVAL_REQUIRED)
 
-    def _await_put_down(self, run: RunRow) -> RunRow:
-        """Return a run once it waits for a person: it has just asked, and is a moment behind."""
+    def await_put_down(self, run: RunRow) -> RunRow:
+        """Return a run once it waits for a person: it has just asked, and is a moment behind.
+
+        All of its events can be read then, on any worker.
+        """
         until = time.monotonic() + _PUT_DOWN_S
         while run.active and time.monotonic() < until:
             time.sleep(0.02)
@@ -141,11 +144,11 @@ class StoredReader:
     """
 
     def __init__(self, events: list[Event], after: int) -> None:
-        known = max(0, after - _REBUILT_FROM)
-        if 0 < after < _REBUILT_FROM:
+        known = max(0, after - REBUILT_FROM)
+        if 0 < after < REBUILT_FROM:
             known = sum(event["type"] not in CLOSING for event in events)
         self._events = [encode_event(event) for event in events[known:]]
-        self.number = _REBUILT_FROM + known
+        self.number = REBUILT_FROM + known
         self.closed = False
 
     def read(self) -> list[bytes]:

@@ -202,7 +202,7 @@ def retrieve_conversation_item(conversation_id: str, item_id: str) -> Response:
 )
 @blp.doc(operationId="deleteOpenAIConversationItem")
 @blp.answers(OpenAIConversationSchema())
-@blp.raises("conversation_not_found", "item_not_found")
+@blp.raises("conversation_not_found", "item_not_found", "invalid_request")
 def delete_conversation_item(conversation_id: str, item_id: str) -> Response:
     """Delete an item of a conversation, so that the model no longer sees it.
 
@@ -210,6 +210,8 @@ def delete_conversation_item(conversation_id: str, item_id: str) -> Response:
     """
     row = get_conversation(conversation_id)
     entry, _ = get_item(item_id, row.session)
+    if entry.paused is not None or entry.begins is not None:
+        raise refuse("an item of a turn that asked for an approval cannot be deleted alone")
     number = int(item_id[-4:], 16)
 
     def job(db: peewee.Database) -> None:

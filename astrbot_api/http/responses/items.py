@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 #: Numbers of output items begin here, those of input items at 0.
@@ -18,7 +19,12 @@ _PREFIXES = {
     "function_call_output": "fco",
     "reasoning": "rs",
     "mcp_call": "mcp",
+    "mcp_approval_request": "mcpr",
+    "mcp_approval_response": "mcpa",
 }
+
+#: Types of items that have no status.
+_WITHOUT_STATUS = ("reasoning", "mcp_approval_request", "mcp_approval_response")
 
 _ITEM_ID = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})([0-9a-f]{4})")
 
@@ -42,7 +48,7 @@ def iter_input(
         if item is None:
             continue
         shown = {"id": make_item_id(item["type"], entry_id, number), **item}
-        if item["type"] != "reasoning":
+        if item["type"] not in _WITHOUT_STATUS:
             shown["status"] = "completed"
         yield shown
 
@@ -86,14 +92,73 @@ SERVER_LABEL = "astrbot"
 
 
 def mcp_call_item(
-    item_id: str, name: str, arguments: str, output: str | None, status: str
-) -> dict[str, Any]:
-    """Return a call of a tool that the server ran."""
+    item_id: str, name: str, arguments: str, output: str | None, status: str,
+    approval_request_id: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return a call of a tool that the server ran.
+
+    :param approval_request_id: The item that asked for it.
+    """
     return {
         "id": item_id, "type": "mcp_call", "status": status, "server_label": SERVER_LABEL,
         "name": name, "arguments": arguments, "output": output, "error": None,
-        "approval_request_id": None,
+        "approval_request_id": approval_request_id,
     }  # fmt: skip
+
+
+def approval_request_item(item_id: str, name: str, arguments: str) -> dict[str, Any]:
+    """Return the question whether a call may be made."""
+    return {
+        "id": item_id, "type": "mcp_approval_request", "server_label": SERVER_LABEL,
+        "name": name, "arguments": arguments,
+    }  # fmt: skip
+
+
+@dataclass(slots=True)
+class OutputItem:
+    """One item of the output as it grows."""
+
+    kind: str
+    id: str
+    index: int
+    text: str = ""
+    pieces: list[str] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    call: dict[str, Any] = field(default_factory=dict)
+    output: str | None = None
+    done: bool = False
+    #: It was taken back.
+    dropped: bool = False
+
+    def gather(self) -> str:
+        """Return the text so far."""
+        if self.pieces:
+            self.text += "".join(self.pieces)
+            self.pieces = []
+        return self.text
+
+    def counts(self) -> bool:
+        """Return whether it is a part of the answer: nothing of it, or not all, was taken back."""
+        if self.kind in ("message", "reasoning"):
+            return bool(self.gather() or self.annotations)
+        return not self.dropped
+
+    def to_object(self) -> dict[str, Any]:
+        """Return the item as clients see it now."""
+        status = "completed" if self.done else "in_progress"
+        if self.kind == "message":
+            return message_item(self.id, self.gather(), self.annotations, status)
+        if self.kind == "reasoning":
+            return reasoning_item(self.id, self.gather())
+        name, arguments = self.call["name"], self.gather()
+        if self.kind == "function_call":
+            return function_call_item(self.id, self.call["id"], name, arguments, status)
+        if self.kind == "mcp_approval_request":
+            return approval_request_item(self.id, name, arguments)
+        if self.done and self.output is None:
+            status = "failed"
+        asked_by = self.call.get("asked_by")
+        return mcp_call_item(self.id, name, arguments, self.output, status, asked_by)
 
 
 def page_of(items: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..openai.answering import find_config
 from ..openai.parameters import Parameters, refuse
 from ..state import get_state
 from . import items
-from .parameters import echo_request
+from .parameters import asks_for_approvals, echo_request
 from .reading import InputReader
 from .stored import get_conversation, get_item, get_response, make_conversation_id
 
@@ -49,6 +49,9 @@ def read_turn(
     stored = body["store"] is not False
     if body["background"] and not stored:
         raise refuse("background needs store; leave store out, or background")
+    asks = asks_for_approvals(body["tools"])
+    if asks and not stored:
+        raise refuse("tools of the type mcp need store, for what a person approves later")
     config = find_config(body["model"])
     place = _find_place(body, stays=config.upstream is not None)
     if place.conversation is not None and not stored:
@@ -87,7 +90,7 @@ def read_turn(
         kept=kept,
         entry=entry,
         # Other clients wait for an end, and know of no such wait.
-        may_wait=body["background"] is True,
+        may_wait=asks or body["background"] is True,
         client_key=read_client_key("responses", dict(body)),
     )
     return turn, request

@@ -24,6 +24,7 @@ from ..openai.parameters import (
     refuse,
     refuse_others,
 )
+from .items import SERVER_LABEL
 
 #: Most pairs of ``metadata``, and the longest key and value. Source: OpenAI's limits.
 MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
@@ -51,6 +52,9 @@ _REFUSED: dict[str, Refused] = {
     "truncation": ((None, "auto", "disabled"), "send auto or disabled"),
 }
 
+#: Members of a tool of the type ``mcp`` that are read, or change nothing.
+_OF_SERVER = ("type", "server_label", "require_approval", "server_description")
+
 _WITHOUT_EFFECT = (
     "service_tier", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
 )  # fmt: skip
@@ -71,7 +75,10 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
     fields |= {_RENAMED[name]: value for name, value in found.items()}
     text = _object(body, "text")
     fields |= read_passed(text, {"verbosity": A_WORD})
-    tools = read_tools(body.get("tools"), _read_tool)
+    given = body.get("tools")
+    if isinstance(given, list):
+        given = [one for at, one in enumerate(given) if not _is_server(one, f"tools[{at}]")]
+    tools = read_tools(given, _read_tool)
     choice, tools = _read_choice(body.get("tool_choice"), tools)
     if choice is not None:
         fields["tool_choice"] = choice
@@ -104,10 +111,23 @@ def read_metadata(body: Mapping[str, Any]) -> dict[str, str]:
     return dict(found)
 
 
+def asks_for_approvals(tools: Any) -> bool:
+    """Return whether the client answers questions for approvals: it names the config's tools."""
+    return any(
+        one["type"] == "mcp" and (one.get("require_approval") or "always") == "always"
+        for one in tools or ()
+    )
+
+
 def echo_request(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the object of a response repeats of its request."""
-    tools = [
+    tools: list[dict[str, Any]] = [
         {
+            "type": "mcp", "server_label": SERVER_LABEL,
+            "require_approval": tool.get("require_approval") or "always",
+        }
+        if tool["type"] == "mcp"
+        else {
             "type": "function", "name": tool["name"], "description": tool.get("description"),
             "parameters": tool.get("parameters"), "strict": tool.get("strict") is True,
         }
@@ -135,6 +155,26 @@ def echo_request(body: Mapping[str, Any]) -> dict[str, Any]:
         "background": body.get("background") is True,
         **{name: _short(body, name) for name in _WITHOUT_EFFECT},
     }
+
+
+def _is_server(tool: Any, where: str) -> bool:
+    """Return whether a tool names the config's own tools, as OpenAI's clients name a server's.
+
+    :raises ApiError: ``invalid_request`` for any other server: the config names these.
+    """
+    if not isinstance(tool, dict) or tool.get("type") != "mcp":
+        return False
+    if tool.get("server_label") != SERVER_LABEL:
+        raise refuse(
+            f"{where}.server_label must be {SERVER_LABEL}, the config's own tools; other servers "
+            "are named in the config"
+        )
+    if tool.get("require_approval") not in (None, "always", "never"):
+        raise refuse(f"{where}.require_approval must be always or never; the config names tools")
+    other = next((name for name, value in tool.items() if name not in _OF_SERVER and value), None)
+    if other is not None:
+        raise refuse(f"{where}.{other[:40]} is not supported: leave it out")
+    return True
 
 
 def _read_tool(tool: Any, where: str) -> ToolSpec:

@@ -11,6 +11,7 @@ from ...chat.context.thread import SYSTEM_ROLES, read_items
 from ...messages import Media, Plain, Segment, check_text, require_content
 from ..openai.parameters import refuse
 from ..openai.reading import StoreFile, decode_base64
+from ..own_runs import MAX_COMMENT_CHARS
 
 #: Most items of one input.
 MAX_ITEMS = 2000
@@ -20,7 +21,8 @@ ROLES = ("user", "assistant", "system", "developer")
 
 #: Types of items that are read.
 ITEM_TYPES = (
-    "message", "function_call", "function_call_output", "reasoning", "mcp_call", "item_reference",
+    "message", "function_call", "function_call_output", "reasoning", "mcp_call",
+    "mcp_approval_request", "mcp_approval_response", "item_reference",
 )  # fmt: skip
 
 #: Longest name and id of a call.
@@ -153,6 +155,12 @@ class InputReader:
                 "arguments": _text(item, "arguments", where, limit=None),
                 "output": None if output is None else _read_output(output, f"{where}.output"),
             }
+        if kind == "mcp_approval_request":
+            names = ("server_label", "name")
+            asked = {name: _text(item, name, where) for name in names}
+            return {"type": kind, **asked, "arguments": _text(item, "arguments", where, limit=None)}
+        if kind == "mcp_approval_response":
+            return _read_approval(item, where)
         raise refuse(f"{where}.type must be one of {', '.join(ITEM_TYPES)}")
 
     def _read_message(
@@ -230,6 +238,25 @@ def _find_last_user(given: list[Any]) -> int | None:
         if item.get("type") in (None, "message"):
             return at
     return None
+
+
+def _read_approval(item: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a person's answer to a question for an approval."""
+    approve, reason = item.get("approve"), item.get("reason")
+    if not isinstance(approve, bool):
+        raise refuse(f"{where}.approve must be true or false")
+    if not isinstance(reason, str | None):
+        raise refuse(f"{where}.reason must be a string")
+    if reason is not None:
+        check_text(f"{where}.reason", reason)
+        if len(reason) > MAX_COMMENT_CHARS:
+            raise refuse(f"{where}.reason has {MAX_COMMENT_CHARS} characters at most")
+    return {
+        "type": "mcp_approval_response",
+        "approval_request_id": _text(item, "approval_request_id", where),
+        "approve": approve,
+        "reason": reason,
+    }
 
 
 def _read_call(item: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -13,12 +13,16 @@ from typing import Any
 
 import orjson
 
+from ...chat.resuming.following import REBUILT_FROM
+from ...chat.turns.waiting import name_approval
 from ...chat.watching.watch import Numbered
+from ...db.responses import Pause
 from ...errors import StorageError
-from ...events import Event, decode_event, encode_line
+from ...events import CLOSING, Event, decode_event, encode_line
 from ...messages import MEDIA_TYPES
 from ..sse import LEAVING, Rendering, frame
 from . import items
+from .items import OutputItem
 
 #: A run that waits for a person's yes; its streams end without a last event.
 WAITING = "waiting"
@@ -39,75 +43,51 @@ _TERMINAL = {"completed": "response.completed", "failed": "response.failed"}
 
 
 @dataclass(slots=True)
-class _Item:
-    """One item of the output as it grows."""
-
-    kind: str
-    id: str
-    index: int
-    text: str = ""
-    pieces: list[str] = field(default_factory=list)
-    annotations: list[dict[str, Any]] = field(default_factory=list)
-    call: dict[str, Any] = field(default_factory=dict)
-    output: str | None = None
-    done: bool = False
-    #: It was taken back.
-    dropped: bool = False
-
-    def gather(self) -> str:
-        """Return the text so far."""
-        if self.pieces:
-            self.text += "".join(self.pieces)
-            self.pieces = []
-        return self.text
-
-    def counts(self) -> bool:
-        """Return whether it is a part of the answer: nothing of it, or not all, was taken back."""
-        if self.kind in ("message", "reasoning"):
-            return bool(self.gather() or self.annotations)
-        return not self.dropped
-
-    def to_object(self) -> dict[str, Any]:
-        """Return the item as clients see it now."""
-        status = "completed" if self.done else "in_progress"
-        if self.kind == "message":
-            return items.message_item(self.id, self.gather(), self.annotations, status)
-        if self.kind == "reasoning":
-            return items.reasoning_item(self.id, self.gather())
-        name, arguments = self.call["name"], self.gather()
-        if self.kind == "function_call":
-            return items.function_call_item(self.id, self.call["id"], name, arguments, status)
-        if self.done and self.output is None:
-            status = "failed"
-        return items.mcp_call_item(self.id, name, arguments, self.output, status)
-
-
-@dataclass(slots=True)
 class ResponseFold(Rendering):
     """One response on its way to a client.
 
+    :param run_id: Its run.
     :param head: The object without what the run adds to it.
     :param find_end: Returns the status of the run, and when it ended in seconds since 1970; None:
         nothing of the run is kept.
     :param check_text: Returns what is wrong with the form of an answer; empty: nothing.
     :param after: Number of the last event that the client has; -1: it has none.
+    :param asks: Whether it ends where its run asks for approvals. A call of the server's is shown
+        once it has a result then: it may still be asked for.
+    :param begins: Where the response before it ended, whose run this one has the rest of.
+    :param list_stored: Returns the events of its part of the run, made from what is stored.
+    :param list_asked: Returns the events by which a run asks that has been put down.
     """
 
     entry_id: str
+    run_id: str
     head: Mapping[str, Any]
     find_end: Callable[[], tuple[str, int | None] | None]
     check_text: Callable[[str], str] = lambda text: ""
     after: int = -1
+    asks: bool = False
+    begins: Pause | None = None
+    list_stored: Callable[[], Sequence[Event]] = list
+    list_asked: Callable[[], Iterable[Event]] = list
     error: Event | None = None
     _number: int = 0
-    _items: list[_Item] = field(default_factory=list)
-    _open: _Item | None = None
-    _calls: dict[str, _Item] = field(default_factory=dict)
+    _items: list[OutputItem] = field(default_factory=list)
+    _open: OutputItem | None = None
+    _calls: dict[str, OutputItem] = field(default_factory=dict)
     _stats: dict[str, Any] = field(default_factory=dict)
     _filename: str = ""
     #: The last event asked for a person's approval.
     _waits: bool = False
+    #: What the response before had is over.
+    _begun: bool = True
+    #: Calls that are not shown yet, by their approvals.
+    _held: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Questions that a person is to answer, by the ids of their items.
+    asked: dict[str, dict[str, Any]] = field(default_factory=dict)
     _frames: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._begun = self.begins is None
 
     def begin(self) -> bytes:
         """Return the events that stand before all others."""
@@ -120,9 +100,23 @@ class ResponseFold(Rendering):
     def render(self, events: Sequence[Numbered]) -> bytes:
         """Return the frames that show events; a pushed message is left out."""
         for number, line in events:
-            if number is not None:
-                self.add(decode_event(line))
+            if number is None:
+                continue
+            event = decode_event(line)
+            if number > REBUILT_FROM and self.begins is not None:
+                if not self._begun:
+                    self.go_on(self.list_stored())
+                if event["type"] not in CLOSING:
+                    continue
+            self.add(event)
         return self._take_frames()
+
+    def go_on(self, events: Iterable[Event]) -> None:
+        """Add the events of the response's own part of a run, after what came before it."""
+        if self.begins is not None:
+            self._hold_asked(self.begins)
+        for event in events:
+            self.add(event)
 
     def finish(self) -> bytes:
         """Return the frames that end the stream; none where the run waits and goes on later."""
@@ -150,8 +144,12 @@ class ResponseFold(Rendering):
     def add(self, event: Event) -> None:
         """Add an event of the run."""
         kind = event["type"]
-        self._waits = kind == "approval_required"
-        if kind == "plain":
+        self._waits = False
+        if not self._begun and self.begins is not None:
+            self._pass_over(event, self.begins)
+        elif kind == "approval_required":
+            self._ask(event["data"])
+        elif kind == "plain":
             self._add_plain(event["chain_type"], event["data"])
         elif kind in MEDIA_TYPES:
             self._filename = event["data"].partition("]")[2]
@@ -177,6 +175,8 @@ class ResponseFold(Rendering):
     def close_items(self) -> None:
         """End every item that is still growing."""
         self._close_open()
+        for call in list(self._held.values()):
+            self._show_call(call)
         for item in self._items:
             if not item.done:
                 self._end_call(item, None)
@@ -185,7 +185,7 @@ class ResponseFold(Rendering):
         """Return what is wrong with the form of the whole answer; empty: nothing."""
         if any(item.kind == "function_call" and item.counts() for item in self._items):
             return ""
-        if self._stats.get("finish_reason") in _INCOMPLETE:
+        if self._waits or self._stats.get("finish_reason") in _INCOMPLETE:
             return ""
         return self.check_text(self.gather_text())
 
@@ -205,8 +205,11 @@ class ResponseFold(Rendering):
         run_status, ended_at = self.find_end() or ("running", int(time.time()))
         status, error = _STATUS.get(run_status, "completed"), None
         if self._waits:
+            if ended and self.asks:
+                self._ask_all()
             # What comes after the decision is not here yet, whatever the run's status is by now.
-            status, ended = "in_progress", False
+            status, ended = "completed" if self.asks else "in_progress", False
+            ended_at = ended_at or int(time.time())
         if ended:
             self.close_items()
         if ended and status in ("queued", "in_progress"):
@@ -262,6 +265,8 @@ class ResponseFold(Rendering):
             self._begin_call(orjson.loads(data))
         elif chain_type == "tool_call_result":
             result = orjson.loads(data)
+            if (held := self._held_call(result["id"])) is not None:
+                self._show_call(held)
             found = self._calls.get(result["id"])
             if found is not None and not found.done:
                 self._end_call(found, str(result["result"]))
@@ -288,6 +293,9 @@ class ResponseFold(Rendering):
             self.close_items()
         left = {"message": taken["chars"], "reasoning": taken.get("reasoning_chars", 0)}
         calls, files = taken.get("calls", 0), taken.get("files", 0)
+        while calls and self._held:
+            self._held.popitem()
+            calls -= 1
         for item in reversed(self._items):
             if item.kind in left:
                 text = item.gather()
@@ -300,6 +308,59 @@ class ResponseFold(Rendering):
                 item.dropped, calls = True, calls - 1
 
     def _begin_call(self, call: dict[str, Any]) -> None:
+        if self.asks and not call.get("by_caller"):
+            self._close_open()
+            self._held[self._name_approval(call["id"])] = call
+        else:
+            self._show_call(call)
+
+    def _name_approval(self, call_id: str) -> str:
+        return name_approval(self.run_id, call_id)
+
+    def _held_call(self, call_id: str) -> dict[str, Any] | None:
+        return self._held.get(self._name_approval(call_id)) if self._held else None
+
+    def _ask(self, asked: dict[str, Any]) -> None:
+        """Show the question for an approval, unless it has been."""
+        before = self.begins.asked if self.begins is not None else ()
+        if any(one["id"] == asked["id"] for one in before):
+            return  # once more, before its answer was known
+        self._waits = True
+        if not self.asks or any(one["id"] == asked["id"] for one in self.asked.values()):
+            return
+        self._close_open()
+        self._held.pop(asked["id"], None)
+        arguments = asked["arguments"]
+        text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+        item = self._add_item("mcp_approval_request", {"name": asked["tool"]}, text)
+        self.asked[item.id] = {**asked, "item_id": item.id}
+        self._emit_done(item)
+
+    def _ask_all(self) -> None:
+        """Show all questions of the run: a stream may end after the first of several."""
+        for event in self.list_asked():
+            self._ask(event["data"])
+        self._waits = True
+
+    def _pass_over(self, event: Event, begins: Pause) -> None:
+        """Leave out an event of the response before, the last of which asks for its approvals."""
+        if event["type"] == "approval_required":
+            ids = {one["id"] for one in begins.asked}
+            if event["data"]["id"] in ids:
+                self._hold_asked(begins)
+
+    def _hold_asked(self, begins: Pause) -> None:
+        """Begin behind a pause: the calls that it asked for are to come."""
+        self._begun = True
+        asked = {one["id"]: one["item_id"] for one in begins.asked}
+        for part in begins.parts:
+            for call in part.get("tool_calls", ()):
+                name = self._name_approval(call["id"])
+                if name in asked:
+                    self._held[name] = {**call, "asked_by": asked[name]}
+
+    def _show_call(self, call: dict[str, Any]) -> None:
+        self._held.pop(self._name_approval(call["id"]), None)
         self._close_open()
         item = self._add_item("function_call" if call.get("by_caller") else "mcp_call", call)
         args = call["args"]
@@ -316,13 +377,13 @@ class ResponseFold(Rendering):
         if item.kind == "function_call":
             self._emit_done(item)
 
-    def _end_call(self, item: _Item, output: str | None) -> None:
+    def _end_call(self, item: OutputItem, output: str | None) -> None:
         item.output = output
         ended = "completed" if output is not None else "failed"
         self._emit_of(f"response.mcp_call.{ended}", item)
         self._emit_done(item)
 
-    def _open_item(self, kind: str) -> _Item:
+    def _open_item(self, kind: str) -> OutputItem:
         """Return the item that grows now; begin it where another one did."""
         if self._open is not None and self._open.kind == kind:
             return self._open
@@ -336,10 +397,12 @@ class ResponseFold(Rendering):
             self._emit_summary("response.reasoning_summary_part.added", item, part=part)
         return item
 
-    def _add_item(self, kind: str, call: dict[str, Any] | None = None) -> _Item:
+    def _add_item(
+        self, kind: str, call: dict[str, Any] | None = None, text: str = ""
+    ) -> OutputItem:
         index = len(self._items)
         item_id = items.make_item_id(kind, self.entry_id, items.OUTPUT_FROM + index)
-        item = _Item(kind, item_id, index, call=call or {})
+        item = OutputItem(kind, item_id, index, text, call=call or {})
         self._items.append(item)
         shown = item.to_object()
         if kind == "message":
@@ -362,17 +425,17 @@ class ResponseFold(Rendering):
             self._emit_summary("response.reasoning_summary_part.done", item, part=part)
         self._emit_done(item)
 
-    def _emit_done(self, item: _Item) -> None:
+    def _emit_done(self, item: OutputItem) -> None:
         item.done = True
         self._emit("response.output_item.done", output_index=item.index, item=item.to_object())
 
-    def _emit_text(self, kind: str, item: _Item, **fields: Any) -> None:
+    def _emit_text(self, kind: str, item: OutputItem, **fields: Any) -> None:
         self._emit_of(kind, item, content_index=0, **fields)
 
-    def _emit_summary(self, kind: str, item: _Item, **fields: Any) -> None:
+    def _emit_summary(self, kind: str, item: OutputItem, **fields: Any) -> None:
         self._emit_of(kind, item, summary_index=0, **fields)
 
-    def _emit_of(self, kind: str, item: _Item, **fields: Any) -> None:
+    def _emit_of(self, kind: str, item: OutputItem, **fields: Any) -> None:
         self._emit(kind, item_id=item.id, output_index=item.index, **fields)
 
     def _emit_response(self, kind: str, status: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import peewee
 from flask import Response, request
 
+from ...chat.watching.watch import Watch
 from ...db import messages, responses, runs
 from ...db.responses import EntryRow
 from ...db.runs import RunRow
@@ -18,8 +20,9 @@ from ..chat.modes import iter_batches
 from ..idempotency import CODES, PARAMETER
 from ..openai.answering import answer_json, raise_failure, wait_for_answer
 from ..openai.routes import blp
-from ..sse import find_abort, stream_response
+from ..sse import CONTENT_TYPE, find_abort, stream_response
 from ..state import get_state
+from .approvals import answers_approvals, go_on_with_approvals
 from .items import iter_input, page_of
 from .opening import read_turn
 from .parameters import read_parameters
@@ -33,7 +36,14 @@ from .schemas import (
     OpenAIResponseSchema,
     ResponseQuerySchema,
 )
-from .stored import ACTIVE, describe_response, get_response, make_fold, make_unstored_head
+from .stored import (
+    ACTIVE,
+    describe_response,
+    get_response,
+    list_own_events,
+    make_fold,
+    make_unstored_head,
+)
 
 #: The blueprint of all of OpenAI's routes, with those of this module.
 __all__ = ["blp"]
@@ -68,7 +78,8 @@ _STOP_S = 5.0
     "model_not_found", "response_not_found", "conversation_not_found", "item_not_found",
     "attachment_not_found", "body_too_large", "quota_exceeded", "unsupported_media_type",
     "too_many_turns", "too_many_streams", "server_busy", "shutting_down", "provider_error",
-    "provider_rate_limited", "context_length_exceeded", "run_interrupted", "turn_timeout", *CODES,
+    "provider_rate_limited", "context_length_exceeded", "run_interrupted", "turn_timeout",
+    "approval_not_found", "approval_decided", "run_not_found", *CODES,
 )  # fmt: skip
 def create_response(body: dict[str, Any]) -> Response:
     """Answer as OpenAI's Responses do.
@@ -77,9 +88,12 @@ def create_response(body: dict[str, Any]) -> Response:
     the request's own `tools` ends the turn, and its result comes back as
     `function_call_output`. A response is kept in a session of the user, and the
     next one goes on from it with `previous_response_id`, unless `store` is
-    false.
+    false. With a tool of the type `mcp` a call may end the response with
+    `mcp_approval_request`; `mcp_approval_response` in the next one answers it.
     """
     parameters = read_parameters(body)
+    if answers_approvals(body):
+        return _go_on(body)
     turn, repeated = read_turn(body, parameters)
     chat, store = get_state().chat, get_state().db
     watch = chat.service.open(turn, find_abort(request))
@@ -93,7 +107,7 @@ def create_response(body: dict[str, Any]) -> Response:
         fold = make_fold(entry, parameters.check_text)
     else:
         head = make_unstored_head(watch.run_id, repeated)
-        fold = ResponseFold(entry_id, head, lambda: None, parameters.check_text)
+        fold = ResponseFold(entry_id, watch.run_id, head, lambda: None, parameters.check_text)
 
     def leave() -> None:
         """Let the session of a turn that is not kept go with it."""
@@ -104,11 +118,29 @@ def create_response(body: dict[str, Any]) -> Response:
 
     if body["stream"]:
         return stream_response(watch, fold, leave)
+    return _answer_whole(watch, fold, leave, background=body["background"], kept=turn.kept)
+
+
+def _go_on(body: dict[str, Any]) -> Response:
+    """Answer with what follows a person's approvals."""
+    entry, run = go_on_with_approvals(body)
+    fold = make_fold(entry)
+    watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort(request))
+    assert watch is not None  # after 0 there is something to show
+    if body["stream"]:
+        return stream_response(watch, fold)
+    return _answer_whole(watch, fold, lambda: None, background=body["background"], kept=True)
+
+
+def _answer_whole(
+    watch: Watch, fold: ResponseFold, leave: Callable[[], None], *, background: bool, kept: bool
+) -> Response:
+    """Return a response as one object: at its end, or in the background at once."""
     fold.show_nothing()
-    if body["background"]:
+    if background:
         watch.close()
         return answer_json(fold.to_object())
-    goes_on = f"; it goes on as resp_{entry_id}" if turn.kept else ""
+    goes_on = f"; it goes on as resp_{fold.entry_id}" if kept else ""
     wait_for_answer(watch, fold.add, leave, goes_on)
     answered = fold.to_object(ended=True)
     if answered["status"] != "in_progress":  # it waits for a person's yes
@@ -141,6 +173,10 @@ def retrieve_response(query: dict[str, Any], response_id: str) -> Response:
         return answer_json(describe_response(entry))
     after = query["starting_after"]
     fold = make_fold(entry, after=-1 if after is None else after)
+    if entry.paused is not None:  # its run has gone on as another response
+        frames = fold.begin()
+        fold.go_on(list_own_events(entry))
+        return Response(frames + fold.finish(), content_type=CONTENT_TYPE)
     run = _get_run(entry)
     watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort(request))
     assert watch is not None  # after 0 there is something to show
@@ -157,7 +193,8 @@ def cancel_response(response_id: str) -> Response:
     What was said until then stays. One that has ended is returned as it is.
     """
     entry = get_response(response_id)
-    _stop(entry)
+    if entry.paused is None:
+        _stop(entry)
     return answer_json(describe_response(get_response(response_id)))
 
 

@@ -9,6 +9,7 @@ import marshmallow as ma
 from ..fields import NOT_BLANK, AnyObject, Flag, Limit, Text, optional_text
 from ..openai.parameters import MAX_TOOLS
 from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, passed_on, refused
+from .items import SERVER_LABEL
 from .parameters import INCLUDED, MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from .reading import ITEM_TYPES, MAX_ITEMS
 
@@ -48,11 +49,35 @@ _ITEM: dict[str, Any] = {
 
 
 #: A tool of the caller's.
-_TOOL: dict[str, Any] = {
+_FUNCTION: dict[str, Any] = {
     "type": "object",
     "required": ["type", "name"],
     "properties": {"type": FUNCTION_TYPE, **FUNCTION_MEMBERS},
 }
+
+#: The config's own tools, whose calls a person may approve.
+_SERVER: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "server_label"],
+    "properties": {
+        "type": {
+            "type": "string", "description": "The config's own tools.", "enum": ["mcp"],
+            "example": "mcp",
+        },
+        "server_label": {
+            "type": "string", "description": "They have this name alone.",
+            "enum": [SERVER_LABEL], "example": SERVER_LABEL,
+        },
+        "require_approval": {
+            "description": (
+                "`always`: a call that needs a person's approval ends the response with an "
+                "`mcp_approval_request`. `never`: it is rejected."
+            ),
+            "enum": ["always", "never", None],
+            "example": "always",
+        },
+    },
+}  # fmt: skip
 
 
 _CONVERSATION_ID = {
@@ -151,9 +176,10 @@ class OpenAIResponseRequestSchema(ma.Schema):
     metadata = _metadata()
     tools = passed_on(
         "Functions that the client runs, beside the config's own tools: a call of one ends the "
-        "turn. Of two with the same name the client's is taken.",
+        "turn. Of two with the same name the client's is taken. With a tool of the type `mcp` the "
+        "client answers questions for approvals of the config's tools.",
         [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}}],
-        type="array", items=_TOOL, maxItems=MAX_TOOLS,
+        type="array", items={"anyOf": [_FUNCTION, _SERVER]}, maxItems=MAX_TOOLS,
     )  # fmt: skip
     tool_choice = passed_on(
         "`auto`, `none`, `required`, `allowed_tools`, or one of `tools`. It holds for the first "
@@ -246,7 +272,7 @@ class ItemPageSchema(ma.Schema):
 
 
 class OpenAIItemSchema(ma.Schema):
-    """An item: a message, a call or its output, or thinking."""
+    """An item: a message, a call or its output, a question for an approval, or thinking."""
 
     id = ma.fields.String(
         metadata={
@@ -256,7 +282,8 @@ class OpenAIItemSchema(ma.Schema):
     type = ma.fields.String(
         metadata={
             "description": (
-                "`message`, `reasoning`, `function_call`, `function_call_output` or `mcp_call`."
+                "`message`, `reasoning`, `function_call`, `function_call_output`, `mcp_call`, "
+                "`mcp_approval_request` or `mcp_approval_response`."
             ),
             "example": "message",
         }

@@ -8,15 +8,17 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...chat.resuming.replay import list_all_events, list_part_events
+from ...chat.resuming.replay import list_closing_events, list_part_events, list_unsaid_events
 from ...db import responses, runs
 from ...db.responses import ConversationRow, EntryRow
 from ...errors import ApiError
+from ...events import Event
 from ...state import AppState
 from ..auth import check_username, get_caller
 from ..openai.parameters import read_format
 from ..state import get_state
 from . import items
+from .parameters import asks_for_approvals
 from .rendering import WAITING, ResponseFold
 
 _RESPONSE_ID = re.compile(r"resp_([0-9a-f]{32})")
@@ -88,13 +90,25 @@ def get_item(item_id: str, session: int | None = None) -> tuple[EntryRow, dict[s
 def list_entry(entry: EntryRow) -> list[dict[str, Any]]:
     """Return the items of an entry: its input, then its output."""
     found = list(items.iter_input(entry.entry_id, entry.input))
-    if entry.reply is not None:
-        fold = ResponseFold(entry.entry_id, {}, lambda: None)
-        fold.add_all(list_part_events("", entry.reply.content["message"]))
+    if entry.reply is not None or entry.paused is not None:
+        fold = make_fold(entry, lambda text: "")
+        fold.show_nothing()
+        fold.go_on(list_own_events(entry))
         fold.close_items()
         removed = {items.OUTPUT_FROM + number for number in entry.removed}
         found += [one for one in fold.list_output() if int(one["id"][-4:], 16) not in removed]
     return found
+
+
+def list_own_events(entry: EntryRow) -> list[Event]:
+    """Return the events of a response's own part of its run, made from what is stored."""
+    ends, reply = entry.paused, entry.reply
+    parts = ends.parts if ends else reply.content["message"] if reply else ()
+    said = list_part_events("", parts)
+    if entry.begins is not None:
+        said = list_unsaid_events("", parts, entry.begins.parts)
+    asked = ends.asked if ends else ()
+    return said + [{"type": "approval_required", "data": one} for one in asked]
 
 
 def make_fold(
@@ -109,9 +123,18 @@ def make_fold(
     if check_text is None:
         form = (entry.request or {})["text"]["format"]
         check_text = read_format(form["type"], form, "text.format", "text.format")[1]
+    ends = entry.paused
+
+    def find_end() -> tuple[str, int | None] | None:
+        return _find_end(state, run_id) if ends is None else ("completed", ends.at)
+
+    tools = (entry.request or {}).get("tools")
     return ResponseFold(
-        entry.entry_id, make_head(entry), lambda: _find_end(state, run_id), check_text, after
-    )
+        entry.entry_id, run_id, make_head(entry), find_end, check_text, after,
+        asks=entry.begins is not None or ends is not None or asks_for_approvals(tools),
+        begins=entry.begins, list_stored=lambda: list_own_events(entry),
+        list_asked=lambda: _list_asked(state, run_id),
+    )  # fmt: skip
 
 
 def describe_response(entry: EntryRow) -> dict[str, Any]:
@@ -122,10 +145,13 @@ def describe_response(entry: EntryRow) -> dict[str, Any]:
         run = runs.find_run(db, entry.run_id or "")
     if run is None:
         raise ApiError("response_not_found", f"response not found: resp_{entry.entry_id}")
-    if run.active:
+    if run.active and entry.paused is None:
         fold.add_all(state.chat.service.read_so_far(run))
         return fold.to_object()
-    fold.add_all(list_all_events(run, entry.reply))
+    fold.show_nothing()
+    fold.go_on(list_own_events(entry))
+    if entry.paused is None:
+        fold.add_all(list_closing_events(run, entry.reply))
     return fold.to_object(ended=True)
 
 
@@ -187,6 +213,16 @@ def _is_own(row: EntryRow | ConversationRow) -> bool:
     except ApiError:
         return False
     return True
+
+
+def _list_asked(state: AppState, run_id: str) -> list[Event]:
+    with state.db.read() as db:
+        run = runs.find_run(db, run_id)
+    if run is None:
+        return []
+    run = state.chat.service.await_put_down(run)
+    said = state.chat.service.read_so_far(run)
+    return [event for event in said if event["type"] == "approval_required"]
 
 
 def _find_end(state: AppState, run_id: str) -> tuple[str, int | None] | None:

@@ -1,0 +1,148 @@
+"""A response that has the rest of a run, after what a person says to the calls that it asked for.
+
+The client answers ``mcp_approval_request`` of a response with ``mcp_approval_response`` in the
+input of the next one. What the run says from then on is the next one's output.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import peewee
+
+from ...chat.turns.reply import fold_events
+from ...db import approvals, responses, runs
+from ...db.responses import EntryRow, Pause
+from ...db.runs import RunRow
+from ...errors import ApiError
+from ...runtime.clock import now_us
+from ..openai.parameters import refuse
+from ..own_runs import decide_as_caller, find_run_to_decide
+from ..state import get_state
+from .items import parse_item_id
+from .opening import make_reader
+from .parameters import echo_request
+from .stored import find_own_entry, get_conversation, get_response, make_fold
+
+_ANSWER, _QUESTION = "mcp_approval_response", "mcp_approval_request"
+
+
+def answers_approvals(body: Mapping[str, Any]) -> bool:
+    """Return whether a request answers questions: its input ends with an answer."""
+    given = body["input"]
+    last = given[-1] if isinstance(given, list) and given else None
+    return isinstance(last, dict) and last.get("type") == _ANSWER
+
+
+def go_on_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
+    """Decide the calls that a response asked for, and store the response that has the rest.
+
+    The same request once more finds the response that it made.
+
+    :returns: That response, and the run.
+    :raises ApiError: ``approval_not_found``, ``approval_decided``, or for whatever a response or a
+        decision is refused.
+    """
+    if body["store"] is False:
+        raise refuse("store must not be false with an mcp_approval_response")
+    given = make_reader().read_all(_take_last(body), [])
+    answers = {one["approval_request_id"]: one for one in given if one["type"] == _ANSWER}
+    entry = _find_asking(body, next(iter(answers)))
+    run = find_run_to_decide(entry.run_id or "", body["user"] or entry.creator)
+    state = get_state()
+    if entry.paused is not None:
+        return _find_made(entry, given), run
+    run = state.chat.service.await_put_down(run)
+    events = list(state.chat.service.read_so_far(run))
+    fold = make_fold(entry)
+    fold.add_all(events)
+    _check(run, fold.asked, answers)
+    pause = Pause(int(time.time()), fold_events(events).to_parts(), list(fold.asked.values()))
+    for item_id, answer in answers.items():
+        decision = "approve" if answer["approve"] else "reject"
+        told = {"decision": decision, "arguments": None, "comment": answer["reason"]}
+        decide_as_caller(run, fold.asked[item_id]["id"], told)
+    request = echo_request(body) | {"conversation": (entry.request or {}).get("conversation")}
+    made = uuid.uuid4().hex
+
+    def job(db: peewee.Database) -> None:
+        responses.pause_entry(db, entry, pause)
+        responses.add_entry(
+            db, entry_id=made, session=entry.session, key_id=entry.key_id,
+            input_json=orjson.dumps(given).decode(), request_json=orjson.dumps(request).decode(),
+            run_id=run.run_id, previous=entry.id,
+        )  # fmt: skip
+
+    state.db.write(job)
+    with state.db.read() as db:
+        found, run = responses.find_entry(db, made), runs.find_run(db, run.run_id) or run
+    if found is None:  # its session was deleted meanwhile
+        raise ApiError("response_not_found", f"response not found: resp_{made}")
+    return found, run
+
+
+def _take_last(body: Mapping[str, Any]) -> list[Any]:
+    """Return the answers at the end of an input, with the questions among them."""
+    given, begin = body["input"], len(body["input"])
+    while begin and isinstance(given[begin - 1], dict):
+        one = given[begin - 1]
+        is_reference = str(one.get("id", "")).startswith("mcpr_")
+        if one.get("type") not in (_ANSWER, _QUESTION) and not is_reference:
+            break
+        begin -= 1
+    if begin and (body["previous_response_id"] or body["conversation"]):
+        raise refuse(
+            "input must have nothing but approvals where it ends with an mcp_approval_response; "
+            "send other items with the next response"
+        )
+    return [one for one in given[begin:] if one.get("type") in (_ANSWER, _QUESTION)]
+
+
+def _find_asking(body: Mapping[str, Any], item_id: str) -> EntryRow:
+    """Return the response that a question is of."""
+    missing = ApiError("approval_not_found", f"approval not found: {item_id[:100]}")
+    parsed = parse_item_id(item_id)
+    entry = find_own_entry(parsed[0]) if parsed else None
+    previous, conversation = body["previous_response_id"], body["conversation"]
+    if previous:
+        named = get_response(previous)
+        if entry is None or named.id != entry.id:
+            raise missing
+    if conversation:
+        conversation_id = conversation["id"] if isinstance(conversation, dict) else conversation
+        row = get_conversation(str(conversation_id))
+        if entry is None or row.session != entry.session:
+            raise missing
+    if entry is None or entry.run_id is None or body["user"] not in (None, "", entry.creator):
+        raise missing
+    return entry
+
+
+def _find_made(entry: EntryRow, given: list[dict[str, Any]]) -> EntryRow:
+    """Return the response that the same answers have made before."""
+    with get_state().db.read() as db:
+        following = responses.find_following(db, entry)
+    if following is None or following.input != given:
+        raise ApiError("approval_decided", "it was decided before, or too late")
+    return following
+
+
+def _check(run: RunRow, asked: Mapping[str, Any], answers: Mapping[str, Any]) -> None:
+    """Refuse answers that fit no question, come too late, or leave a question open."""
+    with get_state().db.read() as db:
+        rows = {one.approval_id: one for one in approvals.list_approvals(db, run.id)}
+    for item_id in answers:
+        row = rows.get(asked[item_id]["id"]) if item_id in asked else None
+        if row is None:
+            raise ApiError("approval_not_found", f"approval not found: {item_id[:100]}")
+        if row.status != "pending" or row.expires_at <= now_us():
+            late = f"{row.tool}: it was decided before, or too late"
+            raise ApiError("approval_decided", late)
+    pending = {one.approval_id for one in rows.values() if one.status == "pending"}
+    for item_id, question in asked.items():
+        if question["id"] in pending and item_id not in answers:
+            raise refuse(f"input must answer every mcp_approval_request; {item_id} has no answer")

@@ -1,0 +1,331 @@
+"""A person approves the server's tool calls in OpenAI's own form, asked by its own client."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from astrbot_api import Tool
+from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta, Usage
+from astrbot_api.chat.resuming.recovery import prune_journal
+from astrbot_api.db import keys, responses
+from astrbot_api.runtime.clock import now_us
+
+from ..waiting import wait_for
+from .conftest import Api
+from .test_openai import connect
+from .test_openai_responses import Make, post, stream_again
+from .test_runs import wait_until_journaled
+
+ASKS: Any = [{"type": "mcp", "server_label": "astrbot", "require_approval": "always"}]
+
+
+class Shop:
+    """An application that pays once a person has approved it."""
+
+    def __init__(self, make_scripted: Make, *, calls: int = 1, rounds: int = 1, **options: Any):
+        self.paid: list[Any] = []
+        self.calls, self.rounds = calls, rounds
+        pay = Tool("pay", "Pay.", self._pay, needs_approval=True)
+        look = Tool("look", "Look.", lambda arguments, context: "5")
+        self.api, self.model = make_scripted(self._answer, tools=[pay, look], **options)
+        self.client = connect(self.api)
+
+    def _pay(self, arguments: Any, context: Any) -> str:
+        self.paid.append(arguments["amount"])
+        return f"paid {arguments['amount']}"
+
+    def _answer(self, messages: Any) -> Iterator[Delta]:
+        last = messages[-1]
+        if last["role"] == "user" and last["content"] != "buy":
+            yield TextDelta(f"You said: {last['content']}")
+            return
+        results = [one["content"] for one in messages if one["role"] == "tool"]
+        done = sum("paid" in one or "rejected" in one for one in results)
+        if done < self.calls * self.rounds:
+            yield TextDelta("I will pay.")
+            for number in range(self.calls):
+                amount = f'{{"amount": {done + number + 5}}}'
+                yield ToolCallDelta(number, f"pay{done + number}", "pay", amount)
+            yield ToolCallDelta(self.calls, f"look{done}", "look", "{}")
+        else:
+            yield TextDelta(f"Done: {len(results)}")
+            yield Usage(10, 2, 3)
+
+    def ask(self, given: Any = "buy", **options: Any) -> Any:
+        asked = {"model": "default", "input": given, "tools": ASKS, **options}
+        return self.client.responses.create(**asked)
+
+    def answer(self, asking: Any, approve: bool = True, **options: Any) -> Any:
+        given = [say(one.id, approve) for one in asking.output if one.type == REQUEST]
+        return self.ask(given, **{"previous_response_id": asking.id, **options})
+
+
+REQUEST = "mcp_approval_request"
+
+
+def say(item_id: str, approve: bool = True, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "mcp_approval_response", "approval_request_id": item_id, "approve": approve, **more,
+    }  # fmt: skip
+
+
+def kinds(response: Any) -> list[str]:
+    return [one.type for one in response.output]
+
+
+def test_a_call_is_asked_for_and_made_in_the_next_response(make_scripted: Make) -> None:
+    shop = Shop(make_scripted)
+    first = shop.ask(user="alice")
+    assert (first.status, kinds(first)) == ("completed", ["message", "mcp_call", REQUEST])
+    asked = first.output[-1]
+    assert (asked.name, asked.server_label) == ("pay", "astrbot")
+    assert json.loads(asked.arguments) == {"amount": 5}
+    assert shop.client.responses.retrieve(first.id).output == first.output
+    assert shop.paid == []
+
+    second = shop.answer(first)
+    assert shop.paid == [5]
+    assert (second.status, kinds(second)) == ("completed", ["mcp_call", "message"])
+    call = second.output[0]
+    assert (call.approval_request_id, call.output) == (asked.id, "paid 5")
+    assert second.output_text == "Done: 2"
+    assert second.previous_response_id == first.id
+    assert second.id != first.id
+    with shop.api.state.db.read() as db:
+        rows = db.execute_sql("SELECT action, actor FROM audit WHERE action LIKE 'call%'")
+        assert rows.fetchall() == [("call_approved", "alice")]
+
+    for response in (first, second):
+        again = shop.client.responses.retrieve(response.id)
+        assert (again.output, again.status) == (response.output, "completed")
+    (item,) = shop.client.responses.input_items.list(second.id)
+    assert (item.type, item.approve) == ("mcp_approval_response", True)  # type: ignore[union-attr]
+
+    third = shop.ask("thanks", previous_response_id=second.id)
+    assert third.output_text == "You said: thanks"
+    seen = [one["role"] for one in shop.model.seen[-1] if one["role"] != "system"]
+    assert seen == ["user", "assistant", "tool", "tool", "assistant", "user"], "nothing twice"
+
+
+def test_a_stream_shows_the_question_and_then_what_follows(make_scripted: Make) -> None:
+    shop = Shop(make_scripted)
+    events = list(shop.ask(stream=True))
+    assert events[-1].type == "response.completed"
+    assert [one.type for one in events[-3:-1]] == [
+        "response.output_item.added", "response.output_item.done",
+    ]  # fmt: skip
+    assert {one.item.type for one in events[-3:-1]} == {REQUEST}
+    added = [one.item.type for one in events if one.type == "response.output_item.added"]
+    assert added == kinds(events[-1].response), "the call is not shown before its question"
+    rest = list(shop.answer(events[-1].response, stream=True))
+    assert rest[-1].type == "response.completed"
+    for stream in (events, rest):
+        assert [one.sequence_number for one in stream] == list(range(len(stream)))
+    text = "".join(one.delta for one in rest if one.type == "response.output_text.delta")
+    assert text == "Done: 2"
+    done = [one.item for one in rest if one.type == "response.output_item.done"]
+    assert done == rest[-1].response.output
+    again = stream_again(shop.api, rest[-1].response.id)
+    assert [one["type"] for one in again] == [one.type for one in rest]
+    first = stream_again(shop.api, events[-1].response.id)
+    assert first[-1]["type"] == "response.completed"
+    assert [one["type"] for one in first[-1]["response"]["output"]] == added
+
+
+def test_the_model_learns_of_a_rejection_and_its_reason(make_scripted: Make) -> None:
+    shop = Shop(make_scripted)
+    first = shop.ask()
+    asked = first.output[-1].id
+    second = shop.ask([say(asked, False, reason="too much")], previous_response_id=first.id)
+    assert "rejected: too much" in second.output[0].output
+    assert shop.paid == []
+
+
+def test_in_the_background_it_ends_and_goes_on_too(make_scripted: Make) -> None:
+    shop = Shop(make_scripted)
+
+    def wait(response: Any) -> Any:
+        def ended() -> Any:
+            found = shop.client.responses.retrieve(response.id)
+            return found if found.status not in ("queued", "in_progress") else None
+
+        return wait_for(ended)
+
+    first = wait(shop.ask(background=True))
+    assert first.output[-1].type == REQUEST
+    second = wait(shop.answer(first, background=True))
+    assert (second.status, kinds(second)) == ("completed", ["mcp_call", "message"])
+
+
+def test_several_calls_are_answered_at_once_and_a_turn_may_ask_again(make_scripted: Make) -> None:
+    shop = Shop(make_scripted, calls=2, rounds=2)
+    first = shop.ask()
+    asked = [one.id for one in first.output if one.type == REQUEST]
+    assert len(asked) == 2
+    with pytest.raises(openai.BadRequestError, match=f"{asked[1]} has no answer"):
+        shop.ask([say(asked[0])], previous_response_id=first.id)
+    assert shop.paid == []
+    second = shop.answer(first)
+    assert kinds(second) == ["mcp_call", "mcp_call", "message", "mcp_call", REQUEST, REQUEST]
+    third = shop.answer(second)
+    assert kinds(third) == ["mcp_call", "mcp_call", "message"]
+    assert sorted(shop.paid) == [5, 6, 7, 8]
+    wait_until_ended(shop, third)
+    for response in (first, second, third):
+        ids = [one.id for one in response.output]
+        assert [one.id for one in shop.client.responses.retrieve(response.id).output] == ids
+
+
+def wait_until_ended(shop: Shop, response: Any) -> None:
+    """Wait until a run's events are stored, and forget them."""
+    with shop.api.state.db.read() as db:
+        entry = responses.find_entry(db, response.id.removeprefix("resp_"))
+    assert entry is not None
+    wait_until_journaled(shop.api, entry.run_id)
+    prune_journal(shop.api.state.worker.journal, 0)
+
+
+def test_the_same_request_again_is_the_same_response(make_scripted: Make) -> None:
+    shop = Shop(make_scripted)
+    first = shop.ask()
+    second = shop.answer(first)
+    again = shop.answer(first)
+    assert (again.id, again.output) == (second.id, second.output)
+    assert shop.paid == [5]
+    with pytest.raises(openai.ConflictError, match="decided before"):
+        shop.answer(first, approve=False)
+
+
+def test_what_was_decided_elsewhere_or_too_late_is_not_decided_again(make_scripted: Make) -> None:
+    shop = Shop(make_scripted)
+    first = shop.ask()
+    run = f"/api/v1/chat/runs/{uuid.UUID(first.id.removeprefix('resp_'))}"
+    headers = {"X-API-Key": shop.api.key}
+    (asked,) = shop.api.client.get(run, headers=headers).get_json()["data"]["approvals"]
+    shop.api.client.post(
+        f"{run}/approvals/{asked['id']}", headers=headers, json={"decision": "reject"}
+    )
+    with pytest.raises((openai.ConflictError, openai.NotFoundError)) as caught:
+        shop.answer(first)
+    assert caught.value.code in ("approval_decided", "approval_not_found")
+    whole = wait_for(lambda: is_whole(shop.client.responses.retrieve(first.id)))
+    assert kinds(whole)[-1] == "message", "the response itself has the rest then"
+    assert shop.paid == []
+
+
+def is_whole(response: Any) -> Any:
+    return response if "Done" in response.output_text else None
+
+
+def test_a_call_whose_time_is_over_is_not_made(make_scripted: Make) -> None:
+    shop = Shop(make_scripted, approval_s=1)
+    first = shop.ask()
+
+    def is_over() -> bool:
+        with shop.api.state.db.read() as db:
+            found = db.execute_sql("SELECT expires_at FROM run_approval").fetchone()
+        return found is None or found[0] < now_us()
+
+    wait_for(is_over)
+    with pytest.raises((openai.ConflictError, openai.NotFoundError)) as caught:
+        shop.answer(first)
+    assert caught.value.code in ("approval_decided", "approval_not_found")
+    assert shop.paid == []
+
+
+def test_ids_that_are_wrong_or_of_another_key_are_not_found(make_scripted: Make) -> None:
+    shop = Shop(make_scripted)
+    first, other = shop.ask(), shop.ask()
+    asked = first.output[-1].id
+    message = first.output[0].id
+    for wrong in ("mcpr_1", f"mcpr_{'0' * 36}", asked[:-4] + "ffff", message, "x" * 200):
+        with pytest.raises(openai.NotFoundError, match="approval not found"):
+            shop.ask([say(wrong)])
+    with pytest.raises(openai.NotFoundError, match="approval not found"):
+        shop.ask([say(asked)], previous_response_id=other.id)
+    with pytest.raises(openai.NotFoundError, match="approval not found"):
+        shop.ask([say(asked)], user="mallory")
+    _, secret = shop.api.state.db.write(
+        lambda db: keys.create_key(db, "other", ["chat"], created_by="test")
+    )
+    with connect(shop.api, secret) as stranger:
+        for options in ({}, {"previous_response_id": first.id}):
+            with pytest.raises(openai.NotFoundError, match="not found"):
+                stranger.responses.create(
+                    model="default",
+                    input=[say(asked)],
+                    **options,  # type: ignore[list-item,arg-type]
+                )
+    assert shop.paid == []
+    assert shop.answer(first).output_text == "Done: 2"
+
+
+def test_a_client_that_sends_the_whole_conversation_is_understood(make_scripted: Make) -> None:
+    shop = Shop(make_scripted)
+    first = shop.ask()
+    whole: list[Any] = [{"role": "user", "content": "buy"}, *(o.to_dict() for o in first.output)]
+    whole.append(say(first.output[-1].id))
+    second = shop.ask(whole)
+    assert second.output_text == "Done: 2"
+    whole += [one.to_dict() for one in second.output]
+    third = shop.ask([*whole, {"role": "user", "content": "thanks"}])
+    assert third.output_text == "You said: thanks"
+    assert shop.paid == [5]
+
+
+def test_a_conversation_has_the_question_and_the_answer_as_items(make_scripted: Make) -> None:
+    shop = Shop(make_scripted)
+    conversation = shop.client.conversations.create().id
+    first = shop.ask(conversation=conversation)
+    shop.ask([say(first.output[-1].id)], conversation=conversation)
+    listed = list(shop.client.conversations.items.list(conversation, order="asc", limit=2))
+    assert [one.type for one in listed] == [
+        "message", "message", "mcp_call", REQUEST, "mcp_approval_response", "mcp_call", "message",
+    ]  # fmt: skip
+    with pytest.raises(openai.BadRequestError, match="cannot be deleted alone"):
+        shop.client.conversations.items.delete(first.output[0].id, conversation_id=conversation)
+
+
+@pytest.mark.parametrize("tools", [[], [{**ASKS[0], "require_approval": "never"}]])
+def test_a_client_that_does_not_ask_for_it_is_not_held_up(
+    make_scripted: Make, tools: list[Any]
+) -> None:
+    shop = Shop(make_scripted)
+    answer = shop.ask(tools=tools)
+    assert "Done" in answer.output_text
+    assert REQUEST not in kinds(answer)
+    assert shop.paid == []
+
+
+def test_what_cannot_be_asked_for_is_refused_by_name(api: Api) -> None:
+    server = ASKS[0]
+    for tools, more, named in [
+        ([{**server, "server_label": "github"}], {}, "tools[0].server_label"),
+        ([{**server, "server_url": "https://x.example"}], {}, "tools[0].server_url"),
+        ([{**server, "require_approval": {"always": {}}}], {}, "tools[0].require_approval"),
+        ([server], {"store": False}, "store"),
+        ([], {"input": [say("mcpr_1")], "store": False}, "store"),
+        ([], {"input": [{**say("mcpr_1"), "approve": "yes"}]}, "input[0].approve"),
+        ([], {"input": [{**say("mcpr_1"), "reason": 5}]}, "input[0].reason"),
+    ]:
+        answer = post(api, tools=tools, **more)
+        assert answer.status_code == 400, (tools, more)
+        assert named in answer.get_json()["error"]["message"]
+
+
+def test_nothing_is_left_of_a_response_that_was_deleted(make_scripted: Make) -> None:
+    shop = Shop(make_scripted)
+    first = shop.ask()
+    second = shop.answer(first)
+    shop.client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        shop.client.responses.retrieve(first.id)
+    with pytest.raises(openai.NotFoundError):  # it was the same turn
+        shop.client.responses.retrieve(second.id)
+    assert shop.api.count_rows("message") == 0
