@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
+import signal
 import socket
 import sqlite3
 import threading
@@ -12,6 +14,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
@@ -128,6 +132,119 @@ def test_an_acknowledged_upload_survives_the_death_of_the_worker(tmp_path: Path)
         server.http.clear()
         assert server.request("GET", path, secret).data == data
         server.http.clear()  # an idle connection would hold up the end of the server
+
+
+def _call(connection: http.client.HTTPConnection, key: str, path: str, **body: object) -> Any:
+    """Post to the uploads in chunks over a kept connection, which is one worker's."""
+    headers = {"X-API-Key": key, "Content-Type": "application/json"}
+    connection.request("POST", f"/api/v1/files/upload/{path}", orjson.dumps(body), headers)
+    answer = connection.getresponse()
+    found = orjson.loads(answer.read())
+    assert answer.status == 200, found
+    return found["data"]
+
+
+def _frame_chunk(upload_id: str, number: int, data: bytes) -> bytes:
+    fields = {"upload_id": upload_id.encode(), "chunk_index": b"%d" % number}
+    fields["chunk"] = data[number * MIB : (number + 1) * MIB]
+    parts = (
+        b'--B\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), value)
+        for name, value in fields.items()
+    )
+    return b"".join(parts) + b"--B--\r\n"
+
+
+def _begin_chunk(connection: http.client.HTTPConnection, key: str, size: int) -> None:
+    connection.putrequest("POST", "/api/v1/files/upload/chunk")
+    for name, value in (
+        ("X-API-Key", key),
+        ("Content-Type", "multipart/form-data; boundary=B"),
+        ("Content-Length", str(size)),
+    ):
+        connection.putheader(name, value)
+    connection.endheaders()
+
+
+def _send_chunk(
+    connection: http.client.HTTPConnection, key: str, upload_id: str, number: int, data: bytes
+) -> None:
+    body = _frame_chunk(upload_id, number, data)
+    _begin_chunk(connection, key, len(body))
+    connection.send(body)
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    answer.read()
+
+
+def _connect_to_both(server: Server, key: str) -> list[http.client.HTTPConnection]:
+    """Return a connection to each of the two workers."""
+    found: dict[int, http.client.HTTPConnection] = {}
+
+    def look() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("GET", "/api/v1/im/bots", headers={"X-API-Key": key})
+        connection.getresponse().read()
+        worker = server.find_worker(SimpleNamespace(_connection=connection))
+        if found.setdefault(worker, connection) is not connection:
+            connection.close()
+        return len(found) == 2
+
+    wait_for(look)
+    return list(found.values())
+
+
+def test_an_upload_in_chunks_survives_the_death_of_the_server(tmp_path: Path) -> None:
+    write_config(tmp_path, "http://127.0.0.1:9/v1")
+    key = create_key(tmp_path, "file", "im")
+    data = os.urandom(4 * MIB + 12_345)
+    with Server(tmp_path) as server:
+        first, second = _connect_to_both(server, key)
+        digest = hashlib.sha256(data).hexdigest()
+        begun = _call(first, key, "init", filename="a.bin", total_size=len(data), sha256=digest)
+        upload_id = begun["upload_id"]
+        stale = _call(first, key, "init", filename="b.bin", total_size=len(data))["upload_id"]
+        _send_chunk(second, key, stale, 0, data)
+        _send_chunk(first, key, upload_id, 3, data)
+        _send_chunk(second, key, upload_id, 0, data)
+        body = _frame_chunk(upload_id, 1, data)
+        before = len(_leftovers(server))
+        _begin_chunk(first, key, len(body))
+        first.send(body[: len(body) // 2])
+        wait_for(lambda: len(_leftovers(server)) > before)
+        for process in (server.process.pid, *server.list_workers()):
+            os.kill(process, signal.SIGKILL)
+        first.close()
+        second.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "astrbot.db")) as db, db:
+        db.execute("UPDATE file_upload SET expires_at = 0 WHERE upload_id = ?", (stale,))
+    with Server(tmp_path) as server:
+        first, second = _connect_to_both(server, key)
+        # What was here in part is not; what was acknowledged is.
+        assert _call(first, key, "status", upload_id=upload_id)["received_chunks"] == [0, 3]
+        for number, connection in ((1, first), (2, second), (4, first)):
+            _send_chunk(connection, key, upload_id, number, data)
+        made = _call(second, key, "complete", upload_id=upload_id)
+        assert _digest(server, key, made["attachment_id"]) == digest
+        first.close()
+        second.close()
+        # Of the upload that had expired nothing is left, and no chunk of the other.
+        wait_for(lambda: _count_chunks(tmp_path) == 0)
+        wait_for(lambda: MIB not in _list_sizes(server))
+        assert _list_sizes(server).count(len(data)) == 1
+
+
+def _list_sizes(server: Server) -> list[int]:
+    sizes = []
+    for path in _leftovers(server):
+        with contextlib.suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    return sizes
+
+
+def _count_chunks(data_dir: Path) -> int:
+    with contextlib.closing(sqlite3.connect(data_dir / "astrbot.db")) as db:
+        tables = ("file_upload", "file_chunk")
+        return sum(db.execute(f"SELECT COUNT(*) FROM {one}").fetchone()[0] for one in tables)
 
 
 def _sweep(data_dir: Path, *options: str) -> str:
