@@ -41,6 +41,8 @@ class FakeSlack(FakePlatform):
         self.bot_user = "U0LAN0Z89"
         self._files: dict[str, tuple[str, bytes]] = {}
         self._uploads: dict[str, dict[str, Any]] = {}
+        #: Channel and ``ts`` of its first message -> messages of a thread, the first included.
+        self.threads: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
     @property
     def base_url(self) -> str:
@@ -169,6 +171,7 @@ class FakeSlack(FakePlatform):
             "auth.test": self._test,
             "chat.postMessage": self._post,
             "conversations.open": self._open,
+            "conversations.replies": self._list_replies,
             "files.getUploadURLExternal": self._begin_upload,
             "files.completeUploadExternal": self._complete_upload,
         }
@@ -197,6 +200,17 @@ class FakeSlack(FakePlatform):
         if not users.startswith(("U", "W")):
             return _refuse("user_not_found")
         return FakeAnswer.of_json({"ok": True, "channel": {"id": f"D{users[1:]}"}})
+
+    def _list_replies(self, fields: dict[str, Any]) -> FakeAnswer:
+        found = self.threads.get((fields["channel"], fields["ts"]))
+        if found is None:
+            return _refuse("thread_not_found")
+        latest = float(fields.get("latest") or "inf")
+        found = [one for one in found if float(one["ts"]) < latest]
+        limit = int(fields.get("limit") or 1000)
+        return FakeAnswer.of_json(
+            {"ok": True, "messages": found[:limit], "has_more": len(found) > limit}
+        )
 
     def _begin_upload(self, fields: dict[str, Any]) -> FakeAnswer:
         if not fields.get("filename") or int(fields.get("length") or 0) <= 0:

@@ -22,7 +22,7 @@ from .. import samples
 from ..im_platforms import PNG
 from ..waiting import wait_for
 from .conftest import Api
-from .messengers import MESSENGERS, HookRequest, Messenger, OneBot, Telegram, Webhook
+from .messengers import MESSENGERS, HookRequest, Messenger, OneBot, Slack, Telegram, Webhook
 from .uploading import upload
 
 SETTINGS = {"ASTRBOT_IM_RETRY_S": 0.05, "ASTRBOT_IM_WAIT_S": 10}
@@ -328,6 +328,18 @@ def test_what_a_message_of_qq_quotes_and_forwards_reaches_the_model(tmp_path: Pa
     assert "Ann: the gate is blue" in seen[0]
     assert "under the mat" in seen[1]
     assert "Where?" in seen[1]
+
+
+def test_a_mention_is_answered_where_its_thread_cannot_be_read(tmp_path: Path) -> None:
+    messenger = Slack()
+    slack = messenger.slack
+    with slack:
+        bot = open_bot(tmp_path, messenger)
+        event = slack.make_event(f"<@{slack.bot_user}> ECHO hi", ts="9.9", thread_ts="1.1")
+        bot.hook(slack.make_request(event))
+        assert bot.texts(1)[0].endswith("ECHO hi")
+        slack.wait_for_request("/conversations.replies")
+        bot.close()
 
 
 def test_a_message_that_is_pushed_into_a_topic_that_is_gone_arrives(tmp_path: Path) -> None:

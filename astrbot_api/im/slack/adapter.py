@@ -13,13 +13,14 @@ from urllib.parse import unquote_plus
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
 from ...runtime.bounded_json import load_json
-from ..adapter import BadSignature, Choice, InboundRequest, OutFile, Reception, Target
+from ..adapter import BadSignature, Choice, InboundRequest, InMessage, OutFile, Reception, Target
 from ..markdown import read_markdown
 from ..piecewise import PiecewiseAdapter, check_size
 from ..rich_text import RichText
 from .api import SlackApi
 from .inbound import EventReader
 from .mrkdwn import escape, write_mrkdwn
+from .quoting import fetch_thread
 
 #: Slack advises 4,000 and cuts off at 40,000; markup and escapes come on top.
 _MAX_TEXT_UNITS = 3500
@@ -56,6 +57,10 @@ class SlackAdapter(PiecewiseAdapter):
         :raises PlatformError: when its token is not taken.
         """
         return str(self._api.call("auth.test", {}).get("user", ""))
+
+    def complete(self, message: InMessage) -> InMessage:
+        """Fetch what the thread of a message says before it."""
+        return fetch_thread(self._api, message)
 
     def open_file(self, source: str) -> BlobReader:
         """Open a file at its private address."""

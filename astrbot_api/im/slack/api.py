@@ -35,7 +35,9 @@ class SlackApi:
         self._headers = {"Authorization": f"Bearer {token}"}
         self._timeout_s = timeout_s
 
-    def call(self, method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def call(
+        self, method: str, arguments: Mapping[str, Any], *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
         """Call a method and return its answer.
 
         :param arguments: What is no string is sent as JSON in a form, which
@@ -47,7 +49,7 @@ class SlackApi:
             for key, value in arguments.items()
         }
         answer = self._http.request(
-            "POST", f"{self._base_url}/{method}", timeout_s=self._timeout_s,
+            "POST", f"{self._base_url}/{method}", timeout_s=timeout_s or self._timeout_s,
             headers={**self._headers, "Content-Type": "application/x-www-form-urlencoded"},
             body=urlencode(form).encode(),
         )  # fmt: skip

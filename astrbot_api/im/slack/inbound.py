@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..adapter import FileType, InFile, InMessage
+from ..adapter import InMessage
+from .files import list_files
 from .mrkdwn import read_mrkdwn
+from .quoting import find_thread, read_shared
 
 log = logging.getLogger(__name__)
 
 #: Subtypes of ``message`` that somebody said; the others are edits, joins and so on.
 _SAID = (None, "file_share", "thread_broadcast")
-
-_TYPES: dict[str, FileType] = {"image": "image", "audio": "record", "video": "video"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +66,13 @@ class EventReader:
         channel, ts = str(event["channel"]), str(event["ts"])
         private = event.get("channel_type") == "im" or channel.startswith("D")
         text, mentioned = read_mrkdwn(str(event.get("text") or ""), own_id)
+        quoted, shared = read_shared(event, own_id)
         mentioned = mentioned or event["type"] == "app_mention"
-        files = tuple(self._list_files(event))
-        if not text and not files and not mentioned:
+        files = (*list_files(event), *shared)
+        if not (text or files or mentioned or quoted):
             return None
+        if not text and quoted:  # it is about what it shares
+            text, quoted = quoted, ""
         thread = event.get("thread_ts")
         if not thread and self.threads and not private:
             thread = ts
@@ -85,17 +87,10 @@ class EventReader:
             text=text,
             files=files,
             addressed=private or mentioned,
+            quoted=quoted or None,
             platform_message_id=ts,
+            more=find_thread(event, own_id),
         )
-
-    def _list_files(self, event: dict[str, Any]) -> Iterator[InFile]:
-        for file in event.get("files") or ():
-            url = file.get("url_private_download") or file.get("url_private")
-            # Others are tombstones, or lie at another service.
-            if url and not file.get("is_external"):
-                kind = str(file.get("mimetype") or "").partition("/")[0]
-                name = str(file.get("name") or file.get("title") or "file")
-                yield InFile(_TYPES.get(kind, "file"), name, str(url))
 
 
 def _find_own_id(body: dict[str, Any]) -> str:
