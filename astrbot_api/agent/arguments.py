@@ -9,16 +9,33 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import islice
 from typing import Any
 
+import attrs
 import regex
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, _WrappedReferencingError
+from jsonschema.exceptions import ValidationError, _WrappedReferencingError, best_match
 from jsonschema.validators import extend
+from jsonschema_specifications import REGISTRY as DRAFTS
 from referencing import Registry
+
+from ..runtime.threads import let_others_run
 
 #: Keywords that one check may look at. A list of a thousand objects needs some thousands.
 _MAX_STEPS = 20_000
+
+#: The same of a schema that is itself checked: each of its properties takes about ten.
+_MAX_SCHEMA_STEPS = 500_000
+
+#: Others have their turn after so many, which take some milliseconds.
+_STEPS_AT_ONCE = 200
+
+#: Where the vocabularies of a draft are.
+_META = "https://json-schema.org/draft/2020-12/"
+
+#: Faults of a schema that are looked at for the one to report.
+_MAX_FAULTS = 50
 
 #: How long one pattern may take, in seconds.
 _PATTERN_S = 0.02
@@ -29,6 +46,7 @@ _MAX_PATTERN_CHARS = 2_000
 
 class _Budget(threading.local):
     steps = 0
+    max_steps = _MAX_STEPS
 
 
 _budget = _Budget()
@@ -53,7 +71,7 @@ def make_validator(schema: Mapping[str, Any], draft: Any = Draft202012Validator)
 
 def find_fault(validator: Any, values: Mapping[str, Any]) -> str:
     """Return what is wrong with arguments; empty: nothing, or nothing that can be found."""
-    _budget.steps = 0
+    _budget.steps, _budget.max_steps = 0, _MAX_STEPS
     try:
         errors = sorted(validator.iter_errors(values), key=lambda one: list(map(str, one.path)))
     except (_TooMuchError, RecursionError):
@@ -66,11 +84,73 @@ def find_fault(validator: Any, values: Mapping[str, Any]) -> str:
     return f"{where}: {errors[0].message}" if where else str(errors[0].message)
 
 
+def find_schema_fault(schema: Any, draft: Any = Draft202012Validator) -> str:
+    """Return why something is no schema of a draft; empty: it is one."""
+    _budget.steps, _budget.max_steps = 0, _MAX_SCHEMA_STEPS
+    try:
+        errors = _check_of(draft).iter_errors(schema)
+        found = best_match(islice(errors, _MAX_FAULTS))
+    except _TooMuchError:
+        return "it is too large"
+    except RecursionError:
+        return "it is nested too deeply"
+    return "" if found is None else str(found.message)
+
+
+@cache
+def _check_of(draft: Any) -> Any:
+    """Return what checks schemas of a draft."""
+    meta = draft.META_SCHEMA
+    whole = _flatten(meta) if draft is Draft202012Validator else meta
+    return _bound(draft)(whole, registry=Registry())
+
+
+def _flatten(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema of schemas in one piece: its vocabularies lead to each other slowly."""
+    properties: dict[str, Any] = {}
+    definitions: dict[str, Any] = {}
+    for part in (meta, *(DRAFTS.contents(_META + one["$ref"]) for one in meta["allOf"])):
+        properties |= part["properties"]
+        definitions |= part.get("$defs", {})
+    flat = {"type": meta["type"], "properties": properties, "$defs": definitions}
+    whole: dict[str, Any] = _to_own_references(flat)
+    return whole
+
+
+def _to_own_references(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_to_own_references(one) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    if isinstance(value.get("$dynamicRef"), str):
+        return {"$ref": "#"}
+    if str(value.get("$ref", "#")).startswith("meta/"):  # a definition of another vocabulary
+        return {"$ref": "#" + value["$ref"].partition("#")[2]}
+    return {key: _to_own_references(one) for key, one in value.items()}
+
+
+def count_members(value: Any, limit: int) -> int:
+    """Count what stands in the lists and objects of a JSON value, as far as a limit."""
+    count, left = 0, [value]
+    while left and count <= limit:
+        one = left.pop()
+        if isinstance(one, Mapping):
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+        else:
+            continue
+        count += len(one)
+    return count
+
+
 def _count(check: Any) -> Any:
     def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
         _budget.steps += 1
-        if _budget.steps > _MAX_STEPS:
+        if _budget.steps > _budget.max_steps:
             raise _TooMuchError
+        if _budget.steps % _STEPS_AT_ONCE == 0:
+            let_others_run()
         yield from check(validator, value, instance, schema) or ()
 
     return counted
@@ -123,4 +203,8 @@ def _bound(draft: Any) -> Any:
     """Return a draft's validator with the limits of this module."""
     bounded = {name: check for name, check in _BOUNDED.items() if name in draft.VALIDATORS}
     checks = {**draft.VALIDATORS, **bounded}
-    return extend(draft, {name: _count(check) for name, check in checks.items()})
+    made = extend(draft, {name: _count(check) for name, check in checks.items()})
+    # jsonschema changes to the draft that a part of the schema names in "$schema", which has
+    # no limits.
+    made.evolve = attrs.evolve
+    return made

@@ -9,10 +9,9 @@ from typing import Any
 
 import orjson
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 
-from .arguments import INCOMPLETE, TOO_LARGE, find_fault, make_validator
+from .arguments import INCOMPLETE, TOO_LARGE, find_fault, find_schema_fault, make_validator
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +64,8 @@ def _make_validator(schema: Any) -> Any:
     try:
         checked = _without_ids(schema, 0)
         draft = validator_for(checked, default=Draft202012Validator)
-        draft.check_schema(checked)
-        return make_validator(checked, draft)
-    except (SchemaError, ValueError):
+        return None if find_schema_fault(checked, draft) else make_validator(checked, draft)
+    except ValueError:
         return None
     except Exception:  # what is no schema breaks the check in many ways
         log.debug("a schema cannot be checked", exc_info=True)

@@ -317,6 +317,50 @@ def test_items_are_referred_to_by_their_ids(make_scripted: Make) -> None:
             ask(client, [{"type": "item_reference", "id": "msg_" + "0" * 36}])
 
 
+def test_references_copy_no_more_than_a_body_may_have(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_MAX_JSON_BYTES=50_000)
+    items = [{"role": "user", "content": "x" * 10_000}, {"role": "user", "content": "short"}]
+    made = post(api, "/api/v1/openai/conversations", items=items).get_json()["id"]
+    path = f"/api/v1/openai/conversations/{made}/items"
+    short, long = (one["id"] for one in api.get(path).get_json()["data"])
+
+    def refer(*ids: str) -> tuple[int, str]:
+        given = [{"type": "item_reference", "id": one} for one in ids]
+        answer = post(api, path, items=given)
+        return answer.status_code, answer.get_data(as_text=True)
+
+    assert refer(*[long] * 4)[0] == 200
+    assert refer(*[short] * 20)[0] == 200
+    for ids in ([long] * 5, [long] * 20):
+        status, said = refer(*ids)
+        assert status == 400
+        assert "items of more than 50000 bytes together" in said
+
+
+def test_references_read_no_more_entries_than_a_body_may_have(
+    make_api: Callable[..., Api],
+) -> None:
+    api = make_api(ASTRBOT_MAX_JSON_BYTES=50_000)
+    found = []
+    for _ in range(3):
+        items = [{"role": "user", "content": "x" * 20_000}, {"role": "user", "content": "short"}]
+        made = post(api, "/api/v1/openai/conversations", items=items).get_json()["id"]
+        path = f"/api/v1/openai/conversations/{made}/items"
+        found.append(api.get(path).get_json()["data"][0]["id"])
+    for count, status in ((2, 200), (3, 400)):
+        given = [{"type": "item_reference", "id": one} for one in found[:count]]
+        answer = post(api, path, items=given)
+        assert answer.status_code == status
+    assert "items of responses with more than 50000 bytes" in answer.get_data(as_text=True)
+
+
+def test_what_a_response_repeats_has_a_size(api: Api) -> None:
+    answer = post(api, instructions="x" * 600_000)
+    assert answer.status_code == 400
+    assert "have more than 524288 bytes as JSON" in answer.get_json()["error"]["message"]
+    assert post(api, instructions="x" * 500_000).status_code == 200
+
+
 def test_calls_that_the_server_ran_may_be_sent_back(make_scripted: Make) -> None:
     api, model = make_scripted(think_and_roll, tools=[DICE])
     with connect(api) as client:

@@ -227,3 +227,19 @@ def test_an_agent_of_the_applications_own_refuses_what_only_a_model_can(
         assert post(api, temperature=1).status_code == 200
     finally:
         api.close()
+
+
+def test_schemas_have_a_size_together(api: Api) -> None:
+    many = {f"p{number}": {} for number in range(11_000)}
+    tools = [
+        {"type": "function", "function": {"name": f"t{half}", "parameters": {"properties": many}}}
+        for half in range(2)
+    ]
+    for asked in (
+        {"tools": tools},
+        {"response_format": {"type": "json_schema", "json_schema": {
+            "name": "n", "schema": {"properties": {**many, "more": {"enum": [0] * 9_000}}}}}},
+    ):  # fmt: skip
+        answer = post(api, messages=[{"role": "user", "content": "x"}], **asked)
+        assert answer.status_code == 400
+        assert "has more than 20000 members" in answer.get_json()["error"]["message"]

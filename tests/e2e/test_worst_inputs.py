@@ -147,6 +147,13 @@ def _json_bodies(size: int) -> Iterator[tuple[str, bytes]]:
     for field in (b"flags", b"metadata", b"content"):
         yield f"{field.decode()}: members", BEGIN + b'"%s":{%s}}' % (field, members)
     yield "members", BEGIN + members + b"}"
+    for count in (2_000, 9_000):
+        schema = b",".join(b'"p%d":{}' % number for number in range(count))
+        named = b'"name":"a","parameters":{"properties":{%s}}' % schema
+        yield (
+            f"a schema of {count}",
+            BEGIN + b'"tools":[{"type":"function",%s,"function":{%s}}]}' % (named, named),
+        )
     yield "depth", _fill(b'{"a":', b"[", b"", size)
     yield "depth within the limit", BEGIN + b'"message":' + b"[" * 99 + b"]" * 99 + b"}"
     for name, unit in (
@@ -154,6 +161,7 @@ def _json_bodies(size: int) -> Iterator[tuple[str, bytes]]:
         ("Chinese", "漢".encode()), ("blanks", b" "), ("Markdown", b"![*_["), ("digits", b"9"),
     ):  # fmt: skip
         yield f"text of {name}", _fill(BEGIN + b'"message":"', unit, b'"}', size)
+    yield "instructions", _fill(BEGIN + b'"instructions":"', b"x", b'"}', size)
     yield "a number", _fill(BEGIN + b'"message":', b"9", b"}", size)
     yield "a name", _fill(b'{"username":"', b"a", b'","password":"x"}', size)
     quotation = b'{"type":"reply","message_id":1,"selected_text":"' + b"a" * (size // 110) + b'"},'

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.agent.arguments import find_fault, make_validator
+from astrbot_api.agent import arguments
+from astrbot_api.agent.arguments import find_fault, find_schema_fault, make_validator
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -69,3 +70,40 @@ def test_a_long_list_of_equal_objects_ends() -> None:
 def test_the_fault_names_its_place() -> None:
     validator = make_validator(_object(a=_object(b={"type": "integer"})))
     assert find_fault(validator, {"a": {"b": "x"}}) == "a.b: 'x' is not of type 'integer'"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("draft", ["2020-12/schema", "2019-09/schema"])
+def test_no_part_of_a_schema_leaves_the_limits_by_naming_a_draft(draft: str) -> None:
+    part = {"$schema": f"https://json-schema.org/draft/{draft}", "pattern": "^(a|a)+$"}
+    assert find_fault(make_validator(_object(a=part)), {"a": "a" * 60 + "b"}) == ""
+    levels: dict[str, Any] = {
+        f"l{level}": {**part, "pattern": "", "allOf": [{"$ref": f"#/$defs/l{level + 1}"}] * 2}
+        for level in range(40)
+    }
+    schema = {"$defs": {**levels, "l40": {}}, "$ref": "#/$defs/l0"}
+    assert find_fault(make_validator(schema), {}) == "the tool's schema is too large to check them"
+
+
+def test_others_run_while_a_large_schema_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[None] = []
+    monkeypatch.setattr(arguments, "let_others_run", lambda: pauses.append(None))
+    many = {f"p{number}": {"type": "string"} for number in range(300)}
+    assert find_schema_fault(_object(**many)) == ""
+    # About seven keywords a property, and a pause after 200 of them.
+    assert 8 <= len(pauses) <= 20
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        7, {"type": 9}, {"items": 7}, {"allOf": []}, {"required": "a"}, {"$ref": 7}, {"format": 7},
+        {"properties": {"a": {"minimum": "x"}}}, {"$defs": {"a": {"enum": 3}}},
+        {"not": {"anyOf": [{"type": "objet"}]}}, {"unevaluatedItems": 7},
+        {"dependencies": {"a": 7}}, {"contentSchema": {"type": 7}},
+    ],
+)  # fmt: skip
+def test_what_is_no_schema_is_told_apart(schema: Any) -> None:
+    assert find_schema_fault(schema)
+    assert find_schema_fault({"$defs": {"a": schema}})
+    assert find_schema_fault(_object(a=True, b={"type": ["string", "null"]})) == ""

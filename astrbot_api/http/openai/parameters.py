@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 
-from ...agent.arguments import find_fault, make_validator
+from ...agent.arguments import count_members, find_fault, find_schema_fault, make_validator
 from ...agent.provider import ToolSpec
 from ...errors import ApiError
 from ...runtime.bounded_json import load_json
 
 #: Most tools of one request. Source: the limit of OpenAI's chat completions.
 MAX_TOOLS = 128
+
+#: Most members of the tools' schemas together, and of the schema of an answer: some thousand
+#: properties.
+MAX_SCHEMA_MEMBERS = 20_000
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -178,6 +180,7 @@ def read_tools(tools: Any, read: Callable[[Any, str], ToolSpec]) -> list[ToolSpe
         return []
     if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
         raise refuse(f"tools must be a list of at most {MAX_TOOLS} tools")
+    _check_size(tools, "tools")
     found = [read(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
     names = [spec["function"]["name"] for spec in found]
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
@@ -274,11 +277,17 @@ def read_format(
 def _check_schema(schema: Any, where: str) -> None:
     if not isinstance(schema, dict):
         raise refuse(f"{where} must be an object")
-    try:
-        Draft202012Validator.check_schema(schema)
-    except (SchemaError, RecursionError) as error:
-        reason = getattr(error, "message", "it is nested too deeply")
-        raise refuse(f"{where} is not a JSON schema: {str(reason)[:200]}") from error
+    _check_size(schema, where)
+    if fault := find_schema_fault(schema):
+        raise refuse(f"{where} is not a JSON schema: {fault[:200]}")
+
+
+def _check_size(schema: Any, where: str) -> None:
+    if count_members(schema, MAX_SCHEMA_MEMBERS) > MAX_SCHEMA_MEMBERS:
+        raise refuse(
+            f"{where} has more than {MAX_SCHEMA_MEMBERS} members in its lists and objects; "
+            "make it smaller"
+        )
 
 
 def _check_strict(given: Mapping[str, Any], where: str) -> None:

@@ -20,9 +20,9 @@ from ..openai.answering import find_config
 from ..openai.parameters import Parameters, refuse
 from ..state import get_state
 from . import items
-from .parameters import asks_for_approvals, echo_request
+from .parameters import asks_for_approvals, check_echo, echo_request
 from .reading import InputReader
-from .stored import get_conversation, get_item, get_response, make_conversation_id
+from .stored import ItemFinder, get_conversation, get_response, make_conversation_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ def read_turn(
         raise refuse("store must not be false in a conversation, which keeps what is said")
     username = _choose_username(body["user"], place)
     request = echo_request(body)
+    check_echo(request)
     request["conversation"] = None
     if place.conversation is not None:
         request["conversation"] = {"id": make_conversation_id(place.session_id)}
@@ -105,11 +106,14 @@ def make_reader() -> InputReader:
             data, name, caller.root_id, caller.rules.username
         ).attachment_id
 
-    def find_item(item_id: str) -> dict[str, Any]:
-        return items.to_stored(get_item(item_id)[1])
-
-    settings = state.settings
-    return InputReader(store_file, find_item, settings.max_message_chars, settings.max_segments)
+    finder, settings = ItemFinder(state.settings.max_json_bytes), state.settings
+    return InputReader(
+        store_file,
+        lambda item_id: items.to_stored(finder.find(item_id)),
+        settings.max_message_chars,
+        settings.max_segments,
+        settings.max_json_bytes,
+    )
 
 
 def choose_new_username(sent: str) -> str:

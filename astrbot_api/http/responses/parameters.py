@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from ...agent.provider import ToolSpec
 from ..openai.parameters import (
     A_LENGTH,
@@ -28,6 +30,10 @@ from .items import SERVER_LABEL
 
 #: Most pairs of ``metadata``, and the longest key and value. Source: OpenAI's limits.
 MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
+
+#: Longest part of a request that its response repeats, as JSON: it is stored with each response,
+#: and each stream has it three times.
+MAX_ECHO_BYTES = 512 * 1024
 
 #: What can stand in ``include``; nothing of it is more than an answer has anyway.
 INCLUDED = (
@@ -175,6 +181,19 @@ def _is_server(tool: Any, where: str) -> bool:
     if other is not None:
         raise refuse(f"{where}.{other[:40]} is not supported: leave it out")
     return True
+
+
+def check_echo(request: Mapping[str, Any]) -> None:
+    """Refuse what would be repeated at too great a length.
+
+    :param request: As :func:`echo_request` returns it.
+    :raises ApiError: ``invalid_request``.
+    """
+    if len(orjson.dumps(request)) > MAX_ECHO_BYTES:
+        raise refuse(
+            f"instructions, tools and text have more than {MAX_ECHO_BYTES} bytes as JSON; send "
+            "long texts in input"
+        )
 
 
 def _read_tool(tool: Any, where: str) -> ToolSpec:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import orjson
+
 from ...chat.context.supplied import SuppliedContext
 from ...chat.context.thread import SYSTEM_ROLES, read_items
 from ...messages import Media, Plain, Segment, check_text, require_content
@@ -57,8 +59,9 @@ class InputReader:
     find_item: FindItem
     max_chars: int
     max_segments: int
-    #: Found so far: a reference may come again.
-    _found: dict[str, dict[str, Any]] = field(default_factory=dict)
+    max_referred_bytes: int
+    #: Found so far, with their sizes: a reference may come again, and is stored again then.
+    _found: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
 
     def read(self, value: Any, instructions: str, *, goes_on: bool) -> ResponseInput:
         """Return what is asked.
@@ -107,10 +110,29 @@ class InputReader:
         """
         if len(given) > MAX_ITEMS:
             raise refuse(f"input has {len(given)} items; at most {MAX_ITEMS} are allowed")
-        return [
-            self._read_item(item, f"input[{at}]", segments if at == last else None)
-            for at, item in enumerate(given)
-        ]
+        room, found = self.max_referred_bytes, []
+        for at, item in enumerate(given):
+            if (item_id := _find_reference(item, f"input[{at}]")) is None:
+                found.append(
+                    self._read_item(item, f"input[{at}]", segments if at == last else None)
+                )
+                continue
+            one, size = self._find(item_id)
+            room -= size
+            if room < 0:
+                raise refuse(
+                    f"input refers to items of more than {self.max_referred_bytes} bytes together; "
+                    "go on with previous_response_id, or refer to fewer"
+                )
+            found.append(one)
+        return found
+
+    def _find(self, item_id: str) -> tuple[dict[str, Any], int]:
+        """Return the item that is referred to, and its size as it is stored, in bytes."""
+        if item_id not in self._found:
+            item = self.find_item(item_id)
+            self._found[item_id] = item, len(orjson.dumps(item))
+        return self._found[item_id]
 
     def _check(self, segments: list[Segment]) -> None:
         segments[:] = [one for one in segments if not isinstance(one, Plain) or one.text]
@@ -130,15 +152,10 @@ class InputReader:
         if not isinstance(item, dict):
             raise refuse(f"{where} must be an object")
         kind = item.get("type")
-        if kind is None:
-            kind = "message" if "role" in item else "item_reference" if "id" in item else None
+        if kind is None and "role" in item:
+            kind = "message"
         if kind == "message":
             return self._read_message(item, where, segments)
-        if kind == "item_reference":
-            item_id = _text(item, "id", where)
-            if item_id not in self._found:
-                self._found[item_id] = self.find_item(item_id)
-            return self._found[item_id]
         if kind == "function_call":
             return {"type": kind, **_read_call(item, where)}
         if kind == "function_call_output":
@@ -228,6 +245,16 @@ class InputReader:
             raise refuse(f"{where}.file_url is not opened; send file_data or file_id")
         data = decode_base64(part.get("file_data"), f"{where}.file_data")
         return self.store_file(data, str(part.get("filename") or "file"))
+
+
+def _find_reference(item: Any, where: str) -> str | None:
+    """Return the id of the item that is referred to; None: this one is no reference."""
+    if not isinstance(item, dict):
+        return None
+    kind = item.get("type")
+    if kind is None and "role" not in item and "id" in item:
+        kind = "item_reference"
+    return _text(item, "id", where) if kind == "item_reference" else None
 
 
 def _find_last_user(given: list[Any]) -> int | None:

@@ -8,14 +8,17 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
+
 from ...chat.resuming.replay import list_closing_events, list_part_events, list_unsaid_events
 from ...db import responses, runs
 from ...db.responses import ConversationRow, EntryRow
 from ...errors import ApiError
 from ...events import Event
+from ...runtime.threads import let_others_run
 from ...state import AppState
 from ..auth import check_username, get_caller
-from ..openai.parameters import read_format
+from ..openai.parameters import read_format, refuse
 from ..state import get_state
 from . import items
 from .parameters import asks_for_approvals
@@ -76,15 +79,67 @@ def get_item(item_id: str, session: int | None = None) -> tuple[EntryRow, dict[s
     parsed = items.parse_item_id(item_id)
     entry = find_own_entry(parsed[0]) if parsed else None
     if entry is not None and session in (None, entry.session):
-        found = list_entry(entry)
-        for item in found:
-            if item["id"] == item_id:
-                return entry, item
-        # Of the same kind and entry, so the ids are as long.
-        near = [one for one in found if one["id"][:-4] == item_id[:-4] and one["id"] < item_id]
-        if session is None and near and parsed and parsed[1] > items.OUTPUT_FROM:
-            return entry, near[-1]
-    raise ApiError("item_not_found", f"item not found: {item_id[:_SHOWN_CHARS]}")
+        item = _choose_item(list_entry(entry), item_id, exactly=session is not None)
+        if item is not None:
+            return entry, item
+    raise _item_not_found(item_id)
+
+
+class ItemFinder:
+    """Finds the items that one request refers to; each entry is read once.
+
+    :param max_bytes: Of all entries that are read for it: each is read whole.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._room = max_bytes
+        self._max_bytes = max_bytes
+        self._entries: dict[str, list[dict[str, Any]]] = {}
+
+    def find(self, item_id: str) -> dict[str, Any]:
+        """Return an item that the caller may see.
+
+        :raises ApiError: ``item_not_found``, or ``invalid_request`` beyond the limit.
+        """
+        parsed = items.parse_item_id(item_id)
+        if parsed is None:
+            raise _item_not_found(item_id)
+        found = self._entries.get(parsed[0])
+        if found is None:
+            entry = find_own_entry(parsed[0])
+            found = self._entries[parsed[0]] = [] if entry is None else list_entry(entry)
+            self._room -= len(orjson.dumps(found))
+            let_others_run()
+        if self._room < 0:
+            raise refuse(
+                f"input refers to items of responses with more than {self._max_bytes} bytes "
+                "together; go on with previous_response_id, or refer to fewer"
+            )
+        item = _choose_item(found, item_id, exactly=False)
+        if item is None:
+            raise _item_not_found(item_id)
+        return item
+
+
+def _choose_item(
+    found: list[dict[str, Any]], item_id: str, *, exactly: bool
+) -> dict[str, Any] | None:
+    """Return the item of an id among those of its entry.
+
+    :param exactly: Whether it must have this number; otherwise see :func:`get_item`.
+    """
+    for item in found:
+        if item["id"] == item_id:
+            return item
+    # Of the same kind and entry, so the ids are as long.
+    near = [one for one in found if one["id"][:-4] == item_id[:-4] and one["id"] < item_id]
+    if not exactly and near and int(item_id[-4:], 16) > items.OUTPUT_FROM:
+        return near[-1]
+    return None
+
+
+def _item_not_found(item_id: str) -> ApiError:
+    return ApiError("item_not_found", f"item not found: {item_id[:_SHOWN_CHARS]}")
 
 
 def list_entry(entry: EntryRow) -> list[dict[str, Any]]:
