@@ -62,12 +62,51 @@ class Death:
         return guarded
 
 
+class Drain(Death):
+    """Has one application stop as TERM or HUP have it, from one of its commits on.
+
+    :param at: After which of its commits, from 0, counted from now.
+    :param give_up: Whether its time to stop is over at once.
+    """
+
+    def __init__(self, app: ScriptedApp, at: int, *, give_up: bool) -> None:
+        self.drained = threading.Event()
+        self._begun = False
+        self._drain_at = at
+        self._give_up = give_up
+        super().__init__(app)
+
+    def _guard(self, commit: Callable[..., Any]) -> Callable[..., Any]:
+        guarded = super()._guard(commit)
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            try:
+                return guarded(*arguments, **options)
+            finally:
+                with self._lock:
+                    begins = not self._begun and self.commits > self._drain_at
+                    self._begun = self._begun or begins
+                if begins:
+                    threading.Thread(target=self._drain, daemon=True).start()
+
+        return counted
+
+    def _drain(self) -> None:
+        runs = self._app.state.chat.runs
+        runs.drain()
+        if self._give_up:
+            runs.give_up_all()
+        self.drained.set()
+
+
 _JOURNAL = ("append", "end_run", "take_over")
 
 
-def end_leases(app: ScriptedApp) -> None:
-    """Have every lease run out but that of a living application."""
-    own = app.state.worker.lease.get_worker_id()
+def end_leases(app: ScriptedApp, *others: ScriptedApp) -> None:
+    """Have every lease run out but those of living applications."""
+    living = "', '".join(one.state.worker.lease.get_worker_id() for one in (app, *others))
     app.state.db.write(
-        lambda db: db.execute_sql(f"UPDATE worker SET lease_until = 0 WHERE worker_id <> '{own}'")
+        lambda db: db.execute_sql(
+            f"UPDATE worker SET lease_until = 0 WHERE worker_id NOT IN ('{living}')"
+        )
     )

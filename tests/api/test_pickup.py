@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from astrbot_api import ToolContext, tool
 from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ReasoningDelta, ToolCallDelta, Usage
+from astrbot_api.chat.turns import handover
 from astrbot_api.chat.turns.reply import fold_events
 from astrbot_api.db import checkpoints
 from astrbot_api.db.checkpoints import add_checkpoint
@@ -32,7 +33,7 @@ from astrbot_api.testing.scripted_model import Script, Step
 
 from ..waiting import LIMIT_S, wait_for
 from .conftest import Api
-from .dying import Death, end_leases
+from .dying import Death, Drain, end_leases
 
 
 class Worker:
@@ -67,9 +68,12 @@ class Worker:
             seen += next(frames)
         return seen.partition(b'"run_id":"')[2][:36].decode()
 
-    def go_on(self) -> None:
-        """Pick up what the dead have left."""
-        end_leases(self.api)
+    def go_on(self, *living: Worker) -> None:
+        """Pick up what the dead have left.
+
+        :param living: Other workers that have not died.
+        """
+        end_leases(self.api, *(one.api for one in living))
         self.api.state.chat.recovery.recover()
 
     def read(self, run_id: str, after: int = 0) -> list[dict[str, Any]]:
@@ -435,55 +439,81 @@ class _Kill:
     after: bool
 
 
-_KILLS = st.builds(_Kill, st.integers(0, 24), st.booleans())
+@dataclass
+class _Stop:
+    """After which of its commits a worker drains, and whether its time is over at once."""
+
+    at: int
+    give_up: bool
+
+
+_ENDS = st.builds(_Kill, st.integers(0, 24), st.booleans()) | st.builds(
+    _Stop, st.integers(0, 14), st.booleans()
+)
 
 
 @settings(
     max_examples=int(os.environ.get("ASTRBOT_TEST_KILLS", "8")), deadline=None, database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
-@given(first=_KILLS, second=_KILLS)
-def test_wherever_two_workers_die_there_is_one_reply_and_no_call_is_made_twice(
-    first: _Kill, second: _Kill
+@given(first=_ENDS, second=_ENDS)
+@example(first=_Stop(3, False), second=_Stop(4, False))
+def test_wherever_two_workers_end_there_is_one_reply_and_no_call_is_made_twice(
+    first: _Kill | _Stop, second: _Kill | _Stop
 ) -> None:
     tools, made = Tools(), list[Worker]()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(handover, "_SETTLE_S", 0.0)
+        patch.setattr(handover, "_FRESH_S", 0.0)
 
-        def make(kill: _Kill | None) -> Worker:
+        def make(end: _Kill | _Stop | None) -> Worker:
             worker = Worker(Path(folder), Steps(), tools=tools.make())
             made.append(worker)
             worker.api.state.worker.lease.get_worker_id()
             worker.api.state.worker.chores.close()  # what a worker does is in the test's hands
-            if kill is not None:
-                worker.death = Death(worker.api, kill.at, after=kill.after)
+            if isinstance(end, _Kill):
+                worker.death = Death(worker.api, end.at, after=end.after)
+            elif end is not None:
+                worker.death = Drain(worker.api, end.at, give_up=end.give_up)
             return worker
 
         def do(worker: Worker, what: Callable[[], object]) -> None:
             def work() -> None:
-                with contextlib.suppress(StorageError, StopIteration):  # it is dead
+                # It is dead, or takes no more turns.
+                with contextlib.suppress(StorageError, StopIteration):
                     what()
 
-            threading.Thread(target=work, daemon=True).start()
-            death = worker.death
-            assert death is not None
-            wait_for(lambda: death.dead.is_set() or has_ended(last))
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            wait_for(lambda: is_done(worker, thread) or has_ended(last))
 
         last = make(None)
-        dead = make(first)
-        do(dead, dead.open)
+        ending = make(first)
+        do(ending, ending.open)
         if last.api.count_rows("run") and not has_ended(last):
             other = make(second)
-            do(other, other.go_on)
+            do(other, lambda: other.go_on(last))
         for worker in made:
             if worker.death is not None:
                 worker.death.die()
-        check_outcome(last, tools)
+        gentle = all(isinstance(one, _Stop) and not one.give_up for one in (first, second))
+        check_outcome(last, tools, gentle=gentle)
         for worker in made:
             if worker.death is not None:
                 worker.death.bury()
         for worker in made:
             with contextlib.suppress(StorageError):
                 worker.api.close()
+
+
+def is_done(worker: Worker, thread: threading.Thread) -> bool:
+    """Return whether a worker is dead, or has given up what its thread began."""
+    death = worker.death
+    assert death is not None
+    if death.dead.is_set():
+        return True
+    drained = isinstance(death, Drain) and death.drained.is_set()
+    return drained and not thread.is_alive() and not worker.api.state.chat.runs.active_count
 
 
 def has_ended(worker: Worker) -> bool:
@@ -502,7 +532,11 @@ def do_chores(worker: Worker) -> None:
     chat.recovery.end_forgotten(chat.runs.knows)
 
 
-def check_outcome(worker: Worker, tools: Tools) -> None:
+def check_outcome(worker: Worker, tools: Tools, *, gentle: bool) -> None:
+    """Expect the one outcome of a run.
+
+    :param gentle: Its workers stopped in good order: nothing was taken back or is unknown.
+    """
     api = worker.api
     with api.state.db.read() as db:
         found = db.execute_sql("SELECT run_id FROM run").fetchall()
@@ -538,3 +572,6 @@ def check_outcome(worker: Worker, tools: Tools) -> None:
     assert kinds.count("end") == kinds.count("complete") == 1
     assert text_of(events) == text == of_type(events, "complete")[0]["data"]
     assert fold_events(events).to_parts() == reply.content["message"]
+    if gentle:
+        assert "rewind" not in kinds
+        assert OUTCOME_UNKNOWN not in text
