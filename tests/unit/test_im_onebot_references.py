@@ -161,6 +161,14 @@ def test_a_bundle_in_itself_ends(adapter: Adapter, fake: FakeOneBot) -> None:
     assert len(fake.requests) <= 8
 
 
+def test_a_message_of_many_bundles_has_few_fetched(adapter: Adapter, fake: FakeOneBot) -> None:
+    fake.bundles = {str(number): [node("Ann", say(f"n{number}"))] for number in range(30)}
+    message = read(adapter, fake, *(forward(str(number)) for number in range(30)))
+    assert len(fake.requests) == 8
+    assert message.text.count("Ann: ") == 8
+    assert message.text.count("could not be read") == 22
+
+
 def test_long_bundles_are_cut(adapter: Adapter, fake: FakeOneBot) -> None:
     fake.bundles["b1"] = [node("Ann", say(str(number))) for number in range(500)]
     assert read(adapter, fake, forward("b1")).text.endswith("Ann: 99\n[… cut off here]")
