@@ -358,7 +358,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
         if not isinstance(value, str):
             break
         value = _load_lenient(value) if value.strip() else {}
-    if value is None:
+    if value is None or value == []:
         return {}
     if not isinstance(value, dict):
         raise ValueError("not an object")
@@ -366,6 +366,9 @@ def parse_arguments(text: str) -> dict[str, Any]:
 
 
 def _load_lenient(text: str) -> Any:
+    fenced = re.fullmatch(r"\s*```(?:json)?\s(.*?)\s*```\s*", text, re.DOTALL)
+    if fenced:
+        text = fenced[1]
     try:
         return load_json(text)
     except orjson.JSONDecodeError:

@@ -14,7 +14,7 @@ KNOWN_FIELDS = frozenset(
     {
         "role", "content", "tool_calls", "function_call", "refusal", "images", "audio",
         "annotations", "citations", "parsed", "logprobs", "token_ids", "prompt_token_ids",
-        "stop_reason", "name", "padding", "obfuscation",
+        "stop_reason", "name", "finish_reason", "usage", "padding", "obfuscation",
     }
 )  # fmt: skip
 

@@ -7,8 +7,9 @@ without ids, or with one id twice; with a name in pieces, or in every piece.
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +17,14 @@ from ..agent.provider import ToolCallDelta
 from .attached import merge_fields
 
 #: Members of a call that are understood; all others go back as they came.
-_KNOWN = frozenset({"index", "id", "type", "function"})
+_KNOWN = frozenset(
+    {"index", "id", "type", "function", "custom", "name", "arguments", "input", "parameters"}
+)
 
-_KNOWN_IN_FUNCTION = frozenset({"name", "arguments"})
+#: Where the arguments stand: OpenAI, Anthropic, models that write what they were shown.
+_ARGUMENTS = ("arguments", "input", "parameters")
+
+_KNOWN_IN_FUNCTION = frozenset({"name", *_ARGUMENTS})
 
 
 @dataclass(slots=True)
@@ -30,9 +36,13 @@ class _Call:
 
 
 class CallCollector:
-    """Takes pieces of calls and gives each call once, whole."""
+    """Takes pieces of calls and gives each call once, whole.
 
-    def __init__(self) -> None:
+    :param names: The tools that the model was offered.
+    """
+
+    def __init__(self, names: Container[str] = ()) -> None:
+        self._names = names
         self._calls: list[_Call] = []
         self._place_of: dict[int, int] = {}
 
@@ -41,17 +51,18 @@ class CallCollector:
 
     def add(self, piece: Mapping[str, Any]) -> None:
         """Take one member of ``tool_calls``, or one ``function_call``."""
-        function = piece.get("function")
-        if not isinstance(function, dict):
-            function = {}
+        function = _find_function(piece)
         name, call_id = _text(function.get("name")), _text(piece.get("id"))
-        arguments = _to_json_text(function.get("arguments"))
+        arguments = _to_json_text(_find_arguments(function))
         call = self._find(_read_index(piece.get("index")), call_id, name, arguments)
         if call.id and call.id == call_id and arguments and arguments == call.arguments:
             return  # a last chunk that repeats the whole call
         call.id = call.id or call_id
         _add_name(call, name)
-        call.arguments += arguments
+        if _replaces(call.arguments, arguments, bool(call_id or name)):
+            call.arguments = arguments
+        else:
+            call.arguments += arguments
         extra = {key: value for key, value in piece.items() if key not in _KNOWN}
         more = {key: value for key, value in function.items() if key not in _KNOWN_IN_FUNCTION}
         if more:
@@ -70,7 +81,8 @@ class CallCollector:
                 if at or not call_id or call_id in seen:
                     call_id = f"call_{uuid.uuid4().hex[:24]}"
                 seen.add(call_id)
-                found.append(ToolCallDelta(len(found), call_id, _whole(call.name), arguments))
+                name = _find_name(_whole(call.name), self._names)
+                found.append(ToolCallDelta(len(found), call_id, name, arguments))
                 extras.append({} if at else call.extra)
         return found, extras
 
@@ -93,6 +105,39 @@ class CallCollector:
             if call_id and call.id == call_id:
                 return call
         return None if call_id or name or not self._calls else self._calls[-1]
+
+
+def _find_function(piece: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what has the name and the arguments of a call, maybe the call itself."""
+    for key in ("function", "custom"):
+        function = piece.get(key)
+        if isinstance(function, dict):
+            return function
+    return {key: piece[key] for key in ("name", *_ARGUMENTS) if key in piece}
+
+
+def _find_arguments(function: Mapping[str, Any]) -> Any:
+    return next((function[key] for key in _ARGUMENTS if function.get(key) is not None), None)
+
+
+def _replaces(before: str, now: str, named: bool) -> bool:
+    """Return whether a piece of arguments is all of them, and no piece.
+
+    Some relays begin each call with ``{}``; others send all that has come so far, with the
+    name or the id of the call each time.
+    """
+    if before.strip() == "{}":
+        return now.lstrip()[:1] == "{" and not named
+    return named and before[:1] == "{" and len(now) > len(before) and now.startswith(before)
+
+
+def _find_name(name: str, names: Container[str]) -> str:
+    """Return the tool that a model means: some write a namespace, a number or a token with it."""
+    if name in names:
+        return name
+    short = name.partition("<|")[0].strip()
+    short = re.sub(r":\d+$", "", re.sub(r"^(functions|default_api|tools)[.:]", "", short))
+    return short if short in names else name
 
 
 def _read_index(value: Any) -> int | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,6 @@ from ..agent.provider import (
     MediaDelta,
     ReasoningDelta,
     TextDelta,
-    Usage,
 )
 from ..errors import ProviderError
 from . import failures
@@ -30,7 +30,9 @@ from .calls import CallCollector
 from .finish_reasons import find_finish_reason, join_finish_reasons
 from .generated import MAX_CHARS as MAX_MEDIA_CHARS
 from .generated import SoundCollector, read_image
+from .shapes import THOUGHT_TYPES, find_thought, join_texts, load_values, to_text, unwrap
 from .think import DEFAULT_TAGS, ThinkSplitter
+from .usage import UsageCollector
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,10 @@ _REASONING = "reasoning"
 
 #: Names of thinking that is shown: Ollama has ``thinking``, LiteLLM in front of Anthropic has
 #: ``thinking_blocks``, mostly beside another one.
-_THOUGHTS = (*REASONING_FIELDS, "thinking", "reasoning_text", "thinking_blocks")
+_THOUGHTS = (
+    *REASONING_FIELDS, "thinking", "reasoning_text", "thinking_content", "thoughts", "thought",
+    "reasoning_summary", "thinking_blocks",
+)  # fmt: skip
 
 #: Members of a chunk that an answer may consist of, beside its choices.
 _USUAL = frozenset(
@@ -60,6 +65,7 @@ class Reading:
     :param redact: Prepares an endpoint's text for the log.
     :param hide: Takes the keys out of it.
     :param tags: Names of the tags around thinking.
+    :param tools: Names of the tools that it was offered.
     :param sound_format: What the request asks for, if it asks for sound.
     """
 
@@ -70,6 +76,7 @@ class Reading:
     model: str = ""
     tags: Sequence[str] = DEFAULT_TAGS
     sound_format: str = ""
+    tools: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -99,9 +106,9 @@ class ChunkReader:
         self._reading = reading
         self._so_far = _Progress()
         self._think = ThinkSplitter(reading.tags)
-        self._calls = CallCollector()
+        self._calls = CallCollector(reading.tools)
         self._sound = SoundCollector()
-        self._usage: Usage | None = None
+        self._usage = UsageCollector()
         # First halves of surrogate pairs, by channel.
         self._halves: dict[str, str] = {}
 
@@ -124,14 +131,13 @@ class ChunkReader:
         if isinstance(whole, dict):  # the usual chunk, without a generator
             self._read_chunk(found, whole, False)
             return found
-        for chunk, joins in _load(payload):
-            if isinstance(chunk, list) and len(chunk) == 1:
-                chunk = chunk[0]  # Gemini's errors
-            if isinstance(chunk, dict):
-                self._read_chunk(found, chunk, joins)
-            else:
-                self._so_far.misread = True
-                self._log_odd(payload.decode("utf-8", "replace"))
+        for chunk, joins in load_values(payload):
+            # Gemini sends its errors as a list.
+            for one in chunk if isinstance(chunk, list) and chunk else (chunk,):
+                if isinstance(one, dict):
+                    self._read_chunk(found, one, joins)
+                else:
+                    self._note_misread(payload)
         return found
 
     def finish(self) -> list[Delta]:
@@ -148,8 +154,9 @@ class ChunkReader:
         found += sound
         calls, extras = self._calls.finish()
         found += calls
-        if self._usage is not None:
-            found.append(self._usage)
+        usage = self._usage.finish()
+        if usage is not None:
+            found.append(usage)
         reason = "tool_calls" if calls and self.finish_reason == "stop" else self.finish_reason
         attached: dict[str, Any] = {}
         if self._so_far.attached:
@@ -183,19 +190,30 @@ class ChunkReader:
         return ProviderError(failures.with_words(message, self._so_far.odd.strip()), retryable=True)
 
     def _read_chunk(self, found: list[Delta], chunk: dict[str, Any], joins: bool) -> None:
-        if chunk.get("error") or chunk.get("object") == "error" or chunk.get("type") == "error":
-            raise self._failure(chunk.get("error") or chunk)
+        error = chunk.get("error")
+        if error or chunk.get("object") == "error" or chunk.get("type") == "error":
+            raise self._failure(error if isinstance(error, (dict, list)) else chunk)
         choices = chunk.get("choices")
-        if chunk.get("usage") or "x_groq" in chunk:
-            self._read_usage(chunk.get("usage") or chunk.get("x_groq"))
+        if chunk.get("usage") or "x_groq" in chunk or "usageMetadata" in chunk:
+            self._usage.add(chunk.get("usage") or chunk.get("x_groq") or chunk.get("usageMetadata"))
         if not self._so_far.model and isinstance(chunk.get("model"), str):
             self._so_far.model = chunk["model"][:200]
-        choice = choices[0] if isinstance(choices, list) and choices else None
+        if not isinstance(choices, list):
+            choices = [choices]
+        choice = choices[0] if choices else None
         if not isinstance(choice, dict):
-            self._read_odd(chunk)
-            return
-        if choice.get("index") and isinstance(choices, list):
-            choice = self._choose(choices)
+            inner = unwrap(chunk)
+            if inner is not None:
+                self._read_chunk(found, inner, joins)
+            else:
+                self._read_odd(chunk)
+        elif choice.get("index") or len(choices) > 1:
+            for one in self._choose(choices):
+                self._read_choice(found, one, joins)
+        else:
+            self._read_choice(found, choice, joins)
+
+    def _read_choice(self, found: list[Delta], choice: dict[str, Any], joins: bool) -> None:
         message = self._find_message(choice)
         size = len(found)
         if message is not None:
@@ -203,10 +221,12 @@ class ChunkReader:
         elif isinstance(choice.get("text"), str):
             self._add_text(found, _CONTENT, choice["text"], joins)
             self._note(found)
+        if "tool_calls" in choice:
+            self._read_calls(choice["tool_calls"])
         if choice.get("error"):
             raise self._failure(choice["error"])
         if choice.get("usage"):
-            self._read_usage(choice["usage"])
+            self._usage.add(choice["usage"])
         reason = find_finish_reason(choice)
         if reason == "error":
             raise self._failure(choice)
@@ -214,26 +234,24 @@ class ChunkReader:
             self.finish_reason = join_finish_reasons(self.finish_reason, reason)
             self.ended_alone = len(found) == size
 
-    def _read_usage(self, usage: Any) -> None:
-        """Take a usage, or what it stands in; a running total counts by its last one."""
-        if isinstance(usage, dict):
-            usage = usage.get("usage", usage)  # Groq's x_groq
-            if isinstance(usage, dict) and _USAGE.intersection(usage):
-                self._usage = read_usage(usage)
+    def _choose(self, choices: list[Any]) -> list[dict[str, Any]]:
+        """Return what belongs to the choice that is followed: one answer is asked for.
 
-    def _choose(self, choices: list[Any]) -> dict[str, Any]:
-        """Return the choice that is followed: one answer is asked for, and the first one counts."""
+        Copilot's endpoint sends a text and its calls as two choices of one index.
+        """
         known = [one for one in choices if isinstance(one, dict)]
-        first = next((one for one in known if not one.get("index")), known[0])
         if self._so_far.choice is None:
-            self._so_far.choice = 0 if self._has_answer() else first.get("index")
-        return first if first.get("index") == self._so_far.choice else {}
+            first = min(one.get("index") or 0 for one in known)
+            self._so_far.choice = 0 if self._has_answer() else first
+        return [one for one in known if (one.get("index") or 0) == self._so_far.choice]
 
     def _find_message(self, choice: dict[str, Any]) -> dict[str, Any] | None:
         """Return what a choice adds: its delta, or its message where that is not a repetition."""
         delta, message = choice.get("delta"), choice.get("message")
         if isinstance(delta, dict) and (delta or self._has_answer()):
             return delta
+        if delta and isinstance(delta, str):
+            return {"content": delta}
         if isinstance(message, dict) and not ("delta" in choice and self._has_answer()):
             return message
         return None
@@ -248,6 +266,8 @@ class ChunkReader:
             if not self._so_far.text:
                 self._note(found)
             return
+        if "usage" in message:
+            self._usage.add(message["usage"])
         if not KNOWN_FIELDS.issuperset(message):
             self._read_attached(found, message, joins)
         content = content or message.get("refusal")
@@ -259,13 +279,8 @@ class ChunkReader:
             elif not isinstance(content, str):
                 content = str(content)  # a number, where JSON was asked for
             self._add_text(found, _CONTENT, content, joins)
-        calls = message.get("tool_calls")
-        if isinstance(calls, dict):
-            calls = [calls]
-        if isinstance(calls, list):
-            for call in calls:
-                if isinstance(call, dict):
-                    self._calls.add(call)
+        if message.get("tool_calls"):
+            self._read_calls(message["tool_calls"])
         elif isinstance(message.get("function_call"), dict):
             self._calls.add({"index": 0, "function": message["function_call"]})
         if message.get("images") or message.get("audio"):
@@ -273,18 +288,23 @@ class ChunkReader:
         if not self._so_far.text:
             self._note(found)
 
+    def _read_calls(self, calls: Any) -> None:
+        for call in [calls] if isinstance(calls, dict) else calls or ():
+            if isinstance(call, dict):
+                self._calls.add(call)
+
     def _read_attached(self, found: list[Delta], message: dict[str, Any], joins: bool) -> None:
         """Take thinking, and whatever else the endpoint wants back."""
         thought = next((one for key in _THOUGHTS if (one := message.get(key))), None)
         details = message.get("reasoning_details")
         if not thought and isinstance(details, list):
             thought = "".join(
-                _text(one.get("text") or one.get("summary"))
+                to_text(one.get("text") or one.get("summary"))
                 for one in details
                 if isinstance(one, dict)
             )
         if thought:
-            self._add_text(found, _REASONING, _find_thought(thought), joins)
+            self._add_text(found, _REASONING, find_thought(thought), joins)
         if self._so_far.attached_chars < MAX_CHARS:
             fields = {key: one for key, one in message.items() if key not in KNOWN_FIELDS}
             self._so_far.attached_chars += merge_fields(self._so_far.attached, fields)
@@ -335,14 +355,15 @@ class ChunkReader:
         """Take content that comes as a list of typed parts."""
         for part in parts:
             kind = part.get("type") if isinstance(part, dict) else None
-            if kind in ("thinking", "reasoning"):
-                thought = _join_texts(part.get("thinking") or part.get("text"))
-                self._add_text(found, _REASONING, thought, joins)
+            if kind in THOUGHT_TYPES:
+                self._add_text(found, _REASONING, find_thought(part), joins)
+            elif kind in ("tool_use", "tool_call", "function_call"):
+                self._calls.add(part)
             elif kind in ("image_url", "image", "output_image"):
                 self._add_media(found, part)
             elif kind in ("audio", "output_audio", "input_audio"):
                 self._read_media(found, {"audio": part.get(kind) or part})
-        return _join_texts(parts)
+        return join_texts(parts)
 
     def _mend(self, channel: str, text: str) -> str:
         """Join a surrogate pair that was cut between two deltas.
@@ -365,6 +386,15 @@ class ChunkReader:
         words = self._quote(chunk)
         self._so_far.odd = self._so_far.odd.strip() or words or " "
 
+    def _note_misread(self, payload: bytes) -> None:
+        """Keep what is no JSON: it may be the words of an error."""
+        self._so_far.misread = True
+        text = payload.decode("utf-8", "replace").strip()
+        self._log_odd(text)
+        text = re.sub(r"^\[[A-Z]+\]\s*", "", text).strip('"')
+        if text[:1] not in ("", "{", "[", ":"):
+            self._so_far.odd = self._so_far.odd or self._quote(text)
+
     def _log_odd(self, text: str) -> None:
         log.warning(
             "the endpoint of provider %s sent what is not understood: %s",
@@ -385,86 +415,3 @@ class ChunkReader:
     def _quote(self, said: Any) -> str:
         """Return an endpoint's words as a caller may see them."""
         return failures.quote(self._reading.hide(failures.find_words(said)))
-
-
-def read_usage(usage: dict[str, Any]) -> Usage:
-    """Understand a ``usage`` object; what it does not say is 0."""
-    prompt = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
-    details = usage.get("prompt_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
-    # DeepSeek's name of it.
-    cached = min(cached or _count(usage.get("prompt_cache_hit_tokens")), prompt)
-    return Usage(
-        input_other=prompt - cached,
-        input_cached=cached,
-        output=_count(usage.get("completion_tokens", usage.get("output_tokens"))),
-    )
-
-
-def _load(payload: bytes) -> Iterator[tuple[Any, bool]]:
-    """Parse JSON; yield each value, and whether its texts may hold half a character.
-
-    What is no JSON at all is None. Events that lack their blank line come as one, a line each.
-    """
-    try:
-        yield orjson.loads(payload), False
-        return
-    except orjson.JSONDecodeError:
-        pass
-    # orjson refuses half of a surrogate pair, NaN, control characters and bytes that are no
-    # UTF-8; all of them do come.
-    text = payload.decode("utf-8", "replace").strip("\0 \r\n\t\ufeff")
-    try:
-        yield json.loads(text, strict=False), True
-        return
-    except (ValueError, RecursionError):
-        pass
-    lines = text.split("\n")
-    for line in lines if len(lines) > 1 else ():
-        try:
-            yield json.loads(line, strict=False), True
-        except (ValueError, RecursionError):
-            if line.strip() not in ("", "[DONE]"):
-                yield None, False
-    if len(lines) == 1:
-        yield None, False
-
-
-#: What an object has that is a usage.
-_USAGE = frozenset({"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"})
-
-
-def _find_thought(value: Any) -> str:
-    """Return the text of thinking, which may be an object or a list of blocks."""
-    if isinstance(value, list):
-        return "".join(map(_find_thought, value))
-    if isinstance(value, dict):
-        known = (value.get(key) for key in ("thinking", "text", "content", "summary"))
-        return next((one for one in known if isinstance(one, str)), "")
-    return _text(value)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _join_texts(parts: Any) -> str:
-    if not isinstance(parts, list):
-        return _text(parts)
-    return "".join(
-        _text(part) if isinstance(part, str) else _text(part.get("text"))
-        for part in parts
-        if isinstance(part, str) or (isinstance(part, dict) and part.get("type") in _TEXT_TYPES)
-    )
-
-
-_TEXT_TYPES = ("text", "output_text")
-
-
-def _count(value: Any) -> int:
-    """Read a number of tokens: some endpoints send floats, or texts."""
-    try:
-        count = int(float(value))
-    except (TypeError, ValueError, OverflowError):
-        return 0
-    return count if 0 < count < 2**53 else 0

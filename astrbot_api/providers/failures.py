@@ -109,7 +109,10 @@ def with_words(sentence: str, words: str) -> str:
 
 
 #: Where an endpoint's words stand in its JSON.
-_WORDS = ("message", "status_msg", "msg", "detail", "error_msg", "error", "reason", "title")
+_WORDS = (
+    "message", "status_msg", "msg", "detail", "error_msg", "error", "errors", "reason", "title",
+    "error_message", "errorMessage", "errmsg", "resultMsg", "Message", "Error",
+)  # fmt: skip
 
 
 def find_words(error: Any, depth: int = 0) -> str:
@@ -127,6 +130,13 @@ def find_words(error: Any, depth: int = 0) -> str:
     if isinstance(error, list):
         return find_words(error[0], depth + 1) if error else ""
     if isinstance(error, dict):
+        inner = error.get("metadata")
+        if isinstance(inner, dict) and inner.get("raw"):  # OpenRouter: what the provider said
+            outer, raw = (
+                find_words({**error, "metadata": None}, depth + 1),
+                find_words(inner["raw"]),
+            )
+            return with_words(outer, raw) if outer else raw
         for key in _WORDS:
             words = find_words(error.get(key), depth + 1)
             if words:
@@ -155,6 +165,7 @@ def quote(words: str) -> str:
     """Return an endpoint's words as a caller may see them; empty where nothing safe is left."""
     if "Traceback" in words or (not words.isprintable() and len(words) > 2000):
         return ""
+    words = words.replace("\ufffd", "")
     text = " ".join(_PRIVATE.sub("[…]", _KEYS.sub("[…]", words[:4000])).split())
     text = "".join(one for one in text if one.isprintable())
     return text if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]}…"

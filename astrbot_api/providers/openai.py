@@ -139,6 +139,7 @@ class OpenAIProvider:
             model=body["model"],
             tags=DEFAULT_TAGS if self._config.reasoning_tags is None
             else self._config.reasoning_tags,
+            tools=frozenset(one["function"]["name"] for one in body.get("tools") or ()),
             sound_format=str(audio.get("format") or "") if isinstance(audio, dict) else "",
         )  # fmt: skip
         sent = self._endpoint.send("POST", "/chat/completions", body, call)

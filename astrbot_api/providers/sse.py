@@ -10,6 +10,7 @@ model endpoints say everything in ``data``.
 from __future__ import annotations
 
 import codecs
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -23,10 +24,15 @@ from . import failures
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 
 #: What stands at the end of a stream, after blanks are taken off.
-_DONE = (b"[DONE]", b'"[DONE]"')
+_DONE = (b"[DONE]", b'"[DONE]"', b"DONE", b"[EOS]")
 
 #: What an answer may begin with, where its header says that it is a page.
 _STARTS = (b"data", b"event", b"id", b"retry", b":", b"{", b"[")
+
+#: A field of an event that has no part in an answer, or a comment.
+_FIELD = re.compile(rb"(?!(data|error):)[\w-]*:", re.IGNORECASE)
+
+_DATA = re.compile(rb"data\s*:\s*", re.IGNORECASE)
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -127,8 +133,20 @@ class SSEParser:
             self._check_size(self._data_bytes)
         elif line == b"data":
             self._data.append(b"")
-        elif line[:1] == b"{":
-            found.append(line)  # an error in the middle of a stream, as plain JSON
+        elif not _FIELD.match(line):
+            self._take_odd_line(line.lstrip(b" \t" + _BOM), found)
+
+    def _take_odd_line(self, line: bytes, found: list[bytes]) -> None:
+        """Take a line that no event has: another spelling, the rest of a JSON text, words."""
+        data = _DATA.match(line)
+        if data:
+            self._take_line(b"data: " + line[data.end() :], found)
+        elif self._data and line[:1] in (b"}", b"]", b'"', b","):
+            self._data.append(line)
+            self._data_bytes += len(line) + 1
+            self._check_size(self._data_bytes)
+        elif line:
+            found.append(line)  # an error in the middle of a stream, as JSON or in words
 
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._max:
@@ -220,7 +238,7 @@ class BodyParser:
             payload = payload.strip(_BLANKS)
             while payload.startswith(b"data:"):  # a relay has put it there again
                 payload = payload[5:].strip(_BLANKS)
-            if payload in _DONE:
+            if payload.upper() in _DONE:
                 self.done = True
                 break
             if payload:

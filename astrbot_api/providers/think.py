@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from ..agent.provider import ReasoningDelta, Rewind, TextDelta
 
 #: What models in use write; a config's ``reasoning_tags`` takes its place.
-DEFAULT_TAGS = ("think", "thinking", "thought", "reasoning")
+DEFAULT_TAGS = ("think", "thinking", "thought", "reasoning", "seed:think")
+
+#: The same in other letters, where ``think`` is a tag: Magistral, Kimi, gpt-oss.
+_OTHER_PAIRS = (
+    ("[think]", "[/THINK]"), ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis<|message|>",
+     "<|end|><|start|>assistant<|channel|>final<|message|>"),
+)  # fmt: skip
 
 #: Longest thinking that is taken back when its end shows what it was, in characters.
 _MAX_UNOPENED_CHARS = 200_000
@@ -32,6 +39,10 @@ class ThinkSplitter:
         #: Whether a piece without ``<`` is passed on as it stands from now on.
         self.settled = not tags
         self._opens = tuple(f"<{tag}>" for tag in tags)
+        # What opens, in lower case, and what closes it.
+        self._pairs = [(f"<{tag.lower()}>", f"</{tag}>") for tag in tags]
+        if "think" in tags:
+            self._pairs += _OTHER_PAIRS
         self._closes = tuple(f"</{tag}>" for tag in tags)
         self._close = ""  # the tag that ends the thinking, while the model thinks
         self._skip_blanks = False
@@ -49,11 +60,14 @@ class ThinkSplitter:
         if self._skip_blanks:
             return self._begin_answer(text)
         start = text.lstrip()
-        for opening, closing in zip(self._opens, self._closes, strict=True):
-            if start.startswith(opening):
-                self._close, self._skip_blanks, self._said = closing, True, None
+        small = start.lower()
+        for opening, closing in self._pairs:
+            if small.startswith(opening):
+                written = start[1 : len(opening)]
+                self._close = closing if (opening, closing) in _OTHER_PAIRS else f"</{written}"
+                self._skip_blanks, self._said = True, None
                 return self._think(start[len(opening) :])
-        if any(opening.startswith(start) for opening in self._opens):
+        if any(opening.startswith(small) for opening, _ in self._pairs):
             self._held = text
             return []
         self.settled = True

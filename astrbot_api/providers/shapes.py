@@ -1,0 +1,109 @@
+"""Finds the values, texts and thinking in the JSON of a chunk, whatever shape they have there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+
+def load_values(payload: bytes) -> Iterator[tuple[Any, bool]]:
+    """Parse JSON; yield each value, and whether its texts may hold half a character.
+
+    What is no JSON at all is None. Events that lack their blank line come as one, a line each.
+    """
+    try:
+        yield orjson.loads(payload), False
+        return
+    except orjson.JSONDecodeError:
+        pass
+    # orjson refuses half of a surrogate pair, NaN, control characters and bytes that are no
+    # UTF-8; all of them do come.
+    text = payload.decode("utf-8", "replace").strip("\0 \r\n\t\ufeff")
+    try:
+        yield json.loads(text, strict=False), True
+        return
+    except (ValueError, RecursionError):
+        pass
+    try:
+        yield from [(one, True) for one in _iter_values(text)]
+        return
+    except (ValueError, RecursionError):
+        pass
+    lines = text.split("\n")
+    for line in lines if len(lines) > 1 else ():
+        try:
+            yield json.loads(line, strict=False), True
+        except (ValueError, RecursionError):
+            if line.strip() not in ("", "[DONE]"):
+                yield None, False
+    if len(lines) == 1:
+        yield None, False
+
+
+#: What stands between the chunks of one line.
+_BETWEEN = re.compile(r"(?:\s|,|data:|\[DONE\])*")
+
+
+def _iter_values(text: str) -> Iterator[Any]:
+    """Yield the JSON values that follow each other in a text.
+
+    :raises ValueError: when there is anything else in it.
+    """
+    decoder, at = json.JSONDecoder(strict=False), 0
+    while (at := _BETWEEN.match(text, at).end()) < len(text):  # type: ignore[union-attr]
+        value, at = decoder.raw_decode(text, at)
+        yield value
+
+
+def unwrap(chunk: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the completion that a gateway has put into something of its own."""
+    for key in ("data", "result", "output", "response"):
+        inner = chunk.get(key)
+        choices = inner.get("choices") if isinstance(inner, dict) else None
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            return inner
+    return None
+
+
+#: Where the text of thinking stands in an object.
+_THOUGHT_NAMES = (
+    "thinking", "text", "content", "summary", "reasoning", "reasoning_content", "thought",
+)  # fmt: skip
+
+THOUGHT_TYPES = frozenset(
+    {"thinking", "reasoning", "reasoning_content", "reasoning_text", "thought"}
+)
+
+
+def find_thought(value: Any, depth: int = 0) -> str:
+    """Return the text of thinking, which may be an object or a list of blocks."""
+    if depth > 5:
+        return ""
+    if isinstance(value, list):
+        return "".join(find_thought(one, depth + 1) for one in value)
+    if isinstance(value, dict):
+        known = (find_thought(value.get(key), depth + 1) for key in _THOUGHT_NAMES)
+        return next(filter(None, known), "")
+    return to_text(value)
+
+
+def to_text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def join_texts(parts: Any) -> str:
+    return "".join(map(_read_text_part, parts)) if isinstance(parts, list) else to_text(parts)
+
+
+def _read_text_part(part: Any) -> str:
+    if not isinstance(part, dict):
+        return to_text(part)
+    text = part.get("text") if part.get("type") in _TEXT_TYPES else ""
+    return to_text(text.get("value")) if isinstance(text, dict) else to_text(text)
+
+
+_TEXT_TYPES = (None, "text", "output_text", "text_delta")

@@ -1,0 +1,71 @@
+"""Tokens that an answer used, under the names of endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..agent.provider import Usage
+
+#: OpenAI, Anthropic, Gemini, the AI SDK.
+_INPUT = ("prompt_tokens", "input_tokens", "promptTokenCount", "promptTokens")
+_OUTPUT = ("completion_tokens", "output_tokens", "candidatesTokenCount", "completionTokens")
+_TOTAL = ("total_tokens", "totalTokenCount", "totalTokens")
+
+#: Moonshot, DeepSeek, Anthropic, Gemini.
+_CACHED = (
+    "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens",
+    "cachedContentTokenCount",
+)  # fmt: skip
+_DETAILS = ("prompt_tokens_details", "input_tokens_details")
+
+_NAMES = frozenset((*_INPUT, *_OUTPUT))
+
+
+class UsageCollector:
+    """The counts of one answer: a running total counts by its last one, and zeros add nothing."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Any] = {}
+
+    def add(self, usage: Any) -> None:
+        """Take a ``usage`` object, or what it stands in; anything else is left alone."""
+        if isinstance(usage, dict):
+            usage = usage.get("usage", usage)  # Groq's x_groq
+            if isinstance(usage, dict) and _NAMES.intersection(usage):
+                known = self._counts
+                known.update((key, one) for key, one in usage.items() if one or key not in known)
+
+    def finish(self) -> Usage | None:
+        """Return the counts; None: there were none."""
+        return read_usage(self._counts) if self._counts else None
+
+
+def read_usage(usage: Mapping[str, Any]) -> Usage:
+    """Understand a ``usage`` object; what it does not say is 0."""
+    prompt, output, total = (_find(usage, names) for names in (_INPUT, _OUTPUT, _TOTAL))
+    cached = _find(usage, _CACHED)
+    for name in _DETAILS:
+        details = usage.get(name)
+        if not cached and isinstance(details, dict):
+            cached = _count(details.get("cached_tokens"))
+    if "cache_read_input_tokens" in usage and "prompt_tokens" not in usage:
+        # Anthropic counts what was cached beside the rest.
+        prompt += cached + _count(usage.get("cache_creation_input_tokens"))
+    cached = min(cached, prompt)
+    # xAI and Gemini leave the thinking out of everything but the total.
+    output = max(output, total - prompt) if prompt else output
+    return Usage(input_other=prompt - cached, input_cached=cached, output=output)
+
+
+def _find(usage: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    return next(filter(None, (_count(usage.get(name)) for name in names)), 0)
+
+
+def _count(value: Any) -> int:
+    """Read a number of tokens: some endpoints send floats, or texts."""
+    try:
+        count = int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return count if 0 < count < 2**53 else 0

@@ -1,0 +1,236 @@
+"""Further shapes of answers: each is of an endpoint, a gateway or a template in use."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from astrbot_api.agent.provider import Finished, ReasoningDelta, ToolCallDelta, Usage
+from astrbot_api.agent.tools import parse_arguments
+from astrbot_api.providers.finish_reasons import read_finish_reason
+from astrbot_api.providers.usage import read_usage
+
+from .openai_asking import TOOL, begin, failure_of, provider_of, text_of
+from .raw_endpoint import DONE, Connection, RawEndpoint, answering, event
+
+HELLO = event({"content": "Hello"})
+STOP = event({}, "stop")
+
+
+def of(value: Any) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def deltas(*events: bytes) -> list[Any]:
+    with RawEndpoint(answering(*events)) as endpoint:
+        return list(begin(provider_of(endpoint, max_retries=0), tools=(TOOL,)))
+
+
+def reason_of(found: list[Any]) -> str:
+    (end,) = [one for one in found if isinstance(one, Finished)]
+    return end.reason
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"thoughts": "hm"}, {"thought": "hm"}, {"reasoning_summary": "hm"},
+        {"thinking_content": "hm"}, {"reasoning": {"summary": [{"text": "hm"}]}},
+        {"content": [{"type": "reasoning", "reasoning": "hm"}]},
+        {"content": [{"type": "reasoning_content", "reasoning_content": {"text": "hm"}}]},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]},
+        {"content": "<THINK>hm</THINK>"}, {"content": "<seed:think>hm</seed:think>"},
+        {"content": "[THINK]hm[/THINK]"}, {"content": "◁think▷hm◁/think▷"},
+        {"content": "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final"
+                    "<|message|>"},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [[{"text": "Hello"}], [{"type": "text_delta", "text": "Hello"}], "Hello",
+     [{"type": "text", "text": {"value": "Hello", "annotations": []}}]],
+)  # fmt: skip
+def test_thinking_and_text_are_told_apart(delta: dict[str, Any], content: Any) -> None:
+    found = deltas(event(delta), event({"content": content}), STOP, DONE)
+    assert text_of(found) == "Hello"
+    assert "".join(one.text for one in found if isinstance(one, ReasoningDelta)) == "hm"
+
+
+COMPLETION = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"code": 200, "data": COMPLETION}, {"success": True, "result": COMPLETION},
+     {"output": COMPLETION}, {"choices": COMPLETION["choices"][0]},
+     {"choices": [{"delta": "Hello", "finish_reason": "stop"}]}],
+)  # fmt: skip
+def test_an_answer_in_a_wrapping_is_read(answer: Any) -> None:
+    assert text_of(deltas(json.dumps(answer).encode())) == "Hello"
+
+
+def call(arguments: Any = '{"a":1}', **fields: Any) -> dict[str, Any]:
+    return {"index": 0, "id": "c", "function": {"name": "look", "arguments": arguments}, **fields}
+
+
+def calls(*pieces: dict[str, Any]) -> bytes:
+    return event({"tool_calls": list(pieces)})
+
+
+MORE = {"index": 0, "function": {"arguments": '{"a":1}'}}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [calls(call("{}")), calls(MORE)],
+        [calls(call('{"a"')), calls(call('{"a":1}'))],
+        [calls({"index": 0, "id": "c", "name": "look", "arguments": '{"a":1}'})],
+        [calls({"index": 0, "id": "c", "name": "look", "input": {"a": 1}})],
+        [calls({"index": 0, "id": "c", "function": {"name": "look", "parameters": {"a": 1}}})],
+        [calls({"index": 0, "id": "c", "type": "custom",
+                "custom": {"name": "look", "input": '{"a":1}'}})],
+        [calls(call('```json\n{"a":1}\n```'))],
+        [event({"content": [{"type": "tool_use", "id": "c", "name": "look", "input": {"a": 1}}]})],
+        [of({"choices": [{"delta": {"content": ""}, "tool_calls": [call()]}]})],
+        [of({"choices": [{"index": 0, "delta": {"content": "x"}},
+                         {"index": 0, "delta": {"tool_calls": [call()]}}]})],
+        *([calls({"index": 0, "id": "c", "function": {"name": name, "arguments": '{"a":1}'}})]
+          for name in ("functions.look", "functions.look:0", " look ", "default_api.look",
+                       "look<|channel|>commentary")),
+    ],
+)  # fmt: skip
+def test_a_call_is_found_and_understood(events: list[bytes]) -> None:
+    found = deltas(*events, STOP, DONE)
+    (one,) = [one for one in found if isinstance(one, ToolCallDelta)]
+    assert (one.name, parse_arguments(one.arguments)) == ("look", {"a": 1})
+    assert reason_of(found) == "tool_calls"
+
+
+def test_arguments_that_repeat_their_beginning_are_no_repetition() -> None:
+    nested = [calls(call('{"a":')), calls({"index": 0, "function": {"arguments": '{"a":1}}'}})]
+    (one,) = [one for one in deltas(*nested, STOP, DONE) if isinstance(one, ToolCallDelta)]
+    assert json.loads(one.arguments) == {"a": {"a": 1}}
+
+
+def test_a_name_that_no_tool_has_stays() -> None:
+    piece = {"index": 0, "id": "c", "function": {"name": "functions.jump", "arguments": "{}"}}
+    (one,) = [one for one in deltas(calls(piece), STOP, DONE) if isinstance(one, ToolCallDelta)]
+    assert one.name == "functions.jump"
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"promptTokens": 3, "completionTokens": 1}, Usage(3, 0, 1)),
+        ({"promptTokenCount": 3, "candidatesTokenCount": 1}, Usage(3, 0, 1)),
+        ({"prompt_tokens": None, "input_tokens": 3, "output_tokens": 1}, Usage(3, 0, 1)),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "input_tokens": 3}, Usage(3, 0, 0)),
+        ({"prompt_tokens": 3, "total_tokens": 4}, Usage(3, 0, 1)),
+        ({"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 9}, Usage(3, 0, 6)),
+        ({"prompt_tokens": 3, "completion_tokens": 1, "cached_tokens": 2}, Usage(1, 2, 1)),
+        ({"input_tokens": 3, "input_tokens_details": {"cached_tokens": 2}}, Usage(1, 2, 0)),
+        ({"input_tokens": 1, "output_tokens": 1, "cache_read_input_tokens": 2}, Usage(1, 2, 1)),
+        ({"prompt_tokens": 3, "total_tokens": -1, "completion_tokens": True}, Usage(3, 0, 1)),
+    ],
+)
+def test_tokens_are_counted_under_each_name(usage: dict[str, Any], counted: Usage) -> None:
+    assert read_usage(usage) == counted
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [event({}, "stop", usage={"prompt_tokens": 3, "completion_tokens": 1}),
+         event({}, usage={"prompt_tokens": 0, "completion_tokens": 0})],
+        [event({}, usage={"prompt_tokens": 3}), event({}, "stop", usage={"completion_tokens": 1})],
+        [event({"usage": {"prompt_tokens": 3, "completion_tokens": 1}}, "stop")],
+        [STOP, of({"choices": [], "usageMetadata": {"promptTokenCount": 3,
+                                                    "candidatesTokenCount": 1}})],
+    ],
+)  # fmt: skip
+def test_counts_that_come_in_pieces_are_put_together(events: list[bytes]) -> None:
+    found = deltas(HELLO, *events, DONE)
+    assert [one for one in found if isinstance(one, Usage)] == [Usage(3, 0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [("FinishReason.STOP", "stop"), ("FINISH_REASON_MAX_TOKENS", "length"), ("</s>", "stop"),
+     ("<|im_end|>", "stop"), ("end-turn", "stop"), ("content-filter", "content_filter"),
+     ("max_new_tokens", "length"), ({"type": "length"}, "length"), (["stop"], "stop"), (1, ""),
+     (False, ""), ("IMAGE_SAFETY", "content_filter"), ("UNEXPECTED_TOOL_CALL", "error"),
+     ("FINISH_REASON_UNSPECIFIED", ""), ("null", "")],
+)  # fmt: skip
+def test_reasons_are_translated(word: Any, reason: str) -> None:
+    assert read_finish_reason(word) == reason
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [{"delta": {}, "finishReason": "length"}, {"delta": {"finish_reason": "length"}},
+     {"delta": {}, "stop_reason": "max_tokens"}, {"delta": {}, "done_reason": "length"}],
+)  # fmt: skip
+def test_a_reason_is_found_and_a_later_stop_hides_no_cut(choice: dict[str, Any]) -> None:
+    assert reason_of(deltas(HELLO, of({"choices": [choice]}))) == "length"
+    assert reason_of(deltas(HELLO, of({"choices": [choice]}), STOP, DONE)) == "length"
+
+
+ONE, TWO = HELLO.strip()[6:], STOP.strip()[6:]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"data: " + ONE + TWO + b"\n\n", b"data: " + ONE + b" " + TWO + b"[DONE]\n\n",
+        b"data: " + ONE + b"data: " + TWO + b"\n\n", b"data: [" + ONE + b"," + TWO + b"]\n\n",
+        ONE + TWO, b"[" + ONE + b",\n" + TWO + b"]",
+        (HELLO + STOP).replace(b"data: ", b" data: "), (HELLO + STOP).replace(b"data", b"Data"),
+        (HELLO + STOP).replace(b"data:", b"data :"),
+        (HELLO + STOP).replace(b"data", b"\xef\xbb\xbfdata"),
+        HELLO + b"data: [done]\n\n", HELLO + b"data: DONE\n\n", HELLO + b"data: [EOS]\n\n",
+        b'data: {\n  "choices": [\ndata: {"delta": {"content": "Hello"}}\n]\n}\n\n' + DONE,
+        b"data: keep-alive\n\nworking\n\n" + HELLO + STOP + DONE,
+    ],
+)  # fmt: skip
+def test_events_in_other_spellings_are_read(body: bytes) -> None:
+    assert text_of(deltas(body)) == "Hello"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"event: error\ndata: boom here\n\n", b"data: error: boom here\n\n" + DONE,
+        b"data: [ERROR] boom here\n\n" + DONE, b"boom here", b'"boom here"',
+        b'{"errors":[{"message":"boom here"}]}', b'{"errors":["boom here"]}',
+        b'{"success":false,"errorMessage":"boom here"}', b'{"resultMsg":"boom here"}',
+        b'{"Response":{"Error":{"Code":"X","Message":"boom here"}}}',
+        b'{"error":true,"message":"boom here"}', b'{"error":"boom here","code":429}',
+        b'{"error":{"message":"Provider returned error","code":400,"metadata":{"raw":'
+        b'"{\\"error\\":{\\"message\\":\\"boom here\\"}}"}}}',
+        HELLO + b"event: error\ndata: boom here\n\n", HELLO + b'error: {"message":"boom here"}\n\n',
+    ],
+)  # fmt: skip
+def test_the_words_of_a_failure_are_found(body: bytes) -> None:
+    with RawEndpoint(answering(body)) as endpoint:
+        assert "boom here" in failure_of(provider_of(endpoint, max_retries=0)).message
+
+
+WORDS = "参数错误"
+
+
+@pytest.mark.parametrize(
+    "raw", ["参数错误".encode("gbk"), "参数错误".encode(), b"\x1f\x8b\x08\x00xx"]
+)
+def test_a_refusal_in_other_bytes_is_shown_in_letters_or_not_at_all(raw: bytes) -> None:
+    def handle(connection: Connection) -> None:
+        while connection.read_request()[0]:
+            head = f"HTTP/1.1 422 X\r\nContent-Length: {len(raw)}\r\n\r\n"
+            connection.send(head.encode() + raw)
+
+    with RawEndpoint(handle) as endpoint:
+        message = failure_of(provider_of(endpoint)).message
+    assert "\ufffd" not in message
+    assert (WORDS in message) == (raw[:1] != b"\x1f")
