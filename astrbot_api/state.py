@@ -12,6 +12,7 @@ from .chat.removal import SessionRemover
 from .chat.resuming.deciding import Decisions
 from .chat.resuming.recovery import Recovery
 from .chat.service import ChatService
+from .chat.turns.abilities import Abilities
 from .chat.turns.outcome import Outcomes
 from .chat.turns.running import Runs
 from .chat.watching.inbox import InboxFeed
@@ -77,6 +78,7 @@ class ChatArea:
 
     service: ChatService
     runs: Runs
+    abilities: Abilities
     outcomes: Outcomes
     recovery: Recovery
     decisions: Decisions

@@ -264,6 +264,7 @@ def _build_chat(
     return ChatArea(
         service=ChatService(store, worker.journal, followers, runs, follower, board, streams),
         runs=runs,
+        abilities=means.abilities,
         outcomes=outcomes,
         recovery=recovery,
         decisions=Decisions(store, recovery),

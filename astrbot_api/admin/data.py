@@ -23,6 +23,9 @@ blp = AdminBlueprint("data", __name__, url_prefix="/admin/data")
 _DAYS = 30
 _AUDIT_PAGE = 50
 
+#: Names of tools that are left out, of each config, most of them.
+_LEFT_OUT_NAMES = 200
+
 #: How long the key lasts that the console talks with, in seconds.
 _CONSOLE_KEY_S = 8 * 3600
 
@@ -78,6 +81,28 @@ def get_use(key_id: str) -> Response:
 def get_configs() -> Response:
     """Return the configs that a key may be bound to, or the console may choose."""
     return ok([describe_config(one) for one in get_state().agents.configs.list_configs()])
+
+
+@blp.route("/left-out", methods=["GET"])
+def get_left_out() -> Response:
+    """Return the configs whose tools are more than ``max_tools``, with the names left out."""
+    state = get_state()
+    found = [
+        (one, state.chat.abilities.list_left_out(one))
+        for one in state.agents.configs.list_configs()
+    ]
+    return ok(
+        [
+            {
+                "config_id": config.id,
+                "max_tools": config.tools.max_tools,
+                "count": len(names),
+                "names": names[:_LEFT_OUT_NAMES],
+            }
+            for config, names in found
+            if names
+        ]
+    )
 
 
 @blp.route("/console-key", methods=["POST"])

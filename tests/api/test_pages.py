@@ -114,6 +114,22 @@ def test_figures_count_requests_turns_and_tokens(owned: Api, client: FlaskClient
     assert days[0]["requests"] == 2
 
 
+def test_tools_that_are_too_many_are_named_by_config(make_api: Callable[..., Api]) -> None:
+    config = '[provider]\ntype = "mock"\n[tools]\nmax_tools = 1\n'
+    api = make_api(config, ASTRBOT_ADMIN_PASSWORD=PASSWORD)
+    client = api.app.test_client()
+    assert client.get("/admin/data/left-out").status_code == 401
+    client.post("/api/auth/login", json={"username": "astrbot", "password": PASSWORD})
+    (left,) = client.get("/admin/data/left-out").json["data"]
+    assert (left["config_id"], left["max_tools"]) == ("default", 1)
+    assert left["count"] == len(left["names"]) > 0
+    assert "calculate" in left["names"]
+
+
+def test_no_tool_is_left_out_without_need(client: FlaskClient) -> None:
+    assert client.get("/admin/data/left-out").json["data"] == []
+
+
 def test_console_key_is_short_lived_and_ends_with_its_maker(
     owned: Api, client: FlaskClient
 ) -> None:

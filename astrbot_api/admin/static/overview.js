@@ -30,13 +30,24 @@ function failures(rows) {
       h("td", {}, h("a", { href: `${roots.admin}/sessions#${encodeURIComponent(row.session_id)}` }, row.display_name ?? row.session_id))))))));
 }
 
+function leftOut(configs) {
+  if (!configs.length) return null;
+  return h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, t("Tools that are left out"))),
+    h("div", { class: "inset stack" },
+      h("p", { class: "muted" }, t("A config has more tools than its max_tools; its models are not offered these.")),
+      configs.map((one) => h("div", {},
+        h("p", {}, h("b", {}, one.config_id), " ", t("{count} beyond {max}", { count: one.count, max: one.max_tools })),
+        h("p", { class: "mono" }, one.names.join(", "), one.count > one.names.length ? " …" : "")))));
+}
+
 fill(byId("overview"), async () => {
-  const data = await adminData("overview");
+  const [data, tools] = await Promise.all([adminData("overview"), adminData("left-out").catch(() => [])]);
   return [
     tiles(data),
     h("section", { class: "card" },
       h("div", { class: "card-head" }, h("h2", {}, t("Use by day"))),
       h("div", { class: "inset" }, switchedChart(fillDays(data.days, 30), [USE_SERIES[1], USE_SERIES[2], USE_SERIES[0], USE_SERIES[3]]))),
+    leftOut(tools),
     failures(data.failures),
-  ];
+  ].filter(Boolean);
 });

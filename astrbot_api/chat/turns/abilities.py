@@ -114,6 +114,10 @@ class Abilities:
         self._report_left_out(config, toolbox.left_out)
         return toolbox
 
+    def list_left_out(self, config: AgentConfig) -> tuple[str, ...]:
+        """Return the names of the tools of a config that are more than it may offer."""
+        return self.make_toolbox(config, self._plugins.choose(config)).left_out
+
     def _report_left_out(self, config: AgentConfig, names: tuple[str, ...]) -> None:
         """Log once which tools of a config are too many."""
         if names and self._left_out.get(config.id) != names:
