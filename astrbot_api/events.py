@@ -310,13 +310,15 @@ def _fit_line(event: Event) -> Event:
     """Shorten the texts of an event until its line is short enough.
 
     Only ``complete`` (whose text was streamed, and stands whole in the
-    history), a tool's result and an inbox's message can come here. The event has
+    history), a tool's call and result, and an inbox's message can come here. The event has
     ``truncated`` then.
     """
     shortened = {**event, "truncated": True}
     if event["type"] == "message":
         return {**shortened, "data": {**event["data"], "content": None}}
     limit = MAX_LINE_BYTES - 1024
+    if event.get("chain_type") in ("tool_call", "tool_call_result"):
+        return _fit_call(shortened, limit)
     for key in ("reasoning", "data"):
         text = shortened.get(key)
         if not isinstance(text, str):
@@ -333,6 +335,19 @@ def _fit_line(event: Event) -> Event:
                 keep = 0
         shortened[key] = text[:keep]
     return shortened
+
+
+def _fit_call(shortened: Event, limit: int) -> Event:
+    """Shorten a tool's result, or the arguments of its call; ``data`` stays JSON."""
+    call = orjson.loads(shortened["data"])
+    name = "result" if "result" in call else "args"
+    text = call[name] if isinstance(call[name], str) else _json_text(call[name])
+    keep = min(len(text), limit)
+    while True:
+        fitted = {**shortened, "data": _json_text({**call, name: text[:keep]})}
+        if not keep or len(encode_line(fitted)) <= limit:
+            return fitted
+        keep = keep * 3 // 4
 
 
 def _json_text(value: dict[str, Any]) -> str:

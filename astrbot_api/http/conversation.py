@@ -95,6 +95,8 @@ def go_on_with_answers(
         its calls are still to be decided.
     :raises ApiError: ``approval_not_found``, or for whatever a decision is refused.
     """
+    if len(answers) > MAX_ANSWERS:  # each is a transaction
+        raise refuse(f"the request answers {len(answers)} calls; at most {MAX_ANSWERS} are allowed")
     state = get_state()
     with state.db.read() as db:
         run_id = approvals.find_run_id(db, answers[0].approval_id[:_MAX_ID_CHARS])
@@ -111,11 +113,12 @@ def go_on_with_answers(
             if error.code != "approval_decided":
                 raise
     asked = {one.approval_id for one in answers}
-    after = max(
+    numbers = [
         number
         for number, event in enumerate(state.chat.service.read_so_far(run), 1)
         if event["type"] == "approval_required" and event["data"]["id"] in asked
-    )
+    ]
+    after = max(numbers, default=0)  # who knows an id may answer before the question is shown
     with state.db.read() as db:
         run = runs.find_run(db, run_id) or run
     return run, after, state.chat.service.resume(run, after, get_holder(), find_abort(request))

@@ -192,3 +192,15 @@ def test_a_wrong_request_is_refused_by_the_name_of_its_field(
     answer = post(api, **body)
     assert answer.status_code in (400, 404)
     assert named in answer.get_json()["message"]
+
+
+def test_a_request_answers_a_bounded_number_of_calls(api: Api) -> None:
+    part: dict[str, Any] = {"type": "tool-a", "toolCallId": "c", "state": "approval-responded"}
+    part["approval"] = {"id": "x"}
+    for count, status in ((100, 404), (101, 400)):
+        message = {"id": "m", "role": "assistant", "parts": [part] * count}
+        answer = api.post_raw(
+            json.dumps({"id": "s", "messages": [message]}).encode(), path="/api/v1/aisdk"
+        )
+        assert answer.status_code == status
+    assert "at most 100 are allowed" in answer.get_json()["message"]

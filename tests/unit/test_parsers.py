@@ -7,9 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from astrbot_api import events
 from astrbot_api.config.agents import read_config
 from astrbot_api.deliveries.webhook_file import read_webhooks
 from astrbot_api.errors import ApiError, SettingsError
@@ -216,3 +219,23 @@ def test_any_file_of_bots_or_webhooks_is_read_or_refused_in_one_line(
             refusal = str(error)
         assert "\n" not in refusal
         assert folder not in refusal
+
+
+@pytest.mark.parametrize("said", ['"' * 100_000, "9" * 600_000, "\\\n" * 70_000, "汉" * 200_000])
+def test_a_call_that_is_too_long_for_a_line_stays_json(said: str) -> None:
+    for event, name in (
+        (events.tool_call_result("r", {"id": "c", "ts": 1.0, "result": said}), "result"),
+        (events.tool_call("r", {"id": "c", "ts": 1.0, "name": "n", "args": said}), "args"),
+        (events.tool_call("r", {"id": "c", "ts": 1.0, "name": "n", "args": {"a": said}}), "args"),
+    ):
+        line = encode_event(event)
+        assert len(line) < events.MAX_LINE_BYTES
+        shown = orjson.loads(line)
+        assert shown["truncated"] is True
+        call = orjson.loads(shown["data"])
+        assert call["id"] == "c"
+        whole = orjson.loads(event["data"])[name]
+        assert (whole if isinstance(whole, str) else orjson.dumps(whole).decode()).startswith(
+            call[name]
+        )
+        assert len(call[name]) > 10_000
