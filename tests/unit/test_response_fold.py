@@ -12,7 +12,8 @@ RUN = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
 
 
 def make_fold() -> ResponseFold:
-    return ResponseFold("7254cd9a814f498ea2022c1777b1bd2d", {"background": False}, lambda: None)
+    entry_id = RUN.replace("-", "")
+    return ResponseFold(entry_id, RUN, {"background": False}, lambda: None)
 
 
 def play(fold: ResponseFold, *shown: events.Event) -> list[dict[str, Any]]:
