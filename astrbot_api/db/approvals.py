@@ -14,7 +14,6 @@ from .prepared import Prepared, equals, param
 #: How much of a call's arguments a list has, in characters.
 LISTED_ARGS_CHARS = 2000
 
-#: Every turn's end pays for it.
 _REMOVE = Prepared(RunApproval.delete().where(equals(RunApproval.run)))
 
 _COLUMNS = (

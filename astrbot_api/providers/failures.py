@@ -150,7 +150,7 @@ def find_words(error: Any, depth: int = 0) -> str:
 
 #: What may name a place or hold a secret: addresses, hosts, paths, keys, ids of accounts.
 _PRIVATE = re.compile(
-    r"\b\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|\[?[0-9a-f]*:[0-9a-f:]*:[0-9a-f:.]+\]?(?::\d+)?"
+    r"\b\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|(?<![0-9a-f])\[?[0-9a-f]*:[0-9a-f:]*:[0-9a-f:.]+\]?(?::\d+)?"
     r"|\b[\w.-]+@[\w.-]+|\blocalhost\b(?::\d+)?|\b(?:[\w-]+\.)+(?:com|net|org|io|ai|dev|cn|local"
     r"|internal|lan|cloud|app|de|eu|co|us)\b(?::\d+)?|(?<![\w])(?:/[\w.-]+){2,}"
     r"|\b(?:org|proj|acct|user|req)[-_][A-Za-z0-9]{6,}|\b(?=\w*\d)(?=\w*[A-Za-z])[\w*-]{24,}",
@@ -160,13 +160,18 @@ _PRIVATE = re.compile(
 #: Most of an endpoint's words that a caller is shown, in characters.
 _QUOTED_CHARS = 300
 
+#: Most that is looked through for them: the search may take time with the square of it.
+_READ_CHARS = 1500
+
 
 def quote(words: str) -> str:
     """Return an endpoint's words as a caller may see them; empty where nothing safe is left."""
     if "Traceback" in words or (not words.isprintable() and len(words) > 2000):
         return ""
     words = words.replace("\ufffd", "")
-    text = " ".join(_PRIVATE.sub("[…]", _KEYS.sub("[…]", words[:4000])).split())
+    if len(words) > _READ_CHARS:  # without the word that the end would cut in two
+        words = words[:_READ_CHARS].rpartition(" ")[0]
+    text = " ".join(_PRIVATE.sub("[…]", _KEYS.sub("[…]", words)).split())
     text = "".join(one for one in text if one.isprintable())
     return text if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]}…"
 
