@@ -110,6 +110,43 @@ def find_attachments(
     return _find_all(db, attachment_ids, lambda query: query)
 
 
+def find_same(
+    db: peewee.Database,
+    *,
+    sha256: str,
+    name: str,
+    creator: str,
+    key_id: str | None,
+    username: str | None,
+) -> AttachmentRow | None:
+    """Return the attachment that a user has of these bytes.
+
+    One that only messages of other users use is theirs: they may delete it.
+
+    :param creator: The user; what no message uses yet is theirs, too.
+    :param key_id: The key that uploaded it.
+    :param username: For whom it did, where it is bound to one username.
+    """
+    uses = MessageAttachment.select(MessageAttachment.id).where(
+        MessageAttachment.attachment == Attachment.id
+    )
+    own = (
+        uses.join(Message, on=(Message.id == MessageAttachment.message))
+        .join(ChatSession, on=(ChatSession.id == Message.session))
+        .where(ChatSession.creator == creator)
+    )
+    query = (
+        Attachment.select()
+        .where(Attachment.sha256 == sha256, Attachment.name == name)
+        .where(Attachment.key_id == key_id, Attachment.username == username)
+        .where(~peewee.fn.EXISTS(uses) | peewee.fn.EXISTS(own))
+        .order_by(Attachment.id.desc())
+        .limit(1)
+    )
+    row = query.tuples().first(db)
+    return None if row is None else AttachmentRow(*row)
+
+
 def lock_attachments(
     db: peewee.Database, attachment_ids: Iterable[str]
 ) -> dict[str, AttachmentRow]:

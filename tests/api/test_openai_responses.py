@@ -263,6 +263,80 @@ def test_a_file_of_an_earlier_item_is_read_by_who_may_use_it(make_scripted: Make
     assert len(model.seen) == 1
 
 
+def make_talk_of(picture: bytes) -> list[dict[str, Any]]:
+    """Return a whole conversation, whose picture comes along with an earlier message."""
+    url = "data:image/png;base64," + base64.b64encode(picture).decode()
+    return [
+        {"role": "user", "content": [{"type": "input_image", "image_url": url}]},
+        {"role": "assistant", "content": "A picture."},
+        {"role": "user", "content": "Which colour?"},
+    ]
+
+
+def test_data_of_earlier_items_is_seen_and_stored_once_for_its_user(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
+    talk = make_talk_of(PNG)
+    assert post(api, input=talk[:1]).status_code == 200
+    for _ in range(3):
+        assert post(api, input=talk).status_code == 200
+        content = model.seen[-1][1]["content"]
+        assert [part["type"] for part in content] == ["text", "image_url"]
+    assert api.count_rows("attachment") == 1
+    assert post(api, input=talk, user="bob").status_code == 200
+    assert api.count_rows("attachment") == 2
+    for rules in ({}, {"username": "alice"}):
+        headers = {"X-API-Key": make_key(api, **rules)}
+        before = api.count_rows("attachment")
+        for _ in range(2):
+            body = {"model": "default", "input": talk}
+            assert api.client.post(PATH, headers=headers, json=body).status_code == 200
+            assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
+        assert api.count_rows("attachment") == before + 1
+
+
+def test_data_of_earlier_items_names_its_field_where_it_is_refused(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, max_all_file_bytes=2 * len(PNG), max_segments=2)
+    many = [{"role": "user", "content": make_talk_of(PNG)[0]["content"] * 3}, *make_talk_of(PNG)]
+    broken = make_talk_of(PNG)
+    broken[0]["content"][0]["image_url"] += "!"
+    big = make_talk_of(PNG + b"0" * 2 * len(PNG))
+    for talk, status, where in (
+        (many, 400, "input[0].content[2]"),
+        (broken, 400, "input[0].content[0].image_url"),
+        (big, 413, "input[0].content[0]"),
+    ):
+        refused = post(api, input=talk)
+        assert refused.status_code == status
+        assert where in refused.get_json()["error"]["message"]
+    assert model.seen == []
+    # An address is named to the model alone, as it never was opened.
+    far = make_talk_of(PNG)
+    far[0]["content"][0]["image_url"] = "https://10.0.0.1/a.png"
+    assert post(api, input=far).status_code == 200
+    assert model.seen[-1][1]["content"] == "[image]"
+
+
+def test_files_of_items_that_are_added_are_held_to_the_key(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
+    talk = make_talk_of(PNG)
+    added = post(api, "/api/v1/openai/conversations", items=talk[:2]).get_json()
+    answer = post(api, input="Which colour?", conversation=added["id"])
+    assert answer.status_code == 200
+    assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
+    file_id = api.client.get(
+        f"/api/v1/openai/conversations/{added['id']}/items?order=asc",
+        headers={"X-API-Key": api.key},
+    ).get_json()["data"][0]["content"][0]["file_id"]
+    foreign = [{"role": "user", "content": [{"type": "input_image", "file_id": file_id}]}]
+    bound = {"X-API-Key": make_key(api, username="bob")}
+    refused = api.client.post(
+        "/api/v1/openai/conversations", headers=bound, json={"items": foreign}
+    )
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (
+        404, "attachment_not_found",
+    )  # fmt: skip
+
+
 def test_calls_of_the_clients_tools_go_on_from_the_response(make_scripted: Make) -> None:
     api, model = make_scripted(call_weather)
     with connect(api) as client:

@@ -11,8 +11,10 @@ import peewee
 from flask import Response
 
 from ...db import responses, sessions
+from ...db.attachments import find_attachments
 from ...db.responses import ConversationRow
 from ...errors import ApiError
+from ...keys.limits import check_attachments
 from ..auth import get_caller
 from ..openai.answering import answer_json
 from ..openai.parameters import refuse
@@ -65,7 +67,7 @@ _MAX_PAGE_BYTES = 4_000_000
 @blp.answers(OpenAIConversationSchema())
 @blp.raises(
     "invalid_request", "malformed_json", "username_reserved", "item_not_found", "key_restricted",
-    "body_too_large", "unsupported_media_type",
+    "body_too_large", "unsupported_media_type", "quota_exceeded", "attachment_not_found",
 )  # fmt: skip
 def create_conversation(body: dict[str, Any]) -> Response:
     """Make a conversation: a session of the user, with items if there are any."""
@@ -75,7 +77,7 @@ def create_conversation(body: dict[str, Any]) -> Response:
             "key_restricted", "the API key is bound to a session: its rule session_id allows no new"
         )
     metadata, username = read_metadata(body), choose_new_username(body["user"])
-    added = _read_added(body["items"])
+    added = _read_added(body["items"], username)
     session_id, state = uuid.uuid4().hex, get_state()
 
     def job(db: peewee.Database) -> None:
@@ -166,11 +168,13 @@ def list_conversation_items(query: dict[str, Any], conversation_id: str) -> Resp
 @blp.answers(OpenAIItemListSchema())
 @blp.raises(
     "missing_field", "invalid_request", "malformed_json", "conversation_not_found",
-    "item_not_found", "body_too_large", "unsupported_media_type",
+    "item_not_found", "body_too_large", "unsupported_media_type", "quota_exceeded",
+    "attachment_not_found",
 )  # fmt: skip
 def create_conversation_items(body: dict[str, Any], conversation_id: str) -> Response:
     """Add items to a conversation; nothing answers them."""
-    row, added = get_conversation(conversation_id), _read_added(body["items"])
+    row = get_conversation(conversation_id)
+    added = _read_added(body["items"], row.creator)
     entry_id, text = uuid.uuid4().hex, orjson.dumps(added).decode()
     state = get_state()
 
@@ -227,13 +231,28 @@ def delete_conversation_item(conversation_id: str, item_id: str) -> Response:
     return answer_json(describe_conversation(row))
 
 
-def _read_added(given: Any) -> list[dict[str, Any]]:
+def _read_added(given: Any, username: str) -> list[dict[str, Any]]:
     """Return items that are added, as they are stored."""
     if given is None:
         return []
     if not isinstance(given, list) or len(given) > MAX_ADDED:
         raise refuse(f"items must be a list of at most {MAX_ADDED} items")
-    return make_reader().read_all(given, [])
+    added = make_reader(username).read_all(given, [])
+    _check_files(added)
+    return added
+
+
+def _check_files(added: list[dict[str, Any]]) -> None:
+    """Refuse files that the key may not use; later turns read them unasked.
+
+    :raises ApiError: ``attachment_not_found``.
+    """
+    messages = [one for one in added if one["type"] == "message"]
+    ids = {part["file_id"] for one in messages for part in one["content"] if part.get("file_id")}
+    guard = get_caller().guard
+    if ids and guard is not None:
+        with get_state().db.read() as db:
+            check_attachments(db, guard, list(find_attachments(db, ids).values()))
 
 
 def _iter_items(

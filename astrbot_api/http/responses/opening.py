@@ -20,6 +20,7 @@ from ..openai.answering import find_config
 from ..openai.parameters import Parameters, refuse
 from ..state import get_state
 from . import items
+from .files import ItemFiles
 from .parameters import asks_for_approvals, check_echo, echo_request
 from .reading import InputReader
 from .stored import ItemFinder, get_conversation, get_response, make_conversation_id
@@ -63,7 +64,7 @@ def read_turn(
     if place.conversation is not None:
         request["conversation"] = {"id": make_conversation_id(place.session_id)}
     goes_on = place.previous is not None or place.conversation is not None
-    given = make_reader().read(body["input"], body["instructions"] or "", goes_on=goes_on)
+    given = make_reader(username).read(body["input"], body["instructions"] or "", goes_on=goes_on)
     previous = None if place.previous is None else place.previous.id
     entry = None
     if stored:
@@ -97,18 +98,15 @@ def read_turn(
     return turn, request
 
 
-def make_reader() -> InputReader:
-    """Return what reads the items of this request."""
-    state, caller = get_state(), get_caller()
+def make_reader(username: str) -> InputReader:
+    """Return what reads the items of this request.
 
-    def store_file(data: bytes, name: str) -> str:
-        return state.files.store_bytes(
-            data, name, caller.root_id, caller.rules.username
-        ).attachment_id
-
+    :param username: Whose conversation they are of.
+    """
+    state = get_state()
     finder, settings = ItemFinder(state.settings.max_json_bytes), state.settings
     return InputReader(
-        store_file,
+        ItemFiles(state, get_caller(), username),
         lambda item_id: items.to_stored(finder.find(item_id)),
         settings.max_message_chars,
         settings.max_segments,

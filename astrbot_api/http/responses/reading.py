@@ -12,8 +12,8 @@ from ...chat.context.supplied import SuppliedContext
 from ...chat.context.thread import SYSTEM_ROLES, read_items
 from ...messages import Media, Plain, Segment, check_text, require_content
 from ..openai.parameters import refuse
-from ..openai.reading import StoreFile, decode_base64
 from ..own_runs import MAX_COMMENT_CHARS
+from .files import FILE_TYPES, ItemFiles
 
 #: Most items of one input.
 MAX_ITEMS = 2000
@@ -51,11 +51,11 @@ class ResponseInput:
 class InputReader:
     """Reads items.
 
-    :param store_file: Stores a file of the message that is answered.
+    :param files: Reads the files of messages.
     :param find_item: Finds an item that is referred to.
     """
 
-    store_file: StoreFile
+    files: ItemFiles
     find_item: FindItem
     max_chars: int
     max_segments: int
@@ -207,44 +207,22 @@ class InputReader:
             if role == "assistant":
                 return {"type": "output_text", "text": text, "annotations": []}
             return {"type": "input_text", "text": text}
-        if kind not in ("input_image", "input_file", "input_audio"):
+        if kind not in FILE_TYPES:
             raise refuse(
                 f"{where}.type must be input_text, output_text, refusal, input_image, input_file "
                 "or input_audio"
             )
         file_id = None
         if segments is not None:
-            file_id = self._store_part(part, kind, where)
+            file_id = self.files.read(part, where)
             segments.append(Media(file_id))
-        elif role == "user" and isinstance(part.get("file_id"), str):
-            # Of an earlier message: a file that is here is read, one that came along is not
-            # stored with every request that repeats it.
-            file_id = _text(part, "file_id", where).strip()
+        elif role == "user":
+            file_id = self.files.read_earlier(part, where)
         if kind == "input_image":
             return {"type": kind, "detail": "auto", "file_id": file_id, "image_url": None}
         filename = part.get("filename")
         name = filename[:_MAX_NAME_CHARS] if isinstance(filename, str) else None
         return {"type": "input_file", "file_id": file_id, "filename": name}
-
-    def _store_part(self, part: dict[str, Any], kind: str, where: str) -> str:
-        """Return the attachment that a file is, or becomes."""
-        if isinstance(part.get("file_id"), str):
-            return _text(part, "file_id", where).strip()
-        if kind == "input_image":
-            data = decode_base64(part.get("image_url"), f"{where}.image_url", must_be_url=True)
-            return self.store_file(data, "image")
-        if kind == "input_audio":
-            inner = part.get("input_audio")
-            if not isinstance(inner, dict):
-                raise refuse(f"{where}.input_audio must be an object")
-            name = "audio." + ("mp3" if inner.get("format") == "mp3" else "wav")
-            return self.store_file(
-                decode_base64(inner.get("data"), f"{where}.input_audio.data"), name
-            )
-        if part.get("file_data") is None and part.get("file_url") is not None:
-            raise refuse(f"{where}.file_url is not opened; send file_data or file_id")
-        data = decode_base64(part.get("file_data"), f"{where}.file_data")
-        return self.store_file(data, str(part.get("filename") or "file"))
 
 
 def _find_reference(item: Any, where: str) -> str | None:

@@ -1,0 +1,118 @@
+"""Files that come as data in the items of a request."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from ...db.attachments import find_same
+from ...errors import ApiError
+from ...files.names import clean_name
+from ...keys.caller import Caller
+from ...messages import check_text
+from ...runtime.threads import run_native
+from ...state import AppState
+from ..openai.parameters import refuse
+from ..openai.reading import decode_base64
+
+#: Types of the parts that are files.
+FILE_TYPES = ("input_image", "input_file", "input_audio")
+
+#: Longest id of a file.
+_MAX_ID_CHARS = 256
+
+
+class ItemFiles:
+    """Makes attachments of the files of one request.
+
+    :param username: Whose conversation it is.
+    """
+
+    def __init__(self, state: AppState, caller: Caller, username: str) -> None:
+        self._state = state
+        self._caller = caller
+        self._username = username
+        self._earlier = 0
+
+    def read(self, part: Mapping[str, Any], where: str) -> str:
+        """Return the attachment that a file of the message that is answered is, or becomes.
+
+        :raises ApiError: ``invalid_request``, or why it cannot be stored.
+        """
+        if isinstance(part.get("file_id"), str):
+            return _read_id(part, where)
+        return self._store(*_decode(part, where))
+
+    def read_earlier(self, part: Mapping[str, Any], where: str) -> str | None:
+        """Return the attachment that a file of an earlier message is; None: it is only named.
+
+        The data comes again with every request: only what the user does not have is stored.
+
+        :raises ApiError: the same as :meth:`read`, naming the field.
+        """
+        if isinstance(part.get("file_id"), str):
+            return _read_id(part, where)
+        if not _has_data(part):
+            return None
+        self._earlier += 1
+        most = self._state.settings.max_segments
+        if self._earlier > most:
+            raise refuse(
+                f"{where} is one file too many: earlier messages have at most {most} as data; "
+                "send file_id, or go on with previous_response_id"
+            )
+        data, name = _decode(part, where)
+        sha256 = run_native(hashlib.sha256, data).hexdigest()
+        with self._state.db.read() as db:
+            known = find_same(
+                db, sha256=sha256, name=clean_name(name), creator=self._username,
+                key_id=self._caller.root_id, username=self._caller.rules.username,
+            )  # fmt: skip
+        if known is not None:
+            return known.attachment_id
+        try:
+            return self._store(data, name)
+        except ApiError as error:
+            raise ApiError(
+                error.code, f"{where}: {error.message}", headers=error.headers
+            ) from error
+
+    def _store(self, data: bytes, name: str) -> str:
+        caller = self._caller
+        row = self._state.files.store_bytes(data, name, caller.root_id, caller.rules.username)
+        return row.attachment_id
+
+
+def _has_data(part: Mapping[str, Any]) -> bool:
+    """Return whether a part has its file with it; an address is not opened."""
+    if part["type"] == "input_image":
+        url = part.get("image_url")
+        return isinstance(url, str) and url.startswith("data:")
+    inner = part.get("input_audio")
+    data = inner.get("data") if isinstance(inner, dict) else part.get("file_data")
+    return isinstance(data, str) and bool(data)
+
+
+def _decode(part: Mapping[str, Any], where: str) -> tuple[bytes, str]:
+    """Return the bytes and the name of a file."""
+    if part["type"] == "input_image":
+        return decode_base64(part.get("image_url"), f"{where}.image_url", must_be_url=True), "image"
+    if part["type"] == "input_audio":
+        inner = part.get("input_audio")
+        if not isinstance(inner, dict):
+            raise refuse(f"{where}.input_audio must be an object")
+        name = "audio." + ("mp3" if inner.get("format") == "mp3" else "wav")
+        return decode_base64(inner.get("data"), f"{where}.input_audio.data"), name
+    if part.get("file_data") is None and part.get("file_url") is not None:
+        raise refuse(f"{where}.file_url is not opened; send file_data or file_id")
+    data = decode_base64(part.get("file_data"), f"{where}.file_data")
+    return data, str(part.get("filename") or "file")
+
+
+def _read_id(part: Mapping[str, Any], where: str) -> str:
+    file_id: str = part["file_id"]
+    if not 0 < len(file_id) <= _MAX_ID_CHARS:
+        raise refuse(f"{where}.file_id must have 1 to {_MAX_ID_CHARS} characters")
+    check_text(f"{where}.file_id", file_id)
+    return file_id.strip()
