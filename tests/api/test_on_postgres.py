@@ -20,6 +20,7 @@ from .test_openai_responses import (  # noqa: F401
     test_a_conversation_is_a_session_that_responses_are_added_to,
     test_a_response_is_deleted_with_its_messages,
     test_a_thread_branches_and_each_branch_has_a_session,
+    test_data_of_earlier_items_is_seen_and_stored_once_for_its_user,
     test_old_responses_are_forgotten_unless_they_are_of_a_conversation,
     test_what_is_stored_counts_to_the_quota_until_it_is_deleted,
 )
