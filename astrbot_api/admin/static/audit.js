@@ -45,7 +45,7 @@ fill(byId("audit"), async () => {
     }
   } }, t("Show older ones"));
   return [
-    h("div", { class: "table-box" }, h("table", { class: "cards-on-phone" },
+    h("div", { class: "table-box", tabindex: "0" }, h("table", { class: "cards-on-phone" },
       h("thead", {}, h("tr", {}, ["When", "What", "Who", "From", "Details"].map((name) => h("th", {}, t(name))))), body)),
     h("div", { class: "inset actions" }, more),
   ];

@@ -52,7 +52,7 @@ async function showKeys() {
       return emptyState("key", t("No keys yet"), t("Make one for each program that is to talk to the agent: a web site, a script, a phone."),
         h("button", { class: "btn primary", type: "button", onclick: createKey }, icon("plus"), t("Create key")));
     }
-    return h("div", { class: "table-box" }, h("table", { class: "cards-on-phone" },
+    return h("div", { class: "table-box", tabindex: "0" }, h("table", { class: "cards-on-phone" },
       h("thead", {}, h("tr", {}, [t("Name"), t("Opens"), t("Last used"), t("Expires"), t("30 days"), t("Stored"), t("State")].map((name) => h("th", { scope: "col" }, name)),
         h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, t("Actions"))))),
       h("tbody", {}, keys.map(row))));

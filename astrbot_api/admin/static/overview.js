@@ -22,7 +22,7 @@ function tiles(data) {
 function failures(rows) {
   const head = h("div", { class: "card-head" }, h("h2", {}, t("Turns that failed")));
   if (!rows.length) return h("section", { class: "card" }, head, emptyState("spark", t("None failed"), t("A turn that ends with an error is listed here.")));
-  return h("section", { class: "card" }, head, h("div", { class: "table-box" }, h("table", { class: "cards-on-phone" },
+  return h("section", { class: "card" }, head, h("div", { class: "table-box", tabindex: "0" }, h("table", { class: "cards-on-phone" },
     h("thead", {}, h("tr", {}, h("th", {}, t("When")), h("th", {}, t("Why")), h("th", {}, t("Session")))),
     h("tbody", {}, rows.map((row) => h("tr", {},
       h("td", {}, ago(row.at)),
