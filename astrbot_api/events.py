@@ -6,6 +6,7 @@ docstring is published (``docs/events.rst``): write it for client authors.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import orjson
@@ -21,6 +22,14 @@ CLOSING = frozenset({"agent_stats", "complete", "message_saved", "error", "end"}
 
 #: Text of one ``plain`` event, in characters; six bytes of JSON each at worst.
 _MAX_PIECE_CHARS = 32_000
+
+#: ``plain`` whose ``data`` is JSON.
+_CALLS = frozenset({"tool_call", "tool_call_result"})
+
+#: How an event is cut until it fits: characters of each text, and how deep its fields may be
+#: nested. The last fits any event: no id is longer, and no event has more fields.
+_CUTS = ((64_000, 250), (16_000, 250), (4_000, 250), (1_000, 250), (125, 250), (125, 2), (125, 1))
+_MIN_ENTRIES = 32
 
 
 def session_id(session: str | int) -> Event:
@@ -164,7 +173,8 @@ def approval_required(
     ``data`` has the ``id`` of the approval, the ``tool``, its ``arguments`` and ``expires_at``.
     After that time the call counts as rejected. Decide with ``POST
     /chat/runs/{run_id}/approvals/{id}`` or by a message ``/approve`` or ``/reject``. Then resume
-    the stream: the turn goes on in it.
+    the stream: the turn goes on in it. ``truncated`` is true where the line would have been too
+    long: texts of ``arguments`` are cut then, and ``GET /chat/runs/{run_id}`` has them whole.
     """
     data = {"id": approval_id, "tool": tool, "arguments": arguments, "expires_at": expires_at}
     return {"type": "approval_required", "data": data, "message_id": run_id}
@@ -252,7 +262,8 @@ def run_snapshot(
 
     ``data.content`` is like that of a stored message, ``data.status`` what ``GET
     /chat/runs/{run_id}`` returns, ``data.revision`` the number of the last event in the snapshot:
-    the stream goes on after it.
+    the stream goes on after it. ``truncated`` is true where the line would have been too long:
+    texts of ``data.content`` are cut then.
     """
     data = {
         "run_id": run_id, "session_id": session, "llm_checkpoint_id": checkpoint,
@@ -307,18 +318,23 @@ def decode_event(line: bytes) -> dict[str, Any]:
 
 
 def _fit_line(event: Event) -> Event:
-    """Shorten the texts of an event until its line is short enough.
+    """Shorten an event until its line is short enough; it has ``truncated`` then.
 
-    Only ``complete`` (whose text was streamed, and stands whole in the
-    history), a tool's call and result, and an inbox's message can come here. The event has
-    ``truncated`` then.
+    The fields that are known to grow are cut first, and keep as much as there is room for.
     """
     shortened = {**event, "truncated": True}
-    if event["type"] == "message":
-        return {**shortened, "data": {**event["data"], "content": None}}
     limit = MAX_LINE_BYTES - 1024
-    if event.get("chain_type") in ("tool_call", "tool_call_result"):
-        return _fit_call(shortened, limit)
+    if event["type"] == "message":
+        shortened["data"] = {**event["data"], "content": None}
+    elif event.get("chain_type") in _CALLS:
+        shortened = _fit_call(shortened, limit)
+    else:
+        shortened = _fit_texts(shortened, limit)
+    return shortened if len(encode_line(shortened)) <= limit else _fit_all(shortened, limit)
+
+
+def _fit_texts(shortened: Event, limit: int) -> Event:
+    """Shorten the thinking, and after it the text."""
     for key in ("reasoning", "data"):
         text = shortened.get(key)
         if not isinstance(text, str):
@@ -340,7 +356,9 @@ def _fit_line(event: Event) -> Event:
 def _fit_call(shortened: Event, limit: int) -> Event:
     """Shorten a tool's result, or the arguments of its call; ``data`` stays JSON."""
     call = orjson.loads(shortened["data"])
-    name = "result" if "result" in call else "args"
+    name = next((name for name in ("result", "args") if name in call), None)
+    if name is None:
+        return shortened
     text = call[name] if isinstance(call[name], str) else _json_text(call[name])
     keep = min(len(text), limit)
     while True:
@@ -348,6 +366,35 @@ def _fit_call(shortened: Event, limit: int) -> Event:
         if not keep or len(encode_line(fitted)) <= limit:
             return fitted
         keep = keep * 3 // 4
+
+
+def _fit_all(shortened: Event, limit: int) -> Event:
+    """Shorten every text, list and object of an event alike; a call's ``data`` stays JSON."""
+    holds_json = shortened.get("chain_type") in _CALLS
+    if holds_json:
+        shortened = {**shortened, "data": orjson.loads(shortened["data"])}
+    for chars, depth in _CUTS:
+        fitted = {key: _cut(value, chars, depth) for key, value in shortened.items()}
+        if holds_json:
+            fitted["data"] = _json_text(fitted["data"])
+        if len(encode_line(fitted)) <= limit:
+            break
+    return fitted
+
+
+def _cut(value: Any, chars: int, depth: int) -> Any:
+    """Return a JSON value with shorter texts and fewer entries, and nothing below a depth."""
+    if isinstance(value, str):
+        return value[:chars]
+    if not isinstance(value, dict | list):
+        return value
+    entries = max(_MIN_ENTRIES, chars // 8) if depth else 0
+    if isinstance(value, list):
+        return [_cut(one, chars, depth - 1) for one in value[:entries]]
+    return {
+        key[:chars]: _cut(one, chars, depth - 1)
+        for key, one in itertools.islice(value.items(), entries)
+    }
 
 
 def _json_text(value: dict[str, Any]) -> str:

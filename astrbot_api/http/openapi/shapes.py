@@ -158,6 +158,7 @@ _CHAT_EVENTS = {
                 "object", "`id`, `tool`, `arguments` and `expires_at`.",
                 {"id": "a1", "tool": "send_mail", "arguments": {}, "expires_at": "2026-11-24"},
             ),
+            "truncated": _member("boolean", "Whether the line was too long.", True, optional=True),
             "message_id": _MESSAGE_ID,
         },
     ),
@@ -210,6 +211,7 @@ _CHAT_EVENTS = {
             "data": _member(
                 "object", "The run, with its `content` and its `revision`.", {"revision": 9}
             ),
+            "truncated": _member("boolean", "Whether the line was too long.", True, optional=True),
             "message_id": _MESSAGE_ID,
         },
     ),
