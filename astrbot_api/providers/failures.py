@@ -132,10 +132,8 @@ def find_words(error: Any, depth: int = 0) -> str:
     if isinstance(error, dict):
         inner = error.get("metadata")
         if isinstance(inner, dict) and inner.get("raw"):  # OpenRouter: what the provider said
-            outer, raw = (
-                find_words({**error, "metadata": None}, depth + 1),
-                find_words(inner["raw"]),
-            )
+            outer = find_words({**error, "metadata": None}, depth + 1)
+            raw = find_words(inner["raw"], depth + 1)
             return with_words(outer, raw) if outer else raw
         for key in _WORDS:
             words = find_words(error.get(key), depth + 1)
@@ -150,7 +148,8 @@ def find_words(error: Any, depth: int = 0) -> str:
 
 #: What may name a place or hold a secret: addresses, hosts, paths, keys, ids of accounts.
 _PRIVATE = re.compile(
-    r"\b\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|(?<![0-9a-f])\[?[0-9a-f]*:[0-9a-f:]*:[0-9a-f:.]+\]?(?::\d+)?"
+    r"\b\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?"
+    r"|(?<![0-9a-f])\[?[0-9a-f]*:[0-9a-f:]*:[0-9a-f:.]+\]?(?::\d+)?"
     r"|\b[\w.-]+@[\w.-]+|\blocalhost\b(?::\d+)?|\b(?:[\w-]+\.)+(?:com|net|org|io|ai|dev|cn|local"
     r"|internal|lan|cloud|app|de|eu|co|us)\b(?::\d+)?|(?<![\w])(?:/[\w.-]+){2,}"
     r"|\b(?:org|proj|acct|user|req)[-_][A-Za-z0-9]{6,}|\b(?=\w*\d)(?=\w*[A-Za-z])[\w*-]{24,}",

@@ -12,6 +12,7 @@ import pytest
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions
 from astrbot_api.providers.cures import find_cures
+from astrbot_api.providers.failures import find_words
 from astrbot_api.providers.pauses import read_pause, read_retry_after
 
 from ..strict_endpoint import StrictEndpoint, call, say
@@ -259,3 +260,12 @@ def test_a_pause_in_words_is_kept_to() -> None:
     with StrictEndpoint(lambda number, body: (429, error)) as endpoint:
         failure_of(provider_of(endpoint, max_retries=1), cancel=cancel)
     assert cancel.waits == [2.5]
+
+
+def test_the_words_of_an_error_are_looked_for_to_a_bounded_depth() -> None:
+    error: dict[str, Any] = {"message": "innermost"}
+    for _ in range(2000):
+        error = {"message": "failed", "metadata": {"raw": error}}
+    words = find_words(error)
+    assert words.startswith("failed")
+    assert "innermost" not in words

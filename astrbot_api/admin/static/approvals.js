@@ -87,7 +87,7 @@ const show = () => fill(box, async () => {
     }
   } }, t("Show more"));
   return [
-    first.may_decide ? null : h("p", { class: "note" }, t("You decide calls of your own turns alone. With ASTRBOT_OWNER_APPROVES=1 you decide for every user.")),
+    first.may_decide ? null : h("p", { class: "note" }, t("You can decide calls of your own turns only. Set ASTRBOT_OWNER_APPROVES=1 to decide for every user.")),
     cards, h("div", { class: "actions" }, more)].filter(Boolean);
 });
 

@@ -44,8 +44,8 @@ def go_on_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
     The same request once more finds the response that it made.
 
     :returns: That response, and the run.
-    :raises ApiError: ``approval_not_found``, ``approval_decided``, or for whatever a response or a
-        decision is refused.
+    :raises ApiError: ``approval_not_found``, ``approval_decided``, and the errors of a response
+        and of a decision.
     """
     if body["store"] is False:
         raise refuse("store must not be false with an mcp_approval_response")
@@ -64,8 +64,8 @@ def go_on_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
     pause = Pause(int(time.time()), fold_events(events).to_parts(), list(fold.asked.values()))
     for item_id, answer in answers.items():
         decision = "approve" if answer["approve"] else "reject"
-        told = {"decision": decision, "arguments": None, "comment": answer["reason"]}
-        decide_as_caller(run, fold.asked[item_id]["id"], told)
+        body_of_one = {"decision": decision, "arguments": None, "comment": answer["reason"]}
+        decide_as_caller(run, fold.asked[item_id]["id"], body_of_one)
     request = echo_request(body) | {"conversation": (entry.request or {}).get("conversation")}
     made = uuid.uuid4().hex
 
