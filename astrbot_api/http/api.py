@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import flask_smorest
@@ -96,6 +97,17 @@ class _Api(flask_smorest.Api):
         pass
 
 
+class _Parent(flask_smorest.Blueprint):
+    """Registers its routes at once, and describes them when the document is asked for.
+
+    The description costs as much as the rest of the application's start (0.17 s of CPU).
+    """
+
+    def register_views_in_doc(self, *args: Any, **options: Any) -> None:
+        """Keep what flask-smorest would describe the routes with."""
+        self.describe_routes = partial(super().register_views_in_doc, *args, **options)
+
+
 def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     """Register every resource on an app.
 
@@ -137,10 +149,14 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
         app.wsgi_app = OnlyLinks(app.wsgi_app, settings, base)  # type: ignore[method-assign]
     register_page(app, settings, API_PATH)
     _add_aliases(app, settings)
-    # A copy: the limits are put into dictionaries of the schemas, which all apps share.
-    document = _finish_document(deepcopy(api.spec.to_dict()), settings)
+
+    def make_document() -> dict[str, Any]:
+        parent.describe_routes()
+        # A copy: the limits are put into dictionaries of the schemas, which all apps share.
+        return _finish_document(deepcopy(api.spec.to_dict()), settings)
+
     scopes = {resource.tag: resource.scope for resource in RESOURCES}
-    return OpenapiDocuments(document, settings, scopes)
+    return OpenapiDocuments(make_document, settings, scopes)
 
 
 def _add_aliases(app: Flask, settings: Settings) -> None:
@@ -157,8 +173,8 @@ def _add_aliases(app: Flask, settings: Settings) -> None:
             )
 
 
-def _build_parent(settings: Settings) -> flask_smorest.Blueprint:
-    parent = flask_smorest.Blueprint("astrbot_api", __name__)
+def _build_parent(settings: Settings) -> _Parent:
+    parent = _Parent("astrbot_api", __name__)
     add_cors(parent, settings)
     add_request_hooks(parent)
     register_error_handlers(parent)

@@ -103,6 +103,8 @@ def post_fork(server, worker):  # type: ignore[no-untyped-def]
             raise SystemExit(1) from error
 
     worker.load_wsgi = load_or_leave
+    # Nothing that loading makes is garbage; looking for some takes a sixth of its time.
+    gc.disable()
 
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
@@ -116,6 +118,7 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     # What was loaded stays for good: the collector need not walk it again.
     gc.collect()
     gc.freeze()
+    gc.enable()
     state = find_state(worker)
     if state is not None:
         state.start()

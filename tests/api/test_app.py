@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from flask import url_for
+from werkzeug.routing import Rule
 
 from astrbot_api import AstrBotAPI, create_app
 
@@ -24,6 +27,27 @@ def test_an_unknown_path_is_json_with_an_id(api: Api, path: str) -> None:
     answer = api.client.get(path)
     assert (answer.status_code, answer.get_json()["code"]) == (404, "path_not_found")
     assert answer.headers["X-Request-ID"] == answer.get_json()["request_id"]
+
+
+def test_a_route_compiles_its_url_when_one_is_built(
+    make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    compile_builder = Rule._compile_builder
+
+    def noted(self: Rule, append_unknown: bool = True) -> Any:
+        compiled.append(self.rule)
+        return compile_builder(self, append_unknown)
+
+    monkeypatch.setattr(Rule, "_compile_builder", noted)
+    api = make_api()
+    assert not compiled
+    with api.app.test_request_context():
+        urls = [
+            url_for("astrbot_api.runs.get_run", run_id=name, further=1) for name in ("r 1", "r2")
+        ]
+    assert urls == ["/api/v1/chat/runs/r%201?further=1", "/api/v1/chat/runs/r2?further=1"]
+    assert compiled == ["/api/v1/chat/runs/<run_id>"]
 
 
 def test_a_base_url_with_a_slash_at_its_end_works(api: Api) -> None:

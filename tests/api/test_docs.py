@@ -22,7 +22,8 @@ from astrbot_api.error_codes import _TABLE, ERROR_CODES
 from astrbot_api.errors import STATUS_OF_CODE
 from astrbot_api.http.api import RESOURCES
 from astrbot_api.http.docs.routes import PAGE_TEXTS
-from astrbot_api.http.openapi.complete import iter_operations
+from astrbot_api.http.openapi import documents
+from astrbot_api.http.openapi.complete import complete_document, iter_operations
 from astrbot_api.http.openapi.documents import map_texts
 from astrbot_api.translations import (
     DOCUMENTATION,
@@ -431,6 +432,23 @@ def test_a_translation_is_made_once_an_app(make_api: Callable[..., Api]) -> None
     one, other = make_api().http.openapi, make_api().http.openapi
     assert one.get("zh") is one.get("zh")
     assert one.get("zh") is not other.get("zh")
+
+
+def test_the_document_is_made_when_it_is_first_asked_for(
+    make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    def complete(document: dict[str, Any], *others: Any) -> dict[str, Any]:
+        made.append(document)
+        return complete_document(document, *others)
+
+    monkeypatch.setattr(documents, "complete_document", complete)
+    api = make_api()
+    assert not made
+    assert get_document(api)["tags"][0]["name"] == "Chat"
+    get_document(api, "?lang=zh")
+    assert len(made) == 1
 
 
 def test_an_unchanged_document_is_not_sent_again(api: Api) -> None:
