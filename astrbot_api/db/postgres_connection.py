@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import select
-from collections.abc import Callable
 from typing import Any, Self
 
 import peewee
@@ -13,7 +12,7 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 
 from ..errors import SettingsError
-from ..runtime.threads import is_gevent_patched
+from ..runtime.threads import native_poll
 
 #: The longest that one statement may take, waiting for locks included, in seconds.
 _STATEMENT_LIMIT_S = 30
@@ -111,23 +110,13 @@ class Connection(psycopg.Connection[Any]):
         if self.closed:
             return False
         try:
-            poll = _native_poll()()
+            poll = native_poll()
             poll.register(self.pgconn.socket, select.POLLIN)
             if poll.poll(0):
                 self.execute("SELECT 1", prepare=False)
         except psycopg.Error:
             return False
         return True
-
-
-def _native_poll() -> Callable[[], Any]:
-    # gevent's would ask its loop; this one never waits.
-    if is_gevent_patched():
-        from gevent import monkey
-
-        original: Callable[[], Any] = monkey.get_original("select", "poll")
-        return original
-    return select.poll
 
 
 class PostgresDatabase(peewee.PostgresqlDatabase):

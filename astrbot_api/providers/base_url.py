@@ -14,6 +14,8 @@ _PASTED = re.compile(
 #: A version in a path: then it is whole.
 _VERSION = re.compile(r"/(v\d+\w*|openai|deployments/[^/]+|compatible-mode)(/|$)", re.IGNORECASE)
 
+_AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com")
+
 
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
@@ -49,7 +51,8 @@ class BaseUrl:
     @property
     def is_azure(self) -> bool:
         """Whether it is Azure's, whose keys go in a header of their own."""
-        return self.host.endswith((".openai.azure.com", ".cognitiveservices.azure.com"))
+        # Asked for at each request: its host is read where it may be.
+        return ".azure.com" in self.address.lower() and self.host.endswith(_AZURE_HOSTS)
 
 
 #: Models of a list that do not chat. Source: the lists of LM Studio, Ollama, vLLM, OpenAI.

@@ -43,7 +43,7 @@ class UsageCollector:
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:
     """Understand a ``usage`` object; what it does not say is 0."""
-    prompt, output, total = (_find(usage, names) for names in (_INPUT, _OUTPUT, _TOTAL))
+    prompt, output, total = _find(usage, _INPUT), _find(usage, _OUTPUT), _find(usage, _TOTAL)
     cached = _find(usage, _CACHED)
     for name in _DETAILS:
         details = usage.get(name)
@@ -59,7 +59,10 @@ def read_usage(usage: Mapping[str, Any]) -> Usage:
 
 
 def _find(usage: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    return next(filter(None, (_count(usage.get(name)) for name in names)), 0)
+    for name in names:
+        if name in usage and (count := _count(usage[name])):
+            return count
+    return 0
 
 
 def _count(value: Any) -> int:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
+from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -23,6 +26,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from urllib3.util import Url, parse_url
 
 from .addresses import find_proxy, resolve
 from .calls import ROUTE, Call, OutboundError, Pool, Route, TLSPool, split_proxy
@@ -33,11 +37,32 @@ __all__ = ["ACCEPT_ENCODING", "Answer", "Call", "Outbound", "OutboundError"]
 #: What an answer may be packed with; a read unpacks no more than it returns.
 ACCEPT_ENCODING: str = urllib3.make_headers(accept_encoding=True)["accept-encoding"]
 
-
 _PIECE_BYTES = 65_536
 
-#: Origins whose proxy is remembered.
+#: Origins whose proxy and connections are remembered.
 _MAX_ORIGINS = 1000
+
+#: As urllib3 makes it of each request anew.
+_NO_RETRIES = urllib3.Retry.from_int(False, redirect=False)
+
+
+# A model's address is the same in every turn; urllib3 takes 70 us to read it.
+@lru_cache(maxsize=256)
+def _read_url(url: str) -> Url:
+    return parse_url(url)
+
+
+@lru_cache(maxsize=256)
+def _limit(connect_s: float, read_s: float) -> urllib3.Timeout:
+    return urllib3.Timeout(connect=connect_s, read=read_s)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """Connections of a process: by proxy, and by proxy and origin where none stands between."""
+
+    managers: dict[str | None, urllib3.PoolManager] = field(default_factory=dict)
+    pools: dict[tuple[str | None, str], HTTPConnectionPool] = field(default_factory=dict)
 
 
 class Answer:
@@ -124,9 +149,8 @@ class Outbound:
         self._find_addresses = find_addresses
         self._pool_size = pool_size
         self._proxies: dict[str, str | None] = {}
-        # By proxy. Sockets that a forked child shared with its parent would mix up the
-        # answers of both.
-        self._managers: PerProcess[dict[str | None, urllib3.PoolManager]] = PerProcess(dict)
+        # Sockets that a forked child shared with its parent would mix up the answers of both.
+        self._kept: PerProcess[_Kept] = PerProcess(_Kept)
 
     def send(
         self,
@@ -153,7 +177,9 @@ class Outbound:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError("the address must begin with http:// or https://")
-            proxy = self._find_proxy(url, f"{parts.scheme}://{parts.netloc}")
+            origin = f"{parts.scheme}://{parts.netloc}"
+            proxy = self._find_proxy(url, origin)
+            opener, target = self._choose_opener(proxy, origin, url)
         except ValueError as error:
             raise OutboundError("address", str(error)) from error
         socks = proxy if proxy and proxy.startswith("socks") else None
@@ -167,12 +193,10 @@ class Outbound:
             call.reused = False
             token = ROUTE.set(route)
             try:
-                response = self._get_manager(proxy).urlopen(
-                    method, url, body=body, headers=sent, preload_content=False,
-                    redirect=False, retries=False,
-                    timeout=urllib3.Timeout(
-                        connect=call.left_s(connect_timeout_s), read=call.left_s(read_timeout_s)
-                    ),
+                response = opener.urlopen(
+                    method, target, body=body, headers=sent, preload_content=False,
+                    redirect=False, retries=_NO_RETRIES, assert_same_host=False,
+                    timeout=_limit(call.left_s(connect_timeout_s), call.left_s(read_timeout_s)),
                 )  # fmt: skip
                 return Answer(response, call, read_timeout_s)
             except (HTTPError, OSError, ValueError) as error:
@@ -188,8 +212,10 @@ class Outbound:
     def close(self) -> None:
         """Close the kept connections; proxies are looked up again afterwards."""
         self._proxies.clear()
-        for manager in list((self._managers.current or {}).values()):
-            manager.clear()
+        kept = self._kept.take()
+        if kept is not None:
+            for manager in list(kept.managers.values()):
+                manager.clear()
 
     def _find_proxy(self, url: str, origin: str) -> str | None:
         """Look the proxy up once for each origin: reading the environment costs 0.2 ms."""
@@ -199,10 +225,29 @@ class Outbound:
             self._proxies[origin] = find_proxy(url, self._proxy)
         return self._proxies[origin]
 
-    def _get_manager(self, proxy: str | None) -> urllib3.PoolManager:
-        managers = self._managers.get()
+    def _choose_opener(
+        self, proxy: str | None, origin: str, url: str
+    ) -> tuple[urllib3.PoolManager | HTTPConnectionPool, str]:
+        """Return what a request goes through, and how its target is named there.
+
+        :raises ValueError: when the address cannot be read.
+        """
+        kept = self._kept.get()
         # Two threads may both make one; they agree on the one that is kept.
-        return managers.get(proxy) or managers.setdefault(proxy, self._make_manager(proxy))
+        manager = kept.managers.get(proxy) or kept.managers.setdefault(
+            proxy, self._make_manager(proxy)
+        )
+        if isinstance(manager, urllib3.ProxyManager):
+            return manager, url
+        read = _read_url(url)
+        pool = kept.pools.get((proxy, origin))
+        if pool is None:
+            # The manager finds it by ten values, for 60 us a request.
+            pool = manager.connection_from_host(read.host, read.port, read.scheme)
+            if len(kept.pools) >= _MAX_ORIGINS:
+                kept.pools.clear()
+            kept.pools[proxy, origin] = pool
+        return pool, read.request_uri
 
     def _make_manager(self, proxy: str | None) -> urllib3.PoolManager:
         options: dict[str, Any] = {"num_pools": 50, "maxsize": self._pool_size, "block": False}

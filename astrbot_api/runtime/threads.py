@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -108,12 +109,18 @@ def start_beside(job: Callable[..., Any], *arguments: Any, name: str) -> None:
 
 def native_poll() -> select.poll:
     """Return what looks at descriptors without the hub; it must not wait."""
+    return _find_native_poll()()
+
+
+@cache
+def _find_native_poll() -> Callable[[], select.poll]:
+    # What was found before a patch is the original, too.
     if not is_gevent_patched():
-        return select.poll()
+        return select.poll
     from gevent.monkey import get_original
 
-    poll: select.poll = get_original("select", "poll")()
-    return poll
+    found: Callable[[], select.poll] = get_original("select", "poll")
+    return found
 
 
 def let_others_run() -> None:

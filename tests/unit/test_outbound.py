@@ -378,3 +378,47 @@ def test_a_second_address_is_tried_where_the_first_does_not_answer() -> None:
         outbound = Outbound(find_addresses=lambda host, port: ["127.0.0.2", "127.0.0.1"])
         url = endpoint.base_url.replace("127.0.0.1", "two.test")
         assert read(outbound, url) == b"here"
+
+
+# -- connections -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1000, 500_000], ids=["empty", "short", "long"])
+def test_a_head_and_a_short_body_are_sent_at_once(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    send = socket.socket.sendall
+
+    def count(sock: socket.socket, data: bytes, *flags: int) -> None:
+        if b"x" * 10 in data or b"POST /" in data:
+            sent.append(len(data))
+        send(sock, data, *flags)
+
+    received: list[bytes] = []
+
+    def keep(connection: Connection) -> None:
+        while (request := connection.read_request())[0]:
+            received.append(request[1])
+            connection.send(HEAD + b"Content-Length: 0\r\n\r\n")
+
+    monkeypatch.setattr(socket.socket, "sendall", count)
+    outbound = Outbound()
+    with RawEndpoint(keep) as endpoint:
+        for _ in range(2):  # over a new connection, and over one that was kept
+            outbound.send(
+                "POST", f"{endpoint.base_url}/a?b=c d", headers={}, body=b"x" * size,
+                connect_timeout_s=30, read_timeout_s=30,
+            ).read_all(0)  # fmt: skip
+        outbound.close()
+        assert endpoint.connections == 1
+    assert received == [b"x" * size] * 2
+    assert len(sent) == (4 if size > 100_000 else 2)
+
+
+def test_connections_are_made_anew_after_they_were_closed() -> None:
+    outbound = Outbound()
+    with RawEndpoint(answer_with(b"here")) as endpoint:
+        # `read` closes what is kept.
+        assert [read(outbound, endpoint.base_url) for _ in range(3)] == [b"here"] * 3
+        assert endpoint.connections == 3

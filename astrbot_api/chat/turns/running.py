@@ -21,7 +21,7 @@ from ...runlog.log import RunLog
 from ...runlog.signals.signals import STOP_RUNS, Signals
 from ...runtime.logs import set_log_fields
 from ...runtime.metrics import Metrics
-from ...runtime.threads import start_beside
+from ...runtime.threads import let_others_run, start_beside
 from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current_span
 from .answering import Answer, Means
 from .commands import asks_to_stop
@@ -113,6 +113,8 @@ class Runs:
             turn = replace(turn, stopped=self._stop_ahead_of(turn))
         _write(turn, turn.list_first_events())
         self._begin(turn)
+        # The model is asked first: what is left of the request is done while it thinks.
+        let_others_run()
         return turn
 
     @property
