@@ -7,6 +7,7 @@ that they work for which socket it waits for.
 
 from __future__ import annotations
 
+import http.client
 import select
 import socket
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -33,6 +35,9 @@ Reason = Literal[
 
 #: A request up to this size is sent at once, its head and its body together.
 _FIRST_PACKET_BYTES = 65_536
+
+#: Interim answers (``103 Early Hints``) before the one that counts.
+_MAX_INTERIM = 20
 
 #: What a host did, behind its name.
 _WORDS: dict[Reason, str] = {
@@ -185,7 +190,24 @@ class Route:
 ROUTE: ContextVar[Route] = ContextVar("astrbot_api_route")
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer behind any number of interim ones, up to a limit."""
+
+    _interim = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Read a status; 102 and 103 as 100, whose head is passed over (RFC 9110, 15.2)."""
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        if status == HTTPStatus.CONTINUE or HTTPStatus.PROCESSING <= status < HTTPStatus.OK:
+            status = HTTPStatus.CONTINUE
+            self._interim += 1
+            if self._interim > _MAX_INTERIM:
+                raise http.client.BadStatusLine("too many interim answers")
+        return version, status, reason
+
+
 class _Connection(HTTPConnection):
+    response_class = _Response
     server_hostname: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

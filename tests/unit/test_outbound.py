@@ -380,6 +380,32 @@ def test_a_second_address_is_tried_where_the_first_does_not_answer() -> None:
         assert read(outbound, url) == b"here"
 
 
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
+
+
+@pytest.mark.parametrize("interim", [HINTS, b"HTTP/1.1 102 Processing\r\n\r\n" * 5 + HINTS])
+def test_interim_answers_are_passed_over(interim: bytes) -> None:
+    def answer(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(interim + HEAD + b"Content-Length: 2\r\n\r\nok")
+
+    with RawEndpoint(answer) as endpoint:
+        assert read(Outbound(), endpoint.base_url) == b"ok"
+
+
+@pytest.mark.parametrize("interim", [HINTS, b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_interim_answers_without_end_are_no_answer(interim: bytes) -> None:
+    def answer(connection: Connection) -> None:
+        connection.read_request()
+        with suppress(OSError):
+            while True:
+                connection.send(interim)
+
+    with RawEndpoint(answer) as endpoint, pytest.raises(OutboundError) as caught:
+        read(Outbound(), endpoint.base_url)
+    assert caught.value.reason == "broken"
+
+
 # -- connections -------------------------------------------------------------
 
 
