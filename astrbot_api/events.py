@@ -287,7 +287,8 @@ def inbox_message(session: str, message: dict[str, Any]) -> Event:
     ``data`` is as ``GET /chat/sessions/{session_id}/messages`` has it. Of one that is too long for
     a line ``data.content`` is ``null``, and ``truncated`` is true.
     """
-    return {"type": "message", "session_id": session, "data": message}
+    event = {"type": "message", "session_id": session, "data": message}
+    return event if message.get("content", "") is not None else {**event, "truncated": True}
 
 
 def encode_event(event: Event) -> bytes:

@@ -153,7 +153,7 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
         ),
         chat=chat,
         files=files,
-        uploads=Uploads(settings, store, files),
+        uploads=Uploads(settings, store, files, worker.lease),
         thumbnails=Thumbnails(FileReader(files, worker.aside)),
         im=ImArea(
             bots=bots,

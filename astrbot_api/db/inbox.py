@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import peewee
 
+from ..events import MAX_LINE_BYTES
 from .messages import SHOWN_FIELDS, describe_message
 from .models import ChatSession, Message
+from .pages import length_of
 from .prepared import Prepared, param
 
 
@@ -30,14 +32,19 @@ _LIST_NEW = Prepared(
 )
 
 
+#: Of a message that no line can hold it is not read.
+_CONTENT = peewee.Case(None, [(length_of(Message.content) <= MAX_LINE_BYTES, Message.content)])
+
+_FIELDS = [_CONTENT if field.name == "content" else field for field in SHOWN_FIELDS]
+
+_CONTENT_AT = [field.name for field in SHOWN_FIELDS].index("content")
+
+
 @cache
 def _read(count: int) -> Prepared:
     """Return the statement that reads as many messages."""
     return Prepared(
-        Message.select(
-            ChatSession.session_id,
-            *SHOWN_FIELDS,
-        )
+        Message.select(ChatSession.session_id, *_FIELDS)
         .join(ChatSession, on=(ChatSession.id == Message.session))
         .where(
             Message.id.in_([param(f"number{place}") for place in range(count)])
@@ -60,7 +67,18 @@ def list_new(db: peewee.Database, after: int, until: int) -> list[NewMessage]:
 def read_messages(
     db: peewee.Database, numbers: list[int], creator: str
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Return messages of one username: session and message as clients see it."""
+    """Return messages of one username: session and message as clients see it.
+
+    The content of one that is longer than :data:`~astrbot_api.events.MAX_LINE_BYTES` is ``None``.
+    """
     ids = {f"number{place}": number for place, number in enumerate(numbers)}
     rows = _read(len(numbers)).execute(db, creator=creator, **ids)
-    return [(row[0], describe_message(row[1:]) | {"user_id": row[0]}) for row in rows]
+    return [(row[0], _describe(row[1:]) | {"user_id": row[0]}) for row in rows]
+
+
+def _describe(row: tuple[Any, ...]) -> dict[str, Any]:
+    content = row[_CONTENT_AT]
+    if content is not None:
+        return describe_message(row)
+    shown = describe_message((*row[:_CONTENT_AT], "null", *row[_CONTENT_AT + 1 :]))
+    return {**shown, "content": None}

@@ -13,6 +13,7 @@ from ..runtime.clock import now_us, to_iso
 from . import stored
 from .locks import lock_session
 from .models import PUSHED, Message, MessageAttachment
+from .pages import count_fitting, length_of
 from .prepared import Prepared, equals, insert, param
 
 #: ``sender_id`` of every message that is not the user's.
@@ -43,19 +44,26 @@ MESSAGE_FIELDS = (
 
 _OF_SESSION = equals(Message.session)
 
-_BEFORE = Prepared(
-    Message.select(*MESSAGE_FIELDS, Message.attached)
-    .where(_OF_SESSION & (Message.id > param("after")) & (Message.id < param("before")))
-    .order_by(Message.id.desc())
-    .limit(param("limit"))
-)
+_LENGTH = length_of(Message.content, Message.attached)
 
-_PUSHED = Prepared(
-    Message.select(*MESSAGE_FIELDS)
-    .where(_OF_SESSION & PUSHED & (Message.id > param("after")))
-    .order_by(Message.id)
-    .limit(param("limit"))
-)
+
+def _before(*columns: Any) -> Prepared:
+    inside = _OF_SESSION & (Message.id > param("after")) & (Message.id < param("before"))
+    return Prepared(
+        Message.select(*columns).where(inside).order_by(Message.id.desc()).limit(param("limit"))
+    )
+
+
+def _pushed(*columns: Any) -> Prepared:
+    inside = _OF_SESSION & PUSHED & (Message.id > param("after"))
+    return Prepared(
+        Message.select(*columns).where(inside).order_by(Message.id).limit(param("limit"))
+    )
+
+
+_BEFORE, _BEFORE_LENGTHS = _before(*MESSAGE_FIELDS, Message.attached), _before(_LENGTH)
+
+_PUSHED, _PUSHED_LENGTHS = _pushed(*MESSAGE_FIELDS), _pushed(_LENGTH)
 
 _LAST_PUSHED = Prepared(Message.select(peewee.fn.MAX(Message.id)).where(_OF_SESSION & PUSHED))
 
@@ -84,24 +92,22 @@ SHOWN_FIELDS = (
 
 _DESCRIBED = Prepared(Message.select(*SHOWN_FIELDS).where(equals(Message.id)))
 
-NEWEST_FIRST = Prepared(
-    Message.select(*SHOWN_FIELDS)
-    .where(_OF_SESSION & (Message.id < param("cursor")))
-    .order_by(Message.id.desc())
-    .limit(param("limit"))
-)
 
-OLDEST_FIRST = Prepared(
-    Message.select(*SHOWN_FIELDS)
-    .where(_OF_SESSION & (Message.id > param("cursor")))
-    .order_by(Message.id)
-    .limit(param("limit"))
-)
+def _page(newest_first: bool, *columns: Any) -> Prepared:
+    number = Message.id
+    inside = number < param("cursor") if newest_first else number > param("cursor")
+    query = Message.select(*columns).where(_OF_SESSION & inside)
+    return Prepared(query.order_by(number.desc() if newest_first else number).limit(param("limit")))
+
+
+NEWEST_FIRST, _NEWEST_LENGTHS = _page(True, *SHOWN_FIELDS), _page(True, _LENGTH)
+
+OLDEST_FIRST, _OLDEST_LENGTHS = _page(False, *SHOWN_FIELDS), _page(False, _LENGTH)
 
 #: Beyond this a page of messages ends, so that no answer is ever huge.
-_MAX_PAGE_CHARS = 4_000_000
+_MAX_PAGE_CHARS = 2_000_000
 
-#: The same of messages that are read for a model: they become objects.
+#: The same of messages that are read for a model, or are pushed: they become objects.
 _MAX_HISTORY_CHARS = 500_000
 
 
@@ -155,16 +161,9 @@ def list_messages_before(
 
     :returns: The page, and whether there may be more.
     """
-    rows = _BEFORE.execute(db, session=session, after=after, before=before, limit=limit)
-    page: list[MessageRow] = []
-    chars = 0
-    for row in rows:
-        page.append(row_to_message(row))
-        chars += len(row[2])
-        if chars > max_chars:
-            rows.close()
-            return page, True
-    return page, len(page) == limit
+    span = {"session": session, "after": after, "before": before}
+    limit = count_fitting(db, _BEFORE_LENGTHS, max_chars, limit=limit, **span)
+    return _read_page(_BEFORE.execute(db, limit=limit, **span), limit, max_chars)
 
 
 def find_message(db: peewee.Database, session: int, message_id: int) -> MessageRow | None:
@@ -194,8 +193,12 @@ def list_page(
     """
     if cursor is None:
         cursor = 2**63 - 1 if newest_first else 0
-    statement = NEWEST_FIRST if newest_first else OLDEST_FIRST
-    rows = statement.execute(db, session=session, cursor=cursor, limit=limit + 1)
+    statement, lengths = (
+        (NEWEST_FIRST, _NEWEST_LENGTHS) if newest_first else (OLDEST_FIRST, _OLDEST_LENGTHS)
+    )
+    span = {"session": session, "cursor": cursor}
+    fitting = count_fitting(db, lengths, _MAX_PAGE_CHARS, limit=limit + 1, **span)
+    rows = statement.execute(db, limit=fitting, **span)
     page: list[dict[str, Any]] = []
     chars = 0
     for row in rows:
@@ -204,7 +207,7 @@ def list_page(
             rows.close()
             return page, page[-1]["id"]
         page.append(describe_message(row) | ({} if user_id is None else {"user_id": user_id}))
-    return page, None
+    return page, page[-1]["id"] if fitting <= limit else None
 
 
 def count_messages(db: peewee.Database, session: int) -> int:
@@ -334,10 +337,28 @@ def delete_messages(db: peewee.Database, numbers: Sequence[int]) -> None:
     stored.give_back(db, "messages", paid)
 
 
-def list_pushed(db: peewee.Database, session: int, after: int, limit: int) -> list[MessageRow]:
-    """Return the pushed messages of a session with ``id > after``, oldest first."""
-    rows = _PUSHED.execute(db, session=session, after=after, limit=limit)
-    return [row_to_message(row) for row in rows]
+def list_pushed(
+    db: peewee.Database, session: int, after: int, limit: int
+) -> tuple[list[MessageRow], bool]:
+    """Return the pushed messages of a session with ``id > after``, oldest first.
+
+    :returns: The page, which ends early where they are long, and whether there may be more.
+    """
+    span = {"session": session, "after": after}
+    limit = count_fitting(db, _PUSHED_LENGTHS, _MAX_HISTORY_CHARS, limit=limit, **span)
+    return _read_page(_PUSHED.execute(db, limit=limit, **span), limit, _MAX_HISTORY_CHARS)
+
+
+def _read_page(rows: Any, limit: int, max_chars: int) -> tuple[list[MessageRow], bool]:
+    page: list[MessageRow] = []
+    chars = 0
+    for row in rows:
+        page.append(row_to_message(row))
+        chars += len(row[2])
+        if chars > max_chars:
+            rows.close()
+            return page, True
+    return page, len(page) == limit
 
 
 def find_last_pushed(db: peewee.Database, session: int) -> int:

@@ -462,7 +462,8 @@ class StrayBlob(Table):
 class FileUpload(Table):
     """An upload in chunks that has begun; ``sha256`` is what its sender announced, or "".
 
-    ``completing_until`` is when another request may complete it: one of them does it.
+    ``completing_until`` is when another request may complete it: one of them does it. It may
+    do so earlier when the worker ``completing_by`` is dead.
     """
 
     upload_id = TextField(primary_key=True)
@@ -473,6 +474,7 @@ class FileUpload(Table):
     expires_at = Whole()
     completing_until = Whole()
     username = TextField(null=True)
+    completing_by = TextField(null=True)
 
 
 _index("file_upload_key", FileUpload.key_id)

@@ -17,6 +17,7 @@ from . import stored
 from .locks import lock_session
 from .messages import MessageRow, row_to_message
 from .models import ChatSession, Message, ResponseConversation, Run, StoredResponse
+from .pages import count_fitting, length_of
 from .prepared import Prepared, equals, insert, param
 
 _DAY_US = 86_400_000_000
@@ -98,10 +99,10 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _select() -> Any:
+def _select(*columns: Any) -> Any:
     left = peewee.JOIN.LEFT_OUTER
     return (
-        StoredResponse.select(*_COLUMNS)
+        StoredResponse.select(*(columns or _COLUMNS))
         .join(ChatSession, on=ChatSession.id == StoredResponse.session)
         .switch(StoredResponse)
         .join(_BEFORE, left, on=_BEFORE.id == StoredResponse.previous)
@@ -115,19 +116,21 @@ _FIND = Prepared(_select().where(equals(StoredResponse.entry_id)))
 
 _FIND_BY_NUMBER = Prepared(_select().where(equals(StoredResponse.id)))
 
-_OLDEST_FIRST = Prepared(
-    _select()
-    .where(equals(StoredResponse.session) & (StoredResponse.id >= param("cursor")))
-    .order_by(StoredResponse.id)
-    .limit(param("limit"))
-)
+_LENGTH = length_of(
+    StoredResponse.request, StoredResponse.input, StoredResponse.paused, _BEFORE.paused,
+    Message.content, Message.attached,
+)  # fmt: skip
 
-_NEWEST_FIRST = Prepared(
-    _select()
-    .where(equals(StoredResponse.session) & (StoredResponse.id <= param("cursor")))
-    .order_by(StoredResponse.id.desc())
-    .limit(param("limit"))
-)
+
+def _list(newest_first: bool, *columns: Any) -> Prepared:
+    number = StoredResponse.id
+    inside = number <= param("cursor") if newest_first else number >= param("cursor")
+    query = _select(*columns).where(equals(StoredResponse.session) & inside)
+    return Prepared(query.order_by(number.desc() if newest_first else number).limit(param("limit")))
+
+
+#: By whether the newest come first: the statement of a page, and the one of its lengths.
+_PAGES = {newest: (_list(newest), _list(newest, _LENGTH)) for newest in (True, False)}
 
 _FOLLOWING = Prepared(
     _select().where(
@@ -183,17 +186,35 @@ def iter_thread(db: peewee.Database, number: int) -> Iterator[EntryRow]:
 
 
 def list_entries(
-    db: peewee.Database, session: int, *, cursor: int | None, newest_first: bool, limit: int
-) -> list[EntryRow]:
+    db: peewee.Database,
+    session: int,
+    *,
+    cursor: int | None,
+    newest_first: bool,
+    limit: int,
+    max_bytes: int,
+) -> tuple[list[EntryRow], bool]:
     """Return the entries of a session from one on.
 
     :param cursor: The number of the first one; None: from the session's end.
+    :param max_bytes: The page ends with the entry that goes beyond it.
+    :returns: The page, and whether there may be more.
     """
     if cursor is None:
         cursor = 2**63 - 1 if newest_first else 0
-    statement = _NEWEST_FIRST if newest_first else _OLDEST_FIRST
-    rows = statement.execute(db, session=session, cursor=cursor, limit=limit)
-    return [_to_entry(row) for row in rows.fetchall()]
+    statement, lengths = _PAGES[newest_first]
+    page = {"session": session, "cursor": cursor}
+    limit = count_fitting(db, lengths, max_bytes, limit=limit, **page)
+    rows = statement.execute(db, limit=limit, **page)
+    entries: list[EntryRow] = []
+    size = 0
+    for row in rows:
+        entries.append(_to_entry(row))
+        size += sum(len(value) for value in row if isinstance(value, str))
+        if size > max_bytes:
+            rows.close()
+            return entries, True
+    return entries, len(entries) == limit
 
 
 def find_newest(db: peewee.Database, session: int) -> int | None:

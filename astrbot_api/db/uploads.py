@@ -6,12 +6,13 @@ has it, so it stands in ``stray_blob`` until it is deleted.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import peewee
 
 from .locks import lock_name
-from .models import FileChunk, FileUpload
+from .models import FileChunk, FileUpload, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class UploadRow:
     expires_at: int
     completing_until: int
     username: str | None = None
+    completing_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +102,33 @@ def put_chunk(
     return True, earlier
 
 
-def begin_completing(db: peewee.Database, upload_id: str, now_us: int, until_us: int) -> bool:
-    """Note that the caller completes an upload; return False when another one does."""
-    query = FileUpload.update(completing_until=until_us, expires_at=until_us).where(
-        FileUpload.upload_id == upload_id, FileUpload.completing_until <= now_us
-    )
+def begin_completing(
+    db: peewee.Database,
+    upload_id: str,
+    worker_id: str,
+    *,
+    now_us: int,
+    until_us: int,
+    judge: bool,
+) -> bool:
+    """Note that a worker completes an upload; return False when another request does.
+
+    :param judge: Whether a lease that has run out means that its worker is dead.
+    """
+    free = FileUpload.completing_until <= now_us
+    if judge:
+        living = Worker.select(Worker.worker_id).where(Worker.lease_until > time.time())
+        free |= FileUpload.completing_by.not_in(living)
+    query = FileUpload.update(
+        completing_until=until_us, expires_at=until_us, completing_by=worker_id
+    ).where(FileUpload.upload_id == upload_id, free)
     return bool(query.execute(db))
 
 
-def end_completing(db: peewee.Database, upload_id: str) -> None:
-    """Let another request complete an upload."""
-    FileUpload.update(completing_until=0).where(FileUpload.upload_id == upload_id).execute(db)
+def end_completing(db: peewee.Database, upload_id: str, worker_id: str) -> None:
+    """Let another request complete an upload, unless another worker has taken it over."""
+    held = (FileUpload.upload_id == upload_id) & (FileUpload.completing_by == worker_id)
+    FileUpload.update(completing_until=0).where(held).execute(db)
 
 
 def remove_upload(db: peewee.Database, upload_id: str) -> list[str]:

@@ -17,6 +17,7 @@ from ..db.uploads import ChunkRow, UploadRow
 from ..errors import ApiError, StorageError
 from ..idempotency import AnswerToStore
 from ..runtime.clock import now_us
+from ..worker.lease import WorkerLease
 from .attachments import Attachments
 from .incoming import PIECE_BYTES, Incoming
 from .names import clean_name
@@ -27,7 +28,7 @@ CHUNK_BYTES = 1024 * 1024
 #: How long an upload waits for its next chunk.
 _KEEP_S = 3600
 
-#: How long completing may take before another request may try.
+#: How long completing may take before another request may try, while its worker lives.
 _COMPLETING_S = 600
 
 #: Most uploads that a key has begun at once.
@@ -60,10 +61,13 @@ class Sender:
 class Uploads:
     """The uploads in chunks of one application."""
 
-    def __init__(self, settings: Settings, store: Store, attachments: Attachments) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, attachments: Attachments, lease: WorkerLease
+    ) -> None:
         self._settings = settings
         self._store = store
         self._attachments = attachments
+        self._lease = lease
 
     def begin(self, name: str, size_bytes: int, sha256: str, sender: Sender) -> UploadRow:
         """Begin an upload.
@@ -173,18 +177,13 @@ class Uploads:
         missing = [number for number in range(self.count_chunks(row)) if number not in here]
         if missing:
             raise ApiError("upload_incomplete", f"Chunks incomplete, missing: {missing[:10]}...")
-        now = now_us()
-        until = now + _COMPLETING_S * _SECOND_US
-        if not self._store.write(lambda db: rows.begin_completing(db, upload_id, now, until)):
-            raise ApiError(
-                "idempotency_in_flight", "the upload is being completed; ask again later",
-                retry_after_s=1,
-            )  # fmt: skip
+        worker_id = self._lease.get_worker_id()
+        self._begin_completing(upload_id, worker_id)
         try:
             attachment = self._join(row, chunks, make_answer)
         except BaseException:
             with contextlib.suppress(StorageError):
-                self._store.write(lambda db: rows.end_completing(db, upload_id))
+                self._store.write(lambda db: rows.end_completing(db, upload_id, worker_id))
             raise
         self._remove(upload_id)
         return attachment
@@ -215,6 +214,21 @@ class Uploads:
         if row is None or Sender(row.key_id, row.username) != sender:
             raise _not_found()
         return row
+
+    def _begin_completing(self, upload_id: str, worker_id: str) -> None:
+        """:raises ApiError: ``idempotency_in_flight``."""
+        judge, now = self._lease.can_declare_dead(), now_us()
+        until = now + _COMPLETING_S * _SECOND_US
+        begun = self._store.write(
+            lambda db: rows.begin_completing(
+                db, upload_id, worker_id, now_us=now, until_us=until, judge=judge
+            )
+        )
+        if not begun:
+            raise ApiError(
+                "idempotency_in_flight", "the upload is being completed; ask again later",
+                retry_after_s=1,
+            )  # fmt: skip
 
     def _join(
         self,

@@ -451,6 +451,17 @@ def test_the_document_is_made_when_it_is_first_asked_for(
     assert len(made) == 1
 
 
+def test_a_document_is_rendered_once_an_address_and_few_are_kept(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = api.http.openapi
+    first = kept.render("en", "/a")
+    assert kept.render("en", "/a") is first
+    monkeypatch.setattr(kept, "_render", lambda language, url: url.encode())
+    assert {kept.render("en", f"/{number}").body for number in range(50)} >= {b"/1", b"/49"}
+    assert len(kept._rendered) <= 8
+
+
 def test_an_unchanged_document_is_not_sent_again(api: Api) -> None:
     first = api.client.get(DOCUMENT_URL)
     again = api.client.get(DOCUMENT_URL, headers={"If-None-Match": first.headers["ETag"]})

@@ -14,6 +14,7 @@ from .test_history import *  # noqa: F403
 from .test_idempotency import *  # noqa: F403
 from .test_keys import *  # noqa: F403
 from .test_last_turn import *  # noqa: F403
+from .test_long_pages import *  # noqa: F403
 from .test_media import *  # noqa: F403
 from .test_openai_responses import (  # noqa: F401
     client,
@@ -29,6 +30,10 @@ from .test_runs import *  # noqa: F403
 from .test_session_routes import *  # noqa: F403
 from .test_sessions import *  # noqa: F403
 from .test_tools import *  # noqa: F403
+from .test_uploads import (  # noqa: F401
+    test_an_upload_is_taken_over_from_a_dead_worker_alone,
+    test_only_one_request_completes_an_upload,
+)
 from .test_visitors import (  # noqa: F401
     shop,
     test_a_turn_that_still_runs_at_the_end_of_its_key_is_used,

@@ -6,9 +6,13 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+import peewee
 import pytest
 
+from astrbot_api.db import runs
+from astrbot_api.db import uploads as rows
 from astrbot_api.files import uploads
+from astrbot_api.runtime.clock import now_us
 
 from .conftest import Api
 from .uploading import post as post_multipart
@@ -152,6 +156,21 @@ def test_only_one_request_completes_an_upload(api: Api, monkeypatch: pytest.Monk
     monkeypatch.setattr(uploads.Uploads, "_join", lambda self, *rest: join_beside(*rest))
     assert post(api, "complete", upload_id=upload_id)["status"] == 200
     assert seen == ["idempotency_in_flight"]
+
+
+@pytest.mark.parametrize("lease_s", [-1, 60])
+def test_an_upload_is_taken_over_from_a_dead_worker_alone(api: Api, lease_s: int) -> None:
+    upload_id = begin(api, b"data")
+    send(api, upload_id, b"data", 0)
+    held: dict[str, Any] = {"now_us": now_us(), "until_us": now_us() + 10**9, "judge": True}
+
+    def hold(db: peewee.Database) -> bool:
+        runs.renew_lease(db, "another", lease_s)
+        return rows.begin_completing(db, upload_id, "another", **held)
+
+    assert api.state.db.write(hold)
+    code = post(api, "complete", upload_id=upload_id)["code"]
+    assert code == ("idempotency_in_flight" if lease_s > 0 else None)
 
 
 def test_an_upload_whose_answer_was_lost_is_completed_again(api: Api) -> None:

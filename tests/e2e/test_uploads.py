@@ -36,7 +36,8 @@ TAIL = b"\r\n--B--\r\n"
 @pytest.fixture(scope="module")
 def server(module_dir: Path) -> Iterator[Server]:
     write_config(module_dir, "http://127.0.0.1:9/v1")
-    with Server(module_dir, workers=1, ASTRBOT_ACCESS_LOG="0") as started:
+    short = {"ASTRBOT_WORKER_LEASE_S": "2"}
+    with Server(module_dir, workers=1, ASTRBOT_ACCESS_LOG="0", **short) as started:
         yield started
 
 
@@ -134,14 +135,56 @@ def test_an_acknowledged_upload_survives_the_death_of_the_worker(tmp_path: Path)
         server.http.clear()  # an idle connection would hold up the end of the server
 
 
+def test_an_upload_whose_completion_died_is_completed_as_soon_as_that_is_known(
+    server: Server, key: str
+) -> None:
+    before = set(_leftovers(server))
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    upload_id = _call(connection, key, "init", total_size=5)["upload_id"]
+    _send_chunk(connection, key, upload_id, 0, b"bytes")
+    (blob,) = (path for path in _leftovers(server) if path not in before)
+    # Opening it waits for a writer: the worker is killed in the middle for certain.
+    blob.unlink()
+    os.mkfifo(blob)
+    _begin_call(connection, key, "complete", upload_id=upload_id)
+    wait_for(lambda: _is_completing(server.data_dir))
+    os.kill(_find_worker(server), signal.SIGKILL)
+    connection.close()
+    blob.unlink()
+    blob.write_bytes(b"bytes")
+
+    def complete() -> Any:
+        answer = server.request(
+            "POST", "/api/v1/files/upload/complete", key, json={"upload_id": upload_id}
+        )
+        assert answer.status in (200, 409), answer.data
+        return answer.status == 200 and answer.json()["data"]["attachment_id"]
+
+    attachment_id = wait_for(complete, 60.0)
+    assert _digest(server, key, attachment_id) == hashlib.sha256(b"bytes").hexdigest()
+    server.http.clear()
+
+
+def _is_completing(data_dir: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(data_dir / "astrbot.db")) as db:
+        query = "SELECT COUNT(*) FROM file_upload WHERE completing_until > 0"
+        return bool(db.execute(query).fetchone()[0])
+
+
 def _call(connection: http.client.HTTPConnection, key: str, path: str, **body: object) -> Any:
     """Post to the uploads in chunks over a kept connection, which is one worker's."""
-    headers = {"X-API-Key": key, "Content-Type": "application/json"}
-    connection.request("POST", f"/api/v1/files/upload/{path}", orjson.dumps(body), headers)
+    _begin_call(connection, key, path, **body)
     answer = connection.getresponse()
     found = orjson.loads(answer.read())
     assert answer.status == 200, found
     return found["data"]
+
+
+def _begin_call(
+    connection: http.client.HTTPConnection, key: str, path: str, **body: object
+) -> None:
+    headers = {"X-API-Key": key, "Content-Type": "application/json"}
+    connection.request("POST", f"/api/v1/files/upload/{path}", orjson.dumps(body), headers)
 
 
 def _frame_chunk(upload_id: str, number: int, data: bytes) -> bytes:

@@ -126,13 +126,13 @@ class Pushes:
         self._pending = False
         try:
             with self._store.read() as db:
-                found = messages.list_pushed(db, self._session, self._after, _AT_ONCE)
+                found, more = messages.list_pushed(db, self._session, self._after, _AT_ONCE)
         except StorageError:  # which has been logged
             self._pending = True
             return []
         if found:
             self._after = found[-1].id
-        if len(found) == _AT_ONCE:
+        if more:
             self.wake()
         return found
 

@@ -80,12 +80,12 @@ def get_openapi() -> Response:
     language = choose_language(request.args.get("lang", ""))
     # Behind a proxy with a prefix the script root is that prefix.
     server_url = quote(request.script_root) or "/"
-    body = get_http_state().openapi.render(language, server_url)
+    body, tag = get_http_state().openapi.render(language, server_url)
     response = Response(body, mimetype="application/json")
     response.headers["Content-Language"] = LANGUAGE_TAGS[language]
     # A cache may keep it, and asks whether it is still so: settings change it.
     response.headers["Cache-Control"] = "public, no-cache"
-    response.add_etag()
+    response.set_etag(tag)
     response.make_conditional(request)
     return response
 

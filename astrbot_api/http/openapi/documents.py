@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -29,6 +30,17 @@ _NAMED = frozenset(
 )  # fmt: skip
 
 
+#: Documents that are kept as bytes: a language at an address.
+_MAX_KEPT = 8
+
+
+class RenderedDocument(NamedTuple):
+    """A document as JSON, and its ETag."""
+
+    body: bytes
+    tag: str
+
+
 class OpenapiDocuments:
     """Makes the document, and each translation of it, once: when it is first asked for.
 
@@ -49,7 +61,8 @@ class OpenapiDocuments:
             lambda: run_native(lambda: complete_document(make(), settings, scopes))
         )
         self._translated: dict[str, Mapping[str, Any]] = {}
-        self._rendered: dict[str, bytes] = {}
+        self._rests: dict[str, bytes] = {}
+        self._rendered: dict[tuple[str, str], RenderedDocument] = {}
 
     def get(self, language: str) -> Mapping[str, Any]:
         """Return the document, without its servers.
@@ -66,18 +79,28 @@ class OpenapiDocuments:
             self._translated[language] = document
         return document
 
-    def render(self, language: str, server_url: str) -> bytes:
-        """Return the document as JSON.
+    def render(self, language: str, server_url: str) -> RenderedDocument:
+        """Return the document as JSON; the last few are kept.
 
         :param language: One of :data:`~astrbot_api.translations.LANGUAGES`.
         :param server_url: Where the paths begin. It differs from proxy to
             proxy, so it is put before the rest, which is made once.
         """
-        rest = self._rendered.get(language)
+        rendered = self._rendered.get((language, server_url))
+        if rendered is None:
+            body = self._render(language, server_url)
+            rendered = RenderedDocument(body, hashlib.sha256(body).hexdigest()[:32])
+            if len(self._rendered) >= _MAX_KEPT:
+                self._rendered.clear()
+            self._rendered[language, server_url] = rendered
+        return rendered
+
+    def _render(self, language: str, server_url: str) -> bytes:
+        rest = self._rests.get(language)
         if rest is None:
             document = dict(self.get(language))
             document.pop("openapi")
-            rest = self._rendered[language] = orjson.dumps(document)[1:]
+            rest = self._rests[language] = orjson.dumps(document)[1:]
         version = self.get(language)["openapi"]
         first = orjson.dumps({"openapi": version, "servers": [{"url": server_url}]})
         return first[:-1] + b"," + rest

@@ -15,6 +15,7 @@ from ...db.attachments import find_attachments
 from ...db.responses import ConversationRow
 from ...errors import ApiError
 from ...keys.limits import check_attachments
+from ...runtime.threads import let_others_run
 from ..auth import get_caller
 from ..openai.answering import answer_json
 from ..openai.parameters import refuse
@@ -54,8 +55,11 @@ _ITEM_ID = {
 #: Most items that are added at once. Source: OpenAI's limit.
 MAX_ADDED = 20
 
-#: Entries that are read at a time, and characters after which a page ends.
+#: Entries that are read at a time, and bytes with which no further one is.
 _PAGE = 8
+_MAX_READ_BYTES = 500_000
+
+#: Bytes of items after which a page ends.
 _MAX_PAGE_BYTES = 4_000_000
 
 
@@ -266,10 +270,12 @@ def _iter_items(
     skipping, step = bool(after), -1 if newest_first else 1
     while True:
         with get_state().db.read() as db:
-            page = responses.list_entries(
-                db, row.session, cursor=cursor, newest_first=newest_first, limit=_PAGE
-            )
+            page, has_more = responses.list_entries(
+                db, row.session, cursor=cursor, newest_first=newest_first, limit=_PAGE,
+                max_bytes=_MAX_READ_BYTES,
+            )  # fmt: skip
         for entry in page:
+            let_others_run()
             found = list_entry(entry)
             for item in reversed(found) if newest_first else found:
                 if not skipping:
@@ -277,6 +283,6 @@ def _iter_items(
                 elif item["id"] == after:
                     skipping = False
             skipping = False
-        if len(page) < _PAGE:
+        if not page or not has_more:
             return
         cursor = page[-1].id + step
