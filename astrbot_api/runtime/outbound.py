@@ -42,7 +42,7 @@ _PIECE_BYTES = 65_536
 #: Origins whose proxy and connections are remembered.
 _MAX_ORIGINS = 1000
 
-#: As urllib3 makes it of each request anew.
+#: What urllib3 would make again for each request.
 _NO_RETRIES = urllib3.Retry.from_int(False, redirect=False)
 
 
