@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import marshmallow as ma
 
@@ -10,6 +11,8 @@ from ..errors import ApiError
 from ..messages import check_text
 from .auth import get_bound_username
 from .state import get_state
+
+F = TypeVar("F", bound=ma.fields.Field[Any])
 
 #: As a pattern of JSON Schema: something that is no blank.
 NOT_BLANK = r"\S"
@@ -84,21 +87,84 @@ class AnyObject(ma.fields.Raw):
         return value
 
 
+def asked(kind: Callable[..., F], description: str, example: Any, **options: Any) -> F:
+    """Return a field of a request, as the document describes it."""
+    return kind(metadata={"description": description, "example": example}, **options)
+
+
 def optional_text(description: str, example: str, **options: Any) -> Text:
     """Return a :class:`Text` that may be absent, ``null`` or blank: it is empty then."""
-    metadata = {"description": description, "example": example}
-    return Text(load_default="", allow_none=True, metadata=metadata, **options)
+    return asked(Text, description, example, load_default="", allow_none=True, **options)
+
+
+def required_text(name: str, description: str, example: str, **options: Any) -> Text:
+    """Return a :class:`Text` that must be there, called so."""
+    metadata = {"description": description, "example": example, "pattern": NOT_BLANK}
+    return Text(required=True, error_messages=missing(name), metadata=metadata, **options)
+
+
+def any_value(description: str, example: Any, **schema: Any) -> ma.fields.Raw:
+    """Return a field that may be absent, and whose value the view checks.
+
+    :param schema: What the document says of its value.
+    """
+    metadata = {"description": description, "example": example, **schema}
+    return ma.fields.Raw(load_default=None, allow_none=True, metadata=metadata)
+
+
+def required_value(name: str, description: str, example: Any, **schema: Any) -> ma.fields.Raw:
+    """Return a field that must be there, called so; see :func:`any_value`."""
+    metadata = {"description": description, "example": example, **schema}
+    return ma.fields.Raw(required=True, error_messages=missing(name), metadata=metadata)
+
+
+def optional_object(description: str, example: Any) -> AnyObject:
+    """Return an :class:`AnyObject` that may be absent."""
+    return asked(AnyObject, description, example, load_default=None, allow_none=True)
+
+
+def switch(
+    name: str, description: str, *, default: bool = False, example: bool = False
+) -> ma.fields.Boolean:
+    """Return a boolean of a query, where words such as ``yes`` are taken, too."""
+    wrong = {"invalid": f"{name} must be true or false"}
+    return asked(
+        ma.fields.Boolean, description, example, load_default=default, error_messages=wrong
+    )
+
+
+def optional_flag(description: str, *, default: bool, example: bool) -> Flag:
+    """Return a :class:`Flag` whose default the document names."""
+    return Flag(metadata={"description": description, "default": default, "example": example})
+
+
+def choice(
+    name: str, values: Sequence[str], description: str, *, default: str, example: str = ""
+) -> ma.fields.String:
+    """Return a string of a query that is one of some."""
+    return asked(
+        ma.fields.String,
+        description,
+        example or default,
+        load_default=default,
+        validate=ma.validate.OneOf(values, error=f"{name} must be {' or '.join(values)}"),
+    )
+
+
+def missing(name: str) -> dict[str, Any]:
+    """Return the errors of a field that a request must have."""
+    error = f"Missing key: {name}"
+    return {"required": error, "null": error}
 
 
 class Username(Text):
     """A username: not blank, and required where the key is not bound to one."""
 
     def __init__(self, **kwargs: Any) -> None:
-        missing = "Missing key: username"
         super().__init__(
             required=True,
             max_chars="max_username_chars",
-            error_messages={"required": missing, "null": missing},
+            error_messages=missing("username"),
             metadata={
                 "description": (
                     "Whose session it is. An integer is taken as its digits. A key that is "

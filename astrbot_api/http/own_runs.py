@@ -15,7 +15,8 @@ from ..db import runs
 from ..db.runs import RunRow
 from ..errors import ApiError
 from .auth import check_username, get_bound_username, get_caller
-from .fields import AnyObject, Text
+from .fields import asked, optional_object, optional_text
+from .schemas import RequestSchema
 from .state import get_state
 
 #: Longest comment of a decision.
@@ -25,57 +26,36 @@ MAX_COMMENT_CHARS = 2000
 _MAX_ID_CHARS = 255
 
 
-class RunOwnerSchema(ma.Schema):
+class RunOwnerSchema(RequestSchema):
     """Whose run it is."""
 
-    class Meta:
-        unknown = ma.EXCLUDE
-
-    username = Text(
-        load_default="",
-        allow_none=True,
-        metadata={
-            "description": (
-                "The username of the session. Without it, the run must have been started "
-                "with this API key."
-            ),
-            "example": "alice",
-        },
+    username = optional_text(
+        "The username of the session. Without it, the run must have been started with this API "
+        "key.",
+        "alice",
     )
 
 
 class DecisionSchema(RunOwnerSchema):
     """What a person decided of a tool call."""
 
-    decision = ma.fields.String(
+    decision = asked(
+        ma.fields.String,
+        "`edit` approves the call with other `arguments`.",
+        "approve",
         required=True,
         validate=ma.validate.OneOf(
             ["approve", "reject", "edit"], error="decision must be approve, reject or edit"
         ),
         error_messages={"required": "Missing key: decision"},
-        metadata={
-            "description": "`edit` approves the call with other `arguments`.",
-            "example": "approve",
-        },
     )
-    arguments = AnyObject(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": "With `edit` alone: what the tool is called with instead.",
-            "example": None,
-        },
-    )
-    comment = Text(
-        load_default="",
-        allow_none=True,
+    arguments = optional_object("With `edit` alone: what the tool is called with instead.", None)
+    comment = optional_text(
+        "Why; the model is given it with a rejection.",
+        "too much",
         validate=ma.validate.Length(
             max=MAX_COMMENT_CHARS, error=f"comment has {MAX_COMMENT_CHARS} characters at most"
         ),
-        metadata={
-            "description": "Why; the model is given it with a rejection.",
-            "example": "too much",
-        },
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import marshmallow as ma
@@ -57,7 +58,7 @@ def mapping(description: str, example: Any, **more: Any) -> ma.fields.Dict:
     return show(ma.fields.Dict, description, example, **more)
 
 
-def list_of(item: type[ma.Schema], description: str) -> ma.fields.List[Any]:
+def list_of(item: type[ma.Schema] | ma.Schema, description: str) -> ma.fields.List[Any]:
     """Return a field of an answer that is a list of objects."""
     return ma.fields.List(ma.fields.Nested(item), metadata={"description": description})
 
@@ -66,6 +67,47 @@ def texts(description: str, example: list[str]) -> ma.fields.List[Any]:
     """Return a field of an answer that is a list of strings."""
     metadata = {"description": description, "example": example}
     return ma.fields.List(ma.fields.String(), metadata=metadata)
+
+
+def member(kind: str | list[str], description: str, example: Any, **more: Any) -> dict[str, Any]:
+    """Return a JSON schema of a member of an object, as the document shows it."""
+    return {"type": kind, "description": description, "example": example, **more}
+
+
+def one_of(description: str, *values: str) -> dict[str, Any]:
+    """Return the same of a string that has one of some values; the first is the example."""
+    return member("string", description, values[0], enum=list(values))
+
+
+def object_with(required: Sequence[str], members: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Return a JSON schema of an object."""
+    return {"type": "object", "required": list(required), "properties": members, **more}
+
+
+def multipart_with(required: Sequence[str], members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a body with a file, as the document describes it: it is never in memory."""
+    schema = object_with(required, members)
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def event_stream(
+    description: str,
+    schema: Mapping[str, Any] | None = None,
+    example: str = "",
+    *,
+    whole: ma.Schema | None = None,
+) -> dict[int, Any]:
+    """Return a successful answer that is an event stream, as the document describes it.
+
+    :param schema: Of its events; None: they are another protocol's.
+    :param whole: Of the answer as one object, which a client can ask for instead.
+    """
+    stream: dict[str, Any] = {"schema": schema or {"description": "Server-sent events."}}
+    if example:
+        stream["example"] = example
+    content: dict[str, Any] = {"application/json": {"schema": whole}} if whole else {}
+    content["text/event-stream"] = stream
+    return {200: {"description": description, "content": content}}
 
 
 def in_path(name: str, description: str, example: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ..blueprint import ApiBlueprint
 from ..chat.modes import RUN_HEADER
 from ..conversation import Conversation, go_on_with_answers, open_conversation, refuse
 from ..idempotency import CODES, PARAMETER
+from ..schemas import event_stream
 from ..sse import stream_response
 from .reading import read_agui_messages, read_resume
 from .rendering import AguiStream
@@ -28,23 +29,18 @@ blp = ApiBlueprint(
 #: Longest state and history that are sent back, as JSON: each is one line.
 _MAX_ECHO_BYTES = MAX_LINE_BYTES * 3 // 4
 
-_STREAM = {
-    "description": "Events of AG-UI, the last of which is `RUN_FINISHED` or `RUN_ERROR`.",
-    "content": {
-        "text/event-stream": {
-            "schema": {"description": "Server-sent events."},
-            "example": (
-                'data: {"type":"RUN_STARTED","threadId":"my_session_001","runId":"run-1"}\n\n'
-                'data: {"type":"TEXT_MESSAGE_START","messageId":"7254cd9a-1",'
-                '"role":"assistant"}\n\n'
-                'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":"7254cd9a-1",'
-                '"delta":"Hello"}\n\n'
-                'data: {"type":"TEXT_MESSAGE_END","messageId":"7254cd9a-1"}\n\n'
-                'data: {"type":"RUN_FINISHED","threadId":"my_session_001","runId":"run-1"}\n\n'
-            ),
-        }
-    },
-}
+_STREAM = event_stream(
+    "Events of AG-UI, the last of which is `RUN_FINISHED` or `RUN_ERROR`.",
+    example=(
+        'data: {"type":"RUN_STARTED","threadId":"my_session_001","runId":"run-1"}\n\n'
+        'data: {"type":"TEXT_MESSAGE_START","messageId":"7254cd9a-1",'
+        '"role":"assistant"}\n\n'
+        'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":"7254cd9a-1",'
+        '"delta":"Hello"}\n\n'
+        'data: {"type":"TEXT_MESSAGE_END","messageId":"7254cd9a-1"}\n\n'
+        'data: {"type":"RUN_FINISHED","threadId":"my_session_001","runId":"run-1"}\n\n'
+    ),
+)
 
 
 @blp.route("/agui", methods=["POST"])
@@ -56,7 +52,7 @@ _STREAM = {
         "messages": [{"id": "m1", "role": "user", "content": "Hello"}],
     },
 )
-@blp.doc(operationId="runAguiAgent", parameters=[PARAMETER], responses={200: _STREAM})
+@blp.doc(operationId="runAguiAgent", parameters=[PARAMETER], responses=_STREAM)
 @blp.raises(
     "invalid_request", "missing_field", "malformed_json", "message_empty", "username_reserved",
     "config_not_found", "config_ambiguous", "session_of_another_user",

@@ -19,7 +19,7 @@ from ..conversation import (
     resume_conversation,
 )
 from ..idempotency import CODES, PARAMETER
-from ..schemas import in_path
+from ..schemas import event_stream, in_path
 from ..sse import stream_response
 from ..state import get_state
 from .reading import read_answers, read_ui_messages
@@ -34,21 +34,16 @@ blp = ApiBlueprint(
     description="The same agents for `useChat` and other clients of Vercel's AI SDK.",
 )
 
-_STREAM = {
-    "description": "A UI message stream; its last line is `data: [DONE]`.",
-    "content": {
-        "text/event-stream": {
-            "schema": {"description": "Server-sent events."},
-            "example": (
-                'data: {"type":"start","messageId":"7254cd9a-814f-498e-a202-2c1777b1bd2d"}\n\n'
-                'data: {"type":"text-start","id":"text-1"}\n\n'
-                'data: {"type":"text-delta","id":"text-1","delta":"Hello"}\n\n'
-                'data: {"type":"text-end","id":"text-1"}\n\n'
-                'data: {"type":"finish","finishReason":"stop"}\n\ndata: [DONE]\n\n'
-            ),
-        }
-    },
-}
+_STREAM = event_stream(
+    "A UI message stream; its last line is `data: [DONE]`.",
+    example=(
+        'data: {"type":"start","messageId":"7254cd9a-814f-498e-a202-2c1777b1bd2d"}\n\n'
+        'data: {"type":"text-start","id":"text-1"}\n\n'
+        'data: {"type":"text-delta","id":"text-1","delta":"Hello"}\n\n'
+        'data: {"type":"text-end","id":"text-1"}\n\n'
+        'data: {"type":"finish","finishReason":"stop"}\n\ndata: [DONE]\n\n'
+    ),
+)
 
 
 @blp.route("/aisdk", methods=["POST"])
@@ -60,7 +55,7 @@ _STREAM = {
         "trigger": "submit-message",
     },
 )
-@blp.doc(operationId="streamUIMessages", parameters=[PARAMETER], responses={200: _STREAM})
+@blp.doc(operationId="streamUIMessages", parameters=[PARAMETER], responses=_STREAM)
 @blp.raises(
     "invalid_request", "missing_field", "malformed_json", "message_empty", "username_reserved",
     "config_not_found", "config_ambiguous", "session_of_another_user", "session_busy",
@@ -118,7 +113,7 @@ def stream_chat(body: dict[str, Any]) -> Response:
 @blp.arguments(ResumeQuerySchema(), location="query")
 @blp.doc(
     operationId="resumeUIMessages",
-    responses={200: _STREAM, 204: {"description": "No turn of this chat is running."}},
+    responses={**_STREAM, 204: {"description": "No turn of this chat is running."}},
 )
 @blp.raises(
     "invalid_request", "username_reserved", "session_of_another_user", "too_many_streams",

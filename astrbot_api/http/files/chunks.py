@@ -16,9 +16,9 @@ from ...files.incoming import Incoming
 from ...files.uploads import CHUNK_BYTES, Sender
 from ..auth import get_caller
 from ..envelope import ok
-from ..fields import NOT_BLANK
+from ..fields import NOT_BLANK, asked, missing
 from ..idempotency import CODES, PARAMETER, read_client_key, replay
-from ..schemas import RequestSchema, envelope_of, number, text
+from ..schemas import RequestSchema, envelope_of, member, multipart_with, number, text
 from ..state import get_state
 from .routes import UPLOAD_ANSWER, blp
 from .schemas import describe_upload
@@ -29,51 +29,49 @@ __all__ = ["blp"]
 
 _UPLOAD_ID = ("The upload, from its beginning.", "8c30df02-a441-4afd-ba36-651970a9eec2")
 
+_WRONG_SIZE = "total_size must be a whole number of at least 1"
+_WRONG_SHA256 = "sha256 must be 64 hexadecimal digits"
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
 class BeginUploadSchema(RequestSchema):
     """The beginning of an upload."""
 
-    filename = ma.fields.String(
+    filename = asked(
+        ma.fields.String,
+        "What the file is called.",
+        "film.mp4",
         load_default="file",
         allow_none=True,
         error_messages={"invalid": "filename must be a string"},
-        metadata={"description": "What the file is called.", "example": "film.mp4"},
     )
-    total_size = ma.fields.Integer(
+    total_size = asked(
+        ma.fields.Integer,
+        "Its size, in bytes.",
+        104857600,
         required=True,
         strict=True,
-        validate=ma.validate.Range(1, error="total_size must be a whole number of at least 1"),
-        error_messages={
-            "required": "Missing key: total_size",
-            "null": "Missing key: total_size",
-            "invalid": "total_size must be a whole number of at least 1",
-        },
-        metadata={"description": "Its size, in bytes.", "example": 104857600},
+        validate=ma.validate.Range(1, error=_WRONG_SIZE),
+        error_messages=missing("total_size") | {"invalid": _WRONG_SIZE},
     )
-    sha256 = ma.fields.String(
+    sha256 = asked(
+        ma.fields.String,
+        "Its SHA-256 in hexadecimal; compared when the upload is complete.",
+        "bb291bdd4020f5b533ec332c2ab868276007893ebfcdaec5643bf21ac1852653",
         load_default="",
         allow_none=True,
-        error_messages={"invalid": "sha256 must be 64 hexadecimal digits"},
-        metadata={
-            "description": "Its SHA-256 in hexadecimal; compared when the upload is complete.",
-            "example": "bb291bdd4020f5b533ec332c2ab868276007893ebfcdaec5643bf21ac1852653",
-        },
+        error_messages={"invalid": _WRONG_SHA256},
     )
 
 
 class UploadIdSchema(RequestSchema):
     """An upload that has begun."""
 
-    upload_id = ma.fields.String(
+    upload_id = asked(
+        ma.fields.String,
+        *_UPLOAD_ID,
         required=True,
-        error_messages={
-            "required": "Missing key: upload_id",
-            "null": "Missing key: upload_id",
-            "invalid": "upload_id must be a string",
-        },
-        metadata={"description": _UPLOAD_ID[0], "example": _UPLOAD_ID[1]},
+        error_messages=missing("upload_id") | {"invalid": "upload_id must be a string"},
     )
 
 
@@ -109,32 +107,14 @@ class NothingSchema(ma.Schema):
     """No fields."""
 
 
-_CHUNK_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["upload_id", "chunk_index", "chunk"],
-                "properties": {
-                    "upload_id": {
-                        "type": "string",
-                        "description": _UPLOAD_ID[0],
-                        "pattern": NOT_BLANK,
-                        "example": _UPLOAD_ID[1],
-                    },
-                    "chunk_index": {
-                        "type": "string",
-                        "description": "Its number, from 0.",
-                        "pattern": "^[0-9]{1,9}$",
-                        "example": "0",
-                    },
-                    "chunk": {"type": "string", "format": "binary", "description": "Its bytes."},
-                },
-            }
-        }
+_CHUNK_BODY = multipart_with(
+    ("upload_id", "chunk_index", "chunk"),
+    {
+        "upload_id": member("string", *_UPLOAD_ID, pattern=NOT_BLANK),
+        "chunk_index": member("string", "Its number, from 0.", "0", pattern="^[0-9]{1,9}$"),
+        "chunk": {"type": "string", "format": "binary", "description": "Its bytes."},
     },
-}
+)
 
 
 @blp.route("/files/upload/init", methods=["POST"])
@@ -151,7 +131,7 @@ def begin_upload(body: dict[str, Any]) -> Response:
     uploads = get_state().uploads
     sha256 = body["sha256"] or ""
     if sha256 and not _SHA256.fullmatch(sha256):
-        raise ApiError("invalid_request", "sha256 must be 64 hexadecimal digits")
+        raise ApiError("invalid_request", _WRONG_SHA256)
     row = uploads.begin(body["filename"] or "file", body["total_size"], sha256, _get_sender())
     return ok(
         {

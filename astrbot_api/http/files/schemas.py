@@ -10,7 +10,16 @@ import marshmallow as ma
 from ...config.settings import ATTACHMENT_TYPES
 from ...db.attachments import AttachmentRow
 from ...runtime.clock import to_iso
-from ..schemas import ATTACHMENT_ID_EXAMPLE, RequestSchema, in_path, number, text, time
+from ..fields import asked, missing, switch
+from ..schemas import (
+    ATTACHMENT_ID_EXAMPLE,
+    RequestSchema,
+    in_path,
+    multipart_with,
+    number,
+    text,
+    time,
+)  # fmt: skip
 
 _ID = ("What the attachment is known by.", ATTACHMENT_ID_EXAMPLE)
 
@@ -18,24 +27,16 @@ _ID = ("What the attachment is known by.", ATTACHMENT_ID_EXAMPLE)
 IN_PATH = [in_path("attachment_id", *_ID)]
 
 #: The body of an upload; there is no schema for it, as it is never in memory.
-UPLOAD_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {
-                    "file": {
-                        "type": "string",
-                        "format": "binary",
-                        "description": "The file, with its name. Other fields are ignored.",
-                    }
-                },
-            }
+UPLOAD_BODY = multipart_with(
+    ("file",),
+    {
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "The file, with its name. Other fields are ignored.",
         }
     },
-}
+)
 
 
 class UploadSchema(ma.Schema):
@@ -72,47 +73,39 @@ class DeletedSchema(ma.Schema):
 class AttachmentQuerySchema(RequestSchema):
     """The query of a download."""
 
-    attachment_id = ma.fields.String(
-        required=True,
-        error_messages={"required": "Missing key: attachment_id"},
-        metadata={"description": _ID[0], "example": _ID[1]},
+    attachment_id = asked(
+        ma.fields.String, *_ID, required=True, error_messages=missing("attachment_id")
     )
 
 
 class StoredNameQuerySchema(RequestSchema):
     """The query of a download by name."""
 
-    filename = ma.fields.String(
+    filename = asked(
+        ma.fields.String,
+        "`stored_filename` of the upload.",
+        f"{_ID[1]}.png",
         required=True,
-        error_messages={"required": "Missing key: filename"},
-        metadata={"description": "`stored_filename` of the upload.", "example": f"{_ID[1]}.png"},
+        error_messages=missing("filename"),
     )
 
 
 class DeleteQuerySchema(RequestSchema):
     """The query of a deletion."""
 
-    force = ma.fields.Boolean(
-        load_default=False,
-        error_messages={"invalid": "force must be true or false"},
-        metadata={
-            "description": "Delete it although a stored message uses it.",
-            "example": False,
-        },
-    )
+    force = switch("force", "Delete it although a stored message uses it.")
 
 
 class ThumbnailQuerySchema(RequestSchema):
     """The query of a thumbnail."""
 
-    size = ma.fields.Integer(
+    size = asked(
+        ma.fields.Integer,
+        "Its longer side in pixels; made are 64, 128, 256, 512 and 1024.",
+        256,
         load_default=256,
         validate=ma.validate.Range(1, 1024, error="size must be from 1 to 1024"),
         error_messages={"invalid": "size must be from 1 to 1024"},
-        metadata={
-            "description": "Its longer side in pixels; made are 64, 128, 256, 512 and 1024.",
-            "example": 256,
-        },
     )
 
 

@@ -10,15 +10,9 @@ from ...db.deliveries import DeliveryRow
 from ...im.adapter import MESSAGE_TYPES
 from ...im.umo import MAX_UMO_CHARS
 from ...runtime.clock import to_iso, to_iso_or_none
+from ..fields import missing
 from ..openapi.shapes import SENT_PART
-from ..schemas import (
-    RequestSchema,
-    list_of,
-    number,
-    text,
-    texts,
-    time,
-)  # fmt: skip
+from ..schemas import RequestSchema, list_of, number, text, texts, time
 
 _LATER = "2026-11-23T16:44:05.643831+00:00"
 
@@ -46,9 +40,6 @@ _UMO = {
     "example": "webchat:FriendMessage:webchat!alice!my_session_001",
 }
 
-#: One segment, as the document shows it; it is read by ``parse_im_message``.
-_NO_MESSAGE = "Missing key: message"
-
 
 class BotListSchema(ma.Schema):
     """The bots that are configured."""
@@ -74,7 +65,7 @@ class ImMessageSchema(RequestSchema):
     )
     message = ma.fields.Raw(
         required=True,
-        error_messages={"required": _NO_MESSAGE, "null": _NO_MESSAGE},
+        error_messages=missing("message"),
         metadata={
             "description": (
                 'A string, or a list of segments: `{"type":"plain","text"}`, '

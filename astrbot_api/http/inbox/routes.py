@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import marshmallow as ma
 from flask import Response, request
 
 from ..auth import get_caller, get_holder, resolve_username
 from ..blueprint import ApiBlueprint
 from ..fields import Cursor, MaybeUsername
 from ..openapi.shapes import INBOX_EVENT
+from ..schemas import RequestSchema, event_stream
 from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
 
@@ -31,11 +31,8 @@ _EXAMPLE = (
 )
 
 
-class InboxQuerySchema(ma.Schema):
+class InboxQuerySchema(RequestSchema):
     """The query of an inbox."""
-
-    class Meta:
-        unknown = ma.EXCLUDE
 
     username = MaybeUsername()
     after = Cursor()
@@ -45,17 +42,7 @@ class InboxQuerySchema(ma.Schema):
 @blp.arguments(InboxQuerySchema(), location="query")
 @blp.doc(
     operationId="openChatInbox",
-    responses={
-        200: {
-            "description": "A stream of messages; it has no end.",
-            "content": {
-                "text/event-stream": {
-                    "schema": INBOX_EVENT,
-                    "example": _EXAMPLE,
-                }
-            },
-        }
-    },
+    responses=event_stream("A stream of messages; it has no end.", INBOX_EVENT, _EXAMPLE),
 )
 @blp.raises(
     "missing_field", "invalid_request", "username_reserved", "too_many_streams", "server_busy",

@@ -7,7 +7,7 @@ from typing import Any
 import marshmallow as ma
 
 from ...keys.rules import MAX_NUMBER
-from ..fields import NOT_BLANK, BoundedList, Text, optional_text
+from ..fields import BoundedList, any_value, optional_text, required_text
 from ..schemas import RequestSchema, flag, mapping, number, text, texts, time
 
 #: What a browser or a phone needs.
@@ -29,37 +29,20 @@ class _WholeNumber(ma.fields.Integer):
 
 def _limit(description: str, example: int) -> ma.fields.Raw:
     """Return a limit of a session key; its value is read with the other rules."""
-    return ma.fields.Raw(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": description,
-            "type": "integer",
-            "minimum": 1,
-            "maximum": MAX_NUMBER,
-            "example": example,
-        },
-    )
+    return any_value(description, example, type="integer", minimum=1, maximum=MAX_NUMBER)
 
 
 class SessionKeyRequestSchema(RequestSchema):
     """The body of a request for a session key."""
 
-    username = Text(
-        required=True,
+    username = required_text(
+        "username", "The only username that it may speak as.", "alice",
         max_chars="max_username_chars",
-        error_messages={"required": "Missing key: username", "null": "Missing key: username"},
-        metadata={
-            "description": "The only username that it may speak as.",
-            "example": "alice",
-            "pattern": NOT_BLANK,
-        },
-    )
+    )  # fmt: skip
     session_id = optional_text(
         "The only session that it may name; absent: any of the username.",
-        "my_session_001",
-        max_chars="max_session_id_chars",
-    )
+        "my_session_001", max_chars="max_session_id_chars",
+    )  # fmt: skip
     config_id = optional_text("The only config that it may use.", "default")
     scopes = BoundedList(
         ma.fields.String(

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..fields import PageNumber
-from ..schemas import RequestSchema, envelope_of, list_of, mapping, number, show, text
+from ..fields import PageNumber, asked, switch
+from ..schemas import (
+    RequestSchema,
+    envelope_of,
+    flag,
+    list_of,
+    mapping,
+    number,
+    show,
+    text,
+    texts,
+)  # fmt: skip
 
 
 class StartTimeSchema(ma.Schema):
@@ -32,20 +42,13 @@ class ProviderSchema(ma.Schema):
     provider = text("What speaks to it.", "openai")
     provider_type = text("Always `chat_completion`.", "chat_completion")
     provider_source_id = text("Its source; the same id.", "openai")
-    key = ma.fields.List(
-        ma.fields.String(), metadata={"description": "Always empty.", "example": []}
-    )
+    key = texts("Always empty.", [])
     api_base = text("Always empty.", "")
-    enable = show(ma.fields.Boolean, "Always `true`.", True)
+    enable = flag("Always `true`.", True)
     timeout = show(ma.fields.Float, "How long its silence is waited for, in seconds.", 120.0)
     model = text("Its model; empty: its endpoint's first.", "gpt-5-mini")
-    modalities = ma.fields.List(
-        ma.fields.String(), metadata={"description": "What it takes in.", "example": ["text"]}
-    )
-    configs = ma.fields.List(
-        ma.fields.String(),
-        metadata={"description": "The configs that have it.", "example": ["default"]},
-    )
+    modalities = texts("What it takes in.", ["text"])
+    configs = texts("The configs that have it.", ["default"])
 
 
 class ProviderListSchema(ma.Schema):
@@ -88,39 +91,28 @@ class PluginSchema(ma.Schema):
     name = text("Its name.", "builtin")
     version = text("Its version; empty: unknown.", "0.1.0")
     desc = text("What it does.", "Tools and commands of this server.")
-    activated = show(ma.fields.Boolean, "Whether it is loaded.", True)
-    reserved = show(ma.fields.Boolean, "Whether it is part of this server.", True)
+    activated = flag("Whether it is loaded.", True)
+    reserved = flag("Whether it is part of this server.", True)
+
+
+def _words(description: str, example: str) -> ma.fields.String:
+    return asked(ma.fields.String, description, example, load_default="")
 
 
 class ConversationQuerySchema(RequestSchema):
     """The query of the conversations."""
 
-    page = PageNumber(load_default=1, metadata={"description": "Which page.", "example": 1})
-    page_size = PageNumber(
-        load_default=20,
-        metadata={"description": "Most of a page, brought into 1 to 100.", "example": 20},
+    page = asked(PageNumber, "Which page.", 1, load_default=1)
+    page_size = asked(PageNumber, "Most of a page, brought into 1 to 100.", 20, load_default=20)
+    search = _words("Words of title, user or id.", "trip")
+    keyword = _words("The same as `search`.", "")
+    platforms = _words("Platforms, with commas between.", "webchat")
+    umo = _words(
+        "The conversation of this target alone.",
+        "webchat:FriendMessage:webchat!alice!my_session_001",
     )
-    search = ma.fields.String(
-        load_default="", metadata={"description": "Words of title, user or id.", "example": "trip"}
-    )
-    keyword = ma.fields.String(
-        load_default="", metadata={"description": "The same as `search`.", "example": ""}
-    )
-    platforms = ma.fields.String(
-        load_default="",
-        metadata={"description": "Platforms, with commas between.", "example": "webchat"},
-    )
-    umo = ma.fields.String(
-        load_default="",
-        metadata={
-            "description": "The conversation of this target alone.",
-            "example": "webchat:FriendMessage:webchat!alice!my_session_001",
-        },
-    )
-    include_history = ma.fields.Boolean(
-        load_default=True,
-        error_messages={"invalid": "include_history must be true or false"},
-        metadata={"description": "Whether `history` is there.", "example": True},
+    include_history = switch(
+        "include_history", "Whether `history` is there.", default=True, example=True
     )
 
 

@@ -6,36 +6,32 @@ from typing import Any
 
 import marshmallow as ma
 
-_EXAMPLE = {
+from ..fields import asked
+from ..schemas import RequestSchema, member, object_with
+
+_EXAMPLE: dict[str, Any] = {
     "jsonrpc": "2.0",
     "id": 1,
     "method": "tools/call",
     "params": {"name": "chat", "arguments": {"message": "Hello"}},
 }
 
-_MESSAGE: dict[str, Any] = {
-    "type": "object",
-    "required": ["jsonrpc", "method"],
-    "properties": {
+_MESSAGE = object_with(
+    ("jsonrpc", "method"),
+    {
         "jsonrpc": {"type": "string", "enum": ["2.0"], "description": "Always `2.0`."},
-        "id": {
-            "type": ["string", "integer"],
-            "maxLength": 255,
-            "description": "The client's name of the request. A notification has none.",
-            "example": 1,
-        },
-        "method": {
-            "type": "string",
-            "description": "Such as `tools/call`, `tools/list`, `resources/read`.",
-            "example": "tools/call",
-        },
-        "params": {
-            "type": ["object", "null"],
-            "description": "What the method needs.",
-            "example": {"name": "chat", "arguments": {"message": "Hello"}},
-        },
+        "id": member(
+            ["string", "integer"],
+            "The client's name of the request. A notification has none.",
+            1,
+            maxLength=255,
+        ),
+        "method": member(
+            "string", "Such as `tools/call`, `tools/list`, `resources/read`.", "tools/call"
+        ),
+        "params": member(["object", "null"], "What the method needs.", _EXAMPLE["params"]),
     },
-}
+)
 
 DOCUMENTED_BODY: dict[str, Any] = {
     "required": True,
@@ -50,24 +46,19 @@ DOCUMENTED_BODY: dict[str, Any] = {
     },
 }
 
-_ANSWER: dict[str, Any] = {
-    "type": "object",
-    "required": ["jsonrpc", "id"],
-    "properties": {
-        "jsonrpc": {"type": "string", "description": "Always `2.0`.", "example": "2.0"},
-        "id": {
-            "type": ["string", "integer", "null"],
-            "description": "That of the request.",
-            "example": 1,
-        },
-        "result": {"type": "object", "description": "The answer.", "example": {}},
-        "error": {
-            "type": "object",
-            "description": "`code` and `message`, in place of `result`.",
-            "example": {"code": -32601, "message": "Method not found: x"},
-        },
+_ANSWER = object_with(
+    ("jsonrpc", "id"),
+    {
+        "jsonrpc": member("string", "Always `2.0`.", "2.0"),
+        "id": member(["string", "integer", "null"], "That of the request.", 1),
+        "result": member("object", "The answer.", {}),
+        "error": member(
+            "object",
+            "`code` and `message`, in place of `result`.",
+            {"code": -32601, "message": "Method not found: x"},
+        ),
     },
-}
+)
 
 DOCUMENTED_RESPONSES: dict[int, Any] = {
     200: {
@@ -119,13 +110,8 @@ DOCUMENTED_QUERY: dict[str, Any] = {
 }
 
 
-class McpQuerySchema(ma.Schema):
+class McpQuerySchema(RequestSchema):
     """Who asks."""
 
-    class Meta:
-        unknown = ma.EXCLUDE
-
     # Checked by the view, whose errors are the protocol's.
-    username = ma.fields.String(
-        load_default="", metadata={"description": _USERNAME, "example": "alice"}
-    )
+    username = asked(ma.fields.String, _USERNAME, "alice", load_default="")

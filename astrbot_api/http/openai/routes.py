@@ -15,6 +15,7 @@ from ...errors import ApiError
 from ...keys.rules import NO_RULES
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
+from ..schemas import event_stream, in_path
 from ..sse import find_abort, stream_response
 from ..state import get_state
 from .answering import answer_json, find_config, raise_failure, wait_for_answer
@@ -38,24 +39,16 @@ blp = ApiBlueprint(
     error_schema=OpenAIErrorSchema(),
 )
 
-_MODEL_IN_PATH = [
-    {
-        "name": "model",
-        "in": "path",
-        "schema": {"type": "string"},
-        "description": "The config's id.",
-        "example": "default",
-    }
-]
-
-_STREAM = {
-    "schema": {"description": "Server-sent events."},
-    "example": (
+_MODEL_IN_PATH = [in_path("model", "The config's id.", "default")]
+_COMPLETION = event_stream(
+    "The answer: one JSON object, or chunks that end with `[DONE]`.",
+    example=(
         'data: {"id":"chatcmpl-7254cd9a","object":"chat.completion.chunk","created":1795452257,'
         '"model":"default","choices":[{"index":0,"delta":{"content":"Hello"},'
         '"finish_reason":null}]}\n\ndata: [DONE]\n\n'
     ),
-}
+    whole=CompletionSchema(),
+)
 
 
 @blp.route("/openai/models", methods=["GET"])
@@ -94,18 +87,7 @@ def get_model(model: str) -> Response:
     CompletionRequestSchema(),
     example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},
 )
-@blp.doc(
-    operationId="createOpenAIChatCompletion",
-    responses={
-        200: {
-            "description": "The answer: one JSON object, or chunks that end with `[DONE]`.",
-            "content": {
-                "application/json": {"schema": CompletionSchema()},
-                "text/event-stream": _STREAM,
-            },
-        }
-    },
-)
+@blp.doc(operationId="createOpenAIChatCompletion", responses=_COMPLETION)
 @blp.raises(
     "missing_field", "invalid_request", "malformed_json", "message_empty", "username_reserved",
     "model_not_found", "session_of_another_user", "body_too_large", "quota_exceeded",

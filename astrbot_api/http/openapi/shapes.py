@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..schemas import member
+
 Schema = dict[str, Any]
 
 _RUN = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
@@ -21,16 +23,12 @@ def refer(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _member(kind: str | list[str], text: str, example: Any, **more: Any) -> Schema:
-    return {"type": kind, "description": text, "example": example, **more}
-
-
 def _object(text: str, types: Sequence[str], members: Mapping[str, Schema]) -> Schema:
     """Return an object that is known by its ``type``; all of its members are there.
 
     A member with ``optional`` may be missing.
     """
-    named = _member("string", "What it is.", types[0], enum=list(types))
+    named = member("string", "What it is.", types[0], enum=list(types))
     required = ["type", *(name for name, one in members.items() if "optional" not in one)]
     shown = {
         name: {key: value for key, value in one.items() if key != "optional"}
@@ -54,13 +52,13 @@ def _one_of(text: str, schemas: Mapping[str, Schema]) -> Schema:
 
 _TEXT_PART = _object(
     "Text.", ["plain"],
-    {"text": _member(["string", "number", "null"], "The text; it may be Markdown.", "Hello")},
+    {"text": member(["string", "number", "null"], "The text; it may be Markdown.", "Hello")},
 )  # fmt: skip
 
 _MEDIA_PART = _object(
     "A file.", _MEDIA,
     {
-        "attachment_id": _member(
+        "attachment_id": member(
             "string", "The file, by the id that its upload answered.", _ATTACHMENT, pattern=r"\S"
         )
     },
@@ -69,10 +67,10 @@ _MEDIA_PART = _object(
 _REPLY_PART = _object(
     "A quotation; it may not stand alone.", ["reply"],
     {
-        "message_id": _member(
+        "message_id": member(
             ["string", "integer"], "The stored message of this session that is quoted.", 42
         ),
-        "selected_text": _member(
+        "selected_text": member(
             ["string", "number", "null"], "The part of the message that is quoted.", "Paris",
             optional=True,
         ),
@@ -82,9 +80,9 @@ _REPLY_PART = _object(
 _PARTS = {"TextPart": _TEXT_PART, "ReplyPart": _REPLY_PART, "MediaPart": _MEDIA_PART}
 _SENT_PARTS = {"TextPart": _TEXT_PART, "MediaPart": _MEDIA_PART}
 
-_MESSAGE_ID = _member("string", "The run.", _RUN)
-_STREAMING = _member("boolean", "Whether text comes piece by piece.", True)
-_SAVED = _member(
+_MESSAGE_ID = member("string", "The run.", _RUN)
+_STREAMING = member("boolean", "Whether text comes piece by piece.", True)
+_SAVED = member(
     "object", "The stored message: `id`, `created_at`, `llm_checkpoint_id`.",
     {"id": 42, "created_at": "2026-11-23T16:41:51.860786+00:00", "llm_checkpoint_id": None},
 )  # fmt: skip
@@ -93,8 +91,8 @@ _CHAT_EVENTS = {
     "SessionIdEvent": _object(
         "Which session this is: always the first event.", ["session_id"],
         {
-            "session_id": _member(["string", "integer"], "The session.", "my_session_001"),
-            "data": _member("null", "Always `null`.", None),
+            "session_id": member(["string", "integer"], "The session.", "my_session_001"),
+            "data": member("null", "Always `null`.", None),
         },
     ),
     "UserMessageSavedEvent": _object(
@@ -103,7 +101,7 @@ _CHAT_EVENTS = {
     "RunStartedEvent": _object(
         "The turn has an id.", ["run_started"],
         {
-            "data": _member("object", "`run_id`.", {"run_id": _RUN}),
+            "data": member("object", "`run_id`.", {"run_id": _RUN}),
             "message_id": _MESSAGE_ID,
             "streaming": _STREAMING,
         },
@@ -111,15 +109,15 @@ _CHAT_EVENTS = {
     "QueuePositionEvent": _object(
         "The turn waits for a place.", ["queue_position"],
         {
-            "data": _member("object", "`position`, from 1.", {"position": 3}),
+            "data": member("object", "`position`, from 1.", {"position": 3}),
             "message_id": _MESSAGE_ID,
         },
     ),
     "PlainEvent": _object(
         "A piece of text, of thinking, or a tool's call or result.", ["plain"],
         {
-            "data": _member("string", "The piece; of a tool, JSON.", "It is half"),
-            "chain_type": _member(
+            "data": member("string", "The piece; of a tool, JSON.", "It is half"),
+            "chain_type": member(
                 ["string", "null"],
                 "`null`: the answer's text; `reasoning`, `tool_call`, `tool_call_result`.",
                 None,
@@ -132,19 +130,19 @@ _CHAT_EVENTS = {
     "MediaEvent": _object(
         "A tool has made a file.", _MEDIA,
         {
-            "data": _member("string", "The type in brackets, and the file's name.", "[IMAGE]a.png"),
+            "data": member("string", "The type in brackets, and the file's name.", "[IMAGE]a.png"),
             "streaming": _STREAMING,
             "message_id": {**_MESSAGE_ID, "optional": True},
         },
     ),
     "AttachmentSavedEvent": _object(
         "The file of the event before is stored.", ["attachment_saved"],
-        {"data": _member("object", "`id` and `type`.", {"id": _ATTACHMENT, "type": "image"})},
+        {"data": member("object", "`id` and `type`.", {"id": _ATTACHMENT, "type": "image"})},
     ),
     "ToolProgressEvent": _object(
         "A tool says how far it is.", ["tool_progress"],
         {
-            "data": _member(
+            "data": member(
                 "object", "`id` of the call, `progress`, perhaps `total` and `message`.",
                 {"id": "call_1", "progress": 3, "total": 10, "message": "Reading"},
             ),
@@ -154,32 +152,32 @@ _CHAT_EVENTS = {
     "ApprovalRequiredEvent": _object(
         "A person must approve a tool's call; the stream ends here.", ["approval_required"],
         {
-            "data": _member(
+            "data": member(
                 "object", "`id`, `tool`, `arguments` and `expires_at`.",
                 {"id": "a1", "tool": "send_mail", "arguments": {}, "expires_at": "2026-11-24"},
             ),
-            "truncated": _member("boolean", "Whether the line was too long.", True, optional=True),
+            "truncated": member("boolean", "Whether the line was too long.", True, optional=True),
             "message_id": _MESSAGE_ID,
         },
     ),
     "RewindEvent": _object(
         "The events after a number do not count.", ["rewind"],
         {
-            "data": _member("object", "`to` and `chars`.", {"to": 3, "chars": 24}),
+            "data": member("object", "`to` and `chars`.", {"to": 3, "chars": 24}),
             "message_id": _MESSAGE_ID,
         },
     ),
     "AgentStatsEvent": _object(
         "Tokens and times of the turn.", ["agent_stats"],
-        {"data": _member("object", "The numbers.", {"current_context_tokens": 20})},
+        {"data": member("object", "The numbers.", {"current_context_tokens": 20})},
     ),
     "CompleteEvent": _object(
         "The whole answer.", ["complete"],
         {
-            "data": _member("string", "The answer's text.", "It is half past six."),
-            "reasoning": _member("string", "The thinking.", ""),
-            "finish_reason": _member("string", "Why it ended.", "stop", optional=True),
-            "truncated": _member("boolean", "Whether the line was too long.", True, optional=True),
+            "data": member("string", "The answer's text.", "It is half past six."),
+            "reasoning": member("string", "The thinking.", ""),
+            "finish_reason": member("string", "Why it ended.", "stop", optional=True),
+            "truncated": member("boolean", "Whether the line was too long.", True, optional=True),
             "streaming": _STREAMING,
             "message_id": _MESSAGE_ID,
         },
@@ -188,19 +186,19 @@ _CHAT_EVENTS = {
     "ErrorEvent": _object(
         "The turn has failed.", ["error"],
         {
-            "code": _member("string", "A stable word to match.", "provider_error"),
-            "data": _member("string", "What went wrong, for people.", "The model did not answer."),
-            "reason": _member(
+            "code": member("string", "A stable word to match.", "provider_error"),
+            "data": member("string", "What went wrong, for people.", "The model did not answer."),
+            "reason": member(
                 "string", "The code of a blocking answer.", "provider_rate_limited", optional=True
             ),
-            "retry_after_s": _member("number", "How long to wait.", 5, optional=True),
+            "retry_after_s": member("number", "How long to wait.", 5, optional=True),
             "message_id": _MESSAGE_ID,
         },
     ),
     "EndEvent": _object(
         "The last event of a turn.", ["end"],
         {
-            "data": _member("string", "Always empty.", ""),
+            "data": member("string", "Always empty.", ""),
             "streaming": _STREAMING,
             "message_id": _MESSAGE_ID,
         },
@@ -208,10 +206,10 @@ _CHAT_EVENTS = {
     "RunSnapshotEvent": _object(
         "What a run has said so far.", ["run_snapshot"],
         {
-            "data": _member(
+            "data": member(
                 "object", "The run, with its `content` and its `revision`.", {"revision": 9}
             ),
-            "truncated": _member("boolean", "Whether the line was too long.", True, optional=True),
+            "truncated": member("boolean", "Whether the line was too long.", True, optional=True),
             "message_id": _MESSAGE_ID,
         },
     ),
@@ -220,14 +218,14 @@ _CHAT_EVENTS = {
 _INBOX_EVENTS = {
     "InboxOpenedEvent": _object(
         "Where an inbox begins: always its first event.", ["inbox_opened"],
-        {"data": _member("object", "`after` and `reset`.", {"after": 41, "reset": False})},
+        {"data": member("object", "`after` and `reset`.", {"after": 41, "reset": False})},
     ),
     "InboxMessageEvent": _object(
         "A message of one of the username's sessions.", ["message"],
         {
-            "session_id": _member("string", "The session.", "my_session_001"),
-            "data": _member("object", "The stored message.", {"id": 42}),
-            "truncated": _member("boolean", "Whether the line was too long.", True, optional=True),
+            "session_id": member("string", "The session.", "my_session_001"),
+            "data": member("object", "The stored message.", {"id": 42}),
+            "truncated": member("boolean", "Whether the line was too long.", True, optional=True),
         },
     ),
 }  # fmt: skip

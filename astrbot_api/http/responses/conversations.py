@@ -19,6 +19,7 @@ from ...runtime.threads import let_others_run
 from ..auth import get_caller
 from ..openai.answering import answer_json
 from ..openai.parameters import refuse
+from ..schemas import in_path
 from ..state import get_state
 from . import items
 from .items import page_of
@@ -40,17 +41,10 @@ from .stored import describe_conversation, get_conversation, get_item, list_entr
 #: The blueprint of all of OpenAI's routes, with those of this module.
 __all__ = ["blp"]
 
-_CONVERSATION_ID = {
-    "name": "conversation_id", "in": "path", "required": True, "schema": {"type": "string"},
-    "description": "The `id` of the conversation.",
-    "example": "conv_7254cd9a814f498ea2022c1777b1bd2d",
-}  # fmt: skip
-
-_ITEM_ID = {
-    "name": "item_id", "in": "path", "required": True, "schema": {"type": "string"},
-    "description": "The `id` of the item.",
-    "example": "msg_7254cd9a814f498ea2022c1777b1bd2d8000",
-}  # fmt: skip
+_CONVERSATION_ID = in_path(
+    "conversation_id", "The `id` of the conversation.", "conv_7254cd9a814f498ea2022c1777b1bd2d"
+)
+_ITEM_ID = in_path("item_id", "The `id` of the item.", "msg_7254cd9a814f498ea2022c1777b1bd2d8000")
 
 #: Most items that are added at once. Source: OpenAI's limit.
 MAX_ADDED = 20

@@ -20,6 +20,7 @@ from ..chat.modes import iter_batches
 from ..idempotency import CODES, PARAMETER
 from ..openai.answering import answer_json, raise_failure, wait_for_answer
 from ..openai.routes import blp
+from ..schemas import event_stream, in_path
 from ..sse import CONTENT_TYPE, find_abort, stream_response
 from ..state import get_state
 from .approvals import answers_approvals, go_on_with_approvals
@@ -28,7 +29,7 @@ from .opening import read_turn
 from .parameters import read_parameters
 from .rendering import ResponseFold
 from .schemas import (
-    STREAM,
+    STREAM_EXAMPLE,
     ItemPageSchema,
     OpenAIDeletedResponseSchema,
     OpenAIItemListSchema,
@@ -48,14 +49,17 @@ from .stored import (
 #: The blueprint of all of OpenAI's routes, with those of this module.
 __all__ = ["blp"]
 
-_RESPONSE_ID = {
-    "name": "response_id", "in": "path", "required": True, "schema": {"type": "string"},
-    "description": "The `id` of the response.",
-    "example": "resp_7254cd9a814f498ea2022c1777b1bd2d",
-}  # fmt: skip
+_RESPONSE_ID = in_path(
+    "response_id", "The `id` of the response.", "resp_7254cd9a814f498ea2022c1777b1bd2d"
+)
 
 #: How long a response that is to be stopped is waited for, in seconds.
 _STOP_S = 5.0
+
+
+def _describe(description: str) -> dict[int, Any]:
+    """Return what the document says of a response that may be a stream."""
+    return event_stream(description, example=STREAM_EXAMPLE, whole=OpenAIResponseSchema())
 
 
 @blp.route("/openai/responses", methods=["POST"])
@@ -63,15 +67,7 @@ _STOP_S = 5.0
 @blp.doc(
     operationId="createOpenAIResponse",
     parameters=[PARAMETER],
-    responses={
-        200: {
-            "description": "The response: one JSON object, or typed events.",
-            "content": {
-                "application/json": {"schema": OpenAIResponseSchema()},
-                "text/event-stream": STREAM,
-            },
-        }
-    },
+    responses=_describe("The response: one JSON object, or typed events."),
 )
 @blp.raises(
     "missing_field", "invalid_request", "malformed_json", "message_empty", "username_reserved",
@@ -152,15 +148,7 @@ def _answer_whole(
 @blp.arguments(ResponseQuerySchema(), location="query")
 @blp.doc(
     operationId="getOpenAIResponse",
-    responses={
-        200: {
-            "description": "The response as it is now, or its typed events.",
-            "content": {
-                "application/json": {"schema": OpenAIResponseSchema()},
-                "text/event-stream": STREAM,
-            },
-        }
-    },
+    responses=_describe("The response as it is now, or its typed events."),
 )
 @blp.raises("invalid_request", "response_not_found", "too_many_streams", "server_busy")
 def retrieve_response(query: dict[str, Any], response_id: str) -> Response:

@@ -6,21 +6,43 @@ from typing import Any
 
 import marshmallow as ma
 
-from ..fields import NOT_BLANK, AnyObject, Flag, Limit, Text, optional_text
+from ..fields import (
+    Limit,
+    Text,
+    any_value,
+    asked,
+    choice,
+    optional_flag,
+    optional_object,
+    optional_text,
+    required_text,
+    required_value,
+)
 from ..openai.parameters import MAX_TOOLS
-from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, passed_on, refused
+from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, refused
+from ..schemas import (
+    RequestSchema,
+    flag,
+    list_of,
+    mapping,
+    member,
+    number,
+    object_with,
+    one_of,
+    text,
+)  # fmt: skip
 from .items import SERVER_LABEL
 from .parameters import INCLUDED, MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from .reading import ITEM_TYPES, MAX_ITEMS
 
-STREAM = {
-    "schema": {"description": "Server-sent events."},
-    "example": (
-        'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",'
-        '"sequence_number":4,"item_id":"msg_7254cd9a814f498ea2022c1777b1bd2d8000",'
-        '"output_index":0,"content_index":0,"delta":"Hello","logprobs":[]}\n\n'
-    ),
-}
+#: What a stream shows, as an example.
+STREAM_EXAMPLE = (
+    'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",'
+    '"sequence_number":4,"item_id":"msg_7254cd9a814f498ea2022c1777b1bd2d8000",'
+    '"output_index":0,"content_index":0,"delta":"Hello","logprobs":[]}\n\n'
+)
+_RESPONSE = "resp_7254cd9a814f498ea2022c1777b1bd2d"
+_CONVERSATION = "conv_7254cd9a814f498ea2022c1777b1bd2d"
 
 _ITEM: dict[str, Any] = {
     "type": "object",
@@ -30,12 +52,10 @@ _ITEM: dict[str, Any] = {
             "enum": [*ITEM_TYPES, None],
             "example": "message",
         },
-        "role": {
-            "type": "string",
-            "description": "Who says a message. The user's last one is answered.",
-            "enum": ["user", "assistant", "system", "developer"],
-            "example": "user",
-        },
+        "role": one_of(
+            "Who says a message. The user's last one is answered.",
+            "user", "assistant", "system", "developer",
+        ),
         "content": {
             "description": (
                 "A string, or parts: `input_text`, `output_text`, and in the message that is "
@@ -45,29 +65,17 @@ _ITEM: dict[str, Any] = {
             "example": "Hello",
         },
     },
-}
-
+}  # fmt: skip
 
 #: A tool of the caller's.
-_FUNCTION: dict[str, Any] = {
-    "type": "object",
-    "required": ["type", "name"],
-    "properties": {"type": FUNCTION_TYPE, **FUNCTION_MEMBERS},
-}
+_FUNCTION = object_with(("type", "name"), {"type": FUNCTION_TYPE, **FUNCTION_MEMBERS})
 
 #: The config's own tools, whose calls a person may approve.
-_SERVER: dict[str, Any] = {
-    "type": "object",
-    "required": ["type", "server_label"],
-    "properties": {
-        "type": {
-            "type": "string", "description": "The config's own tools.", "enum": ["mcp"],
-            "example": "mcp",
-        },
-        "server_label": {
-            "type": "string", "description": "They have this name alone.",
-            "enum": [SERVER_LABEL], "example": SERVER_LABEL,
-        },
+_SERVER = object_with(
+    ("type", "server_label"),
+    {
+        "type": one_of("The config's own tools.", "mcp"),
+        "server_label": one_of("They have this name alone.", SERVER_LABEL),
         "require_approval": {
             "description": (
                 "`always`: a call that needs a person's approval ends the response with an "
@@ -77,28 +85,17 @@ _SERVER: dict[str, Any] = {
             "example": "always",
         },
     },
-}  # fmt: skip
+)
 
-
-_CONVERSATION_ID = {
-    "type": "string",
-    "minLength": 1,
-    "description": "The `id` of the conversation.",
-    "example": "conv_7254cd9a814f498ea2022c1777b1bd2d",
-}
-
-
-def _free(text: str, example: Any, **schema: Any) -> ma.fields.Raw:
-    metadata = {"description": text, "example": example, **schema}
-    return ma.fields.Raw(load_default=None, allow_none=True, metadata=metadata)
+_CONVERSATION_ID = member("string", "The `id` of the conversation.", _CONVERSATION, minLength=1)
 
 
 def _word(example: str) -> ma.fields.Raw:
-    return _free("Without effect.", example, type="string", maxLength=MAX_VALUE_CHARS)
+    return any_value("Without effect.", example, type="string", maxLength=MAX_VALUE_CHARS)
 
 
 def _metadata() -> ma.fields.Raw:
-    return _free(
+    return any_value(
         "Up to 16 pairs of the client's own.", {"topic": "demo"},
         type="object", maxProperties=MAX_PAIRS,
         propertyNames={"minLength": 1, "maxLength": MAX_KEY_CHARS},
@@ -110,62 +107,34 @@ def _username() -> Text:
     return optional_text(
         "The username. Absent: that of what it goes on from, else `openai:` and the beginning of "
         "the key.",
-        "alice",
-        max_chars="max_username_chars",
-    )
+        "alice", max_chars="max_username_chars",
+    )  # fmt: skip
 
 
-class OpenAIResponseRequestSchema(ma.Schema):
+class OpenAIResponseRequestSchema(RequestSchema):
     """What a response is asked with. Fields that are not named here are ignored."""
 
     carries_message = True
 
-    class Meta:
-        unknown = ma.EXCLUDE
-
-    model = Text(
-        required=True,
-        error_messages={"required": "Missing key: model", "null": "Missing key: model"},
-        metadata={
-            "description": "A config, by its id or its name.",
-            "pattern": NOT_BLANK,
-            "example": "default",
-        },
-    )
-    input = ma.fields.Raw(
-        required=True,
-        error_messages={"required": "Missing key: input", "null": "Missing key: input"},
-        metadata={
-            "description": "What is asked: a string, or items.",
-            "oneOf": [
-                {"type": "string"},
-                {"type": "array", "items": _ITEM, "maxItems": MAX_ITEMS},
-            ],
-            "example": "Hello",
-        },
+    model = required_text("model", "A config, by its id or its name.", "default")
+    input = required_value(
+        "input",
+        "What is asked: a string, or items.",
+        "Hello",
+        oneOf=[{"type": "string"}, {"type": "array", "items": _ITEM, "maxItems": MAX_ITEMS}],
     )
     instructions = optional_text(
         "Instructions of this response alone, below the config's own prompt.", "Be brief."
     )
-    stream = Flag(metadata={"description": "Answer in events.", "default": False, "example": True})
-    background = Flag(
-        metadata={
-            "description": "Answer at once; the response is retrieved later.",
-            "default": False,
-            "example": False,
-        }
+    stream = optional_flag("Answer in events.", default=False, example=True)
+    background = optional_flag(
+        "Answer at once; the response is retrieved later.", default=False, example=False
     )
-    store = Flag(
-        metadata={
-            "description": "`false`: nothing of the turn stays.", "default": True, "example": True,
-        }
-    )  # fmt: skip
-    previous_response_id = optional_text(
-        "The response that this one goes on from.", "resp_7254cd9a814f498ea2022c1777b1bd2d"
-    )
-    conversation = _free(
+    store = optional_flag("`false`: nothing of the turn stays.", default=True, example=True)
+    previous_response_id = optional_text("The response that this one goes on from.", _RESPONSE)
+    conversation = any_value(
         "The conversation that it is added to: its id, or an object with it.",
-        "conv_7254cd9a814f498ea2022c1777b1bd2d",
+        _CONVERSATION,
         anyOf=[
             {"type": "string", "minLength": 1},
             {"type": "object", "required": ["id"], "properties": {"id": _CONVERSATION_ID}},
@@ -174,48 +143,37 @@ class OpenAIResponseRequestSchema(ma.Schema):
     )
     user = _username()
     metadata = _metadata()
-    tools = passed_on(
+    tools = any_value(
         "Functions that the client runs, beside the config's own tools: a call of one ends the "
         "turn. Of two with the same name the client's is taken. With a tool of the type `mcp` the "
         "client answers questions for approvals of the config's tools.",
         [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}}],
         type="array", items={"anyOf": [_FUNCTION, _SERVER]}, maxItems=MAX_TOOLS,
     )  # fmt: skip
-    tool_choice = passed_on(
+    tool_choice = any_value(
         "`auto`, `none`, `required`, `allowed_tools`, or one of `tools`. It holds for the first "
         "step of the turn.",
         "auto",
     )
-    parallel_tool_calls = passed_on("Whether a step may have several calls.", True, type="boolean")
-    text = AnyObject(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": (
-                "`format`: `text`, `json_object` or `json_schema`. An answer without JSON is an "
-                "error; with `strict` it must fit the schema."
-            ),
-            "example": {"format": {"type": "text"}},
-        },
+    parallel_tool_calls = any_value("Whether a step may have several calls.", True, type="boolean")
+    text = optional_object(
+        "`format`: `text`, `json_object` or `json_schema`. An answer without JSON is an error; "
+        "with `strict` it must fit the schema.",
+        {"format": {"type": "text"}},
     )
-    reasoning = AnyObject(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": "`effort` is passed on. Thinking is shown as the config says.",
-            "example": {"effort": "low"},
-        },
+    reasoning = optional_object(
+        "`effort` is passed on. Thinking is shown as the config says.", {"effort": "low"}
     )
-    temperature = passed_on("Passed on.", 0.7, type="number", minimum=0, maximum=2)
-    top_p = passed_on("Passed on.", 0.9, type="number", minimum=0, maximum=1)
-    max_output_tokens = passed_on(
+    temperature = any_value("Passed on.", 0.7, type="number", minimum=0, maximum=2)
+    top_p = any_value("Passed on.", 0.9, type="number", minimum=0, maximum=1)
+    max_output_tokens = any_value(
         "Passed on; at most what the config says.", 1000, type="integer", minimum=1
     )
-    truncation = _free(
+    truncation = any_value(
         "Without effect: the oldest is left out beyond the config's `history_tokens`.", "auto",
         enum=["auto", "disabled", None],
     )  # fmt: skip
-    include = _free(
+    include = any_value(
         "What is named there is left out where there is none.", [],
         type="array", items={"enum": list(INCLUDED)}, maxItems=100,
     )  # fmt: skip
@@ -226,47 +184,34 @@ class OpenAIResponseRequestSchema(ma.Schema):
     # What would be answered wrongly if it were ignored.
     prompt = refused("Not supported: send `instructions` and `input`.", [])
     max_tool_calls = refused("Not supported: the config limits the steps.", [])
-    top_logprobs = passed_on("Not supported.", 0, type="integer", minimum=0, maximum=0)
+    top_logprobs = any_value("Not supported.", 0, type="integer", minimum=0, maximum=0)
     context_management = refused("Not supported: `history_tokens` is the limit.", [[]])
     moderation = refused("Not supported.", [])
 
 
-class ResponseQuerySchema(ma.Schema):
+class ResponseQuerySchema(RequestSchema):
     """How a response is retrieved."""
-
-    class Meta:
-        unknown = ma.EXCLUDE
 
     stream = ma.fields.Boolean(
         load_default=False,
         metadata={"description": "Stream its events.", "default": False, "example": False},
     )
-    starting_after = ma.fields.Integer(
+    starting_after = asked(
+        ma.fields.Integer,
+        "The `sequence_number` of the last event that you have.",
+        4,
         load_default=None,
         validate=ma.validate.Range(min=0, max=2**53, error="starting_after is out of range"),
         error_messages={"invalid": "starting_after must be an integer"},
-        metadata={
-            "description": "The `sequence_number` of the last event that you have.",
-            "example": 4,
-        },
     )
 
 
-class ItemPageSchema(ma.Schema):
+class ItemPageSchema(RequestSchema):
     """A page of items."""
 
-    class Meta:
-        unknown = ma.EXCLUDE
-
-    limit = Limit(
-        100,
-        load_default=20,
-        metadata={"description": "Most items; brought into 1 to 100.", "example": 20},
-    )
-    order = ma.fields.String(
-        load_default="desc",
-        validate=ma.validate.OneOf(("asc", "desc"), error="order must be asc or desc"),
-        metadata={"description": "`desc`: the newest first.", "example": "asc"},
+    limit = asked(Limit, "Most items; brought into 1 to 100.", 20, maximum=100, load_default=20)
+    order = choice(
+        "order", ("asc", "desc"), "`desc`: the newest first.", default="desc", example="asc"
     )
     after = optional_text("The `last_id` of the page before; absent: the first page.", "")
 
@@ -274,108 +219,59 @@ class ItemPageSchema(ma.Schema):
 class OpenAIItemSchema(ma.Schema):
     """An item: a message, a call or its output, a question for an approval, or thinking."""
 
-    id = ma.fields.String(
-        metadata={
-            "description": "Its id.", "example": "msg_7254cd9a814f498ea2022c1777b1bd2d8000",
-        }
-    )  # fmt: skip
-    type = ma.fields.String(
-        metadata={
-            "description": (
-                "`message`, `reasoning`, `function_call`, `function_call_output`, `mcp_call`, "
-                "`mcp_approval_request` or `mcp_approval_response`."
-            ),
-            "example": "message",
-        }
+    id = text("Its id.", "msg_7254cd9a814f498ea2022c1777b1bd2d8000")
+    type = text(
+        "`message`, `reasoning`, `function_call`, `function_call_output`, `mcp_call`, "
+        "`mcp_approval_request` or `mcp_approval_response`.",
+        "message",
     )
+
+
+def _items(description: str) -> ma.fields.List[Any]:
+    return list_of(OpenAIItemSchema(unknown=ma.INCLUDE), description)
 
 
 class OpenAIItemListSchema(ma.Schema):
     """A page of items."""
 
-    object = ma.fields.String(metadata={"description": "Always `list`.", "example": "list"})
-    data = ma.fields.List(
-        ma.fields.Nested(OpenAIItemSchema(unknown=ma.INCLUDE)),
-        metadata={"description": "The items."},
-    )
-    first_id = ma.fields.String(
-        allow_none=True, metadata={"description": "The id of the first one.", "example": None}
-    )
-    last_id = ma.fields.String(
-        allow_none=True,
-        metadata={"description": "The id of the last one: the next `after`.", "example": None},
-    )
-    has_more = ma.fields.Boolean(
-        metadata={"description": "Whether there are more.", "example": False}
-    )
+    object = text("Always `list`.", "list")
+    data = _items("The items.")
+    first_id = text("The id of the first one.", None, none=True)
+    last_id = text("The id of the last one: the next `after`.", None, none=True)
+    has_more = flag("Whether there are more.", False)
 
 
 class OpenAIResponseSchema(ma.Schema):
     """A response. Beside these fields it repeats those of its request."""
 
-    id = ma.fields.String(
-        metadata={
-            "description": "`resp_` and the run's id.",
-            "example": "resp_7254cd9a814f498ea2022c1777b1bd2d",
-        }
+    id = text("`resp_` and the run's id.", _RESPONSE)
+    object = text("Always `response`.", "response")
+    created_at = number("When, in seconds since 1970.", 1795452257)
+    status = text(
+        "`queued`, `in_progress`, `completed`, `incomplete`, `failed` or `cancelled`.", "completed"
     )
-    object = ma.fields.String(metadata={"description": "Always `response`.", "example": "response"})
-    created_at = ma.fields.Integer(
-        metadata={"description": "When, in seconds since 1970.", "example": 1795452257}
+    model = text("The config.", "default")
+    output = _items("The answer.")
+    error = mapping("Why it failed: `code` and `message`.", None, none=True)
+    incomplete_details = mapping("`reason`: why it is incomplete.", None, none=True)
+    usage = mapping(
+        "Tokens of all model calls of the turn.",
+        {"input_tokens": 20, "output_tokens": 7, "total_tokens": 27},
+        none=True,
     )
-    status = ma.fields.String(
-        metadata={
-            "description": (
-                "`queued`, `in_progress`, `completed`, `incomplete`, `failed` or `cancelled`."
-            ),
-            "example": "completed",
-        }
-    )
-    model = ma.fields.String(metadata={"description": "The config.", "example": "default"})
-    output = ma.fields.List(
-        ma.fields.Nested(OpenAIItemSchema(unknown=ma.INCLUDE)),
-        metadata={"description": "The answer."},
-    )
-    error = ma.fields.Dict(
-        allow_none=True,
-        metadata={"description": "Why it failed: `code` and `message`.", "example": None},
-    )
-    incomplete_details = ma.fields.Dict(
-        allow_none=True,
-        metadata={"description": "`reason`: why it is incomplete.", "example": None},
-    )
-    usage = ma.fields.Dict(
-        allow_none=True,
-        metadata={
-            "description": "Tokens of all model calls of the turn.",
-            "example": {"input_tokens": 20, "output_tokens": 7, "total_tokens": 27},
-        },
-    )
-    session_id = ma.fields.String(
-        metadata={
-            "description": "The session that the turn is kept in, if it is.",
-            "example": "my_session_001",
-        }
-    )
+    session_id = text("The session that the turn is kept in, if it is.", "my_session_001")
 
 
 class OpenAIDeletedResponseSchema(ma.Schema):
     """A response that was deleted."""
 
-    id = ma.fields.String(
-        metadata={
-            "description": "Its id.", "example": "resp_7254cd9a814f498ea2022c1777b1bd2d",
-        }
-    )  # fmt: skip
-    object = ma.fields.String(metadata={"description": "Always `response`.", "example": "response"})
-    deleted = ma.fields.Boolean(metadata={"description": "Always `true`.", "example": True})
+    id = text("Its id.", _RESPONSE)
+    object = text("Always `response`.", "response")
+    deleted = flag("Always `true`.", True)
 
 
-class OpenAIConversationRequestSchema(ma.Schema):
+class OpenAIConversationRequestSchema(RequestSchema):
     """What a conversation gets."""
-
-    class Meta:
-        unknown = ma.EXCLUDE
 
     metadata = _metadata()
 
@@ -384,70 +280,37 @@ class OpenAINewConversationSchema(OpenAIConversationRequestSchema):
     """What a conversation is made with."""
 
     carries_message = True
-
     user = _username()
-    items = _free(
+    items = any_value(
         "Up to 20 items that it begins with.", [{"role": "user", "content": "Hello"}],
         type="array", items=_ITEM, maxItems=20,
     )  # fmt: skip
 
 
-class OpenAIAddedItemsSchema(ma.Schema):
+class OpenAIAddedItemsSchema(RequestSchema):
     """Items that are added to a conversation."""
 
     carries_message = True
 
-    class Meta:
-        unknown = ma.EXCLUDE
-
-    items = ma.fields.Raw(
-        required=True,
-        error_messages={"required": "Missing key: items", "null": "Missing key: items"},
-        metadata={
-            "description": "Up to 20 items.",
-            "type": "array",
-            "items": _ITEM,
-            "maxItems": 20,
-            "example": [{"role": "user", "content": "Hello"}],
-        },
-    )
+    items = required_value(
+        "items", "Up to 20 items.", [{"role": "user", "content": "Hello"}],
+        type="array", items=_ITEM, maxItems=20,
+    )  # fmt: skip
 
 
 class OpenAIConversationSchema(ma.Schema):
     """A conversation."""
 
-    id = ma.fields.String(
-        metadata={
-            "description": "`conv_` and the session's id.",
-            "example": "conv_7254cd9a814f498ea2022c1777b1bd2d",
-        }
-    )
-    object = ma.fields.String(
-        metadata={"description": "Always `conversation`.", "example": "conversation"}
-    )
-    created_at = ma.fields.Integer(
-        metadata={"description": "When, in seconds since 1970.", "example": 1795452257}
-    )
-    metadata = ma.fields.Dict(
-        metadata={"description": "The client's own pairs.", "example": {"topic": "demo"}}
-    )
-    session_id = ma.fields.String(
-        metadata={"description": "Its session.", "example": "7254cd9a814f498ea2022c1777b1bd2d"}
-    )
+    id = text("`conv_` and the session's id.", _CONVERSATION)
+    object = text("Always `conversation`.", "conversation")
+    created_at = number("When, in seconds since 1970.", 1795452257)
+    metadata = mapping("The client's own pairs.", {"topic": "demo"})
+    session_id = text("Its session.", "7254cd9a814f498ea2022c1777b1bd2d")
 
 
 class OpenAIDeletedConversationSchema(ma.Schema):
     """A conversation that was deleted."""
 
-    id = ma.fields.String(
-        metadata={
-            "description": "Its id.", "example": "conv_7254cd9a814f498ea2022c1777b1bd2d",
-        }
-    )  # fmt: skip
-    object = ma.fields.String(
-        metadata={
-            "description": "Always `conversation.deleted`.",
-            "example": "conversation.deleted",
-        }
-    )
-    deleted = ma.fields.Boolean(metadata={"description": "Always `true`.", "example": True})
+    id = text("Its id.", _CONVERSATION)
+    object = text("Always `conversation.deleted`.", "conversation.deleted")
+    deleted = flag("Always `true`.", True)

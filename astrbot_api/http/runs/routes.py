@@ -9,7 +9,7 @@ from flask import Response, request
 
 from ...db import approvals, messages, sessions
 from ...db.approvals import ApprovalRow
-from ...runtime.clock import to_iso
+from ...runtime.clock import to_iso, to_iso_or_none
 from ..auth import get_caller, get_holder
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
@@ -22,7 +22,7 @@ from ..own_runs import (
     find_run_to_decide,
     find_sent_username,
 )
-from ..schemas import envelope_of
+from ..schemas import envelope_of, event_stream, in_path
 from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
 from .schemas import (
@@ -37,22 +37,15 @@ blp = ApiBlueprint("runs", __name__, tag="Runs", scope="chat", description="Turn
 #: Longest id that is looked up.
 _MAX_ID_CHARS = 255
 
-_RUN_ID = {
-    "name": "run_id", "in": "path", "required": True, "schema": {"type": "string"},
-    "description": "The `run_id` of the event `run_started`.",
-    "example": "7254cd9a-814f-498e-a202-2c1777b1bd2d",
-}  # fmt: skip
-
-_APPROVAL_ID = {
-    "name": "approval_id", "in": "path", "required": True, "schema": {"type": "string"},
-    "description": "The `id` of the event `approval_required`.",
-    "example": "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
-}  # fmt: skip
-
-_SESSION_ID = {
-    "name": "session_id", "in": "path", "required": True, "schema": {"type": "string"},
-    "description": "The session.", "example": "my_session_001",
-}  # fmt: skip
+_RUN_ID = in_path(
+    "run_id", "The `run_id` of the event `run_started`.", "7254cd9a-814f-498e-a202-2c1777b1bd2d"
+)
+_APPROVAL_ID = in_path(
+    "approval_id",
+    "The `id` of the event `approval_required`.",
+    "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
+)
+_SESSION_ID = in_path("session_id", "The session.", "my_session_001")
 
 
 @blp.route("/chat/runs/<run_id>", methods=["GET"], parameters=[_RUN_ID])
@@ -78,8 +71,8 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
             "approvals": [_describe_approval(one) for one in asked],
             "result": messages.show_error(reply.content) if reply else None,
             "created_at": to_iso(run.created_at),
-            "started_at": to_iso(run.started_at) if run.started_at else None,
-            "finished_at": to_iso(run.finished_at) if run.finished_at else None,
+            "started_at": to_iso_or_none(run.started_at),
+            "finished_at": to_iso_or_none(run.finished_at),
         }
     )
 
@@ -89,10 +82,7 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
 @blp.doc(
     operationId="resumeChatRun",
     responses={
-        200: {
-            "description": "The run's events from there on, the last of which is `end`.",
-            "content": {"text/event-stream": {"schema": CHAT_EVENT}},
-        },
+        **event_stream("The run's events from there on, the last of which is `end`.", CHAT_EVENT),
         204: {"description": "The run has ended, and you have its last event."},
     },
 )

@@ -5,7 +5,16 @@ from __future__ import annotations
 import marshmallow as ma
 
 from ..chat.schemas import MESSAGE, ChatRequestSchema
-from ..fields import AnyObject, Cursor, Flag, Limit, MaybeUsername
+from ..fields import (
+    AnyObject,
+    Cursor,
+    Limit,
+    MaybeUsername,
+    asked,
+    choice,
+    missing,
+    optional_flag,
+)
 from ..schemas import RequestSchema, list_of, mapping, number, text, time
 
 #: Most messages of one page.
@@ -40,18 +49,12 @@ class MessageQuerySchema(RequestSchema):
 
     username = MaybeUsername()
     cursor = Cursor()
-    limit = Limit(
-        MAX_MESSAGES,
-        load_default=50,
-        metadata={
-            "description": "Most messages of the page, brought into 1 to 200.",
-            "example": 50,
-        },
-    )
-    order = ma.fields.String(
-        load_default="desc",
-        validate=ma.validate.OneOf(["asc", "desc"], error="order must be asc or desc"),
-        metadata={"description": "`desc`: newest first. `asc`: oldest first.", "example": "desc"},
+    limit = asked(
+        Limit, "Most messages of the page, brought into 1 to 200.", 50,
+        maximum=MAX_MESSAGES, load_default=50,
+    )  # fmt: skip
+    order = choice(
+        "order", ("asc", "desc"), "`desc`: newest first. `asc`: oldest first.", default="desc"
     )
 
 
@@ -72,10 +75,7 @@ class MessagePatchSchema(RequestSchema):
     username = MaybeUsername()
     content = AnyObject(
         required=True,
-        error_messages={
-            "required": "Missing key: content",
-            "null": "Missing key: content",
-        },
+        error_messages=missing("content"),
         metadata={
             "description": (
                 "`message` in it is a string or a list of segments, as in chat. The rest is "
@@ -98,10 +98,6 @@ class RegenerateSchema(ChatRequestSchema):
         fields = ("username", "selected_provider", "selected_model", "enable_streaming", "flags")
 
     username = MaybeUsername()  # type: ignore[assignment]
-    enable_streaming = Flag(
-        metadata={
-            "description": "As in chat: `false` gives the text in one `plain` event.",
-            "default": True,
-            "example": True,
-        }
+    enable_streaming = optional_flag(
+        "As in chat: `false` gives the text in one `plain` event.", default=True, example=True
     )

@@ -17,7 +17,7 @@ from ..blueprint import ApiBlueprint
 from ..chat.schemas import read_streaming
 from ..envelope import ok
 from ..openapi.shapes import CHAT_EVENT
-from ..schemas import envelope_of, in_path
+from ..schemas import envelope_of, event_stream, in_path
 from ..sse import find_abort, stream_response
 from ..state import get_state
 from .message_schemas import (
@@ -41,12 +41,7 @@ _CHANGE_CODES = (
     "message_not_editable", "session_busy", "body_too_large", "unsupported_media_type",
 )  # fmt: skip
 
-_STREAM = {
-    200: {
-        "description": "A stream of events, the last of which is `end`.",
-        "content": {"text/event-stream": {"schema": CHAT_EVENT}},
-    }
-}
+_STREAM = event_stream("A stream of events, the last of which is `end`.", CHAT_EVENT)
 
 
 @blp.route("/chat/sessions/<session_id>/messages", methods=["GET"], parameters=IN_PATH)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..fields import BoundedList, Limit, MaybeUsername, PageNumber, Text, Username, optional_text
+from ..fields import (
+    BoundedList,
+    Limit,
+    MaybeUsername,
+    PageNumber,
+    Text,
+    Username,
+    asked,
+    choice,
+    missing,
+    optional_text,
+)
 from ..schemas import RequestSchema, flag, list_of, number, text, texts, time
 from .message_schemas import MessageSchema
 
@@ -16,28 +27,14 @@ class SessionQuerySchema(RequestSchema):
     """The query of a list of sessions."""
 
     username = Username()
-    page = PageNumber(
-        load_default=1,
-        metadata={"description": "From 1; what is below counts as 1.", "example": 1},
-    )
-    page_size = PageNumber(
-        load_default=20,
-        metadata={"description": "Sessions a page, brought into 1 to 100.", "example": 20},
-    )
-    platform_id = Text(
-        load_default="",
-        metadata={"description": "Only this platform's.", "example": "webchat"},
-    )
-    order_by = ma.fields.String(
-        load_default="created_at",
-        validate=ma.validate.OneOf(
-            ["created_at", "updated_at"],
-            error="order_by must be created_at or updated_at",
-        ),
-        metadata={
-            "description": "`created_at`: newest first. `updated_at`: last used first.",
-            "example": "created_at",
-        },
+    page = asked(PageNumber, "From 1; what is below counts as 1.", 1, load_default=1)
+    page_size = asked(PageNumber, "Sessions a page, brought into 1 to 100.", 20, load_default=20)
+    platform_id = asked(Text, "Only this platform's.", "webchat", load_default="")
+    order_by = choice(
+        "order_by",
+        ("created_at", "updated_at"),
+        "`created_at`: newest first. `updated_at`: last used first.",
+        default="created_at",
     )
 
 
@@ -71,27 +68,20 @@ class OwnerQuerySchema(RequestSchema):
 class SessionDetailQuerySchema(OwnerQuerySchema):
     """The query of one session."""
 
-    history_limit = Limit(
-        200,
-        load_default=50,
-        metadata={
-            "description": "Most messages of `history`, brought into 1 to 200.",
-            "example": 50,
-        },
-    )
-    page = PageNumber(
+    history_limit = asked(
+        Limit, "Most messages of `history`, brought into 1 to 200.", 50,
+        maximum=200, load_default=50,
+    )  # fmt: skip
+    page = asked(
+        PageNumber, "Which page of the history; 1 is its end.", 1,
+        load_default=None, allow_none=True,
+    )  # fmt: skip
+    page_size = asked(
+        PageNumber,
+        "Most messages of a page, brought into 1 to 1000; it is 1000 where `page` alone is sent.",
+        50,
         load_default=None,
         allow_none=True,
-        metadata={"description": "Which page of the history; 1 is its end.", "example": 1},
-    )
-    page_size = PageNumber(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": "Most messages of a page, brought into 1 to 1000; it is 1000 where "
-            "`page` alone is sent.",
-            "example": 50,
-        },
     )
 
 
@@ -184,11 +174,8 @@ class BatchDeleteSchema(OwnerQuerySchema):
         ma.fields.String(error_messages={"invalid": "session_ids must be a list of strings"}),
         required=True,
         max_items=MAX_BATCH,
-        error_messages={
-            "required": "Missing key: session_ids",
-            "null": "Missing key: session_ids",
-            "invalid": "session_ids must be a list of strings",
-        },
+        error_messages=missing("session_ids")
+        | {"invalid": "session_ids must be a list of strings"},
         metadata={
             "description": f"Their ids, at most {MAX_BATCH}.",
             "example": ["my_session_001"],

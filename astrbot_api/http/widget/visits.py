@@ -10,7 +10,7 @@ from flask import Response, request
 from ...config.widget import WidgetConfig
 from ...errors import ApiError
 from ..envelope import ok_secret
-from ..fields import NOT_BLANK, Text
+from ..fields import optional_text, required_text
 from ..schemas import RequestSchema, envelope_of, flag, text, texts, time
 from ..state import get_state
 from .routes import blp
@@ -24,20 +24,10 @@ _TOKEN = "WyJzdXBwb3J0IiwidmlzaXRvci0wYTFiIl0.Jw0"
 class VisitRequestSchema(RequestSchema):
     """The body of a visit."""
 
-    config_id = Text(
-        required=True,
-        error_messages={"required": "Missing key: config_id", "null": "Missing key: config_id"},
-        metadata={
-            "description": "The config that answers; it has a table `[widget]`.",
-            "example": "support",
-            "pattern": NOT_BLANK,
-        },
+    config_id = required_text(
+        "config_id", "The config that answers; it has a table `[widget]`.", "support"
     )
-    visitor = Text(
-        load_default="",
-        allow_none=True,
-        metadata={"description": "What an earlier visit returned as `visitor`.", "example": ""},
-    )
+    visitor = optional_text("What an earlier visit returned as `visitor`.", "")
 
 
 class VisitSchema(ma.Schema):
