@@ -32,16 +32,9 @@ if TYPE_CHECKING:
     from .scripted_model import ScriptedModel
 
 __all__ = [
-    "FakeAstrBot",
-    "FakeOneBot",
-    "FakeOpenAI",
-    "FakeSlack",
-    "FakeTelegram",
-    "FakeWebhookReceiver",
-    "ScriptedApp",
-    "ScriptedModel",
-    "make_app",
-]
+    "FakeAstrBot", "FakeOneBot", "FakeOpenAI", "FakeSlack", "FakeTelegram",
+    "FakeWebhookReceiver", "ScriptedApp", "ScriptedModel", "make_app",
+]  # fmt: skip
 
 _HOMES = {
     "FakeAstrBot": "fake_astrbot",

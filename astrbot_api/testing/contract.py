@@ -37,139 +37,99 @@ class Refused(NamedTuple):
     method: str
     path: str
     body: Any
-    status: int
     message: str
+    status: int = 400
     key: str | None = "right"
 
 
 _CHAT, _IM = "/api/v1/chat", "/api/v1/im/message"
+_ASKED = {"message": "x", "username": "a"}
+_WEB = "webchat:FriendMessage:b"
+
+
+def _chat(name: str, body: Any, message: str, **more: Any) -> Refused:
+    return Refused(name, "POST", _CHAT, body, message, **more)
+
+
+def _im(name: str, body: Any, message: str, **more: Any) -> Refused:
+    return Refused(name, "POST", _IM, body, message, **more)
+
+
+def _get(name: str, path: str, message: str, **more: Any) -> Refused:
+    return Refused(name, "GET", path, None, message, **more)
+
 
 REFUSED = (
-    Refused(
-        "no key", "POST", _CHAT, {"message": "x", "username": "a"}, 401, "Missing API key", None
+    _chat("no key", _ASKED, "Missing API key", status=401, key=None),
+    _chat("wrong key", _ASKED, "Invalid API key", status=401, key="abk_wrong"),
+    Refused("no key for configs", "GET", "/api/v1/configs", None, "Missing API key", 401, None),
+    Refused("no key for files", "GET", "/api/v1/file", None, "Missing API key", 401, None),
+    _chat("no message", {"username": "a"}, "Missing key: message"),
+    _chat("no username", {"message": "x"}, "Missing key: username"),
+    _chat("blank username", {"message": "x", "username": " "}, "username is empty"),
+    _chat(
+        "message is a number", {"message": 7, "username": "a"}, "message must be a string or list"
     ),
-    Refused(
-        "wrong key",
-        "POST",
-        _CHAT,
-        {"message": "x", "username": "a"},
-        401,
-        "Invalid API key",
-        "abk_wrong",
-    ),
-    Refused("no key for configs", "GET", "/api/v1/configs", None, 401, "Missing API key", None),
-    Refused("no key for files", "GET", "/api/v1/file", None, 401, "Missing API key", None),
-    Refused("no message", "POST", _CHAT, {"username": "a"}, 400, "Missing key: message"),
-    Refused("no username", "POST", _CHAT, {"message": "x"}, 400, "Missing key: username"),
-    Refused(
-        "blank username", "POST", _CHAT, {"message": "x", "username": " "}, 400, "username is empty"
-    ),
-    Refused(
-        "message is a number",
-        "POST",
-        _CHAT,
-        {"message": 7, "username": "a"},
-        400,
-        "message must be a string or list",
-    ),
-    Refused(
+    _chat(
         "reply alone",
-        "POST",
-        _CHAT,
         {"message": [{"type": "reply", "message_id": 1}], "username": "a"},
-        400,
         "Message content is empty (reply only is not allowed)",
     ),
-    Refused(
+    _chat(
         "unknown config",
-        "POST",
-        _CHAT,
-        {"message": "x", "username": "a", "config_id": "nowhere"},
-        404,
+        {**_ASKED, "config_id": "nowhere"},
         "config_id not found: nowhere",
+        status=404,
     ),
-    Refused(
+    _chat(
         "unknown config name",
-        "POST",
-        _CHAT,
-        {"message": "x", "username": "a", "config_name": "nowhere"},
-        404,
+        {**_ASKED, "config_name": "nowhere"},
         "config_name not found: nowhere",
+        status=404,
     ),
-    Refused(
-        "sessions of nobody", "GET", "/api/v1/chat/sessions", None, 400, "Missing key: username"
-    ),
-    Refused(
+    _get("sessions of nobody", "/api/v1/chat/sessions", "Missing key: username"),
+    _get(
         "a page that is no number",
-        "GET",
         "/api/v1/chat/sessions?username=a&page=x",
-        None,
-        400,
         "page and page_size must be integers",
     ),
-    Refused("no attachment named", "GET", "/api/v1/file", None, 400, "Missing key: attachment_id"),
-    Refused(
+    _get("no attachment named", "/api/v1/file", "Missing key: attachment_id"),
+    _get(
         "unknown attachment",
-        "GET",
         "/api/v1/file?attachment_id=nowhere",
-        None,
-        404,
         "Attachment not found",
+        status=404,
     ),
-    Refused("upload without a file", "POST", "/api/v1/file", None, 400, "Missing key: file"),
-    Refused(
-        "im without message", "POST", _IM, {"umo": "a:FriendMessage:b"}, 400, "Missing key: message"
-    ),
-    Refused("im without umo", "POST", _IM, {"message": "x"}, 400, "Missing key: umo"),
-    Refused(
-        "im with half a umo", "POST", _IM, {"umo": "a:b", "message": "x"}, 400, "Invalid umo: "
-    ),
-    Refused(
+    Refused("upload without a file", "POST", "/api/v1/file", None, "Missing key: file"),
+    _im("im without message", {"umo": "a:FriendMessage:b"}, "Missing key: message"),
+    _im("im without umo", {"message": "x"}, "Missing key: umo"),
+    _im("im with half a umo", {"umo": "a:b", "message": "x"}, "Invalid umo: "),
+    _im(
         "im to an unknown bot",
-        "POST",
-        _IM,
         {"umo": "nowhere:FriendMessage:b", "message": "x"},
-        404,
         "Bot not found or not running for platform: nowhere",
+        status=404,
     ),
-    Refused(
+    _im(
         "im with an unknown segment",
-        "POST",
-        _IM,
-        {"umo": "webchat:FriendMessage:b", "message": [{"type": "dance"}]},
-        400,
+        {"umo": _WEB, "message": [{"type": "dance"}]},
         "unsupported message part type: dance",
     ),
-    Refused(
+    _im(
         "im with a picture without id",
-        "POST",
-        _IM,
-        {"umo": "webchat:FriendMessage:b", "message": [{"type": "image"}]},
-        400,
+        {"umo": _WEB, "message": [{"type": "image"}]},
         "image part missing attachment_id",
     ),
-    Refused(
+    _im(
         "im with a segment that is no object",
-        "POST",
-        _IM,
-        {"umo": "webchat:FriendMessage:b", "message": ["x"]},
-        400,
+        {"umo": _WEB, "message": ["x"]},
         "message part must be an object",
     ),
-    Refused("JSON that ends too early", "POST", _CHAT, b"{", 400, ""),
-    Refused("JSON that is a list", "POST", _CHAT, b"[1]", 400, ""),
-    Refused("JSON nested 10,000 deep", "POST", _CHAT, b"[" * 10_000, 400, ""),
-    Refused(
-        "bytes that are not UTF-8", "POST", _CHAT, b'{"message":"\xff","username":"a"}', 400, ""
-    ),
-    Refused(
-        "a session id that is an object",
-        "POST",
-        _CHAT,
-        {"message": "x", "username": "a", "session_id": {}},
-        400,
-        "",
-    ),
+    _chat("JSON that ends too early", b"{", ""),
+    _chat("JSON that is a list", b"[1]", ""),
+    _chat("JSON nested 10,000 deep", b"[" * 10_000, ""),
+    _chat("bytes that are not UTF-8", b'{"message":"\xff","username":"a"}', ""),
+    _chat("a session id that is an object", {**_ASKED, "session_id": {}}, ""),
 )
 
 
