@@ -16,7 +16,7 @@ from werkzeug.routing import Rule
 from .config.settings import load_settings
 from .db import keys
 from .db.store import open_store
-from .errors import ApiError
+from .errors import ApiError, refuse
 from .extension import AstrBotAPI
 from .http.envelope import fail
 from .http.fallback import answer_unknown
@@ -129,7 +129,7 @@ def _to_api_error(error: HTTPException) -> ApiError:
             headers={"Allow": ", ".join(sorted(allowed))},
         )
     if error.code is not None and error.code < 500:
-        return ApiError("invalid_request", error.description or error.name)
+        return refuse(error.description or error.name)
     return ApiError("internal_error", "The server failed; its log has the details.")
 
 

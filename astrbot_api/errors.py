@@ -59,6 +59,11 @@ class ApiError(AstrBotError):
             self.headers["Retry-After"] = str(retry_after_s)
 
 
+def refuse(message: str) -> ApiError:
+    """Return the error of a request that is wrong in itself: ``invalid_request``."""
+    return ApiError("invalid_request", message)
+
+
 class SettingsError(AstrBotError):
     """A setting or a configuration file is wrong; one line says which."""
 

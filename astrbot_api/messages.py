@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ApiError
+from .errors import ApiError, refuse
 
 #: Types of segment that carry an ``attachment_id``.
 MEDIA_TYPES = ("image", "record", "file", "video")
@@ -91,7 +91,7 @@ def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list
     elif isinstance(value, dict):
         segments = []
     else:
-        raise ApiError("invalid_request", "message must be a string or list")
+        raise refuse("message must be a string or list")
     segments = [one for one in segments if not isinstance(one, Plain) or one.text]
     require_content(segments)
     _check_chars(segments, max_chars)
@@ -129,11 +129,11 @@ def parse_im_message(
         _check_count(value, max_segments)
         segments = [_parse_im_segment(part) for part in value]
     else:
-        raise ApiError("invalid_request", "message must be a string or list")
+        raise refuse("message must be a string or list")
     segments = [one for one in segments if not isinstance(one, Plain) or one.text]
     require_content(segments)
     if any(isinstance(one, Reply) for one in segments):
-        raise ApiError("invalid_request", "reply segments are not supported by im/message")
+        raise refuse("reply segments are not supported by im/message")
     _check_chars(segments, max_chars, copies)
     return segments
 
@@ -178,8 +178,7 @@ def require_content(segments: Iterable[Segment]) -> None:
 
 def _check_count(parts: list[Any], max_segments: int) -> None:
     if len(parts) > max_segments:
-        raise ApiError(
-            "invalid_request",
+        raise refuse(
             f"message has {len(parts)} segments; at most {max_segments} are allowed",
         )
 
@@ -188,8 +187,7 @@ def _check_chars(segments: Iterable[Segment], max_chars: int, copies: int = 1) -
     chars = sum(_count_chars(one) for one in segments)
     if chars * copies > max_chars:
         each = f" for each of {copies} targets" if copies > 1 else ""
-        raise ApiError(
-            "invalid_request",
+        raise refuse(
             f"message has {chars} characters{each}; at most {max_chars} are allowed",
         )
 
@@ -206,25 +204,25 @@ def _count_chars(segment: Segment) -> int:
 def _parse_im_segment(part: Any) -> Segment:
     """Read one segment of a proactive message; the texts are the recorded server's."""
     if not isinstance(part, dict):
-        raise ApiError("invalid_request", "message part must be an object")
+        raise refuse("message part must be an object")
     kind = part.get("type", "")
     if kind == "plain":
         return Plain(_text_or_number(part.get("text", ""), "text"))
     if kind == "reply":
         number = part.get("message_id")
         if isinstance(number, bool) or not isinstance(number, (int, str)) or number == "":
-            raise ApiError("invalid_request", "reply part missing message_id")
+            raise refuse("reply part missing message_id")
         return Reply(number)
     if kind in MEDIA_TYPES:
         return _parse_media(kind, part)
     shown = kind if isinstance(kind, str) else type(kind).__name__
-    raise ApiError("invalid_request", f"unsupported message part type: {shown[:100]}")
+    raise refuse(f"unsupported message part type: {shown[:100]}")
 
 
 def _parse_media(kind: str, part: dict[str, Any]) -> Media:
     attachment_id = _read_attachment_id(part)
     if attachment_id is None:
-        raise ApiError("invalid_request", f"{kind} part missing attachment_id")
+        raise refuse(f"{kind} part missing attachment_id")
     check_text("attachment_id", attachment_id)
     return Media(attachment_id)
 
@@ -237,7 +235,7 @@ def _read_attachment_id(part: dict[str, Any]) -> str | None:
 def _parse_segment(part: Any, where: str) -> Segment | None:
     """Read one segment; None for one that chat leaves out."""
     if not isinstance(part, dict):
-        raise ApiError("invalid_request", f"{where}: message part must be an object")
+        raise refuse(f"{where}: message part must be an object")
     kind = part.get("type")
     if kind == "plain":
         text = _text_or_number(part.get("text", ""), f"{where}.text")
@@ -249,7 +247,7 @@ def _parse_segment(part: Any, where: str) -> Segment | None:
         if message_id is None or message_id == "":
             return None
         if isinstance(message_id, bool) or not isinstance(message_id, (int, str)):
-            raise ApiError("invalid_request", f"{where}.message_id must be a string or an integer")
+            raise refuse(f"{where}.message_id must be a string or an integer")
         if isinstance(message_id, str):
             check_text(f"{where}.message_id", message_id)
         selected = part.get("selected_text")
@@ -264,7 +262,7 @@ def _text_or_number(value: Any, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ApiError("invalid_request", f"{where} must be a string")
+        raise refuse(f"{where} must be a string")
     check_text(where, value)
     return value
 
@@ -276,13 +274,11 @@ def check_text(where: str, text: str) -> None:
     :raises ApiError: ``invalid_request`` for a NUL or half of a surrogate pair.
     """
     if "\x00" in text:
-        raise ApiError("invalid_request", f"{where} must not contain the character NUL (U+0000)")
+        raise refuse(f"{where} must not contain the character NUL (U+0000)")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ApiError(
-            "invalid_request", f"{where} must be valid Unicode: it has half of a surrogate pair"
-        ) from error
+        raise refuse(f"{where} must be valid Unicode: it has half of a surrogate pair") from error
 
 
 def plain_text(segments: list[dict[str, Any]]) -> str:

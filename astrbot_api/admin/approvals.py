@@ -9,7 +9,7 @@ from flask import Response, request
 from ..chat.resuming.deciding import Verdict
 from ..db import approvals, runs
 from ..db.approvals import LISTED_ARGS_CHARS, PendingCall
-from ..errors import ApiError
+from ..errors import ApiError, refuse
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok
 from ..http.own_runs import MAX_COMMENT_CHARS, check_owner_decides
@@ -64,11 +64,9 @@ def decide_approval() -> Response:
     if not isinstance(approval_id, str):
         raise ApiError("missing_field", "Missing key: id")
     if body.get("decision") not in ("approve", "reject"):
-        raise ApiError("invalid_request", "decision must be approve or reject")
+        raise refuse("decision must be approve or reject")
     if not isinstance(comment, str) or len(comment) > MAX_COMMENT_CHARS:
-        raise ApiError(
-            "invalid_request", f"comment must be a text of {MAX_COMMENT_CHARS} characters at most"
-        )
+        raise refuse(f"comment must be a text of {MAX_COMMENT_CHARS} characters at most")
     run_id, _ = _find(approval_id)
     state = get_state()
     with state.db.read() as db:
@@ -101,7 +99,7 @@ def _read_cursor(text: str) -> tuple[int, str] | None:
         return None
     expires_at, _, approval_id = text[:_MAX_ID_CHARS].partition(".")
     if not (expires_at.isascii() and expires_at.isdigit() and int(expires_at) <= _MAX_TIME_US):
-        raise ApiError("invalid_request", "after must be next of the page before")
+        raise refuse("after must be next of the page before")
     return int(expires_at), approval_id
 
 

@@ -10,7 +10,7 @@ from flask import Response, request
 
 from ..db import keys
 from ..db.audit import AuditEntry, key_entry, write_audited
-from ..errors import ApiError
+from ..errors import ApiError, refuse
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok, ok_secret
 from ..http.state import get_state
@@ -79,8 +79,7 @@ def update_key() -> Response:
     if "rules" in body:
         changes["rules"] = read_rules(body["rules"]).dump()
     if not changes:
-        raise ApiError(
-            "invalid_request",
+        raise refuse(
             "nothing to change: send name, scopes, expires_in_days or rules",
         )
 
@@ -97,9 +96,9 @@ def rotate_key() -> Response:
     key_id = _read_key_id(body)
     grace_s = body.get("grace_s", 0)
     if isinstance(grace_s, bool) or not isinstance(grace_s, int):
-        raise ApiError("invalid_request", "grace_s must be an integer")
+        raise refuse("grace_s must be an integer")
     if not 0 <= grace_s <= _MAX_GRACE_S:
-        raise ApiError("invalid_request", f"grace_s must be between 0 and {_MAX_GRACE_S}")
+        raise refuse(f"grace_s must be between 0 and {_MAX_GRACE_S}")
     rotated = _write(
         "key_rotated",
         lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
@@ -166,7 +165,7 @@ def _read_name(body: dict[str, Any]) -> str:
     """Return the name as the recorded server takes it: as text, whatever it is."""
     name = str(body["name"]).strip().encode("utf-8", "replace").decode()
     if len(name) > _MAX_NAME_CHARS:
-        raise ApiError("invalid_request", f"name must have at most {_MAX_NAME_CHARS} characters")
+        raise refuse(f"name must have at most {_MAX_NAME_CHARS} characters")
     return name or _DEFAULT_NAME
 
 
@@ -190,16 +189,16 @@ def _read_scopes(value: Any) -> list[str]:
     if value is None:
         return list(keys.PUBLIC_SCOPES)
     if not isinstance(value, list):
-        raise ApiError("invalid_request", "Invalid scopes")
+        raise refuse("Invalid scopes")
     asked = list(dict.fromkeys(str(one) for one in value))
     unknown = [one for one in asked if one not in keys.ALL_SCOPES]
     if unknown:
         shown = ", ".join(unknown)[:200].encode("utf-8", "replace").decode()
-        raise ApiError("invalid_request", f"Invalid scopes: {shown}")
+        raise refuse(f"Invalid scopes: {shown}")
     if not asked:
-        raise ApiError("invalid_request", "At least one valid scope is required")
+        raise refuse("At least one valid scope is required")
     if "chat:admin" in asked and "chat" not in asked:
-        raise ApiError("invalid_request", "chat:admin requires the chat scope")
+        raise refuse("chat:admin requires the chat scope")
     return asked
 
 
@@ -213,11 +212,11 @@ def _read_days(value: Any) -> int | None:
     try:
         days = int(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ApiError("invalid_request", "expires_in_days must be an integer") from error
+        raise refuse("expires_in_days must be an integer") from error
     if days <= 0:
-        raise ApiError("invalid_request", "expires_in_days must be greater than 0")
+        raise refuse("expires_in_days must be greater than 0")
     if days > _MAX_DAYS:
-        raise ApiError("invalid_request", f"expires_in_days must be at most {_MAX_DAYS}")
+        raise refuse(f"expires_in_days must be at most {_MAX_DAYS}")
     return days
 
 
@@ -226,7 +225,7 @@ def _read_key_id(body: dict[str, Any]) -> str:
     if not key_id:
         raise ApiError("missing_field", "Missing key: key_id")
     if not isinstance(key_id, str):
-        raise ApiError("invalid_request", "key_id must be a string")
+        raise refuse("key_id must be a string")
     return key_id.encode("utf-8", "replace").decode()
 
 

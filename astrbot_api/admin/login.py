@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Response, request
 
-from ..errors import ApiError
+from ..errors import ApiError, refuse
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok, ok_secret
 from ..http.state import get_state
@@ -34,7 +34,7 @@ def log_in() -> Response:
     body = read_json_object(request, max_bytes=_MAX_LOGIN_BYTES)
     name, password = body.get("username"), body.get("password")
     if not isinstance(name, str) or not isinstance(password, str):
-        raise ApiError("invalid_request", _BAD_BODY)
+        raise refuse(_BAD_BODY)
     state = get_state()
     browser = request.cookies.get(BROWSER_COOKIE, "")
     token = state.owner.log_in(name.strip(), password, get_address(), browser)

@@ -14,7 +14,7 @@ from ..db import messages
 from ..db.search import list_all_sessions
 from ..db.sessions import SessionRow, find_session
 from ..db.store import Store
-from ..errors import ApiError
+from ..errors import ApiError, refuse
 from ..http.envelope import ok
 from ..http.files.download import send_attachment
 from ..http.files.origin import redirect_opened
@@ -55,7 +55,7 @@ def export_session() -> Response:
     """Send a whole session as a file, as ``format=json`` or ``format=md``."""
     kind = request.args.get("format", "json")
     if kind not in ("json", "md"):
-        raise ApiError("invalid_request", "format must be json or md")
+        raise refuse("format must be json or md")
     store = get_state().db
     with store.read() as db:
         session = _get_session(db)

@@ -14,7 +14,7 @@ from ..db import uploads as rows
 from ..db.attachments import AttachmentRow, new_blob, note_stray
 from ..db.store import Store
 from ..db.uploads import ChunkRow, UploadRow
-from ..errors import ApiError, StorageError
+from ..errors import ApiError, StorageError, refuse
 from ..idempotency import AnswerToStore
 from ..runtime.clock import now_us
 from ..worker.lease import WorkerLease
@@ -119,11 +119,10 @@ class Uploads:
         row = self.get(upload_id, sender)
         total = self.count_chunks(row)
         if not 0 <= number < total:
-            raise ApiError("invalid_request", f"chunk_index must be from 0 to {total - 1}")
+            raise refuse(f"chunk_index must be from 0 to {total - 1}")
         right = min(CHUNK_BYTES, row.size_bytes - number * CHUNK_BYTES)
         if incoming.size_bytes != right:
-            raise ApiError(
-                "invalid_request",
+            raise refuse(
                 f"chunk {number} has {incoming.size_bytes} bytes; it must have {right}",
             )
         blob = new_blob(incoming.sha256)

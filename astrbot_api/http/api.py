@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import flask_smorest
 from flask import Blueprint, Flask
 
 from ..config.settings import Settings
+from ..runtime.version import find_version
 from .agui.routes import blp as agui
 from .aisdk.routes import blp as aisdk
 from .blueprint import ApiBlueprint
@@ -118,7 +118,7 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
         config_prefix="ASTRBOT",
         spec_kwargs={
             "title": "AstrBot HTTP API",
-            "version": _version(),
+            "version": find_version(),
             "openapi_version": "3.1.0",
             "info": {
                 "description": _DESCRIPTION,
@@ -207,10 +207,3 @@ def _finish_document(document: dict[str, Any], settings: Settings) -> dict[str, 
     chat_post = document["paths"][settings.url_prefix + API_PATH + "/chat"]["post"]
     chat_post["requestBody"]["description"] = f"At most {settings.max_json_bytes} bytes of JSON."
     return document
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("astrbot-api")
-    except importlib.metadata.PackageNotFoundError:  # run from a bare checkout
-        return "0.0.0"

@@ -22,7 +22,7 @@ from flask import Request
 from flask_smorest.utils import deepupdate
 from webargs.flaskparser import FlaskParser
 
-from ..errors import STATUS_OF_CODE, ApiError
+from ..errors import STATUS_OF_CODE, ApiError, refuse
 from ..runtime.bounded_json import JsonDepthError, JsonLimitError, load_json
 from .auth import check_scope, get_caller
 from .request_body import read_body
@@ -77,7 +77,7 @@ def read_json_object(
     if value is None or value is False:
         return {}
     if not isinstance(value, dict):
-        raise ApiError("invalid_request", "the request body must be a JSON object")
+        raise refuse("the request body must be a JSON object")
     return value
 
 
@@ -100,7 +100,7 @@ def read_json(req: Request, max_bytes: int, *, keep: bool = False) -> Any:
     except JsonDepthError as error:
         raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
     except JsonLimitError as error:
-        raise ApiError("invalid_request", f"the request body is refused: {error}") from error
+        raise refuse(f"the request body is refused: {error}") from error
     except orjson.JSONDecodeError as error:
         raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
 

@@ -18,8 +18,7 @@ from ..chat.turns.turn import TurnRequest
 from ..chat.watching.watch import Watch
 from ..db import approvals, messages, runs, sessions
 from ..db.runs import RunRow
-from ..errors import ApiError
-from ..keys.rules import NO_RULES, KeyRules
+from ..errors import ApiError, refuse
 from ..messages import EMPTY_MESSAGE, Plain, Segment, check_text, plain_text
 from .auth import check_username, get_caller, get_holder
 from .idempotency import read_client_key
@@ -131,9 +130,9 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
     :raises ApiError: for whatever is refused; nothing is stored then.
     """
     state, caller = get_state(), get_caller()
-    rules = get_rules()
+    rules = caller.rules
     username = choose_username(asked.protocol, asked.username)
-    if rules.session_id is not None and asked.session_id:
+    if asked.session_id:
         rules.check_session(asked.session_id)
     session_id = asked.session_id or rules.session_id or ""
     config = find_config_id(asked.config)
@@ -181,9 +180,7 @@ def resume_conversation(session_id: str, username: str) -> Watch | None:
     username = find_username(username)
     if username:
         check_username(username)
-    rules = get_rules()
-    if rules.session_id is not None:
-        rules.check_session(session_id)
+    caller.rules.check_session(session_id)
     with state.db.read() as db:
         session = sessions.find_session(db, session_id)
         if session is None:
@@ -213,7 +210,7 @@ def choose_username(protocol: str, sent: str) -> str:
 
 def find_username(sent: str) -> str:
     """Return the username that was sent, or the one that the key has; empty: none."""
-    rules = get_rules()
+    rules = get_caller().rules
     return sent or rules.username or rules.default_username or ""
 
 
@@ -244,17 +241,6 @@ def make_file_part(url: str, media_type: Any, name: Any) -> dict[str, Any]:
         return {"type": "image_url", "image_url": {"url": url}}
     named = name if isinstance(name, str) and name else "file"
     return {"type": "file", "file": {"file_data": url, "filename": named}}
-
-
-def refuse(message: str) -> ApiError:
-    """Return the error of a request that is wrong in itself."""
-    return ApiError("invalid_request", message)
-
-
-def get_rules() -> KeyRules:
-    """Return the guard rails of the caller's key."""
-    guard = get_caller().guard
-    return guard.rules if guard else NO_RULES
 
 
 def find_config_id(config: str) -> str:

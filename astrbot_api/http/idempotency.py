@@ -10,7 +10,7 @@ import orjson
 from flask import Response, request
 
 from ..db.idempotency import ClientKey
-from ..errors import ApiError
+from ..errors import refuse
 from ..idempotency import StoredAnswer
 from .auth import get_caller
 from .envelope import ok
@@ -47,8 +47,7 @@ def read_client_key(kind: str, content: Any = None) -> ClientKey | None:
     if not word:
         return None
     if len(word) > _MAX_CHARS or not (word.isascii() and word.isprintable()):
-        raise ApiError(
-            "invalid_request",
+        raise refuse(
             f"{HEADER} must have at most {_MAX_CHARS} printable ASCII characters",
         )
     caller = get_caller()

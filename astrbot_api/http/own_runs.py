@@ -13,7 +13,7 @@ from ..chat.resuming.deciding import Verdict
 from ..chat.turns.waiting import Decided
 from ..db import runs
 from ..db.runs import RunRow
-from ..errors import ApiError
+from ..errors import ApiError, refuse
 from .auth import check_username, get_bound_username, get_caller
 from .fields import asked, optional_object, optional_text
 from .schemas import RequestSchema
@@ -74,10 +74,9 @@ def find_own_run(run_id: str, username: str | None) -> RunRow:
         raise ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
     if username and run.creator != username:
         raise ApiError("session_of_another_user", "session_id belongs to another username")
-    guard = get_caller().guard
-    if guard is not None:
-        guard.rules.check_username(run.creator)
-        guard.rules.check_session(run.session_id)
+    rules = get_caller().rules
+    rules.check_username(run.creator)
+    rules.check_session(run.session_id)
     return run
 
 
@@ -125,7 +124,7 @@ def decide_as_caller(run: RunRow, approval_id: str, body: Mapping[str, Any]) -> 
     """
     arguments = body["arguments"]
     if (body["decision"] == "edit") != (arguments is not None):
-        raise ApiError("invalid_request", "arguments belongs to the decision edit, and to no other")
+        raise refuse("arguments belongs to the decision edit, and to no other")
     verdict = Verdict(
         body["decision"] != "reject",
         arguments="" if arguments is None else orjson.dumps(arguments).decode(),

@@ -19,7 +19,7 @@ from typing import Any
 from flask import Request, Response
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from ..errors import ApiError
+from ..errors import ApiError, refuse
 from ..runtime.threads import is_gevent_patched, let_others_run
 
 #: Silence after which a request is given up whose body does not come, in seconds.
@@ -83,7 +83,7 @@ def _pace(chunks: Iterator[bytes]) -> Iterator[bytes]:
 def broken_off(request: Request) -> ApiError:
     """Return the error for a body whose end does not come; the connection is closed after it."""
     request.environ[_BROKE_OFF_KEY] = True
-    return ApiError("invalid_request", "the request body broke off")
+    return refuse("the request body broke off")
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def reading(request: Request, max_bytes: int) -> Iterator[None]:
         if type(error).__module__ != "gunicorn.http.errors":
             raise
         request.environ[_BROKE_OFF_KEY] = True
-        raise ApiError("invalid_request", "the chunks of the request body are malformed") from error
+        raise refuse("the chunks of the request body are malformed") from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from flask import Request, Response
 
 from ..chat.watching.seats import Seat
 from ..chat.watching.watch import Numbered
-from ..errors import ApiError, StorageError
+from ..errors import StorageError, refuse
 from .state import get_state
 
 _HEARTBEAT = b": heartbeat\n\n"
@@ -128,7 +128,7 @@ def read_last_event_id(request: Request, what: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdecimal()) or len(text) > 18:
-        raise ApiError("invalid_request", f"Last-Event-ID must be the number of {what}")
+        raise refuse(f"Last-Event-ID must be the number of {what}")
     return int(text)
 
 

@@ -17,7 +17,7 @@ from ..db import deliveries, inbound
 from ..db.store import Store
 from ..deliveries.http import PlatformError
 from ..deliveries.outbox import Outbox
-from ..errors import ApiError, AstrBotError
+from ..errors import ApiError, AstrBotError, refuse
 from ..files.attachments import Attachments
 from ..files.storage.protocol import BlobReader
 from ..messages import Media, Plain, Reply, Segment
@@ -212,7 +212,7 @@ def _read(adapter: Adapter, bot_id: str, request: InboundRequest) -> Reception:
     except (PlatformError, ValueError, LookupError, TypeError, AttributeError) as error:
         log.warning("the hook of the bot %s cannot read a request: %r", bot_id, error)
         message = "The request is not what this messenger sends"
-        raise ApiError("invalid_request", message) from error
+        raise refuse(message) from error
 
 
 def _says_something(message: InMessage) -> bool:

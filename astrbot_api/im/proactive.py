@@ -15,7 +15,7 @@ from ..db.deliveries import DeliveryRow
 from ..db.sessions import NOBODY, WEBCHAT
 from ..db.store import Store
 from ..deliveries.outbox import Outbox
-from ..errors import ApiError
+from ..errors import ApiError, refuse
 from ..idempotency import Claim
 from ..keys.caller import Reach
 from ..keys.rules import KeyGuard
@@ -169,13 +169,12 @@ class ProactiveMessages:
     def _prepare_push(self, umo: Umo, segments: Sequence[Segment], sending: Sending) -> _Job:
         username, session_id = split_webchat(umo.session_id)
         if len(session_id) > self._settings.max_session_id_chars:
-            raise ApiError(
-                "invalid_request",
+            raise refuse(
                 f"Invalid umo: its session has {len(session_id)} characters; "
                 f"at most {self._settings.max_session_id_chars} are allowed",
             )
         if len(username) > self._settings.max_username_chars:
-            raise ApiError("invalid_request", "Invalid umo: its username is too long")
+            raise refuse("Invalid umo: its username is too long")
         owner = username or self._find_owner(session_id)
         sending.reach.check_target(WEBCHAT, str(umo))
         sending.reach.check_web_session(session_id, owner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..db.sessions import WEBCHAT
-from ..errors import ApiError
+from ..errors import ApiError, refuse
 from ..messages import check_text
 from .adapter import MESSAGE_TYPES, MessageType
 
@@ -68,4 +68,4 @@ def split_webchat(session_id: str) -> tuple[str, str]:
 
 
 def _invalid(what: str) -> ApiError:
-    return ApiError("invalid_request", f"Invalid umo: {what}")
+    return refuse(f"Invalid umo: {what}")

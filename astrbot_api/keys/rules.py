@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from ..errors import ApiError
+from ..errors import ApiError, refuse
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -200,7 +200,7 @@ def read_rules(value: Any) -> KeyRules:
     if value is None:
         return NO_RULES
     if not isinstance(value, dict):
-        raise ApiError("invalid_request", "rules must be an object")
+        raise refuse("rules must be an object")
     found: dict[str, Any] = {}
     for name, given in value.items():
         if given is None:
@@ -213,23 +213,21 @@ def read_rules(value: Any) -> KeyRules:
             found[name] = _read_text(name, given)
         elif name in _FLAGS:
             if not isinstance(given, bool):
-                raise ApiError("invalid_request", f"rules.{name} must be true or false")
+                raise refuse(f"rules.{name} must be true or false")
             if given:
                 found[name] = True
         else:
-            raise ApiError("invalid_request", f"rules.{str(name)[:50]}: there is no such rule")
+            raise refuse(f"rules.{str(name)[:50]}: there is no such rule")
     for address in found.get("addresses", ()):
         try:
             ipaddress.ip_network(address, strict=False)
         except ValueError as error:
-            raise ApiError(
-                "invalid_request",
+            raise refuse(
                 f"rules.addresses: {address!r} is no network; write 10.0.0.0/8 or 2001:db8::/32",
             ) from error
     rules = KeyRules(**found)
     if rules.default_username is not None and not rules.allows_username(rules.default_username):
-        raise ApiError(
-            "invalid_request",
+        raise refuse(
             "rules.default_username is none that the key may speak as; compare username and "
             "username_prefix",
         )
@@ -292,29 +290,27 @@ def _read_number(name: str, value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 20.0 is a whole number in JSON
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ApiError("invalid_request", f"rules.{name} must be a whole number")
+        raise refuse(f"rules.{name} must be a whole number")
     if not 1 <= value <= MAX_NUMBER:
-        raise ApiError("invalid_request", f"rules.{name} must be between 1 and {MAX_NUMBER}")
+        raise refuse(f"rules.{name} must be between 1 and {MAX_NUMBER}")
     return value
 
 
 def _read_list(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise ApiError("invalid_request", f"rules.{name} must be a list with at least one entry")
+        raise refuse(f"rules.{name} must be a list with at least one entry")
     if len(value) > _MAX_ENTRIES:
-        raise ApiError("invalid_request", f"rules.{name} may have {_MAX_ENTRIES} entries at most")
+        raise refuse(f"rules.{name} may have {_MAX_ENTRIES} entries at most")
     return tuple(dict.fromkeys(_read_text(name, one) for one in value))
 
 
 def _read_text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > _MAX_CHARS:
-        raise ApiError(
-            "invalid_request", f"rules.{name}: expected a text of 1 to {_MAX_CHARS} characters"
-        )
+        raise refuse(f"rules.{name}: expected a text of 1 to {_MAX_CHARS} characters")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ApiError("invalid_request", f"rules.{name}: not valid Unicode") from error
+        raise refuse(f"rules.{name}: not valid Unicode") from error
     return value.strip()
 
 

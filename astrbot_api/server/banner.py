@@ -8,9 +8,9 @@ import shlex
 import shutil
 import sys
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ..runtime.version import find_version
 from .choose_model import ModelChoice
 
 _BODY = """'{"message":"Hello","username":"alice"}'"""
@@ -59,7 +59,7 @@ class Banner:
         """Return all of it as text."""
         lines = [
             "",
-            f"astrbot-api {_version()} answers at {self.url}/api/v1",
+            f"astrbot-api {find_version('(not installed)')} answers at {self.url}/api/v1",
             f"Documentation: {self.url}/api/v1/docs",
             *([f"Your pages: {self.url}/"] if self.pages else []),
             f"Data: {self.data_dir}",
@@ -117,13 +117,6 @@ def _program() -> str:
     if called.name != "astrbot-api":
         return "astrbot-api"
     return shlex.quote(os.path.relpath(called))
-
-
-def _version() -> str:
-    try:
-        return version("astrbot-api")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "(not installed)"
 
 
 def say(text: str) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...errors import refuse
 from ...messages import check_text
-from ..conversation import MAX_ANSWERS, Answer, check_list, make_file_part, refuse
+from ..conversation import MAX_ANSWERS, Answer, check_list, make_file_part
 from ..own_runs import MAX_COMMENT_CHARS
 
 #: Roles of a message; those of the second line are not for the model.

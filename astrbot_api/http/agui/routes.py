@@ -7,10 +7,11 @@ from typing import Any
 from flask import Response
 
 from ...chat.watching.watch import Watch
+from ...errors import refuse
 from ...events import MAX_LINE_BYTES, encode_line
 from ..blueprint import ApiBlueprint
 from ..chat.modes import RUN_HEADER
-from ..conversation import Conversation, go_on_with_answers, open_conversation, refuse
+from ..conversation import Conversation, go_on_with_answers, open_conversation
 from ..idempotency import CODES, PARAMETER
 from ..schemas import event_stream
 from ..sse import stream_response

@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
+from ...errors import refuse
 from ...messages import check_text
-from ..conversation import Answer, check_list, make_file_part, refuse
+from ..conversation import Answer, check_list, make_file_part
 from ..own_runs import MAX_COMMENT_CHARS
 
 #: Roles of a ``UIMessage``.

@@ -56,6 +56,13 @@ def list_configs() -> Response:
     return ok({"configs": describe_configs()})
 
 
+def list_own_configs() -> list[AgentConfig]:
+    """Return the configs of this server that the caller's key may use."""
+    allowed = get_caller().rules.configs
+    found = get_state().agents.configs.list_configs()
+    return [one for one in found if allowed is None or one.id in allowed]
+
+
 def describe_configs() -> list[dict[str, Any]]:
     """Return every config that the caller's key may use, as clients are shown it."""
     allowed = get_caller().rules.configs

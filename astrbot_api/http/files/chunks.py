@@ -11,7 +11,7 @@ from typing import Any
 import marshmallow as ma
 from flask import Response, request
 
-from ...errors import ApiError
+from ...errors import refuse
 from ...files.incoming import Incoming
 from ...files.uploads import CHUNK_BYTES, Sender
 from ..auth import get_caller
@@ -131,7 +131,7 @@ def begin_upload(body: dict[str, Any]) -> Response:
     uploads = get_state().uploads
     sha256 = body["sha256"] or ""
     if sha256 and not _SHA256.fullmatch(sha256):
-        raise ApiError("invalid_request", _WRONG_SHA256)
+        raise refuse(_WRONG_SHA256)
     row = uploads.begin(body["filename"] or "file", body["total_size"], sha256, _get_sender())
     return ok(
         {
@@ -155,7 +155,7 @@ def upload_chunk() -> Response:
     with receive_chunk(request, uploads.begin_chunk, CHUNK_BYTES) as (fields, incoming):
         index = fields["chunk_index"].strip()
         if not (index.isascii() and index.isdecimal() and len(index) < 10):
-            raise ApiError("invalid_request", "chunk_index must be a whole number")
+            raise refuse("chunk_index must be a whole number")
         upload_id, sender = fields["upload_id"].strip(), _get_sender()
         received = uploads.put_chunk(upload_id, int(index), incoming, sender)
         total = uploads.count_chunks(uploads.get(upload_id, sender))

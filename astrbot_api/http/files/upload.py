@@ -10,7 +10,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_input_stream
 
-from ...errors import ApiError
+from ...errors import ApiError, refuse
 from ...files.attachments import Attachments, Readable
 from ...files.incoming import PIECE_BYTES, Incoming
 from ...files.names import find_file_name
@@ -66,8 +66,7 @@ def receive_upload(
             elif event:
                 ignored_bytes += len(event)
                 if ignored_bytes > _ENVELOPE_BYTES:
-                    raise ApiError(
-                        "invalid_request",
+                    raise refuse(
                         f"the fields besides {_FIELD} have more than {_ENVELOPE_BYTES} bytes",
                     )
         if incoming is None:
@@ -102,7 +101,7 @@ def receive_chunk(
             elif event and name in ("upload_id", "chunk_index"):
                 fields[name] = fields.get(name, b"") + event
                 if len(fields[name]) > _MAX_FIELD_BYTES:
-                    raise ApiError("invalid_request", f"{name} is too long")
+                    raise refuse(f"{name} is too long")
         for one in ("upload_id", "chunk_index"):
             if not fields.get(one):
                 raise ApiError("missing_field", f"Missing key: {one}")
@@ -129,11 +128,11 @@ def _iter_events(
             for event in parser.parse(chunk):
                 parts += isinstance(event, MultipartSegment)
                 if parts > _MAX_PARTS:
-                    raise ApiError("invalid_request", f"the form has more than {_MAX_PARTS} parts")
+                    raise refuse(f"the form has more than {_MAX_PARTS} parts")
                 yield event
         except MultipartError as error:
             message = f"the multipart body is malformed: {error}"
-            raise ApiError("invalid_request", message) from error
+            raise refuse(message) from error
         if not chunk:
             return
         # A fast client has always sent more already: reading never waits.
@@ -155,7 +154,7 @@ def _open_parser(request: Request) -> PushMultipartParser:
             header_charset="latin-1",
         )
     except (MultipartError, UnicodeError) as error:
-        raise ApiError("invalid_request", f"the multipart boundary is wrong: {error}") from error
+        raise refuse(f"the multipart boundary is wrong: {error}") from error
 
 
 def _open_body(request: Request) -> Readable:

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response
 
 from ...db.deliveries import EVENT_PREFIX, DeliveryRow, find_delivery
-from ...errors import ApiError
+from ...errors import ApiError, refuse
 from ...im.proactive import Sending
 from ..auth import get_caller, get_reach
 from ..blueprint import ApiBlueprint
@@ -135,21 +135,21 @@ def _read_umos(body: dict[str, Any]) -> list[str]:
     """
     one, several = body.get("umo"), body.get("umos")
     if one is not None and several is not None:
-        raise ApiError("invalid_request", "umo and umos are both there; send one of them")
+        raise refuse("umo and umos are both there; send one of them")
     if several is None:
         return [_to_text(one)]
     limit = get_state().settings.im_max_targets
     if not isinstance(several, list) or not several:
-        raise ApiError("invalid_request", "umos must be a list of UMOs")
+        raise refuse("umos must be a list of UMOs")
     if len(several) > limit:
-        raise ApiError("invalid_request", f"umos has {len(several)} UMOs; at most {limit}")
+        raise refuse(f"umos has {len(several)} UMOs; at most {limit}")
     texts = [_to_text(umo) for umo in several]
     if len(set(texts)) < len(texts):
-        raise ApiError("invalid_request", "umos has the same UMO twice")
+        raise refuse("umos has the same UMO twice")
     return texts
 
 
 def _to_text(umo: Any) -> str:
     if isinstance(umo, bool) or not isinstance(umo, (str, int, float)):
-        raise ApiError("invalid_request", "Invalid umo: it must be a string")
+        raise refuse("Invalid umo: it must be a string")
     return str(umo)

@@ -9,7 +9,7 @@ from flask import Response
 
 from ...db import keys, keyuse
 from ...db.stored import find_growth, find_stored
-from ...errors import ApiError
+from ...errors import ApiError, refuse
 from ...keys.limits import check_session_keys
 from ...keys.rules import KeyRules, narrow_rules, read_rules
 from ...runtime.clock import now_us
@@ -54,10 +54,10 @@ def create_session_key(body: dict[str, Any]) -> Response:
         raise ApiError("key_restricted", "a session key cannot make session keys")
     username = body["username"].strip()
     if not username:
-        raise ApiError("invalid_request", "username is empty")
+        raise refuse("username is empty")
     check_username(username)
     if not _MIN_S <= body["expires_in_s"] <= _MAX_S:
-        raise ApiError("invalid_request", f"expires_in_s must be between {_MIN_S} and {_MAX_S}")
+        raise refuse(f"expires_in_s must be between {_MIN_S} and {_MAX_S}")
     rules = _read_session_rules(body, username)
     scopes = body["scopes"] or list(SESSION_SCOPES)
     expires_at = now_us() + body["expires_in_s"] * 1_000_000

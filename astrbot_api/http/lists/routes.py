@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from flask import Response
 
 from ...chat.turns.outcome import text_of
-from ...config.agents import AgentConfig
 from ...db.conversations import list_conversations as read_conversations
 from ...db.messages import list_messages_before
 from ...errors import ApiError
@@ -18,9 +16,10 @@ from ...im.umo import Umo, parse_umo, split_webchat
 from ...plugins.finding import BUILT_IN
 from ...runtime.clock import to_iso
 from ...runtime.threads import let_others_run
+from ...runtime.version import find_version
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
-from ..configs.routes import describe_configs
+from ..configs.routes import describe_configs, list_own_configs
 from ..envelope import ok
 from ..schemas import in_path
 from ..state import get_http_state, get_state
@@ -96,17 +95,13 @@ def get_versions() -> Response:
 
     It needs no key.
     """
-    try:
-        own = importlib.metadata.version("astrbot-api")
-    except importlib.metadata.PackageNotFoundError:  # run from a bare checkout
-        own = "0.0.0"
     return ok(
         {
             "astrbot_version": FOLLOWED_VERSION,
             "astrbot_code_version": FOLLOWED_VERSION,
             "webui_version": f"v{FOLLOWED_VERSION}",
             "server": "astrbot-api",
-            "server_version": own,
+            "server_version": find_version(),
         }
     )
 
@@ -165,7 +160,7 @@ def list_personas() -> Response:
                 "custom_error_message": None, "folder_id": None, "sort_order": 0,
                 "created_at": since, "updated_at": since,
             }
-            for config in _list_own_configs()
+            for config in list_own_configs()
         ]
     )  # fmt: skip
 
@@ -264,16 +259,10 @@ def describe_profiles() -> list[dict[str, Any]]:
     return [{key: one[key] for key in ("id", "name", "path")} for one in describe_configs()]
 
 
-def _list_own_configs() -> list[AgentConfig]:
-    allowed = get_caller().rules.configs
-    found = get_state().agents.configs.list_configs()
-    return [one for one in found if allowed is None or one.id in allowed]
-
-
 def _describe_providers() -> list[dict[str, Any]]:
     """Return each provider once; of two with one id the default config's is shown."""
     found: dict[str, dict[str, Any]] = {}
-    models = [one for one in _list_own_configs() if one.upstream is None]
+    models = [one for one in list_own_configs() if one.upstream is None]
     for config in reversed(models):
         for provider_id, provider in config.providers.items():
             shown = found.setdefault(

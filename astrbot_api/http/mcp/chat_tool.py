@@ -13,11 +13,12 @@ from ...chat.turns.reply import ReplyFold
 from ...chat.turns.turn import TurnRequest
 from ...chat.watching.watch import Numbered, Watch
 from ...db.idempotency import ClientKey
-from ...errors import ApiError, StorageError
+from ...errors import ApiError, StorageError, refuse
 from ...events import MAX_LINE_BYTES, Event, decode_event, encode_line
 from ...messages import parse_chat_message
 from ..auth import get_caller
-from ..conversation import find_config_id, get_rules
+from ..configs.routes import list_own_configs
+from ..conversation import find_config_id
 from ..sse import LEAVING, Rendering, find_abort, frame
 from ..state import get_state
 from .messages import Call
@@ -45,11 +46,7 @@ _OUTPUT = {
 
 def describe_chat() -> dict[str, Any]:
     """Return the tool as a client is shown it: with the configs that the key may use."""
-    allowed = get_rules().configs
-    ids = [
-        one.id for one in get_state().agents.configs.list_configs()
-        if allowed is None or one.id in allowed
-    ]  # fmt: skip
+    ids = [one.id for one in list_own_configs()]
     config: dict[str, Any] = {"type": "string", "description": "Which agent answers."}
     if len(ids) <= _MAX_LISTED:
         config["enum"] = ids
@@ -83,11 +80,11 @@ def open_chat(call: Call, username: str, client_key: ClientKey | None) -> Watch:
     :param client_key: What its client calls the request, if it may send it again.
     :raises ApiError: for whatever is refused; nothing is stored then.
     """
-    state, caller, rules = get_state(), get_caller(), get_rules()
+    state, caller, rules = get_state(), get_caller(), get_caller().rules
     arguments = call.params.get("arguments") or {}
     session_id = _read_text(arguments, "session_id") or rules.session_id or ""
     if len(session_id) > state.settings.max_session_id_chars:
-        raise ApiError("invalid_request", "session_id is too long")
+        raise refuse("session_id is too long")
     rules.check_session(session_id)
     return state.chat.service.open(
         TurnRequest(
@@ -113,7 +110,7 @@ def _read_text(arguments: Any, name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ApiError("invalid_request", f"{name} must be a string")
+        raise refuse(f"{name} must be a string")
     return value.strip()
 
 

@@ -12,7 +12,7 @@ from ...db import messages, sessions
 from ...db.sessions import SessionRow
 from ...messages import plain_text
 from ...runtime.clock import to_iso
-from ..conversation import get_rules
+from ..auth import get_caller
 from ..state import get_state
 from .messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, Call, RpcError
 
@@ -47,7 +47,7 @@ def list_resources(call: Call, username: str) -> dict[str, Any]:
     :raises RpcError: for a cursor that no page gave.
     """
     page = _read_page(call.params.get("cursor"))
-    bound = get_rules().session_id
+    bound = get_caller().rules.session_id
     with get_state().db.read() as db:
         found, total = sessions.list_sessions(
             db, username, order_by="updated_at", page=page, page_size=_PAGE
@@ -86,7 +86,7 @@ def read_resource(call: Call, username: str) -> dict[str, Any]:
 
 
 def _may_read(session: SessionRow) -> bool:
-    bound = get_rules().session_id
+    bound = get_caller().rules.session_id
     return bound is None or bound == session.session_id
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from flask import Response, request
 
 from ...db.idempotency import ClientKey
 from ...errors import ApiError
+from ...runtime.version import find_version
 from ..blueprint import ApiBlueprint, read_json
 from ..chat.modes import RUN_HEADER, iter_batches
 from ..conversation import choose_username
@@ -220,11 +220,7 @@ def _initialize(call: Call) -> Answer:
 
 
 def _describe_server() -> dict[str, str]:
-    try:
-        version = importlib.metadata.version("astrbot-api")
-    except importlib.metadata.PackageNotFoundError:  # run from a bare checkout
-        version = "0.0.0"
-    return {"name": "astrbot-api", "title": "AstrBot", "version": version}
+    return {"name": "astrbot-api", "title": "AstrBot", "version": find_version()}
 
 
 def _check_tool(call: Call) -> None:

@@ -15,7 +15,7 @@ import orjson
 
 from ...agent.arguments import count_members, find_fault, find_schema_fault, make_validator
 from ...agent.provider import ToolSpec
-from ...errors import ApiError
+from ...errors import refuse
 from ...runtime.bounded_json import load_json
 
 #: Most tools of one request. Source: the limit of OpenAI's chat completions.
@@ -303,8 +303,3 @@ def _check_answer(text: str, validator: Any, field: str) -> str:
         return f"The model did not answer with JSON, as {field} asks."
     fault = "" if validator is None else find_fault(validator, value)
     return f"The model's answer does not fit {field}: {fault[:200]}" if fault else ""
-
-
-def refuse(message: str) -> ApiError:
-    """Return the error for a field that is wrong."""
-    return ApiError("invalid_request", message)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...chat.context.supplied import SuppliedContext, SuppliedMessage
-from ...errors import ApiError
+from ...errors import refuse
 from ...messages import Media, Plain, Segment, check_text, require_content
 
 #: Most messages of one request.
@@ -35,12 +35,12 @@ def read_messages(
     :raises ApiError: ``invalid_request`` or ``message_empty``.
     """
     if not isinstance(messages, list) or not messages:
-        raise _refuse("messages must be a list with at least one message")
+        raise refuse("messages must be a list with at least one message")
     if len(messages) > MAX_MESSAGES:
-        raise _refuse(f"messages has {len(messages)} messages; at most {MAX_MESSAGES} are allowed")
+        raise refuse(f"messages has {len(messages)} messages; at most {MAX_MESSAGES} are allowed")
     for at, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise _refuse(f"messages[{at}].role must be one of {', '.join(ROLES)}")
+            raise refuse(f"messages[{at}].role must be one of {', '.join(ROLES)}")
         _check_calls(message, f"messages[{at}]")
     users = [at for at, message in enumerate(messages) if message["role"] == "user"]
     last = users[-1] if users else len(messages)
@@ -55,16 +55,16 @@ def read_messages(
         context = replace(context, instructions="")
     chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
     if chars > max_chars:
-        raise _refuse(f"{where} has {chars} characters; at most {max_chars} are allowed")
+        raise refuse(f"{where} has {chars} characters; at most {max_chars} are allowed")
     return segments, context
 
 
 def _check_calls(message: dict[str, Any], where: str) -> None:
     calls, call_id = message.get("tool_calls"), message.get("tool_call_id")
     if not isinstance(calls, list | None) or not all(isinstance(one, dict) for one in calls or ()):
-        raise _refuse(f"{where}.tool_calls must be a list of objects")
+        raise refuse(f"{where}.tool_calls must be a list of objects")
     if not isinstance(call_id, str | None):
-        raise _refuse(f"{where}.tool_call_id must be a string")
+        raise refuse(f"{where}.tool_call_id must be a string")
 
 
 def _read_context(messages: list[dict[str, Any]], last: int) -> SuppliedContext:
@@ -120,20 +120,20 @@ def _read_text(content: Any, where: str) -> str:
         check_text(where, content)
         return content
     if not isinstance(content, list):
-        raise _refuse(f"{where} must be a string or a list of parts")
+        raise refuse(f"{where} must be a string or a list of parts")
     texts = []
     for at, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text":
             text = part.get("text")
             if not isinstance(text, str):
-                raise _refuse(f"{where}[{at}].text must be a string")
+                raise refuse(f"{where}[{at}].text must be a string")
             check_text(where, text)
             texts.append(text)
         elif isinstance(kind, str):
             texts.append(f"[{kind.removesuffix('_url').removeprefix('input_')[:20]}]")
         else:
-            raise _refuse(f"{where}[{at}].type must be a string")
+            raise refuse(f"{where}[{at}].type must be a string")
     return "\n".join(texts)
 
 
@@ -142,7 +142,7 @@ def _read_segments(
 ) -> list[Segment]:
     if isinstance(content, list):
         if len(content) > max_segments:
-            raise _refuse(f"{where} has {len(content)} parts; at most {max_segments} are allowed")
+            raise refuse(f"{where} has {len(content)} parts; at most {max_segments} are allowed")
         segments = [
             _read_part(part, f"{where}[{at}]", store_file) for at, part in enumerate(content)
         ]
@@ -159,7 +159,7 @@ def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
         return Plain(_read_text([part], where))
     inner = part.get(kind) if kind in ("image_url", "input_audio", "file") else None
     if not isinstance(inner, dict):
-        raise _refuse(f"{where} must be text, image_url, input_audio or file")
+        raise refuse(f"{where} must be text, image_url, input_audio or file")
     if kind == "image_url":
         data = decode_base64(inner.get("url"), f"{where}.image_url.url", must_be_url=True)
         return Media(store_file(data, "image"))
@@ -187,8 +187,4 @@ def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes
                 return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
             except (binascii.Error, ValueError):
                 pass
-    raise _refuse(f"{where} must be base64 in a data: URL; other URLs are not opened")
-
-
-def _refuse(message: str) -> ApiError:
-    return ApiError("invalid_request", message)
+    raise refuse(f"{where} must be base64 in a data: URL; other URLs are not opened")

@@ -11,10 +11,10 @@ from flask import Response, request
 from ...chat.turns.turn import TurnRequest
 from ...chat.watching.watch import Watch
 from ...config.agents import AgentConfig
-from ...errors import ApiError
-from ...keys.rules import NO_RULES
+from ...errors import refuse
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
+from ..configs.routes import list_own_configs
 from ..schemas import event_stream, in_path
 from ..sse import find_abort, stream_response
 from ..state import get_state
@@ -60,13 +60,7 @@ def list_models() -> Response:
 
     A model here is an agent: a model with its prompt and its tools.
     """
-    guard = get_caller().guard
-    allowed = None if guard is None else guard.rules.configs
-    models = [
-        _describe_model(one)
-        for one in get_state().agents.configs.list_configs()
-        if allowed is None or one.id in allowed
-    ]
+    models = [_describe_model(one) for one in list_own_configs()]
     return answer_json({"object": "list", "data": models})
 
 
@@ -106,7 +100,7 @@ def create_completion(body: dict[str, Any]) -> Response:
     """
     parameters = read_parameters(body)
     state, caller = get_state(), get_caller()
-    rules = caller.guard.rules if caller.guard else NO_RULES
+    rules = caller.rules
     username = body["user"] or rules.username or f"openai:{caller.key_prefix}"
     check_username(username)
     config = find_config(body["model"])
@@ -120,8 +114,7 @@ def create_completion(body: dict[str, Any]) -> Response:
         max_segments=state.settings.max_segments,
     )
     if session_id and context.after:
-        raise ApiError(
-            "invalid_request",
+        raise refuse(
             "messages must end with the user's message in a session: it has its own history",
         )
     kept = bool(session_id or body["store"])
@@ -176,5 +169,5 @@ def _describe_model(config: AgentConfig) -> dict[str, Any]:
 def _read_session_id(metadata: dict[str, Any] | None) -> str:
     value = (metadata or {}).get("session_id", "")
     if not isinstance(value, str) or len(value) > get_state().settings.max_session_id_chars:
-        raise ApiError("invalid_request", "metadata.session_id must be a short string")
+        raise refuse("metadata.session_id must be a short string")
     return value.strip()

@@ -18,9 +18,8 @@ from ...chat.turns.reply import fold_events
 from ...db import approvals, responses, runs
 from ...db.responses import EntryRow, Pause
 from ...db.runs import RunRow
-from ...errors import ApiError
+from ...errors import ApiError, refuse
 from ...runtime.clock import now_us
-from ..openai.parameters import refuse
 from ..own_runs import decide_as_caller, find_run_to_decide
 from ..state import get_state
 from .items import parse_item_id

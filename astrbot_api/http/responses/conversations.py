@@ -13,12 +13,11 @@ from flask import Response
 from ...db import responses, sessions
 from ...db.attachments import find_attachments
 from ...db.responses import ConversationRow
-from ...errors import ApiError
+from ...errors import ApiError, refuse
 from ...keys.limits import check_attachments
 from ...runtime.threads import let_others_run
 from ..auth import get_caller
 from ..openai.answering import answer_json
-from ..openai.parameters import refuse
 from ..schemas import in_path
 from ..state import get_state
 from . import items

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...db.attachments import find_same
-from ...errors import ApiError
+from ...errors import ApiError, refuse
 from ...files.names import clean_name
 from ...keys.caller import Caller
 from ...messages import check_text
 from ...runtime.threads import run_native
 from ...state import AppState
-from ..openai.parameters import refuse
 from ..openai.reading import decode_base64
 
 #: Types of the parts that are files.

@@ -13,11 +13,11 @@ from ...chat.context.thread import ThreadEntry
 from ...chat.turns.turn import TurnRequest
 from ...db import responses, runs
 from ...db.responses import ConversationRow, EntryRow
-from ...errors import ApiError
+from ...errors import ApiError, refuse
 from ..auth import check_username, get_bound_username, get_caller
 from ..idempotency import read_client_key
 from ..openai.answering import find_config
-from ..openai.parameters import Parameters, refuse
+from ..openai.parameters import Parameters
 from ..state import get_state
 from . import items
 from .files import ItemFiles

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from ...agent.provider import ToolSpec
+from ...errors import refuse
 from ..openai.parameters import (
     A_LENGTH,
     A_WORD,
@@ -23,7 +24,6 @@ from ..openai.parameters import (
     read_function,
     read_passed,
     read_tools,
-    refuse,
     refuse_others,
 )
 from .items import SERVER_LABEL

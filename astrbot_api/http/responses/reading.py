@@ -10,8 +10,8 @@ import orjson
 
 from ...chat.context.supplied import SuppliedContext
 from ...chat.context.thread import SYSTEM_ROLES, read_items
+from ...errors import refuse
 from ...messages import Media, Plain, Segment, check_text, require_content
-from ..openai.parameters import refuse
 from ..own_runs import MAX_COMMENT_CHARS
 from .files import FILE_TYPES, ItemFiles
 

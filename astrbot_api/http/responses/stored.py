@@ -13,12 +13,12 @@ import orjson
 from ...chat.resuming.replay import list_closing_events, list_part_events, list_unsaid_events
 from ...db import responses, runs
 from ...db.responses import ConversationRow, EntryRow
-from ...errors import ApiError
+from ...errors import ApiError, refuse
 from ...events import Event
 from ...runtime.threads import let_others_run
 from ...state import AppState
 from ..auth import check_username, get_caller
-from ..openai.parameters import read_format, refuse
+from ..openai.parameters import read_format
 from ..state import get_state
 from . import items
 from .parameters import asks_for_approvals
