@@ -18,11 +18,10 @@ from ...chat.turns.waiting import name_approval
 from ...chat.watching.watch import Numbered
 from ...db.responses import Pause
 from ...errors import StorageError
-from ...events import CLOSING, Event, decode_event, encode_line
+from ...events import CLOSING, Event, decode_event
 from ...messages import MEDIA_TYPES
-from ..sse import LEAVING, Rendering, frame
-from . import items
-from .items import OutputItem
+from ..sse import LEAVING, Rendering
+from .output import Output
 
 #: A run that waits for a person's yes; its streams end without a last event.
 WAITING = "waiting"
@@ -70,10 +69,6 @@ class ResponseFold(Rendering):
     list_stored: Callable[[], Sequence[Event]] = list
     list_asked: Callable[[], Iterable[Event]] = list
     error: Event | None = None
-    _number: int = 0
-    _items: list[OutputItem] = field(default_factory=list)
-    _open: OutputItem | None = None
-    _calls: dict[str, OutputItem] = field(default_factory=dict)
     _stats: dict[str, Any] = field(default_factory=dict)
     _filename: str = ""
     #: The last event asked for a person's approval.
@@ -84,9 +79,10 @@ class ResponseFold(Rendering):
     _held: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Questions that a person is to answer, by the ids of their items.
     asked: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _frames: list[bytes] = field(default_factory=list)
+    output: Output = field(init=False)
 
     def __post_init__(self) -> None:
+        self.output = Output(self.entry_id, self.after)
         self._begun = self.begins is None
 
     def begin(self) -> bytes:
@@ -95,7 +91,7 @@ class ResponseFold(Rendering):
         if self.head["background"]:
             self._emit_response("response.queued", "queued")
         self._emit_response("response.in_progress", "in_progress")
-        return self._take_frames()
+        return self.output.take_frames()
 
     def render(self, events: Sequence[Numbered]) -> bytes:
         """Return the frames that show events; a pushed message is left out."""
@@ -109,7 +105,7 @@ class ResponseFold(Rendering):
                 if event["type"] not in CLOSING:
                     continue
             self.add(event)
-        return self._take_frames()
+        return self.output.take_frames()
 
     def go_on(self, events: Iterable[Event]) -> None:
         """Add the events of the response's own part of a run, after what came before it."""
@@ -122,24 +118,23 @@ class ResponseFold(Rendering):
         """Return the frames that end the stream; none where the run waits and goes on later."""
         ended = self.to_object(ended=True)
         if ended["status"] == "in_progress":
-            return self._take_frames()
+            return self.output.take_frames()
         kind = _TERMINAL.get(ended["status"], "response.incomplete")
         # Also where the client has more than is known of the run: an end must come.
-        self.after = min(self.after, self._number - 1)
-        self._emit(kind, response=ended)
-        return self._take_frames()
+        self.output.emit(kind, always=True, response=ended)
+        return self.output.take_frames()
 
     def fail(self, error: StorageError) -> bytes:
         """Return the frames that end a stream whose events cannot be read."""
-        self._emit("error", code="server_error", message=str(error), param=None)
-        return self._take_frames()
+        self.output.emit("error", code="server_error", message=str(error), param=None)
+        return self.output.take_frames()
 
     def leave(self) -> bytes:
         """Return the frames that end a stream whose worker stops; one in the background resumes."""
         if self.head["background"]:
             return super(ResponseFold, self).leave()
-        self._emit("error", code="server_error", message=LEAVING, param=None)
-        return self._take_frames()
+        self.output.emit("error", code="server_error", message=LEAVING, param=None)
+        return self.output.take_frames()
 
     def add(self, event: Event) -> None:
         """Add an event of the run."""
@@ -154,7 +149,7 @@ class ResponseFold(Rendering):
         elif kind in MEDIA_TYPES:
             self._filename = event["data"].partition("]")[2]
         elif kind == "attachment_saved":
-            self._add_file(event["data"])
+            self.output.add_file(event["data"], self._filename)
         elif kind == "rewind":
             self._rewind(event["data"])
         elif kind == "agent_stats":
@@ -164,7 +159,7 @@ class ResponseFold(Rendering):
 
     def show_nothing(self) -> None:
         """Make no frames: nobody is shown the events one by one."""
-        self.after = 2**62
+        self.output.after = 2**62
 
     def add_all(self, events: Iterable[Event]) -> None:
         """Add events that nobody is shown one by one."""
@@ -174,28 +169,18 @@ class ResponseFold(Rendering):
 
     def close_items(self) -> None:
         """End every item that is still growing."""
-        self._close_open()
+        self.output.close_open()
         for call in list(self._held.values()):
             self._show_call(call)
-        for item in self._items:
-            if not item.done:
-                self._end_call(item, None)
+        self.output.close()
 
     def find_fault(self) -> str:
         """Return what is wrong with the form of the whole answer; empty: nothing."""
-        if any(item.kind == "function_call" and item.counts() for item in self._items):
+        if self.output.calls_client() or self._waits:
             return ""
-        if self._waits or self._stats.get("finish_reason") in _INCOMPLETE:
+        if self._stats.get("finish_reason") in _INCOMPLETE:
             return ""
-        return self.check_text(self.gather_text())
-
-    def gather_text(self) -> str:
-        """Return the whole answer so far."""
-        return "".join(one.gather() for one in self._items if one.kind == "message")
-
-    def list_output(self) -> list[dict[str, Any]]:
-        """Return the items so far; one whose text was taken back is left out."""
-        return [item.to_object() for item in self._items if item.counts()]
+        return self.check_text(self.output.gather_text())
 
     def to_object(self, *, ended: bool = False) -> dict[str, Any]:
         """Return the ``response``, as far as the run has come.
@@ -227,7 +212,7 @@ class ResponseFold(Rendering):
             "completed_at": ended_at if status == "completed" else None,
             "error": error,
             "incomplete_details": {"reason": reason} if status == "incomplete" else None,
-            "output": self.list_output(),
+            "output": self.output.list_items(),
             "usage": self._to_usage(),
         }
 
@@ -254,35 +239,16 @@ class ResponseFold(Rendering):
 
     def _add_plain(self, chain_type: str | None, data: str) -> None:
         if chain_type is None:
-            item = self._open_item("message")
-            item.pieces.append(data)
-            self._emit_text("response.output_text.delta", item, delta=data, logprobs=[])
+            self.output.add_text(data)
         elif chain_type == "reasoning":
-            item = self._open_item("reasoning")
-            item.pieces.append(data)
-            self._emit_summary("response.reasoning_summary_text.delta", item, delta=data)
+            self.output.add_reasoning(data)
         elif chain_type == "tool_call":
             self._begin_call(orjson.loads(data))
         elif chain_type == "tool_call_result":
             result = orjson.loads(data)
             if (held := self._held_call(result["id"])) is not None:
                 self._show_call(held)
-            found = self._calls.get(result["id"])
-            if found is not None and not found.done:
-                self._end_call(found, str(result["result"]))
-
-    def _add_file(self, saved: dict[str, Any]) -> None:
-        """Show a file that a tool has made, as an annotation of the text."""
-        item = self._open_item("message")
-        annotation = {
-            "type": "file_path", "file_id": saved["id"], "index": len(item.gather()),
-            "filename": self._filename, "file_type": saved["type"],
-        }  # fmt: skip
-        item.annotations.append(annotation)
-        self._emit_text(
-            "response.output_text.annotation.added", item,
-            annotation_index=len(item.annotations) - 1, annotation=annotation,
-        )  # fmt: skip
+            self.output.end_call(result["id"], str(result["result"]))
 
     def _rewind(self, taken: dict[str, Any]) -> None:
         """Take back what was said last; the events that showed it cannot be.
@@ -291,25 +257,15 @@ class ResponseFold(Rendering):
         """
         if taken.get("again"):
             self.close_items()
-        left = {"message": taken["chars"], "reasoning": taken.get("reasoning_chars", 0)}
-        calls, files = taken.get("calls", 0), taken.get("files", 0)
+        calls = taken.get("calls", 0)
         while calls and self._held:
             self._held.popitem()
             calls -= 1
-        for item in reversed(self._items):
-            if item.kind in left:
-                text = item.gather()
-                item.text = text[: max(0, len(text) - left[item.kind])]
-                left[item.kind] -= len(text) - len(item.text)
-                kept = max(0, len(item.annotations) - files)
-                files -= len(item.annotations) - kept
-                del item.annotations[kept:]
-            elif calls and not item.dropped:
-                item.dropped, calls = True, calls - 1
+        self.output.take_back(taken, calls)
 
     def _begin_call(self, call: dict[str, Any]) -> None:
         if self.asks and not call.get("by_caller"):
-            self._close_open()
+            self.output.close_open()
             self._held[self._name_approval(call["id"])] = call
         else:
             self._show_call(call)
@@ -328,13 +284,9 @@ class ResponseFold(Rendering):
         self._waits = True
         if not self.asks or any(one["id"] == asked["id"] for one in self.asked.values()):
             return
-        self._close_open()
         self._held.pop(asked["id"], None)
-        arguments = asked["arguments"]
-        text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
-        item = self._add_item("mcp_approval_request", {"name": asked["tool"]}, text)
-        self.asked[item.id] = {**asked, "item_id": item.id}
-        self._emit_done(item)
+        item_id = self.output.ask(asked["tool"], asked["arguments"])
+        self.asked[item_id] = {**asked, "item_id": item_id}
 
     def _ask_all(self) -> None:
         """Show all questions of the run: a stream may end after the first of several."""
@@ -361,97 +313,11 @@ class ResponseFold(Rendering):
 
     def _show_call(self, call: dict[str, Any]) -> None:
         self._held.pop(self._name_approval(call["id"]), None)
-        self._close_open()
-        item = self._add_item("function_call" if call.get("by_caller") else "mcp_call", call)
-        args = call["args"]
-        text = args if isinstance(args, str) else orjson.dumps(args).decode()
-        event = "response.mcp_call_arguments"
-        if item.kind == "function_call":
-            event = "response.function_call_arguments"
-        else:
-            self._calls[call["id"]] = item
-            self._emit_of("response.mcp_call.in_progress", item)
-        self._emit_of(f"{event}.delta", item, delta=text)
-        item.pieces.append(text)
-        self._emit_of(f"{event}.done", item, name=call["name"], arguments=text)
-        if item.kind == "function_call":
-            self._emit_done(item)
-
-    def _end_call(self, item: OutputItem, output: str | None) -> None:
-        item.output = output
-        ended = "completed" if output is not None else "failed"
-        self._emit_of(f"response.mcp_call.{ended}", item)
-        self._emit_done(item)
-
-    def _open_item(self, kind: str) -> OutputItem:
-        """Return the item that grows now; begin it where another one did."""
-        if self._open is not None and self._open.kind == kind:
-            return self._open
-        self._close_open()
-        item = self._open = self._add_item(kind)
-        if kind == "message":
-            part = items.text_part("", [])
-            self._emit_text("response.content_part.added", item, part=part)
-        else:
-            part = {"type": "summary_text", "text": ""}
-            self._emit_summary("response.reasoning_summary_part.added", item, part=part)
-        return item
-
-    def _add_item(
-        self, kind: str, call: dict[str, Any] | None = None, text: str = ""
-    ) -> OutputItem:
-        index = len(self._items)
-        item_id = items.make_item_id(kind, self.entry_id, items.OUTPUT_FROM + index)
-        item = OutputItem(kind, item_id, index, text, call=call or {})
-        self._items.append(item)
-        shown = item.to_object()
-        if kind == "message":
-            shown["content"] = []
-        self._emit("response.output_item.added", output_index=index, item=shown)
-        return item
-
-    def _close_open(self) -> None:
-        item, self._open = self._open, None
-        if item is None:
-            return
-        text = item.gather()
-        if item.kind == "message":
-            part = items.text_part(text, item.annotations)
-            self._emit_text("response.output_text.done", item, text=text, logprobs=[])
-            self._emit_text("response.content_part.done", item, part=part)
-        else:
-            part = {"type": "summary_text", "text": text}
-            self._emit_summary("response.reasoning_summary_text.done", item, text=text)
-            self._emit_summary("response.reasoning_summary_part.done", item, part=part)
-        self._emit_done(item)
-
-    def _emit_done(self, item: OutputItem) -> None:
-        item.done = True
-        self._emit("response.output_item.done", output_index=item.index, item=item.to_object())
-
-    def _emit_text(self, kind: str, item: OutputItem, **fields: Any) -> None:
-        self._emit_of(kind, item, content_index=0, **fields)
-
-    def _emit_summary(self, kind: str, item: OutputItem, **fields: Any) -> None:
-        self._emit_of(kind, item, summary_index=0, **fields)
-
-    def _emit_of(self, kind: str, item: OutputItem, **fields: Any) -> None:
-        self._emit(kind, item_id=item.id, output_index=item.index, **fields)
+        self.output.show_call(call)
 
     def _emit_response(self, kind: str, status: str) -> None:
         empty: dict[str, Any] = {
             "status": status, "completed_at": None, "error": None, "incomplete_details": None,
             "output": [], "usage": None,
         }  # fmt: skip
-        self._emit(kind, response={**self.head, **empty})
-
-    def _emit(self, kind: str, **fields: Any) -> None:
-        number = self._number
-        self._number += 1
-        if number > self.after:
-            value = {"type": kind, "sequence_number": number, **fields}
-            self._frames.append(frame(encode_line(value), event=kind))
-
-    def _take_frames(self) -> bytes:
-        frames, self._frames = self._frames, []
-        return b"".join(frames)
+        self.output.emit(kind, response={**self.head, **empty})

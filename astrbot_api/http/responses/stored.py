@@ -151,7 +151,7 @@ def list_entry(entry: EntryRow) -> list[dict[str, Any]]:
         fold.go_on(list_own_events(entry))
         fold.close_items()
         removed = {items.OUTPUT_FROM + number for number in entry.removed}
-        found += [one for one in fold.list_output() if int(one["id"][-4:], 16) not in removed]
+        found += [one for one in fold.output.list_items() if int(one["id"][-4:], 16) not in removed]
     return found
 
 
