@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, redirect, request
@@ -13,16 +12,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import Rule
 
-from .config.settings import load_settings
-from .db import keys
-from .db.store import open_store
 from .errors import ApiError, refuse
 from .extension import AstrBotAPI
 from .http.envelope import fail
 from .http.fallback import answer_unknown
 from .http.operations.routes import build_operations
 from .http.request_body import drain_later
-from .owner.login import create_first_owner
 
 _StartResponse = Callable[..., Any]
 
@@ -57,49 +52,6 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
         )
     app.wsgi_app = _RequestLine(app.wsgi_app)  # type: ignore[method-assign]
     return app
-
-
-def prepare(data_dir: Path | str | None = None) -> None:
-    """Make the data directory, its default config and its database.
-
-    :raises SettingsError: for a wrong setting or configuration file.
-    """
-    app = Flask("astrbot_api", static_folder=None)
-    if data_dir is not None:
-        app.config["ASTRBOT_DATA_DIR"] = data_dir
-    # The plugins belong to the workers, not to the process that starts them.
-    AstrBotAPI(find_plugins=False).init_app(app).close()
-
-
-def first_key(data_dir: Path | str | None = None) -> str | None:
-    """Make the first key of a new server.
-
-    :returns: The key's secret; None when there was a key already.
-    """
-    overrides = {} if data_dir is None else {"data_dir": data_dir}
-    store = open_store(load_settings(overrides))
-    try:
-        made = store.write(lambda db: keys.create_first_key(db, "first key", created_by="serve"))
-        return None if made is None else made[1]
-    finally:
-        store.close()
-
-
-def first_owner(data_dir: Path | str | None = None) -> tuple[str, str] | None:
-    """Make the owner of a new server.
-
-    :returns: His name and password; None when there was an owner already, or
-        when nobody is to log in.
-    """
-    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
-    if settings.owner_access == "off":
-        return None
-    store = open_store(settings)
-    try:
-        password = create_first_owner(settings, store)
-    finally:
-        store.close()
-    return None if password is None else (settings.owner_name, password)
 
 
 _ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

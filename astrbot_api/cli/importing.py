@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 
 from ..config.settings import Settings
-from ..importing.hashes import read_given_salt
-from ..importing.run import KINDS, import_astrbot
+from ..importing import KINDS
 from .options import as_json_option, open_database, settings_option
 
 #: A key of the other server, to find out with how its hashes were made. From
@@ -47,6 +46,10 @@ def import_command(
     With one of its keys in ASTRBOT_KNOWN_KEY, the import first finds out how
     that server hashed its keys.
     """
+    # Not for every command: 0.25 s.
+    from ..importing.hashes import read_given_salt
+    from ..importing.run import import_astrbot
+
     try:
         given_salt = None if key_salt is None else read_given_salt(key_salt)
     except ValueError as error:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flask_smorest
 from flask import Blueprint, Flask
@@ -43,9 +42,6 @@ from .sessions.routes import blp as sessions
 from .sessions.schemas import DisplayName
 from .widget.page import register_page
 from .widget.visits import blp as widget  # of routes.py, with its own
-
-if TYPE_CHECKING:
-    pass
 
 #: Every resource, in the order of the documentation.
 RESOURCES: tuple[ApiBlueprint, ...] = (
@@ -97,21 +93,42 @@ class _Api(flask_smorest.Api):
         pass
 
 
-class _Parent(flask_smorest.Blueprint):
-    """Registers its routes at once, and describes them when the document is asked for.
-
-    The description costs as much as the rest of the application's start (0.17 s of CPU).
-    """
-
-    def register_views_in_doc(self, *args: Any, **options: Any) -> None:
-        """Keep what flask-smorest would describe the routes with."""
-        self.describe_routes = partial(super().register_views_in_doc, *args, **options)
-
-
 def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     """Register every resource on an app.
 
     :returns: The OpenAPI document, in each language.
+    """
+    parent = _build_parent(settings)
+    for resource in RESOURCES:
+        parent.register_blueprint(resource)
+    Blueprint.register_blueprint(parent, extensions)  # not documented: plugins answer there
+    app.register_blueprint(parent, url_prefix=settings.url_prefix + API_PATH)
+    # After the documented ones, and not among them.
+    fallback = build_fallback()
+    add_cors(fallback, settings)
+    add_request_hooks(fallback)
+    register_error_handlers(fallback)
+    app.register_blueprint(fallback, url_prefix=settings.url_prefix + API_PATH, name=FALLBACK)
+    if settings.files_origin:
+        opened = build_files_origin()
+        add_request_hooks(opened)
+        register_error_handlers(opened)
+        base = settings.url_prefix + API_PATH
+        app.register_blueprint(opened, url_prefix=base)
+        app.wsgi_app = OnlyLinks(app.wsgi_app, settings, base)  # type: ignore[method-assign]
+    register_page(app, settings, API_PATH)
+    _add_aliases(app, settings)
+    scopes = {resource.tag: resource.scope for resource in RESOURCES}
+    # Later: describing the routes takes twice as long as the rest of this function.
+    return OpenapiDocuments(lambda: _make_document(app, parent, settings), settings, scopes)
+
+
+def _make_document(
+    app: Flask, parent: flask_smorest.Blueprint, settings: Settings
+) -> dict[str, Any]:
+    """Return what the decorators of the routes say.
+
+    :param parent: Has every resource, and is registered on the app.
     """
     api = _Api(
         app,
@@ -129,34 +146,9 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     for field in (Text, Username, MaybeUsername, DisplayName, Flag, PageNumber, Limit, Cursor):
         kind = _FIELD_TYPES.get(field, "string")
         api.register_field(field, kind, None)
-    parent = _build_parent(settings)
-    for resource in RESOURCES:
-        parent.register_blueprint(resource)
-    Blueprint.register_blueprint(parent, extensions)  # not documented: plugins answer there
-    api.register_blueprint(parent, url_prefix=settings.url_prefix + API_PATH)
-    # After the documented ones, and not among them.
-    fallback = build_fallback()
-    add_cors(fallback, settings)
-    add_request_hooks(fallback)
-    register_error_handlers(fallback)
-    app.register_blueprint(fallback, url_prefix=settings.url_prefix + API_PATH, name=FALLBACK)
-    if settings.files_origin:
-        opened = build_files_origin()
-        add_request_hooks(opened)
-        register_error_handlers(opened)
-        base = settings.url_prefix + API_PATH
-        app.register_blueprint(opened, url_prefix=base)
-        app.wsgi_app = OnlyLinks(app.wsgi_app, settings, base)  # type: ignore[method-assign]
-    register_page(app, settings, API_PATH)
-    _add_aliases(app, settings)
-
-    def make_document() -> dict[str, Any]:
-        parent.describe_routes()
-        # A copy: the limits are put into dictionaries of the schemas, which all apps share.
-        return _finish_document(deepcopy(api.spec.to_dict()), settings)
-
-    scopes = {resource.tag: resource.scope for resource in RESOURCES}
-    return OpenapiDocuments(make_document, settings, scopes)
+    parent.register_views_in_doc(api, app, api.spec, name=parent.name, parameters=None)
+    # A copy: the limits are put into dictionaries of the schemas, which all apps share.
+    return _finish_document(deepcopy(api.spec.to_dict()), settings)
 
 
 def _add_aliases(app: Flask, settings: Settings) -> None:
@@ -173,8 +165,8 @@ def _add_aliases(app: Flask, settings: Settings) -> None:
             )
 
 
-def _build_parent(settings: Settings) -> _Parent:
-    parent = _Parent("astrbot_api", __name__)
+def _build_parent(settings: Settings) -> flask_smorest.Blueprint:
+    parent = flask_smorest.Blueprint("astrbot_api", __name__)
     add_cors(parent, settings)
     add_request_hooks(parent)
     register_error_handlers(parent)

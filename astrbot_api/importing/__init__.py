@@ -5,3 +5,6 @@ server, from its published API page and from its public documentation, never
 from its source; where these are silent, columns are found by their names and
 what does not fit is left out and reported.
 """
+
+#: What can be imported, in this order: a message finds its attachments here.
+KINDS = ("configs", "keys", "attachments", "sessions")

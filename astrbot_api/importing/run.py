@@ -11,15 +11,13 @@ from ..config.settings import Settings
 from ..db.audit import AuditEntry, write_audited
 from ..db.store import Store
 from ..files.attachments import Attachments
+from . import KINDS
 from .attachments import AttachmentImport
 from .configs import ConfigImport
 from .history import HistoryImport
 from .keys import KeyImport
 from .report import Tally
 from .source import Source, open_source
-
-#: What can be imported, in this order: a message finds its attachments here.
-KINDS = ("configs", "keys", "attachments", "sessions")
 
 #: At most so many tables of the source are named that nothing was taken from.
 _MAX_TABLES = 100
@@ -65,7 +63,7 @@ def import_astrbot(
 
     Done again it goes on where it was broken off, and otherwise changes nothing.
 
-    :param kinds: Of :data:`KINDS`.
+    :param kinds: Of :data:`~astrbot_api.importing.KINDS`.
     :param report: Called with lines of progress.
     :raises ImportFault: when the directory cannot be imported from.
     """

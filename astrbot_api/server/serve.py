@@ -34,6 +34,7 @@ from .banner import Banner, say_error
 from .choose_model import ModelChoice, choose_model
 from .master import Master
 from .mcp import run_mcp_sidecar
+from .preparing import first_key, first_owner, prepare
 from .upstream import begin_with_upstream
 
 #: Integer settings, read later by gunicorn_conf.
@@ -59,8 +60,6 @@ def run_server(
     :raises SettingsError: before anything is started, when a setting or a
         config file is wrong or the address cannot be used.
     """
-    from ..app import first_key, first_owner, prepare
-
     settings = load_settings(None if data_dir is None else {"data_dir": data_dir})
     folder = settings.data_dir.resolve()
     _check_whole_numbers(os.environ)

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask, abort, jsonify
 
 from astrbot_api import AppState, AstrBotAPI, SettingsError
-from astrbot_api.app import first_key
+from astrbot_api.server.preparing import first_key
 
 
 def _make_host(data_dir: Path, **settings: object) -> Flask:

@@ -523,7 +523,7 @@ def pytester_run() -> Callable[[Path], int]:
     import subprocess
 
     def run(folder: Path) -> int:
-        arguments = ["-q", "-W", "error", "-p", "no:cacheprovider", str(folder)]
+        arguments = ["-q", "-n0", "-W", "error", "-p", "no:cacheprovider", str(folder)]
         return subprocess.run(
             [sys.executable, "-m", "pytest", "--rootdir", str(folder), *arguments],
             check=False, timeout=120, cwd=ROOT,
