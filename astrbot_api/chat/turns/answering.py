@@ -7,8 +7,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import peewee
-
 from ...agent.aside import CallTimedOut, TooManyAbandoned
 from ...agent.custom_agent import Agent, may_resume, run_own_agent
 from ...agent.loop import run_agent
@@ -18,8 +16,6 @@ from ...agent.tools import ToolContext
 from ...config.agents import ProviderConfig
 from ...config.settings import Settings
 from ...config.upstream import UpstreamConfig
-from ...db import runs
-from ...db.approvals import ApprovalRow
 from ...db.store import Store
 from ...deliveries.webhooks import Announcer
 from ...errors import ProviderError, RunCancelled, StorageError, ToolError
@@ -36,7 +32,8 @@ from ..context.media import MediaReader
 from ..context.supplied import write_transcript
 from .abilities import Abilities, TurnAbilities
 from .checkpoints import StepStore
-from .commands import AskModel, Command, CommandContext, find_command
+from .commanding import CommandFailed, choose_commands, run_command
+from .commands import Command, find_command
 from .conversation import TurnConversation, replace_text
 from .handover import Handover
 from .outcome import Outcome, Outcomes, RunLost, describe_lost_reply
@@ -44,7 +41,7 @@ from .reply import Reply
 from .sending import FileOutbox, Speaker
 from .titles import SessionNaming, TitleWriter
 from .turn import OpenTurn, Resumed
-from .waiting import Waits, decide, describe_decision, split_run_id
+from .waiting import Waits
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +51,6 @@ _NOT_BEGUN = "The server stopped before the turn had begun. Send it again."
 
 #: Fields of a model's request that limit its answer.
 _LENGTHS = ("max_tokens", "max_completion_tokens")
-
-
-class _CommandFailed(Exception):
-    """A command raised what it should not; its name is the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +156,7 @@ class Answer:
             code, message = "storage_error", describe_lost_reply(error)
         elif isinstance(error, (CallTimedOut, TooManyAbandoned)):
             message = str(error)
-        elif isinstance(error, _CommandFailed):
+        elif isinstance(error, CommandFailed):
             log.error("command /%s failed in run %s", error, run_id, exc_info=error)
             message = f"The command /{error} failed; the server's log has the details."
         else:
@@ -182,29 +175,13 @@ class Answer:
             turn.config, turn.to_context(), guard.rules if guard else NO_RULES
         )
         self._observer = abilities.hooks.observer
-        command, arguments = find_command(self._choose_commands(abilities), turn.text)
-        resumed = turn.resumed
-        if command is not None and resumed and resumed.begun and not command.resumable:
-            return self._end_cancelled("interrupted")
-        if not self._may_repeat(command):
-            turn.pinned.set()
-        said: str | AskModel | Handled
-        if command is not None:
-            said = self._run_command(command, arguments, abilities)
-            if isinstance(said, str):
-                return _answer_directly(said)
-            text = said.text
-            if not self._may_repeat(None):
-                turn.pinned.set()
-        else:
-            said = abilities.hooks.rewrite_message(turn.text)
-            if isinstance(said, Handled):
-                return _answer_directly(said.text)
-            text = said
+        text = self._choose_text(abilities)
+        if isinstance(text, Outcome):
+            return text
         if self._means.agent is None and turn.config.upstream is None:
             self._provider = self._find_provider()
-        if resumed is not None:
-            self._restore(resumed)
+        if turn.resumed is not None:
+            self._restore(turn.resumed)
         for step in self._iter_steps(abilities, text):
             if isinstance(step, TextDelta) and not self._outbox.holds_files:
                 yield from self._reply.take(step)  # most of them, and nothing else is due
@@ -229,6 +206,27 @@ class Answer:
         self._observe_reply = abilities.hooks.observe_reply
         return Outcome("completed", content=self._reply.to_content())
 
+    def _choose_text(self, abilities: TurnAbilities) -> str | Outcome:
+        """Return what is asked; the outcome where a command or a plugin answers instead."""
+        turn = self._turn
+        command, arguments = find_command(choose_commands(turn, abilities), turn.text)
+        resumed = turn.resumed
+        if command is not None and resumed and resumed.begun and not command.resumable:
+            return self._end_cancelled("interrupted")
+        if not self._may_repeat(command):
+            turn.pinned.set()
+        if command is None:
+            rewritten = abilities.hooks.rewrite_message(turn.text)
+            if isinstance(rewritten, Handled):
+                return _answer_directly(rewritten.text)
+            return rewritten
+        said = run_command(self._means.store, turn, abilities, command, arguments)
+        if isinstance(said, str):
+            return _answer_directly(said)
+        if not self._may_repeat(None):
+            turn.pinned.set()
+        return said.text
+
     def _may_repeat(self, command: Command | None) -> bool:
         """Return whether the turn may be answered once more from its beginning."""
         if command is not None:
@@ -249,65 +247,12 @@ class Answer:
         self._calls.discard(event.id)
         return not self._calls
 
-    def _choose_commands(self, abilities: TurnAbilities) -> Mapping[str, Command]:
-        """Return the commands that are answered here; an AstrBot has its own."""
-        if self._turn.config.upstream is None:
-            return abilities.commands
-        return {name: one for name, one in abilities.commands.items() if name == "stop"}
-
     def _find_provider(self) -> Provider:
         turn = self._turn
         provider = self._means.providers.get_chain(turn.provider, turn.config.providers)
         if turn.span is NO_SPAN:
             return provider
         return TracedProvider(provider, turn.provider, turn.span)
-
-    def _run_command(
-        self, command: Command, arguments: str, abilities: TurnAbilities
-    ) -> str | AskModel:
-        turn = self._turn
-        context = CommandContext(
-            store=self._means.store,
-            session=turn.session,
-            username=turn.request.username,
-            message_number=turn.user_message,
-            arguments=arguments,
-            commands=abilities.commands,
-            config_id=turn.config.id,
-            stopped=turn.stopped,
-            decide=self._decide,
-        )
-        try:
-            return abilities.run_command(turn.to_context(), command, context)
-        except (RunCancelled, StorageError, CallTimedOut, TooManyAbandoned):
-            raise
-        except Exception as error:
-            raise _CommandFailed(command.name) from error
-
-    def _decide(self, approved: bool, comment: str) -> list[str]:
-        """Decide what waits for the sender in this session; return the tools.
-
-        :param comment: Begins with ``#`` and a run's id where a button below its question
-            was pressed: it decides nothing that was asked later.
-        """
-        turn = self._turn
-        run_id, comment = split_run_id(comment)
-
-        def job(db: peewee.Database) -> list[ApprovalRow]:
-            return [
-                call
-                for number in runs.list_waiting_of(
-                    db, turn.session.id, turn.request.username, run_id
-                )
-                for call in decide(db, number, approved=approved, comment=comment or None).calls
-            ]
-
-        calls = self._means.store.write(job)
-        for call in calls:
-            entry = describe_decision(call, approved, actor=turn.request.username)
-            self._means.store.write(entry.store)
-            entry.log()
-        return [call.tool for call in calls]
 
     def _save(self, checkpoint: Checkpoint) -> None:
         """Store where another worker can go on."""

@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import peewee
 
@@ -36,6 +37,24 @@ from .waiting import reject_waiting
 
 class DuplicateEvent(AstrBotError):
     """Raised for a redelivered message: its turn exists."""
+
+
+class _Found(NamedTuple):
+    """What a turn is about, before anything of it is stored.
+
+    :ivar name: The session's; ``session`` is None when it is new.
+    :ivar again: The turn that is answered once more.
+    :ivar sent: Files of the message.
+    """
+
+    request: TurnRequest
+    name: str
+    session: SessionRow | None
+    again: LastTurn | None
+    sent: Sequence[AttachmentRow]
+    config: AgentConfig
+    provider: ProviderConfig
+    checkpoint: str
 
 
 class TurnOpener:
@@ -95,44 +114,30 @@ class TurnOpener:
         traceparent: str | None,
     ) -> OpenTurn:
         """Write session, user message and run; the one transaction of opening."""
-        checkpoint, run_id = str(uuid.uuid4()), str(uuid.uuid4())
+        run_id = str(uuid.uuid4())
         if request.client_key is not None:
             claim_turn(db, request.client_key, run_id, worker_id)
         self._check_key_limit(db, request.payer)
         _note_origin(db, request, run_id)
-        name = request.session_id or str(uuid.uuid4())
-        session = _find_session(db, name, request.creator)
-        again = _find_again(db, request, session)
-        if again is not None:
-            request = replace(request, segments=again.segments)
-            checkpoint = again.user.llm_checkpoint_id or checkpoint
-        segments, sent = find_media(db, request.segments, stored=again is not None)
-        if segments is not request.segments:
-            request = replace(request, segments=segments)
-        config = chosen or self._config_of(session)
-        provider = choose_provider(config, request)
-        if self._own_agent or config.upstream is not None:
-            _refuse_model_fields(request)
-        if request.guard is not None:
-            earlier = find_earlier_media(db, request)
-            check_turn(db, request.guard, name, config.id, [*sent, *earlier])
-        session = _enter_session(db, session, name, request, config)
+        found = self._look_up(db, request, chosen)
+        request, again = found.request, found.again
+        session = _enter_session(db, found)
         if not asks_to_decide(request.text):
             reject_waiting(db, session.id, "the user went on without deciding")
         saved = None
         if again is None and not request.skip_user_history:
-            saved = self._store_user_message(db, session, request, checkpoint, sent)
+            saved = self._store_user_message(db, session, found)
         user_message = again.user.id if again else saved[0] if saved else None
         replaces = again.bot.id if again and again.bot else None
         if request.entry is not None:
             request = _find_previous(db, request, request.entry, session.id)
         packed = pack_request(
-            request, config, stored=user_message is not None, replaces=replaces,
+            request, found.config, stored=user_message is not None, replaces=replaces,
             traceparent=traceparent,
         )  # fmt: skip
         number, ahead = runs.add_run(
             db, run_id, session.id, key_id=request.key_id, worker_id=worker_id,
-            user_message=user_message, checkpoint=checkpoint, request=packed,
+            user_message=user_message, checkpoint=found.checkpoint, request=packed,
         )  # fmt: skip
         self._check_queue(request, ahead)
         if request.entry is not None:
@@ -144,10 +149,10 @@ class TurnOpener:
             pinned.set()
         return OpenTurn(
             run_id=run_id,
-            checkpoint=checkpoint,
+            checkpoint=found.checkpoint,
             request=request,
-            config=config,
-            provider=provider,
+            config=found.config,
+            provider=found.provider,
             session=session,
             number=number,
             ahead=ahead,
@@ -155,26 +160,47 @@ class TurnOpener:
             user_message_at=saved[1] if saved else None,
             worker_id=worker_id,
             log=RunLog(number, self._sink),
-            sent=sent,
+            sent=found.sent,
             replaces=replaces,
             pinned=pinned,
         )
 
+    def _look_up(
+        self, db: peewee.Database, request: TurnRequest, chosen: AgentConfig | None
+    ) -> _Found:
+        """Find what a turn is about, and refuse what may not be.
+
+        :param chosen: The config that the request names; None: it names none.
+        """
+        name = request.session_id or str(uuid.uuid4())
+        session = _find_session(db, name, request.creator)
+        again = _find_again(db, request, session)
+        if again is not None:
+            request = replace(request, segments=again.segments)
+        segments, sent = find_media(db, request.segments, stored=again is not None)
+        if segments is not request.segments:
+            request = replace(request, segments=segments)
+        config = chosen or self._config_of(session)
+        provider = choose_provider(config, request)
+        if self._own_agent or config.upstream is not None:
+            _refuse_model_fields(request)
+        if request.guard is not None:
+            earlier = find_earlier_media(db, request)
+            check_turn(db, request.guard, name, config.id, [*sent, *earlier])
+        checkpoint = (again and again.user.llm_checkpoint_id) or str(uuid.uuid4())
+        return _Found(request, name, session, again, sent, config, provider, checkpoint)
+
     def _store_user_message(
-        self,
-        db: peewee.Database,
-        session: SessionRow,
-        request: TurnRequest,
-        checkpoint: str,
-        sent: Sequence[AttachmentRow],
+        self, db: peewee.Database, session: SessionRow, found: _Found
     ) -> tuple[int, int]:
         """Return the number and the time of the message that begins the turn."""
+        request = found.request
         content = {"type": "user", "message": [one.to_wire() for one in request.segments]}
         saved = messages.add_message(
-            db, session.id, request.platform_id, request.username, content, checkpoint,
+            db, session.id, request.platform_id, request.username, content, found.checkpoint,
             sender_name=request.sender_name, payer=request.payer,
         )  # fmt: skip
-        link_attachments(db, saved[0], [row.id for row in sent])
+        link_attachments(db, saved[0], [row.id for row in found.sent])
         if request.kept:
             self._announcer.message_stored(
                 db, session_id=session.session_id, platform_id=request.platform_id, saved=saved,
@@ -224,18 +250,13 @@ def _find_session(db: peewee.Database, name: str, creator: str) -> SessionRow | 
     return session
 
 
-def _enter_session(
-    db: peewee.Database,
-    session: SessionRow | None,
-    name: str,
-    request: TurnRequest,
-    config: AgentConfig,
-) -> SessionRow:
+def _enter_session(db: peewee.Database, found: _Found) -> SessionRow:
     """Make the session when it is new, or note that it is used, and with which config."""
-    config_id = None if config.id == DEFAULT_CONFIG_ID else config.id
+    request, session = found.request, found.session
+    config_id = None if found.config.id == DEFAULT_CONFIG_ID else found.config.id
     if session is None:
         session = sessions.create_session(
-            db, name, request.creator, platform_id=request.platform_id,
+            db, found.name, request.creator, platform_id=request.platform_id,
             config_id=config_id, is_group=bool(request.origin and request.origin.is_group),
             key_id=request.payer,
         )  # fmt: skip
