@@ -15,7 +15,7 @@ from PIL import Image
 
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
-from astrbot_api.chat.context import media
+from astrbot_api.chat.context import prepared_files
 from astrbot_api.files.reading.reader import EXTRACT_TEXT
 from astrbot_api.mcp.tools import make_tools
 from astrbot_api.runtime.aside import Limits
@@ -352,7 +352,9 @@ def test_a_turn_over_a_pdf_that_never_ends_can_be_stopped(make_scripted: Scripts
 def test_a_document_that_breaks_a_limit_is_named_and_not_read_again(
     make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "EXTRACT_TEXT", replace(EXTRACT_TEXT, limits=Limits(cpu_s=1)))
+    monkeypatch.setattr(
+        prepared_files, "EXTRACT_TEXT", replace(EXTRACT_TEXT, limits=Limits(cpu_s=1))
+    )
     api, model = make_scripted(say)
     sent = [part(upload(api, make_endless_pdf(), "slow.pdf"))]
     for _ in range(2):

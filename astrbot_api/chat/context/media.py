@@ -7,12 +7,9 @@ so that it can say so; nothing makes the turn fail.
 
 from __future__ import annotations
 
-import base64
 import logging
 import struct
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,19 +19,11 @@ from ...db.attachments import AttachmentRow, find_attachments
 from ...db.store import Store
 from ...errors import AstrBotError, RunCancelled, ToolError, Unreadable
 from ...files.attachments import Attachments
-from ...files.reading.reader import (
-    DESCRIBE_VIDEO,
-    EXTRACT_TEXT,
-    GRAB_FRAMES,
-    PREPARE_PICTURE,
-    RENDER_PAGES,
-    TO_WAV,
-    FileReader,
-)
+from ...files.reading.reader import FileReader
 from ...messages import MEDIA_TYPES, plain_text
 from ...runtime.aside import AsideError
 from ...runtime.calls import Cancellable
-from ...runtime.threads import run_native
+from .prepared_files import MAX_SOUND_BYTES, PreparedFiles
 from .transcription import Transcriber
 
 log = logging.getLogger(__name__)
@@ -50,20 +39,8 @@ _AUDIO_FORMATS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3"}
 #: The beginning of a WAV file: its size; then the size and the tag of its format, 1 for PCM.
 _PCM_HEAD = struct.Struct("<8s8sIH")
 
-#: Largest recording that is passed on as it is, and the length of what is converted.
-_MAX_SOUND_BYTES = 14 * 1024 * 1024
-_MAX_SOUND_S = 420
-
-#: What is kept of prepared attachments, in characters: a document is asked
-#: about more than once, and reading a PDF costs much more than keeping it.
-_KEPT_CHARS = 32_000_000
-
-
 #: Most that the files of one message carry, in characters of base64: endpoints refuse more.
 _MAX_CARRIED_CHARS = 20 * 2**20
-
-#: Pages of a scan that a model that sees is shown.
-_MAX_PAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +61,8 @@ class MediaLimits:
     video_frames: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """What a file became.
-
-    :param notes: What the model must know of it, a line each.
-    :param text: The text of a document, or the data of each part that carries the file.
-    """
-
-    notes: str = ""
-    text: str = ""
-    parts: tuple[str, ...] = ()
-
-    @property
-    def chars(self) -> int:
-        return len(self.notes) + len(self.text) + sum(map(len, self.parts))
-
-
 class MediaReader:
-    """Makes the content of user messages, and keeps what was costly to make."""
+    """Makes the content of user messages."""
 
     def __init__(
         self,
@@ -114,8 +74,7 @@ class MediaReader:
         self._store = store
         self._transcriber = transcriber
         self._attachments = attachments
-        self._reader = reader
-        self._kept = _Kept(_KEPT_CHARS)
+        self._files = PreparedFiles(attachments, reader)
 
     def render(
         self,
@@ -177,7 +136,7 @@ class MediaReader:
         :raises ToolError: when there is none, with the reason.
         """
         try:
-            made = self._extract(row, None)
+            made = self._files.get_text(row, None)
         except Unreadable as error:
             raise ToolError(f"{row.name} could not be read: {error}") from error
         except AsideError as error:
@@ -196,7 +155,7 @@ class MediaReader:
         )
         try:
             if attachment.type == "image" and "image" in limits.modalities:
-                made = self._prepare_picture(attachment, limits.max_image_side_px, cancel)
+                made = self._files.get_picture(attachment, limits.max_image_side_px, cancel)
                 return label + made.notes, [_image_part(one) for one in made.parts]
             if attachment.type == "record":
                 return self._prepare_sound(label, attachment, limits, cancel)
@@ -216,15 +175,6 @@ class MediaReader:
             return f"{label}\n[It could not be read.]", []
         return f"{label}\n[This model cannot take it in.]", []
 
-    def _prepare_picture(
-        self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None
-    ) -> _Made:
-        def make() -> _Made:
-            meta, data = self._reader.run(PREPARE_PICTURE, attachment, cancel, max_side_px=side_px)
-            return _Made(_to_notes(meta["notes"]), parts=(_to_url(meta["mime"], data),))
-
-        return self._make_once(f"image {side_px}", attachment, make)
-
     def _prepare_document(
         self,
         label: str,
@@ -234,14 +184,10 @@ class MediaReader:
         cancel: Cancellable | None,
     ) -> tuple[str, list[dict[str, Any]]]:
         """Return the label with as much of the text as there is room; the pages of a scan."""
-
-        made = self._extract(attachment, cancel)
+        made = self._files.get_text(attachment, cancel)
         label += made.notes
         if made.parts and "image" in limits.modalities:
-            side_px = limits.max_image_side_px
-            pages = self._make_once(
-                f"pages {side_px}", attachment, lambda: self._render(attachment, side_px, cancel)
-            )
+            pages = self._files.get_pages(attachment, limits.max_image_side_px, cancel)
             return label + pages.notes, [_image_part(one) for one in pages.parts]
         text = made.text
         if not text:
@@ -251,44 +197,23 @@ class MediaReader:
             text = f"{text[:cut]}\n[cut: {len(text)} characters in all]"
         return f"{label}\n<Attachment>\n{text}\n</Attachment>", []
 
-    def _extract(self, attachment: AttachmentRow, cancel: Cancellable | None) -> _Made:
-        """Return the text of a document; of a scan, the mark that it is one."""
-
-        def make() -> _Made:
-            meta, text = self._reader.run(
-                EXTRACT_TEXT, attachment, cancel, mime=attachment.mime, name=attachment.name
-            )
-            scan = ("scan",) if meta["scan"] else ()
-            return _Made(_to_notes(meta["notes"]), text.decode(), scan)
-
-        return self._make_once(f"text {attachment.mime}", attachment, make)
-
-    def _render(self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None) -> _Made:
-        """Return the first pages of a scan as pictures."""
-        meta, data = self._reader.run(
-            RENDER_PAGES, attachment, cancel, count=_MAX_PAGES, max_side_px=side_px
-        )
-        urls = _cut_urls(data, meta["sizes"])
-        note = f"The pictures are its pages 1 to {len(urls)} of {meta['pages']}."
-        return _Made(_to_notes([note]), parts=tuple(urls))
-
     def _prepare_sound(
         self, label: str, attachment: AttachmentRow, limits: MediaLimits, cancel: Cancellable | None
     ) -> tuple[str, list[dict[str, Any]]]:
         """Return the sound for a model that hears, what it says for one that does not."""
         if "audio" in limits.modalities:
             format_ = self._find_format(attachment)
-            if not format_ or attachment.size_bytes > _MAX_SOUND_BYTES:
-                made = self._to_wav(attachment, cancel)
+            if not format_ or attachment.size_bytes > MAX_SOUND_BYTES:
+                made = self._files.get_wav(attachment, cancel)
                 return label + made.notes, [_audio_part(made.parts[0], "wav")]
-            made = self._make_once("audio", attachment, lambda: self._read_whole(attachment))
+            made = self._files.get_sound(attachment)
             return label, [_audio_part(made.parts[0], format_)]
         if limits.transcription is None:
             return f"{label}\n[This model cannot take it in.]", []
         said = self._transcriber.find(limits.transcription, attachment.sha256)
         if said is None:
-            meta, wav = self._reader.run(TO_WAV, attachment, cancel, max_s=_MAX_SOUND_S)
-            label += _to_notes(meta["notes"])
+            notes, wav = self._files.convert_to_wav(attachment, cancel)
+            label += notes
             said = self._transcriber.transcribe(
                 limits.transcription, attachment.sha256, wav, cancel
             )
@@ -304,78 +229,17 @@ class MediaReader:
                 return ""
         return format_
 
-    def _to_wav(self, attachment: AttachmentRow, cancel: Cancellable | None) -> _Made:
-        def make() -> _Made:
-            meta, wav = self._reader.run(TO_WAV, attachment, cancel, max_s=_MAX_SOUND_S)
-            return _Made(_to_notes(meta["notes"]), parts=(_to_base64(wav),))
-
-        return self._make_once("wav", attachment, make)
-
-    def _read_whole(self, attachment: AttachmentRow) -> _Made:
-        return _Made(
-            parts=(_to_base64(self._attachments.read_bytes(attachment, _MAX_SOUND_BYTES)),)
-        )
-
     def _prepare_video(
         self, label: str, attachment: AttachmentRow, limits: MediaLimits, cancel: Cancellable | None
     ) -> tuple[str, list[dict[str, Any]]]:
         """Return the length of a video, and pictures of it where they are asked for."""
-
-        def describe() -> _Made:
-            meta, _ = self._reader.run(DESCRIBE_VIDEO, attachment, cancel)
-            return _Made(_to_notes([_describe_video(meta)]))
-
-        def grab() -> _Made:
-            meta, data = self._reader.run(
-                GRAB_FRAMES, attachment, cancel, count=limits.video_frames,
-                max_side_px=limits.max_image_side_px,
-            )  # fmt: skip
-            seconds = ", ".join(f"{one:g}" for one in meta["at_s"])
-            note = f"The pictures are of the seconds {seconds}."
-            return _Made(_to_notes([note]), parts=tuple(_cut_urls(data, meta["sizes"])))
-
-        label += self._make_once("video", attachment, describe).notes
+        label += self._files.describe_video(attachment, cancel).notes
         if not limits.video_frames or "image" not in limits.modalities:
             return label, []
-        key = f"frames {limits.video_frames} {limits.max_image_side_px}"
-        made = self._make_once(key, attachment, grab)
+        made = self._files.get_frames(
+            attachment, limits.video_frames, limits.max_image_side_px, cancel
+        )
         return label + made.notes, [_image_part(one) for one in made.parts]
-
-    def _make_once(self, kind: str, attachment: AttachmentRow, make: Callable[[], _Made]) -> _Made:
-        """Return what is made of a file's bytes, made once for the same bytes."""
-        key = (kind, attachment.sha256)
-        known = self._kept.get(key)
-        if known is None:
-            known = make()
-            self._kept.put(key, known)
-        return known
-
-
-def _to_notes(sentences: Sequence[str]) -> str:
-    return "".join(f"\n[{one}]" for one in sentences)
-
-
-def _to_base64(data: bytes) -> str:
-    return run_native(base64.b64encode, data).decode()
-
-
-def _to_url(mime: str, data: bytes) -> str:
-    return f"data:{mime};base64,{_to_base64(data)}"
-
-
-def _cut_urls(data: bytes, sizes: Sequence[int]) -> list[str]:
-    """Return pictures that stand one after another, each as a URL."""
-    urls, start = [], 0
-    for size in sizes:
-        urls.append(_to_url("image/jpeg", data[start : start + size]))
-        start += size
-    return urls
-
-
-def _describe_video(meta: dict[str, Any]) -> str:
-    length = f"{meta['seconds']:g} seconds" if meta["seconds"] else "of unknown length"
-    size = f", {meta['width']} x {meta['height']} pixels" if meta.get("width") else ""
-    return f"It is {length} long{size}." if meta["seconds"] else f"It is {length}{size}."
 
 
 def _audio_part(data: str, format_: str) -> dict[str, Any]:
@@ -391,27 +255,3 @@ def _size_of(part: dict[str, Any]) -> int:
     if part["type"] == "image_url":
         return len(part["image_url"]["url"])
     return len(part["input_audio"]["data"])
-
-
-class _Kept:
-    """What was made last, within a number of characters."""
-
-    def __init__(self, max_chars: int) -> None:
-        self._max_chars = max_chars
-        self._chars = 0
-        self._lock = threading.Lock()
-        self._made: OrderedDict[tuple[str, str], _Made] = OrderedDict()
-
-    def get(self, key: tuple[str, str]) -> _Made | None:
-        with self._lock:
-            made = self._made.get(key)
-            if made is not None:
-                self._made.move_to_end(key)
-            return made
-
-    def put(self, key: tuple[str, str], made: _Made) -> None:
-        with self._lock:
-            self._chars += made.chars - self._made.pop(key, _Made()).chars
-            self._made[key] = made
-            while self._chars > self._max_chars:
-                self._chars -= self._made.popitem(last=False)[1].chars

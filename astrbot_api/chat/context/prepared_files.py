@@ -1,0 +1,215 @@
+"""What became of the bytes of files: pictures, texts and sounds, made once for the same bytes.
+
+How a model is given them is said in :mod:`.media`.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...db.attachments import AttachmentRow
+from ...files.attachments import Attachments
+from ...files.reading.reader import (
+    DESCRIBE_VIDEO,
+    EXTRACT_TEXT,
+    GRAB_FRAMES,
+    PREPARE_PICTURE,
+    RENDER_PAGES,
+    TO_WAV,
+    FileReader,
+)
+from ...runtime.calls import Cancellable
+from ...runtime.threads import run_native
+
+#: Largest recording that is passed on as it is, and the length of what is converted.
+MAX_SOUND_BYTES = 14 * 1024 * 1024
+_MAX_SOUND_S = 420
+
+#: What is kept of prepared attachments, in characters: a document is asked
+#: about more than once, and reading a PDF costs much more than keeping it.
+_KEPT_CHARS = 32_000_000
+
+#: Pages of a scan that a model that sees is shown.
+_MAX_PAGES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a file became.
+
+    :param notes: What the model must know of it, a line each.
+    :param text: The text of a document, or the data of each part that carries the file.
+    """
+
+    notes: str = ""
+    text: str = ""
+    parts: tuple[str, ...] = ()
+
+    @property
+    def chars(self) -> int:
+        return len(self.notes) + len(self.text) + sum(map(len, self.parts))
+
+
+class PreparedFiles:
+    """Makes what a model is given of files, and keeps what was costly to make.
+
+    Each method may raise what the reading of a file does, and ``RunCancelled``.
+    """
+
+    def __init__(self, attachments: Attachments, reader: FileReader) -> None:
+        self._attachments = attachments
+        self._reader = reader
+        self._kept = _Kept(_KEPT_CHARS)
+
+    def get_picture(
+        self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None
+    ) -> Made:
+        """Return a picture as a URL."""
+
+        def make() -> Made:
+            meta, data = self._reader.run(PREPARE_PICTURE, attachment, cancel, max_side_px=side_px)
+            return Made(to_notes(meta["notes"]), parts=(_to_url(meta["mime"], data),))
+
+        return self._make_once(f"image {side_px}", attachment, make)
+
+    def get_text(self, attachment: AttachmentRow, cancel: Cancellable | None) -> Made:
+        """Return the text of a document; of a scan, the mark that it is one."""
+
+        def make() -> Made:
+            meta, text = self._reader.run(
+                EXTRACT_TEXT, attachment, cancel, mime=attachment.mime, name=attachment.name
+            )
+            scan = ("scan",) if meta["scan"] else ()
+            return Made(to_notes(meta["notes"]), text.decode(), scan)
+
+        return self._make_once(f"text {attachment.mime}", attachment, make)
+
+    def get_pages(
+        self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None
+    ) -> Made:
+        """Return the first pages of a scan as pictures."""
+
+        def make() -> Made:
+            meta, data = self._reader.run(
+                RENDER_PAGES, attachment, cancel, count=_MAX_PAGES, max_side_px=side_px
+            )
+            urls = _cut_urls(data, meta["sizes"])
+            note = f"The pictures are its pages 1 to {len(urls)} of {meta['pages']}."
+            return Made(to_notes([note]), parts=tuple(urls))
+
+        return self._make_once(f"pages {side_px}", attachment, make)
+
+    def get_sound(self, attachment: AttachmentRow) -> Made:
+        """Return a recording as it is, in base64."""
+
+        def make() -> Made:
+            data = self._attachments.read_bytes(attachment, MAX_SOUND_BYTES)
+            return Made(parts=(_to_base64(data),))
+
+        return self._make_once("audio", attachment, make)
+
+    def get_wav(self, attachment: AttachmentRow, cancel: Cancellable | None) -> Made:
+        """Return a recording as WAV, in base64."""
+
+        def make() -> Made:
+            notes, wav = self.convert_to_wav(attachment, cancel)
+            return Made(notes, parts=(_to_base64(wav),))
+
+        return self._make_once("wav", attachment, make)
+
+    def convert_to_wav(
+        self, attachment: AttachmentRow, cancel: Cancellable | None
+    ) -> tuple[str, bytes]:
+        """Return the notes and the bytes of a recording as WAV; they are not kept."""
+        meta, wav = self._reader.run(TO_WAV, attachment, cancel, max_s=_MAX_SOUND_S)
+        return to_notes(meta["notes"]), wav
+
+    def describe_video(self, attachment: AttachmentRow, cancel: Cancellable | None) -> Made:
+        """Return how long and how large a video is."""
+
+        def make() -> Made:
+            meta, _ = self._reader.run(DESCRIBE_VIDEO, attachment, cancel)
+            return Made(to_notes([_describe_video(meta)]))
+
+        return self._make_once("video", attachment, make)
+
+    def get_frames(
+        self, attachment: AttachmentRow, count: int, side_px: int, cancel: Cancellable | None
+    ) -> Made:
+        """Return pictures of a video."""
+
+        def make() -> Made:
+            meta, data = self._reader.run(
+                GRAB_FRAMES, attachment, cancel, count=count, max_side_px=side_px
+            )
+            seconds = ", ".join(f"{one:g}" for one in meta["at_s"])
+            note = f"The pictures are of the seconds {seconds}."
+            return Made(to_notes([note]), parts=tuple(_cut_urls(data, meta["sizes"])))
+
+        return self._make_once(f"frames {count} {side_px}", attachment, make)
+
+    def _make_once(self, kind: str, attachment: AttachmentRow, make: Callable[[], Made]) -> Made:
+        """Return what is made of a file's bytes, made once for the same bytes."""
+        key = (kind, attachment.sha256)
+        known = self._kept.get(key)
+        if known is None:
+            known = make()
+            self._kept.put(key, known)
+        return known
+
+
+def to_notes(sentences: Sequence[str]) -> str:
+    """Return what the model must know, a line each."""
+    return "".join(f"\n[{one}]" for one in sentences)
+
+
+def _to_base64(data: bytes) -> str:
+    return run_native(base64.b64encode, data).decode()
+
+
+def _to_url(mime: str, data: bytes) -> str:
+    return f"data:{mime};base64,{_to_base64(data)}"
+
+
+def _cut_urls(data: bytes, sizes: Sequence[int]) -> list[str]:
+    """Return pictures that stand one after another, each as a URL."""
+    urls, start = [], 0
+    for size in sizes:
+        urls.append(_to_url("image/jpeg", data[start : start + size]))
+        start += size
+    return urls
+
+
+def _describe_video(meta: dict[str, Any]) -> str:
+    length = f"{meta['seconds']:g} seconds" if meta["seconds"] else "of unknown length"
+    size = f", {meta['width']} x {meta['height']} pixels" if meta.get("width") else ""
+    return f"It is {length} long{size}." if meta["seconds"] else f"It is {length}{size}."
+
+
+class _Kept:
+    """What was made last, within a number of characters."""
+
+    def __init__(self, max_chars: int) -> None:
+        self._max_chars = max_chars
+        self._chars = 0
+        self._lock = threading.Lock()
+        self._made: OrderedDict[tuple[str, str], Made] = OrderedDict()
+
+    def get(self, key: tuple[str, str]) -> Made | None:
+        with self._lock:
+            made = self._made.get(key)
+            if made is not None:
+                self._made.move_to_end(key)
+            return made
+
+    def put(self, key: tuple[str, str], made: Made) -> None:
+        with self._lock:
+            self._chars += made.chars - self._made.pop(key, Made()).chars
+            self._made[key] = made
+            while self._chars > self._max_chars:
+                self._chars -= self._made.popitem(last=False)[1].chars
