@@ -1,0 +1,180 @@
+"""``/conversations``: the sessions of all users, for keys that may see them."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from flask import Response
+
+from ...chat.turns.outcome import text_of
+from ...db.conversations import list_conversations as read_conversations
+from ...db.messages import list_messages_before
+from ...errors import ApiError
+from ...im.umo import Umo, parse_umo, split_webchat
+from ...runtime.threads import let_others_run
+from ..auth import check_username, get_caller
+from ..blueprint import ApiBlueprint
+from ..envelope import ok
+from ..schemas import in_path
+from ..state import get_state
+from .schemas import CONVERSATION, CONVERSATIONS, NOTHING, ConversationQuerySchema
+
+#: Messages of ``history``, and most conversations of a page.
+_MAX_HISTORY = 100
+_MAX_HISTORY_CHARS = 500_000
+_MAX_PAGE_SIZE = 100
+_MAX_PAGE = 2**31 - 1
+
+_WEBCHAT = "webchat"
+
+blp = ApiBlueprint(
+    "conversations", __name__, tag="All conversations", scope="data",
+    description="The sessions of all users.",
+)  # fmt: skip
+
+_CID = [in_path("conversation_id", "The session.", "my_session_001")]
+
+
+@blp.route("/conversations", methods=["GET"])
+@blp.arguments(ConversationQuerySchema(), location="query")
+@blp.doc(operationId="listConversations")
+@blp.answers(CONVERSATIONS)
+@blp.raises("invalid_request")
+def list_conversations(query: dict[str, Any]) -> Response:
+    """List the sessions of all users, the last used first.
+
+    A key that may speak as some usernames only sees their sessions.
+    """
+    page = min(max(1, query["page"]), _MAX_PAGE)
+    size = min(max(1, query["page_size"]), _MAX_PAGE_SIZE)
+    found, total = _read(query, limit=size, offset=(page - 1) * size)
+    # The rows share what one answer may hold of messages.
+    chars = _MAX_HISTORY_CHARS // max(1, len(found)) if query["include_history"] else 0
+    return ok(
+        {
+            "conversations": [_describe(row, chars) for row in found],
+            "pagination": {
+                "page": page, "page_size": size, "total": total,
+                "total_pages": math.ceil(total / size), "grouped_by_session": False,
+            },
+        }
+    )  # fmt: skip
+
+
+@blp.route("/conversations/filter-options", methods=["GET"])
+@blp.doc(operationId="listConversationFilters")
+@blp.answers(NOTHING)
+@blp.raises()
+def list_filters() -> Response:
+    """List the platforms that conversations can be of.
+
+    They are the web chat and the bots.
+    """
+    names = [_WEBCHAT, *sorted(get_state().im.bots.list_ids())]
+    return ok({"bots": [{"id": name, "type": name} for name in names]})
+
+
+@blp.route("/conversations/<conversation_id>", methods=["GET"], parameters=_CID)
+@blp.doc(operationId="getConversation")
+@blp.answers(CONVERSATION)
+@blp.raises("session_not_found", "username_reserved")
+def get_conversation(conversation_id: str) -> Response:
+    """Return one session of any user.
+
+    The key must be one that may speak as this user.
+    """
+    return ok(_describe(_get(conversation_id), _MAX_HISTORY_CHARS))
+
+
+@blp.route("/conversations/<conversation_id>", methods=["DELETE"], parameters=_CID)
+@blp.doc(operationId="deleteConversation")
+@blp.answers(NOTHING)
+@blp.raises("session_not_found", "username_reserved")
+def delete_conversation(conversation_id: str) -> Response:
+    """Delete a session of any user.
+
+    Its messages go with it, and its turns are stopped.
+    """
+    row = _get(conversation_id)
+    get_state().chat.remover.remove(row["session_id"], row["creator"])
+    return ok({})
+
+
+def _read(
+    query: dict[str, Any], *, session_id: str = "", limit: int = 1, offset: int = 0
+) -> tuple[list[dict[str, Any]], int]:
+    rules, username = get_caller().rules, get_caller().rules.username
+    if query.get("umo"):
+        named, session_id = _split_umo(parse_umo(query["umo"]))
+        if named and username not in (None, named):
+            return [], 0
+        username = named or username
+    with get_state().db.read() as db:
+        return read_conversations(
+            db,
+            words=(query.get("search") or query.get("keyword") or "").strip()[:200],
+            username=username,
+            prefix=rules.username_prefix,
+            hidden=get_caller().reach(get_state().settings.admin_names).reserved_names,
+            session_id=rules.session_id or session_id,
+            platforms=[one for one in query.get("platforms", "").split(",") if one],
+            limit=limit,
+            offset=offset,
+        )
+
+
+def _split_umo(umo: Umo) -> tuple[str, str]:
+    """Return the username, if any, and the session of a target: a messenger's is the target."""
+    return split_webchat(umo.session_id) if umo.platform_id == _WEBCHAT else ("", str(umo))
+
+
+def _get(session_id: str) -> dict[str, Any]:
+    found, _ = _read({}, session_id=session_id)
+    if not found:
+        raise ApiError("session_not_found", f"session not found: {session_id}")
+    check_username(found[0]["creator"])
+    return found[0]
+
+
+def _describe(row: dict[str, Any], history_chars: int) -> dict[str, Any]:
+    """Return a conversation, with its newest messages up to so many characters.
+
+    :param history_chars: 0: without its messages.
+    """
+    platform, creator = row["platform_id"], row["creator"]
+    inner = f"{_WEBCHAT}!{creator}!{row['session_id']}"
+    umo = f"{_WEBCHAT}:FriendMessage:{inner}" if platform == _WEBCHAT else row["session_id"]
+    _, kind, last = (*umo.split(":", 2), "", "")[:3]
+    described = {
+        "platform_id": platform, "user_id": umo, "cid": row["session_id"],
+        "title": row["display_name"], "persona_id": None, "token_usage": 0,
+        "created_at": row["created_at"] // 1_000_000,
+        "updated_at": row["updated_at"] // 1_000_000,
+        "umo_info": {
+            "umo": umo, "platform": platform, "message_type": kind, "session_id": last,
+            "auto_name": creator, "user_alias": "", "display_name": creator,
+            "creator_sender_id": creator,
+        },
+    }  # fmt: skip
+    if not history_chars:
+        return described
+    let_others_run()
+    return {**described, "history": _read_history(row["id"], history_chars)}
+
+
+def _read_history(session: int, max_chars: int) -> str:
+    """Return the newest messages as JSON text, as AstrBot keeps conversations."""
+    with get_state().db.read() as db:
+        found, _ = list_messages_before(
+            db, session, before=2**63 - 1, limit=_MAX_HISTORY, max_chars=max_chars
+        )
+    messages = [
+        {
+            "role": "user" if one.content.get("type") == "user" else "assistant",
+            "content": [{"type": "text", "text": text_of(one.content)}],
+        }
+        for one in reversed(found)
+    ]
+    return json.dumps(messages, ensure_ascii=False)
