@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -17,10 +16,11 @@ from ..agent.cancel import Cancellation
 from ..agent.steps import AgentEvent, QueuePosition
 from ..config.upstream import UpstreamConfig
 from ..db.attachments import AttachmentRow
-from ..errors import AstrBotError, ProviderError, RunCancelled
+from ..errors import ProviderError, RunCancelled
 from ..files.attachments import Attachments, Readable
 from ..runtime.outbound import Call, OutboundError
-from .client import AstrBotClient, UpstreamError, UpstreamFile, UpstreamRefusal
+from .client import AstrBotClient, UpstreamError, UpstreamRefusal
+from .files import ExchangedFiles
 from .places import PlacesOfHost
 from .reading import AnswerReader, Said, UpstreamAttachment
 
@@ -37,12 +37,6 @@ _END_S = 3.0
 
 #: How often a message is sent that AstrBot surely did not get.
 _MAX_SENDS = 3
-
-#: Uploads that are remembered, and for how long: AstrBot may delete its files.
-_MAX_UPLOADS = 1000
-_UPLOAD_KEPT_S = 3600.0
-
-_PIECE_BYTES = 64 * 1024
 
 #: Clients that are kept.
 _MAX_CLIENTS = 100
@@ -98,11 +92,10 @@ class Upstreams:
 
     def __init__(self, places: PlacesOfHost, attachments: Attachments) -> None:
         self._places = places
-        self._attachments = attachments
         self._lock = threading.Lock()
         self._clients: dict[UpstreamConfig, AstrBotClient] = {}
         self._configs: dict[UpstreamConfig, tuple[list[dict[str, Any]], float]] = {}
-        self._uploads: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+        self._files = ExchangedFiles(attachments)
 
     def get_client(self, upstream: UpstreamConfig) -> AstrBotClient:
         """Return what speaks to an AstrBot; its connections are shared."""
@@ -145,11 +138,12 @@ class Upstreams:
         with places.take(question.payer, question.username, question.cancel) as waiter:
             for position in places.iter_positions(waiter, question.cancel):
                 yield QueuePosition(position)
-            asking = _Asking(question, self.get_client(upstream))
+            client = self.get_client(upstream)
+            asking = _Asking(question, client)
             try:
-                for said in asking.iter_said(self._make_body(question)):
+                for said in asking.iter_said(self._make_body(question, client)):
                     if isinstance(said, UpstreamAttachment):
-                        self._fetch(question, said)
+                        self._files.fetch(client, said, question.receive_file, question.cancel)
                     else:
                         yield said
             except RunCancelled as cancelled:
@@ -157,10 +151,16 @@ class Upstreams:
                     asking.begin_to_stop()
                 raise
 
-    def _make_body(self, question: Question) -> dict[str, Any]:
+    def _make_body(self, question: Question, client: AstrBotClient) -> dict[str, Any]:
         """Return the chat request, with the message's files uploaded."""
         upstream, files = question.upstream, {row.attachment_id: row for row in question.sent}
-        message = [self._translate(question, files, dict(one)) for one in question.segments]
+        message = []
+        for segment in question.segments:
+            row = files.get(str(segment.get("attachment_id", "")))
+            if row is not None:
+                there = self._files.upload(client, upstream.place, row, question.cancel)
+                segment = {**segment, "attachment_id": there}
+            message.append(dict(segment))
         body: dict[str, Any] = {
             "username": question.user_there,
             "session_id": question.session_id,
@@ -175,49 +175,6 @@ class Upstreams:
             "_skip_user_history": question.skip_user_history,
         }
         return body | {key: value for key, value in optional.items() if value}
-
-    def _translate(
-        self, question: Question, files: Mapping[str, AttachmentRow], segment: dict[str, Any]
-    ) -> dict[str, Any]:
-        row = files.get(str(segment.get("attachment_id", "")))
-        if row is None:
-            return segment
-        return {**segment, "attachment_id": self._upload(question, row)}
-
-    def _upload(self, question: Question, row: AttachmentRow) -> str:
-        """Return AstrBot's id of a file; the same bytes are uploaded once."""
-        key = (question.upstream.place, f"{row.sha256} {row.name}")
-        with self._lock:
-            known, uploaded_at = self._uploads.get(key, ("", 0.0))
-        if known and time.monotonic() - uploaded_at < _UPLOAD_KEPT_S:
-            return known
-        with closing(self._attachments.open_reader(row, 0, row.size_bytes)) as reader:
-            chunks = iter(lambda: reader.read(_PIECE_BYTES), b"")
-            try:
-                with Call(question.cancel) as call:
-                    there = self.get_client(question.upstream).upload(
-                        UpstreamFile(row.name, row.mime, row.size_bytes, chunks), call
-                    )
-            except UpstreamError as error:
-                raise ProviderError(
-                    f"The file {row.name} did not reach AstrBot: {error}"
-                ) from error
-        with self._lock:
-            self._uploads[key] = (there, time.monotonic())
-            while len(self._uploads) > _MAX_UPLOADS:
-                self._uploads.popitem(last=False)
-        return there
-
-    def _fetch(self, question: Question, file: UpstreamAttachment) -> None:
-        """Store a file of the answer here. One that cannot be had costs itself alone."""
-        try:
-            with Call(question.cancel) as call:
-                answer = self.get_client(question.upstream).open_file(file.id, call)
-                with closing(answer):
-                    question.receive_file(answer, file.name)
-        except (AstrBotError, OSError) as error:
-            question.cancel.raise_if_cancelled()
-            log.warning("a file of AstrBot's answer is missing: %s", error)
 
 
 class _Asking:

@@ -1,0 +1,83 @@
+"""Files on their way between this server and an AstrBot."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import closing
+
+from ..agent.cancel import Cancellation
+from ..db.attachments import AttachmentRow
+from ..errors import AstrBotError, ProviderError
+from ..files.attachments import Attachments, Readable
+from ..runtime.outbound import Call
+from .client import AstrBotClient, UpstreamError, UpstreamFile
+from .reading import UpstreamAttachment
+
+log = logging.getLogger(__name__)
+
+#: Uploads that are remembered, and for how long: AstrBot may delete its files.
+_MAX_UPLOADS = 1000
+_UPLOAD_KEPT_S = 3600.0
+
+_PIECE_BYTES = 64 * 1024
+
+
+class ExchangedFiles:
+    """The files of questions and of answers; the same bytes are uploaded once."""
+
+    def __init__(self, attachments: Attachments) -> None:
+        self._attachments = attachments
+        self._lock = threading.Lock()
+        self._uploads: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+
+    def upload(
+        self, client: AstrBotClient, place: str, row: AttachmentRow, cancel: Cancellation
+    ) -> str:
+        """Return AstrBot's id of a file.
+
+        :param place: Which AstrBot it is.
+        :raises ProviderError: when the file does not reach it.
+        """
+        key = (place, f"{row.sha256} {row.name}")
+        with self._lock:
+            known, uploaded_at = self._uploads.get(key, ("", 0.0))
+        if known and time.monotonic() - uploaded_at < _UPLOAD_KEPT_S:
+            return known
+        with closing(self._attachments.open_reader(row, 0, row.size_bytes)) as reader:
+            chunks = iter(lambda: reader.read(_PIECE_BYTES), b"")
+            try:
+                with Call(cancel) as call:
+                    there = client.upload(
+                        UpstreamFile(row.name, row.mime, row.size_bytes, chunks), call
+                    )
+            except UpstreamError as error:
+                raise ProviderError(
+                    f"The file {row.name} did not reach AstrBot: {error}"
+                ) from error
+        with self._lock:
+            self._uploads[key] = (there, time.monotonic())
+            while len(self._uploads) > _MAX_UPLOADS:
+                self._uploads.popitem(last=False)
+        return there
+
+    def fetch(
+        self,
+        client: AstrBotClient,
+        file: UpstreamAttachment,
+        receive: Callable[[Readable, str], object],
+        cancel: Cancellation,
+    ) -> None:
+        """Store a file of an answer here. One that cannot be had costs itself alone.
+
+        :param receive: Takes its bytes and its name.
+        """
+        try:
+            with Call(cancel) as call, closing(client.open_file(file.id, call)) as answer:
+                receive(answer, file.name)
+        except (AstrBotError, OSError) as error:
+            cancel.raise_if_cancelled()
+            log.warning("a file of AstrBot's answer is missing: %s", error)
