@@ -22,8 +22,9 @@ from ..errors import ApiError, refuse
 from ..messages import EMPTY_MESSAGE, Plain, Segment, check_text, plain_text
 from .auth import check_username, get_caller, get_holder
 from .idempotency import read_client_key
+from .openai.answering import read_conversation
 from .openai.parameters import MAX_TOOLS, read_parameters
-from .openai.reading import MAX_MESSAGES, read_messages
+from .openai.reading import MAX_MESSAGES
 from .own_runs import decide_as_caller, find_run_to_decide
 from .sse import find_abort
 from .state import get_state
@@ -139,14 +140,7 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
     tools = read_parameters({"tools": _read_tools(asked.tools)}).tools
     if not asked.messages:  # nothing of them can be given to a model
         raise ApiError("message_empty", EMPTY_MESSAGE)
-    segments, context = read_messages(
-        list(asked.messages),
-        lambda data, name: (
-            state.files.store_bytes(data, name, caller.root_id, caller.rules.username).attachment_id
-        ),
-        max_chars=state.settings.max_message_chars,
-        max_segments=state.settings.max_segments,
-    )
+    segments, context = read_conversation(list(asked.messages))
     again = _find_last(session_id, username, segments) if asked.regenerates else None
     return state.chat.service.open(
         TurnRequest(

@@ -9,12 +9,16 @@ from typing import Any
 import orjson
 from flask import Response
 
+from ...chat.context.supplied import SuppliedContext
 from ...chat.watching.watch import Watch
 from ...config.agents import AgentConfig
 from ...errors import ApiError
 from ...events import Event
+from ...messages import Segment
+from ..auth import get_caller
 from ..chat.modes import describe_failure, iter_batches
 from ..state import get_state
+from .reading import read_messages
 
 #: OpenAI's SDKs repeat a request on any 5xx, and with it the turn and its tools. What can be
 #: repeated, the server has repeated itself. Source: ``_should_retry`` of openai-python.
@@ -36,6 +40,44 @@ def find_config(model: str) -> AgentConfig:
     if found is None:
         raise ApiError("missing_field", "Missing key: model")
     return found
+
+
+def read_conversation(given: Any) -> tuple[list[Segment], SuppliedContext]:
+    """Return the message that is to be answered, and what was said before.
+
+    Its files become attachments of the caller's.
+
+    :param given: Messages, as OpenAI's chat completions have them.
+    :raises ApiError: as :func:`~.reading.read_messages`, or why a file cannot be stored.
+    """
+    state, caller = get_state(), get_caller()
+
+    def store_file(data: bytes, name: str) -> str:
+        row = state.files.store_bytes(data, name, caller.root_id, caller.rules.username)
+        return row.attachment_id
+
+    return read_messages(
+        given,
+        store_file,
+        max_chars=state.settings.max_message_chars,
+        max_segments=state.settings.max_segments,
+    )
+
+
+def leave_unkept(watch: Watch, *, kept: bool) -> Callable[[], None]:
+    """Return what is done when a client is gone, or has all of its answer.
+
+    The session of a turn that is not kept goes with it.
+    """
+    chat = get_state().chat
+
+    def leave() -> None:
+        if not kept:
+            if not watch.ended:
+                chat.runs.stop([watch.run_id])
+            chat.remover.empty(watch.session)
+
+    return leave
 
 
 def wait_for_answer(

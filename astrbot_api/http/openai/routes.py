@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from flask import Response, request
 
 from ...chat.turns.turn import TurnRequest
-from ...chat.watching.watch import Watch
 from ...config.agents import AgentConfig
 from ...errors import refuse
 from ..auth import check_username, get_caller
@@ -18,9 +16,15 @@ from ..configs.routes import list_own_configs
 from ..schemas import event_stream, in_path
 from ..sse import find_abort, stream_response
 from ..state import get_state
-from .answering import answer_json, find_config, raise_failure, wait_for_answer
-from .parameters import read_parameters
-from .reading import read_messages
+from .answering import (
+    answer_json,
+    find_config,
+    leave_unkept,
+    raise_failure,
+    read_conversation,
+    wait_for_answer,
+)
+from .parameters import Parameters, read_parameters
 from .rendering import Completion
 from .schemas import (
     CompletionRequestSchema,
@@ -99,67 +103,52 @@ def create_completion(body: dict[str, Any]) -> Response:
     leaves stops the turn then, else it runs to its end.
     """
     parameters = read_parameters(body)
-    state, caller = get_state(), get_caller()
-    rules = caller.rules
+    turn = _read_turn(body, parameters)
+    watch = get_state().chat.service.open(turn, find_abort(request))
+    completion = Completion(
+        watch.run_id,
+        body["model"],
+        watch.session_id if turn.kept else "",
+        include_usage=(body["stream_options"] or {}).get("include_usage") is True,
+        check_text=parameters.check_text,
+    )
+    leave = leave_unkept(watch, kept=turn.kept)
+    if body["stream"]:
+        return stream_response(watch, completion, leave)
+    wait_for_answer(watch, completion.fold.add, leave)
+    raise_failure(completion.fold.error, completion.find_fault)
+    return answer_json(completion.to_object())
+
+
+def _read_turn(body: dict[str, Any], parameters: Parameters) -> TurnRequest:
+    """Return the turn that is asked for.
+
+    :raises ApiError: whatever can be refused before it is opened.
+    """
+    caller, rules = get_caller(), get_caller().rules
     username = body["user"] or rules.username or f"openai:{caller.key_prefix}"
     check_username(username)
     config = find_config(body["model"])
     session_id = body["session_id"] or _read_session_id(body["metadata"]) or rules.session_id or ""
-    segments, context = read_messages(
-        body["messages"],
-        lambda data, name: (
-            state.files.store_bytes(data, name, caller.root_id, caller.rules.username).attachment_id
-        ),
-        max_chars=state.settings.max_message_chars,
-        max_segments=state.settings.max_segments,
-    )
+    segments, context = read_conversation(body["messages"])
     if session_id and context.after:
         raise refuse(
-            "messages must end with the user's message in a session: it has its own history",
+            "messages must end with the user's message in a session: it has its own history"
         )
     kept = bool(session_id or body["store"])
-    watch = state.chat.service.open(
-        TurnRequest(
-            username=username,
-            segments=segments,
-            session_id=session_id or str(uuid.uuid4()),
-            config_id=config.id,
-            key_id=caller.key_id,
-            guard=caller.guard,
-            context=None if session_id else context,
-            caller_tools=parameters.tools,
-            model_fields=parameters.fields,
-            skip_user_history=not kept,
-            kept=kept,
-        ),
-        find_abort(request),
+    return TurnRequest(
+        username=username,
+        segments=segments,
+        session_id=session_id or str(uuid.uuid4()),
+        config_id=config.id,
+        key_id=caller.key_id,
+        guard=caller.guard,
+        context=None if session_id else context,
+        caller_tools=parameters.tools,
+        model_fields=parameters.fields,
+        skip_user_history=not kept,
+        kept=kept,
     )
-    options = body["stream_options"] or {}
-    completion = Completion(
-        watch.run_id,
-        body["model"],
-        watch.session_id if kept else "",
-        include_usage=options.get("include_usage") is True,
-        check_text=parameters.check_text,
-    )
-    chat = state.chat
-
-    def leave() -> None:
-        """Let the session of a turn that is not kept go with it."""
-        if not kept:
-            if not watch.ended:
-                chat.runs.stop([watch.run_id])
-            chat.remover.empty(watch.session)
-
-    if body["stream"]:
-        return stream_response(watch, completion, leave)
-    return _answer_whole(watch, completion, leave)
-
-
-def _answer_whole(watch: Watch, completion: Completion, leave: Callable[[], None]) -> Response:
-    wait_for_answer(watch, completion.fold.add, leave)
-    raise_failure(completion.fold.error, completion.find_fault)
-    return answer_json(completion.to_object())
 
 
 def _describe_model(config: AgentConfig) -> dict[str, Any]:

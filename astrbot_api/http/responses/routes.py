@@ -18,7 +18,7 @@ from ...errors import ApiError
 from ..auth import get_holder
 from ..chat.modes import iter_batches
 from ..idempotency import CODES, PARAMETER
-from ..openai.answering import answer_json, raise_failure, wait_for_answer
+from ..openai.answering import answer_json, leave_unkept, raise_failure, wait_for_answer
 from ..openai.routes import blp
 from ..schemas import event_stream, in_path
 from ..sse import CONTENT_TYPE, find_abort, stream_response
@@ -91,11 +91,11 @@ def create_response(body: dict[str, Any]) -> Response:
     if answers_approvals(body):
         return _go_on(body)
     turn, repeated = read_turn(body, parameters)
-    chat, store = get_state().chat, get_state().db
-    watch = chat.service.open(turn, find_abort(request))
+    state = get_state()
+    watch = state.chat.service.open(turn, find_abort(request))
     entry_id = uuid.UUID(watch.run_id).hex
     if turn.entry is not None:
-        with store.read() as db:
+        with state.db.read() as db:
             entry = responses.find_entry(db, entry_id)
         if entry is None:  # deleted since
             watch.close()
@@ -104,14 +104,7 @@ def create_response(body: dict[str, Any]) -> Response:
     else:
         head = make_unstored_head(watch.run_id, repeated)
         fold = ResponseFold(entry_id, watch.run_id, head, lambda: None, parameters.check_text)
-
-    def leave() -> None:
-        """Let the session of a turn that is not kept go with it."""
-        if not turn.kept:
-            if not watch.ended:
-                chat.runs.stop([watch.run_id])
-            chat.remover.empty(watch.session)
-
+    leave = leave_unkept(watch, kept=turn.kept)
     if body["stream"]:
         return stream_response(watch, fold, leave)
     return _answer_whole(watch, fold, leave, background=body["background"], kept=turn.kept)
