@@ -6,30 +6,19 @@ docstring is published (``docs/events.rst``): write it for client authors.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import orjson
 
-Event = dict[str, Any]
+from .event_lines import MAX_LINE_BYTES, encode_line, fit_line
 
-#: Longest line of a stream, in bytes: one client in use stops reading at
-#: 256 KiB. What is longer is cut into several events.
-MAX_LINE_BYTES = 256 * 1024
+Event = dict[str, Any]
 
 #: Events that close a run. Its stored reply says what they are.
 CLOSING = frozenset({"agent_stats", "complete", "message_saved", "error", "end"})
 
 #: Text of one ``plain`` event, in characters; six bytes of JSON each at worst.
 _MAX_PIECE_CHARS = 32_000
-
-#: ``plain`` whose ``data`` is JSON.
-_CALLS = frozenset({"tool_call", "tool_call_result"})
-
-#: How an event is cut until it fits: characters of each text, and how deep its fields may be
-#: nested. The last fits any event: no id is longer, and no event has more fields.
-_CUTS = ((64_000, 250), (16_000, 250), (4_000, 250), (1_000, 250), (125, 250), (125, 2), (125, 1))
-_MIN_ENTRIES = 32
 
 
 def session_id(session: str | int) -> Event:
@@ -100,7 +89,7 @@ def tool_call(run_id: str, call: dict[str, Any]) -> Event:
     arguments ``args``, the time ``ts`` in seconds. With ``by_caller`` the tool is the client's own
     (OpenAI format): the turn ends, and no result follows.
     """
-    return plain(run_id, _json_text(call), streaming=False, chain_type="tool_call")
+    return plain(run_id, orjson.dumps(call).decode(), streaming=False, chain_type="tool_call")
 
 
 def tool_call_result(run_id: str, result: dict[str, Any]) -> Event:
@@ -109,7 +98,8 @@ def tool_call_result(run_id: str, result: dict[str, Any]) -> Event:
     ``data`` is a string that holds a JSON object: ``id`` of the call, the time ``ts``, and
     ``result``, a text.
     """
-    return plain(run_id, _json_text(result), streaming=False, chain_type="tool_call_result")
+    text = orjson.dumps(result).decode()
+    return plain(run_id, text, streaming=False, chain_type="tool_call_result")
 
 
 def tool_progress(
@@ -294,109 +284,10 @@ def inbox_message(session: str, message: dict[str, Any]) -> Event:
 def encode_event(event: Event) -> bytes:
     """Return the event as one line of JSON that every client can read."""
     line = encode_line(event)
-    return line if len(line) <= MAX_LINE_BYTES - 64 else encode_line(_fit_line(event))
-
-
-def encode_line(value: Any) -> bytes:
-    """Return JSON without a character at which any reader of lines splits.
-
-    Python's ``splitlines``, httpx and requests split at these three too; the other line ends
-    are control characters, which JSON always escapes.
-    """
-    line = orjson.dumps(value)
-    if b"\xe2\x80" in line:
-        line = line.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
-    if b"\xc2\x85" in line:
-        line = line.replace(b"\xc2\x85", b"\\u0085")
-    # A copy: orjson's own holds 4 KB of memory for a line of a hundred bytes, and runs keep lines.
-    return b"%b" % line
+    return line if len(line) <= MAX_LINE_BYTES - 64 else encode_line(fit_line(event))
 
 
 def decode_event(line: bytes) -> dict[str, Any]:
     """Return the event of a line that :func:`encode_event` made."""
     event: Event = orjson.loads(line)
     return event
-
-
-def _fit_line(event: Event) -> Event:
-    """Shorten an event until its line is short enough; it has ``truncated`` then.
-
-    The fields that are known to grow are cut first, and keep as much as there is room for.
-    """
-    shortened = {**event, "truncated": True}
-    limit = MAX_LINE_BYTES - 1024
-    if event["type"] == "message":
-        shortened["data"] = {**event["data"], "content": None}
-    elif event.get("chain_type") in _CALLS:
-        shortened = _fit_call(shortened, limit)
-    else:
-        shortened = _fit_texts(shortened, limit)
-    return shortened if len(encode_line(shortened)) <= limit else _fit_all(shortened, limit)
-
-
-def _fit_texts(shortened: Event, limit: int) -> Event:
-    """Shorten the thinking, and after it the text."""
-    for key in ("reasoning", "data"):
-        text = shortened.get(key)
-        if not isinstance(text, str):
-            continue
-        excess = len(encode_line(shortened)) - limit
-        if excess <= 0:
-            break
-        # A character is at most six bytes of JSON, so this never cuts too little.
-        encoded = len(encode_line(text))
-        keep = max(0, encoded - excess) * len(text) // max(encoded, 1)
-        while keep and len(encode_line({**shortened, key: text[:keep]})) > limit:
-            keep = keep * 9 // 10
-            if key == "reasoning" and len(encode_line({**shortened, key: ""})) > limit:
-                keep = 0
-        shortened[key] = text[:keep]
-    return shortened
-
-
-def _fit_call(shortened: Event, limit: int) -> Event:
-    """Shorten a tool's result, or the arguments of its call; ``data`` stays JSON."""
-    call = orjson.loads(shortened["data"])
-    name = next((name for name in ("result", "args") if name in call), None)
-    if name is None:
-        return shortened
-    text = call[name] if isinstance(call[name], str) else _json_text(call[name])
-    keep = min(len(text), limit)
-    while True:
-        fitted = {**shortened, "data": _json_text({**call, name: text[:keep]})}
-        if not keep or len(encode_line(fitted)) <= limit:
-            return fitted
-        keep = keep * 3 // 4
-
-
-def _fit_all(shortened: Event, limit: int) -> Event:
-    """Shorten every text, list and object of an event alike; a call's ``data`` stays JSON."""
-    holds_json = shortened.get("chain_type") in _CALLS
-    if holds_json:
-        shortened = {**shortened, "data": orjson.loads(shortened["data"])}
-    for chars, depth in _CUTS:
-        fitted = {key: _cut(value, chars, depth) for key, value in shortened.items()}
-        if holds_json:
-            fitted["data"] = _json_text(fitted["data"])
-        if len(encode_line(fitted)) <= limit:
-            break
-    return fitted
-
-
-def _cut(value: Any, chars: int, depth: int) -> Any:
-    """Return a JSON value with shorter texts and fewer entries, and nothing below a depth."""
-    if isinstance(value, str):
-        return value[:chars]
-    if not isinstance(value, dict | list):
-        return value
-    entries = max(_MIN_ENTRIES, chars // 8) if depth else 0
-    if isinstance(value, list):
-        return [_cut(one, chars, depth - 1) for one in value[:entries]]
-    return {
-        key[:chars]: _cut(one, chars, depth - 1)
-        for key, one in itertools.islice(value.items(), entries)
-    }
-
-
-def _json_text(value: dict[str, Any]) -> str:
-    return orjson.dumps(value).decode()

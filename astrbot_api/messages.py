@@ -178,18 +178,14 @@ def require_content(segments: Iterable[Segment]) -> None:
 
 def _check_count(parts: list[Any], max_segments: int) -> None:
     if len(parts) > max_segments:
-        raise refuse(
-            f"message has {len(parts)} segments; at most {max_segments} are allowed",
-        )
+        raise refuse(f"message has {len(parts)} segments; at most {max_segments} are allowed")
 
 
 def _check_chars(segments: Iterable[Segment], max_chars: int, copies: int = 1) -> None:
     chars = sum(_count_chars(one) for one in segments)
     if chars * copies > max_chars:
         each = f" for each of {copies} targets" if copies > 1 else ""
-        raise refuse(
-            f"message has {chars} characters{each}; at most {max_chars} are allowed",
-        )
+        raise refuse(f"message has {chars} characters{each}; at most {max_chars} are allowed")
 
 
 def _count_chars(segment: Segment) -> int:

@@ -79,9 +79,7 @@ def update_key() -> Response:
     if "rules" in body:
         changes["rules"] = read_rules(body["rules"]).dump()
     if not changes:
-        raise refuse(
-            "nothing to change: send name, scopes, expires_in_days or rules",
-        )
+        raise refuse("nothing to change: send name, scopes, expires_in_days or rules")
 
     def job(db: peewee.Database) -> dict[str, Any] | None:
         return keys.get_key(db, key_id) if keys.update_key(db, key_id, changes) else None

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import peewee
 
-from ..events import MAX_LINE_BYTES
+from ..event_lines import MAX_LINE_BYTES
 from .messages import SHOWN_FIELDS, describe_message
 from .models import ChatSession, Message
 from .pages import length_of

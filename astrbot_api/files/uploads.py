@@ -122,9 +122,7 @@ class Uploads:
             raise refuse(f"chunk_index must be from 0 to {total - 1}")
         right = min(CHUNK_BYTES, row.size_bytes - number * CHUNK_BYTES)
         if incoming.size_bytes != right:
-            raise refuse(
-                f"chunk {number} has {incoming.size_bytes} bytes; it must have {right}",
-            )
+            raise refuse(f"chunk {number} has {incoming.size_bytes} bytes; it must have {right}")
         blob = new_blob(incoming.sha256)
         self._store.write(lambda db: note_stray(db, blob))
         try:

@@ -47,9 +47,7 @@ def read_client_key(kind: str, content: Any = None) -> ClientKey | None:
     if not word:
         return None
     if len(word) > _MAX_CHARS or not (word.isascii() and word.isprintable()):
-        raise refuse(
-            f"{HEADER} must have at most {_MAX_CHARS} printable ASCII characters",
-        )
+        raise refuse(f"{HEADER} must have at most {_MAX_CHARS} printable ASCII characters")
     caller = get_caller()
     key = ClientKey(caller.key_id, word, f"{kind}:", caller.root_id)
     if content is None:

@@ -171,7 +171,7 @@ class ProactiveMessages:
         if len(session_id) > self._settings.max_session_id_chars:
             raise refuse(
                 f"Invalid umo: its session has {len(session_id)} characters; "
-                f"at most {self._settings.max_session_id_chars} are allowed",
+                f"at most {self._settings.max_session_id_chars} are allowed"
             )
         if len(username) > self._settings.max_username_chars:
             raise refuse("Invalid umo: its username is too long")

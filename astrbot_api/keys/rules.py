@@ -223,13 +223,13 @@ def read_rules(value: Any) -> KeyRules:
             ipaddress.ip_network(address, strict=False)
         except ValueError as error:
             raise refuse(
-                f"rules.addresses: {address!r} is no network; write 10.0.0.0/8 or 2001:db8::/32",
+                f"rules.addresses: {address!r} is no network; write 10.0.0.0/8 or 2001:db8::/32"
             ) from error
     rules = KeyRules(**found)
     if rules.default_username is not None and not rules.allows_username(rules.default_username):
         raise refuse(
             "rules.default_username is none that the key may speak as; compare username and "
-            "username_prefix",
+            "username_prefix"
         )
     return rules
 

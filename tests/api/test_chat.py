@@ -14,7 +14,7 @@ from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.db import messages
 from astrbot_api.errors import ProviderError
-from astrbot_api.events import MAX_LINE_BYTES
+from astrbot_api.event_lines import MAX_LINE_BYTES
 from astrbot_api.testing import ScriptedModel
 
 from ..servers import FAILED, parse_events

@@ -12,7 +12,7 @@ from requests.structures import CaseInsensitiveDict
 
 from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
-from astrbot_api.events import MAX_LINE_BYTES, encode_line
+from astrbot_api.event_lines import MAX_LINE_BYTES, encode_line
 
 #: Every character at which ``str.splitlines`` splits.
 LINE_ENDS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"

@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from astrbot_api import events
-from astrbot_api.events import MAX_LINE_BYTES, Event, encode_event, encode_line
+from astrbot_api.event_lines import MAX_LINE_BYTES, encode_line
+from astrbot_api.events import Event, encode_event
 
 #: Each pair of them takes eight bytes of a line.
 HUGE = '"\u2028' * 50_000

@@ -15,7 +15,8 @@ from ...chat.turns.reply import ReplyFold
 from ...chat.turns.waiting import name_approval
 from ...chat.watching.watch import Numbered
 from ...errors import StorageError
-from ...events import MAX_LINE_BYTES, Event, decode_event, encode_line
+from ...event_lines import MAX_LINE_BYTES, encode_line
+from ...events import Event, decode_event
 from ..continuing import BROKEN, ContinuedText
 from ..sse import LEAVING, Rendering, frame
 

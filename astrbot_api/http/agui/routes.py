@@ -8,7 +8,7 @@ from flask import Response
 
 from ...chat.watching.watch import Watch
 from ...errors import refuse
-from ...events import MAX_LINE_BYTES, encode_line
+from ...event_lines import MAX_LINE_BYTES, encode_line
 from ..blueprint import ApiBlueprint
 from ..chat.modes import RUN_HEADER
 from ..conversation import Conversation, go_on_with_answers, open_conversation

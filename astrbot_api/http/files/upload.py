@@ -67,7 +67,7 @@ def receive_upload(
                 ignored_bytes += len(event)
                 if ignored_bytes > _ENVELOPE_BYTES:
                     raise refuse(
-                        f"the fields besides {_FIELD} have more than {_ENVELOPE_BYTES} bytes",
+                        f"the fields besides {_FIELD} have more than {_ENVELOPE_BYTES} bytes"
                     )
         if incoming is None:
             raise _missing_file()

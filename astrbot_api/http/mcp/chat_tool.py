@@ -14,7 +14,8 @@ from ...chat.turns.turn import TurnRequest
 from ...chat.watching.watch import Numbered, Watch
 from ...db.idempotency import ClientKey
 from ...errors import ApiError, StorageError, refuse
-from ...events import MAX_LINE_BYTES, Event, decode_event, encode_line
+from ...event_lines import MAX_LINE_BYTES, encode_line
+from ...events import Event, decode_event
 from ...messages import parse_chat_message
 from ..auth import get_caller
 from ..configs.routes import list_own_configs

@@ -12,7 +12,8 @@ import orjson
 from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Numbered
 from ...errors import STATUS_OF_CODE, StorageError
-from ...events import Event, decode_event, encode_line
+from ...event_lines import encode_line
+from ...events import Event, decode_event
 from ..continuing import BROKEN, ContinuedText
 from ..openai_errors import describe_failure
 from ..sse import LEAVING, Rendering, frame

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ...events import encode_line
+from ...event_lines import encode_line
 from ..sse import frame
 from . import items
 from .items import OutputItem
