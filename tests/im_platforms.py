@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from astrbot_api.deliveries.attempts import Sent
@@ -20,6 +20,7 @@ from astrbot_api.im.adapter import (
 )
 from astrbot_api.im.botfile import read_bot
 from astrbot_api.im.registry import AdapterTypes
+from astrbot_api.testing import FakeOneBot, FakeSlack
 
 #: The smallest pictures, recordings and documents that are what they say.
 PNG = bytes.fromhex(
@@ -42,6 +43,20 @@ def open_adapter(type: str, **settings: Any) -> Iterator[Adapter]:
         adapter.close()
     finally:
         http.close()
+
+
+def open_onebot(fake: FakeOneBot) -> AbstractContextManager[Adapter]:
+    """Return the adapter of a bot on a fake OneBot."""
+    return open_adapter(
+        "onebot", base_url=fake.url, access_token=fake.access_token, secret=fake.secret
+    )
+
+
+def open_slack(fake: FakeSlack) -> AbstractContextManager[Adapter]:
+    """Return the adapter of a bot on a fake Slack."""
+    return open_adapter(
+        "slack", token=fake.token, signing_secret=fake.signing_secret, base_url=fake.base_url
+    )
 
 
 def make_file(type: Any, filename: str, mime: str, data: bytes) -> OutFile:

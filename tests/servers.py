@@ -7,11 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 import urllib3
+from werkzeug.serving import make_server
 
 from astrbot_api.config.settings import Settings
 from astrbot_api.db import keys
@@ -32,6 +36,18 @@ api_key = "sk-secret-of-the-provider"
 system_prompt = "You are a helpful assistant."
 {agent}
 """
+
+
+@contextmanager
+def serve(app: Any) -> Iterator[str]:
+    """Serve a WSGI application from a thread of this process; yield its address."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def write_config(

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from astrbot_api import create_app
 from astrbot_api.http.state import HttpState, get_http_state
+from astrbot_api.owner import passwords
 from astrbot_api.testing import ScriptedApp, ScriptedModel, make_app
 from astrbot_api.testing.fake_openai import FakeOpenAI
 from astrbot_api.testing.scripted_model import Script
@@ -47,6 +48,13 @@ class Api(ScriptedApp):
         """Count the rows of a table."""
         with self.state.db.read() as db:
             return int(db.execute_sql(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
+
+
+@pytest.fixture
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash with one round: what is tested is not argon2."""
+    cheap = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    monkeypatch.setattr(passwords, "_HASHER", cheap)
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import textwrap
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from werkzeug.serving import make_server
+
+from tests.servers import serve
 
 from .conftest import Api
 
@@ -25,13 +25,8 @@ def list_programs() -> dict[str, str]:
 
 @pytest.fixture
 def url(api: Api) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, api.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(api.app) as url:
+        yield url
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx", "aiohttp"])

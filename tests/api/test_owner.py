@@ -16,7 +16,6 @@ from werkzeug.test import TestResponse
 from astrbot_api import create_app
 from astrbot_api.cli.main import main
 from astrbot_api.db import audit, keys
-from astrbot_api.owner import passwords
 from astrbot_api.runtime.addresses import name_customer
 from astrbot_api.worker.chores import remove_old_rows
 
@@ -25,11 +24,7 @@ from .conftest import Api
 PASSWORD = "a long enough password"
 
 
-@pytest.fixture(autouse=True)
-def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash with one round: what is tested is not argon2."""
-    cheap = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
-    monkeypatch.setattr(passwords, "_HASHER", cheap)
+pytestmark = pytest.mark.usefixtures("cheap_hashes")
 
 
 @pytest.fixture

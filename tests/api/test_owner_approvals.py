@@ -10,7 +10,6 @@ import pytest
 from astrbot_api import tool
 from astrbot_api.agent.provider import ToolCallDelta
 from astrbot_api.db import approvals
-from astrbot_api.owner import passwords
 from astrbot_api.runtime.clock import now_us
 from astrbot_api.testing.scripted_model import Step
 
@@ -38,10 +37,7 @@ def _answer(messages: list[Any]) -> Iterator[Step]:
         yield ToolCallDelta(0, "call", "note", f'{{"text": "{said["content"]}"}}')
 
 
-@pytest.fixture(autouse=True)
-def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    cheap = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
-    monkeypatch.setattr(passwords, "_HASHER", cheap)
+pytestmark = pytest.mark.usefixtures("cheap_hashes")
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from flask.testing import FlaskClient
 
 import astrbot_api
 from astrbot_api.db import audit
-from astrbot_api.owner import passwords
 from astrbot_api.owner.login import change_password
 from astrbot_api.translations import OWNER_PAGES, load_catalogue
 
@@ -22,10 +21,7 @@ PASSWORD = "a long enough password"
 PAGES = ("", "console", "keys", "sessions", "approvals", "bots", "audit")
 
 
-@pytest.fixture(autouse=True)
-def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    cheap = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
-    monkeypatch.setattr(passwords, "_HASHER", cheap)
+pytestmark = pytest.mark.usefixtures("cheap_hashes")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from click.testing import CliRunner
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
-from werkzeug.serving import make_server
 
 from astrbot_api.cli import chat
 from astrbot_api.cli.main import main
 from astrbot_api.testing import ScriptedApp, ScriptedModel, make_app
+from tests.servers import serve
 
 
 @pytest.fixture
@@ -27,13 +26,8 @@ def app() -> Iterator[ScriptedApp]:
 
 @pytest.fixture
 def url(app: ScriptedApp) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(app.app) as url:
+        yield url
 
 
 def test_one_question_is_answered_on_the_standard_output(

@@ -6,15 +6,15 @@ Needs what ``../e2e/test_owner_pages.py`` needs, and npm's packages.
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
+
+from tests.servers import serve
 
 from ..e2e.test_owner_pages import browser, pytestmark
 from ..servers import Server, create_key
@@ -59,13 +59,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             return Response(script, mimetype="text/javascript")(environ, start_response)
         return Response(_PAGE, mimetype="text/html")(environ, start_response)
 
-    server = make_server("127.0.0.1", 0, answer, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(answer) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

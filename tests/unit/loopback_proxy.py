@@ -6,31 +6,24 @@ import contextlib
 import re
 import socket
 import threading
-from typing import Any
+from typing import Any, Self
 
 from .raw_endpoint import PATIENCE_S
 
 
-class LoopbackProxy:
-    """Leads every host to a port of loopback, whatever the host is called.
+class Relay:
+    """A server on a port of loopback, with a thread for each connection; see :meth:`_serve`."""
 
-    :param login: ``name:password`` in base64 that it asks for; empty: nothing.
-    :param refuse: Whether it answers 403 to everything.
-    """
-
-    def __init__(self, port: int, *, login: str = "", refuse: bool = False) -> None:
+    def __init__(self, port: int) -> None:
         self.port = port
-        self.login = login
-        self.refuse = refuse
-        #: First line of each request, as ``CONNECT host:443`` or ``GET http://host/``.
+        #: What each connection or request asked for.
         self.asked: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.url = f"http://{self.host}"
         self._open: list[socket.socket] = [self._listener]
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> LoopbackProxy:
+    def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 
@@ -56,6 +49,26 @@ class LoopbackProxy:
                 self._start(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
+        raise NotImplementedError
+
+
+class LoopbackProxy(Relay):
+    """Leads every host to a port of loopback, whatever the host is called.
+
+    What is ``asked`` is the first line of each request, as ``CONNECT host:443`` or
+    ``GET http://host/``.
+
+    :param login: ``name:password`` in base64 that it asks for; empty: nothing.
+    :param refuse: Whether it answers 403 to everything.
+    """
+
+    def __init__(self, port: int, *, login: str = "", refuse: bool = False) -> None:
+        super().__init__(port)
+        self.login = login
+        self.refuse = refuse
+        self.url = f"http://{self.host}"
+
+    def _serve(self, client: socket.socket) -> None:
         server = None
         with contextlib.suppress(OSError), client.makefile("rb", buffering=0) as reader:
             while head := _read_head(reader):
@@ -72,9 +85,9 @@ class LoopbackProxy:
                     self._open.append(server)
                     if method == "CONNECT":
                         client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-                    self._start(_pump, server, client)
+                    self._start(pump, server, client)
                 if method == "CONNECT":
-                    _pump(client, server)
+                    pump(client, server)
                     break
                 path = "/" + target.split("/", 3)[3]
                 server.sendall(head.replace(target.encode(), path.encode(), 1))
@@ -100,7 +113,8 @@ def _read_head(reader: Any) -> bytes:
     return head
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Copy what comes from one end to the other."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,14 @@ from astrbot_api.db import deliveries, runs
 from astrbot_api.db.deliveries import DeliveryRow
 from astrbot_api.db.store import Store, open_store
 
-from ..postgres import Postgres
 from ..query_plans import explain
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'test.db'}"
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.create_database()
-    made = open_store(Settings(database_url=url))
-    made.upgrade()
+@pytest.fixture
+def store(store: Store) -> Store:
     for worker in ("w1", "w2"):
-        made.write(lambda db, worker=worker: runs.renew_lease(db, worker, 60.0))  # type: ignore[misc]
-    yield made
-    made.close()
+        store.write(lambda db, worker=worker: runs.renew_lease(db, worker, 60.0))  # type: ignore[misc]
+    return store
 
 
 def add(store: Store, target: str, text: str = "x", **options: Any) -> str:

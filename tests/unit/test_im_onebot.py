@@ -23,6 +23,7 @@ from tests.im_platforms import (
     make_file,
     make_request,
     open_adapter,
+    open_onebot,
     read_all,
 )
 
@@ -35,15 +36,8 @@ def fake() -> Iterator[FakeOneBot]:
 
 @pytest.fixture
 def adapter(fake: FakeOneBot) -> Iterator[Adapter]:
-    with open_adapter(
-        "onebot", base_url=fake.url, access_token=fake.access_token, secret=fake.secret
-    ) as adapter:
+    with open_onebot(fake) as adapter:
         yield adapter
-
-
-@pytest.fixture
-def outbox(adapter: Adapter) -> Outbox:
-    return Outbox(adapter)
 
 
 def receive(adapter: Adapter, fake: FakeOneBot, event: dict[str, Any]) -> InMessage:

@@ -11,7 +11,14 @@ from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.im.adapter import Adapter, InMessage
 from astrbot_api.im.pending import read_message, write_message
 from astrbot_api.testing import FakeOneBot
-from tests.im_platforms import DOCUMENT, PNG, Outbox, make_request, open_adapter, read_all
+from tests.im_platforms import (
+    DOCUMENT,
+    PNG,
+    Outbox,
+    make_request,
+    open_onebot,
+    read_all,
+)
 
 
 @pytest.fixture
@@ -22,9 +29,7 @@ def fake() -> Iterator[FakeOneBot]:
 
 @pytest.fixture
 def adapter(fake: FakeOneBot) -> Iterator[Adapter]:
-    with open_adapter(
-        "onebot", base_url=fake.url, access_token=fake.access_token, secret=fake.secret
-    ) as adapter:
+    with open_onebot(fake) as adapter:
         yield adapter
 
 

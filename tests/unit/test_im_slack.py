@@ -26,6 +26,7 @@ from tests.im_platforms import (
     make_file,
     make_request,
     open_adapter,
+    open_slack,
     read_all,
 )
 
@@ -38,15 +39,8 @@ def fake() -> Iterator[FakeSlack]:
 
 @pytest.fixture
 def adapter(fake: FakeSlack) -> Iterator[Adapter]:
-    with open_adapter(
-        "slack", token=fake.token, signing_secret=fake.signing_secret, base_url=fake.base_url
-    ) as adapter:
+    with open_slack(fake) as adapter:
         yield adapter
-
-
-@pytest.fixture
-def outbox(adapter: Adapter) -> Outbox:
-    return Outbox(adapter)
 
 
 def post(adapter: Adapter, fake: FakeSlack, event: dict[str, Any], **more: Any) -> Reception:

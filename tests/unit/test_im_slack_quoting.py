@@ -11,7 +11,7 @@ from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.im.adapter import Adapter, InMessage
 from astrbot_api.im.pending import read_message, write_message
 from astrbot_api.testing import FakeSlack
-from tests.im_platforms import PNG, make_request, open_adapter, read_all
+from tests.im_platforms import PNG, make_request, open_slack, read_all
 
 CHANNEL = "C123ABC456"
 
@@ -24,9 +24,7 @@ def fake() -> Iterator[FakeSlack]:
 
 @pytest.fixture
 def adapter(fake: FakeSlack) -> Iterator[Adapter]:
-    with open_adapter(
-        "slack", token=fake.token, signing_secret=fake.signing_secret, base_url=fake.base_url
-    ) as adapter:
+    with open_slack(fake) as adapter:
         yield adapter
 
 

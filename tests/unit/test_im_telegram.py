@@ -45,11 +45,6 @@ def adapter(fake: FakeTelegram) -> Iterator[Adapter]:
 
 
 @pytest.fixture
-def outbox(adapter: Adapter) -> Outbox:
-    return Outbox(adapter)
-
-
-@pytest.fixture
 def hook(fake: FakeTelegram) -> Iterator[Adapter]:
     with open_adapter(
         "telegram", token=fake.token, base_url=fake.url, updates="webhook",

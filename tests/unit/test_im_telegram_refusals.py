@@ -31,11 +31,6 @@ def adapter(fake: FakeTelegram) -> Iterator[Adapter]:
         yield adapter
 
 
-@pytest.fixture
-def outbox(adapter: Adapter) -> Outbox:
-    return Outbox(adapter)
-
-
 @pytest.mark.parametrize(
     "words",
     [

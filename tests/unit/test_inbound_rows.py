@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import pytest
-
-from astrbot_api.config.settings import Settings
 from astrbot_api.db import inbound, runs
-from astrbot_api.db.store import Store, open_store
-
-from ..postgres import Postgres
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'test.db'}"
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.create_database()
-    made = open_store(Settings(database_url=url))
-    made.upgrade()
-    yield made
-    made.close()
+from astrbot_api.db.store import Store
 
 
 def add(store: Store, event_id: str, *, bot_id: str = "tg", run_id: str | None = None) -> bool:

@@ -5,53 +5,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
 
 import pytest
 
 from astrbot_api.runtime.addresses import find_proxy
 
-from .loopback_proxy import _pump
+from .loopback_proxy import Relay, pump
 from .openai_asking import HELLO, ask, provider_of, text_of
-from .raw_endpoint import PATIENCE_S, RawEndpoint, answering
+from .raw_endpoint import RawEndpoint, answering
 
 
-class SocksProxy:
+class SocksProxy(Relay):
     """SOCKS 5 without a login (Source: RFC 1928); it leads every host to one port of loopback."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = [self._listener]
-        self._threads: list[threading.Thread] = []
-        #: The host of each connection, as it was asked for.
-        self.asked: list[str] = []
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def __enter__(self) -> SocksProxy:
-        self._start(self._accept)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one in self._open:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
-        for one in self._open:
-            one.close()
-
-    def _start(self, target: object, *args: object) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self._open.append(client)
-                self._start(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -62,11 +27,11 @@ class SocksProxy:
             host = client.recv(size)
             client.recv(2)
             self.asked.append(host.decode() if kind == 3 else socket.inet_ntoa(host))
-            server = socket.create_connection(("127.0.0.1", self._port))
+            server = socket.create_connection(("127.0.0.1", self.port))
             self._open.append(server)
             client.sendall(struct.pack("!BBBB4sH", 5, 0, 0, 1, bytes(4), 0))
-            self._start(_pump, server, client)
-            _pump(client, server)
+            self._start(pump, server, client)
+            pump(client, server)
 
 
 @pytest.fixture
@@ -82,7 +47,7 @@ def test_models_are_asked_through_a_socks_proxy(clean: pytest.MonkeyPatch, schem
     with RawEndpoint(answering(*HELLO)) as endpoint:
         port = int(endpoint.base_url.rsplit(":", 1)[1].split("/")[0])
         with SocksProxy(port) as proxy:
-            clean.setenv("ALL_PROXY", f"{scheme}://{proxy.address}")
+            clean.setenv("ALL_PROXY", f"{scheme}://{proxy.host}")
             assert text_of(ask(provider_of("http://model.example.invalid/v1"))) == "Hello"
             assert proxy.asked == ["model.example.invalid"]
 
@@ -92,7 +57,7 @@ def test_the_proxy_of_a_provider_wins_over_the_environments(clean: pytest.Monkey
     with RawEndpoint(answering(*HELLO)) as endpoint:
         port = int(endpoint.base_url.rsplit(":", 1)[1].split("/")[0])
         with SocksProxy(port) as proxy:
-            own = f"socks5h://{proxy.address}"
+            own = f"socks5h://{proxy.host}"
             provider = provider_of("http://model.example.invalid/v1", proxy=own)
             assert text_of(ask(provider)) == "Hello"
 
