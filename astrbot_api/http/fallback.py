@@ -26,6 +26,7 @@ _OWN_PATHS = {
     "/chat/sessions/batch-delete": {"POST", "OPTIONS"},
     "/conversations/filter-options": {"GET", "HEAD", "OPTIONS"},
     "/files/content": {"GET", "HEAD", "OPTIONS"},
+    "/openai/responses/compact": {"POST", "OPTIONS"},
     "/widget/visits": {"POST", "OPTIONS"},
 }
 

@@ -109,6 +109,7 @@ ROUTES = {
     ("POST", "/api/v1/openai/responses"): MESSAGE,
     ("DELETE", "/api/v1/openai/responses/<response_id>"): NOTHING,
     ("POST", "/api/v1/openai/responses/<response_id>/cancel"): NOTHING,
+    ("POST", "/api/v1/openai/responses/compact"): MESSAGE,
     ("POST", "/api/v1/widget/visits"): SMALL,
 }
 

@@ -17,6 +17,7 @@ from ...db.responses import EntryRow, iter_thread
 from ...db.store import Store
 from ...messages import MEDIA_TYPES
 from .budget import cost
+from .compacted import introduce
 from .steps import to_steps
 from .supplied import Render, SuppliedMessage
 
@@ -90,6 +91,8 @@ def read_items(items: Iterable[Mapping[str, Any] | None]) -> list[SuppliedMessag
                 found.append(SuppliedMessage("assistant", "", calls=(call,)))
         elif kind == "function_call_output":
             found.append(SuppliedMessage("tool", item["output"], call_id=item["call_id"]))
+        elif kind == "compaction":
+            found.append(SuppliedMessage("assistant", introduce(item["encrypted_content"])))
         elif kind == "mcp_call" and item["output"] is not None:
             call_id = f"mcp_{at}"
             call = _to_call(call_id, item)

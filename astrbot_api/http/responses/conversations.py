@@ -21,10 +21,10 @@ from ..openai.answering import answer_json
 from ..schemas import in_path
 from ..state import get_state
 from . import items
+from .compaction import blp  # of routes.py, with its own
 from .items import page_of
 from .opening import choose_new_username, make_reader
 from .parameters import read_metadata
-from .routes import blp
 from .schemas import (
     ItemPageSchema,
     OpenAIAddedItemsSchema,

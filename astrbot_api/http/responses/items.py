@@ -21,10 +21,11 @@ _PREFIXES = {
     "mcp_call": "mcp",
     "mcp_approval_request": "mcpr",
     "mcp_approval_response": "mcpa",
+    "compaction": "cmp",
 }
 
 #: Types of items that have no status.
-_WITHOUT_STATUS = ("reasoning", "mcp_approval_request", "mcp_approval_response")
+_WITHOUT_STATUS = ("reasoning", "mcp_approval_request", "mcp_approval_response", "compaction")
 
 _ITEM_ID = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})([0-9a-f]{4})")
 
@@ -85,6 +86,11 @@ def function_call_item(
         "id": item_id, "type": "function_call", "status": status, "call_id": call_id,
         "name": name, "arguments": arguments,
     }  # fmt: skip
+
+
+def compaction_item(item_id: str, content: str) -> dict[str, Any]:
+    """Return what a conversation was compacted into."""
+    return {"id": item_id, "type": "compaction", "encrypted_content": content}
 
 
 #: What the tools of the config are called together, where OpenAI has the name of an MCP server.

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from ...chat.context.compacted import unpack
 from ...chat.context.supplied import SuppliedContext
 from ...chat.context.thread import SYSTEM_ROLES, read_items
 from ...errors import refuse
@@ -24,7 +25,7 @@ ROLES = ("user", "assistant", "system", "developer")
 #: Types of items that are read.
 ITEM_TYPES = (
     "message", "function_call", "function_call_output", "reasoning", "mcp_call",
-    "mcp_approval_request", "mcp_approval_response", "item_reference",
+    "mcp_approval_request", "mcp_approval_response", "item_reference", "compaction",
 )  # fmt: skip
 
 #: Longest name and id of a call.
@@ -178,6 +179,8 @@ class InputReader:
             return {"type": kind, **asked, "arguments": _text(item, "arguments", where, limit=None)}
         if kind == "mcp_approval_response":
             return _read_approval(item, where)
+        if kind == "compaction":
+            return {"type": kind, "encrypted_content": _read_compacted(item, where)}
         raise refuse(f"{where}.type must be one of {', '.join(ITEM_TYPES)}")
 
     def _read_message(
@@ -262,6 +265,20 @@ def _read_approval(item: Mapping[str, Any], where: str) -> dict[str, Any]:
         "approve": approve,
         "reason": reason,
     }
+
+
+def _read_compacted(item: Mapping[str, Any], where: str) -> str:
+    """Return what ``/responses/compact`` has answered."""
+    content = _text(item, "encrypted_content", where, limit=None)
+    try:
+        summary = unpack(content)
+    except ValueError as error:
+        raise refuse(
+            f"{where}.encrypted_content is not what /responses/compact of this server answered: "
+            "send the item as it came, or leave it out"
+        ) from error
+    check_text(f"{where}.encrypted_content", summary)
+    return content
 
 
 def _read_call(item: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -189,6 +189,28 @@ class OpenAIResponseRequestSchema(RequestSchema):
     moderation = refused("Not supported.", [])
 
 
+class OpenAICompactRequestSchema(RequestSchema):
+    """What is compacted. Fields that are not named here are ignored."""
+
+    carries_message = True
+
+    model = required_text("model", "A config, by its id or its name.", "default")
+    input = any_value(
+        "The conversation: a string, or items. Absent: that of `previous_response_id`.",
+        [{"role": "user", "content": "Hello"}],
+        oneOf=[
+            {"type": "string"},
+            {"type": "array", "items": _ITEM, "maxItems": MAX_ITEMS - 1},
+            {"type": "null"},
+        ],
+    )
+    instructions = optional_text(
+        "Instructions for the summary, below the config's own prompt.", "Keep all names."
+    )
+    previous_response_id = optional_text("The response whose thread is compacted.", _RESPONSE)
+    user = _username()
+
+
 class ResponseQuerySchema(RequestSchema):
     """How a response is retrieved."""
 
@@ -217,12 +239,12 @@ class ItemPageSchema(RequestSchema):
 
 
 class OpenAIItemSchema(ma.Schema):
-    """An item: a message, a call or its output, a question for an approval, or thinking."""
+    """An item: a message, a call or its output, a question for an approval, thinking, a summary."""
 
     id = text("Its id.", "msg_7254cd9a814f498ea2022c1777b1bd2d8000")
     type = text(
         "`message`, `reasoning`, `function_call`, `function_call_output`, `mcp_call`, "
-        "`mcp_approval_request` or `mcp_approval_response`.",
+        "`mcp_approval_request`, `mcp_approval_response` or `compaction`.",
         "message",
     )
 
@@ -260,6 +282,20 @@ class OpenAIResponseSchema(ma.Schema):
         none=True,
     )
     session_id = text("The session that the turn is kept in, if it is.", "my_session_001")
+
+
+class OpenAICompactedResponseSchema(ma.Schema):
+    """A conversation in fewer words: the next `input` begins with `output`."""
+
+    id = text("Its id. It cannot be retrieved.", _RESPONSE)
+    object = text("Always `response.compaction`.", "response.compaction")
+    created_at = number("When, in seconds since 1970.", 1795452257)
+    output = _items("The messages of the user in `input`, and one item of the type `compaction`.")
+    usage = mapping(
+        "Tokens of the summary.",
+        {"input_tokens": 20, "output_tokens": 7, "total_tokens": 27},
+        none=True,
+    )
 
 
 class OpenAIDeletedResponseSchema(ma.Schema):

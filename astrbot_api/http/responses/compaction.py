@@ -1,0 +1,135 @@
+"""``/openai/responses/compact``: a long conversation in fewer words."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from flask import Response, request
+
+from ...chat.context.compacted import pack
+from ...errors import ApiError, refuse
+from ..auth import get_caller
+from ..openai.answering import answer_json, leave_unkept, raise_failure, wait_for_answer
+from ..sse import find_abort
+from ..state import get_state
+from .items import compaction_item
+from .opening import read_turn
+from .parameters import read_parameters
+from .rendering import ResponseFold
+from .routes import blp
+from .schemas import (
+    OpenAICompactedResponseSchema,
+    OpenAICompactRequestSchema,
+    OpenAIResponseRequestSchema,
+)
+from .stored import make_unstored_head
+
+#: The blueprint of all of OpenAI's routes, with that of this module.
+__all__ = ["blp"]
+
+_PROMPT = (
+    "Summarize this conversation for yourself: you go on from the summary and do not see the "
+    "conversation again. Keep what the user wants, what was decided, facts, names, numbers, "
+    "results of tools and open tasks. Write in the language of the conversation, and write the "
+    "summary alone."
+)
+
+
+@blp.route("/openai/responses/compact", methods=["POST"])
+@blp.arguments(
+    OpenAICompactRequestSchema(),
+    example={"model": "default", "input": [{"role": "user", "content": "Hello"}]},
+)
+@blp.doc(operationId="compactOpenAIResponse")
+@blp.answers(OpenAICompactedResponseSchema())
+@blp.raises(
+    "missing_field", "invalid_request", "malformed_json", "username_reserved", "model_not_found",
+    "response_not_found", "item_not_found", "attachment_not_found", "body_too_large",
+    "unsupported_media_type", "key_restricted", "too_many_turns", "too_many_streams",
+    "server_busy", "shutting_down", "provider_error", "provider_rate_limited",
+    "context_length_exceeded", "run_interrupted", "turn_timeout",
+)  # fmt: skip
+def compact_response(body: dict[str, Any]) -> Response:
+    """Have the model put a conversation into fewer words.
+
+    The answer's `output` stands for the conversation in the next `input`: the user's messages
+    of this `input` as they were, and a summary of everything. Nothing of it is kept.
+    """
+    if get_caller().rules.session_id is not None:
+        raise ApiError(
+            "key_restricted",
+            "the API key is bound to a session, which keeps all of its turns: its rule session_id "
+            "does not allow one that is not kept",
+        )
+    given = _read_given(body)
+    whole = OpenAIResponseRequestSchema().load(
+        {
+            **{key: value for key, value in body.items() if value},
+            "input": [*given, {"role": "user", "content": _PROMPT}],
+            "store": False,
+        }
+    )
+    parameters = read_parameters(whole)
+    turn, repeated = read_turn(whole, parameters)
+    # A summary is asked for: the config's tools have nothing to do.
+    turn = replace(turn, model_fields={**turn.model_fields, "tool_choice": "none"})
+    watch = get_state().chat.service.open(turn, find_abort(request))
+    head = make_unstored_head(watch.run_id, repeated)
+    entry_id = uuid.UUID(watch.run_id).hex
+    fold = ResponseFold(entry_id, watch.run_id, head, lambda: None, parameters.check_text)
+    fold.show_nothing()
+    wait_for_answer(watch, fold.add, leave_unkept(watch, kept=turn.kept))
+    answered = fold.to_object(ended=True)
+    raise_failure(fold.error, fold.find_fault)
+    summary = "".join(
+        part["text"]
+        for item in answered["output"] if item["type"] == "message"
+        for part in item["content"]
+    )  # fmt: skip
+    return answer_json(
+        {
+            "id": answered["id"],
+            "object": "response.compaction",
+            "created_at": answered["created_at"],
+            "output": [
+                *map(_show_message, filter(_is_users, given)),
+                compaction_item(f"cmp_{entry_id}", pack(summary)),
+            ],
+            "usage": answered["usage"],
+        }
+    )
+
+
+def _read_given(body: dict[str, Any]) -> list[Any]:
+    """Return the items that are compacted, as they were sent.
+
+    :raises ApiError: ``invalid_request``.
+    """
+    given = body["input"]
+    if given is None:
+        given = []
+    elif isinstance(given, str):
+        given = [{"role": "user", "content": given}]
+    if not isinstance(given, list):
+        raise refuse("input must be a string or a list of items")
+    if not given and not body["previous_response_id"]:
+        raise refuse("there is nothing to compact; send input, or previous_response_id")
+    return given
+
+
+def _is_users(item: Any) -> bool:
+    kind = item.get("type", "message") or "message"
+    return bool(kind == "message" and item.get("role") == "user")
+
+
+def _show_message(item: dict[str, Any]) -> dict[str, Any]:
+    """Return a message of the user as the next input may have it."""
+    content = item["content"]
+    if isinstance(content, str):
+        content = [{"type": "input_text", "text": content}]
+    return {
+        "id": f"msg_{uuid.uuid4().hex}", "type": "message", "role": "user",
+        "status": "completed", "content": content,
+    }  # fmt: skip
