@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from socket import SHUT_RDWR
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from flask import Request, Response
 
 from ..chat.watching.seats import Seat
 from ..chat.watching.watch import Numbered
 from ..errors import StorageError, refuse
+from ..event_lines import encode_line
 from .state import get_state
 
 _HEARTBEAT = b": heartbeat\n\n"
@@ -89,6 +90,11 @@ def frame(line: bytes, number: int | None = None, *, event: str = "") -> bytes:
     if number is None:
         return b"data: %b\n\n" % line
     return b"data: %b\nid: %d\n\n" % (line, number)
+
+
+def frame_json(value: Any) -> bytes:
+    """Return a JSON value as a frame."""
+    return frame(encode_line(value))
 
 
 def stream_response(

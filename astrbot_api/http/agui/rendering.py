@@ -5,7 +5,7 @@ Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from ...errors import StorageError
 from ...event_lines import MAX_LINE_BYTES, encode_line
 from ...events import Event, decode_event
 from ..continuing import BROKEN, ContinuedText
-from ..sse import LEAVING, Rendering, frame
+from ..sse import LEAVING, Rendering, frame_json
 
 #: The version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
 PROTOCOL_VERSION = "1.0"
@@ -79,12 +79,15 @@ class AguiStream(Rendering):
         events = [started]
         if self.state is not None:
             events.append({"type": "STATE_SNAPSHOT", "snapshot": self.state})
-        return _frames(events)
+        return b"".join(map(frame_json, events))
 
     def render(self, events: Sequence[Numbered]) -> bytes:
         """Return the events that show events; a pushed message is left out."""
         return b"".join(
-            _frames(self._show(decode_event(line))) for number, line in events if number is not None
+            frame_json(shown)
+            for number, line in events
+            if number is not None
+            for shown in self._show(decode_event(line))
         )
 
     def finish(self) -> bytes:
@@ -104,7 +107,7 @@ class AguiStream(Rendering):
                 finished["outcome"] = {"type": "interrupt", "interrupts": self._interrupts}
             if self.fold.stats is not None:
                 finished["usage"] = [_describe_usage(self.fold.stats)]
-        return _frames([*self._close(), finished])
+        return b"".join(map(frame_json, [*self._close(), finished]))
 
     def fail(self, error: StorageError) -> bytes:
         """Return the frames that end a stream whose events cannot be read."""
@@ -115,7 +118,8 @@ class AguiStream(Rendering):
         return self._fail("run_interrupted", LEAVING)
 
     def _fail(self, code: str, message: str) -> bytes:
-        return _frames([*self._close(), {"type": "RUN_ERROR", "message": message, "code": code}])
+        failed = {"type": "RUN_ERROR", "message": message, "code": code}
+        return b"".join(map(frame_json, [*self._close(), failed]))
 
     def _name_run(self) -> Event:
         return {"threadId": self.thread_id, "runId": self.client_run_id}
@@ -263,7 +267,3 @@ def _describe_usage(stats: dict[str, Any]) -> Event:
         "cachedInputTokens": tokens["input_cached"],
     }  # fmt: skip
     return {**usage, **{name: stats[name] for name in ("provider", "model") if stats.get(name)}}
-
-
-def _frames(events: Iterable[Event]) -> bytes:
-    return b"".join(frame(encode_line(event)) for event in events)

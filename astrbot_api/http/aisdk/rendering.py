@@ -16,10 +16,9 @@ from ...chat.turns.reply import ReplyFold
 from ...chat.turns.waiting import name_approval
 from ...chat.watching.watch import Numbered
 from ...errors import StorageError
-from ...event_lines import encode_line
 from ...events import Event, decode_event
 from ..continuing import BROKEN, ContinuedText
-from ..sse import LEAVING, Rendering, frame
+from ..sse import LEAVING, Rendering, frame, frame_json
 
 #: Says which protocol a stream speaks. Source: ``ui-message-stream-headers.ts``.
 HEADERS = {"X-Vercel-AI-UI-Message-Stream": "v1"}
@@ -63,12 +62,12 @@ class UIMessageStream(Rendering):
         """Return the beginning of the message and of its first step."""
         about = {"session_id": self.session_id, "run_id": self.run_id}
         start = {"type": "start", "messageId": self.message_id, "messageMetadata": about}
-        return _frames([start, {"type": "start-step"}])
+        return frame_json(start) + frame_json({"type": "start-step"})
 
     def render(self, events: Sequence[Numbered]) -> bytes:
         """Return the chunks that show events; a pushed message is left out."""
-        return _frames(
-            chunk
+        return b"".join(
+            frame_json(chunk)
             for number, line in events
             if number is not None
             for chunk in self._to_chunks(decode_event(line))
@@ -85,7 +84,7 @@ class UIMessageStream(Rendering):
             "type": "finish", "finishReason": self._finish_reason(stats),
             "messageMetadata": {"message_id": self.fold.message_id, "agent_stats": stats},
         }  # fmt: skip
-        return _frames([*self._close(), {"type": "finish-step"}, finish]) + _DONE
+        return self._end({"type": "finish-step"}, finish)
 
     def fail(self, error: StorageError) -> bytes:
         """Return the frames that end a stream whose events cannot be read."""
@@ -96,7 +95,10 @@ class UIMessageStream(Rendering):
         return self._fail(LEAVING)
 
     def _fail(self, message: str) -> bytes:
-        return _frames([*self._close(), {"type": "error", "errorText": message}]) + _DONE
+        return self._end({"type": "error", "errorText": message})
+
+    def _end(self, *chunks: Chunk) -> bytes:
+        return b"".join(map(frame_json, [*self._close(), *chunks])) + _DONE
 
     def _finish_reason(self, stats: dict[str, Any]) -> str:
         if self.fold.caller_calls:
@@ -186,7 +188,3 @@ def _show_call(call: dict[str, Any]) -> Iterator[Chunk]:
         about |= {"providerExecuted": True, "dynamic": True}
     yield {"type": "tool-input-start", **about}
     yield {"type": "tool-input-available", **about, "input": call["args"]}
-
-
-def _frames(chunks: Sequence[Chunk] | Iterator[Chunk]) -> bytes:
-    return b"".join(frame(encode_line(chunk)) for chunk in chunks)

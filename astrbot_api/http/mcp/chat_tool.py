@@ -20,7 +20,7 @@ from ...messages import parse_chat_message
 from ..auth import get_caller
 from ..configs.routes import list_own_configs
 from ..conversation import find_config_id
-from ..sse import LEAVING, Rendering, find_abort, frame
+from ..sse import LEAVING, Rendering, find_abort, frame_json
 from ..state import get_state
 from .messages import Call
 
@@ -150,15 +150,15 @@ class ChatAnswer(Rendering):
 
     def finish(self) -> bytes:
         """Return the frame with the result."""
-        return _message(self.describe())
+        return frame_json(self.describe())
 
     def fail(self, error: StorageError) -> bytes:
         """Return the last frame when the events cannot be read."""
-        return _message(describe_refusal(self.call, ApiError("storage_error", str(error))))
+        return frame_json(describe_refusal(self.call, ApiError("storage_error", str(error))))
 
     def leave(self) -> bytes:
         """Return the last frame when this worker stops."""
-        return _message(describe_refusal(self.call, ApiError("run_interrupted", LEAVING)))
+        return frame_json(describe_refusal(self.call, ApiError("run_interrupted", LEAVING)))
 
     def describe(self) -> dict[str, Any]:
         """Return the response with the result of the turn, short enough for a line."""
@@ -195,7 +195,7 @@ class ChatAnswer(Rendering):
     def _notify(self, token: str | int, piece: str) -> bytes:
         self._chars += len(piece)  # it must grow each time
         params = {"progressToken": token, "progress": self._chars, "message": piece}
-        return _message({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+        return frame_json({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
 
 
 def _describe_progress(event: Event) -> str:
@@ -207,7 +207,3 @@ def _describe_progress(event: Event) -> str:
     if event["chain_type"] == "tool_call":
         return f"[{orjson.loads(event['data'])['name']}]\n"
     return ""
-
-
-def _message(value: dict[str, Any]) -> bytes:
-    return frame(encode_line(value))

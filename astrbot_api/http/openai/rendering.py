@@ -12,11 +12,10 @@ import orjson
 from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Numbered
 from ...errors import STATUS_OF_CODE, StorageError
-from ...event_lines import encode_line
 from ...events import Event, decode_event
 from ..continuing import BROKEN, ContinuedText
 from ..openai_errors import describe_failure
-from ..sse import LEAVING, Rendering, frame
+from ..sse import LEAVING, Rendering, frame, frame_json
 
 _DONE = frame(b"[DONE]")
 
@@ -64,7 +63,7 @@ class Completion(Rendering):
         frames = self._to_chunk({}, self._finish_reason())
         if self.include_usage:
             head = self._head("chat.completion.chunk")
-            frames += _frame({**head, "choices": [], "usage": self._to_usage()})
+            frames += frame_json({**head, "choices": [], "usage": self._to_usage()})
         return frames + _DONE
 
     def fail(self, error: StorageError) -> bytes:
@@ -132,11 +131,11 @@ class Completion(Rendering):
         choice = {
             "index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None,
         }  # fmt: skip
-        return _frame({**self._head("chat.completion.chunk"), "choices": [choice]})
+        return frame_json({**self._head("chat.completion.chunk"), "choices": [choice]})
 
     def _fail(self, code: str, message: str) -> bytes:
         failure = describe_failure(code, message, STATUS_OF_CODE.get(code, 500))
-        return _frame({"error": failure}) + _DONE
+        return frame_json({"error": failure}) + _DONE
 
     def _head(self, kind: str) -> dict[str, Any]:
         head: dict[str, Any] = {
@@ -176,7 +175,3 @@ def _describe_call(call: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": text},
     }  # fmt: skip
-
-
-def _frame(value: dict[str, Any]) -> bytes:
-    return frame(encode_line(value))

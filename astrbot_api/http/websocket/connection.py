@@ -126,7 +126,7 @@ class WebSocket:
         """
         if not (self._closed or self._ended) or (self._failed and not self._closed):
             self._discard(time.monotonic() + timeout_s)
-        self._shut()
+        self.break_off()
 
     def _shake_hands(self, environ: Mapping[str, Any]) -> None:
         # Neither extensions nor subprotocols: none is answered.
@@ -235,11 +235,6 @@ class WebSocket:
                 self.break_off()
                 return False
         return True
-
-    def _shut(self) -> None:
-        self._closed = True
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def _ends_with_close(data: bytes) -> bool:
