@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import secrets
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 import peewee
 
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
+from .key_secrets import generate_secret, hash_secret
 from .locks import for_update, lock_name
 from .models import ApiKey, ApiKeyScope, KeyUse, LegacyKey
-from .prepared import Prepared, equals, join_text, param
+from .prepared import Prepared, equals, param
 
 #: The four scopes of the published API.
 PUBLIC_SCOPES = ("chat", "config", "file", "im")
@@ -35,48 +31,6 @@ ALL_SCOPES = (
 DAY_US = 24 * 60 * 60 * 1_000_000
 
 
-@dataclass(slots=True)
-class KeyRow:
-    """What the check of a request needs to know of its key."""
-
-    key_id: str
-    key_prefix: str
-    scopes: frozenset[str]
-    last_used_at: int | None
-    rules: str | None = None
-    parent_id: str | None = None
-    parent_rules: str | None = None
-
-
-def generate_secret() -> str:
-    """Return a new key: ``abk_`` and 256 random bits in URL-safe base64."""
-    return "abk_" + base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
-
-
-def hash_secret(secret: str) -> str:
-    """Return the hash that is stored, in hexadecimal.
-
-    One round is enough: the secret has 256 random bits, so there is nothing
-    that a slow hash would protect.
-    """
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _select_valid() -> Any:
-    key, parent = ApiKey.alias(), ApiKey.alias()
-    rules = parent.select(parent.rules).where(parent.key_id == key.parent_id)
-    # An earlier secret has no scopes of its own.
-    of = peewee.Case(None, [(key.replaced == 1, key.parent_id)], key.key_id)
-    scopes = ApiKeyScope.select(join_text(ApiKeyScope.scope, " ")).where(ApiKeyScope.key_id == of)
-    return key.select(
-        key.key_id, key.key_prefix, key.last_used_at, key.expires_at,
-        key.rules, key.parent_id, rules, scopes, key.replaced,
-    ).where(equals(key.digest) & key.revoked_at.is_null())  # fmt: skip
-
-
-#: The read that every request pays.
-FIND_VALID = Prepared(_select_valid())
-
 _PARENT = Prepared(ApiKey.select(ApiKey.parent_id).where(equals(ApiKey.key_id)))
 
 _RULES = Prepared(ApiKey.select(ApiKey.rules).where(equals(ApiKey.key_id)))
@@ -91,53 +45,6 @@ _NOTE_USE = Prepared(ApiKey.update(last_used_at=param("now")).where(equals(ApiKe
 
 #: How long a session key stays after its end, so that its holder gets a clear error.
 _KEPT_US = 60 * 60 * 1_000_000
-
-
-def find_valid_key(db: peewee.Database, secret: str) -> KeyRow | None:
-    """Return the key of a secret unless it is unknown, revoked or expired."""
-    row = FIND_VALID.execute(db, digest=hash_secret(secret)).fetchone()
-    if row is None:
-        return None
-    key_id, prefix, last_used_at, expires_at, rules, parent_id, parent_rules, scopes, *old = row
-    if expires_at is not None and expires_at <= now_us():
-        return None
-    if old[0]:  # another secret of the same key, with the rules that this has now
-        key_id, rules, parent_id, parent_rules = parent_id, parent_rules, None, None
-    return KeyRow(
-        key_id, prefix, _parse_scopes(scopes or ""), last_used_at, rules, parent_id, parent_rules
-    )
-
-
-def name_secret(key_id: str, key_prefix: str) -> str:
-    """Return what :func:`list_valid` knows a secret of a key by."""
-    return f"{key_id} {key_prefix}"
-
-
-def list_valid(db: peewee.Database, secrets: Collection[str]) -> set[str]:
-    """Return those of some secrets that are valid now, as :func:`name_secret` names them.
-
-    That of a session key is valid as long as its maker is, at most.
-    """
-    key_ids = [one.partition(" ")[0] for one in secrets]
-    key, maker = ApiKey.alias(), ApiKey.alias()
-    now = now_us()
-
-    def holds(one: Any) -> Any:
-        return one.revoked_at.is_null() & (one.expires_at.is_null() | (one.expires_at > now))
-
-    makers = maker.select(maker.key_id).where(holds(maker))
-    known_as = peewee.Case(None, [(key.replaced == 1, key.parent_id)], key.key_id)
-    query = key.select(known_as, key.key_prefix).where(holds(key))
-    query = query.where(
-        key.key_id.in_(key_ids) | ((key.replaced == 1) & key.parent_id.in_(key_ids))
-    )
-    query = query.where(key.parent_id.is_null() | key.parent_id.in_(makers))
-    return {name_secret(*row) for row in query.tuples().execute(db)} & set(secrets)
-
-
-@lru_cache(maxsize=64)
-def _parse_scopes(text: str) -> frozenset[str]:
-    return frozenset(text.split())
 
 
 def create_key(

@@ -16,7 +16,7 @@ import peewee
 
 from ..runtime.clock import now_us
 from . import models
-from .keys import hash_secret
+from .key_secrets import hash_secret
 from .locks import lock_name
 from .models import ApiKey
 from .prepared import Prepared, param

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from flask import Request, request
 
 from ..chat.watching.seats import Holder
-from ..db.keys import ALL_SCOPES, KeyRow, find_valid_key, name_secret
+from ..db.key_secrets import KeyRow, find_valid_key, name_secret
+from ..db.keys import ALL_SCOPES
 from ..db.sessions import find_creator
 from ..errors import ApiError
 from ..keys.caller import Caller, HostUser, Reach

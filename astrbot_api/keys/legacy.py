@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
-from ..db.keys import KeyRow, find_valid_key, hash_secret
+from ..db.key_secrets import KeyRow, find_valid_key, hash_secret
 from ..db.legacy_keys import LegacyKey, find_legacy_keys, replace_hash
 from ..db.store import Store
 from ..errors import ApiError

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import peewee
 
-from ..db import keys
+from ..db import key_secrets, keys
 from ..db.audit import AuditEntry
 from ..db.keyuse import add_requests
 from ..db.store import Store
@@ -33,7 +33,7 @@ class KeyUsage:
         counts[0] += 1
         counts[1] += is_error
 
-    def note_use(self, key: keys.KeyRow, address: str | None = None) -> None:
+    def note_use(self, key: key_secrets.KeyRow, address: str | None = None) -> None:
         """Remember that a key was used; it is written later, off the request's path.
 
         :param address: Where from; the audit has it of a key's first use.
@@ -45,9 +45,9 @@ class KeyUsage:
             self._used[key.key_id] = now
 
     def list_valid(self, secrets: Collection[str]) -> set[str]:
-        """Return those of some secrets that are valid now; see :func:`keys.list_valid`."""
+        """Return those of some secrets that are valid now; see :func:`key_secrets.list_valid`."""
         with self._store.read() as db:
-            return keys.list_valid(db, secrets)
+            return key_secrets.list_valid(db, secrets)
 
     def flush(self) -> None:
         """Write what gathered. A chore."""

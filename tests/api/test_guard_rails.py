@@ -503,7 +503,7 @@ def test_session_key_ends_with_its_maker_and_when_that_changes(api: Api) -> None
 def test_session_key_ends_in_time_and_is_swept(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     key = mint(api, expires_in_s=60).json["data"]["api_key"]
     now = keys.now_us()
-    monkeypatch.setattr("astrbot_api.db.keys.now_us", lambda: now + 61_000_000)
+    monkeypatch.setattr("astrbot_api.db.key_secrets.now_us", lambda: now + 61_000_000)
     assert say(api, key).status_code == 401
     monkeypatch.setattr("astrbot_api.db.keys.now_us", lambda: now + 2 * keys.DAY_US)
     assert api.state.db.write(keys.purge_session_keys) == 1

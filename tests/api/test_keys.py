@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from astrbot_api.cli.main import main
-from astrbot_api.db import keys
+from astrbot_api.db import key_secrets, keys
 
 from ..query_plans import explain
 from .conftest import Api
@@ -55,7 +55,7 @@ def test_the_secret_is_stored_nowhere(api: Api) -> None:
 
 def test_a_key_is_checked_by_one_indexed_read(api: Api) -> None:
     with api.state.db.read() as db:
-        plan = explain(db, keys.FIND_VALID)
+        plan = explain(db, key_secrets.FIND_VALID)
     assert not [step for step in plan if "SCAN" in step]
     assert [step for step in plan if "USING INDEX" in step and "digest" in step]
 

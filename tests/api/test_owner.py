@@ -346,7 +346,7 @@ def test_rotated_key_works_for_its_grace_period(
 
     assert (ask(old), ask(new)) == (200, 200)
     later = keys.now_us() + 61 * 1_000_000
-    monkeypatch.setattr("astrbot_api.db.keys.now_us", lambda: later)
+    monkeypatch.setattr("astrbot_api.db.key_secrets.now_us", lambda: later)
     assert (ask(old), ask(new)) == (401, 200)
     assert post("rotate", key_id=new["key_id"], grace_s="1").status_code == 400
 

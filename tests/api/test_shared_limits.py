@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from astrbot_api.config.settings import Settings
-from astrbot_api.db import keys
+from astrbot_api.db import key_secrets, keys
 from astrbot_api.keys import limits, rules
 
 from .conftest import Api
@@ -81,7 +81,7 @@ def test_every_limit_is_tried() -> None:
 def rotate(api: Api, secret: str) -> str:
     """Rotate a key; its old secret works on. Returns the new one."""
     with api.state.db.read() as db:
-        row = keys.find_valid_key(db, secret)
+        row = key_secrets.find_valid_key(db, secret)
     assert row is not None
     made = api.state.db.write(lambda db: keys.rotate_key(db, row.key_id, grace_s=600))
     assert made is not None
@@ -139,7 +139,7 @@ def test_a_rotated_key_keeps_its_id_its_files_and_its_sessions(api: Api) -> None
 
 def test_a_secret_is_valid_for_open_streams_until_it_ends(api: Api) -> None:
     def is_valid(secret: str) -> bool:
-        name = keys.name_secret(key_id, secret[:12])
+        name = key_secrets.name_secret(key_id, secret[:12])
         return api.state.keys.usage.list_valid({name}) == {name}
 
     old = make_key(api)

@@ -20,8 +20,9 @@ class Holder:
     """Whose a connection is.
 
     :param payer: The key that it counts to: of a session key, its maker.
-    :param key_id: The secret that must stay valid, as :func:`~astrbot_api.db.keys.name_secret`
-        names it; empty: a user of the embedding application.
+    :param key_id: The secret that must stay valid, as
+        :func:`~astrbot_api.db.key_secrets.name_secret` names it; empty: a user of the embedding
+        application.
     """
 
     payer: str = ""
