@@ -122,7 +122,8 @@ def test_a_message_of_too_many_fragments_is_refused(api: Api, serve: Callable[[A
 def test_an_idle_connection_is_closed_in_the_end(
     make_api: Callable[..., Api], serve: Callable[[Api], int]
 ) -> None:
-    api = make_api(ASTRBOT_WEBSOCKET_IDLE_S=0.05)
+    # The server sees that this client does not answer its goodbye after ping_s.
+    api = make_api(ASTRBOT_WEBSOCKET_IDLE_S=0.05, ASTRBOT_WEBSOCKET_PING_S=0.5)
     with WebSocketClient(serve(api), handshake(api.key)) as client:
         wait_for(lambda: api.http.sockets.open_count == 1)
         wait_for(lambda: api.http.sockets.close_idle() or api.http.sockets.open_count == 0)

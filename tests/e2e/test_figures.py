@@ -62,6 +62,9 @@ def test_figures_are_of_all_workers_and_the_dead_have_no_streams(
         assert orjson.loads(server.request("GET", "/readyz").data)["status"] == "ready"
         # The lines of a killed worker's last moment are lost; those of one that stops are not.
         assert server.request("GET", "/api/v1/im/bots", key).status == 200
+        # Another worker goes on with the turn: a minute that the server's end would wait for.
+        stop = "/api/v1/chat/sessions/s/stop"
+        wait_for(lambda: server.request("POST", stop, key, json={"username": "a"}).status == 200)
     lines = [line for line in server.read_log().splitlines() if line.startswith('{"time"')]
     told = [orjson.loads(line) for line in lines]
     assert any(one["message"] == "request" and one.get("key_prefix") == key[:12] for one in told)

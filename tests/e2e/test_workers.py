@@ -190,7 +190,9 @@ def test_a_session_does_not_wait_for_a_worker_that_died(
     with Server(tmp_path, ASTRBOT_WORKER_LEASE_S="1") as server:
         key = create_key(tmp_path, "chat")
         opened = server.open_chat(
-            key, {"username": "a", "session_id": "s", "message": "DELAY=1000 N=60 x"}
+            # The other worker goes on with it, and the next turn waits for its end.
+            key,
+            {"username": "a", "session_id": "s", "message": "DELAY=500 N=8 x"},
         )
         assert next(iter_events(opened))["type"] == "session_id"
         victim = server.find_worker(opened)
