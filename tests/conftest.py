@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -23,6 +24,16 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 __all__ = ["postgres", "postgres_url", "redis_prefix", "redis_server", "s3_environ"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: one of them alone at the end uses one core."""
+    items.sort(key=lambda item: {"e2e", "clients"}.isdisjoint(item.path.parts))
+
+
+def pytest_collection_finish() -> None:
+    """Spare each later garbage collection what collecting the tests made: a tenth of their CPU."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
