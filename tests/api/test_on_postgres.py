@@ -16,6 +16,15 @@ from .test_keys import *  # noqa: F403
 from .test_last_turn import *  # noqa: F403
 from .test_long_pages import *  # noqa: F403
 from .test_media import *  # noqa: F403
+from .test_openai_approvals import (  # noqa: F401
+    test_a_call_is_asked_for_and_made_in_the_next_response,
+    test_a_call_whose_time_is_over_is_not_made,
+    test_a_conversation_has_the_question_and_the_answer_as_items,
+    test_ids_that_are_wrong_or_of_another_key_are_not_found,
+    test_nothing_is_left_of_a_response_that_was_deleted,
+    test_several_calls_are_answered_at_once_and_a_turn_may_ask_again,
+    test_what_was_decided_elsewhere_or_too_late_is_not_decided_again,
+)
 from .test_openai_responses import (  # noqa: F401
     client,
     test_a_conversation_is_a_session_that_responses_are_added_to,
