@@ -100,7 +100,8 @@ def make_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
             worker.death.bury()
     for worker in made:
         with contextlib.suppress(StorageError):  # the dead cannot say goodbye
-            worker.api.close()
+            # Nor do their turns end, which would be waited for.
+            worker.api.state.close(timeout_s=5.0 if worker.death is None else 0.0)
 
 
 def text_of(events: Sequence[dict[str, Any]]) -> str:
