@@ -13,16 +13,12 @@ shows no session by key, a failing model is an empty answer in 4.25 and a senten
 
 from __future__ import annotations
 
-import json
 import threading
-import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote
 
-from ..agent.cancel import Cancellation
 from ..agent.provider import (
     ModelOptions,
     ReasoningDelta,
@@ -32,9 +28,8 @@ from ..agent.provider import (
 )
 from ..errors import ProviderError, RunCancelled
 from ..providers.mock import MockProvider
+from .fake_astrbot_run import FakeRun, Version, now
 from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
-
-Version = Literal["4.25", "4.29"]
 
 #: What the type of an upload says that it is; AstrBot does not look at the bytes.
 _KINDS = {"image": "image", "audio": "record", "video": "video"}
@@ -92,7 +87,7 @@ class FakeAstrBot(FakePlatform):
         self._breaks: list[int] = []
         self._sessions: dict[str, dict[str, Any]] = {}
         self._files: dict[str, tuple[str, bytes]] = {}
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, FakeRun] = {}
         self._replayed: dict[str, str] = {}
 
     def replay(self, path: str, body: str) -> None:
@@ -164,7 +159,7 @@ class FakeAstrBot(FakePlatform):
         parts = [{"type": "plain", "text": message}] if isinstance(message, str) else message or []
         with self._state:
             session = self._sessions.setdefault(
-                session_id, {"creator": username, "history": [], "created_at": _now()}
+                session_id, {"creator": username, "history": [], "created_at": now()}
             )
         if session["creator"] != username:
             return _error("session_id belongs to another username")
@@ -185,7 +180,7 @@ class FakeAstrBot(FakePlatform):
                 one.session_id == session_id and one.stopping and not one.over
                 for one in self._runs.values()
             )
-        run = _Run(session_id, username, self.version)
+        run = FakeRun(session_id, username, self.version)
         run.begin(session["history"], parts, skip=bool(fields.get("_skip_user_history")))
         self._runs[run.id] = run
         threading.Thread(
@@ -200,7 +195,7 @@ class FakeAstrBot(FakePlatform):
     def _sse(self) -> str:
         return "text/event-stream" + ("" if self.version == "4.25" else "; charset=utf-8")
 
-    def _play(self, run: _Run, text: str, overloaded: bool) -> None:
+    def _play(self, run: FakeRun, text: str, overloaded: bool) -> None:
         try:
             if overloaded:
                 run.say("Error occurred while processing agent request: QueuePool limit of size 5 "
@@ -215,7 +210,7 @@ class FakeAstrBot(FakePlatform):
                 self._open -= 1
             run.finish()
 
-    def _answer_message(self, run: _Run, text: str) -> None:
+    def _answer_message(self, run: FakeRun, text: str) -> None:
         messages: list[dict[str, Any]] = [
             {"role": "system", "content": "You are a helpful assistant."},
             {"role": "user", "content": text},
@@ -237,7 +232,7 @@ class FakeAstrBot(FakePlatform):
         run.show_stats(usage)
         run.complete()
 
-    def _ask(self, run: _Run, messages: list[dict[str, Any]], options: ModelOptions) -> Usage:
+    def _ask(self, run: FakeRun, messages: list[dict[str, Any]], options: ModelOptions) -> Usage:
         """Answer with the scripted model, its one tool included."""
         used = Usage()
         while True:
@@ -301,7 +296,7 @@ class FakeAstrBot(FakePlatform):
         self.stopped.append(session_id)
         if not by_command:
             return _ok({"stopped_count": len(found)})
-        run = _Run(session_id, "", self.version)
+        run = FakeRun(session_id, "", self.version)
         run.say("已停止", streaming=False)
         run.finish()
         return FakeAnswer(200, b"", {"Content-Type": self._sse}, run.iter_frames())
@@ -343,141 +338,6 @@ class FakeAstrBot(FakePlatform):
         return _ok({})
 
 
-class _Run:
-    """One turn: its events, and the rows that it stores."""
-
-    def __init__(self, session_id: str, username: str, version: Version) -> None:
-        self.id = str(uuid.uuid4())
-        self.session_id = session_id
-        self.cancel = Cancellation()
-        self.over = False
-        self.stopping = False
-        self._username = username
-        self._version = version
-        self._changed = threading.Condition()
-        self._events: list[dict[str, Any]] = []
-        self._history: list[dict[str, Any]] = []
-        self._text = ""
-        self._since = ""
-        self._reasoning = ""
-        self._parts: list[dict[str, Any]] = []
-        self._add({"type": "session_id", "data": None, "session_id": session_id})
-
-    def begin(self, history: list[dict[str, Any]], parts: Any, *, skip: bool) -> None:
-        """Store the user's message."""
-        self._history = history
-        if not skip:
-            row = self._store({"type": "user", "message": parts}, self._username)
-            self._add({"type": "user_message_saved", "data": _saved(row)})
-        if self._version != "4.25":
-            self._add({"type": "run_started", "data": {"run_id": self.id}, "streaming": False,
-                       "message_id": self.id})  # fmt: skip
-
-    def say(self, text: str, chain_type: str | None = None, *, streaming: bool = True) -> None:
-        """Add text or thinking."""
-        if chain_type is None:
-            self._text += text
-            self._since += text
-        else:
-            self._reasoning += text
-        self._plain(text, chain_type, streaming=streaming)
-
-    def show_call(self, call_id: str, name: str, result: str) -> None:
-        """Add a tool call and its result."""
-        call = {"id": call_id, "name": name, "args": {}, "ts": time.time()}
-        self._plain(json.dumps(call), "tool_call", streaming=False)
-        done = {"id": call_id, "ts": time.time(), "result": result}
-        self._plain(json.dumps(done), "tool_call_result", streaming=False)
-        self._parts.append({"type": "tool_call", "tool_calls": [
-            {**call, "result": result, "finished_ts": done["ts"]}]})  # fmt: skip
-
-    def show_file(self, attachment_id: str, kind: str, name: str) -> None:
-        """Add a file."""
-        self._add({"type": kind, "data": f"[{kind.upper()}]{name}", "streaming": True,
-                   "message_id": self.id})  # fmt: skip
-        self._add({"type": "attachment_saved", "data": {"id": attachment_id, "type": kind}})
-        self._parts.append({"type": kind, "attachment_id": attachment_id, "filename": name})
-
-    def show_stats(self, usage: Usage) -> None:
-        """Add tokens and times."""
-        counted = {"input_other": usage.input_other, "input_cached": usage.input_cached,
-                   "output": usage.output}  # fmt: skip
-        now = time.time()
-        self._add({"type": "agent_stats", "data": {
-            "token_usage": counted, "start_time": now, "end_time": now,
-            "time_to_first_token": 0.0}})  # fmt: skip
-
-    def complete(self) -> None:
-        """End the text."""
-        self._add({"type": "complete", "data": self._since, "reasoning": self._reasoning,
-                   "streaming": True, "message_id": self.id})  # fmt: skip
-        self._since = ""
-
-    def finish(self) -> None:
-        """Store the bot's message and end the stream."""
-        parts = [*self._parts, {"type": "plain", "text": self._text}]
-        content = {"type": "bot", "message": parts}
-        if self._reasoning:
-            content["reasoning"] = self._reasoning
-        self._add({"type": "message_saved", "data": _saved(self._store(content, "bot"))})
-        self._add({"type": "end", "data": "", "streaming": False, "message_id": self.id}, last=True)
-
-    def iter_frames(self, after: int = 0) -> Iterator[bytes]:
-        """Yield the frames, to the last one."""
-        while True:
-            with self._changed:
-                if len(self._events) == after and not self.over:
-                    self._changed.wait(1.0)
-                news, over = self._events[after:], self.over
-            for event in news:
-                yield f"data: {json.dumps(event)}\n\n".encode()
-            after += len(news)
-            if over and not news:
-                return
-            if not news:
-                yield b": heartbeat\n\n"
-
-    def iter_resumed(self) -> Iterator[bytes]:
-        """Yield a snapshot, and what follows it."""
-        with self._changed:
-            after = len(self._events)
-            content: dict[str, Any] = {
-                "type": "bot", "message": [*self._parts, {"type": "plain", "text": self._text}],
-                "reasoning": self._reasoning,
-            }  # fmt: skip
-            ended = self._events[-1] if self.over else None
-        snapshot = {"type": "run_snapshot", "data": {"run_id": self.id, "content": content}}
-        yield f"data: {json.dumps(snapshot)}\n\n".encode()
-        if ended is not None:
-            yield f"data: {json.dumps(ended)}\n\n".encode()
-        yield from self.iter_frames(after)
-
-    def _plain(self, text: str, chain_type: str | None, *, streaming: bool) -> None:
-        self._add({"type": "plain", "data": text, "streaming": streaming,
-                   "chain_type": chain_type, "message_id": self.id})  # fmt: skip
-
-    def _store(self, content: dict[str, Any], sender: str) -> dict[str, Any]:
-        row = {"id": next(_NUMBERS), "content": content, "sender_id": sender, "created_at": _now()}
-        self._history.append(row)
-        return row
-
-    def _add(self, event: dict[str, Any], *, last: bool = False) -> None:
-        with self._changed:
-            self._events.append(event)
-            self.over = self.over or last
-            self._changed.notify_all()
-
-
-def _count() -> Iterator[int]:
-    number = 3000
-    while True:
-        number += 1
-        yield number
-
-
-_NUMBERS = _count()
-
-
 def _cut(frames: Iterator[bytes], after: int | None) -> Iterator[bytes]:
     """Yield frames; raise after so many, which cuts the connection."""
     for number, frame in enumerate(frames):
@@ -497,18 +357,6 @@ def _scope_of(path: str) -> str:
 def _status_of(error: ProviderError) -> int:
     status = getattr(error, "status", 500)
     return status if isinstance(status, int) else 500
-
-
-def _saved(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "created_at": row["created_at"],
-        "llm_checkpoint_id": str(uuid.uuid4()),
-    }
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
 
 
 def _ok(data: Any) -> FakeAnswer:

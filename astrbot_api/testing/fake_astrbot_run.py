@@ -1,0 +1,158 @@
+"""One turn of a fake AstrBot: its events, and the rows that it stores."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from ..agent.cancel import Cancellation
+from ..agent.provider import Usage
+
+Version = Literal["4.25", "4.29"]
+
+#: Numbers of stored messages.
+_NUMBERS = itertools.count(3001)
+
+
+class FakeRun:
+    """One turn: its events, and the rows that it stores."""
+
+    def __init__(self, session_id: str, username: str, version: Version) -> None:
+        self.id = str(uuid.uuid4())
+        self.session_id = session_id
+        self.cancel = Cancellation()
+        self.over = False
+        self.stopping = False
+        self._username = username
+        self._version = version
+        self._changed = threading.Condition()
+        self._events: list[dict[str, Any]] = []
+        self._history: list[dict[str, Any]] = []
+        self._text = ""
+        self._since = ""
+        self._reasoning = ""
+        self._parts: list[dict[str, Any]] = []
+        self._add({"type": "session_id", "data": None, "session_id": session_id})
+
+    def begin(self, history: list[dict[str, Any]], parts: Any, *, skip: bool) -> None:
+        """Store the user's message."""
+        self._history = history
+        if not skip:
+            row = self._store({"type": "user", "message": parts}, self._username)
+            self._add({"type": "user_message_saved", "data": _saved(row)})
+        if self._version != "4.25":
+            self._add({"type": "run_started", "data": {"run_id": self.id}, "streaming": False,
+                       "message_id": self.id})  # fmt: skip
+
+    def say(self, text: str, chain_type: str | None = None, *, streaming: bool = True) -> None:
+        """Add text or thinking."""
+        if chain_type is None:
+            self._text += text
+            self._since += text
+        else:
+            self._reasoning += text
+        self._plain(text, chain_type, streaming=streaming)
+
+    def show_call(self, call_id: str, name: str, result: str) -> None:
+        """Add a tool call and its result."""
+        call = {"id": call_id, "name": name, "args": {}, "ts": time.time()}
+        self._plain(json.dumps(call), "tool_call", streaming=False)
+        done = {"id": call_id, "ts": time.time(), "result": result}
+        self._plain(json.dumps(done), "tool_call_result", streaming=False)
+        self._parts.append({"type": "tool_call", "tool_calls": [
+            {**call, "result": result, "finished_ts": done["ts"]}]})  # fmt: skip
+
+    def show_file(self, attachment_id: str, kind: str, name: str) -> None:
+        """Add a file."""
+        self._add({"type": kind, "data": f"[{kind.upper()}]{name}", "streaming": True,
+                   "message_id": self.id})  # fmt: skip
+        self._add({"type": "attachment_saved", "data": {"id": attachment_id, "type": kind}})
+        self._parts.append({"type": kind, "attachment_id": attachment_id, "filename": name})
+
+    def show_stats(self, usage: Usage) -> None:
+        """Add tokens and times."""
+        counted = {"input_other": usage.input_other, "input_cached": usage.input_cached,
+                   "output": usage.output}  # fmt: skip
+        now = time.time()
+        self._add({"type": "agent_stats", "data": {
+            "token_usage": counted, "start_time": now, "end_time": now,
+            "time_to_first_token": 0.0}})  # fmt: skip
+
+    def complete(self) -> None:
+        """End the text."""
+        self._add({"type": "complete", "data": self._since, "reasoning": self._reasoning,
+                   "streaming": True, "message_id": self.id})  # fmt: skip
+        self._since = ""
+
+    def finish(self) -> None:
+        """Store the bot's message and end the stream."""
+        parts = [*self._parts, {"type": "plain", "text": self._text}]
+        content = {"type": "bot", "message": parts}
+        if self._reasoning:
+            content["reasoning"] = self._reasoning
+        self._add({"type": "message_saved", "data": _saved(self._store(content, "bot"))})
+        self._add({"type": "end", "data": "", "streaming": False, "message_id": self.id}, last=True)
+
+    def iter_frames(self, after: int = 0) -> Iterator[bytes]:
+        """Yield the frames, to the last one."""
+        while True:
+            with self._changed:
+                if len(self._events) == after and not self.over:
+                    self._changed.wait(1.0)
+                news, over = self._events[after:], self.over
+            for event in news:
+                yield f"data: {json.dumps(event)}\n\n".encode()
+            after += len(news)
+            if over and not news:
+                return
+            if not news:
+                yield b": heartbeat\n\n"
+
+    def iter_resumed(self) -> Iterator[bytes]:
+        """Yield a snapshot, and what follows it."""
+        with self._changed:
+            after = len(self._events)
+            content: dict[str, Any] = {
+                "type": "bot", "message": [*self._parts, {"type": "plain", "text": self._text}],
+                "reasoning": self._reasoning,
+            }  # fmt: skip
+            ended = self._events[-1] if self.over else None
+        snapshot = {"type": "run_snapshot", "data": {"run_id": self.id, "content": content}}
+        yield f"data: {json.dumps(snapshot)}\n\n".encode()
+        if ended is not None:
+            yield f"data: {json.dumps(ended)}\n\n".encode()
+        yield from self.iter_frames(after)
+
+    def _plain(self, text: str, chain_type: str | None, *, streaming: bool) -> None:
+        self._add({"type": "plain", "data": text, "streaming": streaming,
+                   "chain_type": chain_type, "message_id": self.id})  # fmt: skip
+
+    def _store(self, content: dict[str, Any], sender: str) -> dict[str, Any]:
+        row = {"id": next(_NUMBERS), "content": content, "sender_id": sender, "created_at": now()}
+        self._history.append(row)
+        return row
+
+    def _add(self, event: dict[str, Any], *, last: bool = False) -> None:
+        with self._changed:
+            self._events.append(event)
+            self.over = self.over or last
+            self._changed.notify_all()
+
+
+def _saved(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "created_at": row["created_at"],
+        "llm_checkpoint_id": str(uuid.uuid4()),
+    }
+
+
+def now() -> str:
+    """Return the time as AstrBot writes it."""
+    return datetime.now(UTC).isoformat()
