@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 
 from ..agent.provider import Delta
 from ..errors import ProviderError
 from ..runtime.outbound import Answer, Call, OutboundError
+from ..runtime.threads import let_others_run
 from . import failures
 from .chunks import ChunkReader
 from .endpoint import Endpoint
@@ -100,7 +100,7 @@ class AnswerReader:
         self._chunks += len(payloads)
         if self._chunks >= _CHUNKS_PER_TURN:
             self._chunks = 0
-            time.sleep(0)
+            let_others_run()
         return found
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -123,12 +124,23 @@ def _find_native_poll() -> Callable[[], select.poll]:
     return found
 
 
-def let_others_run() -> None:
-    """Let other greenlets in; threads need no such thing."""
-    if is_gevent_patched():
-        from gevent import sleep
+#: How long ago the hub may have looked at sockets and timers, and a wait that has it look.
+_FRESH_S = 0.002
+_SOON_S = 1e-6
 
-        sleep(0)
+
+def let_others_run() -> None:
+    """Let other greenlets in, also those that wait for bytes or for a time.
+
+    Threads need no such thing.
+    """
+    if is_gevent_patched():
+        from gevent import get_hub, sleep
+
+        # Until fifty greenlets have run, sleep(0) does not look at sockets and timers: a loop
+        # that alone uses it keeps new requests out (Source: gevent 26.9, loop._run_callbacks).
+        stale_s = time.time() - get_hub().loop.now()
+        sleep(0 if 0.0 <= stale_s < _FRESH_S else _SOON_S)
 
 
 class NativeThread:

@@ -46,6 +46,34 @@ assert issubclass(peewee._ConnectionLocal, local.local)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_long_head_or_trailer_is_refused() -> None:
+    done = run_python(f"""
+import runpy, types
+settings = runpy.run_path({str(CONF)!r})
+settings["post_fork"](None, types.SimpleNamespace(load_wsgi=None))
+from gunicorn.config import Config
+from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.http.parser import RequestParser
+
+def parse(count, trailers):
+    field = b"A: " + b"b" * 7_995 + b"\\r\\n"
+    pieces = [b"POST / HTTP/1.1\\r\\nTransfer-Encoding: chunked\\r\\n"]
+    end = [b"\\r\\n", b"1\\r\\n \\r\\n0\\r\\n"]
+    pieces += end + [field] * count if trailers else [field] * count + end
+    request = next(RequestParser(Config(), iter([*pieces, b"\\r\\n"]), ("127.0.0.1", 1)))
+    return request.body.read(9)
+
+for trailers in (False, True):
+    assert parse(8, trailers) == b" "
+    try:
+        parse(12, trailers)
+    except LimitRequestHeaders:
+        continue
+    raise SystemExit("not refused")
+""")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_loading_it_after_peewee_is_refused() -> None:
     done = run_python("import peewee, astrbot_api.server.gunicorn_conf")
     assert done.returncode == 1

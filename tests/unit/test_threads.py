@@ -60,6 +60,46 @@ os.waitpid(pid, 0)
 """
 
 
+#: Work that lets others run twenty times, beside a client and a timer.
+_LONG_WORK = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, socket, time
+from astrbot_api.runtime.threads import let_others_run
+
+near, far = socket.socketpair()
+seen = []
+
+def tick():
+    while True:
+        gevent.sleep(0.001)
+        seen.append("tick")
+
+def answer():
+    while far.recv(1):
+        seen.append("byte")
+
+gevent.spawn(tick), gevent.spawn(answer)
+gevent.sleep(0.01)
+seen.clear()
+for _ in range(20):
+    near.sendall(b"x")
+    end = time.perf_counter() + 0.01
+    while time.perf_counter() < end:
+        pass
+    let_others_run()
+print(seen.count("tick") >= 10, seen.count("byte") >= 10)
+"""
+
+
+def test_long_work_lets_those_in_that_wait_for_bytes_or_a_time() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LONG_WORK], capture_output=True, text=True, timeout=60, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("True True\n", "")
+
+
 def test_a_kind_of_native_work_waits_for_no_other() -> None:
     done = subprocess.run([sys.executable, "-c", _KINDS], stdout=subprocess.PIPE, timeout=100)
     assert sorted(done.stdout.decode().splitlines()) == [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, replace
 
 from ...config.agents import AgentConfig
@@ -22,6 +21,7 @@ from ...runlog.journal import Journal
 from ...runlog.log import RunLog, Sink
 from ...runlog.signals.signals import RUN_EVENTS, Signals
 from ...runtime.metrics import Metrics
+from ...runtime.threads import let_others_run
 from ...worker.lease import WorkerLease
 from ..turns.checkpoints import StoredStep, read_steps
 from ..turns.editing import find_media
@@ -195,7 +195,7 @@ class Pickups:
                 raise CannotGoOn("its log has ended")
             if not found.events:
                 return seen
-            time.sleep(0)  # a long run must not hold up the others
+            let_others_run()  # a long run must not hold up the others
 
     def _make_turn(self, run: RunRow, stored: _Stored, log_: RunLog, resumed: Resumed) -> OpenTurn:
         packed, user = stored.packed, stored.user

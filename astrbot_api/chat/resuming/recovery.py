@@ -17,6 +17,7 @@ from ...runlog.journal import Journal
 from ...runlog.signals.signals import RUN_EVENTS, Signals
 from ...runtime.clock import now_us
 from ...runtime.metrics import Metrics
+from ...runtime.threads import let_others_run
 from ...worker.lease import WorkerLease
 from ..turns.outcome import EndingRun, Outcome, Outcomes, RunLost, list_last_events
 from ..turns.reply import fold_events
@@ -186,10 +187,10 @@ class Recovery:
             lines += found.events
             if found.closed or not found.events:
                 return lines
-            time.sleep(0)  # a long run must not hold up the others
+            let_others_run()  # a long run must not hold up the others
 
 
 def prune_journal(journal: Journal, keep_s: float) -> None:
     """Forget the events of runs that ended so many seconds ago. A chore."""
     while journal.prune(now_us() - int(keep_s * 1_000_000)):
-        time.sleep(0)
+        let_others_run()
