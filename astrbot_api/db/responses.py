@@ -5,7 +5,6 @@ What a response said is its run's message; it is not stored twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,16 +172,10 @@ def find_entry(db: peewee.Database, entry_id: str) -> EntryRow | None:
     return None if row is None else _to_entry(row)
 
 
-def iter_thread(db: peewee.Database, number: int) -> Iterator[EntryRow]:
-    """Yield an entry, the one that it goes on from, and so on, the newest first."""
-    following: int | None = number
-    while following is not None:
-        row = _FIND_BY_NUMBER.execute(db, id=following).fetchone()
-        if row is None:
-            return
-        entry = _to_entry(row)
-        yield entry
-        following = entry.previous
+def find_numbered_entry(db: peewee.Database, number: int) -> EntryRow | None:
+    """Return an entry by its number, of any owner."""
+    row = _FIND_BY_NUMBER.execute(db, id=number).fetchone()
+    return None if row is None else _to_entry(row)
 
 
 def list_entries(

@@ -11,8 +11,11 @@ import pytest
 
 from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
-from astrbot_api.chat.context.budget import PastTurn, drop_oldest, make_room, split_old
-from astrbot_api.chat.context.history import fill_prompt
+from astrbot_api.chat.context import budget as budget_module
+from astrbot_api.chat.context import history
+from astrbot_api.chat.context.budget import PastTurn, cost, drop_oldest, make_room, split_old
+from astrbot_api.chat.context.history import build_messages, fill_prompt
+from astrbot_api.db import messages, sessions
 from astrbot_api.testing import ScriptedModel
 
 from .conftest import Api
@@ -128,6 +131,60 @@ def test_no_message_that_waited_is_lost_in_a_summary() -> None:
     assert ([one.first for one in old], [one.first for one in new]) == ([1], [4, 5, 8])
     assert split_old([turn(1, 2), turn(3, 6)], 0, own_message=5)[0] == [turn(1, 2)]
     assert split_old(turns, 10, None)[0] == turns[:3]
+
+
+def fill(api: Api, count: int, answered: bool) -> int:
+    """Store turns of a session; without an answer of a model they are commands."""
+
+    def job(db: Any) -> int:
+        session = sessions.create_session(db, "s", "alice").id
+        stats: dict[str, Any] = {"agent_stats": {}} if answered else {}
+        for number in range(count):
+            for kind in ("user", "bot"):
+                content = {"type": kind, "message": [{"type": "plain", "text": str(number)}]}
+                shown = {**content, **(stats if kind == "bot" else {})}
+                messages.add_message(db, session, "webchat", kind, shown, f"turn {number}")
+        return session
+
+    return int(api.state.db.write(job))
+
+
+def read(api: Api, session: int, budget: int) -> list[str]:
+    found = build_messages(
+        api.state.db, session=session, context_after=0, own_message=None, own_checkpoint="new",
+        segments=(), render=lambda parts, quotes: "".join(one["text"] for one in parts),
+        system_prompt="", budget=budget,
+    )  # fmt: skip
+    return [one["content"] for one in found if one["role"] == "user"]
+
+
+@pytest.mark.parametrize("budget", [500, 100_000])
+def test_a_long_conversation_is_measured_once_and_not_for_each_page(
+    api: Api, monkeypatch: pytest.MonkeyPatch, budget: int
+) -> None:
+    session, measured = fill(api, 400, answered=True), []
+    monkeypatch.setattr(budget_module, "cost", lambda given: measured.append(1) or cost(given))
+    found = read(api, session, budget)
+    assert found == [*map(str, range(400 - len(found) + 1, 400)), ""]
+    assert len(found) > 20
+    assert len(measured) < 2 * min(400, len(found) + 25)
+
+
+def test_reading_ends_where_the_model_is_given_nothing_of_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_PAGE", 2)
+    monkeypatch.setattr(history, "_MAX_PAGES", 3)
+    pages = []
+    list_page = history.list_messages_before
+
+    def count(*arguments: Any, **options: Any) -> Any:
+        pages.append(options["before"])
+        return list_page(*arguments, **options)
+
+    monkeypatch.setattr(history, "list_messages_before", count)
+    assert read(api, fill(api, 50, answered=False), 100) == [""]
+    assert len(pages) == 3
 
 
 def test_whole_turns_go_the_oldest_first() -> None:

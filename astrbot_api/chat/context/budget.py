@@ -84,6 +84,15 @@ class PastTurn:
     def __post_init__(self) -> None:
         self.tokens = cost(self.messages)
 
+    @property
+    def least_tokens(self) -> int:
+        """Its tokens with short results."""
+        if all(one["role"] != "tool" for one in self.messages):
+            return self.tokens
+        short = PastTurn(self.messages, self.first, self.last)
+        short.shorten_results()
+        return short.tokens
+
     def shorten_results(self) -> None:
         """Cut the tools' results to their beginnings; the calls stay."""
         self.messages = [
@@ -107,10 +116,13 @@ def total(turns: Sequence[PastTurn]) -> int:
 
 def make_room(turns: Sequence[PastTurn], budget: int) -> None:
     """Shorten tools' results, the oldest first, until the turns fit or none is left."""
+    used = total(turns)
     for turn in turns:
-        if total(turns) <= budget:
+        if used <= budget:
             return
+        used -= turn.tokens
         turn.shorten_results()
+        used += turn.tokens
 
 
 def drop_oldest(turns: Sequence[PastTurn], budget: int) -> list[PastTurn]:

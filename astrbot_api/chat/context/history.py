@@ -12,6 +12,7 @@ from ...agent.provider import ModelMessage
 from ...db.messages import MessageRow, find_message, list_messages_before
 from ...db.store import Store
 from ...messages import Reply, Segment, plain_text
+from ...runtime.threads import let_others_run
 from .budget import PastTurn, cost, drop_oldest, make_room, split_old, total
 from .media import Content
 from .steps import to_steps
@@ -19,6 +20,11 @@ from .summary import Summariser, to_messages
 
 #: Messages that are read at a time, newest first, until the budget is full.
 _PAGE = 50
+
+#: Pages that are read at most where the model is given nothing of them, as of commands; and the
+#: fewest tokens of a page that it is given.
+_MAX_PAGES = 40
+_TOKENS_OF_PAGE = 250
 
 _EMPTY_QUOTE = "[Empty Text]"
 
@@ -106,24 +112,34 @@ def _load_turns(
     limit: int,
     named: bool,
 ) -> list[PastTurn]:
-    """Read backwards until ``limit`` tokens are there; return whole turns, oldest first."""
+    """Read backwards until ``limit`` tokens are there; return whole turns, oldest first.
+
+    Each page costs the same, and others run between them. Only what the model is given is kept.
+    """
     found: dict[str, _Turn] = {}
-    turns: list[PastTurn] = []
-    before = 2**63 - 1
-    while limit > 0:
+    turns: dict[str, PastTurn] = {}
+    used, before, has_more = 0, 2**63 - 1, limit > 0
+    left_pages = _MAX_PAGES + limit // _TOKENS_OF_PAGE
+    while has_more and used <= limit and left_pages > 0:
         with store.read() as db:
             page, has_more = list_messages_before(
                 db, session, before=before, after=after, limit=_PAGE
             )
-        for row in page:
-            _sort_in(found, _with_name(row) if named else row, own_message, own_checkpoint)
-        turns = [_to_past(turn, render) for turn in found.values()]
-        if not has_more or _least_cost(turns) > limit:
-            break
-        before = page[-1].id
+        rows = [_with_name(row) if named else row for row in page]
+        for key in dict.fromkeys(_sort_in(found, row, own_message, own_checkpoint) for row in rows):
+            if key not in found:
+                continue
+            if key in turns:
+                used -= turns[key].least_tokens
+            turns[key] = _to_past(found[key], render)
+            used += turns[key].least_tokens
+            if not turns[key].messages:
+                del found[key], turns[key]
+        before, left_pages = page[-1].id if page else 0, left_pages - 1
+        let_others_run()
     # Newest first; the page's end may have cut the oldest turn in two, which
     # only happens to one that is over the budget anyway.
-    return [turn for turn in reversed(turns) if turn.messages]
+    return list(reversed(turns.values()))
 
 
 def _with_name(row: MessageRow) -> MessageRow:
@@ -138,13 +154,6 @@ def _begin_with(sender_name: str, segments: Sequence[dict[str, Any]]) -> list[di
     return [{"type": "plain", "text": f"{_to_one_line(sender_name)[:64]}: "}, *segments]
 
 
-def _least_cost(turns: Sequence[PastTurn]) -> int:
-    """Return the tokens of turns whose tools' results are short."""
-    short = [PastTurn(turn.messages, turn.first, turn.last) for turn in turns]
-    make_room(short, 0)
-    return total(short)
-
-
 def _to_past(turn: _Turn, render: RenderUser) -> PastTurn:
     numbers = [row.id for row in (turn.user, turn.bot) if row is not None]
     return PastTurn(_to_model(turn, render), min(numbers), max(numbers))
@@ -152,18 +161,20 @@ def _to_past(turn: _Turn, render: RenderUser) -> PastTurn:
 
 def _sort_in(
     found: dict[str, _Turn], row: MessageRow, own_message: int | None, own_checkpoint: str
-) -> None:
+) -> str:
+    """Sort a message into its turn, where the model is given that; return the turn's key.
+
+    Answers come before what they answer, so a message whose turn is not here has none.
+    """
     checkpoint = row.llm_checkpoint_id
+    key = checkpoint or f"pushed {row.id}"
     if checkpoint == own_checkpoint:
-        return
-    is_user = row.content.get("type") == "user"
-    if is_user and own_message is not None and row.id > own_message:
-        return
-    turn = found.setdefault(checkpoint or f"pushed {row.id}", _Turn())
-    if is_user:
-        turn.user = row
-    else:
-        turn.bot = row
+        return key
+    if row.content.get("type") != "user":
+        found.setdefault(key, _Turn()).bot = row
+    elif key in found and (own_message is None or row.id <= own_message):
+        found[key].user = row
+    return key
 
 
 def _to_model(turn: _Turn, render: RenderUser) -> list[ModelMessage]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from ...agent.provider import ModelMessage
-from ...db.responses import EntryRow, iter_thread
+from ...db.responses import EntryRow, find_numbered_entry
 from ...db.store import Store
 from ...messages import MEDIA_TYPES
+from ...runtime.threads import let_others_run
 from .budget import cost
 from .compacted import introduce
 from .steps import to_steps
@@ -24,8 +24,7 @@ from .supplied import Render, SuppliedMessage
 #: Roles whose messages are instructions.
 SYSTEM_ROLES = ("system", "developer")
 
-#: Entries that are read at a time, and most of all.
-_PAGE = 10
+#: Most entries that are read; one at a time, since each may have megabytes.
 _MAX_ENTRIES = 1000
 
 
@@ -118,16 +117,16 @@ def number_parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[int]:
 def _iter_entries(store: Store, previous: int) -> Iterator[EntryRow]:
     """Yield the entries that the model still sees, the newest first."""
     following: int | None = previous
-    for _ in range(_MAX_ENTRIES // _PAGE):
+    for _ in range(_MAX_ENTRIES):
         if following is None:
             return
         with store.read() as db:
-            page = list(islice(iter_thread(db, following), _PAGE))
-        following = page[-1].previous if page else None
-        for entry in page:
-            if entry.reply is not None and entry.reply.id <= entry.context_after:
-                return
-            yield entry
+            entry = find_numbered_entry(db, following)
+        if entry is None or (entry.reply is not None and entry.reply.id <= entry.context_after):
+            return
+        yield entry
+        following = entry.previous
+        let_others_run()
 
 
 def _to_model(entry: EntryRow, render: Render) -> tuple[list[str], list[ModelMessage]]:
