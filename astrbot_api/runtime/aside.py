@@ -131,7 +131,7 @@ class Aside:
     def run(
         self,
         job: Job,
-        source: bytes | int,
+        source: bytes | int | Callable[[], bytes],
         arguments: Mapping[str, Any] | None = None,
         *,
         key: str = "",
@@ -141,7 +141,8 @@ class Aside:
         """Run a job and return what it returned. Other greenlets go on meanwhile.
 
         :param source: The bytes, or the descriptor of an open file, which the job reads
-            from its beginning and cannot outlive.
+            from its beginning and cannot outlive; or what reads the bytes once there is a seat,
+            so that those that wait for one hold none.
         :param key: Names the content, such as its SHA-256. A content that failed for this
             job fails at once from then on, whatever the arguments, without being tried.
         :param owner: Whose work it is: the one with the fewest jobs at work goes first.
@@ -161,6 +162,8 @@ class Aside:
         with self._seats.take(owner, MAX_WAIT_S, cancel):
             # Another turn may have tried the same file while this one waited.
             self._failures.raise_known(known)
+            if callable(source):
+                source = source()
             try:
                 return self._try(job, json.dumps(request).encode(), source, cancel)
             except (AsideError, Unreadable) as error:

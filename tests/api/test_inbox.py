@@ -174,6 +174,13 @@ def test_a_message_too_long_for_a_line_is_only_announced(api: Api, open_inbox: O
     api.chat("x" * 300_000, session_id="a")
     event = reader.read()
     assert (event["truncated"], event["data"]["content"], event["data"]["id"]) == (True, None, 1)
+    again = open_inbox(api, "username=alice&after=0")
+    again.read()
+    assert (again.read(), again.read()["data"]["id"]) == (event, 2)
+    other = open_inbox(api, "username=bob&after=0")
+    other.read()
+    api.chat("hi", session_id="b", username="bob")
+    assert other.read()["session_id"] == "b"
 
 
 def test_nothing_is_looked_for_when_no_inbox_is_open(api: Api) -> None:

@@ -52,6 +52,24 @@ def test_a_job_reads_an_open_file_from_its_beginning(aside: Aside, tmp_path: Pat
         assert aside.run(job("reverse"), file.fileno())[1] == b"cba" * 100_000
 
 
+def test_bytes_are_read_for_a_job_that_has_a_seat(aside: Aside) -> None:
+    hanging, held = Hanging(aside), threading.Event()
+    hanging.wait_started()
+
+    def read() -> bytes:
+        held.set()
+        return b"abc"
+
+    waiting = threading.Thread(target=aside.run, args=(job("reverse"), read))
+    waiting.start()
+    wait_for(lambda: len(aside._seats._waiting) == 1)
+    assert not held.is_set()
+    hanging.cancel.cancel()
+    hanging.wait_ended()
+    waiting.join()
+    assert held.is_set()
+
+
 def test_each_job_has_a_process_of_its_own(aside: Aside) -> None:
     seen = [aside.run(job("reverse"), b"")[0] for _ in range(3)]
     assert len({one["pid"] for one in seen}) == 3

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from typing import Any
 
 from ...config.settings import Settings
 from ...db import inbox as rows
@@ -14,6 +14,7 @@ from ...db.store import Store
 from ...errors import AstrBotError
 from ...events import encode_event, inbox_message, inbox_opened
 from ...runlog.signals.signals import PUSHED, Signals
+from ...runtime.threads import let_others_run
 from .pushes import Board
 from .seats import Holder, Seat, Seats
 from .watch import Numbered
@@ -39,6 +40,10 @@ MAX_MISSED = 20_000
 #: Messages that are read at a time.
 _READ_AT_ONCE = 20
 
+#: Messages too long for a line that a worker remembers: SQLite takes milliseconds to pass over
+#: each, for each inbox.
+_MAX_LONG = 1000
+
 
 class InboxFeed:
     """Looks for new messages, once for all inboxes of this worker.
@@ -62,6 +67,7 @@ class InboxFeed:
         self._open: dict[str, set[Inbox]] = defaultdict(set)
         self._seen = 0
         self._shown: set[int] = set()
+        self._long: OrderedDict[tuple[int, str], tuple[str, dict[str, Any]]] = OrderedDict()
         self._running = False
         self._wake = threading.Event()
         signals.subscribe(PUSHED, lambda payload: self.wake())
@@ -118,6 +124,24 @@ class InboxFeed:
             self._shown = {number for number in self._shown if number > until - _MARGIN}
         if until < newest:
             self._wake.set()
+
+    def read(self, numbers: list[int], username: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return messages of a username, each with its session.
+
+        :raises StorageError: when they cannot be read.
+        """
+        found = [self._long[one, username] for one in numbers if (one, username) in self._long]
+        others = [one for one in numbers if (one, username) not in self._long]
+        if others:
+            with self._store.read() as db:
+                read = rows.read_messages(db, others, username)
+            for session_id, message in read:
+                if message["content"] is None:
+                    self._long[message["id"], username] = (session_id, message)
+            while len(self._long) > _MAX_LONG:
+                self._long.popitem(last=False)
+            found = sorted([*found, *read], key=lambda one: int(one[1]["id"]))
+        return found
 
     def _enter(self, inbox: Inbox) -> int:
         """List an inbox; return the number of the message after which the feed shows it all."""
@@ -189,7 +213,7 @@ class Inbox:
                 found = rows.list_new(db, at, until)
             self._missed += [one.number for one in found if one.creator == self.username]
             at = until
-            time.sleep(0)
+            let_others_run()
         self._known = {number for number in self._missed if number > newest - _MARGIN}
         self._new.set()
 
@@ -220,11 +244,11 @@ class Inbox:
             self._new.set()
         if not numbers:
             return []
-        with self._store.read() as db:
-            found = rows.read_messages(db, numbers, self.username)
+        # A client that takes all at once never has its stream wait.
+        let_others_run()
         return [
             (message["id"], encode_event(inbox_message(session_id, message)))
-            for session_id, message in found
+            for session_id, message in self._feed.read(numbers, self.username)
         ]
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ...db.attachments import AttachmentRow
@@ -45,13 +46,18 @@ class FileReader:
         """
         reader = self._attachments.open_reader(row, 0, row.size_bytes)
         try:
-            source: bytes | int | None = reader.descriptor
-            if source is None:
-                if row.size_bytes > _MAX_READ_BYTES:
-                    raise Unreadable(f"it is larger than {_MAX_READ_BYTES // 2**20} MiB")
-                source = self._attachments.read_bytes(row, row.size_bytes)
+            source = reader.descriptor
+            if source is None and row.size_bytes > _MAX_READ_BYTES:
+                raise Unreadable(f"it is larger than {_MAX_READ_BYTES // 2**20} MiB")
             return self._aside.run(
-                job, source, arguments, key=row.sha256, owner=row.key_id or "", cancel=cancel
+                job,
+                partial(self._attachments.read_bytes, row, row.size_bytes)
+                if source is None
+                else source,
+                arguments,
+                key=row.sha256,
+                owner=row.key_id or "",
+                cancel=cancel,
             )
         finally:
             reader.close()
