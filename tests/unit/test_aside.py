@@ -128,7 +128,7 @@ class Hanging:
 
 
 def test_a_job_that_takes_too_long_is_killed(aside: Aside) -> None:
-    hanging = Hanging(aside, wall_s=0.5)
+    hanging = Hanging(aside, wall_s=2.0)
     pid = hanging.wait_started()
     error = hanging.wait_ended()
     assert isinstance(error, AsideError)
