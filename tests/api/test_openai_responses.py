@@ -24,7 +24,7 @@ from astrbot_api.agent.provider import (
     Usage,
 )
 from astrbot_api.chat.resuming.recovery import prune_journal
-from astrbot_api.db import keys, responses, stored
+from astrbot_api.db import keys, responses, runs, stored
 from astrbot_api.errors import ProviderError
 from astrbot_api.keys.rules import KeyRules
 from astrbot_api.testing import ScriptedModel
@@ -514,6 +514,44 @@ def test_a_background_response_is_retrieved_and_cancelled(make_scripted: Make) -
             "response.created", "response.queued", "response.in_progress",
         ]  # fmt: skip
         assert events[-1]["response"]["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("at", ["before its run is read", "before its events are read"])
+def test_a_response_that_ends_while_it_is_read_is_never_complete_without_its_output(
+    at: str, make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    api, _ = make_scripted([TextDelta("Begun"), released, TextDelta(" and ended")])
+    with connect(api) as client:
+        first = ask(client, "Go.", background=True)
+        wait_for(lambda: client.responses.retrieve(first.id).output_text == "Begun")
+
+        def end() -> None:
+            released.set()
+            assert api.state.chat.runs.wait_until_idle(30)
+
+        find, service = runs.find_run, api.state.chat.service
+        read = service.read_so_far
+
+        def find_late(*arguments: Any) -> Any:
+            end()
+            return find(*arguments)
+
+        def read_late(run: Any) -> Any:
+            said = list(read(run))  # what was there before the end
+            end()
+            return said
+
+        with monkeypatch.context() as patch:
+            if at == "before its run is read":
+                patch.setattr(runs, "find_run", find_late)
+            else:
+                patch.setattr(type(service), "read_so_far", lambda _, run: read_late(run))
+            shown = client.responses.retrieve(first.id)
+        assert (shown.status, shown.output_text) in (
+            ("completed", "Begun and ended"), ("in_progress", "Begun"),
+        )  # fmt: skip
+        assert client.responses.retrieve(first.id).output_text == "Begun and ended"
 
 
 def test_a_response_that_is_not_stored_leaves_nothing(api: Api, client: openai.OpenAI) -> None:

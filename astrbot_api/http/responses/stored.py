@@ -13,6 +13,7 @@ import orjson
 from ...chat.resuming.replay import list_closing_events, list_part_events, list_unsaid_events
 from ...db import responses, runs
 from ...db.responses import ConversationRow, EntryRow
+from ...db.runs import RunRow
 from ...errors import ApiError, refuse
 from ...events import Event
 from ...runtime.threads import let_others_run
@@ -167,12 +168,17 @@ def list_own_events(entry: EntryRow) -> list[Event]:
 
 
 def make_fold(
-    entry: EntryRow, check_text: Callable[[str], str] | None = None, *, after: int = -1
+    entry: EntryRow,
+    check_text: Callable[[str], str] | None = None,
+    *,
+    after: int = -1,
+    run: RunRow | None = None,
 ) -> ResponseFold:
     """Return what the events of a stored response are to be added to.
 
     :param check_text: Returns what is wrong with the form of its answer; None: as it was asked.
     :param after: Number of the last event that the client has.
+    :param run: Its run, whose status holds; None: it is looked up when it is asked for.
     """
     state, run_id = get_state(), entry.run_id or ""
     if check_text is None:
@@ -181,7 +187,9 @@ def make_fold(
     ends = entry.paused
 
     def find_end() -> tuple[str, int | None] | None:
-        return _find_end(state, run_id) if ends is None else ("completed", ends.at)
+        if ends is not None:
+            return "completed", ends.at
+        return _find_end(state, run_id) if run is None else _end_of(run)
 
     tools = (entry.request or {}).get("tools")
     return ResponseFold(
@@ -194,12 +202,15 @@ def make_fold(
 
 def describe_response(entry: EntryRow) -> dict[str, Any]:
     """Return a stored response as its run has made it until now."""
-    fold = make_fold(entry)
     state = get_state()
     with state.db.read() as db:
         run = runs.find_run(db, entry.run_id or "")
-    if run is None:
+        # After the run: the reply of one that has ended is there. And the status that is shown is
+        # older than the events, so that no response is complete before its output is.
+        found = responses.find_entry(db, entry.entry_id)
+    if run is None or found is None:
         raise ApiError("response_not_found", f"response not found: resp_{entry.entry_id}")
+    entry, fold = found, make_fold(found, run=run)
     if run.active and entry.paused is None:
         fold.add_all(state.chat.service.read_so_far(run))
         return fold.to_object()
@@ -283,6 +294,8 @@ def _list_asked(state: AppState, run_id: str) -> list[Event]:
 def _find_end(state: AppState, run_id: str) -> tuple[str, int | None] | None:
     with state.db.read() as db:
         run = runs.find_run(db, run_id)
-    if run is None:
-        return None
+    return None if run is None else _end_of(run)
+
+
+def _end_of(run: RunRow) -> tuple[str, int | None]:
     return run.status, None if run.finished_at is None else run.finished_at // 1_000_000
