@@ -125,11 +125,12 @@ def decide_as_caller(run: RunRow, approval_id: str, body: Mapping[str, Any]) -> 
     arguments = body["arguments"]
     if (body["decision"] == "edit") != (arguments is not None):
         raise refuse("arguments belongs to the decision edit, and to no other")
-    verdict = Verdict(
-        body["decision"] != "reject",
-        arguments="" if arguments is None else orjson.dumps(arguments).decode(),
-        comment=body["comment"] or "",
-        actor=get_bound_username() or "" if get_caller().is_owner else run.creator,
-        address=request.remote_addr or "",
-    )
+    given = "" if arguments is None else orjson.dumps(arguments).decode()
+    verdict = make_verdict(run, body["decision"] != "reject", given, body["comment"] or "")
     return get_state().chat.decisions.decide(run, approval_id[:_MAX_ID_CHARS], verdict)
+
+
+def make_verdict(run: RunRow, approved: bool, arguments: str = "", comment: str = "") -> Verdict:
+    """Return a decision of the caller, with who it is for the audit."""
+    actor = get_bound_username() or "" if get_caller().is_owner else run.creator
+    return Verdict(approved, arguments, comment, actor, address=request.remote_addr or "")

@@ -14,6 +14,7 @@ from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta, Usage
 from astrbot_api.chat.resuming.recovery import prune_journal
 from astrbot_api.db import keys, responses
+from astrbot_api.errors import StorageError
 from astrbot_api.runtime.clock import now_us
 
 from ..waiting import wait_for
@@ -217,6 +218,25 @@ def test_what_was_decided_elsewhere_or_too_late_is_not_decided_again(make_script
     whole = wait_for(lambda: is_whole(shop.client.responses.retrieve(first.id)))
     assert kinds(whole)[-1] == "message", "the response itself has the rest then"
     assert shop.paid == []
+
+
+def test_what_cannot_be_stored_decides_nothing(
+    make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(make_scripted, calls=2)
+    first = shop.ask()
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(responses, "add_entry", fail)
+        with pytest.raises(openai.APIStatusError) as caught:
+            shop.answer(first)
+    assert caught.value.status_code >= 500
+    assert shop.paid == []
+    assert kinds(shop.answer(first))[-1] == "message"
+    assert sorted(shop.paid) == [5, 6]
 
 
 def is_whole(response: Any) -> Any:

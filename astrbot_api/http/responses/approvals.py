@@ -20,7 +20,7 @@ from ...db.responses import EntryRow, Pause
 from ...db.runs import RunRow
 from ...errors import ApiError, refuse
 from ...runtime.clock import now_us
-from ..own_runs import decide_as_caller, find_run_to_decide
+from ..own_runs import find_run_to_decide, make_verdict
 from ..state import get_state
 from .items import parse_item_id
 from .opening import make_reader
@@ -61,14 +61,14 @@ def go_on_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
     fold.add_all(events)
     _check(run, fold.asked, answers)
     pause = Pause(int(time.time()), fold_events(events).to_parts(), list(fold.asked.values()))
-    for item_id, answer in answers.items():
-        decision = "approve" if answer["approve"] else "reject"
-        body_of_one = {"decision": decision, "arguments": None, "comment": answer["reason"]}
-        decide_as_caller(run, fold.asked[item_id]["id"], body_of_one)
+    verdicts = {
+        fold.asked[item_id]["id"]: make_verdict(run, one["approve"], comment=one["reason"] or "")
+        for item_id, one in answers.items()
+    }
     request = echo_request(body) | {"conversation": (entry.request or {}).get("conversation")}
     made = uuid.uuid4().hex
 
-    def job(db: peewee.Database) -> None:
+    def store(db: peewee.Database) -> None:
         responses.pause_entry(db, entry, pause)
         responses.add_entry(
             db, entry_id=made, session=entry.session, key_id=entry.key_id,
@@ -76,7 +76,7 @@ def go_on_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
             run_id=run.run_id, previous=entry.id,
         )  # fmt: skip
 
-    state.db.write(job)
+    state.chat.decisions.decide_all(run, verdicts, store)
     with state.db.read() as db:
         found, run = responses.find_entry(db, made), runs.find_run(db, run.run_id) or run
     if found is None:  # its session was deleted meanwhile
