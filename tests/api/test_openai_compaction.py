@@ -103,6 +103,7 @@ def test_nothing_of_it_is_kept(made: tuple[openai.OpenAI, Api, ScriptedModel]) -
     [
         ({}, "nothing to compact"),
         ({"input": []}, "nothing to compact"),
+        ({"model": " ", "input": "x"}, "Missing key: model"),
         ({"input": 7}, "input must be a string or a list"),
         ({"input": [7]}, "input[0] must be an object"),
         ({"input": [{"role": "user", "content": 7}]}, "input[0].content must be"),

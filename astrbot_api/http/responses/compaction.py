@@ -66,7 +66,7 @@ def compact_response(body: dict[str, Any]) -> Response:
     given = _read_given(body)
     whole = OpenAIResponseRequestSchema().load(
         {
-            **{key: value for key, value in body.items() if value},
+            **{key: value for key, value in body.items() if value or key == "model"},
             "input": [*given, {"role": "user", "content": _PROMPT}],
             "store": False,
         }
