@@ -108,6 +108,10 @@ class StorageError(AstrBotError):
     """The database could not keep what it was given (disk full, locked)."""
 
 
+class StoreClosed(StorageError):
+    """The application was closed: what still runs of it ends, and nothing is tried again."""
+
+
 class OutcomeUnknown(StorageError):
     """The database went away while it committed: what was given is kept, or it is not."""
 

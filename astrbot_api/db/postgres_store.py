@@ -16,7 +16,7 @@ import peewee
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
-from ..errors import SettingsError, StorageError
+from ..errors import SettingsError, StoreClosed
 from ..runtime.per_process import PerProcess
 from . import migrating, stored
 from .failures import MAX_READ_S, as_storage_error, as_unknown_outcome
@@ -131,7 +131,7 @@ class PostgresStore:
         :raises StorageError: when there is none in time.
         """
         if self._closed:
-            raise StorageError("The server is going down; its database is closed.")
+            raise StoreClosed("The server is going down; its database is closed.")
         pool = self._pool.get()
         deadline = time.monotonic() + self._timeout_s
         while True:

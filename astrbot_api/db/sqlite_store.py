@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import peewee
 
-from ..errors import SettingsError, StorageError
+from ..errors import SettingsError, StorageError, StoreClosed
 from ..runtime.filelock import lock_file
 from ..runtime.per_process import PerProcess
 from ..runtime.private_files import create_private_file
@@ -121,7 +121,7 @@ class SqliteStore:
 
     def _get_own(self) -> _Own:
         if self._closed:
-            raise StorageError("The server is going down; its database is closed.")
+            raise StoreClosed("The server is going down; its database is closed.")
         return self._own.get()
 
 

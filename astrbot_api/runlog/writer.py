@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from ..errors import AstrBotError
+from ..errors import AstrBotError, StoreClosed
 from ..runtime.per_process import PerProcess
 from .journal import Journal, Piece
 from .log import RunLog
@@ -135,6 +135,8 @@ class JournalWriter:
         written, refused = True, frozenset[int]()
         try:
             refused = frozenset(self._journal.append([piece for _, piece in pieces]))
+        except StoreClosed:
+            return
         except AstrBotError as error:
             log.error("the events of %d runs are not in the journal yet: %s", len(pieces), error)
             written = False

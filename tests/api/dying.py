@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from astrbot_api.errors import StorageError
+from astrbot_api.errors import StoreClosed
 from astrbot_api.testing import ScriptedApp
 
 
@@ -57,7 +57,7 @@ class Death:
                     commit(*arguments, **options)
                 self.die()
             assert self._buried.wait(120)
-            raise StorageError("this worker is dead")
+            raise StoreClosed("this worker is dead")
 
         return guarded
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -206,6 +207,15 @@ def test_an_inbox_ends_when_the_worker_stops(api: Api, open_inbox: Open) -> None
     again = api.get(f"{PATH}?username=alice")
     assert again.status_code == 200
     assert again.get_data().endswith(b"retry: 1000\n\n")
+
+
+def test_nothing_is_looked_for_once_the_application_is_closed(api: Api, open_inbox: Open) -> None:
+    before = set(threading.enumerate())
+    open_inbox(api).read()
+    (looking,) = [one for one in set(threading.enumerate()) - before if one.name == "inbox"]
+    api.close()
+    looking.join(30)
+    assert not looking.is_alive()
 
 
 def test_an_inbox_is_its_users(api: Api) -> None:

@@ -48,7 +48,7 @@ def _restart_under_load(server: Server, tmp_path: Path) -> None:
     begun = threading.Barrier(count + 1)
 
     def chat(number: int) -> list[dict[str, Any]]:
-        body = {"username": "a", "session_id": f"r{number}", "message": "STEPS=6 DELAY=50"}
+        body = {"username": "a", "session_id": f"r{number}", "message": "STEPS=6 DELAY=200"}
         opened = server.open_chat(key, body)
         assert opened.status == 200, opened.data
         events, waiting = [], True

@@ -15,7 +15,7 @@ from ...config.settings import Settings
 from ...db import runs
 from ...db.runs import RunRow
 from ...db.store import Store
-from ...errors import ApiError, RunCancelled, StorageError
+from ...errors import ApiError, RunCancelled, StorageError, StoreClosed
 from ...events import Event
 from ...runlog.log import RunLog
 from ...runlog.signals.signals import STOP_RUNS, Signals
@@ -290,6 +290,8 @@ class Runs:
                         return False
                     woken.wait(_POLL_S)
                 return True
+        except StoreClosed:
+            return False  # the next start goes on with it
         finally:
             with self._lock:
                 self._waiting[session].discard(woken)
@@ -313,6 +315,8 @@ class Runs:
             number, worker_id = turn.number, turn.worker_id
             if not self._store.write(lambda db: runs.start_run(db, number, worker_id)):
                 raise RunLost
+        except StoreClosed:
+            raise
         except StorageError as error:
             log.warning("run %s waits for the database: %s", turn.run_id, error)
             return False

@@ -11,7 +11,7 @@ from typing import Any
 from ...config.settings import Settings
 from ...db import inbox as rows
 from ...db.store import Store
-from ...errors import AstrBotError
+from ...errors import AstrBotError, StoreClosed
 from ...events import encode_event, inbox_message, inbox_opened
 from ...runlog.signals.signals import PUSHED, Signals
 from ...runtime.threads import let_others_run
@@ -169,6 +169,8 @@ class InboxFeed:
                     return
             try:
                 self.look()
+            except StoreClosed:
+                return
             except AstrBotError as error:
                 log.warning("new messages could not be looked for: %s", error)
 
