@@ -25,7 +25,11 @@ def fill_disk(size: float) -> Result:
     rounds = max(1, round(2 * size))
     result = Result(f"a disk full {rounds} times for {_FULL_S} s, a worker killed meanwhile")
     chance = random.Random(1)
-    with _small_disk() as folder, World(data_dir=folder) as world:
+    # The disk is to be full for the server, too, which else refuses what is new before it is.
+    with (
+        _small_disk() as folder,
+        World(data_dir=folder, ASTRBOT_MIN_FREE_BYTES="0") as world,
+    ):
         with traffic(world, result.ledger, min(1.0, size)):
             pause(2)
             for _ in range(rounds):
