@@ -132,7 +132,7 @@ def _answers(url: str) -> bool:
     try:
         urllib3.request(
             "GET",
-            f"{url}/api/v1/openapi.json",
+            f"{url}/healthz",
             headers={"Connection": "close"},
             timeout=2.0,
             retries=False,
