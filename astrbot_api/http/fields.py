@@ -220,6 +220,17 @@ class Flag(ma.fields.Boolean):
         return value
 
 
+class Whole(ma.fields.Integer):
+    """A whole number, and no text of one; JSON has ``20.0`` for one, too."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(strict=True, **kwargs)
+
+    def _validated(self, value: Any) -> int:
+        whole = isinstance(value, float) and value.is_integer()
+        return super()._validated(int(value) if whole else value)
+
+
 class Limit(ma.fields.Integer):
     """The size of a page that is asked for by cursor; brought into its range."""
 

@@ -14,6 +14,7 @@ import pytest
 from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from astrbot_api.testing import ScriptedModel
+from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from ..contract.wire import PNG
 from ..waiting import wait_for
@@ -285,3 +286,12 @@ def test_a_client_that_leaves_stops_a_turn_that_nobody_can_find(make_scripted: M
     assert api.state.chat.runs.wait_until_idle(30)
     api.state.chat.remover.empty_removed()
     wait_for(lambda: nothing_is_left(api))
+
+
+def test_a_whole_number_with_a_point_goes_on_without_it(
+    passing: Api, fake_model: FakeOpenAI
+) -> None:
+    with connect(passing) as client:
+        ask(client, "Hello", extra_body={"max_tokens": 20.0, "seed": 7.0})
+    sent = fake_model.requests()[-1]
+    assert (repr(sent["max_tokens"]), repr(sent["seed"])) == ("20", "7")

@@ -188,3 +188,16 @@ def test_an_upload_whose_answer_was_lost_is_completed_again(api: Api) -> None:
     assert again["data"] == first["data"]
     assert api.count_rows("attachment") == 1
     assert post(api, "complete", upload_id=upload_id)["code"] == "upload_not_found"
+
+
+def test_a_whole_number_may_have_a_point(api: Api) -> None:
+    begun = api.client.post(
+        "/api/v1/files/upload/init", headers={"X-API-Key": api.create_key("file")},
+        json={"filename": "a.bin", "total_size": 20.0},
+    )  # fmt: skip
+    assert begun.status_code == 200, begun.get_data()
+    wrong = api.client.post(
+        "/api/v1/files/upload/init", headers={"X-API-Key": api.create_key("file")},
+        json={"filename": "a.bin", "total_size": 20.5},
+    )  # fmt: skip
+    assert wrong.status_code == 400

@@ -16,7 +16,7 @@ from ...files.incoming import Incoming
 from ...files.uploads import CHUNK_BYTES, Sender
 from ..auth import get_caller
 from ..envelope import ok
-from ..fields import NOT_BLANK, asked, missing
+from ..fields import NOT_BLANK, Whole, asked, missing
 from ..idempotency import CODES, PARAMETER, read_client_key, replay
 from ..schemas import RequestSchema, envelope_of, member, multipart_with, number, text
 from ..state import get_state
@@ -46,11 +46,10 @@ class BeginUploadSchema(RequestSchema):
         error_messages={"invalid": "filename must be a string"},
     )
     total_size = asked(
-        ma.fields.Integer,
+        Whole,
         "Its size, in bytes.",
         104857600,
         required=True,
-        strict=True,
         validate=ma.validate.Range(1, error=_WRONG_SIZE),
         error_messages=missing("total_size") | {"invalid": _WRONG_SIZE},
     )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import marshmallow as ma
 
 from ...keys.rules import MAX_NUMBER
-from ..fields import BoundedList, any_value, optional_text, required_text
+from ..fields import BoundedList, Whole, any_value, optional_text, required_text
 from ..schemas import RequestSchema, flag, mapping, number, text, texts, time
 
 #: What a browser or a phone needs.
@@ -16,15 +14,6 @@ SESSION_SCOPES = ("chat", "file")
 _KEY_ID = ("Its id.", "3fb5931f-04eb-45b4-8515-48f20d7224d1")
 
 _SCOPES = "scopes of a session key may be chat and file"
-
-
-class _WholeNumber(ma.fields.Integer):
-    """An integer as JSON has it: 900.0 is one."""
-
-    def _validated(self, value: Any) -> int:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        return super()._validated(value)
 
 
 def _limit(description: str, example: int) -> ma.fields.Raw:
@@ -58,9 +47,8 @@ class SessionKeyRequestSchema(RequestSchema):
             "example": ["chat"],
         },
     )
-    expires_in_s = _WholeNumber(
+    expires_in_s = Whole(
         load_default=900,
-        strict=True,
         error_messages={"invalid": "expires_in_s must be a whole number"},
         metadata={
             "description": "Seconds until it ends; 60 to 86400.",

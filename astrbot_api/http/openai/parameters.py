@@ -91,7 +91,8 @@ def read_passed(body: Mapping[str, Any], passed: Mapping[str, Passed]) -> dict[s
             continue
         if not check(value):
             raise refuse(f"{name} must be {expected}")
-        fields[name] = value
+        # Not every endpoint reads 20.0 as a whole number.
+        fields[name] = int(value) if isinstance(check, _Whole) else value
     return fields
 
 
@@ -101,10 +102,16 @@ def _is_number(low: float, high: float) -> Callable[[Any], bool]:
     )
 
 
-def _is_integer(low: int, high: int) -> Callable[[Any], bool]:
-    return lambda value: (
-        isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-    )
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A whole number; JSON has ``20.0`` for one, too."""
+
+    low: int
+    high: int
+
+    def __call__(self, value: Any) -> bool:
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        return whole and not isinstance(value, bool) and self.low <= value <= self.high
 
 
 def _is_stop(value: Any) -> bool:
@@ -128,7 +135,7 @@ def _is_word(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[a-z_]{1,20}", value) is not None
 
 
-A_LENGTH = (_is_integer(1, 2**31 - 1), "a whole number from 1")
+A_LENGTH = (_Whole(1, 2**31 - 1), "a whole number from 1")
 _A_PENALTY = (_is_number(-2, 2), "a number from -2 to 2")
 A_WORD = (_is_word, "a word, such as low")
 
@@ -142,7 +149,7 @@ PASSED: dict[str, Passed] = {
     "stop": (_is_stop, "a string or a list of 1 to 16 strings, none of them empty"),
     "max_tokens": A_LENGTH,
     "max_completion_tokens": A_LENGTH,
-    "seed": (_is_integer(-(2**63), 2**63 - 1), "a whole number"),
+    "seed": (_Whole(-(2**63), 2**63 - 1), "a whole number"),
     "frequency_penalty": _A_PENALTY,
     "presence_penalty": _A_PENALTY,
     "logit_bias": (_is_bias, "an object of tokens with numbers from -100 to 100"),
