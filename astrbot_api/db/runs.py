@@ -53,8 +53,6 @@ _COUNT_ACTIVE = Prepared(
     Run.select(peewee.fn.COUNT(Run.id)).where(equals(Run.session) & RUN_ACTIVE)
 )
 
-_COUNT_OF_KEY = Prepared(Run.select(peewee.fn.COUNT(Run.id)).where(equals(Run.key_id) & RUN_ACTIVE))
-
 _EARLIER = Prepared(
     Run.select(Run.id).where(equals(Run.session) & (Run.id < param("before")) & RUN_ACTIVE).limit(1)
 )
@@ -232,12 +230,6 @@ def add_run(
         started_at=started_at, request=request,
     ).fetchone()  # fmt: skip
     return row[0], ahead
-
-
-def count_active_of_key(db: peewee.Database, key_id: str) -> int:
-    """Return how many runs of a key run or wait."""
-    count: int = _COUNT_OF_KEY.execute(db, key_id=key_id).fetchone()[0]
-    return count
 
 
 def has_earlier_run(db: peewee.Database, session: int, number: int) -> bool:
