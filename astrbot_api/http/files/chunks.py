@@ -53,13 +53,15 @@ class BeginUploadSchema(RequestSchema):
         validate=ma.validate.Range(1, error=_WRONG_SIZE),
         error_messages=missing("total_size") | {"invalid": _WRONG_SIZE},
     )
-    sha256 = asked(
-        ma.fields.String,
-        "Its SHA-256 in hexadecimal; compared when the upload is complete.",
-        "bb291bdd4020f5b533ec332c2ab868276007893ebfcdaec5643bf21ac1852653",
+    sha256 = ma.fields.String(
         load_default="",
         allow_none=True,
         error_messages={"invalid": _WRONG_SHA256},
+        metadata={
+            "description": "Its SHA-256 in hexadecimal; compared when the upload is complete.",
+            "example": "bb291bdd4020f5b533ec332c2ab868276007893ebfcdaec5643bf21ac1852653",
+            "pattern": "^([0-9a-fA-F]{64})?$",
+        },
     )
 
 

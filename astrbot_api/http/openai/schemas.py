@@ -94,6 +94,9 @@ _NAMED = object_with(
     example={"name": "get_weather"},
 )
 
+#: What a limit of tokens may be.
+LENGTH = {"minimum": 1, "maximum": 2**31 - 1}
+
 #: What a function is, of the caller's.
 FUNCTION_MEMBERS: dict[str, Any] = {
     **_NAMED["properties"],
@@ -205,9 +208,9 @@ class CompletionRequestSchema(RequestSchema):
         ],
     )  # fmt: skip
     max_tokens = any_value(
-        "Passed on; at most what the config says.", 1000, type="integer", minimum=1
+        "Passed on; at most what the config says.", 1000, type="integer", **LENGTH
     )
-    max_completion_tokens = any_value("As `max_tokens`.", 1000, type="integer", minimum=1)
+    max_completion_tokens = any_value("As `max_tokens`.", 1000, type="integer", **LENGTH)
     seed = any_value("Passed on.", 7, type="integer")
     frequency_penalty = any_value("Passed on.", 0, type="number", minimum=-2, maximum=2)
     presence_penalty = any_value("Passed on.", 0, type="number", minimum=-2, maximum=2)

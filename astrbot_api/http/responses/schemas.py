@@ -19,7 +19,7 @@ from ..fields import (
     required_value,
 )
 from ..openai.parameters import MAX_TOOLS
-from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, refused
+from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, LENGTH, refused
 from ..schemas import (
     RequestSchema,
     flag,
@@ -167,7 +167,7 @@ class OpenAIResponseRequestSchema(RequestSchema):
     temperature = any_value("Passed on.", 0.7, type="number", minimum=0, maximum=2)
     top_p = any_value("Passed on.", 0.9, type="number", minimum=0, maximum=1)
     max_output_tokens = any_value(
-        "Passed on; at most what the config says.", 1000, type="integer", minimum=1
+        "Passed on; at most what the config says.", 1000, type="integer", **LENGTH
     )
     truncation = any_value(
         "Without effect: the oldest is left out beyond the config's `history_tokens`.", "auto",
