@@ -46,7 +46,7 @@ def import_command(
     With one of its keys in ASTRBOT_KNOWN_KEY, the import first finds out how
     that server hashed its keys.
     """
-    # Not for every command: 0.25 s.
+    # Here, since it takes 0.25 s, which no other command needs to wait for.
     from ..importing.hashes import read_given_salt
     from ..importing.run import import_astrbot
 

@@ -69,7 +69,8 @@ def read_messages(
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return messages of one username: session and message as clients see it.
 
-    The content of one that is longer than :data:`~astrbot_api.events.MAX_LINE_BYTES` is ``None``.
+    The content of one that is longer than a line (:data:`~astrbot_api.event_lines.MAX_LINE_BYTES`)
+    is ``None``.
     """
     ids = {f"number{place}": number for place, number in enumerate(numbers)}
     rows = _read(len(numbers)).execute(db, creator=creator, **ids)

@@ -16,7 +16,7 @@ from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.resuming.recovery import prune_journal
 from astrbot_api.db import messages, runs
 from astrbot_api.db.models import Run
-from astrbot_api.errors import StorageError
+from astrbot_api.errors import StorageError, StoreClosed
 from astrbot_api.events import decode_event
 from astrbot_api.runlog.journal import Piece
 
@@ -467,6 +467,29 @@ def test_a_run_that_its_worker_knows_nothing_of_is_ended(
     assert status_of(api, known) == "running"
     model.go_on.set()
     chat.wait()
+
+
+def test_a_turn_that_waits_in_a_closed_application_has_no_end(
+    make_scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    api, _ = make_scripted([TextDelta("a"), released])
+
+    def fail(*_: Any) -> bool:
+        raise StoreClosed("closed")
+
+    active = api.state.chat.runs._active
+    turns = [threading.Thread(target=api.chat, kwargs={"session_id": "s"}) for _ in range(2)]
+    for number, one in enumerate(turns, 1):
+        one.daemon = True
+        one.start()
+        wait_for(lambda count=number: len(active) == count)
+    (waiting,) = [one for one in active.values() if one.ahead]
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "has_earlier_run", fail)
+        wait_for(lambda: waiting.run_id not in active)
+    assert waiting.log.lost, "the next start goes on with it"
+    released.set()
 
 
 def test_a_turn_that_waits_outlives_an_outage_of_the_database(

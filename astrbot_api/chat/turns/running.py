@@ -291,7 +291,8 @@ class Runs:
                     woken.wait(_POLL_S)
                 return True
         except StoreClosed:
-            return False  # the next start goes on with it
+            turn.log.lose()  # it has no end here: the next start goes on with it
+            return False
         finally:
             with self._lock:
                 self._waiting[session].discard(woken)
