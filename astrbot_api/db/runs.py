@@ -337,6 +337,11 @@ def find_request(db: peewee.Database, number: int) -> str | None:
     return None if row is None else row[0]
 
 
+def store_request(db: peewee.Database, number: int, request: str | None) -> None:
+    """Store what a run was asked for, as JSON, after its beginning."""
+    Run.update(request=request).where(Run.id == number).execute(db)
+
+
 def finish_run(
     db: peewee.Database,
     number: int,

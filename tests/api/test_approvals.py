@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from werkzeug.serving import make_server
 
-from astrbot_api import tool
+from astrbot_api import AskModel, Command, tool
 from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ToolCallDelta
+from astrbot_api.chat.resuming import recovery
+from astrbot_api.chat.turns import checkpoints
 from astrbot_api.db import keys
+from astrbot_api.errors import StorageError
 from astrbot_api.keys.rules import KeyRules, narrow_rules
 from astrbot_api.testing.scripted_model import Step
 
@@ -229,6 +232,24 @@ def test_a_worker_that_dies_during_an_approved_call_does_not_make_it_twice(
     assert shop.paid == [5]
 
 
+def test_an_approved_call_is_made_although_the_journal_was_away(
+    worker: Worker, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, journal = worker.api, worker.api.state.worker.journal
+    run_id, (asked,), seen = begin(api)
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "take_over", raise_storage_error)
+        decide(api, run_id, asked["id"], "approve")
+    assert not shop.paid
+    monkeypatch.setattr(recovery, "_UNKNOWN_S", 0.0)
+    api.state.chat.recovery.end_forgotten(api.state.chat.runs.knows)
+    assert complete_of(resume(api, run_id, seen)) == "I will pay.Results: ['paid 5']"
+
+
+def raise_storage_error(*args: Any) -> bool:
+    raise StorageError("The journal is away.")
+
+
 def test_commands_decide_what_waits(worker: Worker, shop: Shop) -> None:
     run_id, _, seen = begin(worker.api)
     answer = worker.api.chat("/approve", session_id="s")
@@ -306,6 +327,19 @@ def test_where_nobody_can_be_asked_the_call_is_rejected(worker: Worker, shop: Sh
     )
     assert "nobody can be asked here" in answer.get_json()["choices"][0]["message"]["content"]
     assert not shop.paid
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_call_waits_for_nobody_where_its_turn_could_not_go_on(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    resumable: bool,
+) -> None:
+    shop = Shop()
+    command = Command("shop", "Buy.", lambda context: AskModel("buy"), resumable=resumable)
+    worker = make_worker(shop.answer, tools=shop.tools(), commands=[command])
+    events = worker.api.chat("/shop", session_id="s")
+    assert (events[-1]["type"] == "approval_required") is resumable
+    assert ("nobody can be asked here" in str(events)) is not resumable
 
 
 def test_a_run_that_waits_takes_less_than_two_kilobytes(
@@ -475,6 +509,50 @@ def test_a_run_goes_on_in_another_protocol_when_all_its_calls_are_answered(
     second = post(api, protocol, api.key, answer_of(protocol, asked[1]["id"], approved=False))
     assert b"Results" in second.get_data()
     assert len(shop.paid) == 1
+
+
+def test_a_call_can_wait_in_a_conversation_too_long_to_be_stored_with_each_turn(
+    worker: Worker, shop: Shop
+) -> None:
+    said = [("user", "x" * 300_000), ("assistant", "I see."), ("user", "buy")]
+    messages = [
+        {"id": f"m{number}", "role": role, "parts": [{"type": "text", "text": text}]}
+        for number, (role, text) in enumerate(said)
+    ]
+    body = {"id": "s", "messages": messages, "approvals": True}
+    asked = post(worker.api, "aisdk", worker.api.key, body).get_data(as_text=True)
+    approval = asked.partition('"approvalId":"')[2][:36]
+    answer = post(worker.api, "aisdk", worker.api.key, answer_of("aisdk", approval))
+    assert "Results: ['paid 5']" in answer.get_data(as_text=True)
+    assert shop.paid == [5]
+
+
+def test_a_call_can_wait_whatever_its_step_takes(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shop = Shop()
+    worker = make_worker(shop.answer, tools=shop.tools())
+    monkeypatch.setattr(checkpoints, "_MAX_BYTES", 10)
+    run_id, (asked,), seen = begin(worker.api)
+    decide(worker.api, run_id, asked["id"], "approve")
+    assert complete_of(resume(worker.api, run_id, seen)) == "I will pay.Results: ['paid 5']"
+
+
+def test_no_call_waits_behind_a_step_that_is_not_stored(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def look_and_buy(messages: list[Any]) -> Iterator[Step]:
+        if messages[-1]["role"] == "tool":
+            yield ToolCallDelta(0, "pay0", "pay", '{"amount": 5}')
+        else:
+            yield ToolCallDelta(0, "look0", "look", "{}")
+
+    worker = make_worker(look_and_buy, tools=Shop().tools())
+    monkeypatch.setattr(checkpoints, "_MAX_BYTES", 10)
+    (error,) = (one for one in worker.api.chat("buy") if one["type"] == "error")
+    assert error["code"] == "storage_error"
 
 
 def test_a_wrong_answer_to_an_interrupt_is_refused_by_its_field(worker: Worker) -> None:

@@ -24,6 +24,7 @@ from astrbot_api.chat.turns.reply import fold_events
 from astrbot_api.db import checkpoints
 from astrbot_api.db.checkpoints import add_checkpoint
 from astrbot_api.db.messages import find_message
+from astrbot_api.db.models import Attachment
 from astrbot_api.db.runs import find_run
 from astrbot_api.errors import StorageError
 from astrbot_api.events import decode_event
@@ -34,6 +35,7 @@ from astrbot_api.testing.scripted_model import Script, Step
 from ..waiting import LIMIT_S, wait_for
 from .conftest import Api
 from .dying import Death, Drain, end_leases
+from .uploading import PNG, upload
 
 
 class Worker:
@@ -410,6 +412,28 @@ def test_what_may_not_be_done_again_ends_as_interrupted(make_worker: Callable[..
         never.set()
     assert ends[0] == ["error", "complete", "message_saved", "end"]
     assert ends[1] == ["agent_stats", "complete", "message_saved", "end"]
+
+
+def test_a_turn_whose_only_picture_is_gone_is_ended_at_once(
+    make_worker: Callable[..., Worker],
+) -> None:
+    holding, never = threading.Event(), threading.Event()
+
+    def hold(messages: Any) -> Iterator[Step]:
+        yield "one "
+        holding.set()
+        yield never
+
+    dead = make_worker(hold)
+    sent = upload(dead.api, PNG, b"a.png")["attachment_id"]
+    run_id = dead.open(message=[{"type": "image", "attachment_id": sent}])
+    assert holding.wait(LIMIT_S)
+    kill_when_journaled(dead, run_id, "one ")
+    living = make_worker("unused")
+    living.api.state.db.write(lambda db: Attachment.delete().execute(db))
+    living.go_on()
+    (error,) = of_type(living.read(run_id), "error")
+    assert error["code"] == "run_interrupted"
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(1, 2), (4, 5)])

@@ -108,7 +108,7 @@ class Pickups:
         try:
             before_calls = run.worker_id == runs.BEFORE_CALLS
             turn, rewound = self._take_over(taken, stored, before_calls)
-        except CannotGoOn as error:
+        except (CannotGoOn, ApiError) as error:
             log.info("run %s cannot go on: %s", run.run_id, error)
             return taken
         at = turn.resumed.at if turn.resumed else None
@@ -164,6 +164,7 @@ class Pickups:
         :param before_calls: Whether the calls of its last step were not begun.
         :returns: The turn, and whether something was taken back.
         :raises CannotGoOn: when its log has ended, or lacks a step.
+        :raises ApiError: when nothing is left of its message.
         """
         by_model = self._own_agent_resumes is None and stored.config.upstream is None
         for _ in range(_MAX_ATTEMPTS):

@@ -84,8 +84,8 @@ class Recovery:
         for number, run in unknown.items():
             if now - self._unknown_since[number] >= _UNKNOWN_S:
                 log.warning("run %s is this worker's, but was never begun here", run.run_id)
-                # One that was picked up goes on; a client whose request failed sends it again.
-                self._try(self._recover if run.pickups else self._interrupt, run)
+                # One that was taken over goes on; a client whose request failed sends it again.
+                self._try(self._recover if run.epoch else self._interrupt, run)
 
     def recover(self) -> None:
         """Go on with the runs of workers that have fallen silent, or end them: a bounded number."""

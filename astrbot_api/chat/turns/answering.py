@@ -86,6 +86,7 @@ class Answer:
             means.attachments, turn.request.payer, turn.request.bound_username
         )
         self._provider: Provider | None = None
+        self._may_wait = turn.request.may_wait
         self._steps = StepStore(means.store, turn)
         self._waits = Waits(means.settings, means.store, means.speaker, means.announcer, turn)
         self._conversation = TurnConversation(means.settings, means.store, means.media, turn)
@@ -215,6 +216,7 @@ class Answer:
             return self._end_cancelled("interrupted")
         if not self._may_repeat(command):
             turn.pinned.set()
+            self._may_wait = False  # after the decision it could not go on
         if command is None:
             rewritten = abilities.hooks.rewrite_message(turn.text)
             if isinstance(rewritten, Handled):
@@ -304,7 +306,7 @@ class Answer:
             show=self._conversation.show_pictures,
             caller_tools=turn.request.caller_tools,
             resume=self._conversation.unpack(turn.resumed.at) if turn.resumed else None,
-            may_wait=turn.request.may_wait,
+            may_wait=self._may_wait,
         )
 
     def _make_question(self, upstream: UpstreamConfig, text: str) -> Question:

@@ -21,7 +21,7 @@ from .turn import OpenTurn
 
 log = logging.getLogger(__name__)
 
-#: Most bytes of one step. Of a turn with a longer one no other worker can go on.
+#: Most bytes of one step, unless it waits. Of a turn with a longer one no other worker can go on.
 _MAX_BYTES = 1024 * 1024
 
 #: How long a step waits until the journal has what it has said, in seconds. Where the journal
@@ -96,9 +96,7 @@ class StepStore:
                 **({"pending": checkpoint.pending} if checkpoint.pending else {}),
             }
         )
-        data = packed.decode() if len(packed) <= _MAX_BYTES else None
-        if data is None:
-            turn.pinned.set()
+        data = packed.decode() if checkpoint.pending or len(packed) <= _MAX_BYTES else None
         event = turn.log.count_events()
 
         def job(db: peewee.Database) -> None:
@@ -116,6 +114,9 @@ class StepStore:
             self._lacks_one = True
             turn.pinned.set()
             log.warning("run %s cannot be picked up from here on: %s", turn.run_id, error)
+        if data is None:
+            self._lacks_one = True
+            turn.pinned.set()
 
 
 def read_steps(rows: Sequence[CheckpointRow]) -> list[StoredStep]:

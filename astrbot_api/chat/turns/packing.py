@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,10 @@ from ...keys.rules import NO_RULES, KeyGuard, load_rules
 from ...messages import Segment, parse_stored_message
 from ..context.supplied import SuppliedContext, SuppliedMessage
 from ..context.thread import ThreadEntry
-from .turn import Origin, TurnRequest
+from .turn import OpenTurn, Origin, TurnRequest
 
-#: Most bytes that are stored of one request: what is longer is done by its own worker or by none.
+#: Most bytes that are stored of one request as its turn begins: what is longer is done by its own
+#: worker, or by none.
 _MAX_BYTES = 256 * 1024
 
 #: Fields that are stored as they are; one that has its default is left out.
@@ -49,6 +51,7 @@ def pack_request(
     stored: bool,
     replaces: int | None = None,
     traceparent: str | None = None,
+    max_bytes: int = _MAX_BYTES,
 ) -> str | None:
     """Return a request as JSON.
 
@@ -78,7 +81,18 @@ def pack_request(
     }  # fmt: skip
     values |= {name: value for name, value in further.items() if value}
     packed = orjson.dumps(values)
-    return packed.decode() if len(packed) <= _MAX_BYTES else None
+    return packed.decode() if len(packed) <= max_bytes else None
+
+
+def pack_waiting(turn: OpenTurn) -> str | None:
+    """Return the request of a turn that is to wait, which is stored however long it is.
+
+    :returns: None: nobody could find the turn again.
+    """
+    return pack_request(
+        turn.request, turn.config, stored=turn.user_message is not None, replaces=turn.replaces,
+        traceparent=turn.span.to_traceparent(), max_bytes=sys.maxsize,
+    )  # fmt: skip
 
 
 def unpack_request(text: str) -> PackedRequest:

@@ -21,6 +21,7 @@ from ...errors import ApiError, ToolError
 from ...events import Event
 from ...runtime.clock import now_us, to_iso
 from .outcome import RunLost
+from .packing import pack_waiting
 from .sending import Speaker
 from .turn import OpenTurn
 
@@ -71,6 +72,8 @@ class Waits:
         def ask(db: peewee.Database) -> None:
             if not runs.is_owner(db, turn.number, turn.worker_id):
                 raise RunLost
+            if turn.pinned.is_set():  # the request was too long to be stored at the beginning
+                runs.store_request(db, turn.number, pack_waiting(turn))
             for call, event in zip(needed.calls, asked, strict=True):
                 if approvals.add_approval(
                     db, event["data"]["id"], turn.number, call_id=call.id, tool=call.name,
