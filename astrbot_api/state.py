@@ -101,8 +101,13 @@ class ImArea:
 
 @dataclass(frozen=True, slots=True)
 class WorkerArea:
-    """What one process does and keeps beside its requests."""
+    """What one process does and keeps beside its requests.
 
+    :param own_db: The database for its lease and its checks; see
+        :func:`~astrbot_api.db.store.open_own_store`.
+    """
+
+    own_db: Store
     lease: WorkerLease
     chores: Chores
     idempotency: Idempotency
@@ -169,5 +174,6 @@ class AppState:
             worker.lease.close()
             worker.signals.close()
             worker.journal.close()
+            worker.own_db.close()
             self.db.close()
             worker.tracing.close(min(timeout_s, 2.0))

@@ -37,7 +37,7 @@ from .chat.watching.pushes import Board
 from .chat.watching.seats import Seats
 from .config.files import ConfigFiles
 from .config.settings import Settings
-from .db.store import Store, open_store
+from .db.store import Store, open_own_store, open_store
 from .deliveries.outbox import Outbox
 from .deliveries.webhook_file import WebhookFile
 from .deliveries.webhooks import Announcer
@@ -171,9 +171,11 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
 
 def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:
     chores = Chores()
-    lease = WorkerLease(store, settings.worker_lease_s, chores)
+    own_db = open_own_store(settings, store)
+    lease = WorkerLease(own_db, settings.worker_lease_s, chores)
     journal, signals = open_journal(settings), open_signals(settings)
     return WorkerArea(
+        own_db=own_db,
         lease=lease,
         chores=chores,
         idempotency=Idempotency(store, lease.get_worker_id),

@@ -17,10 +17,15 @@ from ..runtime.threads import native_poll
 #: The longest that one statement may take, waiting for locks included, in seconds.
 _STATEMENT_LIMIT_S = 30
 
+#: The longest that a statement waits for one lock, in seconds. Our own are held for
+#: milliseconds; another program's must not keep each connection of a worker waiting.
+_LOCK_LIMIT_S = 10
+
 #: Asked of every connection. A transaction whose worker has frozen must not
 #: keep its locks without an end.
 _SET_UP = (
     f"SET statement_timeout = '{_STATEMENT_LIMIT_S}s'; "
+    f"SET lock_timeout = '{_LOCK_LIMIT_S}s'; "
     "SET idle_in_transaction_session_timeout = '60s'"
 )
 

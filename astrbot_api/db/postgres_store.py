@@ -7,7 +7,9 @@ waits never holds the hub, and jobs run where they are asked for.
 from __future__ import annotations
 
 import logging
+import math
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,7 +18,7 @@ import peewee
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
-from ..errors import SettingsError, StoreClosed
+from ..errors import SettingsError, StorageError, StoreClosed
 from ..runtime.per_process import PerProcess
 from . import migrating, stored
 from .failures import MAX_READ_S, as_storage_error, as_unknown_outcome
@@ -26,6 +28,7 @@ from .postgres_connection import (
     find_state,
     read_url,
 )
+from .store import PATIENCE_S
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,23 @@ _MAX_ATTEMPTS = 5
 #: Serialization failure, deadlock, and a key that another job has just
 #: inserted: run again, the job sees what the other one has done.
 _RACES = ("40001", "40P01", "23505")
+
+#: A lock that another program holds was not to be had.
+_LOCKED = "55P03"
+
+#: How long callers that got no connection make a store count as jammed, in seconds.
+_JAM_S = 5.0
+
+# SQL by hand: PostgreSQL's own views. A session that waits for a lock itself is no cause.
+_BLOCKERS = """
+    SELECT DISTINCT b.pid, b.application_name, b.state,
+           EXTRACT(EPOCH FROM now() - b.xact_start)::int
+    FROM pg_stat_activity w
+    CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS p(pid)
+    JOIN pg_stat_activity b ON b.pid = p.pid
+    WHERE w.wait_event_type = 'Lock' AND w.datname = current_database()
+      AND b.wait_event_type IS DISTINCT FROM 'Lock'
+    ORDER BY b.pid LIMIT 3"""
 
 #: Most callers that wait for a connection; more are refused at once.
 _MAX_WAITING = 2000
@@ -54,6 +74,10 @@ class _LostInCommit(Exception):
     """The connection broke while it committed: nobody knows whether it did."""
 
 
+class _Again(Exception):
+    """The connection broke in the middle of a job, of which nothing is kept."""
+
+
 class PostgresStore:
     """PostgreSQL behind a pool of connections that outlives the server's restarts.
 
@@ -69,6 +93,10 @@ class PostgresStore:
         self._pool_size = pool_size
         self._timeout_s = timeout_s
         self._pool = PerProcess(self._open_pool)
+        # Writes wait for locks; reads get the rest of the pool whatever becomes of those.
+        writers = max(1, pool_size * 3 // 4)
+        self._writers = PerProcess(lambda: threading.BoundedSemaphore(writers))
+        self._refused_at = -math.inf
         self._closed = False
 
     def upgrade(self) -> list[str]:
@@ -100,23 +128,53 @@ class PostgresStore:
             finally:
                 execute("RESET statement_timeout")
 
-    def write(self, job: Callable[[peewee.Database], T]) -> T:
+    def write(self, job: Callable[[peewee.Database], T], *, patient: bool = False) -> T:
         """Run a job in a transaction of its own; one that loses a race is run again."""
-        for attempt in range(1, _MAX_ATTEMPTS + 1):
-            pool, connection = self._borrow()
+        attempt, patient_until = 0, time.monotonic() + PATIENCE_S * patient
+        while True:
+            attempt += 1
             try:
-                return _run_job(connection, job)
+                return self._write_once(job)
             except _LostInCommit as error:
                 raise as_unknown_outcome(error) from error
-            except _FAILURES as error:
-                raced = find_state(error) in _RACES
-                if attempt == _MAX_ATTEMPTS or not (raced or connection.closed):
+            except (_Again, *_FAILURES) as error:
+                state = find_state(error)
+                raced = isinstance(error, _Again) or state in _RACES
+                waits = state == _LOCKED and time.monotonic() < patient_until
+                if not waits and (attempt >= _MAX_ATTEMPTS or not raced):
                     raise as_storage_error(error) from error
                 log.debug("a job is run again: %s", _line(error))
+            time.sleep(random.uniform(0.0, 0.01) * min(attempt, _MAX_ATTEMPTS))
+
+    def _write_once(self, job: Callable[[peewee.Database], T]) -> T:
+        writers, deadline = self._writers.get(), time.monotonic() + self._timeout_s
+        if not writers.acquire(timeout=self._timeout_s):
+            raise self._refuse(PoolTimeout(f"no connection to write within {self._timeout_s:g} s"))
+        try:
+            pool, connection = self._borrow(deadline)
+            try:
+                return _run_job(connection, job)
+            except _FAILURES as error:
+                if connection.closed:
+                    raise _Again(_line(error)) from error
+                raise
             finally:
                 pool.putconn(connection)
-            time.sleep(random.uniform(0.0, 0.01) * attempt)
-        raise AssertionError("the last attempt returns or raises")
+        finally:
+            writers.release()
+
+    def describe_jam(self, look: PostgresStore) -> str:
+        """Say what keeps callers from a connection; empty: nothing does.
+
+        :param look: The store to ask for the cause; this one has no connection left.
+        """
+        if time.monotonic() - self._refused_at > _JAM_S:
+            return ""
+        with look.read() as db:
+            execute: Any = db.execute_sql
+            found = [_describe_blocker(*row) for row in execute(_BLOCKERS).fetchall()]
+        held = f"; they wait for locks of {', '.join(found)}" if found else ""
+        return f"all {self._pool_size} connections of this worker to PostgreSQL are in use{held}"
 
     def close(self) -> None:
         """Close every connection; nothing can be read or written after."""
@@ -125,7 +183,14 @@ class PostgresStore:
         if pool is not None:
             pool.close()
 
-    def _borrow(self) -> tuple[ConnectionPool[Connection], Connection]:
+    def _refuse(self, error: Exception) -> StorageError:
+        if isinstance(error, (PoolTimeout, TooManyRequests)):
+            self._refused_at = time.monotonic()
+        return as_storage_error(error)
+
+    def _borrow(
+        self, deadline: float | None = None
+    ) -> tuple[ConnectionPool[Connection], Connection]:
         """Take a live connection out of the pool; wait for one where all are lent.
 
         :raises StorageError: when there is none in time.
@@ -133,12 +198,12 @@ class PostgresStore:
         if self._closed:
             raise StoreClosed("The server is going down; its database is closed.")
         pool = self._pool.get()
-        deadline = time.monotonic() + self._timeout_s
+        deadline = deadline or time.monotonic() + self._timeout_s
         while True:
             try:
                 connection = pool.getconn(max(0.01, deadline - time.monotonic()))
             except (PoolTimeout, TooManyRequests, psycopg.OperationalError) as error:
-                raise as_storage_error(error) from error
+                raise self._refuse(error) from error
             if connection.is_alive():
                 return pool, connection
             # The pool opens another one in its place.
@@ -234,6 +299,12 @@ def _roll_back(connection: Connection, error: BaseException) -> None:
     except psycopg.Error:
         # Nothing is left to roll back, and the first error is the one to report.
         connection.close()
+
+
+def _describe_blocker(pid: int, program: str, state: str | None, age_s: int | None) -> str:
+    """Return one process of PostgreSQL for people; another role's state is hidden."""
+    told = [program, f"{state or 'active'} for {age_s} s" if age_s is not None else ""]
+    return f"pid {pid} ({', '.join(filter(None, told)) or 'unknown'})"
 
 
 def _line(error: BaseException) -> str:

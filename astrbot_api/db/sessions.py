@@ -189,9 +189,14 @@ def rename_session(db: peewee.Database, number: int, display_name: str | None) -
 
 
 def describe_session(db: peewee.Database, session: SessionRow) -> dict[str, Any]:
-    """Return a session as the list of sessions has it, and its config."""
-    described = _describe(_DESCRIBE.execute(db, id=session.id).fetchone())
-    return {**described, "config_id": session.config_id}
+    """Return a session as the list of sessions has it, and its config.
+
+    :raises ApiError: ``session_not_found``, when it was deleted since it was found.
+    """
+    row = _DESCRIBE.execute(db, id=session.id).fetchone()
+    if row is None:
+        raise ApiError("session_not_found", f"session not found: {session.session_id}")
+    return {**_describe(row), "config_id": session.config_id}
 
 
 def forget_context(db: peewee.Database, number: int, last_message: int) -> None:

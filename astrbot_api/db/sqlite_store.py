@@ -90,12 +90,16 @@ class SqliteStore:
         result: T = run_disk(_read_for_a_time, self.read(), job)
         return result
 
-    def write(self, job: Callable[[peewee.SqliteDatabase], T]) -> T:
+    def write(self, job: Callable[[peewee.SqliteDatabase], T], *, patient: bool = False) -> T:
         """Run a job in the writer thread, at times in one transaction with others' jobs."""
         try:
             return self._get_own().writer.submit(job)
         except (peewee.DatabaseError, sqlite3.Error) as error:
             raise as_storage_error(error) from error
+
+    def describe_jam(self, look: object) -> str:
+        """Return nothing: reads wait for nobody, and one thread writes."""
+        return ""
 
     def close(self) -> None:
         """End the writer and close every connection; nothing can be read or written after."""

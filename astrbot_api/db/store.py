@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import peewee
 
 from ..config.settings import Settings
-from ..errors import SettingsError
+from ..errors import SettingsError, StorageError, StoreClosed
 
 T = TypeVar("T")
+
+#: How long a turn that has begun waits for a database that is locked or away, in seconds.
+PATIENCE_S = 30.0
 
 
 class Store(Protocol):
@@ -63,7 +67,7 @@ class Store(Protocol):
         """
         ...
 
-    def write(self, job: Callable[[peewee.Database], T]) -> T:
+    def write(self, job: Callable[[peewee.Database], T], *, patient: bool = False) -> T:
         """Run ``job(db)`` in a transaction and wait until it is committed.
 
         What the job raises undoes its own part, and nobody else's: jobs may
@@ -72,8 +76,17 @@ class Store(Protocol):
 
         :param job: May run more than once, and in another thread: it must do
             nothing but read and write ``db``.
+        :param patient: Wait longer for a lock that another program holds: what would be
+            lost, and for which nobody waits.
         :returns: What the job returned.
         :raises StorageError: when the database could not keep it.
+        """
+        ...
+
+    def describe_jam(self, look: Any) -> str:
+        """Say for an operator what keeps callers from a connection; empty: nothing does.
+
+        :param look: The store of :func:`open_own_store`, to ask for the cause.
         """
         ...
 
@@ -105,3 +118,33 @@ def open_store(settings: Settings) -> Store:
 
     settings.database_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return SqliteStore(settings.database_path)
+
+
+def read_patiently(store: Store, job: Callable[[peewee.Database], T]) -> T:
+    """Read what a turn needs that has begun: its caller cannot ask again as a request's can.
+
+    :param job: As that of :meth:`Store.read`; it may run more than once.
+    :raises StorageError: when the database could not be read for :data:`PATIENCE_S`.
+    """
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with store.read() as db:
+                return job(db)
+        except StorageError as error:
+            if isinstance(error, StoreClosed) or time.monotonic() >= until:
+                raise
+        time.sleep(0.5)
+
+
+def open_own_store(settings: Settings, store: Store) -> Store:
+    """Return the store of what a worker does for itself: its lease, its checks.
+
+    With PostgreSQL it has connections of its own, for which no request waits: a worker whose
+    requests have taken all others still lives, and says so.
+    """
+    if not settings.uses_postgres:
+        return store
+    from .postgres_store import PostgresStore
+
+    return PostgresStore(settings.database_url, pool_size=2, timeout_s=settings.database_timeout_s)

@@ -88,3 +88,22 @@ def test_limits_hold_for_requests_at_once(owned: Api) -> None:
     for number in range(8, 12):
         ask(number)
     assert statuses[-4:] == [200, 200, 429, 429]
+
+
+def test_a_worker_whose_connections_are_all_lent_keeps_its_lease_and_reports_it(
+    make_api: Callable[..., Api], postgres_url: str
+) -> None:
+    api = make_api(
+        ASTRBOT_DATABASE_URL=postgres_url,
+        ASTRBOT_DATABASE_POOL_SIZE="1",
+        ASTRBOT_DATABASE_TIMEOUT_S="0.2",
+    )
+    lease = api.state.worker.lease
+    lease.get_worker_id()
+    with api.state.db.read():
+        refused = api.client.get("/api/v1/configs", headers={"X-API-Key": api.key})
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+        lease._renew(lease._own.get())
+        answer = api.client.get("/readyz")
+    assert answer.status_code == 503
+    assert "all 1 connections of this worker" in answer.json["checks"]["database"]["message"]

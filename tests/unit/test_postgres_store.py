@@ -7,13 +7,23 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from astrbot_api.config.settings import Settings
-from astrbot_api.db import attachments, keys, memory, removal, runs, sessions
+from astrbot_api.db import (
+    attachments,
+    keys,
+    memory,
+    postgres_connection,
+    removal,
+    runs,
+    sessions,
+)
 from astrbot_api.db.locks import lock_name
 from astrbot_api.errors import ApiError, SettingsError, StorageError
 from astrbot_api.files.attachments import Attachments
@@ -238,6 +248,72 @@ def test_an_empty_pool_is_an_error_after_a_wait(postgres_url: str) -> None:
             assert waits.result(30) == 7
         patient.close()
     store.close()
+
+
+@contextmanager
+def _foreign_lock(url: str) -> Iterator[Any]:
+    """Hold what another program holds: somebody's psql in the middle of a transaction."""
+    import psycopg
+
+    with psycopg.connect(url, application_name="psql") as connection:
+        connection.execute("LOCK TABLE chat_session IN EXCLUSIVE MODE")
+        yield connection
+        connection.rollback()
+
+
+def _count_waiting(postgres: Postgres) -> int:
+    sql = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    return int(postgres.run_sql(sql)[0][0])
+
+
+def _add_session(store: PostgresStore, name: str) -> Any:
+    return store.write(lambda db: sessions.create_session(db, name, "alice"))
+
+
+def test_writes_that_wait_for_a_foreign_lock_leave_connections_for_reads(
+    postgres: Postgres, postgres_url: str
+) -> None:
+    store = PostgresStore(postgres_url, pool_size=4, timeout_s=0.2)
+    own = PostgresStore(postgres_url, pool_size=2, timeout_s=30)
+    with ThreadPoolExecutor(3) as pool:
+        with _foreign_lock(postgres_url) as other:
+            stuck = [pool.submit(_add_session, store, f"s{number}") for number in range(3)]
+            wait_for(lambda: _count_waiting(postgres) == 3)
+            assert store.describe_jam(own) == ""
+            with pytest.raises(StorageError, match="Try again later"):
+                _add_session(store, "one too many")
+            with store.read() as db:
+                assert sessions.find_session(db, "s0") is None
+            jam = store.describe_jam(own)
+            assert f"wait for locks of pid {other.info.backend_pid} (psql, idle in" in jam
+        assert len({one.result(30).id for one in stuck}) == 3
+    store.close()
+    own.close()
+
+
+def test_a_foreign_lock_is_an_error_soon_and_outlasted_by_a_patient_write(
+    postgres: Postgres, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_connection, "_SET_UP", "SET lock_timeout = '50ms'")
+    store = PostgresStore(postgres_url)
+    add = partial(sessions.create_session, session_id="patient", creator="alice")
+    with ThreadPoolExecutor(1) as pool:
+        with _foreign_lock(postgres_url):
+            waits = pool.submit(store.write, add, patient=True)
+            for number in range(3):  # each takes as long as a patient one's attempt, or longer
+                with pytest.raises(StorageError):
+                    _add_session(store, f"s{number}")
+            assert not waits.done()
+        assert waits.result(30).session_id == "patient"
+    store.close()
+
+
+def test_a_session_that_was_deleted_since_it_was_found_is_not_found(store: PostgresStore) -> None:
+    found = _add_session(store, "gone")
+    store.write(lambda db: removal.remove_session(db, found))
+    with store.read() as db, pytest.raises(ApiError) as refused:
+        sessions.describe_session(db, found)
+    assert refused.value.code == "session_not_found"
 
 
 def test_a_greenlet_that_waits_does_not_hold_the_hub(postgres_url: str) -> None:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from ...agent.provider import ModelMessage
 from ...db.messages import MessageRow, find_message, list_messages_before
-from ...db.store import Store
+from ...db.store import Store, read_patiently
 from ...messages import Reply, Segment, plain_text
 from ...runtime.threads import let_others_run
 from .budget import PastTurn, cost, drop_oldest, make_room, split_old, total
@@ -121,10 +122,10 @@ def _load_turns(
     used, before, has_more = 0, 2**63 - 1, limit > 0
     left_pages = _MAX_PAGES + limit // _TOKENS_OF_PAGE
     while has_more and used <= limit and left_pages > 0:
-        with store.read() as db:
-            page, has_more = list_messages_before(
-                db, session, before=before, after=after, limit=_PAGE
-            )
+        look = partial(
+            list_messages_before, session=session, before=before, after=after, limit=_PAGE
+        )
+        page, has_more = read_patiently(store, look)
         rows = [_with_name(row) if named else row for row in page]
         for key in dict.fromkeys(_sort_in(found, row, own_message, own_checkpoint) for row in rows):
             if key not in found:
@@ -212,8 +213,7 @@ def _quote(store: Store, session: int, reply: Reply) -> str:
         return _EMPTY_QUOTE
     if not 0 < number < 2**63:
         return _EMPTY_QUOTE
-    with store.read() as db:
-        row = find_message(db, session, number)
+    row = read_patiently(store, lambda db: find_message(db, session, number))
     if row is None:
         return _EMPTY_QUOTE
     return f"({row.sender_name}): {plain_text(row.content.get('message', []))}"

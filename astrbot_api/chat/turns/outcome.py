@@ -203,7 +203,7 @@ class Outcomes:
         :raises StorageError: when it cannot be stored.
         :raises RunLost: when the run has another end already; nothing is stored.
         """
-        saved = self._store.write(lambda db: self._store_end(db, run, outcome))
+        saved = self._store.write(lambda db: self._store_end(db, run, outcome), patient=True)
         if run.answers_messenger:
             self._wake_outbox()
         return saved

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
+from ...errors import StorageError
 from ...runtime.metrics import CONTENT_TYPE
 from ...state import AppState
 from ..state import get_http_state, get_state
@@ -62,9 +63,11 @@ def list_checks(state: AppState) -> dict[str, Any]:
     """Return what a server needs, by name, each with a function that raises without it."""
 
     def check_database() -> None:
-        with state.db.read() as db:
+        with state.worker.own_db.read() as db:
             # SQL by hand: it needs no table, only an answer.
             db.execute_sql("SELECT 1").fetchone()
+        if jam := state.db.describe_jam(state.worker.own_db):
+            raise StorageError(jam)
 
     def check_provider() -> None:
         default = state.agents.configs.get_default()
