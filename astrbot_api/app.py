@@ -104,8 +104,8 @@ class _Rule(Rule):
         return build
 
 
-#: Paths that a proxy may have put in front of ours, one for each proxy.
-_PREFIX = re.compile(r"\s*((/[\w.~-]+)*/?(\s*,\s*|\s*$))+", re.ASCII)
+#: A path that a proxy may have put in front of ours.
+_PREFIX = re.compile(r"(/[\w.~-]++)*+/?", re.ASCII)
 
 
 class _RequestLine:
@@ -123,8 +123,10 @@ class _RequestLine:
             start_response("400 Bad Request", [("Content-Length", "0")])
             return []
         prefix = environ.get("HTTP_X_FORWARDED_PREFIX")
-        if prefix is not None and not _PREFIX.fullmatch(prefix):
-            # "//host" would be another site in each redirect.
+        # One for each proxy. "//host" would be another site in each redirect.
+        if prefix is not None and not all(
+            _PREFIX.fullmatch(one.strip()) for one in prefix.split(",")
+        ):
             del environ["HTTP_X_FORWARDED_PREFIX"]
         path = environ.get("PATH_INFO", "")
         if path.startswith("//"):

@@ -366,9 +366,9 @@ def parse_arguments(text: str) -> dict[str, Any]:
 
 
 def _load_lenient(text: str) -> Any:
-    fenced = re.fullmatch(r"\s*```(?:json)?\s(.*?)\s*```\s*", text, re.DOTALL)
-    if fenced:
-        text = fenced[1]
+    fenced = re.match(r"\s*+```(?:json)?(?=\s)", text)
+    if fenced and text.rstrip().endswith("```"):
+        text = text[fenced.end() :].rstrip().removesuffix("```").strip()
     try:
         return load_json(text)
     except orjson.JSONDecodeError:

@@ -44,7 +44,7 @@ _MAX_PIECES = 10
 #: One parameter of a header. Only a quote is escaped in it: a backslash of a Windows path, which
 #: some clients send, is not an escape.
 _PARAMETER = re.compile(
-    rb"""\s*;?\s*([\w*!#$&+.^`|~-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*))?[^;]*"""
+    rb"""\s*+;?+\s*+([\w*!#$&+.^`|~-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*))?[^;]*"""
 )
 
 

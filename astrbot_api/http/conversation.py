@@ -30,7 +30,9 @@ from .sse import find_abort
 from .state import get_state
 
 #: Where our own addresses of files have the attachment's id.
-_OUR_FILE = re.compile(r"(?:[?&]attachment_id=|/files/)([0-9A-Za-z-]{1,64})(?:/content)?(?:&.*)?$")
+_OUR_FILE = re.compile(
+    r"(?:[?&]attachment_id=|/files/)([0-9A-Za-z-]{1,64})(?:/content)?(?:&.*)?\Z", re.DOTALL
+)
 
 #: Longest address that may be one of ours, in characters.
 _MAX_URL_CHARS = 2000

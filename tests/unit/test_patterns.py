@@ -1,0 +1,97 @@
+"""No text from outside makes a pattern run for hours."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+import astrbot_api
+from astrbot_api.agent.tools import parse_arguments
+from astrbot_api.app import _RequestLine
+from astrbot_api.files.names import find_file_name
+from astrbot_api.http.conversation import make_file_part
+
+#: What patterns repeat: each pair of these is tried, over and over.
+_SIGNS = (
+    "a",
+    "0",
+    " ",
+    "\n",
+    ",",
+    "/",
+    "=",
+    ";",
+    ".",
+    "-",
+    "_",
+    '"',
+    "\\",
+    "[",
+    "<",
+    ":",
+    "&",
+    "*",
+)
+
+#: Long enough for what doubles with each repetition, short for what grows with the square.
+_REPETITIONS = 100
+
+
+def _list_patterns() -> Iterator[tuple[str, re.Pattern[str] | re.Pattern[bytes]]]:
+    root = Path(astrbot_api.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        place = path.relative_to(root.parent).with_suffix("")
+        if "testing" in place.parts or "= re.compile(" not in path.read_text(encoding="utf-8"):
+            continue
+        module = ".".join(place.parts).removesuffix(".__init__")
+        with suppress(ImportError):  # of an extra that is not installed
+            for name, value in vars(importlib.import_module(module)).items():
+                if isinstance(value, re.Pattern):
+                    yield f"{module}.{name}", value
+
+
+_PATTERNS = dict(_list_patterns())
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", _PATTERNS)
+def test_a_pattern_ends_whatever_is_repeated(name: str) -> None:
+    pattern = _PATTERNS[name]
+    for pair in product(_SIGNS, repeat=2):
+        text = "".join(pair) * _REPETITIONS + "\0"
+        for look in (pattern.search, pattern.fullmatch):
+            look(text.encode() if isinstance(pattern.pattern, bytes) else text)  # type: ignore[operator, arg-type]
+
+
+@pytest.mark.timeout(30)
+def test_the_header_of_a_prefix_is_read_in_no_time() -> None:
+    environ = {"HTTP_HOST": "x", "HTTP_X_FORWARDED_PREFIX": " ," * 4000 + "x", "PATH_INFO": "/"}
+    seen: list[bool] = []
+
+    def app(environ: dict[str, str], start_response: object) -> list[bytes]:
+        seen.append("HTTP_X_FORWARDED_PREFIX" in environ)
+        return []
+
+    _RequestLine(app)(environ, lambda *_: None)  # type: ignore[arg-type]
+    assert seen == [False]
+
+
+@pytest.mark.timeout(30)
+def test_a_thousand_addresses_are_looked_at_in_no_time() -> None:
+    url = "/files/a&" * 220 + "\n\n"
+    for _ in range(20_000):
+        assert make_file_part(url, None, None)["type"] == "file"
+
+
+@pytest.mark.timeout(30)
+def test_blanks_in_what_a_model_or_a_client_sends_are_read_once() -> None:
+    with pytest.raises(ValueError, match="Expecting"):
+        parse_arguments("```json" + "\n" * 1_000_000 + "x")
+    assert find_file_name(b" " * 128_000) is None
+    assert parse_arguments(' ```json\n{"a": "```"}\n ``` \n') == {"a": "```"}
