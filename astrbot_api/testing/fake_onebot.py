@@ -44,6 +44,8 @@ class FakeOneBot(FakePlatform):
         self.self_id = 10001000
         #: Name -> bytes that ``get_file``, ``get_image`` and ``get_record`` give.
         self.files: dict[str, bytes] = {}
+        #: Id -> name of a document that ``get_group_file_url`` and ``get_private_file_url`` give.
+        self.documents: dict[str, str] = {}
         #: Message id -> message, as ``get_msg`` gives it: see :meth:`add_message`.
         self.stored: dict[int, dict[str, Any]] = {}
         #: Id -> messages of a bundle that ``get_forward_msg`` gives.
@@ -117,6 +119,9 @@ class FakeOneBot(FakePlatform):
             self.accept({**fields, "action": action, "message_id": message_id})
             made = None if action.startswith("upload") else {"message_id": message_id}
             return FakeAnswer.of_json({"status": "ok", "retcode": 0, "data": made})
+        if action in ("get_group_file_url", "get_private_file_url"):
+            name = self.documents.get(fields["file_id"])
+            return _give(name and {"url": f"{self.url}/files/{name}"}, "文件不存在")
         if action in ("get_file", "get_image", "get_record"):
             content = self.files.get(fields.get("file", ""))
             if content is None:

@@ -141,6 +141,10 @@ class FakeSlack(FakePlatform):
         """Store a file and return its object, for ``files`` of an event."""
         file_id = f"F{next(self._numbers):08}"
         self._files[file_id] = (name, data)
+        return self._describe(file_id, mime)
+
+    def _describe(self, file_id: str, mime: str = "") -> dict[str, Any]:
+        name, data = self._files[file_id]
         url = f"{self.url}/files-pri/T061EG9R6-{file_id}"
         return {
             "id": file_id, "name": name, "title": name, "mimetype": mime,
@@ -172,6 +176,7 @@ class FakeSlack(FakePlatform):
             "chat.postMessage": self._post,
             "conversations.open": self._open,
             "conversations.replies": self._list_replies,
+            "files.info": self._show_file,
             "files.getUploadURLExternal": self._begin_upload,
             "files.completeUploadExternal": self._complete_upload,
         }
@@ -237,6 +242,11 @@ class FakeSlack(FakePlatform):
         self._accept({**fields, "files": files, "method": "files.completeUploadExternal"})
         shown = [{"id": one["id"], "title": one.get("title", "")} for one in files]
         return FakeAnswer.of_json({"ok": True, "files": shown})
+
+    def _show_file(self, fields: dict[str, Any]) -> FakeAnswer:
+        if fields.get("file") not in self._files:
+            return _refuse("file_not_found")
+        return FakeAnswer.of_json({"ok": True, "file": self._describe(fields["file"])})
 
     def _download(self, path: str, token: str) -> FakeAnswer:
         found = next((x for key, x in self._files.items() if f"-{key}/" in path), None)

@@ -16,6 +16,7 @@ import itertools
 import json
 import re
 from typing import Any
+from urllib.parse import unquote
 
 from .fake_platform import FakeAnswer, FakeFile, FakePlatform, FakeRequest, make_post
 
@@ -280,7 +281,7 @@ class FakeTelegram(FakePlatform):
 
     def _download(self, path: str) -> FakeAnswer:
         for name, data in self._files.values():
-            if path == f"/file/bot{self.token}/{name}":
+            if unquote(path) == f"/file/bot{self.token}/{name}":
                 return FakeAnswer(200, data, {"Content-Type": "application/octet-stream"})
         return _refuse(Refusal(404, "Not Found"))
 

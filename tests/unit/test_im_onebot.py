@@ -241,6 +241,75 @@ def test_a_file_without_address_comes_in_through_the_implementation(
     assert (file.type, file.filename, read_all(adapter, file)) == ("file", "f.pdf", PDF)
 
 
+@pytest.mark.parametrize("group_id", [987, None])
+def test_a_document_of_a_chat_comes_in_by_its_id(
+    adapter: Adapter, fake: FakeOneBot, group_id: int | None
+) -> None:
+    fake.add_file(PDF, "f.pdf")
+    fake.documents["/a1b2"] = "f.pdf"
+    data = {"file": "f.pdf", "file_id": "/a1b2", "url": "", "busid": 102}
+    event = fake.make_event([{"type": "file", "data": data}], group_id=group_id)
+    [file] = receive(adapter, fake, event).files
+    assert read_all(adapter, file) == PDF
+    [asked, _] = fake.requests
+    kind = "private" if group_id is None else "group"
+    assert asked.path == f"/get_{kind}_file_url"
+    assert asked.read_fields().get("group_id") == group_id
+
+
+def test_a_picture_whose_address_has_expired_is_asked_for(
+    adapter: Adapter, fake: FakeOneBot
+) -> None:
+    fake.files["a.png"] = PNG
+    data = {"file": "a.png", "url": f"{fake.url}/files/expired"}
+    [file] = receive(adapter, fake, fake.make_event([{"type": "image", "data": data}])).files
+    assert read_all(adapter, file) == PNG
+    fake.files.clear()
+    with pytest.raises(PlatformError, match="404"):
+        adapter.open_file(file.source)
+
+
+NEWS = """{"app":"com.tencent.structmsg","prompt":"[分享]今日新闻",
+"meta":{"news":{"title":"今日新闻","desc":"明天放假","jumpUrl":"https://a.example/1"}}}"""
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "text"),
+    [
+        ("json", {"data": NEWS}, "[card: [分享]今日新闻 | 今日新闻 | 明天放假 | https://a.example/1]"),
+        ("share", {"url": "https://a.example", "title": "A", "content": "B"},
+         "[share: A | B | https://a.example]"),
+        ("location", {"lat": "39.8", "lon": "116.3", "title": "公园"},
+         "[location: 公园 | 39.8 | 116.3]"),
+        ("contact", {"type": "qq", "id": "10001000"}, "[contact: qq | 10001000]"),
+        ("markdown", {"content": "# A"}, "# A"),
+        ("face", {"id": "178", "raw": {"faceText": "/斜眼笑"}}, "[斜眼笑]"),
+    ],
+)  # fmt: skip
+def test_what_is_shared_without_words_is_given_as_words(
+    adapter: Adapter, fake: FakeOneBot, type: str, data: Any, text: str
+) -> None:
+    event = fake.make_event([{"type": type, "data": data}])
+    assert receive(adapter, fake, event).text == text
+
+
+@pytest.mark.parametrize("card", ["", "[]", "{", '{"meta":[]}', '{"meta":{"a":{"title":5}}}'])
+def test_a_card_that_says_nothing_is_left_out(
+    adapter: Adapter, fake: FakeOneBot, card: str
+) -> None:
+    event = fake.make_event([{"type": "json", "data": {"data": card}}])
+    assert adapter.receive(make_request(*fake.make_request(event))).messages == ()
+
+
+def test_a_sticker_of_the_shop_is_its_words_and_its_picture(
+    adapter: Adapter, fake: FakeOneBot
+) -> None:
+    data = {"summary": "[贴贴]", "url": fake.add_file(PNG, "x.gif"), "emoji_id": "1"}
+    message = receive(adapter, fake, fake.make_event([{"type": "mface", "data": data}]))
+    assert message.text == "[贴贴]"
+    assert [read_all(adapter, file) for file in message.files] == [PNG]
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -130,6 +130,13 @@ def test_a_bundle_alone_is_a_message(adapter: Adapter, fake: FakeOneBot) -> None
     assert [read_all(adapter, one) for one in message.files] == [PNG]
 
 
+def test_a_bundle_that_comes_as_a_card_is_fetched(adapter: Adapter, fake: FakeOneBot) -> None:
+    fake.bundles["b1"] = [node("Ann", say("one"))]
+    card = '{"app":"com.tencent.multimsg","prompt":"x","meta":{"detail":{"resid":"b1"}}}'
+    message = read(adapter, fake, {"type": "json", "data": {"data": card}})
+    assert message.text == "[Forwarded messages]\nAnn: one"
+
+
 def test_a_bundle_of_the_standard_is_read(adapter: Adapter, fake: FakeOneBot) -> None:
     nodes = {"user_id": "5", "nickname": "Ann", "content": "x[CQ:at,qq=7]"}
     fake.bundles["b1"] = [{"type": "node", "data": nodes}]

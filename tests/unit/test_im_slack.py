@@ -292,6 +292,14 @@ def test_files_come_in_with_the_bots_token(adapter: Adapter, fake: FakeSlack) ->
     assert (document.type, document.filename, read_all(adapter, document)) == ("file", "b.pdf", PDF)
 
 
+def test_a_file_of_a_shared_channel_comes_in_by_its_id(adapter: Adapter, fake: FakeSlack) -> None:
+    whole = fake.add_file(PDF, "b.pdf", "x/pdf")
+    file = {"id": whole["id"], "mode": "file_access", "file_access": "check_file_info"}
+    event = fake.make_event("look", channel="D024BE91L", subtype="file_share", files=[file])
+    [found] = receive(adapter, fake, event).files
+    assert read_all(adapter, found) == PDF
+
+
 @pytest.mark.parametrize(
     "url", ["https://evil.example/x", "http://files.slack.com/x", "https://slack.com.evil/x", ""]
 )

@@ -340,6 +340,49 @@ def test_a_question_about_somebodys_picture_or_words_has_them(
     assert (message.text, message.quoted, message.addressed) == ("How high is it?", None, True)
 
 
+def test_a_link_behind_words_is_shown_with_its_address(hook: Adapter, fake: FakeTelegram) -> None:
+    link = {"type": "text_link", "offset": 3, "length": 4, "url": "https://a.example/x"}
+    said = {"text": "🍵 this one", "entities": [link]}
+    answered = {"message_id": 5, "from": {"id": 7}, **said}
+    update = fake.make_update(said["text"], entities=[link], reply_to_message=answered)
+    message = receive(hook, fake, update)
+    assert message.text == message.quoted == "🍵 this (https://a.example/x) one"
+
+
+PLACE = {"latitude": 59.9, "longitude": 10.7}
+
+
+@pytest.mark.parametrize(
+    ("shared", "text"),
+    [
+        ({"location": PLACE}, "[location: 59.9, 10.7]"),
+        ({"location": PLACE, "venue": {"location": PLACE, "title": "Café", "address": "Gate 1"}},
+         "[venue: Café, Gate 1 (59.9, 10.7)]"),
+        ({"contact": {"phone_number": "+47 1", "first_name": "Kari"}}, "[contact: Kari +47 1]"),
+        ({"poll": {"question": "When?", "options": [{"text": "Now", "voter_count": 2}]}},
+         "[poll: When? | Now (2)]"),
+        ({"dice": {"emoji": "🎲", "value": 5}}, "[dice: 🎲 5]"),
+    ],
+)  # fmt: skip
+def test_what_is_shared_without_words_is_given_as_words(
+    hook: Adapter, fake: FakeTelegram, shared: dict[str, Any], text: str
+) -> None:
+    assert receive(hook, fake, fake.make_update(**shared)).text == text
+    answered = {"message_id": 5, "from": {"id": 7}, **shared}
+    update = fake.make_update("where?", reply_to_message=answered)
+    assert receive(hook, fake, update).quoted == text
+
+
+def test_a_message_of_another_chat_is_quoted_with_its_files(
+    hook: Adapter, fake: FakeTelegram
+) -> None:
+    origin = {"document": {"file_id": fake.add_file(PDF), "file_name": "a.pdf"}}
+    update = fake.make_update("sum it up", external_reply=origin, quote={"text": "page 2"})
+    message = receive(hook, fake, update)
+    assert (message.text, message.quoted) == ("sum it up", "page 2")
+    assert [read_all(hook, file) for file in message.files] == [PDF]
+
+
 def test_a_topic_is_a_session_of_its_own(hook: Adapter, fake: FakeTelegram) -> None:
     opening = {"message_id": 77, "forum_topic_created": {"name": "x"}, "from": {"id": fake.bot_id}}
     update = group_update(

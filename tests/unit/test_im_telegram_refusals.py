@@ -35,6 +35,7 @@ def adapter(fake: FakeTelegram) -> Iterator[Adapter]:
     "words",
     [
         "Bad Request: message thread not found",
+        "Bad Request: invalid message thread identifier specified",
         "Bad Request: TOPIC_CLOSED",
         "Bad Request: TOPIC_DELETED",
         "Bad Request: the topic is closed",
@@ -153,6 +154,19 @@ def test_a_file_of_a_local_server_elsewhere_is_asked_for(
     fake.local_folder = "/nowhere/telegram-bot-api"
     fake.add_file(PDF, "documents/file_8.pdf")
     assert read_document(fake, adapter, "documents/file_8.pdf") == PDF
+
+
+@pytest.mark.parametrize("name", ["file_3.c++", "file_4.v2 (final)", "file_5.报告#1?", "a..b"])
+def test_the_extension_of_a_file_may_be_any(
+    fake: FakeTelegram, adapter: Adapter, tmp_path: Path, name: str
+) -> None:
+    fake.add_file(PDF, f"documents/{name}")
+    fake.local_folder = "/nowhere"
+    assert read_document(fake, adapter, f"documents/{name}") == PDF
+    fake.local_folder = str(tmp_path)
+    (tmp_path / fake.token / "documents").mkdir(parents=True)
+    (tmp_path / fake.token / "documents" / name).write_bytes(b"on the disk")
+    assert read_document(fake, adapter, f"documents/{name}") == b"on the disk"
 
 
 def test_a_local_path_never_leads_out_of_the_folder_of_the_bot(

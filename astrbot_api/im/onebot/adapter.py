@@ -22,7 +22,7 @@ from ..piecewise import PiecewiseAdapter, check_size
 from .api import OneBotApi, file_reference
 from .inbound import EventReader
 from .references import fetch_references
-from .segments import write_segments
+from .segments import list_file_calls, write_segments
 
 #: QQ refuses or folds longer ones; it gives no exact number.
 _MAX_TEXT_UNITS = 3000
@@ -113,17 +113,39 @@ class OneBotAdapter(PiecewiseAdapter):
         type, data = orjson.loads(source)
         url = data.get("url", "")
         if not url.startswith(("http://", "https://")):
-            action = {"record": "get_record", "image": "get_image"}.get(type, "get_file")
-            name = data.get("file_id") or data.get("file", "")
-            asked = {"file": name, "file_id": name}
-            if type == "record":
-                asked["out_format"] = "mp3"
-            found = self._api.call(action, asked) or {}
+            return self._open_asked(type, data)
+        self._check_host(url)
+        try:
+            return self._open(url)
+        except PlatformError as error:
+            # QQ's addresses expire; the implementation has the file, or a new one.
+            try:
+                return self._open_asked(type, data)
+            except PlatformError:
+                raise error from None
+
+    def _open(self, url: str) -> BlobReader:
+        return self._http.open(url, timeout_s=self._settings["timeout_s"])
+
+    def _open_asked(self, type: str, data: Mapping[str, str]) -> BlobReader:
+        """Open a file that the implementation is asked for."""
+        fault: PlatformError | None = None
+        for action, asked in list_file_calls(type, data):
+            try:
+                found = self._api.call(action, asked)
+            except PlatformError as error:
+                fault = error
+                continue
+            found = found if isinstance(found, dict) else {}
             if found.get("base64"):
                 return io.BytesIO(base64.b64decode(found["base64"]))
             url = str(found.get("url") or "")
-        self._check_host(url)
-        return self._http.open(url, timeout_s=self._settings["timeout_s"])
+            if url.startswith(("http://", "https://")):
+                self._check_host(url)
+                return self._open(url)
+        raise fault or PlatformError(
+            "OneBot named a file by a path of its own disk; let it give addresses or base64."
+        )
 
     def _check_host(self, url: str) -> None:
         """Refuse addresses that are neither QQ's nor the implementation's own."""

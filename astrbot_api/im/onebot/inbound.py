@@ -33,12 +33,12 @@ class EventReader:
         segments = read_segments(event["message"])
         called = any(one["type"] == "at" and one["data"].get("qq") == own for one in segments)
         text = write_text(segments, own)
-        files = tuple(list_files(segments))
+        session_id = str(int(event["group_id"])) if group else _name_private(event, sender_id)
+        files = tuple(list_files(segments, session_id if group else ""))
         more = find_references(segments, own)
         if not (text or files or called or more):
             return None
         sender = event.get("sender") or {}
-        session_id = str(int(event["group_id"])) if group else _name_private(event, sender_id)
         return InMessage(
             # The implementations make short ids of QQ's long ones.
             event_id=f"{int(event['time'])}/{event['message_id']}",

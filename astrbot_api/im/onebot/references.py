@@ -55,7 +55,8 @@ def find_references(segments: list[dict[str, Any]], own: str) -> str:
 def fetch_references(api: OneBotApi, message: InMessage) -> InMessage:
     """Return a message with the texts and files that it refers to."""
     asked = orjson.loads(message.more)
-    fetching = _Fetching(api)
+    in_group = message.message_type == "GroupMessage"
+    fetching = _Fetching(api, message.session_id if in_group else "")
     quoted = fetching.read_quoted(asked["quoted"], message, asked["own"]) if asked["quoted"] else ""
     bundles = [line for data in asked["bundles"] for line in fetching.read_bundle(data, 1)]
     text = "\n".join(filter(None, (message.text, _cut(bundles))))
@@ -68,9 +69,13 @@ def fetch_references(api: OneBotApi, message: InMessage) -> InMessage:
 
 @dataclass
 class _Fetching:
-    """What one message has fetched until now."""
+    """What one message has fetched until now.
+
+    :param group: In which it was said; empty: between two.
+    """
 
     api: OneBotApi
+    group: str
     files: list[InFile] = field(default_factory=list)
     calls: int = 0
     nodes: int = 0
@@ -110,7 +115,7 @@ class _Fetching:
     def _read_content(self, content: Any, depth: int) -> Iterator[str]:
         """Return the lines of one message: its words, and the bundles in it."""
         segments = read_segments([content] if isinstance(content, dict) else content)
-        self.files += list_files(segments)
+        self.files += list_files(segments, self.group)
         text = write_marked_text(segments)
         if text:
             yield text

@@ -6,12 +6,13 @@ Source: https://github.com/botuniverse/onebot-11/tree/master/message
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from ..adapter import FileType, InFile
+from .cards import find_bundle, write_card, write_named
 
 _CQ = re.compile(r"\[CQ:([a-zA-Z0-9_.-]+)((?:,[^,\[\]=]+=[^,\[\]]*)*)\]")
 
@@ -21,6 +22,7 @@ _FILES: dict[str, tuple[FileType, str]] = {
     "record": ("record", "record.amr"),
     "video": ("video", "video.mp4"),
     "file": ("file", "file"),
+    "mface": ("image", "sticker.gif"),
 }
 
 #: The order matters: what was an ampersand must not become an escape.
@@ -59,19 +61,43 @@ def read_segments(message: Any) -> list[dict[str, Any]]:
     if not isinstance(message, list):
         return []
     return [
-        {"type": one["type"], "data": _read_data(one)}
+        _find_bundle({"type": one["type"], "data": _read_data(one)})
         for one in message
         if isinstance(one, dict) and isinstance(one.get("type"), str)
     ]
 
 
-def list_files(segments: list[dict[str, Any]]) -> Iterator[InFile]:
-    """Return the files of segments."""
+def list_files(segments: list[dict[str, Any]], group: str = "") -> Iterator[InFile]:
+    """Return the files of segments.
+
+    :param group: In which they were sent; empty: between two.
+    """
     for one in segments:
-        if one["type"] in _FILES:
+        if one["type"] in _FILES and (one["type"] != "mface" or one["data"].get("url")):
             kind, name = _FILES[one["type"]]
-            source = orjson.dumps([one["type"], one["data"]]).decode()
+            data = {**one["data"], "group_id": group} if group else one["data"]
+            source = orjson.dumps([one["type"], data]).decode()
             yield InFile(kind, _name_file(one["data"], name), source)
+
+
+def list_file_calls(type: str, data: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return the calls that may give a file of a segment, the likeliest first."""
+    name = data.get("file_id") or data.get("file", "")
+    asked = {"file": name, "file_id": name}
+    if type == "file" and data.get("file_id"):
+        # NapCat and go-cqhttp have an address for documents, which is of the chat.
+        if data.get("group_id"):
+            group = {"group_id": int(data["group_id"])}
+            busid = {"busid": data["busid"]} if data.get("busid") else {}
+            yield "get_group_file_url", {**group, **busid, "file_id": name}
+        else:
+            yield "get_private_file_url", {"file_id": name}
+    if type == "record":
+        yield "get_record", {**asked, "out_format": "mp3"}
+    elif type == "image":
+        yield "get_image", asked
+    else:
+        yield "get_file", asked
 
 
 def write_text(segments: list[dict[str, Any]], own: str = "") -> str:
@@ -99,7 +125,9 @@ def _write(one: dict[str, Any], own: str) -> str:
         return str(data.get("text", ""))
     if one["type"] == "at" and data.get("qq") != own:
         return f"@{data.get('name') or data.get('qq', '')} "
-    return ""
+    if one["type"] == "json":
+        return write_card(data.get("data", ""))
+    return write_named(one["type"], data)
 
 
 def _name_file(data: dict[str, Any], name: str) -> str:
@@ -114,9 +142,19 @@ def _read_data(one: dict[str, Any]) -> dict[str, Any]:
         return {}
     whole = ("content",) if one["type"] == "forward" else ()
     return {
-        name: value if name in whole and isinstance(value, list) else str(value)
+        name: value if name in whole and isinstance(value, list) else _to_text(value)
         for name, value in data.items()
     }
+
+
+def _to_text(value: Any) -> str:
+    return orjson.dumps(value).decode() if isinstance(value, dict | list) else str(value)
+
+
+def _find_bundle(segment: dict[str, Any]) -> dict[str, Any]:
+    """Return the bundle that a card shows, where it shows one, else the segment."""
+    number = find_bundle(segment["data"].get("data", "")) if segment["type"] == "json" else ""
+    return {"type": "forward", "data": {"id": number}} if number else segment
 
 
 def _read_codes(message: str) -> list[dict[str, Any]]:
@@ -125,7 +163,7 @@ def _read_codes(message: str) -> list[dict[str, Any]]:
         found.append(_text(message[at : code.start()]))
         pairs = (pair.partition("=") for pair in code[2].split(",")[1:])
         data = {name: _unescape(value) for name, _, value in pairs}
-        found.append({"type": code[1], "data": data})
+        found.append(_find_bundle({"type": code[1], "data": data}))
         at = code.end()
     found.append(_text(message[at:]))
     return [one for one in found if one["type"] != "text" or one["data"]["text"]]

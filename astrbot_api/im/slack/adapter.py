@@ -63,8 +63,11 @@ class SlackAdapter(PiecewiseAdapter):
         return fetch_thread(self._api, message)
 
     def open_file(self, source: str) -> BlobReader:
-        """Open a file at its private address."""
-        return self._api.download(source)
+        """Open a file at its private address, or by its id."""
+        if not source.startswith("F"):
+            return self._api.download(source)
+        file = self._api.call("files.info", {"file": source}).get("file") or {}
+        return self._api.download(str(file.get("url_private_download") or file.get("url_private")))
 
     def receive(self, request: InboundRequest) -> Reception:
         """Read an event that Slack posted, or answer its question whether we are we."""

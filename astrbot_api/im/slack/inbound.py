@@ -14,7 +14,7 @@ from .quoting import find_thread, read_shared
 log = logging.getLogger(__name__)
 
 #: Subtypes of ``message`` that somebody said; the others are edits, joins and so on.
-_SAID = (None, "file_share", "thread_broadcast")
+_SAID = (None, "file_share", "thread_broadcast", "me_message")
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class TelegramRefusal(PlatformError):
     @property
     def is_topic_gone(self) -> bool:
         """Whether the topic was deleted or closed, or the group has no topics any more."""
-        return self._says("thread not found", "topic", "message_thread_id")
+        return self._says("thread", "topic")
 
     @property
     def is_reply_gone(self) -> bool:

@@ -7,6 +7,7 @@ escaping. Source: https://core.telegram.org/bots/api#messageentity
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, count_units
@@ -60,3 +61,14 @@ def cut_units(text: str, offset: int, length: int) -> str:
     return text.encode("utf-16-le")[2 * offset : 2 * (offset + length)].decode(
         "utf-16-le", "ignore"
     )
+
+
+def show_links(text: str, entities: Iterable[Mapping[str, Any]]) -> str:
+    """Return a text with the address behind the words of each link that hides it."""
+    links = [one for one in entities if one["type"] == "text_link"]
+    for one in sorted(links, key=lambda one: int(one["offset"]), reverse=True):
+        words = cut_units(text, one["offset"], one["length"])
+        if words.strip("/") != one["url"].strip("/"):
+            end = len(cut_units(text, 0, one["offset"] + one["length"]))
+            text = f"{text[:end]} ({one['url']}){text[end:]}"
+    return text

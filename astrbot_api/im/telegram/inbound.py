@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..adapter import FileType, InFile, InMessage
-from .entities import cut_units
+from .entities import cut_units, show_links
+from .sharing import write_shared
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ class UpdateReader:
         text, mentioned, foreign = self._read_text(message)
         quoted = _find_quoted(message, answered)
         # "What is this?", said to somebody's picture, is about the picture.
-        files = tuple(self._list_files(message)) or tuple(self._list_files(answered))
+        about = answered or message.get("external_reply") or {}
+        files = tuple(self._list_files(message)) or tuple(self._list_files(about))
         if mentioned and not text and quoted:
             text, quoted = quoted, None
         if not text and not files and not mentioned:
@@ -129,7 +131,8 @@ class UpdateReader:
         text: str = message.get(key) or ""
         mentioned = foreign = False
         parts = []
-        for entity in message.get("entities" if key == "text" else "caption_entities") or ():
+        entities = message.get("entities" if key == "text" else "caption_entities") or ()
+        for entity in entities:
             named = cut_units(text, entity["offset"], entity["length"])
             if self._names_bot(entity, named):
                 mentioned = True
@@ -139,10 +142,12 @@ class UpdateReader:
                 mentioned, foreign = mentioned or own, not own
                 if own:
                     parts.append("@" + named.partition("@")[2])
+        text = show_links(text, entities)
         for part in parts:
             text = re.sub(rf"(?<![ \t])[ \t]*+{re.escape(part)}\b[,:]?", "", text, count=1)
         sticker = message.get("sticker") or {}
-        return text.strip() or str(sticker.get("emoji", "")), mentioned, foreign
+        shown = text.strip() or str(sticker.get("emoji", "")) or write_shared(message)
+        return shown, mentioned, foreign
 
     def _names_bot(self, entity: dict[str, Any], named: str) -> bool:
         if entity["type"] == "text_mention":
@@ -201,4 +206,9 @@ def _name_of(sender: dict[str, Any]) -> str:
 
 def _find_quoted(message: dict[str, Any], answered: dict[str, Any]) -> str | None:
     quote = (message.get("quote") or {}).get("text")
-    return quote or answered.get("text") or answered.get("caption") or None
+    if quote or not answered:
+        return quote or write_shared(message.get("external_reply") or {}) or None
+    text, entities = answered.get("text"), answered.get("entities")
+    if not text:
+        text, entities = answered.get("caption"), answered.get("caption_entities")
+    return show_links(text or "", entities or ()) or write_shared(answered) or None

@@ -18,7 +18,9 @@ from ...runtime.threads import run_disk
 
 def is_plain(path: str) -> bool:
     """Say whether a relative path leads nowhere else."""
-    return bool(re.fullmatch(r"[\w\-. /]+", path)) and ".." not in path and path[0] != "/"
+    # The extension is the sender's: ``file_3.c++``.
+    plain = re.fullmatch(r"[^\x00-\x1f\x7f\\]+", path)
+    return bool(plain) and {"", ".", ".."}.isdisjoint(path.split("/"))
 
 
 def split_local(path: str, token: str) -> tuple[Path, str]:

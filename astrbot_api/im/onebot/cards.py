@@ -1,0 +1,80 @@
+"""What QQ shows as a card or a picture of its own, written as text: shares, places, stickers.
+
+Sources: https://github.com/botuniverse/onebot-11/blob/master/message/segment.md, and the ``json``
+segments that NapCat, Lagrange and go-cqhttp post, which are QQ's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...runtime.bounded_json import load_json
+
+#: Type of segment -> the fields that say what it shows.
+_NAMED = {
+    "share": ("title", "content", "url"),
+    "music": ("title", "content", "url"),
+    "location": ("title", "content", "lat", "lon"),
+    "contact": ("type", "id"),
+    "markdown": ("content",),
+    "mface": ("summary",),
+}
+
+#: Where a card has its address.
+_ADDRESSES = ("jumpUrl", "qqdocurl", "url")
+
+_BUNDLE_APP = "com.tencent.multimsg"
+
+_MAX_CHARS = 4000
+
+
+def write_named(type: str, data: dict[str, Any]) -> str:
+    """Return the words of a segment; empty where it has none."""
+    if type == "markdown":
+        return str(data.get("content", ""))
+    if type == "face":
+        return _write_face(data)
+    said = [str(data[name]) for name in _NAMED.get(type, ()) if data.get(name)]
+    if not said:
+        return ""
+    return said[0] if type == "mface" else f"[{type}: {' | '.join(said)[:_MAX_CHARS]}]"
+
+
+def write_card(text: str) -> str:
+    """Return the title, the words and the address of a card that is JSON; empty: it has none."""
+    card = _read(text)
+    said = [card.get("prompt") or card.get("desc")]
+    for part in _list_parts(card):
+        said += [part.get("title"), part.get("desc") or part.get("preview_text")]
+        said += [next((part[name] for name in _ADDRESSES if part.get(name)), None)]
+    shown = dict.fromkeys(one for one in said if isinstance(one, str) and one)
+    return f"[card: {' | '.join(shown)[:_MAX_CHARS]}]" if shown else ""
+
+
+def find_bundle(text: str) -> str:
+    """Return the id of the bundle of forwarded messages that a card shows; empty: none."""
+    card = _read(text)
+    if card.get("app") != _BUNDLE_APP:
+        return ""
+    return next((str(part["resid"]) for part in _list_parts(card) if part.get("resid")), "")
+
+
+def _write_face(data: dict[str, Any]) -> str:
+    # NapCat adds what QQ knows of the emoji; its number alone says nothing.
+    words = _read(data.get("raw", "")).get("faceText")
+    return f"[{words.strip('/[]')}]" if isinstance(words, str) and words.strip("/[]") else ""
+
+
+def _read(text: Any) -> dict[str, Any]:
+    try:
+        found = load_json(text) if isinstance(text, str) else None
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _list_parts(card: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    meta = card.get("meta")
+    if isinstance(meta, dict):
+        yield from (one for one in meta.values() if isinstance(one, dict))

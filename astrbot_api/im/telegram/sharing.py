@@ -1,0 +1,49 @@
+"""What people share in Telegram without words: places, contacts, polls, dice.
+
+Source: https://core.telegram.org/bots/api#message
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def write_shared(message: Mapping[str, Any]) -> str:
+    """Return what a message shares as text; empty: nothing, or files."""
+    for key, write in _WRITERS.items():
+        if message.get(key):
+            return f"[{key}: {write(message[key])}]"
+    return ""
+
+
+def _write_venue(venue: dict[str, Any]) -> str:
+    return f"{venue['title']}, {venue['address']} ({_write_location(venue['location'])})"
+
+
+def _write_location(location: dict[str, Any]) -> str:
+    return f"{float(location['latitude'])}, {float(location['longitude'])}"
+
+
+def _write_contact(contact: dict[str, Any]) -> str:
+    names = (contact.get("first_name"), contact.get("last_name"), contact["phone_number"])
+    return " ".join(str(one) for one in names if one)
+
+
+def _write_poll(poll: dict[str, Any]) -> str:
+    options = (f"{one['text']} ({one['voter_count']})" for one in poll["options"])
+    return f"{poll['question']} | {' | '.join(options)}"
+
+
+def _write_dice(dice: dict[str, Any]) -> str:
+    return f"{dice['emoji']} {dice['value']}"
+
+
+#: A venue has its location a second time, beside it.
+_WRITERS = {
+    "venue": _write_venue,
+    "location": _write_location,
+    "contact": _write_contact,
+    "poll": _write_poll,
+    "dice": _write_dice,
+}
