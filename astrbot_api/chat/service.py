@@ -136,13 +136,14 @@ class ChatService:
         :param lead: Events to show first.
         """
         runs, waiter = self._runs, threading.Event()
-        reader.attach(waiter)
+        pushes = self._board.open(session, waiter, known_message)
+        reader.attach(waiter)  # last: the database may be away, and then nobody lets go of it
         return Watch(
             run_id,
             session_id,
             session,
             reader=reader,
-            pushes=self._board.open(session, waiter, known_message),
+            pushes=pushes,
             waiter=waiter,
             seat=seat,
             is_leaving=lambda: runs.leaving,

@@ -10,6 +10,7 @@ from ..db import key_secrets, keys
 from ..db.audit import AuditEntry
 from ..db.keyuse import add_requests
 from ..db.store import Store
+from ..errors import OutcomeUnknown, StorageError
 from ..runtime.clock import now_us
 
 #: ``last_used_at`` of a key is written at most this often, in microseconds.
@@ -50,7 +51,10 @@ class KeyUsage:
             return key_secrets.list_valid(db, secrets)
 
     def flush(self) -> None:
-        """Write what gathered. A chore."""
+        """Write what gathered. A chore.
+
+        :raises StorageError: when that fails; the next call tries it again.
+        """
         counts, self._counts = self._counts, {}
         used, self._used = self._used, {}
         addresses, self._first_used = self._first_used, {}
@@ -67,5 +71,17 @@ class KeyUsage:
                 entry.store(db)
             return entries
 
-        for entry in self._store.write(job):
+        try:
+            entries = self._store.write(job)
+        except OutcomeUnknown:
+            raise  # once too few rather than twice
+        except StorageError:
+            for key_id, (requests, errors) in counts.items():
+                own = self._counts.setdefault(key_id, [0, 0])
+                own[0] += requests
+                own[1] += errors
+            self._used = used | self._used
+            self._first_used |= addresses
+            raise
+        for entry in entries:
             entry.log()

@@ -12,8 +12,9 @@ import pytest
 from astrbot_api.chat.watching import inbox as inboxes
 from astrbot_api.db import keys, messages, sessions
 from astrbot_api.db.models import ApiKey
+from astrbot_api.errors import StorageError
 
-from ..waiting import wait_for
+from ..waiting import LIMIT_S, wait_for
 from .conftest import Api
 
 PATH = "/api/v1/chat/inbox"
@@ -182,6 +183,42 @@ def test_a_message_too_long_for_a_line_is_only_announced(api: Api, open_inbox: O
     other.read()
     api.chat("hi", session_id="b", username="bob")
     assert other.read()["session_id"] == "b"
+
+
+def test_an_inbox_opens_after_one_that_could_not(
+    api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = api.state.chat.inbox
+    with monkeypatch.context() as patch:
+        patch.setattr(inboxes.rows, "find_newest", raise_error(StorageError("It is away.")))
+        refused = api.client.get(f"{PATH}?username=alice", headers={"X-API-Key": api.key})
+        assert refused.get_json()["code"] == "storage_error"
+    assert feed.seats.open_count == 0
+    reader = open_inbox(api)
+    reader.read()
+    api.chat("one", session_id="a")
+    assert reader.read_texts(1) == ["a: one"]
+
+
+def test_an_inbox_goes_on_after_an_error_that_nobody_foresaw(
+    api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = open_inbox(api)
+    reader.read()
+    with monkeypatch.context() as patch:
+        patch.setattr(inboxes.rows, "find_newest", raise_error(LookupError("odd")))
+        log_lines = threading.Event()
+        patch.setattr(inboxes.log, "exception", lambda *args: log_lines.set())
+        assert log_lines.wait(LIMIT_S)
+    api.chat("one", session_id="a")
+    assert reader.read_texts(1) == ["a: one"]
+
+
+def raise_error(error: Exception) -> Callable[..., Any]:
+    def job(*args: Any) -> Any:
+        raise error
+
+    return job
 
 
 def test_nothing_is_looked_for_when_no_inbox_is_open(api: Api) -> None:

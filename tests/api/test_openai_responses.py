@@ -25,7 +25,7 @@ from astrbot_api.agent.provider import (
 )
 from astrbot_api.chat.resuming.recovery import prune_journal
 from astrbot_api.db import keys, responses, runs, stored
-from astrbot_api.errors import ProviderError
+from astrbot_api.errors import ProviderError, StorageError
 from astrbot_api.keys.rules import KeyRules
 from astrbot_api.testing import ScriptedModel
 from astrbot_api.testing.fake_openai import FakeOpenAI
@@ -514,6 +514,40 @@ def test_a_background_response_is_retrieved_and_cancelled(make_scripted: Make) -
             "response.created", "response.queued", "response.in_progress",
         ]  # fmt: skip
         assert events[-1]["response"]["status"] == "cancelled"
+
+
+def test_a_key_cancels_and_deletes_while_all_its_streams_are_open(make_scripted: Make) -> None:
+    begun, never = threading.Event(), threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        begun.set()
+        for _ in range(1000):
+            yield TextDelta("x")
+            never.wait(0.03)
+
+    api, _ = make_scripted(answer, max_streams_per_key=1)
+    for method, path in (("POST", "/cancel"), ("DELETE", "")):
+        begun.clear()
+        streamed = post(api, model="default", input="Go.", stream=True)
+        first = next(iter(streamed.response))
+        response_id = json.loads(bytes(first).split(b"data: ")[1].split(b"\n")[0])["response"]["id"]
+        assert begun.wait(30)
+        headers = {"X-API-Key": api.key}
+        done = api.client.open(f"{PATH}/{response_id}{path}", method=method, headers=headers)
+        assert done.status_code == 200, done.get_data()
+        streamed.close()
+
+
+def test_a_response_whose_reading_fails_leaves_no_stream_open(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> Any:
+        raise StorageError("The database is away.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(responses, "find_entry", fail)
+        assert post(api, model="default", input="Hello").status_code == 503
+    assert api.state.chat.streams.open_count == 0
 
 
 @pytest.mark.parametrize("at", ["before its run is read", "before its events are read"])

@@ -16,6 +16,8 @@ from werkzeug.test import TestResponse
 from astrbot_api import create_app
 from astrbot_api.cli.main import main
 from astrbot_api.db import audit, keys
+from astrbot_api.db.models import KeyUse
+from astrbot_api.errors import StorageError
 from astrbot_api.runtime.addresses import name_customer
 from astrbot_api.worker.chores import remove_old_rows
 
@@ -360,6 +362,29 @@ def test_first_use_of_a_key_is_noted_once(owned: Api, post: Callable[..., TestRe
         entries = audit.list_entries(db)
     first = [one for one in entries if one["action"] == "key_first_used"]
     assert [(one["subject"], one["address"]) for one in first] == [(made["key_id"], "127.0.0.1")]
+
+
+def test_use_that_could_not_be_stored_is_stored_later(
+    owned: Api, post: Callable[..., TestResponse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = post("create", scopes=["config"]).json["data"]
+    owned.client.get("/api/v1/configs", headers={"X-API-Key": made["api_key"]})
+    usage = owned.state.keys.usage
+
+    def refuse(db: Any, counts: Any) -> None:
+        raise StorageError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("astrbot_api.keys.usage.add_requests", refuse)
+        with pytest.raises(StorageError):
+            usage.flush()
+    owned.client.get("/api/v1/configs", headers={"X-API-Key": made["api_key"]})
+    usage.flush()
+    with owned.state.db.read() as db:
+        row = KeyUse.select().where(KeyUse.key_id == made["key_id"]).get(db)
+        entries = audit.list_entries(db)
+    assert row.requests == 2
+    assert [one["address"] for one in entries if one["action"] == "key_first_used"] == ["127.0.0.1"]
 
 
 def test_old_entries_are_removed(owned: Api, monkeypatch: pytest.MonkeyPatch) -> None:

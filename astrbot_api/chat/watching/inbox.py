@@ -148,12 +148,13 @@ class InboxFeed:
         with self._lock:
             # Listed first, so that nothing falls between what was missed and what comes.
             self._open[inbox.username].add(inbox)
-            begin, self._running = not self._running, True
+            begin = not self._running
             if begin:
                 with self._store.read() as db:
                     self._seen = rows.find_newest(db)
                     known = rows.list_new(db, max(0, self._seen - _MARGIN), self._seen)
                 self._shown = {message.number for message in known}
+                self._running = True
             newest = self._seen
         if begin:
             threading.Thread(target=self._run, name="inbox", daemon=True).start()
@@ -173,6 +174,9 @@ class InboxFeed:
                 return
             except AstrBotError as error:
                 log.warning("new messages could not be looked for: %s", error)
+            except Exception:
+                # All inboxes of this worker wait for this thread.
+                log.exception("new messages could not be looked for")
 
 
 class Inbox:

@@ -16,7 +16,6 @@ from ...db.responses import EntryRow
 from ...db.runs import RunRow
 from ...errors import ApiError
 from ..auth import get_holder
-from ..chat.modes import iter_batches
 from ..idempotency import CODES, PARAMETER
 from ..openai.answering import answer_json, leave_unkept, raise_failure, wait_for_answer
 from ..openai.routes import blp
@@ -26,7 +25,7 @@ from ..state import get_state
 from .approvals import answers_approvals, go_on_with_approvals
 from .items import iter_input, page_of
 from .opening import read_turn
-from .parameters import read_parameters
+from .parameters import Parameters, read_parameters
 from .rendering import ResponseFold
 from .schemas import (
     STREAM_EXAMPLE,
@@ -55,6 +54,9 @@ _RESPONSE_ID = in_path(
 
 #: How long a response that is to be stopped is waited for, in seconds.
 _STOP_S = 5.0
+
+#: Time between two looks at it, in seconds.
+_LOOK_S = 0.02
 
 
 def _describe(description: str) -> dict[int, Any]:
@@ -91,23 +93,33 @@ def create_response(body: dict[str, Any]) -> Response:
     if answers_approvals(body):
         return _go_on(body)
     turn, repeated = read_turn(body, parameters)
-    state = get_state()
-    watch = state.chat.service.open(turn, find_abort(request))
-    entry_id = uuid.UUID(watch.run_id).hex
-    if turn.entry is not None:
-        with state.db.read() as db:
-            entry = responses.find_entry(db, entry_id)
-        if entry is None:  # deleted since
-            watch.close()
-            raise ApiError("response_not_found", f"response not found: resp_{entry_id}")
-        fold = make_fold(entry, parameters.check_text)
-    else:
-        head = make_unstored_head(watch.run_id, repeated)
-        fold = ResponseFold(entry_id, watch.run_id, head, lambda: None, parameters.check_text)
+    watch = get_state().chat.service.open(turn, find_abort(request))
+    try:
+        head = None if turn.entry is not None else make_unstored_head(watch.run_id, repeated)
+        fold = _begin_fold(watch.run_id, head, parameters)
+    except BaseException:
+        watch.close()
+        raise
     leave = leave_unkept(watch, kept=turn.kept)
     if body["stream"]:
         return stream_response(watch, fold, leave)
     return _answer_whole(watch, fold, leave, background=body["background"], kept=turn.kept)
+
+
+def _begin_fold(run_id: str, head: dict[str, Any] | None, parameters: Parameters) -> ResponseFold:
+    """Return what the events of a new response are to be added to.
+
+    :param head: Its object's beginning, where it is not stored; None: it is.
+    :raises ApiError: ``response_not_found`` for one that was deleted since.
+    """
+    entry_id = uuid.UUID(run_id).hex
+    if head is not None:
+        return ResponseFold(entry_id, run_id, head, lambda: None, parameters.check_text)
+    with get_state().db.read() as db:
+        entry = responses.find_entry(db, entry_id)
+    if entry is None:
+        raise ApiError("response_not_found", f"response not found: resp_{entry_id}")
+    return make_fold(entry, parameters.check_text)
 
 
 def _go_on(body: dict[str, Any]) -> Response:
@@ -243,13 +255,9 @@ def _stop(entry: EntryRow) -> bool:
     """Stop a response and wait for its end. Returns whether it still runs."""
     if entry.status not in ACTIVE:
         return False
-    chat, run = get_state().chat, _get_run(entry)
-    chat.runs.stop([run.run_id])
-    watch = chat.service.resume(run, 0, get_holder())
-    if watch is None:
-        return False
-    until = time.monotonic() + _STOP_S
-    for _ in iter_batches(watch, 0.25):
-        if time.monotonic() > until:
-            break
-    return _get_run(entry).active
+    run, until = _get_run(entry), time.monotonic() + _STOP_S
+    get_state().chat.runs.stop([run.run_id])
+    # Not by a watch: that is one more stream, of which the key may have none left.
+    while (run := _get_run(entry)).active and time.monotonic() < until:
+        time.sleep(_LOOK_S)
+    return run.active
