@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 import peewee
@@ -32,19 +34,43 @@ _LIST_NEW = Prepared(
 )
 
 
-#: Of a message that no line can hold it is not read.
-_CONTENT = peewee.Case(None, [(length_of(Message.content) <= MAX_LINE_BYTES, Message.content)])
-
-_FIELDS = [_CONTENT if field.name == "content" else field for field in SHOWN_FIELDS]
-
 _CONTENT_AT = [field.name for field in SHOWN_FIELDS].index("content")
+
+
+class FoundMessage(NamedTuple):
+    """A message as clients see it, with its session and what it counts for its payer."""
+
+    session_id: str
+    message: dict[str, Any]
+    size_bytes: int
+
+
+def _make_content(count: int) -> Any:
+    """Return the content, which is not read of a message that no line can hold.
+
+    Most are not even measured, which on SQLite reads them; nor is one that was found to be too
+    long before, while its size is the same.
+    """
+    known = reduce(
+        or_,
+        (
+            (Message.id == param(f"number{place}")) & (Message.size_bytes == param(f"long{place}"))
+            for place in range(count)
+        ),
+    )
+    short = (Message.size_bytes > 0) & (Message.size_bytes <= MAX_LINE_BYTES)
+    fits = length_of(Message.content) <= MAX_LINE_BYTES
+    cases = [(short, Message.content), (known, peewee.SQL("NULL")), (fits, Message.content)]
+    return peewee.Case(None, cases)
 
 
 @cache
 def _read(count: int) -> Prepared:
     """Return the statement that reads as many messages."""
+    content = _make_content(count)
+    fields = [content if field.name == "content" else field for field in SHOWN_FIELDS]
     return Prepared(
-        Message.select(ChatSession.session_id, *_FIELDS)
+        Message.select(ChatSession.session_id, Message.size_bytes, *fields)
         .join(ChatSession, on=(ChatSession.id == Message.session))
         .where(
             Message.id.in_([param(f"number{place}") for place in range(count)])
@@ -65,16 +91,19 @@ def list_new(db: peewee.Database, after: int, until: int) -> list[NewMessage]:
 
 
 def read_messages(
-    db: peewee.Database, numbers: list[int], creator: str
-) -> list[tuple[str, dict[str, Any]]]:
-    """Return messages of one username: session and message as clients see it.
+    db: peewee.Database, numbers: list[int], creator: str, *, long: Mapping[int, int]
+) -> list[FoundMessage]:
+    """Return messages of one username, those that are still there.
 
     The content of one that is longer than a line (:data:`~astrbot_api.event_lines.MAX_LINE_BYTES`)
     is ``None``.
+
+    :param long: Those that were longer before: number -> ``size_bytes``.
     """
-    ids = {f"number{place}": number for place, number in enumerate(numbers)}
-    rows = _read(len(numbers)).execute(db, creator=creator, **ids)
-    return [(row[0], _describe(row[1:]) | {"user_id": row[0]}) for row in rows]
+    values = {f"number{place}": number for place, number in enumerate(numbers)}
+    sizes = {f"long{place}": long.get(number, -1) for place, number in enumerate(numbers)}
+    rows = _read(len(numbers)).execute(db, creator=creator, **values, **sizes)
+    return [FoundMessage(row[0], _describe(row[2:]) | {"user_id": row[0]}, row[1]) for row in rows]
 
 
 def _describe(row: tuple[Any, ...]) -> dict[str, Any]:

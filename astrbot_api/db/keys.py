@@ -385,7 +385,7 @@ def note_use(db: peewee.Database, used: Mapping[str, int]) -> dict[str, str]:
         and what people know them by.
     """
     first = {}
-    for key_id, time_us in used.items():
+    for key_id, time_us in sorted(used.items()):
         root_id = find_parent(db, key_id) or key_id
         fresh = _NOTE_FIRST_USE.execute(db, now=time_us, key_id=root_id).fetchone()
         if fresh is not None:

@@ -60,10 +60,13 @@ def today() -> int:
 def add_requests(db: peewee.Database, counts: Mapping[str, Sequence[int]]) -> None:
     """Write requests and errors that gathered.
 
+    In the keys' order, as everybody who writes of several: two in other orders wait for each
+    other.
+
     :param counts: Key id -> requests, and those of them that were answered with an error.
     """
     day = today()
-    for key_id, (requests, errors) in counts.items():
+    for key_id, (requests, errors) in sorted(counts.items()):
         _add(db, key_id, day, requests=requests, errors=errors)
 
 

@@ -221,6 +221,22 @@ def raise_error(error: Exception) -> Callable[..., Any]:
     return job
 
 
+def test_a_long_message_that_was_deleted_or_shortened_is_not_announced_as_it_was(
+    api: Api, open_inbox: Open
+) -> None:
+    for session in ("a", "b"):
+        api.chat("x" * 300_000, session_id=session)
+    before = open_inbox(api, "username=alice&after=0")
+    assert [before.read()["type"] for _ in range(5)] == ["inbox_opened", *["message"] * 4]
+    short = {"type": "user", "message": [{"type": "plain", "text": "short"}]}
+    api.state.db.write(lambda db: messages.replace_content(db, 3, short))
+    api.state.chat.remover.remove("a", "alice")
+    again = open_inbox(api, "username=alice&after=0")
+    again.read()
+    event = again.read()
+    assert (event["data"]["id"], event["data"]["content"]) == (3, short)
+
+
 def test_nothing_is_looked_for_when_no_inbox_is_open(api: Api) -> None:
     reader = Reader(api)
     reader.read()

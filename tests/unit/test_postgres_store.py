@@ -10,14 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from astrbot_api.chat.turns import outcome
+from astrbot_api.chat.turns.outcome import EndingRun
 from astrbot_api.config.settings import Settings
 from astrbot_api.db import (
     attachments,
     keys,
+    keyuse,
     memory,
     postgres_connection,
     removal,
@@ -472,3 +475,15 @@ def test_sessions_made_and_removed_at_once_are_counted_right(store: PostgresStor
     with store.read() as db:
         page, total = sessions.list_sessions(db, "alice", page=1, page_size=100)
     assert len(page) == total == 24
+
+
+def test_a_job_that_counts_for_several_keys_counts_in_one_order(
+    monkeypatch: pytest.MonkeyPatch, store: PostgresStore
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(keyuse, "_add", lambda db, key_id, *_, **__: counted.append(key_id))
+    ids = [f"key{number}" for number in range(20)]
+    store.write(lambda db: keyuse.add_requests(db, {key_id: [1, 0] for key_id in reversed(ids)}))
+    run = EndingRun(1, "r", 1, "s", "webchat", None, "key1", "w", key_ids=frozenset(ids))
+    outcome._count_turn(cast(Any, None), run, None, failed=False)
+    assert counted == sorted(ids) * 2

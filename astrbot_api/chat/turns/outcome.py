@@ -387,7 +387,7 @@ def _count_turn(
         return
     usage = stats["token_usage"] if stats else {}
     guessed = (stats or {}).get("estimated_tokens") or {}
-    for key_id in run.key_ids:
+    for key_id in sorted(run.key_ids):  # so that two turns do not wait for each other
         keyuse.add_turn(
             db,
             key_id,

@@ -67,7 +67,8 @@ class InboxFeed:
         self._open: dict[str, set[Inbox]] = defaultdict(set)
         self._seen = 0
         self._shown: set[int] = set()
-        self._long: OrderedDict[tuple[int, str], tuple[str, dict[str, Any]]] = OrderedDict()
+        #: Messages that no line can hold, with their sizes: their texts are measured once.
+        self._long: OrderedDict[int, int] = OrderedDict()
         self._running = False
         self._wake = threading.Event()
         signals.subscribe(PUSHED, lambda payload: self.wake())
@@ -130,18 +131,15 @@ class InboxFeed:
 
         :raises StorageError: when they cannot be read.
         """
-        found = [self._long[one, username] for one in numbers if (one, username) in self._long]
-        others = [one for one in numbers if (one, username) not in self._long]
-        if others:
-            with self._store.read() as db:
-                read = rows.read_messages(db, others, username)
-            for session_id, message in read:
-                if message["content"] is None:
-                    self._long[message["id"], username] = (session_id, message)
-            while len(self._long) > _MAX_LONG:
-                self._long.popitem(last=False)
-            found = sorted([*found, *read], key=lambda one: int(one[1]["id"]))
-        return found
+        known = {one: self._long[one] for one in numbers if one in self._long}
+        with self._store.read() as db:
+            found = rows.read_messages(db, numbers, username, long=known)
+        for one in found:
+            if one.message["content"] is None:
+                self._long[one.message["id"]] = one.size_bytes
+        while len(self._long) > _MAX_LONG:
+            self._long.popitem(last=False)
+        return [(one.session_id, one.message) for one in found]
 
     def _enter(self, inbox: Inbox) -> int:
         """List an inbox; return the number of the message after which the feed shows it all."""
