@@ -14,6 +14,9 @@ from .event_lines import MAX_LINE_BYTES, encode_line, fit_line
 
 Event = dict[str, Any]
 
+#: Events that open a run. What is stored of its request says what they are.
+OPENING = frozenset({"session_id", "user_message_saved", "run_started"})
+
 #: Events that close a run. Its stored reply says what they are.
 CLOSING = frozenset({"agent_stats", "complete", "message_saved", "error", "end"})
 

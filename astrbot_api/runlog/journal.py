@@ -1,7 +1,8 @@
 """The journal: the events of all runs, kept where every worker can read them.
 
 Events are written here before a client sees them, so what a client has seen outlives its
-worker. The closing events are shown once the reply is stored, which says what they are.
+worker. Those that open or close a run are shown at once: what is stored of its request, and
+its reply, says what they are, and whoever goes on with the run or ends it writes the same.
 While the journal takes nothing, streams show all events.
 """
 

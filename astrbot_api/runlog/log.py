@@ -1,9 +1,9 @@
 """A run's events as its own worker has them: one writer, any number of readers.
 
 The thread that runs the turn appends events; the journal writer writes them and then
-releases them to the streams of this worker. The events that close a run do not wait to be
-written: the reply is stored by then, and a recovery of the run writes the same ones. An
-event is encoded once for all readers.
+releases them to the streams of this worker. The events that open or close a run do not wait
+to be written: the request, or the reply, is stored by then, and a recovery of the run writes
+the same ones. An event is encoded once for all readers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from ..events import CLOSING, Event, encode_event
+from ..events import CLOSING, OPENING, Event, encode_event
 from .journal import Piece
 
 #: What a run keeps in memory of the events that are in the journal.
@@ -24,10 +24,11 @@ _WINDOW_BYTES = 512 * 1024
 class Sink(Protocol):
     """What takes a log's events to the journal."""
 
-    def mark(self, log: RunLog, *, edge: bool = False) -> None:
+    def mark(self, log: RunLog, *, awaited: bool = True, ended: bool = False) -> None:
         """Note that a log has something new; :meth:`RunLog.release` is called later.
 
-        :param edge: The log has begun or ended just now.
+        :param awaited: Streams wait for it; otherwise they have shown it.
+        :param ended: The log has ended just now.
         """
 
 
@@ -55,7 +56,7 @@ class RunLog:
         self._closing_from = 0  # number of the first event that closes the run; 0: none
         self._ending = False
         self._closed = False
-        self._marked = False
+        self._marked = self._awaited = False
         #: Whether another worker has the run: only the journal knows how it goes on.
         self.lost = False
         #: Called once, when that becomes known.
@@ -83,9 +84,13 @@ class RunLog:
         if event["type"] in CLOSING:
             self._closing_from = self._closing_from or self._appended
             self._release_closing()
-        if not self._marked:
-            self._marked = True
-            self._sink.mark(self, edge=self._appended == 1)
+        elif event["type"] in OPENING and self._released == self._appended - 1:
+            self._released = self._appended
+            self._wake()
+        awaited = self._released < self._appended
+        if not self._marked or (awaited and not self._awaited):
+            self._marked, self._awaited = True, awaited
+            self._sink.mark(self, awaited=awaited)
 
     def count_events(self) -> int:
         """Return the number of the last event that was added, visible or not."""
@@ -98,7 +103,7 @@ class RunLog:
         self._ending = True
         self._release_closing()
         self._marked = True
-        self._sink.mark(self, edge=True)
+        self._sink.mark(self, awaited=self._released < self._appended, ended=True)
 
     def read_after(self, number: int) -> list[bytes] | None:
         """Return the visible events after ``number``, without waiting.
@@ -121,7 +126,7 @@ class RunLog:
 
     def take_unwritten(self) -> Piece:
         """Return what the journal does not have yet. For the sink."""
-        self._marked = False
+        self._marked = self._awaited = False
         ending = self._ending  # before the events: none is added after it is set
         dropped, lines = self._kept
         unwritten = lines[self._written - dropped :]

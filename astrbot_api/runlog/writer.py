@@ -24,12 +24,15 @@ _PACE_S = 0.02
 _BURST = 10.0
 
 #: Under load the next transaction waits so many times as long as the streams took to send
-#: the last one's events.
+#: the last one's events, beyond a pace. A few dozen short answers are not held up so.
 _SENDING_TIMES = 2.0
 
-#: Up to so many open runs the worker is quiet: the first and the last events of a run are
-#: written at once.
+#: Up to so many open runs the worker is quiet: what an answer ends with is written at once.
 _QUIET_RUNS = 2
+
+#: How long a quiet worker waits for more with events that are shown already, in seconds: those
+#: that open a run go with the first words, those that close it with the next run's.
+_LINGER_S = 0.01
 
 #: Time until what the journal refused is tried again, in seconds.
 _RETRY_S = 1.0
@@ -56,21 +59,24 @@ class JournalWriter:
         self._marked: dict[RunLog, None] = {}
         self._refused: dict[RunLog, None] = {}
         self._open: set[RunLog] = set()
+        self._awaited = threading.Event()
         self._urgent = threading.Event()
         self._left, self._counted_at = _BURST, time.monotonic()
         self._closed = False
         self._thread = PerProcess(self._begin)
 
-    def mark(self, log: RunLog, *, edge: bool = False) -> None:
-        """Have a log written soon.
+    def mark(self, log: RunLog, *, awaited: bool = True, ended: bool = False) -> None:
+        """Have a log written soon: where streams wait for it, a quiet worker begins at once.
 
-        :param edge: Its first event or its end; a quiet worker does not wait with it.
+        :param ended: It has ended; then a quiet worker heeds no pace either.
         """
         with self._lock:
             self._marked[log] = None
         self._thread.get()
-        if edge and len(self._open) <= _QUIET_RUNS:
-            self._urgent.set()
+        if awaited:
+            self._awaited.set()
+            if ended:
+                self._urgent.set()
         self._wake.set()
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -78,6 +84,7 @@ class JournalWriter:
         thread = self._thread.take()
         if thread is not None:
             self._closed = True
+            self._awaited.set()
             self._wake.set()
             thread.join(timeout_s)
 
@@ -92,8 +99,8 @@ class JournalWriter:
         while True:
             self._wake.wait(_RETRY_S if self._refused else None)
             self._wait_for_pace()
-            self._wake.clear()
-            self._urgent.clear()
+            for event in (self._wake, self._awaited, self._urgent):
+                event.clear()
             with self._lock:
                 logs = list(self._refused | self._marked)
                 self._marked, self._refused = {}, {}
@@ -106,16 +113,20 @@ class JournalWriter:
                 return
 
     def _wait_for_pace(self) -> None:
-        """Wait until one more transaction is allowed, or until it is urgent."""
+        """Wait until one more transaction is worth it and allowed, or until it is urgent."""
+        quiet = len(self._open) <= _QUIET_RUNS
+        if quiet:
+            self._awaited.wait(_LINGER_S)
         self._refill()
-        if len(self._open) > _QUIET_RUNS:
+        if not quiet:
             self._left = min(self._left, 1.0)
             # The streams send what was released. The longer that takes, the more events the
             # next transaction should have: each costs every stream a write.
             began = time.monotonic()
             time.sleep(0)
             sending_s = time.monotonic() - began
-            time.sleep(max((1.0 - self._left) * _PACE_S, _SENDING_TIMES * sending_s))
+            long_s = _SENDING_TIMES * (sending_s - _PACE_S)
+            time.sleep(max((1.0 - self._left) * _PACE_S, long_s))
         elif self._left < 1.0 and not self._closed:
             self._urgent.wait((1.0 - self._left) * _PACE_S)
         self._refill()

@@ -385,6 +385,65 @@ def test_turns_that_waited_are_taken_over_in_their_order(
     assert [len(seen) for seen in living.model.seen] == [2, 4, 6, 8]
 
 
+OPENING = ["session_id", "user_message_saved", "run_started"]
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_client_that_saw_the_beginning_misses_nothing_of_a_run_the_journal_never_had(
+    make_worker: Callable[..., Worker], goes_on: bool
+) -> None:
+    never = threading.Event()
+    dead = make_worker(lambda messages: iter([never]))
+    dead.death = Death(dead.api)
+    die_at_the_journal(dead)
+    run_id = dead.open()
+    assert dead.death.dead.wait(LIMIT_S)
+    living = make_worker("all of it", max_pickups=3 if goes_on else 0)
+    living.go_on()
+    assert [one["type"] for one in living.read(run_id)[:3]] == OPENING
+    following = [one["type"] for one in living.read(run_id, after=3)]
+    if goes_on:
+        assert following[0] == "plain"
+        assert text_of(living.read(run_id, after=3)) == "all of it"
+    else:
+        assert following[0] == "error"
+    assert following[-1] == "end"
+
+
+def test_a_run_that_ended_while_the_journal_was_away_is_in_it_with_its_beginning(
+    make_worker: Callable[..., Worker],
+) -> None:
+    dead = make_worker("all of it")
+    dead.api.state.worker.journal.append = _refuse  # type: ignore[method-assign]
+    seen = dead.api.chat(session_id="s")
+    dead.death = Death(dead.api)
+    dead.death.die()
+    living = make_worker("unused")
+    living.go_on()
+    run_id = of_type(seen, "run_started")[0]["data"]["run_id"]
+    kept = living.read(run_id)
+    assert [one["type"] for one in kept[:3]] == OPENING
+    assert text_of(kept) == "all of it"
+    assert [one["type"] for one in kept[-3:]] == [one["type"] for one in seen[-3:]]
+
+
+def die_at_the_journal(worker: Worker) -> None:
+    """Have a worker die when its journal is to keep something for the first time."""
+    journal, death = worker.api.state.worker.journal, worker.death
+    assert death is not None
+    append = journal.append
+
+    def die(pieces: Any) -> Any:
+        death.die()
+        return append(pieces)
+
+    journal.append = die  # type: ignore[method-assign]
+
+
+def _refuse(pieces: Any) -> Any:
+    raise StorageError("the disk is full")
+
+
 def test_what_may_not_be_done_again_ends_as_interrupted(make_worker: Callable[..., Worker]) -> None:
     begun, never = threading.Event(), threading.Event()
 

@@ -19,7 +19,7 @@ from .conftest import Api
 class _AtOnce:
     """A sink that shows everything as soon as it is appended."""
 
-    def mark(self, log: RunLog, *, edge: bool = False) -> None:
+    def mark(self, log: RunLog, *, awaited: bool = True, ended: bool = False) -> None:
         log.release(log.take_unwritten())
 
 

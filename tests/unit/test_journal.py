@@ -120,16 +120,35 @@ def test_pruning_forgets_what_has_ended_and_nothing_else(journal: Journal) -> No
     assert journal.read_after(8, 0).events == lines(1, 2)
 
 
-def test_a_log_shows_nothing_before_the_journal_has_it(journal: Journal) -> None:
-    taken: list[RunLog] = []
+class Sink:
+    """Takes nothing to any journal; ``marks`` has the logs, and whether streams wait for them."""
 
-    class Sink:
-        def mark(self, log: RunLog, *, edge: bool = False) -> None:
-            taken.append(log)
+    def __init__(self) -> None:
+        self.marks: list[tuple[RunLog, bool]] = []
 
-    log = RunLog(7, Sink())
+    def mark(self, log: RunLog, *, awaited: bool = True, ended: bool = False) -> None:
+        self.marks.append((log, awaited))
+
+
+def test_what_opens_a_run_is_shown_before_the_journal_has_it(journal: Journal) -> None:
+    sink = Sink()
+    log = RunLog(7, sink)
+    log.append(events.session_id("s"))
     log.append(events.run_started("r"))
-    assert taken == [log]
+    shown = log.read_after(0)
+    assert shown is not None
+    assert types_of(shown) == ["session_id", "run_started"]
+    assert sink.marks == [(log, False)]
+    log.append(events.plain("r", "a", streaming=True))
+    assert log.read_after(0) == shown
+    assert sink.marks == [(log, False), (log, True)]
+
+
+def test_a_log_shows_nothing_else_before_the_journal_has_it(journal: Journal) -> None:
+    sink = Sink()
+    log = RunLog(7, sink)
+    log.append(events.plain("r", "a", streaming=True))
+    assert sink.marks == [(log, True)]
     assert log.read_after(0) == []
     piece = log.take_unwritten()
     log.release(piece)
@@ -351,23 +370,46 @@ class Held:
         return ()
 
 
-def test_a_quiet_worker_writes_the_ends_of_a_run_at_once(
+def test_a_quiet_worker_writes_the_end_of_an_answer_at_once(
     make_writer: Callable[[Journal], JournalWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A pace that no test would outlast: only what is urgent gets through.
     monkeypatch.setattr("astrbot_api.runlog.writer._PACE_S", LIMIT_S * 10)
     monkeypatch.setattr("astrbot_api.runlog.writer._BURST", 0.0)
     held = Held()
-    log = RunLog(7, make_writer(held))  # type: ignore[arg-type]
-    log.append(events.run_started("r"))
     held.go_on.release()
-    wait_for(lambda: log.last_number == 1)
+    log = RunLog(7, make_writer(held))  # type: ignore[arg-type]
     log.append(events.plain("r", "waits for its pace", streaming=True))
     log.append(events.end("r"))
     log.close()
-    held.go_on.release()
     wait_for(lambda: log.closed)
-    assert [len(piece.events) for (piece,) in held.batches] == [1, 2]
+    assert [len(piece.events) for (piece,) in held.batches] == [2]
+
+
+def test_what_opens_a_run_is_written_with_its_first_words(
+    make_writer: Callable[[Journal], JournalWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrbot_api.runlog.writer._LINGER_S", LIMIT_S * 10)
+    held = Held()
+    held.go_on.release()
+    log = RunLog(7, make_writer(held))  # type: ignore[arg-type]
+    log.append(events.session_id("s"))
+    log.append(events.run_started("r"))
+    log.append(events.plain("r", "does not wait", streaming=True))
+    wait_for(lambda: log.last_number == 3)
+    assert [len(piece.events) for (piece,) in held.batches] == [3]
+
+
+def test_what_opens_a_run_whose_model_thinks_is_written_soon(
+    make_writer: Callable[[Journal], JournalWriter],
+) -> None:
+    held = Held()
+    log = RunLog(7, make_writer(held))  # type: ignore[arg-type]
+    log.append(events.session_id("s"))
+    log.append(events.run_started("r"))
+    wait_for(lambda: bool(held.batches))
+    held.go_on.release()
+    assert [len(piece.events) for (piece,) in held.batches] == [2]
 
 
 def test_the_tokens_of_a_long_answer_are_grouped(

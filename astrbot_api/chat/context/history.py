@@ -120,8 +120,10 @@ def _load_turns(
     found: dict[str, _Turn] = {}
     turns: dict[str, PastTurn] = {}
     used, before, has_more = 0, 2**63 - 1, limit > 0
-    left_pages = _MAX_PAGES + limit // _TOKENS_OF_PAGE
+    left_pages, page = _MAX_PAGES + limit // _TOKENS_OF_PAGE, list[MessageRow]()
     while has_more and used <= limit and left_pages > 0:
+        if page:
+            let_others_run()
         look = partial(
             list_messages_before, session=session, before=before, after=after, limit=_PAGE
         )
@@ -137,7 +139,6 @@ def _load_turns(
             if not turns[key].messages:
                 del found[key], turns[key]
         before, left_pages = page[-1].id if page else 0, left_pages - 1
-        let_others_run()
     # Newest first; the page's end may have cut the oldest turn in two, which
     # only happens to one that is over the budget anyway.
     return list(reversed(turns.values()))

@@ -16,8 +16,6 @@ from ..turns.checkpoints import StoredStep, list_calls
 from ..turns.reply import ReplyFold, fold_events
 from ..turns.turn import Resumed
 
-_OPENING = frozenset({"session_id", "user_message_saved", "run_started"})
-
 
 class CannotGoOn(Exception):
     """No other worker can go on with the run; the text says why."""
@@ -105,7 +103,7 @@ def _find_end(
     results: dict[str, str] = {}
     for number, event in enumerate(seen[to:], to + 1):
         kind, data = event["type"], str(event.get("data"))
-        if kind in _OPENING or (kind == "rewind" and event["data"].get("again")):
+        if kind in events.OPENING or (kind == "rewind" and event["data"].get("again")):
             to = number
         elif kind == "plain" and event["chain_type"] == "tool_call":
             call_id = orjson.loads(data)["id"]

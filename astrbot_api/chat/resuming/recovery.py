@@ -6,13 +6,12 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from ...db import messages, runs
 from ...db.runs import RunRow
 from ...db.store import Store
 from ...errors import EVENT_CODES, AstrBotError
-from ...events import CLOSING, decode_event
+from ...events import CLOSING, Event, decode_event
 from ...runlog.journal import Journal
 from ...runlog.signals.signals import RUN_EVENTS, Signals
 from ...runtime.clock import now_us
@@ -21,7 +20,7 @@ from ...runtime.threads import let_others_run
 from ...worker.lease import WorkerLease
 from ..turns.outcome import EndingRun, Outcome, Outcomes, RunLost, list_last_events
 from ..turns.reply import fold_events
-from .replay import list_closing_events, list_unsaid_events
+from .replay import list_closing_events, list_opening_events, list_unsaid_events
 
 log = logging.getLogger(__name__)
 
@@ -111,12 +110,14 @@ class Recovery:
         events = [decode_event(line) for line in self._read_all(run.id)]
         seen = {event["type"] for event in events}
         last = [event for event in list_closing_events(run, reply) if event["type"] not in seen]
+        late = [] if events else self._list_opening(run)
         if reply is not None and seen.isdisjoint(CLOSING):
             said = fold_events(events).to_parts()
-            unsaid = list_unsaid_events(run.run_id, reply.content["message"], said)
-            if not self._journal.take_over(run.id, run.epoch + 1, len(events), unsaid):
+            late += list_unsaid_events(run.run_id, reply.content["message"], said)
+            if not self._journal.take_over(run.id, run.epoch + 1, len(events), late):
                 return  # its worker lives, and says more
-        if self._journal.end_run(run.id, last):
+            late = []
+        if self._journal.end_run(run.id, late + last):
             self._signals.publish(RUN_EVENTS, str(run.id))
 
     def recover_run(self, run_id: str) -> None:
@@ -145,7 +146,9 @@ class Recovery:
 
     def _interrupt(self, run: RunRow) -> None:
         """End a run with what its log has, then close the log."""
-        ending, content = EndingRun.of_row(run), self._fold(run.id)
+        lines = self._read_all(run.id)
+        opening = [] if lines else self._list_opening(run)
+        ending, content = EndingRun.of_row(run), fold_events(map(decode_event, lines)).to_content()
         outcome = Outcome("interrupted", CODE, EVENT_CODES[CODE], content)
         if run.stop_requested_at is not None:
             outcome = Outcome("stopped", content=content)
@@ -156,16 +159,18 @@ class Recovery:
             log.info("run %s was ended by another worker", run.run_id)
             return
         self._metrics.note_end(outcome.status)
-        self._journal.end_run(run.id, list_last_events(ending, outcome, saved))
+        self._journal.end_run(run.id, opening + list_last_events(ending, outcome, saved))
         # The lost worker may live, and have added to the log until it was closed.
-        late = self._fold(run.id)
+        late = fold_events(map(decode_event, self._read_all(run.id))).to_content()
         if saved is not None and late != content:
             self._outcomes.replace_reply(saved[0], replace(outcome, content=late))
         self._signals.publish(RUN_EVENTS, str(run.id))
 
-    def _fold(self, run: int) -> dict[str, Any]:
-        """Return the message of all that a run's log has."""
-        return fold_events(map(decode_event, self._read_all(run))).to_content()
+    def _list_opening(self, run: RunRow) -> list[Event]:
+        """Return the events that clients may have of a run of which the journal has none."""
+        with self._store.read() as db:
+            user = messages.find_message(db, run.session, run.user_message or 0)
+        return list_opening_events(run, user)
 
     def _close_logs_of(self, worker_id: str) -> None:
         """Close what a dead worker finished but could not say."""

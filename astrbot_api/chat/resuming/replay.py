@@ -10,6 +10,7 @@ from ...db.messages import MessageRow
 from ...db.runs import RunRow
 from ...events import Event
 from ...messages import MEDIA_TYPES
+from ...runtime.clock import to_iso
 from ..turns.outcome import EndingRun, list_last_events, read_outcome
 
 Parts = Sequence[dict[str, Any]]
@@ -26,6 +27,18 @@ def list_all_events(run: RunRow, reply: MessageRow | None) -> list[Event]:
     shown: list[Event] = [events.session_id(run.session_id), events.run_started(run.run_id)]
     shown += list_part_events(run.run_id, reply.content["message"] if reply else ())
     return shown + list_closing_events(run, reply)
+
+
+def list_opening_events(run: RunRow, user: MessageRow | None) -> list[Event]:
+    """Return the events that a run begins with, none less than its clients may have seen.
+
+    :param user: The stored message that it answers.
+    """
+    shown = [events.session_id(run.session_id), events.run_started(run.run_id)]
+    if user is not None:
+        time, checkpoint = to_iso(user.created_at), run.llm_checkpoint_id or ""
+        shown.insert(1, events.user_message_saved(user.id, time, checkpoint))
+    return shown
 
 
 def list_part_events(run_id: str, parts: Iterable[dict[str, Any]]) -> list[Event]:

@@ -129,8 +129,7 @@ class Runs:
         """
         if self._tracing.on:
             turn = replace(turn, span=self._begin_span(turn, traceparent))
-        if not turn.log.count_events():
-            _write(turn, turn.list_first_events())
+        _write(turn, turn.list_first_events()[turn.log.count_events() :])
         self._begin(turn)
 
     def _begin(self, turn: OpenTurn) -> None:
