@@ -2,7 +2,7 @@
 
 Events are written here before a client sees them, so what a client has seen outlives its
 worker. Those that open or close a run are shown at once: what is stored of its request, and
-its reply, says what they are, and whoever goes on with the run or ends it writes the same.
+its reply, says what they are, and who goes on with the run, or ends it, writes the same.
 While the journal takes nothing, streams show all events.
 """
 

@@ -68,7 +68,7 @@ class JournalWriter:
     def mark(self, log: RunLog, *, awaited: bool = True, ended: bool = False) -> None:
         """Have a log written soon: where streams wait for it, a quiet worker begins at once.
 
-        :param ended: It has ended; then a quiet worker heeds no pace either.
+        :param ended: It has ended; then a quiet worker keeps no pace either.
         """
         with self._lock:
             self._marked[log] = None

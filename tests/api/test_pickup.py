@@ -505,9 +505,9 @@ def test_a_step_with_calls_costs_one_transaction_and_an_answer_none(
     db = worker.api.state.db
     written, write = [], db.write
 
-    def count(job: Callable[[Any], Any]) -> Any:
+    def count(job: Callable[[Any], Any], **options: Any) -> Any:
         written.append(job)
-        return write(job)
+        return write(job, **options)
 
     db.write = count  # type: ignore[method-assign]
     worker.open()

@@ -18,6 +18,7 @@ from ...errors import ApiError
 from ..auth import get_holder
 from ..idempotency import CODES, PARAMETER
 from ..openai.answering import answer_json, leave_unkept, raise_failure, wait_for_answer
+from ..openai.parameters import Parameters
 from ..openai.routes import blp
 from ..schemas import event_stream, in_path
 from ..sse import CONTENT_TYPE, find_abort, stream_response
@@ -25,7 +26,7 @@ from ..state import get_state
 from .approvals import answers_approvals, go_on_with_approvals
 from .items import iter_input, page_of
 from .opening import read_turn
-from .parameters import Parameters, read_parameters
+from .parameters import read_parameters
 from .rendering import ResponseFold
 from .schemas import (
     STREAM_EXAMPLE,
