@@ -7,7 +7,7 @@ from typing import Any
 import peewee
 from flask import Response, request
 
-from ..db import audit, keys, keyuse, stored
+from ..db import audit, keys, keyuse, session_keys, stored
 from ..db import statistics as figures
 from ..db.owners import find_session_end
 from ..errors import ApiError
@@ -46,7 +46,7 @@ def get_keys() -> Response:
         found = keys.list_keys(db)
         use = keyuse.sum_by_key(db, _DAYS)
         kept = stored.list_by_key(db)
-        made = keys.count_by_maker(db)
+        made = session_keys.count_by_maker(db)
     return ok(
         [
             {
@@ -121,7 +121,7 @@ def make_console_key() -> Response:
         ends_at = min(
             now_us() + _CONSOLE_KEY_S * 1_000_000, find_session_end(db, login.session_key)
         )
-        return keys.create_session_key(
+        return session_keys.create_session_key(
             db, key_id, f"console of {login.name}", expires_at=ends_at, scopes=_CONSOLE_SCOPES,
             owner_session=login.session_key,
         )  # fmt: skip

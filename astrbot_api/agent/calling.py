@@ -22,7 +22,8 @@ from .steps import (
     ToolFinished,
     ToolStarted,
 )
-from .tools import Toolbox, ToolContext, parse_arguments
+from .toolbox import Toolbox, parse_arguments
+from .tools import ToolContext
 
 #: Most tool calls of one step that are carried out; a model that has lost its
 #: way writes hundreds.

@@ -20,7 +20,8 @@ from .provider import (
     ToolSpec,
 )
 from .steps import AgentEvent, ApprovalNeeded, Checkpoint, Decision, Resumption
-from .tools import Toolbox, ToolContext
+from .toolbox import Toolbox
+from .tools import ToolContext
 
 #: The decision where nobody can be asked.
 _NOBODY = Decision(approved=False, comment="it needs a person's yes, and nobody can be asked here")

@@ -1,43 +1,22 @@
-"""Tools: what the model may call, and how a call is carried out.
-
-Whatever goes wrong (an unknown name, arguments that are not JSON or do not
-fit the schema, an exception, a call that takes too long) is reported to the model
-as the tool's result, and the turn goes on.
-"""
+"""Tools: what the model may call, and what a call is given."""
 
 from __future__ import annotations
 
-import fnmatch
-import json
-import logging
 import re
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import orjson
-
-from ..errors import RunCancelled, ToolError
-from ..runtime.bounded_json import load_json
+from ..errors import ToolError
 from ..runtime.decoding import decode, is_binary
-from ..runtime.tracing import NO_SPAN, Span, current_span, working_on
-from .aside import AbandonableCalls, CallTimedOut, TooManyAbandoned
+from ..runtime.tracing import NO_SPAN, Span
 from .cancel import Cancellation
 from .checking import ArgumentCheck
 from .fitting import fit_schema
 from .provider import ToolSpec
-from .tool_limits import ToolBudget, ToolLimits
-
-log = logging.getLogger(__name__)
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
-
-#: Most tools that an endpoint takes. Source: OpenAI's API reference, "tools".
-MAX_TOOLS = 128
-
-DEFAULT_LIMITS = ToolLimits()
 
 #: What becomes of a call that was lost with its worker.
 Retry = Literal["never", "safe"]
@@ -204,200 +183,3 @@ class Tool:
     def find_fault(self, values: Mapping[str, Any]) -> str:
         """Return what is wrong with a call's arguments; empty: nothing."""
         return self._check.find_fault(values)
-
-
-class Toolbox:
-    """The tools of one turn.
-
-    :param tools: Of two with the same name the first is taken.
-    :param allow: Patterns (``*``, ``mcp.*``) of the names that are offered.
-    :param deny: Patterns that win over ``allow``.
-    :param approve: Patterns of the names of tools whose calls a person must approve.
-    :param key_allow: The same for the API key of the turn; both must allow.
-    :param timeout_s: How long a call may take that says nothing else itself.
-    :param max_chars: Longest result; what is longer is cut.
-    :param max_tools: Most tools that are offered; endpoints refuse more.
-    :param limits: What the calls may cost together.
-    :param asides: Where the calls run; that of the application, so that
-        calls that never return are counted over all turns.
-    """
-
-    def __init__(
-        self,
-        tools: Iterable[Tool] = (),
-        *,
-        allow: Sequence[str] = ("*",),
-        deny: Sequence[str] = (),
-        approve: Sequence[str] = (),
-        key_allow: Sequence[str] = ("*",),
-        timeout_s: float = 60.0,
-        max_chars: int = 20_000,
-        max_tools: int = MAX_TOOLS,
-        limits: ToolLimits = DEFAULT_LIMITS,
-        asides: AbandonableCalls | None = None,
-    ) -> None:
-        self._tools: dict[str, Tool] = {}
-        for tool in tools:
-            named = not tool.by_name_only or tool.name in allow
-            if named and is_allowed(tool.name, allow, deny, key_allow):
-                self._tools.setdefault(tool.name, tool)
-        #: Names of the tools that are too many, in order.
-        self.left_out = tuple(self._tools)[max_tools:]
-        for name in self.left_out:
-            del self._tools[name]
-        self._budget = ToolBudget(limits)
-        self._approve = approve
-        self._timeout_s = timeout_s
-        self._max_chars = max_chars
-        self._asides = asides or AbandonableCalls()
-
-    def begin_step(self) -> None:
-        """Note that the calls from now on are of another answer of the model."""
-        self._budget.begin_step()
-
-    @property
-    def spent(self) -> bool:
-        """Whether the turn has used what its tools may cost: none is offered any more."""
-        return self._budget.spent
-
-    def to_specs(self) -> list[ToolSpec]:
-        """Return the descriptions of the tools for the model, in order."""
-        return [tool.to_spec() for tool in self._tools.values()]
-
-    def may_repeat(self, name: str) -> bool:
-        """Return whether a call of a tool may be made again when its result was lost."""
-        tool = self._tools.get(name)
-        # What is not there does nothing.
-        return tool is None or tool.retry == "safe"
-
-    def needs_approval(self, name: str, arguments: str) -> bool:
-        """Return whether a person must approve a call; not one that cannot be made anyway."""
-        tool = self._tools.get(name)
-        if tool is None or not (tool.needs_approval or _matches(name, self._approve)):
-            return False
-        try:
-            return not tool.find_fault(tool.read_arguments(parse_arguments(arguments)))
-        except ValueError:
-            return False
-
-    def recall(self, name: str, arguments: str, result: str) -> None:
-        """Count a call that another worker has made in this turn."""
-        tool = self._tools.get(name)
-        if tool is None:
-            return
-        try:
-            values = tool.read_arguments(parse_arguments(arguments))
-        except ValueError:
-            return
-        if not self._budget.refuse(name, values):
-            self._budget.count(name, values, result, 0.0)
-
-    def run(self, name: str, arguments: str, context: ToolContext, call_id: str = "") -> str:
-        """Run one call and return the result for the model.
-
-        :param arguments: JSON text of the arguments, as the model wrote it.
-        :param call_id: The call's id, for its idempotency key.
-        :raises RunCancelled: when the turn is cancelled meanwhile.
-        """
-        tool = self._tools.get(name)
-        if tool is None:
-            known = ", ".join(self._tools) or "none"
-            return f"error: there is no tool named {name}; the tools are: {known}"
-        try:
-            values = tool.read_arguments(parse_arguments(arguments))
-        except ValueError:
-            return "error: the arguments are not a JSON object"
-        fault = tool.find_fault(values)
-        if fault:
-            return _shorten(f"error: bad arguments: {fault}", self._max_chars)
-        if why := self._budget.refuse(tool.name, values):
-            return f"error: {why}"
-        attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
-        begun = context.span.begin(f"execute_tool {tool.name}", "INTERNAL", attributes)
-        started = time.monotonic()
-        with working_on(begun) as span:
-            result = self._call(tool, values, context.to_call(call_id, span))
-        result = _shorten(result, self._max_chars)
-        return self._budget.count(tool.name, values, result, time.monotonic() - started)
-
-    def _call(self, tool: Tool, values: dict[str, Any], context: ToolContext) -> str:
-        """Run the tool aside, so that one that never returns cannot hold the turn."""
-        timeout_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
-        try:
-            result = self._asides.run(
-                f"the tool {tool.name}",
-                lambda cancel: tool.call(values, replace(context, cancel=cancel)),
-                timeout_s=timeout_s,
-                cancel=context.cancel,
-            )
-            return _as_text(result)
-        except (CallTimedOut, TooManyAbandoned) as error:
-            log.error("%s", error)
-            current_span().fail(type(error).__name__)
-            return f"error: {error}"
-        except ToolError as error:
-            current_span().fail("ToolError")
-            return f"error: {error}"
-        except Exception as error:
-            context.cancel.raise_if_cancelled()
-            if not isinstance(error, RunCancelled):
-                log.exception("tool %s failed", tool.name)
-            current_span().fail(type(error).__name__)
-            return f"error: the tool {tool.name} failed: {type(error).__name__}"
-
-
-def parse_arguments(text: str) -> dict[str, Any]:
-    """Read a call's arguments; nothing at all means none.
-
-    Models encode the object twice, and leave line breaks in its strings as they are.
-
-    :raises ValueError: when the text is not a JSON object.
-    """
-    value: Any = text
-    for _ in range(3):
-        if not isinstance(value, str):
-            break
-        value = _load_lenient(value) if value.strip() else {}
-    if value is None or value == []:
-        return {}
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return value
-
-
-def _load_lenient(text: str) -> Any:
-    fenced = re.match(r"\s*+```(?:json)?(?=\s)", text)
-    if fenced and text.rstrip().endswith("```"):
-        text = text[fenced.end() :].rstrip().removesuffix("```").strip()
-    try:
-        return load_json(text)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return json.loads(text, strict=False)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
-def is_allowed(
-    name: str, allow: Sequence[str], deny: Sequence[str], key_allow: Sequence[str]
-) -> bool:
-    """Return whether patterns let a name pass; see :class:`Toolbox`."""
-    return _matches(name, allow) and _matches(name, key_allow) and not _matches(name, deny)
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return "*" in patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _as_text(result: Any) -> str:
-    if isinstance(result, str):
-        # Half of a surrogate pair fits in no event and no database.
-        return result.encode("utf-8", "replace").decode()
-    return orjson.dumps(result, option=orjson.OPT_NON_STR_KEYS).decode()
-
-
-def _shorten(text: str, max_chars: int) -> str:
-    if len(text) <= max_chars:
-        return text
-    return f"{text[:max_chars]}\n[cut: the result has {len(text)} characters]"

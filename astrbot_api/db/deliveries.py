@@ -23,6 +23,7 @@ import peewee
 
 from ..runtime.clock import now_us
 from . import stored
+from .leases import LIVING_WORKERS
 from .locks import lock_name
 from .models import (
     DELIVERY_DUE,
@@ -32,7 +33,6 @@ from .models import (
     is_postgres,
 )
 from .prepared import Prepared, equals, insert, param, params
-from .runs import LIVING_WORKERS
 
 #: States of a delivery that is not finished.
 OPEN = ("queued", "sending")

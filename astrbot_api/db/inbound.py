@@ -10,9 +10,9 @@ from typing import Any
 import peewee
 
 from ..runtime.clock import now_us
+from .leases import LIVING_WORKERS
 from .models import BotLease, InboundEvent, InboundPending
 from .prepared import Prepared, equals, param, params
-from .runs import LIVING_WORKERS
 
 #: Longest event id that is kept as it is; a longer one is kept as its digest.
 _MAX_ID_CHARS = 200

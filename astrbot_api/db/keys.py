@@ -30,7 +30,6 @@ ALL_SCOPES = (
 #: One day in microseconds.
 DAY_US = 24 * 60 * 60 * 1_000_000
 
-
 _PARENT = Prepared(ApiKey.select(ApiKey.parent_id).where(equals(ApiKey.key_id)))
 
 _RULES = Prepared(ApiKey.select(ApiKey.rules).where(equals(ApiKey.key_id)))
@@ -42,9 +41,6 @@ _NOTE_FIRST_USE = Prepared(
 )
 
 _NOTE_USE = Prepared(ApiKey.update(last_used_at=param("now")).where(equals(ApiKey.key_id)))
-
-#: How long a session key stays after its end, so that its holder gets a clear error.
-_KEPT_US = 60 * 60 * 1_000_000
 
 
 def create_key(
@@ -89,41 +85,6 @@ def create_key(
     rows = [{"key_id": key_id, "scope": scope} for scope in dict.fromkeys(scopes)]
     ApiKeyScope.insert_many(rows).execute(db)
     return get_key(db, key_id), secret
-
-
-def create_session_key(
-    db: peewee.Database,
-    parent_id: str,
-    name: str,
-    *,
-    expires_at: int,
-    scopes: Sequence[str] | None = None,
-    rules: str | None = None,
-    owner_session: str | None = None,
-) -> tuple[dict[str, Any], str] | None:
-    """Make a short-lived key of another one; it ends when that does.
-
-    :param expires_at: Its end in microseconds; its parent's, if that is earlier.
-    :param scopes: Those of its parent that it has; None: all of them.
-    :param rules: Its guard rails; None: its parent's.
-    :param owner_session: The owner's login that it ends with, too.
-    :returns: As :func:`create_key`; None when there is no such key, when it is
-        not valid any more, or is a session key itself.
-    """
-    # Locked, or a revocation at the same time would leave the new key valid.
-    parent = for_update(db, ApiKey.select().where(ApiKey.key_id == parent_id)).first(db)
-    if parent is None or parent.revoked_at is not None or parent.parent_id is not None:
-        return None
-    if parent.expires_at is not None:
-        if parent.expires_at <= now_us():
-            return None
-        expires_at = min(expires_at, parent.expires_at)
-    own = get_key(db, parent_id)["scopes"]
-    return create_key(
-        db, name, [one for one in own if scopes is None or one in scopes],
-        created_by=parent.created_by, expires_at=expires_at, parent_id=parent_id,
-        rules=parent.rules if rules is None else rules, owner_session=owner_session,
-    )  # fmt: skip
 
 
 def rotate_key(
@@ -224,26 +185,6 @@ def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> 
     return True
 
 
-def purge_session_keys(db: peewee.Database, limit: int = 1000) -> int:
-    """Remove session keys that ended more than an hour ago, some at a time.
-
-    What they did was counted to the keys that made them.
-
-    :returns: How many there were.
-    """
-    before = now_us() - _KEPT_US
-    ended = (
-        ApiKey.select(ApiKey.key_id)
-        .where(ApiKey.parent_id.is_null(False))
-        .where((ApiKey.expires_at < before) | (ApiKey.revoked_at < before))
-        .limit(limit)
-    )
-    ids = [key_id for (key_id,) in ended.tuples().execute(db)]
-    for model in (ApiKeyScope, KeyUse, ApiKey) if ids else ():
-        model.delete().where(model.key_id.in_(ids)).execute(db)
-    return len(ids)
-
-
 def delete_key(db: peewee.Database, key_id: str) -> bool:
     """Remove a key, its scopes and session keys. Returns whether there was such a key."""
     children = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id == key_id)
@@ -319,30 +260,6 @@ def end_keys_of_login(db: peewee.Database, owner_sessions: Sequence[str]) -> Non
     )
 
 
-def count_by_maker(db: peewee.Database) -> dict[str, tuple[int, int]]:
-    """Return how many session keys of each key are valid, and how many of them a console's."""
-    of_console = peewee.fn.COUNT(ApiKey.owner_session)
-    query = ApiKey.select(ApiKey.parent_id, peewee.fn.COUNT(ApiKey.key_id), of_console).where(
-        ApiKey.parent_id.is_null(False)
-        & (ApiKey.replaced == 0)
-        & ApiKey.revoked_at.is_null()
-        & (ApiKey.expires_at > now_us())
-    )
-    rows = query.group_by(ApiKey.parent_id).tuples().execute(db)
-    return {parent: (int(count), int(consoles)) for parent, count, consoles in rows}
-
-
-def count_session_keys(db: peewee.Database, key_id: str, limit: int) -> int:
-    """Return how many session keys of a key are valid; not more than a limit."""
-    valid = ApiKey.select(ApiKey.key_id).where(
-        (ApiKey.parent_id == key_id)
-        & (ApiKey.replaced == 0)
-        & ApiKey.revoked_at.is_null()
-        & (ApiKey.expires_at > now_us())
-    )
-    return int(valid.limit(limit).count(db))
-
-
 def has_keys(db: peewee.Database) -> bool:
     """Return whether any key was ever made and is still there."""
     return ApiKey.select().first(db) is not None
@@ -376,11 +293,9 @@ def describe_key(key: ApiKey, scopes: Sequence[str]) -> dict[str, Any]:
 
 
 def note_use(db: peewee.Database, used: Mapping[str, int]) -> dict[str, str]:
-    """Write when keys were last used.
+    """Write when keys were last used. A session key's use is its maker's, too.
 
     :param used: Key id -> time in microseconds.
-    A session key's use is its maker's, too.
-
     :returns: Those that had not been used before, no session keys: their ids
         and what people know them by.
     """

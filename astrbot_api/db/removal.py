@@ -11,7 +11,7 @@ from __future__ import annotations
 import peewee
 
 from ..runtime.clock import now_us
-from . import responses
+from . import response_conversations, responses
 from .locks import lock_name
 from .messages import delete_messages
 from .models import (
@@ -30,7 +30,7 @@ def remove_session(db: peewee.Database, session: SessionRow) -> None:
     ChatSession.delete().where(ChatSession.id == session.id).execute(db)
     count_session_less(db, session)
     SessionSummary.delete().where(SessionSummary.session == session.id).execute(db)
-    responses.remove_conversation(db, session.id)
+    response_conversations.remove_conversation(db, session.id)
     DeletedSession.insert(session=session.id, since=now_us()).execute(db)
 
 

@@ -11,6 +11,7 @@ import peewee
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .approvals import remove_approvals
 from .checkpoints import remove_checkpoints
+from .leases import LIVING_WORKERS
 from .locks import lock_session
 from .models import (
     RUN_ACTIVE,
@@ -20,13 +21,9 @@ from .models import (
     Run,
     RunApproval,
     RunCheckpoint,
-    Worker,
     is_postgres,
 )
 from .prepared import Prepared, equals, insert, param, params
-
-#: Workers whose lease lasts at the time ``now``.
-LIVING_WORKERS = Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
 
 #: The ``worker_id`` of a run that any worker may take.
 NOBODY = ""
@@ -108,13 +105,6 @@ _HAND_OVER = Prepared(
     Run.update(worker_id=param("to")).where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
 )
 
-_HEIR = Prepared(
-    Worker.select(Worker.worker_id)
-    .where(Worker.lease_until > param("now"))
-    .where((Worker.stopping == 0) & (Worker.worker_id != param("worker_id")))
-    .limit(1)
-)
-
 _HOLD = Prepared(Run.select(Run.id).where(equals(Run.id)).for_update())
 
 _OWNED: Any = Run.select(Run.id).where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
@@ -158,10 +148,6 @@ _STOPS = Prepared(
         equals(Run.worker_id) & Run.stop_requested_at.is_null(False) & RUN_ACTIVE
     )
 )
-
-#: By how much a lease may end after one that begins now, in seconds: what other settings
-#: and other hosts' clocks make of it.
-_FAR_AHEAD_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,47 +411,3 @@ def list_finished_of(
     """Return runs that a worker finished after a time, the newest first."""
     rows = _RECENT.execute(db, worker_id=worker_id, after=after_us, limit=limit)
     return [RunRow(*row) for row in rows]
-
-
-def renew_lease(db: peewee.Database, worker_id: str, lease_s: float) -> None:
-    """Say that a worker is alive for so many seconds more.
-
-    Leases that reach too far ahead are cut short: the clock was set back. A
-    worker that lives renews its own long before it ends; one that is dead
-    would otherwise seem alive until the clock has caught up.
-    """
-    until = time.time() + lease_s
-    (
-        Worker.insert(worker_id=worker_id, lease_until=until)
-        .on_conflict(conflict_target=[Worker.worker_id], preserve=[Worker.lease_until])
-        .execute(db)
-    )
-    (Worker.update(lease_until=until).where(Worker.lease_until > until + _FAR_AHEAD_S).execute(db))
-
-
-def note_stopping(db: peewee.Database, worker_id: str) -> None:
-    """Say that a worker is about to stop: it takes over no runs."""
-    Worker.update(stopping=1).where(Worker.worker_id == worker_id).execute(db)
-
-
-def has_heir(db: peewee.Database, worker_id: str) -> bool:
-    """Return whether another worker lives, and stays, that takes a run over."""
-    return _HEIR.execute(db, now=time.time(), worker_id=worker_id).fetchone() is not None
-
-
-def find_silence_s(db: peewee.Database, worker_id: str, lease_s: float) -> float | None:
-    """Return for how long a worker was silent, in seconds; None: it has given its lease back."""
-    found = Worker.select(Worker.lease_until).where(Worker.worker_id == worker_id)
-    until = next(iter(found.tuples().execute(db)), None)
-    return None if until is None else max(0.0, time.time() - float(until[0]) + lease_s)
-
-
-def list_dead_workers(db: peewee.Database) -> list[str]:
-    """Return workers whose lease ran out without being given back."""
-    dead = Worker.select(Worker.worker_id).where(Worker.lease_until < time.time())
-    return [worker_id for (worker_id,) in dead.tuples().execute(db)]
-
-
-def drop_lease(db: peewee.Database, worker_id: str) -> None:
-    """Say that a worker has ended; what it left behind can be taken over at once."""
-    Worker.delete().where(Worker.worker_id == worker_id).execute(db)

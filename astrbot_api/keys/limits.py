@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from ..db import keys, keyuse
+from ..db import keyuse, session_keys
 from ..db.attachments import AttachmentRow, may_use
 from ..db.locks import lock_name
 from ..errors import ApiError
@@ -158,7 +158,7 @@ def check_session_keys(db: peewee.Database, key_id: str) -> None:
 
     :raises ApiError: ``too_many_keys``.
     """
-    if keys.count_session_keys(db, key_id, MAX_SESSION_KEYS) >= MAX_SESSION_KEYS:
+    if session_keys.count_session_keys(db, key_id, MAX_SESSION_KEYS) >= MAX_SESSION_KEYS:
         raise ApiError(
             "too_many_keys",
             f"the API key has {MAX_SESSION_KEYS} session keys that are valid; give them less time",

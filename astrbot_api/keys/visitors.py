@@ -15,7 +15,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 
 from ..config.agents import AgentConfig
 from ..config.widget import WidgetConfig
-from ..db import keys, visits
+from ..db import keys, session_keys, visits
 from ..db.audit import AuditEntry, key_entry, write_audited
 from ..db.locks import lock_name
 from ..db.models import ApiKey
@@ -106,7 +106,7 @@ class Visitors:
                 requests_per_minute=_REQUESTS_PER_MINUTE,
             )  # fmt: skip
             check_session_keys(db, root.key_id)
-            given = keys.create_session_key(
+            given = session_keys.create_session_key(
                 db, root.key_id, "visit of a page",
                 expires_at=now_us() + _VALID_S * 1_000_000,
                 scopes=["chat", "file"] if widget.files else ["chat"],

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from ..agent.provider import ModelMessage
-from ..agent.tools import parse_arguments
+from ..agent.toolbox import parse_arguments
 from .safe_names import to_safe_name
 
 #: Longest id that OpenAI takes, and its letters.

@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 
 from ..agent.cancel import Cancellation
-from ..agent.tools import Tool, ToolAttachment, Toolbox, ToolContext
+from ..agent.toolbox import Toolbox
+from ..agent.tools import Tool, ToolAttachment, ToolContext
 from ..plugins.commands import Command
 from ..plugins.context import TurnContext
 from ..plugins.finding import FOLDER, FoundPlugin, load_folder

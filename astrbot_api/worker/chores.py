@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from ..db import audit, filetexts, keys, keyuse, ratecounts, responses, visits
+from ..db import audit, filetexts, keys, keyuse, ratecounts, responses, session_keys, visits
 from ..db.store import Store
 from ..runtime.clock import now_us
 from ..runtime.per_process import PerProcess
@@ -103,7 +103,7 @@ def remove_old_rows(store: Store, keep_days: int, response_days: int) -> None:
         if not store.write(lambda db: responses.forget_old(db, response_days)):
             break
     for _ in range(_MAX_ROUNDS):
-        if not store.write(keys.purge_session_keys):
+        if not store.write(session_keys.purge_session_keys):
             break
     for _ in range(_MAX_ROUNDS):
         if not store.write(visits.purge_visits):

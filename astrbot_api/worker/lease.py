@@ -13,7 +13,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
-from ..db import runs
+from ..db import leases
 from ..db.store import Store
 from ..errors import AstrBotError
 from ..runtime.per_process import PerProcess
@@ -83,7 +83,7 @@ class WorkerLease:
         :raises StorageError: when that cannot be stored.
         """
         if worker_id := self.current_id:
-            self._store.write(lambda db: runs.note_stopping(db, worker_id))
+            self._store.write(lambda db: leases.note_stopping(db, worker_id))
 
     def has_heir(self) -> bool:
         """Return whether another worker lives that is not about to stop.
@@ -91,7 +91,7 @@ class WorkerLease:
         :raises StorageError: when the database cannot be read.
         """
         with self._store.read() as db:
-            return runs.has_heir(db, self.current_id)
+            return leases.has_heir(db, self.current_id)
 
     def close(self) -> None:
         """Give the lease back."""
@@ -100,7 +100,7 @@ class WorkerLease:
             return
         own.closed.set()
         try:
-            self._store.write(lambda db: runs.drop_lease(db, own.worker_id))
+            self._store.write(lambda db: leases.drop_lease(db, own.worker_id))
         except AstrBotError as error:
             log.warning("the worker's lease could not be given back: %s", error)
 
@@ -120,11 +120,11 @@ class WorkerLease:
                     return  # the database was closed meanwhile
                 log.error("the worker's lease was not renewed: %s", error)
             except Exception:
-                # Without this thread the lease expires and other workers take over the runs.
+                # Without this thread the lease expires and other workers take over the leases.
                 log.exception("the worker's lease was not renewed")
 
     def _renew(self, own: _Lease) -> None:
-        self._store.write(lambda db: runs.renew_lease(db, own.worker_id, self._lease_s))
+        self._store.write(lambda db: leases.renew_lease(db, own.worker_id, self._lease_s))
         if own.renewed_at is not None and self._was_silent(own):
             log.warning("the worker's lease had run out; the others get time to renew theirs")
             own.unsure_until = time.monotonic() + self._lease_s

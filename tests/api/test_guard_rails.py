@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from werkzeug.test import TestResponse
 
 from astrbot_api import ApiError, ProviderError, Tool
-from astrbot_api.agent import tools as agent_tools
+from astrbot_api.agent import toolbox
 from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta, Usage
 from astrbot_api.cli.main import main
-from astrbot_api.db import keys, keyuse, ratecounts
+from astrbot_api.db import keys, keyuse, ratecounts, session_keys
 from astrbot_api.db.models import ApiKey
 from astrbot_api.keys.rules import NO_RULES, narrow_rules, read_rules
 
@@ -345,7 +345,7 @@ def test_tools_of_a_turn_cost_what_key_and_config_allow(
 
     # Each call takes two seconds.
     seconds = itertools.count(step=2)
-    monkeypatch.setattr(agent_tools, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(toolbox, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     api, model = make_scripted(
         answer,
         tools=[Tool("look", "Look.", look)],
@@ -505,8 +505,8 @@ def test_session_key_ends_in_time_and_is_swept(api: Api, monkeypatch: pytest.Mon
     now = keys.now_us()
     monkeypatch.setattr("astrbot_api.db.key_secrets.now_us", lambda: now + 61_000_000)
     assert say(api, key).status_code == 401
-    monkeypatch.setattr("astrbot_api.db.keys.now_us", lambda: now + 2 * keys.DAY_US)
-    assert api.state.db.write(keys.purge_session_keys) == 1
+    monkeypatch.setattr("astrbot_api.db.session_keys.now_us", lambda: now + 2 * keys.DAY_US)
+    assert api.state.db.write(session_keys.purge_session_keys) == 1
     assert api.count_rows("api_key") == 1
     assert api.count_rows("api_key_scope") == len(keys.PUBLIC_SCOPES)
 

@@ -10,7 +10,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from astrbot_api.agent.provider import Delta, TextDelta
-from astrbot_api.db import idempotency, runs
+from astrbot_api.db import idempotency, leases
 from astrbot_api.db.models import ApiKey, IdempotentRequest, Worker
 from astrbot_api.runtime.clock import now_us
 from astrbot_api.testing import ScriptedModel
@@ -151,7 +151,7 @@ def test_what_another_worker_is_at_is_waited_for_and_a_dead_ones_is_taken_over(
         key = idempotency.ClientKey(key_id, worker_id, "file:")
         api.state.db.write(lambda db: idempotency.claim(db, key, worker_id=worker_id))
 
-    api.state.db.write(lambda db: runs.renew_lease(db, "alive", 60.0))
+    api.state.db.write(lambda db: leases.renew_lease(db, "alive", 60.0))
     claim("alive")
     answer = send_file(api, "alive")
     check_code(answer, 409, "idempotency_in_flight")

@@ -12,8 +12,8 @@ from werkzeug.test import TestResponse
 
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, Finished, ModelMessage, TextDelta, ToolCallDelta
+from astrbot_api.db.leases import drop_lease
 from astrbot_api.db.models import ChatSession, InboundPending
-from astrbot_api.db.runs import drop_lease
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import ApiError, StorageError
 from astrbot_api.testing import make_app

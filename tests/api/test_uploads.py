@@ -9,7 +9,7 @@ from typing import Any
 import peewee
 import pytest
 
-from astrbot_api.db import runs
+from astrbot_api.db import leases
 from astrbot_api.db import uploads as rows
 from astrbot_api.files import uploads
 from astrbot_api.runtime.clock import now_us
@@ -165,7 +165,7 @@ def test_an_upload_is_taken_over_from_a_dead_worker_alone(api: Api, lease_s: int
     held: dict[str, Any] = {"now_us": now_us(), "until_us": now_us() + 10**9, "judge": True}
 
     def hold(db: peewee.Database) -> bool:
-        runs.renew_lease(db, "another", lease_s)
+        leases.renew_lease(db, "another", lease_s)
         return rows.begin_completing(db, upload_id, "another", **held)
 
     assert api.state.db.write(hold)

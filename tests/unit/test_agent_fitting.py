@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from astrbot_api import Cancellation, Tool, ToolContext
 from astrbot_api.agent.fitting import fit_schema
-from astrbot_api.agent.tools import Toolbox
+from astrbot_api.agent.toolbox import Toolbox
 
 NESTED = {"type": "object", "properties": {"a": {"type": "array"}}}
 

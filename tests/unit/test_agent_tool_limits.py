@@ -18,7 +18,7 @@ from astrbot_api.agent.provider import (
 )
 from astrbot_api.agent.steps import ToolFinished
 from astrbot_api.agent.tool_limits import ToolLimits
-from astrbot_api.agent.tools import Toolbox
+from astrbot_api.agent.toolbox import Toolbox
 
 CANCEL = Cancellation()
 CONTEXT = ToolContext("alice", "s", "default", CANCEL)

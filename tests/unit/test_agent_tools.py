@@ -11,7 +11,7 @@ import pytest
 from astrbot_api import Cancellation, RunCancelled, Tool, ToolContext, ToolError, tool
 from astrbot_api.agent import checking
 from astrbot_api.agent.aside import AbandonableCalls
-from astrbot_api.agent.tools import Toolbox
+from astrbot_api.agent.toolbox import Toolbox
 
 from ..waiting import wait_for
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.config.settings import Settings
-from astrbot_api.db import deliveries, runs
+from astrbot_api.db import deliveries, leases
 from astrbot_api.db.deliveries import DeliveryRow
 from astrbot_api.db.store import Store, open_store
 
@@ -19,7 +19,7 @@ from ..query_plans import explain
 @pytest.fixture
 def store(store: Store) -> Store:
     for worker in ("w1", "w2"):
-        store.write(lambda db, worker=worker: runs.renew_lease(db, worker, 60.0))  # type: ignore[misc]
+        store.write(lambda db, worker=worker: leases.renew_lease(db, worker, 60.0))  # type: ignore[misc]
     return store
 
 
@@ -138,13 +138,13 @@ def test_a_lease_that_the_clock_left_behind_is_not_taken_for_death_before_it_may
 def test_a_dead_workers_lease_does_not_hold_until_a_clock_that_was_set_back_catches_up(
     store: Store,
 ) -> None:
-    store.write(lambda db: runs.renew_lease(db, "dead", 3600.0))  # made before it was set back
-    store.write(lambda db: runs.renew_lease(db, "w1", 15.0))
+    store.write(lambda db: leases.renew_lease(db, "dead", 3600.0))  # made before it was set back
+    store.write(lambda db: leases.renew_lease(db, "w1", 15.0))
     with store.read() as db:
         rows = db.execute_sql("SELECT worker_id, lease_until FROM worker").fetchall()
-    leases = dict(rows)
-    assert leases["dead"] == leases["w1"]
-    assert leases["w2"] > leases["w1"]  # of another setting, or another host
+    until = dict(rows)
+    assert until["dead"] == until["w1"]
+    assert until["w2"] > until["w1"]  # of another setting, or another host
 
 
 def test_the_outbox_reads_only_the_indexes_of_what_is_not_finished(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from astrbot_api.db import inbound, runs
+from astrbot_api.db import inbound, leases
 from astrbot_api.db.store import Store
 
 
@@ -50,15 +50,15 @@ def test_a_bot_is_polled_by_one_worker_until_that_dies(store: Store) -> None:
     def take(worker: str) -> bool:
         return store.write(lambda db: inbound.take_bot_lease(db, "tg", worker))
 
-    store.write(lambda db: runs.renew_lease(db, "w1", 60.0))
-    store.write(lambda db: runs.renew_lease(db, "w2", 60.0))
+    store.write(lambda db: leases.renew_lease(db, "w1", 60.0))
+    store.write(lambda db: leases.renew_lease(db, "w2", 60.0))
     assert take("w1")
     assert take("w1")
     assert not take("w2")
-    store.write(lambda db: runs.drop_lease(db, "w1"))
+    store.write(lambda db: leases.drop_lease(db, "w1"))
     assert take("w2")
     store.write(lambda db: inbound.drop_bot_lease(db, "tg", "w1"))
-    store.write(lambda db: runs.renew_lease(db, "w1", 60.0))
+    store.write(lambda db: leases.renew_lease(db, "w1", 60.0))
     assert not take("w1")
     store.write(lambda db: inbound.drop_bot_lease(db, "tg", "w2"))
     assert take("w1")

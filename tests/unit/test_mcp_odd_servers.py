@@ -13,7 +13,8 @@ import pytest
 pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 
 from astrbot_api.agent.cancel import Cancellation
-from astrbot_api.agent.tools import Toolbox, ToolContext
+from astrbot_api.agent.toolbox import Toolbox
+from astrbot_api.agent.tools import ToolContext
 from astrbot_api.config.mcp import McpServerConfig
 from astrbot_api.mcp.sidecar import listing
 from astrbot_api.mcp.sidecar.calling import CallFailed

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.cancel import Cancellation
-from astrbot_api.agent.tools import Tool, Toolbox, ToolContext
+from astrbot_api.agent.toolbox import Toolbox
+from astrbot_api.agent.tools import Tool, ToolContext
 from astrbot_api.config.mcp import McpServerConfig
 from astrbot_api.errors import ToolError
 from astrbot_api.mcp.prompts import make_prompts, read_arguments

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import astrbot_api
-from astrbot_api.agent.tools import parse_arguments
+from astrbot_api.agent.toolbox import parse_arguments
 from astrbot_api.app import _RequestLine
 from astrbot_api.files.names import find_file_name
 from astrbot_api.http.conversation import make_file_part

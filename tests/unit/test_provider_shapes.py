@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.provider import Finished, ReasoningDelta, ToolCallDelta, Usage
-from astrbot_api.agent.tools import parse_arguments
+from astrbot_api.agent.toolbox import parse_arguments
 from astrbot_api.providers.finish_reasons import read_finish_reason
 from astrbot_api.providers.usage import read_usage
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...config.agents import AgentConfig
 from ...config.files import ConfigFiles
 from ...config.settings import Settings
-from ...db import approvals, checkpoints, messages, runs, sessions
+from ...db import approvals, checkpoints, leases, messages, runs, sessions
 from ...db.approvals import ApprovalRow
 from ...db.messages import MessageRow
 from ...db.runs import RunRow
@@ -127,7 +127,7 @@ class Pickups:
 
     def _find_silence(self, run: RunRow) -> float | None:
         with self._store.read() as db:
-            return runs.find_silence_s(db, run.worker_id, self._settings.worker_lease_s)
+            return leases.find_silence_s(db, run.worker_id, self._settings.worker_lease_s)
 
     def _read(self, run: RunRow) -> _Stored:
         """Read what a run needs to go on.

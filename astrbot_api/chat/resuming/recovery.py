@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from ...db import messages, runs
+from ...db import leases, messages, runs
 from ...db.runs import RunRow
 from ...db.store import Store
 from ...errors import EVENT_CODES, AstrBotError
@@ -92,7 +92,7 @@ class Recovery:
             return
         with self._store.read() as db:
             found = runs.list_orphans(db, _AT_ONCE)
-            dead = [] if len(found) == _AT_ONCE else runs.list_dead_workers(db)
+            dead = [] if len(found) == _AT_ONCE else leases.list_dead_workers(db)
         orphans = [run for run in found if not self._lease.holds(run.worker_id)]
         dead = [worker_id for worker_id in dead if not self._lease.holds(worker_id)]
         for run in orphans:
@@ -179,7 +179,7 @@ class Recovery:
             finished = runs.list_finished_of(db, worker_id, after_us, 5000)
         done = [self._try(self._close_if_open, run) for run in finished]
         if all(done):
-            self._store.write(lambda db: runs.drop_lease(db, worker_id))
+            self._store.write(lambda db: leases.drop_lease(db, worker_id))
 
     def _close_if_open(self, run: RunRow) -> None:
         if not self._journal.read_after(run.id, 2**31, 1).closed:

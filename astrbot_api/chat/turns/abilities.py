@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from ...agent.aside import AbandonableCalls
 from ...agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolSpec
 from ...agent.tool_limits import ToolLimits
-from ...agent.tools import Tool, Toolbox, is_allowed
+from ...agent.toolbox import Toolbox, is_allowed
+from ...agent.tools import Tool
 from ...config.agents import AgentConfig, ToolSettings
 from ...keys.rules import NO_RULES, KeyRules
 from ...mcp.prompts import Prompt

@@ -7,7 +7,7 @@ from typing import Any
 import peewee
 from flask import Response
 
-from ...db import keys, keyuse
+from ...db import keys, keyuse, session_keys
 from ...db.stored import find_growth, find_stored
 from ...errors import ApiError, refuse
 from ...keys.limits import check_session_keys
@@ -117,7 +117,7 @@ def _make(
     db: peewee.Database, key_id: str, scopes: list[str], rules: KeyRules, expires_at: int
 ) -> tuple[dict[str, Any], str]:
     check_session_keys(db, key_id)
-    made = keys.create_session_key(
+    made = session_keys.create_session_key(
         db, key_id, f"session of {rules.username}", expires_at=expires_at, scopes=scopes,
         rules=rules.dump(),
     )  # fmt: skip

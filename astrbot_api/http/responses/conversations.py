@@ -10,9 +10,9 @@ import orjson
 import peewee
 from flask import Response
 
-from ...db import responses, sessions
+from ...db import response_conversations, responses, sessions
 from ...db.attachments import find_attachments
-from ...db.responses import ConversationRow
+from ...db.response_conversations import ConversationRow
 from ...errors import ApiError, refuse
 from ...keys.limits import check_attachments
 from ...runtime.threads import let_others_run
@@ -79,7 +79,7 @@ def create_conversation(body: dict[str, Any]) -> Response:
 
     def job(db: peewee.Database) -> None:
         session = sessions.create_session(db, session_id, username, key_id=caller.root_id)
-        responses.add_conversation(db, session.id, caller.root_id, metadata)
+        response_conversations.add_conversation(db, session.id, caller.root_id, metadata)
         if added:
             entry_id, text = uuid.uuid4().hex, orjson.dumps(added).decode()
             responses.add_items(db, session.id, caller.root_id, entry_id, text)
@@ -112,7 +112,7 @@ def retrieve_conversation(conversation_id: str) -> Response:
 def update_conversation(body: dict[str, Any], conversation_id: str) -> Response:
     """Replace the metadata of a conversation."""
     row, metadata = get_conversation(conversation_id), read_metadata(body)
-    get_state().db.write(lambda db: responses.set_metadata(db, row, metadata))
+    get_state().db.write(lambda db: response_conversations.set_metadata(db, row, metadata))
     return answer_json(describe_conversation(get_conversation(conversation_id)))
 
 

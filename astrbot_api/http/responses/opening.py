@@ -11,8 +11,9 @@ import orjson
 
 from ...chat.context.thread import ThreadEntry
 from ...chat.turns.turn import TurnRequest
-from ...db import responses, runs
-from ...db.responses import ConversationRow, EntryRow
+from ...db import response_conversations, responses, runs
+from ...db.response_conversations import ConversationRow
+from ...db.responses import EntryRow
 from ...errors import ApiError, refuse
 from ..auth import check_username, get_bound_username, get_caller
 from ..idempotency import read_client_key
@@ -172,7 +173,7 @@ def _is_last(entry: EntryRow) -> bool:
         if run is not None and run.active:
             return True
         newest = responses.find_newest(db, entry.session) == entry.id
-        return newest and not responses.is_conversation(db, entry.session)
+        return newest and not response_conversations.is_conversation(db, entry.session)
 
 
 def _read_conversation_id(value: Any) -> str:

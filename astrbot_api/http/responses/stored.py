@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 
 from ...chat.resuming.replay import list_closing_events, list_part_events, list_unsaid_events
-from ...db import responses, runs
-from ...db.responses import ConversationRow, EntryRow
+from ...db import response_conversations, responses, runs
+from ...db.response_conversations import ConversationRow
+from ...db.responses import EntryRow
 from ...db.runs import RunRow
 from ...errors import ApiError, refuse
 from ...events import Event
@@ -63,7 +64,7 @@ def get_conversation(conversation_id: str) -> ConversationRow:
     row = None
     if found is not None:
         with get_state().db.read() as db:
-            row = responses.find_conversation(db, found[1])
+            row = response_conversations.find_conversation(db, found[1])
     if row is None or not _is_own(row):
         shown = conversation_id[:_SHOWN_CHARS]
         raise ApiError("conversation_not_found", f"conversation not found: {shown}")

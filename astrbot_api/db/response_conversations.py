@@ -1,0 +1,90 @@
+"""The conversations of OpenAI's API: sessions to which responses and items are added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import peewee
+
+from ..runtime.clock import now_us
+from . import stored
+from .models import ChatSession, ResponseConversation
+from .prepared import Prepared, equals, insert
+
+#: What they count to, in bytes.
+_KIND = "messages"
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRow:
+    """A conversation; ``session`` is the number of its session. Times in microseconds."""
+
+    session: int
+    session_id: str
+    creator: str
+    key_id: str
+    metadata: dict[str, Any]
+    created_at: int
+
+
+_CONVERSATION = Prepared(
+    ResponseConversation.select(
+        ResponseConversation.session, ChatSession.session_id, ChatSession.creator,
+        ResponseConversation.key_id, ResponseConversation.metadata,
+        ResponseConversation.created_at,
+    )
+    .join(ChatSession, on=ChatSession.id == ResponseConversation.session)
+    .where(equals(ChatSession.session_id))
+)  # fmt: skip
+
+
+def add_conversation(
+    db: peewee.Database, session: int, key_id: str, metadata: dict[str, Any]
+) -> None:
+    """Make a session a conversation."""
+    _insert_conversation(db, session, key_id, metadata, now_us())
+
+
+def _insert_conversation(
+    db: peewee.Database, session: int, key_id: str, metadata: dict[str, Any], created_at: int
+) -> None:
+    text = orjson.dumps(metadata).decode()
+    size = stored.size_of(text)
+    insert(
+        db, ResponseConversation, session=session, key_id=key_id, metadata=text,
+        created_at=created_at, size_bytes=size,
+    )  # fmt: skip
+    stored.add(db, key_id, _KIND, 0, size)
+
+
+def find_conversation(db: peewee.Database, session_id: str) -> ConversationRow | None:
+    """Return the conversation that a session is, of any owner."""
+    row = _CONVERSATION.execute(db, session_id=session_id).fetchone()
+    if row is None:
+        return None
+    session, name, creator, key_id, metadata, created_at = row
+    return ConversationRow(session, name, creator, key_id, orjson.loads(metadata), created_at)
+
+
+def is_conversation(db: peewee.Database, session: int) -> bool:
+    """Return whether a session, by its number, is a conversation."""
+    query = ResponseConversation.select().where(ResponseConversation.session == session)
+    return bool(query.exists(db))
+
+
+def set_metadata(db: peewee.Database, row: ConversationRow, metadata: dict[str, Any]) -> None:
+    """Replace the metadata of a conversation."""
+    remove_conversation(db, row.session)
+    _insert_conversation(db, row.session, row.key_id, metadata, row.created_at)
+
+
+def remove_conversation(db: peewee.Database, session: int) -> None:
+    """Make a session no conversation any more."""
+    of_session = ResponseConversation.session == session
+    columns = (ResponseConversation.key_id, peewee.Value(0), ResponseConversation.size_bytes)
+    paid = list(ResponseConversation.select(*columns).where(of_session).tuples().execute(db))
+    if paid:
+        ResponseConversation.delete().where(of_session).execute(db)
+        stored.give_back(db, _KIND, paid)
