@@ -8,7 +8,7 @@ from collections import OrderedDict
 from ..db.attachments import AttachmentRow
 from ..errors import ApiError, Unreadable
 from ..runtime.aside import AsideError
-from .reading.reader import GRAB_FRAMES, PREPARE_PICTURE, RENDER_PAGES, FileReader
+from .reading.reader import GRAB_FRAMES, PREPARE_PICTURE, RENDER_PAGES, FileReader, MadeOnce
 
 #: Longest sides that are made, in pixels; another one becomes the next larger.
 SIDES_PX = (64, 128, 256, 512, 1024)
@@ -23,6 +23,7 @@ class Thumbnails:
     def __init__(self, reader: FileReader) -> None:
         self._reader = reader
         self._lock = threading.Lock()
+        self._once = MadeOnce()
         self._bytes = 0
         self._kept: OrderedDict[tuple[str, int], tuple[str, bytes]] = OrderedDict()
 
@@ -33,19 +34,25 @@ class Thumbnails:
         :raises ApiError: ``unsupported_media_type`` for a file that has none.
         """
         key = (row.sha256, side_px)
-        with self._lock:
-            known = self._kept.get(key)
-            if known is not None:
-                self._kept.move_to_end(key)
-                return known
         try:
-            made = self._make(row, side_px)
+            return self._once.make(
+                key, lambda: self._find(key), lambda: self._keep(key, self._make(row, side_px))
+            )
         except Unreadable as error:
             raise _refuse(str(error)) from error
         except AsideError as error:
             if error.cause in ("busy", "unavailable"):
                 raise ApiError("server_busy", f"{error.words}; try again later") from error
             raise _refuse(error.words) from error
+
+    def _find(self, key: tuple[str, int]) -> tuple[str, bytes] | None:
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None:
+                self._kept.move_to_end(key)
+            return known
+
+    def _keep(self, key: tuple[str, int], made: tuple[str, bytes]) -> tuple[str, bytes]:
         with self._lock:
             self._kept[key] = made
             self._bytes = sum(len(data) for _, data in self._kept.values())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from .. import samples
+from ..waiting import LIMIT_S, wait_for
 from .conftest import Api
 
 
@@ -45,6 +48,32 @@ def test_a_thumbnail_is_upright(api: Api) -> None:
 def test_a_pdf_has_a_thumbnail_of_its_first_page(api: Api) -> None:
     answer = get(api, samples.save(samples.make_picture((400, 200)), "PDF"), "a.pdf", "?size=128")
     assert max(open_picture(answer).size) <= 129
+
+
+def test_requests_at_once_for_one_thumbnail_make_it_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = api.state.files.store_bytes(samples.save(samples.make_picture(), "PNG"), "a.png")
+    go_on, made, run = threading.Event(), list[Any](), api.state.worker.aside.run
+
+    def hold(*args: Any, **options: Any) -> Any:
+        made.append(args)
+        assert go_on.wait(LIMIT_S)
+        return run(*args, **options)
+
+    monkeypatch.setattr(api.state.worker.aside, "run", hold)
+
+    def ask() -> int:
+        path = f"/api/v1/files/{row.attachment_id}/thumbnail"
+        return api.app.test_client().get(path, headers={"X-API-Key": api.key}).status_code
+
+    once = api.state.thumbnails._once
+    with ThreadPoolExecutor(5) as pool:
+        asked = [pool.submit(ask) for _ in range(5)]
+        wait_for(lambda: len(made) + once.count_waiting((row.sha256, 256)) == 5)
+        go_on.set()
+        assert [one.result(LIMIT_S) for one in asked] == [200] * 5
+    assert len(made) == 1
 
 
 def test_a_thumbnail_is_made_once_and_known_by_its_tag(

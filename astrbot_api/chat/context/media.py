@@ -19,7 +19,7 @@ from ...db.attachments import AttachmentRow, find_attachments
 from ...db.store import Store
 from ...errors import AstrBotError, RunCancelled, ToolError, Unreadable
 from ...files.attachments import Attachments
-from ...files.reading.reader import FileReader
+from ...files.reading.reader import FileReader, MadeOnce
 from ...messages import MEDIA_TYPES, plain_text
 from ...runtime.aside import AsideError
 from ...runtime.calls import Cancellable
@@ -75,6 +75,7 @@ class MediaReader:
         self._transcriber = transcriber
         self._attachments = attachments
         self._files = PreparedFiles(attachments, reader)
+        self._once = MadeOnce()
 
     def render(
         self,
@@ -208,16 +209,19 @@ class MediaReader:
                 return label + made.notes, [_audio_part(made.parts[0], "wav")]
             made = self._files.get_sound(attachment)
             return label, [_audio_part(made.parts[0], format_)]
-        if limits.transcription is None:
+        config, sha256, notes = limits.transcription, attachment.sha256, ""
+        if config is None:
             return f"{label}\n[This model cannot take it in.]", []
-        said = self._transcriber.find(limits.transcription, attachment.sha256)
-        if said is None:
+
+        def transcribe() -> str:
+            nonlocal notes
             notes, wav = self._files.convert_to_wav(attachment, cancel)
-            label += notes
-            said = self._transcriber.transcribe(
-                limits.transcription, attachment.sha256, wav, cancel
-            )
-        return f"{label}\n<Transcript>\n{said}\n</Transcript>", []
+            return self._transcriber.transcribe(config, sha256, wav, cancel)
+
+        said = self._once.make(
+            (config, sha256), lambda: self._transcriber.find(config, sha256), transcribe, cancel
+        )
+        return f"{label}{notes}\n<Transcript>\n{said}\n</Transcript>", []
 
     def _find_format(self, attachment: AttachmentRow) -> str:
         """Return the format of a recording that is passed on as it is; "" for any other."""

@@ -22,6 +22,7 @@ from ...files.reading.reader import (
     RENDER_PAGES,
     TO_WAV,
     FileReader,
+    MadeOnce,
 )
 from ...runtime.calls import Cancellable
 from ...runtime.threads import run_native
@@ -65,6 +66,7 @@ class PreparedFiles:
         self._attachments = attachments
         self._reader = reader
         self._kept = _Kept(_KEPT_CHARS)
+        self._once = MadeOnce()
 
     def get_picture(
         self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None
@@ -75,7 +77,7 @@ class PreparedFiles:
             meta, data = self._reader.run(PREPARE_PICTURE, attachment, cancel, max_side_px=side_px)
             return Made(to_notes(meta["notes"]), parts=(_to_url(meta["mime"], data),))
 
-        return self._make_once(f"image {side_px}", attachment, make)
+        return self._make_once(f"image {side_px}", attachment, make, cancel)
 
     def get_text(self, attachment: AttachmentRow, cancel: Cancellable | None) -> Made:
         """Return the text of a document; of a scan, the mark that it is one."""
@@ -87,7 +89,7 @@ class PreparedFiles:
             scan = ("scan",) if meta["scan"] else ()
             return Made(to_notes(meta["notes"]), text.decode(), scan)
 
-        return self._make_once(f"text {attachment.mime}", attachment, make)
+        return self._make_once(f"text {attachment.mime}", attachment, make, cancel)
 
     def get_pages(
         self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None
@@ -102,7 +104,7 @@ class PreparedFiles:
             note = f"The pictures are its pages 1 to {len(urls)} of {meta['pages']}."
             return Made(to_notes([note]), parts=tuple(urls))
 
-        return self._make_once(f"pages {side_px}", attachment, make)
+        return self._make_once(f"pages {side_px}", attachment, make, cancel)
 
     def get_sound(self, attachment: AttachmentRow) -> Made:
         """Return a recording as it is, in base64."""
@@ -120,7 +122,7 @@ class PreparedFiles:
             notes, wav = self.convert_to_wav(attachment, cancel)
             return Made(notes, parts=(_to_base64(wav),))
 
-        return self._make_once("wav", attachment, make)
+        return self._make_once("wav", attachment, make, cancel)
 
     def convert_to_wav(
         self, attachment: AttachmentRow, cancel: Cancellable | None
@@ -136,7 +138,7 @@ class PreparedFiles:
             meta, _ = self._reader.run(DESCRIBE_VIDEO, attachment, cancel)
             return Made(to_notes([_describe_video(meta)]))
 
-        return self._make_once("video", attachment, make)
+        return self._make_once("video", attachment, make, cancel)
 
     def get_frames(
         self, attachment: AttachmentRow, count: int, side_px: int, cancel: Cancellable | None
@@ -151,16 +153,24 @@ class PreparedFiles:
             note = f"The pictures are of the seconds {seconds}."
             return Made(to_notes([note]), parts=tuple(_cut_urls(data, meta["sizes"])))
 
-        return self._make_once(f"frames {count} {side_px}", attachment, make)
+        return self._make_once(f"frames {count} {side_px}", attachment, make, cancel)
 
-    def _make_once(self, kind: str, attachment: AttachmentRow, make: Callable[[], Made]) -> Made:
+    def _make_once(
+        self,
+        kind: str,
+        attachment: AttachmentRow,
+        make: Callable[[], Made],
+        cancel: Cancellable | None = None,
+    ) -> Made:
         """Return what is made of a file's bytes, made once for the same bytes."""
         key = (kind, attachment.sha256)
-        known = self._kept.get(key)
-        if known is None:
-            known = make()
-            self._kept.put(key, known)
-        return known
+
+        def make_and_keep() -> Made:
+            made = make()
+            self._kept.put(key, made)
+            return made
+
+        return self._once.make(key, lambda: self._kept.get(key), make_and_keep, cancel)
 
 
 def to_notes(sentences: Sequence[str]) -> str:

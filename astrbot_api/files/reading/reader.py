@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ...db.attachments import AttachmentRow
 from ...errors import Unreadable
-from ...runtime.aside import Aside, Job, Limits
+from ...runtime.aside import MAX_WAIT_S, Aside, AsideError, Job, Limits
 from ...runtime.calls import Cancellable
+from ...runtime.once import NotMadeInTime, Once
 from ..attachments import Attachments
+
+T = TypeVar("T")
 
 EXTRACT_TEXT = Job("astrbot_api.files.reading.documents:extract_text")
 PREPARE_PICTURE = Job("astrbot_api.files.reading.pictures:prepare_picture")
@@ -23,6 +27,26 @@ GRAB_FRAMES = Job("astrbot_api.files.reading.sound:grab_frames", _SOUND)
 
 #: Largest file that is read into memory, in bytes: in S3 there is no file to open.
 _MAX_READ_BYTES = 32 * 2**20
+
+
+class MadeOnce(Once):
+    """Has one caller make a thing of a file; see :class:`~astrbot_api.runtime.once.Once`."""
+
+    def __init__(self) -> None:
+        super().__init__(MAX_WAIT_S)
+
+    def make(
+        self,
+        key: Hashable,
+        find: Callable[[], T | None],
+        make: Callable[[], T],
+        cancel: Cancellable | None = None,
+    ) -> T:
+        """:raises AsideError: ``busy``, when another caller takes too long to make it."""
+        try:
+            return super().make(key, find, make, cancel)
+        except NotMadeInTime as error:
+            raise AsideError("busy", "another one makes it") from error
 
 
 class FileReader:
