@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -20,6 +21,8 @@ from werkzeug.serving import make_server
 from astrbot_api.config.settings import Settings
 from astrbot_api.db import keys
 from astrbot_api.db.store import open_store
+
+from .waiting import wait_for
 
 ROOT = Path(__file__).parent.parent
 
@@ -167,6 +170,22 @@ class Server:
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
         return int(shown.split("pid=")[1].split(",")[0])
+
+    def connect_to_each_worker(self, key: str, count: int = 2) -> list[http.client.HTTPConnection]:
+        """Return open connections; each of the two workers has half of them."""
+        workers = wait_for(lambda: len(found := self.list_workers()) == 2 and found)
+        made = []
+        for frozen in workers:
+            os.kill(frozen, signal.SIGSTOP)  # so that the other one takes what comes now
+            try:
+                for _ in range(count // 2):
+                    connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+                    connection.request("GET", "/api/v1/im/bots", headers={"X-API-Key": key})
+                    assert connection.getresponse().read()
+                    made.append(connection)
+            finally:
+                os.kill(frozen, signal.SIGCONT)
+        return made
 
     def list_workers(self) -> list[int]:
         """Return the processes of the workers."""

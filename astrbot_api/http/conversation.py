@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from flask import request
 
+from ..chat.resuming.deciding import Verdict
 from ..chat.turns.turn import TurnRequest
 from ..chat.watching.watch import Watch
 from ..db import approvals, messages, runs, sessions
@@ -25,7 +27,7 @@ from .idempotency import read_client_key
 from .openai.answering import read_conversation
 from .openai.parameters import MAX_TOOLS, read_parameters
 from .openai.reading import MAX_MESSAGES
-from .own_runs import decide_as_caller, find_run_to_decide
+from .own_runs import find_run_to_decide, make_verdict
 from .sse import find_abort
 from .state import get_state
 
@@ -88,7 +90,7 @@ class Answer:
 def go_on_with_answers(
     answers: Sequence[Answer], username: str
 ) -> tuple[RunRow, int, Watch | None]:
-    """Decide calls of a run, and watch how it goes on.
+    """Decide calls of a run, all or none of those still open, and watch how it goes on.
 
     A call that was decided before stays as it is: the request may have been sent twice.
 
@@ -97,7 +99,7 @@ def go_on_with_answers(
         its calls are still to be decided.
     :raises ApiError: ``approval_not_found``, or for whatever a decision is refused.
     """
-    if len(answers) > MAX_ANSWERS:  # each is a transaction
+    if len(answers) > MAX_ANSWERS:  # one transaction has them all
         raise refuse(f"the request answers {len(answers)} calls; at most {MAX_ANSWERS} are allowed")
     state = get_state()
     with state.db.read() as db:
@@ -105,15 +107,10 @@ def go_on_with_answers(
     if run_id is None:
         raise ApiError("approval_not_found", f"approval not found: {answers[0].approval_id[:100]}")
     run = find_run_to_decide(run_id, find_username(username))
-    for one in answers:
-        decision = "reject" if not one.approved else "edit" if one.arguments else "approve"
-        arguments = one.arguments if decision == "edit" else None
-        body = {"decision": decision, "arguments": arguments, "comment": one.comment}
-        try:
-            decide_as_caller(run, one.approval_id, body)
-        except ApiError as error:
-            if error.code != "approval_decided":
-                raise
+    verdicts = {
+        one.approval_id[:_MAX_ID_CHARS]: _make_verdict(run, one) for one in reversed(answers)
+    }
+    state.chat.decisions.decide_all(run, verdicts, again=True)
     asked = {one.approval_id for one in answers}
     numbers = [
         number
@@ -124,6 +121,12 @@ def go_on_with_answers(
     with state.db.read() as db:
         run = runs.find_run(db, run_id) or run
     return run, after, state.chat.service.resume(run, after, get_holder(), find_abort(request))
+
+
+def _make_verdict(run: RunRow, answer: Answer) -> Verdict:
+    edited = answer.approved and answer.arguments
+    arguments = orjson.dumps(answer.arguments).decode() if edited else ""
+    return make_verdict(run, answer.approved, arguments, answer.comment)
 
 
 def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:

@@ -6,6 +6,7 @@ import gc
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ToolCallDelta
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.turns import checkpoints
-from astrbot_api.db import keys
+from astrbot_api.db import approvals, keys
 from astrbot_api.errors import StorageError
 from astrbot_api.keys.rules import KeyRules, narrow_rules
 from astrbot_api.testing.scripted_model import Step
@@ -463,15 +464,18 @@ def post(api: Api, path: str, key: str, body: dict[str, Any]) -> Any:
     return api.client.post(f"/api/v1/{path}", headers={"X-API-Key": key}, json=body)
 
 
-def answer_of(protocol: str, approval: str, *, approved: Any = True) -> dict[str, Any]:
+def answer_of(protocol: str, *approvals: str, approved: Any = True) -> dict[str, Any]:
     """Return the request with which a client of a protocol answers."""
     if protocol == "agui":
-        entry = {"interruptId": approval, "status": "resolved", "payload": {"approved": approved}}
+        entry = {"status": "resolved", "payload": {"approved": approved}}
         message = {"id": "m", "role": "user", "content": "buy"}
-        return {"threadId": "s", "runId": "r", "messages": [message], "resume": [entry]}
-    said = {"id": approval, "approved": approved}
+        resume = [{**entry, "interruptId": one} for one in approvals]
+        return {"threadId": "s", "runId": "r", "messages": [message], "resume": resume}
     part = {"type": "dynamic-tool", "toolName": "pay", "toolCallId": "pay0", "input": {}}
-    parts = [{**part, "state": "approval-responded", "approval": said}]
+    parts = [
+        {**part, "state": "approval-responded", "approval": {"id": one, "approved": approved}}
+        for one in approvals
+    ]
     return {"id": "s", "messages": [{"id": "m", "role": "assistant", "parts": parts}]}
 
 
@@ -508,6 +512,41 @@ def test_a_run_goes_on_in_another_protocol_when_all_its_calls_are_answered(
     assert describe(api, run_id)["status"] == "waiting"
     second = post(api, protocol, api.key, answer_of(protocol, asked[1]["id"], approved=False))
     assert b"Results" in second.get_data()
+    assert len(shop.paid) == 1
+
+
+@pytest.mark.parametrize("protocol", ["agui", "aisdk"])
+def test_calls_answered_at_once_are_decided_together_or_not_at_all(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: str,
+) -> None:
+    shop = Shop(calls=2)
+    api = make_worker(shop.answer, tools=shop.tools()).api
+    run_id, asked, _ = begin(api)
+    ids = [one["id"] for one in asked]
+
+    def list_states() -> list[str]:
+        return [one["status"] for one in describe(api, run_id)["approvals"]]
+
+    assert post(api, protocol, api.key, answer_of(protocol, ids[0], "x")).status_code == 404
+    assert list_states() == ["pending", "pending"]
+    decide = approvals.decide
+
+    def decide_one(failing: str, db: Any, approval_id: str, status: str, **more: Any) -> bool:
+        if approval_id == failing:
+            raise StorageError("the disk is full")
+        return decide(db, approval_id, status, **more)
+
+    for one in ids:
+        with monkeypatch.context() as patch:
+            patch.setattr(approvals, "decide", partial(decide_one, one))
+            assert post(api, protocol, api.key, answer_of(protocol, *ids)).status_code >= 500
+        assert list_states() == ["pending", "pending"]
+    # One of them is answered, then both by a request that says no to each: the first stays.
+    post(api, protocol, api.key, answer_of(protocol, ids[0]))
+    last = post(api, protocol, api.key, answer_of(protocol, *ids, approved=False))
+    assert b"Results" in last.get_data()
     assert len(shop.paid) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -136,6 +137,36 @@ def test_an_hour_and_two_dead_workers_later_an_approved_call_is_made_once(world:
     assert [one["type"] for one in rest[-4:]] == ["agent_stats", "complete", "message_saved", "end"]
     assert rest[-3]["data"] == "tool said: paid 5"
     assert describe(world.first, world.key, run_id)["status"] == "completed"
+    assert world.list_payments() == [5]
+
+
+@pytest.mark.parametrize("world", ["sqlite"], indirect=True)
+def test_the_other_worker_takes_the_answer_to_a_question_of_a_response(world: World) -> None:
+    asking, answering = world.first.connect_to_each_worker(world.key)
+
+    def post(connection: http.client.HTTPConnection, **body: Any) -> dict[str, Any]:
+        tool = {"type": "mcp", "server_label": "astrbot", "require_approval": "always"}
+        body |= {"model": "default", "tools": [tool]}
+        connection.request(
+            "POST", "/api/v1/openai/responses", orjson.dumps(body),
+            {"X-API-Key": world.key, "Content-Type": "application/json"},
+        )  # fmt: skip
+        answer = connection.getresponse()
+        data = answer.read()
+        assert answer.status == 200, data
+        return cast("dict[str, Any]", orjson.loads(data))
+
+    first = post(asking, input='TOOL=pay TOOLARGS={"amount":5}')
+    question = first["output"][-1]
+    assert (question["type"], question["name"]) == ("mcp_approval_request", "pay")
+    yes = {"type": "mcp_approval_response", "approve": True, "approval_request_id": question["id"]}
+    second = post(answering, input=[yes], previous_response_id=first["id"])
+    assert second["output"][-1]["content"][0]["text"] == "tool said: paid 5"
+    # Sent again, to the first worker: it is the same response, and nothing is paid twice.
+    again = post(asking, input=[yes], previous_response_id=first["id"])
+    asking.close()
+    answering.close()
+    assert again["id"] == second["id"]
     assert world.list_payments() == [5]
 
 

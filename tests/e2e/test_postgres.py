@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import threading
@@ -58,7 +57,7 @@ def test_turns_of_one_session_keep_their_order_while_two_workers_contend(
     server: Server, key: str, url: str
 ) -> None:
     turns = 16
-    connections = _connect_to_both_workers(server, key, turns)
+    connections = server.connect_to_each_worker(key, turns)
     together = threading.Barrier(turns, timeout=30)
 
     def chat(number: int) -> str:
@@ -85,28 +84,6 @@ def test_turns_of_one_session_keep_their_order_while_two_workers_contend(
     users = [text for sender, text in said if sender == "a"]
     assert sorted(users) == sorted(f"ECHO {number}." for number in range(turns))
     assert [text for sender, text in said if sender == "bot"] == [f"echo: {one}" for one in users]
-
-
-def _connect_to_both_workers(
-    server: Server, key: str, count: int
-) -> list[http.client.HTTPConnection]:
-    """Return open connections of which each worker has half."""
-    master = server.process.pid
-    children = Path(f"/proc/{master}/task/{master}/children")
-    wait_for(lambda: len(children.read_text().split()) == 2)
-    workers = [int(one) for one in children.read_text().split()]
-    made = []
-    for frozen in workers:
-        os.kill(frozen, signal.SIGSTOP)  # so that the other one takes what comes now
-        try:
-            for _ in range(count // 2):
-                connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-                connection.request("GET", "/api/v1/im/bots", headers={"X-API-Key": key})
-                assert connection.getresponse().read()
-                made.append(connection)
-        finally:
-            os.kill(frozen, signal.SIGCONT)
-    return made
 
 
 def test_a_turn_outlives_a_restart_of_the_database(

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import peewee
 
+from ...db.approvals import ApprovalRow
 from ...db.audit import AuditEntry
 from ...db.runs import RunRow
 from ...db.store import Store
+from ...errors import ApiError
 from ..turns.waiting import Decided, decide, describe_decision
 from .recovery import Recovery
 
@@ -50,19 +52,30 @@ class Decisions:
         run: RunRow,
         verdicts: Mapping[str, Verdict],
         also: Callable[[peewee.Database], None] = lambda db: None,
+        *,
+        again: bool = False,
     ) -> Decided:
         """Decide calls of one run, all of them or none.
 
         :param verdicts: By the ids of the calls; there is one at least.
         :param also: What is stored with the decisions, before the run goes on.
+        :param again: Leave calls as they are that were decided before: the request may have
+            been sent twice. Where all were, the result has no call.
         :raises ApiError: ``approval_not_found`` or ``approval_decided``.
         """
 
         def job(db: peewee.Database) -> tuple[Decided, list[AuditEntry]]:
-            found = [self._decide(db, run, *one) for one in verdicts.items()]
+            calls, entries, left = list[ApprovalRow](), list[AuditEntry](), 0
+            for one in verdicts.items():
+                try:
+                    decided, more = self._decide(db, run, *one)
+                except ApiError as error:
+                    if not again or error.code != "approval_decided":
+                        raise
+                    continue
+                calls, entries, left = calls + decided.calls, entries + more, decided.left
             also(db)
-            calls = [call for decided, _ in found for call in decided.calls]
-            return Decided(calls, found[-1][0].left), [one for _, more in found for one in more]
+            return Decided(calls, left), entries
 
         decided, entries = self._store.write(job)
         for entry in entries:
