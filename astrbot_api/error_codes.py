@@ -178,7 +178,8 @@ _TABLE = (
         "a stored message uses this attachment; add ?force=true to delete it all the same"),
     ErrorCode("body_too_large", 413, "The body is larger than the limit.",
         "Send less; the owner sets the limit that the message names.",
-        "the request body is larger than the limit of {max_json_bytes} bytes"),
+        "the request body is larger than the limit of {max_json_bytes} bytes "
+        "(ASTRBOT_MAX_JSON_BYTES); upload files with POST /files and send their ids"),
     ErrorCode("quota_exceeded", 413,
         "What the key, or the whole server, has stored would take too much room.",
         "Delete what the message names: sessions, notes or attachments that are not needed.",

@@ -239,7 +239,7 @@ def _parse_segment(part: Any, where: str) -> Segment | None:
     if kind in MEDIA_TYPES:
         return _parse_media(kind, part)
     if kind == "reply":
-        message_id = part.get("message_id")
+        message_id = to_whole(part.get("message_id"))
         if message_id is None or message_id == "":
             return None
         if isinstance(message_id, bool) or not isinstance(message_id, (int, str)):
@@ -250,6 +250,18 @@ def _parse_segment(part: Any, where: str) -> Segment | None:
         quoted = "" if selected is None else _text_or_number(selected, f"{where}.selected_text")
         return Reply(message_id, quoted)
     return None
+
+
+def to_whole(value: Any) -> Any:
+    """Return a whole number that JSON has with a point, such as ``5.0``, as an integer.
+
+    One beyond 64 bits becomes its digits: no JSON that is written here has it. Any other value is
+    returned as it is.
+    """
+    if not isinstance(value, float) or not value.is_integer():
+        return value
+    whole = int(value)
+    return whole if -(2**63) <= whole < 2**64 else str(whole)
 
 
 def _text_or_number(value: Any, where: str) -> str:

@@ -25,7 +25,7 @@ from webargs.flaskparser import FlaskParser
 from ..errors import STATUS_OF_CODE, ApiError, refuse
 from ..runtime.bounded_json import JsonDepthError, JsonLimitError, load_json
 from .auth import check_scope, get_caller
-from .request_body import read_body
+from .request_body import MESSAGE_REMEDY, read_body
 from .state import get_state
 
 #: Largest body of a route that carries no message.
@@ -72,7 +72,10 @@ def read_json_object(
     :raises ApiError: as :func:`read_json`, or ``invalid_request``.
     """
     limit = get_state().settings.max_json_bytes
-    value = read_json(req, limit if carries_message else min(max_bytes, limit), keep=keep)
+    if carries_message:
+        value = read_json(req, limit, keep=keep, remedy=MESSAGE_REMEDY)
+    else:
+        value = read_json(req, min(max_bytes, limit), keep=keep)
     # The recorded server takes null and false for an empty object.
     if value is None or value is False:
         return {}
@@ -81,14 +84,15 @@ def read_json_object(
     return value
 
 
-def read_json(req: Request, max_bytes: int, *, keep: bool = False) -> Any:
+def read_json(req: Request, max_bytes: int, *, keep: bool = False, remedy: str = "") -> Any:
     """Read the body as JSON; None: there is none.
 
     :param keep: Whether a view reads it again.
+    :param remedy: What a client is answered behind the limit.
     :raises ApiError: ``body_too_large``, ``unsupported_media_type``,
         ``malformed_json`` or ``invalid_request``.
     """
-    body = read_body(req, max_bytes, keep=keep)
+    body = read_body(req, max_bytes, keep=keep, remedy=remedy)
     if not body.removeprefix(BOM_UTF8).strip():
         return None
     if req.mimetype != "application/json" and not req.mimetype.endswith("+json"):

@@ -234,7 +234,7 @@ def make_file_part(url: str, media_type: Any, name: Any) -> dict[str, Any]:
     :param url: A ``data:`` URL, or the address of a file of this server.
     """
     ours = _OUR_FILE.search(url) if len(url) <= _MAX_URL_CHARS else None
-    if ours is not None and not url.startswith("data:"):
+    if ours is not None and url[:5].lower() != "data:":
         return {"type": "file", "file": {"file_id": ours[1]}}
     if isinstance(media_type, str) and media_type.startswith("image/"):
         return {"type": "image_url", "image_url": {"url": url}}

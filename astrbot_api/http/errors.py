@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ..errors import ApiError, StorageError
 from .envelope import fail, get_request_id
+from .request_body import MESSAGE_REMEDY, describe_limit
 from .state import get_state
 
 #: What Werkzeug raises by itself, as our codes.
@@ -60,6 +61,5 @@ def fail_http(error: HTTPException) -> Response:
         return _failed_unforeseen(error)
     if status == 413:
         limit = get_state().settings.max_json_bytes
-        message = f"the request body is larger than the limit of {limit} bytes"
-        return fail(ApiError("body_too_large", message))
+        return fail(ApiError("body_too_large", describe_limit(limit, MESSAGE_REMEDY)))
     return fail(ApiError(code or "internal_error", error.description or error.name))

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import marshmallow as ma
 
 from ..errors import ApiError
-from ..messages import check_text
+from ..messages import check_text, to_whole
 from .auth import get_bound_username
 from .state import get_state
 
@@ -32,6 +32,7 @@ class Text(ma.fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         name = attr or self.name or "value"
+        value = to_whole(value)
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):

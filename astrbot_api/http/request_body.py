@@ -43,6 +43,9 @@ _SMALL_BYTES = 64 * 1024
 
 _PIECE_BYTES = 256 * 1024
 
+#: What a client may do whose message is larger than the owner allows.
+MESSAGE_REMEDY = " (ASTRBOT_MAX_JSON_BYTES); upload files with POST /files and send their ids"
+
 #: Beyond either, the connection is closed instead.
 _MAX_BYTES = 1024 * 1024 * 1024
 _MAX_S = 30.0
@@ -123,10 +126,11 @@ def _time_limit(timeout_s: float) -> Iterator[None]:
         yield
 
 
-def read_body(request: Request, max_bytes: int, *, keep: bool = False) -> bytes:
+def read_body(request: Request, max_bytes: int, *, keep: bool = False, remedy: str = "") -> bytes:
     """Return the whole body.
 
     :param keep: Whether it can be read again; for small ones.
+    :param remedy: What a client is answered behind the limit.
 
     :raises ApiError: as :func:`reading`, or ``body_too_large``.
     """
@@ -142,8 +146,12 @@ def read_body(request: Request, max_bytes: int, *, keep: bool = False) -> bytes:
                 return request.get_data(cache=keep)
             return b"".join(_iter_pieces(request))
     except RequestEntityTooLarge as error:
-        message = f"the request body is larger than the limit of {max_bytes} bytes"
-        raise ApiError("body_too_large", message) from error
+        raise ApiError("body_too_large", describe_limit(max_bytes, remedy)) from error
+
+
+def describe_limit(max_bytes: int, remedy: str = "") -> str:
+    """Return what a client is answered whose body has more bytes."""
+    return f"the request body is larger than the limit of {max_bytes} bytes{remedy}"
 
 
 def _has_arrived(environ: dict[str, Any], max_bytes: int) -> bool:

@@ -77,7 +77,7 @@ def check_refused(api: Api, answer: Any, *, status: int = 400, names: str = "") 
         ("_skip_user_history", "no", "_skip_user_history must be true or false"),
         ("config_id", [1], "config_id must be a string"),
         ("selected_provider", {}, "selected_provider must be a string"),
-        ("selected_model", 1.0, "selected_model must be a string"),
+        ("selected_model", 1.5, "selected_model must be a string"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_field(

@@ -123,6 +123,15 @@ def test_only_a_message_of_the_same_session_can_be_quoted(make_scripted: Any) ->
     assert "(bot): the secret" in model.seen[-1][-1]["content"]
 
 
+def test_a_whole_number_may_have_a_point(make_scripted: Any) -> None:
+    api, model = make_scripted(_say("the answer"))
+    number = api.chat("hi", session_id=7.0)[-2]["data"]["id"]
+    for sent in (float(number), -1.2e28):
+        quote = [{"type": "reply", "message_id": sent}, {"type": "plain", "text": "what?"}]
+        assert api.chat(quote, session_id="7")[-1]["type"] == "end"
+        assert ("(bot): the answer" in model.seen[-1][-1]["content"]) == (sent > 0)
+
+
 def test_without_streaming_the_text_comes_in_one_event(make_scripted: Any) -> None:
     api, _ = make_scripted(_say("one ", "two"))
     events = api.chat(enable_streaming=False)

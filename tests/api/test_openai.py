@@ -6,6 +6,7 @@ import base64
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import openai
@@ -184,6 +185,25 @@ def test_pictures_of_the_last_message_reach_the_model(make_scripted: Make) -> No
     given = model.seen[-1]
     assert given[-3]["content"] == "[image]\nwhat is it?"
     assert [one["type"] for one in given[-1]["content"]] == ["text", "image_url"]
+
+
+def test_any_form_of_a_data_url_is_read(make_scripted: Make) -> None:
+    api, model = make_scripted(
+        lambda messages: iter([TextDelta("ok")]), provider='modalities = ["text", "image"]'
+    )
+    data = base64.b64encode(PNG).decode()
+    forms = [
+        f"DATA:Image/PNG;BASE64,{data}",
+        f"data:image/png;base64,{quote(data, safe='')}",
+        f"data:image/png;base64,{base64.urlsafe_b64encode(PNG).decode()}",
+        f"data:image/png,{quote(PNG)}",
+    ]
+    content = [{"type": "image_url", "image_url": {"url": one}} for one in forms]
+    assert post(api, messages=[{"role": "user", "content": content}]).status_code == 200
+    parts = [one for one in model.seen[-1][-1]["content"] if one["type"] == "image_url"]
+    given = [one["image_url"]["url"] for one in parts]
+    assert len(given) == len(forms)
+    assert len(set(given)) == 1
 
 
 @pytest.mark.parametrize(

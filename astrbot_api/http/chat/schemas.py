@@ -10,7 +10,7 @@ from ...chat.turns.turn import TurnRequest
 from ...config.settings import Settings
 from ...errors import ApiError
 from ...keys.caller import Caller
-from ...messages import check_text, parse_chat_message
+from ...messages import check_text, parse_chat_message, to_whole
 from ..fields import AnyObject, Flag, Text, Username
 from ..openapi.shapes import MESSAGE_PART
 from .modes import MODES, STREAMING
@@ -234,6 +234,7 @@ def read_streaming(body: dict[str, Any]) -> bool:
 
 
 def _read_session_id(value: Any, max_chars: int) -> str:
+    value = to_whole(value)
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, (str, int)):

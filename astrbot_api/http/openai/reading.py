@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote, unquote_to_bytes
 
 from ...chat.context.supplied import SuppliedContext, SuppliedMessage
 from ...errors import refuse
@@ -14,6 +15,8 @@ from ...messages import Media, Plain, Segment, check_text, require_content
 
 #: Most messages of one request.
 MAX_MESSAGES = 2000
+
+_URL_ALPHABET = str.maketrans("-_", "+/")
 
 #: Every role.
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -176,13 +179,20 @@ def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
 
 
 def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes:
-    """Return the bytes of base64, or of a ``data:`` URL. Another URL is never opened."""
+    """Return the bytes of base64, or of a ``data:`` URL. Another URL is never opened.
+
+    Source: RFC 2397, where names have no case, and any byte may be escaped.
+    """
     if isinstance(value, str):
         head, comma, rest = value.partition(",")
-        is_url = bool(comma) and head.startswith("data:") and head.endswith(";base64")
-        if is_url or not must_be_url:
-            # Broken into lines (RFC 2045) and without its end (RFC 4648, 3.2) it is read, too.
-            data = "".join((rest if is_url else value).split()).rstrip("=")
+        if comma and head[:5].lower() == "data:":
+            if not head.lower().endswith(";base64"):
+                return unquote_to_bytes(rest)
+            value, must_be_url = unquote(rest) if "%" in rest else rest, False
+        if not must_be_url:
+            # Broken into lines (RFC 2045), of the alphabet of URLs (RFC 4648, 5) and without its
+            # end (3.2) it is read, too.
+            data = "".join(value.split()).rstrip("=").translate(_URL_ALPHABET)
             try:
                 return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
             except (binascii.Error, ValueError):
