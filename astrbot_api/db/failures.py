@@ -11,6 +11,9 @@ log = logging.getLogger(__name__)
 #: The longest query of :meth:`~astrbot_api.db.store.Store.read_aside`, in seconds.
 MAX_READ_S = 5.0
 
+#: How long a turn that has begun waits for a database that is locked or away, in seconds.
+PATIENCE_S = 30.0
+
 
 def as_storage_error(error: Exception) -> StorageError:
     """Log a failure of the database and return the error for the caller."""

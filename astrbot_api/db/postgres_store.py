@@ -21,14 +21,13 @@ from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 from ..errors import SettingsError, StorageError, StoreClosed
 from ..runtime.per_process import PerProcess
 from . import migrating, stored
-from .failures import MAX_READ_S, as_storage_error, as_unknown_outcome
+from .failures import MAX_READ_S, PATIENCE_S, as_storage_error, as_unknown_outcome
 from .postgres_connection import (
     Connection,
     PostgresDatabase,
     find_state,
     read_url,
 )
-from .store import PATIENCE_S
 
 log = logging.getLogger(__name__)
 

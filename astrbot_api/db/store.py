@@ -11,11 +11,9 @@ import peewee
 
 from ..config.settings import Settings
 from ..errors import SettingsError, StorageError, StoreClosed
+from .failures import PATIENCE_S
 
 T = TypeVar("T")
-
-#: How long a turn that has begun waits for a database that is locked or away, in seconds.
-PATIENCE_S = 30.0
 
 
 class Store(Protocol):
@@ -124,7 +122,7 @@ def read_patiently(store: Store, job: Callable[[peewee.Database], T]) -> T:
     """Read what a turn needs that has begun: its caller cannot ask again as a request's can.
 
     :param job: As that of :meth:`Store.read`; it may run more than once.
-    :raises StorageError: when the database could not be read for :data:`PATIENCE_S`.
+    :raises StorageError: when the database could not be read for ``PATIENCE_S`` seconds.
     """
     until = time.monotonic() + PATIENCE_S
     while True:
