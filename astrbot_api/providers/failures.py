@@ -46,7 +46,6 @@ TOO_LONG = (
     "The conversation is too long for this model: begin a new one with /reset, or set a smaller "
     "history_tokens in the config."
 )
-TOO_SLOW = "The model's endpoint kept failing until the time for new attempts was over."
 
 
 def silent_for(timeout_s: float) -> str:
