@@ -187,6 +187,8 @@ def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> 
 
 def delete_key(db: peewee.Database, key_id: str) -> bool:
     """Remove a key, its scopes and session keys. Returns whether there was such a key."""
+    # First, as those who make or rotate do: a session key that is being made is seen below.
+    for_update(db, ApiKey.select(ApiKey.key_id).where(ApiKey.key_id == key_id)).first(db)
     children = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id == key_id)
     ApiKeyScope.delete().where(ApiKeyScope.key_id.in_(children)).execute(db)
     ApiKey.delete().where(ApiKey.parent_id == key_id).execute(db)

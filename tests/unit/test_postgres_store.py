@@ -25,9 +25,11 @@ from astrbot_api.db import (
     postgres_connection,
     removal,
     runs,
+    session_keys,
     sessions,
 )
 from astrbot_api.db.locks import lock_name
+from astrbot_api.db.models import ApiKey
 from astrbot_api.errors import ApiError, SettingsError, StorageError
 from astrbot_api.files.attachments import Attachments
 
@@ -432,6 +434,28 @@ def test_uploads_at_once_do_not_pass_the_limit_of_their_key(
         assert sum(pool.map(upload, range(16))) == 4
     with store.read() as db:
         assert attachments.total_bytes_of_key(db, "key") == 400
+
+
+def test_a_key_that_is_deleted_while_it_makes_a_session_key_leaves_none(
+    store: PostgresStore, postgres: Postgres
+) -> None:
+    row, _ = store.write(lambda db: keys.create_key(db, "k", ["chat"], created_by="test"))
+    key_id, end = row["key_id"], 2**53
+    begun, go_on, make = _hold(
+        store,
+        lambda db: session_keys.create_session_key(db, key_id, "s", expires_at=end),
+        lambda db: None,
+    )
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.submit(make)
+        assert begun.wait(30)
+        deleted = pool.submit(lambda: store.write(lambda db: keys.delete_key(db, key_id)))
+        wait_for(lambda: _is_waiting(postgres))
+        go_on.set()
+        made.result(30)
+        assert deleted.result(30)
+    with store.read() as db:
+        assert not ApiKey.select().where(ApiKey.parent_id == key_id).exists(db)
 
 
 def test_a_key_that_is_rotated_while_it_is_revoked_leaves_no_valid_one(
