@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -171,7 +170,7 @@ class Outcomes:
         self._metrics = metrics
         self._wake_outbox = wake_outbox
         self._lock = threading.Lock()
-        self._unstored: deque[tuple[EndingRun, Outcome]] = deque(maxlen=_MAX_UNSTORED)
+        self._unstored: dict[int, tuple[EndingRun, Outcome]] = {}
 
     def finish(self, turn: OpenTurn, outcome: Outcome) -> Generator[Event, None, Outcome]:
         """Store the end of a turn of this worker; yield its last events.
@@ -186,7 +185,8 @@ class Outcomes:
                 failure = outcome.fail("failed", "storage_error", describe_lost_reply(error))
                 return (yield from self.finish(turn, failure))
             log.error("the end of run %s is not stored yet", turn.run_id)
-            self._unstored.append((run, outcome))
+            if len(self._unstored) < _MAX_UNSTORED:
+                self._unstored[run.number] = run, outcome
         except RunLost:
             return (yield from self._leave(turn, outcome))
         self._metrics.note_end(outcome.status, (outcome.content or {}).get("agent_stats"))
@@ -224,19 +224,19 @@ class Outcomes:
 
     def keeps(self, run: int) -> bool:
         """Return whether the end of a run, by its number, is still to be stored."""
-        return any(kept.number == run for kept, _ in tuple(self._unstored))
+        return run in self._unstored
 
     def retry(self) -> None:
         """Store what could not be stored before; what still cannot be stays. A chore."""
         with self._lock:  # one at a time: an end must not be stored twice
-            while self._unstored:
+            for number, ended in list(self._unstored.items()):
                 try:
-                    self.store(*self._unstored[0])
+                    self.store(*ended)
                 except StorageError:
                     return
                 except RunLost:
                     log.info("a reply was stored by another worker meanwhile")
-                self._unstored.popleft()
+                del self._unstored[number]
 
     def _leave(self, turn: OpenTurn, outcome: Outcome) -> Generator[Event, None, Outcome]:
         """Leave a run whose end is stored already, or which another worker goes on with."""
