@@ -58,6 +58,7 @@ class JournalWriter:
         self._wake = threading.Event()
         self._marked: dict[RunLog, None] = {}
         self._refused: dict[RunLog, None] = {}
+        #: Runs whose end is not written yet.
         self._open: set[RunLog] = set()
         self._awaited = threading.Event()
         self._urgent = threading.Event()
@@ -73,6 +74,7 @@ class JournalWriter:
         with self._lock:
             self._marked[log] = None
         self._thread.get()
+        self._open.add(log)
         if awaited:
             self._awaited.set()
             if ended:
@@ -159,8 +161,6 @@ class JournalWriter:
             log_.release(piece, written=written)
             if piece.ended or log_.lost:
                 self._open.discard(log_)
-            else:
-                self._open.add(log_)
         if written:
             self._notify([piece for _, piece in pieces])
         else:
