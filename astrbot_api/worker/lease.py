@@ -120,7 +120,7 @@ class WorkerLease:
                     return  # the database was closed meanwhile
                 log.error("the worker's lease was not renewed: %s", error)
             except Exception:
-                # Without this thread the lease expires and other workers take over the leases.
+                # Without this thread the lease expires and other workers take over the runs.
                 log.exception("the worker's lease was not renewed")
 
     def _renew(self, own: _Lease) -> None:

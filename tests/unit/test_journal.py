@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -410,6 +411,26 @@ def test_what_opens_a_run_whose_model_thinks_is_written_soon(
     wait_for(lambda: bool(held.batches))
     held.go_on.release()
     assert [len(piece.events) for (piece,) in held.batches] == [2]
+
+
+def test_a_worker_of_many_short_answers_keeps_its_pace(
+    make_writer: Callable[[Journal], JournalWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each is in one piece with its end: the journal has none of them half.
+    monkeypatch.setattr("astrbot_api.runlog.writer._PACE_S", 1.0)
+    monkeypatch.setattr("astrbot_api.runlog.writer._BURST", 1.0)
+    held = Held()
+    writer = make_writer(held)  # type: ignore[arg-type]
+    began = time.monotonic()
+    logs = [RunLog(number, writer) for number in range(4)]
+    for log in logs:
+        log.append(events.plain("r", "short", streaming=True))
+        log.append(events.end("r"))
+        log.close()
+        wait_for(lambda: bool(held.batches))
+    held.go_on.release(100)
+    wait_for(lambda: all(log.closed for log in logs))
+    assert time.monotonic() - began >= 0.9
 
 
 def test_the_tokens_of_a_long_answer_are_grouped(
