@@ -1,1 +1,1 @@
-"""Messengers: the bots of ``bots.toml``."""
+"""Messenger bots that are configured in ``bots.toml``."""

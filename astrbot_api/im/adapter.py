@@ -1,4 +1,4 @@
-"""What a messenger's adapter must be able to do, and the values it deals in.
+"""Interface of a messenger's adapter, and the values it uses.
 
 An adapter is a module ``im/<type>.py`` with two names:
 
@@ -7,15 +7,14 @@ An adapter is a module ``im/<type>.py`` with two names:
     ``id``, ``type``, ``enabled`` and ``config``). A key whose field is a
     :class:`~astrbot_api.config.secrets.Secret` may also be written
     ``KEY_env = "VARIABLE"``; the adapter finds the value under ``KEY`` either
-    way. One that holds a URL with a secret in it is a ``Secret``, too.
+    way. A setting whose URL contains a secret is also a ``Secret``.
 ``build(bot, http)``
-    Returns the bot's :class:`Adapter`. It asks nobody and starts nothing;
+    Returns the bot's :class:`Adapter`. It sends no request and starts no thread.
     ``http`` is the application's :class:`~astrbot_api.deliveries.http.PlatformHttp`.
 
-Everything is synchronous and must not hold the hub: sockets are gevent's in a
-gevent worker, work of size goes to :func:`astrbot_api.runtime.threads.run_native`.
-An adapter is shared by the threads of a worker and keeps no state that
-another worker would miss.
+Everything is synchronous and must not block the event loop. In a gevent worker, sockets
+are cooperative; run heavy computation in :func:`astrbot_api.runtime.threads.run_native`.
+The threads of a worker share an adapter. It keeps no state that other workers need.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ from ..files.storage.protocol import BlobReader
 
 MessageType = Literal["FriendMessage", "GroupMessage", "OtherMessage"]
 
-#: The kinds of conversation that a UMO names.
+#: Conversation types in a UMO.
 MESSAGE_TYPES: tuple[MessageType, ...] = ("FriendMessage", "GroupMessage", "OtherMessage")
 
 FileType = Literal["image", "record", "video", "file"]
 
-#: What an adapter may say of itself in ``capabilities``.
+#: Allowed values in an adapter's ``capabilities``.
 CAPABILITIES = frozenset({"text", "image", "record", "video", "file", "group", "reply", "typing"})
 
 
@@ -48,17 +47,17 @@ _PIECE_BYTES = 256 * 1024
 
 
 class BadSignature(AstrBotError):
-    """A platform's request is not proven to be the platform's: 401, nothing runs."""
+    """Raised when a platform's request has no valid signature. Answered with 401."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a message goes.
+    """The conversation that receives a message.
 
-    :param session_id: The third part of the UMO, as the adapter made it when
-        it received a message (or as a caller wrote it, unchecked).
-    :param reply_to: The platform's id of the message that is answered; the
-        adapter quotes it in the first piece where it can, else leaves it out.
+    :param session_id: Third part of the UMO, as the adapter created it for an incoming message.
+        A caller may also pass an unchecked value.
+    :param reply_to: The platform's id of the message to reply to. The adapter quotes it in the
+        first piece if the platform allows it, and otherwise ignores it.
     """
 
     message_type: MessageType
@@ -70,10 +69,10 @@ class Target:
 class OutFile:
     """A file to send.
 
-    :param filename: As it is to be shown; without any path.
-    :param mime: Found from the bytes.
-    :param open: Opens the bytes from the first on; may be called again. It
-        raises ``OSError`` or ``StorageError``: let them pass. Close the reader.
+    :param filename: Display name, without a path.
+    :param mime: MIME type detected from the bytes.
+    :param open: Opens the bytes from the start. May be called several times. The caller closes
+        the reader and does not catch its ``OSError`` or ``StorageError``.
     """
 
     type: FileType
@@ -83,9 +82,9 @@ class OutFile:
     open: Callable[[], BlobReader]
 
     def iter_bytes(self) -> Iterator[bytes]:
-        """Return the bytes in pieces, exactly as many as ``size_bytes``.
+        """Yield exactly ``size_bytes`` bytes in pieces.
 
-        :raises OSError: when there are fewer: the request would never end.
+        :raises OSError: if the file is shorter. The request would otherwise never end.
         """
         left = self.size_bytes
         reader = self.open()
@@ -93,7 +92,7 @@ class OutFile:
             while left > 0:
                 piece = reader.read(min(_PIECE_BYTES, left))
                 if not piece:
-                    raise OSError("a file to send ended too early")
+                    raise OSError("the file to send is shorter than its recorded size")
                 left -= len(piece)
                 yield piece
         finally:
@@ -104,8 +103,8 @@ class OutFile:
 class Choice:
     """An answer that a platform may show as a button below a message.
 
-    :param label: The words on the button.
-    :param text: What pressing it says, as if the person had written it; 64 bytes at most.
+    :param label: Text on the button.
+    :param text: Message that a press sends in the user's name, at most 64 bytes.
     """
 
     label: str
@@ -114,12 +113,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class OutMessage:
-    """A message to send: texts (Markdown, as models write it) and files, in order.
+    """A message to send: texts (Markdown as models write it) and files, in order.
 
-    :param delivery_id: Stays the same when a delivery is tried again, for
-        platforms that take an idempotency key. Append the part's number.
-    :param choices: Buttons below the last part, where the platform has any; the text says how to
-        answer without them.
+    :param delivery_id: Stays the same when a delivery is retried, for platforms that accept an
+        idempotency key. Append the part's number.
+    :param choices: Buttons below the last part, on platforms that have buttons. The text
+        explains how to answer without them.
     """
 
     parts: tuple[str | OutFile, ...]
@@ -129,9 +128,9 @@ class OutMessage:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The platform has the whole message.
+    """Confirmation that the platform accepted the whole message.
 
-    :param platform_ids: The platform's ids of what was made; may be empty.
+    :param platform_ids: The platform's ids of the created messages. May be empty.
     """
 
     platform_ids: tuple[str, ...] = ()
@@ -139,10 +138,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class InboundRequest:
-    """A request to ``/api/v1/hooks/{bot_id}``, its body already bounded.
+    """A request to ``/api/v1/hooks/{bot_id}``. Its body size is already limited.
 
-    :param headers: With lower-case names.
-    :param query: The first value of each parameter.
+    :param headers: Headers with lower-case names.
+    :param query: First value of each query parameter.
     """
 
     method: str
@@ -153,12 +152,12 @@ class InboundRequest:
 
 @dataclass(frozen=True, slots=True)
 class InFile:
-    """A file that came with a message.
+    """A file of an incoming message.
 
-    :param type: What the platform says it is; the bytes decide in the end.
-    :param source: Where the platform has it, for :meth:`Adapter.open_file`.
-        It is stored until the file is fetched, so it is no secret.
-    :param data: The bytes, where the platform's request held them.
+    :param type: File type that the platform reports. The server detects the final type.
+    :param source: The platform's location of the file, for :meth:`Adapter.open_file`. It is
+        stored until the file is fetched, so it must not contain a secret.
+    :param data: The bytes, if the platform's request contained them.
     """
 
     type: FileType
@@ -169,21 +168,20 @@ class InFile:
 
 @dataclass(frozen=True, slots=True)
 class InMessage:
-    """A message that somebody sent to the bot.
+    """An incoming message.
 
-    :param event_id: Unique to this message of this bot; the platform's
-        retries bear the same one.
-    :param session_id: Becomes the third part of the UMO. Whatever
-        :meth:`Adapter.send` needs to answer must be in it.
-    :param sender_id: The platform's id of the sender, stable.
-    :param text: Without the mention of the bot. A command keeps its slash and
-        loses a bot's name behind it (``/help@my_bot`` is ``/help``).
-    :param addressed: In a group: the bot was mentioned, answered or commanded.
-        Always true between two. Only addressed messages are answered.
-    :param quoted: Text of the message that this one answers.
-    :param platform_message_id: What a reply names as ``Target.reply_to``.
-    :param more: What the platform must still be asked for, in the adapter's own words, for
-        :meth:`Adapter.complete`. It is stored until then, so it is no secret. Empty: nothing.
+    :param event_id: Unique among this bot's messages. The platform's retries have the same id.
+    :param session_id: Becomes the third part of the UMO. It must contain everything that
+        :meth:`Adapter.send` needs for the reply.
+    :param sender_id: The platform's stable id of the sender.
+    :param text: Text without the mention of the bot. A command keeps its slash and loses the
+        bot's name (``/help@my_bot`` becomes ``/help``).
+    :param addressed: Whether the bot was mentioned, replied to or commanded in a group. Always
+        true in a private chat. Only addressed messages are answered.
+    :param quoted: Text of the message that this one replies to.
+    :param platform_message_id: Used as ``Target.reply_to`` of the reply.
+    :param more: References that :meth:`Adapter.complete` fetches later, in the adapter's own
+        format. Stored until then, so it must not contain a secret. Empty if there are none.
     """
 
     event_id: str
@@ -201,10 +199,10 @@ class InMessage:
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """What a platform's request held, and what it is answered.
+    """Messages of a platform's request, and the response to it.
 
-    Events that are no messages (edits, joins, the bot's own words) are left
-    out, with the same 200, or the platform would send them again.
+    Other events (edits, joins, the bot's own messages) are skipped and also answered with 200.
+    Otherwise the platform would redeliver them.
     """
 
     messages: tuple[InMessage, ...] = ()
@@ -216,90 +214,89 @@ class Reception:
 class Adapter(Protocol):
     """One bot on one platform. Derive from :class:`BaseAdapter`."""
 
-    #: As in ``bots.toml``.
+    #: Type in ``bots.toml``.
     type: str
     capabilities: frozenset[str]
-    #: Whether :meth:`poll` is to run; it then runs in exactly one worker.
+    #: Whether to run :meth:`poll`. It runs in exactly one worker.
     polls: bool
 
     def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
-        """Send a whole message, in as many pieces as the platform wants.
+        """Send a whole message, in as many pieces as the platform needs.
 
-        Calls ``progress`` after each piece that the platform confirmed,
-        before the next is sent, the last one included. After a failure or a
-        crash the caller sends what is left: an adapter sends the message that
-        it is given, from its beginning, and never resumes or retries by
-        itself. A file of a type outside ``capabilities`` is sent as a
-        ``file``, or where there are none as one line with its name.
+        Call ``progress`` after each piece that the platform confirmed, including the last one,
+        before the next piece is sent. After a failure or a crash the caller sends the rest as a
+        new message. An adapter always sends the given message from its beginning, and never
+        resumes or retries. A file whose type is not in ``capabilities`` is sent as a ``file``. If
+        the platform has no files, send one line with its name.
 
-        :raises PlatformError: ``retryable`` when the same request may succeed
-            later (429, 5xx, no connection); not for what stays wrong.
+        :raises PlatformError: with ``retryable`` set if the same request may succeed later (429,
+            5xx, connection errors), and unset for permanent errors.
         """
 
     def receive(self, request: InboundRequest) -> Reception:
-        """Read a platform's request. Quick: it asks nobody.
+        """Parse a platform's request. Must be fast and send no requests.
 
-        :raises BadSignature: when it is not proven to be the platform's.
-            Check this first, in constant time, before the body is parsed.
+        :raises BadSignature: if the signature is not valid. Check it first, in constant time,
+            before the body is parsed.
         """
 
     def complete(self, message: InMessage) -> InMessage:
-        """Return a message with what its request did not hold: what it quotes or forwards.
+        """Fetch the messages that a message quotes or forwards, and return the message with them.
 
-        Called for messages with ``more``, as late as :meth:`open_file`. Bounded in time, calls
-        and size: a sender chooses what is quoted.
+        Called for messages with ``more``, in the same place as :meth:`open_file`. The sender
+        chooses the references, so limit time, calls and size.
 
-        :raises PlatformError: the message is then answered as it is.
+        :raises PlatformError: The message is then answered without its references.
         """
 
     def open_file(self, source: str) -> BlobReader:
-        """Open a file of a message that came in.
+        """Open a file of an incoming message.
 
-        It runs later, after the platform has had its answer, in any worker;
-        the caller stops reading at the limit of uploads and closes the reader.
-        Never fetch an address that a sender chose: only the platform's own.
+        Called later, in any worker, after the platform received its response. The caller stops
+        reading at the upload limit and closes the reader. Fetch only the platform's own addresses,
+        never an address that a sender chose.
 
-        :param source: As in :class:`InFile`.
-        :raises PlatformError: which is reported instead of the file.
+        :param source: Location, as in :class:`InFile`.
+        :raises PlatformError: The error text then replaces the file.
         """
 
     def show_typing(self, target: Target) -> None:
-        """Show that an answer is being written; called every few seconds.
+        """Show a typing indicator. Called every few seconds.
 
-        :raises PlatformError: which the caller ignores.
+        :raises PlatformError: The caller ignores it.
         """
 
     def poll(self, stop: threading.Event) -> Iterator[Sequence[InMessage]]:
-        """Ask the platform for messages until ``stop`` is set.
+        """Poll the platform for messages until ``stop`` is set.
 
-        Yields each batch (an empty one when nothing came). That the next one
-        is asked for says that the batch is stored: confirm it to the platform
-        only then. Look at ``stop`` at least every 30 seconds.
+        Yields each batch, including empty ones. The caller asks for the next batch after it has
+        stored the previous one. Confirm a batch to the platform only then. Check ``stop`` at least
+        every 30 seconds.
 
-        :raises PlatformError: the caller waits and polls again.
+        :raises PlatformError: The caller waits and polls again.
         """
 
     def close(self) -> None:
-        """Let go of what :func:`build` took."""
+        """Release the resources that :func:`build` acquired."""
 
 
 class BaseAdapter:
-    """What an adapter does that can only send."""
+    """Defaults for an adapter that can only send."""
 
     type = ""
     capabilities: frozenset[str] = frozenset({"text"})
     polls = False
 
     def receive(self, request: InboundRequest) -> Reception:
-        """Answer 405: nothing comes in by HTTP."""
+        """Return 405, because this bot receives nothing over HTTP."""
         return Reception(status=405)
 
     def complete(self, message: InMessage) -> InMessage:
-        """Return the message: its request held all of it."""
+        """Return the message unchanged, because its request contained everything."""
         return message
 
     def open_file(self, source: str) -> BlobReader:
-        """Refuse: no message has a file."""
+        """Raise an error, because messages of this bot have no files."""
         raise PlatformError("this bot's messages have no files")
 
     def show_typing(self, target: Target) -> None:
@@ -314,14 +311,14 @@ class BaseAdapter:
 
 
 class AdapterModule(Protocol):
-    """A module of this package, or an object of an embedder's own."""
+    """A module of this package, or an object that an embedder supplies."""
 
     SettingsSchema: Callable[[], ma.Schema]
 
     def build(self, bot: Bot, http: PlatformHttp) -> Adapter:
         """Return the adapter of a bot.
 
-        :raises SettingsError: for what a schema cannot check.
+        :raises SettingsError: for errors that the schema cannot detect.
         """
 
 
@@ -329,14 +326,12 @@ class AdapterModule(Protocol):
 class Bot:
     """One ``[[bot]]`` table.
 
-    :param config: Id of the config that answers its inbound messages.
-    :param allow: Ids of the senders and conversations that it answers; empty:
-        everybody.
-    :param proxy: Wins over the environment's; empty: none. None: the environment's.
-    :param settings: What its adapter's schema loaded, defaults filled in and
-        secrets resolved.
-    :param fault: What is wrong with it; one line. Such a bot is listed, and
-        refused by name.
+    :param config: Id of the agent config that answers incoming messages.
+    :param allow: Ids of the senders and conversations that the bot answers. Empty allows all.
+    :param proxy: Proxy address. Empty disables the environment's proxy, None uses it.
+    :param settings: Settings loaded by the adapter's schema, with defaults and secrets filled in.
+    :param fault: Configuration error, in one line, or empty. A bot with an error is listed, but
+        cannot be used.
     """
 
     id: str

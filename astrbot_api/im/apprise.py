@@ -1,4 +1,4 @@
-"""Out only: the services that Apprise knows, each by its URL.
+"""Send-only adapter for the services that Apprise supports, each given by its URL.
 
 Source: https://github.com/caronc/apprise
 """
@@ -34,11 +34,12 @@ from .rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, i
 #: The session whose messages go to ``url``.
 DEFAULT_SESSION = "default"
 
-#: Longest piece, whatever a service takes, and the shortest that is cut.
+#: Maximum length of a piece, and the minimum used for services with a smaller limit, in
+#: UTF-16 code units.
 _MAX_TEXT_UNITS = 30_000
 _MIN_TEXT_UNITS = 200
 
-#: How Apprise logs the status that a service answered.
+#: Apprise logs the HTTP status of a service in this form.
 _STATUS = re.compile(r"error=(\d{3})\b")
 
 
@@ -57,24 +58,24 @@ class SettingsSchema(PiecewiseSettings):
 
     @ma.validates_schema
     def check_urls(self, data: dict[str, Any], **_: Any) -> None:
-        """Ask for one target at least."""
+        """Require at least one target."""
         if not data.get("url") and not data.get("urls"):
             raise ma.ValidationError("required: the URL of a service, or a table [bot.urls]", "url")
 
 
 def build(bot: Bot, http: PlatformHttp) -> AppriseAdapter:
-    """Return the adapter of a bot; asks nobody.
+    """Return the adapter of a bot, without any request.
 
-    :raises SettingsError: for a URL that Apprise does not understand.
+    :raises SettingsError: if Apprise does not support a URL.
     """
     return AppriseAdapter(bot.settings)
 
 
 class AppriseAdapter(PiecewiseAdapter):
-    """Services that take notifications; the session of a UMO says which one.
+    """Notification services. The session of a UMO selects one of them.
 
-    One service a session, and not several: one that failed would be tried
-    again together with those that did not.
+    A session has only one service. With several, a failure of one would repeat the message
+    to the others.
     """
 
     type = "apprise"
@@ -82,8 +83,8 @@ class AppriseAdapter(PiecewiseAdapter):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings
-        # Redirects would carry the secrets of a URL elsewhere; nothing is
-        # kept on disk. An asset is shared by what Apprise makes with it.
+        # A redirect would send the secrets of a URL to another host. Nothing is written to
+        # disk. Apprise shares an asset among the objects it creates.
         self._asset = AppriseAsset(
             http_redirects=False, async_mode=False, storage_mode=PersistentStoreMode.MEMORY
         )
@@ -93,7 +94,7 @@ class AppriseAdapter(PiecewiseAdapter):
         for name, url in self._urls.items():
             if self._make_service(url) is None:
                 raise SettingsError(
-                    f"the URL of {name} is none that Apprise knows: "
+                    f"Apprise does not support the URL of {name}: "
                     "see https://github.com/caronc/apprise/wiki"
                 )
 
@@ -101,9 +102,9 @@ class AppriseAdapter(PiecewiseAdapter):
         url = self._urls.get(target.session_id)
         if url is None:
             names = ", ".join(sorted(self._urls))
-            raise PlatformError(f"The bot has no such target; its sessions are: {names}.")
+            raise PlatformError(f"The bot has no such target. Its sessions are: {names}.")
         service = self._make_service(url)
-        assert service is not None  # else there were no adapter
+        assert service is not None  # __init__ has checked every URL
         return service
 
     def _count_room(self, place: NotifyBase) -> int:
@@ -133,13 +134,13 @@ class AppriseAdapter(PiecewiseAdapter):
     ) -> None:
         """Send one notification.
 
-        :raises PlatformError: in our words: Apprise's may name what the URL hides.
+        :raises PlatformError: with our own text, because Apprise's may contain secrets of the URL.
         """
         if not body_format:
             plain = self._settings["format"] == "plain"
             body_format = NotifyFormat.TEXT if plain else NotifyFormat.MARKDOWN
         if body_format == NotifyFormat.MARKDOWN and service.notify_format == NotifyFormat.HTML:
-            # Apprise's own way of making HTML takes minutes for some texts.
+            # Apprise's own HTML conversion takes minutes for some texts.
             body, body_format = write_html(read_markdown(body)), NotifyFormat.HTML
         words: list[str] = []
         one = Apprise(asset=self._asset)
@@ -155,7 +156,7 @@ class AppriseAdapter(PiecewiseAdapter):
     def _make_service(self, url: str) -> NotifyBase | None:
         service = Apprise.instantiate(url, asset=self._asset)
         if service is not None:
-            # What grows beyond the limit when it is converted.
+            # For text that exceeds the limit after its conversion.
             service.overflow_mode = OverflowMode.SPLIT
         return service
 
@@ -190,4 +191,4 @@ def _explain(name: Any, words: str) -> PlatformError:
         )
     if "onnection error" in words or "I/O" in words:
         return PlatformError(f"{name} cannot be reached.", retryable=True)
-    return PlatformError(f"{name} did not take the message; the server's log may say why.")
+    return PlatformError(f"{name} rejected the message. See the server's log for the reason.")

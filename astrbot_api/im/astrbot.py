@@ -1,7 +1,7 @@
-"""Out only: a messenger of an AstrBot, through its ``POST /api/v1/im/message``.
+"""Send-only adapter for a bot of an AstrBot server, through ``POST /api/v1/im/message``.
 
-The bot's id here is the id of the bot there, unless ``bot_id`` names another. What people
-write to that bot is answered by AstrBot itself.
+The bot's id is the same there, unless ``bot_id`` is set. AstrBot itself answers the messages
+that users send to that bot.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..runtime.outbound import Call
 from ..upstream.client import AstrBotClient, UpstreamError, UpstreamFile, UpstreamRefusal
 from .adapter import BaseAdapter, Bot, OutFile, OutMessage, Receipt, Target
 
-#: For one request, uploads included, in seconds.
+#: Timeout of one request with its uploads, in seconds.
 _LIMIT_S = 300.0
 
-_UNKNOWN = "AstrBot gave no answer; it may have sent the message, so it is not sent again."
+_UNKNOWN = "AstrBot did not respond. It may have sent the message, so it is not sent again."
 
 
 class SettingsSchema(ma.Schema):
@@ -36,7 +36,7 @@ class SettingsSchema(ma.Schema):
 
 
 def build(bot: Bot, http: PlatformHttp) -> AstrBotAdapter:
-    """Return the adapter of a bot; asks nobody."""
+    """Return the adapter of a bot, without any request."""
     settings = bot.settings
     upstream = UpstreamConfig(
         base_url=normalize_base_url(settings["base_url"]),
@@ -48,7 +48,7 @@ def build(bot: Bot, http: PlatformHttp) -> AstrBotAdapter:
 
 
 class AstrBotAdapter(BaseAdapter):
-    """A bot that an AstrBot has."""
+    """A bot that an AstrBot server runs."""
 
     type = "astrbot"
     capabilities = frozenset({"text", "image", "record", "video", "file", "group"})
@@ -58,7 +58,7 @@ class AstrBotAdapter(BaseAdapter):
         self._client = client
 
     def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
-        """Send the message in one request; its files are uploaded before."""
+        """Upload the files, then send the message in one request."""
         umo = f"{self._bot_id}:{target.message_type}:{target.session_id}"
         try:
             parts = [self._to_segment(part) for part in message.parts]

@@ -1,4 +1,4 @@
-"""``bots.toml``: which bots there are. A change is picked up without a restart."""
+"""Reads and checks ``bots.toml``. Changes take effect without a restart."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 
 _OWN_KEYS = ("id", "type", "enabled", "config", "allow", "proxy")
 
-#: Platforms that are built in.
+#: Ids of built-in platforms.
 _TAKEN_IDS = ("webchat",)
 
 
 def read_tables(path: Path) -> list[dict[str, Any]]:
-    """Read the ``[[bot]]`` tables; a missing file is an empty one.
+    """Read the ``[[bot]]`` tables. A missing file has none.
 
-    :returns: Tables that each have a unique ``id`` and a ``type``.
-    :raises SettingsError: One line: file, key, what is wrong.
+    :returns: Tables, each with a unique ``id`` and a ``type``.
+    :raises SettingsError: with file, key and error, in one line.
     """
     try:
         with path.open("rb") as file:
@@ -51,7 +51,7 @@ def read_tables(path: Path) -> list[dict[str, Any]]:
                 raise SettingsError(f"{path.name}: bot {number}: {key}: required, a string")
         _check_id(bot["id"], f"{path.name}: bot {number}: id")
         if bot["id"] in seen:
-            raise SettingsError(f"{path.name}: bot {number}: id: {bot['id']} is there twice")
+            raise SettingsError(f"{path.name}: bot {number}: id: {bot['id']} is used twice")
         seen.add(bot["id"])
     return bots
 
@@ -59,7 +59,7 @@ def read_tables(path: Path) -> list[dict[str, Any]]:
 def read_bot(table: Mapping[str, Any], types: AdapterTypes, file: str = "bots.toml") -> Bot:
     """Check one table with the schema of its type.
 
-    :raises SettingsError: One line: file, bot, key, what is wrong.
+    :raises SettingsError: with file, bot, key and error, in one line.
     """
     where = f"{file}: bot {table['id']}"
     own: dict[str, Any] = {key: table[key] for key in _OWN_KEYS if key in table}
@@ -72,7 +72,7 @@ def read_bot(table: Mapping[str, Any], types: AdapterTypes, file: str = "bots.to
         raise SettingsError(f"{where}: proxy: must be the address of a proxy") from error
     own["allow"] = _read_allowed(own.get("allow", []), where)
     if not own.get("enabled", True):
-        # Nobody needs what it would need to run.
+        # A disabled bot needs neither its package nor its secrets.
         return Bot(**own)
     try:
         schema = types.load(own["type"]).SettingsSchema()
@@ -91,9 +91,8 @@ def read_bot(table: Mapping[str, Any], types: AdapterTypes, file: str = "bots.to
 class BotFile:
     """The bots of one data directory, kept up to date.
 
-    A file that cannot be read leaves all bots as they were. A bot that is
-    wrong leaves that one as it was, or, when it was not there before, listed
-    and refused.
+    If the file cannot be read, all bots stay as they were. An invalid table keeps the last
+    valid settings of its bot. A new bot with an invalid table is listed, but cannot be used.
     """
 
     def __init__(self, data_dir: Path, types: AdapterTypes | None = None) -> None:
@@ -103,22 +102,22 @@ class BotFile:
         )
 
     def load(self) -> None:
-        """Read the file now and refuse one that names no bots, for the start of the server.
+        """Read the file now. Called at the server's start.
 
-        :raises SettingsError: when it is wrong as a whole.
+        :raises SettingsError: if the whole file is invalid.
         """
         self._file.load()
 
     def list_ids(self) -> list[str]:
-        """Return the bots' ids, in the order of the file, broken ones included."""
+        """Return the bots' ids in the order of the file, including invalid ones."""
         return [bot.id for bot in self.list_bots()]
 
     def list_bots(self) -> list[Bot]:
-        """Return the bots, in the order of the file."""
+        """Return the bots in the order of the file."""
         return list(self._file.get().values())
 
     def find_bot(self, bot_id: str) -> Bot | None:
-        """Return the bot of this id."""
+        """Return the bot with this id, or None."""
         return self._file.get().get(bot_id)
 
     def _read(self, path: Path, last: Mapping[str, Bot]) -> dict[str, Bot]:
@@ -134,22 +133,22 @@ class BotFile:
 
 def _keep_last_good(last: Bot | None, table: Mapping[str, Any], fault: str) -> Bot:
     if last is not None and last.enabled and not last.fault and last.type == table["type"]:
-        log.error("%s (its last good settings stay)", fault)
+        log.error("%s (the bot keeps its last valid settings)", fault)
         return last
-    log.error("%s (the bot is refused until it is put right)", fault)
+    log.error("%s (the bot cannot be used until this is fixed)", fault)
     return Bot(table["id"], table["type"], fault=fault)
 
 
 def _check_id(bot_id: str, where: str) -> None:
     if ":" in bot_id or bot_id in _TAKEN_IDS:
-        raise SettingsError(f"{where}: must have no colon and not be webchat")
-    # It is part of the address of its hook.
+        raise SettingsError(f"{where}: must not contain a colon or be webchat")
+    # The id is part of the URL of the bot's hook.
     if "/" in bot_id or not bot_id.isprintable() or len(bot_id) > 100:
-        raise SettingsError(f"{where}: must have no slash and at most 100 characters")
+        raise SettingsError(f"{where}: must have at most 100 printable characters and no slash")
 
 
 def _read_allowed(value: Any, where: str) -> frozenset[str]:
-    # Numbers too: that is how most messengers name people.
+    # Most messengers use numbers as user ids.
     if not isinstance(value, list) or not all(
         isinstance(one, (str, int)) and not isinstance(one, bool) for one in value
     ):

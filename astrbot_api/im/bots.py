@@ -1,4 +1,4 @@
-"""The bots of one application: what ``bots.toml`` says, and the adapters made of it."""
+"""The bots of one application, as configured in ``bots.toml``, with their adapters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Bots:
-    """Makes each bot's adapter at its first use, and again when its table changed."""
+    """Creates each bot's adapter on first use, and again after its table changes."""
 
     def __init__(self, data_dir: Path, types: AdapterTypes) -> None:
         self._types = types
@@ -28,22 +28,22 @@ class Bots:
         self._by_proxy: dict[str, PlatformHttp] = {}
 
     def load(self) -> None:
-        """Read the file now, for the start of the server.
+        """Read the file now. Called at the server's start.
 
-        :raises SettingsError: when it is wrong as a whole.
+        :raises SettingsError: if the whole file is invalid.
         """
         self._file.load()
 
     def list_ids(self) -> list[str]:
-        """Return the bots' ids, in the order of the file, broken ones included."""
+        """Return the bots' ids in the order of the file, including invalid ones."""
         return self._file.list_ids()
 
     def list_bots(self) -> list[Bot]:
-        """Return the bots; ``fault`` says of each what keeps it from running."""
+        """Return the bots. ``fault`` is the reason why a bot cannot run."""
         return [replace(bot, fault=self._find_fault(bot)) for bot in self._file.list_bots()]
 
     def find_running(self, bot_id: str) -> tuple[Bot, Adapter] | None:
-        """Return a bot with its adapter; None when there is none that can run."""
+        """Return a bot and its adapter, or None if it cannot run."""
         bot = self._file.find_bot(bot_id)
         if bot is None or not bot.enabled or bot.fault:
             return None
@@ -51,7 +51,7 @@ class Bots:
         return None if adapter is None else (bot, adapter)
 
     def get_running(self, bot_id: str) -> tuple[Bot, Adapter]:
-        """Return a bot with its adapter.
+        """Return a bot and its adapter.
 
         :raises ApiError: ``bot_not_found``.
         """
@@ -61,7 +61,7 @@ class Bots:
         return found
 
     def close(self) -> None:
-        """Let go of every adapter."""
+        """Close all adapters and HTTP clients."""
         with self._lock:
             made, self._made = self._made, {}
         for _, adapter, _ in made.values():
@@ -89,7 +89,7 @@ class Bots:
         return adapter, fault
 
     def _choose_http(self, bot: Bot) -> PlatformHttp:
-        """Return the client of a bot: the application's, or one with the bot's own proxy."""
+        """Return the application's HTTP client, or one with the bot's own proxy."""
         if bot.proxy is None:
             return self.http
         if bot.proxy not in self._by_proxy:
@@ -101,7 +101,7 @@ class Bots:
             return self._types.load(bot.type).build(bot, self._choose_http(bot)), ""
         except SettingsError as error:
             fault = f"bots.toml: bot {bot.id}: {error}"
-            log.error("%s (the bot is refused until it is put right)", fault)
+            log.error("%s (the bot cannot be used until this is fixed)", fault)
         except Exception as error:
             fault = f"bots.toml: bot {bot.id}: its adapter failed: {type(error).__name__}"
             log.exception("%s", fault)

@@ -1,4 +1,4 @@
-"""Messages that come in from messengers become turns, each of them once."""
+"""Starts exactly one turn for each incoming message of a messenger."""
 
 from __future__ import annotations
 
@@ -29,27 +29,26 @@ from .umo import Umo
 
 log = logging.getLogger(__name__)
 
-#: Most files of one message that are fetched.
+#: Maximum number of files that are fetched for one message.
 _MAX_FILES = 10
 
-#: Time between two signs that an answer is being written, and the longest
-#: time for which they are given, in seconds.
+#: Interval between typing indicators, and the maximum time they are sent, in seconds.
 _TYPING_EVERY_S = 4.0
 _TYPING_LIMIT_S = 600.0
 
-#: How often it is looked whether a turn has ended, in seconds.
+#: Interval between checks whether a turn has ended, in seconds.
 _LOOK_S = 0.25
 
-#: Where so many messages wait to be sent, one more refusal is not reported:
+#: With this many messages waiting for a target, further refusals are not reported. Otherwise
 #: a flood of messages would fill the outbox.
 _MAX_REFUSALS = 3
 
-#: Temporary failures: the platform is asked to try again.
+#: Temporary failures. The platform retries after them.
 _PASSING_CODES = ("server_busy", "shutting_down", "storage_error")
 
 
 class Inbound:
-    """Takes messages in; a redelivered message changes nothing."""
+    """Processes incoming messages. Redelivered messages are ignored."""
 
     def __init__(
         self,
@@ -70,11 +69,10 @@ class Inbound:
         self.pending = PendingMessages(store, lease, self._begin_pending)
 
     def receive(self, bot_id: str, request: InboundRequest) -> Reception:
-        """Take a platform's request in; return what it is answered.
+        """Process a platform's request and return the response to it.
 
-        :raises ApiError: ``bot_not_found``; or what may pass, so that the
-            platform tries again.
-        :raises BadSignature: when it is not proven to be the platform's.
+        :raises ApiError: ``bot_not_found``, or a temporary error after which the platform retries.
+        :raises BadSignature: if the request's signature is not valid.
         """
         bot, adapter = self._bots.get_running(bot_id)
         reception = _read(adapter, bot_id, request)
@@ -85,12 +83,11 @@ class Inbound:
     def take(
         self, bot: Bot, adapter: Adapter, message: InMessage, *, in_place: bool = False
     ) -> None:
-        """Begin the turn that answers a message, unless it has one or wants none.
+        """Start the turn that answers a message, unless it has one or needs none.
 
-        :param in_place: Return only when its files are fetched: a platform
-            that is polled can wait, and forgets the message when it has been
-            confirmed.
-        :raises ApiError: when the message is not stored, and should be redelivered.
+        :param in_place: Fetch the files before returning. Used for polled platforms: they can
+            wait, and they discard a message once it is confirmed.
+        :raises ApiError: if the message is not stored. The platform should redeliver it.
         """
         if not message.addressed or not (_says_something(message) or message.more):
             return
@@ -115,7 +112,7 @@ class Inbound:
         self._begin(bot, adapter, message, files)
 
     def prune(self) -> None:
-        """Forget events that no platform redelivers. A chore."""
+        """Delete events that no platform redelivers any more. A periodic task."""
         keep_us = int(self._settings.im_keep_days * 86_400e6)
         self._store.write(lambda db: inbound.prune_events(db, keep_us))
 
@@ -124,7 +121,7 @@ class Inbound:
         self.take(bot, adapter, message, in_place=True)
 
     def _fetch(self, adapter: Adapter, file: InFile) -> Segment:
-        """Make an attachment of a file; say so in its place where that fails."""
+        """Store a file as an attachment. On failure, return a text that names the file."""
         try:
             reader: BlobReader
             if file.data is not None:
@@ -137,7 +134,7 @@ class Inbound:
                 reader.close()
         except (AstrBotError, OSError) as error:
             log.warning("a file of a message could not be fetched: %s", error)
-            return Plain(f"\n[The file {_clean(file.filename)[:200]} could not be taken in.]")
+            return Plain(f"\n[The file {_clean(file.filename)[:200]} could not be received.]")
         return Media(row.attachment_id, row.type, row.name)
 
     def _begin(self, bot: Bot, adapter: Adapter, message: InMessage, files: list[Segment]) -> None:
@@ -152,7 +149,7 @@ class Inbound:
             reply_to=message.platform_message_id,
         )
         request = TurnRequest(
-            # With the bot's id: a number there is nobody's username here.
+            # The bot's id is a prefix, so a platform's user id cannot equal a local username.
             username=f"{bot.id}:{message.sender_id}",
             segments=self._to_segments(message, files),
             session_id=origin.umo,
@@ -188,8 +185,8 @@ class Inbound:
         return segments + files
 
     def _refuse(self, origin: Origin, error: ApiError) -> None:
-        """Answer a message that cannot have a turn with the reason."""
-        log.warning("a message to the bot %s is refused: %s", origin.bot_id, error.message)
+        """Reply to a message that cannot have a turn with the reason."""
+        log.warning("a message to the bot %s was refused: %s", origin.bot_id, error.message)
 
         def job(db: peewee.Database) -> None:
             if inbound.add_event(
@@ -206,12 +203,12 @@ class Inbound:
 
 
 def _read(adapter: Adapter, bot_id: str, request: InboundRequest) -> Reception:
-    """Have the adapter read a request, which may hold anything."""
+    """Parse a request with the adapter. Its content is not trusted."""
     try:
         return adapter.receive(request)
     except (PlatformError, ValueError, LookupError, TypeError, AttributeError) as error:
-        log.warning("the hook of the bot %s cannot read a request: %r", bot_id, error)
-        message = "The request is not what this messenger sends"
+        log.warning("the hook of the bot %s cannot parse a request: %r", bot_id, error)
+        message = "The request does not have this messenger's format"
         raise refuse(message) from error
 
 
@@ -220,24 +217,24 @@ def _says_something(message: InMessage) -> bool:
 
 
 def _complete(adapter: Adapter, message: InMessage) -> InMessage:
-    """Have the adapter fetch what a message quotes; without it where that fails."""
+    """Fetch the messages that a message quotes, or return it unchanged if that fails."""
     try:
         return adapter.complete(message)
     except (AstrBotError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        log.warning("what a message quotes could not be fetched: %r", error)
+        log.warning("the quoted message could not be fetched: %r", error)
         return message
 
 
 def _is_allowed(bot: Bot, message: InMessage) -> bool:
     if not bot.allow:
         return True
-    # A topic or a thread is part of its group.
+    # A topic or thread belongs to its group.
     group = message.session_id.partition("#")[0]
     return not bot.allow.isdisjoint((message.sender_id, message.session_id, group))
 
 
 def _show_typing(adapter: Adapter, target: Target, turn: OpenTurn) -> None:
-    """Show that an answer is being written, until it is."""
+    """Send typing indicators until the turn ends."""
     ends_at = time.monotonic() + _TYPING_LIMIT_S
     shown_at = float("-inf")
     while not turn.log.closed and time.monotonic() < ends_at:
@@ -246,11 +243,11 @@ def _show_typing(adapter: Adapter, target: Target, turn: OpenTurn) -> None:
             try:
                 adapter.show_typing(target)
             except Exception as error:
-                # Nothing depends on it.
+                # A failed typing indicator has no consequences.
                 log.debug("no typing indicator: %r", error)
         time.sleep(_LOOK_S)
 
 
 def _clean(text: str) -> str:
-    """Return a text without what no database holds."""
+    """Return a text without characters that databases reject."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode()

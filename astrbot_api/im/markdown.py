@@ -1,7 +1,7 @@
-"""Markdown, as models write it, read into :class:`~.rich_text.RichText`.
+"""Parses the Markdown that models write into :class:`~.rich_text.RichText`.
 
-Only what models mean is taken as markup. HTML, reference definitions and
-indented code stay the text that they are: a message must not lose words.
+HTML, reference definitions and indented code are not parsed as markup. They stay plain text,
+so that a message loses no words.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, S
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-#: Longer texts are shown as they stand: reading them would hold up a worker.
+#: Longer texts are not parsed, because parsing them would block a worker.
 _MAX_CHARS = 100_000
 
 _MAX_NESTING = 40
@@ -30,12 +30,12 @@ _BULLET = "•"
 
 
 def read_markdown(text: str) -> RichText:
-    """Read Markdown; what is none stays as it is."""
+    """Parse Markdown. Everything else stays as it is."""
     if len(text) > _MAX_CHARS:
         return RichText(text)
     tokens = _parser().parse(text)
     if any(token.level >= _MAX_NESTING - 1 for token in tokens):
-        # What lies deeper, the parser leaves out.
+        # The parser drops deeper content.
         return RichText(text)
     reader = _Reader()
     reader.read_blocks(tokens)
@@ -50,7 +50,7 @@ def _parser() -> MarkdownIt:
 
 
 class _Reader:
-    """Turns the parser's tokens into text and spans."""
+    """Converts the parser's tokens to text and spans."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -131,7 +131,7 @@ class _Reader:
                 self._write(token.content)
 
     def _read_table(self, tokens: list[Token], at: int) -> int:
-        """Write a table down in columns; return where the tokens go on."""
+        """Write a table in aligned columns and return the index of the next token."""
         rows: list[list[str]] = []
         while tokens[at].type != "table_close":
             token = tokens[at]
@@ -185,7 +185,7 @@ class _Reader:
 
 
 def _find_stars_in_words(tokens: Sequence[Token]) -> Iterable[int]:
-    """Find the pairs of single stars that stand in words, as in ``2*3*4``."""
+    """Yield the positions of single stars inside words, as in ``2*3*4``."""
     opened: list[int] = []
     for at, token in enumerate(tokens):
         if token.type == "em_open":
@@ -194,7 +194,7 @@ def _find_stars_in_words(tokens: Sequence[Token]) -> Iterable[int]:
             first = opened.pop()
             before = tokens[first - 1].content[-1:] if first else ""
             after = tokens[at + 1].content[:1] if at + 1 < len(tokens) else ""
-            # Not in scripts without spaces: there it is what was meant.
+            # In scripts without spaces, such stars do mean emphasis.
             if token.markup == "*" and (before + after).isascii() and _is_word(before, after):
                 yield from (first, at)
 
@@ -211,7 +211,7 @@ def _plain(tokens: Iterable[Token]) -> str:
 
 
 def _lay_out(rows: list[list[str]]) -> list[str]:
-    """Return the lines of a table whose columns stand below each other."""
+    """Return the lines of a table with aligned columns."""
     columns = max(len(row) for row in rows)
     padded = [row + [""] * (columns - len(row)) for row in rows]
     widths = [max(_width(row[at]) for row in padded) for at in range(columns)]
@@ -225,12 +225,12 @@ def _lay_out(rows: list[list[str]]) -> list[str]:
 
 
 def _width(text: str) -> int:
-    """Return how many columns a text takes in a font of fixed width."""
+    """Return the number of columns that a text takes in a monospaced font."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def _without_overlaps(spans: list[Span]) -> Iterable[Span]:
-    """Leave no formatting within code: messengers refuse or drop it."""
+    """Remove formatting inside code, because messengers refuse or ignore it."""
     whole = [one for one in spans if one.kind in (LINK, QUOTE)]
     links = [one for one in whole if one.kind == LINK]
     codes = [
@@ -247,7 +247,7 @@ def _without_overlaps(spans: list[Span]) -> Iterable[Span]:
 
 
 def _carve(span: Span, holes: Iterable[Span]) -> Iterable[Span]:
-    """Return what is left of a span outside of the holes."""
+    """Yield the parts of a span outside the holes."""
     start = span.start
     for hole in sorted(holes, key=lambda one: one.start):
         if hole.stop <= start or hole.start >= span.stop:

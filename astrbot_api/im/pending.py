@@ -1,8 +1,8 @@
-"""Messages with files: stored, then answered to the platform, then fetched.
+"""Messages with files: stored first, then confirmed to the platform, then fetched.
 
-A platform waits for an answer only a few seconds, and does not redeliver
-what it had an answer to. So the message is stored before; a worker that dies
-while it fetches leaves it to the others.
+A platform waits only a few seconds for the response and does not redeliver a confirmed
+message. The message is therefore stored first. If a worker dies while it fetches the files,
+another worker continues.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from .adapter import InFile, InMessage
 
 log = logging.getLogger(__name__)
 
-#: Most messages whose files this worker fetches at once.
+#: Maximum number of messages whose files this worker fetches at once.
 _MAX_FETCHING = 20
 
-#: How long what may pass is waited for, such as a bot that is switched off.
+#: Time limit for retries after temporary errors, such as a disabled bot.
 _GIVE_UP_US = 3_600_000_000
 
 
 class PendingMessages:
     """The messages whose files are being fetched.
 
-    :param begin: Fetches the files of a bot's message and begins its turn. It
-        raises ``ApiError`` or ``StorageError`` for what may pass.
+    :param begin: Fetches the files of a bot's message and starts its turn. It raises
+        ``ApiError`` or ``StorageError`` for temporary errors.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class PendingMessages:
         self._fetching: set[tuple[str, str]] = set()
 
     def add(self, bot_id: str, message: InMessage) -> None:
-        """Store a message and begin to fetch its files; once per platform message id.
+        """Store a message and start to fetch its files, once per platform message id.
 
-        :raises ApiError: ``server_busy`` or a storage error: it is not stored.
+        :raises ApiError: ``server_busy`` or a storage error. The message is then not stored.
         """
         key = (bot_id, to_key(message.event_id))
         mine = self._enter(key)
@@ -63,14 +63,14 @@ class PendingMessages:
             if mine:
                 self._leave(key)
             raise
-        # Delivered twice at once: both wait until it is stored, and one of them begins.
+        # Of two simultaneous deliveries, both wait for the write and only one starts fetching.
         if mine and stored:
             self._start(key, message)
         elif mine:
             self._leave(key)
 
     def tend(self) -> None:
-        """Go on with what failed, or was left by a worker that died. A chore."""
+        """Resume messages after a failure or a worker's death. A periodic task."""
         if not self._lease.can_declare_dead():
             return
         worker_id = self._lease.get_worker_id()
@@ -81,7 +81,7 @@ class PendingMessages:
             if key in self._fetching:
                 continue
             if now_us() - row.received_at > _GIVE_UP_US:
-                log.error("a message to the bot %s is given up", row.bot_id)
+                log.error("a message to the bot %s is dropped after 1 h of failures", row.bot_id)
                 self._drop(key)
             elif len(self._fetching) < _MAX_FETCHING:
                 self._go_on(key, row, worker_id)
@@ -121,13 +121,13 @@ class PendingMessages:
             try:
                 self._begin(key[0], message)
             except (ApiError, StorageError) as error:
-                log.warning("a message to the bot %s waits: %s", key[0], error)
+                log.warning("a message to the bot %s will be retried: %s", key[0], error)
                 return
             except Exception:
                 log.exception("a message to the bot %s is lost", key[0])
             self._drop(key)
         except StorageError as error:
-            log.warning("a message to the bot %s is looked at again: %s", key[0], error)
+            log.warning("a message to the bot %s will be processed again: %s", key[0], error)
         finally:
             self._leave(key)
 
@@ -136,12 +136,12 @@ class PendingMessages:
 
 
 def write_message(message: InMessage) -> str:
-    """Return a message as JSON. Its files have no ``data``."""
+    """Return a message as JSON. Its files must have no ``data``."""
     return orjson.dumps(asdict(message)).decode()
 
 
 def read_message(text: str) -> InMessage:
-    """Return the message that :func:`write_message` wrote."""
+    """Parse the JSON of :func:`write_message`."""
     fields = orjson.loads(text)
     fields["files"] = tuple(InFile(**one) for one in fields["files"])
     return InMessage(**fields)

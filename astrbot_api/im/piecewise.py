@@ -1,4 +1,4 @@
-"""What the adapters share that send a message in several pieces."""
+"""Base class of adapters that send a message in several pieces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .splitting import split_markdown
 
 
 class PiecewiseSettings(ma.Schema):
-    """Settings of bots whose texts are formatted."""
+    """Settings of bots that send formatted text."""
 
     format = ma.fields.String(
         load_default="markdown", validate=ma.validate.OneOf(("markdown", "plain"))
@@ -22,13 +22,13 @@ class PiecewiseSettings(ma.Schema):
 
 
 class PiecewiseAdapter(BaseAdapter):
-    """Sends texts in messages of a bounded length, and each file as a message.
+    """Sends texts in pieces of limited length, and each file as a separate message.
 
-    A place is whatever an adapter makes of a target, once for all pieces.
+    A place is the adapter's own form of a target. It is created once for all pieces.
     """
 
     capabilities = frozenset({"text", "image", "record", "video", "file", "group", "reply"})
-    #: Longest piece of a text, in UTF-16 code units.
+    #: Maximum length of a piece, in UTF-16 code units.
     max_text_units = 0
 
     def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
@@ -55,35 +55,35 @@ class PiecewiseAdapter(BaseAdapter):
         return self.max_text_units
 
     def _find_place(self, target: Target) -> Any:
-        """Return where a message goes.
+        """Return the place of a target.
 
-        :raises PlatformError: for a session that the platform cannot have.
+        :raises PlatformError: if the platform cannot have such a session.
         """
         raise NotImplementedError
 
     def _send_text(self, place: Any, text: str) -> Sequence[str]:
-        """Send one piece of a text; return the platform's ids of it, if it says any."""
+        """Send one piece of a text and return the platform's ids of it, if any."""
         raise NotImplementedError
 
     def _send_choices(self, place: Any, text: str, choices: Sequence[Choice]) -> Sequence[str]:
-        """Send the last piece of a text with buttons below it, where there are any."""
+        """Send the last piece of a text with buttons below it, if there are choices."""
         return self._send_text(place, text)
 
     def _send_file(self, place: Any, file: OutFile) -> Sequence[str]:
-        """Send a file; return the platform's ids of it, if it says any."""
+        """Send a file and return the platform's ids of it, if any."""
         raise NotImplementedError
 
 
 def check_size(file: OutFile, max_bytes: int, platform: str = "") -> None:
-    """Refuse a file that is too large, or empty where a platform takes no empty ones.
+    """Check that a file is not too large, and not empty if the platform rejects empty files.
 
-    :param platform: The one that has the limit; empty: the bot's own setting.
+    :param platform: Name of the platform that has the limit, or empty for the bot's setting.
     :raises PlatformError: with the name of the file.
     """
     if file.size_bytes > max_bytes:
-        bound = f"{platform} takes {max_bytes} at most."
+        bound = f"{platform} accepts at most {max_bytes}."
         if not platform:
-            bound = f"this bot sends {max_bytes} at most (max_file_mb)."
+            bound = f"this bot sends at most {max_bytes} (max_file_mb)."
         raise PlatformError(f"{file.filename} has {file.size_bytes} bytes; {bound}")
     if platform and not file.size_bytes:
-        raise PlatformError(f"{file.filename} is empty; {platform} takes no empty files.")
+        raise PlatformError(f"{file.filename} is empty; {platform} accepts no empty files.")

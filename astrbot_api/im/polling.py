@@ -1,4 +1,4 @@
-"""Bots that ask their platform for messages: each in exactly one worker."""
+"""Polls platforms for messages. Each bot is polled by exactly one worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .inbound import Inbound
 
 log = logging.getLogger(__name__)
 
-#: Pause after a failure, in seconds; doubled up to the second one.
+#: First and maximum pause after a failure, in seconds. The pause doubles each time.
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 
@@ -44,7 +44,7 @@ class Pollers:
         self._closed = False
 
     def tend(self) -> None:
-        """Take over the bots that nobody polls, leave those that are gone. A chore."""
+        """Start to poll bots without a worker, and stop polling removed ones. A periodic task."""
         with self._lock:
             if self._closed:
                 return
@@ -60,7 +60,7 @@ class Pollers:
                 self._tend_one(bot_id, bot, adapter)
 
     def close(self) -> None:
-        """Poll no more, so that another worker can."""
+        """Stop polling, so that another worker can take over."""
         with self._lock:
             self._closed = True
             for bot_id in list(self._polls):
@@ -71,7 +71,7 @@ class Pollers:
         held = self._store.write(lambda db: inbound.take_bot_lease(db, bot_id, worker_id))
         poll = self._polls.get(bot_id)
         if poll is not None and not held:
-            # It was silent for too long, and another worker has begun.
+            # This worker's lease expired, and another worker polls the bot.
             poll.stop.set()
             del self._polls[bot_id]
         elif poll is None and held:
@@ -88,7 +88,7 @@ class Pollers:
         try:
             self._store.write(lambda db: inbound.drop_bot_lease(db, bot_id, worker_id))
         except StorageError as error:
-            log.warning("the bot %s is polled again only later: %s", bot_id, error)
+            log.warning("polling the bot %s resumes only after its lease: %s", bot_id, error)
 
     def _poll(self, poll: _Poll) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -102,16 +102,16 @@ class Pollers:
                 else:
                     poll.stop.wait(pause_s)
             except PlatformError as error:
-                log.warning("polling the bot %s: %s", poll.bot.id, error.message)
+                log.warning("polling the bot %s failed: %s", poll.bot.id, error.message)
                 poll.stop.wait(max(pause_s, min(error.retry_after_s or 0, _LONGEST_PAUSE_S)))
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             except Exception:
-                log.exception("polling the bot %s", poll.bot.id)
+                log.exception("polling the bot %s failed", poll.bot.id)
                 poll.stop.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _take_all(self, poll: _Poll, batch: Sequence[InMessage]) -> None:
-        """Store a batch; it is confirmed to the platform only when all of it is."""
+        """Store a batch. It is confirmed to the platform only after all of it is stored."""
         for message in batch:
             pause_s = _FIRST_PAUSE_S
             while not poll.stop.is_set():
@@ -119,12 +119,12 @@ class Pollers:
                     self._inbound.take(poll.bot, poll.adapter, message, in_place=True)
                     break
                 except (ApiError, StorageError) as error:
-                    log.warning("a message to the bot %s waits: %s", poll.bot.id, error)
+                    log.warning("a message to the bot %s will be retried: %s", poll.bot.id, error)
                     poll.stop.wait(pause_s)
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                 except AstrBotError:
-                    log.exception("a message to the bot %s is left out", poll.bot.id)
+                    log.exception("a message to the bot %s is skipped", poll.bot.id)
                     break
         if poll.stop.is_set():
-            # Not confirmed: the next poll returns it again.
-            raise PlatformError("polling ends")
+            # The batch is not confirmed, so the next poll returns it again.
+            raise PlatformError("polling was stopped")

@@ -1,4 +1,4 @@
-"""Proactive messages: accepted for a UMO, pushed or put into the outbox."""
+"""Proactive messages: accepted for a UMO, then pushed to a web chat or put into the outbox."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from .umo import Umo, parse_umo, split_webchat
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a message to one UMO.
+    """Result of sending a message to one UMO.
 
     :param status: ``queued``, ``sending``, ``sent`` or ``failed``.
-    :param error: Why it was refused, or failed.
+    :param error: Reason of a refusal or failure, or None.
     """
 
     umo: str
@@ -41,14 +41,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What a caller sends, and where to.
+    """A message to send, with its targets and its caller.
 
-    :param umos: One conversation, or several when ``listed``.
-    :param message: A string or a list of segments, unchecked.
-    :param payer: The key whose quota it counts to.
-    :param reach: The targets that the caller may send to.
-    :param guard: The rules of the caller's key; None: it has none.
-    :param listed: Whether its answer is a list, with one result a UMO.
+    :param umos: One conversation, or several if ``listed``.
+    :param message: A string or a list of segments, not validated.
+    :param payer: Key whose quota the message counts towards.
+    :param reach: Targets that the caller may send to.
+    :param guard: Rules of the caller's key, or None.
+    :param listed: Whether the response is a list with one result per UMO.
     """
 
     umos: Sequence[str]
@@ -60,19 +60,19 @@ class Sending:
     listed: bool = False
 
     def describe(self, outcomes: Sequence[Outcome]) -> tuple[dict[str, Any], int]:
-        """Return the data of the answer, and its status."""
+        """Return the response's data and status."""
         status = 202 if any(one.status in ("queued", "sending") for one in outcomes) else 200
         if self.listed:
             return {"deliveries": [_describe(one) for one in outcomes]}, status
         return {"delivery_id": outcomes[0].delivery_id, "status": outcomes[0].status}, status
 
 
-#: Stores a message for one target.
+#: Stores a message for one target, inside the transaction.
 _Job = Callable[[peewee.Database], tuple[Outcome, PushedMessage | None]]
 
 
 class ProactiveMessages:
-    """Takes messages that no turn asked for."""
+    """Accepts messages that do not answer a request of a user."""
 
     def __init__(
         self, settings: Settings, store: Store, bots: Bots, pusher: Pusher, outbox: Outbox
@@ -86,11 +86,11 @@ class ProactiveMessages:
     def send(self, sending: Sending, claim: Claim | None = None) -> list[Outcome]:
         """Accept a message for each UMO, then wait a while for its delivery.
 
-        All of them in one transaction: a crash leaves all or none.
+        One transaction stores all of them, so a crash leaves all or none.
 
-        :param claim: Its answer is stored in that transaction, if any UMO was accepted.
-        :returns: One outcome a UMO, in their order.
-        :raises ApiError: for a message that is wrong for all of them.
+        :param claim: Stores its response in that transaction if any UMO was accepted.
+        :returns: One outcome per UMO, in the same order.
+        :raises ApiError: if the message is invalid for all UMOs.
         """
         umos = sending.umos
         parsed = [self._parse(umo) for umo in umos]
@@ -132,7 +132,7 @@ class ProactiveMessages:
             return error
 
     def _prepare(self, umo: Umo | ApiError, segments: Sequence[Segment], sending: Sending) -> _Job:
-        """Check a target, in the request; return the job that stores the message."""
+        """Check a target during the request and return the job that stores the message."""
         try:
             if isinstance(umo, ApiError):
                 raise umo
@@ -145,7 +145,7 @@ class ProactiveMessages:
         return self._prepare_delivery(umo, segments, sending)
 
     def _prepare_delivery(self, umo: Umo, segments: Sequence[Segment], sending: Sending) -> _Job:
-        # Of the request: the job runs in another thread.
+        # Read here: the job runs in another thread, without the request's span.
         traceparent = current_span().to_traceparent()
 
         def job(db: peewee.Database) -> tuple[Outcome, None]:
@@ -186,7 +186,7 @@ class ProactiveMessages:
             )  # fmt: skip
             delivery_id = deliveries.add_delivery(
                 db, platform_id=WEBCHAT, target=str(umo), key_id=sending.key_id,
-                # The message itself is in the session.
+                # The session contains the message itself.
                 content=[], sent_as=[str(pushed.id)], payer=sending.payer,
             )  # fmt: skip
             return Outcome(str(umo), delivery_id, "sent"), pushed

@@ -1,4 +1,4 @@
-"""Which adapters there are. Their modules, and with them the SDKs, load at first use."""
+"""The adapter types. Their modules and SDKs are imported on first use."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ _MODULES = {
 
 
 class AdapterTypes:
-    """The types of bot that one application knows.
+    """The bot types of one application.
 
-    :param extra: Those of an embedder, by type; they win.
+    :param extra: An embedder's adapters by type. They override the built-in ones.
     """
 
     def __init__(self, extra: Mapping[str, AdapterModule] | None = None) -> None:
         self._extra = dict(extra or {})
 
     def list_types(self) -> list[str]:
-        """Return every type that a bot may have."""
+        """Return all types, sorted."""
         return sorted({*_MODULES, *self._extra})
 
     def load(self, type: str) -> AdapterModule:
         """Return the module of a type.
 
-        :raises SettingsError: when there is none, or its SDK is not installed.
+        :raises SettingsError: if the type is unknown or its SDK is not installed.
         """
         if type in self._extra:
             return self._extra[type]
         if type not in _MODULES:
-            raise SettingsError(f"unknown type {type!r}; there are {', '.join(self.list_types())}")
+            raise SettingsError(f"unknown type {type!r}; use one of {', '.join(self.list_types())}")
         try:
             module = import_module(f".{_MODULES[type]}", __package__)
         except ImportError as error:

@@ -1,8 +1,7 @@
-"""Text with its formatting as ranges beside it, never as marks inside it.
+"""Text with its formatting as separate ranges, without markup.
 
-What is bold is a mark in one messenger and a range in the next. Models write
-Markdown; it is read once, and each adapter writes the result down in its
-platform's own way.
+Some messengers take bold text as markup, others as a range. Models write Markdown, which is
+parsed once. Each adapter then writes the result in its platform's format.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-#: Kinds of :class:`Span`. Nothing lies within ``code`` or ``pre``.
+#: Kinds of :class:`Span`. Spans of ``code`` and ``pre`` contain no other spans.
 BOLD, ITALIC, STRIKE, CODE, PRE, LINK, QUOTE = (
     "bold", "italic", "strike", "code", "pre", "link", "quote",
 )  # fmt: skip
@@ -19,9 +18,9 @@ BOLD, ITALIC, STRIKE, CODE, PRE, LINK, QUOTE = (
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of a text, in characters of Python.
+    """A range of a text, in Python characters.
 
-    ``value`` is the address of a link and the language of a code block.
+    ``value`` is the URL of a link or the language of a code block.
     """
 
     kind: str
@@ -32,13 +31,13 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class RichText:
-    """A text and what is bold, linked and so on in it."""
+    """A text and its formatting."""
 
     text: str
     spans: tuple[Span, ...] = ()
 
     def to_plain(self) -> str:
-        """Return the text alone, with the addresses of its links."""
+        """Return the text without formatting, with the URLs of its links in parentheses."""
         pieces, at = [], 0
         for link in sorted((one for one in self.spans if one.kind == LINK), key=lambda x: x.stop):
             label = self.text[link.start : link.stop]
@@ -53,8 +52,7 @@ def iter_pieces(
 ) -> Iterator[tuple[Sequence[Span], Sequence[Span], str]]:
     """Yield a text in pieces, each with the spans that end and that begin before it.
 
-    Of those that end the inner one comes first, of those that begin the outer one. It takes
-    time that follows from their number.
+    Inner spans end first, outer spans begin first. Takes O(n log n) time for n spans.
     """
     ending: dict[int, list[Span]] = defaultdict(list)
     beginning: dict[int, list[Span]] = defaultdict(list)
@@ -68,5 +66,5 @@ def iter_pieces(
 
 
 def count_units(text: str) -> int:
-    """Return the length as Telegram and JavaScript count: in UTF-16 code units."""
+    """Return the length in UTF-16 code units, as Telegram and JavaScript count."""
     return len(text) + sum(letter > "\uffff" for letter in text)

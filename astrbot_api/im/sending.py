@@ -1,4 +1,4 @@
-"""One attempt to deliver: stored segments become what an adapter is given."""
+"""One delivery attempt: converts stored segments and passes them to the adapter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .adapter import Choice, OutFile, OutMessage, Target
 from .bots import Bots
 from .umo import parse_umo
 
-#: The type of the segment, the last one of a delivery, that has the answers to choose from.
+#: Type of a delivery's last segment if it contains the answers for the buttons.
 _CHOICES = "choices"
 
 
@@ -29,11 +29,11 @@ class Sender:
         self._attachments = attachments
 
     def send(self, delivery: DeliveryRow, confirmed: Confirmed, note: Note) -> None:
-        """Send what the platform has not confirmed yet.
+        """Send the parts that the platform has not confirmed yet.
 
-        :param confirmed: Grows with each answer of the platform.
-        :raises PlatformError: when the platform could not or would not.
-        :raises ClaimLost: when another worker has the delivery meanwhile.
+        :param confirmed: Updated after each confirmation of the platform.
+        :raises PlatformError: if the platform failed or refused.
+        :raises ClaimLost: if another worker took over the delivery.
         """
         umo = parse_umo(delivery.target)
         found = self._bots.find_running(delivery.platform_id)
@@ -42,7 +42,7 @@ class Sender:
         parts = self._build_parts(delivery)
         if not parts:
             return
-        # What is left of a message answers nothing any more: its beginning did.
+        # Only the beginning of a message is sent as a reply.
         begun = bool(delivery.sent_parts or delivery.sent_chars)
         target = Target(umo.message_type, umo.session_id, None if begun else delivery.reply_to)
 
@@ -68,7 +68,7 @@ class Sender:
             if segment["type"] in MEDIA_TYPES:
                 row = rows.get(segment["attachment_id"])
                 if row is None:
-                    raise PlatformError("An attachment of the message was deleted meanwhile.")
+                    raise PlatformError("An attachment of the message was deleted before sending.")
                 parts.append(self._to_file(row))
             else:
                 text = segment["text"]
@@ -77,7 +77,7 @@ class Sender:
 
     def _to_file(self, row: AttachmentRow) -> OutFile:
         return OutFile(
-            type=row.type,  # type: ignore[arg-type]  # the four, by the table's own check
+            type=row.type,  # type: ignore[arg-type]  # the table's check allows only these four
             filename=row.name,
             mime=row.mime,
             size_bytes=row.size_bytes,

@@ -1,9 +1,8 @@
-"""Long texts cut into messages at sensible places.
+"""Splits long texts into messages at suitable places.
 
-Markdown is cut before it is read, so that every piece knows how much of the
-sender's own text it stands for: after a failure exactly the rest is sent. A
-block of code that has to be cut is closed in one piece and opened again in
-the next.
+Markdown is split before it is parsed, so that each piece knows its share of the original
+text. After a failure, only the rest is sent. A code block that must be split is closed in
+one piece and reopened in the next.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from dataclasses import dataclass
 
 from .rich_text import count_units
 
-# Nothing here is tried again in a shorter form (the "++" and "*+"): on a line of
-# a hundred thousand tildes that would take minutes.
+# The quantifiers are possessive ("++", "*+"), because backtracking would take minutes on a
+# line of a hundred thousand tildes.
 
-#: Ends of sentences: of scripts with spaces between words, then of those without.
+#: Ends of sentences, first in scripts with spaces between words, then in scripts without.
 _SENTENCE_END = re.compile(
     r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?:[ \t]++|(?=\n))|[。！？；]++[”’」』）]*+"
 )
 
-#: The first line of a block of code, or its last one.
+#: First or last line of a code block.
 _FENCE = re.compile(r"^[ \t]*+(`{3,}+|~{3,}+)[ \t]*+([^\n`]*+)$", re.MULTILINE)
 
-#: How far a cut may move back to leave a character with what belongs to it.
+#: Maximum distance that a cut moves back to keep a character and its combining marks together.
 _MAX_CLUSTER = 32
 _JOINER = "\u200d"
 
@@ -36,9 +35,9 @@ _JOINER = "\u200d"
 class Piece:
     """One message of a longer text.
 
-    :param text: What is to be sent; never blank.
-    :param chars: So many characters of the text it stands for, white space
-        around it included. Those of all pieces add up to the text's length.
+    :param text: Text to send, never blank.
+    :param chars: Number of characters of the original text that this piece covers, including
+        surrounding white space. The sum over all pieces is the text's length.
     """
 
     text: str
@@ -47,7 +46,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A block of code: from ``start`` to ``stop``, its content from ``content`` to ``end``."""
+    """A code block from ``start`` to ``stop``, with content from ``content`` to ``end``."""
 
     start: int
     content: int
@@ -66,20 +65,20 @@ class _Block:
 
 
 def split_markdown(text: str, max_units: int) -> list[Piece]:
-    """Split at paragraphs, else lines, sentences, words, and anywhere at last.
+    """Split at paragraphs, else lines, sentences, words, and as a last resort anywhere.
 
-    :param max_units: Longest piece, in UTF-16 code units, at least 200.
-    :returns: The pieces in order; none for a blank text.
+    :param max_units: Maximum length of a piece, in UTF-16 code units, at least 200.
+    :returns: The pieces in order, or an empty list for a blank text.
     """
     cuts: list[tuple[str, int]] = []
     at, blocks = 0, _Blocks(text)
     while at < len(text):
         opened = blocks.find(at)
         if opened and opened.content < opened.end <= at:
-            # Not the last line alone of a block that was closed already.
+            # The block is already closed: do not send its last line alone.
             at, opened = opened.stop, None
         opening = opened.opening if opened and opened.content <= at else ""
-        # Room to close what this piece may leave open.
+        # Reserve room to close a block that this piece leaves open.
         room = max(max_units - count_units(opening) - blocks.closing_room, max_units // 2)
         stop = _fit(text, at, max_units - count_units(opening))
         if stop < len(text):
@@ -99,7 +98,7 @@ def split_markdown(text: str, max_units: int) -> list[Piece]:
 
 
 class _Blocks:
-    """The blocks of code of a text."""
+    """The code blocks of a text."""
 
     def __init__(self, text: str) -> None:
         self._blocks = list(_find_blocks(text))
@@ -107,7 +106,7 @@ class _Blocks:
         self.closing_room = max((len(one.closing) for one in self._blocks), default=0)
 
     def find(self, at: int) -> _Block | None:
-        """Return the block in which a place of the text lies."""
+        """Return the code block at a position, or None."""
         number = bisect_right(self._starts, at) - 1
         found = self._blocks[number] if number >= 0 else None
         return found if found is not None and at < found.stop else None
@@ -126,13 +125,13 @@ def _find_blocks(text: str) -> Iterator[_Block]:
 
 
 def _make_block(first: re.Match[str], end: int, stop: int) -> _Block:
-    # Longer words behind the mark are no language: they would use up a piece.
+    # A longer info string is no language, and would use up a piece.
     info = first[2].strip() if len(first[2]) <= 24 else ""
     return _Block(first.start(), first.end() + 1, end, stop, first[1][:16], info)
 
 
 def _fit(text: str, start: int, max_units: int) -> int:
-    """Return where a piece that begins at ``start`` has to end at the latest."""
+    """Return the last possible end of a piece that begins at ``start``."""
     stop = min(len(text), start + max_units)
     excess = count_units(text[start:stop]) - max_units
     while excess > 0:
@@ -142,13 +141,13 @@ def _fit(text: str, start: int, max_units: int) -> int:
 
 
 def _find_break(text: str, blocks: _Blocks, start: int, stop: int) -> int:
-    """Return the best place to end a piece, not after ``stop``, with progress made."""
+    """Return the best end of a piece, after ``start`` and not after ``stop``."""
     half = start + (stop - start) // 2
     block = blocks.find(stop)
     if block is not None and block.start == stop:
         block = None
     if block is not None and block.start > half:
-        # Leave a block of code whole where the piece before it is long enough.
+        # Keep a code block whole if the piece before it is long enough.
         return block.start
     if block is None and (at := _find_blank_line(text, blocks, half, stop)) > 0:
         return at
@@ -167,7 +166,7 @@ def _find_break(text: str, blocks: _Blocks, start: int, stop: int) -> int:
 
 
 def _find_blank_line(text: str, blocks: _Blocks, start: int, stop: int) -> int:
-    """Return the end of the last blank line that lies in no block of code; -1 without one."""
+    """Return the end of the last blank line outside code blocks, or -1."""
     while (at := text.rfind("\n\n", start, stop)) > 0:
         if blocks.find(at) is None:
             return at + 2
@@ -176,7 +175,7 @@ def _find_blank_line(text: str, blocks: _Blocks, start: int, stop: int) -> int:
 
 
 def _leave_cluster_whole(text: str, start: int, stop: int) -> int:
-    """Move a cut before the character whose accents or parts it would cut off."""
+    """Move a cut before a character that it would separate from its combining marks."""
     at = stop
     while at > max(start + 1, stop - _MAX_CLUSTER) and (
         _belongs_to_previous(text[at]) or text[at - 1] == _JOINER
@@ -186,7 +185,7 @@ def _leave_cluster_whole(text: str, start: int, stop: int) -> int:
 
 
 def _belongs_to_previous(letter: str) -> bool:
-    # The skin tones of emoji are symbols of their own, not combining marks.
+    # Skin tone modifiers are symbols, not combining marks.
     return (
         letter == _JOINER
         or "\U0001f3fb" <= letter <= "\U0001f3ff"
@@ -195,7 +194,7 @@ def _belongs_to_previous(letter: str) -> bool:
 
 
 def _trim(text: str) -> str:
-    """Remove white space around a text, but for that which indents its first line."""
+    """Strip white space around a text, except the indentation of its first line."""
     text = text.rstrip()
     blank = len(text) - len(text.lstrip())
     return text[text.rfind("\n", 0, blank) + 1 :]

@@ -9,17 +9,16 @@ from ..errors import ApiError, refuse
 from ..messages import check_text
 from .adapter import MESSAGE_TYPES, MessageType
 
-#: Longest UMO.
+#: Maximum length of a UMO.
 MAX_UMO_CHARS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Umo:
-    """Where a conversation takes place.
+    """The address of a conversation.
 
     :param platform_id: ``webchat``, or a bot's id.
-    :param session_id: Whatever the platform names a conversation by; it may
-        hold colons.
+    :param session_id: The platform's name of the conversation. It may contain colons.
     """
 
     platform_id: str
@@ -53,8 +52,8 @@ def parse_umo(text: str) -> Umo:
 def split_webchat(session_id: str) -> tuple[str, str]:
     """Split the third part of a web chat's UMO into username and session.
 
-    ``webchat!USER!SESSION`` names both; the session begins behind the last
-    ``!``. Anything else is a session alone, and the username is empty.
+    ``webchat!USER!SESSION`` contains both. The session starts after the last ``!``. Any other
+    value is only a session, and the username is empty.
 
     :raises ApiError: ``invalid_request``.
     """
@@ -63,7 +62,7 @@ def split_webchat(session_id: str) -> tuple[str, str]:
     username, _, session = session_id.removeprefix(f"{WEBCHAT}!").rpartition("!")
     username, session = username.strip(), session.strip()
     if not username or not session:
-        raise _invalid("expected webchat!USERNAME!SESSION_ID behind the second colon")
+        raise _invalid("expected webchat!USERNAME!SESSION_ID after the second colon")
     return username, session
 
 

@@ -1,6 +1,6 @@
-"""Any other system: signed JSON, both ways.
+"""Adapter for any other system: signed JSON in both directions.
 
-What is sent and what is taken have one shape::
+Both directions use one format::
 
     {"type": "message", "message_type": "FriendMessage", "session_id": "42",
      "message": [{"type": "plain", "text": "Hello"},
@@ -68,7 +68,7 @@ class _FileSchema(ma.Schema):
 
 
 class _MessageSchema(ma.Schema):
-    """An inbound message; its ``message`` is read apart."""
+    """An inbound message. Its ``message`` is parsed separately."""
 
     type = ma.fields.String(load_default="message", validate=ma.validate.Equal("message"))
     message_type = ma.fields.String(
@@ -89,12 +89,12 @@ class _MessageSchema(ma.Schema):
 
 
 def build(bot: Bot, http: PlatformHttp) -> WebhookAdapter:
-    """Return the adapter of a bot; asks nobody."""
+    """Return the adapter of a bot, without any request."""
     return WebhookAdapter(bot.id, bot.settings, http)
 
 
 class WebhookAdapter(BaseAdapter):
-    """A system that posts messages here, and takes them at an address of its own."""
+    """A system that posts messages here and receives messages at its own URL."""
 
     type = "webhook"
     capabilities = frozenset({"text", "image", "record", "video", "file", "group", "reply"})
@@ -105,12 +105,12 @@ class WebhookAdapter(BaseAdapter):
         self._http = http
 
     def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
-        """Post the whole message as one request: it arrives whole or not at all."""
+        """Post the whole message as one request. It arrives completely or not at all."""
         size_bytes = sum(one.size_bytes for one in message.parts if isinstance(one, OutFile))
         limit = self._settings["max_file_mb"] * 1024 * 1024
         if size_bytes > limit:
             raise PlatformError(
-                f"The message's files have {size_bytes} bytes; this bot sends {limit} at most "
+                f"The message's files have {size_bytes} bytes; this bot sends at most {limit} "
                 "(max_file_mb)."
             )
         segments = [_make_segment(part) for part in message.parts]
@@ -135,10 +135,10 @@ class WebhookAdapter(BaseAdapter):
         return Receipt(ids)
 
     def receive(self, request: InboundRequest) -> Reception:
-        """Read a message that the system posted."""
+        """Parse a message that the system posted."""
         event_id = verify(self._settings["secret"], request.headers, request.body)
         if event_id is None:
-            raise BadSignature("the request is not signed with the bot's secret, or not just now")
+            raise BadSignature("the request has no valid, recent signature with the bot's secret")
         try:
             message = _read_message(event_id, load_json(request.body))
         except (ma.ValidationError, ValueError) as error:
@@ -160,15 +160,15 @@ def _make_segment(part: str | OutFile) -> dict[str, Any]:
 
 
 def _read_answer(answer: HttpAnswer) -> tuple[str, ...]:
-    """Return the ids that a receiver gave the message.
+    """Return the ids that a receiver assigned to the message.
 
-    :raises PlatformError: when it did not take it.
+    :raises PlatformError: if the receiver rejected it.
     """
     status = answer.status
     if not 200 <= status < 300:
         words = answer.body[: 4 * _MAX_WORDS_CHARS].decode("utf-8", "replace")
         shown = "".join(letter for letter in words if letter.isprintable())[:_MAX_WORDS_CHARS]
-        raise answer.refuse(f"The receiver answered {status}: {shown or 'nothing more'}")
+        raise answer.refuse(f"The receiver answered {status}: {shown or 'with an empty body'}")
     try:
         found = orjson.loads(answer.body).get("message_id")
     except (orjson.JSONDecodeError, AttributeError):
@@ -177,9 +177,9 @@ def _read_answer(answer: HttpAnswer) -> tuple[str, ...]:
 
 
 def _read_message(event_id: str, body: Any) -> InMessage:
-    """Read a message.
+    """Parse a message.
 
-    :raises ValueError: or ``ValidationError``, when it is none.
+    :raises ValueError: or ``ValidationError``, if it is invalid.
     """
     loaded = _MessageSchema().load(body)
     text, files = _read_segments(loaded["message"])

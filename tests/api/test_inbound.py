@@ -214,7 +214,7 @@ def test_a_file_that_cannot_be_fetched_does_not_cost_the_answer(make_bot_app: An
     bot_app = make_bot_app(max_file_bytes=10)
     said = bot_app.ask("Read this", files={"note.txt": "The code is 4711."})
     assert "Read this" in said
-    assert "note.txt could not be taken in" in said
+    assert "note.txt could not be received" in said
 
 
 def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
@@ -311,7 +311,7 @@ def test_a_bot_that_stays_away_has_its_messages_given_up(
     pending = bot_app.state.im.inbound.pending
     message = to_message({"event": "1", "text": "Read", "files": {"a.txt": "4711"}})
     pending.add("gone", message)
-    wait_for(lambda: "waits: Bot not found" in caplog.text)
+    wait_for(lambda: "will be retried: Bot not found" in caplog.text)
     bot_app.state.db.write(
         lambda db: InboundPending.update(
             received_at=InboundPending.received_at - 3600000001
@@ -323,7 +323,7 @@ def test_a_bot_that_stays_away_has_its_messages_given_up(
         return bot_app.count_rows("inbound_pending") > 0
 
     wait_for(lambda: not left())
-    assert "the bot gone is given up" in caplog.text
+    assert "the bot gone is dropped" in caplog.text
 
 
 def test_a_quoted_message_reaches_the_model(bot_app: BotApp) -> None:

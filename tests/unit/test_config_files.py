@@ -122,10 +122,10 @@ def test_a_key_of_openai_is_sent_to_openai_alone(
     [
         ("[[bot]]\ntype = 'x'", "bots.toml: bot 1: id: required, a string"),
         ("[[bot]]\nid = 'a'", "bots.toml: bot 1: type: required, a string"),
-        ("[[bot]]\nid = 'a:b'\ntype = 'x'", "bots.toml: bot 1: id: must have no colon"),
+        ("[[bot]]\nid = 'a:b'\ntype = 'x'", "bots.toml: bot 1: id: must not contain a colon"),
         (
             "[[bot]]\nid = 'a'\ntype = 'x'\n[[bot]]\nid = 'a'\ntype = 'x'",
-            "bots.toml: bot 2: id: a is there twice",
+            "bots.toml: bot 2: id: a is used twice",
         ),
         ("bot = 1", "bots.toml: bot: write [[bot]], one table a bot"),
         ("[[bot", "bots.toml: "),

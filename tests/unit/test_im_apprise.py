@@ -79,7 +79,7 @@ def test_a_long_text_arrives_in_pieces_that_are_reported(fake: FakeService, outb
 
 
 def test_an_unknown_session_is_a_final_error(outbox: Outbox) -> None:
-    with pytest.raises(PlatformError, match="its sessions are: default, ops") as caught:
+    with pytest.raises(PlatformError, match="Its sessions are: default, ops") as caught:
         outbox.send("Hello", to="other")
     assert not caught.value.retryable
 
@@ -123,7 +123,7 @@ def test_nothing_comes_in(adapter: Adapter) -> None:
     ("settings", "words"),
     [
         ({}, "url: required"),
-        ({"url": "nosuch://token-of-mine@host"}, "the URL of default is none that Apprise knows"),
+        ({"url": "nosuch://token-of-mine@host"}, "Apprise does not support the URL of default"),
         ({"urls": {"a b": "json://h"}}, "urls"),
     ],
 )

@@ -227,5 +227,5 @@ def test_an_answer_in_a_temporary_session_names_its_group(
 
 
 def test_a_group_has_no_temporary_sessions(adapter: Adapter) -> None:
-    with pytest.raises(PlatformError, match="number of QQ"):
+    with pytest.raises(PlatformError, match="QQ number"):
         Outbox(adapter).send("hi", to="5#77", type="GroupMessage")

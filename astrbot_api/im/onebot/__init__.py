@@ -1,4 +1,7 @@
-"""QQ through OneBot 11 (NapCat, Lagrange, go-cqhttp): https://github.com/botuniverse/onebot-11"""
+"""QQ adapter, through OneBot 11 (NapCat, Lagrange, go-cqhttp).
+
+Source: https://github.com/botuniverse/onebot-11
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from ..adapter import Bot
 from ..piecewise import PiecewiseSettings
 from .adapter import OneBotAdapter
 
-#: Where QQ keeps the files of its messages.
+#: Hosts of files in QQ messages.
 _QQ_HOSTS = ("qq.com", "qq.com.cn", "qpic.cn")
 
 
@@ -19,7 +22,7 @@ class SettingsSchema(PiecewiseSettings):
 
     base_url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
     access_token = Secret(load_default="")
-    #: Key of the signatures of events; without it no event is taken.
+    #: Key for the signatures of events. Without it, every event is rejected.
     secret = Secret(load_default="")
     max_file_mb = ma.fields.Integer(load_default=30, validate=ma.validate.Range(1, 1000))
     file_hosts = ma.fields.List(ma.fields.String(), load_default=lambda: list(_QQ_HOSTS))
@@ -27,5 +30,5 @@ class SettingsSchema(PiecewiseSettings):
 
 
 def build(bot: Bot, http: PlatformHttp) -> OneBotAdapter:
-    """Return the adapter of a bot; asks nobody."""
+    """Return the adapter of a bot, without any request."""
     return OneBotAdapter(bot.settings, http)

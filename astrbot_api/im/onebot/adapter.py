@@ -1,4 +1,4 @@
-"""A QQ account behind a OneBot 11 implementation: HTTP out, HTTP in."""
+"""A QQ account behind a OneBot 11 implementation, with HTTP in both directions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .inbound import EventReader
 from .references import fetch_references
 from .segments import list_file_calls, write_segments
 
-#: QQ refuses or folds longer ones; it gives no exact number.
+#: QQ refuses or folds longer texts. Its exact limit is not documented.
 _MAX_TEXT_UNITS = 3000
 
-#: What has a segment of its own.
+#: File types that have their own segment type.
 _SEGMENTS = {"image": "image", "record": "record", "video": "video"}
 
-#: A user or a group; a user with a group is a temporary session.
+#: A user or a group. A user with a group is a temporary session.
 _ID = re.compile(r"([1-9]\d{0,19})(?:#([1-9]\d{0,19}))?", re.ASCII)
 
 
@@ -49,7 +49,7 @@ class OneBotAdapter(PiecewiseAdapter):
         self._reader = EventReader()
 
     def receive(self, request: InboundRequest) -> Reception:
-        """Read an event that the implementation posted."""
+        """Parse an event that the implementation posted."""
         secret: str = self._settings["secret"]
         given = request.headers.get("x-signature", "")
         expected = "sha1=" + hmac.new(secret.encode(), request.body, hashlib.sha1).hexdigest()
@@ -60,7 +60,7 @@ class OneBotAdapter(PiecewiseAdapter):
         except ValueError:
             return Reception(status=400)
         message = self._reader.read(event)
-        # 204: no quick operation.
+        # 204 means: no quick operation.
         return Reception(() if message is None else (message,), status=204)
 
     def _find_place(self, target: Target) -> _Chat:
@@ -68,7 +68,7 @@ class OneBotAdapter(PiecewiseAdapter):
 
     def _send_text(self, place: _Chat, text: str) -> Sequence[str]:
         if self._settings["format"] == "markdown":
-            # QQ shows no formatting: without its marks it reads better.
+            # QQ shows no formatting, so the markup is removed.
             text = read_markdown(text).to_plain()
         return self._deliver(place, write_segments(text, in_group=place.kind == "group"))
 
@@ -81,13 +81,13 @@ class OneBotAdapter(PiecewiseAdapter):
             f"upload_{place.kind}_file",
             {**place.where, "file": file_reference(), "name": file.filename}, file,
         )  # fmt: skip
-        # The answer to an upload has no message's id.
+        # The answer to an upload contains no message id.
         return ()
 
     def _deliver(
         self, chat: _Chat, segments: Sequence[Mapping[str, Any]], file: OutFile | None = None
     ) -> Sequence[str]:
-        """Send one message and return its id, where the implementation returns it."""
+        """Send one message and return its id, if the implementation returns one."""
         message = {**chat.where, "message": [*chat.reply, *segments]}
         result = self._api.call(f"send_{chat.kind}_msg", message, file)
         chat.reply.clear()
@@ -95,20 +95,20 @@ class OneBotAdapter(PiecewiseAdapter):
         return () if message_id is None else (str(message_id),)
 
     def check(self) -> str:
-        """Return the bot's name there.
+        """Return the account's nickname.
 
-        :raises PlatformError: when its program is not there, or refuses the token.
+        :raises PlatformError: if the implementation is not reachable or rejects the token.
         """
         return str((self._api.call("get_login_info", {}) or {}).get("nickname", ""))
 
     def complete(self, message: InMessage) -> InMessage:
-        """Fetch the quoted message and the forwarded ones."""
+        """Fetch the quoted and the forwarded messages."""
         return fetch_references(self._api, message)
 
     def open_file(self, source: str) -> BlobReader:
-        """Open a file of a message: at QQ's address, or through the implementation.
+        """Open a file of a message at its URL, or through the implementation.
 
-        :param source: The type and the data of its segment, as JSON.
+        :param source: Type and data of the file's segment, as JSON.
         """
         type, data = orjson.loads(source)
         url = data.get("url", "")
@@ -118,7 +118,7 @@ class OneBotAdapter(PiecewiseAdapter):
         try:
             return self._open(url)
         except PlatformError as error:
-            # QQ's addresses expire; the implementation has the file, or a new one.
+            # QQ's URLs expire. The implementation may have the file or a new URL.
             try:
                 return self._open_asked(type, data)
             except PlatformError:
@@ -128,7 +128,7 @@ class OneBotAdapter(PiecewiseAdapter):
         return self._http.open(url, timeout_s=self._settings["timeout_s"])
 
     def _open_asked(self, type: str, data: Mapping[str, str]) -> BlobReader:
-        """Open a file that the implementation is asked for."""
+        """Ask the implementation for a file and open it."""
         fault: PlatformError | None = None
         for action, asked in list_file_calls(type, data):
             try:
@@ -144,26 +144,26 @@ class OneBotAdapter(PiecewiseAdapter):
                 self._check_host(url)
                 return self._open(url)
         raise fault or PlatformError(
-            "OneBot named a file by a path of its own disk; let it give addresses or base64."
+            "OneBot returned a path on its own disk. Configure it to return URLs or base64."
         )
 
     def _check_host(self, url: str) -> None:
-        """Refuse addresses that are neither QQ's nor the implementation's own."""
+        """Refuse URLs that are neither in ``file_hosts`` nor the implementation's own."""
         parts = urlsplit(url)
         own = urlsplit(self._settings["base_url"])
         host = (parts.hostname or "").casefold()
-        # With its port: other services of the same machine are none of QQ's.
+        # The port is compared too, because other services may run on the same machine.
         if parts.netloc == own.netloc or any(
             host == one or host.endswith(f".{one}") for one in self._settings["file_hosts"]
         ):
             return
         raise PlatformError(
-            f"A file of {host or 'no address'} was not fetched: it is none of file_hosts."
+            f"A file was not fetched: its host {host or '(none)'} is not in file_hosts."
         )
 
 
 class _Chat:
-    """Where a message goes."""
+    """The parameters that address a user or a group."""
 
     def __init__(self, target: Target) -> None:
         found = _ID.fullmatch(target.session_id)
@@ -172,14 +172,14 @@ class _Chat:
         self.kind = "group" if target.message_type == "GroupMessage" else "private"
         if found is None or (self.kind == "group" and found[2]):
             raise PlatformError(
-                "The session must be a number of QQ: a user's or a group's; USER#GROUP is a "
+                "The session must be the QQ number of a user or a group, or USER#GROUP for a "
                 "temporary session."
             )
         name = "group_id" if self.kind == "group" else "user_id"
         self.where = {name: int(found[1])}
         if found[2]:
             self.where["group_id"] = int(found[2])
-        #: Only the first message is a reply.
+        #: Only the first message is sent as a reply.
         self.reply: list[dict[str, Any]] = []
         if target.reply_to:
             self.reply.append({"type": "reply", "data": {"id": target.reply_to}})

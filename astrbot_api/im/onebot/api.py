@@ -13,8 +13,8 @@ from typing import Any
 from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp
 from ..adapter import OutFile
 
-#: Stands in the JSON where the file's bytes will be sent. No text can contain
-#: it: JSON writes a control character as an escape.
+#: Placeholder for the file's bytes in the JSON. It occurs in no text, because JSON
+#: escapes control characters.
 _FILE_MARK = "\x00file\x00"
 _FILE_MARK_JSON = json.dumps(_FILE_MARK)[1:-1].encode()
 
@@ -22,7 +22,7 @@ _MAX_WORDS_CHARS = 300
 
 
 class OneBotApi:
-    """The API of one implementation, which is one QQ account."""
+    """The API of one implementation, which serves one QQ account."""
 
     def __init__(
         self, http: PlatformHttp, base_url: str, access_token: str, timeout_s: float
@@ -42,8 +42,8 @@ class OneBotApi:
     ) -> Any:
         """Call an action and return its ``data``.
 
-        :param parameters: :func:`file_reference` stands in it for the file.
-        :raises PlatformError: when it failed or did not answer.
+        :param parameters: May contain :func:`file_reference` as the placeholder of the file.
+        :raises PlatformError: if the action failed or there was no response.
         """
         body = json.dumps(parameters, ensure_ascii=False).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
@@ -70,14 +70,14 @@ class OneBotApi:
         if status != 200:
             raise answer.refuse(f"OneBot answered {status}.")
         body = answer.json()
-        # "async": it is taken and will be done; whether it works is not reported.
+        # "async" means accepted. The result is not reported.
         if isinstance(body, dict) and body.get("status") in ("ok", "async"):
             return body.get("data")
         if not isinstance(body, dict):
             body = {}
         words = str(body.get("wording") or body.get("message") or body.get("msg") or "")
-        # What it says of a failure does not say whether QQ has the message:
-        # sending it again might show it twice.
+        # A failure does not say whether QQ has the message. A retry might
+        # show it twice.
         raise PlatformError(
             f"OneBot failed with {body.get('retcode')}: {self._hide(words[:_MAX_WORDS_CHARS])}"
         )
@@ -87,12 +87,12 @@ class OneBotApi:
 
 
 def file_reference() -> str:
-    """Return what stands in the parameters for the file of a call."""
+    """Return the placeholder for a call's file in its parameters."""
     return f"base64://{_FILE_MARK}"
 
 
 def _iter_body(before: bytes, file: OutFile, after: bytes) -> Iterator[bytes]:
-    """Return JSON with a file in it, which is never in memory as a whole."""
+    """Yield JSON that contains a file, without the whole file in memory."""
     yield before
     rest = b""
     for piece in file.iter_bytes():

@@ -1,7 +1,7 @@
-"""What QQ shows as a card or a picture of its own, written as text: shares, places, stickers.
+"""Converts QQ's cards and special segments to text: shares, locations, stickers.
 
-Sources: https://github.com/botuniverse/onebot-11/blob/master/message/segment.md, and the ``json``
-segments that NapCat, Lagrange and go-cqhttp post, which are QQ's own.
+Sources: https://github.com/botuniverse/onebot-11/blob/master/message/segment.md, and QQ's
+``json`` segments as NapCat, Lagrange and go-cqhttp post them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from ...runtime.bounded_json import load_json
 
-#: Type of segment -> the fields that say what it shows.
+#: Type of segment -> fields with its visible text.
 _NAMED = {
     "share": ("title", "content", "url"),
     "music": ("title", "content", "url"),
@@ -21,7 +21,7 @@ _NAMED = {
     "mface": ("summary",),
 }
 
-#: Where a card has its address.
+#: Possible names of a card's URL field.
 _ADDRESSES = ("jumpUrl", "qqdocurl", "url")
 
 _BUNDLE_APP = "com.tencent.multimsg"
@@ -30,7 +30,7 @@ _MAX_CHARS = 4000
 
 
 def write_named(type: str, data: dict[str, Any]) -> str:
-    """Return the words of a segment; empty where it has none."""
+    """Return a segment's text, or an empty text."""
     if type == "markdown":
         return str(data.get("content", ""))
     if type == "face":
@@ -42,7 +42,7 @@ def write_named(type: str, data: dict[str, Any]) -> str:
 
 
 def write_card(text: str) -> str:
-    """Return the title, the words and the address of a card that is JSON; empty: it has none."""
+    """Return the title, text and URL of a JSON card, or an empty text."""
     card = _read(text)
     said = [card.get("prompt") or card.get("desc")]
     for part in _list_parts(card):
@@ -53,7 +53,7 @@ def write_card(text: str) -> str:
 
 
 def find_bundle(text: str) -> str:
-    """Return the id of the bundle of forwarded messages that a card shows; empty: none."""
+    """Return the id of the forwarded messages in a card, or an empty text."""
     card = _read(text)
     if card.get("app") != _BUNDLE_APP:
         return ""
@@ -61,7 +61,7 @@ def find_bundle(text: str) -> str:
 
 
 def _write_face(data: dict[str, Any]) -> str:
-    # NapCat adds what QQ knows of the emoji; its number alone says nothing.
+    # NapCat adds QQ's name of the emoji. The number alone is meaningless.
     words = _read(data.get("raw", "")).get("faceText")
     return f"[{words.strip('/[]')}]" if isinstance(words, str) and words.strip("/[]") else ""
 

@@ -1,4 +1,4 @@
-"""Events of OneBot 11, read into messages."""
+"""Converts OneBot 11 events to messages."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ log = logging.getLogger(__name__)
 
 
 class EventReader:
-    """Reads the events that an implementation posts."""
+    """Converts the events that an implementation posts."""
 
     def read(self, event: Any) -> InMessage | None:
-        """Return the message of an event; None for any other event."""
+        """Return the message of an event, or None for other events."""
         try:
             if event["post_type"] != "message" or event.get("sub_type") == "notice":
                 return None
             return self._read_message(event)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            log.warning("an event of OneBot is not understood: %r", error)
+            log.warning("a OneBot event could not be parsed: %r", error)
             return None
 
     def _read_message(self, event: dict[str, Any]) -> InMessage | None:
@@ -40,7 +40,7 @@ class EventReader:
             return None
         sender = event.get("sender") or {}
         return InMessage(
-            # The implementations make short ids of QQ's long ones.
+            # The time makes the id unique: implementations shorten QQ's long ids.
             event_id=f"{int(event['time'])}/{event['message_id']}",
             message_type="GroupMessage" if group else "FriendMessage",
             session_id=session_id,
@@ -55,10 +55,10 @@ class EventReader:
 
 
 def _name_private(event: dict[str, Any], sender_id: str) -> str:
-    """Return the session of a private message: ``USER``, or ``USER#GROUP``.
+    """Return the session of a private message: ``USER`` or ``USER#GROUP``.
 
-    Somebody who is no friend writes by way of a group that both are in, and
-    QQ takes an answer only where it names the group.
+    A sender who is not a contact writes through a common group. QQ accepts a reply only with
+    that group's number.
     """
     sender = event.get("sender") or {}
     group = sender.get("group_id") or event.get("group_id")

@@ -1,8 +1,8 @@
-"""What a message of QQ refers to: the message that it quotes, and bundles of forwarded ones.
+"""References in a QQ message: the quoted message and forwarded messages.
 
-An event holds their ids alone. Sources: get_msg and get_forward_msg of
+An event contains only their ids. Sources: get_msg and get_forward_msg in
 https://github.com/botuniverse/onebot-11/blob/master/api/public.md, and the answers of NapCat,
-Lagrange and go-cqhttp, which differ in the names of fields.
+Lagrange and go-cqhttp, which use different field names.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .segments import list_files, read_segments, write_marked_text
 
 log = logging.getLogger(__name__)
 
-#: Bounds of what one message may have fetched: its sender chooses what it refers to.
+#: Limits per message, because the sender chooses its references.
 _MAX_S = 20.0
 _MAX_CALLS = 8
 _MAX_NODES = 100
@@ -40,10 +40,10 @@ _NUMBER = re.compile(r"-?\d{1,19}", re.ASCII)
 
 
 def find_references(segments: list[dict[str, Any]], own: str) -> str:
-    """Return what the segments of an event refer to, for :func:`fetch_references`.
+    """Return the references in an event's segments, for :func:`fetch_references`.
 
     :param own: The bot's number.
-    :returns: Empty: nothing.
+    :returns: JSON, or empty if there are no references.
     """
     quoted = next((one["data"].get("id") for one in segments if one["type"] == "reply"), None)
     bundles = [one["data"] for one in segments if one["type"] == "forward"]
@@ -53,14 +53,14 @@ def find_references(segments: list[dict[str, Any]], own: str) -> str:
 
 
 def fetch_references(api: OneBotApi, message: InMessage) -> InMessage:
-    """Return a message with the texts and files that it refers to."""
+    """Return a message with the texts and files of its references."""
     asked = orjson.loads(message.more)
     in_group = message.message_type == "GroupMessage"
     fetching = _Fetching(api, message.session_id if in_group else "")
     quoted = fetching.read_quoted(asked["quoted"], message, asked["own"]) if asked["quoted"] else ""
     bundles = [line for data in asked["bundles"] for line in fetching.read_bundle(data, 1)]
     text = "\n".join(filter(None, (message.text, _cut(bundles))))
-    # Without words of its own, a message is about what it quotes.
+    # A message without text of its own refers to the quoted message.
     if not text and quoted:
         text, quoted = quoted, ""
     files = (*message.files, *fetching.files[:_MAX_FILES])
@@ -69,9 +69,9 @@ def fetch_references(api: OneBotApi, message: InMessage) -> InMessage:
 
 @dataclass
 class _Fetching:
-    """What one message has fetched until now.
+    """Files and limits while one message's references are fetched.
 
-    :param group: In which it was said; empty: between two.
+    :param group: Group of the message, or empty for a private message.
     """
 
     api: OneBotApi
@@ -82,14 +82,14 @@ class _Fetching:
     ends_at: float = field(default_factory=lambda: time.monotonic() + _MAX_S)
 
     def read_quoted(self, number: str, message: InMessage, own: str) -> str:
-        """Return the text of the message with a number, and keep its files."""
+        """Return the text of a quoted message, and collect its files."""
         found = self._call("get_msg", {"message_id": _to_id(number)})
         if not isinstance(found, dict) or not _is_of_chat(found, message, own):
             return _UNREADABLE
         return _cut(list(self._read_content(_find_content(found), 1)))
 
     def read_bundle(self, data: dict[str, Any], depth: int) -> Iterator[str]:
-        """Return the lines of a bundle, each ``Name: text``, nested ones indented."""
+        """Yield the lines of forwarded messages as ``Name: text``, nested ones indented."""
         nodes = data.get("content")
         if not isinstance(nodes, list) or not nodes:
             nodes = self._fetch_nodes(str(data.get("id") or ""))
@@ -113,7 +113,7 @@ class _Fetching:
         yield f"{_find_name(node)}: {lines[:_MAX_CHARS]}".replace("\n", "\n  ")
 
     def _read_content(self, content: Any, depth: int) -> Iterator[str]:
-        """Return the lines of one message: its words, and the bundles in it."""
+        """Yield the text of one message, and the lines of forwarded messages in it."""
         segments = read_segments([content] if isinstance(content, dict) else content)
         self.files += list_files(segments, self.group)
         text = write_marked_text(segments)
@@ -126,7 +126,7 @@ class _Fetching:
                 yield _UNREAD_BUNDLE
 
     def _fetch_nodes(self, number: str) -> list[Any]:
-        # NapCat asks for the one name, go-cqhttp and the standard for the other.
+        # NapCat uses one of the names, go-cqhttp and the standard use the other.
         found = self._call("get_forward_msg", {"id": number, "message_id": number})
         if isinstance(found, dict):
             found = found.get("messages") or found.get("message")
@@ -140,12 +140,12 @@ class _Fetching:
         try:
             return self.api.call(action, parameters, timeout_s=left_s)
         except PlatformError as error:
-            log.warning("what a message refers to could not be fetched: %s", error)
+            log.warning("a referenced message could not be fetched: %s", error)
             return None
 
 
 def _is_of_chat(found: dict[str, Any], message: InMessage, own: str) -> bool:
-    """Say whether a quoted message is of the same chat: a number may be forged."""
+    """Return whether a quoted message belongs to the same chat. Its id may be forged."""
     if message.message_type == "GroupMessage":
         group = str(found.get("group_id") or message.session_id)
         return found.get("message_type") != "private" and group == message.session_id

@@ -1,4 +1,4 @@
-"""Messages of OneBot 11: arrays of segments, or text with CQ codes.
+"""Converts OneBot 11 messages: arrays of segments, or text with CQ codes.
 
 Source: https://github.com/botuniverse/onebot-11/tree/master/message
 """
@@ -16,7 +16,7 @@ from .cards import find_bundle, write_card, write_named
 
 _CQ = re.compile(r"\[CQ:([a-zA-Z0-9_.-]+)((?:,[^,\[\]=]+=[^,\[\]]*)*)\]")
 
-#: Type of segment -> type of the file, and its name where it has none.
+#: Type of segment -> type of the file, and its default name.
 _FILES: dict[str, tuple[FileType, str]] = {
     "image": ("image", "image.jpg"),
     "record": ("record", "record.amr"),
@@ -25,18 +25,18 @@ _FILES: dict[str, tuple[FileType, str]] = {
     "mface": ("image", "sticker.gif"),
 }
 
-#: The order matters: what was an ampersand must not become an escape.
+#: The ampersand comes last, so that it cannot create another escape.
 _ESCAPES = (("&#91;", "["), ("&#93;", "]"), ("&#44;", ","), ("&amp;", "&"))
 
 
-#: A number of QQ that is called by ``@``, as :mod:`.inbound` shows one without a name.
+#: A mention such as ``@12345678``, as :mod:`.inbound` writes users without a name.
 _CALLED = re.compile(r"(?<![\w@.])@([1-9]\d{4,11})(?![\w.])", re.ASCII)
 
 
 def write_segments(text: str, *, in_group: bool) -> list[dict[str, Any]]:
-    """Return the segments of a text; in a group ``@12345678`` calls that member.
+    """Return the segments of a text. In a group, ``@12345678`` mentions that member.
 
-    Never everybody: a model must not be able to.
+    ``@all`` is never converted, so a model cannot notify the whole group.
     """
     if not in_group:
         return [{"type": "text", "data": {"text": text}}]
@@ -51,10 +51,10 @@ def write_segments(text: str, *, in_group: bool) -> list[dict[str, Any]]:
 
 
 def read_segments(message: Any) -> list[dict[str, Any]]:
-    """Return the segments of an event's ``message``, in either of its forms.
+    """Return the segments of an event's ``message``, in either format.
 
-    :returns: Objects with ``type`` and ``data``, whose values are strings; only the ``content`` of
-        a bundle is a list.
+    :returns: Objects with ``type`` and ``data``. The values of ``data`` are strings, except
+        that ``content`` of forwarded messages is a list.
     """
     if isinstance(message, str):
         return _read_codes(message)
@@ -68,9 +68,9 @@ def read_segments(message: Any) -> list[dict[str, Any]]:
 
 
 def list_files(segments: list[dict[str, Any]], group: str = "") -> Iterator[InFile]:
-    """Return the files of segments.
+    """Yield the files of segments.
 
-    :param group: In which they were sent; empty: between two.
+    :param group: Group of the message, or empty for a private message.
     """
     for one in segments:
         if one["type"] in _FILES and (one["type"] != "mface" or one["data"].get("url")):
@@ -81,11 +81,11 @@ def list_files(segments: list[dict[str, Any]], group: str = "") -> Iterator[InFi
 
 
 def list_file_calls(type: str, data: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Return the calls that may give a file of a segment, the likeliest first."""
+    """Yield the calls that may return a segment's file, the most likely first."""
     name = data.get("file_id") or data.get("file", "")
     asked = {"file": name, "file_id": name}
     if type == "file" and data.get("file_id"):
-        # NapCat and go-cqhttp have an address for documents, which is of the chat.
+        # NapCat and go-cqhttp have separate calls for documents of groups and users.
         if data.get("group_id"):
             group = {"group_id": int(data["group_id"])}
             busid = {"busid": data["busid"]} if data.get("busid") else {}
@@ -101,15 +101,15 @@ def list_file_calls(type: str, data: Mapping[str, str]) -> Iterator[tuple[str, d
 
 
 def write_text(segments: list[dict[str, Any]], own: str = "") -> str:
-    """Return the words of segments, with who is called in them.
+    """Return the text of segments, including mentions.
 
-    :param own: The bot's number: calls of it are left out.
+    :param own: The bot's number, whose mentions are omitted.
     """
     return "".join(_write(one, own) for one in segments).strip()
 
 
 def write_marked_text(segments: list[dict[str, Any]]) -> str:
-    """Return the words of segments, with a mark where each file is."""
+    """Return the text of segments, with a placeholder for each file."""
     marked = (
         f"[{one['type']} {_name_file(one['data'], _FILES[one['type']][1])}]"
         if one["type"] in _FILES
@@ -132,7 +132,7 @@ def _write(one: dict[str, Any], own: str) -> str:
 
 def _name_file(data: dict[str, Any], name: str) -> str:
     shown: str = data.get("name") or data.get("file") or name
-    # go-cqhttp names a file by its address or by its hash.
+    # go-cqhttp uses a file's URL or hash as its name.
     return name if "/" in shown or "." not in shown else shown
 
 
@@ -152,7 +152,7 @@ def _to_text(value: Any) -> str:
 
 
 def _find_bundle(segment: dict[str, Any]) -> dict[str, Any]:
-    """Return the bundle that a card shows, where it shows one, else the segment."""
+    """Return the forwarded messages that a card shows, or else the segment itself."""
     number = find_bundle(segment["data"].get("data", "")) if segment["type"] == "json" else ""
     return {"type": "forward", "data": {"id": number}} if number else segment
 

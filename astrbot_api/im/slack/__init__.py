@@ -1,4 +1,4 @@
-"""Slack, through its Web API and its Events API: https://docs.slack.dev"""
+"""Slack adapter, through the Web API and the Events API: https://docs.slack.dev"""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class SettingsSchema(PiecewiseSettings):
             r"xox[a-z]-[\x21-\x7e]+\Z", error="must be the bot's token, which begins with xoxb-"
         ),
     )
-    #: Key of the signatures of events; without it no event is taken.
+    #: Key for the signatures of events. Without it, every event is rejected.
     signing_secret = Secret(load_default="")
-    #: Whether a mention in a channel is answered in a thread of its own.
+    #: Whether the reply to a mention in a channel starts a thread.
     threads = ma.fields.Boolean(load_default=True)
     base_url = ma.fields.Url(
         load_default="https://slack.com/api", schemes={"http", "https"}, require_tld=False
@@ -31,5 +31,5 @@ class SettingsSchema(PiecewiseSettings):
 
 
 def build(bot: Bot, http: PlatformHttp) -> SlackAdapter:
-    """Return the adapter of a bot; asks nobody."""
+    """Return the adapter of a bot, without any request."""
     return SlackAdapter(bot.settings, http)

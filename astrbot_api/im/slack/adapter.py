@@ -1,4 +1,4 @@
-"""A Slack bot: Web API out, Events API in."""
+"""A Slack bot: sends through the Web API, receives through the Events API."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from .inbound import EventReader
 from .mrkdwn import escape, write_mrkdwn
 from .quoting import fetch_thread
 
-#: Slack advises 4,000 and cuts off at 40,000; markup and escapes come on top.
+#: Slack recommends 4,000 and truncates at 40,000. Markup and escapes count too.
 _MAX_TEXT_UNITS = 3500
 _MAX_FILE_BYTES = 1000 * 1000 * 1000
 
-#: Longest text of a block. Source: https://docs.slack.dev/reference/block-kit/blocks
+#: Maximum text length of a block. Source: https://docs.slack.dev/reference/block-kit/blocks
 _MAX_SECTION_CHARS = 3000
 
-#: How the form begins that Slack posts when a button is pressed.
+#: Prefix of the form that Slack posts after a button press.
 _PRESSED = b"payload="
 
-#: How old a signed request may be, in seconds.
+#: Maximum age of a signed request, in seconds.
 #: Source: https://docs.slack.dev/authentication/verifying-requests-from-slack
 _TOLERANCE_S = 300
 
-#: Channel or user, and the thread in it: as :class:`EventReader` writes them.
+#: Channel or user, and optional thread, as :class:`EventReader` writes them.
 _SESSION = re.compile(r"([CDGUW][A-Z0-9]{2,20})(?:#(\d{1,12}\.\d{1,8}))?", re.ASCII)
 
 
@@ -52,25 +52,25 @@ class SlackAdapter(PiecewiseAdapter):
         self._reader = EventReader(settings["threads"])
 
     def check(self) -> str:
-        """Return the bot's name there.
+        """Return the bot's Slack name.
 
-        :raises PlatformError: when its token is not taken.
+        :raises PlatformError: if Slack rejects the token.
         """
         return str(self._api.call("auth.test", {}).get("user", ""))
 
     def complete(self, message: InMessage) -> InMessage:
-        """Fetch what the thread of a message says before it."""
+        """Fetch the earlier messages of a message's thread."""
         return fetch_thread(self._api, message)
 
     def open_file(self, source: str) -> BlobReader:
-        """Open a file at its private address, or by its id."""
+        """Open a file by its private URL or its id."""
         if not source.startswith("F"):
             return self._api.download(source)
         file = self._api.call("files.info", {"file": source}).get("file") or {}
         return self._api.download(str(file.get("url_private_download") or file.get("url_private")))
 
     def receive(self, request: InboundRequest) -> Reception:
-        """Read an event that Slack posted, or answer its question whether we are we."""
+        """Parse an event that Slack posted, or answer its URL verification."""
         self._check_signature(request)
         try:
             pressed = request.body.startswith(_PRESSED)
@@ -102,12 +102,12 @@ class SlackAdapter(PiecewiseAdapter):
             raise BadSignature("the request is too old")
 
     def _find_place(self, target: Target) -> dict[str, str]:
-        """Return the arguments that say where a message goes."""
+        """Return the arguments that address a channel."""
         found = _SESSION.fullmatch(target.session_id)
         if found is None:
             raise PlatformError(
-                "The session must be a channel or user of Slack (C…, D…, G…, U…), with "
-                "#THREAD_TS behind it for a thread."
+                "The session must be a Slack channel or user (C…, D…, G…, U…), followed by "
+                "#THREAD_TS for a thread."
             )
         channel, thread = found.groups()
         if channel[0] in "UW":
@@ -142,7 +142,7 @@ class SlackAdapter(PiecewiseAdapter):
         if self._settings["format"] == "plain":
             return escape(text)
         rich = read_markdown(text)
-        # A table may become much longer than it was.
+        # A formatted table may be much longer than its Markdown.
         return write_mrkdwn(rich if len(rich.text) < 2 * _MAX_TEXT_UNITS else RichText(text))
 
     def _send_file(self, place: Mapping[str, str], file: OutFile) -> Sequence[str]:

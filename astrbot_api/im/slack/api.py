@@ -11,7 +11,7 @@ import orjson
 from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp, PlatformReader
 from ..adapter import OutFile
 
-#: Errors that say "not now". Source: the error tables of each method.
+#: Temporary errors. Source: the error tables of each method.
 _PASSING = frozenset(
     {
         "fatal_error", "internal_error", "rate_limited", "ratelimited", "request_timeout",
@@ -27,7 +27,7 @@ _MAX_WORDS_CHARS = 200
 
 
 class SlackApi:
-    """The Web API, as one bot."""
+    """The Web API with one bot's token."""
 
     def __init__(self, http: PlatformHttp, base_url: str, token: str, timeout_s: float) -> None:
         self._http = http
@@ -40,9 +40,9 @@ class SlackApi:
     ) -> dict[str, Any]:
         """Call a method and return its answer.
 
-        :param arguments: What is no string is sent as JSON in a form, which
-            every method takes.
-        :raises PlatformError: when Slack refused or did not answer.
+        :param arguments: Values that are not strings are sent as JSON in a form, which every
+            method accepts.
+        :raises PlatformError: if Slack refused or did not respond.
         """
         form = {
             key: value if isinstance(value, str) else orjson.dumps(value).decode()
@@ -56,9 +56,9 @@ class SlackApi:
         return _read(method, answer)
 
     def upload(self, file: OutFile) -> str:
-        """Upload a file, which nobody sees yet, and return its id.
+        """Upload a file, without posting it yet, and return its id.
 
-        :raises PlatformError: when Slack refused or did not answer.
+        :raises PlatformError: if Slack refused or did not respond.
         """
         place = self.call(
             "files.getUploadURLExternal",
@@ -74,14 +74,14 @@ class SlackApi:
             },
         )  # fmt: skip
         if answer.status != 200:
-            raise answer.refuse(f"Slack answered {answer.status} to the upload of a file.")
+            raise answer.refuse(f"Slack answered {answer.status} to a file upload.")
         return str(place["file_id"])
 
     def download(self, url: str) -> PlatformReader:
-        """Open a file that somebody sent.
+        """Open a file that a user sent.
 
-        :raises PlatformError: also when the address is none of Slack's: it
-            would be given the token.
+        :raises PlatformError: also if the URL is not Slack's, because the request contains the
+            token.
         """
         self._check_host(url)
         return self._http.open(url, headers=self._headers, timeout_s=self._timeout_s)
@@ -91,7 +91,7 @@ class SlackApi:
         host = (parts.hostname or "").casefold()
         of_slack = parts.scheme == "https" and (host == "slack.com" or host.endswith(".slack.com"))
         if not of_slack and (parts.scheme, parts.netloc) != (own.scheme, own.netloc):
-            raise PlatformError(f"An address at {host or 'no host'} is none of Slack's.")
+            raise PlatformError(f"The host {host or '(none)'} of a file is not Slack's.")
 
 
 def _read(method: str, answer: HttpAnswer) -> dict[str, Any]:

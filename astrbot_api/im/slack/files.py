@@ -1,4 +1,4 @@
-"""The files of Slack's messages."""
+"""Files in Slack messages."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _TYPES: dict[str, FileType] = {"image": "image", "audio": "record", "video": "vi
 
 
 def list_files(message: dict[str, Any]) -> Iterator[InFile]:
-    """Return the files of a message, or of one that was shared."""
+    """Yield the files of a message or of a shared message."""
     for file in message.get("files") or ():
         url = file.get("url_private_download") or file.get("url_private")
-        # A file of a channel that is shared between companies is named by its id alone.
+        # A file of a channel shared between workspaces has only an id.
         if file.get("file_access") == "check_file_info":
             url = file.get("id")
-        # Others are tombstones, or lie at another service.
+        # Skip tombstones and files at external services.
         if url and not file.get("is_external"):
             kind = str(file.get("mimetype") or "").partition("/")[0]
             name = str(file.get("name") or file.get("title") or "file")

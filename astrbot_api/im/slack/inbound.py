@@ -1,4 +1,4 @@
-"""Slack's events, read into messages. Source: https://docs.slack.dev/apis/events-api"""
+"""Converts Slack's events to messages. Source: https://docs.slack.dev/apis/events-api"""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from .quoting import find_thread, read_shared
 
 log = logging.getLogger(__name__)
 
-#: Subtypes of ``message`` that somebody said; the others are edits, joins and so on.
+#: Subtypes of ``message`` that users write. The others are edits, joins and so on.
 _SAID = (None, "file_share", "thread_broadcast", "me_message")
 
 
 @dataclass(frozen=True, slots=True)
 class EventReader:
-    """Reads the events that Slack posts.
+    """Converts the events that Slack posts.
 
-    :param threads: Whether a mention in a channel begins a thread.
+    :param threads: Whether a mention in a channel starts a thread.
     """
 
     threads: bool
 
     def read(self, body: dict[str, Any]) -> InMessage | None:
-        """Return the message of a request; None for any other event."""
+        """Return the message of a request, or None for other events."""
         try:
             event = body["event"]
             if event["type"] not in ("app_mention", "message"):
                 return None
             return self._read_message(event, _find_own_id(body))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            log.warning("an event of Slack is not understood: %r", error)
+            log.warning("a Slack event could not be parsed: %r", error)
             return None
 
     def read_press(self, body: dict[str, Any]) -> InMessage | None:
-        """Return what the button below a message of the app says; None: it is none of ours."""
+        """Return the message that a button press stands for, or None for other buttons."""
         try:
             action, message = body["actions"][0], body["message"]
             channel, text = str(body["channel"]["id"]), action["value"]
@@ -56,11 +56,11 @@ class EventReader:
                 platform_message_id=str(message["ts"]),
             )
         except (LookupError, TypeError, AttributeError) as error:
-            log.warning("a pressed button of Slack is not understood: %r", error)
+            log.warning("a Slack button press could not be parsed: %r", error)
             return None
 
     def _read_message(self, event: dict[str, Any], own_id: str) -> InMessage | None:
-        # A bot that answers bots, or itself, may never stop.
+        # A bot that answers bots or itself may never stop.
         if event.get("subtype") not in _SAID or event.get("bot_id") or event["user"] == own_id:
             return None
         channel, ts = str(event["channel"]), str(event["ts"])
@@ -71,14 +71,14 @@ class EventReader:
         files = (*list_files(event), *shared)
         if not (text or files or mentioned or quoted):
             return None
-        if not text and quoted:  # it is about what it shares
+        if not text and quoted:  # a message without text refers to the shared message
             text, quoted = quoted, ""
         thread = event.get("thread_ts")
         if not thread and self.threads and not private:
             thread = ts
         return InMessage(
-            # Not Slack's event_id: a mention is delivered twice, as a mention and
-            # as a message, where the app asked for both.
+            # Not Slack's event_id: an app that subscribes to both event types receives a
+            # mention twice, as a mention and as a message.
             event_id=f"{channel}/{ts}",
             message_type="FriendMessage" if private else "GroupMessage",
             session_id=f"{channel}#{thread}" if thread else channel,
@@ -94,7 +94,7 @@ class EventReader:
 
 
 def _find_own_id(body: dict[str, Any]) -> str:
-    """Return the id of the user that the app is in this workspace."""
+    """Return the app's user id in this workspace."""
     for one in body.get("authorizations") or ():
         if one.get("user_id"):
             return str(one["user_id"])

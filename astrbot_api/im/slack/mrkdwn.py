@@ -1,4 +1,4 @@
-"""Slack's own markup, written and read.
+"""Writes and parses Slack's markup.
 
 Source: https://docs.slack.dev/messaging/formatting-message-text
 """
@@ -9,7 +9,7 @@ import re
 
 from ..rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, Span, iter_pieces
 
-#: What encloses a span.
+#: Delimiters of each kind of span.
 _MARKS = {
     BOLD: ("*", "*"),
     ITALIC: ("_", "_"),
@@ -22,12 +22,12 @@ _REFERENCE = re.compile(r"<([^<>]*)>")
 
 
 def escape(text: str) -> str:
-    """Return text in which nothing is a mention, a link or an escape."""
+    """Escape a text so that it contains no mentions, links or escapes."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def write_mrkdwn(rich: RichText) -> str:
-    """Return a text with its formatting in Slack's markup."""
+    """Return a text with its formatting as Slack markup."""
     spans = [_trim(rich.text, one) for one in rich.spans if one.kind != QUOTE]
     spans = [one for one in spans if one.start < one.stop]
     quotes = [one for one in rich.spans if one.kind == QUOTE]
@@ -46,10 +46,10 @@ def write_mrkdwn(rich: RichText) -> str:
 
 
 def read_mrkdwn(text: str, own_id: str) -> tuple[str, bool]:
-    """Return the text of an event as a reader sees it.
+    """Return the text of an event as users see it.
 
-    :param own_id: Id of the bot's user; its mentions are left out.
-    :returns: And whether the bot was mentioned.
+    :param own_id: The bot's user id, whose mentions are removed.
+    :returns: The text, and whether the bot was mentioned.
     """
     mentioned = False
 
@@ -75,7 +75,7 @@ def read_mrkdwn(text: str, own_id: str) -> tuple[str, bool]:
 
 
 def _trim(text: str, span: Span) -> Span:
-    """Leave white space at its ends out of a span: Slack would show the marks."""
+    """Exclude white space at a span's ends, because Slack would show the delimiters."""
     start, stop = span.start, span.stop
     if span.kind == PRE:
         return span
@@ -88,7 +88,7 @@ def _trim(text: str, span: Span) -> Span:
 
 def _begin(span: Span) -> str:
     if span.kind == LINK:
-        # What would end the reference is written as a URL writes it.
+        # Percent-encode the characters that would end the reference.
         address = span.value.replace("|", "%7C").replace("<", "%3C").replace(">", "%3E")
         return f"<{address.replace('&', '&amp;')}|"
     return _MARKS[span.kind][0]

@@ -1,4 +1,4 @@
-"""What a message of Slack refers to: shared messages, and what its thread says before it."""
+"""References in a Slack message: shared messages, and earlier messages of its thread."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .api import SlackApi
 from .files import list_files
 from .mrkdwn import read_mrkdwn
 
-#: Bounds of what is quoted: others chose it.
+#: Limits of the quoted content, which others choose.
 _MAX_MESSAGES = 20
 _MAX_CHARS = 20_000
 _MAX_ATTACHMENTS = 20
 
-#: Messages of a thread that are asked for; of a longer one only the first is quoted.
+#: Number of messages to request. Of a longer thread, only the first message is quoted.
 _ASKED = 100
 _ASK_S = 10.0
 
 
 def read_shared(event: dict[str, Any], own_id: str) -> tuple[str, list[InFile]]:
-    """Return the text and the files of the messages that somebody shared in a message."""
+    """Return the text and the files of shared messages."""
     texts, files = [], list[InFile]()
     attachments = event.get("attachments")
     for one in attachments[:_MAX_ATTACHMENTS] if isinstance(attachments, list) else ():
@@ -38,7 +38,7 @@ def read_shared(event: dict[str, Any], own_id: str) -> tuple[str, list[InFile]]:
 
 
 def find_thread(event: dict[str, Any], own_id: str) -> str:
-    """Return which thread a message is said in, for :func:`fetch_thread`; empty: in none."""
+    """Return a message's thread for :func:`fetch_thread`, or an empty text."""
     thread, ts = event.get("thread_ts"), event["ts"]
     if not thread or thread == ts:
         return ""
@@ -47,11 +47,12 @@ def find_thread(event: dict[str, Any], own_id: str) -> str:
 
 
 def fetch_thread(api: SlackApi, message: InMessage) -> InMessage:
-    """Return a message with what its thread says since the bot's last answer.
+    """Return a message with its thread's messages since the bot's last reply.
 
-    What is before that is in the history of the session.
+    Earlier messages are already in the history of the session.
 
-    :raises PlatformError: without the scope ``channels:history`` or ``groups:history``, say.
+    :raises PlatformError: for example without the scope ``channels:history`` or
+        ``groups:history``.
     """
     asked = orjson.loads(message.more)
     found = api.call(
@@ -77,7 +78,7 @@ def fetch_thread(api: SlackApi, message: InMessage) -> InMessage:
 def _list_unseen(
     said: list[dict[str, Any]], before: str, own_id: str
 ) -> Iterator[tuple[dict[str, Any], str]]:
-    """Return the messages behind the last one of the bot or to it, each with its text."""
+    """Yield the messages after the last one from or to the bot, each with its text."""
     read = [(one, *read_mrkdwn(str(one.get("text") or ""), own_id)) for one in said]
     read = [one for one in read if str(one[0].get("ts")) != before]
     seen = [at for at, (one, _, called) in enumerate(read) if called or one.get("user") == own_id]

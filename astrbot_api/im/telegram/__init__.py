@@ -1,4 +1,4 @@
-"""Telegram, through its Bot API: https://core.telegram.org/bots/api"""
+"""Telegram adapter, through the Bot API: https://core.telegram.org/bots/api"""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .api import DEFAULT_BASE_URL
 class SettingsSchema(PiecewiseSettings):
     """Settings of a Telegram bot."""
 
-    #: What @BotFather gave. Never shown: it is the whole secret.
+    #: The token from @BotFather. Never show it: it grants full control of the bot.
     token = Secret(
         required=True,
         validate=ma.validate.Regexp(
-            r"\d+:[A-Za-z0-9_-]+\Z", error="must be as @BotFather gave it: digits, a colon, letters"
+            r"\d+:[A-Za-z0-9_-]+\Z", error="must be the token from @BotFather, as in 123:ABC"
         ),
     )
     updates = ma.fields.String(
@@ -44,23 +44,22 @@ class SettingsSchema(PiecewiseSettings):
 
     @ma.validates_schema
     def check_webhook(self, data: dict[str, Any], **_: Any) -> None:
-        """Require the secret of a webhook: its address alone must not be enough."""
+        """Require the webhook's secret: its URL alone must not grant access."""
         if data.get("updates") != "webhook":
             return
         if not data.get("webhook_secret"):
             raise ma.ValidationError(
-                'required with updates = "webhook"; make one up and give it to setWebhook as '
-                "secret_token",
+                'required with updates = "webhook"; choose a random text and pass it to setWebhook '
+                "as secret_token",
                 "webhook_secret",
             )
         if not data.get("username"):
             raise ma.ValidationError(
-                'required with updates = "webhook": the bot\'s name, to know when a group '
-                "speaks to it",
+                'required with updates = "webhook": the bot\'s name, to detect mentions in groups',
                 "username",
             )
 
 
 def build(bot: Bot, http: PlatformHttp) -> TelegramAdapter:
-    """Return the adapter of a bot; asks nobody."""
+    """Return the adapter of a bot, without any request."""
     return TelegramAdapter(bot.settings, http)

@@ -1,4 +1,4 @@
-"""A Telegram bot: sending, receiving by webhook, and long polling."""
+"""A Telegram bot: sends messages, receives them through a webhook or long polling."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 #: Limits of the Bot API. Source: https://core.telegram.org/bots/api#sending-files
 #: and https://core.telegram.org/bots/api#using-a-local-bot-api-server
 _MAX_TEXT_UNITS = 4096
-#: A shorter text is not split again when it is refused as too long.
+#: A shorter text is not split again if Telegram refuses it as too long.
 _MIN_PIECE_UNITS = 256
 _MAX_FILE_BYTES = 50 * 1000 * 1000
 _MAX_LOCAL_FILE_BYTES = 2000 * 1000 * 1000
 _MAX_PHOTO_BYTES = 10 * 1000 * 1000
 
-#: What is shown as more than a file, by its MIME type.
+#: MIME types that Telegram can show as media -> method and parameter.
 _METHODS = {
     "image/jpeg": ("sendPhoto", "photo"),
     "image/png": ("sendPhoto", "photo"),
@@ -49,20 +49,20 @@ _METHODS = {
 }
 _DOCUMENT = ("sendDocument", "document")
 
-#: Chat, and the topic in it: as :class:`UpdateReader` writes them.
+#: Chat and optional topic, as :class:`UpdateReader` writes them.
 _SESSION = re.compile(r"(-?\d{1,20}|@\w{4,64})(?:#(\d{1,20}))?", re.ASCII)
 
-#: How long ``getUpdates`` waits for a message; the end of polling waits for it.
+#: Timeout of ``getUpdates``, in seconds. Stopping the poll may take as long.
 _POLL_S = 25
 _POLL_SLACK_S = 10.0
 
 
-#: What is asked for: messages, and buttons that were pressed.
+#: Requested update types: messages and button presses.
 _UPDATES = ["message", "callback_query"]
 
 
 class TelegramAdapter(PiecewiseAdapter):
-    """One bot. It keeps nothing but its own name, which never changes by itself."""
+    """One bot. Its only state is its name, which it fetches once."""
 
     type = "telegram"
     capabilities = PiecewiseAdapter.capabilities | {"typing"}
@@ -78,7 +78,7 @@ class TelegramAdapter(PiecewiseAdapter):
         self.polls = settings["updates"] == "polling"
 
     def receive(self, request: InboundRequest) -> Reception:
-        """Read an update that Telegram posted."""
+        """Parse an update that Telegram posted."""
         secret: str = self._settings["webhook_secret"]
         given = request.headers.get("x-telegram-bot-api-secret-token", "")
         if self._settings["updates"] != "webhook" or not hmac.compare_digest(
@@ -91,7 +91,7 @@ class TelegramAdapter(PiecewiseAdapter):
             return Reception(status=400)
         message = self._make_reader().read(update)
         pressed = find_pressed(update)
-        if pressed:  # the button shows that it was pressed until the press is answered
+        if pressed:  # Telegram shows the button as pressed until the press is answered
             answer = {"method": "answerCallbackQuery", "callback_query_id": pressed}
             return Reception(
                 () if message is None else (message,), body=orjson.dumps(answer),
@@ -100,21 +100,21 @@ class TelegramAdapter(PiecewiseAdapter):
         return Reception(() if message is None else (message,))
 
     def show_typing(self, target: Target) -> None:
-        """Show "typing …" for five seconds or until a message comes."""
+        """Show "typing …" for five seconds or until a message is sent."""
         self._api.call("sendChatAction", {**_Chat(target).where, "action": "typing"})
 
     def check(self) -> str:
-        """Return the bot's name there.
+        """Return the bot's Telegram name.
 
-        :raises PlatformError: when its token is not taken.
+        :raises PlatformError: if Telegram rejects the token.
         """
         return str(self._api.call("getMe", {}).get("username", ""))
 
     def poll(self, stop: threading.Event) -> Iterator[Sequence[InMessage]]:
-        """Ask for updates; the next question confirms those before it."""
+        """Poll for updates. Each request confirms the updates before it."""
         if not self._username:
             self._username = str(self._api.call("getMe", {}).get("username", ""))
-        # Else Telegram refuses: it delivers in one way only.
+        # With a webhook set, Telegram refuses getUpdates.
         self._api.call("deleteWebhook", {})
         reader, offset = self._make_reader(), 0
         while not stop.is_set():
@@ -129,12 +129,12 @@ class TelegramAdapter(PiecewiseAdapter):
             )
             yield reader.read_batch(updates)
             for pressed in filter(None, map(find_pressed, updates)):
-                with contextlib.suppress(PlatformError):  # it may be too old
+                with contextlib.suppress(PlatformError):  # the press may be too old
                     self._api.call("answerCallbackQuery", {"callback_query_id": pressed})
             offset = max((update["update_id"] + 1 for update in updates), default=offset)
 
     def open_file(self, source: str) -> BlobReader:
-        """Open the file with an id."""
+        """Open a file by its ``file_id``."""
         return self._api.download(source)
 
     def _make_reader(self) -> UpdateReader:
@@ -159,7 +159,7 @@ class TelegramAdapter(PiecewiseAdapter):
         rich = RichText(text)
         if self._settings["format"] == "markdown":
             read = read_markdown(text)
-            # A table may become longer than it was.
+            # A formatted table may be longer than its Markdown.
             if count_units(read.text) <= _MAX_TEXT_UNITS:
                 rich = read
         entities = make_entities(rich)
@@ -169,7 +169,7 @@ class TelegramAdapter(PiecewiseAdapter):
         except TelegramRefusal as error:
             if not error.is_too_long or len(text) < _MIN_PIECE_UNITS:
                 raise
-            # It counts otherwise than we do: in two pieces then.
+            # Telegram counts differently from this code. Send two halves.
             halves = split_markdown(text, count_units(text) // 2 + 1)
             return [one for half in halves for one in self._send_text(place, half.text)]
 
@@ -182,7 +182,7 @@ class TelegramAdapter(PiecewiseAdapter):
         try:
             return self._deliver(place, method, {}, name, file)
         except TelegramRefusal as error:
-            # Too wide for a photo, say, or voice messages are not wanted.
+            # For example, the photo is too wide or the user forbids voice messages.
             if method == "sendDocument" or error.status != 400 or "chat" in error.words:
                 raise
             return self._deliver(place, *_DOCUMENT[:1], {}, _DOCUMENT[1], file)
@@ -203,7 +203,7 @@ class TelegramAdapter(PiecewiseAdapter):
             except TelegramRefusal as error:
                 if not chat.give_up(error) and not _leave_out(error, fields):
                     raise
-                log.info("sent again otherwise: %s", error)
+                log.info("sending again without the refused part: %s", error)
                 continue
             chat.reply.clear()
             return (str(result.get("message_id", "")),)
@@ -218,22 +218,22 @@ class TelegramAdapter(PiecewiseAdapter):
 
 
 def _leave_out(error: TelegramRefusal, fields: dict[str, Any]) -> bool:
-    """Remove what was refused of a message; better without formatting than not at all.
+    """Remove the refused field of a message, so that at least the text is sent.
 
-    :returns: Whether there was any.
+    :returns: Whether the message had such a field.
     """
     refused = error.find_field()
     return refused is not None and fields.pop(refused, None) is not None
 
 
 class _Chat:
-    """Where a message goes: the parameters that say so."""
+    """The parameters that address a chat."""
 
     def __init__(self, target: Target) -> None:
         found = _SESSION.fullmatch(target.session_id)
         if found is None:
             raise PlatformError(
-                "The session must be a chat of Telegram: a number as /sid shows it, "
+                "The session must be a Telegram chat: a number as /sid shows it, "
                 "or @name of a channel."
             )
         chat, topic = found.groups()
@@ -241,19 +241,19 @@ class _Chat:
         if topic:
             self.where["message_thread_id"] = int(topic)
         self._moved = False
-        #: Only the first message is a reply.
+        #: Only the first message is sent as a reply.
         self.reply: dict[str, Any] = {}
         if target.reply_to and re.fullmatch(r"\d{1,20}", target.reply_to, re.ASCII):
             self.reply["reply_parameters"] = {
                 "message_id": int(target.reply_to),
-                # The question may have been deleted meanwhile.
+                # The original message may have been deleted.
                 "allow_sending_without_reply": True,
             }
 
     def give_up(self, error: TelegramRefusal) -> bool:
-        """Change where a message goes, for it and those that follow, where that is gone.
+        """Change the address after its chat, topic or reply is gone.
 
-        :returns: Whether anything changed; each change is possible once.
+        :returns: Whether anything changed. Each change is made at most once.
         """
         if error.migrated_to is not None:
             again, self._moved = self._moved, True

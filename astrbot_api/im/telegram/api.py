@@ -1,4 +1,4 @@
-"""Calls of the Bot API. The token is part of every address, so none is ever shown."""
+"""Calls of the Bot API. URLs contain the token, so no URL is ever logged or shown."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ...files.storage.protocol import BlobReader
 from ..adapter import OutFile
 from .local import is_plain, open_local, split_local
 
-#: How much of Telegram's words is passed on.
+#: Maximum length of Telegram's error text in our messages.
 _MAX_WORDS_CHARS = 300
 
 DEFAULT_BASE_URL = "https://api.telegram.org"
 
-#: What browsers do with what would end a quoted name.
+#: Escapes of characters that would end a quoted name, as browsers write them.
 #: Source: the HTML standard, "multipart form data".
 _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
-#: What follows it in an address of the Bot API is all that one needs to be the bot.
+#: The token after ``/bot`` in a URL grants full control of the bot.
 _TOKEN_IN_PATH = re.compile(r"/bot\d+:[\w-]+")
 
-#: The loggers of the HTTP library that name the paths of requests.
+#: Loggers of the HTTP library that log request paths.
 _TALKATIVE = ("urllib3.connection", "urllib3.connectionpool")
 
 
 class _TokenFilter(logging.Filter):
-    """Hides tokens from the log of the HTTP library."""
+    """Removes tokens from the log records of the HTTP library."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -48,17 +48,17 @@ _TOKEN_FILTER = _TokenFilter()
 
 
 def hide_tokens() -> None:
-    """Keep tokens out of the log, whatever its level; a second call does nothing."""
+    """Keep tokens out of the log at every level. Idempotent."""
     for name in _TALKATIVE:
         logging.getLogger(name).addFilter(_TOKEN_FILTER)
 
 
 class TelegramRefusal(PlatformError):
-    """Telegram answered ``ok: false``.
+    """An answer with ``ok: false``.
 
     :param status: ``error_code``.
     :param words: ``description``.
-    :param migrated_to: Id of the supergroup that the group has become.
+    :param migrated_to: Id of the supergroup that replaced the group, or None.
     """
 
     def __init__(
@@ -79,21 +79,21 @@ class TelegramRefusal(PlatformError):
 
     @property
     def is_topic_gone(self) -> bool:
-        """Whether the topic was deleted or closed, or the group has no topics any more."""
+        """Whether the topic was deleted or closed, or the group no longer has topics."""
         return self._says("thread", "topic")
 
     @property
     def is_reply_gone(self) -> bool:
-        """Whether the message that is answered was deleted, or cannot be answered."""
+        """Whether the message to reply to was deleted or cannot be replied to."""
         return self._says("repl", "quote")
 
     @property
     def is_too_long(self) -> bool:
-        """Whether the text is longer than Telegram takes."""
+        """Whether the text exceeds Telegram's limit."""
         return self._says("too long", "too_long")
 
     def find_field(self) -> str | None:
-        """Return the field of a message that is refused for its form, and may be left out."""
+        """Return the optional field whose form Telegram refused, or None."""
         if self._says("button", "keyboard", "reply markup", "reply_markup"):
             return "reply_markup"
         if self._says("entit", "parse", "url"):
@@ -102,10 +102,10 @@ class TelegramRefusal(PlatformError):
 
 
 class _MultipartBody:
-    """A form with one file, made while it is sent: the file is never in memory.
+    """A form with one file, written while it is sent. The file is never in memory.
 
-    :param fields: The form's other fields.
-    :param name: Of the field that holds the file.
+    :param fields: The other fields of the form.
+    :param name: Name of the file's field.
     """
 
     def __init__(self, fields: Mapping[str, str], name: str, file: OutFile) -> None:
@@ -135,7 +135,7 @@ class _MultipartBody:
 
 
 class TelegramApi:
-    """The Bot API, as one bot."""
+    """The Bot API with one bot's token."""
 
     def __init__(self, http: PlatformHttp, base_url: str, token: str, timeout_s: float) -> None:
         self._http = http
@@ -148,7 +148,7 @@ class TelegramApi:
     ) -> Any:
         """Call a method with JSON and return its ``result``.
 
-        :raises PlatformError: when Telegram refused or did not answer.
+        :raises PlatformError: if Telegram refused or did not respond.
         """
         answer = self._http.request(
             "POST", self._address(method), json=parameters, timeout_s=timeout_s or self._timeout_s
@@ -158,8 +158,8 @@ class TelegramApi:
     def upload(self, method: str, parameters: Mapping[str, Any], name: str, file: OutFile) -> Any:
         """Call a method with a file and return its ``result``.
 
-        :param name: Of the parameter that is the file.
-        :raises PlatformError: when Telegram refused or did not answer.
+        :param name: Name of the parameter that contains the file.
+        :raises PlatformError: if Telegram refused or did not respond.
         """
         fields = {
             key: value if isinstance(value, str) else orjson.dumps(value).decode()
@@ -173,9 +173,9 @@ class TelegramApi:
         return self._read(answer)
 
     def download(self, file_id: str) -> BlobReader:
-        """Open a file that somebody sent.
+        """Open a file that a user sent.
 
-        :raises PlatformError: Telegram gives bots files of up to 20 MB.
+        :raises PlatformError: if Telegram refuses, for example a file over 20 MB.
         """
         path = str(self.call("getFile", {"file_id": file_id}).get("file_path") or "")
         if path.startswith("/"):
@@ -184,7 +184,7 @@ class TelegramApi:
             if found is not None:
                 return found
         if not is_plain(path):
-            raise PlatformError("Telegram named a file in a way that is not understood.")
+            raise PlatformError("Telegram returned a file path that is not valid.")
         url = f"{self._base_url}/file/bot{self._token}/{quote(path)}"
         return self._http.open(url, timeout_s=self._timeout_s)
 
@@ -193,7 +193,7 @@ class TelegramApi:
 
     def _read(self, answer: HttpAnswer) -> Any:
         if 300 <= answer.status < 400:
-            raise PlatformError("Telegram's address (base_url) answered with a redirect.")
+            raise PlatformError("Telegram's URL (base_url) responded with a redirect.")
         body = answer.json()
         if isinstance(body, dict) and body.get("ok") is True and "result" in body:
             return body["result"]
@@ -214,5 +214,5 @@ def _explain(status: int, words: str) -> str:
     if status in (401, 404):
         return f"Telegram refused the bot's token ({status})."
     if status == 409:
-        return f"Telegram: another program takes the bot's messages ({words})."
+        return f"Telegram: another program receives the bot's messages ({words})."
     return f"Telegram answered {status}: {words}"

@@ -1,8 +1,8 @@
-"""Formatting as Telegram wants it: entities beside the text.
+"""Formatting in Telegram's form: entities beside the text.
 
-Not HTML or MarkdownV2: with those, one character that was not escaped has the
-whole message refused, and the limit counts what nobody sees. Entities need no
-escaping. Source: https://core.telegram.org/bots/api#messageentity
+HTML and MarkdownV2 are not used: Telegram refuses the whole message after one missing escape,
+and counts the markup towards the limit. Entities need no escapes.
+Source: https://core.telegram.org/bots/api#messageentity
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TYPES = {
     QUOTE: "blockquote",
 }
 
-#: Telegram leaves out those that come after.
+#: Telegram ignores further entities.
 _MAX_ENTITIES = 100
 
 
@@ -46,7 +46,7 @@ def make_entities(rich: RichText) -> list[dict[str, Any]]:
 
 
 class _Offsets:
-    """Positions of a text in UTF-16 code units."""
+    """Converts positions in a text to UTF-16 code units."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -57,14 +57,14 @@ class _Offsets:
 
 
 def cut_units(text: str, offset: int, length: int) -> str:
-    """Return the part of a text that an entity of Telegram names."""
+    """Return the part of a text that a Telegram entity covers."""
     return text.encode("utf-16-le")[2 * offset : 2 * (offset + length)].decode(
         "utf-16-le", "ignore"
     )
 
 
 def show_links(text: str, entities: Iterable[Mapping[str, Any]]) -> str:
-    """Return a text with the address behind the words of each link that hides it."""
+    """Return a text with the URL in parentheses after each link that hides it."""
     links = [one for one in entities if one["type"] == "text_link"]
     for one in sorted(links, key=lambda one: int(one["offset"]), reverse=True):
         words = cut_units(text, one["offset"], one["length"])

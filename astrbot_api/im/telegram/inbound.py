@@ -1,4 +1,4 @@
-"""Telegram's updates, read into messages."""
+"""Converts Telegram's updates to messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .sharing import write_shared
 
 log = logging.getLogger(__name__)
 
-#: Key of a message -> type of the file, and its name where it has none.
+#: Key in a message -> type of the file, and its default name.
 _FILES: tuple[tuple[str, FileType, str], ...] = (
     ("voice", "record", "voice.ogg"),
     ("audio", "record", "audio.mp3"),
@@ -27,10 +27,10 @@ _FILES: tuple[tuple[str, FileType, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class UpdateReader:
-    """Reads Telegram's updates about the messages that a bot got.
+    """Converts the updates about a bot's incoming messages.
 
-    :param bot_id: The first part of its token.
-    :param username: Its name, without ``@``; empty when it is not known.
+    :param bot_id: First part of the bot's token.
+    :param username: The bot's name without ``@``, or empty if unknown.
     """
 
     bot_id: int
@@ -39,7 +39,7 @@ class UpdateReader:
     def read(self, update: Any) -> InMessage | None:
         """Return the message of an update.
 
-        :returns: None for what is no message, or nothing that can be answered.
+        :returns: None for other updates, and for messages that cannot be answered.
         """
         try:
             if "callback_query" in update:
@@ -47,13 +47,13 @@ class UpdateReader:
             return self._read_message(update["message"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(update, dict) and not {"message", "callback_query"}.isdisjoint(update):
-                log.warning("a message of Telegram is not understood: %r", error)
+                log.warning("a Telegram message could not be parsed: %r", error)
             return None
 
     def read_batch(self, updates: Iterable[Any]) -> list[InMessage]:
-        """Return the messages of updates, the pictures of an album as one message.
+        """Return the messages of updates, with each album joined to one message.
 
-        Telegram sends an album as messages that follow each other.
+        Telegram sends the files of an album as consecutive messages.
         """
         found: list[InMessage] = []
         album: tuple[Any, Any] | None = None
@@ -72,7 +72,7 @@ class UpdateReader:
 
     def _read_message(self, message: dict[str, Any]) -> InMessage | None:
         sender = message.get("sender_chat") or message.get("from") or {}
-        # A bot that answers bots may never stop; a channel's post is no question.
+        # Two bots that answer each other may never stop. A channel's post is no question.
         if sender.get("is_bot") or message.get("is_automatic_forward") or "id" not in sender:
             return None
         chat = message["chat"]
@@ -84,7 +84,7 @@ class UpdateReader:
             answered = {}
         text, mentioned, foreign = self._read_text(message)
         quoted = _find_quoted(message, answered)
-        # "What is this?", said to somebody's picture, is about the picture.
+        # "What is this?" as a reply to a picture refers to the picture.
         about = answered or message.get("external_reply") or {}
         files = tuple(self._list_files(message)) or tuple(self._list_files(about))
         if mentioned and not text and quoted:
@@ -106,7 +106,7 @@ class UpdateReader:
         )
 
     def _read_press(self, query: dict[str, Any]) -> InMessage | None:
-        """Return what the button below a message of the bot says."""
+        """Return the message that a press of a bot's button stands for."""
         message, sender, text = query["message"], query["from"], query.get("data")
         if not isinstance(text, str) or (message.get("from") or {}).get("id") != self.bot_id:
             return None
@@ -124,8 +124,8 @@ class UpdateReader:
     def _read_text(self, message: dict[str, Any]) -> tuple[str, bool, bool]:
         """Return the text without mentions of the bot.
 
-        :returns: And whether it was mentioned or commanded, and whether it is
-            a command to another bot.
+        :returns: The text, whether the bot was mentioned or commanded, and whether the text is a
+            command for another bot.
         """
         key = "text" if "text" in message else "caption"
         text: str = message.get(key) or ""
@@ -166,7 +166,7 @@ class UpdateReader:
         if sticker and not sticker.get("is_animated") and not sticker.get("is_video"):
             yield self._make_file("image", "sticker.webp", sticker)
         for key, kind, name in _FILES:
-            # An animation is there a second time, as a document.
+            # An animation is also included as a document.
             if message.get(key) and not (key == "document" and message.get("animation")):
                 file = message[key]
                 yield self._make_file(kind, str(file.get("file_name") or name), file)
@@ -176,7 +176,7 @@ class UpdateReader:
 
 
 def _join(first: InMessage, more: InMessage) -> InMessage:
-    """Return two messages of an album as one; its words are at any of them."""
+    """Join two messages of an album. Any of them may have the caption."""
     return replace(
         first,
         text="\n".join(filter(None, (first.text, more.text))),
@@ -187,7 +187,7 @@ def _join(first: InMessage, more: InMessage) -> InMessage:
 
 
 def find_pressed(update: Any) -> str:
-    """Return the id of the press of a button that an update reports; empty: it reports none."""
+    """Return the id of the button press in an update, or an empty text."""
     query = update.get("callback_query") if isinstance(update, dict) else None
     return str(query.get("id") or "") if isinstance(query, dict) else ""
 

@@ -1,4 +1,4 @@
-"""What people share in Telegram without words: places, contacts, polls, dice.
+"""Shared content without text in Telegram: locations, contacts, polls, dice.
 
 Source: https://core.telegram.org/bots/api#message
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_shared(message: Mapping[str, Any]) -> str:
-    """Return what a message shares as text; empty: nothing, or files."""
+    """Return the shared content of a message as text, or an empty text."""
     for key, write in _WRITERS.items():
         if message.get(key):
             return f"[{key}: {write(message[key])}]"
@@ -39,7 +39,7 @@ def _write_dice(dice: dict[str, Any]) -> str:
     return f"{dice['emoji']} {dice['value']}"
 
 
-#: A venue has its location a second time, beside it.
+#: A venue comes first: Telegram also sends its location separately.
 _WRITERS = {
     "venue": _write_venue,
     "location": _write_location,
