@@ -1,4 +1,4 @@
-"""A request that is sent again is not done again."""
+"""Idempotency keys: a repeated request gets the first response and is not executed twice."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .db.idempotency import ClientKey, EarlierRequest
 from .db.store import Store
 from .errors import ApiError, AstrBotError
 
-#: Rows that one pruning takes, at most.
+#: Maximum number of rows that one transaction prunes.
 _PRUNED_AT_ONCE = 1000
 
 
 class TurnExists(AstrBotError):
-    """The turn that is asked for was begun before, under the same key."""
+    """An earlier request with the same key has already started the turn."""
 
     def __init__(self, run_id: str) -> None:
         super().__init__(run_id)
@@ -29,7 +29,7 @@ class TurnExists(AstrBotError):
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """The answer to a request that was sent before; ``data`` is JSON."""
+    """The response to an earlier request; ``data`` is JSON."""
 
     status: int
     data: str
@@ -37,10 +37,10 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AnswerToStore:
-    """An answer that is stored in the transaction which does what the request asks for.
+    """A response that is stored in the same transaction as the effects of its request.
 
-    If the worker dies after that commit, the repeated request gets this answer, and
-    nothing is done twice.
+    If the worker dies after the commit, the repeated request gets this response, and
+    nothing is executed twice.
     """
 
     key: ClientKey
@@ -49,10 +49,10 @@ class AnswerToStore:
     data: str
 
     def store(self, db: peewee.Database) -> None:
-        """Store it.
+        """Store the response.
 
-        :raises ApiError: ``idempotency_in_flight`` when this worker was taken for dead,
-            and another one answers the request.
+        :raises ApiError: ``idempotency_in_flight`` when this worker's lease expired
+            and another worker handles the request.
         """
         if not idempotency.finish_first(db, self.key, self.worker_id, self.status, self.data):
             raise _in_flight()
@@ -62,7 +62,7 @@ class AnswerToStore:
 class Claim:
     """A request with an ``Idempotency-Key``.
 
-    :param earlier: The answer that it had before; None: this worker answers it now.
+    :param earlier: The stored response, or None if this worker handles the request now.
     """
 
     key: ClientKey
@@ -70,14 +70,14 @@ class Claim:
     earlier: StoredAnswer | None = None
 
     def answer(self, data: Any, status: int = 200) -> AnswerToStore:
-        """Return an answer as it is stored; ``data`` is what the envelope holds."""
+        """Return a response in its stored form; ``data`` is the envelope's content."""
         return AnswerToStore(self.key, self.worker_id, status, orjson.dumps(data).decode())
 
 
 class Idempotency:
-    """Remembers requests that are no turns: uploads and pushed messages.
+    """Stores the responses of requests that are not turns: uploads and pushed messages.
 
-    :param get_worker_id: Whose they are while they are answered.
+    :param get_worker_id: Returns the id of the worker that handles the request.
     """
 
     def __init__(self, store: Store, get_worker_id: Callable[[], str]) -> None:
@@ -86,12 +86,12 @@ class Idempotency:
 
     @contextmanager
     def claim(self, key: ClientKey | None) -> Iterator[Claim | None]:
-        """Claim a request while it is answered; a refused one is forgotten.
+        """Claim a request while it is handled; release the claim if it is rejected.
 
-        After any other failure its answer stays where it is stored: nobody knows
-        whether a commit whose result was lost has happened.
+        After any other failure a stored response stays. When the result of a commit
+        is lost, it is unknown whether the commit happened.
 
-        :param key: None, for a request without one, claims nothing.
+        :param key: The key, or None for a request without one, which claims nothing.
         :raises ApiError: ``idempotency_mismatch`` or ``idempotency_in_flight``.
         """
         if key is None:
@@ -106,9 +106,9 @@ class Idempotency:
             raise
 
     def check(self, key: ClientKey) -> None:
-        """Compare what was sent with what the earlier request sent.
+        """Compare a request with the earlier request of the same key.
 
-        :param key: With the hash of a body that was read after :meth:`claim`.
+        :param key: The key with the hash of a body that was read after :meth:`claim`.
         :raises ApiError: ``idempotency_mismatch``.
         """
         with self._store.read() as db:
@@ -117,7 +117,7 @@ class Idempotency:
             check_same(key, earlier)
 
     def finish(self, answer: AnswerToStore) -> None:
-        """Store the final answer, in place of one that its transaction stored."""
+        """Store the final response. It replaces one that its transaction stored."""
         self._store.write(lambda db: idempotency.finish(db, answer.key, answer.status, answer.data))
 
     def _begin(self, key: ClientKey) -> Claim:
@@ -138,7 +138,7 @@ class Idempotency:
         )
 
     def prune(self) -> None:
-        """Forget what is older than a day. A chore."""
+        """Remove keys older than a day. A chore."""
         while self._store.write(lambda db: idempotency.prune(db, _PRUNED_AT_ONCE)):
             pass
 
@@ -152,9 +152,9 @@ def _in_flight() -> ApiError:
 
 
 def claim_turn(db: peewee.Database, key: ClientKey, run_id: str, worker_id: str) -> None:
-    """Note a request that begins a run, in the transaction that does.
+    """Store the key of a request in the transaction that starts its run.
 
-    :raises TurnExists: when an earlier request has begun one.
+    :raises TurnExists: when an earlier request has started a run.
     :raises ApiError: ``idempotency_mismatch``.
     """
     earlier = idempotency.claim(db, key, worker_id=worker_id, run_id=run_id)
@@ -163,13 +163,13 @@ def claim_turn(db: peewee.Database, key: ClientKey, run_id: str, worker_id: str)
     check_same(key, earlier)
     if earlier.run_id is not None and runs.find_run(db, earlier.run_id) is not None:
         raise TurnExists(earlier.run_id)
-    # The run went with its session: there is nothing left to show.
+    # The run was deleted with its session: there is no response to repeat.
     idempotency.forget(db, key)
     idempotency.claim(db, key, worker_id=worker_id, run_id=run_id)
 
 
 def check_same(key: ClientKey, earlier: EarlierRequest) -> None:
-    """:raises ApiError: ``idempotency_mismatch`` when something else is asked for."""
+    """:raises ApiError: ``idempotency_mismatch`` when the requests differ."""
     if not earlier.is_same(key):
         raise ApiError(
             "idempotency_mismatch",

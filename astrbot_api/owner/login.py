@@ -23,27 +23,27 @@ from ..runtime.clock import now_us
 from .passwords import MAX_PASSWORD_CHARS, hash_password, make_password, verify_password
 from .secret_key import load_secret
 
-#: A login that failed counts for this long.
+#: Window in which failed logins are counted, in microseconds.
 _WINDOW_US = 15 * 60 * 1_000_000
 
-#: Most logins of a window that may fail from one address, or from a browser that was logged in.
+#: Maximum number of failed logins per window and address, or per known browser.
 _MAX_OF_ADDRESS = 10
 
-#: Failures of a name in a window after which each further attempt waits, and for how long. A
-#: name is never closed, or strangers could keep its owner out.
+#: After this many failures of a name in a window, each further attempt waits for ``_WAIT_S``
+#: seconds. A name is never locked, because strangers could then lock its owner out.
 _QUICK_OF_NAME = 20
 _WAIT_S = 2.0
 
-#: Most attempts that wait at once in this process.
+#: Maximum number of attempts that wait at the same time in this process.
 _MAX_WAITING = 20
 
-#: The recorded server's words; clients show them.
+#: The text of the recorded server. Clients show it.
 _WRONG = "用户名或密码错误"
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A login that has not ended."""
+    """A login that is still valid."""
 
     name: str
     session_key: str
@@ -52,7 +52,7 @@ class Login:
 class OwnerLogin:
     """Logs the owner in and out, for all workers of an application.
 
-    :param wait: Called with the seconds for which an attempt is held up.
+    :param wait: Called with the number of seconds by which an attempt is delayed.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class OwnerLogin:
 
     @cached_property
     def _secret(self) -> str:
-        # At the first login only: most embedders have none.
+        # Only on the first login: most embedding applications have no owner.
         return load_secret(self._settings)
 
     @cached_property
@@ -74,23 +74,23 @@ class OwnerLogin:
 
     @property
     def session_s(self) -> int:
-        """How long a login lasts, in seconds."""
+        """Lifetime of a login, in seconds."""
         return int(self._settings.owner_session_h * 3600)
 
     def has_owner(self) -> bool:
-        """Return whether anybody can log in."""
+        """Return whether the server has an owner."""
         with self._store.read() as db:
             return owners.has_owner(db)
 
     def log_in(self, name: str, password: str, address: str, browser: str = "") -> str:
-        """Check a password and begin a session.
+        """Check a password and start a session.
 
-        An attempt is counted before the password is looked at, so that many at
-        once are no way round the limit.
+        The attempt is counted before the password is checked, so that parallel
+        attempts cannot exceed the limit.
 
-        :param browser: What :meth:`sign_browser` returned after an earlier login; empty: nothing.
+        :param browser: The result of :meth:`sign_browser` after an earlier login, or empty.
         :returns: The token of the login.
-        :raises ApiError: ``login_failed``, or ``too_many_logins``.
+        :raises ApiError: ``login_failed`` or ``too_many_logins``.
         """
         subject = self._find_browser(browser, name) or f"address {name_customer(address)}"
         self._throttle(name, address, subject)
@@ -111,7 +111,7 @@ class OwnerLogin:
         return str(self._signer.dumps(session_key))
 
     def find_login(self, token: str) -> Login | None:
-        """Return the login of a token, unless it is forged or has ended."""
+        """Return the login of a token, or None if it is forged or has ended."""
         try:
             session_key = self._signer.loads(token)
         except BadSignature:
@@ -121,7 +121,7 @@ class OwnerLogin:
         return None if name is None else Login(name, session_key)
 
     def log_out(self, login: Login, address: str) -> None:
-        """End a login: its token is good for nothing from now on."""
+        """End a login. Its token is invalid afterwards."""
         entry = AuditEntry("logout", login.name, address)
         write_audited(
             self._store,
@@ -130,18 +130,18 @@ class OwnerLogin:
         )
 
     def csrf_token(self, login: Login) -> str:
-        """Return what a page sends back with everything that changes something."""
+        """Return the token that a page must send with every request that changes data."""
         text = f"csrf {login.session_key}"
         return hmac.new(self._secret.encode(), text.encode(), "sha256").hexdigest()
 
     def is_csrf_token(self, login: Login, token: str) -> bool:
-        """Return whether a token is this login's."""
+        """Return whether the CSRF token belongs to this login."""
         return hmac.compare_digest(self.csrf_token(login).encode(), token.encode())
 
     def sign_browser(self, name: str, before: str = "") -> str:
-        """Return what a browser keeps after a login: its next attempts have a count of their own.
+        """Return a signed text that identifies a browser; its failed logins are counted apart.
 
-        :param before: What it has; kept where it is of this name.
+        :param before: The text the browser already has. It is kept if it is valid for this name.
         """
         known = self._find_browser(before, name)
         return before if known else str(self._browsers.dumps([name, secrets.token_urlsafe(12)]))
@@ -151,7 +151,7 @@ class OwnerLogin:
         return URLSafeSerializer(self._secret, salt="astrbot-api browser of an owner")
 
     def _find_browser(self, signed: str, name: str) -> str | None:
-        """Return whose failures count together, of a browser that this name was logged in with."""
+        """Return the subject for counting a known browser's failures, or None if it is unknown."""
         if not signed:
             return None
         try:
@@ -161,7 +161,7 @@ class OwnerLogin:
         return f"browser {browser}" if of_name == name else None
 
     def _throttle(self, name: str, address: str, subject: str) -> None:
-        """Count an attempt, and hold it up where its name is attacked.
+        """Count an attempt, and delay it if its name is under attack.
 
         :raises ApiError: ``too_many_logins``.
         """
@@ -171,7 +171,7 @@ class OwnerLogin:
         def job(db: peewee.Database) -> tuple[tuple[int, int], int]:
             counted = owners.count_attempt(db, subject, _WINDOW_US)
             if counted[0] > _MAX_OF_ADDRESS or not of_stranger:
-                return counted, 0  # one address, or the owner, does not slow the name down
+                return counted, 0  # a blocked address or a known browser does not delay others
             return counted, owners.count_attempt(db, name_subject, _WINDOW_US)[0]
 
         (failures, until), of_name = self._store.write(job)
@@ -205,9 +205,9 @@ def _too_many(wait_s: int) -> ApiError:
 
 
 def create_first_owner(settings: Settings, store: Store) -> str | None:
-    """Make the owner of a new server.
+    """Create the owner of a new server.
 
-    :returns: The password; None when there is an owner already.
+    :returns: The password, or None if an owner exists already.
     """
     with store.read() as db:
         if owners.has_owner(db):
@@ -219,9 +219,9 @@ def create_first_owner(settings: Settings, store: Store) -> str | None:
 
 
 def change_password(store: Store, name: str, password: str, *, actor: str) -> None:
-    """Give an owner another password; all logins with the old one end.
+    """Change an owner's password and end all existing logins.
 
-    :raises SettingsError: for one that is too short or too long.
+    :raises SettingsError: when the password is too short or too long.
     """
     if not MIN_PASSWORD_CHARS <= len(password) <= MAX_PASSWORD_CHARS:
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""Passwords: argon2, off the hub, since one hash takes tens of milliseconds of CPU."""
+"""Password hashing with argon2, in a thread: one hash takes tens of milliseconds of CPU."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from ..runtime.threads import run_hash
 
-#: RFC 9106's second recommendation, which argon2-cffi has as its default.
+#: The second recommended option of RFC 9106, which is the default of argon2-cffi.
 _HASHER = PasswordHasher()
 
-#: Longest password that is looked at: hashing reads all of it.
+#: Maximum length of a password that is hashed: hashing reads all of it.
 MAX_PASSWORD_CHARS = 1024
 
 
 def hash_password(password: str) -> str:
-    """Return argon2's text of a password: parameters, salt and hash."""
+    """Return the argon2 string of a password: parameters, salt and hash."""
     return run_hash(_HASHER.hash, password.encode("utf-8", "surrogatepass"))
 
 
 def verify_password(password_hash: str | None, password: str) -> bool:
-    """Return whether a password is right.
+    """Return whether a password is correct.
 
-    :param password_hash: None: nobody has this name. That takes as long as a
-        wrong password, so that the time reveals no names.
+    :param password_hash: The stored hash, or None if the name is unknown. An unknown
+        name takes as long as a wrong password, so that timing reveals no names.
     """
     if len(password) > MAX_PASSWORD_CHARS:
         return False
@@ -35,7 +35,7 @@ def verify_password(password_hash: str | None, password: str) -> bool:
 
 
 def make_password() -> str:
-    """Return a random password of 96 bits that can be read from a terminal and typed."""
+    """Return a random password of 96 bits that is easy to read and type."""
     return "-".join(secrets.token_hex(3) for _ in range(4))
 
 

@@ -1,4 +1,4 @@
-"""``secret.key``: signs the owner's logins; made once, readable by the server alone."""
+"""The file ``secret.key``: signs the owner's logins; only the server's user can read it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..errors import SettingsError
 
 
 def load_secret(settings: Settings) -> str:
-    """Return the secret: the setting, else the file's, which is made when missing.
+    """Return the secret from the settings, or else from the file, which is created if missing.
 
-    :raises SettingsError: when the file can be neither read nor made.
+    :raises SettingsError: when the file can be neither read nor created.
     """
     if settings.secret_key:
         return settings.secret_key
@@ -22,16 +22,18 @@ def load_secret(settings: Settings) -> str:
         _make_if_missing(path)
         secret = path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{path.name}: cannot be read or made: {error}") from error
+        raise SettingsError(f"{path.name}: cannot be read or created: {error}") from error
     if len(secret) < 32:
-        raise SettingsError(f"{path.name}: too short; remove it, and a new one is made")
+        raise SettingsError(
+            f"{path.name}: too short; remove the file, and the server creates a new one"
+        )
     return secret
 
 
 def _make_if_missing(path: Path) -> None:
     if path.exists():
         return
-    # Written whole under another name first: another worker must not read a half.
+    # Written under a temporary name: another worker must not read an incomplete file.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -40,7 +42,7 @@ def _make_if_missing(path: Path) -> None:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            pass  # another worker was first; its secret is the one
+            pass  # another worker was first; use its secret
         except OSError:  # a file system without hard links
             os.replace(temporary, path)
             return

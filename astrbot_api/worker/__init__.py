@@ -1,1 +1,1 @@
-"""What a worker does beside requests: its lease and its chores."""
+"""Background work of a worker process: its lease and its periodic jobs."""

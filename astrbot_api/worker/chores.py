@@ -1,4 +1,4 @@
-"""What a worker does now and then, beside its requests."""
+"""Periodic background jobs of a worker."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..runtime.per_process import PerProcess
 
 log = logging.getLogger(__name__)
 
-#: Time between two looks at what is due, in seconds.
+#: Seconds between two polls for due jobs.
 _TICK_S = 0.25
 
-#: Most transactions of one :func:`remove_old_rows` that remove session keys, responses or visits.
+#: Maximum number of transactions, per table, in one call of :func:`remove_old_rows`.
 _MAX_ROUNDS = 50
 
 
@@ -32,10 +32,10 @@ class _Chore:
 
 
 class Chores:
-    """One thread a worker (a greenlet under gevent) for all of them.
+    """Runs all periodic jobs in one thread per worker (a greenlet under gevent).
 
-    It begins with :meth:`start`, which every worker calls with its first
-    request that a caller is let in with, and again after a fork.
+    The thread starts with :meth:`start`. Every worker calls it on its first
+    authenticated request, and again after a fork.
     """
 
     def __init__(self) -> None:
@@ -43,21 +43,21 @@ class Chores:
         self._closed = PerProcess(self._begin)
 
     def add(self, job: Callable[[], object], every_s: float = 5.0) -> None:
-        """Have something done every so many seconds. It must not take long."""
+        """Run a job every ``every_s`` seconds. The job must be short."""
         self._chores.append(_Chore(job, every_s))
 
     def hasten(self, job: Callable[[], object]) -> None:
-        """Do a chore with the next look, a quarter of a second from now at most."""
+        """Run a job at the next poll, at most a quarter of a second from now."""
         for chore in self._chores:
             if chore.job == job:
                 chore.due_at = 0.0
 
     def start(self) -> None:
-        """Begin in this process. Called again, it does nothing."""
+        """Start the thread in this process. Later calls do nothing."""
         self._closed.get()
 
     def close(self) -> None:
-        """Do nothing any more."""
+        """Stop running jobs."""
         if closed := self._closed.current:
             closed.set()
 
@@ -78,15 +78,15 @@ class Chores:
         try:
             chore.job()
         except Exception:
-            # One chore's error must not stop the others.
+            # An exception in one job must not stop the other jobs.
             log.exception("a chore of the worker failed")
 
 
 def remove_old_rows(store: Store, keep_days: int, response_days: int) -> None:
-    """Remove what is too old, so that no table grows without end. A chore.
+    """Remove rows that are too old, so that tables do not grow without limit. A chore.
 
-    :param keep_days: Age of the audit's entries, and of the use of keys.
-    :param response_days: Age of responses of OpenAI's API.
+    :param keep_days: Maximum age of audit entries and key usage, in days.
+    :param response_days: Maximum age of responses of the OpenAI API, in days.
     """
     now = now_us()
     oldest = now - keep_days * keys.DAY_US

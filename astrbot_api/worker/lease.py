@@ -1,8 +1,8 @@
 """This process as a worker: its id and its lease.
 
-Runs belong to the worker that runs them. A worker says every few seconds
-that it is alive; when it falls silent for the length of a lease, another
-ends its runs, so that no session waits for the dead.
+A run belongs to the worker that executes it. A worker renews its lease every
+few seconds. When the lease expires, another worker ends its runs, so that no
+session waits for a dead worker.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 class _Lease:
     """The lease of one process.
 
-    :param renewed_at: When it was last renewed, by both clocks: monotonic and wall.
-    :param unsure_until: Until then, by the monotonic clock, no other worker counts as dead.
+    :param renewed_at: Time of the last renewal: monotonic clock, wall clock.
+    :param unsure_until: Monotonic time until which no other worker is declared dead.
     """
 
     worker_id: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -37,36 +37,36 @@ class _Lease:
 
 
 class WorkerLease:
-    """The lease of this process; begins with its first run, ends with :meth:`close`.
+    """The lease of this process, from its first run to :meth:`close`.
 
-    The worker's chores begin with it.
+    Taking the lease also starts the worker's chores.
 
-    :param lease_s: How long the word of a worker holds, in seconds.
+    :param lease_s: Seconds until a lease that is not renewed expires.
     """
 
     def __init__(self, store: Store, lease_s: float, chores: Chores) -> None:
         self._store = store
         self._chores = chores
         self._lease_s = lease_s
-        # A thread does not survive a fork, and a parent's lease is not the child's.
+        # A thread does not survive a fork, and a child must not use its parent's lease.
         self._own = PerProcess(self._begin)
 
     def holds(self, worker_id: str) -> bool:
-        """Return whether a worker is this one, which is alive even without a lease."""
+        """Return whether the id is this worker's. This worker is alive even without a lease."""
         return bool(worker_id) and worker_id == self.current_id
 
     @property
     def current_id(self) -> str:
-        """This worker's id; empty where it has not taken a lease yet."""
+        """This worker's id, or an empty string before it has taken a lease."""
         own = self._own.current
         return "" if own is None else own.worker_id
 
     def can_declare_dead(self) -> bool:
-        """Return whether an expired lease of another worker means that it is dead.
+        """Return whether an expired lease of another worker proves that it is dead.
 
-        Not while this one's own was not renewed in time: a database that took
-        nothing, a full disk, a clock that jumped or a machine that was asleep
-        silenced the others as well. They get the length of a lease to speak.
+        Return False after this worker itself failed to renew in time. The cause
+        (database, full disk, clock jump, suspended machine) affects all workers.
+        The others then get one lease period to renew.
         """
         own = self._own.current
         if own is None:
@@ -74,19 +74,19 @@ class WorkerLease:
         return not self._was_silent(own) and time.monotonic() >= own.unsure_until
 
     def get_worker_id(self) -> str:
-        """Return this worker's id; the first call takes the lease."""
+        """Return this worker's id. The first call takes the lease."""
         return self._own.get().worker_id
 
     def note_stopping(self) -> None:
-        """Have the others know that this worker is about to stop.
+        """Record for the other workers that this worker is about to stop.
 
-        :raises StorageError: when that cannot be stored.
+        :raises StorageError: when the database rejects the write.
         """
         if worker_id := self.current_id:
             self._store.write(lambda db: leases.note_stopping(db, worker_id))
 
     def has_heir(self) -> bool:
-        """Return whether another worker lives that is not about to stop.
+        """Return whether another worker is alive and not about to stop.
 
         :raises StorageError: when the database cannot be read.
         """
@@ -94,7 +94,7 @@ class WorkerLease:
             return leases.has_heir(db, self.current_id)
 
     def close(self) -> None:
-        """Give the lease back."""
+        """Release the lease."""
         own = self._own.current
         if own is None or own.closed.is_set():
             return
@@ -102,7 +102,7 @@ class WorkerLease:
         try:
             self._store.write(lambda db: leases.drop_lease(db, own.worker_id))
         except AstrBotError as error:
-            log.warning("the worker's lease could not be given back: %s", error)
+            log.warning("the worker's lease could not be released: %s", error)
 
     def _begin(self) -> _Lease:
         own = _Lease()
@@ -126,7 +126,7 @@ class WorkerLease:
     def _renew(self, own: _Lease) -> None:
         self._store.write(lambda db: leases.renew_lease(db, own.worker_id, self._lease_s))
         if own.renewed_at is not None and self._was_silent(own):
-            log.warning("the worker's lease had run out; the others get time to renew theirs")
+            log.warning("the worker's lease had expired; other workers get time to renew theirs")
             own.unsure_until = time.monotonic() + self._lease_s
         own.renewed_at = (time.monotonic(), time.time())
 
