@@ -1,4 +1,4 @@
-"""Attachments: the bytes, under the ids by which stored messages know them."""
+"""Imports attachments, with the ids that stored messages refer to."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .report import Tally
 from .source import Source, open_regular
 from .values import read_text
 
-#: Where AstrBot keeps them. Source: ``40-file.jsonl``: the rows hold
+#: AstrBot's folder of attachments. Source: ``40-file.jsonl``: the rows contain
 #: ``…/attachments/NAME``.
 _FOLDER = "attachments"
 
 
 class AttachmentImport:
-    """Takes attachments over, one after another, in pieces.
+    """Imports attachments one by one, without a whole file in memory.
 
-    :param max_bytes: Larger files are left out.
+    :param max_bytes: Maximum size of a file. Larger ones are skipped.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class AttachmentImport:
         self._apply = apply
         self._tally = tally
         self._table = source.find_table("attachment_id", "path")
-        # Resolved once: the folder itself may be a link to a larger disk.
+        # Resolved once: the folder itself may be a link to another disk.
         self._roots = ((source.folder / _FOLDER).resolve(), source.folder.resolve())
 
     @property
@@ -72,7 +72,7 @@ class AttachmentImport:
             self._tally.find_present()
         elif item is not None:
             self._tally.skip(
-                "it was imported before and has been deleted here since", attachment_id
+                "it was imported before and has since been deleted here", attachment_id
             )
         else:
             self._read(attachment_id, path)
@@ -80,7 +80,7 @@ class AttachmentImport:
     def _read(self, attachment_id: str, path: str) -> None:
         place = self._find_place(path)
         if place is None:
-            self._tally.skip("its path is not in the directory", f"{attachment_id} {path}")
+            self._tally.skip("its path is outside the directory", f"{attachment_id} {path}")
             return
         try:
             with open_regular(place) as file:
@@ -98,17 +98,17 @@ class AttachmentImport:
             self._tally.skip(error.message, attachment_id)
         else:
             if self._apply:
-                # Afterwards: a crash in between leaves an attachment that is found next time.
+                # Written last: after a crash in between, the next import finds the attachment.
                 self._store.write(
                     lambda db: imported.note_item(db, "attachment", attachment_id, None, 0)
                 )
             self._tally.take()
 
     def _find_place(self, path: str) -> Path | None:
-        """Return where the file of a stored path is; None unless it is in the directory.
+        """Return the location of a stored path's file, or None if it is outside the directory.
 
-        The path was true on the machine that wrote it: what counts is what
-        stands behind the last ``attachments``.
+        The path is from the machine that wrote it. Only the part after the last
+        ``attachments`` is used.
         """
         parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".")]
         if not parts or ".." in parts:

@@ -1,7 +1,7 @@
-"""Configs: ``cmd_config.json`` and ``config/abconf_*.json`` become ``configs/ID.toml``.
+"""Converts ``cmd_config.json`` and ``config/abconf_*.json`` to ``configs/ID.toml``.
 
-Source of the files' places: the public page on the configuration file; of the
-ids: ``10-bots-configs.jsonl`` (``abconf_ID.json`` is the config ``ID``).
+Source of the paths: the public page on the configuration file. Source of the ids:
+``10-bots-configs.jsonl`` (``abconf_ID.json`` is the config ``ID``).
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ _DEFAULT_FILE = "cmd_config.json"
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
-#: How the file of the default config is called where ``default.toml`` is another's.
+#: Id of the imported default config if ``default.toml`` already exists.
 _SECOND_NAME = "astrbot"
 
-_HEADER = "# Imported from AstrBot: {name}. It holds secrets as they stood there.\n"
+#: Beginning of an imported config, by which the next import recognizes it.
+_HEADER = "# Imported from AstrBot: {name}."
 
-#: Most files, and most rows of a table of preferences, that are looked at.
+#: Maximum number of files, and of rows per preference table, that are read.
 _MAX_FILES = 1000
 _MAX_PREFERENCES = 10_000
 
 
 class ConfigImport:
-    """Takes configs over.
+    """Imports configs.
 
-    :param folder: The ``configs`` folder of this server.
+    :param folder: This server's ``configs`` folder.
     """
 
     def __init__(self, source: Source, folder: Path, *, apply: bool, tally: Tally) -> None:
@@ -66,10 +67,10 @@ class ConfigImport:
                 if not isinstance(config, dict):
                     raise ValueError("no object")
             except FileNotFoundError:
-                self._tally.skip("there is no such file", path.name)
+                self._tally.skip("the file does not exist", path.name)
                 continue
             except (OSError, ValueError, RecursionError):
-                self._tally.skip("it is no JSON object, too large or not readable", path.name)
+                self._tally.skip("it is not a JSON object, too large or not readable", path.name)
                 continue
             if path.name == _DEFAULT_FILE:
                 self._default = config
@@ -81,22 +82,22 @@ class ConfigImport:
     def _take(self, config_id: str, name: str, config: Mapping[str, Any], file_name: str) -> None:
         target = self._folder / f"{config_id}.toml"
         if not _ID.fullmatch(config_id):
-            self._tally.skip("its name cannot be an id here", file_name)
+            self._tally.skip("its name is not a valid id here", file_name)
         elif target.exists():
             if self._is_imported(target, file_name):
                 self._tally.find_present()
             else:
-                self._tally.skip(f"configs/{target.name} is here and stays as it is", file_name)
+                self._tally.skip(f"configs/{target.name} already exists and is kept", file_name)
         else:
             self._write(target, self._read(name, config, file_name), file_name)
 
     def _choose_default_id(self) -> str:
-        """Return under which id the default config is, or would be, written."""
+        """Return the id under which the default config is, or would be, written."""
         target = self._folder / f"{DEFAULT_CONFIG_ID}.toml"
         if not target.exists() or self._is_imported(target, _DEFAULT_FILE):
             return DEFAULT_CONFIG_ID
         self._tally.note(
-            f"configs/default.toml is here and stays; it becomes configs/{_SECOND_NAME}.toml",
+            f"configs/default.toml already exists; the import writes configs/{_SECOND_NAME}.toml",
             _DEFAULT_FILE,
         )
         return _SECOND_NAME
@@ -104,7 +105,7 @@ class ConfigImport:
     def _is_imported(self, target: Path, file_name: str) -> bool:
         try:
             with target.open(encoding="utf-8", errors="replace") as file:
-                return file.readline() == _HEADER.format(name=file_name)
+                return file.readline().startswith(_HEADER.format(name=file_name))
         except OSError:
             return False
 
@@ -120,7 +121,7 @@ class ConfigImport:
                 table["providers"] = {one.get("id", "provider"): one for one in providers[1:]}
         else:
             self._tally.note(
-                "it has no provider that can be taken; a model is chosen as if there were none",
+                "it has no usable provider; the model is chosen as for a config without one",
                 file_name,
             )
         prompt = self._find_prompt(config, file_name)
@@ -129,14 +130,14 @@ class ConfigImport:
         return table
 
     def _find_prompt(self, config: Mapping[str, Any], file_name: str) -> str:
-        """Return the text of the config's persona; it names it, or older ones hold it."""
+        """Return the prompt of the config's persona, from the config or the database."""
         settings = config.get("provider_settings")
         wanted = settings.get("default_personality") if isinstance(settings, dict) else None
         if not isinstance(wanted, str) or not wanted:
             return ""
         persona = self._read_personas(config).get(wanted, "")
         if not persona and wanted != "default":
-            self._tally.note("its persona was not found; it has no system prompt", file_name)
+            self._tally.note("its persona was not found, so it has no system prompt", file_name)
         return persona
 
     def _read_personas(self, config: Mapping[str, Any]) -> dict[str, str]:
@@ -153,13 +154,13 @@ class ConfigImport:
         return found
 
     def _find_names(self) -> dict[str, str]:
-        """Return how configs are called, from wherever the preferences name their files."""
+        """Return the configs' names from all preferences that mention their files."""
         names: dict[str, str] = {}
         try:
             shared = self._source.read_json(self._source.folder / "shared_preferences.json")
             names.update(iter_named(shared))
         except (OSError, ValueError, RecursionError):
-            pass  # newer versions have no such file
+            pass  # newer versions do not have this file
         for table in self._source.tables:
             if "preference" not in table.name or "value" not in table.columns:
                 continue
@@ -174,8 +175,9 @@ class ConfigImport:
         return names
 
     def _write(self, target: Path, table: Mapping[str, Any], file_name: str) -> None:
-        """Write a config whole or not at all, and never over another one."""
-        text = _HEADER.format(name=file_name) + tomli_w.dumps(table, multiline_strings=False)
+        """Write a config completely or not at all, and never overwrite another one."""
+        header = _HEADER.format(name=file_name) + " It may contain secrets.\n"
+        text = header + tomli_w.dumps(table, multiline_strings=False)
         part = self._folder / f".{target.name}.{os.getpid()}.part"
         if self._apply:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -189,9 +191,9 @@ class ConfigImport:
             read_config(part, f"configs/{target.name}")
             os.link(part, target)
         except SettingsError as error:
-            self._tally.skip(f"this server would refuse it: {error}", file_name)
+            self._tally.skip(f"this server would reject it: {error}", file_name)
         except FileExistsError:
-            self._tally.skip(f"configs/{target.name} was made meanwhile", file_name)
+            self._tally.skip(f"configs/{target.name} was created during the import", file_name)
         else:
             self._tally.take()
         finally:

@@ -1,10 +1,9 @@
-"""The hash of an AstrBot key, in the forms in which PBKDF2 hashes are kept.
+"""Parses AstrBot's key hashes in the usual formats of PBKDF2 hashes.
 
-The contract says PBKDF2 with 100,000 rounds and no more. What is read here:
-a hash that names its own parameters, as Django, passlib and Werkzeug write
-it; ``SALT$HASH`` and ``SALT:HASH``; a bare hash with its salt in a column of
-its own. A salt that the program keeps in its source is nowhere in the data:
-the operator gives it, or such keys are left out.
+The contract only says PBKDF2 with 100,000 rounds. Supported formats: a hash with its own
+parameters, as Django, passlib and Werkzeug write it; ``SALT$HASH`` and ``SALT:HASH``; a bare
+hash with its salt in another column. A salt in AstrBot's program code is not in the data. The
+operator supplies it, or such keys are skipped.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from ..db.legacy_keys import LegacyKey
 #: Source: section 8, item 10 of the contract.
 ROUNDS = 100_000
 
-#: A hash of more rounds is not checked: its first use would hold a core.
+#: Hashes with more rounds are rejected: checking one would block a core.
 _MAX_ROUNDS = 1_000_000
 
-#: Size of a hash in bytes -> what made it.
+#: Size of a hash in bytes -> its algorithm.
 _ALGORITHM_OF_SIZE = {20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}
 
 _SELF_DESCRIBED = re.compile(
@@ -31,17 +30,17 @@ _SELF_DESCRIBED = re.compile(
 
 _SALT_AND_HASH = re.compile(r"(?P<salt>[^$:]+)[$:](?P<hash>[^$:]+)")
 
-#: What can be tried when a key is given to find out with.
+#: Salts to try, besides the stored ones, if the operator supplies a known key.
 _GUESSES = ("no salt", "the key's id as the salt", "the key's prefix as the salt")
 
 
 class UnreadableHash(ValueError):
-    """Why a hash cannot be checked."""
+    """Raised for a hash that cannot be checked, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredHash:
-    """A hash, and the ways in which its salt may be read: way -> salt."""
+    """A hash, with the possible salts by their description."""
 
     algorithm: str
     rounds: int
@@ -50,13 +49,13 @@ class StoredHash:
 
 
 def read_hash(text: str, salt: str, rounds: int | None, given_salt: bytes | None) -> StoredHash:
-    """Read a hash.
+    """Parse a hash.
 
-    :param text: The column with the hash.
-    :param salt: The column with the salt; empty: there is none.
-    :param rounds: What a column says of the rounds.
-    :param given_salt: What the operator says the salt of every key is.
-    :raises UnreadableHash: when it is none that is known.
+    :param text: Value of the column with the hash.
+    :param salt: Value of the column with the salt, or empty.
+    :param rounds: Value of the column with the rounds, or None.
+    :param given_salt: The operator's salt for every key, or None.
+    :raises UnreadableHash: if the format is unknown.
     """
     algorithm, rounds = "", ROUNDS if rounds is None else rounds
     described = _SELF_DESCRIBED.fullmatch(text)
@@ -77,21 +76,21 @@ def read_hash(text: str, salt: str, rounds: int | None, given_salt: bytes | None
 
 
 def guess_salts(stored: StoredHash, key_id: str, key_prefix: str) -> dict[str, bytes]:
-    """Return the salts that a known key is tried with: way -> salt."""
+    """Return the salts to try with a known key, by their description."""
     guesses = (b"", key_id.encode(), key_prefix.encode())
     return {**stored.salts, **dict(zip(_GUESSES, guesses, strict=True))}
 
 
 def to_legacy(stored: StoredHash, key_id: str, prefix: str, salts: dict[str, bytes]) -> LegacyKey:
-    """Return what is kept of a hash until the key is used."""
+    """Return the data to keep until the key's first use."""
     unique = tuple(dict.fromkeys(salts.values()))
     return LegacyKey(key_id, prefix, stored.algorithm, stored.rounds, unique, stored.digest)
 
 
 def read_given_salt(text: str) -> bytes:
-    """Return the salt of ``--key-salt``: text, ``hex:…`` or ``base64:…``.
+    """Parse the value of ``--key-salt``: text, ``hex:…`` or ``base64:…``.
 
-    :raises ValueError: when it is not what it says.
+    :raises ValueError: if it is not valid hexadecimal or base64.
     """
     if text.startswith("hex:"):
         return bytes.fromhex(text[4:])
@@ -108,11 +107,11 @@ def _decode_digest(text: str) -> bytes:
             continue
         if len(digest) in _ALGORITHM_OF_SIZE:
             return digest
-    raise UnreadableHash("its hash is in no known form")
+    raise UnreadableHash("its hash has an unknown format")
 
 
 def _read_salts(salt: str) -> dict[str, bytes]:
-    """Return every way to read a salt; a hash that fits shows which is right."""
+    """Return every interpretation of a salt. The first use of the key shows which is right."""
     salts = {"the stored salt as text": salt.encode()}
     for way, decode in (("hexadecimal", bytes.fromhex), ("base64", _from_base64)):
         try:
@@ -125,6 +124,6 @@ def _read_salts(salt: str) -> dict[str, bytes]:
 
 
 def _from_base64(text: str) -> bytes:
-    # passlib's alphabet has a dot for the plus, and no padding.
+    # passlib's alphabet has a dot instead of the plus, and no padding.
     text = text.replace(".", "+").replace("-", "+").replace("_", "/").rstrip("=")
     return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

@@ -1,4 +1,4 @@
-"""Sessions and their messages."""
+"""Imports sessions and their messages."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .report import Tally
 from .source import Source, Table
 from .values import read_flag, read_text, read_time
 
-#: What the column may be called that names the session of a message. The
-#: recordings have it third in a row, without its name.
+#: Possible names of the column with a message's session. The recordings show its
+#: position (third) but not its name.
 _SESSION_COLUMNS = ("session_id", "user_id", "conversation_id")
 
 _CHECKPOINT_CHARS = 36
 
-#: What is kept of a name: there it may be a whole message.
+#: Maximum length of an imported name. In AstrBot, a name may contain a whole message.
 _MAX_NAME_CHARS = 4096
 
 
 class HistoryImport:
-    """Takes sessions over, one after another, each with its messages page by page."""
+    """Imports sessions one by one, each with its messages in pages."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class HistoryImport:
         name, owner = read_text(session_id).strip(), read_text(creator).strip()
         stamp = read_time(created_at)
         if stamp is None:
-            self._sessions.note("its time is not understood; it has the time of the import", name)
+            self._sessions.note("its time is not valid; the time of the import is used", name)
         created = now_us() if stamp is None else stamp
         updated = read_time(updated_at)
         return SourceSession(
@@ -102,9 +102,9 @@ class HistoryImport:
         return ""
 
     def _take_session(self, session: SourceSession, source_id: Any) -> None:
-        """Take a session and its messages.
+        """Import a session and its messages.
 
-        :param source_id: Its id as it stands there, to find its messages by.
+        :param source_id: The session's id in the source, to find its messages.
         """
         number, name = None, session.session_id
         fault = self._find_fault(session)
@@ -112,15 +112,15 @@ class HistoryImport:
             number, fault = self._find_target(session)
         if fault:
             self._sessions.skip(fault, name)
-            self._skip_messages("its session was left out", source_id)
+            self._skip_messages("its session was skipped", source_id)
             return
         if number is not None:
             self._sessions.find_present()
         elif self._apply:
             number = self._store.write(lambda db: imported.add_session(db, session))
             if number is None:
-                self._sessions.skip("a session of this id was made here meanwhile", name)
-                self._skip_messages("its session was left out", source_id)
+                self._sessions.skip("a session with this id was just created here", name)
+                self._skip_messages("its session was skipped", source_id)
                 return
             self._sessions.take()
         else:
@@ -128,16 +128,16 @@ class HistoryImport:
         self._take_messages(session, number, source_id)
 
     def _find_target(self, session: SourceSession) -> tuple[int | None, str]:
-        """Return the session's number here (None: it is still to be made), and what is wrong."""
+        """Return the session's number, or None if it is new, and the reason to skip it, if any."""
         with self._store.read() as db:
             item = imported.find_item(db, "session", session.session_id)
             here = find_session(db, session.session_id)
         if item is None:
-            return None, "" if here is None else "a session of this id is here already"
+            return None, "" if here is None else "a session with this id already exists here"
         if here is None or here.id != item.target:
-            return None, "it was imported before and has been deleted here since"
+            return None, "it was imported before and has since been deleted here"
         if here.creator != session.creator or item.stamp != session.stamp:
-            return None, "another session of this id was imported before"
+            return None, "another session with this id was imported before"
         return here.id, ""
 
     def _take_messages(self, session: SourceSession, number: int | None, source_id: Any) -> None:
@@ -160,12 +160,12 @@ class HistoryImport:
         count, missing = self._store.write(job)
         self._messages.take(count)
         for attachment_id in missing:
-            self._messages.note("an attachment that it names is not here", attachment_id)
+            self._messages.note("an attachment that it refers to was not imported", attachment_id)
 
     def _read_messages(
         self, session: SourceSession, source_id: Any
     ) -> Iterator[list[SourceMessage]]:
-        """Yield a session's messages in their order, in pages."""
+        """Yield pages of a session's messages, in order."""
         if self._history is None or self._column is None:
             return
         previous: SourceMessage | None = None
@@ -195,17 +195,17 @@ class HistoryImport:
             return None
         created = read_time(created_at)
         if created is None:
-            self._messages.note("its time is not understood; it has the one before it", name)
+            self._messages.note("its time is not valid; the previous message's time is used", name)
             created = clock
         turn: str | None = read_text(checkpoint)
         if turn and len(turn) > _CHECKPOINT_CHARS:
-            self._messages.note("its llm_checkpoint_id is too long and left out", name)
+            self._messages.note("its llm_checkpoint_id is too long and was removed", name)
             turn = None
         sender = read_text(sender_id) or (BOT if read["type"] == "bot" else "")
         part_of = None
         if _continues(previous, read, turn or None):
             part_of = previous.number if previous else None
-            self._messages.note("it is one message now with the bot's words before it", name)
+            self._messages.note("it was joined to the bot's previous message of its turn", name)
         elif drop_lone_results(read):
             self._messages.note(BAD_PART, name)
         return SourceMessage(
@@ -214,7 +214,7 @@ class HistoryImport:
         )  # fmt: skip
 
     def _find_session_column(self) -> str | None:
-        """Return the column of the history that names sessions."""
+        """Return the column of the history that contains session ids."""
         table, sessions = self._history, self._session_table
         if table is None:
             return None
@@ -229,10 +229,10 @@ class HistoryImport:
         return column
 
     def _tell_of_ownerless(self) -> None:
-        """Report messages whose session has no row: their user is unknown.
+        """Report messages whose session has no row, because their user is unknown.
 
-        Source: ``50-im-message.jsonl``: a message pushed into an unknown session
-        makes no row for it there.
+        Source: ``50-im-message.jsonl``: AstrBot creates no row when a message is pushed into an
+        unknown session.
         """
         if self._history is None or self._column is None:
             return
@@ -240,10 +240,10 @@ class HistoryImport:
         known = set(self._source.list_values(table, "session_id")) if table else set()
         for session_id in self._source.list_values(self._history, self._column):
             if session_id not in known:
-                self._skip_messages("its session has no row, so its owner is not known", session_id)
+                self._skip_messages("its session has no row, so its owner is unknown", session_id)
 
     def _skip_messages(self, reason: str, source_id: Any) -> None:
-        """Count the messages of a session that is left out."""
+        """Count the messages of a skipped session."""
         if self._history is not None and self._column is not None:
             pages = self._source.read_rows(self._history, (), where=(self._column, source_id))
             count = sum(len(page) for page in pages)
@@ -252,10 +252,10 @@ class HistoryImport:
 
 
 def _continues(previous: SourceMessage | None, content: dict[str, Any], turn: str | None) -> bool:
-    """Return whether the bot goes on in the turn of the message before.
+    """Return whether a bot's message continues the turn of the previous message.
 
-    Source: ``string-streaming-false`` and ``into-open-stream-result``: there a
-    turn can have several messages of the bot.
+    Source: ``string-streaming-false`` and ``into-open-stream-result``: in AstrBot, a turn can
+    have several messages of the bot.
     """
     return (
         previous is not None

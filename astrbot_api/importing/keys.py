@@ -1,4 +1,4 @@
-"""API keys: their names, scopes and times, and the hash until their first use."""
+"""Imports API keys: names, scopes, times, and the hash until a key's first use."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _OTHERS = (
 )  # fmt: skip
 
 _NO_SALT = (
-    "its salt is not in the database; give --key-salt, or make a new key with "
+    "its salt is not in the database; give --key-salt, or create a new key with "
     "`astrbot-api keys create`"
 )
 
 
 class KeyImport:
-    """Takes keys over.
+    """Imports keys.
 
-    :param given_salt: The salt of every key without one of its own.
-    :param known_key: A key of that server in the clear, to find out with how
-        the salts are to be read.
+    :param given_salt: Salt of every key that has none of its own.
+    :param known_key: A plain-text key of that server, to detect how its hashes use the
+        salts.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class KeyImport:
     def run(self) -> None:
         """Import, or report what would be imported.
 
-        :raises ImportFault: when the known key fits none of the hashes.
+        :raises ImportFault: if the known key matches none of the hashes.
         """
         table = self._table
         if table is None:
@@ -94,15 +94,15 @@ class KeyImport:
             item = imported.find_item(db, "key", key.key_id)
             here = imported.has_key(db, key.key_id)
         if item is not None and not here:
-            self._tally.skip("it was imported before and has been deleted here since", name)
+            self._tally.skip("it was imported before and has since been deleted here", name)
         elif item is not None:
             self._tally.find_present()
         elif here:
-            self._tally.skip("a key of this id is here already", name)
+            self._tally.skip("a key with this id already exists here", name)
         elif not self._apply or self._add(key):
             self._tally.take()
             if key.legacy is None:
-                self._tally.note("it is revoked and stays so", name)
+                self._tally.note("it is revoked and stays revoked", name)
 
     def _add(self, key: SourceKey) -> bool:
         detail = f"{key.name} ({key.key_prefix}…): imported from AstrBot"
@@ -114,23 +114,23 @@ class KeyImport:
         )
 
     def _read(self, row: tuple[Any, ...]) -> SourceKey:
-        """Return a key as it is to be stored.
+        """Return a key in its stored form.
 
-        :raises ValueError: with the reason why it cannot be taken.
+        :raises ValueError: with the reason why it cannot be imported.
         """
         (title, created_by, created, updated, used, expires, revoked, is_revoked) = row[7:]
         key_id, prefix = read_text(row[1]), read_text(row[2])
         if not 0 < len(key_id) <= 36:
             raise ValueError("its id is empty or longer than 36 characters")
         if len(prefix) != PREFIX_CHARS:
-            raise ValueError(f"its prefix has not {PREFIX_CHARS} characters")
+            raise ValueError(f"its prefix does not have {PREFIX_CHARS} characters")
         scopes = _read_scopes(row[3])
         if not scopes:
             raise ValueError(f"it has none of the scopes {', '.join(PUBLIC_SCOPES)}")
         now = now_us()
         expires_at, revoked_at = read_time(expires), read_time(revoked)
         if expires is not None and expires_at is None:
-            raise ValueError("its expiry is not understood")
+            raise ValueError("its expiry time is not valid")
         if revoked_at is None and (revoked is not None or read_flag(is_revoked)):
             revoked_at = now
         created_at = read_time(created) or now
@@ -153,14 +153,14 @@ class KeyImport:
 
     def _read_hash(self, row: tuple[Any, ...]) -> StoredHash:
         text, salt, rounds = row[4], row[5], row[6]
-        # Bytes as they stand are what hexadecimal says of them.
+        # read_hash parses raw bytes in their hexadecimal form.
         text = text.hex() if isinstance(text, bytes) else read_text(text)
         salt = salt.hex() if isinstance(salt, bytes) else read_text(salt)
         number = rounds if isinstance(rounds, int) else None
         return read_hash(text, salt, number, self._given_salt)
 
     def _find_way(self, rows: list[tuple[Any, ...]]) -> None:
-        """Find out with a known key how all salts are to be read."""
+        """Detect with a known key how salts are used."""
         prefix = self._known_key[:PREFIX_CHARS]
         for row in rows:
             if read_text(row[2]) != prefix:
@@ -173,16 +173,16 @@ class KeyImport:
             for way, salt in guess_salts(stored, key_id, prefix).items():
                 if to_legacy(stored, key_id, prefix, {way: salt}).matches(self._known_key):
                     self._way = way
-                    self._tally.note(f"the known key fits, with {way}", f"{prefix}…")
+                    self._tally.note(f"the known key matches with {way}", f"{prefix}…")
                     return
         raise ImportFault(
-            "the known key (ASTRBOT_KNOWN_KEY) fits no hash of the database; check it, or give "
+            "the known key (ASTRBOT_KNOWN_KEY) matches no hash of the database; check it, or give "
             "another --key-salt"
         )
 
 
 def _read_scopes(value: Any) -> tuple[str, ...]:
-    """Return the public scopes in a JSON list, or in words between commas or blanks."""
+    """Return the public scopes in a JSON list, or in text separated by commas or spaces."""
     try:
         loaded = read_json_value(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A row of AstrBot's history becomes a message as this server stores it."""
+"""Converts a row of AstrBot's history to this server's stored message format."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ..db.imported import join_parts
 from ..messages import MEDIA_TYPES
 from .values import read_json_value, read_text
 
-#: Called with what was left out of a message.
+#: Called with a description of each part that was skipped or changed.
 Note = Callable[[str], None]
 
-#: A part without a type, or of a type whose fields are missing, is left out.
-BAD_PART = "a part of the message was not understood and left out"
+#: Reported for a part with no type, an unknown type or missing fields.
+BAD_PART = "a part of the message has an unknown form and was skipped"
 
-#: How text alone stood there before messages had parts.
-OLD_TEXT = "the message was a plain string; it is one text part now"
+#: Older versions stored text without parts.
+OLD_TEXT = "the message was a plain string and became one text part"
 
 
 def read_content(value: Any, note: Note) -> dict[str, Any]:
-    """Return ``{"type", "message", …}`` as section 3 of the contract has it.
+    """Return ``{"type", "message", …}`` as in section 3 of the contract.
 
     Source: the rows stored by the recorded server (``20-chat.jsonl``,
     ``21-chat-stream.jsonl``, ``50-im-message.jsonl``).
 
-    :param value: The column: JSON text.
-    :raises ValueError: with the reason why it is no message.
+    :param value: The column's JSON text.
+    :raises ValueError: with the reason why it is not a message.
     """
     if value is None:
         raise ValueError("its content is empty or too long")
@@ -44,7 +44,7 @@ def read_content(value: Any, note: Note) -> dict[str, Any]:
         parts = [{"type": "plain", "text": parts}]
     if not isinstance(parts, list):
         raise ValueError("its content has no list of parts")
-    # First the type: that is what later readers look for.
+    # "type" comes first, because later readers look for it at the start.
     content: dict[str, Any] = {"type": loaded["type"], "message": []}
     for part in parts:
         kept = _read_part(part)
@@ -68,7 +68,7 @@ def _add_extras(content: dict[str, Any], loaded: dict[str, Any]) -> None:
 
 
 def _read_part(part: Any) -> dict[str, Any] | None:
-    """Return a part that has what readers of history rely on; None for another."""
+    """Return a part with the fields that readers of history need, or None."""
     if not isinstance(part, dict):
         return None
     kind = part.get("type")
@@ -88,10 +88,10 @@ def _read_part(part: Any) -> dict[str, Any] | None:
 
 
 def _is_call(call: Any) -> bool:
-    """Report a call, or the result of one that an earlier message of the turn holds.
+    """Return whether this is a call, or the result of a call in an earlier message.
 
-    Source: ``unknown-extra-fields`` and its like: a push in the middle of a
-    turn parts a call from its result.
+    Source: ``unknown-extra-fields`` and similar recordings. A push during a turn separates a
+    call from its result.
     """
     if not isinstance(call, dict) or not isinstance(call.get("id"), str):
         return False
@@ -101,7 +101,7 @@ def _is_call(call: Any) -> bool:
 
 
 def drop_lone_results(content: dict[str, Any]) -> bool:
-    """Leave out results of calls that are in no message. Returns whether there were any."""
+    """Remove results whose calls are in no message. Return whether any were removed."""
     kept = join_parts([], content["message"])
     lone = len(kept) < len(content["message"])
     content["message"] = kept

@@ -1,9 +1,9 @@
-"""The models that an AstrBot config names, as ``[provider]`` tables.
+"""Converts the models in an AstrBot config to ``[provider]`` tables.
 
 Source: the public page on the configuration file (``provider``,
 ``provider_settings.default_provider_id``, ``model_config``; ``id``, ``type``,
-``key`` and ``api_base`` of an entry). Newer versions keep what several models
-share in ``provider_sources``; that is read where an entry names its source.
+``key`` and ``api_base`` of an entry). Newer versions keep shared settings of several models
+in ``provider_sources``, which are used for entries that name their source.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from .values import read_text
 
-#: The endpoint of OpenAI's own clients where none is named.
+#: Default endpoint of OpenAI's own clients.
 _OPENAI = "https://api.openai.com/v1"
 
 #: ``$NAME`` or ``${NAME}`` instead of a key.
@@ -22,16 +22,16 @@ _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 _EXTRAS = ("temperature", "top_p", "max_tokens")
 
-#: Called with what was left out, and of which provider.
+#: Called with a description and the id of the affected provider.
 Note = Callable[[str, str], None]
 
 
 def read_providers(
     config: Mapping[str, Any], fallback: Mapping[str, Any], note: Note
 ) -> dict[str, dict[str, Any]]:
-    """Return the usable providers by id, the one that answers first.
+    """Return the usable providers by id, the default provider first.
 
-    :param config: The config; one that lists no providers has the default's.
+    :param config: The config. If it lists no providers, the default config's are used.
     :param fallback: The default config.
     """
     entries = _list(config, "provider") or _list(fallback, "provider")
@@ -45,7 +45,7 @@ def read_providers(
         source = sources.get(read_text(entry.get("provider_source_id")), {})
         merged = {**source, **{key: value for key, value in entry.items() if value not in ("", [])}}
         if entry.get("enable", True) is False:
-            note("a provider is switched off", provider_id)
+            note("a provider is disabled", provider_id)
         elif not _speaks_openai(merged):
             kind = read_text(merged.get("type")) or "no type"
             note(f"a provider of the type {kind} is not OpenAI-compatible", provider_id)
@@ -56,12 +56,12 @@ def read_providers(
     if isinstance(default, str) and default in found:
         found = {default: found.pop(default), **found}
     elif default:
-        note("the default provider is not among those taken; the first one is", read_text(default))
+        note("the default provider was not imported; the first one is used", read_text(default))
     return found
 
 
 def _speaks_openai(entry: Mapping[str, Any]) -> bool:
-    """Distinguish a chat model behind an OpenAI-compatible endpoint from all others."""
+    """Return whether an entry is a chat model with an OpenAI-compatible endpoint."""
     kind = read_text(entry.get("type"))
     purpose = read_text(entry.get("provider_type")) or "chat_completion"
     return "openai" in kind and "chat_completion" in kind and purpose == "chat_completion"
@@ -70,7 +70,7 @@ def _speaks_openai(entry: Mapping[str, Any]) -> bool:
 def _read_provider(entry: Mapping[str, Any], provider_id: str, note: Note) -> dict[str, Any]:
     base_url = read_text(entry.get("api_base")).strip()
     if not base_url:
-        note(f"it names no api_base; it has {_OPENAI}", provider_id)
+        note(f"it has no api_base; {_OPENAI} is used", provider_id)
         base_url = _OPENAI
     table: dict[str, Any] = {"id": provider_id, "type": "openai", "base_url": base_url}
     settings = entry.get("model_config")
@@ -85,7 +85,7 @@ def _read_provider(entry: Mapping[str, Any], provider_id: str, note: Note) -> di
     keys = [one for one in (keys if isinstance(keys, list) else [keys]) if isinstance(one, str)]
     keys = [one.strip() for one in keys if one.strip()]
     if len(keys) > 1:
-        note("a provider has several keys; the first one is taken", provider_id)
+        note("a provider has several keys; only the first one is imported", provider_id)
     if keys:
         variable = _VARIABLE.fullmatch(keys[0])
         table.update({"api_key_env": variable[1]} if variable else {"api_key": keys[0]})
@@ -102,7 +102,7 @@ def _list(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def iter_named(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Yield every ``id -> {"name": …, "path": …}`` in JSON: how configs are named."""
+    """Yield each ``id`` and name of ``id -> {"name": …, "path": …}`` in JSON."""
     if depth > 8:
         return
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What an import did, or would do: counted, with a reason for all that was left out."""
+"""Counts imported and skipped data, with a reason for everything skipped."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-#: How many of those that were left out for one reason are named.
+#: Maximum number of examples per reason.
 _MAX_EXAMPLES = 3
 
-#: Progress is reported after so many things.
+#: Number of items between two progress lines.
 _PROGRESS_EVERY = 2000
 
 
@@ -20,9 +20,9 @@ class _Reason:
 
 
 class Tally:
-    """One kind of thing: how many were taken, were here already, were left out.
+    """Counts of one kind of data: imported, already present, skipped.
 
-    :param report: Called with a line of progress now and then.
+    :param report: Receives occasional progress lines.
     """
 
     def __init__(self, kind: str, report: Callable[[str], None]) -> None:
@@ -35,44 +35,44 @@ class Tally:
         self._notes: dict[str, _Reason] = {}
 
     def take(self, count: int = 1) -> None:
-        """Count what was, or would be, imported."""
+        """Count items that were or would be imported."""
         self.taken += count
         self._progress()
 
     def find_present(self, count: int = 1) -> None:
-        """Count what an earlier import brought."""
+        """Count items from an earlier import."""
         self.present += count
         self._progress()
 
     def skip(self, reason: str, example: str = "", count: int = 1) -> None:
-        """Count what was left out."""
+        """Count skipped items."""
         _add(self._skipped, reason, example, count)
 
     def note(self, what: str, example: str = "", count: int = 1) -> None:
-        """Count what was imported, but not quite as it stood there."""
+        """Count items that were imported with a change."""
         if count:
             _add(self._notes, what, example, count)
 
     @property
     def skipped(self) -> int:
-        """How many were left out."""
+        """Number of skipped items."""
         return sum(reason.count for reason in self._skipped.values())
 
     def iter_lines(self, applied: bool) -> Iterator[str]:
-        """Yield the summary: one line, and one for each reason."""
+        """Yield the summary: one line, then one line per reason."""
         done = "imported" if applied else "to import"
         yield (
-            f"{self.kind:12} {self.taken} {done}, {self.present} here already, "
-            f"{self.skipped} left out"
+            f"{self.kind:12} {self.taken} {done}, {self.present} already here, "
+            f"{self.skipped} skipped"
         )
-        for word, reasons in (("left out", self._skipped), ("note", self._notes)):
+        for word, reasons in (("skipped", self._skipped), ("note", self._notes)):
             for text, reason in reasons.items():
                 named = ", ".join(reason.examples)
                 examples = f" ({named}{', …' if reason.count > len(reason.examples) else ''})"
                 yield f"    {word} {reason.count}: {text}{examples if named else ''}"
 
     def describe(self) -> dict[str, Any]:
-        """Return the same for programs."""
+        """Return the summary as JSON data."""
         return {
             "imported": self.taken,
             "present": self.present,
@@ -95,6 +95,6 @@ def _add(reasons: dict[str, _Reason], text: str, example: str, count: int) -> No
 
 
 def printable(text: str) -> str:
-    """Return a short form of what the source holds, harmless to a terminal."""
+    """Return a shortened copy of source text, without terminal control characters."""
     shown = "".join(char if char.isprintable() else "?" for char in text[:80])
     return shown + ("…" if len(text) > 80 else "")

@@ -1,4 +1,4 @@
-"""The import as a whole: configs, keys, attachments, then what refers to them."""
+"""Runs the whole import: configs, keys and attachments, then the sessions that use them."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from .keys import KeyImport
 from .report import Tally
 from .source import Source, open_source
 
-#: At most so many tables of the source are named that nothing was taken from.
+#: Maximum number of tables in the report that were not imported.
 _MAX_TABLES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was, or would be, imported; ``untaken`` are other tables and their rows."""
+    """Result of an import or a dry run. ``untaken`` are other tables with their row counts."""
 
     applied: bool
     tallies: list[Tally]
     untaken: dict[str, int]
 
     def iter_lines(self) -> Iterator[str]:
-        """Yield the report for people."""
+        """Yield the report as text."""
         for tally in self.tallies:
             yield from tally.iter_lines(self.applied)
         if self.untaken:
             rows = ", ".join(f"{name} ({count})" for name, count in self.untaken.items())
-            yield f"not taken: tables that this server has nothing for, with their rows: {rows}"
+            yield f"not imported: tables without an equivalent here, with their rows: {rows}"
 
     def describe(self) -> dict[str, Any]:
-        """Return the report for programs."""
+        """Return the report as JSON data."""
         return {
             "applied": self.applied,
             **{tally.kind: tally.describe() for tally in self.tallies},
@@ -59,13 +59,13 @@ def import_astrbot(
     known_key: str = "",
     report: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Take over what an AstrBot's data directory holds, or report what would be taken.
+    """Import an AstrBot's data directory, or report what would be imported.
 
-    Done again it goes on where it was broken off, and otherwise changes nothing.
+    A repeated import resumes an interrupted one. Data that was already imported is not changed.
 
-    :param kinds: Of :data:`~astrbot_api.importing.KINDS`.
-    :param report: Called with lines of progress.
-    :raises ImportFault: when the directory cannot be imported from.
+    :param kinds: A subset of :data:`~astrbot_api.importing.KINDS`.
+    :param report: Receives progress lines.
+    :raises ImportFault: if the directory cannot be imported.
     """
     with open_source(folder) as source:
         tallies = {name: Tally(name, report) for name in (*KINDS, "messages")}

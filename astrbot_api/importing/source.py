@@ -1,8 +1,8 @@
-"""The data directory of an AstrBot, only ever read.
+"""Read-only access to an AstrBot's data directory.
 
-It may be in use. Its database is copied, and the copy is what is opened: SQLite
-itself would write beside the original (``-wal``, ``-shm``), even to read it.
-Its tables have no models: their names and columns differ with AstrBot's version.
+The directory may be in use. The database is copied before it is opened, because SQLite creates
+files beside a database (``-wal``, ``-shm``) even to read it. Tables have no models, because
+their names and columns depend on AstrBot's version.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from ..errors import AstrBotError
 #: The database of AstrBot 4.
 DATABASE_NAME = "data_v4.db"
 
-#: What belongs to one SQLite database while it is open.
+#: Suffixes of the files of an open SQLite database.
 _SUFFIXES = ("", "-wal", "-journal")
 
-#: How often a copy is tried while the original is being written to.
+#: Number of attempts to copy a database that is being written to.
 _COPY_ATTEMPTS = 5
 
-#: Rows that are read at a time.
+#: Number of rows per page.
 PAGE_ROWS = 200
 
-#: A longer value is not read.
+#: Longer values are returned as None.
 MAX_VALUE_CHARS = 16 * 1024 * 1024
 
-#: A larger JSON file is not read.
+#: Maximum size of a JSON file, in bytes.
 _MAX_JSON_BYTES = 16 * 1024 * 1024
 
 
 class ImportFault(AstrBotError):
-    """The directory cannot be imported from; one line says why."""
+    """Raised if the directory cannot be imported. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the source, and how its columns are called there.
+    """A table of the source.
 
-    ``is_numbered``: each row has a whole number for good, its ``id``.
+    ``is_numbered``: whether each row has a permanent integer ``id``.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Table:
     is_numbered: bool
 
     def find_column(self, *names: str) -> str | None:
-        """Return the first of these columns that it has."""
+        """Return the first of these columns that the table has, or None."""
         return next((name for name in names if name in self.columns), None)
 
 
@@ -68,7 +68,7 @@ class Source:
         self.folder = folder
         self._db = db
         db.text_factory = lambda data: data.decode("utf-8", "replace")
-        # The file's author decides what its views and triggers do; none is wanted.
+        # The database is untrusted: its views and triggers must not run functions.
         db.execute("PRAGMA trusted_schema = OFF")
         names = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
         self.tables = [
@@ -78,9 +78,9 @@ class Source:
         ]
 
     def find_table(self, *required: str | tuple[str, ...]) -> Table | None:
-        """Return the table that has all these columns; of a tuple, one is enough.
+        """Return the table that has all these columns. A tuple lists alternatives.
 
-        :raises ImportFault: when several have them: which one is meant would be a guess.
+        :raises ImportFault: if several tables match.
         """
         found = [
             table
@@ -89,7 +89,7 @@ class Source:
         ]
         if len(found) > 1:
             names = ", ".join(table.name for table in found)
-            raise ImportFault(f"{DATABASE_NAME}: these tables look alike: {names}")
+            raise ImportFault(f"{DATABASE_NAME}: these tables are too similar: {names}")
         return found[0] if found else None
 
     def count_rows(self, table: Table) -> int:
@@ -103,12 +103,12 @@ class Source:
         *,
         where: tuple[str, Any] | None = None,
     ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield pages of rows in the order of their numbers.
+        """Yield pages of rows in the order of their ``rowid``.
 
-        Each row is its number, then the columns; None instead of a
-        column that there is not, and of a value that is too long.
+        Each row contains its ``rowid``, then the columns. A missing column and a value that is too
+        long are None.
 
-        :param where: A column and the value that it must have.
+        :param where: A column and its required value.
         """
         shown = ", ".join(["rowid", *(_limited(name) for name in columns)])
         condition = "" if where is None else f" AND {_quote(where[0])} = ?"
@@ -126,17 +126,17 @@ class Source:
             last = page[-1][0]
 
     def index_column(self, table: Table, column: str) -> None:
-        """Make the copy fast to read by a column."""
+        """Create an index on a column of the copy."""
         place = f"{_quote(table.name)} ({_quote(column)})"
         self._db.execute(f"CREATE INDEX IF NOT EXISTS import_by_column ON {place}")
 
     def list_values(self, table: Table, column: str) -> list[Any]:
-        """Return the different values of a column."""
+        """Return the distinct values of a column."""
         sql = f"SELECT DISTINCT {_quote(column)} FROM {_quote(table.name)} ORDER BY 1"
         return [row[0] for row in self._db.execute(sql)]
 
     def has_common_value(self, table: Table, column: str, other: Table, other_column: str) -> bool:
-        """Return whether a value of one column stands in the other, too."""
+        """Return whether the two columns have a value in common."""
         sql = (
             f"SELECT 1 FROM {_quote(table.name)} WHERE {_quote(column)} IN "
             f"(SELECT {_quote(other_column)} FROM {_quote(other.name)}) LIMIT 1"
@@ -144,10 +144,10 @@ class Source:
         return self._db.execute(sql).fetchone() is not None
 
     def read_json(self, path: Path) -> Any:
-        """Return what a JSON file holds.
+        """Parse a JSON file.
 
-        :raises ValueError: when it is none, or too large.
-        :raises OSError: when it cannot be read.
+        :raises ValueError: if it is not JSON or too large.
+        :raises OSError: if it cannot be read.
         """
         with open_regular(path) as file:
             data = file.read(_MAX_JSON_BYTES + 1)
@@ -160,13 +160,13 @@ class Source:
 def open_source(folder: Path) -> Iterator[Source]:
     """Copy the database of a data directory and open the copy.
 
-    :param folder: AstrBot's ``data`` folder, or the one that holds it.
-    :raises ImportFault: when there is no such database, or no sound copy of it.
+    :param folder: AstrBot's ``data`` folder, or its parent.
+    :raises ImportFault: if there is no database, or it cannot be copied intact.
     """
     if not (folder / DATABASE_NAME).is_file() and (folder / "data" / DATABASE_NAME).is_file():
         folder = folder / "data"
     if not (folder / DATABASE_NAME).is_file():
-        raise ImportFault(f"{folder} has no {DATABASE_NAME}: it is no data directory of AstrBot 4")
+        raise ImportFault(f"{folder} has no {DATABASE_NAME}, so it is no AstrBot 4 data directory")
     with tempfile.TemporaryDirectory(prefix="astrbot-import-") as temporary:
         copy = Path(temporary) / DATABASE_NAME
         try:
@@ -186,9 +186,9 @@ def open_source(folder: Path) -> Iterator[Source]:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read, but no symbolic link, pipe or device.
+    """Open a regular file for reading, but no symbolic link, pipe or device.
 
-    :raises OSError: when there is none.
+    :raises OSError: if it is not a regular file or cannot be opened.
     """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     number = os.open(path, flags)
@@ -199,9 +199,9 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def _copy_quiet(original: Path, copy: Path) -> None:
-    """Copy a database and its log while nobody writes to either.
+    """Copy a database and its log without concurrent writes.
 
-    :raises ImportFault: when somebody does, each time.
+    :raises ImportFault: if the files changed during every attempt.
     """
     for attempt in range(_COPY_ATTEMPTS):
         time.sleep(0.2 * attempt)
@@ -213,11 +213,11 @@ def _copy_quiet(original: Path, copy: Path) -> None:
                 try:
                     shutil.copyfile(f"{original}{suffix}", target)
                 except FileNotFoundError:
-                    break  # it was closed meanwhile
+                    break  # AstrBot closed the database
         if _stamps(original) == before:
             return
     raise ImportFault(
-        f"{DATABASE_NAME} is being written to all the time; stop AstrBot, or try again later"
+        f"{DATABASE_NAME} is constantly being written to; stop AstrBot, or try again later"
     )
 
 

@@ -1,4 +1,4 @@
-"""Single values of AstrBot's database, read in whatever form they stand there."""
+"""Converts single values of AstrBot's database from their various forms."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 import orjson
 
-#: Numbers below are seconds, milliseconds, then microseconds since 1970.
+#: Smaller numbers are seconds, then milliseconds. Others are microseconds since 1970.
 _MAX_SECONDS, _MAX_MILLISECONDS = 10**11, 10**14
 
-#: The year 10000: later than any time of ours.
+#: The year 10000, later than any time that this server stores.
 _MAX_US = 253_402_300_800_000_000
 
 
 def read_time(value: Any) -> int | None:
-    """Return a time in microseconds since 1970; None for what is none.
+    """Return a time in microseconds since 1970, or None if it is not valid.
 
-    Text is ISO 8601; without an offset it is UTC, as the recorded server's
-    own answers have it (Source: ``30-sessions.jsonl``, ``+00:00``).
+    Text is ISO 8601. Without an offset it is UTC, as in the recorded server's own answers
+    (Source: ``30-sessions.jsonl``, ``+00:00``).
     """
     time_us: float
     if isinstance(value, bool) or value is None:
@@ -40,7 +40,7 @@ def read_time(value: Any) -> int | None:
 
 
 def read_text(value: Any) -> str:
-    """Return text that any database can hold; empty for what is none."""
+    """Return text that any database can store, or an empty text for other values."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, int) and not isinstance(value, bool):
@@ -51,16 +51,16 @@ def read_text(value: Any) -> str:
 
 
 def read_json_value(value: Any) -> Any:
-    """Return what a column of JSON holds.
+    """Parse the value of a JSON column.
 
-    :raises ValueError: when it is no JSON.
+    :raises ValueError: if it is not JSON.
     """
     if not isinstance(value, (str, bytes)):
         raise ValueError("not JSON")
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError:
-        # Half a surrogate pair, which Python writes and orjson refuses.
+        # Python writes lone surrogates, which orjson refuses.
         try:
             text = json.dumps(json.loads(value), ensure_ascii=False, allow_nan=False)
         except RecursionError as error:
@@ -69,5 +69,5 @@ def read_json_value(value: Any) -> Any:
 
 
 def read_flag(value: Any) -> bool:
-    """Return whether a column says yes."""
+    """Return whether a column contains a true value."""
     return value in (1, True, "1", "true", "True", "TRUE")

@@ -1,1 +1,1 @@
-"""An AstrBot that answers in place of a model: turns, files and messengers by its HTTP API."""
+"""Client for an AstrBot that answers turns instead of a model, through its HTTP API."""

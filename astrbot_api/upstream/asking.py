@@ -1,4 +1,4 @@
-"""Turns that an AstrBot answers: its places, its files, and answers that break off."""
+"""Turns that an AstrBot answers, including queueing, files and interrupted answers."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from .reading import AnswerReader, Said, UpstreamAttachment
 
 log = logging.getLogger(__name__)
 
-#: The pause before the first look for an answer that broke off; it doubles up to the cap.
+#: First and maximum pause between lookups of an interrupted answer. The pause doubles.
 _FIRST_PAUSE_S = 0.5
 _MAX_PAUSE_S = 5.0
 
-#: How long a run that was stopped here is tried to be stopped there, in seconds; and how long
-#: its stream here stays open for that.
+#: Time limit for stopping a run at AstrBot, and for its stream to end after that, in
+#: seconds.
 _STOP_S = 10.0
 _END_S = 3.0
 
-#: How often a message is sent that AstrBot surely did not get.
+#: Maximum number of attempts to send a message that did not reach AstrBot.
 _MAX_SENDS = 3
 
-#: Clients that are kept.
+#: Maximum number of cached clients.
 _MAX_CLIENTS = 100
 
-#: How long a list of AstrBot's configs holds, in seconds.
+#: Lifetime of a cached list of configs, in seconds.
 _LIST_KEPT_S = 30.0
 
-#: AstrBot's clock and ours, as far as they may be apart, in seconds.
+#: Tolerated difference between AstrBot's clock and ours, in seconds.
 _CLOCK_S = 2.0
 
 _UNKNOWN = (
-    "The connection to the AstrBot broke, and it does not show whether it has answered. "
-    "The message was not sent again; look into its history, or send it again yourself."
+    "The connection to AstrBot broke, and it is unknown whether the message was answered. "
+    "It was not sent again; look into AstrBot's history, or send it again yourself."
 )
 
 
 class UpstreamOutcomeUnknown(ProviderError):
-    """A message may have been answered; it is not sent again."""
+    """Raised if it is unknown whether a message was answered. It is not sent again."""
 
     code = "upstream_outcome_unknown"
 
@@ -63,10 +63,10 @@ class UpstreamOutcomeUnknown(ProviderError):
 class Question:
     """A message for an AstrBot.
 
-    :param segments: The message as clients send it, with our attachment ids.
-    :param sent: The attachments of it.
-    :param payer: Whose turns share the places fairly: the key.
-    :param receive_file: Stores a file of the answer, piece by piece, and has it shown.
+    :param segments: The message as clients send it, with this server's attachment ids.
+    :param sent: Attachments of the message.
+    :param payer: The key among which places are shared fairly.
+    :param receive_file: Stores a file of the answer and announces it.
     """
 
     upstream: UpstreamConfig
@@ -83,12 +83,12 @@ class Question:
 
     @property
     def user_there(self) -> str:
-        """Who the caller is to AstrBot."""
+        """The caller's username at AstrBot."""
         return self.upstream.name_user(self.username)
 
 
 class Upstreams:
-    """The AstrBots that one application's configs name."""
+    """The AstrBots in one application's configs."""
 
     def __init__(self, places: PlacesOfHost, attachments: Attachments) -> None:
         self._places = places
@@ -98,40 +98,40 @@ class Upstreams:
         self._files = ExchangedFiles(attachments)
 
     def get_client(self, upstream: UpstreamConfig) -> AstrBotClient:
-        """Return what speaks to an AstrBot; its connections are shared."""
-        # Callers choose the config there: it makes no client of its own.
+        """Return the shared client of an AstrBot."""
+        # The config at AstrBot may differ per request, but needs no separate client.
         key = replace(upstream, config_id="", config_name="")
         with self._lock:
             if key not in self._clients:
-                while len(self._clients) >= _MAX_CLIENTS:  # of configs that were edited since
+                while len(self._clients) >= _MAX_CLIENTS:  # old ones are from edited configs
                     self._clients.pop(next(iter(self._clients))).close()
                 self._clients[key] = AstrBotClient(key)
             return self._clients[key]
 
     def list_configs(self, upstream: UpstreamConfig) -> list[dict[str, Any]]:
-        """Return the configs of an AstrBot; none while it cannot be asked.
+        """Return the configs of an AstrBot, or an empty list while it does not respond.
 
-        Asked for at most once in :data:`_LIST_KEPT_S`, so that AstrBot is left in peace.
+        Requested at most once in :data:`_LIST_KEPT_S`, to limit the load on AstrBot.
         """
         now = time.monotonic()
         with self._lock:
             found, asked_at = self._configs.get(upstream, ([], float("-inf")))
             if now - asked_at < _LIST_KEPT_S:
                 return found
-            self._configs[upstream] = (found, now)  # one request asks, the others do not wait
+            self._configs[upstream] = (found, now)  # concurrent requests use the old list
         try:
             found = self.get_client(upstream).list_configs()
         except (ProviderError, KeyError, TypeError) as error:
-            log.warning("the configs of an AstrBot could not be listed: %s", error)
+            log.warning("cannot list the configs of an AstrBot: %s", error)
         with self._lock:
             self._configs[upstream] = (found, now)
         return found
 
     def ask(self, question: Question) -> Iterator[AgentEvent]:
-        """Yield the answer of an AstrBot. The message is never sent twice.
+        """Yield the answer of an AstrBot. The message is never executed twice.
 
-        :raises ProviderError: when AstrBot refuses, fails, or the outcome stays unknown.
-        :raises RunCancelled: when the turn is cancelled; it is stopped there, too.
+        :raises ProviderError: if AstrBot refuses or fails, or the result stays unknown.
+        :raises RunCancelled: if the turn is cancelled. It is also stopped at AstrBot.
         """
         upstream = question.upstream
         places = self._places.get(upstream.place, upstream.max_concurrent, upstream.max_waiting)
@@ -152,7 +152,7 @@ class Upstreams:
                 raise
 
     def _make_body(self, question: Question, client: AstrBotClient) -> dict[str, Any]:
-        """Return the chat request, with the message's files uploaded."""
+        """Return the chat request, after uploading the message's files."""
         upstream, files = question.upstream, {row.attachment_id: row for row in question.sent}
         message = []
         for segment in question.segments:
@@ -178,7 +178,7 @@ class Upstreams:
 
 
 class _Asking:
-    """One message on its way: what is known of it, and what is left to try."""
+    """State of one message and its answer."""
 
     def __init__(self, question: Question, client: AstrBotClient) -> None:
         self._question = question
@@ -188,7 +188,7 @@ class _Asking:
         self._stopping = False
 
     def iter_said(self, body: Mapping[str, Any]) -> Iterator[Said]:
-        """Send the message and yield the whole answer, however often it breaks off."""
+        """Send the message and yield the whole answer, across interruptions."""
         for attempt in range(1, _MAX_SENDS + 1):
             try:
                 self._sent_at = time.time()
@@ -206,17 +206,17 @@ class _Asking:
                 broken = error
                 if error.sent or attempt == _MAX_SENDS:
                     break
-            log.warning("a message is sent to AstrBot again, which did not get it: %s", broken)
+            log.warning("retrying a message that did not reach AstrBot: %s", broken)
             self._sleep(_FIRST_PAUSE_S * attempt)
         if not self._reader.ended:
             if broken is not None and not broken.sent:
                 raise broken
-            log.warning("an answer of AstrBot broke off: %s", broken or "its stream ended early")
+            log.warning("AstrBot's answer was interrupted: %s", broken or "its stream ended early")
             yield from self._iter_rest()
         yield from self._reader.finish()
 
     def begin_to_stop(self) -> None:
-        """Stop the run at AstrBot, once, in the background."""
+        """Stop the run at AstrBot in the background. Idempotent."""
         if not self._stopping:
             self._stopping = True
             threading.Thread(target=self._stop, name="upstream-stop", daemon=True).start()
@@ -228,13 +228,13 @@ class _Asking:
                 question.session_id, question.user_there, Call(limit_s=_STOP_S)
             )
         except (ProviderError, OutboundError) as error:
-            log.warning("a run could not be stopped at AstrBot: %s", error)
+            log.warning("cannot stop a run at AstrBot: %s", error)
 
     def _end(self, connection: Cancellation) -> None:
-        """End a stream that is being read, on cancellation of the turn.
+        """End an open stream after the turn was cancelled.
 
-        Of a run that is stopped it is read to its end: the session's next message must not
-        reach AstrBot before that, which would answer nothing.
+        The stream of a stopped run is read to its end. A new message in the session would get no
+        answer from AstrBot before that.
         """
         reason = self._question.cancel.reason
         if reason != "stopped":
@@ -248,16 +248,16 @@ class _Asking:
     def _read(self, events: Iterator[Mapping[str, Any]]) -> Iterator[Said]:
         for event in events:
             if self._question.cancel.cancelled:
-                continue  # until its end; nothing of it is shown any more
+                continue  # read to the end without showing more
             yield from self._reader.read(event)
             if self._reader.ended:
                 return
         self._question.cancel.raise_if_cancelled()
 
     def _iter_rest(self) -> Iterator[Said]:
-        """Yield what follows where the stream broke off: by its run, or by the history.
+        """Yield the rest of an interrupted answer, from its run or from the history.
 
-        :raises UpstreamOutcomeUnknown: when AstrBot shows neither.
+        :raises UpstreamOutcomeUnknown: if AstrBot shows neither.
         """
         upstream = self._question.upstream
         deadline, pause_s = time.monotonic() + upstream.timeout_s, _FIRST_PAUSE_S
@@ -276,7 +276,7 @@ class _Asking:
         raise UpstreamOutcomeUnknown(_UNKNOWN)
 
     def _resume(self) -> Generator[Said, None, bool]:
-        """Read the run's own stream; return whether another try makes sense."""
+        """Read the run's own stream. Return whether another attempt makes sense."""
         question = self._question
         self._reader.begin_again()
         try:
@@ -287,11 +287,11 @@ class _Asking:
         except UpstreamRefusal:
             return False
         except UpstreamError:
-            pass  # it is away for a moment
+            pass  # AstrBot is temporarily unavailable
         return True
 
     def _look_up(self) -> Generator[Said, None, bool]:
-        """Look for the answer in the session; return whether another look makes sense."""
+        """Look up the answer in the session. Return whether another attempt makes sense."""
         question = self._question
         try:
             session = self._client.get_session(
@@ -314,7 +314,7 @@ class _Asking:
         return True
 
     def _find_answer(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """Return the bot's message that follows the user's."""
+        """Return the last message of the bot after the user's message, or None."""
         mine = self._reader.user_message
         begun = [number for number, row in enumerate(rows) if self._is_mine(row, mine)]
         if not begun:

@@ -1,4 +1,4 @@
-"""What an AstrBot lets this server do, asked one by one: for ``doctor`` and the first start."""
+"""Tests the permissions of a key at an AstrBot, for ``doctor`` and the first start."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NOBODY = "astrbot-api-check"
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCheck:
-    """One thing that was asked.
+    """Result of one test.
 
-    :param state: ``ok``, ``warn`` (something will not work) or ``fail`` (nothing will).
-    :param remedy: What to do; empty where nothing is wrong.
+    :param state: ``ok``, ``warn`` (some function will not work) or ``fail`` (nothing will work).
+    :param remedy: Advice to the operator, or empty if the state is ``ok``.
     """
 
     state: str
@@ -28,7 +28,7 @@ class UpstreamCheck:
 
 
 def check_upstream(upstream: UpstreamConfig) -> Iterator[UpstreamCheck]:
-    """Ask an AstrBot what its key opens; it changes nothing there."""
+    """Test the routes that an AstrBot's key may use. Changes nothing there."""
     if not upstream.resolve_api_key():
         yield UpstreamCheck(
             "fail", "there is no API key", f"set the variable {upstream.api_key_env}"
@@ -55,24 +55,24 @@ def _ask_chat(client: AstrBotClient, upstream: UpstreamConfig) -> UpstreamCheck:
                 "make a key with the scope chat on AstrBot's page, or correct api_key",
             )  # fmt: skip
         return UpstreamCheck(
-            "fail", f"{where} is no AstrBot with an HTTP API, or older than 4.25: {error}",
+            "fail", f"{where} is no AstrBot with an HTTP API, or is older than 4.25: {error}",
             "correct base_url, or update that AstrBot",
         )  # fmt: skip
     except ProviderError as error:
         return UpstreamCheck("fail", f"{where}: {error}", "start that AstrBot, or correct base_url")
-    return UpstreamCheck("ok", f"{where} takes chats")
+    return UpstreamCheck("ok", f"{where} accepts chats")
 
 
 def _ask_rest(client: AstrBotClient, upstream: UpstreamConfig) -> Iterator[UpstreamCheck]:
     yield _ask(
-        client.list_configs, "config", "its configs are listed", "its configs are not listed"
+        client.list_configs, "config", "its configs can be listed", "its configs cannot be listed"
     )
     yield _ask(
-        lambda: _ask_file(client), "file", "files pass both ways",
-        "files are lost, in messages and in answers",
+        lambda: _ask_file(client), "file", "files can be sent and received",
+        "files in messages and answers will be missing",
     )  # fmt: skip
     yield _ask(
-        client.list_bots, "im", "its messengers are reached", "its messengers are not reached"
+        client.list_bots, "im", "its messengers are available", "its messengers are not available"
     )
     if client.has_login:
         try:
@@ -83,12 +83,12 @@ def _ask_rest(client: AstrBotClient, upstream: UpstreamConfig) -> Iterator[Upstr
                 "correct owner_username and owner_password",
             )  # fmt: skip
         else:
-            yield UpstreamCheck("ok", "answers that break off are looked up by the owner's login")
+            yield UpstreamCheck("ok", "interrupted answers are looked up with the owner's login")
     elif upstream.username.startswith("api_key:"):
-        yield UpstreamCheck("ok", "answers that break off are looked up as the key's own name")
+        yield UpstreamCheck("ok", "interrupted answers are looked up under the key's own name")
     else:
         yield UpstreamCheck(
-            "warn", "an answer that breaks off cannot be looked up",
+            "warn", "interrupted answers cannot be looked up",
             "set owner_username and owner_password_env, or username = \"api_key:<key_id>\"",
         )  # fmt: skip
 
@@ -110,4 +110,4 @@ def _ask_file(client: AstrBotClient) -> None:
         client.open_file(_NOBODY, Call(limit_s=_LIMIT_S)).close()
     except UpstreamRefusal as error:
         if error.status in (401, 403):
-            raise  # any other refusal is about this file alone
+            raise  # other refusals concern only this file

@@ -1,7 +1,7 @@
-"""The requests that an AstrBot is sent, and what its answers mean.
+"""HTTP client of an AstrBot.
 
-Works with AstrBot 4.25 to 4.29: what an instance cannot do shows in its answers, not in
-its version. A refusal may come with status 200 there, in an envelope of status ``error``.
+Works with AstrBot 4.25 to 4.29. Features are detected from the answers, not from the version.
+AstrBot may refuse a request with HTTP status 200 and ``"status": "error"`` in the envelope.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 _READ_BYTES = 16_384
 _MAX_JSON_BYTES = 16 * 1024 * 1024
 
-#: For a request that is no stream, in seconds.
+#: Timeout of a request without a stream, in seconds.
 _ASK_S = 15.0
 
-#: For a list that a route of this server waits for, in seconds.
+#: Timeout of a list that a request to this server waits for, in seconds.
 _LIST_S = 3.0
 
-#: Said to the caller; the address stays in the log.
+#: Shown to the caller. Only the log has the URL.
 UNREACHABLE = "The AstrBot that answers this config cannot be reached."
 
 
 class UpstreamError(ProviderError):
-    """AstrBot did not do what it was asked to.
+    """Raised if a request to AstrBot failed.
 
-    :param sent: Whether it may have got the request, and done it.
-    :param status: The HTTP status; 0: no answer.
+    :param sent: Whether AstrBot may have received and executed the request.
+    :param status: HTTP status, or 0 without a response.
     """
 
     def __init__(self, message: str, *, sent: bool = True, status: int = 0) -> None:
@@ -46,14 +46,14 @@ class UpstreamError(ProviderError):
 
 
 class UpstreamRefusal(UpstreamError):
-    """AstrBot has answered that it will not do it; nothing was done."""
+    """Raised if AstrBot refused the request. It executed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFile:
     """A file to upload.
 
-    :param mime: Its type, by which alone AstrBot knows a picture or a recording.
+    :param mime: MIME type. AstrBot recognizes images and recordings only by it.
     :param chunks: The bytes, exactly ``size_bytes`` of them.
     """
 
@@ -64,16 +64,16 @@ class UpstreamFile:
 
 
 class AstrBotClient:
-    """One AstrBot. Thread-safe; connections are kept.
+    """Client of one AstrBot. Thread-safe, with a connection pool.
 
-    :param config: Address, key, limits of time.
+    :param config: URL, key and timeouts.
     """
 
     def __init__(self, config: UpstreamConfig) -> None:
         self._config = config
         self._outbound = Outbound(proxy=config.proxy or None, pool_size=config.max_concurrent * 2)
-        # What changes something goes over a connection of its own: of a kept one that breaks
-        # at once nobody can say whether the request had arrived.
+        # Requests with side effects use new connections. If a pooled connection breaks, it
+        # is unknown whether the request arrived.
         self._fresh = Outbound(proxy=config.proxy or None)
         self._headers = {"X-API-Key": config.resolve_api_key(), "User-Agent": "astrbot-api"}
         self._lock = threading.Lock()
@@ -81,23 +81,23 @@ class AstrBotClient:
 
     @property
     def has_login(self) -> bool:
-        """Whether the config holds the owner's login."""
+        """Whether the config contains the owner's login."""
         return bool(self._config.owner_username and self._config.resolve_owner_password())
 
     def iter_chat(self, body: Mapping[str, Any], call: Call) -> Iterator[dict[str, Any]]:
-        """Send a message and yield the events of the answer, to the end of the stream.
+        """Send a message and yield the events of the answer until the stream ends.
 
-        :raises UpstreamRefusal: when AstrBot refuses the message.
-        :raises UpstreamError: when there is no answer, or it breaks off.
+        :raises UpstreamRefusal: if AstrBot refuses the message.
+        :raises UpstreamError: if there is no response, or it is interrupted.
         """
         answer = self._send("POST", "/api/v1/chat", call, json_body=body)
         yield from self._iter_events(answer)
 
     def iter_run(self, run_id: str, username: str, call: Call) -> Iterator[dict[str, Any]]:
-        """Yield the events of a run that was begun before, what was said first.
+        """Yield the events of an existing run, starting with its current content.
 
-        :raises UpstreamRefusal: when AstrBot has no such run, or does not show it.
-        :raises UpstreamError: when there is no answer, or it breaks off.
+        :raises UpstreamRefusal: if AstrBot has no such run, or denies access.
+        :raises UpstreamError: if there is no response, or it is interrupted.
         """
         query = urlencode({"username": username, "snapshot": "true"})
         path = f"/api/v1/chat/runs/{quote(run_id, safe='')}/stream?{query}"
@@ -106,8 +106,8 @@ class AstrBotClient:
     def get_session(self, session_id: str, username: str, call: Call) -> dict[str, Any]:
         """Return a session: ``{"history": [...], "is_running", "active_runs", ...}``.
 
-        :raises UpstreamRefusal: when AstrBot does not show it.
-        :raises UpstreamError: when there is no answer.
+        :raises UpstreamRefusal: if AstrBot denies access.
+        :raises UpstreamError: if there is no response.
         """
         query = urlencode({"username": username, "page": 1, "page_size": 100})
         path = f"/api/v1/chat/sessions/{quote(session_id, safe='')}?{query}"
@@ -115,13 +115,13 @@ class AstrBotClient:
         return found
 
     def stop_session(self, session_id: str, username: str, call: Call) -> None:
-        """Stop what runs in a session, by the route of the owner or by the command."""
+        """Stop a session's run, through the owner's route or the ``/stop`` command."""
         path = f"/api/v1/chat/sessions/{quote(session_id, safe='')}/stop"
         if self.has_login:
             try:
                 self._ask("POST", path, call, json_body={}, as_owner=True)
             except UpstreamRefusal:
-                pass  # an AstrBot that has no such route knows the command
+                pass  # older versions have only the command
             else:
                 return
         body = {"username": username, "session_id": session_id, "message": "/stop",
@@ -130,7 +130,7 @@ class AstrBotClient:
             pass
 
     def upload(self, file: UpstreamFile, call: Call) -> str:
-        """Upload a file and return its attachment id there."""
+        """Upload a file and return AstrBot's attachment id."""
         mark = f"----astrbot-api-{uuid.uuid4().hex}"
         name = quote(file.name, safe=" !#$&+-.^_`|~()[]{},;=@")
         head = (
@@ -154,15 +154,15 @@ class AstrBotClient:
         return str(data["attachment_id"])
 
     def open_file(self, attachment_id: str, call: Call) -> Answer:
-        """Return an answer whose body is the bytes of an attachment. Close it.
+        """Return a response whose body is an attachment. The caller closes it.
 
-        :raises UpstreamRefusal: when AstrBot does not have it, or does not show it.
+        :raises UpstreamRefusal: if AstrBot does not have the file, or denies access.
         """
         query = urlencode({"attachment_id": attachment_id})
         answer = self._send("GET", f"/api/v1/file?{query}", call)
         if answer.headers.get("Content-Type", "").startswith("application/json"):
-            self._read_envelope(answer)  # a refusal, unless it is a file of JSON
-            raise UpstreamRefusal("AstrBot did not give the file.")
+            self._read_envelope(answer)  # raises, except for a JSON file
+            raise UpstreamRefusal("AstrBot did not return the file.")
         return answer
 
     def list_configs(self) -> list[dict[str, Any]]:
@@ -184,13 +184,13 @@ class AstrBotClient:
         return found
 
     def push(self, umo: str, message: list[dict[str, Any]], call: Call) -> None:
-        """Have AstrBot send a message to one of its messengers' conversations."""
+        """Send a message through AstrBot to a conversation of one of its messengers."""
         self._ask("POST", "/api/v1/im/message", call, json_body={"umo": umo, "message": message})
 
     def log_in(self, call: Call) -> None:
         """Log in as AstrBot's owner.
 
-        :raises UpstreamRefusal: for a wrong name or password.
+        :raises UpstreamRefusal: if the name or password is wrong.
         """
         config = self._config
         body = {"username": config.owner_username, "password": config.resolve_owner_password()}
@@ -202,7 +202,7 @@ class AstrBotClient:
             self._token = token
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the pooled connections."""
         self._outbound.close()
         self._fresh.close()
 
@@ -230,7 +230,7 @@ class AstrBotClient:
         headers: Mapping[str, str] | None = None,
         as_owner: bool = False,
     ) -> Answer:
-        """Send one request; a login that has ended is renewed once."""
+        """Send one request. After an expired login, log in and retry once."""
         for renewed in (False, True):
             sent = {"User-Agent": self._headers["User-Agent"]} if as_owner else {**self._headers}
             if as_owner:
@@ -284,9 +284,9 @@ class AstrBotClient:
             answer.close()
 
     def _read_envelope(self, answer: Answer) -> Any:
-        """Return the ``data`` of an answer.
+        """Return the ``data`` of a response.
 
-        :raises UpstreamRefusal: when AstrBot refuses, with whatever status.
+        :raises UpstreamRefusal: if AstrBot refuses, with any HTTP status.
         """
         try:
             content, _ = answer.read_all(_MAX_JSON_BYTES, limit_s=_ASK_S)
@@ -299,7 +299,7 @@ class AstrBotClient:
         except ValueError:
             envelope = None
         if not isinstance(envelope, dict):
-            # A path that 4.25 does not know: 200 and a sentence.
+            # For an unknown path, 4.25 returns status 200 and plain text.
             raise UpstreamRefusal("AstrBot does not offer this route.", status=answer.status)
         if envelope.get("status") == "error" or answer.status >= 400:
             raise UpstreamRefusal(_refusal_text(envelope), status=answer.status)
@@ -308,12 +308,12 @@ class AstrBotClient:
 
 def _refusal_text(envelope: Mapping[str, Any]) -> str:
     message = envelope.get("message") or envelope.get("detail")
-    text = " ".join(str(message or "it gives no reason").split())
+    text = " ".join(str(message or "no reason given").split())
     return f"AstrBot refused the request: {text[:300]}"
 
 
 def _parse_event(payload: bytes) -> dict[str, Any] | None:
-    """Return an event; None for what is none: one bad line costs itself, not the answer."""
+    """Return an event, or None for an invalid line, which is skipped."""
     try:
         event = json.loads(payload)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Files on their way between this server and an AstrBot."""
+"""File transfers between this server and an AstrBot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .reading import UpstreamAttachment
 
 log = logging.getLogger(__name__)
 
-#: Uploads that are remembered, and for how long: AstrBot may delete its files.
+#: Maximum number of remembered uploads, and their lifetime in seconds. AstrBot may delete files.
 _MAX_UPLOADS = 1000
 _UPLOAD_KEPT_S = 3600.0
 
@@ -27,7 +27,7 @@ _PIECE_BYTES = 64 * 1024
 
 
 class ExchangedFiles:
-    """The files of questions and of answers; the same bytes are uploaded once."""
+    """Transfers the files of questions and answers. Equal bytes are uploaded once."""
 
     def __init__(self, attachments: Attachments) -> None:
         self._attachments = attachments
@@ -37,10 +37,10 @@ class ExchangedFiles:
     def upload(
         self, client: AstrBotClient, place: str, row: AttachmentRow, cancel: Cancellation
     ) -> str:
-        """Return AstrBot's id of a file.
+        """Return AstrBot's id of a file, after an upload if necessary.
 
-        :param place: Which AstrBot it is.
-        :raises ProviderError: when the file does not reach it.
+        :param place: Identifies the AstrBot.
+        :raises ProviderError: if the upload fails.
         """
         key = (place, f"{row.sha256} {row.name}")
         with self._lock:
@@ -56,7 +56,7 @@ class ExchangedFiles:
                     )
             except UpstreamError as error:
                 raise ProviderError(
-                    f"The file {row.name} did not reach AstrBot: {error}"
+                    f"The file {row.name} could not be uploaded to AstrBot: {error}"
                 ) from error
         with self._lock:
             self._uploads[key] = (there, time.monotonic())
@@ -71,13 +71,13 @@ class ExchangedFiles:
         receive: Callable[[Readable, str], object],
         cancel: Cancellation,
     ) -> None:
-        """Store a file of an answer here. One that cannot be had costs itself alone.
+        """Store a file of an answer. After a failure, only this file is missing.
 
-        :param receive: Takes its bytes and its name.
+        :param receive: Stores the bytes under the given name.
         """
         try:
             with Call(cancel) as call, closing(client.open_file(file.id, call)) as answer:
                 receive(answer, file.name)
         except (AstrBotError, OSError) as error:
             cancel.raise_if_cancelled()
-            log.warning("a file of AstrBot's answer is missing: %s", error)
+            log.warning("a file of AstrBot's answer could not be fetched: %s", error)

@@ -1,7 +1,7 @@
-"""Places at one AstrBot: few turns at a time are sent there, the others wait their turn.
+"""Limits the number of concurrent turns at one AstrBot. Further turns wait in a queue.
 
-AstrBot 4.25 fails from about eight chats at once. The limit holds for all workers of this
-host: a place is a locked file, which a worker that dies gives back.
+AstrBot 4.25 fails at about eight concurrent chats. The limit applies to all workers of this
+host. A place is a locked file, so the place of a dead worker is released.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..agent.cancel import Cancellation
 from ..errors import ProviderError
 from ..runtime.private_files import create_private_file
 
-#: How often the first in the queue looks whether another worker has given a place back, and
-#: how often the others look where they are, in seconds.
+#: Polling intervals in seconds: of the first turn in the queue for a free place, and of the
+#: others for their position.
 _LOOK_S = 0.1
 _SHOW_S = 1.0
 
@@ -36,13 +36,13 @@ class _Waiter:
 class Places:
     """The places at one AstrBot.
 
-    The next one goes to the key, and of its users to the one, with the fewest turns there;
-    among equals to who has waited longest.
+    The next place goes to the key with the fewest turns there, then to its user with the fewest.
+    Ties go to the longest wait.
 
-    :param folder: Has the locked files; the workers of a host share it.
-    :param name: Of the files of this AstrBot.
-    :param size: Turns at a time.
-    :param max_waiting: Turns of this worker that may wait.
+    :param folder: Folder of the locked files, shared by the workers of a host.
+    :param name: Prefix of this AstrBot's files.
+    :param size: Maximum number of concurrent turns.
+    :param max_waiting: Maximum number of waiting turns in this worker.
     """
 
     def __init__(self, folder: Path, name: str, size: int, max_waiting: int) -> None:
@@ -54,9 +54,9 @@ class Places:
 
     @contextmanager
     def take(self, payer: str, user: str, cancel: Cancellation) -> Iterator[_Waiter]:
-        """Enter the queue, and leave the queue or the place at the end.
+        """Enter the queue. On exit, leave the queue or release the place.
 
-        :raises ProviderError: when too many wait already.
+        :raises ProviderError: if the queue is full.
         """
         waiter = _Waiter(payer, user)
         with self._lock:
@@ -73,9 +73,9 @@ class Places:
             self._leave(waiter)
 
     def iter_positions(self, waiter: _Waiter, cancel: Cancellation) -> Iterator[int]:
-        """Yield the position in the queue, from 1, whenever it changes, until there is a place.
+        """Yield each new position in the queue, from 1, until a place is assigned.
 
-        :raises RunCancelled: when the turn is cancelled.
+        :raises RunCancelled: if the turn is cancelled.
         """
         shown = 0
         while True:
@@ -91,7 +91,7 @@ class Places:
             cancel.raise_if_cancelled()
 
     def _grant(self) -> None:
-        """Give free places to those whose turn it is."""
+        """Assign free places to the next turns in the queue."""
         with self._lock:
             while self._waiting:
                 place = self._lock_file()
@@ -109,7 +109,7 @@ class Places:
         return order.index(waiter) + 1 if waiter in order else 1
 
     def _rank(self, waiter: _Waiter) -> tuple[int, int]:
-        # Python's sort and min keep the order of arrival among equals.
+        # sort() and min() keep the order of arrival for equal ranks.
         payer, user = self._names(waiter)
         return self._running[payer], self._running[user]
 
@@ -122,10 +122,10 @@ class Places:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             if waiter.place is not None:
-                os.close(waiter.place)  # which unlocks the file
+                os.close(waiter.place)  # also unlocks the file
                 waiter.place = None
                 self._running.subtract(self._names(waiter))
-                self._running += Counter()  # forgets those with none
+                self._running += Counter()  # removes zero counts
         self._grant()
 
     def _lock_file(self) -> int | None:
@@ -142,7 +142,7 @@ class Places:
 
 
 class PlacesOfHost:
-    """The places of every AstrBot that the configs name."""
+    """The places of every AstrBot in the configs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

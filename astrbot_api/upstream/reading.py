@@ -1,7 +1,7 @@
-"""One answer of an AstrBot, event by event, as what a turn shows.
+"""Converts the events of one AstrBot answer to the events of a turn.
 
-The answer may come in several parts: a stream that breaks off, the same run resumed, or the
-message that AstrBot has stored. What was shown already is not shown again.
+The answer may arrive in several parts: an interrupted stream, the resumed run, or the message
+that AstrBot stored. Content that was already shown is not repeated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import ProviderError
 from ..messages import MEDIA_TYPES
 from ..providers.failures import describe_status
 
-#: How AstrBot words its own failures, as if the bot had said them.
+#: Beginnings of failure messages that AstrBot sends as the bot's text.
 #: Source: answers of 4.25.1 and 4.29.3, and its users' reports (AstrBotDevs/AstrBot #526, #5961).
 _FAILURES = (
     "LLM 响应错误",
@@ -29,19 +29,19 @@ _FAILURES = (
     "All chat models failed",
 )
 
-#: The same behind the beginning of an answer that its model broke off; in one piece, as 4.29.3.
+#: Failure messages after the beginning of an interrupted answer. Sent in one piece by 4.29.3.
 _BEHIND = re.compile("LLM 响应错误: |AstrBot 请求失败")
 
 _STATUS = re.compile(r"Error code: (\d{3})\b")
 
-BROKE_OFF = "The model of that AstrBot failed in mid answer. AstrBot's log says more."
+BROKE_OFF = "The model of that AstrBot failed during the answer. See AstrBot's log."
 
-NO_ANSWER = "AstrBot gave no answer: its model failed, or it was overloaded. Its log says more."
+NO_ANSWER = "AstrBot returned no answer: its model failed, or it was overloaded. See its log."
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamAttachment:
-    """A file of the answer, which AstrBot still has."""
+    """A file of the answer that is still at AstrBot."""
 
     id: str
     name: str
@@ -51,33 +51,33 @@ Said = AgentEvent | UpstreamAttachment
 
 
 class AnswerReader:
-    """Reads the events of one answer.
+    """Converts the events of one answer.
 
-    :ivar run_id: AstrBot's id of the run; empty in versions that have none.
-    :ivar user_message: AstrBot's number of the user's message; None: not known.
-    :ivar ended: Whether the answer is whole.
+    :ivar run_id: AstrBot's id of the run, or empty in older versions.
+    :ivar user_message: AstrBot's number of the user's message, or None if unknown.
+    :ivar ended: Whether the answer is complete.
     """
 
     def __init__(self) -> None:
         self.run_id = ""
         self.user_message: int | None = None
         self.ended = False
-        self._text = ""  # what was shown, or is held back
-        self._held = ""  # what may be a failure in AstrBot's words
+        self._text = ""  # shown or held back
+        self._held = ""  # possible failure message of AstrBot
         self._reasoning = ""
-        self._since = ""  # the text since the last "complete"
+        self._since = ""  # text since the last "complete"
         self._skip = 0  # characters that a resumed stream repeats
-        self._output: int | None = None  # tokens, where AstrBot counted them
+        self._output: int | None = None  # tokens, if AstrBot reported them
         self._known: set[str] = set()  # ids of calls, results and files that were shown
         self._name = ""
 
     def begin_again(self) -> None:
-        """Read the same answer from its first event on."""
+        """Prepare for reading the same answer again from its first event."""
         self._skip = len(self._text)
         self._since = ""
 
     def read(self, event: Mapping[str, Any]) -> Iterator[Said]:
-        """Yield what an event adds to the answer."""
+        """Yield the new content of an event."""
         kind, data = event["type"], event.get("data")
         if kind == "plain" and isinstance(data, str):
             yield from self._read_plain(event.get("chain_type"), data)
@@ -97,12 +97,12 @@ class AnswerReader:
             self._skip = 0
             yield from self.read_stored(data.get("content") or data)
         elif kind == "error":
-            raise ProviderError("AstrBot reported an error; its log says more.")
+            raise ProviderError("AstrBot reported an error. See its log.")
         elif kind == "end":
             self.ended = True
 
     def read_stored(self, content: Mapping[str, Any]) -> Iterator[Said]:
-        """Yield what a stored message, or a snapshot of one, has beyond what was shown."""
+        """Yield the new content of a stored message or of a snapshot."""
         text, reasoning = "", str(content.get("reasoning") or "")
         parts = content.get("message")
         for part in parts if isinstance(parts, list) else ():
@@ -129,9 +129,9 @@ class AnswerReader:
             yield from self._read_usage(stats)
 
     def finish(self) -> Iterator[Said]:
-        """Yield text that was held back, once nothing follows.
+        """Yield text that was held back, after the end of the answer.
 
-        :raises ProviderError: when AstrBot has failed, in words or without any.
+        :raises ProviderError: if AstrBot sent a failure message or nothing.
         """
         held, self._held = self._held, ""
         if not self._output and held.lstrip().startswith(_FAILURES):
@@ -169,7 +169,7 @@ class AnswerReader:
             yield TextDelta(held[:end])
 
     def _find_failure(self, held: str) -> int:
-        """Return where text begins that may be AstrBot's failure; its length: nowhere."""
+        """Return the position of a possible failure message in the text, or the text's length."""
         if len(held) == len(self._text):
             text = held.lstrip()
             if any(text.startswith(one) or one.startswith(text) for one in _FAILURES):
@@ -178,7 +178,7 @@ class AnswerReader:
         return found.start() if found else len(held)
 
     def _read_complete(self, data: str) -> Iterator[Said]:
-        """Add what only the last event of the text has."""
+        """Yield text that only the ``complete`` event contains."""
         since, self._since = self._since, ""
         if data.startswith(since) and not self._skip:
             yield from self._show_text(data[len(since) :])

@@ -297,9 +297,9 @@ def test_files_that_are_missing_or_elsewhere_are_reported(
     with api.state.db.read() as db:
         taken = db.execute_sql("SELECT attachment_id FROM attachment").fetchall()
     assert taken == [("windows",)]
-    assert "left out 2: its path is not in the directory" not in done.stdout
-    assert "left out 3: its path is not in the directory" in done.stdout
-    assert "left out 4: its file is missing or cannot be read (gone" in done.stdout
+    assert "skipped 2: its path is outside the directory" not in done.stdout
+    assert "skipped 3: its path is outside the directory" in done.stdout
+    assert "skipped 4: its file is missing or cannot be read (gone" in done.stdout
 
 
 def test_a_file_above_the_limit_is_left_out(
@@ -379,7 +379,7 @@ def test_odd_rows_are_left_out_and_the_rest_is_taken(
     assert len(_messages(api, "blanks")) == 1
     assert report["messages"]["skipped"]["its content is not JSON"] == 2
     assert report["messages"]["skipped"]["its content is nested too deep"] == 1
-    assert report["messages"]["skipped"]["its session has no row, so its owner is not known"] == 1
+    assert report["messages"]["skipped"]["its session has no row, so its owner is unknown"] == 1
     old, bad = (one["content"]["message"] for one in _messages(api, "s"))
     assert old == [{"type": "plain", "text": "old text"}]
     assert [part["text"] for part in bad] == ["?"]
@@ -413,8 +413,8 @@ def test_a_session_that_is_here_already_is_not_mixed_with_the_imported_one(
     data.add_session("s")
     data.say(1, "s", "alice", {"type": "plain", "text": "theirs"})
     told = run("--apply").stdout
-    assert "left out 1: a session of this id is here already (s)" in told
-    assert "left out 1: its session was left out (s)" in told
+    assert "skipped 1: a session with this id already exists here (s)" in told
+    assert "skipped 1: its session was skipped (s)" in told
     assert _messages(api, "s") == before
 
 
@@ -454,14 +454,14 @@ def test_a_database_that_never_rests_is_refused(
 
     monkeypatch.setattr(source_module.shutil, "copyfile", copy_and_write)
     monkeypatch.setattr(source_module.time, "sleep", lambda seconds: None)
-    assert "is being written to all the time" in run("--apply", code=2).stderr
+    assert "is constantly being written to" in run("--apply", code=2).stderr
 
 
 def test_a_directory_that_is_none_of_astrbot_is_refused(
     tmp_path: Path, run: Callable[..., Result], data: AstrBotData
 ) -> None:
     (data.folder / "data_v4.db").unlink()
-    assert "is no data directory of AstrBot 4" in run(code=2).stderr
+    assert "is no AstrBot 4 data directory" in run(code=2).stderr
     (data.folder / "data_v4.db").write_bytes(b"no database at all" * 100)
     assert "data_v4.db cannot be read" in run(code=2).stderr
 
@@ -474,7 +474,7 @@ def test_tables_that_are_not_understood_are_reported(
     data.db.execute("INSERT INTO conversations VALUES (1, '{}')")
     done = run("--apply")
     for kind in ("keys", "attachments", "sessions", "messages"):
-        assert f"{kind:12} 0 imported, 0 here already, 1 left out" in done.stdout
+        assert f"{kind:12} 0 imported, 0 already here, 1 skipped" in done.stdout
     assert "conversations (1)" in done.stdout
 
 
@@ -502,7 +502,7 @@ def test_two_tables_that_look_alike_are_not_guessed_between(
 ) -> None:
     table = {"messages": "platform_message_history", "sessions": "platform_sessions"}[kind]
     data.db.execute(f"CREATE TABLE other AS SELECT * FROM {table}")
-    assert f"look alike: other, {table}" in run("--apply", code=2).stderr
+    assert f"are too similar: other, {table}" in run("--apply", code=2).stderr
 
 
 def test_it_works_on_postgresql(

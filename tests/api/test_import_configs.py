@@ -95,7 +95,7 @@ def test_providers_models_keys_and_the_prompt_are_taken(
     assert config["agent"] == {"system_prompt": 'You are a cat.\n"Meow"'}
     assert path.stat().st_mode & 0o777 == 0o600
     assert "not to be taken" not in path.read_text()
-    for told in ("several keys", "switched off", "anthropic_chat_completion", "openai_tts_api"):
+    for told in ("several keys", "is disabled", "anthropic_chat_completion", "openai_tts_api"):
         assert told in done.stdout
     assert "sk-" not in done.output
 
@@ -122,12 +122,12 @@ def test_no_config_is_ever_overwritten(run: Callable[..., Result], folder: Path)
     for name in ("default", _ID):
         (configs / f"{name}.toml").write_text("name = 'mine'\n")
     done = run("--apply")
-    assert f"configs/{_ID}.toml is here and stays as it is" in done.stdout
-    assert "becomes configs/astrbot.toml" in done.stdout
+    assert f"configs/{_ID}.toml already exists and is kept" in done.stdout
+    assert "the import writes configs/astrbot.toml" in done.stdout
     for name in ("default", _ID):
         assert (configs / f"{name}.toml").read_text() == "name = 'mine'\n"
     assert _read(configs / "astrbot.toml")["provider"]["id"] == "second"
-    assert "1 here already" in run("--apply").stdout
+    assert "1 already here" in run("--apply").stdout
 
 
 def test_without_apply_no_file_is_written(run: Callable[..., Result], folder: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_config_that_cannot_be_read_is_reported(
         path.write_bytes(text)
     done = run("--apply")
     assert done.exit_code == 0, done.output
-    assert "left out 1" in done.stdout
+    assert "skipped 1" in done.stdout
     assert not (folder / "configs" / "default.toml").exists()
 
 
@@ -154,7 +154,7 @@ def test_a_provider_that_this_server_would_refuse_is_no_config(
 ) -> None:
     broken = [{"id": "x", "type": "openai_chat_completion", "api_base": "no url"}]
     data.add_config("cmd_config.json", {"provider": broken})
-    assert "this server would refuse it" in run("--apply").stdout
+    assert "this server would reject it" in run("--apply").stdout
     assert not list((folder / "configs").glob(".*"))
 
 

@@ -292,11 +292,11 @@ def test_a_known_key_reveals_how_the_others_are_salted(
     monkeypatch.setenv("ASTRBOT_KNOWN_KEY", f"{KEY}-mistyped")
     refused = run()
     assert refused.exit_code == 2
-    assert "fits no hash" in refused.stderr
+    assert "matches no hash" in refused.stderr
     assert KEY not in refused.output
     monkeypatch.setenv("ASTRBOT_KNOWN_KEY", KEY)
     done = run()
-    assert "the known key fits, with the key's id as the salt" in done.stdout
+    assert "the known key matches with the key's id as the salt" in done.stdout
     assert KEY not in done.output
     assert _status(api, other) == 200
 
@@ -305,20 +305,20 @@ def test_a_key_that_is_not_understood_is_left_out(
     api: Api, data: AstrBotData, run: Callable[..., Result]
 ) -> None:
     odd: list[tuple[dict[str, Any], str]] = [
-        ({"key_hash": "x"}, "left out 2: its hash is in no known form"),
-        ({"key_hash": None}, "left out 2: its hash is in no known form"),
+        ({"key_hash": "x"}, "skipped 2: its hash has an unknown format"),
+        ({"key_hash": None}, "skipped 2: its hash has an unknown format"),
         ({"key_hash": f"pbkdf2_sha256$999999999$a${'00' * 32}"}, "(sha256, 999999999 rounds)"),
         ({"key_hash": f"pbkdf2_sha257$1000$a${'00' * 32}"}, "(sha257, 1000 rounds)"),
-        ({"scopes": "[]"}, "left out 2: it has none of the scopes"),
-        ({"scopes": None}, "left out 2: it has none of the scopes"),
-        ({"key_prefix": "abk_"}, "its prefix has not 12 characters"),
-        ({"expires_at": "soon"}, "its expiry is not understood"),
+        ({"scopes": "[]"}, "skipped 2: it has none of the scopes"),
+        ({"scopes": None}, "skipped 2: it has none of the scopes"),
+        ({"key_prefix": "abk_"}, "its prefix does not have 12 characters"),
+        ({"expires_at": "soon"}, "its expiry time is not valid"),
     ]
     for at, (columns, _) in enumerate(odd):
         data.add_key(f"bad{at}", f"abk_{at:08d}", **columns)
     data.add_key("good", "abk_GoodKey_and_more")
     told = run().stdout
-    assert f"1 imported, 0 here already, {len(odd)} left out" in told
+    assert f"1 imported, 0 already here, {len(odd)} skipped" in told
     for _, reason in odd:
         assert reason in told
     assert _status(api, "abk_GoodKey_and_more") == 200

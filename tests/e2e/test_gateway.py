@@ -91,8 +91,8 @@ def test_the_first_start_asks_what_the_key_opens_and_answers_by_it(tmp_path: Pat
     events = parse_events(said.data)
     assert [one["data"] for one in events if one["type"] == "complete"] == ["Hello from mock."]
     assert f"Answered by the AstrBot at {astrbot.url}." in text
-    assert "files are lost, in messages and in answers; give the key the scope file" in text
-    assert "its messengers are not reached; give the key the scope im" in text
+    assert "files in messages and answers will be missing; give the key the scope file" in text
+    assert "its messengers are not available; give the key the scope im" in text
     assert astrbot.key not in text
 
 
