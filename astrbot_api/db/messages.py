@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import peewee
@@ -20,8 +19,7 @@ from .prepared import Prepared, equals, insert, param
 BOT = "bot"
 
 
-@dataclass(frozen=True, slots=True)
-class MessageRow:
+class MessageRow(NamedTuple):
     """One message; ``content`` as the contract has it: ``{"type", "message", …}``.
 
     The messages of one turn have the same ``llm_checkpoint_id``; one that was

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -149,7 +149,7 @@ def _with_name(row: MessageRow) -> MessageRow:
     if row.content.get("type") != "user":
         return row
     named = _begin_with(row.sender_name, row.content["message"])
-    return replace(row, content={**row.content, "message": named})
+    return row._replace(content={**row.content, "message": named})
 
 
 def _begin_with(sender_name: str, segments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -117,8 +117,8 @@ class Answer:
         if outcome is None or self._turn.log.lost:
             return  # it waits for a person, or goes on elsewhere
         yield from self._reply.finish()
-        if not outcome.direct:
-            outcome = replace(outcome, steps=self._reply.to_steps())
+        if not outcome.direct and (steps := self._reply.to_steps()):
+            outcome = replace(outcome, steps=steps)
         outcome = self._naming.give(outcome, self._provider)
         outcome = yield from self._means.outcomes.finish(self._turn, outcome)
         self._naming.ask(outcome, self._provider)
@@ -295,7 +295,9 @@ class Answer:
             return run_own_agent(agent, conversation, context)
         assert self._provider is not None
         self._reply.note_prompt(conversation)
-        options = replace(options, extra=_limit_fields(turn.request.model_fields, turn.provider))
+        if turn.request.model_fields:
+            extra = _limit_fields(turn.request.model_fields, turn.provider)
+            options = replace(options, extra=extra)
         return run_agent(
             abilities.hook_provider(self._provider),
             conversation,

@@ -354,8 +354,9 @@ class Reply:
         )  # fmt: skip
 
     def to_steps(self) -> list[dict[str, Any]]:
-        """Return what the model wants back with this message."""
-        return list(self._steps)
+        """Return the calls of each step and its provider's data; empty if no step has any."""
+        has_any = any(one["calls"] or one["attached"] for one in self._steps)
+        return list(self._steps) if has_any else []
 
     def to_content(self, *, stopped: bool = False) -> dict[str, Any]:
         """Return the stored message, without its error, if it had one."""
