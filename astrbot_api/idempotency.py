@@ -117,7 +117,7 @@ class Idempotency:
             check_same(key, earlier)
 
     def finish(self, answer: AnswerToStore) -> None:
-        """Store the final response. It replaces one that its transaction stored."""
+        """Store the final response. It replaces the response that the transaction stored."""
         self._store.write(lambda db: idempotency.finish(db, answer.key, answer.status, answer.data))
 
     def _begin(self, key: ClientKey) -> Claim:

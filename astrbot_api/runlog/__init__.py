@@ -1,1 +1,1 @@
-"""The numbered events of a run: appended by its worker, read from any number, kept in a journal."""
+"""The numbered events of a run: appended by its worker, persisted in a journal, read from any."""

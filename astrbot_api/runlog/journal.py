@@ -1,9 +1,9 @@
-"""The journal: the events of all runs, kept where every worker can read them.
+"""The journal: persists the events of all runs, readable by every worker.
 
-Events are written here before a client sees them, so what a client has seen outlives its
-worker. Those that open or close a run are shown at once: what is stored of its request, and
-its reply, says what they are, and who goes on with the run, or ends it, writes the same.
-While the journal takes nothing, streams show all events.
+Events are written here before a client sees them, so that they survive their worker.
+Opening and closing events are sent at once. The request or the reply is already stored by
+then, so a worker that recovers the run writes the same events.
+While the journal rejects writes, streams send all events unwritten.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Protocol
 
 from ..events import Event
 
-#: Events that one reading takes, most of them.
+#: Maximum number of events in one read.
 READ_LIMIT = 500
 
-#: How long an epoch holds against a run that begins, in microseconds: a worker that was
-#: silent from its first event on must not begin again what another goes on with. Later, it
-#: is of an earlier database, whose numbers of runs are used again.
+#: Microseconds for which an epoch rejects a run that starts with event 1. A worker that lost
+#: its lease must not restart a run that another worker has taken over. An older epoch belongs
+#: to an earlier database whose run numbers are reused.
 EPOCH_KEPT_US = 3600 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some events of one run, in a row.
+    """Consecutive events of one run.
 
     :param run: The run's number.
     :param first: The number of the first of ``events``; events count from 1.
     :param events: The events, each one line of JSON.
-    :param ended: Whether nothing follows them.
-    :param epoch: How often the run had changed its worker when this one got it.
+    :param ended: Whether the run ends with these events.
+    :param epoch: The number of worker changes of the run when this worker got it.
     """
 
     run: int
@@ -42,16 +42,16 @@ class Piece:
 
     @property
     def last(self) -> int:
-        """The number of the last event, ``first - 1`` where there is none."""
+        """The number of the last event, or ``first - 1`` if there are no events."""
         return self.first + len(self.events) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What was read of one run.
+    """The result of one read.
 
-    :param events: The events after the number that was asked for.
-    :param closed: Whether these are the last there will be.
+    :param events: The events after the requested number.
+    :param closed: Whether the run has ended and these are its last events.
     """
 
     events: list[bytes]
@@ -59,52 +59,51 @@ class Slice:
 
 
 class Journal(Protocol):
-    """Keeps events; every method waits without holding up other greenlets."""
+    """Persists events. A waiting method does not block other greenlets."""
 
     def append(self, pieces: Sequence[Piece]) -> Collection[int]:
-        """Keep events of any number of runs, all or none of them.
+        """Store events of any number of runs, all or none of them.
 
-        An event that is there already stays as it is, and nothing is added to
-        a run that has ended: who recovers a run wins against a worker that
-        was only thought dead. A piece that begins with event 1 replaces what an
-        earlier database may have left under its number.
+        An existing event is not replaced, and no event is added to a run that has
+        ended. The worker that recovers a run thus wins against a worker whose lease
+        expired. A piece that starts with event 1 replaces the events that an earlier
+        database left under the same run number.
 
-        :returns: The runs of which nothing was kept: they have ended, or another worker goes on
-            with them.
-        :raises StorageError: when they cannot be kept.
+        :returns: The runs whose events were rejected: they have ended, or another worker has
+            taken them over.
+        :raises StorageError: when the events cannot be stored.
         """
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
-        """Return the events of a run after ``number``, ``limit`` of them at most.
+        """Return at most ``limit`` events of a run after ``number``.
 
-        :raises StorageError: when they cannot be read.
+        :raises StorageError: when the events cannot be read.
         """
 
     def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
-        """Add the first events of a worker that goes on with a run.
+        """Add the first events of a worker that takes over a run.
 
-        From then on pieces of earlier epochs are refused.
+        Pieces of earlier epochs are rejected afterwards.
 
         :param after: The number of the run's last event.
-        :returns: False: it has more events by now, or has ended; nothing was added.
-        :raises StorageError: when they cannot be kept.
+        :returns: False if the run has more events or has ended; then nothing is added.
+        :raises StorageError: when the events cannot be stored.
         """
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
-        """Close a run whose own worker cannot: add events after the last one.
+        """Append the closing events of a run whose own worker cannot do it.
 
-        From then on nothing else is added to it, so a worker that was only
-        thought dead cannot say more.
+        Later events are rejected, so that a worker whose lease expired cannot add any.
 
-        :returns: False when it had ended already; nothing was added.
-        :raises StorageError: when that cannot be kept.
+        :returns: False if the run had already ended; then nothing is added.
+        :raises StorageError: when the events cannot be stored.
         """
 
     def prune(self, ended_before_us: int) -> int:
-        """Forget runs that ended before a time; return how many.
+        """Delete runs that ended before a time, and return their number.
 
-        A bounded number a call: call again later.
+        One call deletes a bounded number of runs; call it again for the rest.
         """
 
     def close(self) -> None:
-        """Give back what the journal holds."""
+        """Release the journal's resources."""

@@ -1,9 +1,9 @@
-"""A run's events as its own worker has them: one writer, any number of readers.
+"""A run's events in the memory of its own worker: one writer, any number of readers.
 
-The thread that runs the turn appends events; the journal writer writes them and then
-releases them to the streams of this worker. The events that open or close a run do not wait
-to be written: the request, or the reply, is stored by then, and a recovery of the run writes
-the same ones. An event is encoded once for all readers.
+The thread that runs the turn appends events. The journal writer writes them and then
+releases them to the streams of this worker. Opening and closing events do not wait for the
+journal: the request or the reply is stored by then, and a recovery of the run writes
+the same events. Each event is encoded once for all readers.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Protocol
 from ..events import CLOSING, OPENING, Event, encode_event
 from .journal import Piece
 
-#: What a run keeps in memory of the events that are in the journal.
-#: A reader that is further behind reads the journal.
+#: Bytes of written events that a run keeps in memory.
+#: A reader that needs older events reads the journal.
 _WINDOW_BYTES = 512 * 1024
 
 
 class Sink(Protocol):
-    """What takes a log's events to the journal."""
+    """Writes a log's events to the journal."""
 
     def mark(self, log: RunLog, *, awaited: bool = True, ended: bool = False) -> None:
-        """Note that a log has something new; :meth:`RunLog.release` is called later.
+        """Mark a log that has new events. The sink calls :meth:`RunLog.release` later.
 
-        :param awaited: Streams wait for it; otherwise they have shown it.
-        :param ended: The log has ended just now.
+        :param awaited: Whether streams wait for the events; otherwise they have sent them.
+        :param ended: Whether the log has just ended.
         """
 
 
@@ -36,17 +36,17 @@ class RunLog:
     """The numbered events of one run, 1, 2, 3 …, until :meth:`close`.
 
     :param run: The run's number.
-    :param sink: Takes what is appended to the journal.
-    :param after: How many events the journal has from workers that had the run before.
-    :param epoch: How often the run had changed its worker.
+    :param sink: Writes appended events to the journal.
+    :param after: Number of events that previous workers have written to the journal.
+    :param epoch: Number of times that the run has changed its worker.
     """
 
     def __init__(self, run: int, sink: Sink, *, after: int = 0, epoch: int = 0) -> None:
         self.run = run
         self._sink = sink
         self._epoch = epoch
-        # What is no longer in memory, and what is: one value, so that readers see
-        # both as they belong together. No locks: an event costs as little as it can.
+        # The number of dropped events, and the events in memory. One tuple, so that readers
+        # always see a consistent pair without a lock.
         self._kept: tuple[int, list[bytes]] = (after, [])
         self._bytes = 0
         self._drop_above = _WINDOW_BYTES
@@ -57,24 +57,24 @@ class RunLog:
         self._ending = False
         self._closed = False
         self._marked = self._awaited = False
-        #: Whether another worker has the run: only the journal knows how it goes on.
+        #: Whether another worker has taken over the run. Later events are only in the journal.
         self.lost = False
-        #: Called once, when that becomes known.
+        #: Called once, when :attr:`lost` becomes true.
         self.on_lost: Callable[[], None] = lambda: None
         self._waiters: set[threading.Event] = set()
 
     @property
     def last_number(self) -> int:
-        """The number of the last event that readers may see."""
+        """The number of the last event that is visible to readers."""
         return self._released
 
     @property
     def closed(self) -> bool:
-        """Whether readers may see the last event of this log."""
+        """Whether the last event of this log is visible to readers."""
         return self._closed or self.lost
 
     def append(self, event: Event) -> None:
-        """Add an event. Only the thread that runs the turn may."""
+        """Add an event. Only the thread that runs the turn may call this."""
         line = encode_event(event)
         self._bytes += len(line)
         if self._bytes > self._drop_above:
@@ -93,11 +93,11 @@ class RunLog:
             self._sink.mark(self, awaited=awaited)
 
     def count_events(self) -> int:
-        """Return the number of the last event that was added, visible or not."""
+        """Return the number of the last appended event, visible or not."""
         return self._appended
 
     def close(self) -> None:
-        """Declare the log complete: no event follows. One that is lost has no end here."""
+        """Mark the log as complete: no event follows. Does nothing if the run was taken over."""
         if self.lost:
             return
         self._ending = True
@@ -108,7 +108,7 @@ class RunLog:
     def read_after(self, number: int) -> list[bytes] | None:
         """Return the visible events after ``number``, without waiting.
 
-        :returns: None when they are no longer in memory.
+        :returns: The events, or None if they are no longer in memory.
         """
         released = self._released
         dropped, lines = self._kept
@@ -117,15 +117,15 @@ class RunLog:
         return lines[number - dropped : max(number, released) - dropped]
 
     def add_waiter(self, waiter: threading.Event) -> None:
-        """Have an event set whenever there is something new to read."""
+        """Register an event that is set whenever there are new events to read."""
         self._waiters.add(waiter)
 
     def discard_waiter(self, waiter: threading.Event) -> None:
-        """Forget a waiter."""
+        """Remove a waiter."""
         self._waiters.discard(waiter)
 
     def take_unwritten(self) -> Piece:
-        """Return what the journal does not have yet. For the sink."""
+        """Return the events that are not in the journal yet. For the sink."""
         self._marked = self._awaited = False
         ending = self._ending  # before the events: none is added after it is set
         dropped, lines = self._kept
@@ -133,10 +133,10 @@ class RunLog:
         return Piece(self.run, self._written + 1, unwritten, ending, self._epoch)
 
     def release(self, piece: Piece, *, written: bool = True) -> None:
-        """Show a piece to the readers. For the sink.
+        """Make a piece visible to the readers. For the sink.
 
-        :param written: False: the journal could not keep it; it stays in
-            memory, to be written with what follows.
+        :param written: False if the journal could not store the piece. It then stays in
+            memory and is written together with later events.
         """
         self._released = max(self._released, piece.last)
         if written:
@@ -147,15 +147,15 @@ class RunLog:
         self._wake()
 
     def lose(self) -> None:
-        """Show nothing more of this log: the run is another worker's. Any thread may."""
+        """Stop showing events, because another worker has the run. Any thread may call this."""
         if not self.lost:
             self.lost = True
             self._wake()
             self.on_lost()
-            self._sink.mark(self)  # which keeps open logs
+            self._sink.mark(self)  # makes the sink drop it from its open runs
 
     def wait_until_written(self, timeout_s: float) -> bool:
-        """Wait until the journal has all events; return whether it has."""
+        """Wait until the journal has all events. Return False on timeout or if the run is lost."""
         number, waiter = self._appended, threading.Event()
         deadline = time.monotonic() + timeout_s
         self.add_waiter(waiter)
@@ -169,7 +169,7 @@ class RunLog:
         return not self.lost
 
     def _release_closing(self) -> None:
-        """Show the closing events as soon as all before them are written."""
+        """Show the closing events as soon as all events before them are written."""
         if not self.lost and self._closing_from and self._written >= self._closing_from - 1:
             ending = self._ending  # before the events: none is added after it is set
             self._released = max(self._released, self._appended)
@@ -181,7 +181,7 @@ class RunLog:
             waiter.set()
 
     def _drop_written(self) -> None:
-        """Keep half a window of what the journal has, and all that it has not."""
+        """Drop written events until half a window is left; keep all unwritten events."""
         dropped, lines = self._kept
         at, left = 0, self._bytes
         while left > _WINDOW_BYTES // 2 and dropped + at < self._written:
@@ -189,5 +189,5 @@ class RunLog:
             at += 1
         if at:
             self._kept, self._bytes = (dropped + at, lines[at:]), left
-        # A journal that is behind: the next look comes half a window later.
+        # If the journal is behind, try again after another half window of events.
         self._drop_above = max(_WINDOW_BYTES, self._bytes + _WINDOW_BYTES // 2)

@@ -1,4 +1,4 @@
-"""Which journal and which signals a server uses: what its settings say it shares."""
+"""Choose the journal and the signals of a server according to its settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .signals.signals import Signals
 def open_journal(settings: Settings) -> Journal:
     """Return the journal of the runs: Redis, else PostgreSQL, else a file of this host.
 
-    :raises SettingsError: when it cannot be opened, or its client is not installed.
+    :raises SettingsError: when it cannot be opened or its client is not installed.
     """
     if settings.redis_url:
         from .redis_journal import RedisJournal
@@ -20,8 +20,8 @@ def open_journal(settings: Settings) -> Journal:
         from ..db.postgres_store import PostgresStore
         from .postgres_journal import PostgresJournal
 
-        # Few connections, and a short wait: while there is none, streams show
-        # what the journal does not have yet.
+        # Few connections and a short timeout: without a connection, streams send
+        # events before they are written.
         size = max(2, settings.database_pool_size // 4)
         return PostgresJournal(PostgresStore(settings.database_url, pool_size=size, timeout_s=1.0))
     from .sqlite_journal import SqliteJournal
@@ -30,9 +30,9 @@ def open_journal(settings: Settings) -> Journal:
 
 
 def open_signals(settings: Settings) -> Signals:
-    """Return what wakes the other workers: over Redis, else PostgreSQL, else this host.
+    """Return the signals between workers: over Redis, else PostgreSQL, else Unix sockets.
 
-    :raises SettingsError: when its client is not installed.
+    :raises SettingsError: when the client is not installed.
     """
     if settings.redis_url:
         from .signals.redis_signals import make_redis_signals

@@ -1,4 +1,4 @@
-"""The journal of several hosts: two tables in PostgreSQL."""
+"""The journal for several hosts: tables in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# SQL by hand: many events are one statement with arrays, which peewee has no words for.
+# Raw SQL: peewee cannot express the insert of many rows from arrays.
 _ADD = """
 INSERT INTO run_event (run, number, event)
 SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[]) ON CONFLICT DO NOTHING
@@ -29,7 +29,7 @@ INSERT INTO run_event_end (run, last, ended_at)
 SELECT *, %s FROM unnest(%s::bigint[], %s::bigint[]) ON CONFLICT DO NOTHING
 """
 
-# One statement, so that an append asks once: who has ended, and who has another worker.
+# One statement instead of two round trips: ended runs, and runs taken over.
 _ENDED = """
 SELECT run, NULL::bigint FROM run_event_end WHERE run = ANY(%s::bigint[])
 UNION ALL SELECT run, epoch FROM run_event_epoch WHERE run = ANY(%s::bigint[]) AND since > %s
@@ -40,7 +40,7 @@ INSERT INTO run_event_epoch (run, epoch, since) VALUES (%s, %s, %s)
 ON CONFLICT (run) DO UPDATE SET epoch = EXCLUDED.epoch, since = EXCLUDED.since
 """
 
-# One statement, so that the end and the events are of one moment.
+# One statement, so that the end and the events come from the same snapshot.
 _READ = """
 SELECT (SELECT last FROM run_event_end WHERE run = %s),
     ARRAY(SELECT event FROM run_event WHERE run = %s AND number > %s ORDER BY number LIMIT %s)
@@ -48,37 +48,37 @@ SELECT (SELECT last FROM run_event_end WHERE run = %s),
 
 _LAST = "SELECT COALESCE(MAX(number), 0) FROM run_event WHERE run = %s"
 
-# What another worker is about to forget is left to it.
+# SKIP LOCKED: another worker may be deleting the same rows.
 _OLD = """
 SELECT run FROM run_event_end WHERE ended_at < %s ORDER BY ended_at LIMIT %s
 FOR UPDATE SKIP LOCKED
 """
 
-#: Runs that one call of ``prune`` forgets, most of them: a transaction of milliseconds.
+#: Maximum number of runs that one call of ``prune`` deletes, in a transaction of milliseconds.
 _PRUNED_AT_ONCE = 200
 
-#: How often the end of a run is tried against a worker that still adds to it.
+#: Maximum number of attempts to write against another worker that adds to the same run.
 _MAX_ATTEMPTS = 20
 
 
 class _Overtaken(Exception):
-    """The run's own worker added the same events first."""
+    """Another worker has added the same events first."""
 
 
 class PostgresJournal:
-    """Events in PostgreSQL, on connections of their own: tokens wait for no turn.
+    """Events in PostgreSQL, on separate connections, so that tokens do not wait for turns.
 
-    There are no locks: two who write the same event of a run meet at its key,
-    and the second one finds it there.
+    There are no locks. When two workers write the same event of a run, the second
+    insert conflicts with the primary key and is skipped.
 
-    :param store: Not the one that holds the state; closed with the journal.
+    :param store: A store of its own, not the one for the state; closed with the journal.
     """
 
     def __init__(self, store: PostgresStore) -> None:
         self._store = store
 
     def append(self, pieces: Sequence[Piece]) -> Collection[int]:
-        """Keep events of any number of runs; return those of which nothing was kept."""
+        """Store events of any number of runs, and return the runs whose events were rejected."""
         for _ in range(_MAX_ATTEMPTS):
             try:
                 return self._write(lambda run_sql: _append(run_sql, pieces))
@@ -93,12 +93,12 @@ class PostgresJournal:
             last, events = db.connection().execute(_READ, values).fetchone()  # type: ignore[no-untyped-call]
         if last is None:
             return Slice(events, closed=False)
-        # What its lost worker said after the end is not shown.
+        # Hide events that a lost worker added after the end.
         del events[max(0, last - number) :]
         return Slice(events, closed=number + len(events) >= last)
 
     def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
-        """Add the first events of a worker that goes on with a run."""
+        """Add the first events of a worker that takes over a run."""
         piece = Piece(run, after + 1, [*map(encode_event, events)], epoch=epoch)
         try:
             return self._write(lambda run_sql: _take_over(run_sql, piece))
@@ -106,7 +106,7 @@ class PostgresJournal:
             return False
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
-        """Close a run whose own worker cannot; False when it had ended already."""
+        """Append the closing events of another worker's run. False if it had already ended."""
         for _ in range(_MAX_ATTEMPTS):
             try:
                 return self._write(lambda run_sql: _end_run(run_sql, run, events))
@@ -115,7 +115,7 @@ class PostgresJournal:
         raise StorageError("The run is still being added to; try again later.")
 
     def prune(self, ended_before_us: int) -> int:
-        """Forget runs that ended before a time; return how many."""
+        """Delete runs that ended before a time, and return their number."""
         return self._write(lambda run_sql: _prune(run_sql, ended_before_us))
 
     def close(self) -> None:
@@ -135,9 +135,9 @@ def _append(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> set[int]:
     if begun:
         _forget(run_sql, begun)
     for run in refused:
-        log.warning("run %d went on or ended elsewhere; what its worker still says is dropped", run)
+        log.warning("run %d ended or was taken over; events of its former worker are dropped", run)
     kept = [piece for piece in pieces if piece.run not in refused]
-    # A worker that goes on with a run meets the one that had it at the key of its first event.
+    # The former worker and the new one insert the same number; the key detects it.
     if _add(run_sql, kept) and _find_refused(run_sql, kept):
         raise _Overtaken
     done = [piece for piece in kept if piece.ended]
@@ -147,7 +147,7 @@ def _append(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> set[int]:
 
 
 def _add(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> int:
-    """Add events; return how many of them were there already."""
+    """Add events, and return the number of events that existed already."""
     rows = [
         (piece.run, number, event)
         for piece in pieces
@@ -160,7 +160,7 @@ def _add(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> int:
 
 
 def _find_refused(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> set[int]:
-    """Return the runs that have ended, or with which another worker goes on."""
+    """Return the runs that have ended or that another worker has taken over."""
     runs = [piece.run for piece in pieces]
     rows = run_sql(_ENDED, (runs, runs, now_us() - EPOCH_KEPT_US)).fetchall() if runs else ()
     epochs = {run: epoch for run, epoch in rows if epoch is not None}
@@ -168,7 +168,7 @@ def _find_refused(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> set[i
     return {
         piece.run
         for piece in pieces
-        # One that begins replaces what an earlier database has left.
+        # A piece with event 1 replaces the rows that an earlier database left.
         if (piece.first > 1 and piece.run in ended) or piece.epoch < epochs.get(piece.run, 0)
     }
 
@@ -179,7 +179,7 @@ def _take_over(run_sql: Callable[..., Any], piece: Piece) -> bool:
         return False
     run_sql(_TAKE, (piece.run, piece.epoch, now_us()))
     if _add(run_sql, [piece]):
-        raise _Overtaken  # undoes what was added
+        raise _Overtaken  # rolls back the insert
     return True
 
 
@@ -192,7 +192,7 @@ def _end_run(run_sql: Callable[..., Any], run: int, events: Sequence[Event]) -> 
     added = run_sql(_ADD, ([run] * len(lines), numbers, lines)).rowcount if lines else 0
     ended = run_sql(_END, (now_us(), [run], [last + len(lines)])).rowcount
     if added != len(lines) or not ended:
-        raise _Overtaken  # undoes what was added
+        raise _Overtaken  # rolls back the insert
     return True
 
 

@@ -1,4 +1,4 @@
-"""Reading a run from any number: on its own worker from memory, elsewhere from the journal."""
+"""Read a run from any event number: from memory on its worker, else from the journal."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from .signals.signals import RUN_EVENTS, Signals
 
 
 class RunReader(Protocol):
-    """A place in the events of a run. It belongs to one stream."""
+    """A read position in the events of a run, owned by one stream."""
 
     @property
     def number(self) -> int:
-        """The last event that was read."""
+        """The number of the last event that was read."""
 
     @property
     def closed(self) -> bool:
-        """Whether that was the last one there is."""
+        """Whether the last event of the run has been read."""
 
     def read(self) -> list[bytes]:
-        """Return the next events, none where there are none yet.
+        """Return the next events, or an empty list if no event is new.
 
-        A bounded number; after the last, :attr:`closed` is true.
+        The number of events is bounded. After the last event, :attr:`closed` is true.
 
         :raises StorageError: when the journal cannot be read.
         """
 
     def attach(self, waiter: threading.Event) -> None:
-        """Have ``waiter`` set when there may be something to read."""
+        """Register an event that is set when there may be new events."""
 
     def detach(self, waiter: threading.Event) -> None:
-        """Forget the waiter."""
+        """Remove a waiter."""
 
 
 class LogReader:
     """Reads a run of this worker.
 
-    A reader that has fallen far behind reads the journal until it has caught up. One whose run
-    another worker goes on with follows it there.
+    A reader that is far behind reads the journal until it has caught up. When another
+    worker takes over the run, the reader follows it in the journal.
 
-    :param number: The last event that is known already; 0: none.
+    :param number: The last event that is already known, or 0.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class LogReader:
         return events
 
     def attach(self, waiter: threading.Event) -> None:
-        """Have ``waiter`` set when there is something to read."""
+        """Register an event that is set when there may be new events."""
         self._waiters.add(waiter)
         self._log.add_waiter(waiter)
 
     def detach(self, waiter: threading.Event) -> None:
-        """Forget the waiter."""
+        """Remove a waiter."""
         self._waiters.discard(waiter)
         self._log.discard_waiter(waiter)
         if self._follows:
@@ -90,7 +90,7 @@ class LogReader:
 
 
 class JournalReader:
-    """Reads a run of another worker, or one that has ended."""
+    """Reads a run of another worker, or a run that has ended."""
 
     def __init__(self, run: int, journal: Journal, followers: Followers, number: int = 0) -> None:
         self._run = run
@@ -107,16 +107,16 @@ class JournalReader:
         return found.events
 
     def attach(self, waiter: threading.Event) -> None:
-        """Have ``waiter`` set when there may be something to read."""
+        """Register an event that is set when there may be new events."""
         self._followers.add(self._run, waiter)
 
     def detach(self, waiter: threading.Event) -> None:
-        """Forget the waiter."""
+        """Remove a waiter."""
         self._followers.discard(self._run, waiter)
 
 
 class Followers:
-    """The streams of this worker that follow runs of others."""
+    """The streams of this worker that follow runs of other workers."""
 
     def __init__(self, signals: Signals) -> None:
         self._lock = threading.Lock()
@@ -125,13 +125,13 @@ class Followers:
         signals.subscribe(RUN_EVENTS, self._hear)
 
     def add(self, run: int, waiter: threading.Event) -> None:
-        """Have ``waiter`` set when another worker says that a run has new events."""
+        """Register an event that is set when another worker signals new events of a run."""
         self._signals.start()
         with self._lock:
             self._waiters[run].add(waiter)
 
     def discard(self, run: int, waiter: threading.Event) -> None:
-        """Forget a waiter."""
+        """Remove a waiter."""
         with self._lock:
             self._waiters[run].discard(waiter)
             if not self._waiters[run]:

@@ -1,8 +1,7 @@
-"""The journal of several hosts: one Redis stream a run.
+"""The journal for several hosts: one Redis stream per run.
 
-The id of an entry is the event's number, so an event that is there already
-cannot come twice, and what a Redis without persistence has lost is not taken
-for what follows.
+The id of a stream entry is the event's number. An event is therefore stored at most once,
+and a reader detects a gap left by a Redis without persistence.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Runs whose end nobody ever noted are gone after this, in seconds.
+#: Seconds after which Redis expires a run whose end was never recorded.
 _KEEP_AT_MOST_S = 7 * 24 * 3600
 
-# One call for all pieces, so all of them are kept or none.
-# KEYS: the ended runs; then, for each piece, its stream, its end and its epoch.
+# One script call for all pieces, so that all of them are stored or none.
+# KEYS: the set of ended runs; then, for each piece, its stream, its end and its epoch.
 # ARGV: the time; then, for each piece: run, epoch, first number, ended, count, events.
 _APPEND = """
 local refused, at, piece = {}, 2, 0
@@ -60,7 +59,7 @@ end
 return refused
 """.replace("KEEP", str(_KEEP_AT_MOST_S))
 
-# KEYS: the ended runs, the stream, its end. ARGV: the time, the run, the last number, events.
+# KEYS: the set of ended runs, the stream, its end. ARGV: time, run, last number, events.
 _END = """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
 local tail, last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1), 0
@@ -92,17 +91,17 @@ redis.call('SET', KEYS[3], ARGV[1], 'EX', EPOCH)
 return 1
 """.replace("KEEP", str(_KEEP_AT_MOST_S)).replace("EPOCH", str(EPOCH_KEPT_US // 1_000_000))
 
-#: Runs that one call of ``prune`` forgets, most of them.
+#: Maximum number of runs that one call of ``prune`` deletes.
 _PRUNED_AT_ONCE = 200
 
-#: How often the end of a run is tried against a worker that still adds to it.
+#: Maximum number of attempts to end a run while another worker still adds to it.
 _MAX_ATTEMPTS = 20
 
 
 class RedisJournal:
     """Events in Redis.
 
-    :param prefix: What every key begins with; those who share it share their runs.
+    :param prefix: Prefix of every key. Servers with the same prefix share their runs.
     """
 
     def __init__(self, url: str, prefix: str) -> None:
@@ -114,7 +113,7 @@ class RedisJournal:
         self._take = self._client.register_script(_TAKE)
 
     def append(self, pieces: Sequence[Piece]) -> Collection[int]:
-        """Keep events of any number of runs; return those of which nothing was kept."""
+        """Store events of any number of runs, and return the runs whose events were rejected."""
         keys: list[str] = [self._ended]
         values: list[Any] = [now_us()]
         for piece in pieces:
@@ -124,12 +123,12 @@ class RedisJournal:
         refused = {int(run) for run in self._ask(lambda: self._append(keys, values))}
         for run in refused:
             log.warning(
-                "run %d went on or ended elsewhere; what its worker still says is dropped", run
+                "run %d ended or was taken over; events of its former worker are dropped", run
             )
         return refused
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
-        """Return the events of a run after ``number``; none from a gap on."""
+        """Return the events of a run after ``number``, up to the first gap."""
         stream, ending, _ = self._keys_of(run)
 
         def read() -> Any:
@@ -147,12 +146,12 @@ class RedisJournal:
         return Slice(events, closed=last is not None and number + len(events) >= int(last))
 
     def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
-        """Add the first events of a worker that goes on with a run."""
+        """Add the first events of a worker that takes over a run."""
         values = [epoch, after, *map(encode_event, events)]
         return bool(self._ask(lambda: self._take(self._keys_of(run), values)))
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
-        """Close a run whose own worker cannot; False when it had ended already."""
+        """Append the closing events of another worker's run. False if it had already ended."""
         stream, ending, _ = self._keys_of(run)
         lines = [encode_event(event) for event in events]
         for _ in range(_MAX_ATTEMPTS):
@@ -165,7 +164,7 @@ class RedisJournal:
         raise StorageError("The run is still being added to; try again later.")
 
     def prune(self, ended_before_us: int) -> int:
-        """Forget runs that ended before a time; return how many."""
+        """Delete runs that ended before a time, and return their number."""
 
         def forget() -> int:
             runs = self._client.zrangebyscore(
@@ -191,9 +190,9 @@ class RedisJournal:
         return [stream, f"{stream}:end", f"{stream}:epoch"]
 
     def _ask(self, job: Callable[[], T]) -> T:
-        """Run something against Redis.
+        """Run commands against Redis.
 
-        :raises StorageError: when it cannot be reached, or refuses.
+        :raises StorageError: when Redis is unreachable or rejects a command.
         """
         from redis.exceptions import RedisError
 
@@ -202,10 +201,10 @@ class RedisJournal:
         except (RedisError, OSError) as error:
             log.error("Redis: %s", " ".join(str(error).split()) or type(error).__name__)
             raise StorageError(
-                "The server could not reach or keep the events of its runs. Try again later."
+                "The server could not store or read the events of its runs. Try again later."
             ) from error
 
 
 def _read_frame(frame: bytes) -> bytes:
-    """Return the event of an entry of an older layout: ``data: {…}``, then ``id:``."""
+    """Return the event of an entry in the older layout: ``data: {…}``, then ``id:``."""
     return frame[6 : frame.index(b"\n")]

@@ -1,7 +1,7 @@
-"""The journal of one data directory: an SQLite file of its own.
+"""The journal of one data directory: a separate SQLite file.
 
-Its own, so that tokens never wait for the state's transactions, nor those
-for tokens.
+A separate file, so that token writes and state transactions do not wait for
+each other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# A row of ``event`` is a stretch of a run's events, a line each; ``number`` is the first one's.
+# A row of ``event`` holds consecutive events, one per line; ``number`` is the first one's.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
     run INTEGER NOT NULL,
@@ -49,16 +49,16 @@ CREATE TABLE IF NOT EXISTS epoch (
 );
 """
 
-# An older layout kept whole frames: ``data: {…}``, then ``id:``.
+# An older layout stored whole SSE frames: ``data: {…}``, then ``id:``.
 _OF_FRAMES = "SELECT 1 FROM pragma_table_info('event') WHERE name = 'frame'"
 _CONVERT = """
 ALTER TABLE event RENAME COLUMN frame TO event;
 UPDATE event SET event = substr(event, 7, instr(event, char(10)) - 7);
 """
 
-# What is written survives the end of every process, also by SIGKILL, but not
-# a power cut: no token waits for a disk to flush. After a restart of the
-# machine the file is checked, and put aside where it has suffered.
+# Written events survive the end of any process, including SIGKILL, but not a power cut:
+# no token waits for a disk flush. After a reboot the file is checked, and set aside if it
+# is corrupt.
 _PRAGMAS = """
 PRAGMA journal_mode = wal;
 PRAGMA synchronous = off;
@@ -66,9 +66,9 @@ PRAGMA busy_timeout = 30000;
 PRAGMA wal_autocheckpoint = 4000;
 """
 
-# SQL by hand: the file is opened without peewee, and its tables are no part of the state.
-# A piece that is written twice, after a commit whose outcome is not known, begins with the
-# same events both times and may have more of them.
+# Raw SQL: the file is opened without peewee, and its tables are not part of the state.
+# After a commit with unknown outcome a piece is written again. It then starts with the same
+# events and may contain more of them.
 _ADD_ROWS = """
 INSERT INTO event (run, number, event)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
@@ -82,7 +82,7 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
 FROM json_each(?) WHERE true
 ON CONFLICT DO NOTHING
 """
-# From the row that has the event after ?2. As bytes: what is sent is not decoded on its way.
+# Starts at the row that contains event ?2 + 1. As bytes: events are sent without decoding.
 _READ = """
 SELECT number, CAST(event AS BLOB) FROM event
 WHERE run = ?1 AND number >= COALESCE(
@@ -101,19 +101,19 @@ SELECT run, epoch FROM epoch WHERE run IN (SELECT value FROM json_each(?)) AND s
 _LAST = "SELECT last FROM ended WHERE run = ?"
 _OLD = "SELECT run FROM ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
 
-#: What one row may have: a reader of one event reads all of its row.
+#: Maximum lines and bytes of a row. A reader of one event reads the whole row.
 _ROW_LINES, _ROW_BYTES = 256, 128 * 1024
 
-#: Runs that one call of ``prune`` forgets, most of them: a transaction of milliseconds.
+#: Maximum number of runs that one call of ``prune`` deletes, in a transaction of milliseconds.
 _PRUNED_AT_ONCE = 200
 
 
 class _Own:
-    """The connections and the writing thread of one process: SQLite must not cross a fork."""
+    """The connections and the writer thread of one process: SQLite must not cross a fork."""
 
     def __init__(self) -> None:
         self.readers: list[sqlite3.Connection] = []
-        #: One, or none yet.
+        #: The writer's connection, or empty before the first write.
         self.writers: list[sqlite3.Connection] = []
         self.thread = NativeThread()
 
@@ -121,11 +121,11 @@ class _Own:
 class SqliteJournal:
     """Events in ``events.db``.
 
-    Writes run in one native thread a process; reads take microseconds and
-    run where they are asked for.
+    Writes run in one native thread per process. Reads take microseconds and
+    run in the calling thread.
 
-    :param path: The file; its folder must exist.
-    :raises SettingsError: when it cannot be opened.
+    :param path: The file. Its folder must exist.
+    :raises SettingsError: when the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -139,7 +139,7 @@ class SqliteJournal:
             raise SettingsError(f"cannot open {path}: {error}") from error
 
     def append(self, pieces: Sequence[Piece]) -> Collection[int]:
-        """Keep events of any number of runs; return those of which nothing was kept."""
+        """Store events of any number of runs, and return the runs whose events were rejected."""
         return self._call(lambda db: _append(db, pieces))
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
@@ -150,7 +150,7 @@ class SqliteJournal:
         except IndexError:
             connection = self._connect()
         try:
-            # The end first: what is written between the two reads is only seen early.
+            # Read the end first: a run that ends between the two reads then only seems open.
             ended = connection.execute(_LAST, (run,)).fetchone()
             events = _read_lines(connection, run, number, limit)
         except sqlite3.Error as error:
@@ -163,19 +163,19 @@ class SqliteJournal:
         return Slice(events, closed=number + len(events) >= ended[0])
 
     def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
-        """Add the first events of a worker that goes on with a run."""
+        """Add the first events of a worker that takes over a run."""
         return self._call(lambda db: _take_over(db, run, epoch, after, events))
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
-        """Close a run whose own worker cannot; False when it had ended already."""
+        """Append the closing events of another worker's run. False if it had already ended."""
         return self._call(lambda db: _end_run(db, run, events))
 
     def prune(self, ended_before_us: int) -> int:
-        """Forget runs that ended before a time; return how many."""
+        """Delete runs that ended before a time, and return their number."""
         return self._call(lambda db: _prune(db, ended_before_us))
 
     def close(self) -> None:
-        """End the writing thread and close every connection."""
+        """Stop the writer thread and close every connection."""
         self._closed = True
         own = self._own.take()
         if own is not None:
@@ -188,10 +188,10 @@ class SqliteJournal:
         try:
             return own.thread.call(lambda: self._run_in_transaction(own, job))
         except sqlite3.Error as error:
-            raise StorageError(f"The events could not be kept: {error}") from error
+            raise StorageError(f"The events could not be stored: {error}") from error
 
     def _run_in_transaction(self, own: _Own, job: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a job in the writing thread."""
+        """Run a job in the writer thread."""
         if not own.writers:
             own.writers.append(self._connect())
         db = own.writers[0]
@@ -200,14 +200,14 @@ class SqliteJournal:
             result = job(db)
             db.execute("COMMIT")
         except BaseException:
-            # A full disk rolls back by itself.
+            # When the disk is full, SQLite has already rolled back.
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
         return result
 
     def _prepare(self) -> None:
-        """Make the tables; put a file aside that a power cut has broken."""
+        """Create the tables. Set aside a file that a power cut has corrupted."""
         boot = _read_boot()
         try:
             with closing(self._connect()) as connection:
@@ -222,7 +222,7 @@ class SqliteJournal:
         except sqlite3.OperationalError:
             raise  # a locked file or a full disk, not a broken one
         except sqlite3.DatabaseError as error:
-            log.error("%s is broken and put aside: %s", self._path.name, error)
+            log.error("%s is corrupt and was set aside: %s", self._path.name, error)
         for suffix in ("", "-wal", "-shm"):
             broken = Path(f"{self._path}{suffix}")
             if broken.exists():
@@ -238,12 +238,12 @@ class SqliteJournal:
 
     def _get_own(self) -> _Own:
         if self._closed:
-            raise StorageError("The server is going down; the journal is closed.")
+            raise StorageError("The server is shutting down; the journal is closed.")
         return self._own.get()
 
 
 def _read_boot() -> int:
-    """Return a number of this start of the machine; 0 where there is none."""
+    """Return a number that identifies this boot of the machine, or 0 if it is unknown."""
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:
@@ -252,10 +252,10 @@ def _read_boot() -> int:
 
 
 def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
-    """Keep pieces in a handful of statements, however many events they have.
+    """Store pieces in a few statements, however many events they have.
 
-    Each statement gives the interpreter's lock away, and a busy hub is slow
-    to give it back: a statement an event would take seconds under load.
+    Each statement releases the GIL, and under load it takes long to get it back.
+    One statement per event would take seconds.
     """
     refused = _find_taken(db, pieces)
     begun = [piece.run for piece in pieces if piece.first == 1 and piece.run not in refused]
@@ -263,7 +263,7 @@ def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
         _forget(db, begun)
     refused |= _find_ended(db, [piece.run for piece in pieces])
     if refused:
-        log.warning("runs went on or ended elsewhere; their worker's last words are dropped")
+        log.warning("runs ended or were taken over; events of their former worker are dropped")
     pieces = [piece for piece in pieces if piece.run not in refused]
     _add_rows(db, [row for piece in pieces for row in _iter_rows(piece)])
     ended = [(piece.run, piece.last, now_us()) for piece in pieces if piece.ended]
@@ -277,7 +277,7 @@ def _find_ended(db: sqlite3.Connection, runs: Sequence[int]) -> set[int]:
 
 
 def _find_taken(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
-    """Return the runs with which another worker goes on."""
+    """Return the runs that another worker has taken over."""
     runs = orjson.dumps([piece.run for piece in pieces]).decode()
     epochs = dict(db.execute(_EPOCHS, (runs, now_us() - EPOCH_KEPT_US)).fetchall())
     return {piece.run for piece in pieces if piece.epoch < epochs.get(piece.run, 0)}
@@ -300,7 +300,7 @@ def _find_last(db: sqlite3.Connection, run: int) -> int:
 
 
 def _iter_rows(piece: Piece) -> Iterator[tuple[int, int, str]]:
-    """Cut a piece into rows; the cuts of a longer piece with the same begin are the same."""
+    """Split a piece into rows. A longer piece with the same start has the same splits."""
     first, lines, size = piece.first, list[bytes](), 0
     for line in piece.events:
         if len(lines) == _ROW_LINES or (lines and size + len(line) > _ROW_BYTES):
@@ -313,8 +313,8 @@ def _iter_rows(piece: Piece) -> Iterator[tuple[int, int, str]]:
 
 
 def _add_rows(db: sqlite3.Connection, rows: list[tuple[int, int, str]]) -> None:
-    # One small array a row: a function that looked into a larger one would read
-    # all of it again for every row.
+    # One small JSON array per row: json_extract would parse a larger array again
+    # for every row.
     db.execute(_ADD_ROWS, (orjson.dumps(rows).decode(),))
 
 

@@ -1,4 +1,4 @@
-"""Writes the events of all runs of a worker to the journal, many at a time under load."""
+"""Writes the events of all runs of a worker to the journal, in batches under load."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ from .signals.signals import RUN_EVENTS, Signals
 
 log = logging.getLogger(__name__)
 
-#: Shortest time between two transactions under load, in seconds: at most fifty a second,
-#: however many streams there are.
+#: Minimum seconds between two transactions under load: at most fifty per second, whatever
+#: the number of streams.
 _PACE_S = 0.02
 
-#: Transactions that may follow each other without a pause; one more is allowed each
-#: ``_PACE_S``. The first tokens of an answer do not wait, a long fast answer is grouped.
+#: Number of transactions without a pause; each ``_PACE_S`` allows one more. The first tokens
+#: of an answer do not wait, and the tokens of a long fast answer are grouped.
 _BURST = 10.0
 
-#: Under load the next transaction waits so many times as long as the streams took to send
-#: the last one's events, beyond a pace. A few dozen short answers are not held up so.
+#: Under load, the next transaction waits this many times as long as the streams took to send
+#: the last events, beyond one pace. A few dozen short answers stay below that.
 _SENDING_TIMES = 2.0
 
-#: Up to so many open runs the worker is quiet: what an answer ends with is written at once.
+#: Up to this many open runs the worker is quiet, and the end of an answer is written at once.
 _QUIET_RUNS = 2
 
-#: How long a quiet worker waits for more with events that are shown already, in seconds: those
-#: that open a run go with the first words, those that close it with the next run's.
+#: Seconds that a quiet worker waits for more events when streams have sent the marked ones
+#: already. Opening events are then written with the first tokens, closing events with the
+#: next run's.
 _LINGER_S = 0.01
 
-#: Time until what the journal refused is tried again, in seconds.
+#: Seconds until rejected events are written again.
 _RETRY_S = 1.0
 
-#: Runs whose events may wait for a journal that takes none.
+#: Maximum number of runs that are kept for a journal that rejects writes.
 _MAX_UNWRITTEN = 10_000
 
-#: Longest payload of one signal, in characters; a datagram must stay small.
+#: Maximum length of the payload of one signal, in characters; a datagram must stay small.
 _MAX_PAYLOAD = 4000
 
 
 class JournalWriter:
-    """One thread a worker (a greenlet under gevent) that writes what logs mark.
+    """Writes marked logs in one thread per worker (a greenlet under gevent).
 
-    A journal that fails does not stop the runs: their events are shown all
-    the same, kept in memory, and written when it takes them again.
+    A failing journal does not stop the runs. Streams send the events, and the
+    writer keeps them in memory until the journal accepts them.
     """
 
     def __init__(self, journal: Journal, signals: Signals) -> None:
@@ -58,7 +59,7 @@ class JournalWriter:
         self._wake = threading.Event()
         self._marked: dict[RunLog, None] = {}
         self._refused: dict[RunLog, None] = {}
-        #: Runs whose end is not written yet.
+        #: Runs whose end is not yet in the journal.
         self._open: set[RunLog] = set()
         self._awaited = threading.Event()
         self._urgent = threading.Event()
@@ -67,9 +68,9 @@ class JournalWriter:
         self._thread = PerProcess(self._begin)
 
     def mark(self, log: RunLog, *, awaited: bool = True, ended: bool = False) -> None:
-        """Have a log written soon: where streams wait for it, a quiet worker begins at once.
+        """Schedule a log for writing. A quiet worker writes at once if streams wait for it.
 
-        :param ended: It has ended; then a quiet worker keeps no pace either.
+        :param ended: Whether the log has ended; then a quiet worker does not wait for its pace.
         """
         with self._lock:
             self._marked[log] = None
@@ -82,7 +83,7 @@ class JournalWriter:
         self._wake.set()
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Write what is left and end the thread."""
+        """Write the remaining events and stop the thread."""
         thread = self._thread.take()
         if thread is not None:
             self._closed = True
@@ -109,21 +110,21 @@ class JournalWriter:
             try:
                 self._write(logs)
             except Exception:
-                # Every stream waits for this thread: it must survive any error.
+                # Every stream depends on this thread: it must survive any error.
                 log.exception("events could not be written")
             if self._closed and not self._marked:
                 return
 
     def _wait_for_pace(self) -> None:
-        """Wait until one more transaction is worth it and allowed, or until it is urgent."""
+        """Wait until another transaction is worthwhile and allowed, or until one is urgent."""
         quiet = len(self._open) <= _QUIET_RUNS
         if quiet:
             self._awaited.wait(_LINGER_S)
         self._refill()
         if not quiet:
             self._left = min(self._left, 1.0)
-            # The streams send what was released. The longer that takes, the more events the
-            # next transaction should have: each costs every stream a write.
+            # The streams send the released events. The longer that takes, the more events the
+            # next transaction should have, because each costs every stream a write.
             began = time.monotonic()
             time.sleep(0)
             sending_s = time.monotonic() - began
@@ -172,7 +173,7 @@ class JournalWriter:
                 self._refused[log_] = None
 
     def _notify(self, pieces: Sequence[Piece]) -> None:
-        """Wake up the readers on other workers."""
+        """Notify the readers on other workers."""
         payload = ""
         for piece in pieces:
             payload += f"{piece.run} "

@@ -1,1 +1,1 @@
-"""Wake-ups between workers and hosts."""
+"""Notifications between workers and hosts."""

@@ -18,7 +18,7 @@ from .signals import Callback, Subscribers
 
 log = logging.getLogger(__name__)
 
-#: Longest path of a Unix socket that every system takes, in bytes.
+#: Maximum length of a Unix socket's path on every system, in bytes.
 #: Source: unix(7), sun_path has 108 on Linux; 104 on macOS.
 _MAX_PATH_BYTES = 100
 
@@ -27,7 +27,7 @@ _MAX_DATAGRAM_BYTES = 16 * 1024
 
 @dataclass(slots=True)
 class _Sockets:
-    """What one process listens on and sends with; ``path`` is where it listens."""
+    """The sockets of one process; ``path`` is the path of its listener."""
 
     listener: socket.socket
     sender: socket.socket
@@ -36,13 +36,13 @@ class _Sockets:
 
 
 class DatagramSignals:
-    """Every process has a socket in one folder; a signal goes to all the others.
+    """Sends each signal to the sockets of all other processes, which are in one folder.
 
-    Sending never waits: where a queue is full the signal is lost, which costs
-    its receiver a moment. The socket of a process that died is removed by the
-    first sender that is refused.
+    Sending never waits. If a receiver's queue is full, the signal is lost and the
+    receiver polls later. The first sender that gets "connection refused" removes the
+    socket of a dead process.
 
-    :param data_dir: The processes that share it hear each other.
+    :param data_dir: Processes with the same data directory receive each other's signals.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -64,15 +64,15 @@ class DatagramSignals:
             except (ConnectionRefusedError, FileNotFoundError):
                 with contextlib.suppress(OSError):
                     os.unlink(peer)
-            except OSError:  # its queue is full; it looks for itself soon
+            except OSError:  # its queue is full; it polls soon
                 pass
 
     def subscribe(self, topic: str, callback: Callback) -> None:
-        """Have ``callback(payload)`` called for each signal of a topic."""
+        """Call ``callback(payload)`` for each signal of a topic."""
         self._subscribers.add(topic, callback)
 
     def start(self) -> None:
-        """Open this process's socket and listen in a thread; once a process."""
+        """Open this process's socket and listen in a thread. Later calls do nothing."""
         self._own.get()
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class DatagramSignals:
             return
         own.is_open = False
         with own.sender, contextlib.suppress(OSError):
-            # A datagram to oneself ends the wait; closing alone would not.
+            # A datagram to itself ends the wait of recv; closing the socket would not.
             own.sender.sendto(b"", str(own.path))
         own.path.unlink(missing_ok=True)
 
@@ -90,7 +90,7 @@ class DatagramSignals:
         try:
             return self._open()
         except OSError as error:
-            log.warning("no wake-ups between workers, they will look now and then: %s", error)
+            log.warning("no notifications between workers, they will poll instead: %s", error)
             return None
 
     def _open(self) -> _Sockets:
@@ -105,7 +105,7 @@ class DatagramSignals:
             opened.close()
             raise
         sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        # Its own socket, since gevent would wait for room on one that may wait.
+        # A separate socket: on a blocking one gevent would wait for room in the queue.
         sender.setblocking(False)
         own = _Sockets(opened, sender, path)
         threading.Thread(target=self._listen, args=(own,), name="signals", daemon=True).start()
@@ -124,7 +124,7 @@ class DatagramSignals:
                 self._subscribers.notify(topic, payload)
 
     def _list_peers(self, own: str) -> list[str]:
-        """Return the other sockets; list them again when the folder has changed."""
+        """Return the other sockets. List the folder again only after it has changed."""
         try:
             changed_ns = os.stat(self._folder).st_mtime_ns
             if changed_ns != self._listed_ns:
@@ -137,7 +137,7 @@ class DatagramSignals:
 
 
 def choose_folder(data_dir: Path) -> Path:
-    """Return where the sockets lie: in the data directory where its path is short enough."""
+    """Return the folder of the sockets: the data directory if its path is short enough."""
     folder = data_dir.resolve() / "run"
     if len(os.fsencode(folder)) + 16 <= _MAX_PATH_BYTES:
         return folder

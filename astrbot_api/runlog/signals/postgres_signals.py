@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from ...db.postgres_connection import Connection, read_url
 from .remote_signals import RemoteSignals
 
-#: A channel is of one database, so its name needs no prefix.
+#: A channel belongs to one database, so its name needs no prefix.
 _CHANNEL = "astrbot_signals"
 
 _NOTIFY = f"SELECT pg_notify('{_CHANNEL}', text) FROM unnest(%s::text[]) AS text"
 
-#: How long one wait takes at most, so that its end is noticed, in seconds.
+#: Maximum seconds of one wait, so that the thread notices a shutdown.
 _WAIT_S = 0.5
 
 
 def make_postgres_signals(url: str) -> RemoteSignals:
-    """Return signals between all processes that use a database."""
+    """Return signals between all processes that use one database."""
     return RemoteSignals(lambda: _PostgresTransport(url), "PostgreSQL")
 
 
@@ -30,7 +30,7 @@ class _PostgresTransport:
         self._connection: Connection | None = None
 
     def send(self, texts: Sequence[str]) -> None:
-        """Notify everybody that listens."""
+        """Notify all listeners."""
         try:
             self._connect().execute(_NOTIFY, (list(texts),))
         except Exception:

@@ -1,4 +1,4 @@
-"""Redis, where ``ASTRBOT_REDIS_URL`` names one."""
+"""The Redis client for ``ASTRBOT_REDIS_URL``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 from ...errors import SettingsError
 
-#: Connections of one worker, most of them; callers wait for one.
+#: Maximum number of connections of one worker; callers wait for a free one.
 _MAX_CONNECTIONS = 20
 
-#: A Redis that does not answer for this long is taken for dead, in seconds.
+#: Timeout of connecting and of each reply, in seconds.
 _TIMEOUT_S = 3.0
 
 
 def open_redis(url: str, *, timeout_s: float = _TIMEOUT_S) -> Any:
-    """Return a client; it connects when it is first used, and again whenever it must.
+    """Return a client that connects on first use and reconnects when needed.
 
-    :raises SettingsError: when the client is not installed or cannot read the URL.
+    :raises SettingsError: when the client is not installed or cannot parse the URL.
     """
     try:
         import redis
@@ -34,11 +34,11 @@ def open_redis(url: str, *, timeout_s: float = _TIMEOUT_S) -> Any:
             timeout=timeout_s,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            # A connection may be stale: once more at once, and then the error is raised.
+            # A pooled connection may be stale: retry once at once, then raise the error.
             retry=Retry(NoBackoff(), 1),
         )
     except ValueError as error:
-        # Its own words may quote the URL, and with it the password.
+        # The library's message may contain the URL with its password.
         raise SettingsError(
             "ASTRBOT_REDIS_URL must be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, "
             "rediss://… for TLS, or unix:///PATH"

@@ -9,13 +9,13 @@ from typing import Any
 from .redis_client import open_redis
 from .remote_signals import RemoteSignals
 
-#: How long one wait takes at most, so that its end is noticed, in seconds.
+#: Maximum seconds of one wait, so that the thread notices a shutdown.
 _WAIT_S = 0.5
 
 
 def make_redis_signals(url: str, prefix: str) -> RemoteSignals:
     """Return signals between all processes with the same Redis and prefix."""
-    open_redis(url).close()  # a wrong URL is reported now
+    open_redis(url).close()  # reports a wrong URL at once
     return RemoteSignals(lambda: _RedisTransport(url, f"{prefix}:signals"), "Redis")
 
 
@@ -27,7 +27,7 @@ class _RedisTransport:
         self._channel = channel
 
     def send(self, texts: Sequence[str]) -> None:
-        """Publish to everybody that listens."""
+        """Publish to all listeners."""
         pipeline = self._client.pipeline(transaction=False)
         for text in texts:
             pipeline.publish(self._channel, text)

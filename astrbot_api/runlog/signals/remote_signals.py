@@ -1,4 +1,4 @@
-"""Signals between hosts: sent and heard over a server that all of them reach."""
+"""Signals between hosts, over a server that all hosts can reach."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from .signals import Callback, Subscribers
 
 log = logging.getLogger(__name__)
 
-#: Signals that wait to be sent, most of them; the oldest are lost first.
+#: Maximum number of queued signals; the oldest are dropped first.
 _MAX_WAITING = 10_000
 
-#: Signals that are sent in one go, most of them.
+#: Maximum number of signals in one batch.
 _AT_ONCE = 500
 
-#: Time between two attempts to reach a lost server, in seconds.
+#: Seconds between two attempts to reach a lost server.
 _RETRY_S = 1.0
 
-#: Longest signal, in bytes. Source: PostgreSQL refuses a NOTIFY of 8000.
+#: Maximum length of a signal, in bytes. Source: PostgreSQL refuses a NOTIFY of 8000.
 _MAX_BYTES = 7900
 
 
 class Transport(Protocol):
-    """Takes texts to all processes, this one included."""
+    """Delivers texts to all processes, including this one."""
 
     def send(self, texts: Sequence[str]) -> None:
-        """Send texts to all processes; may wait, and raise any error."""
+        """Send texts to all processes. May wait, and may raise any error."""
 
     def listen(self, hear: Callable[[str], None], closed: threading.Event) -> None:
         """Call ``hear(text)`` for each text until ``closed`` is set; may raise."""
 
     def close(self) -> None:
-        """Give back what it holds; called by the thread that sends."""
+        """Release its resources. Called by the thread that sends."""
 
 
 @dataclass(slots=True)
 class _Process:
-    """What one process sends with; ``id`` marks its own signals."""
+    """The queue and the threads of one process; ``id`` marks its own signals."""
 
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     waiting: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_WAITING))
@@ -53,14 +53,13 @@ class _Process:
 
 
 class RemoteSignals:
-    """Two threads a process (greenlets under gevent): one sends, one listens.
+    """Sends and receives signals in two threads per process (greenlets under gevent).
 
-    ``publish`` only queues, so it never waits. While the server is lost
-    signals are too, which costs their receivers a moment; both threads try
-    again every second.
+    ``publish`` only queues, so it never waits. While the server is unreachable,
+    signals are lost and their receivers poll. Both threads retry every second.
 
-    :param transport: Makes a transport for each of the two threads.
-    :param name: What it is called in the log.
+    :param transport: Creates a transport for each of the two threads.
+    :param name: The server's name in the log.
     """
 
     def __init__(self, transport: Callable[[], Transport], name: str) -> None:
@@ -80,15 +79,15 @@ class RemoteSignals:
         own.wake.set()
 
     def subscribe(self, topic: str, callback: Callback) -> None:
-        """Have ``callback(payload)`` called for each signal of a topic."""
+        """Call ``callback(payload)`` for each signal of a topic."""
         self._subscribers.add(topic, callback)
 
     def start(self) -> None:
-        """Begin to send and to listen in this process. Called again, it does nothing."""
+        """Start both threads in this process. Later calls do nothing."""
         self._own.get()
 
     def close(self) -> None:
-        """Send what waits and stop listening."""
+        """Send the queued signals and stop listening."""
         if own := self._own.current:
             own.closed.set()
             own.wake.set()
@@ -118,12 +117,12 @@ class RemoteSignals:
                     transport.send(texts)
                 except Exception as error:
                     if not failing:
-                        log.error("wake-ups to other workers cannot be sent: %s", _line(error))
+                        log.error("notifications to other workers cannot be sent: %s", _line(error))
                     failing = True
                     own.closed.wait(_RETRY_S)
                 else:
                     if failing:
-                        log.warning("wake-ups to other workers are sent again (%s)", self._name)
+                        log.warning("notifications to other workers work again (%s)", self._name)
                     failing = False
         transport.close()
 
@@ -140,9 +139,9 @@ class RemoteSignals:
             try:
                 transport.listen(hear, own.closed)
             except Exception as error:
-                # Once an outage: the server is asked every second.
+                # Log once per outage: the server is retried every second.
                 if not failing:
-                    log.error("wake-ups from other workers are not heard: %s", _line(error))
+                    log.error("notifications of other workers are not received: %s", _line(error))
                 failing = True
                 own.closed.wait(_RETRY_S)
             else:

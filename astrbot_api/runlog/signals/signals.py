@@ -1,7 +1,7 @@
-"""Wake-ups between workers. They carry hints, never state.
+"""Notifications between workers. They carry hints, never state.
 
-A signal may be lost: a waiter also looks for itself now and
-then. It is what makes a wait short, not what makes it end.
+A signal may be lost, so every receiver also polls. A signal only makes its
+wait shorter.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-#: Runs (their numbers, separated by blanks) have new events in the journal.
+#: Runs have new events in the journal. Payload: their numbers, separated by blanks.
 RUN_EVENTS = "events"
-#: Runs (their ids, separated by blanks) are to be stopped.
+#: Runs must be stopped. Payload: their ids, separated by blanks.
 STOP_RUNS = "stop"
-#: A worker that stops has given runs up; the first worker that looks takes them.
+#: A stopping worker has released runs; another worker must take them over.
 FREE_RUNS = "free"
-#: Messages were pushed into sessions (their numbers, separated by blanks).
+#: Messages were pushed into sessions. Payload: the sessions' numbers, separated by blanks.
 PUSHED = "push"
 
-#: A delivery (its id) was sent, failed or put off.
+#: A delivery was sent, has failed or will be retried. Payload: its id.
 DELIVERED = "delivery"
 
 Callback = Callable[[str], None]
 
 
 class Signals(Protocol):
-    """Sends short texts to the other workers, and hears theirs."""
+    """Sends short texts to the other workers and receives theirs."""
 
     def publish(self, topic: str, payload: str) -> None:
-        """Notify every other worker; never waits and never fails.
+        """Notify every other worker. Never waits and never raises.
 
         Subscribers of this worker are not notified.
 
@@ -40,21 +40,20 @@ class Signals(Protocol):
         """
 
     def subscribe(self, topic: str, callback: Callback) -> None:
-        """Have ``callback(payload)`` called for each signal of a topic.
+        """Call ``callback(payload)`` for each signal of a topic.
 
-        It runs in the thread that listens (a greenlet under gevent) and must
-        be quick.
+        It runs in the listening thread (a greenlet under gevent) and must be quick.
         """
 
     def start(self) -> None:
-        """Begin to listen in this process. Called again, it does nothing."""
+        """Start to listen in this process. Later calls do nothing."""
 
     def close(self) -> None:
         """Stop listening."""
 
 
 class Subscribers:
-    """Who listens to which topic."""
+    """The callbacks of each topic."""
 
     def __init__(self) -> None:
         self._callbacks: dict[str, list[Callback]] = defaultdict(list)
@@ -64,27 +63,23 @@ class Subscribers:
         self._callbacks[topic].append(callback)
 
     def notify(self, topic: str, payload: str) -> None:
-        """Call those of a topic; what one raises is logged."""
+        """Call the callbacks of a topic, and log their exceptions."""
         for callback in self._callbacks.get(topic, ()):
             try:
                 callback(payload)
             except Exception:
-                # One subscriber's failure must not keep the others from hearing.
-                log.exception("a signal of topic %s was not understood", topic)
+                # One failing subscriber must not keep the others from being notified.
+                log.exception("a subscriber of signal topic %s failed", topic)
 
 
 class NoSignals:
-    """For one process on its own: there is nobody to notify."""
-
-    def __init__(self) -> None:
-        self.subscribers = Subscribers()
+    """Signals of a single process: there are no others to notify."""
 
     def publish(self, topic: str, payload: str) -> None:
-        """Notify nobody."""
+        """Do nothing."""
 
     def subscribe(self, topic: str, callback: Callback) -> None:
-        """Ignore the subscriber."""
-        self.subscribers.add(topic, callback)
+        """Do nothing."""
 
     def start(self) -> None:
         """Do nothing."""
