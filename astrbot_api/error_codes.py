@@ -89,7 +89,7 @@ _TABLE = (
     ErrorCode("use_refused", 403,
         "A browser asked for an uploaded file as a script, a style or another part of a page.",
         "Download the file; serve scripts and styles from your own pages.",
-        "an uploaded file is no part of a page: download it"),
+        "a page cannot load an uploaded file this way: download it"),
     ErrorCode("key_restricted", 403,
         "A guard rail of the key does not allow it; the message names it.",
         "Keep to what `GET /keys/self` returns, or use another key.",
@@ -175,7 +175,7 @@ _TABLE = (
         "the SHA-256 of the bytes is 6b7f…; announced was bb29…"),
     ErrorCode("attachment_in_use", 409, "A stored message uses the attachment.",
         "Add `?force=true` where it is to go all the same.",
-        "a stored message uses this attachment; add ?force=true to delete it all the same"),
+        "a stored message uses this attachment; add ?force=true to delete it anyway"),
     ErrorCode("body_too_large", 413, "The body is larger than the limit.",
         "Send less; the owner sets the limit that the message names.",
         "the request body is larger than the limit of {max_json_bytes} bytes "

@@ -1,1 +1,1 @@
-"""The HTTP API: the one package that knows of requests and responses."""
+"""The HTTP API. Only this package handles Flask requests and responses."""

@@ -1,4 +1,4 @@
-"""One line a request, without what came in the query: a key may stand there."""
+"""The access log: one line for each request, without the query, which may contain a key."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..state import AppState
 from .auth import CALLER_KEY
 from .state import AccessLog
 
-#: Where the time at which the request began stands in its environment.
+#: Environ key of the time at which the request began.
 STARTED_KEY = "astrbot_api.started"
 
 
 def log_request(
     request: Request, response: Response, state: AppState, access_log: AccessLog, request_id: str
 ) -> None:
-    """Write method, path, status, time to the answer's head, key prefix and request id.
+    """Log method, path, status, milliseconds to the response headers, key prefix and request id.
 
-    A stream's line comes when it begins; its end is its run's business.
+    A stream is logged when it begins. The run logs its end.
     """
     environ = request.environ
     took_s = time.perf_counter() - environ[STARTED_KEY]
@@ -48,7 +48,7 @@ def log_request(
         access_log.write(orjson.dumps(line, default=ascii).decode())
         return
     if not path.isascii() or not path.isprintable() or " " in path:
-        # A path is the caller's text: it must not forge a field or a line.
+        # The caller chooses the path, so it must not be able to forge a field or a line.
         path = path.encode("unicode_escape").decode().replace(" ", "%20")
     access_log.write(
         f"request method={request.method} path={path} status={response.status_code}"

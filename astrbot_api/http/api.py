@@ -1,4 +1,4 @@
-"""The API of one app: its blueprints, and the document made from them."""
+"""Register the API's blueprints on an application and build its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .errors import register_error_handlers
 from .extensions.routes import blp as extensions
 from .fallback import FALLBACK, build_fallback
 from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
-from .files.chunks import blp as files  # of routes.py, with the routes of both
+from .files.chunks import blp as files  # the blueprint of routes.py, with chunks.py's routes too
 from .files.origin import OnlyLinks, build_files_origin
 from .im.routes import blp as im
 from .inbox.routes import blp as inbox
@@ -34,16 +34,16 @@ from .openai_errors import OPENAI_RULE, list_aliases
 from .openapi.documents import OpenapiDocuments
 from .openapi.shapes import SHAPES
 from .request_hooks import add_request_hooks
-from .responses.conversations import blp as openai  # of openai/routes.py, with its other routes
+from .responses.conversations import blp as openai  # the blueprint of openai/routes.py, complete
 from .runs.routes import blp as runs
 from .schemas import ErrorSchema
 from .sessions.messages import blp as messages
 from .sessions.routes import blp as sessions
 from .sessions.schemas import DisplayName
 from .widget.page import register_page
-from .widget.visits import blp as widget  # of routes.py, with its own
+from .widget.visits import blp as widget  # the blueprint of routes.py, with visits.py's route too
 
-#: Every resource, in the order of the documentation.
+#: All documented blueprints, in the order of the documentation.
 RESOURCES: tuple[ApiBlueprint, ...] = (
     chat,
     websocket,
@@ -70,12 +70,12 @@ API_PATH = "/api/v1"
 _DESCRIPTION = """\
 Talk to an agent over HTTP: chat over server-sent events, sessions, configs and bots.
 
-Send your key as `X-API-Key` or as `Authorization: Bearer`. Every answer that is not a
-stream or a file is `{"status","message","data"}`; an error has `code` and `request_id` too.
+Send your key as `X-API-Key` or as `Authorization: Bearer`. Every response except streams and
+files is a JSON object `{"status","message","data"}`. Errors also have `code` and `request_id`.
 """
 
 
-#: Type of a field of our own in the document; the rest are strings.
+#: OpenAPI types of our own field classes; all others are strings.
 _FIELD_TYPES: dict[type, str] = {
     Flag: "boolean",
     PageNumber: "integer",
@@ -85,7 +85,7 @@ _FIELD_TYPES: dict[type, str] = {
 
 
 class _Api(flask_smorest.Api):
-    """flask-smorest without its error handler, which would be the whole app's."""
+    """flask-smorest's API without its error handler, which would apply to the whole app."""
 
     ERROR_SCHEMA = ErrorSchema
 
@@ -94,16 +94,17 @@ class _Api(flask_smorest.Api):
 
 
 def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
-    """Register every resource on an app.
+    """Register all blueprints of the API on an application.
 
-    :returns: The OpenAPI document, in each language.
+    :returns: The OpenAPI document in every language.
     """
     parent = _build_parent(settings)
     for resource in RESOURCES:
         parent.register_blueprint(resource)
-    Blueprint.register_blueprint(parent, extensions)  # not documented: plugins answer there
+    # Flask's method leaves the blueprint undocumented: plugins define these routes.
+    Blueprint.register_blueprint(parent, extensions)
     app.register_blueprint(parent, url_prefix=settings.url_prefix + API_PATH)
-    # After the documented ones, and not among them.
+    # Registered separately, so that it stays undocumented.
     fallback = build_fallback()
     add_cors(fallback, settings)
     add_request_hooks(fallback)
@@ -119,16 +120,16 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     register_page(app, settings, API_PATH)
     _add_aliases(app, settings)
     scopes = {resource.tag: resource.scope for resource in RESOURCES}
-    # Later: describing the routes takes twice as long as the rest of this function.
+    # Built lazily: describing the routes takes twice as long as the rest of this function.
     return OpenapiDocuments(lambda: _make_document(app, parent, settings), settings, scopes)
 
 
 def _make_document(
     app: Flask, parent: flask_smorest.Blueprint, settings: Settings
 ) -> dict[str, Any]:
-    """Return what the decorators of the routes say.
+    """Build the OpenAPI document from the decorators of the routes.
 
-    :param parent: Has every resource, and is registered on the app.
+    :param parent: The blueprint that contains all others; already registered on the app.
     """
     api = _Api(
         app,
@@ -147,12 +148,12 @@ def _make_document(
         kind = _FIELD_TYPES.get(field, "string")
         api.register_field(field, kind, None)
     parent.register_views_in_doc(api, app, api.spec, name=parent.name, parameters=None)
-    # A copy: the limits are put into dictionaries of the schemas, which all apps share.
+    # A copy, because the limits are written into dictionaries of schemas that all apps share.
     return _finish_document(deepcopy(api.spec.to_dict()), settings)
 
 
 def _add_aliases(app: Flask, settings: Settings) -> None:
-    """Answer OpenAI's API below the further bases that its clients are given."""
+    """Add the alternative base paths of the OpenAI API."""
     base = settings.url_prefix + API_PATH
     for rule in list(app.url_map.iter_rules()):
         if not rule.rule.startswith(base + OPENAI_RULE):
@@ -174,7 +175,7 @@ def _build_parent(settings: Settings) -> flask_smorest.Blueprint:
 
 
 def _finish_document(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """Add what no decorator knows: how to authorise, and the limits in force."""
+    """Add the security schemes, the tags and the limits of the settings."""
     components = document.setdefault("components", {})
     components.setdefault("schemas", {}).update(deepcopy(SHAPES))
     components["securitySchemes"] = {

@@ -1,4 +1,4 @@
-"""Who calls: from the key in the request to a :class:`Caller`."""
+"""Authentication: turn the key of a request into a :class:`Caller`."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ..owner.login import Login
 from ..state import AppState
 from .state import Authenticate, get_http_state, get_state
 
-#: Where the caller stands in the environment of a request.
+#: Key of the caller in the WSGI environ.
 CALLER_KEY = "astrbot_api.caller"
 
 
-#: What the ids are made from under which users of the application are counted.
+#: UUID namespace of the key ids that count the requests of the embedding application's users.
 _HOST_USERS = uuid.UUID("5b0c5c0e-6f0c-4a53-9a2f-6d2a4b0f3c11")
 
-#: The same for the owner by a login.
+#: UUID namespace of the key ids that count the requests of logged-in owners.
 _OWNERS = uuid.UUID("0d7c9b2e-9f0e-4e0c-8d7b-3a51c2a8e6f4")
 
 
 def require_scope(scope: str | None) -> None:
-    """Check this request's key and what it may do.
+    """Check the key of the current request and its scope.
 
-    :param scope: None: any valid key will do.
+    :param scope: The required scope, or None if any valid key is enough.
     :raises ApiError: ``missing_api_key``, ``invalid_api_key`` or
         ``insufficient_scope``; clients match the three texts exactly.
     """
@@ -41,7 +41,7 @@ def require_scope(scope: str | None) -> None:
 
 
 def check_request(now: Request, state: AppState, scope: str | None) -> None:
-    """Check a request's key, as :func:`require_scope`; every request pays for it."""
+    """Check a request's key like :func:`require_scope`. Runs on every request, so keep it fast."""
     secret = read_secret(now)
     if not secret:
         user = _find_host_user(now, get_http_state().authenticate)
@@ -65,23 +65,23 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
     caller = Caller(key.key_id, key.key_prefix, key.scopes)
     now.environ[CALLER_KEY] = caller
     check_scope(key.scopes, scope)
-    # A caller that only reads waits for runs of a dead worker, too: the chores end them.
+    # Start the chores for read-only callers too: they may wait for runs of a dead worker,
+    # and the chores end those.
     state.worker.chores.start()
     state.keys.usage.note_use(key, now.remote_addr)
     if key.rules is not None or key.parent_id is not None:
         guard_request(now, caller, key)
 
 
-#: In place of a key's prefix, of a user of the embedding application.
+#: Replaces the key prefix for users of the embedding application.
 _HOST_PREFIX = "host"
 
 
 def _find_host_user(request: Request, authenticate: Authenticate | None) -> HostUser | None:
-    """Return whom the application knows as the sender.
+    """Return the application's logged-in user, or None.
 
-    Nobody, when a browser sends it from a page of another site: the cookie
-    that the application goes by is sent along from there too (Source: RFC
-    6454, 7.3, for ``Origin``; WebSockets and forms have it as well).
+    Requests from pages of other sites have no user: the browser sends the application's
+    cookie with them too (Source: RFC 6454, 7.3, for ``Origin``; WebSockets and forms send it).
     """
     if authenticate is None:
         return None
@@ -92,14 +92,14 @@ def _find_host_user(request: Request, authenticate: Authenticate | None) -> Host
 
 
 def _to_caller(user: HostUser) -> Caller:
-    """Return the caller that a user of the application is: bound to its own name."""
+    """Return the caller for a user of the application, bound to the user's own name."""
     key_id = str(uuid.uuid5(_HOST_USERS, user.username))
     guard = KeyGuard(key_id, key_id, KeyRules(username=user.username))
     return Caller(key_id, _HOST_PREFIX, frozenset(user.scopes), guard)
 
 
 def get_holder() -> Holder:
-    """Return whose the connections of this request are."""
+    """Return the key that counts the open connections of this request."""
     caller = get_caller()
     keyless = caller.is_owner or caller.key_prefix == _HOST_PREFIX
     secret = "" if keyless else name_secret(caller.key_id, caller.key_prefix)
@@ -107,10 +107,10 @@ def get_holder() -> Holder:
 
 
 def find_header_login(now: Request) -> Login | None:
-    """Return the owner's login of a token in ``Authorization: Bearer``.
+    """Return the owner's login for a token in ``Authorization: Bearer``, or None.
 
-    Nowhere else: a cookie would be sent along from pages of other sites, and an address is
-    written into logs.
+    Other carriers are ignored: browsers send cookies from pages of other sites too, and
+    URLs are written to logs.
     """
     state = get_state()
     scheme, _, token = now.headers.get("Authorization", "").strip().partition(" ")
@@ -120,14 +120,14 @@ def find_header_login(now: Request) -> Login | None:
 
 
 def _to_owner(login: Login) -> Caller:
-    """Return the caller that the owner is: every scope, and its own name by default."""
+    """Return the caller for the owner, with all scopes and its own name as the default."""
     key_id = str(uuid.uuid5(_OWNERS, login.name))
     guard = KeyGuard(key_id, key_id, KeyRules(default_username=login.name))
     return Caller(key_id, "owner", frozenset(ALL_SCOPES), guard, is_owner=True)
 
 
 def guard_request(request: Request, caller: Caller, key: KeyRow) -> None:
-    """Hold a request to the guard rails of its key.
+    """Apply the guard rails of a key to a request.
 
     :raises ApiError: ``key_restricted`` or ``rate_limited``.
     """
@@ -143,16 +143,16 @@ def guard_request(request: Request, caller: Caller, key: KeyRow) -> None:
             _count(caller, key_id, own.requests_per_minute)
 
 
-#: Parts of paths that show several sessions of a username.
+#: Path segments of routes that show several sessions of a username.
 _OF_ALL_SESSIONS = ("/chat/sessions", "/chat/inbox")
 
 
 def _check_session(request: Request, session_id: str) -> None:
-    """Keep a key that is bound to one session from the routes of others."""
+    """Reject requests on other sessions from a key that is bound to one session."""
     named = (request.view_args or {}).get("session_id")
     if named == session_id:
         return
-    # The others name their session elsewhere, and check it when they know it.
+    # All other routes name the session in the query or body and check it later.
     if named is None and not any(part in request.path for part in _OF_ALL_SESSIONS):
         return
     raise ApiError(
@@ -176,29 +176,32 @@ def _count(caller: Caller, key_id: str, limit: int) -> None:
 
 
 def check_scope(scopes: frozenset[str], scope: str | None) -> None:
-    """:raises ApiError: ``insufficient_scope`` when ``scope`` is not among them."""
+    """Check that a required scope is among a key's scopes.
+
+    :raises ApiError: ``insufficient_scope``.
+    """
     if scope is not None and scope not in scopes:
         raise ApiError("insufficient_scope", "Insufficient API key scope")
 
 
 def find_caller(environ: dict[str, Any]) -> Caller | None:
-    """Return who calls, where a request's key was found."""
+    """Return the caller of a request, or None if no key was checked."""
     return environ.get(CALLER_KEY)
 
 
 def get_caller() -> Caller:
-    """Return who calls; only after :func:`require_scope`."""
+    """Return the caller of the current request. Requires :func:`require_scope` before."""
     caller: Caller = request.environ[CALLER_KEY]
     return caller
 
 
 def get_reach() -> Reach:
-    """Return the usernames and targets that the caller may name."""
+    """Return the usernames and targets that the caller may use."""
     return get_caller().reach(get_state().settings.admin_names)
 
 
 def check_username(username: str) -> None:
-    """Refuse a reserved name to a key that may not speak as an administrator.
+    """Reject a reserved username if the key may not act as an administrator.
 
     :raises ApiError: ``username_reserved``, or ``key_restricted``.
     """
@@ -206,17 +209,15 @@ def check_username(username: str) -> None:
 
 
 def get_bound_username() -> str | None:
-    """Return the username of a request that names none: the key's only one, or its default."""
+    """Return the key's only username, or its default, for requests without a username."""
     rules = get_caller().rules
     return rules.username or rules.default_username
 
 
 def resolve_username(*sent: str | None) -> str:
-    """Return the username that a request speaks as: the first that was sent.
+    """Return the username of a request: the first that was sent, else the key's.
 
-    Where none was, it is the one that the key is bound to, or its default.
-
-    :param sent: What stands in its body, then in its query.
+    :param sent: The usernames of the body and the query, in this order.
     :raises ApiError: ``missing_field`` or ``username_reserved``.
     """
     username = next(filter(None, (*sent, get_bound_username())), "")
@@ -227,9 +228,9 @@ def resolve_username(*sent: str | None) -> str:
 
 
 def resolve_owner(session_id: str, *sent: str | None) -> str:
-    """Return the username that a request on a session speaks as.
+    """Return the username of a request on a session.
 
-    The key that made a session need not name its user.
+    The key that created the session may omit the username.
 
     :raises ApiError: as :func:`resolve_username`.
     """
@@ -241,9 +242,9 @@ def resolve_owner(session_id: str, *sent: str | None) -> str:
 
 
 def read_secret(request: Request) -> str:
-    """Return the key of a request; the first carrier that holds anything wins.
+    """Return the key of a request, or "". The first non-empty carrier wins.
 
-    In order: query ``api_key``, query ``key``, ``X-API-Key``,
+    The order is: query ``api_key``, query ``key``, ``X-API-Key``,
     ``Authorization: Bearer``, ``Authorization: ApiKey``.
     """
     if request.query_string:

@@ -1,9 +1,9 @@
-"""The blueprint class of every resource, and what it adds to flask-smorest's.
+"""The blueprint class of the API, based on flask-smorest's.
 
-Decorators run at import time and only note things down (scope, documented
-errors, tag). What they noted takes effect when :func:`build_api` registers
-the blueprints on an app: each app has a parent blueprint of its own, so two
-apps in one process share nothing.
+Decorators run at import time and only store metadata (scope, documented errors,
+tag). The metadata takes effect when :func:`build_api` registers the blueprints on
+an app. Each app has its own parent blueprint, so two apps in one process share
+nothing.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .auth import check_scope, get_caller
 from .request_body import MESSAGE_REMEDY, read_body
 from .state import get_state
 
-#: Largest body of a route that carries no message.
+#: Maximum size of a JSON body without a message, in bytes.
 SMALL_JSON_BYTES = 256 * 1024
 
-#: Names of UTF-8, and of its part that is ASCII.
+#: Accepted charset names. ASCII is a subset of UTF-8.
 _UTF8_NAMES = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Codes that every route with a key can answer.
+#: Error codes of every route that needs a key.
 _KEY_CODES = (
     "missing_api_key", "invalid_api_key", "insufficient_scope", "key_restricted", "rate_limited",
     "storage_error",
@@ -44,14 +44,14 @@ _KEY_CODES = (
 
 
 class JsonParser(FlaskParser):
-    """Reads a body strictly and reports the first fault as an :class:`ApiError`."""
+    """Parses bodies strictly and raises the first error as an :class:`ApiError`."""
 
     def load_json(self, req: Request, schema: ma.Schema) -> Any:
-        """Return the JSON object of the body; no body at all is an empty one."""
+        """Return the JSON object of the body, or an empty one if there is no body."""
         return read_json_object(req, carries_message=getattr(schema, "carries_message", False))
 
     def handle_error(self, error: ma.ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise the first message of a schema, which names its field."""
+        """Raise the first validation message, which names its field."""
         message = _first_message(error.messages)
         code = "missing_field" if message.startswith("Missing key: ") else "invalid_request"
         raise ApiError(code, message) from error
@@ -64,19 +64,19 @@ def read_json_object(
     max_bytes: int = SMALL_JSON_BYTES,
     keep: bool = False,
 ) -> dict[str, Any]:
-    """Read the body as one JSON object; no body at all is an empty one.
+    """Return the JSON object of the body, or an empty one if there is no body.
 
-    :param carries_message: Whether it may be as long as a message may be.
-    :param max_bytes: Its limit otherwise.
-    :param keep: Whether a view reads it again.
-    :raises ApiError: as :func:`read_json`, or ``invalid_request``.
+    :param carries_message: Whether the body may be as large as a message.
+    :param max_bytes: Maximum size of a body without a message.
+    :param keep: Whether the view reads the body again.
+    :raises ApiError: like :func:`read_json`, or ``invalid_request``.
     """
     limit = get_state().settings.max_json_bytes
     if carries_message:
         value = read_json(req, limit, keep=keep, remedy=MESSAGE_REMEDY)
     else:
         value = read_json(req, min(max_bytes, limit), keep=keep)
-    # The recorded server takes null and false for an empty object.
+    # The recorded server treats null and false as an empty object.
     if value is None or value is False:
         return {}
     if not isinstance(value, dict):
@@ -85,10 +85,10 @@ def read_json_object(
 
 
 def read_json(req: Request, max_bytes: int, *, keep: bool = False, remedy: str = "") -> Any:
-    """Read the body as JSON; None: there is none.
+    """Return the parsed JSON body, or None if there is no body.
 
-    :param keep: Whether a view reads it again.
-    :param remedy: What a client is answered behind the limit.
+    :param keep: Whether the view reads the body again.
+    :param remedy: Advice appended to the error for a body that is too large.
     :raises ApiError: ``body_too_large``, ``unsupported_media_type``,
         ``malformed_json`` or ``invalid_request``.
     """
@@ -110,9 +110,9 @@ def read_json(req: Request, max_bytes: int, *, keep: bool = False, remedy: str =
 
 
 def check_coding(req: Request) -> None:
-    """Refuse a body that is compressed.
+    """Reject compressed bodies.
 
-    :raises ApiError: ``unsupported_media_type``, which names it.
+    :raises ApiError: ``unsupported_media_type``, which names the encoding.
     """
     coding = req.headers.get("Content-Encoding", "").strip()
     if coding and coding.lower() != "identity":
@@ -123,7 +123,7 @@ def check_coding(req: Request) -> None:
 
 
 def _check_charset(req: Request, body: bytes) -> None:
-    """Refuse JSON that is not UTF-8, by what its header says or its first bytes show.
+    """Reject JSON that is not UTF-8 according to its header or its first bytes.
 
     :raises ApiError: ``unsupported_media_type``, which names the charset.
     """
@@ -138,12 +138,13 @@ def _check_charset(req: Request, body: bytes) -> None:
 
 
 class ApiBlueprint(flask_smorest.Blueprint):
-    """A resource: a tag in the documentation, a scope that opens it.
+    """A group of routes with one tag in the documentation and one required scope.
 
     :param tag: Heading in the documentation.
-    :param scope: What a key must have; ``public=True``: no key is needed.
-    :param checks_key: False: the views check the key themselves.
-    :param error_schema: The shape of its errors; None: the envelope.
+    :param scope: The scope that a key needs, or None if any key is enough.
+    :param public: Whether the routes need no key.
+    :param checks_key: Whether a hook checks the key. If false, the views check it.
+    :param error_schema: The schema of errors, or None for the envelope.
     """
 
     ARGUMENTS_PARSER = JsonParser()
@@ -167,14 +168,14 @@ class ApiBlueprint(flask_smorest.Blueprint):
         super().add_url_rule(rule, *args, **options)
 
     def arguments(self, schema: ma.Schema, **kwargs: Any) -> Callable[[F], F]:
-        """Inject checked arguments; a fault is a 400 that names the field."""
+        """Inject validated arguments. Invalid ones cause a 400 that names the field."""
         kwargs.setdefault("error_status_code", 400)
         decorator: Callable[[F], F] = super().arguments(schema, **kwargs)
         return decorator
 
     @staticmethod
     def needs_scope(scope: str) -> Callable[[F], F]:
-        """Check a scope that is not the whole blueprint's, before the body is read."""
+        """Check the scope of one route before its body is read."""
 
         def decorator(func: F) -> F:
             @wraps(func)
@@ -188,10 +189,10 @@ class ApiBlueprint(flask_smorest.Blueprint):
 
     @staticmethod
     def doc(**kwargs: Any) -> Callable[[F], F]:
-        """Note OpenAPI fields of a route.
+        """Store OpenAPI fields on a view.
 
-        flask-smorest's own wraps the view once more for each use, which every
-        request pays for; this one writes the same note on the view itself.
+        flask-smorest's version wraps the view again for each use, which slows down
+        every request. This one stores the same metadata on the view itself.
         """
 
         def decorator(func: F) -> F:
@@ -203,10 +204,10 @@ class ApiBlueprint(flask_smorest.Blueprint):
         return decorator
 
     def answers(self, schema: ma.Schema, status: int = 200) -> Callable[[F], F]:
-        """Document what a route answers.
+        """Document the response of a route.
 
-        The view builds the envelope itself: dumping through the schema costs
-        more than the whole request on a list.
+        The view builds the envelope itself: for a list, dumping through the schema
+        takes longer than the rest of the request.
         """
         content = {"application/json": {"schema": schema}}
         described = {"description": HTTPStatus(status).phrase, "content": content}
@@ -214,7 +215,7 @@ class ApiBlueprint(flask_smorest.Blueprint):
         return decorator
 
     def raises(self, *codes: str) -> Callable[[F], F]:
-        """Document the errors of a route, by the codes of the table."""
+        """Document the errors of a route by their codes in the error table."""
         own = ("invalid_request",) if self.public else _KEY_CODES
         described = describe_errors((*own, *codes), self.error_schema)
         decorator: Callable[[F], F] = self.doc(responses=described)
@@ -222,7 +223,7 @@ class ApiBlueprint(flask_smorest.Blueprint):
 
 
 def describe_errors(codes: tuple[str, ...], schema: ma.Schema | None = None) -> dict[int, Any]:
-    """Return OpenAPI responses, one a status, that list their codes."""
+    """Return one OpenAPI response for each status, listing its error codes."""
     shape: Any = schema or {"$ref": "#/components/schemas/Error"}
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys((*codes, "internal_error")):
@@ -237,7 +238,7 @@ def describe_errors(codes: tuple[str, ...], schema: ma.Schema | None = None) -> 
 
 
 def _first_message(messages: Any) -> str:
-    """Return the first text of marshmallow's nested messages."""
+    """Return the first text of nested marshmallow messages."""
     while not isinstance(messages, str):
         messages = next(iter(messages.values() if isinstance(messages, dict) else messages))
     return messages

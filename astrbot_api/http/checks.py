@@ -1,4 +1,4 @@
-"""Whether what a server needs is there: each check with its time, and a bound."""
+"""Readiness checks of the services that a server needs, with a time limit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..errors import AstrBotError
 
 log = logging.getLogger(__name__)
 
-#: How long all checks together may take, in seconds.
+#: Time limit of all checks together, in seconds.
 BOUND_S = 2.0
 
-#: How long an answer holds: nobody makes a server ask its database more often.
+#: Seconds for which a result is cached, so that clients cannot cause many database queries.
 _FRESH_S = 1.0
 
 
@@ -28,9 +28,9 @@ class _Check:
 
 
 class ReadinessChecks:
-    """Runs the checks side by side; one that hangs is not begun a second time.
+    """Runs the checks in parallel. A check that hangs is not started a second time.
 
-    :param checks: By name; each raises when something is wrong.
+    :param checks: Functions by name. Each one raises an exception on failure.
     """
 
     def __init__(self, checks: dict[str, Callable[[], None]]) -> None:
@@ -40,7 +40,7 @@ class ReadinessChecks:
         self._last: dict[str, dict[str, Any]] = {}
 
     def run(self) -> dict[str, dict[str, Any]]:
-        """Return ``{"ok", "ms", "message"?}`` of each, by name."""
+        """Return the result of each check by name: ``{"ok", "ms", "message"?}``."""
         with self._lock:
             if time.monotonic() >= self._fresh_until:
                 self._last = self._run_all()
@@ -70,7 +70,7 @@ class ReadinessChecks:
         except AstrBotError as error:
             message = str(error)
         except Exception:
-            # Foreign words may name what nobody outside should know.
+            # The text of an unexpected exception may contain internal details.
             log.exception("the check of %s failed", name)
             message = "it failed; the server's log has the details"
         took_ms = round((time.perf_counter() - began) * 1000, 1)

@@ -1,38 +1,39 @@
-"""Text of protocols that take nothing back: it goes on where a run says the same once more."""
+"""Resume text in protocols that cannot retract it, if a repeated step produces the same text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: The error of a client whose text cannot be continued.
+#: Error message if the repeated step produces different text.
 BROKEN = "A worker of the server died, and its answer could not be continued; ask again."
 
 
 @dataclass(slots=True)
 class ContinuedText:
-    """One text of an answer, as a client has it.
+    """The text of a response as the client has received it.
 
-    After a ``rewind`` with ``again`` another worker makes a step of the run once more. As long as
-    that says what the client has, nothing is sent; then it goes on.
+    After a ``rewind`` with ``again``, another worker repeats a step of the run. While the
+    repeated text matches the client's, nothing is sent. New text is sent after that.
 
-    :param kept: What the client has and the run does not say any more, or not yet.
-    :param broken: Whether the run says something else: the client's text cannot be continued.
+    :param kept: Text that the client has and the repeated step must produce again.
+    :param broken: Whether the repeated step produced different text, so that the client's
+        text cannot be continued.
     """
 
     kept: str = ""
     broken: bool = False
 
     def take_back(self, said: str) -> None:
-        """Note a rewind.
+        """Record a rewind.
 
-        :param said: What the run had said before it.
+        :param said: The text of the run before it.
         """
         self.kept = self.kept or said
 
     def add(self, piece: str, said: str) -> str:
-        """Return what to send of a piece.
+        """Return the part of a piece that must be sent.
 
-        :param said: What the run has said with it.
+        :param said: The text of the run, including the piece.
         """
         if not self.kept:
             return piece
@@ -47,5 +48,5 @@ class ContinuedText:
         return rest
 
     def is_whole(self) -> bool:
-        """Return whether the client has what the run has said, at its end."""
+        """Return whether the client has the complete text, after the run ended."""
         return not self.kept and not self.broken

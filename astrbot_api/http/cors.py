@@ -1,7 +1,7 @@
-"""Calls of pages from other origins (CORS), for those that a setting or a ``[widget]`` names.
+"""CORS for the origins that a setting or a ``[widget]`` table names.
 
-Credentials are never allowed: a page authorises itself with a session key in
-a header. So ``*`` is as safe as a program that sends no ``Origin`` at all.
+Credentials are never allowed: pages send a session key in a header. Therefore ``*`` is
+as safe as a program that sends no ``Origin``.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 
-#: What a client may send beside what every page may, where its browser does not ask.
+#: Request headers that are allowed beyond the CORS-safelisted ones, if the browser names none.
 _REQUEST_HEADERS = (
     "Authorization, X-API-Key, Content-Type, Last-Event-ID, Idempotency-Key, X-Request-ID, "
     "Range, If-None-Match, If-Range"
 )
 
-#: Longest list of headers that is answered as it was asked for, in characters.
+#: Maximum length of a requested header list that is allowed as sent, in characters.
 _MAX_ASKED_CHARS = 4096
 
-#: What a page may read beside what every page may.
+#: Response headers that pages may read beyond the CORS-safelisted ones.
 _RESPONSE_HEADERS = (
     "X-Request-ID, X-Run-ID, X-Delivery-ID, Retry-After, RateLimit-Limit, RateLimit-Remaining, "
     "RateLimit-Reset, Content-Disposition, Content-Range, ETag, Allow, X-Should-Retry"
 )
 
-#: How long a browser keeps the answer to its question, in seconds.
+#: Seconds for which a browser caches the preflight response.
 _MAX_AGE_S = "600"
 
 
 def add_cors(blueprint: Blueprint, settings: Settings) -> None:
-    """Answer browsers' questions, and mark answers that pages may read.
+    """Answer preflight requests and add the CORS headers to responses.
 
-    To be called before the key is asked for: a browser sends none with its
-    question. Where no origin is named, nothing is added to any request.
+    Call this before the hook that checks the key is added: preflight requests have no
+    key. If no origin is allowed, requests and responses stay unchanged.
     """
     named = frozenset(one.rstrip("/").lower() for one in settings.cors_origins)
 
@@ -58,7 +58,7 @@ def add_cors(blueprint: Blueprint, settings: Settings) -> None:
 
 
 def _choose_allowed(origin: str, origins: frozenset[str]) -> str:
-    """Return what allows an origin, or ""."""
+    """Return the value of ``Access-Control-Allow-Origin`` for an origin, or ""."""
     if "*" in origins:
         return "*"
     return origin if origin.lower() in origins else ""
@@ -72,7 +72,7 @@ def _answer_preflight(find_origins: Callable[[], frozenset[str]]) -> Response | 
         return None
     if not _choose_allowed(origin, find_origins()):
         return None
-    # A preflight has no key: the hooks that come next are left out.
+    # Returning a response skips the later hooks, which would check the key.
     request.environ[STARTED_KEY] = time.perf_counter()
     return Response(
         status=204,
@@ -86,10 +86,10 @@ def _answer_preflight(find_origins: Callable[[], frozenset[str]]) -> Response | 
 
 
 def _choose_headers() -> str:
-    """Return the headers that a page may send: those it asks for.
+    """Return the request headers that a page may send: the ones it requested.
 
-    SDKs send headers of their own, which no list can know. An allowed origin may send any:
-    a key is needed all the same, and no header of ours trusts its sender.
+    SDKs send custom headers that no list can enumerate. An allowed origin may send any
+    header: a key is still required, and the server trusts no header by its origin.
     """
     asked = [
         name
@@ -106,7 +106,7 @@ def _mark(response: Response, origins: frozenset[str]) -> Response:
     origin = request.headers.get("Origin", "")
     allowed = _choose_allowed(origin, origins) if origin else ""
     if allowed != "*":
-        # A cache must not give one origin's answer to another.
+        # Caches must not return one origin's response to another origin.
         response.vary.add("Origin")
     if allowed:
         response.headers["Access-Control-Allow-Origin"] = allowed

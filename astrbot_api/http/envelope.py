@@ -1,4 +1,4 @@
-"""The envelope: the one shape of every JSON answer."""
+"""The envelope, the common format of all JSON responses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .auth import find_caller
 from .openai_errors import describe_error, speaks_openai
 from .state import get_state
 
-#: Codes that AstrBot 4.25 answers with HTTP 200, for ``legacy_error_status``.
+#: Statuses that ``legacy_error_status`` replaces by HTTP 200, like AstrBot 4.25.
 _BUSINESS_STATUSES = frozenset({400, 404, 409, 415})
 
-#: Where the id stays for the length of the request.
+#: Environ key of the request id.
 _REQUEST_ID_KEY = "astrbot_api.request_id"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
@@ -30,16 +30,16 @@ def ok(data: Any, status: int = 200, *, message: str | None = None) -> Response:
 
 
 def ok_secret(data: Any) -> Response:
-    """Return the same of a secret, which nobody may cache."""
+    """Return the envelope of a secret, which must not be cached."""
     response = ok(data)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def fail(error: ApiError) -> Response:
-    """Return the error envelope, with ``code`` and ``request_id`` beside the message.
+    """Return the error envelope with ``message``, ``code`` and ``request_id``.
 
-    Below ``/openai`` it has the shape that OpenAI's clients read.
+    Below ``/openai`` the error has OpenAI's format.
     """
     if speaks_openai(request):
         headers = {**error.headers, "X-Request-ID": get_request_id()}
@@ -62,7 +62,7 @@ def fail(error: ApiError) -> Response:
 
 
 def _wants_legacy_errors() -> bool:
-    """Return whether errors have status 200: for all callers, or for this key."""
+    """Return whether the settings or the key's rules require status 200 for errors."""
     if get_state().settings.legacy_error_status:
         return True
     caller = find_caller(request.environ)
@@ -70,12 +70,12 @@ def _wants_legacy_errors() -> bool:
 
 
 def get_request_id() -> str:
-    """Return the id of this request: the caller's ``X-Request-ID``, or a new one."""
+    """Return the id of the current request: the caller's ``X-Request-ID``, or a new one."""
     return find_request_id(request.environ)
 
 
 def find_request_id(environ: dict[str, Any]) -> str:
-    """Return the id of the request that has this environment."""
+    """Return the id of the request with this WSGI environ."""
     known: str | None = environ.get(_REQUEST_ID_KEY)
     if known is None:
         sent = environ.get("HTTP_X_REQUEST_ID", "")

@@ -1,7 +1,7 @@
-"""Every error below the prefix is JSON.
+"""Error handlers of the API: every error below the prefix is JSON.
 
-The handlers stand on the API's own blueprint, one a status: a host
-application's pages for the same status would win over a general one.
+They are registered on the API's own blueprint, one for each status. A handler of the
+host application for a specific status would take precedence over a general one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .envelope import fail, get_request_id
 from .request_body import MESSAGE_REMEDY, describe_limit
 from .state import get_state
 
-#: What Werkzeug raises by itself, as our codes.
+#: Error codes of the statuses that Werkzeug raises.
 _CODE_OF_STATUS = {
     400: "invalid_request",
     404: "path_not_found",
@@ -26,7 +26,7 @@ _CODE_OF_STATUS = {
 
 
 def register_error_handlers(blueprint: Blueprint) -> None:
-    """Make every error of the blueprint, and of those nested in it, an envelope."""
+    """Return every error of the blueprint and its nested blueprints as an envelope."""
     blueprint.register_error_handler(ApiError, fail)
     blueprint.register_error_handler(StorageError, _storage_failed)
     for status in default_exceptions:
@@ -39,11 +39,10 @@ def _storage_failed(error: StorageError) -> Response:
 
 
 def _failed_unforeseen(error: Exception) -> Response:
-    """Answer a fault of our own: its details go to the log, not to the caller.
+    """Return a 500 for an unexpected exception. Its details are logged but not returned.
 
-    Registered for every exception, since a host's handler for ``Exception``
-    would otherwise answer with its own page. Receivers of Flask's signal
-    see the exception as before.
+    Registered for every exception, because otherwise a host's handler for ``Exception``
+    would return its own page. Receivers of Flask's signal still get the exception.
     """
     current_app.logger.error("request %s failed", get_request_id(), exc_info=error)
     got_request_exception.send(current_app._get_current_object(), exception=error)  # type: ignore[attr-defined]
@@ -52,7 +51,7 @@ def _failed_unforeseen(error: Exception) -> Response:
 
 
 def fail_http(error: HTTPException) -> Response:
-    """Return the envelope of what Werkzeug raises by itself."""
+    """Return the envelope of an exception that Werkzeug raised."""
     status = error.code or 500
     code = _CODE_OF_STATUS.get(status)
     if code is None and 400 <= status < 500:

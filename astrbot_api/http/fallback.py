@@ -1,8 +1,7 @@
-"""What no route answers: unknown paths and wrong methods, in JSON.
+"""JSON errors for unknown paths and wrong methods.
 
-The order of checks is key, scope, path, method. Flask would answer a wrong
-method before it asks for the key, so a rule of our own takes every path and
-every method below the prefix.
+The checks run in the order key, path, scope, method. Flask would reject a wrong method
+before the key is checked, so this blueprint matches every path and method below the prefix.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from .auth import check_scope, get_caller, require_scope
 from .blueprint import ApiBlueprint
 from .openai_errors import OPENAI_PATH
 
-#: Every method that a route can answer.
+#: All methods that routes can have.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
-#: Paths that are also names of resources, and what they do answer.
+#: Paths that a route with a variable would match too, and the methods of their own routes.
 _OWN_PATHS = {
     "/chat/sessions/new": {"GET", "HEAD", "POST", "OPTIONS"},
     "/chat/sessions/batch-delete": {"POST", "OPTIONS"},
@@ -35,12 +34,12 @@ FALLBACK = "astrbot_api_fallback"
 
 
 def build_fallback() -> Blueprint:
-    """Return the blueprint that takes whatever the others do not."""
+    """Return the blueprint that matches all requests without a route."""
     blueprint = Blueprint("fallback", __name__)
-    # The empty one, since Flask would redirect the root, as HTML, to the same with a slash.
+    # With the empty path, because Flask would redirect it to the path with a slash, as HTML.
     rules: dict[str, tuple[str, ...]] = dict.fromkeys(("", "/", "/<path:path>"), METHODS)
     for path, answered in _OWN_PATHS.items():
-        # Else the route of one session would take the rest.
+        # Otherwise other methods would match the route with a variable.
         rules[path] = tuple(method for method in METHODS if method not in answered)
     for rule, methods in rules.items():
         blueprint.add_url_rule(
@@ -55,7 +54,7 @@ def build_fallback() -> Blueprint:
 
 
 def answer_unknown(path: str = "") -> NoReturn:
-    """Refuse what no route takes: 401, 403, 404 or 405, in this order.
+    """Reject a request without a route: 401, 404, 403 or 405, in this order.
 
     :raises ApiError: always.
     """
@@ -77,7 +76,7 @@ def answer_unknown(path: str = "") -> NoReturn:
 
 
 def find_methods() -> dict[str, str]:
-    """Return the methods that this path does answer, and their endpoints."""
+    """Return the allowed methods of the current path and their endpoints."""
     found: dict[str, str] = {}
     adapter: Any = current_app.create_url_adapter(request)
     for method in METHODS:
@@ -92,7 +91,7 @@ def find_methods() -> dict[str, str]:
 
 def _is_public(endpoint: str) -> bool:
     blueprint = current_app.blueprints.get(endpoint.rpartition(".")[0])
-    # The owner's routes have a login of their own, and show their methods to anybody.
+    # The owner's routes have their own login. Their methods are public.
     return not isinstance(blueprint, ApiBlueprint) or blueprint.public
 
 

@@ -1,4 +1,4 @@
-"""Fields of the schemas whose messages and leniency the contract fixes."""
+"""Schema fields with the error messages and the leniency that the contract requires."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .state import get_state
 
 F = TypeVar("F", bound=ma.fields.Field[Any])
 
-#: As a pattern of JSON Schema: something that is no blank.
+#: JSON Schema pattern: at least one character that is not a blank.
 NOT_BLANK = r"\S"
 
 
 class Text(ma.fields.String):
-    """A string, or an integer taken as one; stripped. ``null`` is empty.
+    """A stripped string. Integers are accepted and converted; ``null`` is empty.
 
-    :param max_chars: Name of the setting that limits its length.
+    :param max_chars: Name of the setting that limits the length.
     """
 
     def __init__(self, *, max_chars: str = "", **kwargs: Any) -> None:
-        # The document says what is taken; apispec adds null where that is.
+        # For the OpenAPI document; apispec adds null where it is allowed.
         metadata = {"type": ["string", "integer"], **kwargs.pop("metadata", {})}
         super().__init__(metadata=metadata, **kwargs)
         self.max_chars = max_chars
@@ -55,9 +55,9 @@ class Text(ma.fields.String):
 
 
 class BoundedList(ma.fields.List[Any]):
-    """A list whose length is looked at before its elements; its first fault ends the reading.
+    """A list whose length is checked first. Loading stops at the first invalid element.
 
-    :param max_items: Most elements.
+    :param max_items: Maximum number of elements.
     """
 
     def __init__(self, inner: Any, *, max_items: int, **kwargs: Any) -> None:
@@ -77,7 +77,7 @@ class BoundedList(ma.fields.List[Any]):
 
 
 class AnyObject(ma.fields.Raw):
-    """A JSON object, taken as it is: none of its members is looked at."""
+    """A JSON object whose members are not validated."""
 
     def __init__(self, *, metadata: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(metadata={"type": "object", **metadata}, **kwargs)
@@ -89,45 +89,48 @@ class AnyObject(ma.fields.Raw):
 
 
 def asked(kind: Callable[..., F], description: str, example: Any, **options: Any) -> F:
-    """Return a field of a request, as the document describes it."""
+    """Return a request field with its description and example for the OpenAPI document."""
     return kind(metadata={"description": description, "example": example}, **options)
 
 
 def optional_text(description: str, example: str, **options: Any) -> Text:
-    """Return a :class:`Text` that may be absent, ``null`` or blank: it is empty then."""
+    """Return a :class:`Text` that may be absent, ``null`` or blank. It is then empty."""
     return asked(Text, description, example, load_default="", allow_none=True, **options)
 
 
 def required_text(name: str, description: str, example: str, **options: Any) -> Text:
-    """Return a :class:`Text` that must be there, called so."""
+    """Return a required :class:`Text`.
+
+    :param name: Name of the field, for the error message.
+    """
     metadata = {"description": description, "example": example, "pattern": NOT_BLANK}
     return Text(required=True, error_messages=missing(name), metadata=metadata, **options)
 
 
 def any_value(description: str, example: Any, **schema: Any) -> ma.fields.Raw:
-    """Return a field that may be absent, and whose value the view checks.
+    """Return an optional field whose value the view validates.
 
-    :param schema: What the document says of its value.
+    :param schema: JSON Schema members of the value, for the OpenAPI document.
     """
     metadata = {"description": description, "example": example, **schema}
     return ma.fields.Raw(load_default=None, allow_none=True, metadata=metadata)
 
 
 def required_value(name: str, description: str, example: Any, **schema: Any) -> ma.fields.Raw:
-    """Return a field that must be there, called so; see :func:`any_value`."""
+    """Return a required field whose value the view validates; see :func:`any_value`."""
     metadata = {"description": description, "example": example, **schema}
     return ma.fields.Raw(required=True, error_messages=missing(name), metadata=metadata)
 
 
 def optional_object(description: str, example: Any) -> AnyObject:
-    """Return an :class:`AnyObject` that may be absent."""
+    """Return an optional :class:`AnyObject`."""
     return asked(AnyObject, description, example, load_default=None, allow_none=True)
 
 
 def switch(
     name: str, description: str, *, default: bool = False, example: bool = False
 ) -> ma.fields.Boolean:
-    """Return a boolean of a query, where words such as ``yes`` are taken, too."""
+    """Return a boolean query parameter. Words such as ``yes`` are accepted too."""
     wrong = {"invalid": f"{name} must be true or false"}
     return asked(
         ma.fields.Boolean, description, example, load_default=default, error_messages=wrong
@@ -135,14 +138,14 @@ def switch(
 
 
 def optional_flag(description: str, *, default: bool, example: bool) -> Flag:
-    """Return a :class:`Flag` whose default the document names."""
+    """Return a :class:`Flag` with a documented default."""
     return Flag(metadata={"description": description, "default": default, "example": example})
 
 
 def choice(
     name: str, values: Sequence[str], description: str, *, default: str, example: str = ""
 ) -> ma.fields.String:
-    """Return a string of a query that is one of some."""
+    """Return a query parameter that accepts one of several strings."""
     return asked(
         ma.fields.String,
         description,
@@ -153,13 +156,13 @@ def choice(
 
 
 def missing(name: str) -> dict[str, Any]:
-    """Return the errors of a field that a request must have."""
+    """Return the error messages of a required field."""
     error = f"Missing key: {name}"
     return {"required": error, "null": error}
 
 
 class Username(Text):
-    """A username: not blank, and required where the key is not bound to one."""
+    """A non-blank username. Required unless the key is bound to one."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -168,8 +171,8 @@ class Username(Text):
             error_messages=missing("username"),
             metadata={
                 "description": (
-                    "Whose session it is. An integer is taken as its digits. A key that is "
-                    "bound to one username may leave it out."
+                    "The owner of the session. An integer is converted to its digits. Optional "
+                    "if the key is bound to one username."
                 ),
                 "example": "alice",
                 "maxLength": 255,
@@ -193,7 +196,7 @@ class Username(Text):
 
 
 class MaybeUsername(Text):
-    """A username where another place of the request may have it."""
+    """A username that may stand in the query or in the body."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -201,7 +204,7 @@ class MaybeUsername(Text):
             allow_none=True,
             max_chars="max_username_chars",
             metadata={
-                "description": "Whose session it is; here, or in the other of query and body.",
+                "description": "The owner of the session, in the query or in the body.",
                 "example": "alice",
                 "maxLength": 255,
             },
@@ -210,7 +213,7 @@ class MaybeUsername(Text):
 
 
 class Flag(ma.fields.Boolean):
-    """``true`` or ``false``; ``null`` leaves the default."""
+    """``true`` or ``false``. ``null`` means the default."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_none=True, load_default=None, **kwargs)
@@ -222,7 +225,7 @@ class Flag(ma.fields.Boolean):
 
 
 class Whole(ma.fields.Integer):
-    """A whole number, and no text of one; JSON has ``20.0`` for one, too."""
+    """An integer, or a float without a fraction such as ``20.0``. Strings are rejected."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(strict=True, **kwargs)
@@ -233,7 +236,7 @@ class Whole(ma.fields.Integer):
 
 
 class Limit(ma.fields.Integer):
-    """The size of a page that is asked for by cursor; brought into its range."""
+    """The page size for paging by cursor, clamped to 1 and the maximum."""
 
     def __init__(self, maximum: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -245,13 +248,15 @@ class Limit(ma.fields.Integer):
 
 
 class Cursor(ma.fields.Field[int | None]):
-    """What the page before has called ``next_cursor``; blank is the first page."""
+    """The ``next_cursor`` of the previous page. Blank means the first page."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
             load_default=None,
             metadata={
-                "description": "The `next_cursor` of the page before; absent: the first page.",
+                "description": (
+                    "The `next_cursor` of the previous page. Omit it for the first page."
+                ),
                 "minimum": 0,
                 "maximum": 2**63 - 1,
                 "example": 42,
@@ -270,14 +275,14 @@ class Cursor(ma.fields.Field[int | None]):
 
 def _to_integer(name: str, value: Any) -> int:
     try:
-        # Python reads 4300 digits at most, and says so with a ValueError.
+        # Python raises ValueError for more than 4300 digits.
         return int(value)
     except (TypeError, ValueError) as error:
         raise ma.ValidationError(f"{name} must be an integer") from error
 
 
 class PageNumber(ma.fields.Integer):
-    """A page or a page size, as Python reads an integer (``+2`` is one)."""
+    """A page number or page size. Accepts every form that ``int()`` does, such as ``+2``."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         try:

@@ -1,4 +1,4 @@
-"""The header ``Idempotency-Key``: a request that is sent again is not done again."""
+"""The ``Idempotency-Key`` header: a repeated request is executed only once."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ PARAMETER: dict[str, Any] = {
     "name": HEADER,
     "schema": {"type": "string", "maxLength": _MAX_CHARS, "pattern": "^[ -~]*$"},
     "description": (
-        "A word of the client's own for this request. Sent again within a day, with the same "
-        "body, it is not done again."
+        "A unique value that the client chooses for this request. A request with the same value "
+        "and body is not executed again within one day."
     ),
-    # None: documentation pages send an example along, and a second try would do nothing.
+    # Empty, because documentation pages send the example, and a second try would do nothing.
     "example": "",
 }
 
-#: What a route with the header can answer besides.
+#: Additional error codes of routes with the header.
 CODES = ("idempotency_mismatch", "idempotency_in_flight")
 
 
 def read_client_key(kind: str, content: Any = None) -> ClientKey | None:
-    """Return what the client calls this request; None when it does not.
+    """Return the client's idempotency key of this request, or None if it sent none.
 
-    :param kind: Which sort of request it is.
-    :param content: What it asks for, as JSON values; None: still to be read.
+    :param kind: The kind of request. Equal keys of different kinds do not collide.
+    :param content: The request's JSON content, or None if it is not read yet.
     :raises ApiError: ``invalid_request``.
     """
     word = request.headers.get(HEADER, "").strip()
@@ -56,11 +56,11 @@ def read_client_key(kind: str, content: Any = None) -> ClientKey | None:
 
 
 def add_hash(key: ClientKey, content: bytes) -> ClientKey:
-    """Return a key with the hash of what was sent."""
+    """Return a copy of a key with the hash of the request's content."""
     digest = hashlib.sha256(content).hexdigest()[:48]
     return replace(key, body_hash=f"{key.kind}:{digest}")
 
 
 def replay(stored: StoredAnswer) -> Response:
-    """Return a stored answer."""
+    """Return a stored response."""
     return ok(orjson.Fragment(stored.data), stored.status)

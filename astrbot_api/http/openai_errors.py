@@ -1,4 +1,4 @@
-"""Errors as clients of OpenAI's API read them."""
+"""Errors in the format of the OpenAI API."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from flask import Request
 
 from ..errors import ApiError
 
-#: What OpenAI's paths begin with, below ``/api/v1``.
+#: Prefix of the OpenAI routes below ``/api/v1``.
 OPENAI_RULE = "/openai/"
 
-#: What the paths have that these errors are for.
+#: Paths that contain this get OpenAI's error format.
 OPENAI_PATH = f"/api/v1{OPENAI_RULE}"
 
-#: What the endpoints begin with that have such a path, or an alias of it.
+#: Prefix of the endpoint names of the OpenAI routes and their aliases.
 _ENDPOINTS = "astrbot_api.openai."
 
 
 def list_aliases(base: str, at_root: bool) -> Iterator[str]:
-    """Yield what OpenAI's paths may begin with besides.
+    """Yield the alternative prefixes of the OpenAI routes.
 
-    :param base: What stands before :data:`OPENAI_RULE`.
-    :param at_root: Whether they are at the root of the host, too.
+    :param base: The path before :data:`OPENAI_RULE`.
+    :param at_root: Whether the routes also exist at the root of the host.
     """
-    yield f"{base}{OPENAI_RULE}v1/"  # some clients add it to whatever they are given
+    yield f"{base}{OPENAI_RULE}v1/"  # some clients append v1 to any base URL
     if at_root:
         yield "/v1/"
 
 
 def speaks_openai(request: Request) -> bool:
-    """Return whether the client of a request reads OpenAI's errors."""
+    """Return whether a request expects OpenAI's error format."""
     return OPENAI_PATH in request.path or (request.endpoint or "").startswith(_ENDPOINTS)
 
 
-#: HTTP status -> ``type``; the rest of 4xx is ``invalid_request_error``.
+#: HTTP status -> ``type``. Other 4xx statuses are ``invalid_request_error``.
 #: Source: the error types of https://platform.openai.com/docs/guides/error-codes
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -46,7 +46,7 @@ def describe_error(error: ApiError) -> dict[str, Any]:
 
 
 def describe_failure(code: str, message: str, status: int) -> dict[str, Any]:
-    """Return the same for a turn that failed after its stream had begun."""
+    """Return the same object for a turn that failed after its stream began."""
     other = "server_error" if status >= 500 else "invalid_request_error"
     return {
         "message": message.encode("utf-8", "replace").decode(),

@@ -1,4 +1,4 @@
-"""Runs that a caller may see, and the tool calls in them that it may decide."""
+"""Look up a caller's runs and decide their pending tool calls."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from .fields import asked, optional_object, optional_text
 from .schemas import RequestSchema
 from .state import get_state
 
-#: Longest comment of a decision.
+#: Maximum length of a decision's comment.
 MAX_COMMENT_CHARS = 2000
 
-#: Longest id that is looked up.
+#: Longer ids are truncated before the lookup.
 _MAX_ID_CHARS = 255
 
 
 class RunOwnerSchema(RequestSchema):
-    """Whose run it is."""
+    """The owner of a run."""
 
     username = optional_text(
-        "The username of the session. Without it, the run must have been started with this API "
+        "The username of the session. If omitted, the run must have been started with this API "
         "key.",
         "alice",
     )
 
 
 class DecisionSchema(RunOwnerSchema):
-    """What a person decided of a tool call."""
+    """A person's decision on a tool call."""
 
     decision = asked(
         ma.fields.String,
-        "`edit` approves the call with other `arguments`.",
+        "`edit` approves the call with different `arguments`.",
         "approve",
         required=True,
         validate=ma.validate.OneOf(
@@ -49,9 +49,9 @@ class DecisionSchema(RunOwnerSchema):
         ),
         error_messages={"required": "Missing key: decision"},
     )
-    arguments = optional_object("With `edit` alone: what the tool is called with instead.", None)
+    arguments = optional_object("Only with `edit`: the new arguments of the tool call.", None)
     comment = optional_text(
-        "Why; the model is given it with a rejection.",
+        "The reason. The model receives it if the call is rejected.",
         "too much",
         validate=ma.validate.Length(
             max=MAX_COMMENT_CHARS, error=f"comment has {MAX_COMMENT_CHARS} characters at most"
@@ -60,10 +60,10 @@ class DecisionSchema(RunOwnerSchema):
 
 
 def find_own_run(run_id: str, username: str | None) -> RunRow:
-    """Return a run that the caller may see.
+    """Return a run that the caller may access.
 
-    :param username: Must be the session's; without it, the run must be of the
-        caller's key.
+    :param username: Must own the session. If empty, the caller's key must have started
+        the run.
     :raises ApiError: ``run_not_found``, ``session_of_another_user`` or
         ``username_reserved``.
     """
@@ -81,7 +81,7 @@ def find_own_run(run_id: str, username: str | None) -> RunRow:
 
 
 def find_sent_username(sent: str | None) -> str:
-    """Return the username of body or query, "" where there is none."""
+    """Return the username from the body or the query, or "" if it was not sent."""
     username = (sent or request.args.get("username", "")).strip()
     if username:
         check_username(username)
@@ -89,9 +89,9 @@ def find_sent_username(sent: str | None) -> str:
 
 
 def find_run_to_decide(run_id: str, username: str | None) -> RunRow:
-    """Return a run whose calls the caller may decide.
+    """Return a run whose tool calls the caller may decide.
 
-    :raises ApiError: as :func:`find_own_run`; ``key_restricted`` for the owner.
+    :raises ApiError: like :func:`find_own_run`, or ``key_restricted`` for the owner.
     """
     caller, state = get_caller(), get_state()
     if not caller.is_owner:
@@ -105,7 +105,7 @@ def find_run_to_decide(run_id: str, username: str | None) -> RunRow:
 
 
 def check_owner_decides(creator: str, owner: str) -> None:
-    """Refuse the owner a decision in a turn of another user, unless the setting allows it.
+    """Reject the owner's decision on another user's turn, unless the setting allows it.
 
     :raises ApiError: ``key_restricted``.
     """
@@ -117,20 +117,20 @@ def check_owner_decides(creator: str, owner: str) -> None:
 
 
 def decide_as_caller(run: RunRow, approval_id: str, body: Mapping[str, Any]) -> Decided:
-    """Decide a call of a run that the caller may decide.
+    """Store the caller's decision on a tool call.
 
-    :param body: As :class:`DecisionSchema` loads it.
+    :param body: Loaded by :class:`DecisionSchema`.
     :raises ApiError: ``invalid_request``, ``approval_not_found`` or ``approval_decided``.
     """
     arguments = body["arguments"]
     if (body["decision"] == "edit") != (arguments is not None):
-        raise refuse("arguments belongs to the decision edit, and to no other")
+        raise refuse("send arguments with the decision edit, and only with it")
     given = "" if arguments is None else orjson.dumps(arguments).decode()
     verdict = make_verdict(run, body["decision"] != "reject", given, body["comment"] or "")
     return get_state().chat.decisions.decide(run, approval_id[:_MAX_ID_CHARS], verdict)
 
 
 def make_verdict(run: RunRow, approved: bool, arguments: str = "", comment: str = "") -> Verdict:
-    """Return a decision of the caller, with who it is for the audit."""
+    """Return a decision of the caller, with the caller's name and address for the audit log."""
     actor = get_bound_username() or "" if get_caller().is_owner else run.creator
     return Verdict(approved, arguments, comment, actor, address=request.remote_addr or "")

@@ -1,11 +1,10 @@
-"""What a refused client still sends is read past, without holding the hub.
+"""Read request bodies with limits on size and time, and drain the bodies of rejected requests.
 
-A request that is refused early (no key, a body too large) leaves its body
-unread. gunicorn then reads it to its end in steps of 1 KiB that copy what is
-buffered each time and never let the hub go (Source: measured with gunicorn
-27, 200 MB of an unknown caller kept a worker from everything else for 6.5 s).
-Closing at once is no way out: the reset that this causes makes many clients
-lose the answer.
+A request that is rejected early (no key, body too large) leaves its body unread.
+gunicorn then reads the rest in steps of 1 KiB, copies its buffer each time and never
+yields to the hub (Source: measured with gunicorn 27; 200 MB from an unauthenticated
+client blocked a worker for 6.5 s). Closing the connection at once is no alternative:
+the TCP reset makes many clients lose the response.
 """
 
 from __future__ import annotations
@@ -22,54 +21,54 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from ..errors import ApiError, refuse
 from ..runtime.threads import is_gevent_patched, let_others_run
 
-#: Silence after which a request is given up whose body does not come, in seconds.
+#: Seconds without data after which a request is aborted.
 BODY_SILENCE_S = 60.0
 
-#: A whole body may take so long, and so much longer as its bytes need at the slowest pace.
+#: Time limit of a whole body: this many seconds, plus its size divided by the minimum rate.
 _BODY_S = 30.0
 _SLOWEST_BYTES_PER_S = 16 * 1024
 
-#: So many chunks that are smaller than this on average take so long at least, in seconds: each
-#: costs the worker 10 microseconds, whatever is in it.
+#: Rate limit for small chunks: reading ``_CHUNKS`` chunks takes at least ``_CHUNKS_S`` seconds if
+#: they average below ``_SMALL_CHUNK_BYTES``. Each chunk costs 10 microseconds of CPU at any size.
 _CHUNKS = 256
 _SMALL_CHUNK_BYTES = 256
 _CHUNKS_S = 0.05
 
-#: Set in the environ of a request whose body did not come to its end.
+#: Environ key that marks a request with an incomplete body.
 _BROKE_OFF_KEY = "astrbot_api.body_broke_off"
 
-#: Below this gunicorn's own way costs nothing.
+#: gunicorn may drain smaller bodies itself: they cost nothing.
 _SMALL_BYTES = 64 * 1024
 
 _PIECE_BYTES = 256 * 1024
 
-#: What a client may do whose message is larger than the owner allows.
+#: Advice for a client whose message is too large.
 MESSAGE_REMEDY = " (ASTRBOT_MAX_JSON_BYTES); upload files with POST /files and send their ids"
 
-#: Beyond either, the connection is closed instead.
+#: Limits of draining. Beyond either one the connection is closed.
 _MAX_BYTES = 1024 * 1024 * 1024
 _MAX_S = 30.0
 
 
 def limit_silence(request: Request) -> None:
-    """Wait for each piece of the body for a limited time, and for small ones in any case.
+    """Set a timeout for each read of the body, and slow down clients that send small chunks.
 
-    A client that is gone without a word would otherwise hold its connection,
-    and what the request holds, without an end.
+    Without the timeout a client that vanished would hold its connection, and the
+    resources of its request, indefinitely.
     """
     environ = request.environ
     if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
         _set_timeout(environ, BODY_SILENCE_S)
     if "HTTP_TRANSFER_ENCODING" in environ:
-        # gunicorn's: it parses all chunks of one reading at once (Source: gunicorn.http.body;
-        # a million chunks of a byte kept a worker from all else for 8 s).
+        # gunicorn parses all chunks of one read at once (Source: gunicorn.http.body; measured,
+        # a million chunks of one byte blocked a worker for 8 s).
         reader: Any = getattr(environ.get("wsgi.input"), "reader", None)
         if getattr(reader, "parser", None) is not None:
             reader.parser = _pace(reader.parser)
 
 
 def _pace(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield chunks, let others run between, and wait where they are small."""
+    """Yield chunks and let other greenlets run in between. Sleep if the chunks are small."""
     count, size, since = 0, 0, time.monotonic()
     for chunk in chunks:
         yield chunk
@@ -84,20 +83,20 @@ def _pace(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def broken_off(request: Request) -> ApiError:
-    """Return the error for a body whose end does not come; the connection is closed after it."""
+    """Return the error for an incomplete body. The connection is closed after the response."""
     request.environ[_BROKE_OFF_KEY] = True
     return refuse("the request body broke off")
 
 
 @contextmanager
 def reading(request: Request, max_bytes: int) -> Iterator[None]:
-    """Read a body, or a piece of one, within a time that follows from its bytes.
+    """Limit the time to read a body, or a part of one, according to its size.
 
-    A client that sends a byte now and then never falls silent.
+    The timeout of each read does not stop a client that sends one byte now and then.
 
-    :param max_bytes: Most that may come.
-    :raises ApiError: when the client goes away, falls silent, is too slow, or sends chunks
-        that are malformed; the connection is closed after it.
+    :param max_bytes: Maximum size of the body or part.
+    :raises ApiError: if the client disconnects, stalls, is too slow or sends malformed
+        chunks. The connection is closed after the response.
     """
     length = request.content_length
     expected = max_bytes if length is None else min(length, max_bytes)
@@ -105,10 +104,10 @@ def reading(request: Request, max_bytes: int) -> Iterator[None]:
         with _time_limit(_BODY_S + expected / _SLOWEST_BYTES_PER_S):
             yield
     except (OSError, ClientDisconnected) as error:
-        # The server's and Werkzeug's, for a client that went away or fell silent.
+        # Raised by the server and Werkzeug if the client disconnected or stalled.
         raise broken_off(request) from error
     except Exception as error:
-        # Chunks without a size or an end: gunicorn's own errors, which are no OSError.
+        # gunicorn's errors for malformed chunks are not subclasses of OSError.
         if type(error).__module__ != "gunicorn.http.errors":
             raise
         request.environ[_BROKE_OFF_KEY] = True
@@ -118,7 +117,7 @@ def reading(request: Request, max_bytes: int) -> Iterator[None]:
 @contextmanager
 def _time_limit(timeout_s: float) -> Iterator[None]:
     if not is_gevent_patched():
-        yield  # other servers read bodies by themselves
+        yield  # other servers limit this themselves
         return
     from gevent import Timeout
 
@@ -129,10 +128,9 @@ def _time_limit(timeout_s: float) -> Iterator[None]:
 def read_body(request: Request, max_bytes: int, *, keep: bool = False, remedy: str = "") -> bytes:
     """Return the whole body.
 
-    :param keep: Whether it can be read again; for small ones.
-    :param remedy: What a client is answered behind the limit.
-
-    :raises ApiError: as :func:`reading`, or ``body_too_large``.
+    :param keep: Whether to cache the body so that it can be read again; for small bodies.
+    :param remedy: Advice appended to the error for a body that is too large.
+    :raises ApiError: like :func:`reading`, or ``body_too_large``.
     """
     environ = request.environ
     if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
@@ -150,14 +148,14 @@ def read_body(request: Request, max_bytes: int, *, keep: bool = False, remedy: s
 
 
 def describe_limit(max_bytes: int, remedy: str = "") -> str:
-    """Return what a client is answered whose body has more bytes."""
+    """Return the error message for a body above the limit."""
     return f"the request body is larger than the limit of {max_bytes} bytes{remedy}"
 
 
 def _has_arrived(environ: dict[str, Any], max_bytes: int) -> bool:
-    """Return whether gunicorn has read a body together with its headers, as most small ones.
+    """Return whether gunicorn read the whole body together with the headers.
 
-    Nothing is waited for then, and nothing has to be limited.
+    This is the case for most small bodies. They need no time limit.
     """
     if "HTTP_TRANSFER_ENCODING" in environ:
         return False
@@ -173,22 +171,25 @@ def _has_arrived(environ: dict[str, Any], max_bytes: int) -> bool:
 
 
 def _iter_pieces(request: Request) -> Iterator[bytes]:
-    """Yield a long body; a fast client has always sent more, so that reading never waits."""
+    """Yield a long body in parts and let other greenlets run in between.
+
+    With a fast client, reads never block, so they would never yield to the hub.
+    """
     while piece := request.stream.read(_PIECE_BYTES):
         yield piece
         let_others_run()
 
 
 def drain_later(request: Request, response: Response) -> None:
-    """Have the rest of the body read once the answer has been sent."""
+    """Drain the rest of the body after the response was sent."""
     environ = request.environ
-    _set_timeout(environ, None)  # an answer may take as long as it takes
+    _set_timeout(environ, None)  # the response has no time limit
     if _BROKE_OFF_KEY in environ:
         response.call_on_close(lambda: _shut(environ.get("gunicorn.socket")))
         return
     if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
-        return  # no body, as most requests
-    # Without this mark a read could wait for bytes that never come.
+        return  # no body, the most frequent case
+    # If the server does not end the input itself, a read could block forever.
     if not environ.get("wsgi.input_terminated"):
         return
     if (request.content_length or 0) > _SMALL_BYTES or "HTTP_TRANSFER_ENCODING" in environ:
@@ -218,7 +219,7 @@ def _drain(environ: dict[str, Any]) -> None:
             left -= len(piece)
             let_others_run()
         _shut(connection)
-    except Exception:  # gone, silent for too long, or chunks that cannot be read
+    except Exception:  # disconnected, timed out, or malformed chunks
         _shut(connection)
     finally:
         if connection is not None:
@@ -227,7 +228,7 @@ def _drain(environ: dict[str, Any]) -> None:
 
 
 def _shut(connection: socket.socket | None) -> None:
-    """End the connection: where the next request would begin is not known."""
+    """Close the connection, because the start of the next request is unknown."""
     if connection is not None:
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)

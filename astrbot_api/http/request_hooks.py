@@ -1,4 +1,4 @@
-"""What happens before and after every request of a blueprint."""
+"""The before_request and after_request hooks of the API: authentication, logs and traces."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .state import EXTENSION, get_http_state
 
 _SPAN_KEY = "astrbot_api.span"
 
-#: Set in the environ of a request whose answer names the methods itself.
+#: Environ key of requests whose view sets the ``Allow`` header itself.
 KEEPS_ALLOW_KEY = "astrbot_api.keeps_allow"
 
 
 def add_request_hooks(blueprint: Blueprint) -> None:
-    """Have each request of a blueprint checked for its key, logged and numbered."""
+    """Check the key of each request of a blueprint, log the request and set its id."""
 
-    # One function a hook: Flask asks of each, on each request, whether it is async.
+    # Only one function for each hook: on every request Flask checks each one for being async.
     @blueprint.before_request
     def begin() -> None:
         now, app = _look_up()
@@ -50,7 +50,7 @@ def add_request_hooks(blueprint: Blueprint) -> None:
         response.headers["X-Request-ID"] = request_id
         others = now.method == "OPTIONS" and KEEPS_ALLOW_KEY not in now.environ
         if others and "Allow" in response.headers:
-            # Flask names those of the fallback, which takes any method, too.
+            # Flask's value includes the methods of the fallback, which accepts all of them.
             response.headers["Allow"] = ", ".join(find_methods())
         caller = now.environ.get(CALLER_KEY)
         if caller is not None:
@@ -62,12 +62,12 @@ def add_request_hooks(blueprint: Blueprint) -> None:
 
 
 def _look_up() -> tuple[Request, Flask]:
-    """Return the request and its application themselves: each use of a proxy costs."""
+    """Return the request and application behind Flask's proxies, which are slow to access."""
     return request._get_current_object(), current_app._get_current_object()  # type: ignore[attr-defined]
 
 
 def note_use(caller: Caller, response: Response, state: AppState) -> None:
-    """Count a request to its key, and report where its limit stands."""
+    """Count a request for its key and add the rate limit headers."""
     counter, is_error = state.keys.usage, response.status_code >= 400
     counter.count_request(caller.key_id, is_error)
     if caller.root_id != caller.key_id:
@@ -77,11 +77,11 @@ def note_use(caller: Caller, response: Response, state: AppState) -> None:
 
 
 def _begin_span(request: Request, tracing: Tracing) -> dict[str, str]:
-    """Begin the span of a request, as a part of the client's trace if it sends one.
+    """Begin the span of a request, within the client's trace if it sends one.
 
-    It has the route and not the path, which may hold a session's name.
+    The span has the route instead of the path, which may contain a session's name.
 
-    :returns: Fields for lines of the log.
+    :returns: Additional fields for log lines.
     """
     if not tracing.on:
         return {}
@@ -91,7 +91,7 @@ def _begin_span(request: Request, tracing: Tracing) -> dict[str, str]:
         for name in ("traceparent", "tracestate")
         if name in request.headers
     }
-    # What this thread worked on before is over.
+    # Reset the span of the previous request on this thread.
     set_current_span(NO_SPAN)
     span = tracing.begin(
         f"{request.method} {route}",
@@ -105,7 +105,7 @@ def _begin_span(request: Request, tracing: Tracing) -> dict[str, str]:
 
 
 def _end_span(request: Request, response: Response, request_id: str, key_prefix: str) -> None:
-    """End the span of a request with its answer; of a stream, when the stream ends."""
+    """End the span of a request with its response. For a stream, end it with the stream."""
     span: Span | None = request.environ.get(_SPAN_KEY)
     if span is None:
         return

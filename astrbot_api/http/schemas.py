@@ -1,4 +1,4 @@
-"""What the schemas of several resources share."""
+"""Fields and schemas that several resources share."""
 
 from __future__ import annotations
 
@@ -11,81 +11,81 @@ from ..errors import STATUS_OF_CODE
 
 F = TypeVar("F", bound=ma.fields.Field[Any])
 
-#: Values that the document shows for times and ids.
+#: Examples of times and ids in the OpenAPI document.
 TIME_EXAMPLE = "2026-11-23T16:41:51.860786+00:00"
 ATTACHMENT_ID_EXAMPLE = "19281dd2-996d-4f73-ad81-0bc5992a3074"
 
 
 class RequestSchema(ma.Schema):
-    """The fields of a query or a body. Unknown ones are ignored."""
+    """The fields of a query or body. Unknown fields are ignored."""
 
     class Meta:
         unknown = ma.EXCLUDE
 
 
 def show(kind: type[F], description: str, example: Any, *, none: bool = False, **more: Any) -> F:
-    """Return a field of an answer, as the document describes it.
+    """Return a response field with its description and example for the OpenAPI document.
 
     :param none: Whether it may be ``null``.
-    :param more: What else the document says of it.
+    :param more: Further OpenAPI members.
     """
     metadata = {"description": description, "example": example, **more}
     return kind(allow_none=none, metadata=metadata)
 
 
 def text(description: str, example: Any, **more: Any) -> ma.fields.String:
-    """Return a field of an answer that is a string; see :func:`show`."""
+    """Return a response field that is a string; see :func:`show`."""
     return show(ma.fields.String, description, example, **more)
 
 
 def number(description: str, example: Any, **more: Any) -> ma.fields.Integer:
-    """Return a field of an answer that is an integer; see :func:`show`."""
+    """Return a response field that is an integer; see :func:`show`."""
     return show(ma.fields.Integer, description, example, **more)
 
 
 def flag(description: str, example: bool) -> ma.fields.Boolean:
-    """Return a field of an answer that is true or false."""
+    """Return a response field that is a boolean."""
     return show(ma.fields.Boolean, description, example)
 
 
 def time(description: str, example: Any = TIME_EXAMPLE, **more: Any) -> ma.fields.String:
-    """Return a field of an answer that is a time in ISO 8601; see :func:`show`."""
+    """Return a response field that is an ISO 8601 time; see :func:`show`."""
     return show(ma.fields.String, description, example, format="date-time", **more)
 
 
 def mapping(description: str, example: Any, **more: Any) -> ma.fields.Dict:
-    """Return a field of an answer that is an object; see :func:`show`."""
+    """Return a response field that is an object; see :func:`show`."""
     return show(ma.fields.Dict, description, example, **more)
 
 
 def list_of(item: type[ma.Schema] | ma.Schema, description: str) -> ma.fields.List[Any]:
-    """Return a field of an answer that is a list of objects."""
+    """Return a response field that is a list of objects."""
     return ma.fields.List(ma.fields.Nested(item), metadata={"description": description})
 
 
 def texts(description: str, example: list[str]) -> ma.fields.List[Any]:
-    """Return a field of an answer that is a list of strings."""
+    """Return a response field that is a list of strings."""
     metadata = {"description": description, "example": example}
     return ma.fields.List(ma.fields.String(), metadata=metadata)
 
 
 def member(kind: str | list[str], description: str, example: Any, **more: Any) -> dict[str, Any]:
-    """Return a JSON schema of a member of an object, as the document shows it."""
+    """Return the JSON Schema of an object's member."""
     return {"type": kind, "description": description, "example": example, **more}
 
 
 def one_of(description: str, *values: str) -> dict[str, Any]:
-    """Return the same of a string that has one of some values; the first is the example."""
+    """Return the JSON Schema of an enumerated string. The first value is the example."""
     return member("string", description, values[0], enum=list(values))
 
 
 def object_with(required: Sequence[str], members: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Return a JSON schema of an object."""
+    """Return the JSON Schema of an object."""
     return {"type": "object", "required": list(required), "properties": members, **more}
 
 
 def multipart_with(required: Sequence[str], members: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a body with a file, as the document describes it: it is never in memory."""
+    """Return the OpenAPI request body of a multipart upload, which is parsed as a stream."""
     schema = object_with(required, members)
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
@@ -97,10 +97,10 @@ def event_stream(
     *,
     whole: ma.Schema | None = None,
 ) -> dict[int, Any]:
-    """Return a successful answer that is an event stream, as the document describes it.
+    """Return the OpenAPI response of an event stream.
 
-    :param schema: Of its events; None: they are another protocol's.
-    :param whole: Of the answer as one object, which a client can ask for instead.
+    :param schema: Schema of the events, or None if another protocol defines them.
+    :param whole: Schema of the response without streaming, if a client can choose that.
     """
     stream: dict[str, Any] = {"schema": schema or {"description": "Server-sent events."}}
     if example:
@@ -111,7 +111,7 @@ def event_stream(
 
 
 def in_path(name: str, description: str, example: str) -> dict[str, Any]:
-    """Return a parameter of a path, as the document describes it."""
+    """Return an OpenAPI path parameter."""
     return {
         "in": "path",
         "name": name,
@@ -130,23 +130,25 @@ class ErrorSchema(ma.Schema):
     """The envelope of an error."""
 
     status = _constant("error")
-    message = text("What is wrong and what to do about it.", "Missing key: username")
+    message = text("What is wrong and how to fix it.", "Missing key: username")
     data = show(ma.fields.Raw, "Always `null`.", None, none=True)
-    code = text("A stable word to match.", "missing_field", enum=list(STATUS_OF_CODE))
+    code = text("A stable error code for programs.", "missing_field", enum=list(STATUS_OF_CODE))
     request_id = text(
-        "Names this request in the server's log; also `X-Request-ID`.", "6d0f1a1f8b7e4a43a3c1d2a9"
+        "Id of this request in the server's log; also in `X-Request-ID`.",
+        "6d0f1a1f8b7e4a43a3c1d2a9",
     )
 
 
 def envelope_of(name: str, data: ma.Schema) -> ma.Schema:
-    """Return the schema of a successful answer whose ``data`` is this.
+    """Return the schema of a successful response.
 
     :param name: Name of the schema in the OpenAPI document.
+    :param data: Schema of its ``data``.
     """
     fields: dict[str, Any] = {
         "status": _constant("ok"),
         "message": text("Always `null`.", None, none=True),
-        "data": ma.fields.Nested(data, metadata={"description": "What was asked for."}),
+        "data": ma.fields.Nested(data, metadata={"description": "The requested data."}),
     }
     schema: ma.Schema = ma.Schema.from_dict(fields, name=name)()
     return schema

@@ -1,4 +1,4 @@
-"""What one application has for HTTP alone, and how a request reaches it and the rest."""
+"""HTTP-only state of one application, and access to all application state from a request."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from .checks import ReadinessChecks
 from .openapi.documents import OpenapiDocuments
 from .websocket.sockets import WebSockets
 
-#: Where the application's state is: ``app.extensions[EXTENSION]``.
+#: Key of the :class:`AppState` in ``app.extensions``.
 EXTENSION = "astrbot_api"
 
-#: Where what only HTTP needs is.
+#: Key of the :class:`HttpState` in ``app.extensions``.
 HTTP_EXTENSION = "astrbot_api.http"
 
-#: The application's own check of a request that has no key.
+#: The embedding application's authentication of requests without a key.
 Authenticate = Callable[[Request], HostUser | None]
 
 
 class AccessLog:
-    """Where the line of each request goes; the server that runs the application decides.
+    """Writes one line for each request. The server that runs the application can redirect it.
 
-    :param write: Takes one line without its line end.
+    :param write: Called with one line, without a line break.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self.write = write
 
     def send_to(self, write: Callable[[str], None]) -> None:
-        """Have the lines written elsewhere from now on."""
+        """Redirect all further lines."""
         self.write = write
 
 
 @dataclass(frozen=True, slots=True)
 class HttpState:
-    """What only HTTP needs.
+    """State that only the HTTP layer uses.
 
-    :param authenticate: The application's own login; None: only a key opens the API.
+    :param authenticate: The application's own authentication, or None if every caller
+        needs a key.
     """
 
     openapi: OpenapiDocuments
@@ -51,15 +52,15 @@ class HttpState:
     readiness: ReadinessChecks
     access_log: AccessLog
     authenticate: Authenticate | None
-    #: When the application was made, in seconds since 1970.
+    #: Unix time at which the application was created.
     started_at: float = field(default_factory=time.time)
 
 
 def get_state() -> AppState:
-    """Return what :class:`~astrbot_api.AstrBotAPI` set up for the current app."""
+    """Return the state that :class:`~astrbot_api.AstrBotAPI` created for the current app."""
     return cast("AppState", current_app.extensions[EXTENSION])
 
 
 def get_http_state(app: Flask | None = None) -> HttpState:
-    """Return what only HTTP needs, of an application or of the current one."""
+    """Return the HTTP state of an application; by default of the current one."""
     return cast("HttpState", (app or current_app).extensions[HTTP_EXTENSION])

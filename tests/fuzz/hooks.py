@@ -93,7 +93,7 @@ _REFUSALS = {
     "exclude each other; send one of them": "one field by another",
     "background needs store": "one field by another",
     "tool_choice needs tools": "one field by another",
-    "arguments belongs to the decision edit": "one field by another",
+    "send arguments with the decision edit": "one field by another",
     "name one of tools": "one field by another",
     " is not a JSON schema: ": "a schema of schemas in a body would hide what matters",
     "give each tool a name of its own": "one element by another",

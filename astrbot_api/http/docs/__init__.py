@@ -1,1 +1,1 @@
-"""``/openapi.json`` and ``/docs``: the interactive documentation."""
+"""``/openapi.json`` and ``/docs``, the interactive documentation."""

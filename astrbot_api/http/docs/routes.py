@@ -1,4 +1,4 @@
-"""``GET /openapi.json`` and ``GET /docs``; neither needs a key."""
+"""``GET /openapi.json`` and ``GET /docs``. Neither needs a key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...translations import LANGUAGE_TAGS, choose_language, translate_text
 from ..blueprint import ApiBlueprint
 from ..state import get_http_state
 
-#: Swagger UI as the installed package has it: no CDN.
+#: Swagger UI from the installed package, so that no CDN is needed.
 _SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
 _OWN = Path(__file__).parent / "static"
 _FOLDER_OF_ASSET = {
@@ -25,17 +25,17 @@ _FOLDER_OF_ASSET = {
     "start.js": _OWN,
 }
 
-#: How long a browser keeps the assets, in seconds.
+#: Seconds for which browsers cache the assets.
 _ASSET_MAX_AGE_S = 3600
 
-# Swagger UI's pictures are data: addresses in its style sheet; it needs no
-# inline script or style.
+# The style sheet of Swagger UI contains its images as data: URLs. Swagger UI needs no
+# inline scripts or styles.
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 
-#: What the page says beside the document.
+#: Texts of the page outside the document.
 PAGE_TEXTS = (
     "This page needs JavaScript. Without it, read the OpenAPI document:",
     "The page could not load its files. Reload it; if that does not help, read:",
@@ -57,7 +57,7 @@ blp.template_folder = "templates"
 @blp.doc(
     operationId="getOpenapi",
     security=[],
-    parameters=[{**_LANGUAGE, "description": "Language of the texts; English where it is absent."}],
+    parameters=[{**_LANGUAGE, "description": "Language of the texts. The default is English."}],
     responses={
         200: {
             "description": "An OpenAPI 3.1 document.",
@@ -74,16 +74,16 @@ blp.template_folder = "templates"
 def get_openapi() -> Response:
     """Get the OpenAPI document of this API.
 
-    It is made from the server's code and has the limits of its settings.
-    Generators make clients of it. No key is needed.
+    The document is generated from the server's code and contains the limits of its settings.
+    Use it to generate clients. No key is needed.
     """
     language = choose_language(request.args.get("lang", ""))
-    # Behind a proxy with a prefix the script root is that prefix.
+    # Behind a proxy with a path prefix, the script root is that prefix.
     server_url = quote(request.script_root) or "/"
     body, tag = get_http_state().openapi.render(language, server_url)
     response = Response(body, mimetype="application/json")
     response.headers["Content-Language"] = LANGUAGE_TAGS[language]
-    # A cache may keep it, and asks whether it is still so: settings change it.
+    # Caches must revalidate, because settings change the document.
     response.headers["Cache-Control"] = "public, no-cache"
     response.set_etag(tag)
     response.make_conditional(request)
@@ -97,7 +97,7 @@ def get_openapi() -> Response:
     parameters=[
         {
             **_LANGUAGE,
-            "description": "Language of the page; `Accept-Language` chooses where it is absent.",
+            "description": "Language of the page. The default is chosen by `Accept-Language`.",
         }
     ],
     responses={
@@ -114,10 +114,10 @@ def get_openapi() -> Response:
 )
 @blp.raises()
 def get_docs() -> Response:
-    """Get this documentation as a page on which requests can be tried.
+    """Get this documentation as an interactive page.
 
-    Everything that the page needs comes from this server. No key is needed to
-    read it; give yours under “Authorize” to try requests.
+    The page loads all its files from this server. Reading it needs no key. To send requests
+    from it, enter your key under “Authorize”.
     """
     language = choose_language(request.args.get("lang", ""), request.accept_languages)
     page = render_template(
@@ -139,25 +139,25 @@ def get_docs() -> Response:
 
 
 def get_asset(name: str) -> Response:
-    """Serve one file of the documentation page."""
+    """Return a file of the documentation page."""
     folder = _FOLDER_OF_ASSET.get(name)
     if folder is None:
         raise ApiError("path_not_found", f"There is no path {request.path}")
     response = send_from_directory(folder, name, max_age=_ASSET_MAX_AGE_S)
     response.headers["X-Content-Type-Options"] = "nosniff"
     if response.status_code == 304:
-        # Werkzeug opens the file all the same, and sends nothing that would close it.
+        # Werkzeug opened the file, and a response without a body would not close it.
         response.close()
     return response
 
 
 def redirect_to_page() -> BaseResponse:
-    """Take the slash from the end: the page's own addresses are relative."""
+    """Redirect to the path without the trailing slash, because the page uses relative URLs."""
     query = request.query_string.decode("ascii", "replace")
     return redirect(f"../docs?{query}" if query else "../docs", 308)
 
 
-# Outside the documented routes: the page's own business.
+# Added without the decorator, so that the routes of the page stay undocumented.
 blp.record(
     lambda setup: setup.add_url_rule("/docs/assets/<name>", "asset", get_asset, methods=["GET"])
 )

@@ -1,1 +1,1 @@
-"""``/file`` and ``/files``: the attachments."""
+"""``/file`` and ``/files``: attachments."""

@@ -1,4 +1,4 @@
-"""``/files/upload/…``: uploads in chunks, which survive a lost connection and a restart.
+"""``/files/upload/…``: chunked uploads, which survive lost connections and server restarts.
 
 Source: recorded from AstrBot 4.29.3.
 """
@@ -24,10 +24,10 @@ from .routes import UPLOAD_ANSWER, blp
 from .schemas import describe_upload
 from .upload import receive_chunk
 
-#: The blueprint of the files, with these routes too.
+#: The blueprint of ``files/routes.py``, extended with the routes of this module.
 __all__ = ["blp"]
 
-_UPLOAD_ID = ("The upload, from its beginning.", "8c30df02-a441-4afd-ba36-651970a9eec2")
+_UPLOAD_ID = ("The upload's id, returned by `init`.", "8c30df02-a441-4afd-ba36-651970a9eec2")
 
 _WRONG_SIZE = "total_size must be a whole number of at least 1"
 _WRONG_SHA256 = "sha256 must be 64 hexadecimal digits"
@@ -35,11 +35,11 @@ _SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
 class BeginUploadSchema(RequestSchema):
-    """The beginning of an upload."""
+    """The body that begins an upload."""
 
     filename = asked(
         ma.fields.String,
-        "What the file is called.",
+        "The file's name.",
         "film.mp4",
         load_default="file",
         allow_none=True,
@@ -47,7 +47,7 @@ class BeginUploadSchema(RequestSchema):
     )
     total_size = asked(
         Whole,
-        "Its size, in bytes.",
+        "The file's size, in bytes.",
         104857600,
         required=True,
         validate=ma.validate.Range(1, error=_WRONG_SIZE),
@@ -58,7 +58,7 @@ class BeginUploadSchema(RequestSchema):
         allow_none=True,
         error_messages={"invalid": _WRONG_SHA256},
         metadata={
-            "description": "Its SHA-256 in hexadecimal; compared when the upload is complete.",
+            "description": "The file's SHA-256 in hexadecimal, checked on completion.",
             "example": "bb291bdd4020f5b533ec332c2ab868276007893ebfcdaec5643bf21ac1852653",
             "pattern": "^([0-9a-fA-F]{64})?$",
         },
@@ -66,7 +66,7 @@ class BeginUploadSchema(RequestSchema):
 
 
 class UploadIdSchema(RequestSchema):
-    """An upload that has begun."""
+    """The body that names an upload."""
 
     upload_id = asked(
         ma.fields.String,
@@ -77,31 +77,31 @@ class UploadIdSchema(RequestSchema):
 
 
 class BegunUploadSchema(ma.Schema):
-    """How an upload is to be sent."""
+    """The id and the chunks of a new upload."""
 
     upload_id = text(*_UPLOAD_ID)
-    chunk_size = number("Bytes of every chunk but the last.", CHUNK_BYTES)
-    total_chunks = number("How many chunks there are.", 100)
+    chunk_size = number("Size of each chunk except the last, in bytes.", CHUNK_BYTES)
+    total_chunks = number("Number of chunks.", 100)
 
 
 class ChunkSchema(ma.Schema):
-    """What was made of a chunk."""
+    """The progress after a chunk was stored."""
 
-    received = number("How many chunks are here.", 1)
-    total = number("How many there are in all.", 100)
-    chunk_index = number("The chunk that came.", 0)
+    received = number("Number of chunks received.", 1)
+    total = number("Number of chunks.", 100)
+    chunk_index = number("The number of this chunk.", 0)
 
 
 class UploadStatusSchema(ma.Schema):
-    """What is here of an upload."""
+    """The progress of an upload."""
 
     received_chunks = ma.fields.List(
         ma.fields.Integer(),
-        metadata={"description": "The chunks that are here.", "example": [0, 1]},
+        metadata={"description": "The numbers of the chunks received.", "example": [0, 1]},
     )
-    total_chunks = number("How many there are in all.", 100)
-    chunk_size = number("Bytes of every chunk but the last.", CHUNK_BYTES)
-    expires_in = number("How long the next chunk may take, in seconds.", 3599)
+    total_chunks = number("Number of chunks.", 100)
+    chunk_size = number("Size of each chunk except the last, in bytes.", CHUNK_BYTES)
+    expires_in = number("Seconds until the upload expires. Each chunk extends this.", 3599)
 
 
 class NothingSchema(ma.Schema):
@@ -112,8 +112,10 @@ _CHUNK_BODY = multipart_with(
     ("upload_id", "chunk_index", "chunk"),
     {
         "upload_id": member("string", *_UPLOAD_ID, pattern=NOT_BLANK),
-        "chunk_index": member("string", "Its number, from 0.", "0", pattern="^[0-9]{1,9}$"),
-        "chunk": {"type": "string", "format": "binary", "description": "Its bytes."},
+        "chunk_index": member(
+            "string", "The chunk's number, starting at 0.", "0", pattern="^[0-9]{1,9}$"
+        ),
+        "chunk": {"type": "string", "format": "binary", "description": "The chunk's bytes."},
     },
 )
 
@@ -124,10 +126,10 @@ _CHUNK_BODY = multipart_with(
 @blp.answers(envelope_of("BegunUploadAnswer", BegunUploadSchema()))
 @blp.raises("missing_field", "invalid_request", "body_too_large", "quota_exceeded")
 def begin_upload(body: dict[str, Any]) -> Response:
-    """Begin an upload in chunks.
+    """Begin a chunked upload.
 
-    Send the chunks in any order, several at once if you like, then complete the upload. What
-    was sent is kept over lost connections and restarts of the server; `status` names it.
+    Send the chunks in any order, optionally in parallel, and then complete the upload. Chunks
+    survive lost connections and server restarts. `status` lists the chunks received.
     """
     uploads = get_state().uploads
     sha256 = body["sha256"] or ""
@@ -150,7 +152,7 @@ def begin_upload(body: dict[str, Any]) -> Response:
 def upload_chunk() -> Response:
     """Send one chunk of an upload.
 
-    A chunk that was sent before is replaced, so one whose answer was lost is sent again.
+    A chunk that is sent twice replaces the first one. Send a chunk again if its response was lost.
     """
     uploads = get_state().uploads
     with receive_chunk(request, uploads.begin_chunk, CHUNK_BYTES) as (fields, incoming):
@@ -169,9 +171,9 @@ def upload_chunk() -> Response:
 @blp.answers(envelope_of("UploadStatusAnswer", UploadStatusSchema()))
 @blp.raises("missing_field", "invalid_request", "upload_not_found")
 def get_upload_status(body: dict[str, Any]) -> Response:
-    """Return which chunks of an upload are here.
+    """Return the progress of an upload.
 
-    To resume an upload, send the chunks that are not.
+    To resume an upload, send the missing chunks.
     """
     status = get_state().uploads.get_status(body["upload_id"], _get_sender())
     return ok(
@@ -193,10 +195,10 @@ def get_upload_status(body: dict[str, Any]) -> Response:
     "checksum_mismatch", "quota_exceeded", "unsupported_media_type",
 )  # fmt: skip
 def complete_upload(body: dict[str, Any]) -> Response:
-    """Make an attachment of an upload whose chunks are all here.
+    """Complete an upload and create its attachment.
 
-    Afterwards the upload is gone. With an `Idempotency-Key`, a request whose answer was lost is
-    sent again.
+    All chunks must have been received. Afterwards the upload no longer exists. Send an
+    `Idempotency-Key` to be able to repeat the request if its response was lost.
     """
     state = get_state()
     with state.worker.idempotency.claim(read_client_key("upload", body)) as claim:
@@ -220,9 +222,9 @@ def _describe(one: Incoming) -> dict[str, Any]:
 @blp.answers(envelope_of("AbortedUploadAnswer", NothingSchema()))
 @blp.raises("missing_field", "invalid_request")
 def abort_upload(body: dict[str, Any]) -> Response:
-    """Drop an upload and its chunks.
+    """Abort an upload and delete its chunks.
 
-    One that is not there is no fault.
+    The request also succeeds if the upload does not exist.
     """
     get_state().uploads.abort(body["upload_id"], _get_sender())
     return ok({})

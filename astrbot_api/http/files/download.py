@@ -1,4 +1,4 @@
-"""A download: the bytes of an attachment, or a part of them."""
+"""Downloads of attachments: headers, ranges, conditional requests and thumbnails."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ...files.attachments import Attachments
 from ...files.storage.protocol import relative_path
 from ...files.thumbnails import Thumbnails
 
-#: What a browser may show by itself. Nothing that can hold a script: no HTML,
-#: no SVG or other XML, no PDF.
+#: Media types that a browser may display inline. Types that can contain scripts are
+#: excluded: HTML, SVG and other XML, PDF.
 _SHOWN = frozenset(
     {
         "image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp",
@@ -24,38 +24,40 @@ _SHOWN = frozenset(
     }
 )  # fmt: skip
 
-#: What a page can embed in a picture, a recording or a video.
+#: Media types that pages can embed as image, audio or video elements.
 _MEDIA = ("image/", "audio/", "video/")
 
-#: What browsers run, or apply, by its type (Source: the MIME Sniffing and HTML standards). It is
-#: served as text: no upload becomes a script, a style or a page of this origin.
+#: Media types that browsers execute or apply (Source: the MIME Sniffing and HTML standards).
+#: They are served as text, so that no upload becomes a script, style or page of this origin.
 _EXECUTED = re.compile(
     r"(text|application)/((x-)?(java|ecma|live|j)script\S*|css|(x?html|xsl)(\+xml)?|xml|wasm"
     r"|x-shockwave-flash|cache-manifest|manifest\+json)|image/svg\S*|\S+\+xml",
     re.IGNORECASE,
 )
 
-#: What browsers fetch a file for that must not be an upload (Source: Fetch, 2.2.5).
+#: Request destinations for which an upload is refused (Source: Fetch, 2.2.5).
 _REFUSED_USES = frozenset({
     "script", "style", "worker", "sharedworker", "serviceworker", "audioworklet", "paintworklet",
     "xslt", "object", "embed", "manifest", "json",
 })  # fmt: skip
 
-#: The bytes of an id never change; they may be deleted, and a key revoked.
+#: The bytes of an attachment never change, but it can be deleted and its key revoked.
 _CACHE = "private, max-age=3600, immutable"
 
 
 def send_attachment(
     request: Request, row: AttachmentRow, attachments: Attachments, accel_prefix: str
 ) -> Response:
-    """Return an attachment as the request's headers ask for it.
+    """Return an attachment according to the headers of the request.
 
-    :param accel_prefix: Where nginx finds the bytes; empty: they are sent from here.
-    :raises ApiError: ``range_not_satisfiable``, or ``use_refused`` to a browser that would run it.
-    :raises StorageError: when the bytes cannot be read.
+    :param accel_prefix: Internal location where nginx serves the bytes, or empty if this
+        server sends them.
+    :raises ApiError: ``range_not_satisfiable``, or ``use_refused`` if a browser would
+        execute the file.
+    :raises StorageError: if the bytes cannot be read.
     """
     if request.headers.get("Sec-Fetch-Dest", "") in _REFUSED_USES:
-        raise ApiError("use_refused", "an uploaded file is no part of a page: download it")
+        raise ApiError("use_refused", "a page cannot load an uploaded file this way: download it")
     headers = _common_headers(row)
     if _has_it(request, row):
         return Response(status=304, headers=headers)
@@ -78,7 +80,7 @@ def send_attachment(
 def send_thumbnail(
     request: Request, row: AttachmentRow, side_px: int, thumbnails: Thumbnails
 ) -> Response:
-    """Return a thumbnail; a caller that has it is answered without making it.
+    """Return a thumbnail, or a 304 without creating it if the caller already has it.
 
     :raises ApiError: ``unsupported_media_type``.
     """
@@ -103,9 +105,9 @@ def _common_headers(row: AttachmentRow) -> Headers:
             "Accept-Ranges": "bytes",
             "Content-Disposition": describe_disposition(row),
             "X-Content-Type-Options": "nosniff",
-            # Whatever is in it runs, if at all, without the page's origin.
+            # Scripts in the file run without this origin, if at all.
             "Content-Security-Policy": "sandbox",
-            # Pages of other origins may show media, with a key of their own; nothing else.
+            # With a key, pages of other origins may embed media and nothing else.
             "Cross-Origin-Resource-Policy": (
                 "cross-origin" if _is_media(row.mime) else "same-origin"
             ),
@@ -124,7 +126,7 @@ def _content_type(row: AttachmentRow) -> str:
 
 
 def describe_disposition(row: AttachmentRow) -> str:
-    """Return ``Content-Disposition`` with the name in both spellings.
+    """Return ``Content-Disposition`` with the name in ASCII and, if needed, in UTF-8.
 
     Source: RFC 6266, 4.3 and appendix D; RFC 8187, 3.2.
     """
@@ -138,7 +140,7 @@ def describe_disposition(row: AttachmentRow) -> str:
 
 
 def _has_it(request: Request, row: AttachmentRow) -> bool:
-    """Return whether the caller's copy is still good (Source: RFC 9110, 13.2.2)."""
+    """Return whether the caller's copy is current (Source: RFC 9110, 13.2.2)."""
     if "If-None-Match" in request.headers:
         known = request.if_none_match
         return known.star_tag or known.contains_weak(row.sha256)
@@ -147,10 +149,10 @@ def _has_it(request: Request, row: AttachmentRow) -> bool:
 
 
 def _asked_range(request: Request, row: AttachmentRow) -> tuple[int, int] | None:
-    """Return the one range that is asked for; None for the whole.
+    """Return the requested range as (start, stop), or None for the whole file.
 
-    Several ranges, other units and what cannot be read are answered with the
-    whole, as RFC 9110 (14.2) allows.
+    Several ranges, other units and malformed headers also result in the whole file, as
+    RFC 9110 (14.2) allows.
 
     :raises ApiError: ``range_not_satisfiable``.
     """
@@ -160,7 +162,7 @@ def _asked_range(request: Request, row: AttachmentRow) -> tuple[int, int] | None
     if not _is_same(request.headers.get("If-Range"), row):
         return None
     start, stop = asked.ranges[0]
-    if start < 0:  # the last so many bytes, or all there are
+    if start < 0:  # a suffix range, counted from the end
         start = max(0, row.size_bytes + start)
     stop = row.size_bytes if stop is None else min(stop, row.size_bytes)
     if start >= stop:

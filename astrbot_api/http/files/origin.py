@@ -1,7 +1,8 @@
-"""The second origin of attachments: what a browser opens there has no page of ours beside it.
+"""The second origin for attachments, which isolates opened files from our pages.
 
-With ``ASTRBOT_FILES_ORIGIN`` a browser that opens an attachment is sent to that origin by a
-signed link, which needs no key there. That origin has nothing else: no page, no API, no login.
+With ``ASTRBOT_FILES_ORIGIN``, a browser that opens an attachment is redirected to that
+origin by a signed link, which needs no key. That origin serves nothing else: no page, no
+API and no login.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from ...owner.secret_key import load_secret
 from ..state import get_state
 from .download import send_attachment
 
-#: What a browser fetches to show it as a page of its own, or in a frame.
+#: Request destinations of files that a browser opens as a page or in a frame.
 _OPENED = frozenset({"document", "iframe", "frame"})
 
-#: How long a link opens its attachment, in seconds: a video is fetched in pieces.
+#: Lifetime of a link, in seconds. Browsers fetch a video in several requests.
 _LINK_S = 600
 
 FILES_ORIGIN = "astrbot_files_origin"
@@ -36,9 +37,9 @@ _ENDPOINT = "open_attachment"
 
 
 class OnlyLinks:
-    """Keeps everything but the links away from the origin of the files.
+    """WSGI middleware that serves nothing but signed links on the files origin.
 
-    :param base: The path of the API, before ``/files``.
+    :param base: Path prefix of the API.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class OnlyLinks:
 
 
 def build_files_origin() -> Blueprint:
-    """Make the blueprint of the second origin; it is not documented, as links are made here."""
+    """Return the blueprint of the files origin, which is undocumented: only we link to it."""
     blueprint = Blueprint(FILES_ORIGIN, __name__)
 
     @blueprint.route(f"{_PATH}<attachment_id>", methods=["GET"], endpoint=_ENDPOINT)
@@ -69,7 +70,7 @@ def build_files_origin() -> Blueprint:
         wanted = _sign(state.settings, attachment_id, until)
         signed = hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
         if not signed or int(until) < time.time():
-            raise ApiError("attachment_not_found", "this link has ended; open the file again")
+            raise ApiError("attachment_not_found", "this link has expired; open the file again")
         row = state.files.get(attachment_id)
         answer = send_attachment(request, row, state.files, state.settings.accel_redirect_prefix)
         answer.headers["Referrer-Policy"] = "no-referrer"
@@ -79,7 +80,7 @@ def build_files_origin() -> Blueprint:
 
 
 def redirect_opened(asked: Request, row: AttachmentRow) -> Response | None:
-    """Return a redirect where a browser opens an attachment; None where the bytes are sent here."""
+    """Return a redirect to the files origin, or None if this origin sends the attachment."""
     settings = get_state().settings
     if not settings.files_origin or asked.headers.get("Sec-Fetch-Dest", "") not in _OPENED:
         return None

@@ -1,4 +1,4 @@
-"""``/file`` and ``/files``: upload, download, metadata, deletion."""
+"""``/file`` and ``/files``: upload, download, metadata and deletion."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ from .schemas import (
 from .upload import receive_upload
 
 blp = ApiBlueprint(
-    "files", __name__, tag="Files", scope="file", description="Attachments of messages."
-)
+    "files", __name__, tag="Files", scope="file",
+    description="Upload and download attachments of messages.",
+)  # fmt: skip
 
 _UPLOAD_CODES = (
     *CODES,
@@ -53,19 +54,19 @@ UPLOAD_ANSWER = envelope_of("UploadAnswer", UploadSchema())
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
-#: Any type: generators read the first.
+#: Any media type. Client generators use the first entry.
 _BYTES = {"content": {"application/octet-stream": _BINARY, "*/*": _BINARY}}
 
 _THUMBNAIL = {
     200: {
-        "description": "The picture.",
+        "description": "The thumbnail.",
         "content": {
             "application/octet-stream": _BINARY,
             "image/png": _BINARY,
             "image/jpeg": _BINARY,
         },
     },
-    304: {"description": "The copy is still good."},
+    304: {"description": "Your copy is current."},
 }
 
 _IN_QUERY = {
@@ -77,7 +78,7 @@ _IN_QUERY = {
 
 _STORED_NAME = {
     "name": "filename",
-    "description": "The `stored_filename` of its upload.",
+    "description": "The `stored_filename` from the response to the upload.",
     "example": f"{ATTACHMENT_ID_EXAMPLE}.png",
 }
 
@@ -87,21 +88,23 @@ _DOWNLOAD = {
             "in": "header",
             "name": "Range",
             "schema": {"type": "string"},
-            "description": "One range of bytes; several are answered with the whole.",
-            "example": "",  # of one, such as bytes=0-1023, a page would send it each time
+            "description": "One range of bytes. Several ranges return the whole file.",
+            "example": "",  # documentation pages would send an example with every request
         },
         {
             "in": "header",
             "name": "If-None-Match",
             "schema": {"type": "string"},
-            "description": "The `ETag` of a copy; if that is still good, the answer is a 304.",
+            "description": (
+                "The `ETag` of your copy. If the copy is current, the response is a 304."
+            ),
             "example": "",
         },
     ],
     "responses": {
-        200: {"description": "The bytes, with their own media type.", **_BYTES},
-        206: {"description": "The range that was asked for.", **_BYTES},
-        304: {"description": "The copy is still good."},
+        200: {"description": "The bytes of the file, with its media type.", **_BYTES},
+        206: {"description": "The requested range.", **_BYTES},
+        304: {"description": "Your copy is current."},
     },
 }
 
@@ -113,9 +116,9 @@ _DOWNLOAD = {
 def upload_file() -> Response:
     """Upload a file.
 
-    The body is `multipart/form-data` with the file in the field `file`. Name
-    the `attachment_id` of the answer in a segment of a message. `type` comes
-    from the bytes; the name of the file decides nothing.
+    The body is `multipart/form-data` with the file in the field `file`. To send the file, use
+    the returned `attachment_id` in a segment of a message. `type` is detected from the file's
+    bytes, not from its name.
     """
     return _upload()
 
@@ -137,16 +140,16 @@ def upload_to_files() -> Response:
 @blp.doc(
     operationId="downloadOpenApiFile",
     responses=_DOWNLOAD["responses"],
-    # These replace the parameters that the query's schema makes.
+    # These replace the parameters that are generated from the query schema.
     parameters=[_IN_QUERY, *_DOWNLOAD["parameters"]],
 )
 @blp.raises("missing_field", "attachment_not_found", "use_refused", "range_not_satisfiable")
 def download_file(query: dict[str, Any]) -> Response:
     """Download an attachment.
 
-    Any key with the scope `file` may download any attachment. `Range`,
-    `If-Range`, `If-None-Match` and `HEAD` work as in HTTP. Pictures, audio,
-    video and plain text may be shown by a browser; all else is to be saved.
+    Any key with the scope `file` may download any attachment, unless the key is bound to
+    usernames. `Range`, `If-Range`, `If-None-Match` and `HEAD` are supported. Browsers may
+    display images, audio, video and plain text; they save all other files.
     """
     if not query["attachment_id"].strip():
         raise ApiError("missing_field", "Missing key: attachment_id")
@@ -164,7 +167,7 @@ def download_file(query: dict[str, Any]) -> Response:
 def download_stored_file(query: dict[str, Any]) -> Response:
     """Download an attachment by its stored name.
 
-    That is the `stored_filename` of its upload.
+    The stored name is the `stored_filename` from the response to the upload.
     """
     if not query["filename"].strip():
         raise ApiError("missing_field", "Missing key: filename")
@@ -175,9 +178,9 @@ def download_stored_file(query: dict[str, Any]) -> Response:
 @blp.doc(operationId="downloadAttachment", **_DOWNLOAD)
 @blp.raises("attachment_not_found", "use_refused", "range_not_satisfiable")
 def download_attachment(attachment_id: str) -> Response:
-    """Download an attachment; the same as GET /file.
+    """Download an attachment by the id in the path.
 
-    Here the id is part of the path.
+    Otherwise the same as GET /file.
     """
     return _send(attachment_id)
 
@@ -187,10 +190,10 @@ def download_attachment(attachment_id: str) -> Response:
 @blp.doc(operationId="getThumbnail", responses=_THUMBNAIL)
 @blp.raises("invalid_request", "attachment_not_found", "server_busy")
 def get_thumbnail(query: dict[str, Any], attachment_id: str) -> Response:
-    """Return a small picture of an attachment.
+    """Return a thumbnail of an attachment.
 
-    Of a picture, of the first page of a PDF, or of the beginning of a video: as PNG or JPEG,
-    upright, without metadata. Other attachments have none, and the answer is a 404.
+    The thumbnail shows an image, the first page of a PDF or the beginning of a video. It is a
+    PNG or JPEG, upright and without metadata. For other attachments the response is a 404.
     """
     row = _get_row(attachment_id)
     side_px = choose_side(query["size"])
@@ -202,9 +205,9 @@ def get_thumbnail(query: dict[str, Any], attachment_id: str) -> Response:
 @blp.answers(envelope_of("AttachmentAnswer", AttachmentSchema()))
 @blp.raises("attachment_not_found")
 def get_attachment(attachment_id: str) -> Response:
-    """Download an attachment, or describe it to who accepts JSON first.
+    """Download an attachment, or get its metadata if JSON is preferred.
 
-    Described are its name, type, size and SHA-256, and when it was stored.
+    With `Accept: application/json` the response has the name, type, size, SHA-256 and time.
     """
     if request.accept_mimetypes.best != "application/json":
         return _send(attachment_id)
@@ -219,20 +222,20 @@ def get_attachment(attachment_id: str) -> Response:
 def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:
     """Delete an attachment.
 
-    One that a stored message uses stays, and the answer is a 409, unless
-    `force` is true. Other attachments with the same bytes are not touched.
+    If a stored message uses the attachment, the response is a 409 unless `force` is true.
+    Other attachments with the same bytes are kept.
     """
     row = _get_row(attachment_id)
     if not get_state().files.delete(row, even_if_used=query["force"]):
         raise ApiError(
             "attachment_in_use",
-            "a stored message uses this attachment; add ?force=true to delete it all the same",
+            "a stored message uses this attachment; add ?force=true to delete it anyway",
         )
     return ok({"attachment_id": row.attachment_id})
 
 
 def _upload() -> Response:
-    """Take an upload in, or answer as before when it was sent before."""
+    """Store an upload, or repeat the stored response of an earlier identical request."""
     state, caller = get_state(), get_caller()
     idempotency, limit = state.worker.idempotency, state.settings.max_file_bytes
     answer = None
@@ -252,7 +255,7 @@ def _upload() -> Response:
 
 
 def _content_of(incoming: Incoming) -> bytes:
-    """Return what makes two uploads the same: bytes and name."""
+    """Return a digest of the bytes and name, which is equal for equal uploads."""
     return f"{incoming.sha256} {incoming.name}".encode()
 
 

@@ -21,12 +21,12 @@ from ..schemas import (
     time,
 )  # fmt: skip
 
-_ID = ("What the attachment is known by.", ATTACHMENT_ID_EXAMPLE)
+_ID = ("The attachment's id.", ATTACHMENT_ID_EXAMPLE)
 
-#: The attachment of a path.
+#: The path parameter of an attachment.
 IN_PATH = [in_path("attachment_id", *_ID)]
 
-#: The body of an upload; there is no schema for it, as it is never in memory.
+#: The body of an upload. It has no marshmallow schema, because it is parsed as a stream.
 UPLOAD_BODY = multipart_with(
     ("file",),
     {
@@ -40,32 +40,34 @@ UPLOAD_BODY = multipart_with(
 
 
 class UploadSchema(ma.Schema):
-    """What was made of an upload."""
+    """The attachment that an upload created."""
 
     attachment_id = text(*_ID)
-    filename = text("What its sender called it, without folders.", "dot.png")
+    filename = text("The uploaded file's name, without directories.", "dot.png")
     type = text(
-        "What it is, from its bytes; `record` is audio.", "image", enum=list(ATTACHMENT_TYPES)
+        "The type, detected from the bytes. `record` is audio.",
+        "image",
+        enum=list(ATTACHMENT_TYPES),
     )
     stored_filename = text(
-        "A name that no other upload has.", "19281dd2-996d-4f73-ad81-0bc5992a3074.png"
+        "A unique name of the attachment.", "19281dd2-996d-4f73-ad81-0bc5992a3074.png"
     )
 
 
 class AttachmentSchema(UploadSchema):
-    """What is known of an attachment."""
+    """The metadata of an attachment."""
 
-    mime_type = text("Its media type, from its bytes.", "image/png")
-    size_bytes = number("How large it is.", 70)
+    mime_type = text("The media type, detected from the bytes.", "image/png")
+    size_bytes = number("The size in bytes.", 70)
     sha256 = text(
-        "SHA-256 of its bytes, in hexadecimal.",
+        "SHA-256 of the bytes, in hexadecimal.",
         "6b7fa434f92a8b80aab02d9bf1a12e49ffcae424e4013a1c4f68b67e3d2bbcd0",
     )
     created_at = time("When it was stored; ISO 8601, UTC.", "2026-11-23T16:43:50.109293+00:00")
 
 
 class DeletedSchema(ma.Schema):
-    """What was deleted."""
+    """The deleted attachment."""
 
     attachment_id = text(*_ID)
 
@@ -83,7 +85,7 @@ class StoredNameQuerySchema(RequestSchema):
 
     filename = asked(
         ma.fields.String,
-        "`stored_filename` of the upload.",
+        "The `stored_filename` from the response to the upload.",
         f"{_ID[1]}.png",
         required=True,
         error_messages=missing("filename"),
@@ -93,7 +95,7 @@ class StoredNameQuerySchema(RequestSchema):
 class DeleteQuerySchema(RequestSchema):
     """The query of a deletion."""
 
-    force = switch("force", "Delete it although a stored message uses it.")
+    force = switch("force", "Delete the attachment even if a stored message uses it.")
 
 
 class ThumbnailQuerySchema(RequestSchema):
@@ -101,7 +103,7 @@ class ThumbnailQuerySchema(RequestSchema):
 
     size = asked(
         ma.fields.Integer,
-        "Its longer side in pixels; made are 64, 128, 256, 512 and 1024.",
+        "The longer side in pixels, rounded up to 64, 128, 256, 512 or 1024.",
         256,
         load_default=256,
         validate=ma.validate.Range(1, 1024, error="size must be from 1 to 1024"),
@@ -110,21 +112,21 @@ class ThumbnailQuerySchema(RequestSchema):
 
 
 def describe_upload(attachment_id: str, name: str, type: str) -> dict[str, Any]:
-    """Return the answer to an upload."""
+    """Return the response to an upload."""
     return {
         "attachment_id": attachment_id, "filename": name, "type": type,
-        # Under a name of its own, as no two uploads share one here.
+        # Unique, because it contains the attachment's id.
         "stored_filename": f"{attachment_id}{PurePosixPath(name).suffix[:20]}",
     }  # fmt: skip
 
 
 def find_attachment_id(stored_filename: str) -> str:
-    """Return the id that is in a name of :func:`describe_upload`."""
+    """Return the attachment's id from a stored name of :func:`describe_upload`."""
     return stored_filename.partition(".")[0]
 
 
 def describe_attachment(row: AttachmentRow) -> dict[str, Any]:
-    """Return what is known of an attachment."""
+    """Return the metadata of an attachment."""
     return {
         **describe_upload(row.attachment_id, row.name, row.type),
         "mime_type": row.mime,

@@ -34,7 +34,7 @@ blp = ApiBlueprint(
     description="The sessions of all users.",
 )  # fmt: skip
 
-_CID = [in_path("conversation_id", "The session.", "my_session_001")]
+_CID = [in_path("conversation_id", "The session's id.", "my_session_001")]
 
 
 @blp.route("/conversations", methods=["GET"])

@@ -160,7 +160,7 @@ NOTHING = envelope_of("NothingAnswer", EmptySchema())
 
 
 def _answer_list(name: str, item: type[ma.Schema]) -> ma.Schema:
-    metadata = {"description": "What was asked for."}
+    metadata = {"description": "The requested data."}
     fields = {"data": ma.fields.List(ma.fields.Nested(item), metadata=metadata)}
     envelope = envelope_of(f"{name}Envelope", EmptySchema())
     schema: ma.Schema = type(envelope).from_dict(fields, name=name)()  # type: ignore[arg-type]

@@ -1,1 +1,1 @@
-"""The OpenAPI document in two languages."""
+"""The OpenAPI document in English and Chinese."""

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what the routes' decorators note down."""
+"""Complete the OpenAPI document: examples, limits, scopes and removal of unused parts."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ _COMPONENT = "#/components/"
 
 _ERROR = f"{_COMPONENT}schemas/Error"
 
-#: Names of request fields and parameters -> the setting that limits them.
+#: Name of a request field or parameter -> setting that limits its length.
 _LIMITS = {
     "username": "max_username_chars",
     "session_id": "max_session_id_chars",
     "conversation_id": "max_session_id_chars",
-    "id": "max_session_id_chars",  # of a chat of the AI SDK
+    "id": "max_session_id_chars",  # chat id of the AI SDK
     "threadId": "max_session_id_chars",
 }
 
-#: Components of these kinds go when nothing refers to them.
+#: Kinds of components that are removed if nothing refers to them.
 _PRUNED = ("schemas", "responses", "examples", "parameters", "headers", "requestBodies")
 
 
 def complete_document(
     document: dict[str, Any], settings: Settings, scopes: Mapping[str, str | None]
 ) -> dict[str, Any]:
-    """Add examples, limits and scopes; take out what says nothing.
+    """Add examples, limits and scopes, and remove unused components.
 
-    :param document: What the routes gave; changed in place.
-    :param settings: The limits in force.
+    :param document: The document built from the routes; changed in place.
+    :param settings: The limits of the server.
     :param scopes: Tag -> scope that a key needs for its routes.
-    :returns: The document, in the order in which people read it.
+    :returns: The document, with its members in reading order.
     """
     components = document["components"]
     for operation in iter_operations(document):
@@ -50,8 +50,7 @@ def complete_document(
         for key, schema in components["schemas"][name].get("properties", {}).items():
             _limit(key, schema, settings)
     for name in answered - asked:
-        # Marshmallow's default for reading. An answer may get more fields one
-        # day, and a client must not stumble over them.
+        # Remove marshmallow's default for requests: clients must accept new response fields.
         components["schemas"][name].pop("additionalProperties", None)
     _prune(document)
     order = ("openapi", "info", "tags", "paths", "components", "security")
@@ -69,15 +68,15 @@ def iter_operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _complete_responses(
     operation: dict[str, Any], components: dict[str, Any], settings: Settings
 ) -> None:
-    """Put the answers in order and give each error an example a code."""
+    """Sort the responses and add an example for each error code."""
     responses = operation["responses"]
-    # flask-smorest's; every error of ours is listed by its status.
+    # Added by flask-smorest. All our errors are listed by status.
     responses.pop("default", None)
     for status, response in responses.items():
         if int(status) < 400:
             continue
         if response["content"]["application/json"]["schema"].get("$ref") != _ERROR:
-            continue  # of another shape
+            continue  # another error format
         codes = re.findall(r"`([a-z_]+)`", response["description"])
         examples = components.setdefault("examples", {})
         for code in codes:
@@ -90,7 +89,7 @@ def _complete_responses(
 def _build_example(code: str, settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI Example Object of an error code.
 
-    :param settings: The limits that its message names.
+    :param settings: The limits that the message contains.
     """
     facts = ERROR_CODES[code]
     envelope = {
@@ -104,7 +103,7 @@ def _build_example(code: str, settings: Settings) -> dict[str, Any]:
 
 
 def _show_scope(operation: dict[str, Any], scopes: Mapping[str, str | None]) -> None:
-    """End the description with the scope that the key needs."""
+    """Append the required scope to the description."""
     scope = scopes.get(operation["tags"][0])
     if scope is not None and "security" not in operation:
         needed = f"The key needs the scope `{scope}`."
@@ -127,7 +126,7 @@ def _limit(name: str, schema: dict[str, Any], settings: Settings) -> None:
 
 
 def _take_out_json_types(schema: dict[str, Any]) -> None:
-    """Leave a parameter the one type that a URL can carry: it has no null, and digits are text."""
+    """Reduce the types of a parameter to one, because URLs contain only text and no null."""
     kinds = schema.get("type")
     if isinstance(kinds, list):
         schema["type"] = "string" if "string" in kinds else kinds[0]
@@ -136,7 +135,7 @@ def _take_out_json_types(schema: dict[str, Any]) -> None:
 
 
 def _split_schemas(document: dict[str, Any]) -> tuple[set[str], set[str]]:
-    """Return the names of the schemas of requests, and of those of answers."""
+    """Return the names of all request schemas and of all response schemas."""
     asked: set[tuple[str, str]] = set()
     answered: set[tuple[str, str]] = set()
     for operation in iter_operations(document):
@@ -158,7 +157,7 @@ def _prune(document: dict[str, Any]) -> None:
 
 
 def _collect(node: Any, document: dict[str, Any], found: set[tuple[str, str]]) -> None:
-    """Add the kind and name of every component that a node refers to, at any depth."""
+    """Add the kind and name of every component that a node refers to, recursively."""
     if isinstance(node, list):
         for item in node:
             _collect(item, document, found)

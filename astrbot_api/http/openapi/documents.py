@@ -14,13 +14,13 @@ from ...runtime.threads import run_native
 from ...translations import LANGUAGES, translate_text
 from .complete import complete_document
 
-#: Keys whose value, where it is a string, is written for people.
+#: Keys of translated texts, if their value is a string.
 _TEXTS = frozenset({"title", "summary", "description"})
 
-#: Keys whose value is data, whatever it looks like.
+#: Keys of data, which is never translated.
 _DATA = frozenset({"example", "default", "enum", "const", "value"})
 
-#: Keys whose value is an object with names of our own as its keys.
+#: Keys of objects whose own keys are names instead of OpenAPI keywords.
 _NAMED = frozenset(
     {
         "callbacks", "content", "examples", "headers", "links", "parameters", "paths",
@@ -30,7 +30,7 @@ _NAMED = frozenset(
 )  # fmt: skip
 
 
-#: Documents that are kept as bytes: a language at an address.
+#: Maximum number of cached JSON documents, one for each language and server URL.
 _MAX_KEPT = 8
 
 
@@ -42,12 +42,13 @@ class RenderedDocument(NamedTuple):
 
 
 class OpenapiDocuments:
-    """Makes the document, and each translation of it, once: when it is first asked for.
+    """Builds the document and its translations once, on first use.
 
-    That takes a fifth of a second, so it is done beside the hub.
+    This takes 0.2 seconds, so it runs on a native thread and does not block the hub.
 
-    :param make: Returns what the routes say; it is completed here. Called once.
-    :param settings: The limits in force.
+    :param make: Returns the document built from the routes, which is completed here.
+        Called once.
+    :param settings: The limits of the server.
     :param scopes: Tag -> scope that a key needs for its routes.
     """
 
@@ -74,17 +75,17 @@ class OpenapiDocuments:
             return english
         document = self._translated.get(language)
         if document is None:
-            # Two threads may both make it: they make the same.
+            # Two threads may both translate it. Their results are equal.
             document = run_native(map_texts, english, lambda text: translate_text(text, language))
             self._translated[language] = document
         return document
 
     def render(self, language: str, server_url: str) -> RenderedDocument:
-        """Return the document as JSON; the last few are kept.
+        """Return the document as JSON. A few results are cached.
 
         :param language: One of :data:`~astrbot_api.translations.LANGUAGES`.
-        :param server_url: Where the paths begin. It differs from proxy to
-            proxy, so it is put before the rest, which is made once.
+        :param server_url: The base URL of the paths. It depends on the proxy, so it is
+            prepended to the rest, which is rendered once.
         """
         rendered = self._rendered.get((language, server_url))
         if rendered is None:
@@ -107,10 +108,10 @@ class OpenapiDocuments:
 
 
 def map_texts(node: Any, change: Callable[[str], str], *, named: bool = False) -> Any:
-    """Return a copy of a document with each text for people changed.
+    """Return a copy of a document with all translatable texts replaced.
 
-    :param change: Gives the new text for an old one.
-    :param named: Whether the keys of ``node`` are names, not OpenAPI's words.
+    :param change: Returns the new text for an old one.
+    :param named: Whether the keys of ``node`` are names instead of OpenAPI keywords.
     """
     if isinstance(node, list):
         return [map_texts(item, change) for item in node]
@@ -132,7 +133,7 @@ def _map_member(key: str, value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _map_tag(tag: Any, change: Callable[[str], str]) -> Any:
-    """Change a tag: an object at the top of the document, its name in an operation."""
+    """Replace the texts of a tag: an object at the top level, a name in an operation."""
     if isinstance(tag, str):
         return change(tag)
     return {**map_texts(tag, change), "name": change(tag["name"])}

@@ -1,7 +1,7 @@
-"""Schemas that no request or answer is checked with: the events of streams, the parts of messages.
+"""Documentation-only schemas of stream events and message parts. Nothing is validated with them.
 
-The document has them, so that generated clients know each event by its ``type``.
-What the events mean is said in :mod:`astrbot_api.events`.
+With these schemas, generated clients can distinguish events by ``type``.
+:mod:`astrbot_api.events` explains the events.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _MEDIA = ("image", "record", "video", "file")
 
 
 def refer(name: str) -> Schema:
-    """Return a reference to one of these schemas."""
+    """Return a reference to a schema of the document."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _object(text: str, types: Sequence[str], members: Mapping[str, Schema]) -> Schema:
-    """Return an object that is known by its ``type``; all of its members are there.
+    """Return the schema of an object with a ``type``. Members without ``optional`` are required.
 
-    A member with ``optional`` may be missing.
+    :param text: Description of the object.
     """
-    named = member("string", "What it is.", types[0], enum=list(types))
+    named = member("string", "The type.", types[0], enum=list(types))
     required = ["type", *(name for name, one in members.items() if "optional" not in one)]
     shown = {
         name: {key: value for key, value in one.items() if key != "optional"}
@@ -52,26 +52,27 @@ def _one_of(text: str, schemas: Mapping[str, Schema]) -> Schema:
 
 _TEXT_PART = _object(
     "Text.", ["plain"],
-    {"text": member(["string", "number", "null"], "The text; it may be Markdown.", "Hello")},
+    {"text": member(["string", "number", "null"], "The text, optionally as Markdown.", "Hello")},
 )  # fmt: skip
 
 _MEDIA_PART = _object(
     "A file.", _MEDIA,
     {
         "attachment_id": member(
-            "string", "The file, by the id that its upload answered.", _ATTACHMENT, pattern=r"\S"
+            "string", "The file's id, from the response to its upload.", _ATTACHMENT, pattern=r"\S"
         )
     },
 )  # fmt: skip
 
 _REPLY_PART = _object(
-    "A quotation; it may not stand alone.", ["reply"],
+    "A quoted message. A message cannot consist of quotations only.", ["reply"],
     {
         "message_id": member(
-            ["string", "integer"], "The stored message of this session that is quoted.", 42
+            ["string", "integer"], "Id of the quoted message, which must be in the same session.",
+            42,
         ),
         "selected_text": member(
-            ["string", "number", "null"], "The part of the message that is quoted.", "Paris",
+            ["string", "number", "null"], "The quoted part of the message.", "Paris",
             optional=True,
         ),
     },
@@ -80,8 +81,12 @@ _REPLY_PART = _object(
 _PARTS = {"TextPart": _TEXT_PART, "ReplyPart": _REPLY_PART, "MediaPart": _MEDIA_PART}
 _SENT_PARTS = {"TextPart": _TEXT_PART, "MediaPart": _MEDIA_PART}
 
-_MESSAGE_ID = member("string", "The run.", _RUN)
-_STREAMING = member("boolean", "Whether text comes piece by piece.", True)
+_MESSAGE_ID = member("string", "The run's id.", _RUN)
+_STREAMING = member("boolean", "Whether the text is sent in pieces.", True)
+_TRUNCATED = member(
+    "boolean", "Whether the content was shortened because the line was too long.", True,
+    optional=True,
+)  # fmt: skip
 _SAVED = member(
     "object", "The stored message: `id`, `created_at`, `llm_checkpoint_id`.",
     {"id": 42, "created_at": "2026-11-23T16:41:51.860786+00:00", "llm_checkpoint_id": None},
@@ -89,17 +94,17 @@ _SAVED = member(
 
 _CHAT_EVENTS = {
     "SessionIdEvent": _object(
-        "Which session this is: always the first event.", ["session_id"],
+        "Identifies the session. Always the first event.", ["session_id"],
         {
-            "session_id": member(["string", "integer"], "The session.", "my_session_001"),
+            "session_id": member(["string", "integer"], "The session's id.", "my_session_001"),
             "data": member("null", "Always `null`.", None),
         },
     ),
     "UserMessageSavedEvent": _object(
-        "The user's message is stored.", ["user_message_saved"], {"data": _SAVED}
+        "The user's message was stored.", ["user_message_saved"], {"data": _SAVED}
     ),
     "RunStartedEvent": _object(
-        "The turn has an id.", ["run_started"],
+        "The turn has started as a run with an id.", ["run_started"],
         {
             "data": member("object", "`run_id`.", {"run_id": _RUN}),
             "message_id": _MESSAGE_ID,
@@ -107,91 +112,99 @@ _CHAT_EVENTS = {
         },
     ),
     "QueuePositionEvent": _object(
-        "The turn waits for a place.", ["queue_position"],
+        "The turn is waiting in the queue.", ["queue_position"],
         {
-            "data": member("object", "`position`, from 1.", {"position": 3}),
+            "data": member("object", "`position` in the queue, starting at 1.", {"position": 3}),
             "message_id": _MESSAGE_ID,
         },
     ),
     "PlainEvent": _object(
-        "A piece of text, of thinking, or a tool's call or result.", ["plain"],
+        "A piece of text or reasoning, a tool call or a tool result.", ["plain"],
         {
-            "data": member("string", "The piece; of a tool, JSON.", "It is half"),
+            "data": member("string", "The text. For tool calls and results, JSON.", "It is half"),
             "chain_type": member(
                 ["string", "null"],
-                "`null`: the answer's text; `reasoning`, `tool_call`, `tool_call_result`.",
+                "`null` for the reply's text, or `reasoning`, `tool_call` or `tool_call_result`.",
                 None,
             ),
             "streaming": _STREAMING,
-            # A message that is pushed into the session meanwhile is of no run.
+            # A message that is pushed into the session belongs to no run.
             "message_id": {**_MESSAGE_ID, "optional": True},
         },
     ),
     "MediaEvent": _object(
-        "A tool has made a file.", _MEDIA,
+        "A tool created a file.", _MEDIA,
         {
-            "data": member("string", "The type in brackets, and the file's name.", "[IMAGE]a.png"),
+            "data": member(
+                "string", "The type in brackets, followed by the file's name.", "[IMAGE]a.png"
+            ),
             "streaming": _STREAMING,
             "message_id": {**_MESSAGE_ID, "optional": True},
         },
     ),
     "AttachmentSavedEvent": _object(
-        "The file of the event before is stored.", ["attachment_saved"],
+        "The file of the previous event was stored.", ["attachment_saved"],
         {"data": member("object", "`id` and `type`.", {"id": _ATTACHMENT, "type": "image"})},
     ),
     "ToolProgressEvent": _object(
-        "A tool says how far it is.", ["tool_progress"],
+        "A tool reports its progress.", ["tool_progress"],
         {
             "data": member(
-                "object", "`id` of the call, `progress`, perhaps `total` and `message`.",
+                "object", "`id` of the call, `progress`, and optionally `total` and `message`.",
                 {"id": "call_1", "progress": 3, "total": 10, "message": "Reading"},
             ),
             "message_id": _MESSAGE_ID,
         },
     ),
     "ApprovalRequiredEvent": _object(
-        "A person must approve a tool's call; the stream ends here.", ["approval_required"],
+        "A person must approve a tool call. The stream ends here.", ["approval_required"],
         {
             "data": member(
                 "object", "`id`, `tool`, `arguments` and `expires_at`.",
                 {"id": "a1", "tool": "send_mail", "arguments": {}, "expires_at": "2026-11-24"},
             ),
-            "truncated": member("boolean", "Whether the line was too long.", True, optional=True),
+            "truncated": _TRUNCATED,
             "message_id": _MESSAGE_ID,
         },
     ),
     "RewindEvent": _object(
-        "The events after a number do not count.", ["rewind"],
+        "Discard the events after a given number.", ["rewind"],
         {
-            "data": member("object", "`to` and `chars`.", {"to": 3, "chars": 24}),
+            "data": member(
+                "object",
+                "`to`: number of the last valid event. `chars`: how many characters to remove "
+                "from the text.",
+                {"to": 3, "chars": 24},
+            ),
             "message_id": _MESSAGE_ID,
         },
     ),
     "AgentStatsEvent": _object(
-        "Tokens and times of the turn.", ["agent_stats"],
-        {"data": member("object", "The numbers.", {"current_context_tokens": 20})},
+        "Token counts and durations of the turn.", ["agent_stats"],
+        {"data": member("object", "The statistics.", {"current_context_tokens": 20})},
     ),
     "CompleteEvent": _object(
-        "The whole answer.", ["complete"],
+        "The complete reply.", ["complete"],
         {
-            "data": member("string", "The answer's text.", "It is half past six."),
-            "reasoning": member("string", "The thinking.", ""),
-            "finish_reason": member("string", "Why it ended.", "stop", optional=True),
-            "truncated": member("boolean", "Whether the line was too long.", True, optional=True),
+            "data": member("string", "The reply's text.", "It is half past six."),
+            "reasoning": member("string", "The reasoning.", ""),
+            "finish_reason": member("string", "Why the reply ended.", "stop", optional=True),
+            "truncated": _TRUNCATED,
             "streaming": _STREAMING,
             "message_id": _MESSAGE_ID,
         },
     ),
-    "MessageSavedEvent": _object("The answer is stored.", ["message_saved"], {"data": _SAVED}),
+    "MessageSavedEvent": _object("The reply was stored.", ["message_saved"], {"data": _SAVED}),
     "ErrorEvent": _object(
-        "The turn has failed.", ["error"],
+        "The turn failed.", ["error"],
         {
-            "code": member("string", "A stable word to match.", "provider_error"),
-            "data": member("string", "What went wrong, for people.", "The model did not answer."),
+            "code": member("string", "A stable error code for programs.", "provider_error"),
+            "data": member("string", "The error message for people.", "The model did not answer."),
             "reason": member(
-                "string", "The code of a blocking answer.", "provider_rate_limited", optional=True
+                "string", "The error code that a response without streaming would have.",
+                "provider_rate_limited", optional=True,
             ),
-            "retry_after_s": member("number", "How long to wait.", 5, optional=True),
+            "retry_after_s": member("number", "Seconds to wait before a retry.", 5, optional=True),
             "message_id": _MESSAGE_ID,
         },
     ),
@@ -204,12 +217,12 @@ _CHAT_EVENTS = {
         },
     ),
     "RunSnapshotEvent": _object(
-        "What a run has said so far.", ["run_snapshot"],
+        "The state and text of a run so far.", ["run_snapshot"],
         {
             "data": member(
-                "object", "The run, with its `content` and its `revision`.", {"revision": 9}
+                "object", "The run with its `content` and `revision`.", {"revision": 9}
             ),
-            "truncated": member("boolean", "Whether the line was too long.", True, optional=True),
+            "truncated": _TRUNCATED,
             "message_id": _MESSAGE_ID,
         },
     ),
@@ -217,28 +230,35 @@ _CHAT_EVENTS = {
 
 _INBOX_EVENTS = {
     "InboxOpenedEvent": _object(
-        "Where an inbox begins: always its first event.", ["inbox_opened"],
-        {"data": member("object", "`after` and `reset`.", {"after": 41, "reset": False})},
+        "The position at which the inbox begins. Always the first event.", ["inbox_opened"],
+        {
+            "data": member(
+                "object",
+                "`after`: the position. `reset`: whether messages were skipped because there were "
+                "too many.",
+                {"after": 41, "reset": False},
+            )
+        },
     ),
     "InboxMessageEvent": _object(
-        "A message of one of the username's sessions.", ["message"],
+        "A message in one of the user's sessions.", ["message"],
         {
-            "session_id": member("string", "The session.", "my_session_001"),
+            "session_id": member("string", "The session's id.", "my_session_001"),
             "data": member("object", "The stored message.", {"id": 42}),
-            "truncated": member("boolean", "Whether the line was too long.", True, optional=True),
+            "truncated": _TRUNCATED,
         },
     ),
 }  # fmt: skip
 
-#: Every schema of the document that is defined here, by its name.
+#: All schemas of this module by their name in the document.
 SHAPES: dict[str, Schema] = {
     **_PARTS,
     "MessagePart": _one_of("A part of a message.", _PARTS),
-    "SentPart": _one_of("A part of a message that is pushed.", _SENT_PARTS),
+    "SentPart": _one_of("A part of a pushed message.", _SENT_PARTS),
     **_CHAT_EVENTS,
-    "ChatEvent": _one_of("An event of a turn: the JSON of a `data:` line.", _CHAT_EVENTS),
+    "ChatEvent": _one_of("An event of a turn, as the JSON of a `data:` line.", _CHAT_EVENTS),
     **_INBOX_EVENTS,
-    "InboxEvent": _one_of("An event of an inbox: the JSON of a `data:` line.", _INBOX_EVENTS),
+    "InboxEvent": _one_of("An event of an inbox, as the JSON of a `data:` line.", _INBOX_EVENTS),
 }
 
 CHAT_EVENT, INBOX_EVENT = refer("ChatEvent"), refer("InboxEvent")

@@ -45,7 +45,7 @@ _APPROVAL_ID = in_path(
     "The `id` of the event `approval_required`.",
     "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
 )
-_SESSION_ID = in_path("session_id", "The session.", "my_session_001")
+_SESSION_ID = in_path("session_id", "The session's id.", "my_session_001")
 
 
 @blp.route("/chat/runs/<run_id>", methods=["GET"], parameters=[_RUN_ID])

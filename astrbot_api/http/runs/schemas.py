@@ -46,7 +46,7 @@ class ApprovalSchema(ma.Schema):
 class DecidedSchema(ma.Schema):
     """What came of a decision."""
 
-    run_id = text("The run.", _UUID)
+    run_id = text("The run's id.", _UUID)
     pending = number("Calls of the run that are still to be decided; 0: it goes on.", 0)
 
 

@@ -1,5 +1,5 @@
-// Swagger UI resolves the whole document again for each operation that is opened, which takes
-// more than a second. Ours has references into itself only: what is opened is resolved alone.
+// Swagger UI resolves the whole document for each operation that is opened, which takes more
+// than a second. Our document has only internal references, so only that operation is resolved.
 const find = (document, keys) => keys.reduce((node, key) => node?.[key], document);
 
 const resolve = (document, node, inside = []) => {
@@ -7,7 +7,7 @@ const resolve = (document, node, inside = []) => {
   if (node === null || typeof node !== "object") return node;
   const { $ref: reference, ...own } = node;
   if (typeof reference === "string" && reference.startsWith("#/")) {
-    if (inside.includes(reference)) return node;  // it holds itself
+    if (inside.includes(reference)) return node;  // a recursive schema
     const keys = reference.slice(2).split("/")
       .map((key) => decodeURIComponent(key).replaceAll("~1", "/").replaceAll("~0", "~"));
     const target = find(document, keys);
@@ -19,7 +19,7 @@ const resolve = (document, node, inside = []) => {
   );
 };
 
-// The parameters of a path count for each of its operations.
+// Each operation inherits the parameters of its path.
 const findWhole = (document, path) => {
   const node = find(document, path) ?? null;
   const shared = path[0] === "paths" && path.length === 3 ? find(document, path.slice(0, 2)) : {};
@@ -36,7 +36,7 @@ const resolveAlone = () => ({
   },
 });
 
-// Everything is found relative to the page, so it works under any prefix.
+// All URLs are relative to the page, so it works under any path prefix.
 const place = document.getElementById("swagger-ui");
 if (typeof SwaggerUIBundle === "undefined") {
   document.getElementById("failed").hidden = false;
