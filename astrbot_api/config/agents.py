@@ -1,4 +1,4 @@
-"""One config: its values, the check of its file, and how a fault is reported."""
+"""Agent configs: their values, and the validation of their files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .transcription import TranscriptionConfig, TranscriptionSchema, make_transc
 from .upstream import CONFIG_SEPARATOR, UpstreamConfig, UpstreamSchema, make_upstream
 from .widget import WidgetConfig, WidgetSchema, make_widget
 
-#: Keys of ``[plugins]`` that are no plugin's table.
+#: Keys of ``[plugins]`` that are not the table of a plugin.
 RESERVED_PLUGIN_NAMES = ("enabled", "disabled", "hook_timeout_s")
 
 
@@ -28,12 +28,11 @@ RESERVED_PLUGIN_NAMES = ("enabled", "disabled", "hook_timeout_s")
 class ProviderConfig:
     """One ``[provider]`` (or ``[providers.ID]``) table.
 
-    ``type`` is ``openai``, ``local``, ``mock`` or ``auto``. ``models``, when
-    not empty, lists what ``selected_model`` may name. ``modalities``, of
-    ``text``, ``image`` and ``audio``, say what the model takes in. ``extra`` goes into
-    each request body as it stands (``temperature``, ``max_tokens``, …). ``fallback`` has the
-    ids of the providers that are asked when this one fails; ``proxy`` wins over the
-    environment's, and ``""`` means none.
+    ``type`` is ``openai``, ``local``, ``mock`` or ``auto``. ``models`` lists the allowed values
+    of ``selected_model``; empty allows all. ``modalities`` lists the model's inputs: ``text``,
+    ``image`` and ``audio``. ``extra`` is added to each request body (``temperature``,
+    ``max_tokens``, …). ``fallback`` lists the ids of providers to use if this one fails.
+    ``proxy`` overrides the environment's proxy; ``""`` means no proxy.
     """
 
     id: str
@@ -57,14 +56,14 @@ class ProviderConfig:
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def resolve_api_keys(self) -> tuple[str, ...]:
-        """Return the keys that take turns; see :meth:`resolve_api_key`."""
+        """Return all keys, which are used in rotation. See :meth:`resolve_api_key`."""
         return tuple(filter(None, (self.resolve_api_key(), *self.api_keys)))
 
     def resolve_api_key(self) -> str:
-        """Return the endpoint's key: from the file, or from the variable it names.
+        """Return the endpoint's key from the file, or from the variable in ``api_key_env``.
 
-        ``OPENAI_API_KEY`` is taken unasked for OpenAI's own host alone: no
-        other endpoint is sent that key unless the file says so.
+        The default ``OPENAI_API_KEY`` applies only to OpenAI's own host. Other endpoints get that
+        key only if the file names the variable.
         """
         if self.api_key or self.api_key_env or self.api_keys:
             return self.api_key or os.environ.get(self.api_key_env, "")
@@ -77,8 +76,8 @@ class ProviderConfig:
 class AgentSettings:
     """The ``[agent]`` table.
 
-    ``history`` says what becomes of turns beyond ``history_tokens``: ``drop``
-    leaves them out, ``summarise`` has the model sum them up once.
+    ``history`` is the handling of turns beyond ``history_tokens``: ``drop`` omits them,
+    ``summarise`` lets the model summarise them once.
     """
 
     system_prompt: str = "You are a helpful assistant."
@@ -97,9 +96,9 @@ class AgentSettings:
 class ToolSettings:
     """The ``[tools]`` table.
 
-    ``allow`` and ``deny`` are patterns of tool names; ``deny`` wins. A person must approve
-    each call of a tool that ``approve`` names. ``max_tools`` are offered at most. The other
-    limits are those of one turn.
+    ``allow`` and ``deny`` are patterns of tool names; ``deny`` takes precedence. A person must
+    approve each call of a tool in ``approve``. At most ``max_tools`` are offered to the model.
+    The other limits apply per turn.
     """
 
     allow: tuple[str, ...] = ("*",)
@@ -116,7 +115,7 @@ class ToolSettings:
 class PluginSettings:
     """The ``[plugins]`` table: patterns of names, and a table for each plugin.
 
-    ``disabled`` wins over ``enabled``. The built-in plugins are always on.
+    ``disabled`` takes precedence. The built-in plugins are always on.
     """
 
     enabled: tuple[str, ...] = ("*",)
@@ -125,7 +124,7 @@ class PluginSettings:
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     def enables(self, name: str) -> bool:
-        """Return whether the plugin of this name is on."""
+        """Return whether the plugin with this name is on."""
         return any(fnmatch.fnmatchcase(name, one) for one in self.enabled) and not any(
             fnmatch.fnmatchcase(name, one) for one in self.disabled
         )
@@ -135,10 +134,10 @@ class PluginSettings:
 class AgentConfig:
     """One file of ``configs/``.
 
-    ``providers`` holds every provider that a turn may select, by id; the
-    one of ``[provider]`` is ``provider``. ``mcp`` holds the MCP servers that
-    are enabled, by name. ``upstream`` is the AstrBot that answers in place of a model,
-    ``transcription`` turns recordings into text, ``widget`` opens it to visitors of pages.
+    ``providers`` contains every provider that a turn may select, by id, including
+    ``provider``, which is the one of ``[provider]``. ``mcp`` contains the enabled MCP servers by
+    name. ``upstream`` is an AstrBot that answers instead of a model. ``transcription`` converts
+    recordings to text. ``widget`` allows chat without a key on web pages.
     """
 
     id: str
@@ -161,7 +160,7 @@ class _Strict(ma.Schema):
 
 
 def check_proxy(value: str) -> None:
-    """:raises marshmallow.ValidationError: for what is no proxy's address."""
+    """:raises marshmallow.ValidationError: if the value is not the URL of a proxy."""
     if value and urlsplit(value).scheme not in PROXY_SCHEMES:
         raise ma.ValidationError("Must begin with http://, https://, socks5:// or socks5h://.")
 
@@ -247,7 +246,7 @@ class _ConfigSchema(_Strict):
     def _check_one_answers(self, data: dict[str, Any], **_: Any) -> None:
         if "upstream" in data and ("provider" in data or "providers" in data):
             raise ma.ValidationError(
-                "an AstrBot answers, so a model cannot; leave [provider] out", "upstream"
+                "an AstrBot answers instead of a model; remove [provider]", "upstream"
             )
 
 
@@ -255,8 +254,8 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
     """Read and check one config file.
 
     :param path: The file.
-    :param shown_path: How the file is named to people and clients.
-    :raises SettingsError: One line: file, key, what is wrong.
+    :param shown_path: The file's path in messages.
+    :raises SettingsError: with file, key and error, in one line.
     """
     try:
         with path.open("rb") as file:
@@ -286,7 +285,7 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
                 known = ", ".join(sorted(providers.keys() - {one.id})) or "none"
                 raise SettingsError(
                     f"{shown_path}: provider.fallback: no other provider has the id {fallback}; "
-                    f"there are: {known}"
+                    f"use one of: {known}"
                 )
     tools: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
@@ -309,10 +308,10 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
 
 
 def choose_upstream_config(config: AgentConfig, other: str) -> AgentConfig | None:
-    """Return a config that asks its AstrBot for one of its own configs.
+    """Return a copy of a config that uses another config of its AstrBot.
 
-    :param other: The id of the config there; AstrBot says whether it has it.
-    :returns: None when no AstrBot answers this config.
+    :param other: Id of the config at AstrBot, which is not checked here.
+    :returns: None if the config has no upstream.
     """
     if config.upstream is None or not other:
         return None
@@ -339,7 +338,7 @@ def _provider(provider_id: str, table: Mapping[str, Any]) -> ProviderConfig:
 
 
 def find_first_error(messages: Any, path: str = "") -> tuple[str, str]:
-    """Return the dotted place and the text of the first fault that was found."""
+    """Return the dotted path and the text of the first error."""
     if isinstance(messages, Mapping):
         key, inner = next(iter(messages.items()))
         key = "" if key == "value" else str(key)

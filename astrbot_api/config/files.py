@@ -1,8 +1,8 @@
-"""The configs: ``configs/*.toml`` of the data directory, one agent each.
+"""The configs: ``configs/*.toml`` in the data directory, one agent each.
 
-A config says which model answers, which prompt and which tools it has.
-Its id is the file's stem. A changed file is picked up by the next turn; a
-bad one gives one clear line in the log, and the last good one stays.
+A config sets the model, the prompt and the tools. Its id is the file's stem. Changes apply to
+the next turn. For an invalid file, the error is logged in one line and the last valid version
+stays in effect.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from .upstream import CONFIG_SEPARATOR
 
 log = logging.getLogger(__name__)
 
-#: Id of the config that is used where none was chosen.
+#: Id of the config that is used by default.
 DEFAULT_CONFIG_ID = "default"
 
-#: How long a look at the folder holds, in seconds.
+#: Interval between checks of the folder, in seconds.
 _RECHECK_S = 1.0
 
-#: The same where a config is asked for that is not known: it may just have been written.
+#: Shorter interval if an unknown config is requested, because it may have just been written.
 _RECHECK_UNKNOWN_S = 0.05
 
 _DEFAULT_TOML = """\
-# The default config. A change is picked up by the next turn; no restart.
+# The default config. Changes apply to the next turn, without a restart.
 name = "default"
 
 [provider]
 # "auto": ASTRBOT_MODEL_URL if set, else OpenAI if OPENAI_API_KEY is set, else an
 # Ollama on this machine, else the embedded demonstration model.
-# To name a model of your own, replace this line by its two:
+# To use your own model, replace this line with:
 #   type = "openai"
 #   base_url = "http://127.0.0.1:11434/v1"
-# and, where they are needed, model = "…" and api_key_env = "NAME_OF_A_VARIABLE".
+# and, if needed, model = "…" and api_key_env = "NAME_OF_A_VARIABLE".
 type = "auto"
 
 [agent]
@@ -49,19 +49,19 @@ history_tokens = 8000
 
 
 def _iter_stamps(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
-    """Yield each config file with what changes when it is written."""
+    """Yield each config file with its modification time and size."""
     for path in folder.glob("*.toml"):
         try:
             stat = path.stat()
-        except FileNotFoundError:  # an editor renames its files
+        except FileNotFoundError:  # renamed by an editor
             continue
         yield path, (stat.st_mtime_ns, stat.st_size)
 
 
 class ConfigFiles:
-    """The configs of one data directory, kept up to date.
+    """The configs of one data directory, reloaded after changes.
 
-    :param data_dir: Holds ``configs/``; both are made when missing, with a
+    :param data_dir: Parent of ``configs/``. Both are created if missing, with a
         ``default.toml`` to start from.
     """
 
@@ -75,11 +75,11 @@ class ConfigFiles:
         self._checked_at = float("-inf")
 
     def create_default(self) -> Path:
-        """Write ``configs/default.toml`` unless it is there."""
+        """Write ``configs/default.toml`` if it does not exist."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{DEFAULT_CONFIG_ID}.toml"
         try:
-            # A key may be written into it.
+            # Private, because users may write a key into it.
             with open(path, "x", encoding="utf-8", opener=open_private) as file:
                 file.write(_DEFAULT_TOML)
         except FileExistsError:
@@ -87,9 +87,9 @@ class ConfigFiles:
         return path
 
     def load_all(self) -> None:
-        """Read every file now and refuse a bad one, for the start of the server.
+        """Read and check every file now. Called at the server's start.
 
-        :raises SettingsError: for the first file that is wrong.
+        :raises SettingsError: for the first invalid file.
         """
         self.create_default()
         for path in sorted(self._folder.glob("*.toml")):
@@ -97,48 +97,48 @@ class ConfigFiles:
         self._refresh(0.0)
 
     def list_configs(self) -> list[AgentConfig]:
-        """Return every config, the default one last."""
+        """Return all configs, the default one last."""
         self._refresh()
         return sorted(self._configs.values(), key=lambda one: (one.id == DEFAULT_CONFIG_ID, one.id))
 
     def find_config(self, config_id: str) -> AgentConfig | None:
-        """Return the config of this id, or None.
+        """Return the config with this id, or None.
 
-        ``ID:OTHER`` is the config ``OTHER`` of the AstrBot that config ``ID`` names.
+        ``ID:OTHER`` is the config ``OTHER`` of config ``ID``'s AstrBot.
         """
         self._refresh()
         own, _, other = config_id.partition(CONFIG_SEPARATOR)
         if own not in self._configs:
-            self._refresh(_RECHECK_UNKNOWN_S)  # its file may be newer than the last look
+            self._refresh(_RECHECK_UNKNOWN_S)  # the file may be newer than the last check
         config = self._configs.get(own)
         if config is not None and other:
             return choose_upstream_config(config, other)
         return self._configs.get(config_id)
 
     def list_origins(self) -> frozenset[str]:
-        """Return the origins of the pages that some config answers without a key."""
+        """Return the origins of all pages that a config answers without a key."""
         self._refresh()
         return self._origins
 
     def get_default(self) -> AgentConfig:
         """Return the default config.
 
-        :raises ApiError: ``configuration_error`` when its file is unusable.
+        :raises ApiError: ``configuration_error`` if its file is missing or invalid.
         """
         config = self.find_config(DEFAULT_CONFIG_ID)
         if config is None:
             raise ApiError(
                 "configuration_error",
-                "The default config is missing or wrong; its fault is in the server's log.",
+                "The default config is missing or invalid. See the server's log.",
             )
         return config
 
     def choose_config(self, config_id: str, config_name: str) -> AgentConfig | None:
-        """Resolve what a caller asked for; the id wins.
+        """Return the config that a request selects. The id takes precedence.
 
-        :returns: None when both are blank.
-        :raises ApiError: ``config_not_found``, or ``config_ambiguous`` for a
-            name that two configs have.
+        :returns: None if both are blank.
+        :raises ApiError: ``config_not_found``, or ``config_ambiguous`` if several configs have
+            the name.
         """
         if config_id:
             config = self.find_config(config_id)
@@ -161,7 +161,7 @@ class ConfigFiles:
         return path.relative_to(self._data_dir).as_posix()
 
     def _refresh(self, max_age_s: float | None = None) -> None:
-        """Look for changed files, unless the last look is no older than that."""
+        """Reload changed files, unless the last check is more recent than ``max_age_s``."""
         now = time.monotonic()
         if now - self._checked_at < (_RECHECK_S if max_age_s is None else max_age_s):
             return
@@ -181,5 +181,5 @@ class ConfigFiles:
         try:
             self._configs[path.stem] = read_config(path, self._shown(path))
         except SettingsError as error:
-            kept = "the last good one stays" if path.stem in self._configs else "it is left out"
+            kept = "its last valid version stays" if path.stem in self._configs else "it is skipped"
             log.error("%s (%s)", error, kept)

@@ -1,4 +1,4 @@
-"""The ``[mcp.NAME]`` tables of a config: which MCP servers its agent may use."""
+"""The ``[mcp.NAME]`` tables of a config: the MCP servers that its agent may use."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class McpServerConfig:
-    """One MCP server: a command that speaks over its standard input and output, or a URL.
+    """One MCP server: a command with MCP over standard input and output, or a URL.
 
-    :param name: What its tools' names begin with.
-    :param command: Program and arguments; empty for a URL.
-    :param env: Variables that the program gets beside ``PATH``, ``HOME`` and their like.
-    :param inherit_env: Names of variables of the server's own that it gets too.
-    :param cwd: Folder that the program starts in; empty: that of the server.
-    :param url: Address of a server that speaks streamable HTTP.
-    :param transport: ``http``, ``sse`` (the older one), or ``auto``, which finds it out.
+    :param name: Prefix of its tools' names.
+    :param command: Program and arguments, or empty for a URL.
+    :param env: Variables for the program, besides ``PATH``, ``HOME`` and similar ones.
+    :param inherit_env: Names of the server's own variables that the program also gets.
+    :param cwd: Working directory of the program, or empty for the server's.
+    :param url: URL of a server with streamable HTTP.
+    :param transport: ``http``, ``sse`` (the older one), or ``auto``, which detects it.
     :param headers: Headers of each request to it.
     :param token_env: Variable with a token, sent as ``Authorization: Bearer``.
-    :param oauth: Its checked ``[mcp.NAME.oauth]`` table; empty: there is none.
-    :param timeout_s: How long a call may take; None: ``agent.tool_timeout_s``.
-    :param trust_hints: Whether what it says of its tools is believed: that one may be called
-        twice (``readOnlyHint``, ``idempotentHint``), or needs approval (``destructiveHint``).
+    :param oauth: Its validated ``[mcp.NAME.oauth]`` table, or empty.
+    :param timeout_s: Timeout of a call, or None for ``agent.tool_timeout_s``.
+    :param trust_hints: Whether the server's hints about its tools are trusted: that a call may
+        be retried (``readOnlyHint``, ``idempotentHint``) or needs approval
+        (``destructiveHint``).
     """
 
     name: str
@@ -46,9 +47,9 @@ class McpServerConfig:
     trust_hints: bool = False
 
     def to_definition(self, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Return all that is needed to reach the server, secrets included.
+        """Return the data for a connection to the server, including secrets.
 
-        :param environ: Where the named variables are; ``os.environ`` by default.
+        :param environ: The environment variables, ``os.environ`` by default.
         """
         environ = os.environ if environ is None else environ
         if not self.command:
@@ -70,20 +71,20 @@ class McpServerConfig:
 
 
 def hash_definition(definition: Mapping[str, Any]) -> str:
-    """Return what identifies a server: the same for the same definition."""
+    """Return an identifier of a server. Equal definitions have equal identifiers."""
     text = orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).hexdigest()[:32]
 
 
 def _check_table_name(value: str) -> None:
     if not value.replace("-", "").replace("_", "").isalnum() or not value.isascii():
-        raise ma.ValidationError("The name may have letters, digits, '-' and '_' only.")
+        raise ma.ValidationError("The name may only have letters, digits, '-' and '_'.")
     if len(value) > 32:
-        raise ma.ValidationError("The name may have 32 characters at most.")
+        raise ma.ValidationError("The name may have at most 32 characters.")
 
 
 class _OAuthSchema(ma.Schema):
-    """How the sidecar gets a token by itself; nobody can sign in at a browser there."""
+    """Validates the sidecar's OAuth settings. A sign-in in a browser is not possible there."""
 
     class Meta:
         unknown = ma.RAISE
@@ -102,12 +103,12 @@ class _OAuthSchema(ma.Schema):
     def _check_ways(self, data: dict[str, Any], **options: Any) -> None:
         for key in ("private_key_file", "token_file"):
             if key in data and not os.path.isabs(data[key]):
-                raise ma.ValidationError("It must be an absolute path.", key)
+                raise ma.ValidationError("Must be an absolute path.", key)
         if "private_key_file" in data and ("client_secret_env" in data or "token_file" in data):
-            text = "Has no meaning beside client_secret_env and token_file."
+            text = "Cannot be used with client_secret_env or token_file."
             raise ma.ValidationError(text, "private_key_file")
         if not data.keys() & {"client_secret_env", "private_key_file", "token_file"}:
-            text = "It needs client_secret_env, private_key_file or token_file."
+            text = "Requires client_secret_env, private_key_file or token_file."
             raise ma.ValidationError(text, "client_id")
 
 
@@ -131,25 +132,25 @@ class _ServerSchema(ma.Schema):
     @ma.validates_schema
     def _check_kind(self, data: dict[str, Any], **options: Any) -> None:
         if ("command" in data) == ("url" in data):
-            raise ma.ValidationError('It needs either command = […] or url = "…".', "command")
+            raise ma.ValidationError('Requires either command = […] or url = "…".', "command")
         of_url = ("headers", "token_env", "oauth", "transport")
         foreign = of_url if "command" in data else ("env", "inherit_env", "cwd")
         for key in foreign:
             if key in data:
                 kind = "command" if "command" in data else "url"
-                raise ma.ValidationError(f"Has no meaning beside {kind}.", key)
+                raise ma.ValidationError(f"Cannot be used with {kind}.", key)
         if "oauth" in data and "token_env" in data:
-            raise ma.ValidationError("Has no meaning beside oauth.", "token_env")
+            raise ma.ValidationError("Cannot be used with oauth.", "token_env")
 
 
-#: The field of the config's schema.
+#: Field of the config's schema.
 MCP_FIELD = ma.fields.Dict(
     keys=ma.fields.String(validate=_check_table_name), values=ma.fields.Nested(_ServerSchema)
 )
 
 
 def make_servers(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, McpServerConfig]:
-    """Return the servers of a config's checked ``[mcp.*]`` tables that are enabled, by name."""
+    """Return the enabled servers of a config's validated ``[mcp.*]`` tables, by name."""
     servers = {}
     for name, table in tables.items():
         lists = {key: tuple(table[key]) for key in ("command", "inherit_env") if key in table}

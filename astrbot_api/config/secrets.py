@@ -1,4 +1,4 @@
-"""Settings that no log, answer or ``repr`` may show."""
+"""Settings that no log, response or ``repr`` may show."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..errors import SettingsError
 
 
 class Secret(ma.fields.String):
-    """A setting that no log, answer or ``repr`` may show.
+    """A setting that no log, response or ``repr`` may show.
 
-    ``KEY_env`` in ``bots.toml`` names a variable that holds it.
+    In ``bots.toml``, ``KEY_env`` is the name of a variable with its value.
     """
 
 
 def resolve_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Mapping[str, Any]:
-    """Return the settings with each ``KEY_env`` of a secret replaced by what it names."""
+    """Return the settings with the variables in each secret's ``KEY_env`` resolved."""
     resolved = dict(table)
     for key, one in schema.fields.items():
         variable = f"{key}_env"
@@ -27,7 +27,7 @@ def resolve_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -> 
             continue
         name = resolved.pop(variable)
         if key in resolved:
-            raise SettingsError(f"{where}: {variable}: {key} is there too; write one of them")
+            raise SettingsError(f"{where}: {variable}: {key} is also set; use one of them")
         if not isinstance(name, str) or not os.environ.get(name):
             raise SettingsError(f"{where}: {variable}: the variable {name} is not set")
         resolved[key] = os.environ[name]

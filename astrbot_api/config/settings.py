@@ -1,9 +1,8 @@
-"""Every setting of the server: name, default, unit, check, one sentence.
+"""All settings of the server, with default, bounds and help text.
 
-A setting ``heartbeat_s`` is the Flask key ``ASTRBOT_HEARTBEAT_S`` and the
-environment variable of the same name. What is passed to
-:class:`~astrbot_api.AstrBotAPI` wins over ``app.config``, which wins over
-the environment, which wins over the default.
+The setting ``heartbeat_s`` is the Flask key ``ASTRBOT_HEARTBEAT_S`` and the environment
+variable of the same name. Precedence: arguments of :class:`~astrbot_api.AstrBotAPI`,
+``app.config``, the environment, the default.
 """
 
 from __future__ import annotations
@@ -17,25 +16,25 @@ from typing import Any, get_type_hints
 
 from ..errors import SettingsError
 
-#: What every key of ``app.config`` and every environment variable begins with.
+#: Prefix of all keys in ``app.config`` and of all environment variables.
 PREFIX = "ASTRBOT_"
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
-#: What a database's URL begins with.
+#: Allowed beginnings of a database URL.
 DATABASE_SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
 
-#: What a Redis's URL begins with.
+#: Allowed beginnings of a Redis URL.
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
-#: What an attachment can be; ``record`` is audio.
+#: Types of attachments; ``record`` is audio.
 ATTACHMENT_TYPES = ("image", "record", "video", "file")
 
-#: What ``owner_access`` can be.
+#: Allowed values of ``owner_access``.
 OWNER_ACCESS = ("pages", "api", "off")
 
-#: Shortest password of an owner.
+#: Minimum length of an owner's password.
 MIN_PASSWORD_CHARS = 8
 
 
@@ -62,265 +61,262 @@ class Settings:
     )
     database_url: str = _setting(
         "",
-        "``postgresql://…`` or ``sqlite:///PATH``; empty: ``astrbot.db`` in the data directory.",
+        "``postgresql://…`` or ``sqlite:///PATH``. Empty: ``astrbot.db`` in the data directory.",
     )
     database_pool_size: int = _setting(
-        20, "Most connections to PostgreSQL of one worker.", minimum=1, maximum=1000
+        20, "Maximum number of PostgreSQL connections per worker.", minimum=1, maximum=1000
     )
     database_timeout_s: float = _setting(
-        5.0, "How long a request waits for a connection to PostgreSQL; then 503.", minimum=0.1
+        5.0, "Time a request waits for a PostgreSQL connection before 503.", minimum=0.1
     )
     url_prefix: str = _setting(
-        "", "What stands before ``/api/v1``, for example ``/bot``; it begins with a slash."
+        "", "Path before ``/api/v1``, for example ``/bot``. It begins with a slash."
     )
     heartbeat_s: float = _setting(
         1.0, "Silence after which a stream sends a comment line.", minimum=0.05, maximum=60
     )
     max_json_bytes: int = _setting(
         8 * MIB,
-        "Largest JSON body with a message; above it 413. Other routes take 256 KiB.",
+        "Maximum JSON body of a message, else 413. Other routes accept 256 KiB.",
         minimum=1024,
     )
     storage_url: str = _setting(
-        "", "Where attachments lie: empty is the data directory, ``s3://BUCKET/PREFIX`` is S3."
+        "", "Storage of attachments: empty for the data directory, ``s3://BUCKET/PREFIX`` for S3."
     )
-    max_file_bytes: int = _setting(128 * MIB, "Largest attachment; above it 413.", minimum=1)
+    max_file_bytes: int = _setting(128 * MIB, "Maximum size of an attachment, else 413.", minimum=1)
     max_chunked_file_bytes: int = _setting(
-        512 * MIB, "Largest attachment that is uploaded in chunks; above it 413.", minimum=1
+        512 * MIB, "Maximum size of an attachment uploaded in chunks, else 413.", minimum=1
     )
     max_bytes_per_key: int = _setting(
         64 * GIB,
-        "Most that the attachments of one key have together; above it 413; 0: no limit.",
+        "Maximum total size of one key's attachments, else 413. 0: no limit.",
         minimum=0,
     )
     max_all_file_bytes: int = _setting(
-        0, "Most that all attachments have together; above it 413; 0: no limit.", minimum=0
+        0, "Maximum total size of all attachments, else 413. 0: no limit.", minimum=0
     )
     max_stored_bytes_per_key: int = _setting(
         8 * GIB,
-        "Most that messages, sessions, notes, deliveries and remembered requests of one key take; "
-        "above it 413; 0: no limit.",
+        "Maximum size of one key's messages, sessions, notes, deliveries and idempotency records, "
+        "else 413. 0: no limit.",
         minimum=0,
     )
     max_stored_bytes: int = _setting(
-        64 * GIB, "The same of all keys together; above it 413; 0: no limit.", minimum=0
+        64 * GIB, "The same for all keys together, else 413. 0: no limit.", minimum=0
     )
     max_sessions_per_key: int = _setting(
-        1_000_000, "Most sessions of one key; above it 413; 0: no limit.", minimum=0
+        1_000_000, "Maximum number of sessions per key, else 413. 0: no limit.", minimum=0
     )
     max_growth_bytes_per_key: int = _setting(
         64 * MIB,
-        "By how much messages, sessions, notes, deliveries and remembered requests of one key may "
-        "grow within a minute; above it 429; 0: no limit.",
+        "Maximum growth per minute of one key's messages, sessions, notes, deliveries and "
+        "idempotency records, else 429. 0: no limit.",
         minimum=0,
     )
     max_growth_bytes: int = _setting(
-        512 * MIB, "The same of all keys together; above it 429; 0: no limit.", minimum=0
+        512 * MIB, "The same for all keys together, else 429. 0: no limit.", minimum=0
     )
     min_free_bytes: int = _setting(
         256 * MIB,
-        "Free space of the data directory's disk below which nothing new is taken: 413; 0: any.",
+        "Minimum free space on the data directory's disk; with less, new data returns 413. 0: any.",
         minimum=0,
     )
     files_origin: str = _setting(
         "",
-        "Second origin, such as ``https://files.example.com``, at which browsers open attachments.",
+        "Separate origin for attachments in browsers, such as ``https://files.example.com``.",
     )
     allowed_file_types: list[str] = _setting(
-        list(ATTACHMENT_TYPES), "What may be uploaded; anything else: 415."
+        list(ATTACHMENT_TYPES), "Types that may be uploaded. Others return 415."
     )
     unused_file_days: int = _setting(
-        30, "Age from which ``db sweep`` takes attachments that no message uses.", minimum=0
+        30, "Minimum age at which ``db sweep`` removes attachments without a message.", minimum=0
     )
     accel_redirect_prefix: str = _setting(
-        "", "Let nginx send attachments: the path of its ``internal`` location."
+        "", "Path of nginx's ``internal`` location, which then sends attachments itself."
     )
     redis_url: str = _setting(
-        "", "``redis://…``: the events of runs, and wake-ups, go over Redis between hosts."
+        "", "``redis://…``: Redis carries run events and notifications between hosts."
     )
     redis_prefix: str = _setting(
-        "astrbot", "What every key in Redis begins with; two servers of different worlds differ."
+        "astrbot", "Prefix of all Redis keys. Independent servers need different prefixes."
     )
-    max_username_chars: int = _setting(255, "Longest username.", minimum=1, maximum=4096)
-    max_session_id_chars: int = _setting(255, "Longest session_id.", minimum=1, maximum=4096)
+    max_username_chars: int = _setting(255, "Maximum username length.", minimum=1, maximum=4096)
+    max_session_id_chars: int = _setting(255, "Maximum session_id length.", minimum=1, maximum=4096)
     max_display_name_chars: int = _setting(
-        255, "Longest title of a session.", minimum=1, maximum=4096
+        255, "Maximum length of a session's title.", minimum=1, maximum=4096
     )
     max_message_chars: int = _setting(
-        2_000_000, "Longest text of one message, all its segments together.", minimum=1
+        2_000_000, "Maximum text length of one message, all segments together.", minimum=1
     )
-    max_segments: int = _setting(100, "Most segments of one message.", minimum=1)
+    max_segments: int = _setting(100, "Maximum number of segments per message.", minimum=1)
     max_image_side_px: int = _setting(
         1568,
-        "Longest side of a picture that a model is given; longer ones are scaled down.",
+        "Maximum side length of an image for a model. Larger images are scaled down.",
         minimum=64,
         maximum=8192,
     )
     max_reply_chars: int = _setting(
         2_000_000,
-        "Longest answer and thinking of one turn; a model that says more is cut off.",
+        "Maximum length of one turn's answer and reasoning. The rest is cut off.",
         minimum=100,
     )
     max_runs_per_worker: int = _setting(
-        2000, "Most turns that one worker has open at once; above it 503.", minimum=1
+        2000, "Maximum number of open turns per worker, else 503.", minimum=1
     )
     websocket_ping_s: float = _setting(
         25.0,
-        "Silence after which a WebSocket is pinged; after another it is closed, as is one whose "
-        "client takes nothing for that long.",
+        "Silence after which a WebSocket is pinged. It is closed after the same time without an "
+        "answer, or if the client does not read for that long.",
         minimum=0.05,
     )
     websocket_idle_s: float = _setting(
         3600.0,
-        "How long a WebSocket without a turn stays open on which the client sends nothing.",
+        "Time that a WebSocket without a turn stays open if the client sends nothing.",
         minimum=0.05,
     )
     max_blocking_s: float = _setting(
         600.0,
-        "How long an answer that is not a stream (``response_mode`` ``blocking``) waits for its "
-        "turn; after it 504, and the turn goes on.",
+        "Time a non-streaming response (``response_mode`` ``blocking``) waits for its turn before "
+        "504. The turn continues.",
         minimum=0.05,
     )
     max_turns_per_session: int = _setting(
-        20, "Most turns of one session that run or wait at once; above it 429.", minimum=1
+        20, "Maximum number of running and waiting turns per session, else 429.", minimum=1
     )
     max_runs_per_key: int = _setting(
-        0, "Most turns of one key that run or wait at once; above it 429; 0: no limit.", minimum=0
+        0, "Maximum number of running and waiting turns per key, else 429. 0: no limit.", minimum=0
     )
     max_streams_per_worker: int = _setting(
-        9000, "Most streams that one worker has open at once; above it 503.", minimum=1
+        9000, "Maximum number of open streams per worker, else 503.", minimum=1
     )
     max_streams_per_key: int = _setting(
-        0, "Most streams of one key that one worker has open; above it 429; 0: no limit.", minimum=0
+        0, "Maximum number of one key's streams per worker, else 429. 0: no limit.", minimum=0
     )
     max_stream_lag_s: float = _setting(
         30.0,
-        "Time after which a stream is closed whose client takes nothing; it may resume.",
+        "Time after which a stream is closed if its client does not read. The client may resume.",
         minimum=1,
     )
     run_log_keep_s: float = _setting(
-        3600.0, "Time for which the events of a run that has ended can be resumed.", minimum=1
+        3600.0, "Time for which an ended run's events can be resumed.", minimum=1
     )
     admin_names: list[str] = _setting(
-        ["astrbot"], "Usernames that only a key with the scope ``chat:admin`` may speak as."
+        ["astrbot"], "Usernames that only a key with the scope ``chat:admin`` may use."
     )
     chat_page: bool = _setting(
         False,
-        "Whether ``/chat`` shows the chat widget as a page, for users to whom you gave a link with "
-        "a key, or whom the embedding application has logged in.",
+        "Whether ``/chat`` shows the chat widget as a page. Users need a link with a key, or a "
+        "login of the embedding application.",
     )
     owner_access: str = _setting(
         "pages",
-        "``pages``: the owner's pages and admin API; ``api``: the admin API alone; "
+        "``pages``: the owner's pages and the admin API. ``api``: only the admin API. "
         "``off``: neither.",
     )
-    owner_name: str = _setting("astrbot", "The name that the owner logs in with.")
+    owner_name: str = _setting("astrbot", "The owner's login name.")
     admin_password: str = _setting(
         "",
-        "The owner's password at the first start, at least 8 characters; empty: a random one is "
-        "made and printed. It changes nothing later.",
+        "The owner's password at the first start, at least 8 characters. Empty: a random one is "
+        "generated and printed. Later changes have no effect.",
         secret=True,
     )
     secret_key: str = _setting(
         "",
-        "Signs the owner's logins; at least 32 random characters, the same on all hosts. Empty: "
-        "the file ``secret.key`` of the data directory, made at the first start.",
+        "Signs the owner's logins. At least 32 random characters, the same on all hosts. Empty: "
+        "the file ``secret.key`` in the data directory, created at the first start.",
         secret=True,
     )
-    owner_session_h: float = _setting(
-        24.0, "Time after which a login ends.", minimum=0.01, maximum=8760
-    )
+    owner_session_h: float = _setting(24.0, "Lifetime of a login.", minimum=0.01, maximum=8760)
     cors_origins: list[str] = _setting(
         [],
         "Web origins whose pages may call ``/api/v1``: ``https://shop.example``, or ``*`` for any. "
-        "Cookies are never allowed across origins: a page sends a session key.",
+        "Cookies are never allowed across origins. Pages use a session key.",
     )
     limits_url: str = _setting(
         "",
-        "Where the requests a minute of keys that limit them are counted: ``memory://`` (each "
-        "worker by itself) or ``redis://HOST:PORT``. Empty: Redis if ``ASTRBOT_REDIS_URL`` is set, "
-        "else the database.",
+        "Counter of requests per minute, for keys with such a limit: ``memory://`` (per worker) or "
+        "``redis://HOST:PORT``. Empty: Redis if ``ASTRBOT_REDIS_URL`` is set, else the database.",
         secret=True,
     )
     response_days: int = _setting(
         30,
-        "Time for which responses of OpenAI's API can be retrieved and continued; those of a "
-        "conversation stay. Their sessions stay in any case.",
+        "Time for which responses of OpenAI's API can be retrieved and continued. Responses in a "
+        "conversation are kept, and so are all sessions.",
         minimum=1,
         maximum=36500,
     )
     openai_at_root: bool = _setting(
-        False, "Answer OpenAI's API below ``/v1``, too: for clients whose base URL is the host."
+        False, "Also serve OpenAI's API at ``/v1``, for clients that only accept a host."
     )
     audit_days: int = _setting(
-        90, "Time for which the audit, and the use of keys, is kept.", minimum=1, maximum=36500
+        90, "Time for which the audit log and key usage are kept.", minimum=1, maximum=36500
     )
     owner_approves: bool = _setting(
-        False, "Whether the owner may decide tool calls that wait in turns of other users."
+        False, "Whether the owner may decide about pending tool calls of other users."
     )
     worker_lease_s: float = _setting(
         15.0,
-        "Time after which another worker goes on with the turns of one that fell silent.",
+        "Time without a heartbeat after which other workers take over a worker's turns.",
         minimum=1,
     )
     approval_s: float = _setting(
         86_400.0,
-        "How long a tool call waits for a person's yes; then it counts as rejected.",
+        "Time a tool call waits for a person's approval. It is then rejected.",
         minimum=1,
     )
     max_pickups: int = _setting(
         2,
-        "How often a turn goes on after its worker died; then it ends with ``run_interrupted``.",
+        "How often a turn is resumed after its worker died. It then ends with ``run_interrupted``.",
         minimum=0,
         maximum=100,
     )
     max_hook_bytes: int = _setting(
-        4 * MIB, "Largest event of a messenger; above it 413.", minimum=1024
+        4 * MIB, "Maximum size of a messenger's event, else 413.", minimum=1024
     )
     im_wait_s: float = _setting(
         10.0,
-        "How long ``im/message`` waits for the messenger's answer; then 202 and ``queued``.",
+        "Time ``im/message`` waits for the messenger before it returns 202 and ``queued``.",
         minimum=0,
         maximum=300,
     )
     im_max_attempts: int = _setting(
-        8, "Attempts to deliver a message until it has failed.", minimum=1, maximum=100
+        8, "Maximum number of attempts to deliver a message.", minimum=1, maximum=100
     )
     im_retry_s: float = _setting(
         2.0,
-        "Pause before the second attempt to deliver; each further one is twice as long.",
+        "Pause before the second delivery attempt. It doubles for each further attempt.",
         minimum=0.01,
         maximum=3600,
     )
     im_max_targets: int = _setting(
-        100, "Most ``umos`` of one ``im/message``.", minimum=1, maximum=10_000
+        100, "Maximum number of ``umos`` per ``im/message`` request.", minimum=1, maximum=10_000
     )
     im_max_queued: int = _setting(
-        1000, "Most messages that wait for one target; above it 429.", minimum=1
+        1000, "Maximum number of messages waiting for one target, else 429.", minimum=1
     )
     im_keep_days: float = _setting(
         30, "Time for which finished deliveries are kept.", minimum=0, maximum=36_500
     )
     legacy_error_status: bool = _setting(
-        False, "Answer business errors with HTTP 200, as AstrBot 4.25 does."
+        False, "Return business errors with HTTP 200, as AstrBot 4.25 does."
     )
     proxy_hops: int = _setting(
         0,
-        "Reverse proxies in front that set ``X-Forwarded-*``; 0 trusts none.",
+        "Number of reverse proxies in front that set ``X-Forwarded-*``. 0 trusts none.",
         minimum=0,
         maximum=10,
     )
     mcp_socket: str = _setting(
-        "", "Unix socket of the MCP sidecar; ``astrbot-api serve`` sets it for its workers."
+        "", "Unix socket of the MCP sidecar. ``astrbot-api serve`` sets it for its workers."
     )
     metrics: bool = _setting(True, "Serve ``/metrics``.")
     metrics_token: str = _setting(
         "",
-        "Token that ``/metrics`` demands, as ``Authorization: Bearer``; empty: it answers "
-        "this machine alone.",
+        "Token that ``/metrics`` requires, as ``Authorization: Bearer``. Empty: only this machine "
+        "may read it.",
     )
-    log_format: str = _setting("plain", "``plain`` lines, or ``json``: one object a line.")
-    access_log: bool = _setting(True, "Write one line a request to the log.")
+    log_format: str = _setting("plain", "``plain`` lines, or ``json`` with one object per line.")
+    access_log: bool = _setting(True, "Log one line per request.")
 
     def __post_init__(self) -> None:
         if self.url_prefix and (
@@ -383,19 +379,19 @@ class Settings:
         unknown = set(self.allowed_file_types) - set(ATTACHMENT_TYPES)
         if unknown:
             raise SettingsError(
-                "ASTRBOT_ALLOWED_FILE_TYPES may have image, record, video and file; "
+                "ASTRBOT_ALLOWED_FILE_TYPES may contain image, record, video and file; "
                 f"got {', '.join(sorted(unknown))}"
             )
         prefix = self.accel_redirect_prefix
         if prefix and (not prefix.startswith("/") or self.storage_url):
             raise SettingsError(
-                "ASTRBOT_ACCEL_REDIRECT_PREFIX must begin with a slash, and works with "
-                f"attachments in the data directory only; got {prefix!r}"
+                "ASTRBOT_ACCEL_REDIRECT_PREFIX must begin with a slash, and only works with "
+                f"attachments in the data directory; got {prefix!r}"
             )
 
     @property
     def uses_postgres(self) -> bool:
-        """Whether the state is in PostgreSQL."""
+        """Whether the database is PostgreSQL."""
         return self.database_url.startswith(("postgresql://", "postgres://"))
 
     @property
@@ -414,7 +410,7 @@ class Settings:
 
     @property
     def files_dir(self) -> Path:
-        """Folder of the attachments, and of those that are on their way in."""
+        """Folder of the attachments and of unfinished uploads."""
         return self.data_dir / "files"
 
 
@@ -423,13 +419,12 @@ def load_settings(
     app_config: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Collect the settings from their three places and check them.
+    """Load and check the settings from their three sources.
 
-    :param overrides: By field name (``heartbeat_s``); these win.
+    :param overrides: Values by field name (``heartbeat_s``). They take precedence.
     :param app_config: A Flask configuration, by key (``ASTRBOT_HEARTBEAT_S``).
-    :param environ: Environment variables; ``os.environ`` by default.
-    :raises SettingsError: One line that names the setting, what was found
-        and what was expected.
+    :param environ: Environment variables, ``os.environ`` by default.
+    :raises SettingsError: with the setting, its value and the expected values, in one line.
     """
     overrides = dict(overrides or {})
     app_config = app_config or {}
@@ -460,7 +455,7 @@ _FALSE = {"0", "false", "no", "off", ""}
 
 
 def _convert(key: str, raw: Any, kind: Any) -> Any:
-    """Turn text (or a value of the right type) into what the field holds."""
+    """Convert text, or a value of the right type, to the field's type."""
     try:
         if kind is bool:
             if isinstance(raw, bool):

@@ -1,4 +1,4 @@
-"""The ``[transcription]`` table of a config: what turns recordings into text."""
+"""The ``[transcription]`` table of a config: the endpoint that transcribes recordings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import marshmallow as ma
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionConfig:
-    """An endpoint that has OpenAI's ``/audio/transcriptions``.
+    """An endpoint with OpenAI's ``/audio/transcriptions``.
 
-    ``language`` is a hint (ISO 639-1); empty: the model finds it out.
+    ``language`` is a hint (ISO 639-1). If empty, the model detects the language.
     """
 
     base_url: str
@@ -26,12 +26,12 @@ class TranscriptionConfig:
     proxy: str = ""
 
     def resolve_api_key(self) -> str:
-        """Return the key: from the file, or from the variable it names."""
+        """Return the key from the file, or from the variable in ``api_key_env``."""
         return self.api_key or os.environ.get(self.api_key_env, "")
 
 
 class TranscriptionSchema(ma.Schema):
-    """Checks the table."""
+    """Validates the table."""
 
     class Meta:
         unknown = ma.RAISE
@@ -46,7 +46,7 @@ class TranscriptionSchema(ma.Schema):
 
 
 def make_transcription(table: Mapping[str, Any] | None) -> TranscriptionConfig | None:
-    """Return the table's values; None where the config has no such table."""
+    """Return the table's values, or None if the config has no such table."""
     if table is None:
         return None
     base_url = str(table["base_url"]).rstrip("/").removesuffix("/audio/transcriptions")

@@ -10,7 +10,7 @@ from typing import Any
 
 import marshmallow as ma
 
-#: Between the id of a config here and the id of one of its AstrBot's configs.
+#: Separates a config's id from the id of a config of its AstrBot.
 CONFIG_SEPARATOR = ":"
 
 
@@ -18,10 +18,10 @@ CONFIG_SEPARATOR = ":"
 class UpstreamConfig:
     """One ``[upstream]`` table.
 
-    ``username`` says who speaks there; ``{username}`` in it is the caller's name.
-    ``owner_username`` and ``owner_password`` are the login of AstrBot's owner: with it
-    broken answers can be looked up in any session (AstrBot 4.26 and newer). ``resumable`` says
-    whether AstrBot is asked once more when the worker that asked it has died.
+    ``username`` is the username at AstrBot; ``{username}`` in it is replaced by the caller's name.
+    ``owner_username`` and ``owner_password`` are the login of AstrBot's owner. With it,
+    interrupted answers can be looked up in any session (AstrBot 4.26 and newer). ``resumable``
+    is whether AstrBot is asked again after the worker that asked it has died.
     """
 
     base_url: str
@@ -42,25 +42,25 @@ class UpstreamConfig:
     resumable: bool = False
 
     def resolve_api_key(self) -> str:
-        """Return AstrBot's API key: from the file, or from the variable it names."""
+        """Return AstrBot's API key from the file, or from the variable in ``api_key_env``."""
         return self.api_key or os.environ.get(self.api_key_env, "")
 
     def resolve_owner_password(self) -> str:
-        """Return the owner's password: from the file, or from the variable it names."""
+        """Return the owner's password from the file, or from the configured variable."""
         return self.owner_password or os.environ.get(self.owner_password_env, "")
 
     def name_user(self, username: str) -> str:
-        """Return who a caller is to AstrBot."""
+        """Return a caller's username at AstrBot."""
         return self.username.replace("{username}", username)
 
     @property
     def place(self) -> str:
-        """A name of this AstrBot for files: its address, hashed."""
+        """Identifier of this AstrBot for file names: its hashed base URL."""
         return sha256(self.base_url.encode()).hexdigest()[:16]
 
 
 class UpstreamSchema(ma.Schema):
-    """Checks the table."""
+    """Validates the table."""
 
     class Meta:
         unknown = ma.RAISE
@@ -85,20 +85,18 @@ class UpstreamSchema(ma.Schema):
     @ma.validates_schema
     def _check_key(self, data: dict[str, Any], **_: Any) -> None:
         if not data.get("api_key") and not data.get("api_key_env"):
-            raise ma.ValidationError(
-                "required: a key of that AstrBot; or write api_key_env", "api_key"
-            )
+            raise ma.ValidationError("required: a key of that AstrBot, or api_key_env", "api_key")
 
 
 def make_upstream(table: Mapping[str, Any] | None) -> UpstreamConfig | None:
-    """Return the table's values; None where the config has no such table."""
+    """Return the table's values, or None if the config has no such table."""
     if table is None:
         return None
     return UpstreamConfig(**{**table, "base_url": normalize_base_url(table["base_url"])})
 
 
 def normalize_base_url(text: str) -> str:
-    """Return an AstrBot's address; people paste that of its API, too."""
+    """Return an AstrBot's base URL. The path of its API is removed."""
     base_url = text.rstrip("/")
     for tail in ("/api/v1", "/api"):
         base_url = base_url.removesuffix(tail)

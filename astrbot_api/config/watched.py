@@ -1,4 +1,4 @@
-"""A configuration file whose changes are felt without a restart."""
+"""A configuration file whose changes take effect without a restart."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: How long a look at the file holds, in seconds.
+#: Interval between checks of the file, in seconds.
 _RECHECK_S = 1.0
 
 
 class WatchedFile(Generic[T]):
-    """What a file says, read again when it has changed; a bad file changes nothing.
+    """Parsed content of a file, reloaded after changes. An invalid file changes nothing.
 
-    :param read: Reads the file; it is given what the last good one said, and
-        raises :class:`~astrbot_api.errors.SettingsError` for one that is wrong.
-    :param empty: What holds before the first reading.
+    :param read: Parses the file. It receives the last valid content, and raises
+        :class:`~astrbot_api.errors.SettingsError` for an invalid file.
+    :param empty: Content before the first read.
     """
 
     def __init__(self, path: Path, read: Callable[[Path, T], T], empty: T) -> None:
@@ -36,16 +36,16 @@ class WatchedFile(Generic[T]):
         self._stamp: tuple[int, int] | None = None
 
     def load(self) -> None:
-        """Read the file now and refuse a bad one, for the start of the server.
+        """Read the file now. Called at the server's start.
 
-        :raises SettingsError: when it is wrong.
+        :raises SettingsError: if the file is invalid.
         """
         with self._lock:
             self._stamp = self._read_stamp()
             self._content = self._read(self._path, self._content)
 
     def get(self) -> T:
-        """Return what the file says, as of a second ago at most."""
+        """Return the content, at most one second old."""
         now = time.monotonic()
         if now - self._checked_at >= _RECHECK_S:
             with self._lock:
@@ -61,7 +61,7 @@ class WatchedFile(Generic[T]):
         try:
             self._content = self._read(self._path, self._content)
         except SettingsError as error:
-            log.error("%s (what the last good file said stays)", error)
+            log.error("%s (the last valid content stays in effect)", error)
 
     def _read_stamp(self) -> tuple[int, int]:
         try:

@@ -1,4 +1,4 @@
-"""The ``[widget]`` table of a config: whom the chat on a page answers without a key."""
+"""The ``[widget]`` table of a config: chat without a key on web pages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import marshmallow as ma
 
 @dataclass(frozen=True, slots=True)
 class WidgetConfig:
-    """Pages whose visitors may chat, and how much.
+    """Pages whose visitors may chat, and their limits.
 
-    :param origins: Such as ``https://shop.example``; ``*`` is every page.
+    :param origins: Origins such as ``https://shop.example``, or ``*`` for all pages.
     :param files: Whether visitors may send files and voice.
-    :param turns_per_visitor: Most turns of one browser in a day.
-    :param turns_per_address: Most turns of one address in a day; of IPv6, of one /64.
+    :param turns_per_visitor: Maximum number of turns per browser and day.
+    :param turns_per_address: Maximum number of turns per IP address (IPv6: /64 network) and day.
     """
 
     origins: tuple[str, ...]
@@ -43,7 +43,7 @@ def _check_origin(value: str) -> None:
 
 
 class WidgetSchema(ma.Schema):
-    """Checks the table."""
+    """Validates the table."""
 
     class Meta:
         unknown = ma.RAISE
@@ -64,7 +64,7 @@ class WidgetSchema(ma.Schema):
 
 
 def make_widget(table: Mapping[str, Any] | None) -> WidgetConfig | None:
-    """Return the table's values; None where the config has no such table."""
+    """Return the table's values, or None if the config has no such table."""
     if table is None:
         return None
     origins = tuple(one.rstrip("/").lower() for one in table["origins"])

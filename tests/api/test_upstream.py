@@ -376,5 +376,5 @@ def test_its_messengers_are_reached_through_our_outbox(
 
 def test_a_config_is_answered_by_an_astrbot_or_by_a_model(make_api: Callable[..., Api]) -> None:
     config = '[upstream]\nbase_url = "http://127.0.0.1:1"\napi_key = "abk_x"\n[provider]\n'
-    with pytest.raises(Exception, match=r"upstream: an AstrBot answers, so a model cannot"):
+    with pytest.raises(Exception, match=r"upstream: an AstrBot answers instead of a model"):
         make_api(config + 'type = "mock"\n')

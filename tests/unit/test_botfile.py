@@ -70,9 +70,9 @@ def test_a_secret_comes_from_the_file_or_from_a_variable(
         ("type='fake'\ntoken_env='NOT_SET'", "bots.toml: bot a: token_env: the variable NOT_SET"),
         (
             "type='fake'\ntoken='t'\ntoken_env='X'",
-            "bots.toml: bot a: token_env: token is there too",
+            "bots.toml: bot a: token_env: token is also set",
         ),
-        ("type='unknown'", "bots.toml: bot a: type: unknown type 'unknown'; there are apprise,"),
+        ("type='unknown'", "bots.toml: bot a: type: unknown type 'unknown'; use one of apprise,"),
         (
             "type='fake'\ntoken='t'\nenabled='yes'",
             "bots.toml: bot a: enabled: must be true or false",

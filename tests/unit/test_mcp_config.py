@@ -53,36 +53,36 @@ def test_a_server_that_is_not_enabled_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('[mcp.a]\ncommand = ["x"]\nurl = "http://h/"', "mcp.a.command: It needs either"),
-        ("[mcp.a]\n", "mcp.a.command: It needs either"),
+        ('[mcp.a]\ncommand = ["x"]\nurl = "http://h/"', "mcp.a.command: Requires either"),
+        ("[mcp.a]\n", "mcp.a.command: Requires either"),
         ("[mcp.a]\ncommand = []", "mcp.a.command: Shorter than"),
         ('[mcp.a]\ncommand = "x"', "mcp.a.command: Not a valid list."),
         ('[mcp.a]\nurl = "ftp://h/"', "mcp.a.url: Not a valid URL."),
-        ('[mcp.a]\nurl = "http://h/"\nenv = { A = "b" }', "mcp.a.env: Has no meaning beside url."),
+        ('[mcp.a]\nurl = "http://h/"\nenv = { A = "b" }', "mcp.a.env: Cannot be used with url."),
         (
             '[mcp.a]\nurl = "http://x/"\n[mcp.a.oauth]\nclient_id = "c"\ntoken_file = "/t"',
             "mcp.a.oauth.issuer: ",
         ),
         (
             '[mcp.a]\nurl = "http://x/"\n[mcp.a.oauth]\nissuer = "http://y"\nclient_id = "c"',
-            "mcp.a.oauth.client_id: It needs client_secret_env",
+            "mcp.a.oauth.client_id: Requires client_secret_env",
         ),
         (
             '[mcp.a]\nurl = "http://x/"\n[mcp.a.oauth]\nissuer = "http://y"\nclient_id = "c"\n'
             'token_file = "t.json"',
-            "mcp.a.oauth.token_file: It must be an absolute path",
+            "mcp.a.oauth.token_file: Must be an absolute path",
         ),
         (
             '[mcp.a]\nurl = "http://x/"\ntoken_env = "T"\n[mcp.a.oauth]\nissuer = "http://y"\n'
             'client_id = "c"\ntoken_file = "/t"',
-            "mcp.a.token_env: Has no meaning beside oauth",
+            "mcp.a.token_env: Cannot be used with oauth",
         ),
-        ('[mcp.a]\ncommand = ["x"]\ntoken_env = "K"', "mcp.a.token_env: Has no meaning"),
+        ('[mcp.a]\ncommand = ["x"]\ntoken_env = "K"', "mcp.a.token_env: Cannot be used"),
         ('[mcp.a]\ncommand = ["x"]\nenv = { A = 1 }', "mcp.a.env.A: Not a valid string."),
         ('[mcp.a]\ncommand = ["x"]\nfoo = 1', "mcp.a.foo: Unknown field."),
         ('[mcp.a]\ncommand = ["x"]\ntimeout_s = 0', "mcp.a.timeout_s: Must be"),
-        ('[mcp."a.b"]\ncommand = ["x"]', "mcp.a.b.key: The name may have letters"),
-        (f'[mcp.{"a" * 33}]\ncommand = ["x"]', "The name may have 32 characters at most."),
+        ('[mcp."a.b"]\ncommand = ["x"]', "mcp.a.b.key: The name may only have letters"),
+        (f'[mcp.{"a" * 33}]\ncommand = ["x"]', "The name may have at most 32 characters."),
     ],
 )
 def test_a_wrong_table_gives_one_line(tmp_path: Path, text: str, fault: str) -> None:
