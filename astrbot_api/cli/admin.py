@@ -1,4 +1,4 @@
-"""``astrbot-api admin``: for an owner with the machine but without the password."""
+"""``astrbot-api admin`` and the options for key rules."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from ..owner.login import change_password
 from ..owner.passwords import make_password
 from .options import open_database, settings_option
 
-#: Rule -> what its option says. A rule that is a list may be given several times.
+#: Rule -> help text of its option. List options may be repeated.
 _RULES = {
-    "username": "The only username that it may speak as.",
-    "default_username": "Whom it speaks as where a request names nobody.",
-    "username_prefix": "What the usernames that it may speak as begin with.",
-    "configs": "Id of a config that it may use.",
-    "bots": "Id of a bot that it may send through.",
-    "umos": "UMO that it may send to; * stands for anything.",
-    "tools": "Tool that its turns may use; * stands for anything.",
-    "approve": "Tool whose calls a person must approve; * stands for anything.",
-    "addresses": "Network that its requests may come from, such as 10.0.0.0/8.",
-    "requests_per_minute": "Most requests a minute.",
-    "streams": "Most turns that run or wait at once.",
-    "turns_per_day": "Most turns a day (UTC).",
-    "tokens_per_day": "Most tokens a day (UTC).",
-    "upload_bytes": "Most bytes of its files together.",
-    "stored_bytes": "Most bytes of its messages, sessions and notes.",
-    "sessions": "Most sessions.",
-    "growth_bytes": "Most bytes by which its messages and sessions grow within a minute.",
-    "tool_calls_per_turn": "Most tool calls of one turn.",
-    "tool_seconds_per_turn": "Longest time that the tools of one turn take, in seconds.",
-    "tool_chars_per_turn": "Most characters that the tools of one turn return.",
-    "legacy_errors": "Errors have status 200, for a client that says HTTP 400.",
+    "username": "The only username that requests may use.",
+    "default_username": "Username for requests without one.",
+    "username_prefix": "Required prefix of usernames.",
+    "configs": "Id of an allowed config. Repeatable.",
+    "bots": "Id of an allowed bot. Repeatable.",
+    "umos": "UMO that messages may be sent to; * matches anything. Repeatable.",
+    "tools": "Tool that turns may use; * matches anything. Repeatable.",
+    "approve": "Tool whose calls a person must approve; * matches anything.",
+    "addresses": "Network that requests may come from, such as 10.0.0.0/8. Repeatable.",
+    "requests_per_minute": "Maximum number of requests per minute.",
+    "streams": "Maximum number of running and waiting turns.",
+    "turns_per_day": "Maximum number of turns per day (UTC).",
+    "tokens_per_day": "Maximum number of tokens per day (UTC).",
+    "upload_bytes": "Maximum total size of the key's files, in bytes.",
+    "stored_bytes": "Maximum size of the key's messages, sessions and notes, in bytes.",
+    "sessions": "Maximum number of sessions.",
+    "growth_bytes": "Maximum growth of the key's messages and sessions per minute, in bytes.",
+    "tool_calls_per_turn": "Maximum number of tool calls per turn.",
+    "tool_seconds_per_turn": "Maximum run time of the tools per turn, in seconds.",
+    "tool_chars_per_turn": "Maximum length of the tools' results per turn, in characters.",
+    "legacy_errors": "Return errors with status 200, for clients that report HTTP 400.",
 }
 
 _LISTS = {
@@ -49,7 +49,7 @@ _FLAGS = ("legacy_errors",)
 
 
 def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each guard rail to a command."""
+    """Add an option for each key rule to a command."""
     for rule, help_text in reversed(_RULES.items()):
         name = "--" + _LISTS.get(rule, rule).replace("_", "-")
         kind: Any = str if rule in (*_LISTS, *_TEXTS) else click.IntRange(1)
@@ -62,7 +62,7 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_rule_options(given: Mapping[str, Any]) -> str | None:
-    """Return the guard rails of the options as they are stored."""
+    """Return the rules of the options in their stored form."""
     values = {
         rule: list(value) if isinstance(value, tuple) else value
         for rule, value in given.items()
@@ -73,19 +73,19 @@ def read_rule_options(given: Mapping[str, Any]) -> str | None:
 
 @click.group("admin")
 def admin_group() -> None:
-    """Look after the owner's login."""
+    """Manage the owner's login."""
 
 
 @admin_group.command("set-password")
-@click.option("--name", help="Who; default: ASTRBOT_OWNER_NAME, else astrbot.")
-@click.option("--random", "make", is_flag=True, help="Make a password and print it.")
+@click.option("--name", help="The owner's name. Default: ASTRBOT_OWNER_NAME, else astrbot.")
+@click.option("--random", "make", is_flag=True, help="Generate a password and print it.")
 @click.option("--stdin", "from_stdin", is_flag=True, help="Read it from standard input.")
 @settings_option
 def set_password(name: str | None, make: bool, from_stdin: bool, settings: Settings) -> None:
-    """Set the owner's password; all logins end, and failed ones are forgotten.
+    """Set the owner's password. All logins end, and failed logins are reset.
 
-    Asks for it unless --random or --stdin is given. Makes the owner where
-    there is none.
+    Prompts for the password unless --random or --stdin is given. Creates the
+    owner if there is none.
     """
     if make:
         password = make_password()

@@ -1,6 +1,6 @@
-"""``astrbot-api chat``: one question, or a conversation at the terminal.
+"""``astrbot-api chat``: a single question, or a conversation in the terminal.
 
-It speaks through the client library (``clients/python``), which the server itself does not need.
+It uses the client library (``clients/python``), which the server itself does not need.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _MISSING = 'astrbot-api chat needs more packages: pip install "astrbot-api[chat]
 _HELP = """\
 /file PATH     attach a file to the next message
 /sessions      list your sessions
-/open NUMBER   go on with one of them
-/fresh         begin a new session
-/quit          leave; Ctrl-D does too
-Ctrl-C stops the answer. Alt-Enter begins a new line. Other commands go to the server: /help."""
+/open NUMBER   continue one of them
+/fresh         start a new session
+/quit          quit, as Ctrl-D does
+Ctrl-C stops the answer. Alt-Enter inserts a line break. Other commands go to the server: /help."""
 
 
 class ChatError(AstrBotError):
-    """The server refused, failed or could not be reached."""
+    """Raised if the server refused, failed or could not be reached."""
 
 
 @click.command("chat")
@@ -39,11 +39,11 @@ class ChatError(AstrBotError):
 @click.option("--url", default="http://127.0.0.1:6185", show_default=True)
 @click.option("--key", help="API key (ASTRBOT_KEY).")
 @click.option("--username", default="cli", show_default=True)
-@click.option("--session", default="", help="Go on with this session.")
+@click.option("--session", default="", help="Continue this session.")
 @click.option("--config", "config_id", help="The config that answers.")
 @click.option(
     "--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False),
-    help="Attach this file; may be given several times.",
+    help="Attach this file. Repeatable.",
 )  # fmt: skip
 def chat_command(
     message: str | None,
@@ -54,9 +54,9 @@ def chat_command(
     config_id: str | None,
     files: tuple[str, ...],
 ) -> None:
-    """Ask a running server and print the answer as it comes.
+    """Ask a running server and print the answer while it arrives.
 
-    Without MESSAGE it is a conversation; what is piped in is one message.
+    Without MESSAGE, start a conversation. Piped input is sent as one message.
     """
     try:
         from astrbot_client import Client, ClientError
@@ -83,7 +83,7 @@ def chat_command(
 
 
 class Conversation:
-    """A session, and what goes with the next message."""
+    """A session, and the attachments for the next message."""
 
     def __init__(
         self, client: Client, username: str, session_id: str = "", config_id: str | None = None
@@ -94,13 +94,13 @@ class Conversation:
         self._listed: list[str] = []
 
     def attach(self, path: str, progress: Callable[[int, int | None], None] | None = None) -> str:
-        """Upload a file for the next message; return its type."""
+        """Upload a file for the next message and return its type."""
         kept = self.client.files.upload(Path(path).expanduser(), progress=progress)
         self._attached.append({"type": kept["type"], "attachment_id": kept["attachment_id"]})
         return str(kept["type"])
 
     def ask(self, text: str) -> ChatStream:
-        """Begin a turn with the text and the files that were attached."""
+        """Start a turn with the text and the attached files."""
         parts, self._attached = self._attached, []
         message = [{"type": "plain", "text": text}, *parts] if parts else text
         return self.client.chat(
@@ -111,7 +111,7 @@ class Conversation:
         )
 
     def list_sessions(self, most: int = 20) -> Iterator[str]:
-        """Yield a line for each of the newest sessions."""
+        """Yield one line for each of the most recent sessions."""
         self._listed = []
         for session in self.client.sessions.list(self.username, order_by="updated_at"):
             self._listed.append(session["session_id"])
@@ -121,19 +121,19 @@ class Conversation:
                 return
 
     def open(self, number: str) -> None:
-        """Go on with a session that was listed.
+        """Continue a listed session.
 
-        :raises ChatError: when none has this number.
+        :raises ChatError: if no session has this number.
         """
         if not self._listed:
             list(self.list_sessions())
         if not number.isdigit() or not 0 < int(number) <= len(self._listed):
-            raise ChatError(f"there is no session {number!r}: /sessions lists them")
+            raise ChatError(f"there is no session {number!r}; /sessions lists them")
         self.session_id = self._listed[int(number) - 1]
 
 
 def _print_turn(talk: Conversation, message: str) -> None:
-    """Print an answer as it comes."""
+    """Print an answer while it arrives."""
     from astrbot_client import ApprovalRequired, TextDelta, TurnFailed
 
     stream = talk.ask(message)
@@ -148,9 +148,9 @@ def _print_turn(talk: Conversation, message: str) -> None:
 
 
 def _decide(talk: Conversation, stream: ChatStream, call: ApprovalRequired) -> None:
-    """Ask whether a tool call may be made; the stream then goes on.
+    """Ask the user whether a tool call is allowed, and send the decision.
 
-    :raises ChatError: where nobody can be asked.
+    :raises ChatError: if standard input is not a terminal.
     """
     if not sys.stdin.isatty():
         raise ChatError(
@@ -191,7 +191,7 @@ def _converse(talk: Conversation) -> None:
 
 
 def _answer(talk: Conversation, line: str, console: Any) -> None:
-    """Do a command of the prompt, or send a message; an error is shown."""
+    """Run a command of the prompt, or send a message. Errors are printed."""
     from astrbot_client import ClientError
     from rich.markup import escape
 
@@ -201,7 +201,7 @@ def _answer(talk: Conversation, line: str, console: Any) -> None:
             console.print(_HELP, markup=False)
         elif word == "/file":
             kind = talk.attach(rest.strip())
-            console.print(f"[dim]attached as {kind}; it goes with the next message[/dim]")
+            console.print(f"[dim]attached as {kind}; it is sent with the next message[/dim]")
         elif word == "/sessions":
             for one in talk.list_sessions():
                 console.print(one, markup=False)
@@ -216,7 +216,7 @@ def _answer(talk: Conversation, line: str, console: Any) -> None:
 
 
 def _show_turn(talk: Conversation, line: str, console: Any) -> None:
-    """Show an answer as Markdown while it comes. Ctrl-C stops the turn."""
+    """Show an answer as Markdown while it arrives. Ctrl-C stops the turn."""
     from astrbot_client import ApprovalRequired, ToolCall, TurnFailed
     from rich.live import Live
     from rich.markdown import Markdown

@@ -1,6 +1,6 @@
-"""``flask astrbot …``: the commands in the command line of an application that embeds the API.
+"""``flask astrbot …``: the commands for applications that embed the API.
 
-Flask finds the group by the entry point ``flask.commands``.
+Flask finds the group through the entry point ``flask.commands``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .options import SETTINGS
 @click.pass_context
 @with_appcontext
 def astrbot_group(context: click.Context) -> None:
-    """Look after the keys and data of this application's AstrBot API."""
+    """Manage the keys and data of this application's AstrBot API."""
     state = current_app.extensions.get(EXTENSION)
     if state is None:
         raise click.UsageError("this application has no AstrBotAPI")

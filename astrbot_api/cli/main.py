@@ -25,7 +25,7 @@ from .plugins import list_plugin_findings, plugins_group
 
 
 class Group(click.Group):
-    """Ends with one line and status 2, not a traceback, when a setting is wrong."""
+    """Prints one line and exits with status 2 after an error of this package."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -38,7 +38,7 @@ class Group(click.Group):
 @click.group(cls=Group)
 @click.version_option(package_name="astrbot-api")
 def main() -> None:
-    """Serve the AstrBot HTTP API, and look after its keys and data."""
+    """Serve the AstrBot HTTP API, and manage its keys and data."""
 
 
 main.add_command(plugins_group)
@@ -66,7 +66,7 @@ def serve(
     upstream_key: str | None,
     data_dir: Path | None,
 ) -> None:
-    """Start the server: gunicorn, and the embedded model if no other is set."""
+    """Start the server: gunicorn, and the embedded model if no other is configured."""
     from ..server.serve import run_server
 
     secret = upstream_key or os.environ.get("ASTRBOT_UPSTREAM_KEY", "")
@@ -85,7 +85,7 @@ def serve(
 
 @main.group("keys")
 def keys_group() -> None:
-    """Make, list, revoke, rotate and delete API keys."""
+    """Create, list, revoke, rotate and delete API keys."""
 
 
 @keys_group.command("create")
@@ -95,7 +95,7 @@ def keys_group() -> None:
     "scopes",
     multiple=True,
     type=click.Choice(keys.ALL_SCOPES),
-    help="What it opens; give it once a scope. Default: the four public ones.",
+    help="Scope of the key. Repeatable. Default: the four public scopes.",
 )
 @click.option("--expires-in-days", type=click.IntRange(1, 36500), help="Default: never.")
 @rule_options
@@ -109,7 +109,7 @@ def create_key(
     settings: Settings,
     **rules: Any,
 ) -> None:
-    """Make a key. Its secret is shown once and stored nowhere."""
+    """Create a key. Its secret is shown once and never stored."""
     guard = read_rule_options(rules)
     wanted = scopes or keys.PUBLIC_SCOPES
     if keys.ADMIN_SCOPE in wanted and "chat" not in wanted:
@@ -148,7 +148,7 @@ def list_keys(as_json: bool, settings: Settings) -> None:
 @as_json_option
 @settings_option
 def revoke_key(key_id: str, as_json: bool, settings: Settings) -> None:
-    """Make a key useless from its next request on, on every worker."""
+    """Revoke a key. All workers reject its next request."""
     _change(key_id, "revoked", as_json, settings, lambda db: keys.revoke_key(db, key_id))
 
 
@@ -157,7 +157,7 @@ def revoke_key(key_id: str, as_json: bool, settings: Settings) -> None:
 @as_json_option
 @settings_option
 def delete_key(key_id: str, as_json: bool, settings: Settings) -> None:
-    """Remove a key from the list, too."""
+    """Delete a key, also from the list."""
     _change(key_id, "deleted", as_json, settings, lambda db: keys.delete_key(db, key_id))
 
 
@@ -165,12 +165,12 @@ def delete_key(key_id: str, as_json: bool, settings: Settings) -> None:
 @click.argument("key_id")
 @click.option(
     "--grace-s", default=0, show_default=True, type=click.IntRange(0),
-    help="How long the old secret still works, in seconds.",
+    help="Time that the old secret stays valid, in seconds.",
 )  # fmt: skip
 @as_json_option
 @settings_option
 def rotate_key(key_id: str, grace_s: int, as_json: bool, settings: Settings) -> None:
-    """Give a key a new secret; its id, limits, files and counts stay."""
+    """Give a key a new secret. Its id, limits, files and usage are kept."""
     rotated = _write(
         settings,
         lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
@@ -190,13 +190,13 @@ def rotate_key(key_id: str, grace_s: int, as_json: bool, settings: Settings) -> 
 
 @main.group("db")
 def db_group() -> None:
-    """Look after the database."""
+    """Manage the database."""
 
 
 @db_group.command("upgrade")
 @settings_option
 def upgrade_db(settings: Settings) -> None:
-    """Bring the database up to date."""
+    """Apply all migrations."""
     names = open_store(settings).upgrade()
     click.echo("\n".join(names) if names else "The database is up to date.")
 
@@ -204,7 +204,7 @@ def upgrade_db(settings: Settings) -> None:
 @db_group.command("status")
 @settings_option
 def show_db(settings: Settings) -> None:
-    """List the migrations and whether they have run."""
+    """List the migrations and their status."""
     for name, applied in open_store(settings).list_migrations():
         click.echo(f"{'done' if applied else 'to do':6} {name}")
 
@@ -215,12 +215,12 @@ def show_db(settings: Settings) -> None:
     type=click.IntRange(0, 36500),
     help="Age of the attachments; default: ASTRBOT_UNUSED_FILE_DAYS (30).",
 )
-@click.option("--delete", is_flag=True, help="Remove them; otherwise only list them.")
+@click.option("--delete", is_flag=True, help="Delete them. Without it, only list them.")
 @settings_option
 def sweep_db(older_than_days: int | None, delete: bool, settings: Settings) -> None:
-    """Remove attachments that no message uses, and what crashes left behind.
+    """Delete attachments that no message uses, and leftovers of crashes.
 
-    Without --delete it removes nothing and lists what it would remove.
+    Without --delete, it only lists them.
     """
     from ..files.attachments import Attachments
     from ..files.sweep import sweep
@@ -235,19 +235,19 @@ def sweep_db(older_than_days: int | None, delete: bool, settings: Settings) -> N
             size = "" if swept.size_bytes is None else f" ({swept.size_bytes} bytes)"
             click.echo(f"{swept.what:10} {swept.name}{size}")
     done = "Removed" if delete else "Would remove"
-    hint = "" if delete or not count else "; add --delete to do it"
+    hint = "" if delete or not count else "; add --delete to remove them"
     click.echo(f"{done} {count} things, {size_bytes} bytes{hint}.", err=True)
 
 
 @main.command()
-@click.option("--offline", is_flag=True, help="Ask no model, MCP server, Redis or messenger.")
+@click.option("--offline", is_flag=True, help="Contact no model, MCP server, Redis or messenger.")
 @as_json_option
 @settings_option
 def doctor(offline: bool, as_json: bool, settings: Settings) -> None:
-    """Look at data, configs, models, plugins, bots and webhooks: what works, and what to do.
+    """Check data, configs, models, plugins, bots and webhooks, and suggest remedies.
 
-    It changes nothing. Each provider, MCP server, bot and Redis is asked once; what is not
-    asked is listed with the reason. The exit status is 1 when something is amiss.
+    Nothing is changed. Each provider, MCP server, bot and Redis is contacted once. Skipped
+    checks are listed with the reason. The exit status is 1 after a warning or a failure.
     """
     from ..server.doctor import examine
 

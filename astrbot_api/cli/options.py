@@ -1,4 +1,4 @@
-"""Options that several commands have, and the database that they open."""
+"""Options shared by several commands, and access to the database."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import click
 from ..config.settings import Settings, load_settings
 from ..db.store import Store, open_store
 
-_HELP = "Folder of the server's data (ASTRBOT_DATA_DIR, else ./data)."
-#: Where the settings of an embedding application stand in a command's context.
+_HELP = "Data directory (default: ASTRBOT_DATA_DIR, else ./data)."
+#: Key of an embedding application's settings in a command's context.
 SETTINGS = "astrbot_api.settings"
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -25,10 +25,10 @@ def _load(context: click.Context, option: click.Parameter, data_dir: Path | None
     return load_settings({} if data_dir is None else {"data_dir": data_dir})
 
 
-#: ``--data-dir``, given to the command as a path.
+#: ``--data-dir`` as a path.
 data_dir_option = click.option("--data-dir", type=_FOLDER, help=_HELP)
 
-#: ``--data-dir``, given to the command as the settings that hold for it.
+#: ``--data-dir`` as the loaded settings.
 settings_option = click.option("--data-dir", "settings", type=_FOLDER, help=_HELP, callback=_load)
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -36,7 +36,7 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSO
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Store]:
-    """Open the database, brought up to date; close it afterwards."""
+    """Open the database and apply migrations. Close it on exit."""
     store = open_store(settings)
     try:
         store.upgrade()

@@ -13,7 +13,7 @@ from ..config.settings import Settings
 from ..server.findings import Finding
 from .options import as_json_option, settings_option
 
-# Imported where they are needed: plugins, jsonschema and msgspec take 0.3 s of every command.
+# Imported on use: plugins, jsonschema and msgspec would add 0.3 s to every command.
 if TYPE_CHECKING:
     from ..plugins.registry import PluginRecord
 
@@ -22,27 +22,27 @@ _FILES = ("plugin.py", "test_plugin.py", "README.rst")
 
 @click.group("plugins")
 def plugins_group() -> None:
-    """List the plugins, and begin a new one."""
+    """List the plugins, or create a new one."""
 
 
 @plugins_group.command("new")
 @click.argument("name")
 @settings_option
 def new_plugin(name: str, settings: Settings) -> None:
-    """Write a running plugin into the data directory, to start from."""
+    """Write a working example plugin to the data directory."""
     folder = _create_plugin(settings.data_dir, name)
     click.echo(f"{folder} has a plugin with a tool and the command /{name}.")
     click.echo(f"Its tests: python -m pytest {folder}")
-    click.echo("A server that is running must be restarted to load it.")
+    click.echo("Restart a running server to load it.")
 
 
 @plugins_group.command("list")
 @as_json_option
 @settings_option
 def list_plugins(as_json: bool, settings: Settings) -> None:
-    """List the plugins: where they come from, what they add, why one is left out.
+    """List the plugins with their source, their features and errors.
 
-    Those that a config enables are imported, but not started.
+    Enabled plugins are imported, but not started.
     """
     found = describe_plugins(settings.data_dir)
     if as_json:
@@ -58,10 +58,10 @@ def list_plugins(as_json: bool, settings: Settings) -> None:
 
 
 def describe_plugins(data_dir: Path) -> list[dict[str, Any]]:
-    """Return every plugin of a data directory, one object each.
+    """Return all plugins of a data directory, one object each.
 
-    ``state`` is ``on``, ``off`` (no config enables it) or ``failed``, with
-    the ``reason``; ``faults`` are those of its settings, config by config.
+    ``state`` is ``on``, ``off`` (no config enables it) or ``failed``, with the ``reason``.
+    ``faults`` lists errors in its settings, per config.
     """
     from ..config.files import ConfigFiles
     from ..db.sqlite_store import SqliteStore
@@ -72,7 +72,7 @@ def describe_plugins(data_dir: Path) -> list[dict[str, Any]]:
     configs = ConfigFiles(data_dir)
     configs.create_default()
     everything = [*find_plugins(data_dir), *from_classes(BUILT_IN_PLUGINS, BUILT_IN)]
-    # Nothing is started, so nothing asks for the database.
+    # Nothing is started, so the database is never opened.
     plugins = Plugins(everything, data_dir=data_dir, store=SqliteStore(data_dir / "unused.db"))
     wanted = configs.list_configs()
     plugins.load(wanted)
@@ -84,7 +84,7 @@ def describe_plugins(data_dir: Path) -> list[dict[str, Any]]:
 
 
 def list_plugin_findings(data_dir: Path) -> list[Finding]:
-    """Return what ``doctor`` says of the plugins that are not built in."""
+    """Return the findings of ``doctor`` about plugins that are not built in."""
     from ..plugins.finding import BUILT_IN
 
     found: list[Finding] = []
@@ -116,9 +116,9 @@ def _describe(record: PluginRecord, faults: list[str]) -> dict[str, Any]:
 
 
 def _create_plugin(data_dir: Path, name: str) -> Path:
-    """Write a plugin with its README and its test; return its folder.
+    """Write a plugin with its README and its test, and return its folder.
 
-    :raises PluginError: for a name that cannot be one, or is taken.
+    :raises PluginError: if the name is invalid or already used.
     """
     from ..plugins.context import PluginError
     from ..plugins.finding import find_name_fault
@@ -130,7 +130,7 @@ def _create_plugin(data_dir: Path, name: str) -> Path:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise PluginError(f"{folder} is there already") from None
+        raise PluginError(f"{folder} already exists") from None
     values = {
         "NAME": name,
         "IDENTIFIER": name.replace("-", "_"),

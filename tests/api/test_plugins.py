@@ -511,7 +511,7 @@ def test_plugins_new_writes_one_that_runs_and_whose_tests_pass(
     assert api.chat("/my-first")[-3]["data"] == "Hello, alice!"
     again = runner.invoke(main, ["plugins", "new", "my-first", "--data-dir", str(tmp_path)])
     assert again.exit_code == 2
-    assert "is there already" in again.output
+    assert "already exists" in again.output
     bad = runner.invoke(main, ["plugins", "new", "../evil", "--data-dir", str(tmp_path)])
     assert bad.exit_code == 2
     assert "a name has small letters" in bad.output
