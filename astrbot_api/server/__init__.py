@@ -1,4 +1,4 @@
-"""What runs the application: gunicorn's configuration, drain, and ``serve``.
+"""Runs the application: gunicorn's configuration, shutdown, and ``serve``.
 
-Nothing here is needed to use the blueprints in a server of one's own.
+Embedding applications with their own server do not need this package.
 """

@@ -1,6 +1,6 @@
-"""Ask what a server depends on, for ``astrbot-api doctor``: models, MCP servers, Redis, bots.
+"""Checks a server's dependencies for ``doctor``: models, MCP servers, Redis, bots.
 
-Each is asked once, with a short time limit, for something that changes nothing.
+Each check sends one request without side effects, with a short timeout.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from ..runlog.signals.redis_client import open_redis
 from ..runtime.outbound import Call, Outbound, OutboundError
 from .findings import Finding
 
-#: For one question, in seconds.
+#: Timeout of one check, in seconds.
 _LIMIT_S = 10.0
 
-#: Room for the answer of a model that is asked for a word.
+#: Token limit of a model's reply in a check.
 _PROBE_TOKENS = 16
 
-#: Names of models that are listed where the one of a config is not.
+#: Number of listed models in the message that a model is missing.
 _SHOWN_MODELS = 5
 
 
 def ask_provider(what: str, config: ProviderConfig) -> Finding:
-    """Return whether a provider's endpoint answers and has the model of its table."""
+    """Check that a provider's endpoint responds and has the configured model."""
     what = f"{what}, provider {config.id}"
     try:
         config = resolve_auto(config, os.environ) if config.type == "auto" else config
     except ProviderError as error:
-        return Finding(what, "off", f"not asked: `serve` chooses. {error.message}")
+        return Finding(what, "off", f"not checked: `serve` chooses. {error.message}")
     if config.type == "mock":
-        return Finding(what, "ok", "the mock model, which needs no endpoint")
+        return Finding(what, "ok", "the mock model needs no endpoint")
     if config.type != "openai":
-        return Finding(what, "off", "the embedded model is not asked: `serve` starts it")
+        return Finding(what, "off", "the embedded model is not checked: `serve` starts it")
     host = urlsplit(config.base_url).netloc
     brief = replace(
         config, max_retries=0, connect_timeout_s=min(_LIMIT_S, config.connect_timeout_s),
@@ -58,7 +58,7 @@ def ask_provider(what: str, config: ProviderConfig) -> Finding:
         with Call(limit_s=_LIMIT_S) as call:
             names = list_models(provider.list_models(call))
     except (AstrBotError, OutboundError) as error:
-        # Not every endpoint has a list.
+        # Some endpoints do not list their models.
         return _ask_model(what, host, provider, config.model, str(error), [])
     if not config.model:
         if names:
@@ -73,7 +73,7 @@ def ask_provider(what: str, config: ProviderConfig) -> Finding:
 def _ask_model(
     what: str, host: str, provider: OpenAIProvider, model: str, fault: str, names: list[str]
 ) -> Finding:
-    """Ask a model for a word, where no list shows that it is there."""
+    """Check a model with a short prompt, if no list contains it."""
     if not model:
         return Finding(what, "fail", f"{host}: {fault}", _find_remedy(fault))
     options = ModelOptions(Cancellation(), model=model, extra={"max_tokens": _PROBE_TOKENS})
@@ -90,24 +90,24 @@ def _ask_model(
 
 def _find_remedy(fault: str, listed: bool = False) -> str:
     if "credentials" in fault:
-        return "correct api_key, or the variable that api_key_env names"
+        return "correct api_key, or the variable in api_key_env"
     if listed:
         return "correct model in [provider]"
     if "reached" in fault or "within" in fault:
         return "start the endpoint, or correct base_url or proxy in [provider]"
     if "rate limited" in fault:
-        return "wait, or read what your plan allows"
-    return "correct base_url in [provider]; most end with /v1"
+        return "wait, or check the limits of your plan"
+    return "correct base_url in [provider]; most base URLs end with /v1"
 
 
 def ask_mcp(server: McpServerConfig) -> Finding:
-    """Return whether an MCP server is there: a URL is asked, a command is looked for."""
+    """Check an MCP server: a URL must respond, a command must be installed."""
     what = f"MCP server {server.name}"
     if server.command:
         program = server.command[0]
         if shutil.which(program, path=server.env.get("PATH") or os.environ.get("PATH")):
-            return Finding(what, "ok", f"{program} is installed; it is not started for this check")
-        return Finding(what, "fail", f"there is no program {program}", "install it")
+            return Finding(what, "ok", f"{program} is installed; this check does not start it")
+        return Finding(what, "fail", f"the program {program} is not installed", "install it")
     definition = server.to_definition()
     accept = "application/json, text/event-stream"
     headers = {"Content-Type": "application/json", "Accept": accept, **definition["headers"]}
@@ -124,7 +124,7 @@ def ask_mcp(server: McpServerConfig) -> Finding:
     finally:
         outbound.close()
     if server.oauth and answer.status == 401:
-        return Finding(what, "ok", "it answers; its OAuth is not tried for this check")
+        return Finding(what, "ok", "it answers; this check does not test its OAuth")
     if answer.status in (401, 403):
         text = f"it refuses the credentials (HTTP {answer.status})"
         return Finding(what, "fail", text, "correct headers or token_env")
@@ -146,7 +146,7 @@ _INITIALIZE = orjson.dumps(
 
 
 def ask_redis(url: str) -> Iterator[Finding]:
-    """Yield whether Redis answers."""
+    """Check that Redis responds."""
     try:
         client = open_redis(url)
         client.ping()
@@ -161,10 +161,10 @@ def ask_redis(url: str) -> Iterator[Finding]:
 
 
 def ask_bot(finding: Finding, adapter: Adapter) -> Finding:
-    """Add to what is known of a bot whether its platform takes its credentials."""
+    """Add to a bot's finding whether its platform accepts its credentials."""
     check = getattr(adapter, "check", None)
     if check is None:
-        text = f"{finding.text}; not asked: this platform has no question that changes nothing"
+        text = f"{finding.text}; not checked: this platform has no request without side effects"
         return replace(finding, text=text)
     try:
         name = check()

@@ -1,4 +1,4 @@
-"""The lines that ``astrbot-api serve`` prints for the person who started it."""
+"""The lines that ``astrbot-api serve`` prints after the start."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _BODY = """'{"message":"Hello","username":"alice"}'"""
 
 @dataclass(slots=True)
 class Banner:
-    """The lines that are printed when the server answers.
+    """Start-up information, printed when the server responds.
 
-    :param url: Where a client on this machine reaches it, with its prefix.
-    :param data_dir: The data directory, absolute.
-    :param is_default_dir: Whether commands find it without ``--data-dir``.
-    :param choice: Which model answers.
-    :param first_key: Secret of the key that was just made; None: there was one.
-    :param first_owner: Name and password of the owner who was just made.
-    :param pages: Whether there are the owner's pages.
+    :param url: Base URL for clients on this machine, with the prefix.
+    :param data_dir: Absolute path of the data directory.
+    :param is_default_dir: Whether commands find the data directory without ``--data-dir``.
+    :param choice: The chosen model.
+    :param first_key: Secret of a newly created key, or None.
+    :param first_owner: Name and password of a newly created owner, or None.
+    :param pages: Whether the owner's pages are enabled.
     """
 
     url: str
@@ -39,24 +39,24 @@ class Banner:
     shown: bool = False
 
     def show(self) -> None:
-        """Print all of it, once."""
+        """Print everything. Only the first call prints."""
         if not self.shown:
             self.shown = True
             say(self.render())
 
     def show_secrets(self) -> None:
-        """Print new secrets unless :meth:`show` did: they cannot be shown again."""
+        """Print new secrets if :meth:`show` has not. They cannot be shown later."""
         if self.shown:
             return
         self.shown = bool(self.first_key or self.first_owner)
         if self.first_key:
-            say(f"An API key was made, shown this once: {self.first_key}")
+            say(f"An API key was created. It is shown only once: {self.first_key}")
         if self.first_owner:
             name, password = self.first_owner
-            say(f"The owner {name} was made; the password, shown this once: {password}")
+            say(f"The owner {name} was created. The password is shown only once: {password}")
 
     def render(self) -> str:
-        """Return all of it as text."""
+        """Return all lines as text."""
         lines = [
             "",
             f"astrbot-api {find_version('(not installed)')} answers at {self.url}/api/v1",
@@ -109,7 +109,7 @@ class Banner:
 
 
 def _program() -> str:
-    """Return how this person can call us: by name, or by the path that was used."""
+    """Return the command that this user can call: its name, or the path that was used."""
     called = Path(sys.argv[0])
     found = shutil.which("astrbot-api")
     if found and called.exists() and Path(found).resolve() == called.resolve():
@@ -120,12 +120,12 @@ def _program() -> str:
 
 
 def say(text: str) -> None:
-    """Print a line for people; ignore a closed terminal."""
+    """Print a line. Errors of a closed terminal are ignored."""
     with contextlib.suppress(OSError, ValueError):
         print(text, flush=True)
 
 
 def say_error(text: str) -> None:
-    """Print one line to standard error, with the name of the program before it."""
+    """Print one line to standard error, prefixed with the program's name."""
     with contextlib.suppress(OSError, ValueError):
         print(f"astrbot-api: {text}", file=sys.stderr, flush=True)

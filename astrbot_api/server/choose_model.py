@@ -1,9 +1,8 @@
-"""Decides, once, which model ``type = "auto"`` stands for, and says so to people.
+"""Chooses the model for ``type = "auto"`` once, and describes the choice.
 
-``astrbot-api serve`` asks before it starts the workers; its answer reaches
-them through environment variables, so that all of them, and a worker that is
-started later, agree. See :func:`astrbot_api.providers.local.resolve_auto` for
-the other half.
+``astrbot-api serve`` chooses before it starts the workers and passes the result in environment
+variables. All workers, and those started later, therefore use the same model. The workers'
+part is :func:`astrbot_api.providers.local.resolve_auto`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from ..providers.local_model import find_demo_gguf
 #: Ollama's default address.
 OLLAMA_URL = "http://127.0.0.1:11434"
 
-#: How long an Ollama has to answer, in seconds. It is on this machine.
+#: Timeout for Ollama, in seconds. It runs on this machine.
 _OLLAMA_TIMEOUT_S = 0.3
 
 _HOW_TO_SET = (
@@ -36,14 +35,14 @@ _HOW_TO_SET = (
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """Which model answers.
+    """The chosen model.
 
-    :param kind: ``configured`` (the config's file names it), ``url``,
-        ``openai``, ``ollama``, ``embedded`` or ``none``.
-    :param text: For people, one line.
-    :param environ: Variables that the workers must have.
-    :param gguf: The file that the sidecar must serve; None: no sidecar.
-    :param is_demo: Whether that file is the demonstration model.
+    :param kind: ``configured`` (set in the config's file), ``url``, ``openai``, ``ollama``,
+        ``embedded`` or ``none``.
+    :param text: One-line description for the operator.
+    :param environ: Variables to set for the workers.
+    :param gguf: Model file for the sidecar, or None if no sidecar is needed.
+    :param is_demo: Whether ``gguf`` is the demonstration model.
     """
 
     kind: Literal["configured", "url", "openai", "ollama", "embedded", "none"]
@@ -61,18 +60,15 @@ def choose_model(
     find_demo: Callable[[], Path | None] = find_demo_gguf,
     can_embed: Callable[[], bool] | None = None,
 ) -> ModelChoice:
-    """Decide which model answers.
+    """Choose the model.
 
-    :param providers: Every provider table of the configs, that of the default
-        config first. It gives the answer; the others only decide whether the
-        embedded model is needed.
+    :param providers: Provider tables of all configs, the default config's first. It
+        determines the model; the others only determine whether the embedded model is needed.
     :param environ: The environment variables.
-    :param list_ollama: Lists the models of an Ollama on this machine; asked
-        only when it comes to that.
+    :param list_ollama: Lists the models of an Ollama on this machine. Called only if needed.
     :param find_demo: Finds the demonstration model's file.
-    :param can_embed: Whether llama.cpp is installed.
-    :raises SettingsError: when a model file that was named does not exist, or
-        an address is not a URL.
+    :param can_embed: Returns whether llama.cpp is installed.
+    :raises SettingsError: if a configured model file does not exist, or a URL is invalid.
     """
     default = providers[0]
     embedded = _choose_embedded(providers, environ, find_demo, can_embed or _has_llama)
@@ -90,12 +86,12 @@ def choose_model(
         choice = ModelChoice("configured", _describe(default))
     if auto is embedded or any(one.type == "local" for one in providers):
         choice = replace(choice, gguf=embedded.gguf, is_demo=embedded.is_demo)
-    # An auto in another config may need what the default one does not.
+    # An "auto" provider in another config may need these variables too.
     return replace(choice, environ=auto.environ) if auto is not None else choice
 
 
 def list_ollama_models(url: str = OLLAMA_URL) -> list[str]:
-    """Return the names of an Ollama's chat models; empty when none answers.
+    """Return the names of Ollama's chat models, or an empty list without Ollama.
 
     Source: https://github.com/ollama/ollama/blob/main/docs/api.md
     """
@@ -107,7 +103,7 @@ def list_ollama_models(url: str = OLLAMA_URL) -> list[str]:
             return []
         names = [str(one["name"]) for one in orjson.loads(answer.data)["models"]]
     except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError):
-        return []  # what listens there is not Ollama
+        return []  # another program listens there
     return [name for name in names if "embed" not in name]
 
 
@@ -144,7 +140,7 @@ def _choose_embedded(
     find_demo: Callable[[], Path | None],
     can_embed: Callable[[], bool],
 ) -> ModelChoice:
-    """Return the embedded model, or a choice of kind ``none`` that says what is missing."""
+    """Return the embedded model, or a choice of kind ``none`` with the missing package."""
     named = environ.get("ASTRBOT_LOCAL_GGUF", "")
     where = "ASTRBOT_LOCAL_GGUF"
     if not named:
@@ -152,7 +148,7 @@ def _choose_embedded(
         where = "gguf of a [provider]"
     wanted = Path(named).expanduser() if named else None
     if wanted is not None and not wanted.is_file():
-        raise SettingsError(f"{where} is {named!r}, but there is no such file")
+        raise SettingsError(f"{where} is {named!r}, but this file does not exist")
     if not can_embed():
         return ModelChoice(
             "none",
@@ -179,7 +175,7 @@ def _describe(config: ProviderConfig) -> str:
 
 
 def _shown(url: str) -> str:
-    """Leave out of an address what may be secret: user, password and query."""
+    """Remove secrets from a URL: user, password and query."""
     parsed = urllib3.util.parse_url(url)
     return urllib3.util.Url(parsed.scheme, None, parsed.host, parsed.port, parsed.path).url
 

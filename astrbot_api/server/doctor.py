@@ -1,4 +1,4 @@
-"""Examine a data directory for ``astrbot-api doctor``: faults, and how to remove them."""
+"""Checks a data directory for ``astrbot-api doctor``, with a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from ..upstream.checking import check_upstream
 from .asking import ask_bot, ask_mcp, ask_provider, ask_redis
 from .findings import Finding
 
-#: Free space below which the disk is reported, in bytes.
+#: Minimum free disk space, in bytes. Less is reported.
 _LITTLE_BYTES = 512 * 1024 * 1024
 
-#: Part of a quota from which it is reported.
+#: Fraction of a quota above which it is reported.
 _NEARLY_FULL = 0.8
 
-#: A name of a blob that nothing has.
+#: Name of a blob that cannot exist.
 _NO_BLOB = f"{'0' * 64}-{'0' * 12}"
 
 
 def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
-    """Check everything that the settings name, without a change.
+    """Check everything in the settings, without changes.
 
-    :param offline: Ask no model, MCP server, Redis or messenger.
+    :param offline: Send no request to models, MCP servers, Redis and messengers.
     """
     folder = list(_guard("data directory", lambda: _examine_folder(settings)))
     yield from folder
@@ -61,7 +61,7 @@ def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
             yield from _guard("stored", lambda: _examine_stored(settings, usable))
         yield from _guard("storage", lambda: _examine_storage(settings))
         if settings.redis_url and offline:
-            yield Finding("redis", "off", "not asked: --offline")
+            yield Finding("redis", "off", "not checked: --offline")
         elif settings.redis_url:
             yield from ask_redis(settings.redis_url)
         yield from _guard("bots", lambda: _examine_bots(settings, usable, offline))
@@ -71,7 +71,7 @@ def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
 
 
 def _guard(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Turn an error of a check into a finding."""
+    """Convert an exception of a check to a finding."""
     try:
         yield from look()
     except SettingsError as error:
@@ -83,7 +83,7 @@ def _guard(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding
 def _examine_folder(settings: Settings) -> Iterator[Finding]:
     folder = settings.data_dir
     if not folder.is_dir():
-        remedy = "start the server once, or name another folder in ASTRBOT_DATA_DIR"
+        remedy = "start the server once, or set another folder in ASTRBOT_DATA_DIR"
         yield Finding("data directory", "fail", f"{folder} does not exist", remedy)
         return
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -126,12 +126,12 @@ def _examine_config(path: Path, offline: bool) -> Iterator[Finding]:
     for provider in config.providers.values():
         if offline:
             name = f"{what}, provider {provider.id}"
-            yield Finding(name, "off", "not asked: --offline")
+            yield Finding(name, "off", "not checked: --offline")
         else:
             yield ask_provider(what, provider)
     for server in config.mcp.values():
         if offline:
-            yield Finding(f"MCP server {server.name}", "off", "not asked: --offline")
+            yield Finding(f"MCP server {server.name}", "off", "not checked: --offline")
         else:
             yield ask_mcp(server)
 
@@ -162,7 +162,7 @@ def _examine_keys(store: Store) -> Iterator[Finding]:
 
 
 def _examine_stored(settings: Settings, store: Store) -> Iterator[Finding]:
-    """Report what is stored, and the quotas that are nearly full."""
+    """Report the amount of stored data, and quotas that are nearly full."""
     with store.read() as db:
         total = sum_stored(db)
         quotas = list(_list_quotas(settings, db, total))
@@ -185,7 +185,7 @@ def _examine_stored(settings: Settings, store: Store) -> Iterator[Finding]:
 def _list_quotas(
     settings: Settings, db: peewee.Database, total: Stored
 ) -> Iterator[tuple[str, int, int]]:
-    """Yield the name of each quota, what is used of it, and its limit (0: none)."""
+    """Yield each quota's name, its usage and its limit (0 if unlimited)."""
     yield "ASTRBOT_MAX_STORED_BYTES", total.total_bytes, settings.max_stored_bytes
     yield "ASTRBOT_MAX_ALL_FILE_BYTES", total.files_bytes, settings.max_all_file_bytes
     yield "ASTRBOT_MAX_GROWTH_BYTES", sum_growth(db).size_bytes, settings.max_growth_bytes
@@ -225,7 +225,7 @@ def _examine_bots(settings: Settings, store: Store | None, offline: bool) -> Ite
             if finding.state not in ("ok", "warn") or (offline and finding.state == "warn"):
                 yield finding
             elif offline:
-                yield replace(finding, text=f"{finding.text}; not asked: --offline")
+                yield replace(finding, text=f"{finding.text}; not checked: --offline")
             else:
                 yield ask_bot(finding, bots.get_running(bot.id)[1])
     finally:
@@ -235,7 +235,7 @@ def _examine_bots(settings: Settings, store: Store | None, offline: bool) -> Ite
 def _examine_bot(bot: Bot, configs: ConfigFiles, store: Store | None) -> Finding:
     what = f"bot {bot.id}"
     if not bot.enabled:
-        return Finding(what, "off", f"{bot.type}, switched off")
+        return Finding(what, "off", f"{bot.type}, disabled")
     if bot.fault:
         return Finding(what, "fail", bot.fault, "correct this line; no restart is needed")
     if configs.find_config(bot.config) is None:
@@ -248,14 +248,14 @@ def _examine_webhooks(settings: Settings, store: Store | None) -> Iterator[Findi
     for one in read_webhooks(settings.data_dir / "webhooks.toml").values():
         what = f"webhook {one.id}"
         if not one.enabled:
-            yield Finding(what, "off", "switched off")
+            yield Finding(what, "off", "disabled")
             continue
         finding = Finding(what, "ok", ", ".join(sorted(one.events)))
         yield _with_deliveries(finding, f"{EVENT_PREFIX}{one.id}", store)
 
 
 def _with_deliveries(finding: Finding, platform_id: str, store: Store | None) -> Finding:
-    """Add the status of the last delivery."""
+    """Add the status of the last delivery to a finding."""
     if store is None:
         return finding
     with store.read() as db:
@@ -267,5 +267,5 @@ def _with_deliveries(finding: Finding, platform_id: str, store: Store | None) ->
     more = f", {waiting} of the last {len(newest)} wait" if waiting else ""
     text = f"{finding.text}; last delivery {last.status} at {to_iso(last.updated_at)}{more}"
     if last.error and last.status != "sent":
-        return Finding(finding.what, "warn", f"{text}: {last.error}", "read this error")
+        return Finding(finding.what, "warn", f"{text}: {last.error}", "see this error")
     return Finding(finding.what, finding.state, text)

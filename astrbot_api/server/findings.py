@@ -1,4 +1,4 @@
-"""What one check of ``astrbot-api doctor`` has found."""
+"""Result of one check of ``astrbot-api doctor``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Finding:
     """The result of one check.
 
     :param state: ``ok``, ``off``, ``warn`` or ``fail``.
-    :param remedy: What to do; empty where nothing is to do.
+    :param remedy: Advice to the operator, or empty if nothing needs to be done.
     """
 
     what: str

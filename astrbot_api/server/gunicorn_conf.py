@@ -1,14 +1,14 @@
 """gunicorn's configuration for this server: settings, then hooks.
 
-``serve`` and ``deploy/gunicorn.conf.py`` run this file by its path. It imports nothing of
-ours before a worker runs: peewee, imported before the patch, would share its thread-local
-connection between all greenlets, and their transactions would mix without an error.
+``serve`` and ``deploy/gunicorn.conf.py`` run this file by its path. It imports no module of
+this package before a worker runs. If peewee were imported before the monkey patch, all
+greenlets would share its thread-local connection, and their transactions would mix silently.
 """
 
 from gevent import config as _config
 from gevent import monkey as _monkey
 
-# Who spawned whom is never asked; keeping it costs each greenlet a third of its start.
+# The greenlet tree is not used, and keeping it adds a third to a greenlet's start time.
 _config.track_greenlet_tree = False
 _patched_before = _monkey.is_module_patched("threading")
 _monkey.patch_all()
@@ -29,7 +29,7 @@ if "peewee" in sys.modules and not _patched_before:
 
 
 def _env_int(name: str, default: int, minimum: int) -> int:
-    """Read a whole number from the environment; exit with one line if it is not one."""
+    """Read an integer from the environment. Exit with one line if it is not valid."""
     text = os.environ.get(name, "").strip() or str(default)
     if not text.isdecimal() or int(text) < minimum:
         raise SystemExit(f"{name} must be a whole number of at least {minimum}; got {text!r}")
@@ -37,57 +37,57 @@ def _env_int(name: str, default: int, minimum: int) -> int:
 
 
 worker_class = "gevent"
-#: Two, so that one serves while the other restarts.
+#: Two, so that one serves requests while the other restarts.
 workers = _env_int("WEB_CONCURRENCY", 2, 1)
-#: Streams are connections that stay.
+#: Every open stream is a connection.
 worker_connections = 10_000
-#: The C parser's newest release does not fit gunicorn 27 (gunicorn[fast]
-#: installs 26 without a word); naming the parser keeps it out.
+#: The newest C parser is not compatible with gunicorn 27, and gunicorn[fast] silently
+#: installs gunicorn 26. An explicit parser avoids it.
 http_parser = "python"
-#: Seconds an idle connection stays open. It also holds up a stopping worker,
-#: so it must stay well below graceful_timeout.
+#: Seconds an idle connection stays open. It also delays a stopping worker, so it must stay
+#: well below graceful_timeout.
 keepalive = 5
-#: Seconds without a sign of life of the hub until a worker is killed, with
-#: all its streams. No limit on how long a request takes.
+#: Seconds without a heartbeat of the event loop before a worker is killed with all its
+#: streams. It does not limit the duration of a request.
 timeout = 60
-#: Seconds that a worker gets to stop: astrbot_api/server/stopping.py gives its turns to
-#: another one.
+#: Seconds until a stopping worker is killed. astrbot_api/server/stopping.py hands its turns
+#: over to another worker before that.
 graceful_timeout = _env_int("ASTRBOT_GRACEFUL_TIMEOUT_S", 30, 1)
-#: A peer on this machine is believed no path and no scheme: ASTRBOT_PROXY_HOPS says who is.
+#: Proxy headers are not trusted here. ASTRBOT_PROXY_HOPS sets the trusted proxies.
 forwarder_headers = ""
 forwarded_allow_ips = ""
-#: The socket's path is one for all servers of a user: the second takes it over.
+#: All servers of a user would share one control socket, and the second would replace it.
 control_socket_disable = True
-#: The application writes one structured line a request. Our logging is set up in
-#: post_worker_init: with a ``logconfig_dict`` gunicorn would prepare an access
-#: line of its own for each request, a tenth of its cost, and throw it away.
+#: The application writes the access log itself. Its logging is configured in
+#: post_worker_init: with a ``logconfig_dict``, gunicorn would format and discard its own
+#: access log line for each request, at a tenth of its cost.
 accesslog = None
-#: The heartbeat file of each worker, off the disk: a busy disk must not get a
-#: worker killed.
+#: Folder of the workers' heartbeat files, in memory: a slow disk must not get a worker
+#: killed.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 
-# sys.setswitchinterval stays at 5 ms: with the native database thread beside the hub, 1 ms and
-# 0.5 ms differed by less than the noise (Source: measured, 32 clients, CPU and turns a second).
+# sys.setswitchinterval stays at 5 ms. With the database's native thread, 1 ms and 0.5 ms
+# differed by less than the noise (Source: measured, 32 clients, CPU and turns per second).
 
 
 def on_starting(server):  # type: ignore[no-untyped-def]
-    """Raise the limit of open files, and tie the master to ``serve``."""
+    """Raise the limit of open files, and stop the master if ``serve`` dies."""
     _raise_open_files()
     _die_with_parent(server)
     _make_metrics_dir()
 
 
 def on_reload(server):  # type: ignore[no-untyped-def]
-    """Record that this server has served; this file was read again."""
+    """Record that this server has served. gunicorn has reloaded this file."""
     _has_served[0] = 1
 
 
 def post_fork(server, worker):  # type: ignore[no-untyped-def]
-    """Bound the heads of requests; let a worker that takes another's place wait for what is away.
+    """Limit request heads, and let a replacement worker retry failed startup.
 
-    gunicorn ends the whole server when a worker cannot load the application.
-    That is right at the first start. Later it would mean that a worker which
-    dies while the database is away takes all others with it.
+    gunicorn stops the whole server if a worker cannot load the application. That is right at
+    the first start. Later, a worker that restarts during a database outage must not stop all
+    other workers.
     """
     _bound_heads()
     load = worker.load_wsgi
@@ -107,19 +107,19 @@ def post_fork(server, worker):  # type: ignore[no-untyped-def]
             raise SystemExit(1) from error
 
     worker.load_wsgi = load_or_leave
-    # Nothing that loading makes is garbage; looking for some takes a sixth of its time.
+    # Loading creates no garbage, and the collector would take a sixth of its time.
     gc.disable()
 
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
-    """Set the log up; start the watch that ends this worker's turns before it is killed."""
+    """Configure logging, and start the watch that ends this worker's turns at a stop."""
     from astrbot_api.server.log_output import set_up_logging
     from astrbot_api.server.stopping import find_state, start_watch
 
     _has_served[0] = 1
     set_up_logging(worker)
     start_watch(worker)
-    # What was loaded stays for good: the collector need not walk it again.
+    # Loaded objects are permanent. Freezing them spares the collector from scanning them.
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -129,12 +129,11 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
 
 
 def post_request(worker, req, environ, resp):  # type: ignore[no-untyped-def]
-    """Let other greenlets in, and let a stopping worker's clients go.
+    """Yield to other greenlets, and close connections of a stopping worker.
 
-    A client that sends one request after another on one connection would
-    otherwise keep the hub, and the streams beside it would stutter. And a
-    worker that stops would wait ``keepalive`` seconds for a further request
-    on the connection of a stream that has just ended.
+    A client that sends consecutive requests on one connection would otherwise keep the event
+    loop busy and delay the streams. A stopping worker would also wait ``keepalive`` seconds
+    for a further request on the connection of an ended stream.
     """
     from astrbot_api.runtime.threads import let_others_run
 
@@ -144,7 +143,7 @@ def post_request(worker, req, environ, resp):  # type: ignore[no-untyped-def]
 
 
 def child_exit(server, worker):  # type: ignore[no-untyped-def]
-    """Remove the streams and turns of a dead worker from the figures."""
+    """Remove a dead worker's streams and turns from the metrics."""
     try:
         from prometheus_client.multiprocess import mark_process_dead
     except ImportError:
@@ -153,41 +152,41 @@ def child_exit(server, worker):  # type: ignore[no-untyped-def]
 
 
 def on_exit(server):  # type: ignore[no-untyped-def]
-    """Remove the figures of a server that has ended."""
+    """Remove the metrics files of a server that has ended."""
     if _own_metrics_dir:
         shutil.rmtree(_own_metrics_dir[0], ignore_errors=True)
 
 
 def worker_int(worker):  # type: ignore[no-untyped-def]
-    """Stop at once, on INT or QUIT."""
+    """Skip the waiting time for turns, on INT or QUIT."""
     from astrbot_api.server.stopping import stop_at_once
 
     stop_at_once(worker)
 
 
 def worker_exit(server, worker):  # type: ignore[no-untyped-def]
-    """Write out what the worker still holds and close its database."""
+    """Flush the worker's buffers and close its database."""
     from astrbot_api.server.stopping import close_app
 
     close_app(worker)
 
 
-#: Longest head of a request. Ten of 700 KB kept a worker from all else for 2.5 s (Source:
-#: measured with gunicorn 27); nginx takes 32 KB by default.
+#: Maximum size of a request head. Ten heads of 700 KB blocked a worker for 2.5 s (Source:
+#: measured with gunicorn 27). nginx's default limit is 32 KB.
 _MAX_HEAD_BYTES = 64 * 1024
 
-#: One byte that all workers share: 1 as soon as one of them has loaded the application.
+#: One byte shared by all workers. It becomes 1 when one of them has loaded the application.
 _has_served = mmap.mmap(-1, 1)
 
-#: The folder of the figures, where it is ours to remove.
+#: The metrics folder, if this server created it and must remove it.
 _own_metrics_dir: list[str] = []
 
 
 def _bound_heads() -> None:
-    """Refuse heads, and trailers, that are longer than :data:`_MAX_HEAD_BYTES`.
+    """Reject request heads and trailers longer than :data:`_MAX_HEAD_BYTES`.
 
-    gunicorn limits each field and their number, which allows 800 KB, and copies all that is
-    there with each piece that comes.
+    gunicorn limits only the length and number of fields, which allows 800 KB, and copies the
+    whole buffer for each received piece.
     """
     from gunicorn.http.parser import RequestParser
 
@@ -202,7 +201,7 @@ def _bound_heads() -> None:
 
 
 def _make_metrics_dir() -> None:
-    """Give the workers an empty folder for their figures (Source: prometheus_client's manual)."""
+    """Create an empty folder for the workers' metrics (Source: prometheus_client's manual)."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
     if not folder:
         folder = tempfile.mkdtemp(prefix="astrbot-metrics-", dir=worker_tmp_dir)
@@ -215,7 +214,7 @@ def _make_metrics_dir() -> None:
 
 
 def _raise_open_files() -> None:
-    """Lift the soft limit to the hard one: a stream is a descriptor, 1024 the usual limit."""
+    """Raise the soft limit to the hard one. A stream needs a descriptor; 1024 is too few."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -225,9 +224,9 @@ def _raise_open_files() -> None:
 
 
 def _die_with_parent(server) -> None:  # type: ignore[no-untyped-def]
-    """Have the kernel send TERM to this master when ``serve`` dies, even by KILL.
+    """Let the kernel send TERM to this master when ``serve`` dies, even after KILL.
 
-    Linux only (prctl); elsewhere a killed ``serve`` leaves the master alone.
+    Linux only (prctl). On other systems, a killed ``serve`` leaves the master running.
     Source: prctl(2), PR_SET_PDEATHSIG = 1.
     """
     parent = os.environ.get("ASTRBOT_SERVE_PID", "")
@@ -237,6 +236,6 @@ def _die_with_parent(server) -> None:  # type: ignore[no-untyped-def]
     import signal
 
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != int(parent):  # it died before the call
+    if os.getppid() != int(parent):  # serve died before the call
         server.log.info("astrbot-api serve has ended; stopping")
         raise SystemExit(1)

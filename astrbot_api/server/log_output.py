@@ -1,7 +1,6 @@
-"""The log of a worker: lines on standard error.
+"""Writes a worker's log lines to standard error.
 
-A request's line costs a few microseconds: it is put together at once, and
-written with those of the same moment in one call.
+Access log lines are buffered and written together, which costs a few microseconds per request.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from ..http.state import EXTENSION, get_http_state
 from ..runtime.logs import JsonFormatter, LineFormatter
 from .stopping import find_app
 
-#: How long a line may wait, in seconds.
+#: Maximum time that a line is buffered, in seconds.
 _FLUSH_S = 0.2
 
-#: Lines that may wait: beyond it the oldest are lost, not the memory.
+#: Maximum number of buffered lines. Beyond it, the oldest are dropped to limit memory.
 _MAX_WAITING = 100_000
 
 
 class LineBuffer:
-    """Collects lines and writes them together."""
+    """Buffers lines and writes them together in the background."""
 
     def __init__(self, stream: TextIO, *, stamped: bool = True) -> None:
         self._stream = stream
@@ -37,7 +36,7 @@ class LineBuffer:
         threading.Thread(target=self._keep_flushing, name="access-log", daemon=True).start()
 
     def write(self, line: str) -> None:
-        """Have a line written within a moment, with the time before it unless it has one."""
+        """Buffer a line. A timestamp is added, unless the lines contain one."""
         if not self._stamped:
             self._waiting.append(f"{line}\n")
             return
@@ -48,7 +47,7 @@ class LineBuffer:
         self._waiting.append(f"{self._stamp} {line}\n")
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the buffered lines."""
         taken = []
         while self._waiting:
             taken.append(self._waiting.popleft())
@@ -66,9 +65,9 @@ class LineBuffer:
 
 
 def set_up_logging(worker: Any) -> None:
-    """Send this package's log, and others' warnings, to standard error.
+    """Configure logging: this package's log and others' warnings go to standard error.
 
-    :param worker: gunicorn's worker, its application loaded.
+    :param worker: gunicorn's worker, with its application loaded.
     """
     level = os.environ.get("ASTRBOT_LOG_LEVEL", "INFO").upper()
     line = "%(asctime)s [%(process)d] %(levelname)s %(name)s: %(message)s"

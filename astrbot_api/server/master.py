@@ -1,4 +1,4 @@
-"""gunicorn's master as a child of ``astrbot-api serve``."""
+"""Runs gunicorn's master as a child process of ``astrbot-api serve``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import urllib3
 from ..runtime.supervise import describe_status
 from .banner import Banner, say, say_error
 
-#: Longest wait for the first answer before a warning is printed, in seconds.
+#: Time without a response before a warning is printed, in seconds.
 _FIRST_ANSWER_S = 60.0
 
-#: Time between two requests that test whether the server answers, in seconds.
+#: Interval between requests that check whether the server responds, in seconds.
 _LOOK_S = 0.1
 
-#: Signals that are passed on to gunicorn, some of them changed.
+#: Signals that are forwarded to gunicorn, in some cases as another signal.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -30,8 +30,8 @@ class Master:
     """gunicorn's master as a child process.
 
     :param command: Program and arguments.
-    :param environ: Its whole environment.
-    :param banner: Shown when the server answers.
+    :param environ: The complete environment of the process.
+    :param banner: Printed when the server responds.
     """
 
     def __init__(self, command: list[str], environ: Mapping[str, str], banner: Banner) -> None:
@@ -43,18 +43,18 @@ class Master:
         self._has_terminal = _has_terminal()
 
     def run(self) -> int:
-        """Start gunicorn, pass signals on, and wait for its end.
+        """Start gunicorn, forward signals, and wait for its exit.
 
         :returns: The exit status for this process.
         """
         with _collected_signals() as (signals, sender):
-            # In the main thread: PR_SET_PDEATHSIG is about the thread that forks.
+            # In the main thread, because PR_SET_PDEATHSIG refers to the forking thread.
             process = subprocess.Popen(
                 self._command,
                 env=dict(self._environ),
                 stdin=subprocess.DEVNULL,
-                # Out of the terminal's group: Ctrl-C would reach it, and end
-                # it the quick way, before we could ask for the other.
+                # In another process group than the terminal. Otherwise Ctrl-C would also reach
+                # gunicorn directly and stop it without a drain.
                 process_group=0,
             )
             waiter = threading.Thread(target=self._await_end, args=(process, sender), daemon=True)
@@ -79,24 +79,24 @@ class Master:
         sender.send(bytes(1))
 
     def _announce(self) -> None:
-        """Show the banner once the server answers, unless it ends before."""
+        """Print the banner once the server responds, unless it exits first."""
         late_at = time.monotonic() + _FIRST_ANSWER_S
         while not self._ended.wait(_LOOK_S):
             if _answers(self._banner.url):
                 self._banner.show()
                 return
             if time.monotonic() > late_at:
-                say_error(f"no answer from {self._banner.url} after {_FIRST_ANSWER_S:g} s")
+                say_error(f"no response from {self._banner.url} after {_FIRST_ANSWER_S:g} s")
                 late_at = float("inf")
 
     def _pass_on(self, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-        """Send gunicorn the signal for what this one means here."""
+        """Forward a signal to gunicorn, converted to gunicorn's equivalent."""
         if number == signal.SIGHUP and self._has_terminal and not _has_terminal():
-            number = signal.SIGTERM  # no reload: the terminal was closed
+            number = signal.SIGTERM  # the terminal was closed: stop instead of a reload
         elif number == signal.SIGINT and self._is_stopping:
             number = signal.SIGQUIT
         elif number == signal.SIGINT:
-            say("\nStopping when the running turns have ended; press Ctrl-C again to stop at once.")
+            say("\nStopping after the running turns. Press Ctrl-C again to stop at once.")
             number = signal.SIGTERM
         self._is_stopping = self._is_stopping or number in (signal.SIGTERM, signal.SIGQUIT)
         process.send_signal(number)
@@ -104,12 +104,12 @@ class Master:
 
 @contextlib.contextmanager
 def _collected_signals() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Have signals written to a socket, one byte each, for the length of the block.
+    """Write signal numbers to a socket, one byte each, inside the block.
 
-    No signal is lost or late: Python would run a handler only after the call
-    that the main thread is about to wait in.
+    No signal is lost or delayed. Python would run an ordinary handler only after the main
+    thread's blocking call.
 
-    :returns: The socket to read the numbers from, and the one they are sent to.
+    :returns: The socket to read the numbers from, and the socket that they are written to.
     """
     signals, sender = socket.socketpair()
     with signals, sender:
@@ -118,7 +118,7 @@ def _collected_signals() -> Iterator[tuple[socket.socket, socket.socket]]:
         before = {
             number: signal.signal(number, lambda number, frame: None)
             for number in _SIGNALS
-            if signal.getsignal(number) is not signal.SIG_IGN  # nohup stays in force
+            if signal.getsignal(number) is not signal.SIG_IGN  # nohup stays in effect
         }
         try:
             yield signals, sender

@@ -1,8 +1,7 @@
-"""Starts the MCP sidecar at a worker's first connection, and keeps it running.
+"""Starts the MCP sidecar at the first connection of a worker, and restarts it if it exits.
 
-This process listens on the socket and hands it to the sidecar. So a worker
-can connect at any time, also while the sidecar is being started again, and
-where no config has an MCP server there is none.
+This process listens on the socket and passes it to the sidecar. Workers can therefore connect
+at any time, even during a restart. If no config has an MCP server, no sidecar is started.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from ..mcp.sidecar import main as mcp_main
 from ..mcp.wire import open_listener
 from ..runtime.supervise import Supervisor
 
-#: The setting through which the workers find the sidecar.
+#: Setting with the sidecar's socket, for the workers.
 SOCKET_VARIABLE = "ASTRBOT_MCP_SOCKET"
 
-#: The longest path of a Unix socket, in bytes (Source: unix(7); macOS has 104).
+#: Maximum length of a Unix socket's path, in bytes (Source: unix(7); macOS has 104).
 _MAX_PATH_BYTES = 103
 
-#: Prefix of the sockets' folders, and the age in seconds from which a folder
-#: without a lock is removed.
+#: Prefix of the sockets' folders, and the minimum age in seconds at which an unlocked folder
+#: is removed.
 _PREFIX = "astrbot-mcp-"
 _STALE_S = 60.0
 
@@ -40,12 +39,12 @@ _STALE_S = 60.0
 def run_mcp_sidecar(
     environ: Mapping[str, str], report: Callable[[str], None]
 ) -> Iterator[dict[str, str]]:
-    """Have a sidecar at hand for the length of the block.
+    """Provide an MCP sidecar inside the block.
 
-    :param environ: The environment of the sidecar. When it names the
-        socket of another sidecar, none is started.
-    :param report: Takes one line for people.
-    :returns: The variables through which the workers find it.
+    :param environ: Environment of the sidecar. If it contains the socket of another sidecar,
+        none is started.
+    :param report: Receives one-line messages for the operator.
+    :returns: Environment variables with the sidecar's socket, for the workers.
     """
     if environ.get(SOCKET_VARIABLE):
         yield {}
@@ -63,7 +62,7 @@ def run_mcp_sidecar(
 
 
 def _make_folder() -> Path:
-    """Make a folder with a random name and a short path, for this user alone."""
+    """Create a private folder with a random name and a short path."""
     parent = tempfile.gettempdir()
     if len(os.fsencode(parent)) + len(_PREFIX) + len("12345678/mcp.sock") >= _MAX_PATH_BYTES:
         parent = "/tmp"
@@ -72,15 +71,15 @@ def _make_folder() -> Path:
 
 
 def _remove_stale(parent: Path) -> None:
-    """Remove the folders of killed servers: their locks are free.
+    """Remove the folders of killed servers, whose locks are free.
 
-    A connection to their sockets would show the same, but start the sidecar
-    of a running server.
+    A connection to the socket would also detect a killed server, but would start the sidecar
+    of a running one.
     """
     for folder in parent.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # it is another user's, or in use
+        with contextlib.suppress(OSError):  # another user's, or in use
             if time.time() - folder.stat().st_mtime < _STALE_S:
-                continue  # it may have been made just now, and not be locked yet
+                continue  # possibly created just now and not locked yet
             lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,13 +105,13 @@ def _started_on_demand(
         try:
             yield
         finally:
-            here.close()  # the watch sees its end
+            here.close()  # ends the thread
             watch.join()
             supervisor.stop()
 
 
 def _start_when_asked(listener: socket.socket, end: socket.socket, supervisor: Supervisor) -> None:
-    """Wait for the first connection, and leave it for the sidecar to accept."""
+    """Start the sidecar at the first connection, which the sidecar then accepts."""
     ready, _, _ = select.select([listener, end], [], [])
     if end not in ready:
         supervisor.start()

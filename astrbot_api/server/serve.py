@@ -1,15 +1,14 @@
-"""``astrbot-api serve``: gunicorn, the processes beside it, and the printed lines.
+"""``astrbot-api serve``: gunicorn, its helper processes, and the printed lines.
 
-This process serves no requests. It decides which model answers, starts
-gunicorn, the model's process and the MCP sidecar, passes signals on, and ends
-when gunicorn does. Its children end with it, also when it is killed: gunicorn
-by ``PR_SET_PDEATHSIG`` (see :mod:`.gunicorn_conf`), the others by the end of
-their standard input.
+This process serves no requests. It chooses the model, starts gunicorn, the model's process and
+the MCP sidecar, forwards signals, and exits with gunicorn. Its children end with it, even if
+it is killed: gunicorn by ``PR_SET_PDEATHSIG`` (see :mod:`.gunicorn_conf`), the others when
+their standard input closes.
 
-It does not become gunicorn by ``exec``. gunicorn's master has gevent's hub, and
-each worker is a fork of it. A thread that supervises in the master would run
-again in each worker, and workers would hold open the pipes by which the other
-processes end. Ctrl-C would reach each worker too, which then drops its turns.
+It does not replace itself with gunicorn by ``exec``. gunicorn's master runs gevent, and each
+worker is a fork of it. A supervisor thread in the master would run again in each worker, and
+workers would keep open the pipes that end the other processes. Ctrl-C would also reach each
+worker directly, which then drops its turns.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from .mcp import run_mcp_sidecar
 from .preparing import first_key, first_owner, prepare
 from .upstream import begin_with_upstream
 
-#: Integer settings, read later by gunicorn_conf.
+#: Integer settings that gunicorn_conf reads later.
 _WHOLE_NUMBERS = ("WEB_CONCURRENCY", "ASTRBOT_GRACEFUL_TIMEOUT_S")
 
 
@@ -52,13 +51,13 @@ def run_server(
     """Serve until a signal stops the server.
 
     :param host: Address to listen on.
-    :param port: TCP port; 0: any that is free.
-    :param workers: Worker processes; None: ``WEB_CONCURRENCY``, else 2.
-    :param data_dir: Made when missing; None: the setting ``data_dir``.
-    :param upstream: Address and key of an AstrBot that is to answer; for the first start.
-    :returns: The exit status: 0 after an ordinary stop.
-    :raises SettingsError: before anything is started, when a setting or a
-        config file is wrong or the address cannot be used.
+    :param port: TCP port, or 0 for any free port.
+    :param workers: Number of worker processes. None means ``WEB_CONCURRENCY``, else 2.
+    :param data_dir: Created if missing. None means the setting ``data_dir``.
+    :param upstream: Address and key of an AstrBot that answers, for the first start.
+    :returns: The exit status, 0 after a normal stop.
+    :raises SettingsError: if a setting or config file is invalid or the address cannot be
+        used. Nothing is started then.
     """
     settings = load_settings(None if data_dir is None else {"data_dir": data_dir})
     folder = settings.data_dir.resolve()
@@ -80,7 +79,7 @@ def run_server(
     )
     environ = _make_environ(folder, choice)
     with contextlib.ExitStack() as stack:
-        # New secrets must be shown, also when something fails from here on.
+        # Even if a later step fails, new secrets must be shown.
         stack.callback(banner.show_secrets)
         if choice.gguf is not None:
             environ |= stack.enter_context(_run_model(choice.gguf, choice.is_demo))
@@ -90,13 +89,13 @@ def run_server(
 
 @contextlib.contextmanager
 def _run_model(gguf: Path, is_demo: bool) -> Iterator[dict[str, str]]:
-    """Keep the model's process running for the length of the block.
+    """Keep the model's process running inside the block.
 
-    :returns: The variables through which the workers find it.
+    :returns: Environment variables with its address, for the workers.
     """
     with socket.socket() as reserved:
-        # Bound but not listening: no other process gets the port between two
-        # starts of the model's process, and connections are refused meanwhile.
+        # Bound but not listening. Between two starts of the model's process, no other
+        # process can get the port, and connections are refused.
         if hasattr(socket, "SO_REUSEPORT"):
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(("127.0.0.1", 0))
@@ -154,9 +153,9 @@ def _choose_model(folder: Path) -> ModelChoice:
 
 
 def _list_providers(files: ConfigFiles) -> list[ProviderConfig]:
-    """Return the tables of all configs that a model answers, that of the default one first."""
+    """Return the provider tables of all configs without an upstream, the default one's first."""
     default = files.get_default()
-    # An AstrBot needs no model here.
+    # Configs with an upstream need no model.
     own = [one for one in (default, *files.list_configs()) if one.upstream is None]
     tables = [table for one in own for table in (one.provider, *one.providers.values())]
     return list(dict.fromkeys(tables))
@@ -170,9 +169,9 @@ def _check_whole_numbers(environ: Mapping[str, str]) -> None:
 
 
 def _check_address(host: str, port: int) -> int:
-    """Check that the address is free: gunicorn would try five times, a second apart.
+    """Check that the address is free. gunicorn itself would retry for five seconds.
 
-    :returns: The port; a free one for 0.
+    :returns: The port. For 0, a free one.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -181,7 +180,7 @@ def _check_address(host: str, port: int) -> int:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-            probe.listen(1)  # binding alone does not see who listens, with SO_REUSEADDR
+            probe.listen(1)  # bind() with SO_REUSEADDR does not detect listeners
             chosen: int = probe.getsockname()[1]
             return chosen
     except OSError as error:
@@ -192,6 +191,6 @@ def _check_address(host: str, port: int) -> int:
 
 
 def _reachable(host: str) -> str:
-    """Return what a client on this machine calls the address, ready for a URL."""
+    """Return the host for a URL that reaches this address from this machine."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host

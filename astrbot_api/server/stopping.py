@@ -1,11 +1,11 @@
-"""Ends a worker's turns and streams in good order before gunicorn kills the worker.
+"""Hands over a worker's turns and ends its streams before gunicorn kills the worker.
 
-A worker that must stop (TERM, a reload by HUP, ``max_requests``) sets its
-``alive`` to False and continues its open requests. At
-``graceful_timeout`` the master kills it, and no ``finally`` of a stream runs.
-So a watch in each worker gives the turns to other workers: at their next step
-where another worker lives, and wherever they stand shortly before the kill.
-Streams show their turns until then, also those that another worker has by now.
+A worker that must stop (TERM, a reload by HUP, ``max_requests``) sets its ``alive`` to False
+and continues its open requests. At ``graceful_timeout`` the master kills it, and no
+``finally`` of a stream runs. A thread in each worker therefore hands the turns over to other
+workers. If another worker is alive, each turn moves at its next step. Shortly before the
+kill, the remaining turns move wherever they are. Streams stay open until then and also show
+turns that already moved.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from ..state import AppState
 
 log = logging.getLogger(__name__)
 
-#: Time between two looks at ``worker.alive``, in seconds.
+#: Interval between checks of ``worker.alive``, in seconds.
 _LOOK_S = 0.25
 
-#: Time from giving the last turns up until the kill, in seconds: their streams show what
-#: another worker makes of them, then the worker, which looks once a second, leaves.
+#: Time between the handover of the last turns and the kill, in seconds. In that time, streams
+#: show the turns' progress in the other worker, and the worker exits.
 _LAST_S = 4.0
 
-#: Time that the worker gets to leave once its streams must end, in seconds.
+#: Time for the worker's exit after its streams have ended, in seconds.
 _LEAVE_S = 2.5
 
-#: Longest time that closing the application may take, in seconds.
+#: Time limit for closing the application, in seconds.
 _CLOSE_S = 3.0
 
 
 class StopWatch:
-    """Watches one worker until it stops, then ends its turns and streams.
+    """Waits until a worker must stop, then ends its turns and streams.
 
-    :param worker: gunicorn's worker, its application loaded.
+    :param worker: gunicorn's worker, with its application loaded.
     """
 
     def __init__(self, worker: Any, state: AppState) -> None:
@@ -50,18 +50,18 @@ class StopWatch:
         self._thread = threading.Thread(target=self._watch, name="drain", daemon=True)
 
     def start(self) -> None:
-        """Begin, in a thread of its own (a greenlet under gevent)."""
+        """Start the background thread (a greenlet under gevent)."""
         self._thread.start()
 
     def hurry(self) -> None:
-        """Give turns no more time: the worker must stop at once."""
+        """Skip the waiting time for turns, because the worker must stop at once."""
         self._hurried = True
 
     def wait_for_turns(self) -> None:
-        """Wait, at the end of the worker, for turns whose clients have left.
+        """Wait at the worker's exit for turns whose clients have disconnected.
 
-        They get the same time as all others, but not more than gunicorn waits for a worker
-        without a sign of life: this one gives none any more.
+        They get the same time as other turns, but at most half of gunicorn's ``timeout``. The
+        worker sends no more heartbeats, so gunicorn would kill it after ``timeout``.
         """
         runs, given_up = self._state.chat.runs, self._turns_given_up
         until = time.monotonic() + self._worker.cfg.timeout / 2
@@ -70,7 +70,7 @@ class StopWatch:
                 return
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the end of the watch."""
+        """Wait for the background thread to end."""
         self._thread.join(timeout_s)
 
     def _watch(self) -> None:
@@ -79,7 +79,7 @@ class StopWatch:
         try:
             self._stop()
         except Exception:
-            log.exception("the turns of this worker could not be ended")
+            log.exception("cannot end the turns of this worker")
         finally:
             self._turns_given_up.set()
 
@@ -96,29 +96,29 @@ class StopWatch:
 
 
 def start_watch(worker: Any) -> StopWatch | None:
-    """Watch one worker until it stops, then end its turns and streams.
+    """Start a watch that ends a worker's turns and streams when it must stop.
 
-    :param worker: gunicorn's worker, its application loaded.
-    :returns: None when the worker serves something else than an application of ours.
+    :param worker: gunicorn's worker, with its application loaded.
+    :returns: None if the worker serves another application.
     """
     state = find_state(worker)
     if state is None:
         return None
     watch = StopWatch(worker, state)
-    worker.stop_watch = watch  # gunicorn's hooks share nothing else
+    worker.stop_watch = watch  # gunicorn's hooks share only the worker
     watch.start()
     return watch
 
 
 def stop_at_once(worker: Any) -> None:
-    """Give the worker's turns no more time."""
+    """Skip the waiting time for the worker's turns."""
     watch = getattr(worker, "stop_watch", None)
     if watch is not None:
         watch.hurry()
 
 
 def close_app(worker: Any) -> None:
-    """Flush and close the worker's application; never raises."""
+    """Flush and close the worker's application. Never raises."""
     state = find_state(worker)
     if state is None:
         return
@@ -128,17 +128,17 @@ def close_app(worker: Any) -> None:
             watch.wait_for_turns()
         state.close(timeout_s=_CLOSE_S)
     except Exception:
-        log.exception("the application could not be closed")
+        log.exception("cannot close the application")
 
 
 def find_app(worker: Any) -> Flask | None:
-    """Return the worker's Flask application; None when it is not one of ours.
+    """Return the worker's Flask application, or None if it is another application.
 
-    WSGI middleware around it is looked through where it keeps what it wraps
-    as ``wsgi_app``, ``app`` or ``application``.
+    WSGI middleware is unwrapped if it keeps the inner application as ``wsgi_app``, ``app`` or
+    ``application``.
     """
     candidate = getattr(worker.app, "callable", None)
-    for _ in range(10):  # a ring of middleware must not hang the worker
+    for _ in range(10):  # cyclic middleware must not hang the worker
         extensions = getattr(candidate, "extensions", None)
         if isinstance(extensions, dict) and EXTENSION in extensions:
             return cast("Flask", candidate)
@@ -148,11 +148,11 @@ def find_app(worker: Any) -> Flask | None:
 
 
 def find_state(worker: Any) -> AppState | None:
-    """Return the state of the worker's application; None when it is not one of ours."""
+    """Return the state of the worker's application, or None if it is another application."""
     app = find_app(worker)
     return None if app is None else cast("AppState", app.extensions[EXTENSION])
 
 
 def time_to_drain_s(graceful_timeout_s: float) -> float:
-    """Return how long turns may continue after the signal to stop, in seconds."""
+    """Return how long turns may continue after the stop signal, in seconds."""
     return max(graceful_timeout_s - _LAST_S, graceful_timeout_s / 2)

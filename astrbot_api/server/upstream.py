@@ -1,4 +1,4 @@
-"""The first start in front of an AstrBot: ``serve --upstream``."""
+"""First start with an AstrBot as the upstream: ``serve --upstream``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..runtime.private_files import open_private
 from ..upstream.checking import UpstreamCheck, check_upstream
 
 _TOML = """\
-# An AstrBot answers. A change is picked up by the next turn; no restart.
+# An AstrBot answers. Changes apply to the next turn, without a restart.
 name = "default"
 
 [upstream]
 type = "astrbot"
 base_url = {base_url}
 api_key = {api_key}
-# Who speaks there: the caller's name. AstrBot shows the history, and the runs, of
-# "api_key:<key_id>" alone to its key; with the owner's login, of everybody.
+# The username at AstrBot. {{username}} is the caller's name. AstrBot shows a key only the
+# history and the runs of "api_key:<key_id>"; with the owner's login, those of all users.
 username = "{{username}}"
 # owner_username = "astrbot"
 # owner_password_env = "NAME_OF_A_VARIABLE"
@@ -29,16 +29,16 @@ max_concurrent = 4
 
 
 def begin_with_upstream(folder: Path, base_url: str, api_key: str) -> list[UpstreamCheck]:
-    """Write ``configs/default.toml`` for an AstrBot, after asking what its key opens.
+    """Write ``configs/default.toml`` for an AstrBot, after testing its key.
 
-    :returns: What will not work.
-    :raises SettingsError: when there is a default config, or no chat is possible; nothing
-        is written.
+    :returns: The tests with a warning.
+    :raises SettingsError: if a default config exists or chat is not possible. Nothing is
+        written then.
     """
     path = folder / "configs" / f"{DEFAULT_CONFIG_ID}.toml"
     if path.exists():
         raise SettingsError(
-            f"--upstream is for the first start: {path} exists; write its [upstream] table there"
+            f"--upstream is for the first start, but {path} exists; edit its [upstream] table"
         )
     upstream = UpstreamConfig(base_url=normalize_base_url(base_url), api_key=api_key)
     checks = list(check_upstream(upstream))

@@ -80,7 +80,7 @@ def test_what_is_to_do_stands_below_what_is_wrong(tmp_path: Path) -> None:
     assert status == 1
     assert "fail  config bad: configs/bad.toml: agent.max_steps: Not a valid integer." in output
     assert "fail  bot tg: bots.toml: bot tg: token_env: the variable NOT_SET is not set" in output
-    assert "off   bot off: telegram, switched off" in output
+    assert "off   bot off: telegram, disabled" in output
     assert "fail  webhooks: webhooks.toml: webhook 1: url: Missing data" in output
     assert "      -> correct this line" in output
 

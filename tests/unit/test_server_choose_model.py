@@ -118,7 +118,7 @@ def test_a_gguf_file_of_ones_own_replaces_the_demonstration_model(tmp_path: Path
 
 
 def test_a_gguf_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"ASTRBOT_LOCAL_GGUF.*no such file"):
+    with pytest.raises(SettingsError, match=r"ASTRBOT_LOCAL_GGUF.*does not exist"):
         choose(ASTRBOT_LOCAL_GGUF=str(tmp_path / "absent.gguf"))
 
 

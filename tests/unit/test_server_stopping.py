@@ -153,4 +153,4 @@ def test_a_failure_to_close_is_logged_and_goes_no_further(
 
     monkeypatch.setattr(State, "close", fail)
     close_app(make_worker(make_app(State())))
-    assert "could not be closed" in caplog.text
+    assert "cannot close the application" in caplog.text
