@@ -1,1 +1,1 @@
-"""What leaves the server by itself: deliveries, webhooks and their signatures."""
+"""Outgoing requests that the server starts itself: deliveries, webhooks, signatures."""

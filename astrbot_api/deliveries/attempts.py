@@ -1,4 +1,4 @@
-"""One attempt to deliver, as the outbox sees it."""
+"""Progress and errors of one delivery attempt."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .http import PlatformError
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What one answer of the platform confirmed.
+    """The part of a message that one response of the platform confirmed.
 
-    :param parts: So many further parts of the message are now out whole.
-    :param chars: Of the next part, a text, so many further characters are
-        out, when the platform's limit had it cut into several messages.
-    :param platform_ids: The platform's ids of what was made.
+    :param parts: Number of further parts that are sent completely.
+    :param chars: Number of further characters of the next part, a text that exceeds the
+        platform's limit and is sent as several messages.
+    :param platform_ids: The platform's ids of the new messages.
     """
 
     parts: int
@@ -25,28 +25,28 @@ class Sent:
     platform_ids: tuple[str, ...] = ()
 
 
-#: Stores what was confirmed. It may raise ``StorageError``: let it pass.
+#: Stores confirmed progress. May raise ``StorageError``, which senders must not catch.
 Progress = Callable[[Sent], None]
 
 
-#: How long a confirmed part may wait for a database that takes nothing.
+#: Maximum number of retries, one per second, to store a confirmed part.
 _NOTE_TRIES = 30
 
 
 class ClaimLost(AstrBotError):
-    """Another worker has the delivery: this one must send no more of it."""
+    """Another worker has taken over the delivery: this worker must stop sending it."""
 
 
 @dataclass(slots=True)
 class Confirmed:
-    """What the platform has confirmed of a delivery so far."""
+    """The confirmed progress of a delivery."""
 
     parts: int
     chars: int
     platform_ids: list[str]
 
     def add(self, sent: Sent) -> None:
-        """Add what one more answer of the platform confirmed."""
+        """Add the progress of one more response of the platform."""
         if sent.parts:
             self.parts += sent.parts
             self.chars = 0
@@ -54,15 +54,15 @@ class Confirmed:
         self.platform_ids += sent.platform_ids
 
 
-#: Stores what is confirmed; False: the claim is lost.
+#: Stores the confirmed progress. Returns False if another worker has taken over the delivery.
 Note = Callable[[Confirmed], bool]
 
 
 def keep_trying(note: Note, confirmed: Confirmed) -> None:
-    """Store what is confirmed, however busy the database is just now.
+    """Store the confirmed progress, and retry while the database is busy.
 
-    :raises ClaimLost: when another worker has the delivery.
-    :raises StorageError: when it could not be stored for half a minute.
+    :raises ClaimLost: when another worker has taken over the delivery.
+    :raises StorageError: when the database was unavailable for half a minute.
     """
     for left in range(_NOTE_TRIES, -1, -1):
         try:
@@ -73,12 +73,12 @@ def keep_trying(note: Note, confirmed: Confirmed) -> None:
             time.sleep(1.0)
             continue
         if not kept:
-            raise ClaimLost("another worker has this delivery")
+            raise ClaimLost("another worker has taken over this delivery")
         return
 
 
 def to_platform_error(error: Exception) -> PlatformError:
-    """Return the error that a failed attempt is reported as."""
+    """Convert the exception of a failed attempt to a PlatformError."""
     if isinstance(error, PlatformError):
         return error
     if isinstance(error, ApiError):

@@ -1,4 +1,4 @@
-"""HTTP to messengers: bounded in time and size, one attempt each."""
+"""HTTP client for messengers: bounded in time and size, without retries."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import orjson
 from ..errors import AstrBotError
 from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 
-#: Longest answer that is read, in bytes.
+#: Maximum size of a response, in bytes.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
-#: Longest time that a download may take, in seconds.
+#: Maximum duration of a download, in seconds.
 MAX_DOWNLOAD_S = 300.0
 
-#: Statuses below 500 that say "not now".
+#: Statuses below 500 that allow a retry.
 _PASSING = frozenset({408, 425, 429})
 
 
 class PlatformError(AstrBotError):
-    """A messenger could not, or would not.
+    """A request to a messenger failed.
 
-    :param message: What happened, for the sender of the delivery: never a
-        token, nor an address that holds one.
+    :param message: The cause, for the sender of the delivery. It never contains a
+        token, nor a URL with a token.
     :param retryable: Whether the same request may succeed later.
-    :param retry_after_s: What the platform asked us to wait, in seconds.
+    :param retry_after_s: The pause that the platform requests, in seconds.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class PlatformError(AstrBotError):
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An answer of any status. ``headers`` has lower-case names."""
+    """A response with any status. The names in ``headers`` are lower-case."""
 
     status: int
     headers: Mapping[str, str]
@@ -51,7 +51,7 @@ class HttpAnswer:
     def json(self) -> Any:
         """Return the body as JSON.
 
-        :raises PlatformError: when it is none; retryable after a 5xx or 429.
+        :raises PlatformError: when the body is not JSON; retryable after a 5xx or 429.
         """
         try:
             return orjson.loads(self.body)
@@ -59,13 +59,13 @@ class HttpAnswer:
             raise self.refuse(f"The platform answered {self.status} without JSON.") from error
 
     def refuse(self, message: str) -> PlatformError:
-        """Return an error with the message; the status says whether it is retryable."""
+        """Return an error with this message. The status decides whether it is retryable."""
         passing = self.status >= 500 or self.status in _PASSING
         return PlatformError(message, retryable=passing, retry_after_s=self.retry_after_s)
 
     @property
     def retry_after_s(self) -> float | None:
-        """The header ``Retry-After``, where it is a number of seconds."""
+        """The header ``Retry-After`` in seconds, or None if it is not a number."""
         try:
             return max(0.0, float(self.headers["retry-after"]))
         except (KeyError, ValueError):
@@ -73,12 +73,12 @@ class HttpAnswer:
 
 
 class PlatformHttp:
-    """The client that the adapters of one application share.
+    """The HTTP client that the adapters of one application share.
 
-    It follows no redirect and retries nothing: an adapter is given one
-    answer, and the outbox decides what is sent again.
+    It follows no redirects and retries nothing: an adapter gets one response,
+    and the outbox decides about retries.
 
-    :param proxy: As :class:`~astrbot_api.runtime.outbound.Outbound` takes it.
+    :param proxy: See :class:`~astrbot_api.runtime.outbound.Outbound`.
     """
 
     def __init__(self, proxy: str | None = None) -> None:
@@ -95,25 +95,25 @@ class PlatformHttp:
         timeout_s: float = 30.0,
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> HttpAnswer:
-        """Send one request and read its whole answer.
+        """Send one request and read the whole response.
 
-        :param json: Becomes the body, with its content type.
-        :param body: Bytes, or pieces that are read while they are sent (name
-            the ``Content-Length`` in the headers).
-        :param timeout_s: For the connection, for each silence after it, and
-            for the body of the answer.
-        :raises PlatformError: when no answer came (retryable), or one of more
+        :param json: The body as JSON; also sets the content type.
+        :param body: Bytes, or an iterable that is read while it is sent. An iterable needs
+            a ``Content-Length`` in the headers.
+        :param timeout_s: Limit for connecting, for each pause between bytes, and
+            for the response body.
+        :raises PlatformError: when there is no response (retryable), or when it is larger
             than ``max_bytes``.
         """
         answer = self._send(method, url, headers, json, body, timeout_s)
         try:
             data, more = answer.read_all(max_bytes, timeout_s)
         except OutboundError as error:
-            raise PlatformError("The platform broke its answer off.", retryable=True) from error
+            raise PlatformError("The platform broke off its response.", retryable=True) from error
         finally:
             answer.close()
         if more:
-            raise PlatformError(f"The platform answered more than {max_bytes} bytes.")
+            raise PlatformError(f"The platform's response has more than {max_bytes} bytes.")
         found = {name.lower(): value for name, value in answer.headers.items()}
         return HttpAnswer(answer.status, found, data)
 
@@ -125,10 +125,10 @@ class PlatformHttp:
         timeout_s: float = 30.0,
         limit_s: float = MAX_DOWNLOAD_S,
     ) -> PlatformReader:
-        """Begin a download; the caller stops reading where it is too much.
+        """Start a download. The caller enforces its own size limit.
 
-        :param limit_s: For all of it: the thread that waits does nothing else.
-        :raises PlatformError: for no answer and for any status but 200.
+        :param limit_s: Maximum duration, because the download occupies its thread.
+        :raises PlatformError: when there is no response, or its status is not 200.
         """
         answer = self._send("GET", url, headers, None, None, timeout_s, Call(limit_s=limit_s))
         if answer.status != 200:
@@ -155,7 +155,7 @@ class PlatformHttp:
     ) -> Answer:
         sent = {"User-Agent": "astrbot-api", **(headers or {})}
         if json is not None:
-            # Not orjson: platforms give integers beyond 64 bits.
+            # Not orjson: platforms use integers beyond 64 bits.
             body = json_text.dumps(json, ensure_ascii=False).encode()
             sent["Content-Type"] = "application/json"
         try:
@@ -164,7 +164,7 @@ class PlatformHttp:
                 connect_timeout_s=timeout_s, read_timeout_s=timeout_s,
             )  # fmt: skip
         except OutboundError as error:
-            # Not the error's text: a token may be part of the address.
+            # Not the exception's text: the URL may contain a token.
             message = f"The platform {error.words}."
             raise PlatformError(message, retryable=error.reason != "address") from error
 
@@ -176,9 +176,9 @@ class PlatformReader:
         self._answer = answer
 
     def read(self, size_bytes: int, /) -> bytes:
-        """Return the next bytes, at most so many; none at the end.
+        """Return at most ``size_bytes`` bytes, or an empty value at the end.
 
-        :raises PlatformError: when the platform broke off, or is too slow.
+        :raises PlatformError: when the connection breaks or the platform is too slow.
         """
         try:
             return self._answer.read(size_bytes)
@@ -187,5 +187,5 @@ class PlatformReader:
             raise PlatformError(message, retryable=True) from error
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection."""
         self._answer.close()

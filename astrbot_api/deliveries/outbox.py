@@ -1,8 +1,8 @@
-"""Deliveries on their way: claimed, sent, tried again, given up.
+"""Sends deliveries: claims due ones, sends them, and retries failed attempts.
 
-Accepting a message stores a row; whatever happens then, a worker sends it.
-Each part that the platform confirms is stored before the next is sent, so a
-delivery that was cut off goes on where the platform's word ends.
+Accepting a message stores a row, and a worker sends it later. Each part that the
+platform confirms is stored before the next part is sent. An interrupted delivery
+continues after the last confirmed part.
 """
 
 from __future__ import annotations
@@ -32,43 +32,43 @@ from .http import PlatformError
 
 log = logging.getLogger(__name__)
 
-#: Most deliveries that one worker sends at once.
+#: Maximum number of deliveries that one worker sends at the same time.
 _MAX_SENDING = 32
 
-#: From so many on, no more of one bot: a platform that answers nobody must
-#: not keep the others waiting. A batch has as many at most.
+#: Maximum number of deliveries of one bot that one worker sends, and of one batch. A
+#: platform that does not respond must not block the others.
 _MAX_SENDING_OF_BOT = 12
 
-#: Longest time between two looks for what is due, in seconds: the net under
-#: the wake-ups.
+#: Maximum seconds between two polls for due deliveries. Notifications can get lost,
+#: so the outbox also polls.
 _POLL_S = 1.0
 
-#: How often a waiting request looks, in seconds, for what another worker sends.
+#: Seconds between the polls of a waiting request: another worker may send its delivery.
 _LOOK_S = 0.5
 
-#: Longest pause between two attempts, in seconds, whatever the platform asks.
+#: Maximum pause between two attempts, in seconds, even if the platform asks for more.
 _MAX_PAUSE_S = 3600.0
 
-#: Longest pause that doubling leads to, in seconds.
+#: Maximum pause of the exponential backoff, in seconds.
 _MAX_BACKOFF_S = 600.0
 
-#: Time between two prunings by one worker, in seconds.
+#: Seconds between two cleanups by one worker.
 _TEND_S = 60.0
 
 #: Sends one delivery, to a messenger or to a webhook.
 Send = Callable[[DeliveryRow, Confirmed, Note], None]
 
-#: Called in the transaction that gives a delivery up.
+#: Called in the transaction that marks a delivery as failed.
 OnFailed = Callable[[peewee.Database, DeliveryRow, str], None]
 
 
 class Outbox:
-    """Sends the deliveries that are due, a few at a time.
+    """Sends due deliveries, a bounded number at a time.
 
-    :param send_message: Sends what goes to a messenger.
-    :param send_event: Sends what goes to a webhook.
-    :param on_failed: Called for each delivery that failed for good.
-    :param on_settled: Called after each attempt: the bot, and ``sent``, ``failed`` or
+    :param send_message: Sends a delivery to a messenger.
+    :param send_event: Sends a delivery to a webhook.
+    :param on_failed: Called for each delivery that failed permanently.
+    :param on_settled: Called after each attempt with the bot and ``sent``, ``failed`` or
         ``retried``.
     """
 
@@ -110,19 +110,19 @@ class Outbox:
         return len(self._sending)
 
     def start(self) -> None:
-        """Begin to send what is due in this process; a second call does nothing."""
+        """Start sending due deliveries in this process. Later calls do nothing."""
         if not self._closed:
             self._thread.get()
 
     def wake(self) -> None:
-        """Look for what is due now."""
+        """Poll for due deliveries now."""
         self.start()
         self._woken.set()
 
     def wait(self, ids: Sequence[str], timeout_s: float) -> dict[str, DeliveryRow]:
-        """Wait until deliveries are finished, or until that cannot come in time.
+        """Wait until the deliveries are finished, or cannot finish before the timeout.
 
-        :returns: The rows as they stand.
+        :returns: The current rows.
         """
         woken = threading.Event()
         deadline = time.monotonic() + timeout_s
@@ -146,7 +146,7 @@ class Outbox:
                         del self._waiters[one]
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Claim nothing more; let what is being sent come to its end."""
+        """Stop claiming deliveries, and let the current attempts finish."""
         self._closed = True
         self._woken.set()
         deadline = time.monotonic() + timeout_s
@@ -169,15 +169,15 @@ class Outbox:
             except AstrBotError as error:
                 log.error("the outbox: %s", error)
             except Exception:
-                log.exception("the outbox failed; it goes on")
+                log.exception("the outbox failed; it continues")
             self._woken.wait(pause_s)
 
     def _send_due(self) -> float:
-        """Start what is due; return how long to wait for more, in seconds."""
+        """Start due deliveries, and return the seconds to wait before the next poll."""
         room = _MAX_SENDING - len(self._sending)
         if room <= 0:
             return _POLL_S
-        # A copy: other threads take theirs out meanwhile.
+        # A copy: other threads remove their entries meanwhile.
         counts = Counter(list(self._sending.values()))
         busy = [bot_id for bot_id, count in counts.items() if count >= _MAX_SENDING_OF_BOT]
         judge = self._lease.can_declare_dead()
@@ -207,7 +207,7 @@ class Outbox:
         worker_id = self._lease.get_worker_id()
 
         def job(db: peewee.Database) -> None:
-            # What could not be settled is still claimed by this worker, which lives.
+            # A delivery whose result could not be stored is still claimed by this live worker.
             deliveries.free_own(db, worker_id, list(self._sending))
             deliveries.prune(db, keep_us=keep_us)
 
@@ -228,14 +228,14 @@ class Outbox:
             with working_on(self._begin_span(row)):
                 self._attempt(row, worker_id, confirmed, note)
         except ClaimLost:
-            log.warning("delivery %s went over to another worker", row.delivery_id)
+            log.warning("delivery %s was taken over by another worker", row.delivery_id)
         except Exception:
-            # Its row stays claimed until the next tending.
-            log.exception("delivery %s could not be settled", row.delivery_id)
+            # Its row stays claimed until the next cleanup.
+            log.exception("the result of delivery %s could not be stored", row.delivery_id)
         finally:
             self._sending.pop(row.id, None)
             self._notify(row.delivery_id)
-            # A request that waits for it may be another worker's.
+            # The request that waits for it may be on another worker.
             self._signals.publish(DELIVERED, row.delivery_id)
             self._woken.set()
 
@@ -258,12 +258,12 @@ class Outbox:
         send = self._send_event if is_event else self._send_message
         try:
             if row.attempts > self._settings.im_max_attempts:
-                # Its workers died each time: it may be what kills them.
-                raise PlatformError("It was given up after too many attempts.")
+                # Its workers died each time, so it may be the cause.
+                raise PlatformError("Too many attempts; the delivery was given up.")
             if row.error == deliveries.WORKER_DIED_TWICE:
                 raise PlatformError(row.error)
             if send is None:
-                raise PlatformError("Nothing sends this any more.")
+                raise PlatformError("The server no longer has a sender for this delivery.")
             send(row, confirmed, note)
         except ClaimLost:
             raise
@@ -314,14 +314,14 @@ class Outbox:
 
     @staticmethod
     def _settle(note: Note, confirmed: Confirmed) -> None:
-        """Store how it ended; a database that is locked just now must not lose that."""
+        """Store the result, and retry while the database is locked."""
         with suppress(StorageError):
             keep_trying(note, confirmed)
 
     def _pause_s(self, attempts: int, failure: PlatformError) -> float:
-        """Return how long to wait before the next attempt, in seconds."""
+        """Return the seconds to wait before the next attempt."""
         backoff_s = min(self._settings.im_retry_s * 2.0 ** (attempts - 1), _MAX_BACKOFF_S)
-        # Not all at the same moment when a platform comes back.
+        # Jitter: not all deliveries retry at the same moment when a platform is back.
         backoff_s *= random.uniform(0.8, 1.2)
         return min(max(backoff_s, failure.retry_after_s or 0.0), _MAX_PAUSE_S)
 
@@ -332,6 +332,6 @@ class Outbox:
 
 
 def _can_finish(rows: Iterable[DeliveryRow], left_s: float) -> bool:
-    """Return whether any of these may still be finished within this time."""
+    """Return whether any of these may still finish within ``left_s`` seconds."""
     latest = now_us() + int(left_s * 1e6)
     return any(not row.finished and row.due_at <= latest for row in rows)

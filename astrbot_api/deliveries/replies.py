@@ -11,10 +11,10 @@ from ..db.deliveries import add_delivery
 from ..db.inbound import find_event_of_run
 from ..messages import MEDIA_TYPES
 
-#: Said where a turn failed without a word that could be shown.
+#: Sent if a turn failed without a displayable message.
 _FAILED = "Something went wrong; please try again."
 
-#: Said behind an answer that is not whole, by why the model ended it.
+#: Appended to an incomplete answer, by the model's finish reason.
 _CUT = {
     "length": "(The answer was cut here: the model may not say more at once.)",
     "content_filter": "(The model's provider withheld the rest of the answer.)",
@@ -24,14 +24,14 @@ _CUT = {
 def queue_reply(
     db: peewee.Database, run_id: str, content: Mapping[str, Any], traceparent: str | None = None
 ) -> bool:
-    """Queue the reply of a turn, where a messenger asked for it.
+    """Queue the reply of a turn if a messenger's message started it.
 
-    In the transaction that stores the bot's message: after a crash the reply
-    is either to be made again or on its way, never both and never neither.
+    Runs in the transaction that stores the bot's message. After a crash the turn is
+    either repeated or its reply is queued, never both or neither.
 
-    :param content: The bot's message as it is stored.
-    :param traceparent: The turn, in a trace.
-    :returns: Whether there is something to send.
+    :param content: The stored content of the bot's message.
+    :param traceparent: The trace context of the turn.
+    :returns: Whether a reply was queued.
     """
     event = find_event_of_run(db, run_id)
     if event is None:
@@ -47,11 +47,10 @@ def queue_reply(
 
 
 def to_segments(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a messenger is sent of a stored message: its texts and files.
+    """Return the texts and files of a stored message that are sent to a messenger.
 
-    Thinking and tool calls are not; of a turn that failed, or an answer that was cut, the
-    reason is.
-    Texts that only tool calls stand between are one, in paragraphs.
+    Thinking and tool calls are left out. A failed turn or a truncated answer ends with the
+    reason. Texts separated only by tool calls are joined as paragraphs.
     """
     segments: list[dict[str, Any]] = []
     for part in content.get("message", ()):

@@ -1,10 +1,10 @@
-"""Signed requests between servers, as "Standard Webhooks" has them.
+"""Signed requests between servers according to "Standard Webhooks".
 
-Three headers: ``webhook-id`` (the same when it is sent again),
-``webhook-timestamp`` (seconds since 1970) and ``webhook-signature``
-(``v1,`` and the base64 of HMAC-SHA256 over ``id.timestamp.body``; several are
-separated by spaces, while a secret is changed). Libraries for many languages
-check them. Source: https://www.standardwebhooks.com
+Three headers: ``webhook-id`` (the same in a retry), ``webhook-timestamp``
+(seconds since 1970) and ``webhook-signature`` (``v1,`` and the base64 of
+HMAC-SHA256 over ``id.timestamp.body``). During a change of the secret there are
+several signatures, separated by spaces. Libraries for many languages verify
+them. Source: https://www.standardwebhooks.com
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Mapping
 
 import marshmallow as ma
 
-#: How far the sender's clock may be off, and how long a request can be
-#: replayed; receivers must remember the ids of this time.
+#: Maximum difference to the sender's clock, in seconds. A request can be replayed within
+#: this time, so receivers must remember its id as long.
 TOLERANCE_S = 300
 
 _PREFIX = "whsec_"
@@ -34,7 +34,7 @@ def sign(
     """Return the three headers for a body.
 
     :param secret: ``whsec_`` and base64, or any other text.
-    :param now_s: Seconds since 1970; default: now.
+    :param now_s: Seconds since 1970, by default the current time.
     """
     timestamp = str(int(time.time() if now_s is None else now_s))
     return {
@@ -47,9 +47,9 @@ def sign(
 def verify(
     secret: str, headers: Mapping[str, str], body: bytes, *, now_s: float | None = None
 ) -> str | None:
-    """Check a request and return its id; None when it is not proven.
+    """Verify a request and return its id, or None if the signature is invalid.
 
-    :param headers: With lower-case names.
+    :param headers: Headers with lower-case names.
     """
     message_id = headers.get("webhook-id", "")
     timestamp = headers.get("webhook-timestamp", "")
@@ -61,7 +61,7 @@ def verify(
         return None
     expected = _digest(secret, message_id, timestamp, body).encode()
     given = headers.get("webhook-signature", "").split(" ")[:_MAX_SIGNATURES]
-    # Every one is compared, so that the time reveals nothing.
+    # All signatures are compared, so that timing reveals nothing.
     matches = [
         hmac.compare_digest(one.removeprefix("v1,").encode(), expected)
         for one in given
@@ -71,7 +71,7 @@ def verify(
 
 
 def is_secret(text: str) -> bool:
-    """Return whether a text can be a secret: long enough, and base64 where it says so."""
+    """Return whether a text can be a secret: long enough, and valid base64 after ``whsec_``."""
     try:
         return len(_key(text)) >= 16
     except binascii.Error:
@@ -79,7 +79,7 @@ def is_secret(text: str) -> bool:
 
 
 def check_secret(text: str) -> None:
-    """Refuse a secret that can be guessed; for the schemas of settings."""
+    """Reject a secret that is easy to guess; a validator for settings schemas."""
     if not is_secret(text):
         raise ma.ValidationError("must have 16 characters, or be whsec_ and base64 of as many")
 

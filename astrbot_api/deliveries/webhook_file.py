@@ -1,4 +1,4 @@
-"""``webhooks.toml``: other systems that are notified of events. A change needs no restart."""
+"""``webhooks.toml``: systems that are notified of events. Changes apply without a restart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..config.watched import WatchedFile
 from ..errors import SettingsError
 from .signing import check_secret
 
-#: Event types a webhook can subscribe to.
+#: Event types that a webhook can subscribe to.
 EVENTS = ("message_stored", "run_ended", "approval_required", "delivery_failed")
 
 
@@ -53,10 +53,10 @@ class _WebhookSchema(ma.Schema):
 
 
 def read_webhooks(path: Path) -> dict[str, Webhook]:
-    """Read the file; a missing one is an empty one.
+    """Read the file. A missing file is the same as an empty one.
 
-    :returns: The webhooks by id, those that are switched off included.
-    :raises SettingsError: One line: file, webhook, key, what is wrong.
+    :returns: The webhooks by id, including disabled ones.
+    :raises SettingsError: One line with the file, the webhook, the key and the error.
     """
     try:
         with path.open("rb") as file:
@@ -67,18 +67,18 @@ def read_webhooks(path: Path) -> dict[str, Webhook]:
         raise SettingsError(f"{path.name}: {error}") from error
     tables = data.get("webhook", [])
     if data.keys() - {"webhook"} or not isinstance(tables, list):
-        raise SettingsError(f"{path.name}: write [[webhook]], one table a webhook")
+        raise SettingsError(f"{path.name}: write [[webhook]], one table per webhook")
     found: dict[str, Webhook] = {}
     for number, table in enumerate(tables, 1):
         webhook = _read_one(table, f"{path.name}: webhook {number}")
         if webhook.id in found:
-            raise SettingsError(f"{path.name}: webhook {number}: id: {webhook.id} is there twice")
+            raise SettingsError(f"{path.name}: webhook {number}: id: {webhook.id} is used twice")
         found[webhook.id] = webhook
     return found
 
 
 class WebhookFile:
-    """The webhooks of one data directory, kept up to date; a bad file changes nothing."""
+    """The webhooks of one data directory, reloaded on change; an invalid file is ignored."""
 
     def __init__(self, data_dir: Path) -> None:
         self._file: WatchedFile[Mapping[str, Webhook]] = WatchedFile(
@@ -86,26 +86,26 @@ class WebhookFile:
         )
 
     def load(self) -> None:
-        """Read the file now and refuse a bad one, for the start of the server.
+        """Read the file now, and reject an invalid one when the server starts.
 
-        :raises SettingsError: when it is wrong.
+        :raises SettingsError: when the file is invalid.
         """
         self._file.load()
 
     def list_for(self, event: str) -> Sequence[Webhook]:
-        """Return the webhooks that want to know of an event."""
+        """Return the enabled webhooks that subscribe to an event."""
         webhooks = self._file.get().values()
         return [one for one in webhooks if one.enabled and event in one.events]
 
     def find(self, webhook_id: str) -> Webhook | None:
-        """Return the webhook of this id, unless it is switched off."""
+        """Return the webhook with this id, or None if it is missing or disabled."""
         found = self._file.get().get(webhook_id)
         return found if found is not None and found.enabled else None
 
 
 def _read_one(table: Any, where: str) -> Webhook:
     if not isinstance(table, dict):
-        raise SettingsError(f"{where}: write [[webhook]], one table a webhook")
+        raise SettingsError(f"{where}: write [[webhook]], one table per webhook")
     schema = _WebhookSchema()
     try:
         loaded: dict[str, Any] = schema.load(resolve_secrets(table, schema, where))

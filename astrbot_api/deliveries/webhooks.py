@@ -1,4 +1,4 @@
-"""Events for other systems: queued with what they report, sent by the outbox."""
+"""Events for other systems: queued here, sent by the outbox."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .http import PlatformError, PlatformHttp
 from .signing import sign
 from .webhook_file import WebhookFile
 
-#: Longest answer that is read of a receiver; nobody looks at it.
+#: Maximum size of a receiver's response, in bytes; its content is ignored.
 _MAX_ANSWER_BYTES = 64 * 1024
 
 
 class Announcer:
-    """Notifies the webhooks that subscribe.
+    """Notifies the webhooks that subscribe to an event.
 
-    An event is queued in the transaction that makes what it reports, so
-    there is none without the other. Events wait for no other: one that is
-    tried again may come after a later one.
+    An event is queued in the same transaction as the change that it reports, so
+    both are committed or neither. Events are not ordered: a retried event may
+    arrive after a later one.
     """
 
     def __init__(self, webhooks: WebhookFile, http: PlatformHttp) -> None:
@@ -39,10 +39,10 @@ class Announcer:
         describe: Callable[[], Mapping[str, Any]],
         traceparent: str | None = None,
     ) -> None:
-        """Queue an event; nearly free where nobody wants it.
+        """Queue an event for each subscribed webhook. Almost free without subscribers.
 
         :param event: One of :data:`~astrbot_api.deliveries.webhook_file.EVENTS`.
-        :param describe: Returns its ``data``.
+        :param describe: Returns the event's ``data``.
         """
         webhooks = self._webhooks.list_for(event)
         if not webhooks:
@@ -67,8 +67,8 @@ class Announcer:
     ) -> None:
         """Queue that a message was stored.
 
-        :param saved: The message's id and its time.
-        :param content: As the history has it.
+        :param saved: The message's id and its time in microseconds.
+        :param content: The content as stored in the history.
         """
         self.queue(
             db,
@@ -96,7 +96,7 @@ class Announcer:
         message_id: int | None,
         traceparent: str | None = None,
     ) -> None:
-        """Queue that a run has ended: its status, and the bot's message if there is one."""
+        """Queue that a run has ended, with its status and the bot's message, if any."""
         self.queue(
             db,
             "run_ended",
@@ -120,9 +120,9 @@ class Announcer:
         asked: Mapping[str, Any],
         traceparent: str | None = None,
     ) -> None:
-        """Queue that a tool call waits for a person.
+        """Queue that a tool call waits for a person's approval.
 
-        :param asked: The call, as the event ``approval_required`` of a stream has it.
+        :param asked: The call, as in the stream event ``approval_required``.
         """
         self.queue(
             db,
@@ -134,9 +134,9 @@ class Announcer:
         )  # fmt: skip
 
     def delivery_failed(self, db: peewee.Database, delivery: DeliveryRow, error: str) -> None:
-        """Queue that a delivery to a messenger was given up."""
+        """Queue that a delivery to a messenger has failed permanently."""
         if delivery.platform_id.startswith(EVENT_PREFIX):
-            return  # or a receiver that is away would be notified of itself, without an end
+            return  # otherwise a failing webhook would cause new events without end
         self.queue(
             db,
             "delivery_failed",
@@ -149,13 +149,13 @@ class Announcer:
         )
 
     def send(self, delivery: DeliveryRow, confirmed: Confirmed, note: Note) -> None:
-        """Send one event; whatever is not a 2xx has not arrived.
+        """Send one event. Any status other than 2xx is a failure.
 
-        :raises PlatformError: then.
+        :raises PlatformError: when the webhook does not accept the event.
         """
         webhook = self._webhooks.find(delivery.platform_id.removeprefix(EVENT_PREFIX))
         if webhook is None:
-            raise PlatformError("The webhook is not there any more.")
+            raise PlatformError("The webhook was removed or disabled.")
         body = orjson.dumps(delivery.content)
         headers = {
             "Content-Type": "application/json",
@@ -167,4 +167,4 @@ class Announcer:
             timeout_s=webhook.timeout_s, max_bytes=_MAX_ANSWER_BYTES,
         )  # fmt: skip
         if not 200 <= answer.status < 300:
-            raise answer.refuse(f"The receiver answered {answer.status}.")
+            raise answer.refuse(f"The receiver responded with status {answer.status}.")

@@ -1,1 +1,1 @@
-"""API keys: rules, limits, rates, usage and the caller they make."""
+"""API keys: rules, limits, rates and usage, and the caller that holds a key."""

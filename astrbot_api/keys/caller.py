@@ -1,4 +1,4 @@
-"""Who calls: the holder of a key, or a user of the embedding application."""
+"""The caller of a request: the holder of a key, or a user of the embedding application."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .rules import NO_RULES, KeyGuard, KeyRules
 
 @dataclass(frozen=True, slots=True)
 class HostUser:
-    """Somebody whom the application itself has let in.
+    """A user whom the embedding application has authenticated.
 
-    :param username: The only username that they speak as.
-    :param scopes: What they may do, as the scopes of a key.
+    :param username: The only username that the user may act as.
+    :param scopes: The user's permissions, with the names of a key's scopes.
     """
 
     username: str
@@ -31,9 +31,9 @@ class HostUser:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The usernames and targets that a caller may name.
+    """The usernames and targets that a caller may use.
 
-    :param reserved_names: Usernames of administrators, which the caller may not speak as.
+    :param reserved_names: Usernames of administrators, which the caller may not act as.
     """
 
     rules: KeyRules = NO_RULES
@@ -50,14 +50,14 @@ class Reach:
         self.rules.check_username(username)
 
     def check_target(self, bot_id: str, umo: str) -> None:
-        """:raises ApiError: ``key_restricted`` unless it may send there through this bot."""
+        """:raises ApiError: ``key_restricted`` unless the key allows this bot and this target."""
         self.rules.check_bot(bot_id)
         self.rules.check_umo(umo)
 
     def check_web_session(self, session_id: str, username: str) -> None:
         """Check a session of the web chat.
 
-        :param username: Its user; empty: it has none yet.
+        :param username: The session's user, or empty before its first user.
         :raises ApiError: ``username_reserved`` or ``key_restricted``.
         """
         self.rules.check_session(session_id)
@@ -66,7 +66,7 @@ class Reach:
 
 
 #: Letters of other scripts that look like Latin ones, small or capital (Source: the confusables
-#: of Unicode's TR 39, of which these are the Cyrillic and Greek letters, folded, and a few more).
+#: of Unicode's TR 39: its Cyrillic and Greek letters, case-folded, and a few more).
 _LOOKALIKES = str.maketrans(
     "авеіјкмноӏрԛгѕтухԝһԁαβεηικμνορτυχζɑıɡ", "abeijkmholpqrstyxwhdabehikmnoptuxzaig"
 )
@@ -74,10 +74,10 @@ _LOOKALIKES = str.maketrans(
 
 @lru_cache(4096)
 def is_reserved(username: str, reserved_names: tuple[str, ...]) -> bool:
-    """Return whether a name is an administrator's, or looks like it.
+    """Return whether a name is an administrator's, or looks like one.
 
-    Case, width, blanks, accents, letters of other scripts that look the same, and what is not
-    seen make no difference.
+    Case, width, blanks, accents, look-alike letters of other scripts and invisible characters
+    are ignored.
     """
     shown = _as_seen(username)
     return any(shown == _as_seen(name) for name in reserved_names)
@@ -89,37 +89,37 @@ def _as_seen(name: str) -> str:
     return "".join(one for one in letters if unicodedata.category(one) not in _UNSEEN)
 
 
-#: Categories of Unicode: formats, controls, marks that stand on others, blanks.
+#: Unicode categories: format and control characters, combining marks, blanks.
 _UNSEEN = frozenset(("Cf", "Cc", "Mn", "Me", "Zs", "Zl", "Zp"))
 
 
 @dataclass(slots=True)
 class Caller:
-    """The holder of a valid key, or who else is let in."""
+    """The holder of a valid key, or another authenticated caller."""
 
     key_id: str
     key_prefix: str
     scopes: frozenset[str]
-    #: None, as for most keys: nothing beyond its scopes is to be checked.
+    #: The key's guard, or None if only its scopes restrict it (as for most keys).
     guard: KeyGuard | None = None
-    #: Where its requests a minute stand, if they are limited.
+    #: The state of its request rate, or None if the rate is not limited.
     rate: RateState | None = None
-    #: Whether it is the owner, by a login.
+    #: Whether the caller is the logged-in owner.
     is_owner: bool = False
 
     @property
     def root_id(self) -> str:
-        """The key whose files and figures its own are: a session key's maker."""
+        """The key that owns its files and usage: itself, or the parent of a session key."""
         return self.key_id if self.guard is None else self.guard.root_id
 
     @property
     def rules(self) -> KeyRules:
-        """Its guard rails; without any, rules that allow everything."""
+        """The key's guard rails, or rules that allow everything."""
         return NO_RULES if self.guard is None else self.guard.rules
 
     def reach(self, admin_names: Collection[str]) -> Reach:
-        """Return whom and what it may name.
+        """Return the usernames and targets that the caller may use.
 
-        :param admin_names: The names that only :data:`ADMIN_SCOPE` may speak as.
+        :param admin_names: Names that only callers with :data:`ADMIN_SCOPE` may act as.
         """
         return Reach(self.rules, () if ADMIN_SCOPE in self.scopes else admin_names)

@@ -1,10 +1,10 @@
 """The first use of a key that was imported with another server's hash.
 
 That hash is slow on purpose (100,000 rounds: tens of milliseconds of a core),
-so wrong keys must not be able to ask for it at will. It is computed only for
-a key whose first twelve characters belong to an imported key that was never
-used here, one at a time a worker, and within a budget; a right key pays once
-and has an ordinary hash from then on.
+so wrong keys must not trigger it without limit. It is computed only if the
+first twelve characters match an imported key that is still unused here. Each
+worker computes one hash at a time, within a budget. After the first valid use
+the key has an ordinary hash.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from ..db.store import Store
 from ..errors import ApiError
 from ..runtime.threads import run_hash
 
-#: Characters of a key that are stored in the clear.
+#: Length of a key's prefix that is stored in the clear.
 PREFIX_CHARS = 12
 
-#: No key is longer; what is longer is not hashed.
+#: Maximum length of a key; longer texts are not hashed.
 _MAX_SECRET_CHARS = 256
 
-#: Requests of one worker that may wait for their turn to be checked.
+#: Maximum number of requests of one worker that wait for their check.
 _MAX_WAITING = 32
 
-#: Wrong keys that are remembered, so that a client which repeats one costs nothing.
+#: Maximum number of remembered wrong keys: a client that repeats one causes no new hash.
 _MAX_REMEMBERED = 1024
 
-#: Wrong keys in a row, and a second, for one imported key and for a worker.
+#: Wrong keys in a burst, and per second, for one imported key and for a worker.
 _KEY_BURST, _KEY_PER_S = 5.0, 0.5
 _WORKER_BURST, _WORKER_PER_S = 20.0, 2.0
 
 
 class _Budget:
-    """A number that refills with time."""
+    """A token bucket: a number that refills with time."""
 
     __slots__ = ("_burst", "_left", "_now", "_per_s", "_since")
 
@@ -60,7 +60,7 @@ class _Budget:
 class LegacyKeys:
     """Checks keys against the hashes that they were imported with.
 
-    :param now: A clock in seconds; tests have their own.
+    :param now: A clock in seconds. Tests pass their own.
     """
 
     def __init__(self, store: Store, now: Callable[[], float] = time.monotonic) -> None:
@@ -73,13 +73,13 @@ class LegacyKeys:
         self._budgets: OrderedDict[str, _Budget] = OrderedDict()
 
     def find(self, secret: str) -> KeyRow | None:
-        """Return the imported key of a secret, which has our own hash from now on.
+        """Return the imported key of a secret, and replace its hash by our own.
 
-        :returns: None when the secret is no valid key's.
-        :raises ApiError: ``server_busy`` when too many are being tried.
+        :returns: The key, or None if no valid key has this secret.
+        :raises ApiError: ``server_busy`` when too many keys are being checked.
         """
         if len(secret) > _MAX_SECRET_CHARS or not secret.isascii() or not secret.isprintable():
-            return None  # no key has such a text, and not every database could be asked for it
+            return None  # no key looks like this, and some databases reject such a text
         with self._store.read() as db:
             candidates = find_legacy_keys(db, secret[:PREFIX_CHARS])
             if not candidates:

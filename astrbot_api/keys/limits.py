@@ -1,7 +1,7 @@
-"""What the guard rails of a key have to say when a turn begins.
+"""Checks a key's guard rails when a turn starts.
 
-In the transaction that stores the turn, so that no two workers let the same
-last one in.
+The checks run in the transaction that stores the turn, so that two workers
+cannot both use the last unit of a limit.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .rules import KeyGuard, KeyRules
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a key is limited in. It counts to the key with its session keys and old secrets.
+    """A limit of a key. It counts the key together with its session keys and old secrets.
 
-    :param rule: The rule of the key; empty: there is none.
-    :param setting: The setting where a key has no rule, in lower case; empty: there is none.
-    :param own: Whether a session key has a count of its own, too, for its own rule.
-    :param code: The error of what goes beyond it.
+    :param rule: The rule of the key, or empty.
+    :param setting: The setting for keys without the rule, in lower case, or empty.
+    :param own: Whether a session key also has its own count, for its own rule.
+    :param code: The error code when the limit is exceeded.
     """
 
     rule: str
@@ -35,10 +35,10 @@ class Limit:
     code: str
 
 
-#: Most session keys of one key that are valid at once.
+#: Maximum number of valid session keys of one key.
 MAX_SESSION_KEYS = 10_000
 
-#: Every limit of a key; ``tests/api/test_shared_limits.py`` tries each.
+#: All limits of a key; ``tests/api/test_shared_limits.py`` tests each of them.
 LIMITS = (
     Limit("requests_per_minute", "", own=True, code="rate_limited"),
     Limit("streams", "", own=True, code="rate_limited"),
@@ -56,11 +56,11 @@ LIMITS = (
 
 _DAY_S = 24 * 60 * 60
 
-#: What a turn that has not ended is taken to cost. A key near its limit of
-#: tokens has its turns one after another, so that they cannot all overdraw it.
+#: Assumed cost of a turn that has not ended. Near its token limit, a key runs its
+#: turns one after another, so that parallel turns cannot overdraw it.
 RESERVED_TOKENS = 4000
 
-#: When to try again while the key's own turns are in the way, in seconds.
+#: Seconds until a retry when the key's own running turns block a new one.
 _SOON_S = 2
 
 
@@ -71,9 +71,9 @@ def check_turn(
     config_id: str,
     sent: Sequence[AttachmentRow],
 ) -> None:
-    """Refuse a turn that its key may not have.
+    """Reject a turn that its key does not allow.
 
-    :param sent: The attachments that its message names.
+    :param sent: The attachments that its message uses.
     :raises ApiError: ``key_restricted``, ``rate_limited`` or ``budget_exhausted``.
     """
     guard.rules.check_session(session_id)
@@ -85,7 +85,7 @@ def check_turn(
 
 
 def check_attachments(db: peewee.Database, guard: KeyGuard, sent: Sequence[AttachmentRow]) -> None:
-    """Refuse attachments of others to a key that is bound to usernames.
+    """Reject attachments of other users if the key is bound to usernames.
 
     :raises ApiError: ``attachment_not_found``.
     """
@@ -98,7 +98,7 @@ def check_attachments(db: peewee.Database, guard: KeyGuard, sent: Sequence[Attac
 
 def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules) -> None:
     lock_name(db, "key", key_id)
-    # First what is open: a turn that ends meanwhile counts twice rather than not at all.
+    # Count open turns first: a turn that ends meanwhile then counts twice, not zero times.
     active = keyuse.count_active_turns(db, key_id)
     if rules.streams is not None and active >= rules.streams:
         raise ApiError(
@@ -123,7 +123,7 @@ def _check_turns(rule: str, limit: int | None, turns: int, tomorrow_s: int | Non
         text = f"its {limit} turns of today" if tomorrow_s else f"all of its {limit} turns"
         raise ApiError(
             "budget_exhausted",
-            f"the API key has had {text} (its rule {rule})",
+            f"the API key has used {text} (its rule {rule})",
             retry_after_s=tomorrow_s,
         )
 
@@ -147,20 +147,20 @@ def _check_reserve(limit: int, tokens: int, active: int, rule: str) -> None:
     if active and tokens + active * RESERVED_TOKENS >= limit:
         raise ApiError(
             "rate_limited",
-            f"what is left of the API key's {limit} tokens (its rule {rule}) may be used up by "
-            "its turns that are running; wait for one of them",
+            f"the running turns of the API key may use up the rest of its {limit} tokens "
+            f"(its rule {rule}); wait for one of them",
             retry_after_s=_SOON_S,
         )
 
 
 def check_session_keys(db: peewee.Database, key_id: str) -> None:
-    """Check that a key may make one more session key.
+    """Check that a key may create another session key.
 
     :raises ApiError: ``too_many_keys``.
     """
     if session_keys.count_session_keys(db, key_id, MAX_SESSION_KEYS) >= MAX_SESSION_KEYS:
         raise ApiError(
             "too_many_keys",
-            f"the API key has {MAX_SESSION_KEYS} session keys that are valid; give them less time",
+            f"the API key has {MAX_SESSION_KEYS} valid session keys; let them expire sooner",
             retry_after_s=60,
         )

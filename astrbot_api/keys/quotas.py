@@ -1,7 +1,7 @@
-"""Quotas of what is stored, and of how fast it grows: for one key, the whole server, the disk.
+"""Quotas of stored data and of its growth: for one key, the whole server, and the disk.
 
-They are checked where something new begins: a turn, a pushed message, a session, an edit, a
-note, an upload. What belongs to something that has begun, such as the reply of a turn, is
+They are checked when something new starts: a turn, a pushed message, a session, an edit, a
+note, an upload. Data that completes something earlier, such as the reply of a turn, is
 always stored.
 """
 
@@ -30,10 +30,10 @@ from ..errors import ApiError
 from ..runtime.metrics import Metrics
 from .rules import NO_RULES, KeyRules, load_rules
 
-#: How long the figures of the whole server are believed, in seconds.
+#: Seconds for which the totals of the whole server are cached.
 _LOOK_S = 5.0
 
-#: What the remedy is, of rows and of files.
+#: Remedies in the error messages: for rows and for files.
 _DELETE_SESSIONS = "delete sessions or notes that are not needed"
 _DELETE_FILES = "delete some of them"
 
@@ -41,8 +41,8 @@ _DELETE_FILES = "delete some of them"
 class Quotas:
     """Checks the quotas of one application.
 
-    The whole server's figures are some seconds old: what is stored meanwhile may exceed its
-    quota by that much. Those of a key are exact.
+    The totals of the whole server are cached for some seconds, so its quota may be exceeded by
+    the data of these seconds. The totals of a key are exact.
     """
 
     def __init__(self, settings: Settings, store: Store, metrics: Metrics | None = None) -> None:
@@ -55,18 +55,18 @@ class Quotas:
         self._looked_at = float("-inf")
 
     def check_at_end(self, db: peewee.Database, payer: str | None) -> None:
-        """Check at a transaction's end that there is room for what it stores.
+        """Check the quotas at the end of a transaction, including the data it stores.
 
-        Beyond the quota its ``write`` raises ``quota_exceeded``, and nothing is stored.
+        If a quota is exceeded, ``write`` raises ``quota_exceeded`` and nothing is stored.
 
-        :param payer: The key that pays; None: no key does.
+        :param payer: The key whose quota counts, or None.
         """
         check_at_end(db, lambda db: self.check(db, payer))
 
     def check(self, db: peewee.Database, payer: str | None) -> None:
-        """Check that what is stored is within the quotas.
+        """Check that the stored data is within the quotas.
 
-        :raises ApiError: ``quota_exceeded``; ``rate_limited`` where it grows too fast.
+        :raises ApiError: ``quota_exceeded``, or ``rate_limited`` if the data grows too fast.
         """
         self._look(db)
         settings = self._settings
@@ -93,7 +93,7 @@ class Quotas:
             _check_growth(find_growth(db, payer), limit, name, own, of="the API key")
 
     def check_file(self, db: peewee.Database, payer: str | None, size_bytes: int) -> None:
-        """Check, in the transaction that adds a file, that there is room for so many bytes more.
+        """Check the file quotas in the transaction that adds a file of ``size_bytes``.
 
         :raises ApiError: ``quota_exceeded``.
         """
@@ -103,16 +103,16 @@ class Quotas:
             raise refusal
 
     def find_room(self, payer: str | None) -> tuple[int | None, ApiError]:
-        """Return how many bytes of files a key may still send (None: any), and the refusal.
+        """Return how many bytes of files a key may still upload (None: any), and the error beyond.
 
-        :raises ApiError: ``quota_exceeded`` where there is no room for anything.
+        :raises ApiError: ``quota_exceeded`` if a quota is exceeded already.
         """
         with self._store.read() as db:
             self.check(db, payer)
             return self._find_room(db, payer)
 
     def refresh(self) -> None:
-        """Read the figures of the whole server. A chore."""
+        """Update the cached totals of the whole server. A chore."""
         with self._store.read() as db:
             self._looked_at = float("-inf")
             self._look(db)
@@ -159,7 +159,7 @@ class Quotas:
         try:
             self._free_bytes = shutil.disk_usage(self._settings.data_dir).free
         except OSError:
-            self._free_bytes = None  # what cannot be looked at must not stop the server
+            self._free_bytes = None  # an unreadable disk must not stop the server
         if self._metrics is not None:
             self._metrics.note_stored(self._all, self._growth.size_bytes, self._free_bytes)
 
@@ -177,11 +177,11 @@ def _check(
 
 
 def _check_growth(growth: Growth, limit: int, name: str, own: int, of: str = "all keys") -> None:
-    """Check that there was room before this transaction; it may itself go over.
+    """Check the growth before this transaction. The transaction itself may exceed the limit.
 
-    So a message that is larger than a minute's growth is stored, and the next one waits.
+    A message larger than a minute's growth is thus stored, and the next one must wait.
 
-    :param own: What this transaction has added to it.
+    :param own: The bytes that this transaction has added.
     """
     if limit and growth.size_bytes - own >= limit:
         wait_s = max(1, math.ceil(growth.find_wait(limit)))

@@ -1,9 +1,9 @@
 """Requests per minute, counted for all workers together.
 
-A sliding window of two counted minutes: what the last one counted weighs as
-much as of it still lies within the last 60 seconds. In the database (the
-default) one short write a limited request; ``memory://`` is for one worker,
-``redis://`` for several hosts.
+A sliding window over two counted minutes: the previous minute is weighted by
+its share of the last 60 seconds. The database (the default) needs one short
+write per limited request. ``memory://`` is for a single worker, ``redis://``
+for several hosts.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _WINDOW_S = 60
 
 @dataclass(frozen=True, slots=True)
 class RateState:
-    """Where a limit stands.
+    """The state of a rate limit.
 
-    :param remaining: How many more requests it takes now.
-    :param wait_s: When the next one is taken, in seconds; 0: now.
+    :param remaining: How many more requests are allowed now.
+    :param wait_s: Seconds until the next request is allowed, or 0.
     """
 
     allowed: bool
@@ -40,10 +40,10 @@ class RateState:
     wait_s: int
 
     def to_headers(self) -> dict[str, str]:
-        """Return the headers for the client.
+        """Return the response headers.
 
-        Source: draft-ietf-httpapi-ratelimit-headers-07, in its form with one
-        header a value, which is what clients read.
+        Source: draft-ietf-httpapi-ratelimit-headers-07, in the form with one
+        header per value, which clients read.
         """
         return {
             "RateLimit-Limit": str(self.limit),
@@ -53,15 +53,15 @@ class RateState:
 
 
 class RateLimiter(Protocol):
-    """Counts requests of subjects."""
+    """Counts the requests of each subject."""
 
     def take(self, subject: str, limit: int) -> RateState:
-        """Count a request, unless that is one too many."""
+        """Count a request if the limit allows it, and return the state."""
         ...
 
 
 def open_rate_limiter(settings: Settings, store: Store) -> RateLimiter:
-    """Return the limiter that the settings name: Redis where there is one, else the database."""
+    """Return the limiter of the settings: Redis if configured, else the database."""
     url = settings.limits_url or settings.redis_url
     return _LibraryLimiter(url, settings.redis_prefix) if url else _DatabaseLimiter(store)
 
@@ -79,16 +79,16 @@ class _DatabaseLimiter:
 
 
 class _LibraryLimiter:
-    """The library ``limits``.
+    """A limiter of the library ``limits``.
 
-    :param url: ``memory://``, ``redis://HOST:PORT`` or what else it takes.
-    :param prefix: What every key in Redis begins with.
+    :param url: ``memory://``, ``redis://HOST:PORT`` or another URL that it supports.
+    :param prefix: The prefix of every key in Redis.
     """
 
     def __init__(self, url: str, prefix: str) -> None:
         from limits import storage, strategies
 
-        # Its name of a socket; the journal's client takes the plain one.
+        # The library's scheme for a socket; the journal's client uses "unix://".
         url = url.replace("unix://", "redis+unix://", 1) if url.startswith("unix://") else url
         options: dict[str, Any] = {}
         if not url.startswith("memory://"):
@@ -106,7 +106,7 @@ class _LibraryLimiter:
             allowed = self._limiter.hit(item, subject)
             stats = self._limiter.get_window_stats(item, subject)
         except StorageError as error:
-            log.error("requests a minute cannot be counted: %s", error)
+            log.error("requests per minute cannot be counted: %s", error)
             raise errors.StorageError(
                 "The server could not count this request. Try again later."
             ) from error

@@ -1,7 +1,7 @@
-"""The guard rails of a key: what it may name, from where, and how much.
+"""The guard rails of a key: allowed names, allowed addresses, and limits.
 
-All are optional. They are stored with the key as one JSON object, checked
-when they are set, and read back through a cache: a key without any costs a
+All are optional. They are stored with the key as one JSON object, validated
+when they are set, and parsed through a cache. A key without rules costs a
 request nothing.
 """
 
@@ -19,36 +19,36 @@ from ..errors import ApiError, refuse
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: Most entries of a list, and longest text of one.
+#: Maximum number of entries in a list, and maximum length of a text.
 _MAX_ENTRIES = 100
 _MAX_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRules:
-    """What one key is held to; None is no rule.
+    """The rules of one key; None means no rule.
 
-    :param username: The only username that it may speak as.
-    :param default_username: Whom it speaks as where a request names nobody.
-    :param username_prefix: What the usernames that it may speak as begin with.
-    :param session_id: The only session that it may name.
-    :param configs: Ids of the configs that it may use.
-    :param bots: Ids of the bots that it may send through.
-    :param umos: Patterns of the targets that it may send to.
+    :param username: The only username that the key may act as.
+    :param default_username: The username of requests that do not name one.
+    :param username_prefix: Required prefix of the usernames that the key may act as.
+    :param session_id: The only session that the key may use.
+    :param configs: Ids of the allowed configs.
+    :param bots: Ids of the bots that the key may send through.
+    :param umos: Patterns of the targets that the key may send to.
     :param tools: Patterns of the tools that its turns may use.
-    :param approve: Patterns of the tools whose calls a person must approve in its turns.
-    :param tool_calls_per_turn: Most tool calls of one turn; with the next two, the config's own
-        limits hold as well.
-    :param tool_seconds_per_turn: Longest time that the tools of one turn take, in seconds.
-    :param tool_chars_per_turn: Most characters that the tools of one turn return.
-    :param addresses: Networks that its requests may come from.
-    :param streams: Most turns that run or wait at once.
-    :param upload_bytes: Most bytes that its attachments have together.
-    :param stored_bytes: Most bytes that its messages, sessions and notes take.
-    :param sessions: Most sessions that it has made.
-    :param growth_bytes: Most bytes by which what it has stored grows within a minute.
-    :param legacy_errors: Errors of 400, 404, 409 and 415 have status 200, as in AstrBot.
-    :param max_turns: Most turns in all; with ``max_tokens`` a session key's budget.
+    :param approve: Patterns of the tools whose calls need a person's approval.
+    :param tool_calls_per_turn: Maximum number of tool calls in one turn. This and the next two
+        apply in addition to the config's own limits.
+    :param tool_seconds_per_turn: Maximum time of the tools of one turn, in seconds.
+    :param tool_chars_per_turn: Maximum number of characters that the tools of one turn return.
+    :param addresses: Networks from which requests are allowed.
+    :param streams: Maximum number of turns that run or wait at the same time.
+    :param upload_bytes: Maximum total size of its attachments.
+    :param stored_bytes: Maximum total size of its messages, sessions and notes.
+    :param sessions: Maximum number of sessions that it has created.
+    :param growth_bytes: Maximum growth of its stored data within a minute, in bytes.
+    :param legacy_errors: Errors 400, 404, 409 and 415 are sent with status 200, as AstrBot does.
+    :param max_turns: Maximum number of turns in total; with ``max_tokens`` a session key's budget.
     """
 
     username: str | None = None
@@ -77,7 +77,7 @@ class KeyRules:
     legacy_errors: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rules that there are."""
+        """Return the rules that are set."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -86,13 +86,13 @@ class KeyRules:
         }
 
     def dump(self) -> str | None:
-        """Return what is stored; None where there is no rule."""
+        """Return the rules as stored JSON, or None if there are none."""
         found = self.to_json()
         return orjson.dumps(found).decode() if found else None
 
     @property
     def limits_turns(self) -> bool:
-        """Whether the beginning of a turn has anything to count."""
+        """Whether a limit must be checked when a turn starts."""
         return any(
             limit is not None
             for limit in (
@@ -103,49 +103,49 @@ class KeyRules:
 
     @property
     def binds_username(self) -> bool:
-        """Whether it may speak as some usernames only."""
+        """Whether the key may act only as certain usernames."""
         return self.username is not None or self.username_prefix is not None
 
     def allows_username(self, username: str) -> bool:
-        """Return whether it may speak as this username."""
+        """Return whether the key may act as this username."""
         if self.username is not None and username != self.username:
             return False
         return self.username_prefix is None or username.startswith(self.username_prefix)
 
     def check_username(self, username: str) -> None:
-        """:raises ApiError: ``key_restricted`` unless it may speak as this username."""
+        """:raises ApiError: ``key_restricted`` unless the key may act as this username."""
         if not self.allows_username(username):
             rule = "username" if self.username is not None else "username_prefix"
             _refuse(rule, f"may not speak as {username!r}")
 
     def check_session(self, session_id: str) -> None:
-        """:raises ApiError: ``key_restricted`` unless it may name this session."""
+        """:raises ApiError: ``key_restricted`` unless the key may use this session."""
         if self.session_id is not None and session_id != self.session_id:
             _refuse("session_id", "is bound to another session")
 
     def check_config(self, config_id: str) -> None:
-        """:raises ApiError: ``key_restricted`` unless it may use this config."""
+        """:raises ApiError: ``key_restricted`` unless the key may use this config."""
         if self.configs is not None and config_id not in self.configs:
             _refuse("configs", f"may not use the config {config_id!r}")
 
     def check_bot(self, bot_id: str) -> None:
-        """:raises ApiError: ``key_restricted`` unless it may send through this bot."""
+        """:raises ApiError: ``key_restricted`` unless the key may send through this bot."""
         if self.bots is not None and bot_id not in self.bots:
             _refuse("bots", f"may not send through the bot {bot_id!r}")
 
     def check_umo(self, umo: str) -> None:
-        """:raises ApiError: ``key_restricted`` unless it may send to this target."""
+        """:raises ApiError: ``key_restricted`` unless the key may send to this target."""
         if self.umos is not None and not any(fnmatchcase(umo, one) for one in self.umos):
             _refuse("umos", "may not send to this target")
 
     def check_address(self, address: str | None) -> None:
-        """:raises ApiError: ``key_restricted`` unless requests may come from here."""
+        """:raises ApiError: ``key_restricted`` unless requests from this address are allowed."""
         if self.addresses is None:
             return
         try:
             parsed = ipaddress.ip_address(address or "")
         except ValueError:
-            _refuse("addresses", "may not be used from here")
+            _refuse("addresses", "may not be used from an unknown address")
         if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
             parsed = parsed.ipv4_mapped
         if not any(parsed in network for network in _parse_networks(self.addresses)):
@@ -157,10 +157,10 @@ NO_RULES = KeyRules()
 
 @dataclass(frozen=True, slots=True)
 class KeyGuard:
-    """A key that has guard rails, or is the session key of one that may.
+    """A key with guard rails, or a session key.
 
-    :param root_id: The key itself; of a session key the one that it was made with.
-    :param root_rules: What the key has that a session key was made with.
+    :param root_id: The key itself, or the parent of a session key.
+    :param root_rules: The rules of a session key's parent.
     """
 
     key_id: str
@@ -170,7 +170,7 @@ class KeyGuard:
 
     @property
     def counted(self) -> tuple[tuple[str, KeyRules], ...]:
-        """The keys whose counts hold, with their rules."""
+        """The keys whose counts apply to a turn, with their rules."""
         if self.root_id == self.key_id:
             return ((self.key_id, self.rules),)
         return ((self.key_id, self.rules), (self.root_id, self.root_rules))
@@ -182,7 +182,7 @@ _NUMBERS = frozenset(
         "stored_bytes", "sessions", "growth_bytes", "max_turns", "max_tokens",
     }
 )  # fmt: skip
-#: They end the calls of a turn and refuse none.
+#: They end the tool calls of a turn but never reject one.
 _PER_TURN = ("tool_calls_per_turn", "tool_seconds_per_turn", "tool_chars_per_turn")
 _LISTS = frozenset({"configs", "bots", "umos", "tools", "approve", "addresses"})
 _TEXTS = frozenset({"username", "username_prefix", "default_username", "session_id"})
@@ -192,10 +192,10 @@ MAX_NUMBER = 2**53
 
 
 def read_rules(value: Any) -> KeyRules:
-    """Check rules that somebody sent.
+    """Validate the rules of a request.
 
-    :param value: An object; None, and a rule that is null, is no rule.
-    :raises ApiError: ``invalid_request``, which names the rule.
+    :param value: An object or None. A rule that is null is not set.
+    :raises ApiError: ``invalid_request``; its message names the rule.
     """
     if value is None:
         return NO_RULES
@@ -217,26 +217,25 @@ def read_rules(value: Any) -> KeyRules:
             if given:
                 found[name] = True
         else:
-            raise refuse(f"rules.{str(name)[:50]}: there is no such rule")
+            raise refuse(f"rules.{str(name)[:50]}: unknown rule; remove it")
     for address in found.get("addresses", ()):
         try:
             ipaddress.ip_network(address, strict=False)
         except ValueError as error:
             raise refuse(
-                f"rules.addresses: {address!r} is no network; write 10.0.0.0/8 or 2001:db8::/32"
+                f"rules.addresses: {address!r} is not a network; write 10.0.0.0/8 or 2001:db8::/32"
             ) from error
     rules = KeyRules(**found)
     if rules.default_username is not None and not rules.allows_username(rules.default_username):
         raise refuse(
-            "rules.default_username is none that the key may speak as; compare username and "
-            "username_prefix"
+            "rules.default_username must be a username that username and username_prefix allow"
         )
     return rules
 
 
 @lru_cache(maxsize=1024)
 def load_rules(text: str) -> KeyRules:
-    """Return rules as they were stored; what a later version added is not known here."""
+    """Return stored rules. Rules of a later version are ignored."""
     known = {item.name for item in fields(KeyRules)}
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
@@ -247,10 +246,10 @@ def load_rules(text: str) -> KeyRules:
 
 
 def narrow_rules(rules: KeyRules, more: KeyRules) -> KeyRules:
-    """Return rules that allow only what both allow; for a session key.
+    """Return rules that allow only what both sets allow; for a session key.
 
-    Counts over all time and per day are kept for each key apart, so they are
-    those of ``more`` alone.
+    Total and daily counts are kept for each key separately, so these limits are
+    taken from ``more`` alone.
 
     :raises ApiError: ``key_restricted`` when ``more`` names what ``rules`` do not allow.
     """
@@ -266,7 +265,7 @@ def narrow_rules(rules: KeyRules, more: KeyRules) -> KeyRules:
         if getattr(more, name) is not None and getattr(rules, name) is not None:
             raise ApiError(
                 "key_restricted",
-                f"the API key's rule {name} holds for its session keys too, and cannot be replaced",
+                f"the API key's rule {name} also applies to its session keys; omit it",
             )
     changed = {
         item.name: getattr(more, item.name)
@@ -306,11 +305,11 @@ def _read_list(name: str, value: Any) -> tuple[str, ...]:
 
 def _read_text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > _MAX_CHARS:
-        raise refuse(f"rules.{name}: expected a text of 1 to {_MAX_CHARS} characters")
+        raise refuse(f"rules.{name} must be a text of 1 to {_MAX_CHARS} characters")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise refuse(f"rules.{name}: not valid Unicode") from error
+        raise refuse(f"rules.{name} must be valid Unicode") from error
     return value.strip()
 
 

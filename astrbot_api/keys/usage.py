@@ -1,4 +1,4 @@
-"""Use of keys by this worker's requests, gathered in memory and written every few seconds."""
+"""Usage of keys by this worker's requests, collected in memory and written every few seconds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..db.store import Store
 from ..errors import OutcomeUnknown, StorageError
 from ..runtime.clock import now_us
 
-#: ``last_used_at`` of a key is written at most this often, in microseconds.
+#: Minimum interval between two writes of a key's ``last_used_at``, in microseconds.
 _USE_INTERVAL_US = 60_000_000
 
 
 class KeyUsage:
-    """Requests, errors and times of use that are not written yet."""
+    """Requests, errors and times of use that are not yet written."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -27,7 +27,7 @@ class KeyUsage:
         self._first_used: dict[str, str] = {}
 
     def count_request(self, key_id: str, is_error: bool) -> None:
-        """Count a request. Every request pays for this: it is two additions."""
+        """Count a request. Runs on every request: it is two additions."""
         counts = self._counts.get(key_id)
         if counts is None:
             counts = self._counts.setdefault(key_id, [0, 0])
@@ -35,9 +35,9 @@ class KeyUsage:
         counts[1] += is_error
 
     def note_use(self, key: key_secrets.KeyRow, address: str | None = None) -> None:
-        """Remember that a key was used; it is written later, off the request's path.
+        """Record the use of a key. It is written later, outside the request.
 
-        :param address: Where from; the audit has it of a key's first use.
+        :param address: The client's address, for the audit entry of a key's first use.
         """
         now = now_us()
         if key.last_used_at is None:
@@ -46,14 +46,14 @@ class KeyUsage:
             self._used[key.key_id] = now
 
     def list_valid(self, secrets: Collection[str]) -> set[str]:
-        """Return those of some secrets that are valid now; see :func:`key_secrets.list_valid`."""
+        """Return the valid ones of some secrets; see :func:`key_secrets.list_valid`."""
         with self._store.read() as db:
             return key_secrets.list_valid(db, secrets)
 
     def flush(self) -> None:
-        """Write what gathered. A chore.
+        """Write the collected usage. A chore.
 
-        :raises StorageError: when that fails; the next call tries it again.
+        :raises StorageError: when the write fails; the next call retries it.
         """
         counts, self._counts = self._counts, {}
         used, self._used = self._used, {}
@@ -74,7 +74,7 @@ class KeyUsage:
         try:
             entries = self._store.write(job)
         except OutcomeUnknown:
-            raise  # once too few rather than twice
+            raise  # rather count too little than twice
         except StorageError:
             for key_id, (requests, errors) in counts.items():
                 own = self._counts.setdefault(key_id, [0, 0])

@@ -1,4 +1,4 @@
-"""Visitors of pages: the short-lived keys of a widget that asks without one."""
+"""Visitors of web pages: short-lived keys for a widget without a key of its own."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from ..runtime.clock import now_us
 from .limits import check_session_keys
 from .rules import KeyRules, load_rules, narrow_rules
 
-#: How long a visitor's key is valid, in seconds, and the turns that it has at most. Few, since
-#: what it does not use counts until its end.
+#: Lifetime of a visitor's key in seconds, and its maximum number of turns. Few, because
+#: unused turns count until the key expires.
 _VALID_S = 3600
 _TURNS = 10
 
-#: Most keys that one address gets in a day.
+#: Maximum number of keys per address and day.
 _MAX_VISITS = 1000
 
-#: What one visitor may do beside turns.
+#: Rate and concurrency limits of one visitor.
 _REQUESTS_PER_MINUTE = 120
 _STREAMS = 3
 
-#: Characters of a visitor's token that are looked at.
+#: Maximum length of a visitor's token.
 _MAX_TOKEN_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a visitor got.
+    """The key and the token of an admitted visitor.
 
-    :param token: Proves, the next time, who the visitor is.
+    :param token: Identifies the visitor at the next visit.
     :param expires_at: ISO 8601, UTC.
     """
 
@@ -66,10 +66,10 @@ class _Given:
 class Visitors:
     """Admits visitors of pages, for all workers of an application.
 
-    Each widget has one key of its own in the owner's list, which is made with the first visit:
-    what its visitors do is counted to it, and revoking it closes the widget.
+    Each widget has its own key in the owner's list, created at the first visit. The usage of
+    its visitors counts to that key, and revoking it closes the widget.
 
-    :param load_secret: Returns what signs the visitors' tokens; called with the first visit.
+    :param load_secret: Returns the secret that signs visitors' tokens; called at the first visit.
     """
 
     def __init__(self, store: Store, load_secret: Callable[[], str]) -> None:
@@ -87,10 +87,10 @@ class Visitors:
     def admit(
         self, config: AgentConfig, widget: WidgetConfig, address: str, token: str
     ) -> Admission:
-        """Give a visitor a key.
+        """Create a key for a visitor.
 
-        :param address: Where the request came from.
-        :param token: Of an earlier visit; one that is not ours makes a new visitor.
+        :param address: The client's address.
+        :param token: The token of an earlier visit. An invalid token makes a new visitor.
         :raises ApiError: ``widget_closed``, ``visits_exhausted`` or ``too_many_keys``.
         """
         visitor = self._find_visitor(config.id, token) or f"visitor-{secrets.token_hex(10)}"
@@ -140,7 +140,7 @@ class Visitors:
 
 
 def _find_rest(widget: WidgetConfig, granted: visits.Granted) -> int:
-    """Return how many turns a key may have.
+    """Return how many turns a new key may have.
 
     :raises ApiError: ``visits_exhausted``.
     """
@@ -153,12 +153,12 @@ def _find_rest(widget: WidgetConfig, granted: visits.Granted) -> int:
         return turns
     left_s = (keys.DAY_US - now_us() % keys.DAY_US) // 1_000_000 + 1
     raise ApiError(
-        "visits_exhausted", "You have asked as much as one may in a day", retry_after_s=left_s
+        "visits_exhausted", "You have reached today's message limit", retry_after_s=left_s
     )
 
 
 def _open_root(db: peewee.Database, config_id: str) -> tuple[ApiKey, dict[str, Any] | None]:
-    """Return a widget's own key, and what :func:`describe_key` has of it if it was made now.
+    """Return a widget's own key, and its :func:`describe_key` if it was created now.
 
     :raises ApiError: ``widget_closed``.
     """
@@ -178,5 +178,5 @@ def _open_root(db: peewee.Database, config_id: str) -> tuple[ApiKey, dict[str, A
 def _closed(config_id: str) -> ApiError:
     return ApiError(
         "widget_closed",
-        f'The chat is closed: its key "widget {config_id}" was revoked, or has ended',
+        f'The chat is closed: its key "widget {config_id}" was revoked or has expired',
     )

@@ -185,7 +185,7 @@ def test_an_event_is_no_delivery_that_a_client_can_ask_for(
     ("text", "fault"),
     [
         ("[[webhook", "webhooks.toml: "),
-        ("hook = 1", "webhooks.toml: write [[webhook]], one table a webhook"),
+        ("hook = 1", "webhooks.toml: write [[webhook]], one table per webhook"),
         ("[[webhook]]\nid = 'a'", "webhooks.toml: webhook 1: url: Missing data"),
         (
             "[[webhook]]\nid = 'a'\nurl = 'ftp://x'\nsecret = 's'",
@@ -201,7 +201,7 @@ def test_an_event_is_no_delivery_that_a_client_can_ask_for(
         ),
         (
             f"[[webhook]]\nid = 'a'\nurl = 'http://x'\nsecret = '{SECRET}'\n" * 2,
-            "webhooks.toml: webhook 2: id: a is there twice",
+            "webhooks.toml: webhook 2: id: a is used twice",
         ),
     ],
 )

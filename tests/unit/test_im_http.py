@@ -86,7 +86,7 @@ def drip(connection: Connection) -> None:
 def test_an_answer_that_comes_in_drops_is_given_up(http: PlatformHttp) -> None:
     with (
         RawEndpoint(drip) as endpoint,
-        pytest.raises(PlatformError, match="broke its answer off") as caught,
+        pytest.raises(PlatformError, match="broke off its response") as caught,
     ):
         http.request("GET", endpoint.base_url, timeout_s=0.2)
     assert caught.value.retryable
