@@ -194,8 +194,8 @@ def test_segments_and_files_arrive_in_order(post: Post) -> None:
             "attachment not found: gone",
         ),
         ({"umos": [], "message": "x"}, 400, "umos must be a list of UMOs"),
-        ({"umos": [UMO, UMO], "message": "x"}, 400, "umos has the same UMO twice"),
-        ({"umos": [UMO], "umo": UMO, "message": "x"}, 400, "umo and umos are both there"),
+        ({"umos": [UMO, UMO], "message": "x"}, 400, "umos contains the same UMO twice"),
+        ({"umos": [UMO], "umo": UMO, "message": "x"}, 400, "umo and umos exclude each other"),
     ],
 )
 def test_a_bad_message_is_refused_and_stores_nothing(
@@ -404,7 +404,7 @@ def test_a_broadcast_has_a_result_for_each(post: Post) -> None:
 def test_a_broadcast_is_bounded(make_post: Callable[..., Post]) -> None:
     post = make_post(im_max_targets=2)
     answer = post.send(umos=["a:b:1", "a:b:2", "a:b:3"], message="x")
-    assert answer.get_json()["message"] == "umos has 3 UMOs; at most 2"
+    assert answer.get_json()["message"] == "umos has 3 UMOs; at most 2 are allowed"
 
 
 def test_what_was_accepted_survives_a_restart(make_post: Callable[..., Post]) -> None:

@@ -71,7 +71,6 @@ def _name_user(case: Any) -> None:
 _REFUSALS = {
     "must not contain the character NUL": "a pattern on every text would hide what matters",
     "Message content is empty": "segments that are blank, or nothing but a reply",
-    "umo and umos are both there": "one of them",
     "Missing key: messages": "message, or messages",
     "must be base64 in a data: URL": "the parts of a message have many forms",
     "must have a toolCallId and the name of a tool": "the parts of a message have many forms",

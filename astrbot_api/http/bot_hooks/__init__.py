@@ -1,1 +1,1 @@
-"""``/hooks``: where messengers deliver messages."""
+"""``/hooks``: webhooks that messengers call."""

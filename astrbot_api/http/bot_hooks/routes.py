@@ -1,4 +1,4 @@
-"""``/hooks/{bot_id}``: where messengers deliver messages."""
+"""``/hooks/{bot_id}``: webhooks that messengers call."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..state import get_state
 log = logging.getLogger(__name__)
 
 blp = ApiBlueprint(
-    "hooks", __name__, tag="Hooks", public=True, description="Where messengers deliver messages."
+    "hooks", __name__, tag="Hooks", public=True, description="Webhooks that messengers call."
 )
 
 _PARAMETERS = [in_path("bot_id", "The bot's id in bots.toml.", "tg")]
 
 _ANSWER = {
     200: {
-        "description": "The event is taken in; the body is what the messenger expects.",
+        "description": "The event was accepted. The body has the messenger's required format.",
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
 }
@@ -41,17 +41,17 @@ _CODES = (
     security=[],
     responses=_ANSWER,
     requestBody={
-        "description": "The messenger's own event, of a limited number of bytes.",
+        "description": "The event in the messenger's own format. Its size in bytes is limited.",
         "content": {"application/json": {"schema": {"type": "object"}}},
     },
 )
 @blp.raises(*_CODES)
 def receive_event(bot_id: str) -> Response:
-    """Take in an event of a messenger.
+    """Receive an event from a messenger.
 
-    For the messenger itself: enter this address there. No key is needed; the
-    request must bear the messenger's own signature. A message that the bot is
-    to answer starts a turn, and the answer goes back through the messenger.
+    Enter this URL in the settings of the messenger. No key is needed, but the request must have
+    the messenger's signature. A message to the bot starts a turn, and the reply is sent through
+    the messenger.
     """
     return _receive(bot_id)
 
@@ -60,16 +60,16 @@ def receive_event(bot_id: str) -> Response:
 @blp.doc(operationId="confirmBotHook", security=[], responses=_ANSWER)
 @blp.raises(*_CODES)
 def confirm_hook(bot_id: str) -> Response:
-    """Answer a messenger that asks whether this address is its bot's.
+    """Confirm this webhook URL to a messenger.
 
-    Some do before they send events.
+    Some messengers verify the URL before they send events.
     """
     return _receive(bot_id)
 
 
 def _receive(bot_id: str) -> Response:
     state = get_state()
-    state.im.bots.get_running(bot_id)  # before anything of the body is read
+    state.im.bots.get_running(bot_id)  # rejects unknown bots before the body is read
     read = InboundRequest(
         method=request.method,
         headers={name.lower(): value for name, value in request.headers.items()},
@@ -79,17 +79,17 @@ def _receive(bot_id: str) -> Response:
     try:
         reception = state.im.inbound.receive(bot_id, read)
     except BadSignature as error:
-        log.warning("a request to the hook of the bot %s is refused: %s", bot_id, error)
+        log.warning("rejected a request to the hook of bot %s: %s", bot_id, error)
         message = "The signature of the request is missing or wrong"
         raise ApiError("bad_signature", message) from error
     if reception.status >= 400:
         code = "method_not_allowed" if reception.status == 405 else "invalid_request"
-        raise ApiError(code, _read_words(reception.body) or "This bot takes no such request")
+        raise ApiError(code, _read_words(reception.body) or "This bot does not accept the request")
     return Response(reception.body, reception.status, content_type=reception.content_type)
 
 
 def _read_words(body: bytes) -> str:
-    """Return what an adapter says is wrong with a request, as its ``message``."""
+    """Return the ``message`` of an adapter's error response, or ""."""
     try:
         words = orjson.loads(body)["message"]
     except (orjson.JSONDecodeError, LookupError, TypeError):

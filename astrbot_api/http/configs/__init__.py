@@ -1,1 +1,1 @@
-"""``/configs``: which agents there are."""
+"""``/configs``: the available agents."""

@@ -1,4 +1,4 @@
-"""``GET /configs``."""
+"""``GET /configs``: list the configs."""
 
 from __future__ import annotations
 
@@ -17,27 +17,32 @@ from ..schemas import envelope_of, flag, list_of, text
 from ..state import get_state
 
 blp = ApiBlueprint(
-    "configs", __name__, tag="Configs", scope="config", description="The agents to choose from."
+    "configs", __name__, tag="Configs", scope="config", description="The available agents."
 )
 
 
 class ConfigSchema(ma.Schema):
-    """One agent that a session can be answered by."""
+    """A config, which defines an agent."""
 
-    id = text("For `config_id` of chat.", "default")
-    name = text("For `config_name` of chat.", "default")
-    path = text("Its file, below the server's data directory.", "configs/default.toml")
-    is_default = flag("Whether it is used where none is chosen.", True)
+    id = text("The id for `config_id` of chat.", "default")
+    name = text("The name for `config_name` of chat.", "default")
+    path = text(
+        "The config's file, relative to the server's data directory.", "configs/default.toml"
+    )
+    is_default = flag("Whether this is the default config.", True)
 
 
 class ConfigListSchema(ma.Schema):
-    """Every config."""
+    """All configs."""
 
-    configs = list_of(ConfigSchema, "Every config; the default one is last.")
-    info_list = list_of(ConfigSchema, "The same, as newer versions name it; only in /chat/configs.")
+    configs = list_of(ConfigSchema, "All configs. The default one is last.")
+    info_list = list_of(
+        ConfigSchema,
+        "The same list under its name in newer AstrBot versions. Only in /chat/configs.",
+    )
 
 
-#: What both lists of configs answer.
+#: The response of both lists of configs.
 CONFIG_LIST = envelope_of("ConfigListAnswer", ConfigListSchema())
 
 
@@ -48,10 +53,10 @@ CONFIG_LIST = envelope_of("ConfigListAnswer", ConfigListSchema())
 def list_configs() -> Response:
     """List the configs that a chat may choose.
 
-    A config is an agent: its model, its system prompt and its tools. Name one
-    in `config_id` of a chat, and the session keeps it; there is always
-    `default`, which answers where none was chosen. The configs of an AstrBot that
-    answers config `ID` are listed as `ID:THEIRS`.
+    A config defines an agent: its model, system prompt and tools. A session keeps the config
+    that you choose by `config_id` in a chat. The config `default` always exists and is used if
+    you choose none. If config `ID` forwards to an AstrBot server, the configs of that server are
+    listed as `ID:THEIRS`.
     """
     return ok({"configs": describe_configs()})
 
@@ -64,7 +69,7 @@ def list_own_configs() -> list[AgentConfig]:
 
 
 def describe_configs() -> list[dict[str, Any]]:
-    """Return every config that the caller's key may use, as clients are shown it."""
+    """Return the public fields of every config that the caller's key may use."""
     allowed = get_caller().rules.configs
     agents = get_state().agents
     found: list[dict[str, Any]] = []
@@ -83,6 +88,6 @@ def _describe_upstream_config(config: AgentConfig, other: dict[str, Any]) -> dic
 
 
 def describe_config(config: AgentConfig) -> dict[str, Any]:
-    """Return a config as clients are shown it."""
+    """Return the public fields of a config."""
     is_default = config.id == DEFAULT_CONFIG_ID
     return {"id": config.id, "name": config.name, "path": config.path, "is_default": is_default}

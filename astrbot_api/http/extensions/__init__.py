@@ -1,1 +1,1 @@
-"""What plugins answer over HTTP."""
+"""HTTP routes of plugins."""

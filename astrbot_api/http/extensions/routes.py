@@ -1,4 +1,4 @@
-"""``/plugins/extensions/{plugin}/…``: what plugins answer. Source: AstrBot 4.29's address."""
+"""``/plugins/extensions/{plugin}/…``: the routes of plugins. Source: the path of AstrBot 4.29."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..request_hooks import KEEPS_ALLOW_KEY
 from ..state import get_state
 from .sites import RouteCaller, get_plugin_sites
 
-#: What a key needs for a plugin's views.
+#: Scope that a key needs for a plugin's views.
 SCOPE = "plugin"
 
-#: No resource of the document: what plugins answer is theirs.
+#: Undocumented, because plugins define these routes.
 blp = Blueprint("extensions", __name__)
 
 
@@ -26,9 +26,9 @@ blp = Blueprint("extensions", __name__)
     "/plugins/extensions/<name>/<path:rest>", methods=METHODS, provide_automatic_options=False
 )
 def answer_for_plugin(name: str, rest: str = "") -> Response:
-    """Have a plugin answer: with the scope ``plugin``, or without a key where its view says so.
+    """Dispatch a request to a plugin. Needs the scope ``plugin`` unless the view is public.
 
-    :raises ApiError: as every route with a key, ``path_not_found``, or ``body_too_large``.
+    :raises ApiError: like every route with a key, ``path_not_found`` or ``body_too_large``.
     """
     site = get_plugin_sites().find(name)
     own = {} if site is None else site.prepare(request.environ)

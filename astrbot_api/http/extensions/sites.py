@@ -1,8 +1,7 @@
-"""The small Flask application in which the views of one plugin run.
+"""Run the views of each plugin in a small Flask application of its own.
 
-A plugin's blueprint is not registered on the application itself: its error handlers, its hooks
-and a fault at its registration stay its own, and a plugin that is enabled while the server runs
-answers from then on.
+This isolates a plugin's error handlers, hooks and registration errors from the main
+application. It also allows plugins to be enabled while the server runs.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from ..errors import fail_http
 
 log = logging.getLogger(__name__)
 
-#: What a view may take until it answers before the log names it, in seconds.
+#: Views that take longer are logged as slow, in seconds.
 SLOW_S = 1.0
 
 _PUBLIC = "_astrbot_public"
 
-#: Where an application has the views of its plugins: ``app.extensions[…]``.
+#: Key of the plugins' views in ``app.extensions``.
 _SITES = "astrbot_api.plugin_sites"
 
 _CALLER_KEY = "astrbot_api.plugin_caller"
@@ -41,9 +40,9 @@ F = TypeVar("F")
 
 
 def public_route(view: F) -> F:
-    """Let a view of a plugin's blueprint answer without a key.
+    """Allow requests without a key to a view of a plugin's blueprint.
 
-    Below the decorator of the route::
+    Put this below the decorator of the route::
 
         @blueprint.get("/health")
         @public_route
@@ -55,10 +54,10 @@ def public_route(view: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class RouteCaller:
-    """Who calls a view of a plugin: ``flask.g.caller``; None in public views without a key.
+    """The caller of a plugin's view, as ``flask.g.caller``. None in public views without a key.
 
-    :param key_id: The key, or what stands for the owner or a user of the application.
-    :param username: The name that the key speaks as, where it has only one or a default.
+    :param key_id: Id of the key, or an id for the owner or a user of the application.
+    :param username: The key's only or default username, or None.
     """
 
     key_id: str
@@ -67,15 +66,18 @@ class RouteCaller:
     reach: Reach
 
     def check_username(self, username: str) -> None:
-        """:raises ApiError: when the caller may not speak as this user."""
+        """Check that the caller may use a username.
+
+        :raises ApiError: if it may not.
+        """
         self.reach.check_username(username)
 
 
 class PluginSite:
     """The views of one plugin.
 
-    :param extensions: Of the whole application, whose state errors are answered with.
-    :raises Exception: whatever Flask refuses the blueprint with.
+    :param extensions: Extensions of the main application; the error handlers use its state.
+    :raises Exception: if Flask rejects the blueprint.
     """
 
     def __init__(self, name: str, blueprint: Blueprint, extensions: Mapping[str, Any]) -> None:
@@ -89,9 +91,9 @@ class PluginSite:
         self._app.register_blueprint(blueprint)
 
     def prepare(self, environ: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the environment of the plugin's own request.
+        """Return the WSGI environ for the plugin's application.
 
-        :param environ: Of the request to the whole application; its path names the plugin.
+        :param environ: Environ of the original request; its path contains the plugin's name.
         """
         own = {key: value for key, value in environ.items() if not key.startswith("werkzeug.")}
         head, mark, rest = own["PATH_INFO"].partition(f"/plugins/extensions/{self._name}")
@@ -101,9 +103,9 @@ class PluginSite:
         return own
 
     def needs_key(self, own: dict[str, Any]) -> bool:
-        """Return whether a request has to have a key; what is not there needs one, too.
+        """Return whether a request needs a key. Unknown paths need one, too.
 
-        :param own: As :meth:`prepare` made it.
+        :param own: The environ from :meth:`prepare`.
         """
         adapter = self._app.create_url_adapter(self._app.request_class(own))
         if adapter is None:
@@ -115,9 +117,9 @@ class PluginSite:
         return not self._is_public(endpoint)
 
     def answer(self, own: dict[str, Any], body: bytes, caller: RouteCaller | None) -> Response:
-        """Have the plugin answer.
+        """Run the plugin's view and return its response.
 
-        :param own: As :meth:`prepare` made it.
+        :param own: The environ from :meth:`prepare`.
         """
         own |= {
             "wsgi.input": BytesIO(body),
@@ -140,7 +142,7 @@ class PluginSite:
     def _begin(self) -> None:
         g.caller = request.environ[_CALLER_KEY]
         if g.caller is None and request.url_rule and not self._is_public(request.endpoint):
-            raise ApiError("missing_api_key", "Missing API key")  # whatever let it come here
+            raise ApiError("missing_api_key", "Missing API key")  # a second check, for safety
 
     def _failed(self, error: Exception) -> Any:
         if isinstance(error, RequestRedirect):
@@ -154,7 +156,7 @@ class PluginSite:
 
 
 def add_plugin_sites(app: Flask, plugins: Plugins) -> None:
-    """Have an application find the views of its plugins."""
+    """Register the views of an application's plugins."""
     app.extensions[_SITES] = PluginSites(plugins, app.extensions)
 
 
@@ -173,7 +175,7 @@ class PluginSites:
         self._sites: dict[object, PluginSite | None] = {}
 
     def find(self, name: str) -> PluginSite | None:
-        """Return the views of a plugin; None for one that is off, or has none."""
+        """Return the views of a plugin, or None if it is disabled or has none."""
         record = self._plugins.find_record(name)
         if record is None or not record.started or record.blueprint is None:
             return None
@@ -187,5 +189,5 @@ class PluginSites:
         try:
             return PluginSite(name, blueprint, self._extensions)
         except Exception:
-            log.exception("plugin %s answers no requests: Flask refuses its blueprint", name)
+            log.exception("plugin %s serves no requests: Flask rejects its blueprint", name)
             return None

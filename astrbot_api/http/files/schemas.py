@@ -63,7 +63,7 @@ class AttachmentSchema(UploadSchema):
         "SHA-256 of the bytes, in hexadecimal.",
         "6b7fa434f92a8b80aab02d9bf1a12e49ffcae424e4013a1c4f68b67e3d2bbcd0",
     )
-    created_at = time("When it was stored; ISO 8601, UTC.", "2026-11-23T16:43:50.109293+00:00")
+    created_at = time("Time of the upload, ISO 8601, UTC.", "2026-11-23T16:43:50.109293+00:00")
 
 
 class DeletedSchema(ma.Schema):

@@ -1,1 +1,1 @@
-"""``/im``: the bots."""
+"""``/im``: bots, proactive messages and deliveries."""

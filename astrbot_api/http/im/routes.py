@@ -1,4 +1,4 @@
-"""``/im``: the bots, proactive messages and their deliveries."""
+"""``/im``: list bots, send proactive messages and query deliveries."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from ..schemas import envelope_of, in_path
 from ..state import get_state
 from .schemas import BotListSchema, DeliverySchema, ImMessageSchema, SentSchema, describe_delivery
 
-blp = ApiBlueprint(
-    "im", __name__, tag="IM", scope="im", description="Bots and messages on messengers."
-)
+blp = ApiBlueprint("im", __name__, tag="IM", scope="im", description="Bots and proactive messages.")
 
 _CODES = (
     "missing_field", "invalid_request", "malformed_json", "message_empty", "username_reserved",
@@ -35,7 +33,11 @@ _EXAMPLE = {
 _ANSWER = envelope_of("SentAnswer", SentSchema())
 
 _DELIVERY_IN_PATH = [
-    in_path("delivery_id", "Of the answer to the message.", "0f8fad5b-d9cb-469f-a165-70867728950e")
+    in_path(
+        "delivery_id",
+        "The `delivery_id` from the response to the message.",
+        "0f8fad5b-d9cb-469f-a165-70867728950e",
+    )
 ]
 
 
@@ -46,8 +48,8 @@ _DELIVERY_IN_PATH = [
 def list_bots() -> Response:
     """List the ids of the configured bots.
 
-    Bots that are switched off are listed too. An id is the first part of a
-    UMO. The built-in platform `webchat` is always there and is not listed.
+    The list includes disabled bots. An id is the first part of a UMO. The built-in platform
+    `webchat` is always available and not listed.
     """
     return ok({"bot_ids": get_state().im.bots.list_ids()})
 
@@ -59,13 +61,15 @@ def list_bots() -> Response:
 @blp.answers(_ANSWER, 202)
 @blp.raises(*_CODES)
 def send_im_message(body: dict[str, Any]) -> Response:
-    """Send a message into a conversation on a messenger or in the web chat.
+    """Send a message to a conversation on a messenger or in the web chat.
 
-    The answer waits some seconds for the messenger: a 200 has `sent`; a 202
-    has `queued`, and the server goes on trying. Ask for its `delivery_id`
-    later. A message to the web chat is stored in its session, which is made
-    when it is new, and shown in every open stream of it. With `umos` the
-    message goes to each of them, and the answer has a result for each.
+    The server waits a few seconds for the messenger. A 200 with `sent` means that the messenger
+    accepted the message. A 202 with `queued` means that the server keeps trying; query the
+    `delivery_id` later.
+
+    A message to the web chat is stored in its session, which is created if needed, and sent to
+    all open streams of the session. With `umos` the message is sent to each target, and the
+    response has one result for each.
     """
     return _send(body)
 
@@ -77,9 +81,9 @@ def send_im_message(body: dict[str, Any]) -> Response:
 @blp.answers(_ANSWER, 202)
 @blp.raises(*_CODES)
 def send_im_messages(body: dict[str, Any]) -> Response:
-    """Send a message into a conversation; the same as POST /im/message.
+    """Send a message to a conversation, like POST /im/message.
 
-    A newer spelling of that route.
+    This is the newer path of that route.
     """
     return _send(body)
 
@@ -89,9 +93,9 @@ def send_im_messages(body: dict[str, Any]) -> Response:
 @blp.answers(envelope_of("DeliveryAnswer", DeliverySchema()))
 @blp.raises("delivery_not_found")
 def get_delivery(delivery_id: str) -> Response:
-    """Report what became of a message.
+    """Return the state of a delivery.
 
-    Finished deliveries are forgotten after some weeks.
+    Finished deliveries are deleted after some weeks.
     """
     with get_state().db.read() as db:
         row = find_delivery(db, delivery_id)
@@ -120,7 +124,7 @@ def _send(body: dict[str, Any]) -> Response:
 
 
 def _may_see(row: DeliveryRow) -> bool:
-    """Return whether the key could have made the delivery."""
+    """Return whether the key may send to the target of the delivery."""
     try:
         get_reach().check_target(row.platform_id, row.target)
     except ApiError:
@@ -129,23 +133,23 @@ def _may_see(row: DeliveryRow) -> bool:
 
 
 def _read_umos(body: dict[str, Any]) -> list[str]:
-    """Return the UMOs that a message goes to.
+    """Return the UMOs to which a message is sent.
 
     :raises ApiError: ``invalid_request``.
     """
     one, several = body.get("umo"), body.get("umos")
     if one is not None and several is not None:
-        raise refuse("umo and umos are both there; send one of them")
+        raise refuse("umo and umos exclude each other; send one of them")
     if several is None:
         return [_to_text(one)]
     limit = get_state().settings.im_max_targets
     if not isinstance(several, list) or not several:
         raise refuse("umos must be a list of UMOs")
     if len(several) > limit:
-        raise refuse(f"umos has {len(several)} UMOs; at most {limit}")
+        raise refuse(f"umos has {len(several)} UMOs; at most {limit} are allowed")
     texts = [_to_text(umo) for umo in several]
     if len(set(texts)) < len(texts):
-        raise refuse("umos has the same UMO twice")
+        raise refuse("umos contains the same UMO twice; send each one once")
     return texts
 
 

@@ -1,4 +1,4 @@
-"""Bots, proactive messages and their deliveries."""
+"""Schemas of bots, proactive messages and deliveries."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..schemas import RequestSchema, list_of, number, text, texts, time
 
 _LATER = "2026-11-23T16:44:05.643831+00:00"
 
-_DELIVERY_ID = ("Names the delivery.", "0f8fad5b-d9cb-469f-a165-70867728950e")
+_DELIVERY_ID = ("The delivery's id.", "0f8fad5b-d9cb-469f-a165-70867728950e")
 
 _STATUS = {
     "description": (
-        "`queued`: not sent yet, or to be tried again. `sending`: on its way. `sent`: the "
-        "messenger has taken it. `failed`: given up."
+        "`queued`: waiting for its first or next attempt. `sending`: an attempt is running. "
+        "`sent`: the messenger accepted it. `failed`: the server stopped trying."
     ),
     "enum": ["queued", "sending", "sent", "failed"],
     "example": "sent",
@@ -29,10 +29,10 @@ _STATUS = {
 
 _UMO = {
     "description": (
-        "The conversation: `platform_id:message_type:session_id`, split at the first two "
-        "colons. `message_type` is `FriendMessage`, `GroupMessage` or `OtherMessage`. For a web "
-        "chat `webchat:FriendMessage:webchat!USERNAME!SESSION_ID`, or with the session alone "
-        "`webchat:FriendMessage:SESSION_ID`. `/sid` in a conversation shows its own."
+        "The target conversation (UMO): `platform_id:message_type:session_id`, split at the "
+        "first two colons. `message_type` is `FriendMessage`, `GroupMessage` or `OtherMessage`. "
+        "The UMO of a web chat is `webchat:FriendMessage:webchat!USERNAME!SESSION_ID` or "
+        "`webchat:FriendMessage:SESSION_ID`. Send `/sid` in a conversation to see its UMO."
     ),
     "type": ["string", "null"],
     "pattern": rf"^[^:]*[^:\s][^:]*:({'|'.join(MESSAGE_TYPES)}):.*\S",
@@ -42,9 +42,9 @@ _UMO = {
 
 
 class BotListSchema(ma.Schema):
-    """The bots that are configured."""
+    """The configured bots."""
 
-    bot_ids = texts("Ids, as they stand in a UMO.", ["tg"])
+    bot_ids = texts("The ids, as used in a UMO.", ["tg"])
 
 
 class ImMessageSchema(RequestSchema):
@@ -55,7 +55,7 @@ class ImMessageSchema(RequestSchema):
     umo = ma.fields.Raw(metadata=_UMO)
     umos = ma.fields.Raw(
         metadata={
-            "description": "Several UMOs instead of `umo`: each gets the message.",
+            "description": "Several UMOs instead of `umo`. The message is sent to each.",
             "type": ["array", "null"],
             "items": {key: _UMO[key] for key in ("pattern", "maxLength")} | {"type": "string"},
             "minItems": 1,
@@ -68,7 +68,7 @@ class ImMessageSchema(RequestSchema):
         error_messages=missing("message"),
         metadata={
             "description": (
-                'A string, or a list of segments: `{"type":"plain","text"}`, '
+                'A string or a list of segments: `{"type":"plain","text"}`, '
                 '`{"type":"image","attachment_id"}`.'
             ),
             "oneOf": [{"type": "string"}, {"type": "array", "items": SENT_PART}],
@@ -78,7 +78,7 @@ class ImMessageSchema(RequestSchema):
 
     @ma.pre_load
     def _check_umo(self, data: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Ask for the UMO first, as the recorded server does; ``null`` is none."""
+        """Check the UMO first, like the recorded server. ``null`` counts as absent."""
         kept = {key: data[key] for key in data if data[key] is not None}
         if kept.get("umo", "") == "" and "umos" not in kept:
             raise ma.ValidationError("Missing key: umo")
@@ -86,40 +86,42 @@ class ImMessageSchema(RequestSchema):
 
 
 class OutcomeSchema(ma.Schema):
-    """What became of a message to one conversation of several."""
+    """The result for one of several targets."""
 
-    umo = text("As it was sent.", "tg:FriendMessage:1001")
+    umo = text("The UMO from the request.", "tg:FriendMessage:1001")
     delivery_id = text(*_DELIVERY_ID, none=True)
     status = ma.fields.String(metadata=_STATUS)
-    code = text("Why it failed: a stable word to match.", None, none=True)
-    message = text("Why it failed, for people.", None, none=True)
+    code = text("The error code of a failure.", None, none=True)
+    message = text("The error message of a failure, for people.", None, none=True)
 
 
 class SentSchema(ma.Schema):
-    """A message that was accepted; with `umos` the list alone."""
+    """An accepted message. With `umos`, only the list is present."""
 
     delivery_id = text(*_DELIVERY_ID)
     status = ma.fields.String(metadata=_STATUS)
-    deliveries = list_of(OutcomeSchema, "Of `umos`: one result each, in their order.")
+    deliveries = list_of(OutcomeSchema, "One result for each target in `umos`, in the same order.")
 
 
 class DeliverySchema(ma.Schema):
-    """A message on its way, or at its end."""
+    """The state of a delivery."""
 
     delivery_id = text(*_DELIVERY_ID)
-    umo = text("Where it goes.", "tg:FriendMessage:1001")
+    umo = text("The target (UMO).", "tg:FriendMessage:1001")
     status = ma.fields.String(metadata=_STATUS)
-    attempts = number("How often it was tried.", 1)
+    attempts = number("Number of attempts.", 1)
     error = text("Why the last attempt failed.", None, none=True)
-    platform_ids = texts("Ids of the messenger's own messages.", ["4711"])
-    created_at = time("When it was accepted; ISO 8601, UTC.", "2026-11-23T16:44:05.343831+00:00")
-    updated_at = time("When it last changed; ISO 8601, UTC.", _LATER)
-    next_attempt_at = time("When a queued one is tried next; ISO 8601, UTC.", None, none=True)
-    finished_at = time("When it was sent or given up; ISO 8601, UTC.", _LATER, none=True)
+    platform_ids = texts("The messenger's ids of the sent messages.", ["4711"])
+    created_at = time("Time of the request, ISO 8601, UTC.", "2026-11-23T16:44:05.343831+00:00")
+    updated_at = time("Time of the last change, ISO 8601, UTC.", _LATER)
+    next_attempt_at = time(
+        "Time of the next attempt of a queued delivery, ISO 8601, UTC.", None, none=True
+    )
+    finished_at = time("Time at which it was sent or failed, ISO 8601, UTC.", _LATER, none=True)
 
 
 def describe_delivery(row: DeliveryRow) -> dict[str, Any]:
-    """Return a delivery as it is shown."""
+    """Return the public fields of a delivery."""
     return {
         "delivery_id": row.delivery_id,
         "umo": row.target,

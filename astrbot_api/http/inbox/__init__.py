@@ -1,1 +1,1 @@
-"""``GET /chat/inbox``."""
+"""``GET /chat/inbox``: the messages of all sessions of a user."""

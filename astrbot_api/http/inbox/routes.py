@@ -1,4 +1,4 @@
-"""``GET /chat/inbox``."""
+"""``GET /chat/inbox``: stream the messages of all sessions of a user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ blp = ApiBlueprint(
     __name__,
     tag="Inbox",
     scope="chat",
-    description="All sessions of a user in one stream.",
+    description="Messages of all sessions of a user in one stream.",
 )
 
 _EXAMPLE = (
@@ -42,26 +42,25 @@ class InboxQuerySchema(RequestSchema):
 @blp.arguments(InboxQuerySchema(), location="query")
 @blp.doc(
     operationId="openChatInbox",
-    responses=event_stream("A stream of messages; it has no end.", INBOX_EVENT, _EXAMPLE),
+    responses=event_stream("An endless stream of messages.", INBOX_EVENT, _EXAMPLE),
 )
 @blp.raises(
     "missing_field", "invalid_request", "username_reserved", "too_many_streams", "server_busy",
 )  # fmt: skip
 def open_inbox(query: dict[str, Any]) -> Response:
-    """Show every message of all sessions of a username, as it is stored.
+    """Stream every message of all sessions of a username when it is stored.
 
-    The user's own, the agent's answers when they are whole, and what is
-    pushed, on whichever worker. The first event is `inbox_opened`; each
-    `message` has its `session_id`, and in `data` what the list of messages
-    has. The `id:` of an event is the number of its message: send the last one
-    as `Last-Event-ID`, or as `after`, and the stream continues there. When
-    more than 20000 messages of all users came meanwhile, `reset` in the first
-    event is true: read the sessions instead. A message that is too long for a
-    line has `truncated` and no content. A `retry:` line before the end means:
-    resume now.
+    The stream contains the user's messages, the agent's complete replies and pushed messages,
+    from all workers. The first event is `inbox_opened`. Each `message` event has a `session_id`,
+    and a `data` object like in the list of messages.
+
+    To resume, send the `id:` of the last event as `Last-Event-ID` or as `after`. If more than
+    20000 messages of all users were stored since then, `reset` in the first event is true: read
+    the sessions instead. A message that is too long for a line has `truncated` and no content.
+    If the stream ends with a `retry:` line, resume immediately.
     """
     username = resolve_username(query["username"])
-    get_caller().rules.check_session("")  # it shows all sessions, not the key's one
+    get_caller().rules.check_session("")  # rejects keys that are bound to one session
     after = query["after"]
     if after is None:
         after = read_last_event_id(request, "a message")

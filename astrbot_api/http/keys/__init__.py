@@ -1,1 +1,1 @@
-"""``/keys``: what a key may do, and keys made with a key."""
+"""``/keys``: the limits of the caller's key, and session keys."""

@@ -20,11 +20,13 @@ from ..schemas import envelope_of
 from ..state import get_state
 from .schemas import SESSION_SCOPES, SelfSchema, SessionKeyRequestSchema, SessionKeySchema
 
-blp = ApiBlueprint("keys", __name__, tag="Keys", description="What a key may do.")
+blp = ApiBlueprint(
+    "keys", __name__, tag="Keys", description="Session keys, and the limits of your key."
+)
 
 _MIN_S, _MAX_S = 60, 86_400
 
-#: What a key may read of its own row.
+#: Columns of the caller's key that the response contains.
 _OWN_FIELDS = ("key_id", "name", "key_prefix", "scopes", "expires_at")
 
 
@@ -41,13 +43,13 @@ _OWN_FIELDS = ("key_id", "name", "key_prefix", "scopes", "expires_at")
     "too_many_keys", "body_too_large", "unsupported_media_type",
 )  # fmt: skip
 def create_session_key(body: dict[str, Any]) -> Response:
-    """Make a short-lived key for a browser or a phone.
+    """Create a short-lived key for a browser or a phone.
 
-    It is bound to one username and, if you want, to one session, one config
-    and a budget, so that a program that you do not control can call this API
-    directly. It never has more than your key: its limits hold for the session
-    key too, and what it does is counted to your key. It ends with your key.
-    The key needs the scope `chat`; a session key cannot make others.
+    With a session key, a program that you do not control can call this API directly. The key
+    is bound to one username and optionally to one session, one config and a budget. The limits
+    of your key also apply to the session key, and its usage counts for your key. It expires
+    with your key at the latest. Your key needs the scope `chat`. A session key cannot create
+    other keys.
     """
     caller = get_caller()
     if caller.root_id != caller.key_id:
@@ -73,10 +75,10 @@ def create_session_key(body: dict[str, Any]) -> Response:
 @blp.answers(envelope_of("OwnKeyAnswer", SelfSchema()))
 @blp.raises()
 def get_own_key() -> Response:
-    """Return the scopes of a key, its guard rails and what is left of them.
+    """Return the scopes, limits and remaining quota of your key.
 
-    Any valid key may ask. A session key gets its own figures; those of the
-    key that it was made with may end it earlier.
+    Any valid key may call this. For a session key, the response has its own figures. The
+    limits of its parent key also apply and may be reached earlier.
     """
     caller = get_caller()
     rules = caller.rules
@@ -100,7 +102,7 @@ def get_own_key() -> Response:
 
 
 def _read_session_rules(body: dict[str, Any], username: str) -> KeyRules:
-    """Return the guard rails of a session key: its maker's, and narrower ones."""
+    """Return the guard rails of a session key, which cannot exceed those of the caller's key."""
     asked: dict[str, Any] = {
         name: body[name] for name in ("max_turns", "max_tokens", "requests_per_minute")
     }
@@ -144,7 +146,7 @@ def _read_used(db: peewee.Database, key_id: str, root_id: str) -> dict[str, int]
 
 
 def _find_left(rules: KeyRules, used: dict[str, int]) -> dict[str, int]:
-    """Return what is left of each limit that there is."""
+    """Return the remaining quota of each limit that is set."""
     open_turns = used["streams"]
     counts = {
         "streams": open_turns,

@@ -8,16 +8,16 @@ from ...keys.rules import MAX_NUMBER
 from ..fields import BoundedList, Whole, any_value, optional_text, required_text
 from ..schemas import RequestSchema, flag, mapping, number, text, texts, time
 
-#: What a browser or a phone needs.
+#: The scopes that a session key can have.
 SESSION_SCOPES = ("chat", "file")
 
-_KEY_ID = ("Its id.", "3fb5931f-04eb-45b4-8515-48f20d7224d1")
+_KEY_ID = ("The key's id.", "3fb5931f-04eb-45b4-8515-48f20d7224d1")
 
 _SCOPES = "scopes of a session key may be chat and file"
 
 
 def _limit(description: str, example: int) -> ma.fields.Raw:
-    """Return a limit of a session key; its value is read with the other rules."""
+    """Return a limit of a session key. Its value is validated with the other rules."""
     return any_value(description, example, type="integer", minimum=1, maximum=MAX_NUMBER)
 
 
@@ -25,14 +25,14 @@ class SessionKeyRequestSchema(RequestSchema):
     """The body of a request for a session key."""
 
     username = required_text(
-        "username", "The only username that it may speak as.", "alice",
+        "username", "The only username that the key may use.", "alice",
         max_chars="max_username_chars",
     )  # fmt: skip
     session_id = optional_text(
-        "The only session that it may name; absent: any of the username.",
+        "The only session that the key may use. By default, all sessions of the username.",
         "my_session_001", max_chars="max_session_id_chars",
     )  # fmt: skip
-    config_id = optional_text("The only config that it may use.", "default")
+    config_id = optional_text("The only config that the key may use.", "default")
     scopes = BoundedList(
         ma.fields.String(
             validate=ma.validate.OneOf(SESSION_SCOPES, error=_SCOPES),
@@ -43,7 +43,9 @@ class SessionKeyRequestSchema(RequestSchema):
         max_items=10,
         error_messages={"invalid": "scopes must be a list"},
         metadata={
-            "description": "`chat` and `file`, or one of them; what your key has not is left out.",
+            "description": (
+                "`chat`, `file` or both. Scopes that your key does not have are ignored."
+            ),
             "example": ["chat"],
         },
     )
@@ -51,54 +53,53 @@ class SessionKeyRequestSchema(RequestSchema):
         load_default=900,
         error_messages={"invalid": "expires_in_s must be a whole number"},
         metadata={
-            "description": "Seconds until it ends; 60 to 86400.",
+            "description": "Lifetime in seconds, 60 to 86400.",
             "example": 900,
             "minimum": 60,
             "maximum": 86_400,
         },
     )
-    max_turns = _limit("Most turns in all.", 20)
-    max_tokens = _limit("Most tokens in all; the turn that crosses it is finished.", 50_000)
-    requests_per_minute = _limit("Most requests a minute.", 60)
+    max_turns = _limit("Maximum number of turns.", 20)
+    max_tokens = _limit("Maximum number of tokens. The turn that exceeds it is completed.", 50_000)
+    requests_per_minute = _limit("Maximum number of requests per minute.", 60)
 
 
 class SessionKeySchema(ma.Schema):
-    """A session key, as it was made."""
+    """A new session key."""
 
     key_id = text(*_KEY_ID)
-    api_key = text("The key; shown this once.", "abk_8Jd0…")
-    scopes = texts("What it opens.", ["chat"])
-    rules = mapping("Its guard rails.", {"username": "alice", "max_turns": 20})
-    expires_at = time("When it ends; ISO 8601, UTC.")
+    api_key = text("The key. It is shown only once.", "abk_8Jd0…")
+    scopes = texts("The key's scopes.", ["chat"])
+    rules = mapping("The key's limits.", {"username": "alice", "max_turns": 20})
+    expires_at = time("Time at which the key expires, ISO 8601, UTC.")
 
 
 class UsedSchema(ma.Schema):
-    """What a key has used, and what it has left where that is limited."""
+    """The usage of a key."""
 
-    turns_today = number("Turns that have ended today, UTC.", 3)
-    tokens_today = number("Tokens of today.", 812)
-    turns = number("Turns in all.", 3)
-    tokens = number("Tokens in all.", 812)
-    streams = number("Turns that run or wait now.", 0)
-    upload_bytes = number("Bytes of its attachments.", 70)
-    stored_bytes = number("Bytes of its messages, sessions, notes and deliveries.", 2_048)
-    sessions = number("Sessions that it has made.", 1)
-    growth_bytes = number("Bytes by which what it has stored grew within a minute.", 2_048)
+    turns_today = number("Turns that ended today (UTC).", 3)
+    tokens_today = number("Tokens used today (UTC).", 812)
+    turns = number("Total number of turns.", 3)
+    tokens = number("Total number of tokens.", 812)
+    streams = number("Turns that are running or queued.", 0)
+    upload_bytes = number("Bytes of the key's attachments.", 70)
+    stored_bytes = number("Bytes of the key's messages, sessions, notes and deliveries.", 2_048)
+    sessions = number("Number of sessions that the key created.", 1)
+    growth_bytes = number("Growth of the key's stored data within one minute, in bytes.", 2_048)
 
 
 class SelfSchema(ma.Schema):
-    """What a key may read of itself."""
+    """The caller's key, its limits and its usage."""
 
     key_id = text(*_KEY_ID)
-    name = text("What its owner calls it.", "shop")
-    key_prefix = text("Its first characters.", "abk_8Jd0u2Xq")
-    scopes = texts("What it opens.", ["chat"])
-    expires_at = time("When it ends; `null`: never.", none=True)
-    is_session_key = flag("Whether it was made with another key.", False)
+    name = text("The name that the server's owner chose.", "shop")
+    key_prefix = text("The first characters of the key.", "abk_8Jd0u2Xq")
+    scopes = texts("The key's scopes.", ["chat"])
+    expires_at = time("Time at which the key expires, or `null` if it never expires.", none=True)
+    is_session_key = flag("Whether another key created this key.", False)
     rules = mapping(
-        "Its guard rails; an absent one is no limit.", {"username": "alice", "turns_per_day": 100}
+        "The key's limits. Missing members are unlimited.",
+        {"username": "alice", "turns_per_day": 100},
     )
-    used = ma.fields.Nested(UsedSchema, metadata={"description": "What it has used."})
-    left = mapping(
-        "What is left of each limit that it has, by the limit's name.", {"turns_per_day": 97}
-    )
+    used = ma.fields.Nested(UsedSchema, metadata={"description": "The key's usage."})
+    left = mapping("The remaining quota of each limit, by the limit's name.", {"turns_per_day": 97})

@@ -1,1 +1,1 @@
-"""Read-only lists that newer versions of AstrBot have, and clients with keys call."""
+"""Lists that newer versions of AstrBot offer to clients with keys."""

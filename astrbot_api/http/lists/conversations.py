@@ -1,4 +1,4 @@
-"""``/conversations``: the sessions of all users, for keys that may see them."""
+"""``/conversations``: the sessions of all users, for keys with the scope ``data``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..schemas import in_path
 from ..state import get_state
 from .schemas import CONVERSATION, CONVERSATIONS, NOTHING, ConversationQuerySchema
 
-#: Messages of ``history``, and most conversations of a page.
+#: Limits of ``history`` and of a page.
 _MAX_HISTORY = 100
 _MAX_HISTORY_CHARS = 500_000
 _MAX_PAGE_SIZE = 100
@@ -43,14 +43,14 @@ _CID = [in_path("conversation_id", "The session's id.", "my_session_001")]
 @blp.answers(CONVERSATIONS)
 @blp.raises("invalid_request")
 def list_conversations(query: dict[str, Any]) -> Response:
-    """List the sessions of all users, the last used first.
+    """List the sessions of all users, most recently used first.
 
-    A key that may speak as some usernames only sees their sessions.
+    A key that is limited to some usernames only sees their sessions.
     """
     page = min(max(1, query["page"]), _MAX_PAGE)
     size = min(max(1, query["page_size"]), _MAX_PAGE_SIZE)
     found, total = _read(query, limit=size, offset=(page - 1) * size)
-    # The rows share what one answer may hold of messages.
+    # All rows share the size limit of one response.
     chars = _MAX_HISTORY_CHARS // max(1, len(found)) if query["include_history"] else 0
     return ok(
         {
@@ -68,9 +68,9 @@ def list_conversations(query: dict[str, Any]) -> Response:
 @blp.answers(NOTHING)
 @blp.raises()
 def list_filters() -> Response:
-    """List the platforms that conversations can be of.
+    """List the platforms of conversations.
 
-    They are the web chat and the bots.
+    The platforms are the web chat and the bots.
     """
     names = [_WEBCHAT, *sorted(get_state().im.bots.list_ids())]
     return ok({"bots": [{"id": name, "type": name} for name in names]})
@@ -81,9 +81,9 @@ def list_filters() -> Response:
 @blp.answers(CONVERSATION)
 @blp.raises("session_not_found", "username_reserved")
 def get_conversation(conversation_id: str) -> Response:
-    """Return one session of any user.
+    """Return a session of any user.
 
-    The key must be one that may speak as this user.
+    The key must be allowed to use this username.
     """
     return ok(_describe(_get(conversation_id), _MAX_HISTORY_CHARS))
 
@@ -95,7 +95,7 @@ def get_conversation(conversation_id: str) -> Response:
 def delete_conversation(conversation_id: str) -> Response:
     """Delete a session of any user.
 
-    Its messages go with it, and its turns are stopped.
+    Its messages are deleted too, and its turns are stopped.
     """
     row = _get(conversation_id)
     get_state().chat.remover.remove(row["session_id"], row["creator"])
@@ -126,7 +126,10 @@ def _read(
 
 
 def _split_umo(umo: Umo) -> tuple[str, str]:
-    """Return the username, if any, and the session of a target: a messenger's is the target."""
+    """Return the username (or "") and the session of a target.
+
+    The session id of a messenger's conversation is the target itself.
+    """
     return split_webchat(umo.session_id) if umo.platform_id == _WEBCHAT else ("", str(umo))
 
 
@@ -139,9 +142,9 @@ def _get(session_id: str) -> dict[str, Any]:
 
 
 def _describe(row: dict[str, Any], history_chars: int) -> dict[str, Any]:
-    """Return a conversation, with its newest messages up to so many characters.
+    """Return a conversation with its newest messages.
 
-    :param history_chars: 0: without its messages.
+    :param history_chars: Maximum length of the messages in characters, or 0 to omit them.
     """
     platform, creator = row["platform_id"], row["creator"]
     inner = f"{_WEBCHAT}!{creator}!{row['session_id']}"
@@ -165,7 +168,7 @@ def _describe(row: dict[str, Any], history_chars: int) -> dict[str, Any]:
 
 
 def _read_history(session: int, max_chars: int) -> str:
-    """Return the newest messages as JSON text, as AstrBot keeps conversations."""
+    """Return the newest messages as JSON text in AstrBot's format of conversations."""
     with get_state().db.read() as db:
         found, _ = list_messages_before(
             db, session, before=2**63 - 1, limit=_MAX_HISTORY, max_chars=max_chars

@@ -1,4 +1,4 @@
-"""``/providers``, ``/personas``, ``/plugins`` …: read-only, without secrets."""
+"""``/providers``, ``/personas``, ``/plugins`` and other read-only lists, without secrets."""
 
 from __future__ import annotations
 
@@ -24,24 +24,36 @@ from .schemas import (
     VERSIONS,
 )
 
-#: The newest AstrBot whose recordings the tests replay.
+#: The newest AstrBot version whose recorded responses are part of the tests.
 FOLLOWED_VERSION = "4.29.3"
 
 stats = ApiBlueprint(
-    "stats", __name__, tag="Server", public=True, description="What answers, and since when."
+    "stats",
+    __name__,
+    tag="Server",
+    public=True,
+    description="Version and start time of this server.",
 )
 providers = ApiBlueprint(
-    "providers", __name__, tag="Providers", scope="provider", description="The models."
+    "providers",
+    __name__,
+    tag="Providers",
+    scope="provider",
+    description="The models of the configs.",
 )
 profiles = ApiBlueprint(
     "profiles", __name__, tag="Config profiles", scope="config",
-    description="The configs under their newer name.",
+    description="The configs, under the name of newer AstrBot versions.",
 )  # fmt: skip
 personas = ApiBlueprint(
-    "personas", __name__, tag="Personas", scope="persona", description="The prompts."
+    "personas",
+    __name__,
+    tag="Personas",
+    scope="persona",
+    description="The system prompts of the configs.",
 )
 plugins = ApiBlueprint(
-    "plugins", __name__, tag="Plugins", scope="plugin", description="What was added."
+    "plugins", __name__, tag="Plugins", scope="plugin", description="The plugins of this server."
 )
 LISTS = (providers, profiles, personas, plugins, conversations, stats)
 
@@ -51,9 +63,9 @@ LISTS = (providers, profiles, personas, plugins, conversations, stats)
 @stats.answers(START_TIME)
 @stats.raises()
 def get_start_time() -> Response:
-    """Return when this server began.
+    """Return the start time of this server.
 
-    Clients ask it whether a server is there. It needs no key.
+    Clients use this to check that a server is available. No key is needed.
     """
     return ok({"start_time": int(get_http_state().started_at)})
 
@@ -63,9 +75,9 @@ def get_start_time() -> Response:
 @stats.answers(VERSIONS)
 @stats.raises()
 def get_versions() -> Response:
-    """Return the version of the API, and of this server.
+    """Return the versions of the API and of this server.
 
-    It needs no key.
+    No key is needed.
     """
     return ok(
         {
@@ -85,7 +97,7 @@ def get_versions() -> Response:
 def list_providers() -> Response:
     """List the models of the configs that the key may use.
 
-    Keys and addresses are never shown.
+    The response never contains API keys or base URLs.
     """
     return ok({"providers": _describe_providers(), "model_metadata": {}})
 
@@ -95,9 +107,9 @@ def list_providers() -> Response:
 @providers.answers(PROVIDER_SOURCES)
 @providers.raises()
 def list_provider_sources() -> Response:
-    """List the same models as sources.
+    """List the models as provider sources.
 
-    Here each is its own source.
+    Each model is its own source.
     """
     return ok({"provider_sources": _describe_providers()})
 
@@ -109,7 +121,7 @@ def list_provider_sources() -> Response:
 def list_config_profiles() -> Response:
     """List the configs that a chat may choose.
 
-    They are those of GET /configs.
+    The configs are the same as in GET /configs.
     """
     return ok({"info_list": describe_profiles()})
 
@@ -119,9 +131,9 @@ def list_config_profiles() -> Response:
 @personas.answers(PERSONAS)
 @personas.raises()
 def list_personas() -> Response:
-    """List the prompts of the configs that the key may use.
+    """List the system prompts of the configs that the key may use.
 
-    Each config has one, `agent.system_prompt`.
+    Each config has one system prompt, `agent.system_prompt`.
     """
     since = to_iso(int(get_http_state().started_at * 1_000_000))
     return ok(
@@ -142,9 +154,9 @@ def list_personas() -> Response:
 @personas.answers(PERSONAS)
 @personas.raises()
 def list_persona_folders() -> Response:
-    """List the folders of the prompts.
+    """List the folders of the personas.
 
-    There are none.
+    The list is always empty.
     """
     return ok([])
 
@@ -154,20 +166,20 @@ def list_persona_folders() -> Response:
 @plugins.answers(PLUGINS)
 @plugins.raises()
 def list_plugins() -> Response:
-    """List the plugins that were found.
+    """List the plugins of this server.
 
-    Those that are loaded are `activated`.
+    Loaded plugins are marked as `activated`.
     """
     return ok([_describe_plugin(one) for one in get_state().agents.plugins.list_records()])
 
 
 def describe_profiles() -> list[dict[str, Any]]:
-    """Return the configs that the key may use, as newer versions list them."""
+    """Return the configs that the key may use in the format of newer AstrBot versions."""
     return [{key: one[key] for key in ("id", "name", "path")} for one in describe_configs()]
 
 
 def _describe_providers() -> list[dict[str, Any]]:
-    """Return each provider once; of two with one id the default config's is shown."""
+    """Return each provider once. If configs share an id, the default config takes precedence."""
     found: dict[str, dict[str, Any]] = {}
     models = [one for one in list_own_configs() if one.upstream is None]
     for config in reversed(models):

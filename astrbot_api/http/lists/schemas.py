@@ -19,80 +19,84 @@ from ..schemas import (
 
 
 class StartTimeSchema(ma.Schema):
-    """When the server began."""
+    """The start time of the server."""
 
-    start_time = number("Seconds since 1970.", 1795828205)
+    start_time = number("The start time as a Unix timestamp in seconds.", 1795828205)
 
 
 class VersionsSchema(ma.Schema):
-    """Which API this is."""
+    """The versions of the API and the server."""
 
-    astrbot_version = text("The newest AstrBot whose API this server follows.", "4.29.3")
-    astrbot_code_version = text("The same.", "4.29.3")
-    webui_version = text("The same, with a `v`.", "v4.29.3")
-    server = text("What answers: always `astrbot-api`.", "astrbot-api")
-    server_version = text("Its own version.", "0.1.0")
+    astrbot_version = text("The AstrBot version whose API this server implements.", "4.29.3")
+    astrbot_code_version = text("The same version.", "4.29.3")
+    webui_version = text("The same version, with the prefix `v`.", "v4.29.3")
+    server = text("The server program, always `astrbot-api`.", "astrbot-api")
+    server_version = text("The version of this server.", "0.1.0")
 
 
 class ProviderSchema(ma.Schema):
-    """A model that a config can answer with; its key and its address are not shown."""
+    """A model of a config, without its API key and base URL."""
 
-    id = text("For `selected_provider` of chat.", "openai")
+    id = text("The id for `selected_provider` of chat.", "openai")
     type = text("Always `openai_chat_completion`.", "openai_chat_completion")
-    provider = text("What speaks to it.", "openai")
+    provider = text("The provider type of this server.", "openai")
     provider_type = text("Always `chat_completion`.", "chat_completion")
-    provider_source_id = text("Its source; the same id.", "openai")
+    provider_source_id = text("The source's id, equal to `id`.", "openai")
     key = texts("Always empty.", [])
     api_base = text("Always empty.", "")
     enable = flag("Always `true`.", True)
-    timeout = show(ma.fields.Float, "How long its silence is waited for, in seconds.", 120.0)
-    model = text("Its model; empty: its endpoint's first.", "gpt-5-mini")
-    modalities = texts("What it takes in.", ["text"])
-    configs = texts("The configs that have it.", ["default"])
+    timeout = show(ma.fields.Float, "Read timeout of the endpoint, in seconds.", 120.0)
+    model = text(
+        "The model's name. If empty, the first model of the endpoint is used.", "gpt-5-mini"
+    )
+    modalities = texts("Accepted kinds of input.", ["text"])
+    configs = texts("The configs with this provider.", ["default"])
 
 
 class ProviderListSchema(ma.Schema):
-    """Every provider."""
+    """All providers."""
 
-    providers = list_of(ProviderSchema, "Those of all configs that the key may use.")
+    providers = list_of(ProviderSchema, "The providers of all configs that the key may use.")
     model_metadata = mapping("Always empty.", {})
 
 
 class ProviderSourceListSchema(ma.Schema):
-    """Every provider as a source."""
+    """All providers as sources."""
 
     provider_sources = list_of(ProviderSchema, "The same as `providers`.")
 
 
 class ProfileSchema(ma.Schema):
-    """One config."""
+    """A config."""
 
-    id = text("For `config_id` of chat.", "default")
-    name = text("For `config_name` of chat.", "default")
-    path = text("Its file, below the server's data directory.", "configs/default.toml")
+    id = text("The id for `config_id` of chat.", "default")
+    name = text("The name for `config_name` of chat.", "default")
+    path = text(
+        "The config's file, relative to the server's data directory.", "configs/default.toml"
+    )
 
 
 class ProfileListSchema(ma.Schema):
-    """Every config."""
+    """All configs."""
 
-    info_list = list_of(ProfileSchema, "Every config; the default one is last.")
+    info_list = list_of(ProfileSchema, "All configs. The default one is last.")
 
 
 class PersonaSchema(ma.Schema):
     """The prompt of a config."""
 
     persona_id = text("The config's id.", "default")
-    system_prompt = text("Its system prompt.", "You are a helpful AI assistant.")
+    system_prompt = text("The system prompt.", "You are a helpful AI assistant.")
 
 
 class PluginSchema(ma.Schema):
-    """A plugin that was found."""
+    """A plugin."""
 
-    name = text("Its name.", "builtin")
-    version = text("Its version; empty: unknown.", "0.1.0")
-    desc = text("What it does.", "Tools and commands of this server.")
-    activated = flag("Whether it is loaded.", True)
-    reserved = flag("Whether it is part of this server.", True)
+    name = text("The plugin's name.", "builtin")
+    version = text("The plugin's version, or empty if it is unknown.", "0.1.0")
+    desc = text("A short description.", "Tools and commands of this server.")
+    activated = flag("Whether the plugin is loaded.", True)
+    reserved = flag("Whether the plugin is part of this server.", True)
 
 
 def _words(description: str, example: str) -> ma.fields.String:
@@ -100,53 +104,60 @@ def _words(description: str, example: str) -> ma.fields.String:
 
 
 class ConversationQuerySchema(RequestSchema):
-    """The query of the conversations."""
+    """The query of the list of conversations."""
 
-    page = asked(PageNumber, "Which page.", 1, load_default=1)
-    page_size = asked(PageNumber, "Most of a page, brought into 1 to 100.", 20, load_default=20)
-    search = _words("Words of title, user or id.", "trip")
+    page = asked(PageNumber, "The page number.", 1, load_default=1)
+    page_size = asked(
+        PageNumber,
+        "Maximum number of conversations per page, clamped to 1 to 100.",
+        20,
+        load_default=20,
+    )
+    search = _words("Text to search in title, user and id.", "trip")
     keyword = _words("The same as `search`.", "")
-    platforms = _words("Platforms, with commas between.", "webchat")
+    platforms = _words("Platforms, separated by commas.", "webchat")
     umo = _words(
-        "The conversation of this target alone.",
+        "Only the conversation of this target (UMO).",
         "webchat:FriendMessage:webchat!alice!my_session_001",
     )
     include_history = switch(
-        "include_history", "Whether `history` is there.", default=True, example=True
+        "include_history", "Whether to return `history`.", default=True, example=True
     )
 
 
 class ConversationSchema(ma.Schema):
-    """A session, as AstrBot lists conversations."""
+    """A session in AstrBot's format of conversations."""
 
     cid = text("The session's id.", "my_session_001")
-    user_id = text("Its target.", "webchat:FriendMessage:webchat!alice!my_session_001")
-    platform_id = text("Where it began.", "webchat")
-    title = text("Its title.", "Greetings", none=True)
+    user_id = text(
+        "The session's target (UMO).", "webchat:FriendMessage:webchat!alice!my_session_001"
+    )
+    platform_id = text("The session's platform.", "webchat")
+    title = text("The session's title.", "Greetings", none=True)
     persona_id = text("Always `null`.", None, none=True)
-    token_usage = number("Always 0: see `agent_stats` of the messages.", 0)
-    created_at = number("Seconds since 1970.", 1795828242)
-    updated_at = number("Seconds since 1970.", 1795828242)
+    token_usage = number("Always 0. See `agent_stats` of the messages.", 0)
+    created_at = number("Time of creation as a Unix timestamp in seconds.", 1795828242)
+    updated_at = number("Time of the last use as a Unix timestamp in seconds.", 1795828242)
     umo_info = mapping("The parts of `user_id`.", {"platform": "webchat"})
     history = text(
-        "JSON text: the newest 100 messages, as `role` and `content`; without "
-        "`include_history` it is missing.",
+        "JSON text of the newest 100 messages with `role` and `content`. Missing without "
+        "`include_history`.",
         '[{"role":"user","content":[{"type":"text","text":"hi"}]}]',
     )
 
 
 class ConversationPageSchema(ma.Schema):
-    """One page of conversations."""
+    """A page of conversations."""
 
-    conversations = list_of(ConversationSchema, "The page, the last used first.")
+    conversations = list_of(ConversationSchema, "The conversations, most recently used first.")
     pagination = mapping(
-        "Where the page is.",
+        "The position of the page.",
         {"page": 1, "page_size": 20, "total": 1, "total_pages": 1, "grouped_by_session": False},
     )
 
 
 class EmptySchema(ma.Schema):
-    """Nothing."""
+    """An object without members."""
 
 
 START_TIME = envelope_of("StartTimeAnswer", StartTimeSchema())

@@ -1,1 +1,1 @@
-"""What operators and their tools ask: is it alive, is it ready, what does it do."""
+"""Health, readiness and metrics for operators and their tools."""

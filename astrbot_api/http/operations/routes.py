@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz`` and ``/metrics``: not part of the API, and without its keys."""
+"""``/healthz``, ``/readyz`` and ``/metrics``. They are not part of the API and need no API key."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ...runtime.metrics import CONTENT_TYPE
 from ...state import AppState
 from ..state import get_http_state, get_state
 
-#: A name that no bytes have: a storage that answers says that it is not there.
+#: Name of a blob that cannot exist. A working storage reports it as missing.
 _NO_BLOB = f"{'0' * 64}-{'0' * 12}"
 
 
 def build_operations() -> Blueprint:
-    """Return the blueprint of the three routes; each application has its own."""
+    """Return a new blueprint of the three routes. Each application needs its own."""
     blueprint = Blueprint("astrbot_api_operations", __name__)
     blueprint.add_url_rule("/healthz", "healthz", show_health)
     blueprint.add_url_rule("/readyz", "readyz", show_readiness)
@@ -28,14 +28,14 @@ def build_operations() -> Blueprint:
 
 
 def show_health() -> Response:
-    """Report that this worker answers. It asks nobody else."""
+    """Report that this worker is alive, without any other check."""
     return _answer({"status": "ok"})
 
 
 def show_readiness() -> Response:
-    """Report whether this server can take turns: 200, or 503.
+    """Report whether this server can accept turns, with status 200 or 503.
 
-    What each check found is shown to those who may see the metrics.
+    Callers that may see the metrics also get the result of each check.
     """
     state = get_state()
     if state.chat.runs.draining:
@@ -49,22 +49,22 @@ def show_readiness() -> Response:
 
 
 def show_metrics() -> Response:
-    """Return the figures of all workers of this server, for Prometheus."""
+    """Return the metrics of all workers of this server in Prometheus format."""
     settings = get_state().settings
     if not settings.metrics:
         return _answer({"status": "off"}, 404)
     if not _may_look():
-        # Not an abort: the host's error pages are not for machines.
+        # Without abort(), because the host's error pages are not machine-readable.
         return _answer({"status": "refused"}, 401 if settings.metrics_token else 403)
     return Response(get_state().worker.metrics.render(), content_type=CONTENT_TYPE)
 
 
 def list_checks(state: AppState) -> dict[str, Any]:
-    """Return what a server needs, by name, each with a function that raises without it."""
+    """Return the readiness checks by name. Each function raises an exception on failure."""
 
     def check_database() -> None:
         with state.worker.own_db.read() as db:
-            # SQL by hand: it needs no table, only an answer.
+            # Raw SQL, because the check needs no table.
             db.execute_sql("SELECT 1").fetchone()
         if jam := state.db.describe_jam(state.worker.own_db):
             raise StorageError(jam)
@@ -83,14 +83,14 @@ def list_checks(state: AppState) -> dict[str, Any]:
 
 
 def _may_look() -> bool:
-    """Return whether the caller has the token, or, where none is set, is on this machine."""
+    """Return whether the caller has the metrics token, or is local if no token is set."""
     token = get_state().settings.metrics_token
     if token:
         scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
         given = sent.strip().encode() if scheme.lower() == "bearer" else b""
         return hmac.compare_digest(given, token.encode())
     environ = request.environ
-    # A proxy on this machine speaks for somebody else.
+    # A request through a local proxy comes from another machine.
     forwarded = any(name in environ for name in ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"))
     original = environ.get("werkzeug.proxy_fix.orig", environ)
     address = original.get("REMOTE_ADDR") or ""
@@ -100,9 +100,9 @@ def _may_look() -> bool:
 
 
 def _names_this_machine(host: str) -> bool:
-    """Return whether a Host header is an address or localhost.
+    """Return whether a Host header is an IP address or localhost.
 
-    A web page may have its own name lead to this machine, and would read the answer.
+    Otherwise a web page could read the response through DNS rebinding.
     """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
     if name.lower() == "localhost":

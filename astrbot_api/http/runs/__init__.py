@@ -1,1 +1,1 @@
-"""``/chat/runs``: a turn by its id: its state, its stream again, its end."""
+"""``/chat/runs``: state, stream, stop and approvals of a run."""

@@ -1,4 +1,4 @@
-"""``GET /chat/runs/{run_id}``, ``…/stream``, ``…/stop`` and the stop of a session."""
+"""``/chat/runs/{run_id}``, ``…/stream``, ``…/stop``, ``…/approvals`` and stopping a session."""
 
 from __future__ import annotations
 
@@ -32,17 +32,21 @@ from .schemas import (
     StreamQuerySchema,
 )
 
-blp = ApiBlueprint("runs", __name__, tag="Runs", scope="chat", description="Turns by their id.")
+blp = ApiBlueprint(
+    "runs",
+    __name__,
+    tag="Runs",
+    scope="chat",
+    description="Follow and control turns by their run id.",
+)
 
-#: Longest id that is looked up.
-_MAX_ID_CHARS = 255
 
 _RUN_ID = in_path(
-    "run_id", "The `run_id` of the event `run_started`.", "7254cd9a-814f-498e-a202-2c1777b1bd2d"
+    "run_id", "The `run_id` from the event `run_started`.", "7254cd9a-814f-498e-a202-2c1777b1bd2d"
 )
 _APPROVAL_ID = in_path(
     "approval_id",
-    "The `id` of the event `approval_required`.",
+    "The `id` from the event `approval_required`.",
     "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
 )
 _SESSION_ID = in_path("session_id", "The session's id.", "my_session_001")
@@ -54,7 +58,7 @@ _SESSION_ID = in_path("session_id", "The session's id.", "my_session_001")
 @blp.answers(envelope_of("RunAnswer", RunStateSchema()))
 @blp.raises("run_not_found", "username_reserved", "session_of_another_user", "invalid_request")
 def get_run(query: dict[str, Any], run_id: str) -> Response:
-    """Return what became of a run, and what it answered."""
+    """Return the state and the result of a run."""
     run = find_own_run(run_id, query["username"])
     with get_state().db.read() as db:
         reply = messages.find_message(db, run.session, run.bot_message or 0)
@@ -82,8 +86,8 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
 @blp.doc(
     operationId="resumeChatRun",
     responses={
-        **event_stream("The run's events from there on, the last of which is `end`.", CHAT_EVENT),
-        204: {"description": "The run has ended, and you have its last event."},
+        **event_stream("The run's events after that position, ending with `end`.", CHAT_EVENT),
+        204: {"description": "The run has ended and there are no further events."},
     },
 )
 @blp.raises(
@@ -91,16 +95,15 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
     "too_many_streams", "server_busy",
 )  # fmt: skip
 def resume_run(query: dict[str, Any], run_id: str) -> Response:
-    """Show the stream of a run again, from any of its events on.
+    """Resume the stream of a run after any of its events.
 
-    Each frame of a stream has an `id:` line, the number of the event. Send the
-    last one you have as `Last-Event-ID` (a browser's `EventSource` does) or as
-    `after`, and the stream continues exactly there: on whichever worker
-    answers, after a restart, and, for some time, after the run's end. Behind
-    its last event the answer is 204, so that an `EventSource` stops.
+    Each frame of a stream has an `id:` line with the event's number. Send the last number as
+    `Last-Event-ID` (a browser's `EventSource` does this) or as `after`. The stream continues
+    after that event, on any worker, even after a restart and for some time after the run ended.
+    After the last event the response is a 204, so that an `EventSource` stops.
     """
     run = find_own_run(run_id, query["username"])
-    # An EventSource that reconnects sends its header beside the parameter it was opened with.
+    # A reconnecting EventSource sends the header together with the original query parameter.
     after = max(query["after"] or 0, read_last_event_id(request, "an event") or 0)
     watch = get_state().chat.service.resume(
         run, after, get_holder(), find_abort(request), snapshot=query["snapshot"]
@@ -114,10 +117,10 @@ def resume_run(query: dict[str, Any], run_id: str) -> Response:
 @blp.answers(envelope_of("RunStopAnswer", StopSchema()))
 @blp.raises("run_not_found", "username_reserved", "session_of_another_user", "invalid_request")
 def stop_run(body: dict[str, Any], run_id: str) -> Response:
-    """Stop a run, wherever it runs or waits.
+    """Stop a run that is running or queued on any worker.
 
-    Its stream ends with `complete` (what was said until then), `message_saved`
-    and `end`. A run that has ended already is none: `stopped_count` is 0.
+    The stream ends with `complete` (the text so far), `message_saved` and `end`. If the run has
+    already ended, `stopped_count` is 0.
     """
     run = find_own_run(run_id, body["username"])
     return ok({"stopped_count": get_state().chat.runs.stop([run.run_id])})
@@ -137,9 +140,9 @@ def stop_run(body: dict[str, Any], run_id: str) -> Response:
 def decide_approval(body: dict[str, Any], run_id: str, approval_id: str) -> Response:
     """Approve or reject a tool call that waits for a person.
 
-    When all calls of the run are decided, the run goes on: resume its stream.
-    What was approved is what the tool is called with, once. A rejection is
-    reported to the model with your `comment`.
+    The run continues when all of its calls are decided: resume its stream then. An approved
+    call is executed once, with exactly the approved arguments. The model receives a rejection
+    with your `comment`.
     """
     run = find_run_to_decide(run_id, body["username"])
     decided = decide_as_caller(run, approval_id, body)
@@ -162,10 +165,10 @@ def _describe_approval(row: ApprovalRow) -> dict[str, Any]:
 @blp.answers(envelope_of("SessionStopAnswer", StopSchema()))
 @blp.raises("session_not_found", "username_reserved", "session_of_another_user", "invalid_request")
 def stop_session(body: dict[str, Any], session_id: str) -> Response:
-    """Stop what runs or waits in a session.
+    """Stop the running and queued turns of a session.
 
-    With `username` (in the body or the query) all of its turns; without it
-    those that were started with this API key.
+    With `username` (in the body or the query), all turns are stopped. Without it, only the
+    turns that this API key started are stopped.
     """
     state = get_state()
     username = find_sent_username(body["username"])

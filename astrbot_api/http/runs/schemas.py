@@ -13,71 +13,71 @@ _UUID = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
 
 
 class StreamQuerySchema(RunOwnerSchema):
-    """Where the stream goes on."""
+    """The position at which a stream resumes."""
 
     after = asked(
         ma.fields.Integer,
-        "The number of the last event that is known (its `id:` line). The header "
-        "`Last-Event-ID` says the same; of both the later event counts.",
+        "The number of the last event that you received (its `id:` line). The header "
+        "`Last-Event-ID` means the same. If both are sent, the larger number is used.",
         0,
         load_default=None,
         allow_none=True,
-        # A database knows no larger number.
+        # The largest integer of the databases.
         validate=ma.validate.Range(0, 2**63 - 1, error="after is out of range"),
         error_messages={"invalid": "after must be an integer"},
     )
     snapshot = switch(
         "snapshot",
-        "`true`: the stream begins with one `run_snapshot` event, which holds all that was said "
-        "so far, and goes on after it.",
+        "With `true` the stream begins with one `run_snapshot` event, which contains the whole "
+        "text so far, and continues after it.",
     )
 
 
 class ApprovalSchema(ma.Schema):
     """A tool call that a person must approve."""
 
-    id = text("Its id.", _APPROVAL)
-    tool = text("The tool.", "pay")
-    arguments = show(ma.fields.Raw, "What it is called with.", {"amount": 5})
+    id = text("The approval's id.", _APPROVAL)
+    tool = text("The tool's name.", "pay")
+    arguments = show(ma.fields.Raw, "The arguments of the call.", {"amount": 5})
     status = text("`pending`, `approved` or `rejected`.", "pending")
-    expires_at = time("When it counts as rejected; ISO 8601, UTC.")
+    expires_at = time("Time at which the call is rejected automatically, ISO 8601, UTC.")
 
 
 class DecidedSchema(ma.Schema):
-    """What came of a decision."""
+    """The result of a decision."""
 
     run_id = text("The run's id.", _UUID)
-    pending = number("Calls of the run that are still to be decided; 0: it goes on.", 0)
+    pending = number("Number of undecided calls of the run. At 0 the run continues.", 0)
 
 
 class RunStateSchema(ma.Schema):
-    """What became of a run."""
+    """The state and result of a run."""
 
-    run_id = text("Its id.", _UUID)
-    session_id = text("The session whose turn it is.", "my_session_001")
+    run_id = text("The approval's id.", _UUID)
+    session_id = text("The session's id.", "my_session_001")
     status = text(
         "`queued`, `running`, `waiting` (for an approval), `completed`, `failed`, `stopped` or "
         "`interrupted`.",
         "completed",
     )
     error_code = text(
-        "Why it failed, or was interrupted; `null` otherwise.", "provider_error", none=True
+        "The reason of a failure or interruption, otherwise `null`.", "provider_error", none=True
     )
-    llm_checkpoint_id = text("What the two messages of the turn share.", _UUID, none=True)
-    user_message_id = number("The stored message of the user.", 41, none=True)
-    message_id = number("The stored reply; `null` before the end.", 42, none=True)
+    llm_checkpoint_id = text("An id that both messages of the turn share.", _UUID, none=True)
+    user_message_id = number("Number of the user's stored message.", 41, none=True)
+    message_id = number("Number of the stored reply, or `null` before the end.", 42, none=True)
     result = mapping(
-        "The content of the stored reply; `null` before the end.",
+        "Content of the stored reply, or `null` before the end.",
         {"type": "bot", "message": [{"type": "plain", "text": "Hello!"}]},
         none=True,
     )
-    approvals = list_of(ApprovalSchema, "The tool calls that a person was asked for in this run.")
-    created_at = time("When the turn was asked for; ISO 8601, UTC.")
-    started_at = time("When it began; `null`: it waits.", none=True)
-    finished_at = time("When it ended; `null` before.", none=True)
+    approvals = list_of(ApprovalSchema, "Tool calls of this run that need a person's decision.")
+    created_at = time("Time of the request, ISO 8601, UTC.")
+    started_at = time("Time of the start, or `null` while the turn is queued.", none=True)
+    finished_at = time("Time of the end, or `null` before it.", none=True)
 
 
 class StopSchema(ma.Schema):
-    """How many turns were stopped."""
+    """The number of stopped turns."""
 
-    stopped_count = number("Turns that ran or waited and now end.", 1)
+    stopped_count = number("Number of running and queued turns that were stopped.", 1)

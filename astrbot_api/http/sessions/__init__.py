@@ -1,1 +1,1 @@
-"""``/chat/sessions``: the conversations of a username."""
+"""``/chat/sessions``: the sessions of a username and their messages."""

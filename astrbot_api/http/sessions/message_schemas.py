@@ -17,31 +17,33 @@ from ..fields import (
 )
 from ..schemas import RequestSchema, list_of, mapping, number, text, time
 
-#: Most messages of one page.
+#: Maximum number of messages on one page.
 MAX_MESSAGES = 200
 
 
 class MessageSchema(ma.Schema):
     """One stored message."""
 
-    id = number("Its number; later ones are higher.", 42)
-    sender_id = text("Who said it: a username, or `bot`.", "alice")
-    sender_name = text("How the sender is called.", "alice")
+    id = number("The message's number. Later messages have higher numbers.", 42)
+    sender_id = text("The sender: a username, or `bot`.", "alice")
+    sender_name = text("The sender's name.", "alice")
     content = mapping(
-        "`type` is `user` or `bot`; `message` is the list of its segments: what was "
-        "sent, or `think`, `tool_call`, `plain` and files in the order they came. "
-        "The bot's may have `reasoning`, `agent_stats`, and `error` where its turn failed.",
+        "`type` is `user` or `bot`. `message` is the list of segments: as sent by the user, or "
+        "`think`, `tool_call`, `plain` and files in their original order. A bot's message can "
+        "also have `reasoning` and `agent_stats`, and `error` if its turn failed.",
         {"type": "user", "message": [{"type": "plain", "text": "Hello"}]},
     )
     llm_checkpoint_id = text(
-        "The same for the messages of one turn; `null`: it was pushed.",
+        "Shared by the messages of one turn. `null` if the message was pushed.",
         "0a6b9f0e-8a6d-4b8e-93f5-2a1f0f3d8f65",
         none=True,
     )
-    created_at = time("When it was stored; ISO 8601, UTC.")
-    updated_at = time("The same.")
-    platform_id = text("Where it was said.", "webchat")
-    user_id = text("The session's id, as AstrBot has it; not in every list.", "my_session_001")
+    created_at = time("Time at which the message was stored, ISO 8601, UTC.")
+    updated_at = time("Time of the last change, ISO 8601, UTC.")
+    platform_id = text("The platform of the message.", "webchat")
+    user_id = text(
+        "The session's id, for compatibility with AstrBot. Not in every list.", "my_session_001"
+    )
 
 
 class MessageQuerySchema(RequestSchema):
@@ -50,25 +52,25 @@ class MessageQuerySchema(RequestSchema):
     username = MaybeUsername()
     cursor = Cursor()
     limit = asked(
-        Limit, "Most messages of the page, brought into 1 to 200.", 50,
+        Limit, "Maximum number of messages on the page, clamped to 1 to 200.", 50,
         maximum=MAX_MESSAGES, load_default=50,
     )  # fmt: skip
     order = choice(
-        "order", ("asc", "desc"), "`desc`: newest first. `asc`: oldest first.", default="desc"
+        "order", ("asc", "desc"), "`desc` for newest first, `asc` for oldest first.", default="desc"
     )
 
 
 class MessagePageSchema(ma.Schema):
     """One page of messages."""
 
-    messages = list_of(MessageSchema, "The page's messages.")
+    messages = list_of(MessageSchema, "The messages of the page.")
     next_cursor = number(
-        "For `cursor` of the next page; `null`: this is the last.", None, none=True
+        "The `cursor` of the next page, or `null` on the last page.", None, none=True
     )
 
 
 class MessagePatchSchema(RequestSchema):
-    """The words that a message has from now on."""
+    """The new content of a message."""
 
     carries_message = True
 
@@ -78,8 +80,8 @@ class MessagePatchSchema(RequestSchema):
         error_messages=missing("content"),
         metadata={
             "description": (
-                "`message` in it is a string or a list of segments, as in chat. The rest is "
-                "ignored."
+                "An object whose `message` is a string or a list of segments, like in chat. Other "
+                "members are ignored."
             ),
             "required": ["message"],
             "properties": {"message": MESSAGE},
@@ -90,7 +92,7 @@ class MessagePatchSchema(RequestSchema):
 
 
 class RegenerateSchema(ChatRequestSchema):
-    """How a message is answered once more; all of it may be absent."""
+    """Options of a regenerated reply. All are optional."""
 
     carries_message = False
 
@@ -99,5 +101,7 @@ class RegenerateSchema(ChatRequestSchema):
 
     username = MaybeUsername()  # type: ignore[assignment]
     enable_streaming = optional_flag(
-        "As in chat: `false` gives the text in one `plain` event.", default=True, example=True
+        "Like in chat: with `false` the whole text is sent in one `plain` event.",
+        default=True,
+        example=True,
     )

@@ -1,4 +1,4 @@
-"""``/chat/sessions/{session_id}/messages``: read, edited, answered again."""
+"""``/chat/sessions/{session_id}/messages``: list, edit and regenerate."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from .routes import IN_PATH, OWNER_CODES
 from .schemas import OwnerQuerySchema
 
 blp = ApiBlueprint(
-    "messages", __name__, tag="Messages", scope="chat", description="What was said in a session."
+    "messages", __name__, tag="Messages", scope="chat", description="The messages of a session."
 )
 
-_MESSAGE_IN_PATH = [*IN_PATH, in_path("message_id", "The message, by its number.", "42")]
+_MESSAGE_IN_PATH = [*IN_PATH, in_path("message_id", "The message's number.", "42")]
 
 _CHANGE_CODES = (
     *OWNER_CODES, "attachment_not_found", "malformed_json", "message_empty", "message_not_found",
     "message_not_editable", "session_busy", "body_too_large", "unsupported_media_type",
 )  # fmt: skip
 
-_STREAM = event_stream("A stream of events, the last of which is `end`.", CHAT_EVENT)
+_STREAM = event_stream("A stream of events that ends with `end`.", CHAT_EVENT)
 
 
 @blp.route("/chat/sessions/<session_id>/messages", methods=["GET"], parameters=IN_PATH)
@@ -52,10 +52,9 @@ _STREAM = event_stream("A stream of events, the last of which is `end`.", CHAT_E
 def list_messages(query: dict[str, Any], session_id: str) -> Response:
     """List the messages of a session, page by page.
 
-    Send the `next_cursor` of a page as `cursor` to get the next one, with the
-    same `order`. With `order=asc` the last page's highest `id` is a cursor
-    too: what comes later is found after it. A page of long messages has fewer
-    of them than `limit`.
+    To get the next page, send the `next_cursor` of a page as `cursor` with the same `order`.
+    With `order=asc` you can later continue after the last page: send its highest `id` as
+    `cursor` to get newer messages. A page of long messages can have fewer than `limit`.
     """
     username = resolve_owner(session_id, query["username"])
     with get_state().db.read() as db:
@@ -90,10 +89,10 @@ def list_messages(query: dict[str, Any], session_id: str) -> Response:
 def edit_message(
     query: dict[str, Any], body: dict[str, Any], session_id: str, message_id: str
 ) -> Response:
-    """Change the last message of the user.
+    """Edit the last message of the user.
 
-    No turn is run: regenerate its answer to have it answered again. Only what
-    the user said last can be changed, and not while a turn runs.
+    Editing does not run a turn. To get a new reply, regenerate it afterwards. Only the user's
+    last message can be edited, and only while no turn is running.
     """
     username = resolve_owner(session_id, body["username"], query["username"])
     settings = get_state().settings
@@ -126,12 +125,11 @@ def edit_message(
 def regenerate(
     query: dict[str, Any], body: dict[str, Any], session_id: str, message_id: str
 ) -> Response:
-    """Answer the last message of the user once more, as a stream.
+    """Regenerate the reply to the last message of the user, as a stream.
 
-    `message_id` is the answer's, or that of the message that it answers. The
-    events are those of chat, without `user_message_saved`. The new answer
-    takes the place of the old one when it is whole; if its turn fails, the
-    old one stays.
+    `message_id` is the number of the reply or of the user's message. The events are the same as
+    in chat, without `user_message_saved`. The new reply replaces the old one when it is complete.
+    If the turn fails, the old reply is kept.
     """
     username = resolve_owner(session_id, body["username"], query["username"])
     watch = get_state().chat.service.open(

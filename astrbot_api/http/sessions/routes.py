@@ -1,4 +1,4 @@
-"""``/chat/sessions``: listed, made, read, renamed, deleted."""
+"""``/chat/sessions``: list, create, read, rename and delete."""
 
 from __future__ import annotations
 
@@ -36,19 +36,21 @@ from .schemas import (
 
 MAX_PAGE_SIZE = 100
 
-#: Most sessions of a list without pages.
+#: Maximum number of sessions in a list without pages.
 _MAX_LISTED = 1000
 
-#: Beyond what anybody has; a JSON integer of any client.
+#: Larger page numbers are clamped. Every JSON parser supports integers of this size.
 _MAX_PAGE = 2**31 - 1
 
-blp = ApiBlueprint("sessions", __name__, tag="Sessions", scope="chat", description="Conversations.")
+blp = ApiBlueprint(
+    "sessions", __name__, tag="Sessions", scope="chat", description="Create and manage sessions."
+)
 
-#: The session of a path. One whose name has a slash, or is "new" or "batch-delete", cannot be
-#: named so.
-IN_PATH = [in_path("session_id", "The conversation.", "my_session_001")]
+#: The session in a path. A path cannot name sessions whose id contains a slash or equals "new"
+#: or "batch-delete".
+IN_PATH = [in_path("session_id", "The session's id.", "my_session_001")]
 
-#: What every route can answer that names a session.
+#: Error codes of all routes that name a session.
 OWNER_CODES = (
     "missing_field", "invalid_request", "username_reserved", "session_not_found",
     "session_of_another_user",
@@ -67,12 +69,12 @@ _NEW_ANSWER = envelope_of("NewSessionAnswer", NamedSessionSchema())
 def list_sessions(query: dict[str, Any]) -> Response:
     """List the sessions of a username, newest first.
 
-    One page at a time: ask for `page` 2, 3 and so on until you have `total`
-    sessions. Sessions that began elsewhere than in the web chat have another
-    `platform_id`. With `order_by=updated_at` the last used comes first.
+    The list has pages: request `page` 2, 3 and so on until you have `total` sessions. Sessions
+    of messengers have a `platform_id` other than `webchat`. With `order_by=updated_at` the most
+    recently used session comes first.
     """
     check_username(query["username"])
-    # As AstrBot answers the owner's pages.
+    # The owner gets the whole list without pages, like in AstrBot.
     bare = get_caller().is_owner and not {"page", "page_size"} & request.args.keys()
     page = min(max(1, query["page"]), _MAX_PAGE)
     page_size = _MAX_LISTED if bare else min(max(1, query["page_size"]), MAX_PAGE_SIZE)
@@ -96,10 +98,10 @@ def list_sessions(query: dict[str, Any]) -> Response:
 @blp.answers(_NEW_ANSWER)
 @blp.raises("missing_field", "invalid_request", "username_reserved")
 def create_session_by_get(query: dict[str, Any]) -> Response:
-    """Make a session; the same as POST, for clients of AstrBot.
+    """Create a session, like POST, for clients of AstrBot.
 
-    Its `session_id` is a UUID. A chat makes its session by itself, so nobody
-    needs this first.
+    The `session_id` is a UUID. Calling this before a chat is optional: a chat creates its
+    session automatically.
     """
     return _create(resolve_username(query["username"]), "", None)
 
@@ -115,10 +117,10 @@ def create_session_by_get(query: dict[str, Any]) -> Response:
     "missing_field", "invalid_request", "username_reserved", "config_not_found", *_BODY_CODES
 )
 def create_session_by_post(query: dict[str, Any], body: dict[str, Any]) -> Response:
-    """Make a session with a name and a config of its own.
+    """Create a session with an optional title and config.
 
-    Its `session_id` is a UUID. A chat makes its session by itself, so nobody
-    needs this first.
+    The `session_id` is a UUID. Calling this before a chat is optional: a chat creates its
+    session automatically.
     """
     username = resolve_username(body["username"], query["username"])
     return _create(username, body["config_id"] or "", body["display_name"])
@@ -135,8 +137,8 @@ def create_session_by_post(query: dict[str, Any], body: dict[str, Any]) -> Respo
 def delete_sessions(query: dict[str, Any], body: dict[str, Any]) -> Response:
     """Delete several sessions of one username.
 
-    Each is deleted by itself, as by DELETE; those that cannot be are listed
-    in `failed_items`. A `session_id` may have any characters here.
+    Each session is deleted independently, like with DELETE. `failed_items` lists the sessions
+    that could not be deleted. Here a `session_id` may contain any characters.
     """
     failed = []
     wanted = list(dict.fromkeys(body["session_ids"]))
@@ -166,9 +168,8 @@ def delete_sessions(query: dict[str, Any], body: dict[str, Any]) -> Response:
 def get_session(query: dict[str, Any], session_id: str) -> Response:
     """Return a session, its newest messages and its running turns.
 
-    `history` is the end of the conversation; the messages before it are had
-    with `next_cursor`, or with `page` 2, 3 and so on. A run's stream can be
-    joined while `active_runs` has it.
+    `history` contains the newest messages. To get older ones, use `next_cursor`, or `page` 2, 3
+    and so on. You can join the stream of any run in `active_runs`.
     """
     username = resolve_owner(session_id, query["username"])
     paged = query["page"] is not None or query["page_size"] is not None
@@ -209,9 +210,9 @@ def get_session(query: dict[str, Any], session_id: str) -> Response:
 @blp.answers(_NEW_ANSWER)
 @blp.raises(*OWNER_CODES, *_BODY_CODES)
 def rename(query: dict[str, Any], body: dict[str, Any], session_id: str) -> Response:
-    """Give a session another title.
+    """Rename a session.
 
-    A title that was given here is never changed by the server.
+    The server never changes a title that was set here.
     """
     username = resolve_owner(session_id, body["username"], query["username"])
 
@@ -229,10 +230,10 @@ def rename(query: dict[str, Any], body: dict[str, Any], session_id: str) -> Resp
 @blp.answers(envelope_of("DeletedSessionAnswer", DeletedSessionSchema()))
 @blp.raises(*OWNER_CODES)
 def delete_session(query: dict[str, Any], session_id: str) -> Response:
-    """Delete a session with its messages.
+    """Delete a session and its messages.
 
-    It is gone at once; its turns are stopped. Attachments that no other
-    message uses are swept later. The name is free for a new session.
+    The session is deleted immediately and its turns are stopped. Attachments that no other
+    message uses are deleted later. The id can be used for a new session.
     """
     get_state().chat.remover.remove(session_id, resolve_owner(session_id, query["username"]))
     return ok({"session_id": session_id})

@@ -19,7 +19,7 @@ from ..fields import (
 from ..schemas import RequestSchema, flag, list_of, number, text, texts, time
 from .message_schemas import MessageSchema
 
-#: Most sessions that one request deletes.
+#: Maximum number of sessions that one request can delete.
 MAX_BATCH = 500
 
 
@@ -27,40 +27,44 @@ class SessionQuerySchema(RequestSchema):
     """The query of a list of sessions."""
 
     username = Username()
-    page = asked(PageNumber, "From 1; what is below counts as 1.", 1, load_default=1)
-    page_size = asked(PageNumber, "Sessions a page, brought into 1 to 100.", 20, load_default=20)
-    platform_id = asked(Text, "Only this platform's.", "webchat", load_default="")
+    page = asked(
+        PageNumber, "The page number, starting at 1. Smaller values count as 1.", 1, load_default=1
+    )
+    page_size = asked(PageNumber, "Sessions per page, clamped to 1 to 100.", 20, load_default=20)
+    platform_id = asked(
+        Text, "List only the sessions of this platform.", "webchat", load_default=""
+    )
     order_by = choice(
         "order_by",
         ("created_at", "updated_at"),
-        "`created_at`: newest first. `updated_at`: last used first.",
+        "`created_at` for newest first, `updated_at` for most recently used first.",
         default="created_at",
     )
 
 
 class SessionSchema(ma.Schema):
-    """One conversation."""
+    """A session."""
 
-    session_id = text("Its name.", "my_session")
-    platform_id = text("Where it takes place.", "webchat")
-    creator = text("Its username.", "alice")
-    display_name = text("Its title, made after the first turn.", "Greetings", none=True)
-    is_group = number("`1` for a group, else `0`.", 0)
-    created_at = time("When it was made; ISO 8601, UTC.")
-    updated_at = time("When it was last used; ISO 8601, UTC.", "2026-11-23T16:41:52.192895+00:00")
+    session_id = text("The session's id.", "my_session")
+    platform_id = text("The session's platform.", "webchat")
+    creator = text("The username that owns the session.", "alice")
+    display_name = text("The title, generated after the first turn.", "Greetings", none=True)
+    is_group = number("`1` for a group, otherwise `0`.", 0)
+    created_at = time("Time of creation, ISO 8601, UTC.")
+    updated_at = time("Time of the last use, ISO 8601, UTC.", "2026-11-23T16:41:52.192895+00:00")
 
 
 class SessionPageSchema(ma.Schema):
     """One page of sessions."""
 
-    sessions = list_of(SessionSchema, "The page's sessions.")
-    page = number("Which page this is.", 1)
-    page_size = number("Most sessions of a page.", 20)
-    total = number("Sessions on all pages together.", 1)
+    sessions = list_of(SessionSchema, "The sessions of the page.")
+    page = number("The page number.", 1)
+    page_size = number("Maximum number of sessions per page.", 20)
+    total = number("Total number of sessions.", 1)
 
 
 class OwnerQuerySchema(RequestSchema):
-    """The query of a route that is for the session's owner."""
+    """The query of routes that require the session's owner."""
 
     username = MaybeUsername()
 
@@ -69,16 +73,17 @@ class SessionDetailQuerySchema(OwnerQuerySchema):
     """The query of one session."""
 
     history_limit = asked(
-        Limit, "Most messages of `history`, brought into 1 to 200.", 50,
+        Limit, "Maximum number of messages in `history`, clamped to 1 to 200.", 50,
         maximum=200, load_default=50,
     )  # fmt: skip
     page = asked(
-        PageNumber, "Which page of the history; 1 is its end.", 1,
+        PageNumber, "Page of the history. Page 1 has the newest messages.", 1,
         load_default=None, allow_none=True,
     )  # fmt: skip
     page_size = asked(
         PageNumber,
-        "Most messages of a page, brought into 1 to 1000; it is 1000 where `page` alone is sent.",
+        "Maximum number of messages per page, clamped to 1 to 1000. The default is 1000 if `page` "
+        "is sent.",
         50,
         load_default=None,
         allow_none=True,
@@ -86,41 +91,44 @@ class SessionDetailQuerySchema(OwnerQuerySchema):
 
 
 class RunSchema(ma.Schema):
-    """A turn that runs or waits."""
+    """A turn that is running or queued."""
 
-    run_id = text("Its id.", "7254cd9a-814f-498e-a202-2c1777b1bd2d")
-    session_id = text("Its session.", "my_session_001")
+    run_id = text("The run's id.", "7254cd9a-814f-498e-a202-2c1777b1bd2d")
+    session_id = text("The session's id.", "my_session_001")
     status = text("`running`, or `queued` behind another turn of the session.", "running")
-    created_at = time("When it was asked for; ISO 8601, UTC.")
-    started_at = time("When it began; `null` while it waits.", none=True)
+    created_at = time("Time of the request, ISO 8601, UTC.")
+    started_at = time("Time of the start, or `null` while the turn is queued.", none=True)
 
 
 class NamedSessionSchema(SessionSchema):
-    """One conversation, with its config."""
+    """A session with its config."""
 
     config_id = text(
-        "The config that was chosen for it; `null`: the default.", "default", none=True
+        "The session's config, or `null` if it uses the default.", "default", none=True
     )
 
 
 class SessionDetailSchema(NamedSessionSchema):
-    """One conversation and the end of its history."""
+    """A session and a page of its history."""
 
-    session = ma.fields.Nested(SessionSchema, metadata={"description": "The same once more."})
-    history = list_of(MessageSchema, "A page of its messages, oldest first.")
-    total = number("Messages of all pages.", 2)
-    page = number("Which page `history` is.", 1)
-    page_size = number("Most messages of a page.", 50)
-    has_more = flag("Whether there are messages before `history`.", False)
+    session = ma.fields.Nested(
+        SessionSchema,
+        metadata={"description": "The same session object, for compatibility with AstrBot."},
+    )
+    history = list_of(MessageSchema, "A page of messages, oldest first.")
+    total = number("Total number of messages.", 2)
+    page = number("The page number of `history`.", 1)
+    page_size = number("Maximum number of messages per page.", 50)
+    has_more = flag("Whether there are older messages than in `history`.", False)
     threads = texts("Always empty.", [])
     next_cursor = number(
-        "For `cursor` of its messages, newest first: what came before `history`. "
-        "`null`: nothing did.",
+        "The `cursor` for listing the messages before `history`, newest first. `null` if there "
+        "are none.",
         None,
         none=True,
     )
-    active_runs = list_of(RunSchema, "Its turns that have not ended, in their order.")
-    is_running = flag("Whether `active_runs` has any.", False)
+    active_runs = list_of(RunSchema, "Running and queued turns, in order.")
+    is_running = flag("Whether `active_runs` is not empty.", False)
 
 
 class NewSessionQuerySchema(OwnerQuerySchema):
@@ -137,14 +145,14 @@ class NewSessionQuerySchema(OwnerQuerySchema):
 
 
 class DisplayName(Text):
-    """A title; ``null`` and blank are none."""
+    """A title. ``null`` and blank mean no title."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(
             allow_none=True,
             max_chars="max_display_name_chars",
             metadata={
-                "description": "Its title. Blank: none, so that the next turn makes one.",
+                "description": "The session's title. If it is blank, the next turn generates one.",
                 "example": "Greetings",
                 "maxLength": 255,
             },
@@ -153,14 +161,14 @@ class DisplayName(Text):
 
 
 class NewSessionSchema(OwnerQuerySchema):
-    """The body of a new session; all of it may be absent."""
+    """The body of a new session. All fields are optional."""
 
     display_name = DisplayName(load_default=None)
-    config_id = optional_text("The config that answers in it.", "default")
+    config_id = optional_text("The config for the session.", "default")
 
 
 class SessionPatchSchema(OwnerQuerySchema):
-    """What of a session is changed."""
+    """The changes to a session."""
 
     display_name = DisplayName(
         required=True, error_messages={"required": "Missing key: display_name"}
@@ -168,7 +176,7 @@ class SessionPatchSchema(OwnerQuerySchema):
 
 
 class BatchDeleteSchema(OwnerQuerySchema):
-    """Which sessions are deleted."""
+    """The sessions to delete."""
 
     session_ids = BoundedList(
         ma.fields.String(error_messages={"invalid": "session_ids must be a list of strings"}),
@@ -177,28 +185,30 @@ class BatchDeleteSchema(OwnerQuerySchema):
         error_messages=missing("session_ids")
         | {"invalid": "session_ids must be a list of strings"},
         metadata={
-            "description": f"Their ids, at most {MAX_BATCH}.",
+            "description": f"The sessions' ids, at most {MAX_BATCH}.",
             "example": ["my_session_001"],
         },
     )
 
 
 class DeletedSessionSchema(ma.Schema):
-    """What was deleted."""
+    """The deleted session."""
 
-    session_id = text("Its name.", "my_session")
+    session_id = text("The session's id.", "my_session")
 
 
 class FailedItemSchema(DeletedSessionSchema):
     """A session that was not deleted, and why."""
 
-    code = text("As of an error.", "session_not_found")
-    reason = text("What is wrong with it.", "session not found: my_session")
+    code = text("The error code.", "session_not_found")
+    reason = text("The error message.", "session not found: my_session")
 
 
 class BatchDeletedSchema(ma.Schema):
-    """What became of the sessions that were to be deleted."""
+    """The results of deleting several sessions."""
 
-    deleted_count = number("How many were deleted.", 1)
-    failed_count = number("How many were not.", 0)
-    failed_items = list_of(FailedItemSchema, "Those that were not, and why.")
+    deleted_count = number("Number of deleted sessions.", 1)
+    failed_count = number("Number of sessions that could not be deleted.", 0)
+    failed_items = list_of(
+        FailedItemSchema, "The sessions that could not be deleted, with the reasons."
+    )

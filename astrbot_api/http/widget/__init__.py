@@ -1,1 +1,1 @@
-"""The chat widget: one script for pages of any site."""
+"""The chat widget: a script for pages of any site."""

@@ -1,4 +1,4 @@
-"""The script ``widget.js``, made of its parts when it is first asked for; no build step."""
+"""Build the script ``widget.js`` from its parts on first use, without a build step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...translations import WIDGET, load_catalogue
 
 STATIC = Path(__file__).parent / "static"
 
-#: Our own parts, in the order in which they need each other. ``client.js`` is clients/js/client.js.
+#: Our own parts in dependency order. ``client.js`` is a copy of clients/js/client.js.
 _PARTS = ("client.js", "markdown.js", "element.js")
 
 #: The exports of a module: ``export{a as first,b as second};`` at its end.
@@ -27,8 +27,8 @@ _BLOCK_COMMENT = re.compile(r"^\s*/\*\*.*?\*/\s*\n", re.MULTILINE | re.DOTALL)
 def make_script() -> tuple[bytes, str]:
     """Return the script and its ETag.
 
-    It is a classic script in a scope of its own, so it works with and without ``type="module"``
-    and leaves no name behind but the element's.
+    The script is a classic script with its own scope. It works with and without
+    ``type="module"`` and defines only the custom element.
     """
     own = "\n".join(_strip(_read(name)) for name in _PARTS)
     script = "\n".join(
@@ -52,13 +52,13 @@ def _read(name: str) -> str:
 
 
 def _strip(source: str) -> str:
-    """Take the exports and the comments out of a part; comments stand on lines of their own."""
+    """Remove exports and comments from a part. Comments must be on their own lines."""
     source = re.sub(r"^export ", "", source, flags=re.MULTILINE)
     return _BLOCK_COMMENT.sub("", _LINE_COMMENT.sub("", source))
 
 
 def _to_function(module: str) -> str:
-    """Turn a module into the body of a function that returns its exports."""
+    """Convert a module to the body of a function that returns its exports."""
     found = _EXPORTS.search(module)
     assert found, "marked.esm.js ends with its exports"
     pairs = (one.strip().partition(" as ") for one in found[1].split(","))

@@ -1,4 +1,4 @@
-"""``{{ astrbot_chat() }}`` for the templates of an application that embeds the API."""
+"""The template function ``{{ astrbot_chat() }}`` for applications that embed the API."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from markupsafe import Markup, escape
 
 
 def make_chat_macro(url_prefix: str) -> Callable[..., Markup]:
-    """Return the function that templates call.
+    """Return the template function.
 
-    :param url_prefix: Where the API is in the application.
+    :param url_prefix: URL prefix of the API in the application.
     """
 
     def astrbot_chat(
         *, nonce: str = "", suggestions: Sequence[str] = (), **attributes: object
     ) -> Markup:
-        """Return the script and the element of the chat.
+        """Return the script tag and the element of the chat.
 
-        :param nonce: Of the page's content security policy, where it has one.
-        :param suggestions: Messages to choose from.
-        :param attributes: Those of the element, with ``_`` for ``-``; None and False leave one out.
+        :param nonce: Nonce of the page's content security policy, or empty.
+        :param suggestions: Suggested messages.
+        :param attributes: Attributes of the element, with ``_`` instead of ``-``. Attributes
+            with the value None or False are omitted.
         """
         server = f"{request.script_root}{url_prefix}"
         named = {"server": server, **attributes}

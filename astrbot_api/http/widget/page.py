@@ -1,4 +1,4 @@
-"""``GET /chat``: the widget as a page for people, where ``chat_page`` is on."""
+"""``GET /chat``: a page with the widget, if the setting ``chat_page`` is on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from flask import Blueprint, Flask, Response, render_template, request
 from ...config.settings import Settings
 from ...translations import LANGUAGE_TAGS, WIDGET, choose_language, load_catalogue
 
-# The key of a link stands after the #, which browsers send nowhere.
+# The key of a link is in the URL fragment (after #), which browsers do not send.
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data: blob:; media-src blob:; base-uri 'none'; form-action 'none'; "
@@ -16,7 +16,7 @@ _CSP = (
 
 
 def register_page(app: Flask, settings: Settings, api_path: str) -> None:
-    """Add the page to an application, if it is wanted."""
+    """Add the page to an application if the setting enables it."""
     if not settings.chat_page:
         return
     page = Blueprint("astrbot_chat_page", __name__, template_folder="templates")

@@ -1,4 +1,4 @@
-"""``GET /widget.js`` and what it loads; no key is needed."""
+"""``GET /widget.js`` and the files that it loads. No key is needed."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from ...errors import ApiError
 from ..blueprint import ApiBlueprint
 from .bundle import STATIC, make_script
 
-#: How long a browser keeps the script, in seconds.
+#: Seconds for which browsers cache the script.
 _MAX_AGE_S = 3600
 
-#: Loaded by the script when a page needs it: what draws formulas.
+#: Files that the widget or its page load on demand.
 _LOADED_LATER = (
     "temml.min.js", "temml.license.txt", "marked.license.txt", "page.js", "page.css",
 )  # fmt: skip
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    # Pages of other sites load it; with an integrity attribute they need the first one, too.
+    # Pages of other sites load the script. With an integrity attribute they also need the first.
     "Access-Control-Allow-Origin": "*",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
 
-blp = ApiBlueprint("widget", __name__, tag="Widget", public=True, description="A chat for pages.")
+blp = ApiBlueprint(
+    "widget", __name__, tag="Widget", public=True, description="A chat widget for web pages."
+)
 
 
 def _javascript(description: str) -> dict[int, Any]:
@@ -74,15 +76,15 @@ def get_script() -> Response:
 @blp.doc(operationId="getWidgetPart", security=[], responses=_PART)
 @blp.raises("path_not_found")
 def get_part(name: str) -> Response:
-    """Get a file that the chat widget loads when it needs it.
+    """Get a file that the chat widget loads on demand.
 
-    `temml.min.js` draws formulas; `page.js` is of the page `/chat`.
+    `temml.min.js` renders formulas. `page.js` belongs to the page `/chat`.
     """
     if name not in _LOADED_LATER:
         raise ApiError("path_not_found", f"There is no path {request.path}")
     response = send_from_directory(STATIC, name, max_age=_MAX_AGE_S)
     response.headers.update(_HEADERS)
     if response.status_code == 304:
-        # Werkzeug opens the file all the same, and sends nothing that would close it.
+        # Werkzeug opened the file, and a response without a body would not close it.
         response.close()
     return response

@@ -1,4 +1,4 @@
-"""``POST /widget/visits``: a visitor of a page opens its chat; no key is needed."""
+"""``POST /widget/visits``: open the chat of a page as a visitor. No key is needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..schemas import RequestSchema, envelope_of, flag, text, texts, time
 from ..state import get_state
 from .routes import blp
 
-#: The blueprint of the widget, with this route too.
+#: The blueprint of ``widget/routes.py``, extended with the route of this module.
 __all__ = ["blp"]
 
 _TOKEN = "WyJzdXBwb3J0IiwidmlzaXRvci0wYTFiIl0.Jw0"
@@ -25,21 +25,21 @@ class VisitRequestSchema(RequestSchema):
     """The body of a visit."""
 
     config_id = required_text(
-        "config_id", "The config that answers; it has a table `[widget]`.", "support"
+        "config_id", "The config of the chat. It must have a `[widget]` table.", "support"
     )
-    visitor = optional_text("What an earlier visit returned as `visitor`.", "")
+    visitor = optional_text("The `visitor` from the response to an earlier visit.", "")
 
 
 class VisitSchema(ma.Schema):
-    """What a visitor may do, and what the chat shows at first."""
+    """A visitor's session key and the initial content of the chat."""
 
     api_key = text("A session key.", "abk_8Jd0…")
-    expires_at = time("When the key ends; ISO 8601, UTC.")
-    username = text("Whom the key speaks as.", "visitor-0a1b2c3d4e5f60718293")
-    visitor = text("Send it with the next visit, to be the same visitor.", _TOKEN)
-    heading = text("The title of the chat; may be empty.", "Support")
-    greeting = text("Markdown for an empty conversation; may be empty.", "How can I help?")
-    suggestions = texts("Messages to choose from.", ["Where is my order?"])
+    expires_at = time("Time at which the key expires, ISO 8601, UTC.")
+    username = text("The username of the key.", "visitor-0a1b2c3d4e5f60718293")
+    visitor = text("Send this with the next visit to remain the same visitor.", _TOKEN)
+    heading = text("The title of the chat. May be empty.", "Support")
+    greeting = text("Markdown text for an empty conversation. May be empty.", "How can I help?")
+    suggestions = texts("Suggested messages.", ["Where is my order?"])
     files = flag("Whether the key may upload files.", False)
 
 
@@ -53,12 +53,12 @@ class VisitSchema(ma.Schema):
     "unsupported_media_type",
 )  # fmt: skip
 def open_visit(body: dict[str, Any]) -> Response:
-    """Open the chat of a page, as one of its visitors.
+    """Open the chat of a page as a visitor.
 
-    The table `[widget]` of the config names the origins of the pages, and how
-    much each visitor and each address may ask in a day. The answer has a
-    session key for one hour and a few turns. When they are used up, visit
-    again, with `visitor` of the answer: else another visitor comes.
+    The `[widget]` table of the config defines the allowed origins and the daily limits of each
+    visitor and each IP address. The response has a session key for one hour and a few turns.
+    When the key is used up, visit again and send the returned `visitor`. Without it, you become
+    a new visitor.
     """
     config = get_state().agents.configs.choose_config(body["config_id"], "")
     if config is None:
@@ -87,8 +87,11 @@ def open_visit(body: dict[str, Any]) -> Response:
 
 
 def _check_origin(widget: WidgetConfig) -> None:
-    """:raises ApiError: ``origin_refused``."""
-    # A browser sends it with each POST, to the page's own origin too.
+    """Check that the origin of the page is allowed.
+
+    :raises ApiError: ``origin_refused``.
+    """
+    # Browsers send Origin with every POST, even to the same origin.
     origin = request.headers.get("Origin", "")
     if not widget.allows(origin):
         raise ApiError(
