@@ -1,1 +1,1 @@
-"""The owner's side: login, keys, audit and the pages."""
+"""The owner's routes: login, keys, audit log and pages."""

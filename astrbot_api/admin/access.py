@@ -1,4 +1,4 @@
-"""Who may use the owner's routes: a token in a header, or a page's cookie; and what they did."""
+"""Authentication of the owner's routes, by a token in a header or a cookie, and auditing."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from ..http.auth import find_header_login
 from ..http.state import get_state
 from ..owner.login import Login
 
-#: The cookie of the pages; scripts cannot read it.
+#: Cookie of the pages' login. Scripts cannot read it.
 COOKIE = "astrbot_owner"
 
-#: The cookie of a browser that was logged in before. It opens nothing: its failed logins are
-#: counted apart from those of strangers.
+#: Cookie of a browser with an earlier login. It grants no access. Failed logins from such a
+#: browser are counted separately from those of unknown clients.
 BROWSER_COOKIE = "astrbot_browser"
 
 _BROWSER_AGE_S = 400 * 24 * 3600
 
-#: The header in which a page sends its token back.
+#: Request header with the page's CSRF token.
 CSRF_HEADER = "X-CSRF-Token"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
-#: Where the login stands in the environment of a request.
+#: Key of the login in a request's WSGI environment.
 _LOGIN_KEY = "astrbot_api.login"
 
-# The recorded server's words.
+# Error texts of the recorded server.
 _NO_LOGIN = "未授权"
 _BAD_LOGIN = "Token 无效"
 
 
 class AdminBlueprint(Blueprint):
-    """Routes of the owner. ``public`` ones ask for no login.
+    """Routes of the owner. ``public`` routes need no login.
 
-    :param by_header: Only a token in a header opens them, not the pages' cookie.
+    :param by_header: Accept only a token in a header, not the pages' cookie.
     """
 
     def __init__(
@@ -68,19 +68,19 @@ def _check_token() -> None:
 
 
 def get_owner() -> str:
-    """Return the name of the owner; only in routes that are not public."""
+    """Return the owner's name. Only for routes that are not public."""
     login: Login = request.environ[_LOGIN_KEY]
     return login.name
 
 
 def get_login() -> Login:
-    """Return the login of this request; only in routes that are not public."""
+    """Return the login of this request. Only for routes that are not public."""
     login: Login = request.environ[_LOGIN_KEY]
     return login
 
 
 def note_action(action: str, subject: str, detail: str) -> None:
-    """Write what the owner did into the audit, in a transaction of its own."""
+    """Add an action of the owner to the audit log, in its own transaction."""
     entry = AuditEntry(action, get_owner(), get_address(), subject, detail)
     write_audited(get_state().db, lambda db: None, lambda _: entry)
 
@@ -88,8 +88,8 @@ def note_action(action: str, subject: str, detail: str) -> None:
 def require_owner() -> Login:
     """Return the login of this request.
 
-    A token in ``Authorization: Bearer`` wins. The cookie alone is enough to
-    read; whatever changes something needs the page's CSRF token beside it.
+    A token in ``Authorization: Bearer`` takes precedence. Read requests need only the cookie.
+    Requests that change data also need the page's CSRF token.
 
     :raises ApiError: ``login_required``, ``login_expired`` or ``csrf_failed``.
     """
@@ -110,18 +110,18 @@ def require_owner() -> Login:
 
 
 def find_page_login() -> Login | None:
-    """Return the login of a page's cookie, if there is one."""
+    """Return the login of a page's cookie, or None."""
     token = request.cookies.get(COOKIE, "")
     return get_state().owner.find_login(token) if token else None
 
 
 def get_address() -> str:
-    """Return where this request comes from."""
+    """Return the client's address."""
     return request.remote_addr or ""
 
 
 def set_cookie(response: Response, token: str) -> None:
-    """Give the browser its login."""
+    """Set the browser's login cookie."""
     response.set_cookie(
         COOKIE, token, max_age=get_state().owner.session_s, path=_cookie_path(),
         secure=request.is_secure, httponly=True, samesite="Strict",
@@ -129,7 +129,7 @@ def set_cookie(response: Response, token: str) -> None:
 
 
 def set_browser_cookie(response: Response, signed: str) -> None:
-    """Have the browser known at its next login."""
+    """Set the cookie that identifies the browser at its next login."""
     response.set_cookie(
         BROWSER_COOKIE, signed, max_age=_BROWSER_AGE_S, path=_cookie_path(),
         secure=request.is_secure, httponly=True, samesite="Strict",
@@ -137,7 +137,7 @@ def set_browser_cookie(response: Response, signed: str) -> None:
 
 
 def clear_cookie(response: Response) -> None:
-    """Take the browser's login away."""
+    """Remove the browser's login cookie."""
     response.delete_cookie(
         COOKIE, path=_cookie_path(), secure=request.is_secure, httponly=True, samesite="Strict"
     )

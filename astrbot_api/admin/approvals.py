@@ -1,4 +1,4 @@
-"""``/admin/data/approvals``: the tool calls of all turns that wait for a person."""
+"""``/admin/data/approvals``: pending tool calls of all turns."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ blp = AdminBlueprint("approvals", __name__, url_prefix="/admin/data/approvals")
 
 _PAGE = 30
 
-#: Longest id that is looked up.
+#: Maximum length of an id in a lookup.
 _MAX_ID_CHARS = 255
 
-#: Highest time of a page's end that both databases compare, in microseconds.
+#: Maximum time that both databases can compare, in microseconds.
 _MAX_TIME_US = 2**63 - 1
 
 
 @blp.route("", methods=["GET"])
 def list_approvals() -> Response:
-    """Return a page of the calls that wait, those first whose time ends first.
+    """Return a page of the pending calls, those that expire first at the top.
 
-    ``after`` is ``next`` of the page before; ``may_decide``: whether the owner may decide for
-    every user, and not for itself alone.
+    ``after`` is ``next`` of the previous page. ``may_decide`` is whether the owner may decide
+    for all users, not only about calls of their own turns.
     """
     state = get_state()
     after = _read_cursor(request.args.get("after", ""))
@@ -51,14 +51,14 @@ def list_approvals() -> Response:
 
 @blp.route("/arguments", methods=["GET"])
 def get_arguments() -> Response:
-    """Return the whole arguments of a call, as JSON text."""
+    """Return the complete arguments of a call, as JSON text."""
     _, args = _find(request.args.get("id", ""))
     return ok({"arguments": args})
 
 
 @blp.route("", methods=["POST"])
 def decide_approval() -> Response:
-    """Approve or reject a call; with the last one of its turn the turn goes on."""
+    """Approve or reject a call. After the last pending call, the turn continues."""
     body = read_json_object(request)
     approval_id, comment = body.get("id"), body.get("comment", "")
     if not isinstance(approval_id, str):
@@ -66,7 +66,7 @@ def decide_approval() -> Response:
     if body.get("decision") not in ("approve", "reject"):
         raise refuse("decision must be approve or reject")
     if not isinstance(comment, str) or len(comment) > MAX_COMMENT_CHARS:
-        raise refuse(f"comment must be a text of {MAX_COMMENT_CHARS} characters at most")
+        raise refuse(f"comment must be a text of at most {MAX_COMMENT_CHARS} characters")
     run_id, _ = _find(approval_id)
     state = get_state()
     with state.db.read() as db:
@@ -94,12 +94,12 @@ def _not_found(approval_id: str) -> ApiError:
 
 
 def _read_cursor(text: str) -> tuple[int, str] | None:
-    """Return where a page ends; None: there is none before."""
+    """Return the cursor of the previous page, or None on the first page."""
     if not text:
         return None
     expires_at, _, approval_id = text[:_MAX_ID_CHARS].partition(".")
     if not (expires_at.isascii() and expires_at.isdigit() and int(expires_at) <= _MAX_TIME_US):
-        raise refuse("after must be next of the page before")
+        raise refuse("after must be the value of next from the previous page")
     return int(expires_at), approval_id
 
 

@@ -1,4 +1,4 @@
-"""``/admin/data/bots``: the bots, what they sent last, and a test message."""
+"""``/admin/data/bots``: the bots, their last deliveries, and test messages."""
 
 from __future__ import annotations
 

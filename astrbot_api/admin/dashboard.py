@@ -1,7 +1,7 @@
-"""Paths of AstrBot's dashboard below ``/api/`` that programs in use call.
+"""Paths of AstrBot's dashboard API below ``/api/`` that existing programs call.
 
-They are other names of the API's own routes, with the same checks: the owner's login, or
-a key, in a header.
+They are aliases of this API's routes, with the same checks: the owner's login, or a key, in a
+header.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..config.settings import Settings
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
 
-#: Method and path below ``/api`` -> the route that answers.
+#: Method and path below ``/api`` -> endpoint.
 _SAME = {
     ("POST", "/chat/send"): "chat.send_chat_message",
     ("GET", "/chat/sessions"): "sessions.list_sessions",
@@ -23,8 +23,8 @@ _SAME = {
     ("GET", "/stat/start-time"): "stats.get_start_time",
 }
 
-#: The same, where the path of the route has the session and these have it elsewhere. That a
-#: GET deletes is theirs; as it needs a header, no page of another site can send it.
+#: The same for routes with the session in their path, which these aliases pass elsewhere.
+#: AstrBot's API deletes with GET. Pages of other sites cannot send it, because it needs a header.
 _WITH_SESSION = {
     ("GET", "/chat/get_session"): "sessions.get_session",
     ("GET", "/chat/delete_session"): "sessions.delete_session",
@@ -48,13 +48,13 @@ def add_dashboard_paths(app: Flask, settings: Settings) -> None:
         add(method, path, endpoint, app.view_functions[endpoint])
     for (method, path), name in _WITH_SESSION.items():
         endpoint = f"{_PARENT}.{name}"
-        # Below the same blueprint, whose checks and errors hold for it then.
+        # The endpoint belongs to the same blueprint, so its checks and error handlers apply.
         view = _name_session(app.view_functions[endpoint])
         add(method, path, f"{endpoint}_elsewhere", view)
 
 
 def _name_session(view: Callable[..., Any]) -> Callable[[], Response]:
-    """Return a view that finds its session in the query, or in the body of a POST."""
+    """Return a view that takes its session from the query, or from the body of a POST."""
 
     def named() -> Response:
         session_id: Any = request.args.get("session_id", "")

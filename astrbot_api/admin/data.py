@@ -1,4 +1,4 @@
-"""``/admin/data/…``: what the pages' scripts ask for. Not part of the API: it may change."""
+"""``/admin/data/…``: data for the pages' scripts. Not part of the API, and may change."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ blp = AdminBlueprint("data", __name__, url_prefix="/admin/data")
 _DAYS = 30
 _AUDIT_PAGE = 50
 
-#: Names of tools that are left out, of each config, most of them.
+#: Maximum number of omitted tools that are listed per config.
 _LEFT_OUT_NAMES = 200
 
-#: How long the key lasts that the console talks with, in seconds.
+#: Lifetime of the console's session key, in seconds.
 _CONSOLE_KEY_S = 8 * 3600
 
 _CONSOLE_SCOPES = ("chat", "file")
@@ -34,14 +34,14 @@ _CONSOLE_SCOPES = ("chat", "file")
 
 @blp.route("/overview", methods=["GET"])
 def get_overview() -> Response:
-    """What the server does now, and did in the last days."""
+    """Return the server's current activity, and its usage in the last days."""
     with get_state().db.read() as db:
         return ok(figures.describe_server(db, _DAYS))
 
 
 @blp.route("/keys", methods=["GET"])
 def get_keys() -> Response:
-    """Return every key, with its use of the last days."""
+    """Return all keys, with their usage in the last days."""
     with get_state().db.read() as db:
         found = keys.list_keys(db)
         use = keyuse.sum_by_key(db, _DAYS)
@@ -72,20 +72,20 @@ def _describe_stored(one: stored.Stored) -> dict[str, int]:
 
 @blp.route("/keys/<key_id>/use", methods=["GET"])
 def get_use(key_id: str) -> Response:
-    """Return what a key did by day."""
+    """Return a key's usage per day."""
     with get_state().db.read() as db:
         return ok({"days": keyuse.list_days(db, _DAYS, key_id)})
 
 
 @blp.route("/configs", methods=["GET"])
 def get_configs() -> Response:
-    """Return the configs that a key may be bound to, or the console may choose."""
+    """Return the configs for the rules of a key and for the console."""
     return ok([describe_config(one) for one in get_state().agents.configs.list_configs()])
 
 
 @blp.route("/left-out", methods=["GET"])
 def get_left_out() -> Response:
-    """Return the configs whose tools are more than ``max_tools``, with the names left out."""
+    """Return the configs with more tools than ``max_tools``, and the omitted tools."""
     state = get_state()
     found = [
         (one, state.chat.abilities.list_left_out(one))
@@ -107,9 +107,9 @@ def get_left_out() -> Response:
 
 @blp.route("/console-key", methods=["POST"])
 def make_console_key() -> Response:
-    """Make a session key of a key, since its own secret is stored nowhere.
+    """Create a session key for a key, because the key's own secret is not stored.
 
-    It ends with the owner's login, and opens only what the console needs.
+    It expires with the owner's login, and has only the scopes that the console needs.
     """
     body = read_json_object(request)
     key_id = body.get("key_id")
@@ -141,7 +141,7 @@ def make_console_key() -> Response:
 
 @blp.route("/audit", methods=["GET"])
 def get_audit() -> Response:
-    """Return a page of the audit, newest first."""
+    """Return a page of the audit log, newest first."""
     before = request.args.get("before", type=int)
     with get_state().db.read() as db:
         entries = audit.list_entries(db, before=before, limit=_AUDIT_PAGE)

@@ -1,4 +1,4 @@
-"""``/api/apikey/…``: the owner's keys, as AstrBot's own clients manage them."""
+"""``/api/apikey/…``: key management, compatible with AstrBot's own clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .access import AdminBlueprint, get_address, get_owner
 
 blp = AdminBlueprint("apikey", __name__, url_prefix="/apikey")
 
-#: The same below ``/api/v1``, as newer versions of AstrBot have them.
+#: The routes below ``/api/v1``, as in newer versions of AstrBot.
 newer_blp = AdminBlueprint("api_keys", __name__, url_prefix="/api-keys", by_header=True)
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ _MAX_GRACE_S = 30 * 24 * 3600
 @blp.route("/list", methods=["GET"])
 @newer_blp.route("", methods=["GET"])
 def list_keys() -> Response:
-    """List every key, newest first, without secrets."""
+    """List all keys, newest first, without secrets."""
     with get_state().db.read() as db:
         return ok(keys.list_keys(db))
 
@@ -42,7 +42,7 @@ def list_keys() -> Response:
 @blp.route("/create", methods=["POST"])
 @newer_blp.route("", methods=["POST"])
 def create_key() -> Response:
-    """Make a key; ``api_key`` of the answer is shown this once."""
+    """Create a key. ``api_key`` in the response is shown only once."""
     body = read_json_object(request)
     name = _read_name(body) if "name" in body else _DEFAULT_NAME
     scopes = _read_scopes(body.get("scopes"))
@@ -61,10 +61,10 @@ def create_key() -> Response:
 
 @blp.route("/update", methods=["POST"])
 def update_key() -> Response:
-    """Change a key's name, scopes, expiry or guard rails; what is not named stays.
+    """Change a key's name, scopes, expiry or rules. Omitted fields are kept.
 
-    ``expires_in_days`` counts from now; ``null``: the key never expires.
-    ``rules`` takes the place of all rules there were; ``null``: none.
+    ``expires_in_days`` counts from now; ``null`` means that the key never expires.
+    ``rules`` replaces all existing rules; ``null`` removes them.
     """
     body = read_json_object(request)
     key_id = _read_key_id(body)
@@ -89,7 +89,7 @@ def update_key() -> Response:
 
 @blp.route("/rotate", methods=["POST"])
 def rotate_key() -> Response:
-    """Give a key a new secret; the old one works for ``grace_s`` seconds more."""
+    """Give a key a new secret. The old one stays valid for ``grace_s`` seconds."""
     body = read_json_object(request)
     key_id = _read_key_id(body)
     grace_s = body.get("grace_s", 0)
@@ -107,25 +107,25 @@ def rotate_key() -> Response:
 
 @blp.route("/revoke", methods=["POST"])
 def revoke_key() -> Response:
-    """Make a key useless from its next request on, on every worker."""
+    """Revoke a key. All workers reject its next request."""
     return _end(_read_key_id(read_json_object(request)), "key_revoked", keys.revoke_key)
 
 
 @blp.route("/delete", methods=["POST"])
 def delete_key() -> Response:
-    """Remove a key; what it made stays."""
+    """Delete a key. Its data is kept."""
     return _end(_read_key_id(read_json_object(request)), "key_deleted", keys.delete_key)
 
 
 @newer_blp.route("/<key_id>/revoke", methods=["POST"])
 def revoke_named_key(key_id: str) -> Response:
-    """Make a key useless from its next request on, on every worker."""
+    """Revoke a key. All workers reject its next request."""
     return _end(key_id, "key_revoked", keys.revoke_key)
 
 
 @newer_blp.route("/<key_id>", methods=["DELETE"])
 def delete_named_key(key_id: str) -> Response:
-    """Remove a key; what it made stays."""
+    """Delete a key. Its data is kept."""
     return _end(key_id, "key_deleted", keys.delete_key)
 
 
@@ -140,9 +140,10 @@ def _end(key_id: str, action: str, job: Callable[[peewee.Database, str], object]
 
 
 def _write(action: str, job: Callable[[peewee.Database], T | None], detail: str = "") -> T:
-    """Change a key, and note that in the audit within the same transaction.
+    """Change a key and add the change to the audit log, in one transaction.
 
-    :param job: Returns the key's row, or a tuple that begins with it; None: there is no such key.
+    :param job: Returns the key's row, a tuple that begins with it, or None if the key does not
+        exist.
     :raises ApiError: ``key_not_found``.
     """
     owner, address = get_owner(), get_address()
@@ -160,7 +161,7 @@ def _write(action: str, job: Callable[[peewee.Database], T | None], detail: str 
 
 
 def _read_name(body: dict[str, Any]) -> str:
-    """Return the name as the recorded server takes it: as text, whatever it is."""
+    """Return the name. Like the recorded server, convert any value to text."""
     name = str(body["name"]).strip().encode("utf-8", "replace").decode()
     if len(name) > _MAX_NAME_CHARS:
         raise refuse(f"name must have at most {_MAX_NAME_CHARS} characters")
@@ -168,9 +169,9 @@ def _read_name(body: dict[str, Any]) -> str:
 
 
 def _read_rules(body: dict[str, Any]) -> str | None:
-    """Return the guard rails of a new key as they are stored.
+    """Return the rules of a new key in their stored form.
 
-    Two of them may stand beside the name, as they are no limits.
+    ``legacy_errors`` and ``default_username`` may also be sent next to the name.
     """
     given = body.get("rules")
     beside = {name: body[name] for name in ("legacy_errors", "default_username") if name in body}
@@ -180,9 +181,9 @@ def _read_rules(body: dict[str, Any]) -> str | None:
 
 
 def _read_scopes(value: Any) -> list[str]:
-    """Return the scopes asked for.
+    """Return the requested scopes.
 
-    :raises ApiError: when it is no list, is empty, or names one that there is not.
+    :raises ApiError: if the value is not a list, is empty, or contains an unknown scope.
     """
     if value is None:
         return list(keys.PUBLIC_SCOPES)
@@ -201,9 +202,9 @@ def _read_scopes(value: Any) -> list[str]:
 
 
 def _read_days(value: Any) -> int | None:
-    """Return in how many days a key ends; None: never.
+    """Return the number of days until a key expires, or None if it never expires.
 
-    :raises ApiError: when it is no whole number above 0, or too far away.
+    :raises ApiError: if it is not a positive integer, or is too large.
     """
     if value is None:
         return None

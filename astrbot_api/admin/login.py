@@ -1,4 +1,4 @@
-"""``POST /api/auth/login`` and ``/logout``, as AstrBot's own clients call them."""
+"""``POST /api/auth/login`` and ``/logout``, compatible with AstrBot's own clients."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .access import (
 
 blp = AdminBlueprint("auth", __name__, url_prefix="/auth", public=True)
 
-# The recorded server's words.
+# Error text of the recorded server.
 _BAD_BODY = "Invalid request payload"
-#: Largest body of a login.
+#: Maximum size of a login's body.
 _MAX_LOGIN_BYTES = 8 * 1024
 
 _LOGGED_OUT = "已退出登录"
@@ -30,7 +30,7 @@ _LOGGED_OUT = "已退出登录"
 
 @blp.route("/login", methods=["POST"])
 def log_in() -> Response:
-    """Answer a token for ``Authorization: Bearer``, and set it as the pages' cookie."""
+    """Return a token for ``Authorization: Bearer``, and set it as the pages' cookie."""
     body = read_json_object(request, max_bytes=_MAX_LOGIN_BYTES)
     name, password = body.get("username"), body.get("password")
     if not isinstance(name, str) or not isinstance(password, str):
@@ -38,7 +38,7 @@ def log_in() -> Response:
     state = get_state()
     browser = request.cookies.get(BROWSER_COOKIE, "")
     token = state.owner.log_in(name.strip(), password, get_address(), browser)
-    # The hints are about ways to store passwords that this server never had.
+    # The hints concern old password formats of AstrBot, which this server never had.
     hints = dict.fromkeys(("change_pwd_hint", "md5_pwd_hint", "password_upgrade_required"), False)
     answer = ok_secret({"token": token, "username": name.strip(), **hints})
     set_cookie(answer, token)
@@ -48,7 +48,7 @@ def log_in() -> Response:
 
 @blp.route("/logout", methods=["POST"])
 def log_out() -> Response:
-    """End the login of this request; without one there is nothing to end."""
+    """End the login of this request. Without a login, do nothing."""
     try:
         get_state().owner.log_out(require_owner(), get_address())
     except ApiError as error:

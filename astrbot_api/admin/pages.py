@@ -1,4 +1,4 @@
-"""The owner's pages: skeletons that their scripts fill with data."""
+"""The owner's pages: HTML without data, which their scripts load."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ blp.template_folder = "templates"
 
 _ASSETS = Path(__file__).parent / "static"
 
-#: How long a browser keeps the assets, in seconds; their addresses have a version.
+#: Time that browsers cache the assets, in seconds. Their URLs contain a version.
 _ASSET_MAX_AGE_S = 3600
 
-#: Keeps the choice of ``?lang=``.
+#: Cookie with the language of ``?lang=``.
 _LANGUAGE_COOKIE = "astrbot_lang"
 
-#: What a language is called by those who read it.
+#: Name of each language in that language.
 _OWN_NAMES = {"en": "English", "zh": "中文"}
 
-#: Name in the address -> title and icon, in the order of the navigation.
+#: Path of a page -> title and icon, in the order of the navigation.
 _PAGES = {
     "": ("Overview", "home"),
     "console": ("Console", "chat"),
@@ -50,8 +50,8 @@ _PAGES = {
     "audit": ("Audit", "audit"),
 }
 
-# No inline script or style; pictures of uploads are blobs of the page. A script needs the page's
-# nonce, which those that it imports have with it: no other file of this origin runs here.
+# No inline scripts or styles. Images of uploads are blob URLs of the page. A script needs the
+# page's nonce, which covers its imports too, so no other file of this origin can run.
 _CSP = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self' data: blob:; "
     "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
@@ -62,7 +62,7 @@ _CSP = (
 @blp.route("/", methods=["GET"], defaults={"page": ""})
 @blp.route("/<page>", methods=["GET"])
 def show_page(page: str) -> BaseResponse:
-    """Show a page, or the login in front of it."""
+    """Show a page, or redirect to the login."""
     if page not in _PAGES:
         raise ApiError("path_not_found", f"There is no page {request.path}")
     login = find_page_login()
@@ -81,7 +81,7 @@ def show_login() -> BaseResponse:
 
 @blp.route("/assets/catalogue.js", methods=["GET"])
 def get_catalogue() -> Response:
-    """Serve the texts of the scripts in Chinese."""
+    """Serve the Chinese texts of the scripts."""
     body, tag = _make_catalogue()
     response = Response(body, mimetype="text/javascript")
     response.headers["Cache-Control"] = "no-cache"
@@ -93,11 +93,11 @@ def get_catalogue() -> Response:
 @blp.route("/assets/<name>", methods=["GET"])
 def get_asset(name: str) -> Response:
     """Serve a script, the style sheet or the icon."""
-    # Scripts import each other by bare names, so they are asked for each time.
+    # Scripts import each other without a version in the URL, so browsers must revalidate them.
     fixed = "v" in request.args
     response = send_from_directory(_ASSETS, name, max_age=_ASSET_MAX_AGE_S if fixed else 0)
     if response.status_code == 304:
-        # Werkzeug opens the file all the same, and sends nothing that would close it.
+        # Werkzeug has opened the file, but a 304 response does not close it.
         response.close()
     return _harden(response)
 
@@ -159,14 +159,14 @@ def _admin_root() -> str:
 
 @cache
 def _make_catalogue() -> tuple[bytes, str]:
-    """Return the script with the texts, and its ETag."""
+    """Return the script with the Chinese texts, and its ETag."""
     body = b"export default " + orjson.dumps(load_catalogue("zh", OWNER_PAGES)) + b";\n"
     return body, hashlib.sha256(body).hexdigest()[:32]
 
 
 @cache
 def _version() -> str:
-    """Return a short word that changes with the assets."""
+    """Return a short hash of the assets."""
     digest = hashlib.sha256()
     for path in sorted(_ASSETS.iterdir()):
         digest.update(path.read_bytes())

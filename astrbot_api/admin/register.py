@@ -10,7 +10,7 @@ from ..http.request_hooks import add_request_hooks
 
 
 def register_admin(app: Flask, settings: Settings) -> None:
-    """Add the owner's routes, as far as ``owner_access`` has them."""
+    """Register the owner's routes that the setting ``owner_access`` enables."""
     from .approvals import blp as approvals
     from .bots import blp as bots
     from .dashboard import add_dashboard_paths
@@ -28,7 +28,7 @@ def register_admin(app: Flask, settings: Settings) -> None:
     register_error_handlers(parent)
     for blueprint in (login, keys):
         parent.register_blueprint(blueprint, url_prefix=f"/api{blueprint.url_prefix}")
-    # Where newer versions of AstrBot have them.
+    # The paths of newer AstrBot versions.
     parent.register_blueprint(login, url_prefix=f"/api/v1{login.url_prefix}", name="newer_auth")
     parent.register_blueprint(newer_keys, url_prefix=f"/api/v1{newer_keys.url_prefix}")
     if settings.owner_access == "pages":

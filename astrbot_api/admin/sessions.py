@@ -1,4 +1,4 @@
-"""``/admin/data/sessions``: every conversation, for the server's owner."""
+"""``/admin/data/sessions``: all conversations, for the server's owner."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EXPORT_PAGE = 200
 
 @blp.route("/sessions", methods=["GET"])
 def list_sessions() -> Response:
-    """Return a page of sessions, newest first; ``q`` looks in title, user and id."""
+    """Return a page of sessions, newest first. ``q`` searches in title, user and id."""
     words = request.args.get("q", "").strip()[:200]
     before = request.args.get("before", type=int)
     with get_state().db.read() as db:
@@ -52,7 +52,7 @@ def list_messages() -> Response:
 
 @blp.route("/sessions/export", methods=["GET"])
 def export_session() -> Response:
-    """Send a whole session as a file, as ``format=json`` or ``format=md``."""
+    """Send a complete session as a file, with ``format=json`` or ``format=md``."""
     kind = request.args.get("format", "json")
     if kind not in ("json", "md"):
         raise refuse("format must be json or md")
@@ -71,7 +71,7 @@ def export_session() -> Response:
 
 @blp.route("/sessions", methods=["DELETE"])
 def delete_session() -> Response:
-    """Delete a session with its messages; its turns are stopped."""
+    """Delete a session with its messages, and stop its turns."""
     state = get_state()
     with state.db.read() as db:
         session = _get_session(db)
@@ -108,7 +108,7 @@ def _describe(session: SessionRow) -> dict[str, Any]:
 
 
 def _iter_messages(store: Store, session: SessionRow) -> Iterator[dict[str, Any]]:
-    """Yield every message, oldest first; no connection is held between the pages."""
+    """Yield all messages, oldest first. Between pages, no connection is held."""
     cursor: int | None = None
     while True:
         with store.read() as db:

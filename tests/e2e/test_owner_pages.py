@@ -188,7 +188,7 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
     assert page.locator("#events > div").count() > 10
     owner.say("FINISH=length")
     owner.wait_answered()
-    cut = owner.text("The answer was cut: the model may not say more at once.")
+    cut = owner.text("The answer was cut off at the model's length limit.")
     assert owner.last().locator(".note.warn").inner_text() == cut
     owner.say("ECHO\n\n| a | *b* |\n| - | - |\n| 1 | x\\|y |\n\n2 * 3 * 4")
     owner.wait_answered()
@@ -284,7 +284,7 @@ def test_a_message_that_could_not_be_sent_is_kept_and_sent_again(
     page.locator("#thread .note.bad").wait_for()
     page.context.set_offline(False)
     page.reload()
-    owner.button("Take back").click()
+    owner.button("Edit message").click()
     assert page.input_value("#message") == "ECHO after a reload"
     assert page.locator("#thread .msg.user", has_text="after a reload").count() == 0
     page.press("#message", "Enter")
@@ -348,7 +348,7 @@ def test_what_waits_in_other_sessions_is_decided_on_a_page(owner: Owner, server:
     second.get_by_role("button", name=owner.text("Reject")).click()
     cards.nth(1).wait_for(state="detached")
     first.get_by_role("button", name=owner.text("Approve")).click()
-    page.get_by_text(owner.text("Nothing waits")).wait_for()
+    page.get_by_text(owner.text("No pending approvals")).wait_for()
     for run_id, words in zip(asked, ("tool said: 4", "too long a sum"), strict=True):
         path = f"/api/v1/chat/runs/{run_id}"
         stream = server.request("GET", f"{path}/stream?username=carol", made["api_key"])
@@ -367,7 +367,7 @@ def test_a_message_waits_for_its_files(owner: Owner, server: Server) -> None:
     page.set_input_files("#file", {"name": "dot.png", "mimeType": "image/png", "buffer": PNG})
     page.locator("#attached progress").wait_for()
     owner.say("What is in this picture?")
-    waiting = owner.text("The message is sent when the files are here.")
+    waiting = owner.text("The message is sent after the uploads.")
     page.locator("#attached", has_text=waiting).wait_for()
     assert page.locator("#thread .msg.user").count() == 0
     held.pop().abort()

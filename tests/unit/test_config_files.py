@@ -83,7 +83,10 @@ def test_a_change_is_picked_up_and_a_bad_one_keeps_the_last_good(
     assert configs.find_config("second").name == "other"  # type: ignore[union-attr]
     path.write_text("name = 5", encoding="utf-8")
     assert configs.find_config("second").name == "other"  # type: ignore[union-attr]
-    assert "configs/second.toml: name: Not a valid string. (its last valid version stays)" in caplog.text
+    assert (
+        "configs/second.toml: name: Not a valid string. (its last valid version stays)"
+        in caplog.text
+    )
     os.unlink(path)
     assert configs.find_config("second") is None
 

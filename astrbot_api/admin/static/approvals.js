@@ -2,7 +2,7 @@ import { adminData, ago, byId, emptyState, faultNote, fill, freshId, h, roots, t
 
 const box = byId("approvals");
 
-/** Arguments as JSON for people; what is cut stays as it is. */
+/** Format arguments as indented JSON. Truncated arguments stay as they are. */
 function pretty(text) {
   try {
     return JSON.stringify(JSON.parse(text), null, 2);
@@ -37,7 +37,7 @@ function facts(call) {
   return h("dl", { class: "kv" }, pairs.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]).flat());
 }
 
-/** Comment and buttons; a call that was decided leaves the page. */
+/** Comment field and buttons. After a decision, the call leaves the page. */
 function decisionForm(call, leave) {
   const id = freshId();
   const comment = h("input", { type: "text", id, maxlength: 2000, autocomplete: "off" });
@@ -56,7 +56,7 @@ function decisionForm(call, leave) {
   const button = (label, decision, kind) => h("button", { class: `btn ${kind}`, type: "button", onclick: () => decide(decision) }, label);
   const buttons = [button(t("Approve"), "approve", "primary"), button(t("Reject"), "reject", "danger")];
   return [
-    h("div", { class: "field" }, h("label", { for: id }, t("Comment")), comment, h("span", { class: "hint" }, t("The model is given it with a rejection."))),
+    h("div", { class: "field" }, h("label", { for: id }, t("Comment")), comment, h("span", { class: "hint" }, t("Sent to the model with a rejection."))),
     fault, h("div", { class: "actions" }, buttons)];
 }
 
@@ -70,7 +70,7 @@ function card(call, mayDecide, noteLeft) {
 
 const show = () => fill(box, async () => {
   const first = await adminData("approvals");
-  if (!first.calls.length) return h("section", { class: "card" }, emptyState("hand", t("Nothing waits"), t("A tool that asks first waits here until somebody decides.")));
+  if (!first.calls.length) return h("section", { class: "card" }, emptyState("hand", t("No pending approvals"), t("Calls of tools that require approval are listed here.")));
   const cards = h("div", { class: "grid-cards wide" });
   const noteLeft = () => { if (!cards.children.length) show(); };
   const add = (page) => cards.append(...page.calls.map((call) => card(call, page.may_decide, noteLeft)));
@@ -87,7 +87,7 @@ const show = () => fill(box, async () => {
     }
   } }, t("Show more"));
   return [
-    first.may_decide ? null : h("p", { class: "note" }, t("You can decide calls of your own turns only. Set ASTRBOT_OWNER_APPROVES=1 to decide for every user.")),
+    first.may_decide ? null : h("p", { class: "note" }, t("You can only decide about calls of your own turns. Set ASTRBOT_OWNER_APPROVES=1 to decide for all users.")),
     cards, h("div", { class: "actions" }, more)].filter(Boolean);
 });
 

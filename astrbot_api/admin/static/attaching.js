@@ -1,9 +1,9 @@
-// The files of the composer: they are uploaded at once, and a message waits for them.
+// Files of the composer. They are uploaded immediately, and a message waits for them.
 
 import { ApiFault, bytes, h, icon, t } from "./dom.js";
 
 export class Attaching {
-  /** `box` shows the files; `secret` resolves to the key that uploads them to `url`. */
+  /** `box` contains the files. `secret` resolves to the key for uploads to `url`. */
   constructor(box, url, secret) {
     this.box = box;
     this.url = url;
@@ -12,10 +12,10 @@ export class Attaching {
     this.waits = false;
   }
 
-  /** What is here whole. */
+  /** Files whose upload is complete. */
   get ready() { return this.files.filter((one) => one.id); }
 
-  /** Upload files, one after another. */
+  /** Upload files, one by one. */
   add(files) {
     for (const file of files) {
       const one = { file, name: file.name || "pasted.png", type: "file", id: "", fault: "", part: 0 };
@@ -24,13 +24,13 @@ export class Attaching {
     }
   }
 
-  /** Put back what was attached before. */
+  /** Restore attachments. */
   restore(files) {
     this.files.push(...files);
     this.show();
   }
 
-  /** Take all files: what a message sends along. */
+  /** Remove and return all files, to send them with a message. */
   take() {
     const taken = this.ready;
     this.clear();
@@ -43,7 +43,7 @@ export class Attaching {
     this.show();
   }
 
-  /** Resolve when no upload runs: to whether all files are here. */
+  /** Resolve when no upload is running, to whether all uploads succeeded. */
   async settled() {
     this.waits = true;
     this.show();
@@ -71,7 +71,7 @@ export class Attaching {
     if (!this.files.includes(one)) throw new ApiFault("", 0, "aborted");
     const form = new FormData();
     form.append("file", one.file, one.name);
-    const request = new XMLHttpRequest(); // fetch says nothing of how far an upload is
+    const request = new XMLHttpRequest(); // fetch reports no upload progress
     one.request = request;
     request.open("POST", this.url);
     request.setRequestHeader("Authorization", `Bearer ${secret}`);
@@ -86,7 +86,7 @@ export class Attaching {
     });
     if (request.status === 200 && request.response?.data) return request.response.data;
     if (request.status) throw new ApiFault(request.response?.message ?? request.statusText, request.status);
-    throw new ApiFault(t("The server does not answer. Is it running?"), 0, "offline");
+    throw new ApiFault(t("The server does not respond. Is it running?"), 0, "offline");
   }
 
   #showPart(one) {
@@ -98,7 +98,7 @@ export class Attaching {
   show() {
     this.box.hidden = this.files.length === 0;
     this.box.replaceChildren(...this.files.map((one) => this.#chip(one)),
-      this.waits ? h("span", { class: "small muted", role: "status" }, t("The message is sent when the files are here.")) : "");
+      this.waits ? h("span", { class: "small muted", role: "status" }, t("The message is sent after the uploads.")) : "");
   }
 
   #chip(one) {

@@ -3,14 +3,14 @@ import { adminData, at, byId, emptyState, fill, h, t, toast } from "./dom.js";
 const WORDS = {
   login: t("Logged in"),
   login_failed: t("Login failed"),
-  login_throttled: t("Logins refused for a while"),
+  login_throttled: t("Logins blocked temporarily"),
   logout: t("Logged out"),
   password_set: t("Password set"),
   key_created: t("Key created"),
   key_changed: t("Key changed"),
   key_first_used: t("Key used for the first time"),
   key_rotated: t("Key rotated"),
-  console_key_made: t("Key for the console made"),
+  console_key_made: t("Console key created"),
   key_revoked: t("Key revoked"),
   key_deleted: t("Key deleted"),
   session_deleted: t("Session deleted"),
@@ -31,7 +31,7 @@ const row = (entry) => h("tr", {},
 
 fill(byId("audit"), async () => {
   const first = await adminData("audit");
-  if (!first.entries.length) return emptyState("audit", t("Nothing yet"), t("Logins and changes of keys are listed here."));
+  if (!first.entries.length) return emptyState("audit", t("Nothing yet"), t("Logins and changes to keys are listed here."));
   const body = h("tbody", {}, first.entries.map(row));
   let before = first.next;
   const more = h("button", { class: "btn", type: "button", hidden: before === null, onclick: async () => {
@@ -43,7 +43,7 @@ fill(byId("audit"), async () => {
     } catch (error) {
       toast(error.message, "bad");
     }
-  } }, t("Show older ones"));
+  } }, t("Show older entries"));
   return [
     h("div", { class: "table-box", tabindex: "0" }, h("table", { class: "cards-on-phone" },
       h("thead", {}, h("tr", {}, ["When", "What", "Who", "From", "Details"].map((name) => h("th", {}, t(name))))), body)),

@@ -3,12 +3,12 @@ import { adminData, ago, byId, emptyState, faultNote, fill, freshId, h, icon, op
 const box = byId("bots");
 
 function state(bot) {
-  if (bot.fault) return h("span", { class: "badge bad" }, t("Faulty"));
-  if (!bot.enabled) return h("span", { class: "badge" }, t("Switched off"));
+  if (bot.fault) return h("span", { class: "badge bad" }, t("Error"));
+  if (!bot.enabled) return h("span", { class: "badge" }, t("Disabled"));
   return h("span", { class: "badge good" }, t("On"));
 }
 
-const STATES = { queued: t("waiting"), sending: t("on its way"), sent: t("sent"), failed: t("failed") };
+const STATES = { queued: t("queued"), sending: t("sending"), sent: t("sent"), failed: t("failed") };
 
 function deliveryLine(delivery) {
   if (!delivery) return t("none yet");
@@ -19,7 +19,7 @@ async function testBot(bot) {
   const id = freshId();
   const umo = h("input", { type: "text", id, required: true, value: `${bot.id}:FriendMessage:`, spellcheck: "false", autofocus: true });
   const textId = freshId();
-  const text = h("input", { type: "text", id: textId, value: t("A test message of your server.") });
+  const text = h("input", { type: "text", id: textId, value: t("A test message from your server.") });
   const sent = await openDialog(t("Test {name}", { name: bot.id }), (close) => {
     const fault = h("div", {});
     return h("form", { class: "stack", onsubmit: async (event) => {
@@ -30,12 +30,12 @@ async function testBot(bot) {
         fault.replaceChildren(faultNote(error));
       }
     } },
-    h("div", { class: "field" }, h("label", { for: id }, t("To (UMO)")), umo, h("span", { class: "hint" }, t("Bot, kind and chat. Send /sid to the bot: it answers with the chat's UMO."))),
+    h("div", { class: "field" }, h("label", { for: id }, t("To (UMO)")), umo, h("span", { class: "hint" }, t("Bot, message type and chat. Send /sid to the bot to get the chat's UMO."))),
     h("div", { class: "field" }, h("label", { for: textId }, t("Message")), text), fault,
     h("div", { class: "actions end" }, h("button", { class: "btn primary", type: "submit" }, icon("send"), t("Send"))));
   });
   if (sent) {
-    toast(sent.status === "sent" ? t("Sent.") : t("Handed over."));
+    toast(sent.status === "sent" ? t("Sent.") : t("Queued."));
     show();
   }
 }
@@ -55,7 +55,7 @@ function card(bot) {
 const show = () => fill(box, async () => {
   const { bots } = await adminData("bots");
   if (!bots.length) {
-    return h("section", { class: "card" }, emptyState("bot", t("No bots yet"), t("Name one in bots.toml of the data directory: a type, such as telegram, and its token.")));
+    return h("section", { class: "card" }, emptyState("bot", t("No bots yet"), t("Add one to bots.toml in the data directory, with a type such as telegram and a token.")));
   }
   return h("div", { class: "grid-cards" }, bots.map(card));
 });

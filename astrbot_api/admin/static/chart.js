@@ -1,4 +1,4 @@
-// Bars by day, as SVG: no library, and readable by a screen reader.
+// Bar chart per day, as SVG: no library, and accessible to screen readers.
 
 import { compact, h, svg, t } from "./dom.js";
 
@@ -8,7 +8,7 @@ const LEFT = 40;
 const BOTTOM = 22;
 const TOP = 8;
 
-/** The last `count` days, with zeros where there was no use. */
+/** The last `count` days, with zeros for days without use. */
 export function fillDays(days, count) {
   const known = new Map(days.map((day) => [day.day, day]));
   const today = Date.now();
@@ -43,7 +43,7 @@ export function barChart(label, points, kind = "") {
   ...lines.flat(), ...bars, ...marks);
 }
 
-/** A chart with a choice of what it shows. `series`: [{name, value(day), kind}] */
+/** A chart with a selection of its data. `series`: [{name, value(day), kind}] */
 export function switchedChart(days, series) {
   const box = h("div", {});
   const buttons = series.map((one, at) => h("button", { type: "button", onclick: () => show(at) }, one.name));
@@ -53,7 +53,7 @@ export function switchedChart(days, series) {
     box.replaceChildren(barChart(name, days.map((day) => ({ name: day.day, value: value(day) || 0 })), kind));
   }
   show(0);
-  return h("div", { class: "stack tight" }, h("div", {}, h("div", { class: "switch", role: "group", "aria-label": t("What the chart shows") }, buttons)), box);
+  return h("div", { class: "stack tight" }, h("div", {}, h("div", { class: "switch", role: "group", "aria-label": t("Data in the chart") }, buttons)), box);
 }
 
 export const USE_SERIES = [

@@ -1,4 +1,4 @@
-// The console: the real API with a real key, as any client would call it.
+// The console: uses the real API with a real key, like any other client.
 
 import { ApiFault, adminData, byId, codeBox, emptyState, h, icon, openDialog, roots, t, toast } from "./dom.js";
 import { Attaching } from "./attaching.js";
@@ -18,10 +18,10 @@ const scroll = byId("scroll");
 const message = byId("message");
 const attaching = new Attaching(byId("attached"), `${roots.api}/file`, () => secretOf(state.key));
 let busy = false;
-let live = null; // the answer that is being read
+let live = null; // the answer that is being received
 let lastEventId = 0;
 
-// Keys. A stored key has no secret, so the console gets a session key of it.
+// Keys. A stored key has no secret, so the console gets a session key for it.
 
 const cachedKeys = () => JSON.parse(sessionStorage.getItem(KEYS) ?? "{}");
 
@@ -41,8 +41,8 @@ async function pasteKey() {
   const secret = await openDialog(t("Paste a key"), (close) => h("form", { class: "stack", onsubmit: (event) => {
     event.preventDefault();
     close(input.value.trim());
-  } }, h("div", { class: "field" }, h("label", { for: "pasted" }, t("Key")), input, h("span", { class: "hint" }, t("It stays in this tab and is forgotten when you close it."))),
-  h("div", { class: "actions end" }, h("button", { class: "btn primary", type: "submit" }, t("Use it")))));
+  } }, h("div", { class: "field" }, h("label", { for: "pasted" }, t("Key")), input, h("span", { class: "hint" }, t("It is kept in this tab until you close it."))),
+  h("div", { class: "actions end" }, h("button", { class: "btn primary", type: "submit" }, t("Use key")))));
   if (!secret) return null;
   const name = `pasted:${secret.slice(0, 12)}`;
   sessionStorage.setItem(KEYS, JSON.stringify({ ...cachedKeys(), [name]: { api_key: secret } }));
@@ -56,7 +56,7 @@ async function ask(path, options = {}) {
     answer = await fetch(`${roots.api}${path}`, { ...options, headers: { ...options.headers, Authorization: `Bearer ${secret}` }, credentials: "omit" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiFault(t("The server does not answer. Is it running?"), 0, "offline");
+    throw new ApiFault(t("The server does not respond. Is it running?"), 0, "offline");
   }
   if (answer.ok) return answer;
   const envelope = await answer.json().catch(() => ({}));
@@ -65,7 +65,7 @@ async function ask(path, options = {}) {
 
 const loadFile = async (id) => (await ask(`/file?attachment_id=${encodeURIComponent(id)}`)).blob();
 
-// What goes over the wire
+// Requests and events
 
 const eventsList = byId("events");
 let eventCount = 0;
@@ -99,7 +99,7 @@ function showCalls() {
   ].join("\n");
   const curl = `curl -N ${url} \\\n  -H "Authorization: Bearer $ASTRBOT_KEY" \\\n  -H 'Content-Type: application/json' \\\n  -d '${body.replaceAll("'", "'\\''")}'`;
   const isCurl = byId("tab-curl").getAttribute("aria-selected") === "true";
-  byId("calls").replaceChildren(codeBox(isCurl ? "curl" : "Python", isCurl ? curl : python), h("p", { class: "hint" }, t("The same call with your own key in ASTRBOT_KEY.")));
+  byId("calls").replaceChildren(codeBox(isCurl ? "curl" : "Python", isCurl ? curl : python), h("p", { class: "hint" }, t("The same request, with your key in ASTRBOT_KEY.")));
 }
 
 const tabs = ["events", "curl", "python"].map((name) => byId(`tab-${name}`));
@@ -143,7 +143,7 @@ function add(element) {
 }
 
 function showEmpty() {
-  thread.replaceChildren(emptyState("chat", t("Talk to your agent"), t("What you send goes through the API with the key you choose, as any program's would.")));
+  thread.replaceChildren(emptyState("chat", t("Talk to your agent"), t("Messages are sent through the API with the selected key, like those of other clients.")));
 }
 
 function follow(event, answer) {
@@ -156,7 +156,7 @@ function follow(event, answer) {
   if (pinned) requestAnimationFrame(() => { scroll.scrollTop = scroll.scrollHeight; });
 }
 
-/** Read a stream to its end; one that breaks off is resumed where it broke. `onFault` adds to a fault's note. */
+/** Read a stream to its end, resuming after interruptions. `onFault` extends an error note. */
 async function readTurn(answer, open, onFault = () => []) {
   setBusy(true);
   live = answer;
@@ -174,14 +174,14 @@ async function readTurn(answer, open, onFault = () => []) {
           ended ||= event.type === "end";
         }
       } catch (error) {
-        // Without a run nothing was begun, as far as is known: it is not sent yet.
+        // Without a run id, the message is assumed not to be sent.
         if (!state.run || (error instanceof ApiFault && error.status)) throw error;
       }
       if (ended) break;
-      if (!state.run) throw new ApiFault(t("The answer broke off before it began."), 0, "offline");
-      if (await answer.decided()) tries = -1; // a person was asked: nothing has failed
+      if (!state.run) throw new ApiFault(t("The connection broke before the answer began."), 0, "offline");
+      if (await answer.decided()) tries = -1; // waiting for an approval is not a failure
       tries += 1;
-      if (tries > MAX_RETRIES) throw new ApiFault(t("The server does not answer. Is it running?"), 0, "offline");
+      if (tries > MAX_RETRIES) throw new ApiFault(t("The server does not respond. Is it running?"), 0, "offline");
       await new Promise((resolve) => { setTimeout(resolve, Math.min(4000, 250 * 2 ** tries)); });
       open = () => resume(lastEventId);
     }
@@ -198,13 +198,13 @@ async function readTurn(answer, open, onFault = () => []) {
   }
 }
 
-/** Decide a call that waits for a person. Returns whether it is settled. */
+/** Decide about a pending call. Returns whether it is decided. */
 async function decide(id, decision) {
   const path = `/chat/runs/${encodeURIComponent(state.run)}/approvals/${encodeURIComponent(id)}`;
   try {
     await ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ decision, username: state.user }) });
   } catch (error) {
-    if (error.status !== 409) { // 409: somebody else was faster
+    if (error.status !== 409) { // 409: already decided elsewhere
       toast(error.message, "bad");
       return false;
     }
@@ -220,8 +220,8 @@ function forgetKey() {
 
 const resume = (after) => ask(`/chat/runs/${encodeURIComponent(state.run)}/stream?${new URLSearchParams({ after, username: state.user })}`, { headers: { "Last-Event-ID": String(after) } });
 
-// A message is kept until the server has begun its turn. It has a word of its own, so sending
-// it again joins the turn where the server has begun it and only the answer was lost.
+// A message is kept until the server has started its turn. Its idempotency key lets a retry join
+// a turn that the server has already started.
 
 const newWord = () => [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
 
@@ -229,12 +229,12 @@ async function send() {
   if (busy || attaching.waits || (!message.value.trim() && !attaching.files.length)) return;
   const user = byId("user").value.trim();
   if (!state.key || !user) {
-    toast(state.key ? t("Give a username first.") : t("Choose a key first."), "bad");
+    toast(state.key ? t("Enter a username first.") : t("Choose a key first."), "bad");
     byId(state.key ? "user" : "key").focus();
     return;
   }
   if (!await attaching.settled()) {
-    toast(t("A file was not uploaded. Try it again, or remove it."), "bad");
+    toast(t("A file was not uploaded. Retry the upload, or remove the file."), "bad");
     return;
   }
   const text = message.value.trim();
@@ -266,7 +266,7 @@ async function deliver(unsent, shown) {
     () => (state.unsent ? unsentButtons(unsent, shown, answer.element) : []));
 }
 
-/** What can be done with a message that was not sent. */
+/** Actions for a message that was not sent. */
 function unsentButtons(unsent, shown, note) {
   const button = (label, act) => h("button", { class: "btn small", type: "button", onclick: () => {
     if (busy) return;
@@ -275,7 +275,7 @@ function unsentButtons(unsent, shown, note) {
   } }, label);
   return [h("div", { class: "actions" },
     button(t("Send again"), () => deliver(unsent, shown)),
-    button(t("Take back"), () => {
+    button(t("Edit message"), () => {
       shown.remove();
       state.unsent = null;
       save();
@@ -286,7 +286,7 @@ function unsentButtons(unsent, shown, note) {
     }))];
 }
 
-/** After a reload: a message that was on its way, or was not sent. */
+/** After a reload: restore a message whose sending was not confirmed. */
 function restoreUnsent() {
   if (!state.unsent) return;
   const shown = showUnsent(state.unsent);
@@ -305,7 +305,7 @@ async function stop() {
   }
 }
 
-/** After a reload: show what is stored, and go on with a turn that still runs. */
+/** After a reload: show the stored messages, and resume a running turn. */
 async function restore() {
   if (!state.session || !state.key) {
     showEmpty();
@@ -409,7 +409,7 @@ async function fillChoices() {
   if (![...select.options].some((option) => option.value === state.key)) state.key = usable[0]?.key_id ?? pasted[0] ?? "";
   if (state.key) select.value = state.key;
   else select.selectedIndex = -1;
-  byId("config").replaceChildren(h("option", { value: "" }, t("As the session")), ...configs.map((config) => h("option", { value: config.id }, config.name)));
+  byId("config").replaceChildren(h("option", { value: "" }, t("Config of the session")), ...configs.map((config) => h("option", { value: config.id }, config.name)));
   byId("config").value = state.config;
   const bound = usable.find((key) => key.key_id === state.key)?.rules?.username;
   state.user = bound ?? (state.user || "alice");

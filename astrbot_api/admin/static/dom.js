@@ -1,4 +1,4 @@
-// Elements, texts, dialogs and toasts: what every page uses.
+// Elements, texts, dialogs and toasts that all pages use.
 
 const SVG = "http://www.w3.org/2000/svg";
 const html = document.documentElement;
@@ -10,13 +10,13 @@ const catalogue = language.startsWith("zh")
   ? (await import("./catalogue.js")).default
   : {};
 
-/** Translate an English text; `{name}` in it is replaced. */
+/** Translate an English text and replace `{name}` in it. */
 export function t(text, values = {}) {
   const found = catalogue[text] ?? text;
   return found.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
-/** Make an element: h("p", {class: "lead", onclick}, "text", child, …). */
+/** Create an element: h("p", {class: "lead", onclick}, "text", child, …). */
 export function h(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   set(element, attributes);
@@ -50,7 +50,7 @@ export const byId = (id) => document.getElementById(id);
 let lastId = 0;
 export const freshId = () => `x${++lastId}`;
 
-// The server's calls
+// Requests to the server
 
 export class ApiFault extends Error {
   constructor(message, status, code) {
@@ -60,7 +60,7 @@ export class ApiFault extends Error {
   }
 }
 
-/** Call a route of the owner; returns `data` of the envelope. */
+/** Call a route of the owner. Returns `data` of the envelope. */
 export async function call(path, { method = "GET", body } = {}) {
   const headers = { "X-CSRF-Token": html.dataset.csrf };
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -68,7 +68,7 @@ export async function call(path, { method = "GET", body } = {}) {
   try {
     answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch {
-    throw new ApiFault(t("The server does not answer. Is it running?"), 0, "offline");
+    throw new ApiFault(t("The server does not respond. Is it running?"), 0, "offline");
   }
   const envelope = await answer.json().catch(() => ({}));
   if (answer.ok) return envelope.data;
@@ -93,7 +93,7 @@ export async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without HTTPS there is no clipboard; the old way works.
+    // Without HTTPS there is no clipboard API, so use the old method.
     const area = h("textarea", { class: "visually-hidden", value: text });
     (button?.closest("dialog") ?? document.body).append(area);
     area.select();
@@ -104,7 +104,7 @@ export async function copy(text, button) {
   button?.focus();
 }
 
-/** Open a dialog; `fill(close)` returns what stands in it. Resolves when it is closed. */
+/** Open a dialog with the result of `fill(close)`. Resolves when it is closed. */
 export function openDialog(title, fill, { wide = false } = {}) {
   const id = freshId();
   const element = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": id });
@@ -155,7 +155,7 @@ export function faultNote(error) {
   return h("p", { class: "note bad", role: "alert" }, error.message);
 }
 
-/** Fill an element with what `load` returns, or with its fault. */
+/** Fill an element with the result of `load`, or with its error. */
 export async function fill(element, load) {
   try {
     element.replaceChildren(...[await load()].flat());
@@ -193,7 +193,7 @@ export function bytes(value) {
   return `${new Intl.NumberFormat(language, { maximumFractionDigits: 1 }).format(value)} ${names[step]}`;
 }
 
-// The frame
+// Page frame
 
 function cookie(name, value) {
   document.cookie = `${name}=${value}; path=${roots.admin}; max-age=31536000; samesite=strict`;

@@ -20,7 +20,7 @@ function lines(key) {
     h("div", { class: "title" }, key.name),
     h("div", { class: "small muted mono" }, `${key.key_prefix}…`),
     rules.length ? h("div", { class: "small muted" }, rules.join(" · ")) : null,
-    key.session_keys ? h("div", { class: "small muted" }, t("{count} session keys, {consoles} of them of consoles", { count: compact(key.session_keys), consoles: key.console_keys })) : null);
+    key.session_keys ? h("div", { class: "small muted" }, t("{count} session keys, {consoles} of them for the console", { count: compact(key.session_keys), consoles: key.console_keys })) : null);
 }
 
 function row(key) {
@@ -31,7 +31,7 @@ function row(key) {
     "aria-label": `${label}: ${key.name}`, onclick: () => action(key) }, icon(name));
   return h("tr", { class: ended ? "dim" : "" },
     lines(key),
-    h("td", { "data-label": t("Opens") }, h("div", { class: "badges" }, key.scopes.map((scope) => h("span", { class: "badge" }, scopeTitle(scope))))),
+    h("td", { "data-label": t("Scopes") }, h("div", { class: "badges" }, key.scopes.map((scope) => h("span", { class: "badge" }, scopeTitle(scope))))),
     h("td", { "data-label": t("Last used") }, key.last_used_at ? ago(key.last_used_at) : h("span", { class: "muted" }, "–")),
     h("td", { "data-label": t("Expires") }, key.expires_at ? ago(key.expires_at) : h("span", { class: "muted" }, t("never"))),
     h("td", { "data-label": t("30 days") }, h("span", { class: "nowrap", title: t("Requests and tokens") }, key.use ? `${compact(key.use.requests)} / ${compact(tokens)}` : "–")),
@@ -49,17 +49,17 @@ async function showKeys() {
   await fill(box, async () => {
     const keys = await adminData("keys");
     if (!keys.length) {
-      return emptyState("key", t("No keys yet"), t("Make one for each program that is to talk to the agent: a web site, a script, a phone."),
+      return emptyState("key", t("No keys yet"), t("Create one for each program that uses the agent: a website, a script, an app."),
         h("button", { class: "btn primary", type: "button", onclick: createKey }, icon("plus"), t("Create key")));
     }
     return h("div", { class: "table-box", tabindex: "0" }, h("table", { class: "cards-on-phone" },
-      h("thead", {}, h("tr", {}, [t("Name"), t("Opens"), t("Last used"), t("Expires"), t("30 days"), t("Stored"), t("State")].map((name) => h("th", { scope: "col" }, name)),
+      h("thead", {}, h("tr", {}, [t("Name"), t("Scopes"), t("Last used"), t("Expires"), t("30 days"), t("Stored"), t("State")].map((name) => h("th", { scope: "col" }, name)),
         h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, t("Actions"))))),
       h("tbody", {}, keys.map(row))));
   });
 }
 
-/** A form in a dialog; `save` gets its values and may throw. */
+/** A form in a dialog. `save` receives its values and may throw. */
 function formDialog(title, action, fields, save, options) {
   return openDialog(title, (close) => {
     const fault = h("div", {});
@@ -88,7 +88,7 @@ function scopesField(chosen) {
   const boxes = SCOPES.map((scope) => h("input", { type: "checkbox", value: scope.name, checked: chosen.includes(scope.name) }));
   return {
     read: () => boxes.filter((one) => one.checked).map((one) => one.value),
-    element: h("fieldset", {}, h("legend", {}, t("What it opens")),
+    element: h("fieldset", {}, h("legend", {}, t("Scopes")),
       SCOPES.map((scope, at) => h("label", { class: "check" }, boxes[at], h("span", { class: "label" }, scope.title), h("span", { class: "hint" }, scope.text)))),
   };
 }
@@ -97,7 +97,7 @@ const TERMS = [["", t("Never")], ["7", t("In 7 days")], ["30", t("In 30 days")],
 
 function expiryField(current) {
   const id = freshId();
-  const kept = current === undefined ? [] : [["keep", current ? t("As it is: {time}", { time: at(current) }) : t("As it is: never")]];
+  const kept = current === undefined ? [] : [["keep", current ? t("Unchanged: {time}", { time: at(current) }) : t("Unchanged: never")]];
   const select = h("select", { id }, [...kept, ...TERMS].map(([value, text]) => h("option", { value }, text)));
   return {
     read: () => select.value === "keep" ? undefined : select.value === "" ? null : Number(select.value),
@@ -146,7 +146,7 @@ function showSecret(key, title) {
     const button = h("button", { class: "btn primary", type: "button", autofocus: true }, icon("copy"), t("Copy"));
     button.addEventListener("click", () => copy(key.api_key, button));
     return [
-      h("p", { class: "note warn" }, t("Copy it now: it is shown this once. The server keeps only its hash.")),
+      h("p", { class: "note warn" }, t("Copy it now. It is shown only once: the server stores only its hash.")),
       h("div", { class: "field" }, h("label", { for: id }, key.name), h("div", { class: "secret" }, input, button)),
       key.scopes.includes("chat") ? h("div", { class: "field" }, h("span", { class: "label" }, t("Try it")), codeBox("curl", curlOf(key.api_key))) : null,
       h("div", { class: "actions end" }, h("button", { class: "btn", type: "button", onclick: () => close() }, t("Done"))),
@@ -160,8 +160,8 @@ async function rotateKey(key) {
   const id = freshId();
   const select = h("select", { id }, GRACES.map(([value, text]) => h("option", { value }, text)));
   const made = await formDialog(t("Rotate {name}", { name: key.name }), t("Rotate"), [
-    h("p", {}, t("A new key takes the place of this one: same name, scopes and limits. Give programs that use the old one time to change.")),
-    h("div", { class: "field" }, h("label", { for: id }, t("The old key ends")), select),
+    h("p", {}, t("The new key replaces this one, with the same name, scopes and limits. Give programs time to switch to it.")),
+    h("div", { class: "field" }, h("label", { for: id }, t("The old key expires")), select),
   ], () => post("rotate", { key_id: key.key_id, grace_s: Number(select.value) }));
   if (made) {
     showKeys();
@@ -181,16 +181,16 @@ async function end(path, key, title, text, action, done) {
 }
 
 const revokeKey = (key) => end("revoke", key, t("Revoke {name}?", { name: key.name }),
-  t("From its next request on, this key is refused with 401. That cannot be undone."), t("Revoke"), t("Revoked."));
+  t("Further requests with this key are rejected with 401. This cannot be undone."), t("Revoke"), t("Revoked."));
 
 const deleteKey = (key) => end("delete", key, t("Delete {name}?", { name: key.name }),
-  t("The key stops working and leaves the list, with its figures. Conversations and files stay."), t("Delete"), t("Deleted."));
+  t("The key stops working and is removed from the list with its statistics. Conversations and files are kept."), t("Delete"), t("Deleted."));
 
 function showUse(key) {
   return openDialog(t("Use of {name}", { name: key.name }), () => {
     const area = h("div", { "aria-busy": "true" }, h("p", { class: "loading" }, t("Loading…")));
     fill(area, async () => switchedChart(fillDays((await adminData(`keys/${key.key_id}/use`)).days, 30), USE_SERIES));
-    return [area, h("p", { class: "hint" }, t("Requests are counted in memory and written every few seconds."))];
+    return [area, h("p", { class: "hint" }, t("Request counts are updated every few seconds."))];
   }, { wide: true });
 }
 

@@ -1,4 +1,4 @@
-// A little Markdown as elements: never as HTML, so that no answer can run anything.
+// A subset of Markdown, rendered as elements and never as HTML, so that answers cannot run code.
 
 import { h } from "./dom.js";
 
@@ -24,7 +24,7 @@ function inline(text) {
   return found.filter((part) => part !== "");
 }
 
-/** Return whether a table begins: a line with bars, and below it a rule of dashes. */
+/** Return whether a table begins: a line with bars, followed by a line of dashes. */
 function beginsTable(lines, at) {
   const rule = lines[at + 1] ?? "";
   return lines[at].includes("|") && rule.includes("|") && RULE.test(rule);

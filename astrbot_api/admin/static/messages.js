@@ -1,9 +1,9 @@
-// How messages look: in the console as they come, in sessions as they were stored.
+// Display of messages: in the console during a stream, and in sessions from the database.
 
 import { ago, h, icon, t } from "./dom.js";
 import { renderMarkdown } from "./markdown.js";
 
-/** Make an element for a file; `load(id)` returns its blob. */
+/** Create an element for a file. `load(id)` returns its blob. */
 export function mediaElement(type, id, name, load) {
   const chip = h("a", { class: "filechip", download: name || "file" }, icon("file"), name || id || t("File"));
   if (!id || !load) return chip;
@@ -13,7 +13,7 @@ export function mediaElement(type, id, name, load) {
     chip.addEventListener("click", async (event) => {
       if (chip.href.startsWith("blob:")) return;
       event.preventDefault();
-      // As bytes, and only for this click: opened in a tab, a page would run in this origin.
+      // Download the bytes on a click. Opened in a tab, an HTML file would run in this origin.
       const bytes = new Blob([await load(id)], { type: "application/octet-stream" });
       chip.href = URL.createObjectURL(bytes);
       chip.click();
@@ -58,7 +58,7 @@ export function toolElement(call) {
   return { element, finish, progress };
 }
 
-/** A call that a person must approve; `decide(decision)` returns whether it is settled. */
+/** A call that needs approval. `decide(decision)` returns whether it is decided. */
 function approvalElement({ tool, arguments: args }, decide) {
   const button = (label, decision, kind = "") => h("button", { class: `btn small ${kind}`, type: "button", onclick: async () => {
     const buttons = element.querySelectorAll("button");
@@ -81,7 +81,7 @@ export function userMessage(parts, name, load, time) {
     }));
 }
 
-/** A message of the agent as it was stored. */
+/** A stored message of the agent. */
 export function storedAnswer(content, load, time) {
   const box = h("div", { class: "msg" }, h("div", { class: "by" }, h("b", {}, t("Agent")), time ? ago(time) : null));
   for (const part of content.message ?? []) {
@@ -95,11 +95,11 @@ export function storedAnswer(content, load, time) {
   return box;
 }
 
-/** Return a note where an answer is a part of one. */
+/** Return a note for an incomplete answer. */
 function cutNotes(stats) {
   const texts = {
-    length: t("The answer was cut: the model may not say more at once."),
-    content_filter: t("The rest of the answer was withheld."),
+    length: t("The answer was cut off at the model's length limit."),
+    content_filter: t("The rest of the answer was blocked by a content filter."),
   };
   const text = texts[stats?.finish_reason];
   return text ? [h("p", { class: "note warn" }, text)] : [];
@@ -107,18 +107,18 @@ function cutNotes(stats) {
 
 const MEDIA = new Set(["image", "record", "file", "video"]);
 
-/** A message of the agent as it comes, event by event. */
+/** A streamed message of the agent, event by event. */
 export class LiveAnswer {
-  #approvals = new Map(); // calls that wait for a person: { element, settled }
+  #approvals = new Map(); // pending calls: { element, settled }
   #released = null;
 
-  /** `decide(id, decision)` sends a decision, and returns whether the call is settled. */
+  /** `decide(id, decision)` sends a decision and returns whether the call is decided. */
   constructor(load, decide) {
     this.load = load;
     this.decide = decide;
     this.text = "";
     this.tools = new Map();
-    // What is shown, in its order: { kind, element, text }; the text of thinking is its own.
+    // Shown parts in order: { kind, element, text }. Reasoning has its own text.
     this.parts = [];
     this.waiting = h("div", { class: "bubble cursor" }, h("span", { class: "visually-hidden" }, t("The agent is answering.")));
     this.element = h("div", { class: "msg", "aria-busy": "true" }, h("div", { class: "by" }, h("b", {}, t("Agent"))), this.waiting);
@@ -140,7 +140,7 @@ export class LiveAnswer {
     }
     this.text += text;
     this.parts.at(-1).text = this.text;
-    // One rendering a frame, however many tokens it brings.
+    // Render once per frame, independent of the number of tokens.
     this.frame ??= requestAnimationFrame(() => {
       this.frame = null;
       this.#draw();
@@ -151,7 +151,7 @@ export class LiveAnswer {
     if (this.textBox) this.textBox.replaceChildren(...renderMarkdown(this.text));
   }
 
-  /** Take back what a step said that is made once more. */
+  /** Remove the text of a step that is repeated. */
   #rewind({ chars = 0, reasoning_chars: thought = 0, calls = 0, files = 0 }) {
     const left = { text: chars, reasoning: thought, call: calls, file: files };
     for (let at = this.parts.length - 1; at >= 0; at -= 1) {
@@ -176,14 +176,14 @@ export class LiveAnswer {
     this.text = last?.kind === "text" ? last.text : "";
   }
 
-  /** Wait until each call that waits for a person is decided; false where none does. */
+  /** Wait until each pending call is decided. Returns false if there is none. */
   async decided() {
     if (!this.#approvals.size) return false;
     await new Promise((resolve) => { this.#released = resolve; });
     return true;
   }
 
-  /** Wait for no decision any more. */
+  /** Stop waiting for decisions. */
   release() {
     for (const element of this.#approvals.values()) element.remove();
     this.#approvals.clear();
@@ -212,7 +212,7 @@ export class LiveAnswer {
       this.#ask(event.data);
       return;
     }
-    if (this.#approvals.size) this.release(); // it was decided elsewhere
+    if (this.#approvals.size) this.release(); // decided elsewhere
     if (event.type === "plain" && event.chain_type === "reasoning") {
       if (!this.reasoning) {
         const made = reasoningElement();

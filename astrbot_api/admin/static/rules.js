@@ -1,28 +1,28 @@
-// Guard rails of a key: words for the list, fields for the form.
+// Rules of a key: texts for the list, fields for the form.
 
 import { bytes, compact, freshId, h, t } from "./dom.js";
 
 const NUMBERS = [
-  ["requests_per_minute", t("Requests a minute"), (value) => t("{value} requests a minute", { value: compact(value) })],
-  ["streams", t("Answers at once"), (value) => t("{value} answers at once", { value: compact(value) })],
-  ["turns_per_day", t("Turns a day"), (value) => t("{value} turns a day", { value: compact(value) })],
-  ["tokens_per_day", t("Tokens a day"), (value) => t("{value} tokens a day", { value: compact(value) })],
-  ["upload_bytes", t("Bytes of files"), (value) => t("{value} of files", { value: bytes(value) })],
-  ["stored_bytes", t("Bytes of messages"), (value) => t("{value} of messages", { value: bytes(value) })],
+  ["requests_per_minute", t("Requests per minute"), (value) => t("{value} requests per minute", { value: compact(value) })],
+  ["streams", t("Concurrent turns"), (value) => t("{value} concurrent turns", { value: compact(value) })],
+  ["turns_per_day", t("Turns per day"), (value) => t("{value} turns per day", { value: compact(value) })],
+  ["tokens_per_day", t("Tokens per day"), (value) => t("{value} tokens per day", { value: compact(value) })],
+  ["upload_bytes", t("Total size of files, in bytes"), (value) => t("{value} of files", { value: bytes(value) })],
+  ["stored_bytes", t("Total size of messages, in bytes"), (value) => t("{value} of messages", { value: bytes(value) })],
   ["sessions", t("Sessions"), (value) => t("{value} sessions", { value: compact(value) })],
-  ["growth_bytes", t("Bytes of messages a minute"), (value) => t("{value} of messages a minute", { value: bytes(value) })],
-  ["tool_calls_per_turn", t("Tool calls a turn"), (value) => t("{value} tool calls a turn", { value: compact(value) })],
-  ["tool_seconds_per_turn", t("Seconds of tools a turn"), (value) => t("{value} s of tools a turn", { value: compact(value) })],
-  ["tool_chars_per_turn", t("Characters of tools a turn"), (value) => t("{value} characters of tools a turn", { value: compact(value) })],
+  ["growth_bytes", t("New messages per minute, in bytes"), (value) => t("{value} of new messages per minute", { value: bytes(value) })],
+  ["tool_calls_per_turn", t("Tool calls per turn"), (value) => t("{value} tool calls per turn", { value: compact(value) })],
+  ["tool_seconds_per_turn", t("Tool seconds per turn"), (value) => t("{value} tool seconds per turn", { value: compact(value) })],
+  ["tool_chars_per_turn", t("Tool output characters per turn"), (value) => t("{value} tool output characters per turn", { value: compact(value) })],
 ];
 
 const LISTS = [
-  ["configs", t("Configs"), t("Ids, one a line. Empty: all.")],
-  ["bots", t("Bots"), t("Ids, one a line. Empty: all.")],
-  ["umos", t("UMOs"), t("One a line; * stands for anything. Empty: all.")],
-  ["tools", t("Tools"), t("Names, one a line; * stands for anything. Empty: all.")],
-  ["approve", t("Tools that ask first"), t("Names, one a line; * stands for anything. A person must approve their calls.")],
-  ["addresses", t("Addresses"), t("Networks such as 10.0.0.0/8, one a line. Empty: from anywhere.")],
+  ["configs", t("Configs"), t("Ids, one per line. Empty: all.")],
+  ["bots", t("Bots"), t("Ids, one per line. Empty: all.")],
+  ["umos", t("UMOs"), t("One per line; * matches anything. Empty: all.")],
+  ["tools", t("Tools"), t("Names, one per line; * matches anything. Empty: all.")],
+  ["approve", t("Tools that require approval"), t("Names, one per line; * matches anything. A person must approve their calls.")],
+  ["addresses", t("Addresses"), t("Networks such as 10.0.0.0/8, one per line. Empty: all.")],
 ];
 
 export function describeRules(rules) {
@@ -50,10 +50,10 @@ export function rulesFields(rules) {
   const element = h("details", { class: "more", open: Object.keys(rules).length > 0 },
     h("summary", {}, t("Limits (optional)")),
     h("div", { class: "stack" },
-      h("p", { class: "hint" }, t("Leave empty what is not to be limited. A limit holds over all workers of the server.")),
+      h("p", { class: "hint" }, t("Leave a field empty for no limit. Limits apply across all workers of the server.")),
       h("div", { class: "columns" },
-        field(t("Only as this username"), username),
-        field(t("Only as usernames that begin with"), prefix),
+        field(t("Only this username"), username),
+        field(t("Only usernames with this prefix"), prefix),
         numbers.map(([, label, input]) => field(label, input))),
       h("div", { class: "columns" }, lists.map(([, label, hint, input]) => field(label, input, hint)))));
   return {

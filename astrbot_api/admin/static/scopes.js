@@ -1,4 +1,4 @@
-// What the scopes mean, in words.
+// Descriptions of the scopes.
 
 import { t } from "./dom.js";
 
@@ -7,7 +7,7 @@ export const SCOPES = [
   { name: "file", title: t("Files"), text: t("Upload files for messages, and download them.") },
   { name: "config", title: t("Configs"), text: t("List the agents that a conversation can choose.") },
   { name: "im", title: t("Messengers"), text: t("Send messages through the bots, and list them.") },
-  { name: "chat:admin", title: t("Speak as an administrator"), text: t("Use the reserved usernames too. Few programs need this."), rare: true },
+  { name: "chat:admin", title: t("Reserved usernames"), text: t("Also use the reserved usernames. Few programs need this."), rare: true },
 ];
 
 export const scopeTitle = (name) => SCOPES.find((scope) => scope.name === name)?.title ?? name;

@@ -28,12 +28,12 @@ async function showList(before = null) {
     if (!before) list.replaceChildren();
     list.append(...page.sessions.map(item));
     if (!list.children.length) {
-      list.append(h("li", {}, words ? emptyState("list", t("Nothing found"), t("No title, user or id has these words."))
-        : emptyState("list", t("No sessions yet"), t("They appear here as soon as somebody talks to the agent."))));
+      list.append(h("li", {}, words ? emptyState("list", t("Nothing found"), t("No title, user or id contains this text."))
+        : emptyState("list", t("No sessions yet"), t("Sessions appear here after the first message to the agent."))));
     }
     const pager = byId("pager");
     pager.hidden = page.next === null;
-    pager.replaceChildren(h("button", { class: "btn small", type: "button", onclick: () => showList(page.next) }, t("Show older ones")));
+    pager.replaceChildren(h("button", { class: "btn small", type: "button", onclick: () => showList(page.next) }, t("Show older entries")));
   } catch (error) {
     toast(error.message, "bad");
   }
@@ -63,7 +63,7 @@ async function open(sessionId, focus = false) {
       thread.prepend(...more.messages.reverse().map(show));
       cursor = more.next;
       older.hidden = cursor === null;
-    } }, t("Show older ones"));
+    } }, t("Show older entries"));
     const download = (format, label) => h("a", { class: "btn small", href: `${roots.admin}/data/sessions/export?${query({ format })}` }, label);
     return [
       h("div", { class: "card-head" },
@@ -71,7 +71,7 @@ async function open(sessionId, focus = false) {
         h("div", { class: "actions" }, download("md", "Markdown"), download("json", "JSON"),
           h("button", { class: "btn danger small", type: "button", onclick: () => remove(session) }, icon("trash"), t("Delete")))),
       h("div", { class: "inset" }, h("div", { class: "stack" }, older,
-        page.messages.length ? thread : emptyState("chat", t("No messages"), t("Nothing was said here, or it was deleted.")))),
+        page.messages.length ? thread : emptyState("chat", t("No messages"), t("The session has no messages, or they were deleted.")))),
     ];
   });
   if (focus && matchMedia("(max-width: 820px)").matches) reader.scrollIntoView();
@@ -79,7 +79,7 @@ async function open(sessionId, focus = false) {
 }
 
 async function remove(session) {
-  if (!await confirmDialog(t("Delete this session?"), t("All its messages are deleted, for its user too. That cannot be undone."), t("Delete"))) return;
+  if (!await confirmDialog(t("Delete this session?"), t("All its messages are deleted, for its user too. This cannot be undone."), t("Delete"))) return;
   try {
     await adminData(`sessions?${new URLSearchParams({ session_id: session.session_id })}`, { method: "DELETE" });
     toast(t("Deleted."));

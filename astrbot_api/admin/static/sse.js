@@ -1,6 +1,6 @@
-// Server-sent events over fetch: EventSource can neither POST nor send a key.
+// Server-sent events over fetch, because EventSource can neither POST nor send a key.
 
-/** Yield {id, event} of a response's stream; comments are left out. */
+/** Yield {id, event} for each event of a response. Comments are skipped. */
 export async function* readEvents(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";

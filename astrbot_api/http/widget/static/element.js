@@ -551,8 +551,8 @@ class AstrBotChat extends HTMLElement {
 
   /** Say that an answer is not whole. */
   #noteCut(bot, stats) {
-    if (stats?.finish_reason === "length") bot.addNote(this.#t("The answer was cut: the model may not say more at once."));
-    if (stats?.finish_reason === "content_filter") bot.addNote(this.#t("The rest of the answer was withheld."));
+    if (stats?.finish_reason === "length") bot.addNote(this.#t("The answer was cut off at the model's length limit."));
+    if (stats?.finish_reason === "content_filter") bot.addNote(this.#t("The rest of the answer was blocked by a content filter."));
   }
 
   async #regenerate() {
