@@ -1,8 +1,8 @@
-"""A turn of a conversation that its client keeps: what AG-UI and the AI SDK have in common.
+"""Turns of protocols whose client keeps the conversation: code shared by AG-UI and the AI SDK.
 
-The client sends all of the conversation each time. What comes before the last message is the
-context of the turn; the message and its answer are stored in a session, so that the turn can be
-watched again, stopped and read like any other.
+Each request carries the whole conversation. The messages before the last one are the context of the
+turn. The last message and its answer are stored in a session, so the turn can be resumed, stopped
+and read like any other.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ from .own_runs import find_run_to_decide, make_verdict
 from .sse import find_abort
 from .state import get_state
 
-#: Where our own addresses of files have the attachment's id.
+#: Finds the attachment id in a URL of this server.
 _OUR_FILE = re.compile(
     r"(?:[?&]attachment_id=|/files/)([0-9A-Za-z-]{1,64})(?:/content)?(?:&.*)?\Z", re.DOTALL
 )
 
-#: Longest address that may be one of ours, in characters.
+#: Maximum length of a URL that is matched, in characters.
 _MAX_URL_CHARS = 2000
 
-#: Most answers to calls that wait in one request.
+#: Maximum number of approval answers in one request.
 MAX_ANSWERS = 100
 
-#: Longest id that is looked up.
+#: Maximum length of an id that is looked up.
 _MAX_ID_CHARS = 255
 
-#: How the parameters of a tool may be called, and with what they describe: a JSON schema.
+#: Accepted names of the member that holds a tool's parameters, a JSON schema.
 _SCHEMA_NAMES = ("parameters", "inputSchema")
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What a client asks to have answered.
+    """A request of a client that keeps the conversation.
 
-    :param protocol: How it is called in names that the server makes.
-    :param config: Id or name of one; empty: the session's own, or the default.
-    :param messages: As OpenAI's chat completions have them.
-    :param tools: The client's, as the protocol has them.
+    :param protocol: Name of the protocol, used in generated usernames and keys.
+    :param config: Id or name of a config. Empty for the session's config, or the default.
+    :param messages: Messages in the format of OpenAI's chat completions.
+    :param tools: The client's tools, in the format of the protocol.
     :param is_whole: Whether ``messages`` are the whole conversation. Otherwise the session's
         history is the context.
-    :param regenerates: Whether the last message is answered once more.
+    :param regenerates: Whether the last message gets a new answer.
     :param may_wait: Whether the client can ask a person to approve a call.
     """
 
@@ -76,9 +76,9 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a person says to a call that waits.
+    """A person's decision on a pending tool call.
 
-    :param arguments: What it is made with in place of the model's; None: those.
+    :param arguments: Arguments that replace the model's, or None to keep the model's.
     """
 
     approval_id: str
@@ -90,16 +90,16 @@ class Answer:
 def go_on_with_answers(
     answers: Sequence[Answer], username: str
 ) -> tuple[RunRow, int, Watch | None]:
-    """Decide calls of a run, all or none of those still open, and watch how it goes on.
+    """Decide pending calls of a run, all or none of them, and watch the run continue.
 
-    A call that was decided before stays as it is: the request may have been sent twice.
+    Calls that are already decided stay unchanged, since the request may be a retry.
 
-    :param username: As it was sent.
-    :returns: The run; the number of its event that asked last; the watch, None where others of
-        its calls are still to be decided.
-    :raises ApiError: ``approval_not_found``, or for whatever a decision is refused.
+    :param username: The username in the request.
+    :returns: The run, the number of its last event that asked for one of these approvals, and the
+        watch. The watch is None while other calls of the run are undecided.
+    :raises ApiError: ``approval_not_found``, or the error of a rejected decision.
     """
-    if len(answers) > MAX_ANSWERS:  # one transaction has them all
+    if len(answers) > MAX_ANSWERS:  # one transaction decides them all
         raise refuse(f"the request answers {len(answers)} calls; at most {MAX_ANSWERS} are allowed")
     state = get_state()
     with state.db.read() as db:
@@ -117,7 +117,8 @@ def go_on_with_answers(
         for number, event in enumerate(state.chat.service.read_so_far(run), 1)
         if event["type"] == "approval_required" and event["data"]["id"] in asked
     ]
-    after = max(numbers, default=0)  # who knows an id may answer before the question is shown
+    # A client that knows the id can answer before the event is stored.
+    after = max(numbers, default=0)
     with state.db.read() as db:
         run = runs.find_run(db, run_id) or run
     return run, after, state.chat.service.resume(run, after, get_holder(), find_abort(request))
@@ -130,10 +131,10 @@ def _make_verdict(run: RunRow, answer: Answer) -> Verdict:
 
 
 def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
-    """Begin the turn that a conversation asks for, or join it.
+    """Open the turn that a request asks for, or join it if it exists.
 
     :param body: The whole request, for its ``Idempotency-Key``.
-    :raises ApiError: for whatever is refused; nothing is stored then.
+    :raises ApiError: if the request is rejected. Nothing is stored then.
     """
     state, caller = get_state(), get_caller()
     rules = caller.rules
@@ -143,7 +144,7 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
     session_id = asked.session_id or rules.session_id or ""
     config = find_config_id(asked.config)
     tools = read_parameters({"tools": _read_tools(asked.tools)}).tools
-    if not asked.messages:  # nothing of them can be given to a model
+    if not asked.messages:  # no message can be sent to a model
         raise ApiError("message_empty", EMPTY_MESSAGE)
     segments, context = read_conversation(list(asked.messages))
     again = _find_last(session_id, username, segments) if asked.regenerates else None
@@ -160,7 +161,7 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
             context=context if asked.is_whole else None,
             caller_tools=tools,
             may_wait=asked.may_wait,
-            # The message has been stored with the turn that called the client's tools.
+            # The turn that called the client's tools has stored the message.
             skip_user_history=bool(context.after),
             client_key=read_client_key(asked.protocol, body),
         ),
@@ -169,10 +170,10 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
 
 
 def resume_conversation(session_id: str, username: str) -> Watch | None:
-    """Watch the turn of a session that runs, from its first event on.
+    """Watch the active turn of a session from its first event.
 
-    :param username: Must be the session's; without it, the turn must be of the caller's key.
-    :returns: None: there is none.
+    :param username: Must own the session. Without it, the turn must belong to the caller's key.
+    :returns: The watch, or None if no turn is active.
     :raises ApiError: ``session_of_another_user`` or ``key_restricted``.
     """
     state, caller = get_state(), get_caller()
@@ -194,7 +195,7 @@ def resume_conversation(session_id: str, username: str) -> Watch | None:
 
 
 def choose_username(protocol: str, sent: str) -> str:
-    """Return the username that a request speaks as; one of the key's own where it names none.
+    """Return the username of a request, or a username derived from the key if it has none.
 
     :raises ApiError: ``invalid_request``, ``username_reserved`` or ``key_restricted``.
     """
@@ -208,13 +209,13 @@ def choose_username(protocol: str, sent: str) -> str:
 
 
 def find_username(sent: str) -> str:
-    """Return the username that was sent, or the one that the key has; empty: none."""
+    """Return the username in the request, else the key's username, else an empty string."""
     rules = get_caller().rules
     return sent or rules.username or rules.default_username or ""
 
 
 def check_list(messages: Any) -> list[dict[str, Any]]:
-    """Return a list of messages whose elements are objects.
+    """Return a list of messages after checking that each is an object.
 
     :raises ApiError: ``invalid_request``.
     """
@@ -229,9 +230,9 @@ def check_list(messages: Any) -> list[dict[str, Any]]:
 
 
 def make_file_part(url: str, media_type: Any, name: Any) -> dict[str, Any]:
-    """Return a file as a part of OpenAI's; its bytes are looked at where it is needed.
+    """Return a file as a part in OpenAI's format. Its data is not decoded here.
 
-    :param url: A ``data:`` URL, or the address of a file of this server.
+    :param url: A ``data:`` URL, or the URL of a file on this server.
     """
     ours = _OUR_FILE.search(url) if len(url) <= _MAX_URL_CHARS else None
     if ours is not None and url[:5].lower() != "data:":
@@ -243,7 +244,7 @@ def make_file_part(url: str, media_type: Any, name: Any) -> dict[str, Any]:
 
 
 def find_config_id(config: str) -> str:
-    """Return the id of a config that is named by its id or its name; empty: by neither.
+    """Return the id of a config named by its id or its name, or an empty string for no name.
 
     :raises ApiError: ``config_not_found`` or ``config_ambiguous``.
     """
@@ -255,9 +256,9 @@ def find_config_id(config: str) -> str:
 
 
 def _find_last(session_id: str, username: str, segments: Sequence[Segment]) -> int | None:
-    """Return the number of the session's last message, where its turn is to be answered again.
+    """Return the id of the session's last user message, whose turn is to be regenerated.
 
-    None: the client has changed what it says, or the session knows nothing of it.
+    None if the client changed the message, or if the session does not have it.
     """
     with get_state().db.read() as db:
         session = sessions.find_session(db, session_id) if session_id else None
@@ -273,7 +274,7 @@ def _find_last(session_id: str, username: str, segments: Sequence[Segment]) -> i
 
 
 def _read_tools(tools: Any) -> list[dict[str, Any]]:
-    """Return tools as OpenAI's: from a list of them, or an object of them by their names."""
+    """Return tools in OpenAI's format, from a list or from an object keyed by tool name."""
     if tools is None:
         return []
     if isinstance(tools, dict):
@@ -282,7 +283,7 @@ def _read_tools(tools: Any) -> list[dict[str, Any]]:
             for name, tool in tools.items()
         ]
     if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
-        raise refuse(f"tools must be at most {MAX_TOOLS} tools, as a list or by their names")
+        raise refuse(f"tools must be a list or an object with at most {MAX_TOOLS} tools")
     return [_read_tool(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events: the only place that writes frames, for every stream of this server."""
+"""Server-sent events. All streams of this server write their frames here."""
 
 from __future__ import annotations
 
@@ -18,47 +18,49 @@ from .state import get_state
 
 _HEARTBEAT = b": heartbeat\n\n"
 
-#: Asks the client to come back soon: another worker continues the stream.
+#: Makes the client reconnect after a second: another worker continues the stream.
 _RETRY = b"retry: 1000\n\n"
 
-#: Why a stream of a protocol that cannot resume ends before its turn.
-LEAVING = "The server restarts. The turn goes on, and its answer will be in the session."
+#: Error text for a protocol whose streams cannot be resumed, sent when this worker stops.
+LEAVING = (
+    "The server is restarting. The turn continues, and its answer will be stored in the session."
+)
 
-#: With the charset: Python's requests, and others, take a text without one for ISO-8859-1.
+#: With the charset: Python's requests and others decode a text without one as ISO-8859-1.
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 _HEADERS = {
     "Cache-Control": "no-cache, no-transform",
-    # nginx would collect the stream otherwise.
+    # Without this header nginx buffers the stream.
     "X-Accel-Buffering": "no",
 }
 
 
 class Watched(Protocol):
-    """What a stream shows: a run, or an inbox."""
+    """Source of a stream's events: a run or an inbox."""
 
     seat: Seat
 
     @property
     def ended(self) -> bool:
-        """Whether the last event was taken."""
+        """Whether the last event was returned."""
 
     @property
     def leaving(self) -> bool:
-        """Whether the client must resume elsewhere."""
+        """Whether the worker stops and the client must resume on another one."""
 
     def take(self, timeout_s: float) -> list[Numbered]:
-        """Return what is new; an empty list when nothing came in time."""
+        """Return new events, or an empty list if none came within the timeout."""
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release the watch's resources."""
 
 
 class Rendering:
-    """How events become frames; this one shows them as they are."""
+    """Converts events to frames. The base class sends events unchanged."""
 
     def begin(self) -> bytes:
-        """Return what stands before all events."""
+        """Return the frames before all events."""
         return b""
 
     def render(self, events: Sequence[Numbered]) -> bytes:
@@ -66,24 +68,24 @@ class Rendering:
         return b"".join(frame(event, number) for number, event in events)
 
     def finish(self) -> bytes:
-        """Return what stands after the last event."""
+        """Return the frames after the last event."""
         return b""
 
     def fail(self, error: StorageError) -> bytes:
-        """Return the last frames when the events cannot be read."""
+        """Return the last frames if reading the events fails."""
         return _RETRY
 
     def leave(self) -> bytes:
-        """Return the last frames when this worker stops before the turn has ended."""
+        """Return the last frames if this worker stops before the turn ends."""
         return _RETRY
 
 
 def frame(line: bytes, number: int | None = None, *, event: str = "") -> bytes:
     """Return one line of data as a frame.
 
-    :param number: What a client that resumes sends back as ``Last-Event-ID``; None: the
-        event is not of the stream's own.
-    :param event: The type of the event, for protocols that name it beside the data.
+    :param number: Id of the event, which a client sends as ``Last-Event-ID`` to resume. None for an
+        event that is not part of the stream's numbering.
+    :param event: Event type, for protocols that send it as a field of the frame.
     """
     if event:
         return b"event: %b\ndata: %b\n\n" % (event.encode(), line)
@@ -102,9 +104,9 @@ def stream_response(
     rendering: Rendering | None = None,
     on_close: Callable[[], None] = lambda: None,
 ) -> Response:
-    """Return the response that streams what is watched, to its last event.
+    """Return a streaming response with all events of a watch.
 
-    :param on_close: Called once, when the stream has ended or the client is gone.
+    :param on_close: Called once, after the stream ends or the client disconnects.
     """
     heartbeat_s = get_state().settings.heartbeat_s
     body = StreamBody(watched, heartbeat_s, rendering or Rendering(), on_close)
@@ -112,7 +114,7 @@ def stream_response(
 
 
 def find_abort(request: Request) -> Callable[[], None] | None:
-    """Return what breaks a request's connection off; None where the server shows none."""
+    """Return a function that closes the request's connection, or None if the server hides it."""
     connection = request.environ.get("gunicorn.socket")
     if connection is None:
         return None
@@ -125,9 +127,9 @@ def find_abort(request: Request) -> Callable[[], None] | None:
 
 
 def read_last_event_id(request: Request, what: str) -> int | None:
-    """Return the ``Last-Event-ID`` of a request; None: it has none.
+    """Return the ``Last-Event-ID`` of a request, or None if it has none.
 
-    :param what: What the number counts.
+    :param what: Noun phrase for the numbered thing, used in the error.
     :raises ApiError: ``invalid_request``.
     """
     text = request.headers.get("Last-Event-ID", "").strip()
@@ -139,11 +141,10 @@ def read_last_event_id(request: Request, what: str) -> int | None:
 
 
 class StreamBody:
-    """The body of a stream: an iterable with ``close``, as WSGI has it.
+    """Body of a stream: a WSGI iterable with ``close``.
 
-    Not a generator: one that was never begun would not be closed. It holds no
-    request and no connection, since the request's context ends before the
-    first chunk is sent.
+    Not a generator, because ``close`` of a generator that never started runs no code. It keeps no
+    request and no connection, because the request's context ends before the first chunk is sent.
     """
 
     def __init__(
@@ -164,10 +165,10 @@ class StreamBody:
         return self
 
     def __next__(self) -> bytes:
-        """Return what is new, all of it together; a comment where there is nothing.
+        """Return all new frames at once, or a comment if there are none.
 
-        The comment keeps proxies from closing the stream, and it is how a
-        client that went away is noticed.
+        The comment keeps proxies from closing the stream, and writing it detects a disconnected
+        client.
         """
         seat = self._watched.seat
         seat.sending_since = None
@@ -178,7 +179,7 @@ class StreamBody:
         return data
 
     def close(self) -> None:
-        """Give back what the stream holds; a second call does nothing."""
+        """Release the stream's resources. A second call does nothing."""
         self._over = True
         on_close, self._on_close = self._on_close, None
         if on_close is not None:

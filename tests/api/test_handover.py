@@ -320,7 +320,7 @@ def test_a_run_is_stopped_while_nobody_has_it(make_worker: Callable[..., Worker]
          b'"code":"run_interrupted"'),
         ("aisdk", {"id": "c", "messages": [
          {"id": "1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}]},
-         b'{"type":"error","errorText":"The server restarts.'),
+         b'{"type":"error","errorText":"The server is restarting.'),
         ("chat", {"response_mode": "blocking"}, b'"code":"shutting_down"'),
     ],
 )  # fmt: skip

@@ -199,7 +199,7 @@ def test_the_same_request_again_is_the_same_response(make_scripted: Make) -> Non
     again = shop.answer(first)
     assert (again.id, again.output) == (second.id, second.output)
     assert shop.paid == [5]
-    with pytest.raises(openai.ConflictError, match="decided before"):
+    with pytest.raises(openai.ConflictError, match="already decided"):
         shop.answer(first, approve=False)
 
 
@@ -308,7 +308,7 @@ def test_a_conversation_has_the_question_and_the_answer_as_items(make_scripted: 
     assert [one.type for one in listed] == [
         "message", "message", "mcp_call", REQUEST, "mcp_approval_response", "mcp_call", "message",
     ]  # fmt: skip
-    with pytest.raises(openai.BadRequestError, match="cannot be deleted alone"):
+    with pytest.raises(openai.BadRequestError, match="cannot be deleted one by one"):
         shop.client.conversations.items.delete(first.output[0].id, conversation_id=conversation)
 
 

@@ -101,8 +101,8 @@ def test_nothing_of_it_is_kept(made: tuple[openai.OpenAI, Api, ScriptedModel]) -
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({}, "nothing to compact"),
-        ({"input": []}, "nothing to compact"),
+        ({}, "conversation to compact is empty"),
+        ({"input": []}, "conversation to compact is empty"),
         ({"model": " ", "input": "x"}, "Missing key: model"),
         ({"input": 7}, "input must be a string or a list"),
         ({"input": [7]}, "input[0] must be an object"),
@@ -125,7 +125,7 @@ def test_a_summary_of_another_service_is_refused(api: Api, content: str) -> None
     answer = post(api, input=[item, {"role": "user", "content": "Hello"}])
     assert answer.status_code == 400
     message = answer.get_json()["error"]["message"]
-    assert message.startswith("input[0].encrypted_content is not what /responses/compact")
+    assert message.startswith("input[0].encrypted_content is not from /responses/compact")
 
 
 def test_a_key_that_is_bound_to_a_session_compacts_nothing(api: Api) -> None:

@@ -408,7 +408,7 @@ def test_references_copy_no_more_than_a_body_may_have(make_api: Callable[..., Ap
     for ids in ([long] * 5, [long] * 20):
         status, said = refer(*ids)
         assert status == 400
-        assert "items of more than 50000 bytes together" in said
+        assert "items of more than 50000 bytes in total" in said
 
 
 def test_references_read_no_more_entries_than_a_body_may_have(
@@ -862,7 +862,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"input": [{"role": "user", "content": [
             {"type": "input_file", "file_url": "http://10.0.0.1/x.pdf"}]}]},
-        "file_url is not opened",
+        "file_url is not supported",
     ),
     (
         {"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]},

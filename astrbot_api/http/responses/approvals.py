@@ -1,7 +1,7 @@
-"""A response that has the rest of a run, after what a person says to the calls that it asked for.
+"""Responses that continue a paused run after a person decided its pending calls.
 
-The client answers ``mcp_approval_request`` of a response with ``mcp_approval_response`` in the
-input of the next one. What the run says from then on is the next one's output.
+The client answers an ``mcp_approval_request`` item with an ``mcp_approval_response`` item in its
+next request. The rest of the run is the output of that next response.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ _ANSWER, _QUESTION = "mcp_approval_response", "mcp_approval_request"
 
 
 def answers_approvals(body: Mapping[str, Any]) -> bool:
-    """Return whether a request answers questions: its input ends with an answer."""
+    """Return whether the input ends with an answer to an approval request."""
     given = body["input"]
     last = given[-1] if isinstance(given, list) and given else None
     return isinstance(last, dict) and last.get("type") == _ANSWER
 
 
 def go_on_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
-    """Decide the calls that a response asked for, and store the response that has the rest.
+    """Decide a response's pending calls, and store the response that continues the run.
 
-    The same request once more finds the response that it made.
+    A retry of the same request returns the response stored by the first one.
 
-    :returns: That response, and the run.
-    :raises ApiError: ``approval_not_found``, ``approval_decided``, and the errors of a response
-        and of a decision.
+    :returns: The new response, and the run.
+    :raises ApiError: ``approval_not_found``, ``approval_decided``, and the errors of a response and
+        of a decision.
     """
     if body["store"] is False:
         raise refuse("store must not be false with an mcp_approval_response")
@@ -79,13 +79,13 @@ def go_on_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
     state.chat.decisions.decide_all(run, verdicts, store)
     with state.db.read() as db:
         found, run = responses.find_entry(db, made), runs.find_run(db, run.run_id) or run
-    if found is None:  # its session was deleted meanwhile
+    if found is None:  # its session was deleted in the meantime
         raise ApiError("response_not_found", f"response not found: resp_{made}")
     return found, run
 
 
 def _take_last(body: Mapping[str, Any]) -> list[Any]:
-    """Return the answers at the end of an input, with the questions among them."""
+    """Return the approval answers at the end of an input, with the requests among them."""
     given, begin = body["input"], len(body["input"])
     while begin and isinstance(given[begin - 1], dict):
         one = given[begin - 1]
@@ -95,14 +95,14 @@ def _take_last(body: Mapping[str, Any]) -> list[Any]:
         begin -= 1
     if begin and (body["previous_response_id"] or body["conversation"]):
         raise refuse(
-            "input must have nothing but approvals where it ends with an mcp_approval_response; "
-            "send other items with the next response"
+            "input that ends with an mcp_approval_response must contain only approvals; send "
+            "other items in the next request"
         )
     return [one for one in given[begin:] if one.get("type") in (_ANSWER, _QUESTION)]
 
 
 def _find_asking(body: Mapping[str, Any], item_id: str) -> EntryRow:
-    """Return the response that a question is of."""
+    """Return the response that contains an approval request."""
     missing = ApiError("approval_not_found", f"approval not found: {item_id[:100]}")
     parsed = parse_item_id(item_id)
     entry = find_own_entry(parsed[0]) if parsed else None
@@ -122,16 +122,16 @@ def _find_asking(body: Mapping[str, Any], item_id: str) -> EntryRow:
 
 
 def _find_made(entry: EntryRow, given: list[dict[str, Any]]) -> EntryRow:
-    """Return the response that the same answers have made before."""
+    """Return the response that the same answers created earlier."""
     with get_state().db.read() as db:
         following = responses.find_following(db, entry)
     if following is None or following.input != given:
-        raise ApiError("approval_decided", "it was decided before, or too late")
+        raise ApiError("approval_decided", "the approval was already decided, or it expired")
     return following
 
 
 def _check(run: RunRow, asked: Mapping[str, Any], answers: Mapping[str, Any]) -> None:
-    """Refuse answers that fit no question, come too late, or leave a question open."""
+    """Reject answers without a request, answers after the deadline, and missing answers."""
     with get_state().db.read() as db:
         rows = {one.approval_id: one for one in approvals.list_approvals(db, run.id)}
     for item_id in answers:
@@ -139,7 +139,7 @@ def _check(run: RunRow, asked: Mapping[str, Any], answers: Mapping[str, Any]) ->
         if row is None:
             raise ApiError("approval_not_found", f"approval not found: {item_id[:100]}")
         if row.status != "pending" or row.expires_at <= now_us():
-            late = f"{row.tool}: it was decided before, or too late"
+            late = f"{row.tool}: the approval was already decided, or it expired"
             raise ApiError("approval_decided", late)
     pending = {one.approval_id for one in rows.values() if one.status == "pending"}
     for item_id, question in asked.items():

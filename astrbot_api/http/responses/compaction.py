@@ -1,4 +1,4 @@
-"""``/openai/responses/compact``: a long conversation in fewer words."""
+"""``/openai/responses/compact``: summaries of long conversations."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ from .schemas import (
 )
 from .stored import make_unstored_head
 
-#: The blueprint of all of OpenAI's routes, with that of this module.
+#: The blueprint of all OpenAI routes, including the route of this module.
 __all__ = ["blp"]
 
 _PROMPT = (
-    "Summarize this conversation for yourself: you go on from the summary and do not see the "
-    "conversation again. Keep what the user wants, what was decided, facts, names, numbers, "
-    "results of tools and open tasks. Write in the language of the conversation, and write the "
-    "summary alone."
+    "Summarize this conversation for yourself: you continue from the summary and do not see the "
+    "conversation again. Keep the user's goals, decisions, facts, names, numbers, results of "
+    "tools and open tasks. Write in the language of the conversation. Write only the summary."
 )
 
 
@@ -52,16 +51,16 @@ _PROMPT = (
     "context_length_exceeded", "run_interrupted", "turn_timeout",
 )  # fmt: skip
 def compact_response(body: dict[str, Any]) -> Response:
-    """Have the model put a conversation into fewer words.
+    """Compact a conversation into a summary by the model.
 
-    The answer's `output` stands for the conversation in the next `input`: the user's messages
-    of this `input` as they were, and a summary of everything. Nothing of it is kept.
+    Send `output` as the beginning of the next `input`. It has the user's messages of this `input`
+    unchanged, and a summary of the whole conversation. The server does not store it.
     """
     if get_caller().rules.session_id is not None:
         raise ApiError(
             "key_restricted",
-            "the API key is bound to a session, which keeps all of its turns: its rule session_id "
-            "does not allow one that is not kept",
+            "the API key is bound to a session: its rule session_id does not allow a turn that "
+            "is not stored",
         )
     given = _read_given(body)
     whole = OpenAIResponseRequestSchema().load(
@@ -73,7 +72,7 @@ def compact_response(body: dict[str, Any]) -> Response:
     )
     parameters = read_parameters(whole)
     turn, repeated = read_turn(whole, parameters)
-    # A summary is asked for: the config's tools have nothing to do.
+    # The model only writes a summary, so it must not call the config's tools.
     turn = replace(turn, model_fields={**turn.model_fields, "tool_choice": "none"})
     watch = get_state().chat.service.open(turn, find_abort(request))
     head = make_unstored_head(watch.run_id, repeated)
@@ -103,7 +102,7 @@ def compact_response(body: dict[str, Any]) -> Response:
 
 
 def _read_given(body: dict[str, Any]) -> list[Any]:
-    """Return the items that are compacted, as they were sent.
+    """Return the items to compact, as they were sent.
 
     :raises ApiError: ``invalid_request``.
     """
@@ -115,7 +114,7 @@ def _read_given(body: dict[str, Any]) -> list[Any]:
     if not isinstance(given, list):
         raise refuse("input must be a string or a list of items")
     if not given and not body["previous_response_id"]:
-        raise refuse("there is nothing to compact; send input, or previous_response_id")
+        raise refuse("the conversation to compact is empty; send input or previous_response_id")
     return given
 
 
@@ -125,7 +124,7 @@ def _is_users(item: Any) -> bool:
 
 
 def _show_message(item: dict[str, Any]) -> dict[str, Any]:
-    """Return a message of the user as the next input may have it."""
+    """Return a user's message in a form that the next input accepts."""
     content = item["content"]
     if isinstance(content, str):
         content = [{"type": "input_text", "text": content}]

@@ -1,4 +1,4 @@
-"""``/openai/conversations``: sessions that responses are added to."""
+"""``/openai/conversations``: sessions that collect responses and items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..openai.answering import answer_json
 from ..schemas import in_path
 from ..state import get_state
 from . import items
-from .compaction import blp  # of routes.py, with its own
+from .compaction import blp  # the blueprint of routes.py, with the routes of both modules
 from .items import page_of
 from .opening import choose_new_username, make_reader
 from .parameters import read_metadata
@@ -37,7 +37,7 @@ from .schemas import (
 )
 from .stored import describe_conversation, get_conversation, get_item, list_entry
 
-#: The blueprint of all of OpenAI's routes, with those of this module.
+#: The blueprint of all OpenAI routes, including the routes of this module.
 __all__ = ["blp"]
 
 _CONVERSATION_ID = in_path(
@@ -45,14 +45,14 @@ _CONVERSATION_ID = in_path(
 )
 _ITEM_ID = in_path("item_id", "The `id` of the item.", "msg_7254cd9a814f498ea2022c1777b1bd2d8000")
 
-#: Most items that are added at once. Source: OpenAI's limit.
+#: Maximum number of items added by one request. Source: OpenAI's limit.
 MAX_ADDED = 20
 
-#: Entries that are read at a time, and bytes with which no further one is.
+#: Maximum number of entries read by one query, and the bytes after which the query stops.
 _PAGE = 8
 _MAX_READ_BYTES = 500_000
 
-#: Bytes of items after which a page ends.
+#: Maximum size of a page's items, in bytes. A page has at least one item.
 _MAX_PAGE_BYTES = 4_000_000
 
 
@@ -67,11 +67,12 @@ _MAX_PAGE_BYTES = 4_000_000
     "body_too_large", "unsupported_media_type", "quota_exceeded", "attachment_not_found",
 )  # fmt: skip
 def create_conversation(body: dict[str, Any]) -> Response:
-    """Make a conversation: a session of the user, with items if there are any."""
+    """Create a conversation: a new session of the user, optionally with items."""
     caller = get_caller()
     if caller.rules.session_id is not None:
         raise ApiError(
-            "key_restricted", "the API key is bound to a session: its rule session_id allows no new"
+            "key_restricted",
+            "the API key is bound to a session: its rule session_id does not allow a new one",
         )
     metadata, username = read_metadata(body), choose_new_username(body["user"])
     added = _read_added(body["items"], username)
@@ -123,7 +124,7 @@ def update_conversation(body: dict[str, Any], conversation_id: str) -> Response:
 @blp.answers(OpenAIDeletedConversationSchema())
 @blp.raises("conversation_not_found")
 def delete_conversation(conversation_id: str) -> Response:
-    """Delete a conversation: its session, with all that was said in it."""
+    """Delete a conversation with its session and all messages."""
     row = get_conversation(conversation_id)
     get_state().chat.remover.remove(row.session_id, row.creator)
     return answer_json({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
@@ -137,9 +138,9 @@ def delete_conversation(conversation_id: str) -> Response:
 @blp.answers(OpenAIItemListSchema())
 @blp.raises("invalid_request", "conversation_not_found", "item_not_found")
 def list_conversation_items(query: dict[str, Any], conversation_id: str) -> Response:
-    """List what was said in a conversation, the newest first.
+    """List the items of a conversation, newest first.
 
-    A page ends early where its items are long.
+    A page may have fewer items than `limit` if the items are long.
     """
     row = get_conversation(conversation_id)
     page: list[dict[str, Any]] = []
@@ -169,7 +170,7 @@ def list_conversation_items(query: dict[str, Any], conversation_id: str) -> Resp
     "attachment_not_found",
 )  # fmt: skip
 def create_conversation_items(body: dict[str, Any], conversation_id: str) -> Response:
-    """Add items to a conversation; nothing answers them."""
+    """Add items to a conversation without starting a turn."""
     row = get_conversation(conversation_id)
     added = _read_added(body["items"], row.creator)
     entry_id, text = uuid.uuid4().hex, orjson.dumps(added).decode()
@@ -207,12 +208,15 @@ def retrieve_conversation_item(conversation_id: str, item_id: str) -> Response:
 def delete_conversation_item(conversation_id: str, item_id: str) -> Response:
     """Delete an item of a conversation, so that the model no longer sees it.
 
-    The messages of the session stay as they are.
+    The messages of the session stay unchanged.
     """
     row = get_conversation(conversation_id)
     entry, _ = get_item(item_id, row.session)
     if entry.paused is not None or entry.begins is not None:
-        raise refuse("an item of a turn that asked for an approval cannot be deleted alone")
+        raise refuse(
+            "items of a turn with an approval request cannot be deleted one by one; delete the "
+            "conversation"
+        )
     number = int(item_id[-4:], 16)
 
     def job(db: peewee.Database) -> None:
@@ -229,7 +233,7 @@ def delete_conversation_item(conversation_id: str, item_id: str) -> Response:
 
 
 def _read_added(given: Any, username: str) -> list[dict[str, Any]]:
-    """Return items that are added, as they are stored."""
+    """Return added items in the stored form."""
     if given is None:
         return []
     if not isinstance(given, list) or len(given) > MAX_ADDED:
@@ -240,7 +244,7 @@ def _read_added(given: Any, username: str) -> list[dict[str, Any]]:
 
 
 def _check_files(added: list[dict[str, Any]]) -> None:
-    """Refuse files that the key may not use; later turns read them unasked.
+    """Reject files that the key may not use, because later turns read them without a check.
 
     :raises ApiError: ``attachment_not_found``.
     """
@@ -255,9 +259,9 @@ def _check_files(added: list[dict[str, Any]]) -> None:
 def _iter_items(
     row: ConversationRow, after: str, *, newest_first: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield the items of a conversation behind one of them.
+    """Yield the items of a conversation that follow a given item.
 
-    :param after: The id of that item; "": from the end.
+    :param after: Id of the given item, or empty to start at the end of the conversation.
     """
     cursor = get_item(after, row.session)[0].id if after else None
     skipping, step = bool(after), -1 if newest_first else 1

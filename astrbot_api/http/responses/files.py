@@ -1,4 +1,4 @@
-"""Files that come as data in the items of a request."""
+"""Files in the items of a request, as data or as ids."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ...runtime.threads import run_native
 from ...state import AppState
 from ..openai.reading import decode_base64
 
-#: Types of the parts that are files.
+#: Types of parts that are files.
 FILE_TYPES = ("input_image", "input_file", "input_audio")
 
-#: Longest id of a file.
+#: Maximum length of a file id.
 _MAX_ID_CHARS = 256
 
 
 class ItemFiles:
-    """Makes attachments of the files of one request.
+    """Stores the files of one request as attachments.
 
-    :param username: Whose conversation it is.
+    :param username: Owner of the conversation.
     """
 
     def __init__(self, state: AppState, caller: Caller, username: str) -> None:
@@ -35,20 +35,21 @@ class ItemFiles:
         self._earlier = 0
 
     def read(self, part: Mapping[str, Any], where: str) -> str:
-        """Return the attachment that a file of the message that is answered is, or becomes.
+        """Return the attachment id of a file in the last message, and store its data.
 
-        :raises ApiError: ``invalid_request``, or why it cannot be stored.
+        :raises ApiError: ``invalid_request``, or the error of storing the file.
         """
         if isinstance(part.get("file_id"), str):
             return _read_id(part, where)
         return self._store(*_decode(part, where))
 
     def read_earlier(self, part: Mapping[str, Any], where: str) -> str | None:
-        """Return the attachment that a file of an earlier message is; None: it is only named.
+        """Return the attachment id of a file in an earlier message, or None if it has no data.
 
-        The data comes again with every request: only what the user does not have is stored.
+        Clients send the data again with each request, so data that the user already has is not
+        stored again.
 
-        :raises ApiError: the same as :meth:`read`, naming the field.
+        :raises ApiError: the errors of :meth:`read`, with the name of the field.
         """
         if isinstance(part.get("file_id"), str):
             return _read_id(part, where)
@@ -58,8 +59,8 @@ class ItemFiles:
         most = self._state.settings.max_segments
         if self._earlier > most:
             raise refuse(
-                f"{where} is one file too many: earlier messages have at most {most} as data; "
-                "send file_id, or go on with previous_response_id"
+                f"{where} is one file too many: earlier messages may have at most {most} files as "
+                "data; send file_id, or continue with previous_response_id"
             )
         data, name = _decode(part, where)
         sha256 = run_native(hashlib.sha256, data).hexdigest()
@@ -84,7 +85,7 @@ class ItemFiles:
 
 
 def _has_data(part: Mapping[str, Any]) -> bool:
-    """Return whether a part has its file with it; an address is not opened."""
+    """Return whether a part carries the file's data. URLs of files are not fetched."""
     if part["type"] == "input_image":
         url = part.get("image_url")
         return isinstance(url, str) and url.startswith("data:")
@@ -94,7 +95,7 @@ def _has_data(part: Mapping[str, Any]) -> bool:
 
 
 def _decode(part: Mapping[str, Any], where: str) -> tuple[bytes, str]:
-    """Return the bytes and the name of a file."""
+    """Return the data and the name of a file."""
     if part["type"] == "input_image":
         return decode_base64(part.get("image_url"), f"{where}.image_url", must_be_url=True), "image"
     if part["type"] == "input_audio":
@@ -104,7 +105,7 @@ def _decode(part: Mapping[str, Any], where: str) -> tuple[bytes, str]:
         name = "audio." + ("mp3" if inner.get("format") == "mp3" else "wav")
         return decode_base64(inner.get("data"), f"{where}.input_audio.data"), name
     if part.get("file_data") is None and part.get("file_url") is not None:
-        raise refuse(f"{where}.file_url is not opened; send file_data or file_id")
+        raise refuse(f"{where}.file_url is not supported; send file_data or file_id")
     data = decode_base64(part.get("file_data"), f"{where}.file_data")
     return data, str(part.get("filename") or "file")
 

@@ -1,6 +1,6 @@
-"""Items of input and output: their ids, and their shapes on the wire.
+"""Items of input and output: their ids, and their JSON objects.
 
-An id ends with the item's entry and its place there, so an item is found by its id alone.
+An id contains the entry of the item and its number in the entry, so the id alone finds the item.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Numbers of output items begin here, those of input items at 0.
+#: Number of the first output item. Input items are numbered from 0.
 OUTPUT_FROM = 0x8000
 
 _PREFIXES = {
@@ -24,7 +24,7 @@ _PREFIXES = {
     "compaction": "cmp",
 }
 
-#: Types of items that have no status.
+#: Item types without a status.
 _WITHOUT_STATUS = ("reasoning", "mcp_approval_request", "mcp_approval_response", "compaction")
 
 _ITEM_ID = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})([0-9a-f]{4})")
@@ -36,7 +36,7 @@ def make_item_id(kind: str, entry_id: str, number: int) -> str:
 
 
 def parse_item_id(item_id: str) -> tuple[str, int] | None:
-    """Return the entry and the number of an item's id; None: it is none of ours."""
+    """Return the entry and the number of an item id, or None if this server did not make the id."""
     found = _ITEM_ID.fullmatch(item_id)
     return None if found is None else (found[1], int(found[2], 16))
 
@@ -44,7 +44,7 @@ def parse_item_id(item_id: str) -> tuple[str, int] | None:
 def iter_input(
     entry_id: str, items: Iterable[Mapping[str, Any] | None]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the items of an entry's input as clients see them."""
+    """Yield the items of an entry's input in the API's form."""
     for number, item in enumerate(items):
         if item is None:
             continue
@@ -55,7 +55,7 @@ def iter_input(
 
 
 def to_stored(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an item that clients see as it is stored as input."""
+    """Return an item in the stored form, from the API's form."""
     return {key: value for key, value in item.items() if key not in ("id", "status")}
 
 
@@ -68,12 +68,12 @@ def message_item(item_id: str, text: str, annotations: list[Any], status: str) -
 
 
 def text_part(text: str, annotations: list[Any]) -> dict[str, Any]:
-    """Return the one part of a message of the assistant."""
+    """Return the only part of an assistant's message."""
     return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
 
 
 def reasoning_item(item_id: str, text: str) -> dict[str, Any]:
-    """Return the model's thinking."""
+    """Return an item with the model's reasoning."""
     summary = [{"type": "summary_text", "text": text}] if text else []
     return {"id": item_id, "type": "reasoning", "summary": summary, "encrypted_content": None}
 
@@ -81,7 +81,7 @@ def reasoning_item(item_id: str, text: str) -> dict[str, Any]:
 def function_call_item(
     item_id: str, call_id: str, name: str, arguments: str, status: str
 ) -> dict[str, Any]:
-    """Return a call of a tool that the client runs."""
+    """Return a call of one of the client's tools."""
     return {
         "id": item_id, "type": "function_call", "status": status, "call_id": call_id,
         "name": name, "arguments": arguments,
@@ -89,11 +89,11 @@ def function_call_item(
 
 
 def compaction_item(item_id: str, content: str) -> dict[str, Any]:
-    """Return what a conversation was compacted into."""
+    """Return an item with a compacted conversation."""
     return {"id": item_id, "type": "compaction", "encrypted_content": content}
 
 
-#: What the tools of the config are called together, where OpenAI has the name of an MCP server.
+#: Label of the config's tools, where OpenAI has the name of an MCP server.
 SERVER_LABEL = "astrbot"
 
 
@@ -101,9 +101,9 @@ def mcp_call_item(
     item_id: str, name: str, arguments: str, output: str | None, status: str,
     approval_request_id: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return a call of a tool that the server ran.
+    """Return a call of a tool that runs on the server.
 
-    :param approval_request_id: The item that asked for it.
+    :param approval_request_id: Id of the approval request of the call, if there was one.
     """
     return {
         "id": item_id, "type": "mcp_call", "status": status, "server_label": SERVER_LABEL,
@@ -113,7 +113,7 @@ def mcp_call_item(
 
 
 def approval_request_item(item_id: str, name: str, arguments: str) -> dict[str, Any]:
-    """Return the question whether a call may be made."""
+    """Return a request for a person's approval of a call."""
     return {
         "id": item_id, "type": "mcp_approval_request", "server_label": SERVER_LABEL,
         "name": name, "arguments": arguments,
@@ -122,7 +122,7 @@ def approval_request_item(item_id: str, name: str, arguments: str) -> dict[str, 
 
 @dataclass(slots=True)
 class OutputItem:
-    """One item of the output as it grows."""
+    """One item of the output, while the run adds to it."""
 
     kind: str
     id: str
@@ -133,24 +133,24 @@ class OutputItem:
     call: dict[str, Any] = field(default_factory=dict)
     output: str | None = None
     done: bool = False
-    #: It was taken back.
+    #: Whether a rewind removed the call.
     dropped: bool = False
 
     def gather(self) -> str:
-        """Return the text so far."""
+        """Join the pieces, and return the text so far."""
         if self.pieces:
             self.text += "".join(self.pieces)
             self.pieces = []
         return self.text
 
     def counts(self) -> bool:
-        """Return whether it is a part of the answer: nothing of it, or not all, was taken back."""
+        """Return whether the item is part of the answer, which a rewind can change."""
         if self.kind in ("message", "reasoning"):
             return bool(self.gather() or self.annotations)
         return not self.dropped
 
     def to_object(self) -> dict[str, Any]:
-        """Return the item as clients see it now."""
+        """Return the current state of the item in the API's form."""
         status = "completed" if self.done else "in_progress"
         if self.kind == "message":
             return message_item(self.id, self.gather(), self.annotations, status)
@@ -168,7 +168,7 @@ class OutputItem:
 
 
 def page_of(items: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """Return a page of a list, as OpenAI's clients read it."""
+    """Return one page of a list in OpenAI's format."""
     return {
         "object": "list",
         "data": items,

@@ -1,4 +1,4 @@
-"""From the body of a response to the turn that it is."""
+"""Conversion of a request body to a turn."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from .stored import ItemFinder, get_conversation, get_response, make_conversatio
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a response belongs.
+    """Session, previous response and conversation of a new response.
 
-    :param creator: Whose the session is; "": it is new.
+    :param creator: Owner of the session, or empty if the session is new.
     """
 
     session_id: str
@@ -43,21 +43,24 @@ class _Place:
 def read_turn(
     body: Mapping[str, Any], parameters: Parameters
 ) -> tuple[TurnRequest, dict[str, Any]]:
-    """Return the turn that is asked for, and what the response repeats of the request.
+    """Return the turn of a request, and the request's fields that the response repeats.
 
-    :raises ApiError: whatever can be refused before the turn is opened.
+    :raises ApiError: if the request is rejected before the turn is opened.
     """
     caller = get_caller()
     stored = body["store"] is not False
     if body["background"] and not stored:
-        raise refuse("background needs store; leave store out, or background")
+        raise refuse("background needs store; leave out store or background")
     asks = asks_for_approvals(body["tools"])
     if asks and not stored:
-        raise refuse("tools of the type mcp need store, for what a person approves later")
+        raise refuse(
+            "tools of the type mcp need store, because approvals come later; leave out store or "
+            "these tools"
+        )
     config = find_config(body["model"])
     place = _find_place(body, stays=config.upstream is not None)
     if place.conversation is not None and not stored:
-        raise refuse("store must not be false in a conversation, which keeps what is said")
+        raise refuse("store must not be false in a conversation; leave out store or conversation")
     username = _choose_username(body["user"], place)
     request = echo_request(body)
     check_echo(request)
@@ -92,7 +95,7 @@ def read_turn(
         skip_user_history=not given.segments or not kept,
         kept=kept,
         entry=entry,
-        # Other clients wait for an end, and know of no such wait.
+        # Clients without these fields wait for the end, and cannot handle a paused turn.
         may_wait=asks or body["background"] is True,
         client_key=read_client_key("responses", dict(body)),
     )
@@ -100,9 +103,9 @@ def read_turn(
 
 
 def make_reader(username: str) -> InputReader:
-    """Return what reads the items of this request.
+    """Return a reader for the items of this request.
 
-    :param username: Whose conversation they are of.
+    :param username: Owner of the conversation.
     """
     state = get_state()
     finder, settings = ItemFinder(state.settings.max_json_bytes), state.settings
@@ -129,7 +132,7 @@ def _choose_username(sent: str, place: _Place) -> str:
     if not place.creator:
         return choose_new_username(sent)
     if sent and sent != place.creator:
-        # As for another key: what is another user's is not there.
+        # Same error as for another key: a response of another user is reported as missing.
         if place.previous is not None:
             raise ApiError(
                 "response_not_found", f"response not found: resp_{place.previous.entry_id}"
@@ -140,16 +143,18 @@ def _choose_username(sent: str, place: _Place) -> str:
 
 
 def _find_place(body: Mapping[str, Any], *, stays: bool) -> _Place:
-    """Return the session of a response, and what it goes on from.
+    """Return the session of a response, with its previous response and its conversation.
 
-    :param stays: A thread stays in its session also where it branches: an AstrBot keeps the
-        history by the session.
+    :param stays: Whether a branch stays in the session of its thread. An upstream AstrBot keeps the
+        history by session.
     """
     bound = get_caller().rules.session_id
     conversation_id = _read_conversation_id(body["conversation"])
     previous_id = body["previous_response_id"]
     if conversation_id and previous_id:
-        raise refuse("previous_response_id and conversation exclude each other; send one of them")
+        raise refuse(
+            "previous_response_id and conversation exclude each other; send only one of them"
+        )
     if conversation_id:
         row = get_conversation(conversation_id)
         return _Place(row.session_id, row.creator, conversation=row)
@@ -164,9 +169,9 @@ def _find_place(body: Mapping[str, Any], *, stays: bool) -> _Place:
 
 
 def _is_last(entry: EntryRow) -> bool:
-    """Return whether a session can go on after an entry; else a branch of it is a new session.
+    """Return whether a response can follow an entry in its session. A branch needs a new session.
 
-    Turns of one session wait for each other, those of two branches need not.
+    Turns of one session run one after the other. Turns of two branches can run in parallel.
     """
     with get_state().db.read() as db:
         run = runs.find_run(db, entry.run_id or "")
@@ -181,5 +186,5 @@ def _read_conversation_id(value: Any) -> str:
         return ""
     found = value.get("id") if isinstance(value, dict) else value
     if not isinstance(found, str) or not found:
-        raise refuse("conversation must be the id of a conversation, or an object with it")
+        raise refuse("conversation must be the id of a conversation, or an object with its id")
     return found

@@ -1,6 +1,6 @@
-"""The output of a response: its items as they grow, and the events that show how.
+"""Output of a response: its items, and the numbered events that describe their changes.
 
-The events are numbered, whether a client is shown them or not.
+Each event gets a number, even if it is not sent to a client.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .items import OutputItem
 
 @dataclass(slots=True)
 class Output:
-    """The items of one response, and the frames that are still to be sent.
+    """Items of one response, and the frames that are not sent yet.
 
-    :param after: Number of the last event that the client has; -1: it has none.
+    :param after: Number of the last event that the client has, or -1 if it has none.
     """
 
     entry_id: str
@@ -32,9 +32,9 @@ class Output:
     _frames: list[bytes] = field(default_factory=list)
 
     def emit(self, kind: str, *, always: bool = False, **fields: Any) -> None:
-        """Number an event, and frame it for a client that does not have it.
+        """Number an event, and add a frame for it if the client does not have the event.
 
-        :param always: Frame it for a client that has it, too.
+        :param always: Add a frame even if the client has the event.
         """
         number = self._number
         self._number += 1
@@ -43,24 +43,24 @@ class Output:
             self._frames.append(frame(encode_line(value), event=kind))
 
     def take_frames(self) -> bytes:
-        """Return the frames since the last call."""
+        """Return and remove the frames added since the last call."""
         frames, self._frames = self._frames, []
         return b"".join(frames)
 
     def add_text(self, text: str) -> None:
-        """Add a piece of the answer."""
+        """Add text to the answer."""
         item = self._open_item("message")
         item.pieces.append(text)
         self._emit_text("response.output_text.delta", item, delta=text, logprobs=[])
 
     def add_reasoning(self, text: str) -> None:
-        """Add a piece of the thinking."""
+        """Add text to the reasoning."""
         item = self._open_item("reasoning")
         item.pieces.append(text)
         self._emit_summary("response.reasoning_summary_text.delta", item, delta=text)
 
     def add_file(self, saved: dict[str, Any], filename: str) -> None:
-        """Show a file that a tool has made, as an annotation of the text."""
+        """Add a file made by a tool, as an annotation of the text."""
         item = self._open_item("message")
         annotation = {
             "type": "file_path", "file_id": saved["id"], "index": len(item.gather()),
@@ -73,7 +73,7 @@ class Output:
         )  # fmt: skip
 
     def show_call(self, call: dict[str, Any]) -> None:
-        """Show a call. One that the client is to answer is done with that."""
+        """Add an item for a call. A call of a client's tool is done at once."""
         self.close_open()
         item = self._add_item("function_call" if call.get("by_caller") else "mcp_call", call)
         text = _to_text(call["args"])
@@ -90,23 +90,23 @@ class Output:
             self._emit_done(item)
 
     def end_call(self, call_id: str, output: str) -> None:
-        """Show what a call has returned; nothing of one that is not shown, or is over."""
+        """Add the result of a call, unless the call is unknown or already done."""
         item = self._calls.get(call_id)
         if item is not None and not item.done:
             self._end_call(item, output)
 
     def ask(self, tool: str, arguments: Any) -> str:
-        """Show the question for an approval; return the id of its item."""
+        """Add an approval request, and return the id of its item."""
         self.close_open()
         item = self._add_item("mcp_approval_request", {"name": tool}, _to_text(arguments))
         self._emit_done(item)
         return item.id
 
     def take_back(self, taken: dict[str, Any], calls: int) -> None:
-        """Take back what was said last; the events that showed it cannot be.
+        """Remove the most recent output from the items. Events that were sent stay valid.
 
-        :param taken: As the event ``rewind`` has it.
-        :param calls: How many calls.
+        :param taken: Data of the ``rewind`` event.
+        :param calls: Number of calls to remove.
         """
         left = {"message": taken["chars"], "reasoning": taken.get("reasoning_chars", 0)}
         files = taken.get("files", 0)
@@ -122,14 +122,14 @@ class Output:
                 item.dropped, calls = True, calls - 1
 
     def close(self) -> None:
-        """End every item that is still growing."""
+        """End all open items."""
         self.close_open()
         for item in self._items:
             if not item.done:
                 self._end_call(item, None)
 
     def close_open(self) -> None:
-        """End the text or the thinking that grows."""
+        """End the open item of text or reasoning."""
         item, self._open = self._open, None
         if item is None:
             return
@@ -145,19 +145,19 @@ class Output:
         self._emit_done(item)
 
     def gather_text(self) -> str:
-        """Return the whole answer so far."""
+        """Return the text of the answer so far."""
         return "".join(one.gather() for one in self._items if one.kind == "message")
 
     def calls_client(self) -> bool:
-        """Return whether the client is to run a tool."""
+        """Return whether the client has to run a tool."""
         return any(item.kind == "function_call" and item.counts() for item in self._items)
 
     def list_items(self) -> list[dict[str, Any]]:
-        """Return the items so far; one whose text was taken back is left out."""
+        """Return the items so far, without those that a rewind removed."""
         return [item.to_object() for item in self._items if item.counts()]
 
     def _open_item(self, kind: str) -> OutputItem:
-        """Return the item that grows now; begin it where another one did."""
+        """Return the open item if it has this kind. Otherwise end it and start a new item."""
         if self._open is not None and self._open.kind == kind:
             return self._open
         self.close_open()

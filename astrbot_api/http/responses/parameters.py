@@ -1,6 +1,6 @@
-"""What a response asks of the model itself, and what of the request its object repeats.
+"""Parameters of a response's model call, and the request fields that a response repeats.
 
-As in :mod:`..openai.parameters`: a field is checked and passed on, or refused by name.
+As in :mod:`..openai.parameters`, each field is validated and passed on, or rejected by name.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from ..openai.parameters import (
 )
 from .items import SERVER_LABEL
 
-#: Most pairs of ``metadata``, and the longest key and value. Source: OpenAI's limits.
+#: Maximum number of pairs in ``metadata``, and maximum length of a key and of a value. Source:
+#: OpenAI's limits.
 MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
 
-#: Longest part of a request that its response repeats, as JSON: it is stored with each response,
-#: and each stream has it three times.
+#: Maximum size of the repeated request fields, in bytes of JSON. They are stored with each
+#: response, and each stream sends them three times.
 MAX_ECHO_BYTES = 512 * 1024
 
-#: What can stand in ``include``; nothing of it is more than an answer has anyway.
+#: Accepted values of ``include``. They add nothing to a response.
 INCLUDED = (
     "reasoning.encrypted_content", "message.input_image.image_url", "file_search_call.results",
     "web_search_call.results", "web_search_call.action.sources",
@@ -46,19 +47,19 @@ _PASSED: dict[str, Passed] = {
     name: PASSED[name] for name in ("temperature", "top_p", "parallel_tool_calls")
 }
 
-#: Fields that the model's endpoint calls otherwise.
+#: Fields that have another name in the request to the model.
 _RENAMED = {"max_output_tokens": "max_tokens", "effort": "reasoning_effort"}
 
 _REFUSED: dict[str, Refused] = {
     "prompt": ((None,), "send instructions and input"),
     "max_tool_calls": ((None,), "the config limits the steps of a turn"),
     "top_logprobs": ((None, 0), "leave it out"),
-    "context_management": ((None, []), "the config's history_tokens is the limit"),
+    "context_management": ((None, []), "the config limits the history by history_tokens"),
     "moderation": ((None,), "leave it out"),
     "truncation": ((None, "auto", "disabled"), "send auto or disabled"),
 }
 
-#: Members of a tool of the type ``mcp`` that are read, or change nothing.
+#: Accepted members of a tool of the type ``mcp``. All others must be empty.
 _OF_SERVER = ("type", "server_label", "require_approval", "server_description")
 
 _WITHOUT_EFFECT = (
@@ -67,7 +68,7 @@ _WITHOUT_EFFECT = (
 
 
 def read_parameters(body: Mapping[str, Any]) -> Parameters:
-    """Return what a body asks of the model.
+    """Return the parameters of the model call.
 
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
@@ -99,7 +100,7 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
 
 
 def read_metadata(body: Mapping[str, Any]) -> dict[str, str]:
-    """Return ``metadata``.
+    """Return the validated ``metadata``.
 
     :raises ApiError: ``invalid_request``.
     """
@@ -118,7 +119,7 @@ def read_metadata(body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def asks_for_approvals(tools: Any) -> bool:
-    """Return whether the client answers questions for approvals: it names the config's tools."""
+    """Return whether the client can answer approval requests for the config's tools."""
     return any(
         one["type"] == "mcp" and (one.get("require_approval") or "always") == "always"
         for one in tools or ()
@@ -126,7 +127,7 @@ def asks_for_approvals(tools: Any) -> bool:
 
 
 def echo_request(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the object of a response repeats of its request."""
+    """Return the request's fields that the response object repeats."""
     tools: list[dict[str, Any]] = [
         {
             "type": "mcp", "server_label": SERVER_LABEL,
@@ -164,19 +165,22 @@ def echo_request(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_server(tool: Any, where: str) -> bool:
-    """Return whether a tool names the config's own tools, as OpenAI's clients name a server's.
+    """Return whether a tool stands for the config's own tools, in OpenAI's format of an MCP server.
 
-    :raises ApiError: ``invalid_request`` for any other server: the config names these.
+    :raises ApiError: ``invalid_request`` for any other server, since only the config names servers.
     """
     if not isinstance(tool, dict) or tool.get("type") != "mcp":
         return False
     if tool.get("server_label") != SERVER_LABEL:
         raise refuse(
-            f"{where}.server_label must be {SERVER_LABEL}, the config's own tools; other servers "
-            "are named in the config"
+            f"{where}.server_label must be {SERVER_LABEL}, which stands for the config's tools; "
+            "add other servers to the config"
         )
     if tool.get("require_approval") not in (None, "always", "never"):
-        raise refuse(f"{where}.require_approval must be always or never; the config names tools")
+        raise refuse(
+            f"{where}.require_approval must be always or never; the config selects the tools "
+            "that need approval"
+        )
     other = next((name for name, value in tool.items() if name not in _OF_SERVER and value), None)
     if other is not None:
         raise refuse(f"{where}.{other[:40]} is not supported: leave it out")
@@ -184,9 +188,9 @@ def _is_server(tool: Any, where: str) -> bool:
 
 
 def check_echo(request: Mapping[str, Any]) -> None:
-    """Refuse what would be repeated at too great a length.
+    """Reject a request whose repeated fields are too long.
 
-    :param request: As :func:`echo_request` returns it.
+    :param request: Result of :func:`echo_request`.
     :raises ApiError: ``invalid_request``.
     """
     if len(orjson.dumps(request)) > MAX_ECHO_BYTES:
@@ -203,14 +207,14 @@ def _read_tool(tool: Any, where: str) -> ToolSpec:
     if kind != "function":
         name = kind[:40] if isinstance(kind, str) else "this type"
         raise refuse(
-            f"{where}.type must be function: {name} is not supported, the config's own tools run "
-            "on the server"
+            f"{where}.type must be function: {name} is not supported; the config's tools run on "
+            "the server"
         )
     return read_function(tool, where)
 
 
 def _read_choice(choice: Any, tools: list[ToolSpec]) -> tuple[Any, list[ToolSpec]]:
-    """Return what the model is asked to choose, and the tools that it may choose from."""
+    """Return the ``tool_choice`` for the model, and the tools that it allows."""
     names = [spec["function"]["name"] for spec in tools]
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         allowed = choice.get("tools")
@@ -224,14 +228,14 @@ def _read_choice(choice: Any, tools: list[ToolSpec]) -> tuple[Any, list[ToolSpec
     if choice is None or (choice == "auto" and not tools):
         return None, tools
     if not tools:
-        raise refuse("tool_choice needs tools; send them, or leave it out")
+        raise refuse("tool_choice needs tools; send tools, or leave out tool_choice")
     if choice in ("auto", "required"):
         return choice, tools
     if isinstance(choice, dict) and choice.get("type") == "function":
         name = choice.get("name")
         if name in names:
             return {"type": "function", "function": {"name": name}}, tools
-    raise refuse("tool_choice must be none, auto, required, allowed_tools or name one of tools")
+    raise refuse("tool_choice must be none, auto, required or allowed_tools, or name one of tools")
 
 
 def _object(body: Mapping[str, Any], name: str, where: str = "") -> Mapping[str, Any]:

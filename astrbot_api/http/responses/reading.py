@@ -1,4 +1,4 @@
-"""From the ``input`` of a response to items that are stored, and to a turn that is asked for."""
+"""Conversion of a response's ``input`` to stored items and to the parts of a turn."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from ...messages import Media, Plain, Segment, check_text, require_content
 from ..own_runs import MAX_COMMENT_CHARS
 from .files import FILE_TYPES, ItemFiles
 
-#: Most items of one input.
+#: Maximum number of items in one input.
 MAX_ITEMS = 2000
 
-#: Who can say something.
+#: Accepted roles of a message.
 ROLES = ("user", "assistant", "system", "developer")
 
-#: Types of items that are read.
+#: Accepted types of input items.
 ITEM_TYPES = (
     "message", "function_call", "function_call_output", "reasoning", "mcp_call",
     "mcp_approval_request", "mcp_approval_response", "item_reference", "compaction",
 )  # fmt: skip
 
-#: Longest name and id of a call.
+#: Maximum length of the name and of the id of a call.
 _MAX_NAME_CHARS = 256
 
-#: Returns the item of an id, as it is stored.
+#: Returns an item in the stored form, by its id.
 FindItem = Callable[[str], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseInput:
-    """What a response is asked with.
+    """Parsed input of a response.
 
-    :param items: As they are stored; see :mod:`.items`.
-    :param segments: The message that is answered; empty: what follows from the thread is.
+    :param items: Items in the stored form; see :mod:`.items`.
+    :param segments: The message to answer, or empty if the turn continues the thread without one.
     """
 
     items: list[dict[str, Any]]
@@ -50,10 +50,13 @@ class ResponseInput:
 
 @dataclass(frozen=True, slots=True)
 class InputReader:
-    """Reads items.
+    """Validates and converts input items.
 
     :param files: Reads the files of messages.
-    :param find_item: Finds an item that is referred to.
+    :param find_item: Finds an item by the id in a reference.
+    :param max_chars: Maximum length of the message to answer, in characters.
+    :param max_segments: Maximum number of parts in the message to answer.
+    :param max_referred_bytes: Maximum size of all referenced items, in bytes of JSON.
     """
 
     files: ItemFiles
@@ -61,16 +64,17 @@ class InputReader:
     max_chars: int
     max_segments: int
     max_referred_bytes: int
-    #: Found so far, with their sizes: a reference may come again, and is stored again then.
+    #: Cache of referenced items and their sizes. A repeated reference counts each time.
     _found: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
 
     def read(self, value: Any, instructions: str, *, goes_on: bool) -> ResponseInput:
-        """Return what is asked.
+        """Return the parsed input.
 
-        The last message of the user's is answered; what follows it goes to the model as it is.
+        The user's last message is answered. Items after it are sent to the model unchanged.
 
         :param value: The field ``input``.
-        :param goes_on: Whether there is a thread, which results of calls may go on from.
+        :param goes_on: Whether the response continues a thread, so results of calls suffice as
+            input.
         :raises ApiError: ``invalid_request`` or ``message_empty``.
         """
         given = [{"role": "user", "content": value}] if isinstance(value, str) else value
@@ -93,8 +97,8 @@ class InputReader:
                 segments, system = [Plain("\n\n".join(system).strip())], []
             elif not goes_on:
                 raise refuse(
-                    "input must have a message of the role user, or go on from "
-                    "previous_response_id or conversation"
+                    "input must have a message of the role user, or continue previous_response_id "
+                    "or conversation"
                 )
         if last is not None or not after:
             self._check(segments)
@@ -104,9 +108,9 @@ class InputReader:
     def read_all(
         self, given: list[Any], segments: list[Segment], last: int | None = None
     ) -> list[dict[str, Any]]:
-        """Return items as they are stored.
+        """Return items in the stored form.
 
-        :param segments: Gets what the item at ``last`` says.
+        :param segments: Receives the content of the item at index ``last``.
         :raises ApiError: ``invalid_request``.
         """
         if len(given) > MAX_ITEMS:
@@ -122,14 +126,14 @@ class InputReader:
             room -= size
             if room < 0:
                 raise refuse(
-                    f"input refers to items of more than {self.max_referred_bytes} bytes together; "
-                    "go on with previous_response_id, or refer to fewer"
+                    f"input refers to items of more than {self.max_referred_bytes} bytes in "
+                    "total; continue with previous_response_id, or refer to fewer"
                 )
             found.append(one)
         return found
 
     def _find(self, item_id: str) -> tuple[dict[str, Any], int]:
-        """Return the item that is referred to, and its size as it is stored, in bytes."""
+        """Return a referenced item, and its stored size in bytes."""
         if item_id not in self._found:
             item = self.find_item(item_id)
             self._found[item_id] = item, len(orjson.dumps(item))
@@ -229,7 +233,7 @@ class InputReader:
 
 
 def _find_reference(item: Any, where: str) -> str | None:
-    """Return the id of the item that is referred to; None: this one is no reference."""
+    """Return the id in a reference to an item, or None if the item is not a reference."""
     if not isinstance(item, dict):
         return None
     kind = item.get("type")
@@ -249,7 +253,7 @@ def _find_last_user(given: list[Any]) -> int | None:
 
 
 def _read_approval(item: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return a person's answer to a question for an approval."""
+    """Return a person's answer to an approval request."""
     approve, reason = item.get("approve"), item.get("reason")
     if not isinstance(approve, bool):
         raise refuse(f"{where}.approve must be true or false")
@@ -258,7 +262,7 @@ def _read_approval(item: Mapping[str, Any], where: str) -> dict[str, Any]:
     if reason is not None:
         check_text(f"{where}.reason", reason)
         if len(reason) > MAX_COMMENT_CHARS:
-            raise refuse(f"{where}.reason has {MAX_COMMENT_CHARS} characters at most")
+            raise refuse(f"{where}.reason must have at most {MAX_COMMENT_CHARS} characters")
     return {
         "type": "mcp_approval_response",
         "approval_request_id": _text(item, "approval_request_id", where),
@@ -268,14 +272,14 @@ def _read_approval(item: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _read_compacted(item: Mapping[str, Any], where: str) -> str:
-    """Return what ``/responses/compact`` has answered."""
+    """Return the validated content of an item of ``/responses/compact``."""
     content = _text(item, "encrypted_content", where, limit=None)
     try:
         summary = unpack(content)
     except ValueError as error:
         raise refuse(
-            f"{where}.encrypted_content is not what /responses/compact of this server answered: "
-            "send the item as it came, or leave it out"
+            f"{where}.encrypted_content is not from /responses/compact of this server; send the "
+            "item unchanged, or leave it out"
         ) from error
     check_text(f"{where}.encrypted_content", summary)
     return content
@@ -290,7 +294,7 @@ def _read_call(item: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _read_output(output: Any, where: str) -> str:
-    """Return what a tool answered, as text; its files are named."""
+    """Return a tool's output as text, with a placeholder for each file."""
     if isinstance(output, str):
         check_text(where, output)
         return output
@@ -309,7 +313,7 @@ def _read_output(output: Any, where: str) -> str:
 
 
 def _read_summary(summary: Any, where: str) -> list[dict[str, str]]:
-    """Return the model's thinking that a client sends back; the model is not shown it."""
+    """Return reasoning that a client sends back. It is stored, but not sent to the model."""
     if not isinstance(summary, list):
         return []
     return [

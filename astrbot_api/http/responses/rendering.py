@@ -1,7 +1,7 @@
-"""The events of a run as a response: its typed events, numbered, and its object.
+"""Conversion of a run's events to a response: its numbered, typed events, and its object.
 
-The numbers follow from the events of the run alone, so a stream that is resumed, on whichever
-worker, is made by folding the run from its beginning and leaving out what the client has.
+The numbers depend only on the events of the run. So any worker can resume a stream: it converts the
+run from its beginning and skips the events that the client has.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ...messages import MEDIA_TYPES
 from ..sse import LEAVING, Rendering
 from .output import Output
 
-#: A run that waits for a person's yes; its streams end without a last event.
+#: Status of a run that waits for a person's approval. Its streams end without a final event.
 WAITING = "waiting"
 
-#: The status of a run -> that of its response, as far as it says.
+#: Status of a run -> status of its response. Other statuses become ``completed``.
 _STATUS = {
     "queued": "queued",
     "running": "in_progress",
@@ -43,19 +43,19 @@ _TERMINAL = {"completed": "response.completed", "failed": "response.failed"}
 
 @dataclass(slots=True)
 class ResponseFold(Rendering):
-    """One response on its way to a client.
+    """Builds one response from the events of its run.
 
-    :param run_id: Its run.
-    :param head: The object without what the run adds to it.
-    :param find_end: Returns the status of the run, and when it ended in seconds since 1970; None:
-        nothing of the run is kept.
-    :param check_text: Returns what is wrong with the form of an answer; empty: nothing.
-    :param after: Number of the last event that the client has; -1: it has none.
-    :param asks: Whether it ends where its run asks for approvals. A call of the server's is shown
-        once it has a result then: it may still be asked for.
-    :param begins: Where the response before it ended, whose run this one has the rest of.
-    :param list_stored: Returns the events of its part of the run, made from what is stored.
-    :param list_asked: Returns the events by which a run asks that has been put down.
+    :param run_id: Id of the run.
+    :param head: Fields of the response object that do not depend on the run.
+    :param find_end: Returns the run's status, and its end in seconds since 1970. Returns None if
+        the run is not stored.
+    :param check_text: Returns the fault in an answer's format, or an empty string.
+    :param after: Number of the last event that the client has, or -1 if it has none.
+    :param asks: Whether the response ends when its run asks for approvals. A call on the server is
+        then shown only with its result, since it may still need an approval.
+    :param begins: Pause of the previous response, if this response continues the same run.
+    :param list_stored: Returns the events of this response's part of the run, from the database.
+    :param list_asked: Returns the approval events of the paused run.
     """
 
     entry_id: str
@@ -71,13 +71,13 @@ class ResponseFold(Rendering):
     error: Event | None = None
     _stats: dict[str, Any] = field(default_factory=dict)
     _filename: str = ""
-    #: The last event asked for a person's approval.
+    #: Whether the last event asked for an approval.
     _waits: bool = False
-    #: What the response before had is over.
+    #: Whether the events of the previous response are over.
     _begun: bool = True
-    #: Calls that are not shown yet, by their approvals.
+    #: Calls that are not shown yet, by approval id.
     _held: dict[str, dict[str, Any]] = field(default_factory=dict)
-    #: Questions that a person is to answer, by the ids of their items.
+    #: Approval requests of this response, by item id.
     asked: dict[str, dict[str, Any]] = field(default_factory=dict)
     output: Output = field(init=False)
 
@@ -86,7 +86,7 @@ class ResponseFold(Rendering):
         self._begun = self.begins is None
 
     def begin(self) -> bytes:
-        """Return the events that stand before all others."""
+        """Return the frames before the events of the run."""
         self._emit_response("response.created", "in_progress")
         if self.head["background"]:
             self._emit_response("response.queued", "queued")
@@ -94,7 +94,7 @@ class ResponseFold(Rendering):
         return self.output.take_frames()
 
     def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return the frames that show events; a pushed message is left out."""
+        """Return the frames of events. Pushed messages, which have no number, are skipped."""
         for number, line in events:
             if number is None:
                 continue
@@ -108,29 +108,29 @@ class ResponseFold(Rendering):
         return self.output.take_frames()
 
     def go_on(self, events: Iterable[Event]) -> None:
-        """Add the events of the response's own part of a run, after what came before it."""
+        """Add the events of this response's part of a run."""
         if self.begins is not None:
             self._hold_asked(self.begins)
         for event in events:
             self.add(event)
 
     def finish(self) -> bytes:
-        """Return the frames that end the stream; none where the run waits and goes on later."""
+        """Return the final frames, without a final event if the run waits for an approval."""
         ended = self.to_object(ended=True)
         if ended["status"] == "in_progress":
             return self.output.take_frames()
         kind = _TERMINAL.get(ended["status"], "response.incomplete")
-        # Also where the client has more than is known of the run: an end must come.
+        # A client that has more events than the stored run still needs a final event.
         self.output.emit(kind, always=True, response=ended)
         return self.output.take_frames()
 
     def fail(self, error: StorageError) -> bytes:
-        """Return the frames that end a stream whose events cannot be read."""
+        """Return the final frames if reading the events fails."""
         self.output.emit("error", code="server_error", message=str(error), param=None)
         return self.output.take_frames()
 
     def leave(self) -> bytes:
-        """Return the frames that end a stream whose worker stops; one in the background resumes."""
+        """Return the final frames if the worker stops. A background response can be resumed."""
         if self.head["background"]:
             return super(ResponseFold, self).leave()
         self.output.emit("error", code="server_error", message=LEAVING, param=None)
@@ -158,24 +158,24 @@ class ResponseFold(Rendering):
             self.error = event
 
     def show_nothing(self) -> None:
-        """Make no frames: nobody is shown the events one by one."""
+        """Number further events without adding frames."""
         self.output.after = 2**62
 
     def add_all(self, events: Iterable[Event]) -> None:
-        """Add events that nobody is shown one by one."""
+        """Add events without adding frames."""
         self.show_nothing()
         for event in events:
             self.add(event)
 
     def close_items(self) -> None:
-        """End every item that is still growing."""
+        """End all open items."""
         self.output.close_open()
         for call in list(self._held.values()):
             self._show_call(call)
         self.output.close()
 
     def find_fault(self) -> str:
-        """Return what is wrong with the form of the whole answer; empty: nothing."""
+        """Return the fault in the whole answer's format, or an empty string."""
         if self.output.calls_client() or self._waits:
             return ""
         if self._stats.get("finish_reason") in _INCOMPLETE:
@@ -183,22 +183,22 @@ class ResponseFold(Rendering):
         return self.check_text(self.output.gather_text())
 
     def to_object(self, *, ended: bool = False) -> dict[str, Any]:
-        """Return the ``response``, as far as the run has come.
+        """Return the current response object.
 
-        :param ended: All its events were added.
+        :param ended: Whether all events of the run were added.
         """
         run_status, ended_at = self.find_end() or ("running", int(time.time()))
         status, error = _STATUS.get(run_status, "completed"), None
         if self._waits:
             if ended and self.asks:
                 self._ask_all()
-            # What comes after the decision is not here yet, whatever the run's status is by now.
+            # Events after the decision are not added yet, even if the run has continued.
             status, ended = "completed" if self.asks else "in_progress", False
             ended_at = ended_at or int(time.time())
         if ended:
             self.close_items()
         if ended and status in ("queued", "in_progress"):
-            # Its end is not stored, or nothing of it is.
+            # The end of the run is not stored, or the run itself is not.
             status = "failed" if self.error else "completed"
         reason = _INCOMPLETE.get(self._stats.get("finish_reason", ""))
         fault = self.find_fault() if status == "completed" else ""
@@ -217,7 +217,7 @@ class ResponseFold(Rendering):
         }
 
     def _describe_error(self, fault: str) -> dict[str, Any]:
-        """Return the error in OpenAI's words, which its clients know."""
+        """Return the error object, with the codes of OpenAI's API."""
         event = self.error or {}
         limited = event.get("reason") == "provider_rate_limited"
         message = fault or event.get("data") or "The turn ended before its answer was complete."
@@ -251,9 +251,9 @@ class ResponseFold(Rendering):
             self.output.end_call(result["id"], str(result["result"]))
 
     def _rewind(self, taken: dict[str, Any]) -> None:
-        """Take back what was said last; the events that showed it cannot be.
+        """Remove the most recent output. Events that were sent stay valid.
 
-        Where another worker makes the step once more, that has items of its own.
+        If another worker repeats the step, its output gets new items.
         """
         if taken.get("again"):
             self.close_items()
@@ -277,10 +277,10 @@ class ResponseFold(Rendering):
         return self._held.get(self._name_approval(call_id)) if self._held else None
 
     def _ask(self, asked: dict[str, Any]) -> None:
-        """Show the question for an approval, unless it has been."""
+        """Add an approval request, unless the response already has it."""
         before = self.begins.asked if self.begins is not None else ()
         if any(one["id"] == asked["id"] for one in before):
-            return  # once more, before its answer was known
+            return  # the same request again, from before its answer was stored
         self._waits = True
         if not self.asks or any(one["id"] == asked["id"] for one in self.asked.values()):
             return
@@ -289,20 +289,20 @@ class ResponseFold(Rendering):
         self.asked[item_id] = {**asked, "item_id": item_id}
 
     def _ask_all(self) -> None:
-        """Show all questions of the run: a stream may end after the first of several."""
+        """Add all approval requests of the run, since a stream may end after the first one."""
         for event in self.list_asked():
             self._ask(event["data"])
         self._waits = True
 
     def _pass_over(self, event: Event, begins: Pause) -> None:
-        """Leave out an event of the response before, the last of which asks for its approvals."""
+        """Skip an event of the previous response, which ends with its approval requests."""
         if event["type"] == "approval_required":
             ids = {one["id"] for one in begins.asked}
             if event["data"]["id"] in ids:
                 self._hold_asked(begins)
 
     def _hold_asked(self, begins: Pause) -> None:
-        """Begin behind a pause: the calls that it asked for are to come."""
+        """Start after a pause, with the calls that it asked for still to be shown."""
         self._begun = True
         asked = {one["id"]: one["item_id"] for one in begins.asked}
         for part in begins.parts:

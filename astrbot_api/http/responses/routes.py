@@ -1,4 +1,4 @@
-"""``/openai/responses``."""
+"""Routes of ``/openai/responses``."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ from .stored import (
     make_unstored_head,
 )
 
-#: The blueprint of all of OpenAI's routes, with those of this module.
+#: The blueprint of all OpenAI routes, including the routes of this module.
 __all__ = ["blp"]
 
 _RESPONSE_ID = in_path(
     "response_id", "The `id` of the response.", "resp_7254cd9a814f498ea2022c1777b1bd2d"
 )
 
-#: How long a response that is to be stopped is waited for, in seconds.
+#: Maximum time to wait for a stopped response to end, in seconds.
 _STOP_S = 5.0
 
-#: Time between two looks at it, in seconds.
+#: Seconds between two polls for its end.
 _LOOK_S = 0.02
 
 
 def _describe(description: str) -> dict[int, Any]:
-    """Return what the document says of a response that may be a stream."""
+    """Return the OpenAPI description of a response that may be a stream."""
     return event_stream(description, example=STREAM_EXAMPLE, whole=OpenAIResponseSchema())
 
 
@@ -81,14 +81,13 @@ def _describe(description: str) -> dict[int, Any]:
     "approval_not_found", "approval_decided", "run_not_found", *CODES,
 )  # fmt: skip
 def create_response(body: dict[str, Any]) -> Response:
-    """Answer as OpenAI's Responses do.
+    """Create a response with OpenAI's Responses API.
 
-    The config's tools run on the server and are shown as `mcp_call`; a call of
-    the request's own `tools` ends the turn, and its result comes back as
-    `function_call_output`. A response is kept in a session of the user, and the
-    next one goes on from it with `previous_response_id`, unless `store` is
-    false. With a tool of the type `mcp` a call may end the response with
-    `mcp_approval_request`; `mcp_approval_response` in the next one answers it.
+    The config's tools run on the server and appear as `mcp_call` items. A call of one of the
+    request's `tools` ends the turn; send its result as `function_call_output`. The response is
+    stored in a session of the user, unless `store` is false. Continue it with
+    `previous_response_id`. With a tool of the type `mcp`, a response may end with an
+    `mcp_approval_request`; answer it with an `mcp_approval_response` in the next request.
     """
     parameters = read_parameters(body)
     if answers_approvals(body):
@@ -108,10 +107,10 @@ def create_response(body: dict[str, Any]) -> Response:
 
 
 def _begin_fold(run_id: str, head: dict[str, Any] | None, parameters: Parameters) -> ResponseFold:
-    """Return what the events of a new response are to be added to.
+    """Return the fold for a new response.
 
-    :param head: Its object's beginning, where it is not stored; None: it is.
-    :raises ApiError: ``response_not_found`` for one that was deleted since.
+    :param head: Fields of the response object, or None if the response is stored.
+    :raises ApiError: ``response_not_found`` if the stored response was deleted in the meantime.
     """
     entry_id = uuid.UUID(run_id).hex
     if head is not None:
@@ -124,11 +123,11 @@ def _begin_fold(run_id: str, head: dict[str, Any] | None, parameters: Parameters
 
 
 def _go_on(body: dict[str, Any]) -> Response:
-    """Answer with what follows a person's approvals."""
+    """Respond with the rest of a run after a person's decisions."""
     entry, run = go_on_with_approvals(body)
     fold = make_fold(entry)
     watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort(request))
-    assert watch is not None  # after 0 there is something to show
+    assert watch is not None  # a watch after event 0 always has events
     if body["stream"]:
         return stream_response(watch, fold)
     return _answer_whole(watch, fold, lambda: None, background=body["background"], kept=True)
@@ -137,15 +136,15 @@ def _go_on(body: dict[str, Any]) -> Response:
 def _answer_whole(
     watch: Watch, fold: ResponseFold, leave: Callable[[], None], *, background: bool, kept: bool
 ) -> Response:
-    """Return a response as one object: at its end, or in the background at once."""
+    """Return a response as one object: at its end, or at once if it runs in the background."""
     fold.show_nothing()
     if background:
         watch.close()
         return answer_json(fold.to_object())
-    goes_on = f"; it goes on as resp_{fold.entry_id}" if kept else ""
+    goes_on = f"; it continues as resp_{fold.entry_id}" if kept else ""
     wait_for_answer(watch, fold.add, leave, goes_on)
     answered = fold.to_object(ended=True)
-    if answered["status"] != "in_progress":  # it waits for a person's yes
+    if answered["status"] != "in_progress":  # it waits for an approval
         raise_failure(fold.error, fold.find_fault)
     return answer_json(answered)
 
@@ -154,26 +153,26 @@ def _answer_whole(
 @blp.arguments(ResponseQuerySchema(), location="query")
 @blp.doc(
     operationId="getOpenAIResponse",
-    responses=_describe("The response as it is now, or its typed events."),
+    responses=_describe("The current response, or its typed events."),
 )
 @blp.raises("invalid_request", "response_not_found", "too_many_streams", "server_busy")
 def retrieve_response(query: dict[str, Any], response_id: str) -> Response:
-    """Return a response, or stream it from any of its events on.
+    """Return a response, or stream it from any of its events.
 
-    On whichever worker answers, and after a restart.
+    Any worker can answer, also after a restart.
     """
     entry = get_response(response_id)
     if not query["stream"]:
         return answer_json(describe_response(entry))
     after = query["starting_after"]
     fold = make_fold(entry, after=-1 if after is None else after)
-    if entry.paused is not None:  # its run has gone on as another response
+    if entry.paused is not None:  # another response continues its run
         frames = fold.begin()
         fold.go_on(list_own_events(entry))
         return Response(frames + fold.finish(), content_type=CONTENT_TYPE)
     run = _get_run(entry)
     watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort(request))
-    assert watch is not None  # after 0 there is something to show
+    assert watch is not None  # a watch after event 0 always has events
     return stream_response(watch, fold)
 
 
@@ -182,9 +181,9 @@ def retrieve_response(query: dict[str, Any], response_id: str) -> Response:
 @blp.answers(OpenAIResponseSchema())
 @blp.raises("response_not_found")
 def cancel_response(response_id: str) -> Response:
-    """Stop a response, wherever it runs or waits.
+    """Stop a response that runs or waits in the queue, on any worker.
 
-    What was said until then stays. One that has ended is returned as it is.
+    The output so far is kept. A response that has ended is returned unchanged.
     """
     entry = get_response(response_id)
     if entry.paused is None:
@@ -200,9 +199,9 @@ def cancel_response(response_id: str) -> Response:
 @blp.answers(OpenAIItemListSchema())
 @blp.raises("invalid_request", "response_not_found", "item_not_found")
 def list_input_items(query: dict[str, Any], response_id: str) -> Response:
-    """List the items that a response was asked with, the newest first.
+    """List the input items of a response, newest first.
 
-    Files are named by the ids of their attachments.
+    Files are represented by their attachment ids.
     """
     entry = get_response(response_id)
     found = list(iter_input(entry.entry_id, entry.input))
@@ -224,7 +223,7 @@ def list_input_items(query: dict[str, Any], response_id: str) -> Response:
 def delete_response(response_id: str) -> Response:
     """Delete a response with its input and its messages.
 
-    It is stopped first. Responses that go on from it stay.
+    A running response is stopped first. Responses that continue it are kept.
     """
     entry = get_response(response_id)
     if _stop(entry):
@@ -253,12 +252,12 @@ def _get_run(entry: EntryRow) -> RunRow:
 
 
 def _stop(entry: EntryRow) -> bool:
-    """Stop a response and wait for its end. Returns whether it still runs."""
+    """Stop a response and wait for its end. Return whether it still runs."""
     if entry.status not in ACTIVE:
         return False
     run, until = _get_run(entry), time.monotonic() + _STOP_S
     get_state().chat.runs.stop([run.run_id])
-    # Not by a watch: that is one more stream, of which the key may have none left.
+    # A watch would be one more stream, and the key may have reached its limit of streams.
     while (run := _get_run(entry)).active and time.monotonic() < until:
         time.sleep(_LOOK_S)
     return run.active

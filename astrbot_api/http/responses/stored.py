@@ -1,4 +1,4 @@
-"""Responses and conversations that are stored: whose they are, and their objects."""
+"""Stored responses and conversations: access checks, and their JSON objects."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from .rendering import WAITING, ResponseFold
 _RESPONSE_ID = re.compile(r"resp_([0-9a-f]{32})")
 _CONVERSATION_ID = re.compile(r"conv_([0-9a-f]{32})")
 
-#: Longest part of a wrong id that an error repeats.
+#: Maximum length of an invalid id in an error message, in characters.
 _SHOWN_CHARS = 100
 
-#: What a run is in that has not ended.
+#: Statuses of a run that has not ended.
 ACTIVE = ("queued", "running", WAITING)
 
 
 def get_response(response_id: str) -> EntryRow:
-    """Return a response that the caller may see.
+    """Return a response that the caller may access.
 
     :raises ApiError: ``response_not_found``.
     """
@@ -49,14 +49,14 @@ def get_response(response_id: str) -> EntryRow:
 
 
 def find_own_entry(entry_id: str) -> EntryRow | None:
-    """Return an entry that the caller may see; None: there is none."""
+    """Return an entry that the caller may access, or None if there is none."""
     with get_state().db.read() as db:
         entry = responses.find_entry(db, entry_id)
     return entry if entry is not None and _is_own(entry) else None
 
 
 def get_conversation(conversation_id: str) -> ConversationRow:
-    """Return a conversation that the caller may see.
+    """Return a conversation that the caller may access.
 
     :raises ApiError: ``conversation_not_found``.
     """
@@ -72,10 +72,10 @@ def get_conversation(conversation_id: str) -> ConversationRow:
 
 
 def get_item(item_id: str, session: int | None = None) -> tuple[EntryRow, dict[str, Any]]:
-    """Return an item that the caller may see, and its entry.
+    """Return an item that the caller may access, and its entry.
 
-    :param session: The only session that it may be of, by its number; None: of any, and an item
-        that was shown under a higher number, because of what was taken back, is found, too.
+    :param session: Number of the only session to search, or None for all sessions. With None, an
+        item is also found under the higher number that it had before a rewind.
     :raises ApiError: ``item_not_found``.
     """
     parsed = items.parse_item_id(item_id)
@@ -88,9 +88,9 @@ def get_item(item_id: str, session: int | None = None) -> tuple[EntryRow, dict[s
 
 
 class ItemFinder:
-    """Finds the items that one request refers to; each entry is read once.
+    """Finds the items referenced by one request. Each entry is read once.
 
-    :param max_bytes: Of all entries that are read for it: each is read whole.
+    :param max_bytes: Maximum size of all entries read, in bytes. An entry is always read whole.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -99,7 +99,7 @@ class ItemFinder:
         self._entries: dict[str, list[dict[str, Any]]] = {}
 
     def find(self, item_id: str) -> dict[str, Any]:
-        """Return an item that the caller may see.
+        """Return an item that the caller may access.
 
         :raises ApiError: ``item_not_found``, or ``invalid_request`` beyond the limit.
         """
@@ -114,8 +114,8 @@ class ItemFinder:
             let_others_run()
         if self._room < 0:
             raise refuse(
-                f"input refers to items of responses with more than {self._max_bytes} bytes "
-                "together; go on with previous_response_id, or refer to fewer"
+                f"input refers to items of responses with more than {self._max_bytes} bytes in "
+                "total; continue with previous_response_id, or refer to fewer"
             )
         item = _choose_item(found, item_id, exactly=False)
         if item is None:
@@ -126,14 +126,14 @@ class ItemFinder:
 def _choose_item(
     found: list[dict[str, Any]], item_id: str, *, exactly: bool
 ) -> dict[str, Any] | None:
-    """Return the item of an id among those of its entry.
+    """Return the item with an id from the items of its entry.
 
-    :param exactly: Whether it must have this number; otherwise see :func:`get_item`.
+    :param exactly: Whether the number must match exactly; otherwise see :func:`get_item`.
     """
     for item in found:
         if item["id"] == item_id:
             return item
-    # Of the same kind and entry, so the ids are as long.
+    # Ids of the same kind and entry have the same length, so they compare by number.
     near = [one for one in found if one["id"][:-4] == item_id[:-4] and one["id"] < item_id]
     if not exactly and near and int(item_id[-4:], 16) > items.OUTPUT_FROM:
         return near[-1]
@@ -145,7 +145,7 @@ def _item_not_found(item_id: str) -> ApiError:
 
 
 def list_entry(entry: EntryRow) -> list[dict[str, Any]]:
-    """Return the items of an entry: its input, then its output."""
+    """Return the items of an entry, input before output."""
     found = list(items.iter_input(entry.entry_id, entry.input))
     if entry.reply is not None or entry.paused is not None:
         fold = make_fold(entry, lambda text: "")
@@ -158,7 +158,7 @@ def list_entry(entry: EntryRow) -> list[dict[str, Any]]:
 
 
 def list_own_events(entry: EntryRow) -> list[Event]:
-    """Return the events of a response's own part of its run, made from what is stored."""
+    """Return the events of a response's own part of its run, from the database."""
     ends, reply = entry.paused, entry.reply
     parts = ends.parts if ends else reply.content["message"] if reply else ()
     said = list_part_events("", parts)
@@ -175,11 +175,11 @@ def make_fold(
     after: int = -1,
     run: RunRow | None = None,
 ) -> ResponseFold:
-    """Return what the events of a stored response are to be added to.
+    """Return a fold for the events of a stored response.
 
-    :param check_text: Returns what is wrong with the form of its answer; None: as it was asked.
+    :param check_text: Returns the fault in an answer's format. None for the format in the request.
     :param after: Number of the last event that the client has.
-    :param run: Its run, whose status holds; None: it is looked up when it is asked for.
+    :param run: The run whose status is shown, or None to read the current status when needed.
     """
     state, run_id = get_state(), entry.run_id or ""
     if check_text is None:
@@ -202,12 +202,12 @@ def make_fold(
 
 
 def describe_response(entry: EntryRow) -> dict[str, Any]:
-    """Return a stored response as its run has made it until now."""
+    """Return the current object of a stored response."""
     state = get_state()
     with state.db.read() as db:
         run = runs.find_run(db, entry.run_id or "")
-        # After the run: the reply of one that has ended is there. And the status that is shown is
-        # older than the events, so that no response is complete before its output is.
+        # Read after the run, so the reply of an ended run is there. The status is read before the
+        # events, so a response is never complete before its output.
         found = responses.find_entry(db, entry.entry_id)
     if run is None or found is None:
         raise ApiError("response_not_found", f"response not found: resp_{entry.entry_id}")
@@ -223,7 +223,7 @@ def describe_response(entry: EntryRow) -> dict[str, Any]:
 
 
 def make_head(entry: EntryRow) -> dict[str, Any]:
-    """Return what the object of a stored response has from its beginning."""
+    """Return the fields of a stored response's object that do not depend on its run."""
     return {
         "id": f"resp_{entry.entry_id}",
         "object": "response",
@@ -236,7 +236,7 @@ def make_head(entry: EntryRow) -> dict[str, Any]:
 
 
 def make_unstored_head(run_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same of a response that is not stored."""
+    """Return the fields of an unstored response's object that do not depend on its run."""
     return {
         "id": f"resp_{uuid.UUID(run_id).hex}",
         "object": "response",
@@ -247,7 +247,7 @@ def make_unstored_head(run_id: str, request: Mapping[str, Any]) -> dict[str, Any
 
 
 def describe_conversation(row: ConversationRow) -> dict[str, Any]:
-    """Return a conversation as clients see it."""
+    """Return a conversation's object."""
     return {
         "id": make_conversation_id(row.session_id),
         "object": "conversation",
@@ -258,18 +258,18 @@ def describe_conversation(row: ConversationRow) -> dict[str, Any]:
 
 
 def make_conversation_id(session_id: str) -> str:
-    """Return the id of the conversation that a session is."""
+    """Return the conversation id of a session."""
     return f"conv_{session_id}"
 
 
 def _previous_id(entry: EntryRow) -> str | None:
-    # In a conversation it goes on from whatever came before; the request named nothing.
+    # A response in a conversation follows an entry that its request did not name.
     named = (entry.request or {}).get("conversation") is None
     return f"resp_{entry.previous_id}" if named and entry.previous_id else None
 
 
 def _is_own(row: EntryRow | ConversationRow) -> bool:
-    """Return whether a row is of the caller's key, and of a username that it may speak as."""
+    """Return whether a row belongs to the caller's key, and to a username allowed for the key."""
     caller = get_caller()
     if row.key_id != caller.root_id:
         return False
