@@ -1,6 +1,6 @@
-"""State: peewee tables, one module each, and the store that reads and writes them.
+"""The state: peewee tables, one module of queries per table, and the store.
 
-The models are bound to no database. Every query says which connection it
-runs on (``query.execute(db)``), so two apps live in one process and no query
-can slip in where none may be (inside a stream, across a ``yield``).
+The models are bound to no database. Every query names its connection
+(``query.execute(db)``). Two apps can therefore share a process, and no query
+runs unnoticed where it must not (inside a stream, across a ``yield``).
 """

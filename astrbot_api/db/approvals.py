@@ -1,4 +1,4 @@
-"""Tool calls that a person must approve: what is asked, and what was decided."""
+"""Tool calls that need a person's approval, and the decisions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..runtime.clock import now_us
 from .models import ApiKey, ChatSession, Run, RunApproval
 from .prepared import Prepared, equals, param
 
-#: How much of a call's arguments a list has, in characters.
+#: Maximum length of a call's arguments in a list, in characters.
 LISTED_ARGS_CHARS = 2000
 
 _REMOVE = Prepared(RunApproval.delete().where(equals(RunApproval.run)))
@@ -25,7 +25,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRow:
-    """One call, as :class:`~astrbot_api.db.models.RunApproval` has it. ``args`` are JSON."""
+    """One call: a row of :class:`~astrbot_api.db.models.RunApproval`. ``args`` is JSON."""
 
     approval_id: str
     run: int
@@ -41,11 +41,11 @@ class ApprovalRow:
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
-    """A call that waits for a person, with the turn that it is of.
+    """A call that waits for a decision, with its turn.
 
-    :param args: The first :data:`LISTED_ARGS_CHARS` of its JSON; ``cut``: there is more.
-    :param key_name: Of the key that began the turn; None: no key did, or it is gone.
-    :param config_id: That of the session; None: the default one.
+    :param args: The first :data:`LISTED_ARGS_CHARS` characters of its JSON, plus one if cut.
+    :param key_name: Name of the key that started the turn. None without a key, or if it is deleted.
+    :param config_id: The session's config, or None for the default config.
     """
 
     approval_id: str
@@ -67,7 +67,7 @@ class PendingCall:
         return len(self.args) > LISTED_ARGS_CHARS
 
 
-#: Nobody counts what waits: a page costs the same with ten calls and with ten thousand.
+#: Waiting calls are not counted: a page costs the same with ten calls and with ten thousand.
 _LIST_PENDING = Prepared(
     RunApproval.select(
         RunApproval.approval_id, Run.run_id, RunApproval.tool,
@@ -98,9 +98,9 @@ _LIST_EXPIRED = Prepared(
 def list_pending(
     db: peewee.Database, *, after: tuple[int, str] | None = None, limit: int
 ) -> list[PendingCall]:
-    """Return a page of the calls of all turns that wait now, those first whose time ends first.
+    """Return a page of the waiting calls of all turns, by expiry, the earliest first.
 
-    :param after: ``expires_at`` and ``approval_id`` of the last call of the page before.
+    :param after: ``expires_at`` and ``approval_id`` of the last call of the previous page.
     """
     since, approval_id = max((now_us(), ""), after or (0, ""))
     rows = _LIST_PENDING.execute(db, since=since, after=approval_id, limit=limit)
@@ -108,7 +108,7 @@ def list_pending(
 
 
 def find_call(db: peewee.Database, approval_id: str) -> tuple[str, str] | None:
-    """Return the id of the run that asks, and the call's arguments as JSON; None: it is gone."""
+    """Return a call's run id and its arguments as JSON, or None if the call is gone."""
     query = RunApproval.select(Run.run_id, RunApproval.args).join(
         Run, on=(Run.id == RunApproval.run)
     )
@@ -126,7 +126,7 @@ def add_approval(
     args: str,
     expires_at: int,
 ) -> bool:
-    """Store what is asked. False: it was asked before its worker died, and stays as it is."""
+    """Store a pending call. False if it exists, from before its worker died; it is unchanged."""
     known = RunApproval.select().where(RunApproval.approval_id == approval_id).exists(db)
     RunApproval.insert(
         approval_id=approval_id, run=run, call_id=call_id, tool=tool, args=args, status="pending",
@@ -136,21 +136,21 @@ def add_approval(
 
 
 def list_approvals(db: peewee.Database, run: int) -> list[ApprovalRow]:
-    """Return those of a run, by its number, in the order they were asked."""
+    """Return the calls of a run, by its number, in order of creation."""
     query = RunApproval.select(*_COLUMNS).where(RunApproval.run == run)
     order = (RunApproval.created_at, RunApproval.approval_id)
     return [ApprovalRow(*row) for row in query.order_by(*order).tuples().execute(db)]
 
 
 def find_run_id(db: peewee.Database, approval_id: str) -> str | None:
-    """Return the id of the run that asks; None: there is none, or it has ended."""
+    """Return the run id of a call, or None if the call is unknown or its run has ended."""
     query = Run.select(Run.run_id).join(RunApproval, on=(RunApproval.run == Run.id))
     found = query.where(RunApproval.approval_id == approval_id).tuples().execute(db)
     return next((run_id for (run_id,) in found), None)
 
 
 def has_pending(db: peewee.Database, run: int) -> bool:
-    """Return whether something of a run is still to be decided."""
+    """Return whether a call of the run waits for a decision."""
     pending = (RunApproval.run == run) & (RunApproval.status == "pending")
     return RunApproval.select().where(pending).exists(db)
 
@@ -163,7 +163,7 @@ def decide(
     arguments: str | None = None,
     comment: str | None = None,
 ) -> bool:
-    """Note a decision, ``approved`` or ``rejected``. False: there was one before."""
+    """Store a decision, ``approved`` or ``rejected``. False if the call is already decided."""
     query = RunApproval.update(status=status, arguments=arguments, comment=comment).where(
         (RunApproval.approval_id == approval_id) & (RunApproval.status == "pending")
     )
@@ -171,7 +171,7 @@ def decide(
 
 
 def reject_pending(db: peewee.Database, run: int, comment: str) -> None:
-    """Reject all that is not decided of a run."""
+    """Reject all pending calls of a run."""
     (
         RunApproval.update(status="rejected", comment=comment)
         .where((RunApproval.run == run) & (RunApproval.status == "pending"))
@@ -180,7 +180,7 @@ def reject_pending(db: peewee.Database, run: int, comment: str) -> None:
 
 
 def begin_approved(db: peewee.Database, run: int) -> None:
-    """Note that the calls of a run that were approved may be made from now on."""
+    """Mark the approved calls of a run as begun: they may be executed from now on."""
     (
         RunApproval.update(begun=1)
         .where((RunApproval.run == run) & (RunApproval.status == "approved"))
@@ -189,12 +189,12 @@ def begin_approved(db: peewee.Database, run: int) -> None:
 
 
 def list_expired(db: peewee.Database, limit: int) -> Sequence[int]:
-    """Return the numbers of runs that wait for a decision whose time is over."""
-    # A DISTINCT would have SQLite read all that waits, in the order of its runs.
+    """Return the numbers of runs with an expired pending call."""
+    # With DISTINCT, SQLite would read all pending calls in the order of their runs.
     rows = _LIST_EXPIRED.execute(db, now=now_us(), limit=limit)
     return list(dict.fromkeys(run for (run,) in rows))
 
 
 def remove_approvals(db: peewee.Database, run: int) -> None:
-    """Remove those of a run that has ended."""
+    """Delete the calls of a run that has ended."""
     _REMOVE.execute(db, run=run)

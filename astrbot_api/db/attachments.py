@@ -1,14 +1,13 @@
-"""The attachments: which files there are, whose bytes they have, who uses them.
+"""The attachments: their rows, their bytes in the storage, and their links to messages.
 
-Two attachments with the same bytes share one *blob*, the name of the bytes in
-the storage: the SHA-256 and a random end. An upload may take over the blob of
-an attachment that is there, in the transaction that adds its own row, and
-makes a new name otherwise. So a blob without a row is never taken up again,
-and its bytes can be deleted at any later moment without a lock, however slow
-the storage is: no upload that was acknowledged can lose its bytes.
+Attachments with the same bytes share a *blob*. A blob is a name in the storage: the SHA-256
+and a random suffix. An upload may reuse the blob of an existing attachment, in the
+transaction that adds its own row. Otherwise it creates a new name. A blob without a row
+is therefore never used again. Its bytes can be deleted at any time without a lock, however
+slow the storage is. No acknowledged upload loses its bytes.
 
-Until they are deleted, and while they are saved, such blobs stand in
-``stray_blob``; what a crash leaves behind is found there.
+While their bytes are being saved or deleted, such blobs are listed in ``stray_blob``.
+Blobs that a crash leaves behind are found there.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ from .prepared import Prepared, equals, insert, params
 class AttachmentRow:
     """One attachment.
 
-    ``id`` is its number in the database, ``attachment_id`` what clients know
-    it by. ``type`` is ``image``, ``record`` (audio), ``video`` or ``file``;
-    ``charset`` is known of text alone.
+    ``id`` is its number in the database, ``attachment_id`` its public id.
+    ``type`` is ``image``, ``record`` (audio), ``video`` or ``file``.
+    ``charset`` is set for text only.
     """
 
     id: int
@@ -86,7 +85,7 @@ _IS_USED = Prepared(
     .limit(1)
 )
 
-# Some are enough: the same attachment in sessions of many users is the rare case.
+# A limit is enough: the same attachment rarely appears in sessions of many users.
 _CREATORS = Prepared(
     MessageAttachment.select(ChatSession.creator)
     .distinct()
@@ -98,7 +97,7 @@ _CREATORS = Prepared(
 
 
 def find_attachment(db: peewee.Database, attachment_id: str) -> AttachmentRow | None:
-    """Return the attachment of this id."""
+    """Return the attachment with this id, or None."""
     row = _FIND.execute(db, attachment_id=attachment_id).fetchone()
     return None if row is None else AttachmentRow(*row)
 
@@ -106,7 +105,7 @@ def find_attachment(db: peewee.Database, attachment_id: str) -> AttachmentRow | 
 def find_attachments(
     db: peewee.Database, attachment_ids: Iterable[str]
 ) -> dict[str, AttachmentRow]:
-    """Return those of these attachments that there are, by their ids."""
+    """Return the existing attachments among these ids, by id."""
     return _find_all(db, attachment_ids, lambda query: query)
 
 
@@ -119,13 +118,13 @@ def find_same(
     key_id: str | None,
     username: str | None,
 ) -> AttachmentRow | None:
-    """Return the attachment that a user has of these bytes.
+    """Return a user's attachment with these bytes, or None.
 
-    One that only messages of other users use is theirs: they may delete it.
+    An attachment that only other users' messages use is not returned: they may delete it.
 
-    :param creator: The user; what no message uses yet is theirs, too.
+    :param creator: The user. Attachments without messages also match.
     :param key_id: The key that uploaded it.
-    :param username: For whom it did, where it is bound to one username.
+    :param username: The user for whom a key that is bound to one username uploaded it.
     """
     uses = MessageAttachment.select(MessageAttachment.id).where(
         MessageAttachment.attachment == Attachment.id
@@ -150,9 +149,9 @@ def find_same(
 def lock_attachments(
     db: peewee.Database, attachment_ids: Iterable[str]
 ) -> dict[str, AttachmentRow]:
-    """Return the same as :func:`find_attachments`; none is deleted before the commit.
+    """Return the same as :func:`find_attachments`, and lock the rows until the commit.
 
-    For a message that is about to use them.
+    For a message that is about to use the attachments.
     """
     return _find_all(db, attachment_ids, lambda query: for_share(db, query))
 
@@ -169,14 +168,14 @@ def _find_all(
 
 
 def new_blob(sha256: str) -> str:
-    """Return a name for bytes that no name was ever given to before."""
+    """Return a new, unique blob name for these bytes."""
     return f"{sha256}-{os.urandom(6).hex()}"
 
 
 def find_blob(db: peewee.Database, sha256: str) -> str | None:
-    """Return the blob of an attachment with these bytes; to be used in the same transaction.
+    """Return the blob of an attachment with these bytes, for use in the same transaction.
 
-    Until its end no attachment with these bytes is deleted.
+    Until the transaction ends, no attachment with these bytes is deleted.
     """
     lock_name(db, "blob", sha256)
     query = Attachment.select(Attachment.blob).where(Attachment.sha256 == sha256)
@@ -198,11 +197,11 @@ def add_attachment(
     attachment_id: str = "",
     username: str | None = None,
 ) -> AttachmentRow:
-    """Add a row and count it to its key. The blob's bytes must be in the storage.
+    """Add a row and count it for its key. The blob's bytes must be in the storage.
 
-    :param key_id: The key that uploaded it; None for what no key did.
-    :param attachment_id: What it is known by elsewhere; empty: a new one.
-    :param username: For whom it was uploaded, by a key that is bound to one username.
+    :param key_id: The key that uploaded it, or None.
+    :param attachment_id: Its id on another server, or empty for a new id.
+    :param username: The user for whom a key that is bound to one username uploaded it.
     """
     values: dict[str, Any] = {
         "attachment_id": attachment_id or str(uuid.uuid4()), "name": name, "type": type,
@@ -217,9 +216,9 @@ def add_attachment(
 
 
 def delete_attachment(db: peewee.Database, row: AttachmentRow) -> str | None:
-    """Remove an attachment, and its links to messages.
+    """Delete an attachment and its links to messages.
 
-    :returns: The blob whose bytes nobody has any more; it is noted as stray.
+    :returns: The blob if no other attachment uses it. It is then recorded as stray.
     """
     lock_name(db, "blob", row.sha256)
     if not Attachment.delete().where(Attachment.id == row.id).execute(db):
@@ -242,18 +241,18 @@ def delete_attachment(db: peewee.Database, row: AttachmentRow) -> str | None:
 
 
 def lock_total(db: peewee.Database, key_id: str) -> None:
-    """Let nobody else change a key's total until the end of the transaction."""
+    """Lock a key's total until the end of the transaction."""
     lock_name(db, "attachment_total", key_id)
 
 
 def lock_row(db: peewee.Database, attachment_number: int) -> None:
-    """Let no message take up an attachment until the end of the transaction."""
+    """Lock an attachment against use by new messages until the end of the transaction."""
     query = Attachment.select(Attachment.id).where(Attachment.id == attachment_number)
     for_update(db, query).first(db)
 
 
 def total_bytes_of_key(db: peewee.Database, key_id: str) -> int:
-    """Return how many bytes a key has uploaded and not deleted, at a constant cost."""
+    """Return the number of uploaded bytes of a key, without deleted ones, at constant cost."""
     row = _TOTAL.execute(db, key_id=key_id).fetchone()
     return 0 if row is None else int(row[0])
 
@@ -261,7 +260,7 @@ def total_bytes_of_key(db: peewee.Database, key_id: str) -> int:
 def link_attachments(
     db: peewee.Database, message_number: int, attachment_numbers: Sequence[int]
 ) -> None:
-    """Note that a stored message uses attachments; noting it twice is no fault."""
+    """Link a stored message to its attachments. Repeating it has no effect."""
     for number in attachment_numbers:
         _LINK.execute(db, message=message_number, attachment=number)
 
@@ -279,8 +278,8 @@ def may_use(
 ) -> bool:
     """Return whether a key that is bound to usernames may use an attachment.
 
-    It may when a message of theirs uses it, or when the key uploaded it, for one of them
-    if for anybody, and no message uses it yet.
+    It may if a message of one of its users contains the attachment. If no message contains
+    it, the key itself must have uploaded it, for one of its users or for no specific user.
     """
     creators = [one for (one,) in _CREATORS.execute(db, attachment=row.id)]
     if not creators:
@@ -292,10 +291,10 @@ def may_use(
 def list_unused(
     db: peewee.Database, older_than_us: int, limit: int, *, after: int = 0
 ) -> list[AttachmentRow]:
-    """Return attachments that no message uses, in the order of their numbers.
+    """Return attachments without messages, ordered by number.
 
-    :param older_than_us: Only those made before this time, in microseconds.
-    :param after: Only those with a higher number.
+    :param older_than_us: Only attachments created before this time, in microseconds.
+    :param after: Only attachments with a higher number.
     """
     uses = MessageAttachment.select(MessageAttachment.id).where(
         MessageAttachment.attachment == Attachment.id
@@ -311,7 +310,7 @@ def list_unused(
 
 
 def note_stray(db: peewee.Database, blob: str) -> None:
-    """Note that a blob has, or may get, bytes and has no row."""
+    """Record a blob without a row, before its bytes are saved or deleted."""
     (
         StrayBlob.insert(blob=blob, since=now_us())
         .on_conflict(action="nothing", conflict_target=[StrayBlob.blob])
@@ -320,14 +319,14 @@ def note_stray(db: peewee.Database, blob: str) -> None:
 
 
 def forget_stray(db: peewee.Database, blob: str) -> None:
-    """Note that a blob has a row now, or no bytes any more."""
+    """Remove the record of a blob that now has a row, or no longer has bytes."""
     StrayBlob.delete().where(StrayBlob.blob == blob).execute(db)
 
 
 def list_strays(db: peewee.Database, older_than_us: int) -> list[str]:
-    """Return the blobs that have been without a row since before this time.
+    """Return the blobs that have had no row since before this time.
 
-    Those of chunks are none: they go with their upload.
+    Blobs of chunks are not returned: they are deleted with their upload.
     """
     chunks = FileChunk.select(FileChunk.blob)
     query = StrayBlob.select(StrayBlob.blob).where(

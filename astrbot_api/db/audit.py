@@ -1,4 +1,4 @@
-"""What was done to keys, logins and data: one row and one log line each."""
+"""The audit log of changes to keys, logins and data: one row and one log line each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 log = logging.getLogger("astrbot_api.audit")
 
-#: What can be noted. The pages have a word for each.
+#: All audited actions. The admin pages have a label for each.
 ACTIONS = (
     "login", "login_failed", "login_throttled", "logout", "password_set",
     "key_created", "key_changed", "key_first_used", "key_rotated", "key_revoked", "key_deleted",
@@ -25,18 +25,18 @@ ACTIONS = (
     "call_approved", "call_rejected",
 )  # fmt: skip
 
-#: Longest text of a row, so that a caller cannot fill the table with one.
+#: Maximum length of a text in a row, so that a caller cannot fill the table with one.
 _MAX_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One thing that was done.
+    """One audited action.
 
     :param action: One of :data:`ACTIONS`.
-    :param actor: The owner's name; ``cli`` for the command line.
-    :param address: Where the request came from; empty for the command line.
-    :param subject: What it was done to, for example a key's id.
+    :param actor: The owner's name, or ``cli`` for the command line.
+    :param address: The client's address, or empty for the command line.
+    :param subject: The changed object, for example a key's id.
     """
 
     action: str
@@ -46,7 +46,7 @@ class AuditEntry:
     detail: str = ""
 
     def store(self, db: peewee.Database) -> None:
-        """Add the row."""
+        """Insert the row."""
         Audit.insert(
             at=now_us(),
             action=self.action,
@@ -57,7 +57,7 @@ class AuditEntry:
         ).execute(db)
 
     def log(self) -> None:
-        """Write the log line; not in the writer's thread, since logging takes a lock."""
+        """Write the log line. Not in the writer thread, because logging takes a lock."""
         log.info(
             "audit action=%s actor=%r address=%r subject=%r detail=%r",
             self.action, self.actor[:255], self.address[:255], self.subject[:255],
@@ -68,9 +68,9 @@ class AuditEntry:
 def key_entry(
     action: str, row: Mapping[str, Any], *, actor: str, address: str = "", detail: str = ""
 ) -> AuditEntry:
-    """Return the entry of what was done to a key.
+    """Return the entry for an action on a key.
 
-    :param row: The key as :func:`~astrbot_api.db.keys.describe_key` has it.
+    :param row: The key as :func:`~astrbot_api.db.keys.describe_key` returns it.
     """
     known_as = f"{row['name']} ({row['key_prefix']}…)"
     known_as = f"{known_as}: {detail}" if detail else known_as
@@ -82,9 +82,9 @@ def write_audited(
     job: Callable[[peewee.Database], T],
     describe: Callable[[T], AuditEntry | None],
 ) -> T:
-    """Run a job and note it in the same transaction, then log it.
+    """Run a job, store its audit entry in the same transaction, then log the entry.
 
-    :param describe: From what the job returned to the entry; None: nothing was done.
+    :param describe: Returns the entry for the job's result, or None if nothing changed.
     """
 
     def both(db: peewee.Database) -> tuple[T, AuditEntry | None]:
@@ -105,7 +105,7 @@ def list_entries(
 ) -> list[dict[str, Any]]:
     """Return entries, newest first.
 
-    :param before: Only those with a lower ``id``.
+    :param before: Only entries with a lower ``id``.
     """
     query = Audit.select().order_by(Audit.id.desc()).limit(limit)
     if before is not None:
@@ -114,7 +114,7 @@ def list_entries(
 
 
 def forget_before(db: peewee.Database, time_us: int) -> int:
-    """Remove the entries that are older. Returns how many."""
+    """Delete entries older than a time, and return their number."""
     return int(Audit.delete().where(Audit.at < time_us).execute(db))
 
 

@@ -1,4 +1,4 @@
-"""The checkpoints of runs: what each step of an agent added, so that another worker can go on."""
+"""Checkpoints of runs: the result of each agent step, so that another worker can resume."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import peewee
 from .models import RunCheckpoint
 from .prepared import Prepared, equals, param, params
 
-# The answer to an earlier attempt may have been lost.
+# An upsert: the result of an earlier attempt may have been lost.
 _ADD = Prepared(
     RunCheckpoint.insert(**params("run", "step", "event", "data")).on_conflict(
         conflict_target=[RunCheckpoint.run, RunCheckpoint.step],
@@ -31,7 +31,7 @@ class CheckpointRow:
     """One checkpoint.
 
     :param event: The number of the last event before it.
-    :param data: JSON; None: it was too long to be kept.
+    :param data: JSON, or None if it was too long to store.
     """
 
     step: int
@@ -45,10 +45,10 @@ def add_checkpoint(db: peewee.Database, run: int, step: int, event: int, data: s
 
 
 def list_checkpoints(db: peewee.Database, run: int) -> list[CheckpointRow]:
-    """Return a run's checkpoints, the first one first."""
+    """Return a run's checkpoints, oldest first."""
     return [CheckpointRow(*row) for row in _LIST.execute(db, run=run)]
 
 
 def remove_checkpoints(db: peewee.Database, run: int) -> None:
-    """Remove those of a run that has ended."""
+    """Delete the checkpoints of a run that has ended."""
     _REMOVE.execute(db, run=run)

@@ -1,4 +1,4 @@
-"""The sessions of all users, page by page, for callers that may see them."""
+"""The sessions of all users, in pages, for callers with access to them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def list_conversations(
     limit: int,
     offset: int,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return sessions, the last used first, and how many there are.
+    """Return a page of sessions, most recently used first, and their total.
 
-    :param words: What title, username or session have to contain.
-    :param username: Only this user's.
-    :param prefix: Only those of users whose names begin so.
-    :param hidden: Users whose sessions are left out.
-    :param session_id: Only this one.
-    :param platforms: Only those of these platforms.
+    :param words: Text that the title, the username or the session id must contain.
+    :param username: Only sessions of this user.
+    :param prefix: Only sessions of users with this prefix.
+    :param hidden: Exclude sessions of these users.
+    :param session_id: Only this session.
+    :param platforms: Only sessions of these platforms.
     """
     query = ChatSession.select()
     if words:
@@ -45,7 +45,7 @@ def list_conversations(
         query = query.where(ChatSession.session_id == session_id)
     if platforms:
         query = query.where(ChatSession.platform_id.in_(list(platforms)))
-    # Nobody's are those that are being removed, too.
+    # Exclude sessions that have no owner yet.
     query = query.where(ChatSession.creator.not_in([*hidden, NOBODY]))
     newest = (ChatSession.updated_at.desc(), ChatSession.id.desc())
     page = query.order_by(*newest).limit(limit).offset(offset)

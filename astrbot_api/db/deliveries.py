@@ -1,12 +1,11 @@
-"""The outbox: what is to be sent, in the order of each target, at a constant cost.
+"""The outbox: queued deliveries, ordered per target, at constant cost.
 
-Of the deliveries of one target only the oldest that is not finished is its
-*head*, and only heads are claimed; the end of one makes the next one head. So
-a target that does not answer costs nothing while its line waits.
+The oldest unfinished delivery of a target is its *head*. Only heads are claimed, and when
+one finishes, the next one becomes the head. A target that does not respond therefore
+costs nothing while its queue waits.
 
-A claim holds as long as its worker's lease: a worker that died leaves its
-deliveries to the others, and one that was only thought dead notices it by the
-first write that it tries.
+A claim is valid as long as its worker's lease. Other workers take over the deliveries of
+a dead worker. A worker whose lease expired notices it at its next write.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ from .models import (
 )
 from .prepared import Prepared, equals, insert, param, params
 
-#: States of a delivery that is not finished.
+#: States of an unfinished delivery.
 OPEN = ("queued", "sending")
 
-#: What a delivery to another system than a messenger has before its name.
+#: Prefix of the platform id and the target of a delivery to a webhook.
 EVENT_PREFIX = "event:"
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """One delivery; ``content`` is what is sent: segments, or an event's object.
+    """One delivery; ``content`` holds the segments of a message or the object of an event.
 
-    :param sent_parts: How many segments the platform has confirmed.
-    :param sent_chars: How many characters of the next one, a text.
-    :param traceparent: What it is a part of, in a trace.
+    :param sent_parts: Number of segments that the platform has confirmed.
+    :param sent_chars: Number of confirmed characters of the next segment, a text.
+    :param traceparent: The trace context that it belongs to.
     """
 
     id: int
@@ -70,7 +69,7 @@ class DeliveryRow:
 
     @property
     def finished(self) -> bool:
-        """Whether it is sent, or failed for good."""
+        """Whether it was sent or has failed permanently."""
         return self.status not in OPEN
 
 
@@ -86,15 +85,15 @@ _LINE = Prepared(
     )
 )
 
-#: Held by a worker whose lease has run out.
+#: Claimed by a worker whose lease has expired.
 _OF_DEAD = DELIVERY_SENDING & Delivery.claimed_by.not_in(LIVING_WORKERS)
 
 _HAS_DEAD = Prepared(Delivery.select(Delivery.id).where(_OF_DEAD).limit(1))
 
-#: What stands as the error of a delivery whose worker died during its last attempt, and of
-#: one with two such attempts in a row: it may be what kills them.
-WORKER_DIED = "Its worker ended while it was sent."
-WORKER_DIED_TWICE = "It was set aside: two workers ended while it was sent."
+#: The error of a delivery whose worker died during the last attempt. After two such attempts
+#: in a row it is given up: the delivery may be the cause.
+WORKER_DIED = "The worker stopped while it was sending the delivery."
+WORKER_DIED_TWICE = "Two workers stopped while they were sending the delivery; it was given up."
 
 _FREE_DEAD = Prepared(
     Delivery.update(
@@ -123,15 +122,15 @@ def _change_held(names: tuple[str, ...]) -> Prepared:
 
 @cache
 def _next_due(busy: int) -> Prepared:
-    """Return the statement that leaves out as many platforms."""
+    """Return the statement that excludes ``busy`` platforms."""
     return Prepared(Delivery.select(peewee.fn.MIN(Delivery.due_at)).where(_heads(busy)))
 
 
 @cache
 def _claim(busy: int, skip_locked: bool) -> Prepared:
-    """Return the statement that leaves out as many platforms.
+    """Return the statement that excludes ``busy`` platforms.
 
-    :param skip_locked: On PostgreSQL others claim at the same time: each takes what is left.
+    :param skip_locked: For PostgreSQL: skip rows that another worker is claiming.
     """
     due = (
         Delivery.select(Delivery.id)
@@ -176,12 +175,12 @@ def add_delivery(
     sent_as: Sequence[str] | None = None,
     traceparent: str | None = None,
 ) -> str:
-    """Put a delivery at the end of its target's line; return its ``delivery_id``.
+    """Append a delivery to its target's queue, and return its ``delivery_id``.
 
-    :param payer: The key whose quota it counts to; None: nobody's.
-    :param ordered: False: it does not wait for others of the same target.
-    :param sent_as: Its ids there, if it has arrived already, as in a web chat.
-    :param traceparent: What it is a part of, in a trace.
+    :param payer: The key whose quota counts it, or None.
+    :param ordered: False if it need not wait for others of the same target.
+    :param sent_as: Its ids on the platform if it is already delivered, as in a web chat.
+    :param traceparent: The trace context that it belongs to.
     """
     delivery_id, now, queued = str(uuid.uuid4()), now_us(), sent_as is None
     if queued and ordered:
@@ -218,12 +217,12 @@ def count_line(db: peewee.Database, target: str, limit: int) -> int:
 
 
 def find_delivery(db: peewee.Database, delivery_id: str) -> DeliveryRow | None:
-    """Return the delivery of this id."""
+    """Return the delivery with this id, or None."""
     return find_deliveries(db, [delivery_id]).get(delivery_id)
 
 
 def find_deliveries(db: peewee.Database, ids: Sequence[str]) -> dict[str, DeliveryRow]:
-    """Return those of these deliveries that there are, by their ids."""
+    """Return the existing deliveries among these ids, by id."""
     query = Delivery.select(*_FIELDS).where(Delivery.delivery_id.in_(ids))
     return {row.delivery_id: row for row in _to_rows(query.tuples().execute(db))}
 
@@ -235,10 +234,12 @@ def list_newest(db: peewee.Database, platform_id: str, limit: int) -> list[Deliv
 
 
 def next_due(db: peewee.Database, busy: Sequence[str] = (), *, judge: bool = True) -> int | None:
-    """Return when the next delivery is due, in microseconds; now for a dead worker's.
+    """Return the due time of the next delivery, in microseconds, or None.
 
-    :param busy: Platforms that do not count.
-    :param judge: Whether a lease that has run out means that its worker is dead.
+    A dead worker's delivery is due now.
+
+    :param busy: Platforms to exclude.
+    :param judge: Whether a worker with an expired lease counts as dead.
     """
     if judge and _HAS_DEAD.execute(db, now=time.time()).fetchone() is not None:
         return now_us()
@@ -254,10 +255,10 @@ def claim(
     *,
     judge: bool = True,
 ) -> list[DeliveryRow]:
-    """Take the deliveries that are due, and those of workers that died.
+    """Claim due deliveries, and deliveries that dead workers had claimed.
 
-    :param busy: Platforms of which none is taken.
-    :param judge: Whether a lease that has run out means that its worker is dead.
+    :param busy: Platforms to exclude.
+    :param judge: Whether a worker with an expired lease counts as dead.
     """
     if judge:
         _FREE_DEAD.execute(
@@ -278,7 +279,7 @@ def note_progress(
     chars: int,
     platform_ids: Sequence[str],
 ) -> bool:
-    """Note what the platform has confirmed so far. False: the claim is lost."""
+    """Store the confirmed progress. False if another worker has the delivery."""
     return _write_held(
         db,
         delivery,
@@ -299,10 +300,10 @@ def finish(
     error: str | None,
     platform_ids: Sequence[str],
 ) -> bool:
-    """End a delivery and let the next one of its target have its turn.
+    """Finish a delivery and make the next one of its target the head.
 
     :param status: ``sent`` or ``failed``.
-    :returns: False: the claim is lost, and nothing is changed.
+    :returns: False if another worker has the delivery; then nothing changes.
     """
     lock_name(db, "delivery", delivery.target)
     kept = _write_held(
@@ -324,21 +325,21 @@ def finish(
 def requeue(
     db: peewee.Database, delivery: DeliveryRow, worker_id: str, *, error: str, due_at: int
 ) -> bool:
-    """Have a delivery tried again later. False: the claim is lost."""
+    """Schedule another attempt. False if another worker has the delivery."""
     return _write_held(
         db, delivery, worker_id, status="queued", error=error, due_at=due_at, claimed_by=None
     )
 
 
 def _write_held(db: peewee.Database, delivery: DeliveryRow, worker_id: str, **values: Any) -> bool:
-    """Change a delivery that a worker holds. False: the claim is lost."""
+    """Update a delivery that this worker has claimed. False if another worker has it."""
     values["updated_at"] = now_us()
     statement = _change_held(tuple(values))
     return bool(statement.execute(db, id=delivery.id, holder=worker_id, **values).rowcount)
 
 
 def free_own(db: peewee.Database, worker_id: str, sending: Sequence[int]) -> int:
-    """Give back what this worker has claimed and is not sending; return how many."""
+    """Release claimed deliveries that this worker is not sending; return their number."""
     own = DELIVERY_SENDING & (Delivery.claimed_by == worker_id)
     if sending:
         own &= Delivery.id.not_in(sending)
@@ -346,7 +347,7 @@ def free_own(db: peewee.Database, worker_id: str, sending: Sequence[int]) -> int
 
 
 def prune(db: peewee.Database, *, keep_us: int, limit: int = 500) -> int:
-    """Delete old finished deliveries, some at a time; return how many."""
+    """Delete at most ``limit`` old finished deliveries; return their number."""
     old = Delivery.select(Delivery.id).where(Delivery.finished_at < now_us() - keep_us)
     old = old.order_by(Delivery.finished_at).limit(limit)
     query = Delivery.delete().where(Delivery.id.in_(old))

@@ -1,4 +1,4 @@
-"""What is said when the database fails: the cause to the log, a plain word to the caller."""
+"""Errors of the database: the cause goes to the log, a general message to the caller."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from ..errors import OutcomeUnknown, StorageError
 
 log = logging.getLogger(__name__)
 
-#: The longest query of :meth:`~astrbot_api.db.store.Store.read_aside`, in seconds.
+#: Maximum duration of a query in :meth:`~astrbot_api.db.store.Store.read_aside`, in seconds.
 MAX_READ_S = 5.0
 
-#: How long a turn that has begun waits for a database that is locked or away, in seconds.
+#: Seconds that a running turn waits for a locked or unreachable database.
 PATIENCE_S = 30.0
 
 
 def as_storage_error(error: Exception) -> StorageError:
-    """Log a failure of the database and return the error for the caller."""
+    """Log a database error, and return the error for the caller."""
     log.error("database: %s", " ".join(str(error).split()))
     return StorageError(
-        "The server could not reach or keep its state; nothing was stored. Try again later."
+        "The server could not read or write its database; nothing was stored. Try again later."
     )
 
 
 def as_unknown_outcome(error: Exception) -> OutcomeUnknown:
-    """Log a connection that was lost in a commit and return the error for the caller."""
-    log.error("database: lost while it committed: %s", " ".join(str(error).split()))
+    """Log a connection lost during COMMIT, and return the error for the caller."""
+    log.error("database: connection lost during COMMIT: %s", " ".join(str(error).split()))
     return OutcomeUnknown(
-        "The server lost its state while it stored this, which may or may not be kept. "
-        "Look before you try again."
+        "The server lost the connection to its database while it stored this, which may or may "
+        "not be stored. Check before you try again."
     )

@@ -1,4 +1,4 @@
-"""What recordings say: a text for the same bytes and the same model."""
+"""Transcripts of recordings: one text for the same bytes and the same model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .models import Attachment, FileText
 
 
 def find_text(db: peewee.Database, sha256: str, made_by: str) -> str | None:
-    """Return what a recording says, as a model has written it; None: it did not yet."""
+    """Return a model's transcript of a recording, or None if there is no transcript yet."""
     query = FileText.select(FileText.text).where(
         (FileText.sha256 == sha256) & (FileText.made_by == made_by)
     )
@@ -18,7 +18,7 @@ def find_text(db: peewee.Database, sha256: str, made_by: str) -> str | None:
 
 
 def save_text(db: peewee.Database, sha256: str, made_by: str, text: str) -> None:
-    """Keep what a recording says."""
+    """Store the transcript of a recording."""
     values = {"text": text, "created_at": now_us()}
     FileText.insert(sha256=sha256, made_by=made_by, **values).on_conflict(
         conflict_target=[FileText.sha256, FileText.made_by], update=values
@@ -26,7 +26,7 @@ def save_text(db: peewee.Database, sha256: str, made_by: str, text: str) -> None
 
 
 def remove_orphans(db: peewee.Database, limit: int = 500) -> int:
-    """Remove texts of files that no attachment has any more; return how many."""
+    """Delete transcripts without an attachment; return their number."""
     used = Attachment.select(Attachment.id).where(Attachment.sha256 == FileText.sha256)
     orphans = FileText.select(FileText.sha256).where(~peewee.fn.EXISTS(used)).limit(limit)
     return int(FileText.delete().where(FileText.sha256.in_(orphans)).execute(db))

@@ -1,4 +1,4 @@
-"""The ``Idempotency-Key`` of requests: which were sent before, and what they came to."""
+"""Requests with an ``Idempotency-Key``, and their stored responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .models import IdempotentRequest as Request
 from .models import Worker
 from .prepared import Prepared, equals, param, params
 
-#: How long a request is remembered, in microseconds: a day.
+#: Retention of a request, in microseconds: one day.
 KEPT_US = 24 * 3600 * 1_000_000
 
 _OF_KEY = equals(Request.key_id, Request.client_key)
@@ -52,7 +52,7 @@ _FIND = Prepared(
     .where(_OF_KEY)
 )
 
-#: What a worker has claimed and not answered.
+#: A request that the worker has claimed and not yet answered.
 _CLAIMED = _OF_KEY & equals(Request.worker_id) & Request.status.is_null()
 
 _ANSWER = {
@@ -75,10 +75,10 @@ _RELEASE_UNANSWERED = Prepared(Request.delete().where(_CLAIMED).returning(*_PAID
 
 @dataclass(frozen=True, slots=True)
 class ClientKey:
-    """What a client calls a request: its API key, its word, and a hash of what it sends.
+    """Identifies a client's request: API key, idempotency key, and hash of the request.
 
-    :param body_hash: The kind of request, a colon, and the hash where it is known.
-    :param payer: The key whose quota its row counts to.
+    :param body_hash: The kind of request, a colon, and the hash if it is known.
+    :param payer: The key whose quota counts the row.
     """
 
     key_id: str
@@ -88,17 +88,17 @@ class ClientKey:
 
     @property
     def kind(self) -> str:
-        """What kind of request it is."""
+        """The kind of request."""
         return self.body_hash.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierRequest:
-    """A request that was sent under the same key.
+    """An earlier request with the same key.
 
-    :param run_id: The run that it began, if it was one that does.
-    :param status: Of the stored answer; None: there is none.
-    :param in_flight: Whether a worker that lives is still at it.
+    :param run_id: The run that it started, if any.
+    :param status: Status of the stored response, or None if there is no response yet.
+    :param in_flight: Whether a live worker is handling it.
     """
 
     body_hash: str
@@ -108,7 +108,7 @@ class EarlierRequest:
     in_flight: bool
 
     def is_same(self, key: ClientKey) -> bool:
-        """Return whether the same was sent; of what is still to be read, whether it may be."""
+        """Return whether both requests are equal. If a hash is unknown, only compare the kind."""
         if key.body_hash.endswith(":") or self.body_hash.endswith(":"):
             return self.body_hash.partition(":")[0] == key.kind
         return self.body_hash == key.body_hash
@@ -117,12 +117,12 @@ class EarlierRequest:
 def claim(
     db: peewee.Database, key: ClientKey, *, worker_id: str, run_id: str | None = None
 ) -> EarlierRequest | None:
-    """Note a request that is about to be answered.
+    """Store a request that is about to be handled.
 
-    One that was left behind by a worker that died is taken over.
+    Replaces a request that a dead worker left without a response.
 
-    :param run_id: The run that it begins, in this transaction.
-    :returns: None when it is the first; else what the earlier one came to.
+    :param run_id: The run that it starts in this transaction.
+    :returns: None for the first request, or the earlier request.
     """
     now = now_us()
     names = _name(key)
@@ -146,7 +146,7 @@ def claim(
 
 
 def find(db: peewee.Database, key: ClientKey) -> EarlierRequest | None:
-    """Return the request that was sent under a key."""
+    """Return the request with this key, or None."""
     return _find(db, key)[0]
 
 
@@ -160,16 +160,16 @@ def _find(db: peewee.Database, key: ClientKey) -> tuple[EarlierRequest | None, s
 
 
 def finish(db: peewee.Database, key: ClientKey, status: int, answer: str) -> None:
-    """Keep the answer to a request, and the hash of what it was asked with."""
+    """Store the response to a request, and the hash of its body."""
     _finish(db, _FINISH, key, status, answer)
 
 
 def finish_first(
     db: peewee.Database, key: ClientKey, worker_id: str, status: int, answer: str
 ) -> bool:
-    """Keep the answer to a request in the transaction that does what was asked for.
+    """Store a response in the same transaction as the effects of its request.
 
-    :returns: False when the request is no longer this worker's: another took it over.
+    :returns: False if another worker has taken over the request.
     """
     return _finish(db, _FINISH_FIRST, key, status, answer, worker_id=worker_id)
 
@@ -177,7 +177,7 @@ def finish_first(
 def _finish(
     db: peewee.Database, statement: Prepared, key: ClientKey, status: int, answer: str, **more: str
 ) -> bool:
-    """Keep an answer, and count its bytes. Returns whether the request is there."""
+    """Store a response and count its bytes. Return whether the request exists."""
     names = _name(key)
     payer, before = _FIND_ANSWER.execute(db, **names).fetchone() or (None, None)
     grown = len(answer.encode()) - len((before or "").encode())
@@ -193,17 +193,17 @@ def _finish(
 def release(
     db: peewee.Database, key: ClientKey, worker_id: str, *, even_if_answered: bool = True
 ) -> None:
-    """Forget a request that was refused, or whose run is gone: it may be sent again.
+    """Delete a request that was rejected or whose run is gone, so that it can be sent again.
 
-    :param even_if_answered: False: not where its answer is kept, as what it
-        asked for was done.
+    :param even_if_answered: False to keep a request with a stored response, because its
+        effects are committed.
     """
     statement = _RELEASE if even_if_answered else _RELEASE_UNANSWERED
     _delete(db, statement, **_name(key), worker_id=worker_id)
 
 
 def forget(db: peewee.Database, key: ClientKey) -> None:
-    """Forget a request whose run is gone with its session."""
+    """Delete a request whose run was deleted with its session."""
     _delete(db, _FORGET, **_name(key))
 
 
@@ -213,7 +213,7 @@ def _delete(db: peewee.Database, statement: Prepared, **values: object) -> None:
 
 
 def prune(db: peewee.Database, limit: int) -> int:
-    """Forget what is older than a day, ``limit`` requests at most; return how many."""
+    """Delete at most ``limit`` requests older than a day; return their number."""
     name = peewee.Tuple(Request.key_id, Request.client_key)
     old = Request.select(Request.key_id, Request.client_key)
     old = old.where(Request.created_at < now_us() - KEPT_US)

@@ -1,7 +1,7 @@
-"""What was taken over from another server, so that a second import changes nothing.
+"""Records of imported data, so that a second import changes nothing.
 
-Each thing is noted with its id there, in the transaction that brings it. What
-was deleted here since stays deleted: its note is still there.
+Each imported item is recorded with its source id, in the transaction that stores it.
+An item that was deleted here later is not imported again: its record remains.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FIND_ITEM = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A note of something imported; ``target`` is its number here, ``stamp`` its time there."""
+    """The record of an imported item: ``target`` is its number here, ``stamp`` its source time."""
 
     target: int | None
     stamp: int
@@ -45,7 +45,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class SourceKey:
-    """A key as it is to be stored; ``legacy`` is None for one that can never be used again."""
+    """A key to import; ``legacy`` is None for a key that can no longer be used."""
 
     key_id: str
     name: str
@@ -62,7 +62,7 @@ class SourceKey:
 
 @dataclass(frozen=True, slots=True)
 class SourceSession:
-    """A session as it is to be stored; ``stamp`` distinguishes it from another of this id."""
+    """A session to import; ``stamp`` distinguishes it from another session with the same id."""
 
     session_id: str
     platform_id: str
@@ -76,10 +76,10 @@ class SourceSession:
 
 @dataclass(frozen=True, slots=True)
 class SourceMessage:
-    """A message as it is to be stored.
+    """A message to import.
 
-    ``part_of`` is the number, in the source, of the bot's message that this
-    one continues: one turn has one.
+    ``part_of`` is the source number of the bot's message that this one continues:
+    a turn has only one message of the bot.
     """
 
     number: int
@@ -93,7 +93,7 @@ class SourceMessage:
 
 
 def find_item(db: peewee.Database, kind: str, source_id: str) -> Item | None:
-    """Return the note of something that was imported."""
+    """Return the record of an imported item, or None."""
     row = _FIND_ITEM.execute(db, kind=kind, source_id=source_id).fetchone()
     return None if row is None else Item(*row)
 
@@ -101,18 +101,18 @@ def find_item(db: peewee.Database, kind: str, source_id: str) -> Item | None:
 def note_item(
     db: peewee.Database, kind: str, source_id: str, target: int | None, stamp: int
 ) -> None:
-    """Note that something was imported."""
+    """Record an imported item."""
     query = ImportedItem.insert(kind=kind, source_id=source_id, target=target, stamp=stamp)
     query.on_conflict_ignore().execute(db)
 
 
 def has_key(db: peewee.Database, key_id: str) -> bool:
-    """Return whether a key of this id is here."""
+    """Return whether a key with this id exists."""
     return bool(ApiKey.select().where(ApiKey.key_id == key_id).exists(db))
 
 
 def add_key(db: peewee.Database, key: SourceKey) -> bool:
-    """Store a key with the hash it came with. Returns False when it was here by then."""
+    """Store a key with its original hash. Return False if it already exists."""
     lock_name(db, "imported_key", key.key_id)
     if has_key(db, key.key_id) or find_item(db, "key", key.key_id) is not None:
         return False
@@ -126,7 +126,7 @@ def add_key(db: peewee.Database, key: SourceKey) -> bool:
 
 
 def add_session(db: peewee.Database, session: SourceSession) -> int | None:
-    """Make a session as it was there. Returns its number; None when the id is taken."""
+    """Create an imported session. Return its number, or None if the id is in use."""
     lock_name(db, "session", session.session_id)
     if ChatSession.select().where(ChatSession.session_id == session.session_id).exists(db):
         return None
@@ -137,12 +137,12 @@ def add_session(db: peewee.Database, session: SourceSession) -> int | None:
 
 
 def has_session(db: peewee.Database, number: int) -> bool:
-    """Return whether the session of this number is still here."""
+    """Return whether the session still exists."""
     return bool(ChatSession.select().where(ChatSession.id == number).exists(db))
 
 
 def find_messages(db: peewee.Database, session: int, numbers: Sequence[int]) -> dict[int, int]:
-    """Return which of these messages were imported: number there -> id here."""
+    """Return the imported messages among these: source number -> id here."""
     query = ImportedMessage.select(ImportedMessage.source_id, ImportedMessage.message).where(
         (ImportedMessage.session == session) & ImportedMessage.source_id.in_(numbers)
     )
@@ -152,13 +152,13 @@ def find_messages(db: peewee.Database, session: int, numbers: Sequence[int]) -> 
 def add_messages(
     db: peewee.Database, session: int, messages: Sequence[SourceMessage]
 ) -> tuple[int, list[str]]:
-    """Store those messages of a page that are not here yet, in their order.
+    """Store the messages of a page that are not yet imported, in order.
 
-    :returns: How many, and the attachments that they name and that are not here.
+    :returns: Their number, and the ids of their attachments that do not exist here.
     """
     lock_session(db, session)
     if not has_session(db, session):
-        return 0, []  # deleted meanwhile
+        return 0, []  # the session was deleted meanwhile
     named = [number for one in messages for number in _numbers_named(one)]
     known = find_messages(db, session, list(dict.fromkeys(named)))
     count = 0
@@ -180,7 +180,7 @@ def add_messages(
 
 
 def _numbers_named(message: SourceMessage) -> list[int]:
-    """Return the numbers of a message, of what it continues and of what it quotes."""
+    """Return the numbers of a message and of the messages that it continues or quotes."""
     quoted = [_quoted_number(part) for part in message.content["message"]]
     numbers = [message.number, message.part_of, *quoted]
     return [number for number in numbers if number is not None]
@@ -194,9 +194,10 @@ def _quoted_number(part: dict[str, Any]) -> int | None:
 
 
 def _point_replies(content: dict[str, Any], known: dict[int, int]) -> dict[str, Any]:
-    """Name the quoted messages by their ids here.
+    """Replace the numbers of quoted messages by their ids here.
 
-    One that is not here must not seem to be another: its number becomes a word.
+    The number of a message that does not exist here becomes a text, so that it cannot match
+    another message.
     """
     parts = []
     for part in content["message"]:
@@ -216,17 +217,17 @@ def _insert(
 
 
 def _columns(model: type[Table], item: Any) -> dict[str, Any]:
-    """Return what something has for the columns of a table, by their names."""
+    """Return the item's values for the columns of a table, by name."""
     names = model._meta.sorted_field_names
     return {name: getattr(item, name) for name in names if hasattr(item, name)}
 
 
 def _append(db: peewee.Database, session: int, number: int, more: dict[str, Any]) -> None:
-    """Add what a bot said further in a turn to its first message of that turn."""
+    """Append a bot's later message of a turn to its first message of that turn."""
     here = (Message.session == session) & (Message.id == number)
     text = Message.select(Message.content).where(here).scalar(db)
     if text is None:
-        return  # deleted here since
+        return  # the message was deleted here
     content = orjson.loads(text)
     content["message"] = join_parts(content["message"], more["message"])
     for key, value in more.items():
@@ -238,7 +239,7 @@ def _append(db: peewee.Database, session: int, number: int, more: dict[str, Any]
 
 
 def join_parts(parts: list[dict[str, Any]], more: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return parts with those that follow; a result that stands alone joins its call."""
+    """Return the joined parts. A tool result in a later part is merged into its call."""
     joined = list(parts)
     calls = {
         call["id"]: call
@@ -263,7 +264,7 @@ def join_parts(parts: list[dict[str, Any]], more: list[dict[str, Any]]) -> list[
 
 
 def _link(db: peewee.Database, number: int, content: dict[str, Any]) -> list[str]:
-    """Note which attachments a message uses. Returns the ids of those that are not here."""
+    """Link a message to its attachments. Return the ids of attachments that do not exist."""
     wanted = [part["attachment_id"] for part in content["message"] if "attachment_id" in part]
     found = find_attachments(db, wanted)
     link_attachments(db, number, sorted(row.id for row in found.values()))

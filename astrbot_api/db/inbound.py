@@ -1,4 +1,4 @@
-"""Messages that messengers have sent: each event once, its turn, and its files to fetch."""
+"""Messages from messengers: each event once, its turn, and files to download."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .leases import LIVING_WORKERS
 from .models import BotLease, InboundEvent, InboundPending
 from .prepared import Prepared, equals, param, params
 
-#: Longest event id that is kept as it is; a longer one is kept as its digest.
+#: Maximum length of a stored event id; a longer one is replaced by its digest.
 _MAX_ID_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class EventOrigin:
-    """Where the message came from that became a turn.
+    """The messenger's message that started a turn.
 
     :param reply_to: The platform's id of the message, for the reply.
     """
@@ -32,10 +32,10 @@ class EventOrigin:
 
 @dataclass(frozen=True, slots=True)
 class PendingRow:
-    """A message that has no turn yet, with the columns of its table.
+    """A message without a turn yet: a row of its table.
 
-    :param event_key: Its event's id as it is stored.
-    :param message: As JSON.
+    :param event_key: The stored form of its event id.
+    :param message: The message as JSON.
     :param received_at: In microseconds.
     """
 
@@ -50,7 +50,7 @@ _ADD = Prepared(
     InboundEvent.insert(
         **params("bot_id", "event_id", "run_id", "umo", "reply_to", "received_at")
     ).on_conflict(
-        # Only of the event: that a run answers two events would be a fault.
+        # Only for the event: a run that answers two events is an error.
         action="NOTHING",
         conflict_target=[InboundEvent.bot_id, InboundEvent.event_id],
     )
@@ -94,28 +94,28 @@ def add_event(
     umo: str,
     reply_to: str | None,
 ) -> bool:
-    """Note an event. False: it is known already, and nothing was noted.
+    """Record an event. False if it is already recorded.
 
-    :param run_id: The turn that answers it; None where there is none.
+    :param run_id: The turn that answers it, or None.
     """
     values = {"run_id": run_id, "umo": umo, "reply_to": reply_to, "received_at": now_us()}
     return bool(_ADD.execute(db, bot_id=bot_id, event_id=to_key(event_id), **values).rowcount)
 
 
 def is_known(db: peewee.Database, bot_id: str, event_id: str) -> bool:
-    """Return whether an event has come before."""
+    """Return whether an event was received before."""
     found = _KNOWN.execute(db, bot_id=bot_id, event_id=to_key(event_id)).fetchone()
     return found is not None
 
 
 def find_event_of_run(db: peewee.Database, run_id: str) -> EventOrigin | None:
-    """Return the event that a turn answers; None for a turn of the API."""
+    """Return the event that a turn answers, or None for a turn of the API."""
     row = _OF_RUN.execute(db, run_id=run_id).fetchone()
     return None if row is None else EventOrigin(*row)
 
 
 def prune_events(db: peewee.Database, keep_us: int, limit: int = 500) -> int:
-    """Forget old events, some at a time; return how many."""
+    """Delete at most ``limit`` old events; return their number."""
     name = peewee.Tuple(InboundEvent.bot_id, InboundEvent.event_id)
     old = InboundEvent.select(InboundEvent.bot_id, InboundEvent.event_id)
     old = old.where(InboundEvent.received_at < now_us() - keep_us)
@@ -124,16 +124,16 @@ def prune_events(db: peewee.Database, keep_us: int, limit: int = 500) -> int:
 
 
 def take_bot_lease(db: peewee.Database, bot_id: str, worker_id: str) -> bool:
-    """Become the one worker that polls a bot's platform, or stay it.
+    """Acquire or keep the lease for polling a bot's platform.
 
-    :returns: False: another worker, which lives, is.
+    :returns: False if another live worker holds it.
     """
     taken = _TAKE_LEASE.execute(db, bot_id=bot_id, worker_id=worker_id, now=time.time())
     return bool(taken.rowcount)
 
 
 def drop_bot_lease(db: peewee.Database, bot_id: str, worker_id: str) -> None:
-    """Let another worker poll a bot's platform."""
+    """Release the lease for polling a bot's platform."""
     own = (BotLease.bot_id == bot_id) & (BotLease.worker_id == worker_id)
     BotLease.delete().where(own).execute(db)
 
@@ -141,7 +141,7 @@ def drop_bot_lease(db: peewee.Database, bot_id: str, worker_id: str) -> None:
 def add_pending(
     db: peewee.Database, bot_id: str, event_id: str, worker_id: str, message: str
 ) -> bool:
-    """Store a message. False: it is stored already."""
+    """Store a message. False if it is already stored."""
     query = InboundPending.insert(
         bot_id=bot_id,
         event_id=to_key(event_id),
@@ -153,19 +153,19 @@ def add_pending(
 
 
 def list_pending(db: peewee.Database, worker_id: str, limit: int) -> list[PendingRow]:
-    """Return the oldest messages of a worker, and of those that have died."""
+    """Return the oldest messages of a worker and of dead workers."""
     rows = _LIST_PENDING.execute(db, worker_id=worker_id, now=time.time(), limit=limit)
     return [PendingRow(*row) for row in rows]
 
 
 def claim_pending(db: peewee.Database, row: PendingRow, worker_id: str) -> bool:
-    """Make a message a worker's. False: another one was first."""
+    """Claim a message for a worker. False if another worker was first."""
     held = _is_pending(row.bot_id, row.event_key) & (InboundPending.worker_id == row.worker_id)
     return bool(InboundPending.update(worker_id=worker_id).where(held).execute(db))
 
 
 def drop_pending(db: peewee.Database, bot_id: str, event_key: str) -> None:
-    """Forget a message: it has its turn, or never will."""
+    """Delete a message that has its turn, or will never have one."""
     InboundPending.delete().where(_is_pending(bot_id, event_key)).execute(db)
 
 
@@ -174,7 +174,7 @@ def _is_pending(bot_id: str, event_key: str) -> Any:
 
 
 def to_key(event_id: str) -> str:
-    """Return an event's id as it is stored."""
+    """Return the stored form of an event id."""
     if len(event_id) <= _MAX_ID_CHARS:
         return event_id
     return hashlib.sha256(event_id.encode("utf-8", "replace")).hexdigest()

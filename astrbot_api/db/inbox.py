@@ -1,4 +1,4 @@
-"""The newest messages of all sessions, by whose they are."""
+"""The newest messages of all sessions, by username."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .prepared import Prepared, param
 
 
 class NewMessage(NamedTuple):
-    """A message that was stored: its number and the username of its session."""
+    """A stored message: its number and the username of its session."""
 
     number: int
     creator: str
@@ -25,7 +25,7 @@ class NewMessage(NamedTuple):
 
 _NEWEST = Prepared(Message.select(peewee.fn.MAX(Message.id)))
 
-# Neither names the content: a row's long texts are not read.
+# Without the content column, so that long texts are not read.
 _LIST_NEW = Prepared(
     Message.select(Message.id, ChatSession.creator)
     .join(ChatSession, on=(ChatSession.id == Message.session))
@@ -38,7 +38,7 @@ _CONTENT_AT = [field.name for field in SHOWN_FIELDS].index("content")
 
 
 class FoundMessage(NamedTuple):
-    """A message as clients see it, with its session and what it counts for its payer."""
+    """A message as clients see it, its session, and its size for its payer's quota."""
 
     session_id: str
     message: dict[str, Any]
@@ -46,10 +46,10 @@ class FoundMessage(NamedTuple):
 
 
 def _make_content(count: int) -> Any:
-    """Return the content, which is not read of a message that no line can hold.
+    """Return the content column, or NULL for a message that exceeds the line limit.
 
-    Most are not even measured, which on SQLite reads them; nor is one that was found to be too
-    long before, while its size is the same.
+    The size of most messages is known from ``size_bytes``. Measuring a content on SQLite
+    reads it, so a message that was too long before is not measured again.
     """
     known = reduce(
         or_,
@@ -66,7 +66,7 @@ def _make_content(count: int) -> Any:
 
 @cache
 def _read(count: int) -> Prepared:
-    """Return the statement that reads as many messages."""
+    """Return the statement that reads ``count`` messages."""
     content = _make_content(count)
     fields = [content if field.name == "content" else field for field in SHOWN_FIELDS]
     return Prepared(
@@ -81,24 +81,24 @@ def _read(count: int) -> Prepared:
 
 
 def find_newest(db: peewee.Database) -> int:
-    """Return the number of the newest message; 0: there is none."""
+    """Return the number of the newest message, or 0."""
     return _NEWEST.execute(db).fetchone()[0] or 0
 
 
 def list_new(db: peewee.Database, after: int, until: int) -> list[NewMessage]:
-    """Return the messages with ``after < number <= until``, in their order."""
+    """Return the messages with ``after < number <= until``, in order."""
     return [NewMessage(*row) for row in _LIST_NEW.execute(db, after=after, until=until)]
 
 
 def read_messages(
     db: peewee.Database, numbers: list[int], creator: str, *, long: Mapping[int, int]
 ) -> list[FoundMessage]:
-    """Return messages of one username, those that are still there.
+    """Return the existing messages of one username.
 
-    The content of one that is longer than a line (:data:`~astrbot_api.event_lines.MAX_LINE_BYTES`)
-    is ``None``.
+    The content of a message that exceeds a line
+    (:data:`~astrbot_api.event_lines.MAX_LINE_BYTES`) is None.
 
-    :param long: Those that were longer before: number -> ``size_bytes``.
+    :param long: Messages that exceeded it before: number -> ``size_bytes``.
     """
     values = {f"number{place}": number for place, number in enumerate(numbers)}
     sizes = {f"long{place}": long.get(number, -1) for place, number in enumerate(numbers)}

@@ -1,4 +1,4 @@
-"""The secrets of keys: how they are made, and whose they are. Every request asks for one."""
+"""The secrets of keys: creating them, and looking up their key on every request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .prepared import Prepared, equals, join_text
 
 @dataclass(slots=True)
 class KeyRow:
-    """What the check of a request needs to know of its key."""
+    """The columns of a key that authentication needs."""
 
     key_id: str
     key_prefix: str
@@ -38,8 +38,8 @@ def generate_secret() -> str:
 def hash_secret(secret: str) -> str:
     """Return the hash that is stored, in hexadecimal.
 
-    One round is enough: the secret has 256 random bits, so there is nothing
-    that a slow hash would protect.
+    One round is enough: a secret has 256 random bits, so a slow hash would not
+    add security.
     """
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -47,7 +47,7 @@ def hash_secret(secret: str) -> str:
 def _select_valid() -> Any:
     key, parent = ApiKey.alias(), ApiKey.alias()
     rules = parent.select(parent.rules).where(parent.key_id == key.parent_id)
-    # An earlier secret has no scopes of its own.
+    # An earlier secret has no scopes of its own; use its parent's.
     of = peewee.Case(None, [(key.replaced == 1, key.parent_id)], key.key_id)
     scopes = ApiKeyScope.select(join_text(ApiKeyScope.scope, " ")).where(ApiKeyScope.key_id == of)
     return key.select(
@@ -56,19 +56,19 @@ def _select_valid() -> Any:
     ).where(equals(key.digest) & key.revoked_at.is_null())  # fmt: skip
 
 
-#: The read that every request pays.
+#: The query of every authenticated request.
 FIND_VALID = Prepared(_select_valid())
 
 
 def find_valid_key(db: peewee.Database, secret: str) -> KeyRow | None:
-    """Return the key of a secret unless it is unknown, revoked or expired."""
+    """Return the key of a secret, or None if it is unknown, revoked or expired."""
     row = FIND_VALID.execute(db, digest=hash_secret(secret)).fetchone()
     if row is None:
         return None
     key_id, prefix, last_used_at, expires_at, rules, parent_id, parent_rules, scopes, *old = row
     if expires_at is not None and expires_at <= now_us():
         return None
-    if old[0]:  # another secret of the same key, with the rules that this has now
+    if old[0]:  # an earlier secret of a rotated key; use that key's id and rules
         key_id, rules, parent_id, parent_rules = parent_id, parent_rules, None, None
     return KeyRow(
         key_id, prefix, _parse_scopes(scopes or ""), last_used_at, rules, parent_id, parent_rules
@@ -76,14 +76,14 @@ def find_valid_key(db: peewee.Database, secret: str) -> KeyRow | None:
 
 
 def name_secret(key_id: str, key_prefix: str) -> str:
-    """Return what :func:`list_valid` knows a secret of a key by."""
+    """Return the name of a key's secret that :func:`list_valid` uses."""
     return f"{key_id} {key_prefix}"
 
 
 def list_valid(db: peewee.Database, secrets: Collection[str]) -> set[str]:
-    """Return those of some secrets that are valid now, as :func:`name_secret` names them.
+    """Return the secrets that are valid now, named as by :func:`name_secret`.
 
-    That of a session key is valid as long as its maker is, at most.
+    A session key is valid only while its parent is.
     """
     key_ids = [one.partition(" ")[0] for one in secrets]
     key, maker = ApiKey.alias(), ApiKey.alias()

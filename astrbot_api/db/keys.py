@@ -1,4 +1,4 @@
-"""The API keys: who may call, and what."""
+"""The API keys and their scopes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .prepared import Prepared, equals, param
 #: The four scopes of the published API.
 PUBLIC_SCOPES = ("chat", "config", "file", "im")
 
-#: Lets a key speak as one of the administrators' names; never given by default.
+#: Allows a key to act as an administrator's username; never granted by default.
 ADMIN_SCOPE = "chat:admin"
 
-#: Every scope that a key can have. Those after the first five are of newer versions of
-#: AstrBot; here they open lists.
+#: All scopes of a key. The scopes after the first five belong to newer versions of
+#: AstrBot; here they allow reading lists.
 ALL_SCOPES = (
     *PUBLIC_SCOPES, ADMIN_SCOPE, "bot", "provider", "persona", "data", "plugin", "mcp", "skill",
 )  # fmt: skip
@@ -55,14 +55,14 @@ def create_key(
     parent_id: str | None = None,
     owner_session: str | None = None,
 ) -> tuple[dict[str, Any], str]:
-    """Make a key.
+    """Create a key.
 
-    :param expires_at: Its end in microseconds, instead of ``expires_in_days``.
+    :param expires_at: Expiry in microseconds, instead of ``expires_in_days``.
     :param rules: Its guard rails as JSON; see :mod:`astrbot_api.keys.rules`.
-    :param parent_id: The key that a session key is made with.
-    :param owner_session: The owner's login that it ends with.
-    :returns: The key as :func:`describe_key` has it, and the secret, which
-        cannot be had again.
+    :param parent_id: The parent of a session key.
+    :param owner_session: The owner's login with which it ends.
+    :returns: The key as :func:`describe_key` returns it, and the secret, which
+        is not stored.
     """
     secret = generate_secret()
     now = now_us()
@@ -90,15 +90,15 @@ def create_key(
 def rotate_key(
     db: peewee.Database, key_id: str, *, grace_s: int = 0
 ) -> tuple[dict[str, Any], str] | None:
-    """Give a key a new secret. Its id, and all that is counted to it, stay.
+    """Give a key a new secret. Its id and its usage stay the same.
 
-    The session keys that were made with it end when the old secret does.
+    The key's session keys end together with the old secret.
 
-    :param grace_s: How long the old secret still works, in seconds.
-    :returns: The key and its new secret; None when there is no such key, or
-        when it is revoked.
+    :param grace_s: Seconds for which the old secret stays valid.
+    :returns: The key and its new secret, or None if the key is unknown, revoked or a
+        session key.
     """
-    # Locked, or a revocation at the same time would leave the new secret valid.
+    # Lock the row: a concurrent revocation would otherwise leave the new secret valid.
     old = for_update(db, ApiKey.select().where(ApiKey.key_id == key_id)).first(db)
     if old is None or old.revoked_at is not None or old.parent_id is not None:
         return None
@@ -121,9 +121,9 @@ def rotate_key(
 
 
 def _keep_old_secret(db: peewee.Database, old: ApiKey, until: int) -> None:
-    """Let the secret that a key had work until a time, in microseconds."""
+    """Keep a key's current secret valid until a time, in microseconds."""
     kept_id, digest = str(uuid.uuid4()), old.digest
-    if digest == f"legacy:{old.key_id}":  # of an imported key that was not used here
+    if digest == f"legacy:{old.key_id}":  # an imported key that is still unused
         digest = f"legacy:{kept_id}"
         LegacyKey.update(key_id=kept_id).where(LegacyKey.key_id == old.key_id).execute(db)
     ApiKey.insert(
@@ -135,7 +135,7 @@ def _keep_old_secret(db: peewee.Database, old: ApiKey, until: int) -> None:
 
 
 def revoke_key(db: peewee.Database, key_id: str) -> bool:
-    """Make a key useless from now on. Returns whether there is such a key."""
+    """Revoke a key. Return whether it exists."""
     now = now_us()
     end_session_keys(db, key_id)
     query = ApiKey.update(
@@ -145,9 +145,9 @@ def revoke_key(db: peewee.Database, key_id: str) -> bool:
 
 
 def end_session_keys(db: peewee.Database, key_id: str, *, old_secrets: bool = True) -> None:
-    """Make the session keys of a key useless from now on.
+    """Revoke the session keys of a key.
 
-    :param old_secrets: Whether its earlier secrets end, too.
+    :param old_secrets: Whether to revoke its earlier secrets too.
     """
     now = now_us()
     ended = (ApiKey.parent_id == key_id) & ApiKey.revoked_at.is_null()
@@ -157,11 +157,11 @@ def end_session_keys(db: peewee.Database, key_id: str, *, old_secrets: bool = Tr
 
 
 def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> bool:
-    """Change a key. What a session key of it may do was settled before, so those end.
+    """Change a key. Its session keys end if its permissions change.
 
     :param changes: Any of ``name``, ``scopes``, ``rules`` (JSON or None) and
         ``expires_at`` (microseconds or None).
-    :returns: Whether there is such a key.
+    :returns: Whether the key exists.
     """
     old = ApiKey.select(ApiKey.rules, ApiKey.expires_at).where(ApiKey.key_id == key_id)
     before = old.dicts().first(db) or {}
@@ -186,8 +186,8 @@ def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> 
 
 
 def delete_key(db: peewee.Database, key_id: str) -> bool:
-    """Remove a key, its scopes and session keys. Returns whether there was such a key."""
-    # First, as those who make or rotate do: a session key that is being made is seen below.
+    """Delete a key with its scopes and session keys. Return whether it existed."""
+    # Lock first, as creation and rotation do: a session key in creation is then seen below.
     for_update(db, ApiKey.select(ApiKey.key_id).where(ApiKey.key_id == key_id)).first(db)
     children = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id == key_id)
     ApiKeyScope.delete().where(ApiKeyScope.key_id.in_(children)).execute(db)
@@ -198,7 +198,7 @@ def delete_key(db: peewee.Database, key_id: str) -> bool:
 
 
 def list_keys(db: peewee.Database) -> list[dict[str, Any]]:
-    """Return every key, newest first, as :func:`describe_key` has it; no session keys."""
+    """Return every key, newest first, as :func:`describe_key` returns it, without session keys."""
     own = ApiKey.parent_id.is_null()
     scopes: dict[str, list[str]] = {}
     listed = ApiKey.select(ApiKey.key_id).where(own)
@@ -210,13 +210,13 @@ def list_keys(db: peewee.Database) -> list[dict[str, Any]]:
 
 
 def find_key(db: peewee.Database, key_id: str) -> dict[str, Any] | None:
-    """Return one key as :func:`describe_key` has it, if there is such a key."""
+    """Return one key as :func:`describe_key` returns it, or None."""
     known = ApiKey.select(ApiKey.key_id).where(ApiKey.key_id == key_id).exists(db)
     return get_key(db, key_id) if known else None
 
 
 def get_key(db: peewee.Database, key_id: str) -> dict[str, Any]:
-    """Return one key as :func:`describe_key` has it; it must exist."""
+    """Return one key as :func:`describe_key` returns it; it must exist."""
     key = ApiKey.select().where(ApiKey.key_id == key_id).get(db)
     rows = ApiKeyScope.select().where(ApiKeyScope.key_id == key_id).order_by(ApiKeyScope.id)
     return describe_key(key, [row.scope for row in rows.execute(db)])
@@ -225,35 +225,35 @@ def get_key(db: peewee.Database, key_id: str) -> dict[str, Any]:
 def create_first_key(
     db: peewee.Database, name: str, *, created_by: str
 ) -> tuple[dict[str, Any], str] | None:
-    """Make the key of a new server, with the public scopes.
+    """Create the key of a new server, with the public scopes.
 
-    :returns: As :func:`create_key`; None when there is a key already.
+    :returns: As :func:`create_key`, or None if a key exists already.
     """
-    lock_name(db, "api_key", "first")  # of two hosts that start together, one makes it
+    lock_name(db, "api_key", "first")  # only one of two hosts that start together creates it
     if has_keys(db):
         return None
     return create_key(db, name, PUBLIC_SCOPES, created_by=created_by)
 
 
 def find_parent(db: peewee.Database, key_id: str) -> str | None:
-    """Return the key that a session key was made with; None for any other key."""
+    """Return the parent of a session key, or None for any other key."""
     row = _PARENT.execute(db, key_id=key_id).fetchone()
     return None if row is None else row[0]
 
 
 def find_root(db: peewee.Database, key_id: str | None) -> str | None:
-    """Return the key that pays for a key: a session key's maker, or the key itself."""
+    """Return the key whose quota a key uses: a session key's parent, or the key itself."""
     return find_parent(db, key_id) or key_id if key_id else None
 
 
 def find_rules(db: peewee.Database, key_id: str) -> str | None:
-    """Return the guard rails of a key as JSON; None where it has none."""
+    """Return the guard rails of a key as JSON, or None."""
     row = _RULES.execute(db, key_id=key_id).fetchone()
     return None if row is None else row[0]
 
 
 def end_keys_of_login(db: peewee.Database, owner_sessions: Sequence[str]) -> None:
-    """Make the console keys of logins that have ended useless from now on."""
+    """Revoke the console keys of logins that have ended."""
     now = now_us()
     (
         ApiKey.update(revoked_at=now, updated_at=now)
@@ -263,15 +263,15 @@ def end_keys_of_login(db: peewee.Database, owner_sessions: Sequence[str]) -> Non
 
 
 def has_keys(db: peewee.Database) -> bool:
-    """Return whether any key was ever made and is still there."""
+    """Return whether any key exists."""
     return ApiKey.select().first(db) is not None
 
 
 def describe_key(key: ApiKey, scopes: Sequence[str]) -> dict[str, Any]:
-    """Return a key without its secret, as the contract shows it.
+    """Return a key without its secret, in the form of the contract.
 
-    ``rules`` is there only where a key has guard rails, ``parent_id`` only
-    where it is a session key.
+    ``rules`` is present only if the key has guard rails, ``parent_id`` only
+    for a session key.
     """
     described = {
         "key_id": key.key_id,
@@ -295,11 +295,10 @@ def describe_key(key: ApiKey, scopes: Sequence[str]) -> dict[str, Any]:
 
 
 def note_use(db: peewee.Database, used: Mapping[str, int]) -> dict[str, str]:
-    """Write when keys were last used. A session key's use is its maker's, too.
+    """Store when keys were last used. The use of a session key counts for its parent too.
 
     :param used: Key id -> time in microseconds.
-    :returns: Those that had not been used before, no session keys: their ids
-        and what people know them by.
+    :returns: The keys used for the first time, without session keys: id -> name and prefix.
     """
     first = {}
     for key_id, time_us in sorted(used.items()):

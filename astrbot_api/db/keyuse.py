@@ -1,7 +1,7 @@
-"""What keys did, by day: requests, errors, turns and tokens.
+"""Usage of keys per day: requests, errors, turns and tokens.
 
-Requests gather in the workers' memory and are written every few seconds;
-turns and tokens are written in the transaction that stores the turn's end.
+Workers collect requests in memory and write them every few seconds. Turns and
+tokens are written in the transaction that stores the turn's end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ADD = Prepared(
 
 
 def _count_active() -> Any:
-    # A session key's turns are its maker's, too.
+    # The turns of session keys count for their parent.
     own = ApiKey.select(ApiKey.key_id).where(
         equals(ApiKey.key_id) | (ApiKey.parent_id == param("key_id"))
     )
@@ -58,12 +58,11 @@ def today() -> int:
 
 
 def add_requests(db: peewee.Database, counts: Mapping[str, Sequence[int]]) -> None:
-    """Write requests and errors that gathered.
+    """Write the collected numbers of requests and errors.
 
-    In the keys' order, as everybody who writes of several: two in other orders wait for each
-    other.
+    Rows are always written in the order of the keys, so that two writers cannot deadlock.
 
-    :param counts: Key id -> requests, and those of them that were answered with an error.
+    :param counts: Key id -> number of requests, number of error responses.
     """
     day = today()
     for key_id, (requests, errors) in sorted(counts.items()):
@@ -87,30 +86,30 @@ def add_turn(
 
 
 def add_lost_turn(db: peewee.Database, key_id: str | None) -> None:
-    """Count a turn that its worker did not live to end; its tokens are not known."""
+    """Count a turn whose worker died; its tokens are unknown."""
     key_id = key_id or ""
     for counted in {key_id, find_parent(db, key_id) or key_id}:
         add_turn(db, counted, failed=True, input_tokens=0, output_tokens=0, turn_ms=0)
 
 
 def count_active_turns(db: peewee.Database, key_id: str) -> int:
-    """Return how many turns of a key, and of its session keys, run or wait."""
+    """Return how many turns of a key and its session keys run or wait."""
     return int(_ACTIVE.execute(db, key_id=key_id).fetchone()[0])
 
 
 def sum_turns(db: peewee.Database, key_id: str, since_day: int) -> tuple[int, int]:
-    """Return how many turns of a key have ended since a day, and their tokens."""
+    """Return the number of a key's ended turns since a day, and the number of their tokens."""
     turns, tokens = _TURNS.execute(db, key_id=key_id, since=since_day).fetchone()
     return int(turns), int(tokens)
 
 
 def list_days(db: peewee.Database, days: int, key_id: str | None = None) -> list[dict[str, Any]]:
-    """Return the use of the last days on which there was any, oldest first.
+    """Return the usage of the last days, without days of no use, oldest first.
 
-    :param key_id: Of one key; None: of all together.
+    :param key_id: Only this key, or None for the sum of all keys.
     """
     if key_id is None:
-        # What a session key did was counted to its maker, too.
+        # The usage of session keys is already included in their parents'.
         session_keys = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id.is_null(False))
         query = (
             KeyUse.select(KeyUse.day, *_SUMS)
@@ -125,14 +124,14 @@ def list_days(db: peewee.Database, days: int, key_id: str | None = None) -> list
 
 
 def sum_by_key(db: peewee.Database, days: int) -> dict[str, dict[str, int]]:
-    """Return what each key did in the last days, by key id."""
+    """Return the usage of each key in the last days, by key id."""
     query = KeyUse.select(KeyUse.key_id, *_SUMS).where(KeyUse.day > today() - days)
     rows = query.group_by(KeyUse.key_id).tuples().execute(db)
     return {key_id: _describe(rest) for key_id, *rest in rows}
 
 
 def forget_before(db: peewee.Database, time_us: int) -> None:
-    """Remove the days before a time."""
+    """Delete the days before a time."""
     KeyUse.delete().where(KeyUse.day < time_us // _DAY_US).execute(db)
 
 

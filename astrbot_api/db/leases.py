@@ -1,4 +1,4 @@
-"""The leases of the workers: who is alive, who is about to stop, who is dead."""
+"""The leases of workers: which workers are alive, stopping or dead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import peewee
 from .models import Worker
 from .prepared import Prepared, param
 
-#: Workers whose lease lasts at the time ``now``.
+#: Workers with a valid lease at the time ``now``.
 LIVING_WORKERS = Worker.select(Worker.worker_id).where(Worker.lease_until > param("now"))
 
 _HEIR = Prepared(
@@ -19,17 +19,17 @@ _HEIR = Prepared(
     .limit(1)
 )
 
-#: By how much a lease may end after one that begins now, in seconds: what other settings
-#: and other hosts' clocks make of it.
+#: Maximum seconds by which another lease may outlast a lease that starts now. Hosts may
+#: have different settings and clocks.
 _FAR_AHEAD_S = 120.0
 
 
 def renew_lease(db: peewee.Database, worker_id: str, lease_s: float) -> None:
-    """Say that a worker is alive for so many seconds more.
+    """Renew a worker's lease for ``lease_s`` seconds.
 
-    Leases that reach too far ahead are cut short: the clock was set back. A
-    worker that lives renews its own long before it ends; one that is dead
-    would otherwise seem alive until the clock has caught up.
+    Also shorten leases that end too far in the future, which means that the clock was set
+    back. A live worker renews its lease long before that. A dead one would otherwise seem
+    alive until the clock has caught up.
     """
     until = time.time() + lease_s
     (
@@ -41,28 +41,28 @@ def renew_lease(db: peewee.Database, worker_id: str, lease_s: float) -> None:
 
 
 def note_stopping(db: peewee.Database, worker_id: str) -> None:
-    """Say that a worker is about to stop: it takes over no runs."""
+    """Mark a worker as stopping: it takes over no runs."""
     Worker.update(stopping=1).where(Worker.worker_id == worker_id).execute(db)
 
 
 def has_heir(db: peewee.Database, worker_id: str) -> bool:
-    """Return whether another worker lives, and stays, that takes a run over."""
+    """Return whether another worker can take over runs: it is alive and not stopping."""
     return _HEIR.execute(db, now=time.time(), worker_id=worker_id).fetchone() is not None
 
 
 def find_silence_s(db: peewee.Database, worker_id: str, lease_s: float) -> float | None:
-    """Return for how long a worker was silent, in seconds; None: it has given its lease back."""
+    """Return the seconds since a worker's last renewal, or None if it released its lease."""
     found = Worker.select(Worker.lease_until).where(Worker.worker_id == worker_id)
     until = next(iter(found.tuples().execute(db)), None)
     return None if until is None else max(0.0, time.time() - float(until[0]) + lease_s)
 
 
 def list_dead_workers(db: peewee.Database) -> list[str]:
-    """Return workers whose lease ran out without being given back."""
+    """Return workers whose lease expired without being released."""
     dead = Worker.select(Worker.worker_id).where(Worker.lease_until < time.time())
     return [worker_id for (worker_id,) in dead.tuples().execute(db)]
 
 
 def drop_lease(db: peewee.Database, worker_id: str) -> None:
-    """Say that a worker has ended; what it left behind can be taken over at once."""
+    """Release a worker's lease, so that others can take over its runs at once."""
     Worker.delete().where(Worker.worker_id == worker_id).execute(db)

@@ -1,8 +1,8 @@
-"""Keys that came with another server's hash, until their first use here.
+"""Keys that were imported with another server's hash, until their first use.
 
-Such a key is an ordinary row of ``api_key`` whose digest can match nothing;
-its real hash stands here. The first request that brings the key has its own
-hash put into the place (see :mod:`astrbot_api.keys.legacy`).
+Such a key is an ordinary row of ``api_key`` with a placeholder as its digest.
+Its real hash is stored here. The first request with the key replaces the
+placeholder by our own hash (see :mod:`astrbot_api.keys.legacy`).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .locks import lock_name
 from .models import ApiKey
 from .prepared import Prepared, param
 
-#: More keys than this with one prefix are not looked at: a prefix has 48
-#: random bits, so there is one.
+#: Maximum number of keys with one prefix that are checked. A prefix has 48 random
+#: bits, so in practice there is only one.
 _MAX_CANDIDATES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class LegacyKey:
-    """A PBKDF2 hash. ``salts`` are the readings of the stored salt; one of them is right."""
+    """A PBKDF2 hash. ``salts`` are possible decodings of the stored salt; one is right."""
 
     key_id: str
     key_prefix: str
@@ -38,7 +38,7 @@ class LegacyKey:
     digest: bytes
 
     def matches(self, secret: str) -> bool:
-        """Compute the hash of a secret, which takes tens of milliseconds, and compare."""
+        """Compute and compare the hash of a secret, which takes tens of milliseconds."""
         data = secret.encode("utf-8", "surrogatepass")
         return any(
             hmac.compare_digest(
@@ -64,12 +64,12 @@ _FIND = Prepared(_select_valid())
 
 
 def placeholder(key_id: str) -> str:
-    """Return a digest that no secret has: it is not hexadecimal."""
+    """Return a digest that matches no secret, because it is not hexadecimal."""
     return f"legacy:{key_id}"
 
 
 def find_legacy_keys(db: peewee.Database, prefix: str) -> list[LegacyKey]:
-    """Return the valid keys of this prefix that were not used here yet."""
+    """Return the valid, still unused imported keys with this prefix."""
     rows = _FIND.execute(db, prefix=prefix, now=now_us()).fetchall()
     return [
         LegacyKey(key_id, key_prefix, algorithm, rounds, _split(salts), bytes.fromhex(digest))
@@ -78,7 +78,7 @@ def find_legacy_keys(db: peewee.Database, prefix: str) -> list[LegacyKey]:
 
 
 def add_legacy_key(db: peewee.Database, key: LegacyKey) -> None:
-    """Store the hash that a key came with."""
+    """Store the original hash of an imported key."""
     salts = " ".join(f"x{salt.hex()}" for salt in key.salts)
     models.LegacyKey.insert(
         key_id=key.key_id, key_prefix=key.key_prefix, algorithm=key.algorithm,
@@ -87,14 +87,14 @@ def add_legacy_key(db: peewee.Database, key: LegacyKey) -> None:
 
 
 def replace_hash(db: peewee.Database, key_id: str, secret: str) -> None:
-    """Give a key our own hash; done twice it changes nothing.
+    """Store our own hash of a key. Repeating it has no effect.
 
-    Two workers that check the same key at once write the same hash. A key
-    that was revoked or deleted meanwhile stays so.
+    Two workers that check the same key at once write the same hash. A revoked or
+    deleted key is not changed.
     """
     digest = hash_secret(secret)
     lock_name(db, "key_digest", digest)
-    # A secret has one row: where another key has its hash already, that one decides.
+    # Hashes are unique: if another key has this one already, that key is used.
     if not ApiKey.select(ApiKey.key_id).where(ApiKey.digest == digest).exists(db):
         (
             ApiKey.update(digest=digest, updated_at=now_us())

@@ -1,13 +1,13 @@
-"""Locks for what must not happen twice at once.
+"""Locks against concurrent changes.
 
-SQLite has one writer at a time; there these do nothing. On PostgreSQL
-several jobs write at once, and each sees what was committed before each of
-its statements: two that first look and then write need one of these. A lock
-ends with its transaction, after the commit; taking one twice is no fault.
+SQLite has one writer at a time, so these functions do nothing there. On PostgreSQL
+several jobs write at once, and each statement sees what was committed before it. A job
+that reads and then writes needs one of these locks. A lock ends with its transaction,
+after the commit. Taking a lock twice has no effect.
 
-In a job, take the lock before the first look. Where a job needs two, name
-them in the order in which they stand here; a deadlock is found by PostgreSQL
-and the job run again, but that costs a second.
+In a job, take the lock before the first read. A job that needs two locks takes them in
+the order in which they are defined here. PostgreSQL detects a deadlock and the job is
+run again, but that costs a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import peewee
 from .models import ChatSession, is_postgres
 from .prepared import Prepared, equals
 
-# SQL by hand: it names no table, so peewee has nothing to say.
+# Raw SQL: the statement has no table, so peewee cannot build it.
 _ADVISORY = "SELECT pg_advisory_xact_lock(%s)"
 
 _SESSION_ROW = Prepared(
@@ -29,12 +29,12 @@ _SESSION_ROW = Prepared(
 
 
 def lock_name(db: peewee.Database, kind: str, name: str | int) -> None:
-    """Wait until nobody else has the lock of this name.
+    """Acquire the lock with this name; wait while another transaction holds it.
 
-    For what may not have a row yet: the session that is about to be made, the
+    For objects that may not have a row yet: a session that is about to be created, the
     total of a key.
 
-    :param kind: What the name is a name of, such as ``session``.
+    :param kind: The kind of object, such as ``session``.
     """
     if _is_new(db, (kind, name)):
         digest = hashlib.blake2b(f"{kind}:{name}".encode("utf-8", "replace"), digest_size=8)
@@ -43,10 +43,10 @@ def lock_name(db: peewee.Database, kind: str, name: str | int) -> None:
 
 
 def lock_session(db: peewee.Database, number: int) -> None:
-    """Wait until nobody else adds to a session: its messages, its runs, its end.
+    """Lock a session against other additions: messages, runs, deletion.
 
-    Whatever gets a number within a session (messages, runs) is added under
-    this lock: the order of the numbers is then that of the commits, and who
+    Rows that are numbered within a session (messages, runs) are added under this
+    lock. The order of the numbers is then the order of the commits. A reader that
     has read up to a number misses nothing below it.
     """
     if _is_new(db, ("chat_session", number)):
@@ -54,17 +54,17 @@ def lock_session(db: peewee.Database, number: int) -> None:
 
 
 def for_update(db: peewee.Database, query: Any) -> Any:
-    """Return a SELECT whose rows nobody else changes until the end of the transaction."""
+    """Return a SELECT that locks its rows against changes until the end of the transaction."""
     return query.for_update() if is_postgres(db) else query
 
 
 def for_share(db: peewee.Database, query: Any) -> Any:
-    """Return a SELECT whose rows must still be there at the commit."""
+    """Return a SELECT that locks its rows against deletion until the end of the transaction."""
     return query.for_update("FOR SHARE") if is_postgres(db) else query
 
 
 def _is_new(db: peewee.Database, lock: tuple[str, Any]) -> bool:
-    """Note a lock; return whether this transaction has yet to take it."""
+    """Record a lock, and return whether this transaction has not yet acquired it."""
     held: set[tuple[str, Any]] | None = getattr(db, "held_locks", None)
     if held is None or lock in held:
         return False

@@ -1,4 +1,4 @@
-"""What the model remembers: notes about a user, summaries of the older turns of a session."""
+"""The model's memory: notes about a user, and summaries of a session's older turns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .models import Note, SessionSummary
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """:param until: Number of the last message that ``text`` sums up."""
+    """:param until: Number of the last message that ``text`` summarizes."""
 
     until: int
     text: str
@@ -29,10 +29,10 @@ def save_note(
     max_notes: int,
     payer: str | None = None,
 ) -> bool:
-    """Keep a note, or replace the one of this name.
+    """Store a note, or replace the note with this key.
 
-    :param payer: The key whose quota it counts to; None: nobody's.
-    :returns: False when the user has ``max_notes`` others already.
+    :param payer: The key whose quota counts it, or None.
+    :returns: False if the user already has ``max_notes`` other notes.
     """
     lock_name(db, "note", username)
     own = Note.username == username
@@ -49,7 +49,7 @@ def save_note(
 
 
 def delete_note(db: peewee.Database, username: str, key: str) -> bool:
-    """Throw a note away. Returns whether there was one."""
+    """Delete a note. Return whether it existed."""
     query = Note.delete().where((Note.username == username) & (Note.key == key))
     gone = list(query.returning(Note.payer, Note.size_bytes).tuples().execute(db))
     stored.give_back(db, "notes", [(payer, 1, size) for payer, size in gone])
@@ -57,9 +57,9 @@ def delete_note(db: peewee.Database, username: str, key: str) -> bool:
 
 
 def list_notes(db: peewee.Database, username: str, key: str = "") -> list[tuple[str, str]]:
-    """Return names and texts of a user's notes, the last written first.
+    """Return the keys and values of a user's notes, the last changed first.
 
-    :param key: Only the note of this name; empty: all.
+    :param key: Only the note with this key, or empty for all.
     """
     query = Note.select().where(Note.username == username)
     if key:
@@ -69,7 +69,7 @@ def list_notes(db: peewee.Database, username: str, key: str = "") -> list[tuple[
 
 
 def find_summary(db: peewee.Database, session: int, after: int) -> Summary | None:
-    """Return the summary of a session unless it is of messages that were forgotten.
+    """Return a session's summary, unless all its messages were forgotten by ``/reset``.
 
     :param after: Number of the last message that the model no longer sees.
     """
@@ -86,7 +86,7 @@ def save_summary(db: peewee.Database, session: int, summary: Summary) -> None:
 
 
 def forget_summary(db: peewee.Database, session: int, message: int) -> None:
-    """Remove the summary of a session if it sums up this message, which has changed."""
+    """Delete the session's summary if it covers this message, which has changed."""
     SessionSummary.delete().where(
         (SessionSummary.session == session) & (SessionSummary.until >= message)
     ).execute(db)

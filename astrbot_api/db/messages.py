@@ -1,4 +1,4 @@
-"""The messages of the sessions."""
+"""The messages of sessions."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .models import PUSHED, Message, MessageAttachment
 from .pages import count_fitting, length_of
 from .prepared import Prepared, equals, insert, param
 
-#: ``sender_id`` of every message that is not the user's.
+#: ``sender_id`` of every message that the user did not send.
 BOT = "bot"
 
 
 class MessageRow(NamedTuple):
-    """One message; ``content`` as the contract has it: ``{"type", "message", …}``.
+    """One message; ``content`` is in the form of the contract: ``{"type", "message", …}``.
 
-    The messages of one turn have the same ``llm_checkpoint_id``; one that was
-    pushed has none. ``steps`` of an answer say how many calls each step has, and what
-    its provider attached to it; None: not known.
+    The messages of one turn have the same ``llm_checkpoint_id``; it is None for a pushed message.
+    ``steps`` is set for an answer: the number of calls of each step, and the data that its
+    provider attached. None if unknown.
     """
 
     id: int
@@ -35,7 +35,7 @@ class MessageRow(NamedTuple):
     steps: list[dict[str, Any]] | None = None
 
 
-#: What :class:`MessageRow` has, in its order.
+#: The columns of a :class:`MessageRow`, in order.
 MESSAGE_FIELDS = (
     Message.id, Message.sender_name, Message.content, Message.llm_checkpoint_id, Message.created_at,
 )  # fmt: skip
@@ -79,10 +79,10 @@ _FIND_PAID = Prepared(
     )
 )
 
-#: How far a message may be from another one of its turn.
+#: Maximum distance between two messages of one turn, in messages.
 _TURN_SPAN = 1000
 
-#: What clients are shown of a message.
+#: The columns of a message that clients see.
 SHOWN_FIELDS = (
     Message.id, Message.sender_id, Message.sender_name, Message.content,
     Message.llm_checkpoint_id, Message.created_at, Message.platform_id,
@@ -102,10 +102,10 @@ NEWEST_FIRST, _NEWEST_LENGTHS = _page(True, *SHOWN_FIELDS), _page(True, _LENGTH)
 
 OLDEST_FIRST, _OLDEST_LENGTHS = _page(False, *SHOWN_FIELDS), _page(False, _LENGTH)
 
-#: Beyond this a page of messages ends, so that no answer is ever huge.
+#: Maximum size of a page of messages, so that no response becomes huge.
 _MAX_PAGE_CHARS = 2_000_000
 
-#: The same of messages that are read for a model, or are pushed: they become objects.
+#: The same for messages that are parsed: those for a model, and pushed ones.
 _MAX_HISTORY_CHARS = 500_000
 
 
@@ -122,12 +122,12 @@ def add_message(
     steps: Sequence[Mapping[str, Any]] | None = None,
     payer: str | None = None,
 ) -> tuple[int, int]:
-    """Store a message; its number is above that of every message of the session before it.
+    """Store a message. Its number is higher than any earlier number in the session.
 
     :param sender: The username, or :data:`BOT`.
-    :param sender_name: How the sender is called, where that is another name.
-    :param pushed: Whether it was pushed: open streams of the session show it.
-    :param payer: The key whose quota it counts to; None: nobody's.
+    :param sender_name: The sender's display name, if it differs.
+    :param pushed: Whether it is a pushed message, which open streams of the session show.
+    :param payer: The key whose quota counts it, or None.
     :returns: Its id and its time in microseconds.
     """
     lock_session(db, session)
@@ -154,8 +154,8 @@ def list_messages_before(
 ) -> tuple[list[MessageRow], bool]:
     """Return the newest messages with ``after < id < before``, newest first.
 
-    A page has at most ``limit`` messages, and ends early where they are long; it always has
-    one, unless there is none.
+    A page has at most ``limit`` messages, and fewer if they are long. It is empty only if
+    there are no messages.
 
     :returns: The page, and whether there may be more.
     """
@@ -165,7 +165,7 @@ def list_messages_before(
 
 
 def find_message(db: peewee.Database, session: int, message_id: int) -> MessageRow | None:
-    """Return a message of this session, never of another's."""
+    """Return a message if it belongs to this session, or None."""
     query = Message.select(*MESSAGE_FIELDS)
     row = query.where(Message.session == session, Message.id == message_id).tuples().first(db)
     return None if row is None else row_to_message(row)
@@ -180,14 +180,14 @@ def list_page(
     newest_first: bool,
     user_id: str | None = None,
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """Return the messages that come after a cursor, as clients are shown them.
+    """Return the messages after a cursor, in the form that clients see.
 
-    A page costs the same wherever in the session it is. It ends early where
-    its messages are long; it always has one.
+    The cost of a page does not depend on its position. A page is shorter if its
+    messages are long, but has at least one message.
 
-    :param cursor: What the page before returned; None: the first page.
-    :param user_id: The session's name, which AstrBot shows with each message.
-    :returns: The page, and the cursor of the next one; None: this is the last.
+    :param cursor: The cursor from the previous page, or None for the first page.
+    :param user_id: The session's name, which AstrBot returns with each message.
+    :returns: The page, and the cursor of the next page, or None on the last page.
     """
     if cursor is None:
         cursor = 2**63 - 1 if newest_first else 0
@@ -214,9 +214,9 @@ def count_messages(db: peewee.Database, session: int) -> int:
 
 
 def find_page_cursor(db: peewee.Database, session: int, skip: int) -> int | None:
-    """Return the cursor behind so many of a session's newest messages; None: there are fewer.
+    """Return the cursor after the ``skip`` newest messages, or None if there are fewer.
 
-    The offset is walked in the index of the session's messages.
+    The offset is resolved in the index of the session's messages.
     """
     if skip == 0:
         return 2**63 - 1
@@ -225,15 +225,15 @@ def find_page_cursor(db: peewee.Database, session: int, skip: int) -> int | None
     return number
 
 
-#: How the stored JSON of a bot's message without a part begins.
+#: The start of the stored JSON of a bot's message without parts.
 _WITHOUT_PARTS = '{"type":"bot","message":[]'
 
 
 def describe_message(row: tuple[Any, ...]) -> dict[str, Any]:
     """Return a row of :data:`SHOWN_FIELDS` for :mod:`orjson`; its content stays JSON text.
 
-    A turn that failed without a word is shown with the error's text, as its ``complete``
-    event is: many clients read no more of a message than its parts.
+    A failed turn without text is shown with the text of its error, as in its ``complete``
+    event. Many clients only read a message's parts.
     """
     number, sender_id, sender_name, content, checkpoint, created_at, platform_id = row
     stored_at = to_iso(created_at)
@@ -252,26 +252,26 @@ def describe_message(row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def show_error(content: dict[str, Any]) -> dict[str, Any]:
-    """Return a content as clients see it: without parts, the text of its error is one."""
+    """Return a content as clients see it: without parts, the error's text becomes a part."""
     if content["message"] or "error" not in content:
         return content
     return {**content, "message": [{"type": "plain", "text": content["error"]["message"]}]}
 
 
 def get_described(db: peewee.Database, number: int) -> dict[str, Any]:
-    """Return one message as :func:`list_page` does; it must exist."""
+    """Return one message in the form of :func:`list_page`; it must exist."""
     return describe_message(_DESCRIBED.execute(db, id=number).fetchone())
 
 
 def find_content(db: peewee.Database, number: int) -> dict[str, Any] | None:
-    """Return the content of a message, whosever it is."""
+    """Return the content of a message of any user, or None."""
     content = Message.select(Message.content).where(Message.id == number).scalar(db)
     return None if content is None else orjson.loads(content)
 
 
 def has_later_user_message(db: peewee.Database, session: int, number: int) -> bool:
-    """Return whether the user said something after this message."""
-    # How the stored JSON of a user's message begins: ``type`` is written first.
+    """Return whether the user sent a message after this one."""
+    # The start of the stored JSON of a user's message: ``type`` is written first.
     start = peewee.fn.SUBSTR(Message.content, 1, 14) == '{"type":"user"'
     later = Message.select(Message.id).where(Message.session == session, Message.id > number)
     return bool(later.where(start).exists(db))
@@ -280,7 +280,7 @@ def has_later_user_message(db: peewee.Database, session: int, number: int) -> bo
 def find_of_turn(
     db: peewee.Database, session: int, message: MessageRow, *, later: bool
 ) -> MessageRow | None:
-    """Return the first message of a message's turn before it, or the last one after it."""
+    """Return the first earlier message of the same turn, or the last later one."""
     if message.llm_checkpoint_id is None:
         return None
     near = (
@@ -302,9 +302,9 @@ def find_of_turn(
 
 
 def replace_content(db: peewee.Database, number: int, content: dict[str, Any]) -> None:
-    """Replace the content of a message; its links to attachments go, and what was attached.
+    """Replace a message's content, and remove its attachment links and attached data.
 
-    Its payer pays for the new content, too.
+    The payer's quota counts the new content.
     """
     text = orjson.dumps(content).decode()
     row = _FIND_PAID.execute(db, id=number).fetchone()
@@ -320,12 +320,12 @@ def replace_content(db: peewee.Database, number: int, content: dict[str, Any]) -
 
 
 def delete_message(db: peewee.Database, number: int) -> None:
-    """Remove a message and its links to attachments."""
+    """Delete a message and its links to attachments."""
     delete_messages(db, [number])
 
 
 def delete_messages(db: peewee.Database, numbers: Sequence[int]) -> None:
-    """Remove messages and their links to attachments, and count them no longer."""
+    """Delete messages with their links to attachments, and reduce their payers' counts."""
     MessageAttachment.delete().where(MessageAttachment.message.in_(numbers)).execute(db)
     sums = Message.select(
         Message.payer, peewee.fn.COUNT(Message.id), peewee.fn.SUM(Message.size_bytes)
@@ -340,7 +340,7 @@ def list_pushed(
 ) -> tuple[list[MessageRow], bool]:
     """Return the pushed messages of a session with ``id > after``, oldest first.
 
-    :returns: The page, which ends early where they are long, and whether there may be more.
+    :returns: The page, which is shorter if they are long, and whether there may be more.
     """
     span = {"session": session, "after": after}
     limit = count_fitting(db, _PUSHED_LENGTHS, _MAX_HISTORY_CHARS, limit=limit, **span)
@@ -360,22 +360,22 @@ def _read_page(rows: Any, limit: int, max_chars: int) -> tuple[list[MessageRow],
 
 
 def find_last_pushed(db: peewee.Database, session: int) -> int:
-    """Return the id of the newest pushed message of a session; 0: there is none."""
+    """Return the id of the newest pushed message of a session, or 0."""
     return _LAST_PUSHED.execute(db, session=session).fetchone()[0] or 0
 
 
 def find_newest_pushed(db: peewee.Database) -> int:
-    """Return the id of the newest pushed message of all; 0: there is none."""
+    """Return the id of the newest pushed message of all sessions, or 0."""
     return _NEWEST_PUSHED.execute(db).fetchone()[0] or 0
 
 
 def list_pushed_sessions(db: peewee.Database, after: int) -> list[tuple[int, int]]:
-    """Return the newest id and the session of what was pushed after a message."""
+    """Return the sessions with messages pushed after this one: newest id, session."""
     return [tuple(row) for row in _PUSHED_SESSIONS.execute(db, after=after)]
 
 
 def row_to_message(row: tuple[Any, ...]) -> MessageRow:
-    """Return a row of the :data:`MESSAGE_FIELDS` and, where they are read, the steps."""
+    """Convert a row of the :data:`MESSAGE_FIELDS`, optionally followed by the steps."""
     number, sender_name, content, checkpoint, created_at, *steps = row
     read = orjson.loads(steps[0]) if steps and steps[0] else None
     return MessageRow(number, sender_name, orjson.loads(content), checkpoint, created_at, read)

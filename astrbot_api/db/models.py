@@ -1,8 +1,8 @@
-"""The tables: the one description of the schema, from which the first migration makes it.
+"""The tables: the only definition of the schema. The first migration creates them.
 
-Text has no length and whole numbers have 64 bits on both databases. Times are whole
-numbers: microseconds since 1970, UTC. Flags are 0 or 1. Queries stand in one module a
-table; those on every request are prepared (see :mod:`astrbot_api.db.prepared`).
+On both databases, text has no maximum length and whole numbers have 64 bits. Times are
+whole numbers: microseconds since 1970, UTC. Flags are 0 or 1. Each table has a module for
+its queries. Queries of every request are prepared (see :mod:`astrbot_api.db.prepared`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from peewee import (
     ValueLiterals,
 )
 
-#: A constraint of the column: PostgreSQL and SQLite name the index behind it.
+#: A constraint of the column: PostgreSQL and SQLite generate the index's name.
 _UNIQUE: list[peewee.Node] = [peewee.SQL("UNIQUE")]
 _ZERO: list[peewee.Node] = [Default(0)]
 
@@ -29,7 +29,7 @@ _ZERO: list[peewee.Node] = [Default(0)]
 class Whole(peewee.BigIntegerField):
     """A whole number of 64 bits.
 
-    peewee's own is ``INTEGER`` on SQLite, which as a primary key would be the row's number.
+    peewee's own is ``INTEGER`` on SQLite, where a primary key of that type becomes the rowid.
     """
 
     def ddl_datatype(self, ctx: Any) -> peewee.SQL:
@@ -38,7 +38,7 @@ class Whole(peewee.BigIntegerField):
 
 
 class RowNumber(peewee.BigAutoField):
-    """A row's number. That of a deleted row is never used again, so clients may keep it."""
+    """A row's number. Numbers of deleted rows are never reused, so clients may store them."""
 
     def ddl(self, ctx: Any) -> peewee.NodeList:
         """Return the column's definition."""
@@ -49,7 +49,7 @@ class RowNumber(peewee.BigAutoField):
 
 
 class Table(Model):
-    """What every table here has in common. It is bound to no database."""
+    """Base class of all tables. It is bound to no database."""
 
     class Meta:
         legacy_table_names = False
@@ -61,10 +61,10 @@ def _index(name: str, *fields: Field[Any], unique: bool = False, where: Any = No
 
 
 class ApiKey(Table):
-    """A key. The secret itself is stored nowhere, only its SHA-256.
+    """A key. The secret itself is not stored, only its SHA-256.
 
-    ``rules`` are its guard rails as JSON, ``parent_id`` the key that a
-    session key was made with.
+    ``rules`` are its guard rails as JSON. ``parent_id`` is the key that
+    created a session key.
     """
 
     key_id = TextField(primary_key=True)
@@ -79,9 +79,9 @@ class ApiKey(Table):
     revoked_at = Whole(null=True)
     rules = TextField(null=True)
     parent_id = TextField(null=True)
-    #: The owner's login that a console's key ends with.
+    #: The owner's login with which a console key ends.
     owner_session = TextField(null=True)
-    #: 1: this is an earlier secret of its parent, which was rotated.
+    #: 1 if this is an earlier secret of its parent, which was rotated.
     replaced = Whole(default=0, constraints=_ZERO)
 
 
@@ -120,7 +120,7 @@ class ChatSession(Table):
     context_after = Whole(default=0)
     created_at = Whole()
     updated_at = Whole()
-    #: The key that made it; of a session key, that key's maker.
+    #: The key that created it, or the parent of that session key.
     key_id = TextField(null=True)
 
 
@@ -136,10 +136,10 @@ _index(
 
 
 class SessionCount(Table):
-    """How many sessions a creator has on a platform.
+    """The number of sessions of a creator on a platform.
 
-    Counting index entries is linear; the list of sessions has its total on
-    every page. Kept in step by :mod:`astrbot_api.db.sessions` alone.
+    Counting index entries takes linear time, and every page of sessions has the
+    total. Only :mod:`astrbot_api.db.sessions` updates it.
     """
 
     id = RowNumber()
@@ -152,10 +152,10 @@ _index("session_count_key", SessionCount.creator, SessionCount.platform_id, uniq
 
 
 class Message(Table):
-    """One message of a session: ``content`` is its JSON, as the contract has it.
+    """One message of a session: ``content`` is its JSON, in the form of the contract.
 
-    ``attached`` is JSON that its model wants back and nobody is shown: the steps of the answer,
-    each with its number of calls and what the provider attached to it.
+    ``attached`` is JSON for the model only: the steps of the answer, each with its number of
+    calls and the data that the provider attached to it.
     """
 
     id = RowNumber()
@@ -168,12 +168,12 @@ class Message(Table):
     created_at = Whole()
     pushed = Whole(default=0, constraints=_ZERO)
     attached = TextField(null=True)
-    #: Whose quota it counts to, and with how many bytes (see :mod:`astrbot_api.db.stored`).
+    #: The key whose quota counts it, and the counted bytes (see :mod:`astrbot_api.db.stored`).
     payer = TextField(null=True)
     size_bytes = Whole(default=0, constraints=_ZERO)
 
 
-#: Messages that streams and inboxes show unasked. As text, or no partial index serves it.
+#: Pushed messages, which streams and inboxes show. As literals, so that a partial index applies.
 PUSHED = ValueLiterals(Message.pushed == 1)
 _index("message_session", Message.session, Message.id)
 _index("message_pushed", Message.id, where=PUSHED)
@@ -181,7 +181,7 @@ _index("message_pushed_session", Message.session, Message.id, where=PUSHED)
 
 
 class Note(Table):
-    """What the model was asked to keep about a user."""
+    """A note about a user that the model was asked to keep."""
 
     username = TextField()
     key = TextField()
@@ -195,7 +195,7 @@ class Note(Table):
 
 
 class FileText(Table):
-    """What a recording says, made once for the same bytes.
+    """The transcript of a recording, created once for the same bytes.
 
     ``made_by`` names the endpoint and its model.
     """
@@ -219,14 +219,14 @@ class SessionSummary(Table):
 
 
 class DeletedSession(Table):
-    """A session that is gone for its owner, but whose messages and runs are still to go."""
+    """A session that was deleted for its owner, but still has messages and runs to delete."""
 
     session = Whole(primary_key=True)
     since = Whole()
 
 
 class IdempotentRequest(Table):
-    """A request with an ``Idempotency-Key``, and what it came to."""
+    """A request with an ``Idempotency-Key`` and its response."""
 
     key_id = TextField()
     client_key = TextField()
@@ -248,10 +248,11 @@ _index("idempotency_created", IdempotentRequest.created_at)
 
 
 class Run(Table):
-    """One turn. Its number is its place in the queue of its session.
+    """One turn. Its number is its position in the queue of its session.
 
-    ``request`` is JSON from which another worker goes on with it, gone with its end; without
-    it none can. ``pickups`` counts those whose worker had died, ``epoch`` the changes of worker.
+    ``request`` is the JSON with which another worker can resume the run. It is null if none can,
+    or after the end. ``pickups`` counts resumptions after a worker died, ``epoch`` all changes
+    of the worker.
     """
 
     id = RowNumber()
@@ -273,9 +274,9 @@ class Run(Table):
     epoch = Whole(default=0, constraints=_ZERO)
 
 
-#: Runs that have, or wait for, their session's turn. As text, or no partial index serves it.
+#: Runs that run or wait in their session's queue. As literals, so that a partial index applies.
 RUN_ACTIVE = ValueLiterals(Run.status.in_(("queued", "running")))
-#: Runs that wait for a person; their session goes on without them.
+#: Runs that wait for a person; other runs of their session may run meanwhile.
 RUN_WAITING = ValueLiterals(Run.status == "waiting")
 _index("run_waiting", Run.session, Run.id, where=RUN_WAITING)
 _index("run_session", Run.session, Run.id)
@@ -286,13 +287,13 @@ _index("run_stop", Run.worker_id, where=Run.stop_requested_at.is_null(False) & R
 
 
 class StoredResponse(Table):
-    """One entry of a thread of OpenAI's API: a response, or items that were added.
+    """One entry of a thread of the OpenAI API: a response, or items that were added.
 
-    A response has a run and a ``request``: JSON of what it was asked with. ``input`` is its list
-    of items, ``previous`` the entry that it goes on from, ``removed`` the numbers of items of its
-    output that were deleted. ``key_id`` is the key that it belongs to; of a session key, its maker.
-    ``paused`` is null unless the response ended where its run asked for approvals, and a later
-    response has the rest of the run: JSON, see :class:`~astrbot_api.db.responses.Pause`.
+    A response has a run and a ``request``: the JSON of its request. ``input`` is its list of
+    items, ``previous`` the entry that it continues. ``removed`` lists the numbers of deleted
+    output items. ``key_id`` is the key that owns it, or the parent of that session key.
+    ``paused`` is set if the response ended when its run asked for approvals. A later response
+    then has the rest of the run. It is JSON, see :class:`~astrbot_api.db.responses.Pause`.
     """
 
     id = RowNumber()
@@ -317,7 +318,7 @@ _index("response_created", StoredResponse.created_at)
 
 
 class ResponseConversation(Table):
-    """A session that is a conversation of OpenAI's API; ``metadata`` is JSON."""
+    """A session that is a conversation of the OpenAI API; ``metadata`` is JSON."""
 
     session = Whole(primary_key=True)
     key_id = TextField()
@@ -327,9 +328,10 @@ class ResponseConversation(Table):
 
 
 class RunCheckpoint(Table):
-    """What a step of a run added, from which it can go on; gone with the run's end.
+    """The result of one step of a run, from which it can resume; deleted when the run ends.
 
-    ``event`` is the number of the last event before it. ``data`` is JSON; null: it was too long.
+    ``event`` is the number of the last event before it. ``data`` is JSON, or null if it was
+    too long.
     """
 
     run = Whole()
@@ -342,10 +344,10 @@ class RunCheckpoint(Table):
 
 
 class RunApproval(Table):
-    """A tool call that a person must approve; gone with the end of its run.
+    """A tool call that needs a person's approval; deleted when its run ends.
 
-    ``status`` is ``pending``, ``approved`` or ``rejected``. ``arguments`` are those that were
-    approved in place of the model's, as JSON text. ``begun`` is 1 once the call may have been made.
+    ``status`` is ``pending``, ``approved`` or ``rejected``. ``arguments`` is the JSON of approved
+    arguments that replace the model's. ``begun`` is 1 once the call may have been executed.
     """
 
     approval_id = TextField(primary_key=True)
@@ -369,9 +371,9 @@ _index(
 
 
 class Worker(Table):
-    """A process that runs turns, and until when it is surely alive.
+    """A process that runs turns, and the end of its lease.
 
-    ``stopping`` is 1 once it takes no more of other workers.
+    ``stopping`` is 1 once it takes over no more runs.
     """
 
     worker_id = TextField(primary_key=True)
@@ -380,7 +382,7 @@ class Worker(Table):
 
 
 class Attachment(Table):
-    """A file that was uploaded, or made by a tool; ``blob`` names its bytes in the storage."""
+    """A file that was uploaded or made by a tool; ``blob`` is the name of its bytes."""
 
     id = RowNumber()
     attachment_id = TextField(constraints=_UNIQUE)
@@ -393,7 +395,7 @@ class Attachment(Table):
     blob = TextField()
     key_id = TextField(null=True)
     created_at = Whole()
-    #: For whom a session key uploaded it; nobody else of its maker sees it before it is sent.
+    #: The user of the session key that uploaded it; only that user sees it before it is sent.
     username = TextField(null=True)
 
 
@@ -402,7 +404,7 @@ _index("attachment_created", Attachment.created_at, Attachment.id)
 
 
 class MessageAttachment(Table):
-    """A stored message uses an attachment."""
+    """A link from a stored message to an attachment that it contains."""
 
     id = RowNumber()
     message = Whole()
@@ -416,10 +418,10 @@ _index("message_attachment_back", MessageAttachment.attachment, MessageAttachmen
 
 
 class AttachmentTotal(Table):
-    """What a key has uploaded and not deleted.
+    """The uploaded and not deleted attachments of a key.
 
-    Kept in step by :mod:`astrbot_api.db.attachments` alone, as the limit of a
-    key is checked on every upload.
+    Only :mod:`astrbot_api.db.attachments` updates it. Every upload checks the
+    key's limit against it.
     """
 
     key_id = TextField(primary_key=True)
@@ -428,12 +430,11 @@ class AttachmentTotal(Table):
 
 
 class KeyStored(Table):
-    """What a key has stored: numbers and bytes, by kind.
+    """A key's stored data: numbers and bytes, by kind.
 
-    Kept in step by :mod:`astrbot_api.db.stored` alone, as the quota of a key is
-    checked whenever something is stored for it. ``minute`` is the last one in which it
-    stored anything, counted from 1970; ``minute_bytes`` is what it stored in it, and
-    ``before_bytes`` in the one before.
+    Only :mod:`astrbot_api.db.stored` updates it. Every write for a key checks the key's quota
+    against it. ``minute`` is the last minute in which the key stored anything, counted from
+    1970. ``minute_bytes`` are the bytes of that minute, ``before_bytes`` of the one before.
     """
 
     key_id = TextField(primary_key=True)
@@ -453,17 +454,17 @@ class KeyStored(Table):
 
 
 class StrayBlob(Table):
-    """Bytes that no attachment has: being saved, or still to be deleted."""
+    """A blob without an attachment: it is being saved, or must be deleted."""
 
     blob = TextField(primary_key=True)
     since = Whole()
 
 
 class FileUpload(Table):
-    """An upload in chunks that has begun; ``sha256`` is what its sender announced, or "".
+    """An open upload in chunks; ``sha256`` is the announced hash, or empty.
 
-    ``completing_until`` is when another request may complete it: one of them does it. It may
-    do so earlier when the worker ``completing_by`` is dead.
+    One request completes an upload. Another one may do it after ``completing_until``, or
+    earlier if the worker ``completing_by`` is dead.
     """
 
     upload_id = TextField(primary_key=True)
@@ -482,7 +483,7 @@ _index("file_upload_expires", FileUpload.expires_at)
 
 
 class FileChunk(Table):
-    """A chunk that has come; ``blob`` names its bytes, which are a stray blob, too."""
+    """A received chunk; ``blob`` is the name of its bytes, which is also a stray blob."""
 
     id = RowNumber()
     upload_id = TextField()
@@ -495,7 +496,7 @@ _index("file_chunk_number", FileChunk.upload_id, FileChunk.number, unique=True)
 
 
 class Owner(Table):
-    """Who may log in; ``password_hash`` is argon2's text."""
+    """The server's owner; ``password_hash`` is an argon2 string."""
 
     name = TextField(primary_key=True)
     password_hash = TextField()
@@ -504,7 +505,7 @@ class Owner(Table):
 
 
 class OwnerSession(Table):
-    """A login that has not ended. The token is signed and names ``session_key``."""
+    """A valid login. The token is signed and contains ``session_key``."""
 
     session_key = TextField(primary_key=True)
     name = TextField()
@@ -517,7 +518,7 @@ _index("owner_session_expires", OwnerSession.expires_at)
 
 
 class LoginFailure(Table):
-    """How often an address, or a name, failed to log in since a time."""
+    """Number of failed logins of an address, a browser or a name since a time."""
 
     subject = TextField(primary_key=True)
     failures = Whole()
@@ -528,7 +529,7 @@ _index("login_failure_since", LoginFailure.since)
 
 
 class Audit(Table):
-    """What was done to keys, logins and data: by whom and from where."""
+    """An action on keys, logins or data, with its actor and address."""
 
     id = RowNumber()
     at = Whole()
@@ -543,7 +544,7 @@ _index("audit_at", Audit.at)
 
 
 class KeyUse(Table):
-    """What a key did on one day (days since 1970, UTC). No key is ``""``."""
+    """Usage of a key on one day (days since 1970, UTC). ``""`` stands for no key."""
 
     key_id = TextField()
     day = Whole()
@@ -563,7 +564,7 @@ _index("key_use_day", KeyUse.day)
 
 
 class RateCount(Table):
-    """Requests of one minute that a limit counts."""
+    """Number of requests of a subject in one minute."""
 
     subject = TextField()
     minute = Whole()
@@ -579,8 +580,8 @@ _index("rate_count_minute", RateCount.minute)
 class Visit(Table):
     """A session key that a visitor of a page got, on one day (days since 1970, UTC).
 
-    ``turns`` is what it may have, and what it had once ``settled``. ``address`` is a keyed
-    hash: no address is stored.
+    ``turns`` is the number of allowed turns, or of used turns once ``settled``. ``address`` is
+    a keyed hash: no address is stored.
     """
 
     key_id = TextField(primary_key=True)
@@ -598,7 +599,7 @@ _index("visit_day", Visit.day)
 
 
 class LegacyKey(Table):
-    """The foreign hash of a key that was imported and not used since."""
+    """The original hash of a key that was imported and is still unused."""
 
     key_id = TextField(primary_key=True)
     key_prefix = TextField()
@@ -612,7 +613,7 @@ _index("legacy_key_prefix", LegacyKey.key_prefix)
 
 
 class ImportedItem(Table):
-    """A key, session or attachment that was imported, by its id there."""
+    """An imported key, session or attachment, by its source id."""
 
     kind = TextField()
     source_id = TextField()
@@ -624,7 +625,7 @@ class ImportedItem(Table):
 
 
 class ImportedMessage(Table):
-    """A message that was imported, by its number there."""
+    """An imported message, by its source number."""
 
     session = Whole()
     source_id = Whole()
@@ -635,11 +636,10 @@ class ImportedMessage(Table):
 
 
 class Delivery(Table):
-    """What is to be sent to a messenger or a webhook, and what became of it.
+    """A message or event to send to a messenger or a webhook, and its status.
 
-    ``target`` is the UMO. Of the deliveries of one target that are not
-    finished, ``head`` marks the one whose turn it is. ``sent_parts`` and
-    ``sent_chars`` say how much of it the platform has confirmed.
+    ``target`` is the UMO. ``head`` marks the first unfinished delivery of each
+    target. ``sent_parts`` and ``sent_chars`` are the confirmed progress.
     """
 
     id = RowNumber()
@@ -666,7 +666,7 @@ class Delivery(Table):
     size_bytes = Whole(default=0, constraints=_ZERO)
 
 
-# As text, or no partial index serves them.
+# As literals, so that partial indexes apply.
 DELIVERY_DUE = ValueLiterals((Delivery.status == "queued") & (Delivery.head == 1))
 DELIVERY_SENDING = ValueLiterals(Delivery.status == "sending")
 DELIVERY_UNFINISHED = ValueLiterals(Delivery.status.in_(("queued", "sending")))
@@ -678,7 +678,7 @@ _index("delivery_of_platform", Delivery.platform_id, Delivery.id)
 
 
 class InboundEvent(Table):
-    """A message that a messenger has delivered: one row, also when it is redelivered."""
+    """A message that a messenger has delivered: one row, even if it is redelivered."""
 
     bot_id = TextField()
     event_id = TextField()
@@ -698,7 +698,7 @@ _index("inbound_event_received", InboundEvent.received_at)
 
 
 class InboundPending(Table):
-    """A message whose files a worker is fetching; it is JSON."""
+    """A message, as JSON, whose files a worker is downloading."""
 
     bot_id = TextField()
     event_id = TextField()
@@ -714,14 +714,14 @@ _index("inbound_pending_received", InboundPending.received_at)
 
 
 class BotLease(Table):
-    """The one worker that polls a bot's platform."""
+    """The worker that polls a bot's platform."""
 
     bot_id = TextField(primary_key=True)
     worker_id = TextField()
 
 
 class RunEvent(Table):
-    """One event of a run. On PostgreSQL alone: SQLite has a file of its own for them."""
+    """One event of a run. Only on PostgreSQL: SQLite has a separate file for events."""
 
     run = Whole()
     number = Whole()
@@ -732,7 +732,7 @@ class RunEvent(Table):
 
 
 class RunEventEnd(Table):
-    """The end of a run's events. On PostgreSQL alone."""
+    """The end of a run's events. Only on PostgreSQL."""
 
     run = Whole(primary_key=True)
     last = Whole()
@@ -743,14 +743,14 @@ _index("run_event_end_at", RunEventEnd.ended_at)
 
 
 class RunEventEpoch(Table):
-    """Since which epoch a run's events may be written. On PostgreSQL alone."""
+    """The epoch from which on a run's events are accepted. Only on PostgreSQL."""
 
     run = Whole(primary_key=True)
     epoch = Whole()
     since = Whole()
 
 
-#: Tables of the events of runs where PostgreSQL keeps them.
+#: Tables for the events of runs on PostgreSQL.
 POSTGRES_MODELS: tuple[type[Table], ...] = (RunEvent, RunEventEnd, RunEventEpoch)
 
 ALL_MODELS: tuple[type[Table], ...] = tuple(
@@ -759,11 +759,11 @@ ALL_MODELS: tuple[type[Table], ...] = tuple(
 
 
 def is_postgres(db: peewee.Database) -> bool:
-    """Return whether a connection is to PostgreSQL."""
+    """Return whether a database is PostgreSQL."""
     return isinstance(db, peewee.PostgresqlDatabase)
 
 
 def create_tables(db: peewee.Database) -> None:
-    """Create every table of this database with its indexes."""
+    """Create all tables of this kind of database, with their indexes."""
     for model in (*ALL_MODELS, *(POSTGRES_MODELS if is_postgres(db) else ())):
         peewee.SchemaManager(model, db).create_all(safe=False)

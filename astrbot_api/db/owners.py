@@ -1,4 +1,4 @@
-"""Who may log in, their logins, and how often a login failed."""
+"""The owners, their logins, and counters of failed logins."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _FIND_SESSION = Prepared(
 
 
 def has_owner(db: peewee.Database) -> bool:
-    """Return whether anybody can log in."""
+    """Return whether the server has an owner."""
     return bool(Owner.select().exists(db))
 
 
 def create_owner(db: peewee.Database, name: str, password_hash: str) -> bool:
-    """Make the first owner. False: there is one already."""
+    """Create the first owner. False if an owner exists already."""
     lock_name(db, "owner", "first")
     if has_owner(db):
         return False
@@ -33,7 +33,7 @@ def create_owner(db: peewee.Database, name: str, password_hash: str) -> bool:
 
 
 def set_password(db: peewee.Database, name: str, password_hash: str) -> None:
-    """Give an owner another password; their logins end, failures are forgotten."""
+    """Change an owner's password, end their logins, and reset the failure counters."""
     now = now_us()
     Owner.insert(
         name=name, password_hash=password_hash, created_at=now, updated_at=now
@@ -47,7 +47,7 @@ def set_password(db: peewee.Database, name: str, password_hash: str) -> None:
 
 
 def find_password_hash(db: peewee.Database, name: str) -> str | None:
-    """Return the hash of an owner's password."""
+    """Return the hash of an owner's password, or None."""
     found: str | None = Owner.select(Owner.password_hash).where(Owner.name == name).scalar(db)
     return found
 
@@ -55,7 +55,7 @@ def find_password_hash(db: peewee.Database, name: str) -> str | None:
 def begin_session(
     db: peewee.Database, session_key: str, name: str, address: str, length_us: int
 ) -> None:
-    """Note a login, and forget those that have ended."""
+    """Store a login, and delete expired logins."""
     now = now_us()
     OwnerSession.delete().where(OwnerSession.expires_at <= now).execute(db)
     OwnerSession.insert(
@@ -68,28 +68,28 @@ def begin_session(
 
 
 def find_session_name(db: peewee.Database, session_key: str) -> str | None:
-    """Return whose login this is, unless it has ended."""
+    """Return the owner's name of a login, or None if it has ended."""
     row = _FIND_SESSION.execute(db, session_key=session_key, now=now_us()).fetchone()
     return None if row is None else str(row[0])
 
 
 def find_session_end(db: peewee.Database, session_key: str) -> int:
-    """Return when a login ends, in microseconds; 0: it has ended."""
+    """Return the expiry of a login, in microseconds, or 0 if it has ended."""
     query = OwnerSession.select(OwnerSession.expires_at)
     return int(query.where(OwnerSession.session_key == session_key).scalar(db) or 0)
 
 
 def end_session(db: peewee.Database, session_key: str) -> bool:
-    """End a login, and the keys of its console. Returns whether there was one."""
+    """End a login and its console keys. Return whether it existed."""
     end_keys_of_login(db, [session_key])
     return bool(OwnerSession.delete().where(OwnerSession.session_key == session_key).execute(db))
 
 
 def count_attempt(db: peewee.Database, subject: str, window_us: int) -> tuple[int, int]:
-    """Count a login that is about to be tried, before the password is looked at.
+    """Count a login attempt before its password is checked.
 
-    :param subject: Address or name.
-    :returns: How many of this window it makes, and until when the window lasts.
+    :param subject: The address, the browser or the name.
+    :returns: The number of attempts in this window, and the end of the window.
     """
     now = now_us()
     LoginFailure.delete().where(LoginFailure.since <= now - window_us).execute(db)
@@ -104,5 +104,5 @@ def count_attempt(db: peewee.Database, subject: str, window_us: int) -> tuple[in
 
 
 def forget_failures(db: peewee.Database, subject: str) -> None:
-    """Start from none again, after a login that was right."""
+    """Reset a failure counter after a successful login."""
     LoginFailure.delete().where(LoginFailure.subject == subject).execute(db)

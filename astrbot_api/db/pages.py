@@ -1,7 +1,7 @@
-"""Pages of rows with long texts: none reads more of them than a worker may hold.
+"""Pages of rows with long texts, bounded in size so that they fit in a worker's memory.
 
-A statement's rows come one by one from SQLite, so a reader stops where it has enough. From
-PostgreSQL they come all at once; there the lengths are asked first, which reads no text.
+SQLite returns the rows of a statement one by one, so a reader can stop early. PostgreSQL
+returns them all at once, so their lengths are queried first, which reads no text.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class _Length(peewee.ColumnBase):
         self._text = text
 
     def __sql__(self, ctx: Any) -> Any:
-        # SQLite knows OCTET_LENGTH only since 3.43, and counts the bytes of a BLOB as fast.
+        # OCTET_LENGTH exists only since SQLite 3.43; counting the bytes of a BLOB is as fast.
         if ctx.state.param == "?":
             return ctx.sql(peewee.fn.LENGTH(self._text.cast("BLOB")))
         return ctx.sql(peewee.fn.OCTET_LENGTH(self._text))
 
 
 def length_of(*texts: peewee.Field[Any]) -> Any:
-    """Return the bytes of texts of a row, all together; neither database reads them for it."""
+    """Return the total bytes of a row's texts. Neither database reads the texts for it."""
     return reduce(add, (peewee.fn.COALESCE(cast(Any, _Length(one)), 0) for one in texts))
 
 
@@ -37,9 +37,9 @@ def count_fitting(
 ) -> int:
     """Return how many rows of a page may be read at once.
 
-    :param lengths: Gives the length of each row of the page, in its order; run with ``limit``.
-    :returns: Up to the row with which they have more than ``max_bytes``; ``limit`` where they
-        all fit, and on SQLite.
+    :param lengths: Returns the length of each row of the page, in order; gets ``limit``.
+    :returns: The number of rows until ``max_bytes`` is exceeded. ``limit`` if all
+        rows fit, and on SQLite.
     """
     if not is_postgres(db):
         return limit

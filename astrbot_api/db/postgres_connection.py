@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL, as the pool keeps it and as peewee uses it."""
+"""A PostgreSQL connection for the pool, and its wrapper for peewee."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from psycopg.conninfo import conninfo_to_dict
 from ..errors import SettingsError
 from ..runtime.threads import native_poll
 
-#: The longest that one statement may take, waiting for locks included, in seconds.
+#: Maximum duration of one statement, including lock waits, in seconds.
 _STATEMENT_LIMIT_S = 30
 
-#: The longest that a statement waits for one lock, in seconds. Our own are held for
-#: milliseconds; another program's must not keep each connection of a worker waiting.
+#: Maximum wait of a statement for one lock, in seconds. Our own locks last milliseconds.
+#: Another program's lock must not block all connections of a worker.
 _LOCK_LIMIT_S = 10
 
-#: Asked of every connection. A transaction whose worker has frozen must not
-#: keep its locks without an end.
+#: Settings of every connection. A transaction of a frozen worker must not hold its locks
+#: without limit.
 _SET_UP = (
     f"SET statement_timeout = '{_STATEMENT_LIMIT_S}s'; "
     f"SET lock_timeout = '{_LOCK_LIMIT_S}s'; "
     "SET idle_in_transaction_session_timeout = '60s'"
 )
 
-#: A peer that is gone without a word (a host, a cable) is noticed within half a minute.
+#: Detect a peer that is gone without closing the connection within half a minute.
 _TCP = {
     "keepalives": "1",
     "keepalives_idle": "15",
@@ -41,15 +41,15 @@ _TCP = {
 
 
 def read_url(url: str, timeout_s: float) -> dict[str, Any]:
-    """Return the parameters of a connection; what the URL says wins.
+    """Return the parameters of a connection. Parameters in the URL take precedence.
 
-    :param timeout_s: The longest that connecting may take, in seconds.
-    :raises SettingsError: when PostgreSQL's library cannot read the URL.
+    :param timeout_s: Connect timeout, in seconds.
+    :raises SettingsError: when libpq cannot parse the URL.
     """
     try:
         asked = conninfo_to_dict(url)
     except psycopg.Error as error:
-        # Its own words may quote the URL, and with it the password.
+        # The library's message may contain the URL with its password.
         raise SettingsError(
             "ASTRBOT_DATABASE_URL must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
             "with signs like @ : / ? in the password written as %40 %3A %2F %3F"
@@ -58,7 +58,7 @@ def read_url(url: str, timeout_s: float) -> dict[str, Any]:
 
 
 class _NumberLoader(Loader):
-    """SUM of whole numbers is NUMERIC in PostgreSQL; here a number is an int or a float."""
+    """Loads NUMERIC, the type of SUM over whole numbers in PostgreSQL, as int or float."""
 
     def load(self, data: Any) -> int | float:
         text = bytes(data)
@@ -66,30 +66,30 @@ class _NumberLoader(Loader):
 
 
 class _Cursor(psycopg.Cursor[Any]):
-    """A cursor for text that may have U+0000, which PostgreSQL's has not.
+    """A cursor that replaces U+0000 in parameters, which PostgreSQL text cannot contain.
 
-    What a client sends is refused long before. What is looked for with one is not found,
-    and what a model or a messenger says is kept with the replacement character instead.
+    Requests with U+0000 are rejected before. A search for such a text finds nothing. A text
+    of a model or a messenger is stored with the replacement character.
     """
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
-        """Run a statement; its parameters are a sequence."""
+        """Run a statement; its parameters must be a sequence."""
         if params and any(type(one) is str and "\0" in one for one in params):
             params = [one.replace("\0", "\ufffd") if type(one) is str else one for one in params]
         return super().execute(query, params, **options)
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that can say whether it still is one, and waits for nothing without a limit."""
+    """A connection with a liveness check and with a timeout for every wait."""
 
     database: PostgresDatabase
-    #: The server gives a statement up before this, and says so.
+    #: The server cancels a statement and reports it before this time.
     limit_s: float | None = _STATEMENT_LIMIT_S + 10
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Wait for the server; one that has frozen is given up.
+        """Wait for the server, and close the connection if it does not respond.
 
-        :raises psycopg.OperationalError: The connection is closed then.
+        :raises psycopg.OperationalError: when the connection was closed.
         """
         if timeout is not None:
             return super().wait(gen, interval, timeout)
@@ -100,17 +100,17 @@ class Connection(psycopg.Connection[Any]):
             raise psycopg.OperationalError("the database does not answer") from error
 
     def set_up(self) -> None:
-        """Make a fresh connection ready for use."""
+        """Prepare a new connection for use."""
         self.adapters.register_loader("numeric", _NumberLoader)
         self.cursor_factory = _Cursor
         self.execute(_SET_UP, prepare=False)
         self.database = PostgresDatabase(self)
 
     def is_alive(self) -> bool:
-        """Return whether the server still holds this idle connection, at next to no cost.
+        """Return whether this idle connection is still open, at almost no cost.
 
-        An idle connection has nothing to say. Where there is something to be
-        read it may be the server's farewell, so then it is asked.
+        The server sends nothing on an idle connection. Readable data may be its
+        shutdown message, so the connection is then tested with a query.
         """
         if self.closed:
             return False
@@ -125,18 +125,18 @@ class Connection(psycopg.Connection[Any]):
 
 
 class PostgresDatabase(peewee.PostgresqlDatabase):
-    """What a job is given: peewee over a connection that is borrowed."""
+    """The database that a job gets: peewee over a borrowed connection."""
 
     def __init__(self, connection: Connection) -> None:
-        # Not thread-safe on purpose: a connection is lent to one caller at a time.
+        # Not thread-safe on purpose: only one caller at a time uses a connection.
         super().__init__("borrowed", thread_safe=False, autoconnect=False, prefer_psycopg3=True)
         self._state.set_connection(connection)  # type: ignore[attr-defined]
-        #: What this transaction has locked (see :mod:`astrbot_api.db.locks`).
+        #: The locks of this transaction (see :mod:`astrbot_api.db.locks`).
         self.held_locks: set[tuple[str, Any]] = set()
 
 
 def find_state(error: BaseException) -> str:
-    """Return PostgreSQL's five signs for an error that peewee may have wrapped, or ``""``.
+    """Return the SQLSTATE of an error that peewee may have wrapped, or ``""``.
 
     Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
     """

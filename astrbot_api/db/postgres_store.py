@@ -1,7 +1,7 @@
-"""The state in PostgreSQL, where several hosts share it.
+"""The state in PostgreSQL, shared by several hosts.
 
-psycopg waits for the server with what gevent has patched, so a greenlet that
-waits never holds the hub, and jobs run where they are asked for.
+psycopg waits for the server with functions that gevent patches. A waiting
+greenlet therefore never blocks the hub, and jobs run in the calling greenlet.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: How often a job is begun that loses against others, or loses its connection.
+#: Maximum number of attempts of a job that loses a race or its connection.
 _MAX_ATTEMPTS = 5
 
-#: Serialization failure, deadlock, and a key that another job has just
-#: inserted: run again, the job sees what the other one has done.
+#: Serialization failure, deadlock, and duplicate key: another job was first. When the
+#: job is run again, it sees the other job's changes.
 _RACES = ("40001", "40P01", "23505")
 
-#: A lock that another program holds was not to be had.
+#: Another program holds a lock.
 _LOCKED = "55P03"
 
-#: How long callers that got no connection make a store count as jammed, in seconds.
+#: Seconds for which a store counts as jammed after a caller got no connection.
 _JAM_S = 5.0
 
-# SQL by hand: PostgreSQL's own views. A session that waits for a lock itself is no cause.
+# Raw SQL on PostgreSQL's views. A session that itself waits for a lock is not a cause.
 _BLOCKERS = """
     SELECT DISTINCT b.pid, b.application_name, b.state,
            EXTRACT(EPOCH FROM now() - b.xact_start)::int
@@ -57,32 +57,32 @@ _BLOCKERS = """
       AND b.wait_event_type IS DISTINCT FROM 'Lock'
     ORDER BY b.pid LIMIT 3"""
 
-#: Most callers that wait for a connection; more are refused at once.
+#: Maximum number of callers that wait for a connection; others are rejected at once.
 _MAX_WAITING = 2000
 
-#: The longest query of :meth:`PostgresStore.read_aside`.
+#: Maximum duration of a query in :meth:`PostgresStore.read_aside`, in milliseconds.
 _MAX_READ_MS = f"{MAX_READ_S * 1000:.0f}"
 
-#: A number of our own, so that nobody else's lock is ours.
+#: A unique number, so that no other program uses the same lock.
 _MIGRATION_LOCK = 0x61737472626F74
 
 _FAILURES = (peewee.DatabaseError, peewee.InterfaceError, psycopg.Error)
 
 
 class _LostInCommit(Exception):
-    """The connection broke while it committed: nobody knows whether it did."""
+    """The connection was lost during COMMIT; the outcome is unknown."""
 
 
 class _Again(Exception):
-    """The connection broke in the middle of a job, of which nothing is kept."""
+    """The connection was lost during a job; nothing is stored."""
 
 
 class PostgresStore:
-    """PostgreSQL behind a pool of connections that outlives the server's restarts.
+    """PostgreSQL behind a pool of connections that survives restarts of the server.
 
-    :param url: ``postgresql://…``, with whatever libpq understands.
-    :param pool_size: Most connections of this process.
-    :param timeout_s: How long a caller waits for a connection, in seconds.
+    :param url: ``postgresql://…``, with any parameters of libpq.
+    :param pool_size: Maximum number of connections of this process.
+    :param timeout_s: Seconds that a caller waits for a connection.
     """
 
     dialect = "postgres"
@@ -92,33 +92,33 @@ class PostgresStore:
         self._pool_size = pool_size
         self._timeout_s = timeout_s
         self._pool = PerProcess(self._open_pool)
-        # Writes wait for locks; reads get the rest of the pool whatever becomes of those.
+        # Only writes wait for locks. The rest of the pool is therefore always free for reads.
         writers = max(1, pool_size * 3 // 4)
         self._writers = PerProcess(lambda: threading.BoundedSemaphore(writers))
         self._refused_at = -math.inf
         self._closed = False
 
     def upgrade(self) -> list[str]:
-        """Run the migrations that are still to run; return their names."""
+        """Run the pending migrations, and return their names."""
         with self._connect() as connection:
             try:
-                # Held by the connection: the second process waits here.
+                # A session lock: a second process waits here.
                 connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
                 return migrating.upgrade(PostgresDatabase(connection))
             except _FAILURES as error:
                 raise SettingsError(f"cannot upgrade the database: {_line(error)}") from error
 
     def list_migrations(self) -> list[tuple[str, bool]]:
-        """Return each migration's name and whether it has run."""
+        """Return each migration's name and whether it is applied."""
         with self._connect() as connection:
             return migrating.list_migrations(PostgresDatabase(connection))
 
     def read(self) -> _Reading:
-        """Lend a connection; each statement sees what is committed when it begins."""
+        """Borrow a connection. Each statement sees the data committed before it."""
         return _Reading(*self._borrow())
 
     def read_aside(self, job: Callable[[peewee.Database], T]) -> T:
-        """Run a job here: waiting for the server holds no worker. Its queries end in time."""
+        """Run a job in the calling thread, which blocks no worker. Its queries have a timeout."""
         with self.read() as db:
             execute: Any = db.execute_sql
             execute("SELECT set_config('statement_timeout', %s, FALSE)", [_MAX_READ_MS])
@@ -128,7 +128,7 @@ class PostgresStore:
                 execute("RESET statement_timeout")
 
     def write(self, job: Callable[[peewee.Database], T], *, patient: bool = False) -> T:
-        """Run a job in a transaction of its own; one that loses a race is run again."""
+        """Run a job in its own transaction; run it again if it loses a race."""
         attempt, patient_until = 0, time.monotonic() + PATIENCE_S * patient
         while True:
             attempt += 1
@@ -163,9 +163,9 @@ class PostgresStore:
             writers.release()
 
     def describe_jam(self, look: PostgresStore) -> str:
-        """Say what keeps callers from a connection; empty: nothing does.
+        """Return why callers get no connection, or an empty text.
 
-        :param look: The store to ask for the cause; this one has no connection left.
+        :param look: Another store for the diagnosis; this one has no free connection.
         """
         if time.monotonic() - self._refused_at > _JAM_S:
             return ""
@@ -176,7 +176,7 @@ class PostgresStore:
         return f"all {self._pool_size} connections of this worker to PostgreSQL are in use{held}"
 
     def close(self) -> None:
-        """Close every connection; nothing can be read or written after."""
+        """Close every connection. The store cannot be used afterwards."""
         self._closed = True
         pool = self._pool.take()
         if pool is not None:
@@ -190,12 +190,12 @@ class PostgresStore:
     def _borrow(
         self, deadline: float | None = None
     ) -> tuple[ConnectionPool[Connection], Connection]:
-        """Take a live connection out of the pool; wait for one where all are lent.
+        """Take a live connection out of the pool; wait if all are in use.
 
-        :raises StorageError: when there is none in time.
+        :raises StorageError: when no connection becomes free in time.
         """
         if self._closed:
-            raise StoreClosed("The server is going down; its database is closed.")
+            raise StoreClosed("The server is shutting down; its database is closed.")
         pool = self._pool.get()
         deadline = deadline or time.monotonic() + self._timeout_s
         while True:
@@ -205,7 +205,7 @@ class PostgresStore:
                 raise self._refuse(error) from error
             if connection.is_alive():
                 return pool, connection
-            # The pool opens another one in its place.
+            # The pool opens another connection as a replacement.
             connection.close()
             pool.putconn(connection)
 
@@ -219,14 +219,14 @@ class PostgresStore:
             timeout=self._timeout_s,
             max_waiting=_MAX_WAITING,
             max_idle=300.0,
-            # Short: its pauses double, and after an outage none may be long.
-            # The next caller makes it try again.
+            # Short: the pool doubles its pauses, and after an outage none may be long.
+            # The next caller triggers another attempt.
             reconnect_timeout=3.0,
             open=True,
         )
 
     def _connect(self) -> Connection:
-        """Open a connection of its own, past the pool, for the migrations."""
+        """Open a separate connection, outside the pool, for migrations."""
         try:
             connection = Connection.connect(**self._params, autocommit=True)
             connection.limit_s = None
@@ -243,7 +243,7 @@ class PostgresStore:
 
 
 class _Reading:
-    """A connection on loan."""
+    """A borrowed connection."""
 
     __slots__ = ("_connection", "_pool")
 
@@ -263,7 +263,7 @@ class _Reading:
 def _run_job(connection: Connection, job: Callable[[peewee.Database], T]) -> T:
     """Run a job between BEGIN and COMMIT.
 
-    :raises _LostInCommit: when the answer to COMMIT never came.
+    :raises _LostInCommit: when the connection is lost before the reply to COMMIT.
     """
     connection.database.held_locks.clear()
     connection.execute("BEGIN", prepare=False)
@@ -281,27 +281,27 @@ def _run_job(connection: Connection, job: Callable[[peewee.Database], T]) -> T:
             raise _LostInCommit(_line(error)) from error
         raise
     except BaseException:
-        connection.close()  # killed: what the server makes of it is its own affair
+        connection.close()  # the greenlet was killed; the server decides about the commit
         raise
     if ended.statusmessage != "COMMIT":
-        # The job caught an error of the database, which had ended the transaction.
+        # The job caught a database error, which had aborted the transaction.
         raise psycopg.InternalError("the transaction had failed and was rolled back")
     return result
 
 
 def _roll_back(connection: Connection, error: BaseException) -> None:
     if not isinstance(error, Exception):
-        connection.close()  # killed in the middle of a statement; the server rolls back
+        connection.close()  # killed during a statement; the server rolls back
         return
     try:
         connection.execute("ROLLBACK", prepare=False)
     except psycopg.Error:
-        # Nothing is left to roll back, and the first error is the one to report.
+        # Nothing is left to roll back, and the first error is the relevant one.
         connection.close()
 
 
 def _describe_blocker(pid: int, program: str, state: str | None, age_s: int | None) -> str:
-    """Return one process of PostgreSQL for people; another role's state is hidden."""
+    """Describe one PostgreSQL session for the operator; other roles' states are hidden."""
     told = [program, f"{state or 'active'} for {age_s} s" if age_s is not None else ""]
     return f"pid {pid} ({', '.join(filter(None, told)) or 'unknown'})"
 

@@ -1,14 +1,14 @@
-"""Statements that are built once from a peewee expression and run past peewee.
+"""Statements that are built once from a peewee expression and run without peewee.
 
-Building a query costs peewee twenty times what SQLite needs to run it. So the statements
-of every request, event and chore are kept as SQL, one text for each kind of database::
+Building a query in peewee takes twenty times as long as running it in SQLite. The statements
+of every request, event and chore are therefore cached as SQL, one text per kind of database::
 
     _FIND = Prepared(Run.select(Run.status).where(Run.run_id == param("run_id")))
 
     row = _FIND.execute(db, run_id="a").fetchone()
 
-Constants of the expression stand in the text, so that partial indexes serve it. Values
-are passed as they are stored: no field converts them. Rows are tuples.
+Constants of the expression become literals, so that partial indexes apply. Values are
+passed in their stored form: no field converts them. Rows are tuples.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import peewee
 
 from .models import is_postgres
 
-#: U+0000 is in no SQL: neither database takes it.
+#: U+0000 marks a parameter: neither database allows it in SQL.
 _MARK = re.compile("\0(\\w+)\0")
 
 
 class _Param(peewee.ColumnBase):
-    """The place of a value in an expression."""
+    """A placeholder in an expression."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -38,17 +38,17 @@ class _Param(peewee.ColumnBase):
 
 
 def param(name: str) -> Any:
-    """Return the place of a value that :meth:`Prepared.execute` is given by this name."""
+    """Return a placeholder for a value that :meth:`Prepared.execute` gets by this name."""
     return _Param(name)
 
 
 def params(*names: str) -> dict[str, Any]:
-    """Return places by their names, for the columns of an INSERT or UPDATE."""
+    """Return placeholders by name, for the columns of an INSERT or UPDATE."""
     return {name: _Param(name) for name in names}
 
 
 def equals(*fields: peewee.Field[Any]) -> Any:
-    """Return the condition that each column has the value passed by its name."""
+    """Return the condition that each column equals the value passed by its name."""
     return reduce(and_, (field == param(field.name) for field in fields))
 
 
@@ -58,7 +58,7 @@ class _JoinText(peewee.ColumnBase):
         self._separator = separator
 
     def __sql__(self, ctx: Any) -> Any:
-        # SQLite knows STRING_AGG only since 3.44.
+        # STRING_AGG exists only since SQLite 3.44.
         name = "group_concat" if ctx.state.param == "?" else "string_agg"
         return ctx.sql(peewee.Function(name, (self._node, self._separator)))
 
@@ -71,8 +71,8 @@ def join_text(node: Any, separator: str) -> Any:
 class Prepared:
     """One statement.
 
-    :param query: The expression. Its SQL is built once for each kind of database, when the
-        statement is first used.
+    :param query: The expression. Its SQL is built on first use, once for each kind of
+        database.
     """
 
     __slots__ = ("_made", "_query")
@@ -82,13 +82,13 @@ class Prepared:
         self._made: dict[type, tuple[str, Callable[[dict[str, Any]], Any]]] = {}
 
     def sql(self, db: peewee.Database) -> str:
-        """Return the statement's text for a database."""
+        """Return the SQL text for a database."""
         return self._make(db)[0]
 
     def execute(self, db: peewee.Database, /, **values: Any) -> Any:
-        """Run the statement; return the driver's cursor.
+        """Run the statement, and return the driver's cursor.
 
-        :param values: By the names of :func:`param`. A missing one raises KeyError.
+        :param values: The values by parameter name. A missing one raises KeyError.
         """
         try:
             sql, order = self._made[type(db)]
@@ -120,7 +120,7 @@ def _order(names: list[str]) -> Callable[[dict[str, Any]], Any]:
 
 
 def insert(db: peewee.Database, model: type[peewee.Model], /, **values: Any) -> Any:
-    """Add a row; return the driver's cursor, which has the row's number if there is one.
+    """Insert a row. Return the driver's cursor, which yields the row's number, if any.
 
     One statement is prepared for each set of columns.
     """

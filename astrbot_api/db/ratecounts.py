@@ -1,4 +1,4 @@
-"""How many requests of a minute a limit has counted."""
+"""Counters of requests per minute, for rate limits."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _TAKE_BACK = Prepared(RateCount.update(requests=RateCount.requests - 1).where(_O
 def count_request(
     db: peewee.Database, subject: str, limit: int, now_s: float
 ) -> tuple[bool, float, float]:
-    """Count a request unless it is one too many for the last 60 seconds.
+    """Count a request if the limit of the last 60 seconds allows it.
 
-    It is counted first and taken back: that locks the row on PostgreSQL, so
-    that no two see the same number.
+    The request is counted first and subtracted if rejected. On PostgreSQL this locks the
+    row, so that two workers never see the same number.
 
-    :returns: Whether it is allowed; how many were counted of the last 60
-        seconds; in how many seconds the next one is allowed (0: now).
+    :returns: Whether the request is allowed; the count of the last 60 seconds; the
+        seconds until the next request is allowed, or 0.
     """
     minute, into_s = int(now_s // _WINDOW_S), now_s % _WINDOW_S
     count = int(_COUNT.execute(db, subject=subject, minute=minute).fetchone()[0])
@@ -46,11 +46,11 @@ def count_request(
     _TAKE_BACK.execute(db, subject=subject, minute=minute)
     if count > limit or not before:
         return False, used - 1, _WINDOW_S - into_s
-    # When the last minute weighs so much less that one more fits.
+    # The time at which the previous minute weighs so little that one more request fits.
     fits_at_s = _WINDOW_S * (1 - (limit - count) / before)
     return False, used - 1, max(1.0, fits_at_s - into_s)
 
 
 def forget_counts(db: peewee.Database, now_s: float) -> None:
-    """Remove what no window looks at any more."""
+    """Delete counters that are older than the window."""
     RateCount.delete().where(RateCount.minute < int(now_s) // _WINDOW_S - 1).execute(db)

@@ -1,9 +1,8 @@
-"""Deleting sessions: gone at once for their owners, emptied in short transactions.
+"""Deletion of sessions: immediate for their owners, then in short transactions.
 
-A session may have a million messages. Its row goes first, with a note that
-its number is to be emptied; the numbers of sessions are never given out
-again, so nobody can reach what is left. The note goes last: a crash in
-between loses nothing.
+A session may have a million messages. Its row is deleted first, and a record with its
+number is added. Numbers are never reused, so the remaining rows are unreachable.
+The record is deleted last, so that a crash in between loses nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .sessions import SessionRow, count_session_less, pay_less
 
 
 def remove_session(db: peewee.Database, session: SessionRow) -> None:
-    """Take a session from its owner, and note that it is to be emptied."""
+    """Delete a session for its owner, and record that its rows must be deleted."""
     pay_less(db, session)
     ChatSession.delete().where(ChatSession.id == session.id).execute(db)
     count_session_less(db, session)
@@ -37,11 +36,10 @@ def remove_session(db: peewee.Database, session: SessionRow) -> None:
 def empty_session(db: peewee.Database, number: int, limit: int) -> bool:
     """Delete some messages, runs and responses of a removed session.
 
-    A run that still runs stays, and so does the note: its reply will have to
-    go as well.
+    A running run stays, and so does the record: the run's reply must be deleted later.
 
-    :param limit: Most messages, most runs, and most responses.
-    :returns: Whether more is to be deleted at once.
+    :param limit: Maximum number of messages, of runs and of responses.
+    :returns: Whether more rows can be deleted now.
     """
     lock_name(db, "removed_session", number)
     messages = _delete_messages(db, number, limit)
@@ -52,23 +50,23 @@ def empty_session(db: peewee.Database, number: int, limit: int) -> bool:
     if limit in (messages, runs, entries):
         return True
     if not Run.select().where(of_session).exists(db):
-        # Summed up in a turn that has ended since.
+        # A turn that ended meanwhile may have stored another summary.
         SessionSummary.delete().where(SessionSummary.session == number).execute(db)
         DeletedSession.delete().where(DeletedSession.session == number).execute(db)
     return False
 
 
 def _delete_messages(db: peewee.Database, session: int, limit: int) -> int:
-    """Delete the first messages of a session and their links. Returns how many."""
+    """Delete the oldest messages of a session and their links; return their number."""
     of_session = Message.select(Message.id).where(Message.session == session)
     ids = list(of_session.order_by(Message.id).limit(limit).scalars(db))
     if ids:
-        # By number: a turn that ends meanwhile adds a message, whose links must go with it.
+        # By id: a turn may add a message meanwhile, and its links must be deleted with it.
         delete_messages(db, ids)
     return len(ids)
 
 
 def list_removed(db: peewee.Database, after: int, limit: int) -> list[int]:
-    """Return the numbers of removed sessions that are not empty, above ``after``."""
+    """Return the numbers above ``after`` of removed sessions that still have rows."""
     later = DeletedSession.select(DeletedSession.session).where(DeletedSession.session > after)
     return list(later.order_by(DeletedSession.session).limit(limit).scalars(db))

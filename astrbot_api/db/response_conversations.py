@@ -1,4 +1,4 @@
-"""The conversations of OpenAI's API: sessions to which responses and items are added."""
+"""Conversations of the OpenAI API: sessions with responses and added items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import stored
 from .models import ChatSession, ResponseConversation
 from .prepared import Prepared, equals, insert
 
-#: What they count to, in bytes.
+#: The kind of stored data that counts their bytes.
 _KIND = "messages"
 
 
@@ -43,7 +43,7 @@ _CONVERSATION = Prepared(
 def add_conversation(
     db: peewee.Database, session: int, key_id: str, metadata: dict[str, Any]
 ) -> None:
-    """Make a session a conversation."""
+    """Mark a session as a conversation."""
     _insert_conversation(db, session, key_id, metadata, now_us())
 
 
@@ -60,7 +60,7 @@ def _insert_conversation(
 
 
 def find_conversation(db: peewee.Database, session_id: str) -> ConversationRow | None:
-    """Return the conversation that a session is, of any owner."""
+    """Return the conversation with this session id, of any owner, or None."""
     row = _CONVERSATION.execute(db, session_id=session_id).fetchone()
     if row is None:
         return None
@@ -81,7 +81,7 @@ def set_metadata(db: peewee.Database, row: ConversationRow, metadata: dict[str, 
 
 
 def remove_conversation(db: peewee.Database, session: int) -> None:
-    """Make a session no conversation any more."""
+    """Remove the conversation of a session; the session stays."""
     of_session = ResponseConversation.session == session
     columns = (ResponseConversation.key_id, peewee.Value(0), ResponseConversation.size_bytes)
     paid = list(ResponseConversation.select(*columns).where(of_session).tuples().execute(db))

@@ -1,6 +1,6 @@
-"""Responses of OpenAI's API with their input, and the conversations that they are part of.
+"""Responses of the OpenAI API with their input, and their place in a conversation.
 
-What a response said is its run's message; it is not stored twice.
+The output of a response is its run's message and is not stored again.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from .prepared import Prepared, equals, insert, param
 
 _DAY_US = 86_400_000_000
 
-#: What they count to, in bytes: their answers are messages, which count as such.
+#: The kind that counts their bytes. Their outputs are messages and count separately.
 _KIND = "messages"
 
-#: Rows that one transaction forgets.
+#: Number of rows that one transaction deletes.
 _FORGOTTEN_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Where a response ended because its run asked for approvals.
+    """The point at which a response ended because its run asked for approvals.
 
-    :param at: When, in seconds since 1970.
-    :param parts: What the run had said by then, as parts of a message.
+    :param at: The time, in seconds since 1970.
+    :param parts: The run's output until then, as parts of a message.
     :param asked: ``data`` of its events ``approval_required``, each with the ``item_id`` of its
         item.
     """
@@ -47,16 +47,16 @@ class Pause:
 class EntryRow:
     """One entry of a thread, with its session and its run's message.
 
-    :param request: What it was asked with; None: it is no response.
-    :param input: Its items; None: one that was deleted.
-    :param removed: Numbers of the items of its output that were deleted.
-    :param previous_id: The ``entry_id`` of the response that it goes on from.
+    :param request: The request of a response, or None for other entries.
+    :param input: Its items; a deleted item is None.
+    :param removed: Numbers of deleted output items.
+    :param previous_id: The ``entry_id`` of the response that it continues.
     :param context_after: Number of the session's last message that the model no longer sees.
-    :param paused: Where it ended before its run did; None: it has the run's end.
-    :param begins: Where the response before ended, whose run this one has the rest of; None: this
-        one has the run's beginning.
-    :param status: Its run's; "": it has none.
-    :param reply: What its run said; None: nothing, or nothing yet.
+    :param paused: Where it ended before its run did, or None if it has the run's end.
+    :param begins: Where the previous response paused the same run, or None if this response has
+        the run's start.
+    :param status: Its run's status, or empty without a run.
+    :param reply: Its run's message, or None if there is no message yet.
     """
 
     id: int
@@ -81,7 +81,7 @@ class EntryRow:
 
 _BEFORE = StoredResponse.alias()
 
-#: The first columns, as :class:`EntryRow` calls them.
+#: The names of the first columns in :class:`EntryRow`.
 _OWN = (
     "id", "entry_id", "session", "session_id", "creator", "key_id", "run_id", "previous",
     "previous_id",
@@ -128,7 +128,7 @@ def _list(newest_first: bool, *columns: Any) -> Prepared:
     return Prepared(query.order_by(number.desc() if newest_first else number).limit(param("limit")))
 
 
-#: By whether the newest come first: the statement of a page, and the one of its lengths.
+#: By sort order (newest first or not): the statements of a page and of its lengths.
 _PAGES = {newest: (_list(newest), _list(newest, _LENGTH)) for newest in (True, False)}
 
 _FOLLOWING = Prepared(
@@ -155,7 +155,7 @@ def add_entry(
     run_id: str | None = None,
     previous: int | None = None,
 ) -> int:
-    """Store an entry; return its number."""
+    """Store an entry, and return its number."""
     size = stored.size_of(request_json, input_json)
     row = insert(
         db, StoredResponse, entry_id=entry_id, session=session, key_id=key_id, run_id=run_id,
@@ -167,13 +167,13 @@ def add_entry(
 
 
 def find_entry(db: peewee.Database, entry_id: str) -> EntryRow | None:
-    """Return the entry of an id, of any owner; None: there is none, or its session is gone."""
+    """Return the entry with this id, of any owner, or None if it or its session is gone."""
     row = _FIND.execute(db, entry_id=entry_id).fetchone()
     return None if row is None else _to_entry(row)
 
 
 def find_numbered_entry(db: peewee.Database, number: int) -> EntryRow | None:
-    """Return an entry by its number, of any owner."""
+    """Return the entry with this number, of any owner, or None."""
     row = _FIND_BY_NUMBER.execute(db, id=number).fetchone()
     return None if row is None else _to_entry(row)
 
@@ -187,10 +187,10 @@ def list_entries(
     limit: int,
     max_bytes: int,
 ) -> tuple[list[EntryRow], bool]:
-    """Return the entries of a session from one on.
+    """Return a page of a session's entries, starting at the cursor.
 
-    :param cursor: The number of the first one; None: from the session's end.
-    :param max_bytes: The page ends with the entry that goes beyond it.
+    :param cursor: The number of the first entry, or None to start at the end of the list.
+    :param max_bytes: The page ends with the entry that exceeds this size.
     :returns: The page, and whether there may be more.
     """
     if cursor is None:
@@ -211,13 +211,13 @@ def list_entries(
 
 
 def find_newest(db: peewee.Database, session: int) -> int | None:
-    """Return the number of a session's newest entry; None: it has none."""
+    """Return the number of a session's newest entry, or None."""
     number: int | None = _NEWEST.execute(db, session=session).fetchone()[0]
     return number
 
 
 def find_following(db: peewee.Database, entry: EntryRow) -> EntryRow | None:
-    """Return the response that has the rest of an entry's run; None: there is none."""
+    """Return the response with the rest of an entry's run, or None."""
     row = _FOLLOWING.execute(
         db, session=entry.session, previous=entry.id, run_id=entry.run_id
     ).fetchone()
@@ -225,7 +225,7 @@ def find_following(db: peewee.Database, entry: EntryRow) -> EntryRow | None:
 
 
 def pause_entry(db: peewee.Database, entry: EntryRow, pause: Pause) -> None:
-    """Have a response end where its run asked."""
+    """End a response at the point where its run asked for approvals."""
     text = orjson.dumps(pause).decode()
     size = len(text.encode())
     StoredResponse.update(paused=text, size_bytes=StoredResponse.size_bytes + size).where(
@@ -235,7 +235,7 @@ def pause_entry(db: peewee.Database, entry: EntryRow, pause: Pause) -> None:
 
 
 def remove_input(db: peewee.Database, entry: EntryRow, number: int) -> None:
-    """Delete an item of an entry's input; the others keep their numbers."""
+    """Delete an item of an entry's input; the other items keep their numbers."""
     items = [None if at == number else item for at, item in enumerate(entry.input)]
     StoredResponse.update(input=orjson.dumps(items).decode()).where(
         StoredResponse.id == entry.id
@@ -243,13 +243,13 @@ def remove_input(db: peewee.Database, entry: EntryRow, number: int) -> None:
 
 
 def remove_output(db: peewee.Database, entry: EntryRow, number: int) -> None:
-    """Note that an item of an entry's output is deleted."""
+    """Record that an item of an entry's output is deleted."""
     removed = orjson.dumps(sorted({*entry.removed, number})).decode()
     StoredResponse.update(removed=removed).where(StoredResponse.id == entry.id).execute(db)
 
 
 def clear_entry(db: peewee.Database, entry: EntryRow) -> None:
-    """Delete what an entry holds; what goes on from it still finds what was before it."""
+    """Delete an entry's content. Later entries still find the entries before it."""
     only = StoredResponse.id == entry.id
     _give_back(db, only)
     kept = StoredResponse.update(
@@ -260,13 +260,13 @@ def clear_entry(db: peewee.Database, entry: EntryRow) -> None:
 
 
 def delete_of_session(db: peewee.Database, session: int, limit: int) -> int:
-    """Delete the first entries of a session that is removed. Returns how many."""
+    """Delete the first entries of a removed session; return their number."""
     entries = StoredResponse.select(StoredResponse.id).where(StoredResponse.session == session)
     return _delete(db, list(entries.order_by(StoredResponse.id).limit(limit).scalars(db)))
 
 
 def forget_old(db: peewee.Database, days: int) -> bool:
-    """Forget responses of so many days ago, unless they are of a conversation.
+    """Delete responses older than ``days`` that belong to no conversation.
 
     :returns: Whether there may be more.
     """
@@ -289,7 +289,7 @@ def _delete(db: peewee.Database, numbers: list[int]) -> int:
 
 
 def _give_back(db: peewee.Database, these: Any) -> None:
-    """Count entries that are about to be deleted no longer."""
+    """Reduce the payers' counts by the entries that are about to be deleted."""
     size = peewee.fn.SUM(StoredResponse.size_bytes)
     sums = StoredResponse.select(StoredResponse.key_id, peewee.Value(0), size).where(these)
     paid = sums.group_by(StoredResponse.key_id).tuples().execute(db)
@@ -299,7 +299,7 @@ def _give_back(db: peewee.Database, these: Any) -> None:
 def add_items(
     db: peewee.Database, session: int, key_id: str, entry_id: str, input_json: str
 ) -> None:
-    """Add items at the end of a conversation."""
+    """Append items to a conversation."""
     lock_session(db, session)
     add_entry(
         db, entry_id=entry_id, session=session, key_id=key_id, input_json=input_json,

@@ -1,4 +1,4 @@
-"""The runs: their order within a session, and what became of them."""
+"""The runs: their order within a session, their worker and their status."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .models import (
 )
 from .prepared import Prepared, equals, insert, param, params
 
-#: The ``worker_id`` of a run that any worker may take.
+#: The ``worker_id`` of a run that any worker may take over.
 NOBODY = ""
 
-#: The same, and no call of its last step was begun. It is gone as soon as a worker takes the run.
+#: The same, if no call of the last step has started. Taking over the run replaces it.
 BEFORE_CALLS = "before calls"
 
 _COLUMNS = (
@@ -41,7 +41,7 @@ _COLUMNS = (
 
 
 def _select_rows() -> Any:
-    # Of a session that is being deleted nothing is left but its runs.
+    # A session that is being deleted has no row any more, only runs.
     of_run = ChatSession.id == Run.session
     return Run.select(*_COLUMNS).join(ChatSession, peewee.JOIN.LEFT_OUTER, on=of_run)
 
@@ -64,14 +64,14 @@ _LIST_PUT_DOWN = Prepared(
     Run.select(*_OF_ACTIVE).where(equals(Run.session) & RUN_WAITING).order_by(Run.id)
 )
 
-# Also of one that is running: the answer to an earlier attempt may have been lost.
+# Also matches a running run: the result of an earlier attempt may have been lost.
 _START = Prepared(
     Run.update(status="running", started_at=param("now")).where(
         equals(Run.id, Run.worker_id) & RUN_ACTIVE
     )
 )
 
-# Most runs have neither, so that this is all that their end takes.
+# Most runs have neither checkpoints nor approvals, so this one statement ends them.
 _FINISH = Prepared(
     Run.update(**params("status", "error_code", "bot_message", "finished_at"), request=None)
     .where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
@@ -83,7 +83,7 @@ _FINISH = Prepared(
     )
 )
 
-# One of those who try: the others find another worker, or another epoch.
+# Only one worker succeeds: for the others, the worker or the epoch no longer matches.
 _TAKE = Prepared(
     Run.update(
         worker_id=param("new_worker_id"),
@@ -98,7 +98,7 @@ _WAIT = Prepared(
     Run.update(status="waiting", worker_id="").where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
 )
 
-# Of nobody: the next worker that looks takes it.
+# Without a worker: the next worker that polls takes it over.
 _RELEASE = Prepared(Run.update(status="running", worker_id="").where(equals(Run.id) & RUN_WAITING))
 
 _HAND_OVER = Prepared(
@@ -119,7 +119,7 @@ _FIND = Prepared(
     .where(equals(Run.run_id))
 )
 
-# In the order of the index of what is active: by id alone, all runs ever would be read.
+# Ordered to use the index of active runs; ordering by id alone would read all runs.
 ORPHANS = Prepared(
     _select_rows()
     .where(RUN_ACTIVE)
@@ -128,7 +128,7 @@ ORPHANS = Prepared(
     .limit(param("limit"))
 )
 
-# COALESCE: by the index of what is active, not by that of all the worker ever ran.
+# COALESCE forces the index of active runs instead of the one of all runs of the worker.
 ACTIVE_OF = Prepared(
     _select_rows()
     .where(RUN_ACTIVE & (peewee.fn.COALESCE(Run.worker_id, "") == param("worker_id")))
@@ -152,7 +152,7 @@ _STOPS = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run with its session; ``id`` is its number. Times in microseconds.
+    """One run with its session; ``id`` is its number. Times are in microseconds.
 
     ``status`` is ``queued``, ``running``, ``waiting``, ``completed``, ``failed``,
     ``stopped`` or ``interrupted``.
@@ -180,12 +180,12 @@ class RunRow:
 
     @property
     def given_up(self) -> bool:
-        """Whether no worker has it: it was put down or given up."""
+        """Whether the run has no worker: it waits for a person or was handed over."""
         return self.worker_id in (NOBODY, BEFORE_CALLS)
 
     @property
     def active(self) -> bool:
-        """Whether it runs or waits."""
+        """Whether the run has not ended."""
         return self.finished_at is None
 
 
@@ -200,11 +200,11 @@ def add_run(
     checkpoint: str,
     request: str | None = None,
 ) -> tuple[int, int]:
-    """Put a run at the end of its session's queue.
+    """Append a run to its session's queue.
 
-    :param request: From which another worker goes on with it, as JSON; None: none can.
+    :param request: The JSON with which another worker can resume it, or None if none can.
     :param checkpoint: The ``llm_checkpoint_id`` of its messages.
-    :returns: Its number, and how many were in the queue before it.
+    :returns: Its number, and the number of runs in the queue before it.
     """
     lock_session(db, session)
     ahead = _COUNT_ACTIVE.execute(db, session=session).fetchone()[0]
@@ -219,17 +219,17 @@ def add_run(
 
 
 def has_earlier_run(db: peewee.Database, session: int, number: int) -> bool:
-    """Return whether a run of this session comes before this one."""
+    """Return whether this session has an active run before this one."""
     return _EARLIER.execute(db, session=session, before=number).fetchone() is not None
 
 
 def has_active_run(db: peewee.Database, session: int) -> bool:
-    """Return whether a run of this session is running or waits."""
+    """Return whether this session has a running or queued run."""
     return has_earlier_run(db, session, 2**63 - 1)
 
 
 def list_active_runs(db: peewee.Database, session: int) -> list[dict[str, Any]]:
-    """Return the runs of a session that wait for a person, run or wait, in their order."""
+    """Return the session's runs that have not ended: runs that wait for a person come first."""
     rows = _list_unended(db, session)
     return [
         {
@@ -243,15 +243,15 @@ def list_active_runs(db: peewee.Database, session: int) -> list[dict[str, Any]]:
 
 
 def start_run(db: peewee.Database, number: int, worker_id: str) -> bool:
-    """Mark a queued run as running. False: it is not this worker's any more."""
+    """Mark a queued run as running. False if another worker has it."""
     return bool(_START.execute(db, now=now_us(), id=number, worker_id=worker_id).rowcount)
 
 
 def take_run(db: peewee.Database, run: RunRow, worker_id: str, *, counted: bool = True) -> bool:
-    """Make a run another worker's. False: somebody else was faster, or it has ended.
+    """Assign a run to another worker. False if it has changed meanwhile or has ended.
 
-    :param run: As it was found.
-    :param counted: Whether this counts against what a run may be picked up.
+    :param run: The run's row as read before.
+    :param counted: Whether this counts toward the maximum number of pickups.
     """
     cursor = _TAKE.execute(
         db, id=run.id, worker_id=run.worker_id, epoch=run.epoch, new_worker_id=worker_id,
@@ -261,24 +261,24 @@ def take_run(db: peewee.Database, run: RunRow, worker_id: str, *, counted: bool 
 
 
 def is_owner(db: peewee.Database, number: int, worker_id: str) -> bool:
-    """Return whether a run is still a worker's, until the end of the transaction."""
+    """Return whether a worker has the run, and on PostgreSQL lock it until the commit."""
     statement = _OWNER_UNTIL_COMMIT if is_postgres(db) else _OWNER
     return statement.execute(db, id=number, worker_id=worker_id).fetchone() is not None
 
 
 def hold_run(db: peewee.Database, number: int) -> None:
-    """Keep others from changing a run until the end of the transaction; SQLite has one writer."""
+    """Lock a run until the end of the transaction. Does nothing on SQLite."""
     if is_postgres(db):
         _HOLD.execute(db, id=number)
 
 
 def wait_for_person(db: peewee.Database, number: int, worker_id: str) -> bool:
-    """Put a run down until a person decides. False: it is not this worker's any more."""
+    """Suspend a run until a person decides. False if another worker has it."""
     return bool(_WAIT.execute(db, id=number, worker_id=worker_id).rowcount)
 
 
 def release_waiting(db: peewee.Database, number: int) -> bool:
-    """Have a run that waits go on with whichever worker takes it. False: it does not wait."""
+    """Let any worker resume a run that waits for a person. False if it does not wait."""
     return bool(_RELEASE.execute(db, id=number).rowcount)
 
 
@@ -290,9 +290,9 @@ def list_waiting(db: peewee.Database, session: int) -> list[int]:
 def hand_over(
     db: peewee.Database, number: int, worker_id: str, *, before_calls: bool = False
 ) -> bool:
-    """Let any worker take a run. False: it is not this worker's any more, or has ended.
+    """Let any worker take over a run. False if another worker has it, or it has ended.
 
-    :param before_calls: No call of its last step was begun.
+    :param before_calls: Whether no call of its last step has started.
     """
     to = BEFORE_CALLS if before_calls else NOBODY
     return bool(_HAND_OVER.execute(db, id=number, worker_id=worker_id, to=to).rowcount)
@@ -301,9 +301,9 @@ def hand_over(
 def list_waiting_of(
     db: peewee.Database, session: int, sender_id: str, run_id: str = ""
 ) -> list[int]:
-    """Return the numbers of a session's runs that wait for the person who began them.
+    """Return the numbers of a session's runs that wait for the person who started them.
 
-    :param sender_id: The person; in a group there are others.
+    :param sender_id: The person; a group has several.
     :param run_id: Only this run.
     """
     query = (
@@ -318,13 +318,13 @@ def list_waiting_of(
 
 
 def find_request(db: peewee.Database, number: int) -> str | None:
-    """Return what a run was asked for, as JSON; None: no other worker can go on with it."""
+    """Return a run's request as JSON, or None if no other worker can resume it."""
     row = _REQUEST.execute(db, id=number).fetchone()
     return None if row is None else row[0]
 
 
 def store_request(db: peewee.Database, number: int, request: str | None) -> None:
-    """Store what a run was asked for, as JSON, after its beginning."""
+    """Store a run's request as JSON after the run has started."""
     Run.update(request=request).where(Run.id == number).execute(db)
 
 
@@ -337,11 +337,10 @@ def finish_run(
     error_code: str | None = None,
     bot_message: int | None = None,
 ) -> bool:
-    """Close a run of a worker, and remove its checkpoints and approvals.
-
-    :returns: False: it was closed before, or is another's by now.
+    """End a run of a worker, and delete its checkpoints and approvals.
 
     :param status: ``completed``, ``failed``, ``stopped`` or ``interrupted``.
+    :returns: False if it had already ended, or another worker has it.
     """
     row = _FINISH.execute(
         db, status=status, error_code=error_code, bot_message=bot_message,
@@ -358,7 +357,7 @@ def finish_run(
 
 
 def find_run(db: peewee.Database, run_id: str) -> RunRow | None:
-    """Return the run of this id, of any owner."""
+    """Return the run with this id, of any owner, or None."""
     row = _FIND.execute(db, run_id=run_id).fetchone()
     return None if row is None else RunRow(*row)
 
@@ -366,7 +365,7 @@ def find_run(db: peewee.Database, run_id: str) -> RunRow | None:
 def list_active_ids(db: peewee.Database, session: int, key_id: str | None = None) -> list[str]:
     """Return the ids of a session's runs that have not ended.
 
-    :param key_id: Only those of this key; None: all.
+    :param key_id: Only runs of this key, or None for all.
     """
     rows = _list_unended(db, session)
     return [run_id for run_id, *_, owner in rows if key_id is None or owner == key_id]
@@ -378,9 +377,9 @@ def _list_unended(db: peewee.Database, session: int) -> list[Any]:
 
 
 def request_stop(db: peewee.Database, run_id: str) -> bool:
-    """Note that a run is to be stopped, for its worker to see. False: it has ended.
+    """Record a stop request for a run's worker. False if the run has ended.
 
-    One that waits for a person is ended by the next worker that looks.
+    A run that waits for a person is ended by the next worker that polls.
     """
     of_run, now = Run.run_id == run_id, now_us()
     query = Run.update(stop_requested_at=now).where(of_run & RUN_ACTIVE)
@@ -391,23 +390,23 @@ def request_stop(db: peewee.Database, run_id: str) -> bool:
 
 
 def list_stop_requests(db: peewee.Database, worker_id: str) -> list[str]:
-    """Return the ids of a worker's runs that are to be stopped."""
+    """Return the ids of a worker's runs with a stop request."""
     return [run_id for (run_id,) in _STOPS.execute(db, worker_id=worker_id)]
 
 
 def list_orphans(db: peewee.Database, limit: int) -> list[RunRow]:
-    """Return runs that have not ended and whose worker has fallen silent."""
+    """Return active runs whose worker is dead."""
     return [RunRow(*row) for row in ORPHANS.execute(db, now=time.time(), limit=limit)]
 
 
 def list_active_of(db: peewee.Database, worker_id: str, limit: int) -> list[RunRow]:
-    """Return runs of a worker that have not ended, the oldest first."""
+    """Return active runs of a worker, oldest first."""
     return [RunRow(*row) for row in ACTIVE_OF.execute(db, worker_id=worker_id, limit=limit)]
 
 
 def list_finished_of(
     db: peewee.Database, worker_id: str, after_us: int, limit: int
 ) -> list[RunRow]:
-    """Return runs that a worker finished after a time, the newest first."""
+    """Return runs that a worker finished after a time, newest first."""
     rows = _RECENT.execute(db, worker_id=worker_id, after=after_us, limit=limit)
     return [RunRow(*row) for row in rows]

@@ -1,4 +1,4 @@
-"""Search the messages of one session; list and search all sessions for the server's owner."""
+"""Search in one session's messages, and the list of all sessions for the owner."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .messages import BOT
 from .models import ChatSession, Message
 from .sessions import SessionRow
 
-#: How far into each message a search looks.
+#: Maximum number of characters of each message that a search reads.
 MAX_SCANNED_CHARS = 20_000
 
-#: How many of the newest sessions a search looks at.
+#: Maximum number of the newest sessions that a search reads.
 _MAX_SESSIONS_SCANNED = 20_000
 
 
@@ -27,8 +27,8 @@ _MAX_SESSIONS_SCANNED = 20_000
 class SearchedMessage:
     """The beginning of a message.
 
-    :param text: What was said in its first :data:`MAX_SCANNED_CHARS` characters, in one line.
-    :param scanned_chars: How much was read for it.
+    :param text: The text in its first :data:`MAX_SCANNED_CHARS` characters, in one line.
+    :param scanned_chars: Number of characters that were read.
     """
 
     id: int
@@ -48,12 +48,12 @@ _SEARCHED = (
 
 @dataclass(frozen=True, slots=True)
 class SearchedPage:
-    """What a search found in a page of messages.
+    """The search results of one page of messages.
 
-    :param found: Newest first.
-    :param last: Number of the page's oldest message, at which the next page begins; None:
-        this is the last page.
-    :param messages: How many it has; ``chars``: how much of them was read.
+    :param found: Matching messages, newest first.
+    :param last: Number of the page's oldest message, the cursor of the next page. None on the
+        last page.
+    :param messages: Number of messages in the page; ``chars`` is the number of read characters.
     """
 
     found: list[SearchedMessage]
@@ -65,16 +65,16 @@ class SearchedPage:
 def search_page(
     db: peewee.Database, session: SessionRow, words: str, *, before: int | None, limit: int
 ) -> SearchedPage:
-    """Search a page of a session's messages, newest first, without regard to case.
+    """Search a page of a session's messages, newest first, ignoring case.
 
-    An index of words would not serve. A trigram index (the one that knows Chinese) made a
-    database of 60,000 messages 2.5 times as large and its inserts 2.5 times as slow, and its
-    lists are of all sessions together: a search would cost what others have written.
+    There is no full-text index. A trigram index (it supports Chinese) made a database of
+    60,000 messages 2.5 times as large, and inserts 2.5 times as slow. It also covers all
+    sessions together, so the cost of a search would depend on other users' messages.
 
-    What was forgotten by ``/reset`` is not looked at, and neither is a message that waits
-    for its answer: what asks for the search would find itself.
+    Messages before ``/reset`` are skipped. So are messages without an answer yet, because the
+    request for the search would match itself.
 
-    :param before: ``last`` of the page before; None: this is the first.
+    :param before: ``last`` of the previous page, or None for the first page.
     """
     page = _list_searchable(db, session, before=before, limit=limit)
     folded = words.casefold()
@@ -106,15 +106,15 @@ def _list_searchable(
     ]
 
 
-#: A text of a message's JSON; its end may be missing.
+#: A text in a message's JSON, which may be truncated.
 _TEXT = re.compile(r'(?<!\\)"text":"((?:[^"\\]|\\.)*+)', re.DOTALL)
 
 
 def _read_text(beginning: str) -> str:
-    """Return the text of a message's JSON, which may be cut."""
+    """Return the texts of a message's JSON, which may be truncated."""
     if len(beginning) <= MAX_SCANNED_CHARS:
         return plain_text(orjson.loads(beginning).get("message", []))
-    # A cut within an escape leaves a piece of it.
+    # A cut within an escape sequence leaves a part of it.
     found = (re.sub(r"\\u[0-9a-fA-F]{0,3}$", "", one) for one in _TEXT.findall(beginning))
     return "".join(json.loads(f'"{one}"', strict=False) for one in found)
 
@@ -122,13 +122,13 @@ def _read_text(beginning: str) -> str:
 def list_all_sessions(
     db: peewee.Database, *, words: str = "", before: int | None = None, limit: int = 30
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """Return sessions, newest first.
+    """Return a page of sessions, newest first.
 
-    :param words: What stands in the title, the username or the id.
-    :param before: What the page before returned.
-    :returns: The page, and what the next one begins with; None: this is the last.
+    :param words: Text that the title, the username or the session id must contain.
+    :param before: The cursor from the previous page.
+    :returns: The page, and the cursor of the next page, or None on the last page.
     """
-    # By number: an index that is there, and the newest are its end.
+    # By number: the primary key is an index, and the newest rows are at its end.
     query = ChatSession.select(
         ChatSession.id,
         ChatSession.session_id,

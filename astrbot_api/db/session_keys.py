@@ -1,4 +1,4 @@
-"""Session keys: short-lived keys that are made with another one, and end with it."""
+"""Session keys: short-lived keys that another key creates, and that end with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .keys import create_key, get_key
 from .locks import for_update
 from .models import ApiKey, ApiKeyScope, KeyUse
 
-#: How long a session key stays after its end, so that its holder gets a clear error.
+#: Retention of an expired session key, in microseconds, so that its holder gets a clear error.
 _KEPT_US = 60 * 60 * 1_000_000
 
 
@@ -26,16 +26,16 @@ def create_session_key(
     rules: str | None = None,
     owner_session: str | None = None,
 ) -> tuple[dict[str, Any], str] | None:
-    """Make a short-lived key of another one; it ends when that does.
+    """Create a short-lived key of a parent key, with which it ends.
 
-    :param expires_at: Its end in microseconds; its parent's, if that is earlier.
-    :param scopes: Those of its parent that it has; None: all of them.
-    :param rules: Its guard rails; None: its parent's.
-    :param owner_session: The owner's login that it ends with, too.
-    :returns: As :func:`create_key`; None when there is no such key, when it is
-        not valid any more, or is a session key itself.
+    :param expires_at: Its expiry in microseconds, or the parent's if that is earlier.
+    :param scopes: The parent's scopes to grant, or None for all.
+    :param rules: Its guard rails, or None for the parent's.
+    :param owner_session: The owner's login with which it also ends.
+    :returns: As :func:`create_key`, or None if the parent is unknown, no longer valid,
+        or a session key itself.
     """
-    # Locked, or a revocation at the same time would leave the new key valid.
+    # Lock the row: a concurrent revocation would otherwise leave the new key valid.
     parent = for_update(db, ApiKey.select().where(ApiKey.key_id == parent_id)).first(db)
     if parent is None or parent.revoked_at is not None or parent.parent_id is not None:
         return None
@@ -52,11 +52,11 @@ def create_session_key(
 
 
 def purge_session_keys(db: peewee.Database, limit: int = 1000) -> int:
-    """Remove session keys that ended more than an hour ago, some at a time.
+    """Delete session keys that ended more than an hour ago, at most ``limit``.
 
-    What they did was counted to the keys that made them.
+    Their usage is already counted for their parents.
 
-    :returns: How many there were.
+    :returns: The number of deleted keys.
     """
     before = now_us() - _KEPT_US
     ended = (
@@ -72,7 +72,7 @@ def purge_session_keys(db: peewee.Database, limit: int = 1000) -> int:
 
 
 def count_by_maker(db: peewee.Database) -> dict[str, tuple[int, int]]:
-    """Return how many session keys of each key are valid, and how many of them a console's."""
+    """Return each key's number of valid session keys, and how many of them are console keys."""
     of_console = peewee.fn.COUNT(ApiKey.owner_session)
     query = ApiKey.select(ApiKey.parent_id, peewee.fn.COUNT(ApiKey.key_id), of_console).where(
         ApiKey.parent_id.is_null(False)
@@ -85,7 +85,7 @@ def count_by_maker(db: peewee.Database) -> dict[str, tuple[int, int]]:
 
 
 def count_session_keys(db: peewee.Database, key_id: str, limit: int) -> int:
-    """Return how many session keys of a key are valid; not more than a limit."""
+    """Return the number of valid session keys of a key, at most ``limit``."""
     valid = ApiKey.select(ApiKey.key_id).where(
         (ApiKey.parent_id == key_id)
         & (ApiKey.replaced == 0)

@@ -1,4 +1,4 @@
-"""The chat sessions: found by id, listed by creator at a cost that does not grow."""
+"""The chat sessions: found by id, and listed by creator at constant cost."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from . import stored
 from .models import ChatSession, SessionCount
 from .prepared import Prepared, equals, insert, param, params
 
-#: The platform of every session that is made over HTTP.
+#: The platform of sessions that are created over HTTP.
 WEBCHAT = "webchat"
 
-#: Creator of a session that a pushed message made without naming a user: the
+#: Creator of a session that a pushed message created without a username. The
 #: first user who writes in it becomes its owner.
 NOBODY = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """One session; ``id`` is its number in the database, ``session_id`` its name."""
+    """One session; ``id`` is its number in the database, ``session_id`` its public name."""
 
     id: int
     session_id: str
@@ -55,7 +55,7 @@ _TOUCH = Prepared(
     )
 )
 
-#: What clients are shown of a session.
+#: The columns of a session that clients see.
 _SHOWN = (
     ChatSession.session_id, ChatSession.platform_id, ChatSession.creator, ChatSession.display_name,
     ChatSession.is_group, ChatSession.created_at, ChatSession.updated_at,
@@ -63,7 +63,7 @@ _SHOWN = (
 
 _PAYER = Prepared(ChatSession.select(ChatSession.key_id).where(equals(ChatSession.id)))
 
-#: What a session counts for its title, whether it has one or not.
+#: Counted bytes for a session's title, whether it is set or not.
 _TITLE_BYTES = 1024
 
 _NAME = Prepared(
@@ -76,15 +76,15 @@ _DESCRIBE = Prepared(ChatSession.select(*_SHOWN).where(equals(ChatSession.id)))
 
 
 def find_session(db: peewee.Database, session_id: str) -> SessionRow | None:
-    """Return the session of this name, of any owner."""
+    """Return the session with this name, of any owner, or None."""
     row = _FIND.execute(db, session_id=session_id).fetchone()
     return None if row is None else SessionRow(*row)
 
 
 def get_owned_session(db: peewee.Database, session_id: str, username: str) -> SessionRow:
-    """Return a session of a username: the one check of every route that names a session.
+    """Return a user's session. Every route that names a session uses this check.
 
-    :raises ApiError: ``session_not_found``, or ``session_of_another_user``.
+    :raises ApiError: ``session_not_found`` or ``session_of_another_user``.
     """
     session = find_session(db, session_id)
     if session is None:
@@ -100,7 +100,7 @@ def check_owner(session: SessionRow, username: str) -> None:
 
 
 def find_creator(db: peewee.Database, session_id: str, key_id: str) -> str | None:
-    """Return the username of a session that a key made; None: it made no such session."""
+    """Return the username of a session that a key created, or None."""
     query = ChatSession.select(ChatSession.creator)
     made = (ChatSession.session_id == session_id) & (ChatSession.key_id == key_id)
     creator: str | None = query.where(made).scalar(db)
@@ -117,9 +117,9 @@ def create_session(
     is_group: bool = False,
     key_id: str | None = None,
 ) -> SessionRow:
-    """Make a session; the name must be free.
+    """Create a session; the name must be unused.
 
-    :param key_id: The key that makes it; of a session key, that key's maker.
+    :param key_id: The key that creates it, or the parent of that session key.
     """
     now = now_us()
     (number,) = insert(
@@ -133,7 +133,7 @@ def create_session(
 
 
 def claim_session(db: peewee.Database, session: SessionRow, creator: str) -> SessionRow:
-    """Give a session that nobody owns yet to its first user."""
+    """Assign a session without an owner to its first user."""
     ChatSession.update(creator=creator).where(ChatSession.id == session.id).execute(db)
     more = _size(session.session_id, creator) - _size(session.session_id, session.creator)
     stored.add(db, _find_payer(db, session), "sessions", 0, more)
@@ -148,7 +148,7 @@ def count_session(db: peewee.Database, creator: str, platform_id: str) -> None:
 
 
 def count_session_less(db: peewee.Database, session: SessionRow) -> None:
-    """Count a session no longer for its creator."""
+    """Reduce the creator's number of sessions by one."""
     (
         SessionCount.update(sessions=SessionCount.sessions - 1)
         .where(SessionCount.creator == session.creator)
@@ -158,7 +158,7 @@ def count_session_less(db: peewee.Database, session: SessionRow) -> None:
 
 
 def pay_less(db: peewee.Database, session: SessionRow) -> None:
-    """Count a session that is about to be deleted no longer to the key that made it."""
+    """Reduce the count of the key that created a session which is about to be deleted."""
     size = _size(session.session_id, session.creator)
     stored.add(db, _find_payer(db, session), "sessions", -1, -size)
 
@@ -169,29 +169,29 @@ def _find_payer(db: peewee.Database, session: SessionRow) -> str | None:
 
 
 def _size(session_id: str, creator: str) -> int:
-    """Return what a session counts, in bytes: its creator stands in three indexes, too."""
+    """Return the counted bytes of a session: its creator is also stored in three indexes."""
     return stored.size_of(session_id, session_id, *[creator] * 4) + _TITLE_BYTES
 
 
 def touch_session(db: peewee.Database, session: SessionRow, config_id: str | None) -> None:
-    """Note that a session was used, and with which config it goes on."""
+    """Store the time of use of a session, and its config for the next turns."""
     _TOUCH.execute(db, now=now_us(), config_id=config_id, id=session.id)
 
 
 def name_session(db: peewee.Database, number: int, display_name: str) -> None:
-    """Give a session its name unless somebody named it before."""
+    """Set a session's name if it has no name yet."""
     _NAME.execute(db, id=number, display_name=display_name)
 
 
 def rename_session(db: peewee.Database, number: int, display_name: str | None) -> None:
-    """Give a session the name that its owner chose; None: it has none."""
+    """Set the name that the owner chose, or remove it with None."""
     ChatSession.update(display_name=display_name).where(ChatSession.id == number).execute(db)
 
 
 def describe_session(db: peewee.Database, session: SessionRow) -> dict[str, Any]:
-    """Return a session as the list of sessions has it, and its config.
+    """Return a session in the form of the list of sessions, with its config.
 
-    :raises ApiError: ``session_not_found``, when it was deleted since it was found.
+    :raises ApiError: ``session_not_found`` when it was deleted meanwhile.
     """
     row = _DESCRIBE.execute(db, id=session.id).fetchone()
     if row is None:
@@ -200,7 +200,7 @@ def describe_session(db: peewee.Database, session: SessionRow) -> dict[str, Any]
 
 
 def forget_context(db: peewee.Database, number: int, last_message: int) -> None:
-    """Keep everything up to a message from the model from now on."""
+    """Hide all messages up to this one from the model from now on."""
     ChatSession.update(context_after=last_message).where(ChatSession.id == number).execute(db)
 
 
@@ -215,9 +215,8 @@ def list_sessions(
 ) -> tuple[list[dict[str, Any]], int]:
     """Return one page of a creator's sessions, newest first, and their total.
 
-    The offset is walked in an index that holds nothing else than this
-    creator's entries, from whichever end is nearer; only the page's own rows
-    are read.
+    The offset is resolved in an index with only this creator's entries, from the nearer
+    end. Only the page's own rows are read.
 
     :param order_by: ``created_at`` or ``updated_at``.
     """
@@ -235,7 +234,7 @@ def list_sessions(
 
 @lru_cache
 def prepare_page(order_by: str, *, on_platform: bool, from_end: bool) -> Prepared:
-    """Return the statement of one page of sessions, the newest first.
+    """Return the statement of one page of sessions, newest first.
 
     :param from_end: Whether the offset is counted from the oldest.
     """

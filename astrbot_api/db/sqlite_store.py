@@ -1,4 +1,4 @@
-"""The state in an SQLite file: short reads where they are asked for, writes in one thread."""
+"""The state in an SQLite file: short reads in the calling thread, writes in one thread."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: How long a write waits for another process's, in milliseconds. Long, since it waits in
-#: a thread of its own, and a disk that is busy flushing stalls for seconds.
+#: Milliseconds that a write waits for another process. Long, because it waits in a separate
+#: thread, and a busy disk can stall for seconds.
 _BUSY_TIMEOUT_MS = 30_000
 
-#: How often a query of :meth:`SqliteStore.read_aside` looks at the clock, in SQLite's steps.
+#: SQLite steps between two checks of the time limit of :meth:`SqliteStore.read_aside`.
 _STEPS = 10_000
 
 _PRAGMAS = {
     "journal_mode": "wal",
-    # Safe against a crash of the process; a power cut may take the last
-    # transactions but never corrupts (Source: https://sqlite.org/wal.html).
+    # Safe against a crash of the process. A power cut may lose the last
+    # transactions but never corrupts the file (Source: https://sqlite.org/wal.html).
     "synchronous": "normal",
     "busy_timeout": _BUSY_TIMEOUT_MS,
     "foreign_keys": 1,
@@ -42,10 +42,10 @@ _PRAGMAS = {
 
 
 class SqliteStore:
-    """A SQLite database that never blocks the hub for a lock.
+    """A SQLite database that never blocks the hub on a lock.
 
-    Reads take microseconds and run where they are asked for. Writes run in
-    one native thread a process, those that wait together in one transaction.
+    Reads take microseconds and run in the calling thread. Writes run in one native
+    thread per process, which groups waiting writes into one transaction.
 
     :param path: The database file; its folder must exist.
     """
@@ -58,7 +58,7 @@ class SqliteStore:
         self._closed = False
 
     def upgrade(self) -> list[str]:
-        """Run the migrations that are still to run; return their names."""
+        """Run the pending migrations, and return their names."""
         with lock_file(Path(f"{self._path}.lock")):
             db = self._connect()
             try:
@@ -69,7 +69,7 @@ class SqliteStore:
                 db.close()
 
     def list_migrations(self) -> list[tuple[str, bool]]:
-        """Return each migration's name and whether it has run."""
+        """Return each migration's name and whether it is applied."""
         db = self._connect()
         try:
             return migrating.list_migrations(db)
@@ -77,7 +77,7 @@ class SqliteStore:
             db.close()
 
     def read(self) -> _Reading:
-        """Lend a connection; the block must not yield, sleep or call anything that does."""
+        """Borrow a connection. The block must not yield, sleep or call anything that does."""
         readers = self._get_own().readers
         try:
             db = readers.pop()
@@ -86,23 +86,23 @@ class SqliteStore:
         return _Reading(readers, db)
 
     def read_aside(self, job: Callable[[peewee.SqliteDatabase], T]) -> T:
-        """Run a job in a native thread, its queries for a bounded time."""
+        """Run a job in a native thread, with a time limit for its queries."""
         result: T = run_disk(_read_for_a_time, self.read(), job)
         return result
 
     def write(self, job: Callable[[peewee.SqliteDatabase], T], *, patient: bool = False) -> T:
-        """Run a job in the writer thread, at times in one transaction with others' jobs."""
+        """Run a job in the writer thread, possibly in one transaction with other jobs."""
         try:
             return self._get_own().writer.submit(job)
         except (peewee.DatabaseError, sqlite3.Error) as error:
             raise as_storage_error(error) from error
 
     def describe_jam(self, look: object) -> str:
-        """Return nothing: reads wait for nobody, and one thread writes."""
+        """Return an empty text: reads never wait, and one thread writes."""
         return ""
 
     def close(self) -> None:
-        """End the writer and close every connection; nothing can be read or written after."""
+        """Stop the writer and close every connection. The store cannot be used afterwards."""
         self._closed = True
         own = self._own.take()
         if own is not None:
@@ -112,8 +112,8 @@ class SqliteStore:
 
     def _connect(self) -> peewee.SqliteDatabase:
         create_private_file(self._path)
-        # Not thread-safe on purpose: a connection is lent to one caller at a
-        # time, and peewee's per-greenlet state would open one a request.
+        # Not thread-safe on purpose: only one caller at a time uses a connection,
+        # and peewee's per-greenlet state would open a connection per request.
         db = peewee.SqliteDatabase(
             str(self._path), pragmas=_PRAGMAS, thread_safe=False, check_same_thread=False
         )
@@ -125,12 +125,12 @@ class SqliteStore:
 
     def _get_own(self) -> _Own:
         if self._closed:
-            raise StoreClosed("The server is going down; its database is closed.")
+            raise StoreClosed("The server is shutting down; its database is closed.")
         return self._own.get()
 
 
 def _read_for_a_time(reading: _Reading, job: Callable[[peewee.SqliteDatabase], T]) -> T:
-    """Run a job; its connection is given back here, even if nobody waits any more."""
+    """Run a job. The connection is returned here, even if the caller no longer waits."""
     with reading as db:
         connection, end = db.connection(), time.monotonic() + MAX_READ_S
         connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
@@ -146,7 +146,7 @@ class _Own:
     def __init__(self, connect: Callable[[], peewee.SqliteDatabase]) -> None:
         self._connect = connect
         self.readers: list[peewee.SqliteDatabase] = []
-        #: The writer's connection, or none yet.
+        #: The writer's connection, or empty before the first write.
         self.written: list[peewee.SqliteDatabase] = []
         self.writer = BatchWriter(self._run_batch)
 
@@ -155,11 +155,11 @@ class _Own:
         if not self.written:
             self.written.append(self._connect())
         db = self.written[0]
-        # By hand: peewee's savepoints cost four times as much, in the one thread that writes.
+        # Raw SQL: peewee's savepoints take four times as long, in the only writing thread.
         connection = db.connection()
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if len(jobs) == 1:  # what undoes the transaction undoes the job
+            if len(jobs) == 1:  # no savepoint: rolling back the transaction undoes the job
                 outcomes: list[Any | BaseException] = [_run_alone(db, jobs[0])]
             else:
                 outcomes = [_run_job(db, job) for job in jobs]
@@ -191,7 +191,7 @@ def _run_alone(db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any:
 
 
 class _Reading:
-    """A connection on loan. A class, since each request makes one."""
+    """A borrowed connection. A class is faster than a generator, and each request uses one."""
 
     __slots__ = ("_db", "_readers")
 
@@ -212,6 +212,6 @@ def _roll_back(db: peewee.SqliteDatabase) -> None:
     try:
         db.execute_sql("ROLLBACK")
     except (peewee.DatabaseError, sqlite3.Error):
-        # A full disk makes SQLite roll back by itself; then there is nothing
-        # left to undo, and the first error is the one to report.
+        # When the disk is full, SQLite has already rolled back. Nothing is left to
+        # undo, and the first error is the relevant one.
         log.debug("nothing to roll back", exc_info=True)

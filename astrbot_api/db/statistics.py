@@ -1,4 +1,4 @@
-"""Figures of the whole server, for its owner."""
+"""Statistics of the whole server, for its owner."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from . import keyuse
 from .models import RUN_ACTIVE, ChatSession, Run, is_postgres
 from .stored import sum_stored
 
-#: How many of the last turns the median is taken of, and failures are looked for in.
+#: Number of the latest turns that are used for the median and for failures.
 _RECENT = 200
 
 
 def describe_server(db: peewee.Database, days: int) -> dict[str, Any]:
-    """Return what the server does now, and its use in the last days."""
+    """Return the server's current state, and its usage in the last days."""
     active = dict(
         Run.select(Run.status, peewee.fn.COUNT(Run.id))
         .where(RUN_ACTIVE)
@@ -44,12 +44,12 @@ def describe_server(db: peewee.Database, days: int) -> dict[str, Any]:
 
 
 def _recent(*fields: Any) -> Any:
-    # By the number of the row: its index is there, and the newest are its end.
+    # By row number: the primary key is an index, and the newest rows are at its end.
     return Run.select(*fields).order_by(Run.id.desc()).limit(_RECENT).alias("recent")
 
 
 def _list_durations(db: peewee.Database) -> list[int]:
-    """Return how long recent turns took, in milliseconds, shortest first."""
+    """Return the durations of recent turns, in milliseconds, shortest first."""
     run = _recent(Run.status, Run.started_at, Run.finished_at)
     took = run.c.finished_at - run.c.started_at
     completed = (run.c.status == "completed") & took.is_null(False)
@@ -78,7 +78,7 @@ def _list_failures(db: peewee.Database) -> list[dict[str, Any]]:
 
 
 def _database_bytes(db: peewee.Database) -> int:
-    # Functions of one database each, for which peewee has no expression.
+    # Functions of a single database, which peewee cannot express.
     if is_postgres(db):
         return int(db.execute_sql("SELECT pg_database_size(current_database())").fetchone()[0])
     pages = db.execute_sql("PRAGMA page_count").fetchone()[0]

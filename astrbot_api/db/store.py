@@ -1,4 +1,4 @@
-"""What the state of one app is kept in: a database that is read and written in short jobs."""
+"""The interface of the database that stores an app's state, and functions that open it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Store(Protocol):
     """One database: an SQLite file, or PostgreSQL for several hosts.
 
-    The queries beside the tables are written once, for both (see
+    The queries are written once for both databases (see
     :mod:`astrbot_api.db.models` and :mod:`astrbot_api.db.prepared`).
     """
 
@@ -29,72 +29,70 @@ class Store(Protocol):
         ...
 
     def upgrade(self) -> list[str]:
-        """Run the migrations that are still to run.
+        """Run the pending migrations.
 
-        Processes that start together do not get in each other's way: one
-        migrates, the others wait and find nothing left to do.
+        If several processes start together, one migrates. The others wait and find
+        no pending migrations.
 
-        :returns: The names of those that ran.
+        :returns: The names of the migrations that ran.
         :raises SettingsError: when the database cannot be reached or upgraded.
         """
         ...
 
     def list_migrations(self) -> list[tuple[str, bool]]:
-        """Return each migration's name and whether it has run."""
+        """Return each migration's name and whether it is applied."""
         ...
 
     def read(self) -> AbstractContextManager[peewee.Database]:
-        """Lend a connection for a few short reads: ``with store.read() as db``.
+        """Borrow a connection for a few short reads: ``with store.read() as db``.
 
-        The block must not sleep, wait or call the store: fetch what is
-        wanted and leave.
+        The block must only read. It must not sleep, wait or call the store.
 
-        :raises StorageError: here or out of the block, for whatever the
-            database refuses.
+        :raises StorageError: on any database error, here or from the block.
         """
         ...
 
     def read_aside(self, job: Callable[[peewee.Database], T]) -> T:
-        """Run ``job(db)``, whose reads or computing take milliseconds, where it holds no worker.
+        """Run a job whose reads or computation take milliseconds, without blocking the worker.
 
-        :param job: Runs in a native thread with SQLite: it must do nothing but read ``db``
+        :param job: Called with ``db``, on SQLite in a native thread: it must only read ``db``
             and compute. A query that takes longer than
             :data:`~astrbot_api.db.failures.MAX_READ_S` is interrupted.
-        :returns: What the job returned.
-        :raises StorageError: for whatever the database refuses, or a query that was interrupted.
+        :returns: The job's result.
+        :raises StorageError: on any database error, or when a query was interrupted.
         """
         ...
 
     def write(self, job: Callable[[peewee.Database], T], *, patient: bool = False) -> T:
         """Run ``job(db)`` in a transaction and wait until it is committed.
 
-        What the job raises undoes its own part, and nobody else's: jobs may
-        share a transaction (each in a savepoint of its own), and several
-        transactions may run at once (see :mod:`astrbot_api.db.locks`).
+        An exception of the job undoes only its own changes. Jobs may share a
+        transaction (each with a savepoint), and several transactions may run at
+        once (see :mod:`astrbot_api.db.locks`).
 
-        :param job: May run more than once, and in another thread: it must do
-            nothing but read and write ``db``.
-        :param patient: Wait longer for a lock that another program holds: what would be
-            lost, and for which nobody waits.
-        :returns: What the job returned.
-        :raises StorageError: when the database could not keep it.
+        :param job: May run more than once, and in another thread: it must only
+            read and write ``db``.
+        :param patient: Wait longer for another program's lock: for data that would otherwise be
+            lost, if no client waits.
+        :returns: The job's result.
+        :raises StorageError: when the database could not store the changes.
         """
         ...
 
     def describe_jam(self, look: Any) -> str:
-        """Say for an operator what keeps callers from a connection; empty: nothing does.
+        """Return for an operator why callers get no connection, or an empty text.
 
-        :param look: The store of :func:`open_own_store`, to ask for the cause.
+        :param look: The store from :func:`open_own_store`, for the diagnosis.
         """
         ...
 
     def close(self) -> None:
-        """Close every connection; nothing can be read or written after."""
+        """Close every connection. The store cannot be used afterwards."""
         ...
 
 
 def open_store(settings: Settings) -> Store:
-    """Return the store that the settings name; it connects when it is first used.
+    """Return the store of the settings; it connects on first use.
 
     :raises SettingsError: when its driver is not installed.
     """
@@ -103,7 +101,7 @@ def open_store(settings: Settings) -> Store:
             from .postgres_store import PostgresStore
         except ImportError as error:
             raise SettingsError(
-                "ASTRBOT_DATABASE_URL names PostgreSQL, whose driver is not installed: "
+                "ASTRBOT_DATABASE_URL names PostgreSQL, but its driver is not installed: "
                 "pip install 'astrbot-api[postgres]'"
             ) from error
 
@@ -119,10 +117,10 @@ def open_store(settings: Settings) -> Store:
 
 
 def read_patiently(store: Store, job: Callable[[peewee.Database], T]) -> T:
-    """Read what a turn needs that has begun: its caller cannot ask again as a request's can.
+    """Read data for a running turn, with retries: unlike a request, a turn cannot be repeated.
 
-    :param job: As that of :meth:`Store.read`; it may run more than once.
-    :raises StorageError: when the database could not be read for ``PATIENCE_S`` seconds.
+    :param job: As for :meth:`Store.read`; it may run more than once.
+    :raises StorageError: when the database was unreadable for ``PATIENCE_S`` seconds.
     """
     until = time.monotonic() + PATIENCE_S
     while True:
@@ -136,10 +134,10 @@ def read_patiently(store: Store, job: Callable[[peewee.Database], T]) -> T:
 
 
 def open_own_store(settings: Settings, store: Store) -> Store:
-    """Return the store of what a worker does for itself: its lease, its checks.
+    """Return the store for a worker's own tasks: its lease and its health checks.
 
-    With PostgreSQL it has connections of its own, for which no request waits: a worker whose
-    requests have taken all others still lives, and says so.
+    On PostgreSQL it has its own connections, which requests never use. A worker whose requests
+    occupy the whole pool can therefore still renew its lease.
     """
     if not settings.uses_postgres:
         return store

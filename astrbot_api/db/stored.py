@@ -1,13 +1,13 @@
-"""What each key has stored, by kind: counted in the transaction that stores or deletes it.
+"""The stored data of each key, counted by kind in the transaction that stores or deletes it.
 
-The counts of a transaction are written by its last statements, one for each key, so that a
-key's row is locked for the time of a commit and last of all. One row a key, so the quota of
-a key is read at a constant cost, however much it has. Each counted row names its payer and
-its size, and so its deletion gives back what was counted. The same row has what the key
-stored in this minute and in the one before, less what was deleted.
+The last statements of a transaction write its counts, one statement per key. A key's row is
+therefore locked last, and only during the commit. There is one row per key, so reading a
+quota has constant cost. Each counted row stores its payer and its size, so its deletion
+subtracts the same amount. The key's row also has the bytes stored in this minute and in the
+one before, minus deleted ones.
 
-A key is a root key: what a session key stores is its maker's. What no key pays for, such as
-a message from a messenger, is counted to :data:`NOBODY`. Rows from an import have no payer
+The payer is a root key: data of a session key counts for its parent. Data without a key, such
+as a message from a messenger, counts for :data:`NOBODY`. Imported rows have no payer
 and are not counted.
 """
 
@@ -23,24 +23,24 @@ import peewee
 from .models import AttachmentTotal, KeyStored
 from .prepared import Prepared, equals, param, params
 
-#: Pays for what no key pays for.
+#: The payer of data that belongs to no key.
 NOBODY = ""
 
-#: What a row counts besides its texts, for itself and its entries in indexes, in bytes.
+#: Counted bytes of a row in addition to its texts: the row itself and its index entries.
 ROW_BYTES = 512
 
-#: The same of an attachment, whose bytes have a quota of their own.
+#: The same for an attachment, whose content has a separate quota.
 FILE_ROW_BYTES = 1024
 
-#: The kinds; each is a column of :class:`~astrbot_api.db.models.KeyStored`, and one of its bytes.
+#: The kinds. :class:`~astrbot_api.db.models.KeyStored` has two columns for each: number, bytes.
 KINDS = ("messages", "sessions", "deliveries", "requests", "notes")
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is stored, by kind: how many, and their bytes.
+    """Stored data by kind: number and bytes.
 
-    ``requests`` are those with an ``Idempotency-Key`` that are remembered.
+    ``requests`` are stored requests with an ``Idempotency-Key``.
     """
 
     messages: int = 0
@@ -58,24 +58,24 @@ class Stored:
 
     @property
     def total_bytes(self) -> int:
-        """What it takes in the database; the files' bytes are elsewhere."""
+        """Bytes in the database, without the contents of files."""
         return (
             self.messages_bytes + self.sessions_bytes + self.deliveries_bytes
             + self.requests_bytes + self.notes_bytes + self.files * FILE_ROW_BYTES
         )  # fmt: skip
 
 
-#: Over how long growth is looked at, in seconds: a sliding window.
+#: Length of the sliding window for growth, in seconds.
 GROWTH_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What was stored within the last :data:`GROWTH_S` seconds, less what was deleted.
+    """Bytes stored within the last :data:`GROWTH_S` seconds, minus deleted ones.
 
-    :param bytes_now: In this minute.
-    :param bytes_before: In the one before, of which a part still counts.
-    :param into_s: How much of this minute has passed.
+    :param bytes_now: Bytes of the current minute.
+    :param bytes_before: Bytes of the previous minute, of which a part still counts.
+    :param into_s: Elapsed seconds of the current minute.
     """
 
     bytes_now: int = 0
@@ -84,12 +84,12 @@ class Growth:
 
     @property
     def size_bytes(self) -> int:
-        """What counts now."""
+        """The growth that counts now."""
         left = 1 - self.into_s / GROWTH_S
         return max(0, int(self.bytes_now + max(0, self.bytes_before) * left))
 
     def find_wait(self, limit: int) -> float:
-        """Return in how many seconds it is below a limit, if nothing more is stored."""
+        """Return the seconds until it is below a limit, if nothing more is stored."""
         if self.size_bytes < limit:
             return 0.0
         if self.bytes_now < limit:
@@ -103,16 +103,16 @@ _NOTHING = dict.fromkeys([*_COLUMNS, "minute_bytes"], 0)
 
 
 def size_of(*texts: str | None) -> int:
-    """Return what a row with these texts counts, in bytes."""
+    """Return the counted bytes of a row with these texts."""
     return ROW_BYTES + sum(len(text.encode()) for text in texts if text)
 
 
 @dataclass(slots=True)
 class _Pending:
-    """What a transaction has counted and is to check at its end.
+    """Counts and checks that a transaction runs at its end.
 
     :param counts: By key: its columns, and ``minute_bytes``, the sum of all bytes.
-    :param written: By key: what its row and its files are with that, once it is written.
+    :param written: By key: its updated row and its file totals, once written.
     """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -120,14 +120,14 @@ class _Pending:
     written: dict[str, Sequence[Any]] = field(default_factory=dict)
 
 
-#: The attribute of a database that has its job's :class:`_Pending`.
+#: Name of the attribute of a database that holds its job's :class:`_Pending`.
 _PENDING = "astrbot_pending"
 
 
 def add(db: peewee.Database, payer: str | None, kind: str, items: int, size_bytes: int) -> None:
-    """Count what is stored in this transaction; negative numbers: what is deleted.
+    """Count stored data in this transaction; negative numbers for deleted data.
 
-    :param payer: The root key that pays; None: it is not counted.
+    :param payer: The root key that pays, or None to count nothing.
     :param kind: One of :data:`KINDS`.
     """
     if payer is None:
@@ -144,29 +144,29 @@ def add(db: peewee.Database, payer: str | None, kind: str, items: int, size_byte
 def give_back(
     db: peewee.Database, kind: str, deleted: Iterable[tuple[str | None, int, int]]
 ) -> None:
-    """Count deleted rows no longer.
+    """Subtract deleted rows from the counts.
 
-    :param deleted: Payer, number of rows, and their bytes; a payer may come more than once.
+    :param deleted: Payer, number of rows and bytes; a payer may occur more than once.
     """
     for payer, items, size_bytes in deleted:
         add(db, payer, kind, -int(items), -int(size_bytes))
 
 
 def check_at_end(db: peewee.Database, check: Callable[[peewee.Database], None]) -> None:
-    """Have something checked when the transaction's counts are written; it may raise."""
+    """Register a check that runs after the transaction's counts are written; it may raise."""
     _get_pending(db).checks.append(check)
 
 
 def begin(db: peewee.Database) -> None:
-    """Forget what an earlier job of this connection left. The stores call it before a job."""
+    """Discard the counts of an earlier job on this connection. Stores call it before a job."""
     if hasattr(db, _PENDING):
         delattr(db, _PENDING)
 
 
 def settle(db: peewee.Database) -> None:
-    """Write the counts and check them. The stores call it after a job, in its transaction.
+    """Write the counts and run the checks. Stores call it after a job, in its transaction.
 
-    :raises ApiError: what a check says; it undoes the job.
+    :raises ApiError: the error of a check, which undoes the job.
     """
     pending: _Pending | None = getattr(db, _PENDING, None)
     if pending is None:
@@ -184,13 +184,13 @@ def settle(db: peewee.Database) -> None:
 
 
 def count_pending(db: peewee.Database, payer: str) -> int:
-    """Return by how many bytes this transaction makes a key's rows grow."""
+    """Return the number of bytes that this transaction adds for a key."""
     pending: _Pending | None = getattr(db, _PENDING, None)
     return pending.counts.get(payer, _NOTHING)["minute_bytes"] if pending else 0
 
 
 def _find_written(db: peewee.Database, payer: str) -> Sequence[Any] | None:
-    """Return what a key's row has become in this transaction; None: it was not written."""
+    """Return a key's row as this transaction has written it, or None."""
     pending: _Pending | None = getattr(db, _PENDING, None)
     return pending.written.get(payer) if pending else None
 
@@ -228,7 +228,7 @@ _ADD = Prepared(_COUNT)
 
 _OF_FILES = AttachmentTotal.key_id == param("key_id")
 
-# One statement for all that is checked: it runs for each turn.
+# One statement for all checks: it runs for each turn.
 _ADD_AND_FIND = Prepared(
     _COUNT.clone().returning(
         *_COUNTED,
@@ -249,7 +249,7 @@ _FIND_FILES = Prepared(
 
 
 def find_stored(db: peewee.Database, payer: str) -> Stored:
-    """Return what a key has stored, at a constant cost."""
+    """Return a key's stored data, at constant cost."""
     written = _find_written(db, payer)
     if written is not None:
         return Stored(*(int(value or 0) for value in written[:-2]))
@@ -274,7 +274,7 @@ _SUM_GROWTH = Prepared(_select_growth())
 
 
 def find_growth(db: peewee.Database, payer: str) -> Growth:
-    """Return by how much a key's rows have grown, at a constant cost."""
+    """Return the growth of a key's rows, at constant cost."""
     written = _find_written(db, payer)
     if written is not None:
         return Growth(int(written[-2]), int(written[-1]), time.time() % GROWTH_S)
@@ -282,7 +282,7 @@ def find_growth(db: peewee.Database, payer: str) -> Growth:
 
 
 def sum_growth(db: peewee.Database) -> Growth:
-    """Return by how much the rows of all keys have grown; it reads a row a key."""
+    """Return the growth of all keys together. Reads one row per key."""
     return _read_growth(_SUM_GROWTH, db)
 
 
@@ -304,13 +304,13 @@ _SUM_FILES = Prepared(
 
 
 def sum_stored(db: peewee.Database) -> Stored:
-    """Return what all keys have stored; it reads a row a key."""
+    """Return the stored data of all keys together. Reads one row per key."""
     row, files = _SUM.execute(db).fetchone(), _SUM_FILES.execute(db).fetchone()
     return Stored(*(int(value or 0) for value in (*row, *files)))
 
 
 def list_by_key(db: peewee.Database) -> dict[str, Stored]:
-    """Return what each key has stored, by its id."""
+    """Return the stored data of each key, by key id."""
     rows = {
         row[0]: row[1:]
         for row in KeyStored.select(KeyStored.key_id, *_COUNTED).tuples().execute(db)

@@ -1,7 +1,7 @@
-"""The uploads in chunks: which have begun, and which chunks are here.
+"""The open uploads in chunks, and their received chunks.
 
-The bytes of a chunk are a blob of the storage, which any worker and host reads. No attachment
-has it, so it stands in ``stray_blob`` until it is deleted.
+The bytes of a chunk are a blob in the storage, readable by all workers and hosts. No
+attachment uses it, so it is listed in ``stray_blob`` until it is deleted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class UploadRow:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """One chunk that is here."""
+    """One received chunk."""
 
     number: int
     size_bytes: int
@@ -48,7 +48,7 @@ def add_upload(db: peewee.Database, row: UploadRow) -> None:
 
 
 def find_upload(db: peewee.Database, upload_id: str, now_us: int) -> UploadRow | None:
-    """Return an upload that has not expired."""
+    """Return an upload that has not expired, or None."""
     query = FileUpload.select().where(
         FileUpload.upload_id == upload_id, FileUpload.expires_at > now_us
     )
@@ -57,7 +57,7 @@ def find_upload(db: peewee.Database, upload_id: str, now_us: int) -> UploadRow |
 
 
 def sum_open(db: peewee.Database, key_id: str) -> tuple[int, int]:
-    """Return how many uploads a key has begun, and their announced bytes."""
+    """Return the number of a key's open uploads, and their announced bytes."""
     lock_name(db, "uploads", key_id)
     query = FileUpload.select(
         peewee.fn.COUNT(FileUpload.upload_id),
@@ -68,7 +68,7 @@ def sum_open(db: peewee.Database, key_id: str) -> tuple[int, int]:
 
 
 def list_chunks(db: peewee.Database, upload_id: str) -> list[ChunkRow]:
-    """Return the chunks that are here, in their order."""
+    """Return the received chunks, in order."""
     query = (
         FileChunk.select(FileChunk.number, FileChunk.size_bytes, FileChunk.blob)
         .where(FileChunk.upload_id == upload_id)
@@ -80,10 +80,10 @@ def list_chunks(db: peewee.Database, upload_id: str) -> list[ChunkRow]:
 def put_chunk(
     db: peewee.Database, upload_id: str, chunk: ChunkRow, *, now_us: int, expires_at: int
 ) -> tuple[bool, str | None]:
-    """Record a chunk, and give the upload more time.
+    """Store a chunk, and extend the upload's expiry.
 
-    :returns: Whether the upload is still there, and the blob of an earlier chunk of this
-        number, whose bytes are to be deleted.
+    :returns: Whether the upload still exists, and the blob of an earlier chunk with this
+        number, whose bytes must be deleted.
     """
     lock_name(db, "upload", upload_id)
     touched = (
@@ -111,9 +111,9 @@ def begin_completing(
     until_us: int,
     judge: bool,
 ) -> bool:
-    """Note that a worker completes an upload; return False when another request does.
+    """Let a worker complete an upload. Return False if another request is completing it.
 
-    :param judge: Whether a lease that has run out means that its worker is dead.
+    :param judge: Whether a worker with an expired lease counts as dead.
     """
     free = FileUpload.completing_until <= now_us
     if judge:
@@ -132,7 +132,7 @@ def end_completing(db: peewee.Database, upload_id: str, worker_id: str) -> None:
 
 
 def remove_upload(db: peewee.Database, upload_id: str) -> list[str]:
-    """Remove an upload; return the blobs whose bytes are to be deleted."""
+    """Delete an upload, and return the blobs whose bytes must be deleted."""
     lock_name(db, "upload", upload_id)
     blobs = [one.blob for one in list_chunks(db, upload_id)]
     FileChunk.delete().where(FileChunk.upload_id == upload_id).execute(db)
@@ -141,6 +141,6 @@ def remove_upload(db: peewee.Database, upload_id: str) -> list[str]:
 
 
 def list_expired(db: peewee.Database, now_us: int, limit: int) -> list[str]:
-    """Return the ids of uploads whose time is over."""
+    """Return the ids of expired uploads."""
     query = FileUpload.select(FileUpload.upload_id).where(FileUpload.expires_at <= now_us)
     return [upload_id for (upload_id,) in query.limit(limit).tuples().execute(db)]

@@ -1,4 +1,4 @@
-"""Visits: the session keys that visitors of pages got, and the turns that each may have."""
+"""Visits: the session keys of page visitors, and their allowed turns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .models import RUN_ACTIVE, ApiKey, KeyUse, Run, Visit
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What was granted on this day: to a visitor, and to an address."""
+    """Turns and visits granted today, to a visitor and to an address."""
 
     visitor_turns: int
     address_turns: int
@@ -22,17 +22,17 @@ class Granted:
 
 
 def _used() -> Any:
-    """Return what a visit's key has used: turns that ended, and those that run or wait."""
+    """Return the used turns of a visit's key: ended, running and waiting ones."""
     ended = KeyUse.select(peewee.fn.SUM(KeyUse.turns)).where(KeyUse.key_id == Visit.key_id)
     active = Run.select(peewee.fn.COUNT(Run.id)).where(RUN_ACTIVE & (Run.key_id == Visit.key_id))
-    # As arguments: the sum of two selections is a UNION.
+    # As function arguments: adding two SELECTs would make a UNION.
     return peewee.fn.COALESCE(ended, 0) + peewee.fn.COALESCE(active, 0)
 
 
 def settle_ended(db: peewee.Database, whose: Any = None) -> None:
-    """Keep of visits whose keys have ended only what those have used.
+    """Reduce the turns of visits whose keys have ended to the used turns.
 
-    :param whose: Which visits; None: all. Their rows must still be there, and of the keys.
+    :param whose: A condition on visits, or None for all. Their rows and keys must still exist.
     """
     ended = ApiKey.select(ApiKey.key_id).where(
         (ApiKey.expires_at <= now_us()) | ApiKey.revoked_at.is_null(False)
@@ -44,7 +44,7 @@ def settle_ended(db: peewee.Database, whose: Any = None) -> None:
 
 
 def read_granted(db: peewee.Database, visitor: str, address: str) -> Granted:
-    """Return what counts today. What a key that has ended did not use counts no more."""
+    """Return today's granted turns. Unused turns of ended keys no longer count."""
     settle_ended(db, (Visit.visitor == visitor) | (Visit.address == address))
 
     def add_up(subject: Any) -> tuple[int, int]:
@@ -61,7 +61,7 @@ def read_granted(db: peewee.Database, visitor: str, address: str) -> Granted:
 def add_visit(
     db: peewee.Database, key_id: str, *, root_id: str, visitor: str, address: str, turns: int
 ) -> None:
-    """Note what a visitor was granted."""
+    """Store the turns that a visitor was granted."""
     Visit.insert(
         key_id=key_id, root_id=root_id, visitor=visitor, address=address, day=today(),
         turns=turns, settled=0,
@@ -69,6 +69,6 @@ def add_visit(
 
 
 def purge_visits(db: peewee.Database, limit: int = 1000) -> int:
-    """Remove the visits of earlier days, some at a time. Returns how many there were."""
+    """Delete at most ``limit`` visits from before yesterday; return their number."""
     old = Visit.select(Visit.key_id).where(Visit.day < today() - 1).limit(limit)
     return int(Visit.delete().where(Visit.key_id.in_(old)).execute(db))

@@ -15,8 +15,8 @@ class Sent:
     """The part of a message that one response of the platform confirmed.
 
     :param parts: Number of further parts that are sent completely.
-    :param chars: Number of further characters of the next part, a text that exceeds the
-        platform's limit and is sent as several messages.
+    :param chars: Number of further characters of the next part, a text that is split into
+        several messages by the platform's limit.
     :param platform_ids: The platform's ids of the new messages.
     """
 

@@ -1,6 +1,6 @@
 """Checks a key's guard rails when a turn starts.
 
-The checks run in the transaction that stores the turn, so that two workers
+The checks run in the transaction that stores the turn. Two workers therefore
 cannot both use the last unit of a limit.
 """
 

@@ -41,8 +41,8 @@ _DELETE_FILES = "delete some of them"
 class Quotas:
     """Checks the quotas of one application.
 
-    The totals of the whole server are cached for some seconds, so its quota may be exceeded by
-    the data of these seconds. The totals of a key are exact.
+    The totals of the whole server are cached for some seconds, so these seconds may exceed
+    its quota. The totals of a key are exact.
     """
 
     def __init__(self, settings: Settings, store: Store, metrics: Metrics | None = None) -> None:

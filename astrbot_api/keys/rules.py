@@ -86,7 +86,7 @@ class KeyRules:
         }
 
     def dump(self) -> str | None:
-        """Return the rules as stored JSON, or None if there are none."""
+        """Return the rules as stored JSON, or None if no rule is set."""
         found = self.to_json()
         return orjson.dumps(found).decode() if found else None
 

@@ -2,7 +2,7 @@
 
 Events are written here before a client sees them, so that they survive their worker.
 Opening and closing events are sent at once. The request or the reply is already stored by
-then, so a worker that recovers the run writes the same events.
+then. A worker that recovers the run writes the same events.
 While the journal rejects writes, streams send all events unwritten.
 """
 

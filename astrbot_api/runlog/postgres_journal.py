@@ -68,8 +68,8 @@ class _Overtaken(Exception):
 class PostgresJournal:
     """Events in PostgreSQL, on separate connections, so that tokens do not wait for turns.
 
-    There are no locks. When two workers write the same event of a run, the second
-    insert conflicts with the primary key and is skipped.
+    There are no locks. If two workers write the same event, the second insert
+    conflicts with the primary key and is skipped.
 
     :param store: A store of its own, not the one for the state; closed with the journal.
     """

@@ -23,8 +23,8 @@ _PACE_S = 0.02
 #: of an answer do not wait, and the tokens of a long fast answer are grouped.
 _BURST = 10.0
 
-#: Under load, the next transaction waits this many times as long as the streams took to send
-#: the last events, beyond one pace. A few dozen short answers stay below that.
+#: Under load, a transaction waits longer if sending the last events took longer than
+#: ``_PACE_S``: by this factor times the excess. A few dozen short answers cause no excess.
 _SENDING_TIMES = 2.0
 
 #: Up to this many open runs the worker is quiet, and the end of an answer is written at once.

@@ -173,7 +173,7 @@ def test_a_connection_lost_in_the_commit_is_reported_and_not_tried_again(
         tries.append(1)
         memory.save_note(db, "alice", "k", "v", max_notes=5)
 
-    with pytest.raises(StorageError, match="may or may not be kept"):
+    with pytest.raises(StorageError, match="may or may not be stored"):
         store.write(job)
     assert len(tries) == 1
 

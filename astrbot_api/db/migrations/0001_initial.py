@@ -1,4 +1,4 @@
-"""The tables of a new database, as the models describe them."""
+"""Create the current tables in a new database."""
 
 from astrbot_api.db.models import create_tables
 

@@ -1,4 +1,4 @@
-"""The key that made a session: the one of its first run."""
+"""Add the key that created a session: the key of its first run."""
 
 from peewee import TextField
 

@@ -1,4 +1,4 @@
-"""The texts of recordings."""
+"""Add the transcripts of recordings."""
 
 import peewee
 

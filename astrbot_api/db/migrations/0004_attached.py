@@ -1,4 +1,4 @@
-"""What a model attached to its answers, kept for the next request to it."""
+"""Add the data that a model attached to its answers, for its next request."""
 
 
 def up(migrator, db):

@@ -1,4 +1,4 @@
-"""Uploads in chunks."""
+"""Add uploads in chunks."""
 
 import peewee
 

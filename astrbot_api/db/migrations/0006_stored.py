@@ -1,4 +1,4 @@
-"""What each key has stored: counted from now on, and of what is there."""
+"""Count the stored data of each key, including existing rows."""
 
 import peewee
 
@@ -13,7 +13,7 @@ def up(migrator, db):
         db.execute_sql(f"ALTER TABLE {table} ADD COLUMN payer TEXT")
         db.execute_sql(f"ALTER TABLE {table} ADD COLUMN size_bytes BIGINT NOT NULL DEFAULT 0")
     size = "OCTET_LENGTH({})" if is_postgres(db) else "LENGTH(CAST({} AS BLOB))"
-    # Notes have no key, and requests and deliveries go by themselves: they count from now on.
+    # Notes have no key, and requests and deliveries expire: they are counted from now on.
     db.execute_sql(
         "UPDATE message SET"
         " payer = (SELECT key_id FROM chat_session WHERE chat_session.id = message.session),"

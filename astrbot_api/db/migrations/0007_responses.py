@@ -1,4 +1,4 @@
-"""Responses and conversations of OpenAI's API."""
+"""Add responses and conversations of the OpenAI API."""
 
 import peewee
 

@@ -1,4 +1,4 @@
-"""Runs that another worker goes on with."""
+"""Add checkpoints, so that another worker can resume a run."""
 
 import peewee
 

@@ -1,4 +1,4 @@
-"""The owner's login that a console's key ends with."""
+"""Add the owner's login with which a console key ends."""
 
 
 def up(migrator, db):

@@ -1,4 +1,4 @@
-"""Earlier secrets of a key that was rotated."""
+"""Add earlier secrets of rotated keys."""
 
 
 def up(migrator, db):

@@ -1,4 +1,4 @@
-"""Tool calls that a person must approve."""
+"""Add tool calls that need a person's approval."""
 
 import peewee
 

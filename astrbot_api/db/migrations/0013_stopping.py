@@ -1,4 +1,4 @@
-"""Workers that stop: they give their runs to others, and take none."""
+"""Mark stopping workers, which hand over their runs and take over none."""
 
 
 def up(migrator, db):

@@ -1,8 +1,8 @@
-"""What each key stored in the last two minutes."""
+"""Add the bytes that each key stored in the last two minutes."""
 
 
 def up(migrator, db):
-    # An older database got its table just now, from today's model.
+    # Migration 0006 creates the table with the current columns.
     there = {column.name for column in db.get_columns("key_stored")}
     for column in ("minute", "minute_bytes", "before_bytes"):
         if column not in there:

@@ -1,4 +1,4 @@
-"""Visitors of pages, the turns that they may have, and the keys of their widgets."""
+"""Add page visitors, their allowed turns, and the index of widget keys."""
 
 import peewee
 

@@ -1,7 +1,7 @@
-"""Responses that ended with a question for a person's approval."""
+"""Add responses that end with a request for approvals."""
 
 
 def up(migrator, db):
-    # 0007 makes the table as the models have it today.
+    # Migration 0007 creates the table with the current columns.
     if "paused" not in {column.name for column in db.get_columns("response")}:
         db.execute_sql("ALTER TABLE response ADD COLUMN paused TEXT")
