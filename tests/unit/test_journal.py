@@ -23,13 +23,26 @@ from astrbot_api.runlog.journal import READ_LIMIT, Journal, Piece, Slice
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.runlog.opening import open_journal
 from astrbot_api.runlog.reading import Followers, LogReader
-from astrbot_api.runlog.signals.signals import NoSignals
+from astrbot_api.runlog.signals.signals import Callback
 from astrbot_api.runlog.sqlite_journal import SqliteJournal
 from astrbot_api.runlog.writer import JournalWriter
 
 from ..postgres import Postgres
 from ..redis_server import RedisServer
 from ..waiting import LIMIT_S, wait_for
+
+
+class _NoSignals:
+    """Signals of a single worker: there are no others to notify."""
+
+    def publish(self, topic: str, payload: str) -> None: ...
+
+    def subscribe(self, topic: str, callback: Callback) -> None: ...
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
 
 FAR_FUTURE_US = 2**62
 
@@ -181,7 +194,7 @@ def make_writer() -> Iterator[Callable[[Journal], JournalWriter]]:
     made: list[JournalWriter] = []
 
     def make(journal: Journal) -> JournalWriter:
-        made.append(JournalWriter(journal, NoSignals()))
+        made.append(JournalWriter(journal, _NoSignals()))
         return made[-1]
 
     yield make
@@ -217,7 +230,7 @@ def test_a_reader_far_behind_reads_what_memory_no_longer_has(
     log.close()
     wait_for(lambda: log.closed)
     assert log.read_after(0) is None
-    reader, seen = LogReader(log, journal, Followers(NoSignals())), []
+    reader, seen = LogReader(log, journal, Followers(_NoSignals())), []
     while not reader.closed:
         seen += map(decode_event, reader.read())
     assert [one["data"][:2] for one in seen] == [f"{number:02}" for number in range(60)]
@@ -243,7 +256,7 @@ def test_the_events_of_many_runs_share_a_transaction(journal: Journal) -> None:
             batches.append(len(pieces))
             return journal.append(pieces)
 
-    writer = JournalWriter(Counting(), NoSignals())  # type: ignore[arg-type]
+    writer = JournalWriter(Counting(), _NoSignals())  # type: ignore[arg-type]
     logs = [RunLog(number, writer) for number in range(1, 201)]
     for _ in range(10):
         for log in logs:
@@ -492,7 +505,7 @@ def test_the_readers_of_a_lost_log_read_the_journal(
     log.on_lost = lost.set
     log.append(events.plain("r", "one", streaming=True))
     wait_for(lambda: log.last_number == 1)
-    reader = LogReader(log, journal, Followers(NoSignals()))
+    reader = LogReader(log, journal, Followers(_NoSignals()))
     assert types_of(reader.read()) == ["plain"]
     assert journal.take_over(7, 1, 1, [events.rewind("r", 0, 3, again=True)])
     log.append(events.plain("r", "two", streaming=True))

@@ -70,19 +70,3 @@ class Subscribers:
             except Exception:
                 # One failing subscriber must not keep the others from being notified.
                 log.exception("a subscriber of signal topic %s failed", topic)
-
-
-class NoSignals:
-    """Signals of a single process: there are no others to notify."""
-
-    def publish(self, topic: str, payload: str) -> None:
-        """Do nothing."""
-
-    def subscribe(self, topic: str, callback: Callback) -> None:
-        """Do nothing."""
-
-    def start(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
