@@ -69,10 +69,6 @@ _COUNT_MORE = Prepared(
     )
 )
 
-_TOTAL = Prepared(
-    AttachmentTotal.select(AttachmentTotal.size_bytes).where(equals(AttachmentTotal.key_id))
-)
-
 _LINK = Prepared(
     MessageAttachment.insert(**params("message", "attachment")).on_conflict(
         action="nothing", conflict_target=[MessageAttachment.message, MessageAttachment.attachment]
@@ -249,12 +245,6 @@ def lock_row(db: peewee.Database, attachment_number: int) -> None:
     """Lock an attachment against use by new messages until the end of the transaction."""
     query = Attachment.select(Attachment.id).where(Attachment.id == attachment_number)
     for_update(db, query).first(db)
-
-
-def total_bytes_of_key(db: peewee.Database, key_id: str) -> int:
-    """Return the number of uploaded bytes of a key, without deleted ones, at constant cost."""
-    row = _TOTAL.execute(db, key_id=key_id).fetchone()
-    return 0 if row is None else int(row[0])
 
 
 def link_attachments(

@@ -75,10 +75,7 @@ def count_by_maker(db: peewee.Database) -> dict[str, tuple[int, int]]:
     """Return each key's number of valid session keys, and how many of them are console keys."""
     of_console = peewee.fn.COUNT(ApiKey.owner_session)
     query = ApiKey.select(ApiKey.parent_id, peewee.fn.COUNT(ApiKey.key_id), of_console).where(
-        ApiKey.parent_id.is_null(False)
-        & (ApiKey.replaced == 0)
-        & ApiKey.revoked_at.is_null()
-        & (ApiKey.expires_at > now_us())
+        ApiKey.parent_id.is_null(False) & _is_valid()
     )
     rows = query.group_by(ApiKey.parent_id).tuples().execute(db)
     return {parent: (int(count), int(consoles)) for parent, count, consoles in rows}
@@ -86,10 +83,10 @@ def count_by_maker(db: peewee.Database) -> dict[str, tuple[int, int]]:
 
 def count_session_keys(db: peewee.Database, key_id: str, limit: int) -> int:
     """Return the number of valid session keys of a key, at most ``limit``."""
-    valid = ApiKey.select(ApiKey.key_id).where(
-        (ApiKey.parent_id == key_id)
-        & (ApiKey.replaced == 0)
-        & ApiKey.revoked_at.is_null()
-        & (ApiKey.expires_at > now_us())
-    )
+    valid = ApiKey.select(ApiKey.key_id).where((ApiKey.parent_id == key_id) & _is_valid())
     return int(valid.limit(limit).count(db))
+
+
+def _is_valid() -> Any:
+    """Return the condition for a valid session key. Earlier secrets of a key do not count."""
+    return (ApiKey.replaced == 0) & ApiKey.revoked_at.is_null() & (ApiKey.expires_at > now_us())

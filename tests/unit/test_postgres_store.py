@@ -27,6 +27,7 @@ from astrbot_api.db import (
     runs,
     session_keys,
     sessions,
+    stored,
 )
 from astrbot_api.db.locks import lock_name
 from astrbot_api.db.models import ApiKey
@@ -433,7 +434,7 @@ def test_uploads_at_once_do_not_pass_the_limit_of_their_key(
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(upload, range(16))) == 4
     with store.read() as db:
-        assert attachments.total_bytes_of_key(db, "key") == 400
+        assert stored.find_stored(db, "key").files_bytes == 400
 
 
 def test_a_key_that_is_deleted_while_it_makes_a_session_key_leaves_none(
