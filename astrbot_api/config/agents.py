@@ -267,6 +267,34 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
     except ma.ValidationError as error:
         where, what = find_first_error(error.messages)
         raise SettingsError(f"{shown_path}: {where}: {what}") from error
+    provider, providers = _read_providers(loaded, shown_path)
+    tools: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in loaded.get("tools", {}).items()
+    }
+    return AgentConfig(
+        id=path.stem,
+        name=loaded.get("name", path.stem),
+        path=shown_path,
+        provider=provider,
+        providers=providers,
+        agent=AgentSettings(**loaded.get("agent", {})),
+        tools=ToolSettings(**tools),
+        plugins=_plugins(loaded.get("plugins", {})),
+        mcp=make_servers(loaded.get("mcp", {})),
+        upstream=make_upstream(loaded.get("upstream")),
+        transcription=make_transcription(loaded.get("transcription")),
+        widget=make_widget(loaded.get("widget")),
+    )
+
+
+def _read_providers(
+    loaded: Mapping[str, Any], shown_path: str
+) -> tuple[ProviderConfig, dict[str, ProviderConfig]]:
+    """Return the provider of ``[provider]``, and all providers by id.
+
+    :raises SettingsError: if a ``base_url`` is missing or a ``fallback`` is unknown.
+    """
     own = loaded.get("provider", {})
     provider = _provider(own.get("id") or own.get("type") or "auto", own)
     if provider.type == "openai" and not provider.base_url:
@@ -287,24 +315,7 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
                     f"{shown_path}: provider.fallback: no other provider has the id {fallback}; "
                     f"use one of: {known}"
                 )
-    tools: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in loaded.get("tools", {}).items()
-    }
-    return AgentConfig(
-        id=path.stem,
-        name=loaded.get("name", path.stem),
-        path=shown_path,
-        provider=provider,
-        providers=providers,
-        agent=AgentSettings(**loaded.get("agent", {})),
-        tools=ToolSettings(**tools),
-        plugins=_plugins(loaded.get("plugins", {})),
-        mcp=make_servers(loaded.get("mcp", {})),
-        upstream=make_upstream(loaded.get("upstream")),
-        transcription=make_transcription(loaded.get("transcription")),
-        widget=make_widget(loaded.get("widget")),
-    )
+    return provider, providers
 
 
 def choose_upstream_config(config: AgentConfig, other: str) -> AgentConfig | None:

@@ -40,10 +40,10 @@ def read_tables(path: Path) -> list[dict[str, Any]]:
         raise SettingsError(f"{path.name}: {error}") from error
     unknown = data.keys() - {"bot"}
     if unknown:
-        raise SettingsError(f"{path.name}: {min(unknown)}: unknown; write [[bot]], one table a bot")
+        raise SettingsError(f"{path.name}: {min(unknown)}: unknown; use one [[bot]] table per bot")
     bots = data.get("bot", [])
     if not isinstance(bots, list) or not all(isinstance(one, dict) for one in bots):
-        raise SettingsError(f"{path.name}: bot: write [[bot]], one table a bot")
+        raise SettingsError(f"{path.name}: bot: use one [[bot]] table per bot")
     seen: set[str] = set()
     for number, bot in enumerate(bots, 1):
         for key in ("id", "type"):
@@ -69,7 +69,7 @@ def read_bot(table: Mapping[str, Any], types: AdapterTypes, file: str = "bots.to
     try:
         check_proxy(own.get("proxy", ""))
     except (ma.ValidationError, TypeError, AttributeError) as error:
-        raise SettingsError(f"{where}: proxy: must be the address of a proxy") from error
+        raise SettingsError(f"{where}: proxy: must be the URL of a proxy") from error
     own["allow"] = _read_allowed(own.get("allow", []), where)
     if not own.get("enabled", True):
         # A disabled bot needs neither its package nor its secrets.
