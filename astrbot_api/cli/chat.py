@@ -141,13 +141,13 @@ def _print_turn(talk: Conversation, message: str) -> None:
         if isinstance(event, TextDelta) and not event.pushed:
             click.echo(event.text, nl=False)
         elif isinstance(event, ApprovalRequired):
-            _decide(talk, stream, event)
+            _decide(stream, event)
     click.echo()
     if stream.reply.error is not None:
         raise TurnFailed(*stream.reply.error, stream.reply)
 
 
-def _decide(talk: Conversation, stream: ChatStream, call: ApprovalRequired) -> None:
+def _decide(stream: ChatStream, call: ApprovalRequired) -> None:
     """Ask the user whether a tool call is allowed, and send the decision.
 
     :raises ChatError: if standard input is not a terminal.
@@ -240,7 +240,7 @@ def _show_turn(talk: Conversation, line: str, console: Any) -> None:
                 console.print(f"[dim]· {event.name}[/dim]")
             elif isinstance(event, ApprovalRequired):
                 live.stop()
-                _decide(talk, stream, event)
+                _decide(stream, event)
                 live.start()
             live.update(Markdown(stream.reply.text))
     if stream.reply.error is not None:

@@ -236,7 +236,7 @@ def sweep_db(older_than_days: int | None, delete: bool, settings: Settings) -> N
             click.echo(f"{swept.what:10} {swept.name}{size}")
     done = "Removed" if delete else "Would remove"
     hint = "" if delete or not count else "; add --delete to remove them"
-    click.echo(f"{done} {count} things, {size_bytes} bytes{hint}.", err=True)
+    click.echo(f"{done} {count} items, {size_bytes} bytes{hint}.", err=True)
 
 
 @main.command()
@@ -292,8 +292,10 @@ def _show_secret(key: dict[str, Any], secret: str, as_json: bool) -> None:
         click.echo(json.dumps({**key, "api_key": secret}))
         return
     click.echo(secret)
-    click.echo(f"id {key['key_id']}, scopes {', '.join(key['scopes'])}. Keep it now:", err=True)
-    click.echo("it is shown this once.", err=True)
+    click.echo(
+        f"id {key['key_id']}, scopes {', '.join(key['scopes'])}. Save the key now:", err=True
+    )
+    click.echo("it is not shown again.", err=True)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class Banner:
         name, password = self.first_owner
         where = f"{self.url}/" if self.pages else f"{self.url}/api/auth/login"
         return [
-            f"Log in at {where}, shown this once:",
+            f"Log in at {where} (password shown only once):",
             f"    name      {name}",
             f"    password  {password}",
             "",
@@ -89,7 +89,7 @@ class Banner:
     def _render_key(self) -> list[str]:
         if self.first_key:
             return [
-                "Your first API key, shown this once:",
+                "Your first API key (shown only once):",
                 f"    {self.first_key}",
                 "Try it:",
                 self._curl("'", self.first_key),

@@ -259,7 +259,7 @@ def test_the_first_start_alone_shows_a_key(
     served: Serve, data_dir: Path, fake_model: FakeOpenAI, started: list[Serve]
 ) -> None:
     key = served.key()
-    assert "shown this once" in served.out
+    assert "shown only once" in served.out
     served.process.send_signal(signal.SIGTERM)
     assert served.wait_ended() == 0
     second = Serve(data_dir, ASTRBOT_MODEL_URL=fake_model.base_url, ASTRBOT_MODEL="mock")
