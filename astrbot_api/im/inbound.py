@@ -37,14 +37,14 @@ _TYPING_EVERY_S = 4.0
 _TYPING_LIMIT_S = 600.0
 
 #: Interval between checks whether a turn has ended, in seconds.
-_LOOK_S = 0.25
+_CHECK_S = 0.25
 
 #: With this many messages waiting for a target, further refusals are not reported. Otherwise
 #: a flood of messages would fill the outbox.
 _MAX_REFUSALS = 3
 
 #: Temporary failures. The platform retries after them.
-_PASSING_CODES = ("server_busy", "shutting_down", "storage_error")
+_TEMPORARY_CODES = ("server_busy", "shutting_down", "storage_error")
 
 
 class Inbound:
@@ -89,7 +89,7 @@ class Inbound:
             wait, and they discard a message once it is confirmed.
         :raises ApiError: if the message is not stored. The platform should redeliver it.
         """
-        if not message.addressed or not (_says_something(message) or message.more):
+        if not message.addressed or not (_has_content(message) or message.more):
             return
         if not _is_allowed(bot, message):
             log.info(
@@ -106,7 +106,7 @@ class Inbound:
             return
         if message.more:
             message = _complete(adapter, message)
-            if not _says_something(message):
+            if not _has_content(message):
                 return
         files = [self._fetch(adapter, file) for file in message.files[:_MAX_FILES]]
         self._begin(bot, adapter, message, files)
@@ -164,7 +164,7 @@ class Inbound:
         except DuplicateEvent:
             return
         except ApiError as error:
-            if error.code in _PASSING_CODES:
+            if error.code in _TEMPORARY_CODES:
                 raise
             self._refuse(origin, error)
             return
@@ -212,7 +212,7 @@ def _read(adapter: Adapter, bot_id: str, request: InboundRequest) -> Reception:
         raise refuse(message) from error
 
 
-def _says_something(message: InMessage) -> bool:
+def _has_content(message: InMessage) -> bool:
     return bool(message.text.strip() or message.files)
 
 
@@ -245,7 +245,7 @@ def _show_typing(adapter: Adapter, target: Target, turn: OpenTurn) -> None:
             except Exception as error:
                 # A failed typing indicator has no consequences.
                 log.debug("no typing indicator: %r", error)
-        time.sleep(_LOOK_S)
+        time.sleep(_CHECK_S)
 
 
 def _clean(text: str) -> str:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _MAX_FETCHING = 20
 
 #: Time limit for retries after temporary errors, such as a disabled bot.
-_GIVE_UP_US = 3_600_000_000
+_RETRY_LIMIT_US = 3_600_000_000
 
 
 class PendingMessages:
@@ -80,13 +80,13 @@ class PendingMessages:
             key = (row.bot_id, row.event_key)
             if key in self._fetching:
                 continue
-            if now_us() - row.received_at > _GIVE_UP_US:
+            if now_us() - row.received_at > _RETRY_LIMIT_US:
                 log.error("a message to the bot %s is dropped after 1 h of failures", row.bot_id)
                 self._drop(key)
             elif len(self._fetching) < _MAX_FETCHING:
-                self._go_on(key, row, worker_id)
+                self._resume(key, row, worker_id)
 
-    def _go_on(self, key: tuple[str, str], row: PendingRow, worker_id: str) -> None:
+    def _resume(self, key: tuple[str, str], row: PendingRow, worker_id: str) -> None:
         if not self._enter(key):
             return
         claimed = False

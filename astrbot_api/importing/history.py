@@ -71,7 +71,7 @@ class HistoryImport:
             for page in self._source.read_rows(self._session_table, columns):
                 for row in page:
                     self._take_session(self._read_session(row), row[1])
-        self._tell_of_ownerless()
+        self._report_ownerless()
 
     def _read_session(self, row: tuple[Any, ...]) -> SourceSession:
         _, session_id, platform_id, creator, display_name, is_group, created_at, updated_at = row
@@ -228,7 +228,7 @@ class HistoryImport:
         self._source.index_column(table, column)
         return column
 
-    def _tell_of_ownerless(self) -> None:
+    def _report_ownerless(self) -> None:
         """Report messages whose session has no row, because their user is unknown.
 
         Source: ``50-im-message.jsonl``: AstrBot creates no row when a message is pushed into an

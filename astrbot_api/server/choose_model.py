@@ -118,7 +118,7 @@ def _choose_auto(
         if not url.startswith(("http://", "https://")):
             raise SettingsError("ASTRBOT_MODEL_URL must begin with http:// or https://")
         named = model or "its default model"
-        return ModelChoice("url", f"Model: {named} at {_shown(url)} (ASTRBOT_MODEL_URL).")
+        return ModelChoice("url", f"Model: {named} at {_redact(url)} (ASTRBOT_MODEL_URL).")
     if environ.get("OPENAI_API_KEY"):
         named = model or DEFAULT_OPENAI_MODEL
         return ModelChoice("openai", f"Model: {named} of OpenAI (OPENAI_API_KEY is set).")
@@ -171,10 +171,10 @@ def _describe(config: ProviderConfig) -> str:
     if config.type == "mock":
         return "Model: the scripted mock; no model is asked."
     named = config.model or "the default model"
-    return f"Model: {named} at {_shown(config.base_url)}."
+    return f"Model: {named} at {_redact(config.base_url)}."
 
 
-def _shown(url: str) -> str:
+def _redact(url: str) -> str:
     """Remove secrets from a URL: user, password and query."""
     parsed = urllib3.util.parse_url(url)
     return urllib3.util.Url(parsed.scheme, None, parsed.host, parsed.port, parsed.path).url

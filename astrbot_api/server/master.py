@@ -20,7 +20,7 @@ from .banner import Banner, say, say_error
 _FIRST_ANSWER_S = 60.0
 
 #: Interval between requests that check whether the server responds, in seconds.
-_LOOK_S = 0.1
+_CHECK_S = 0.1
 
 #: Signals that are forwarded to gunicorn, in some cases as another signal.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
@@ -81,7 +81,7 @@ class Master:
     def _announce(self) -> None:
         """Print the banner once the server responds, unless it exits first."""
         late_at = time.monotonic() + _FIRST_ANSWER_S
-        while not self._ended.wait(_LOOK_S):
+        while not self._ended.wait(_CHECK_S):
             if _answers(self._banner.url):
                 self._banner.show()
                 return

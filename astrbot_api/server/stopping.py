@@ -23,7 +23,7 @@ from ..state import AppState
 log = logging.getLogger(__name__)
 
 #: Interval between checks of ``worker.alive``, in seconds.
-_LOOK_S = 0.25
+_CHECK_S = 0.25
 
 #: Time between the handover of the last turns and the kill, in seconds. In that time, streams
 #: show the turns' progress in the other worker, and the worker exits.
@@ -66,7 +66,7 @@ class StopWatch:
         runs, given_up = self._state.chat.runs, self._turns_given_up
         until = time.monotonic() + self._worker.cfg.timeout / 2
         while not (self._worker.alive or self._hurried or given_up.is_set()):
-            if runs.wait_until_idle(_LOOK_S) or time.monotonic() > until:
+            if runs.wait_until_idle(_CHECK_S) or time.monotonic() > until:
                 return
 
     def join(self, timeout_s: float) -> None:
@@ -75,7 +75,7 @@ class StopWatch:
 
     def _watch(self) -> None:
         while self._worker.alive:
-            time.sleep(_LOOK_S)
+            time.sleep(_CHECK_S)
         try:
             self._stop()
         except Exception:

@@ -12,7 +12,7 @@ from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp, Platform
 from ..adapter import OutFile
 
 #: Temporary errors. Source: the error tables of each method.
-_PASSING = frozenset(
+_TEMPORARY = frozenset(
     {
         "fatal_error", "internal_error", "rate_limited", "ratelimited", "request_timeout",
         "service_unavailable",
@@ -106,4 +106,4 @@ def _read(method: str, answer: HttpAnswer) -> dict[str, Any]:
     words = f"Slack refused {method}: {error[:_MAX_WORDS_CHARS]}"
     if error == "missing_scope":
         words += f" (it needs {str(body.get('needed', ''))[:_MAX_WORDS_CHARS]})"
-    raise PlatformError(words, retryable=error in _PASSING, retry_after_s=answer.retry_after_s)
+    raise PlatformError(words, retryable=error in _TEMPORARY, retry_after_s=answer.retry_after_s)

@@ -201,7 +201,7 @@ class TelegramAdapter(PiecewiseAdapter):
             try:
                 result = self._call(chat, method, fields, name, file)
             except TelegramRefusal as error:
-                if not chat.give_up(error) and not _leave_out(error, fields):
+                if not chat.change_address(error) and not _drop_refused_field(error, fields):
                     raise
                 log.info("sending again without the refused part: %s", error)
                 continue
@@ -217,7 +217,7 @@ class TelegramAdapter(PiecewiseAdapter):
         return self._api.upload(method, parameters, name, file)
 
 
-def _leave_out(error: TelegramRefusal, fields: dict[str, Any]) -> bool:
+def _drop_refused_field(error: TelegramRefusal, fields: dict[str, Any]) -> bool:
     """Remove the refused field of a message, so that at least the text is sent.
 
     :returns: Whether the message had such a field.
@@ -250,7 +250,7 @@ class _Chat:
                 "allow_sending_without_reply": True,
             }
 
-    def give_up(self, error: TelegramRefusal) -> bool:
+    def change_address(self, error: TelegramRefusal) -> bool:
         """Change the address after its chat, topic or reply is gone.
 
         :returns: Whether anything changed. Each change is made at most once.

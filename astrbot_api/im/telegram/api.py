@@ -29,7 +29,7 @@ _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 _TOKEN_IN_PATH = re.compile(r"/bot\d+:[\w-]+")
 
 #: Loggers of the HTTP library that log request paths.
-_TALKATIVE = ("urllib3.connection", "urllib3.connectionpool")
+_HTTP_LOGGERS = ("urllib3.connection", "urllib3.connectionpool")
 
 
 class _TokenFilter(logging.Filter):
@@ -49,7 +49,7 @@ _TOKEN_FILTER = _TokenFilter()
 
 def hide_tokens() -> None:
     """Keep tokens out of the log at every level. Idempotent."""
-    for name in _TALKATIVE:
+    for name in _HTTP_LOGGERS:
         logging.getLogger(name).addFilter(_TOKEN_FILTER)
 
 
