@@ -167,7 +167,7 @@ def test_a_file_of_the_user_reaches_the_model_from_data_or_from_here(api: Api) -
     far = {**file, "url": "https://example.com/a.png"}
     refused = post(api, {"role": "user", "parts": [far]})
     assert refused.status_code == 400
-    assert "other URLs are not opened" in refused.get_json()["message"]
+    assert "other URLs are not fetched" in refused.get_json()["message"]
 
 
 @pytest.mark.parametrize(

@@ -857,7 +857,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"input": [{"role": "user", "content": [
             {"type": "input_image", "image_url": "http://10.0.0.1/x.png"}]}]},
-        "other URLs are not opened",
+        "other URLs are not fetched",
     ),
     (
         {"input": [{"role": "user", "content": [
@@ -879,7 +879,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"include": ["message.output_text.logprobs"]}, r"include\[0\] is not supported"),
     ({"prompt": {"id": "p"}}, "prompt is not supported"),
     ({"max_tool_calls": 3}, "max_tool_calls is not supported"),
-    ({"max_output_tokens": 0}, "max_output_tokens must be a whole number"),
+    ({"max_output_tokens": 0}, "max_output_tokens must be an integer"),
     ({"truncation": "never"}, "truncation is not supported"),
     ({"conversation": "c", "previous_response_id": "p"}, "exclude each other"),
     ({"conversation": {"id": 3}}, "conversation must be the id"),

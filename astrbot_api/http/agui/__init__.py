@@ -1,1 +1,1 @@
-"""``/agui``: the same agents for clients of the AG-UI protocol."""
+"""``/agui``: the server's agents for clients of the AG-UI protocol."""

@@ -1,7 +1,7 @@
-"""From messages of AG-UI to messages as OpenAI's chat completions have them.
+"""Conversion of AG-UI messages to the format of OpenAI's chat completions.
 
-Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.0/schema.json,
-and ``binary`` parts of the versions before.
+Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.0/schema.json, and
+``binary`` parts of earlier versions.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from ...messages import check_text
 from ..conversation import MAX_ANSWERS, Answer, check_list, make_file_part
 from ..own_runs import MAX_COMMENT_CHARS
 
-#: Roles of a message; those of the second line are not for the model.
+#: Accepted roles of a message. Messages with a role of the second line are skipped.
 ROLES = (
     "developer", "system", "user", "assistant", "tool",
     "activity", "reasoning",
 )  # fmt: skip
 
-#: Parts of a user's message that are files.
+#: Types of a user's message parts that are files.
 _MEDIA = ("image", "audio", "video", "document")
 
 
 def read_agui_messages(messages: Any, context: Any) -> list[dict[str, Any]]:
-    """Return the messages of a conversation, what is said about it first.
+    """Return the messages of a conversation, after a system message with the context.
 
-    Calls of tools that have no result are left out.
+    Calls of tools without a result are skipped.
 
-    :param context: What the interface knows, as a list of descriptions and values.
+    :param context: A list of objects with a description and a value, from the user interface.
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
     found = _read_context(context)
@@ -58,14 +58,14 @@ def read_agui_messages(messages: Any, context: Any) -> list[dict[str, Any]]:
 
 
 def read_resume(entries: Any) -> list[Answer]:
-    """Return the answers to interrupts; empty: there are none.
+    """Return the answers to interrupts, or an empty list.
 
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
     if entries is None:
         return []
     if not isinstance(entries, list) or len(entries) > MAX_ANSWERS:
-        raise refuse(f"resume must be a list with at most {MAX_ANSWERS} entries")
+        raise refuse(f"resume must be a list of at most {MAX_ANSWERS} entries")
     return [_read_entry(one, f"resume[{at}]") for at, one in enumerate(entries)]
 
 
@@ -77,7 +77,7 @@ def _read_entry(entry: Any, where: str) -> Answer:
         return Answer(entry["interruptId"], approved=False)
     payload = entry.get("payload")
     if entry.get("status") != "resolved" or not isinstance(payload, dict):
-        raise refuse(f"{where} must be cancelled, or resolved with an object as its payload")
+        raise refuse(f"{where}.status must be cancelled, or resolved with an object as payload")
     approved, arguments = payload.get("approved"), payload.get("arguments")
     if not isinstance(approved, bool):
         raise refuse(f"{where}.payload.approved must be true or false")
@@ -140,7 +140,7 @@ def _read_part(part: Any, where: str) -> dict[str, Any]:
 
 
 def _read_binary(part: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return a file as the versions before 1.0 have it."""
+    """Return a file from a ``binary`` part of the versions before 1.0."""
     given: Sequence[tuple[str, str]] = (("data", "data"), ("url", "url"), ("file", "id"))
     for kind, name in given:
         if isinstance(part.get(name), str):
@@ -149,10 +149,10 @@ def _read_binary(part: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _make_part(name: Any, source: Any, value: str, media_type: Any) -> dict[str, Any]:
-    """Return a part of OpenAI's.
+    """Return a part in OpenAI's format.
 
-    :param source: Whether the value is base64 (``data``), an address (``url``) or the id of an
-        attachment (``file``).
+    :param source: ``data`` if the value is base64, ``url`` for a URL, ``file`` for an attachment
+        id.
     """
     if source == "file":
         return {"type": "file", "file": {"file_id": value}}

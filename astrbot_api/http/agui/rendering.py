@@ -1,4 +1,4 @@
-"""The events of a turn as events of AG-UI.
+"""Conversion of a turn's events to AG-UI events.
 
 Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.0/schema.json.
 """
@@ -20,10 +20,10 @@ from ...events import Event, decode_event
 from ..continuing import BROKEN, ContinuedText
 from ..sse import LEAVING, Rendering, frame_json
 
-#: The version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
+#: Version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
 PROTOCOL_VERSION = "1.0"
 
-#: What answers an interrupt: the ``payload`` of an entry of ``resume``.
+#: Schema of the ``payload`` in an entry of ``resume``, which answers an interrupt.
 RESPONSE_SCHEMA = {
     "type": "object",
     "properties": {
@@ -34,21 +34,21 @@ RESPONSE_SCHEMA = {
     "required": ["approved"],
 }
 
-#: Types of the events around a text and around thinking.
+#: Prefixes of the event types for text and for reasoning.
 _TEXT, _THINKING = "TEXT_MESSAGE", "REASONING_MESSAGE"
 
 
 @dataclass(slots=True)
 class AguiStream(Rendering):
-    """One turn on its way to a client of AG-UI.
+    """Builds the AG-UI events of one turn.
 
-    :param thread_id: The client's name of the conversation.
-    :param client_run_id: The client's name of the turn.
-    :param run_id: Ours.
-    :param names: What the names of messages are made of.
-    :param is_current: Whether the client says that it knows version 1.0.
-    :param state: What the client calls the shared state; it gets it back as it is.
-    :param history: The client's messages as JSON, for a snapshot; empty: they are too long.
+    :param thread_id: The client's id of the conversation.
+    :param client_run_id: The client's id of the run.
+    :param run_id: The server's id of the run.
+    :param names: Prefix of message ids, or empty for ``run_id``.
+    :param is_current: Whether the client supports version 1.0.
+    :param state: The client's shared state, which is sent back unchanged.
+    :param history: The client's messages as JSON, for a snapshot, or empty if they are too long.
     """
 
     thread_id: str
@@ -59,20 +59,20 @@ class AguiStream(Rendering):
     state: Any = None
     history: bytes = b""
     fold: ReplyFold = field(default_factory=ReplyFold)
-    #: What this turn has said so far, as messages.
+    #: Messages of this turn so far.
     _said: list[dict[str, Any]] = field(default_factory=list)
-    #: The message that grows: what its events begin with, and its id.
+    #: Prefix of the event types, and id, of the open message.
     _open: tuple[str, str] | None = None
     _pieces: list[str] = field(default_factory=list)
     _text: ContinuedText = field(default_factory=ContinuedText)
     _reasoning: ContinuedText = field(default_factory=ContinuedText)
     _count: int = 0
-    #: Approvals -> the calls that they would be for.
+    #: Approval id -> id of the call that needs the approval.
     _calls: dict[str, str] = field(default_factory=dict)
     _interrupts: list[dict[str, Any]] = field(default_factory=list)
 
     def begin(self) -> bytes:
-        """Return the first event, and the state that was sent."""
+        """Return the first event, and the client's state."""
         started: Event = {"type": "RUN_STARTED", **self._name_run()}
         if self.is_current:
             started["protocolVersion"] = PROTOCOL_VERSION
@@ -82,7 +82,7 @@ class AguiStream(Rendering):
         return b"".join(map(frame_json, events))
 
     def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return the events that show events; a pushed message is left out."""
+        """Return the AG-UI events of events. Pushed messages, which have no number, are skipped."""
         return b"".join(
             frame_json(shown)
             for number, line in events
@@ -91,7 +91,7 @@ class AguiStream(Rendering):
         )
 
     def finish(self) -> bytes:
-        """Return the frames that end the stream."""
+        """Return the final frames."""
         if self.fold.error is not None:
             code = self.fold.error.get("reason") or self.fold.error["code"]
             return self._fail(code, self.fold.error["data"])
@@ -110,11 +110,11 @@ class AguiStream(Rendering):
         return b"".join(map(frame_json, [*self._close(), finished]))
 
     def fail(self, error: StorageError) -> bytes:
-        """Return the frames that end a stream whose events cannot be read."""
+        """Return the final frames if reading the events fails."""
         return self._fail("storage_error", str(error))
 
     def leave(self) -> bytes:
-        """Return the frames that end a stream whose worker stops."""
+        """Return the final frames if the worker stops."""
         return self._fail("run_interrupted", LEAVING)
 
     def _fail(self, code: str, message: str) -> bytes:
@@ -128,14 +128,14 @@ class AguiStream(Rendering):
         kind = event["type"]
         again = kind == "rewind" and event["data"].get("again")
         if again and not self._has_room():
-            # Nothing takes it back: what is said once more is left out.
+            # No snapshot is possible, so text that is repeated after the rewind is skipped instead.
             self._text.take_back(self.fold.text)
             self._reasoning.take_back(self.fold.reasoning)
             self.fold.add(event)
             return
         self.fold.add(event)
         if kind == "plain":
-            self._interrupts = []  # what it waited for was decided elsewhere
+            self._interrupts = []  # a person decided the call elsewhere
             yield from self._show_plain(event["chain_type"], event["data"])
         elif kind == "attachment_saved":
             file = self.fold.files[-1]
@@ -212,7 +212,7 @@ class AguiStream(Rendering):
             yield {"type": "REASONING_END", "messageId": message_id}
 
     def _show_call(self, call: dict[str, Any]) -> Iterator[Event]:
-        """Yield the events of a call, which is one of the assistant's last message."""
+        """Yield the events of a call, and add the call to the last message of the assistant."""
         yield from self._close()
         if not self._said or self._said[-1]["role"] != "assistant":
             self._said.append({"id": self._name_message(), "role": "assistant", "content": ""})
@@ -234,7 +234,7 @@ class AguiStream(Rendering):
         return f"{self.names or self.run_id}-{self._count}"
 
     def _take_back(self, role: str, chars: int) -> None:
-        """Take back the end of the text, or of the thinking, from the messages that hold it."""
+        """Remove characters from the end of the text or of the reasoning, across messages."""
         for message in reversed(self._said):
             if message["role"] == role and chars:
                 text = message["content"]
@@ -246,13 +246,13 @@ class AguiStream(Rendering):
         ]  # fmt: skip
 
     def _has_room(self) -> bool:
-        """Return whether all messages surely fit into one event, also with the open one."""
+        """Return whether all messages, including the open one, certainly fit into one event."""
         growing = 6 * sum(map(len, self._pieces)) if self._open else 0
         size = len(self.history) + len(encode_line(self._said)) + growing
         return bool(self.history) and size < MAX_LINE_BYTES - 1024
 
     def _list_messages(self) -> Iterator[Event]:
-        """Yield all messages: nothing else takes back what was said."""
+        """Yield a snapshot of all messages, which is AG-UI's only way to remove text."""
         said = encode_line(self._said)
         if self.history and len(self.history) + len(said) < MAX_LINE_BYTES - 1024:
             both = b"[" + b",".join(filter(None, (self.history[1:-1], said[1:-1]))) + b"]"

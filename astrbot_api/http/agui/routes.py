@@ -1,4 +1,4 @@
-"""``/agui``."""
+"""Route ``/agui``."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ blp = ApiBlueprint(
     __name__,
     tag="AG-UI",
     scope="chat",
-    description="The same agents for clients of the AG-UI protocol, such as CopilotKit.",
+    description="The server's agents for clients of the AG-UI protocol, such as CopilotKit.",
 )
 
-#: Longest state and history that are sent back, as JSON: each is one line.
+#: Maximum size of the state and of the history that are sent back, in bytes of JSON. Each is one
+#: line of the stream.
 _MAX_ECHO_BYTES = MAX_LINE_BYTES * 3 // 4
 
 _STREAM = event_stream(
-    "Events of AG-UI, the last of which is `RUN_FINISHED` or `RUN_ERROR`.",
+    "A stream of AG-UI events that ends with `RUN_FINISHED` or `RUN_ERROR`.",
     example=(
         'data: {"type":"RUN_STARTED","threadId":"my_session_001","runId":"run-1"}\n\n'
         'data: {"type":"TEXT_MESSAGE_START","messageId":"7254cd9a-1",'
@@ -62,14 +63,13 @@ _STREAM = event_stream(
     *CODES,
 )  # fmt: skip
 def run_agent(body: dict[str, Any]) -> Response:
-    """Answer a conversation in the events of AG-UI.
+    """Run an agent and stream AG-UI events.
 
-    For `HttpAgent` of `@ag-ui/client` and what is built on it. The user's last
-    message and the answer are stored in the session `threadId`. The config's
-    tools run on the server, and their calls are shown; a call of the request's
-    own `tools` ends the run, and its result comes back with the next one. A
-    call that a person must approve ends it with an interrupt, which `resume`
-    answers. A client that leaves does not stop the turn: stop its session.
+    Use it with `HttpAgent` of `@ag-ui/client` and libraries built on it. The user's last message
+    and the answer are stored in the session `threadId`. The config's tools run on the server, and
+    their calls are shown. A call of one of the request's `tools` ends the run; send its result in
+    the next request. A call that needs approval ends the run with an interrupt; answer it with
+    `resume`. The turn continues after a disconnect. To stop it, stop its session.
     """
     props = body["forwardedProps"] if isinstance(body["forwardedProps"], dict) else {}
     is_current = bool(body["protocolVersion"])
@@ -84,7 +84,7 @@ def run_agent(body: dict[str, Any]) -> Response:
         config=_read_prop(props, "config"),
         messages=read_agui_messages(body["messages"], body["context"]),
         tools=body["tools"],
-        may_wait=is_current,  # an older client knows no interrupts
+        may_wait=is_current,  # older versions have no interrupts
     )
     watch: Watch | None
     if answers:
@@ -103,7 +103,7 @@ def run_agent(body: dict[str, Any]) -> Response:
         state=state,
         history=history if len(history) <= _MAX_ECHO_BYTES else b"",
     )
-    if watch is None:  # other calls of the run are still to be decided
+    if watch is None:  # other calls of the run are still undecided
         return Response(rendering.begin() + rendering.finish(), mimetype="text/event-stream")
     response = stream_response(watch, rendering)
     response.headers[RUN_HEADER] = run_id

@@ -1,1 +1,1 @@
-"""``/aisdk``: the same agents for ``useChat`` and other clients of Vercel's AI SDK."""
+"""``/aisdk``: the server's agents for ``useChat`` and other clients of Vercel's AI SDK."""

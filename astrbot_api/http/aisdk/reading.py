@@ -1,4 +1,4 @@
-"""From ``UIMessage`` of the AI SDK to messages as OpenAI's chat completions have them.
+"""Conversion of the AI SDK's ``UIMessage`` to the format of OpenAI's chat completions.
 
 Source: ``ui-messages.ts`` of the npm package ``ai``, versions 5 and 6.
 """
@@ -22,8 +22,8 @@ ROLES = ("system", "user", "assistant")
 def read_ui_messages(messages: Any) -> list[dict[str, Any]]:
     """Return the messages of a conversation.
 
-    Parts that a model cannot be given are left out: thinking, sources, data, and calls of tools
-    that have no result.
+    Parts that a model cannot read are skipped: reasoning, sources, data, and calls of tools without
+    a result.
 
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
@@ -34,9 +34,9 @@ def read_ui_messages(messages: Any) -> list[dict[str, Any]]:
 
 
 def read_answers(message: dict[str, Any]) -> list[Answer]:
-    """Return what a person has answered about calls in the last message, and nobody knows yet.
+    """Return a person's new answers to approval requests in the last message.
 
-    Empty where the message is not an assistant's, or has no such answer.
+    Empty if the message is not an assistant's, or has no answers.
 
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
@@ -78,7 +78,7 @@ def _read_message(message: dict[str, Any], where: str) -> Iterator[dict[str, Any
 
 
 def _read_assistant(parts: list[dict[str, Any]], where: str) -> Iterator[dict[str, Any]]:
-    """Yield what an assistant said, step by step, with the results of its calls."""
+    """Yield the messages of an assistant, one per step, with the results of its calls."""
     texts: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
@@ -101,7 +101,7 @@ def _read_assistant(parts: list[dict[str, Any]], where: str) -> Iterator[dict[st
 
 
 def _read_call(part: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the call of a tool's part, and its result; None: it has none."""
+    """Return the call in a tool part, and its result, or None if it has no result."""
     name = part.get("toolName") if part["type"] == "dynamic-tool" else part["type"][5:]
     call_id, state = part.get("toolCallId"), part.get("state")
     if not isinstance(name, str) or not isinstance(call_id, str):

@@ -1,4 +1,4 @@
-"""The events of a turn as a UI message stream of the AI SDK.
+"""Conversion of a turn's events to a UI message stream of the AI SDK.
 
 Source: ``ui-message-chunks.ts`` of the npm package ``ai``, versions 5 and 6.
 """
@@ -20,12 +20,12 @@ from ...events import Event, decode_event
 from ..continuing import BROKEN, ContinuedText
 from ..sse import LEAVING, Rendering, frame, frame_json
 
-#: Says which protocol a stream speaks. Source: ``ui-message-stream-headers.ts``.
+#: Identifies the protocol of the stream. Source: ``ui-message-stream-headers.ts``.
 HEADERS = {"X-Vercel-AI-UI-Message-Stream": "v1"}
 
 _DONE = frame(b"[DONE]")
 
-#: Our reasons of an end -> the SDK's; the rest are ``stop``.
+#: Finish reason of a turn -> that of the SDK. All others become ``stop``.
 _FINISH_REASONS = {"length": "length", "content_filter": "content-filter"}
 
 Chunk = dict[str, Any]
@@ -33,13 +33,13 @@ Chunk = dict[str, Any]
 
 @dataclass(slots=True)
 class UIMessageStream(Rendering):
-    """One turn on its way to a client of the AI SDK.
+    """Builds the chunks of one turn.
 
-    :param message_id: The id of the message; that of the client's last one where the turn goes
-        on with it.
-    :param files_url: Where the files of this server are; an attachment's id and ``/content``
-        follow.
-    :param rejected: The ids of approvals that the client has refused just now.
+    :param message_id: Id of the message, which is the client's last message if the turn continues
+        it.
+    :param files_url: URL prefix of this server's files, followed by an attachment id and
+        ``/content``.
+    :param rejected: Ids of approvals that the client just rejected.
     """
 
     message_id: str
@@ -48,24 +48,24 @@ class UIMessageStream(Rendering):
     files_url: str
     rejected: Collection[str] = ()
     fold: ReplyFold = field(default_factory=ReplyFold)
-    #: The part that grows: its type and its id.
+    #: Type and id of the open part.
     _open: tuple[str, str] | None = None
     _parts: int = 0
-    #: Whether a step is over: what the model says next begins another.
+    #: Whether the step has ended, so the next output of the model starts another one.
     _step_over: bool = False
     _text: ContinuedText = field(default_factory=ContinuedText)
     _reasoning: ContinuedText = field(default_factory=ContinuedText)
-    #: Approvals -> the calls that they would be for.
+    #: Approval id -> id of the call that needs the approval.
     _calls: dict[str, str] = field(default_factory=dict)
 
     def begin(self) -> bytes:
-        """Return the beginning of the message and of its first step."""
+        """Return the start of the message and of its first step."""
         about = {"session_id": self.session_id, "run_id": self.run_id}
         start = {"type": "start", "messageId": self.message_id, "messageMetadata": about}
         return frame_json(start) + frame_json({"type": "start-step"})
 
     def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return the chunks that show events; a pushed message is left out."""
+        """Return the chunks of events. Pushed messages, which have no number, are skipped."""
         return b"".join(
             frame_json(chunk)
             for number, line in events
@@ -74,7 +74,7 @@ class UIMessageStream(Rendering):
         )
 
     def finish(self) -> bytes:
-        """Return the frames that end the stream."""
+        """Return the final frames."""
         if self.fold.error is not None:
             return self._fail(self.fold.error["data"])
         if not self._text.is_whole():
@@ -87,11 +87,11 @@ class UIMessageStream(Rendering):
         return self._end({"type": "finish-step"}, finish)
 
     def fail(self, error: StorageError) -> bytes:
-        """Return the frames that end a stream whose events cannot be read."""
+        """Return the final frames if reading the events fails."""
         return self._fail(str(error))
 
     def leave(self) -> bytes:
-        """Return the frames that end a stream whose worker stops."""
+        """Return the final frames if the worker stops."""
         return self._fail(LEAVING)
 
     def _fail(self, message: str) -> bytes:
@@ -123,7 +123,7 @@ class UIMessageStream(Rendering):
                 "toolCallId": self._calls[approval_id],
             }  # fmt: skip
         elif kind == "rewind" and not event["data"].get("again"):
-            # No chunk takes back what was said: interfaces that know this one can.
+            # The SDK has no chunk that removes text. User interfaces can handle this data chunk.
             yield {"type": "data-rewind", "data": event["data"], "transient": True}
         elif kind in ("queue_position", "tool_progress"):
             name = f"data-{kind.replace('_', '-')}"
@@ -148,7 +148,7 @@ class UIMessageStream(Rendering):
             self._calls[name_approval(self.run_id, call["id"])] = call["id"]
             yield from _show_call(call)
             return
-        # What another worker says once more is left out.
+        # Text that another worker repeats is skipped.
         if chain_type == "reasoning":
             data = self._reasoning.add(data, self.fold.reasoning)
         else:
@@ -182,7 +182,7 @@ class UIMessageStream(Rendering):
 
 
 def _show_call(call: dict[str, Any]) -> Iterator[Chunk]:
-    """Yield the chunks of a call. One of the client's tools is the client's to answer."""
+    """Yield the chunks of a call. The client runs the calls of its own tools."""
     about = {"toolCallId": call["id"], "toolName": call["name"]}
     if not call.get("by_caller"):
         about |= {"providerExecuted": True, "dynamic": True}

@@ -1,4 +1,4 @@
-"""``/aisdk`` and ``/aisdk/{id}/stream``."""
+"""Routes ``/aisdk`` and ``/aisdk/{id}/stream``."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ blp = ApiBlueprint(
     __name__,
     tag="AI SDK",
     scope="chat",
-    description="The same agents for `useChat` and other clients of Vercel's AI SDK.",
+    description="The server's agents for `useChat` and other clients of Vercel's AI SDK.",
 )
 
 _STREAM = event_stream(
-    "A UI message stream; its last line is `data: [DONE]`.",
+    "A UI message stream that ends with `data: [DONE]`.",
     example=(
         'data: {"type":"start","messageId":"7254cd9a-814f-498e-a202-2c1777b1bd2d"}\n\n'
         'data: {"type":"text-start","id":"text-1"}\n\n'
@@ -65,15 +65,14 @@ _STREAM = event_stream(
     *CODES,
 )  # fmt: skip
 def stream_chat(body: dict[str, Any]) -> Response:
-    """Answer a conversation of the AI SDK as a UI message stream.
+    """Run an agent and stream UI messages of the AI SDK.
 
-    For `useChat` with `new DefaultChatTransport({ api: "…/api/v1/aisdk" })`.
-    The user's last message and the answer are stored in the session `id`. The
-    config's tools run on the server, and their calls are shown as dynamic
-    tools; a call of the request's own `tools` ends the turn, and its result
-    comes back with the next request. With `approvals` a call may wait for a
-    person: the next request brings the answer. A client that leaves does not stop the
-    turn: stop its session, or watch it again.
+    Use it with `useChat` and `new DefaultChatTransport({ api: "…/api/v1/aisdk" })`. The user's last
+    message and the answer are stored in the session `id`. The config's tools run on the server, and
+    their calls appear as dynamic tools. A call of one of the request's `tools` ends the turn; send
+    its result in the next request. With `approvals`, a call can wait for a person's approval; send
+    the answer in the next request. The turn continues after a disconnect. To stop it, stop its
+    session.
     """
     is_whole = body["messages"] is not None
     if not is_whole and body["message"] is None:
@@ -81,7 +80,7 @@ def stream_chat(body: dict[str, Any]) -> Response:
     given = body["messages"] if is_whole else [body["message"]]
     read = read_ui_messages(given)
     last = given[-1]
-    # The SDK goes on with its last message where the new one has its id.
+    # If the new message has the id of the SDK's last message, the SDK continues that message.
     goes_on = last.get("role") == "assistant" and isinstance(last.get("id"), str)
     message_id = last["id"] if goes_on else ""
     if answers := read_answers(last):
@@ -108,21 +107,21 @@ def stream_chat(body: dict[str, Any]) -> Response:
 @blp.route(
     "/aisdk/<chat_id>/stream",
     methods=["GET"],
-    parameters=[in_path("chat_id", "The chat's `id`: a session.", "my_session_001")],
+    parameters=[in_path("chat_id", "The `id` of the chat, which is a session.", "my_session_001")],
 )
 @blp.arguments(ResumeQuerySchema(), location="query")
 @blp.doc(
     operationId="resumeUIMessages",
-    responses={**_STREAM, 204: {"description": "No turn of this chat is running."}},
+    responses={**_STREAM, 204: {"description": "The chat has no active turn."}},
 )
 @blp.raises(
     "invalid_request", "username_reserved", "session_of_another_user", "too_many_streams",
     "server_busy",
 )  # fmt: skip
 def resume_chat(query: dict[str, Any], chat_id: str) -> Response:
-    """Show the running turn of a chat again, from its first event on.
+    """Stream the active turn of a chat from its first event.
 
-    What `useChat` asks for with `resume: true`. Any worker answers.
+    `useChat` sends this request with `resume: true`. Any worker can answer.
     """
     watch = resume_conversation(chat_id, query["username"])
     return Response(status=204) if watch is None else _stream(watch, watch, "")
@@ -133,9 +132,9 @@ def _stream(
 ) -> Response:
     """Return the stream of a turn.
 
-    :param watch: None: nothing can be shown before further calls are decided.
-    :param message_id: Of the message that it goes on with; empty: a new one.
-    :param rejected: The ids of approvals that were refused just now.
+    :param watch: The watch of the turn, or None while other calls are undecided.
+    :param message_id: Id of the message that the turn continues, or empty for a new message.
+    :param rejected: Ids of approvals that were just rejected.
     """
     files_url = f"{request.script_root}{get_state().settings.url_prefix}/api/v1/files"
     rendering = UIMessageStream(

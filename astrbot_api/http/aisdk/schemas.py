@@ -1,4 +1,4 @@
-"""What the AI SDK's transport sends."""
+"""Request schemas of the AI SDK's transport."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from ..schemas import RequestSchema, member, object_with, one_of
 from .reading import ROLES
 
 _PART = object_with(
-    ("type",), {"type": member("string", "What it is.", "text")}, additionalProperties=True
+    ("type",), {"type": member("string", "Type of the part.", "text")}, additionalProperties=True
 )
 
 _EXAMPLE = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}
 
-#: A message, as ``useChat`` keeps it.
+#: A message in the format of ``useChat``.
 _MESSAGE = object_with(
     ("role", "parts"),
     {
-        "id": member("string", "The client's name of it.", "m1"),
-        "role": {**one_of("Who says it.", *ROLES), "example": "user"},
+        "id": member("string", "The client's id of the message.", "m1"),
+        "role": {**one_of("Author of the message.", *ROLES), "example": "user"},
         "parts": member(
             "array",
-            "`text`; of the user `file` with a `data:` URL or the address of a file of this "
-            "server; of the assistant the calls of tools with their results. Others are left out.",
+            "Parts of the message: `text`. For a user also `file` with a `data:` URL or the URL "
+            "of a file on this server. For an assistant also tool calls with their results. "
+            "Others are ignored.",
             _EXAMPLE["parts"],
             items=_PART,
         ),
     },
 )
 
-#: Tools by their names, or in a list.
+#: Tools as an object keyed by name, or as a list.
 _TOOLS = [
     {
         "type": "object",
@@ -49,26 +50,26 @@ _TOOLS = [
 
 
 class ResumeQuerySchema(RequestSchema):
-    """Whose chat it is."""
+    """Query of a resumed chat."""
 
     username = optional_text(
-        "Whose session it is. Absent: the turn must be of this key.",
+        "The session's username. Without it, the turn must belong to this key.",
         "alice", max_chars="max_username_chars",
     )  # fmt: skip
 
 
 class UIChatSchema(RequestSchema):
-    """A conversation of the AI SDK. Fields that are not named here are ignored."""
+    """A conversation of the AI SDK. Unknown fields are ignored."""
 
     carries_message = True
 
     id = optional_text(
-        "The chat: the session that the turn is stored in. Absent: a new one.",
+        "Id of the chat, which is the session that stores the turn. By default a new session.",
         "my_session_001", max_chars="max_session_id_chars",
     )  # fmt: skip
     messages = any_value(
-        "The conversation. What comes before the user's last message is the context of this turn. "
-        "Or else `message`.",
+        "The conversation. The messages before the user's last message are the context of the "
+        "turn. Send either `messages` or `message`.",
         [_EXAMPLE],
         type="array", items=_MESSAGE, minItems=1, maxItems=MAX_MESSAGES,
     )  # fmt: skip
@@ -77,31 +78,34 @@ class UIChatSchema(RequestSchema):
         allow_none=True,
         metadata={
             **_MESSAGE,
-            "description": "The new message alone: the session's own history is the context.",
+            "description": "Only the new message. The session's history is the context.",
             "example": _EXAMPLE,
         },
     )
     trigger = optional_text(
-        "`regenerate-message`: the new answer takes the place of the last one.", "submit-message"
+        "With `regenerate-message`, the new answer replaces the last one.", "submit-message"
     )
-    messageId = optional_text("Not read: `messages` end where the answer is wanted.", "m2")
+    messageId = optional_text(
+        "Ignored. The last message of `messages` determines the answer.", "m2"
+    )
     username = optional_text(
-        "Whose session it is. Absent: the key's, or `aisdk:` and the beginning of the key.",
+        "The session's username. By default the key's username, or `aisdk:` and the beginning of "
+        "the key.",
         "alice", max_chars="max_username_chars",
     )  # fmt: skip
     config = optional_text(
-        "A config, by its id or its name. Absent: the session's, or the default.", "default"
+        "Id or name of a config. By default the session's config, or the default config.", "default"
     )
     approvals = switch(
         "approvals",
-        "`true`: a call that a person must approve is asked about in a `tool-approval-request`, "
-        "as version 6 of the SDK knows it. Otherwise such a call is rejected.",
+        "With `true`, a call that needs approval sends a `tool-approval-request`, which version "
+        "6 of the SDK supports. Otherwise the call is rejected.",
         example=True,
     )
-    system = optional_text("Instructions, below the config's own prompt.", "Be brief.")
+    system = optional_text("Instructions, after the config's own prompt.", "Be brief.")
     tools = any_value(
-        "Tools that the client runs, by their names; or a list, each with a `name`. "
-        "A call of one ends the turn.",
+        "Tools that run on the client: an object keyed by name, or a list of tools with a "
+        "`name`. A call of one ends the turn.",
         {"get_weather": {"description": "The weather.", "parameters": {}}},
         anyOf=_TOOLS,
     )

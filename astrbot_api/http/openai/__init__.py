@@ -1,1 +1,1 @@
-"""``/openai``: the same agents for clients of OpenAI's API."""
+"""``/openai``: the server's agents for clients of OpenAI's API."""

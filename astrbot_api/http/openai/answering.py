@@ -1,4 +1,4 @@
-"""What every protocol of OpenAI's does alike: the config, the wait for the end, the failure."""
+"""Shared code of the OpenAI routes: config lookup, waiting for the end of a turn, and errors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from ..chat.modes import describe_failure, iter_batches
 from ..state import get_state
 from .reading import read_messages
 
-#: OpenAI's SDKs repeat a request on any 5xx, and with it the turn and its tools. What can be
-#: repeated, the server has repeated itself. Source: ``_should_retry`` of openai-python.
+#: OpenAI's SDKs retry a request on any 5xx status, which would repeat the turn and its tools. The
+#: server has already retried the model call if that was safe. Source: ``_should_retry`` of
+#: openai-python.
 _DO_NOT_RETRY = {"X-Should-Retry": "false"}
 
 
 def find_config(model: str) -> AgentConfig:
-    """Return the config that a request calls a model, by its id or its name.
+    """Return the config for a request's ``model``, which is the config's id or name.
 
     :raises ApiError: ``model_not_found`` or ``missing_field``.
     """
@@ -43,12 +44,12 @@ def find_config(model: str) -> AgentConfig:
 
 
 def read_conversation(given: Any) -> tuple[list[Segment], SuppliedContext]:
-    """Return the message that is to be answered, and what was said before.
+    """Return the message to answer, and the messages around it.
 
-    Its files become attachments of the caller's.
+    Its files are stored as attachments of the caller.
 
-    :param given: Messages, as OpenAI's chat completions have them.
-    :raises ApiError: as :func:`~.reading.read_messages`, or why a file cannot be stored.
+    :param given: Messages in the format of OpenAI's chat completions.
+    :raises ApiError: the errors of :func:`~.reading.read_messages`, or of storing a file.
     """
     state, caller = get_state(), get_caller()
 
@@ -65,9 +66,9 @@ def read_conversation(given: Any) -> tuple[list[Segment], SuppliedContext]:
 
 
 def leave_unkept(watch: Watch, *, kept: bool) -> Callable[[], None]:
-    """Return what is done when a client is gone, or has all of its answer.
+    """Return a function to call when the client disconnects or has the whole answer.
 
-    The session of a turn that is not kept goes with it.
+    It stops an unstored turn and deletes its session.
     """
     chat = get_state().chat
 
@@ -83,10 +84,10 @@ def leave_unkept(watch: Watch, *, kept: bool) -> Callable[[], None]:
 def wait_for_answer(
     watch: Watch, add: Callable[[Event], None], leave: Callable[[], None], remedy: str = ""
 ) -> None:
-    """Add every event of a turn, to its end.
+    """Pass all events of a turn to ``add`` until the turn ends.
 
-    :param leave: Called at the end, and when there is none in time.
-    :param remedy: How the error for a turn that takes too long ends.
+    :param leave: Called at the end, and on a timeout.
+    :param remedy: End of the error message for a timeout.
     :raises ApiError: ``turn_timeout`` or ``shutting_down``.
     """
     settings = get_state().settings
@@ -106,11 +107,11 @@ def wait_for_answer(
 
 
 def raise_failure(error: Event | None, find_fault: Callable[[], str]) -> None:
-    """Raise what made a turn fail; nothing where it did not.
+    """Raise the error of a failed turn, if it failed.
 
-    :param error: Its ``error`` event.
-    :param find_fault: Returns what is wrong with the form of its answer.
-    :raises ApiError: with the status and headers by which the SDKs decide to send it again.
+    :param error: The turn's ``error`` event.
+    :param find_fault: Returns the fault in the answer's format, or an empty string.
+    :raises ApiError: with the status and headers that control the retries of OpenAI's SDKs.
     """
     if error is not None:
         failure = describe_failure(error, {})
@@ -123,5 +124,5 @@ def raise_failure(error: Event | None, find_fault: Callable[[], str]) -> None:
 
 
 def answer_json(value: dict[str, Any]) -> Response:
-    """Return an answer without the envelope, as OpenAI's clients read it."""
+    """Return a JSON response without this API's envelope, as OpenAI's clients expect."""
     return Response(orjson.dumps(value), mimetype="application/json")

@@ -1,7 +1,7 @@
-"""What a caller asks of the model itself: its own tools, the form of the answer, sampling.
+"""Parameters of the model call in a request: tools, answer format, sampling.
 
-Each field is checked and passed on to the model's endpoint, or refused by name: none that
-would change the answer is ignored.
+Each field is validated and passed to the model's endpoint, or rejected by name. A field that would
+change the answer is never ignored.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from ...agent.provider import ToolSpec
 from ...errors import refuse
 from ...runtime.bounded_json import load_json
 
-#: Most tools of one request. Source: the limit of OpenAI's chat completions.
+#: Maximum number of tools in one request. Source: the limit of OpenAI's chat completions.
 MAX_TOOLS = 128
 
-#: Most members of the tools' schemas together, and of the schema of an answer: some thousand
-#: properties.
+#: Maximum number of members in all tool schemas, and in the schema of an answer. Enough for some
+#: thousand properties.
 MAX_SCHEMA_MEMBERS = 20_000
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-#: Values of ``tool_choice`` that are words.
+#: String values of ``tool_choice``.
 _CHOICES = ("none", "auto", "required")
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What one request asks of the model.
+    """Parameters of the model call of one request.
 
     :param fields: Further fields of the request to the model's endpoint.
-    :param check_text: Returns what is wrong with the form of an answer; empty: nothing.
+    :param check_text: Returns the fault in an answer's format, or an empty string.
     """
 
     tools: list[ToolSpec] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Parameters:
 
 
 def read_parameters(body: Mapping[str, Any]) -> Parameters:
-    """Return what a body asks of the model.
+    """Return the parameters of the model call in a body.
 
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
@@ -64,12 +64,12 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
 
 
 def _is_same(value: Any, other: Any) -> bool:
-    """Return whether two values are the same in JSON, where 0 and false are not."""
+    """Return whether two values are equal in JSON, where 0 and false differ."""
     return value == other and isinstance(value, bool) == isinstance(other, bool)
 
 
 def refuse_others(body: Mapping[str, Any], refused: Mapping[str, Refused]) -> None:
-    """Refuse fields that have another value than those that are taken.
+    """Reject fields that have none of their allowed values.
 
     :raises ApiError: ``invalid_request``.
     """
@@ -80,7 +80,7 @@ def refuse_others(body: Mapping[str, Any], refused: Mapping[str, Refused]) -> No
 
 
 def read_passed(body: Mapping[str, Any], passed: Mapping[str, Passed]) -> dict[str, Any]:
-    """Return the fields that go to the model's endpoint as they are.
+    """Return the validated fields that are passed to the model's endpoint.
 
     :raises ApiError: ``invalid_request``.
     """
@@ -91,7 +91,7 @@ def read_passed(body: Mapping[str, Any], passed: Mapping[str, Passed]) -> dict[s
             continue
         if not check(value):
             raise refuse(f"{name} must be {expected}")
-        # Not every endpoint reads 20.0 as a whole number.
+        # Some endpoints do not accept 20.0 as an integer.
         fields[name] = int(value) if isinstance(check, _Whole) else value
     return fields
 
@@ -104,7 +104,7 @@ def _is_number(low: float, high: float) -> Callable[[Any], bool]:
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    """A whole number; JSON has ``20.0`` for one, too."""
+    """Check for an integer in a range. In JSON, ``20.0`` is an integer, too."""
 
     low: int
     high: int
@@ -135,41 +135,41 @@ def _is_word(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[a-z_]{1,20}", value) is not None
 
 
-A_LENGTH = (_Whole(1, 2**31 - 1), "a whole number from 1")
+A_LENGTH = (_Whole(1, 2**31 - 1), "an integer of at least 1")
 _A_PENALTY = (_is_number(-2, 2), "a number from -2 to 2")
-A_WORD = (_is_word, "a word, such as low")
+A_WORD = (_is_word, "a word, for example low")
 
-#: What a field must be, and how that is called.
+#: Check of a field's value, and the allowed values in words.
 Passed = tuple[Callable[[Any], bool], str]
 
-#: Fields that go to the model's endpoint as they are.
+#: Fields that are passed to the model's endpoint unchanged.
 PASSED: dict[str, Passed] = {
     "temperature": (_is_number(0, 2), "a number from 0 to 2"),
     "top_p": (_is_number(0, 1), "a number from 0 to 1"),
-    "stop": (_is_stop, "a string or a list of 1 to 16 strings, none of them empty"),
+    "stop": (_is_stop, "a string or a list of 1 to 16 strings, all of them non-empty"),
     "max_tokens": A_LENGTH,
     "max_completion_tokens": A_LENGTH,
-    "seed": (_Whole(-(2**63), 2**63 - 1), "a whole number"),
+    "seed": (_Whole(-(2**63), 2**63 - 1), "an integer"),
     "frequency_penalty": _A_PENALTY,
     "presence_penalty": _A_PENALTY,
-    "logit_bias": (_is_bias, "an object of tokens with numbers from -100 to 100"),
+    "logit_bias": (_is_bias, "an object of token ids with numbers from -100 to 100"),
     "reasoning_effort": A_WORD,
     "verbosity": A_WORD,
     "parallel_tool_calls": (lambda value: isinstance(value, bool), "true or false"),
 }
 
-#: The only values that a field may have, and what to do about others.
+#: The allowed values of a field, and the remedy in the error for other values.
 Refused = tuple[tuple[Any, ...], str]
 
 _REFUSED: dict[str, Refused] = {
-    "n": ((None, 1), "an agent answers once; leave it out"),
+    "n": ((None, 1), "an agent gives only one answer; leave it out"),
     "functions": ((None, []), "send tools"),
     "function_call": ((None, "auto", "none"), "send tool_choice"),
     "logprobs": ((None, False), "leave it out"),
     "top_logprobs": ((None,), "leave it out"),
     "audio": ((None,), "leave it out"),
-    "modalities": ((None, ["text"]), "leave it out, or send text alone"),
-    "web_search_options": ((None,), "leave it out; the config's tools may search"),
+    "modalities": ((None, ["text"]), "leave it out, or send only text"),
+    "web_search_options": ((None,), "leave it out; add a search tool to the config"),
 }
 
 
@@ -180,7 +180,7 @@ def _read_tools(tools: Any) -> list[ToolSpec]:
 def read_tools(tools: Any, read: Callable[[Any, str], ToolSpec]) -> list[ToolSpec]:
     """Return the caller's tools.
 
-    :param read: Reads one of them, which is called so.
+    :param read: Parses one tool. Its second argument is the tool's place in the request.
     :raises ApiError: ``invalid_request``.
     """
     if tools is None:
@@ -192,19 +192,19 @@ def read_tools(tools: Any, read: Callable[[Any, str], ToolSpec]) -> list[ToolSpe
     names = [spec["function"]["name"] for spec in found]
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if twice is not None:
-        raise refuse(f"tools names {twice} twice; give each tool a name of its own")
+        raise refuse(f"tools has the name {twice} twice; give each tool a unique name")
     return found
 
 
 def _read_tool(tool: Any, where: str) -> ToolSpec:
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict) or tool.get("type") != "function":
-        raise refuse(f"{where} must be of the type function, with a function")
+        raise refuse(f"{where} must have the type function, and a function")
     return read_function(function, f"{where}.function")
 
 
 def read_function(function: Mapping[str, Any], where: str) -> ToolSpec:
-    """Return a tool by its name, description, parameters and strictness.
+    """Return a tool from its name, description, parameters and ``strict``.
 
     :raises ApiError: ``invalid_request``.
     """
@@ -225,22 +225,22 @@ def read_function(function: Mapping[str, Any], where: str) -> ToolSpec:
 
 
 def _read_choice(choice: Any, tools: list[ToolSpec]) -> Any:
-    """Return which tools the model may choose from; None: it is not said."""
+    """Return the ``tool_choice`` for the model, or None if the request has no choice."""
     if choice is None or (not tools and choice in ("auto", "none")):
         return None
     if not tools:
-        raise refuse("tool_choice needs tools; send them, or leave it out")
+        raise refuse("tool_choice needs tools; send tools, or leave out tool_choice")
     if isinstance(choice, str) and choice in _CHOICES:
         return choice
     function = choice.get("function") if isinstance(choice, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
     if name not in [spec["function"]["name"] for spec in tools]:
-        raise refuse("tool_choice must be none, auto, required or name one of tools")
+        raise refuse("tool_choice must be none, auto or required, or name one of tools")
     return {"type": "function", "function": {"name": name}}
 
 
 def _read_format(form: Any) -> tuple[dict[str, Any] | None, Callable[[str], str]]:
-    """Return the form that the model is asked for, and what checks its answer."""
+    """Return the answer format for the model, and a check of the answer."""
     kind = form.get("type") if isinstance(form, dict) else None
     given = form.get("json_schema") if kind == "json_schema" else None
     if (form is not None and kind not in FORMS) or (kind == "json_schema" and given is None):
@@ -248,18 +248,18 @@ def _read_format(form: Any) -> tuple[dict[str, Any] | None, Callable[[str], str]
     return read_format(kind, given, "response_format", "response_format.json_schema")
 
 
-#: What the form of an answer can be.
+#: Types of an answer format.
 FORMS = ("text", "json_object", "json_schema")
 
 
 def read_format(
     kind: str | None, given: Any, name_of_form: str, where: str
 ) -> tuple[dict[str, Any] | None, Callable[[str], str]]:
-    """Return the ``response_format`` that the model is asked for, and what checks its answer.
+    """Return the ``response_format`` for the model, and a check of the answer.
 
-    :param kind: One of :data:`FORMS`; None: nothing is asked for.
-    :param given: Of ``json_schema``, what has its name and its schema.
-    :param name_of_form: The field that asks for the form; ``where`` is that of ``given``.
+    :param kind: One of :data:`FORMS`, or None if the request has no format.
+    :param given: Name and schema of a ``json_schema`` format.
+    :param name_of_form: Name of the format's field in errors; ``where`` is the name of ``given``.
     :raises ApiError: ``invalid_request``.
     """
     if kind in (None, "text"):
@@ -303,10 +303,10 @@ def _check_strict(given: Mapping[str, Any], where: str) -> None:
 
 
 def _check_answer(text: str, validator: Any, field: str) -> str:
-    """Return what is wrong with a structured answer; empty: nothing."""
+    """Return the fault in a structured answer, or an empty string."""
     try:
         value = load_json(text)
     except (orjson.JSONDecodeError, ValueError):
-        return f"The model did not answer with JSON, as {field} asks."
+        return f"The model's answer is not JSON, which {field} requires."
     fault = "" if validator is None else find_fault(validator, value)
-    return f"The model's answer does not fit {field}: {fault[:200]}" if fault else ""
+    return f"The model's answer does not match {field}: {fault[:200]}" if fault else ""

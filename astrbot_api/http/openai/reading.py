@@ -1,4 +1,4 @@
-"""From the body of a chat completion to a turn that is asked for."""
+"""Conversion of a chat completion's messages to the parts of a turn."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from ...chat.context.supplied import SuppliedContext, SuppliedMessage
 from ...errors import refuse
 from ...messages import Media, Plain, Segment, check_text, require_content
 
-#: Most messages of one request.
+#: Maximum number of messages in one request.
 MAX_MESSAGES = 2000
 
 _URL_ALPHABET = str.maketrans("-_", "+/")
 
-#: Every role.
+#: Accepted roles of a message.
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
-#: Stores the bytes of a file under a name and returns its attachment id.
+#: Stores a file's data under a name and returns the attachment id.
 StoreFile = Callable[[bytes, str], str]
 
 
 def read_messages(
     messages: Any, store_file: StoreFile, *, max_chars: int, max_segments: int
 ) -> tuple[list[Segment], SuppliedContext]:
-    """Return the message that is to be answered, and what was said before.
+    """Return the message to answer, and the messages around it.
 
-    The user's last message is answered; what follows it goes to the model as it is: calls of
-    the caller's tools with their results, and the beginning of an answer. Without a message
-    of the user's, the instructions are answered. Files of earlier messages are named but not
-    read again.
+    The user's last message is answered. Later messages are sent to the model unchanged: calls of
+    the caller's tools with their results, or the beginning of an answer. If there is no user
+    message, the instructions are answered. Files of earlier messages become placeholders.
 
     :raises ApiError: ``invalid_request`` or ``message_empty``.
     """
@@ -71,7 +70,7 @@ def _check_calls(message: dict[str, Any], where: str) -> None:
 
 
 def _read_context(messages: list[dict[str, Any]], last: int) -> SuppliedContext:
-    """Return what is said around the message at ``last``."""
+    """Return the messages before and after the message at ``last``."""
     instructions: list[str] = []
     said: dict[bool, list[SuppliedMessage]] = {False: [], True: []}
     called: set[str] = set()
@@ -94,7 +93,7 @@ def _read_context(messages: list[dict[str, Any]], last: int) -> SuppliedContext:
 
 
 def _read_calls(calls: list[dict[str, Any]] | None, at: int) -> list[dict[str, Any]]:
-    """Return the calls of an assistant's message; what is no call is left out."""
+    """Return the valid calls of an assistant's message."""
     found = []
     for call in calls or ():
         function = call.get("function")
@@ -110,13 +109,13 @@ def _read_calls(calls: list[dict[str, Any]] | None, at: int) -> list[dict[str, A
 
 
 def _find_call(message: dict[str, Any], called: set[str]) -> str:
-    """Return the id of the call that a message answers; empty: none of the conversation."""
+    """Return the id of the call that a message answers, or empty if no message made that call."""
     call_id = message.get("tool_call_id")
     return call_id if isinstance(call_id, str) and call_id in called else ""
 
 
 def _read_text(content: Any, where: str) -> str:
-    """Return the text of an earlier message; its files are named."""
+    """Return the text of an earlier message, with a placeholder for each file."""
     if content is None:
         return ""
     if isinstance(content, str):
@@ -179,9 +178,9 @@ def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
 
 
 def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes:
-    """Return the bytes of base64, or of a ``data:`` URL. Another URL is never opened.
+    """Return the data of base64, or of a ``data:`` URL. Other URLs are never fetched.
 
-    Source: RFC 2397, where names have no case, and any byte may be escaped.
+    Source: RFC 2397: names are case-insensitive, and any byte may be percent-encoded.
     """
     if isinstance(value, str):
         head, comma, rest = value.partition(",")
@@ -190,11 +189,11 @@ def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes
                 return unquote_to_bytes(rest)
             value, must_be_url = unquote(rest) if "%" in rest else rest, False
         if not must_be_url:
-            # Broken into lines (RFC 2045), of the alphabet of URLs (RFC 4648, 5) and without its
-            # end (3.2) it is read, too.
+            # Also accept line breaks (RFC 2045), the URL-safe alphabet (RFC 4648, 5) and missing
+            # padding (RFC 4648, 3.2).
             data = "".join(value.split()).rstrip("=").translate(_URL_ALPHABET)
             try:
                 return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
             except (binascii.Error, ValueError):
                 pass
-    raise refuse(f"{where} must be base64 in a data: URL; other URLs are not opened")
+    raise refuse(f"{where} must be base64 in a data: URL; other URLs are not fetched")

@@ -1,4 +1,4 @@
-"""The events of a turn as chat completions, whole or in chunks."""
+"""Conversion of a turn's events to a chat completion, whole or in chunks."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _DONE = frame(b"[DONE]")
 
 @dataclass(slots=True)
 class Completion(Rendering):
-    """One turn on its way to a client of OpenAI's API.
+    """Builds one chat completion from the events of its turn.
 
-    :param model: What the client called the model.
-    :param session_id: The session that the turn is kept in; empty: none is.
-    :param include_usage: Whether a streamed answer ends with the tokens.
-    :param check_text: Returns what is wrong with the form of an answer; empty: nothing.
+    :param model: The ``model`` of the request.
+    :param session_id: Session of the stored turn, or empty if the turn is not stored.
+    :param include_usage: Whether a stream ends with a chunk that has ``usage``.
+    :param check_text: Returns the fault in an answer's format, or an empty string.
     """
 
     run_id: str
@@ -45,13 +45,13 @@ class Completion(Rendering):
         return self._to_chunk({"role": "assistant", "content": ""})
 
     def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return the chunks that show events; a pushed message is left out."""
+        """Return the chunks of events. Pushed messages, which have no number, are skipped."""
         decoded = (decode_event(line) for number, line in events if number is not None)
         deltas = [delta for event in decoded if (delta := self._to_delta(event)) is not None]
         return b"".join(map(self._to_chunk, deltas))
 
     def finish(self) -> bytes:
-        """Return the frames that end the stream."""
+        """Return the final frames."""
         if self.fold.error is not None:
             error = self.fold.error
             return self._fail(error.get("reason") or error["code"], error["data"])
@@ -67,21 +67,21 @@ class Completion(Rendering):
         return frames + _DONE
 
     def fail(self, error: StorageError) -> bytes:
-        """Return the frames that end a stream whose events cannot be read."""
+        """Return the final frames if reading the events fails."""
         return self._fail("storage_error", str(error))
 
     def leave(self) -> bytes:
-        """Return the frames that end a stream whose worker stops."""
+        """Return the final frames if the worker stops."""
         return self._fail("run_interrupted", LEAVING)
 
     def find_fault(self) -> str:
-        """Return what is wrong with the form of the whole answer; empty: nothing."""
+        """Return the fault in the whole answer's format, or an empty string."""
         return self.check_text(self.fold.text) if self._finish_reason() == "stop" else ""
 
     def _to_delta(self, event: Event) -> dict[str, Any] | None:
-        """Note an event; return the ``delta`` that shows it, if anything does.
+        """Add an event, and return its ``delta``, or None if the client does not see it.
 
-        What the server's tools are called with and what they answer is not shown.
+        Calls of the server's tools and their results are not shown.
         """
         kind, fold = event["type"], self.fold
         if kind == "rewind" and event["data"].get("again"):
@@ -101,7 +101,7 @@ class Completion(Rendering):
         return None
 
     def _show_last_call(self, event: Event) -> dict[str, Any] | None:
-        """Return the ``delta`` of a call that the client runs; None: the server runs it."""
+        """Return the ``delta`` of a call of the client's tool, or None for a server's tool."""
         if not orjson.loads(event["data"]).get("by_caller"):
             return None
         calls = self.fold.caller_calls
@@ -147,7 +147,7 @@ class Completion(Rendering):
         return {**head, "session_id": self.session_id} if self.session_id else head
 
     def _finish_reason(self) -> str:
-        """Return why the answer ended, in OpenAI's words: the server's own calls are not shown."""
+        """Return OpenAI's ``finish_reason``. Only calls of the client's tools count as calls."""
         if self.fold.caller_calls:
             return "tool_calls"
         reason = (self.fold.stats or {}).get("finish_reason")

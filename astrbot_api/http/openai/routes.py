@@ -1,4 +1,4 @@
-"""``/openai/models`` and ``/openai/chat/completions``."""
+"""Routes of ``/openai/models`` and ``/openai/chat/completions``."""
 
 from __future__ import annotations
 
@@ -39,13 +39,15 @@ blp = ApiBlueprint(
     __name__,
     tag="OpenAI",
     scope="chat",
-    description="The same agents for clients of OpenAI's API: its base URL is `…/api/v1/openai`.",
+    description=(
+        "The server's agents for clients of OpenAI's API, with the base URL `…/api/v1/openai`."
+    ),
     error_schema=OpenAIErrorSchema(),
 )
 
-_MODEL_IN_PATH = [in_path("model", "The config's id.", "default")]
+_MODEL_IN_PATH = [in_path("model", "Id of the config.", "default")]
 _COMPLETION = event_stream(
-    "The answer: one JSON object, or chunks that end with `[DONE]`.",
+    "The completion: one JSON object, or chunks that end with `[DONE]`.",
     example=(
         'data: {"id":"chatcmpl-7254cd9a","object":"chat.completion.chunk","created":1795452257,'
         '"model":"default","choices":[{"index":0,"delta":{"content":"Hello"},'
@@ -60,9 +62,9 @@ _COMPLETION = event_stream(
 @blp.answers(ModelListSchema())
 @blp.raises()
 def list_models() -> Response:
-    """List the configs, as models.
+    """List the configs as models.
 
-    A model here is an agent: a model with its prompt and its tools.
+    A model here is an agent: a language model with a prompt and tools.
     """
     models = [_describe_model(one) for one in list_own_configs()]
     return answer_json({"object": "list", "data": models})
@@ -75,7 +77,7 @@ def list_models() -> Response:
 def get_model(model: str) -> Response:
     """Return a config as a model.
 
-    Its id is all there is to know.
+    The response has no data beyond the id.
     """
     return answer_json(_describe_model(find_config(model)))
 
@@ -94,13 +96,12 @@ def get_model(model: str) -> Response:
     "run_interrupted", "turn_timeout",
 )  # fmt: skip
 def create_completion(body: dict[str, Any]) -> Response:
-    """Answer a conversation, as OpenAI's chat completions do.
+    """Create a chat completion with OpenAI's API.
 
-    The config's tools run on the server; their calls are not shown. A call of
-    the request's own `tools` ends the turn, and its result comes back in the
-    next request. The conversation is the request's own, and nothing of it is
-    stored, unless `store` is true or a `session_id` is named. A client that
-    leaves stops the turn then, else it runs to its end.
+    The config's tools run on the server, and their calls are not shown. A call of one of the
+    request's `tools` ends the turn; send its result in the next request. The request carries the
+    whole conversation, and the turn is not stored. A disconnect stops the turn. With `store` or
+    `session_id` the turn is stored, and continues after a disconnect.
     """
     parameters = read_parameters(body)
     turn = _read_turn(body, parameters)
@@ -121,9 +122,9 @@ def create_completion(body: dict[str, Any]) -> Response:
 
 
 def _read_turn(body: dict[str, Any], parameters: Parameters) -> TurnRequest:
-    """Return the turn that is asked for.
+    """Return the turn of a request.
 
-    :raises ApiError: whatever can be refused before it is opened.
+    :raises ApiError: if the request is rejected before the turn is opened.
     """
     caller, rules = get_caller(), get_caller().rules
     username = body["user"] or rules.username or f"openai:{caller.key_prefix}"
@@ -133,7 +134,8 @@ def _read_turn(body: dict[str, Any], parameters: Parameters) -> TurnRequest:
     segments, context = read_conversation(body["messages"])
     if session_id and context.after:
         raise refuse(
-            "messages must end with the user's message in a session: it has its own history"
+            "messages must end with the user's message if session_id is sent: the session has its "
+            "own history"
         )
     kept = bool(session_id or body["store"])
     return TurnRequest(
@@ -158,5 +160,5 @@ def _describe_model(config: AgentConfig) -> dict[str, Any]:
 def _read_session_id(metadata: dict[str, Any] | None) -> str:
     value = (metadata or {}).get("session_id", "")
     if not isinstance(value, str) or len(value) > get_state().settings.max_session_id_chars:
-        raise refuse("metadata.session_id must be a short string")
+        raise refuse("metadata.session_id must be a string, and no longer than a session id may be")
     return value.strip()
