@@ -346,6 +346,15 @@ def free_own(db: peewee.Database, worker_id: str, sending: Sequence[int]) -> int
     return int(Delivery.update(status="queued", claimed_by=None).where(own).execute(db))
 
 
+def pull_in(db: peewee.Database, latest_us: int) -> int:
+    """Make deliveries due now that are due after ``latest_us``; return how many.
+
+    No pause is that long: the clock was set back after they were scheduled.
+    """
+    late = DELIVERY_DUE & (Delivery.due_at > latest_us)
+    return int(Delivery.update(due_at=now_us()).where(late).execute(db))
+
+
 def prune(db: peewee.Database, *, keep_us: int, limit: int = 500) -> int:
     """Delete at most ``limit`` old finished deliveries; return their number."""
     old = Delivery.select(Delivery.id).where(Delivery.finished_at < now_us() - keep_us)

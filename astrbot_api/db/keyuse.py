@@ -18,6 +18,9 @@ from .prepared import Prepared, equals, param, params
 
 _DAY_US = 24 * 60 * 60 * 1_000_000
 
+#: Later than any day.
+_LAST_DAY = 2**31 - 1
+
 _COUNTS = (
     "requests", "errors", "turns", "failed_turns", "input_tokens", "output_tokens", "turn_ms",
 )  # fmt: skip
@@ -48,7 +51,7 @@ _TURNS = Prepared(
     KeyUse.select(
         peewee.fn.COALESCE(peewee.fn.SUM(KeyUse.turns), 0),
         peewee.fn.COALESCE(peewee.fn.SUM(KeyUse.input_tokens + KeyUse.output_tokens), 0),
-    ).where(equals(KeyUse.key_id) & (KeyUse.day >= param("since")))
+    ).where(equals(KeyUse.key_id) & KeyUse.day.between(param("first"), param("last")))
 )
 
 
@@ -97,9 +100,14 @@ def count_active_turns(db: peewee.Database, key_id: str) -> int:
     return int(_ACTIVE.execute(db, key_id=key_id).fetchone()[0])
 
 
-def sum_turns(db: peewee.Database, key_id: str, since_day: int) -> tuple[int, int]:
-    """Return the number of a key's ended turns since a day, and the number of their tokens."""
-    turns, tokens = _TURNS.execute(db, key_id=key_id, since=since_day).fetchone()
+def sum_turns(db: peewee.Database, key_id: str, day: int | None = None) -> tuple[int, int]:
+    """Return the number of a key's ended turns, and the number of their tokens.
+
+    :param day: Count this day only. Later days are left out: if the clock was ahead for a
+        while, its days must not count as today.
+    """
+    first, last = (0, _LAST_DAY) if day is None else (day, day)
+    turns, tokens = _TURNS.execute(db, key_id=key_id, first=first, last=last).fetchone()
     return int(turns), int(tokens)
 
 

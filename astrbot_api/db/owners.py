@@ -92,7 +92,9 @@ def count_attempt(db: peewee.Database, subject: str, window_us: int) -> tuple[in
     :returns: The number of attempts in this window, and the end of the window.
     """
     now = now_us()
-    LoginFailure.delete().where(LoginFailure.since <= now - window_us).execute(db)
+    since = LoginFailure.since
+    # A count that begins in the future was made before the clock was set back.
+    LoginFailure.delete().where((since <= now - window_us) | (since > now)).execute(db)
     count = LoginFailure.insert(subject=subject, failures=1, since=now).on_conflict(
         conflict_target=[LoginFailure.subject],
         update={LoginFailure.failures: LoginFailure.failures + 1},

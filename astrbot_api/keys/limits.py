@@ -113,7 +113,7 @@ def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules) -> None:
         _check_turns("turns_per_day", rules.turns_per_day, turns + active, tomorrow_s)
         _check_tokens("tokens_per_day", rules.tokens_per_day, tokens, active, tomorrow_s)
     if rules.max_turns is not None or rules.max_tokens is not None:
-        turns, tokens = keyuse.sum_turns(db, key_id, 0)
+        turns, tokens = keyuse.sum_turns(db, key_id)
         _check_turns("max_turns", rules.max_turns, turns + active, None)
         _check_tokens("max_tokens", rules.max_tokens, tokens, active, None)
 

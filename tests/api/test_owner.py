@@ -140,6 +140,16 @@ def test_eleventh_failure_of_an_address_is_refused_on_every_worker(owned: Api) -
     other.extensions["astrbot_api"].close()
 
 
+def test_failures_counted_before_the_clock_was_set_back_lock_nobody_out(
+    owned: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tomorrow = keys.now_us() + keys.DAY_US
+    with monkeypatch.context() as ahead:
+        ahead.setattr("astrbot_api.db.owners.now_us", lambda: tomorrow)
+        assert [log_in(owned.client, "no").status_code for _ in range(11)] == [401] * 10 + [429]
+    assert log_in(owned.client).status_code == 200
+
+
 def log_in_from(api: Api, number: int, password: str = "no") -> TestResponse:
     """Try to log in from an address of its own."""
     return api.client.post(

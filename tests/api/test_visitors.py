@@ -235,7 +235,7 @@ def test_what_visitors_do_counts_to_the_key_of_their_widget(shop: Api) -> None:
     parse_events(chat(shop, admit(shop)["api_key"]).data)
     with shop.state.db.read() as db:
         (root,) = [row for row in keys.list_keys(db) if row["created_by"] == "widget default"]
-        assert keyuse.sum_turns(db, root["key_id"], 0)[0] == 2
+        assert keyuse.sum_turns(db, root["key_id"])[0] == 2
 
 
 def test_no_address_is_stored(shop: Api) -> None:

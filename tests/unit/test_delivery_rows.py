@@ -147,6 +147,21 @@ def test_a_dead_workers_lease_does_not_hold_until_a_clock_that_was_set_back_catc
     assert until["w2"] > until["w1"]  # of another setting, or another host
 
 
+def test_a_delivery_scheduled_before_the_clock_was_set_back_is_due_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = deliveries.now_us()
+    with monkeypatch.context() as ahead:
+        ahead.setattr("astrbot_api.db.deliveries.now_us", lambda: now + 86_400_000_000)
+        add(store, "one")
+    soon = add(store, "two")
+    assert [row.delivery_id for row in claim(store)] == [soon]
+    hour_us = 3_600_000_000
+    assert store.write(lambda db: deliveries.pull_in(db, now + 48 * hour_us)) == 0
+    assert store.write(lambda db: deliveries.pull_in(db, now + hour_us)) == 1
+    assert [row.target for row in claim(store)] == ["one"]
+
+
 def test_the_outbox_reads_only_the_indexes_of_what_is_not_finished(tmp_path: Path) -> None:
     made = open_store(Settings(database_url=f"sqlite:///{tmp_path / 'test.db'}"))
     made.upgrade()

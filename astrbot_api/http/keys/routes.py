@@ -130,7 +130,7 @@ def _make(
 
 def _read_used(db: peewee.Database, key_id: str, root_id: str) -> dict[str, int]:
     turns_today, tokens_today = keyuse.sum_turns(db, key_id, keyuse.today())
-    turns, tokens = keyuse.sum_turns(db, key_id, 0)
+    turns, tokens = keyuse.sum_turns(db, key_id)
     stored = find_stored(db, root_id)
     return {
         "turns_today": turns_today,
