@@ -18,6 +18,9 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 #: Maximum duration of a download, in seconds.
 MAX_DOWNLOAD_S = 300.0
 
+#: Maximum duration of reading a body that is ignored, so that its connection can be reused.
+_DRAIN_S = 1.0
+
 #: Statuses below 500 that allow a retry.
 _PASSING = frozenset({408, 425, 429})
 
@@ -94,6 +97,7 @@ class PlatformHttp:
         body: bytes | Iterable[bytes] | None = None,
         timeout_s: float = 30.0,
         max_bytes: int = MAX_ANSWER_BYTES,
+        status_only: bool = False,
     ) -> HttpAnswer:
         """Send one request and read the whole response.
 
@@ -102,20 +106,27 @@ class PlatformHttp:
             a ``Content-Length`` in the headers.
         :param timeout_s: Limit for connecting, for each pause between bytes, and
             for the response body.
+        :param status_only: Drop a body that is too long, too slow or incomplete. The whole
+            request takes at most twice ``timeout_s``.
         :raises PlatformError: when there is no response (retryable), or when it is larger
             than ``max_bytes``.
         """
-        answer = self._send(method, url, headers, json, body, timeout_s)
+        call = Call(limit_s=2 * timeout_s) if status_only else None
+        answer = self._send(method, url, headers, json, body, timeout_s, call)
+        found = {name.lower(): value for name, value in answer.headers.items()}
         try:
-            data, more = answer.read_all(max_bytes, timeout_s)
+            data, more = answer.read_all(max_bytes, _DRAIN_S if status_only else timeout_s)
         except OutboundError as error:
-            raise PlatformError("The platform broke off its response.", retryable=True) from error
+            if not status_only:
+                message = "The platform broke off its response."
+                raise PlatformError(message, retryable=True) from error
+            data, more = b"", False
         finally:
             answer.close()
-        if more:
-            raise PlatformError(f"The platform's response has more than {max_bytes} bytes.")
-        found = {name.lower(): value for name, value in answer.headers.items()}
-        return HttpAnswer(answer.status, found, data)
+        response = HttpAnswer(answer.status, found, data)
+        if more and not status_only:
+            raise response.refuse(f"The platform's response has more than {max_bytes} bytes.")
+        return response
 
     def open(
         self,

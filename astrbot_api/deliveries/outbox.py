@@ -33,10 +33,11 @@ from .http import PlatformError
 log = logging.getLogger(__name__)
 
 #: Maximum number of deliveries that one worker sends at the same time.
-_MAX_SENDING = 32
+_MAX_SENDING = 64
 
-#: Maximum number of deliveries of one bot that one worker sends, and of one batch. A
-#: platform that does not respond must not block the others.
+#: Maximum number of deliveries of one bot or webhook that one worker sends, and of one batch.
+#: It is also limited to half of the free places, so that several receivers that do not
+#: respond cannot block the others.
 _MAX_SENDING_OF_BOT = 12
 
 #: Maximum seconds between two polls for due deliveries. Notifications can get lost,
@@ -179,7 +180,8 @@ class Outbox:
             return _POLL_S
         # A copy: other threads remove their entries meanwhile.
         counts = Counter(list(self._sending.values()))
-        busy = [bot_id for bot_id, count in counts.items() if count >= _MAX_SENDING_OF_BOT]
+        of_bot = max(1, min(_MAX_SENDING_OF_BOT, room // 2))
+        busy = [bot_id for bot_id, count in counts.items() if count >= of_bot]
         judge = self._lease.can_declare_dead()
         with self._store.read() as db:
             due = deliveries.next_due(db, busy, judge=judge)
@@ -189,9 +191,8 @@ class Outbox:
         if due > now:
             return min(_POLL_S, (due - now) / 1e6)
         worker_id = self._lease.get_worker_id()
-        room = min(room, _MAX_SENDING_OF_BOT)
         for row in self._store.write(
-            lambda db: deliveries.claim(db, worker_id, room, busy, judge=judge)
+            lambda db: deliveries.claim(db, worker_id, of_bot, busy, judge=judge)
         ):
             self._sending[row.id] = row.platform_id
             threading.Thread(
@@ -209,6 +210,7 @@ class Outbox:
         def job(db: peewee.Database) -> None:
             # A delivery whose result could not be stored is still claimed by this live worker.
             deliveries.free_own(db, worker_id, list(self._sending))
+            deliveries.pull_in(db, now_us() + int(_MAX_PAUSE_S * 1e6))
             deliveries.prune(db, keep_us=keep_us)
 
         self._store.write(job)

@@ -164,7 +164,7 @@ class Announcer:
         }
         answer = self._http.request(
             "POST", webhook.url, body=body, headers=headers,
-            timeout_s=webhook.timeout_s, max_bytes=_MAX_ANSWER_BYTES,
+            timeout_s=webhook.timeout_s, max_bytes=_MAX_ANSWER_BYTES, status_only=True,
         )  # fmt: skip
         if not 200 <= answer.status < 300:
             raise answer.refuse(f"The receiver responded with status {answer.status}.")

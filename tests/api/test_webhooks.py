@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,24 @@ secret = "{secret}"
 
 
 class Receiver(FakePlatform):
-    """A system that receives events."""
+    """A system that receives events. Requests to ``/hung…`` get no response until it closes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing = threading.Event()
+        #: Responses to the next requests, before the usual one.
+        self.next_answers: list[FakeAnswer] = []
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
         """Take an event whose signature is right."""
         event_id = verify(SECRET, request.headers, request.body)
         assert event_id is not None
-        self.accept({"id": event_id, **orjson.loads(request.body)})
+        if request.path.startswith("/hung"):
+            self.closing.wait(60)
+        elif self.next_answers:
+            return self.next_answers.pop(0)
+        else:
+            self.accept({"id": event_id, **orjson.loads(request.body)})
         return FakeAnswer(204, b"")
 
     def types(self) -> list[str]:
@@ -53,6 +65,7 @@ class Receiver(FakePlatform):
 def receiver() -> Iterator[Receiver]:
     with Receiver() as started:
         yield started
+        started.closing.set()
 
 
 @pytest.fixture
@@ -75,6 +88,7 @@ def make_webhook_app(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..
         return made[-1]
 
     yield make
+    receiver.closing.set()
     for api in made:
         api.close()
 
@@ -169,6 +183,39 @@ def test_an_event_for_a_receiver_that_is_away_is_sent_again(
     api.state.im.outbox.wake()
     receiver.wait_for_messages(1)
     assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "statuses"),
+    [
+        ([(500, b"x" * 100_000)], ["sent"]),
+        ([(500, b"x" * 100_000)] * 3, ["failed"]),
+        ([(200, b"x" * 100_000)], ["sent"]),
+        ([(404, b"x" * 100_000)], ["failed"]),
+    ],
+)
+def test_the_status_of_a_long_response_decides(
+    make_webhook_app: Any, receiver: Receiver, answers: Any, statuses: list[str]
+) -> None:
+    receiver.next_answers = [FakeAnswer(*one) for one in answers]
+    api = make_webhook_app('events = ["run_ended"]\n')
+    api.chat("Hello")
+    wait_for(lambda: _statuses(api) == statuses)
+    assert receiver.next_answers == []
+
+
+def test_receivers_that_do_not_respond_do_not_delay_another(
+    make_webhook_app: Any, receiver: Receiver
+) -> None:
+    hung = "".join(
+        f'[[webhook]]\nid = "hung{number}"\nurl = "{receiver.url}/hung{number}"\n'
+        f'secret = "{SECRET}"\nevents = ["run_ended"]\ntimeout_s = 60\n'
+        for number in range(6)
+    )
+    api = make_webhook_app(f'events = ["run_ended"]\n{hung}')
+    for _ in range(20):
+        api.chat("Hello")
+    receiver.wait_for_messages(20)
 
 
 def test_an_event_is_no_delivery_that_a_client_can_ask_for(
