@@ -128,4 +128,4 @@ def test_an_idle_connection_is_closed_in_the_end(
         wait_for(lambda: api.http.sockets.open_count == 1)
         wait_for(lambda: api.http.sockets.close_idle() or api.http.sockets.open_count == 0)
         assert client.receive() is None
-        assert client.closed_with == (1000, "nothing was sent for long; connect again")
+        assert client.closed_with == (1000, "the connection was idle for too long; connect again")

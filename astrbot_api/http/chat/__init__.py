@@ -1,1 +1,1 @@
-"""``POST /chat``: one turn, as a stream of events."""
+"""``POST /chat`` and ``GET /chat/ws``: turns as streams of events."""

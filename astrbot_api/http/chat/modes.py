@@ -1,4 +1,4 @@
-"""A turn answered with one JSON envelope: at its end, or at once."""
+"""Responses to a turn as one JSON envelope: at its end (blocking) or at once (background)."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from ..state import get_state
 
 STREAMING, BLOCKING, BACKGROUND = "streaming", "blocking", "background"
 
-#: Every ``response_mode``; the first is the default.
+#: All values of ``response_mode``. The first is the default.
 MODES = (STREAMING, BLOCKING, BACKGROUND)
 
-#: Header that names the turn's run, also where the turn failed.
+#: Header with the id of the turn's run. Failed turns have it, too.
 RUN_HEADER = "X-Run-ID"
 
 
 def iter_batches(watch: Watch, heartbeat_s: float) -> Iterator[list[Event]]:
-    """Yield the run's new events each time, or nothing after a silence; close the watch.
+    """Yield a run's new events, or an empty list after a silence, and close the watch at the end.
 
-    A database that is away makes a silence, too. What is pushed meanwhile is left out.
+    A database failure counts as silence. Pushed messages are skipped.
 
-    :raises ApiError: ``shutting_down`` when this worker stops before the turn has ended.
+    :raises ApiError: ``shutting_down`` if this worker stops before the turn ends.
     """
     try:
         while not watch.ended:
             if watch.leaving:
                 raise ApiError(
                     "shutting_down",
-                    f"the server restarts; the turn goes on as run {watch.run_id}, and its answer "
-                    "will be in the session",
+                    f"the server is restarting; the turn continues as run {watch.run_id}, and "
+                    "its answer will be stored in the session",
                     headers={RUN_HEADER: watch.run_id}, retry_after_s=1,
                 )  # fmt: skip
             try:
                 batch = watch.take(heartbeat_s)
-            except StorageError:  # the turn goes on, wherever it runs
+            except StorageError:  # the turn continues regardless
                 time.sleep(heartbeat_s)
                 batch = []
             yield [decode_event(line) for number, line in batch if number is not None]
@@ -54,9 +54,9 @@ def iter_batches(watch: Watch, heartbeat_s: float) -> Iterator[list[Event]]:
 
 
 def answer_blocking(watch: Watch) -> Response:
-    """Wait for the turn's end and answer with all of it.
+    """Wait for the end of the turn and return its result.
 
-    :raises ApiError: what made it fail, ``turn_timeout`` or ``shutting_down``.
+    :raises ApiError: the error of a failed turn, ``turn_timeout`` or ``shutting_down``.
     """
     settings = get_state().settings
     fold, asked = ReplyFold(), list[dict[str, Any]]()
@@ -69,8 +69,8 @@ def answer_blocking(watch: Watch) -> Response:
         if time.monotonic() > until and not watch.ended:
             raise ApiError(
                 "turn_timeout",
-                f"the turn takes longer than {settings.max_blocking_s:g} s; it goes on as run "
-                f"{watch.run_id}, and its answer will be in the session",
+                f"the turn takes longer than {settings.max_blocking_s:g} s; it continues as run "
+                f"{watch.run_id}, and its answer will be stored in the session",
                 headers={RUN_HEADER: watch.run_id},
             )
     if fold.error is not None:
@@ -87,7 +87,7 @@ def answer_blocking(watch: Watch) -> Response:
 
 
 def answer_background(watch: Watch) -> Response:
-    """Answer at once with the turn's ids; it goes on."""
+    """Return the turn's ids at once. The turn continues."""
     fold = ReplyFold()
     for batch in iter_batches(watch, get_state().settings.heartbeat_s):
         for event in batch:
@@ -105,10 +105,10 @@ def answer_background(watch: Watch) -> Response:
 
 
 def describe_failure(event: Event, headers: Mapping[str, str]) -> ApiError:
-    """Return the error of a turn that failed, with a status of its own.
+    """Return the error of a failed turn, with the status of its error code.
 
-    :param event: Its ``error`` event.
-    :param headers: Headers of the answer.
+    :param event: The turn's ``error`` event.
+    :param headers: Headers of the response.
     """
     code = str(event.get("reason") or event["code"])
     if code not in STATUS_OF_CODE:
@@ -121,7 +121,7 @@ def describe_failure(event: Event, headers: Mapping[str, str]) -> ApiError:
 
 
 def _describe(run_id: str, fold: ReplyFold) -> dict[str, Any]:
-    """Return the ``data`` of a blocking answer: what is stored, where it is."""
+    """Return the ``data`` of a blocking response, from the stored message if there is one."""
     content = None
     if fold.message_id is not None:
         with get_state().db.read() as db:

@@ -1,4 +1,4 @@
-"""``POST /chat``."""
+"""Routes ``POST /chat`` and ``GET /chat/configs``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from ..state import get_state
 from .modes import BACKGROUND, BLOCKING, answer_background, answer_blocking
 from .schemas import BegunTurnSchema, ChatRequestSchema, FinishedTurnSchema, read_turn_request
 
-blp = ApiBlueprint("chat", __name__, tag="Chat", scope="chat", description="Talk to the agent.")
+blp = ApiBlueprint(
+    "chat", __name__, tag="Chat", scope="chat", description="Send messages to agents."
+)
 
 _BLOCKING_ANSWER = envelope_of("BlockingAnswer", FinishedTurnSchema())
 
@@ -44,8 +46,8 @@ _EXAMPLE_STREAM = (
     responses={
         200: {
             "description": (
-                "A stream of events, the last of which is `end`; or, with `response_mode` "
-                "`blocking`, one JSON object."
+                "A stream of events that ends with `end`, or one JSON object with `response_mode` "
+                "`blocking`."
             ),
             "content": {
                 "application/json": {"schema": _BLOCKING_ANSWER},
@@ -56,7 +58,7 @@ _EXAMPLE_STREAM = (
             },
         },
         202: {
-            "description": "The turn has begun (`response_mode` `background`).",
+            "description": "The turn has started (`response_mode` `background`).",
             "content": {"application/json": {"schema": _BACKGROUND_ANSWER}},
         },
     },
@@ -72,23 +74,21 @@ _EXAMPLE_STREAM = (
 def send_chat_message(body: dict[str, Any]) -> Response:
     """Send a message to the agent and stream its answer.
 
-    The answer is `text/event-stream`: each event is `data: ` and one line of
-    JSON, in this order: `session_id`, `user_message_saved`, `run_started`, any
-    number of `plain` (with `chain_type` `null` for the answer's text,
-    `reasoning` for thinking, `tool_call` and `tool_call_result` for tools),
-    `agent_stats`, `complete` with the whole text, `message_saved`, `end`. A
-    turn that fails has `error` (with a `code`), then `complete` with what was
-    said or else the error's text. Comment lines (`: heartbeat`) fill silences.
+    The response is `text/event-stream`. Each event is `data: ` and one line of JSON, in this order:
+    `session_id`, `user_message_saved`, `run_started`, any number of `plain` (with `chain_type`
+    `null` for the answer's text, `reasoning` for reasoning, `tool_call` and `tool_call_result` for
+    tools), `agent_stats`, `complete` with the whole text, `message_saved`, `end`. A failed turn has
+    `error` (with a `code`), then `complete` with the text so far, or with the error's text. Comment
+    lines (`: heartbeat`) keep the connection open.
 
-    The turn belongs to the server: a client that leaves does not stop it, and
-    the answer is stored. Turns of one session run one after another.
+    The turn continues after a disconnect, and its answer is stored. Turns of one session run one
+    after another.
 
-    A client that does not know whether its request arrived sends it again with
-    the same `Idempotency-Key`: it gets the same turn, from its first event.
+    If a client does not know whether its request arrived, it can retry with the same
+    `Idempotency-Key`. It gets the same turn, from its first event.
 
-    With `response_mode` `blocking` a turn that fails is an error with a status
-    of its own (`provider_error` is a 502); what it said is stored all the
-    same.
+    With `response_mode` `blocking`, a failed turn is an error response (`provider_error` is a 502).
+    The text so far is stored nevertheless.
     """
     check_username(body["username"])
     state = get_state()
@@ -111,7 +111,7 @@ def send_chat_message(body: dict[str, Any]) -> Response:
 def list_chat_configs() -> Response:
     """List the configs that a chat may choose; the same as GET /configs.
 
-    For keys that have the scope `chat` alone.
+    For keys that have only the scope `chat`.
     """
     described = describe_configs()
     return ok({"configs": described, "info_list": described})

@@ -1,4 +1,4 @@
-"""The body of a chat request."""
+"""Request and response schemas of chat requests, and their conversion to turns."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..fields import AnyObject, Flag, Text, Username
 from ..openapi.shapes import MESSAGE_PART
 from .modes import MODES, STREAMING
 
-# The recorded server's words; it reads no files, and neither does this one.
+# The recorded AstrBot server's error text. Neither server reads ``files``.
 _NO_MESSAGE = "Missing key: message or files"
 
 
-#: A message, as the document shows it.
+#: OpenAPI schema of a message.
 MESSAGE: dict[str, Any] = {
     "description": (
         'A string, or a list of segments: `{"type":"plain","text"}`, '
         '`{"type":"reply","message_id","selected_text"?}`, '
-        '`{"type":"image","attachment_id"}`. '
-        "A text that begins with `/` and names a command is answered by it."
+        '`{"type":"image","attachment_id"}`. A text that begins with `/` and the name of a '
+        "command runs the command."
     ),
     "oneOf": [
         {"type": "string"},
@@ -41,7 +41,7 @@ def _optional(description: str, **kwargs: Any) -> Text:
 
 
 class ChatRequestSchema(ma.Schema):
-    """What a turn is asked with. Unknown fields are ignored."""
+    """Request for a turn. Unknown fields are ignored."""
 
     carries_message = True
 
@@ -59,8 +59,8 @@ class ChatRequestSchema(ma.Schema):
         allow_none=True,
         metadata={
             "description": (
-                "The conversation. Absent, `null` or blank: a new one, named by a UUID. "
-                "An unknown name is a new conversation of that name."
+                "Id of the session. If it is absent, `null` or blank, a new session gets a UUID "
+                "as its id. An unknown id creates a session with that id."
             ),
             "type": ["string", "integer"],  # apispec adds null
             "example": "my_session_001",
@@ -70,7 +70,7 @@ class ChatRequestSchema(ma.Schema):
         load_default=None,
         allow_none=True,
         metadata={
-            "description": "Another name of `session_id`, used when that is absent or `null`.",
+            "description": "Alias of `session_id`, used if that is absent or `null`.",
             "type": ["string", "integer"],
             "example": "my_session_001",
         },
@@ -78,8 +78,8 @@ class ChatRequestSchema(ma.Schema):
     enable_streaming = Flag(
         metadata={
             "description": (
-                "`true` (the default): the answer comes piece by piece. "
-                "`false`: in one `plain` event. The answer is a stream either way."
+                "With `true` (the default), the answer comes in many `plain` events, with `false` "
+                "in one. The response is a stream in both cases."
             ),
             "default": True,
             "example": True,
@@ -94,18 +94,20 @@ class ChatRequestSchema(ma.Schema):
         error_messages={"invalid": "response_mode must be streaming, blocking or background"},
         metadata={
             "description": (
-                "`streaming` (the default): a stream of events. `blocking`: one JSON object, "
-                "when the turn has ended. `background`: the turn's ids, at once."
+                "`streaming` (the default) returns a stream of events. `blocking` returns one "
+                "JSON object at the end of the turn. `background` returns the turn's ids at once."
             ),
             "example": STREAMING,
         },
     )
     config_id = _optional(
-        "The config of this session from now on; wins over `config_name`. `default` goes back.",
+        "Id of the config for this session from now on. Takes precedence over `config_name`. "
+        "`default` resets it.",
         metadata={"example": "default"},
     )
     config_name = _optional(
-        "The same by name; refused when two configs have it.", metadata={"example": "default"}
+        "Name of the config for this session from now on. An ambiguous name is rejected.",
+        metadata={"example": "default"},
     )
     selected_provider = _optional(
         "A provider of the config, for this turn only.", metadata={"example": "openai"}
@@ -116,7 +118,7 @@ class ChatRequestSchema(ma.Schema):
     skip_user_history = Flag(
         data_key="_skip_user_history",
         metadata={
-            "description": "`true`: the user's message is answered but not stored.",
+            "description": "With `true`, the user's message is answered but not stored.",
             "default": False,
             "example": False,
         },
@@ -125,39 +127,49 @@ class ChatRequestSchema(ma.Schema):
         load_default=None,
         allow_none=True,
         metadata={
-            "description": "`enable_streaming` in it wins over the field. Others are ignored.",
+            "description": (
+                "The member `enable_streaming` takes precedence over the field. Other members are "
+                "ignored."
+            ),
             "example": {"enable_streaming": True},
         },
     )
 
 
-_SESSION = {"description": "The conversation.", "example": "my_session_001"}
+_SESSION = {"description": "Id of the session.", "example": "my_session_001"}
 _RUN = {
-    "description": "The turn; also in the header `X-Run-ID`.",
+    "description": "Id of the turn's run. Also in the header `X-Run-ID`.",
     "example": "7254cd9a-814f-498e-a202-2c1777b1bd2d",
 }
 
 
 class FinishedTurnSchema(ma.Schema):
-    """A whole turn."""
+    """A finished turn."""
 
     session_id = ma.fields.String(metadata=_SESSION)
     run_id = ma.fields.String(metadata=_RUN)
     message = ma.fields.String(
-        metadata={"description": "The whole answer.", "example": "Hello! How can I help you?"}
+        metadata={
+            "description": "Text of the whole answer.",
+            "example": "Hello! How can I help you?",
+        }
     )
-    reasoning = ma.fields.String(metadata={"description": "The whole thinking.", "example": ""})
+    reasoning = ma.fields.String(
+        metadata={"description": "Text of the whole reasoning.", "example": ""}
+    )
     parts = ma.fields.List(
         ma.fields.Dict(),
         metadata={
-            "description": "The answer as it is stored: `think`, `tool_call`, `plain` and files.",
+            "description": (
+                "The stored parts of the answer: `think`, `tool_call`, `plain` and files."
+            ),
             "example": [{"type": "plain", "text": "Hello! How can I help you?"}],
         },
     )
     agent_stats = ma.fields.Dict(
         allow_none=True,
         metadata={
-            "description": "Tokens and times; `null` for the answer of a command.",
+            "description": "Token counts and times, or `null` for a command's answer.",
             "example": {
                 "token_usage": {"input_other": 20, "input_cached": 0, "output": 7},
                 "start_time": 1795452257.75,
@@ -167,19 +179,21 @@ class FinishedTurnSchema(ma.Schema):
         },
     )
     message_id = ma.fields.Integer(
-        allow_none=True, metadata={"description": "The stored answer.", "example": 2}
+        allow_none=True, metadata={"description": "Number of the stored answer.", "example": 2}
     )
 
 
 class BegunTurnSchema(ma.Schema):
-    """A turn that has begun."""
+    """A turn that has started."""
 
     session_id = ma.fields.String(metadata=_SESSION)
     run_id = ma.fields.String(metadata=_RUN)
     user_message = ma.fields.Dict(
         allow_none=True,
         metadata={
-            "description": "`data` of the event `user_message_saved`; `null`: it is not stored.",
+            "description": (
+                "`data` of the event `user_message_saved`, or `null` if the message is not stored."
+            ),
             "example": {
                 "id": 1,
                 "created_at": "2026-11-23T16:41:51.860786+00:00",
@@ -190,15 +204,15 @@ class BegunTurnSchema(ma.Schema):
 
 
 def read_turn_request(body: dict[str, Any], settings: Settings, caller: Caller) -> TurnRequest:
-    """Return the turn that a checked body asks for.
+    """Return the turn of a validated body.
 
-    :param body: What :class:`~.schemas.ChatRequestSchema` loaded.
+    :param body: Result of loading :class:`~.schemas.ChatRequestSchema`.
     :raises ApiError: ``invalid_request``, ``message_empty`` or ``key_restricted``.
     """
     shown = body["session_id"] if body["session_id"] is not None else body["conversation_id"]
     session_id = _read_session_id(shown, settings.max_session_id_chars)
     if caller.guard is not None and caller.guard.rules.session_id is not None:
-        # A key that is bound to a session need not name it.
+        # For a key that is bound to a session, the session id is optional.
         session_id = session_id or caller.guard.rules.session_id
         caller.guard.rules.check_session(session_id)
     segments = parse_chat_message(
@@ -224,7 +238,7 @@ def read_turn_request(body: dict[str, Any], settings: Settings, caller: Caller) 
 
 
 def read_streaming(body: dict[str, Any]) -> bool:
-    """Return the flag of ``flags``, else the field, else true."""
+    """Return ``flags.enable_streaming``, else the field ``enable_streaming``, else True."""
     flag = (body["flags"] or {}).get("enable_streaming")
     if flag is None:
         flag = body["enable_streaming"]

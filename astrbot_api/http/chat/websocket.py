@@ -1,4 +1,4 @@
-"""``GET /chat/ws``."""
+"""Route ``GET /chat/ws``."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ from .websocket_frames import (
 
 log = logging.getLogger(__name__)
 
-#: How long a client may take to answer a goodbye, in seconds.
+#: Maximum time to wait for the client's close frame, in seconds.
 _LINGER_S = 2.0
 
-#: How long a connection waits after a frame that was refused, in seconds: refusing one costs as
-#: much as answering it, and a flood of them gets nothing else.
+#: Pause after a rejected frame, in seconds. Rejecting a frame costs as much as answering one, and a
+#: client that floods the server with bad frames gets nothing else.
 _REFUSED_S = 0.02
 
-#: What a connection ends with whose key was revoked, or has ended, while it was open.
+#: Error that closes a connection after its key was revoked or has expired.
 _KEY_ENDED = ApiError("invalid_api_key", "Invalid API key")
 
 blp = ApiBlueprint(
     "websocket", __name__, tag="WebSocket", scope="chat",
-    description="Turns over one connection.",
-    checks_key=False,  # a wrong key is reported in a frame, after the handshake
+    description="Run turns over a WebSocket.",
+    checks_key=False,  # an invalid key is reported in a frame, after the handshake
 )  # fmt: skip
 
 
 class _Handled(Response):
-    """The answer to a request whose connection was taken over."""
+    """Response to a request whose connection became a WebSocket."""
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if "gunicorn.socket" in environ:
-            # gunicorn's workers end the connection then, and send nothing.
+            # gunicorn's workers then close the connection without sending a response.
             raise StopIteration
         return super().__call__(environ, start_response)
 
@@ -64,28 +64,27 @@ class _Handled(Response):
 @blp.route("/chat/ws", methods=["GET"])
 @blp.doc(
     operationId="openChatWebSocket",
-    responses={101: {"description": "The connection speaks WebSocket from now on."}},
+    responses={101: {"description": "The connection switches to the WebSocket protocol."}},
 )
 @blp.raises("upgrade_required", "websocket_unsupported")
 def open_websocket() -> Response:
     """Open a WebSocket that carries any number of turns.
 
-    Send `{"t":"send"}` with the fields of chat beside it; the events of the
-    turn come back as JSON frames, each with the `message_id` of its turn, and
-    without `user_message_saved`. Several turns may run at once.
-    `{"t":"decide"}` with `run_id`, the `id` of an approval and the fields of a
-    decision approves or rejects a tool call, and gives `decided`.
-    `{"t":"ping"}` gives `{"type":"pong"}`. A frame that is refused gives
-    `{"type":"error","code","data"}` and the connection goes on; `code` is
-    `BAD_USER`, `SESSION_ERROR`, `CONFIG_ERROR`, `INVALID_MESSAGE` or
-    `PROCESSING_ERROR`. The handshake succeeds with any key: one that is not
-    good enough is reported by the code `UNAUTHORIZED`, and the connection is
-    closed with 1008. The key is checked again for every turn.
+    Send `{"t":"send"}` together with the fields of a chat request. The events of the turn come back
+    as JSON frames with the `message_id` of the turn, without `user_message_saved`. Several turns
+    can run at once. `{"t":"decide"}` with `run_id`, the `id` of an approval and the fields of a
+    decision approves or rejects a tool call, and returns `decided`. `{"t":"ping"}` returns
+    `{"type":"pong"}`. A rejected frame returns `{"type":"error","code","data"}`, and the connection
+    stays open. `code` is `BAD_USER`, `SESSION_ERROR`, `CONFIG_ERROR`, `INVALID_MESSAGE` or
+    `PROCESSING_ERROR`. The handshake succeeds with any key. An invalid key returns the code
+    `UNAUTHORIZED`, and the connection is closed with 1008. The key is checked again for each turn.
     """
     if request.headers.get("Upgrade", "").strip().lower() != "websocket":
         require_scope("chat")
         raise ApiError(
-            "upgrade_required", "this path speaks WebSocket", headers={"Upgrade": "websocket"}
+            "upgrade_required",
+            "this path needs a WebSocket handshake; send Upgrade: websocket",
+            headers={"Upgrade": "websocket"},
         )
     find_socket(request.environ)
     settings = get_state().settings
@@ -101,8 +100,8 @@ def open_websocket() -> Response:
     return _Handled(status=101)
 
 
-# Werkzeug keeps requests that ask for a WebSocket apart; both are one view, and one
-# entry in the documentation.
+# Werkzeug routes WebSocket requests separately. Both rules have one view, and one operation in the
+# OpenAPI document.
 Blueprint.add_url_rule(
     blp, "/chat/ws", "open_websocket_upgrade", open_websocket, methods=["GET"], websocket=True
 )
@@ -126,7 +125,7 @@ def _serve(websocket: WebSocket) -> None:
 
 
 def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
-    """Answer one frame. Returns whether the connection goes on."""
+    """Answer one frame. Return whether the connection stays open."""
     websocket = opened.websocket
     opened.used_at = time.monotonic()
     try:
@@ -134,10 +133,10 @@ def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
         if frame.get("t") == "ping":
             return websocket.send('{"type":"pong"}')
         try:
-            # Again for each turn: a key may be revoked while the connection is open.
+            # Checked for each turn, because a key may be revoked while the connection is open.
             require_scope("chat")
         except ApiError as error:
-            if error.status == 429:  # the key makes too many requests; it may go on later
+            if error.status == 429:  # rate limit of the key; the client can retry later
                 return _refuse_frame(websocket, error)
             _dismiss(websocket, error)
             return False
@@ -159,7 +158,7 @@ def _refuse_frame(websocket: WebSocket, error: ApiError | StorageError) -> bool:
 
 
 def _decide(websocket: WebSocket, frame: dict[str, Any]) -> bool:
-    """Decide a tool call that waits; the turn goes on where it is shown."""
+    """Decide a pending tool call. The turn's own connection shows the rest of the turn."""
     body = load_decision(frame)
     run = find_run_to_decide(frame["run_id"], body["username"])
     decided = decide_as_caller(run, frame["id"], body)
@@ -167,9 +166,9 @@ def _decide(websocket: WebSocket, frame: dict[str, Any]) -> bool:
 
 
 def _start(opened: OpenSocket, frame: dict[str, Any]) -> None:
-    """Start the turn that a frame asks for; a thread of its own shows it.
+    """Start the turn of a frame, with a thread that sends its events.
 
-    :raises ApiError: for whatever a chat request is refused for.
+    :raises ApiError: the errors of a chat request.
     """
     body = load_request(frame)
     check_username(body["username"])
@@ -185,27 +184,29 @@ def _start(opened: OpenSocket, frame: dict[str, Any]) -> None:
     try:
         named = (opened, watch, shown, read_message_id(frame))
         threading.Thread(target=_show, args=named, name="ws", daemon=True).start()
-    except RuntimeError as error:  # no thread to be had; a greenlet always is
+    except RuntimeError as error:  # no thread can be started; does not happen with greenlets
         watch.close()
         opened.finish_turn()
-        raise ApiError("server_busy", "This worker has no thread left; try again.") from error
+        raise ApiError(
+            "server_busy", "This worker cannot start another thread; try again."
+        ) from error
 
 
 def _show(opened: OpenSocket, watch: Watch, session_id: str | int, message_id: str) -> None:
-    """Send the frames of a turn until its end or the client's.
+    """Send the frames of a turn until the turn ends or the client disconnects.
 
-    :param message_id: The client's own name for the turn; empty: it gave none.
+    :param message_id: The client's id of the turn, or empty if it sent none.
     """
     websocket = opened.websocket
     try:
-        # A turn that waits for a person is shown further: the connection is there anyway.
+        # Keep watching a turn that waits for an approval, since the connection is open anyway.
         while not (watch.finished or watch.leaving or websocket.closed):
             for number, line in watch.take(1.0):
-                # A pushed message, which has no number, keeps its own.
+                # A pushed message, which has no number, keeps its own id.
                 own = message_id if number is not None else ""
                 frame = event_frame(decode_event(line), watch.run_id, session_id, own)
                 if frame is not None and not websocket.send(orjson.dumps(frame).decode()):
-                    return  # the turn goes on without it
+                    return  # the turn continues after a disconnect
     except StorageError as error:
         _refuse(websocket, error)
     finally:
@@ -214,7 +215,7 @@ def _show(opened: OpenSocket, watch: Watch, session_id: str | int, message_id: s
 
 
 def _dismiss(websocket: WebSocket, error: ApiError | StorageError) -> None:
-    """Say what a connection ends for, and end it."""
+    """Send an error and close the connection."""
     websocket.close(POLICY, str(error), last=_write_refusal(error))
 
 

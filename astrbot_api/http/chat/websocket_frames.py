@@ -1,4 +1,4 @@
-"""The frames of a WebSocket: what clients send, what events become."""
+"""Frames of the chat WebSocket: parsing, validation, and conversion of events."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _CODES = {
 _REQUEST = ChatRequestSchema()
 _DECISION = DecisionSchema()
 
-#: What is kept of a client's own name for a turn, in characters.
+#: Maximum length of a client's id of a turn, in characters. Longer ids are truncated.
 _MAX_ID_CHARS = 255
 
 
 class BadFrame(ApiError):
-    """A frame that is not answered by a turn; ``frame_code`` is the contract's."""
+    """An invalid frame. ``frame_code`` is a code of the contract."""
 
     def __init__(self, frame_code: str, message: str) -> None:
         super().__init__("invalid_request", message)
@@ -45,14 +45,14 @@ class BadFrame(ApiError):
 
 
 def parse_frame(raw: str | bytes) -> dict[str, Any]:
-    """Return the object of a frame, text or binary.
+    """Return the JSON object of a text or binary frame.
 
-    :raises BadFrame: when it is none.
+    :raises BadFrame: if the frame is not a JSON object of a known type.
     """
     try:
         value = load_json(raw)
     except JsonLimitError as error:
-        raise BadFrame("INVALID_MESSAGE", f"the frame is refused: {error}") from error
+        raise BadFrame("INVALID_MESSAGE", f"the frame is rejected: {error}") from error
     except orjson.JSONDecodeError as error:
         raise BadFrame("INVALID_MESSAGE", f"the frame is not valid JSON: {error}") from error
     if not isinstance(value, dict):
@@ -64,9 +64,9 @@ def parse_frame(raw: str | bytes) -> dict[str, Any]:
 
 
 def load_request(frame: dict[str, Any]) -> dict[str, Any]:
-    """Check the fields of a ``send`` frame, those of a chat request.
+    """Validate a ``send`` frame as a chat request, and return its fields.
 
-    :raises BadFrame: for the first fault, the username's before all others.
+    :raises BadFrame: for the first invalid field. ``username`` comes first.
     """
     wrong: dict[str, Any] = {}
     body: dict[str, Any] = {}
@@ -86,9 +86,9 @@ def load_request(frame: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_decision(frame: dict[str, Any]) -> dict[str, Any]:
-    """Check the fields of a ``decide`` frame: ``run_id``, ``id``, and those of a decision.
+    """Validate a ``decide`` frame, and return the fields of the decision.
 
-    :raises BadFrame: for the first fault.
+    :raises BadFrame: for the first invalid field.
     """
     for name in ("run_id", "id"):
         if not isinstance(frame.get(name), str):
@@ -107,9 +107,9 @@ def decided_frame(frame: dict[str, Any], pending: int) -> dict[str, Any]:
 
 
 def error_frame(error: ApiError) -> dict[str, Any]:
-    """Return the ``error`` frame of a refusal.
+    """Return the ``error`` frame of a rejected frame.
 
-    Where the contract's word says little, ``error_code`` has that of the HTTP API.
+    If the contract has no specific code, ``error_code`` has the code of the HTTP API.
     """
     code = error.frame_code if isinstance(error, BadFrame) else _CODES.get(error.code)
     frame = {"type": "error", "code": code or "PROCESSING_ERROR", "data": error.message}
@@ -117,7 +117,7 @@ def error_frame(error: ApiError) -> dict[str, Any]:
 
 
 def read_message_id(frame: dict[str, Any]) -> str:
-    """Return the client's own name for a turn; empty: it gave none."""
+    """Return the client's id of a turn, or empty if it sent none."""
     value = frame.get("message_id")
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
@@ -127,11 +127,11 @@ def read_message_id(frame: dict[str, Any]) -> str:
 def event_frame(
     event: Event, run_id: str, session_id: str | int, message_id: str = ""
 ) -> dict[str, Any] | None:
-    """Return an event as a frame; None for one that is not shown here.
+    """Return an event as a frame, or None if the WebSocket does not send this event.
 
     Several turns may share a connection, so each frame has ``message_id``.
 
-    :param message_id: The client's own name for the turn.
+    :param message_id: The client's id of the turn, or empty for the run's id.
     """
     kind = event["type"]
     if kind == "user_message_saved":

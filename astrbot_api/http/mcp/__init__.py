@@ -1,1 +1,1 @@
-"""``/mcp``: the agents as a server of the Model Context Protocol (MCP), over streamable HTTP."""
+"""``/mcp``: the server's agents over the Model Context Protocol (MCP), with streamable HTTP."""

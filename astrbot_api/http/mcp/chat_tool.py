@@ -1,4 +1,4 @@
-"""The tool ``chat``: a turn, and its events on the way to a client of MCP."""
+"""The tool ``chat``: its description, and the conversion of a turn's events to MCP messages."""
 
 from __future__ import annotations
 
@@ -26,19 +26,25 @@ from .messages import Call
 
 CHAT = "chat"
 
-#: Most configs that the schema lists.
+#: Maximum number of configs listed in the tool's schema.
 _MAX_LISTED = 100
 
-#: Most characters of one piece of progress.
+#: Maximum length of one progress message, in characters.
 _MAX_PIECE_CHARS = 30_000
 
 _OUTPUT = {
     "type": "object",
     "properties": {
-        "session_id": {"type": "string", "description": "Send it again to go on."},
+        "session_id": {
+            "type": "string",
+            "description": "Send it again to continue the conversation.",
+        },
         "run_id": {"type": "string"},
         "text": {"type": "string", "description": "The answer."},
-        "truncated": {"type": "boolean", "description": "The session has all of it."},
+        "truncated": {
+            "type": "boolean",
+            "description": "Whether the text is truncated. The session has the whole text.",
+        },
         "attachments": {"type": "array", "items": {"type": "object"}},
     },
     "required": ["session_id", "run_id", "text"],
@@ -46,25 +52,29 @@ _OUTPUT = {
 
 
 def describe_chat() -> dict[str, Any]:
-    """Return the tool as a client is shown it: with the configs that the key may use."""
+    """Return the tool's description, with the configs that the key may use."""
     ids = [one.id for one in list_own_configs()]
-    config: dict[str, Any] = {"type": "string", "description": "Which agent answers."}
+    config: dict[str, Any] = {"type": "string", "description": "Id of the agent's config."}
     if len(ids) <= _MAX_LISTED:
         config["enum"] = ids
     return {
         "name": CHAT,
         "title": "Ask the agent",
         "description": (
-            "Sends a message to an agent, which may use its own tools, and returns its answer. "
-            "The conversation goes on where session_id is that of an earlier answer."
+            "Sends a message to an agent, which may use its own tools, and returns its answer. To "
+            "continue a conversation, send the session_id of an earlier answer."
         ),
         "inputSchema": {
             "type": "object",
             "properties": {
-                "message": {"type": "string", "minLength": 1, "description": "What to say."},
+                "message": {
+                    "type": "string",
+                    "minLength": 1,
+                    "description": "The message to the agent.",
+                },
                 "session_id": {
                     "type": "string",
-                    "description": "The conversation to go on with. Left out: a new one.",
+                    "description": "The conversation to continue. By default a new one.",
                 },
                 "config": config,
             },
@@ -76,16 +86,16 @@ def describe_chat() -> dict[str, Any]:
 
 
 def open_chat(call: Call, username: str, client_key: ClientKey | None) -> Watch:
-    """Begin the turn that a call asks for.
+    """Open the turn of a call.
 
-    :param client_key: What its client calls the request, if it may send it again.
-    :raises ApiError: for whatever is refused; nothing is stored then.
+    :param client_key: The request's idempotency key, if the client may retry the request.
+    :raises ApiError: if the turn is rejected. Nothing is stored then.
     """
     state, caller, rules = get_state(), get_caller(), get_caller().rules
     arguments = call.params.get("arguments") or {}
     session_id = _read_text(arguments, "session_id") or rules.session_id or ""
     if len(session_id) > state.settings.max_session_id_chars:
-        raise refuse("session_id is too long")
+        raise refuse("session_id is too long; send the session_id of an earlier answer")
     rules.check_session(session_id)
     return state.chat.service.open(
         TurnRequest(
@@ -116,14 +126,14 @@ def _read_text(arguments: Any, name: str) -> str:
 
 
 def describe_refusal(call: Call, error: ApiError) -> dict[str, Any]:
-    """Return the result of a turn that was refused: a model can put its arguments right."""
+    """Return a rejected turn as a tool result, so that the model can correct its arguments."""
     text = {"type": "text", "text": f"{error.code}: {error.message}"}
     return call.answer({"content": [text], "isError": True})
 
 
 @dataclass(slots=True)
 class ChatAnswer(Rendering):
-    """One turn on its way to a client of MCP: its progress, then its result."""
+    """Builds the MCP messages of one turn: progress notifications, then the result."""
 
     call: Call
     run_id: str
@@ -132,7 +142,7 @@ class ChatAnswer(Rendering):
     _chars: int = 0
 
     def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return news of the turn, if the client wants them; a pushed message is left out."""
+        """Return progress notifications, if the client wants them. Pushed messages are skipped."""
         pieces = []
         for number, line in events:
             if number is not None:
@@ -153,15 +163,15 @@ class ChatAnswer(Rendering):
         return frame_json(self.describe())
 
     def fail(self, error: StorageError) -> bytes:
-        """Return the last frame when the events cannot be read."""
+        """Return the final frame if reading the events fails."""
         return frame_json(describe_refusal(self.call, ApiError("storage_error", str(error))))
 
     def leave(self) -> bytes:
-        """Return the last frame when this worker stops."""
+        """Return the final frame if the worker stops."""
         return frame_json(describe_refusal(self.call, ApiError("run_interrupted", LEAVING)))
 
     def describe(self) -> dict[str, Any]:
-        """Return the response with the result of the turn, short enough for a line."""
+        """Return the response with the turn's result, truncated to fit into one line."""
         text, failed = self.fold.text, self.fold.error
         if failed is not None:
             text = "\n\n".join(filter(None, [text, f"{failed['code']}: {failed['data']}"]))
@@ -193,13 +203,13 @@ class ChatAnswer(Rendering):
         )
 
     def _notify(self, token: str | int, piece: str) -> bytes:
-        self._chars += len(piece)  # it must grow each time
+        self._chars += len(piece)  # MCP requires progress to increase
         params = {"progressToken": token, "progress": self._chars, "message": piece}
         return frame_json({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
 
 
 def _describe_progress(event: Event) -> str:
-    """Return what an event adds to the news: text of the answer, or the name of a tool."""
+    """Return an event's progress text: a piece of the answer, or the name of a tool."""
     if event["type"] != "plain":
         return ""
     if event["chain_type"] is None:

@@ -1,4 +1,4 @@
-"""Messages of JSON-RPC as MCP has them: what is read, and what is answered.
+"""JSON-RPC messages of MCP: parsing, validation and responses.
 
 Source: https://modelcontextprotocol.io/specification, the versions of :data:`VERSIONS`.
 """
@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: Versions that begin with ``initialize``, the oldest first.
+#: Versions that start with ``initialize``, oldest first.
 HANDSHAKE_VERSIONS = ("2025-03-26", "2025-06-18", "2025-11-25")
 
-#: The version whose requests each say all about themselves.
+#: The version without a handshake: each request carries its version and capabilities.
 STATELESS_VERSION = "2026-07-28"
 
 VERSIONS = (*HANDSHAKE_VERSIONS, STATELESS_VERSION)
 
-#: The only version with batches; that of a request that names none.
+#: The only version with batches, and the default of a request without a version.
 BATCH_VERSION = "2025-03-26"
 
-#: Most messages of a batch.
+#: Maximum number of messages in a batch.
 MAX_BATCH = 20
 
 PARSE_ERROR = -32700
@@ -34,28 +34,28 @@ RESOURCE_NOT_FOUND = -32002
 HEADER_MISMATCH = -32020
 UNSUPPORTED_VERSION = -32022
 
-#: The status of an error in the stateless version; in the others it is 200.
+#: HTTP status of an error code in the stateless version. Other versions use 200.
 _STATUSES = {
     INVALID_REQUEST: 400, INVALID_PARAMS: 400, HEADER_MISMATCH: 400, METHOD_NOT_FOUND: 404,
     UNSUPPORTED_VERSION: 400,
 }  # fmt: skip
 
-#: What says of itself which version it is: the keys of ``_meta``.
+#: Prefix of the keys in ``_meta`` of the stateless version.
 _META = "io.modelcontextprotocol/"
 
-#: Methods whose object the header ``Mcp-Name`` repeats, by the parameter that names it.
+#: Method -> parameter that the header ``Mcp-Name`` repeats.
 _NAMED_BY = {"tools/call": "name", "resources/read": "uri"}
 
-#: Longest id and progress token, in characters: each answer repeats them.
+#: Maximum length of an id and of a progress token, in characters. Each response repeats them.
 _MAX_ID_CHARS = 255
 
 _ENCODED = re.compile(r"=\?base64\?(.*)\?=")
 
 
 class RpcError(Exception):
-    """A request is answered with an error.
+    """An error response to a request.
 
-    :param status: The HTTP status where it is not the code's.
+    :param status: HTTP status, if it differs from the error code's status.
     """
 
     def __init__(self, code: int, message: str, data: Any = None, status: int = 0) -> None:
@@ -68,7 +68,7 @@ class RpcError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request. ``call_id`` is None for a notification, which gets no answer."""
+    """A request. ``call_id`` is None for a notification, which gets no response."""
 
     method: str
     params: Mapping[str, Any]
@@ -77,12 +77,12 @@ class Call:
 
     @property
     def is_stateless(self) -> bool:
-        """Whether it is of the version without a handshake."""
+        """Whether the request has the version without a handshake."""
         return self.version == STATELESS_VERSION
 
     @property
     def progress_token(self) -> str | int | None:
-        """What the client calls news of this request by; None: it wants none."""
+        """Token for progress notifications, or None if the client wants none."""
         meta = self.params.get("_meta")
         token = meta.get("progressToken") if isinstance(meta, dict) else None
         return token if _is_id(token) else None
@@ -90,7 +90,7 @@ class Call:
     def answer(self, result: Mapping[str, Any], *, listed: bool = False) -> dict[str, Any]:
         """Return the response.
 
-        :param listed: Whether the version without a handshake says how long it may be kept.
+        :param listed: Whether the stateless version requires cache fields in the result.
         """
         shown = dict(result)
         if self.is_stateless:
@@ -101,9 +101,9 @@ class Call:
 
 
 def read_call(value: Any, version: str) -> Call | None:
-    """Return the request of a message; None: it is the client's answer to one.
+    """Return the request in a message, or None if the message is a response of the client.
 
-    :raises RpcError: for what is no message.
+    :raises RpcError: for an invalid message.
     """
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
         raise RpcError(INVALID_REQUEST, 'a message must be an object with "jsonrpc": "2.0"')
@@ -124,23 +124,23 @@ def read_call(value: Any, version: str) -> Call | None:
 
 
 def find_id(value: Any) -> str | int | None:
-    """Return the id of whatever was sent, for the answer that it is refused."""
+    """Return the id of a possibly invalid message, for the error response."""
     call_id = value.get("id") if isinstance(value, dict) else None
     return call_id if _is_id(call_id) else None
 
 
 def check_stateless(call: Call, find_header: Callable[[str], str | None]) -> None:
-    """Check what a request of the version without a handshake says of itself.
+    """Validate ``_meta`` and the headers of a request of the stateless version.
 
     :param find_header: Returns a header of the request.
-    :raises RpcError: where something is missing, or its headers say something else.
+    :raises RpcError: if a value is missing, or a header differs from the body.
     """
     meta = call.params.get("_meta")
     for name in ("protocolVersion", "clientCapabilities"):
         if not isinstance(meta, dict) or meta.get(_META + name) is None:
             raise RpcError(INVALID_PARAMS, f"params._meta must have {_META}{name}")
     if meta[_META + "protocolVersion"] != call.version:  # type: ignore[index]
-        raise RpcError(HEADER_MISMATCH, "MCP-Protocol-Version must be as params._meta has it")
+        raise RpcError(HEADER_MISMATCH, "MCP-Protocol-Version must be the version in params._meta")
     if find_header("Mcp-Method") != call.method:
         raise RpcError(HEADER_MISMATCH, "Mcp-Method must be the method of the body")
     parameter = _NAMED_BY.get(call.method)
@@ -150,7 +150,7 @@ def check_stateless(call: Call, find_header: Callable[[str], str | None]) -> Non
 
 
 def describe_error(error: RpcError, call_id: str | int | None) -> dict[str, Any]:
-    """Return the response of a request that is refused."""
+    """Return the response with an error."""
     described = {"code": error.code, "message": error.message}
     if error.data is not None:
         described["data"] = error.data
@@ -171,7 +171,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _decode(value: str) -> str | None:
-    """Return the text of a header, which may be in base64."""
+    """Return a header's value, decoded if it is in base64, or None if the base64 is invalid."""
     encoded = _ENCODED.fullmatch(value)
     if encoded is None:
         return value

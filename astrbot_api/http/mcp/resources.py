@@ -1,4 +1,4 @@
-"""The sessions of a username as resources of MCP."""
+"""The sessions of a username as MCP resources."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .messages import INVALID_PARAMS, RESOURCE_NOT_FOUND, Call, RpcError
 
 _SCHEME = "astrbot://sessions/"
 
-#: Sessions of a page, and messages of one.
+#: Number of sessions per page, and of messages per page of a session.
 _PAGE = 50
 
-#: What a model reads of one page of messages, in characters.
+#: Maximum length of one page of messages, in characters, for the model's context.
 _MAX_CHARS = 200_000
 
 _TEMPLATE = {
@@ -29,7 +29,7 @@ _TEMPLATE = {
     "name": "session",
     "title": "Session",
     "description": (
-        f"The last {_PAGE} messages of a session; with `before` those before the message of this "
+        f"The last {_PAGE} messages of a session. With `before`, the messages before that message "
         "number."
     ),
     "mimeType": "application/json",
@@ -37,14 +37,14 @@ _TEMPLATE = {
 
 
 def list_templates(call: Call) -> dict[str, Any]:
-    """Return how the resources are named."""
+    """Return the URI template of the resources."""
     return call.answer({"resourceTemplates": [_TEMPLATE]}, listed=True)
 
 
 def list_resources(call: Call, username: str) -> dict[str, Any]:
-    """Return a page of the sessions of a username, those used last first.
+    """Return a page of the username's sessions, most recently used first.
 
-    :raises RpcError: for a cursor that no page gave.
+    :raises RpcError: for an invalid cursor.
     """
     page = _read_page(call.params.get("cursor"))
     bound = get_caller().rules.session_id
@@ -60,9 +60,9 @@ def list_resources(call: Call, username: str) -> dict[str, Any]:
 
 
 def read_resource(call: Call, username: str) -> dict[str, Any]:
-    """Return the messages of a session, the oldest of the page first.
+    """Return a page of a session's messages, oldest first.
 
-    :raises RpcError: when there is no such session of this username.
+    :raises RpcError: if the username has no such session.
     """
     uri = call.params.get("uri")
     if not isinstance(uri, str):
@@ -112,7 +112,10 @@ def _show(row: messages.MessageRow) -> dict[str, Any]:
 
 
 def _read_uri(uri: str) -> tuple[str, int]:
-    """Return the session of an address, empty where it is none, and what its page ends before."""
+    """Return the session id in a URI, and the message number at which the page ends.
+
+    The session id is empty if the URI is invalid.
+    """
     path, _, query = uri.partition("?")
     if not path.startswith(_SCHEME) or len(uri) > 10_000:
         return "", 0
@@ -127,4 +130,4 @@ def _read_page(cursor: Any) -> int:
         return 1
     if isinstance(cursor, str) and cursor.isascii() and cursor.isdigit() and len(cursor) < 10:
         return max(1, int(cursor))
-    raise RpcError(INVALID_PARAMS, "cursor must be the nextCursor of the page before")
+    raise RpcError(INVALID_PARAMS, "cursor must be the nextCursor of the previous page")

@@ -1,4 +1,4 @@
-"""``/mcp``: streamable HTTP without sessions of the protocol, so that any worker answers."""
+"""Route ``/mcp``: streamable HTTP without protocol sessions, so that any worker can answer."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ blp = ApiBlueprint(
     __name__,
     tag="MCP",
     scope="chat",
-    description="The agents as a server of the Model Context Protocol.",
+    description="The server's agents over the Model Context Protocol.",
 )
 
 _INSTRUCTIONS = (
-    "The tool chat asks an agent; its sessions are resources. Send the session_id of an answer "
-    "again to go on with the conversation."
+    "The tool chat sends a message to an agent. To continue a conversation, send the session_id "
+    "of an earlier answer. Sessions are available as resources."
 )
 
 _CAPABILITIES: dict[str, Any] = {"tools": {}, "resources": {}}
@@ -59,11 +59,10 @@ Answer = dict[str, Any]
 def call_server(query: dict[str, Any]) -> Response:
     """Answer a message of MCP (streamable HTTP, versions 2025-03-26 to 2026-07-28).
 
-    The tool `chat` asks an agent: `message`, and optionally `session_id` and
-    `config`. Its answer is an event stream, with the text as progress where
-    the request has a `progressToken`. The sessions of the username are
-    resources. There is no session of the protocol: any worker answers any
-    message, and `GET` is a 405.
+    The tool `chat` sends a `message` to an agent, optionally with `session_id` and `config`. The
+    response is an event stream. With a `progressToken` the stream has the text as progress. The
+    sessions of the username are resources. There are no protocol sessions: any worker answers any
+    message, and `GET` returns 405.
     """
     version = request.headers.get("MCP-Protocol-Version", "") or rpc.BATCH_VERSION
     body = None
@@ -95,7 +94,7 @@ def _read_body() -> Any:
 
 @contextmanager
 def _wrong_requests() -> Iterator[None]:
-    """Make errors of requests that are wrong in themselves those of the protocol."""
+    """Convert the errors of invalid requests to errors of the protocol."""
     try:
         yield
     except ApiError as error:
@@ -105,7 +104,7 @@ def _wrong_requests() -> Iterator[None]:
 
 
 def _check_origin() -> None:
-    """Refuse pages of other sites, except those that a setting names.
+    """Reject requests from pages of other sites, except the sites in a setting.
 
     Source: "Security Warning" of the transport's page in the specification.
 
@@ -118,7 +117,7 @@ def _check_origin() -> None:
     if "*" not in allowed and origin.lower() not in allowed:
         raise RpcError(
             rpc.INVALID_REQUEST,
-            "the Origin is not allowed; name it in ASTRBOT_CORS_ORIGINS",
+            "the Origin is not allowed; add it to ASTRBOT_CORS_ORIGINS",
             status=403,
         )
 
@@ -126,7 +125,7 @@ def _check_origin() -> None:
 def _answer_message(value: Any, version: str, username: str) -> Response:
     call = _read_call(value, version)
     if call is None or call.call_id is None:
-        return Response(status=202)  # nothing here waits for what a client notifies of
+        return Response(status=202)  # notifications and responses need no answer
     if call.is_stateless:
         rpc.check_stateless(call, request.headers.get)
     with _wrong_requests():
@@ -141,7 +140,7 @@ def _answer_message(value: Any, version: str, username: str) -> Response:
     runs = get_state().chat.runs
 
     def leave() -> None:
-        """Stop the turn of a client that left: that is how this version cancels."""
+        """Stop the turn after a disconnect, which cancels a request in the stateless version."""
         if call.is_stateless and not watch.ended:
             runs.stop([watch.run_id])
 
@@ -151,11 +150,12 @@ def _answer_message(value: Any, version: str, username: str) -> Response:
 
 
 def _answer_batch(values: list[Any], version: str, username: str) -> Response:
-    """Answer each request of a batch in its turn."""
+    """Answer the requests of a batch one after the other."""
     if version != rpc.BATCH_VERSION or not 0 < len(values) <= rpc.MAX_BATCH:
         raise RpcError(
             rpc.INVALID_REQUEST,
-            f"send one message; a batch of 1 to {rpc.MAX_BATCH} is of {rpc.BATCH_VERSION} alone",
+            f"send one message; only version {rpc.BATCH_VERSION} allows a batch, of 1 to "
+            f"{rpc.MAX_BATCH} messages",
             status=400,
         )
     answers = []
@@ -178,9 +178,9 @@ def _read_call(value: Any, version: str) -> Call | None:
 
 
 def _answer_call(call: Call, username: str, client_key: ClientKey | None) -> Answer:
-    """Return the response of a request, whole.
+    """Return the whole response of a request.
 
-    :raises RpcError: for a method that there is none of, or wrong parameters.
+    :raises RpcError: for an unknown method or invalid parameters.
     """
     if call.method == "tools/call":
         return _chat(call, username, client_key)
@@ -208,7 +208,7 @@ def _answer_call(call: Call, username: str, client_key: ClientKey | None) -> Ans
 
 
 def _initialize(call: Call) -> Answer:
-    """Agree on a version: the client's, or else the newest that begins so."""
+    """Agree on the client's version, or on the newest version with a handshake."""
     asked = call.params.get("protocolVersion")
     version = asked if asked in rpc.HANDSHAKE_VERSIONS else rpc.HANDSHAKE_VERSIONS[-1]
     return call.answer(
@@ -232,7 +232,7 @@ def _check_tool(call: Call) -> None:
 
 
 def _chat(call: Call, username: str, client_key: ClientKey | None) -> Answer:
-    """Have a turn and return its result in one piece."""
+    """Run a turn and return its result in one response."""
     _check_tool(call)
     settings = get_state().settings
     try:

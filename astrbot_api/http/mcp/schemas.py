@@ -1,4 +1,4 @@
-"""What the document says of MCP: its own schemas are in the protocol's specification."""
+"""OpenAPI descriptions of the MCP route. The protocol's specification has the full schemas."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ _MESSAGE = object_with(
         "jsonrpc": {"type": "string", "enum": ["2.0"], "description": "Always `2.0`."},
         "id": member(
             ["string", "integer"],
-            "The client's name of the request. A notification has none.",
+            "The client's id of the request. A notification has none.",
             1,
             maxLength=255,
         ),
         "method": member(
-            "string", "Such as `tools/call`, `tools/list`, `resources/read`.", "tools/call"
+            "string",
+            "The method, for example `tools/call`, `tools/list` or `resources/read`.",
+            "tools/call",
         ),
-        "params": member(["object", "null"], "What the method needs.", _EXAMPLE["params"]),
+        "params": member(["object", "null"], "Parameters of the method.", _EXAMPLE["params"]),
     },
 )
 
@@ -39,7 +41,7 @@ DOCUMENTED_BODY: dict[str, Any] = {
         "application/json": {
             "schema": {
                 "anyOf": [_MESSAGE, {"type": "array", "items": {}, "minItems": 1, "maxItems": 20}],
-                "description": "A message of JSON-RPC; in version 2025-03-26 also up to 20.",
+                "description": "A JSON-RPC message. In version 2025-03-26 also a list of up to 20.",
             },
             "example": _EXAMPLE,
         }
@@ -50,11 +52,11 @@ _ANSWER = object_with(
     ("jsonrpc", "id"),
     {
         "jsonrpc": member("string", "Always `2.0`.", "2.0"),
-        "id": member(["string", "integer", "null"], "That of the request.", 1),
-        "result": member("object", "The answer.", {}),
+        "id": member(["string", "integer", "null"], "Id of the request.", 1),
+        "result": member("object", "Result of the method.", {}),
         "error": member(
             "object",
-            "`code` and `message`, in place of `result`.",
+            "The error, with `code` and `message`, instead of `result`.",
             {"code": -32601, "message": "Method not found: x"},
         ),
     },
@@ -62,7 +64,7 @@ _ANSWER = object_with(
 
 DOCUMENTED_RESPONSES: dict[int, Any] = {
     200: {
-        "description": "The answer; of `tools/call` an event stream where that is accepted.",
+        "description": "The response. For `tools/call` an event stream, if the client accepts one.",
         "content": {
             "application/json": {
                 "schema": {"anyOf": [_ANSWER, {"type": "array", "items": _ANSWER}]},
@@ -81,9 +83,9 @@ DOCUMENTED_RESPONSES: dict[int, Any] = {
             },
         },
     },
-    202: {"description": "A notification, or an answer of the client's."},
+    202: {"description": "The message was a notification or a response of the client."},
     400: {
-        "description": "What was sent is no message, or one of another version.",
+        "description": "The message is invalid, or its protocol version is not supported.",
         "content": {
             "application/json": {
                 "schema": _ANSWER,
@@ -98,9 +100,12 @@ DOCUMENTED_RESPONSES: dict[int, Any] = {
 }
 
 
-_USERNAME = "Whose sessions they are. Absent: the key's, or `mcp:` and the beginning of the key."
+_USERNAME = (
+    "The username of the sessions. By default the key's username, or `mcp:` and the beginning of "
+    "the key."
+)
 
-#: The query, beside the headers of a route: its schema would take their place.
+#: The query parameter. It is listed by hand, because the schema would replace the route's headers.
 DOCUMENTED_QUERY: dict[str, Any] = {
     "in": "query",
     "name": "username",
@@ -111,7 +116,7 @@ DOCUMENTED_QUERY: dict[str, Any] = {
 
 
 class McpQuerySchema(RequestSchema):
-    """Who asks."""
+    """Query of an MCP request."""
 
-    # Checked by the view, whose errors are the protocol's.
+    # The view validates it, because its errors must be errors of the protocol.
     username = asked(ma.fields.String, _USERNAME, "alice", load_default="")

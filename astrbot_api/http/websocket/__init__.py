@@ -1,1 +1,1 @@
-"""The WebSocket protocol: one connection, and those of this worker. The route is in http/chat."""
+"""WebSocket connections, and their limits in one worker. The route is in http/chat."""

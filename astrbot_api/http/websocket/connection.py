@@ -1,9 +1,8 @@
-"""One WebSocket on the socket that the server lends us.
+"""One WebSocket connection, on the socket that the HTTP server provides.
 
-The protocol is wsproto's; this reads and writes. Not ``simple-websocket``:
-its ``send`` may send a part of a frame, it keeps all that a client sends and
-nobody reads, and it lets every client turn compression on, which costs 300 KB
-a connection.
+wsproto implements the protocol; this module reads and writes the socket. ``simple-websocket`` is
+not used, for three reasons: its ``send`` may send a part of a frame, it buffers unread data without
+a limit, and any client can enable compression, which costs 300 KB per connection.
 """
 
 from __future__ import annotations
@@ -32,36 +31,36 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from ...errors import ApiError
 from ...runtime.threads import let_others_run
 
-#: Where servers put the connection's socket: gunicorn, and Flask's own.
+#: WSGI environ keys of the connection's socket in gunicorn and in Flask's development server.
 _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 
-#: Read at once, so that the smallest frames of one reading cost little.
+#: Bytes per read. Small, so that a read of tiny frames takes little time.
 _READ_BYTES = 4 * 1024
 
-#: Most fragments of one message; and what is discarded is read in larger pieces.
+#: Maximum number of fragments of one message, and bytes per read of discarded data.
 _MAX_FRAGMENTS = 1_000
 _DISCARD_BYTES = 64 * 1024
 
-#: Frames without a message (pings, pongs, fragments) that one connection may send within a
-#: second. From then on it is read only once a second has passed.
+#: Maximum number of frames per second and connection. Beyond it, reading pauses until the second is
+#: over. Only frames without a message (pings, pongs, fragments) can come that fast.
 _FRAMES_PER_S = 2_000
 
 #: Close codes of RFC 6455, 7.4.1.
 NORMAL, PROTOCOL_ERROR, POLICY, TOO_BIG, RESTART = 1000, 1002, 1008, 1009, 1012
 
-#: Longest reason of a close frame, in bytes.
+#: Maximum length of the reason in a close frame, in bytes.
 _MAX_REASON_BYTES = 123
 
 
 class WebSocket:
     """A connection after its handshake. One thread reads; any thread may send.
 
-    Nothing is read before it is asked for, so a client that sends more than
-    is answered waits in its own network buffers.
+    Data is read only by :meth:`receive`, so the client's network buffers limit a client that sends
+    faster than the server answers.
 
-    :param max_bytes: Longest message.
-    :param ping_s: Silence after which the client is pinged; when another such
-        time brings nothing, or a frame cannot be sent that long, it is gone.
+    :param max_bytes: Maximum length of a message.
+    :param ping_s: Seconds of silence before the client is pinged. After another such period without
+        data, or if sending takes that long, the connection counts as lost.
     :raises ApiError: ``websocket_unsupported`` or ``upgrade_required``.
     """
 
@@ -85,51 +84,51 @@ class WebSocket:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be sent any more."""
+        """Whether the connection is closed for sending."""
         return self._closed
 
     def receive(self) -> str | bytes | None:
-        """Return the next message; None when the connection has ended."""
+        """Return the next message, or None if the connection has ended."""
         if self._messages:
-            let_others_run()  # many came at once
+            let_others_run()  # one read may return many messages
         while not self._messages:
             if self._closed or self._ended:
                 return None
-            # What came before a goodbye is still answered.
+            # Messages before a close frame are still answered.
             self._ended = not self._read()
         return self._messages.popleft()
 
     def send(self, text: str) -> bool:
-        """Send a text message. Returns False when the client is gone."""
+        """Send a text message. Return False if the connection is closed."""
         return self._send(TextMessage(data=text))
 
     def close(self, code: int = NORMAL, reason: str = "", last: str = "") -> None:
-        """Say goodbye, once. The client answers, and :meth:`receive` returns None then.
+        """Send a close frame. When the client answers it, :meth:`receive` returns None.
 
-        :param last: A text message that goes before it.
+        :param last: A text message to send before the close frame.
         """
         cut = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         goodbye = CloseConnection(code=code, reason=cut or None)
         self._send(*([TextMessage(data=last)] if last else []), goodbye)
 
     def break_off(self) -> None:
-        """End the connection at once, also during a read or a send."""
+        """Shut down the connection at once, also during a read or a send."""
         self._closed = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def linger(self, timeout_s: float) -> None:
-        """Wait until the client has answered a goodbye, or closes, but not long.
+        """Wait for the client's close frame or for its disconnect, with a timeout.
 
-        What it still sends is not parsed. If it were left unread, the kernel would reset
-        the connection, and the client lose the reason.
+        Data that arrives meanwhile is discarded. If it stayed unread, the kernel would reset the
+        connection, and the client would lose the close reason.
         """
         if not (self._closed or self._ended) or (self._failed and not self._closed):
             self._discard(time.monotonic() + timeout_s)
         self.break_off()
 
     def _shake_hands(self, environ: Mapping[str, Any]) -> None:
-        # Neither extensions nor subprotocols: none is answered.
+        # Without extensions and subprotocols, so that the response accepts none.
         names = ("CONNECTION", "UPGRADE", "SEC_WEBSOCKET_KEY", "SEC_WEBSOCKET_VERSION")
         found = {name: str(environ.get(f"HTTP_{name}", "")) for name in names}
         try:
@@ -142,12 +141,12 @@ class WebSocket:
         except (RemoteProtocolError, LocalProtocolError, h11.ProtocolError, UnicodeError) as error:
             raise ApiError(
                 "upgrade_required",
-                f"this path speaks WebSocket, version 13: {error}",
+                f"this path needs a WebSocket handshake of version 13: {error}",
                 headers={"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
             ) from error
 
     def _read(self) -> bool:
-        """Read once. Returns whether the connection goes on."""
+        """Read once. Return whether the connection stays open."""
         try:
             data = self._socket.recv(_READ_BYTES)
         except TimeoutError:
@@ -160,7 +159,7 @@ class WebSocket:
         if not data:
             return False
         self._pinged = False
-        let_others_run()  # a client that never stops must not keep the hub
+        let_others_run()  # a client that sends without a pause must not block the gevent hub
         try:
             self._protocol.receive_data(data)
             goes_on = all(self._take(event) for event in self._protocol.events())
@@ -172,7 +171,7 @@ class WebSocket:
             return False
 
     def _pause_flood(self) -> None:
-        """Stop reading for the rest of a second that brought too many frames."""
+        """After too many frames, stop reading for the rest of the second."""
         if self._frames <= _FRAMES_PER_S:
             return
         passed_s = time.monotonic() - self._second
@@ -181,9 +180,9 @@ class WebSocket:
         self._frames, self._second = 0, time.monotonic()
 
     def _discard(self, until: float) -> None:
-        """Read past what comes: until a close frame ends a piece, silence, or the time is up.
+        """Discard data until a close frame, a disconnect or the timeout.
 
-        An honest client answers the goodbye with a close frame, and nothing after it.
+        A client that follows the protocol sends nothing after its close frame.
         """
         with suppress(OSError, ValueError):
             while (rest_s := until - time.monotonic()) > 0:
@@ -198,7 +197,7 @@ class WebSocket:
         if isinstance(event, Ping):
             return self._send(event.response())
         if isinstance(event, CloseConnection):
-            with suppress(LocalProtocolError):  # it answers our own
+            with suppress(LocalProtocolError):  # the frame answers the server's close frame
                 self._send(event.response())
             return False
         if isinstance(event, (TextMessage, BytesMessage)):
@@ -228,17 +227,17 @@ class WebSocket:
         with self._lock:
             try:
                 self._socket.sendall(b"".join(map(self._protocol.send, events)))
-            except LocalProtocolError:  # it was said goodbye already
+            except LocalProtocolError:  # a close frame was already sent
                 return False
             except (OSError, ValueError):
-                # A part of a frame may be out: nothing can follow it.
+                # A frame may be sent in part, so no other frame can follow.
                 self.break_off()
                 return False
         return True
 
 
 def _ends_with_close(data: bytes) -> bool:
-    """Return whether the last bytes look like a client's close frame: masked, and short."""
+    """Return whether data seems to end with a client's close frame, which is masked and short."""
     for size in (0, 2, *range(3, 126)):
         at = len(data) - size - 6
         if at >= 0 and data[at] == 0x88 and data[at + 1] == 0x80 | size:
@@ -249,7 +248,7 @@ def _ends_with_close(data: bytes) -> bool:
 def find_socket(environ: Mapping[str, Any]) -> socket.socket:
     """Return the socket of a request.
 
-    :raises ApiError: ``websocket_unsupported`` when the server shows none.
+    :raises ApiError: ``websocket_unsupported`` if the server does not provide it.
     """
     for key in _SOCKET_KEYS:
         if environ.get(key) is not None:
@@ -257,6 +256,6 @@ def find_socket(environ: Mapping[str, Any]) -> socket.socket:
             return found
     raise ApiError(
         "websocket_unsupported",
-        "this HTTP server lends no socket to applications, so there is no WebSocket; use "
-        "POST /api/v1/chat, or run the server with gunicorn",
+        "this HTTP server does not support WebSockets; use POST /api/v1/chat, or run the server "
+        "with gunicorn",
     )

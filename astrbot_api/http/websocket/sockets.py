@@ -1,4 +1,4 @@
-"""The open WebSockets of this worker, within limits, and their end when it stops."""
+"""Open WebSockets of this worker: limits, revoked keys, and shutdown."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ...config.settings import Settings
 from ...errors import ApiError
 from .connection import NORMAL, RESTART, WebSocket
 
-#: Most turns that one connection may have at once.
+#: Maximum number of concurrent turns per connection.
 MAX_TURNS = 20
 
 
 class OpenSocket:
-    """One connection with its turns."""
+    """One open connection, with the number of its turns."""
 
     def __init__(self, websocket: WebSocket, seat: Seat) -> None:
         self.websocket = websocket
@@ -27,32 +27,33 @@ class OpenSocket:
 
     @property
     def idle(self) -> bool:
-        """Whether no turn is shown."""
+        """Whether the connection has no active turn."""
         return self._turns == 0
 
     def begin_turn(self) -> None:
-        """Count one more turn.
+        """Count the start of a turn.
 
         :raises ApiError: ``too_many_turns``.
         """
         with self._lock:
             if self._turns >= MAX_TURNS:
                 raise ApiError(
-                    "too_many_turns", f"{MAX_TURNS} turns of this connection are running"
+                    "too_many_turns",
+                    f"this connection already has {MAX_TURNS} running turns; wait for one to end",
                 )
             self._turns += 1
 
     def finish_turn(self) -> None:
-        """Count one less."""
+        """Count the end of a turn."""
         with self._lock:
             self._turns -= 1
         self.used_at = time.monotonic()
 
 
 class WebSockets:
-    """Those of one application.
+    """The open WebSockets of one application.
 
-    :param is_draining: Whether this worker is about to stop.
+    :param is_draining: Returns whether this worker is about to stop.
     """
 
     def __init__(self, settings: Settings, is_draining: Callable[[], bool]) -> None:
@@ -63,20 +64,20 @@ class WebSockets:
 
     @property
     def open_count(self) -> int:
-        """How many are open."""
+        """Number of open connections."""
         return len(self._open)
 
     def open(self, websocket: WebSocket, holder: Holder, refuse: Callable[[], None]) -> OpenSocket:
-        """Count a connection; the limits are those of streams.
+        """Register a connection, with the limits of streams.
 
-        :param refuse: Says that the key is no longer valid, and ends the connection.
+        :param refuse: Reports the invalid key to the client, and closes the connection.
         :raises ApiError: ``too_many_streams``, ``server_busy`` or ``shutting_down``.
         """
         if self._is_draining():
             raise ApiError("shutting_down", "The server is going down; try again.")
 
         def end() -> None:
-            # Aside: a client that reads nothing would hold those of the other keys.
+            # In a thread, because a client that does not read would block the closing of others.
             threading.Thread(target=refuse, name="ws-refuse", daemon=True).start()
 
         opened = OpenSocket(websocket, self._seats.take(holder, end))
@@ -84,21 +85,25 @@ class WebSockets:
         return opened
 
     def forget(self, opened: OpenSocket) -> None:
-        """Take a connection off the list."""
+        """Unregister a connection."""
         self._open.discard(opened)
         opened.seat.release()
 
     def end_invalid(self, find_valid: Callable[[Collection[str]], Collection[str]]) -> None:
-        """Close the connections whose keys were revoked, or have ended. A chore."""
+        """Close the connections whose keys were revoked or have expired. Runs as a chore."""
         self._seats.end_invalid(find_valid)
 
     def close_idle(self) -> None:
-        """Close connections without a turn: after long, or as the worker is to stop. A chore."""
+        """Close idle connections: after a timeout, or if the worker is about to stop. Runs as a
+        chore.
+        """
         if not self._open:
             return
         draining, oldest = self._is_draining(), time.monotonic() - self._idle_s
         for opened in list(self._open):
             if opened.idle and draining:
-                opened.websocket.close(RESTART, "the server restarts; connect again")
+                opened.websocket.close(RESTART, "the server is restarting; connect again")
             elif opened.idle and opened.used_at < oldest:
-                opened.websocket.close(NORMAL, "nothing was sent for long; connect again")
+                opened.websocket.close(
+                    NORMAL, "the connection was idle for too long; connect again"
+                )
