@@ -1,6 +1,6 @@
 /** A client of the AstrBot HTTP API. */
 
-/** A text, or segments as the API has them. */
+/** A text, or a list of the API's message segments. */
 export type Message = string | Segment[];
 
 export interface Segment {
@@ -12,11 +12,11 @@ export interface Segment {
 }
 
 interface Base {
-  /** Its number in the run; null where the server sends none. */
+  /** The event's number in the run, or null if the server sends none. */
   number: number | null;
-  /** Whether it is of a message that was pushed meanwhile, and not of the reply. */
+  /** Whether the event belongs to a pushed message instead of the reply. */
   pushed: boolean;
-  /** Its JSON object. */
+  /** The event's JSON object. */
   raw: Record<string, unknown>;
 }
 
@@ -45,7 +45,7 @@ export type Event =
   | (Base & { type: "inbox_message"; sessionId: string; message: StoredMessage })
   | (Base & { type: "unknown" });
 
-/** The agent's answer, as far as it has arrived. */
+/** The agent's reply so far. */
 export interface Reply {
   sessionId: string;
   runId: string;
@@ -56,7 +56,7 @@ export interface Reply {
   toolCalls: { id: string; name: string; arguments: unknown; result: string | null }[];
   attachments: { attachmentId: string; type: string; filename: string }[];
   stats: Record<string, unknown> | null;
-  /** The calls that wait for a person: see `ChatStream.decide`. */
+  /** Tool calls that wait for a person's decision. See `ChatStream.decide`. */
   waiting: { id: string; name: string; arguments: unknown }[];
   error: { code: string; message: string } | null;
 }
@@ -89,7 +89,7 @@ export interface Uploaded {
 export type Progress = (done: number, total: number | null) => void;
 
 interface Named {
-  /** Who speaks; a key that is bound to a user needs none. */
+  /** The user's name. Optional if the key is bound to a username. */
   username?: string;
 }
 
@@ -99,13 +99,13 @@ interface Abortable {
 
 export interface ClientOptions {
   /**
-   * A key; or a function that fetches a session key. It is asked again, with `true`, when that
-   * has ended or has had its turns.
+   * A key, or a function that fetches a session key. The function is called again with `true` when
+   * the session key has expired or used up its turns.
    */
   apiKey?: string | ((renew: boolean) => string | Promise<string>);
-  /** How long to go on trying without any progress, in seconds. Default 120. */
+  /** Seconds for which to retry without any progress. Default 120. */
   retryS?: number;
-  /** A silence this long ends a connection, in seconds. Default 60. */
+  /** Seconds without data after which a connection is closed. Default 60. */
   readTimeoutS?: number;
   fetch?: typeof fetch;
   credentials?: RequestCredentials;
@@ -117,7 +117,7 @@ export interface ChatOptions extends Named, Abortable {
   provider?: string;
   model?: string;
   streaming?: boolean;
-  /** Of your own, where a program that is started again must not ask twice. */
+  /** Your own key, if a restarted program must not send the message twice. */
   idempotencyKey?: string;
   [field: string]: unknown;
 }
@@ -140,17 +140,17 @@ export class ApiError extends ClientError {
 }
 export class UnsupportedError extends ApiError {}
 
-/** Return the event of a JSON object. */
+/** Convert a JSON object to an event. */
 export function parseEvent(raw: Record<string, unknown>, number?: number | null, pushed?: boolean): Event;
 
-/** A turn: iterate over its events, or ask for its text. It resumes by itself. */
+/** The stream of a turn. Iterate over its events or await its text. It reconnects automatically. */
 export class ChatStream implements AsyncIterableIterator<Event> {
   readonly reply: Reply;
   readonly lastEventId: number | null;
   next(): Promise<IteratorResult<Event>>;
   return(value?: unknown): Promise<IteratorResult<Event>>;
   [Symbol.asyncIterator](): this;
-  /** Close the connection; the turn goes on at the server. */
+  /** Close the connection. The turn continues on the server. */
   close(): Promise<IteratorResult<Event>>;
   final(): Promise<Reply>;
   text(): Promise<string>;

@@ -1,7 +1,7 @@
-// A client of the AstrBot HTTP API for browsers, Node 20, Deno and Bun. No dependency.
-// Types are in client.d.ts.
+// A client of the AstrBot HTTP API for browsers, Node 20, Deno and Bun, without dependencies.
+// The types are in client.d.ts.
 
-/** Base of every error of this module. */
+/** Base class of all errors of this module. */
 export class ClientError extends Error {
   constructor(message, options) {
     super(message, options);
@@ -9,10 +9,10 @@ export class ClientError extends Error {
   }
 }
 
-/** The server could not be reached, or not for long enough. */
+/** The server could not be reached within the retry time. */
 export class ConnectionLost extends ClientError {}
 
-/** A stream broke off and cannot be resumed; `reply` is what had arrived. */
+/** A stream broke off and cannot be resumed. `reply` has the received part. */
 export class StreamLost extends ConnectionLost {
   constructor(message, reply, options) {
     super(message, options);
@@ -20,7 +20,7 @@ export class StreamLost extends ConnectionLost {
   }
 }
 
-/** The turn ended with an `error` event; `reply` is what was said until then. */
+/** The turn ended with an `error` event. `reply` has the part before it. */
 export class TurnFailed extends ClientError {
   constructor(code, message, reply) {
     super(message);
@@ -28,26 +28,26 @@ export class TurnFailed extends ClientError {
   }
 }
 
-/** The server refused a request. An AstrBot sends no `code`. */
+/** The server rejected a request. AstrBot sends no `code`. */
 export class ApiError extends ClientError {
   constructor(status, code, message, requestId = "", retryAfterS = null) {
     super(message);
     Object.assign(this, { status, code, requestId, retryAfterS });
   }
 
-  /** Whether the same request may succeed later. */
+  /** Whether the same request can succeed later. */
   get temporary() {
     return [429, 502, 503, 504].includes(this.status) && !FINAL_CODES.has(this.code);
   }
 }
 
-/** The server does not have this route: an AstrBot, or an older server. */
+/** The server does not have this route. It is an AstrBot or an older server. */
 export class UnsupportedError extends ApiError {}
 
-// A 429 or 502 that a repetition does not cure soon.
+// Codes with status 429 or 502 for which a retry does not help soon.
 const FINAL_CODES = new Set(["quota_exceeded", "budget_exhausted", "provider_error"]);
 
-// AstrBot's errors have no code; clients match these texts.
+// AstrBot's errors have no code, so clients match these texts.
 const CODES_OF_TEXTS = {
   "Missing API key": "missing_api_key",
   "Invalid API key": "invalid_api_key",
@@ -56,16 +56,17 @@ const CODES_OF_TEXTS = {
 
 const MEDIA = ["image", "record", "file", "video"];
 
-// Connections that may break in the same `complete` before it is made from what came.
+// After this many connections broke within the same `complete` event, it is built from the
+// received text.
 const TRIES_OF_COMPLETE = 3;
 
-/** Return the error of an answer; null: it is none. */
+/** Return the error of a response, or null if it succeeded. */
 function readError(answer, text, request) {
   let envelope = null;
   try {
     envelope = JSON.parse(text);
   } catch {
-    // no envelope
+    // not JSON, so there is no envelope
   }
   const known = envelope !== null && typeof envelope === "object" && "status" in envelope;
   if (answer.status < 400 && !(known && envelope.status === "error")) return null;
@@ -88,7 +89,7 @@ function readError(answer, text, request) {
   );
 }
 
-/** Waits that double, with a limit of the time without progress; the first one is none. */
+/** Exponential backoff, limited by the time without progress. The first retry is immediate. */
 class Backoff {
   constructor(limitS) {
     this.limitS = limitS;
@@ -100,7 +101,7 @@ class Backoff {
     this.since = Date.now();
   }
 
-  /** Return how long to wait now, in seconds; null: the limit is reached. */
+  /** Return the seconds to wait before the next retry, or null if the limit is reached. */
   next(atLeastS = 0) {
     this.failures += 1;
     let waitS = 0;
@@ -112,7 +113,7 @@ class Backoff {
   }
 }
 
-/** Server-sent events from bytes, cut anywhere. */
+/** Parses server-sent events from chunks of bytes. */
 class FrameParser {
   constructor() {
     this.decoder = new TextDecoder();
@@ -122,7 +123,7 @@ class FrameParser {
     this.retryS = 0;
   }
 
-  /** What has come of a frame that is not whole. */
+  /** The received part of an incomplete frame. */
   get partial() {
     return this.buffer || this.data.join("\n");
   }
@@ -174,7 +175,7 @@ function readObject(text) {
   }
 }
 
-/** Return the event of a JSON object; a type that is not known becomes `unknown`. */
+/** Convert a JSON object to an event. Unknown types become `unknown`. */
 export function parseEvent(raw, number = null, pushed = false) {
   const data = raw.data;
   const fields = data !== null && typeof data === "object" ? data : {};
@@ -227,7 +228,7 @@ export function parseEvent(raw, number = null, pushed = false) {
       return make("inbox_message", { sessionId: raw.session_id ?? "", message: fields });
     default:
       if (MEDIA.includes(raw.type)) {
-        // "[FILE]stored|shown" in an AstrBot.
+        // AstrBot sends "[FILE]stored name|displayed name".
         const name = String(data ?? "").replace(/^\[\w+\]/, "").split("|").pop();
         return make("media", { kind: raw.type, filename: name });
       }
@@ -249,10 +250,10 @@ function parsePlain(chain, data, make) {
   if (chain === "tool_call_result") {
     return make("tool_result", { id: fields.id ?? "", result: fields.result ?? "" });
   }
-  return make("unknown"); // an AstrBot has others, such as agent_stats
+  return make("unknown"); // AstrBot has further values, such as agent_stats
 }
 
-/** One turn without any input or output: what to send next, and what arrived. */
+/** State machine of one turn, without I/O: the next request, and the reply so far. */
 class Turn {
   constructor({ body = null, username, runId = "", after = null, path = "/chat", key, retryS }) {
     this.body = body;
@@ -289,7 +290,7 @@ class Turn {
     };
   }
 
-  /** Return the events that a chunk completes, each event of the run once. */
+  /** Return the events that a chunk completes, without duplicates. */
   feed(chunk) {
     const events = [];
     for (const frame of this.parser.feed(chunk)) {
@@ -307,7 +308,7 @@ class Turn {
     return events;
   }
 
-  /** Return how long to wait before a refused request is sent again; throw where that is no use. */
+  /** Return the seconds to wait before a rejected request is retried. Throw if a retry is useless. */
   takeRefusal(answer, text, call) {
     if (answer.status === 204) {
       this.ended = true; // nothing follows the last event
@@ -326,11 +327,11 @@ class Turn {
     return waitS;
   }
 
-  /** Return how long to wait after a connection ended early. */
+  /** Return the seconds to wait after a connection broke. Throw if the limit is reached. */
   takeBreak(cause) {
     if (this.parser.partial.startsWith('data: {"type":"complete"')) {
       this.cutCompletes += 1;
-      // Its line is longer than what this way lets through. All of its text has come.
+      // A proxy cuts this long line each time. The text was already received.
       if (this.cutCompletes >= TRIES_OF_COMPLETE && this.lastNumber !== null) this.skipped = 1;
     }
     const waitS = this.backoff.next(this.parser.retryS);
@@ -349,7 +350,7 @@ class Turn {
     if (names) throw new TurnFailed("approval_required", `waits for an approval: ${names}`, this.reply);
   }
 
-  /** Return what grows with progress; a stream that only repeats itself has none. */
+  /** Return a value that changes with progress. Repeated events do not change it. */
   measure() {
     return `${this.lastNumber} ${this.reply.text.length} ${this.reply.reasoning.length}`;
   }
@@ -357,7 +358,7 @@ class Turn {
   isPushed(raw, number) {
     if (number !== null || !this.reply.runId) return false;
     if (raw.message_id != null) return String(raw.message_id) !== this.reply.runId;
-    // attachment_saved and message_saved name no run.
+    // attachment_saved and message_saved have no run id.
     return this.lastNumber !== null && raw.type !== "run_snapshot";
   }
 
@@ -368,18 +369,18 @@ class Turn {
     return parseEvent(raw, this.lastNumber + 1);
   }
 
-  /** Take an event into the reply; return what the caller sees. */
+  /** Add an event to the reply. Return the events for the caller. */
   fold(event) {
     const reply = this.reply;
     this.begun = true;
     if (event.pushed) return [event];
     if (event.type === "approval_required") {
-      // Asked again, where another worker has the run.
+      // The event is repeated if another worker takes over the run.
       reply.waiting = reply.waiting.filter((one) => one.id !== event.id);
       reply.waiting.push({ id: event.id, name: event.name, arguments: event.arguments });
       return [event];
     }
-    reply.waiting = []; // the turn goes on when all are decided
+    reply.waiting = []; // the turn only continues when all calls are decided
     switch (event.type) {
       case "text": reply.text += event.text; break;
       case "reasoning": reply.reasoning += event.text; break;
@@ -421,7 +422,7 @@ class Turn {
     return [event];
   }
 
-  /** Return the text of a snapshot that was missed: an AstrBot resumes so, without numbers. */
+  /** Return the missed text of a snapshot. AstrBot resumes with snapshots and without numbers. */
   catchUp(snapshot) {
     const parts = Array.isArray(snapshot.content.message) ? snapshot.content.message : [];
     const whole = parts.filter((one) => one?.type === "plain").map((one) => one.text ?? "").join("");
@@ -432,17 +433,17 @@ class Turn {
   }
 }
 
-/** Return a text without its last characters, which are not UTF-16 units. */
+/** Remove the last characters (code points, not UTF-16 units) of a text. */
 function withoutEnd(text, chars) {
   return chars ? [...text].slice(0, -chars).join("") : text;
 }
 
-/** A turn: iterate over its events, or ask for its text. It resumes by itself. */
+/** The stream of a turn. Iterate over its events or await its text. It reconnects automatically. */
 export class ChatStream {
   #client;
   #turn;
   #events;
-  #lastNumber; // what the turn has read may be ahead of what the loop was given
+  #lastNumber; // of the last event that the loop received; the turn may have read more
   #abort = new AbortController();
 
   constructor(client, turn, signal) {
@@ -454,12 +455,12 @@ export class ChatStream {
     signal?.addEventListener("abort", () => this.#abort.abort(), { once: true });
   }
 
-  /** The answer as far as it has arrived. */
+  /** The reply so far. */
   get reply() {
     return this.#turn.reply;
   }
 
-  /** Number of the last event that the loop has had; `client.runs.resume` continues after it. */
+  /** Number of the last event that the loop received. Pass it to `client.runs.resume`. */
   get lastEventId() {
     return this.#lastNumber;
   }
@@ -472,7 +473,7 @@ export class ChatStream {
     return this.#events.next();
   }
 
-  /** Close the connection; the turn goes on at the server. */
+  /** Close the connection. The turn continues on the server. */
   async return(value) {
     this.#abort.abort();
     await this.#events.return();
@@ -483,7 +484,7 @@ export class ChatStream {
     return this.return();
   }
 
-  /** Read to the end and return the answer. */
+  /** Read to the end and return the reply. */
   async final() {
     for await (const _ of this); // eslint-disable-line
     this.#turn.throwFailure();
@@ -495,21 +496,21 @@ export class ChatStream {
     return (await this.final()).text;
   }
 
-  /** Yield the pieces of the answer's text. */
+  /** Yield the pieces of the reply's text. */
   async *textDeltas() {
     for await (const event of this) if (event.type === "text" && !event.pushed) yield event.text;
     this.#turn.throwFailure();
   }
 
-  /** Stop the turn; its stream ends with what was said. */
+  /** Stop the turn. Its stream ends with the text so far. */
   async stop() {
     if (!this.reply.runId) return 0;
     return this.#client.runs.stop(this.reply.runId, { username: this.#turn.username || undefined });
   }
 
   /**
-   * Decide a call that waits, as `client.runs.decide`; then go on with the loop. A loop that has
-   * ended meanwhile is begun once more.
+   * Decide a pending tool call like `client.runs.decide`, then continue the loop. If the loop has
+   * already ended, start it again.
    */
   async decide(approvalId, decision, { arguments: changed, comment } = {}) {
     const username = this.#turn.username || undefined;
@@ -555,7 +556,7 @@ export class ChatStream {
     }
   }
 
-  /** Refuse to ask a second time where the first question may have arrived. */
+  /** Throw if a retry could ask the model twice because the first request may have arrived. */
   async #checkRepeat(call, cause, sent) {
     if (call.method !== "POST" || this.reply.runId || (!sent && neverSent(cause))) return;
     if (this.#turn.repeatable && (await this.#client._repeatsSafely())) return;
@@ -586,7 +587,7 @@ export class Client {
     this.keys = new Keys(this);
   }
 
-  /** Ask the agent; nothing is sent before the stream is read. */
+  /** Send a message to the agent. The request is sent when you read the stream. */
   chat(message, options = {}) {
     const {
       username, sessionId, configId, provider, model, streaming, idempotencyKey, signal, ...more
@@ -599,12 +600,12 @@ export class Client {
     return new ChatStream(this, turn, signal);
   }
 
-  /** Return the configs that a chat may name. */
+  /** Return the configs that a chat can choose. */
   async listConfigs() {
     return (await this.request("GET", "/configs")).configs;
   }
 
-  /** Yield every message of all sessions of a username; it has no end. */
+  /** Yield every new message of all sessions of a username, endlessly. */
   async *inbox({ username, after = null, signal } = {}) {
     const backoff = new Backoff(this.options.retryS);
     const abort = new AbortController();
@@ -650,8 +651,8 @@ export class Client {
   }
 
   /**
-   * Send any request below `/api/v1` and return `data` of its answer. It is sent again where that
-   * cannot do harm: all but POST, and POST with an idempotency key.
+   * Send a request below `/api/v1` and return `data` of its response. Safe requests are retried:
+   * all methods except POST, and POST with an idempotency key.
    */
   async request(method, path, { query, body, idempotencyKey, signal } = {}) {
     const headers = idempotencyKey ? { "Idempotency-Key": idempotencyKey } : {};
@@ -677,7 +678,7 @@ export class Client {
     }
   }
 
-  /** Send one request; a session key that has ended is asked for again, once. */
+  /** Send one request. If the session key has expired, request a new one and retry once. */
   async _open({ method, path, query, body, headers = {} }, signal) {
     const url = this.base + path + toQuery(query);
     const json = body !== undefined && !(body instanceof FormData);
@@ -701,7 +702,7 @@ export class Client {
     }
   }
 
-  /** Return whether a session key has ended, or had all its turns (a 429 that no wait cures). */
+  /** Return whether a session key has expired or used up its turns (a 429 without Retry-After). */
   _needsAnotherKey(answer) {
     const ended = answer.status === 401 || (answer.status === 429 && !answer.headers.has("retry-after"));
     return ended && typeof this.options.apiKey === "function";
@@ -719,7 +720,7 @@ export class Client {
     }
   }
 
-  /** Read a piece; a silence without a heartbeat ends the connection. */
+  /** Read a chunk. Throw if nothing arrives within the read timeout, not even a heartbeat. */
   async _readSoon(reader) {
     let timer;
     const late = new Promise((_, reject) => {
@@ -732,7 +733,7 @@ export class Client {
     }
   }
 
-  /** Return whether the server does a request with an Idempotency-Key only once; AstrBot does not. */
+  /** Return whether the server supports Idempotency-Key. AstrBot does not. */
   async _repeatsSafely() {
     if (this._known === null) {
       try {
@@ -740,14 +741,14 @@ export class Client {
         this._known = answer.headers.has("x-request-id");
         await answer.body?.cancel();
       } catch {
-        return true; // not reached yet: the caller tries again, and asks again
+        return true; // unknown, because the server is unreachable; the caller retries and asks again
       }
     }
     return this._known;
   }
 }
 
-/** Turns by their id. */
+/** Runs, by id. */
 class Runs {
   constructor(client) {
     this.client = client;
@@ -757,7 +758,7 @@ class Runs {
     return this.client.request("GET", `/chat/runs/${encodeURIComponent(runId)}`, { query: { username } });
   }
 
-  /** Return the stream of a run after the event `after`, or from its beginning. */
+  /** Return the stream of a run after the event number `after`, or from the beginning. */
   resume(runId, { username, after = null, signal } = {}) {
     const { retryS } = this.client.options;
     return new ChatStream(this.client, new Turn({ runId, username, after, retryS }), signal);
@@ -768,7 +769,7 @@ class Runs {
     return (await this.client.request("POST", path, { body: present({ username }) })).stopped_count;
   }
 
-  /** Decide a tool call that waits for a person: "approve", "reject" or, with `arguments`, "edit". */
+  /** Decide a pending tool call: "approve", "reject" or, with `arguments`, "edit". */
   async decide(runId, approvalId, decision, { username, arguments: changed, comment } = {}) {
     const path = `/chat/runs/${encodeURIComponent(runId)}/approvals/${encodeURIComponent(approvalId)}`;
     const body = present({ decision, username, arguments: changed, comment });
@@ -776,13 +777,13 @@ class Runs {
   }
 }
 
-/** Conversations. */
+/** Sessions. */
 class Sessions {
   constructor(client) {
     this.client = client;
   }
 
-  /** Yield the sessions of a username; pages are read as they are needed. */
+  /** Yield the sessions of a username. Pages are fetched on demand. */
   async *list({ username, orderBy } = {}) {
     for (let page = 1, seen = 0; ; page += 1) {
       const query = { username, page, page_size: 100, order_by: orderBy };
@@ -827,14 +828,14 @@ class Sessions {
     return (await this.client.request("POST", `${pathOf(sessionId)}/stop`, { body })).stopped_count;
   }
 
-  /** Change the user's last message; regenerate its answer to have it answered again. */
+  /** Edit the user's last message. To get a new reply, call `regenerate` afterwards. */
   edit(sessionId, messageId, message, { username } = {}) {
     const parts = typeof message === "string" ? [{ type: "plain", text: message }] : message;
     const body = present({ username, content: { type: "user", message: parts } });
     return this.client.request("PATCH", `${pathOf(sessionId)}/messages/${messageId}`, { body });
   }
 
-  /** Answer a message once more; the answer that stands there is replaced. */
+  /** Regenerate the reply to a message. The new reply replaces the old one. */
   regenerate(sessionId, messageId, { username, signal, ...more } = {}) {
     const path = `${pathOf(sessionId)}/messages/${messageId}/regenerate`;
     const body = present({ username, ...more });
@@ -843,10 +844,10 @@ class Sessions {
   }
 }
 
-/** Larger files go in chunks where the server takes them. */
+/** Larger files are uploaded in chunks if the server supports it. */
 const CHUNKED_ABOVE_BYTES = 8 * 1024 * 1024;
 
-/** Browsers hash only what is in memory, and only on pages that came over TLS. */
+/** Return the SHA-256, or undefined. Browsers hash only data in memory, and only on TLS pages. */
 async function hashBlob(blob) {
   if (blob.size > 8 * CHUNKED_ABOVE_BYTES || !globalThis.crypto?.subtle) return undefined;
   const digest = await crypto.subtle.digest("SHA-256", await blob.arrayBuffer());
@@ -860,9 +861,9 @@ class Files {
   }
 
   /**
-   * Upload a Blob, a File or bytes; stored once, also after a break. One above 8 MiB goes in chunks
-   * where the server takes them: only what is missing is sent again, also by another program with
-   * the `uploadId` of the error that ended it.
+   * Upload a Blob, a File or bytes. Retries store the file only once. Files above 8 MiB are sent in
+   * chunks if the server supports it, and only missing chunks are sent again. To resume after an
+   * error, even in another program, pass the error's `uploadId`.
    */
   async upload(source, { filename, progress, signal, uploadId } = {}) {
     const blob = source instanceof Blob ? source : new Blob([source]);
@@ -882,7 +883,7 @@ class Files {
     return data;
   }
 
-  /** Return an upload in chunks and what is there of it; null where there are none. */
+  /** Return a chunked upload with its received chunks, or null if the server has no such uploads. */
   async #beginChunks(blob, name, uploadId, signal) {
     if (uploadId) {
       const status = await this.#postOnce("status", { upload_id: uploadId }, signal);
@@ -897,7 +898,7 @@ class Files {
     }
   }
 
-  /** Send the chunks that are missing, and complete the upload. */
+  /** Send the missing chunks and complete the upload. */
   async #sendChunks({ upload_id, chunk_size, total_chunks, received_chunks }, blob, progress, signal) {
     const received = new Set(received_chunks);
     const sizeOf = (number) => Math.min(chunk_size, blob.size - number * chunk_size);
@@ -926,7 +927,7 @@ class Files {
     return this.client.request("POST", `/files/upload/${step}`, { body, idempotencyKey, signal });
   }
 
-  /** fetch reports no progress of uploads; a browser's XMLHttpRequest does. */
+  /** Upload with XMLHttpRequest, because fetch reports no upload progress. */
   async #send(form, idempotencyKey, progress, signal) {
     const backoff = new Backoff(this.client.options.retryS);
     for (let renew = false; ; ) {
@@ -947,7 +948,7 @@ class Files {
     }
   }
 
-  /** Download an attachment as a Blob, and go on where a connection breaks. */
+  /** Download an attachment as a Blob. The download resumes after a broken connection. */
   async download(attachmentId, { progress, signal } = {}) {
     const backoff = new Backoff(this.client.options.retryS);
     let parts = [];
@@ -1003,13 +1004,13 @@ class Files {
   }
 }
 
-/** Messengers. */
+/** Messages to messengers. */
 class Im {
   constructor(client) {
     this.client = client;
   }
 
-  /** Send a message to a conversation of a messenger, once. */
+  /** Send a message to a conversation on a messenger. Retries send it only once. */
   send(umo, message) {
     const body = { umo, message };
     return this.client.request("POST", "/im/message", { body, idempotencyKey: makeId() });
@@ -1020,7 +1021,7 @@ class Im {
   }
 }
 
-/** What the key may do, and keys made with it. */
+/** The limits of the own key, and session keys. */
 class Keys {
   constructor(client) {
     this.client = client;
@@ -1058,7 +1059,7 @@ function isStream(answer) {
   return answer.status === 200 && type.startsWith("text/event-stream");
 }
 
-/** Return how long to wait after a refusal; throw it where waiting is no use. */
+/** Return the seconds to wait before a rejected request is retried. Throw if a retry is useless. */
 function waitAfter(error, backoff) {
   if (error === null) {
     throw new UnsupportedError(200, "", "the server's answer is not what this route promises");
@@ -1068,7 +1069,7 @@ function waitAfter(error, backoff) {
   return waitS;
 }
 
-/** Say whether a request surely did not arrive. A browser does not say why a request failed. */
+/** Return whether a request definitely did not arrive. Browsers do not report the reason. */
 function neverSent(error) {
   return ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN"].includes(error?.cause?.code);
 }
@@ -1084,7 +1085,7 @@ function sleep(seconds, signal) {
   });
 }
 
-/** Return a random id; crypto.randomUUID is missing on pages without TLS. */
+/** Return a random id. crypto.randomUUID does not exist on pages without TLS. */
 function makeId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (one) => one.toString(16).padStart(2, "0")).join("");
 }

@@ -465,7 +465,7 @@ def test_visitors_chat_without_a_key_or_a_backend(browser: Any, site: Site) -> N
             ).wait_for()
             visitor.wait_until_done()
         visitor.say("ECHO one more")
-        visitor.find(".failure").get_by_text("as much as one may in a day").wait_for()
+        visitor.find(".failure").get_by_text("today's message limit").wait_for()
     assert site.keys_made == made_before
 
 

@@ -1,4 +1,4 @@
-// <astrbot-chat>: a conversation in a shadow root.
+// The element <astrbot-chat>: a conversation in a shadow root.
 
 const ICONS = {
   menu: "M4 6h16M4 12h16M4 18h16",
@@ -22,24 +22,24 @@ let ids = 0;
 class AstrBotChat extends HTMLElement {
   static observedAttributes = ["lang", "heading", "theme"];
 
-  /** Returns a session key, or `{ api_key, username }`; instead of `key` and `key-url`. */
+  /** Function that returns a session key or `{ api_key, username }`. Replaces `key` and `key-url`. */
   getKey = null;
 
-  /** Texts of the page's own, by the English ones. */
+  /** Custom texts by their English originals. */
   texts = {};
 
   #root = this.attachShadow({ mode: "open" });
   #busy = null; // { stream } of the running turn
-  #opening = null; // { work, done, failed } of what is being fetched to be shown
-  #sending = false; // whether a message waits for it
+  #opening = null; // { work, done, failed } of the conversation that is being loaded
+  #sending = false; // whether a message waits for the loading
   #uploads = [];
   #sessionId = "";
   #user = "";
-  #visited = null; // what a visit returned, where the page needs no key
+  #visited = null; // the response to the visit, if visitors need no key
   #lastUser = null;
   #lastBot = null;
   #ready = false;
-  #follows = true; // whether the end of the messages is kept in view
+  #follows = true; // whether to scroll to new messages
 
   connectedCallback() {
     if (this.#ready) return;
@@ -57,14 +57,14 @@ class AstrBotChat extends HTMLElement {
   }
 
   disconnectedCallback() {
-    this.#busy?.stream.close(); // the turn goes on at the server
+    this.#busy?.stream.close(); // the turn continues on the server
   }
 
   attributeChangedCallback() {
     if (this.#ready) this.#label();
   }
 
-  /** Where the API is: `server`, else where this script came from. */
+  /** Base URL of the API: the attribute `server`, or the origin of this script. */
   get server() {
     const named = this.getAttribute("server");
     if (named !== null) return new URL(named, document.baseURI).href;
@@ -80,7 +80,7 @@ class AstrBotChat extends HTMLElement {
     return this.getAttribute("mode") !== "inline";
   }
 
-  /** The session that is shown; "" before the first message. */
+  /** Id of the shown session, or "" before the first message. */
   get sessionId() {
     return this.#sessionId;
   }
@@ -101,7 +101,7 @@ class AstrBotChat extends HTMLElement {
     this.#launcher.focus();
   }
 
-  /** Send a text as the user would. */
+  /** Send a text as the user. */
   send(text) {
     this.#input.value = text;
     return this.#submit();
@@ -194,7 +194,7 @@ class AstrBotChat extends HTMLElement {
     this.#label();
   }
 
-  /** Put the texts of the language in force on everything that has one. */
+  /** Set all labels in the current language. */
   #label() {
     const language = (this.closest("[lang]")?.getAttribute("lang") || navigator.language || "en").toLowerCase();
     this.#panel.lang = language.startsWith("zh") ? "zh-CN" : "en";
@@ -209,7 +209,7 @@ class AstrBotChat extends HTMLElement {
     this.#list.setAttribute("aria-label", this.#t("Conversations"));
   }
 
-  // --- the right to ask ---------------------------------------------------
+  // --- authentication -----------------------------------------------------
 
   async #fetchKey(renew) {
     let found = this.getAttribute("key");
@@ -228,13 +228,13 @@ class AstrBotChat extends HTMLElement {
     return found;
   }
 
-  /** Return the key of a visitor: the one that this browser has, else another one. */
+  /** Return a visitor's key: the stored one, or a new one if it is about to expire. */
   async #visit(renew) {
     const config = this.getAttribute("config") ?? "default";
     const place = `astrbot-visit:${this.server}:${config}`;
     let kept = readJson(readKept(place)) ?? {};
     const lasts = Date.parse(kept.expires_at) - Date.now() > 60_000;
-    // Another page of the site may have visited again already.
+    // Another page of the site may already have stored a new key.
     if (!lasts || (renew && kept.api_key === this.#visited?.api_key)) {
       const answer = await fetch(`${this.client.base}/widget/visits`, {
         method: "POST",
@@ -263,7 +263,7 @@ class AstrBotChat extends HTMLElement {
 
   // --- conversations ------------------------------------------------------
 
-  /** Fetch what is to be shown. A message that is sent meanwhile waits for it. */
+  /** Load a conversation. Messages that are sent during the load wait for it. */
   #load(work) {
     const load = { work };
     this.#opening = load;
@@ -273,7 +273,7 @@ class AstrBotChat extends HTMLElement {
     return load.done;
   }
 
-  /** Wait until it is known which conversation is shown; fetch it again where that failed. */
+  /** Wait for the current load, and repeat it if it failed. */
   async #loaded() {
     if (this.#opening?.failed) {
       this.#root.querySelector(".failure")?.remove();
@@ -290,7 +290,7 @@ class AstrBotChat extends HTMLElement {
     return false;
   }
 
-  /** Show the conversation that was kept. As all that `#load` takes: returns whether it is shown. */
+  /** Show the stored conversation. Returns whether it is shown, like all functions for `#load`. */
   async #restore(current) {
     try {
       await this.#who();
@@ -347,7 +347,7 @@ class AstrBotChat extends HTMLElement {
     } catch (error) {
       if (!current()) return false;
       if (error.status !== 404) return this.#loadFailed(error);
-      this.#begin(); // it was deleted elsewhere
+      this.#begin(); // the session was deleted elsewhere
       return true;
     }
     if (!current()) return false;
@@ -440,7 +440,7 @@ class AstrBotChat extends HTMLElement {
       this.#sending = true;
       const loaded = await this.#loaded();
       this.#sending = false;
-      // What was written meanwhile goes, too; a run of the conversation may have begun.
+      // Also sends text that was typed during the load. A run may have started in the meantime.
       return loaded && !this.#busy ? this.#submit() : undefined;
     }
     this.#input.value = "";
@@ -472,11 +472,11 @@ class AstrBotChat extends HTMLElement {
     const error = await this.#follow(stream, bot, user);
     if (error && !stream.reply.runId) {
       bot.node.remove();
-      this.#showError(error, () => this.#ask(parts, user)); // nothing is lost: it can be sent again
+      this.#showError(error, () => this.#ask(parts, user)); // the user can send it again
     }
   }
 
-  /** Show a stream in a message until its end; return what broke it. */
+  /** Show a stream in a message until its end. Return the error that broke it, or null. */
   async #follow(stream, bot, user = null) {
     const busy = { stream };
     this.#setBusy(busy);
@@ -503,7 +503,7 @@ class AstrBotChat extends HTMLElement {
         if (event.type === "tool_call") bot.addTool(event.name, event.arguments, null, event.id);
         if (event.type === "tool_result") bot.endTool(event.id, event.result);
         if (event.type === "approval_required") bot.addApproval(event, (decision) => this.#decide(stream, bot, event, decision));
-        else bot.clearApprovals(); // the turn goes on when all are decided
+        else bot.clearApprovals(); // the turn only continues when all calls are decided
         if (event.type === "attachment_saved") {
           const file = stream.reply.attachments.at(-1);
           bot.addFile(event.kind, event.attachmentId, file?.filename ?? event.kind);
@@ -518,7 +518,7 @@ class AstrBotChat extends HTMLElement {
     this.#setBusy(null);
     draw();
     bot.node.removeAttribute("aria-busy");
-    if (stream.reply.waiting.length) return null; // its stream goes on with the last decision
+    if (stream.reply.waiting.length) return null; // the stream continues after the last decision
     bot.id = stream.reply.messageId;
     const problem = stream.reply.error?.message ?? (failure && wordsOf(failure));
     if (problem && stream.reply.runId) {
@@ -533,13 +533,13 @@ class AstrBotChat extends HTMLElement {
     return failure;
   }
 
-  /** Decide a call that waits; where that fails it can be tried again. */
+  /** Decide a pending tool call. Return whether it worked; if not, the user can try again. */
   async #decide(stream, bot, approval, decision) {
     const ended = this.#busy?.stream !== stream;
     try {
       await stream.decide(approval.id, decision);
     } catch (error) {
-      if (error.status !== 409) { // 409: somebody else was faster
+      if (error.status !== 409) { // 409: already decided elsewhere
         this.#say(wordsOf(error));
         return false;
       }
@@ -549,7 +549,7 @@ class AstrBotChat extends HTMLElement {
     return true;
   }
 
-  /** Say that an answer is not whole. */
+  /** Add a note to an incomplete answer. */
   #noteCut(bot, stats) {
     if (stats?.finish_reason === "length") bot.addNote(this.#t("The answer was cut off at the model's length limit."));
     if (stats?.finish_reason === "content_filter") bot.addNote(this.#t("The rest of the answer was blocked by a content filter."));
@@ -628,7 +628,7 @@ class AstrBotChat extends HTMLElement {
         if (result != null) message.endTool(id, result);
       },
       addApproval: (approval, decide) => {
-        if (body.querySelector(`.approval[data-id="${CSS.escape(approval.id)}"]`)) return; // asked again
+        if (body.querySelector(`.approval[data-id="${CSS.escape(approval.id)}"]`)) return; // a repeated event
         const choose = (text, decision, extra = {}) => {
           const node = h("button", { type: "button", ...extra }, text);
           node.addEventListener("click", async () => {
@@ -657,7 +657,7 @@ class AstrBotChat extends HTMLElement {
     return message;
   }
 
-  /** Give the last question and the last answer their buttons, and take them from the earlier ones. */
+  /** Add buttons to the last question and answer, and remove them from earlier ones. */
   #finish(message) {
     const button = (text, action) => {
       const node = h("button", { type: "button" }, this.#t(text));
@@ -702,17 +702,17 @@ class AstrBotChat extends HTMLElement {
       const blob = await this.client.files.download(attachmentId);
       const node = h(tag, tag === "img" ? { alt: filename } : { controls: "", "aria-label": filename });
       node.src = URL.createObjectURL(blob);
-      node.addEventListener("error", () => node.remove()); // the page's CSP lacks blob:
+      node.addEventListener("error", () => node.remove()); // the page's CSP does not allow blob:
       holder.prepend(node);
     } catch {
-      // the button stays
+      // without a preview; the button remains
     }
   }
 
   #drawMath(target, text, block) {
     loadMath(this.server).then(
       (temml) => temml.render(text, target, { displayMode: block, throwOnError: false, trust: false }),
-      () => {}, // the formula stays as it was written
+      () => {}, // the formula remains as source text
     );
   }
 
@@ -788,7 +788,7 @@ class AstrBotChat extends HTMLElement {
     }
   }
 
-  // --- small things -------------------------------------------------------
+  // --- helpers ------------------------------------------------------------
 
   #setBusy(busy) {
     this.#busy = busy;
@@ -811,7 +811,7 @@ class AstrBotChat extends HTMLElement {
     input.style.height = `${Math.min(input.scrollHeight, 200)}px`;
   }
 
-  /** Show a short text below the messages; a quiet one is for screen readers alone. */
+  /** Show a short text below the messages. A quiet text is only for screen readers. */
   #say(text, quiet = false) {
     this.#status.textContent = text;
     this.#status.classList.toggle("hidden-label", quiet || !text);
@@ -828,7 +828,7 @@ class AstrBotChat extends HTMLElement {
     this.#scroll(true);
   }
 
-  /** Keep the end in view, unless the reader has scrolled away from it. */
+  /** Scroll to the end, unless the user scrolled up. */
   #scroll(always = false) {
     if (always || this.#follows) this.#log.scrollTop = this.#log.scrollHeight;
   }
@@ -853,13 +853,13 @@ function toText(value) {
   return typeof value === "string" ? value : JSON.stringify(value ?? {}, null, 1);
 }
 
-// A page may forbid storage: then a reload begins a new conversation.
+// If storage is not allowed, a reload begins a new conversation.
 function keep(place, sessionId) {
   try {
     if (sessionId) localStorage.setItem(place, sessionId);
     else localStorage.removeItem(place);
   } catch {
-    // not kept
+    // storage is not allowed
   }
 }
 
@@ -871,7 +871,7 @@ function readKept(place) {
   }
 }
 
-/** Return what a text says in JSON; null where it says nothing. */
+/** Return parsed JSON, or null if the text is not JSON. */
 function readJson(text) {
   try {
     return JSON.parse(text);
@@ -882,11 +882,11 @@ function readJson(text) {
 
 let mathLoading = null;
 
-/** Load what draws formulas, the first time that there is one. */
+/** Load the formula renderer on first use. */
 function loadMath(server) {
   mathLoading ??= new Promise((resolve, reject) => {
     const url = `${server.replace(/\/+$/, "")}/api/v1/widget/temml.min.js`;
-    // A page with require-trusted-types-for allows this policy by its name.
+    // Pages with require-trusted-types-for must allow this policy by name.
     const policy = globalThis.trustedTypes?.createPolicy("astrbot-chat", { createScriptURL: (one) => one });
     const script = h("script");
     script.src = policy ? policy.createScriptURL(url) : url;

@@ -1,5 +1,5 @@
-// Markdown as DOM nodes: marked reads it, and no text ever becomes HTML. A page's Trusted Types and
-// strict CSP allow that.
+// Render Markdown as DOM nodes. marked parses it, and no text is ever inserted as HTML. Therefore
+// it works with Trusted Types and a strict CSP.
 
 const SAFE_LINK = /^(https?:|mailto:|tel:|#|\/(?!\/))/i;
 
@@ -30,7 +30,7 @@ reader.use({
   ],
 });
 
-/** Draws a text that grows: blocks that have not changed keep their nodes. */
+/** Renders a growing text. Unchanged blocks keep their nodes. */
 class MarkdownView {
   /**
    * @param {HTMLElement} target
@@ -75,7 +75,7 @@ class MarkdownView {
       case "text":
         return token.tokens ? this.fill(h("span"), token.tokens) : h("span", {}, unescapeText(token.text));
       default:
-        return h("p", { dir: "auto" }, token.raw); // HTML too: it is shown as it was written
+        return h("p", { dir: "auto" }, token.raw); // HTML is shown as source text
     }
   }
 
@@ -146,7 +146,7 @@ class MarkdownView {
         return h("br");
       case "link":
         return this.makeLink(token.href, this.fill(h("span"), token.tokens));
-      case "image": // nothing is loaded from elsewhere by a model's wish
+      case "image": // only a link, so that a model cannot make the page load foreign content
         return this.makeLink(token.href, h("span", {}, token.text || token.href));
       case "inlineMath":
         return this.makeMath(token, false);
@@ -164,14 +164,14 @@ class MarkdownView {
   }
 }
 
-/** Undo marked's escaping, which is meant for HTML. */
+/** Undo marked's HTML escaping. */
 function unescapeText(text) {
   return text
     .replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&quot;", '"')
     .replaceAll("&#39;", "'").replaceAll("&amp;", "&");
 }
 
-/** Make an element with attributes and children. */
+/** Create an element with attributes and children. */
 function h(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {

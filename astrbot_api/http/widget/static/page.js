@@ -1,4 +1,4 @@
-// The page /chat: a link's key is taken out of the address, and the element is made.
+// The page /chat: remove a link's key from the URL and create the element.
 
 const KEPT = "astrbot-chat-key";
 const given = new URLSearchParams(location.hash.slice(1)).get("key");
