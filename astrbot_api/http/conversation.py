@@ -87,7 +87,7 @@ class Answer:
     arguments: dict[str, Any] | None = None
 
 
-def go_on_with_answers(
+def continue_with_answers(
     answers: Sequence[Answer], username: str
 ) -> tuple[RunRow, int, Watch | None]:
     """Decide pending calls of a run, all or none of them, and watch the run continue.

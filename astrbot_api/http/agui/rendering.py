@@ -73,7 +73,7 @@ class AguiStream(Rendering):
 
     def begin(self) -> bytes:
         """Return the first event, and the client's state."""
-        started: Event = {"type": "RUN_STARTED", **self._name_run()}
+        started: Event = {"type": "RUN_STARTED", **self._describe_run()}
         if self.is_current:
             started["protocolVersion"] = PROTOCOL_VERSION
         events = [started]
@@ -97,7 +97,7 @@ class AguiStream(Rendering):
             return self._fail(code, self.fold.error["data"])
         if not self._text.is_whole():
             return self._fail("run_interrupted", BROKEN)
-        finished: Event = {"type": "RUN_FINISHED", **self._name_run()}
+        finished: Event = {"type": "RUN_FINISHED", **self._describe_run()}
         if self.is_current:
             finished["outcome"] = {"type": "success"}
             pending = [call["id"] for call in self.fold.caller_calls]
@@ -121,7 +121,7 @@ class AguiStream(Rendering):
         failed = {"type": "RUN_ERROR", "message": message, "code": code}
         return b"".join(map(frame_json, [*self._close(), failed]))
 
-    def _name_run(self) -> Event:
+    def _describe_run(self) -> Event:
         return {"threadId": self.thread_id, "runId": self.client_run_id}
 
     def _show(self, event: Event) -> Iterator[Event]:
@@ -147,8 +147,8 @@ class AguiStream(Rendering):
             yield {"type": "CUSTOM", "name": kind, "value": event["data"]}
         elif kind == "rewind":
             yield from self._close()
-            self._take_back("reasoning", event["data"].get("reasoning_chars", 0))
-            self._take_back("assistant", event["data"]["chars"])
+            self._remove_last("reasoning", event["data"].get("reasoning_chars", 0))
+            self._remove_last("assistant", event["data"]["chars"])
             yield from self._list_messages()
 
     def _note_interrupt(self, asked: dict[str, Any]) -> None:
@@ -170,7 +170,7 @@ class AguiStream(Rendering):
         elif chain_type == "tool_call_result":
             result = orjson.loads(data)
             message = {
-                "id": self._name_message(), "role": "tool", "toolCallId": result["id"],
+                "id": self._make_message_id(), "role": "tool", "toolCallId": result["id"],
                 "content": result["result"],
             }  # fmt: skip
             self._said.append(message)
@@ -193,7 +193,7 @@ class AguiStream(Rendering):
             yield {"type": f"{begins}_CONTENT", "messageId": self._open[1], "delta": data}  # type: ignore[index]
 
     def _begin(self, begins: str) -> Iterator[Event]:
-        message_id = self._name_message()
+        message_id = self._make_message_id()
         self._open, self._pieces = (begins, message_id), []
         role = "reasoning" if begins == _THINKING else "assistant"
         self._said.append({"id": message_id, "role": role, "content": ""})
@@ -215,7 +215,7 @@ class AguiStream(Rendering):
         """Yield the events of a call, and add the call to the last message of the assistant."""
         yield from self._close()
         if not self._said or self._said[-1]["role"] != "assistant":
-            self._said.append({"id": self._name_message(), "role": "assistant", "content": ""})
+            self._said.append({"id": self._make_message_id(), "role": "assistant", "content": ""})
         message, args = self._said[-1], call["args"]
         text = args if isinstance(args, str) else orjson.dumps(args).decode()
         made = {"name": call["name"], "arguments": text}
@@ -229,11 +229,11 @@ class AguiStream(Rendering):
         yield {"type": "TOOL_CALL_ARGS", "toolCallId": call["id"], "delta": text}
         yield {"type": "TOOL_CALL_END", "toolCallId": call["id"]}
 
-    def _name_message(self) -> str:
+    def _make_message_id(self) -> str:
         self._count += 1
         return f"{self.names or self.run_id}-{self._count}"
 
-    def _take_back(self, role: str, chars: int) -> None:
+    def _remove_last(self, role: str, chars: int) -> None:
         """Remove characters from the end of the text or of the reasoning, across messages."""
         for message in reversed(self._said):
             if message["role"] == role and chars:

@@ -11,7 +11,7 @@ from ...errors import refuse
 from ...event_lines import MAX_LINE_BYTES, encode_line
 from ..blueprint import ApiBlueprint
 from ..chat.modes import RUN_HEADER
-from ..conversation import Conversation, go_on_with_answers, open_conversation
+from ..conversation import Conversation, continue_with_answers, open_conversation
 from ..idempotency import CODES, PARAMETER
 from ..schemas import event_stream
 from ..sse import stream_response
@@ -88,7 +88,7 @@ def run_agent(body: dict[str, Any]) -> Response:
     )
     watch: Watch | None
     if answers:
-        run, after, watch = go_on_with_answers(answers, asked.username)
+        run, after, watch = continue_with_answers(answers, asked.username)
         run_id, names = run.run_id, f"{run.run_id}.{after}"
     else:
         watch = open_conversation(asked, body)

@@ -14,7 +14,7 @@ from ..blueprint import ApiBlueprint
 from ..chat.modes import RUN_HEADER
 from ..conversation import (
     Conversation,
-    go_on_with_answers,
+    continue_with_answers,
     open_conversation,
     resume_conversation,
 )
@@ -81,10 +81,10 @@ def stream_chat(body: dict[str, Any]) -> Response:
     read = read_ui_messages(given)
     last = given[-1]
     # If the new message has the id of the SDK's last message, the SDK continues that message.
-    goes_on = last.get("role") == "assistant" and isinstance(last.get("id"), str)
-    message_id = last["id"] if goes_on else ""
+    continues = last.get("role") == "assistant" and isinstance(last.get("id"), str)
+    message_id = last["id"] if continues else ""
     if answers := read_answers(last):
-        run, _, watch = go_on_with_answers(answers, body["username"])
+        run, _, watch = continue_with_answers(answers, body["username"])
         rejected = {one.approval_id for one in answers if not one.approved}
         return _stream(run, watch, message_id, rejected)
     if body["system"]:

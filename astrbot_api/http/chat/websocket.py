@@ -152,9 +152,9 @@ def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
 
 
 def _refuse_frame(websocket: WebSocket, error: ApiError | StorageError) -> bool:
-    goes_on = _refuse(websocket, error)
+    stays_open = _refuse(websocket, error)
     time.sleep(_REFUSED_S)
-    return goes_on
+    return stays_open
 
 
 def _decide(websocket: WebSocket, frame: dict[str, Any]) -> bool:

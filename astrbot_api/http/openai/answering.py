@@ -65,7 +65,7 @@ def read_conversation(given: Any) -> tuple[list[Segment], SuppliedContext]:
     )
 
 
-def leave_unkept(watch: Watch, *, kept: bool) -> Callable[[], None]:
+def make_leave(watch: Watch, *, kept: bool) -> Callable[[], None]:
     """Return a function to call when the client disconnects or has the whole answer.
 
     It stops an unstored turn and deletes its session.

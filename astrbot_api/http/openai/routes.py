@@ -19,7 +19,7 @@ from ..state import get_state
 from .answering import (
     answer_json,
     find_config,
-    leave_unkept,
+    make_leave,
     raise_failure,
     read_conversation,
     wait_for_answer,
@@ -113,7 +113,7 @@ def create_completion(body: dict[str, Any]) -> Response:
         include_usage=(body["stream_options"] or {}).get("include_usage") is True,
         check_text=parameters.check_text,
     )
-    leave = leave_unkept(watch, kept=turn.kept)
+    leave = make_leave(watch, kept=turn.kept)
     if body["stream"]:
         return stream_response(watch, completion, leave)
     wait_for_answer(watch, completion.fold.add, leave)

@@ -37,7 +37,7 @@ def answers_approvals(body: Mapping[str, Any]) -> bool:
     return isinstance(last, dict) and last.get("type") == _ANSWER
 
 
-def go_on_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
+def continue_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
     """Decide a response's pending calls, and store the response that continues the run.
 
     A retry of the same request returns the response stored by the first one.

@@ -11,7 +11,7 @@ from flask import Response, request
 from ...chat.context.compacted import pack
 from ...errors import ApiError, refuse
 from ..auth import get_caller
-from ..openai.answering import answer_json, leave_unkept, raise_failure, wait_for_answer
+from ..openai.answering import answer_json, make_leave, raise_failure, wait_for_answer
 from ..sse import find_abort
 from ..state import get_state
 from .items import compaction_item
@@ -78,8 +78,8 @@ def compact_response(body: dict[str, Any]) -> Response:
     head = make_unstored_head(watch.run_id, repeated)
     entry_id = uuid.UUID(watch.run_id).hex
     fold = ResponseFold(entry_id, watch.run_id, head, lambda: None, parameters.check_text)
-    fold.show_nothing()
-    wait_for_answer(watch, fold.add, leave_unkept(watch, kept=turn.kept))
+    fold.hide_events()
+    wait_for_answer(watch, fold.add, make_leave(watch, kept=turn.kept))
     answered = fold.to_object(ended=True)
     raise_failure(fold.error, fold.find_fault)
     summary = "".join(

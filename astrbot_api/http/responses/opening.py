@@ -58,7 +58,7 @@ def read_turn(
             "these tools"
         )
     config = find_config(body["model"])
-    place = _find_place(body, stays=config.upstream is not None)
+    place = _find_place(body, keeps_session=config.upstream is not None)
     if place.conversation is not None and not stored:
         raise refuse("store must not be false in a conversation; leave out store or conversation")
     username = _choose_username(body["user"], place)
@@ -67,8 +67,10 @@ def read_turn(
     request["conversation"] = None
     if place.conversation is not None:
         request["conversation"] = {"id": make_conversation_id(place.session_id)}
-    goes_on = place.previous is not None or place.conversation is not None
-    given = make_reader(username).read(body["input"], body["instructions"] or "", goes_on=goes_on)
+    continues = place.previous is not None or place.conversation is not None
+    given = make_reader(username).read(
+        body["input"], body["instructions"] or "", continues=continues
+    )
     previous = None if place.previous is None else place.previous.id
     entry = None
     if stored:
@@ -142,11 +144,11 @@ def _choose_username(sent: str, place: _Place) -> str:
     return place.creator
 
 
-def _find_place(body: Mapping[str, Any], *, stays: bool) -> _Place:
+def _find_place(body: Mapping[str, Any], *, keeps_session: bool) -> _Place:
     """Return the session of a response, with its previous response and its conversation.
 
-    :param stays: Whether a branch stays in the session of its thread. An upstream AstrBot keeps the
-        history by session.
+    :param keeps_session: Whether a branch stays in the session of its thread. An upstream AstrBot
+        keeps the history by session.
     """
     bound = get_caller().rules.session_id
     conversation_id = _read_conversation_id(body["conversation"])
@@ -163,7 +165,7 @@ def _find_place(body: Mapping[str, Any], *, stays: bool) -> _Place:
     previous = get_response(previous_id)
     if bound or body["store"] is False:
         return _Place(bound or str(uuid.uuid4()), previous.creator, previous)
-    if stays or _is_last(previous):
+    if keeps_session or _is_last(previous):
         return _Place(previous.session_id, previous.creator, previous)
     return _Place(str(uuid.uuid4()), previous.creator, previous)
 

@@ -102,7 +102,7 @@ class Output:
         self._emit_done(item)
         return item.id
 
-    def take_back(self, taken: dict[str, Any], calls: int) -> None:
+    def remove_last(self, taken: dict[str, Any], calls: int) -> None:
         """Remove the most recent output from the items. Events that were sent stay valid.
 
         :param taken: Data of the ``rewind`` event.

@@ -67,20 +67,20 @@ class InputReader:
     #: Cache of referenced items and their sizes. A repeated reference counts each time.
     _found: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
 
-    def read(self, value: Any, instructions: str, *, goes_on: bool) -> ResponseInput:
+    def read(self, value: Any, instructions: str, *, continues: bool) -> ResponseInput:
         """Return the parsed input.
 
         The user's last message is answered. Items after it are sent to the model unchanged.
 
         :param value: The field ``input``.
-        :param goes_on: Whether the response continues a thread, so results of calls suffice as
+        :param continues: Whether the response continues a thread, so results of calls suffice as
             input.
         :raises ApiError: ``invalid_request`` or ``message_empty``.
         """
         given = [{"role": "user", "content": value}] if isinstance(value, str) else value
         if not isinstance(given, list):
             raise refuse("input must be a string or a list of items")
-        if not given and not goes_on:
+        if not given and not continues:
             raise refuse("input must have at least one item")
         last = _find_last_user(given)
         segments: list[Segment] = []
@@ -95,7 +95,7 @@ class InputReader:
             before, after = [], before
             if not after:
                 segments, system = [Plain("\n\n".join(system).strip())], []
-            elif not goes_on:
+            elif not continues:
                 raise refuse(
                     "input must have a message of the role user, or continue previous_response_id "
                     "or conversation"

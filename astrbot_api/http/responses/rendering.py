@@ -101,13 +101,13 @@ class ResponseFold(Rendering):
             event = decode_event(line)
             if number > REBUILT_FROM and self.begins is not None:
                 if not self._begun:
-                    self.go_on(self.list_stored())
+                    self.add_own_events(self.list_stored())
                 if event["type"] not in CLOSING:
                     continue
             self.add(event)
         return self.output.take_frames()
 
-    def go_on(self, events: Iterable[Event]) -> None:
+    def add_own_events(self, events: Iterable[Event]) -> None:
         """Add the events of this response's part of a run."""
         if self.begins is not None:
             self._hold_asked(self.begins)
@@ -141,7 +141,7 @@ class ResponseFold(Rendering):
         kind = event["type"]
         self._waits = False
         if not self._begun and self.begins is not None:
-            self._pass_over(event, self.begins)
+            self._skip_previous(event, self.begins)
         elif kind == "approval_required":
             self._ask(event["data"])
         elif kind == "plain":
@@ -157,13 +157,13 @@ class ResponseFold(Rendering):
         elif kind == "error":
             self.error = event
 
-    def show_nothing(self) -> None:
+    def hide_events(self) -> None:
         """Number further events without adding frames."""
         self.output.after = 2**62
 
     def add_all(self, events: Iterable[Event]) -> None:
         """Add events without adding frames."""
-        self.show_nothing()
+        self.hide_events()
         for event in events:
             self.add(event)
 
@@ -261,7 +261,7 @@ class ResponseFold(Rendering):
         while calls and self._held:
             self._held.popitem()
             calls -= 1
-        self.output.take_back(taken, calls)
+        self.output.remove_last(taken, calls)
 
     def _begin_call(self, call: dict[str, Any]) -> None:
         if self.asks and not call.get("by_caller"):
@@ -294,7 +294,7 @@ class ResponseFold(Rendering):
             self._ask(event["data"])
         self._waits = True
 
-    def _pass_over(self, event: Event, begins: Pause) -> None:
+    def _skip_previous(self, event: Event, begins: Pause) -> None:
         """Skip an event of the previous response, which ends with its approval requests."""
         if event["type"] == "approval_required":
             ids = {one["id"] for one in begins.asked}

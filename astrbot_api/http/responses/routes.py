@@ -17,13 +17,13 @@ from ...db.runs import RunRow
 from ...errors import ApiError
 from ..auth import get_holder
 from ..idempotency import CODES, PARAMETER
-from ..openai.answering import answer_json, leave_unkept, raise_failure, wait_for_answer
+from ..openai.answering import answer_json, make_leave, raise_failure, wait_for_answer
 from ..openai.parameters import Parameters
 from ..openai.routes import blp
 from ..schemas import event_stream, in_path
 from ..sse import CONTENT_TYPE, find_abort, stream_response
 from ..state import get_state
-from .approvals import answers_approvals, go_on_with_approvals
+from .approvals import answers_approvals, continue_with_approvals
 from .items import iter_input, page_of
 from .opening import read_turn
 from .parameters import read_parameters
@@ -91,7 +91,7 @@ def create_response(body: dict[str, Any]) -> Response:
     """
     parameters = read_parameters(body)
     if answers_approvals(body):
-        return _go_on(body)
+        return _continue(body)
     turn, repeated = read_turn(body, parameters)
     watch = get_state().chat.service.open(turn, find_abort(request))
     try:
@@ -100,7 +100,7 @@ def create_response(body: dict[str, Any]) -> Response:
     except BaseException:
         watch.close()
         raise
-    leave = leave_unkept(watch, kept=turn.kept)
+    leave = make_leave(watch, kept=turn.kept)
     if body["stream"]:
         return stream_response(watch, fold, leave)
     return _answer_whole(watch, fold, leave, background=body["background"], kept=turn.kept)
@@ -122,9 +122,9 @@ def _begin_fold(run_id: str, head: dict[str, Any] | None, parameters: Parameters
     return make_fold(entry, parameters.check_text)
 
 
-def _go_on(body: dict[str, Any]) -> Response:
+def _continue(body: dict[str, Any]) -> Response:
     """Respond with the rest of a run after a person's decisions."""
-    entry, run = go_on_with_approvals(body)
+    entry, run = continue_with_approvals(body)
     fold = make_fold(entry)
     watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort(request))
     assert watch is not None  # a watch after event 0 always has events
@@ -137,12 +137,12 @@ def _answer_whole(
     watch: Watch, fold: ResponseFold, leave: Callable[[], None], *, background: bool, kept: bool
 ) -> Response:
     """Return a response as one object: at its end, or at once if it runs in the background."""
-    fold.show_nothing()
+    fold.hide_events()
     if background:
         watch.close()
         return answer_json(fold.to_object())
-    goes_on = f"; it continues as resp_{fold.entry_id}" if kept else ""
-    wait_for_answer(watch, fold.add, leave, goes_on)
+    remedy = f"; it continues as resp_{fold.entry_id}" if kept else ""
+    wait_for_answer(watch, fold.add, leave, remedy)
     answered = fold.to_object(ended=True)
     if answered["status"] != "in_progress":  # it waits for an approval
         raise_failure(fold.error, fold.find_fault)
@@ -168,7 +168,7 @@ def retrieve_response(query: dict[str, Any], response_id: str) -> Response:
     fold = make_fold(entry, after=-1 if after is None else after)
     if entry.paused is not None:  # another response continues its run
         frames = fold.begin()
-        fold.go_on(list_own_events(entry))
+        fold.add_own_events(list_own_events(entry))
         return Response(frames + fold.finish(), content_type=CONTENT_TYPE)
     run = _get_run(entry)
     watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort(request))

@@ -149,8 +149,8 @@ def list_entry(entry: EntryRow) -> list[dict[str, Any]]:
     found = list(items.iter_input(entry.entry_id, entry.input))
     if entry.reply is not None or entry.paused is not None:
         fold = make_fold(entry, lambda text: "")
-        fold.show_nothing()
-        fold.go_on(list_own_events(entry))
+        fold.hide_events()
+        fold.add_own_events(list_own_events(entry))
         fold.close_items()
         removed = {items.OUTPUT_FROM + number for number in entry.removed}
         found += [one for one in fold.output.list_items() if int(one["id"][-4:], 16) not in removed]
@@ -215,8 +215,8 @@ def describe_response(entry: EntryRow) -> dict[str, Any]:
     if run.active and entry.paused is None:
         fold.add_all(state.chat.service.read_so_far(run))
         return fold.to_object()
-    fold.show_nothing()
-    fold.go_on(list_own_events(entry))
+    fold.hide_events()
+    fold.add_own_events(list_own_events(entry))
     if entry.paused is None:
         fold.add_all(list_closing_events(run, entry.reply))
     return fold.to_object(ended=True)

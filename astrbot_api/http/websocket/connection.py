@@ -162,9 +162,9 @@ class WebSocket:
         let_others_run()  # a client that sends without a pause must not block the gevent hub
         try:
             self._protocol.receive_data(data)
-            goes_on = all(self._take(event) for event in self._protocol.events())
+            stays_open = all(self._take(event) for event in self._protocol.events())
             self._pause_flood()
-            return goes_on
+            return stays_open
         except RemoteProtocolError as error:
             self._failed = True
             self.close(PROTOCOL_ERROR, str(error))
