@@ -14,6 +14,7 @@ from ..chat.watching.seats import Seat
 from ..chat.watching.watch import Numbered
 from ..errors import StorageError, refuse
 from ..event_lines import encode_line
+from ..events import Event, decode_event
 from .state import get_state
 
 _HEARTBEAT = b": heartbeat\n\n"
@@ -92,6 +93,11 @@ def frame(line: bytes, number: int | None = None, *, event: str = "") -> bytes:
     if number is None:
         return b"data: %b\n\n" % line
     return b"data: %b\nid: %d\n\n" % (line, number)
+
+
+def decode_own(events: Sequence[Numbered]) -> Iterator[Event]:
+    """Yield the decoded events of a run. Pushed messages, which have no number, are skipped."""
+    return (decode_event(line) for number, line in events if number is not None)
 
 
 def frame_json(value: Any) -> bytes:

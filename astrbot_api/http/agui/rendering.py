@@ -16,9 +16,9 @@ from ...chat.turns.waiting import name_approval
 from ...chat.watching.watch import Numbered
 from ...errors import StorageError
 from ...event_lines import MAX_LINE_BYTES, encode_line
-from ...events import Event, decode_event
+from ...events import Event
 from ..continuing import BROKEN, ContinuedText
-from ..sse import LEAVING, Rendering, frame_json
+from ..sse import LEAVING, Rendering, decode_own, frame_json
 
 #: Version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
 PROTOCOL_VERSION = "1.0"
@@ -82,12 +82,9 @@ class AguiStream(Rendering):
         return b"".join(map(frame_json, events))
 
     def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return the AG-UI events of events. Pushed messages, which have no number, are skipped."""
+        """Return the frames of events."""
         return b"".join(
-            frame_json(shown)
-            for number, line in events
-            if number is not None
-            for shown in self._show(decode_event(line))
+            frame_json(shown) for event in decode_own(events) for shown in self._show(event)
         )
 
     def finish(self) -> bytes:

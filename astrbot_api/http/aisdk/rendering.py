@@ -16,9 +16,9 @@ from ...chat.turns.reply import ReplyFold
 from ...chat.turns.waiting import name_approval
 from ...chat.watching.watch import Numbered
 from ...errors import StorageError
-from ...events import Event, decode_event
+from ...events import Event
 from ..continuing import BROKEN, ContinuedText
-from ..sse import LEAVING, Rendering, frame, frame_json
+from ..sse import LEAVING, Rendering, decode_own, frame, frame_json
 
 #: Identifies the protocol of the stream. Source: ``ui-message-stream-headers.ts``.
 HEADERS = {"X-Vercel-AI-UI-Message-Stream": "v1"}
@@ -65,12 +65,9 @@ class UIMessageStream(Rendering):
         return frame_json(start) + frame_json({"type": "start-step"})
 
     def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return the chunks of events. Pushed messages, which have no number, are skipped."""
+        """Return the frames of events."""
         return b"".join(
-            frame_json(chunk)
-            for number, line in events
-            if number is not None
-            for chunk in self._to_chunks(decode_event(line))
+            frame_json(chunk) for event in decode_own(events) for chunk in self._to_chunks(event)
         )
 
     def finish(self) -> bytes:

@@ -14,8 +14,9 @@ from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Watch
 from ...db import messages
 from ...errors import STATUS_OF_CODE, ApiError, StorageError
-from ...events import Event, decode_event
+from ...events import Event
 from ..envelope import ok
+from ..sse import decode_own
 from ..state import get_state
 
 STREAMING, BLOCKING, BACKGROUND = "streaming", "blocking", "background"
@@ -48,7 +49,7 @@ def iter_batches(watch: Watch, heartbeat_s: float) -> Iterator[list[Event]]:
             except StorageError:  # the turn continues regardless
                 time.sleep(heartbeat_s)
                 batch = []
-            yield [decode_event(line) for number, line in batch if number is not None]
+            yield list(decode_own(batch))
     finally:
         watch.close()
 

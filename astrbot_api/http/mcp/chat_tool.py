@@ -15,12 +15,12 @@ from ...chat.watching.watch import Numbered, Watch
 from ...db.idempotency import ClientKey
 from ...errors import ApiError, StorageError, refuse
 from ...event_lines import MAX_LINE_BYTES, encode_line
-from ...events import Event, decode_event
+from ...events import Event
 from ...messages import parse_chat_message
 from ..auth import get_caller
 from ..configs.routes import list_own_configs
 from ..conversation import find_config_id
-from ..sse import LEAVING, Rendering, find_abort, frame_json
+from ..sse import LEAVING, Rendering, decode_own, find_abort, frame_json
 from ..state import get_state
 from .messages import Call
 
@@ -142,13 +142,11 @@ class ChatAnswer(Rendering):
     _chars: int = 0
 
     def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return progress notifications, if the client wants them. Pushed messages are skipped."""
+        """Return progress notifications, if the client wants them."""
         pieces = []
-        for number, line in events:
-            if number is not None:
-                event = decode_event(line)
-                self.fold.add(event)
-                pieces.append(_describe_progress(event))
+        for event in decode_own(events):
+            self.fold.add(event)
+            pieces.append(_describe_progress(event))
         said = "".join(pieces)
         token = self.call.progress_token
         if token is None or not said:

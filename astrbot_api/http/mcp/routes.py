@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +14,10 @@ from ...db.idempotency import ClientKey
 from ...errors import ApiError
 from ...runtime.version import find_version
 from ..blueprint import ApiBlueprint, read_json
-from ..chat.modes import RUN_HEADER, iter_batches
+from ..chat.modes import RUN_HEADER
 from ..conversation import choose_username
 from ..idempotency import CODES, PARAMETER, read_client_key
+from ..openai.answering import wait_for_answer
 from ..sse import stream_response
 from ..state import get_state
 from . import messages as rpc
@@ -234,20 +234,10 @@ def _check_tool(call: Call) -> None:
 def _chat(call: Call, username: str, client_key: ClientKey | None) -> Answer:
     """Run a turn and return its result in one response."""
     _check_tool(call)
-    settings = get_state().settings
     try:
         watch = open_chat(call, username, client_key)
-    except ApiError as error:
-        return describe_refusal(call, error)
-    answer = ChatAnswer(call, watch.run_id, watch.session_id)
-    until = time.monotonic() + settings.max_blocking_s
-    late = f"the turn takes longer than {settings.max_blocking_s:g} s; accept an event stream"
-    try:
-        for batch in iter_batches(watch, settings.heartbeat_s):
-            for event in batch:
-                answer.fold.add(event)
-            if time.monotonic() > until and not watch.ended:
-                raise ApiError("turn_timeout", late)
+        answer = ChatAnswer(call, watch.run_id, watch.session_id)
+        wait_for_answer(watch, answer.fold.add, lambda: None, "; accept an event stream")
     except ApiError as error:
         return describe_refusal(call, error)
     return answer.describe()

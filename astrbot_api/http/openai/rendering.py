@@ -12,10 +12,10 @@ import orjson
 from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Numbered
 from ...errors import STATUS_OF_CODE, StorageError
-from ...events import Event, decode_event
+from ...events import Event
 from ..continuing import BROKEN, ContinuedText
 from ..openai_errors import describe_failure
-from ..sse import LEAVING, Rendering, frame, frame_json
+from ..sse import LEAVING, Rendering, decode_own, frame, frame_json
 
 _DONE = frame(b"[DONE]")
 
@@ -45,10 +45,9 @@ class Completion(Rendering):
         return self._to_chunk({"role": "assistant", "content": ""})
 
     def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return the chunks of events. Pushed messages, which have no number, are skipped."""
-        decoded = (decode_event(line) for number, line in events if number is not None)
-        deltas = [delta for event in decoded if (delta := self._to_delta(event)) is not None]
-        return b"".join(map(self._to_chunk, deltas))
+        """Return the chunks of events."""
+        deltas = [self._to_delta(event) for event in decode_own(events)]
+        return b"".join(self._to_chunk(delta) for delta in deltas if delta is not None)
 
     def finish(self) -> bytes:
         """Return the final frames."""

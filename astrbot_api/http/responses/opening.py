@@ -72,16 +72,8 @@ def read_turn(
         body["input"], body["instructions"] or "", continues=continues
     )
     previous = None if place.previous is None else place.previous.id
-    entry = None
-    if stored:
-        entry = ThreadEntry(
-            key_id=caller.root_id,
-            request_json=orjson.dumps(request).decode(),
-            input_json=orjson.dumps(given.items).decode(),
-            previous=previous,
-            newest=place.conversation is not None,
-        )
-    else:
+    entry = _make_entry(request, given.items, place) if stored else None
+    if not stored:
         request["previous_response_id"] = body["previous_response_id"] or None
     kept = stored or caller.rules.session_id is not None
     turn = TurnRequest(
@@ -102,6 +94,18 @@ def read_turn(
         client_key=read_client_key("responses", dict(body)),
     )
     return turn, request
+
+
+def _make_entry(
+    request: Mapping[str, Any], given: list[dict[str, Any]], place: _Place
+) -> ThreadEntry:
+    return ThreadEntry(
+        key_id=get_caller().root_id,
+        request_json=orjson.dumps(request).decode(),
+        input_json=orjson.dumps(given).decode(),
+        previous=None if place.previous is None else place.previous.id,
+        newest=place.conversation is not None,
+    )
 
 
 def make_reader(username: str) -> InputReader:
