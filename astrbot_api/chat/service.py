@@ -1,6 +1,6 @@
-"""The one door to turns: open or join one, resume one, and watch it.
+"""Entry point to turns: open, join, resume and watch runs.
 
-What a turn does once it is open is in :mod:`.turns.running`.
+:mod:`.turns.running` runs a turn after it is opened.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .watching.pushes import Board
 from .watching.seats import Holder, Seat, Seats
 from .watching.watch import Numbered, Watch
 
-#: Breaks a caller's connection off; None where nothing can.
+#: Closes a caller's connection, or None if the transport cannot.
 Abort = Callable[[], None] | None
 
 
 class ChatService:
-    """Opens watches of new, joined and resumed runs. The caller must close them."""
+    """Opens watches of new, joined and resumed runs. The caller must close each watch."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class ChatService:
         self._seats = seats
 
     def open(self, request: TurnRequest, abort: Abort = None) -> Watch:
-        """Start a turn and watch it; join it where the same request has started it before.
+        """Start a turn and watch it, or join the run that the same request started earlier.
 
-        :raises ApiError: for whatever is refused; nothing is stored then.
-        :raises StorageError: when nothing can be stored.
+        :raises ApiError: if the request is refused. Nothing is stored then.
+        :raises StorageError: if the database cannot store the turn.
         """
         seat = self._seats.take(Holder(request.payer or ""), abort)
         try:
@@ -82,13 +82,13 @@ class ChatService:
         *,
         snapshot: bool = False,
     ) -> Watch | None:
-        """Watch a run from any of its events on.
+        """Watch a run from any of its events.
 
-        :param after: The number of the last event that the client has.
-        :param snapshot: Show first what was said so far, in one event.
-        :returns: None: the run has ended, and the client has all of it.
+        :param after: Number of the last event that the client received.
+        :param snapshot: Begin with one event that holds the text so far.
+        :returns: The watch, or None if the run has ended and the client has all its events.
         :raises ApiError: ``too_many_streams`` or ``server_busy``.
-        :raises StorageError: when its events cannot be read.
+        :raises StorageError: if the events cannot be read.
         """
         if self._follower.has_all(run, after):
             return None
@@ -105,17 +105,17 @@ class ChatService:
             raise
 
     def read_so_far(self, run: RunRow) -> Iterator[Event]:
-        """Yield the events of a run until now, without waiting for more.
+        """Yield the events of a run up to now, without waiting for more.
 
-        :raises StorageError: when they cannot be read.
+        :raises StorageError: if the events cannot be read.
         """
         reader = self._follower.follow(run)
         while lines := reader.read():
             yield from map(decode_event, lines)
-            let_others_run()  # they may be hundreds of thousands
+            let_others_run()  # a run can have hundreds of thousands of events
 
     def await_put_down(self, run: RunRow) -> RunRow:
-        """Return a run that has asked for an approval once all that it said can be read."""
+        """Return a run that waits for an approval, after all its events can be read."""
         return self._follower.await_put_down(run)
 
     def watch(
@@ -129,15 +129,15 @@ class ChatService:
         known_message: int | None = None,
         lead: list[Numbered] | None = None,
     ) -> Watch:
-        """Return a watch of what a reader reads, and of what is pushed into the session.
+        """Return a watch of a reader's events and of messages pushed into the session.
 
         :param session: The session's number.
-        :param known_message: The newest message that the client knows of.
-        :param lead: Events to show first.
+        :param known_message: Number of the newest message that the client has.
+        :param lead: Events to send first.
         """
         runs, waiter = self._runs, threading.Event()
         pushes = self._board.open(session, waiter, known_message)
-        reader.attach(waiter)  # last: the database may be away, and then nobody lets go of it
+        reader.attach(waiter)  # last: a failing database would leave it attached
         return Watch(
             run_id,
             session_id,
@@ -152,13 +152,13 @@ class ChatService:
         )
 
     def _waits_for_person(self, run_id: str) -> bool:
-        """Return whether a call of a run that has asked is not decided yet."""
+        """Return whether a run still has an undecided call."""
         try:
             with self._store.read() as db:
                 run = find_run(db, run_id)
                 return run is not None and has_pending(db, run.id)
         except StorageError:
-            return True  # its client finds out when it resumes
+            return True  # the client gets the error when it resumes
 
     def _join(self, run_id: str, seat: Seat) -> Watch:
         with self._store.read() as db:

@@ -1,4 +1,4 @@
-"""How a turn is answered: by a command, by a plugin, or by the model and its tools."""
+"""Answer a turn with a command, a plugin, or the model and its tools."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ _INTERRUPTED = "The server stopped before the turn had ended. What was said is k
 
 _NOT_BEGUN = "The server stopped before the turn had begun. Send it again."
 
-#: Fields of a model's request that limit its answer.
+#: Fields of a model's request that limit the length of its answer.
 _LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What an application answers its turns with.
+    """Services that answer an application's turns.
 
     :param agent: Answers instead of a model.
     """
@@ -77,7 +77,7 @@ class Means:
 
 
 class Answer:
-    """The answer to one turn. Iterate it: it yields every event, ``end`` last."""
+    """The answer to one turn. Iterating it yields every event, ``end`` last."""
 
     def __init__(self, means: Means, turn: OpenTurn) -> None:
         self._means = means
@@ -90,7 +90,7 @@ class Answer:
         self._steps = StepStore(means.store, turn)
         self._waits = Waits(means.settings, means.store, means.speaker, means.announcer, turn)
         self._conversation = TurnConversation(means.settings, means.store, means.media, turn)
-        #: Ids of the calls of this step that have not answered.
+        #: Ids of this step's calls without a result.
         self._calls: set[str] = set()
         self._naming = SessionNaming(means.titles, turn)
         self._observer: Callable[[Event], None] | None = None
@@ -104,7 +104,7 @@ class Answer:
         )
 
     def __iter__(self) -> Iterator[Event]:
-        """Answer the turn. Failure is an event."""
+        """Answer the turn. A failure becomes an event."""
         outcome: Outcome | None
         try:
             outcome = yield from self._run()
@@ -115,7 +115,7 @@ class Answer:
         except Exception as error:
             outcome = self._end_failed(error)
         if outcome is None or self._turn.log.lost:
-            return  # it waits for a person, or goes on elsewhere
+            return  # the turn waits for an approval, or another worker resumes it
         yield from self._reply.finish()
         if not outcome.direct and (steps := self._reply.to_steps()):
             outcome = replace(outcome, steps=steps)
@@ -126,12 +126,12 @@ class Answer:
             self._observe_reply(self._reply.text)
 
     def observe(self, event: Event) -> None:
-        """Show an event that is in the log to the plugins that observe the turn."""
+        """Pass a logged event to the plugins that observe the turn."""
         if self._observer is not None:
             self._observer(event)
 
     def end_unbegun(self, reason: str) -> Iterator[Event]:
-        """End a turn that never came to run; yield its last events.
+        """End a turn that never began to run; yield its last events.
 
         :param reason: ``stopped`` or ``interrupted``.
         """
@@ -147,7 +147,7 @@ class Answer:
         return Outcome("stopped", content=content)
 
     def _end_failed(self, error: Exception) -> Outcome:
-        """Return the outcome of a failure; what was said until then is kept."""
+        """Return the outcome of a failure, with the reply so far."""
         code, run_id = "internal_error", self._turn.run_id
         reason, retry_after_s = "", None
         if isinstance(error, ProviderError):
@@ -169,7 +169,7 @@ class Answer:
         )  # fmt: skip
 
     def _run(self) -> Generator[Event, None, Outcome | None]:
-        """Yield what is said; return the outcome; None: the run was put down, or given up."""
+        """Yield the reply's events; return the outcome, or None if the turn continues later."""
         turn = self._turn
         guard = turn.request.guard
         abilities = self._means.abilities.begin_turn(
@@ -185,7 +185,7 @@ class Answer:
             self._restore(turn.resumed)
         for step in self._iter_steps(abilities, text):
             if isinstance(step, TextDelta) and not self._outbox.holds_files:
-                yield from self._reply.take(step)  # most of them, and nothing else is due
+                yield from self._reply.take(step)  # the common case
                 continue
             if isinstance(step, Checkpoint):
                 self._save(step)
@@ -208,7 +208,7 @@ class Answer:
         return Outcome("completed", content=self._reply.to_content())
 
     def _choose_text(self, abilities: TurnAbilities) -> str | Outcome:
-        """Return what is asked; the outcome where a command or a plugin answers instead."""
+        """Return the text to ask, or the outcome if a command or plugin answers."""
         turn = self._turn
         command, arguments = find_command(choose_commands(turn, abilities), turn.text)
         resumed = turn.resumed
@@ -216,7 +216,7 @@ class Answer:
             return self._end_cancelled("interrupted")
         if not self._may_repeat(command):
             turn.pinned.set()
-            self._may_wait = False  # after the decision it could not go on
+            self._may_wait = False  # the turn could not resume after the decision
         if command is None:
             rewritten = abilities.hooks.rewrite_message(turn.text)
             if isinstance(rewritten, Handled):
@@ -230,7 +230,7 @@ class Answer:
         return said.text
 
     def _may_repeat(self, command: Command | None) -> bool:
-        """Return whether the turn may be answered once more from its beginning."""
+        """Return whether the turn may be repeated from its beginning."""
         if command is not None:
             return command.resumable
         if self._means.agent is not None:
@@ -239,11 +239,11 @@ class Answer:
         return upstream is None or upstream.resumable
 
     def _give_up(self, *, before_calls: bool = False) -> bool:
-        """Let another worker go on from here, as this one stops. Returns whether one does."""
+        """Hand the turn over if this worker stops; return whether another worker resumes it."""
         return self._means.handover.try_at_rest(self._turn, before_calls=before_calls)
 
     def _ends_step(self, event: AgentEvent) -> bool:
-        """Return whether an event is the last result of a step whose calls are stored."""
+        """Return whether an event is the last result of a step with stored calls."""
         if not isinstance(event, ToolFinished) or event.id not in self._calls:
             return False
         self._calls.discard(event.id)
@@ -257,7 +257,7 @@ class Answer:
         return TracedProvider(provider, turn.provider, turn.span)
 
     def _save(self, checkpoint: Checkpoint) -> None:
-        """Store where another worker can go on."""
+        """Store a checkpoint from which another worker can resume."""
         reply = self._reply
         seen = self._conversation.take_seen()
         self._steps.save(checkpoint, reply.to_state(), reply.reasoning, seen)
@@ -265,7 +265,7 @@ class Answer:
         self._means.metrics.note_checkpoint()
 
     def _restore(self, resumed: Resumed) -> None:
-        """Go on with what another worker has said."""
+        """Restore the progress of the worker that began the turn."""
         messages = resumed.at.messages if resumed.at else ()
         steps = [
             {"calls": len(one["tool_calls"]), "attached": one.get("attached", {})}
@@ -284,7 +284,7 @@ class Answer:
     def _iter_steps(
         self, abilities: TurnAbilities, text: str
     ) -> Iterator[AgentEvent | Checkpoint | ApprovalNeeded]:
-        """Ask the application's agent, an AstrBot, or else the model and its tools."""
+        """Ask the application's agent, an upstream AstrBot, or the model with its tools."""
         turn, agent = self._turn, self._means.agent
         if turn.config.upstream is not None and agent is None:
             return self._means.upstreams.ask(self._make_question(turn.config.upstream, text))
@@ -331,14 +331,14 @@ class Answer:
         )
 
     def _send_media(self, media: MediaDelta) -> None:
-        """Send a picture or sound that the model made, as a tool does."""
+        """Send a picture or sound generated by the model, like a tool's file."""
         try:
             self._outbox.send(media.data, media.filename)
         except ToolError as error:
             log.warning("what the model made cannot be sent: %s", error)
 
     def _show_files(self) -> Iterator[Event]:
-        """Show the files that tools have sent."""
+        """Yield events for files that tools have sent."""
         for row in self._outbox.take_all():
             if row.type == "image":
                 self._conversation.note_picture(row)
@@ -367,7 +367,7 @@ class Answer:
 
 
 def _limit_fields(fields: Mapping[str, Any], provider: ProviderConfig) -> dict[str, Any]:
-    """Return a caller's fields; its answer is not longer than the config allows."""
+    """Return a caller's fields, with lengths limited to the config's values."""
     limits = [
         provider.extra[name] for name in _LENGTHS if isinstance(provider.extra.get(name), int)
     ]
@@ -378,6 +378,6 @@ def _limit_fields(fields: Mapping[str, Any], provider: ProviderConfig) -> dict[s
 
 
 def _answer_directly(text: str) -> Outcome:
-    """Return the outcome of a turn whose text is not the model's, and never shown to it."""
+    """Return the outcome of a direct reply, which the model never sees."""
     content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
     return Outcome("completed", content=content, direct=True)

@@ -1,4 +1,4 @@
-"""How a turn begins: one short transaction, or a refusal that stores nothing."""
+"""Store a new turn in one short transaction, or refuse it and store nothing."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from .waiting import reject_waiting
 
 
 class DuplicateEvent(AstrBotError):
-    """Raised for a redelivered message: its turn exists."""
+    """Raised for a redelivered message that already has a turn."""
 
 
 class _Found(NamedTuple):
-    """What a turn is about, before anything of it is stored.
+    """Session, config and message of a turn before anything is stored.
 
-    :ivar name: The session's; ``session`` is None when it is new.
-    :ivar again: The turn that is answered once more.
+    :ivar name: Name of the session. ``session`` is None if the session is new.
+    :ivar again: The turn to answer again.
     :ivar sent: Files of the message.
     """
 
@@ -58,9 +58,9 @@ class _Found(NamedTuple):
 
 
 class TurnOpener:
-    """Opens turns. Whatever can be refused is refused here or earlier.
+    """Opens turns. Every refusal of a turn happens here or earlier.
 
-    :param own_agent: Whether an agent of the application answers, not a model.
+    :param own_agent: Whether an agent of the application answers instead of a model.
     """
 
     def __init__(
@@ -85,17 +85,17 @@ class TurnOpener:
         self._announcer = announcer
 
     def get_worker_id(self) -> str:
-        """Return the id of this worker, whose runs the turns become."""
+        """Return the id of this worker, which owns the runs."""
         return self._lease.get_worker_id()
 
     def open(self, request: TurnRequest) -> OpenTurn:
         """Store a turn, or refuse it and store nothing.
 
-        :raises ApiError: for an unknown config, provider or model, a session
-            of another user, or a session with too many turns waiting.
-        :raises TurnExists: when it was begun before, under the same key.
-        :raises StorageError: when nothing can be stored.
-        :raises DuplicateEvent: when this message was delivered before.
+        :raises ApiError: for an unknown config, provider or model, a session of another user, or a
+            session with too many waiting turns.
+        :raises TurnExists: if an earlier request with the same key began the turn.
+        :raises StorageError: if the database cannot store the turn.
+        :raises DuplicateEvent: if the message was delivered before.
         """
         chosen = self._configs.choose_config(request.config_id, request.config_name)
         if chosen is not None:
@@ -113,7 +113,7 @@ class TurnOpener:
         worker_id: str,
         traceparent: str | None,
     ) -> OpenTurn:
-        """Write session, user message and run; the one transaction of opening."""
+        """Insert session, user message and run, in the only transaction of opening."""
         run_id = str(uuid.uuid4())
         if request.client_key is not None:
             claim_turn(db, request.client_key, run_id, worker_id)
@@ -168,9 +168,9 @@ class TurnOpener:
     def _look_up(
         self, db: peewee.Database, request: TurnRequest, chosen: AgentConfig | None
     ) -> _Found:
-        """Find what a turn is about, and refuse what may not be.
+        """Find the session, config and message of a turn, and check permissions.
 
-        :param chosen: The config that the request names; None: it names none.
+        :param chosen: The config that the request names, or None.
         """
         name = request.session_id or str(uuid.uuid4())
         session = _find_session(db, name, request.creator)
@@ -193,7 +193,7 @@ class TurnOpener:
     def _store_user_message(
         self, db: peewee.Database, session: SessionRow, found: _Found
     ) -> tuple[int, int]:
-        """Return the number and the time of the message that begins the turn."""
+        """Return the number and the time of the turn's user message."""
         request = found.request
         content = {"type": "user", "message": [one.to_wire() for one in request.segments]}
         saved = messages.add_message(
@@ -209,7 +209,7 @@ class TurnOpener:
         return saved
 
     def _check_queue(self, request: TurnRequest, ahead: int) -> None:
-        # However full the queue is, it can be stopped.
+        # A full queue must still accept a stop command.
         limit = self._settings.max_turns_per_session * (2 if asks_to_stop(request.text) else 1)
         if ahead >= limit:
             raise ApiError(
@@ -230,7 +230,7 @@ class TurnOpener:
             )
 
     def _config_of(self, session: SessionRow | None) -> AgentConfig:
-        """Return the config a session was last used with; the default if it is gone."""
+        """Return the config that a session last used, or the default if it no longer exists."""
         if session is not None and session.config_id:
             found = self._configs.find_config(session.config_id)
             if found is not None:
@@ -239,8 +239,8 @@ class TurnOpener:
 
 
 def _find_session(db: peewee.Database, name: str, creator: str) -> SessionRow | None:
-    """Return the session of a name, which is the creator's; None when it is new."""
-    # Before the first look: of two turns of a session, one is the first.
+    """Return the creator's session with this name, or None if it is new."""
+    # Lock before the first read, so that concurrent turns of a session are ordered.
     lock_name(db, "session", name)
     session = sessions.find_session(db, name)
     if session is not None and session.creator == NOBODY:
@@ -251,7 +251,7 @@ def _find_session(db: peewee.Database, name: str, creator: str) -> SessionRow | 
 
 
 def _enter_session(db: peewee.Database, found: _Found) -> SessionRow:
-    """Make the session when it is new, or note that it is used, and with which config."""
+    """Create a new session, or update the time and config of an existing one."""
     request, session = found.request, found.session
     config_id = None if found.config.id == DEFAULT_CONFIG_ID else found.config.id
     if session is None:
@@ -264,15 +264,15 @@ def _enter_session(db: peewee.Database, found: _Found) -> SessionRow:
         sessions.touch_session(db, session, config_id)
     if request.kept:
         return session
-    # Gone before anybody saw it: a crash can leave nothing of it behind.
+    # Delete in the same transaction, so that a crash leaves no trace of the session.
     remove_session(db, session)
-    return replace(session, display_name="")  # it needs no title
+    return replace(session, display_name="")  # a hidden session needs no title
 
 
 def _find_again(
     db: peewee.Database, request: TurnRequest, session: SessionRow | None
 ) -> LastTurn | None:
-    """Return the turn that is to be answered once more; None for a new one."""
+    """Return the turn to answer again, or None for a new message."""
     if request.answers_again is None:
         return None
     if session is None:
@@ -281,15 +281,15 @@ def _find_again(
 
 
 def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig:
-    """Return the provider of a turn: the one selected, else the config's own.
+    """Return the provider of a turn: the selected one, or the config's default.
 
-    :raises ApiError: ``provider_not_found``, or ``model_not_found`` when the
-        provider lists its models and this is none of them. For a session key the provider's
-        own model is the list where there is none.
+    :raises ApiError: ``provider_not_found``, or ``model_not_found`` if the provider lists its
+        models without this one. With a session key, a provider without a list allows only its own
+        model.
     """
     provider = config.provider
     if config.upstream is not None:
-        return provider  # AstrBot judges what it is asked for
+        return provider  # the upstream AstrBot checks the model
     if request.provider_id:
         found = config.providers.get(request.provider_id)
         if found is None:
@@ -299,7 +299,7 @@ def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig
         provider = found
     listed = provider.models
     if not listed and request.guard is not None and request.guard.key_id != request.guard.root_id:
-        # A session key is for a program that nobody controls: what it costs is not its choice.
+        # Session keys reach untrusted clients, which must not choose an expensive model.
         listed = (provider.model,)
     if request.model and listed and request.model not in listed:
         raise ApiError("model_not_found", f"selected_model not found: {request.model}")
@@ -307,7 +307,7 @@ def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig
 
 
 def _refuse_model_fields(request: TurnRequest) -> None:
-    """Refuse what only a model can do, where something else answers.
+    """Refuse model fields if something other than a model answers.
 
     :raises ApiError: ``invalid_request``.
     """
@@ -322,14 +322,14 @@ def _refuse_model_fields(request: TurnRequest) -> None:
 def _find_previous(
     db: peewee.Database, request: TurnRequest, entry: ThreadEntry, session: int
 ) -> TurnRequest:
-    """Return the request of a response, which knows what it goes on from."""
+    """Return the request of a response, completed with the turn that it follows."""
     previous = responses.find_newest(db, session) if entry.newest else entry.previous
     context = request.context and replace(request.context, previous=previous)
     return replace(request, context=context, entry=replace(entry, previous=previous))
 
 
 def _store_entry(db: peewee.Database, entry: ThreadEntry, session: int, run_id: str) -> None:
-    """Store the response that a turn is."""
+    """Store the response of OpenAI's API that belongs to a turn."""
     responses.add_entry(
         db, entry_id=uuid.UUID(run_id).hex, session=session, key_id=entry.key_id, run_id=run_id,
         input_json=entry.input_json, request_json=entry.request_json, previous=entry.previous,
@@ -337,9 +337,9 @@ def _store_entry(db: peewee.Database, entry: ThreadEntry, session: int, run_id: 
 
 
 def _note_origin(db: peewee.Database, request: TurnRequest, run_id: str) -> None:
-    """Note which message of a messenger this turn answers.
+    """Record which messenger message this turn answers.
 
-    :raises DuplicateEvent: when it has a turn; nothing is stored.
+    :raises DuplicateEvent: if the message already has a turn. Nothing is stored.
     """
     origin = request.origin
     if origin is not None and not inbound.add_event(

@@ -1,7 +1,7 @@
-"""How a run ends: stored in one transaction and shown, for every kind of end.
+"""Store the end of a run in one transaction, and yield its last events.
 
-A worker ends its own runs here, complete, stopped, failed or never begun; recovery ends
-those of a dead worker.
+A worker ends its own runs here, whether they completed, stopped, failed or never began. Recovery
+uses the same code for the runs of a dead worker.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ log = logging.getLogger(__name__)
 
 LOST = "This worker was silent for too long; another has the turn."
 
-#: Replies that may wait for a database that takes none.
+#: Maximum number of ends that are kept while the database is unavailable.
 _MAX_UNSTORED = 1000
 
 
 class RunLost(AstrBotError):
-    """The run is another worker's, or has ended: this one was silent for too long."""
+    """Raised if the run ended or another worker took it over after this worker's lease expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a run. One that has failed always has a message, marked as an error.
+    """Result of a run. A failed run always has a message, marked as an error.
 
     :param status: ``completed``, ``stopped``, ``failed`` or ``interrupted``.
-    :param code: Why it failed or was interrupted; empty: it did not.
-    :param message: The same for people.
-    :param reason: A code that says more than ``code`` does; empty: none.
-    :param retry_after_s: What the model's endpoint asked to wait, in seconds.
-    :param content: The bot's message, without its error; None: there is none to store.
-    :param direct: The message is the server's own text, not the model's.
-    :param title: The name for the session, where it has none; empty: none is given here.
-    :param steps: What the model wants back with the message; see ``MessageRow.steps``.
+    :param code: Error code of a failure or interruption, empty otherwise.
+    :param message: Error message for people.
+    :param reason: A code with more detail than ``code``, or empty.
+    :param retry_after_s: Seconds to wait, as requested by the model's endpoint.
+    :param content: The bot's message without its error, or None if there is nothing to store.
+    :param direct: Whether the server wrote the message itself, without the model.
+    :param title: Name for an unnamed session, or empty.
+    :param steps: The model's steps, stored with the message; see ``MessageRow.steps``.
     """
 
     status: str
@@ -68,7 +68,7 @@ class Outcome:
     steps: Sequence[Mapping[str, Any]] = ()
 
     def to_content(self) -> dict[str, Any] | None:
-        """Return the message as it is stored; None: there is none."""
+        """Return the message to store, or None if there is none."""
         if not self.code:
             return None if self.content is None else dict(self.content)
         error: dict[str, Any] = {"code": self.code, "message": self.message}
@@ -79,22 +79,21 @@ class Outcome:
         return {**(self.content or {"type": "bot", "message": []}), "error": error}
 
     def fail(self, status: str, code: str, message: str) -> Outcome:
-        """Return what becomes of the run when this outcome cannot be stored."""
+        """Return the outcome to use if this one cannot be stored."""
         content = self.content and {**self.content, **({"message": []} if self.direct else {})}
         return Outcome(status, code, message, content, title=self.title)
 
 
 @dataclass(frozen=True, slots=True)
 class EndingRun:
-    """What the end of a run needs to know of it.
+    """A run, as far as ending it requires.
 
-    :param worker_id: The worker that has it: no other one can end it.
-    :param key_ids: The keys that it counts to; None: the run's key and its maker's, which
-        are looked up.
-    :param payer: The key whose quota the reply counts to.
-    :param kept: Whether anybody can find its session.
+    :param worker_id: The owning worker. No other worker can end the run.
+    :param key_ids: Keys that count the turn. None looks up the run's key and its maker.
+    :param payer: The key whose quota counts the reply.
+    :param kept: Whether the session is visible to users.
     :param answers_messenger: Whether a messenger may wait for the reply.
-    :param replaces: Number of the answer that goes when this run's is stored.
+    :param replaces: Number of the answer to delete when the new answer is stored.
     """
 
     number: int
@@ -114,7 +113,7 @@ class EndingRun:
 
     @classmethod
     def of_turn(cls, turn: OpenTurn) -> EndingRun:
-        """Return it of a turn of this worker."""
+        """Create it from a turn of this worker."""
         request = turn.request
         root = {request.guard.root_id} if request.guard else set()
         return cls(
@@ -136,7 +135,7 @@ class EndingRun:
 
     @classmethod
     def of_row(cls, run: RunRow) -> EndingRun:
-        """Return it of a run whose worker is gone."""
+        """Create it from the row of a dead worker's run."""
         return cls(
             number=run.id,
             run_id=run.run_id,
@@ -152,10 +151,10 @@ class EndingRun:
 class Outcomes:
     """Ends runs.
 
-    An end that cannot be stored (a full disk, a locked database) is kept and
-    tried again with :meth:`retry`; otherwise its session would never go on.
+    An end that cannot be stored (full disk, locked database) is kept in memory, and
+    :meth:`retry` stores it later. Without its end, a run would block its session forever.
 
-    :param wake_outbox: Called when a reply to a messenger is stored and is to be sent.
+    :param wake_outbox: Called after a reply to a messenger is stored, to wake its sender.
     """
 
     def __init__(
@@ -175,7 +174,7 @@ class Outcomes:
     def finish(self, turn: OpenTurn, outcome: Outcome) -> Generator[Event, None, Outcome]:
         """Store the end of a turn of this worker; yield its last events.
 
-        :returns: What became of it: a reply that cannot be stored is a failure.
+        :returns: The stored outcome, a failure if the reply could not be stored.
         """
         run, saved = EndingRun.of_turn(turn), None
         try:
@@ -197,11 +196,11 @@ class Outcomes:
         return outcome
 
     def store(self, run: EndingRun, outcome: Outcome) -> tuple[int, int] | None:
-        """Store the end of a run, in one transaction.
+        """Store the end of a run in one transaction.
 
-        :returns: Number and time of the bot's message; None: there is none.
-        :raises StorageError: when it cannot be stored.
-        :raises RunLost: when the run has another end already; nothing is stored.
+        :returns: Number and time of the bot's message, or None without a message.
+        :raises StorageError: if the database cannot store it.
+        :raises RunLost: if the run has already ended. Nothing is stored.
         """
         saved = self._store.write(lambda db: self._store_end(db, run, outcome), patient=True)
         if run.answers_messenger:
@@ -209,10 +208,10 @@ class Outcomes:
         return saved
 
     def replace_reply(self, message_id: int, outcome: Outcome) -> None:
-        """Replace the stored message of a run that has ended.
+        """Replace the stored message of an ended run.
 
         :param message_id: The message's number.
-        :raises StorageError: when it cannot be stored.
+        :raises StorageError: if the database cannot store it.
         """
 
         def write(db: peewee.Database) -> None:
@@ -223,12 +222,12 @@ class Outcomes:
         self._store.write(write)
 
     def keeps(self, run: int) -> bool:
-        """Return whether the end of a run, by its number, is still to be stored."""
+        """Return whether the end of the run with this number still waits to be stored."""
         return run in self._unstored
 
     def retry(self) -> None:
-        """Store what could not be stored before; what still cannot be stays. A chore."""
-        with self._lock:  # one at a time: an end must not be stored twice
+        """Store ends that could not be stored before. Runs periodically."""
+        with self._lock:  # one at a time, so that no end is stored twice
             for number, ended in list(self._unstored.items()):
                 try:
                     self.store(*ended)
@@ -239,7 +238,7 @@ class Outcomes:
                 del self._unstored[number]
 
     def _leave(self, turn: OpenTurn, outcome: Outcome) -> Generator[Event, None, Outcome]:
-        """Leave a run whose end is stored already, or which another worker goes on with."""
+        """Leave a run whose end another worker has stored or will store."""
         lost = outcome if outcome.code else outcome.fail("interrupted", "run_interrupted", LOST)
         run = reply = None
         try:
@@ -268,7 +267,7 @@ class Outcomes:
             payer = run.payer or find_root(db, run.key_id)
             saved = _add_reply(db, run, content, outcome.steps, payer)
             if run.replaces is not None and code is None:
-                # An attempt that failed leaves the earlier answer where it is.
+                # A failed attempt keeps the earlier answer.
                 messages.delete_message(db, run.replaces)
         if outcome.title:
             name_session(db, run.session, outcome.title)
@@ -277,7 +276,7 @@ class Outcomes:
             db, run.number, outcome.status, worker_id=run.worker_id, error_code=code,
             bot_message=message_id,
         ):  # fmt: skip
-            raise RunLost  # undoes the message: another worker has stored what was said
+            raise RunLost  # rolls the message back, since another worker stored the reply
         if run.answers_messenger and content:
             queue_reply(db, run.run_id, content, run.traceparent)
         if saved is not None and content is not None and run.kept:
@@ -316,7 +315,7 @@ def list_last_events(
     else:
         if content and "agent_stats" in content and not outcome.code:
             last.append(events.agent_stats(content["agent_stats"]))
-        # Many clients know no `error` event: what they show and keep is this.
+        # Many clients ignore `error` events and show only this text.
         shown = text or outcome.message
         finish_reason = ((content or {}).get("agent_stats") or {}).get("finish_reason", "")
         last.append(
@@ -330,7 +329,7 @@ def list_last_events(
 
 
 def read_outcome(run: RunRow, reply: MessageRow | None) -> tuple[Outcome, tuple[int, int] | None]:
-    """Return how a run has ended by what is stored, and its reply's number and time."""
+    """Return the stored outcome of an ended run, and its reply's number and time."""
     outcome = Outcome(run.status, content=None if reply is None else reply.content)
     failure = reply.content.get("error") if reply else None
     if failure is not None:
@@ -343,15 +342,15 @@ def read_outcome(run: RunRow, reply: MessageRow | None) -> tuple[Outcome, tuple[
 
 
 def text_of(content: Mapping[str, Any]) -> str:
-    """Return the answer's text of a stored message, without thinking and tools."""
+    """Return the text of a stored message, without reasoning and tool calls."""
     return "".join(part["text"] for part in content.get("message", ()) if part["type"] == "plain")
 
 
 def describe_lost_reply(error: StorageError) -> str:
-    """Return the message for a turn whose reply could not be stored.
+    """Return the error message for a turn whose reply could not be stored.
 
-    The database's own words, that nothing was stored, are not true of a turn:
-    the user's message was.
+    The database's own message says that nothing was stored. That would be wrong here, since the
+    user's message was stored.
     """
     return str(error) if isinstance(error, OutcomeUnknown) else EVENT_CODES["storage_error"]
 
@@ -381,13 +380,13 @@ def _link_files(db: peewee.Database, message_id: int, content: Mapping[str, Any]
 def _count_turn(
     db: peewee.Database, run: EndingRun, stats: Mapping[str, Any] | None, *, failed: bool
 ) -> None:
-    """Add a turn to what its keys did; a command and a lost run have no stats."""
+    """Add a turn to the statistics of its keys. Commands and lost runs have no stats."""
     if run.key_ids is None:
         keyuse.add_lost_turn(db, run.key_id)
         return
     usage = stats["token_usage"] if stats else {}
     guessed = (stats or {}).get("estimated_tokens") or {}
-    for key_id in sorted(run.key_ids):  # so that two turns do not wait for each other
+    for key_id in sorted(run.key_ids):  # fixed order, so that two turns cannot deadlock
         keyuse.add_turn(
             db,
             key_id,

@@ -1,4 +1,4 @@
-"""The turns that this worker runs, each in its session's order; and stopping any turn."""
+"""Run this worker's turns in the order of their sessions, and stop any turn."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from .turn import OpenTurn, TurnRequest
 
 log = logging.getLogger(__name__)
 
-#: How often a turn that waits for another worker's looks, in seconds.
+#: Seconds between two polls of a turn that waits for another worker's turn.
 _POLL_S = 0.1
 
 
 class Runs:
-    """Starts turns in threads of their own (greenlets under gevent).
+    """Starts each turn in a thread of its own (a greenlet under gevent).
 
-    Turns of one session run one after another, across workers: their order
-    is that of their rows. A turn that waits for one of this worker is woken
-    by it; for another worker's it looks at the database now and then.
+    Turns of one session run one after another, across workers, in the order of their rows. A
+    finished turn wakes the waiting turns of the same worker. A turn that waits for another worker
+    polls the database.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Runs:
 
     @property
     def active_count(self) -> int:
-        """How many turns of this worker run or wait."""
+        """Number of running and waiting turns of this worker."""
         return len(self._active)
 
     @property
@@ -85,19 +85,19 @@ class Runs:
 
     @property
     def leaving(self) -> bool:
-        """Whether the streams of this worker must end: its time to stop is over."""
+        """Whether the streams of this worker must end because its time to stop is over."""
         return self._leaving
 
     def find_log(self, run_id: str) -> RunLog | None:
-        """Return the log of a turn that runs or waits in this worker."""
+        """Return the log of a running or waiting turn of this worker, or None."""
         turn = self._active.get(run_id)
         return turn.log if turn and not turn.log.lost else None
 
     def start(self, request: TurnRequest) -> OpenTurn:
-        """Open a turn and have it run; its log is what its stream shows.
+        """Open a turn and run it. Streams read its log.
 
-        :raises ApiError: ``server_busy`` or ``shutting_down`` when this worker
-            takes no more, and whatever :meth:`TurnOpener.open` refuses.
+        :raises ApiError: ``server_busy`` or ``shutting_down`` if this worker accepts no more turns,
+            and the refusals of :meth:`TurnOpener.open`.
         """
         if self._closing:
             raise ApiError(
@@ -113,19 +113,19 @@ class Runs:
             turn = replace(turn, stopped=self._stop_ahead_of(turn))
         _write(turn, turn.list_first_events())
         self._begin(turn)
-        # The model is asked first: what is left of the request is done while it thinks.
+        # Send the model's request first. The HTTP response is built while the model works.
         let_others_run()
         return turn
 
     @property
     def has_room(self) -> bool:
-        """Whether this worker may take one more turn."""
+        """Whether this worker accepts one more turn."""
         return not self._draining and len(self._active) < self._settings.max_runs_per_worker
 
     def go_on(self, turn: OpenTurn, traceparent: str | None) -> None:
-        """Run a turn that another worker had.
+        """Resume a turn of another worker.
 
-        :param traceparent: What it is a part of, in a trace.
+        :param traceparent: The trace to continue.
         """
         if self._tracing.on:
             turn = replace(turn, span=self._begin_span(turn, traceparent))
@@ -140,20 +140,20 @@ class Runs:
         self._metrics.note_run(turn.run_id, "queued" if turn.ahead else "running")
         try:
             start_beside(self._run, turn, name="run")
-        except RuntimeError as error:  # no thread to be had; a greenlet always is
+        except RuntimeError as error:  # out of threads; greenlets always start
             _write(turn, Answer(self._means, turn).end_unbegun("interrupted"))
             self._close(turn)
             raise _busy("This worker has no thread left for the turn; try again later.") from error
         self._signals.start()
 
     def stop(self, stopped: Sequence[str]) -> int:
-        """Stop turns, wherever they run or wait.
+        """Stop running or waiting turns of any worker.
 
-        Their worker is notified at once, and looks for itself now and then.
+        Their workers are notified, and also poll for stop requests.
 
-        :param stopped: The ids of the runs.
-        :returns: How many of them had not ended.
-        :raises StorageError: when the wish cannot be stored.
+        :param stopped: Ids of the runs.
+        :returns: How many of the runs had not ended.
+        :raises StorageError: if the request cannot be stored.
         """
 
         def note(db: peewee.Database) -> list[str]:
@@ -166,17 +166,17 @@ class Runs:
         return len(noted)
 
     def stop_session(self, session: int, key_id: str | None = None) -> int:
-        """Stop the turns of a session that run or wait; return how many.
+        """Stop a session's running and waiting turns; return their number.
 
         :param session: The session's number.
-        :param key_id: Only those of this key; None: all.
+        :param key_id: Stop only the turns of this key, or all if None.
         """
         with self._store.read() as db:
             wanted = runs.list_active_ids(db, session, key_id)
         return self.stop(wanted) if wanted else 0
 
     def _stop_ahead_of(self, turn: OpenTurn) -> int:
-        """Stop the other turns of a turn's session, which would keep it waiting."""
+        """Stop the other turns of a turn's session, so that it can begin."""
         try:
             with self._store.read() as db:
                 wanted = runs.list_active_ids(db, turn.session.id)
@@ -186,7 +186,7 @@ class Runs:
             return 0
 
     def look_for_stops(self) -> None:
-        """Stop the turns of this worker that another was asked to stop. A chore."""
+        """Stop this worker's turns that another worker was asked to stop. Runs periodically."""
         if not self._active:
             return
         worker_id = self._opener.get_worker_id()
@@ -195,30 +195,30 @@ class Runs:
         self._cancel(found)
 
     def drain(self) -> None:
-        """Give turns to other workers at their next step, and take none of others.
+        """Hand turns over to other workers after their next step, and take over none.
 
-        New ones are still taken: they come over connections that were open before.
+        New turns are still accepted, since clients send them over existing connections.
         """
         self._draining = True
         self._handover.begin()
 
     def give_up_all(self) -> bool:
-        """Take no new turns, and let other workers, or the next start, go on with those here.
+        """Refuse new turns, and leave the current ones to other workers or the next start.
 
-        Turns that nobody could go on with end: what they said is stored.
+        Turns that nobody can resume end, and their partial reply is stored.
 
-        :returns: Whether another worker takes them now.
+        :returns: Whether another worker resumes the turns now.
         """
         self._draining = self._closing = True
         self._handover.give_up(list(self._active.values()))
         return self._handover.has_heir()
 
     def leave(self) -> None:
-        """Have all streams end: their clients resume elsewhere."""
+        """End all streams. Their clients resume on another worker."""
         self._leaving = True
 
     def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until no turn is left. Returns whether that is so."""
+        """Wait until this worker has no turns; return whether that happened in time."""
         return self._idle.wait(timeout_s)
 
     def _run(self, turn: OpenTurn) -> None:
@@ -249,7 +249,7 @@ class Runs:
             self._close(turn)
 
     def _drop(self, turn: OpenTurn, outcome: Outcome) -> None:
-        """End a turn that has no reply."""
+        """End a turn without a reply."""
         _write(turn, self._outcomes.finish(turn, outcome))
 
     def _close(self, turn: OpenTurn) -> None:
@@ -264,7 +264,7 @@ class Runs:
             {
                 "gen_ai.operation.name": "invoke_agent",
                 "gen_ai.agent.name": turn.config.id,
-                # Its name may be a person's.
+                # A session's name may be a person's name.
                 "gen_ai.conversation.id": hash_name(turn.session.session_id),
                 "astrbot.run.id": turn.run_id,
                 "astrbot.config.id": turn.config.id,
@@ -274,10 +274,10 @@ class Runs:
         )
 
     def _wait_for_place(self, turn: OpenTurn) -> bool:
-        """Wait until no earlier turn of the session is left.
+        """Wait until all earlier turns of the session have ended.
 
-        :returns: False: the turn was given up, as this worker stops.
-        :raises RunCancelled: when the turn is cancelled while it waits.
+        :returns: False if the turn was handed over because this worker stops.
+        :raises RunCancelled: if the turn is cancelled while it waits.
         """
         session, woken = turn.session.id, threading.Event()
         with self._lock:
@@ -290,7 +290,7 @@ class Runs:
                     woken.wait(_POLL_S)
                 return True
         except StoreClosed:
-            turn.log.lose()  # it has no end here: the next start goes on with it
+            turn.log.lose()  # the run stays open, and the next start resumes it
             return False
         finally:
             with self._lock:
@@ -299,12 +299,12 @@ class Runs:
                     del self._waiting[session]
 
     def _may_begin(self, turn: OpenTurn, woken: threading.Event) -> bool:
-        """Look whether a turn's place has come, and take it.
+        """Mark the turn as running if no earlier turn of its session is left; return whether it is.
 
-        While the database is away a turn waits on.
+        A turn keeps waiting while the database is unavailable.
 
-        :raises RunCancelled: when the turn is cancelled.
-        :raises RunLost: when another worker has ended it.
+        :raises RunCancelled: if the turn is cancelled.
+        :raises RunLost: if another worker has ended the run.
         """
         woken.clear()
         turn.cancel.raise_if_cancelled()
@@ -323,7 +323,7 @@ class Runs:
         return True
 
     def knows(self, run: RunRow) -> bool:
-        """Return whether a run is running, or waiting, in this worker."""
+        """Return whether this worker has a running or waiting run."""
         return run.run_id in self._active
 
     def _cancel(self, run_ids: Iterable[str]) -> None:
@@ -334,7 +334,7 @@ class Runs:
 
     def _forget(self, turn: OpenTurn) -> None:
         with self._lock:
-            if self._active.get(turn.run_id) is turn:  # not one that was picked up meanwhile
+            if self._active.get(turn.run_id) is turn:  # it may have been resumed here
                 del self._active[turn.run_id]
                 self._metrics.note_run(turn.run_id, "")
             for woken in self._waiting.get(turn.session.id, ()):
@@ -346,9 +346,9 @@ class Runs:
 def _write(
     turn: OpenTurn, said: Iterable[Event], observe: Callable[[Event], None] | None = None
 ) -> None:
-    """Put events into a turn's log. Nothing else of this package does.
+    """Append events to a turn's log. This is the only writer of logs.
 
-    :param observe: Called with each event that was put there.
+    :param observe: Called with each appended event.
     """
     for event in said:
         turn.log.append(event)

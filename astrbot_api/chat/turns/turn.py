@@ -1,4 +1,4 @@
-"""What a turn is: as it was asked for, and as it stands once it is stored."""
+"""A turn as requested (``TurnRequest``) and as stored (``OpenTurn``)."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from ..context.thread import ThreadEntry
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The message of a messenger that a turn answers.
+    """The messenger message that a turn answers.
 
     :param platform: Type of the bot.
-    :param sender_name: As people are shown to each other there.
+    :param sender_name: The sender's display name on the platform.
     :param reply_to: The platform's id of the message.
     """
 
@@ -47,21 +47,20 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
-    """A chat request, checked field by field.
+    """A validated chat request.
 
-    :param session_id: Blank: a new session is made.
-    :param shown_session_id: How the ``session_id`` event shows it: as sent.
-    :param origin: Where the message came from; None: over HTTP.
-    :param answers_again: Number of a message of the session's last turn, which
-        is answered once more; ``segments`` are that turn's own then.
-    :param context: What was said before, in place of the session's history.
-    :param caller_tools: Tools that the caller runs: a call of one ends the turn.
+    :param session_id: Blank to create a session.
+    :param shown_session_id: The ``session_id`` to show in events, as the client sent it.
+    :param origin: The messenger message to answer, or None for an HTTP request.
+    :param answers_again: Number of the message in the session's last turn to answer again.
+        ``segments`` are then those of that turn.
+    :param context: Conversation that replaces the session's history.
+    :param caller_tools: Tools that the caller runs. A call of one of them ends the turn.
     :param model_fields: Further fields of the model's request, such as ``temperature``.
     :param may_wait: Whether the turn may wait for a person who approves a tool call.
-    :param kept: False: the turn has a session that nobody can find, which
-        goes with all it holds when the run has ended.
-    :param entry: What is stored with it, where it is a response of OpenAI's API.
-    :param client_key: What its client calls the request, if it may send it again.
+    :param kept: False for a turn in a hidden session, which is removed when the run ends.
+    :param entry: The response of OpenAI's API to store with the turn.
+    :param client_key: The client's idempotency key, if it may repeat the request.
     """
 
     username: str
@@ -88,49 +87,49 @@ class TurnRequest:
 
     @property
     def payer(self) -> str | None:
-        """The key that the turn counts to: of a session key, its maker; None: no key."""
+        """The key that pays for the turn: a session key's maker, or None without a key."""
         return self.guard.root_id if self.guard else self.key_id
 
     @property
     def bound_username(self) -> str | None:
-        """The only username that the key may speak as, if there is one."""
+        """The only username that the key may use, or None if it may use any."""
         return self.guard.rules.username if self.guard else None
 
     @property
     def creator(self) -> str:
-        """Whose the session must be: in a messenger, the conversation's own."""
+        """Owner of the session. In a messenger, the conversation owns it."""
         return self.origin.umo if self.origin else self.username
 
     @property
     def sender_name(self) -> str:
-        """How the user is called."""
+        """Display name of the user."""
         return self.origin.sender_name if self.origin else self.username
 
     @property
     def platform_id(self) -> str:
-        """Where sessions and messages are filed: ``webchat``, or a bot's id."""
+        """``platform_id`` of stored sessions and messages: ``webchat``, or a bot's id."""
         return self.origin.bot_id if self.origin else WEBCHAT
 
     @property
     def platform(self) -> str:
-        """Where the user is: ``webchat``, or the type of the bot."""
+        """The user's platform: ``webchat``, or the type of the bot."""
         return self.origin.platform if self.origin else WEBCHAT
 
     @property
     def text(self) -> str:
-        """The text of the message."""
+        """Text of the message."""
         return plain_text([segment.to_wire() for segment in self.segments])
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What a turn has from the worker that had it before.
+    """State of a turn that another worker began.
 
-    :param events: What clients were shown and still counts.
-    :param at: Where its agent goes on; None: at its beginning.
-    :param reply: What the reply counted until then, see :meth:`.reply.Reply.to_state`.
-    :param pictures: Ids of those that the tools of the last step have sent.
-    :param begun: Whether it had begun.
+    :param events: Events that clients have seen and that are still valid.
+    :param at: Checkpoint at which the agent resumes, or None to start over.
+    :param reply: Counters of the reply so far, see :meth:`.reply.Reply.to_state`.
+    :param pictures: Ids of pictures sent by the tools of the last step.
+    :param begun: Whether the turn had begun.
     """
 
     events: Sequence[Event]
@@ -142,14 +141,14 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """A turn that is stored and may run. ``number`` is its place in the queue.
+    """A stored turn that may run. ``number`` is its position in the queue.
 
-    :param worker_id: This worker, which has it.
-    :param replaces: Number of the answer that goes when this turn's is stored.
-    :param stopped: How many turns ahead of it a ``/stop`` has stopped.
-    :param resumed: What another worker has done of it; None: it begins here.
-    :param pinned: Set once no other worker could go on with it.
-    :param span: The turn, in a trace.
+    :param worker_id: Id of this worker, which owns the run.
+    :param replaces: Number of the answer to delete when the new answer is stored.
+    :param stopped: Number of earlier turns that a ``/stop`` has stopped.
+    :param resumed: Progress of an earlier worker, or None if the turn begins here.
+    :param pinned: Set once no other worker can resume the turn.
+    :param span: Trace span of the turn.
     """
 
     run_id: str
@@ -173,7 +172,7 @@ class OpenTurn:
     span: Span = NO_SPAN
 
     def list_first_events(self) -> list[Event]:
-        """Return the events that every stream of the turn begins with."""
+        """Return the events with which every stream of the turn begins."""
         request = self.request
         shown = request.shown_session_id if request.session_id else self.session.session_id
         first = [events.session_id(shown)]
@@ -183,7 +182,7 @@ class OpenTurn:
         return [*first, events.run_started(self.run_id)]
 
     def to_context(self) -> TurnContext:
-        """Return what the plugins may know of the turn."""
+        """Return the parts of the turn that plugins may read."""
         return TurnContext(
             run_id=self.run_id,
             username=self.request.username,
@@ -195,15 +194,15 @@ class OpenTurn:
 
     @property
     def umo(self) -> str:
-        """The conversation's unified message origin."""
+        """Unified message origin of the conversation."""
         return make_umo(self.session, self.request.username)
 
     @property
     def text(self) -> str:
-        """The text of the user's message."""
+        """Text of the user's message."""
         return self.request.text
 
     @property
     def subject(self) -> str:
-        """What a title can be made of: the text, else the names of what was sent."""
+        """Text for a title: the message's text, or the names of its files."""
         return self.text.strip() or ", ".join(row.name for row in self.sent)
