@@ -1,4 +1,4 @@
-"""What a turn can do beside talking: tools, commands and hooks, from wherever they come."""
+"""Tools, commands and hooks of a turn, from the application, plugins and MCP servers."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from .commands import make_prompt_command
 
 log = logging.getLogger(__name__)
 
-#: Further tools of a config, beside those of the application and its plugins.
+#: Returns further tools of a config, such as those of its MCP servers.
 ExtraTools = Callable[[AgentConfig], Sequence[Tool]]
 
 
-#: The prompts of a config's MCP servers; commands of the application and its plugins win.
+#: Returns the prompts of a config's MCP servers. Other commands take precedence.
 ListPrompts = Callable[[AgentConfig], Sequence[Prompt]]
 
 
 def no_extra_tools(config: AgentConfig) -> Sequence[Tool]:
-    """Return none."""
+    """Return no tools."""
     return ()
 
 
 def no_prompts(config: AgentConfig) -> Sequence[Prompt]:
-    """Return none."""
+    """Return no prompts."""
     return ()
 
 
 class Abilities:
-    """Those of one application.
+    """Tools, commands and hooks of one application.
 
-    :param tools: The application's own; they are offered first and win.
-    :param commands: The application's own; they win.
+    :param tools: The application's own tools. They are offered first and take precedence.
+    :param commands: The application's own commands. They take precedence.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class Abilities:
     def begin_turn(
         self, config: AgentConfig, context: TurnContext, rules: KeyRules = NO_RULES
     ) -> TurnAbilities:
-        """Return what a turn of this config can do.
+        """Return the abilities of a turn with this config.
 
-        :param rules: Those of the turn's key.
+        :param rules: Rules of the turn's key.
         """
         chosen = self._plugins.choose(config)
         hooks = chosen.begin_turn(context, self._asides, config.plugins.hook_timeout_s)
@@ -81,7 +81,7 @@ class Abilities:
         return TurnAbilities(config, chosen, hooks, commands, self, rules)
 
     def _make_prompt_commands(self, config: AgentConfig, rules: KeyRules) -> Mapping[str, Command]:
-        """Return the prompts that the config and the key allow, as they do tools."""
+        """Return commands for the prompts that the config and the key allow."""
         tools = config.tools
         allow = ("*",) if rules.tools is None else rules.tools
         return {
@@ -93,11 +93,11 @@ class Abilities:
     def make_toolbox(
         self, config: AgentConfig, chosen: ConfigPlugins, rules: KeyRules = NO_RULES
     ) -> Toolbox:
-        """Return the tools that a config and a key offer, the application's own first.
+        """Return the tools that a config and a key allow, the application's own first.
 
-        Tools that are too many are left out from the end, and logged.
+        Tools beyond the limit are dropped from the end and logged.
 
-        :param rules: Those of the key of the turn.
+        :param rules: Rules of the turn's key.
         """
         settings = config.tools
         toolbox = Toolbox(
@@ -116,11 +116,11 @@ class Abilities:
         return toolbox
 
     def list_left_out(self, config: AgentConfig) -> tuple[str, ...]:
-        """Return the names of the tools of a config that are more than it may offer."""
+        """Return the names of a config's tools that exceed its limit."""
         return self.make_toolbox(config, self._plugins.choose(config)).left_out
 
     def _report_left_out(self, config: AgentConfig, names: tuple[str, ...]) -> None:
-        """Log once which tools of a config are too many."""
+        """Log once which tools of a config exceed its limit."""
         if names and self._left_out.get(config.id) != names:
             log.warning(
                 "%s: %d tools are left out, more than [tools] max_tools = %d allows: %s",
@@ -131,10 +131,10 @@ class Abilities:
     def run_command(
         self, config: AgentConfig, turn: TurnContext, command: Command, context: CommandContext
     ) -> str | AskModel:
-        """Return a command's answer, or what the model is to answer.
+        """Return a command's answer, or the text for the model.
 
-        :raises CallTimedOut: when it takes longer than a tool may.
-        :raises RunCancelled: when the turn is cancelled meanwhile.
+        :raises CallTimedOut: if it takes longer than the time limit of a tool.
+        :raises RunCancelled: if the turn is cancelled meanwhile.
         """
         return self._asides.run(
             f"the command /{command.name}",
@@ -146,7 +146,7 @@ class Abilities:
 
 @dataclass(frozen=True, slots=True)
 class TurnAbilities:
-    """Those of one turn."""
+    """Tools, commands and hooks of one turn."""
 
     config: AgentConfig
     chosen: ConfigPlugins
@@ -156,11 +156,11 @@ class TurnAbilities:
     _rules: KeyRules = NO_RULES
 
     def make_toolbox(self) -> Toolbox:
-        """Return the tools that the model is offered."""
+        """Return the tools to offer to the model."""
         return self._all.make_toolbox(self.config, self.chosen, self._rules)
 
     def hook_provider(self, provider: Provider) -> Provider:
-        """Return the provider with ``before_model`` in front of it."""
+        """Return the provider, wrapped so that ``before_model`` runs first."""
         return _HookedProvider(provider, self.hooks)
 
     def run_command(
@@ -171,7 +171,7 @@ class TurnAbilities:
 
 
 def _limit(settings: ToolSettings, rules: KeyRules) -> ToolLimits:
-    """Return the limits of a turn: of the config's and the key's the lower ones."""
+    """Return the limits of a turn, the lower of the config's and the key's."""
     pairs = (
         (settings.max_calls, rules.tool_calls_per_turn),
         (settings.max_seconds, rules.tool_seconds_per_turn),
@@ -190,5 +190,5 @@ class _HookedProvider:
         self, messages: Sequence[ModelMessage], tools: Sequence[ToolSpec], options: ModelOptions
     ) -> Iterator[Delta]:
         given = self.hooks.rewrite_messages(messages)
-        # Not yield from: a level of generators costs at each switch of a greenlet.
+        # Not `yield from`, since each level of generators slows a greenlet switch.
         return self.provider.stream(given, tools, options)

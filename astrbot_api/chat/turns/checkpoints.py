@@ -1,4 +1,4 @@
-"""What is stored of a turn after each step of its agent, and how it is read back."""
+"""Store a turn's progress after each step of its agent, and read it back."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .turn import OpenTurn
 
 log = logging.getLogger(__name__)
 
-#: Most bytes of one step, unless it waits. Of a turn with a longer one no other worker can go on.
+#: Maximum size of one step in bytes, unless it waits. Longer steps cannot be resumed.
 _MAX_BYTES = 1024 * 1024
 
-#: How long a step waits until the journal has what it has said, in seconds. Where the journal
-#: takes nothing, the text is made again of the step's message.
+#: Seconds that a step waits for the journal to store its events. If the journal fails, the text is
+#: rebuilt from the step's message.
 _JOURNAL_S = 1.0
 
 
@@ -33,12 +33,12 @@ _JOURNAL_S = 1.0
 class StoredStep:
     """One step.
 
-    :param event: The number of the last event before its calls.
-    :param messages: What the conversation got by it. A message ``{"role": "user", "pictures"}``
-        names attachments that are still to be rendered.
-    :param reply: What the reply counted until then.
-    :param reasoning: Thinking that was not shown yet, as of a turn without streaming.
-    :param pending: The ids of the calls that a person must approve.
+    :param event: Number of the last event before the step's calls.
+    :param messages: Messages that the step added. A message ``{"role": "user", "pictures"}`` lists
+        attachments to render.
+    :param reply: Counters of the reply so far.
+    :param reasoning: Reasoning that was not shown yet, in a turn without streaming.
+    :param pending: Ids of the calls that a person must approve.
     """
 
     step: int
@@ -52,7 +52,7 @@ class StoredStep:
 class StepStore:
     """Stores the steps of one turn.
 
-    :param reply: Returns what the reply counts, see :meth:`.reply.Reply.to_state`.
+    :param reply: Returns the counters of the reply, see :meth:`.reply.Reply.to_state`.
     """
 
     def __init__(self, store: Store, turn: OpenTurn) -> None:
@@ -62,7 +62,7 @@ class StepStore:
         self._lacks_one = False
 
     def skip(self, reasoning: str) -> None:
-        """Note what was stored by another worker."""
+        """Mark reasoning as stored by another worker."""
         self._reasoning_chars = len(reasoning)
 
     def save(
@@ -72,15 +72,15 @@ class StepStore:
         reasoning: str,
         pictures: Sequence[Sequence[str]],
     ) -> None:
-        """Store a step, in one transaction, once its events are in the journal.
+        """Store a step in one transaction, after the journal has its events.
 
-        Where it cannot be stored the turn goes on, and no other worker could go on with it: not
-        with this step, and not with a later one. Only a turn that is to wait needs it.
+        If a step cannot be stored, the turn continues, but no other worker can resume it, now or
+        later. Only a turn that must wait fails.
 
-        :param reasoning: All thinking of the turn.
-        :param pictures: Ids of the attachments in each message with pictures of this step.
-        :raises RunLost: when another worker has the run.
-        :raises StorageError: when a step with calls to approve, or one before it, is not stored.
+        :param reasoning: All reasoning of the turn.
+        :param pictures: Attachment ids in each message with pictures of this step.
+        :raises RunLost: if another worker has the run.
+        :raises StorageError: if a step with calls to approve, or a step before it, is not stored.
         """
         if self._lacks_one and not checkpoint.pending:
             return
@@ -122,7 +122,7 @@ class StepStore:
 def read_steps(rows: Sequence[CheckpointRow]) -> list[StoredStep]:
     """Return the steps of a run.
 
-    :raises ValueError: when one of them was too long to be stored, or is not known here.
+    :raises ValueError: if a step was too long to store, or has an unknown format.
     """
     steps = []
     for row in rows:

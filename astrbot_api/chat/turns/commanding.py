@@ -1,4 +1,4 @@
-"""Runs the command that a message names."""
+"""Run the command of a message."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .waiting import decide, describe_decision, split_run_id
 
 
 class CommandFailed(Exception):
-    """A command raised what it should not; its name is the message."""
+    """Raised when a command fails unexpectedly. The message is the command's name."""
 
 
 def choose_commands(turn: OpenTurn, abilities: TurnAbilities) -> Mapping[str, Command]:
-    """Return the commands that are answered here; an AstrBot has its own."""
+    """Return the commands that this server answers. An upstream AstrBot has its own."""
     if turn.config.upstream is None:
         return abilities.commands
     return {name: one for name, one in abilities.commands.items() if name == "stop"}
@@ -31,9 +31,9 @@ def choose_commands(turn: OpenTurn, abilities: TurnAbilities) -> Mapping[str, Co
 def run_command(
     store: Store, turn: OpenTurn, abilities: TurnAbilities, command: Command, arguments: str
 ) -> str | AskModel:
-    """Return what a command answers, or what the model is asked in its place.
+    """Return a command's answer, or the text for the model.
 
-    :raises CommandFailed: for whatever it raises beyond its contract.
+    :raises CommandFailed: if the command raises an unexpected exception.
     """
     context = CommandContext(
         store=store,
@@ -55,10 +55,10 @@ def run_command(
 
 
 def _decide(store: Store, turn: OpenTurn, approved: bool, comment: str) -> list[str]:
-    """Decide what waits for the sender in this session; return the tools.
+    """Decide the sender's open approvals in this session; return the tools' names.
 
-    :param comment: Begins with ``#`` and a run's id where a button below its question
-        was pressed: it decides nothing that was asked later.
+    :param comment: Begins with ``#`` and a run's id if the sender pressed a button. Only that run
+        is then decided.
     """
     run_id, comment = split_run_id(comment)
 

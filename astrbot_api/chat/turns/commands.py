@@ -1,6 +1,6 @@
-"""Commands: which one a message names. The built-in ones are a plugin's.
+"""Find the command of a message.
 
-:mod:`astrbot_api.plugins.builtin.commands` has them.
+:mod:`astrbot_api.plugins.builtin.commands` has the built-in commands.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = [
     "find_command",
 ]
 
-#: The command that is heard before its turn comes: it ends the turns ahead of it.
+#: This command runs before its turn comes, and stops the turns ahead of it.
 _STOP = "stop"
 
 _DECIDING = ("approve", "reject")
@@ -29,9 +29,9 @@ _DECIDING = ("approve", "reject")
 def find_command(
     commands: Mapping[str, Command], text: str
 ) -> tuple[Command, str] | tuple[None, str]:
-    """Return the command that a message names and the rest of the message.
+    """Return the command of a message, or None, and the rest of the message.
 
-    An unknown one is none: the message goes to the model.
+    Messages with an unknown command go to the model.
     """
     stripped = text.strip()
     if not stripped.startswith("/"):
@@ -42,7 +42,7 @@ def find_command(
 
 
 def make_prompt_command(prompt: Prompt) -> Command:
-    """Return a command that has the model answer a prompt of an MCP server."""
+    """Return a command that sends a prompt of an MCP server to the model."""
 
     def run(context: CommandContext) -> str | AskModel:
         try:
@@ -50,17 +50,17 @@ def make_prompt_command(prompt: Prompt) -> Command:
         except ToolError as error:
             return str(error)
 
-    # It asks for words and does nothing else.
+    # Fetching a prompt has no side effects.
     return Command(prompt.name, prompt.help, run, resumable=True)
 
 
 def asks_to_stop(text: str) -> bool:
-    """Return whether a message is ``/stop``, whatever the config's commands are."""
+    """Return whether a message is ``/stop``, even if the config disables commands."""
     return _find_word(text) == _STOP
 
 
 def asks_to_decide(text: str) -> bool:
-    """Return whether a message is ``/approve`` or ``/reject``, which decide what waits."""
+    """Return whether a message is ``/approve`` or ``/reject``."""
     return _find_word(text) in _DECIDING
 
 

@@ -1,4 +1,4 @@
-"""What the model is shown of a turn: the prompt, the conversation so far, the message."""
+"""Build the model's input of a turn: system prompt, conversation and message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .turn import OpenTurn
 
 
 class TurnConversation:
-    """Builds the messages of one turn, and shows the model what its tools send."""
+    """Builds the messages of one turn, and adds pictures that its tools send."""
 
     def __init__(
         self, settings: Settings, store: Store, media: MediaReader, turn: OpenTurn
@@ -38,18 +38,18 @@ class TurnConversation:
             turn.config.transcription,
             turn.config.agent.video_frames,
         )
-        #: Pictures that tools have sent and the model has not seen.
+        #: Pictures sent by tools that the model has not received.
         self._pictures: list[AttachmentRow] = []
-        #: Ids of those that it was shown since the last checkpoint, message by message.
+        #: Ids of pictures that the model received since the last checkpoint, by message.
         self._seen: list[list[str]] = []
 
     def build(
         self, options: ModelOptions, text: str, provider: Provider | None
     ) -> list[ModelMessage]:
-        """Return the messages that the model is asked with.
+        """Return the messages for the model.
 
-        :param text: The user's, as commands and plugins left it.
-        :param provider: Sums up what is too old, where the config wants that.
+        :param text: The user's text, after commands and plugins.
+        :param provider: Summarises old turns, if the config asks for it.
         """
         turn = self._turn
         agent = turn.config.agent
@@ -82,20 +82,20 @@ class TurnConversation:
         )
 
     def note_picture(self, row: AttachmentRow) -> None:
-        """Keep a picture that a tool has sent, to be shown with the results of the calls."""
+        """Keep a tool's picture until the results of the calls are sent."""
         self._pictures.append(row)
 
     def take_seen(self) -> list[list[str]]:
-        """Return the ids of the pictures that were shown since the last call of this."""
+        """Return the ids of the pictures sent to the model since the last call."""
         seen, self._seen = self._seen, []
         return seen
 
     def restore(self, pictures: Sequence[str]) -> None:
-        """Go on with the pictures that another worker had not shown yet, by their ids."""
+        """Restore pictures that another worker had not sent yet, by their ids."""
         self._pictures = self._find(pictures)
 
     def show_pictures(self) -> list[dict[str, Any]]:
-        """Return the pictures of the last calls as a message, for a model that sees."""
+        """Return the pictures of the last calls as a message, if the model reads images."""
         sent, self._pictures = self._pictures, []
         shown = self._render(sent)
         if shown:
@@ -103,7 +103,7 @@ class TurnConversation:
         return shown
 
     def unpack(self, at: Resumption | None) -> Resumption | None:
-        """Return where the agent goes on, with the bytes of the pictures."""
+        """Return the agent's checkpoint with the bytes of its pictures."""
         if at is None:
             return None
         messages: list[ModelMessage] = []
@@ -117,7 +117,7 @@ class TurnConversation:
     def _build_supplied(
         self, context: SuppliedContext, wire: list[dict[str, Any]], system_prompt: str
     ) -> list[ModelMessage]:
-        """Return the conversation that the caller sent, after the thread that it goes on from."""
+        """Return the caller's conversation, after the thread that it continues."""
         budget = self._turn.config.agent.history_tokens
 
         def render(segments: Sequence[dict[str, Any]]) -> Content:
@@ -134,7 +134,7 @@ class TurnConversation:
         )  # fmt: skip
 
     def _context_after(self) -> int:
-        """Return what ``/reset`` last left: an earlier turn may have run since opening."""
+        """Return where the context begins, since an earlier turn may have run ``/reset``."""
         turn = self._turn
         if not turn.ahead:
             return turn.session.context_after
@@ -160,13 +160,13 @@ class TurnConversation:
 
 
 def _group_name(turn: OpenTurn) -> str | None:
-    """Return who speaks, in a group, for the model; None between two."""
+    """Return the speaker's name for the model in a group, or None in a private chat."""
     origin = turn.request.origin
     return origin.sender_name if origin and origin.is_group else None
 
 
 def replace_text(segments: Sequence[Segment], text: str) -> Sequence[Segment]:
-    """Return segments with another text; the same ones where it is the same."""
+    """Return segments with another text, or the same segments if the text is equal."""
     if text == plain_text([one.to_wire() for one in segments]):
         return segments
     return [Plain(text), *(one for one in segments if not isinstance(one, Plain))]

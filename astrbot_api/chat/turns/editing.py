@@ -1,4 +1,4 @@
-"""Changing the last turn of a session: its user's message, or its answer."""
+"""Change the last turn of a session: its user message, or its answer."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from .turn import TurnRequest
 
 @dataclass(frozen=True, slots=True)
 class LastTurn:
-    """What a session's last turn is answered again from.
+    """A session's last turn, to be answered again.
 
-    :param user: Its user's message; ``bot`` is the answer that there is, if any.
+    :param user: The user message. ``bot`` is the answer, or None.
     """
 
     user: MessageRow
@@ -39,7 +39,7 @@ class LastTurn:
 
     @property
     def segments(self) -> list[Segment]:
-        """What the user said, as it is stored now."""
+        """Segments of the user message, as stored."""
         return parse_stored_message(self.user.content["message"])
 
 
@@ -54,16 +54,15 @@ def edit_user_message(
 ) -> dict[str, Any]:
     """Replace the last message of the user.
 
-    :param guard: What the key may send along.
+    :param guard: Restricts the files that the key may attach.
     :param check_room: Checks the quotas, in the transaction.
-    :returns: The message, as clients are shown it.
-    :raises ApiError: ``session_not_found``, ``session_of_another_user``,
-        ``message_not_found``, ``message_not_editable``, ``session_busy``,
-        ``message_empty`` or ``attachment_not_found``.
+    :returns: The message, as shown to clients.
+    :raises ApiError: ``session_not_found``, ``session_of_another_user``, ``message_not_found``,
+        ``message_not_editable``, ``session_busy``, ``message_empty`` or ``attachment_not_found``.
     """
 
     def job(db: peewee.Database) -> dict[str, Any]:
-        lock_name(db, "session", session_id)  # no turn may begin meanwhile
+        lock_name(db, "session", session_id)  # so that no turn begins meanwhile
         session = get_owned_session(db, session_id, username)
         check_idle(db, session)
         message = _get_message(db, session, message_id)
@@ -84,7 +83,7 @@ def edit_user_message(
 
 
 def find_last_turn(db: peewee.Database, session: SessionRow, message_id: int) -> LastTurn:
-    """Return the last turn of a session, named by either of its messages.
+    """Return a session's last turn, identified by either of its messages.
 
     :raises ApiError: ``message_not_found``, ``message_not_editable`` or ``session_busy``.
     """
@@ -104,11 +103,10 @@ def find_last_turn(db: peewee.Database, session: SessionRow, message_id: int) ->
 def find_media(
     db: peewee.Database, segments: Sequence[Segment], *, stored: bool = False
 ) -> tuple[Sequence[Segment], list[AttachmentRow]]:
-    """Find what a message sends along.
+    """Find the attachments of a message.
 
-    :param stored: The message is answered once more: what was deleted since is left out.
-    :raises ApiError: ``attachment_not_found``, or ``message_empty`` when nothing is left
-        to answer.
+    :param stored: Whether the message is answered again. Deleted attachments are then skipped.
+    :raises ApiError: ``attachment_not_found``, or ``message_empty`` if nothing is left to answer.
     """
     ids = [one.attachment_id for one in segments if isinstance(one, Media)]
     if not ids:
@@ -120,7 +118,7 @@ def find_media(
 
 
 def find_earlier_media(db: peewee.Database, request: TurnRequest) -> list[AttachmentRow]:
-    """Find the files of the conversation that the caller sends along."""
+    """Find the files in the conversation that the caller sends."""
     said = request.context.messages if request.context else ()
     ids = {part["attachment_id"] for one in said for part in one.segments
            if "attachment_id" in part}  # fmt: skip
@@ -128,7 +126,7 @@ def find_earlier_media(db: peewee.Database, request: TurnRequest) -> list[Attach
 
 
 def check_idle(db: peewee.Database, session: SessionRow) -> None:
-    """:raises ApiError: ``session_busy`` when a turn of the session runs or waits."""
+    """Raise ApiError ``session_busy`` if the session has a running or waiting turn."""
     if runs.has_active_run(db, session.id):
         raise ApiError(
             "session_busy",

@@ -1,4 +1,4 @@
-"""Gives the turns of a worker that stops to other workers, or to the next start."""
+"""Hand the turns of a stopping worker over to other workers, or to the next start."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .turn import OpenTurn
 
 log = logging.getLogger(__name__)
 
-#: Workers that stop together say so within this time, in seconds: none is another's heir.
+#: Seconds within which workers that stop together announce it. None takes over from another.
 _SETTLE_S = 1.0
 
-#: How long an answer to the question for an heir holds, in seconds.
+#: Seconds for which the result of the search for a successor is valid.
 _FRESH_S = 0.5
 
-#: How long the last events of a turn may take to the journal, in seconds.
+#: Seconds to wait for the journal to store a turn's last events.
 _JOURNAL_S = 1.0
 
 
 class Handover:
-    """Gives turns up, once this worker is about to stop.
+    """Releases turns once this worker is about to stop.
 
-    At a point where nothing is lost, after a step or before its beginning, a turn is given up as
-    soon as another worker lives; at the end of the time to stop each turn is, wherever it stands.
+    Between steps and before its beginning, a turn loses nothing and is released as soon as another
+    worker is alive. When the time to stop is over, every turn is released.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Handover:
         self._heir: tuple[float, bool] = (float("-inf"), False)
 
     def begin(self) -> None:
-        """Give turns up from now on, where another worker lives."""
+        """Begin to release turns, while another worker is alive."""
         try:
             self._lease.note_stopping()
         except StorageError as error:
@@ -53,7 +53,7 @@ class Handover:
         self._asked_from = time.monotonic() + _SETTLE_S
 
     def has_heir(self) -> bool:
-        """Return whether another worker takes what this one gives up."""
+        """Return whether another worker takes over released turns."""
         now = time.monotonic()
         if now < self._asked_from:
             return False
@@ -67,11 +67,11 @@ class Handover:
         return heir
 
     def try_at_rest(self, turn: OpenTurn, *, before_calls: bool = False) -> bool:
-        """Give a turn up that has just made a step, or has not begun, if there is an heir.
+        """Release a turn between two steps, or before its beginning, if there is a successor.
 
-        :param before_calls: Its last step is stored, and no call of that was begun.
-        :returns: Whether it is given up: nothing more of it happens here.
-        :raises RunLost: when another worker has it already.
+        :param before_calls: Whether its last step is stored and none of its calls has begun.
+        :returns: Whether it was released. This worker must not continue it then.
+        :raises RunLost: if another worker already has it.
         """
         if turn.pinned.is_set() or not self.has_heir():
             return False
@@ -86,16 +86,16 @@ class Handover:
             log.warning("run %s stays for now: %s", turn.run_id, error)
             if self._is_own(turn):
                 return False
-            given = False  # or it was, and nobody knows
+            given = False  # it may have been released: the outcome is unknown
         if not given:
             raise RunLost
         self._let_go([turn])
         return True
 
     def give_up(self, turns: Iterable[OpenTurn]) -> None:
-        """Give turns up wherever they stand; those that nobody could go on with are interrupted.
+        """Release turns at any point, and interrupt those that nobody can resume.
 
-        Without an heir it is the next start that goes on with them.
+        Without a successor the next start resumes them.
         """
         movable = []
         for turn in turns:
@@ -116,7 +116,7 @@ class Handover:
                 )
             )
         except StorageError as error:
-            # With this worker's lease they are free, too.
+            # Other workers take them over when this worker's lease ends.
             log.warning("%d turns could not be given up: %s", len(movable), error)
             return
         self._let_go([one for one in movable if one.number in given])

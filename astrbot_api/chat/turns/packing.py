@@ -1,4 +1,4 @@
-"""What is stored of a turn's request, so that another worker can go on with the turn."""
+"""Serialise a turn's request, so that another worker can resume the turn."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..context.supplied import SuppliedContext, SuppliedMessage
 from ..context.thread import ThreadEntry
 from .turn import OpenTurn, Origin, TurnRequest
 
-#: Most bytes that are stored of one request as its turn begins: what is longer is done by its own
-#: worker, or by none.
+#: Maximum size of a request that is stored when its turn begins, in bytes. No other worker can
+#: resume a turn with a longer request.
 _MAX_BYTES = 256 * 1024
 
-#: Fields that are stored as they are; one that has its default is left out.
+#: Fields that are stored unchanged. Default values are left out.
 _PLAIN = (
     "username", "session_id", "shown_session_id", "streaming", "provider_id", "model",
     "skip_user_history", "key_id", "may_wait",
@@ -29,12 +29,12 @@ _PLAIN = (
 
 @dataclass(frozen=True, slots=True)
 class PackedRequest:
-    """What was stored of a request.
+    """A stored request.
 
-    :param config_id: The config that was chosen.
-    :param segments: The message, where it is not stored as one; None: it is.
-    :param replaces: Number of the answer that goes when this turn's is stored.
-    :param traceparent: What the turn is a part of, in a trace.
+    :param config_id: The chosen config.
+    :param segments: The message, or None if it is stored as a message of the session.
+    :param replaces: Number of the answer to delete when the new answer is stored.
+    :param traceparent: The trace that the turn belongs to.
     """
 
     request: TurnRequest
@@ -55,9 +55,9 @@ def pack_request(
 ) -> str | None:
     """Return a request as JSON.
 
-    :param stored: Whether its message is stored as one.
-    :returns: None: only its own worker can do it. So it is with a turn that nobody could find
-        again, and with one that has too much with it.
+    :param stored: Whether its message is stored in the session.
+    :returns: The JSON, or None if only this worker can run the turn, because its session is hidden
+        or the request is too long.
     """
     if not request.kept:
         return None
@@ -85,9 +85,9 @@ def pack_request(
 
 
 def pack_waiting(turn: OpenTurn) -> str | None:
-    """Return the request of a turn that is to wait, which is stored however long it is.
+    """Return the request of a turn that must wait, of any length.
 
-    :returns: None: nobody could find the turn again.
+    :returns: The JSON, or None if the turn's session is hidden.
     """
     return pack_request(
         turn.request, turn.config, stored=turn.user_message is not None, replaces=turn.replaces,
@@ -96,9 +96,9 @@ def pack_waiting(turn: OpenTurn) -> str | None:
 
 
 def unpack_request(text: str) -> PackedRequest:
-    """Return what :func:`pack_request` has made; its ``segments`` are empty where they are stored.
+    """Return the request from :func:`pack_request`. Stored ``segments`` are left empty.
 
-    :raises ValueError: for what this version does not know.
+    :raises ValueError: if this version does not know the format.
     """
     values: dict[str, Any] = orjson.loads(text)
     try:
@@ -113,7 +113,7 @@ def unpack_request(text: str) -> PackedRequest:
         if "origin" in values:
             values["origin"] = Origin(**values["origin"])
         if "response_of" in values:
-            # It is stored by now.
+            # The entry is already stored.
             values["entry"] = ThreadEntry(values.pop("response_of"), "", "")
         request = TurnRequest(segments=segments or (), config_id=config_id, **values)
     except (KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The bot's reply as it grows: what clients see, and what is stored."""
+"""The bot's reply while it grows: its events for clients, and its stored message."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from ...events import Event
 from ...messages import MEDIA_TYPES
 from ..context.budget import Said, cost
 
-#: Members of a part that are lists of pieces while it grows.
+#: Members of a part that are lists of pieces while the part grows.
 _PIECES = ("text", "think")
 
-#: What a rewind counts, as in ``events.rewind``.
+#: Counters of a rewind, as in ``events.rewind``.
 _TAKEN_BACK = ("chars", "reasoning_chars", "calls", "files")
 
 
 class ReplyFold:
-    """Makes one message of a run's events: the only place that does.
+    """Builds one message from a run's events.
 
-    For a reply that grows, a run that was cut off, a snapshot, and answers in one piece.
+    The only fold of events: used for a growing reply, an interrupted run, a snapshot, and answers
+    without streaming.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class ReplyFold:
         self.user_message: dict[str, Any] | None = None
         self.message_id: int | None = None
         self.stats: dict[str, Any] | None = None
-        #: The ``error`` event.
+        #: The ``error`` event, if there was one.
         self.error: Event | None = None
         self._parts: list[dict[str, Any]] = []
         self._calls: dict[str, dict[str, Any]] = {}
@@ -46,26 +47,26 @@ class ReplyFold:
 
     @property
     def text(self) -> str:
-        """The whole answer so far, without thinking and tools."""
+        """The whole answer so far, without reasoning and tool calls."""
         return "".join(self._text)
 
     @property
     def reasoning(self) -> str:
-        """The whole thinking so far."""
+        """The whole reasoning so far."""
         return "".join(self._reasoning)
 
     @property
     def files(self) -> list[dict[str, Any]]:
-        """The parts that are files, in their order."""
+        """The file parts, in order."""
         return [part for part in self._parts if "attachment_id" in part]
 
     @property
     def caller_calls(self) -> list[dict[str, Any]]:
-        """The calls that the caller of the turn runs."""
+        """The calls that the turn's caller runs."""
         return [call for call in self._calls.values() if call.get("by_caller")]
 
     def add(self, event: Event) -> None:
-        """Add an event of the run; events that say nothing change nothing."""
+        """Add an event of the run. Events without content are ignored."""
         kind = event["type"]
         if kind == "plain":
             self._add_plain(event["chain_type"], event["data"])
@@ -90,7 +91,7 @@ class ReplyFold:
             self.error = event
 
     def to_parts(self) -> list[dict[str, Any]]:
-        """Return the parts of the message, in the order they came."""
+        """Return the parts of the message, in order of arrival."""
         return [
             {key: "".join(value) if key in _PIECES else value for key, value in part.items()}
             for part in self._parts
@@ -120,7 +121,7 @@ class ReplyFold:
             call.update(result=result["result"], finished_ts=result["ts"])
 
     def count_from(self, earlier: ReplyFold) -> dict[str, int]:
-        """Return what this fold has more than one of an earlier moment, as a rewind counts it."""
+        """Return how much this fold has beyond an earlier one, in the counters of a rewind."""
         counts = (
             len(self.text) - len(earlier.text),
             len(self.reasoning) - len(earlier.reasoning),
@@ -130,7 +131,7 @@ class ReplyFold:
         return dict(zip(_TAKEN_BACK, counts, strict=True))
 
     def _rewind(self, chars: int, reasoning_chars: int, calls: int, files: int) -> None:
-        """Take back what came last, from the parts that hold it."""
+        """Remove the newest content from the parts that hold it."""
         self._text = [_without_end(self.text, chars)]
         if reasoning_chars:
             self._reasoning = [_without_end(self.reasoning, reasoning_chars)]
@@ -160,7 +161,7 @@ class ReplyFold:
 
 
 def fold_events(events: Iterable[Event]) -> ReplyFold:
-    """Return the message that events make."""
+    """Return the message that a run's events form."""
     fold = ReplyFold()
     for event in events:
         fold.add(event)
@@ -172,12 +173,12 @@ def _without_end(text: str, chars: int) -> str:
 
 
 class Reply:
-    """Turns what the agent yields into events, and folds them into the stored message.
+    """Converts the agent's output into events, and folds them into the stored message.
 
-    :param streaming: Whether text goes out piece by piece, or once at the end.
-    :param show_reasoning: Whether thinking is shown and stored at all.
-    :param max_chars: Most characters of answer and thinking.
-    :param count_events: Returns how many events of the run there are.
+    :param streaming: Whether text is sent in pieces, or once at the end.
+    :param show_reasoning: Whether reasoning is shown and stored.
+    :param max_chars: Maximum length of answer and reasoning together, in characters.
+    :param count_events: Returns the number of the run's events.
     """
 
     def __init__(
@@ -196,8 +197,7 @@ class Reply:
         self._chars = 0
         self._fold = ReplyFold()
         self._usage = Usage()
-        # What the model was given, and what it said, since it last reported its tokens;
-        # None: it was not asked since.
+        # The model's input since it last reported its tokens, or None if it was not asked since.
         self._prompt: Sequence[ModelMessage] | None = None
         self._unreported: Said | None = None
         self._finished_step = Finished()
@@ -206,7 +206,7 @@ class Reply:
         self._started_at = time.time()
         self._first_token_at: float | None = None
         self._finished = False
-        # Number of the event before the first text of the model's step; None: no text yet.
+        # Number of the event before the first text of this step, or None before any text.
         self._count_events = count_events
         self._text_begun = False
         self._step_after = 0
@@ -217,9 +217,9 @@ class Reply:
         return self._fold.text
 
     def take(self, event: AgentEvent) -> list[Event]:
-        """Add what the agent yielded; return the events that clients see now.
+        """Add output of the agent; return the events to show now.
 
-        :raises ProviderError: when the reply has become too long.
+        :raises ProviderError: if the reply is too long.
         """
         if isinstance(event, TextDelta):
             if not self._text_begun:
@@ -240,7 +240,7 @@ class Reply:
             return self._add(events.tool_call(self._run_id, call))
         if isinstance(event, ToolFinished):
             if self._prompt is not None and self._unreported is None:
-                self._unreported = Said()  # the model is asked again
+                self._unreported = Said()  # the next step asks the model again
             result = {"id": event.id, "ts": event.ts, "result": event.result}
             return self._add(events.tool_call_result(self._run_id, result))
         if isinstance(event, ToolProgress):
@@ -266,7 +266,7 @@ class Reply:
         return []
 
     def to_state(self) -> dict[str, Any]:
-        """Return what :meth:`restore` needs beside the events, as JSON."""
+        """Return the state that :meth:`restore` needs besides the events, as JSON."""
         usage = self._usage
         return {
             "usage": [usage.input_other, usage.input_cached, usage.output],
@@ -278,11 +278,11 @@ class Reply:
     def restore(
         self, events: Iterable[Event], state: Mapping[str, Any], steps: Sequence[dict[str, Any]]
     ) -> None:
-        """Go on with a reply that another worker has begun.
+        """Restore a reply that another worker began.
 
-        :param events: What it was made of.
-        :param state: From :meth:`to_state`; empty: it had no step that is whole.
-        :param steps: As :meth:`to_steps` returns them.
+        :param events: The events of the reply so far.
+        :param state: From :meth:`to_state`, or empty if no step was complete.
+        :param steps: From :meth:`to_steps`.
         """
         for event in events:
             self._fold.add(event)
@@ -295,15 +295,15 @@ class Reply:
 
     @property
     def reasoning(self) -> str:
-        """The whole thinking so far."""
+        """The whole reasoning so far."""
         return self._fold.reasoning
 
     def note_prompt(self, messages: Sequence[ModelMessage]) -> None:
-        """Note what the model is given, for an estimate where it reports no tokens."""
+        """Keep the model's input, to estimate tokens if the provider reports none."""
         self._prompt, self._unreported = messages, Said()
 
     def add_file(self, file: AttachmentRow) -> list[Event]:
-        """Add a file that a tool has made; return the events that show it."""
+        """Add a file made by a tool; return the events that show it."""
         return self._add(
             events.media(self._run_id, file.type, file.name, streaming=self._streaming),
             events.attachment_saved(file.attachment_id, file.type),
@@ -312,7 +312,7 @@ class Reply:
     def finish(self) -> list[Event]:
         """Return the last events before the reply is stored: text that was held back.
 
-        Empty from the second call on.
+        Later calls return nothing.
         """
         if self._streaming or self._finished:
             return []
@@ -320,9 +320,9 @@ class Reply:
         return self._plain(self._fold.reasoning, "reasoning") + self._plain(self.text, None)
 
     def to_stats(self, *, stopped: bool = False) -> dict[str, Any]:
-        """Return tokens and times: the ``agent_stats`` of the contract, in seconds.
+        """Return tokens and times, the contract's ``agent_stats``, in seconds.
 
-        :param stopped: The model was asked and not waited for: its prompt counts in any case.
+        :param stopped: The turn was stopped during a model call, so count its prompt in any case.
         """
         now = time.time()
         first = self._first_token_at
@@ -341,7 +341,7 @@ class Reply:
         }
 
     def _estimate_unreported(self, stopped: bool) -> dict[str, Any]:
-        """Return an estimate of the tokens that nobody has reported, marked as one."""
+        """Return an estimate of the tokens that no provider reported, marked as an estimate."""
         said = self._unreported
         if self._prompt is None or said is None or not (said.pieces or stopped):
             return {}
@@ -359,7 +359,7 @@ class Reply:
         return list(self._steps) if has_any else []
 
     def to_content(self, *, stopped: bool = False) -> dict[str, Any]:
-        """Return the stored message, without its error, if it had one."""
+        """Return the message to store, without its error."""
         return {**self._fold.to_content(), "agent_stats": self.to_stats(stopped=stopped)}
 
     def _add(self, *shown: Event) -> list[Event]:

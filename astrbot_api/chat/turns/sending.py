@@ -1,4 +1,4 @@
-"""Messages that a tool sends in the middle of a turn: each by itself, at once."""
+"""Messages and files that a tool sends during a turn."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .turn import OpenTurn, Origin
 
 
 class Speaker:
-    """Sends the user of a turn a message that is no part of the reply.
+    """Sends the user of a turn a message besides the reply.
 
-    :param wake_outbox: Called when a message to a messenger is stored and is to be sent.
+    :param wake_outbox: Called after a message to a messenger is stored, to wake its sender.
     """
 
     def __init__(
@@ -35,12 +35,11 @@ class Speaker:
         self._pusher = pusher
 
     def say(self, turn: OpenTurn, message: Any, *, choices: Sequence[tuple[str, str]] = ()) -> None:
-        """Store a message in the turn's session and have it shown.
+        """Store a message in the turn's session and show it.
 
-        :param message: A string, or a list of segments as ``im/message`` takes them.
-        :param choices: Answers that a messenger may show as buttons: the words on each, and the
-            message that it sends.
-        :raises ToolError: when it is wrong or cannot be kept, for the model.
+        :param message: A string, or a list of segments as ``im/message`` accepts.
+        :param choices: Answers that a messenger may show as buttons, by label.
+        :raises ToolError: if the message is invalid or cannot be stored. The model gets the error.
         """
         try:
             segments = parse_im_message(
@@ -92,10 +91,10 @@ class Speaker:
 
 
 class FileOutbox:
-    """Takes files from tools, whichever thread they run in, for the run's own thread.
+    """Collects files from tools in any thread, for the run's own thread.
 
     :param key_id: The key whose uploads they count as.
-    :param username: The only one that the turn's key may speak as, if there is one.
+    :param username: The only username that the turn's key may use, or None.
     """
 
     def __init__(
@@ -107,10 +106,10 @@ class FileOutbox:
         self._sent: deque[AttachmentRow] = deque()
 
     def send(self, source: Path | str | bytes, filename: str) -> str:
-        """Store a file and have it shown; return its attachment id.
+        """Store a file and show it; return its attachment id.
 
-        :param source: A path, or the bytes themselves.
-        :raises ToolError: when it cannot be read or stored, for the model.
+        :param source: A path, or the bytes.
+        :raises ToolError: if the file cannot be read or stored. The model gets the error.
         """
         content = Path(source) if isinstance(source, str) else source
         try:
@@ -121,9 +120,9 @@ class FileOutbox:
         return row.attachment_id
 
     def receive(self, stream: Readable, filename: str) -> None:
-        """Store a file that comes in pieces, within the limits of uploads, and have it shown.
+        """Store a streamed file within the limits of uploads, and show it.
 
-        :raises AstrBotError: when it is too large or cannot be stored.
+        :raises AstrBotError: if it is too large or cannot be stored.
         """
         self._sent.append(
             self._attachments.receive(stream, filename, self._key_id, username=self._username)
@@ -131,11 +130,11 @@ class FileOutbox:
 
     @property
     def holds_files(self) -> bool:
-        """Whether something was sent since the last :meth:`take_all`."""
+        """Whether a file was sent since the last :meth:`take_all`."""
         return bool(self._sent)
 
     def take_all(self) -> list[AttachmentRow]:
-        """Return what was sent since the last call, in order."""
+        """Return the files sent since the last call, in order."""
         taken = []
         while self._sent:
             taken.append(self._sent.popleft())

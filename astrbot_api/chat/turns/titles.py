@@ -1,4 +1,4 @@
-"""The first turn gives a session its name: asked of the model, in the background."""
+"""Name a session after its first turn, by asking the model in the background."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 MAX_TITLE_CHARS = 60
 
-#: Most titles that are asked for at once, and that wait to be: a title is
-#: worth less than an answer. Beyond that the first words must do.
+#: Maximum number of title requests that run, and that wait. Titles must not delay answers, so
+#: further sessions are named by their first words.
 _MAX_THREADS = 4
 _MAX_WAITING = 500
 
-#: What is shown to the model of a long first message, in characters.
+#: Maximum length of the first message in a title request, in characters.
 _EXCERPT_CHARS = 1000
 
 _INSTRUCTION = (
@@ -37,7 +37,7 @@ _INSTRUCTION = (
 
 @dataclass(frozen=True, slots=True)
 class TitleRequest:
-    """A session that wants a name. Without a provider the first words become it."""
+    """An unnamed session. Without a provider its name is the first words."""
 
     session: int
     text: str
@@ -55,7 +55,7 @@ class TitleWriter:
         self._threads = 0
 
     def request(self, wanted: TitleRequest) -> None:
-        """Have a session named soon. Returns at once."""
+        """Queue a session to be named; return at once."""
         with self._lock:
             if len(self._waiting) >= _MAX_WAITING:
                 wanted = TitleRequest(wanted.session, wanted.text, None)
@@ -85,20 +85,20 @@ class TitleWriter:
 
 
 class SessionNaming:
-    """The name that one turn gives its session, where that has none."""
+    """Names the session of one turn, if it has no name."""
 
     def __init__(self, writer: TitleWriter, turn: OpenTurn) -> None:
         self._writer = writer
         self._turn = turn
 
     def give(self, outcome: Outcome, provider: Provider | None) -> Outcome:
-        """Name the session by its first words, unless the model does it later."""
+        """Name the session by its first words, unless the model names it later."""
         if not self._wants(outcome) or self._asks_model(outcome, provider):
             return outcome
         return replace(outcome, title=first_words(self._turn.subject))
 
     def ask(self, outcome: Outcome, provider: Provider | None) -> None:
-        """Have the model name the session, in the background."""
+        """Ask the model for the session's name, in the background."""
         turn = self._turn
         if self._wants(outcome) and self._asks_model(outcome, provider):
             self._writer.request(
@@ -110,9 +110,9 @@ class SessionNaming:
         return unnamed and not outcome.direct and outcome.status != "stopped"
 
     def _asks_model(self, outcome: Outcome, provider: Provider | None) -> bool:
-        """Return whether the model names the session: only a complete answer shows it to work.
+        """Return whether the model names the session. It does only after a complete answer.
 
-        A response of OpenAI's API makes no other request to the model than its client's own.
+        For a response of OpenAI's API the model gets no requests except the client's own.
         """
         agent, entry = self._turn.config.agent, self._turn.request.entry
         asks = agent.titles and provider is not None and entry is None
@@ -120,18 +120,18 @@ class SessionNaming:
 
 
 def first_words(text: str) -> str:
-    """Return the beginning of a text, cut at a word, for a name."""
+    """Return the beginning of a text as a name, cut between words."""
     line = " ".join(text.split())
     if len(line) <= MAX_TITLE_CHARS:
         return line
     cut = line[: MAX_TITLE_CHARS - 1]
     head, _, tail = cut.rpartition(" ")
-    # A language without spaces, or one endless word, is cut where it is.
+    # Cut inside a word if the language has no spaces or the word is very long.
     return (head if head and len(tail) < 20 else cut) + "…"
 
 
 def _ask(wanted: TitleRequest) -> str:
-    """Return what the model says, made short; nothing when it fails."""
+    """Return the model's title, shortened, or nothing if the request fails."""
     if wanted.provider is None:
         return ""
     messages: Sequence[ModelMessage] = [

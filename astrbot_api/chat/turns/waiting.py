@@ -1,4 +1,4 @@
-"""A turn that waits for a person: it is put down, and holds no thread and no stream."""
+"""Suspend a turn that waits for a person, so that it holds no thread and no stream."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from .packing import pack_waiting
 from .sending import Speaker
 from .turn import OpenTurn
 
-#: How long its last events may take to the journal before a turn is put down, in seconds.
+#: Seconds to wait for the journal to store a turn's last events before it is suspended.
 _JOURNAL_S = 5.0
 
-#: Runs that one call of a chore looks at, most of them.
+#: Maximum number of runs that one call of a periodic job processes.
 _AT_ONCE = 500
 
-#: Longest arguments in the question of a messenger, in characters.
+#: Maximum length of the arguments in a messenger's question, in characters.
 _MAX_SHOWN_CHARS = 1000
 
 
 class Waits:
-    """Puts one turn down."""
+    """Suspends one turn."""
 
     def __init__(
         self,
@@ -53,10 +53,10 @@ class Waits:
         self._turn = turn
 
     def put_down(self, needed: ApprovalNeeded) -> Iterator[Event]:
-        """Yield the questions; from then on another worker may have the turn.
+        """Store the open approvals and yield their events. Any worker may then resume the turn.
 
-        :raises RunLost: when one has it already.
-        :raises StorageError: when that cannot be stored.
+        :raises RunLost: if another worker already has the turn.
+        :raises StorageError: if the approvals cannot be stored.
         """
         turn = self._turn
         expires_at = now_us() + int(self._settings.approval_s * 1_000_000)
@@ -72,7 +72,7 @@ class Waits:
         def ask(db: peewee.Database) -> None:
             if not runs.is_owner(db, turn.number, turn.worker_id):
                 raise RunLost
-            if turn.pinned.is_set():  # the request was too long to be stored at the beginning
+            if turn.pinned.is_set():  # the request was too long to store when the turn began
                 runs.store_request(db, turn.number, pack_waiting(turn))
             for call, event in zip(needed.calls, asked, strict=True):
                 if approvals.add_approval(
@@ -85,7 +85,7 @@ class Waits:
                         traceparent=turn.span.to_traceparent(),
                     )  # fmt: skip
 
-        # Before the questions are shown: a client may answer at once.
+        # Before the events, since a client may answer at once.
         self._store.write(ask)
         yield from asked
         turn.log.wait_until_written(_JOURNAL_S)
@@ -102,9 +102,9 @@ class Waits:
             self._ask(needed)
 
     def begin_approved(self) -> None:
-        """Note, before the calls are made, that they may have been.
+        """Mark approved calls as possibly made, before they are made.
 
-        :raises RunLost: when another worker has the turn.
+        :raises RunLost: if another worker has the turn.
         """
         turn = self._turn
 
@@ -116,7 +116,7 @@ class Waits:
         self._store.write(job)
 
     def _ask(self, needed: ApprovalNeeded) -> None:
-        """Ask in the messenger."""
+        """Send the question to the messenger."""
         calls = "\n".join(describe_call(one.name, one.args) for one in needed.calls)
         try:
             self._speaker.say(
@@ -127,15 +127,15 @@ class Waits:
                 ],
             )  # fmt: skip
         except ToolError:
-            return  # the question stands
+            return  # the approval is still open
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What came of a decision.
+    """Result of a decision.
 
-    :param calls: The calls that were decided.
-    :param left: How many of the run are still to be decided; 0: it goes on.
+    :param calls: The decided calls.
+    :param left: Number of the run's undecided calls. The run resumes at 0.
     """
 
     calls: list[ApprovalRow]
@@ -151,13 +151,13 @@ def decide(
     arguments: str | None = None,
     comment: str | None = None,
 ) -> Decided:
-    """Note a decision; with the last one the run goes on with the worker that takes it first.
+    """Store a decision. After the last one any worker may resume the run.
 
     :param run: The run's number.
-    :param approval_id: Which call is decided; None: all of the run.
+    :param approval_id: The call to decide, or None for all calls of the run.
     :raises ApiError: ``approval_not_found`` or ``approval_decided``.
     """
-    runs.hold_run(db, run)  # its worker may be putting it down
+    runs.hold_run(db, run)  # its worker may be suspending it
     asked = approvals.list_approvals(db, run)
     wanted = [one for one in asked if approval_id in (None, one.approval_id)]
     if approval_id is not None and not wanted:
@@ -180,21 +180,21 @@ def decide(
 def describe_decision(
     call: ApprovalRow, approved: bool, *, actor: str, address: str = "", arguments: str = ""
 ) -> AuditEntry:
-    """Return the entry of the audit for a decision."""
+    """Return the audit entry of a decision."""
     action = "call_approved" if approved else "call_rejected"
     detail = f"{call.tool} {arguments or call.args}"
     return AuditEntry(action, actor, address, call.approval_id, detail)
 
 
 def reject_waiting(db: peewee.Database, session: int, comment: str) -> None:
-    """Reject what the runs of a session wait for; they go on and end without it."""
+    """Reject all open approvals of a session, so that its suspended runs resume and end."""
     for number in runs.list_waiting(db, session):
         approvals.reject_pending(db, number, comment)
         runs.release_waiting(db, number)
 
 
 def reject_expired(store: Store) -> None:
-    """Reject what nobody has decided in time. A chore."""
+    """Reject approvals that expired undecided. Runs periodically."""
     with store.read() as db:
         expired = approvals.list_expired(db, _AT_ONCE)
     for number in expired:
@@ -207,17 +207,17 @@ def _reject_late(db: peewee.Database, run: int) -> None:
 
 
 def split_run_id(comment: str) -> tuple[str, str]:
-    """Return the id of the run that a button's command names, or "", and the rest of its words."""
+    """Split a button's command into its run id (or "") and the remaining text."""
     word, _, rest = comment.partition(" ")
     return (word[1:], rest.strip()) if word.startswith("#") else ("", comment)
 
 
 def name_approval(run_id: str, call_id: str) -> str:
-    """Return the id of an approval, the same where a call is asked for again."""
+    """Return the id of an approval. Asking again for the same call gives the same id."""
     return str(uuid.uuid5(uuid.UUID(run_id), call_id))
 
 
 def describe_call(tool: str, args: object) -> str:
-    """Return a call as a line for a person."""
+    """Return a call as one line for people."""
     text = args if isinstance(args, str) else orjson.dumps(args).decode()
     return f"{tool} {text[:_MAX_SHOWN_CHARS]}"
