@@ -1,1 +1,1 @@
-"""One turn: opened, run in its session's order, finished and stored."""
+"""Turns: opening, running, finishing and watching them."""

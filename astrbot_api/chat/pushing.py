@@ -1,4 +1,4 @@
-"""A message that nobody asked for: stored in a web chat's session."""
+"""Push a message into a session of the web chat, outside any turn."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def resolve_stored(
 ) -> tuple[list[Segment], list[AttachmentRow]]:
     """Return segments with the types and names of their stored files, and the files' rows.
 
-    :param guard: Of the key that sends them: it may name only files that it may use.
+    :param guard: The sending key's guard, which limits the files it may use.
     :raises ApiError: ``attachment_not_found``.
     """
     rows = find_attachments(db, [one.attachment_id for one in segments if isinstance(one, Media)])
@@ -63,14 +63,14 @@ class Pusher:
         guard: KeyGuard | None = None,
         payer: str | None = None,
     ) -> PushedMessage:
-        """Store a message of the bot's; a session that is not there is made.
+        """Store a message of the bot, and create the session if it does not exist.
 
-        :param username: Whose session it must be; empty: whosever it is. A
-            new session without a username is its first user's.
-        :param guard: Of the key that sends it; None: it has no rules.
-        :param payer: The key whose quota it counts to.
+        :param username: Required owner of the session, or empty for any. A new session without a
+            username belongs to its first user.
+        :param guard: The sending key's guard, or None for no restrictions.
+        :param payer: The key whose quota counts the message.
         :raises ApiError: ``session_of_another_user``, ``attachment_not_found`` or
-            ``quota_exceeded``; then nothing is stored.
+            ``quota_exceeded``. Nothing is stored then.
         """
 
         def job(db: peewee.Database) -> PushedMessage:
@@ -95,10 +95,10 @@ class Pusher:
         guard: KeyGuard | None = None,
         payer: str | None = None,
     ) -> PushedMessage:
-        """Store a message as :meth:`push` does, in the caller's transaction.
+        """Store a message like :meth:`push`, in the caller's transaction.
 
-        Once that is committed, :meth:`announce` shows the message. What is
-        refused is refused before anything is written. Checking the quotas is the caller's.
+        Call :meth:`announce` after the commit. Refusals come before the first write. The caller
+        checks the quotas.
         """
         resolved, rows = resolve_stored(db, segments, guard)
         lock_name(db, "session", session_id)
@@ -123,5 +123,5 @@ class Pusher:
         return PushedMessage(*saved, session.id)
 
     def announce(self, pushed: PushedMessage) -> None:
-        """Show a message that is committed to the open streams of its session."""
+        """Show a committed message in the open streams of its session."""
         self._board.announce(pushed.session)

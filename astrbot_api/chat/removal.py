@@ -1,4 +1,4 @@
-"""Deletes sessions, including those with running turns."""
+"""Delete sessions, including those with running turns."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..db.locks import lock_name
 from ..db.sessions import SessionRow, get_owned_session
 from ..db.store import Store
 
-#: Messages that one transaction deletes: a few milliseconds of work.
+#: Messages to delete in one transaction, which then takes a few milliseconds.
 _BATCH = 500
 
-#: Transactions that a request waits for; the rest is left to the chore.
+#: Transactions that a request waits for. A periodic job does the rest.
 _MAX_BATCHES_AT_ONCE = 20
 
-#: Sessions that the chore looks at in one round, and transactions for all of them.
+#: Sessions, and transactions in total, that one run of the periodic job handles.
 _MAX_SESSIONS = 100
 _MAX_BATCHES = 200
 
@@ -25,7 +25,7 @@ _MAX_BATCHES = 200
 class SessionRemover:
     """Deletes the sessions of one application.
 
-    :param stop_runs: Asks the runs of a session, by its number, to stop.
+    :param stop_runs: Requests that the runs of a session stop, given its number.
     """
 
     def __init__(self, store: Store, stop_runs: Callable[[int], object]) -> None:
@@ -34,13 +34,13 @@ class SessionRemover:
         self._last_looked_at = 0
 
     def remove(self, session_id: str, username: str) -> None:
-        """Delete a session: at once for its owner; its turns are asked to stop.
+        """Hide a session from its owner at once, stop its turns, and begin to delete it.
 
         :raises ApiError: ``session_not_found`` or ``session_of_another_user``.
         """
 
         def job(db: peewee.Database) -> SessionRow:
-            lock_name(db, "session", session_id)  # no turn may begin meanwhile
+            lock_name(db, "session", session_id)  # so that no turn begins meanwhile
             session = get_owned_session(db, session_id, username)
             removal.remove_session(db, session)
             return session
@@ -50,11 +50,11 @@ class SessionRemover:
         self._empty(number, _MAX_BATCHES_AT_ONCE)
 
     def empty(self, number: int) -> None:
-        """Delete what is left of one removed session, as far as it is not in use."""
+        """Delete the rest of one removed session, except for parts in use."""
         self._empty(number, _MAX_BATCHES_AT_ONCE)
 
     def empty_removed(self) -> None:
-        """Delete what is left of removed sessions; a chore of the worker."""
+        """Delete the rest of removed sessions. Runs periodically."""
         with self._store.read() as db:
             numbers = removal.list_removed(db, self._last_looked_at, _MAX_SESSIONS)
         left = _MAX_BATCHES
@@ -67,7 +67,7 @@ class SessionRemover:
             self._last_looked_at = 0
 
     def _empty(self, number: int, max_batches: int) -> int:
-        """Delete batch after batch. Returns how many there were."""
+        """Delete in batches; return the number of batches."""
         done = 0
         while done < max_batches:
             done += 1

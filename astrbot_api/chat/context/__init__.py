@@ -1,1 +1,1 @@
-"""What a model is given: history, budget, documents and media."""
+"""The model's input: history, token budget, documents and media."""

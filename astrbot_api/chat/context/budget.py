@@ -1,4 +1,4 @@
-"""The room that a conversation has in the model's context, in tokens."""
+"""Token budget of a conversation in the model's context."""
 
 from __future__ import annotations
 
@@ -9,58 +9,56 @@ import orjson
 
 from ...agent.provider import ModelMessage
 
-#: What is left of a tool's result where room is needed.
+#: Length of a shortened tool result, in characters.
 SHORT_RESULT_CHARS = 200
 
-#: What a picture or a recording is taken for, in tokens.
+#: Tokens counted for a picture or a recording.
 _MEDIA_TOKENS = 1000
 
 
 def estimate_tokens(text: str) -> int:
-    """Guess the tokens of a text: four bytes of UTF-8 each, as a rule of thumb.
+    """Estimate the tokens of a text as a quarter of its UTF-8 bytes.
 
-    Every model has a tokenizer of its own; a guess on the safe side costs a
-    little room and needs no vocabulary.
+    Tokenizers differ between models. A high estimate costs little context and needs no vocabulary.
     """
     return len(text.encode("utf-8", "replace")) // 4 + 1
 
 
-#: Longest piece of an answer that is taken for one token, in bytes, on average.
+#: Streamed pieces up to this average size, in bytes, count as one token each.
 _TOKEN_BYTES = 8
 
 
 @dataclass(slots=True)
 class Said:
-    """What a model said and reported no tokens for.
+    """Streamed output of a model that reported no tokens for it.
 
-    Most endpoints stream a token a piece. Where pieces are longer, they have several.
+    Most endpoints stream one token per piece. Longer pieces count as several tokens.
     """
 
     pieces: int = 0
     size_bytes: int = 0
 
     def add(self, text: str) -> None:
-        """Add a piece as it came."""
+        """Add one streamed piece."""
         self.pieces += bool(text)
-        # Bytes: a character of Chinese is about a token.
+        # In bytes, since a Chinese character is about one token.
         self.size_bytes += len(text if text.isascii() else text.encode("utf-8", "replace"))
 
     @property
     def tokens(self) -> int:
-        """Their number, estimated."""
+        """Estimated number of tokens."""
         if self.size_bytes <= self.pieces * _TOKEN_BYTES:
             return self.pieces
         return max(self.pieces, self.size_bytes // 4)
 
 
 def cost(messages: Sequence[ModelMessage]) -> int:
-    """Estimate the tokens of messages as the model is given them."""
+    """Estimate the tokens of messages in the model's input."""
     tokens = 0
     for message in messages:
         content = message["content"]
         if isinstance(content, list):
-            # Text as it is; a picture or a recording counts as a fixed amount,
-            # not by the length of its encoding.
+            # A picture or recording counts as a fixed amount, not by the length of its encoding.
             texts = [part["text"] for part in content if part["type"] == "text"]
             tokens += _MEDIA_TOKENS * (len(content) - len(texts)) + estimate_tokens("".join(texts))
             tokens += 4
@@ -71,9 +69,9 @@ def cost(messages: Sequence[ModelMessage]) -> int:
 
 @dataclass(slots=True)
 class PastTurn:
-    """One turn of the conversation so far, as the model is given it.
+    """One earlier turn in the model's input.
 
-    :param first: Number of its first stored message; ``last`` of its last.
+    :param first: Number of its first stored message. ``last`` is that of its last.
     """
 
     messages: list[ModelMessage]
@@ -86,7 +84,7 @@ class PastTurn:
 
     @property
     def least_tokens(self) -> int:
-        """Its tokens with short results."""
+        """Its tokens with shortened tool results."""
         if all(one["role"] != "tool" for one in self.messages):
             return self.tokens
         short = PastTurn(self.messages, self.first, self.last)
@@ -94,7 +92,7 @@ class PastTurn:
         return short.tokens
 
     def shorten_results(self) -> None:
-        """Cut the tools' results to their beginnings; the calls stay."""
+        """Truncate tool results. The calls stay unchanged."""
         self.messages = [
             {**one, "content": shorten(one["content"], SHORT_RESULT_CHARS)}
             if one["role"] == "tool"
@@ -105,17 +103,17 @@ class PastTurn:
 
 
 def shorten(text: str, max_chars: int) -> str:
-    """Return a text, cut with a remark where it is too long."""
+    """Return a text, truncated with a note if it is too long."""
     return text if len(text) <= max_chars else f"{text[:max_chars]}\n[cut]"
 
 
 def total(turns: Sequence[PastTurn]) -> int:
-    """Return the tokens of turns together."""
+    """Return the total tokens of turns."""
     return sum(turn.tokens for turn in turns)
 
 
 def make_room(turns: Sequence[PastTurn], budget: int) -> None:
-    """Shorten tools' results, the oldest first, until the turns fit or none is left."""
+    """Shorten tool results, the oldest first, until the turns fit or all are short."""
     used = total(turns)
     for turn in turns:
         if used <= budget:
@@ -126,9 +124,9 @@ def make_room(turns: Sequence[PastTurn], budget: int) -> None:
 
 
 def drop_oldest(turns: Sequence[PastTurn], budget: int) -> list[PastTurn]:
-    """Return the newest turns that fit, each of them whole.
+    """Return the newest turns that fit, each as a whole.
 
-    :param turns: Oldest first, as what is returned.
+    :param turns: Turns, oldest first.
     """
     used = total(turns)
     for at, turn in enumerate(turns):
@@ -141,13 +139,13 @@ def drop_oldest(turns: Sequence[PastTurn], budget: int) -> list[PastTurn]:
 def split_old(
     turns: Sequence[PastTurn], budget: int, own_message: int | None
 ) -> tuple[list[PastTurn], list[PastTurn]]:
-    """Part turns in those to sum up and those to keep.
+    """Split turns into old ones to summarise and new ones to keep.
 
-    The number of one message says what is summed up: none that is kept
-    may have a smaller one. A message that waited for its turn may.
+    A summary covers all messages up to one number, so every kept turn must have higher numbers. A
+    message that waited for its turn may have a lower one.
 
-    :param budget: Tokens that those to keep may have.
-    :param own_message: Number of the message to be answered, which is kept.
+    :param budget: Maximum tokens of the kept turns.
+    :param own_message: Number of the message to answer, which is kept.
     """
     at = len(turns) - len(drop_oldest(turns, budget))
     while at:

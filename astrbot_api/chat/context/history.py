@@ -1,4 +1,4 @@
-"""Stored messages become what the model is given, within a budget of tokens."""
+"""Convert stored messages to the model's input, within a token budget."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .media import Content
 from .steps import to_steps
 from .summary import Summariser, to_messages
 
-#: Messages that are read at a time, newest first, until the budget is full.
+#: Messages to read at a time, newest first, until the budget is full.
 _PAGE = 50
 
-#: Pages that are read at most where the model is given nothing of them, as of commands; and the
-#: fewest tokens of a page that it is given.
+#: Maximum number of pages without content for the model, such as commands, and the minimum tokens
+#: of a page with content.
 _MAX_PAGES = 40
 _TOKENS_OF_PAGE = 250
 
 _EMPTY_QUOTE = "[Empty Text]"
 
-#: Stored segments and quoted texts -> the content of a user message: text, or
-#: a list of ``text``, ``image_url`` and ``input_audio`` parts.
+#: Renders stored segments and quoted texts as the content of a user message: text, or a list of
+#: ``text``, ``image_url`` and ``input_audio`` parts.
 RenderUser = Callable[[Sequence[dict[str, Any]], Sequence[str]], Content]
 
 
@@ -58,19 +58,18 @@ def build_messages(
 ) -> list[ModelMessage]:
     """Return the system prompt, the conversation so far and the new message.
 
-    Where room is needed, old tool results are shortened first; then the
-    oldest turns are summed up or left out, each of them whole. Turns that
-    failed without a word and commands are no part of it.
+    If the conversation exceeds the budget, old tool results are shortened first. Then the oldest
+    whole turns are summarised or dropped. Commands and turns that failed without output are
+    skipped.
 
-    :param context_after: Number of the last message the model no longer sees.
-    :param own_message: Number of this turn's own user message; later user
-        messages belong to turns that are still waiting.
-    :param render: Makes a user message's content of its stored segments and
-        what they quote.
-    :param budget: Tokens that the conversation so far may have.
-    :param sender_name: Who speaks, in a group: then each user message begins
-        with its sender's name.
-    :param summariser: Sums up what no longer fits; None: it is left out.
+    :param context_after: Number of the last message outside the model's context.
+    :param own_message: Number of this turn's user message. Later user messages belong to waiting
+        turns.
+    :param render: Renders a user message from its stored segments and quotes.
+    :param budget: Maximum tokens of the conversation so far.
+    :param sender_name: The speaker's name in a group. Each user message then begins with its
+        sender's name.
+    :param summariser: Summarises old turns, or None to drop them.
     """
     messages: list[ModelMessage] = []
     if system_prompt:
@@ -80,7 +79,7 @@ def build_messages(
     if summary:
         after, past = summary.until, to_messages(summary)
         room -= cost(past)
-    # What is to be summed up must be read first.
+    # A summary needs the turns beyond the budget, too.
     limit = 2 * room if summariser else room
     named = sender_name is not None
     turns = _load_turns(store, session, after, own_message, own_checkpoint, render, limit, named)
@@ -113,9 +112,10 @@ def _load_turns(
     limit: int,
     named: bool,
 ) -> list[PastTurn]:
-    """Read backwards until ``limit`` tokens are there; return whole turns, oldest first.
+    """Read backwards up to ``limit`` tokens; return whole turns, oldest first.
 
-    Each page costs the same, and others run between them. Only what the model is given is kept.
+    Every page costs the same, and other greenlets run between pages. Only content for the model is
+    kept.
     """
     found: dict[str, _Turn] = {}
     turns: dict[str, PastTurn] = {}
@@ -139,13 +139,13 @@ def _load_turns(
             if not turns[key].messages:
                 del found[key], turns[key]
         before, left_pages = page[-1].id if page else 0, left_pages - 1
-    # Newest first; the page's end may have cut the oldest turn in two, which
-    # only happens to one that is over the budget anyway.
+    # Reversed, since pages come newest first. The page's end may have cut the oldest turn in two,
+    # but then that turn exceeds the budget anyway.
     return list(reversed(turns.values()))
 
 
 def _with_name(row: MessageRow) -> MessageRow:
-    """Return a user's message of a group as the model gets it: the sender, then the text."""
+    """Return a user's message in a group with its sender's name in front."""
     if row.content.get("type") != "user":
         return row
     named = _begin_with(row.sender_name, row.content["message"])
@@ -164,9 +164,9 @@ def _to_past(turn: _Turn, render: RenderUser) -> PastTurn:
 def _sort_in(
     found: dict[str, _Turn], row: MessageRow, own_message: int | None, own_checkpoint: str
 ) -> str:
-    """Sort a message into its turn, where the model is given that; return the turn's key.
+    """Add a message to its turn if the model should see it; return the turn's key.
 
-    Answers come before what they answer, so a message whose turn is not here has none.
+    Messages come newest first, so an answer comes before its question.
     """
     checkpoint = row.llm_checkpoint_id
     key = checkpoint or f"pushed {row.id}"
@@ -180,7 +180,7 @@ def _sort_in(
 
 
 def _to_model(turn: _Turn, render: RenderUser) -> list[ModelMessage]:
-    """Return the turn as the model is given it; nothing for one it should not see."""
+    """Return the turn's messages for the model, or nothing if the model should not see it."""
     if turn.bot is None:
         return []
     content = turn.bot.content
@@ -202,9 +202,9 @@ def _to_model(turn: _Turn, render: RenderUser) -> list[ModelMessage]:
 
 
 def _quote(store: Store, session: int, reply: Reply) -> str:
-    """Return what is quoted: the selected words, or ``(sender): text`` of the message.
+    """Return the quoted text: the selected words, or ``(sender): text`` of the message.
 
-    Only a message of this session is found, never one of another's.
+    Only messages of this session can be quoted.
     """
     if reply.selected_text:
         return reply.selected_text
@@ -220,7 +220,7 @@ def _quote(store: Store, session: int, reply: Reply) -> str:
     return f"({row.sender_name}): {plain_text(row.content.get('message', []))}"
 
 
-#: What a prompt may hold in braces; anything else in braces stays as it is.
+#: Placeholders that a prompt may have in braces. Other braces stay unchanged.
 PLACEHOLDERS = ("username", "time", "platform")
 
 
@@ -241,5 +241,5 @@ def fill_prompt(prompt: str, *, username: str, platform: str) -> str:
 
 
 def _to_one_line(name: str) -> str:
-    """Return a name, which its bearer chooses, so that it adds no line to what the model reads."""
+    """Return a user-chosen name without line breaks, so that it cannot add lines to the prompt."""
     return " ".join("".join(c if c.isprintable() else " " for c in name).split())

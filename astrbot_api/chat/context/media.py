@@ -1,8 +1,7 @@
-"""What users sent along, as a model can take it.
+"""Convert users' attachments to content that the model accepts.
 
-A picture goes to a model that sees, a recording to one that hears, the text
-of a document to any. Whatever the model cannot take is named to it instead,
-so that it can say so; nothing makes the turn fail.
+Vision models get pictures, audio models get recordings, and every model gets the text of documents.
+The model gets a note about anything else, so that it can mention it. No attachment fails the turn.
 """
 
 from __future__ import annotations
@@ -36,22 +35,22 @@ _WORDS = {"image": "Image", "record": "Audio", "video": "Video", "file": "File"}
 #: Formats of ``input_audio`` (Source: OpenAI's chat completions).
 _AUDIO_FORMATS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3"}
 
-#: The beginning of a WAV file: its size; then the size and the tag of its format, 1 for PCM.
+#: Beginning of a WAV file: its size, then size and tag of its format (1 means PCM).
 _PCM_HEAD = struct.Struct("<8s8sIH")
 
-#: Most that the files of one message carry, in characters of base64: endpoints refuse more.
+#: Maximum size of one message's files in base64 characters. Endpoints reject more.
 _MAX_CARRIED_CHARS = 20 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class MediaLimits:
-    """What a model is given.
+    """Limits on the model's input.
 
-    :param modalities: Of ``text``, ``image``, ``audio``.
-    :param file_tokens: Room for the text of the documents of one message.
-    :param max_image_side_px: Longer pictures are scaled down to this.
-    :param transcription: What writes recordings down for a model that does not hear.
-    :param video_frames: Pictures of a video that a model that sees is given.
+    :param modalities: Any of ``text``, ``image``, ``audio``.
+    :param file_tokens: Maximum tokens for the text of one message's documents.
+    :param max_image_side_px: Longer pictures are scaled down to this size.
+    :param transcription: Transcribes recordings for models without audio input.
+    :param video_frames: Number of frames of a video for a vision model.
     """
 
     modalities: Sequence[str]
@@ -62,7 +61,7 @@ class MediaLimits:
 
 
 class MediaReader:
-    """Makes the content of user messages."""
+    """Builds the content of user messages."""
 
     def __init__(
         self,
@@ -86,14 +85,14 @@ class MediaReader:
     ) -> Content:
         """Return a user message's content.
 
-        :param segments: As they are stored.
+        :param segments: The stored segments.
         :param quotes: Texts that the message quotes.
-        :param cancel: Ends the reading of a file at once.
-        :raises RunCancelled: when it did.
+        :param cancel: Cancels the reading of files.
+        :raises RunCancelled: if cancelled.
         """
         text = plain_text(list(segments))
         text += "".join(f"\n<Quoted Message>\n{one}\n</Quoted Message>" for one in quotes)
-        # An attachment that is named twice is shown once.
+        # Each attachment is rendered once, even if the message lists it twice.
         ids = dict.fromkeys(one["attachment_id"] for one in segments if one["type"] in MEDIA_TYPES)
         if not ids:
             return text
@@ -120,7 +119,7 @@ class MediaReader:
         return [{"type": "text", "text": text}, *parts] if parts else text
 
     def to_tool_attachment(self, row: AttachmentRow) -> ToolAttachment:
-        """Return an attachment as tools see it."""
+        """Return an attachment in the form that tools get."""
         return ToolAttachment(
             attachment_id=row.attachment_id,
             filename=row.name,
@@ -134,7 +133,7 @@ class MediaReader:
     def _read_text(self, row: AttachmentRow) -> str:
         """Return the text of a file for a tool.
 
-        :raises ToolError: when there is none, with the reason.
+        :raises ToolError: if the file has no readable text, with the reason.
         """
         try:
             made = self._files.get_text(row, None)
@@ -149,7 +148,7 @@ class MediaReader:
     def _prepare(
         self, attachment: AttachmentRow, limits: MediaLimits, room: int, cancel: Cancellable | None
     ) -> tuple[str, list[dict[str, Any]]]:
-        """Return what is said of an attachment, and the parts that carry it."""
+        """Return a description of an attachment, and the parts with its content."""
         label = (
             f"[{_WORDS[attachment.type]} Attachment: name {attachment.name}, "
             f"type {attachment.mime}, {attachment.size_bytes} bytes]"
@@ -171,7 +170,7 @@ class MediaReader:
         except AsideError as error:
             return f"{label}\n[It could not be read: {error.words}.]", []
         except (AstrBotError, OSError) as error:
-            # A damaged file must not cost its sender the answer.
+            # A damaged file must not fail the turn.
             log.info("attachment %s is not readable: %r", attachment.attachment_id, error)
             return f"{label}\n[It could not be read.]", []
         return f"{label}\n[This model cannot take it in.]", []
@@ -184,7 +183,7 @@ class MediaReader:
         room: int,
         cancel: Cancellable | None,
     ) -> tuple[str, list[dict[str, Any]]]:
-        """Return the label with as much of the text as there is room; the pages of a scan."""
+        """Return the label with as much of the text as fits, or the pages of a scan."""
         made = self._files.get_text(attachment, cancel)
         label += made.notes
         if made.parts and "image" in limits.modalities:
@@ -201,7 +200,7 @@ class MediaReader:
     def _prepare_sound(
         self, label: str, attachment: AttachmentRow, limits: MediaLimits, cancel: Cancellable | None
     ) -> tuple[str, list[dict[str, Any]]]:
-        """Return the sound for a model that hears, what it says for one that does not."""
+        """Return the recording for an audio model, or its transcription for another."""
         if "audio" in limits.modalities:
             format_ = self._find_format(attachment)
             if not format_ or attachment.size_bytes > MAX_SOUND_BYTES:
@@ -224,11 +223,11 @@ class MediaReader:
         return f"{label}{notes}\n<Transcript>\n{said}\n</Transcript>", []
 
     def _find_format(self, attachment: AttachmentRow) -> str:
-        """Return the format of a recording that is passed on as it is; "" for any other."""
+        """Return the format of a recording that is sent unchanged, or "" for any other."""
         format_ = _AUDIO_FORMATS.get(attachment.mime, "")
         if format_ == "wav":
             head = self._attachments.read_bytes(attachment, _PCM_HEAD.size)
-            # A WAV file may hold anything, such as the mu-law of telephones.
+            # WAV files may contain other encodings, such as mu-law of telephones.
             if len(head) < _PCM_HEAD.size or _PCM_HEAD.unpack(head)[1:] != (b"WAVEfmt ", 16, 1):
                 return ""
         return format_
@@ -236,7 +235,7 @@ class MediaReader:
     def _prepare_video(
         self, label: str, attachment: AttachmentRow, limits: MediaLimits, cancel: Cancellable | None
     ) -> tuple[str, list[dict[str, Any]]]:
-        """Return the length of a video, and pictures of it where they are asked for."""
+        """Return the length of a video, and frames if the limits allow them."""
         label += self._files.describe_video(attachment, cancel).notes
         if not limits.video_frames or "image" not in limits.modalities:
             return label, []
@@ -255,7 +254,7 @@ def _image_part(url: str) -> dict[str, Any]:
 
 
 def _size_of(part: dict[str, Any]) -> int:
-    """Return how many characters a part carries."""
+    """Return the number of characters in a part."""
     if part["type"] == "image_url":
         return len(part["image_url"]["url"])
     return len(part["input_audio"]["data"])

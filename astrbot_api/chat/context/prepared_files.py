@@ -1,6 +1,6 @@
-"""What became of the bytes of files: pictures, texts and sounds, made once for the same bytes.
+"""Convert files to pictures, texts and sounds for models, once per content.
 
-How a model is given them is said in :mod:`.media`.
+:mod:`.media` decides what a model gets.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from ...files.reading.reader import (
 from ...runtime.calls import Cancellable
 from ...runtime.threads import run_native
 
-#: Largest recording that is passed on as it is, and the length of what is converted.
+#: Maximum size of a recording that is sent unchanged, and of a converted one, in bytes.
 MAX_SOUND_BYTES = 14 * 1024 * 1024
 _MAX_SOUND_S = 420
 
-#: What is kept of prepared attachments, in characters: a document is asked
-#: about more than once, and reading a PDF costs much more than keeping it.
+#: Size of the cache of converted files, in characters. Users ask repeatedly about a document, and
+#: reading a PDF costs much more than caching its text.
 _KEPT_CHARS = 32_000_000
 
-#: Pages of a scan that a model that sees is shown.
+#: Maximum number of scanned pages for a vision model.
 _MAX_PAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a file became.
+    """A converted file.
 
-    :param notes: What the model must know of it, a line each.
-    :param text: The text of a document, or the data of each part that carries the file.
+    :param notes: Remarks for the model, one per line.
+    :param text: The text of a document, or the data of each part with the file's content.
     """
 
     notes: str = ""
@@ -57,9 +57,9 @@ class Made:
 
 
 class PreparedFiles:
-    """Makes what a model is given of files, and keeps what was costly to make.
+    """Converts files for models, and caches costly results.
 
-    Each method may raise what the reading of a file does, and ``RunCancelled``.
+    Each method may raise the errors of reading a file, and ``RunCancelled``.
     """
 
     def __init__(self, attachments: Attachments, reader: FileReader) -> None:
@@ -71,7 +71,7 @@ class PreparedFiles:
     def get_picture(
         self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None
     ) -> Made:
-        """Return a picture as a URL."""
+        """Return a picture as a data URL."""
 
         def make() -> Made:
             meta, data = self._reader.run(PREPARE_PICTURE, attachment, cancel, max_side_px=side_px)
@@ -80,7 +80,7 @@ class PreparedFiles:
         return self._make_once(f"image {side_px}", attachment, make, cancel)
 
     def get_text(self, attachment: AttachmentRow, cancel: Cancellable | None) -> Made:
-        """Return the text of a document; of a scan, the mark that it is one."""
+        """Return the text of a document, or the marker of a scan."""
 
         def make() -> Made:
             meta, text = self._reader.run(
@@ -107,7 +107,7 @@ class PreparedFiles:
         return self._make_once(f"pages {side_px}", attachment, make, cancel)
 
     def get_sound(self, attachment: AttachmentRow) -> Made:
-        """Return a recording as it is, in base64."""
+        """Return an unchanged recording, in base64."""
 
         def make() -> Made:
             data = self._attachments.read_bytes(attachment, MAX_SOUND_BYTES)
@@ -116,7 +116,7 @@ class PreparedFiles:
         return self._make_once("audio", attachment, make)
 
     def get_wav(self, attachment: AttachmentRow, cancel: Cancellable | None) -> Made:
-        """Return a recording as WAV, in base64."""
+        """Return a recording converted to WAV, in base64."""
 
         def make() -> Made:
             notes, wav = self.convert_to_wav(attachment, cancel)
@@ -127,12 +127,12 @@ class PreparedFiles:
     def convert_to_wav(
         self, attachment: AttachmentRow, cancel: Cancellable | None
     ) -> tuple[str, bytes]:
-        """Return the notes and the bytes of a recording as WAV; they are not kept."""
+        """Return the notes and the bytes of a recording converted to WAV. They are not cached."""
         meta, wav = self._reader.run(TO_WAV, attachment, cancel, max_s=_MAX_SOUND_S)
         return to_notes(meta["notes"]), wav
 
     def describe_video(self, attachment: AttachmentRow, cancel: Cancellable | None) -> Made:
-        """Return how long and how large a video is."""
+        """Return the duration and the size of a video."""
 
         def make() -> Made:
             meta, _ = self._reader.run(DESCRIBE_VIDEO, attachment, cancel)
@@ -143,7 +143,7 @@ class PreparedFiles:
     def get_frames(
         self, attachment: AttachmentRow, count: int, side_px: int, cancel: Cancellable | None
     ) -> Made:
-        """Return pictures of a video."""
+        """Return frames of a video as pictures."""
 
         def make() -> Made:
             meta, data = self._reader.run(
@@ -162,7 +162,7 @@ class PreparedFiles:
         make: Callable[[], Made],
         cancel: Cancellable | None = None,
     ) -> Made:
-        """Return what is made of a file's bytes, made once for the same bytes."""
+        """Convert a file, or return the cached result for the same bytes."""
         key = (kind, attachment.sha256)
 
         def make_and_keep() -> Made:
@@ -174,7 +174,7 @@ class PreparedFiles:
 
 
 def to_notes(sentences: Sequence[str]) -> str:
-    """Return what the model must know, a line each."""
+    """Return notes for the model, one per line."""
     return "".join(f"\n[{one}]" for one in sentences)
 
 
@@ -187,7 +187,7 @@ def _to_url(mime: str, data: bytes) -> str:
 
 
 def _cut_urls(data: bytes, sizes: Sequence[int]) -> list[str]:
-    """Return pictures that stand one after another, each as a URL."""
+    """Split concatenated pictures into data URLs."""
     urls, start = [], 0
     for size in sizes:
         urls.append(_to_url("image/jpeg", data[start : start + size]))
@@ -202,7 +202,7 @@ def _describe_video(meta: dict[str, Any]) -> str:
 
 
 class _Kept:
-    """What was made last, within a number of characters."""
+    """Least-recently-used cache of converted files, limited in characters."""
 
     def __init__(self, max_chars: int) -> None:
         self._max_chars = max_chars

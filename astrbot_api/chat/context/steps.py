@@ -1,4 +1,4 @@
-"""A stored answer as the steps that the model made: its text and calls, and their results."""
+"""Convert a stored answer back to the model's steps: text, calls and results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...agent.provider import ModelMessage
 from ...messages import MEDIA_TYPES
 from .budget import shorten
 
-#: What is kept of an old tool result: the model has drawn its conclusion.
+#: Maximum length of an old tool result. The model has already used it.
 _OLD_RESULT_CHARS = 2000
 
 _NO_RESULT = "error: the turn ended before the tool answered"
@@ -20,10 +20,10 @@ _NO_RESULT = "error: the turn ended before the tool answered"
 def to_steps(
     parts: Iterable[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]] | None
 ) -> list[ModelMessage]:
-    """Return an answer's parts as assistant and tool messages; thinking is left out.
+    """Return an answer's parts as assistant and tool messages, without reasoning.
 
-    :param steps: How many calls each step has, and what its provider attached; None: calls
-        that began before the results of others were there are of one step.
+    :param steps: Number of calls and provider data of each step. If None, calls that began before
+        the results of others arrived belong to the same step.
     """
     fold = _StepFold(steps)
     for part in parts:
@@ -52,7 +52,7 @@ class _StepFold:
         self._text.append(text)
 
     def add_note(self, text: str) -> None:
-        # A file that a tool has sent stands between the calls of one step.
+        # A file that a tool sent stands between the calls of its step.
         (self._notes if self._calls else self._text).append(text)
 
     def add_call(self, call: Mapping[str, Any]) -> None:
@@ -73,7 +73,7 @@ class _StepFold:
         return len(ends) == len(self._calls) and float(call.get("ts", 0.0)) >= max(ends)
 
     def _find_step(self) -> Mapping[str, Any] | None:
-        """Return the step that calls which come now belong to."""
+        """Return the step of the next calls."""
         while self._at < len(self._steps) and not self._steps[self._at].get("calls"):
             self._at += 1
         return self._steps[self._at] if self._at < len(self._steps) else None

@@ -1,4 +1,4 @@
-"""Older turns summed up by the model: once, and kept with the session."""
+"""Summarise older turns with the model, once, and store the summary with the session."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .budget import PastTurn, shorten
 
 log = logging.getLogger(__name__)
 
-#: What is shown to the model of one message that it sums up, in characters.
+#: Maximum length of each message in a summary request, in characters.
 _MESSAGE_CHARS = 4000
 
 _INSTRUCTION = (
@@ -27,10 +27,10 @@ _INSTRUCTION = (
 
 @dataclass(frozen=True, slots=True)
 class Summariser:
-    """Sums up with a config's own model.
+    """Summarises with the config's own model.
 
-    :param options: Model and cancellation of the turn that asks.
-    :param max_chars: Longest summary.
+    :param options: Model and cancellation of the current turn.
+    :param max_chars: Maximum length of a summary.
     """
 
     store: Store
@@ -39,18 +39,18 @@ class Summariser:
     max_chars: int
 
     def find(self, session: int, after: int) -> Summary | None:
-        """Return what the session's older turns were summed up to."""
+        """Return the stored summary of the session's older turns."""
         with self.store.read() as db:
             return find_summary(db, session, after)
 
     def make(
         self, session: int, previous: Summary | None, turns: Sequence[PastTurn]
     ) -> Summary | None:
-        """Sum up turns, and what was summed up before them, and keep it.
+        """Summarise turns together with the previous summary, and store the result.
 
-        :returns: None when the model fails: then the turns are left out, as
-            they are without a summary.
-        :raises RunCancelled: when the turn is cancelled meanwhile.
+        :returns: The summary, or None if the model fails. The turns are then dropped, as without a
+            summariser.
+        :raises RunCancelled: if the turn is cancelled meanwhile.
         """
         parts = [f"[Summary of what came before]\n{previous.text}"] if previous else []
         parts += [_tell(message) for turn in turns for message in turn.messages]
@@ -78,11 +78,10 @@ class Summariser:
 
 
 def to_messages(summary: Summary) -> list[ModelMessage]:
-    """Return a summary as the model is given it.
+    """Return a summary as messages for the model.
 
-    As a turn of its own: it is made of what users wrote, so it must not have
-    the weight of the system prompt, and some models insist on roles that
-    alternate.
+    The summary forms a turn of its own. It contains users' text, which must not have the weight of
+    the system prompt, and some models require alternating roles.
     """
     return [
         {"role": "user", "content": f"[Summary of our conversation so far]\n{summary.text}"},

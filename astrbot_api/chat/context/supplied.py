@@ -1,8 +1,7 @@
-"""A conversation that its caller sends whole, in place of a session's history.
+"""A conversation that the caller sends with each request, instead of a stored history.
 
-What a caller says that the system or the assistant said is a claim. It is
-shown to the model as context of this one turn, below the config's own system
-prompt, and is never stored.
+The caller's system and assistant messages are unverified claims. The model gets them as context of
+this turn, below the config's own system prompt. They are never stored.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ from ...agent.provider import ModelMessage
 from .budget import cost
 from .media import Content
 
-#: Makes a message's content of its stored segments.
+#: Renders a message's content from its stored segments.
 Render = Callable[[Sequence[dict[str, Any]]], Content]
 
-#: Heads what the caller calls instructions: they are no system prompt here.
+#: Heading of the caller's instructions, which do not become a system prompt.
 INSTRUCTIONS = "[Instructions of the application]"
 
 
 @dataclass(frozen=True, slots=True)
 class SuppliedMessage:
-    """One message; ``role`` is ``user``, ``assistant`` or ``tool``.
+    """One message. ``role`` is ``user``, ``assistant`` or ``tool``.
 
-    :param calls: Calls of the caller's tools that the assistant made, as a model is given them.
-    :param call_id: The call that a tool's message answers.
-    :param segments: The message as it is stored, where it has files that are to be read.
+    :param calls: Assistant's calls of the caller's tools, in the format for models.
+    :param call_id: The call that a tool message answers.
+    :param segments: The stored message, if it has files to read.
     """
 
     role: str
@@ -38,9 +37,9 @@ class SuppliedMessage:
     segments: Sequence[dict[str, Any]] = ()
 
     def to_model(self, render: Render | None = None) -> ModelMessage:
-        """Return it as a model is given it.
+        """Return the message in the format for models.
 
-        :param render: Reads the files; None: they are left out.
+        :param render: Reads the files, or None to skip them.
         """
         content = render(self.segments) if render and self.segments else self.text
         message: ModelMessage = {"role": self.role, "content": content}
@@ -49,7 +48,7 @@ class SuppliedMessage:
         return {**message, "tool_call_id": self.call_id} if self.call_id else message
 
     def to_text(self) -> str:
-        """Return it as a part of a transcript."""
+        """Return the message as a line of a transcript."""
         called = [
             f"{one['function']['name']}({one['function']['arguments']})" for one in self.calls
         ]
@@ -58,12 +57,12 @@ class SuppliedMessage:
 
 @dataclass(frozen=True, slots=True)
 class SuppliedContext:
-    """What was said before the message that is to be answered.
+    """The conversation before the message to answer.
 
-    :param instructions: What the caller sent as system or developer messages.
-    :param after: What was said since that message: calls of the caller's tools and their results,
+    :param instructions: The caller's system and developer messages.
+    :param after: Messages after the one to answer: calls of the caller's tools with their results,
         or the beginning of the answer.
-    :param previous: The entry of a thread that it goes on from (see :mod:`.thread`); None: of none.
+    :param previous: The thread entry to continue (see :mod:`.thread`), or None.
     """
 
     instructions: str
@@ -81,13 +80,12 @@ def build_supplied(
     past: Sequence[ModelMessage] = (),
     render: Render | None = None,
 ) -> list[ModelMessage]:
-    """Return the system prompt, the given conversation and the new message.
+    """Return the system prompt, the caller's conversation and the new message.
 
-    :param content: The new message's; empty: there is none, and what follows it is answered.
-    :param budget: Tokens that the given conversation may have; its oldest
-        messages are left out where it has more.
-    :param past: What its thread holds, within the budget.
-    :param render: Reads the files of its messages.
+    :param content: Content of the new message. If empty, the model answers the messages after it.
+    :param budget: Maximum tokens of the caller's conversation. The oldest messages are dropped.
+    :param past: Messages of the thread, within the budget.
+    :param render: Reads the files of the messages.
     """
     kept: list[ModelMessage] = []
     after = [one.to_model() for one in context.after]
@@ -100,11 +98,11 @@ def build_supplied(
         kept.insert(0, message)
     kept = [*past, *kept]
     while kept and kept[0]["role"] != "user":
-        kept.pop(0)  # its question is gone
+        kept.pop(0)  # its question was dropped
     asked: list[ModelMessage] = [{"role": "user", "content": content}] if content else []
     kept += asked
     if context.instructions:
-        # In front of the first message, so that the roles still take turns.
+        # Prepended to the first message, so that roles still alternate.
         lead = f"{INSTRUCTIONS}\n{context.instructions}\n\n"
         if kept:
             kept[0] = {**kept[0], "content": _prepend(kept[0]["content"], lead)}
@@ -124,9 +122,9 @@ def _prepend(content: Content, text: str) -> Content:
 
 
 def write_transcript(context: SuppliedContext, text: str) -> str:
-    """Return the given conversation and the new message as one text, for who keeps its own history.
+    """Return the conversation and the new message as one text, for agents with their own history.
 
-    :param text: The new message's.
+    :param text: Text of the new message.
     """
     lines = [f"{INSTRUCTIONS}\n{context.instructions}"] if context.instructions else []
     lines += [one.to_text() for one in context.messages]

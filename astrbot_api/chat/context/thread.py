@@ -1,8 +1,8 @@
-"""A thread of OpenAI's API: responses with their input, each going on from an earlier one.
+"""Threads of OpenAI's Responses API: each response continues an earlier one.
 
-Two responses may go on from the same one, which the messages of a session cannot. So a thread
-is followed from the new response backwards. Items of the input are claims of the caller's, as in
-:mod:`.supplied`: they are given to the model and never stored as messages of the session.
+Two responses may continue the same one, which a session's messages cannot express. So a thread is
+read backwards from the new response. Input items are unverified claims of the caller, as in
+:mod:`.supplied`: the model gets them, but they never become messages of the session.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from .supplied import Render, SuppliedMessage
 #: Roles whose messages are instructions.
 SYSTEM_ROLES = ("system", "developer")
 
-#: Most entries that are read; one at a time, since each may have megabytes.
+#: Maximum number of entries to read. Each is read alone, since it may have megabytes.
 _MAX_ENTRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadEntry:
-    """What is stored with a turn that is a response.
+    """The entry stored with a turn that is a response.
 
-    :param key_id: The key that it belongs to.
-    :param request_json: What it was asked with.
+    :param key_id: The key that owns it.
+    :param request_json: The request.
     :param input_json: The items of its input.
-    :param previous: The entry that it goes on from; None: it begins a thread.
-    :param newest: It goes on from the newest entry of its session, whichever that is by then.
+    :param previous: The entry to continue, or None to begin a thread.
+    :param newest: Whether it continues the newest entry of its session.
     """
 
     key_id: str
@@ -49,19 +49,19 @@ class ThreadEntry:
 def load_thread(
     store: Store, previous: int, render: Render, budget: int
 ) -> tuple[list[str], list[ModelMessage]]:
-    """Return the instructions and the messages of a thread, the oldest first.
+    """Return the instructions and the messages of a thread, oldest first.
 
-    The newest entry is always among them: results of its calls may be what is answered.
+    The newest entry is always included, since the input may hold results of its calls.
 
-    :param previous: The number of the newest entry.
-    :param budget: Tokens that the messages may have.
+    :param previous: Number of the newest entry.
+    :param budget: Maximum tokens of the messages.
     """
     instructions: list[str] = []
     messages: list[ModelMessage] = []
     room = budget
     told: set[str] = set()
     for entry in _iter_entries(store, previous):
-        if entry.run_id in told:  # a later response has all that the run said
+        if entry.run_id in told:  # a later response contains the whole output of the run
             entry = replace(entry, reply=None)
         told.add(entry.run_id or "")
         said, own = _to_model(entry, render)
@@ -73,7 +73,7 @@ def load_thread(
 
 
 def read_items(items: Iterable[Mapping[str, Any] | None]) -> list[SuppliedMessage]:
-    """Return items, as they are stored, as messages; calls side by side are of one message."""
+    """Convert stored items to messages. Adjacent calls form one message."""
     found: list[SuppliedMessage] = []
     for at, item in enumerate(items):
         kind = item["type"] if item else ""
@@ -101,9 +101,9 @@ def read_items(items: Iterable[Mapping[str, Any] | None]) -> list[SuppliedMessag
 
 
 def number_parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[int]:
-    """Yield, for each part of a reply, the number of the output item that it is of.
+    """Yield the number of the output item of each part of a reply.
 
-    Texts and files that follow each other are one item; any other part is one of its own.
+    Adjacent texts and files form one item. Every other part is an item of its own.
     """
     number, in_message = -1, False
     for part in parts:
@@ -115,7 +115,7 @@ def number_parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[int]:
 
 
 def _iter_entries(store: Store, previous: int) -> Iterator[EntryRow]:
-    """Yield the entries that the model still sees, the newest first."""
+    """Yield the entries in the model's context, newest first."""
     following: int | None = previous
     for _ in range(_MAX_ENTRIES):
         if following is None:
@@ -144,7 +144,7 @@ def _to_model(entry: EntryRow, render: Render) -> tuple[list[str], list[ModelMes
 def _to_answer(
     entry: EntryRow, parts: Sequence[dict[str, Any]], steps: Sequence[Mapping[str, Any]] | None
 ) -> list[ModelMessage]:
-    """Return what a response said. Results of the caller's calls are input of a later entry."""
+    """Return the output of a response. Results of the caller's calls are input of a later entry."""
     if entry.removed:
         kept = zip(parts, number_parts(parts), strict=True)
         parts, steps = [part for part, number in kept if number not in entry.removed], None

@@ -1,4 +1,4 @@
-"""Recordings as text, by any endpoint that has OpenAI's ``/audio/transcriptions``."""
+"""Transcribe recordings with an endpoint for OpenAI's ``/audio/transcriptions``."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _FAILED = "the model that writes recordings down failed"
 
 
 class Transcriber:
-    """Asks for the text of a recording once, and keeps it beside the file."""
+    """Transcribes each recording once, and stores the text beside the file."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._outbounds: dict[str, Outbound] = {}
 
     def find(self, config: TranscriptionConfig, sha256: str) -> str | None:
-        """Return the text of a recording that was transcribed before."""
+        """Return the stored text of a recording, or None."""
         with self._store.read() as db:
             return filetexts.find_text(db, sha256, _name(config))
 
     def transcribe(
         self, config: TranscriptionConfig, sha256: str, wav: bytes, cancel: Cancellable | None
     ) -> str:
-        """Return what a recording says, and keep it.
+        """Transcribe a recording and store its text.
 
-        :raises Unreadable: when the endpoint fails; the log says why.
-        :raises RunCancelled: when the turn was stopped meanwhile.
+        :raises Unreadable: if the endpoint fails. The reason is logged.
+        :raises RunCancelled: if the turn is stopped meanwhile.
         """
         text = self._ask(config, wav, cancel)
         try:
@@ -86,7 +86,7 @@ def _name(config: TranscriptionConfig) -> str:
 
 
 def _read_text(status: int, content: bytes) -> str:
-    """Return the text of an answer: JSON, or the text itself as some servers send it."""
+    """Return the text of a response, which is JSON, or plain text from some servers."""
     shown = content[:300].decode("utf-8", "replace")
     if status != 200:
         log.warning("transcription: the endpoint answered %d: %r", status, shown)

@@ -1,1 +1,1 @@
-"""Following a run from any event, and ending the runs of dead workers."""
+"""Read a run from any of its events, and recover the runs of dead workers."""

@@ -1,4 +1,4 @@
-"""Decides tool calls that wait for a person, and has their runs go on."""
+"""Decide tool calls that wait for a person, and resume their runs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .recovery import Recovery
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a person decided.
+    """A person's decision.
 
-    :param arguments: What the call is made with in place of the model's, as JSON text.
-    :param comment: Why; the model is given it with a rejection.
-    :param actor: Who decided, for the audit.
-    :param address: From where.
+    :param arguments: Replacement for the model's arguments, as JSON text.
+    :param comment: Reason, which the model gets with a rejection.
+    :param actor: The deciding person, for the audit log.
+    :param address: The person's address, for the audit log.
     """
 
     approved: bool
@@ -34,14 +34,14 @@ class Verdict:
 
 
 class Decisions:
-    """Those of one application."""
+    """Applies decisions in one application."""
 
     def __init__(self, store: Store, recovery: Recovery) -> None:
         self._store = store
         self._recovery = recovery
 
     def decide(self, run: RunRow, approval_id: str, verdict: Verdict) -> Decided:
-        """Decide a call; with the last one of its run the run goes on here or elsewhere.
+        """Decide a call. After the run's last decision it resumes on any worker.
 
         :raises ApiError: ``approval_not_found`` or ``approval_decided``.
         """
@@ -57,10 +57,10 @@ class Decisions:
     ) -> Decided:
         """Decide calls of one run, all of them or none.
 
-        :param verdicts: By the ids of the calls; there is one at least.
-        :param also: What is stored with the decisions, before the run goes on.
-        :param again: Leave calls as they are that were decided before: the request may have
-            been sent twice. Where all were, the result has no call.
+        :param verdicts: Decisions by call id, at least one.
+        :param also: Stored with the decisions, before the run resumes.
+        :param again: Skip calls that are already decided, since the client may have repeated the
+            request. If all are, the result has no calls.
         :raises ApiError: ``approval_not_found`` or ``approval_decided``.
         """
 

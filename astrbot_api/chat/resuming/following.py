@@ -1,4 +1,4 @@
-"""Finds the place where a run can be read: here, in the journal, or in what is stored."""
+"""Open readers of runs: in this worker, in the journal, or from the stored reply."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ..watching.watch import APPROVAL_REQUIRED
 from .recovery import Recovery
 from .replay import list_all_events
 
-#: How long after a run's end its log may still be open, in microseconds:
-#: its worker writes the last events a moment after it stored the reply.
+#: Microseconds after a run's end during which its log may still be open. Its worker writes the last
+#: events shortly after it stores the reply.
 _CLOSING_US = 3_000_000
 
 
-#: Longest wait for a run that has asked for an approval to be put down, in seconds.
+#: Maximum seconds to wait until a run that asked for an approval is suspended.
 _PUT_DOWN_S = 2.0
 
-#: The events that are made from a stored reply are numbered after this one.
+#: Base of event numbers that are rebuilt from a stored reply.
 REBUILT_FROM = 1_000_000_000
 
 
 class RunFollower:
-    """Opens readers of runs, wherever they run or ran."""
+    """Opens readers of runs on any worker."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RunFollower:
     def follow(self, run: RunRow, after: int = 0) -> RunReader:
         """Return a reader of a run's events after a number.
 
-        :raises StorageError: when the journal cannot be read.
+        :raises StorageError: if the journal cannot be read.
         """
         local = self._find_log(run.run_id)
         if local is not None:
@@ -62,10 +62,10 @@ class RunFollower:
         return _CheckedReader(reader, lambda: self.close_if_ended(run.run_id))
 
     def has_all(self, run: RunRow, after: int) -> bool:
-        """Return whether a run has ended, or waits for a person, and a client has its last event.
+        """Return whether a run ended or waits for a person, and the client has its last event.
 
-        :param after: The number of the last event that the client has.
-        :raises StorageError: when the journal cannot be read.
+        :param after: Number of the last event that the client received.
+        :raises StorageError: if the journal cannot be read.
         """
         if after and run.active and self._asks(run, after):
             run = self.await_put_down(run)
@@ -76,14 +76,14 @@ class RunFollower:
         return not reader.read() and (waits or reader.closed)
 
     def _asks(self, run: RunRow, number: int) -> bool:
-        """Return whether an event, the last one of a run, asks for an approval."""
+        """Return whether a run's last event requests an approval."""
         found = self.follow(run, number - 1).read()
         return len(found) == 1 and found[0].startswith(APPROVAL_REQUIRED)
 
     def await_put_down(self, run: RunRow) -> RunRow:
-        """Return a run once it waits for a person: it has just asked, and is a moment behind.
+        """Wait until a run that just asked for an approval is suspended; return it.
 
-        All of its events can be read then, on any worker.
+        All its events can then be read on any worker.
         """
         until = time.monotonic() + _PUT_DOWN_S
         while run.active and time.monotonic() < until:
@@ -95,7 +95,7 @@ class RunFollower:
         return run
 
     def close_if_ended(self, run_id: str) -> None:
-        """See to it that the log of a run that has ended is closed."""
+        """Close the log of a run if the run has ended."""
         with self._store.read() as db:
             run = runs.find_run(db, run_id)
         if run is None or run.finished_at is None:
@@ -104,12 +104,12 @@ class RunFollower:
             self._recovery.close_log(run)
 
     def snapshot(self, run: RunRow) -> Event:
-        """Return the ``run_snapshot`` of what a run has said so far.
+        """Return the ``run_snapshot`` of a run's output so far.
 
-        Its ``revision`` is the number of the last event in it. The events that
-        close a run are not: they still follow.
+        Its ``revision`` is the number of its last event. A run's closing events are not included,
+        since they follow the snapshot.
 
-        :raises StorageError: when the journal cannot be read.
+        :raises StorageError: if the journal cannot be read.
         """
         seen: list[Event] = []
         reader = self.follow(run)
@@ -125,7 +125,7 @@ class RunFollower:
         )  # fmt: skip
 
     def _is_forgotten(self, run: RunRow) -> bool:
-        """Return whether the journal has nothing of a run that ended a while ago."""
+        """Return whether the journal has deleted the events of a run that ended earlier."""
         found = self._journal.read_after(run.id, 0, 1)
         ended = run.finished_at or 0
         return not found.events and now_us() - ended > _CLOSING_US
@@ -137,10 +137,10 @@ class RunFollower:
 
 
 class StoredReader:
-    """Reads a run whose events are no longer kept, as made from its stored reply.
+    """Reads a run whose events were deleted, rebuilt from its stored reply.
 
-    Its events have numbers of their own, above those of any run. A reader that knows
-    some of the run's own is shown the last ones alone.
+    Rebuilt events have numbers above those of any run. A client that has some original events gets
+    only the closing ones.
     """
 
     def __init__(self, events: list[Event], after: int) -> None:
@@ -152,23 +152,23 @@ class StoredReader:
         self.closed = False
 
     def read(self) -> list[bytes]:
-        """Return all of them."""
+        """Return all events."""
         events, self._events = self._events, []
         self.closed = True
         self.number += len(events)
         return events
 
     def attach(self, waiter: threading.Event) -> None:
-        """Do nothing: it never waits."""
+        """Do nothing, since this reader never waits."""
 
     def detach(self, waiter: threading.Event) -> None:
         """Do nothing."""
 
 
 class _CheckedReader:
-    """A reader that, when nothing has come for a while, sees whether the run still lives."""
+    """A reader that checks whether the run is alive after a period without events."""
 
-    #: Fruitless reads, about one a second, between two checks.
+    #: Empty reads, about one a second, between two checks.
     _PATIENCE = 3
 
     def __init__(self, reader: JournalReader, check: Callable[[], None]) -> None:
@@ -178,12 +178,12 @@ class _CheckedReader:
 
     @property
     def number(self) -> int:
-        """The last event that was read."""
+        """Number of the last event read."""
         return self._reader.number
 
     @property
     def closed(self) -> bool:
-        """Whether that was the last one."""
+        """Whether the run's last event was read."""
         return self._reader.closed
 
     def read(self) -> list[bytes]:
@@ -198,9 +198,9 @@ class _CheckedReader:
         return events
 
     def attach(self, waiter: threading.Event) -> None:
-        """Have ``waiter`` set when there may be something to read."""
+        """Set ``waiter`` whenever there may be new events."""
         self._reader.attach(waiter)
 
     def detach(self, waiter: threading.Event) -> None:
-        """Forget the waiter."""
+        """Stop setting the waiter."""
         self._reader.detach(waiter)

@@ -1,4 +1,4 @@
-"""Goes on with the runs of workers that died, from the last step that was stored."""
+"""Resume the runs of dead workers from their last stored step."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from .plan import CannotGoOn, make_plan
 
 log = logging.getLogger(__name__)
 
-#: How often a worker that was only thought dead may add events meanwhile.
+#: Attempts to close a log while a worker that was wrongly considered dead adds events.
 _MAX_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What the database has of a run."""
+    """The database rows of a run."""
 
     packed: PackedRequest
     session: SessionRow
@@ -50,10 +50,10 @@ class _Stored:
 
 
 class Pickups:
-    """Picks runs up for this worker.
+    """Resumes runs on this worker.
 
-    :param own_agent_resumes: Whether the application's own agent may be asked once more; None:
-        it has none, and models answer.
+    :param own_agent_resumes: Whether the application's own agent may be asked again, or None if
+        models answer.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class Pickups:
         self._own_agent_resumes = own_agent_resumes
 
     def pick_up(self, run: RunRow) -> RunRow | None:
-        """Go on with a run whose worker is dead.
+        """Resume a run of a dead worker.
 
-        :returns: The run, as it is now, where nobody can: it is to be ended. None: it goes on,
-            here or elsewhere, or will be picked up later.
-        :raises StorageError: when the database or the journal cannot be reached.
+        :returns: The current row of a run that nobody can resume, to be ended. None if the run
+            resumes here or elsewhere, or later.
+        :raises StorageError: if the database or the journal is unavailable.
         """
         lost = not run.given_up and run.pickups >= self._settings.max_pickups
         if lost or run.stop_requested_at is not None:
@@ -130,11 +130,11 @@ class Pickups:
             return leases.find_silence_s(db, run.worker_id, self._settings.worker_lease_s)
 
     def _read(self, run: RunRow) -> _Stored:
-        """Read what a run needs to go on.
+        """Read the rows that resuming a run requires.
 
-        :raises CannotGoOn: when that is not there, or it may not be done again.
-        :raises ValueError: when it cannot be read.
-        :raises ApiError: when its provider is gone.
+        :raises CannotGoOn: if they are missing, or the run must not be repeated.
+        :raises ValueError: if their format is unknown.
+        :raises ApiError: if the run's provider no longer exists.
         """
         with self._store.read() as db:
             text = runs.find_request(db, run.id)
@@ -159,12 +159,12 @@ class Pickups:
         return config.upstream is None or config.upstream.resumable
 
     def _take_over(self, run: RunRow, stored: _Stored, before_calls: bool) -> tuple[OpenTurn, bool]:
-        """Make the turn of a run that is this worker's now; its first events are in the journal.
+        """Create the turn of a run that this worker took over, and write its first events.
 
         :param before_calls: Whether the calls of its last step were not begun.
-        :returns: The turn, and whether something was taken back.
-        :raises CannotGoOn: when its log has ended, or lacks a step.
-        :raises ApiError: when nothing is left of its message.
+        :returns: The turn, and whether output was rewound.
+        :raises CannotGoOn: if its log has ended or lacks a step.
+        :raises ApiError: if nothing is left of its message.
         """
         by_model = self._own_agent_resumes is None and stored.config.upstream is None
         for _ in range(_MAX_ATTEMPTS):
@@ -186,7 +186,7 @@ class Pickups:
     def _read_events(self, run: int) -> list[Event]:
         """Return all events of a run.
 
-        :raises CannotGoOn: when they have an end: its reply could not be stored.
+        :raises CannotGoOn: if its last event is there. Then its reply could not be stored.
         """
         seen: list[Event] = []
         while True:
@@ -196,7 +196,7 @@ class Pickups:
                 raise CannotGoOn("its log has ended")
             if not found.events:
                 return seen
-            let_others_run()  # a long run must not hold up the others
+            let_others_run()  # a long run must not delay other greenlets
 
     def _make_turn(self, run: RunRow, stored: _Stored, log_: RunLog, resumed: Resumed) -> OpenTurn:
         packed, user = stored.packed, stored.user

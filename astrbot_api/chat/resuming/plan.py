@@ -1,4 +1,4 @@
-"""Where a run goes on: made of what its dead worker has shown, and of the steps it has stored."""
+"""Compute where a run resumes, from its shown events and its stored steps."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from ..turns.turn import Resumed
 
 
 class CannotGoOn(Exception):
-    """No other worker can go on with the run; the text says why."""
+    """Raised if no other worker can resume the run, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a run goes on.
+    """Where and how a run resumes.
 
-    :param shown: The events that clients are shown first: a ``rewind``, text that the journal lost,
-        or nothing.
+    :param shown: Events to show first: a ``rewind``, text that the journal lost, or nothing.
     """
 
     resumed: Resumed
@@ -43,14 +42,14 @@ def make_plan(
     approvals: Sequence[ApprovalRow] = (),
     before_calls: bool = False,
 ) -> Plan:
-    """Return how a run goes on.
+    """Return where and how a run resumes.
 
-    :param seen: All its events, from the first one on.
-    :param by_model: Whether a model answers: then each tool call has a step that was stored.
-    :param streaming: Whether text is shown as it comes.
-    :param approvals: What people were asked in this run.
+    :param seen: All its events, in order.
+    :param by_model: Whether a model answers. Each tool call then has a stored step.
+    :param streaming: Whether text is shown in pieces.
+    :param approvals: The run's requests for approval.
     :param before_calls: Whether the calls of the last step were not begun.
-    :raises CannotGoOn: when a tool may have been called of which nothing is stored.
+    :raises CannotGoOn: if a tool may have been called without a stored step.
     """
     last = steps[-1] if steps else None
     calls = list_calls(last) if last else []
@@ -79,7 +78,7 @@ def make_plan(
 
 
 def _read_approvals(step: StoredStep, approvals: Sequence[ApprovalRow]) -> dict[str, Any]:
-    """Return the calls of a step that a person must approve, and what was decided of them."""
+    """Return the calls of a step that need approval, and the decisions on them."""
     own = [one for one in approvals if one.call_id in step.pending]
     begun = {one.call_id for one in own if one.begun}
     decisions = {
@@ -93,10 +92,10 @@ def _read_approvals(step: StoredStep, approvals: Sequence[ApprovalRow]) -> dict[
 def _find_end(
     seen: Sequence[Event], begin: int, calls: Sequence[str]
 ) -> tuple[int, set[str], dict[str, str]]:
-    """Return the last event that counts, and what clients were shown of the last step's calls.
+    """Return the last valid event, and the shown calls and results of the last step.
 
-    :param begin: The number of the last event before these calls; 0: there is no step.
-    :returns: The event's number; the calls that were shown; the results, by call.
+    :param begin: Number of the last event before these calls, or 0 without a step.
+    :returns: The event's number, the shown calls, and the results by call.
     """
     to = min(begin, len(seen))
     shown: set[str] = set()
@@ -128,9 +127,9 @@ def _is_own_call(event: Event) -> bool:
 def _insert_held(
     run_id: str, kept: Sequence[Event], steps: Sequence[StoredStep]
 ) -> tuple[list[Event], list[Event]]:
-    """Return events with the text that was stored and not shown, each where its step ended.
+    """Insert stored text that was not shown, at the end of each step.
 
-    :returns: All of them, and those that were added.
+    :returns: All events, and the inserted ones.
     """
     found, added = list[Event](), list[Event]()
     fold, said, at = ReplyFold(), "", 0
@@ -155,7 +154,7 @@ def _list_pictures(seen: Sequence[Event]) -> list[str]:
 
 
 def _make_rewind(run_id: str, seen: Sequence[Event], to: int) -> list[Event]:
-    """Return the event that takes back what came after a number, if that was anything."""
+    """Return the event that rewinds all output after a number, if there was any."""
     counts = fold_events(seen).count_from(fold_events(seen[:to]))
     if not any(counts.values()):
         return []

@@ -1,4 +1,4 @@
-"""Recovers the runs of workers that died: they go on, or end with what was said."""
+"""Recover the runs of dead workers: resume them, or end them with their partial reply."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ log = logging.getLogger(__name__)
 
 CODE = "run_interrupted"
 
-#: Runs that one call ends, most of them; it is called every few seconds.
+#: Maximum number of runs in one call, which repeats every few seconds.
 _AT_ONCE = 500
 
-#: How long a run of this worker may be in the database without being known, in seconds.
+#: Seconds that a run may belong to this worker in the database while the worker does not know it.
 _UNKNOWN_S = 8.0
 
-#: How far back the finished runs of a dead worker are looked at, in seconds:
-#: its last events may not have reached the journal.
+#: Age limit in seconds of a dead worker's finished runs that are checked. Their last events may not
+#: have reached the journal.
 _LOOK_BACK_S = 120.0
 
 
 class Recovery:
-    """Recovers runs; every worker does, and none gets in another's way.
+    """Recovers runs. All workers do this concurrently.
 
-    :param pick_up: Goes on with a run; returns it, as it is now, where it is to be ended.
+    :param pick_up: Resumes a run, or returns its current row if the run must be ended.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Recovery:
     ) -> None:
         self._pick_up = pick_up
         self._lease = lease
-        # Since when this worker's runs are seen that it does not know, by the monotonic clock.
+        # Monotonic time at which each unknown run of this worker was first seen.
         self._unknown_since: dict[int, float] = {}
         self._metrics = metrics
         self._outcomes = outcomes
@@ -64,14 +64,13 @@ class Recovery:
         self._signals = signals
 
     def end_forgotten(self, is_known: Callable[[RunRow], bool]) -> None:
-        """End runs that are this worker's by the database, and that it knows nothing of.
+        """End runs that belong to this worker in the database, but are unknown to it.
 
-        So is one whose opening was committed, but the answer to the commit was
-        lost: its session would wait for it as long as this worker lives. A
-        run is looked at twice, some seconds apart, since it is stored a moment
-        before it is known.
+        This happens if a run's opening was committed but the database's response was lost. The run
+        would block its session as long as this worker lives. A run must be unknown twice, some
+        seconds apart, since it is stored a moment before the worker knows it.
 
-        :param is_known: Returns whether this worker runs it, or has yet to store its end.
+        :param is_known: Returns whether this worker runs it, or still has to store its end.
         """
         worker_id, now = self._lease.current_id, time.monotonic()
         if not worker_id:
@@ -83,11 +82,12 @@ class Recovery:
         for number, run in unknown.items():
             if now - self._unknown_since[number] >= _UNKNOWN_S:
                 log.warning("run %s is this worker's, but was never begun here", run.run_id)
-                # One that was taken over goes on; a client whose request failed sends it again.
+                # Resume it if it was taken over. Otherwise its client got an error and repeats the
+                # request.
                 self._try(self._recover if run.epoch else self._interrupt, run)
 
     def recover(self) -> None:
-        """Go on with the runs of workers that have fallen silent, or end them: a bounded number."""
+        """Resume or end a bounded number of dead workers' runs."""
         if not self._lease.can_declare_dead():
             return
         with self._store.read() as db:
@@ -101,9 +101,9 @@ class Recovery:
             self._close_logs_of(worker_id)
 
     def close_log(self, run: RunRow) -> None:
-        """Close the log of a run that has ended but whose log does not say so.
+        """Close the log of an ended run if it is still open.
 
-        :raises StorageError: when that cannot be kept.
+        :raises StorageError: if the journal cannot store it.
         """
         with self._store.read() as db:
             reply = messages.find_message(db, run.session, run.bot_message or 0)
@@ -115,13 +115,13 @@ class Recovery:
             said = fold_events(events).to_parts()
             late += list_unsaid_events(run.run_id, reply.content["message"], said)
             if not self._journal.take_over(run.id, run.epoch + 1, len(events), late):
-                return  # its worker lives, and says more
+                return  # its worker is alive and writes the last events
             late = []
         if self._journal.end_run(run.id, late + last):
             self._signals.publish(RUN_EVENTS, str(run.id))
 
     def recover_run(self, run_id: str) -> None:
-        """Go on with a run that was put down; where that fails the chore does it."""
+        """Resume a suspended run. After a failure the periodic job tries again."""
         with self._store.read() as db:
             run = runs.find_run(db, run_id)
         if run is not None and run.status == "running" and not run.worker_id:
@@ -134,7 +134,7 @@ class Recovery:
             log.error("run %s could not be ended yet: %s", run.run_id, error)
             return False
         except Exception:
-            # One run that cannot be read must not keep the others from their end.
+            # One unreadable run must not block the recovery of others.
             log.exception("run %s could not be ended", run.run_id)
             return False
         return True
@@ -145,7 +145,7 @@ class Recovery:
             self._interrupt(left)
 
     def _interrupt(self, run: RunRow) -> None:
-        """End a run with what its log has, then close the log."""
+        """End a run with the reply in its log, then close the log."""
         lines = self._read_all(run.id)
         opening = [] if lines else self._list_opening(run)
         ending, content = EndingRun.of_row(run), fold_events(map(decode_event, lines)).to_content()
@@ -160,20 +160,20 @@ class Recovery:
             return
         self._metrics.note_end(outcome.status)
         self._journal.end_run(run.id, opening + list_last_events(ending, outcome, saved))
-        # The lost worker may live, and have added to the log until it was closed.
+        # The lost worker may be alive and have written events until the log was closed.
         late = fold_events(map(decode_event, self._read_all(run.id))).to_content()
         if saved is not None and late != content:
             self._outcomes.replace_reply(saved[0], replace(outcome, content=late))
         self._signals.publish(RUN_EVENTS, str(run.id))
 
     def _list_opening(self, run: RunRow) -> list[Event]:
-        """Return the events that clients may have of a run of which the journal has none."""
+        """Return the opening events of a run without any events in the journal."""
         with self._store.read() as db:
             user = messages.find_message(db, run.session, run.user_message or 0)
         return list_opening_events(run, user)
 
     def _close_logs_of(self, worker_id: str) -> None:
-        """Close what a dead worker finished but could not say."""
+        """Close the logs of runs that a dead worker finished without writing their last events."""
         after_us = now_us() - int(_LOOK_BACK_S * 1_000_000)
         with self._store.read() as db:
             finished = runs.list_finished_of(db, worker_id, after_us, 5000)
@@ -192,10 +192,10 @@ class Recovery:
             lines += found.events
             if found.closed or not found.events:
                 return lines
-            let_others_run()  # a long run must not hold up the others
+            let_others_run()  # a long run must not delay other greenlets
 
 
 def prune_journal(journal: Journal, keep_s: float) -> None:
-    """Forget the events of runs that ended so many seconds ago. A chore."""
+    """Delete the events of runs that ended ``keep_s`` seconds ago. Runs periodically."""
     while journal.prune(now_us() - int(keep_s * 1_000_000)):
         let_others_run()

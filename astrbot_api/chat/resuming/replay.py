@@ -1,4 +1,4 @@
-"""The events of a run whose own are no longer kept, made from its stored reply."""
+"""Rebuild the events of a run from its stored reply, after the originals were deleted."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..turns.outcome import EndingRun, list_last_events, read_outcome
 
 Parts = Sequence[dict[str, Any]]
 
-#: The parts that are shown piece by piece, and where their text is.
+#: Parts that are shown in pieces, and the member with their text.
 _TEXTS = {"plain": "text", "think": "think"}
 
 
 def list_all_events(run: RunRow, reply: MessageRow | None) -> list[Event]:
-    """Return every event of a run, from its first to its last.
+    """Return every event of a run.
 
-    :param reply: Its stored bot message, where there is one.
+    :param reply: Its stored bot message, if there is one.
     """
     shown: list[Event] = [events.session_id(run.session_id), events.run_started(run.run_id)]
     shown += list_part_events(run.run_id, reply.content["message"] if reply else ())
@@ -30,7 +30,7 @@ def list_all_events(run: RunRow, reply: MessageRow | None) -> list[Event]:
 
 
 def list_opening_events(run: RunRow, user: MessageRow | None) -> list[Event]:
-    """Return the events that a run begins with, none less than its clients may have seen.
+    """Return the opening events of a run, including all that its clients may have received.
 
     :param user: The stored message that it answers.
     """
@@ -42,27 +42,27 @@ def list_opening_events(run: RunRow, user: MessageRow | None) -> list[Event]:
 
 
 def list_part_events(run_id: str, parts: Iterable[dict[str, Any]]) -> list[Event]:
-    """Return the events that said the parts of a reply."""
+    """Return events that show the parts of a reply."""
     return [event for part in parts for event in _show_part(run_id, part)]
 
 
 def list_closing_events(run: RunRow, reply: MessageRow | None) -> list[Event]:
-    """Return the events that a run which has ended must close with."""
+    """Return the closing events of an ended run."""
     return list_last_events(EndingRun.of_row(run), *read_outcome(run, reply))
 
 
 def list_unsaid_events(run_id: str, stored: Parts, said: Parts) -> list[Event]:
-    """Return the events of what is in a stored reply and was not shown any more.
+    """Return events for the rest of a stored reply that was not shown.
 
     :param stored: The parts of the reply.
-    :param said: Those of what was shown: the beginning of the same.
+    :param said: The shown parts, a prefix of the stored ones.
     """
     shown: list[Event] = []
     for at, part in enumerate(stored):
         if at >= len(said):
             shown += _show_part(run_id, part)
         elif said[at]["type"] != part["type"]:
-            return []  # a turn without streaming: what it says comes at its end
+            return []  # a turn without streaming shows its text at the end
         elif part["type"] == "tool_call":
             calls = zip(part["tool_calls"], said[at]["tool_calls"], strict=True)
             late = (call for call, old in calls if "result" in call and "result" not in old)

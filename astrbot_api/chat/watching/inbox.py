@@ -1,4 +1,4 @@
-"""Every message of all of a user's sessions, as it is stored, by whichever worker."""
+"""Inboxes: streams of all new messages in a user's sessions, from any worker."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from .watch import Numbered
 
 log = logging.getLogger(__name__)
 
-#: How long a message may go unnoticed, in seconds; a pushed one is signalled.
+#: Seconds between two polls for new messages. Pushed messages are signalled at once.
 _LOOK_S = 0.25
 
-#: Messages that one look takes at most: it holds the worker meanwhile.
+#: Maximum number of messages in one poll, which blocks the worker meanwhile.
 _AT_ONCE = 1000
 
-#: How far behind the newest message a look begins: on PostgreSQL the
-#: transactions of other workers may commit a little out of order.
+#: Messages by which a poll overlaps the last one, since transactions of other workers may commit
+#: out of order on PostgreSQL.
 _MARGIN = 100
 
-#: Messages that may wait for one inbox. Beyond it the client must resume.
+#: Maximum number of unsent messages of one inbox. Beyond it the client must resume.
 _MAX_WAITING = 1000
 
-#: How many messages, of all users, a client that resumes may have missed.
+#: Maximum number of messages, of all users, that a resuming client may have missed.
 MAX_MISSED = 20_000
 
-#: Messages that are read at a time.
+#: Messages to read at a time.
 _READ_AT_ONCE = 20
 
-#: Messages too long for a line that a worker remembers: SQLite takes milliseconds to pass over
-#: each, for each inbox.
+#: Maximum number of overlong messages to remember per worker. SQLite needs milliseconds to skip
+#: each of them, for each inbox.
 _MAX_LONG = 1000
 
 
 class InboxFeed:
-    """Looks for new messages, once for all inboxes of this worker.
+    """Polls for new messages, once for all inboxes of this worker.
 
-    :param is_draining: Whether this worker is about to stop.
+    :param is_draining: Returns whether this worker is about to stop.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class InboxFeed:
         self._open: dict[str, set[Inbox]] = defaultdict(set)
         self._seen = 0
         self._shown: set[int] = set()
-        #: Messages that no line can hold, with their sizes: their texts are measured once.
+        #: Sizes of messages that are too long for one event, so that each is measured once.
         self._long: OrderedDict[int, int] = OrderedDict()
         self._running = False
         self._wake = threading.Event()
@@ -82,10 +82,10 @@ class InboxFeed:
         after: int | None,
         abort: Callable[[], None] | None = None,
     ) -> Inbox:
-        """Open an inbox that shows a user's messages.
+        """Open an inbox for a user's messages.
 
-        :param after: The last one that is known; None: only those to come.
-        :param abort: Breaks the connection off.
+        :param after: Number of the last known message, or None for future messages only.
+        :param abort: Closes the connection.
         :raises ApiError: ``too_many_streams`` or ``server_busy``.
         """
         self._signals.start()
@@ -98,11 +98,11 @@ class InboxFeed:
         return inbox
 
     def wake(self) -> None:
-        """Look at once: a message was pushed."""
+        """Poll at once, after a message was pushed."""
         self._wake.set()
 
     def forget(self, inbox: Inbox) -> None:
-        """Show no more in an inbox."""
+        """Stop delivering to an inbox."""
         with self._lock:
             self._open[inbox.username].discard(inbox)
             if not self._open[inbox.username]:
@@ -129,7 +129,7 @@ class InboxFeed:
     def read(self, numbers: list[int], username: str) -> list[tuple[str, dict[str, Any]]]:
         """Return messages of a username, each with its session.
 
-        :raises StorageError: when they cannot be read.
+        :raises StorageError: if the messages cannot be read.
         """
         known = {one: self._long[one] for one in numbers if one in self._long}
         with self._store.read() as db:
@@ -142,9 +142,9 @@ class InboxFeed:
         return [(one.session_id, one.message) for one in found]
 
     def _enter(self, inbox: Inbox) -> int:
-        """List an inbox; return the number of the message after which the feed shows it all."""
+        """Register an inbox; return the number of the message after which it gets everything."""
         with self._lock:
-            # Listed first, so that nothing falls between what was missed and what comes.
+            # Register first, so that no message falls between the missed and the new ones.
             self._open[inbox.username].add(inbox)
             begin = not self._running
             if begin:
@@ -173,12 +173,12 @@ class InboxFeed:
             except AstrBotError as error:
                 log.warning("new messages could not be looked for: %s", error)
             except Exception:
-                # All inboxes of this worker wait for this thread.
+                # All inboxes of this worker depend on this thread.
                 log.exception("new messages could not be looked for")
 
 
 class Inbox:
-    """What one client is shown. Its thread calls :meth:`take` and sends what it gets."""
+    """The stream of one client. Its thread calls :meth:`take` and sends the result."""
 
     #: An inbox has no last event.
     ended = False
@@ -193,19 +193,19 @@ class Inbox:
         self._missed: list[int] = []
         self._known: set[int] = set()
         self._lead: list[Numbered] = []
-        # More came than may wait: the client must resume.
+        # Whether too many messages waited, so that the client must resume.
         self._overrun = False
 
     @property
     def leaving(self) -> bool:
-        """Whether the client must resume: elsewhere, or from the last message it has."""
+        """Whether the client must resume, on another worker or from its last message."""
         overrun = self._overrun and not (self._waiting or self._missed)
         return not self._lead and (overrun or self._feed.is_draining())
 
     def begin(self, newest: int, after: int | None) -> None:
-        """Find what was missed since a message.
+        """Find the messages that the client missed.
 
-        :param newest: From here on the feed shows what comes.
+        :param newest: Number of the message after which the feed delivers.
         """
         cursor = newest if after is None else min(after, newest)
         reset = newest - cursor > MAX_MISSED
@@ -222,7 +222,7 @@ class Inbox:
         self._new.set()
 
     def add(self, number: int) -> None:
-        """Have a message shown; for the feed."""
+        """Queue a message. Called by the feed."""
         if number in self._known:
             return
         if len(self._waiting) >= _MAX_WAITING:
@@ -232,9 +232,9 @@ class Inbox:
         self._new.set()
 
     def take(self, timeout_s: float) -> list[Numbered]:
-        """Return new messages as events; an empty list when none came in time.
+        """Return new messages as events, or an empty list if none came in time.
 
-        :raises StorageError: when they cannot be read.
+        :raises StorageError: if the messages cannot be read.
         """
         if self._lead:
             lead, self._lead = self._lead, []
@@ -248,7 +248,7 @@ class Inbox:
             self._new.set()
         if not numbers:
             return []
-        # A client that takes all at once never has its stream wait.
+        # The stream of a fast client would otherwise never wait.
         let_others_run()
         return [
             (message["id"], encode_event(inbox_message(session_id, message)))
@@ -256,6 +256,6 @@ class Inbox:
         ]
 
     def close(self) -> None:
-        """Give back what the inbox holds."""
+        """Release the inbox's resources."""
         self._feed.forget(self)
         self.seat.release()

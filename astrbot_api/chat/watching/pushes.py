@@ -15,19 +15,19 @@ from ...events import Event
 from ...runlog.signals.signals import PUSHED, Signals
 from ...runtime.clock import to_iso
 
-#: Pushed messages that one look takes, most of them; the next takes more.
+#: Maximum number of pushed messages that one read returns.
 _AT_ONCE = 100
 
-#: How far behind the newest push a look begins, in messages: transactions of
-#: other workers may commit a little out of order.
+#: Messages by which a poll overlaps the last one, since transactions of other workers may commit
+#: out of order.
 _MARGIN = 100
 
 
 class Board:
     """Sessions watched on this worker, with the streams to notify.
 
-    It keeps no messages: a stream that is woken reads what is new for itself,
-    so a slow one holds nobody up and nothing piles up.
+    It stores no messages. A notified stream reads new messages itself, so that a slow stream delays
+    no other and needs no buffer.
     """
 
     def __init__(self, store: Store, signals: Signals) -> None:
@@ -40,21 +40,20 @@ class Board:
         signals.subscribe(PUSHED, self._hear)
 
     def announce(self, session: int) -> None:
-        """Say that a message was pushed into a session; after it is committed."""
+        """Notify all workers of a message pushed into a session, after its commit."""
         self._wake(session)
         self._signals.publish(PUSHED, str(session))
         for listener in self._listeners:
             listener()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Have something called for each push of this worker; the others' are signalled."""
+        """Register a function to call for each push on any worker."""
         self._listeners.append(listener)
 
     def open(self, session: int, waiter: threading.Event, after: int | None = None) -> Pushes:
-        """Begin to show a session's pushed messages.
+        """Begin to watch a session's pushed messages.
 
-        :param after: The last message that is known already; None: the
-            newest there is.
+        :param after: Number of the last known message, or None for the newest.
         """
         self._signals.start()
         if after is None:
@@ -66,7 +65,7 @@ class Board:
         return pushes
 
     def look(self) -> None:
-        """Wake the streams whose signal was lost. A chore, four times a second."""
+        """Wake the streams whose signal was lost. Runs four times a second."""
         if not self._open:
             return
         with self._store.read() as db:
@@ -79,7 +78,7 @@ class Board:
             self._wake(session)
 
     def forget(self, session: int, pushes: Pushes) -> None:
-        """Forget a stream."""
+        """Stop notifying a stream."""
         with self._lock:
             self._open[session].discard(pushes)
             if not self._open[session]:
@@ -97,7 +96,7 @@ class Board:
 
 
 class Pushes:
-    """The place of one stream in the pushed messages of its session."""
+    """Position of one stream in the pushed messages of its session."""
 
     def __init__(
         self, board: Board, store: Store, session: int, waiter: threading.Event, after: int
@@ -110,16 +109,16 @@ class Pushes:
         self._pending = False
 
     def wake(self) -> None:
-        """Note that there may be something new."""
+        """Mark that there may be new messages."""
         self._pending = True
         self._waiter.set()
 
     def read(self) -> list[MessageRow]:
-        """Return what is new, a bounded number; the waiter is set where there is more.
+        """Return a bounded number of new messages; set the waiter if there are more.
 
-        It asks the database only after a wake-up, since it is called for each
-        token of a reply. While the database is away the reply goes on, and
-        what was pushed is shown later.
+        It queries the database only after :meth:`wake`, since it is called for each token of a
+        reply. While the database is unavailable the reply continues, and pushed messages come
+        later.
         """
         if not self._pending:
             return []
@@ -127,7 +126,7 @@ class Pushes:
         try:
             with self._store.read() as db:
                 found, more = messages.list_pushed(db, self._session, self._after, _AT_ONCE)
-        except StorageError:  # which has been logged
+        except StorageError:  # already logged
             self._pending = True
             return []
         if found:
@@ -137,15 +136,14 @@ class Pushes:
         return found
 
     def close(self) -> None:
-        """Show no more."""
+        """Stop watching."""
         self._board.forget(self._session, self)
 
 
 def list_push_events(message: MessageRow) -> list[Event]:
-    """Return the events that show a pushed message: one of its own, not a piece of a reply.
+    """Return the events of a pushed message, which is separate from any reply.
 
-    There is no ``complete``: clients take that for the end of the reply that
-    runs.
+    There is no ``complete`` event, which clients take for the end of the running reply.
     """
     own = f"push-{message.id}"
     shown: list[Event] = []

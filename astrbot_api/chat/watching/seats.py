@@ -1,4 +1,4 @@
-"""Places for what stays open: streams, inboxes and WebSockets of this worker."""
+"""Limits on open streams, inboxes and WebSockets of this worker."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose a connection is.
+    """Owner of a connection.
 
-    :param payer: The key that it counts to: of a session key, its maker.
+    :param payer: The key that counts the connection: a session key's maker.
     :param key_id: The secret that must stay valid, as
-        :func:`~astrbot_api.db.key_secrets.name_secret` names it; empty: a user of the embedding
+        :func:`~astrbot_api.db.key_secrets.name_secret` names it. Empty for a user of the embedding
         application.
     """
 
@@ -30,25 +30,25 @@ class Holder:
 
 
 class Seat:
-    """The place of one open connection.
+    """One open connection.
 
-    :param holder: Whose connection it is.
-    :param abort: Breaks the connection off; None where nothing can.
+    :param holder: Owner of the connection.
+    :param abort: Closes the connection, or None if the transport cannot.
     """
 
     def __init__(self, seats: Seats, holder: Holder, abort: Callable[[], None] | None) -> None:
         self._seats = seats
         self._abort = abort
         self.holder = holder
-        #: Whether its key is no longer valid: nothing more is to be sent.
+        #: Whether its key is no longer valid, so that nothing more may be sent.
         self.revoked = False
-        #: When the piece that is being sent was handed over; None: none is.
+        #: Start time of the current send, or None between sends.
         self.sending_since: float | None = None
 
     def break_off(self, why: str) -> None:
-        """Cut the connection: its client can come back and resume.
+        """Close the connection. Its client can reconnect and resume.
 
-        :param why: For the log; it completes "a connection of key …".
+        :param why: Reason for the log, which completes "a connection of key …".
         """
         abort, self._abort = self._abort, None
         if abort is not None:
@@ -56,17 +56,17 @@ class Seat:
             abort()
 
     def release(self) -> None:
-        """Give the place back; a second call does nothing."""
+        """Release the seat. A second call does nothing."""
         self._seats.release(self)
 
 
 class Seats:
-    """Counts open connections of one kind, by key and in all.
+    """Counts open connections of one kind, by key and in total.
 
-    A place is taken before the connection's work begins, so a burst cannot pass the limit.
+    A seat is taken before the connection's work begins, so that a burst cannot exceed the limit.
 
-    :param noun: What the connections are called in errors, in the plural.
-    :param on_change: Called with 1 and -1 as the count changes.
+    :param noun: Plural name of the connections, for error messages.
+    :param on_change: Called with 1 or -1 when the count changes.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Seats:
 
     @property
     def open_count(self) -> int:
-        """How many places are taken."""
+        """Number of taken seats."""
         return len(self._taken)
 
     def take(self, holder: Holder, abort: Callable[[], None] | None = None) -> Seat:
-        """Take a place.
+        """Take a seat.
 
         :raises ApiError: ``too_many_streams`` or ``server_busy``.
         """
@@ -101,7 +101,7 @@ class Seats:
         return seat
 
     def release(self, seat: Seat) -> None:
-        """Give a place back."""
+        """Release a seat."""
         with self._lock:
             if seat not in self._taken:
                 return
@@ -112,16 +112,16 @@ class Seats:
         self._on_change(-1)
 
     def close_stuck(self) -> None:
-        """Break off the connections whose clients take nothing any more. A chore."""
+        """Close connections whose clients no longer read. Runs periodically."""
         limit_s, now = self._settings.max_stream_lag_s, time.monotonic()
         for seat in list(self._taken):
             if seat.sending_since is not None and now - seat.sending_since > limit_s:
                 seat.break_off("was not read")
 
     def end_invalid(self, find_valid: Callable[[Collection[str]], Collection[str]]) -> None:
-        """Break off the connections whose keys were revoked, or have ended. A chore.
+        """Close connections whose keys were revoked or expired. Runs periodically.
 
-        :param find_valid: Returns those of some keys that are valid, in one read.
+        :param find_valid: Returns the valid keys among the given ones, in one read.
         """
         held = {seat.holder.key_id for seat in list(self._taken) if seat.holder.key_id}
         ended = held - set(find_valid(held)) if held else set()

@@ -1,4 +1,4 @@
-"""One reader of one run: its events as they come, and what is pushed into its session."""
+"""One reader of one run: its events, and messages pushed into its session."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ...runlog.reading import RunReader
 from .pushes import Pushes, list_push_events
 from .seats import Seat
 
-#: How the event begins after which a run holds no stream.
+#: Prefix of the event after which a run releases its streams.
 APPROVAL_REQUIRED = b'{"type":"approval_required"'
 
-#: An event as JSON, with its number in the run; None: it was pushed and is not of the run.
+#: An event as JSON with its number in the run, or None for a pushed message.
 Numbered = tuple[int | None, bytes]
 
 
 class Watch:
-    """Shows a run that is new, joined or resumed. Its thread calls :meth:`take`.
+    """Shows a new, joined or resumed run. Its thread calls :meth:`take`.
 
     :param session_id: The session's id on the wire.
     :param session: The session's number.
     :param waiter: Set by ``reader`` and ``pushes`` when there is something to read.
-    :param is_leaving: Whether another worker serves the client better, as this one stops.
-    :param waits: Whether something of the run is still to be decided by a person.
-    :param lead: Events to show before all others.
+    :param is_leaving: Returns whether this worker stops and another should serve the client.
+    :param waits: Returns whether a call of the run is undecided.
+    :param lead: Events to show first.
     """
 
     def __init__(
@@ -55,27 +55,27 @@ class Watch:
         self._waits = waits
         self._lead = lead or []
         self._paused = False
-        waiter.set()  # there may be something already
+        waiter.set()  # there may already be events
 
     @property
     def ended(self) -> bool:
-        """Whether the run's last event was taken, or it waits for a person."""
+        """Whether the run's last event was taken, or the run waits for a person."""
         return self._reader.closed or self._paused
 
     @property
     def finished(self) -> bool:
-        """Whether the run's last event was taken; one that waits for a person goes on later."""
+        """Whether the run's last event was taken. False if the run waits for a person."""
         return self._reader.closed
 
     @property
     def leaving(self) -> bool:
-        """Whether the client is better served by another worker, as this one stops."""
+        """Whether this worker stops and another should serve the client."""
         return self._is_leaving()
 
     def take(self, timeout_s: float) -> list[Numbered]:
-        """Return what is new; an empty list when nothing came in time.
+        """Return new events, or an empty list if none came in time.
 
-        :raises StorageError: when it cannot be read.
+        :raises StorageError: if the events cannot be read.
         """
         if self._lead:
             lead, self._lead = self._lead, []
@@ -84,23 +84,23 @@ class Watch:
         while True:
             woken = self._waiter.wait(deadline - time.monotonic())
             self._waiter.clear()
-            # The first event names the session: nothing comes before it. And
-            # nothing comes after the last.
+            # The first event names the session, so nothing may precede it. Nothing may follow the
+            # last.
             begun = self._reader.number > 0
             pushed = self._read_pushed() if begun else []
-            # After a timeout too: an event set at that moment is cleared here
-            # unseen, and the signal of another worker may have been lost.
+            # Also after a timeout: an event set at that moment is cleared here unseen, and the
+            # signal of another worker may have been lost.
             events = self._read_run(begun)
             if events and self._reader.closed:
-                # The run ended within this reading: what was pushed meanwhile
-                # has its last chance, before the last event.
+                # The run ended within this read. Messages pushed meanwhile must precede the last
+                # event.
                 events[-1:] = [*self._read_pushed(), events[-1]]
             events = pushed + events
             if events or self._reader.closed or not woken:
                 return events
 
     def close(self) -> None:
-        """Give back what the watch holds; the run goes on."""
+        """Release the watch's resources. The run continues."""
         self._reader.detach(self._waiter)
         self._pushes.close()
         self.seat.release()
@@ -109,10 +109,10 @@ class Watch:
         first = self._reader.number + 1
         lines = self._reader.read()
         if lines:
-            # Not where it was decided a moment ago: then more is to come.
+            # If a decision came a moment ago, more events follow.
             self._paused = lines[-1].startswith(APPROVAL_REQUIRED) and self._waits()
         if len(lines) >= READ_LIMIT or (lines and not begun):
-            self._waiter.set()  # there may be more than one reading takes
+            self._waiter.set()  # one read may not return all events
         return list(enumerate(lines, first))
 
     def _read_pushed(self) -> list[Numbered]:
