@@ -1,6 +1,5 @@
-"""The models: any OpenAI-compatible endpoint, and a scripted one for tests.
+"""Model providers: OpenAI-compatible endpoints, the embedded model and a scripted one for tests.
 
-Each module has one class with the one method of
-:class:`~astrbot_api.agent.provider.Provider`; importing one connects to
-nothing and starts nothing.
+Each provider class implements :class:`~astrbot_api.agent.provider.Provider`.
+Importing a module opens no connection and starts no thread.
 """

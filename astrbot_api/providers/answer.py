@@ -1,4 +1,4 @@
-"""Reads the body of one answer as it comes: bytes, payloads, deltas."""
+"""Incremental reading of a response body: bytes to payloads to deltas."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from .sse import BodyParser
 
 _READ_BYTES = 16_384
 
-#: How long to wait for what may still come when the answer is whole, in seconds: the usage and
-#: the end mark; the same where the reason of the end came along with text, which some endpoints
-#: write in each chunk; and the end of the HTTP body.
+#: Seconds to wait for the usage and the end mark after a finish reason.
 _LATE_USAGE_S = 5.0
+#: The same if the finish reason came with text: some endpoints send one in each chunk.
 _LATE_TEXT_S = 30.0
+#: Seconds to wait for the end of the HTTP body after the end mark.
 _LATE_END_S = 0.2
 
-#: After how many chunks other greenlets get their turn: a fast endpoint
-#: always has more bytes ready, so that reading alone never waits.
+#: Number of chunks after which other greenlets run. Reading from a fast
+#: endpoint never blocks, so it never switches by itself.
 _CHUNKS_PER_TURN = 32
 
 
 class AnswerReader:
     """One answer of an endpoint.
 
-    A plain object: a level of generators would cost at each switch of a greenlet.
+    This is not a generator, because each level of generators slows down greenlet switches.
 
-    :param read_timeout_s: Longest silence.
+    :param read_timeout_s: Maximum time without data, in seconds.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class AnswerReader:
         self._chunks = 0
 
     def read_first(self) -> list[Delta]:
-        """Return the first deltas, of which there is one at least.
+        """Return the first deltas, at least one.
 
-        :raises ProviderError: when the answer fails before there is anything to show.
+        :raises ProviderError: when the answer fails or ends before the first delta.
         """
         while True:
             found = self.read_more()
@@ -66,9 +66,9 @@ class AnswerReader:
                 raise ProviderError(failures.ANSWERED_NOTHING, retryable=True)
 
     def read_more(self) -> list[Delta] | None:
-        """Return what the next bytes add to the answer, maybe nothing; None: it is over.
+        """Return the deltas of the next bytes, maybe an empty list, or None after the end.
 
-        :raises ProviderError: after everything that came before the failure was returned.
+        :raises ProviderError: after the deltas before the failure were returned.
         """
         if self._failure is not None:
             raise self._failure
@@ -79,7 +79,7 @@ class AnswerReader:
         except OutboundError as error:
             if not self._reader.finished:
                 raise self._endpoint.explain_break(error) from error
-            data = b""  # only the end is missing
+            data = b""  # the answer is complete, only the end of the body is missing
         payloads = self._parser.feed(data) if data else self._parser.finish()
         found: list[Delta] = []
         read = self._reader.read
@@ -104,7 +104,7 @@ class AnswerReader:
         return found
 
     def close(self) -> None:
-        """Close what was not read to its end; a connection that was is in the pool again."""
+        """Close the response. A response read to its end has already returned its connection."""
         self._answer.close()
 
     def _end(self, found: list[Delta]) -> None:
@@ -112,11 +112,11 @@ class AnswerReader:
         if self._parser.done:
             self._read_end()
         elif not self._reader.finished and not self._parser.is_document:
-            # A cut connection may look like an ordinary end of the body.
+            # A dropped connection can look like a normal end of the body.
             self._endpoint.log_failure("broke off")
             raise self._reader.explain(failures.BROKE_OFF)
         last = self._reader.finish()
-        # Checked first: a failure before anything was shown is tried again.
+        # If nothing was returned yet, raise now: the caller can retry.
         try:
             self._reader.check_answered()
         except ProviderError as error:
@@ -126,10 +126,9 @@ class AnswerReader:
         found += last
 
     def _read_end(self) -> None:
-        """Read the end of the body after ``[DONE]``, to keep the connection.
+        """Read the end of the body after ``[DONE]``, so that the connection can be reused.
 
-        It is mostly here already. An endpoint that never ends the body only
-        costs the connection.
+        If the endpoint never ends the body, close the connection.
         """
         self._call.limit_wait(_LATE_END_S)
         with suppress(OutboundError):

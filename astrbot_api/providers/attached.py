@@ -1,7 +1,7 @@
-"""What an endpoint attaches to a message and wants back: reasoning, signatures, unknown fields.
+"""Fields of a message that must be sent back to its endpoint, such as reasoning and signatures.
 
-Kept as it came and never looked into. Pieces are merged as SDKs do it: texts grow, lists grow,
-and blocks of a list that are pieces of one block become that block.
+The values are not interpreted. Pieces are merged as SDKs do: strings are concatenated, lists
+are extended, and pieces of one block in a list become one block.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: Members of a delta or message that mean the same without going back.
+#: Fields of a delta or message that are not sent back.
 KNOWN_FIELDS = frozenset(
     {
         "role", "content", "tool_calls", "function_call", "refusal", "images", "audio",
@@ -18,20 +18,20 @@ KNOWN_FIELDS = frozenset(
     }
 )  # fmt: skip
 
-#: Where the thinking stands. Source: DeepSeek, vLLM and OpenRouter, in this order.
+#: Fields of the reasoning text. Source: DeepSeek, vLLM, OpenRouter.
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 
-#: Texts of a block that come in pieces.
+#: String fields of a block that are sent in pieces.
 _GROWING = ("text", "summary", "thinking", "data", "content", "reasoning")
 
-#: Most that is kept of one answer, in characters. A signature has a few thousand.
+#: Maximum size of the attached fields of one answer, in characters. A signature has thousands.
 MAX_CHARS = 4_000_000
 
 
 def merge_fields(into: dict[str, Any], piece: Mapping[str, Any]) -> int:
-    """Add the fields of one piece.
+    """Merge the fields of one piece into ``into``.
 
-    :returns: About how many characters were added.
+    :returns: Approximate number of characters added.
     """
     chars = 0
     for key, value in piece.items():
@@ -78,7 +78,7 @@ def _merge_list(into: list[Any], pieces: list[Any]) -> None:
 
 
 def _continues(last: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
-    """Return whether a block is the next piece of the one before it."""
+    """Return whether a block continues the previous block."""
     if last.get("type") != piece.get("type") or last.get("index") != piece.get("index"):
         return False
     if piece.get("id") and last.get("id") and piece["id"] != last["id"]:

@@ -1,4 +1,4 @@
-"""Addresses of endpoints as people write them."""
+"""Base URLs of endpoints as users write them, and the lists of their models."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-#: What is pasted along with an address.
+#: Paths of operations that users paste with the base URL.
 _PASTED = re.compile(
     r"/(chat/completions|completions|responses|embeddings|models|messages)$", re.IGNORECASE
 )
 
-#: A version in a path: then it is whole.
+#: Path segments that show that the base URL already has a version.
 _VERSION = re.compile(r"/(v\d+\w*|openai|deployments/[^/]+|compatible-mode)(/|$)", re.IGNORECASE)
 
 _AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com")
@@ -19,14 +19,14 @@ _AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com")
 
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
-    """An address of the API without its operation: ``http://host:1/v1`` and a query."""
+    """A base URL without the path of an operation: ``http://host:1/v1`` and a query."""
 
     address: str
     query: str = ""
 
     @classmethod
     def parse(cls, text: str) -> BaseUrl:
-        """Understand a ``base_url``: with the whole path, a query or slashes at its end."""
+        """Parse a ``base_url``, without an operation's path, trailing slashes and fragment."""
         address, _, query = text.strip().partition("#")[0].partition("?")
         address = address.rstrip("/")
         while _PASTED.search(address):
@@ -34,28 +34,28 @@ class BaseUrl:
         return cls(address, query)
 
     def join(self, path: str) -> str:
-        """Return the address of an operation."""
+        """Return the URL of an operation."""
         return f"{self.address}{path}" + (f"?{self.query}" if self.query else "")
 
     def with_version(self) -> BaseUrl | None:
-        """Return the address with ``/v1``; None: it has a version already."""
+        """Return the base URL with ``/v1``, or None if it already has a version."""
         if _VERSION.search(urlsplit(self.address).path):
             return None
         return replace(self, address=f"{self.address}/v1")
 
     @property
     def host(self) -> str:
-        """Its host's name."""
+        """Host name of the base URL."""
         return urlsplit(self.address).hostname or ""
 
     @property
     def is_azure(self) -> bool:
-        """Whether it is Azure's, whose keys go in a header of their own."""
-        # Asked for at each request: its host is read where it may be.
+        """Whether the host is Azure, which takes the key in the ``api-key`` header."""
+        # Called for each request: the substring test avoids most URL parsing.
         return ".azure.com" in self.address.lower() and self.host.endswith(_AZURE_HOSTS)
 
 
-#: Models of a list that do not chat. Source: the lists of LM Studio, Ollama, vLLM, OpenAI.
+#: Names of models that cannot chat. Source: model lists of LM Studio, Ollama, vLLM, OpenAI.
 _NO_CHAT = re.compile(
     r"embed|rerank|re-rank|whisper|tts|speech|\basr\b|transcri|dall-?e|moderation|stable-diffusion"
     r"|sdxl|\bflux|imagen|veo-|sora|bge-|gte-|\be5-|nomic|minilm|text-similarity|davinci-|babbage"
@@ -65,16 +65,18 @@ _NO_CHAT = re.compile(
 
 
 def choose_model(listed: object) -> str:
-    """Return the first model of an endpoint's list that can chat; empty: there is none.
+    """Return the first model of a list that can chat, or an empty string if the list is empty.
 
-    :param listed: The JSON of ``GET /models``, in any of the shapes in use.
+    If no model looks like a chat model, return the first model.
+
+    :param listed: JSON of ``GET /models``, in any of the shapes in use.
     """
     names = list_models(listed)
     return next((name for name in names if not _NO_CHAT.search(name)), names[0] if names else "")
 
 
 def list_models(listed: object) -> list[str]:
-    """Return the names of a list of models, without those whose type is not to chat."""
+    """Return the names of a model list, without models whose type cannot chat."""
     if isinstance(listed, dict):
         listed = listed.get("data") or listed.get("models")
     names: list[str] = []

@@ -1,7 +1,7 @@
-"""Puts the tool calls of one answer together.
+"""Assembly of the tool calls of one answer.
 
-Endpoints send them in pieces, or whole; without an index, or all under index 0;
-without ids, or with one id twice; with a name in pieces, or in every piece.
+Some endpoints send calls in pieces, others whole. Indexes may be missing or
+all 0. Ids may be missing or repeated. Names may be split or repeated.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 from ..agent.provider import ToolCallDelta
 from .attached import merge_fields
 
-#: Members of a call that are understood; all others go back as they came.
+#: Fields of a call that are parsed. Other fields are sent back unchanged.
 _KNOWN = frozenset(
     {"index", "id", "type", "function", "custom", "name", "arguments", "input", "parameters"}
 )
 
-#: Where the arguments stand: OpenAI, Anthropic, models that write what they were shown.
+#: Fields of the arguments: OpenAI, Anthropic, models that copy a tool's schema.
 _ARGUMENTS = ("arguments", "input", "parameters")
 
 _KNOWN_IN_FUNCTION = frozenset({"name", *_ARGUMENTS})
@@ -36,9 +36,9 @@ class _Call:
 
 
 class CallCollector:
-    """Takes pieces of calls and gives each call once, whole.
+    """Assembles complete calls from their pieces.
 
-    :param names: The tools that the model was offered.
+    :param names: Names of the tools in the request.
     """
 
     def __init__(self, names: Container[str] = ()) -> None:
@@ -50,13 +50,13 @@ class CallCollector:
         return bool(self._calls)
 
     def add(self, piece: Mapping[str, Any]) -> None:
-        """Take one member of ``tool_calls``, or one ``function_call``."""
+        """Add one item of ``tool_calls``, or one ``function_call``."""
         function = _find_function(piece)
         name, call_id = _text(function.get("name")), _text(piece.get("id"))
         arguments = _to_json_text(_find_arguments(function))
         call = self._find(_read_index(piece.get("index")), call_id, name, arguments)
         if call.id and call.id == call_id and arguments and arguments == call.arguments:
-            return  # a last chunk that repeats the whole call
+            return  # some endpoints repeat the whole call in the last chunk
         call.id = call.id or call_id
         _add_name(call, name)
         if _replaces(call.arguments, arguments, bool(call_id or name)):
@@ -71,7 +71,7 @@ class CallCollector:
             merge_fields(call.extra, extra)
 
     def finish(self) -> tuple[list[ToolCallDelta], list[dict[str, Any]]]:
-        """Return the calls, each with an id of its own, and the unknown fields of each."""
+        """Return the calls with unique ids, and the unknown fields of each call."""
         found: list[ToolCallDelta] = []
         extras: list[dict[str, Any]] = []
         seen: set[str] = set()
@@ -87,7 +87,7 @@ class CallCollector:
         return found, extras
 
     def _find(self, index: int | None, call_id: str, name: str, arguments: str) -> _Call:
-        """Return the call to which a piece belongs, or begin a new one."""
+        """Return the call that a piece belongs to, or add a new call."""
         known = self._find_known(index, call_id, name)
         if known is not None and not _begins_another(known, call_id, name, arguments):
             return known
@@ -108,7 +108,7 @@ class CallCollector:
 
 
 def _find_function(piece: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what has the name and the arguments of a call, maybe the call itself."""
+    """Return the object with the name and arguments of a call, maybe the call itself."""
     for key in ("function", "custom"):
         function = piece.get(key)
         if isinstance(function, dict):
@@ -121,10 +121,10 @@ def _find_arguments(function: Mapping[str, Any]) -> Any:
 
 
 def _replaces(before: str, now: str, named: bool) -> bool:
-    """Return whether a piece of arguments is all of them, and no piece.
+    """Return whether a piece replaces the arguments received before it.
 
-    Some relays begin each call with ``{}``; others send all that has come so far, with the
-    name or the id of the call each time.
+    Some relays start each call with ``{}``. Others repeat the name or id of the call and all
+    arguments so far in each piece.
     """
     if before.strip() == "{}":
         return now.lstrip()[:1] == "{" and not named
@@ -132,7 +132,7 @@ def _replaces(before: str, now: str, named: bool) -> bool:
 
 
 def _find_name(name: str, names: Container[str]) -> str:
-    """Return the tool that a model means: some write a namespace, a number or a token with it."""
+    """Return the tool's name without a namespace, number or token that some models add."""
     if name in names:
         return name
     short = name.partition("<|")[0].strip()
@@ -141,7 +141,7 @@ def _find_name(name: str, names: Container[str]) -> str:
 
 
 def _read_index(value: Any) -> int | None:
-    """Return the index of a call; some endpoints write it as a text or as ``0.0``."""
+    """Return the index of a call. Some endpoints send a string or ``0.0``."""
     try:
         return int(float(value)) if isinstance(value, (int, float, str)) else None
     except (ValueError, OverflowError):
@@ -149,7 +149,7 @@ def _read_index(value: Any) -> int | None:
 
 
 def _begins_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:
-    """Return whether a piece under the index of a call is the beginning of another one."""
+    """Return whether a piece with a known index starts another call."""
     if name and call_id and call.id and call_id != call.id:
         return True
     if call_id and call_id == call.id:
@@ -158,7 +158,7 @@ def _begins_another(call: _Call, call_id: str, name: str, arguments: str) -> boo
 
 
 def _add_name(call: _Call, name: str) -> None:
-    """Add a piece of a name; one that is repeated, or grows from its beginning, is no piece."""
+    """Add a piece of a name, or replace the name if the piece repeats it from its start."""
     if name.startswith(call.name):
         call.name = name
     elif not call.arguments:
@@ -173,7 +173,7 @@ def _is_object(text: str) -> bool:
 
 
 def _split_objects(text: str) -> list[str]:
-    """Return the arguments of each call that an endpoint has merged into one."""
+    """Split the arguments of several calls that an endpoint merged into one call."""
     if "}" not in text.rstrip()[:-1]:
         return [text]
     try:
@@ -184,9 +184,9 @@ def _split_objects(text: str) -> list[str]:
 
 
 def _iter_objects(text: str) -> Iterator[str]:
-    """Yield the JSON objects that a text consists of.
+    """Yield the JSON objects of a text in order.
 
-    :raises ValueError: when there is anything else in it.
+    :raises ValueError: when the text contains anything else.
     """
     decoder, at = json.JSONDecoder(strict=False), 0
     while at < len(text):
@@ -211,5 +211,5 @@ def _text(value: Any) -> str:
 
 
 def _whole(text: str) -> str:
-    """Join the surrogate pairs of a text; a half without its other is U+FFFD."""
+    """Join the surrogate pairs of a text. Replace lone surrogates by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,8 +1,8 @@
-"""What the JSON of chat completions means, piece by piece.
+"""Conversion of chat completion chunks to deltas.
 
-Source: https://platform.openai.com/docs/api-reference/chat-streaming, and what
-endpoints in use make of it: fields that are null, calls without an index,
-reasoning under two names, a whole message where a delta should be.
+Source: https://platform.openai.com/docs/api-reference/chat-streaming. It also accepts the
+deviations of known endpoints: fields that are null, calls without an index, other names of
+reasoning, a whole message instead of a delta.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ log = logging.getLogger(__name__)
 _CONTENT = "content"
 _REASONING = "reasoning"
 
-#: Names of thinking that is shown: Ollama has ``thinking``, LiteLLM in front of Anthropic has
-#: ``thinking_blocks``, mostly beside another one.
+#: Fields of reasoning that is shown. Ollama sends ``thinking``. LiteLLM for Anthropic sends
+#: ``thinking_blocks``, mostly with another field.
 _THOUGHTS = (
     *REASONING_FIELDS, "thinking", "reasoning_text", "thinking_content", "thoughts", "thought",
     "reasoning_summary", "thinking_blocks",
 )  # fmt: skip
 
-#: Members of a chunk that an answer may consist of, beside its choices.
+#: Known fields of a chunk. A chunk without choices but with other fields may be an error.
 _USUAL = frozenset(
     {
         "id", "object", "created", "model", "choices", "usage", "system_fingerprint", "type",
@@ -58,15 +58,16 @@ _USUAL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the chunks of a provider are read.
+    """Parameters for reading the chunks of one answer.
 
-    :param provider: Who is asked; the name under which it gets back what it attaches.
-    :param shown_provider: Its id in the config; ``model`` as it was asked for.
     :param redact: Prepares an endpoint's text for the log.
-    :param hide: Takes the keys out of it.
-    :param tags: Names of the tags around thinking.
-    :param tools: Names of the tools that it was offered.
-    :param sound_format: What the request asks for, if it asks for sound.
+    :param hide: Removes the keys from an endpoint's text.
+    :param provider: Id of the endpoint, stored with the fields that it gets back.
+    :param shown_provider: Id of the provider in the config.
+    :param model: Model in the request.
+    :param tags: Names of the tags around reasoning.
+    :param tools: Names of the tools in the request.
+    :param sound_format: Audio format in the request, if any.
     """
 
     redact: Callable[[str], str]
@@ -81,7 +82,7 @@ class Reading:
 
 @dataclass(slots=True)
 class _Progress:
-    """What has come of an answer so far."""
+    """State of an answer that is being received."""
 
     text: bool = False
     thought: bool = False
@@ -99,9 +100,9 @@ class ChunkReader:
     """Turns the chunks of one answer into deltas."""
 
     def __init__(self, reading: Reading) -> None:
-        #: Why the answer ended, once a chunk has named it.
+        #: The finish reason, or an empty string before it was received.
         self.finish_reason = ""
-        #: Whether the chunk that named it held nothing else.
+        #: Whether the chunk with the finish reason added nothing to the answer.
         self.ended_alone = False
         self._reading = reading
         self._so_far = _Progress()
@@ -109,26 +110,26 @@ class ChunkReader:
         self._calls = CallCollector(reading.tools)
         self._sound = SoundCollector()
         self._usage = UsageCollector()
-        # First halves of surrogate pairs, by channel.
+        # High surrogates without their low surrogate, by channel.
         self._halves: dict[str, str] = {}
 
     @property
     def finished(self) -> bool:
-        """Whether a chunk named the reason for which the answer ended."""
+        """Whether the finish reason was received."""
         return bool(self.finish_reason)
 
     def read(self, payload: bytes) -> list[Delta]:
-        """Understand one chunk, or one whole completion.
+        """Parse one chunk, or one whole completion.
 
-        :returns: What it adds to the answer; calls and usage are kept for :meth:`finish`.
-        :raises ProviderError: when it reports an error.
+        :returns: New deltas. Calls and usage are returned by :meth:`finish`.
+        :raises ProviderError: when the chunk reports an error.
         """
         found: list[Delta] = []
         try:
             whole = orjson.loads(payload)
         except orjson.JSONDecodeError:
             whole = None
-        if isinstance(whole, dict):  # the usual chunk, without a generator
+        if isinstance(whole, dict):  # fast path for the usual chunk
             self._read_chunk(found, whole, False)
             return found
         for chunk, joins in load_values(payload):
@@ -141,9 +142,9 @@ class ChunkReader:
         return found
 
     def finish(self) -> list[Delta]:
-        """Give what was held back, the calls, the usage, and how the answer ended."""
+        """Return buffered text, calls, usage and the final delta."""
         found: list[Delta] = []
-        # A half that is left has waited for its other half in vain.
+        # Replace lone surrogates.
         waiting, self._halves = self._halves, {}
         for channel in waiting:
             self._add_text(found, channel, "\ufffd")
@@ -170,7 +171,10 @@ class ChunkReader:
         return found
 
     def check_answered(self) -> None:
-        """:raises ProviderError: when neither text nor a tool call nor a file came."""
+        """Check that the answer is not empty.
+
+        :raises ProviderError: when it has no text, no tool call and no media.
+        """
         so_far, reason = self._so_far, self.finish_reason
         if so_far.text or so_far.media or self._calls:
             return
@@ -186,7 +190,7 @@ class ChunkReader:
         raise ProviderError(message, retryable=True)
 
     def explain(self, message: str) -> ProviderError:
-        """Return a failure, with what the endpoint said beside its answer."""
+        """Return an error with the text that the endpoint sent outside its answer."""
         return ProviderError(failures.with_words(message, self._so_far.odd.strip()), retryable=True)
 
     def _read_chunk(self, found: list[Delta], chunk: dict[str, Any], joins: bool) -> None:
@@ -235,9 +239,9 @@ class ChunkReader:
             self.ended_alone = len(found) == size
 
     def _choose(self, choices: list[Any]) -> list[dict[str, Any]]:
-        """Return what belongs to the choice that is followed: one answer is asked for.
+        """Return the choices with the index of the first one: only one answer is requested.
 
-        Copilot's endpoint sends a text and its calls as two choices of one index.
+        Copilot's endpoint sends a text and its calls as two choices with one index.
         """
         known = [one for one in choices if isinstance(one, dict)]
         if self._so_far.choice is None:
@@ -246,7 +250,7 @@ class ChunkReader:
         return [one for one in known if (one.get("index") or 0) == self._so_far.choice]
 
     def _find_message(self, choice: dict[str, Any]) -> dict[str, Any] | None:
-        """Return what a choice adds: its delta, or its message where that is not a repetition."""
+        """Return the delta of a choice, or its message unless that repeats the deltas."""
         delta, message = choice.get("delta"), choice.get("message")
         if isinstance(delta, dict) and (delta or self._has_answer()):
             return delta
@@ -262,7 +266,7 @@ class ChunkReader:
     def _read_message(self, found: list[Delta], message: dict[str, Any], joins: bool) -> None:
         content = message.get("content")
         if content and len(message) == 1 and isinstance(content, str):
-            self._add_text(found, _CONTENT, content, joins)  # a token, and nothing else
+            self._add_text(found, _CONTENT, content, joins)  # fast path for one token
             if not self._so_far.text:
                 self._note(found)
             return
@@ -277,7 +281,7 @@ class ChunkReader:
             if isinstance(content, list):
                 content = self._read_parts(found, content, joins)
             elif not isinstance(content, str):
-                content = str(content)  # a number, where JSON was asked for
+                content = str(content)  # a number, if JSON was requested
             self._add_text(found, _CONTENT, content, joins)
         if message.get("tool_calls"):
             self._read_calls(message["tool_calls"])
@@ -294,7 +298,7 @@ class ChunkReader:
                 self._calls.add(call)
 
     def _read_attached(self, found: list[Delta], message: dict[str, Any], joins: bool) -> None:
-        """Take thinking, and whatever else the endpoint wants back."""
+        """Add reasoning, and the fields that the endpoint gets back."""
         thought = next((one for key in _THOUGHTS if (one := message.get(key))), None)
         details = message.get("reasoning_details")
         if not thought and isinstance(details, list):
@@ -324,13 +328,13 @@ class ChunkReader:
             self._so_far.media = True
             found.append(media)
         elif media:
-            # What lies elsewhere is shown as a link: a model's word opens no address.
+            # Show a remote image as a link: the server must not fetch a model's URL.
             self._add_text(found, _CONTENT, f"\n![image]({media})\n")
 
     def _count_media(self, chars: int) -> None:
         self._so_far.media_chars += chars
         if self._so_far.media_chars > MAX_MEDIA_CHARS:
-            raise ProviderError("The model's endpoint sent more media than is taken.")
+            raise ProviderError("The model's endpoint sent too many bytes of media.")
 
     def _add_text(self, found: list[Delta], channel: str, text: Any, joins: bool = False) -> None:
         if not isinstance(text, str):
@@ -352,7 +356,7 @@ class ChunkReader:
                 self._so_far.thought = True
 
     def _read_parts(self, found: list[Delta], parts: list[Any], joins: bool) -> str:
-        """Take content that comes as a list of typed parts."""
+        """Add the media, reasoning and calls of typed parts, and return the text of the others."""
         for part in parts:
             kind = part.get("type") if isinstance(part, dict) else None
             if kind in THOUGHT_TYPES:
@@ -366,10 +370,10 @@ class ChunkReader:
         return join_texts(parts)
 
     def _mend(self, channel: str, text: str) -> str:
-        """Join a surrogate pair that was cut between two deltas.
+        """Join a surrogate pair that was split between two deltas.
 
-        Half a pair is no character: it cannot be stored or sent on. So the
-        first half waits for the next text of its channel.
+        A lone surrogate cannot be stored or sent, so a high surrogate at the end
+        is buffered until the channel's next text.
         """
         text = self._halves.pop(channel, "") + text
         if text and "\ud800" <= text[-1] <= "\udbff":
@@ -378,7 +382,7 @@ class ChunkReader:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def _read_odd(self, chunk: dict[str, Any]) -> None:
-        """Take a chunk without a choice: usage, a keep-alive, or an error of an unknown shape."""
+        """Handle a chunk without a choice: usage, a keep-alive, or an error of an unknown shape."""
         odd = {key: one for key, one in chunk.items() if key not in _USUAL and one}
         if not odd:
             return
@@ -387,7 +391,7 @@ class ChunkReader:
         self._so_far.odd = self._so_far.odd.strip() or words or " "
 
     def _note_misread(self, payload: bytes) -> None:
-        """Keep what is no JSON: it may be the words of an error."""
+        """Keep text that is not JSON, because it may be an error text."""
         self._so_far.misread = True
         text = payload.decode("utf-8", "replace").strip()
         self._log_odd(text)
@@ -397,7 +401,7 @@ class ChunkReader:
 
     def _log_odd(self, text: str) -> None:
         log.warning(
-            "the endpoint of provider %s sent what is not understood: %s",
+            "the endpoint of provider %s sent unexpected data: %s",
             self._reading.shown_provider, self._reading.redact(text),
         )  # fmt: skip
 
@@ -413,5 +417,5 @@ class ChunkReader:
         return failures.ReportedError(text, self._quote(error))
 
     def _quote(self, said: Any) -> str:
-        """Return an endpoint's words as a caller may see them."""
+        """Return an endpoint's text without private parts, for the caller."""
         return failures.quote(self._reading.hide(failures.find_words(said)))

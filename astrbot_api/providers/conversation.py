@@ -1,9 +1,9 @@
-"""Makes of any conversation one that the strictest endpoint takes.
+"""Repair of conversations, so that strict endpoints accept them.
 
-Source: OpenAI's rules (results follow their calls, each call has one, arguments are a JSON
-object, names and ids have their letters), and for ``strict_roles`` the templates of Mistral and
-Gemma, where user and assistant take turns. What a model said wrongly is repaired here, in each
-request, so that no stored conversation is ever lost.
+Source: OpenAI's rules. Results follow their calls, each call has one result, arguments are a
+JSON object, names and ids have valid characters. With ``strict_roles``, user and assistant
+alternate, as the templates of Mistral and Gemma require. Invalid model output is repaired in
+each request, so that stored conversations stay usable.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..agent.provider import ModelMessage
 from ..agent.toolbox import parse_arguments
 from .safe_names import to_safe_name
 
-#: Longest id that OpenAI takes, and its letters.
+#: Call ids that OpenAI accepts.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 NO_RESULT = "error: the turn ended before the tool answered"
@@ -29,24 +29,24 @@ _NO_TEXT = "(no text)"
 _WENT_ON = "(The conversation went on.)"
 _ENDED = "(The turn ended here.)"
 
-#: What Google's endpoint takes for a signature that was never there.
+#: Placeholder that Google's endpoint accepts instead of a missing signature.
 #: Source: https://ai.google.dev/gemini-api/docs/thought-signatures
 _NO_SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What an endpoint insists on beyond OpenAI's rules.
+    """Requirements of an endpoint beyond OpenAI's rules.
 
-    :param strict_roles: User and assistant must take turns.
-    :param no_system: There is no system role.
-    :param short_ids: Ids of calls have nine letters and digits.
-    :param reasoning: Each step that calls tools must have its thinking.
-    :param signature: Each step that calls tools must have a thought signature.
-    :param no_null: A step that calls tools has a text, maybe an empty one.
-    :param filled: That text must not be empty.
-    :param tool_names: Each result has the name of its tool.
-    :param plain: Nothing that was attached goes back.
+    :param strict_roles: User and assistant must alternate.
+    :param no_system: The endpoint has no system role.
+    :param short_ids: Call ids must have nine letters and digits.
+    :param reasoning: Messages with tool calls must have their reasoning.
+    :param signature: Messages with tool calls must have a thought signature.
+    :param no_null: Messages with tool calls must have a text, which may be empty.
+    :param filled: This text must not be empty.
+    :param tool_names: Each tool result must name its tool.
+    :param plain: Do not send attached fields back.
     """
 
     strict_roles: bool = False
@@ -63,9 +63,9 @@ class Rules:
 def make_valid(
     messages: Sequence[ModelMessage], provider: str, rules: Rules = Rules()
 ) -> list[ModelMessage]:
-    """Return the conversation as an endpoint takes it.
+    """Return a conversation that the endpoint accepts.
 
-    :param provider: Who is asked: what it attached to its messages goes back to it.
+    :param provider: Id of the endpoint. It gets the fields back that it attached to its messages.
     """
     found: list[ModelMessage] = []
     at = 0
@@ -75,7 +75,7 @@ def make_valid(
         attached = message.pop("attached", None)
         role = message.get("role")
         if role == "tool":
-            continue  # no call before it has this id
+            continue  # a result without a call
         if role != "assistant":
             found.append(_fill(message))
             continue
@@ -104,14 +104,14 @@ def make_valid(
 
 
 def _name_step(calls: Sequence[tuple[str, dict[str, Any]]], rules: Rules) -> str | None:
-    """Return the text of a step that has none."""
+    """Return the content of a message with tool calls and without text."""
     if rules.filled:
         return f"({', '.join(call['function']['name'] for _, call in calls)})"
     return "" if rules.no_null else None
 
 
 def _fill(message: ModelMessage) -> ModelMessage:
-    """Give a message of the user or the system some content where it has none."""
+    """Add a placeholder to an empty user or system message."""
     if not message.get("content"):
         message["content"] = _NO_TEXT
     return message
@@ -120,7 +120,7 @@ def _fill(message: ModelMessage) -> ModelMessage:
 def _append_answer(
     found: list[ModelMessage], message: ModelMessage, own: Mapping[str, Any]
 ) -> None:
-    """Append an assistant's text; an empty one is left out, one after another is joined."""
+    """Append an assistant's text. Drop an empty text, and join consecutive texts."""
     if not _has_content(message.get("content")):
         return
     message.update(own.get("fields") or {})
@@ -134,7 +134,7 @@ def _append_answer(
 
 
 def _append_step(found: list[ModelMessage], message: ModelMessage) -> None:
-    """Append a step that calls tools, joined with a text of the assistant before it."""
+    """Append a message with tool calls. Join it with an assistant's text before it."""
     last = found[-1] if found else None
     if last is not None and last.get("role") == "assistant" and not last.get("tool_calls"):
         content = last["content"]
@@ -164,7 +164,7 @@ def _to_parts(content: Any) -> list[Any]:
 def _read_calls(
     calls: Any, own: Mapping[str, Any], rules: Rules
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Return valid calls, each with the id that its result has so far."""
+    """Return valid calls, each with its original id, by which its result is found."""
     if not isinstance(calls, list):
         return []
     found: list[tuple[str, dict[str, Any]]] = []
@@ -207,14 +207,14 @@ def _add_extra(call: dict[str, Any], extra: Any) -> None:
 def _make_id(given: str, own: bool, short: bool) -> str:
     if short:
         return hashlib.sha256(given.encode("utf-8", "replace")).hexdigest()[:9]
-    # Some endpoints keep a signature in the id: theirs stays as it is.
+    # Some endpoints store a signature in the id, so their own ids are kept.
     if given and (own or _ID.fullmatch(given)):
         return given
     return f"call_{hashlib.sha256(given.encode('utf-8', 'replace')).hexdigest()[:24]}"
 
 
 def _make_object(arguments: Any) -> str:
-    """Return arguments as the JSON text of an object; ``{}`` where they are none."""
+    """Return arguments as the JSON text of an object, or ``{}`` if they are invalid."""
     if isinstance(arguments, Mapping):
         return orjson.dumps(dict(arguments), option=orjson.OPT_NON_STR_KEYS).decode()
     text = arguments if isinstance(arguments, str) else ""
@@ -249,7 +249,7 @@ def _match_results(
 
 
 def _fold_system(messages: list[ModelMessage]) -> list[ModelMessage]:
-    """Put what the system says before what the user says next."""
+    """Move each system message into the next user message."""
     found: list[ModelMessage] = []
     waiting: Any = None
     for message in messages:
@@ -264,7 +264,7 @@ def _fold_system(messages: list[ModelMessage]) -> list[ModelMessage]:
 
 
 def _alternate(messages: list[ModelMessage]) -> list[ModelMessage]:
-    """Make user and assistant take turns, the system first and the user next."""
+    """Make user and assistant alternate, after one system message."""
     system = [one for one in messages if one["role"] in ("system", "developer")]
     found: list[ModelMessage] = []
     if system:

@@ -1,7 +1,7 @@
-"""Which change of a request a refusal calls for.
+"""Choice of the change that can fix a rejected request.
 
-Nothing here asks or changes anything: :mod:`.quirks` has the wordings of endpoints, and
-:mod:`.learned` shapes the next request.
+This module sends no request. :mod:`.quirks` has the patterns of error texts, and
+:mod:`.learned` applies the changes.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from .quirks import (
     is_too_long,
 )
 
-#: Fields without which there is no request.
+#: Required fields of a request.
 _NEEDED = frozenset({"model", "messages", "stream"})
 
-#: Most of a refusal that is looked through, in characters.
+#: Maximum length of an error text that is searched, in characters.
 _MAX_CHARS = 8000
 
-#: Names of the most that an answer may hold.
+#: Fields that limit the length of the answer.
 _MAX_TOKENS = ("max_tokens", "max_completion_tokens")
 
 
@@ -51,10 +51,10 @@ _MAX_TOKENS = ("max_tokens", "max_completion_tokens")
 class Cure:
     """A change of the request.
 
-    :param kind: What is changed; :class:`~.learned.Learned` has a member for each.
-    :param name: The field or the tool, where one is named.
-    :param limit: For what is too long: which part of it fits, between 0 and 1. For
-        ``max_tokens``: the most that is taken.
+    :param kind: Name of the change, see :class:`~.learned.Learned`.
+    :param name: The field or tool that the error names, if any.
+    :param limit: For ``too_long``, the share of the conversation that fits, between 0 and 1.
+        For ``max_tokens``, the largest accepted value.
     """
 
     kind: str
@@ -63,10 +63,10 @@ class Cure:
 
 
 def find_cures(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
-    """Yield the changes of the request after which it may be taken, the likeliest first.
+    """Yield changes after which the endpoint may accept the request, the most likely first.
 
-    :param text: What the endpoint said, as it came.
-    :param body: The request that was refused.
+    :param text: The endpoint's error text, unchanged.
+    :param body: The rejected request.
     """
     text = text[:_MAX_CHARS]
     too_long = status == 413 or is_too_long(text)
@@ -100,7 +100,7 @@ def find_cures(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Cure
 
 
 def _find_max_tokens(text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
-    """Yield what is amiss with the most that the answer may hold."""
+    """Yield changes of the answer's length limit."""
     if WANTS_MAX_TOKENS.search(text) and not any(name in body for name in _MAX_TOKENS):
         yield Cure("wants_max_tokens")
     if re.search(r"use '?\"?`?max_completion_tokens", text, re.IGNORECASE) and "max_tokens" in body:
@@ -165,31 +165,30 @@ def _find_unknown_fields(text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
 
 
 def _is_distinct(name: str) -> bool:
-    """Return whether a field's name is no ordinary word, and the field may be left out at a hint.
+    """Return whether a field's name is not an ordinary word, so that it may be dropped.
 
-    A bad ``response_format`` is its author's to correct: without it the answer would not be
-    what was asked for.
+    ``response_format`` is never dropped, because the answer would have the wrong format.
     """
     return ("_" in name or name == "temperature") and name != "response_format"
 
 
-#: What stands in a refusal for a field that holds it.
+#: Alternative names of a field in error texts.
 _INNER_NAMES = {"stream_options": "|include_usage"}
 
 
 def _names(text: str, name: str) -> bool:
-    """Return whether a text names a field, maybe with blanks or in camel case."""
+    """Return whether a text names a field, also with spaces or in camel case."""
     loose = re.escape(name).replace("_", "[_ ]?") + _INNER_NAMES.get(name, "")
     flags = re.IGNORECASE if "_" in name else 0
     return bool(re.search(rf"(?<![A-Za-z0-9_])(?:{loose})(?![A-Za-z0-9_])", text, flags))
 
 
 def _find_tool(text: str, tools: Sequence[Mapping[str, Any]]) -> str:
-    """Return the name of the tool whose description is refused; empty: none is named."""
+    """Return the name of the rejected tool, or an empty string if the text names none."""
     if not tools or not SCHEMA.search(text):
         return ""
     names = [str(one["function"]["name"]) for one in tools]
-    # The longest first: a name may be a part of another one.
+    # Longest first, because a name may be part of another name.
     for name in sorted(names, key=len, reverse=True):
         if re.search(rf"['\"`]{re.escape(name)}['\"`]", text):
             return name
@@ -201,7 +200,7 @@ def _find_tool(text: str, tools: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _find_share(text: str) -> float:
-    """Return which part of the request may stay, by the numbers of a refusal; 0: no numbers."""
+    """Return the share of the request that fits, or 0 if the error names no numbers."""
     limit, asked = LIMIT.search(text), None
     for found in ASKED.finditer(text):
         asked = max(asked or 0, int(found[1].replace(",", "")))

@@ -1,4 +1,4 @@
-"""One model's endpoint: a request, its keys and address, and failures as sentences."""
+"""HTTP client of one model endpoint: keys, base URL, retries and error texts."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ log = logging.getLogger(__name__)
 _MAX_COMPLETION_BYTES = 64 * 1024 * 1024
 _MAX_ERROR_BYTES = 16_384
 
-#: Idle connections that are kept. More may be open at a time.
+#: Maximum number of idle connections. More connections may be open.
 _POOL_SIZE = 1000
 
-#: How often a kept connection may turn out to be closed before it counts.
+#: Retries on closed idle connections, which do not count as attempts.
 _STALE_TRIES = 5
 
-#: The pause before the second try; it doubles up to the cap. In seconds.
+#: Pause before the first retry, which doubles up to the maximum, in seconds.
 _FIRST_PAUSE_S = 0.5
 _MAX_PAUSE_S = 8.0
 
-#: An endpoint that asks for a longer pause is not waited for, in seconds.
+#: If an endpoint asks for a longer delay, the request is not retried. In seconds.
 _MAX_RETRY_AFTER_S = 30.0
 
-#: What is answered where a path does not exist. Source: LM Studio, Express, FastAPI, OpenAI.
+#: Errors for an unknown path. Source: LM Studio, Express, FastAPI, OpenAI.
 _NO_PATH = re.compile(
     r"unexpected endpoint|not found|cannot (post|get) /|unknown (url|path|route)|invalid url"
     r"|no (such )?route|method not allowed",
@@ -47,10 +47,10 @@ _NO_PATH = re.compile(
 
 
 class Attempts:
-    """How often one request is sent, and how long it is waited in between.
+    """Retry budget of one request.
 
-    :param max_retries: Tries after the first one.
-    :param limit_s: For all tries and pauses together.
+    :param max_retries: Maximum number of attempts after the first one.
+    :param limit_s: Maximum time of all attempts and pauses, in seconds.
     """
 
     def __init__(self, max_retries: int, limit_s: float) -> None:
@@ -60,10 +60,10 @@ class Attempts:
         self._limit_s = limit_s
 
     def wait(self, error: ProviderError, call: Call) -> None:
-        """Wait for the next try.
+        """Sleep before the next attempt.
 
-        :raises ProviderError: the same one, when there is none.
-        :raises RunCancelled: when the run ends meanwhile.
+        :raises ProviderError: the given error, when the request is not to be retried.
+        :raises RunCancelled: when the run is cancelled during the pause.
         """
         if not error.retryable or self._made >= self._left:
             raise error
@@ -77,7 +77,7 @@ class Attempts:
 
 
 class Endpoint:
-    """An address of the API, for example ``http://host:1/v1``, and its keys."""
+    """A base URL, for example ``http://host:1/v1``, and its keys."""
 
     def __init__(self, config: ProviderConfig, keys: KeyRing) -> None:
         self._config = config
@@ -92,14 +92,14 @@ class Endpoint:
         self._outbound = Outbound(pool_size=_POOL_SIZE, proxy=config.proxy)
 
     def begin_attempts(self) -> Attempts:
-        """Return what counts the tries of one request."""
+        """Return a new retry budget for one request."""
         return Attempts(self._config.max_retries, self._config.retry_limit_s)
 
     def fetch(self, path: str, call: Call) -> bytes:
-        """Return the body that a GET is answered with, after as many tries as it may take.
+        """Send a GET with retries and return the response body.
 
-        :raises ProviderError: when there is none.
-        :raises RunCancelled: when the run ends meanwhile.
+        :raises ProviderError: when the last attempt fails.
+        :raises RunCancelled: when the run is cancelled meanwhile.
         """
         attempts = self.begin_attempts()
         while True:
@@ -110,10 +110,10 @@ class Endpoint:
                     attempts.wait(self.hint(error), call)
 
     def send(self, method: str, path: str, body: dict[str, Any] | None, call: Call) -> Answer:
-        """Send a request, once with each key until one is taken.
+        """Send a request, with each key in turn until the endpoint accepts one.
 
-        :returns: An answer with a status of success, its body unread.
-        :raises ProviderError: when there is none.
+        :returns: A successful response with an unread body.
+        :raises ProviderError: when the request fails.
         """
         content = None if body is None else _dump(body)
         for _ in self._keys.keys[1:]:
@@ -131,9 +131,9 @@ class Endpoint:
             raise
 
     def try_version(self, error: ProviderError) -> bool:
-        """Add ``/v1`` to the address where a failure shows that it is missing.
+        """Add ``/v1`` to the base URL if the error suggests that it is missing.
 
-        :returns: Whether the address has changed: the request may be sent again.
+        :returns: Whether the base URL has changed, so that the request can be sent again.
         """
         if not _is_wrong_address(error) or self._wrong_address is not None:
             return False
@@ -145,30 +145,32 @@ class Endpoint:
         return True
 
     def hint(self, error: ProviderError) -> ProviderError:
-        """Return a failure with a word about the address, where it is the address's fault."""
+        """Return the error, with a hint about ``base_url`` if that may be wrong."""
         first = self._wrong_address
         if first is None or not _is_wrong_address(error):
             return error
-        # As it was: what is wrong may be corrected at the other end.
+        # Restore the configured URL: the cause may be fixed at the endpoint.
         self._base, self._wrong_address = BaseUrl.parse(self._config.base_url), None
-        words = "Neither base_url nor base_url with /v1 behind it leads to chat completions"
+        words = "Neither base_url nor base_url with /v1 leads to chat completions"
         return ProviderError(f"{first.message.rstrip('.')}. {words}: correct it in the config.")
 
     def confirm(self) -> None:
-        """Note that the address has answered: it stays as it is."""
+        """Keep the current base URL, because it has responded."""
         if self._wrong_address is not None:
-            log.warning("provider %s answers at base_url with /v1: add it", self._config.id)
+            log.warning(
+                "provider %s responds at base_url with /v1: add it in the config", self._config.id
+            )
             self._wrong_address = None
 
     def explain_break(self, error: OutboundError) -> ProviderError:
-        """Return what an answer that broke off is called, and log it."""
+        """Log a broken response and return its error."""
         self.log_failure("broke off", str(error))
         if error.reason == "silent":
             return ProviderError(failures.silent_for(self._config.read_timeout_s))
         return ProviderError(failures.BROKE_OFF, retryable=True)
 
     def log_failure(self, what: str, words: str = "") -> None:
-        """Log what the endpoint did, with its own words without keys."""
+        """Log a failure with the endpoint's own text, without keys."""
         shown = f": {self.redact(words)}" if words else ""
         log.warning("the endpoint of provider %s %s%s", self._config.id, what, shown)
 
@@ -201,7 +203,7 @@ class Endpoint:
 
     def _explain_silence(self, error: OutboundError) -> ProviderError:
         if error.reason == "silent":
-            # Not to be sent again: the endpoint may still be at work on it.
+            # Do not retry: the endpoint may still be processing the request.
             return ProviderError(failures.silent_for(self._config.read_timeout_s))
         self.log_failure("gave no answer", str(error))
         if error.reason == "untrusted":
@@ -211,7 +213,7 @@ class Endpoint:
         return ProviderError(failures.UNREACHABLE, retryable=error.reason == "unreachable")
 
     def _read_whole(self, answer: Answer) -> bytes:
-        """Return the body of an answer that is no stream, and close it."""
+        """Read the whole body of a response and close it."""
         try:
             content, more = answer.read_all(_MAX_COMPLETION_BYTES)
         except OutboundError as error:
@@ -238,7 +240,7 @@ class Endpoint:
 
 
 def _is_wrong_address(error: ProviderError) -> bool:
-    """Return whether a failure looks as if nobody listens at this path."""
+    """Return whether an error suggests that the path does not exist."""
     if isinstance(error, NotAnAnswer):
         return True
     if isinstance(error, failures.EndpointRefusal):
@@ -247,11 +249,11 @@ def _is_wrong_address(error: ProviderError) -> bool:
 
 
 def _choose_pause(error: ProviderError, attempt: int) -> float:
-    """Return how long to wait before the next try, in seconds."""
+    """Return the pause before the next attempt, in seconds."""
     if error.retry_after_s is not None:
         return error.retry_after_s
     pause_s = min(_MAX_PAUSE_S, _FIRST_PAUSE_S * (1 << attempt))
-    # Streams that failed together must not come back together.
+    # Jitter, so that streams that failed together do not retry together.
     return min(_MAX_PAUSE_S, pause_s * random.uniform(1.0, 1.25))
 
 
@@ -260,8 +262,7 @@ def _dump(body: dict[str, Any]) -> bytes:
         return orjson.dumps(body)
     except TypeError:
         pass
-    # orjson refuses half a character and huge integers; neither is a reason
-    # not to ask.
+    # orjson rejects lone surrogates and huge integers, which are valid here.
     try:
         return json.dumps(body).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:

@@ -1,7 +1,7 @@
-"""What a failure of a model's endpoint is called, to the caller and in the log.
+"""Errors of model endpoints, and their texts for API callers and for the log.
 
-The caller of the API gets one of these sentences and, where it is safe, the endpoint's own
-words without keys and addresses. The operator's log gets the rest, without keys.
+The API's caller gets one of these sentences, and the endpoint's own text without keys and
+addresses where that is safe. The log gets the rest, without keys.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import ProviderError
 from .pauses import read_pause_in_words
 from .quirks import is_spent, is_too_long, may_pass
 
-#: How much of an endpoint's text goes into the log, in characters.
+#: Maximum length of an endpoint's text in the log, in characters.
 _LOGGED_CHARS = 500
 
 _KEYS = re.compile(r"\bsk-[\w\-*.]+|\bBearer\s+[^\s\"',;]+", re.IGNORECASE)
@@ -49,12 +49,12 @@ TOO_LONG = (
 
 
 def silent_for(timeout_s: float) -> str:
-    """Say that an endpoint was silent for so many seconds."""
+    """Return the error text of a read timeout."""
     return f"The model's endpoint did not answer within {timeout_s:g} s."
 
 
 def describe_status(status: int) -> str:
-    """Say, in one sentence for the API's caller, what an HTTP status means."""
+    """Return one sentence about an HTTP status for the API's caller."""
     code = f"(HTTP {status})"
     if status in (401, 403):
         return f"The model's endpoint refused the server's credentials {code}."
@@ -68,15 +68,15 @@ def describe_status(status: int) -> str:
 
 
 class EndpointRefusal(ProviderError):
-    """The endpoint answered with a status that is not a success, or said so in its body.
+    """Raised when the endpoint responds with an error status, or names one in the body.
 
     :param status: The HTTP status.
-    :param text: What the endpoint said, as it came.
-    :param retry_after_s: What the endpoint asked us to wait, in seconds.
+    :param text: The endpoint's error text, unchanged.
+    :param retry_after_s: Delay that the endpoint asks for, in seconds.
     """
 
     def __init__(self, status: int, text: str = "", *, retry_after_s: float | None = None) -> None:
-        # Words about credentials are for the operator alone.
+        # Only the operator may see texts about credentials.
         words = "" if status in (401, 403, 407) else quote(find_words(text))
         self.spent = is_spent(text) or status == 402
         super().__init__(
@@ -90,24 +90,25 @@ class EndpointRefusal(ProviderError):
 
 
 class ReportedError(ProviderError):
-    """The endpoint began with a success, and then said that it failed, without a status.
+    """Raised when the endpoint reports an error without a status inside a successful response.
 
-    :param text: What it said, as it came.
+    :param text: The endpoint's error text, unchanged.
+    :param words: The part of it that the API's caller may see.
     """
 
     def __init__(self, text: str, words: str) -> None:
         super().__init__(with_words(FAILED_MIDWAY, words), retryable=True)
-        #: What a refusal of this kind would have been called.
+        #: Status of a comparable error response.
         self.status = 400
         self.text = text
 
 
 def with_words(sentence: str, words: str) -> str:
-    """Add an endpoint's own words to a sentence."""
+    """Append the endpoint's own text to a sentence."""
     return f"{sentence.rstrip('.')}: {words}" if words else sentence
 
 
-#: Where an endpoint's words stand in its JSON.
+#: Fields of an error text in an endpoint's JSON.
 _WORDS = (
     "message", "status_msg", "msg", "detail", "error_msg", "error", "errors", "reason", "title",
     "error_message", "errorMessage", "errmsg", "resultMsg", "Message", "Error",
@@ -115,7 +116,7 @@ _WORDS = (
 
 
 def find_words(error: Any, depth: int = 0) -> str:
-    """Return what an endpoint says to people, in the JSON or text of its error; or nothing."""
+    """Return the human-readable text of an error in JSON or text, or an empty string."""
     if depth > 5:
         return ""
     if isinstance(error, str):
@@ -130,7 +131,7 @@ def find_words(error: Any, depth: int = 0) -> str:
         return find_words(error[0], depth + 1) if error else ""
     if isinstance(error, dict):
         inner = error.get("metadata")
-        if isinstance(inner, dict) and inner.get("raw"):  # OpenRouter: what the provider said
+        if isinstance(inner, dict) and inner.get("raw"):  # OpenRouter: the provider's own error
             outer = find_words({**error, "metadata": None}, depth + 1)
             raw = find_words(inner["raw"], depth + 1)
             return with_words(outer, raw) if outer else raw
@@ -145,7 +146,7 @@ def find_words(error: Any, depth: int = 0) -> str:
     return ""
 
 
-#: What may name a place or hold a secret: addresses, hosts, paths, keys, ids of accounts.
+#: Addresses, hosts, paths, keys and account ids, which callers must not see.
 _PRIVATE = re.compile(
     r"\b\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?"
     r"|(?<![0-9a-f])\[?[0-9a-f]*:[0-9a-f:]*:[0-9a-f:.]+\]?(?::\d+)?"
@@ -155,26 +156,26 @@ _PRIVATE = re.compile(
     re.IGNORECASE,
 )
 
-#: Most of an endpoint's words that a caller is shown, in characters.
+#: Maximum length of an endpoint's text for the caller, in characters.
 _QUOTED_CHARS = 300
 
-#: Most that is looked through for them: the search may take time with the square of it.
+#: Maximum length of text that is searched. The search can take quadratic time.
 _READ_CHARS = 1500
 
 
 def quote(words: str) -> str:
-    """Return an endpoint's words as a caller may see them; empty where nothing safe is left."""
+    """Return an endpoint's text without private parts, or an empty string if none is safe."""
     if "Traceback" in words or (not words.isprintable() and len(words) > 2000):
         return ""
     words = words.replace("\ufffd", "")
-    if len(words) > _READ_CHARS:  # without the word that the end would cut in two
+    if len(words) > _READ_CHARS:  # truncate before a word: half a key would not be recognised
         words = words[:_READ_CHARS].rpartition(" ")[0]
     text = " ".join(_PRIVATE.sub("[…]", _KEYS.sub("[…]", words)).split())
     text = "".join(one for one in text if one.isprintable())
     return text if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]}…"
 
 
-#: Words of an error for what HTTP says with a number.
+#: Words in an error's code or type -> the matching HTTP status.
 _STATUS_WORDS = (
     ("rate_limit", 429), ("resource_exhausted", 429), ("insufficient", 429), ("quota", 429),
     ("overloaded", 529), ("unavailable", 503), ("timeout", 504), ("server_error", 500),
@@ -184,7 +185,7 @@ _STATUS_WORDS = (
 
 
 def read_status(error: Any) -> int:
-    """Return the HTTP status that an error in a body stands for; 0: it does not say."""
+    """Return the HTTP status of an error object, or 0 if it names none."""
     if not isinstance(error, dict):
         return 0
     for key in ("code", "status", "status_code", "http_status", "statusCode"):
@@ -201,9 +202,9 @@ def read_status(error: Any) -> int:
 
 
 def find_reason(status: int, text: str) -> str:
-    """Return the code of a refusal that says more than ``provider_error``; empty: none does.
+    """Return an error code more specific than ``provider_error``, or an empty string.
 
-    :param text: What the endpoint said.
+    :param text: The endpoint's error text.
     """
     if status == 429:
         return "provider_rate_limited"
@@ -215,17 +216,16 @@ def find_reason(status: int, text: str) -> str:
 def redact(text: str, api_keys: Iterable[str]) -> str:
     """Prepare an endpoint's text for the log.
 
-    :param text: What the endpoint, or the library, said.
-    :param api_keys: The keys that are sent.
-    :returns: At most 500 characters, without the key and without anything
-        else that looks like one, control characters escaped.
+    :param text: Text of the endpoint or of a library.
+    :param api_keys: The keys of the provider.
+    :returns: At most 500 characters, with keys redacted and control characters escaped.
     """
-    # Cut only now: half a key would no longer be recognised.
+    # Truncate last: half a key would not be recognised.
     return repr(_KEYS.sub(_REDACTED, hide_keys(text, api_keys))[:_LOGGED_CHARS])
 
 
 def hide_keys(text: str, api_keys: Iterable[str]) -> str:
-    """Return an endpoint's text without the keys that were sent to it, whatever they look like."""
+    """Return an endpoint's text without the provider's keys, of any format."""
     for key in api_keys:
         if key:
             text = text.replace(key, _REDACTED)
@@ -233,7 +233,7 @@ def hide_keys(text: str, api_keys: Iterable[str]) -> str:
 
 
 def decode(content: bytes) -> str:
-    """Return the text of a refusal, whose header may be silent about how it is encoded."""
+    """Decode an error body: gzip without a header, UTF-8, or GB 18030."""
     if content[:2] == b"\x1f\x8b":
         try:
             content = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(content, 100_000)
@@ -245,7 +245,7 @@ def decode(content: bytes) -> str:
             text = content.decode("gb18030")
     if "\\u" not in text:
         return text
-    # Its words are looked for in it: they may stand in it as escapes.
+    # Decode escapes, so that patterns match the words.
     try:
         return json.dumps(json.loads(text), ensure_ascii=False)
     except (ValueError, RecursionError):

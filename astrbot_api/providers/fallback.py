@@ -1,4 +1,4 @@
-"""Several providers in a row: the next one is asked while nothing was shown."""
+"""A chain of providers: the next provider is called if one fails before its first token."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..errors import ProviderError
 
 log = logging.getLogger(__name__)
 
-#: How long a provider that could not answer is asked last, in seconds.
+#: Seconds for which a failed provider moves to the end of the chain.
 _REST_S = 30.0
 
 
 class FallbackProvider:
-    """Asks the first provider, and another one when that fails before its first token.
+    """Calls the first provider, and the next one if that fails before its first token.
 
-    A model that the caller has chosen is the first provider's; the others take their own.
+    A model chosen by the caller applies to the first provider. The others use their own model.
 
-    :param chain: Their tables, the first choice first.
+    :param chain: Provider tables in order of preference.
     :param get_provider: Returns the provider of a table.
     """
 
@@ -38,7 +38,7 @@ class FallbackProvider:
     def stream(
         self, messages: Sequence[ModelMessage], tools: Sequence[ToolSpec], options: ModelOptions
     ) -> Iterator[Delta]:
-        """Yield the answer of the first provider that has one."""
+        """Yield the answer of the first provider that does not fail."""
         order = self._order()
         for config in order:
             shown = False
@@ -52,7 +52,7 @@ class FallbackProvider:
                 if shown or config is order[-1]:
                     raise
                 self._rest(config, error)
-                log.warning("provider %s failed, the next one is asked: %s", config.id, error)
+                log.warning("provider %s failed, trying the next one: %s", config.id, error)
 
     def _order(self) -> list[ProviderConfig]:
         now = time.monotonic()

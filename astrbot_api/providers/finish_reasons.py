@@ -1,11 +1,11 @@
-"""Why an answer ended, in the words of endpoints and in OpenAI's."""
+"""Finish reasons of endpoints, mapped to OpenAI's names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-#: Words for the end of an answer, in lower case -> OpenAI's.
+#: Finish reason of an endpoint, in lower case -> OpenAI's finish reason.
 #: Source: the references of Anthropic, Gemini, Mistral, Zhipu, DeepSeek, Cohere and TGI.
 FINISH_REASONS = {
     "stop": "stop", "end_turn": "stop", "eos": "stop", "eos_token": "stop", "complete": "stop",
@@ -28,15 +28,15 @@ FINISH_REASONS = {
     "abort": "error", "aborted": "error",
 }  # fmt: skip
 
-#: Words that say nothing, where an endpoint writes them in each chunk.
+#: Placeholders that some endpoints send in each chunk.
 NO_REASONS = frozenset({"", "null", "none", "unknown", "unspecified"})
 
-#: Where a choice, or its delta, says why it ended.
+#: Fields of a choice with its finish reason.
 _NAMES = ("finish_reason", "finishReason", "done_reason", "stop_reason")
 
 
 def find_finish_reason(choice: Mapping[str, Any]) -> str:
-    """Return why a choice ended; empty: it does not say."""
+    """Return the finish reason of a choice, or an empty string if it has none."""
     for name in _NAMES:
         if choice.get(name):
             return read_finish_reason(choice[name])
@@ -45,7 +45,10 @@ def find_finish_reason(choice: Mapping[str, Any]) -> str:
 
 
 def read_finish_reason(value: Any) -> str:
-    """Return why an answer ended, in OpenAI's words where they fit; empty: nothing says it."""
+    """Return OpenAI's name of a finish reason, or an empty string if the value is none.
+
+    An unknown reason is returned in lower case, truncated to 40 characters.
+    """
     if isinstance(value, list):
         value = value[0] if value else ""
     if isinstance(value, dict):
@@ -53,11 +56,11 @@ def read_finish_reason(value: Any) -> str:
     if not isinstance(value, str):
         return ""
     word = value.strip().lower().replace("-", "_").strip("<|>" if "|" in value else " ")
-    # The name of an enumeration before it: Gemini's libraries, protobuf.
+    # Gemini's libraries and protobuf put the name of the enumeration first.
     word = word.removeprefix("finishreason.").removeprefix("finish_reason_")
     return "" if word in NO_REASONS else FINISH_REASONS.get(word, word[:40])
 
 
 def join_finish_reasons(before: str, now: str) -> str:
-    """Return the reason of two that an answer gave: a later ``stop`` hides no cut."""
+    """Combine two finish reasons: ``stop`` does not replace a truncation or a content filter."""
     return before if now == "stop" and before in ("length", "content_filter") else now

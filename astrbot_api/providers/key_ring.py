@@ -1,4 +1,4 @@
-"""The keys of one provider take turns; one that was refused rests."""
+"""Rotation of a provider's API keys. A rejected key is paused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-#: How long a key rests, in seconds: one that is refused or spent, and one that is limited.
+#: Pause of a rejected or exhausted key, and of a rate-limited key, in seconds.
 _REFUSED_S = 600.0
 _LIMITED_S = 30.0
 
@@ -14,7 +14,7 @@ _LIMITED_S = 30.0
 class KeyRing:
     """Chooses the key of each request.
 
-    :param keys: Blank ones are left out; without any the key is empty.
+    :param keys: API keys. Blank keys are dropped; without keys, the key is empty.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -25,11 +25,11 @@ class KeyRing:
 
     @property
     def keys(self) -> Sequence[str]:
-        """All keys, for redaction."""
+        """All keys, to redact them in logs."""
         return self._keys
 
     def choose(self) -> str:
-        """Return the key whose turn it is; the one that rests least when all of them rest."""
+        """Return the next available key, or the first to become available if all are paused."""
         now = time.monotonic()
         with self._lock:
             for step in range(len(self._keys)):
@@ -40,9 +40,9 @@ class KeyRing:
             return min(self._keys, key=lambda key: self._rests_until[key])
 
     def rest(self, key: str, status: int, retry_after_s: float | None, spent: bool) -> bool:
-        """Have a key rest after a refusal that is about it.
+        """Pause a key if the endpoint's status concerns the key.
 
-        :returns: Whether another key can be asked at once.
+        :returns: Whether another key is available now.
         """
         if status not in (401, 402, 403, 429) or len(self._keys) < 2:
             return False

@@ -1,7 +1,7 @@
-"""What was learned of one model by its refusals, and requests shaped after it.
+"""Adaptation of requests to a model's rejections.
 
-:mod:`.cures` says what a refusal means; here it is kept, so that the model is asked right
-from then on. A worker learns by itself and forgets at its end.
+:mod:`.cures` chooses a change after a rejection. This module stores the change and applies it
+to all later requests. Each worker keeps its own state in memory.
 """
 
 from __future__ import annotations
@@ -19,35 +19,34 @@ from .cures import Cure
 
 log = logging.getLogger(__name__)
 
-#: What is left of a tool's result, and of the text of the message that is answered, where
-#: there is no other room, in characters.
+#: Lengths to which tool results are truncated in a long conversation, in characters.
 _SHORT_RESULT_CHARS = 200
 _SHORTEST_RESULT_CHARS = 40
 
-#: Part of a refused request that is tried next when the refusal names no numbers.
+#: Share of a rejected conversation that is sent next, if the error names no numbers.
 _NEXT_SHARE = 0.6
 
-#: Most tokens of an answer where a model wants a number and the config has none.
+#: Default ``max_tokens`` for models that require it.
 _USUAL_MAX_TOKENS = 4096
 
-#: Members of :class:`~.conversation.Rules` that a refusal may set.
+#: Fields of :class:`~.conversation.Rules` that a rejection can set.
 _RULES = (
     "strict_roles", "no_system", "short_ids", "reasoning", "signature", "no_null", "filled",
     "tool_names",
 )  # fmt: skip
 
-#: How much below a limit a request stays: tokens are only estimated.
+#: Share of a limit that is used, because token counts are estimates.
 _MARGIN = 0.9
 
-#: What a picture or a recording counts for, in characters.
+#: Size that an image or audio part counts as, in characters.
 _MEDIA_CHARS = 4000
 
 
 class Learned:
-    """One model of one endpoint.
+    """State of one model of one endpoint.
 
-    :param provider: Who is asked; see :func:`~.conversation.make_valid`.
-    :param model: Its name, for the log.
+    :param provider: Id of the endpoint, see :func:`~.conversation.make_valid`.
+    :param model: Name of the model, for the log.
     """
 
     def __init__(self, provider: str, model: str, rules: Rules) -> None:
@@ -60,13 +59,13 @@ class Learned:
         }  # fmt: skip
         self._flags: frozenset[str] = frozenset()
         self._max_tokens: int | None = None
-        #: Longest request that is sent, in characters of its messages; None: any.
+        #: Maximum size of the messages in characters, or None without a limit.
         self.max_chars: int | None = None
 
     def shape(self, body: Mapping[str, Any], once: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """Return the request as this model takes it.
+        """Return the request with all stored changes.
 
-        :param once: Changes for this request alone: ``bad_media`` and ``stale``.
+        :param once: Changes for this request only: ``bad_media`` and ``stale``.
         """
         shaped = {key: one for key, one in body.items() if key not in self._dropped["field"]}
         self._shape_length(shaped)
@@ -94,7 +93,7 @@ class Learned:
         return shaped
 
     def _shape_length(self, shaped: dict[str, Any]) -> None:
-        """Name the most that the answer may hold as the model takes it."""
+        """Apply the changes of the answer's length limit in place."""
         if "max_completion_tokens" in self._flags and "max_tokens" in shaped:
             shaped["max_completion_tokens"] = shaped.pop("max_tokens")
         elif "old_max_tokens" in self._flags and "max_completion_tokens" in shaped:
@@ -107,10 +106,10 @@ class Learned:
                 shaped[name] = min(asked, self._max_tokens)
 
     def learn(self, cure: Cure, body: Mapping[str, Any]) -> bool:
-        """Keep what a refusal has shown.
+        """Store a change.
 
-        :param body: The request that was refused, as :meth:`shape` returned it.
-        :returns: Whether anything is changed by it.
+        :param body: The rejected request, as returned by :meth:`shape`.
+        :returns: Whether the next request differs.
         """
         kind = cure.kind
         if kind == "too_long":
@@ -127,7 +126,7 @@ class Learned:
                 return False
             self._dropped[kind] |= {cure.name}
             log.warning(
-                "model %s refuses the %s %s: it is left out from now on",
+                "model %s rejects the %s %s: it is omitted from now on",
                 self._model, kind.replace("_", " "), cure.name,
             )  # fmt: skip
             return True
@@ -139,8 +138,8 @@ class Learned:
             return False
         else:
             self._flags |= {kind}
-        words = "takes no tools" if kind == "no_tools" else f"has the quirk {kind}"
-        log.warning("model %s %s; it is asked accordingly from now on", self._model, words)
+        words = "accepts no tools" if kind == "no_tools" else f"needs the change {kind}"
+        log.warning("model %s %s: later requests are adapted", self._model, words)
         return True
 
     def _learn_length(self, cure: Cure, messages: Sequence[ModelMessage]) -> bool:
@@ -150,10 +149,10 @@ class Learned:
         shrunk = shrink(messages, wanted)
         if measure(shrunk) >= size:
             return False
-        # A picture among the messages may be what is too long: never down to nothing.
+        # An image may be the cause, which shrinking text cannot fix: keep a minimum.
         self.max_chars = max(wanted, 500)
         log.warning(
-            "model %s takes no conversation of %d characters; it is asked with at most %d",
+            "model %s rejects a conversation of %d characters: at most %d are sent from now on",
             self._model, size, self.max_chars,
         )  # fmt: skip
         return True
@@ -174,7 +173,7 @@ class Learned:
 
 
 def measure(messages: Sequence[ModelMessage]) -> int:
-    """Return the size of messages, in characters of their JSON; media count as a fixed size."""
+    """Return the size of messages in characters of JSON. Media have a fixed size."""
     return sum(map(_measure_one, messages))
 
 
@@ -195,11 +194,10 @@ def _count_json(value: Any) -> int:
 
 
 def shrink(messages: Sequence[ModelMessage], max_chars: int) -> list[ModelMessage]:
-    """Return messages of that size where it can be done.
+    """Shrink messages to a size, as far as possible.
 
-    The tools' results of earlier turns are cut first, then the oldest turns go, each of them
-    whole, then the results of this turn are cut. The system's words and the last message of
-    the user always stay.
+    First truncate tool results of earlier turns, then drop the oldest turns, then truncate tool
+    results of this turn. System messages and the last user message are always kept.
     """
     head = [one for one in messages if one["role"] in ("system", "developer")]
     rest = [one for one in messages if one["role"] not in ("system", "developer")]
@@ -239,7 +237,7 @@ def _drop_strict(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drop_parts(message: ModelMessage, kinds: frozenset[str]) -> ModelMessage:
-    """Leave parts out; a message whose parts are texts alone becomes a text."""
+    """Drop parts of some types. If only texts remain, join them into a string."""
     content = message.get("content")
     if not isinstance(content, list):
         return message

@@ -1,8 +1,8 @@
-"""The embedded model, and what ``type = "auto"`` stands for.
+"""Provider for the embedded model, and the resolution of ``type = "auto"``.
 
-The model itself runs in a process of its own (:mod:`astrbot_api.providers.local_model`)
-that ``astrbot-api serve`` starts; its address reaches the workers through the
-environment. Everything that concerns the protocol is the ``openai`` provider's.
+The model runs in a separate process (:mod:`astrbot_api.providers.local_model`), which
+``astrbot-api serve`` starts. Workers get its URL from the environment. The ``openai``
+provider implements the protocol.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ from ..errors import ProviderError
 from .local_model import CONTEXT_TOKENS, DEMO_ANSWER_TOKENS, DEMO_CONTEXT_TOKENS, KEY_VARIABLE
 from .openai import OpenAIProvider
 
-#: Variable with the address of the sidecar's endpoint, ``http://…/v1``.
+#: Environment variable with the base URL of the model process, ``http://…/v1``.
 URL_VARIABLE = "ASTRBOT_LOCAL_MODEL_URL"
 
-#: Variable that is ``1`` when the sidecar serves the demonstration model.
+#: Environment variable that is ``1`` if the process serves the demonstration model.
 DEMO_VARIABLE = "ASTRBOT_LOCAL_MODEL_DEMO"
 
-#: OpenAI's address and the model that is asked there unless one is named.
+#: OpenAI's base URL and the default model there.
 OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_OPENAI_MODEL = "gpt-5-mini"
 
-#: How long to wait for a model that is still being loaded, in seconds.
+#: Seconds to wait while the model is loaded.
 _START_TIMEOUT_S = 30.0
 
-#: First and longest pause between two looks whether it is there, in seconds.
+#: First and longest pause between two health checks, in seconds.
 _FIRST_LOOK_S = 0.05
 _LOOK_S = 0.5
 
-#: How long that look may take, in seconds.
+#: Timeout of a health check, in seconds.
 _HEALTH_TIMEOUT_S = 1.0
 
-#: What the chat template adds to a message, in tokens; generous.
+#: Upper estimate of the tokens that the chat template adds to a message.
 _TOKENS_PER_MESSAGE = 8
 
 
 def resolve_auto(config: ProviderConfig, environ: Mapping[str, str]) -> ProviderConfig:
-    """Turn a provider table of the type ``auto`` into one that names its model.
+    """Resolve a provider table of type ``auto`` to a concrete type.
 
-    :param config: The table. What else it says (time-outs, ``extra``, …) stays.
+    :param config: The provider table. Its other settings are kept.
     :param environ: The environment variables.
-    :returns: A table of the type ``openai`` or ``local``; one of another type
-        than ``auto`` as it is.
+    :returns: A table of type ``openai`` or ``local``. A table of another type than
+        ``auto`` is returned unchanged.
     :raises ProviderError: when no variable names a model.
     """
     if config.type != "auto":
         return config
     model = environ.get("ASTRBOT_MODEL") or config.model
     if url := environ.get("ASTRBOT_MODEL_URL"):
-        # An address that is set beside the key is what the key is for.
+        # The key in OPENAI_API_KEY is for this URL if both variables are set.
         key_env = config.api_key_env or "OPENAI_API_KEY"
         base_url = url.rstrip("/")
         return replace(config, type="openai", base_url=base_url, model=model, api_key_env=key_env)
@@ -75,16 +75,16 @@ def resolve_auto(config: ProviderConfig, environ: Mapping[str, str]) -> Provider
 
 
 class LocalProvider:
-    """The model that runs beside the workers.
+    """The embedded model.
 
-    Waits while the model is being loaded, or loaded again after a crash.
-    Its context is small: of a longer conversation it gets the system prompt
-    and the newest turns. The demonstration model gets no tools; it is too
-    small to call one, and describing them would fill its context.
+    Waits while the model process loads the model, or reloads it after a crash.
+    The context is small, so a long conversation is reduced to the system prompt
+    and the newest turns. The demonstration model gets no tools: it cannot call
+    them reliably, and their descriptions would fill its context.
 
-    :param config: The provider table; ``base_url`` and keys in it are not used.
-    :param environ: The environment variables; ``os.environ`` by default.
-    :raises ProviderError: when no sidecar was started for this process.
+    :param config: The provider table. Its ``base_url`` and keys are not used.
+    :param environ: The environment variables, by default ``os.environ``.
+    :raises ProviderError: when no model process was started for this server.
     """
 
     def __init__(self, config: ProviderConfig, environ: Mapping[str, str] | None = None) -> None:
@@ -99,7 +99,7 @@ class LocalProvider:
         self._health_url = url.removesuffix("/v1") + "/health"
         self._is_demo = environ.get(DEMO_VARIABLE) == "1"
         self._inner = OpenAIProvider(
-            # It serves one model, whatever the request calls it.
+            # The process ignores the model's name.
             replace(config, type="openai", base_url=url, model=config.model or "local"),
             api_key=environ.get(KEY_VARIABLE, ""),
         )
@@ -110,13 +110,13 @@ class LocalProvider:
         tools: Sequence[ToolSpec],
         options: ModelOptions,
     ) -> Iterator[Delta]:
-        """Ask the model once and yield its answer as it comes.
+        """Call the model once and stream its answer.
 
         :param messages: The conversation, oldest first.
-        :param tools: The tools that it may call.
+        :param tools: Tools that the model may call.
         :param options: Cancellation and further body fields.
-        :raises ProviderError: when the model does not come up, breaks off, or
-            the newest message alone is too long for it.
+        :raises ProviderError: when the model does not start, drops the connection, or
+            cannot read the newest message because of its length.
         :raises RunCancelled: when ``options.cancel`` fires.
         """
         if self._is_demo:
@@ -145,7 +145,7 @@ class LocalProvider:
             pause_s = min(2 * pause_s, _LOOK_S)
 
     def _is_up(self) -> bool:
-        """Ask llama.cpp, which answers 503 while it loads the model."""
+        """Check llama.cpp's health. It returns 503 while it loads the model."""
         try:
             answer = urllib3.request(
                 "GET",
@@ -155,17 +155,17 @@ class LocalProvider:
                 retries=False,
             )
         except urllib3.exceptions.ReadTimeoutError:
-            return True  # so many answers at once that none of its threads is free
+            return True  # all its threads are busy with answers
         except (urllib3.exceptions.HTTPError, OSError):
             return False
         return answer.status != 503
 
 
 def estimate_tokens(text: str) -> int:
-    """Return about how many tokens a text has, rather too many than too few.
+    """Return an upper estimate of a text's tokens.
 
-    English has four characters a token and more; other scripts go down to a
-    token a byte in small vocabularies.
+    English has four or more characters per token. With a small vocabulary, other
+    scripts can have one token per byte.
     """
     size_bytes = len(text.encode("utf-8", "replace"))
     ascii_chars = sum(map(str.isascii, text)) if size_bytes > len(text) else len(text)
@@ -173,10 +173,10 @@ def estimate_tokens(text: str) -> int:
 
 
 def fit_messages(messages: Sequence[ModelMessage], max_tokens: int) -> list[ModelMessage]:
-    """Leave out the oldest whole turns until the rest fits.
+    """Drop the oldest turns until the rest fits.
 
     :param messages: System messages first, then the turns.
-    :param max_tokens: What the prompt may have.
+    :param max_tokens: Maximum size of the prompt.
     :returns: The system messages and the newest turns.
     :raises ProviderError: when the newest turn does not fit.
     """
@@ -199,7 +199,7 @@ def fit_messages(messages: Sequence[ModelMessage], max_tokens: int) -> list[Mode
 
 
 def _message_tokens(message: ModelMessage) -> int:
-    """Estimate one message with all that it holds (text, parts, tool calls)."""
+    """Estimate the tokens of a message with its parts and tool calls."""
     content = message.get("content")
     text = content if isinstance(content, str) else ""
     rest = {key: value for key, value in message.items() if key != "role" and value != text}

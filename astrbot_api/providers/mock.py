@@ -1,32 +1,31 @@
-"""A model that does what the user's message says, for authors of clients.
+"""Scripted model that follows keywords in the user's message, for tests of clients.
 
-It needs no network and answers the same way each time, so a test of a client
-can bring about every event and every failure. The words may stand anywhere
-in the last user message:
+It needs no network and is deterministic, so a test can produce every event
+and every failure. The keywords may be anywhere in the last user message:
 
 =====================  ======================================================
-(none of them)         ``Hello from mock.``, in 4 tokens
+(no keyword)           ``Hello from mock.``, in 4 tokens
 ``ECHO``               ``echo: `` and the message
-``SAY=text``           this text, without blanks
+``SAY=text``           this text, which has no spaces
 ``THINK``              three pieces of reasoning first: ``Let me think about it.``
-``TOOL``               calls the first tool on offer; with its result at hand:
-                       ``tool said: `` and 60 characters of it
+``TOOL``               calls the first tool; after its result:
+                       ``tool said: `` and the first 60 characters of the result
 ``TOOL=name``          calls the tool of this name
-``TOOLARGS=json``      its arguments, without blanks; otherwise ``{}``
-``N=count``            ``tok0 tok1 …``, this many tokens
+``TOOLARGS=json``      arguments of the call without spaces, by default ``{}``
+``N=count``            ``tok0 tok1 …``, this number of tokens
 ``SLOW``               20 tokens, one every 200 ms
 ``DELAY=ms``           a pause before every token
 ``FIRST=ms``           a pause before the first token
 ``LONG``               one token of 4000 characters
 ``EMPTY``              an answer without content
-``DROP=count``         breaks off after this many tokens
-``FINISH=reason``      ends for this reason: ``length``, ``content_filter``
-``FAIL=status``        fails as an endpoint with this HTTP status does
-``FAILONCE=status``    fails so the first time this message is sent
+``DROP=count``         drops the connection after this number of tokens
+``FINISH=reason``      finish reason, for example ``length``, ``content_filter``
+``FAIL=status``        fails with this HTTP status
+``FAILONCE=status``    fails with this status the first time the message is sent
 =====================  ======================================================
 
-Usage is 10 prompt tokens a message, and the number of tokens of the answer.
-The fake endpoint (:mod:`astrbot_api.testing.fake_openai`) obeys the same words.
+The usage is 10 prompt tokens per message, and the number of the answer's tokens.
+The fake endpoint (:mod:`astrbot_api.testing.fake_openai`) supports the same keywords.
 """
 
 from __future__ import annotations
@@ -50,19 +49,19 @@ from ..agent.provider import (
 from ..errors import ProviderError
 from . import failures
 
-#: Id of the one tool call that a scripted answer makes.
+#: Id of the tool call of a scripted answer.
 TOOL_CALL_ID = "call_mock_1"
 
-#: Messages with ``FAILONCE`` that are remembered.
+#: Maximum number of remembered ``FAILONCE`` messages.
 _MAX_REMEMBERED = 1000
 
-#: Text parts that begin so are notes to the model, not the user's words.
+#: Prefix of text parts that the server adds to the user's message.
 _REMINDER = "<system_reminder>"
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallPlan:
-    """The tool call that a scripted answer makes, in place of its tokens.
+    """The tool call of a scripted answer, instead of tokens.
 
     :param arguments: JSON text.
     """
@@ -73,19 +72,19 @@ class ToolCallPlan:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What one scripted answer is.
+    """A scripted answer.
 
     :param text: The last user message.
-    :param tokens: The answer, piece by piece.
-    :param reasoning: Thinking that comes before it, piece by piece.
-    :param tool: Called in place of the answer.
+    :param tokens: Pieces of the answer.
+    :param reasoning: Pieces of reasoning before the answer.
+    :param tool: Tool call instead of the tokens.
     :param delay_s: Pause before each token, in seconds.
-    :param first_delay_s: Pause before the first one, in seconds.
-    :param fail_status: Fail with this HTTP status; 0: do not.
-    :param fail_once_status: The same, the first time that ``text`` is sent.
-    :param drop_after: Break off after so many tokens; None: do not.
-    :param prompt_tokens: For the usage.
-    :param finish: Why the answer ends; empty: it is whole.
+    :param first_delay_s: Pause before the first token, in seconds.
+    :param fail_status: HTTP status of the failure, or 0 to succeed.
+    :param fail_once_status: Status of the failure on the first request with ``text``, or 0.
+    :param drop_after: Number of tokens before the connection is dropped, or None.
+    :param prompt_tokens: Prompt tokens in the usage.
+    :param finish: Finish reason, or empty for the default.
     """
 
     text: str
@@ -103,12 +102,12 @@ class Script:
 
 @dataclass(slots=True)
 class FailOnce:
-    """Remembers which messages have failed already."""
+    """Remembers messages that have already failed."""
 
     _seen: set[str] = field(default_factory=set)
 
     def choose_status(self, script: Script) -> int:
-        """Return the HTTP status with which this attempt fails; 0: it does not."""
+        """Return the HTTP status of this attempt's failure, or 0 if it succeeds."""
         if script.fail_once_status and script.text not in self._seen:
             if len(self._seen) >= _MAX_REMEMBERED:
                 self._seen.clear()
@@ -120,12 +119,13 @@ class FailOnce:
 def parse_script(
     messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
 ) -> Script:
-    """Read the words of the last user message.
+    """Parse the keywords of the last user message.
 
-    :param messages: The conversation, in the shape of chat completions.
-    :param tools: The tools on offer; may be empty.
-    :returns: The same for the same arguments. A word whose value is no
-        number is ignored.
+    A keyword is ignored if it needs a number and has none.
+
+    :param messages: The conversation, in the format of chat completions.
+    :param tools: The tools of the request. May be empty.
+    :returns: Equal scripts for equal arguments.
     """
     text, index = _find_last_user(messages)
     words = frozenset(re.split(r"[^A-Za-z0-9_=]+", text))
@@ -147,7 +147,7 @@ def parse_script(
 
 
 def _find_last_user(messages: Sequence[Mapping[str, Any]]) -> tuple[str, int]:
-    """Return the text of the last user message, and where it is (-1: nowhere)."""
+    """Return the text of the last user message and its index, or -1 if there is no such message."""
     for index in range(len(messages) - 1, -1, -1):
         content = messages[index].get("content")
         if messages[index].get("role") != "user":
@@ -188,7 +188,7 @@ def _plan_tool(
     after: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]],
 ) -> tuple[ToolCallPlan | None, tuple[str, ...]]:
-    """Return the call to make, or what to say about the result of one."""
+    """Return the tool call, or the tokens that quote the result of an earlier call."""
     wanted = _value(text, "TOOL")
     if "TOOL" not in words and not wanted:
         return None, ()
@@ -206,7 +206,7 @@ def _plan_tool(
 
 
 def _value(text: str, word: str) -> str | None:
-    if f"{word}=" not in text:  # in megabytes that is quicker
+    if f"{word}=" not in text:  # faster than the pattern for megabytes of text
         return None
     found = re.search(rf"(?:^|\s){word}=(\S+)", text)
     return found.group(1) if found else None
@@ -218,7 +218,7 @@ def _number(text: str, word: str) -> int | None:
 
 
 class MockProvider:
-    """The scripted model, without an endpoint."""
+    """Provider of the scripted model."""
 
     def __init__(self) -> None:
         self._fail_once = FailOnce()
@@ -229,7 +229,7 @@ class MockProvider:
         tools: Sequence[ToolSpec],
         options: ModelOptions,
     ) -> Iterator[Delta]:
-        """Yield the answer that the last user message asks for.
+        """Yield the answer scripted by the last user message.
 
         :raises ProviderError: on ``FAIL``, ``FAILONCE``, ``DROP`` and ``EMPTY``.
         :raises RunCancelled: when ``options.cancel`` fires.
@@ -254,7 +254,7 @@ class MockProvider:
 
 
 def _play(script: Script) -> Iterator[tuple[float, Delta | None]]:
-    """Yield the answer's deltas, each with the pause before it, in seconds."""
+    """Yield pairs of a pause in seconds and the delta that follows it."""
     yield script.first_delay_s, None
     for thought in script.reasoning:
         yield script.delay_s, ReasoningDelta(thought)

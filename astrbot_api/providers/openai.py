@@ -1,8 +1,8 @@
-"""Any endpoint that speaks OpenAI's chat completions.
+"""Provider for endpoints that speak OpenAI's chat completions.
 
-The endpoint answers with a stream of chunks; each becomes deltas as soon as
-its bytes are here. What can fail before the first delta is tried again;
-afterwards nothing is, because the caller has already seen a part.
+The endpoint responds with a stream of chunks. Each chunk becomes deltas on
+arrival. A failure before the first delta is retried. Later failures are not,
+because the caller has already seen a part of the answer.
 """
 
 from __future__ import annotations
@@ -32,24 +32,23 @@ from .think import DEFAULT_TAGS
 
 log = logging.getLogger(__name__)
 
-#: Changes of one request after refusals. A conversation may have to be shortened several times.
+#: Maximum number of changes to one request. A conversation may be shortened several times.
 _MAX_CURES = 12
 
-#: Models of which something is kept. Clients may name any.
+#: Maximum number of models with cached state. Clients can name any model.
 _MAX_MODELS = 200
 
-#: Changes that hold for one request, as they are about its own content.
+#: Changes that apply to one request only, because they concern its content.
 _ONCE = frozenset({"bad_media", "stale"})
 
 
 class OpenAIProvider:
     """A model behind an OpenAI-compatible endpoint.
 
-    Thread-safe: one instance serves any number of streams at a time, each
-    over a connection of its own.
+    Thread-safe: one instance serves any number of streams, each over its own connection.
 
-    :param config: Address, model, time-outs and further body fields.
-    :param api_key: Sent as a bearer token; None: what the config says.
+    :param config: Base URL, model, timeouts and further body fields.
+    :param api_key: Bearer token, or None to use the keys of the config.
     """
 
     def __init__(self, config: ProviderConfig, *, api_key: str | None = None) -> None:
@@ -68,15 +67,15 @@ class OpenAIProvider:
         tools: Sequence[ToolSpec],
         options: ModelOptions,
     ) -> Iterator[Delta]:
-        """Ask the model once and yield its answer as it comes.
+        """Call the model once and stream its answer.
 
-        :param messages: The conversation, oldest first; it is made valid first.
-        :param tools: The tools that it may call; may be empty.
+        :param messages: The conversation, oldest first. Invalid messages are repaired.
+        :param tools: Tools that the model may call. May be empty.
         :param options: Model, cancellation and further body fields.
-        :returns: Deltas; calls are whole, and one
-            :class:`~astrbot_api.agent.provider.Finished` is the last.
-        :raises ProviderError: when the endpoint cannot be reached, refuses,
-            breaks off or answers nothing.
+        :returns: Deltas. Tool calls are complete, and the last delta is a
+            :class:`~astrbot_api.agent.provider.Finished`.
+        :raises ProviderError: when the endpoint is unreachable, returns an error,
+            drops the connection or sends an empty answer.
         :raises RunCancelled: when ``options.cancel`` fires.
         """
         with Call(options.cancel, headers=options.headers) as call:
@@ -95,9 +94,9 @@ class OpenAIProvider:
                 answer.close()
 
     def list_models(self, call: Call) -> Any:
-        """Return the JSON of the endpoint's list of models.
+        """Return the JSON of the endpoint's model list.
 
-        :raises ProviderError: when there is none.
+        :raises ProviderError: when the request fails or the response is not JSON.
         """
         try:
             return orjson.loads(self._endpoint.fetch("/models", call))
@@ -105,7 +104,7 @@ class OpenAIProvider:
             raise ProviderError(failures.NOT_JSON) from error
 
     def _open(self, body: Mapping[str, Any], call: Call) -> tuple[AnswerReader, list[Delta] | None]:
-        """Ask until the first delta is there, with the changes that refusals call for."""
+        """Send the request until the first delta arrives, changing it after rejections."""
         attempts, learned = self._endpoint.begin_attempts(), self._get_learned(body["model"])
         once: frozenset[str] = frozenset()
         cures = 0
@@ -129,7 +128,7 @@ class OpenAIProvider:
             attempts.wait(self._endpoint.hint(error), call)
 
     def _begin(self, body: dict[str, Any], call: Call) -> tuple[AnswerReader, list[Delta]]:
-        """Send the request once and read its answer up to the first delta."""
+        """Send the request once and read the answer up to its first delta."""
         audio = body.get("audio")
         reading = Reading(
             self._endpoint.redact,
@@ -164,9 +163,9 @@ class OpenAIProvider:
         return learned
 
     def _get_default_model(self, call: Call) -> str:
-        """Return the first model of the endpoint that can chat, asked for once.
+        """Return the endpoint's first chat model. The list is requested once.
 
-        :raises ProviderError: when it does not say.
+        :raises ProviderError: when the list cannot be read or is empty.
         """
         while not self._default_model_lock.acquire(timeout=0.1):
             call.check()
@@ -194,14 +193,14 @@ class OpenAIProvider:
 
 
 def _apply(cure: Cure, learned: Learned, shaped: Mapping[str, Any], once: frozenset[str]) -> bool:
-    """Keep what a refusal has shown; return whether the next request differs by it."""
+    """Store a cure and return whether it changes the next request."""
     if cure.kind in _ONCE:
         return cure.kind not in once
     return learned.learn(cure, shaped)
 
 
 def _name_cause(error: ProviderError, cures: Sequence[Cure]) -> ProviderError:
-    """Return a refusal that no change has cured, with a remedy where there is one."""
+    """Return the final error, with a remedy if the conversation is too long."""
     if any(one.kind == "too_long" for one in cures):
         return ProviderError(failures.TOO_LONG, reason="context_length_exceeded")
     return error

@@ -1,4 +1,4 @@
-"""How long an endpoint asks to wait: in its headers, or in the words of its refusal."""
+"""Retry delays of endpoints, from response headers or error texts."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import time
 from collections.abc import Mapping
 from datetime import UTC
 
-#: A number above it is a time of day, in seconds since 1970: no endpoint asks for 30 years.
+#: Larger numbers are Unix timestamps in seconds, not delays.
 _EPOCH_S = 1e9
 
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
-#: ``2s``, ``1m30.5s``, ``500ms``, ``3``: OpenAI's and Go's way to write a duration.
+#: Durations as OpenAI and Go write them: ``2s``, ``1m30.5s``, ``500ms``, ``3``.
 _DURATION = r"(?:\d{1,9}(?:\.\d{1,9})?\s?(?:ms|[hms]))+|\d{1,20}(?:\.\d{1,9})?"
 
-#: OpenAI, Groq, Gemini (in words, and as ``retryDelay``), Azure, Cloudflare.
+#: Source: errors of OpenAI, Groq, Gemini (text and ``retryDelay``), Azure, Cloudflare.
 _ASKED = re.compile(
     r"(?:(?:try again|retry|wait)\s+(?:in|after|for)\s+|retry[_-]?(?:delay|after)\W{1,5})"
     rf"({_DURATION})"
@@ -26,9 +26,9 @@ _ASKED = re.compile(
 
 
 def read_pause(headers: Mapping[str, str], text: str = "") -> float | None:
-    """Return what an endpoint asks to wait, in seconds; None: it does not say.
+    """Return the delay that an endpoint asks for, in seconds, or None if it names none.
 
-    :param text: What it said; read where no header says more.
+    :param text: Text of the error, searched if no header names a delay.
     """
     milliseconds = (headers.get("retry-after-ms") or "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", milliseconds, re.ASCII):
@@ -38,13 +38,16 @@ def read_pause(headers: Mapping[str, str], text: str = "") -> float | None:
 
 
 def read_pause_in_words(text: str) -> float | None:
-    """Return the pause that a refusal names, in seconds."""
+    """Return the delay that an error text names, in seconds, or None if it names none."""
     asked = _ASKED.search(text[:8000])
     return read_duration(asked[1]) if asked else None
 
 
 def read_duration(text: str) -> float | None:
-    """Understand a duration; a number alone has seconds. None: it is no duration."""
+    """Parse a duration and return its seconds, or None if the text is not a duration.
+
+    A number without a unit is in seconds, or a Unix timestamp if it is large.
+    """
     if not re.fullmatch(_DURATION, text, re.ASCII | re.IGNORECASE):
         return None
     pieces = re.findall(r"([\d.]+)\s?(ms|[hms])", text.lower())
@@ -56,12 +59,11 @@ def read_duration(text: str) -> float | None:
 
 
 def read_retry_after(value: str | None) -> float | None:
-    """Understand a ``Retry-After`` header: seconds, a duration, or an HTTP date.
+    """Parse a ``Retry-After`` header: seconds, a duration, or an HTTP date.
 
     Source: RFC 9110, 10.2.3.
 
-    :returns: Seconds from now, never negative; None when there is nothing
-        to understand.
+    :returns: Seconds from now, never negative, or None if the value is missing or invalid.
     """
     text = (value or "").partition(",")[0].strip().strip('"')
     seconds = read_duration(text)

@@ -1,7 +1,7 @@
-"""What endpoints say, and what it means: the table of refusals that a change of the request cures.
+"""Patterns of error texts that a change of the request can fix.
 
-Each pattern is from a text of an endpoint in use, which is named beside it. :mod:`.cures`
-chooses the change; :mod:`.learned` keeps what was learned and shapes requests after it.
+Each pattern is from real error texts of the endpoints named beside it. :mod:`.cures` chooses
+the change. :mod:`.learned` stores it and applies it to later requests.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import re
 
 
 def may_pass(status: int) -> bool:
-    """Return whether the same request may succeed a little later.
+    """Return whether the same request may succeed later.
 
-    Source: what OpenAI's SDKs try again; 501 and 505 say that it never will.
+    Source: statuses that OpenAI's SDKs retry. 501 and 505 are permanent.
     """
     return status in (408, 409, 425, 429) or (status >= 500 and status not in (501, 505))
 
 
 def is_spent(text: str) -> bool:
-    """Return whether a 429 is about money, which no pause brings back."""
+    """Return whether a 429 is about an exhausted balance, so that a retry cannot help."""
     return bool(_SPENT.search(text))
 
 
 def is_too_long(text: str) -> bool:
-    """Return whether a refusal is about the length of the conversation."""
+    """Return whether an error is about the length of the conversation."""
     return bool(_TOO_LONG.search(text))
 
 
@@ -35,7 +35,7 @@ _SPENT = re.compile(
 )
 
 #: OpenAI, vLLM, llama.cpp, Anthropic, Gemini, Mistral, Qwen, Groq, Ollama, DeepSeek, Moonshot,
-#: MiniMax, Zhipu, TGI, ExLlama; the last lines are languages of gateways.
+#: MiniMax, Zhipu, TGI, ExLlama. The last lines are translations by gateways.
 _TOO_LONG = re.compile(
     r"context[_ ](length|window|size)|maximum context|max_?(model_?len|seq_?len)"
     r"|(prompt|input|messages?|conversation)[^.]{0,40}too (long|large)"
@@ -71,7 +71,8 @@ NO_TOOLS = re.compile(
     re.IGNORECASE,
 )
 
-#: A word for a picture or a sound, and one for "not taken": OpenAI, Groq, DeepSeek, vLLM.
+#: Words for "not supported". The next patterns combine them with words for images and audio:
+#: OpenAI, Groq, DeepSeek, vLLM.
 _NOT_TAKEN = (
     r"not support|unsupported|does ?n[o']t (support|accept)|cannot|can't|not accept|invalid|unknown"
     r"|not (a )?multimodal|no endpoints|not allowed|not enabled|expected `?text|must be a string"
@@ -92,7 +93,7 @@ NO_PARTS = re.compile(
     r"|unknown variant `(image_url|input_audio|file)`|should be .text.|取值范围 \[.text.\]",
     re.IGNORECASE,
 )
-#: The picture, not pictures: OpenAI, Anthropic, Gemini, Ollama.
+#: Errors about one image, not about images in general: OpenAI, Anthropic, Gemini, Ollama.
 BAD_IMAGE = re.compile(
     r"image_parse_error|unsupported image|(invalid|process|decode|load|parse|unable to)[^.]{0,30}"
     r"image|image[^.]{0,30}(valid|corrupt|broken|decode|too (large|small|big)|exceeds)"
@@ -140,7 +141,7 @@ WANTS_TOOL_NAME = re.compile(
     re.IGNORECASE,
 )
 
-#: An assistant's step without a text: pydantic, serde, OpenAI's older ones, Anthropic, Zhipu.
+#: An assistant message without text: pydantic, serde, older OpenAI models, Anthropic, Zhipu.
 WANTS_TEXT = re.compile(
     r"content(?![a-z_]).{0,60}(none|null|required|empty|missing|valid string|expected a string"
     r"|不能为空)"
@@ -153,7 +154,7 @@ WANTS_MAX_TOKENS = re.compile(
     r"(max_tokens\b[^.]{0,20}\brequired|(missing|requires?)\b[^.]{0,30}max_tokens)", re.IGNORECASE
 )
 
-#: What a message lacks: DeepSeek, Moonshot; Gemini.
+#: Missing fields of a message: DeepSeek and Moonshot; Gemini.
 WANTS_REASONING = re.compile(
     r"(missing|must|required|needs?|absent|without)[^.]{0,80}(reasoning_content|reasoning)\b"
     r"|(reasoning_content)[^.]{0,60}(missing|must|required|passed back)",
@@ -161,7 +162,7 @@ WANTS_REASONING = re.compile(
 )
 WANTS_SIGNATURE = re.compile(r"missing[^.]{0,30}thought_?signature", re.IGNORECASE)
 
-#: What was attached is not taken back: Anthropic, OpenRouter, Gemini, old DeepSeek.
+#: Attached fields that the endpoint rejects: Anthropic, OpenRouter, Gemini, old DeepSeek.
 STALE = re.compile(
     r"(invalid|corrupt\w*|expired|verif\w*|decrypt\w*|decode)[^.]{0,60}(signature|thinking|"
     r"reasoning|encrypted)|(signature|thinking block|encrypted content|reasoning)[^.]{0,60}"
@@ -179,21 +180,21 @@ UNKNOWN_FIELD = re.compile(
     re.IGNORECASE,
 )
 
-#: The same of a field whose name is no ordinary word: more is enough.
+#: Weaker words, enough for a field whose name is not an ordinary word.
 REFUSED = re.compile(
     rf"{UNKNOWN_FIELD.pattern}|invalid|not valid|not enabled|unavailable|only|cannot|must|should"
     r"|may not|range|不支持|不合法|非法|无效|取值",
     re.IGNORECASE,
 )
 
-#: Where a refusal says which tool it is about, by its place.
+#: The index of the tool in an error text.
 TOOL_PLACES = (
     re.compile(r"function_?declarations[.\[]+(\d+)", re.IGNORECASE),
     re.compile(r"tools[.\[]+(\d+)", re.IGNORECASE),
 )
 SCHEMA = re.compile(r"schema|parameters|function|tool|properties|propert", re.IGNORECASE)
 
-#: Refusals under a status that is no refusal: llama.cpp, Ollama, Python's servers.
+#: Rejections sent with a status of 500 or more: llama.cpp, Ollama, Python's servers.
 MEANT = re.compile(
     rf"{NO_TOOLS.pattern}|{ALTERNATE.pattern}|unexpected keyword|not supported|\) to str",
     re.IGNORECASE,

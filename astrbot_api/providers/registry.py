@@ -1,4 +1,4 @@
-"""One provider object for each provider table, shared by all turns."""
+"""Provider objects, one for each provider table, shared by all turns."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from .mock import MockProvider
 from .openai import OpenAIProvider
 from .safe_names import SafeNames
 
-#: Provider objects that are kept. A config that is edited again and again
-#: leaves its older ones behind.
+#: Maximum number of cached provider objects. Each edit of a config adds one.
 _MAX_KEPT = 100
 
 
 class Providers:
-    """Makes providers when they are first needed, and keeps their connections.
+    """Creates providers on first use and keeps their connections.
 
-    :param own: Providers that the application gave, by id; they win over
-        what a config's table says.
+    :param own: Providers of the application, by id. They take precedence over a config's tables.
     """
 
     def __init__(self, own: Mapping[str, Provider] | None = None) -> None:
@@ -50,9 +48,9 @@ class Providers:
         return provider
 
     def get_chain(self, config: ProviderConfig, others: Mapping[str, ProviderConfig]) -> Provider:
-        """Return the provider of a table, with its fallbacks behind it.
+        """Return the provider of a table, with its fallbacks.
 
-        :param others: The providers of the config, by id.
+        :param others: Provider tables of the config, by id.
         :raises ProviderError: when ``type = "auto"`` finds no model.
         """
         chain = (config, *(others[one] for one in config.fallback if one in others))
@@ -67,14 +65,14 @@ class Providers:
         return made
 
     def check(self, config: ProviderConfig) -> None:
-        """Return whether a table has what it takes to ask its model. It asks no endpoint.
+        """Check that a provider table is complete, without calling its endpoint.
 
-        :raises SettingsError: when the key that it names is not there.
+        :raises SettingsError: when the variable of ``api_key_env`` is not set.
         :raises ProviderError: when ``type = "auto"`` finds no model.
         """
         if config.id not in self._own and config.api_key_env and not config.resolve_api_key():
             raise SettingsError(
-                f"the environment has no {config.api_key_env}, which [provider] api_key_env names"
+                f"[provider] api_key_env names {config.api_key_env}: set it in the environment"
             )
         self.get_provider(config)
 

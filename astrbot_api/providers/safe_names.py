@@ -1,9 +1,8 @@
-"""Tool names as OpenAI-compatible endpoints take them.
+"""Tool names that OpenAI-compatible endpoints accept.
 
-They take letters, digits, ``_`` and ``-`` only, 64 at most, in the list of
-tools and in the calls of a conversation (Source: OpenAI's API reference,
-chat completions, ``tools[].function.name``). Ours may have dots, as
-``server.tool`` has, and may be longer.
+Endpoints accept up to 64 letters, digits, ``_`` and ``-`` in tools and tool calls.
+Source: OpenAI's API reference, chat completions, ``tools[].function.name``.
+Names on this server may be longer and contain dots, for example ``server.tool``.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ _SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def to_safe_name(name: str) -> str:
-    """Return the name for the endpoint; the same for the same name.
+    """Return a valid name for the endpoint. The result depends on the name alone.
 
-    A dot becomes ``__``. What else is changed gets a mark that keeps two
-    names apart.
+    Dots become ``__``. Any other change adds a hash, so that different names stay different.
     """
     if _SAFE.fullmatch(name):
         return name
@@ -43,9 +41,9 @@ def _mark(name: str) -> str:
 
 
 class SafeNames:
-    """A provider before which every tool's name is made safe, and after which it is not.
+    """Renames tools for the wrapped provider, and restores the names in its answers.
 
-    :param provider: Sees safe names only.
+    :param provider: Receives safe names only.
     """
 
     def __init__(self, provider: Provider) -> None:
@@ -54,7 +52,7 @@ class SafeNames:
     def stream(
         self, messages: Sequence[ModelMessage], tools: Sequence[ToolSpec], options: ModelOptions
     ) -> Iterator[Delta]:
-        """Yield the answer, its calls under the names that the tools have here."""
+        """Yield the answer, with the original tool names in its calls."""
         names: dict[str, str] = {}
         offered = [_rename_spec(spec, names) for spec in tools]
         given = [_rename_calls(message) for message in messages]
@@ -65,13 +63,13 @@ class SafeNames:
                     delta = replace(delta, name=names[delta.name])
                 yield delta
         finally:
-            close = getattr(deltas, "close", None)  # any iterator will do; not all have it
+            close = getattr(deltas, "close", None)  # not every iterator has it
             if close is not None:
                 close()
 
 
 def _rename_spec(spec: ToolSpec, names: dict[str, str]) -> ToolSpec:
-    """Return the tool under a safe name that no other one has; note it in ``names``."""
+    """Return the tool with a unique safe name, and add that name to ``names``."""
     name = spec["function"]["name"]
     safe = to_safe_name(name)
     if safe in names:

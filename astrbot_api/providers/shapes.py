@@ -1,4 +1,4 @@
-"""Finds the values, texts and thinking in the JSON of a chunk, whatever shape they have there."""
+"""Parsing of a chunk's JSON: its values, texts and reasoning, in all known shapes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import orjson
 
 
 def load_values(payload: bytes) -> Iterator[tuple[Any, bool]]:
-    """Parse JSON; yield each value, and whether its texts may hold half a character.
+    """Parse JSON and yield each value, and whether its strings may contain a lone surrogate.
 
-    What is no JSON at all is None. Events that lack their blank line come as one, a line each.
+    Yield None for text that is not JSON. A payload of several lines is parsed line by line,
+    because some endpoints omit the blank line between events.
     """
     try:
         yield orjson.loads(payload), False
         return
     except orjson.JSONDecodeError:
         pass
-    # orjson refuses half of a surrogate pair, NaN, control characters and bytes that are no
-    # UTF-8; all of them do come.
+    # Some endpoints send what orjson rejects: lone surrogates, NaN, control characters, bad UTF-8.
     text = payload.decode("utf-8", "replace").strip("\0 \r\n\t\ufeff")
     try:
         yield json.loads(text, strict=False), True
@@ -44,14 +44,14 @@ def load_values(payload: bytes) -> Iterator[tuple[Any, bool]]:
         yield None, False
 
 
-#: What stands between the chunks of one line.
+#: Separators between the chunks of one line.
 _BETWEEN = re.compile(r"(?:\s|,|data:|\[DONE\])*")
 
 
 def _iter_values(text: str) -> Iterator[Any]:
-    """Yield the JSON values that follow each other in a text.
+    """Yield the JSON values of a text in order.
 
-    :raises ValueError: when there is anything else in it.
+    :raises ValueError: when the text contains anything else.
     """
     decoder, at = json.JSONDecoder(strict=False), 0
     while (at := _BETWEEN.match(text, at).end()) < len(text):  # type: ignore[union-attr]
@@ -60,7 +60,7 @@ def _iter_values(text: str) -> Iterator[Any]:
 
 
 def unwrap(chunk: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the completion that a gateway has put into something of its own."""
+    """Return the completion inside a gateway's own envelope, or None if no envelope is found."""
     for key in ("data", "result", "output", "response"):
         inner = chunk.get(key)
         choices = inner.get("choices") if isinstance(inner, dict) else None
@@ -69,7 +69,7 @@ def unwrap(chunk: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-#: Where the text of thinking stands in an object.
+#: Fields of an object with reasoning text.
 _THOUGHT_NAMES = (
     "thinking", "text", "content", "summary", "reasoning", "reasoning_content", "thought",
 )  # fmt: skip
@@ -80,7 +80,7 @@ THOUGHT_TYPES = frozenset(
 
 
 def find_thought(value: Any, depth: int = 0) -> str:
-    """Return the text of thinking, which may be an object or a list of blocks."""
+    """Return reasoning text from a string, an object or a list of blocks."""
     if depth > 5:
         return ""
     if isinstance(value, list):

@@ -1,10 +1,8 @@
-"""Reads the payloads of an answer's body by its bytes, whatever its header says.
-
-Events are found whatever way the bytes are cut.
+"""Incremental parsers for response bodies: server-sent events, JSON documents, JSON lines.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, section
-"Interpreting an event stream". Event names, ids and ``retry`` are dropped:
-model endpoints say everything in ``data``.
+"Interpreting an event stream". Event names, ids and ``retry`` are ignored,
+because model endpoints use ``data`` only.
 """
 
 from __future__ import annotations
@@ -20,48 +18,48 @@ import orjson
 from ..errors import ProviderError
 from . import failures
 
-#: Longest line, and longest ``data`` of one event, in bytes.
+#: Maximum size of a line, and of the ``data`` of one event, in bytes.
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 
-#: What stands at the end of a stream, after blanks are taken off.
+#: End marks of a stream, without whitespace.
 _DONE = (b"[DONE]", b'"[DONE]"', b"DONE", b"[EOS]")
 
-#: What an answer may begin with, where its header says that it is a page.
+#: Starts of a valid body, to accept it if its header says that it is a web page.
 _STARTS = (b"data", b"event", b"id", b"retry", b":", b"{", b"[")
 
-#: A field of an event that has no part in an answer, or a comment.
+#: An ignored field of an event, or a comment.
 _FIELD = re.compile(rb"(?!(data|error):)[\w-]*:", re.IGNORECASE)
 
 _DATA = re.compile(rb"data\s*:\s*", re.IGNORECASE)
 
 _BOM = b"\xef\xbb\xbf"
 
-#: What is no part of a payload at its ends.
+#: Characters stripped from both ends of a payload.
 _BLANKS = b"\0 \t\r\n"
 
 _GZIP = b"\x1f\x8b"
 
 
 class SSEParser:
-    """Takes bytes as they arrive and gives the ``data`` of each whole event.
+    """Parser that returns the ``data`` of each complete event.
 
-    It works on bytes, so a cut inside a UTF-8 character does no harm.
+    It works on bytes, so chunks may end inside a UTF-8 character.
 
-    :param max_event_bytes: What one line, and one event, may hold.
+    :param max_event_bytes: Maximum size of one line, and of one event.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
         self._at_start = True
-        self._tail = bytearray()  # a line whose end has not come
-        self._after_cr = False  # a "\n" that comes next belongs to that "\r"
-        self._data: list[bytes] = []  # data lines of an event whose end has not come
+        self._tail = bytearray()  # incomplete line
+        self._after_cr = False  # the last chunk ended with "\r": skip a "\n"
+        self._data: list[bytes] = []  # data lines of the incomplete event
         self._data_bytes = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes.
+        """Parse the next bytes.
 
-        :returns: The ``data`` of every event that they complete, in order.
+        :returns: The ``data`` of each completed event, in order.
         :raises ProviderError: when a line or an event is too long.
         """
         if (
@@ -73,8 +71,7 @@ class SSEParser:
             or b"\r" in data
         ):
             return self._feed_lines(data)
-        # The usual case, whole events with one data line each, costs one
-        # split for all of them.
+        # Fast path: complete events with one data line each need only one split.
         found: list[bytes] = []
         for block in data[:-2].split(b"\n\n"):
             if block.startswith(b"data: ") and b"\n" not in block:
@@ -84,10 +81,9 @@ class SSEParser:
         return found
 
     def finish(self) -> list[bytes]:
-        """Note that no more bytes come.
+        """End the input.
 
-        :returns: The event that only lacks its blank line, if there is one:
-            endpoints forget it after the last event.
+        :returns: The last event if its blank line is missing. Some endpoints omit it.
         """
         return self.feed(b"\n\n") if self._tail or self._data else []
 
@@ -137,7 +133,7 @@ class SSEParser:
             self._take_odd_line(line.lstrip(b" \t" + _BOM), found)
 
     def _take_odd_line(self, line: bytes, found: list[bytes]) -> None:
-        """Take a line that no event has: another spelling, the rest of a JSON text, words."""
+        """Parse a nonstandard line: another spelling of a field, more JSON, or an error text."""
         data = _DATA.match(line)
         if data:
             self._take_line(b"data: " + line[data.end() :], found)
@@ -146,7 +142,7 @@ class SSEParser:
             self._data_bytes += len(line) + 1
             self._check_size(self._data_bytes)
         elif line:
-            found.append(line)  # an error in the middle of a stream, as JSON or in words
+            found.append(line)  # an error inside the stream, as JSON or text
 
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._max:
@@ -154,17 +150,17 @@ class SSEParser:
 
 
 class BodyParser:
-    """Takes the bytes of an answer's body and gives its JSON texts.
+    """Parser of a response body that returns its JSON payloads.
 
-    Server-sent events, one JSON document, or one JSON object a line: the first byte that is no
-    blank shows which. ``Content-Type`` does not: endpoints are wrong about it in each way.
+    The first byte that is not whitespace shows the format: server-sent events, one JSON document,
+    or JSON lines. The ``Content-Type`` of many endpoints is wrong.
 
-    :param content_type: As the header has it, to know a web page whose bytes do not show it.
+    :param content_type: The header, to recognise a web page that does not start with a tag.
     """
 
     def __init__(self, content_type: str = "") -> None:
         self._may_be_page = content_type.strip().lower().startswith("text/html")
-        #: Whether ``[DONE]`` has come.
+        #: Whether ``[DONE]`` was received.
         self.done = False
         self._events = SSEParser()
         self._begun = False
@@ -173,9 +169,9 @@ class BodyParser:
         self._document: bytearray | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes; return the payloads that they complete, without ``[DONE]``.
+        """Parse the next bytes and return the completed payloads, without ``[DONE]``.
 
-        :raises ProviderError: for a web page, and for what is too long.
+        :raises ProviderError: when the body is a web page or too long.
         """
         if self._unpack is None:
             self._start += data
@@ -194,7 +190,7 @@ class BodyParser:
         return []
 
     def finish(self) -> list[bytes]:
-        """Note that no more bytes come; return what is left."""
+        """End the input and return the remaining payloads."""
         if self._document is None:
             return self._choose(self._events.finish())
         document, self._document = bytes(self._document).strip(), bytearray()
@@ -210,7 +206,7 @@ class BodyParser:
 
     @property
     def is_document(self) -> bool:
-        """Whether the body is no stream of events."""
+        """Whether the body is a JSON document or JSON lines."""
         return self._document is not None
 
     def _begin(self, data: bytes) -> bytes:
@@ -227,7 +223,7 @@ class BodyParser:
         return data
 
     def _choose(self, payloads: list[bytes]) -> list[bytes]:
-        """Leave out blanks, and what comes after ``[DONE]``."""
+        """Drop empty payloads, and everything after ``[DONE]``."""
         for payload in payloads:
             if payload[:1] != b"{":
                 break
@@ -236,7 +232,7 @@ class BodyParser:
         found: list[bytes] = []
         for payload in payloads:
             payload = payload.strip(_BLANKS)
-            while payload.startswith(b"data:"):  # a relay has put it there again
+            while payload.startswith(b"data:"):  # a relay repeated the field name
                 payload = payload[5:].strip(_BLANKS)
             if payload.upper() in _DONE:
                 self.done = True
@@ -246,12 +242,12 @@ class BodyParser:
         return found
 
 
-#: What the mark of an encoding may begin with.
+#: Incomplete gzip headers and byte order marks.
 _HALF_MARKS = (b"", _GZIP[:1], codecs.BOM_UTF16_LE[:1], codecs.BOM_UTF16_BE[:1])
 
 
 def _choose_unpacking(start: bytes) -> Callable[[bytes], bytes]:
-    """Return what makes UTF-8 of a body whose header does not say how it is encoded."""
+    """Return a function that decodes gzip or UTF-16 without a header to UTF-8."""
     if start.startswith(_GZIP):
         unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
         return lambda data: _inflate(unpacking, data)
@@ -262,7 +258,10 @@ def _choose_unpacking(start: bytes) -> Callable[[bytes], bytes]:
 
 
 def _inflate(unpacking: Any, data: bytes) -> bytes:
-    """:raises ProviderError: for what is damaged, or becomes too large."""
+    """Decompress gzip data.
+
+    :raises ProviderError: when the data is damaged or too large.
+    """
     try:
         found: bytes = unpacking.decompress(data, MAX_EVENT_BYTES)
     except zlib.error as error:
@@ -273,4 +272,4 @@ def _inflate(unpacking: Any, data: bytes) -> bytes:
 
 
 class NotAnAnswer(ProviderError):
-    """The body is a web page: the address leads to something else."""
+    """Raised when the body is a web page, because the base URL is wrong."""

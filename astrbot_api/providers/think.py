@@ -1,7 +1,7 @@
-"""Separates thinking from the answer where an endpoint sends both as content.
+"""Separation of reasoning and answer for endpoints that send both as content.
 
-Ollama and vLLM without a reasoning parser pass on what the model writes: ``<think>…</think>``
-and then the answer. Templates that write the opening tag themselves leave only the closing one.
+Ollama, and vLLM without a reasoning parser, send the model's raw text: ``<think>…</think>``
+and then the answer. Some chat templates write the opening tag, so only the closing tag is sent.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 from ..agent.provider import ReasoningDelta, Rewind, TextDelta
 
-#: What models in use write; a config's ``reasoning_tags`` takes its place.
+#: Tags of known models. A config's ``reasoning_tags`` replaces them.
 DEFAULT_TAGS = ("think", "thinking", "thought", "reasoning", "seed:think")
 
-#: The same in other letters, where ``think`` is a tag: Magistral, Kimi, gpt-oss.
+#: Other forms of the ``think`` tag: Magistral, Kimi, gpt-oss.
 _OTHER_PAIRS = (
     ("[think]", "[/THINK]"), ("◁think▷", "◁/think▷"),
     ("<|channel|>analysis<|message|>",
      "<|end|><|start|>assistant<|channel|>final<|message|>"),
 )  # fmt: skip
 
-#: Longest thinking that is taken back when its end shows what it was, in characters.
+#: Maximum length of text that a late closing tag can turn into reasoning, in characters.
 _MAX_UNOPENED_CHARS = 200_000
 
 Found = TextDelta | ReasoningDelta | Rewind
@@ -29,29 +29,29 @@ Found = TextDelta | ReasoningDelta | Rewind
 class ThinkSplitter:
     """Splits content that begins with ``<think>``; leaves other content alone.
 
-    An opening tag counts only as the first thing but blanks: later on it is something that
-    the model writes about. A closing tag that was never opened counts unless it is quoted.
+    An opening tag counts only at the start, after optional whitespace. Later tags are part of the
+    answer. A closing tag without an opening tag counts unless it is quoted.
 
-    :param tags: Names of the tags, without brackets; none: nothing is split.
+    :param tags: Tag names without brackets. Without tags, nothing is split.
     """
 
     def __init__(self, tags: Sequence[str] = DEFAULT_TAGS) -> None:
-        #: Whether a piece without ``<`` is passed on as it stands from now on.
+        #: Whether a piece without ``<`` can be returned unchanged from now on.
         self.settled = not tags
         self._opens = tuple(f"<{tag}>" for tag in tags)
-        # What opens, in lower case, and what closes it.
+        # Opening tags in lower case, with their closing tags.
         self._pairs = [(f"<{tag.lower()}>", f"</{tag}>") for tag in tags]
         if "think" in tags:
             self._pairs += _OTHER_PAIRS
         self._closes = tuple(f"</{tag}>" for tag in tags)
-        self._close = ""  # the tag that ends the thinking, while the model thinks
+        self._close = ""  # closing tag of the reasoning, while inside it
         self._skip_blanks = False
         self._held = ""
-        # What the answer's text began with; None: it is not looked through any more.
+        # Answer text so far, or None if closing tags are no longer searched.
         self._said: list[str] | None = [] if tags else None
 
     def feed(self, text: str) -> list[Found]:
-        """Take the next piece of content and give what is certain by now."""
+        """Add a piece of content and return the deltas that are certain."""
         if self.settled:
             return self._pass_on(text) if text else []
         text, self._held = self._held + text, ""
@@ -74,7 +74,7 @@ class ThinkSplitter:
         return self._pass_on(text)
 
     def finish(self) -> list[Found]:
-        """Give what was held back, because no more content comes."""
+        """Return the buffered text after the end of the content."""
         held, self._held = self._held, ""
         self.settled = True
         if self._close:
@@ -97,7 +97,7 @@ class ThinkSplitter:
         return found
 
     def _begin_answer(self, text: str) -> list[Found]:
-        """Drop the blank lines that models write between thinking and answer."""
+        """Drop the blank lines between reasoning and answer."""
         text = text.lstrip()
         if not text:
             return []
@@ -106,7 +106,7 @@ class ThinkSplitter:
         return [TextDelta(text)]
 
     def _pass_on(self, text: str) -> list[Found]:
-        """Pass text of the answer on, until a closing tag shows that it was thinking."""
+        """Return answer text, or turn it into reasoning if a closing tag follows."""
         if self._said is None:
             return [TextDelta(text)]
         if not self._held and "<" not in text:
@@ -133,7 +133,7 @@ class ThinkSplitter:
         return [TextDelta(passed)]
 
     def _take_back(self, thought: str, answer: str) -> list[Found]:
-        """Make thinking of what was passed on as the answer."""
+        """Rewind the answer text returned so far and return it as reasoning."""
         shown = sum(map(len, self._said or ()))
         self._said, self._held = None, ""
         self._skip_blanks, self.settled = True, False
@@ -144,13 +144,13 @@ class ThinkSplitter:
 
 
 def _ends_thinking(before: str, opening: str) -> bool:
-    """Return whether a closing tag is the model's own, and nothing that it writes about."""
+    """Return whether a closing tag ends the reasoning and is not quoted in it."""
     quoted = before.endswith(("`", '"', "'")) or before.count("```") % 2
     return not quoted and opening not in before
 
 
 def _count_start(text: str, tags: Sequence[str]) -> int:
-    """Count the characters at the end that may be the start of a tag."""
+    """Return the number of characters at the end that may start a tag."""
     for size in range(min(len(text), max(map(len, tags)) - 1), 0, -1):
         if any(tag.startswith(text[-size:]) for tag in tags):
             return size

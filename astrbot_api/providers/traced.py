@@ -1,4 +1,4 @@
-"""A model whose calls are spans."""
+"""A provider that traces each call as a span."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..runtime.tracing import Span
 
 @dataclass(frozen=True, slots=True)
 class TracedProvider:
-    """A provider that adds a span for each call: the model, the tokens, the first token.
+    """A provider that adds a span for each call: model, token counts, time of the first token.
 
-    Names are those of https://opentelemetry.io/docs/specs/semconv/gen-ai/.
+    Source of the attribute names: https://opentelemetry.io/docs/specs/semconv/gen-ai/.
 
-    :param span: What the calls are a part of.
+    :param span: Parent of the spans.
     """
 
     provider: Provider
@@ -27,7 +27,7 @@ class TracedProvider:
     def stream(
         self, messages: Sequence[ModelMessage], tools: Sequence[ToolSpec], options: ModelOptions
     ) -> Iterator[Delta]:
-        """Ask the model once, within a span."""
+        """Call the model once, within a span."""
         model = options.model or self.config.model
         attributes = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": self.config.type}
         if model:

@@ -1,4 +1,4 @@
-"""Tokens that an answer used, under the names of endpoints."""
+"""Token counts of an answer, under the field names of various endpoints."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ _NAMES = frozenset((*_INPUT, *_OUTPUT))
 
 
 class UsageCollector:
-    """The counts of one answer: a running total counts by its last one, and zeros add nothing."""
+    """Collects the token counts of one answer.
+
+    A later count replaces an earlier one, unless the later one is zero.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[str, Any] = {}
 
     def add(self, usage: Any) -> None:
-        """Take a ``usage`` object, or what it stands in; anything else is left alone."""
+        """Add a ``usage`` object or an object that contains one. Ignore other values."""
         if isinstance(usage, dict):
             usage = usage.get("usage", usage)  # Groq's x_groq
             if isinstance(usage, dict) and _NAMES.intersection(usage):
@@ -37,12 +40,12 @@ class UsageCollector:
                 known.update((key, one) for key, one in usage.items() if one or key not in known)
 
     def finish(self) -> Usage | None:
-        """Return the counts; None: there were none."""
+        """Return the counts, or None if the endpoint sent none."""
         return read_usage(self._counts) if self._counts else None
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:
-    """Understand a ``usage`` object; what it does not say is 0."""
+    """Parse a ``usage`` object. Missing counts are 0."""
     prompt, output, total = _find(usage, _INPUT), _find(usage, _OUTPUT), _find(usage, _TOTAL)
     cached = _find(usage, _CACHED)
     for name in _DETAILS:
@@ -50,10 +53,10 @@ def read_usage(usage: Mapping[str, Any]) -> Usage:
         if not cached and isinstance(details, dict):
             cached = _count(details.get("cached_tokens"))
     if "cache_read_input_tokens" in usage and "prompt_tokens" not in usage:
-        # Anthropic counts what was cached beside the rest.
+        # Anthropic's input_tokens exclude cached tokens.
         prompt += cached + _count(usage.get("cache_creation_input_tokens"))
     cached = min(cached, prompt)
-    # xAI and Gemini leave the thinking out of everything but the total.
+    # xAI and Gemini count reasoning tokens in the total only.
     output = max(output, total - prompt) if prompt else output
     return Usage(input_other=prompt - cached, input_cached=cached, output=output)
 
@@ -66,7 +69,7 @@ def _find(usage: Mapping[str, Any], names: tuple[str, ...]) -> int:
 
 
 def _count(value: Any) -> int:
-    """Read a number of tokens: some endpoints send floats, or texts."""
+    """Parse a token count. Some endpoints send floats or strings."""
     try:
         count = int(float(value))
     except (TypeError, ValueError, OverflowError):
