@@ -1,5 +1,5 @@
-"""The tools of MCP servers, as the workers see them.
+"""Tools and prompts of MCP servers in the workers.
 
-The sessions are the sidecar's (:mod:`astrbot_api.mcp.sidecar.process`); here
-is its client, for greenlets and for threads.
+The sidecar process owns the sessions (:mod:`astrbot_api.mcp.sidecar.process`).
+This package is its client, which works with greenlets and threads.
 """

@@ -1,4 +1,4 @@
-"""The tools and prompts that the MCP servers of the configs have."""
+"""Registry of the tools and prompts of all configured MCP servers."""
 
 from __future__ import annotations
 
@@ -18,34 +18,33 @@ from .tools import make_tools
 
 log = logging.getLogger(__name__)
 
-#: How long after a server was first wanted a turn waits for its tools, in
-#: seconds. Later turns take what is known.
+#: Seconds after a server's first use during which turns wait for its tools.
+#: Later turns use the last known tools.
 FIRST_WAIT_S = 2.0
 
 
 class _Server:
-    """What is known of one server that some config has."""
+    """State of one configured server."""
 
     def __init__(self, config: McpServerConfig, definition: Mapping[str, Any]) -> None:
         self.config = config
         self.definition = definition
         self.tools: tuple[Tool, ...] = ()
         self.prompts: tuple[Prompt, ...] = ()
-        #: What the sidecar said of them; making them of it costs much more.
+        #: Last description from the sidecar, to rebuild the tools only when it changes.
         self.described: Any = None
-        #: Set once there is nothing to wait for any more.
+        #: Set when turns need not wait for the server any longer.
         self.known = threading.Event()
         self.wait_until = time.monotonic() + FIRST_WAIT_S
 
 
 class McpTools:
-    """The MCP servers of all configs, kept up to date through the sidecar.
+    """The MCP servers of all configs, updated by the sidecar.
 
-    Starts nothing and connects to nobody before it is first used. A forked
-    process connects for itself.
+    It connects on first use. A forked process opens its own connection.
 
-    :param list_configs: Returns the configs as they are now.
-    :param socket_path: The sidecar's socket; empty: there is none.
+    :param list_configs: Returns the current configs.
+    :param socket_path: The sidecar's socket, or empty without a sidecar.
     """
 
     def __init__(self, list_configs: Callable[[], Sequence[AgentConfig]], socket_path: str) -> None:
@@ -58,14 +57,14 @@ class McpTools:
         self._keys: dict[McpServerConfig, str] = {}
 
     def start(self) -> None:
-        """Have the sidecar start the servers that the configs have now; waits for nothing."""
+        """Request the sidecar to start the configured servers, without waiting."""
         self._sync()
 
     def list_tools(self, config: AgentConfig) -> Sequence[Tool]:
         """Return the tools of a config's servers, named ``server.tool``.
 
-        Those of a server that is down are among them, as they were last
-        known; called, they say so.
+        They include the last known tools of a server that is down. A call to
+        them fails with an error that says so.
         """
         return [tool for server in self._iter_known(config) for tool in server.tools]
 
@@ -74,7 +73,7 @@ class McpTools:
         return [prompt for server in self._iter_known(config) for prompt in server.prompts]
 
     def _iter_known(self, config: AgentConfig) -> Iterator[_Server]:
-        """Yield the servers of a config; one that is new is waited for, but not for long."""
+        """Yield the servers of a config. Wait for new servers up to ``FIRST_WAIT_S``."""
         self._sync()
         if not config.mcp:
             return
@@ -88,7 +87,7 @@ class McpTools:
                 yield known
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if link := self._link.current:
             link.close()
 
@@ -102,7 +101,7 @@ class McpTools:
             )
 
     def _sync(self) -> None:
-        """Notify the sidecar when the configs want other servers than before."""
+        """Send the servers to the sidecar if the configs have changed."""
         if not self._path:
             return
         configs = [server for one in self._list_configs() for server in one.mcp.values()]
@@ -120,7 +119,7 @@ class McpTools:
         link.want({key: server.definition for key, server in servers.items()})
 
     def _begin(self) -> Link:
-        """Forget what this process has from its parent, if anything."""
+        """Drop inherited connections and state, and return a new connection."""
         for parents in self._link.inherited:
             parents.abandon()
         self._servers, self._keys = {}, {}
@@ -129,7 +128,7 @@ class McpTools:
         )
 
     def _take(self, state: Mapping[str, Any]) -> None:
-        """Take in what the sidecar says of a server."""
+        """Handle a ``state`` message of the sidecar."""
         server, link = self._servers.get(state["server"]), self._link.current
         if server is None or link is None:
             return

@@ -1,4 +1,4 @@
-"""The connection of one worker to the MCP sidecar."""
+"""Connection of a worker to the MCP sidecar."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ from .wire import MAX_REPLY_BYTES, MAX_REQUEST_BYTES, VERSION
 
 log = logging.getLogger(__name__)
 
-#: First and longest pause before connecting again, in seconds.
+#: First and longest pause before a reconnect, in seconds.
 _FIRST_PAUSE_S = 0.1
 _MAX_PAUSE_S = 5.0
 
-#: Silence after which ``on_quiet`` is called, and how long sending may take
-#: before the sidecar counts as stuck, in seconds.
+#: Seconds without data after which ``on_quiet`` is called, and timeout of sending.
 _QUIET_S = 15.0
 
 _CHUNK_BYTES = 256 * 1024
 
 
-#: Takes the ``progress`` of a call, its ``total`` (None: not known) and a message.
+#: Takes the ``progress`` of a call, its ``total`` or None if unknown, and a message.
 Report = Callable[[float, float | None, str], None]
 
 
 def _ignore(progress: float, total: float | None, message: str) -> None:
-    """Report to nobody."""
+    """Do nothing."""
 
 
 class _Pending:
-    """A call that is under way. ``done`` without an answer: it is not wanted any more."""
+    """A running call. It was cancelled if ``done`` is set without an answer."""
 
     def __init__(self, report: Report) -> None:
         self.done = threading.Event()
@@ -50,15 +49,15 @@ class _Pending:
 
 
 class Link:
-    """Keeps a connection to the sidecar once something is wanted of it.
+    """Connection to the sidecar, opened on first use and after each loss.
 
-    Works with threads and with gevent's greenlets. One thread reads; calls
-    wait in their own.
+    Works with threads and with gevent's greenlets. One thread reads, and each
+    call waits in its own thread.
 
     :param path: The sidecar's socket.
     :param on_state: Takes each ``state`` message.
-    :param on_lost: Called when there is no connection, or none any more.
-    :param on_quiet: Called now and then.
+    :param on_lost: Called when connecting fails or the connection is lost.
+    :param on_quiet: Called when no data has arrived for some time.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Link:
         self._up = False
 
     def want(self, definitions: Mapping[str, Any]) -> None:
-        """Say which servers are wanted from now on; connects if need be."""
+        """Set the servers that this worker uses. Connects if necessary."""
         with self._lock:
             self._wanted = definitions
             up = self._up
@@ -102,13 +101,13 @@ class Link:
         cancel: Cancellation,
         report: Report = _ignore,
     ) -> dict[str, Any]:
-        """Have a server carry out a request and wait for its result.
+        """Send a request to a server and wait for its result.
 
         :param request: ``tool`` and ``arguments``, ``uri``, or ``prompt`` and ``arguments``.
-        :param report: Called while the call goes on, from the thread that reads: it must not wait.
+        :param report: Called with progress by the reading thread, so it must not block.
         :returns: The ``result`` message.
-        :raises ToolError: when there is none, with the reason.
-        :raises RunCancelled: when ``cancel`` fires; the server is notified.
+        :raises ToolError: when the call fails, with the reason.
+        :raises RunCancelled: when ``cancel`` fires. The server is notified.
         """
         pending = _Pending(report)
         with self._register(pending) as number:
@@ -128,7 +127,7 @@ class Link:
         return pending.answer
 
     def close(self) -> None:
-        """End the connection; the thread ends with it."""
+        """Close the connection and stop its thread."""
         self._closed.set()
         self._break_off()
         thread = self._thread
@@ -136,7 +135,7 @@ class Link:
             thread.join(_QUIET_S)
 
     def abandon(self) -> None:
-        """Close this process's copy of what a fork took along."""
+        """Close this process's copy of a connection inherited by a fork."""
         if self._socket is not None:
             self._socket.close()
 
@@ -164,7 +163,7 @@ class Link:
                     raise ConnectionError("not connected")
                 connection.sendall(line)
         except OSError:
-            self._break_off()  # part of a line may be out
+            self._break_off()  # a part of the line may have been sent
             raise
 
     def _break_off(self) -> None:
@@ -174,7 +173,7 @@ class Link:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def _keep(self) -> None:
-        """Connect again and again, until closed."""
+        """Connect and read until closed, and reconnect after each loss."""
         pause_s, said = _FIRST_PAUSE_S, ""
         while not self._closed.is_set():
             try:
@@ -189,13 +188,13 @@ class Link:
                     said = str(error)
                     log.warning("no MCP sidecar at %s: %s", self._path, error)
             except Exception:
-                log.exception("the connection to the MCP sidecar is given up")
+                log.exception("the connection to the MCP sidecar failed")
             self._lose()
             self._closed.wait(pause_s)
             pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
     def _talk(self, connection: socket.socket) -> None:
-        """Read until the sidecar is gone."""
+        """Read messages until the connection ends."""
         buffer = bytearray()
         while not self._closed.is_set():
             try:
@@ -212,9 +211,9 @@ class Link:
                 del buffer[: end + 1]
                 start = 0
             if len(buffer) > MAX_REPLY_BYTES:
-                raise ValueError("it sent too long a line")
+                raise ValueError("it sent an overlong line")
         if self._up and not self._closed.is_set():
-            log.warning("the MCP sidecar is gone")
+            log.warning("the MCP sidecar closed the connection")
 
     def _take(self, message: dict[str, Any]) -> None:
         kind = message["type"]
@@ -229,14 +228,14 @@ class Link:
             self._on_state(message)
         elif kind == "hello":
             if message["version"] != VERSION:
-                raise ValueError("it is of another version")
+                raise ValueError("it has another protocol version")
             with self._lock:
                 self._up = True
                 wanted = self._wanted
             self._send({"type": "want", "servers": wanted})
 
     def _lose(self) -> None:
-        """Have every call end that waits for an answer of the sidecar."""
+        """Fail all pending calls and call ``on_lost``."""
         with self._lock:
             self._up = False
             self._socket = None

@@ -1,4 +1,4 @@
-"""An MCP server's prompts, which people call as commands: ``/server.prompt argument``."""
+"""Prompts of MCP servers, which users call as commands: ``/server.prompt argument``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NAMED = re.compile(r"([^\s=]+)=(.*)", re.DOTALL)
 class Prompt:
     """A prompt of a server.
 
-    :param name: ``server.prompt``, in small letters.
-    :param help: What it is for, and its arguments.
-    :param fill: Takes a person's arguments as one text, and what cancels; returns the text for
-        the model. Raises :class:`~astrbot_api.errors.ToolError` with a text for the person.
+    :param name: ``server.prompt``, in lower case.
+    :param help: Description and arguments.
+    :param fill: Takes the user's arguments as one text, and the cancellation. Returns the text for
+        the model. Raises :class:`~astrbot_api.errors.ToolError` with a text for the user.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Prompt:
 def make_prompts(
     server: McpServerConfig, described: Sequence[Mapping[str, Any]], key: str, caller: Caller
 ) -> tuple[Prompt, ...]:
-    """Return the prompts of a server; of two with the same name the first.
+    """Return the prompts of a server. Of two prompts with one name, the first is used.
 
-    :param described: ``name``, ``description`` and ``arguments`` of each.
-    :param key: What the sidecar calls the server.
+    :param described: Prompts with ``name``, ``description`` and ``arguments``.
+    :param key: The server's key in the sidecar's protocol.
     """
     prompts: dict[str, Prompt] = {}
     for one in described:
@@ -52,10 +52,10 @@ def make_prompts(
 def read_arguments(
     text: str, described: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return a prompt's arguments and the names of those that are missing.
+    """Return a prompt's arguments, and the names of missing required arguments.
 
-    ``name=value`` names one; other words are the next one that was not named, and the last one
-    takes all that is left.
+    ``name=value`` sets an argument by name. Other words fill the remaining arguments in order,
+    and the last argument gets all remaining words.
     """
     names = [one["name"] for one in described]
     found: dict[str, str] = {}
@@ -78,7 +78,7 @@ def read_arguments(
 def _split(text: str) -> list[str]:
     try:
         return shlex.split(text)
-    except ValueError:  # an apostrophe is no quotation
+    except ValueError:  # an unbalanced quote, for example an apostrophe
         return text.split()
 
 
@@ -102,7 +102,7 @@ def _bind(
 
 
 def _join(parts: Sequence[Mapping[str, Any]]) -> str:
-    """Return the messages of a prompt as one text for the model."""
+    """Join the messages of a prompt to one text for the model."""
     one_speaker = all(part["role"] == "user" for part in parts)
     texts = [
         part["text"] if part["type"] == "text" else f"[{part['name']}: {part['mime']}, not shown]"

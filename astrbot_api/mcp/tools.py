@@ -1,4 +1,4 @@
-"""An MCP server's tools and resources as tools of an agent."""
+"""Tools of an agent that call the tools and resources of an MCP server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_NAME_CHARS = 128
 
 
 class Caller(Protocol):
-    """Has a server carry something out; see :meth:`.link.Link.call`."""
+    """Sends a request to a server, see :meth:`.link.Link.call`."""
 
     def call(
         self,
@@ -33,31 +33,30 @@ class Caller(Protocol):
     ) -> dict[str, Any]: ...
 
 
-#: Most resources that the description of ``read_resource`` names.
+#: Maximum number of resources in the description of ``read_resource``.
 _MAX_NAMED = 20
 
-#: Most characters that ``list_resources`` returns.
+#: Maximum length of the result of ``list_resources``, in characters.
 _MAX_LIST_CHARS = 20_000
 
 
 def make_tools(
     server: McpServerConfig, state: Mapping[str, Any], key: str, caller: Caller
 ) -> tuple[Tool, ...]:
-    """Return the tools of a server; one that cannot be one is left out and logged.
+    """Return the tools of a server. Skip and log invalid tools.
 
-    One with resources has two more tools: ``read_resource`` and, where they are many,
-    ``list_resources``.
+    A server with resources also gets the tool ``read_resource``. With many resources, it gets
+    ``list_resources`` too.
 
-    :param state: ``tools``: ``name``, ``description`` and ``parameters`` of each; ``hints``, if
-        any; and ``resources``.
-    :param key: What the sidecar calls the server.
+    :param state: A ``state`` message, see :mod:`.wire`.
+    :param key: The server's key in the sidecar's protocol.
     """
     tools: list[Tool] = []
     names: set[str] = set()
     for one in state["tools"]:
         try:
             name = name_tool(server.name, one["name"])
-            if name in names:  # two names may become one
+            if name in names:  # different names can become equal in name_tool()
                 name = _mark_name(name, one["name"])
             names.add(name)
             tools.append(
@@ -71,12 +70,14 @@ def make_tools(
                     retry="safe" if "safe" in _trusted_hints(server, one) else "never",
                 )
             )
-        except Exception as error:  # what a server lists may be bad in many ways
+        except Exception as error:  # a server's list may be invalid in many ways
             reason = str(error).partition("\n")[0]
-            log.error("MCP server %s: %.100r is left out: %s", server.name, one.get("name"), reason)
+            log.error(
+                "MCP server %s: skipped tool %.100r: %s", server.name, one.get("name"), reason
+            )
     if resources := state.get("resources"):
         for tool in _make_resource_tools(server, resources, key, caller):
-            # A server may have such a tool of its own.
+            # The server may have a tool of this name.
             taken = tool.name in names
             tools.append(replace(tool, name=f"{tool.name}_by_uri") if taken else tool)
     return tuple(tools)
@@ -85,7 +86,7 @@ def make_tools(
 def _make_resource_tools(
     server: McpServerConfig, resources: Sequence[Mapping[str, Any]], key: str, caller: Caller
 ) -> Iterator[Tool]:
-    """Yield the tools that read what a server has to be read."""
+    """Yield the tools that read and list a server's resources."""
     lines = [_show_resource(one) for one in resources]
     many = len(lines) > _MAX_NAMED
     more = f"; {server.name}.list_resources lists all {len(lines)}" if many else ""
@@ -115,7 +116,7 @@ def _make_resource_tools(
 _URI_ONLY = {
     "type": "object",
     "properties": {
-        "uri": {"type": "string", "description": "The URI; of a template, with its {names} filled."}
+        "uri": {"type": "string", "description": "The URI. Replace the {names} of a template."}
     },
     "required": ["uri"],
 }
@@ -129,13 +130,13 @@ def _show_resource(one: Mapping[str, Any]) -> str:
 
 
 def _trusted_hints(server: McpServerConfig, described: Mapping[str, Any]) -> Sequence[str]:
-    """Return what the server says of a tool, where its config trusts it."""
+    """Return a tool's hints if the config trusts the server, else nothing."""
     hints: Sequence[str] = described.get("hints", ())
     return hints if server.trust_hints else ()
 
 
 def name_tool(server: str, tool: str) -> str:
-    """Return ``server.tool``, in the characters and the length that a name may have."""
+    """Return ``server.tool`` with valid characters and length."""
     name = f"{server}.{re.sub(r'[^A-Za-z0-9_.-]', '_', tool)}"
     if len(name) <= _MAX_NAME_CHARS:
         return name
@@ -153,14 +154,14 @@ def _bind(key: str, tool: str, caller: Caller) -> Callable[[Mapping[str, Any], T
         parts = answer["content"]
         if answer["is_error"]:
             texts = [part["text"] for part in parts if part["type"] == "text"]
-            raise ToolError("\n".join(texts) or "the tool failed and did not say why")
+            raise ToolError("\n".join(texts) or "the tool failed without a reason")
         return "\n".join(_show(part, context) for part in parts)
 
     return call
 
 
 def _show(part: Mapping[str, Any], context: ToolContext) -> str:
-    """Return the text for the model of a part of a result; the user is sent its files."""
+    """Return the model's text for a part of a result, and send a file to the user."""
     if part["type"] == "text":
         text: str = part["text"]
         return text

@@ -1,10 +1,9 @@
-"""The texts of pages and documentation in the reader's language.
+"""Translations of the admin pages, the OpenAPI document and the widget.
 
-One catalogue a language, ``<language>/LC_MESSAGES/messages.po``: the owner's
-pages and the OpenAPI document share it. The texts are written in English, and
-a text that the catalogue lacks stays English. Babel reads it, and not
-Flask-Babel: that one belongs to the whole application, and a host that we are
-embedded in may have its own.
+Each language has one catalogue, ``<language>/LC_MESSAGES/messages.po``. The
+source texts are English. A text without a translation stays English. This
+module uses Babel instead of Flask-Babel, because Flask-Babel configures the
+whole application, and a host application may use its own.
 """
 
 from __future__ import annotations
@@ -16,27 +15,26 @@ from pathlib import Path
 
 from babel.messages.pofile import read_po
 
-#: What the texts may be read in; the first is what they are written in.
+#: Available languages. The first is the language of the source texts.
 LANGUAGES = ("en", "zh")
 
-#: The same as values of ``<html lang>`` and ``Content-Language``.
+#: Language -> value of ``<html lang>`` and ``Content-Language``.
 LANGUAGE_TAGS = {"en": "en", "zh": "zh-CN"}
 
-#: References in a catalogue: the texts of the owner's pages, of the API's documentation, and of
-#: the widget.
+#: References in a catalogue: admin pages, OpenAPI document, widget.
 OWNER_PAGES, DOCUMENTATION, WIDGET = "astrbot_api/admin", "astrbot_api/http", "widget"
 
-#: What differs between paragraphs that share a translation: codes and numbers.
+#: Variable parts of paragraphs that share a translation: codes and numbers.
 _VARIABLE = re.compile(r"`[^`]*`(?:, `[^`]*`)*|\d+")
 
 
 def choose_language(asked: str, accepted: Iterable[tuple[str, float]] = ()) -> str:
-    """Return the first language of ours that a request names, else English.
+    """Return the first available language of a request, or English.
 
-    :param asked: The language that was asked for; "" where none was. ``zh-CN``
-        and other regions are ``zh``.
-    :param accepted: ``Accept-Language``, best first: languages with their
-        quality. Werkzeug's ``best_match()`` prefers "en" to "zh-CN".
+    :param asked: The requested language, or empty. ``zh-CN`` and other regions
+        are ``zh``.
+    :param accepted: Languages of ``Accept-Language`` with their quality, best
+        first. Werkzeug's ``best_match()`` would prefer "en" to "zh-CN".
     """
     for tag in (asked, *(tag for tag, quality in accepted if quality > 0)):
         language = re.split("[-_]", tag.strip().lower())[0]
@@ -47,10 +45,10 @@ def choose_language(asked: str, accepted: Iterable[tuple[str, float]] = ()) -> s
 
 @cache
 def load_catalogue(language: str, place: str = "") -> Mapping[str, str]:
-    """Return English text -> translation; empty for English itself.
+    """Return a map of English texts to translations, which is empty for English.
 
-    :param place: Only the texts with this reference: :data:`OWNER_PAGES`, :data:`DOCUMENTATION`
-        or :data:`WIDGET`.
+    :param place: Return only texts with this reference: :data:`OWNER_PAGES`,
+        :data:`DOCUMENTATION` or :data:`WIDGET`.
     """
     path = Path(__file__).parent / language / "LC_MESSAGES" / "messages.po"
     if not path.exists():
@@ -65,7 +63,7 @@ def load_catalogue(language: str, place: str = "") -> Mapping[str, str]:
 
 
 def make_gettext(language: str) -> Callable[..., str]:
-    """Return the ``_`` of the templates: ``_("Kept for %(days)s days", days=3)``."""
+    """Return the ``_`` function of the templates: ``_("Kept for %(days)s days", days=3)``."""
     catalogue = load_catalogue(language)
 
     def gettext(text: str, **values: object) -> str:
@@ -76,21 +74,21 @@ def make_gettext(language: str) -> Callable[..., str]:
 
 
 def translate_text(text: str, language: str) -> str:
-    """Return a text of the documentation in a language, paragraph by paragraph."""
+    """Translate a text of the OpenAPI document, paragraph by paragraph."""
     catalogue = load_catalogue(language)
     return "\n\n".join(_translate(part, catalogue) for part in split_paragraphs(text))
 
 
 def split_paragraphs(text: str) -> list[str]:
-    """Return the paragraphs of a text, without their line breaks."""
+    """Return the paragraphs of a text, without line breaks."""
     return [" ".join(part.split()) for part in text.strip().split("\n\n")]
 
 
 def find_key(paragraph: str, catalogue: Mapping[str, str]) -> str | None:
-    """Return the key of a catalogue that translates a paragraph.
+    """Return the catalogue key of a paragraph, or None without a translation.
 
-    It is the paragraph itself, or the paragraph with ``{}`` for each number
-    and each run of words between backticks.
+    The key is the paragraph itself, or the paragraph with ``{}`` instead of each
+    number and each text between backticks.
     """
     if paragraph in catalogue:
         return paragraph

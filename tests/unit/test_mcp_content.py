@@ -51,7 +51,7 @@ def test_files_that_are_too_large_are_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(mcp_content, "MAX_FILES_CHARS", 10)
     first, second = parts(blob("file:///a"), blob("file:///b", "A" * 8))
     assert first["name"] == "a"
-    assert second == text("[b: 6 bytes, too large to be passed on]")
+    assert second == text("[b: 6 bytes, too large]")
 
 
 def test_texts_are_cut_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,4 +76,4 @@ def test_tools_out_of_all_bounds_are_left_out(
     described = describe_tools("odd", tools)
     assert described[0] == {"name": "plain", "description": "plain", "parameters": schema}
     assert [one["name"] for one in described] == ["plain", "n0"]
-    assert "its tool 'long' is left out: too large" in caplog.text
+    assert "skipped tool 'long': its description is too large" in caplog.text

@@ -195,9 +195,9 @@ def test_stored_tokens_are_used_and_renewed(site: _Site, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"access_token": "old", "refresh_token": "again"}', "cannot be renewed; sign in again"),
-        ('{"access_token": "old"}', "are refused; sign in again"),
-        ("nonsense", "not the JSON of a token endpoint's answer"),
+        ('{"access_token": "old", "refresh_token": "again"}', "cannot be refreshed; sign in again"),
+        ('{"access_token": "old"}', "rejected the tokens; sign in again"),
+        ("nonsense", "must be the JSON response of a token endpoint"),
         (None, "No such file"),
     ],
 )

@@ -228,7 +228,7 @@ def test_odd_entries_of_other_lists_cost_nothing_else(caplog: pytest.LogCaptureF
     offers = use(script, take)
     assert [one["uri"] for one in offers["resources"]] == ["a:1", "a:2", "a:{x}"]
     assert [one["name"] for one in offers["prompts"]] == ["p", "q"]
-    assert "an entry of its resources is left out" in caplog.text
+    assert "skipped an invalid entry of its resources" in caplog.text
 
 
 def test_odd_prompts_and_resources_are_read() -> None:
@@ -262,7 +262,7 @@ def test_a_question_of_an_older_server_is_refused_and_named(
     assert failed
     assert json.loads(parts[0]["text"])["code"] < 0
     assert "asks for input in the middle of a call" in parts[-1]["text"]
-    assert f"MCP server odd asks for {method}, which is refused" in caplog.text
+    assert f"MCP server odd requests {method}, which is not supported" in caplog.text
 
 
 def test_what_a_server_prints_beside_its_messages_is_skipped() -> None:

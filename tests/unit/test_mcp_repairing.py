@@ -35,4 +35,4 @@ def test_an_odd_tool_is_taken_and_does_not_cost_the_others(bad: dict[str, Any]) 
 
 def test_what_has_no_name_is_left_out_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert repair_tools("odd", [7, {}, {"name": 3}, GOOD]) == [GOOD]
-    assert "MCP server odd: a tool is left out: it has no name" in caplog.text
+    assert "MCP server odd: skipped a tool without a name" in caplog.text

@@ -49,7 +49,7 @@ def test_a_server_that_never_answers_is_given_up(
 ) -> None:
     monkeypatch.setattr(mcp_session, "_START_TIMEOUT_S", 0.05)
     asyncio.run(until_down(python("import sys; sys.stdin.read()"), times=2))
-    assert "MCP server odd did not answer in time" in caplog.text
+    assert "MCP server odd did not respond in time" in caplog.text
 
 
 def test_a_server_that_ends_at_once_is_tried_again_and_logged_once(
@@ -57,7 +57,7 @@ def test_a_server_that_ends_at_once_is_tried_again_and_logged_once(
 ) -> None:
     asyncio.run(until_down(python("raise SystemExit(3)"), times=3))
     said = [one for one in caplog.messages if "ended with exit code 3" in one]
-    assert said == ["MCP server odd ended with exit code 3; again in 0.001 s"]
+    assert said == ["MCP server odd ended with exit code 3; restarting in 0.001 s"]
 
 
 def test_a_server_that_ignores_the_end_of_its_input_is_ended_by_force(
@@ -108,14 +108,14 @@ async def read_none(read: Any, write: Any) -> None:
 def test_a_line_without_end_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mcp_stdio, "MAX_LINE_BYTES", 1000)
     ending = asyncio.run(talk("print('x' * 100_000, flush=True); input()", read_none))
-    assert ending == "was ended: it wrote a line of more than 1000 bytes"
+    assert ending == "was stopped: it wrote a line of more than 1000 bytes"
 
 
 def test_what_is_no_message_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     ending = asyncio.run(talk("print('Welcome!\\n\\n{}')", read_none))
     assert ending == "ended with exit code 0"
-    assert "wrote a line that is no message of MCP" in caplog.text
+    assert "wrote a line that is not an MCP message" in caplog.text
 
 
 def test_a_talkative_server_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -239,7 +239,7 @@ def test_a_result_beyond_the_line_is_replaced() -> None:
         hubs.send({"type": "call", "id": 7, "server": "a", "tool": "t", "arguments": arguments})
         answer = json.loads(await mine.readline())
         assert answer["id"] == 7
-        assert answer["failure"] == "the result is too large to be passed on"
+        assert answer["failure"] == "the result is too large"
         await hubs.close()
 
     asyncio.run(scenario())
@@ -251,7 +251,7 @@ def test_a_call_of_a_server_that_is_gone_says_so() -> None:
         mine = await hubs.connect("a")
         hubs.send({"type": "call", "id": 1, "server": "z", "tool": "t", "arguments": {}})
         answer = json.loads(await mine.readline())
-        assert answer["failure"] == "this MCP server is not in use any more"
+        assert answer["failure"] == "this MCP server is no longer configured"
         await hubs.close()
 
     asyncio.run(scenario())

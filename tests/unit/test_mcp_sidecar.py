@@ -286,7 +286,7 @@ def test_a_question_in_the_middle_of_a_call_is_refused_and_named(
     except ToolError as error:
         said = str(error)
     assert "asks for input in the middle of a call" in said
-    assert "MCP server odd asks for elicitation/create, which is refused" in shared.read_log()
+    assert "MCP server odd requests elicitation/create, which is not supported" in shared.read_log()
 
 
 @both

@@ -125,7 +125,7 @@ def test_a_tool_with_a_bad_schema_is_offered_and_named(
 def test_a_tool_that_is_none_does_not_cost_the_others(caplog: pytest.LogCaptureFixture) -> None:
     tools = make_tools(SERVER, offer({"name": 7}, {}, ECHO), "KEY", Answers())
     assert [tool.name for tool in tools] == ["odd.echo"]
-    assert "MCP server odd: 7 is left out" in caplog.text
+    assert "MCP server odd: skipped tool 7" in caplog.text
 
 
 def test_names_that_become_the_same_stay_two_tools() -> None:

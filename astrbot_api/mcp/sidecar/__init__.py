@@ -1,1 +1,1 @@
-"""The asyncio process that owns the sessions of the MCP servers; ``serve`` supervises it."""
+"""The MCP sidecar: an asyncio process with the sessions of all MCP servers."""

@@ -1,4 +1,4 @@
-"""One request of a worker to a server, and its progress."""
+"""Execution of one worker request by an MCP server, with progress reports."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Any
 from ..wire import MAX_FIELD_CHARS
 from .content import to_parts, to_prompt_parts, to_resource_parts
 
-#: Shortest time between two reports of a call's progress, in seconds.
+#: Minimum time between two progress reports of a call, in seconds.
 _PROGRESS_PAUSE_S = 0.25
 
 #: ``progress``, ``total`` and ``message`` of a call.
 Progress = Mapping[str, Any]
 
-#: Whether the tool says that it failed, and the parts of its result.
+#: Whether the tool reported an error, and the parts of its result.
 Parts = tuple[bool, list[dict[str, Any]]]
 
-#: What a model learns of a call that asked the user something in the middle.
+#: Error for the model when a server asks for input during a call.
 NO_QUESTIONS = (
     "the MCP server asks for input in the middle of a call (elicitation, sampling or roots), "
     "which is not possible here; give all it needs in the arguments, or ask the user yourself"
 )
 
 
-#: What a server may ask of a client, and this one does not do.
+#: Requests of a server to its client that this client does not support.
 QUESTIONS = ("elicitation/create", "sampling/createMessage", "roots/list")
 
-#: The error of a server that needs a client to do what this one does not.
+#: Error code of a server that requires a capability that this client lacks.
 #: Source: Model Context Protocol 2026-07-28, MissingRequiredClientCapability.
 _MISSING_CAPABILITY = -32021
 
 
 class CallFailed(Exception):
-    """A call has no result; the text says why, to a model."""
+    """Raised when a call has no result. The text is for the model."""
 
 
 def find_question(error: Any) -> str:
-    """Return which question of the server a call failed for; empty: for none.
+    """Return the unsupported request that made a call fail, or an empty string.
 
     :param error: The SDK's ``MCPError``.
     """
@@ -50,7 +50,7 @@ def find_question(error: Any) -> str:
 async def make_call(
     client: Any, request: Mapping[str, Any], report: Callable[[Progress], Awaitable[None]]
 ) -> Parts:
-    """Carry out a worker's request."""
+    """Send a worker's request to the server and return the parts of its result."""
     if "uri" in request:
         return False, to_resource_parts(await client.read_resource(request["uri"]))
     if "prompt" in request:
@@ -65,7 +65,7 @@ async def make_call(
 def _pace(
     report: Callable[[Progress], Awaitable[None]],
 ) -> Callable[[float, float | None, str | None], Awaitable[None]]:
-    """Return what passes progress on, and leaves out what comes too soon after another."""
+    """Return a progress callback that drops reports in quick succession."""
     soonest = 0.0
 
     async def take(progress: float, total: float | None, message: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The results of MCP tools, and their descriptions, as the workers are given them."""
+"""Conversion of MCP results and tool descriptions to the workers' protocol."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 def to_parts(result: Any) -> list[dict[str, Any]]:
-    """Return the parts of a ``CallToolResult``, cut to what a line may hold.
+    """Return the parts of a ``CallToolResult``, truncated to the protocol's limits.
 
-    :returns: ``text`` and ``file`` parts; see :mod:`..wire`.
+    :returns: ``text`` and ``file`` parts, see :mod:`..wire`.
     """
     parts = [_to_part(block) for block in result.content[:MAX_PARTS]]
     if not parts and result.structured_content is not None:
@@ -24,12 +24,12 @@ def to_parts(result: Any) -> list[dict[str, Any]]:
 
 
 def to_resource_parts(result: Any) -> list[dict[str, Any]]:
-    """Return the parts of a ``ReadResourceResult``, cut to what a line may hold."""
+    """Return the parts of a ``ReadResourceResult``, truncated to the protocol's limits."""
     return _cut([_to_resource_part(one) for one in result.contents[:MAX_PARTS]])
 
 
 def to_prompt_parts(result: Any) -> list[dict[str, Any]]:
-    """Return the parts of a ``GetPromptResult``, each with the ``role`` of who says it."""
+    """Return the parts of a ``GetPromptResult``, each with its ``role``."""
     said = result.messages[:MAX_PARTS]
     return _cut([{**_to_part(one.content), "role": one.role} for one in said])
 
@@ -48,7 +48,7 @@ def _to_part(block: Any) -> dict[str, Any]:
         return _text(f"[link: {block.title or block.name} {block.uri}]")
     if kind == "resource":
         return _to_resource_part(block.resource)
-    return _text(f"[{kind}: a kind of content that is not known here]")
+    return _text(f"[{kind}: unsupported type of content]")
 
 
 def _to_resource_part(resource: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _cut(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for part in parts:
         if part["type"] == "file" and len(part["data"]) > files_room:
             size_bytes = len(part["data"]) * 3 // 4
-            text = f"[{part['name']}: {size_bytes} bytes, too large to be passed on]"
+            text = f"[{part['name']}: {size_bytes} bytes, too large]"
             part = {**_without_file(part), **_text(text)}
         if part["type"] == "file":
             files_room -= len(part["data"])
@@ -85,7 +85,7 @@ def _without_file(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
-    """Return the tools of a server; what is out of all bounds is left out and logged."""
+    """Return descriptions of a server's tools. Skip and log tools that are too large."""
     described = []
     room = MAX_TOOLS_CHARS
     for tool in tools:
@@ -101,7 +101,11 @@ def describe_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
         except RecursionError:
             size = MAX_TOOL_CHARS + 1
         if size > min(room, MAX_TOOL_CHARS):
-            log.error("MCP server %s: its tool %.100r is left out: too large", server, tool.name)
+            log.error(
+                "MCP server %s: skipped tool %.100r: its description is too large",
+                server,
+                tool.name,
+            )
             continue
         described.append(entry)
         room -= size
@@ -109,7 +113,7 @@ def describe_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
 
 
 def _list_hints(tool: Any) -> list[str]:
-    """Return what a server says of a tool: ``safe`` to be called twice, or ``destructive``."""
+    """Return a tool's hints: ``safe`` if it may be called twice, ``destructive``."""
     said = tool.annotations
     if said is None:
         return []

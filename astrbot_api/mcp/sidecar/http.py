@@ -1,4 +1,4 @@
-"""MCP over streamable HTTP and over HTTP+SSE, with a bound on what a server may answer."""
+"""MCP over streamable HTTP and HTTP+SSE, with a limit on the size of responses."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .stdio import MAX_LINE_BYTES
 
 _CONNECT_TIMEOUT_S = 10.0
 
-#: Silence after which a stream is given up. Calls have time-outs of their own.
+#: Read timeout of a stream, in seconds. Calls have their own timeouts.
 _READ_TIMEOUT_S = 3600.0
 
 
-#: What a server of the older transport answers a POST to its URL. Source: Model Context
-#: Protocol 2025-11-25, transports, backwards compatibility.
+#: Statuses with which a server of the older transport rejects a POST to its URL. Source: Model
+#: Context Protocol 2025-11-25, transports, backwards compatibility.
 _OLDER_STATUSES = frozenset({400, 404, 405})
 
 
 class UrlServer:
-    """Reaches one server by its URL, and finds out which transport it speaks.
+    """A server with a URL. Detects the transport of the server.
 
-    :param definition: ``url``, ``headers`` and perhaps ``transport``: ``http`` or ``sse``, and
-        ``oauth``.
+    :param definition: ``url`` and ``headers``, optionally ``transport`` (``http`` or ``sse``)
+        and ``oauth``.
     """
 
     def __init__(self, definition: Mapping[str, Any]) -> None:
@@ -40,9 +40,9 @@ class UrlServer:
         self._auth: httpx2.Auth | None = None
 
     def connect(self) -> Any:
-        """Return a transport of the SDK's ``Client``, for one session.
+        """Return a transport for one session of the SDK's ``Client``.
 
-        :raises OSError: when a file for its OAuth cannot be read.
+        :raises OSError: when a file of the OAuth settings cannot be read.
         """
         self._statuses = set()
         if "oauth" in self._definition and self._auth is None:
@@ -51,9 +51,9 @@ class UrlServer:
         return connect(self._definition, self._note, self._auth)
 
     def try_other(self) -> bool:
-        """Return whether the next session is to be over the other transport.
+        """Switch to the other transport if the failed session suggests it.
 
-        Called after a session that could not be opened.
+        :returns: Whether the next session uses HTTP+SSE instead of streamable HTTP.
         """
         older = bool(self._statuses) and self._statuses <= _OLDER_STATUSES
         if self._fixed or not (self._sse or older):
@@ -66,7 +66,7 @@ class UrlServer:
 
 
 def _ignore(status: int) -> None:
-    """Note no status."""
+    """Do nothing."""
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +75,7 @@ async def connect_sse(
     note: Callable[[int], None] = _ignore,
     authorise: httpx2.Auth | None = None,
 ) -> AsyncIterator[Any]:
-    """Reach a server of the HTTP+SSE transport of 2024-11-05."""
+    """Connect to a server with the HTTP+SSE transport of 2024-11-05."""
 
     def make_client(
         headers: dict[str, str] | None = None,
@@ -91,7 +91,7 @@ async def connect_sse(
 def _make_client(
     definition: Mapping[str, Any], note: Callable[[int], None], auth: httpx2.Auth | None
 ) -> httpx2.AsyncClient:
-    # One whole answer counts as much as a line; what is packed could be endless.
+    # The size limit counts received bytes, and compressed data could expand without limit.
     headers = {"Accept-Encoding": "identity", **definition["headers"]}
     timeout = httpx2.Timeout(_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S)
     transport = _Bounded(httpx2.AsyncHTTPTransport(proxy=find_proxy(definition["url"])), note)
@@ -104,10 +104,10 @@ async def connect_http(
     note: Callable[[int], None] = _ignore,
     authorise: httpx2.Auth | None = None,
 ) -> AsyncIterator[Any]:
-    """Reach a server by its URL: a transport of the SDK's ``Client``.
+    """Connect to a server with streamable HTTP.
 
-    :param definition: ``url`` and ``headers``. Redirects are followed within
-        the URL's own origin only, so the headers stay there.
+    :param definition: ``url`` and ``headers``. Redirects are followed only within
+        the URL's origin, so that the headers are not sent elsewhere.
     """
     async with (
         _make_client(definition, note, authorise) as client,
@@ -119,7 +119,7 @@ async def connect_http(
 
 
 class _Bounded(httpx2.AsyncBaseTransport):
-    """Breaks off an answer that is not a stream of events and too large."""
+    """Aborts responses that are too large, except event streams."""
 
     def __init__(
         self, inner: httpx2.AsyncBaseTransport, note: Callable[[int], None] = _ignore
@@ -147,7 +147,7 @@ class _BoundedStream(httpx2.AsyncByteStream):
         async for chunk in self._inner:
             room -= len(chunk)
             if room < 0:
-                raise httpx2.RemoteProtocolError(f"an answer of more than {MAX_LINE_BYTES} bytes")
+                raise httpx2.RemoteProtocolError(f"a response of more than {MAX_LINE_BYTES} bytes")
             yield chunk
 
     async def aclose(self) -> None:

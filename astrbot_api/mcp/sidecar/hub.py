@@ -1,4 +1,4 @@
-"""The workers' connections, and the servers that any of them wants."""
+"""Connections of the workers, and sessions of the servers that they use."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .session import ServerSession
 
 log = logging.getLogger(__name__)
 
-#: How long a server goes on that nobody wants any more, in seconds: workers
-#: restart, and see a changed config at different moments.
+#: Seconds before an unused server is stopped: workers restart, and reload a
+#: changed config at different times.
 LINGER_S = 30.0
 
-#: Most calls of one worker at once.
+#: Maximum number of concurrent calls of one worker.
 MAX_CALLS = 2000
 
-#: Makes the session of a definition; the callable is called for each change.
+#: Creates the session of a definition. The session calls the callable after each change.
 MakeSession = Callable[[Mapping[str, Any], Callable[[], None]], ServerSession]
 
 
 class Hub:
-    """Everything of one sidecar.
+    """Connections and sessions of one sidecar.
 
-    :param linger_s: How long a server goes on that nobody wants any more.
+    :param linger_s: Seconds before an unused server is stopped.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Hub:
         self._stopping: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one worker until it leaves."""
+        """Serve one worker until it disconnects."""
         link = _Link(self, reader, writer)
         self._links.add(link)
         try:
@@ -53,18 +53,18 @@ class Hub:
             self.settle()
 
     def want(self, definitions: Mapping[str, Any]) -> None:
-        """Start those of these servers that do not run."""
+        """Start the servers that are not running yet."""
         for key, definition in definitions.items():
             if key not in self._sessions:
                 self._sessions[key] = self._make_session(definition, partial(self._tell, key))
         self.settle()
 
     def find(self, key: str) -> ServerSession | None:
-        """Return the session of a server, or None."""
+        """Return the session of a server, or None if the server is not used."""
         return self._sessions.get(key)
 
     def settle(self) -> None:
-        """Give each server that no worker wants a last period, and no other one."""
+        """Start a stop timer for each unused server, and cancel the timers of the others."""
         wanted = {key for link in self._links for key in link.wanted}
         for key in wanted & self._timers.keys():
             self._timers.pop(key).cancel()
@@ -73,7 +73,7 @@ class Hub:
             self._timers[key] = loop.call_later(self._linger_s, self._drop, key)
 
     async def close(self) -> None:
-        """End all connections and all servers."""
+        """Close all connections and stop all servers."""
         for timer in self._timers.values():
             timer.cancel()
         for link in self._links:
@@ -85,7 +85,7 @@ class Hub:
     def _drop(self, key: str) -> None:
         self._timers.pop(key, None)
         session = self._sessions.pop(key)
-        log.info("MCP server %s is stopped", session.name)
+        log.info("stopping MCP server %s", session.name)
         task = asyncio.create_task(session.stop())
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
@@ -108,12 +108,12 @@ class _Link:
         self._writer = writer
         self._sending = asyncio.Lock()
         self._calls: dict[int, asyncio.Task[None]] = {}
-        #: Servers whose state is still to be sent; a dict keeps their order.
+        #: Servers with an unsent state. A dict keeps their order.
         self._news: dict[str, None] = {}
         self._has_news = asyncio.Event()
 
     async def run(self) -> None:
-        """Read requests until the worker leaves, or sends what is none."""
+        """Read requests until the worker disconnects or sends an invalid request."""
         teller = asyncio.create_task(self._tell_states())
         try:
             await self._send({"type": "hello", "version": VERSION})
@@ -121,8 +121,8 @@ class _Link:
                 self._take(json.loads(line))
         except (ConnectionError, asyncio.CancelledError):
             pass
-        except Exception:  # too long a line, no JSON, a field that is missing
-            log.exception("a worker is cut off")
+        except Exception:  # an overlong line, invalid JSON, a missing field
+            log.exception("closing a worker's connection after an invalid request")
         finally:
             tasks = [teller, *self._calls.values()]
             for task in tasks:
@@ -131,11 +131,11 @@ class _Link:
             self._writer.close()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._writer.close()
 
     def notify(self, key: str) -> None:
-        """Have the state of a server sent soon; of several changes the last."""
+        """Queue the state of a server for sending. Several changes are sent once."""
         self._news[key] = None
         self._has_news.set()
 
@@ -159,16 +159,16 @@ class _Link:
         session = self._hub.find(request["server"])
         try:
             if session is None:
-                raise CallFailed("this MCP server is not in use any more")
+                raise CallFailed("this MCP server is no longer configured")
             if len(self._calls) > MAX_CALLS:
-                raise CallFailed("too many calls of MCP servers are running; try again later")
+                raise CallFailed("too many MCP calls are running; try again later")
             is_error, parts = await session.carry_out(request, partial(self._report, request["id"]))
             await self._send({**answer, "is_error": is_error, "content": parts})
         except CallFailed as error:
             await self._send({**answer, "failure": str(error)})
 
     async def _report(self, number: int, progress: Progress) -> None:
-        """Say how far a call is, unless the worker is behind."""
+        """Send a call's progress, unless the worker reads too slowly."""
         if not self._sending.locked() and number in self._calls:
             await self._send({"type": "progress", "id": number, **progress})
 
@@ -191,7 +191,7 @@ class _Link:
     async def _send(self, message: dict[str, Any]) -> None:
         line = json.dumps(message).encode() + b"\n"
         if len(line) > MAX_REPLY_BYTES:
-            failure = "the result is too large to be passed on"
+            failure = "the result is too large"
             line = json.dumps({"type": "result", "id": message["id"], "failure": failure}).encode()
             line += b"\n"
         async with self._sending:

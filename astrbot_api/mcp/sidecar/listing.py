@@ -1,4 +1,4 @@
-"""What a server offers: its tools, its resources and its prompts, page by page."""
+"""Lists of a server's tools, resources and prompts, with pagination."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .content import describe_tools
 
 log = logging.getLogger(__name__)
 
-#: Most pages of a list.
+#: Maximum number of pages of a list.
 _MAX_PAGES = 100
 
 #: Takes a cursor and returns a page.
@@ -21,10 +21,12 @@ _Fetch = Callable[..., Awaitable[Any]]
 
 
 async def list_offers(name: str, client: Any) -> dict[str, Any]:
-    """Return the ``tools``, ``resources`` and ``prompts`` of a server, described.
+    """Return descriptions of a server's ``tools``, ``resources`` and ``prompts``.
 
-    :param name: The server's, for the log.
-    :raises MCPError: when it does not list its tools; without the rest it is of use.
+    Resources or prompts that cannot be listed are logged and left empty.
+
+    :param name: The server's name, for the log.
+    :raises MCPError: when the tools cannot be listed.
     """
     can = client.server_capabilities
     tools = await _list_pages(client.list_tools, "tools") if can.tools is not None else []
@@ -46,7 +48,7 @@ async def list_offers(name: str, client: Any) -> dict[str, Any]:
 
 
 async def _list_pages(fetch: _Fetch, field: str) -> list[Any]:
-    """Return the entries of all pages; a server that leads in a circle is left."""
+    """Return the entries of all pages. Stop if a cursor repeats."""
     entries: list[Any] = []
     cursor, seen = None, set()
     for _ in range(_MAX_PAGES):
@@ -63,7 +65,7 @@ async def _try_pages(name: str, fetch: _Fetch, field: str, *, quiet: bool = Fals
     try:
         return await _list_pages(fetch, field)
     except (MCPError, ValueError) as error:
-        # Many servers have resources and know no templates.
+        # Many servers with resources do not implement templates.
         level = logging.DEBUG if quiet else logging.WARNING
         log.log(level, "MCP server %s does not list its %s: %.200s", name, field, error)
         return []

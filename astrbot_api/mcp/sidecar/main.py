@@ -1,10 +1,11 @@
-"""Starts the MCP sidecar.
+"""Entry point of the MCP sidecar.
 
 ::
 
     python -P astrbot_api/mcp/sidecar/main.py --socket PATH [--until-eof]
 
-Run by its path it finds the package that it is part of, installed or not.
+It is run by its path and adds its package to ``sys.path``, so that the package
+need not be installed.
 """
 
 from __future__ import annotations

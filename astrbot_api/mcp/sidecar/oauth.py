@@ -1,8 +1,7 @@
-"""OAuth of MCP servers with a URL, as far as it needs nobody at a browser.
+"""OAuth for MCP servers with a URL, without a browser.
 
-The SDK finds the authorization server, asks it for tokens and renews them. Here it is given
-the client of the config: with a secret, with a key that signs, or with tokens that somebody
-has got elsewhere.
+The SDK discovers the authorization server, and requests and refreshes tokens. This module
+configures its client: with a secret, with a private key, or with tokens from a file.
 """
 
 from __future__ import annotations
@@ -30,11 +29,12 @@ log = logging.getLogger(__name__)
 
 
 def make_auth(definition: Mapping[str, Any]) -> httpx2.Auth:
-    """Return what authorises the requests to a server.
+    """Return the authorization of requests to a server.
 
-    :param definition: ``url`` and ``oauth``: ``issuer``, ``client_id``, ``client_secret`` and
-        perhaps ``private_key_file``, ``token_file``, ``scope`` and ``auth_method``.
-    :raises OSError: when a file of it cannot be read.
+    :param definition: ``url`` and ``oauth``. ``oauth`` has ``issuer``, ``client_id`` and
+        ``client_secret``, optionally ``private_key_file``, ``token_file``, ``scope`` and
+        ``auth_method``.
+    :raises OSError: when the private key's file cannot be read.
     """
     table, url = definition["oauth"], definition["url"]
     common = {"issuer": table["issuer"], "scope": table.get("scope")}
@@ -60,7 +60,7 @@ def make_auth(definition: Mapping[str, Any]) -> httpx2.Auth:
 
 
 class _Memory:
-    """Tokens of this process; they are asked for again after a restart."""
+    """Token storage in memory. Tokens are requested again after a restart."""
 
     def __init__(self) -> None:
         self._tokens: OAuthToken | None = None
@@ -75,11 +75,11 @@ class _Memory:
         return None
 
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        """Do nothing: the client is the config's."""
+        """Do nothing, because the config defines the client."""
 
 
 class _TokenFile(_Memory):
-    """A token endpoint's answer in a file, which is replaced when tokens are renewed."""
+    """Token storage in a file with a token endpoint's response, replaced after each refresh."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -89,27 +89,30 @@ class _TokenFile(_Memory):
         return self._tokens or _read_tokens(self._path)
 
     async def set_tokens(self, tokens: OAuthToken) -> None:
-        self._tokens = None  # somebody may replace the file
+        self._tokens = None  # read the file next time: the operator may replace it
         try:
             _write_private(self._path, tokens.model_dump_json(exclude_none=True))
         except OSError as error:
             self._tokens = tokens
-            log.error("%s: the renewed tokens cannot be kept: %s", self._path, error.strerror)
+            log.error("%s: cannot write the refreshed tokens: %s", self._path, error.strerror)
 
 
 def _read_tokens(path: Path) -> OAuthToken:
-    """:raises OAuthFlowError: when there are none; the text names the file."""
+    """Return the tokens of a file.
+
+    :raises OAuthFlowError: when the file cannot be read or is invalid. The text names the file.
+    """
     try:
         return OAuthToken.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise OAuthFlowError(f"{path}: {error.strerror}") from error
     except ValueError as error:
-        text = "not the JSON of a token endpoint's answer (access_token, refresh_token)"
+        text = "must be the JSON response of a token endpoint (access_token, refresh_token)"
         raise OAuthFlowError(f"{path}: {text}") from error
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Replace a file at once, readable for this user alone."""
+    """Replace a file atomically, readable only by this user."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -122,10 +125,10 @@ def _write_private(path: Path, text: str) -> None:
 
 
 class _StoredTokens(OAuthClientProvider):
-    """Uses tokens that somebody has got by signing in, and renews them.
+    """Uses tokens from an earlier sign-in, and refreshes them.
 
-    When they were made is not in the file: they are used until the server refuses them, and
-    renewed then, at the authorization server that it names.
+    The file has no creation time, so tokens are used until the server rejects them. Then they are
+    refreshed at the authorization server that the MCP server names.
     """
 
     def __init__(self, url: str, table: Mapping[str, Any]) -> None:
@@ -144,7 +147,7 @@ class _StoredTokens(OAuthClientProvider):
             client_secret=secret,
             token_endpoint_auth_method=method,
             grant_types=["refresh_token"],
-            # The SDK drops tokens of another server's rather than sending them there.
+            # With an issuer, the SDK does not send tokens to another authorization server.
             issuer=self._issuer,
         )
 
@@ -157,18 +160,18 @@ class _StoredTokens(OAuthClientProvider):
         for server in advertised:
             if issuers_match(server, self._issuer):
                 return server
-        raise OAuthFlowError("the MCP server names another authorization server than issuer")
+        raise OAuthFlowError("the MCP server's authorization server is not the configured issuer")
 
     async def _perform_authorization(self) -> httpx2.Request:
-        """Renew the tokens; nobody is here who could sign in."""
+        """Refresh the tokens, because no user can sign in here."""
         if not self.context.can_refresh_token() or self.context.oauth_metadata is None:
-            raise self._give_up("the tokens are refused")
+            raise self._give_up("the server rejected the tokens")
         return await self._refresh_token()
 
     async def _handle_token_response(self, response: httpx2.Response) -> None:
         if not await self._handle_refresh_response(response):
-            raise self._give_up("the tokens cannot be renewed")
+            raise self._give_up("the tokens cannot be refreshed")
 
     def _give_up(self, why: str) -> OAuthFlowError:
-        self._initialized = False  # the file is read again
+        self._initialized = False  # read the file again next time
         return OAuthFlowError(f"{why}; sign in again and replace token_file")

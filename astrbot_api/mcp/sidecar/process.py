@@ -1,4 +1,4 @@
-"""The MCP sidecar: one plain asyncio process for all workers."""
+"""Main loop of the MCP sidecar, an asyncio process shared by all workers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .hub import Hub
 
 log = logging.getLogger(__name__)
 
-#: Loggers that would write URLs, or whole messages, into the log.
+#: Loggers that write URLs or whole messages.
 _TOO_TALKATIVE = ("mcp", "httpx2", "httpcore2")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve the workers until asked to end.
+    """Serve the workers until a signal or the end of standard input.
 
     :returns: The exit status.
     """
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Own the MCP servers' sessions for all workers.")
+    parser = argparse.ArgumentParser(description="Run the MCP servers' sessions for all workers.")
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--socket", type=Path, help="Unix socket to listen on; made with mode 0600")
-    where.add_argument("--fd", type=int, help="descriptor of a socket that listens already")
+    where.add_argument("--socket", type=Path, help="Unix socket to create, with mode 0600")
+    where.add_argument("--fd", type=int, help="file descriptor of a listening socket")
     parser.add_argument(
-        "--until-eof", action="store_true", help="end with standard input, and not on TERM"
+        "--until-eof", action="store_true", help="exit at the end of standard input, not on SIGTERM"
     )
     return parser.parse_args(arguments)
 
@@ -67,11 +67,11 @@ async def _serve(listener: socket.socket, until_eof: bool) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     if until_eof:
-        # Nothing is ever written to it: readable means that its writer is gone.
+        # Nothing is written to standard input, so it becomes readable only at its end.
         loop.add_reader(0, ended.set)
     for number in (signal.SIGTERM, signal.SIGINT):
-        # systemd and others send TERM to the whole group, but turns that are
-        # being brought to their end still need the servers.
+        # systemd sends SIGTERM to the whole process group, but unfinished
+        # turns still need the servers.
         loop.add_signal_handler(number, _ignore if until_eof else ended.set)
     hub = Hub()
     server = await asyncio.start_unix_server(hub.serve, sock=listener, limit=MAX_REQUEST_BYTES)

@@ -1,7 +1,7 @@
-"""What servers answer, as the SDK takes it.
+"""Repair of server responses, so that the SDK accepts them.
 
-The SDK refuses a whole list for one entry that is not as the specification has it, and a whole
-result for one part. Each is looked at by itself here; what cannot be used is left out and logged.
+The SDK rejects a whole list for one invalid entry, and a whole result for one invalid part. This
+module checks each entry. It repairs invalid entries, or drops and logs them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .calling import QUESTIONS
 
 log = logging.getLogger(__name__)
 
-#: What a tool may have beside its name and its parameters.
+#: Optional fields of a tool.
 _FURTHER = ("title", "description", "annotations", "icons", "execution", "_meta")
 
 
@@ -29,10 +29,10 @@ _BLOCK: TypeAdapter[Any] = TypeAdapter(mcp_types.ContentBlock)
 def read_message(line: bytes) -> Any:
     """Return the JSON-RPC message of a line.
 
-    One that the SDK does not take is read leniently: it may be nested deep, and have bytes that are
-    no UTF-8, raw control characters, ``NaN``, no ``jsonrpc``, or an ``error`` that is null.
+    A message that the SDK rejects is parsed leniently: it may contain invalid UTF-8, control
+    characters, ``NaN`` and deep nesting, lack ``jsonrpc``, or have an ``error`` that is null.
 
-    :raises ValueError: when it is none.
+    :raises ValueError: when the line is not a message.
     """
     try:
         return mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)
@@ -51,10 +51,10 @@ def read_message(line: bytes) -> Any:
 
 
 class RepairedTransport:
-    """A transport of the SDK's ``Client`` that repairs the results which come through it.
+    """A transport of the SDK's ``Client`` that repairs incoming results.
 
     :param server: Name of the server, for the log.
-    :param on_question: Called with the method that the server asks this client for.
+    :param on_question: Called with the method of a request that this client does not support.
     """
 
     def __init__(self, server: str, inner: Any, on_question: Callable[[str], None]) -> None:
@@ -109,7 +109,7 @@ class _RepairedStream:
 
 
 def repair_result(server: str, result: dict[str, Any]) -> None:
-    """Change a result so that one bad part of it does not cost the others.
+    """Repair a result in place, so that one invalid part does not invalidate the others.
 
     :param server: Name of the server, for the log.
     """
@@ -139,7 +139,7 @@ _LISTED: dict[str, Any] = {
 
 
 def _keep_valid(server: str, key: str, entries: list[Any], model: Any) -> list[Any]:
-    """Return the entries that can be used, without their fields that cannot."""
+    """Return the valid entries, without their invalid fields."""
     kept = []
     for entry in entries:
         repaired = entry
@@ -154,7 +154,7 @@ def _keep_valid(server: str, key: str, entries: list[Any], model: Any) -> list[A
         if _is_valid(model, repaired):
             kept.append(repaired)
         else:
-            log.error("MCP server %s: an entry of its %s is left out: not valid", server, key)
+            log.error("MCP server %s: skipped an invalid entry of its %s", server, key)
     return kept
 
 
@@ -167,7 +167,7 @@ def _is_valid(model: Any, value: Any) -> bool:
 
 
 def _repair_call_result(result: dict[str, Any]) -> None:
-    """Change the result of a tool so that its parts are a list of blocks."""
+    """Repair a tool's result in place: its content becomes a list of valid blocks."""
     content = result.get("content", result.pop("toolResult", None))
     if content is None:
         content = []
@@ -175,7 +175,7 @@ def _repair_call_result(result: dict[str, Any]) -> None:
     result["content"] = [_repair_block(one) for one in blocks if one is not None]
     structured = result.get("structuredContent")
     if "structuredContent" in result and not isinstance(structured, Mapping):
-        del result["structuredContent"]  # before 2026-07-28 it is an object
+        del result["structuredContent"]  # must be an object before 2026-07-28
         if structured is not None and not result["content"]:
             result["content"] = [_repair_block(structured)]
     error = result.get("isError", False)
@@ -183,7 +183,7 @@ def _repair_call_result(result: dict[str, Any]) -> None:
 
 
 def _repair_block(block: Any) -> Any:
-    """Return a part as the specification has it; of what is none, its JSON as a text."""
+    """Return a valid block. Other values become a text block with their JSON."""
     if isinstance(block, str):
         return {"type": "text", "text": block}
     if isinstance(block, Mapping):
@@ -207,12 +207,12 @@ def _repair_block(block: Any) -> Any:
 
 
 def repair_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
-    """Return those of a list that are tools, each as the specification has it."""
+    """Return valid tools. Skip and log entries without a name."""
     repaired = []
     for tool in tools:
         name = tool.get("name") if isinstance(tool, Mapping) else None
         if not isinstance(name, str) or not name:
-            log.error("MCP server %s: a tool is left out: it has no name", server)
+            log.error("MCP server %s: skipped a tool without a name", server)
             continue
         repaired.append(_repair_tool(name, tool))
     return repaired
@@ -226,14 +226,14 @@ def _repair_tool(name: str, tool: Mapping[str, Any]) -> dict[str, Any]:
         try:
             mcp_types.Tool.model_validate({**repaired, key: tool[key]}, by_name=False)
         except ValueError:
-            continue  # a tool is of use without it
+            continue  # the tool is usable without the field
         repaired[key] = tool[key]
-    # Without outputSchema: the SDK would refuse results that are not as it says.
+    # Drop outputSchema, because the SDK would reject results that do not match it.
     return repaired
 
 
 def _repair_schema(schema: Any) -> dict[str, Any]:
-    """Return a schema whose root is an object; the rest is the workers' to judge."""
+    """Return a schema with an object at its root. The workers check the rest."""
     if not isinstance(schema, Mapping):
         return {"type": "object"}
     repaired = {**schema, "type": "object"}

@@ -1,4 +1,4 @@
-"""One MCP server: the task that owns its session, and what its tools are."""
+"""Session of one MCP server: start, restart, lists and calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ try:
     from .repairing import RepairedTransport
     from .stdio import StdioServer
 except ImportError as error:
-    #: Why there can be no session at all; None: there can.
+    #: Error text if the SDK is not installed, else None.
     missing: str | None = f"{error}; pip install 'astrbot-api[mcp]'"
 else:
     missing = None
@@ -40,34 +40,33 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.5
 MAX_PAUSE_S = 30.0
 
-#: After running that long a server counts as healthy: the pause is the first again.
+#: Seconds of running after which the restart pause is reset.
 _STEADY_S = 60.0
 
-#: How long a server may take to start: it may have to be downloaded first.
+#: Start timeout in seconds. The command may download the server first.
 _START_TIMEOUT_S = 120.0
 
-#: How long it may take to list what it offers.
+#: Timeout for listing tools, resources and prompts, in seconds.
 _LIST_TIMEOUT_S = 30.0
 
-#: Pause before its news are asked for again, and between two looks at its
-#: tools, in seconds.
+#: Pause before a new subscription to changes, and before listing after a change, in seconds.
 _LISTEN_PAUSE_S = 5.0
 _NEWS_PAUSE_S = 0.1
 
-#: What the SDK says when a server with a URL no longer knows the session.
+#: Error text of the SDK when a server with a URL no longer knows the session.
 _NO_SESSION = "Session terminated"
 
-#: Longest reason of a refusal that is passed on.
+#: Maximum length of a server's error text, in characters.
 _MAX_REASON_CHARS = 2000
 
-#: Shorter values of variables are words like "1" or "true", and in any text.
+#: Minimum length of a secret to redact. Shorter values such as "true" occur in normal text.
 _SHORTEST_SECRET = 6
 
 
 class ServerSession:
-    """Keeps one server running and its session open; carries out calls.
+    """Keeps one server running with an open session, and executes calls.
 
-    :param definition: ``name`` and what it takes to reach the server.
+    :param definition: ``name``, and the command or URL of the server.
     :param on_change: Called when :attr:`status` or :attr:`offers` have changed.
     """
 
@@ -81,24 +80,24 @@ class ServerSession:
     ) -> None:
         self.name: str = definition["name"]
         self.status = STARTING
-        #: ``tools``, ``resources`` and ``prompts`` as last known; None: never known.
+        #: Last known ``tools``, ``resources`` and ``prompts``, or None before the first list.
         self.offers: dict[str, Any] = {"tools": None, "resources": None, "prompts": None}
         self._definition = definition
         self._on_change = on_change
         self._first_pause_s = first_pause_s
         self._max_pause_s = max_pause_s
-        #: How often it has asked for what a client may do, and this one does not.
+        #: Number of requests of the server that this client does not support.
         self._questions = 0
         self._client: Any = None
         self._url_server: Any = None
-        #: Why it cannot be used although it runs; empty: nothing is known.
+        #: Reason why a running server is unusable, or empty.
         self._fault = ""
         self._lost = asyncio.Event()
         self._listed = asyncio.Event()
         self._task = asyncio.create_task(self._keep_running(), name=f"mcp {self.name}")
 
     async def stop(self) -> None:
-        """End the session and the server."""
+        """Close the session and stop the server."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -106,12 +105,12 @@ class ServerSession:
     async def carry_out(
         self, request: Mapping[str, Any], report: Callable[[Progress], Awaitable[None]]
     ) -> Parts:
-        """Call a tool, read a resource, or fill in a prompt.
+        """Call a tool, read a resource, or render a prompt.
 
-        :param request: It has ``tool``, ``uri`` or ``prompt``; see :mod:`..wire`.
+        :param request: It has ``tool``, ``uri`` or ``prompt``, see :mod:`..wire`.
         :param report: Takes the progress of a call.
-        :returns: Whether the tool says that it failed, and the parts of its result.
-        :raises CallFailed: when there is no result.
+        :returns: Whether the tool reported an error, and the parts of its result.
+        :raises CallFailed: when the call has no result.
         """
         client, lost = self._client, self._lost
         if client is None or lost.is_set():
@@ -138,7 +137,7 @@ class ServerSession:
         except MCPError as error:
             gone = error.code == mcp_types.CONNECTION_CLOSED or error.message == _NO_SESSION
             if lost.is_set() or gone:
-                lost.set()  # a server with a URL: nobody else has noticed
+                lost.set()  # nothing else detects this for a server with a URL
                 raise CallFailed(self._say_ended()) from error
             if method := find_question(error):
                 self._note_question(method)
@@ -147,16 +146,16 @@ class ServerSession:
         except CallFailed:
             raise
         except Exception as error:
-            kind = type(error).__name__  # its text may hold what was said
+            kind = type(error).__name__  # the text may contain user data
             log.error("MCP server %s: a call failed: %s", self.name, kind)
             raise CallFailed(f"the call of the MCP server {self.name} failed: {kind}") from error
         finally:
             await _cancel(work, ending)
 
     def _note_question(self, method: str) -> None:
-        """Note that the server asks the user, or the model, something: nobody answers that."""
+        """Count and log a request of the server that this client does not support."""
         self._questions += 1
-        log.warning("MCP server %s asks for %s, which is refused", self.name, method)
+        log.warning("MCP server %s requests %s, which is not supported", self.name, method)
 
     def _say_why_not(self) -> str:
         if missing:
@@ -181,16 +180,16 @@ class ServerSession:
                 pause_s, before = self._first_pause_s, ""
             ending = self._redact(ending)
             level = logging.DEBUG if ending == before else logging.WARNING
-            log.log(level, "MCP server %s %s; again in %g s", self.name, ending, pause_s)
+            log.log(level, "MCP server %s %s; restarting in %g s", self.name, ending, pause_s)
             before = ending
             self._change(DOWN)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, self._max_pause_s)
 
     async def _run_once(self) -> str:
-        """Start the server and keep its session until it is lost.
+        """Start the server and keep its session until it ends.
 
-        :returns: How it ended, in words.
+        :returns: Text about the end of the session.
         """
         self._lost, self._listed, self._fault = asyncio.Event(), asyncio.Event(), ""
         stdio = None
@@ -209,10 +208,10 @@ class ServerSession:
                 opened = True
                 await self._serve(client)
         except TimeoutError:
-            return "did not answer in time"
+            return "did not respond in time"
         except Exception as error:
             if stdio is None and not opened and self._url_server.try_other():
-                return "refuses streamable HTTP; it is asked over HTTP+SSE"
+                return "rejects streamable HTTP; trying HTTP+SSE"
             ended = self._fault or (stdio and stdio.ending)
             return ended or f"cannot be used: {_describe(error)}"
         finally:
@@ -220,7 +219,7 @@ class ServerSession:
         return (stdio and stdio.ending) or "was lost"
 
     async def _serve(self, client: Any) -> None:
-        """List what it offers, now and whenever that changes, until the session is lost."""
+        """List tools, resources and prompts now and after each change, until the session ends."""
         listener = asyncio.create_task(self._listen(client))
         try:
             while not self._lost.is_set():
@@ -228,7 +227,7 @@ class ServerSession:
                 self.offers = await self._list(client)
                 if self._client is None:
                     counts = ", ".join(f"{len(one)} {kind}" for kind, one in self.offers.items())
-                    log.info("MCP server %s runs; it has %s", self.name, counts)
+                    log.info("MCP server %s is running with %s", self.name, counts)
                 self._client = client
                 self._change(RUNNING)
                 await self._wait_news()
@@ -248,7 +247,7 @@ class ServerSession:
             raise
 
     async def _wait_news(self) -> None:
-        """Return when what it offers may have changed, or the session is lost."""
+        """Wait until the lists may have changed, or the session ends."""
         tasks = [asyncio.create_task(one.wait()) for one in (self._lost, self._listed)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -258,15 +257,15 @@ class ServerSession:
             await asyncio.sleep(_NEWS_PAUSE_S)
 
     async def _take(self, message: Any) -> None:
-        """Note a change of what it offers; servers before 2026-07-28 say so unasked."""
+        """Handle a change notification, which servers before 2026-07-28 send unsolicited."""
         if isinstance(message, _CHANGES):
             self._listed.set()
 
     async def _listen(self, client: Any) -> None:
-        """Ask a newer server to report changes.
+        """Subscribe to changes of a newer server.
 
-        A stream that breaks may mean that a server with a URL is gone: the
-        tools are listed again, and that fails if it is.
+        After a broken subscription, request new lists. If a server with a URL is
+        gone, this request fails and ends the session.
         """
         while client.protocol_version in MODERN_PROTOCOL_VERSIONS:
             try:
@@ -277,7 +276,7 @@ class ServerSession:
                         self._listed.set()
             except MCPError as error:
                 if error.code != mcp_types.CONNECTION_CLOSED:
-                    return  # it reports no changes
+                    return  # the server does not support subscriptions
             except SubscriptionLost:
                 pass
             await asyncio.sleep(_LISTEN_PAUSE_S)
@@ -288,7 +287,7 @@ class ServerSession:
         self._on_change()
 
     def _redact(self, text: str) -> str:
-        """Take out what only the server may know: variables, headers, the URL's query."""
+        """Remove the values of variables and headers, OAuth secrets and the URL's query."""
         secrets = [*self._definition.get("env", {}).values()]
         secrets += self._definition.get("headers", {}).values()
         secrets += [one.removeprefix("Bearer ") for one in secrets]
@@ -307,7 +306,7 @@ async def _cancel(*tasks: asyncio.Future[Any]) -> None:
 
 
 def _describe(error: BaseException) -> str:
-    """Return one line for the log: of a group of errors, the first."""
+    """Return one line for the log, about the first error of a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     text = str(error).strip().partition("\n")[0]

@@ -1,7 +1,7 @@
-"""MCP over the standard input and output of a program.
+"""MCP over the standard input and output of a child process.
 
-The SDK's own ``stdio_client`` has no bound on a line, and gives what the
-program writes on its standard error to a file, not to a log.
+The SDK's own ``stdio_client`` does not limit the length of a line, and
+writes the standard error to a file instead of a log.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from .repairing import read_message
 
 log = logging.getLogger(__name__)
 
-#: Longest line that a server may write: a result with a large file in it.
+#: Maximum line of a server, for example a result with a large file.
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
-#: How long a server may take to end, first with its standard input closed,
-#: then after TERM, in seconds.
+#: Seconds to wait for a server's exit after its standard input is closed, and
+#: again after SIGTERM.
 _STOP_TIMEOUT_S = 1.5
 
-#: Of what a server writes on its standard error: longest line, and most lines
-#: in so many seconds.
+#: Limits of a server's standard error: maximum length of a line, and maximum
+#: number of lines per period.
 _MAX_LOG_CHARS = 1000
 _MAX_LOG_LINES = 100
 _LOG_PERIOD_S = 10.0
 
 
 class StdioServer:
-    """One start of a server: a transport of the SDK's ``Client``.
+    """One process of a server, as a transport of the SDK's ``Client``.
 
     :param definition: ``name``, ``command``, ``env`` and ``cwd``.
-    :param redact: Takes secrets out of a line for the log.
-    :param on_end: Called when the server has ended or closed its output.
+    :param redact: Removes secrets from a line for the log.
+    :param on_end: Called when the server has exited or closed its output.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class StdioServer:
         self._definition = definition
         self._redact = redact
         self._on_end = on_end
-        #: How it ended, in words; empty while nothing is known.
+        #: Text about the process's end, or empty if unknown.
         self.ending = ""
         self._log_until, self._log_lines = 0.0, 0
         self._stack = contextlib.AsyncExitStack()
@@ -76,7 +76,7 @@ class StdioServer:
             env={**get_default_environment(), **self._definition["env"]},
             cwd=self._definition["cwd"] or None,
             limit=MAX_LINE_BYTES,
-            # A group of its own: what it starts can be ended with it.
+            # A new process group, so that its children can be stopped with it.
             start_new_session=True,
         )
         to_session, from_server = anyio.create_memory_object_stream[Any](0)
@@ -99,7 +99,7 @@ class StdioServer:
                 stream.close()
 
     async def _read(self, process: asyncio.subprocess.Process, to_session: Any) -> None:
-        """Pass the server's messages on, until it ends or sends something that is no message."""
+        """Forward the server's messages until it exits or writes an overlong line."""
         assert process.stdout is not None
         async with to_session:
             try:
@@ -109,11 +109,11 @@ class StdioServer:
                     try:
                         message = read_message(line)
                     except ValueError:
-                        self._say("wrote a line that is no message of MCP on its standard output")
+                        self._say("wrote a line that is not an MCP message to its standard output")
                         continue
                     await to_session.send(SessionMessage(message))
             except ValueError:  # longer than the limit
-                self.ending = f"was ended: it wrote a line of more than {MAX_LINE_BYTES} bytes"
+                self.ending = f"was stopped: it wrote a line of more than {MAX_LINE_BYTES} bytes"
             except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
                 return
             finally:
@@ -129,7 +129,7 @@ class StdioServer:
                     await process.stdin.drain()
 
     async def _log_errors(self, process: asyncio.subprocess.Process) -> None:
-        """Log what the server writes on its standard error, within bounds."""
+        """Log the server's standard error, within limits."""
         assert process.stderr is not None
         async for line in _iter_lines(process.stderr):
             self._say(f"| {line}")
@@ -142,12 +142,12 @@ class StdioServer:
         if self._log_lines > _MAX_LOG_LINES + 1:
             return
         if self._log_lines > _MAX_LOG_LINES:
-            text = "writes too much; some lines are left out"
+            text = "writes too many lines to its standard error; some are dropped"
         log.info("MCP server %s %s", self._definition["name"], self._redact(text))
 
 
 async def _iter_lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Yield the lines of a stream, each cut to a bearable length."""
+    """Yield the lines of a stream, each truncated to ``_MAX_LOG_CHARS``."""
     rest = b""
     while chunk := await stream.read(4096):
         *lines, rest = (rest + chunk).split(b"\n")
@@ -159,11 +159,11 @@ async def _iter_lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
 
 
 async def stop_process(process: asyncio.subprocess.Process) -> str:
-    """End a server and what it has started: gently, then by force.
+    """Stop a server and its children: close standard input, then SIGTERM, then SIGKILL.
 
-    :returns: How it ended by itself, in words; empty: it had to be forced.
-    Source: Model Context Protocol 2025-11-25, lifecycle, shutdown: close its
-    standard input, then TERM, then KILL.
+    Source: Model Context Protocol 2025-11-25, lifecycle, shutdown.
+
+    :returns: Text about the server's exit, or an empty string if a signal was needed.
     """
     assert process.stdin is not None
     process.stdin.close()
@@ -175,7 +175,7 @@ async def stop_process(process: asyncio.subprocess.Process) -> str:
         if await _has_ended(process):
             ending = "" if send else describe_status(process.returncode or 0)
             break
-    # Closes the pipes, which a descendant may still hold.
+    # Close the pipes, which a child may still hold open.
     transport = getattr(process, "_transport", None)
     if transport is not None:
         transport.close()
@@ -183,7 +183,7 @@ async def stop_process(process: asyncio.subprocess.Process) -> str:
 
 
 async def _has_ended(process: asyncio.subprocess.Process) -> bool:
-    """Wait for the end of the process itself; ``wait`` would also wait for its pipes' ends."""
+    """Wait for the exit of the process. ``wait()`` would also wait for its pipes."""
     until = time.monotonic() + _STOP_TIMEOUT_S
     while process.returncode is None and time.monotonic() < until:
         await asyncio.sleep(0.01)
