@@ -1,1 +1,1 @@
-"""Threads, locks, clocks, logs, metrics and traces; nothing of chats."""
+"""Process-level utilities: threads, locks, clocks, logs, metrics, traces, HTTP client."""

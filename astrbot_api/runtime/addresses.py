@@ -1,4 +1,4 @@
-"""Where a connection may go: public addresses, and the proxy on the way there."""
+"""Checks of network addresses, and choice of a proxy."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
-#: Prefixes that carry an IPv4 address: NAT64, both kinds (Source: RFC 6052,
-#: RFC 8215). A translator behind them would connect to the one that is carried.
+#: NAT64 prefixes, whose addresses contain an IPv4 address (Source: RFC 6052,
+#: RFC 8215). A NAT64 gateway would connect to that IPv4 address.
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 
-#: IPv4 protocol assignments and relays that Python holds for public.
+#: IPv4 protocol assignments and relays, which Python's ``is_global`` accepts.
 _SPECIAL = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("192.88.99.0/24"))
 
-#: The old site-local addresses, which Python knows by another question.
+#: Deprecated site-local addresses, which Python's ``is_global`` accepts.
 _SITE_LOCAL = ipaddress.IPv6Network("fec0::/10")
 
 
 def name_customer(address: str) -> str:
-    """Return what counts together of an address: an IPv6 customer has a /64 of addresses."""
+    """Return the key for rate limits of an address: an IPv6 customer has a whole /64."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -33,11 +33,11 @@ def name_customer(address: str) -> str:
 
 
 def is_public(text: str) -> bool:
-    """Return whether an address is one of the public internet.
+    """Return whether an address is on the public internet.
 
     Private, loopback, link-local, shared (CGNAT), multicast, reserved and
-    unspecified ones are not, and neither is an IPv6 address that carries an
-    IPv4 address which is not.
+    unspecified addresses are not public. An IPv6 address that contains an IPv4
+    address is public only if the IPv4 address is.
     """
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
@@ -69,24 +69,24 @@ def _find_carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | Non
 def resolve(host: str, port: int) -> list[str]:
     """Return the addresses of a host name, in the order to try them.
 
-    :raises OSError: when it has none.
+    :raises OSError: when the name cannot be resolved.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
-#: Kinds of proxies. ``socks5h`` has the proxy resolve names.
+#: Schemes of proxy URLs. With ``socks5h``, the proxy resolves names.
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks4", "socks4a")
 
 
 def find_proxy(url: str, proxy: str | None = None) -> str | None:
-    """Return the address of the proxy through which a URL is asked; None: directly.
+    """Return the URL of the proxy for a URL, or None for a direct connection.
 
-    :param proxy: A proxy for every URL, without exceptions; empty: none. None: what
-        ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say, or their names in
-        lower case, which win. They never lead to this machine's own addresses, and
-        ``NO_PROXY`` also takes networks (``10.0.0.0/8``).
-    :raises ValueError: for a proxy of an unknown kind.
+    :param proxy: Proxy for all URLs, empty for no proxy, or None to use the environment.
+        The environment has ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+        Their names in lower case take precedence. They do not apply to loopback addresses.
+        ``NO_PROXY`` may contain networks (``10.0.0.0/8``).
+    :raises ValueError: when the scheme of the proxy is unknown.
     """
     if proxy is None:
         parts, proxies = urlsplit(url), getproxies_environment()
@@ -100,12 +100,12 @@ def find_proxy(url: str, proxy: str | None = None) -> str | None:
     if proxy.startswith("socks://"):
         proxy = f"socks5h{proxy.removeprefix('socks')}"
     if urlsplit(proxy).scheme not in PROXY_SCHEMES:
-        raise ValueError(f"the address of a proxy must begin with {', '.join(PROXY_SCHEMES)}")
+        raise ValueError(f"the scheme of a proxy must be one of {', '.join(PROXY_SCHEMES)}")
     return proxy
 
 
 def _is_exempt(host: str, port: int | None, no_proxy: str) -> bool:
-    """Return whether the environment's proxy is not for a host."""
+    """Return whether the environment exempts a host from the proxy."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     address = None

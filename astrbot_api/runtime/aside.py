@@ -1,13 +1,12 @@
-"""Work on callers' data, done in a process that can be killed.
+"""Processing of untrusted data in child processes that can be killed.
 
-Foreign formats are parsed through :meth:`Aside.run`: documents, pictures, sound, archives,
-patterns. A file can cost a parser hours or gigabytes, or crash it. A native thread can neither
-be ended nor bounded; a process can.
+:meth:`Aside.run` parses untrusted formats: documents, images, audio, archives, patterns. A
+file can make a parser run for hours, use gigabytes, or crash. A process can be limited and
+killed, but a native thread cannot.
 
-A job is a function of a module that is imported in that process only, named
-``module:function``. It is given a binary file and keyword arguments of JSON types, and
-returns a pair: something of JSON types, and bytes. It raises
-:class:`~astrbot_api.errors.Unreadable` for a file that it refuses.
+A job is a function named ``module:function``, whose module is imported only in the child
+process. It takes a binary file and keyword arguments of JSON types. It returns a JSON value
+and bytes. It raises :class:`~astrbot_api.errors.Unreadable` to reject a file.
 """
 
 from __future__ import annotations
@@ -43,24 +42,24 @@ from .per_process import PerProcess
 
 log = logging.getLogger(__name__)
 
-#: Jobs that one worker runs at once; others wait for a seat.
+#: Number of concurrent jobs of a worker. Other jobs wait for a seat.
 SEATS = 2
 
-#: How long a job may wait for a seat, in seconds.
+#: Maximum wait for a seat, in seconds.
 MAX_WAIT_S = 60.0
 
-#: Failures that are remembered, a worker.
+#: Maximum number of remembered failures of a worker.
 _MAX_FAILURES = 10_000
 
-#: A job that was too slow by the clock is tried again after so long: the machine was busy.
+#: Seconds before a job that exceeded its wall time may be retried: the machine may have been busy.
 _SLOW_S = 600.0
 
-#: How long the fork server may take to end, in seconds.
+#: Maximum time to wait for the fork server's exit, in seconds.
 _END_S = 2.0
 
 Cause = Literal["cpu", "memory", "time", "output", "crash", "damaged", "busy", "unavailable"]
 
-#: What a caller and a model may read; it completes "It could not be read: …".
+#: Texts for the caller and the model, which complete "It could not be read: …".
 _WORDS: dict[Cause, str] = {
     "cpu": "reading it takes too long",
     "memory": "reading it takes too much memory",
@@ -74,11 +73,11 @@ _WORDS: dict[Cause, str] = {
 
 
 class AsideError(AstrBotError):
-    """A job has no result.
+    """Raised when a job has no result.
 
-    :param cause: Which limit it hit, or what else ended it.
-    :param detail: For the log.
-    :ivar words: For the caller and the model.
+    :param cause: The exceeded limit or another cause.
+    :param detail: Text for the log.
+    :ivar words: Text for the caller and the model.
     """
 
     def __init__(self, cause: Cause, detail: str = "") -> None:
@@ -89,12 +88,12 @@ class AsideError(AstrBotError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one job may use.
+    """Resource limits of one job.
 
-    :param cpu_s: Seconds of a processor.
-    :param wall_s: Seconds by the clock, from its start.
-    :param memory_bytes: Beyond what the process begins with.
-    :param output_bytes: Of its result.
+    :param cpu_s: CPU time in seconds.
+    :param wall_s: Wall time in seconds.
+    :param memory_bytes: Memory beyond that of the new process.
+    :param output_bytes: Size of the result.
     """
 
     cpu_s: int = 10
@@ -105,7 +104,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A function that runs aside, and what it may use.
+    """A function that runs in a child process, and its limits.
 
     :param name: ``module:function``.
     """
@@ -115,12 +114,12 @@ class Job:
 
 
 class Aside:
-    """Runs jobs, a few at a time, each in a process of its own.
+    """Runs jobs in separate processes, with limited concurrency.
 
-    The processes are children of one fork server a worker (:mod:`.fork_server`), which
-    starts with the first job and ends when it was idle for minutes.
+    The processes are children of the worker's fork server (:mod:`.fork_server`), which starts
+    with the first job and exits after some idle minutes.
 
-    :param seats: Jobs at once.
+    :param seats: Number of concurrent jobs.
     """
 
     def __init__(self, seats: int = SEATS) -> None:
@@ -138,17 +137,17 @@ class Aside:
         owner: str = "",
         cancel: Cancellable | None = None,
     ) -> tuple[Any, bytes]:
-        """Run a job and return what it returned. Other greenlets go on meanwhile.
+        """Run a job and return its result. Other greenlets run meanwhile.
 
-        :param source: The bytes, or the descriptor of an open file, which the job reads
-            from its beginning and cannot outlive; or what reads the bytes once there is a seat,
-            so that those that wait for one hold none.
-        :param key: Names the content, such as its SHA-256. A content that failed for this
-            job fails at once from then on, whatever the arguments, without being tried.
-        :param owner: Whose work it is: the one with the fewest jobs at work goes first.
-        :param cancel: Ends the job, and its process, at once.
-        :raises Unreadable: when the job refuses the file.
-        :raises AsideError: when it broke a limit, crashed, or found no seat in time.
+        :param source: The bytes, the descriptor of an open file that the job reads from its
+            start, or a function that returns the bytes. The function is called when the job has a
+            seat, so that waiting jobs hold no data in memory.
+        :param key: Id of the content, for example its SHA-256. If a content has failed for this
+            job, later calls fail at once, with any arguments.
+        :param owner: Owner of the job. The owner with the fewest running jobs gets the next seat.
+        :param cancel: Kills the job's process.
+        :raises Unreadable: when the job rejects the file.
+        :raises AsideError: when the job exceeds a limit, crashes, or gets no seat in time.
         """
         request = {
             "job": job.name,
@@ -160,7 +159,7 @@ class Aside:
         known = f"{job.name} {key}" if key else ""
         self._failures.raise_known(known)
         with self._seats.take(owner, MAX_WAIT_S, cancel):
-            # Another turn may have tried the same file while this one waited.
+            # Another turn may have failed with the same file meanwhile.
             self._failures.raise_known(known)
             if callable(source):
                 source = source()
@@ -172,7 +171,7 @@ class Aside:
                 raise
 
     def close(self) -> None:
-        """Kill every job of this process, and the fork server."""
+        """Kill all jobs of this process and stop the fork server."""
         server = self._server.take()
         if server is not None:
             server.close()
@@ -193,7 +192,7 @@ class Aside:
             except OSError as error:
                 if cancel is not None:
                     cancel.raise_if_cancelled()
-                # The fork server ended, idle for long, just as it was asked.
+                # The idle fork server may have exited during the request.
                 if attempt == 2 or server.closed:
                     raise AsideError("unavailable", str(error)) from error
         raise AssertionError("unreachable")
@@ -206,7 +205,7 @@ def _ended_by(cancel: Cancellable | None, connection: socket.socket) -> Iterator
         return
 
     def end() -> None:
-        # The fork server sees it and kills the job; our read returns.
+        # The fork server then kills the job, and our read returns.
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
@@ -217,11 +216,11 @@ def _ended_by(cancel: Cancellable | None, connection: socket.socket) -> Iterator
 def _exchange(
     connection: socket.socket, request: bytes, data: bytes, limits: Limits
 ) -> tuple[Any, bytes]:
-    """Send a request, wait for its one answer."""
+    """Send a request and wait for its response."""
     deadline = time.monotonic() + limits.wall_s
     connection.settimeout(limits.wall_s)
     try:
-        with contextlib.suppress(ConnectionError):  # a job may fail before it has read all
+        with contextlib.suppress(ConnectionError):  # a job may fail before reading everything
             send_frame(connection, REQUEST, request, data)
         kind, text_bytes, body_bytes = FRAME.unpack(read_exactly(connection, FRAME.size))
         if text_bytes + body_bytes > limits.output_bytes + 1024:
@@ -230,7 +229,7 @@ def _exchange(
         text = read_exactly(connection, text_bytes)
         body = read_exactly(connection, body_bytes)
         if read_exactly(connection, 1) != FRAME_END:
-            raise AsideError("crash", "it ended within its answer")
+            raise AsideError("crash", "it ended within its response")
     except TimeoutError:
         raise AsideError("time", f"{limits.wall_s:g} s") from None
     if kind == RESULT:
@@ -243,7 +242,7 @@ def _exchange(
 
 
 class _ForkServer:
-    """The fork server of this process: started when needed, started again when it has ended."""
+    """The fork server of this process, started and restarted on demand."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -277,13 +276,13 @@ class _ForkServer:
         raise AssertionError("unreachable")
 
     def close(self) -> None:
-        """Kill its children and end it."""
+        """Stop the fork server, which kills its children."""
         self.closed = True
         with self._lock:
             self._end()
 
     def _start(self) -> None:
-        """Start it with an environment of its own: it needs no key and no password."""
+        """Start the fork server with a minimal environment, without keys and passwords."""
         ours, theirs = socket.socketpair()
         environ = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
         environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(one) for one in sys.path)
@@ -307,22 +306,22 @@ class _ForkServer:
         self._control = ours
 
     def _end(self) -> None:
-        """Close its control socket: it kills its children and ends."""
+        """Close the control socket, so that the fork server kills its children and exits."""
         if self._control is None:
             return
         self._control.close()
         self._control = None
         deadline = time.monotonic() + _END_S
-        with contextlib.suppress(ChildProcessError):  # another has reaped it
+        with contextlib.suppress(ChildProcessError):  # something else has reaped it
             while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
                 if time.monotonic() > deadline:
-                    log.warning("the fork server %d did not end in time", self._pid)
+                    log.warning("the fork server %d did not exit in time", self._pid)
                     return
                 time.sleep(0.005)
 
 
 class _Failures:
-    """What failed, and how."""
+    """Remembered failures of jobs."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -360,7 +359,7 @@ class _Waiter:
 
 
 class _Seats:
-    """A few seats, given to the owner who has the fewest; among equals, to who came first."""
+    """Seats for jobs. The owner with the fewest seats is next, then the first in the queue."""
 
     def __init__(self, count: int) -> None:
         self._free = count

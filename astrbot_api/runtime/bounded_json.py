@@ -1,8 +1,8 @@
-"""JSON from outside, read within limits of members and depth.
+"""Parsing of untrusted JSON with limits on members and depth.
 
-A parsed value costs up to sixty times the bytes that describe it, and whatever looks at it
-costs time for each member. So the text is looked at first: a few passes in C over the bytes.
-Most texts are too short to need even those.
+A parsed value can use sixty times the memory of its text, and processing it takes time for
+each member. So the text is checked before parsing, in a few passes in C. Short texts need no
+check.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import orjson
 
 from .threads import let_others_run
 
-#: Most members of one text: what stands in its lists and objects, at any depth.
+#: Maximum number of members of all lists and objects of a text, at any depth.
 MAX_MEMBERS = 50_000
 
-#: Deepest nesting. What orjson reads up to 1,024 deep it writes up to 254 deep only.
+#: Maximum nesting. orjson parses 1,024 levels, but serialises only 254.
 MAX_DEPTH = 100
 
 
 class JsonLimitError(ValueError):
-    """A text has too many members."""
+    """Raised when a text has too many members."""
 
 
 class JsonDepthError(JsonLimitError):
-    """It is nested too deep."""
+    """Raised when a text is nested too deeply."""
 
 
 def load_json(
     text: bytes | str, *, max_members: int = MAX_MEMBERS, max_depth: int = MAX_DEPTH
 ) -> Any:
-    """Return the value of a JSON text.
+    """Parse a JSON text.
 
-    :raises JsonLimitError: for one beyond a limit; nothing of it was parsed. Of the depth it is
-        a :class:`JsonDepthError`.
-    :raises orjson.JSONDecodeError: for what is not JSON.
+    :raises JsonLimitError: before parsing, when the text has too many members.
+    :raises JsonDepthError: before parsing, when the text is nested too deeply.
+    :raises orjson.JSONDecodeError: when the text is not JSON.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(data) <= max_members:
@@ -53,13 +53,13 @@ def load_json(
 
 
 def _check_structure(data: bytes, max_members: int, max_depth: int) -> None:
-    """Count what stands outside of strings."""
+    """Count members and nesting outside of strings, and raise if they exceed a limit."""
     if b"\\" in data:
         data = data.replace(b"\\\\", b"")
         let_others_run()
         data = data.replace(b'\\"', b"")
         let_others_run()
-    if data.count(b'"') > 4 * max_members + 4:  # a name and a value each, two quotes each
+    if data.count(b'"') > 4 * max_members + 4:  # at most four quotes per member
         raise _too_many(max_members)
     outside = b"".join(data.split(b'"')[::2])
     opening = outside.count(b"[") + outside.count(b"{")

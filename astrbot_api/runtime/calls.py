@@ -1,8 +1,8 @@
-"""A wait for another host that can be broken, and the connections that make it possible.
+"""Cancellable HTTP calls, and the connections that support them.
 
-urllib3 shows a connection only when its response is there, and a model may
-think for minutes before that. So the connections here show the :class:`Call`
-that they work for which socket it waits for.
+urllib3 exposes a connection only with its response, and a model may take
+minutes to respond. So these connections register their socket with the
+:class:`Call` in advance, which can then shut it down.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ Reason = Literal[
     "address", "forbidden", "unreachable", "untrusted", "silent", "slow", "broken"
 ]  # fmt: skip
 
-#: A request up to this size is sent at once, its head and its body together.
+#: Maximum size of a request whose headers and body are sent together.
 _FIRST_PACKET_BYTES = 65_536
 
-#: Interim answers (``103 Early Hints``) before the one that counts.
+#: Maximum number of interim responses (``103 Early Hints``).
 _MAX_INTERIM = 20
 
-#: What a host did, behind its name.
+#: Error texts, which follow the name of the host.
 _WORDS: dict[Reason, str] = {
-    "address": "has an address, or a proxy, that cannot be used",
+    "address": "has an invalid address or proxy",
     "forbidden": "has an address that is not allowed",
     "unreachable": "cannot be reached",
-    "untrusted": "has a TLS certificate that is not accepted",
-    "silent": "did not answer in time",
+    "untrusted": "has an invalid TLS certificate",
+    "silent": "did not respond in time",
     "slow": "took too long",
-    "broken": "broke the connection off",
+    "broken": "closed the connection unexpectedly",
 }
 
 
 class OutboundError(AstrBotError):
-    """There is no answer, or not all of it.
+    """Raised when a request fails or its response is incomplete.
 
-    :param text: For the log: it may hold the address and what the library said.
-    :ivar words: For the caller: what the host did, without its address.
+    :param text: Text for the log. It may contain the address and the library's error.
+    :ivar words: Text for the caller, without the address.
     """
 
     def __init__(self, reason: Reason, text: str = "") -> None:
@@ -65,25 +65,25 @@ class OutboundError(AstrBotError):
 
 
 class Cancellable(Protocol):
-    """What may end a call from outside."""
+    """Interface of a cancellation token."""
 
     def raise_if_cancelled(self) -> None:
-        """Raise when the call is to end."""
+        """Raise if cancelled."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Sleep, but no longer than until cancellation."""
+        """Sleep until the timeout or cancellation, and return whether it was cancelled."""
 
     def on_cancel(self, callback: Callable[[], None]) -> AbstractContextManager[None]:
-        """Have the callback called on cancellation while the block runs."""
+        """Call the callback on cancellation while the block runs."""
 
 
 class Call:
-    """One exchange, or several in a row: what it waits for, and how to end that.
+    """Cancellation and time limit of one or several consecutive requests.
 
-    As a context manager it ends a blocked read on cancellation and at the limit.
+    As a context manager it ends a blocked read on cancellation and at the time limit.
 
-    :param headers: Sent beside those of each request.
-    :param limit_s: For all of it, connections included.
+    :param headers: Additional headers of each request.
+    :param limit_s: Time limit in seconds for all requests, including connecting.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Call:
         self.cancel = cancel
         self.headers = headers or {}
         self.deadline = None if limit_s is None else time.monotonic() + limit_s
-        #: Whether the connection had served another request before.
+        #: Whether the connection was reused.
         self.reused = False
         self._connection: _Connection | None = None
         self._sock: Any = None
@@ -106,7 +106,7 @@ class Call:
         if self.cancel is not None:
             self._ending.enter_context(self.cancel.on_cancel(self.break_off))
         if self.deadline is not None:
-            # A head that comes in drops would outlast any limit of one read.
+            # Headers that arrive byte by byte would never exceed the read timeout.
             timer = threading.Timer(self.left_s(), self.break_off)
             timer.daemon = True
             timer.start()
@@ -117,20 +117,23 @@ class Call:
         self._ending.close()
 
     def check(self) -> None:
-        """:raises OutboundError: when the time is over; cancelled, as that raises."""
+        """Raise if the call was cancelled or has exceeded its time limit.
+
+        :raises OutboundError: when the time limit is exceeded.
+        """
         if self.cancel is not None:
             self.cancel.raise_if_cancelled()
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise OutboundError("slow")
 
     def left_s(self, at_most_s: float = threading.TIMEOUT_MAX) -> float:
-        """Return how long one wait may take, in seconds; never 0."""
+        """Return the remaining time in seconds, at most ``at_most_s`` and never 0."""
         if self.deadline is None:
             return at_most_s
         return max(0.001, min(at_most_s, self.deadline - time.monotonic()))
 
     def sleep(self, pause_s: float) -> None:
-        """Wait, but no longer than until cancellation, which raises as :meth:`check` does."""
+        """Sleep until the pause ends or the call is cancelled, then :meth:`check`."""
         if self.cancel is None:
             time.sleep(pause_s)
         else:
@@ -138,29 +141,26 @@ class Call:
         self.check()
 
     def attach(self, connection: _Connection, sock: Any) -> None:
-        """Take over a socket.
-
-        :raises OutboundError: or as :meth:`check`, when it is too late for it.
-        """
+        """Register the socket that this call uses, then :meth:`check`."""
         connection.owner = self
-        # TLS within TLS, through an https:// proxy, is no socket itself.
+        # TLS within TLS, through an https:// proxy, wraps the real socket.
         self._connection, self._sock = connection, getattr(sock, "socket", sock)
         self.check()
 
     def break_off(self) -> None:
-        """Shut the socket down, so that the thread that waits for it wakes up.
+        """Shut the socket down, so that a blocked read ends.
 
-        Any thread or greenlet may call it. A connection that meanwhile
-        serves another call is left alone.
+        Any thread or greenlet may call it. It does nothing if the connection
+        already serves another call.
         """
         if self._owns_socket():
-            # Not sock.shutdown(): TLS sockets drop their TLS state in it, under
-            # the feet of the thread that reads. An error: it is closed already.
+            # SSLSocket.shutdown() would drop the TLS state while another thread
+            # reads. OSError: the socket is already closed.
             with suppress(OSError):
                 socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def limit_wait(self, timeout_s: float) -> None:
-        """Let a read of the rest of this answer wait no longer than that."""
+        """Set the read timeout for the rest of the response, in seconds."""
         if self._owns_socket():
             with suppress(OSError):
                 self._sock.settimeout(timeout_s)
@@ -171,11 +171,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How the connections of one request are made.
+    """How to connect for one request.
 
-    :param may_connect: Says whether an address may be connected to; None: any.
-    :param tunnel: The proxy that is asked for a tunnel to such an address.
-    :param socks: The SOCKS proxy through which connections are made.
+    :param may_connect: Returns whether an address is allowed, or None to allow all.
+    :param tunnel: HTTP proxy that opens a tunnel to a checked address, or None.
+    :param socks: SOCKS proxy, or None.
     """
 
     call: Call
@@ -185,24 +185,23 @@ class Route:
     socks: str | None = None
 
 
-# A context variable, because it is each thread's and each greenlet's own,
-# whether or not anything is patched.
+# A context variable is local to threads and greenlets, with or without patching.
 ROUTE: ContextVar[Route] = ContextVar("astrbot_api_route")
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer behind any number of interim ones, up to a limit."""
+    """A response that skips interim responses, up to a limit."""
 
     _interim = 0
 
     def _read_status(self) -> tuple[str, int, str]:
-        """Read a status; 102 and 103 as 100, whose head is passed over (RFC 9110, 15.2)."""
+        """Read the status. Return 102 and 103 as 100, which http.client skips (RFC 9110, 15.2)."""
         version, status, reason = super()._read_status()  # type: ignore[misc]
         if status == HTTPStatus.CONTINUE or HTTPStatus.PROCESSING <= status < HTTPStatus.OK:
             status = HTTPStatus.CONTINUE
             self._interim += 1
             if self._interim > _MAX_INTERIM:
-                raise http.client.BadStatusLine("too many interim answers")
+                raise http.client.BadStatusLine("too many interim responses")
         return version, status, reason
 
 
@@ -214,11 +213,11 @@ class _Connection(HTTPConnection):
         super().__init__(*args, **kwargs)
         self.owner: Call | None = None
         self._has_served = False
-        #: What a request has not sent yet; None: nothing is held back.
+        #: Buffered start of the request, or None if nothing is buffered.
         self._unsent: bytes | None = None
 
     def _new_conn(self) -> socket.socket:
-        """Connect as urllib3 does, but show the socket before the wait begins."""
+        """Connect as urllib3 does, but register the socket with the call before waiting."""
         route = ROUTE.get()
         self._has_served = False
         if route.socks and not route.may_connect:
@@ -267,17 +266,16 @@ class _Connection(HTTPConnection):
         return sock
 
     def _find_addresses(self, route: Route) -> tuple[list[str], int]:
-        """Return the addresses to connect to, and the port: the host's, or its proxy's."""
+        """Return the addresses and the port of the host or its proxy."""
         found, port = route.find_addresses(self._dns_host, self.port), self.port
-        # One address that is not allowed is enough: which one would be taken
-        # is nothing to leave to chance.
+        # Reject the host if any of its addresses is not allowed.
         if route.may_connect and not (found and all(map(route.may_connect, found))):
             raise OutboundError("forbidden")
         if route.tunnel:
             url, proxy_headers = split_proxy(route.tunnel)
             parts = urlsplit(url)
             if parts.scheme != "http" or not parts.hostname:
-                raise OutboundError("address", "only an http:// proxy leads to checked addresses")
+                raise OutboundError("address", "checked addresses need an http:// proxy")
             self.set_tunnel(found[0], port, proxy_headers)
             self.server_hostname = self.host
             port = parts.port or 80
@@ -286,9 +284,9 @@ class _Connection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether a kept connection is open: what comes before a request is its end.
+        """Whether an idle connection is open. Readable data before a request means its end.
 
-        urllib3's own looks through the hub, whose timers cost ten times the look itself.
+        urllib3's own check uses the gevent hub, which takes ten times as long.
         """
         if self.sock is None:
             return False
@@ -297,7 +295,7 @@ class _Connection(HTTPConnection):
         return not look.poll(0)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request: its head and a short body in one packet, which spares both ends one."""
+        """Send a request, with headers and a short body in one packet."""
         call = ROUTE.get().call
         if self.sock is not None:
             call.reused = self._has_served
@@ -311,7 +309,7 @@ class _Connection(HTTPConnection):
         self._has_served = True
 
     def send(self, data: Any) -> None:
-        """Send data, or hold it back while a request's first packet has room."""
+        """Send data, or buffer it for the request's first packet."""
         held = self._unsent
         fits = isinstance(data, bytes) and len(held or b"") + len(data) <= _FIRST_PACKET_BYTES
         if held is not None and fits:
@@ -331,7 +329,7 @@ class _TLSConnection(_Connection, HTTPSConnection):
 
 
 class Pool(HTTPConnectionPool):
-    """Connections to one host, in the clear or to a forwarding proxy."""
+    """Unencrypted connections to one host or forwarding proxy."""
 
     ConnectionCls = _Connection
 
@@ -343,9 +341,9 @@ class TLSPool(HTTPSConnectionPool):
 
 
 def make_socks_socket(proxy: str) -> Any:
-    """Return a socket whose connections go through a SOCKS proxy.
+    """Return a socket that connects through a SOCKS proxy.
 
-    :raises OutboundError: when what it takes is not installed.
+    :raises OutboundError: when PySocks is not installed.
     """
     try:
         import socks
@@ -366,7 +364,7 @@ def make_socks_socket(proxy: str) -> Any:
 
 
 def split_proxy(proxy: str) -> tuple[str, dict[str, str]]:
-    """Return a proxy's address without name and password, and its headers with them."""
+    """Return a proxy's URL without credentials, and the headers with its credentials."""
     parts = urlsplit(proxy)
     login, _, host = parts.netloc.rpartition("@")
     headers = urllib3.make_headers(proxy_basic_auth=unquote(login)) if login else {}

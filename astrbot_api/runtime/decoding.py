@@ -1,4 +1,4 @@
-"""Bytes of unknown encoding become text: the one decoder of attachments, tools and previews."""
+"""Detection of text encodings, for attachments, tools and previews."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from chardetng_py import detect
 
-#: Longest first: the mark of UTF-32 begins with that of UTF-16.
+#: Byte order marks. UTF-32 comes first, because its mark starts with UTF-16's.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -16,15 +16,15 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-#: What is looked at to find out an encoding, in bytes.
+#: Size of the sample for detection, in bytes.
 _SAMPLE_BYTES = 256 * 1024
 
-#: A character of more than one byte in UTF-8 (Source: RFC 3629, 4; overlong forms left out).
+#: A multibyte character in UTF-8 without overlong forms (Source: RFC 3629, 4).
 _UTF8_CHAR = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 )
 
-#: The wider encodings, which Windows writes under the narrower names.
+#: Supersets, which Windows writes under the name of the subset.
 _WIDER = {
     "gbk": "gb18030",
     "gb2312": "gb18030",
@@ -33,8 +33,8 @@ _WIDER = {
     "big5": "big5hkscs",
 }
 
-#: What a page may say that it is in, by Python's names: each decodes in time that follows from
-#: the bytes. Some codecs of Python take minutes.
+#: Accepted declared charsets, by Python's names. All decode in linear time, while some of
+#: Python's codecs take minutes.
 _DECLARED = frozenset(
     (
         "ascii", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "gb2312", "gbk", "gb18030", "big5",
@@ -44,7 +44,7 @@ _DECLARED = frozenset(
 )  # fmt: skip
 _ONE_BYTE = re.compile(r"iso8859-\d+|cp125\d|cp86[26]|cp874|tis-620|koi8-[ru]|mac-.*")
 
-#: Where pages say it (Source: HTML, 13.2.3.2, "prescan a byte stream"; XML, 4.3.3).
+#: Declarations in HTML and XML (Source: HTML, 13.2.3.2, "prescan a byte stream"; XML, 4.3.3).
 _IN_PAGE = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})"""
     rb"""|\A\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{1,40})["']""",
@@ -52,12 +52,12 @@ _IN_PAGE = re.compile(
 )
 _PRESCAN_BYTES = 2048
 
-#: Signs of windows-1252 at whose codes windows-1250 and its like have letters.
+#: Signs of windows-1252 whose codes are letters in windows-1250 and similar encodings.
 _SIGNS = re.compile("[£°§©®±µ·«»€–—‘’“”„•…™ªº¹²³¼½¾¿¡×]+\\Z")
 
 _WEST = re.compile("[àâäáãåæçèéêëìíîïñòóôõöøùúûüýÿßœÀÂÄÁÃÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝ]+\\Z")
 
-#: What no text in bytes has, and one of two bytes a character has nearly always.
+#: Control bytes, which occur in UTF-16 and hardly ever in single-byte text.
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 
 _UNPRINTABLE = re.compile(r"[\x01-\x08\x0b\x0e-\x1f\x7f]")
@@ -70,19 +70,25 @@ _LETTERS = (
 _NO_LETTER = re.compile(f"[^{_LETTERS}]")
 _HAN = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef]+\\Z")
 
-#: Prolonged sounds of half-width kana, which are degrees anywhere else.
+#: The long vowel mark after half-width kana. Its byte is a degree sign in other encodings.
 _KANA = re.compile(rb"[\xb1-\xdf]\xb0")
 
 
 def decode(data: bytes, declared: str = "") -> tuple[str, str]:
-    """Decode text.
+    """Decode text of unknown encoding.
 
-    In this order: byte order marks; UTF-16 and UTF-32 by their zero bytes; UTF-8; what was
-    declared, here or in the page itself; UTF-8 with a few wrong bytes; what the letters say.
+    It tries, in this order:
 
-    :param declared: The charset that the sender names, such as that of a ``Content-Type``.
-    :returns: The text without NUL characters, and what was assumed, in words: empty where
-        nothing was.
+    - byte order marks,
+    - UTF-16 and UTF-32 by their zero bytes,
+    - UTF-8,
+    - the declared charset, of the argument or of the page itself,
+    - UTF-8 with a few invalid bytes,
+    - statistical detection.
+
+    :param declared: Charset that the sender names, for example in ``Content-Type``.
+    :returns: The text without NUL characters, and a note about an assumed encoding, or an empty
+        string if nothing was assumed.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
@@ -99,25 +105,25 @@ def decode(data: bytes, declared: str = "") -> tuple[str, str]:
         return _clean(known), ""
     if _is_mostly_utf8(sample):
         text = _clean(data.decode("utf-8", "replace"))
-        return text, "read as UTF-8, with wrong bytes shown as \N{REPLACEMENT CHARACTER}"
+        return text, "read as UTF-8, with invalid bytes shown as \N{REPLACEMENT CHARACTER}"
     name = _guess(sample)
     return _clean(data.decode(_WIDER.get(name.lower(), name), "replace")), f"read as {name}"
 
 
 def find_declared(data: bytes) -> str:
-    """Return the charset that a page or an XML file names in its first bytes; "" for none."""
+    """Return the charset declared in an HTML page or XML file, or an empty string."""
     found = _IN_PAGE.search(data[:_PRESCAN_BYTES])
     return (found[1] or found[2]).decode("ascii", "replace") if found else ""
 
 
 def find_codec(name: str) -> str:
-    """Return Python's name of a charset that texts of others may be in; "" for any other."""
+    """Return Python's name of an accepted charset, or an empty string."""
     try:
         found = codecs.lookup(name).name if name.isascii() else ""
     except (LookupError, ValueError):
         return ""
     if found in ("utf-16", "utf-16-le", "utf-16-be"):
-        return ""  # a page that could be read as far as this is not
+        return ""  # the declaration was readable as ASCII, so the page is not UTF-16
     if found in ("ascii", "iso8859-1"):
         return "cp1252"  # Source: WHATWG, Encoding, 4.2
     found = _WIDER.get(found, found)
@@ -125,9 +131,9 @@ def find_codec(name: str) -> str:
 
 
 def _decode_declared(data: bytes, declared: str) -> str | None:
-    """Return text in UTF-8, or in what it was declared to be in."""
+    """Decode as UTF-8 or as the declared charset, or return None if neither fits."""
     one_byte = bool(_ONE_BYTE.fullmatch(declared))
-    # Many a page in UTF-8 calls itself Latin-1; hardly one in GBK is UTF-8 by chance.
+    # Many UTF-8 pages declare Latin-1. GBK text is hardly ever valid UTF-8.
     order = ("utf-8", declared) if one_byte or not declared else (declared, "utf-8")
     for one in order:
         try:
@@ -144,7 +150,7 @@ def _decode_declared(data: bytes, declared: str) -> str | None:
 
 
 def is_binary(text: str) -> bool:
-    """Return whether decoded text has more control characters than any text has."""
+    """Return whether over a tenth of the characters are control characters."""
     return len(_UNPRINTABLE.findall(text[:10_000])) > len(text[:10_000]) / 10
 
 
@@ -153,7 +159,7 @@ def _clean(text: str) -> str:
 
 
 def _find_wide(data: bytes) -> str:
-    """Return the encoding of two or four bytes a character; "" for any other."""
+    """Return UTF-16 or UTF-32 with its byte order, or an empty string."""
     sample = data[: 4096 - 4096 % 4]
     zeros = [sample[at::4].count(0) * 4 / max(1, len(sample)) for at in range(4)]
     low, high = 0.05, 0.4
@@ -169,7 +175,7 @@ def _find_wide(data: bytes) -> str:
 
 
 def _find_wide_letters(sample: bytes) -> str:
-    """Return the encoding of a text in UTF-16 whose letters are not those of ASCII."""
+    """Detect UTF-16 of letters outside ASCII, or return an empty string."""
     if not _CONTROLS.search(sample):
         return ""
     best, fewest = "", len(sample) / 40
@@ -181,10 +187,10 @@ def _find_wide_letters(sample: bytes) -> str:
 
 
 def _is_wide_han(sample: bytes) -> bool:
-    """Return whether bytes are UTF-16 of Han and kana alone.
+    """Return whether bytes are UTF-16 of Han characters and kana only.
 
-    Of their low bytes half are above 0x80; in an older encoding for them all are, in Latin
-    letters few.
+    About half of the low bytes are above 0x80 then. In legacy encodings all of them are, and in
+    Latin text few of them are.
     """
     text = sample.decode("utf-16-le", "replace")
     above = sum(byte >= 0x80 for byte in sample[::2])
@@ -193,9 +199,9 @@ def _is_wide_han(sample: bytes) -> bool:
 
 
 def _is_mostly_utf8(sample: bytes) -> bool:
-    """Return whether characters of UTF-8 outnumber the bytes that are none, four to one.
+    """Return whether multibyte UTF-8 characters outnumber invalid bytes four to one.
 
-    Letters of ASCII say nothing: a long log in English with one ``é`` of Latin-1 has them all.
+    ASCII letters do not count: a long English log may contain one ``é`` in Latin-1.
     """
     rest = _UTF8_CHAR.sub(b"", sample)
     right = sum(1 for _ in _UTF8_CHAR.finditer(sample))
@@ -204,7 +210,7 @@ def _is_mostly_utf8(sample: bytes) -> bool:
 
 
 def _guess(sample: bytes) -> str:
-    """Return the name of the encoding that the letters speak for."""
+    """Return the name of the most likely legacy encoding."""
     name: str = detect(sample)
     high = bytes(byte for byte in sample if byte >= 0x80)
     signs = high.decode("windows-1252", "replace")
@@ -216,8 +222,8 @@ def _guess(sample: bytes) -> str:
         return "windows-1252" if _WEST.match(signs) else name
     if name == "windows-1252":
         return _guess_western(sample, high, signs)
-    # Few characters fit each; the common ones of Chinese are in these rows
-    # (Source: GB/T 2312, level 1).
+    # A few characters are valid in each of these encodings. Common Chinese characters are in
+    # these rows (Source: GB/T 2312, level 1).
     is_chinese = all(0xB0 <= lead <= 0xD7 for lead in high[::2])
     if is_chinese and len(high) <= {"EUC-KR": 4, "EUC-JP": 8}.get(name, 0):
         return "GBK"
@@ -225,14 +231,14 @@ def _guess(sample: bytes) -> str:
 
 
 def _guess_western(sample: bytes, high: bytes, signs: str) -> str:
-    """Return windows-1252, or the encoding that is taken for it."""
+    """Return windows-1252, or an encoding that the detector confuses with it."""
     if min(high, default=0) >= 0xA1:
         if max(high) <= 0xDF and _KANA.search(sample):
             return "Shift_JIS"
         if b"\xa4" in high or re.search(rb"[\xbc\xbd][a-z\xe0-\xff]", sample):
-            return "ISO-8859-15"  # where it has the euro and the ligature oe
+            return "ISO-8859-15"  # these codes are the euro sign and the oe ligature
         if min(high) >= 0xC0 and not re.search(rb"[A-Za-z]", sample):
-            return "windows-1251"  # no word of Latin letters has accents alone
+            return "windows-1251"  # no Latin word consists of accented letters only
     if "û" in signs and "õ" in signs:
         return "windows-1250"  # Hungarian
     return "windows-1252"

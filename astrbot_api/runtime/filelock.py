@@ -1,4 +1,4 @@
-"""One process at a time, by a file that all of them can open."""
+"""Lock between processes, by a shared file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 @contextmanager
 def lock_file(path: Path) -> Iterator[None]:
-    """Hold a file's lock; other processes wait for it.
+    """Hold the lock of a file. Other processes wait for it.
 
-    On a system without ``fcntl`` (Windows) nothing is locked: there, one
-    process at a time is the operator's concern.
+    Without ``fcntl`` (on Windows) nothing is locked. The operator must then run
+    only one process at a time.
 
-    :raises OSError: when the file cannot be made.
+    :raises OSError: when the file cannot be created.
     """
     try:
         import fcntl

@@ -1,11 +1,11 @@
-"""The process that runs jobs of :mod:`.aside`: a small interpreter that forks a child for each.
+"""Fork server of :mod:`.aside`: a small process that forks a child for each job.
 
-It is started as a program of its own, so a fork copies no thread, no greenlet and no
-connection of the web worker. Modules of jobs are imported here once; a child starts in a
-few milliseconds, works on one file and ends.
+It is a separate program, so a fork copies no threads, greenlets or connections of the web
+worker. Modules of jobs are imported once in this process. A child starts in a few
+milliseconds, processes one file and exits.
 
-The socket of a job decides over its life: when the other end closes it, or dies, the child
-is killed. The control socket decides over this process in the same way.
+When the caller closes the socket of a job or dies, the child is killed. In the same way, the
+control socket ends this process.
 """
 
 from __future__ import annotations
@@ -28,41 +28,42 @@ from typing import Any, BinaryIO
 
 from ..errors import Unreadable
 
-#: The program, for ``python -c``.
+#: Source code for ``python -c``.
 PROGRAM = "from astrbot_api.runtime.fork_server import main; main()"
 
-#: Without a job for so long, the process ends; the next job starts another one.
+#: Seconds without a job after which the process exits. The next job starts a new one.
 IDLE_S = 300.0
 
-#: One frame on a job's socket: what it is, bytes of JSON, bytes that follow the JSON.
+#: Header of a frame on a job's socket: kind, size of the JSON, size of the binary data.
 FRAME = struct.Struct(">cQQ")
 REQUEST, RESULT, UNREADABLE, FAILED = b"R", b"=", b"?", b"!"
 
-#: How a child ends that has answered. A library that calls exit(0) must not look like it.
+#: Exit status of a child that has responded. It differs from 0 because a library may call exit(0).
 _ANSWERED = 42
 
-#: Ends every frame: a child that was killed while it wrote cannot have sent it.
+#: End of each frame, to detect a child that was killed while writing.
 FRAME_END = b"."
 
-#: A request on the control socket: the module to import, in JSON, with one or two descriptors.
+#: Maximum size of a request on the control socket: the module to import, as JSON, with one or
+#: two file descriptors.
 MAX_CONTROL_BYTES = 4096
 
-#: Address space beyond what a child begins with. Its data, which is what counts, is
-#: limited by the job; this bounds what is mapped where the system does not count data.
+#: Additional address space of a child beyond its memory limit, for mapped files. The job
+#: limits the data segment, but not every system enforces that limit.
 _MAPPED_BYTES = 2**30
 
-#: How far a child stands back behind the workers: a stream that waits for a processor stalls.
+#: Niceness of a child, so that it does not delay the workers' streams.
 _NICENESS = 10
 
 _CAUSES = {
     signal.SIGXCPU: "cpu",
-    signal.SIGKILL: "cpu",  # the hard limit, or the system, which was short of memory
+    signal.SIGKILL: "cpu",  # the hard CPU limit, or the kernel's OOM killer
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Child:
-    """A running job: its process, and our copy of its socket."""
+    """A running job: its process and our copy of its socket."""
 
     pid: int
     connection: socket.socket
@@ -70,9 +71,9 @@ class _Child:
 
 def main() -> None:
     """Serve until the control socket, descriptor 0, is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C signals all processes of the terminal
     control = socket.socket(fileno=os.dup(0))
-    control.setblocking(True)  # gevent made it; the mode is the descriptor's, not the object's
+    control.setblocking(True)  # gevent made the descriptor non-blocking
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     _Server(control).serve()
 
@@ -108,7 +109,7 @@ class _Server:
                     return
 
     def _accept(self) -> bool:
-        """Start what the control socket asks for; return whether it is still open."""
+        """Start the requested job, and return whether the control socket is still open."""
         try:
             message, descriptors, _, _ = socket.recv_fds(self._control, MAX_CONTROL_BYTES, 2)
         except ConnectionError:
@@ -143,11 +144,11 @@ class _Server:
         child = _Child(pid, connection)
         self._children[pid] = child
         self._by_descriptor[connection.fileno()] = child
-        # No event but the ones that need not be asked for: closed, broken.
+        # With no events requested, poll() reports only a closed or broken socket.
         self._poll.register(connection.fileno(), 0)
 
     def _become_child(self) -> None:
-        """Let go of what belongs to the server and to the other children."""
+        """Close the sockets of the server and of other children."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
@@ -155,7 +156,7 @@ class _Server:
             child.connection.close()
 
     def _abandon(self, child: _Child) -> None:
-        """Kill a child whose caller has gone; it is reaped like any other."""
+        """Kill a child whose caller has disconnected. It is reaped later."""
         self._forget(child)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)
@@ -183,7 +184,7 @@ class _Server:
 
 
 def run_child(connection: socket.socket, file: int | None) -> None:
-    """Do one job and end this process."""
+    """Run one job and exit this process."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
@@ -193,7 +194,7 @@ def run_child(connection: socket.socket, file: int | None) -> None:
         _limit(request["cpu_s"], request["memory_bytes"])
         _answer(connection, request, source)
         connection.shutdown(socket.SHUT_WR)
-    except OSError:  # the caller has gone
+    except OSError:  # the caller has disconnected
         pass
     finally:
         os._exit(_ANSWERED)
@@ -223,7 +224,7 @@ def _describe(error: BaseException) -> str:
 
 
 def _limit(cpu_s: int, memory_bytes: int) -> None:
-    """Bound what this process may use from now on, and let others go first."""
+    """Set the resource limits and the niceness of this process."""
     with contextlib.suppress(OSError):
         os.nice(_NICENESS)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
@@ -260,21 +261,24 @@ def send_frame(connection: socket.socket, kind: bytes, text: bytes, body: bytes 
 
 
 def read_frame(connection: socket.socket, kind: bytes) -> tuple[Any, bytes]:
-    """Return the JSON and the bytes of the one frame that must come now."""
+    """Read a frame of the given kind and return its JSON and its binary data.
+
+    :raises ConnectionError: when another frame is received, or the connection ends.
+    """
     came, text_bytes, body_bytes = FRAME.unpack(read_exactly(connection, FRAME.size))
     if came != kind:
-        raise ConnectionError("another frame came")
+        raise ConnectionError("received an unexpected frame")
     text = read_exactly(connection, text_bytes)
     body = read_exactly(connection, body_bytes)
     if read_exactly(connection, 1) != FRAME_END:
-        raise ConnectionError("a frame without an end came")
+        raise ConnectionError("received a frame without an end mark")
     return json.loads(text), bytes(body)
 
 
 def read_exactly(connection: socket.socket, size_bytes: int) -> bytearray:
-    """Read so many bytes.
+    """Read exactly ``size_bytes`` bytes.
 
-    :raises ConnectionError: when the other end closes before.
+    :raises ConnectionError: when the connection ends before.
     """
     return bytearray().join(_iter_pieces(connection, size_bytes))
 
@@ -289,7 +293,7 @@ def _iter_pieces(connection: socket.socket, left: int) -> Iterator[bytes]:
 
 
 def _fail(connection: socket.socket, cause: str, detail: str) -> None:
-    """Report how a job ended that has no result; the caller may be gone."""
+    """Send the failure of a job. Ignore errors, because the caller may have disconnected."""
     text = json.dumps({"cause": cause, "detail": detail}).encode()
     connection.setblocking(False)
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a line of the log is about, and the log as JSON."""
+"""Context fields of log records, and log formatters."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ _fields: ContextVar[dict[str, str] | None] = ContextVar("astrbot_log_fields", de
 
 
 def set_log_fields(**fields: str) -> None:
-    """Say what this thread (a greenlet under gevent) works on from now on.
+    """Set the log fields of this thread (a greenlet under gevent).
 
     :param fields: ``request_id``, ``key_prefix``, ``session``, ``run``,
-        ``trace_id``; never a secret.
+        ``trace_id``. Never pass a secret.
     """
     _fields.set(fields)
 
 
 def get_log_fields() -> dict[str, str]:
-    """Return what was said last."""
+    """Return the log fields of this thread."""
     return _fields.get() or {}
 
 
 def format_time(time_s: float) -> str:
-    """Return a time as ISO 8601 in UTC, to the millisecond."""
+    """Format a time as ISO 8601 in UTC, with milliseconds."""
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time_s))
     return f"{whole}.{int(time_s % 1 * 1000):03}+00:00"
 
 
-#: Longest line; what is longer is cut, so that no caller fills the disk with it.
+#: Maximum length of a line, so that callers cannot fill the disk.
 MAX_LINE_CHARS = 16_000
 
 
 def bound_line(text: str) -> str:
-    """Return a line of the log, cut in its middle when it is too long.
+    """Shorten a line in its middle if it is too long.
 
-    The end of a traceback says what was wrong.
+    The end is kept, because the end of a traceback names the error.
     """
     if len(text) <= MAX_LINE_CHARS:
         return text
@@ -48,25 +48,25 @@ def bound_line(text: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """Lines as people read them, each within bounds."""
+    """Formats records as text lines of limited length."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Format a record."""
         return bound_line(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and what it is about."""
+    """Formats records as JSON lines: time, level, logger, message and log fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; a traceback is one text in it."""
+        """Format a record. A traceback becomes the field ``exception``."""
         line: dict[str, Any] = {
             "time": format_time(record.created), "level": record.levelname,
             "logger": record.name, "message": bound_line(record.getMessage()), **get_log_fields(),
         }  # fmt: skip
         if record.exc_info:
             line["exception"] = bound_line(self.formatException(record.exc_info))
-        # What is no UTF-8 is shown as Python would.
+        # orjson rejects lone surrogates.
         return orjson.dumps(
             {name: text.encode("utf-8", "replace").decode() for name, text in line.items()}
         ).decode()

@@ -1,8 +1,8 @@
-"""What the server counts of itself, for Prometheus.
+"""Prometheus metrics of the server.
 
-Under gunicorn each worker writes its figures into a folder that all share
-(``PROMETHEUS_MULTIPROC_DIR``, which our gunicorn configuration makes), and
-whichever worker is asked adds them up.
+Under gunicorn each worker writes its values to a shared folder
+(``PROMETHEUS_MULTIPROC_DIR``, created by our gunicorn configuration). The
+worker that serves a scrape adds them up.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from prometheus_client.multiprocess import MultiProcessCollector
 #: The media type of :meth:`Metrics.render`.
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-#: Upper ends of the buckets, in seconds.
+#: Upper bounds of the histogram buckets, in seconds.
 _REQUEST_S = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
 _WAIT_S = (0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0)
 _FIRST_TOKEN_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
-#: Kinds of what is stored.
+#: Kinds of stored data.
 _KINDS = ("messages", "sessions", "deliveries", "requests", "notes", "files")
 
-#: Most combinations of route, method and status. Callers cannot invent any, so
-#: this is never reached.
+#: Maximum number of combinations of route, method and status. Callers cannot
+#: create combinations, so this limit is only a safeguard.
 _MAX_REQUEST_LABELS = 2000
 
 
 class Metrics:
-    """The figures of one application.
+    """The metrics of one application.
 
-    Two applications of one process have figures of their own, but under
-    gunicorn one sum: the files are of the process.
+    Applications in one process have separate values. Under gunicorn they are
+    added up, because they share the files of the process.
     """
 
     def __init__(self) -> None:
@@ -50,55 +50,53 @@ class Metrics:
         own: dict[str, Any] = {"namespace": "astrbot", "registry": self._registry}
         live: dict[str, Any] = {**own, "multiprocess_mode": "livesum"}
         self._requests = Counter(
-            "requests", "Answered requests.", ["route", "method", "status"], **own
+            "requests", "Requests with a response.", ["route", "method", "status"], **own
         )
         self._request_s = Histogram(
-            "request_seconds", "Time to the head of an answer.", ["route"],
+            "request_seconds", "Time until the response headers.", ["route"],
             buckets=_REQUEST_S, **own,
         )  # fmt: skip
-        self._streams = Gauge("streams_open", "Streams that are open.", **live)
-        self._active = Gauge("runs_active", "Turns that run or wait.", ["state"], **live)
-        self._runs = Counter("runs", "Turns that have ended.", ["status"], **own)
-        self._checkpoints = Counter("run_checkpoints", "Steps of turns that were stored.", **own)
+        self._streams = Gauge("streams_open", "Open streams.", **live)
+        self._active = Gauge("runs_active", "Running or queued turns.", ["state"], **live)
+        self._runs = Counter("runs", "Finished turns.", ["status"], **own)
+        self._checkpoints = Counter("run_checkpoints", "Stored steps of turns.", **own)
         self._handovers = Counter(
-            "run_handovers", "Turns that a worker gave to another one as it stopped.", **own
+            "run_handovers", "Turns that a stopping worker handed over to another worker.", **own
         )
-        self._pickups = Counter(
-            "run_pickups", "Turns that went on after their worker had died.", **own
-        )
+        self._pickups = Counter("run_pickups", "Turns resumed after their worker died.", **own)
         self._rewinds = Counter(
-            "run_rewinds", "Pickups that took back what had been shown of a step.", **own
+            "run_rewinds", "Resumed turns that withdrew the shown part of a step.", **own
         )
         self._lost_s = Histogram(
-            "run_pickup_seconds", "Time from a worker's last word until a turn of it went on.",
+            "run_pickup_seconds", "Time from a dead worker's last heartbeat to the resumed turn.",
             buckets=_WAIT_S, **own,
         )  # fmt: skip
         self._queue_s = Histogram(
-            "run_queue_seconds", "Time for which a turn waited for its session's earlier ones.",
+            "run_queue_seconds", "Time that a turn waited for earlier turns of its session.",
             buckets=_WAIT_S, **own,
         )  # fmt: skip
         self._first_token_s = Histogram(
-            "first_token_seconds", "Time from a turn's begin to its model's first word.",
+            "first_token_seconds", "Time from the start of a turn to the model's first token.",
             buckets=_FIRST_TOKEN_S, **own,
         )  # fmt: skip
-        self._tokens = Counter("tokens", "Tokens, as the models count them.", ["kind"], **own)
+        self._tokens = Counter("tokens", "Tokens, as counted by the models.", ["kind"], **own)
         self._deliveries = Counter(
-            "deliveries", "Attempts to hand a message to a bot.", ["bot", "outcome"], **own
+            "deliveries", "Attempts to deliver a message to a bot.", ["bot", "outcome"], **own
         )
         newest: dict[str, Any] = {**own, "multiprocess_mode": "livemostrecent"}
-        self._stored = Gauge("stored", "What is stored.", ["kind"], **newest)
-        self._stored_bytes = Gauge("stored_bytes", "Bytes of what is stored.", ["kind"], **newest)
+        self._stored = Gauge("stored", "Number of stored records.", ["kind"], **newest)
+        self._stored_bytes = Gauge("stored_bytes", "Bytes of stored records.", ["kind"], **newest)
         self._growth_bytes = Gauge(
-            "growth_bytes", "Bytes by which what is stored grew within a minute.", **newest
+            "growth_bytes", "Growth of the stored data in the last minute, in bytes.", **newest
         )
         self._free_bytes = Gauge(
             "disk_free_bytes", "Free space of the data directory's disk.", **newest
         )
-        self._uploads = Counter("uploads", "Attachments taken in.", **own)
-        self._upload_bytes = Counter("upload_bytes", "Bytes of attachments taken in.", **own)
+        self._uploads = Counter("uploads", "Stored attachments.", **own)
+        self._upload_bytes = Counter("upload_bytes", "Bytes of stored attachments.", **own)
 
     def note_request(self, route: str, method: str, status: int, took_s: float) -> None:
-        """Count an answer; of a stream, its head."""
+        """Count a response. A stream is counted at its headers."""
         key = (route, method, status)
         found = self._of_request.get(key)
         if found is None:
@@ -110,11 +108,14 @@ class Metrics:
         found[1].observe(took_s)
 
     def note_streams(self, change: int) -> None:
-        """Count streams that were opened (1) or closed (-1)."""
+        """Count an opened (1) or closed (-1) stream."""
         self._streams.inc(change)
 
     def note_run(self, run_id: str, state: str) -> None:
-        """Note the state of a turn of this worker: ``queued``, ``running``, or ``""``: it left."""
+        """Set the state of a turn of this worker.
+
+        :param state: ``queued``, ``running``, or empty if the worker no longer runs it.
+        """
         before = self._states.pop(run_id, "")
         if before:
             self._active.labels(before).dec()
@@ -123,9 +124,9 @@ class Metrics:
             self._active.labels(state).inc()
 
     def note_end(self, status: str, stats: dict[str, Any] | None = None) -> None:
-        """Count a turn that has ended.
+        """Count a finished turn.
 
-        :param stats: Its ``agent_stats``; None where no model was asked.
+        :param stats: Its ``agent_stats``, or None if no model was called.
         """
         self._runs.labels(status).inc()
         if not stats:
@@ -137,17 +138,18 @@ class Metrics:
             self._first_token_s.observe(stats["time_to_first_token"])
 
     def note_checkpoint(self) -> None:
-        """Count a step of a turn that was stored."""
+        """Count a stored step of a turn."""
         self._checkpoints.inc()
 
     def note_handover(self) -> None:
-        """Count a turn that this worker, which stops, gave up."""
+        """Count a turn that this stopping worker hands over."""
         self._handovers.inc()
 
     def note_pickup(self, silent_s: float | None, *, rewound: bool) -> None:
-        """Count a turn that goes on here after its worker died.
+        """Count a turn that this worker resumes after another worker died.
 
-        :param silent_s: Seconds since the worker's last word; None: they are not known.
+        :param silent_s: Seconds since that worker's last heartbeat, or None if unknown.
+        :param rewound: Whether the shown part of a step was withdrawn.
         """
         self._pickups.inc()
         if rewound:
@@ -156,26 +158,27 @@ class Metrics:
             self._lost_s.observe(silent_s)
 
     def note_queue_wait(self, waited_s: float) -> None:
-        """Note how long a turn waited for its session's earlier ones."""
+        """Record the time that a turn waited for earlier turns of its session."""
         self._queue_s.observe(waited_s)
 
     def note_delivery(self, bot: str, outcome: str) -> None:
-        """Count an attempt to hand over a message.
+        """Count an attempt to deliver a message.
 
         :param bot: The id of the bot.
-        :param outcome: ``sent``, ``failed`` (for good) or ``retried``.
+        :param outcome: ``sent``, ``failed`` (permanently) or ``retried``.
         """
         self._deliveries.labels(bot, outcome).inc()
 
     def note_upload(self, size_bytes: int) -> None:
-        """Count an attachment that was taken in."""
+        """Count a stored attachment."""
         self._uploads.inc()
         self._upload_bytes.inc(size_bytes)
 
     def note_stored(self, stored: Any, growth_bytes: int, free_bytes: int | None) -> None:
-        """Note what is stored now, by kind, its growth, and the free space of the disk.
+        """Set the size of the stored data, its growth, and the free space of the disk.
 
         :param stored: See :class:`astrbot_api.db.stored.Stored`.
+        :param free_bytes: Free space, or None if unknown.
         """
         for kind in _KINDS:
             self._stored.labels(kind).set(getattr(stored, kind))
@@ -185,7 +188,7 @@ class Metrics:
             self._free_bytes.set(free_bytes)
 
     def render(self) -> bytes:
-        """Return the figures of all workers, in Prometheus' text format."""
+        """Return the metrics of all workers, in Prometheus' text format."""
         if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             return bytes(generate_latest(self._registry))
         summed = CollectorRegistry()

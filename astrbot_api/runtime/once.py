@@ -1,4 +1,4 @@
-"""What several callers want at the same time, made by one of them."""
+"""Deduplication of concurrent work: one caller does it, the others wait."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ T = TypeVar("T")
 
 
 class NotMadeInTime(Exception):
-    """Another caller was still making it when the wait was over."""
+    """Raised when another caller did not finish in time."""
 
 
 class Once:
-    """Has one caller make a thing, while those who want the same wait for it.
+    """Lets one caller create a value while other callers of the same key wait.
 
-    It keeps nothing itself: callers that waited look again where things are kept. Where the
-    first one failed, the next one tries.
+    It stores no values: after the wait, callers look the value up again. If the first caller
+    failed, the next one tries.
 
-    :param max_wait_s: How long a caller waits for others, in seconds.
+    :param max_wait_s: Maximum wait for another caller, in seconds.
     """
 
     def __init__(self, max_wait_s: float) -> None:
         self._max_wait_s = max_wait_s
         self._lock = threading.Lock()
-        #: Those who wait, by what one caller is making.
+        #: Waiting callers, by the key of the value that is being created.
         self._waiting: dict[Hashable, list[threading.Event]] = {}
 
     def make(
@@ -38,13 +38,13 @@ class Once:
         make: Callable[[], T],
         cancel: Cancellable | None = None,
     ) -> T:
-        """Return what ``find`` has, or else what ``make`` makes.
+        """Return the value of ``find``, or of ``make`` if ``find`` returns None.
 
-        :param find: Returns what was kept; None: nothing.
-        :param make: Makes the thing and keeps it.
+        :param find: Returns the stored value, or None.
+        :param make: Creates the value and stores it.
         :param cancel: Ends the wait.
-        :raises NotMadeInTime: when the others took too long.
-        :raises RunCancelled: when it was cancelled.
+        :raises NotMadeInTime: when another caller did not finish in time.
+        :raises RunCancelled: when the wait was cancelled.
         """
         until = time.monotonic() + self._max_wait_s
         while (known := find()) is None:
@@ -67,7 +67,7 @@ class Once:
         return known
 
     def count_waiting(self, key: Hashable) -> int:
-        """Return how many callers wait for one that makes this."""
+        """Return the number of callers that wait for this key."""
         with self._lock:
             return len(self._waiting.get(key, ()))
 

@@ -1,8 +1,7 @@
-"""HTTP to other hosts: proxies, addresses, time limits, and waits that can be broken.
+"""HTTP client for other hosts: proxies, address checks, timeouts, cancellation.
 
 Models, messengers, webhooks, ``http_get`` and the command line connect through
-:class:`Outbound`. What an answer means, and which failure is worth another
-try, is their own business.
+:class:`Outbound`. The callers interpret responses and decide about retries.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ from .per_process import PerProcess
 
 __all__ = ["ACCEPT_ENCODING", "Answer", "Call", "Outbound", "OutboundError"]
 
-#: What an answer may be packed with; a read unpacks no more than it returns.
+#: Accepted content encodings. A read decompresses no more than it returns.
 ACCEPT_ENCODING: str = urllib3.make_headers(accept_encoding=True)["accept-encoding"]
 
 _PIECE_BYTES = 65_536
 
-#: Origins whose proxy and connections are remembered.
+#: Maximum number of origins with a cached proxy and connections.
 _MAX_ORIGINS = 1000
 
-#: What urllib3 would make again for each request.
+#: Shared, because urllib3 would create one for each request.
 _NO_RETRIES = urllib3.Retry.from_int(False, redirect=False)
 
 
-# A model's address is the same in every turn; urllib3 takes 70 us to read it.
+# urllib3 takes 70 us to parse a URL, and a model's URL is the same in every turn.
 @lru_cache(maxsize=256)
 def _read_url(url: str) -> Url:
     return parse_url(url)
@@ -59,16 +58,16 @@ def _limit(connect_s: float, read_s: float) -> urllib3.Timeout:
 
 @dataclass(slots=True)
 class _Kept:
-    """Connections of a process: by proxy, and by proxy and origin where none stands between."""
+    """Connections of a process: managers by proxy, and direct pools by proxy and origin."""
 
     managers: dict[str | None, urllib3.PoolManager] = field(default_factory=dict)
     pools: dict[tuple[str | None, str], HTTPConnectionPool] = field(default_factory=dict)
 
 
 class Answer:
-    """An answer of any status, its body unread.
+    """A response of any status, with an unread body.
 
-    :ivar headers: By any spelling of their names.
+    :ivar headers: Case-insensitive mapping of headers.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class Answer:
         self._response = response
         self._call = call
         self._read_timeout_s = read_timeout_s
-        # Bound here: a model's stream reads thousands of times.
+        # Bound methods are cached, because a model's stream reads thousands of times.
         self._read = response.read1
         self._check = call.check
         if call.deadline is None and call.cancel is not None:
@@ -86,9 +85,10 @@ class Answer:
         self.headers = response.headers
 
     def read(self, size_bytes: int) -> bytes:
-        """Wait for the next bytes, unpacked and at most so many; none at the end.
+        """Wait for the next bytes of the decompressed body, and return none at its end.
 
-        :raises OutboundError: when they do not come.
+        :param size_bytes: Maximum number of bytes to return.
+        :raises OutboundError: when the read fails or times out.
         """
         if self._call.deadline is not None:
             self._call.limit_wait(self._call.left_s(self._read_timeout_s))
@@ -101,10 +101,10 @@ class Answer:
         return data
 
     def read_all(self, max_bytes: int, limit_s: float = float("inf")) -> tuple[bytes, bool]:
-        """Return the body, and whether it is longer than the bytes returned.
+        """Return the body up to ``max_bytes``, and whether it is longer.
 
-        :param limit_s: For all of it: one that comes in drops is given up too.
-        :raises OutboundError: when it breaks off.
+        :param limit_s: Maximum time for the whole body, in seconds.
+        :raises OutboundError: when a read fails or the time limit is exceeded.
         """
         deadline, body = time.monotonic() + limit_s, bytearray()
         while data := self.read(min(_PIECE_BYTES, max_bytes + 1 - len(body))):
@@ -116,24 +116,24 @@ class Answer:
         return bytes(body), False
 
     def close(self) -> None:
-        """End the answer. A connection whose answer was read whole is kept."""
+        """Close the response. Its connection is kept if the body was read to its end."""
         with suppress(HTTPError, OSError):
             self._response.close()
 
 
 class Outbound:
-    """Connections to other hosts, kept and shared by threads and greenlets.
+    """HTTP client with connection pools, shared by threads and greenlets.
 
-    They are made at the first request, and again in a forked process. No
-    redirect is followed: it would carry a key to another address.
+    Connections are opened on first use, and again in a forked process. Redirects
+    are not followed, because they would send a key to another address.
 
-    :param proxy: As :func:`~astrbot_api.runtime.addresses.find_proxy` takes it.
-    :param may_connect: Says whether an address may be connected to; None: any.
-        A host is resolved once, all of its addresses are checked, and the
-        connection goes to one of them: a name that changes meanwhile changes
-        nothing. A proxy is asked for a tunnel to such an address.
+    :param proxy: See :func:`~astrbot_api.runtime.addresses.find_proxy`.
+    :param may_connect: Returns whether an address is allowed, or None to allow all.
+        A host is resolved once, all its addresses are checked, and the
+        connection goes to one of them. So DNS rebinding has no effect. A
+        proxy gets a tunnel request for a checked address.
     :param find_addresses: Resolves a host name.
-    :param pool_size: Idle connections that are kept to one host.
+    :param pool_size: Maximum number of idle connections per host.
     """
 
     def __init__(
@@ -164,12 +164,12 @@ class Outbound:
         read_timeout_s: float,
         stale_tries: int = 0,
     ) -> Answer:
-        """Send one request and wait for the head of the answer.
+        """Send one request and wait for the response headers.
 
-        :param read_timeout_s: For each silence after the connection.
-        :param stale_tries: How often a kept connection may turn out to be
-            closed before it counts. The request is sent again.
-        :raises OutboundError: when there is no answer.
+        :param read_timeout_s: Maximum time without data after the connection, in seconds.
+        :param stale_tries: How often the request is sent again if an idle
+            connection turns out to be closed.
+        :raises OutboundError: when the request fails.
         """
         call = call or Call()
         sent = {**headers, **call.headers}
@@ -185,7 +185,7 @@ class Outbound:
         socks = proxy if proxy and proxy.startswith("socks") else None
         tunnel = proxy if self._may_connect and not socks else None
         if tunnel:
-            # The tunnel's other end is an address.
+            # The tunnel leads to an address, so the Host header must be set.
             sent["Host"] = parts.netloc.rpartition("@")[2]
         route = Route(call, self._find_addresses, self._may_connect, tunnel, socks)
         while True:
@@ -201,8 +201,8 @@ class Outbound:
                 return Answer(response, call, read_timeout_s)
             except (HTTPError, OSError, ValueError) as error:
                 call.check()
-                # The host closes a connection that was idle, just when we
-                # use it: no failure, only bad timing.
+                # The host closed an idle connection just before its reuse:
+                # retry instead of failing.
                 if not (call.reused and isinstance(error, ProtocolError) and stale_tries):
                     raise _explain(error) from error
                 stale_tries -= 1
@@ -210,7 +210,7 @@ class Outbound:
                 ROUTE.reset(token)
 
     def close(self) -> None:
-        """Close the kept connections; proxies are looked up again afterwards."""
+        """Close idle connections and forget cached proxies."""
         self._proxies.clear()
         kept = self._kept.take()
         if kept is not None:
@@ -218,7 +218,7 @@ class Outbound:
                 manager.clear()
 
     def _find_proxy(self, url: str, origin: str) -> str | None:
-        """Look the proxy up once for each origin: reading the environment costs 0.2 ms."""
+        """Return the proxy, cached per origin, because reading the environment takes 0.2 ms."""
         if origin not in self._proxies:
             if len(self._proxies) >= _MAX_ORIGINS:
                 self._proxies.clear()
@@ -228,12 +228,12 @@ class Outbound:
     def _choose_opener(
         self, proxy: str | None, origin: str, url: str
     ) -> tuple[urllib3.PoolManager | HTTPConnectionPool, str]:
-        """Return what a request goes through, and how its target is named there.
+        """Return the pool or manager for a request, and the request target for it.
 
-        :raises ValueError: when the address cannot be read.
+        :raises ValueError: when the URL is invalid.
         """
         kept = self._kept.get()
-        # Two threads may both make one; they agree on the one that is kept.
+        # Two threads may both create a manager. setdefault() keeps one.
         manager = kept.managers.get(proxy) or kept.managers.setdefault(
             proxy, self._make_manager(proxy)
         )
@@ -242,7 +242,7 @@ class Outbound:
         read = _read_url(url)
         pool = kept.pools.get((proxy, origin))
         if pool is None:
-            # The manager finds it by ten values, for 60 us a request.
+            # A lookup in the manager takes 60 us per request.
             pool = manager.connection_from_host(read.host, read.port, read.scheme)
             if len(kept.pools) >= _MAX_ORIGINS:
                 kept.pools.clear()
@@ -269,7 +269,7 @@ def _explain(error: Exception) -> OutboundError:
         return OutboundError("silent", text)
     if isinstance(error, SSLError):
         return OutboundError("untrusted", text)
-    # http.client says so of a proxy that refuses to connect.
+    # Error text of http.client when a proxy rejects a tunnel.
     refused = "Tunnel connection failed" in text
     if refused or isinstance(error, (ConnectTimeoutError, ProxyError)):
         return OutboundError("unreachable", text)

@@ -1,7 +1,7 @@
-"""A value that each process makes for itself: connections, threads, sockets.
+"""Values that each process creates for itself: connections, threads, sockets.
 
-A forked child inherits the objects of its parent, but none of its threads, and
-must not use its connections. A :class:`PerProcess` makes another one there.
+A forked child inherits its parent's objects, but not its threads, and must not
+use its connections. A :class:`PerProcess` creates a new value in the child.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# A fact of the process, not of an application: how often it is a fork's child.
+# Number of forks between the first process and this one.
 _forks = [0]
 
 
@@ -26,14 +26,14 @@ if hasattr(os, "register_at_fork"):
 
 
 class PerProcess(Generic[T]):
-    """A value that is made once a process, when it is first needed.
+    """A value that is created once per process, on first use.
 
-    Looking it up costs one look into a dictionary: ``os.getpid`` would be a
-    system call, and this is done on every request. Values of parent processes
-    are kept, unused: a destructor that closes one would end the parent's too.
+    A lookup is one dictionary access, because it runs on every request.
+    ``os.getpid`` would be a system call. Values of parent processes are kept:
+    a destructor could close the parent's connections too.
 
-    :param make: Makes the value. Threads that ask meanwhile wait for it. When
-        it raises, the caller gets the error and the next one tries again.
+    :param make: Creates the value. Other threads wait meanwhile. If it raises,
+        the caller gets the error, and the next caller tries again.
     """
 
     __slots__ = ("_locks", "_make", "_values")
@@ -41,11 +41,11 @@ class PerProcess(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._values: dict[int, T] = {}
-        # One a process: a parent's may be held by a thread that the child lacks.
+        # One lock per process: a thread that does not exist here may hold the parent's lock.
         self._locks: dict[int, threading.Lock] = {}
 
     def get(self) -> T:
-        """Return this process's value; the first call makes it."""
+        """Return this process's value. The first call creates it."""
         try:
             return self._values[_forks[0]]
         except KeyError:
@@ -56,7 +56,7 @@ class PerProcess(Generic[T]):
 
     @property
     def current(self) -> T | None:
-        """This process's value; None where it was not made."""
+        """This process's value, or None before it is created."""
         return self._values.get(_forks[0])
 
     @property
@@ -65,8 +65,8 @@ class PerProcess(Generic[T]):
         return [value for forks, value in self._values.items() if forks != _forks[0]]
 
     def take(self) -> T | None:
-        """Return this process's value and forget it: for those who close it.
+        """Remove and return this process's value, for a caller that closes it.
 
-        The next :meth:`get` makes another one.
+        The next :meth:`get` creates a new value.
         """
         return self._values.pop(_forks[0], None)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def create_private_file(path: Path) -> None:
-    """Make an empty file of mode 0600, unless there is one.
+    """Create an empty file with mode 0600, unless the file exists.
 
-    For a database before SQLite opens it: it would take the process's umask,
-    by which the group may read it, and nginx's user may be in the group. The
-    files beside it (``-wal``, ``-shm``) get the mode of the database.
+    Call this before SQLite creates a database. SQLite would use the umask, so
+    that the group could read the file, and nginx's user may be in the group.
+    Files beside the database (``-wal``, ``-shm``) get the mode of the database.
 
-    SQLite itself reports a wrong path. A file that exists is never
-    opened: closing it would drop the locks that this process holds.
+    Errors are ignored, because SQLite reports a wrong path. An existing file is
+    not opened: closing it would drop the locks of this process.
     Source: https://www.sqlite.org/howtocorrupt.html, 2.2.
     """
     with suppress(OSError):
@@ -23,5 +23,5 @@ def create_private_file(path: Path) -> None:
 
 
 def open_private(path: str, flags: int) -> int:
-    """Open a file for ``open(…, opener=open_private)``; a new one has mode 0600."""
+    """Opener for ``open(…, opener=open_private)``, which creates files with mode 0600."""
     return os.open(path, flags, 0o600)

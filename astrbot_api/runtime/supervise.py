@@ -1,4 +1,4 @@
-"""Keeps one child process running, and never two."""
+"""Supervision of a child process, with restarts."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-#: How long a child may take to end before more force is used, in seconds.
+#: Seconds to wait for a child's exit before the next, stronger signal.
 _STOP_TIMEOUT_S = 5.0
 
 
 class Supervisor:
-    """Starts a process, starts it again when it ends, and stops it.
+    """Starts a process, restarts it when it exits, and stops it.
 
-    The process must end with its standard input, which also ends when this
-    process dies, even by SIGKILL. Its standard output is discarded.
+    The process must exit at the end of its standard input, which also ends when
+    this process dies, even by SIGKILL. Its standard output is discarded.
 
-    :param name: Its name in the lines for ``report``.
+    :param name: Name of the process in the lines for ``report``.
     :param command: Program and arguments.
-    :param environ: Its whole environment.
-    :param report: Called with one line for people, from another thread.
-    :param pass_fds: Descriptors that it inherits.
-    :param first_pause_s: Wait before the first restart; it doubles with each.
-    :param max_pause_s: Longest wait before a restart.
-    :param steady_s: After running that long a process counts as healthy, and
-        the next wait is the first again.
+    :param environ: Complete environment of the process.
+    :param report: Called with one line for the operator, from another thread.
+    :param pass_fds: File descriptors that the process inherits.
+    :param first_pause_s: Pause before the first restart. It doubles with each restart.
+    :param max_pause_s: Maximum pause before a restart.
+    :param steady_s: Seconds of running after which the pause is reset.
     """
 
     def __init__(
@@ -56,11 +55,11 @@ class Supervisor:
         self._thread = threading.Thread(target=self._keep_running, name=name, daemon=True)
 
     def start(self) -> None:
-        """Start the process and watch over it; returns at once."""
+        """Start the process and its supervision in a thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the process, and wait for it: gently, then by force."""
+        """Stop the process and wait for its exit. Escalate to SIGTERM, then SIGKILL."""
         with self._lock:
             self._stopping.set()
             process = self._process
@@ -78,13 +77,13 @@ class Supervisor:
                 return
             if time.monotonic() - started >= self._steady_s:
                 pause_s = self._first_pause_s
-            self._report(f"{self._name} {ending}; starting it again in {pause_s:g} s.")
+            self._report(f"{self._name} {ending}; restarting it in {pause_s:g} s.")
             if self._stopping.wait(pause_s):
                 return
             pause_s = min(2 * pause_s, self._max_pause_s)
 
     def _run_once(self) -> str:
-        """Run the process until it ends; return how it ended, in words."""
+        """Run the process until it exits, and return a text about its exit."""
         with self._lock:
             if self._stopping.is_set():
                 return "was not started"
@@ -95,8 +94,8 @@ class Supervisor:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     pass_fds=self._pass_fds,
-                    # Ctrl-C goes to the whole group of the terminal; this
-                    # process must outlive the turns that still use it.
+                    # Ctrl-C signals the whole process group of the terminal, but
+                    # unfinished turns still need this process.
                     process_group=0,
                 )
             except OSError as error:
@@ -107,7 +106,7 @@ class Supervisor:
 
 
 def describe_status(status: int) -> str:
-    """Return how a process ended, in words, from its return code."""
+    """Return a text about the exit of a process, from its return code."""
     if status >= 0:
         return f"ended with exit code {status}"
     try:
@@ -118,7 +117,7 @@ def describe_status(status: int) -> str:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # it has already exited
             process.stdin.close()
     for send in (None, process.terminate, process.kill):
         if send is not None:

@@ -1,10 +1,9 @@
-"""Native threads where greenlets are not enough.
+"""Native threads for blocking work, with and without gevent.
 
-A SQLite call blocks the thread that makes it. Under gevent that would be the
-hub, and with it every stream of the worker, so writes run in one real thread
-(Source: measured, the hub then never waits more than a few milliseconds).
-Everything here works without gevent too: under waitress or Flask's own
-server the same classes use ordinary threads.
+A SQLite call blocks its thread. Under gevent this is the hub, and with it all
+streams of the worker. So writes run in one native thread. The hub then never
+waits for more than a few milliseconds (Source: measured). Without gevent,
+under waitress or Flask's own server, the same classes use ordinary threads.
 """
 
 from __future__ import annotations
@@ -28,29 +27,28 @@ def is_gevent_patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-#: The native threads of each kind of work. The hub's own pool is left to name resolution.
+#: Number of native threads per kind of work. The hub's own pool is used for name resolution.
 _POOLS = {"work": 2, "hash": 2, "disk": 8}
 
 
 def run_native(job: Callable[..., T], *arguments: Any) -> T:
-    """Run work that computes where it does not hold the hub.
+    """Run CPU-bound work without blocking the hub.
 
-    Under gevent that is a pool of native threads; elsewhere the caller's own thread is
-    one. Each kind of work has a pool of its own and so waits for no other kind: a login
-    does not wait for pictures, nor an upload for either.
+    Under gevent it runs in a pool of native threads, otherwise in the caller's thread. Each kind
+    of work has its own pool. So a login does not wait for images, and an upload waits for neither.
 
-    :param job: Must not touch what gevent patched: no lock, no socket.
+    :param job: Must not use objects patched by gevent, such as locks and sockets.
     """
     return _run("work", job, arguments)
 
 
 def run_hash(job: Callable[..., T], *arguments: Any) -> T:
-    """Run :func:`run_native` for passwords and secrets, whose hashes are slow on purpose."""
+    """Run a slow password or secret hash, see :func:`run_native`."""
     return _run("hash", job, arguments)
 
 
 def run_disk(job: Callable[..., T], *arguments: Any) -> T:
-    """Run :func:`run_native` for what waits for a disk."""
+    """Run disk I/O, see :func:`run_native`."""
     return _run("disk", job, arguments)
 
 
@@ -65,9 +63,9 @@ def _run(kind: str, job: Callable[..., T], arguments: tuple[Any, ...]) -> T:
 
 
 def _get_pool(kind: str) -> Any:
-    """Return a pool of this thread's hub; its threads start when they are needed.
+    """Return a pool of this thread's hub, whose threads start on demand.
 
-    A process that was forked has the hub of its parent, but none of its threads.
+    Pools are kept per process, because a forked child has its parent's hub but not its threads.
     """
     from gevent import get_hub
     from gevent.threadpool import ThreadPool
@@ -80,11 +78,10 @@ def _get_pool(kind: str) -> Any:
 
 
 def _catch(job: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
-    """Run a job of gevent's pool; return its result, or what it raised.
+    """Run a job in gevent's pool and return its result or its exception.
 
-    gevent writes the traceback of an error that leaves a job to stderr. Where
-    that is a file on a full disk, this fails, the thread ends, and the caller
-    never wakes up.
+    gevent writes the traceback of an uncaught exception to stderr. If that fails,
+    for example on a full disk, the thread ends and the caller never wakes up.
     """
     try:
         return job(*arguments), None
@@ -93,12 +90,12 @@ def _catch(job: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException
 
 
 def start_beside(job: Callable[..., Any], *arguments: Any, name: str) -> None:
-    """Start a job beside the caller: in a greenlet under gevent, else in a daemon thread.
+    """Start a job in the background: in a greenlet under gevent, else in a daemon thread.
 
-    A greenlet alone is started several times as fast as a thread object around one.
+    A plain greenlet starts several times as fast as a patched thread.
 
-    :param name: Of the thread.
-    :raises RuntimeError: when no thread is to be had.
+    :param name: Name of the thread.
+    :raises RuntimeError: when no thread can be started.
     """
     if is_gevent_patched():
         from gevent import spawn
@@ -109,13 +106,13 @@ def start_beside(job: Callable[..., Any], *arguments: Any, name: str) -> None:
 
 
 def native_poll() -> select.poll:
-    """Return what looks at descriptors without the hub; it must not wait."""
+    """Return an unpatched ``select.poll`` object. Call it with timeout 0 only."""
     return _find_native_poll()()
 
 
 @cache
 def _find_native_poll() -> Callable[[], select.poll]:
-    # What was found before a patch is the original, too.
+    # A result cached before patching is the original, too.
     if not is_gevent_patched():
         return select.poll
     from gevent.monkey import get_original
@@ -124,33 +121,33 @@ def _find_native_poll() -> Callable[[], select.poll]:
     return found
 
 
-#: How long ago the hub may have looked at sockets and timers, and a wait that has it look.
+#: Maximum time since the hub last checked sockets and timers, and a sleep that makes it check.
 _FRESH_S = 0.002
 _SOON_S = 1e-6
 
 
 def let_others_run() -> None:
-    """Let other greenlets in, also those that wait for bytes or for a time.
+    """Yield to other greenlets, including greenlets that wait for sockets or timers.
 
-    Threads need no such thing.
+    Without gevent it does nothing.
     """
     if is_gevent_patched():
         from gevent import get_hub, sleep
 
-        # Until fifty greenlets have run, sleep(0) does not look at sockets and timers: a loop
-        # that alone uses it keeps new requests out (Source: gevent 26.9, loop._run_callbacks).
+        # sleep(0) checks sockets and timers only after fifty switches, so a loop that uses only
+        # sleep(0) starves new requests (Source: gevent 26.9, loop._run_callbacks).
         stale_s = time.time() - get_hub().loop.now()
         sleep(0 if 0.0 <= stale_s < _FRESH_S else _SOON_S)
 
 
 class NativeThread:
-    """One native thread that runs one job at a time, always the same one."""
+    """One native thread that runs one job at a time."""
 
     def __init__(self) -> None:
         self._submit: Callable[..., Any]
         self._end: Callable[[], None]
         if is_gevent_patched():
-            # Not gevent's ThreadPoolExecutor: it makes a host's gevent.Timeout an OSError.
+            # gevent's ThreadPoolExecutor would turn a host's gevent.Timeout into an OSError.
             from gevent.threadpool import ThreadPool
 
             greenlets = ThreadPool(1)
@@ -160,7 +157,7 @@ class NativeThread:
             self._submit, self._end = threads.submit, threads.shutdown
 
     def call(self, job: Callable[[], T]) -> T:
-        """Run a job there; the caller waits, other greenlets run."""
+        """Run a job in the thread and wait for it. Other greenlets run meanwhile."""
         done, error = self._submit(_catch, job).result()
         if error is not None:
             raise error
@@ -168,12 +165,12 @@ class NativeThread:
         return result
 
     def close(self) -> None:
-        """End the thread; a job that was taken is finished."""
+        """Stop the thread after its current job."""
         self._end()
 
 
 class _Ticket:
-    """What one caller waits for."""
+    """A job that a caller waits for, and its outcome."""
 
     __slots__ = ("done", "error", "job", "result")
 
@@ -185,13 +182,13 @@ class _Ticket:
 
 
 class BatchWriter:
-    """Runs jobs in one native thread, those that wait together in one batch.
+    """Runs jobs in batches in one native thread.
 
-    While a batch is at work, further jobs gather for the next one: that is
-    the group commit, and it needs no timer.
+    Jobs submitted during a batch form the next batch. This is a group commit
+    without a timer.
 
-    :param run_batch: Called in the native thread with the jobs; returns, for
-        each, its result or the exception that it raised.
+    :param run_batch: Called in the native thread with the jobs. Returns the
+        result or the exception of each job.
     """
 
     def __init__(
@@ -204,7 +201,7 @@ class BatchWriter:
         self._busy = False
 
     def submit(self, job: Callable[..., T]) -> T:
-        """Run a job and wait for what it returns or raises."""
+        """Run a job, wait for it, and return its result or raise its exception."""
         ticket = _Ticket(job)
         with self._lock:
             self._waiting.append(ticket)
@@ -219,15 +216,15 @@ class BatchWriter:
         return result
 
     def close(self) -> None:
-        """End the native thread; jobs that were taken are finished."""
+        """Stop the native thread after its current batch."""
         self._pool.close()
 
     def _lead(self, own: _Ticket) -> None:
         """Run batches until the caller's own job is done, then hand over.
 
-        The first caller that finds the writer idle leads. It hands the lead
-        to a thread of its own when others are still waiting, so that no
-        caller works for the others without end.
+        The first caller that finds the writer idle leads. If others still wait
+        after its own job, it hands the lead to a new thread, so that no caller
+        is delayed by the jobs of others.
         """
         while True:
             with self._lock:

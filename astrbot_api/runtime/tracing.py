@@ -1,12 +1,12 @@
-"""Traces for OpenTelemetry: what took place within what, and how long it took.
+"""Tracing with OpenTelemetry.
 
-Off, every call here does nothing and nothing of OpenTelemetry is imported.
-On, a request, a turn, each model call, tool call and delivery is a span. A
-parent is handed on explicitly: a turn runs in a thread (a greenlet) of its own,
-and what a generator puts into a context variable would leak to its reader.
+If tracing is off, calls do nothing and OpenTelemetry is not imported. If it is
+on, each request, turn, model call, tool call and delivery is a span. Parents
+are passed explicitly: a turn runs in its own thread (greenlet), and a context
+variable set inside a generator would leak to its caller.
 
-Attributes hold names, ids, counts and times: never a text, a username, a
-session's name or a key.
+Attributes contain names, ids, counts and times. They never contain message
+texts, usernames, session names or keys.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Attributes = Mapping[str, str | int | float | bool]
 
 _NONE: Attributes = MappingProxyType({})
 
-#: Most spans that are encoded at once: it is done where the streams are served.
+#: Maximum number of spans per export. Encoding runs in the worker and blocks its streams.
 _MAX_BATCH = 128
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -41,56 +41,56 @@ class Span:
 
     __slots__ = ()
 
-    #: 32 hexadecimal digits; empty where there is no trace.
+    #: 32 hexadecimal digits, or empty without a trace.
     trace_id = ""
 
     def begin(self, name: str, kind: Kind = "INTERNAL", attributes: Attributes = _NONE) -> Span:
-        """Begin a piece of this work."""
+        """Start a child span."""
         return self
 
     def note(self, attributes: Attributes) -> None:
         """Add attributes."""
 
     def add_event(self, name: str) -> None:
-        """Note that something has happened now."""
+        """Add an event with the current time."""
 
     def fail(self, what: str) -> None:
-        """Mark it as failed.
+        """Mark the span as failed.
 
-        :param what: A stable word (``error.type``); never a message.
+        :param what: A stable identifier for ``error.type``, not a message.
         """
 
     def end(self) -> None:
-        """End it; it is exported from now on."""
+        """End the span, so that it can be exported."""
 
     def to_headers(self) -> dict[str, str]:
-        """Return the headers by which another server continues the trace."""
+        """Return headers with which another server continues the trace."""
         return {}
 
     def to_traceparent(self) -> str | None:
-        """Return what a later piece of work needs to be a part of this one."""
+        """Return the ``traceparent`` for a later child span, or None without a trace."""
         return self.to_headers().get("traceparent")
 
 
-#: Where nothing is traced.
+#: Span used when tracing is off.
 NO_SPAN = Span()
 
 _current: ContextVar[Span] = ContextVar("astrbot_span", default=NO_SPAN)
 
 
 def current_span() -> Span:
-    """Return what this thread (a greenlet under gevent) works on."""
+    """Return the current span of this thread (a greenlet under gevent)."""
     return _current.get()
 
 
 def set_current_span(span: Span) -> None:
-    """Say what this thread works on from now on."""
+    """Set the current span of this thread."""
     _current.set(span)
 
 
 @contextmanager
 def working_on(span: Span) -> Iterator[Span]:
-    """Work on a span within a block, and end it there."""
+    """Make a span current within a block, and end it after the block."""
     token = _current.set(span)
     try:
         yield span
@@ -108,7 +108,7 @@ def hash_name(name: str) -> str:
 
 
 class Tracing:
-    """Begins the traces of an application; this one is off and begins none."""
+    """Starts the spans of an application. This base class does nothing."""
 
     on = False
 
@@ -120,30 +120,30 @@ class Tracing:
         *,
         headers: Mapping[str, str] | None = None,
     ) -> Span:
-        """Begin a piece of work, as a part of what this thread works on.
+        """Start a span as a child of this thread's current span.
 
-        :param headers: Where the trace began elsewhere: ``traceparent`` and,
-            perhaps, ``tracestate``. They win.
+        :param headers: Headers of a remote parent, ``traceparent`` and optionally
+            ``tracestate``. They take precedence over the current span.
         """
         return NO_SPAN
 
     def close(self, timeout_s: float) -> None:
-        """Export what is left, for as long as that may take."""
+        """Export the remaining spans, up to ``timeout_s`` seconds."""
 
 
-#: Tracing that is off.
+#: Disabled tracing.
 NO_TRACING = Tracing()
 
 
 def open_tracing(provider: Any = None, environ: Mapping[str, str] | None = None) -> Tracing:
-    """Return the tracing that the environment asks for.
+    """Return the tracing configured by the environment.
 
-    Asked for is it by an address to export to, or by ``OTEL_TRACES_EXPORTER=otlp``;
-    ``OTEL_SDK_DISABLED=true`` and ``OTEL_TRACES_EXPORTER=none`` switch it off.
+    An export endpoint or ``OTEL_TRACES_EXPORTER=otlp`` enables it.
+    ``OTEL_SDK_DISABLED=true`` and ``OTEL_TRACES_EXPORTER=none`` disable it.
     Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 
-    :param provider: An OpenTelemetry ``TracerProvider`` of the host's own; it
-        is used also where the environment has traces off, and never closed here.
+    :param provider: The host's own OpenTelemetry ``TracerProvider``. It is used
+        even if the environment disables tracing, and is never closed here.
     """
     environ = os.environ if environ is None else environ
     if provider is None and not is_asked_for(environ):
@@ -152,14 +152,14 @@ def open_tracing(provider: Any = None, environ: Mapping[str, str] | None = None)
         return _OpenTelemetry(provider)
     except ImportError as error:
         log.warning(
-            "OTEL_… asks for traces, but %s is not installed: pip install 'astrbot-api[otel]'",
+            "OTEL_… enables traces, but %s is not installed: pip install 'astrbot-api[otel]'",
             error.name,
         )
         return NO_TRACING
 
 
 def is_asked_for(environ: Mapping[str, str]) -> bool:
-    """Return whether the environment asks for traces."""
+    """Return whether the environment enables traces."""
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or exporter == "none":
         return False
@@ -167,16 +167,16 @@ def is_asked_for(environ: Mapping[str, str]) -> bool:
 
 
 class _OpenTelemetry(Tracing):
-    """Spans by OpenTelemetry's own SDK.
+    """Tracing with OpenTelemetry's SDK.
 
-    :param provider: The host's; None: one of our own, which is made with the
-        first span of each process, as its thread must be that process's.
+    :param provider: The host's provider, or None to create our own with the first
+        span of each process. Its export thread must belong to that process.
     """
 
     on = True
 
     def __init__(self, provider: Any) -> None:
-        # Imported now: the first request must not wait for it.
+        # Imported here, so that the first request does not wait for it.
         import opentelemetry.trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -200,7 +200,7 @@ class _OpenTelemetry(Tracing):
     ) -> Span:
         parent = current_span()
         if self._given is not None and self._api.get_current_span().get_span_context().is_valid:
-            # The host traces its requests itself: ours are within them.
+            # The host traces its requests itself, so our spans are children of its spans.
             return self.start(name, kind, attributes, None)
         if headers and "traceparent" in headers:
             return self.start(name, kind, attributes, self._propagator.extract(headers))
@@ -209,24 +209,24 @@ class _OpenTelemetry(Tracing):
         return self.start(name, kind, attributes, self._api.set_span_in_context(_no_parent(self)))
 
     def start(self, name: str, kind: Kind, attributes: Attributes, context: Any) -> Span:
-        """Begin a span within a context of OpenTelemetry's."""
+        """Start a span within an OpenTelemetry context."""
         started = self._tracer.get().start_span(
             name, context, self._api.SpanKind[kind], dict(attributes)
         )
         return _Span(self, started)
 
     def to_headers(self, context: Any) -> dict[str, str]:
-        """Return a context as headers."""
+        """Return an OpenTelemetry context as headers."""
         headers: dict[str, str] = {}
         self._propagator.inject(headers, context)
         return headers
 
     def close(self, timeout_s: float) -> None:
-        """Export what is left; a collector that does not answer costs no more than this time."""
+        """Export the remaining spans, and stop waiting for the collector after ``timeout_s``."""
         own = self._own.take()
         if own is None:
             return
-        # Its own limit is half a minute, and cannot be set.
+        # shutdown() has a fixed timeout of 30 seconds.
         closing = threading.Thread(target=own.shutdown, name="traces", daemon=True)
         closing.start()
         closing.join(timeout_s)
@@ -237,7 +237,7 @@ class _OpenTelemetry(Tracing):
 
 
 class _Span(Span):
-    """A span of OpenTelemetry's."""
+    """An OpenTelemetry span."""
 
     __slots__ = ("_context", "_span", "_tracing", "trace_id")
 
@@ -275,9 +275,9 @@ def _no_parent(tracing: _OpenTelemetry) -> Any:
 def _build_provider() -> Any:
     """Return a provider that exports by OTLP over HTTP, from a bounded queue.
 
-    What does not fit into the queue is dropped. Under gevent its thread is a
-    greenlet, whose waits for the collector let the others run. The rest is as
-    the environment says (``OTEL_BSP_…``, ``OTEL_TRACES_SAMPLER``, …).
+    If the queue is full, spans are dropped. Under gevent the export thread is a
+    greenlet, so waiting for the collector does not block the worker. The
+    environment configures the rest (``OTEL_BSP_…``, ``OTEL_TRACES_SAMPLER``, …).
     """
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource

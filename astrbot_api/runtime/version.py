@@ -1,4 +1,4 @@
-"""Which version of this package runs."""
+"""Version of this package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def find_version(unknown: str = "0.0.0") -> str:
-    """Return the installed version; ``unknown`` where it is run from a bare checkout."""
+    """Return the installed version, or ``unknown`` if the package is not installed."""
     try:
         return version("astrbot-api")
     except PackageNotFoundError:

@@ -309,7 +309,7 @@ def test_serve_starts_the_sidecar_on_demand_and_again_when_it_dies(
         (first,) = _sidecars(server)
         odd = children(first)
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: "The MCP sidecar was killed by SIGKILL; starting it again" in server.err)
+        wait_for(lambda: "The MCP sidecar was killed by SIGKILL; restarting it" in server.err)
         wait_for(lambda: says("two"))
         (second,) = _sidecars(server)
         odd += children(second)

@@ -232,7 +232,7 @@ def test_a_killed_model_comes_back_and_the_next_turn_waits_for_it(
         pytest.skip("an Ollama runs on this machine, and wins")
     first = server.find_child("providers/local_model.py")
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: "was killed by SIGKILL; starting it again" in server.err)
+    wait_for(lambda: "was killed by SIGKILL; restarting it" in server.err)
     events = server.chat(key, "Hello")
     assert not [one for one in events if one["type"] == "error"]
     second = server.find_child("providers/local_model.py")

@@ -125,7 +125,7 @@ def test_a_talkative_server_does_not_fill_the_log(caplog: pytest.LogCaptureFixtu
     async def wait_for_log(read: Any, write: Any) -> None:
         async for _ in read:
             pass
-        await asyncio.to_thread(wait_for, lambda: "some lines are left out" in caplog.text)
+        await asyncio.to_thread(wait_for, lambda: "some are dropped" in caplog.text)
 
     asyncio.run(talk(program, wait_for_log))
     assert len(caplog.messages) <= mcp_stdio._MAX_LOG_LINES + 1

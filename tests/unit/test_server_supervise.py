@@ -74,7 +74,7 @@ def is_alive(pid: int) -> bool:
 def test_a_killed_child_is_started_again(case: Case) -> None:
     first = case.wait_started()
     os.kill(first, signal.SIGKILL)
-    assert case.report() == ("The child was killed by SIGKILL; starting it again in 0.01 s.")
+    assert case.report() == ("The child was killed by SIGKILL; restarting it in 0.01 s.")
     second = case.wait_started(2)
     assert second != first
     assert is_alive(second)
@@ -119,7 +119,7 @@ def test_stop_does_not_wait_for_a_pause_to_end(tmp_path: Path) -> None:
     case = Case(tmp_path, "pass", max_pause_s=3600)
     case.supervisor._first_pause_s = 3600
     case.supervisor.start()
-    assert "again in 3600 s" in case.report()
+    assert "restarting it in 3600 s" in case.report()
     case.supervisor.stop()
     assert not case.supervisor._thread.is_alive()
 
