@@ -95,7 +95,7 @@ _REFUSALS = {
     "send arguments with the decision edit": "one field by another",
     "name one of tools": "one field by another",
     " is not a JSON schema: ": "a schema of schemas in a body would hide what matters",
-    "give each tool a name of its own": "one element by another",
+    "give each tool a unique name": "one element by another",
 }
 
 

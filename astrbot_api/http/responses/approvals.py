@@ -95,8 +95,8 @@ def _take_last(body: Mapping[str, Any]) -> list[Any]:
         begin -= 1
     if begin and (body["previous_response_id"] or body["conversation"]):
         raise refuse(
-            "input that ends with an mcp_approval_response must contain only approvals; send "
-            "other items in the next request"
+            "input must have only approvals if it ends with an mcp_approval_response; send other "
+            "items in the next request"
         )
     return [one for one in given[begin:] if one.get("type") in (_ANSWER, _QUESTION)]
 
