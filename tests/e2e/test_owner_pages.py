@@ -246,6 +246,35 @@ def create_key(server: Server, *scopes: str) -> tuple[dict[str, Any], dict[str, 
     return made.json()["data"], headers
 
 
+def test_editing_a_key_changes_only_what_was_edited(owner: Owner, server: Server) -> None:
+    owner.log_in()
+    made, headers = create_key(server, "chat", "im")
+    update = {"key_id": made["key_id"], "name": f"edited in {owner.text('Audit')}"}
+    hidden = {"session_id": "s1", "default_username": "bob", "legacy_errors": True}
+    server.request("POST", "/api/apikey/update", headers=headers,
+                   json={**update, "rules": {**hidden, "streams": 3}})  # fmt: skip
+    owner.go("keys")
+
+    def edit(field: str, value: str) -> dict[str, Any]:
+        page.get_by_role("button", name=f"{owner.text('Edit')}: {update['name']}").first.click()
+        page.locator("dialog").get_by_label(owner.text(field), exact=True).fill(value)
+        page.locator("dialog form button[type=submit]").click()
+        page.locator("dialog").wait_for(state="detached")
+        listed = server.request("GET", "/api/apikey/list", headers=headers).json()["data"]
+        return next(one for one in listed if one["key_id"] == made["key_id"])
+
+    page = owner.page
+    assert edit("Concurrent turns", "2")["rules"] == {**hidden, "streams": 2}
+    page.locator("[aria-busy=true]").wait_for(state="detached")
+    # Another page takes a scope and limits the key while this one shows the old state.
+    server.request("POST", "/api/apikey/update", headers=headers,
+                   json={**update, "scopes": ["im"], "rules": {"streams": 1}})  # fmt: skip
+    found = edit("Name", "renamed")
+    assert (found["name"], found["scopes"]) == ("renamed", ["im"])
+    assert found["rules"] == {"streams": 1}
+    assert owner.complaints == []
+
+
 def test_revoked_key_is_reported_in_the_console(owner: Owner, server: Server) -> None:
     owner.log_in()
     made, headers = create_key(server, "chat")

@@ -124,9 +124,15 @@ async function editKey(key) {
   const scopes = scopesField(key.scopes);
   const expiry = expiryField(key.expires_at);
   const rules = rulesFields(key.rules ?? {});
+  const read = () => ({ name: name.input.value, scopes: scopes.read(), rules: rules.read(), expires_in_days: expiry.read() });
+  const before = Object.entries(read()).map(([field, value]) => [field, JSON.stringify(value)]);
   const changed = await formDialog(t("Edit key"), t("Save"), [name.element, scopes.element, expiry.element, rules.element], () => {
-    const days = expiry.read();
-    return post("update", { key_id: key.key_id, name: name.input.value, scopes: scopes.read(), rules: rules.read(), ...(days === undefined ? {} : { expires_in_days: days }) });
+    // Only the changed fields: another page may have changed the others since this one was loaded.
+    const now = read();
+    const kept = before.filter(([field, value]) => JSON.stringify(now[field]) === value);
+    if (kept.length === before.length) return key;
+    for (const [field] of kept) delete now[field];
+    return post("update", { key_id: key.key_id, ...now });
   });
   if (changed) {
     toast(t("Saved."));

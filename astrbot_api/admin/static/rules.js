@@ -25,6 +25,8 @@ const LISTS = [
   ["addresses", t("Addresses"), t("Networks such as 10.0.0.0/8, one per line. Empty: all.")],
 ];
 
+const SHOWN = ["username", "username_prefix", ...NUMBERS.map(([name]) => name), ...LISTS.map(([name]) => name)];
+
 export function describeRules(rules) {
   if (!rules) return [];
   const words = [];
@@ -59,7 +61,8 @@ export function rulesFields(rules) {
   return {
     element,
     read() {
-      const found = {};
+      // Rules without a field here, such as session_id, are kept.
+      const found = Object.fromEntries(Object.entries(rules).filter(([name]) => !SHOWN.includes(name)));
       if (username.value.trim()) found.username = username.value.trim();
       if (prefix.value.trim()) found.username_prefix = prefix.value.trim();
       for (const [name, , input] of numbers) if (input.value !== "") found[name] = Number(input.value);
