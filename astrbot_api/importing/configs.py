@@ -19,7 +19,7 @@ from ..config.files import DEFAULT_CONFIG_ID
 from ..errors import SettingsError
 from .providers import iter_named, read_providers
 from .report import Tally
-from .source import Source
+from .source import ImportFault, Source
 from .values import read_json_value, read_text
 
 _DEFAULT_FILE = "cmd_config.json"
@@ -179,12 +179,11 @@ class ConfigImport:
         header = _HEADER.format(name=file_name) + " It may contain secrets.\n"
         text = header + tomli_w.dumps(table, multiline_strings=False)
         part = self._folder / f".{target.name}.{os.getpid()}.part"
-        if self._apply:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        else:
+        if not self._apply:
             self._tally.take()
             return
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(number, "w", encoding="utf-8") as file:
                 file.write(text)
@@ -194,6 +193,8 @@ class ConfigImport:
             self._tally.skip(f"this server would reject it: {error}", file_name)
         except FileExistsError:
             self._tally.skip(f"configs/{target.name} was created during the import", file_name)
+        except OSError as error:
+            raise ImportFault(f"configs/{target.name}: cannot be written: {error}") from error
         else:
             self._tally.take()
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,6 +129,21 @@ def test_no_config_is_ever_overwritten(run: Callable[..., Result], folder: Path)
         assert (configs / f"{name}.toml").read_text() == "name = 'mine'\n"
     assert _read(configs / "astrbot.toml")["provider"]["id"] == "second"
     assert "1 already here" in run("--apply").stdout
+
+
+def test_a_full_disk_ends_the_import_with_the_name_of_the_config(
+    run: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("astrbot_api.importing.configs.os.link", refuse)
+        ended = run("--apply")
+    assert ended.exit_code == 2
+    assert "configs/default.toml: cannot be written: " in ended.output
+    assert list((folder / "configs").iterdir()) == []
+    assert run("--apply").exit_code == 0
 
 
 def test_without_apply_no_file_is_written(run: Callable[..., Result], folder: Path) -> None:
