@@ -218,7 +218,7 @@ def test_a_body_that_is_no_object_is_refused(
 def read_examples() -> list[str]:
     """Return the two Python blocks about the webhook in the documentation."""
     text = (Path(__file__).parents[2] / "docs" / "im.rst").read_text(encoding="utf-8")
-    section = text[text.index("Sending to the bot,") :]
+    section = text[text.index("Send a message to the bot") :]
     blocks = re.findall(r"code-block:: python\n\n((?:    .*\n|\n)+)", section)
     return [textwrap.dedent(block) for block in blocks[:2]]
 
