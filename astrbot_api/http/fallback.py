@@ -1,7 +1,7 @@
 """JSON errors for unknown paths and wrong methods.
 
 The checks run in the order key, path, scope, method. Flask would reject a wrong method
-before the key is checked, so this blueprint matches every path and method below the prefix.
+before the key is checked. Therefore this blueprint matches every path and method.
 """
 
 from __future__ import annotations

@@ -67,9 +67,9 @@ def send_im_message(body: dict[str, Any]) -> Response:
     accepted the message. A 202 with `queued` means that the server keeps trying; query the
     `delivery_id` later.
 
-    A message to the web chat is stored in its session, which is created if needed, and sent to
-    all open streams of the session. With `umos` the message is sent to each target, and the
-    response has one result for each.
+    A message to the web chat is stored in its session and sent to all open streams of the
+    session. The session is created if needed. With `umos` the message is sent to each target,
+    and the response has one result for each.
     """
     return _send(body)
 

@@ -39,7 +39,7 @@ class MessageSchema(ma.Schema):
         none=True,
     )
     created_at = time("Time at which the message was stored, ISO 8601, UTC.")
-    updated_at = time("Time of the last change, ISO 8601, UTC.")
+    updated_at = time("Always the same as `created_at`.")
     platform_id = text("The platform of the message.", "webchat")
     user_id = text(
         "The session's id, for compatibility with AstrBot. Not in every list.", "my_session_001"
