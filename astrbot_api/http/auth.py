@@ -144,7 +144,7 @@ def guard_request(request: Request, caller: Caller, key: KeyRow) -> None:
 
 
 #: Path segments of routes that show several sessions of a username.
-_OF_ALL_SESSIONS = ("/chat/sessions", "/chat/inbox")
+_MULTI_SESSION_PATHS = ("/chat/sessions", "/chat/inbox")
 
 
 def _check_session(request: Request, session_id: str) -> None:
@@ -153,7 +153,7 @@ def _check_session(request: Request, session_id: str) -> None:
     if named == session_id:
         return
     # All other routes name the session in the query or body and check it later.
-    if named is None and not any(part in request.path for part in _OF_ALL_SESSIONS):
+    if named is None and not any(part in request.path for part in _MULTI_SESSION_PATHS):
         return
     raise ApiError(
         "key_restricted",

@@ -54,10 +54,10 @@ def add_cors(blueprint: Blueprint, settings: Settings) -> None:
         return named | of_widgets if of_widgets else named
 
     blueprint.before_request(lambda: _answer_preflight(find_origins))
-    blueprint.after_request(lambda response: _mark(response, find_origins()))
+    blueprint.after_request(lambda response: _add_headers(response, find_origins()))
 
 
-def _choose_allowed(origin: str, origins: frozenset[str]) -> str:
+def _find_allowed(origin: str, origins: frozenset[str]) -> str:
     """Return the value of ``Access-Control-Allow-Origin`` for an origin, or ""."""
     if "*" in origins:
         return "*"
@@ -70,7 +70,7 @@ def _answer_preflight(find_origins: Callable[[], frozenset[str]]) -> Response | 
     origin = request.headers.get("Origin", "")
     if not origin or "Access-Control-Request-Method" not in request.headers:
         return None
-    if not _choose_allowed(origin, find_origins()):
+    if not _find_allowed(origin, find_origins()):
         return None
     # Returning a response skips the later hooks, which would check the key.
     request.environ[STARTED_KEY] = time.perf_counter()
@@ -100,11 +100,11 @@ def _choose_headers() -> str:
     return answer if asked and len(answer) <= _MAX_ASKED_CHARS else _REQUEST_HEADERS
 
 
-def _mark(response: Response, origins: frozenset[str]) -> Response:
+def _add_headers(response: Response, origins: frozenset[str]) -> Response:
     if not origins:
         return response
     origin = request.headers.get("Origin", "")
-    allowed = _choose_allowed(origin, origins) if origin else ""
+    allowed = _find_allowed(origin, origins) if origin else ""
     if allowed != "*":
         # Caches must not return one origin's response to another origin.
         response.vary.add("Origin")

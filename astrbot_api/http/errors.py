@@ -28,17 +28,17 @@ _CODE_OF_STATUS = {
 def register_error_handlers(blueprint: Blueprint) -> None:
     """Return every error of the blueprint and its nested blueprints as an envelope."""
     blueprint.register_error_handler(ApiError, fail)
-    blueprint.register_error_handler(StorageError, _storage_failed)
+    blueprint.register_error_handler(StorageError, _handle_storage_error)
     for status in default_exceptions:
         blueprint.register_error_handler(status, fail_http)
-    blueprint.register_error_handler(Exception, _failed_unforeseen)
+    blueprint.register_error_handler(Exception, _handle_unexpected)
 
 
-def _storage_failed(error: StorageError) -> Response:
+def _handle_storage_error(error: StorageError) -> Response:
     return fail(ApiError("storage_error", str(error), retry_after_s=2))
 
 
-def _failed_unforeseen(error: Exception) -> Response:
+def _handle_unexpected(error: Exception) -> Response:
     """Return a 500 for an unexpected exception. Its details are logged but not returned.
 
     Registered for every exception, because otherwise a host's handler for ``Exception``
@@ -57,7 +57,7 @@ def fail_http(error: HTTPException) -> Response:
     if code is None and 400 <= status < 500:
         code = "invalid_request"
     if code is None:
-        return _failed_unforeseen(error)
+        return _handle_unexpected(error)
     if status == 413:
         limit = get_state().settings.max_json_bytes
         return fail(ApiError("body_too_large", describe_limit(limit, MESSAGE_REMEDY)))

@@ -35,7 +35,7 @@ _SMALL_CHUNK_BYTES = 256
 _CHUNKS_S = 0.05
 
 #: Environ key that marks a request with an incomplete body.
-_BROKE_OFF_KEY = "astrbot_api.body_broke_off"
+_INCOMPLETE_KEY = "astrbot_api.body_broke_off"
 
 #: gunicorn may drain smaller bodies itself: they cost nothing.
 _SMALL_BYTES = 64 * 1024
@@ -84,7 +84,7 @@ def _pace(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def broken_off(request: Request) -> ApiError:
     """Return the error for an incomplete body. The connection is closed after the response."""
-    request.environ[_BROKE_OFF_KEY] = True
+    request.environ[_INCOMPLETE_KEY] = True
     return refuse("the request body broke off")
 
 
@@ -110,7 +110,7 @@ def reading(request: Request, max_bytes: int) -> Iterator[None]:
         # gunicorn's errors for malformed chunks are not subclasses of OSError.
         if type(error).__module__ != "gunicorn.http.errors":
             raise
-        request.environ[_BROKE_OFF_KEY] = True
+        request.environ[_INCOMPLETE_KEY] = True
         raise refuse("the chunks of the request body are malformed") from error
 
 
@@ -184,8 +184,8 @@ def drain_later(request: Request, response: Response) -> None:
     """Drain the rest of the body after the response was sent."""
     environ = request.environ
     _set_timeout(environ, None)  # the response has no time limit
-    if _BROKE_OFF_KEY in environ:
-        response.call_on_close(lambda: _shut(environ.get("gunicorn.socket")))
+    if _INCOMPLETE_KEY in environ:
+        response.call_on_close(lambda: _close(environ.get("gunicorn.socket")))
         return
     if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
         return  # no body, the most frequent case
@@ -218,16 +218,16 @@ def _drain(environ: dict[str, Any]) -> None:
                 return
             left -= len(piece)
             let_others_run()
-        _shut(connection)
+        _close(connection)
     except Exception:  # disconnected, timed out, or malformed chunks
-        _shut(connection)
+        _close(connection)
     finally:
         if connection is not None:
             with suppress(OSError):
                 connection.settimeout(timeout_s)
 
 
-def _shut(connection: socket.socket | None) -> None:
+def _close(connection: socket.socket | None) -> None:
     """Close the connection, because the start of the next request is unknown."""
     if connection is not None:
         with suppress(OSError):

@@ -30,7 +30,7 @@ def add_request_hooks(blueprint: Blueprint) -> None:
     # Only one function for each hook: on every request Flask checks each one for being async.
     @blueprint.before_request
     def begin() -> None:
-        now, app = _look_up()
+        now, app = _unwrap_proxies()
         environ, state = now.environ, app.extensions[EXTENSION]
         environ[STARTED_KEY] = time.perf_counter()
         traced = _begin_span(now, state.worker.tracing)
@@ -45,7 +45,7 @@ def add_request_hooks(blueprint: Blueprint) -> None:
 
     @blueprint.after_request
     def finish(response: Response) -> Response:
-        now, app = _look_up()
+        now, app = _unwrap_proxies()
         state, request_id = app.extensions[EXTENSION], find_request_id(now.environ)
         response.headers["X-Request-ID"] = request_id
         others = now.method == "OPTIONS" and KEEPS_ALLOW_KEY not in now.environ
@@ -61,7 +61,7 @@ def add_request_hooks(blueprint: Blueprint) -> None:
         return response
 
 
-def _look_up() -> tuple[Request, Flask]:
+def _unwrap_proxies() -> tuple[Request, Flask]:
     """Return the request and application behind Flask's proxies, which are slow to access."""
     return request._get_current_object(), current_app._get_current_object()  # type: ignore[attr-defined]
 

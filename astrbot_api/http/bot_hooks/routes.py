@@ -84,11 +84,13 @@ def _receive(bot_id: str) -> Response:
         raise ApiError("bad_signature", message) from error
     if reception.status >= 400:
         code = "method_not_allowed" if reception.status == 405 else "invalid_request"
-        raise ApiError(code, _read_words(reception.body) or "This bot does not accept the request")
+        raise ApiError(
+            code, _read_message(reception.body) or "This bot does not accept the request"
+        )
     return Response(reception.body, reception.status, content_type=reception.content_type)
 
 
-def _read_words(body: bytes) -> str:
+def _read_message(body: bytes) -> str:
     """Return the ``message`` of an adapter's error response, or ""."""
     try:
         words = orjson.loads(body)["message"]

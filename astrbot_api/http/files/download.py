@@ -17,7 +17,7 @@ from ...files.thumbnails import Thumbnails
 
 #: Media types that a browser may display inline. Types that can contain scripts are
 #: excluded: HTML, SVG and other XML, PDF.
-_SHOWN = frozenset(
+_INLINE_TYPES = frozenset(
     {
         "image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp",
         "text/plain",
@@ -29,20 +29,20 @@ _MEDIA = ("image/", "audio/", "video/")
 
 #: Media types that browsers execute or apply (Source: the MIME Sniffing and HTML standards).
 #: They are served as text, so that no upload becomes a script, style or page of this origin.
-_EXECUTED = re.compile(
+_ACTIVE_TYPES = re.compile(
     r"(text|application)/((x-)?(java|ecma|live|j)script\S*|css|(x?html|xsl)(\+xml)?|xml|wasm"
     r"|x-shockwave-flash|cache-manifest|manifest\+json)|image/svg\S*|\S+\+xml",
     re.IGNORECASE,
 )
 
 #: Request destinations for which an upload is refused (Source: Fetch, 2.2.5).
-_REFUSED_USES = frozenset({
+_REFUSED_DESTINATIONS = frozenset({
     "script", "style", "worker", "sharedworker", "serviceworker", "audioworklet", "paintworklet",
     "xslt", "object", "embed", "manifest", "json",
 })  # fmt: skip
 
 #: The bytes of an attachment never change, but it can be deleted and its key revoked.
-_CACHE = "private, max-age=3600, immutable"
+_CACHE_CONTROL = "private, max-age=3600, immutable"
 
 
 def send_attachment(
@@ -56,10 +56,10 @@ def send_attachment(
         execute the file.
     :raises StorageError: if the bytes cannot be read.
     """
-    if request.headers.get("Sec-Fetch-Dest", "") in _REFUSED_USES:
+    if request.headers.get("Sec-Fetch-Dest", "") in _REFUSED_DESTINATIONS:
         raise ApiError("use_refused", "a page cannot load an uploaded file this way: download it")
     headers = _common_headers(row)
-    if _has_it(request, row):
+    if _is_unmodified(request, row):
         return Response(status=304, headers=headers)
     headers["Content-Type"] = _content_type(row)
     if accel_prefix:
@@ -68,7 +68,7 @@ def send_attachment(
     if request.method == "HEAD":
         headers["Content-Length"] = str(row.size_bytes)
         return Response(headers=headers)
-    part = _asked_range(request, row)
+    part = _find_range(request, row)
     start, stop = part or (0, row.size_bytes)
     if part:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{row.size_bytes}"
@@ -101,7 +101,7 @@ def _common_headers(row: AttachmentRow) -> Headers:
         {
             "ETag": f'"{row.sha256}"',
             "Last-Modified": http_date(row.created_at // 1_000_000),
-            "Cache-Control": _CACHE,
+            "Cache-Control": _CACHE_CONTROL,
             "Accept-Ranges": "bytes",
             "Content-Disposition": describe_disposition(row),
             "X-Content-Type-Options": "nosniff",
@@ -116,11 +116,11 @@ def _common_headers(row: AttachmentRow) -> Headers:
 
 
 def _is_media(mime: str) -> bool:
-    return mime.startswith(_MEDIA) and not _EXECUTED.fullmatch(mime)
+    return mime.startswith(_MEDIA) and not _ACTIVE_TYPES.fullmatch(mime)
 
 
 def _content_type(row: AttachmentRow) -> str:
-    if not _EXECUTED.fullmatch(row.mime):
+    if not _ACTIVE_TYPES.fullmatch(row.mime):
         return f"{row.mime}; charset={row.charset}" if row.charset else row.mime
     return f"text/plain; charset={row.charset}" if row.charset else "application/octet-stream"
 
@@ -130,7 +130,7 @@ def describe_disposition(row: AttachmentRow) -> str:
 
     Source: RFC 6266, 4.3 and appendix D; RFC 8187, 3.2.
     """
-    shown = row.mime in _SHOWN or row.mime.startswith(("audio/", "video/"))
+    shown = row.mime in _INLINE_TYPES or row.mime.startswith(("audio/", "video/"))
     how = "inline" if shown else "attachment"
     plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in row.name)
     if plain == row.name:
@@ -139,7 +139,7 @@ def describe_disposition(row: AttachmentRow) -> str:
     return f"{how}; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
 
 
-def _has_it(request: Request, row: AttachmentRow) -> bool:
+def _is_unmodified(request: Request, row: AttachmentRow) -> bool:
     """Return whether the caller's copy is current (Source: RFC 9110, 13.2.2)."""
     if "If-None-Match" in request.headers:
         known = request.if_none_match
@@ -148,7 +148,7 @@ def _has_it(request: Request, row: AttachmentRow) -> bool:
     return since is not None and since.timestamp() >= row.created_at // 1_000_000
 
 
-def _asked_range(request: Request, row: AttachmentRow) -> tuple[int, int] | None:
+def _find_range(request: Request, row: AttachmentRow) -> tuple[int, int] | None:
     """Return the requested range as (start, stop), or None for the whole file.
 
     Several ranges, other units and malformed headers also result in the whole file, as
@@ -159,7 +159,7 @@ def _asked_range(request: Request, row: AttachmentRow) -> tuple[int, int] | None
     asked = request.range
     if asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
         return None
-    if not _is_same(request.headers.get("If-Range"), row):
+    if not _matches_if_range(request.headers.get("If-Range"), row):
         return None
     start, stop = asked.ranges[0]
     if start < 0:  # a suffix range, counted from the end
@@ -174,7 +174,7 @@ def _asked_range(request: Request, row: AttachmentRow) -> tuple[int, int] | None
     return start, stop
 
 
-def _is_same(condition: str | None, row: AttachmentRow) -> bool:
+def _matches_if_range(condition: str | None, row: AttachmentRow) -> bool:
     """Evaluate ``If-Range``: a strong ETag or the exact date (RFC 9110, 13.1.5)."""
     if condition is None:
         return True

@@ -64,7 +64,7 @@ def create_session_key(body: dict[str, Any]) -> Response:
     scopes = body["scopes"] or list(SESSION_SCOPES)
     expires_at = now_us() + body["expires_in_s"] * 1_000_000
     row, secret = get_state().db.write(
-        lambda db: _make(db, caller.key_id, scopes, rules, expires_at)
+        lambda db: _create_session_key(db, caller.key_id, scopes, rules, expires_at)
     )
     shown = {name: row[name] for name in ("key_id", "scopes", "rules", "expires_at")}
     return ok_secret({**shown, "api_key": secret})
@@ -115,7 +115,7 @@ def _read_session_rules(body: dict[str, Any], username: str) -> KeyRules:
     return narrow_rules(get_caller().rules, read_rules(asked))
 
 
-def _make(
+def _create_session_key(
     db: peewee.Database, key_id: str, scopes: list[str], rules: KeyRules, expires_at: int
 ) -> tuple[dict[str, Any], str]:
     check_session_keys(db, key_id)

@@ -99,7 +99,7 @@ class PluginSchema(ma.Schema):
     reserved = flag("Whether the plugin is part of this server.", True)
 
 
-def _words(description: str, example: str) -> ma.fields.String:
+def _text_filter(description: str, example: str) -> ma.fields.String:
     return asked(ma.fields.String, description, example, load_default="")
 
 
@@ -113,10 +113,10 @@ class ConversationQuerySchema(RequestSchema):
         20,
         load_default=20,
     )
-    search = _words("Text to search in title, user and id.", "trip")
-    keyword = _words("The same as `search`.", "")
-    platforms = _words("Platforms, separated by commas.", "webchat")
-    umo = _words(
+    search = _text_filter("Text to search in title, user and id.", "trip")
+    keyword = _text_filter("The same as `search`.", "")
+    platforms = _text_filter("Platforms, separated by commas.", "webchat")
+    umo = _text_filter(
         "Only the conversation of this target (UMO).",
         "webchat:FriendMessage:webchat!alice!my_session_001",
     )

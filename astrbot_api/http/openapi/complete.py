@@ -39,12 +39,12 @@ def complete_document(
     components = document["components"]
     for operation in iter_operations(document):
         _complete_responses(operation, components, settings)
-        _show_scope(operation, scopes)
-        _show_body_limit(operation, settings)
+        _append_scope(operation, scopes)
+        _describe_body_limit(operation, settings)
     for holder in (*document["paths"].values(), *iter_operations(document)):
         for parameter in holder.get("parameters", ()):
             _limit(parameter["name"], parameter["schema"], settings)
-            _take_out_json_types(parameter["schema"])
+            _reduce_types(parameter["schema"])
     asked, answered = _split_schemas(document)
     for name in asked:
         for key, schema in components["schemas"][name].get("properties", {}).items():
@@ -102,7 +102,7 @@ def _build_example(code: str, settings: Settings) -> dict[str, Any]:
     return {"summary": facts.meaning, "description": facts.remedy, "value": envelope}
 
 
-def _show_scope(operation: dict[str, Any], scopes: Mapping[str, str | None]) -> None:
+def _append_scope(operation: dict[str, Any], scopes: Mapping[str, str | None]) -> None:
     """Append the required scope to the description."""
     scope = scopes.get(operation["tags"][0])
     if scope is not None and "security" not in operation:
@@ -110,7 +110,7 @@ def _show_scope(operation: dict[str, Any], scopes: Mapping[str, str | None]) -> 
         operation["description"] = "\n\n".join(filter(None, (operation.get("description"), needed)))
 
 
-def _show_body_limit(operation: dict[str, Any], settings: Settings) -> None:
+def _describe_body_limit(operation: dict[str, Any], settings: Settings) -> None:
     body = operation.get("requestBody")
     if body is None or body.get("description"):
         return
@@ -125,7 +125,7 @@ def _limit(name: str, schema: dict[str, Any], settings: Settings) -> None:
         schema["maxLength"] = getattr(settings, _LIMITS[name])
 
 
-def _take_out_json_types(schema: dict[str, Any]) -> None:
+def _reduce_types(schema: dict[str, Any]) -> None:
     """Reduce the types of a parameter to one, because URLs contain only text and no null."""
     kinds = schema.get("type")
     if isinstance(kinds, list):

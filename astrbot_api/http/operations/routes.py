@@ -15,7 +15,7 @@ from ...state import AppState
 from ..state import get_http_state, get_state
 
 #: Name of a blob that cannot exist. A working storage reports it as missing.
-_NO_BLOB = f"{'0' * 64}-{'0' * 12}"
+_MISSING_BLOB = f"{'0' * 64}-{'0' * 12}"
 
 
 def build_operations() -> Blueprint:
@@ -29,7 +29,7 @@ def build_operations() -> Blueprint:
 
 def show_health() -> Response:
     """Report that this worker is alive, without any other check."""
-    return _answer({"status": "ok"})
+    return _respond({"status": "ok"})
 
 
 def show_readiness() -> Response:
@@ -39,23 +39,23 @@ def show_readiness() -> Response:
     """
     state = get_state()
     if state.chat.runs.draining:
-        return _answer({"status": "stopping"}, 503)
+        return _respond({"status": "stopping"}, 503)
     checks = get_http_state().readiness.run()
     ready = all(check["ok"] for check in checks.values())
     body: dict[str, Any] = {"status": "ready" if ready else "unavailable"}
-    if _may_look():
+    if _may_see_metrics():
         body["checks"] = checks
-    return _answer(body, 200 if ready else 503)
+    return _respond(body, 200 if ready else 503)
 
 
 def show_metrics() -> Response:
     """Return the metrics of all workers of this server in Prometheus format."""
     settings = get_state().settings
     if not settings.metrics:
-        return _answer({"status": "off"}, 404)
-    if not _may_look():
+        return _respond({"status": "off"}, 404)
+    if not _may_see_metrics():
         # Without abort(), because the host's error pages are not machine-readable.
-        return _answer({"status": "refused"}, 401 if settings.metrics_token else 403)
+        return _respond({"status": "refused"}, 401 if settings.metrics_token else 403)
     return Response(get_state().worker.metrics.render(), content_type=CONTENT_TYPE)
 
 
@@ -77,12 +77,12 @@ def list_checks(state: AppState) -> dict[str, Any]:
     return {
         "database": check_database,
         "journal": lambda: state.worker.journal.read_after(0, 0, 1),
-        "storage": lambda: state.files.storage.size(_NO_BLOB),
+        "storage": lambda: state.files.storage.size(_MISSING_BLOB),
         "provider": check_provider,
     }
 
 
-def _may_look() -> bool:
+def _may_see_metrics() -> bool:
     """Return whether the caller has the metrics token, or is local if no token is set."""
     token = get_state().settings.metrics_token
     if token:
@@ -96,10 +96,10 @@ def _may_look() -> bool:
     address = original.get("REMOTE_ADDR") or ""
     if forwarded or not (address.startswith("127.") or address == "::1"):
         return False
-    return _names_this_machine(environ.get("HTTP_HOST", ""))
+    return _is_local_host(environ.get("HTTP_HOST", ""))
 
 
-def _names_this_machine(host: str) -> bool:
+def _is_local_host(host: str) -> bool:
     """Return whether a Host header is an IP address or localhost.
 
     Otherwise a web page could read the response through DNS rebinding.
@@ -114,6 +114,6 @@ def _names_this_machine(host: str) -> bool:
     return True
 
 
-def _answer(body: dict[str, Any], status: int = 200) -> Response:
+def _respond(body: dict[str, Any], status: int = 200) -> Response:
     headers = {"Cache-Control": "no-store"}
     return Response(orjson.dumps(body), status, headers, mimetype="application/json")
