@@ -89,7 +89,7 @@ _REFUSALS = {
     "input[": "items by their types",
     "input must have": "items by their types",
     "metadata must have keys": "propertyNames, which the generator ignores",
-    "exclude each other; send only one of them": "one field by another",
+    "exclude each other; send one of them": "one field by another",
     "background needs store": "one field by another",
     "tool_choice needs tools": "one field by another",
     "send arguments with the decision edit": "one field by another",

@@ -158,9 +158,7 @@ def _find_place(body: Mapping[str, Any], *, keeps_session: bool) -> _Place:
     conversation_id = _read_conversation_id(body["conversation"])
     previous_id = body["previous_response_id"]
     if conversation_id and previous_id:
-        raise refuse(
-            "previous_response_id and conversation exclude each other; send only one of them"
-        )
+        raise refuse("previous_response_id and conversation exclude each other; send one of them")
     if conversation_id:
         row = get_conversation(conversation_id)
         return _Place(row.session_id, row.creator, conversation=row)
