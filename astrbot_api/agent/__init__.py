@@ -1,5 +1,5 @@
-"""The agent: model, tools, model, until there is an answer.
+"""The agent loop: ask the model, call tools, and repeat until there is an answer.
 
-Knows nothing of Flask and nothing of the database: it takes messages and
-yields events. See :func:`~astrbot_api.agent.loop.run_agent`.
+It depends on neither Flask nor the database: it takes messages and yields events. See
+:func:`~astrbot_api.agent.loop.run_agent`.
 """

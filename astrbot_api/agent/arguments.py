@@ -1,7 +1,7 @@
-"""The arguments of a tool call, checked against its schema within bounds.
+"""Validate the arguments of a tool call against its schema, within limits.
 
-A schema may be foreign: an MCP server sent it. It fetches nothing, its patterns end in time,
-and what it asks for in all has a limit, since references can double the work with each level.
+A schema may come from an untrusted MCP server. It cannot fetch anything, its patterns have a time
+limit, and its total work is limited, since references can double it with each level.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from referencing import Registry
 
 from ..runtime.threads import let_others_run
 
-#: Keywords that one check may look at. A list of a thousand objects needs some thousands.
+#: Maximum number of keywords in one check. A list of a thousand objects needs a few thousand.
 _MAX_STEPS = 20_000
 
-#: The same of a schema that is itself checked: each of its properties takes about ten.
+#: Maximum number of keywords to check a schema itself. Each property takes about ten.
 _MAX_SCHEMA_STEPS = 500_000
 
-#: Others have their turn after so many, which take some milliseconds.
+#: Keywords between two switches to other greenlets, which take a few milliseconds.
 _STEPS_AT_ONCE = 200
 
-#: Where the vocabularies of a draft are.
+#: Base URL of the draft's vocabularies.
 _META = "https://json-schema.org/draft/2020-12/"
 
-#: Faults of a schema that are looked at for the one to report.
+#: Maximum number of a schema's faults from which to choose the one to report.
 _MAX_FAULTS = 50
 
-#: How long one pattern may take, in seconds.
+#: Time limit of one pattern, in seconds.
 _PATTERN_S = 0.02
 
-#: Longest pattern; a longer one is not checked.
+#: Maximum length of a pattern in characters. Longer patterns are not checked.
 _MAX_PATTERN_CHARS = 2_000
 
 
@@ -53,7 +53,7 @@ _budget = _Budget()
 
 
 class _TooMuchError(Exception):
-    """A check is larger than :data:`_MAX_STEPS`."""
+    """Raised when a check exceeds :data:`_MAX_STEPS`."""
 
 
 #: Faults of a schema, not of the arguments.
@@ -62,15 +62,15 @@ INCOMPLETE = "the tool's schema refers to what is not in it"
 
 
 def make_validator(schema: Mapping[str, Any], draft: Any = Draft202012Validator) -> Any:
-    """Return what :func:`find_fault` needs; made once a schema.
+    """Return a validator for :func:`find_fault`. Create it once per schema.
 
-    :param draft: The validator of ``jsonschema`` whose draft the schema follows.
+    :param draft: The ``jsonschema`` validator of the schema's draft.
     """
     return _bound(draft)(schema, registry=Registry())
 
 
 def find_fault(validator: Any, values: Mapping[str, Any]) -> str:
-    """Return what is wrong with arguments; empty: nothing, or nothing that can be found."""
+    """Return the first fault of arguments, or an empty string if none is found."""
     _budget.steps, _budget.max_steps = 0, _MAX_STEPS
     try:
         errors = sorted(validator.iter_errors(values), key=lambda one: list(map(str, one.path)))
@@ -85,7 +85,7 @@ def find_fault(validator: Any, values: Mapping[str, Any]) -> str:
 
 
 def find_schema_fault(schema: Any, draft: Any = Draft202012Validator) -> str:
-    """Return why something is no schema of a draft; empty: it is one."""
+    """Return why a value is not a schema of a draft, or an empty string if it is one."""
     _budget.steps, _budget.max_steps = 0, _MAX_SCHEMA_STEPS
     try:
         errors = _check_of(draft).iter_errors(schema)
@@ -99,14 +99,14 @@ def find_schema_fault(schema: Any, draft: Any = Draft202012Validator) -> str:
 
 @cache
 def _check_of(draft: Any) -> Any:
-    """Return what checks schemas of a draft."""
+    """Return the validator for schemas of a draft."""
     meta = draft.META_SCHEMA
     whole = _flatten(meta) if draft is Draft202012Validator else meta
     return _bound(draft)(whole, registry=Registry())
 
 
 def _flatten(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema of schemas in one piece: its vocabularies lead to each other slowly."""
+    """Return a meta-schema with its vocabularies inlined, since following them is slow."""
     properties: dict[str, Any] = {}
     definitions: dict[str, Any] = {}
     for part in (meta, *(DRAFTS.contents(_META + one["$ref"]) for one in meta["allOf"])):
@@ -130,7 +130,7 @@ def _to_own_references(value: Any) -> Any:
 
 
 def count_members(value: Any, limit: int) -> int:
-    """Count what stands in the lists and objects of a JSON value, as far as a limit."""
+    """Count the members of a JSON value's lists and objects, up to a limit."""
     count, left = 0, [value]
     while left and count <= limit:
         one = left.pop()
@@ -159,17 +159,17 @@ def _count(check: Any) -> Any:
 def _check_pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[Any]:
     if not isinstance(instance, str) or len(str(pattern)) > _MAX_PATTERN_CHARS:
         return
-    _budget.steps += _MAX_STEPS // 20  # a schema may have many, and each may take its time
+    _budget.steps += _MAX_STEPS // 20  # a schema may have many patterns, each up to its time limit
     try:
         found = regex.search(str(pattern), instance, timeout=_PATTERN_S)
     except (TimeoutError, regex.error):
-        return  # the tool looks for itself
+        return  # the tool validates it itself
     if found is None:
         yield ValidationError(f"{instance[:100]!r} does not match {pattern!r}")
 
 
 def _check_others(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-    # Which are the others depends on patterns then, without a limit of time.
+    # With patternProperties the set of additional properties depends on unlimited patterns.
     if "patternProperties" not in schema:
         # The same in every draft.
         check = Draft202012Validator.VALIDATORS["additionalProperties"]
@@ -177,14 +177,14 @@ def _check_others(validator: Any, value: Any, instance: Any, schema: Any) -> Ite
 
 
 def _check_unique(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-    # jsonschema compares each with each where elements cannot be sorted.
+    # jsonschema compares all pairs if the elements cannot be sorted.
     if isinstance(instance, list) and len(instance) <= 200:
         check = Draft202012Validator.VALIDATORS["uniqueItems"]
         yield from check(validator, value, instance, schema) or ()
 
 
 def _check_nothing(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-    # These evaluate patterns and references by themselves, without a limit.
+    # These keywords evaluate patterns and references without a limit.
     yield from ()
 
 
@@ -200,11 +200,11 @@ _BOUNDED = {
 
 @cache
 def _bound(draft: Any) -> Any:
-    """Return a draft's validator with the limits of this module."""
+    """Return a draft's validator with this module's limits."""
     bounded = {name: check for name, check in _BOUNDED.items() if name in draft.VALIDATORS}
     checks = {**draft.VALIDATORS, **bounded}
     made = extend(draft, {name: _count(check) for name, check in checks.items()})
-    # jsonschema changes to the draft that a part of the schema names in "$schema", which has
-    # no limits.
+    # A part of the schema may select another draft with "$schema", and jsonschema would use that
+    # draft without limits.
     made.evolve = attrs.evolve
     return made

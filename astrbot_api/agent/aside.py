@@ -1,4 +1,4 @@
-"""Calls that may never return, run aside so that they hold nobody up."""
+"""Run calls that may never return, without blocking their caller."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Calls of one name that were given up and have not returned yet. Each holds
-#: a thread, and a thread cannot be ended from outside.
+#: Maximum number of abandoned calls of one name that have not returned. Each holds a thread, which
+#: cannot be killed.
 MAX_ABANDONED = 20
 
 
 class CallTimedOut(AstrBotError):
-    """A call did not return in its time."""
+    """Raised when a call exceeds its time limit."""
 
 
 class TooManyAbandoned(AstrBotError):
-    """So many calls of this name never returned that no more are made."""
+    """Raised when too many calls of this name have never returned."""
 
 
 class _Call:
-    """One call: what it returned or raised, and whether anybody still waits."""
+    """One call: its result or exception, and whether the caller still waits."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -42,10 +42,10 @@ class _Call:
 class AbandonableCalls:
     """Runs calls in threads of their own (greenlets under gevent).
 
-    One of these lives as long as its application, so that what was given up
-    in earlier turns still counts.
+    An instance lives as long as its application, so that it counts calls abandoned in earlier
+    turns.
 
-    :param max_abandoned: Most calls of one name that were given up.
+    :param max_abandoned: Maximum number of abandoned calls of one name.
     """
 
     def __init__(self, max_abandoned: int = MAX_ABANDONED) -> None:
@@ -61,15 +61,15 @@ class AbandonableCalls:
         timeout_s: float,
         cancel: Cancellation,
     ) -> T:
-        """Run a job, and leave it behind when it takes too long.
+        """Run a job, and abandon it when it exceeds its time limit.
 
-        :param name: What is called, for the log and for counting.
-        :param job: Is given a cancellation of its own, which fires when the
-            turn is cancelled and also when the time is up.
-        :returns: What the job returned; what it raises is raised here.
-        :raises CallTimedOut: when the time is up.
-        :raises TooManyAbandoned: when too many calls of this name are still out.
-        :raises RunCancelled: when the turn is cancelled meanwhile.
+        :param name: Name of the call, for the log and for counting.
+        :param job: Gets a cancellation of its own, which fires when the turn is cancelled or the
+            time is over.
+        :returns: The job's result. Its exceptions are raised here.
+        :raises CallTimedOut: if the time is over.
+        :raises TooManyAbandoned: if too many calls of this name have not returned.
+        :raises RunCancelled: if the turn is cancelled meanwhile.
         """
         if self._abandoned[name] >= self._max_abandoned:
             raise TooManyAbandoned(

@@ -1,4 +1,4 @@
-"""The tool calls of one step: which are made, side by side, and what the model gets of them."""
+"""Run the tool calls of one step concurrently, and pass their results to the model."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ from .steps import (
 from .toolbox import Toolbox, parse_arguments
 from .tools import ToolContext
 
-#: Most tool calls of one step that are carried out; a model that has lost its
-#: way writes hundreds.
+#: Maximum number of tool calls in one step. A confused model writes hundreds.
 MAX_CALLS_PER_STEP = 32
 
-#: Most bytes of a caller's call, as the text in its event: that must fit into one line.
+#: Maximum size of a call of a caller's tool, in bytes. Its event must fit into one line.
 _MAX_CALLER_BYTES = 120_000
 
-#: What a model gets as the result of a call that was lost with its worker.
+#: Result for the model of a call that was lost with its worker.
 OUTCOME_UNKNOWN = (
     "error: the server broke off during this call, and it is not known whether it took effect. "
     "It was not repeated. Find out before you call it again, or ask the user."
@@ -41,7 +40,7 @@ OUTCOME_UNKNOWN = (
 
 @dataclass(slots=True)
 class Call:
-    """A tool call that comes in pieces."""
+    """A tool call that arrives in pieces."""
 
     id: str = ""
     name: str = ""
@@ -52,10 +51,10 @@ class Call:
 class StepCalls:
     """The calls of one step.
 
-    :param results: By the ids of the calls.
-    :param shown: The ids of those that clients have been shown; None: the calls are new.
-    :param pending: The ids of those that a person must approve and that have not begun.
-    :param decisions: What was decided of them.
+    :param results: Results by call id.
+    :param shown: Ids of the calls that clients have seen, or None if the calls are new.
+    :param pending: Ids of calls that a person must approve and that have not begun.
+    :param decisions: Decisions by call id.
     """
 
     calls: list[Call]
@@ -72,9 +71,9 @@ def carry_out(
     context: ToolContext,
     show: Callable[[], list[dict[str, Any]]],
 ) -> Generator[ToolStarted | ToolFinished | ToolProgress | ApprovalNeeded, None, bool]:
-    """Make the calls of one step that have no result; add all results to the conversation.
+    """Run one step's calls without results; add all results to the conversation.
 
-    :returns: False: a person must decide first.
+    :returns: False if a person must decide first.
     """
     results = dict(step.results)
     for call in step.calls:
@@ -111,7 +110,7 @@ def carry_out(
 
 
 def _list_known(step: StepCalls, toolbox: Toolbox) -> Iterator[tuple[str, str]]:
-    """Yield the results of calls that are not made: rejected ones, and those that were lost."""
+    """Yield results of calls that do not run: rejected and lost ones."""
     for call in step.calls:
         decision = step.decisions.get(call.id)
         if call.id in step.results:
@@ -127,13 +126,13 @@ def _list_known(step: StepCalls, toolbox: Toolbox) -> Iterator[tuple[str, str]]:
 
 
 def _apply(decision: Decision | None, call: Call) -> Call:
-    """Return a call with the arguments that were approved."""
+    """Return a call with its approved arguments."""
     if decision is None or not decision.arguments:
         return call
     return replace(call, arguments=decision.arguments)
 
 
-#: Begins the result of a call whose arguments a person has changed.
+#: Prefix of the result of a call whose arguments a person changed.
 _CHANGED = "A person approved this call with other arguments: "
 
 
@@ -146,7 +145,7 @@ def read_calls(message: ModelMessage) -> list[Call]:
 
 
 def recall(toolbox: Toolbox, resume: Resumption) -> None:
-    """Have the toolbox count the calls that were made before."""
+    """Count the earlier calls of the turn in the toolbox."""
     results = {
         one["tool_call_id"]: one["content"] for one in resume.messages if one["role"] == "tool"
     } | dict(resume.results)
@@ -160,9 +159,9 @@ def recall(toolbox: Toolbox, resume: Resumption) -> None:
 
 
 def hand_over(call: Call) -> ToolStarted:
-    """Return a call as its caller is shown it.
+    """Return a call in the form for its caller.
 
-    :raises ProviderError: when its arguments are too long.
+    :raises ProviderError: if its arguments are too long.
     """
     args = _shown_arguments(call.arguments)
     size_bytes = len(orjson.dumps(orjson.dumps(args).decode()))
@@ -174,7 +173,7 @@ def hand_over(call: Call) -> ToolStarted:
 def _run_calls(
     calls: list[Call], toolbox: Toolbox, context: ToolContext
 ) -> Iterator[ToolFinished | ToolProgress]:
-    """Run calls of one step side by side; yield progress and results as they come."""
+    """Run the calls of one step concurrently; yield progress and results."""
     calls, refused = calls[:MAX_CALLS_PER_STEP], calls[MAX_CALLS_PER_STEP:]
     for call in refused:
         result = f"error: only {MAX_CALLS_PER_STEP} calls of one step are carried out"
@@ -204,7 +203,7 @@ def _run_calls(
 
 
 def _shown_arguments(text: str) -> Any:
-    """Return the arguments as clients see them: an object, or the raw text."""
+    """Return the arguments for clients: an object, or the raw text."""
     try:
         return parse_arguments(text)
     except ValueError:

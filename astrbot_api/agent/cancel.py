@@ -1,4 +1,4 @@
-"""A request to stop that reaches every waiter: model, tool or queue."""
+"""Cancellation of a run, which wakes every waiting model call, tool and queue."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..errors import RunCancelled
 
 
 class Cancellation:
-    """Asks one run, once, to end.
+    """Cancels one run, once.
 
-    Any thread or greenlet may call :meth:`cancel`. What blocks in a socket
-    registers how to break the wait with :meth:`on_cancel`.
+    Any thread or greenlet may call :meth:`cancel`. Code that blocks on a socket registers with
+    :meth:`on_cancel` how to interrupt it.
     """
 
     def __init__(self) -> None:
@@ -25,11 +25,11 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run was asked to end."""
+        """Whether the run was cancelled."""
         return self._event.is_set()
 
     def cancel(self, reason: str = "stopped") -> None:
-        """Ask the run to end. The first reason stays.
+        """Cancel the run. Later calls do not change the reason.
 
         :param reason: ``stopped`` or ``interrupted``.
         """
@@ -43,24 +43,23 @@ class Cancellation:
             callback()
 
     def wait(self, timeout_s: float) -> bool:
-        """Sleep, but wake up at once when the run is cancelled.
+        """Sleep until the timeout or the cancellation.
 
-        :returns: Whether it was cancelled.
+        :returns: Whether the run was cancelled.
         """
         return self._event.wait(timeout_s)
 
     def raise_if_cancelled(self) -> None:
-        """:raises RunCancelled: when the run was asked to end."""
+        """Raise RunCancelled if the run was cancelled."""
         if self._event.is_set():
             raise RunCancelled(self.reason)
 
     @contextmanager
     def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Have ``callback`` called on cancellation while the block runs.
+        """Call ``callback`` if the run is cancelled while the block executes.
 
-        It is called at once when the run is cancelled already. It runs in
-        the thread that cancels, so it must not block: closing a socket is
-        what it is for.
+        If the run is already cancelled, it is called at once. It runs in the cancelling thread and
+        must not block. Use it to close a socket.
         """
         with self._lock:
             late = self._event.is_set()

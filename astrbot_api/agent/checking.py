@@ -1,4 +1,4 @@
-"""The arguments of a call: read as the tool's schema means them, and checked against it."""
+"""Parse and validate the arguments of a tool call."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .arguments import INCOMPLETE, TOO_LARGE, find_fault, find_schema_fault, mak
 
 log = logging.getLogger(__name__)
 
-#: How deep a schema or an argument is looked into.
+#: Maximum depth of a schema or an argument.
 _MAX_DEPTH = 60
 
 
 class ArgumentCheck:
     """Checks the arguments of one tool.
 
-    :param name: The tool's, for the log.
-    :param schema: As the tool's author wrote it, in any draft.
-    :param fitted: What the model is offered; the check where the author's cannot be one.
+    :param name: The tool's name, for the log.
+    :param schema: The tool author's schema, in any draft.
+    :param fitted: The schema for the model, used if the author's schema is invalid.
     """
 
     def __init__(self, name: str, schema: Any, fitted: Mapping[str, Any]) -> None:
@@ -36,12 +36,12 @@ class ArgumentCheck:
             self._log_unchecked("a schema is not valid")
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments, with what came as text in the type that it must have."""
+        """Return the arguments, with texts converted to the types of the schema."""
         read: dict[str, Any] = _coerce(dict(values), self._fitted, 0)
         return read
 
     def find_fault(self, values: Mapping[str, Any]) -> str:
-        """Return what is wrong with a call's arguments; empty: nothing."""
+        """Return the first fault of a call's arguments, or an empty string."""
         fault = find_fault(self._validator, values)
         if fault not in (INCOMPLETE, TOO_LARGE) or self._stands_in:
             return fault
@@ -49,7 +49,7 @@ class ArgumentCheck:
         return find_fault(self._validator, values)
 
     def _log_unchecked(self, why: str) -> None:
-        """Check by the schema that is offered from now on: it has bounds and no references."""
+        """Switch to the fitted schema, which is limited and has no references."""
         log.warning(
             "%s: the tool %s is offered, its arguments are not fully checked", why, self._name
         )
@@ -58,7 +58,7 @@ class ArgumentCheck:
 
 
 def _make_validator(schema: Any) -> Any:
-    """Return the validator of a schema, in its own draft; None: it is no schema."""
+    """Return a validator for the schema's own draft, or None if the schema is invalid."""
     if not isinstance(schema, Mapping):
         return None
     try:
@@ -67,15 +67,15 @@ def _make_validator(schema: Any) -> Any:
         return None if find_schema_fault(checked, draft) else make_validator(checked, draft)
     except ValueError:
         return None
-    except Exception:  # what is no schema breaks the check in many ways
+    except Exception:  # an invalid schema breaks the check in many ways
         log.debug("a schema cannot be checked", exc_info=True)
         return None
 
 
 def _without_ids(value: Any, depth: int) -> Any:
-    """Return a schema without ids: references within it would lead elsewhere.
+    """Return a schema without ids, which would redirect its local references.
 
-    :raises ValueError: for endless depth.
+    :raises ValueError: if it is nested without end.
     """
     if depth > _MAX_DEPTH:
         raise ValueError("too deep")
@@ -91,7 +91,7 @@ def _without_ids(value: Any, depth: int) -> Any:
 
 
 def _coerce(value: Any, schema: Any, depth: int) -> Any:
-    """Return a value as the type that the schema wants where there is one reading of it."""
+    """Convert a value to the schema's type if the conversion is unambiguous."""
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return value
     types = _list_types(schema)
@@ -108,7 +108,7 @@ def _coerce(value: Any, schema: Any, depth: int) -> Any:
 
 
 def _list_types(schema: Mapping[str, Any]) -> frozenset[str]:
-    """Return the types that a fitted schema allows; empty: any."""
+    """Return the types that a fitted schema allows, or nothing for any type."""
     if isinstance(schema.get("type"), str):
         return frozenset({schema["type"]})
     choices = schema.get("anyOf")
@@ -119,7 +119,7 @@ def _list_types(schema: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _read_text(text: str, types: frozenset[str]) -> Any:
-    """Return what a text stands for, where one of the types is meant by it."""
+    """Return the value that a text represents in one of the types, or the text."""
     stripped = text.strip()
     lowered = stripped.lower()
     if "boolean" in types and lowered in ("true", "false"):

@@ -1,4 +1,4 @@
-"""An agent of the application's own, instead of a model and its tools."""
+"""Run an agent of the application instead of a model and its tools."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .provider import ModelMessage, TextDelta
 from .steps import AgentEvent
 from .tools import ToolContext
 
-#: What an agent says: text, or what the clients shall see besides.
+#: Output of an agent: text, or another event for clients.
 Said = str | AgentEvent
 
 #: Called once a turn, in a thread of its own (a greenlet under gevent).
@@ -19,23 +19,23 @@ _EVENTS = get_args(AgentEvent)
 
 
 def make_agent(agent: Agent | type | None) -> Agent | None:
-    """Return what is called for each turn; of a class, an object of this application's own."""
+    """Return the function to call for each turn. A class is instantiated once per application."""
     made: Agent | None = agent() if isinstance(agent, type) else agent
     return made
 
 
 def may_resume(agent: Agent) -> bool:
-    """Return whether an agent may be asked once more after its worker died: its ``resumable``."""
+    """Return the agent's ``resumable``: whether it may be asked again after its worker died."""
     return bool(getattr(agent, "resumable", False))
 
 
 def run_own_agent(
     agent: Agent, messages: Sequence[ModelMessage], context: ToolContext
 ) -> Iterator[AgentEvent]:
-    """Answer the last message as the application's agent does.
+    """Answer the last message with the application's agent.
 
-    :raises RunCancelled: between two things that it says, when the turn is stopped.
-    :raises TypeError: for what cannot be shown.
+    :raises RunCancelled: between two outputs, if the turn is stopped.
+    :raises TypeError: for output of an unsupported type.
     """
     context.cancel.raise_if_cancelled()
     answer: Any = agent(messages, context)
@@ -49,7 +49,7 @@ def run_own_agent(
                 raise TypeError(f"an agent yields text or events, not {type(said).__name__}")
             yield event
     finally:
-        # A generator that is left in the middle closes what it has open.
+        # An abandoned generator closes its resources.
         close = getattr(answer, "close", None)
         if close is not None:
             close()

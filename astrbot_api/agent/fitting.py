@@ -1,10 +1,9 @@
-"""JSON schemas of tools, made fit for models' endpoints.
+"""Convert tools' JSON schemas to the subset that models' endpoints accept.
 
-Endpoints take less than JSON Schema has: an object at the root, ``properties`` in each
-object, ``items`` in each array, no reference and no alternative at the root. Foreign tools
-come with drafts from 04 to 2020-12, and with schemas that are none. The schema that is
-offered is made of theirs here; the arguments are checked against theirs
-(:mod:`.checking`).
+Endpoints require an object at the root, ``properties`` in each object and ``items`` in each array,
+and reject references and alternatives at the root. Foreign tools use drafts 04 to 2020-12, and some
+send invalid schemas. The model gets the converted schema. Arguments are checked against the
+original (:mod:`.checking`).
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from typing import Any
 
 TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
 
-#: Formats that endpoints know. Source: OpenAI's guide "Structured model outputs".
+#: Formats that endpoints accept. Source: OpenAI's guide "Structured model outputs".
 _FORMATS = frozenset(
     "date-time time date duration email hostname ipv4 ipv6 uuid".split()  # noqa: SIM905
 )
 
-#: How deep a schema is read, and how many parts of it. What is beyond may be anything.
+#: Maximum depth and number of parts to convert. Anything deeper allows any value.
 _MAX_DEPTH = 24
 _MAX_PARTS = 4000
 
-#: What is said of the value beside its type.
+#: Annotations to copy.
 _NOTES = ("title", "description", "default", "examples", "deprecated")
 
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
@@ -35,7 +34,7 @@ _COUNTS = (
 
 
 def fit_schema(schema: Any) -> dict[str, Any]:
-    """Return parameters that endpoints take; they allow all that the schema allows."""
+    """Return parameters that endpoints accept and that allow everything the schema allows."""
     fitted = _Fitter(schema).fit_root()
     for name in ("anyOf", "enum", "default"):
         fitted.pop(name, None)
@@ -48,7 +47,7 @@ class _Fitter:
         self._parts = 0
 
     def fit_root(self) -> dict[str, Any]:
-        """Return the schema of an object; alternatives become optional properties."""
+        """Return an object schema. Alternatives become optional properties."""
         schema = self._expand(self._root, ())
         whole, alternatives = dict(schema), _to_list(schema.get("anyOf"))
         for one in _to_list(schema.get("oneOf")):
@@ -62,7 +61,7 @@ class _Fitter:
             for name, value in one.get("properties", {}).items():
                 own["properties"].setdefault(name, value)
         if choices:
-            # A property of one alternative may come although the others forbid it.
+            # A property of one alternative may be present although others forbid it.
             if any(one.get("additionalProperties") is not False for one in choices):
                 own.pop("additionalProperties", None)
             common = set.intersection(*(set(one.get("required", ())) for one in choices))
@@ -73,9 +72,9 @@ class _Fitter:
         return own
 
     def _fit(self, schema: Any, depth: int, outer: tuple[str, ...]) -> dict[str, Any]:
-        """Return what one part becomes.
+        """Convert one part of a schema.
 
-        :param outer: References that lead here: a schema that contains itself ends.
+        :param outer: References that lead here, to end recursive schemas.
         """
         self._parts += 1
         if not isinstance(schema, Mapping) or depth > _MAX_DEPTH or self._parts > _MAX_PARTS:
@@ -107,7 +106,7 @@ class _Fitter:
     def _fit_types(
         self, schema: Mapping[str, Any], types: list[str], depth: int, outer: tuple[str, ...]
     ) -> dict[str, Any]:
-        """Return a list of types as alternatives, which more endpoints know."""
+        """Return a list of types as alternatives, which more endpoints accept."""
         bare = {key: value for key, value in schema.items() if key not in _NOTES}
         choices = []
         for one in types:
@@ -152,7 +151,7 @@ class _Fitter:
             for one in _to_list(schema.get("required"))
             if isinstance(one, str) and one in properties
         ]
-        # Draft 03 says it of the property.
+        # Draft 03 marks required properties individually.
         for name, one in given.items():
             if isinstance(one, Mapping) and one.get("required") is True and name not in required:
                 required.append(name)
@@ -170,7 +169,7 @@ class _Fitter:
     def _fit_items(
         self, schema: Mapping[str, Any], depth: int, outer: tuple[str, ...]
     ) -> dict[str, Any]:
-        """Return one schema for all items: endpoints do not know those of one place."""
+        """Return one schema for all items, since endpoints reject schemas by position."""
         items = schema.get("items")
         places = items if isinstance(items, list) else _to_list(schema.get("prefixItems"))
         if not places:
@@ -186,7 +185,7 @@ class _Fitter:
         return choices[0] if len(choices) == 1 else {"anyOf": choices}
 
     def _expand(self, schema: Any, outer: tuple[str, ...], depth: int = 0) -> dict[str, Any]:
-        """Return a schema with its reference and its ``allOf`` merged into it."""
+        """Return a schema with its reference and ``allOf`` merged into it."""
         if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
             return {}
         self._parts += 1
@@ -206,7 +205,7 @@ class _Fitter:
 
 
 def find_local(root: Any, reference: str) -> Any:
-    """Return what a reference within a schema refers to; None: nothing, or another document."""
+    """Return the target of a local reference, or None if there is none."""
     if reference == "#":
         return root
     if not reference.startswith("#/"):
@@ -224,7 +223,7 @@ def find_local(root: Any, reference: str) -> Any:
 
 
 def _merge(schema: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Add to a schema what another one of the same value says."""
+    """Merge another schema of the same value into a schema."""
     for key, value in other.items():
         mine = schema.get(key)
         if key == "properties" and isinstance(mine, Mapping) and isinstance(value, Mapping):
@@ -236,7 +235,7 @@ def _merge(schema: dict[str, Any], other: Mapping[str, Any]) -> None:
 
 
 def _read_types(schema: Mapping[str, Any]) -> list[str]:
-    """Return the types that a value may have; empty: nothing says it."""
+    """Return the types that a value may have, or nothing if the schema does not say."""
     given = schema.get("type")
     given = given if isinstance(given, list) else [given]
     types = [one.lower() for one in given if isinstance(one, str) and one.lower() in TYPES]
@@ -263,7 +262,7 @@ def _copy_notes(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copy_range(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the bounds of a number; draft 04 says ``exclusiveMinimum: true``."""
+    """Return the limits of a number. Draft 04 has ``exclusiveMinimum: true``."""
     fitted = {name: schema[name] for name in _NUMBERS if _is_number(schema.get(name))}
     for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if schema.get(exclusive) is True and bound in fitted:
@@ -278,14 +277,14 @@ def _copy_text(schema: Mapping[str, Any]) -> dict[str, Any]:
     if schema.get("format") in _FORMATS:
         fitted["format"] = schema["format"]
     pattern = schema.get("pattern")
-    # Endpoints that make a grammar of the schema know no look-ahead.
+    # Endpoints that compile the schema to a grammar reject look-aheads.
     if is_plain_pattern(pattern) and "(?" not in str(pattern):
         fitted["pattern"] = pattern
     return fitted
 
 
 def is_plain_pattern(pattern: Any) -> bool:
-    """Return whether a pattern can be searched for, in a time that grows with the text alone."""
+    """Return whether a pattern is matched in a time linear in the text."""
     if not isinstance(pattern, str) or len(pattern) > 500 or re.search(r"\)[*+{]", pattern):
         return False
     try:

@@ -1,4 +1,4 @@
-"""The loop: model, tool calls, results, model, until there is an answer."""
+"""The agent loop: ask the model, call tools, and repeat until there is an answer."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .steps import AgentEvent, ApprovalNeeded, Checkpoint, Decision, Resumption
 from .toolbox import Toolbox
 from .tools import ToolContext
 
-#: The decision where nobody can be asked.
+#: Decision on a call if no person can be asked.
 _NOBODY = Decision(approved=False, comment="it needs a person's yes, and nobody can be asked here")
 
 
 @dataclass(slots=True)
 class _Step:
-    """What one model call said."""
+    """Output of one model call."""
 
     text: list[str] = field(default_factory=list)
     calls: dict[int, Call] = field(default_factory=dict)
@@ -69,29 +69,28 @@ def run_agent(
     resume: Resumption | None = None,
     may_wait: bool = False,
 ) -> Iterator[AgentEvent | Checkpoint | ApprovalNeeded]:
-    """Answer the last message, calling tools as the model asks for them.
+    """Answer the last message, calling tools as the model requests.
 
-    Yields the deltas as they come, the calls and their results, and for each model
-    call a :class:`~astrbot_api.agent.provider.Usage`, where it is known, and a
-    :class:`~astrbot_api.agent.provider.Finished` before its calls. In the last step,
-    and when the turn's tools have cost what they may, no tools are offered, so that
-    there is an answer in words. Before the calls of a step there is a :class:`Checkpoint`.
+    Yields deltas as they arrive, calls and their results, and for each model call a
+    :class:`~astrbot_api.agent.provider.Usage` (if known) and a
+    :class:`~astrbot_api.agent.provider.Finished` before its calls. A :class:`Checkpoint` precedes
+        the calls of a step. In the last step, and once the tool budget is spent, no tools are
+        offered, so that the model answers in words.
 
-    A call of a caller's tool ends the turn. Where a step has calls of both kinds, only those of
-    the toolbox are run and kept: with their results, the model makes the others again.
+    A call of a caller's tool ends the turn. If a step also calls tools of the toolbox, only those
+    are run. The model gets their results and repeats the other calls.
 
-    :param max_steps: Most model calls.
-    :param show: Called after the calls of a step; returns the parts of a further message to
-        the model, for what the tools made that fits in no result: pictures.
-    :param caller_tools: Tools that the caller of the turn runs; of two with the same name, its own
-        is taken.
-    :param resume: Where to go on; ``messages`` are the same as at the first time. A call whose
-        result is not known is made again where its tool allows it; the result of others is
+    :param max_steps: Maximum number of model calls.
+    :param show: Called after a step's calls; returns the parts of another message to the model, for
+        pictures from tools.
+    :param caller_tools: Tools that the turn's caller runs. They override tools of the same name.
+    :param resume: Where to resume. ``messages`` must be those of the first time. A call without a
+        known result is repeated if its tool allows it, and otherwise has the result
         :data:`OUTCOME_UNKNOWN`.
-    :param may_wait: Whether a person can be asked for a call that needs a yes; else it is rejected.
-        Then :class:`ApprovalNeeded` is the last event, once the other calls are made.
-    :raises ProviderError: when the model fails.
-    :raises RunCancelled: when ``options.cancel`` fires.
+    :param may_wait: Whether a person can approve calls. :class:`ApprovalNeeded` is then the last
+        event, after the other calls. If False, such calls are rejected.
+    :raises ProviderError: if the model fails.
+    :raises RunCancelled: if ``options.cancel`` fires.
     """
     conversation = list(messages)
     foreign = {spec["function"]["name"] for spec in caller_tools}
@@ -141,12 +140,12 @@ def _ask(
     options: ModelOptions,
     step: _Step,
 ) -> Iterator[AgentEvent]:
-    """Ask the model once; fill ``step`` with what it said."""
+    """Ask the model once; store its output in ``step``."""
     options.cancel.raise_if_cancelled()
     deltas = provider.stream(conversation, specs, options)
     try:
         for delta in deltas:
-            # A provider of somebody else's may not look for itself.
+            # A third-party provider may not check for cancellation itself.
             options.cancel.raise_if_cancelled()
             if isinstance(delta, ToolCallDelta):
                 call = step.calls.setdefault(delta.index, Call())
@@ -162,7 +161,7 @@ def _ask(
                 step.finished = delta
             yield delta
     finally:
-        if isinstance(deltas, Generator):  # any iterator will do
+        if isinstance(deltas, Generator):  # a provider may return any iterator
             deltas.close()
     if step.finished is None:
         yield Finished()
@@ -172,8 +171,8 @@ def _ask(
 def _fit(options: ModelOptions, number: int, offered: Sequence[ToolSpec]) -> ModelOptions:
     """Return the options of one step.
 
-    A choice of tools holds for the first step: repeated, the calls would never end. Endpoints
-    refuse it without tools.
+    ``tool_choice`` applies only to the first step, since repeated calls would never end. Endpoints
+    reject it without tools.
     """
     unfit = {"tool_choice"} if number > 1 else set()
     if not offered:
@@ -185,7 +184,7 @@ def _fit(options: ModelOptions, number: int, offered: Sequence[ToolSpec]) -> Mod
 
 
 def _give_ids(step: _Step) -> None:
-    """Give each call an id of its own: some endpoints send none, or the same twice."""
+    """Give each call a unique id. Some endpoints send none, or duplicates."""
     seen: set[str] = set()
     for index, call in step.calls.items():
         if not call.id or call.id in seen:

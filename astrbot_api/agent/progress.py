@@ -1,4 +1,4 @@
-"""How far a tool's call is, as clients are shown it."""
+"""Progress of a tool's call, shown to clients."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Shortest time between two reports of one call, in seconds, and longest text of one.
+#: Minimum seconds between two reports of one call, and maximum length of a report's text.
 _PAUSE_S = 1.0
 _MAX_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class ToolProgress:
-    """How far a call is. ``total``: what ``progress`` will be at the end; None: not known."""
+    """Progress of a call. ``total`` is the final value of ``progress``, or None if unknown."""
 
     id: str
     progress: float
@@ -23,11 +23,10 @@ class ToolProgress:
 
 
 class ProgressReporter:
-    """What a tool reports to: ``context.report_progress(done, total, message)``.
+    """Implements ``context.report_progress(done, total, message)`` of a tool.
 
-    :param call_id: The call that it is of.
-    :param put: Takes what is to be shown. What comes too soon after another is left out, as is
-        what comes after the call.
+    :param call_id: Id of the call.
+    :param put: Receives the events. Reports that follow too fast, or after the call, are dropped.
     """
 
     def __init__(self, call_id: str, put: Callable[[ToolProgress], None]) -> None:
@@ -44,5 +43,5 @@ class ProgressReporter:
         self._put(ToolProgress(self._call_id, progress, known, message[:_MAX_CHARS]))
 
     def close(self) -> None:
-        """Report nothing from now on: the call has ended."""
+        """Ignore further reports, since the call has ended."""
         self._soonest = math.inf

@@ -1,8 +1,8 @@
-"""``@tool``: a typed, documented function becomes a tool.
+"""``@tool``: make a tool from a typed, documented function.
 
-The JSON schema comes from the signature, the descriptions from the Sphinx
-docstring. What no schema can say is refused where the function is decorated,
-not when a model calls it.
+The JSON schema comes from the signature, and descriptions come from the Sphinx docstring. A
+signature that a schema cannot express is refused when the function is decorated, not when a model
+calls it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from docstring_parser import Docstring, DocstringStyle, parse
 from ..errors import ToolError
 from .tools import Retry, Tool, ToolContext
 
-#: Only these can be alternatives: the value shows which one is meant.
+#: Only these types can be alternatives, since the value shows which one is meant.
 _SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
-#: The default of what must be given.
+#: Default of a required parameter.
 _REQUIRED = inspect.Parameter.empty
 
 
@@ -54,30 +54,30 @@ def tool(
     retry: Retry = "never",
     needs_approval: bool = False,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
-    """Make a :class:`~astrbot_api.Tool` of a function.
+    """Make a :class:`~astrbot_api.Tool` from a function.
 
     ::
 
         @tool
         def roll_dice(sides: int = 6, count: int = 1) -> str:
-            \"\"\"Roll dice and return what they show.
+            \"\"\"Roll dice and return the results.
 
             :param sides: Sides of each die.
             :param count: How many dice.
             \"\"\"
 
-    A parameter annotated :class:`~astrbot_api.ToolContext` is given the
-    context of the call and is hidden from the model. Of a method decorate
-    the bound one: ``tool(self.roll_dice)``.
+    A parameter annotated :class:`~astrbot_api.ToolContext` gets the context of the call and is
+    hidden from the model. To use a method, decorate the bound method: ``tool(self.roll_dice)``.
 
     :param name: Name of the tool; by default the function's.
-    :param timeout_s: How long a call may take; None: as the config says.
-    :param by_name_only: Offered only where a config allows it by name.
-    :param retry: ``safe`` for what may be done twice, as reading is: a call whose worker died
-        before the result was stored is made again. ``never``: the model learns that the
-        outcome of the call is unknown.
-    :param needs_approval: Whether a person must approve each call: for what pays, deletes or sends.
-    :raises TypeError: for a function that cannot be a tool; the text says why.
+    :param timeout_s: Time limit of a call in seconds, or None for the config's.
+    :param by_name_only: Whether a config must allow it by its whole name.
+    :param retry: ``safe`` if a call may be repeated, as for reading: a call whose worker died
+        before its result was stored is made again. ``never``: the model learns that the outcome is
+        unknown.
+    :param needs_approval: Whether a person must approve each call, for example of tools that pay,
+        delete or send.
+    :raises TypeError: for a function that cannot be a tool, with the reason.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:
@@ -102,7 +102,7 @@ def _make_tool(function: Callable[..., Any], name: str, **options: Any) -> Tool:
         given = {key: value for key, value in defaults.items() if key not in contexts}
         parameters = _read_object(hints, given, doc, "parameter ")
         kind: Any = TypedDict("Arguments", {key: hints[key] for key in given}, total=False)  # type: ignore[misc]
-        msgspec.convert({}, kind)  # refuses what it could not convert later
+        msgspec.convert({}, kind)  # raises now if it cannot convert the type
     except TypeError as error:
         raise TypeError(f"tool {name}: {error}") from None
 
@@ -117,7 +117,7 @@ def _make_tool(function: Callable[..., Any], name: str, **options: Any) -> Tool:
 
 
 def _with_integers(value: Any) -> Any:
-    """Return JSON with 2 for 2.0: JSON schema takes 2.0 for an integer, msgspec does not."""
+    """Return JSON with 2 for 2.0, an integer in JSON Schema but not in msgspec."""
     if isinstance(value, Mapping):
         return {key: _with_integers(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -140,7 +140,7 @@ def _read_hints(annotated: Any) -> dict[str, Any]:
 def _read_signature(
     function: Callable[..., Any], doc: Docstring
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the annotations of a function's parameters, and their defaults."""
+    """Return the annotations and defaults of a function's parameters."""
     hints = _read_hints(function)
     parameters = inspect.signature(function).parameters
     for name, parameter in parameters.items():
@@ -167,9 +167,9 @@ def _read_object(
 ) -> dict[str, Any]:
     """Return the schema of a function's parameters or of a class's fields.
 
-    :param defaults: Name -> default, or :data:`_REQUIRED`.
-    :param where: What precedes the name in an error message.
-    :param outer: The classes that contain it: no schema is endless.
+    :param defaults: Defaults by name, or :data:`_REQUIRED`.
+    :param where: Prefix of the name in error messages.
+    :param outer: Enclosing classes, to detect recursion.
     """
     described = {one.arg_name: " ".join((one.description or "").split()) for one in doc.params}
     properties = {name: _read_type(hints[name], where + name, outer) for name in defaults}
@@ -187,7 +187,7 @@ def _read_object(
 
 
 def _read_default(value: Any) -> dict[str, Any]:
-    """Return the schema's ``default``, where JSON has a word for the value."""
+    """Return the schema's ``default`` if JSON can express the value."""
     try:
         return {"default": orjson.loads(orjson.dumps(value))}
     except TypeError:
@@ -225,7 +225,7 @@ def _read_class(hint: Any, where: str, outer: tuple[Any, ...]) -> dict[str, Any]
         return {"enum": [one.value for one in hint]}
     defaults: dict[str, Any] | None = None
     if typing.is_typeddict(hint):
-        # It understands NotRequired in annotations that are texts (PEP 563), and sorts the names.
+        # It resolves NotRequired in string annotations (PEP 563), and sorts the names.
         fields: Any = msgspec.inspect.type_info(hint)
         required = {one.name for one in fields.fields if one.required}
         defaults = {key: _REQUIRED if key in required else ... for key in _read_hints(hint)}

@@ -1,4 +1,4 @@
-"""What a run of the agent is made of: the events it yields, and where it can go on."""
+"""Events of the agent loop, and the state from which it resumes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .provider import Finished, MediaDelta, ModelMessage, ReasoningDelta, Rewind
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """The model has called a tool. ``ts``: when, in seconds since 1970.
+    """The model called a tool. ``ts`` is the time in seconds since 1970.
 
-    :param by_caller: The caller of the turn runs it: the turn ends, and no result follows.
+    :param by_caller: Whether the turn's caller runs it. The turn then ends without its result.
     """
 
     id: str
@@ -26,7 +26,7 @@ class ToolStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolFinished:
-    """A tool has answered. ``ts``: when, in seconds since 1970."""
+    """A tool returned. ``ts`` is the time in seconds since 1970."""
 
     id: str
     result: str
@@ -35,7 +35,7 @@ class ToolFinished:
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """The turn waits for who answers it. ``position`` counts from 1."""
+    """The turn waits in the queue of its upstream. ``position`` counts from 1."""
 
     position: int
 
@@ -56,14 +56,14 @@ AgentEvent = (
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The model's answer is whole, and its calls are to be made: the run can go on from here.
+    """The model's answer is complete and its calls are about to run: the run can resume here.
 
-    The caller of the loop stores it before it asks for the next event: no call of it has begun.
+    The caller of the loop stores it before it asks for the next event. No call has begun by then.
 
-    :param step: The number of the model's answer, from 1.
-    :param messages: What the conversation got since the last checkpoint, or since the opening:
-        results of the calls before, and the answer with its calls as the last one.
-    :param pending: The ids of those calls that a person must approve.
+    :param step: Number of the model's answer, from 1.
+    :param messages: New messages since the last checkpoint: results of earlier calls, and last the
+        answer with its calls.
+    :param pending: Ids of the calls that a person must approve.
     """
 
     step: int
@@ -73,7 +73,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
-    """A call that a person must approve. ``args`` are as clients are shown them."""
+    """A call that a person must approve. ``args`` are in the form for clients."""
 
     id: str
     name: str
@@ -82,17 +82,17 @@ class PendingCall:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalNeeded:
-    """The agent can do nothing more until its calls are decided; it is the last event."""
+    """Last event of a run that cannot continue until its calls are decided."""
 
     calls: Sequence[PendingCall]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a person decided of a call.
+    """A person's decision on a call.
 
-    :param arguments: What it is made with in place of the model's, as JSON text; empty: those.
-    :param comment: Why, in the person's words.
+    :param arguments: Replacement for the model's arguments, as JSON text, or empty.
+    :param comment: Reason given by the person.
     """
 
     approved: bool
@@ -102,14 +102,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Where a run goes on: at its last checkpoint.
+    """Where a run resumes: at its last checkpoint.
 
-    :param step: That of the checkpoint.
-    :param messages: Those of all checkpoints, in order; the last one has calls.
-    :param results: The results of these calls that are known, by the ids of the calls.
-    :param shown: The ids of the calls that clients have been shown; None: the calls are new.
-    :param pending: The ids of calls that a person must approve and that have not begun.
-    :param decisions: What was decided of these.
+    :param step: Step of the checkpoint.
+    :param messages: Messages of all checkpoints, in order. The last one has calls.
+    :param results: Known results of these calls, by call id.
+    :param shown: Ids of the calls that clients have seen, or None if the calls are new.
+    :param pending: Ids of calls that a person must approve and that have not begun.
+    :param decisions: Decisions on these calls.
     """
 
     step: int

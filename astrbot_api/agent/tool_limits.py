@@ -1,4 +1,4 @@
-"""What the tools of one turn may cost together, and when a model goes in a circle."""
+"""Limits on the total cost of a turn's tools, and detection of loops."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class ToolLimits:
-    """Bounds on one turn.
+    """Limits of one turn.
 
-    :param max_calls: Most calls that are carried out.
-    :param max_seconds: Longest time that the calls take, each counted for itself.
-    :param max_output_chars: Most characters that their results have together.
-    :param max_repeats: In how many steps the same call may give the same result.
+    :param max_calls: Maximum number of calls.
+    :param max_seconds: Maximum sum of the calls' durations.
+    :param max_output_chars: Maximum total length of the results.
+    :param max_repeats: Number of steps in which the same call may give the same result.
     """
 
     max_calls: int = 200
@@ -25,7 +25,7 @@ class ToolLimits:
 
 
 class ToolBudget:
-    """What the calls of one turn have used. Calls that run side by side share it."""
+    """Usage of one turn's calls. Concurrent calls share it."""
 
     def __init__(self, limits: ToolLimits) -> None:
         self._limits = limits
@@ -34,24 +34,24 @@ class ToolBudget:
         self._seconds = 0.0
         self._chars = 0
         self._step = 0
-        #: Call and result -> the steps in which they came.
+        #: Steps in which a call gave a result, by call and result.
         self._results: dict[tuple[bytes, str], set[int]] = {}
         self._refused: set[bytes] = set()
         self._circling = False
 
     def begin_step(self) -> None:
-        """Note that the calls from now on are of another answer of the model."""
+        """Begin a new step: later calls belong to the model's next answer."""
         self._step += 1
 
     @property
     def spent(self) -> bool:
-        """Whether no tool shall be offered any more, so that there is an answer in words."""
+        """Whether to offer no more tools, so that the model answers in words."""
         return self._circling or bool(self._find_spent())
 
     def refuse(self, name: str, arguments: object) -> str:
-        """Count a call that is to be made.
+        """Count a call before it is made.
 
-        :returns: Why it may not be made, for the model; empty: it may.
+        :returns: Reason for the model why it may not be made, or empty if it may.
         """
         call = _identify(name, arguments)
         with self._lock:
@@ -62,7 +62,7 @@ class ToolBudget:
                 default=0,
             )
             if most >= self._limits.max_repeats:
-                # A model that goes on after these words is asked without tools.
+                # If the model repeats the call after this message, it is asked without tools.
                 self._circling = self._circling or call in self._refused
                 self._refused.add(call)
                 return (
@@ -73,7 +73,7 @@ class ToolBudget:
             return ""
 
     def count(self, name: str, arguments: object, result: str, seconds: float) -> str:
-        """Count a call that was made; return the part of its result that there is room for."""
+        """Count a finished call; return its result, truncated to the remaining budget."""
         with self._lock:
             self._seconds += seconds
             room = max(0, self._limits.max_output_chars - self._chars)

@@ -1,8 +1,7 @@
-"""The tools of one turn, and how a call is carried out.
+"""The tools of one turn, and running their calls.
 
-Whatever goes wrong (an unknown name, arguments that are not JSON or do not
-fit the schema, an exception, a call that takes too long) is reported to the model
-as the tool's result, and the turn goes on.
+A failure (unknown name, invalid arguments, an exception, a timeout) becomes the call's result for
+the model, and the turn continues.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from .tools import Tool, ToolContext
 
 log = logging.getLogger(__name__)
 
-#: Most tools that an endpoint takes. Source: OpenAI's API reference, "tools".
+#: Maximum number of tools that endpoints accept. Source: OpenAI's API reference, "tools".
 MAX_TOOLS = 128
 
 DEFAULT_LIMITS = ToolLimits()
@@ -37,17 +36,17 @@ DEFAULT_LIMITS = ToolLimits()
 class Toolbox:
     """The tools of one turn.
 
-    :param tools: Of two with the same name the first is taken.
-    :param allow: Patterns (``*``, ``mcp.*``) of the names that are offered.
-    :param deny: Patterns that win over ``allow``.
-    :param approve: Patterns of the names of tools whose calls a person must approve.
-    :param key_allow: The same for the API key of the turn; both must allow.
-    :param timeout_s: How long a call may take that says nothing else itself.
-    :param max_chars: Longest result; what is longer is cut.
-    :param max_tools: Most tools that are offered; endpoints refuse more.
-    :param limits: What the calls may cost together.
-    :param asides: Where the calls run; that of the application, so that
-        calls that never return are counted over all turns.
+    :param tools: Tools. The first of two with the same name wins.
+    :param allow: Patterns (``*``, ``mcp.*``) of the names to offer.
+    :param deny: Patterns of the names to exclude, even if allowed.
+    :param approve: Patterns of the tools whose calls a person must approve.
+    :param key_allow: Patterns of the turn's API key. Both must allow a tool.
+    :param timeout_s: Time limit of a call, unless the tool has its own.
+    :param max_chars: Maximum length of a result. Longer results are truncated.
+    :param max_tools: Maximum number of tools to offer, since endpoints refuse more.
+    :param limits: Limits on the calls of the turn.
+    :param asides: Runs the calls. It belongs to the application, to count abandoned calls over all
+        turns.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Toolbox:
             named = not tool.by_name_only or tool.name in allow
             if named and is_allowed(tool.name, allow, deny, key_allow):
                 self._tools.setdefault(tool.name, tool)
-        #: Names of the tools that are too many, in order.
+        #: Names of the tools beyond the limit, in order.
         self.left_out = tuple(self._tools)[max_tools:]
         for name in self.left_out:
             del self._tools[name]
@@ -80,26 +79,26 @@ class Toolbox:
         self._asides = asides or AbandonableCalls()
 
     def begin_step(self) -> None:
-        """Note that the calls from now on are of another answer of the model."""
+        """Begin a new step: later calls belong to the model's next answer."""
         self._budget.begin_step()
 
     @property
     def spent(self) -> bool:
-        """Whether the turn has used what its tools may cost: none is offered any more."""
+        """Whether the turn has used up its tool budget, so that no tools are offered."""
         return self._budget.spent
 
     def to_specs(self) -> list[ToolSpec]:
-        """Return the descriptions of the tools for the model, in order."""
+        """Return the tools' descriptions for the model, in order."""
         return [tool.to_spec() for tool in self._tools.values()]
 
     def may_repeat(self, name: str) -> bool:
-        """Return whether a call of a tool may be made again when its result was lost."""
+        """Return whether a call of a tool may be repeated after its result was lost."""
         tool = self._tools.get(name)
-        # What is not there does nothing.
+        # A missing tool has no effects.
         return tool is None or tool.retry == "safe"
 
     def needs_approval(self, name: str, arguments: str) -> bool:
-        """Return whether a person must approve a call; not one that cannot be made anyway."""
+        """Return whether a person must approve a call. Impossible calls need no approval."""
         tool = self._tools.get(name)
         if tool is None or not (tool.needs_approval or _matches(name, self._approve)):
             return False
@@ -109,7 +108,7 @@ class Toolbox:
             return False
 
     def recall(self, name: str, arguments: str, result: str) -> None:
-        """Count a call that another worker has made in this turn."""
+        """Count a call that another worker made in this turn."""
         tool = self._tools.get(name)
         if tool is None:
             return
@@ -123,9 +122,9 @@ class Toolbox:
     def run(self, name: str, arguments: str, context: ToolContext, call_id: str = "") -> str:
         """Run one call and return the result for the model.
 
-        :param arguments: JSON text of the arguments, as the model wrote it.
+        :param arguments: JSON text of the arguments from the model.
         :param call_id: The call's id, for its idempotency key.
-        :raises RunCancelled: when the turn is cancelled meanwhile.
+        :raises RunCancelled: if the turn is cancelled meanwhile.
         """
         tool = self._tools.get(name)
         if tool is None:
@@ -149,7 +148,7 @@ class Toolbox:
         return self._budget.count(tool.name, values, result, time.monotonic() - started)
 
     def _call(self, tool: Tool, values: dict[str, Any], context: ToolContext) -> str:
-        """Run the tool aside, so that one that never returns cannot hold the turn."""
+        """Run the tool aside, so that a tool that never returns cannot block the turn."""
         timeout_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
         try:
             result = self._asides.run(
@@ -175,11 +174,11 @@ class Toolbox:
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
-    """Read a call's arguments; nothing at all means none.
+    """Parse a call's arguments. An empty text means no arguments.
 
-    Models encode the object twice, and leave line breaks in its strings as they are.
+    Some models encode the object twice, or leave raw line breaks in its strings.
 
-    :raises ValueError: when the text is not a JSON object.
+    :raises ValueError: if the text is not a JSON object.
     """
     value: Any = text
     for _ in range(3):
@@ -210,7 +209,7 @@ def _load_lenient(text: str) -> Any:
 def is_allowed(
     name: str, allow: Sequence[str], deny: Sequence[str], key_allow: Sequence[str]
 ) -> bool:
-    """Return whether patterns let a name pass; see :class:`Toolbox`."""
+    """Return whether patterns allow a name; see :class:`Toolbox`."""
     return _matches(name, allow) and _matches(name, key_allow) and not _matches(name, deny)
 
 
@@ -220,7 +219,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def _as_text(result: Any) -> str:
     if isinstance(result, str):
-        # Half of a surrogate pair fits in no event and no database.
+        # Events and databases reject half of a surrogate pair.
         return result.encode("utf-8", "replace").decode()
     return orjson.dumps(result, option=orjson.OPT_NON_STR_KEYS).decode()
 

@@ -1,4 +1,4 @@
-"""Tools: what the model may call, and what a call is given."""
+"""Tools for the model, and the context of their calls."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ from .provider import ToolSpec
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
-#: What becomes of a call that was lost with its worker.
+#: Handling of a call that was lost with its worker.
 Retry = Literal["never", "safe"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
-#: What is decoded of a file that nothing else reads.
+#: Maximum size of a text file that is decoded without a reader for its format.
 _MAX_TEXT_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class ToolAttachment:
-    """A file that came with the user's message.
+    """A file of the user's message.
 
     :param type: ``image``, ``record``, ``file`` or ``video``.
-    :param mime: Media type, from the file's bytes.
-    :param reader: Returns the first so many bytes.
-    :param text_reader: Returns the text of a document, as the model is given it; None: the
-        bytes are decoded.
+    :param mime: Media type, detected from the file's bytes.
+    :param reader: Returns the first ``max_bytes`` bytes.
+    :param text_reader: Returns a document's text, as models get it. If None, the bytes are decoded.
     """
 
     attachment_id: str
@@ -47,9 +46,9 @@ class ToolAttachment:
     text_reader: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
     def read_text(self) -> str:
-        """Return the text of the file: a document's as Markdown, of any encoding.
+        """Return the text of a file in any encoding; a document's text as Markdown.
 
-        :raises ToolError: for what has none, or cannot be read, with the reason.
+        :raises ToolError: if it has no text or cannot be read, with the reason.
         """
         if self.text_reader is not None:
             return self.text_reader()
@@ -72,31 +71,30 @@ def _send_no_message(message: Any) -> str:
 
 
 def _report_nothing(progress: float, total: float | None = None, message: str = "") -> None:
-    """Report to nobody."""
+    """Ignore a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """What a tool may know of the turn that calls it.
+    """The turn that calls a tool, as far as the tool may know it.
 
-    :param cancel: Fires when the turn is stopped, and when the call's time
-        is up: what waits or works for long should look at it.
-    :param platform: Where the user is: ``webchat``, or the type of the bot.
-    :param attachments: What the user sent with the message.
-    :param send_file: Called with a path or bytes and a file name, shows the
-        user a file and returns its ``attachment_id``; raises
-        :class:`~astrbot_api.errors.ToolError` where that is not possible.
-    :param send_message: Called with a text or a list of segments, sends the
-        user a message of its own at once and returns the conversation's UMO;
-        raises :class:`~astrbot_api.errors.ToolError` where that is not possible.
-    :param report_progress: Called with a number that grows, the number at the end (None: not
-        known) and a text, shows clients how far the call is; may be called at any rate.
-    :param settings: What the config sets for the plugin that the tool is of.
-    :param payer: The API key whose quota holds for what the tool stores; None: no key's.
-    :param idempotency_key: Names this call, the same when it is made again after its worker
-        died: what the tool asks elsewhere can be done once under it. Empty: there is none.
-    :param span: The call, in a trace: ``span.to_headers()`` are the headers with
-        which another server goes on with it.
+    :param cancel: Fires when the turn is stopped or the call's time is over. Tools that wait or
+        work for long should check it.
+    :param platform: The user's platform: ``webchat``, or the type of the bot.
+    :param attachments: Files of the user's message.
+    :param send_file: Called with a path or bytes and a file name; shows the user a file and returns
+        its ``attachment_id``. Raises :class:`~astrbot_api.errors.ToolError` if that fails.
+    :param send_message: Called with a text or a list of segments; sends the user a separate message
+        at once and returns the conversation's UMO. Raises :class:`~astrbot_api.errors.ToolError` if
+        that fails.
+    :param report_progress: Called with the progress so far, its final value (or None if unknown)
+        and a text; shows clients the progress. May be called at any rate.
+    :param settings: The config's settings for the tool's plugin.
+    :param payer: The API key whose quota counts stored data, or None.
+    :param idempotency_key: Identifies this call, also when it is repeated after its worker died.
+        Pass it to other services to make their effects happen once. Empty if there is none.
+    :param span: Trace span of the call. ``span.to_headers()`` returns headers that continue the
+        trace on another server.
     """
 
     username: str
@@ -114,7 +112,7 @@ class ToolContext:
     span: Span = field(default=NO_SPAN, repr=False, compare=False)
 
     def to_call(self, call_id: str, span: Span) -> ToolContext:
-        """Return the context of one call of the turn that this one is of."""
+        """Return the context of one call of this turn."""
         key = f"{self.idempotency_key}:{call_id}" if self.idempotency_key else ""
         return replace(self, idempotency_key=key, span=span)
 
@@ -123,21 +121,20 @@ class ToolContext:
 class Tool:
     """A function that the model may call. :func:`~astrbot_api.tool` makes one.
 
-    :param name: Unique; letters, digits, ``_``, ``-`` and ``.``.
-    :param description: When the model should call it.
-    :param call: Takes the arguments and the context, returns text, or
-        anything that JSON can hold. It runs in a thread of its own (a
-        greenlet under gevent), so it may block in network calls, but not
-        compute for long. It reports a failure to the model by raising
+    :param name: Unique name of letters, digits, ``_``, ``-`` and ``.``.
+    :param description: Tells the model when to call it.
+    :param call: Called with the arguments and the context; returns text, or any JSON value. It runs
+        in a thread of its own (a greenlet under gevent), so it may block in network calls, but must
+        not compute for long. It reports failures to the model by raising
         :class:`~astrbot_api.errors.ToolError`.
-    :param parameters: JSON schema of the arguments, an object. Models are offered
-        what endpoints take of it.
-    :param timeout_s: How long a call may take; None: as the config says.
-    :param by_name_only: Offered only where a config's ``[tools] allow`` has
-        its whole name: ``*`` is not enough. For tools that reach out.
+    :param parameters: JSON schema of the arguments, an object. Models get the subset that endpoints
+        accept.
+    :param timeout_s: Time limit of a call in seconds, or None for the config's.
+    :param by_name_only: Whether a config's ``[tools] allow`` must have its whole name. ``*`` is not
+        enough then. Use it for tools that access other systems.
     :param needs_approval: Whether a person must approve each call.
-    :param retry: What becomes of a call whose worker died before its result was stored:
-        ``safe``: it is made again; ``never``: the model learns that its outcome is unknown.
+    :param retry: Handling of a call whose worker died before its result was stored. ``safe``
+        repeats it. ``never`` reports an unknown outcome to the model.
     """
 
     name: str
@@ -148,9 +145,9 @@ class Tool:
     by_name_only: bool = False
     retry: Retry = "never"
     needs_approval: bool = False
-    # Made once: building it costs many times what a check does.
+    # Built once, since building costs many times a check.
     _check: ArgumentCheck = field(init=False, repr=False, compare=False)
-    # Made once too: every turn holds those of all its tools.
+    # Built once, since every turn holds the specs of all its tools.
     _spec: ToolSpec = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -173,13 +170,13 @@ class Tool:
         object.__setattr__(self, "_spec", spec)
 
     def to_spec(self) -> ToolSpec:
-        """Return the description that a model is given. Turns share it: it is not to be changed."""
+        """Return the description for the model. Turns share it, so do not modify it."""
         return self._spec
 
     def read_arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a call's arguments, with texts read as the types that they must have."""
+        """Return a call's arguments, with texts converted to their types."""
         return self._check.read(values)
 
     def find_fault(self, values: Mapping[str, Any]) -> str:
-        """Return what is wrong with a call's arguments; empty: nothing."""
+        """Return the first fault of a call's arguments, or an empty string."""
         return self._check.find_fault(values)
