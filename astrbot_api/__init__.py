@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .runtime.tracing import Span
     from .state import AppState
 
-#: Where each public name is defined. Importing the package imports none of it.
+#: Module of each public name. Importing the package imports none of them.
 _NAMES = {
     "agent.cancel": ("Cancellation",),
     "agent.custom_agent": ("Agent",),

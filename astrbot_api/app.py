@@ -1,4 +1,4 @@
-"""The server's own application: the API, and nothing beside it."""
+"""The server's own Flask application, which has only the API."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _StartResponse = Callable[..., Any]
 
 
 def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | None = None) -> Flask:
-    """Make the server's application.
+    """Create the server's application.
 
-    :param config: Flask configuration, with ``ASTRBOT_*`` keys among it.
-    :param api: An extension with tools or providers of its own.
-    :raises SettingsError: for a wrong setting or configuration file.
+    :param config: Flask configuration, which may have ``ASTRBOT_*`` keys.
+    :param api: An extension with the application's own tools or providers.
+    :raises SettingsError: if a setting or configuration file is wrong.
     """
     app = Flask("astrbot_api", static_folder=None)
     app.url_rule_class = _Rule
@@ -42,7 +42,7 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
     app.register_blueprint(build_operations())
     settings = state.settings
     home = "/admin/" if settings.owner_access == "pages" else "/api/v1/docs"
-    # Relative, since a proxy may have put a prefix of its own in front.
+    # Relative, since a proxy may add a prefix.
     target = f"{settings.url_prefix}{home}"[1:]
     app.add_url_rule("/", "home", lambda: redirect(target))
     hops = settings.proxy_hops
@@ -58,12 +58,12 @@ _ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def _answer_unknown_api(rest: str) -> Response:
-    """Ask for a key wherever a path begins like the API's, as clients expect."""
+    """Require a key for any path that begins like the API's, as clients expect."""
     answer_unknown()
 
 
 def _answer_elsewhere(error: HTTPException) -> Response:
-    """Answer what is outside the API in JSON too: this server has no other pages."""
+    """Answer errors outside the API in JSON, since this server has no other pages."""
     answer = fail(_to_api_error(error))
     drain_later(request, answer)
     return answer
@@ -73,7 +73,7 @@ def _to_api_error(error: HTTPException) -> ApiError:
     if error.code == 404:
         return ApiError("path_not_found", "There is nothing here; the API is at /api/v1")
     if error.code == 405:
-        # Methods that no route of ours could have (Source: RFC 9110, 15.5.6).
+        # A method that no route can have (Source: RFC 9110, 15.5.6).
         allowed = getattr(error, "valid_methods", None) or ("GET",)
         return ApiError(
             "method_not_allowed",
@@ -86,10 +86,10 @@ def _to_api_error(error: HTTPException) -> ApiError:
 
 
 class _Rule(Rule):
-    """A route that compiles what builds its URL when a URL is built; few are.
+    """A route that compiles its URL builder on first use, since few are used.
 
-    Werkzeug compiles two functions a route: with 160 routes 80 ms of CPU at each start.
-    Should it call this no longer, only that time is lost.
+    Werkzeug compiles two functions per route: with 160 routes 80 ms of CPU at each start. If a new
+    version no longer calls this method, only that time is lost.
     """
 
     def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
@@ -104,15 +104,15 @@ class _Rule(Rule):
         return build
 
 
-#: A path that a proxy may have put in front of ours.
+#: A path prefix that a proxy may add.
 _PREFIX = re.compile(r"(/[\w.~-]++)*+/?", re.ASCII)
 
 
 class _RequestLine:
-    """What HTTP asks of every server before a route is looked for.
+    """Middleware that checks and normalises the request line before routing.
 
-    ``//api/v1``, which a base URL with a slash at its end makes, is read as
-    ``/api/v1``; HTTP/1.1 without ``Host`` is refused (Source: RFC 9112, 3.2).
+    ``//api/v1``, from a base URL with a trailing slash, becomes ``/api/v1``. HTTP/1.1 requests
+    without ``Host`` are refused (Source: RFC 9112, 3.2).
     """
 
     def __init__(self, wsgi_app: Callable[..., Iterable[bytes]]) -> None:
@@ -123,7 +123,7 @@ class _RequestLine:
             start_response("400 Bad Request", [("Content-Length", "0")])
             return []
         prefix = environ.get("HTTP_X_FORWARDED_PREFIX")
-        # One for each proxy. "//host" would be another site in each redirect.
+        # One per proxy. A prefix "//host" would redirect to another site.
         if prefix is not None and not all(
             _PREFIX.fullmatch(one.strip()) for one in prefix.split(",")
         ):

@@ -1,8 +1,7 @@
-"""The one table of error codes; the exceptions are in :mod:`astrbot_api.errors`.
+"""Table of all error codes. The exceptions are in :mod:`astrbot_api.errors`.
 
-The OpenAPI document, the page of errors and the messages of ``error`` events
-are made from it. Its texts are English, and the Chinese is in the catalogue of
-:mod:`astrbot_api.translations`.
+The OpenAPI document, the page of errors and the messages of ``error`` events use it. Its texts are
+English. The Chinese texts are in the catalogue of :mod:`astrbot_api.translations`.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """What a code of the error envelope means. Codes are stable: clients match them.
+    """A code of the error envelope. Codes are stable, since clients match them.
 
-    :param status: The HTTP status of an answer with this code.
+    :param status: HTTP status of responses with this code.
     :param meaning: What happened.
-    :param remedy: What the caller does. Its first word is a verb, or names who acts.
-    :param example: A message that really comes with it; ``{name}`` is a setting.
-    :param event: The message of an ``error`` event with this code. The stream
-        has begun, so no status can be set. "": no event has this code.
+    :param remedy: What the caller should do. It begins with a verb or with who must act.
+    :param example: A real message with this code. ``{name}`` is a setting.
+    :param event: Message of an ``error`` event with this code, sent after the stream has begun. ""
+        if no event has this code.
     """
 
     code: str
@@ -272,5 +271,5 @@ _TABLE = (
 )
 # fmt: on
 
-#: Code -> its facts, in the order of their statuses.
+#: Error codes by name, in the order of their statuses.
 ERROR_CODES = {one.code: one for one in _TABLE}

@@ -1,4 +1,4 @@
-"""Every error that this package raises; :mod:`astrbot_api.error_codes` has the codes.
+"""All exceptions of this package. :mod:`astrbot_api.error_codes` has the codes.
 
 ::
 
@@ -6,14 +6,14 @@
     ├── ApiError            a refusal with a code; HTTP maps the code to a status
     ├── SettingsError       a setting or a configuration file is wrong
     ├── ProviderError       the model's endpoint failed; reported as an event
-    ├── ToolError           a tool could not do it; reported to the model
-    ├── Unreadable          a file cannot be read; its text says why
-    ├── StorageError        the database could not keep what it was given
-    │   └── OutcomeUnknown  it may have kept it
+    ├── ToolError           a tool failed; reported to the model
+    ├── Unreadable          a file cannot be read
+    ├── StorageError        the database could not store something
+    │   └── OutcomeUnknown  the database may have stored it
     └── RunCancelled        a run was stopped or interrupted
 
-A message says what is wrong and what to do about it, and never holds a
-secret: it is shown to the caller as it stands.
+A message says what is wrong and what to do about it. It never contains a secret, since callers see
+it unchanged.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from collections.abc import Mapping
 
 from .error_codes import ERROR_CODES
 
-#: Code -> HTTP status.
+#: HTTP status by code.
 STATUS_OF_CODE = {code: one.status for code, one in ERROR_CODES.items()}
 
-#: Codes that an ``error`` event carries -> its message.
+#: Messages of ``error`` events by code.
 EVENT_CODES = {code: one.event for code, one in ERROR_CODES.items() if one.event}
 
 
 class AstrBotError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of all exceptions that this package raises on purpose."""
 
 
 class ApiError(AstrBotError):
-    """A refusal with a code. HTTP answers it with the status of the code.
+    """A refusal with a code. The HTTP response has the status of the code.
 
     :param code: A code of :data:`~astrbot_api.error_codes.ERROR_CODES`.
     :param message: What is wrong and what to do, for the caller.
-    :param headers: Headers of the answer.
-    :param retry_after_s: When the same request may succeed, in seconds: ``Retry-After``.
+    :param headers: Headers of the response.
+    :param retry_after_s: Seconds until the same request may succeed, sent as ``Retry-After``.
     """
 
     def __init__(
@@ -60,25 +60,25 @@ class ApiError(AstrBotError):
 
 
 def refuse(message: str) -> ApiError:
-    """Return the error of a request that is wrong in itself: ``invalid_request``."""
+    """Return the error for an invalid request: ``invalid_request``."""
     return ApiError("invalid_request", message)
 
 
 class SettingsError(AstrBotError):
-    """A setting or a configuration file is wrong; one line says which."""
+    """Raised if a setting or a configuration file is wrong, with a message of one line."""
 
 
 class ProviderError(AstrBotError):
-    """The model's endpoint failed.
+    """Raised if the model's endpoint failed.
 
-    :param message: What happened, in words the caller of the API may see:
-        no key, no address and no text of the endpoint that could hold one.
-    :param retryable: Whether the same request may succeed a little later.
-    :param retry_after_s: What the endpoint asked us to wait, in seconds.
-    :param reason: The code of an answer in one piece; empty: ``provider_error``.
+    :param message: What happened, for the API's caller. It must contain no key, no address and no
+        text of the endpoint that could contain one.
+    :param retryable: Whether the same request may succeed later.
+    :param retry_after_s: Seconds to wait, as requested by the endpoint.
+    :param reason: Error code of a blocking response, or empty for ``provider_error``.
     """
 
-    #: Of the event that reports it.
+    #: Code of the ``error`` event.
     code = "provider_error"
 
     def __init__(
@@ -97,30 +97,29 @@ class ProviderError(AstrBotError):
 
 
 class ToolError(AstrBotError):
-    """A tool could not do what it was asked to; the model gets the text."""
+    """Raised if a tool fails. The model gets the message."""
 
 
 class Unreadable(AstrBotError):
-    """A file cannot be read. The text completes "It could not be read: …"."""
+    """Raised if a file cannot be read. The message completes "It could not be read: …"."""
 
 
 class StorageError(AstrBotError):
-    """The database could not keep what it was given (disk full, locked)."""
+    """Raised if the database could not store something (disk full, locked)."""
 
 
 class StoreClosed(StorageError):
-    """The application was closed: what still runs of it ends, and nothing is tried again."""
+    """Raised after the application was closed. Callers end and do not retry."""
 
 
 class OutcomeUnknown(StorageError):
-    """The database went away while it committed: what was given is kept, or it is not."""
+    """Raised if the connection to the database broke during a commit. The data may be stored."""
 
 
 class RunCancelled(AstrBotError):
-    """A run was asked to end.
+    """Raised if a run was cancelled.
 
-    :param reason: ``stopped`` (by a caller) or ``interrupted`` (the server
-        is going down).
+    :param reason: ``stopped`` (by a caller) or ``interrupted`` (the server is shutting down).
     """
 
     def __init__(self, reason: str) -> None:

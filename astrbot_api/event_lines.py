@@ -1,6 +1,6 @@
-"""Lines of JSON for streams: what readers of lines need, and how an event that is too long fits.
+"""Encode events as lines of JSON, and shorten events that are too long.
 
-What the events are is said in :mod:`astrbot_api.events`.
+:mod:`astrbot_api.events` defines the events.
 """
 
 from __future__ import annotations
@@ -10,38 +10,39 @@ from typing import Any
 
 import orjson
 
-#: Longest line of a stream, in bytes: one client in use stops reading at
-#: 256 KiB. What is longer is cut into several events.
+#: Maximum length of a line, in bytes, since one client stops reading at 256 KiB. Longer texts are
+#: split into several events.
 MAX_LINE_BYTES = 256 * 1024
 
-#: ``plain`` whose ``data`` is JSON.
+#: Types of ``plain`` events whose ``data`` is JSON.
 _CALLS = frozenset({"tool_call", "tool_call_result"})
 
-#: How an event is cut until it fits: characters of each text, and how deep its fields may be
-#: nested. The last fits any event: no id is longer, and no event has more fields.
+#: Successive limits on an event: characters per text, entries per list, and depth. The last one
+#: fits any event, since ids and numbers of fields are limited.
 _CUTS = ((64_000, 250), (16_000, 250), (4_000, 250), (1_000, 250), (125, 250), (125, 2), (125, 1))
 _MIN_ENTRIES = 32
 
 
 def encode_line(value: Any) -> bytes:
-    """Return JSON without a character at which any reader of lines splits.
+    """Return JSON without characters at which any client splits lines.
 
-    Python's ``splitlines``, httpx and requests split at these three too; the other line ends
-    are control characters, which JSON always escapes.
+    Python's ``splitlines``, httpx and requests also split at these three. Other line breaks are
+    control characters, which JSON always escapes.
     """
     line = orjson.dumps(value)
     if b"\xe2\x80" in line:
         line = line.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     if b"\xc2\x85" in line:
         line = line.replace(b"\xc2\x85", b"\\u0085")
-    # A copy: orjson's own holds 4 KB of memory for a line of a hundred bytes, and runs keep lines.
+    # A copy, since orjson's own buffer holds 4 KB for a line of a hundred bytes, and runs keep
+    # lines.
     return b"%b" % line
 
 
 def fit_line(event: dict[str, Any]) -> dict[str, Any]:
-    """Shorten an event until its line is short enough; it has ``truncated`` then.
+    """Shorten an event to the maximum length of a line, and set ``truncated``.
 
-    The fields that are known to grow are cut first, and keep as much as there is room for.
+    Fields that can grow are shortened first, as little as needed.
     """
     shortened = {**event, "truncated": True}
     limit = MAX_LINE_BYTES - 1024
@@ -55,7 +56,7 @@ def fit_line(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fit_texts(shortened: dict[str, Any], limit: int) -> dict[str, Any]:
-    """Shorten the thinking, and after it the text."""
+    """Shorten the reasoning first, then the text."""
     for key in ("reasoning", "data"):
         text = shortened.get(key)
         if not isinstance(text, str):
@@ -63,7 +64,7 @@ def _fit_texts(shortened: dict[str, Any], limit: int) -> dict[str, Any]:
         excess = len(encode_line(shortened)) - limit
         if excess <= 0:
             break
-        # A character is at most six bytes of JSON, so this never cuts too little.
+        # A character has at most six bytes in JSON, so this always removes enough.
         encoded = len(encode_line(text))
         keep = max(0, encoded - excess) * len(text) // max(encoded, 1)
         while keep and len(encode_line({**shortened, key: text[:keep]})) > limit:
@@ -75,7 +76,7 @@ def _fit_texts(shortened: dict[str, Any], limit: int) -> dict[str, Any]:
 
 
 def _fit_call(shortened: dict[str, Any], limit: int) -> dict[str, Any]:
-    """Shorten a tool's result, or the arguments of its call; ``data`` stays JSON."""
+    """Shorten a tool's result or the arguments of a call. ``data`` stays valid JSON."""
     call = orjson.loads(shortened["data"])
     name = next((name for name in ("result", "args") if name in call), None)
     if name is None:
@@ -90,7 +91,7 @@ def _fit_call(shortened: dict[str, Any], limit: int) -> dict[str, Any]:
 
 
 def _fit_all(shortened: dict[str, Any], limit: int) -> dict[str, Any]:
-    """Shorten every text, list and object of an event alike; a call's ``data`` stays JSON."""
+    """Shorten every text, list and object of an event. ``data`` of a call stays valid JSON."""
     holds_json = shortened.get("chain_type") in _CALLS
     if holds_json:
         shortened = {**shortened, "data": orjson.loads(shortened["data"])}
@@ -104,7 +105,7 @@ def _fit_all(shortened: dict[str, Any], limit: int) -> dict[str, Any]:
 
 
 def _cut(value: Any, chars: int, depth: int) -> Any:
-    """Return a JSON value with shorter texts and fewer entries, and nothing below a depth."""
+    """Return a JSON value with limited texts, entries and depth."""
     if isinstance(value, str):
         return value[:chars]
     if not isinstance(value, dict | list):

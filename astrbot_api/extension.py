@@ -1,4 +1,4 @@
-"""The Flask extension: the API in an application that may have much else."""
+"""The Flask extension: adds the API to an existing application."""
 
 from __future__ import annotations
 
@@ -53,23 +53,22 @@ class AstrBotAPI:
         app = Flask(__name__)
         AstrBotAPI(app, url_prefix="/bot", data_dir="/var/lib/bot")
 
-    :param app: The application; or call :meth:`init_app` later.
+    :param app: The application. Without it, call :meth:`init_app` later.
     :param tools: Tools that every config may offer to its model.
-    :param commands: Commands beside the built-in ones.
-    :param plugins: Classes of plugins beside those that are found.
-    :param find_plugins: Whether to look for plugins in the data directory and
-        in the installed packages.
-    :param adapters: Messengers by type, for ``[[bot]] type = "…"``, beside
-        the built-in ones; see :mod:`astrbot_api.im.adapter`.
+    :param commands: Commands besides the built-in ones.
+    :param plugins: Classes of plugins, besides those that are found.
+    :param find_plugins: Whether to search the data directory and the installed packages for
+        plugins.
+    :param adapters: Messengers by type, for ``[[bot]] type = "…"``, besides the built-in ones; see
+        :mod:`astrbot_api.im.adapter`.
     :param providers: Models by id, for ``[provider] id = "…"`` of a config.
-    :param agent: Answers instead of a model: a function of the messages
-        and a :class:`~astrbot_api.ToolContext` that returns text, or yields text
-        and events; or a class, of which the application gets an object.
-    :param authenticate: Identifies the sender of a request that has no key, by the
-        application's own login: a function of the request that returns a
-        :class:`~astrbot_api.HostUser`, or None.
-    :param tracer_provider: An OpenTelemetry ``TracerProvider`` of the application's
-        own, for its traces; else the environment (``OTEL_…``) says whether there are any.
+    :param agent: Answers instead of a model. A function of the messages and a
+        :class:`~astrbot_api.ToolContext` that returns text, or yields text and events. A class is
+        instantiated once per application.
+    :param authenticate: Identifies the user of a request without a key, by the application's own
+        login. A function of the request that returns a :class:`~astrbot_api.HostUser`, or None.
+    :param tracer_provider: The application's OpenTelemetry ``TracerProvider``. By default the
+        environment (``OTEL_…``) configures tracing.
     :param settings: Any field of :class:`~astrbot_api.config.settings.Settings`.
     """
 
@@ -104,12 +103,11 @@ class AstrBotAPI:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> AppState:
-        """Set the API up on an application: settings, state, routes.
+        """Set up the API on an application: settings, state, routes.
 
-        Makes the data directory and brings the database up to date; starts
-        no thread and asks nobody.
+        Creates the data directory and upgrades the database. Starts no thread and sends no request.
 
-        :raises SettingsError: for a wrong setting or configuration file.
+        :raises SettingsError: if a setting or configuration file is wrong.
         """
         if EXTENSION in app.extensions:
             raise SettingsError("AstrBotAPI is set up on this application already")

@@ -1,7 +1,7 @@
-"""Messages as clients send them: a string, or a list of segments.
+"""Messages from clients: a string, or a list of segments.
 
-Chat is lenient where the recorded server is: a segment that it does not know
-or cannot resolve is left out, as long as something is left to answer.
+Chat is as lenient as the recorded server: it drops segments that it does not know or cannot
+resolve, as long as something is left to answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import ApiError, refuse
 
-#: Types of segment that carry an ``attachment_id``.
+#: Types of segments with an ``attachment_id``.
 MEDIA_TYPES = ("image", "record", "file", "video")
 
 EMPTY_MESSAGE = "Message content is empty (reply only is not allowed)"
@@ -25,7 +25,7 @@ class Plain:
     text: str
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the segment as it is stored and shown."""
+        """Return the segment in its stored form, which clients also see."""
         return {"type": "plain", "text": self.text}
 
 
@@ -33,14 +33,14 @@ class Plain:
 class Reply:
     """A quotation of a stored message of the same session.
 
-    ``selected_text``, when not empty, is the part that is quoted.
+    ``selected_text``, if not empty, is the quoted part.
     """
 
     message_id: int | str
     selected_text: str = ""
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the segment as it is stored and shown."""
+        """Return the segment in its stored form, which clients also see."""
         return {
             "type": "reply",
             "message_id": self.message_id,
@@ -50,10 +50,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A picture, a recording, a video or another file that was uploaded.
+    """An uploaded picture, recording, video or other file.
 
-    ``type`` and ``filename`` are the attachment's own, once it is found; what
-    the caller said of them does not count.
+    ``type`` and ``filename`` are the attachment's own once it is found. The caller's values are
+    ignored.
     """
 
     attachment_id: str
@@ -61,7 +61,7 @@ class Media:
     filename: str = ""
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the segment as it is stored and shown."""
+        """Return the segment in its stored form, which clients also see."""
         return {
             "type": self.type,
             "attachment_id": self.attachment_id,
@@ -73,12 +73,11 @@ Segment = Plain | Reply | Media
 
 
 def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list[Segment]:
-    """Read the ``message`` of a chat request.
+    """Parse the ``message`` of a chat request.
 
-    The attachments of its media segments are still to be found; see
-    :func:`resolve_media`.
+    Use :func:`resolve_media` to look up the attachments of its media segments.
 
-    :param value: What the JSON body held: a string or a list of objects.
+    :param value: Value in the JSON body: a string or a list of objects.
     :raises ApiError: ``message_empty`` or ``invalid_request``.
     """
     if isinstance(value, str):
@@ -99,9 +98,9 @@ def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list
 
 
 def parse_stored_message(parts: list[dict[str, Any]]) -> list[Segment]:
-    """Read the segments of a message that is stored; it was checked when it came.
+    """Parse the segments of a stored message, which was validated when it arrived.
 
-    One that was imported may have files that never were: they are left out.
+    Imported messages may refer to missing files, which are dropped.
     """
     kept = (
         part
@@ -115,11 +114,11 @@ def parse_stored_message(parts: list[dict[str, Any]]) -> list[Segment]:
 def parse_im_message(
     value: Any, *, max_chars: int, max_segments: int, copies: int = 1
 ) -> list[Segment]:
-    """Read the ``message`` of a proactive message: strictly, unlike chat.
+    """Parse the ``message`` of a proactive message, strictly, unlike chat.
 
-    The attachments of its media segments are still to be found.
+    The attachments of its media segments are not looked up yet.
 
-    :param copies: How many times it is stored; all together have ``max_chars`` at most.
+    :param copies: How many times it will be stored. All copies together may have ``max_chars``.
     :raises ApiError: ``message_empty`` or ``invalid_request``.
     """
     if isinstance(value, str):
@@ -139,10 +138,10 @@ def parse_im_message(
 
 
 def resolve_media(segments: Iterable[Segment], found: Mapping[str, Media]) -> list[Segment]:
-    """Replace ids by the stored attachments.
+    """Replace ids with the stored attachments.
 
-    :param found: Attachment id -> the segment with its own type and name.
-    :raises ApiError: ``attachment_not_found`` for the first that is missing.
+    :param found: Segments with the stored type and name, by attachment id.
+    :raises ApiError: ``attachment_not_found`` for the first missing one.
     """
     resolved: list[Segment] = []
     for one in segments:
@@ -153,10 +152,10 @@ def resolve_media(segments: Iterable[Segment], found: Mapping[str, Media]) -> li
 
 
 def keep_found(segments: Iterable[Segment], found: Mapping[str, Media]) -> list[Segment]:
-    """Replace ids by the stored attachments; leave out those not found.
+    """Replace ids with the stored attachments, and drop those not found.
 
-    :param found: Attachment id -> the segment with its own type and name.
-    :raises ApiError: ``message_empty`` when nothing is left to answer.
+    :param found: Segments with the stored type and name, by attachment id.
+    :raises ApiError: ``message_empty`` if nothing is left to answer.
     """
     kept: list[Segment] = []
     for segment in segments:
@@ -169,7 +168,7 @@ def keep_found(segments: Iterable[Segment], found: Mapping[str, Media]) -> list[
 
 
 def require_content(segments: Iterable[Segment]) -> None:
-    """:raises ApiError: ``message_empty`` when there is nothing but quotations."""
+    """Raise ApiError ``message_empty`` if there are only quotations."""
     for one in segments:
         if isinstance(one, Media) or (isinstance(one, Plain) and one.text.strip()):
             return
@@ -189,7 +188,7 @@ def _check_chars(segments: Iterable[Segment], max_chars: int, copies: int = 1) -
 
 
 def _count_chars(segment: Segment) -> int:
-    """Return the length of everything in a segment that a caller chose."""
+    """Return the total length of all caller-chosen texts in a segment."""
     if isinstance(segment, Plain):
         return len(segment.text)
     if isinstance(segment, Reply):
@@ -198,7 +197,7 @@ def _count_chars(segment: Segment) -> int:
 
 
 def _parse_im_segment(part: Any) -> Segment:
-    """Read one segment of a proactive message; the texts are the recorded server's."""
+    """Parse one segment of a proactive message. Error texts are the recorded server's."""
     if not isinstance(part, dict):
         raise refuse("message part must be an object")
     kind = part.get("type", "")
@@ -229,7 +228,7 @@ def _read_attachment_id(part: dict[str, Any]) -> str | None:
 
 
 def _parse_segment(part: Any, where: str) -> Segment | None:
-    """Read one segment; None for one that chat leaves out."""
+    """Parse one segment; return None for a segment that chat drops."""
     if not isinstance(part, dict):
         raise refuse(f"{where}: message part must be an object")
     kind = part.get("type")
@@ -253,10 +252,10 @@ def _parse_segment(part: Any, where: str) -> Segment | None:
 
 
 def to_whole(value: Any) -> Any:
-    """Return a whole number that JSON has with a point, such as ``5.0``, as an integer.
+    """Convert a whole JSON number with a decimal point, such as ``5.0``, to an integer.
 
-    One beyond 64 bits becomes its digits: no JSON that is written here has it. Any other value is
-    returned as it is.
+    A number beyond 64 bits becomes a string, since this server writes no such numbers. Other values
+    are returned unchanged.
     """
     if not isinstance(value, float) or not value.is_integer():
         return value
@@ -276,7 +275,7 @@ def _text_or_number(value: Any, where: str) -> str:
 
 
 def check_text(where: str, text: str) -> None:
-    """Refuse text that no database or client could hold unchanged.
+    """Refuse text that databases or clients cannot store unchanged.
 
     :param where: Name of the field, for the message.
     :raises ApiError: ``invalid_request`` for a NUL or half of a surrogate pair.
@@ -290,5 +289,5 @@ def check_text(where: str, text: str) -> None:
 
 
 def plain_text(segments: list[dict[str, Any]]) -> str:
-    """Return the text of stored segments, the rest left out."""
+    """Return the text of stored segments, without other segments."""
     return "".join(one["text"] for one in segments if one.get("type") == "plain")

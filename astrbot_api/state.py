@@ -1,7 +1,7 @@
-"""What one application has of this package, in areas; nothing here knows HTTP.
+"""State of one application, grouped in areas. Nothing here depends on HTTP.
 
-Each area is made once, by :mod:`astrbot_api.wiring`, and never changed. What only HTTP
-needs is in :mod:`astrbot_api.http.state`.
+:mod:`astrbot_api.wiring` creates each area once, and nothing changes it later.
+:mod:`astrbot_api.http.state` has the state that only HTTP needs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from .worker.lease import WorkerLease
 
 @dataclass(frozen=True, slots=True)
 class AgentArea:
-    """Who answers: configs, models and tools."""
+    """Configs, models, tools and plugins."""
 
     configs: ConfigFiles
     providers: Providers
@@ -63,7 +63,7 @@ class AgentArea:
 
 @dataclass(frozen=True, slots=True)
 class KeyArea:
-    """API keys beside their rows: counts, rates, imported hashes, quotas, visitors of pages."""
+    """Services around API keys: usage, rates, imported hashes, quotas, visitors of pages."""
 
     usage: KeyUsage
     rates: RateLimiter
@@ -74,7 +74,7 @@ class KeyArea:
 
 @dataclass(frozen=True, slots=True)
 class ChatArea:
-    """Turns: running, watched, resumed, ended."""
+    """Turns: running, watching, resuming and ending them."""
 
     service: ChatService
     runs: Runs
@@ -90,7 +90,7 @@ class ChatArea:
 
 @dataclass(frozen=True, slots=True)
 class ImArea:
-    """The bots, and what goes out and comes in."""
+    """Messenger bots, and their outgoing and incoming messages."""
 
     bots: Bots
     outbox: Outbox
@@ -101,7 +101,7 @@ class ImArea:
 
 @dataclass(frozen=True, slots=True)
 class WorkerArea:
-    """What one process does and keeps beside its requests.
+    """Background work and resources of one process.
 
     :param own_db: The database for its lease and its checks; see
         :func:`~astrbot_api.db.store.open_own_store`.
@@ -121,10 +121,10 @@ class WorkerArea:
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """Everything that one application has of this package, except what only HTTP knows.
+    """Complete state of one application, except for HTTP.
 
-    It is ``app.extensions["astrbot_api"]``. Nothing is global, so two applications of one
-    process share nothing.
+    It is ``app.extensions["astrbot_api"]``. Nothing is global, so two applications in one process
+    share nothing.
     """
 
     settings: Settings
@@ -142,18 +142,18 @@ class AppState:
     def start(self) -> None:
         """Start the background work of a worker process. Call it once in each process.
 
-        ``astrbot-api serve`` does. Elsewhere the first request that needs it starts it.
+        ``astrbot-api serve`` calls it. Elsewhere the first request that needs it does.
         """
         self.agents.mcp.start()
         self.im.outbox.start()
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Give every turn up, close the database.
+        """Release every turn and close the database.
 
-        Another worker, or the next start, goes on with the turns. One that nobody could go on
-        with ends, and what it said is stored.
+        Another worker, or the next start, resumes the turns. Turns that nobody can resume end, and
+        their partial reply is stored.
 
-        :param timeout_s: How long the turns may take to end.
+        :param timeout_s: Time for the turns to end, in seconds.
         """
         worker, runs = self.worker, self.chat.runs
         self.im.pollers.close()

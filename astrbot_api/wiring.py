@@ -1,7 +1,7 @@
-"""The composition root: makes every object of one application, from the bottom to the top.
+"""Composition root: creates every object of one application, bottom-up.
 
-The only place that calls these constructors. Each object gets what it needs from those above
-it, and nothing is set on it afterwards.
+This is the only place that calls these constructors. Each object gets its dependencies from the
+objects above it, and nothing is set on it later.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ from .worker.lease import WorkerLease
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an application adds of its own; see :class:`~astrbot_api.AstrBotAPI`."""
+    """Components added by the application; see :class:`~astrbot_api.AstrBotAPI`."""
 
     tools: Sequence[Tool] = ()
     commands: Mapping[str, Command] = field(default_factory=dict)
@@ -95,11 +95,11 @@ class Parts:
 
 
 def build_state(settings: Settings, parts: Parts) -> AppState:
-    """Make everything that one application needs, below HTTP.
+    """Create all objects of one application below HTTP.
 
-    Makes the data directory and brings the database up to date; starts no thread.
+    Creates the data directory and upgrades the database. Starts no thread.
 
-    :raises SettingsError: for a wrong setting or configuration file.
+    :raises SettingsError: if a setting or configuration file is wrong.
     """
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -278,7 +278,7 @@ def _build_chat(
 
 
 def _add_chores(state: AppState) -> None:
-    """Enter what a worker does now and then."""
+    """Register the periodic jobs of a worker."""
     settings, chat, im, worker = state.settings, state.chat, state.im, state.worker
     chores, runs, outcomes = worker.chores, chat.runs, chat.outcomes
     chores.add(state.keys.usage.flush)
@@ -303,7 +303,7 @@ def _add_chores(state: AppState) -> None:
         lambda: remove_old_rows(state.db, settings.audit_days, settings.response_days),
         every_s=600.0,
     )
-    # The outbox starts with whatever of a worker lives longer than a request.
+    # The outbox starts together with the worker's other background work.
     chores.add(im.outbox.start)
     chores.add(im.pollers.tend, every_s=min(settings.worker_lease_s / 3, 2.0))
     chores.add(im.inbound.prune, every_s=60.0)

@@ -1,5 +1,5 @@
-"""Plugins: tools, commands and hooks that others add.
+"""Plugins: tools, commands and hooks added by others.
 
-A plugin author reads :mod:`~astrbot_api.plugins.hookspecs` first, then
-``docs/plugins.rst``. The built-in ones in ``builtin/`` use nothing else.
+Plugin authors start with :mod:`~astrbot_api.plugins.hookspecs`, then ``docs/plugins.rst``. The
+built-in plugins in ``builtin/`` use the same interface.
 """

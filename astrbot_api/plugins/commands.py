@@ -1,4 +1,4 @@
-"""Commands: a message such as ``/help`` that is answered without the model."""
+"""Commands: messages such as ``/help`` that are answered without the model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..db.store import Store
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """Where a command was given.
+    """The turn of a command.
 
-    :param message_number: The stored message's number; None: it is not stored.
-    :param arguments: What stands behind the command's name.
-    :param commands: Every command that could have been given here.
-    :param decide: Approves, or rejects, all tool calls of the session that wait for a person;
-        is given the person's comment, and returns their tools.
-    :param stopped: How many turns of the session ``/stop`` has stopped.
-    :param settings: What the config sets for the plugin the command is of.
-    :param cancel: Fires when the turn is stopped, and when the command's time is up.
+    :param message_number: Number of the stored message, or None if it is not stored.
+    :param arguments: Text after the command's name.
+    :param commands: All commands that are available in this turn.
+    :param decide: Approves or rejects all of the session's waiting tool calls, given the person's
+        comment; returns the tools' names.
+    :param stopped: Number of turns of the session that ``/stop`` has stopped.
+    :param settings: The config's settings for the command's plugin.
+    :param cancel: Fires when the turn is stopped or the command's time is over.
     """
 
     store: Store
@@ -41,17 +41,16 @@ class CommandContext:
     def umo(self) -> str:
         """The conversation's unified message origin.
 
-        It names the conversation for proactive messages:
-        ``platform:message type:session``.
+        It identifies the conversation for proactive messages: ``platform:message type:session``.
         """
         return make_umo(self.session, self.username)
 
 
 @dataclass(frozen=True, slots=True)
 class AskModel:
-    """What a command returns that the model is to answer.
+    """Result of a command that the model should answer.
 
-    :param text: What the model is given in place of the message; stored is what was sent.
+    :param text: Text for the model in place of the message. The stored message stays unchanged.
     """
 
     text: str
@@ -59,10 +58,10 @@ class AskModel:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: its name without the slash, one line of help, what it does.
+    """A command: its name without the slash, one line of help, and its function.
 
     :param run: Returns the answer, or an :class:`AskModel`.
-    :param resumable: Whether it may be run again when its worker died before it was answered.
+    :param resumable: Whether it may run again after its worker died.
     """
 
     name: str
@@ -72,7 +71,7 @@ class Command:
 
 
 def make_umo(session: SessionRow, username: str) -> str:
-    """Return the UMO of a session: that of a messenger is its name."""
+    """Return the UMO of a session. A messenger's session has it as its name."""
     if session.platform_id != WEBCHAT:
         return session.session_id
     return f"{WEBCHAT}:FriendMessage:{WEBCHAT}!{username}!{session.session_id}"

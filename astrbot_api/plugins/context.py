@@ -1,4 +1,4 @@
-"""What a plugin is given: at its start, of a turn, and its settings."""
+"""Arguments of plugins: the host at startup, the turn, and settings."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ..errors import AstrBotError, SettingsError
 
 
 class PluginError(AstrBotError):
-    """A plugin cannot be loaded; one line says why."""
+    """Raised if a plugin cannot be loaded, with the reason in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
     """The application that a plugin is part of.
 
-    :param plugin: The name that the plugin has here.
+    :param plugin: Name of the plugin in this application.
     :param data_dir: The server's data directory.
-    :param store: The database. The built-in plugins use it; its tables may
-        change in any version, so keep what is yours in :meth:`make_folder`.
-    :param check_room: Called with the database, in a transaction that stores something there,
-        and the key that pays; raises :class:`~astrbot_api.errors.ApiError` beyond its quota.
+    :param store: The database, for the built-in plugins. Its tables may change in any version, so
+        keep your own data in :meth:`make_folder`.
+    :param check_room: Called with the database, in a transaction that stores data, and the paying
+        key. Raises :class:`~astrbot_api.errors.ApiError` if the key's quota is exceeded.
     """
 
     plugin: str
@@ -39,7 +39,7 @@ class Host:
     check_room: Callable[[peewee.Database, str | None], None] = lambda db, payer: None
 
     def make_folder(self) -> Path:
-        """Return a folder for the plugin's own files, made when it is missing.
+        """Return a folder for the plugin's own files, and create it if it is missing.
 
         Several worker processes share it.
         """
@@ -50,12 +50,12 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class TurnContext:
-    """What a hook may know of the turn that it is called for.
+    """The turn of a hook.
 
-    :param platform: Where the user is: ``webchat``, or the type of the bot.
-    :param cancel: Fires when the turn is stopped, and when the hook's time
-        is up: what waits for long should look at it.
-    :param settings: What the turn's config sets for this plugin, checked.
+    :param platform: The user's platform: ``webchat``, or the type of the bot.
+    :param cancel: Fires when the turn is stopped or the hook's time is over. Hooks that wait should
+        check it.
+    :param settings: The config's validated settings for this plugin.
     """
 
     run_id: str
@@ -69,20 +69,20 @@ class TurnContext:
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """A hook has answered the message itself: the model is not asked.
+    """Returned by a hook that answers the message itself, without the model.
 
-    :param text: What the user is shown.
+    :param text: Text for the user.
     """
 
     text: str
 
 
 def read_settings(plugin: object, name: str, config: AgentConfig) -> Mapping[str, Any]:
-    """Return what a config sets for a plugin, with the defaults filled in.
+    """Return a config's settings for a plugin, with defaults filled in.
 
-    :param plugin: Its ``settings_schema`` is a marshmallow schema, a JSON
-        schema, or missing when there is nothing to set.
-    :raises SettingsError: One line: file, key, what is wrong.
+    :param plugin: Its ``settings_schema`` is a marshmallow schema, a JSON schema, or missing if it
+        has no settings.
+    :raises SettingsError: with file, key and reason in one line.
     """
     schema = getattr(plugin, "settings_schema", None)
     table = dict(config.plugins.tables.get(name, {}))

@@ -1,4 +1,4 @@
-"""Where plugins come from. Finding one imports nothing; loading it does."""
+"""Find plugins, without importing them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from ..config.agents import RESERVED_PLUGIN_NAMES
 from .context import PluginError
 
-#: Group of the entry points that name a plugin.
+#: Group of the entry points of plugins.
 ENTRY_POINT_GROUP = "astrbot_api.plugins"
 
 BUILT_IN = "built-in"
@@ -25,11 +25,11 @@ APPLICATION = "application"
 FOLDER = "folder"
 ENTRY_POINT = "entry point"
 
-#: What the class of a plugin in a folder is called.
+#: Name of the plugin's class in a folder.
 CLASS_NAME = "Plugin"
 
-#: A folder's modules have this in front of a name that is new each time, so
-#: that they shadow nothing and two applications share none of them.
+#: Prefix of a folder's modules. A unique name follows, so that they shadow no other module and two
+#: applications do not share them.
 _MODULE_PREFIX = "_astrbot_plugin_"
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -37,11 +37,11 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class FoundPlugin:
-    """A plugin that may be loaded.
+    """A plugin that can be loaded.
 
     :param source: One of the four constants of this module.
-    :param where: Its folder, its distribution or its class, for people.
-    :param load: Imports it and returns what makes it: a class, as a rule.
+    :param where: Its folder, distribution or class, for messages.
+    :param load: Imports it and returns its factory, usually a class.
     """
 
     name: str
@@ -56,7 +56,7 @@ def find_plugins(data_dir: Path) -> list[FoundPlugin]:
 
 
 def from_classes(classes: Sequence[Callable[[], Any]], source: str) -> list[FoundPlugin]:
-    """Return plugins that are at hand; ``name`` of a class is the plugin's name."""
+    """Return plugins for classes. ``name`` of a class is the plugin's name."""
     return [
         FoundPlugin(
             getattr(one, "name", getattr(one, "__name__", "plugin").lower()),
@@ -69,7 +69,7 @@ def from_classes(classes: Sequence[Callable[[], Any]], source: str) -> list[Foun
 
 
 def find_name_fault(name: str) -> str:
-    """Return what is wrong with the name of a plugin; empty: nothing."""
+    """Return the fault of a plugin's name, or an empty string."""
     if not _NAME.fullmatch(name):
         return "a name has small letters, digits, '_' and '-', and begins with a letter"
     if name in RESERVED_PLUGIN_NAMES:
@@ -78,7 +78,7 @@ def find_name_fault(name: str) -> str:
 
 
 def forget_modules(plugin: object) -> None:
-    """Take the modules of a folder's plugin out of ``sys.modules``."""
+    """Remove the modules of a folder's plugin from ``sys.modules``."""
     root = type(plugin).__module__.partition(".")[0]
     if root.startswith(_MODULE_PREFIX):
         _forget(root)
@@ -118,7 +118,7 @@ def _import_file(name: str, path: Path, folder: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
-    # Relative imports and dataclasses look their module up here.
+    # Relative imports and dataclasses look up their module here.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

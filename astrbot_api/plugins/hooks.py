@@ -1,4 +1,4 @@
-"""The hooks at work in one turn: each called by itself, timed, caught, named."""
+"""Call the hooks of one turn, each with its own timeout, error handling and log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .context import Handled, TurnContext
 
 log = logging.getLogger(__name__)
 
-#: What a hook may take before the log names it, in seconds.
+#: Seconds after which a slow hook is logged.
 SLOW_S = 1.0
 
 #: The same for on_event, which is called between two tokens.
@@ -29,7 +29,7 @@ SLOW_EVENT_S = 0.05
 class Implementation:
     """One plugin's method for one hook.
 
-    :param names: The parameters that it wants.
+    :param names: Names of its parameters.
     :param settings: The plugin's settings in this config.
     """
 
@@ -40,16 +40,16 @@ class Implementation:
     settings: Mapping[str, Any]
 
     def call(self, **values: Any) -> Any:
-        """Call it with those of the values that it wants."""
+        """Call it with the values for its parameters."""
         return self.function(**{name: values[name] for name in self.names})
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigPlugins:
-    """The plugins of one config: what they add, and the hooks they have.
+    """The plugins of one config: their tools, commands and hooks.
 
-    :param implementations: By the hook's name, in the order of calling.
-    :param settings: By plugin; the plugins that are on are its keys.
+    :param implementations: By name of the hook, in calling order.
+    :param settings: By plugin. Its keys are the enabled plugins.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -66,11 +66,10 @@ class ConfigPlugins:
 
 
 class TurnHooks:
-    """Calls the hooks for one turn. Nothing that a plugin raises comes out.
+    """Calls the hooks of one turn. Exceptions of plugins are logged, not raised.
 
-    :param asides: Where they run, so that one that never returns cannot hold
-        the turn.
-    :param timeout_s: How long one may take before the turn goes on without.
+    :param asides: Runs the hooks, so that a hook that never returns cannot block the turn.
+    :param timeout_s: Seconds after which the turn continues without the hook.
     """
 
     def __init__(
@@ -90,9 +89,9 @@ class TurnHooks:
         ]
 
     def rewrite_message(self, text: str) -> str | Handled:
-        """Return the user's message as the plugins want the model to see it.
+        """Return the user's message as changed by the plugins.
 
-        :raises RunCancelled: when the turn is cancelled meanwhile.
+        :raises RunCancelled: if the turn is cancelled meanwhile.
         """
         for one in self._implementations.get("on_message", ()):
             answer = self._run(one, message=text)
@@ -105,13 +104,13 @@ class TurnHooks:
         return text
 
     def rewrite_messages(self, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
-        """Return what the model is given, as the plugins want it.
+        """Return the model's input as changed by the plugins.
 
-        :raises RunCancelled: when the turn is cancelled meanwhile.
+        :raises RunCancelled: if the turn is cancelled meanwhile.
         """
         kept = list(messages)
         for one in self._implementations.get("before_model", ()):
-            # Copies: what is changed in place and then fails changes nothing.
+            # Copies, so that a hook that fails halfway changes nothing.
             answer = self._run(one, messages=[dict(message) for message in kept])
             if answer is None:
                 continue
@@ -123,16 +122,16 @@ class TurnHooks:
         return kept
 
     def observe_reply(self, reply: str) -> None:
-        """Show the whole answer to the plugins."""
+        """Pass the whole answer to the plugins."""
         for one in self._implementations.get("after_model", ()):
             try:
                 self._run(one, reply=reply)
-            except RunCancelled:  # the answer is out; there is nothing left to end
+            except RunCancelled:  # the answer is already stored
                 return
 
     @property
     def observer(self) -> Callable[[Event], None] | None:
-        """What is to be called with each event; None: nobody looks."""
+        """Function to call with each event, or None if no plugin observes events."""
         return self._observe_event if self._observers else None
 
     def _observe_event(self, event: Event) -> None:
@@ -150,7 +149,7 @@ class TurnHooks:
                 log.warning("plugin %s held a stream for %.2f s in on_event", one.plugin, took_s)
 
     def _run(self, one: Implementation, **values: Any) -> Any:
-        """Call one implementation; None when it fails or takes too long."""
+        """Call one implementation; return None if it fails or exceeds its time limit."""
         context, started = self._context, time.monotonic()
         try:
             return self._asides.run(
@@ -179,7 +178,7 @@ def _log_answer(one: Implementation, answer: Any) -> None:
 
 
 def find_messages_fault(messages: Any) -> str:
-    """Return why a model could not be given these messages; empty: it can."""
+    """Return why a model cannot get these messages, or an empty string."""
     if not isinstance(messages, Sequence) or isinstance(messages, str):
         return f"a {type(messages).__name__}, no list"
     called: set[Any] = set()

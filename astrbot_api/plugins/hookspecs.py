@@ -1,12 +1,11 @@
-"""The hooks: all that a plugin can do.
+"""The hooks that a plugin can implement.
 
-A plugin is a class. Each method that is marked with :data:`hookimpl` and has
-the name of a function below is called where that function's text says; it
-names only those of the parameters that it needs, so that one more breaks no
-plugin. One instance is made for each application.
+A plugin is a class. Mark methods with :data:`hookimpl` and name them like the functions below. A
+method declares only the parameters that it needs, so that new parameters break no plugin. Each
+application creates one instance.
 
-Each call is made by itself: what one plugin raises is logged under its name
-and does not keep the others, or the turn, from going on.
+Every call is isolated: an exception is logged with the plugin's name, and the turn and the other
+plugins continue.
 """
 
 from __future__ import annotations
@@ -26,51 +25,51 @@ PROJECT = "astrbot_api"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 
-#: Marks a method of a plugin as one of the hooks below.
+#: Marks a method of a plugin as an implementation of a hook.
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
 def register_tools() -> Sequence[Tool]:
-    """Return the tools that the model may call. Called once, at loading."""
+    """Return the tools that the model may call. Called once, when the plugin is loaded."""
     raise NotImplementedError
 
 
 @hookspec
 def register_commands() -> Sequence[Command]:
-    """Return the commands that users may give. Called once, at loading."""
+    """Return the commands that users may send. Called once, when the plugin is loaded."""
     raise NotImplementedError
 
 
 @hookspec
 def register_blueprint() -> Any:
-    """Return a ``flask.Blueprint`` of what the plugin answers over HTTP. Called once, at loading.
+    """Return a ``flask.Blueprint`` with HTTP routes. Called once, when the plugin is loaded.
 
-    It answers below ``/api/v1/plugins/extensions/NAME``.
+    Its routes are below ``/api/v1/plugins/extensions/NAME``.
     """
     raise NotImplementedError
 
 
 @hookspec
 def startup(host: Host) -> None:
-    """Get ready: called once in each worker process, before the first turn.
+    """Initialise the plugin. Called once in each worker process, before the first turn.
 
-    A plugin that raises here is left out.
+    If it raises an exception, the plugin is disabled.
     """
 
 
 @hookspec
 def shutdown() -> None:
-    """Let go of everything: called when the application is closed."""
+    """Release all resources. Called when the application is closed."""
 
 
 @hookspec
 def on_message(context: TurnContext, message: str) -> str | Handled | None:
-    """See a user's message before the model does; commands never come here.
+    """Process a user's message before the model gets it. Not called for commands.
 
-    A string takes the message's place for this turn (what is stored stays as
-    it was sent), :class:`~astrbot_api.Handled` answers it without the model,
-    None leaves it. Each plugin is given what the one before it returned.
+    Return a string to replace the message in this turn (the stored message stays unchanged),
+    :class:`~astrbot_api.Handled` to answer it without the model, or None to leave it. Each plugin
+        gets the result of the previous one.
     """
 
 
@@ -78,31 +77,31 @@ def on_message(context: TurnContext, message: str) -> str | Handled | None:
 def before_model(
     context: TurnContext, messages: list[ModelMessage]
 ) -> Sequence[ModelMessage] | None:
-    """See what the model is about to be given, before each call of it.
+    """Process the model's input, before each model call.
 
-    A list takes its place for this call; None leaves it. It begins with the
-    system prompt and must keep each tool's result behind its call.
+    Return a list to replace it for this call, or None to leave it. The list must begin with the
+    system prompt, and each tool result must follow its call.
     """
 
 
 @hookspec
 def after_model(context: TurnContext, reply: str) -> None:
-    """See the whole answer of a turn that was completed.
+    """Observe the whole answer of a completed turn.
 
-    It has been streamed and stored by now, so there is nothing left to change.
+    It is already sent and stored, so the hook cannot change it.
     """
 
 
 @hookspec
 def on_event(context: TurnContext, event: Event) -> None:
-    """See each event of a turn's stream, from the first one after ``run_started``.
+    """Observe each event of a turn's stream, from the first one after ``run_started``.
 
-    It is called between two tokens: be quick, and never wait. A plugin that
-    raises sees no more events of that turn.
+    It is called between two tokens, so return quickly and never wait. A plugin that raises an
+    exception gets no more events of that turn.
     """
 
 
-#: Every hook's name, in the order of this page.
+#: Names of all hooks, in the order of this module.
 HOOKS: tuple[str, ...] = (
     "register_tools",
     "register_commands",
@@ -117,7 +116,7 @@ HOOKS: tuple[str, ...] = (
 
 
 def make_pluggy() -> pluggy.PluginManager:
-    """Return pluggy's registry with these hooks and no plugin."""
+    """Return pluggy's registry with these hooks and no plugins."""
     registry = pluggy.PluginManager(PROJECT)
     registry.add_hookspecs(_specs())
     return registry

@@ -1,4 +1,4 @@
-"""Making a plugin of what was found, with pluggy checking its hooks."""
+"""Create plugins, and check their hooks with pluggy."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ T = TypeVar("T", Tool, Command)
 
 
 class Loader:
-    """Loads plugins and calls what they are called for outside of a turn.
+    """Loads plugins, and calls their hooks outside of turns.
 
-    pluggy checks the hooks (a misspelt name, a parameter that no hook has)
-    but calls none: the first exception would end its chain.
+    pluggy only checks the hooks (a misspelt name, an unknown parameter). It does not call them,
+    since the first exception would end its chain.
     """
 
     def __init__(self) -> None:
         self._pluggy = make_pluggy()
 
     def load(self, found: FoundPlugin) -> object:
-        """Import a plugin, make its one instance and check its hooks.
+        """Import a plugin, create its only instance and check its hooks.
 
-        :raises PluginError: when it is not what a plugin must be.
+        :raises PluginError: if it is not a valid plugin.
         """
         fault = "" if found.source == BUILT_IN else find_name_fault(found.name)
         if fault:
@@ -47,16 +47,16 @@ class Loader:
         return plugin
 
     def forget(self, plugin: object) -> None:
-        """Take a plugin out again."""
+        """Unregister a plugin."""
         if self._pluggy.is_registered(plugin):
             self._pluggy.unregister(plugin)
 
     def list_implementations(
         self, plugin: object
     ) -> Mapping[str, tuple[Callable[..., Any], tuple[str, ...], int]]:
-        """Return each hook's method, its parameters and its place (-1 first, 1 last).
+        """Return each hook's method, its parameters and its position (-1 first, 1 last).
 
-        :raises PluginError: for a wrapper: hooks are called one by one here.
+        :raises PluginError: for a hook wrapper, since hooks are called one by one here.
         """
         found = {}
         for hook in HOOKS:
@@ -70,14 +70,14 @@ class Loader:
         return found
 
     def call(self, plugin: object, hook: str, **values: Any) -> Any:
-        """Call one hook of one plugin, if it has it; what it raises comes out."""
+        """Call one hook of one plugin, if it has it. Exceptions are not caught."""
         one = self._find(plugin, hook)
         return one and one.function(*[values[name] for name in one.argnames])
 
     def collect(self, plugin: object, hook: str, kind: type[T]) -> tuple[T, ...]:
-        """Return what a registering hook returns.
+        """Return the result of a registering hook.
 
-        :raises PluginError: when that is not a sequence of ``kind``.
+        :raises PluginError: if the result is not a sequence of ``kind``.
         """
         values = self.call(plugin, hook)
         if values is None:
@@ -92,9 +92,9 @@ class Loader:
         return tuple(values)
 
     def find_blueprint(self, plugin: object) -> Any:
-        """Return what a plugin answers over HTTP with; None: nothing.
+        """Return a plugin's blueprint, or None if it has none.
 
-        :raises PluginError: when that is no ``flask.Blueprint``; only HTTP imports Flask.
+        :raises PluginError: if it is not a ``flask.Blueprint``. Only HTTP imports Flask.
         """
         found = self.call(plugin, "register_blueprint")
         kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(found).__mro__]

@@ -1,4 +1,4 @@
-"""The plugins of one application: loaded once, started, and chosen per config."""
+"""The plugins of one application: loaded once, started, and selected per config."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class PluginRecord:
-    """One plugin and how it fares. ``reason`` says why it could not be loaded."""
+    """One plugin and its status. ``reason`` says why it could not be loaded."""
 
     found: FoundPlugin
     plugin: object | None = None
@@ -35,7 +35,7 @@ class PluginRecord:
     started: bool = False
     tools: tuple[Tool, ...] = ()
     commands: tuple[Command, ...] = ()
-    #: What it answers over HTTP: a ``flask.Blueprint``; None: nothing.
+    #: Its ``flask.Blueprint``, or None if it has no HTTP routes.
     blueprint: Any = None
     implementations: Mapping[str, tuple[Callable[..., Any], tuple[str, ...], int]] = field(
         default_factory=dict
@@ -48,13 +48,11 @@ class PluginRecord:
 
 
 class Plugins:
-    """Loads what the configs enable, and nothing else.
+    """Loads the plugins that configs enable.
 
-    :param found: In the order of importance: of two plugins, tools or
-        commands of the same name the first is taken.
+    :param found: Plugins by priority. The first plugin, tool or command of a name wins.
     :param check_room: Checks the quota of a key, in a transaction.
-    :param complete: Whether these are all that there are; then what a config
-        names beside them is logged.
+    :param complete: Whether these are all plugins. Unknown names in configs are then logged.
     """
 
     def __init__(
@@ -80,7 +78,7 @@ class Plugins:
             self._enter(PluginRecord(one))
 
     def load(self, configs: Iterable[AgentConfig]) -> None:
-        """Import the plugins that these configs enable; a bad one is left out."""
+        """Import the plugins that these configs enable. Invalid plugins are skipped."""
         configs = list(configs)
         for record in self._records.values():
             wanted = any(_is_on(record, config) for config in configs)
@@ -88,7 +86,7 @@ class Plugins:
                 self._load(record)
 
     def start(self) -> None:
-        """Call ``startup`` of every plugin that is loaded and was not started."""
+        """Call ``startup`` of every loaded plugin that was not started."""
         for record in self._records.values():
             if record.plugin is None or record.started:
                 continue
@@ -100,9 +98,9 @@ class Plugins:
                 self._leave_out(record, error)
 
     def choose(self, config: AgentConfig) -> ConfigPlugins:
-        """Return the plugins of a config as it is now.
+        """Return the plugins of a config's current version.
 
-        A config that enables a plugin that was not loaded yet has it loaded.
+        Plugins that the config newly enables are loaded.
         """
         known = self._chosen.get(config.id)
         if known is not None and known[0] is config:
@@ -129,7 +127,7 @@ class Plugins:
         return [*self._records.values(), *self._refused]
 
     def find_settings_faults(self, configs: Iterable[AgentConfig]) -> dict[str, list[str]]:
-        """Return what is wrong with the loaded plugins' settings, by plugin."""
+        """Return faults in the settings of the loaded plugins, by plugin."""
         faults: dict[str, list[str]] = {}
         for config in configs:
             for name, fault in self._choose(config, ConfigPlugins()).faults.items():
@@ -137,7 +135,7 @@ class Plugins:
         return faults
 
     def close(self) -> None:
-        """Call ``shutdown`` of every plugin that was started."""
+        """Call ``shutdown`` of every started plugin."""
         with self._lock:
             self._closed = True
             for record in self._records.values():
@@ -168,7 +166,7 @@ class Plugins:
             record.tools = self._loader.collect(plugin, "register_tools", Tool)
             record.commands = self._loader.collect(plugin, "register_commands", Command)
             record.blueprint = self._loader.find_blueprint(plugin)
-        # A module that ends the program at import must not end the server.
+        # A module that exits at import must not exit the server.
         except (Exception, SystemExit) as error:
             self._leave_out(record, error)
 
@@ -216,7 +214,7 @@ def _is_on(record: PluginRecord, config: AgentConfig) -> bool:
 
 
 def _warn_of_strangers(config: AgentConfig, records: Mapping[str, PluginRecord]) -> None:
-    """Name what a config mentions and nobody has: a typing error, as a rule."""
+    """Log unknown plugins of a config, usually typing errors."""
     named = [one for one in config.plugins.enabled if not set(one) & set("*?[")]
     for name in dict.fromkeys((*named, *config.plugins.tables)):
         if name not in records:
@@ -242,7 +240,7 @@ def _bind_tool(tool: Tool, settings: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def _gather_commands(on: _On) -> Mapping[str, Command]:
-    """Return the commands by name: the built-in ones stand first, others' win."""
+    """Return the commands by name. Built-in commands come first, but others override them."""
     chosen: dict[str, Command] = {}
     for record, settings in on:
         for command in record.commands:

@@ -1,6 +1,6 @@
-"""The plugins that come with the package, through the same hooks as all others.
+"""The built-in plugins, which use the same hooks as all others.
 
-They are always on; their tools can be denied by name like any other.
+They are always enabled. A config can deny their tools by name.
 """
 
 from __future__ import annotations

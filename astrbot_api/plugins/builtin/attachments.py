@@ -7,7 +7,7 @@ from ...agent.tools import Tool, ToolAttachment, ToolContext
 from ...errors import ToolError
 from ..hookspecs import hookimpl
 
-#: What the model is given of a file at a time.
+#: Maximum length of one result, in characters.
 MAX_CHARS = 16_000
 
 
@@ -50,5 +50,5 @@ class Attachments:
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return it."""
+        """Return the tool."""
         return [read_attachment]

@@ -1,4 +1,4 @@
-"""What every model gets wrong by itself: the time, and arithmetic."""
+"""Tools for tasks that models do badly: the time, and arithmetic."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ class Basics:
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return both."""
+        """Return both tools."""
         return [current_time, calculate]

@@ -1,4 +1,4 @@
-"""Arithmetic from a text, with limits that keep every step short."""
+"""Evaluate arithmetic expressions, with limits on every step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import simpleeval
 
 from ...errors import ToolError
 
-#: Longest expression, and the longest result of an operator.
+#: Maximum length of an expression, and of an operator's result.
 MAX_CHARS = 500
 MAX_BITS = 8192
 
@@ -21,15 +21,15 @@ Number = int | float
 def calculate(expression: str) -> str:
     """Return the value of an arithmetic expression.
 
-    simpleeval walks the expression and knows no names but those given here. Its
-    operators are limited, so that no step has long numbers to work with.
+    simpleeval evaluates the expression with the names defined here. Its operators are limited, so
+    that no step computes with very long numbers.
 
-    :raises ToolError: for anything that is no number in the end.
+    :raises ToolError: if the result is not a number.
     """
     if len(expression) > MAX_CHARS:
         raise ToolError(f"the expression is longer than {MAX_CHARS} characters")
     try:
-        # Parsed here first: simpleeval warns where this raises.
+        # Parse first, since simpleeval only warns where this raises.
         node = ast.parse(expression.strip(), mode="eval").body
         value = _evaluator().eval(expression, previously_parsed=node)
     except ToolError:
@@ -57,7 +57,7 @@ def _evaluator() -> simpleeval.SimpleEval:
 
 
 def _read_constant(node: ast.Constant) -> Any:
-    """Let in numbers alone: a text times a number is a long text."""
+    """Accept only numbers, since a text times a number is a long text."""
     if not isinstance(node.value, (int, float)):
         raise ToolError("only numbers can be calculated with")
     return node.value
@@ -80,13 +80,13 @@ def _check_bits(bits: int) -> None:
 
 def _power(base: Number, exponent: Number) -> Any:
     if isinstance(base, int) and isinstance(exponent, int) and exponent > 0:
-        # Refuse before the work is done: the result has at least this many bits.
+        # Refuse before computing: the result has at least this many bits.
         _check_bits((base.bit_length() - 1) * exponent + 1)
     return base**exponent
 
 
 def _round(value: Number, digits: Number = 0) -> Number:
-    # round(5, -10**9) would make the number 10**10**9 on its way.
+    # round(5, -10**9) would compute 10**10**9.
     if not isinstance(digits, int) or abs(digits) > 400:
         raise ToolError("round: give at most 400 digits")
     return round(value, digits) if digits else round(value)
@@ -98,13 +98,13 @@ def _factorial(value: Number) -> int:
     return math.factorial(int(value)) if value == int(value) else math.factorial(-1)
 
 
-# simpleeval's own power allows results that take minutes.
+# simpleeval's own power operator allows results that take minutes.
 _OPERATORS = {
     kind: _limited(operator)
     for kind, operator in {**simpleeval.DEFAULT_OPERATORS, ast.Pow: _power}.items()
 }
 
-#: Of these only factorial makes a number that is longer than those it is given.
+#: Of these only factorial returns a number longer than its arguments.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(math, name) for name in (
         "sqrt", "exp", "log", "log2", "log10", "sin", "cos", "tan", "asin", "acos", "atan",

@@ -1,4 +1,4 @@
-"""The commands of section 7 of the contract."""
+"""The built-in commands, as section 7 of the contract lists them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ...runtime.threads import let_others_run
 from ..commands import Command, CommandContext
 from ..hookspecs import hookimpl
 
-#: How far back ``/stats`` looks.
+#: Number of messages that ``/stats`` counts.
 _STATS_MESSAGES = 1000
 
-#: And how many pages it reads: one of long messages has few.
+#: Maximum number of pages to read. A page of long messages has few of them.
 _STATS_PAGES = 30
 
 
@@ -22,14 +22,14 @@ _NOTHING_WAITS = "Nothing waits for a yes in this session."
 class Commands:
     """``/help``, ``/sid``, ``/reset``, ``/new``, ``/stop``, ``/approve``, ``/reject``, ``/stats``.
 
-    The two that decide act on the tool calls that wait for a person.
+    ``/approve`` and ``/reject`` decide the tool calls that wait for a person.
     """
 
     name = "commands"
 
     @hookimpl
     def register_commands(self) -> list[Command]:
-        """Return them in the order in which ``/help`` lists them."""
+        """Return the commands in the order of ``/help``."""
         commands = (
             ("help", "list the commands", _help),
             ("sid", "show this conversation's UMO and your user id", _sid),
@@ -74,14 +74,14 @@ def _reject(context: CommandContext) -> str:
 
 
 def _stop(context: CommandContext) -> str:
-    # The turns were stopped when the message came: this one had to wait for them.
+    # The turns were stopped when the message arrived, and this one waited for them.
     if not context.stopped:
         return "Nothing is running in this session."
     return "Stopped." if context.stopped == 1 else f"Stopped {context.stopped} turns."
 
 
 def _iter_newest(context: CommandContext) -> Iterator[messages.MessageRow]:
-    """Yield the newest messages; others run between the pages."""
+    """Yield the newest messages. Other greenlets run between pages."""
     before, left_pages, left = 2**63 - 1, _STATS_PAGES, _STATS_MESSAGES
     has_more = True
     while has_more and left > 0 and left_pages > 0:

@@ -1,4 +1,4 @@
-"""``search_history``: what was said earlier in this session."""
+"""``search_history``: search the earlier messages of this session."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ...runtime.clock import to_iso
 from ..context import Host
 from ..hookspecs import hookimpl
 
-#: What one search looks at: the newest messages, and characters of them in all.
+#: Number of messages, newest first, and total characters that one search reads.
 MAX_MESSAGES = 5000
 MAX_CHARS = 2_000_000
 
-#: Longest words to search for.
+#: Maximum length of the searched words.
 MAX_WORDS_CHARS = 200
 
-#: Messages that are read at once.
+#: Messages to read at a time.
 _PAGE = 20
 
-#: Most messages that are shown, and how much of each.
+#: Maximum number of results, and their length.
 MAX_FOUND = 10
 _EXCERPT_CHARS = 400
 
 
 class History:
-    """Looks into the session that asks, and into no other."""
+    """Searches only the session of the current turn."""
 
     name = "history"
 
     @hookimpl
     def startup(self, host: Host) -> None:
-        """Remember where the messages are."""
+        """Keep the database."""
         self._store = host.store
 
     @hookimpl
@@ -63,10 +63,10 @@ class History:
         return "\n".join(found) or "Nothing was found."
 
     def _iter_found(self, context: ToolContext, words: str) -> Iterator[SearchedMessage]:
-        """Yield the messages that have the words, newest first, until enough was looked at.
+        """Yield matching messages, newest first, up to the limits of a search.
 
-        A few are read at a time, aside: no query and no text holds a worker, and a turn that
-        is stopped stops the search.
+        Pages are small and read aside, so that no query or text blocks a worker. Stopping the turn
+        stops the search.
         """
         left_chars, left_messages = MAX_CHARS, MAX_MESSAGES
         before: int | None = None
@@ -93,7 +93,7 @@ def _search(
 
 
 def _cut(text: str, words: str) -> str:
-    """Return the piece of a text that has the words in its middle."""
+    """Return the part of a text around the words."""
     at = max(0, text.casefold().find(words.casefold()))
     start = max(0, min(at - _EXCERPT_CHARS // 2, len(text) - _EXCERPT_CHARS))
     piece = text[start : start + _EXCERPT_CHARS]

@@ -1,4 +1,4 @@
-"""``send_message_to_user``: a message before the answer is complete."""
+"""``send_message_to_user``: send a message before the answer is complete."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _PARAMETERS = {
 
 
 class Messages:
-    """The tool that speaks before the answer does."""
+    """Provides ``send_message_to_user``."""
 
     name = "messages"
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return it."""
+        """Return the tool."""
         description = (
             "Send the user a message at once, while you are still working, for example to say "
             "how far you are. Do not repeat it in your answer."

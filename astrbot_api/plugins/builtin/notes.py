@@ -1,4 +1,4 @@
-"""``remember`` and ``recall``: small notes of each user, over all sessions."""
+"""``remember`` and ``recall``: short notes about each user, shared by all sessions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..hookspecs import hookimpl
 
 
 class NotesSettings(ma.Schema):
-    """``[plugins.notes]``: most notes of a user, longest name and text of one."""
+    """``[plugins.notes]``: limits on the number of a user's notes, their names and texts."""
 
     max_notes = ma.fields.Integer(load_default=100, validate=ma.validate.Range(0, 10_000))
     max_key_chars = ma.fields.Integer(load_default=64, validate=ma.validate.Range(1, 255))
@@ -22,14 +22,14 @@ class NotesSettings(ma.Schema):
 
 
 class Notes:
-    """Keeps notes by username."""
+    """Stores notes by username."""
 
     name = "notes"
     settings_schema = NotesSettings
 
     @hookimpl
     def startup(self, host: Host) -> None:
-        """Remember where the notes are."""
+        """Keep the database."""
         self._store = host.store
         self._check_room = host.check_room
 

@@ -1,7 +1,7 @@
-"""``http_get``: a page of the public internet, and of nothing else.
+"""``http_get``: fetch a page of the public internet, and nothing else.
 
-Off unless a config allows it by name. Each redirect is a new URL and is checked
-like the first. :class:`~astrbot_api.runtime.outbound.Outbound` checks the addresses.
+A config must enable it by name. Each redirect is checked like the first URL.
+:class:`~astrbot_api.runtime.outbound.Outbound` checks the addresses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HEADERS = {
 
 
 class WebSettings(ma.Schema):
-    """``[plugins.web]``: ports, the longest page and the time for all of it."""
+    """``[plugins.web]``: allowed ports, maximum page size and total time limit."""
 
     ports = ma.fields.List(
         ma.fields.Integer(validate=ma.validate.Range(1, 65535)), load_default=lambda: [80, 443]
@@ -50,11 +50,11 @@ class WebSettings(ma.Schema):
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Gets one text, whatever the way there.
+    """Fetches one text and follows redirects.
 
-    :param deadline: When it must be there, by ``time.monotonic``.
+    :param deadline: Latest ``time.monotonic`` at which it must be complete.
     :param find_addresses: Resolves a host name.
-    :param may_connect: Says whether an address may be connected to.
+    :param may_connect: Returns whether connecting to an address is allowed.
     """
 
     ports: Sequence[int]
@@ -65,9 +65,9 @@ class Fetcher:
     may_connect: Callable[[str], bool] = is_public
 
     def fetch(self, url: str) -> str:
-        """Return the text behind a URL.
+        """Return the text at a URL.
 
-        :raises ToolError: for whatever is not a text of the public internet.
+        :raises ToolError: if it is not a text on the public internet.
         """
         outbound = Outbound(may_connect=self.may_connect, find_addresses=self.find_addresses)
         try:
@@ -157,5 +157,5 @@ class Web:
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return it."""
+        """Return the tool."""
         return [http_get]
