@@ -122,7 +122,7 @@ class Tool:
     """A function that the model may call. :func:`~astrbot_api.tool` makes one.
 
     :param name: Unique name of letters, digits, ``_``, ``-`` and ``.``.
-    :param description: Tells the model when to call it.
+    :param description: Text for the model, which says when to call the tool.
     :param call: Called with the arguments and the context; returns text, or any JSON value. It runs
         in a thread of its own (a greenlet under gevent), so it may block in network calls, but must
         not compute for long. It reports failures to the model by raising
