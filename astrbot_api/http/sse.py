@@ -58,7 +58,7 @@ class Watched(Protocol):
 
 
 class Rendering:
-    """Converts events to frames. The base class sends events unchanged."""
+    """Conversion of events to frames. The base class sends events unchanged."""
 
     def begin(self) -> bytes:
         """Return the frames before all events."""

@@ -40,7 +40,7 @@ _TEXT, _THINKING = "TEXT_MESSAGE", "REASONING_MESSAGE"
 
 @dataclass(slots=True)
 class AguiStream(Rendering):
-    """Builds the AG-UI events of one turn.
+    """The AG-UI events of one turn.
 
     :param thread_id: The client's id of the conversation.
     :param client_run_id: The client's id of the run.

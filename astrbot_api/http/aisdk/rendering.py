@@ -33,7 +33,7 @@ Chunk = dict[str, Any]
 
 @dataclass(slots=True)
 class UIMessageStream(Rendering):
-    """Builds the chunks of one turn.
+    """The UI message stream of one turn.
 
     :param message_id: Id of the message, which is the client's last message if the turn continues
         it.

@@ -15,7 +15,7 @@ from ..fields import AnyObject, Flag, Text, Username
 from ..openapi.shapes import MESSAGE_PART
 from .modes import MODES, STREAMING
 
-# The recorded AstrBot server's error text. Neither server reads ``files``.
+# Error text of the recorded AstrBot. Like AstrBot, this server ignores the field ``files``.
 _NO_MESSAGE = "Missing key: message or files"
 
 

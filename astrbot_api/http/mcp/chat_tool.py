@@ -133,7 +133,7 @@ def describe_refusal(call: Call, error: ApiError) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class ChatAnswer(Rendering):
-    """Builds the MCP messages of one turn: progress notifications, then the result."""
+    """The MCP messages of one turn: progress notifications, then the result."""
 
     call: Call
     run_id: str

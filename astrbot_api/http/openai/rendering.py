@@ -22,7 +22,7 @@ _DONE = frame(b"[DONE]")
 
 @dataclass(slots=True)
 class Completion(Rendering):
-    """Builds one chat completion from the events of its turn.
+    """One chat completion, built from the events of its turn.
 
     :param model: The ``model`` of the request.
     :param session_id: Session of the stored turn, or empty if the turn is not stored.

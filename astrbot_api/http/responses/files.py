@@ -23,7 +23,7 @@ _MAX_ID_CHARS = 256
 
 
 class ItemFiles:
-    """Stores the files of one request as attachments.
+    """The files of one request, stored as attachments.
 
     :param username: Owner of the conversation.
     """

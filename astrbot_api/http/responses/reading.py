@@ -50,7 +50,7 @@ class ResponseInput:
 
 @dataclass(frozen=True, slots=True)
 class InputReader:
-    """Validates and converts input items.
+    """Parser of input items.
 
     :param files: Reads the files of messages.
     :param find_item: Finds an item by the id in a reference.

@@ -43,7 +43,7 @@ _TERMINAL = {"completed": "response.completed", "failed": "response.failed"}
 
 @dataclass(slots=True)
 class ResponseFold(Rendering):
-    """Builds one response from the events of its run.
+    """One response, built from the events of its run.
 
     :param run_id: Id of the run.
     :param head: Fields of the response object that do not depend on the run.

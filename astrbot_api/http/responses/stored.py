@@ -88,7 +88,7 @@ def get_item(item_id: str, session: int | None = None) -> tuple[EntryRow, dict[s
 
 
 class ItemFinder:
-    """Finds the items referenced by one request. Each entry is read once.
+    """The items referenced by one request. Each entry is read once.
 
     :param max_bytes: Maximum size of all entries read, in bytes. An entry is always read whole.
     """
