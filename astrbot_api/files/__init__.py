@@ -1,1 +1,1 @@
-"""Attachments: upload, kinds, names, storage."""
+"""Attachments: uploads, file types, names, storage and text extraction."""

@@ -1,4 +1,4 @@
-"""The attachments of one application: taken in, read, deleted, swept."""
+"""Attachments of one application: storing, reading, deleting."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ log = logging.getLogger(__name__)
 
 
 class Readable(Protocol):
-    """What bytes are read from: an open file, a request's body."""
+    """A source of bytes, such as an open file or a request's body."""
 
     def read(self, size_bytes: int, /) -> bytes: ...
 
 
 class Attachments:
-    """Files with their rows.
+    """Files with their database rows.
 
-    An upload is first a temporary file, then a blob of the storage, then a
-    row; only the row makes it an attachment. What it must not lose in a race
-    with a deletion is explained in :mod:`astrbot_api.db.attachments`.
+    An upload is first a temporary file, then a blob in the storage, then a row.
+    Only the row makes it an attachment. :mod:`astrbot_api.db.attachments`
+    explains how uploads are protected from concurrent deletions.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Attachments:
         self._temporary_dir = settings.files_dir / "tmp"
 
     def get(self, attachment_id: str) -> AttachmentRow:
-        """Return the attachment of this id.
+        """Return the attachment with this id.
 
         :raises ApiError: ``attachment_not_found``.
         """
@@ -71,12 +71,12 @@ class Attachments:
         attachment_id: str = "",
         username: str | None = None,
     ) -> Incoming:
-        """Begin to take a file in; :meth:`finish` makes it an attachment.
+        """Open a temporary file for an upload. :meth:`finish` makes it an attachment.
 
-        :param name: As the client called it.
-        :param key_id: Whose limits hold; None for what no key sends.
-        :param attachment_id: What it is known by elsewhere; empty: a new one.
-        :param username: For whom a key that is bound to one username sends it.
+        :param name: The client's name of the file.
+        :param key_id: The key whose limits apply, or None if no key sends the file.
+        :param attachment_id: Id known elsewhere, or empty for a new id.
+        :param username: The only username of the key, if it is bound to one.
         """
         limit = self._settings.max_file_bytes
         refusal = ApiError(
@@ -97,8 +97,8 @@ class Attachments:
         attachment_id: str = "",
         username: str | None = None,
     ) -> Incoming:
-        """Open the temporary file of what comes in."""
-        # nginx, another user of the server's group, sends the files itself.
+        """Open a temporary file with its own limit, see :meth:`begin`."""
+        # nginx, which serves the files itself, is another user in the server's group.
         mode = 0o640 if self._settings.accel_redirect_prefix else 0o600
         return Incoming(
             self._temporary_dir, name, key_id, limit_bytes=limit_bytes, refusal=refusal,
@@ -106,9 +106,9 @@ class Attachments:
         )  # fmt: skip
 
     def finish(self, incoming: Incoming, answer: AnswerToStore | None = None) -> AttachmentRow:
-        """Make an attachment of a file that has come in whole.
+        """Create the attachment of a completely received file.
 
-        :param answer: Stored in the transaction that makes it an attachment.
+        :param answer: A response to store in the attachment's transaction, or None.
         :raises ApiError: ``unsupported_media_type`` or ``quota_exceeded``.
         """
         incoming.finish()
@@ -155,7 +155,7 @@ class Attachments:
         attachment_id: str = "",
         username: str | None = None,
     ) -> AttachmentRow:
-        """Take a file in from a stream that is read to its end."""
+        """Create an attachment from a stream, which is read to its end."""
         with self.begin(name, key_id, attachment_id, username) as incoming:
             while chunk := stream.read(PIECE_BYTES):
                 incoming.write(chunk)
@@ -168,7 +168,7 @@ class Attachments:
         key_id: str | None = None,
         username: str | None = None,
     ) -> AttachmentRow:
-        """Take in what a tool made: its bytes, or a file that is copied."""
+        """Create an attachment from bytes, or from a copy of a file."""
         if isinstance(data, Path):
             with data.open("rb") as file:
                 return self.receive(file, name, key_id, username=username)
@@ -194,8 +194,8 @@ class Attachments:
     ) -> Iterator[bytes]:
         """Return an iterator over the bytes from ``start`` to ``stop``, in pieces.
 
-        The file is open when this returns, so that a failure comes before the
-        first byte; closing the iterator closes it.
+        The file is opened here, so that errors are raised before the first
+        byte. Closing the iterator closes the file.
 
         :raises StorageError: when the bytes cannot be read.
         """
@@ -203,13 +203,13 @@ class Attachments:
         return _Chunks(self.open_reader(row, start, stop), stop - start)
 
     def read_bytes(self, row: AttachmentRow, max_bytes: int) -> bytes:
-        """Return the bytes of an attachment, or the first ones of a larger one."""
+        """Return at most the first ``max_bytes`` bytes of an attachment."""
         return b"".join(self.open_chunks(row, 0, max_bytes))
 
     def delete(self, row: AttachmentRow, *, even_if_used: bool = False) -> bool:
-        """Delete an attachment, and its bytes unless another one has the same.
+        """Delete an attachment, and its bytes unless another attachment shares them.
 
-        :returns: False when a stored message uses it and nothing was deleted.
+        :returns: False if a stored message uses the attachment, which is kept then.
         """
 
         def job(db: peewee.Database) -> tuple[bool, str | None]:
@@ -224,34 +224,34 @@ class Attachments:
         return done
 
     def remove_stale_uploads(self, *, dry_run: bool = False) -> int:
-        """Remove temporary files of uploads that a crash cut off.
+        """Remove temporary files of uploads aborted by a crash.
 
-        :returns: How many there were.
+        :returns: The number of files.
         """
         return remove_stale(self._temporary_dir, dry_run=dry_run)
 
     def delete_blob(self, blob: str) -> bool:
-        """Delete bytes without a row; what fails here is left to ``db sweep``."""
+        """Delete a blob without a row. After a failure, ``db sweep`` deletes it."""
         try:
             self.storage.delete(blob)
             self._store.write(lambda db: rows.forget_stray(db, blob))
         except (OSError, StorageError) as error:
-            log.warning("bytes %s are left to `astrbot-api db sweep`: %s", blob, error)
+            log.warning("blob %s not deleted, run `astrbot-api db sweep`: %s", blob, error)
             return False
         return True
 
     def _save(self, path: Path, fresh: str, sha256: str, add: Any) -> AttachmentRow:
-        """Put new bytes into the storage, then add the row."""
+        """Move a new file to the storage, then add its row."""
         try:
             self.storage.save(path, fresh)
         except OSError as error:
-            log.error("the storage: %s", error)
+            log.error("cannot store a file: %s", error)
             self.delete_blob(fresh)
             raise StorageError("The file could not be stored. Try again later.") from error
 
         def job(db: peewee.Database) -> AttachmentRow:
-            # Two uploads of the same bytes at once: the second one takes the
-            # first one's blob, and its own stays noted as stray.
+            # Concurrent uploads of the same bytes share the blob of the first
+            # one. The other blob stays recorded as stray.
             known = rows.find_blob(db, sha256)
             row: AttachmentRow = add(db, known or fresh)
             if known is None:
@@ -268,7 +268,7 @@ class Attachments:
         return row
 
     def check_room(self, db: peewee.Database, key_id: str | None, size_bytes: int) -> None:
-        """Check, in the transaction that adds them, that a key may have so many bytes more.
+        """Check that a key may store ``size_bytes`` more, in the transaction that adds the row.
 
         :raises ApiError: ``quota_exceeded``.
         """
@@ -278,7 +278,7 @@ class Attachments:
 
 
 class _Chunks(Iterator[bytes]):
-    """Reads a blob in pieces."""
+    """Iterator over the pieces of a blob."""
 
     def __init__(self, reader: BlobReader, length: int) -> None:
         self._reader = reader
@@ -296,6 +296,6 @@ class _Chunks(Iterator[bytes]):
         return piece
 
     def close(self) -> None:
-        """Close the blob; nothing more comes."""
+        """Close the blob and end the iteration."""
         self._left = 0
         self._reader.close()

@@ -1,4 +1,4 @@
-"""One file on its way in."""
+"""Temporary file of an upload, with its hash and type."""
 
 from __future__ import annotations
 
@@ -20,29 +20,28 @@ from .names import clean_name
 
 log = logging.getLogger(__name__)
 
-#: What is written and hashed at once. Smaller pieces are gathered.
+#: Size of one write, in bytes. Smaller pieces are collected.
 PIECE_BYTES = 256 * 1024
 
-#: Age after which a temporary file cannot belong to an upload any more.
+#: Age in seconds after which a temporary file no longer belongs to an upload.
 STALE_S = 24 * 60 * 60
 
 
 class Incoming:
-    """A temporary file, and what is known of its bytes so far.
+    """A temporary file that is being received, with its size, hash and type.
 
-    Hashing and writing run in native threads under gevent: a full disk cache
-    would otherwise stop every stream of the worker. As a context manager it
-    leaves nothing behind, whatever happens; :attr:`path` must have been moved
-    away by then if its bytes are to stay.
+    Under gevent, hashing and writing run in native threads, because a full disk
+    cache would block all streams of the worker. The context manager deletes the
+    file at its end. To keep the bytes, move :attr:`path` before.
 
-    :param folder: Where temporary files go; made when it is missing.
-    :param name: As the client called it; cleaned here.
-    :param key_id: The key that it is counted to; None for what no key sends.
-    :param username: For whom a key that is bound to one username sends it.
-    :param limit_bytes: More than this is refused.
-    :param refusal: Raised when it is.
-    :param attachment_id: The id of the attachment that it becomes; empty: a new one.
-    :param mode: Permissions of the file; the process's umask takes from them.
+    :param folder: Folder of temporary files. Created if missing.
+    :param name: The client's name of the file. It is sanitised here.
+    :param key_id: The key whose quota counts, or None if no key sends the file.
+    :param username: The only username of the key, if it is bound to one.
+    :param limit_bytes: Maximum size.
+    :param refusal: Error to raise if the file is larger.
+    :param attachment_id: Id of the later attachment, or empty for a new id.
+    :param mode: Permissions of the file, reduced by the umask.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Incoming:
         self.path = folder / uuid.uuid4().hex
         self.size_bytes = 0
         self.head = b""
-        #: Of all bytes, in hexadecimal; set by :meth:`finish`.
+        #: SHA-256 of all bytes, in hexadecimal. Set by :meth:`finish`.
         self.sha256 = ""
         self._limit_bytes = limit_bytes
         self._refusal = refusal
@@ -70,9 +69,9 @@ class Incoming:
             )
 
     def write(self, chunk: bytes | bytearray) -> None:
-        """Take the next bytes.
+        """Add the next bytes.
 
-        :raises ApiError: the refusal, when the file is larger than allowed.
+        :raises ApiError: ``refusal``, when the file is too large.
         """
         self.size_bytes += len(chunk)
         if self.size_bytes > self._limit_bytes:
@@ -85,7 +84,7 @@ class Incoming:
             self._flush()
 
     def finish(self) -> None:
-        """Write what is left: the file is here whole."""
+        """Write the buffered bytes and close the complete file."""
         if self._pieces:
             self._flush()
         self._file.close()
@@ -93,7 +92,7 @@ class Incoming:
 
     @cached_property
     def kind(self) -> Kind:
-        """What the file is, from its bytes."""
+        """Type of the file, detected from its bytes."""
         return detect_kind(self.head, self.name)
 
     def __enter__(self) -> Incoming:
@@ -109,7 +108,7 @@ class Incoming:
         with _translate_errors():
             if large:
                 run_disk(self._keep, pieces)
-            else:  # the way to the thread costs more than the work
+            else:  # switching to a thread would cost more than the write
                 self._keep(pieces)
 
     def _keep(self, pieces: list[bytes | bytearray]) -> None:
@@ -122,7 +121,7 @@ class Incoming:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Turn a full or broken disk into an error that names no path to the caller."""
+    """Translate disk errors into an error without paths."""
     try:
         yield
     except OSError as error:
@@ -131,9 +130,10 @@ def _translate_errors() -> Iterator[None]:
 
 
 def remove_stale(folder: Path, *, older_than_s: float = STALE_S, dry_run: bool = False) -> int:
-    """Remove temporary files that a crash left behind.
+    """Remove temporary files left by a crash.
 
-    :returns: How many there were.
+    :param dry_run: Whether to count the files without removing them.
+    :returns: The number of files.
     """
     before = time.time() - older_than_s
     removed = 0
@@ -147,6 +147,6 @@ def remove_stale(folder: Path, *, older_than_s: float = STALE_S, dry_run: bool =
                 if not dry_run:
                     os.unlink(entry)
                 removed += 1
-        except FileNotFoundError:  # another worker was first
+        except FileNotFoundError:  # another worker has removed it
             continue
     return removed

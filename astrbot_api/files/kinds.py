@@ -1,4 +1,4 @@
-"""What a file is, from its bytes; the client's word on it is not asked."""
+"""Detection of file types from content. The client's media type is ignored."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import filetype
 
-#: How much of a file is looked at.
+#: Number of bytes at the start of a file that are examined.
 HEAD_BYTES = 64 * 1024
 
-#: The built-in table alone: what the system adds to it differs by machine.
+#: Python's built-in table, without the system's additions, which differ by machine.
 _BY_EXTENSION = mimetypes.MimeTypes()
-for _mime, _extension in (  # what some versions of Python lack
+for _mime, _extension in (  # missing in some versions of Python
     ("text/markdown", ".md"),
     ("text/javascript", ".js"),
     ("application/yaml", ".yaml"),
@@ -28,10 +28,10 @@ _TEXT_LIKE = re.compile(
     r"|toml|yaml|x-yaml|postscript)|.*\+(json|xml))\Z"
 )
 
-#: Characters that no text has, but for tab, line ends, form feed and escape.
+#: Control characters except tab, line ends, form feed and escape. Text does not contain them.
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
-#: The library's words for what has a registered name.
+#: Media types of the library -> registered media types.
 _REGISTERED = {
     "audio/x-wav": "audio/wav",
     "audio/x-flac": "audio/flac",
@@ -48,7 +48,7 @@ _BYTE_ORDER_MARKS = (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a file is. ``charset`` is known of text in UTF-8, 16 or 32 alone."""
+    """Type of a file. ``charset`` is set for text in UTF-8, UTF-16 and UTF-32 only."""
 
     type: str
     mime: str
@@ -56,19 +56,19 @@ class Kind:
 
 
 def detect_kind(head: bytes, name: str) -> Kind:
-    """Return what a file is.
+    """Return the type of a file.
 
-    :param head: Its first :data:`HEAD_BYTES` bytes, or all of it.
-    :param name: Decides only which text a text is, never that it is one.
+    :param head: The first :data:`HEAD_BYTES` bytes, or the whole file if it is shorter.
+    :param name: Name of the file. It selects the media type of text.
     """
     charset = _charset_of(head)
     found = filetype.guess_mime(head)
-    # Some signatures are two letters: "BM" would make many a text a picture.
+    # Text is checked first, because some signatures are short: a text may start with "BM".
     if charset is not None and found != "application/pdf":
         return Kind("file", _text_mime(name), charset)
     if found is None:
         if _says_text(name) and not _CONTROLS.search(head):
-            # An older encoding, such as GB 18030; which one is unknown.
+            # An unknown legacy encoding, such as GB 18030.
             return Kind("file", _text_mime(name))
         return Kind(*_without_signature(head))
     mime = _refine(head, _REGISTERED.get(found, found))
@@ -88,7 +88,7 @@ def _charset_of(head: bytes) -> str | None:
     if _CONTROLS.search(head):
         return None
     try:
-        # Not final: the head may end within a character.
+        # Not final if the file is longer, because the head may end inside a character.
         codecs.getincrementaldecoder("utf-8")().decode(head, len(head) < HEAD_BYTES)
     except UnicodeDecodeError:
         return None
@@ -108,25 +108,25 @@ def _text_mime(name: str) -> str:
 
 
 def _without_signature(head: bytes) -> tuple[str, str]:
-    """Name sound that the library does not know and messengers send."""
+    """Detect audio formats of messengers that the library does not know."""
     if head[:10].lstrip(b"\x02").startswith(b"#!SILK_V3"):
         return "record", "audio/silk"
     if head.startswith(b"#!AMR-WB\n"):
         return "record", "audio/amr-wb"
-    if head.startswith(b"caff\0\1"):  # of iMessage
+    if head.startswith(b"caff\0\1"):  # iMessage
         return "record", "audio/x-caf"
     return "file", "application/octet-stream"
 
 
 def _refine(head: bytes, mime: str) -> str:
-    """Distinguish sound from pictures where one container holds either."""
+    """Distinguish audio from video in containers that can hold either."""
     if mime in ("video/webm", "video/x-matroska"):
-        # The codec of each track stands in the clear (Source: RFC 9559, 5.1.4.1.21).
+        # Codec ids of the tracks are plain text (Source: RFC 9559, 5.1.4.1.21).
         if b"A_" in head and b"V_" not in head:
             return "audio/webm" if mime == "video/webm" else "audio/x-matroska"
     elif mime == "audio/ogg":
         return "video/ogg" if b"theora" in head[:256] else mime
     elif mime == "video/mp4" and b"soun" in head and b"vide" not in head:
-        # The handlers of the tracks (Source: ISO/IEC 14496-12, 8.4.3).
+        # Handler types of the tracks (Source: ISO/IEC 14496-12, 8.4.3).
         return "audio/mp4"
     return mime

@@ -1,4 +1,4 @@
-"""File names as metadata: what a client calls a file, made harmless to show."""
+"""Parsing and sanitising of file names sent by clients."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from urllib.parse import unquote_to_bytes
 
 from ..runtime.decoding import decode, find_codec
 
-#: Longest name that is kept, in characters.
+#: Maximum length of a name, in characters.
 MAX_NAME_CHARS = 255
 
-#: An extension longer than this is none, and may be cut off.
+#: Maximum length of an extension that is kept when a name is truncated.
 _MAX_EXTENSION_CHARS = 32
 
-#: Marks that turn the direction of writing around: ``evil\u202egpj.exe`` would
-#: be shown as ``evilexe.jpg``. And the byte order mark.
+#: Marks that change the text direction, and the byte order mark. For example,
+#: ``evil\u202egpj.exe`` would be displayed as ``evilexe.jpg``.
 _DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
-#: Control characters, lone surrogates, the two line separators.
+#: Categories of control characters, lone surrogates and line separators.
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
-#: The name of a file that has none.
+#: Default name of a file without a name.
 NAMELESS = "file"
 
 
-#: Most characters of a name that are looked at for an encoding: longer names are cut anyway.
+#: Maximum length of a name that is decoded. Longer names are truncated anyway.
 _MAX_ENCODED_CHARS = 16 * MAX_NAME_CHARS
 
 _PERCENT = re.compile("%[0-9A-Fa-f]{2}")
@@ -38,21 +38,21 @@ _PERCENT = re.compile("%[0-9A-Fa-f]{2}")
 _ENCODED_WORD = re.compile(r"=\?[\w.:-]{1,40}\?[BbQq]\?[^? ]*\?=")
 
 
-#: Parts that a name may come in.
+#: Maximum number of parts of a name (RFC 2231).
 _MAX_PIECES = 10
 
-#: One parameter of a header. Only a quote is escaped in it: a backslash of a Windows path, which
-#: some clients send, is not an escape.
+#: One parameter of a header. A backslash escapes only a quote, because some clients send Windows
+#: paths.
 _PARAMETER = re.compile(
     rb"""\s*+;?+\s*+([\w*!#$&+.^`|~-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*))?[^;]*"""
 )
 
 
 def find_file_name(disposition: bytes) -> str | None:
-    """Return the file name of a ``Content-Disposition``; None where it has none.
+    """Return the file name of a ``Content-Disposition``, or None without a name.
 
-    Names come in UTF-8 (browsers), in ``filename*`` (RFC 5987), percent-encoded (RFC 7578, 4.2),
-    as encoded words (RFC 2047) and, from old clients, in an older encoding.
+    Supported are names in UTF-8 (browsers), ``filename*`` (RFC 5987), percent-encoding (RFC 7578,
+    4.2), encoded words (RFC 2047) and legacy encodings of old clients.
     """
     found: dict[bytes, bytes] = {}
     at = 0
@@ -64,7 +64,7 @@ def find_file_name(disposition: bytes) -> str | None:
         values = [found.get(one + b"*") or found.get(one) or b"" for one in pieces]
         kind = b"filename*" if pieces[0] + b"*" in found else b"filename"
         found.setdefault(kind, b"".join(map(_unquote, values)))
-    if b"filename*" in found:  # Source: RFC 6266, 4.3: it comes first wherever it stands
+    if b"filename*" in found:  # Source: RFC 6266, 4.3: it takes precedence
         name = _decode_extended(_unquote(found[b"filename*"]))
         if name or b"filename" not in found:
             return name
@@ -80,7 +80,7 @@ def _unquote(value: bytes) -> bytes:
 
 
 def _decode_extended(value: bytes) -> str:
-    """Return the text of a value as ``UTF-8'en'%E2%82%AC``; "" for one that cannot be read."""
+    """Decode a value like ``UTF-8'en'%E2%82%AC``, or return an empty string if it is invalid."""
     charset, _, rest = value.partition(b"'")
     text = unquote_to_bytes(rest.partition(b"'")[2])
     codec = find_codec(charset.decode("latin-1"))
@@ -91,12 +91,12 @@ def _decode_extended(value: bytes) -> str:
 
 
 def decode_name(name: str) -> str:
-    """Return the name that the sender saw, from the text of a ``filename``.
+    """Decode percent-encoding or encoded words in a ``filename``.
 
-    Percent-encoding counts as one where it becomes UTF-8 with at least one character beyond
-    ASCII, or escapes what a quoted name cannot hold: ``50%25 off.png`` of a browser stays.
+    Percent-encoding is decoded if the result is UTF-8 with non-ASCII characters. It is also
+    decoded if all special characters are escaped. A browser's ``50%25 off.png`` is kept.
 
-    Source: RFC 7578, 4.2; RFC 2047, which mail writers use there too.
+    Source: RFC 7578, 4.2; RFC 2047, which mail programs use here too.
     """
     if len(name) > _MAX_ENCODED_CHARS:
         return name
@@ -113,7 +113,7 @@ def decode_name(name: str) -> str:
 
 
 def _is_all_escaped(name: str) -> bool:
-    """Return whether every ``%`` begins an escape, and what must be escaped is."""
+    """Return whether every ``%`` starts an escape sequence."""
     return "%" not in _PERCENT.sub("", name)
 
 
@@ -129,13 +129,13 @@ def _decode_words(name: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    """Return the last part of a path, without what cannot be shown safely.
+    """Return the last part of a path, without characters that are unsafe to display.
 
-    Any script stays. The result is never empty, has at most
-    :data:`MAX_NAME_CHARS` characters, no separator and is not ``.`` or ``..``;
-    all the same it is never used as a path.
+    Characters of all scripts are kept. The result is not empty, ``.`` or ``..``,
+    has no separator and at most :data:`MAX_NAME_CHARS` characters. It must still
+    not be used as a path.
     """
-    # Most names are short; one of megabytes must not cost as much.
+    # Bound the cost of names of megabytes.
     name = name[-16 * MAX_NAME_CHARS :] if len(name) > 64 * MAX_NAME_CHARS else name
     text = "".join(char for char in name if unicodedata.category(char) not in _UNPRINTABLE)
     text = _DIRECTIONS.sub("", text)
@@ -148,7 +148,7 @@ def clean_name(name: str) -> str:
 
 
 def _cut(name: str) -> str:
-    """Shorten a name in its middle, so that its extension stays."""
+    """Truncate a name before its extension."""
     if len(name) <= MAX_NAME_CHARS:
         return name
     stem, dot, extension = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""Removing what nobody needs: old attachments without a message, leftovers of crashes."""
+"""Removal of unused files: old attachments without a message, leftovers of crashes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .attachments import Attachments
 
 _DAY_US = 24 * 60 * 60 * 1_000_000
 
-#: Attachments that are looked at in one read.
+#: Number of attachments per query.
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """One thing that is removed, or would be.
+    """A removed item, or one to remove.
 
-    ``what`` is ``attachment``, ``bytes`` (without an attachment) or
-    ``temporary`` (files of broken-off uploads; ``name`` says how many).
+    ``what`` is ``attachment``, ``bytes`` (a blob without an attachment) or
+    ``temporary`` (files of aborted uploads, with their number in ``name``).
     """
 
     what: str
@@ -32,14 +32,14 @@ class Swept:
 def sweep(
     attachments: Attachments, store: Store, *, older_than_days: int, delete: bool
 ) -> Iterator[Swept]:
-    """Remove what is old and unused, one thing after another.
+    """Remove old and unused files, and yield each of them.
 
-    Safe beside a running server: whether a message uses an attachment is
-    asked once more in the transaction that deletes it, and bytes without an
-    attachment are younger than a day as long as an upload may need them.
+    It is safe while the server runs: the transaction that deletes an
+    attachment checks again that no message uses it. Blobs younger than a day
+    are kept, because an upload may need them.
 
-    :param older_than_days: Of attachments; 0 takes all that no message uses.
-    :param delete: False: only report what would be removed.
+    :param older_than_days: Minimum age of attachments, or 0 for all unused ones.
+    :param delete: Whether to remove the files, or only to report them.
     """
     now = now_us()
     before = now - older_than_days * _DAY_US

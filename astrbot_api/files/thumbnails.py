@@ -1,4 +1,4 @@
-"""Small pictures of attachments, for pages: made once a worker, kept within bounds."""
+"""Thumbnails of attachments, cached in each worker."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..errors import ApiError, Unreadable
 from ..runtime.aside import AsideError
 from .reading.reader import GRAB_FRAMES, PREPARE_PICTURE, RENDER_PAGES, FileReader, MadeOnce
 
-#: Longest sides that are made, in pixels; another one becomes the next larger.
+#: Available sizes of the longer side, in pixels. Other sizes are rounded up.
 SIDES_PX = (64, 128, 256, 512, 1024)
 
-#: Bytes of thumbnails that a worker keeps.
+#: Maximum size of a worker's cache, in bytes.
 _KEPT_BYTES = 16 * 2**20
 
 
 class Thumbnails:
-    """The thumbnails of one application: of pictures, PDF documents and videos."""
+    """The thumbnails of one application, for images, PDF documents and videos."""
 
     def __init__(self, reader: FileReader) -> None:
         self._reader = reader
@@ -30,8 +30,9 @@ class Thumbnails:
     def get(self, row: AttachmentRow, side_px: int) -> tuple[str, bytes]:
         """Return the media type and the bytes of a thumbnail.
 
-        :param side_px: Of :data:`SIDES_PX`.
-        :raises ApiError: ``unsupported_media_type`` for a file that has none.
+        :param side_px: A value of :data:`SIDES_PX`.
+        :raises ApiError: ``attachment_not_found`` when the file has no thumbnail, or
+            ``server_busy``.
         """
         key = (row.sha256, side_px)
         try:
@@ -75,7 +76,7 @@ class Thumbnails:
 
 
 def choose_side(size: int) -> int:
-    """Return the side that is made for a size that is asked for."""
+    """Return the smallest available size that is not below the requested size."""
     return next((side for side in SIDES_PX if side >= size), SIDES_PX[-1])
 
 

@@ -1,4 +1,4 @@
-"""Uploads in chunks: begun, filled in any order, completed; on any worker and host."""
+"""Chunked uploads. Requests of one upload may go to any worker and host, in any order."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .attachments import Attachments
 from .incoming import PIECE_BYTES, Incoming
 from .names import clean_name
 
-#: Bytes of every chunk but the last (Source: recorded from AstrBot 4.29.3).
+#: Size of all chunks except the last one (Source: recorded from AstrBot 4.29.3).
 CHUNK_BYTES = 1024 * 1024
 
-#: How long an upload waits for its next chunk.
+#: Seconds until an upload expires without a new chunk.
 _KEEP_S = 3600
 
-#: How long completing may take before another request may try, while its worker lives.
+#: Seconds before another request may complete the upload, if the first worker is still alive.
 _COMPLETING_S = 600
 
-#: Most uploads that a key has begun at once.
+#: Maximum number of open uploads of a key.
 _MAX_OPEN = 64
 
 _SECOND_US = 1_000_000
@@ -39,7 +39,7 @@ _SECOND_US = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class UploadStatus:
-    """What is here of an upload."""
+    """Received chunks of an upload."""
 
     received: list[int]
     total_chunks: int
@@ -48,10 +48,10 @@ class UploadStatus:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Whose an upload is.
+    """Owner of an upload.
 
     :param key_id: The root key.
-    :param username: The only one that its key may speak as, if there is one.
+    :param username: The only username of the key, if it is bound to one.
     """
 
     key_id: str
@@ -59,7 +59,7 @@ class Sender:
 
 
 class Uploads:
-    """The uploads in chunks of one application."""
+    """The chunked uploads of one application."""
 
     def __init__(
         self, settings: Settings, store: Store, attachments: Attachments, lease: WorkerLease
@@ -70,9 +70,9 @@ class Uploads:
         self._lease = lease
 
     def begin(self, name: str, size_bytes: int, sha256: str, sender: Sender) -> UploadRow:
-        """Begin an upload.
+        """Start an upload.
 
-        :param sha256: Of the whole file in hexadecimal; "" when it was not announced.
+        :param sha256: SHA-256 of the whole file in hexadecimal, or empty if unknown.
         :raises ApiError: ``body_too_large``, ``quota_exceeded`` or ``rate_limited``.
         """
         limit = self._settings.max_chunked_file_bytes
@@ -100,20 +100,20 @@ class Uploads:
         return row
 
     def count_chunks(self, row: UploadRow) -> int:
-        """Return how many chunks an upload has in all."""
+        """Return the total number of chunks of an upload."""
         return -(-row.size_bytes // CHUNK_BYTES)
 
     def begin_chunk(self) -> Incoming:
-        """Begin to take a chunk in; its body may name the upload after the bytes."""
+        """Open a temporary file for a chunk. The request may name its upload after the bytes."""
         refusal = ApiError(
             "body_too_large", f"the chunk is larger than chunk_size, {CHUNK_BYTES} bytes"
         )
         return self._attachments.open_incoming("chunk", None, CHUNK_BYTES, refusal)
 
     def put_chunk(self, upload_id: str, number: int, incoming: Incoming, sender: Sender) -> int:
-        """Keep a chunk that is here whole; one that was sent before is replaced.
+        """Store a complete chunk, and replace an earlier one with this number.
 
-        :returns: How many chunks are here now.
+        :returns: The number of received chunks.
         :raises ApiError: ``upload_not_found`` or ``invalid_request``.
         """
         row = self.get(upload_id, sender)
@@ -145,7 +145,7 @@ class Uploads:
             return len(rows.list_chunks(db, upload_id))
 
     def get_status(self, upload_id: str, sender: Sender) -> UploadStatus:
-        """Return what is here of an upload.
+        """Return the received chunks of an upload.
 
         :raises ApiError: ``upload_not_found``.
         """
@@ -161,9 +161,9 @@ class Uploads:
         sender: Sender,
         make_answer: Callable[[Incoming], AnswerToStore | None] = lambda _: None,
     ) -> AttachmentRow:
-        """Make an attachment of an upload whose chunks are all here.
+        """Create the attachment of an upload with all its chunks.
 
-        :param make_answer: Makes what is stored in the transaction that makes the attachment.
+        :param make_answer: Returns a response to store in the attachment's transaction, or None.
         :raises ApiError: ``upload_not_found``, ``upload_incomplete``, ``checksum_mismatch``,
             ``idempotency_in_flight``, ``unsupported_media_type`` or ``quota_exceeded``.
         """
@@ -186,23 +186,20 @@ class Uploads:
         return attachment
 
     def abort(self, upload_id: str, sender: Sender) -> None:
-        """Remove an upload and its chunks; one that is not there is no fault.
-
-        :raises ApiError: ``upload_not_found`` for one of another key.
-        """
+        """Remove an upload and its chunks. Ignore an unknown upload."""
         with contextlib.suppress(ApiError):
             self.get(upload_id, sender)
             self._remove(upload_id)
 
     def remove_expired(self) -> None:
-        """Remove uploads that wait for their next chunk too long. A chore."""
+        """Remove expired uploads. Runs periodically."""
         with self._store.read() as db:
             expired = rows.list_expired(db, now_us(), 100)
         for upload_id in expired:
             self._remove(upload_id)
 
     def get(self, upload_id: str, sender: Sender) -> UploadRow:
-        """Return an upload of this key.
+        """Return an upload of this sender.
 
         :raises ApiError: ``upload_not_found``.
         """
@@ -213,7 +210,10 @@ class Uploads:
         return row
 
     def _begin_completing(self, upload_id: str, worker_id: str) -> None:
-        """:raises ApiError: ``idempotency_in_flight``."""
+        """Lock the upload for completion by this worker.
+
+        :raises ApiError: ``idempotency_in_flight`` when another request is completing it.
+        """
         judge, now = self._lease.can_declare_dead(), now_us()
         until = now + _COMPLETING_S * _SECOND_US
         begun = self._store.write(

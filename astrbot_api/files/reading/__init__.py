@@ -1,5 +1,5 @@
-"""What is in a file: its text, a picture that a model can take.
+"""Conversion of files for models: text, images, audio.
 
-``reader`` is called by the workers; the other modules have the jobs, which run in a
-process of their own (:mod:`astrbot_api.runtime.aside`) and are imported there alone.
+Workers call ``reader``. The other modules contain jobs, which are imported and run only in
+separate processes (:mod:`astrbot_api.runtime.aside`).
 """

@@ -1,4 +1,4 @@
-"""The text of documents, as Markdown. Jobs: they run aside."""
+"""Job that extracts the text of documents as Markdown."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from . import office
 from .opendocument import read_opendocument
 from .pages import html_to_markdown
 
-#: Most text that is taken out of one document, in characters.
+#: Maximum text of one document, in characters.
 MAX_TEXT_CHARS = 2_000_000
 
-#: Most bytes of a text that are read: four a character.
+#: Maximum size of a text file that is read, at four bytes per character.
 _MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
 
 _TEXT_MIMES = {
@@ -29,7 +29,7 @@ _TEXT_MIMES = {
     "application/csv", "image/svg+xml",
 }  # fmt: skip
 
-#: Name endings of texts whose type does not say so.
+#: Extensions of text files whose media type is not text.
 _TEXT_SUFFIXES = {
     ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml",
     ".ini", ".cfg", ".conf", ".log", ".py", ".js", ".ts", ".tsx", ".jsx", ".java", ".c", ".h",
@@ -40,7 +40,7 @@ _TEXT_SUFFIXES = {
 
 _HTML_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?(<!doctype\s+html|<html)", re.IGNORECASE)
 
-#: What old Office files are, by names in their directory (Source: MS-CFB, MS-OFFCRYPTO).
+#: Stream name in an old Office file -> error text (Source: MS-CFB, MS-OFFCRYPTO).
 _OLD_OFFICE = (
     ("EncryptedPackage", "it is protected by a password; ask for it without one"),
     ("WordDocument", "it is in the old format of Word; ask for it as docx or PDF"),
@@ -50,11 +50,11 @@ _OLD_OFFICE = (
 
 
 def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
-    """Return the text of a document as UTF-8, and what the model must know of it.
+    """Return the text of a document as UTF-8, with notes for the model.
 
-    :returns: ``{"notes": [sentence, …], "scan": whether it is pages of pictures}`` and the text.
-    :raises Unreadable: for one that cannot be read, with the reason.
-    :raises Exception: whatever a damaged one makes a library raise.
+    :returns: ``{"notes": [sentence, …], "scan": whether its pages are images}`` and the text.
+    :raises Unreadable: when the document cannot be read, with the reason.
+    :raises Exception: any error of a library for a damaged document.
     """
     notes: list[str] = []
     is_scan = False
@@ -94,7 +94,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     is_page = _HTML_START.match(head) or suffix in (".html", ".htm", ".xhtml")
     if is_page and suffix not in (".md", ".txt"):
         return html_to_markdown(text)
-    # A binary file that its name calls a text.
+    # A binary file with the extension of a text file.
     if is_binary(text):
         raise Unreadable("it is not the text that its name says")
     return text
@@ -107,7 +107,7 @@ def _with_notes(text: str, notes: list[str]) -> str:
 
 
 def _read_archive(source: BinaryIO) -> str:
-    """Return the text of what is a ZIP file inside; of any other one, what is in it."""
+    """Return the text of a ZIP-based document, or the list of files of another archive."""
     try:
         package = office.Package(source)
     except zipfile.BadZipFile as error:
@@ -117,7 +117,7 @@ def _read_archive(source: BinaryIO) -> str:
 
 
 def _find_reader(package: office.Package) -> Callable[[office.Package], str] | None:
-    """Return the reader of what a package is; None for an archive of other files."""
+    """Return the reader of a ZIP-based document, or None for another archive."""
     names = package.names
     if "[Content_Types].xml" in names:
         for folder, reader in (
@@ -152,7 +152,7 @@ def _read_rtf(data: bytes) -> str:
 
 
 def _read_mail(data: bytes) -> str:
-    """Return the head of a mail, its text and the names of its attachments."""
+    """Return the headers, text and attachment names of an email."""
     head, gap, rest = data.partition(b"\r\n\r\n" if b"\r\n\r\n" in data else b"\n\n")
     data = decode(head)[0].encode("utf-8", "replace") + gap + rest
     message = email.message_from_bytes(data, policy=email.policy.default)

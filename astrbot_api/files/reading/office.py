@@ -1,4 +1,4 @@
-"""Office documents and books: what is a ZIP file inside. They run aside."""
+"""Text extraction from ZIP-based documents and e-books, for jobs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
 
-#: Most bytes of one part of a package, unpacked.
+#: Maximum size of one uncompressed part, in bytes.
 _MAX_PART_BYTES = 64 * 2**20
 
-#: Most bytes of all its parts together, as its directory says.
+#: Maximum total size of the uncompressed parts according to the ZIP directory, in bytes.
 _MAX_UNPACKED_BYTES = 512 * 2**20
 
-#: Rows and cells of a sheet that are shown.
+#: Maximum number of rows of a sheet, and of cells of a workbook.
 _MAX_ROWS = 20_000
 _MAX_CELLS = 400_000
 
@@ -27,9 +27,9 @@ _MAX_LISTED = 200
 
 
 class Package:
-    """A ZIP file whose parts are read within limits.
+    """A ZIP file with size limits.
 
-    :raises Unreadable: when its directory announces more than is unpacked here.
+    :raises Unreadable: when the uncompressed size in its directory exceeds the limit.
     """
 
     def __init__(self, source: BinaryIO) -> None:
@@ -42,7 +42,7 @@ class Package:
     def read(self, name: str) -> bytes:
         """Return a part.
 
-        :raises Unreadable: when there is none, or it is too large or encrypted.
+        :raises Unreadable: when the part is missing, too large or encrypted.
         """
         try:
             with self._zip.open(name) as file:
@@ -56,11 +56,11 @@ class Package:
         return data
 
     def parse(self, name: str) -> ET.Element:
-        """Return the root of a part that is XML."""
+        """Parse an XML part and return its root."""
         return ET.fromstring(self.read(name))
 
     def describe(self) -> str:
-        """Return what is in it, a line a member."""
+        """Return a list of the files, one per line."""
         members = [one for one in self._zip.infolist() if not one.is_dir()]
         lines = [f"An archive with {len(members)} files:"]
         lines += [f"- {one.filename}, {one.file_size} bytes" for one in members[:_MAX_LISTED]]
@@ -70,13 +70,13 @@ class Package:
 
 
 def read_docx(package: Package) -> str:
-    """Return a Word document: headings, lists, tables, notes, comments."""
+    """Return the text of a Word document with headings, lists, tables, notes and comments."""
     import mammoth
 
     from .pages import html_to_markdown
 
     package.source.seek(0)
-    # mammoth takes the name of a file for its path; an open descriptor has none.
+    # mammoth uses the file's name as a path, and an open descriptor has no path.
     source = io.BytesIO(package.source.read())
     no_picture = mammoth.images.img_element(lambda _: {})
     page = mammoth.convert_to_html(
@@ -86,7 +86,7 @@ def read_docx(package: Package) -> str:
 
 
 def read_workbook(package: Package) -> str:
-    """Return the sheets of a workbook: xlsx, xlsm, xlsb, ods."""
+    """Return the sheets of an xlsx, xlsm, xlsb or ods workbook as tables."""
     package.source.seek(0)
     return read_sheets(package.source.read())
 
@@ -115,7 +115,7 @@ def read_sheets(data: bytes) -> str:
 
 
 def _to_table(rows: Iterator[list[Any]], room: int) -> tuple[str, int]:
-    """Return rows as a table of Markdown, without the empty ones at its edges."""
+    """Return rows as a Markdown table without empty rows, and the number of cells."""
     lines: list[list[str]] = []
     cells = 0
     more = ""
@@ -137,12 +137,12 @@ def _to_cell(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     if isinstance(value, float):
-        return f"{value:.15g}"  # the digits that a spreadsheet keeps
+        return f"{value:.15g}"  # the precision of spreadsheets
     return str(value)
 
 
 def to_markdown_table(rows: list[list[str]]) -> str:
-    """Return rows as a table; the first one is its head."""
+    """Return rows as a Markdown table. The first row is the header."""
     if not rows:
         return ""
     width = max(len(row) for row in rows)
@@ -156,7 +156,7 @@ def to_markdown_table(rows: list[list[str]]) -> str:
 
 
 def read_pptx(package: Package) -> str:
-    """Return the slides of a presentation, with their tables and notes."""
+    """Return the text of a presentation's slides, with tables and notes."""
     parts = []
     slides = [name for name in package.names if re.fullmatch(r"ppt/slides/slide\d+\.xml", name)]
     order = _slide_order(package)
@@ -174,7 +174,7 @@ def read_pptx(package: Package) -> str:
 
 
 def _slide_order(package: Package) -> dict[str, int]:
-    """Return the place of each slide: the names of the parts do not say it."""
+    """Return the position of each slide, which its part's name does not show."""
     main = "ppt/presentation.xml"
     targets = dict(_iter_relations(package, main))
     order = {}
@@ -186,7 +186,7 @@ def _slide_order(package: Package) -> dict[str, int]:
 
 
 def _iter_relations(package: Package, name: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield id, kind and target of what a part refers to."""
+    """Yield the id, type and target of each relationship of a part."""
     folder, base = posixpath.split(name)
     relations = f"{folder}/_rels/{base}.rels"
     if relations in package.names:
@@ -203,7 +203,7 @@ def _list_targets(package: Package, name: str, kind: str) -> list[str]:
 
 
 def _iter_slide(root: ET.Element) -> Iterator[str]:
-    """Yield the paragraphs, tables and described pictures of a slide; not its number."""
+    """Yield the paragraphs, tables and image descriptions of a slide, without its number."""
     skipped = {id(one) for table in iter_local(root, "tbl") for one in table.iter()}
     for shape in iter_local(root, "sp"):
         place = next(iter_local(shape, "ph"), None)
@@ -228,7 +228,7 @@ def _iter_slide(root: ET.Element) -> Iterator[str]:
 
 
 def _text_of(element: ET.Element) -> str:
-    """Return the text of the runs below an element of DrawingML."""
+    """Return the text of a DrawingML element."""
     pieces = []
     for one in element.iter():
         local = local_name(one)
@@ -240,7 +240,7 @@ def _text_of(element: ET.Element) -> str:
 
 
 def read_epub(package: Package) -> str:
-    """Return the chapters of a book, in the order of its spine."""
+    """Return the chapters of an e-book, in reading order."""
     from ...runtime.decoding import decode
     from .pages import html_to_markdown
 
@@ -267,7 +267,7 @@ def read_epub(package: Package) -> str:
 
 
 def _list_encrypted(package: Package) -> set[str]:
-    """Return the parts of a book that are encrypted; fonts may be in any book."""
+    """Return the encrypted parts of a book. Encrypted fonts are common and harmless."""
     name = "META-INF/encryption.xml"
     if name not in package.names:
         return set()
@@ -281,5 +281,5 @@ def local_name(element: ET.Element) -> str:
 
 
 def iter_local(element: ET.Element, local: str) -> Iterator[ET.Element]:
-    """Yield the elements below one, and itself, that have a name."""
+    """Yield the element and its descendants that have a local name."""
     return (one for one in element.iter() if local_name(one) == local)

@@ -1,4 +1,4 @@
-"""Texts, presentations and drawings of OpenDocument. They run aside."""
+"""Text extraction from OpenDocument files, for jobs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from xml.etree import ElementTree as ET
 from ...errors import Unreadable
 from .office import Package, iter_local, local_name, read_workbook, to_markdown_table
 
-#: How often a repeated cell or row is shown: empty ones reach to the edge of the sheet.
+#: Maximum repetitions of a cell or row. Empty cells repeat up to the edge of the sheet.
 _MAX_REPEATED = 100
 
 
 def read_opendocument(package: Package) -> str:
-    """Return a text, presentation or drawing of OpenDocument; a sheet as a workbook."""
+    """Return the text of an OpenDocument text, presentation, drawing or spreadsheet."""
     if "META-INF/manifest.xml" in package.names:
         manifest = package.read("META-INF/manifest.xml")
         if b"encryption-data" in manifest:
@@ -56,7 +56,7 @@ def _iter_list(element: ET.Element, level: int) -> Iterator[str]:
 
 
 def _iter_rows(table: ET.Element) -> Iterator[list[str]]:
-    """Yield the rows of a table, the repeated ones as often."""
+    """Yield the rows of a table, with repetitions."""
     for row in iter_local(table, "table-row"):
         cells: list[str] = []
         for cell in row:

@@ -1,4 +1,4 @@
-"""HTML as Markdown. It runs aside."""
+"""Conversion of HTML to Markdown, for jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markdownify import MarkdownConverter
 
 
 def html_to_markdown(html: str) -> str:
-    """Return a page as Markdown, without scripts, styles and embedded pictures."""
+    """Convert a page to Markdown, without scripts, styles and embedded images."""
 
     class Converter(MarkdownConverter):
         def convert_img(self, el: Any, text: str, parent_tags: Any) -> str:
@@ -18,7 +18,7 @@ def html_to_markdown(html: str) -> str:
             return f"[picture: {alt}]" if alt else ""
 
         def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
-            if str(el.get("href") or "").startswith("#"):  # leads nowhere outside of its page
+            if str(el.get("href") or "").startswith("#"):  # a link within the page
                 return "" if text.strip() == "\N{UPWARDS ARROW}" else text
             linked: str = super().convert_a(el, text, parent_tags)  # type: ignore[misc]
             return linked
@@ -40,7 +40,7 @@ def html_to_markdown(html: str) -> str:
 
 
 def _unwrap(table: Tag) -> None:
-    """Make blocks of the cells of a table with tables in it: it is there for the layout."""
+    """Turn the cells of a table with nested tables into blocks, because it is a layout table."""
     table.name = "div"
     for part in table.find_all(["thead", "tbody", "tfoot", "tr", "td", "th"]):
         if part.find_parent("table") is None:
@@ -48,7 +48,7 @@ def _unwrap(table: Tag) -> None:
 
 
 def _fill_rows(table: Tag) -> None:
-    """Put an empty cell wherever a cell of a row above reaches down: columns stay columns."""
+    """Insert empty cells below cells with a ``rowspan``, to keep the columns aligned."""
     pending: dict[int, int] = {}
     for row in table.find_all("tr"):
         column = 0

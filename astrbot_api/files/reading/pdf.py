@@ -1,4 +1,4 @@
-"""The text of PDF files, and their pages as pictures. Jobs: they run aside."""
+"""Jobs for PDF files: text extraction, and rendering of pages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pypdfium2
 
 from ...errors import Unreadable
 
-#: Text that is enough, in characters.
+#: Number of characters after which reading stops.
 _ENOUGH_CHARS = 2_000_000
 
-#: Seconds of a processor after which the pages so far are taken for the text.
+#: Seconds of CPU time after which reading stops.
 _ENOUGH_S = 8.0
 
 _PASSWORD = 4  # FPDF_ERR_PASSWORD (Source: fpdfview.h)
@@ -33,7 +33,7 @@ def open_pdf(source: BinaryIO) -> pypdfium2.PdfDocument:
 
 
 def read_pdf(source: BinaryIO, notes: list[str]) -> str:
-    """Return the text of its pages, as many as there is time for."""
+    """Return the text of the pages, up to the limits of size and time."""
     document = open_pdf(source)
     pages: list[str] = []
     chars = 0
@@ -58,9 +58,9 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> str:
 
 
 def render_pages(source: BinaryIO, count: int, max_side_px: int) -> tuple[Any, bytes]:
-    """Return the first pages as pictures.
+    """Render the first pages as JPEG images.
 
-    :returns: ``{"pages": …, "sizes": [bytes, …]}``, and the JPEGs one after another.
+    :returns: ``{"pages": …, "sizes": [bytes, …]}``, and the concatenated images.
     """
     document = open_pdf(source)
     pictures = []

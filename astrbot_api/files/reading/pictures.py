@@ -1,4 +1,4 @@
-"""Pictures as every model that sees can take them. Jobs: they run aside."""
+"""Job that converts images to a format that all vision models accept."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ...errors import Unreadable
 
-#: Formats that are opened. Not among them: EPS, which starts a program, and what has no
+#: Accepted formats. EPS is excluded, because it starts a program. So are formats without a
 #: signature.
 _FORMATS = {
     "PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "ICO", "JPEG2000", "PSD",
     "PPM", "QOI", "HEIF",
 }  # fmt: skip
 
-#: Most pixels that are decoded: beyond, a small file could fill the memory.
+#: Maximum number of decoded pixels: a small file could otherwise fill the memory.
 _MAX_PIXELS = 25_000_000
 
-#: Most pixels of a JPEG, which can be decoded at an eighth of its size.
+#: Maximum number of pixels of a JPEG, which can be decoded at an eighth of its size.
 _MAX_JPEG_PIXELS = 220_000_000
 
-#: A picture that was not scaled and has lost nothing is PNG up to this size, else JPEG.
+#: Maximum size of a lossless PNG, in bytes. Larger images become JPEG.
 _MAX_PNG_BYTES = 1_500_000
 
-#: Formats whose pictures have lost detail already.
+#: Lossy formats.
 _LOSSY = {"JPEG", "MPO", "HEIF", "AVIF", "JPEG2000"}
 
-Image.MAX_IMAGE_PIXELS = None  # the limits here are narrower
+Image.MAX_IMAGE_PIXELS = None  # this module has lower limits
 
 with contextlib.suppress(ImportError):
     import pillow_heif
@@ -40,12 +40,12 @@ Image.init()
 
 
 def prepare_picture(source: BinaryIO, max_side_px: int) -> tuple[Any, bytes]:
-    """Return a picture upright and still, as PNG or JPEG of 8 bits, without metadata.
+    """Convert an image to an upright, still PNG or JPEG with 8 bits, without metadata.
 
-    :param max_side_px: A longer one is scaled down to this.
+    :param max_side_px: Maximum length of the longer side. Larger images are scaled down.
     :returns: ``{"mime": …, "notes": [sentence, …], "width": …, "height": …}`` and the bytes.
-    :raises Unreadable: for a picture of too many pixels, or of an unknown format.
-    :raises OSError: for a damaged one.
+    :raises Unreadable: when the image has too many pixels or an unknown format.
+    :raises OSError: when the image is damaged.
     """
     with _open(source) as picture:
         name = picture.format or ""
@@ -61,8 +61,8 @@ def prepare_picture(source: BinaryIO, max_side_px: int) -> tuple[Any, bytes]:
         if name not in ("JPEG", "MPO") or picture.mode not in ("RGB", "L"):
             upright = _to_rgb(ImageOps.exif_transpose(picture), profile)
             upright.thumbnail((max_side_px, max_side_px))
-        else:  # scaled first: turning copies it
-            picture.getexif()  # read before the pixels, kept beside them
+        else:  # scale first, because the rotation copies the image
+            picture.getexif()  # must be read before the pixels
             picture.thumbnail((max_side_px, max_side_px))
             upright = _to_rgb(ImageOps.exif_transpose(picture), profile)
     unscaled = upright.width * upright.height == size[0] * size[1]
@@ -90,7 +90,7 @@ def _check_pixels(width: int, height: int) -> None:
 
 
 def _to_rgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """Return a picture of 8 bits a channel in RGB or RGBA, in the colours of sRGB."""
+    """Convert an image to RGB or RGBA with 8 bits per channel, in sRGB."""
     if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
         picture = _scale_down(picture.convert("I"))
     elif picture.mode == "F":
@@ -117,15 +117,15 @@ def _to_rgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _scale_down(picture: Image.Image) -> Image.Image:
-    """Return a picture of 16 bits with 8."""
+    """Convert an image from 16 to 8 bits."""
     _, high = picture.getextrema()
     divisor = 1.0 if isinstance(high, (int, float)) and high <= 255 else 256.0
     return picture.point(lambda value: value * (1 / divisor)).convert("L")
 
 
 def _save(picture: Image.Image, lossless: bool) -> tuple[str, bytes]:
-    """Return a picture as a file: PNG where it has transparency or lost nothing yet."""
-    picture.info = {}  # what is in there would be written again
+    """Encode an image: PNG if it is transparent or lossless and small, else JPEG."""
+    picture.info = {}  # Pillow would write this metadata
     out = io.BytesIO()
     if picture.mode == "RGBA" or lossless:
         picture.save(out, "PNG")

@@ -1,4 +1,4 @@
-"""Runs a job over an attachment."""
+"""Running of jobs on attachments."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ EXTRACT_TEXT = Job("astrbot_api.files.reading.documents:extract_text")
 PREPARE_PICTURE = Job("astrbot_api.files.reading.pictures:prepare_picture")
 RENDER_PAGES = Job("astrbot_api.files.reading.pdf:render_pages")
 
-# FFmpeg maps much; a recording of minutes is tens of megabytes of samples.
+# FFmpeg maps much memory, and a recording of minutes has tens of megabytes of samples.
 _SOUND = Limits(cpu_s=20, wall_s=60.0, memory_bytes=512 * 2**20)
 TO_WAV = Job("astrbot_api.files.reading.sound:to_wav", _SOUND)
 DESCRIBE_VIDEO = Job("astrbot_api.files.reading.sound:describe", _SOUND)
 GRAB_FRAMES = Job("astrbot_api.files.reading.sound:grab_frames", _SOUND)
 
-#: Largest file that is read into memory, in bytes: in S3 there is no file to open.
+#: Maximum size of a file read into memory, in bytes. Files in S3 cannot be opened locally.
 _MAX_READ_BYTES = 32 * 2**20
 
 
 class MadeOnce(Once):
-    """Has one caller make a thing of a file; see :class:`~astrbot_api.runtime.once.Once`."""
+    """Deduplicates the processing of files, see :class:`~astrbot_api.runtime.once.Once`."""
 
     def __init__(self) -> None:
         super().__init__(MAX_WAIT_S)
@@ -42,7 +42,10 @@ class MadeOnce(Once):
         make: Callable[[], T],
         cancel: Cancellable | None = None,
     ) -> T:
-        """:raises AsideError: ``busy``, when another caller takes too long to make it."""
+        """Return the value of ``find``, or of ``make`` if ``find`` returns None.
+
+        :raises AsideError: ``busy`` when another caller did not finish in time.
+        """
         try:
             return super().make(key, find, make, cancel)
         except NotMadeInTime as error:
@@ -50,9 +53,9 @@ class MadeOnce(Once):
 
 
 class FileReader:
-    """Gives jobs the bytes of attachments.
+    """Runs jobs on the bytes of attachments.
 
-    A local file is opened here and read by the job, however large it is.
+    A local file of any size is passed to the job as an open descriptor.
     """
 
     def __init__(self, attachments: Attachments, aside: Aside) -> None:
@@ -62,11 +65,11 @@ class FileReader:
     def run(
         self, job: Job, row: AttachmentRow, cancel: Cancellable | None = None, **arguments: Any
     ) -> tuple[Any, bytes]:
-        """Return what the job makes of an attachment.
+        """Run a job on an attachment and return its result.
 
-        :raises Unreadable: when the job refuses it, with words for the model.
-        :raises AsideError: when it broke a limit.
-        :raises StorageError: when its bytes cannot be had.
+        :raises Unreadable: when the job rejects the file, with a text for the model.
+        :raises AsideError: when the job exceeds a limit or fails.
+        :raises StorageError: when the bytes cannot be read.
         """
         reader = self._attachments.open_reader(row, 0, row.size_bytes)
         try:

@@ -1,4 +1,4 @@
-"""Recordings as WAV: one channel, 16 bits, 16 kHz. Jobs: they run aside."""
+"""Jobs for audio and video: conversion to WAV, metadata, still images."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, BinaryIO
 
 from ...errors import Unreadable
 
-#: What models that hear, and models that transcribe, were trained with.
+#: Sample rate of the WAV files, with which audio models are trained.
 _RATE_HZ = 16_000
 
-#: How a Silk recording begins; WeChat puts a byte before it (Source: the SDK of Skype's Silk).
+#: Signature of Silk audio. WeChat adds a byte before it (Source: the SDK of Skype's Silk).
 _SILK = b"#!SILK_V3"
 
 _NOT_INSTALLED = "the server has no reader for it: pip install 'astrbot-api[media]'"
 
 
 def to_wav(source: BinaryIO, max_s: int) -> tuple[Any, bytes]:
-    """Return the beginning of a recording as WAV.
+    """Convert the start of a recording to WAV: one channel, 16 bits, 16 kHz.
 
-    :param max_s: Most seconds that are taken.
+    :param max_s: Maximum length in seconds.
     :returns: ``{"seconds": …, "notes": [sentence, …]}`` and the WAV.
-    :raises Unreadable: for what has no sound, or a format that nothing here reads.
+    :raises Unreadable: when the file has no audio or an unsupported format.
     """
     head = source.read(16)
     source.seek(0)
@@ -47,7 +47,7 @@ def to_wav(source: BinaryIO, max_s: int) -> tuple[Any, bytes]:
 
 
 def describe(source: BinaryIO) -> tuple[Any, bytes]:
-    """Return the length of a recording or video: ``{"seconds", "width"?, "height"?}``."""
+    """Return the metadata of a recording or video: ``{"seconds", "width"?, "height"?}``."""
     av = _import_av()
     try:
         with av.open(source) as container:
@@ -62,9 +62,9 @@ def describe(source: BinaryIO) -> tuple[Any, bytes]:
 
 
 def grab_frames(source: BinaryIO, count: int, max_side_px: int) -> tuple[Any, bytes]:
-    """Return pictures of a video, evenly spread.
+    """Return evenly spaced still images of a video.
 
-    :returns: ``{"sizes": [bytes, …], "at_s": [seconds, …]}`` and the JPEGs, one after another.
+    :returns: ``{"sizes": [bytes, …], "at_s": [seconds, …]}`` and the concatenated JPEGs.
     """
     av = _import_av()
     pictures, at_s = [], []
@@ -94,7 +94,7 @@ def grab_frames(source: BinaryIO, count: int, max_side_px: int) -> tuple[Any, by
 
 
 def _iter_frames(source: BinaryIO) -> Iterator[bytes]:
-    """Yield the samples of what FFmpeg reads; what comes before the damage of a damaged one."""
+    """Yield the samples decoded by FFmpeg. A damaged file yields the samples before the damage."""
     av = _import_av()
     resampler = av.AudioResampler(format="s16", layout="mono", rate=_RATE_HZ)
     begun = False
@@ -115,7 +115,7 @@ def _iter_frames(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _iter_silk(source: BinaryIO) -> Iterator[bytes]:
-    """Yield the samples of a Silk recording."""
+    """Yield the samples of Silk audio."""
     try:
         import pilk_nogil
     except ImportError as error:

@@ -1,1 +1,1 @@
-"""Where the bytes of attachments are: a local folder or S3."""
+"""Storage of attachments' bytes: a local folder or S3."""

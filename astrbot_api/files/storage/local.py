@@ -1,4 +1,4 @@
-"""Bytes in a local folder."""
+"""Storage in a local folder."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from pathlib import Path
 from ...runtime.threads import let_others_run, run_disk
 from .protocol import StoredBlob, relative_path
 
-#: Read only what needs no disk: Linux alone has it. Source: preadv2(2).
+#: Flag to read from the page cache only, available on Linux. Source: preadv2(2).
 _NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
 
 class LocalStorage:
-    """A folder; temporary files must be on the same file system.
+    """A folder. Temporary files must be on the same file system.
 
-    Nothing is synced to the disk: what the kernel has survives the death of
-    the process. A power cut may take the last seconds, as with the database
+    Files are not synced to the disk. They survive the end of the process, but a
+    power failure can lose the last seconds, as in the database
     (``synchronous=normal``).
 
-    :param folder: Made when the first blob comes.
+    :param folder: Created with the first blob.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def save(self, path: Path, blob: str) -> None:
-        """Move a file to its place; the move is atomic."""
+        """Move a file to its path atomically."""
         target = self._path(blob)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
 
     def open(self, blob: str, start: int, length: int) -> StoredBlob:
-        """Open a blob; deleting it meanwhile does not disturb the reader."""
+        """Open a blob. It stays readable if it is deleted meanwhile."""
         return _File(self._path(blob), start)
 
     def delete(self, blob: str) -> None:
-        """Delete a blob; the folders stay, another blob may be about to need them."""
+        """Delete a blob. Folders are kept, because a concurrent upload may need them."""
         self._path(blob).unlink(missing_ok=True)
 
     def size(self, blob: str) -> int | None:
-        """Return the size of the file."""
+        """Return the size of a blob, or None if it does not exist."""
         try:
             return self._path(blob).stat().st_size
         except FileNotFoundError:
@@ -52,9 +52,9 @@ class LocalStorage:
 
 
 class _File:
-    """An open file. What the kernel has in memory is read at once, the rest in a native thread.
+    """An open file. Cached bytes are read directly, other bytes in a native thread.
 
-    A hop to such a thread takes three times as long as copying the bytes.
+    Switching to a native thread takes three times as long as copying cached bytes.
     """
 
     def __init__(self, path: Path, start: int) -> None:
@@ -73,15 +73,15 @@ class _File:
         return data
 
     def _read_cached(self, size_bytes: int) -> bytes | None:
-        """Return bytes without waiting for a disk; None where that cannot be."""
+        """Return bytes from the page cache, or None if they are not cached."""
         if _NO_WAIT is None:
             return None
         buffer = bytearray(size_bytes)
         try:
             count = os.preadv(self._file.fileno(), [buffer], self._at, _NO_WAIT)
-        except OSError:  # not in memory, or a file system without this
+        except OSError:  # not cached, or not supported by the file system
             return None
-        # Others must run also where the client takes all at once.
+        # Other greenlets must run even if the client reads without blocking.
         let_others_run()
         return bytes(memoryview(buffer)[:count]) if count else None
 

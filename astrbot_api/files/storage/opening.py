@@ -1,4 +1,4 @@
-"""Opens the storage that the settings name."""
+"""Creation of the configured storage."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _S3 = "s3://"
 
 
 def open_storage(settings: Settings) -> Storage:
-    """Return the storage that the settings name; asks nobody yet.
+    """Return the configured storage, without connecting to it.
 
-    :raises SettingsError: when S3 is wanted and boto3 is not installed.
+    :raises SettingsError: when S3 is configured and boto3 is not installed.
     """
     from .local import LocalStorage
 

@@ -1,4 +1,4 @@
-"""What a place for bytes must be able to do."""
+"""Interface of storages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Protocol
 
-#: A blob is named by the server: SHA-256, a dash, a random end. Checked where
-#: a name becomes a path.
+#: Name of a blob, made by the server: SHA-256, a dash, random digits. It is
+#: checked before it becomes a path.
 _BLOB = re.compile(r"[0-9a-f]{64}-[0-9a-f]{12}\Z")
 
 
@@ -15,10 +15,10 @@ class BlobReader(Protocol):
     """An open blob."""
 
     def read(self, size_bytes: int, /) -> bytes:
-        """Return the next bytes, at most so many; none at the end. Never holds the hub."""
+        """Return up to ``size_bytes`` bytes, or none at the end. Does not block the hub."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the blob."""
 
 
 class StoredBlob(BlobReader, Protocol):
@@ -26,36 +26,36 @@ class StoredBlob(BlobReader, Protocol):
 
     @property
     def descriptor(self) -> int | None:
-        """The descriptor of an open file with the whole blob; None where there is no file."""
+        """Descriptor of an open file with the whole blob, or None without a local file."""
 
 
 class Storage(Protocol):
-    """A place for bytes. Its errors are ``OSError`` or :class:`StorageError`.
+    """A storage of blobs. Its errors are ``OSError`` or :class:`StorageError`.
 
-    A name is given to one content only, once, so nothing is ever overwritten
-    and everything may be cached.
+    Each name is used once, for one content. So blobs are never overwritten and
+    can be cached.
     """
 
     def save(self, path: Path, blob: str) -> None:
-        """Keep the bytes of a file under a name; the file may be gone afterwards."""
+        """Store the bytes of a file as a blob. The file may be moved."""
 
     def open(self, blob: str, start: int, length: int) -> StoredBlob:
         """Open a part of a blob.
 
-        :raises FileNotFoundError: when there is no such blob.
+        :raises FileNotFoundError: when the blob does not exist.
         """
 
     def delete(self, blob: str) -> None:
-        """Delete a blob; one that is not there is no fault."""
+        """Delete a blob if it exists."""
 
     def size(self, blob: str) -> int | None:
-        """Return how many bytes a blob has; None when there is no such blob."""
+        """Return the size of a blob in bytes, or None if it does not exist."""
 
 
 def relative_path(blob: str) -> str:
-    """Return the place of a blob below its folder or prefix: ``ab/cd/abcd…``.
+    """Return the relative path of a blob: ``ab/cd/abcd…``.
 
-    :raises ValueError: for a name that this server did not make.
+    :raises ValueError: when the name was not made by this server.
     """
     if not _BLOB.match(blob):
         raise ValueError(f"not the name of a blob: {blob!r}")

@@ -1,4 +1,4 @@
-"""Bytes in an object store that speaks S3."""
+"""Storage in an S3-compatible object store."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ...errors import StorageError
 from .protocol import StoredBlob, relative_path
 
-#: Fail in seconds, not minutes: a caller waits.
+#: Timeouts of seconds, because a caller waits.
 _CONFIG = Config(
     connect_timeout=5, read_timeout=30, retries={"max_attempts": 3, "mode": "standard"}
 )
 
-#: Parts of a large upload, one after another: at most one of them in memory.
+#: Parts of a large upload are sent in sequence, so only one part is in memory.
 _TRANSFER = TransferConfig(use_threads=False, multipart_chunksize=8 * 1024 * 1024)
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
 class S3Storage:
-    """A bucket. Region, endpoint (``AWS_ENDPOINT_URL``) and credentials are boto3's own.
+    """A bucket. boto3's settings define region, endpoint (``AWS_ENDPOINT_URL``) and credentials.
 
-    :param bucket: Must exist.
-    :param prefix: What stands before each name; may be empty.
+    :param bucket: Name of an existing bucket.
+    :param prefix: Prefix of all keys. May be empty.
     """
 
     def __init__(self, bucket: str, prefix: str) -> None:
@@ -41,12 +41,12 @@ class S3Storage:
         self._known: Any = None
 
     def save(self, path: Path, blob: str) -> None:
-        """Put a file into the bucket; it appears there whole or not at all."""
+        """Upload a file atomically."""
         with _translate_errors():
             self._client().upload_file(str(path), self._bucket, self._key(blob), Config=_TRANSFER)
 
     def open(self, blob: str, start: int, length: int) -> StoredBlob:
-        """Ask for a part of an object; its bytes come as they are read."""
+        """Request a part of an object. Its bytes are streamed."""
         if length == 0:
             return _Nothing()
         with _translate_errors():
@@ -58,12 +58,12 @@ class S3Storage:
         return _Body(answer["Body"])
 
     def delete(self, blob: str) -> None:
-        """Delete an object; S3 does not mind when there is none."""
+        """Delete an object. S3 ignores missing objects."""
         with _translate_errors():
             self._client().delete_object(Bucket=self._bucket, Key=self._key(blob))
 
     def size(self, blob: str) -> int | None:
-        """Ask for the size of an object."""
+        """Return the size of an object, or None if it does not exist."""
         try:
             with _translate_errors():
                 answer = self._client().head_object(Bucket=self._bucket, Key=self._key(blob))
@@ -72,7 +72,7 @@ class S3Storage:
         return int(answer["ContentLength"])
 
     def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close the connections. The next call opens new ones."""
         with self._lock:
             if self._known is not None:
                 self._known.close()
@@ -83,8 +83,8 @@ class S3Storage:
         return f"{self._prefix}/{path}" if self._prefix else path
 
     def _client(self) -> Any:
-        # Made at first use: importing and starting ask nobody, and each
-        # worker has connections of its own.
+        # Created on first use, so that each worker has its own connections
+        # and startup connects to nothing.
         with self._lock:
             if self._known is None:
                 self._known = boto3.session.Session().client("s3", config=_CONFIG)
@@ -109,7 +109,7 @@ class _Body:
 
 
 class _Nothing:
-    """No bytes: an empty range cannot be asked for."""
+    """An empty part. HTTP cannot request an empty range."""
 
     descriptor = None
 
@@ -122,13 +122,13 @@ class _Nothing:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Turn boto3's errors into ours, which name no bucket and no key."""
+    """Translate boto3's errors into errors without bucket and key names."""
     try:
         yield
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         if code in _MISSING:
             raise FileNotFoundError(code) from error
-        raise StorageError(f"The object store refused: {code}. Try again later.") from error
+        raise StorageError(f"The object store returned {code}. Try again later.") from error
     except (BotoCoreError, boto3.exceptions.Boto3Error) as error:
         raise StorageError("The object store cannot be reached. Try again later.") from error
